@@ -99,7 +99,7 @@ class ActuatorContract(ABC):
         async with self.rig() as rig, Resources() as resources:
             yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
 
-    async def test_tells_desired_and_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_reports_desired_and_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         _, actuator = opened
         status = await settled(actuator, lambda s: s.ready == 2)
         assert (status.desired, status.ready, status.pending) == (2, 2, 0)
@@ -120,7 +120,7 @@ class ActuatorContract(ABC):
             await actuator.resize(5, await settled(actuator, lambda s: s.desired in {2, 5}))
         assert await rig.size() == 5
 
-    async def test_goes_to_zero_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_resizes_to_zero_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await actuator.resize(0, await settled(actuator, lambda s: s.desired == 2))
         assert await rig.size() == 0
@@ -152,14 +152,14 @@ class ActuatorContract(ABC):
         size = await rig.size()
         assert (await settled(actuator, lambda s: s.desired == size)).desired == size
 
-    async def test_what_is_forbidden_is_misconfigured(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_a_forbidden_write_is_misconfigured(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         await rig.forbid()
         assert isinstance(await attempt(actuator, 9, observed), Misconfigured)
         assert await rig.size() == 2
 
-    async def test_no_capacity_is_told_and_leaves_the_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_missing_capacity_is_reported_and_leaves_the_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         if not await rig.run_out():
@@ -195,7 +195,7 @@ class ActuatorContract(ABC):
         await settled(actuator, lambda s: s.desired == 9)
         assert (await rig.writes(), await rig.size()) == (before + 1, 9)
 
-    async def test_a_notice_is_seen_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_a_notice_is_reported_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await settled(actuator, lambda s: s.ready == 2)
         if not await rig.doom(1):
@@ -204,7 +204,7 @@ class ActuatorContract(ABC):
             status = await settled(actuator, lambda s: s.interruption_pending == 1)
         assert (status.ready, status.interrupted) == (2, 0)
 
-    async def test_what_was_taken_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_an_interruption_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await settled(actuator, lambda s: s.ready == 2)
         if not await rig.doom(1):
@@ -217,7 +217,7 @@ class ActuatorContract(ABC):
             assert (status.ready, status.interruption_pending) == (1, 0)
 
     @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
-    async def test_what_fails_after_it_was_accepted_is_told(
+    async def test_a_failure_after_the_write_was_accepted_is_reported(
         self, opened: tuple[ActuatorRig, Actuator], quota: bool
     ) -> None:
         rig, actuator = opened
@@ -231,7 +231,7 @@ class ActuatorContract(ABC):
         assert observed.shortfall == status.shortfall  # a repeated report is one shortfall
 
     @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
-    async def test_comes_back(self, opened: tuple[ActuatorRig, Actuator], fault: str) -> None:
+    async def test_recovers(self, opened: tuple[ActuatorRig, Actuator], fault: str) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()

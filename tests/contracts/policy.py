@@ -32,7 +32,7 @@ class PolicyContract:
     def fresh(self) -> dict[str, Reading[float]]:
         return {n: Fresh(v, NOW) for n, v in self.busy.items()}
 
-    def test_says_what_it_wants_and_why(self) -> None:
+    def test_recommends_a_size_with_a_reason(self) -> None:
         result = self.recommend(self.fresh())
         assert result.policy == ME
         assert result.replicas is not None
@@ -80,7 +80,7 @@ class PolicyContract:
         assert (result.unstabilized is not None) <= self.policy.owns_stabilization
         assert self.policy.lookback_s >= 0
 
-    def test_what_it_hands_on_is_finite_and_no_time_of_day(self) -> None:
+    def test_memory_is_finite_and_holds_no_time_of_day(self) -> None:
         for value in self.recommend(self.fresh()).memory.values():
             assert 0 <= abs(value) < 1e6
 
@@ -94,7 +94,7 @@ class PolicyContract:
             history.append(tick_of(observation, decision))
         assert frozen(history) != before
 
-    def test_at_zero_replicas_it_either_tells_work_or_claims_not_to(self) -> None:
+    def test_at_zero_replicas_the_policy_reports_activity_or_declares_that_it_cannot(self) -> None:
         result = self.recommend(self.fresh(), ready=0)
         if not self.policy.can_activate:
             assert not result.active

@@ -118,13 +118,13 @@ class SourceContract(ABC):
         await getattr(rig, fault)()
         assert isinstance(await _reading_or_error(rig, source), Unavailable)
 
-    async def test_what_a_human_must_mend_is_misconfigured(self, opened: tuple[SourceRig, Source]) -> None:
+    async def test_a_permanent_error_is_misconfigured(self, opened: tuple[SourceRig, Source]) -> None:
         rig, source = opened
         await rig.forbid()
         assert isinstance(await _reading_or_error(rig, source), Misconfigured)
 
     @pytest.mark.parametrize("fault", ["cut_short", "empty"])
-    async def test_what_holds_nothing_is_never_a_value(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+    async def test_an_empty_response_is_never_a_value(self, opened: tuple[SourceRig, Source], fault: str) -> None:
         rig, source = opened
         await rig.answer(7)
         if not await getattr(rig, fault)():
@@ -142,7 +142,7 @@ class SourceContract(ABC):
         assert ahead_s is None or ahead_s > 60
 
     @pytest.mark.parametrize("fault", ["garble", "hang", "refuse", "throttle", "forbid"])
-    async def test_comes_back(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+    async def test_recovers(self, opened: tuple[SourceRig, Source], fault: str) -> None:
         rig, source = opened
         await rig.answer(7)
         await getattr(rig, fault)()

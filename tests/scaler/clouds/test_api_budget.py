@@ -39,7 +39,7 @@ class Answers:
         return answer
 
 
-async def test_a_read_whose_connection_broke_is_tried_once_more() -> None:
+async def test_a_read_whose_connection_broke_is_retried_once() -> None:
     reads = Answers(Unavailable("reset"), "there")
     line, calls, _ = channel()
     assert await line.call("Describe", reads) == "there"
@@ -47,7 +47,7 @@ async def test_a_read_whose_connection_broke_is_tried_once_more() -> None:
     assert calls.results["aws/autoscaling", "Describe", "ok"] == 1
 
 
-async def test_it_is_not_tried_a_third_time() -> None:
+async def test_a_read_is_not_retried_twice() -> None:
     reads = Answers(Unavailable("reset"), Unavailable("reset"), "there")
     with pytest.raises(Unavailable):
         await channel()[0].call("Describe", reads)
@@ -59,21 +59,21 @@ async def test_it_is_not_tried_a_third_time() -> None:
     [Throttled("slow down"), Unavailable("later", 3.0), OutOfCapacity("none"), Misconfigured("denied")],
     ids=["throttled", "asked to wait", "no capacity", "denied"],
 )
-async def test_what_a_repetition_does_not_mend_is_not_repeated(error: PortError) -> None:
+async def test_a_permanent_error_is_not_retried(error: PortError) -> None:
     reads = Answers(error, "there")
     with pytest.raises(type(error)):
         await channel()[0].call("Describe", reads)
     assert reads.calls_made == 1
 
 
-async def test_a_write_is_not_repeated_because_its_answer_was_lost() -> None:
+async def test_a_write_with_a_lost_response_is_not_retried() -> None:
     writes = Answers(Unavailable("reset"), "done")
     with pytest.raises(Unavailable):
         await channel()[0].call("SetDesiredCapacity", writes, write=True)
     assert writes.calls_made == 1
 
 
-async def test_a_write_with_a_token_of_its_own_is() -> None:
+async def test_an_idempotent_write_is_retried() -> None:
     writes = Answers(Unavailable("reset"), "done")
     assert await channel()[0].call("CreateFleet", writes, write=True, repeat=True) == "done"
 
@@ -89,7 +89,7 @@ async def test_silence_ends_with_the_deadline_and_names_the_call() -> None:
     assert sum(calls.results.values()) == 1
 
 
-async def test_an_empty_budget_refuses_at_once_what_could_not_go_in_time() -> None:
+async def test_an_empty_budget_refuses_a_call_at_once_that_would_exceed_its_deadline() -> None:
     line, _, _ = channel(Api("azure/put", per_s=1 / 60, burst=1))
     await line.call("put", Answers("done"), write=True)
     began = stopwatch_s()

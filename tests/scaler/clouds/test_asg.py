@@ -47,7 +47,7 @@ async def test_a_group_that_is_not_there_is_misconfigured_and_the_others_answer(
     assert "lln" in str(failed)
 
 
-async def test_parts_are_told_by_zone_and_by_the_market_each_instance_was_bought_in(env: AwsEnvironment) -> None:
+async def test_parts_are_by_zone_and_each_instance_s_market(env: AwsEnvironment) -> None:
     env.world.groups["mixed"] = Group("mixed", (A, B), spot_share=0.5, desired=4)
     env.world.ready(env.world.groups["mixed"], 3)
     pool = await env.open(Asg, group="mixed")
@@ -85,7 +85,7 @@ async def test_another_writer_is_named_for_a_while(env: AwsEnvironment) -> None:
     assert (await read_status(pool)).other_writer is None
 
 
-async def test_what_somebody_wrote_since_we_looked_is_a_conflict(env: AwsEnvironment) -> None:
+async def test_a_size_written_since_the_last_read_is_a_conflict(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm")
     observed = await read_status(pool)
     env.world.groups["llm"].desired = 6
@@ -94,7 +94,7 @@ async def test_what_somebody_wrote_since_we_looked_is_a_conflict(env: AwsEnviron
     assert env.world.groups["llm"].desired == 6
 
 
-async def test_a_failure_from_before_we_asked_is_not_told_of_what_we_asked(env: AwsEnvironment) -> None:
+async def test_a_failure_before_the_request_is_not_reported_for_it(env: AwsEnvironment) -> None:
     group = env.world.groups["llm"]
     env.world.lacks["*", "on-demand"] = "capacity"
     group.desired = 3
@@ -111,7 +111,7 @@ async def test_a_failure_from_before_we_asked_is_not_told_of_what_we_asked(env: 
     assert (await read_status(pool)).shortfall is None
 
 
-async def test_instances_come_from_the_zone_that_has_them(env: AwsEnvironment) -> None:
+async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironment) -> None:
     env.world.lacks[A, "on-demand"] = "capacity"
     pool = await env.open(Asg, group="llm", launch="instances")
     await pool.resize(5, await read_status(pool))
@@ -124,7 +124,7 @@ async def test_instances_come_from_the_zone_that_has_them(env: AwsEnvironment) -
     ("lack", "error", "code"),
     [("capacity", OutOfCapacity, "InsufficientInstanceCapacity"), ("quota", OutOfQuota, "VcpuLimitExceeded")],
 )
-async def test_what_no_zone_has_is_told_at_once_with_type_zone_and_market(
+async def test_capacity_missing_in_every_zone_is_reported_at_once_with_type_zone_and_market(
     env: AwsEnvironment, lack: str, error: type[Exception], code: str
 ) -> None:
     env.world.lacks["*", "on-demand"] = "quota" if lack == "quota" else "capacity"
@@ -135,7 +135,7 @@ async def test_what_no_zone_has_is_told_at_once_with_type_zone_and_market(
         assert f"p5.48xlarge, {zone}, on-demand: {code}" in str(raised.value)
 
 
-async def test_a_pool_of_one_zone_asks_no_other(env: AwsEnvironment) -> None:
+async def test_a_pool_of_one_zone_launches_in_no_other(env: AwsEnvironment) -> None:
     env.world.lacks[A, "on-demand"] = "capacity"
     pool = await env.open(Asg, group="llm", launch="instances", zone=A)
     with pytest.raises(OutOfCapacity):
@@ -143,7 +143,7 @@ async def test_a_pool_of_one_zone_asks_no_other(env: AwsEnvironment) -> None:
     assert [g["AvailabilityZones"] for g in env.endpoint.given[LAUNCH]] == [[A]]
 
 
-async def test_what_a_group_does_not_show_yet_is_not_launched_again(env: AwsEnvironment) -> None:
+async def test_an_instance_that_the_group_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", launch="instances")
     before: list[web.Response] = []
 
@@ -161,14 +161,14 @@ async def test_what_a_group_does_not_show_yet_is_not_launched_again(env: AwsEnvi
     assert env.world.groups["llm"].desired == 6
 
 
-async def test_a_zone_that_the_group_has_not_is_misconfigured(env: AwsEnvironment) -> None:
+async def test_a_zone_outside_the_group_is_misconfigured(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", launch="instances", zone="us-east-1f")
     with pytest.raises(Misconfigured, match="its zones are us-east-1a, us-east-1b"):
         await pool.resize(3, await read_status(pool))
     assert env.endpoint.count(LAUNCH) == 0
 
 
-async def test_weighted_instances_count_by_their_weight_and_are_not_launched_one_by_one(env: AwsEnvironment) -> None:
+async def test_weighted_instances_count_by_weight_and_are_not_launched_individually(env: AwsEnvironment) -> None:
     for instance in env.world.groups["llm"].instances:
         instance.weight = 2
     env.world.groups["llm"].desired = 4
@@ -179,7 +179,7 @@ async def test_weighted_instances_count_by_their_weight_and_are_not_launched_one
         await pool.resize(6, status)
 
 
-async def test_what_a_mixed_group_and_a_reservation_need_is_asked_for_too(env: AwsEnvironment) -> None:
+async def test_permissions_for_a_mixed_group_and_a_reservation_are_checked_too(env: AwsEnvironment) -> None:
     env.world.groups["mixed"] = Group("mixed", (A, B), spot_share=0.5)
     env.world.reservations.append({"CapacityReservationId": "cr-00000001", "State": "active"})
     plain = await env.open(Asg, group="llm")
@@ -190,7 +190,7 @@ async def test_what_a_mixed_group_and_a_reservation_need_is_asked_for_too(env: A
     assert extra == {"ec2:DescribeInstances", "ec2:DescribeCapacityReservations"}
 
 
-async def test_a_launch_whose_answer_was_lost_is_said_again_under_its_token_only(env: AwsEnvironment) -> None:
+async def test_a_launch_with_a_lost_response_is_repeated_under_its_token(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", launch="instances", zone=A)
     env.endpoint.faults[LAUNCH] = Refusal("InternalFailure", "Something went wrong.", 500)
     with pytest.raises(Unavailable):
@@ -229,7 +229,7 @@ async def test_a_warm_pool_that_follows_the_group_is_as_large_as_aws_makes_it(en
     assert "set warm pool of Auto Scaling group llm to 3" in str((await read_status(pool)).other_writer)
 
 
-async def test_the_group_takes_from_its_warm_pool_and_aws_fills_it_again(env: AwsEnvironment) -> None:
+async def test_aws_refills_the_warm_pool_after_a_scale_out(env: AwsEnvironment) -> None:
     group = env.world.groups["llm"]
     group.warm, group.prepared = Flock("warm", (A, B), least=2), 2
     env.world.settle()
@@ -249,7 +249,7 @@ async def test_a_warm_pool_does_not_serve(env: AwsEnvironment) -> None:
         await env.open(AsgWarmPool, group="llm")
 
 
-async def test_a_throttle_holds_polling_back_and_not_what_was_decided(env: AwsEnvironment) -> None:
+async def test_a_throttle_pauses_reads_and_not_writes(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm")
     observed = await read_status(pool)
     describe = "autoscaling:DescribeAutoScalingGroups"

@@ -102,7 +102,7 @@ async def test_the_region_is_the_one_in_the_queue_s_url(env: AwsSetup) -> None:
         ("localhost:4566", None),
     ],
 )
-def test_every_form_of_a_queue_s_url_tells_its_region(host: str, region: str | None) -> None:
+def test_every_form_of_a_queue_s_url_names_its_region(host: str, region: str | None) -> None:
     assert Sqs(queue_url=f"https://{host}/{ACCOUNT}/prompts").located.region == region
 
 
@@ -126,7 +126,7 @@ async def test_a_profile_that_does_not_exist_is_misconfigured(env: AwsSetup) -> 
 # --- no credentials, wrong ones
 
 
-async def test_no_credentials_are_misconfigured_and_the_message_says_where_they_may_come_from(env: AwsSetup) -> None:
+async def test_missing_credentials_are_misconfigured_with_their_possible_sources(env: AwsSetup) -> None:
     env.environment()
     with pytest.raises(Misconfigured, match=r"no credentials.*Pod Identity.*IRSA.*AWS_PROFILE"):
         await env.open()
@@ -140,7 +140,7 @@ async def test_keys_that_aws_does_not_know_are_misconfigured(env: AwsSetup) -> N
             await source.sample()
 
 
-async def test_a_machine_without_instance_metadata_is_asked_for_it_twice_at_most(env: AwsSetup) -> None:
+async def test_missing_instance_metadata_is_requested_at_most_twice(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
         metadata.weather = Weather.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
@@ -169,7 +169,7 @@ async def test_an_instance_role_s_keys_sign(env: AwsSetup) -> None:
 # --- IRSA: a role by the service account's token
 
 
-async def test_irsa_s_keys_sign_and_sts_is_asked_once_for_all_clients(env: AwsSetup) -> None:
+async def test_irsa_s_keys_sign_and_sts_is_called_once_for_all_clients(env: AwsSetup) -> None:
     token = env.token_file(web_token(time.time() + 3600))
     env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=env.front.url)
     source = await env.open(oldest_age=True)
@@ -185,7 +185,7 @@ async def test_irsa_s_keys_sign_and_sts_is_asked_once_for_all_clients(env: AwsSe
     ("token", "error"),
     [("expired", "AssumeRoleWithWebIdentity: ExpiredTokenException"), ("junk", "InvalidIdentityToken")],
 )
-async def test_a_token_that_sts_refuses_is_misconfigured_and_a_new_one_mends_it(
+async def test_a_token_that_sts_refuses_is_misconfigured_until_it_is_replaced(
     env: AwsSetup, token: str, error: str
 ) -> None:
     file = env.token_file(web_token(time.time() - 60) if token == "expired" else token)
@@ -216,7 +216,7 @@ async def test_an_sts_that_is_down_is_unavailable(env: AwsSetup) -> None:
 # --- EKS Pod Identity: an agent on the node lends keys
 
 
-async def test_pod_identity_s_keys_sign_and_the_agent_is_asked_once_for_all_workloads(env: AwsSetup) -> None:
+async def test_pod_identity_s_keys_sign_and_the_agent_is_called_once_for_all_workloads(env: AwsSetup) -> None:
     async with pod_identity() as agent:
         token = env.token_file("bearer-of-the-pod")
         env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=agent.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=token)
@@ -226,7 +226,7 @@ async def test_pod_identity_s_keys_sign_and_the_agent_is_asked_once_for_all_work
         assert {a.key for a in env.front.asked} == {"ASIAPOD"}
 
 
-async def test_an_agent_that_comes_up_after_the_daemon_is_found(env: AwsSetup) -> None:
+async def test_an_agent_that_starts_after_the_daemon_is_used(env: AwsSetup) -> None:
     port = free_port()
     env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")
     source = await env.open(deadline_s=0.3)

@@ -63,7 +63,7 @@ LASTING = [
 
 
 @pytest.mark.parametrize(("text", "about"), CAPACITY, ids=range(len(CAPACITY)))
-def test_a_lack_of_capacity_may_pass(text: str, about: str) -> None:
+def test_a_capacity_error_is_transient(text: str, about: str) -> None:
     failure = launch_failure(text, market="on_demand")
     assert not failure.lasting
     assert isinstance(failure.error(), OutOfCapacity)
@@ -72,7 +72,7 @@ def test_a_lack_of_capacity_may_pass(text: str, about: str) -> None:
 
 
 @pytest.mark.parametrize("text", LASTING, ids=range(len(LASTING)))
-def test_what_a_human_must_mend_lasts(text: str) -> None:
+def test_an_error_that_a_human_must_fix_is_lasting(text: str) -> None:
     failure = launch_failure(text)
     assert failure.lasting
     assert isinstance(failure.error(), OutOfQuota)
@@ -90,7 +90,7 @@ def test_a_throttle_or_an_instance_not_shown_yet_passes(text: str) -> None:
     assert not launch_failure(text).lasting
 
 
-def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
+def test_unknown_words_are_transient_and_reported() -> None:
     failure = launch_failure(
         "The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot"
     )
@@ -98,7 +98,7 @@ def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
     assert failure.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
 
 
-def test_several_lacks_last_only_where_each_does() -> None:
+def test_several_failures_are_lasting_only_where_each_is() -> None:
     quota, capacity = launch_failure("", "VcpuLimitExceeded"), launch_failure("", "InsufficientInstanceCapacity")
     assert join_failures([quota, quota]).lasting
     assert join_failures([quota, quota]).reason.count("VcpuLimitExceeded") == 1
@@ -119,7 +119,7 @@ def test_several_lacks_last_only_where_each_does() -> None:
         ("ServerException", Unavailable),
     ],
 )
-def test_codes_of_these_services_have_their_remedy(code: str, remedy: type[PortError]) -> None:
+def test_codes_of_all_services_have_a_remedy(code: str, remedy: type[PortError]) -> None:
     assert type(error_of_code(code, "said")) is remedy
 
 
@@ -146,7 +146,7 @@ class Server:
         return {key: f"<{key}>" for key in keys if key % 2 == 0}
 
 
-async def test_callers_at_one_time_share_a_call_and_equal_ones_a_key() -> None:
+async def test_simultaneous_callers_share_a_call_and_equal_ones_a_key() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 4)
     results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 2, 6, 8, 10, 3)))
@@ -154,7 +154,7 @@ async def test_callers_at_one_time_share_a_call_and_equal_ones_a_key() -> None:
     assert server.calls == [[2, 4, 6, 8], [10, 3]]
 
 
-async def test_the_one_that_is_wrong_is_found_and_the_others_answered() -> None:
+async def test_a_refused_key_is_isolated_and_the_others_are_returned() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 13, 6)), return_exceptions=True)
@@ -162,7 +162,7 @@ async def test_the_one_that_is_wrong_is_found_and_the_others_answered() -> None:
     assert [f[1] for f in results if isinstance(f, tuple)] == ["<2>", "<4>", "<6>"]
 
 
-async def test_who_gives_up_takes_nothing_from_the_others_and_the_next_asks_anew() -> None:
+async def test_a_caller_that_gives_up_does_not_cancel_the_others() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.gate.clear()
@@ -176,7 +176,7 @@ async def test_who_gives_up_takes_nothing_from_the_others_and_the_next_asks_anew
     assert server.calls == [[2], [2]]
 
 
-async def test_an_error_is_told_to_all_who_waited_and_to_nobody_after() -> None:
+async def test_an_error_reaches_all_pending_callers_and_no_later_one() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.error = Unavailable("down")
@@ -186,7 +186,7 @@ async def test_an_error_is_told_to_all_who_waited_and_to_nobody_after() -> None:
     assert (await batch.get(2))[1] == "<2>"
 
 
-async def test_closing_ends_what_is_under_way() -> None:
+async def test_closing_ends_calls_in_flight() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.gate.clear()

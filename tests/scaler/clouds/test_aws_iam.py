@@ -125,7 +125,7 @@ async def read(env: IamEnvironment) -> None:
 
 
 @pytest.mark.slow
-async def test_every_kind_does_all_it_can_with_what_is_granted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_every_kind_works_with_the_granted_actions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with iam_environment(GRANTED) as env:
         await use_everything(env)
@@ -144,7 +144,7 @@ async def test_every_kind_does_all_it_can_with_what_is_granted(monkeypatch: pyte
         ("instant", "ec2:CreateFleet"),
     ],
 )
-async def test_what_is_not_granted_is_told_before_it_is_needed(
+async def test_a_missing_permission_is_reported_before_it_is_needed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str, action: str
 ) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
@@ -158,7 +158,7 @@ async def test_what_is_not_granted_is_told_before_it_is_needed(
             await opened.resize(observed.desired + 1, observed)
 
 
-async def test_without_leave_to_ask_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_permission_to_simulate_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with iam_environment(GRANTED - {"iam:SimulatePrincipalPolicy"}) as env:
         opened: Any = await open_pool(env.pools()["asg"], env.context, WorkloadName("llm"), PoolName("asg"))
@@ -203,14 +203,16 @@ async def test_without_leave_to_count_it_is_misconfigured(monkeypatch: pytest.Mo
         await sample_as(monkeypatch, tmp_path, ["cloudwatch:GetMetricData"])
 
 
-async def test_without_leave_for_metrics_the_counts_still_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_permission_for_metrics_the_counts_are_still_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     readings, _ = await sample_as(monkeypatch, tmp_path, ["sqs:GetQueueAttributes"])
     assert isinstance(readings["visible"], Fresh)
     assert isinstance(age := readings["oldest_age_s"], Absent)
     assert "AccessDenied" in age.reason
 
 
-def test_what_writes_is_granted_for_named_resources_only() -> None:
+def test_writes_are_granted_for_named_resources_only() -> None:
     reads = ("Describe", "Get", "List")
     for statement in POLICY["Statement"]:
         writing = [a for a in actions(statement) if not a.partition(":")[2].startswith(reads)]

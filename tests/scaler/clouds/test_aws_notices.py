@@ -64,7 +64,7 @@ async def board_of(env: AwsEnvironment, queue: str) -> NoticeBoard:
         (REBALANCE, "rebalance"),
     ],
 )
-async def test_a_warning_is_pinned_and_a_turn_asked_for(env: AwsEnvironment, queue: str, kind: str, named: str) -> None:
+async def test_a_warning_is_pinned_and_requests_a_tick(env: AwsEnvironment, queue: str, kind: str, named: str) -> None:
     board = await board_of(env, queue)
     rung = asyncio.create_task(env.context.wakeup.wait())
     await warn(env.cloud, "i-1", kind)
@@ -79,7 +79,7 @@ async def test_a_warning_is_pinned_and_a_turn_asked_for(env: AwsEnvironment, que
         assert notice.interrupts_at is None
 
 
-async def test_what_is_rebalanced_away_was_doomed_and_not_taken(env: AwsEnvironment, queue: str) -> None:
+async def test_a_rebalanced_instance_was_not_interrupted(env: AwsEnvironment, queue: str) -> None:
     pool = await pool_of(env, queue)
     first = env.world.groups["llm"].instances[0].id
     await read_status(pool)
@@ -90,7 +90,7 @@ async def test_what_is_rebalanced_away_was_doomed_and_not_taken(env: AwsEnvironm
     assert (status.interruption_pending, status.interrupted) == (0, 0)
 
 
-async def test_one_that_goes_before_anybody_looked_was_taken_all_the_same(env: AwsEnvironment, queue: str) -> None:
+async def test_an_instance_gone_before_the_next_read_was_interrupted(env: AwsEnvironment, queue: str) -> None:
     pool = await pool_of(env, queue)
     first = env.world.groups["llm"].instances[0].id
     await read_status(pool)
@@ -102,7 +102,7 @@ async def test_one_that_goes_before_anybody_looked_was_taken_all_the_same(env: A
     assert (await read_status(pool)).interrupted == 1
 
 
-async def test_notices_of_others_machines_move_nothing(env: AwsEnvironment, queue: str) -> None:
+async def test_notices_of_other_pools_machines_are_ignored(env: AwsEnvironment, queue: str) -> None:
     pool = await pool_of(env, queue)
     board = await board_of(env, queue)
     await warn(env.cloud, "i-of-somebody-else")
@@ -111,7 +111,7 @@ async def test_notices_of_others_machines_move_nothing(env: AwsEnvironment, queu
 
 
 @pytest.mark.parametrize("kind", ["EC2 Instance Launch Unsuccessful", "EC2 Instance-terminate Lifecycle Action"])
-async def test_news_of_a_group_asks_for_a_turn_and_dooms_nobody(env: AwsEnvironment, queue: str, kind: str) -> None:
+async def test_an_event_of_a_group_requests_a_tick_and_is_no_notice(env: AwsEnvironment, queue: str, kind: str) -> None:
     board = await board_of(env, queue)
     rung = asyncio.create_task(env.context.wakeup.wait())
     await tell(env.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
@@ -127,7 +127,7 @@ async def left(env: AwsEnvironment, queue: str) -> int:
     return sum(int(attributes[name]) for name in names)
 
 
-async def test_what_is_no_event_is_thrown_away_and_the_next_is_heard(env: AwsEnvironment, queue: str) -> None:
+async def test_an_invalid_event_is_dropped_and_the_next_is_read(env: AwsEnvironment, queue: str) -> None:
     board = await board_of(env, queue)
     sqs = await env.cloud.client("sqs")
     for text in ("", "{", "[]", '{"detail-type": 7}', json.dumps({"detail-type": WARNING, "detail": "i-1"})):
@@ -173,7 +173,7 @@ def test_an_event_that_came_by_a_topic_is_unwrapped() -> None:
         (None, "arn:aws:sqs:*:123456789012:events"),
     ],
 )
-def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | None, arn: str) -> None:
+def test_the_queue_s_permissions_are_checked_on_its_arn(region: str | None, arn: str) -> None:
     notices = AwsNotices(queue_url="https://sqs.example/123456789012/events")
     assert notices.actions(region) == {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
     assert AwsNotices().actions(region) == {}
@@ -189,7 +189,7 @@ async def own(env: AwsEnvironment) -> AsyncIterator[tuple[MetadataServer, Notice
         yield server, sources.board
 
 
-async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServer, NoticeBoard]) -> None:
+async def test_an_instance_reads_its_own_interruption_notice(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
     assert not board.notices_for({"i-0123456789abcdef0"})
@@ -206,7 +206,7 @@ async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServ
     assert notice.interrupts_at == 1795780920.0
 
 
-async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServer, NoticeBoard]) -> None:
+async def test_a_refused_token_is_replaced(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
     server.tokens.clear()
@@ -215,7 +215,7 @@ async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServ
     assert server.given == 2
 
 
-async def test_a_server_that_is_busy_at_first_is_asked_again_soon(env: AwsEnvironment) -> None:
+async def test_a_busy_server_is_retried_soon(env: AwsEnvironment) -> None:
     async with metadata_server() as server:
         server.busy = 2
         server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
@@ -223,7 +223,7 @@ async def test_a_server_that_is_busy_at_first_is_asked_again_soon(env: AwsEnviro
         await within(3 * HEARD_S, lambda: sources.board.notices_for({"i-0123456789abcdef0"}))
 
 
-async def test_doomed_by_its_own_word_is_the_pool_s_machine(
+async def test_a_machine_s_own_notice_is_pending_in_its_pool(
     env: AwsEnvironment, own: tuple[MetadataServer, NoticeBoard]
 ) -> None:
     server, _ = own

@@ -197,7 +197,7 @@ async def test_answers_to_a_purchase() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_an_update_and_what_becomes_of_it() -> None:
+async def test_answers_to_an_update_and_its_result() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = NodeGroup("serving", "h100", Group("eks", (A, B), desired=2), desired=2, slow=True)
         env.world.groups["eks"], env.world.nodes["serving", "h100"] = nodes.group, nodes
@@ -280,7 +280,7 @@ async def test_events_of_the_queue_of_notices() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_what_is_permitted() -> None:
+async def test_answers_about_permissions() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         group(env.world)
         pool = await env.open(Asg, group="llm")

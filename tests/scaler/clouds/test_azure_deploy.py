@@ -13,7 +13,7 @@ CONFIG, RELAY = yaml.safe_load_all((ROOT / "config" / "deploy" / "azure-events-r
 POD: dict[str, Any] = RELAY["spec"]["template"]["spec"]
 
 
-def test_it_hands_on_one_path_and_nothing_that_changes() -> None:
+def test_the_relay_forwards_one_path_read_only() -> None:
     """The metadata service issues tokens, and a POST acknowledges an event."""
     server = CONFIG["data"]["default.conf"]
     assert re.findall(r"location (.+) \{", server) == ["= /metadata/scheduledevents", "/"]
@@ -22,7 +22,7 @@ def test_it_hands_on_one_path_and_nothing_that_changes() -> None:
     assert "location / { return 404; }" in server
 
 
-def test_the_metadata_service_takes_what_comes_through_it() -> None:
+def test_the_metadata_service_accepts_the_relay_s_requests() -> None:
     """The metadata service refuses requests without its header, or with one that marks them as forwarded."""
     server = CONFIG["data"]["default.conf"]
     assert "proxy_set_header Metadata true;" in server

@@ -52,7 +52,7 @@ def test_a_refusal_by_its_remedy(status: int, error: dict[str, Any], remedy: typ
     assert type(refuse("write of it", RestResponse(status, {"error": error}), 0.0)) is remedy
 
 
-def test_the_words_that_matter_are_the_innermost() -> None:
+def test_the_innermost_known_code_counts() -> None:
     text = str(refuse("write of it", RestResponse(400, {"error": AKS_CAPACITY}), 0.0))
     assert text == "Azure write of it: ZonalAllocationFailed: We do not have sufficient capacity in this zone."
 
@@ -63,7 +63,7 @@ def test_a_web_page_is_no_error_of_ours() -> None:
     )
 
 
-def test_what_is_not_granted_names_the_role() -> None:
+def test_a_missing_permission_names_the_role() -> None:
     error = refuse("write", RestResponse(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
     assert "config/deploy/azure-role.json" in str(error)
 
@@ -80,7 +80,7 @@ def test_what_is_not_granted_names_the_role() -> None:
         ({}, None),
     ],
 )
-def test_how_long_a_service_asks_to_be_left_alone(headers: dict[str, str], wait_s: float | None) -> None:
+def test_a_requested_pause_is_parsed(headers: dict[str, str], wait_s: float | None) -> None:
     assert retry_after_s(headers) == wait_s
     throttled = refuse("read", RestResponse(429, {}, headers), 0.0)
     assert isinstance(throttled, Throttled)
@@ -102,7 +102,7 @@ def test_a_superseded_operation_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-11-27T15:00:00", 17])
-def test_a_time_that_is_none_is_replaced(text: object) -> None:
+def test_an_invalid_time_is_replaced(text: object) -> None:
     assert seconds_of(text, 42.0) == 42.0
 
 
@@ -110,7 +110,7 @@ def test_a_time_with_seven_digits_is_read() -> None:
     assert seconds_of("2026-11-27T15:00:00.1234567+00:00", 0.0) == pytest.approx(1_795_791_600.123, abs=0.001)
 
 
-def test_an_unknown_code_is_taken_by_its_status_and_else_as_passing() -> None:
+def test_an_unknown_code_counts_by_its_status_and_else_as_transient() -> None:
     assert type(error_of_code("NeverHeardOf", "what")) is Unavailable
 
 

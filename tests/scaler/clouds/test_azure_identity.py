@@ -58,7 +58,7 @@ async def test_a_workload_identity_is_exchanged_once_for_many_calls(env: AzureEn
     assert env.cloud.tokens_given == 1
 
 
-async def test_a_token_that_azure_refuses_is_fetched_anew(env: AzureEnvironment) -> None:
+async def test_a_token_that_azure_refuses_is_replaced(env: AzureEnvironment) -> None:
     account = env.cloud.account()
     await status(env, account)
     env.cloud.token_value = "another"
@@ -87,7 +87,7 @@ async def test_entra_that_is_down_is_passing(env: AzureEnvironment) -> None:
         await status(env, account)
 
 
-async def test_a_workload_identity_without_its_parts_is_told_when_it_is_opened(env: AzureEnvironment) -> None:
+async def test_an_incomplete_workload_identity_is_refused_when_it_is_opened(env: AzureEnvironment) -> None:
     account = replace(env.cloud.account(), client_id=None, tenant_id=None, token_file=None)
     with pytest.raises(Misconfigured, match="Azure"):
         await status(env, account)
@@ -138,7 +138,7 @@ async def test_a_machine_s_identity(
                 await status(env, account)
 
 
-async def test_nobody_to_ask_as_is_told_with_the_ways_there_are(
+async def test_missing_credentials_are_reported_with_their_possible_sources(
     env: AzureEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", "http://127.0.0.1:1")

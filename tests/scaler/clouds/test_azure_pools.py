@@ -38,7 +38,7 @@ async def test_a_change_of_something_else_is_no_conflict(env: AzureEnvironment) 
     assert its_set.capacity == 4
 
 
-async def test_somebody_else_s_size_is_a_conflict(env: AzureEnvironment) -> None:
+async def test_another_writer_s_size_is_a_conflict(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss()
     observed = await env.read_status(pool)
@@ -63,7 +63,7 @@ async def test_somebody_else_s_size_is_a_conflict(env: AzureEnvironment) -> None
     ],
     ids=lambda p: p[0] if isinstance(p, tuple) else p.__name__,
 )
-async def test_refusals_are_told_by_their_remedy(
+async def test_refusals_are_reported_by_remedy(
     env: AzureEnvironment, refusal: tuple[str, str], error: type[Exception]
 ) -> None:
     its_set = serving(env.cloud, 2)
@@ -85,7 +85,7 @@ async def test_a_newer_write_that_took_an_operation_s_place_is_no_shortage(env: 
     assert (status.shortfall, status.pending) == (None, 3)
 
 
-async def test_a_machine_that_failed_is_told_with_type_and_zone_and_the_rest_goes_on(env: AzureEnvironment) -> None:
+async def test_a_failed_machine_is_reported_with_type_and_zone(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     message = "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'."
     its_set.machines.append(Machine(7, "1", failure=("ZonalAllocationFailed", message)))
@@ -99,7 +99,7 @@ async def test_a_machine_that_failed_is_told_with_type_and_zone_and_the_rest_goe
     assert (await env.read_status(pool)).shortfall == first.shortfall  # reported once, though Azure gave no time
 
 
-async def test_the_pool_goes_on_after_a_late_failure(env: AzureEnvironment) -> None:
+async def test_the_pool_continues_after_a_failed_operation(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss()
     await pool.resize(5, await env.read_status(pool))
@@ -112,7 +112,7 @@ async def test_the_pool_goes_on_after_a_late_failure(env: AzureEnvironment) -> N
     assert (status.shortfall, status.desired, status.pending) == (None, 3, 1)
 
 
-async def test_a_spot_machine_that_went_without_notice_was_taken_all_the_same(env: AzureEnvironment) -> None:
+async def test_a_spot_machine_gone_without_notice_was_interrupted(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3, priority="Spot")
     pool = await env.vmss()
     await env.read_status(pool)
@@ -125,7 +125,7 @@ async def test_a_spot_machine_that_went_without_notice_was_taken_all_the_same(en
 
 
 @pytest.mark.parametrize("mode", ["Uniform", "Flexible"])
-async def test_what_is_broken_goes_first_and_what_serves_stays(env: AzureEnvironment, mode: str) -> None:
+async def test_a_failed_machine_is_removed_before_a_serving_one(env: AzureEnvironment, mode: str) -> None:
     its_set = serving(env.cloud, 5, priority="Spot", mode=mode)
     its_set.machines[0].state = its_set.machines[1].state = "stopped"
     pool = await env.vmss()
@@ -135,7 +135,7 @@ async def test_what_is_broken_goes_first_and_what_serves_stays(env: AzureEnviron
     assert its_set.capacity == 2
 
 
-async def test_broken_machines_of_a_set_that_somebody_else_resized_are_left(env: AzureEnvironment) -> None:
+async def test_failed_machines_of_a_set_that_another_writer_resized_stay(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3)
     its_set.machines[0].state = "stopped"
     pool = await env.vmss()
@@ -146,14 +146,14 @@ async def test_broken_machines_of_a_set_that_somebody_else_resized_are_left(env:
     assert its_set.capacity == 4
 
 
-async def test_what_we_asked_to_go_was_not_taken(env: AzureEnvironment) -> None:
+async def test_a_requested_removal_is_no_interruption(env: AzureEnvironment) -> None:
     serving(env.cloud, 4, priority="Spot")
     pool = await env.vmss()
     await pool.resize(1, await env.read_status(pool))
     assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_regular_machines_that_somebody_removes_were_not_taken(env: AzureEnvironment) -> None:
+async def test_removed_regular_machines_were_not_interrupted(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3)
     pool = await env.vmss()
     await env.read_status(pool)
@@ -161,7 +161,7 @@ async def test_regular_machines_that_somebody_removes_were_not_taken(env: AzureE
     assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_a_flexible_set_s_spot_mix_is_told_apart(env: AzureEnvironment) -> None:
+async def test_a_flexible_set_s_spot_mix_has_parts_by_market(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3, "mixed", mode="Flexible", zones=("1", "2"))
     its_set.machines[0].priority = its_set.machines[2].priority = "Spot"
     serving(env.cloud, 2, "other", mode="Flexible")
@@ -202,7 +202,7 @@ async def test_an_operation_on_another_host_is_not_followed(env: AzureEnvironmen
 # Scheduled events.
 
 
-async def test_a_relay_on_each_machine_is_asked_once_a_second(env: AzureEnvironment) -> None:
+async def test_a_relay_on_each_machine_is_polled_once_a_second(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2, priority="Spot")
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
@@ -213,7 +213,7 @@ async def test_a_relay_on_each_machine_is_asked_once_a_second(env: AzureEnvironm
     assert set(env.events.asked) == {"h100000000", "h100000001"}
 
 
-async def test_the_machines_of_a_pool_that_is_no_more_are_asked_no_more(env: AzureEnvironment) -> None:
+async def test_the_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -> None:
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
@@ -224,7 +224,7 @@ async def test_the_machines_of_a_pool_that_is_no_more_are_asked_no_more(env: Azu
     assert listener._urls() == []
 
 
-async def test_an_event_that_is_taken_back_dooms_no_more(env: AzureEnvironment) -> None:
+async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.url)
     event = env.events.say("Redeploy", its_set.machine_name(its_set.machines[0]))
@@ -241,7 +241,7 @@ async def test_an_event_that_is_taken_back_dooms_no_more(env: AzureEnvironment) 
     assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_a_metadata_service_that_fails_takes_nothing_down(env: AzureEnvironment) -> None:
+async def test_a_failing_metadata_service_does_not_fail_the_pool(env: AzureEnvironment) -> None:
     env.events.silent = True
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.url)
@@ -262,7 +262,7 @@ async def test_a_metadata_service_that_fails_takes_nothing_down(env: AzureEnviro
         ("Preempt", []),
     ],
 )
-def test_what_an_event_says(event: object, kinds: list[str]) -> None:
+def test_an_event_is_parsed(event: object, kinds: list[str]) -> None:
     assert [n.kind for n in notices(event, 100.0)] == kinds
 
 
@@ -288,7 +288,7 @@ async def test_broken_nodes_go_first(env: AzureEnvironment) -> None:
     assert (pool.count, len(pool.written)) == (2, 1)
 
 
-async def test_aks_takes_one_write_at_a_time(env: AzureEnvironment) -> None:
+async def test_aks_runs_one_write_at_a_time(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2)
     aks = await env.aks()
     await aks.resize(3, await env.read_status(aks))
@@ -307,7 +307,7 @@ async def test_a_write_between_our_read_and_ours_is_a_conflict(env: AzureEnviron
         await aks.resize(3, observed)
 
 
-async def test_a_failure_that_only_the_agent_pool_tells_of_is_one_saying(env: AzureEnvironment) -> None:
+async def test_a_failure_that_only_the_agent_pool_reports_is_one_shortfall(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2, more={"scaleSetPriority": "Spot"})
     aks = await env.aks()
     await aks.resize(4, await env.read_status(aks))
@@ -319,7 +319,7 @@ async def test_a_failure_that_only_the_agent_pool_tells_of_is_one_saying(env: Az
     assert (await env.read_status(aks)).shortfall == first.shortfall
 
 
-async def test_agent_pools_of_a_cluster_are_one_read(env: AzureEnvironment) -> None:
+async def test_agent_pools_of_a_cluster_share_a_read(env: AzureEnvironment) -> None:
     agent_pool(env.cloud, 2, "h100")
     agent_pool(env.cloud, 1, "h100spot")
     one, other = await env.aks("h100"), await env.aks("h100spot")
@@ -333,14 +333,14 @@ async def test_the_clusters_own_autoscaler_is_another_writer(env: AzureEnvironme
     assert (await env.read_status(await env.aks())).other_writer == "the AKS cluster autoscaler"
 
 
-async def test_an_agent_pool_that_is_not_there_is_told_with_those_that_are(env: AzureEnvironment) -> None:
+async def test_a_missing_agent_pool_is_reported_with_the_existing_ones(env: AzureEnvironment) -> None:
     agent_pool(env.cloud, 2, "h100")
     aks = await env.aks("h200")
     with pytest.raises(Misconfigured, match="no agent pool h200: h100"):
         await aks.status()
 
 
-async def test_writes_of_an_agent_pool_keep_within_what_aks_grants(env: AzureEnvironment) -> None:
+async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 0)
     pool.nodes.serving = True
     aks = await env.aks()

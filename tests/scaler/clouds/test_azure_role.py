@@ -80,7 +80,7 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Seque
     return permits
 
 
-async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) -> None:
+async def test_the_role_grants_exactly_the_called_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
         sets = furnish(cloud, namespace)
         cloud.granted = tuple(GRANTED)
@@ -104,7 +104,7 @@ async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) ->
         "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read",
     ],
 )
-async def test_what_the_role_lacks_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
+async def test_a_permission_missing_in_the_role_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
         sets = furnish(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != action)
@@ -113,7 +113,7 @@ async def test_what_the_role_lacks_is_named_with_the_remedy(tmp_path: Path, acti
         assert action in str(raised.value)
 
 
-async def test_check_live_tells_what_is_not_granted(tmp_path: Path) -> None:
+async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, Resources() as resources:
         ScaleSet(cloud, "h100", serving=True).there()
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")

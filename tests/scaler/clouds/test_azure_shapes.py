@@ -50,7 +50,7 @@ async def test_answers_about_a_scale_set(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_a_write_and_what_becomes_of_it(tmp_path: Path) -> None:
+async def test_answers_to_a_write_and_its_operation(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
         its_set = serving(env.cloud, 2)
         pool = await env.vmss()

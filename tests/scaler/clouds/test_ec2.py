@@ -39,7 +39,7 @@ def fleet(env: AwsEnvironment, number: int = 1) -> str:
     return name
 
 
-async def test_a_fleet_s_parts_are_told_by_zone_and_market(env: AwsEnvironment) -> None:
+async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2Fleet, fleet=fleet(env), market="spot")
     assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
 
@@ -67,7 +67,7 @@ async def test_a_fleet_that_is_being_modified_is_a_conflict(env: AwsEnvironment)
         await pool.status()
 
 
-async def test_an_instance_that_the_fleet_still_lists_and_ec2_has_no_more_does_not_serve(env: AwsEnvironment) -> None:
+async def test_an_instance_that_only_the_fleet_lists_does_not_serve(env: AwsEnvironment) -> None:
     name = fleet(env)
     pool = await env.open(Ec2Fleet, fleet=name, market="spot")
     listed: list[web.Response] = []
@@ -88,7 +88,7 @@ async def test_an_instance_that_the_fleet_still_lists_and_ec2_has_no_more_does_n
 @pytest.mark.parametrize(
     ("market", "default", "spot"), [("spot", "spot", 3), ("on_demand", "on-demand", 0), ("reserved", None, None)]
 )
-async def test_a_fleet_is_asked_for_the_pool_s_market(
+async def test_a_fleet_is_resized_in_the_pool_s_market(
     env: AwsEnvironment, market: str, default: str | None, spot: int | None
 ) -> None:
     pool = await env.open(Ec2Fleet, fleet=fleet(env), market=market)
@@ -100,7 +100,7 @@ async def test_a_fleet_is_asked_for_the_pool_s_market(
     assert given["ExcessCapacityTerminationPolicy"] == "termination"
 
 
-async def test_what_ec2_does_not_show_yet_is_not_bought_again(env: AwsEnvironment) -> None:
+async def test_an_instance_that_ec2_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
     env.world.hidden_s = 3600.0
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(3, await read_status(pool))
@@ -110,7 +110,7 @@ async def test_what_ec2_does_not_show_yet_is_not_bought_again(env: AwsEnvironmen
     assert len(env.world.loose) == 3
 
 
-async def test_what_was_ended_is_not_counted_while_ec2_still_shows_it(env: AwsEnvironment) -> None:
+async def test_a_terminated_instance_is_not_counted_while_ec2_still_lists_it(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
     instances = list(env.world.loose)
@@ -121,7 +121,7 @@ async def test_what_was_ended_is_not_counted_while_ec2_still_shows_it(env: AwsEn
     assert env.endpoint.count("ec2:TerminateInstances") == 1
 
 
-async def test_a_lost_purchase_is_said_again_under_its_token_before_anything_else_is_bought(
+async def test_a_lost_launch_is_repeated_under_its_token_before_any_other(
     env: AwsEnvironment,
 ) -> None:
     env.world.hidden_s = 3600.0
@@ -139,7 +139,7 @@ async def test_a_lost_purchase_is_said_again_under_its_token_before_anything_els
     assert len(env.world.loose) == 5
 
 
-async def test_a_part_of_a_purchase_is_kept_and_the_rest_is_out_of_capacity(env: AwsEnvironment) -> None:
+async def test_a_partial_launch_is_kept_and_raises_out_of_capacity(env: AwsEnvironment) -> None:
     env.world.lacks[A, "spot"] = "capacity"
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
@@ -155,7 +155,7 @@ async def test_a_part_of_a_purchase_is_kept_and_the_rest_is_out_of_capacity(env:
     assert (await read_status(pool)).desired == 2
 
 
-async def test_those_that_will_be_taken_go_first(env: AwsEnvironment) -> None:
+async def test_instances_with_a_pending_interruption_are_removed_first(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(4, await read_status(pool))
     for instance in env.world.loose:
@@ -199,7 +199,7 @@ def ending(in_s: float) -> datetime:
         pytest.param([reservation(1, EndDate=ending(1200))], 3, id="reservation that ends"),
     ],
 )
-async def test_reservations_tell_what_is_paid_for(
+async def test_reservations_report_the_paid_instances(
     env: AwsEnvironment, reservations: list[dict[str, Any]], held: int
 ) -> None:
     env.world.groups["llm"] = Group("llm", (A,), desired=1)
@@ -217,7 +217,7 @@ async def test_a_reservation_that_is_not_there_is_misconfigured(env: AwsEnvironm
     assert (await read_status(await env.open(Asg, group="llm"))).reserved is None
 
 
-async def test_quotas_of_the_account_are_told_by_code(env: AwsEnvironment) -> None:
+async def test_quotas_of_the_account_are_recognized_by_code(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     observed = await read_status(pool)
     env.endpoint.faults[BUY] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")

@@ -37,7 +37,7 @@ def nodes(env: AwsEnvironment) -> NodeGroup:
 KEYS_OF_IT = {"cluster": "serving", "node_group": "h100", "market": "spot"}
 
 
-async def test_an_update_is_followed_and_its_size_is_what_was_asked_for(env: AwsEnvironment, nodes: NodeGroup) -> None:
+async def test_an_update_is_followed_and_its_size_is_desired(env: AwsEnvironment, nodes: NodeGroup) -> None:
     pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
     nodes.slow = True
     await pool.resize(5, await read_status(pool))
@@ -55,9 +55,7 @@ async def test_an_update_is_followed_and_its_size_is_what_was_asked_for(env: Aws
     assert env.endpoint.count("eks:DescribeUpdate") == calls, "what ended is not asked for again"
 
 
-async def test_an_update_that_ends_between_two_looks_is_nobody_else_s_write(
-    env: AwsEnvironment, nodes: NodeGroup
-) -> None:
+async def test_an_update_that_ends_between_two_reads_is_no_foreign_write(env: AwsEnvironment, nodes: NodeGroup) -> None:
     pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
     nodes.slow = True
     await pool.resize(5, await read_status(pool))
@@ -73,7 +71,7 @@ async def test_an_update_that_ends_between_two_looks_is_nobody_else_s_write(
     assert (await read_status(pool)).other_writer is None
 
 
-async def test_an_update_that_fails_is_told_and_the_group_s_own_size_counts(
+async def test_a_failed_update_is_reported_and_the_group_s_own_size_counts(
     env: AwsEnvironment, nodes: NodeGroup
 ) -> None:
     pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
@@ -98,7 +96,7 @@ async def test_an_update_that_fails_is_told_and_the_group_s_own_size_counts(
         ("AsgInstanceLaunchFailures", "Could not launch Spot Instances. UnfulfillableCapacity - Unable.", False),
     ],
 )
-async def test_health_issues_tell_why_nodes_do_not_come(
+async def test_health_issues_give_the_reason_of_missing_nodes(
     env: AwsEnvironment, nodes: NodeGroup, code: str, text: str, quota: bool
 ) -> None:
     pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
@@ -113,13 +111,13 @@ async def test_health_issues_tell_why_nodes_do_not_come(
     assert (await read_status(pool)).shortfall is None, "an issue that keeps no node from coming"
 
 
-async def test_who_sizes_the_group_behind_eks_is_named(env: AwsEnvironment, nodes: NodeGroup) -> None:
+async def test_another_writer_of_the_eks_group_is_named(env: AwsEnvironment, nodes: NodeGroup) -> None:
     pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
     nodes.group.desired = 4
     assert "another writer set Auto Scaling group eks-1 to 4" in str((await read_status(pool)).other_writer)
 
 
-async def test_a_lost_update_is_said_again_under_its_token(env: AwsEnvironment) -> None:
+async def test_a_lost_update_is_repeated_under_its_token(env: AwsEnvironment) -> None:
     pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
     env.endpoint.faults[UPDATE] = Refusal("ServerException", "It is our fault.", 500)
     with pytest.raises(Unavailable):

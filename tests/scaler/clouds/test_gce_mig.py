@@ -34,7 +34,7 @@ def spec(env: GcpEnvironment, **more: Any) -> GceMig:
     return GceMig(project=env.cloud.project(), **settings)
 
 
-async def test_a_region_s_machines_are_told_by_zone_over_all_pages(env: GcpEnvironment) -> None:
+async def test_a_region_s_machines_are_read_from_all_pages_by_zone(env: GcpEnvironment) -> None:
     mig, env.cloud.compute.page = env.mig(location="us-central1", size=5), 2
     pool = await env.pool(spec(env))
     await pool.resize(7, await read_status(pool))
@@ -47,7 +47,7 @@ async def test_a_region_s_machines_are_told_by_zone_over_all_pages(env: GcpEnvir
     assert mig.writes == 1
 
 
-async def test_a_zone_that_runs_out_is_told_with_type_zone_and_market(env: GcpEnvironment) -> None:
+async def test_an_exhausted_zone_is_reported_with_type_zone_and_market(env: GcpEnvironment) -> None:
     mig = env.mig(location="us-central1", size=3)
     pool = await env.pool(spec(env))
     await pool.resize(6, await read_status(pool))
@@ -70,7 +70,7 @@ async def test_a_zone_that_runs_out_is_told_with_type_zone_and_market(env: GcpEn
     ],
     ids=["quota", "capacity"],
 )
-async def test_a_write_that_is_refused_is_told_with_type_zone_and_market(
+async def test_a_refused_write_is_reported_with_type_zone_and_market(
     env: GcpEnvironment, refused: web.Response, remedy: type[PortError]
 ) -> None:
     env.mig(size=1)
@@ -81,7 +81,7 @@ async def test_a_write_that_is_refused_is_told_with_type_zone_and_market(
         await pool.resize(2, before)
 
 
-async def test_a_machine_that_can_never_be_made_is_told_as_failed(env: GcpEnvironment) -> None:
+async def test_a_machine_that_cannot_be_created_has_failed(env: GcpEnvironment) -> None:
     mig = env.mig(size=1)
     pool = await env.pool(spec(env, location=ZONES[0]))
     mig.out[ZONES[0]] = NO_IMAGE
@@ -92,7 +92,7 @@ async def test_a_machine_that_can_never_be_made_is_told_as_failed(env: GcpEnviro
     assert "images/vllm' was not found" in status.shortfall.reason
 
 
-async def test_a_spot_machine_that_stops_without_notice_counts_as_taken_and_one_scaled_in_does_not(
+async def test_a_spot_machine_that_stops_without_notice_was_interrupted_and_one_scaled_in_was_not(
     env: GcpEnvironment,
 ) -> None:
     mig = env.mig(location="us-central1", size=3)
@@ -140,13 +140,13 @@ async def test_how_a_regional_group_buys_is_written_before_it_grows_and_only_onc
         ({"tier": "slept"}, "tier"),
     ],
 )
-def test_what_a_zonal_group_cannot_do_is_refused_before_it_runs(settings: dict[str, Any], key: str) -> None:
+def test_regional_settings_of_a_zonal_group_are_refused(settings: dict[str, Any], key: str) -> None:
     project = GcpProject(id="my-project")
     pool = GceMig(project=project, name="vllm", location=ZONES[0], **settings)
     assert key in [k for k, _ in pool.problems()]
 
 
-async def test_somebody_else_s_size_is_a_conflict_and_named_for_a_while(env: GcpEnvironment) -> None:
+async def test_another_writer_s_size_is_a_conflict_and_reported_for_a_while(env: GcpEnvironment) -> None:
     mig = env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0], other_writer_yield_s=60))
     before = await read_status(pool)
@@ -164,7 +164,7 @@ async def test_an_autoscaler_of_the_group_is_another_writer(env: GcpEnvironment)
     assert (await read_status(await env.pool(spec(env, location=ZONES[0])))).other_writer == "autoscaler vllm-cpu"
 
 
-async def test_every_write_bears_an_id_of_its_own(env: GcpEnvironment) -> None:
+async def test_every_write_has_its_own_id(env: GcpEnvironment) -> None:
     env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0]))
     for size in (3, 4):
@@ -181,7 +181,7 @@ async def test_a_write_of_the_size_that_is_there_is_not_sent(env: GcpEnvironment
     assert mig.writes == 0
 
 
-async def test_polling_gives_way_after_a_throttle_and_a_write_does_not(env: GcpEnvironment) -> None:
+async def test_reads_pause_after_a_throttle_and_writes_do_not(env: GcpEnvironment) -> None:
     mig = env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0]))
     before = await read_status(pool)
@@ -224,7 +224,7 @@ class TestReservation:
         ],
         ids=["ready", "creating", "ended", "ends later", "count alone"],
     )
-    async def test_tells_what_is_paid(self, env: GcpEnvironment, more: dict[str, Any], held: int) -> None:
+    async def test_reports_the_paid_machines(self, env: GcpEnvironment, more: dict[str, Any], held: int) -> None:
         env.mig()
         env.cloud.compute.reserve(PROJECT, ZONES[0], "l4", 8, **more)
         pool = await env.pool(spec(env, location=ZONES[0], market="reserved", reservation=self.RESERVED))
@@ -257,7 +257,7 @@ class TestStandby:
         status = await read_status(serving)
         assert (status.desired, status.ready, status.interrupted) == (2, 2, 0)
 
-    async def test_what_stands_by_and_fails_is_not_the_serving_pool_s(self, env: GcpEnvironment) -> None:
+    async def test_a_failed_standby_machine_is_not_the_serving_pool_s(self, env: GcpEnvironment) -> None:
         mig = env.mig(size=2)
         serving, waiting = await env.pool(spec(env, location=ZONES[0])), await env.pool(self.spec(env))
         await waiting.resize(2, await read_status(waiting))

@@ -64,7 +64,7 @@ async def test_a_token_is_renewed_before_it_ends(env: GcpEnvironment) -> None:
     assert len(env.cloud.tokens) == 2
 
 
-async def test_a_token_that_is_refused_is_asked_for_anew(env: GcpEnvironment) -> None:
+async def test_a_refused_token_is_replaced(env: GcpEnvironment) -> None:
     pool = await env.pool(mig(env.cloud.project()))
     await read_status(pool)
     env.cloud.tokens[0] = "revoked"
@@ -143,7 +143,7 @@ async def test_a_token_endpoint_that_is_down_is_passing(env: GcpEnvironment) -> 
     (env.cloud.folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{env.cloud.port}/token")))
 
 
-async def test_without_credentials_it_says_what_to_do(env: GcpEnvironment) -> None:
+async def test_missing_credentials_have_a_remedy(env: GcpEnvironment) -> None:
     project = replace(env.cloud.project(), credentials_file=None)
     with pytest.raises(Misconfigured, match=r"workload identity; docs/gcp\.md"):
         await (await env.pool(mig(project))).status()
@@ -168,7 +168,7 @@ async def test_workload_identity_is_the_metadata_server_s_token(env: GcpEnvironm
     assert "2 ready" in output, output
 
 
-async def test_a_token_that_takes_long_does_not_hold_the_loop(env: GcpEnvironment) -> None:
+async def test_a_slow_token_does_not_block_the_loop(env: GcpEnvironment) -> None:
     async with _slow() as port:
         (env.cloud.folder / "sa.json").write_text(json.dumps(account(f"http://127.0.0.1:{port}/token")))
         pool = await env.pool(mig(env.cloud.project()))
@@ -191,7 +191,7 @@ async def test_a_certificate_that_is_not_trusted_needs_a_human(env: GcpEnvironme
         await (await env.pool(mig(stranger))).status()
 
 
-async def test_permissions_are_asked_for_and_told(env: GcpEnvironment) -> None:
+async def test_permissions_are_checked_and_reported(env: GcpEnvironment) -> None:
     pool = await env.pool(mig(env.cloud.project()))
     env.cloud.permit({"compute.instanceGroupManagers.get"})
     permits = {p.action: p for p in await pool.permits()}  # type: ignore[attr-defined]

@@ -63,7 +63,7 @@ def test_a_refusal_is_its_remedy(answer: RestResponse, remedy: type[PortError]) 
     assert type(refuse(WHAT, answer, 0.0)) is remedy
 
 
-def test_who_may_not_is_told_which_permission_and_where_the_role_is() -> None:
+def test_a_refusal_names_the_permission_and_the_role() -> None:
     text = str(refuse(WHAT, compute(403, "forbidden"), 0.0))
     assert "grant compute.instanceGroupManagers.update" in text
     assert "config/deploy/gcp-role.yaml" in text
@@ -104,5 +104,5 @@ def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any],
         ("words", False, False),
     ],
 )
-def test_what_a_failed_operation_says(error: object, short: bool, quota: bool) -> None:
+def test_a_failed_operation_has_a_shortfall(error: object, short: bool, quota: bool) -> None:
     assert (failure_of(error).is_shortfall, failure_of(error).is_quota) == (short, quota)

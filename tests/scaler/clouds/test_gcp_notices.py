@@ -75,7 +75,7 @@ async def test_a_preemption_rings_for_a_turn_and_is_acknowledged(env: GcpEnviron
         ("compute.instances.insert", 0),
     ],
 )
-async def test_only_what_takes_a_machine_dooms_it(env: GcpEnvironment, method: str, pending: int) -> None:
+async def test_only_an_event_that_deletes_a_machine_is_a_notice(env: GcpEnvironment, method: str, pending: int) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     env.cloud.pubsub.publish(PATH, entry(mig, method))
@@ -83,7 +83,7 @@ async def test_only_what_takes_a_machine_dooms_it(env: GcpEnvironment, method: s
     assert (await read_status(pool)).interruption_pending == pending
 
 
-async def test_what_is_no_log_entry_is_passed_over(env: GcpEnvironment) -> None:
+async def test_an_invalid_log_entry_is_ignored(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     for data in (b"\xff\xfe", b"[]", b"{}", b'{"protoPayload": "words"}', b'{"protoPayload": {"methodName": 7}}'):
@@ -93,7 +93,7 @@ async def test_what_is_no_log_entry_is_passed_over(env: GcpEnvironment) -> None:
     assert (await read_status(pool)).interruption_pending == 1
 
 
-async def test_another_pool_s_machine_dooms_none_of_ours(env: GcpEnvironment) -> None:
+async def test_a_notice_of_another_pool_s_machine_is_ignored(env: GcpEnvironment) -> None:
     env.mig()
     other_mig = env.mig("other", ZONES[1])
     pool = await env.pool(spec(env))
@@ -102,7 +102,7 @@ async def test_another_pool_s_machine_dooms_none_of_ours(env: GcpEnvironment) ->
     assert (await read_status(pool)).interruption_pending == 0
 
 
-async def test_hearing_goes_on_after_pub_sub_failed(env: GcpEnvironment) -> None:
+async def test_notices_resume_after_pub_sub_failed(env: GcpEnvironment) -> None:
     mig = env.mig()
     env.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
     pool = await env.pool(spec(env))
@@ -113,7 +113,7 @@ async def test_hearing_goes_on_after_pub_sub_failed(env: GcpEnvironment) -> None
         await read_status(pool, lambda s: s.interruption_pending == 1)
 
 
-async def test_hearing_goes_on_after_the_connection_broke(env: GcpEnvironment) -> None:
+async def test_notices_resume_after_the_connection_broke(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     preempted(env.cloud, mig, mig.vms[0])
@@ -127,7 +127,7 @@ async def test_hearing_goes_on_after_the_connection_broke(env: GcpEnvironment) -
         await read_status(pool, lambda s: s.interruption_pending == 2)
 
 
-async def test_a_sink_that_may_not_be_read_is_told_by_check_and_blinds_no_pool(env: GcpEnvironment) -> None:
+async def test_an_unreadable_sink_is_reported_by_check_and_does_not_fail_the_pool(env: GcpEnvironment) -> None:
     env.mig()
     pool = await env.pool(spec(env, subscription="no-such"))
     assert (await read_status(pool)).ready == 2
@@ -138,7 +138,7 @@ async def test_a_sink_that_may_not_be_read_is_told_by_check_and_blinds_no_pool(e
     assert "not found" in denied[0].detail
 
 
-async def test_a_machine_that_comes_back_under_its_name_is_not_doomed_again(env: GcpEnvironment) -> None:
+async def test_a_machine_that_returns_under_its_name_has_no_notice(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     await read_status(pool)
@@ -172,7 +172,7 @@ async def test_a_notice_of_a_machine_that_is_there_long_after_its_time_was_about
         ("instance/maintenance-event", "MIGRATE_ON_HOST_MAINTENANCE", 0),
     ],
 )
-async def test_the_metadata_server_tells_of_its_own_machine(
+async def test_the_metadata_server_reports_its_own_machine(
     env: GcpEnvironment, key: str, value: str, pending: int
 ) -> None:
     mig = env.mig()

@@ -58,7 +58,7 @@ async def up_and_down(pool: Actuator) -> PoolStatus:
     return await read_status(pool, lambda s: s.desired == before.desired)
 
 
-async def test_the_role_is_enough_and_nothing_in_it_is_never_asked_for(env: GcpEnvironment) -> None:
+async def test_the_role_is_sufficient_and_has_no_unused_action(env: GcpEnvironment) -> None:
     mig = env.mig()
     env.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=1, spot=True)
     env.cloud.container.add(CLUSTER, "v5e-0", ZONES[:1], nodes_per_zone=4, spot=True, topology="4x4")
@@ -94,7 +94,7 @@ async def test_the_role_is_enough_and_nothing_in_it_is_never_asked_for(env: GcpE
     assert counted == called, "what is counted is named as it is permitted"
 
 
-async def test_what_each_kind_says_that_it_needs_is_granted(env: GcpEnvironment) -> None:
+async def test_each_kind_s_listed_permissions_are_granted(env: GcpEnvironment) -> None:
     opened: list[Any] = [await env.pool(spec) for spec in pools(env)]
     opened.append(await open_source(PubSub(project=env.cloud.project(), subscription="prompts"), env.context))
     needed = {p.action for adapter in opened for p in await adapter.permits()}
@@ -102,7 +102,7 @@ async def test_what_each_kind_says_that_it_needs_is_granted(env: GcpEnvironment)
 
 
 @pytest.mark.parametrize("without", sorted(ROLE - {"pubsub.subscriptions.get", "monitoring.timeSeries.list"}))
-async def test_check_tells_of_each_permission_that_is_missing(env: GcpEnvironment, without: str) -> None:
+async def test_check_reports_each_missing_permission(env: GcpEnvironment, without: str) -> None:
     env.cloud.permit(ROLE - {without})
     denied = set[str]()
     for spec in pools(env):

@@ -113,7 +113,7 @@ async def test_answers_about_slices(env: GcpEnvironment) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_a_write_and_what_becomes_of_it(env: GcpEnvironment) -> None:
+async def test_answers_to_a_write_and_its_operation(env: GcpEnvironment) -> None:
     node_pool = env.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=2, spot=True)
     spec = GkeNodePool(
         project=env.cloud.project(), cluster="serving", location="us-central1", name="h100", market="spot"

@@ -67,9 +67,7 @@ class TestNodePool:
         with pytest.raises(Misconfigured, match="no node pool h100"):
             await (await env.pool(self.spec(env))).status()
 
-    async def test_an_upgrade_under_way_is_a_conflict_and_the_next_turn_s_write_goes_through(
-        self, env: GcpEnvironment
-    ) -> None:
+    async def test_an_upgrade_in_progress_is_a_conflict_and_the_next_tick_writes(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -81,7 +79,7 @@ class TestNodePool:
         await pool.resize(6, await read_status(pool))
         assert node_pool.size == 6
 
-    async def test_somebody_else_s_size_is_a_conflict(self, env: GcpEnvironment) -> None:
+    async def test_another_writer_s_size_is_a_conflict(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -100,7 +98,7 @@ class TestNodePool:
         with pytest.raises(Conflict, match="concurrent operations"):
             await pool.resize(6, before)
 
-    async def test_our_own_operation_is_followed_and_not_overtaken(self, env: GcpEnvironment) -> None:
+    async def test_its_own_operation_is_followed_and_not_overtaken(self, env: GcpEnvironment) -> None:
         self.add_pool(env)
         pool = await env.pool(self.spec(env))
         env.cloud.container.slow = True
@@ -121,7 +119,7 @@ class TestNodePool:
         ],
         ids=["stockout", "quota"],
     )
-    async def test_an_operation_that_fails_late_is_told_for_a_while_and_then_asked_for_again(
+    async def test_a_failed_operation_is_reported_for_a_while_and_then_retried(
         self, env: GcpEnvironment, error: dict[str, Any], quota: bool
     ) -> None:
         node_pool = self.add_pool(env)
@@ -142,7 +140,7 @@ class TestNodePool:
         status = await read_status(pool)
         assert (status.desired, status.failed, status.shortfall) == (3, 0, None)
 
-    async def test_an_error_that_the_node_pool_goes_on_telling_is_one_refusal(self, env: GcpEnvironment) -> None:
+    async def test_a_repeated_error_of_the_node_pool_is_one_shortfall(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         await pool.resize(6, await read_status(pool))
@@ -153,7 +151,7 @@ class TestNodePool:
         assert status[0] is not None
         assert status[0] == status[1]
 
-    async def test_nodes_that_an_upgrade_adds_are_nobody_s_size_and_a_person_s_are(self, env: GcpEnvironment) -> None:
+    async def test_an_upgrade_s_nodes_are_no_foreign_write_and_a_person_s_are(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         await read_status(pool)
@@ -255,7 +253,7 @@ class TestSlices:
         assert body["config"]["reservationAffinity"]["values"] == ["tpus"]
         assert not body["config"]["spot"]
 
-    async def test_what_gke_refuses_to_create_at_once_follows_next_turn(self, env: GcpEnvironment) -> None:
+    async def test_a_creation_that_gke_refuses_is_retried_in_the_next_tick(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         pool = await env.pool(self.spec(env))
         env.cloud.container.slow = True
@@ -309,7 +307,7 @@ class TestSlices:
         env.clock.ahead_s += 121
         assert (await read_status(pool)).desired == 2
 
-    async def test_a_quota_that_forbids_the_first_one_is_told(self, env: GcpEnvironment) -> None:
+    async def test_a_quota_that_forbids_the_first_pod_is_reported(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)

@@ -88,7 +88,7 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     assert decode_json("it", b'"\\ud83d\\ude00 \\\\ud800"') == "\U0001f600 \\ud800"
 
 
-def test_what_another_system_says_is_cut_and_can_be_written() -> None:
+def test_a_foreign_message_is_cut_and_encodable() -> None:
     assert str(PortError("\ud800" + "x" * 10_000)) == "?" + "x" * (MAX_MESSAGE - 1)
 
 

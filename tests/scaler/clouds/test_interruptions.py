@@ -40,7 +40,7 @@ def test_an_announced_loss_counts_in_units_and_once(board: NoticeBoard, tracker:
     assert tracker.interrupted == 4, "its notice went with it"
 
 
-def test_a_notice_between_two_looks_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+def test_a_notice_between_two_observations_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
     pin(board, "a")
     tracker.observe({"b": 4})
     assert tracker.interrupted == 1
@@ -54,7 +54,7 @@ def test_a_notice_withdrawn_with_its_machine_counts(board: NoticeBoard, tracker:
     assert tracker.interrupted == 1
 
 
-def test_a_rebalance_recommendation_is_pending_and_no_interruption(
+def test_a_rebalance_recommendation_is_pending_but_no_interruption(
     board: NoticeBoard, tracker: InterruptionTracker
 ) -> None:
     pin(board, "a", "rebalance")
@@ -64,7 +64,7 @@ def test_a_rebalance_recommendation_is_pending_and_no_interruption(
 
 
 @pytest.mark.parametrize("later_s", [INTERRUPTION_LIFETIME_S + 1, -1.0])
-def test_a_notice_that_came_to_nothing_is_void(
+def test_an_expired_notice_is_void(
     board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock, later_s: float
 ) -> None:
     pin(board, "a")

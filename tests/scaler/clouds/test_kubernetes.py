@@ -66,7 +66,7 @@ async def test_a_change_of_something_else_does_not_stop_a_resize(place: Place, o
     assert await place.size() == 5
 
 
-async def test_somebodys_size_is_a_conflict_and_stays(place: Place, opened: Open) -> None:
+async def test_another_writer_s_size_is_a_conflict_and_stays(place: Place, opened: Open) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
@@ -102,7 +102,7 @@ async def test_a_clock_set_back_does_not_prolong_the_yield(place: Place, opened:
     assert (await settled(actuator, lambda s: s.desired == 8)).other_writer is None
 
 
-async def test_its_own_write_is_nobody_elses(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_its_own_write_is_no_foreign_write(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await actuator.resize(5, await settled(actuator, lambda s: s.ready == 2))
     clock.advance(60)
@@ -125,9 +125,7 @@ async def test_names_the_scaled_object_rather_than_the_hpa_that_keda_made_of_it(
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "KEDA ScaledObject by-queue"
 
 
-async def test_what_a_named_autoscaler_does_is_not_held_against_it_later(
-    place: Place, opened: Open, clock: ManualClock
-) -> None:
+async def test_a_named_autoscaler_s_write_is_not_reported_again(place: Place, opened: Open, clock: ManualClock) -> None:
     await place.add_hpa("by-cpu")
     actuator = await opened()
     await settled(actuator, lambda s: s.other_writer == "HPA by-cpu")

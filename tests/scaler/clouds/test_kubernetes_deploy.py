@@ -54,7 +54,7 @@ def test_the_shipped_names_fit_together() -> None:
     )
 
 
-def test_the_shipped_roles_grant_what_pools_ask_for_and_nothing_else() -> None:
+def test_the_shipped_roles_grant_exactly_the_needed_actions() -> None:
     kinds = [ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)]
     kinds.append(ScalableKind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
     kinds.append(ScalableKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))

@@ -113,7 +113,7 @@ async def opened(stage: Stage) -> AsyncIterator[Opened]:
         yield opening
 
 
-async def test_the_least_busy_goes_once_it_has_nothing_to_do(stage: Stage, opened: Opened) -> None:
+async def test_the_least_busy_pod_is_removed_once_it_is_idle(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     assert (await stage.tick(actuator, 3)).desired == 3
@@ -134,7 +134,7 @@ async def test_while_it_drains_it_is_neither_ready_nor_awaited(stage: Stage, ope
     assert sum(part.ready for part in status.parts) == 2
 
 
-async def test_routes_get_their_time_before_an_idle_one_goes(stage: Stage, opened: Opened) -> None:
+async def test_an_idle_pod_waits_for_routes_to_settle(stage: Stage, opened: Opened) -> None:
     stage.load(0, 1, 1, 1)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -144,7 +144,7 @@ async def test_routes_get_their_time_before_an_idle_one_goes(stage: Stage, opene
     assert (stage.size, stage.control.removed) == (3, ["llm-0"])
 
 
-async def test_of_several_the_one_that_is_done_goes_first(stage: Stage, opened: Opened) -> None:
+async def test_of_several_pods_the_drained_one_is_removed_first(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 1, 8)
     actuator = await opened()
     await stage.tick(actuator, 2)
@@ -157,7 +157,7 @@ async def test_of_several_the_one_that_is_done_goes_first(stage: Stage, opened: 
     assert (stage.size, stage.control.removed) == (2, ["llm-1", "llm-2"])
 
 
-async def test_what_does_not_tell_its_load_is_not_idle(stage: Stage, opened: Opened) -> None:
+async def test_a_pod_with_unknown_load_is_not_idle(stage: Stage, opened: Opened) -> None:
     stage.load(None, 3, 2, 4)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -167,7 +167,7 @@ async def test_what_does_not_tell_its_load_is_not_idle(stage: Stage, opened: Ope
     assert stage.size == 4
 
 
-async def test_at_the_deadline_it_goes_whatever_runs(stage: Stage, opened: Opened) -> None:
+async def test_at_the_deadline_a_busy_pod_is_removed(stage: Stage, opened: Opened) -> None:
     stage.load(9, None, 9, 1)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -186,7 +186,7 @@ async def test_a_clock_that_jumps_ends_no_patience(stage: Stage, opened: Opened)
     assert stage.size == 4
 
 
-async def test_demand_that_comes_back_takes_it_back(stage: Stage, opened: Opened) -> None:
+async def test_returning_demand_reverts_a_drain(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     await stage.tick(actuator, 2)
@@ -199,7 +199,7 @@ async def test_demand_that_comes_back_takes_it_back(stage: Stage, opened: Opened
     assert stage.control.removed == []
 
 
-async def test_a_new_daemon_goes_on_with_what_was_begun(stage: Stage, opened: Opened) -> None:
+async def test_a_new_daemon_continues_a_drain(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     await stage.tick(await opened(), 3)
     stage.load(9, 0, 7, 5)
@@ -212,7 +212,7 @@ async def test_a_new_daemon_goes_on_with_what_was_begun(stage: Stage, opened: Op
     assert (stage.size, stage.control.removed) == (3, ["llm-1"])
 
 
-async def test_a_new_daemon_takes_back_what_is_wanted_again(stage: Stage, opened: Opened) -> None:
+async def test_a_new_daemon_reverts_a_drain_where_demand_returned(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     await stage.tick(await opened(), 3)
     async with Resources() as resources:
@@ -232,7 +232,7 @@ async def test_to_look_writes_nothing(stage: Stage, opened: Opened) -> None:
     assert [call for call in stage.fake.calls if call[0] == "patch"] == []
 
 
-async def test_what_is_not_ready_goes_first(stage: Stage, opened: Opened) -> None:
+async def test_an_unready_pod_is_removed_first(stage: Stage, opened: Opened) -> None:
     stage.load(0, 1, 1, 1)
     actuator = await opened()
     waiting: dict[str, Any] = {"status": {"phase": "Pending", "podIP": None, "conditions": []}}
@@ -253,7 +253,7 @@ async def test_those_that_were_never_made_need_no_draining(stage: Stage, opened:
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
-async def test_while_the_controller_removes_pods_nothing_is_taken_back(stage: Stage, opened: Opened) -> None:
+async def test_no_drain_is_reverted_while_the_controller_removes_pods(stage: Stage, opened: Opened) -> None:
     stage.load(0, 1, 1, 1)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -266,7 +266,7 @@ async def test_while_the_controller_removes_pods_nothing_is_taken_back(stage: St
     assert stage.out_of_routing == {"llm-0"}
 
 
-async def test_what_will_be_lost_anyway_goes_first(stage: Stage, opened: Opened) -> None:
+async def test_a_pod_with_a_pending_interruption_is_removed_first(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     await stage.fake.put("nodes", "node-2", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
@@ -301,7 +301,7 @@ async def test_a_rollout_chooses_for_itself(stage: Stage, opened: Opened) -> Non
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
-async def test_without_the_pods_nothing_is_told(stage: Stage, tmp_path: Path) -> None:
+async def test_without_the_pods_nothing_is_reported(stage: Stage, tmp_path: Path) -> None:
     stage.fake.forbidden.add(("list", "pods"))
     async with Resources() as resources:
         actuator = await stage.open(resources)
@@ -351,7 +351,7 @@ async def test_a_stateful_set_gives_its_highest_ordinals(stage: Stage) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
-async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualClock) -> None:
+async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) -> None:
     async with ground() as real, Resources() as resources:
         labels = {"metadata": {"labels": {ROUTED: "true"}}}
         pool = Kubernetes(

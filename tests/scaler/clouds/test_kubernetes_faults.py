@@ -102,7 +102,7 @@ async def test_a_watch_that_lies_silent_is_not_believed_for_long(
     assert status.measured_at == clock.now()
 
 
-async def test_a_watch_that_ends_well_has_confirmed_what_it_told(
+async def test_a_watch_that_ends_regularly_confirms_its_state(
     place: FakePlace, opened: Open, clock: ManualClock
 ) -> None:
     place.fake.watch_s = 0.05
@@ -116,7 +116,7 @@ async def test_a_watch_that_ends_well_has_confirmed_what_it_told(
     assert place.fake.calls.count(("get", "deployments")) == reads
 
 
-async def test_a_size_that_cannot_be_confirmed_is_not_told(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_an_unconfirmed_size_is_not_reported(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     before = await actuator.status()
@@ -131,7 +131,7 @@ async def test_a_size_that_cannot_be_confirmed_is_not_told(place: FakePlace, ope
         await actuator.status()
 
 
-async def test_an_expired_watch_lists_anew(place: FakePlace, opened: Open) -> None:
+async def test_an_expired_watch_lists_again(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.silent = True
@@ -143,7 +143,7 @@ async def test_an_expired_watch_lists_anew(place: FakePlace, opened: Open) -> No
     assert (await settled(actuator, lambda s: s.desired == 9)).desired == 9
 
 
-async def test_an_etcd_restored_from_a_backup_is_believed(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_an_etcd_restored_from_a_backup_is_accepted(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.version = 5  # versions restart below all earlier ones
@@ -245,7 +245,7 @@ async def test_a_size_left_out_is_no_answer(place: FakePlace, opened: Open) -> N
         await (await opened()).status()
 
 
-async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None:
+async def test_a_throttled_read_has_a_retry_pause(place: FakePlace) -> None:
     place.fake.throttled = True
     async with Resources() as resources:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
@@ -279,7 +279,7 @@ async def test_without_the_permission_to_watch_every_size_is_read_by_itself(plac
 
 
 @pytest.mark.parametrize("plural", ["horizontalpodautoscalers", "scaledobjects"])
-async def test_without_the_permission_to_see_autoscalers_sizing_goes_on(
+async def test_without_permission_to_list_autoscalers_sizing_continues(
     place: FakePlace, opened: Open, plural: str
 ) -> None:
     place.fake.forbidden.add(("list", plural))
@@ -291,7 +291,7 @@ async def test_without_the_permission_to_see_autoscalers_sizing_goes_on(
     assert await place.size() == 3
 
 
-async def test_an_old_cluster_tells_its_hpas_by_the_old_api(place: FakePlace, opened: Open) -> None:
+async def test_an_old_cluster_lists_its_hpas_by_the_old_api(place: FakePlace, opened: Open) -> None:
     served = place.fake.kinds.pop(("autoscaling/v2", "horizontalpodautoscalers"))
     place.fake.kinds["autoscaling/v1", "horizontalpodautoscalers"] = served
     await place.add_hpa("by-cpu")
@@ -312,7 +312,7 @@ async def test_while_autoscalers_cannot_be_listed_the_last_list_stands(
     assert (await actuator.status()).value.other_writer == "HPA by-cpu"
 
 
-async def test_an_object_that_is_gone_is_misconfigured_until_it_is_back(place: FakePlace, opened: Open) -> None:
+async def test_a_deleted_object_is_misconfigured_until_it_returns(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     await watched(place, actuator)
     await place.fake.delete("deployments", "llm")
@@ -331,7 +331,7 @@ async def test_an_object_that_is_gone_is_misconfigured_until_it_is_back(place: F
         pytest.param("none.example/v1", "Thing", "is its operator installed", id="no-such-api"),
     ],
 )
-async def test_a_kind_that_cannot_be_sized_says_why(opened: Open, version: str, kind: str, says: str) -> None:
+async def test_a_kind_without_a_size_is_misconfigured(opened: Open, version: str, kind: str, says: str) -> None:
     with pytest.raises(Misconfigured, match=says):
         await (await opened("llm", kind, version)).status()
 
@@ -392,7 +392,9 @@ async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened
 
 
 @pytest.mark.parametrize("tracks", [True, False], ids=["managed-fields", "before-1.22"])
-async def test_says_who_changed_the_size_where_the_object_tells(place: FakePlace, opened: Open, tracks: bool) -> None:
+async def test_names_the_writer_of_the_size_where_the_object_records_it(
+    place: FakePlace, opened: Open, tracks: bool
+) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     place.fake.tracks_scale = tracks
@@ -416,7 +418,7 @@ async def test_opens_while_the_api_is_down_and_works_when_it_is_up(place: FakePl
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 
-async def test_refused_credentials_are_read_anew(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_refused_credentials_are_read_again(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.tokens = {"another"}
@@ -428,7 +430,7 @@ async def test_refused_credentials_are_read_anew(place: FakePlace, opened: Open,
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 
-async def test_a_service_accounts_token_is_read_anew_when_it_is_rotated(tmp_path: Path) -> None:
+async def test_a_service_account_s_rotated_token_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old\n")
     (tmp_path / "ca.crt").write_text("")
     configuration = await in_pod({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)()
@@ -451,7 +453,7 @@ async def test_a_service_accounts_token_is_read_anew_when_it_is_rotated(tmp_path
         pytest.param("fine", "staging", "staging", id="no-such-context"),
     ],
 )
-async def test_a_bad_kubeconfig_is_told_at_the_start(
+async def test_a_bad_kubeconfig_is_refused_at_the_start(
     tmp_path: Path, clock: ManualClock, text: str | None, context: str | None, says: str
 ) -> None:
     path = tmp_path / "kubeconfig"

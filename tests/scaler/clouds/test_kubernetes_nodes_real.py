@@ -52,7 +52,7 @@ async def pool(place: Ground, context: Opening) -> KubernetesResizer:
     return await open_kubernetes(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
 
-async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(
+async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
     place: Ground, pool: KubernetesResizer, context: Opening
 ) -> None:
     await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
@@ -67,7 +67,7 @@ async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(
     assert (await settled(pool, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesResizer) -> None:
+async def test_an_event_about_a_pod_is_read(place: Ground, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
     pod = await lonely(place)
     about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
@@ -88,7 +88,7 @@ async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesRes
     assert (status.failed, status.shortfall.quota, status.shortfall.at) == (1, True, 1767225600.0)
 
 
-async def test_pods_beyond_a_resource_quota_do_not_come(place: Ground, pool: KubernetesResizer) -> None:
+async def test_pods_beyond_a_resource_quota_have_failed(place: Ground, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
     quotas = place.path("resourcequotas", api="api/v1")
     await place.call("POST", quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": {"pods": "2"}}})

@@ -62,7 +62,7 @@ async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
         yield opening
 
 
-async def test_comes_back_after_the_api_server_was_killed_and_started_again(
+async def test_recovers_after_the_api_server_was_killed_and_restarted(
     place: RealPlace, opened: Open, clock: ManualClock
 ) -> None:
     actuator = await opened()
@@ -137,9 +137,7 @@ async def test_a_server_with_another_certificate_is_misconfigured(
 # --- shipped manifests
 
 
-async def test_the_shipped_roles_permit_what_is_called_and_nothing_else(
-    place: RealPlace, opened: Open, clock: ManualClock
-) -> None:
+async def test_the_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: Open, clock: ManualClock) -> None:
     await place.add_hpa("by-cpu")
     await place.add_scaled_object("by-queue")
     await place.add_stateful_set()
@@ -170,7 +168,7 @@ async def test_the_shipped_roles_permit_what_is_called_and_nothing_else(
     assert 403 not in {code for _, code in called}
 
 
-async def test_what_is_not_granted_is_told_without_trying(place: RealPlace, opened: Open) -> None:
+async def test_a_missing_permission_is_reported_without_a_write(place: RealPlace, opened: Open) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     await place.ground.permit([rule for rule in shipped_rules() if "patch" not in rule["verbs"]])

@@ -107,7 +107,7 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
         ),
     ],
 )
-async def test_what_is_no_notice_dooms_nothing(fake: FakeKube, opened: Opened, body: dict[str, Any]) -> None:
+async def test_other_events_are_no_notices(fake: FakeKube, opened: Opened, body: dict[str, Any]) -> None:
     actuator = await opened()
     await fake.put("nodes", "node-0", body)
     await fake.put("nodes", "node-1", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
@@ -115,7 +115,7 @@ async def test_what_is_no_notice_dooms_nothing(fake: FakeKube, opened: Opened, b
     assert status.interruption_pending == 1
 
 
-async def test_a_notice_that_is_taken_back_dooms_no_more(fake: FakeKube, opened: Opened) -> None:
+async def test_a_withdrawn_notice_is_not_pending(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
     await settled(actuator, lambda s: s.interruption_pending == 1)
@@ -123,7 +123,7 @@ async def test_a_notice_that_is_taken_back_dooms_no_more(fake: FakeKube, opened:
     assert (await settled(actuator, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
+async def test_a_cloud_s_notice_for_the_machine_counts_for_its_pods(
     fake: FakeKube, opened: Opened, context: Opening, clock: ManualClock
 ) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
@@ -132,7 +132,7 @@ async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
     assert (await settled(actuator, lambda s: s.interruption_pending == 1)).parts[1].interruption_pending == 1
 
 
-async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
+async def test_a_node_s_notice_counts_for_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
@@ -144,7 +144,7 @@ async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened:
     ]
 
 
-async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: Opened) -> None:
+async def test_an_interruption_of_any_node_is_pending_for_its_group(fake: FakeKube, opened: Opened) -> None:
     leader = {"leaderworkerset.sigs.k8s.io/name": "llm", "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     for group in range(2):
         key = {"leaderworkerset.sigs.k8s.io/group-key": f"g{group}"}
@@ -163,7 +163,7 @@ async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: O
 # --- past interruptions
 
 
-async def test_a_spot_node_that_is_gone_without_a_word_was_an_interruption(fake: FakeKube, opened: Opened) -> None:
+async def test_a_spot_node_gone_without_notice_was_interrupted(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
     await fake.delete("nodes", "node-0")
@@ -171,7 +171,7 @@ async def test_a_spot_node_that_is_gone_without_a_word_was_an_interruption(fake:
     assert (await settled(actuator, lambda s: s.interrupted == 1)).parts == (Part("us-b", "spot", 1),)
 
 
-async def test_an_on_demand_node_that_goes_is_none(fake: FakeKube, opened: Opened) -> None:
+async def test_a_removed_on_demand_node_is_no_interruption(fake: FakeKube, opened: Opened) -> None:
     for number in range(2):
         labels = {"karpenter.sh/capacity-type": "on-demand"}
         await fake.put("nodes", f"node-{number}", {"metadata": {"labels": labels}})
@@ -218,7 +218,7 @@ AT_MOST = "pod didn't trigger scale-up: 2 max node group size reached"
         pytest.param("FailedScheduling", "no instance type has an offering", "karpenter", False, id="no-offering"),
     ],
 )
-async def test_what_an_autoscaler_says_does_not_come_is_told(
+async def test_an_autoscaler_s_missing_capacity_is_reported(
     fake: FakeKube, opened: Opened, reason: str, text: str, by: str, quota: bool
 ) -> None:
     actuator = await opened()
@@ -230,7 +230,9 @@ async def test_what_an_autoscaler_says_does_not_come_is_told(
 
 
 @pytest.mark.parametrize("later", ["TriggeredScaleUp", "Nominated"])
-async def test_what_an_autoscaler_buys_after_all_comes(fake: FakeKube, opened: Opened, later: str) -> None:
+async def test_a_node_that_an_autoscaler_launches_later_ends_the_shortage(
+    fake: FakeKube, opened: Opened, later: str
+) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"), (later, "on its way", "ca"))
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # reported after these
@@ -238,7 +240,7 @@ async def test_what_an_autoscaler_buys_after_all_comes(fake: FakeKube, opened: O
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
-async def test_what_is_scheduled_after_all_comes(fake: FakeKube, opened: Opened) -> None:
+async def test_a_pod_that_is_scheduled_later_ends_the_shortage(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     await settled(actuator, lambda s: s.failed == 1)
@@ -259,7 +261,7 @@ async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
     assert (await settled(actuator, lambda s: s.failed == 1)).shortfall is not None
 
 
-async def test_repeated_while_nothing_is_tried_anew_it_is_one_saying(fake: FakeKube, opened: Opened) -> None:
+async def test_an_event_repeated_without_a_new_attempt_is_one_shortfall(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     first = (await settled(actuator, lambda s: s.shortfall is not None)).shortfall
@@ -268,7 +270,7 @@ async def test_repeated_while_nothing_is_tried_anew_it_is_one_saying(fake: FakeK
     assert (await actuator.status()).value.shortfall == first
 
 
-async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened) -> None:
+async def test_refused_pods_have_failed(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     text = 'pods "llm-x" is forbidden: exceeded quota: gpus, requested: 1, used: 2, limited: 2'
     condition = {"type": "ReplicaFailure", "status": "True", "message": text}
@@ -307,7 +309,7 @@ def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs:
 # --- permissions
 
 
-async def test_without_the_permission_to_see_nodes_sizing_goes_on(fake: FakeKube, opened: Opened) -> None:
+async def test_without_permission_to_list_nodes_sizing_continues(fake: FakeKube, opened: Opened) -> None:
     fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
@@ -316,13 +318,13 @@ async def test_without_the_permission_to_see_nodes_sizing_goes_on(fake: FakeKube
     assert fake.get("deployments", "llm")["spec"]["replicas"] == 3
 
 
-async def test_not_asked_for_nothing_is_watched(fake: FakeKube, opened: Opened) -> None:
+async def test_without_the_setting_no_pods_are_watched(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened(watch_pods=False)
     await settled(actuator, lambda s: s.ready == 2)
     assert {resource for _, resource in fake.calls}.isdisjoint({"pods", "nodes", "events"})
 
 
-async def test_tells_what_it_may_do_without_doing_it(fake: FakeKube, opened: Opened) -> None:
+async def test_reports_its_permissions_without_writing(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     fake.forbidden |= {("patch", "deployments/scale"), ("watch", "nodes")}
     permits = {permit.action: permit for permit in await actuator.permits()}

@@ -29,7 +29,7 @@ from tests.servers.kube_fake import kube_fake, write_kubeconfig
         ({"kubernetes.azure.com/scalesetpriority": "spot"}, "spot"),
     ],
 )
-def test_a_nodes_market_is_told_by_any_clouds_labels(labels: dict[str, str], market: str) -> None:
+def test_a_node_s_market_comes_from_any_cloud_s_labels(labels: dict[str, str], market: str) -> None:
     assert market_of(labels) == market
 
 
@@ -65,7 +65,7 @@ def test_a_selectors_text_is_read(text: str, terms: list[Term]) -> None:
 
 
 @pytest.mark.parametrize("text", ["(", "a in 1", "a=1=2", ",a"])
-def test_what_is_no_selector_is_refused(text: str) -> None:
+def test_an_invalid_selector_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no label selector"):
         parse_selector_text(text)
 
@@ -95,7 +95,7 @@ def test_a_selector_of_nothing_selects_nothing() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_selectors_keep_up_with_pods_that_come_and_go(tmp_path: Path, seed: int) -> None:
+async def test_selectors_follow_pods_that_are_added_and_removed(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a test's own chance
     selectors = [
         parse_selector_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")

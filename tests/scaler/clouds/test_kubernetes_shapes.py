@@ -91,7 +91,7 @@ def spoiled(body: Any, path: tuple[Any, ...], strange: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_of_another_shape_is_no_answer(case: str) -> None:
+def test_a_malformed_answer_is_unavailable(case: str) -> None:
     read, body = CASES[case]
     assert read(body) is not None
     tried = 0
@@ -108,7 +108,7 @@ def test_what_is_of_another_shape_is_no_answer(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_left_out_is_no_fault_of_ours(case: str) -> None:
+def test_an_omitted_field_causes_no_defect(case: str) -> None:
     read, body = CASES[case]
     for path in spots(body):
         changed = copy.deepcopy(body)
@@ -123,7 +123,7 @@ def test_what_is_left_out_is_no_fault_of_ours(case: str) -> None:
 
 
 @pytest.mark.slow
-async def test_no_answer_of_another_shape_is_a_fault_of_ours(tmp_path: Path) -> None:
+async def test_a_malformed_answer_causes_no_defect(tmp_path: Path) -> None:
     async with kube_fake() as fake:
         await arrange(fake)
         kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)

@@ -45,7 +45,7 @@ async def test_only_idle_engines_are_put_to_sleep(engines: SleepingEngines, pool
     assert [e.asleep for e in engines.engines.values()] == [True, False, False, True]
 
 
-async def test_one_with_requests_stays_awake_and_the_turn_says_so(
+async def test_an_engine_with_requests_stays_awake_and_the_tick_reports_it(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     engines.engine(0).running, engines.engine(1).running, engines.engine(2).running = 3.0, None, 0.0
@@ -77,7 +77,7 @@ async def test_an_engine_that_is_awake_is_ready_when_it_is_healthy(
     assert await sizes(pool) == (4, 4, 0)
 
 
-async def test_one_that_does_not_answer_is_as_it_was_and_not_ready(
+async def test_a_silent_engine_keeps_its_last_state_and_is_not_ready(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     await pool.status()
@@ -85,7 +85,7 @@ async def test_one_that_does_not_answer_is_as_it_was_and_not_ready(
     assert await sizes(pool) == (3, 2, 1)
 
 
-async def test_one_that_never_answered_is_missing_from_the_size(
+async def test_an_engine_that_never_responded_is_missing_from_the_size(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     engines.engine(0).down = True
@@ -94,7 +94,7 @@ async def test_one_that_never_answered_is_missing_from_the_size(
     assert status.missing.startswith("1 of 4 engines did not answer: GET http://127.0.1.1:")
 
 
-async def test_none_that_answers_is_no_size(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
+async def test_without_a_responding_engine_there_is_no_size(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
     engines.fault = "refuse"
     with pytest.raises(Unavailable):
         await pool.status()
@@ -112,13 +112,15 @@ async def test_more_than_there_are_wakes_those_there_are(engines: SleepingEngine
     assert engines.awake == 4
 
 
-async def test_asks_what_it_may_without_waking(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
+async def test_permissions_are_checked_without_waking_an_engine(
+    engines: SleepingEngines, pool: VllmSleepResizer
+) -> None:
     engines.engine(3).down = True
     assert [permit.granted for permit in await pool.permits()] == [True, True, True, None]
     assert all(engine.told == [] for engine in engines.engines.values())
 
 
-async def test_goes_on_after_a_restart_by_what_the_engines_tell(
+async def test_continues_after_a_restart_from_the_engines_states(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     await pool.resize(1, (await pool.status()).value)

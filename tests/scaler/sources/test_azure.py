@@ -105,7 +105,7 @@ async def test_a_queue_with_dead_letters_only_is_empty_at_once(scene: Scene) -> 
     assert (readings["visible"].value, readings["dead_letter"].value) == (0, 3)
 
 
-async def test_every_kind_of_message_is_told(scene: Scene) -> None:
+async def test_every_kind_of_message_is_reported(scene: Scene) -> None:
     scene.bus.queues["prompts"] = Counted(active=1, scheduled=2, dead=3, transfer=4, transfer_dead=5)
     readings = await (await scene.queue()).sample()
     assert {kind: reading.value for kind, reading in readings.items()} == {
@@ -126,7 +126,7 @@ async def test_a_subscription_is_counted_by_itself(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("active", "groups"), [(3, 3), (20, 8)])
-async def test_sessions_bound_what_is_useful(scene: Scene, active: int, groups: int) -> None:
+async def test_sessions_bound_the_groups_in_flight(scene: Scene, active: int, groups: int) -> None:
     scene.bus.queues["prompts"] = Counted(active=active)
     readings = await (await scene.queue(sessions=8)).sample()
     assert readings["groups_in_flight"].value == groups
@@ -168,7 +168,7 @@ async def test_a_throttled_namespace_is_left_alone_for_two_seconds(scene: Scene)
     assert raised.value.retry_after_s == 2.0
 
 
-async def test_a_queue_is_counted_once_for_all_who_ask(scene: Scene) -> None:
+async def test_a_queue_is_counted_once_for_all_sources(scene: Scene) -> None:
     sources = [await scene.queue(min_interval_s=10.0) for _ in range(5)]
     await asyncio.gather(*(s.sample() for s in sources))
     scene.at.clock.ahead_s += 9
@@ -192,7 +192,7 @@ async def test_a_queue_is_counted_once_for_all_who_ask(scene: Scene) -> None:
         ({"queue": "q", "max_age_s": 10.0}, "max_age_s"),
     ],
 )
-def test_what_is_wrong_with_a_queue_is_told_by_its_key(spec: dict[str, Any], key: str) -> None:
+def test_a_queue_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
     assert [k for k, _ in ServiceBus(namespace="llm-jobs", **spec).problems()] == [key]
 
 
@@ -221,7 +221,7 @@ async def test_sixty_resources_are_two_calls(scene: Scene) -> None:
     assert sorted(scene.monitor.calls) == [10, 50]
 
 
-async def test_one_question_lasts_half_a_minute(scene: Scene) -> None:
+async def test_one_read_lasts_half_a_minute(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
     source = await scene.metrics()
     for _ in range(3):
@@ -232,7 +232,7 @@ async def test_one_question_lasts_half_a_minute(scene: Scene) -> None:
     assert len(scene.monitor.calls) == 2
 
 
-async def test_a_share_told_in_percent_is_scaled(scene: Scene) -> None:
+async def test_a_share_in_percent_is_scaled(scene: Scene) -> None:
     scene.monitor.set(GPUS, "GpuUtilizationPercentage", 83.0)
     source = await scene.metrics(GPUS, metrics={"utilization": "GpuUtilizationPercentage"}, scale={"utilization": 0.01})
     assert (await source.sample())["utilization"].value == pytest.approx(0.83)
@@ -270,7 +270,7 @@ async def test_the_newest_minute_that_has_no_value_is_no_zero(scene: Scene) -> N
     assert scene.at.clock.now() - reading.measured_at >= 180
 
 
-async def test_aggregations_are_asked_apart(scene: Scene) -> None:
+async def test_each_aggregation_has_its_own_query(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
     scene.monitor.set(NAMESPACE, "IncomingMessages", 11)
     metrics = {"visible": "ActiveMessages", "incoming": "IncomingMessages"}
@@ -280,7 +280,7 @@ async def test_aggregations_are_asked_apart(scene: Scene) -> None:
     assert len(scene.monitor.calls) == 2
 
 
-async def test_the_past_is_told_in_even_steps(scene: Scene) -> None:
+async def test_the_past_has_even_steps(scene: Scene) -> None:
     """Three days in which each minute's value is its minute of the hour, so every half hour's mean is known."""
     scene.monitor.history["ActiveMessages"] = lambda minute: float(minute % 60)
     source = await scene.metrics()
@@ -317,7 +317,7 @@ async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_
         ({"account": AzureAccount(subscription_id="00000000-0000-0000-0000-000000000000")}, "account.subscription_id"),
     ],
 )
-def test_what_is_wrong_with_metrics_is_told_by_its_key(spec: dict[str, Any], key: str) -> None:
+def test_a_metric_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
     whole = {"resource": NAMESPACE, "region": "eastus", "metrics": {"visible": "ActiveMessages"}, **spec}
     assert [k for k, _ in AzureMonitor(**whole).problems()] == [key]
 

@@ -57,7 +57,7 @@ async def test_tpus_tell_cores_and_memory(env: GcpEnvironment) -> None:
     assert values == {"utilization": 0.8, "tensor_active": 0.4, "memory_active": 0.6}
 
 
-async def test_a_share_above_one_is_disbelieved(env: GcpEnvironment) -> None:
+async def test_a_share_above_one_is_rejected(env: GcpEnvironment) -> None:
     tell(env, GPU, 180.0, 20)
     reading = (await (await opened(env, preset="gke_gpu")).sample())["utilization"]
     assert reading == Absent("1.8 is not a share from 0 to 1")
@@ -72,7 +72,7 @@ async def test_a_sum_waits_until_all_its_samples_are_shown(env: GcpEnvironment) 
     assert reading.value == 20
 
 
-async def test_a_part_that_could_not_be_asked_makes_a_sum_a_bound_and_a_mean_nothing(env: GcpEnvironment) -> None:
+async def test_an_unreadable_part_makes_a_sum_a_lower_bound_and_a_mean_absent(env: GcpEnvironment) -> None:
     of = f'metric.type = "{RATE}"'
     tell(env, RATE, 10, 150)
     env.cloud.monitoring.errors = [{"code": 14, "message": "a location is unavailable"}]
@@ -119,8 +119,6 @@ async def test_promql_gives_one_number_or_nothing(env: GcpEnvironment, result: l
         ({"promql": {"x": "up"}, "match": {"a": "b"}}, "there is no preset"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_before_it_runs(
-    env: GcpEnvironment, settings: dict[str, Any], error: str
-) -> None:
+async def test_contradictory_settings_are_refused(env: GcpEnvironment, settings: dict[str, Any], error: str) -> None:
     spec = CloudMonitoring(project=env.cloud.project(), **settings)
     assert error in " ".join(text for _, text in spec.problems())

@@ -75,7 +75,7 @@ async def test_hundreds_of_metrics_of_many_workloads_go_in_calls_of_five_hundred
     assert sorted(env.server.calls) == [100, 500]
 
 
-async def test_each_is_asked_once_a_period(env: SourceEnvironment) -> None:
+async def test_each_metric_is_read_once_a_period(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
     source = await env.open(n=metric("m"))
     for _ in range(4):
@@ -102,7 +102,7 @@ async def test_no_sample_is_no_zero(env: SourceEnvironment) -> None:
     assert "no sample" in reading.reason
 
 
-async def test_a_status_other_than_complete_is_told(env: SourceEnvironment) -> None:
+async def test_a_status_other_than_complete_is_reported(env: SourceEnvironment) -> None:
     env.server.statuses["m"] = "InternalError"
     source = await env.open(n=metric("m"))
     reading = (await source.sample())["n"]
@@ -110,7 +110,7 @@ async def test_a_status_other_than_complete_is_told(env: SourceEnvironment) -> N
     assert "InternalError" in reading.reason
 
 
-async def test_a_result_that_goes_on_on_another_page_is_one(env: SourceEnvironment) -> None:
+async def test_a_result_over_two_pages_is_one_series(env: SourceEnvironment) -> None:
     env.server.page = 1
     for i in range(1, 4):
         env.server.put("m", 1_800_000_000 - 60 * i, i)
@@ -133,7 +133,7 @@ async def test_a_query_that_is_wrong_does_not_spoil_the_call_for_the_others(env:
 
 
 @pytest.mark.parametrize("value", [float("nan"), -1.0, float("inf")])
-async def test_what_is_no_count_is_absent(env: SourceEnvironment, value: float) -> None:
+async def test_an_invalid_count_is_absent(env: SourceEnvironment, value: float) -> None:
     env.server.put("m", 1_800_000_000 - 60, value)
     source = await env.open(n=metric("m"))
     assert isinstance((await source.sample())["n"], Absent)
@@ -145,7 +145,7 @@ async def test_a_percentage_becomes_a_share(env: SourceEnvironment) -> None:
     assert (await source.sample())["utilization"] == Fresh(0.87, 1_800_000_000 - 60)
 
 
-async def test_periods_are_asked_apart_and_aligned(env: SourceEnvironment) -> None:
+async def test_each_period_has_its_own_aligned_read(env: SourceEnvironment) -> None:
     env.server.put("fast", 1_800_000_010, 3)
     env.server.put("slow", 1_800_000_000 - 300, 4)
     source = await env.open(fast=metric("fast", period_s=10), slow=metric("slow", period_s=300))
@@ -163,7 +163,7 @@ async def test_the_same_metric_of_two_workloads_is_paid_once(env: SourceEnvironm
     assert env.server.calls == [1]
 
 
-async def test_a_write_s_reading_waits_for_nobody(env: SourceEnvironment) -> None:
+async def test_a_read_for_a_write_does_not_wait_for_other_reads(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
     batch = await metrics(Opening(env.resources, SystemClock(), 5.0), env.account, 60)
     query = Query("LLM", "m", (), "Average", 60)
@@ -180,16 +180,16 @@ async def test_a_write_s_reading_waits_for_nobody(env: SourceEnvironment) -> Non
         ({"metrics": {"n": metric("m", period_s=300)}}, "max_age_s"),
     ],
 )
-def test_what_cannot_be_right_is_told(keys: dict[str, Any], key: str) -> None:
+def test_an_impossible_value_is_refused(keys: dict[str, Any], key: str) -> None:
     assert key in {named for named, _ in CloudWatch(**keys).problems()}
 
 
-def test_a_period_that_cloudwatch_does_not_know_is_told() -> None:
+def test_an_invalid_cloudwatch_period_is_refused() -> None:
     assert [named for named, _ in metric("m", period_s=45).problems()] == ["period_s"]
     assert not list(metric("m", period_s=10).problems())
 
 
-async def test_what_one_metric_cannot_tell_does_not_hide_the_others(env: SourceEnvironment) -> None:
+async def test_a_missing_metric_does_not_hide_the_others(env: SourceEnvironment) -> None:
     env.server.put("good", 1_800_000_000 - 60, 7)
     env.server.wrong.add("bad")
     source = await env.open(good=metric("good"), bad=metric("bad"))

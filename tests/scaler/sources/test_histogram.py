@@ -59,7 +59,7 @@ def test_of_no_observations_there_is_no_share(buckets: Mapping[float, float]) ->
 
 
 @given(OBSERVED, BOUNDS)
-def test_at_a_bound_the_share_is_what_counting_gives(observed: list[float], bounds: list[float]) -> None:
+def test_at_a_bound_the_share_equals_the_count(observed: list[float], bounds: list[float]) -> None:
     buckets = counted(observed, bounds)
     for bound in bounds:
         assert share_above(bound, buckets) == 1 - sum(first <= bound for first in observed) / len(observed), (
@@ -102,7 +102,7 @@ def test_replicas_with_other_bounds_hide_nothing_that_is_late(
         assert share >= sum(x > bound for x in (*first, *second)) / (len(first) + len(second)) - 1e-12
 
 
-def test_replicas_that_lack_the_limits_bound_are_not_all_late() -> None:
+def test_replicas_without_the_limit_s_bound_are_not_all_late() -> None:
     old = {1.0: 100, 2.5: 100, math.inf: 100}
     new = {1.0: 100, 2.5: 100, 5.0: 100, math.inf: 100}
     both = {bound: old.get(bound, 0) + count for bound, count in new.items()}
@@ -118,6 +118,6 @@ def test_one_bound_written_in_two_ways_is_one() -> None:
     ("bound", "count"),
     [(None, 3), ("fast", 3), ("NaN", 3), ("-Inf", 3), ("1.0", "NaN"), ("1.0", "+Inf"), ("1.0", "a histogram")],
 )
-def test_what_is_no_bucket_is_refused(bound: object, count: object) -> None:
+def test_an_invalid_bucket_is_refused(bound: object, count: object) -> None:
     with pytest.raises(ValueError, match="its count up to"):
         parse_buckets([("+Inf", 10), (bound, count)])

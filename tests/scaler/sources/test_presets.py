@@ -67,7 +67,7 @@ def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Rec
 @pytest.mark.parametrize(
     ("preset", "promises"), [("vllm", {*LATENCIES}), ("sglang", {"ttft_s"}), ("triton", {"ttft_s"})]
 )
-def test_an_engine_tells_all_of_a_latency_that_may_be_promised(preset: str, promises: set[str]) -> None:
+def test_an_engine_has_all_readings_of_a_latency_with_an_slo(preset: str, promises: set[str]) -> None:
     quantities = {*QUANTITIES} & PRESETS[preset].keys()
     assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= quantities
     assert {promise for promise, latency in LATENCIES.items() if latency.late_share in quantities} == promises
@@ -118,7 +118,7 @@ def test_rates_and_latencies_are_read_when_named() -> None:
     assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90}
 
 
-def test_a_query_goes_before_the_preset() -> None:
+def test_a_configured_query_overrides_the_preset() -> None:
     spec = Prometheus(url="http://x", preset="vllm", queries={"waiting": "mine"})
     assert [*spec.quantities()] == ["running", "kv_cache_usage", "waiting"]
     assert "waiting" not in spec.recipes()

@@ -122,9 +122,7 @@ async def test_means_and_late_shares_are_those_of_the_recorded_engine(
     assert readings["ttft_late_share"].measured_at == pytest.approx(time.time(), abs=5)
 
 
-async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
-    promising: Opening, server: PrometheusServer
-) -> None:
+async def test_a_replica_counts_under_its_first_available_name(promising: Opening, server: PrometheusServer) -> None:
     quantities = ("itl_mean_s", "itl_late_share", "itl_p95_s")
     readings = values(await read(promising, server, "upgrade", preset="vllm", read=quantities, window_s=3))
     assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
@@ -152,7 +150,7 @@ async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
 
 
-async def test_what_is_not_promised_is_never_late(opening: Opening, server: PrometheusServer) -> None:
+async def test_without_an_slo_nothing_is_late(opening: Opening, server: PrometheusServer) -> None:
     readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
     assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
@@ -174,7 +172,7 @@ async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, fleet:
     assert readings["running"].measured_at == pytest.approx(fleet.began - 40, abs=0.01)
 
 
-async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, fleet: Fleet) -> None:
+async def test_a_query_s_age_comes_from_its_timestamp_query(opening: Opening, fleet: Fleet) -> None:
     series = 'vllm:num_requests_running{case="held"}'
     queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
     times = {"timed": f"max(timestamp({series}))"}
@@ -222,7 +220,7 @@ async def test_nothing_to_be_read_at_all_is_misconfigured(
         await source.sample()
 
 
-async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
+async def test_the_lookup_of_a_missing_metric_is_not_repeated_each_tick(
     opening: Opening, server: PrometheusServer
 ) -> None:
     async with http_front(server.url) as front:
@@ -235,7 +233,7 @@ async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
         assert len(front.seen) == requests + 1
 
 
-async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: PrometheusServer) -> None:
+async def test_all_quantities_take_one_request_a_tick(opening: Opening, server: PrometheusServer) -> None:
     async with http_front(server.url, prefix="/prefix") as front:
         queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
         source = await open_prometheus(
@@ -263,7 +261,7 @@ async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: 
         assert values(readings) == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "sound": 5}
 
 
-async def test_one_series_is_expected_and_two_are_none(opening: Opening, server: PrometheusServer) -> None:
+async def test_two_series_are_absent(opening: Opening, server: PrometheusServer) -> None:
     readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
     assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
 
@@ -277,7 +275,7 @@ async def test_one_series_is_expected_and_two_are_none(opening: Opening, server:
         ("negative", "kv_cache_usage", "40 is not a share from 0 to 1"),
     ],
 )
-async def test_what_is_no_measurement_is_absent(
+async def test_an_invalid_measurement_is_absent(
     opening: Opening, server: PrometheusServer, case: str, quantity: str, why: str
 ) -> None:
     readings = await read(opening, server, case, preset="vllm", read=(quantity,))
@@ -310,7 +308,7 @@ async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Openin
     assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12
 
 
-async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, fleet: Fleet) -> None:
+async def test_every_step_has_its_past_reading(opening: Opening, fleet: Fleet) -> None:
     quantities = ("generation_tokens_per_s", "running")
     source = await open_prometheus(
         Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=quantities), opening
@@ -327,7 +325,7 @@ async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, 
         await broken.past(("running",), now - 600, now, 4.0)
 
 
-async def test_more_points_than_the_server_answers_with_are_asked_for_in_parts(opening: Opening, fleet: Fleet) -> None:
+async def test_more_points_than_the_server_s_maximum_are_read_in_parts(opening: Opening, fleet: Fleet) -> None:
     async with http_front(fleet.server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, queries={"running": "time()"}), opening)
         start = float(round(time.time()) - 30_000)

@@ -86,7 +86,7 @@ async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
         (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )
-async def test_errors_are_told_by_their_remedy(
+async def test_errors_are_reported_by_remedy(
     opening: Opening, front: Front, status: int, body: bytes, error: type[PortError], message: str
 ) -> None:
     front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}
@@ -96,7 +96,7 @@ async def test_errors_are_told_by_their_remedy(
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [("7", 7), ("86400", 300), ("soon", None), ("-1", None)])
-async def test_a_throttling_server_is_left_alone_as_long_as_it_asks(
+async def test_a_throttling_server_gets_the_requested_pause(
     opening: Opening, front: Front, header: str, wait_s: float | None
 ) -> None:
     front.status, front.headers = 429, {"Retry-After": header}
@@ -117,7 +117,7 @@ async def test_remarks_on_style_are_no_warnings(opening: Opening, front: Front) 
 
 
 @pytest.mark.parametrize("at", ["NaN", "+Inf", "noon"])
-async def test_a_time_that_is_none_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
+async def test_an_invalid_time_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
     front.body = answer({"value:running": "7", "time:running": at})
     assert isinstance(await read(opening, front), Absent)
 
@@ -182,7 +182,7 @@ async def test_a_late_share_without_a_replica_is_none(front: Front) -> None:
 @pytest.mark.parametrize(
     "spoilt", [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")]
 )
-async def test_what_is_no_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
+async def test_an_invalid_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
     reading = await late(front, buckets(*SOUND, spoilt))
     assert isinstance(reading, Absent)
     assert reading.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
@@ -205,7 +205,7 @@ async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front
     assert await source.sample() == {"depth": Absent("'a histogram' is not a number")}
 
 
-async def test_credentials_are_read_anew_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
+async def test_credentials_are_read_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
     front.body = RUNNING
     token = tmp_path / "token"
     token.write_text("first-token\n", encoding="utf-8")
@@ -244,7 +244,9 @@ async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Openin
         await open_source(Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")), opening)
 
 
-async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: Opening, front: Front) -> None:
+async def test_a_query_that_becomes_invalid_is_sent_separately_until_it_is_valid(
+    opening: Opening, front: Front
+) -> None:
     def say(query: str) -> tuple[int, bytes]:
         if is_bad and "mine" in query:
             return 422, b'{"status":"error","errorType":"execution","error":"duplicate series"}'
@@ -277,5 +279,5 @@ async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: 
         ('{__name__="x"}', ()),
     ],
 )
-def test_the_metrics_of_a_query_are_told_from_its_text(query: str, names: tuple[str, ...]) -> None:
+def test_the_metrics_of_a_query_are_found_in_its_text(query: str, names: tuple[str, ...]) -> None:
     assert metric_names(query) == names

@@ -110,7 +110,7 @@ class TestByRegion:
         assert (reading.value, reading.missing) == (42, "no sample of late from europe-west4")
         assert env.clock.now() - reading.measured_at > 135
 
-    async def test_a_part_that_could_not_be_asked_makes_it_a_lower_bound(self, env: GcpEnvironment) -> None:
+    async def test_an_unreadable_part_makes_the_count_a_lower_bound(self, env: GcpEnvironment) -> None:
         tell(env, f"{COUNT}_by_region", 30, 20, "us-central1")
         env.cloud.monitoring.errors = [{"code": 14, "message": "region europe-west4 is unavailable"}]
         assert "europe-west4" in (await read(await opened(env, by_region=True))).missing
@@ -152,7 +152,7 @@ class TestSetUp:
             ({"cloud_storage_config": {"bucket": "b"}}, "Cloud Storage"),
         ],
     )
-    async def test_a_subscription_that_nobody_can_pull_from_needs_a_human(
+    async def test_a_subscription_that_cannot_be_pulled_from_is_misconfigured(
         self, env: GcpEnvironment, settings: dict[str, Any], error: str
     ) -> None:
         tell(env, COUNT, 3, 10)
@@ -160,11 +160,11 @@ class TestSetUp:
         with pytest.raises(Misconfigured, match=error):
             await (await opened(env)).sample()
 
-    async def test_one_that_does_not_exist_needs_a_human(self, env: GcpEnvironment) -> None:
+    async def test_a_missing_subscription_is_misconfigured(self, env: GcpEnvironment) -> None:
         with pytest.raises(Misconfigured, match="not found"):
             await (await opened(env, subscription="no-such")).sample()
 
-    async def test_one_that_may_not_be_seen_needs_a_human(self, env: GcpEnvironment) -> None:
+    async def test_a_forbidden_subscription_is_misconfigured(self, env: GcpEnvironment) -> None:
         env.cloud.permit({"monitoring.timeSeries.list"})
         with pytest.raises(Misconfigured, match=r"grant pubsub\.subscriptions\.get"):
             await (await opened(env)).sample()
@@ -175,7 +175,7 @@ class TestSetUp:
         env.cloud.pubsub.fault = (code, "not now")
         assert (await read(await opened(env))).value == 3
 
-    async def test_a_silent_one_costs_one_turn_in_half_a_minute_its_wait(self, env: GcpEnvironment) -> None:
+    async def test_a_silent_connection_delays_one_tick_in_half_a_minute(self, env: GcpEnvironment) -> None:
         tell(env, COUNT, 3, 10)
         env.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
         source = await opened(env)
@@ -197,7 +197,9 @@ class TestSetUp:
         async with asyncio.timeout(env.context.deadline_s):
             assert (await read(source)).value == 3
 
-    async def test_what_matters_to_who_scales_is_told_with_the_permissions(self, env: GcpEnvironment) -> None:
+    async def test_settings_that_matter_for_scaling_are_reported_with_the_permissions(
+        self, env: GcpEnvironment
+    ) -> None:
         topic = f"projects/{PROJECT}/topics/dead"
         env.cloud.pubsub.subscribe(
             PATH,

@@ -156,7 +156,7 @@ async def test_sentinels_do_not_pass(opening: Opening) -> None:
     assert readings == {"running": Absent("nan is not finite"), "waiting": Absent("-1 is negative")}
 
 
-async def test_a_rate_takes_two_looks(opening: Opening, watch: Watch) -> None:
+async def test_a_rate_takes_two_samples(opening: Opening, watch: Watch) -> None:
     engine = Engine(counters(a=500, b=40))
     async with exporter({"a": engine}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
@@ -183,7 +183,7 @@ async def test_a_rate_waits_for_an_engine_that_joins(opening: Opening, watch: Wa
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(40, 1020)}
 
 
-async def test_a_latency_is_that_between_two_looks(opening: Opening, watch: Watch) -> None:
+async def test_a_latency_is_that_between_two_samples(opening: Opening, watch: Watch) -> None:
     def buckets(**counts: float) -> str:
         bounds = zip(("1.0", "2.5", "+Inf"), counts.values(), strict=True)
         return "".join(f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n}\n' for le, n in bounds)

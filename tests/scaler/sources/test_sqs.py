@@ -62,7 +62,7 @@ async def values(source: Source) -> dict[str, float]:
     return {quantity: value(reading) for quantity, reading in (await source.sample()).items()}
 
 
-async def test_messages_waiting_in_work_and_delayed_are_told_apart(env: SourceEnvironment) -> None:
+async def test_visible_in_flight_and_delayed_messages_are_separate(env: SourceEnvironment) -> None:
     source = await env.open()
     await env.aws.send(env.queue, 5)
     await env.aws.send(env.queue, 2, delay_s=600)
@@ -70,7 +70,7 @@ async def test_messages_waiting_in_work_and_delayed_are_told_apart(env: SourceEn
     assert await values(source) == {"visible": 2, "in_flight": 3, "delayed": 2}
 
 
-async def test_a_message_that_is_done_is_counted_no_more_and_one_given_up_waits_again(env: SourceEnvironment) -> None:
+async def test_an_acknowledged_message_is_gone_and_an_abandoned_one_waits_again(env: SourceEnvironment) -> None:
     source = await env.open()
     await env.aws.send(env.queue, 3)
     done, given_up, _ = await env.aws.receive(env.queue, 3)
@@ -80,7 +80,7 @@ async def test_a_message_that_is_done_is_counted_no_more_and_one_given_up_waits_
     assert await values(source) == {"visible": 1, "in_flight": 1, "delayed": 0}
 
 
-async def test_a_fifo_queue_s_groups_in_flight_come_with_its_counts(env: SourceEnvironment) -> None:
+async def test_a_fifo_queue_s_groups_in_flight_are_read_with_its_counts(env: SourceEnvironment) -> None:
     fifo = await env.aws.queue("ordered.fifo")
     for group in ("a", "b"):
         await env.aws.send(fifo, 3, group=group)
@@ -102,7 +102,7 @@ async def test_a_queue_that_does_not_exist_is_misconfigured(env: SourceEnvironme
 
 
 @pytest.mark.parametrize("fault", aws_fault.FORBIDDEN.values(), ids=list(aws_fault.FORBIDDEN))
-async def test_what_no_retry_mends_is_misconfigured_in_either_protocol(env: SourceEnvironment, fault: Fault) -> None:
+async def test_a_permanent_error_is_misconfigured_in_either_protocol(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open()
     env.front.faults["sqs"] = fault
     with pytest.raises(Misconfigured):
@@ -110,7 +110,7 @@ async def test_what_no_retry_mends_is_misconfigured_in_either_protocol(env: Sour
 
 
 @pytest.mark.parametrize("fault", aws_fault.THROTTLES.values(), ids=list(aws_fault.THROTTLES))
-async def test_a_throttle_asks_for_a_pause(env: SourceEnvironment, fault: Fault) -> None:
+async def test_a_throttle_requests_a_pause(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open()
     env.front.faults["sqs"] = fault
     with pytest.raises(Unavailable, match="hrottl") as refused:
@@ -130,9 +130,7 @@ async def test_a_throttle_asks_for_a_pause(env: SourceEnvironment, fault: Fault)
         ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT", 5),
     ],
 )
-async def test_the_pause_asked_for_is_kept_within_reason(
-    env: SourceEnvironment, header: str, text: str, pause_s: float
-) -> None:
+async def test_the_requested_pause_is_bounded(env: SourceEnvironment, header: str, text: str, pause_s: float) -> None:
     source = await env.open()
     env.front.faults["sqs"] = refusal(400, "ThrottlingException", "Rate exceeded", headers={header: text})
     with pytest.raises(Unavailable) as refused:
@@ -201,12 +199,12 @@ async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(env: SourceEnvi
     assert age == Absent(f"ApproximateAgeOfOldestMessage: {none}")
 
 
-async def test_nothing_is_old_in_a_queue_that_is_seen_to_be_empty(env: SourceEnvironment) -> None:
+async def test_an_empty_queue_has_an_age_of_zero(env: SourceEnvironment) -> None:
     env.aws.metric(env.queue, AGE, 340, NOW - 700)
     assert (await (await env.open(oldest_age=True)).sample())["oldest_age_s"] == Fresh(0.0, NOW)
 
 
-async def test_cloudwatch_is_asked_once_a_minute_for_all_metrics_at_once(env: SourceEnvironment) -> None:
+async def test_cloudwatch_is_read_once_a_minute_for_all_metrics(env: SourceEnvironment) -> None:
     source = await env.open(await env.aws.queue("ordered.fifo"), oldest_age=True, groups=True)
     for _ in range(13):
         await source.sample()
@@ -215,7 +213,7 @@ async def test_cloudwatch_is_asked_once_a_minute_for_all_metrics_at_once(env: So
     assert env.front.count("GetMetricData") == 4  # at 0, 60, 120 and 180 s
 
 
-async def test_the_ages_of_many_queues_are_asked_for_in_one_call(env: SourceEnvironment) -> None:
+async def test_the_ages_of_many_queues_are_read_in_one_call(env: SourceEnvironment) -> None:
     ages = {await env.aws.queue(f"queue-{i}"): float(10 * (i + 1)) for i in range(5)}
     for queue, age in ages.items():
         await env.aws.send(queue, 1)
@@ -226,7 +224,7 @@ async def test_the_ages_of_many_queues_are_asked_for_in_one_call(env: SourceEnvi
     assert env.front.count("GetMetricData") == 1
 
 
-async def test_cloudwatch_is_not_asked_at_all_for_counts(env: SourceEnvironment) -> None:
+async def test_cloudwatch_is_not_read_for_counts(env: SourceEnvironment) -> None:
     await (await env.open()).sample()
     assert {a.service for a in env.front.asked} == {"sqs"}
 
