@@ -1,4 +1,4 @@
-"""CloudWatch's GetMetricData on a socket, with pages, statuses, refusals and samples at any time."""
+"""A CloudWatch server for GetMetricData, with pages, statuses, refusals and samples at any time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers.spoiling import Mangle, mangled
 class Clouds:
     """`calls` are the numbers of queries of each call, `windows` their start, end and period.
 
-    `page`: so many samples a page; 0: all. `wrong` metrics make a call fail as a whole.
+    `page`: samples per page; 0: all. A metric in `wrong` makes its whole call fail.
     """
 
     url: str = ""
@@ -30,7 +30,7 @@ class Clouds:
     windows: list[tuple[float, float, int]] = field(default_factory=list)
     page: int = 0
     mangle: Mangle | None = None
-    """Of each answer that is no refusal."""
+    """Changes each accepted response."""
 
     def put(self, name: str, at: float, value: float) -> None:
         self.samples[name][at] = value

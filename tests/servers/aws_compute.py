@@ -1,6 +1,6 @@
-"""One endpoint for all of AWS: Auto Scaling, EC2 and EKS over a `World`, and everything else from the server behind.
+"""One endpoint for all of AWS: Auto Scaling, EC2 and EKS from a `World`, all other services from the server behind it.
 
-It notes what is asked, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
+It records the calls, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Spoil = Callable[[str, web.Response], web.Response]
 
 @dataclass
 class Compute:
-    """`given` are the parameters of what was asked.
+    """`given` has the parameters of each call.
 
-    `faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change answers. `lost`:
-    writes are done, and their answers never come.
+    `faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change responses.
+    `lost`: writes are applied, and their responses lost.
     """
 
     world: World
@@ -45,7 +45,7 @@ class Compute:
     spoils: dict[str, Spoil] = field(default_factory=dict)
     lost: bool = False
     mangle: Mangle | None = None
-    """Of each answer that is no refusal, named as `asked` has it."""
+    """Changes each accepted response, named as in `asked`."""
 
     def count(self, named: str) -> int:
         return self.asked.count(named)
@@ -57,14 +57,14 @@ class Compute:
 
 
 def scope(request: web.Request) -> str:
-    """The service that a request is signed for."""
+    """Return the service that a request is signed for."""
     signed = request.headers.get("Authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
     return signed[3] if len(signed) == 5 else "sts"
 
 
 @asynccontextmanager
 async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
-    """The endpoint before the server at `upstream`."""
+    """Open the endpoint before the server at `upstream`."""
     it = Compute(world, upstream)
     async with aiohttp.ClientSession(auto_decompress=False) as http:
 
@@ -106,7 +106,7 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
 
 
 def handle(world: World, service: str, asked: OperationModel, given: dict[str, Any]) -> web.Response:
-    """What the world answers."""
+    """Return the world's response."""
     try:
         world.settle()
         result = HANDLERS[service, asked.name](world, given)
@@ -122,5 +122,5 @@ async def forward(http: aiohttp.ClientSession, upstream: str, request: web.Reque
         async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
             kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
             return web.Response(status=found.status, body=await found.read(), headers=kept)
-    except aiohttp.ClientError as e:  # it ends while somebody still waits for it
+    except aiohttp.ClientError as e:  # it ends while a client still waits for it
         return web.Response(status=502, text=str(e))

@@ -1,4 +1,4 @@
-"""A front before AWS's server that counts what is asked and answers as AWS does when it will not, or cannot.
+"""A front before AWS's server that records the calls and responds with AWS's errors.
 
 It keeps connections alive, as AWS does and moto does not.
 """
@@ -25,7 +25,7 @@ XML_ERROR: Final = re.compile(rb"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>",
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One HTTP request. `key` is the access key that signed it, empty where nobody did."""
+    """One HTTP request. `key` is the access key that signed it; empty without a signature."""
 
     service: str
     operation: str
@@ -66,7 +66,7 @@ class Front:
 
 @asynccontextmanager
 async def front(upstream: str) -> AsyncIterator[Front]:
-    """A front before the server at `upstream`."""
+    """Open a front before the server at `upstream`."""
     it = Front(upstream)
     async with aiohttp.ClientSession(auto_decompress=False) as http:
 
@@ -94,9 +94,9 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 def refusal(
     status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
 ) -> Words:
-    """An error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
+    """Return an error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
 
-    `query_code` is what the older query protocol called it, which AWS tells beside the new name.
+    `query_code` is the code of the older query protocol, which AWS sends together with the new one.
     """
 
     def answer(asked: Asked) -> web.Response:
@@ -117,23 +117,23 @@ def refusal(
 
 
 def body(content: bytes, status: int = 200, content_type: str = "application/x-amz-json-1.0") -> Fault:
-    """An answer of these bytes."""
+    """Return a response of these bytes."""
     return lambda _: web.Response(status=status, body=content, headers={"content-type": content_type})
 
 
 def metrics(results: object) -> Fault:
-    """An answer of GetMetricData with these results."""
+    """Return a GetMetricData response with these results."""
     return body(json.dumps({"MetricDataResults": results}).encode())
 
 
 async def silence(_: Asked) -> web.Response:
-    """No answer."""
+    """Never respond."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 def attributes(**values: object) -> Fault:
-    """An answer of GetQueueAttributes with these attributes, whatever was asked for."""
+    """Return a GetQueueAttributes response with these attributes, whatever the request."""
     return body(json.dumps({"Attributes": values}).encode())
 
 

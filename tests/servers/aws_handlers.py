@@ -1,4 +1,4 @@
-"""What Auto Scaling, EC2 and EKS answer about a `World`, operation by operation."""
+"""Handlers of Auto Scaling, EC2 and EKS operations on a `World`."""
 
 from __future__ import annotations
 
@@ -335,7 +335,7 @@ def update_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def finish(n: NodeGroup, *, error: dict[str, Any] | None = None) -> None:
-    """The update under way ends."""
+    """End the update in progress."""
     for update in n.updates.values():
         if update["status"] == "InProgress":
             update["status"] = "Successful" if error is None else "Failed"
@@ -355,7 +355,7 @@ def describe_update(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def simulate(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    """IAM's own answer to what is granted."""
+    """Return IAM's own verdict."""
     allowed = world.granted
     return {
         "EvaluationResults": [

@@ -1,4 +1,4 @@
-"""An instance's metadata server, IMDSv2 only: nothing without a token, and 404 for what is not announced."""
+"""An instance's metadata server, IMDSv2 only: no values without a token, and 404 for a missing announcement."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.servers.site import listening
 
 @dataclass
 class MetadataServer:
-    """`told` by path below /latest/meta-data. `tokens` are those given out; a test may void them.
+    """`told` has the values by path below /latest/meta-data. `tokens` are the issued ones; a test may void them.
 
-    The next `busy` requests for a token are turned away.
+    The next `busy` requests for a token are refused.
     """
 
     url: str = ""

@@ -1,7 +1,7 @@
-"""AWS's own protocols on a socket: requests parsed and answers written by the service models that the SDK has.
+"""AWS's protocols on a socket: requests are parsed and responses written by the SDK's service models.
 
-Handlers take an operation's parameters and give its result as plain mappings, or raise `Refusal`. What an answer has
-that the service's model has not is a mistake of the handler's, and fails the request with a 500 that says so.
+Handlers take an operation's parameters and return its result as plain mappings, or raise `Refusal`. A field that the
+service's model does not have is a defect of the handler and fails the request with a 500 that names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REQUEST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Refusal(Exception):
-    """What AWS answers when it will not."""
+    """A refusal by AWS."""
 
     def __init__(self, code: str, message: str, status: int = 400, *, retry_after_s: float = 0) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ def model(service: str) -> ServiceModel:
 
 
 def operation(service: str, method: str, path: str, body: bytes) -> OperationModel:
-    """What a request asks for."""
+    """Return a request's operation."""
     found = model(service)
     if found.metadata["protocol"] in {"query", "ec2"}:
         return found.operation_model(dict(parse_qsl(body.decode()))["Action"])
@@ -53,7 +53,7 @@ def operation(service: str, method: str, path: str, body: bytes) -> OperationMod
 
 
 def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The parameters of a request."""
+    """Return the parameters of a request."""
     values: MultiDict[str, Any] = MultiDict(parse_qsl(body.decode(errors="replace")) if body[:1] != b"{" else [])
     values.update(query)
     names = re.findall(r"\{([^}+]+)\+?\}", asked.http["requestUri"])
@@ -73,7 +73,7 @@ def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str
 
 
 def answer(asked: OperationModel, result: Mapping[str, Any]) -> web.Response:
-    """A result as AWS writes it."""
+    """Return a result in AWS's format."""
     if asked.output_shape is not None and (unknown := result.keys() - asked.output_shape.members.keys()):
         raise LookupError(f"{asked.name} answers no {sorted(unknown)}")
     made: Any = SERIALIZERS[str(asked.service_model.metadata["protocol"])](asked).serialize(result)
@@ -83,7 +83,7 @@ def answer(asked: OperationModel, result: Mapping[str, Any]) -> web.Response:
 
 
 def refused(service: str, refusal: Refusal) -> web.Response:
-    """A refusal in the service's own protocol."""
+    """Return a refusal in the service's own protocol."""
     code, message = escape(refusal.code), escape(refusal.message)
     match model(service).metadata["protocol"]:
         case "ec2":

@@ -29,7 +29,7 @@ WHEN: Final = "2026-01-01T00:00:00Z"
 
 @dataclass
 class Counted:
-    """Messages by kind. `told` replaces the number of active messages by what is no number."""
+    """Messages by kind. `told` replaces the number of active messages by an invalid value."""
 
     active: int = 0
     scheduled: int = 0
@@ -59,7 +59,7 @@ class Bus:
     status: int | None = None
     empty: bool = False
     static: bool = False
-    """Throttled, and answering all the same: with zeros."""
+    """Throttled, with responses of zero counts."""
     asked: int = 0
     port: int = 0
 
@@ -119,7 +119,7 @@ def _known(authorization: str) -> bool:
 
 @asynccontextmanager
 async def bus(tls: ssl.SSLContext) -> AsyncIterator[Bus]:
-    """A namespace without entities."""
+    """Open a namespace without entities."""
     there = Bus()
     app = web.Application()
     app.router.add_get("/{path:.*}", there.answer)

@@ -15,7 +15,7 @@ from tests.servers.azure import Azure, denied, refusal
 
 READ: Final = "Microsoft.Insights/metrics/read"
 LATE_S: Final = 2.0
-"""A minute is told so long after it ended: whoever asked just before its end would take it for one that fills."""
+"""Time after which an ended minute is reported: a read just before its end would take it for a filling one. Seconds."""
 ENTITY: Final = re.compile(r"^EntityName eq '([^']+)'$")
 
 
@@ -26,10 +26,10 @@ class Monitor:
     cloud: Azure
     values: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     history: dict[str, Callable[[int], float | None]] = field(default_factory=dict)
-    """By metric: its value in a minute since the epoch, where a longer span is asked for."""
+    """By metric: its value in a minute since the epoch, for longer spans."""
     ahead_s: float = 0.0
     calls: list[int] = field(default_factory=list)
-    """Of each batch: the resources named."""
+    """Resources of each batch."""
     empty: bool = False
 
     def set(self, resource: str, metric: str, value: Any, entity: str = "") -> None:
@@ -85,7 +85,7 @@ def _stamp(minute: float) -> str:
 
 
 def monitor(cloud: Azure) -> Monitor:
-    """Put it into the subscription."""
+    """Add it to the subscription."""
     there = Monitor(cloud)
     cloud.batch = there.batch
     return there

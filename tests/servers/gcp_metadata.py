@@ -1,4 +1,4 @@
-"""The metadata server of a machine of Compute Engine: its name, its account's token, and what will become of it."""
+"""Compute Engine's metadata server: the machine's name, its account's token, and announcements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLAVOR = {"Metadata-Flavor": "Google"}
 
 @dataclass
 class Metadata:
-    """`values` by path under ``computeMetadata/v1/``; a change answers those who wait for it."""
+    """`values` by path under ``computeMetadata/v1/``; a change ends the waiting requests."""
 
     address: str = ""
     token: str = "ya29.workload-identity"
@@ -28,7 +28,7 @@ class Metadata:
     waits: dict[str, asyncio.Event] = field(default_factory=dict)
 
     async def waited_for(self, path: str) -> None:
-        """Return when somebody waits for a change of a value."""
+        """Return when a client waits for a change of a value."""
         async with asyncio.timeout(5):
             await self.waits.setdefault(path, asyncio.Event()).wait()
 
@@ -74,7 +74,7 @@ def etag(value: str) -> str:
 
 @asynccontextmanager
 async def metadata(name: str = "vllm-0", zone: str = "us-central1-a") -> AsyncIterator[Metadata]:
-    """The server of the machine `name`."""
+    """Open the server of the machine `name`."""
     there = Metadata()
     there.values = {
         "project/project-id": PROJECT,

@@ -1,4 +1,4 @@
-"""Cloud Monitoring: time series by filter, and PromQL, as its REST API shows them."""
+"""Cloud Monitoring: time series by filter, and PromQL, with its REST API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REDUCERS: dict[str, Callable[[list[float]], float]] = {
 
 @dataclass
 class Series:
-    """One series and its points (time, value), the oldest first."""
+    """One series and its points (time, value), oldest first."""
 
     metric: str
     labels: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Series:
 
 
 class Monitoring:
-    """What was measured. `garbled` takes the place of values, `spoilt` of the whole answer."""
+    """The measurements. `garbled` replaces values, `spoilt` the whole response."""
 
     def __init__(self) -> None:
         self.series: list[Series] = []
@@ -54,7 +54,7 @@ class Monitoring:
     def tell(
         self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
     ) -> None:
-        """A point of a series, which is made where there is none."""
+        """Add a point to a series, which is created if needed."""
         for one in self.series:
             if (one.metric, one.labels, one.resource) == (metric, labels or {}, resource):
                 one.points.append((at, value))
@@ -113,7 +113,7 @@ class Monitoring:
 
 
 def _aligned(points: list[tuple[float, float]], until: float, period: float) -> list[tuple[float, float]]:
-    """The mean of each period, which ends a whole number of periods before `until`; the oldest first."""
+    """Return the mean of each period, which ends a whole number of periods before `until`; oldest first."""
     slots: dict[float, list[float]] = {}
     for at, value in points:
         slots.setdefault(until - ((until - at) // period) * period, []).append(value)
@@ -121,7 +121,7 @@ def _aligned(points: list[tuple[float, float]], until: float, period: float) -> 
 
 
 def _reduced(told: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:
-    """All series in one, period by period."""
+    """Return all series reduced to one, by period."""
     if reducer in {"", "REDUCE_NONE"} or not told:
         return told
     slots: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Pub/Sub's subscriber service by gRPC over TLS: subscriptions, messages that wait, and the real one's refusals."""
+"""Pub/Sub's subscriber service over gRPC with TLS: subscriptions, waiting messages, and its real errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from google.pubsub_v1 import types
 
 @dataclass
 class PubSub:
-    """Subscriptions by path; `fault` is a status code and words that every call ends with."""
+    """Subscriptions by path; `fault` is a status code and message that end every call."""
 
     port: int = 0
     subscriptions: dict[str, types.Subscription] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def _unary(request: Any, answer: Callable[..., Any], response: Any = None) -> An
 
 @asynccontextmanager
 async def pubsub(folder: Path) -> AsyncIterator[PubSub]:
-    """A server whose certificate is the one in `folder`."""
+    """Open a server with the certificate in `folder`."""
     there = PubSub()
     handlers = {
         "GetSubscription": _unary(types.GetSubscriptionRequest, there.get, types.Subscription),

@@ -1,7 +1,7 @@
-"""What Karpenter does with static NodePools and a CapacityBuffer on the fake API server: buys, replaces, gives back.
+"""Karpenter on the fake API server: static NodePools and a CapacityBuffer; launches, replacements, removals.
 
-Its steps and words are those of Karpenter 1.14: a NodeClaim that cannot be launched is deleted with an event; one that
-is interrupted is deleted, its node tainted, and another asked for at once.
+Its steps and messages are those of Karpenter 1.14: a NodeClaim whose launch failed is deleted with an event; an
+interrupted one is deleted, its node tainted, and a replacement requested at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tests.servers.kube_objects import claim, event, node
 
 LOOK_S = 0.05
 LEAVES_S = 0.4
-"""From a claim's deletion to its node's end, when nothing runs there."""
+"""Time from a claim's deletion to its empty node's end. Seconds."""
 RETRY_S = 1.0
-"""From a launch that failed to the next."""
+"""Time from a failed launch to the next. Seconds."""
 
 
 @dataclass(slots=True)
 class StaticPool:
-    """A NodePool in one zone. `sold_out` says that the cloud has no more of it."""
+    """A NodePool in one zone. `sold_out`: the cloud has no capacity for it."""
 
     zone: str
     market: str
@@ -32,18 +32,18 @@ class StaticPool:
     sold_out: bool = False
     failed_at: float = float("-inf")
     claims: dict[str, float] = field(default_factory=dict)
-    """By claim when its node is ready."""
+    """Time at which each claim's node is ready."""
     leaving: dict[str, float] = field(default_factory=dict)
-    """By claim when it is gone."""
+    """Time at which each claim is gone."""
 
 
 class Karpenter:
-    """Works on the NodePools that were added to it, and on one buffer."""
+    """Controls the NodePools that were added to it, and one buffer."""
 
     def __init__(self, fake: FakeKube) -> None:
         self.pools: dict[str, StaticPool] = {}
         self.room = 0
-        """Warm nodes that the buffer holds now."""
+        """Warm nodes of the buffer now."""
         self.serves = ""
         self.refill_s = 2.0
         self._fake = fake
@@ -51,12 +51,12 @@ class Karpenter:
         self._refilled_at = float("-inf")
 
     async def add(self, name: str, pool: StaticPool) -> None:
-        """A NodePool of size 0."""
+        """Add a NodePool of size 0."""
         self.pools[name] = pool
         await self._fake.put("nodepools", name, {"spec": {"replicas": 0}})
 
     async def keep_room(self, name: str, serves: str, room: int) -> None:
-        """A buffer, already provided, that the nodes of one pool are taken from."""
+        """Add a provided buffer whose nodes one pool uses."""
         self.serves, self.room = serves, room
         await self._fake.put("capacitybuffers", name, {"spec": {"replicas": room}})
         await self._tell_room(name)
@@ -71,7 +71,7 @@ class Karpenter:
             await asyncio.sleep(LOOK_S)
 
     async def interrupt(self, name: str, after_s: float) -> None:
-        """The cloud says that it will take one of a pool's nodes, and does after a while."""
+        """Announce the interruption of one of a pool's nodes, and interrupt it after a while."""
         pool = self.pools[name]
         chosen = next(c for c, ready in pool.claims.items() if ready == 0 and c not in pool.leaving)
         await self._leave(pool, chosen, asyncio.get_running_loop().time() + after_s)

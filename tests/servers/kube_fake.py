@@ -1,6 +1,6 @@
-"""A Kubernetes API server in memory: as much of it as the adapter uses, and faults that the real one has rarely.
+"""A Kubernetes API server in memory: the parts that the adapter uses, and faults that are rare on a real one.
 
-What it does the same as the real one is proved by running the same contract suite on both.
+The same contract suite runs on it and on a real server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REVIEWS: Final = "selfsubjectaccessreviews"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A kind that is served. `size` is the path of its replicas; None: it has no scale subresource."""
+    """A served kind. `size` is the path of its replicas; None: it has no scale subresource."""
 
     api_version: str
     kind: str
@@ -58,26 +58,26 @@ KINDS: Final[Mapping[tuple[str, str], Served]] = {
 
 @dataclass(slots=True)
 class FakeKube:
-    """The objects, and what is wrong with the server."""
+    """The objects, and the server's faults."""
 
     tokens: set[str] = field(default_factory=lambda: {TOKEN})
     forbidden: set[tuple[str, str]] = field(default_factory=set)
-    """Verb and resource, as in ("patch", "deployments/scale")."""
+    """Forbidden verbs and resources, as in ("patch", "deployments/scale")."""
     throttled: bool = False
     garbage: bytes | None = None
-    """What is answered with status 200 instead of JSON."""
+    """Body with status 200 that replaces the JSON."""
     edit: Callable[[str, Any], Any] | None = None
-    """What becomes of a whole JSON answer to a path, or of a watch's event (its path ends in `#`)."""
+    """Changes a JSON response to a path, or a watch's event (its path ends in `#`)."""
     broken: int | None = None
-    """The status that every call is answered with."""
+    """Status of every response."""
     loses: bool = False
-    """Writes are done, and their connection breaks before the answer."""
+    """Writes are applied, and their connection breaks before the response."""
     silent: bool = False
-    """Watches stay open and tell nothing."""
+    """Watches stay open without events."""
     watch_s: float = 60.0
-    """The longest that a watch lasts, whatever it asked for."""
+    """Maximum duration of a watch, regardless of its request. Seconds."""
     tracks_scale: bool = True
-    """Whether managed fields tell who wrote a scale: API servers do from 1.22 on."""
+    """Whether managed fields record the writer of a scale, as API servers do from 1.22 on."""
     kinds: dict[tuple[str, str], Served] = field(default_factory=lambda: dict(KINDS))
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Verb and resource of every call."""
@@ -88,12 +88,12 @@ class FakeKube:
     _floor: int = 100
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    # --- what tests do behind the adapter's back
+    # --- changes by tests
 
     async def put(
         self, plural: str, name: str, body: Object, namespace: str = "default", manager: str = "kubectl"
     ) -> Object:
-        """Make an object, or merge `body` into it."""
+        """Create an object, or merge `body` into it."""
         key = (plural, namespace if self._kind(plural).namespaced else "", name)
         present = self._objects.get(key)
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -107,7 +107,7 @@ class FakeKube:
         return await self._store(key, merged, "MODIFIED" if present else "ADDED")
 
     async def scale_as(self, manager: str, plural: str, name: str, replicas: int) -> None:
-        """Somebody writes the scale subresource."""
+        """Write the scale subresource as another writer."""
         served = self._kind(plural)
         await self._rescale(served, (plural, "default" if served.namespaced else "", name), replicas, manager)
 
@@ -123,13 +123,13 @@ class FakeKube:
         return [found for (of, ns, _), found in sorted(self._objects.items()) if (of, ns) == (plural, where)]
 
     async def compact(self) -> None:
-        """Forget the past: watches from before are expired."""
+        """Drop the history, so that earlier watches expire."""
         self.version += 1
         self._floor = self.version
         await self.drop_watches()
 
     async def drop_watches(self) -> None:
-        """End every watch well."""
+        """End every watch regularly."""
         async with self._changed:
             self._events.clear()
             self._floor = max(self._floor, self.version)
@@ -192,7 +192,7 @@ class FakeKube:
         return web.json_response({"kind": "APIResourceList", "resources": found})
 
     async def _review(self, request: web.Request) -> web.Response:
-        """Whether the one who asks may do something: all but what is forbidden."""
+        """Return whether an action is allowed: all but the forbidden ones."""
         self.calls.append(("create", REVIEWS))
         body = await request.json()
         of = body["spec"]["resourceAttributes"]
@@ -311,7 +311,7 @@ class FakeKube:
 
 
 def about(found: Object, request: web.Request) -> bool:
-    """Whether an object is among those that a request's field selector selects."""
+    """Return whether a request's field selector selects an object."""
     path, _, value = request.query.get("fieldSelector", "").partition("=")
     inner: Any = found
     for step in filter(None, path.split(".")):
@@ -328,7 +328,7 @@ async def send(response: web.StreamResponse, change: str, body: Object) -> None:
 
 
 def scale(served: Served, found: Object) -> Object:
-    """An object's scale subresource; counts of 0 are left out, as Go does."""
+    """Return an object's scale subresource, without counts of 0, as Go does."""
     assert served.size is not None
     value: Any = found
     for step in served.size:
@@ -361,7 +361,7 @@ def refused(status: int, message: str, headers: Mapping[str, str] | None = None)
 
 
 def write_kubeconfig(path: Path, port: int, token: str = TOKEN) -> Path:
-    """A kubeconfig for a server on `port`."""
+    """Write a kubeconfig for a server on `port`."""
     document = {
         "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
         "users": [{"name": "me", "user": {"token": token}}],
@@ -374,7 +374,7 @@ def write_kubeconfig(path: Path, port: int, token: str = TOKEN) -> Path:
 
 @asynccontextmanager
 async def kube_fake() -> AsyncIterator[FakeKube]:
-    """One, listening."""
+    """Open a listening server."""
     fake = FakeKube()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fake.handle)
