@@ -60,8 +60,8 @@ class Aws:
     async def client(self, service: str) -> Any:
         """Return the tests' own client of a service."""
         if service not in self._clients:
-            made = self._session.create_client(service, region_name=REGION, endpoint_url=self.url)
-            self._clients[service] = await self._stack.enter_async_context(made)
+            sdk_client = self._session.create_client(service, region_name=REGION, endpoint_url=self.url)
+            self._clients[service] = await self._stack.enter_async_context(sdk_client)
         return self._clients[service]
 
     async def queue(self, name: str, **attributes: str) -> str:
@@ -95,8 +95,8 @@ class Aws:
     async def drain(self, queue: str) -> None:
         """Receive and delete all visible messages. (A purge is granted once a minute.)"""
         sqs = await self.client("sqs")
-        while found := (await sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)).get("Messages"):
-            for message in found:
+        while messages := (await sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)).get("Messages"):
+            for message in messages:
                 await self.delete(queue, message["ReceiptHandle"])
 
     def metric(self, queue: str, name: str, value: float, at: float) -> None:
@@ -115,8 +115,8 @@ class Aws:
 
     async def user(self, actions: list[str]) -> tuple[str, str]:
         """Create a user with only these actions on all resources (moto checks none); return its key and secret."""
-        said = [a.replace("cloudwatch:", "monitoring:") for a in actions]  # moto's name for it, not AWS's
-        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": said, "Resource": "*"}]}
+        iam_actions = [a.replace("cloudwatch:", "monitoring:") for a in actions]  # moto's name for it, not AWS's
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": iam_actions, "Resource": "*"}]}
         iam = await self.client("iam")
         name = f"user-{time.monotonic_ns()}"
         await iam.create_user(UserName=name)

@@ -35,31 +35,31 @@ class Clouds:
     def put(self, name: str, at: float, value: float) -> None:
         self.samples[name][at] = value
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        queries, start, end = asked["MetricDataQueries"], asked["StartTime"], asked["EndTime"]
-        first = int(asked.get("NextToken", "0"))
+    def answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
+        queries, start, end = request_body["MetricDataQueries"], request_body["StartTime"], request_body["EndTime"]
+        first = int(request_body.get("NextToken", "0"))
         self.calls.append(len(queries))
         results, more = list[dict[str, Any]](), False
         for query in queries:
             stat = query["MetricStat"]
             name = stat["Metric"]["MetricName"]
             self.windows.append((start, end, stat["Period"]))
-            found = sorted(((t, v) for t, v in self.samples[name].items() if start <= t < end), reverse=True)
-            shown = found[first : first + self.page] if self.page else found
-            more = more or bool(self.page and len(found) > first + self.page)
+            samples = sorted(((t, v) for t, v in self.samples[name].items() if start <= t < end), reverse=True)
+            shown = samples[first : first + self.page] if self.page else samples
+            more = more or bool(self.page and len(samples) > first + self.page)
             status = self.statuses.get(name, "Complete")
             times, values = [t for t, _ in shown], [v for _, v in shown]
             results.append({"Id": query["Id"], "Timestamps": times, "Values": values, "StatusCode": status})
         return {"MetricDataResults": results, **({"NextToken": str(first + self.page)} if more else {})}
 
     async def serve(self, request: web.Request) -> web.Response:
-        asked = json.loads(await request.read())
+        request_body = json.loads(await request.read())
         kind = "application/x-amz-json-1.0"
-        if self.wrong & {q["MetricStat"]["Metric"]["MetricName"] for q in asked["MetricDataQueries"]}:
-            said = {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": "a query is not valid"}
-            return web.Response(status=400, text=json.dumps(said), content_type=kind)
-        made = web.Response(text=json.dumps(self.answer(asked)), content_type=kind)
-        return mangled("cloudwatch:GetMetricData", made, self.mangle)
+        if self.wrong & {q["MetricStat"]["Metric"]["MetricName"] for q in request_body["MetricDataQueries"]}:
+            error = {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": "a query is not valid"}
+            return web.Response(status=400, text=json.dumps(error), content_type=kind)
+        response = web.Response(text=json.dumps(self.answer(request_body)), content_type=kind)
+        return mangled("cloudwatch:GetMetricData", response, self.mangle)
 
 
 @asynccontextmanager

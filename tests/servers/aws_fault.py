@@ -72,17 +72,21 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 
         async def serve(request: web.Request) -> web.Response:
             body = await request.read()
-            asked = it.note(request, body)
-            if asked.service in it.faults:
-                answer = it.faults[asked.service](asked)
+            call = it.note(request, body)
+            if call.service in it.faults:
+                answer = it.faults[call.service](call)
                 return answer if isinstance(answer, web.Response) else await answer
             headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
-            async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
-                kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
-                content = await found.read()
-                if found.status == 403 and (refused := XML_ERROR.search(content)):  # moto: XML to every service
-                    return refusal(403, refused[1].decode(), refused[2].decode())(asked)
-                return web.Response(status=found.status, body=content, headers=kept)
+            async with http.request(
+                request.method, upstream + request.path_qs, data=body, headers=headers
+            ) as upstream_response:
+                headers_kept = {k: v for k, v in upstream_response.headers.items() if k.lower() not in DROPPED}
+                content = await upstream_response.read()
+                if upstream_response.status == 403 and (
+                    refused := XML_ERROR.search(content)
+                ):  # moto: XML to every service
+                    return refusal(403, refused[1].decode(), refused[2].decode())(call)
+                return web.Response(status=upstream_response.status, body=content, headers=headers_kept)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
@@ -99,17 +103,17 @@ def refusal(
     `query_code` is the code of the older query protocol, which AWS sends together with the new one.
     """
 
-    def answer(asked: Asked) -> web.Response:
+    def answer(call: Asked) -> web.Response:
         more = {"x-amzn-requestid": "00000000-0000-0000-0000-000000000000", **(headers or {})}
         if query_code:
             more["x-amzn-query-error"] = f"{query_code};Sender"
-        match asked.service:
+        match call.service:
             case "sts":
                 error = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
                 body = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode()
                 more["content-type"] = "text/xml"
             case _:
-                body = json.dumps({"__type": f"com.amazonaws.{asked.service}#{code}", "message": message}).encode()
+                body = json.dumps({"__type": f"com.amazonaws.{call.service}#{code}", "message": message}).encode()
                 more["content-type"] = "application/x-amz-json-1.0"
         return web.Response(status=status, body=body, headers=more)
 

@@ -37,8 +37,8 @@ class MetadataServer:
     async def data(self, request: web.Request) -> web.Response:
         if request.headers.get("X-aws-ec2-metadata-token") not in self.tokens:
             return web.Response(status=401)
-        found = self.told.get(request.match_info["path"])
-        return web.Response(status=404) if found is None else web.Response(text=found)
+        value = self.told.get(request.match_info["path"])
+        return web.Response(status=404) if value is None else web.Response(text=value)
 
 
 @asynccontextmanager

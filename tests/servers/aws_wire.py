@@ -41,23 +41,23 @@ def model(service: str) -> ServiceModel:
 
 def operation(service: str, method: str, path: str, body: bytes) -> OperationModel:
     """Return a request's operation."""
-    found = model(service)
-    if found.metadata["protocol"] in {"query", "ec2"}:
-        return found.operation_model(dict(parse_qsl(body.decode()))["Action"])
-    for name in found.operation_names:
-        one = found.operation_model(name)
+    service_model = model(service)
+    if service_model.metadata["protocol"] in {"query", "ec2"}:
+        return service_model.operation_model(dict(parse_qsl(body.decode()))["Action"])
+    for name in service_model.operation_names:
+        one = service_model.operation_model(name)
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", one.http["requestUri"].partition("?")[0])
         if one.http["method"] == method and re.fullmatch(pattern, path):
             return one
     raise LookupError(f"{service} has no {method} {path}")
 
 
-def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
+def parameters(model: OperationModel, method: str, path: str, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
     """Return the parameters of a request."""
     values: MultiDict[str, Any] = MultiDict(parse_qsl(body.decode(errors="replace")) if body[:1] != b"{" else [])
     values.update(query)
-    names = re.findall(r"\{([^}+]+)\+?\}", asked.http["requestUri"])
-    pattern = re.sub(r"\{[^}]+\}", "([^/]+)", asked.http["requestUri"].partition("?")[0])
+    names = re.findall(r"\{([^}+]+)\+?\}", model.http["requestUri"])
+    pattern = re.sub(r"\{[^}]+\}", "([^/]+)", model.http["requestUri"].partition("?")[0])
     match = re.fullmatch(pattern, path)
     request = {
         "body": body,
@@ -67,19 +67,19 @@ def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str
         "url_path": path,
         "values": values,
     }
-    parser: Any = PROTOCOL_PARSERS[str(asked.service_model.metadata["protocol"])]
-    found: dict[str, Any] = parser(asked).parse(request)
-    return found
+    parser: Any = PROTOCOL_PARSERS[str(model.service_model.metadata["protocol"])]
+    parsed: dict[str, Any] = parser(model).parse(request)
+    return parsed
 
 
-def answer(asked: OperationModel, result: Mapping[str, Any]) -> web.Response:
+def answer(model: OperationModel, result: Mapping[str, Any]) -> web.Response:
     """Return a result in AWS's format."""
-    if asked.output_shape is not None and (unknown := result.keys() - asked.output_shape.members.keys()):
-        raise LookupError(f"{asked.name} answers no {sorted(unknown)}")
-    made: Any = SERIALIZERS[str(asked.service_model.metadata["protocol"])](asked).serialize(result)
-    body = made["body"]
+    if model.output_shape is not None and (unknown := result.keys() - model.output_shape.members.keys()):
+        raise LookupError(f"{model.name} answers no {sorted(unknown)}")
+    serialized: Any = SERIALIZERS[str(model.service_model.metadata["protocol"])](model).serialize(result)
+    body = serialized["body"]
     content = body.encode() if isinstance(body, str) else body
-    return web.Response(status=made["status_code"], body=content, headers=dict(made["headers"]))
+    return web.Response(status=serialized["status_code"], body=content, headers=dict(serialized["headers"]))
 
 
 def refused(service: str, refusal: Refusal) -> web.Response:
@@ -99,6 +99,6 @@ def refused(service: str, refusal: Refusal) -> web.Response:
             )
             return web.Response(status=refusal.status, text=body, content_type="text/xml", headers=refusal.headers)
         case _:
-            said = {"__type": refusal.code, "message": refusal.message}
+            error = {"__type": refusal.code, "message": refusal.message}
             headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": REQUEST_ID, **refusal.headers}
-            return web.json_response(said, status=refusal.status, headers=headers)
+            return web.json_response(error, status=refusal.status, headers=headers)

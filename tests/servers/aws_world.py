@@ -153,10 +153,10 @@ class World:
 
     def launch(self, flock: Flock, zone: str, market: Market) -> Lack | None:
         """Launch an instance; return it, or the missing resource."""
-        lack = self.lacks.get((zone, market)) or self.lacks.get(("*", market))
-        if lack is None:
+        missing = self.lacks.get((zone, market)) or self.lacks.get(("*", market))
+        if missing is None:
             flock.instances.append(self.instance(zone, flock.type, market, flock.tags))
-        return lack
+        return missing
 
     def instance(self, zone: str, kind: str, market: Market, tags: dict[str, str]) -> Instance:
         return Instance(f"i-{next(self._ids):017x}", zone, kind, market, time.time(), tags=dict(tags))
@@ -194,9 +194,9 @@ class World:
             market = flock.bought()
             held = {zone: sum(i.zone == zone for i in flock.instances) for zone in flock.zones}
             for zone in sorted(flock.zones, key=lambda z: held[z]):
-                lack = self.launch(flock, zone, market)
-                flock.told.append((now, zone, lack))
-                if lack is None:
+                lacking = self.launch(flock, zone, market)
+                flock.told.append((now, zone, lacking))
+                if lacking is None:
                     break
         flock.tried = (flock.desired, now) if len(flock.instances) < flock.desired else (0, 0.0)
 

@@ -171,14 +171,14 @@ class Azure:
         return refusal(404, "ResourceNotFound", f"The Resource {request.path} was not found.")
 
     def operation(self, name: str) -> web.Response:
-        found = self.operations.get(name)
-        if found is None:
+        stored = self.operations.get(name)
+        if stored is None:
             return refusal(404, "NotFound", "The entity was not found.")
-        body: dict[str, Any] = {"name": name, "status": found.status}
-        if found.error:
-            body["error"] = found.error
-        if found.end_time:
-            body["endTime"] = found.end_time
+        body: dict[str, Any] = {"name": name, "status": stored.status}
+        if stored.error:
+            body["error"] = stored.error
+        if stored.end_time:
+            body["endTime"] = stored.end_time
         return web.json_response(body)
 
 
@@ -190,11 +190,11 @@ def denied(action: str) -> web.Response:
 def action_of(request: web.Request) -> str:
     """Return the role action that grants this call."""
     path = request.path.rstrip("/")
-    provider, *rest = path.rpartition("/providers/")[2].split("/")
+    provider, *segments = path.rpartition("/providers/")[2].split("/")
     if "/locations/" in path:
-        return f"{provider}/{rest[0]}/{rest[2]}/read"
-    types = "/".join(rest[::2])
-    if request.method == "POST" and len(rest) % 2:
+        return f"{provider}/{segments[0]}/{segments[2]}/read"
+    types = "/".join(segments[::2])
+    if request.method == "POST" and len(segments) % 2:
         return f"{provider}/{types}/action"
     return f"{provider}/{types}/{'read' if request.method in {'GET', 'POST'} else 'write'}"
 
@@ -269,9 +269,9 @@ class Events:
 @asynccontextmanager
 async def scheduled_events() -> AsyncIterator[Events]:
     """Open a metadata service."""
-    there = Events()
+    events = Events()
     app = web.Application()
-    app.router.add_get("/metadata/scheduledevents", there.answer)
-    app.router.add_get("/{host}/metadata/scheduledevents", there.answer)
-    async with listening(app) as there.port:
-        yield there
+    app.router.add_get("/metadata/scheduledevents", events.answer)
+    app.router.add_get("/{host}/metadata/scheduledevents", events.answer)
+    async with listening(app) as events.port:
+        yield events

@@ -100,8 +100,8 @@ class ScaleSet:
         return self
 
     def _filtered(self, request: web.Request) -> list[dict[str, Any]]:
-        wanted = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
-        return [self.told(m) for m in self.machines] if wanted else []
+        is_of_set = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
+        return [self.told(m) for m in self.machines] if is_of_set else []
 
     def machine_name(self, machine: Machine) -> str:
         return f"{self.name}_{machine.number}"
@@ -145,12 +145,12 @@ class ScaleSet:
             return refusal(405, "MethodNotAllowed")
         if request.headers.get("If-Match", self.body()["etag"]) != self.body()["etag"]:
             return refusal(412, "PreconditionFailed", "The etag does not match.")
-        wanted = (await request.json())["sku"]["capacity"]
-        if wanted > self.capacity and self.none_left is not None:
+        capacity = (await request.json())["sku"]["capacity"]
+        if capacity > self.capacity and self.none_left is not None:
             return refusal(409, *self.none_left)
         self.writes += 1
         headers = self.cloud.begin(request, COMPUTE_OPERATION)
-        self.resize(wanted)
+        self.resize(capacity)
         return web.json_response(self.body(), headers=headers)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
@@ -166,17 +166,17 @@ class ScaleSet:
         self.etag += 1
         self.writes += 1
 
-    def resize(self, wanted: int) -> None:
+    def resize(self, capacity: int) -> None:
         """Apply a new capacity as Azure does: add in the emptiest zone, or remove the newest machines."""
-        self.capacity = wanted
+        self.capacity = capacity
         self.etag += 1
-        while len(self.machines) < wanted:
+        while len(self.machines) < capacity:
             zone = min(self.zones, key=lambda z: sum(m.zone == z for m in self.machines))
             spot = self.priority == "Spot"
-            made = Machine(next(self.numbers), zone, priority="Spot" if spot else "Regular")
-            made.state = "ready" if self.serving else "creating"
-            self.machines.append(made)
-        del self.machines[wanted:]
+            machine = Machine(next(self.numbers), zone, priority="Spot" if spot else "Regular")
+            machine.state = "ready" if self.serving else "creating"
+            self.machines.append(machine)
+        del self.machines[capacity:]
         if self.serving:
             self.cloud.end()
         elif self.boot_s is not None:

@@ -41,8 +41,8 @@ class AgentPool:
 
     def there(self) -> AgentPool:
         cluster = self.path.rpartition("/agentPools/")[0].lower()
-        told = {"properties": {"nodeResourceGroup": NODES, "provisioningState": "Succeeded"}}
-        self.cloud.resources[cluster] = lambda _: _answer(told)
+        body = {"properties": {"nodeResourceGroup": NODES, "provisioningState": "Succeeded"}}
+        self.cloud.resources[cluster] = lambda _: _answer(body)
         self.cloud.resources[self.path.lower()] = self.answer
         self.cloud.resources[f"{self.path}/deleteMachines".lower()] = self.delete
         listed = f"{cluster}/agentpools"

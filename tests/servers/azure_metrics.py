@@ -38,8 +38,8 @@ class Monitor:
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")
-        found = ENTITY.match(request.query.get("$filter", ""))
-        return web.json_response(self._told(resource, request, found[1] if found else ""))
+        match = ENTITY.match(request.query.get("$filter", ""))
+        return web.json_response(self._told(resource, request, match[1] if match else ""))
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
         self.cloud.asked[READ] += 1
@@ -49,9 +49,9 @@ class Monitor:
         if len(resources) > 50:
             return refusal(400, "BadRequest", "At most 50 resources.")
         self.calls.append(len(resources))
-        found = ENTITY.match(request.query.get("filter", ""))
-        told = [{"resourceid": r, **self._told(r.lower(), request, found[1] if found else "")} for r in resources]
-        return web.json_response({"values": told})
+        match = ENTITY.match(request.query.get("filter", ""))
+        values = [{"resourceid": r, **self._told(r.lower(), request, match[1] if match else "")} for r in resources]
+        return web.json_response({"values": values})
 
     def _told(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
         names = request.query["metricnames"].split(",")
@@ -76,8 +76,8 @@ class Monitor:
 
     def _point(self, minutes_ago: int, values: dict[str, Any]) -> dict[str, Any]:
         minute = (SystemClock().now() + self.ahead_s - LATE_S) // 60 - minutes_ago
-        told = {k: v for k, v in values.items() if v is not None}
-        return {"timeStamp": _stamp(minute), **told}
+        present = {k: v for k, v in values.items() if v is not None}
+        return {"timeStamp": _stamp(minute), **present}
 
 
 def _stamp(minute: float) -> str:
@@ -86,6 +86,6 @@ def _stamp(minute: float) -> str:
 
 def monitor(cloud: Azure) -> Monitor:
     """Add it to the subscription."""
-    there = Monitor(cloud)
-    cloud.batch = there.batch
-    return there
+    added = Monitor(cloud)
+    cloud.batch = added.batch
+    return added

@@ -30,8 +30,8 @@ def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
     )
     trusted, secret = directory / "ca.pem", directory / "key.pem"
     trusted.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    kept = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *kept))
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, secret)
     return context, str(trusted)

@@ -198,8 +198,8 @@ class ControlPlane:
     def _spawn(self, name: str, *command: object) -> None:
         dies_with_us = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         with (self.folder / f"{name}.out").open("ab") as log:
-            words = [*dies_with_us, *map(str, command)]
-            self._processes[name] = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            arguments = [*dies_with_us, *map(str, command)]
+            self._processes[name] = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
 
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)

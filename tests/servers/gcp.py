@@ -110,11 +110,11 @@ class Gcp:
         """The security token service: exchanges another identity provider's token for one of this server's."""
         form = await request.post()
         if form["subject_token"] != SUBJECT:
-            told = {"error": "invalid_grant", "error_description": "The credential is not a valid token."}
-            return web.json_response(told, status=400)
+            body = {"error": "invalid_grant", "error_description": "The credential is not a valid token."}
+            return web.json_response(body, status=400)
         self.tokens.append(f"federated.{len(self.tokens)}")
-        told = {"access_token": self.tokens[-1], "token_type": "Bearer", "issued_token_type": str(TOKEN_TYPE)}
-        return web.json_response({**told, "expires_in": 3600})
+        body = {"access_token": self.tokens[-1], "token_type": "Bearer", "issued_token_type": str(TOKEN_TYPE)}
+        return web.json_response({**body, "expires_in": 3600})
 
     def good(self, token: str) -> bool:
         return token in self.tokens and not self.refuse_tokens
@@ -132,8 +132,10 @@ class Gcp:
                 return refusal(403, "forbidden", f"Required '{permission}' permission for '{request.path}'")
             fault = self.writes if write else self.reads
             if fault is not None:
-                kept = {k: v for k, v in fault.headers.items() if k == "Retry-After"}
-                return web.Response(status=fault.status, body=fault.body, headers=kept, content_type="application/json")
+                headers = {k: v for k, v in fault.headers.items() if k == "Retry-After"}
+                return web.Response(
+                    status=fault.status, body=fault.body, headers=headers, content_type="application/json"
+                )
             done = await answer(request)
             if isinstance(done, web.Response):
                 done = mangled(f"{request.method} {request.path}", done, self.mangle)
@@ -146,8 +148,8 @@ class Gcp:
         return guarded
 
     async def test_permissions(self, request: web.Request) -> web.Response:
-        asked = (await request.json())["permissions"]
-        return web.json_response({"permissions": [p for p in asked if self.granted is None or p in self.granted]})
+        permissions = (await request.json())["permissions"]
+        return web.json_response({"permissions": [p for p in permissions if self.granted is None or p in self.granted]})
 
     def app(self) -> web.Application:
         app, read, write = (
@@ -213,14 +215,14 @@ async def _settled() -> None:
 async def gcp(folder: Path) -> AsyncIterator[Gcp]:
     """Open a cloud with its certificate and service account key in `folder`."""
     tls, _ = self_signed(folder)
-    there = Gcp(folder)
+    cloud = Gcp(folder)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_settled)
-        there.port = await stack.enter_async_context(listening(there.app(), tls=tls))
+        cloud.port = await stack.enter_async_context(listening(cloud.app(), tls=tls))
         stack.push_async_callback(_settled)
-        (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{there.port}/token")))
-        there.pubsub = await stack.enter_async_context(pubsub(folder))
-        there.pubsub.token_good = there.good
-        there.rest = await stack.enter_async_context(tcp_proxy("127.0.0.1", there.port))
-        there.grpc = await stack.enter_async_context(tcp_proxy("127.0.0.1", there.pubsub.port))
-        yield there
+        (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{cloud.port}/token")))
+        cloud.pubsub = await stack.enter_async_context(pubsub(folder))
+        cloud.pubsub.token_good = cloud.good
+        cloud.rest = await stack.enter_async_context(tcp_proxy("127.0.0.1", cloud.port))
+        cloud.grpc = await stack.enter_async_context(tcp_proxy("127.0.0.1", cloud.pubsub.port))
+        yield cloud

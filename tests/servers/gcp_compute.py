@@ -162,7 +162,7 @@ class Mig:
             vm.status, vm.action, vm.error = ("RUNNING", "NONE", "") if i < count else ("", "CREATING", "")
 
     def about(self) -> dict[str, Any]:
-        told: dict[str, Any] = {
+        body: dict[str, Any] = {
             "kind": "compute#instanceGroupManager",
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -175,8 +175,8 @@ class Mig:
             "status": {"isStable": all(vm.action == "NONE" for vm in self.vms)},
         }
         if self.autoscaler:
-            told["status"]["autoscaler"] = f"{COMPUTE}projects/{self.project}/zones/z/autoscalers/{self.autoscaler}"
-        return told
+            body["status"]["autoscaler"] = f"{COMPUTE}projects/{self.project}/zones/z/autoscalers/{self.autoscaler}"
+        return body
 
     def managed(self) -> list[dict[str, Any]]:
         return [self._managed(vm) for vm in self.vms]
@@ -280,8 +280,8 @@ class Compute:
 
 def found(among: dict[str, Any], path: str, kind: str) -> Any:
     """Return the group at this path, with or without a method after it."""
-    head, mark, rest = path.partition(f"/{kind}/")
-    name = head + mark + rest.split("/")[0]
+    head, mark, method = path.partition(f"/{kind}/")
+    name = head + mark + method.split("/")[0]
     if name not in among:
         raise web.HTTPNotFound(
             text=refusal(404, "notFound", f"The resource '{name}' was not found").text, content_type="application/json"

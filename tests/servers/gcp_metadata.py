@@ -47,8 +47,8 @@ class Metadata:
         if request.headers.get("Metadata-Flavor") != "Google" and request.path != "/":
             return web.Response(status=403, text="Missing Metadata-Flavor:Google header.")
         if path.endswith("/token"):
-            told = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
-            return web.json_response(told, headers=FLAVOR)
+            body = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
+            return web.json_response(body, headers=FLAVOR)
         if "service-accounts/" in path:
             scopes = ["https://www.googleapis.com/auth/cloud-platform"]
             return web.json_response({"email": SOMEBODY, "scopes": scopes, "aliases": ["default"]}, headers=FLAVOR)
@@ -75,8 +75,8 @@ def etag(value: str) -> str:
 @asynccontextmanager
 async def metadata(name: str = "vllm-0", zone: str = "us-central1-a") -> AsyncIterator[Metadata]:
     """Open the server of the machine `name`."""
-    there = Metadata()
-    there.values = {
+    server = Metadata()
+    server.values = {
         "project/project-id": PROJECT,
         "instance/name": name,
         "instance/zone": f"projects/123456/zones/{zone}",
@@ -84,7 +84,7 @@ async def metadata(name: str = "vllm-0", zone: str = "us-central1-a") -> AsyncIt
         "instance/maintenance-event": "NONE",
     }
     app = web.Application()
-    app.router.add_get("/{path:.*}", there.answer)
+    app.router.add_get("/{path:.*}", server.answer)
     async with listening(app) as port:
-        there.address = f"127.0.0.1:{port}"
-        yield there
+        server.address = f"127.0.0.1:{port}"
+        yield server

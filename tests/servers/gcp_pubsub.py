@@ -87,18 +87,18 @@ def _unary(request: Any, answer: Callable[..., Any], response: Any = None) -> An
 @asynccontextmanager
 async def pubsub(folder: Path) -> AsyncIterator[PubSub]:
     """Open a server with the certificate in `folder`."""
-    there = PubSub()
+    service = PubSub()
     handlers = {
-        "GetSubscription": _unary(types.GetSubscriptionRequest, there.get, types.Subscription),
-        "Pull": _unary(types.PullRequest, there.pull, types.PullResponse),
-        "Acknowledge": _unary(types.AcknowledgeRequest, there.acknowledge),
+        "GetSubscription": _unary(types.GetSubscriptionRequest, service.get, types.Subscription),
+        "Pull": _unary(types.PullRequest, service.pull, types.PullResponse),
+        "Acknowledge": _unary(types.AcknowledgeRequest, service.acknowledge),
     }
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", handlers),))
     keys = ((folder / "key.pem").read_bytes(), (folder / "ca.pem").read_bytes())
-    there.port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([keys]))
+    service.port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([keys]))
     await server.start()
     try:
-        yield there
+        yield service
     finally:
         await server.stop(0)

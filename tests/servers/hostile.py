@@ -80,11 +80,11 @@ class Hostile:
 @asynccontextmanager
 async def hostile(tls: ssl.SSLContext | None = None) -> AsyncIterator[Hostile]:
     """Open a server on a free port, with an empty JSON object as the default response."""
-    made = Hostile(plain(b"{}"))
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls, limit=4 * MIB)
-    made.port = server.sockets[0].getsockname()[1]
+    hostile_server = Hostile(plain(b"{}"))
+    server = await asyncio.start_server(hostile_server.serve, "127.0.0.1", 0, ssl=tls, limit=4 * MIB)
+    hostile_server.port = server.sockets[0].getsockname()[1]
     try:
-        yield made
+        yield hostile_server
     finally:
         server.close()
 

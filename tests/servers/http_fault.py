@@ -47,15 +47,15 @@ class Front:
         if self.hang:
             await asyncio.Event().wait()
         if self.status is not None or self.body is not None:
-            said = self.body if self.body is not None else b"not now"
-            return web.Response(status=self.status or 200, body=said, headers=self.headers)
+            text = self.body if self.body is not None else b"not now"
+            return web.Response(status=self.status or 200, body=text, headers=self.headers)
         if self.say is not None:
-            status, said = self.say(str((await request.post()).get("query", "")))
-            return web.Response(status=status, body=said)
+            status, text = self.say(str((await request.post()).get("query", "")))
+            return web.Response(status=status, body=text)
         path = request.path_qs.removeprefix(self.prefix)
-        kept = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
+        headers = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
         async with session.request(
-            request.method, self.target + path, data=await request.read(), headers=kept
+            request.method, self.target + path, data=await request.read(), headers=headers
         ) as answered:
             body = await answered.read()
             status, kind = answered.status, answered.headers.get("Content-Type", "")

@@ -55,10 +55,10 @@ class Karpenter:
         self.pools[name] = pool
         await self._fake.put("nodepools", name, {"spec": {"replicas": 0}})
 
-    async def keep_room(self, name: str, serves: str, room: int) -> None:
+    async def keep_room(self, name: str, serves: str, replicas: int) -> None:
         """Add a provided buffer whose nodes one pool uses."""
-        self.serves, self.room = serves, room
-        await self._fake.put("capacitybuffers", name, {"spec": {"replicas": room}})
+        self.serves, self.room = serves, replicas
+        await self._fake.put("capacitybuffers", name, {"spec": {"replicas": replicas}})
         await self._tell_room(name)
 
     async def run(self) -> None:
@@ -84,10 +84,10 @@ class Karpenter:
             await self._fake.delete("nodes", f"node-{gone}")
             del pool.leaving[gone], pool.claims[gone]
         staying = [c for c in pool.claims if c not in pool.leaving]
-        wanted = self._fake.get("nodepools", name)["spec"]["replicas"]
-        for surplus in staying[wanted:]:
+        replicas = self._fake.get("nodepools", name)["spec"]["replicas"]
+        for surplus in staying[replicas:]:
             await self._leave(pool, surplus, now + LEAVES_S)
-        for _ in range(wanted - len(staying)):
+        for _ in range(replicas - len(staying)):
             await self._buy(name, pool, now)
         for arriving in [c for c, at in pool.claims.items() if at and now >= at]:
             pool.claims[arriving] = 0.0
@@ -101,18 +101,18 @@ class Karpenter:
                 await self._refuse(name)
             return
         self._made += 1
-        made = f"{name}-{self._made:05d}"
+        claim = f"{name}-{self._made:05d}"
         warm = name == self.serves and self.room > 0
         self.room -= warm
-        pool.claims[made] = now + (0.2 if warm else pool.boot_s)
-        await self._fake.put("nodeclaims", made, self._claim(name, pool, made, ready=False))
+        pool.claims[claim] = now + (0.2 if warm else pool.boot_s)
+        await self._fake.put("nodeclaims", claim, self._claim(name, pool, claim, ready=False))
 
     async def _refuse(self, name: str) -> None:
         self._made += 1
         of = {"kind": "NodeClaim", "metadata": {"name": f"{name}-{self._made:05d}", "uid": f"gone-{self._made}"}}
         text = "creating instance, insufficient capacity, with fleet error(s), InsufficientInstanceCapacity: none here"
-        said = event(of, "InsufficientCapacityError", f"NodeClaim event: {text}", by="karpenter")
-        await self._fake.put("events", f"ice-{self._made}", said)
+        failure = event(of, "InsufficientCapacityError", f"NodeClaim event: {text}", by="karpenter")
+        await self._fake.put("events", f"ice-{self._made}", failure)
 
     async def _leave(self, pool: StaticPool, name: str, at: float) -> None:
         pool.leaving[name] = at
@@ -121,8 +121,8 @@ class Karpenter:
         taint = {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}
         await self._fake.put("nodes", f"node-{name}", {"spec": {"taints": [taint]}})
 
-    def _claim(self, name: str, pool: StaticPool, made: str, *, ready: bool) -> Object:
-        body = claim(name, f"node-{made}", pool.zone, pool.market)
+    def _claim(self, name: str, pool: StaticPool, claim_name: str, *, ready: bool) -> Object:
+        body = claim(name, f"node-{claim_name}", pool.zone, pool.market)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         conditions = body["status"]["conditions"]
         for condition in conditions:
@@ -133,31 +133,31 @@ class Karpenter:
     # --- the buffer
 
     async def _keep(self, buffer: Object, now: float) -> None:
-        name, wanted = buffer["metadata"]["name"], buffer["spec"]["replicas"]
-        if self.room >= wanted:
-            self.room, self._refilled_at = wanted, now
+        name, replicas = buffer["metadata"]["name"], buffer["spec"]["replicas"]
+        if self.room >= replicas:
+            self.room, self._refilled_at = replicas, now
         elif now - self._refilled_at >= self.refill_s:
             self.room, self._refilled_at = self.room + 1, now
         await self._tell_room(name)
 
     async def _tell_room(self, name: str) -> None:
         buffer = self._fake.get("capacitybuffers", name)
-        wanted = buffer["spec"]["replicas"]
-        text = f"{wanted - self.room}/{wanted} virtual pods required new capacity, 0 failed"
-        fits = {"status": "True", "reason": "FitsExistingCapacity", "message": f"All {wanted} virtual pods fit"}
+        replicas = buffer["spec"]["replicas"]
+        text = f"{replicas - self.room}/{replicas} virtual pods required new capacity, 0 failed"
+        fits = {"status": "True", "reason": "FitsExistingCapacity", "message": f"All {replicas} virtual pods fit"}
         grows = {"status": "False", "reason": "RequiresNewCapacity", "message": text}
-        condition = {"type": "Provisioning", **(fits if self.room >= wanted else grows)}
-        status = {"replicas": wanted, "conditions": [condition]}
+        condition = {"type": "Provisioning", **(fits if self.room >= replicas else grows)}
+        status = {"replicas": replicas, "conditions": [condition]}
         if buffer["status"] != status:
             await self._fake.put("capacitybuffers", name, {"status": status})
 
 
 @asynccontextmanager
 async def karpenter(fake: FakeKube) -> AsyncIterator[Karpenter]:
-    made = Karpenter(fake)
-    task = asyncio.create_task(made.run())
+    karpenter_fake = Karpenter(fake)
+    task = asyncio.create_task(karpenter_fake.run())
     try:
-        yield made
+        yield karpenter_fake
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

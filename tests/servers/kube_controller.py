@@ -73,10 +73,10 @@ def is_ready(pod: Object) -> bool:
 
 @asynccontextmanager
 async def controllers(fake: FakeKube, plural: str, name: str) -> AsyncIterator[Controllers]:
-    made = Controllers(fake, plural, name)
-    task = asyncio.create_task(made.run())
+    opened = Controllers(fake, plural, name)
+    task = asyncio.create_task(opened.run())
     try:
-        yield made
+        yield opened
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

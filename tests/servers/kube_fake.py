@@ -120,7 +120,7 @@ class FakeKube:
 
     def all(self, plural: str, namespace: str = "default") -> list[Object]:
         where = namespace if self._kind(plural).namespaced else ""
-        return [found for (of, ns, _), found in sorted(self._objects.items()) if (of, ns) == (plural, where)]
+        return [item for (of, ns, _), item in sorted(self._objects.items()) if (of, ns) == (plural, where)]
 
     async def compact(self) -> None:
         """Drop the history, so that earlier watches expire."""
@@ -165,31 +165,31 @@ class FakeKube:
         if self.broken is not None:
             return web.Response(status=self.broken, text="upstream connect error")
         parts = request.path.strip("/").split("/")
-        api_version, rest = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else (parts[1], parts[2:])
+        api_version, segments = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else (parts[1], parts[2:])
         namespace = ""
-        if rest[:1] == ["namespaces"]:
-            namespace, rest = rest[1], rest[2:]
-        if not rest:
+        if segments[:1] == ["namespaces"]:
+            namespace, segments = segments[1], segments[2:]
+        if not segments:
             if "patch" in request.content_type:
                 return refused(406, "406: Not Acceptable")
             return self._discovery(api_version)
-        if rest == [REVIEWS]:
+        if segments == [REVIEWS]:
             return await self._review(request)
-        plural, name, subresource = [*rest, "", "", ""][:3]
+        plural, name, subresource = [*segments, "", "", ""][:3]
         return await self._resource(request, api_version, namespace, (plural, name, subresource))
 
     def _discovery(self, api_version: str) -> web.Response:
         self.calls.append(("discover", api_version))
-        found = []
+        resources = []
         for (version, plural), served in self.kinds.items():
             if version == api_version:
                 entry = {"name": plural, "namespaced": served.namespaced, "kind": served.kind}
-                found += [entry, {**entry, "name": f"{plural}/status"}]
+                resources += [entry, {**entry, "name": f"{plural}/status"}]
                 if served.size:
-                    found.append({**entry, "name": f"{plural}/scale", "kind": "Scale"})
-        if not found:
+                    resources.append({**entry, "name": f"{plural}/scale", "kind": "Scale"})
+        if not resources:
             return refused(404, "the server could not find the requested resource")
-        return web.json_response({"kind": "APIResourceList", "resources": found})
+        return web.json_response({"kind": "APIResourceList", "resources": resources})
 
     async def _review(self, request: web.Request) -> web.Response:
         """Return whether an action is allowed: all but the forbidden ones."""
@@ -201,9 +201,9 @@ class FakeKube:
         return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
 
     async def _resource(
-        self, request: web.Request, api_version: str, namespace: str, rest: tuple[str, str, str]
+        self, request: web.Request, api_version: str, namespace: str, segments: tuple[str, str, str]
     ) -> web.StreamResponse:
-        plural, name, subresource = rest
+        plural, name, subresource = segments
         verb = VERBS[request.method] if name else "watch" if "watch" in request.query else "list"
         resource = f"{plural}/{subresource}" if subresource else plural
         self.calls.append((verb, resource))
@@ -223,24 +223,24 @@ class FakeKube:
             request.transport.abort()
         if verb == "list":
             return self._list(request, plural, namespace)
-        found = self._objects.get((plural, namespace, name))
-        if found is None:
+        item = self._objects.get((plural, namespace, name))
+        if item is None:
             return refused(404, f'{plural} "{name}" not found')
         if verb == "patch":
             return await self._patched(request, served, (plural, namespace, name), subresource)
-        return web.json_response(scale(served, found) if subresource else found)
+        return web.json_response(scale(served, item) if subresource else item)
 
     async def _patched(
         self, request: web.Request, served: Served, key: tuple[str, str, str], subresource: str
     ) -> web.Response:
-        found = self._objects[key]
+        item = self._objects[key]
         if subresource:
-            return await self._patch(request, served, key, found)
+            return await self._patch(request, served, key, item)
         patch = await request.json()
         for field_ in ("uid", "resourceVersion"):
-            if patch.get("metadata", {}).get(field_, found["metadata"][field_]) != found["metadata"][field_]:
+            if patch.get("metadata", {}).get(field_, item["metadata"][field_]) != item["metadata"][field_]:
                 return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": {field_} differs')
-        return web.json_response(await self._store(key, merge(copy.deepcopy(found), patch), "MODIFIED"))
+        return web.json_response(await self._store(key, merge(copy.deepcopy(item), patch), "MODIFIED"))
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
         items = [o for key, o in self._objects.items() if key[:2] == (plural, namespace)]
@@ -253,12 +253,12 @@ class FakeKube:
         return web.json_response({"metadata": metadata, "items": items[start : start + limit]})
 
     async def _patch(
-        self, request: web.Request, served: Served, key: tuple[str, str, str], found: Object
+        self, request: web.Request, served: Served, key: tuple[str, str, str], item: Object
     ) -> web.Response:
         assert served.size is not None
-        wanted = merge(scale(served, found), await request.json())
-        replicas: int = wanted["spec"].get("replicas", 0)
-        if wanted["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+        merged = merge(scale(served, item), await request.json())
+        replicas: int = merged["spec"].get("replicas", 0)
+        if merged["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
             return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": the object has been modified')
         if replicas < 0:
             return refused(422, f'Scale.autoscaling "{key[2]}" is invalid: spec.replicas: Invalid value: {replicas}')
@@ -294,9 +294,9 @@ class FakeKube:
         try:
             async with asyncio.timeout(lasts_s):
                 while self._floor == floor:
-                    told = self.version
+                    sent_version = self.version
                     new = self._events[bisect_right(self._events, scanned, key=first) :]
-                    scanned = scanned if self.silent else told
+                    scanned = scanned if self.silent else sent_version
                     for version, change, of, where, body in new:
                         if version > since and (of, where) == (plural, namespace) and not self.silent:
                             since = version
@@ -304,16 +304,16 @@ class FakeKube:
                                 continue
                             await send(response, change, body)
                     async with self._changed:
-                        await self._changed.wait_for(lambda: self.version > told or self._floor != floor)  # noqa: B023
+                        await self._changed.wait_for(lambda: self.version > sent_version or self._floor != floor)  # noqa: B023
         except TimeoutError:
             await send(response, "BOOKMARK", {"metadata": {"resourceVersion": str(max(since, self.version))}})
         return response
 
 
-def about(found: Object, request: web.Request) -> bool:
+def about(item: Object, request: web.Request) -> bool:
     """Return whether a request's field selector selects an object."""
     path, _, value = request.query.get("fieldSelector", "").partition("=")
-    inner: Any = found
+    inner: Any = item
     for step in filter(None, path.split(".")):
         inner = inner.get(step, {})
     return not path or inner == value
@@ -327,14 +327,14 @@ async def send(response: web.StreamResponse, change: str, body: Object) -> None:
     await response.write(json.dumps({"type": change, "object": body}).encode() + b"\n")
 
 
-def scale(served: Served, found: Object) -> Object:
+def scale(served: Served, item: Object) -> Object:
     """Return an object's scale subresource, without counts of 0, as Go does."""
     assert served.size is not None
-    value: Any = found
+    value: Any = item
     for step in served.size:
         value = value[step]
-    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion")}
-    present = found["status"].get("replicas", 0)
+    metadata = {k: item["metadata"][k] for k in ("name", "resourceVersion")}
+    present = item["status"].get("replicas", 0)
     return {
         "kind": "Scale",
         "metadata": metadata,

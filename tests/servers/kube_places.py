@@ -65,8 +65,8 @@ class FakePlace(Place):
 
     async def size(self, plural: str = "deployments") -> int:
         spec = self.fake.get(plural, "llm")["spec"]
-        found: int = spec["predictor"]["min"] if plural == "inferenceservices" else spec["replicas"]
-        return found
+        replicas: int = spec["predictor"]["min"] if plural == "inferenceservices" else spec["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self.fake.put("deployments", "llm", {"spec": {"replicas": replicas}})
@@ -98,8 +98,8 @@ class RealPlace(Place):
         service = plural == "inferenceservices"
         path = self.ground.path(plural, "llm", f"apis/{KSERVE}" if service else "apis/apps/v1")
         spec = (await self.ground.call("GET", path))["spec"]
-        found: int = spec["predictor"]["min"] if service else spec["replicas"]
-        return found
+        replicas: int = spec["predictor"]["min"] if service else spec["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self.ground.set_size(replicas)
@@ -147,5 +147,5 @@ async def fake_place(folder: Path) -> AsyncIterator[FakePlace]:
 
 @asynccontextmanager
 async def real_place() -> AsyncIterator[RealPlace]:
-    async with ground() as made:
-        yield RealPlace(made)
+    async with ground() as opened:
+        yield RealPlace(opened)

@@ -46,8 +46,8 @@ class Ground:
         return await asyncio.to_thread(self.plane.call, method, path, body, kind)
 
     async def size(self, name: str = "llm") -> int:
-        found: int = (await self.call("GET", self.path("deployments", name)))["spec"]["replicas"]
-        return found
+        replicas: int = (await self.call("GET", self.path("deployments", name)))["spec"]["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int, name: str = "llm") -> None:
         path = self.path("deployments", name) + "?fieldManager=kubectl"
@@ -56,16 +56,16 @@ class Ground:
     async def unthrottled(self, name: str = "llm") -> None:
         """Return when the scaler's writes are accepted again: the API server detects aborted ones later."""
         path = self.path("deployments", name) + "/scale?dryRun=All"
-        taken = 0
+        accepted = 0
         async with asyncio.timeout(SHOWN_S):
-            while taken < 5:
+            while accepted < 5:
                 try:
                     await asyncio.to_thread(self.plane.call, "PATCH", path, {}, MERGE, SCALER)
-                    taken += 1
+                    accepted += 1
                 except urllib.error.HTTPError as e:
                     if e.code != 429:
                         raise
-                    taken = 0
+                    accepted = 0
                 await asyncio.sleep(0.02)
 
     async def permit(self, rules: list[dict[str, Any]]) -> None:
@@ -160,13 +160,13 @@ async def ground(plane: ControlPlane | None = None, ready: int | None = 2) -> As
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port))
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
-        made = Ground(plane, namespace, proxy, nodes)
-        await made.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        opened = Ground(plane, namespace, proxy, nodes)
+        await opened.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         for manifest in (*manifests(), *manifests("kubernetes-nodes")):
             if manifest["apiVersion"].startswith("rbac."):
                 if "subjects" in manifest:
                     manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
-                await made.made(path_of(manifest, namespace), manifest)
-        await made.call("POST", made.path("deployments"), workload("Deployment", "llm", 2))
-        await made.permitted("patch", "apps/deployments/scale", granted=True)
-        yield made
+                await opened.made(path_of(manifest, namespace), manifest)
+        await opened.call("POST", opened.path("deployments"), workload("Deployment", "llm", 2))
+        await opened.permitted("patch", "apps/deployments/scale", granted=True)
+        yield opened

@@ -43,18 +43,18 @@ class Kubelet:
     async def _look(self) -> None:
         async with self._http.get(self._pods) as answer:
             pods: list[dict[str, Any]] = (await answer.json())["items"]
-        room = len(pods) if self.ready is None else self.ready - sum(map(is_ready, pods))
+        free = len(pods) if self.ready is None else self.ready - sum(map(is_ready, pods))
         for pod in pods:
             name = pod["metadata"]["name"]
             if "deletionTimestamp" in pod["metadata"]:
                 await self._call("DELETE", f"{self._pods}/{name}?gracePeriodSeconds=0")
             elif "nodeName" not in pod["spec"]:
                 await self._bind(name)
-            elif not is_ready(pod) and room > 0 and self._warm(name):
-                room -= 1
+            elif not is_ready(pod) and free > 0 and self._warm(name):
+                free -= 1
                 await self._call("PATCH", f"{self._pods}/{name}/status", serving())
-            elif is_ready(pod) and room < 0:
-                room += 1
+            elif is_ready(pod) and free < 0:
+                free += 1
                 await self._call("PATCH", f"{self._pods}/{name}/status", failing())
 
     def _warm(self, name: str) -> bool:

@@ -32,8 +32,8 @@ class PodEngines:
 @asynccontextmanager
 async def pod_engines() -> AsyncIterator[PodEngines]:
     """Open engines on all loopback addresses."""
-    made = PodEngines()
+    engines = PodEngines()
     app = web.Application()
-    app.router.add_get("/metrics", made.metrics)
-    async with listening(app, host="0.0.0.0") as made.port:
-        yield made
+    app.router.add_get("/metrics", engines.metrics)
+    async with listening(app, host="0.0.0.0") as engines.port:
+        yield engines

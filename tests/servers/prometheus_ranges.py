@@ -48,10 +48,10 @@ class Ranges:
         if (end - start) / step > MAX_STEPS:
             return web.json_response({"status": "error", "errorType": "bad_data", "error": TOO_FINE}, status=400)
         times = [start + step * i for i in range(int((end - start) / step + 1e-9) + 1)]
-        asked = [({"forescale": key}, self.parts.get(key)) for _, key in PART.findall(form["query"])]
+        formulas = [({"forescale": key}, self.parts.get(key)) for _, key in PART.findall(form["query"])]
         result = [
             {"metric": dict(labels), "values": values}
-            for labels, formula in asked or self.whole.get(form["query"], [])
+            for labels, formula in formulas or self.whole.get(form["query"], [])
             if formula and (values := [[at, value] for at in times if (value := formula(at)) is not None])
         ]
         return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": result}, **self.more})

@@ -106,8 +106,8 @@ class SleepingEngines:
 
 @asynccontextmanager
 async def sleeping_engines(count: int) -> AsyncIterator[SleepingEngines]:
-    made = SleepingEngines(count)
+    engines = SleepingEngines(count)
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", made.handle)
-    async with listening(app, host="0.0.0.0") as made.port:
-        yield made
+    app.router.add_route("*", "/{path:.*}", engines.handle)
+    async with listening(app, host="0.0.0.0") as engines.port:
+        yield engines

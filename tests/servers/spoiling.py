@@ -69,11 +69,11 @@ Mangle: TypeAlias = Callable[[str, Any], Any]
 
 
 Holds: TypeAlias = Callable[[Any, Any, bool], str]
-"""Why what was told cannot be, by what is true, and whether the answer was fair (may be honest); empty: it can."""
+"""Returns why a value is invalid, given the true one and whether the response may be honest; empty: valid."""
 
 
 def anything(_found: object, _honest: object, _fair: bool) -> str:
-    """Nothing is told, or nothing that matters."""
+    """Accept any value."""
     return ""
 
 
@@ -179,9 +179,9 @@ async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
     name, path, strange = at
     fair = False
 
-    def spoil(asked: str, body: Any) -> Any:
+    def spoil(call: str, body: Any) -> Any:
         nonlocal fair
-        if asked != name or path not in set(spots(body)):
+        if call != name or path not in set(spots(body)):
             return body
         fair = fair or is_fair(body, path, strange, lane.optional)
         return spoiled(body, path, strange)
@@ -189,26 +189,26 @@ async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
     lane.server.mangle = spoil
     lane.clock.ahead_s += LATER_S
     try:
-        found = await lane.ask()
+        value = await lane.ask()
     except PortError as e:
         return unwritable(str(e))
     except Exception as e:  # noqa: BLE001 - the test looks for them
         return repr(e)
-    return unwritable(found) or lane.holds(found, honest, fair)
+    return unwritable(value) or lane.holds(value, honest, fair)
 
 
-def unwritable(found: Any) -> str:
+def unwritable(value: Any) -> str:
     """Return why a value cannot be written to the journal; empty where it can."""
-    if isinstance(found, str):
-        return "" if found.encode(errors="replace").decode() == found else f"{found!r} cannot be written as UTF-8"
-    if isinstance(found, float):
-        return "" if math.isfinite(found) else f"{found} cannot be written as JSON"
-    if dataclasses.is_dataclass(found) and not isinstance(found, type):
-        parts: Any = (getattr(found, field.name) for field in dataclasses.fields(found))
-    elif isinstance(found, Mapping):
-        parts = (*found.keys(), *found.values())
+    if isinstance(value, str):
+        return "" if value.encode(errors="replace").decode() == value else f"{value!r} cannot be written as UTF-8"
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{value} cannot be written as JSON"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts: Any = (getattr(value, field.name) for field in dataclasses.fields(value))
+    elif isinstance(value, Mapping):
+        parts = (*value.keys(), *value.values())
     else:
-        parts = found if isinstance(found, list | tuple | set | frozenset) else ()
+        parts = value if isinstance(value, list | tuple | set | frozenset) else ()
     return next(filter(None, map(unwritable, parts)), "")
 
 
@@ -226,15 +226,15 @@ def spoiled(whole: Any, path: Path, strange: Any) -> Any:
     """Return the response with another value at one place."""
     if not path:
         return None if strange is GONE else strange
-    made = copy.deepcopy(whole)
-    holder = made
+    changed = copy.deepcopy(whole)
+    holder = changed
     for step in path[:-1]:
         holder = holder[step]
     if strange is GONE:
         del holder[path[-1]]
     else:
         holder[path[-1]] = strange
-    return made
+    return changed
 
 
 def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> bool:
@@ -259,35 +259,35 @@ def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> b
 # Valid values of a world that does not change.
 
 
-def same_pool(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
+def same_pool(status: PoolStatus, honest: PoolStatus, fair: bool) -> str:
     """Accept only the true size, no further serving replicas, and no smaller reservation: sizes would be lowered."""
     counts = {
-        "ready": found.ready,
-        "doomed": found.interruption_pending,
-        "failed": found.failed,
-        "interrupted": found.interrupted,
+        "ready": status.ready,
+        "doomed": status.interruption_pending,
+        "failed": status.failed,
+        "interrupted": status.interrupted,
     }
     if wrong := [f"{name} is {value!r}" for name, value in counts.items() if not is_count(value)]:
         return ", ".join(wrong)
-    if not is_count(found.desired) or found.desired < honest.desired:
-        return f"desired is {found.desired!r}, and {honest.desired} in truth"
-    if found.ready > honest.ready:
-        return f"ready is {found.ready}, and {honest.ready} in truth"
-    if found.reserved not in {None, honest.reserved} and not fair:
-        return f"reserved is {found.reserved!r}, and {honest.reserved} in truth"
+    if not is_count(status.desired) or status.desired < honest.desired:
+        return f"desired is {status.desired!r}, and {honest.desired} in truth"
+    if status.ready > honest.ready:
+        return f"ready is {status.ready}, and {honest.ready} in truth"
+    if status.reserved not in {None, honest.reserved} and not fair:
+        return f"reserved is {status.reserved!r}, and {honest.reserved} in truth"
     return ""
 
 
-def same_pool_or_fair(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
+def same_pool_or_fair(status: PoolStatus, honest: PoolStatus, fair: bool) -> str:
     """Accept the same for a pool whose size is the number of listed machines."""
-    return "" if fair else same_pool(found, honest, fair)
+    return "" if fair else same_pool(status, honest, fair)
 
 
-def same_readings(found: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
+def same_readings(readings: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
     """Accept for each reading the true value, a declared lower bound, or absence."""
-    if found.keys() != honest.keys():
-        return f"tells {sorted(found)} instead of {sorted(honest)}"
-    for quantity, reading in found.items():
+    if readings.keys() != honest.keys():
+        return f"tells {sorted(readings)} instead of {sorted(honest)}"
+    for quantity, reading in readings.items():
         true = honest[quantity]
         if isinstance(reading, Absent):
             continue
@@ -311,18 +311,20 @@ def mangled(name: str, answer: web.Response, mangle: Mangle | None) -> web.Respo
     """Return a JSON or XML response changed by a function; refusals and other formats stay unchanged."""
     if mangle is None or answer.status >= 300 or not isinstance(answer.body, bytes) or not answer.body:
         return answer
-    kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "content-type"}}
+    headers = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "content-type"}}
     if answer.content_type in JSON:
         spoiled_body = mangle(name, json.loads(answer.body))
         if isinstance(spoiled_body, bytes):
-            return web.Response(status=answer.status, body=spoiled_body, content_type=answer.content_type, headers=kept)
-        told = json.dumps(spoiled_body)
+            return web.Response(
+                status=answer.status, body=spoiled_body, content_type=answer.content_type, headers=headers
+            )
+        text = json.dumps(spoiled_body)
     elif answer.content_type in {"text/xml", "application/xml"}:
         root = ET.fromstring(answer.body)  # noqa: S314 - written by the test's own server
-        told = ET.tostring(_element(_plain(root.tag), mangle(name, _node(root))), encoding="unicode")
+        text = ET.tostring(_element(_plain(root.tag), mangle(name, _node(root))), encoding="unicode")
     else:
         return answer
-    return web.Response(status=answer.status, text=told, content_type=answer.content_type, headers=kept)
+    return web.Response(status=answer.status, text=text, content_type=answer.content_type, headers=headers)
 
 
 def _plain(tag: str) -> str:
@@ -333,25 +335,25 @@ def _node(element: ET.Element) -> Any:
     """Return an element in JSON's form: its children by name, repeated names as a list."""
     if len(element) == 0:
         return element.text or ""
-    found: dict[str, Any] = {}
+    children: dict[str, Any] = {}
     for child in element:
         name, node = _plain(child.tag), _node(child)
-        if name not in found:
-            found[name] = node
-        elif isinstance(found[name], list):
-            found[name].append(node)
+        if name not in children:
+            children[name] = node
+        elif isinstance(children[name], list):
+            children[name].append(node)
         else:
-            found[name] = [found[name], node]
-    return found
+            children[name] = [children[name], node]
+    return children
 
 
 def _element(name: str, node: Any) -> ET.Element:
-    made = ET.Element(name)
+    element = ET.Element(name)
     if isinstance(node, dict):
         for key, value in node.items():
-            made.extend(_element(key, one) for one in (value if isinstance(value, list) else [value]))
+            element.extend(_element(key, one) for one in (value if isinstance(value, list) else [value]))
     elif isinstance(node, list):
-        made.extend(_element("member", one) for one in node)
+        element.extend(_element("member", one) for one in node)
     elif node is not None:
-        made.text = {True: "true", False: "false"}[node] if isinstance(node, bool) else str(node)
-    return made
+        element.text = {True: "true", False: "false"}[node] if isinstance(node, bool) else str(node)
+    return element
