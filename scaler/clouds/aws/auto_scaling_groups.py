@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -182,16 +182,12 @@ def _zone(activity: dict[str, Any]) -> str:
 async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
     """Return the groups' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
     autoscaling = await session.service(context, "autoscaling", account)
-
-    async def fetch(names: Sequence[str], *, urgent: bool) -> dict[str, Any]:
-        descriptions = await autoscaling.pages(
-            "DescribeAutoScalingGroups",
-            "AutoScalingGroups",
-            ", ".join(names[:3]),
-            urgent=urgent,
-            AutoScalingGroupNames=list(names),
-        )
-        return {description["AutoScalingGroupName"]: description for description in descriptions}
-
+    fetch = functools.partial(
+        autoscaling.describe,
+        "DescribeAutoScalingGroups",
+        "AutoScalingGroups",
+        "AutoScalingGroupName",
+        "AutoScalingGroupNames",
+    )
     described = await batch(context, ("aws-groups", account), fetch, MAX_NAMES)
     return AutoScalingGroups(context, account, autoscaling, described)

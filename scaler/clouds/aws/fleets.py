@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -128,13 +129,7 @@ def is_weighted(config: Mapping[str, Any]) -> bool:
 async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
     """Return the fleets' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
     ec2 = await session.service(context, "ec2", account)
-
-    async def fetch(ids: Sequence[str], *, urgent: bool) -> dict[str, Any]:
-        descriptions = await ec2.pages(
-            "DescribeFleets", "Fleets", ", ".join(ids[:3]), urgent=urgent, FleetIds=list(ids)
-        )
-        return {f["FleetId"]: f for f in descriptions}
-
+    fetch = functools.partial(ec2.describe, "DescribeFleets", "Fleets", "FleetId", "FleetIds")
     described = await batch(context, ("aws-fleets", account), fetch, MAX_IDS)
     return Ec2Fleets(ec2, described, await instances_by_id(context, account))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -94,15 +95,11 @@ async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) ->
     if not ids:
         return Reserved((), None)
     ec2 = await session.service(context, "ec2", account)
-
-    async def fetch(keys: Sequence[str], *, urgent: bool) -> dict[str, Mapping[str, Any]]:
-        descriptions = await ec2.pages(
-            "DescribeCapacityReservations",
-            "CapacityReservations",
-            ", ".join(keys[:3]),
-            urgent=urgent,
-            CapacityReservationIds=list(keys),
-        )
-        return {r["CapacityReservationId"]: r for r in descriptions}
-
+    fetch = functools.partial(
+        ec2.describe,
+        "DescribeCapacityReservations",
+        "CapacityReservations",
+        "CapacityReservationId",
+        "CapacityReservationIds",
+    )
     return Reserved(ids, await batch(context, ("aws-reserved", account), fetch, MAX_IDS))

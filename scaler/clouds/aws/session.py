@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -176,6 +176,14 @@ class AwsService:
                 return items
             request["NextToken"] = response["NextToken"]
         raise Unavailable(f"AWS {self._service}:{operation} of {about}: more than {MAX_PAGES} pages")
+
+    async def describe(  # noqa: PLR0913 - one call's parameters
+        self, operation: str, member: str, key: str, parameter: str, names: Sequence[str], *, urgent: bool
+    ) -> dict[str, Any]:
+        """Return the items of the list `member` by their `key`, for these values of `parameter`; as `pages`."""
+        request = {parameter: list(names)}
+        items = await self.pages(operation, member, ", ".join(names[:3]), urgent=urgent, **request)
+        return {item[key]: item for item in items}
 
 
 async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> AwsService:
