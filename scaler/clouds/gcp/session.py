@@ -47,7 +47,7 @@ APIS: Final = {
 """At most half of a project's default quota, since other clients call these APIs too. The quotas: Compute 1,500 reads a
 minute and region; Container 3,000 requests a minute, some of them counted apart; Monitoring 6,000 lists a minute;
 Pub/Sub 6,000 administrative operations a minute; Resource Manager 600 reads a minute."""
-HUMAN: Final = (
+PERMANENT_WORDS: Final = (
     "Status: 403",
     "Status: 404",
     "invalid_grant",
@@ -95,7 +95,7 @@ class Account:
         except (exceptions.GoogleAuthError, requests.RequestException) as e:
             text = f"GCP: no token: {one_line(e)}"
             traceback.clear_frames(e.__traceback__)  # the frames hold the response, which holds its connection
-            permanent = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
+            permanent = any(word in str(e) for word in PERMANENT_WORDS) and not getattr(e, "retryable", False)
             raise (Misconfigured(text) if permanent else Unavailable(text)) from e
         except (OSError, *MALFORMED) as e:
             text = f"GCP: {self._file or 'the credentials'}: {one_line(repr(e))}"
