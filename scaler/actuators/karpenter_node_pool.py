@@ -90,7 +90,7 @@ class KarpenterResizer:
     async def status(self) -> Fresh[PoolStatus]:
         state, other_writer = await self._sizes.read()
         pool = await self._observers.pools.get(self._name, self._timeout_s)
-        await self._wait_until_listed()
+        await wait_until_listed(self._observers.claims, self._observers.nodes, self._observers.events)
         if not self._observers.claims.fresh:
             raise Unavailable(f"nodeclaims of {self._name}: {self._observers.claims.error or 'not yet listed'}")
         claims = self._observers.claims.of_pool(self._name)
@@ -120,10 +120,7 @@ class KarpenterResizer:
     async def permits(self) -> Sequence[Permit]:
         return await permissions.permits(self._session, karpenter(EVENT_NAMESPACE), self._timeout_s)
 
-    async def _wait_until_listed(self) -> None:
-        await wait_until_listed(self._observers.claims, self._observers.nodes, self._observers.events)
-
-        # --- interruptions and missing capacity
+    # --- interruptions and missing capacity
 
     def _is_interruption_pending(self, claim: NodeClaim) -> bool:
         node = self._observers.nodes.get(claim.node) if claim.node else None

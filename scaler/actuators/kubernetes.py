@@ -25,7 +25,7 @@ from scaler.clouds.kubernetes.permissions import Action
 from scaler.clouds.kubernetes.pods import Pod
 from scaler.clouds.kubernetes.replicas import ReplicaDetails, ReplicaObserver
 from scaler.clouds.kubernetes.session import Session
-from scaler.clouds.kubernetes.sizes import ScaleObserver, size
+from scaler.clouds.kubernetes.sizes import ScaleObserver, requested_size
 from scaler.clouds.kubernetes.watch import SharedWatch
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Context, Misconfigured, Permit, Unavailable
@@ -97,7 +97,7 @@ class KubernetesResizer:
         state, other_writer = await self._sizes.read()
         if self._replica_observer is not None:
             await self._replica_observer.wait_until_listed()
-        self._size = size(state)
+        self._size = requested_size(state)
         draining = self._draining_pods(state)
         ready = (state.ready or 0) - sum(pod.ready for pod in draining)
         details = self._replica_details(state)

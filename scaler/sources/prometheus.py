@@ -178,14 +178,14 @@ class PrometheusSource:
             return with_missing(reading, recipe, missing)
         return reading
 
-    def _late_share(self, recipe: Recipe, uses_buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
+    def _late_share(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
         """Return the late share of a histogram, given as one row per bucket, as one row."""
         try:
-            counts = parse_buckets((row.labels.get("le"), row.value) for row in uses_buckets)
+            counts = parse_buckets((row.labels.get("le"), row.value) for row in buckets)
         except ValueError as e:
             return Absent(f"{recipe.series[0]} is no histogram: {e}")
         share = share_above(self._promised_s[recipe.slo] * recipe.divisor, counts)
-        return Absent(self._no_observations) if share is None else (replace(uses_buckets[0], value=str(share)),)
+        return Absent(self._no_observations) if share is None else (replace(buckets[0], value=str(share)),)
 
     @property
     def _no_observations(self) -> str:

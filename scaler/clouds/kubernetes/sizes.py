@@ -50,7 +50,9 @@ class ScaleObserver:
         """Return the object's state and its other writer. Raises port errors."""
         state = await self._watch.state(self._target.name, self._timeout_s)
         autoscaler = await self._writers.autoscaler_of(self._target, self._timeout_s) if self._writers else None
-        other_writer = self._own_writes.observe(size(state), self._writer(state), named=autoscaler is not None)
+        other_writer = self._own_writes.observe(
+            requested_size(state), self._writer(state), named=autoscaler is not None
+        )
         self._last_writer = state.writer
         return state, autoscaler or other_writer
 
@@ -63,9 +65,9 @@ class ScaleObserver:
                 await self._watch.resize(name, replicas, version, self._timeout_s)
             except Conflict:
                 present = await self._watch.state(name, self._timeout_s, refresh=True)
-                if size(present) == replicas:
+                if requested_size(present) == replicas:
                     return
-                self._own_writes.check(size(present), observed, self._writer(present))
+                self._own_writes.check(requested_size(present), observed, self._writer(present))
                 if attempt == ATTEMPTS:
                     raise
                 version = present.version  # only its status or template changed
@@ -80,10 +82,10 @@ class ScaleObserver:
         """
         new_writer = state.writer if state.writer != self._last_writer else None
         at = new_writer.at if new_writer else datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")
-        return f"{new_writer.manager if new_writer else 'another writer'} set it to {size(state)} at {at}"
+        return f"{new_writer.manager if new_writer else 'another writer'} set it to {requested_size(state)} at {at}"
 
 
-def size(state: ScalableState) -> int:
+def requested_size(state: ScalableState) -> int:
     """Return the requested size, which every state from the watch has."""
     assert state.desired is not None  # noqa: S101 - an invariant of `SharedWatch.state`
     return state.desired
