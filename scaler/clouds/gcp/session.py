@@ -111,9 +111,8 @@ class _BoundedTransport(Transport):  # type: ignore[misc]
 
     def __init__(self, http: requests.Session, ca_file: str | None) -> None:
         super().__init__(http)
-        self._trust = (
-            {} if ca_file is None else {"verify": ca_file}
-        )  # the environment's CA file would override the session's
+        # As an argument, since the environment's CA file would override the session's.
+        self._trust = {} if ca_file is None else {"verify": ca_file}
 
     def __call__(
         self, url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **kwargs: Any
