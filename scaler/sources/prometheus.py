@@ -70,7 +70,7 @@ class PrometheusSource:
         self._spec = spec
         self._missing_series = MissingSeries(api, context.clock)
         self._deadline_s = context.deadline_s
-        self._promised_s = context.promised_s
+        self._slo_limits_s = context.promised_s
         self._window_s = spec.window_s
         self._recipes = recipes = spec.recipes()
         self._preset = {f"value:{q}": value_query(r, spec.match, spec.window_s) for q, r in recipes.items()}
@@ -150,7 +150,7 @@ class PrometheusSource:
         """Return the reading of a quantity; None where it has no series."""
         recipe = self._recipes.get(quantity)
         values, times, lost_targets = (parts.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
-        if recipe and (no_slo := missing_slo(recipe, self._promised_s)):
+        if recipe and (no_slo := missing_slo(recipe, self._slo_limits_s)):
             return no_slo
         if recipe and recipe.aggregation == "late" and isinstance(values, tuple) and values:
             values = self._late_share(recipe, values)
@@ -184,7 +184,7 @@ class PrometheusSource:
             counts = parse_buckets((row.labels.get("le"), row.value) for row in buckets)
         except ValueError as e:
             return Absent(f"{recipe.series[0]} is no histogram: {e}")
-        share = share_above(self._promised_s[recipe.slo] * recipe.divisor, counts)
+        share = share_above(self._slo_limits_s[recipe.slo] * recipe.divisor, counts)
         return Absent(self._no_observations) if share is None else (replace(buckets[0], value=str(share)),)
 
     @property

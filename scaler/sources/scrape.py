@@ -66,10 +66,10 @@ class ScrapeSource:
         self,
         spec: Scrape,
         pages: http_client.Pages,
-        promised_s: Mapping[str, float] | None = None,
+        slo_limits_s: Mapping[str, float] | None = None,
         resolve: Resolve = resolve_addresses,
     ) -> None:
-        self._promised_s = promised_s or {}
+        self._slo_limits_s = slo_limits_s or {}
         self._targets = tuple(ScrapeTarget(URL(url)) for url in spec.urls)
         self._service = URL(spec.service) if spec.service else None
         self._recipes = recipes(spec.preset, spec.read)
@@ -127,7 +127,7 @@ class ScrapeSource:
     def _reading(
         self, quantity: str, recipe: Recipe, previous: Mapping[ScrapeTarget, Page], pages: Mapping[ScrapeTarget, Page]
     ) -> Fresh[float] | Absent:
-        if no_slo := missing_slo(recipe, self._promised_s):
+        if no_slo := missing_slo(recipe, self._slo_limits_s):
             return no_slo
         now = {t: series_of(recipe, self._match, p) for t, p in pages.items()}
         without_metric = sum(series is None for series in now.values())
@@ -141,7 +141,7 @@ class ScrapeSource:
             return Absent(f"{len(first_seen)} of {len(pages)} engines were seen once only, and this takes two looks")
         else:
             previous_series = {t: series_of(recipe, self._match, previous[t]) or {} for t in present}
-            limit_s = self._promised_s.get(recipe.slo, math.nan)
+            limit_s = self._slo_limits_s.get(recipe.slo, math.nan)
             value = rate_or_latency(
                 recipe, [(previous_series[t], present[t], pages[t].at - previous[t].at) for t in present], limit_s
             )

@@ -180,9 +180,9 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
             yield "match", f"the preset itself says which {label} is read"
 
 
-def missing_slo(recipe: Recipe, slo_s: Mapping[str, float]) -> Absent | None:
+def missing_slo(recipe: Recipe, slo_limits_s: Mapping[str, float]) -> Absent | None:
     """Return why a late share cannot be read without an SLO; None where it can."""
-    if recipe.aggregation != "late" or recipe.slo in slo_s:
+    if recipe.aggregation != "late" or recipe.slo in slo_limits_s:
         return None
     return Absent(f"nothing is late where slo.{recipe.slo} promises nothing")
 
