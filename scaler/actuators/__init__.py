@@ -1,1 +1,1 @@
-"""What is resized: one file a kind of pool. See docs/add-an-actuator.md."""
+"""Actuators, one file per kind of pool. See docs/add-an-actuator.md."""

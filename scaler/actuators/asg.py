@@ -1,7 +1,7 @@
-"""An EC2 Auto Scaling group: its desired capacity, its instances by zone and market, and why launches fail.
+"""An EC2 Auto Scaling group: its desired capacity, its instances by zone and market, and failed launches.
 
-Two ways to grow. `desired_capacity` sets the size and lets the group launch; what fails is told later, by its scaling
-activities. `instances` asks for instances zone by zone and hears at once what a zone has not. Shrinking sets the size.
+There are two ways to grow. `desired_capacity` sets the size and lets the group launch; failures appear later in the
+scaling activities. `instances` launches zone by zone, and the response has each zone's errors. Shrinking sets the size.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, Final
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.aws import auto_scaling_groups
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.clouds.aws.launch_failures import LaunchFailure, join_failures, launch_failure
 from scaler.clouds.aws.resizer import AwsResizer
 from scaler.clouds.aws.writes import require_within
 from scaler.config.kinds.aws_pools import Asg
 from scaler.ports import Conflict, Context, Misconfigured, PortError, Unavailable
 
-MOST_AT_ONCE: Final = 100
-"""Instances that one LaunchInstances starts."""
+MAX_LAUNCH: Final = 100
+"""Maximum instances of one LaunchInstances call."""
 SHOWN_S: Final = 60.0
-"""By then a group shows what it launched, or it is gone again."""
+"""Time after which a group lists its launched instances, or they are gone again. Seconds."""
 
 
 async def open_asg(spec: Asg, context: Context, workload: WorkloadName, pool: PoolName) -> AsgResizer:
@@ -51,15 +51,15 @@ class AsgResizer(AwsResizer):
     async def _status(self) -> Fresh[PoolStatus]:
         group = await self._group()
         self._arn, self._mixed = group.arn or "*", group.mixed
-        self._unseen(group)
-        short: Shortfall | None = None
+        self._count_unlisted(group)
+        shortfall: Shortfall | None = None
         if group.missing > 0:
-            short = await self._groups.shortfall(group.name, self._writes.raised_at, self._spec.market)
-        return await self._pool_status(group.at, group.desired, group.machines, short)
+            shortfall = await self._groups.shortfall(group.name, self._writes.raised_at, self._spec.market)
+        return await self._pool_status(group.at, group.desired, group.machines, shortfall)
 
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None:
         group = await self._group(urgent=True)
-        self._writes.check(group.desired, seen.desired)
+        self._writes.check(group.desired, observed.desired)
         if group.desired == replicas:
             return
         require_within(self._what, replicas, group.min_size, group.max_size, "MinSize and MaxSize")
@@ -68,9 +68,9 @@ class AsgResizer(AwsResizer):
         if replicas > group.desired and self._spec.launch == "instances":
             await self._launch(group, replicas)
         else:
-            await self._set(group, replicas)
+            await self._set_desired(group, replicas)
 
-    async def _set(self, group: AutoScalingGroup, replicas: int) -> None:
+    async def _set_desired(self, group: AutoScalingGroup, replicas: int) -> None:
         self._writes.request(group.desired, [replicas])
         await self._groups.service.call(
             "SetDesiredCapacity",
@@ -82,76 +82,76 @@ class AsgResizer(AwsResizer):
         )
 
     async def _launch(self, group: AutoScalingGroup, replicas: int) -> None:
-        """Instances zone by zone, the emptiest zone first, until all are there or no zone has any more."""
+        """Launch zone by zone, the emptiest zone first, until all are launched or no zone has capacity left."""
         if any(m.units != 1 for m in group.machines):
             raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
-        self._wait_for(group)
+        self._require_listed(group)
         self._writes.request(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[LaunchFailure] = []
-        left = replicas - group.desired
+        remaining = replicas - group.desired
         for zone in self._zones(group):
-            if left > 0:
-                launched, refused = await self._launch_in(zone, min(left, MOST_AT_ONCE), group.desired)
-                left -= launched
-                failures += refused
-        if left > 0 and failures:
+            if remaining > 0:
+                launched, errors = await self._launch_in(zone, min(remaining, MAX_LAUNCH), group.desired)
+                remaining -= launched
+                failures += errors
+        if remaining > 0 and failures:
             raise join_failures(failures).error()
 
-    def _wait_for(self, group: AutoScalingGroup) -> None:
-        """Raise `Conflict` while the group does not show what it launched: what is missing would be launched again."""
-        if unseen := self._unseen(group):
-            raise Conflict(f"{self._what} does not show {unseen} instances that it has just launched")
+    def _require_listed(self, group: AutoScalingGroup) -> None:
+        """Raise `Conflict` while the group does not list its launched instances: they would be launched again."""
+        if unlisted := self._count_unlisted(group):
+            raise Conflict(f"{self._what} does not show {unlisted} instances that it has just launched")
 
-    def _unseen(self, group: AutoScalingGroup) -> int:
-        """Return how many of those launched a moment ago the group has not shown yet."""
-        now, shown = self._context.clock.now(), {m.id for m in group.machines}
+    def _count_unlisted(self, group: AutoScalingGroup) -> int:
+        """Return the number of recently launched instances that the group does not list yet."""
+        now, listed = self._context.clock.now(), {m.id for m in group.machines}
         self._launched = {
-            machine: at for machine, at in self._launched.items() if machine not in shown and 0 <= now - at < SHOWN_S
+            machine: at for machine, at in self._launched.items() if machine not in listed and 0 <= now - at < SHOWN_S
         }
         return len(self._launched)
 
     def _zones(self, group: AutoScalingGroup) -> list[str]:
-        """Return the pool's own zone, or all of the group's."""
+        """Return the pool's own zone, or all zones of the group, the emptiest first."""
         zone = self._spec.zone
         if zone is not None and zone not in group.zones:
             raise Misconfigured(f"{self._what} has no zone {zone}: its zones are {', '.join(group.zones)}")
         if zone is not None:
             return [zone]
-        held = Counter(m.zone for m in group.machines)
-        return sorted(group.zones, key=lambda zone: (held[zone], zone))
+        count_by_zone = Counter(m.zone for m in group.machines)
+        return sorted(group.zones, key=lambda zone: (count_by_zone[zone], zone))
 
     async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[LaunchFailure]]:
-        """Return how many instances come in a zone, and what was refused. Raises port errors.
+        """Launch `count` instances in a zone; return the number launched, and the errors. Raises port errors.
 
-        Where the answer is lost, whether it was done is not known: said again, it has the same token.
+        After a lost response it is unknown whether they were launched: the repeated call has the same token.
         """
         write = ("launch", zone, count)
         try:
-            answer = await self._groups.service.call(
+            response = await self._groups.service.call(
                 "LaunchInstances",
                 f"{self._spec.group} in {zone}",
                 write=True,
                 AutoScalingGroupName=self._spec.group,
                 AvailabilityZones=[zone],
                 RequestedCapacity=count,
-                ClientToken=self._tokens.of(present, write),
+                ClientToken=self._tokens.token_for(present, write),
                 RetryStrategy="none",
             )
         except PortError as e:
             if not isinstance(e, Unavailable):
-                self._tokens.answered(present, write)
+                self._tokens.discard(present, write)
             raise
-        launched = [machine for i in answer.get("Instances", ()) for machine in i["InstanceIds"]]
-        refused = [self._refused(e, zone) for e in answer.get("Errors", ())]
-        if len(launched) < count and not refused:  # cut short: said again, it has the same token
-            told = f"{len(launched)} of {count} instances, and no error"
-            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with {told}")
-        self._tokens.answered(present, write)
+        launched = [machine for i in response.get("Instances", ()) for machine in i["InstanceIds"]]
+        errors = [self._parse_error(e, zone) for e in response.get("Errors", ())]
+        if len(launched) < count and not errors:  # truncated: the repeated call has the same token
+            result = f"{len(launched)} of {count} instances, and no error"
+            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with {result}")
+        self._tokens.discard(present, write)
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
-        return len(launched), refused
+        return len(launched), errors
 
-    def _refused(self, error: Mapping[str, Any], zone: str) -> LaunchFailure:
-        return failure(
+    def _parse_error(self, error: Mapping[str, Any], zone: str) -> LaunchFailure:
+        return launch_failure(
             str(error.get("ErrorMessage", "")),
             str(error.get("ErrorCode", "")),
             zone=str(error.get("AvailabilityZone", zone)),
@@ -160,11 +160,11 @@ class AsgResizer(AwsResizer):
         )
 
     def _actions(self) -> Mapping[str, str]:
-        growing = "LaunchInstances" if self._spec.launch == "instances" else "SetDesiredCapacity"
+        growth_action = "LaunchInstances" if self._spec.launch == "instances" else "SetDesiredCapacity"
         return {
             **({"ec2:DescribeInstances": "*"} if self._mixed else {}),
             "autoscaling:DescribeAutoScalingGroups": "*",
             "autoscaling:DescribeScalingActivities": "*",
             "autoscaling:SetDesiredCapacity": self._arn,
-            f"autoscaling:{growing}": self._arn,
+            f"autoscaling:{growth_action}": self._arn,
         }

@@ -1,6 +1,6 @@
-"""The warm pool of an EC2 Auto Scaling group. Its size is absolute: MinSize and MaxGroupPreparedCapacity are one.
+"""The warm pool of an EC2 Auto Scaling group. Its size is absolute: MinSize and MaxGroupPreparedCapacity are equal.
 
-What the group takes from it on scale-out is refilled by AWS. The pool that serves is a pool of its own: `asg`.
+AWS refills the instances that the group takes from it on scale-out. The serving pool is a pool of its own: `asg`.
 """
 
 from __future__ import annotations
@@ -45,26 +45,27 @@ class WarmResizer(AwsResizer):
         self._arn = group.arn or "*"
         size = prepared_capacity(group)
         machines = await self._machines() if group.warm_pool is not None else ()
-        short: Shortfall | None = None
+        shortfall: Shortfall | None = None
         if size > sum(m.units for m in machines):
             market = self._spec.market
-            short = await self._groups.shortfall(group.name, self._writes.raised_at, market, warm=True)
-        other = self._writes.observe(size) if absolute_size(group) else None  # else it moves with the group's own size
-        return await self._pool_status(group.at, size, machines, short, other_writer=other)
+            shortfall = await self._groups.shortfall(group.name, self._writes.raised_at, market, warm=True)
+        # A size that is not absolute moves with the group's own size.
+        other_writer = self._writes.observe(size) if has_absolute_size(group) else None
+        return await self._pool_status(group.at, size, machines, shortfall, other_writer=other_writer)
 
     async def _machines(self) -> tuple[Ec2Instance, ...]:
         name = self._spec.group
-        found = await self._groups.service.pages("DescribeWarmPool", "Instances", name, AutoScalingGroupName=name)
+        instances = await self._groups.service.pages("DescribeWarmPool", "Instances", name, AutoScalingGroupName=name)
         ready = f"Warmed:{self._spec.state.capitalize()}"
-        return tuple(m for m in (warmed(i, ready, self._spec.market) for i in found) if m is not None)
+        return tuple(m for m in (parse_warm_instance(i, ready, self._spec.market) for i in instances) if m is not None)
 
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None:
         group = await self._groups.group(self._spec.group, self._spec.market, urgent=True)
         if group.warm_pool is not None and group.warm_pool.deleting:
             raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
         size = prepared_capacity(group)
-        if absolute_size(group):
-            self._writes.check(size, seen.desired)
+        if has_absolute_size(group):
+            self._writes.check(size, observed.desired)
         if size == replicas:
             return
         self._writes.request(size, [replicas])
@@ -89,22 +90,25 @@ class WarmResizer(AwsResizer):
 
 
 def prepared_capacity(group: AutoScalingGroup) -> int:
-    """Return how many instances the group's warm pool is to hold."""
+    """Return the number of instances that the group's warm pool must hold.
+
+    Example: MinSize 2, MaxGroupPreparedCapacity 10 and a desired capacity of 4 give max(2, 10 - 4) = 6.
+    """
     warm = group.warm_pool
     if warm is None or warm.deleting:
         return 0
-    if absolute_size(group):
+    if has_absolute_size(group):
         return warm.min_instances
     return max(warm.min_instances, (group.max_size if warm.max_prepared is None else warm.max_prepared) - group.desired)
 
 
-def absolute_size(group: AutoScalingGroup) -> bool:
-    """Return whether the warm pool's size is a number of its own, and not what the group leaves of another one."""
+def has_absolute_size(group: AutoScalingGroup) -> bool:
+    """Return whether the warm pool's size is independent of the group's size."""
     return group.warm_pool is None or group.warm_pool.max_prepared == group.warm_pool.min_instances
 
 
-def warmed(instance: Mapping[str, Any], ready: str, market: str) -> Ec2Instance | None:
-    """Return an instance of a warm pool; None where it is leaving."""
+def parse_warm_instance(instance: Mapping[str, Any], ready: str, market: str) -> Ec2Instance | None:
+    """Parse an instance of a warm pool; None where it is leaving."""
     state = str(instance["LifecycleState"])
     if state != ready and not state.startswith("Warmed:Pending"):
         return None

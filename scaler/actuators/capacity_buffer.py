@@ -1,7 +1,7 @@
-"""CapacityBuffer: room for so many more pods, which Karpenter or the Cluster Autoscaler keeps free as warm nodes.
+"""CapacityBuffer: capacity for further pods that Karpenter or the Cluster Autoscaler keeps free as warm nodes.
 
-Its size is `.spec.replicas`. Karpenter tells how many of them fit on nodes that are there; of a buffer of which that is
-not told, none is ready.
+Its size is `.spec.replicas`. Karpenter reports how many of them fit on existing nodes; without that report none is
+ready.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
+from scaler.clouds.api_channel import CALL_SHARE
 from scaler.clouds.kubernetes import custom_resources, objects, permissions
 from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.actions import buffers
@@ -21,12 +22,10 @@ from scaler.clouds.timestamps import seconds_of
 from scaler.config.kinds.kubernetes import CAPACITY_BUFFER_GROUP, CapacityBuffer
 from scaler.ports import Context, Misconfigured, Permit
 
-CALL_SHARE: Final = 0.8
-"""The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
 FITS: Final = "FitsExistingCapacity"
 GROWS: Final = "RequiresNewCapacity"
 COUNTS: Final = re.compile(r"^(?P<new>\d+)/(?P<all>\d+) virtual pods required new capacity, (?P<failed>\d+) failed$")
-"""Karpenter's words for a buffer that does not fit yet."""
+"""Karpenter's message for a buffer that does not fit yet."""
 HINT: Final = "give it spec.replicas (a percentage or limits may stand beside it)"
 
 
@@ -39,12 +38,12 @@ async def open_capacity_buffer(
         raise Misconfigured(f"{pool}: tier is {spec.tier}, but what a buffer holds is empty: {hint}")
     session = await kube.session(context, spec.cluster)
     timeout_s = CALL_SHARE * context.deadline_s
-    root = f"/apis/{CAPACITY_BUFFER_GROUP}/{spec.api_version}/namespaces/{spec.namespace}/capacitybuffers"
-    collected = custom_resources.ObjectCollection(f"capacitybuffers in namespace {spec.namespace}", root, "", HINT)
-    found = await custom_resources.objects(context, session, spec.cluster, collected)
+    path = f"/apis/{CAPACITY_BUFFER_GROUP}/{spec.api_version}/namespaces/{spec.namespace}/capacitybuffers"
+    collection = custom_resources.ObjectCollection(f"capacitybuffers in namespace {spec.namespace}", path, "", HINT)
+    followed_buffers = await custom_resources.objects(context, session, spec.cluster, collection)
     target = objects.ScaleTarget(objects.ApiGroup(CAPACITY_BUFFER_GROUP), "CapacityBuffer", spec.name)
-    sizes = ScaleObserver(target, found, None, timeout_s, spec.other_writer_yield_s)
-    return BufferResizer(spec, session, sizes, found, timeout_s)
+    sizes = ScaleObserver(target, followed_buffers, None, timeout_s, spec.other_writer_yield_s)
+    return BufferResizer(spec, session, sizes, followed_buffers, timeout_s)
 
 
 class BufferResizer:
@@ -60,51 +59,56 @@ class BufferResizer:
         self._timeout_s = timeout_s
 
     async def status(self) -> Fresh[PoolStatus]:
-        state, foreign = await self._sizes.read()
+        state, other_writer = await self._sizes.read()
         buffer = await self._buffers.get(self._spec.name, self._timeout_s)
         desired = state.desired or 0
-        ready, failed, short = provided_replicas(buffer, desired)
-        return Fresh(PoolStatus(desired, ready, foreign, state.version, failed=failed, shortfall=short), state.at)
+        ready, failed, shortfall = provided_replicas(buffer, desired)
+        return Fresh(
+            PoolStatus(desired, ready, other_writer, state.version, failed=failed, shortfall=shortfall), state.at
+        )
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        await self._sizes.write(replicas, seen.desired, seen.version)
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        await self._sizes.write(replicas, observed.desired, observed.version)
 
     async def permits(self) -> Sequence[Permit]:
         return await permissions.permits(self._session, buffers(self._spec.namespace), self._timeout_s)
 
 
 def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Shortfall | None]:
-    """For how many there is room now, for how many none comes, and why. What is not told is not ready."""
+    """Return the replicas with capacity now, those without, and the reason. Unreported ones are not ready.
+
+    Example: 5 replicas and "2/5 virtual pods required new capacity, 1 failed": 5 - 2 - 1 = 2 ready, 1 failed.
+    """
     refused, placed = buffer.condition("ReadyForProvisioning"), buffer.condition("Provisioning")
     if refused.get("status") == "False":
         return 0, desired, _shortfall(buffer, refused, f"{refused.get('reason')}: {refused.get('message')}")
-    held = _held(buffer, desired)
-    ready, failed = _placed(placed, held)
-    if held < desired and buffer.spec.get("limits") and _is_followed(buffer, placed):
-        text = f"the buffer's own limits leave room for {held} of {desired}"
-        return ready, desired - held + failed, _shortfall(buffer, placed, text, quota=True)
+    resolved = _resolved(buffer, desired)
+    ready, failed = _placed(placed, resolved)
+    if resolved < desired and buffer.spec.get("limits") and _is_current(buffer, placed):
+        text = f"the buffer's own limits leave room for {resolved} of {desired}"
+        return ready, desired - resolved + failed, _shortfall(buffer, placed, text, quota=True)
     return ready, failed, _shortfall(buffer, placed, str(placed["message"])) if failed else None
 
 
-def _held(buffer: CustomObject, desired: int) -> int:
-    """Return how many pods it was resolved to."""
-    held = buffer.status.get("replicas")
-    return min(desired, max(0, held)) if isinstance(held, int) and not isinstance(held, bool) else 0
+def _resolved(buffer: CustomObject, desired: int) -> int:
+    """Return the number of pods that the buffer was resolved to."""
+    resolved = buffer.status.get("replicas")
+    return min(desired, max(0, resolved)) if isinstance(resolved, int) and not isinstance(resolved, bool) else 0
 
 
-def _placed(placed: Mapping[str, Any], held: int) -> tuple[int, int]:
-    """Return how many of them fit on nodes that are there, and for how many no node comes."""
+def _placed(placed: Mapping[str, Any], resolved: int) -> tuple[int, int]:
+    """Return how many of them fit on existing nodes, and how many failed."""
     if placed.get("status") == "True" and placed.get("reason") == FITS:
-        return held, 0
+        return resolved, 0
     counts = COUNTS.match(str(placed.get("message") or ""))
     if placed.get("reason") != GROWS or counts is None:
         return 0, 0
     new, total, failed = (int(counts[name]) for name in ("new", "all", "failed"))
-    return max(0, min(held, total - new - failed)), min(held, failed)
+    return max(0, min(resolved, total - new - failed)), min(resolved, failed)
 
 
-def _is_followed(buffer: CustomObject, condition: Mapping[str, Any]) -> bool:
-    """Return whether a condition speaks of the buffer as it is now."""
+def _is_current(buffer: CustomObject, condition: Mapping[str, Any]) -> bool:
+    """Return whether a condition is about the buffer's present generation."""
     return buffer.generation is not None and condition.get("observedGeneration") == buffer.generation
 
 

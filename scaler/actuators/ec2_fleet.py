@@ -1,7 +1,7 @@
-"""An EC2 Fleet that maintains its size: its total target capacity is set, and the fleet launches and terminates.
+"""An EC2 Fleet that maintains its size: this adapter sets the total target capacity, the fleet launches and terminates.
 
-Which types and zones it takes is the fleet's own: its launch template overrides and its allocation strategy. A target
-counts instances: fleets with weights are refused.
+The fleet's launch template overrides and allocation strategy choose types and zones. A target counts instances, so
+fleets with weights are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scaler.clouds.aws.resizer import AwsResizer
 from scaler.config.kinds.aws_pools import Ec2Fleet
 from scaler.ports import Conflict, Context, Misconfigured
 
-GONE: Final = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
+ENDED_STATES: Final = frozenset({"deleted", "deleted_running", "deleted_terminating", "failed"})
 
 
 async def open_ec2_fleet(spec: Ec2Fleet, context: Context, workload: WorkloadName, pool: PoolName) -> FleetResizer:
@@ -38,28 +38,28 @@ class FleetResizer(AwsResizer):
         self._fleets = await fleets.fleets(self._context, self._spec.account)
 
     async def _fleet(self, *, urgent: bool = False) -> Ec2FleetState:
-        found = await self._fleets.fleet(self._spec.fleet, urgent=urgent)
-        if found.kind != "maintain" or found.state in GONE:
+        fleet = await self._fleets.fleet(self._spec.fleet, urgent=urgent)
+        if fleet.kind != "maintain" or fleet.state in ENDED_STATES:
             raise Misconfigured(
-                f"{self._what} is of type {found.kind} and {found.state}: give one that maintains its size"
+                f"{self._what} is of type {fleet.kind} and {fleet.state}: give one that maintains its size"
             )
-        if found.weighted:
+        if fleet.weighted:
             raise Misconfigured(
                 f"{self._what} weighs its instances: a replica is one instance, so leave the weights out"
             )
-        return found
+        return fleet
 
     async def _status(self) -> Fresh[PoolStatus]:
         fleet = await self._fleet()
-        short: Shortfall | None = None
+        shortfall: Shortfall | None = None
         if fleet.missing > 0:
             now = self._context.clock.now()
-            short = await self._fleets.shortfall(fleet.id, now, self._writes.raised_at, self._spec.market)
-        return await self._pool_status(fleet.at, fleet.desired, fleet.machines, short)
+            shortfall = await self._fleets.shortfall(fleet.id, now, self._writes.raised_at, self._spec.market)
+        return await self._pool_status(fleet.at, fleet.desired, fleet.machines, shortfall)
 
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None:
         fleet = await self._fleet(urgent=True)
-        self._writes.check(fleet.desired, seen.desired)
+        self._writes.check(fleet.desired, observed.desired)
         if fleet.desired == replicas:
             return
         if fleet.state == "modifying":
@@ -76,9 +76,9 @@ class FleetResizer(AwsResizer):
 
     def _actions(self) -> Mapping[str, str]:
         region = self._spec.account.region
-        fleet = f"arn:{partition(region)}:ec2:{region or '*'}:*:fleet/{self._spec.fleet}"
-        reading = ("DescribeFleets", "DescribeFleetInstances", "DescribeFleetHistory", "DescribeInstances")
+        fleet_arn = f"arn:{partition(region)}:ec2:{region or '*'}:*:fleet/{self._spec.fleet}"
+        read_actions = ("DescribeFleets", "DescribeFleetInstances", "DescribeFleetHistory", "DescribeInstances")
         return {
-            **{f"ec2:{action}": "*" for action in reading},
-            "ec2:ModifyFleet": fleet,
+            **{f"ec2:{action}": "*" for action in read_actions},
+            "ec2:ModifyFleet": fleet_arn,
         }

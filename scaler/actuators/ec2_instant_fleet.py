@@ -1,8 +1,8 @@
-"""EC2 instances bought by instant fleets: the answer tells at once what came, and why the rest did not.
+"""EC2 instances launched by instant fleets: the response lists the launched instances and the errors of the others.
 
-EC2 keeps no size for them: it is how many instances with the pool's tag are there. EC2 shows what was launched or
-terminated some seconds later, so both are remembered for a while. A launch whose answer was lost is said again under
-its own token before anything else is bought.
+EC2 stores no size for them: the size is the number of instances with the pool's tag. EC2 lists launches and
+terminations some seconds later, so both are remembered for `SHOWN_S`. A launch whose response was lost is repeated
+under its own token before any other launch.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from uuid import uuid4
 from policies.model import Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.clouds.aws import session
 from scaler.clouds.aws.fleets import target_capacity
-from scaler.clouds.aws.instances import MOST_IDS, Ec2Instance, describe_instances, reserved_with
-from scaler.clouds.aws.launch_failures import LaunchFailure, failure, join_failures
+from scaler.clouds.aws.instances import MAX_IDS, Ec2Instance, instances_in, parse_instance
+from scaler.clouds.aws.launch_failures import LaunchFailure, join_failures, launch_failure
 from scaler.clouds.aws.resizer import AwsResizer
 from scaler.clouds.batching import Batch, batch
 from scaler.config.kinds.aws_pools import Ec2InstantFleet
 from scaler.ports import Context, PortError, Unavailable
 
 TAG: Final = "forescale:pool"
-"""Whose value is ``workload/pool``."""
+"""Tag of the instances, with the value ``workload/pool``."""
 SHOWN_S: Final = 60.0
-"""By then EC2 shows what it did."""
+"""Time after which EC2 lists its launches and terminations. Seconds."""
 LOST_S: Final = 300.0
-"""How long a launch whose answer was lost may be said again: what it was for is another matter after that."""
+"""Time for which a launch with a lost response may be repeated; after it the demand may have changed. Seconds."""
 
 
 async def open_ec2_instant_fleet(
@@ -40,12 +40,12 @@ async def open_ec2_instant_fleet(
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A purchase of `count` instances, so that there are `wanted`, first asked for at `at`."""
+    """A launch of `count` instances to reach `target` instances, first requested at `requested_at`."""
 
     token: str
     count: int
-    wanted: int
-    at: float
+    target: int
+    requested_at: float
 
 
 class InstantResizer(AwsResizer):
@@ -67,35 +67,37 @@ class InstantResizer(AwsResizer):
         ec2 = self._ec2
 
         async def fetch(owners: Sequence[str], *, urgent: bool) -> dict[str, list[Ec2Instance]]:
-            asked = [
+            filters = [
                 {"Name": f"tag:{TAG}", "Values": list(owners)},
                 {"Name": "instance-state-name", "Values": ["pending", "running"]},
             ]
             pages = await ec2.pages(
-                "DescribeInstances", "Reservations", ", ".join(owners[:3]), urgent=urgent, Filters=asked
+                "DescribeInstances", "Reservations", ", ".join(owners[:3]), urgent=urgent, Filters=filters
             )
-            found: dict[str, list[Ec2Instance]] = {owner: [] for owner in owners}
-            for instance in reserved_with(pages):
-                machine = describe_instances(instance)
+            machines: dict[str, list[Ec2Instance]] = {owner: [] for owner in owners}
+            for instance in instances_in(pages):
+                machine = parse_instance(instance)
                 if machine is not None:
-                    found[_owner(instance)].append(machine)
-            return found
+                    machines[_owner(instance)].append(machine)
+            return machines
 
-        self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MOST_IDS)
+        self._tagged = await batch(self._context, ("aws-tagged", self._spec.account), fetch, MAX_IDS)
 
     async def _machines(self, *, urgent: bool = False) -> tuple[float, list[Ec2Instance]]:
-        """Return the pool's instances, and a time that this is no older than. `urgent`: a write waits for it."""
-        at, found = await self._tagged.get(self._owner, urgent=urgent)
+        """Return the time of the read, and the pool's instances. `urgent`: a write waits for it."""
+        at, listed = await self._tagged.get(self._owner, urgent=urgent)
         now = self._context.clock.now()
-        seen = {m.id for m in found or ()}
+        listed_ids = {m.id for m in listed or ()}
         self._launched = {
-            i: (m, since) for i, (m, since) in self._launched.items() if i not in seen and 0 <= now - since < SHOWN_S
+            i: (m, since)
+            for i, (m, since) in self._launched.items()
+            if i not in listed_ids and 0 <= now - since < SHOWN_S
         }
         self._ended = {i: since for i, since in self._ended.items() if 0 <= now - since < SHOWN_S}
-        present = [*(found or ()), *(m for m, _ in self._launched.values())]
+        present = [*(listed or ()), *(m for m, _ in self._launched.values())]
         machines = [m for m in present if m.id not in self._ended]
         lost = self._lost
-        if lost is not None and (len(machines) >= lost.wanted or not 0 <= now - lost.at < LOST_S):
+        if lost is not None and (len(machines) >= lost.target or not 0 <= now - lost.requested_at < LOST_S):
             self._lost = None
         return at, machines
 
@@ -103,10 +105,10 @@ class InstantResizer(AwsResizer):
         at, machines = await self._machines()
         return await self._pool_status(at, len(machines), machines, None, other_writer=None)
 
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None:
         _, machines = await self._machines(urgent=True)
         lost = self._lost
-        if lost is not None and len(machines) < lost.wanted <= replicas:
+        if lost is not None and len(machines) < lost.target <= replicas:
             await self._launch(lost)
             _, machines = await self._machines(urgent=True)
         if replicas > len(machines):
@@ -116,10 +118,10 @@ class InstantResizer(AwsResizer):
             await self._terminate(self._victims(machines, len(machines) - replicas))
 
     async def _launch(self, launch: Launch) -> None:
-        """Buy instances. Raises port errors, also where only a part of them came."""
+        """Launch instances. Raises port errors, also where only some of them were launched."""
         self._lost = launch
         try:
-            answer = await self._ec2.call(
+            response = await self._ec2.call(
                 "CreateFleet",
                 self._owner,
                 write=True,
@@ -134,34 +136,34 @@ class InstantResizer(AwsResizer):
             if not isinstance(e, Unavailable):
                 self._lost = None
             raise
-        failures = [self._refused(e) for e in answer.get("Errors", ())]
-        came = self._note(answer.get("Instances", ()))
-        if not came and not failures:  # cut short: said again, it has the same token
+        failures = [self._parse_error(e) for e in response.get("Errors", ())]
+        launched = self._remember_launched(response.get("Instances", ()))
+        if not launched and not failures:  # truncated: the repeated call has the same token
             raise Unavailable(f"AWS ec2:CreateFleet of {self._owner}: an answer with neither instances nor errors")
         self._lost = None
-        if came < launch.count and failures:
+        if launched < launch.count and failures:
             raise join_failures(failures).error()
 
-    def _note(self, bought: Collection[Mapping[str, Any]]) -> int:
-        """Remember what came until EC2 shows it; how many."""
+    def _remember_launched(self, fleet_instances: Collection[Mapping[str, Any]]) -> int:
+        """Remember the launched instances until EC2 lists them; return their number."""
         now = self._context.clock.now()
-        for one in bought:
-            zone = str(one.get("AvailabilityZone", ""))
-            for instance in one.get("InstanceIds", ()):
+        for item in fleet_instances:
+            zone = str(item.get("AvailabilityZone", ""))
+            for instance in item.get("InstanceIds", ()):
                 self._launched[instance] = (Ec2Instance(instance, zone, self._spec.market, ready=False), now)
-        return sum(len(one.get("InstanceIds", ())) for one in bought)
+        return sum(len(item.get("InstanceIds", ())) for item in fleet_instances)
 
     def _template(self) -> dict[str, Any]:
-        named = self._spec.launch_template
-        key = "LaunchTemplateId" if named.startswith("lt-") else "LaunchTemplateName"
+        template = self._spec.launch_template
+        key = "LaunchTemplateId" if template.startswith("lt-") else "LaunchTemplateName"
         types: Sequence[dict[str, Any]] = [{"InstanceType": t} for t in self._spec.instance_types] or [{}]
         return {
-            "LaunchTemplateSpecification": {key: named, "Version": self._spec.version},
+            "LaunchTemplateSpecification": {key: template, "Version": self._spec.version},
             "Overrides": [{"SubnetId": subnet, **kind} for kind in types for subnet in self._spec.subnets],
         }
 
     def _options(self) -> dict[str, Any]:
-        """Return how EC2 chooses among subnets and types: where interruptions are rare and the price is low."""
+        """Return EC2's allocation strategy among subnets and types: rare interruptions and a low price."""
         if self._spec.market == "spot":
             return {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
         if self._spec.market == "reserved":
@@ -170,9 +172,9 @@ class InstantResizer(AwsResizer):
             }
         return {"OnDemandOptions": {"AllocationStrategy": "lowest-price"}}
 
-    def _refused(self, error: Mapping[str, Any]) -> LaunchFailure:
+    def _parse_error(self, error: Mapping[str, Any]) -> LaunchFailure:
         overrides = error.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
-        return failure(
+        return launch_failure(
             str(error.get("ErrorMessage", "")),
             str(error.get("ErrorCode", "")),
             zone=str(overrides.get("AvailabilityZone", overrides.get("SubnetId", ""))),
@@ -181,16 +183,20 @@ class InstantResizer(AwsResizer):
         )
 
     def _victims(self, machines: Sequence[Ec2Instance], count: int) -> list[str]:
-        """Return which go: those that will be taken anyway, those that do not serve yet, then from the fullest zone."""
+        """Return the ids to terminate: interruption pending first, then not ready, then from the fullest zone.
+
+        Example: with 3 ready instances in zone a and 2 in zone b, the first victim is from a, then the zones are equal
+        and the highest id goes.
+        """
         assert self._interruptions is not None  # noqa: S101 - open by now
         pending = self._interruptions.pending([m.id for m in machines])
-        left = sorted(machines, key=lambda m: m.id)
-        held = Counter(m.zone for m in left)
+        candidates = sorted(machines, key=lambda m: m.id)
+        count_by_zone = Counter(m.zone for m in candidates)
         victims: list[str] = []
         for _ in range(count):
-            victim = max(left, key=lambda m: (m.id in pending, not m.ready, held[m.zone], m.id))
-            left.remove(victim)
-            held[victim.zone] -= 1
+            victim = max(candidates, key=lambda m: (m.id in pending, not m.ready, count_by_zone[m.zone], m.id))
+            candidates.remove(victim)
+            count_by_zone[victim.zone] -= 1
             victims.append(victim.id)
         return victims
 
@@ -206,7 +212,7 @@ class InstantResizer(AwsResizer):
 
 
 def _owner(instance: Mapping[str, Any]) -> str:
-    found = [str(t["Value"]) for t in instance["Tags"] if t["Key"] == TAG]
-    if len(found) != 1:
+    owners = [str(t["Value"]) for t in instance["Tags"] if t["Key"] == TAG]
+    if len(owners) != 1:
         raise Unavailable(f"AWS ec2:DescribeInstances: {instance.get('InstanceId')} without the tag it was asked by")
-    return found[0]
+    return owners[0]

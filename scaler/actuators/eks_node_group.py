@@ -1,7 +1,7 @@
-"""An EKS managed node group: sized through EKS, its nodes read from the Auto Scaling group that EKS made for it.
+"""An EKS managed node group: sized through EKS, its nodes read from its Auto Scaling group.
 
-EKS takes one update at a time, and each for some tens of seconds. It is followed by the statuses of later turns: until
-it ends, what it asks for is the size; where it fails, the group's own size is, and why stands in `short`.
+EKS runs one update at a time, for some tens of seconds. Later ticks follow it: until it ends, its size is the desired
+size; if it fails, the group's own size is, and the shortfall has the reason.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, Final
 from policies.model import Fresh, PoolName, PoolStatus, Shortfall, WorkloadName
 from scaler.clouds.aws import auto_scaling_groups, session
 from scaler.clouds.aws.auto_scaling_groups import AutoScalingGroup, AutoScalingGroups
-from scaler.clouds.aws.launch_failures import failure
+from scaler.clouds.aws.launch_failures import launch_failure
 from scaler.clouds.aws.resizer import AwsResizer
 from scaler.clouds.aws.writes import require_within
-from scaler.clouds.response_validation import MALFORMED, whole
+from scaler.clouds.response_validation import MALFORMED, machine_count
 from scaler.config.kinds.aws_pools import EksNodeGroup
 from scaler.ports import Conflict, Context, PortError, Unavailable
 
 MARKETS: Final[Mapping[str, str]] = {"ON_DEMAND": "on_demand", "SPOT": "spot", "CAPACITY_BLOCK": "reserved"}
-LACKS: Final = frozenset(
+SCALING_ISSUES: Final = frozenset(
     {
         "AsgInstanceLaunchFailures",
         "AutoScalingGroupRateLimitExceeded",
@@ -32,15 +32,15 @@ LACKS: Final = frozenset(
         "NodeCreationFailure",
     }
 )
-"""Health issues that keep nodes from coming. The others are of nodes and settings that are there."""
+"""Health issues that prevent new nodes. The others concern existing nodes and settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeGroupState:
     """A node group as described."""
 
-    least: int
-    most: int
+    min_size: int
+    max_size: int
     desired: int
     market: str
     status: str
@@ -70,101 +70,105 @@ class EksResizer(AwsResizer):
         self._arn = "*"
         self._update: tuple[str, int] | None = None
         self._failed: Shortfall | None = None
-        self._issues: tuple[tuple[tuple[str, str], ...], float] | None = None
+        self._dated_issues: tuple[tuple[tuple[str, str], ...], float] | None = None
 
     async def _connect(self) -> None:
         self._groups = await auto_scaling_groups.groups(self._context, self._spec.account)
         self._eks = await session.service(self._context, "eks", self._spec.account)
 
     async def _status(self) -> Fresh[PoolStatus]:
-        asked_at = self._context.clock.now()
-        nodes = await self._nodes()
+        requested_at = self._context.clock.now()
+        nodes = await self._describe()
         self._arn = nodes.arn
         group = await self._groups.group(nodes.group, nodes.market)
-        desired = await self._wanted(nodes)
-        short = self._failed
+        desired = await self._requested_size(nodes)
+        shortfall = self._failed
         if desired > sum(m.units for m in group.machines):
-            short = await self._why(nodes, group) or short
-        rival = self._rival(nodes, group)
-        other = self._writes.observe(desired) or rival
-        return await self._pool_status(min(asked_at, group.at), desired, group.machines, short, other_writer=other)
+            shortfall = await self._shortfall(nodes, group) or shortfall
+        group_writer = self._group_writer(nodes, group)
+        other_writer = self._writes.observe(desired) or group_writer
+        return await self._pool_status(
+            min(requested_at, group.at), desired, group.machines, shortfall, other_writer=other_writer
+        )
 
-    async def _nodes(self, *, urgent: bool = False) -> NodeGroupState:
-        answer = await self._eks.call("DescribeNodegroup", self._about, write=urgent, repeat=True, **self._name)
+    async def _describe(self, *, urgent: bool = False) -> NodeGroupState:
+        response = await self._eks.call("DescribeNodegroup", self._about, write=urgent, repeat=True, **self._name)
         try:
-            return _nodes(answer["nodegroup"])
+            return _parse_node_group(response["nodegroup"])
         except MALFORMED as e:
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
 
-    async def _wanted(self, nodes: NodeGroupState) -> int:
-        """Return the size asked for: that of our update while it is under way, else the node group's own."""
+    async def _requested_size(self, nodes: NodeGroupState) -> int:
+        """Return the size of this process's update while it is in progress, else the node group's own size."""
         if self._update is None:
             return nodes.desired
         update, size = self._update
-        answer = await self._eks.call(
+        response = await self._eks.call(
             "DescribeUpdate", self._about, name=self._spec.cluster, nodegroupName=self._spec.node_group, updateId=update
         )
-        found = answer.get("update", {})
-        if found.get("status") == "InProgress":
+        details = response.get("update", {})
+        if details.get("status") == "InProgress":
             return size
-        if found.get("status") not in {"Successful", "Failed", "Cancelled"}:
+        if details.get("status") not in {"Successful", "Failed", "Cancelled"}:
             raise Unavailable(f"AWS eks:DescribeUpdate of {self._about}: an answer without a status")
         self._update = None
-        if found.get("status") == "Successful":
-            return size  # the node group was described before, maybe
+        if details.get("status") == "Successful":
+            return size  # the node group may have been described before the update ended
         self._writes.expect(nodes.desired)
-        if found.get("status") == "Failed":
-            said = [f"{e.get('errorCode')}: {e.get('errorMessage')}" for e in found.get("errors", ())]
-            why = failure("; ".join(said) or "the update failed, and EKS does not say why", market=nodes.market)
-            self._failed = Shortfall(self._context.clock.now(), why.reason, why.lasting)
+        if details.get("status") == "Failed":
+            errors = [f"{e.get('errorCode')}: {e.get('errorMessage')}" for e in details.get("errors", ())]
+            cause = launch_failure(
+                "; ".join(errors) or "the update failed, and EKS does not say why", market=nodes.market
+            )
+            self._failed = Shortfall(self._context.clock.now(), cause.reason, cause.lasting)
         return nodes.desired
 
-    async def _why(self, nodes: NodeGroupState, group: AutoScalingGroup) -> Shortfall | None:
-        """Why nodes that were asked for do not come: what the group's last launch said, else what EKS says."""
-        told = await self._groups.shortfall(group.name, self._writes.raised_at, nodes.market)
-        issues = tuple(issue for issue in nodes.issues if issue[0] in LACKS)
-        if told is not None or not issues:
-            self._issues = None
-            return told
-        if self._issues is None or self._issues[0] != issues:  # EKS does not say since when
-            self._issues = issues, self._context.clock.now()
+    async def _shortfall(self, nodes: NodeGroupState, group: AutoScalingGroup) -> Shortfall | None:
+        """Return why requested nodes are missing: the failure of the group's last launch, else EKS's health issue."""
+        launch_shortfall = await self._groups.shortfall(group.name, self._writes.raised_at, nodes.market)
+        issues = tuple(issue for issue in nodes.issues if issue[0] in SCALING_ISSUES)
+        if launch_shortfall is not None or not issues:
+            self._dated_issues = None
+            return launch_shortfall
+        if self._dated_issues is None or self._dated_issues[0] != issues:  # EKS reports no time
+            self._dated_issues = issues, self._context.clock.now()
         code, message = issues[0]
-        why = failure(message, code, market=nodes.market)
-        return Shortfall(self._issues[1], why.reason, why.lasting)
+        cause = launch_failure(message, code, market=nodes.market)
+        return Shortfall(self._dated_issues[1], cause.reason, cause.lasting)
 
-    def _rival(self, nodes: NodeGroupState, group: AutoScalingGroup) -> str | None:
-        """Return who sizes the group behind EKS's back, if it is not what EKS asked for."""
+    def _group_writer(self, nodes: NodeGroupState, group: AutoScalingGroup) -> str | None:
+        """Return the writer of the Auto Scaling group where its size differs from the one that EKS requested."""
         if self._update is not None or nodes.status != "ACTIVE" or group.desired == nodes.desired:
             return None
         return f"another writer set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"
 
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        nodes = await self._nodes(urgent=True)
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None:
+        nodes = await self._describe(urgent=True)
         present = nodes.desired if self._update is None else self._update[1]
-        self._writes.check(present, seen.desired)
+        self._writes.check(present, observed.desired)
         if present == replicas:
             return
-        require_within(self._what, replicas, nodes.least, nodes.most, "minSize and maxSize")
+        require_within(self._what, replicas, nodes.min_size, nodes.max_size, "minSize and maxSize")
         if nodes.status == "UPDATING":
             raise Conflict(f"{self._what}: an update is under way, and EKS takes one at a time")
         self._writes.request(present, [replicas])
         try:
-            answer = await self._eks.call(
+            response = await self._eks.call(
                 "UpdateNodegroupConfig",
                 self._about,
                 write=True,
                 scalingConfig={"desiredSize": replicas},
-                clientRequestToken=self._tokens.of(present, replicas),
+                clientRequestToken=self._tokens.token_for(present, replicas),
                 **self._name,
             )
         except PortError as e:
             if not isinstance(e, Unavailable):
-                self._tokens.answered(present, replicas)
+                self._tokens.discard(present, replicas)
             raise
-        update = answer.get("update", {}).get("id")
-        if not update:  # cut short: said again, it has the same token
+        update = response.get("update", {}).get("id")
+        if not update:  # truncated: the repeated call has the same token
             raise Unavailable(f"AWS eks:UpdateNodegroupConfig of {self._about}: an answer without an update")
-        self._tokens.answered(present, replicas)
+        self._tokens.discard(present, replicas)
         self._update, self._failed = (str(update), replicas), None
 
     def _actions(self) -> Mapping[str, str]:
@@ -177,16 +181,16 @@ class EksResizer(AwsResizer):
         }
 
 
-def _nodes(found: Mapping[str, Any]) -> NodeGroupState:
-    sizes = found["scalingConfig"]
-    issues: Sequence[Mapping[str, Any]] = found.get("health", {}).get("issues", ())
+def _parse_node_group(description: Mapping[str, Any]) -> NodeGroupState:
+    sizes = description["scalingConfig"]
+    issues: Sequence[Mapping[str, Any]] = description.get("health", {}).get("issues", ())
     return NodeGroupState(
-        least=whole("AWS eks: minSize", sizes["minSize"]),
-        most=whole("AWS eks: maxSize", sizes["maxSize"]),
-        desired=whole("AWS eks: desiredSize", sizes["desiredSize"]),
-        market=MARKETS.get(str(found.get("capacityType")), "on_demand"),
-        status=str(found["status"]),
-        arn=str(found.get("nodegroupArn", "*")),
-        group=str(found["resources"]["autoScalingGroups"][0]["name"]),
+        min_size=machine_count("AWS eks: minSize", sizes["minSize"]),
+        max_size=machine_count("AWS eks: maxSize", sizes["maxSize"]),
+        desired=machine_count("AWS eks: desiredSize", sizes["desiredSize"]),
+        market=MARKETS.get(str(description.get("capacityType")), "on_demand"),
+        status=str(description["status"]),
+        arn=str(description.get("nodegroupArn", "*")),
+        group=str(description["resources"]["autoScalingGroups"][0]["name"]),
         issues=tuple((str(i.get("code")), str(i.get("message", ""))) for i in issues),
     )

@@ -1,8 +1,8 @@
-"""Compute Engine: machines of a managed instance group that wait suspended or stopped, and start sooner than new ones.
+"""Compute Engine: suspended or stopped machines of a managed instance group, which start sooner than new ones.
 
-Suspended machines keep their memory and are paid for it; machines with GPUs cannot be suspended. Stopped ones cost
-their disks only. Neither holds capacity: a start may fail like a creation. The size is a field of the group, written
-under the fingerprint that was seen.
+Suspended machines keep their memory, which costs money; machines with GPUs cannot be suspended. Stopped machines cost
+only their disks. Neither holds capacity: a start may fail like a creation. The size is a field of the group, written
+under the observed fingerprint.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from scaler.config.kinds.gcp_pools import GceMigStandby
 from scaler.ports import Context, Misconfigured, Permit
 
 PERMISSIONS: Final = (instance_groups.READ, instance_groups.WRITE)
-"""All that the pool may call for, with the project's own."""
+"""Permissions that the pool needs."""
 FIELDS = {"suspended": "targetSuspendedSize", "stopped": "targetStoppedSize"}
-MEANT = {"suspended": "SUSPENDED", "stopped": "STOPPED"}
-RESTS = {"suspended": {"SUSPENDED"}, "stopped": {"STOPPED", "TERMINATED"}}
-"""A stopped machine's status is called by its older name."""
+TARGET_STATUS = {"suspended": "SUSPENDED", "stopped": "STOPPED"}
+STANDBY_STATUSES = {"suspended": {"SUSPENDED"}, "stopped": {"STOPPED", "TERMINATED"}}
+"""Statuses of machines in standby. A stopped machine may have its older name, TERMINATED."""
 
 
 async def open_gce_mig_standby(
@@ -60,39 +60,39 @@ class GceMigStandbyResizer:
         self._writes = ForeignWriteDetector(
             context.clock, spec.other_writer_yield_s, f"GCP {spec.state} standby of {spec.name}"
         )
-        self._first: dict[str, float] = {}
+        self._first_read_at: dict[str, float] = {}
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         state = self._spec.state
-        group = (await self._groups.read(self._spec.path)).with_target_status(MEANT[state])
+        group = (await self._groups.read(self._spec.path)).with_target_status(TARGET_STATUS[state])
         desired = self._target(group)
-        waiting = [m for m in group.machines if m.status in RESTS[state] and m.action == "NONE"]
-        coming = [m for m in group.machines if m.target_status == MEANT[state] and m not in waiting]
-        ready = min(len(waiting), desired)  # more are on their way out, or were stopped by hand
-        failed = min(sum(m.failed for m in coming), desired - ready)
+        standby = [m for m in group.machines if m.status in STANDBY_STATUSES[state] and m.action == "NONE"]
+        starting = [m for m in group.machines if m.target_status == TARGET_STATUS[state] and m not in standby]
+        ready = min(len(standby), desired)  # further ones are leaving, or were stopped manually
+        failed = min(sum(m.failed for m in starting), desired - ready)
         status = PoolStatus(
             desired=desired,
             ready=ready,
             other_writer=self._writes.observe(desired),
             version=group.fingerprint,
             failed=failed,
-            shortfall=self._short(group) if failed else None,
-            parts=pool_status.standby_parts(waiting, coming, self._spec.market),
+            shortfall=self._shortfall(group) if failed else None,
+            parts=pool_status.standby_parts(standby, starting, self._spec.market),
         )
         return Fresh(status, group.at)
 
     @validated("GCP")
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         present = await self._groups.head(self._spec.path, urgent=True)
-        found = self._target(present)
-        if found == replicas and not self._mode(present):
+        target = self._target(present)
+        if target == replicas and not self._policy_change(present):
             return
-        self._writes.check(found, seen.desired)
+        self._writes.check(target, observed.desired)
         fields: dict[str, Any] = {FIELDS[self._spec.state]: replicas, "fingerprint": present.fingerprint}
-        self._writes.request(found, [replicas])
+        self._writes.request(target, [replicas])
         with pool_status.pool_details(self._spec.accelerator or "", self._spec.location, self._spec.market):
-            await self._groups.patch(self._spec.path, {**fields, **self._mode(present)})
+            await self._groups.patch(self._spec.path, {**fields, **self._policy_change(present)})
         self._writes.confirm(replicas)
 
     @validated("GCP")
@@ -102,18 +102,22 @@ class GceMigStandbyResizer:
     def _target(self, group: InstanceGroup) -> int:
         return group.suspended if self._spec.state == "suspended" else group.stopped
 
-    def _mode(self, group: InstanceGroup) -> dict[str, Any]:
-        """Return what is to be written of the standby policy; nothing where it is as it should be."""
+    def _policy_change(self, group: InstanceGroup) -> dict[str, Any]:
+        """Return the change of the standby policy; empty where it is as configured."""
         if self._spec.refill is None:
             return {}
         mode = "SCALE_OUT_POOL" if self._spec.refill else "MANUAL"
-        return {} if group.standby.get("mode", "MANUAL") == mode else {"standbyPolicy": {**group.standby, "mode": mode}}
+        return (
+            {}
+            if group.standby_policy.get("mode", "MANUAL") == mode
+            else {"standbyPolicy": {**group.standby_policy, "mode": mode}}
+        )
 
-    def _short(self, group: InstanceGroup) -> Any:
-        short = group.shortfall
-        if short is None:
+    def _shortfall(self, group: InstanceGroup) -> Any:
+        shortfall = group.shortfall
+        if shortfall is None:
             return None
         kind = self._spec.accelerator or ""
-        at = short.at or self._first.setdefault(short.reason, self._context.clock.now())
+        at = shortfall.at or self._first_read_at.setdefault(shortfall.reason, self._context.clock.now())
         zones = ", ".join(sorted({m.zone for m in group.machines if m.failed}))
-        return replace(short, at=at, reason=pool_status.placement(short.reason, kind, zones, self._spec.market))
+        return replace(shortfall, at=at, reason=pool_status.placement(shortfall.reason, kind, zones, self._spec.market))

@@ -1,8 +1,8 @@
-"""GKE: the nodes of a node pool, by its size, or by the bounds of GKE's own autoscaler.
+"""GKE: the nodes of a node pool, set by its size or by the bounds of GKE's own autoscaler.
 
-GKE sizes a node pool by nodes a zone, so that it grows and shrinks by as many nodes as it has zones: the pool's
-quantum. One operation runs on a cluster at a time (an upgrade for minutes); a write meanwhile is a conflict, for the
-next turn. What an operation accepted and did not bring is told with type, zone and market.
+GKE sizes a node pool by nodes per zone, so it changes by as many nodes as it has zones: the pool's quantum. A cluster
+runs one operation at a time (an upgrade takes minutes); a write meanwhile is a conflict, and the next tick retries.
+Nodes that an accepted operation did not add are reported with type, zone and market.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scaler.config.kinds.gcp_pools import GkeNodePool
 from scaler.ports import Conflict, Context, Misconfigured, Permit, Unavailable
 
 STEADY: Final = frozenset({"RUNNING", "RUNNING_WITH_ERROR"})
-"""While GKE upgrades a node pool it adds nodes and takes them away: that is nobody's size."""
+"""Statuses in which another writer is detected: during an upgrade GKE itself adds and removes nodes."""
 
 
 async def open_gke_node_pool(
@@ -29,7 +29,7 @@ async def open_gke_node_pool(
 ) -> GkeNodePoolResizer:
     """Open a GKE node pool. Raises `Misconfigured`."""
     cluster = await container.cluster(context, spec.project, spec.location, spec.cluster)
-    held = await reservations.reservation(context, spec.project, spec.reservation) if spec.reservation else None
+    reservation = await reservations.reservation(context, spec.project, spec.reservation) if spec.reservation else None
     return GkeNodePoolResizer(
         spec,
         context,
@@ -37,7 +37,7 @@ async def open_gke_node_pool(
         await instance_groups.groups(context, spec.project),
         pool_status.StatusBuilder(await notices.board(context), spec.market, spec.accelerator or "", context.clock),
         operations.OperationFollower(context.clock, cluster.operation),
-        held,
+        reservation,
         await gcp_notices.listen(context, spec.project, spec.notices),
     )
 
@@ -45,66 +45,66 @@ async def open_gke_node_pool(
 class GkeNodePoolResizer:
     """The actuator's port."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(  # noqa: PLR0913 - its components
         self,
         spec: GkeNodePool,
         context: Context,
         cluster: container.Cluster,
         groups: instance_groups.InstanceGroups,
-        teller: pool_status.StatusBuilder,
-        following: operations.OperationFollower,
-        held: reservations.Reservation | None,
+        builder: pool_status.StatusBuilder,
+        operation: operations.OperationFollower,
+        reservation: reservations.Reservation | None,
         listener: gcp_notices.GcpNoticeListener,
     ) -> None:
         self._spec = spec
         self._context = context
         self._cluster = cluster
         self._groups = groups
-        self._teller = teller
-        self._following = following
-        self._held = held
+        self._builder = builder
+        self._operation = operation
+        self._reservation = reservation
         self._listener = listener
         self._writes = ForeignWriteDetector(context.clock, spec.other_writer_yield_s, f"GKE node pool {spec.name}")
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
         pool = await self._pool()
-        await self._following.poll()
+        await self._operation.poll()
         groups = await asyncio.gather(*(self._groups.read(path) for path in pool.groups))
         size = sum(group.target for group in groups)
-        under_way = self._following.requested
-        desired = container.bounds(pool)[0] if self._spec.sized_by == "bounds" else size
-        if under_way is not None:
-            desired = under_way
-        rival = self._writes.observe(desired) if pool.status in STEADY else None
-        failure = self._following.failure
-        short = pool_status.shortfall_of(
+        in_progress = self._operation.requested
+        desired = container.autoscaler_bounds(pool)[0] if self._spec.sized_by == "bounds" else size
+        if in_progress is not None:
+            desired = in_progress
+        other_writer = self._writes.observe(desired) if pool.status in STEADY else None
+        failure = self._operation.failure
+        shortfall = pool_status.shortfall_of(
             failure, pool.shortfall, self._spec.accelerator or "", pool.zones, self._spec.market
         )
-        lost = failure.requested - size if failure is not None and failure.failure.is_shortfall else 0
-        if lost > 0 and self._spec.sized_by == "size":
-            desired = size + lost
-        told = pool_status.PoolDetails(
+        missing = failure.requested - size if failure is not None and failure.failure.is_shortfall else 0
+        if missing > 0 and self._spec.sized_by == "size":
+            desired = size + missing
+        details = pool_status.PoolDetails(
             desired=desired,
             version=str(size),
-            other_writer=self._foreign(pool) or rival,
-            reserved=await self._held.held() if self._held else None,
-            shortfall=short,
-            missing=max(0, lost),
+            other_writer=self._other_autoscaler(pool) or other_writer,
+            reserved=await self._reservation.machines() if self._reservation else None,
+            shortfall=shortfall,
+            missing=max(0, missing),
         )
-        return Fresh(self._teller.status(groups, told), pool.at)
+        return Fresh(self._builder.status(groups, details), pool.at)
 
     @validated("GCP")
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         pool = await self._pool(urgent=True)
-        if self._following.requested is not None:
-            raise Conflict(f"{self._spec.name}: the operation for {self._following.requested} nodes is still under way")
+        if self._operation.requested is not None:
+            raise Conflict(f"{self._spec.name}: the operation for {self._operation.requested} nodes is still under way")
         heads = await asyncio.gather(*(self._groups.head(path, urgent=True) for path in pool.groups))
         size = sum(head.target for head in heads)
-        if str(size) != seen.version:
-            raise Conflict(f"{self._spec.name} was {seen.version} nodes; another writer set it to {size}")
+        if str(size) != observed.version:
+            raise Conflict(f"{self._spec.name} was {observed.version} nodes; another writer set it to {size}")
         if replicas == size and self._spec.sized_by == "size":
-            self._following.forget()  # what an operation failed to bring is given up
+            self._operation.forget()  # the nodes that an operation failed to add are abandoned
             return
         self._writes.request(size, [replicas])
         with pool_status.pool_details(self._spec.accelerator or "", ", ".join(pool.zones), self._spec.market):
@@ -112,7 +112,7 @@ class GkeNodePoolResizer:
                 operation = await self._cluster.set_autoscaling(self._spec.name, self._bounds(pool, replicas))
             else:
                 operation = await self._cluster.set_size(self._spec.name, replicas // max(1, len(pool.zones)))
-        self._following.begin(replicas, operation)
+        self._operation.begin(replicas, operation)
         self._writes.confirm(replicas)
 
     @validated("GCP")
@@ -121,7 +121,7 @@ class GkeNodePoolResizer:
         return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _pool(self, *, urgent: bool = False) -> container.NodePool:
-        """Return the node pool, as it is configured. Raises port errors."""
+        """Return the node pool. Raises port errors, and `Misconfigured` where it contradicts the configuration."""
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if not zones or (pool.status in STEADY and len(pool.groups) < zones):
@@ -138,11 +138,11 @@ class GkeNodePoolResizer:
             raise Misconfigured(f"{spec.name}: sized_by is bounds, but GKE's autoscaler is off for this node pool")
         return pool
 
-    def _foreign(self, pool: container.NodePool) -> str | None:
+    def _other_autoscaler(self, pool: container.NodePool) -> str | None:
         return "GKE's cluster autoscaler" if pool.autoscaled and self._spec.sized_by == "size" else None
 
-    def _bounds(self, pool: container.NodePool, least: int) -> dict[str, object]:
-        """Return the autoscaler's bounds with another least: in all, since GPUs are wherever they are."""
-        most = max(container.bounds(pool)[1] or 0, least)
+    def _bounds(self, pool: container.NodePool, minimum: int) -> dict[str, object]:
+        """Return the autoscaler's bounds with another minimum: total ones, since GPUs may be in any zone."""
+        maximum = max(container.autoscaler_bounds(pool)[1] or 0, minimum)
         policy = pool.autoscaling.get("locationPolicy", "ANY")
-        return {"enabled": True, "totalMinNodeCount": least, "totalMaxNodeCount": most, "locationPolicy": policy}
+        return {"enabled": True, "totalMinNodeCount": minimum, "totalMaxNodeCount": maximum, "locationPolicy": policy}

@@ -1,8 +1,8 @@
-"""GKE: TPU slices of one shape. A replica is a slice: all of its hosts, or nothing.
+"""GKE: TPU slices of one shape. A replica is a slice with all its hosts.
 
-A slice is a node pool with a TPU topology. To grow is to create node pools, to shrink is to delete them; those that
-failed go first, then those that are not there yet, then those that the cloud will take anyway. GKE takes several
-creations at a time, or one: what it refuses as a conflict follows in the next turns.
+A slice is a node pool with a TPU topology. Scale-out creates node pools and scale-in deletes them: failed ones first,
+then those not ready, then those with an interruption pending. GKE runs several creations at a time or only one: the
+next ticks retry what it refuses as a conflict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scaler.config.kinds.gcp_pools import GkeTpuSlices
 from scaler.ports import Conflict, Context, Permit, PortError
 
 SHOWN_S: Final = 120.0
-"""The longest that an accepted creation or deletion may take to show in the cluster's list."""
+"""Maximum time until an accepted creation or deletion shows in the cluster's list. Seconds."""
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 
 
@@ -34,22 +34,22 @@ async def open_gke_tpu_slices(
     cluster = await container.cluster(context, spec.project, spec.location, spec.cluster)
     groups = await instance_groups.groups(context, spec.project)
     board = await notices.board(context)
-    held = await reservations.reservation(context, spec.project, spec.reservation) if spec.reservation else None
+    reservation = await reservations.reservation(context, spec.project, spec.reservation) if spec.reservation else None
     slices = Slices(cluster, groups, board, spec.name, spec.hosts)
     listener = await gcp_notices.listen(context, spec.project, spec.notices)
-    return GkeTpuSlicesResizer(spec, context, cluster, slices, held, listener)
+    return GkeTpuSlicesResizer(spec, context, cluster, slices, reservation, listener)
 
 
 class GkeTpuSlicesResizer:
     """The actuator's port."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(  # noqa: PLR0913 - its components
         self,
         spec: GkeTpuSlices,
         context: Context,
         cluster: container.Cluster,
         slices: Slices,
-        held: reservations.Reservation | None,
+        reservation: reservations.Reservation | None,
         listener: gcp_notices.GcpNoticeListener,
     ) -> None:
         self._spec = spec
@@ -57,77 +57,79 @@ class GkeTpuSlicesResizer:
         self._clock = context.clock
         self._cluster = cluster
         self._slices = slices
-        self._held = held
+        self._reservation = reservation
         self._listener = listener
         self._creations: dict[str, OperationFollower] = {}
-        self._gone: dict[str, float] = {}
-        """Slices of which we asked to be rid, and when: the list shows them for some moments still."""
+        self._deleted_at: dict[str, float] = {}
+        """Time of each recent deletion by slice name: the cluster's list still shows the slice for a while."""
 
     @validated("GCP")
     async def status(self) -> Fresh[PoolStatus]:
-        slices, at = await self._look()
+        slices, at = await self._read_slices()
         names = {s.name for s in slices}
-        for following in self._creations.values():
-            await following.poll()
+        for operation in self._creations.values():
+            await operation.poll()
         self._creations = {n: f for n, f in self._creations.items() if f.requested is not None or f.failure}
-        hidden = [n for n, f in self._creations.items() if n not in names and f.requested is not None]
-        unborn = [f.failure for n, f in self._creations.items() if n not in names and f.failure]
-        failed = sum(s.failed for s in slices) + len(unborn)
-        shorts = [*(s.shortfall for s in slices), *(f.shortfall for f in unborn)]
-        shorts += [f.failure.shortfall for n, f in self._creations.items() if n in names and f.failure]
-        held = await self._held.held() if self._held else None
-        desired = len(slices) + len(hidden) + len(unborn)
+        pending_creations = [n for n, f in self._creations.items() if n not in names and f.requested is not None]
+        failed_creations = [f.failure for n, f in self._creations.items() if n not in names and f.failure]
+        failed = sum(s.failed for s in slices) + len(failed_creations)
+        shortfalls = [*(s.shortfall for s in slices), *(f.shortfall for f in failed_creations)]
+        shortfalls += [f.failure.shortfall for n, f in self._creations.items() if n in names and f.failure]
+        reserved = await self._reservation.machines() if self._reservation else None
+        desired = len(slices) + len(pending_creations) + len(failed_creations)
         status = PoolStatus(
             desired=desired,
             ready=sum(s.ready for s in slices),
-            version=str(desired - len(unborn)),
+            version=str(desired - len(failed_creations)),
             interruption_pending=sum(s.interruption_pending for s in slices),
             interrupted=self._slices.interrupted,
             failed=failed,
-            shortfall=self._short(shorts) if failed else None,
-            reserved=None if held is None else held // self._spec.hosts,
+            shortfall=self._newest(shortfalls) if failed else None,
+            reserved=None if reserved is None else reserved // self._spec.hosts,
             parts=tpu_slices.parts(slices, self._spec.market),
         )
         return Fresh(status, at or self._clock.now())
 
     @validated("GCP")
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        there = await self._slices.names(self._leaving())
-        taken = there | {n for n, f in self._creations.items() if f.requested is not None}
-        if str(len(taken)) != seen.version:
-            raise Conflict(f"{self._spec.name} had {seen.version} slices; another writer made that {len(taken)}")
-        if replicas > len(taken):
-            await self._each(self._create, self._free(replicas - len(taken), taken))
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        listed = await self._slices.names(self._recently_deleted())
+        existing = listed | {n for n, f in self._creations.items() if f.requested is not None}
+        if str(len(existing)) != observed.version:
+            raise Conflict(f"{self._spec.name} had {observed.version} slices; another writer made that {len(existing)}")
+        if replicas > len(existing):
+            await self._write_each(self._create, self._free_names(replicas - len(existing), existing))
         else:
-            await self._each(self._delete, sorted(there, key=self._slices.removal_order)[: len(taken) - replicas])
+            await self._write_each(
+                self._delete, sorted(listed, key=self._slices.removal_order)[: len(existing) - replicas]
+            )
 
     @validated("GCP")
     async def permits(self) -> Sequence[Permit]:
         needed = container.permissions(reserved=self._spec.reservation is not None)
         return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
-    async def _look(self) -> tuple[list[Slice], float]:
-        slices, at = await self._slices.read(self._leaving())
+    async def _read_slices(self) -> tuple[list[Slice], float]:
+        slices, at = await self._slices.read(self._recently_deleted())
         return [s for s in slices if not s.leaving], at
 
-    def _leaving(self) -> frozenset[str]:
-        """Return those of which we asked to be rid not long ago."""
+    def _recently_deleted(self) -> frozenset[str]:
+        """Return the slices deleted less than `SHOWN_S` ago."""
         now = self._clock.now()
-        self._gone = {name: at for name, at in self._gone.items() if 0 <= now - at < SHOWN_S}
-        return frozenset(self._gone)
+        self._deleted_at = {name: at for name, at in self._deleted_at.items() if 0 <= now - at < SHOWN_S}
+        return frozenset(self._deleted_at)
 
-    def _free(self, count: int, taken: set[str]) -> list[str]:
-        """Return the lowest numbers that no slice has, nor one that is on its way out."""
+    def _free_names(self, count: int, existing: set[str]) -> list[str]:
+        """Return `count` names with the lowest numbers that no existing or recently deleted slice has."""
         names, number = list[str](), 0
         while len(names) < count:
             name = f"{self._spec.name}-{number}"
-            if name not in taken and name not in self._gone:
+            if name not in existing and name not in self._deleted_at:
                 names.append(name)
             number += 1
         return names
 
-    async def _each(self, write: Callable[[str], Awaitable[None]], names: Iterable[str]) -> None:
-        """Write for one after another. What is refused once some were accepted is the next turn's to try."""
+    async def _write_each(self, write: Callable[[str], Awaitable[None]], names: Iterable[str]) -> None:
+        """Write one after another. After at least one success, a refusal ends the loop, and the next tick retries."""
         for accepted, name in enumerate(names):
             try:
                 await write(name)
@@ -140,25 +142,25 @@ class GkeTpuSlicesResizer:
         number = self._slices.number(name) or 0
         with pool_status.pool_details(self._spec.kind_of_slice, self._spec.slice_zone, self._spec.market):
             operation: Body = await self._cluster.create(node_pool(self._spec, number))
-        following = OperationFollower(self._clock, self._cluster.operation)
-        following.begin(1, operation)
-        self._creations[name] = following
+        follower = OperationFollower(self._clock, self._cluster.operation)
+        follower.begin(1, operation)
+        self._creations[name] = follower
 
     async def _delete(self, name: str) -> None:
         await self._cluster.delete(name)
-        self._gone[name] = self._clock.now()
+        self._deleted_at[name] = self._clock.now()
         self._creations.pop(name, None)
 
-    def _short(self, shorts: Iterable[Shortfall | None]) -> Shortfall | None:
-        found = max((s for s in shorts if s is not None), key=lambda s: s.at, default=None)
-        if found is None:
+    def _newest(self, shortfalls: Iterable[Shortfall | None]) -> Shortfall | None:
+        newest = pool_status.newest(shortfalls)
+        if newest is None:
             return None
         kind, zone = self._spec.kind_of_slice, self._spec.slice_zone
-        return replace(found, reason=pool_status.placement(found.reason, kind, zone, self._spec.market))
+        return replace(newest, reason=pool_status.placement(newest.reason, kind, zone, self._spec.market))
 
 
 def node_pool(spec: GkeTpuSlices, number: int) -> dict[str, Any]:
-    """Return the node pool of one slice, as it is created."""
+    """Return the body that creates the node pool of one slice."""
     config: dict[str, Any] = {
         "machineType": spec.machine_type,
         "spot": spec.market == "spot",

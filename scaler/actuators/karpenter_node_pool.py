@@ -1,18 +1,18 @@
-"""Karpenter: the nodes of a NodePool with a fixed size (static capacity), by its scale subresource.
+"""Karpenter: the nodes of a NodePool with a fixed size (static capacity), set by its scale subresource.
 
-Karpenter buys and replaces the machines; its NodeClaims tell how far each is, the events about them what the cloud has
-not, and the nodes' taints which will be taken. A dynamic NodePool has no size: Karpenter sizes it by pending pods.
+Karpenter launches and replaces the machines. Its NodeClaims show each machine's progress, their events show missing
+capacity, and the nodes' taints show pending interruptions. A dynamic NodePool has no size: Karpenter sizes it by
+pending pods.
 """
 
 from __future__ import annotations
 
-import contextlib
-from asyncio import timeout
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from policies.model import Fresh, Part, PoolName, PoolStatus, Shortfall, WorkloadName
+from scaler.clouds.api_channel import CALL_SHARE
 from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes import custom_resources, node_claims, objects, permissions
 from scaler.clouds.kubernetes import events as kube_events
@@ -21,6 +21,7 @@ from scaler.clouds.kubernetes import session as kube
 from scaler.clouds.kubernetes.actions import karpenter
 from scaler.clouds.kubernetes.custom_resources import CustomObject, Objects
 from scaler.clouds.kubernetes.events import KubeEvents
+from scaler.clouds.kubernetes.list_and_watch import wait_until_listed
 from scaler.clouds.kubernetes.node_claims import NodeClaim, NodeClaims
 from scaler.clouds.kubernetes.nodes import KubeNodes
 from scaler.clouds.kubernetes.session import Session
@@ -29,23 +30,19 @@ from scaler.clouds.parts import sum_parts
 from scaler.config.kinds.kubernetes import KarpenterNodePool
 from scaler.ports import Context, Permit, Unavailable
 
-CALL_SHARE: Final = 0.8
-"""The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
-FIRST_S: Final = 1.0
-"""How long the first look waits for what is followed to be listed."""
 SKEW_S: Final = 30.0
-"""By how much the API server's clock may lag behind ours."""
+"""Tolerated lag of the API server's clock. Seconds."""
 PATH: Final = "/apis/karpenter.sh/v1/nodepools"
 HINT: Final = (
     "make a NodePool with spec.replicas (Karpenter's gate StaticCapacity; it cannot be added to one that is there)"
 )
-EVENTS_IN: Final = "default"
-"""The namespace of events about objects that have none."""
+EVENT_NAMESPACE: Final = "default"
+"""Namespace of events about cluster-scoped objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodePoolObservers:
-    """What is followed."""
+    """The watched collections of a NodePool."""
 
     pools: Objects
     claims: NodeClaims
@@ -59,137 +56,139 @@ async def open_karpenter_node_pool(
     """Open a static NodePool. Raises `Misconfigured`."""
     session = await kube.session(context, spec.cluster)
     timeout_s = CALL_SHARE * context.deadline_s
-    collected = custom_resources.ObjectCollection("nodepools", PATH, "scale", HINT)
-    pools = await custom_resources.objects(context, session, spec.cluster, collected)
+    collection = custom_resources.ObjectCollection("nodepools", PATH, "scale", HINT)
+    pools = await custom_resources.objects(context, session, spec.cluster, collection)
     target = objects.ScaleTarget(objects.ApiGroup("karpenter.sh"), "NodePool", spec.name)
-    told = NodePoolObservers(
+    observers = NodePoolObservers(
         pools,
         await node_claims.claims(context, session, spec.cluster),
         await kube_nodes.nodes(context, session, spec.cluster),
-        await kube_events.events(context, session, spec.cluster, EVENTS_IN, "NodeClaim"),
+        await kube_events.events(context, session, spec.cluster, EVENT_NAMESPACE, "NodeClaim"),
     )
     sizes = ScaleObserver(target, pools, None, timeout_s, spec.other_writer_yield_s)
-    return KarpenterResizer(spec.name, session, sizes, told, timeout_s)
+    return KarpenterResizer(spec.name, session, sizes, observers, timeout_s)
 
 
 class KarpenterResizer:
-    """The actuator's port. Remembers the claims that were ready, to count those that were taken."""
+    """The actuator's port, with a memory of the ready claims to count interruptions."""
 
     def __init__(
-        self, name: str, session: Session, sizes: ScaleObserver, told: NodePoolObservers, timeout_s: float
+        self, name: str, session: Session, sizes: ScaleObserver, observers: NodePoolObservers, timeout_s: float
     ) -> None:
         self._name = name
         self._session = session
         self._sizes = sizes
-        self._told = told
+        self._observers = observers
         self._timeout_s = timeout_s
-        self._interruptions = InterruptionTracker(told.nodes.notices)
-        self._given_up = 0
-        """Nodes that we gave back and that have not begun to go."""
-        self._lacks_since: float | None = None
-        """Since when nodes are lacking: what was said before is of another want."""
-        self._ours: set[str] = set()
+        self._interruptions = InterruptionTracker(observers.nodes.notices)
+        self._returned = 0
+        """Number of nodes that this process returned and that are not leaving yet."""
+        self._missing_since: float | None = None
+        """Time since which nodes are missing: earlier events are about an earlier scale-out."""
+        self._returned_claims: set[str] = set()
 
     async def status(self) -> Fresh[PoolStatus]:
-        state, foreign = await self._sizes.read()
-        pool = await self._told.pools.get(self._name, self._timeout_s)
-        await self._listed()
-        if not self._told.claims.fresh:
-            raise Unavailable(f"nodeclaims of {self._name}: {self._told.claims.error or 'not yet listed'}")
-        claims = self._told.claims.of(self._name)
-        self._tell_ours(claims)
-        kept = [claim for claim in claims if claim.name not in self._ours]
-        ready = [claim for claim in kept if claim.ready]
-        self._count_lost(claims, ready)
+        state, other_writer = await self._sizes.read()
+        pool = await self._observers.pools.get(self._name, self._timeout_s)
+        await wait_until_listed(self._observers.claims, self._observers.nodes, self._observers.events)
+        if not self._observers.claims.fresh:
+            raise Unavailable(f"nodeclaims of {self._name}: {self._observers.claims.error or 'not yet listed'}")
+        claims = self._observers.claims.of_pool(self._name)
+        self._match_returned(claims)
+        retained = [claim for claim in claims if claim.name not in self._returned_claims]
+        ready = [claim for claim in retained if claim.ready]
+        self._count_interruptions(claims, ready)
         desired = state.desired or 0
-        failed, short = self._lacking(pool, desired, kept)
+        failed, shortfall = self._missing(pool, desired, retained)
         status = PoolStatus(
             desired,
             len(ready),
-            foreign,
+            other_writer,
             state.version,
-            interruption_pending=sum(map(self._doomed, ready)),
+            interruption_pending=sum(map(self._is_interruption_pending, ready)),
             interrupted=self._interruptions.interrupted,
             failed=failed,
-            shortfall=short,
-            parts=self._parts(kept),
+            shortfall=shortfall,
+            parts=self._parts(retained),
         )
         return Fresh(status, state.at)
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        await self._sizes.write(replicas, seen.desired, seen.version)
-        self._given_up = max(0, self._given_up + seen.desired - replicas)
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        await self._sizes.write(replicas, observed.desired, observed.version)
+        self._returned = max(0, self._returned + observed.desired - replicas)
 
     async def permits(self) -> Sequence[Permit]:
-        return await permissions.permits(self._session, karpenter(EVENTS_IN), self._timeout_s)
+        return await permissions.permits(self._session, karpenter(EVENT_NAMESPACE), self._timeout_s)
 
-    async def _listed(self) -> None:
-        """Return when what there is was listed once, or cannot be, or takes too long."""
-        with contextlib.suppress(TimeoutError):
-            async with timeout(FIRST_S):
-                for one in (self._told.claims, self._told.nodes, self._told.events):
-                    await one.listed.wait()
+    # --- interruptions and missing capacity
 
-    # --- which are there, and which go
+    def _is_interruption_pending(self, claim: NodeClaim) -> bool:
+        node = self._observers.nodes.get(claim.node) if claim.node else None
+        return claim.leaving or (node is not None and self._observers.nodes.interruption_reason(node) != "")
 
-    def _doomed(self, claim: NodeClaim) -> bool:
-        node = self._told.nodes.get(claim.node) if claim.node else None
-        return claim.leaving or (node is not None and self._told.nodes.interruption_reason(node) != "")
-
-    def _tell_ours(self, claims: list[NodeClaim]) -> None:
-        """Of the claims that have begun to go unannounced, take as many for those we gave back as we gave back."""
-        self._ours &= {claim.name for claim in claims}
+    def _match_returned(self, claims: list[NodeClaim]) -> None:
+        """Match claims that leave without a notice with the nodes that this process returned, up to their number."""
+        self._returned_claims &= {claim.name for claim in claims}
         for claim in claims:
-            if claim.leaving and self._given_up and claim.name not in {*self._ours, *self._interruptions.noticed}:
-                self._ours.add(claim.name)
-                self._given_up -= 1
+            if (
+                claim.leaving
+                and self._returned
+                and claim.name not in {*self._returned_claims, *self._interruptions.noticed}
+            ):
+                self._returned_claims.add(claim.name)
+                self._returned -= 1
 
-    def _count_lost(self, claims: list[NodeClaim], ready: list[NodeClaim]) -> None:
-        """Count the spot nodes that are gone since the last look, but for those that this process gave back."""
-        left = {claim.name for claim in claims}
+    def _count_interruptions(self, claims: list[NodeClaim], ready: list[NodeClaim]) -> None:
+        """Count the spot nodes that are gone since the last observation, except those that this process returned."""
+        present = {claim.name for claim in claims}
 
         def was_interrupted(name: str, noticed: bool) -> bool:
-            if name in left:
+            if name in present:
                 return False
-            if self._given_up and not noticed:
-                self._given_up -= 1
+            if self._returned and not noticed:
+                self._returned -= 1
                 return False
             return True
 
-        noticed = {claim.name for claim in ready if self._doomed(claim)}
+        noticed = {claim.name for claim in ready if self._is_interruption_pending(claim)}
         self._interruptions.track({c.name: int(c.market == "spot") for c in ready}, noticed, was_interrupted)
 
     def _parts(self, claims: list[NodeClaim]) -> tuple[Part, ...]:
-        bought = (claim for claim in claims if claim.ready or claim.launched_at is not None)
+        launched = (claim for claim in claims if claim.ready or claim.launched_at is not None)
         return sum_parts(
-            Part(c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._doomed(c))) for c in bought
+            Part(c.zone, c.market, int(c.ready), int(not c.ready), int(c.ready and self._is_interruption_pending(c)))
+            for c in launched
         )
 
-    def _lacking(self, pool: CustomObject, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
-        """Return how many do not come, and why: beyond the NodePool's own limit, or not there in the cloud."""
-        bought = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
-        lacking = desired - len(bought)
-        if lacking <= 0:
-            self._lacks_since = None
+    def _missing(self, pool: CustomObject, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
+        """Return the number of missing nodes and the reason: the NodePool's own limit, or missing cloud capacity."""
+        launched = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
+        missing = desired - len(launched)
+        if missing <= 0:
+            self._missing_since = None
             return 0, None
-        if self._lacks_since is None:
-            self._lacks_since = self._told.claims.clock.now()
+        if self._missing_since is None:
+            self._missing_since = self._observers.claims.clock.now()
         limit = nodes_limit(pool)
         if limit is not None and desired > limit:
-            at = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
+            at = max((claim.launched_at or 0.0 for claim in launched), default=0.0)
             text = f"NodePool {self._name} has limits.nodes {limit}"
             return desired - limit, Shortfall(at, text, quota=True)
         for claim in claims:
-            if claim.trouble:
-                return lacking, Shortfall(claim.since, claim.trouble)
-        said = next(iter(self._told.events.about_names(f"{self._name}-")), None) if self._told.events.fresh else None
-        last = max((claim.launched_at or 0.0 for claim in bought), default=0.0)
-        if said is None or not said.fails or said.at < max(last, self._lacks_since - SKEW_S):
+            if claim.launch_error:
+                return missing, Shortfall(claim.since, claim.launch_error)
+        event = (
+            next(iter(self._observers.events.about_prefix(f"{self._name}-")), None)
+            if self._observers.events.fresh
+            else None
+        )
+        last_launch_s = max((claim.launched_at or 0.0 for claim in launched), default=0.0)
+        if event is None or not event.fails or event.at < max(last_launch_s, self._missing_since - SKEW_S):
             return 0, None
-        return lacking, Shortfall(said.at, f"{said.reason}: {said.text}", said.quota)
+        return missing, Shortfall(event.at, f"{event.reason}: {event.text}", event.quota)
 
 
 def nodes_limit(pool: CustomObject) -> int | None:
-    """Return the most nodes that a NodePool may have; None where that is not limited."""
+    """Return a NodePool's maximum number of nodes; None without a limit."""
     limit = (pool.spec.get("limits") or {}).get("nodes")
     return int(limit) if isinstance(limit, int | str) and str(limit).isdecimal() else None

@@ -1,7 +1,8 @@
-"""vLLM engines that sleep: the size is how many are awake. Waking takes a second, loading anew a minute and more.
+"""vLLM engines with sleep mode: the size is the number of awake engines.
 
-Where the engines run is given; they are woken and put to sleep through their own endpoints. One that has requests, or
-does not tell whether it has, is never put to sleep: vLLM ends what is running.
+Waking takes a second, loading a new engine over a minute. The configuration lists the engines' URLs; their own
+endpoints wake them and put them to sleep. An engine with requests, or one that does not report them, is never put to
+sleep: vLLM aborts running requests.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from scaler.clouds.singleflight import Singleflight
 from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Clock, Conflict, Context, Misconfigured, OutOfCapacity, Permit, PortError, Unavailable
 
-LOOK_SHARE: Final = 0.35
-"""The share of a turn's deadline for each of the two questions of a look."""
-TELL_SHARE: Final = 0.4
-"""The share that telling an engine may take before the turn goes on; the call itself goes on too."""
+READ_SHARE: Final = 0.35
+"""Share of a tick's deadline for each of an engine's two reads."""
+WRITE_SHARE: Final = 0.4
+"""Share of a tick's deadline to wait for waking or sleeping; the call itself continues afterwards."""
 
 
-class _Closing:
-    """Calls under way, ended with the daemon."""
+class _Flights:
+    """Calls in flight, which end with the daemon."""
 
     def __init__(self) -> None:
         self._flights = Singleflight()
@@ -43,7 +44,7 @@ class _Closing:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What is known of an engine: None where it does not tell. `error` is why."""
+    """State of an engine; `awake` is None where the read failed with `error`."""
 
     url: URL
     awake: bool | None
@@ -57,64 +58,64 @@ async def open_vllm_sleep(
     """Open the engines of one pool. Raises `Misconfigured`."""
     if spec.tier != "serving":
         raise Misconfigured(f"{pool}: tier is {spec.tier}, but its size is how many serve: leave tier out")
-    opened = await session(context, ("vllm sleep", spec.urls), spec.access.ca_file)
-    look_s = LOOK_SHARE * context.deadline_s
-    mode = SleepMode(context, opened, spec.access, look_s)
-    loads = await load.loads(context, ("vllm sleep", spec.urls), spec.access, "vllm", look_s)
-    flights = await context.shared(("vllm sleep", workload, pool), _Closing)
+    http = await session(context, ("vllm sleep", spec.urls), spec.access.ca_file)
+    read_limit_s = READ_SHARE * context.deadline_s
+    mode = SleepMode(context, http, spec.access, read_limit_s)
+    loads = await load.loads(context, ("vllm sleep", spec.urls), spec.access, "vllm", read_limit_s)
+    flights = await context.shared(("vllm sleep", workload, pool), _Flights)
     return VllmSleepResizer(spec, context, mode, loads, flights)
 
 
 class VllmSleepResizer:
-    """The actuator's port. Remembers what each engine told last, for while it does not answer."""
+    """The actuator's port, with a memory of each engine's last reported state for the time it does not respond."""
 
     def __init__(self, spec: VllmSleep, context: Context, mode: SleepMode, loads: Loads, flights: Singleflight) -> None:
         self._urls = tuple(map(URL, spec.urls))
         self._clock: Clock = context.clock
-        self._tell_s = TELL_SHARE * context.deadline_s
+        self._write_limit_s = WRITE_SHARE * context.deadline_s
         self._mode = mode
         self._loads = loads
         self._flights = flights
-        self._last: dict[URL, bool] = {}
+        self._last_awake: dict[URL, bool] = {}
 
     async def status(self) -> Fresh[PoolStatus]:
-        at = self._clock.now()
-        found = await self._look()
-        wanted = sum(map(self._is_wanted, found))
-        silent = [engine for engine in found if engine.awake is None and engine.url not in self._last]
-        missing = f"{len(silent)} of {len(found)} engines did not answer: {silent[0].error}" if silent else ""
-        return Fresh(PoolStatus(wanted, sum(engine.ready for engine in found)), at, missing)
+        requested_at = self._clock.now()
+        engines = await self._read_engines()
+        awake = sum(map(self._counts_as_awake, engines))
+        silent = [engine for engine in engines if engine.awake is None and engine.url not in self._last_awake]
+        missing = f"{len(silent)} of {len(engines)} engines did not answer: {silent[0].error}" if silent else ""
+        return Fresh(PoolStatus(awake, sum(engine.ready for engine in engines)), requested_at, missing)
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        found = await self._look()
-        wanted = [engine for engine in found if self._is_wanted(engine)]
-        if len(wanted) not in {seen.desired, replicas}:
-            raise Conflict(f"{seen.desired} engines were awake; another writer made it {len(wanted)}")
-        if replicas > len(wanted):
-            await self._wake(replicas - len(wanted), [engine for engine in found if engine.awake is False])
-        elif replicas < len(wanted):
-            await self._sleep(len(wanted) - replicas, [engine for engine in wanted if engine.awake])
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        engines = await self._read_engines()
+        awake = [engine for engine in engines if self._counts_as_awake(engine)]
+        if len(awake) not in {observed.desired, replicas}:
+            raise Conflict(f"{observed.desired} engines were awake; another writer made it {len(awake)}")
+        if replicas > len(awake):
+            await self._wake(replicas - len(awake), [engine for engine in engines if engine.awake is False])
+        elif replicas < len(awake):
+            await self._sleep(len(awake) - replicas, [engine for engine in awake if engine.awake])
 
     async def permits(self) -> Sequence[Permit]:
-        """Return whether the engines have these endpoints; what they let us do, they tell only when it is done."""
-        found = await self._look()
+        """Return whether the engines have these endpoints; a call itself would be needed to check permissions."""
+        engines = await self._read_engines()
         return [
             Permit(f"sleep mode of {engine.url}", True if engine.awake is not None else None, str(engine.error or ""))
-            for engine in found
+            for engine in engines
         ]
 
-    # --- what they are
+    # --- reads
 
-    async def _look(self) -> list[EngineState]:
-        """Return all engines. Raises the port errors where none answers."""
-        found = await asyncio.gather(*map(self._engine, self._urls))
-        errors = [engine.error for engine in found if engine.error is not None]
-        if len(errors) == len(found):
+    async def _read_engines(self) -> list[EngineState]:
+        """Return all engines' states. Raises a port error where none responds."""
+        engines = await asyncio.gather(*map(self._engine, self._urls))
+        errors = [engine.error for engine in engines if engine.error is not None]
+        if len(errors) == len(engines):
             raise next((e for e in errors if isinstance(e, Unavailable)), errors[0])
-        for engine in found:
+        for engine in engines:
             if engine.awake is not None:
-                self._last[engine.url] = engine.awake
-        return found
+                self._last_awake[engine.url] = engine.awake
+        return engines
 
     async def _engine(self, url: URL) -> EngineState:
         try:
@@ -123,27 +124,27 @@ class VllmSleepResizer:
             return EngineState(url, None, error=e)
         return EngineState(url, awake, ready=awake and await self._mode.is_healthy(url))
 
-    def _is_wanted(self, engine: EngineState) -> bool:
-        """Return whether it counts towards the size: as it was told last, then as it is, then as it was."""
+    def _counts_as_awake(self, engine: EngineState) -> bool:
+        """Return whether it counts as awake: by a call in flight, else its present state, else its last one."""
         for awake in (True, False):
-            if self._flights.under_way((engine.url, awake)):
+            if self._flights.in_flight((engine.url, awake)):
                 return awake
-        return engine.awake if engine.awake is not None else self._last.get(engine.url, False)
+        return engine.awake if engine.awake is not None else self._last_awake.get(engine.url, False)
 
-    # --- what is done to them
+    # --- writes
 
     async def _wake(self, count: int, asleep: list[EngineState]) -> None:
-        chosen = [e for e in asleep if not self._is_wanted(e)][:count]
-        await asyncio.gather(*(self._tell(engine, awake=True) for engine in chosen))
+        chosen = [e for e in asleep if not self._counts_as_awake(e)][:count]
+        await asyncio.gather(*(self._set_awake(engine, awake=True) for engine in chosen))
         if len(chosen) < count:
             raise OutOfCapacity(f"{count} more engines are wanted, and {len(chosen)} were asleep")
 
     async def _sleep(self, count: int, awake: list[EngineState]) -> None:
-        """Put the idle ones to sleep. Raises `Unavailable` where fewer are idle: the next turn looks again."""
-        loads = await asyncio.gather(*(self._loads.of(engine.url / "metrics") for engine in awake))
+        """Put idle engines to sleep. Raises `Unavailable` where fewer are idle: the next tick retries."""
+        loads = await asyncio.gather(*(self._loads.read(engine.url / "metrics") for engine in awake))
         idle = [engine for engine, load in zip(awake, loads, strict=True) if load == 0]
         chosen = idle[::-1][:count]
-        await asyncio.gather(*(self._tell(engine, awake=False) for engine in chosen))
+        await asyncio.gather(*(self._set_awake(engine, awake=False) for engine in chosen))
         if len(chosen) < count:
             silent = sum(load is None for load in loads)
             busy = len(awake) - len(idle) - silent
@@ -152,12 +153,14 @@ class VllmSleepResizer:
             )
             raise Unavailable(text)
 
-    async def _tell(self, engine: EngineState, *, awake: bool) -> None:
-        """Wake it or put it to sleep; what takes longer than the turn goes on, and shows in the next ones."""
+    async def _set_awake(self, engine: EngineState, *, awake: bool) -> None:
+        """Wake an engine or put it to sleep; a longer call continues, and shows in the next ticks."""
         call = self._mode.wake if awake else self._mode.sleep
         try:
-            async with asyncio.timeout(self._tell_s):
+            async with asyncio.timeout(self._write_limit_s):
                 await self._flights.share((engine.url, awake), lambda: call(engine.url))
         except TimeoutError as e:
             if awake:
-                raise Unavailable(f"{engine.url}: not awake within {self._tell_s:g} s; it is looked at again") from e
+                raise Unavailable(
+                    f"{engine.url}: not awake within {self._write_limit_s:g} s; it is looked at again"
+                ) from e

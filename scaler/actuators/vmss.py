@@ -1,8 +1,8 @@
-"""Azure virtual machine scale sets: capacity written by PATCH under its etag, machines read one by one.
+"""Azure virtual machine scale sets: the capacity is written by PATCH under its etag, machines are read one by one.
 
-An accepted write is an operation that may fail minutes later: it is followed from turn to turn, and what does not come
-is told with its reason. Both orchestration modes are read; a Flexible set may mix spot and regular machines by its
-priority mix policy, which the parts tell apart.
+An accepted write is an operation that may fail minutes later: every tick follows it, and reports missing machines with
+the reason. Both orchestration modes are supported; a Flexible set may mix spot and regular machines by its priority mix
+policy, and the parts have each market's count.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from scaler.clouds.azure.pool_context import (
 from scaler.clouds.azure.pool_status import PoolView, kind_of
 from scaler.clouds.azure.scheduled_events import ScheduledEventsListener, listener
 from scaler.clouds.azure.session import Arm, arm
-from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
+from scaler.clouds.azure.shared_reads import TICK_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ, READ_INSTANCES, READ_MACHINES, Vm, machines
 from scaler.clouds.interruptions import board
-from scaler.clouds.response_validation import whole
+from scaler.clouds.response_validation import machine_count
 from scaler.clouds.rest import Body
 from scaler.config.kinds.azure_pools import Vmss
 from scaler.ports import Conflict, Context, Permit, Unavailable
@@ -38,23 +38,23 @@ READ_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
 
 
 async def open_vmss(spec: Vmss, context: Context, workload: WorkloadName, pool: PoolName) -> VmssResizer:
-    """Open a scale set. Nothing is read yet. Raises `Misconfigured`."""
+    """Open a scale set without reading it. Raises `Misconfigured`."""
     view = PoolView(await board(context))
-    heard = await listener(context, spec.events_url) if spec.events_url else None
-    return VmssResizer(spec, context, await arm(context, spec.account), await recent(context), view, heard)
+    events = await listener(context, spec.events_url) if spec.events_url else None
+    return VmssResizer(spec, context, await arm(context, spec.account), await recent(context), view, events)
 
 
 class VmssResizer:
-    """The actuator's port. Remembers the last write that it had accepted, and which machines served."""
+    """The actuator's port, with a memory of the last accepted write and of the machines that served."""
 
-    def __init__(  # noqa: PLR0913 - what one pool works with
+    def __init__(  # noqa: PLR0913 - its components
         self,
         spec: Vmss,
         context: Context,
         arm: Arm,
         recent: RecentAnswers,
         view: PoolView,
-        heard: ScheduledEventsListener | None,
+        events: ScheduledEventsListener | None,
     ) -> None:
         self._path = spec.path
         self._name = spec.name
@@ -62,61 +62,63 @@ class VmssResizer:
         self._arm = arm
         self._recent = recent
         self._view = view
-        self._heard = heard
+        self._events = events
         self._operation = Operation(arm, context.clock, READ_OPERATION)
 
     @validated
     async def status(self) -> Fresh[PoolStatus]:
-        (body, at), late, other = await asyncio.gather(
-            self._recent.get(self._path, TURN_S, self._read), self._operation.shortfall(), self._rival()
+        (body, at), write_failure, other_writer = await asyncio.gather(
+            self._recent.get(self._path, TICK_S, self._read), self._operation.shortfall(), self._other_autoscaler()
         )
         vms, vms_at = await self._recent.get(
-            self._machines, TURN_S, lambda: machines(self._arm, self._path, body, self._clock.now())
+            self._machines, TICK_S, lambda: machines(self._arm, self._path, body, self._clock.now())
         )
-        if self._heard is not None:
-            self._heard.watch(self, [vm.host for vm in vms if vm.state == "ready"])
+        if self._events is not None:
+            self._events.watch(self, [vm.host for vm in vms if vm.state == "ready"])
         size, group = reservation(body)
         self._view.kind = kind_of(size, is_spot(body), body.get("zones") or ())
-        held = await reserved(self._arm, self._recent, group, size, body.get("zones") or ())
+        capacity_reserved = await reserved(self._arm, self._recent, group, size, body.get("zones") or ())
         version = str(body.get("etag") or "")
-        found = self._view.status(capacity(body), vms, late, other_writer=other, version=version, reserved=held)
-        return Fresh(found, min(at, vms_at))
+        pool_status = self._view.status(
+            capacity(body), vms, write_failure, other_writer=other_writer, version=version, reserved=capacity_reserved
+        )
+        return Fresh(pool_status, min(at, vms_at))
 
     @validated
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        """Machines that failed or were evicted go first, by name: left to Azure, it might remove those that serve."""
-        broken = self._view.broken[: max(0, seen.desired - replicas)]
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        """Remove failed or evicted machines first, by name; otherwise Azure might remove serving ones."""
+        broken = self._view.broken[: max(0, observed.desired - replicas)]
         if broken:
-            await self._remove(broken, seen)
+            await self._remove(broken, observed)
         else:
-            await self._resize(replicas, seen)
+            await self._resize(replicas, observed)
 
-    async def _remove(self, broken: Sequence[Vm], seen: PoolStatus) -> None:
-        """Remove these machines; what must go beyond them goes in the next tick."""
+    async def _remove(self, broken: Sequence[Vm], observed: PoolStatus) -> None:
+        """Remove these machines; the next tick removes further ones."""
         body = await self._arm.get(READ, self._path, urgent=True)
-        if capacity(body) != seen.desired:
-            raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now")
+        if capacity(body) != observed.desired:
+            raise Conflict(f"{self._name} was {observed.desired} machines, and is {capacity(body)} now")
         try:
-            asked = {"instanceIds": [vm.instance for vm in broken]}
-            answer = await self._arm.write("POST", DELETE, f"{self._path}/delete", asked)
+            request = {"instanceIds": [vm.instance for vm in broken]}
+            response = await self._arm.write("POST", DELETE, f"{self._path}/delete", request)
         finally:
             self._forget()
-        self._operation.accepted(answer)
+        self._operation.follow(response)
 
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None:
-        version = seen.version
-        for again in (True, False):
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None:
+        version = observed.version
+        for may_retry in (True, False):
             try:
-                await self._write(replicas, version, seen)
+                await self._write(replicas, version, observed)
             except Conflict as e:
                 body = await self._arm.get(READ, self._path, urgent=True)
                 if capacity(body) == replicas:
                     return
-                if capacity(body) != seen.desired:
-                    raise Conflict(f"{self._name} was {seen.desired} machines, and is {capacity(body)} now") from e
-                if not again or str(body.get("etag")) == version:
+                if capacity(body) != observed.desired:
+                    raise Conflict(f"{self._name} was {observed.desired} machines, and is {capacity(body)} now") from e
+                if not may_retry or str(body.get("etag")) == version:
                     raise
-                version = str(body.get("etag"))  # something else of it changed
+                version = str(body.get("etag"))  # another field changed
             else:
                 return
 
@@ -126,51 +128,51 @@ class VmssResizer:
         flexible = (body.get("properties") or {}).get("orchestrationMode") == "Flexible"
         needed = [READ, READ_MACHINES if flexible else READ_INSTANCES, READ_SETTINGS, READ_OPERATION, WRITE, DELETE]
         _, group = reservation(body)
-        held = await check_permissions(self._arm, group, (READ_RESERVATIONS,)) if group else ()
-        return [*await check_permissions(self._arm, self._path, needed), *held]
+        reservation_permits = await check_permissions(self._arm, group, (READ_RESERVATIONS,)) if group else ()
+        return [*await check_permissions(self._arm, self._path, needed), *reservation_permits]
 
     @property
     def _machines(self) -> tuple[str, str]:
-        """Under which its machines are shared."""
+        """Key of the shared read of its machines."""
         return self._path, "machines"
 
     async def _read(self) -> Body:
         return await self._arm.get(READ, self._path)
 
-    async def _write(self, replicas: int, version: str, seen: PoolStatus) -> None:
+    async def _write(self, replicas: int, version: str, observed: PoolStatus) -> None:
         try:
-            with self._view.naming():
-                asked = {"sku": {"capacity": replicas}}
-                answer = await self._arm.write("PATCH", WRITE, self._path, asked, version=version)
+            with self._view.name_kind_in_errors():
+                request = {"sku": {"capacity": replicas}}
+                response = await self._arm.write("PATCH", WRITE, self._path, request, version=version)
         finally:
             self._forget()
-        self._operation.accepted(answer)
-        self._view.remove(seen.ready - replicas)
+        self._operation.follow(response)
+        self._view.expect_removals(observed.ready - replicas)
 
     def _forget(self) -> None:
         self._recent.forget(self._path)
         self._recent.forget(self._machines)
 
-    async def _rival(self) -> str | None:
+    async def _other_autoscaler(self) -> str | None:
         try:
             return await other_autoscaler(self._arm, self._recent, self._path)
-        except Unavailable:  # it is looked for again: sizes do not wait for it
+        except Unavailable:  # the next tick reads it again: sizes do not wait for it
             return None
 
 
 def capacity(body: Mapping[str, Any]) -> int:
-    """Return the size that the set was last asked for. Raises `Unavailable`."""
-    return whole("Azure scale set", (body.get("sku") or {}).get("capacity"))
+    """Return the set's last requested size. Raises `Unavailable`."""
+    return machine_count("Azure scale set", (body.get("sku") or {}).get("capacity"))
 
 
 def is_spot(body: Mapping[str, Any]) -> bool:
-    """Return whether the set buys spot machines, of itself or by a mix."""
+    """Return whether the set launches spot machines, alone or in a mix."""
     properties = body.get("properties") or {}
     return (properties.get("virtualMachineProfile") or {}).get("priority") == "Spot"
 
 
 def reservation(body: Mapping[str, Any]) -> tuple[object, str | None]:
-    """Return the machine size of a set, and the id of the capacity reservation group that it draws from."""
+    """Return the machine size of a set, and the id of its capacity reservation group."""
     profile = (body.get("properties") or {}).get("virtualMachineProfile") or {}
     group = ((profile.get("capacityReservation") or {}).get("capacityReservationGroup") or {}).get("id")
     return (body.get("sku") or {}).get("name"), group

@@ -1,7 +1,7 @@
 """Azure standby pools.
 
-Azure keeps ``maxReadyCapacity`` less the scale set's size in standby, not a size of its own: as the set grows its
-standby drains, and as it shrinks it fills. So the requested size is written as the sum of both.
+Azure keeps ``maxReadyCapacity`` minus the scale set's size in standby: the standby shrinks as the set grows, and grows
+as it shrinks. So the adapter writes the sum of the scale set's size and the requested size.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from scaler.clouds.azure.errors import QUOTA_WORDS, validated
 from scaler.clouds.azure.operations import Operation
 from scaler.clouds.azure.pool_context import check_permissions
 from scaler.clouds.azure.session import Arm, arm
-from scaler.clouds.azure.shared_reads import TURN_S, RecentAnswers, recent
+from scaler.clouds.azure.shared_reads import TICK_S, RecentAnswers, recent
 from scaler.clouds.azure.virtual_machines import READ
-from scaler.clouds.response_validation import one_line, whole
+from scaler.clouds.response_validation import machine_count, one_line
 from scaler.clouds.rest import Body
 from scaler.config.kinds.azure_pools import VmssStandbyPool
 from scaler.ports import Conflict, Context, Permit, Unavailable
@@ -28,18 +28,18 @@ READ_POOL: Final = "Microsoft.StandbyPool/standbyVirtualMachinePools/read"
 READ_VIEW: Final = "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read"
 WRITE: Final = "Microsoft.StandbyPool/standbyVirtualMachinePools/write"
 READ_OPERATION: Final = "Microsoft.StandbyPool/locations/operationStatuses/read"
-COMING: Final[Mapping[str, tuple[str, ...]]] = {
+PENDING_STATES: Final[Mapping[str, tuple[str, ...]]] = {
     "Running": ("Creating", "Starting"),
     "Deallocated": ("Creating", "Starting", "Running", "Deallocating"),
     "Hibernated": ("Creating", "Starting", "Running", "Hibernating"),
 }
-"""By the state in which a standby pool keeps its machines: those on the way to it."""
-WELL: Final = "HealthState/healthy"
+"""States that lead to each standby state."""
+HEALTHY: Final = "HealthState/healthy"
 
 
 @dataclass(frozen=True, slots=True)
 class Standby:
-    """A standby pool and the size of its set."""
+    """A standby pool and the size of its scale set."""
 
     profile: Mapping[str, Any]
     state: str
@@ -47,15 +47,18 @@ class Standby:
 
     @property
     def size(self) -> int:
-        """How many machines Azure is asked to keep in standby."""
-        most = whole("Azure standby pool", self.profile.get("maxReadyCapacity"))
-        return max(0, most - self.set_size, int(self.profile.get("minReadyCapacity") or 0))
+        """The number of machines that Azure must keep in standby.
+
+        Example: `maxReadyCapacity` 12, `minReadyCapacity` 1 and a scale set of 8 give max(0, 12 - 8, 1) = 4.
+        """
+        maximum = machine_count("Azure standby pool", self.profile.get("maxReadyCapacity"))
+        return max(0, maximum - self.set_size, int(self.profile.get("minReadyCapacity") or 0))
 
 
 async def open_vmss_standby_pool(
     spec: VmssStandbyPool, context: Context, workload: WorkloadName, pool: PoolName
 ) -> StandbyResizer:
-    """Open a standby pool. Nothing is read yet. Raises `Misconfigured`."""
+    """Open a standby pool without reading it. Raises `Misconfigured`."""
     return StandbyResizer(spec, context, await arm(context, spec.account), await recent(context))
 
 
@@ -69,106 +72,104 @@ class StandbyResizer:
         self._arm = arm
         self._recent = recent
         self._operation = Operation(arm, context.clock, READ_OPERATION)
-        self._ill: Shortfall | None = None
+        self._unhealthy: Shortfall | None = None
 
     @validated
     async def status(self) -> Fresh[PoolStatus]:
         at = self._clock.now()
-        standby, view, late = await asyncio.gather(
-            self._standby(TURN_S),
+        standby, view, write_failure = await asyncio.gather(
+            self._standby(TICK_S),
             self._arm.get(READ_VIEW, f"{self._path}/runtimeViews/latest"),
             self._operation.shortfall(),
         )
-        zones = _by_zone(self._name, view, standby.state)
-        ready, coming = sum(p.ready for p in zones), sum(p.pending for p in zones)
-        ill = late or self._health(view)
-        lacking = ill is not None and standby.size > ready
+        parts = _parts(self._name, view, standby.state)
+        ready, pending = sum(p.ready for p in parts), sum(p.pending for p in parts)
+        shortfall = write_failure or self._health(view)
+        is_short = shortfall is not None and standby.size > ready
         return Fresh(
             PoolStatus(
                 standby.size,
                 ready,
                 "the standby pool's dynamic sizing" if _is_dynamic(standby.profile) else None,
-                failed=max(0, standby.size - ready - coming) if lacking else 0,
-                shortfall=ill if lacking else None,
-                parts=zones,
+                failed=max(0, standby.size - ready - pending) if is_short else 0,
+                shortfall=shortfall if is_short else None,
+                parts=parts,
             ),
             at,
         )
 
     @validated
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        """There is no etag: it is read before it is written, and the write is absolute."""
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        """Read the pool before the write, which is absolute: there is no etag."""
         standby = await self._standby(0.0)
         if standby.size == replicas:
             return
-        if standby.size != seen.desired:
-            raise Conflict(f"{self._name} was to keep {seen.desired} machines, and is to keep {standby.size} now")
-        least = min(replicas, int(standby.profile.get("minReadyCapacity") or 0))
-        asked = {**standby.profile, "maxReadyCapacity": standby.set_size + replicas, "minReadyCapacity": least}
+        if standby.size != observed.desired:
+            raise Conflict(f"{self._name} was to keep {observed.desired} machines, and is to keep {standby.size} now")
+        minimum = min(replicas, int(standby.profile.get("minReadyCapacity") or 0))
+        profile = {**standby.profile, "maxReadyCapacity": standby.set_size + replicas, "minReadyCapacity": minimum}
         try:
-            answer = await self._arm.write("PATCH", WRITE, self._path, {"properties": {"elasticityProfile": asked}})
+            body = {"properties": {"elasticityProfile": profile}}
+            response = await self._arm.write("PATCH", WRITE, self._path, body)
         finally:
             self._recent.forget(self._path)
-        self._operation.accepted(answer)
+        self._operation.follow(response)
 
     @validated
     async def permits(self) -> Sequence[Permit]:
         return [
             *await check_permissions(self._arm, self._path, (READ_POOL, READ_VIEW, READ_OPERATION, WRITE)),
             *await check_permissions(
-                self._arm, _set_of(self._path, await self._arm.get(READ_POOL, self._path)), (READ,)
+                self._arm, _scale_set_of(self._path, await self._arm.get(READ_POOL, self._path)), (READ,)
             ),
         ]
 
     async def _standby(self, max_age_s: float) -> Standby:
-        first = max_age_s == 0
+        urgent = max_age_s == 0
         body, _ = await self._recent.get(
-            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, urgent=first)
+            self._path, max_age_s, lambda: self._arm.get(READ_POOL, self._path, urgent=urgent)
         )
-        path = _set_of(self._path, body)
-        its_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, urgent=first))
+        path = _scale_set_of(self._path, body)
+        scale_set, _ = await self._recent.get(path, max_age_s, lambda: self._arm.get(READ, path, urgent=urgent))
         properties = body["properties"]
         profile = properties.get("elasticityProfile")
         state = str(properties.get("virtualMachineState"))
-        if not isinstance(profile, Mapping) or state not in COMING:
+        if not isinstance(profile, Mapping) or state not in PENDING_STATES:
             raise Unavailable(f"Azure {READ_POOL} of {self._name}: an answer without sizes or state")
-        return Standby(profile, state, whole("Azure scale set", (its_set.get("sku") or {}).get("capacity")))
+        return Standby(profile, state, machine_count("Azure scale set", (scale_set.get("sku") or {}).get("capacity")))
 
     def _health(self, view: Body) -> Shortfall | None:
-        """Return what the pool says of itself.
-
-        It pauses after machines could not be made; said again, it is the same.
-        """
+        """Return the pool's own error: it pauses after failed creations. A repeated error keeps its time."""
         status = (view.get("properties") or {}).get("status") or {}
-        if not status or status.get("code") == WELL:
-            self._ill = None
+        if not status or status.get("code") == HEALTHY:
+            self._unhealthy = None
             return None
         reason = f"{status.get('code')}: {one_line(status.get('message') or '')}"
-        if self._ill is None or self._ill.reason != reason:
-            self._ill = Shortfall(self._clock.now(), reason, quota=bool(QUOTA_WORDS.search(reason)))
-        return self._ill
+        if self._unhealthy is None or self._unhealthy.reason != reason:
+            self._unhealthy = Shortfall(self._clock.now(), reason, quota=bool(QUOTA_WORDS.search(reason)))
+        return self._unhealthy
 
 
-def _set_of(path: str, body: Body) -> str:
-    """Return the scale set that the machines are kept for."""
-    its_set = (body.get("properties") or {}).get("attachedVirtualMachineScaleSetId")
-    if not isinstance(its_set, str):
+def _scale_set_of(path: str, body: Body) -> str:
+    """Return the scale set that the pool serves."""
+    scale_set = (body.get("properties") or {}).get("attachedVirtualMachineScaleSetId")
+    if not isinstance(scale_set, str):
         raise Unavailable(f"Azure {READ_POOL} of {path}: an answer without its scale set")
-    return its_set
+    return scale_set
 
 
-def _by_zone(name: str, view: Body, state: str) -> tuple[Part, ...]:
+def _parts(name: str, view: Body, state: str) -> tuple[Part, ...]:
     summary = (view.get("properties") or {}).get("instanceCountSummary")
     if not isinstance(summary, list):
         raise Unavailable(f"Azure {READ_VIEW} of {name}: an answer without counts")
-    found: list[Part] = []
+    parts: list[Part] = []
     for zone in summary:
         counts: Counter[str] = Counter()
-        for one in zone.get("instanceCountsByState") or ():
-            counts[str(one.get("state")).capitalize()] += whole("Azure standby pool", one.get("count"))
-        coming = sum(counts[s] for s in COMING[state])
-        found.append(Part(str(zone.get("zone") or ""), "on_demand", counts[state], coming))
-    return tuple(found)
+        for count in zone.get("instanceCountsByState") or ():
+            counts[str(count.get("state")).capitalize()] += machine_count("Azure standby pool", count.get("count"))
+        pending = sum(counts[s] for s in PENDING_STATES[state])
+        parts.append(Part(str(zone.get("zone") or ""), "on_demand", counts[state], pending))
+    return tuple(parts)
 
 
 def _is_dynamic(profile: Mapping[str, Any]) -> bool:

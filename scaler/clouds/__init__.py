@@ -1,1 +1,1 @@
-"""One package a cloud: session, credentials, error mapping. Only these and the adapters import SDKs."""
+"""One package per cloud: session, credentials, error mapping. Only these and the adapters import SDKs."""

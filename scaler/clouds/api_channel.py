@@ -1,7 +1,7 @@
-"""Calls to one API of a cloud: within its budget, with one deadline and one repetition.
+"""Calls to one cloud API, within its budget, with one deadline and at most one retry.
 
-A read whose connection broke is tried once more; a write is not, unless its caller says that repeating it does no harm.
-The SDKs' own retries are turned off: retries upon retries multiply.
+A read whose connection broke is retried once. A write is retried only where its caller declares it idempotent. The
+SDKs' own retries are off, because nested retries multiply.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from scaler.ports import (
 
 T = TypeVar("T")
 CALL_SHARE: Final = 0.8
-"""The share of a turn's deadline that one call may take, so that its error, which names the call, comes first."""
+"""Share of a tick's deadline for one call, so that its error, which names the call, comes before the tick's."""
 THROTTLED_S: Final = 5.0
-"""How long reads give way after a throttle that names no time: limits are a second's or a minute's worth of calls."""
-REPEAT_WITHIN_S: Final = 0.25
-"""The second try comes after a random part of this, so that thousands of workloads do not come back at once."""
+"""Pause of reads after a throttle without a Retry-After: APIs count calls per second or minute. Seconds."""
+MAX_RETRY_PAUSE_S: Final = 0.25
+"""Maximum of the random pause before the retry, so that thousands of workloads do not retry at once. Seconds."""
 RESULTS: Final = {
     Throttled: "throttled",
     Unavailable: "unavailable",
@@ -41,7 +41,7 @@ RESULTS: Final = {
 
 
 class Channel:
-    """One API in the account and region `scope`, as an adapter calls it. `operation`s are named as permissions are."""
+    """One API in the account and region `scope`, as an adapter calls it. `operation` names the permission it needs."""
 
     def __init__(self, context: Context, api: Api, scope: Hashable) -> None:
         self.api = api
@@ -59,28 +59,28 @@ class Channel:
         repeat: bool | None = None,
         deadline_s: float | None = None,
     ) -> T:
-        """Return the answer of `attempt`, within budget and deadline. Raises port errors.
+        """Return the response of `attempt`, within budget and deadline. Raises port errors.
 
-        `repeat`: whether it is tried once more after a broken connection; None: reads are, writes are not.
-        `deadline_s`: `CALL_SHARE` of the context's where None.
+        `repeat`: whether to retry after a broken connection; None retries reads only.
+        `deadline_s`: None means `CALL_SHARE` of the context's deadline.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
-        began = stopwatch_s()
+        started_s = stopwatch_s()
         try:
             return await self._once(operation, attempt, write, limit_s)
         except Unavailable as e:
-            passing = type(e) is Unavailable and e.retry_after_s is None
-            if not passing or not (not write if repeat is None else repeat):
+            transient = type(e) is Unavailable and e.retry_after_s is None
+            if not transient or not (not write if repeat is None else repeat):
                 raise
-            pause_s = self._calls.rng.uniform(0, REPEAT_WITHIN_S)
-            left_s = limit_s - (stopwatch_s() - began) - pause_s
-            if left_s <= 0:
+            pause_s = self._calls.rng.uniform(0, MAX_RETRY_PAUSE_S)
+            remaining_s = limit_s - (stopwatch_s() - started_s) - pause_s
+            if remaining_s <= 0:
                 raise
         await asyncio.sleep(pause_s)
-        return await self._once(operation, attempt, write, left_s)
+        return await self._once(operation, attempt, write, remaining_s)
 
     async def _once(self, operation: str, attempt: Callable[[], Awaitable[T]], write: bool, limit_s: float) -> T:
-        began = stopwatch_s()
+        started_s = stopwatch_s()
         error: PortError | None = None
         try:
             async with asyncio.timeout(limit_s):
@@ -98,10 +98,10 @@ class Channel:
             raise
         finally:
             result = "ok" if error is None else RESULTS[type(error)]
-            self._calls.record(self.api, operation, result, stopwatch_s() - began)
+            self._calls.record(self.api, operation, result, stopwatch_s() - started_s)
 
     async def _wait_for_budget(self, operation: str, limit_s: float, *, write: bool) -> None:
-        """Wait until the budget lets the call go. Raises `Throttled` where that is beyond the deadline."""
+        """Wait for a token of the budget. Raises `Throttled` where the wait exceeds the deadline."""
         waited_s = 0.0
         while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
             if waited_s + wait_s > limit_s:

@@ -1,8 +1,8 @@
-"""Detection of other writers of a pool's size, on every cloud, by the sizes that this process did not request.
+"""Detection of other writers of a pool's size, by the sizes that this process did not request.
 
-Most setters take no precondition, and not every object keeps who wrote it, so the sizes themselves have to tell. A
-write whose answer was lost may or may not have been applied: each requested size stays expected until one is observed.
-Example: observed 3, requested 5, the answer lost. Observing 3 or 5 next is expected; observing 8 is another writer.
+Most APIs take no precondition and do not record the writer, so the detector compares sizes. A write whose response was
+lost may or may not have been applied: each requested size stays expected until one of them is observed.
+Example: observed 3, requested 5, response lost. Next, 3 or 5 is expected; 8 is another writer.
 """
 
 from __future__ import annotations
@@ -25,30 +25,28 @@ class ForeignWriteDetector:
         self._other_writer = ""
         self._yields_until = float("-inf")
         self.raised_at = float("-inf")
-        """When this process last requested more than there was. Seconds since the Unix epoch."""
+        """Time of this process's last request for a larger size. Seconds since the Unix epoch."""
 
-    def request(self, before: int, sizes: Iterable[int]) -> None:
-        """Expect one of `sizes`: a write that replaces the size `before` is about to be sent."""
-        sizes = list(sizes)
-        self._requested.update(sizes)
-        if max(sizes) > before:
+    def request(self, size: int, requested: Iterable[int]) -> None:
+        """Expect one of the `requested` sizes: a write that replaces `size` is about to be sent."""
+        requested = list(requested)
+        self._requested.update(requested)
+        if max(requested) > size:
             self.raised_at = self._clock.now()
 
     def expect(self, size: int) -> None:
-        """Expect `size`: the platform goes back to it by itself."""
+        """Expect `size` too: the platform reverts to it by itself."""
         self._requested.add(size)
 
     def confirm(self, size: int) -> None:
-        """Expect `size` alone: the platform accepted it, so earlier requests are over."""
+        """Expect only `size`: the platform accepted it, so earlier requests are void."""
         self._requested = {size}
 
     def observe(self, size: int, writer: str = "", *, named: bool = False) -> str | None:
-        """Return who else set the size, for `other_writer_yield_s` after it was noticed.
+        """Return the other writer of the size for `other_writer_yield_s` after its detection; else None.
 
-        None otherwise.
-
-        `writer` says who set the present size, where the platform knows. `named`: another autoscaler is reported by
-        name anyway, so its writes are not held against it later. After the wall clock was set back nothing is reported.
+        `writer` is the writer of the present size, where the platform records it. `named`: another autoscaler is
+        already reported by name, so its writes are not reported again. After the wall clock was set back, nothing is.
         """
         if size in self._requested:
             self._requested = {size}
@@ -56,14 +54,14 @@ class ForeignWriteDetector:
             self._other_writer = writer or self._unknown_writer(size)
             self._yields_until = self._clock.now() + self._yield_s
         self._observed = size
-        left_s = self._yields_until - self._clock.now()
-        return self._other_writer if 0 < left_s <= self._yield_s else None
+        remaining_s = self._yields_until - self._clock.now()
+        return self._other_writer if 0 < remaining_s <= self._yield_s else None
 
-    def check(self, present: int, seen: int, writer: str = "") -> None:
-        """Raise `Conflict` where another writer changed the size since it was `seen`."""
-        if present != seen and present not in self._requested:
+    def check(self, present: int, observed: int, writer: str = "") -> None:
+        """Raise `Conflict` where another writer changed the size since it was `observed`."""
+        if present != observed and present not in self._requested:
             by = f": {writer}" if writer else ", by another writer"
-            raise Conflict(f"{self._what} was {seen} and is {present}{by}; it is read again")
+            raise Conflict(f"{self._what} was {observed} and is {present}{by}; it is read again")
 
     def _unknown_writer(self, size: int) -> str:
         at = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds")

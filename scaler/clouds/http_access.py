@@ -57,15 +57,15 @@ class Access:
         if not all(map(_is_header, self.secret_headers)):
             yield "secret_headers", "one is not a header's name"
 
-    def sent(self) -> dict[str, str]:
-        """Return the headers of one request. Raises `Misconfigured`."""
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers of one request, with secrets read now. Raises `Misconfigured`."""
         remember(*(value for name, value in self.headers.items() if not is_harmless_header(name)))
         headers = {**self.headers, **{name: secret.read() for name, secret in self.secret_headers.items()}}
         if self.bearer_token is not None:
             headers["Authorization"] = f"Bearer {self.bearer_token.read()}"
         elif self.username is not None and self.password is not None:
-            both = f"{self.username}:{self.password.read()}".encode()
-            encoded = base64.b64encode(both).decode()
+            credentials = f"{self.username}:{self.password.read()}".encode()
+            encoded = base64.b64encode(credentials).decode()
             remember(encoded, encoded.rstrip("="))
             headers["Authorization"] = f"Basic {encoded}"
         return headers
@@ -76,7 +76,7 @@ def _is_header(name: str) -> bool:
 
 
 def is_page(address: str) -> bool:
-    """Return whether it is an address that can be read without a name and password in it."""
+    """Return whether `address` is an HTTP URL with host and port, without user and password."""
     try:
         url = URL(address)
         return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and bool(url.port)

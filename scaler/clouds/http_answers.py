@@ -1,7 +1,7 @@
-"""The boundary to everything that answers over HTTP: read within limits, decoded whole, or `Unavailable`.
+"""HTTP response bodies: read within limits and decoded whole, or `Unavailable`.
 
-Every adapter reads bodies, streamed lines and JSON through these functions. What they return holds no text that cannot
-be written as UTF-8, no number beyond a float, and no nesting that could exhaust the stack of code that walks it.
+Every adapter reads bodies, streamed lines and JSON through these functions. Their values hold no text that cannot be
+encoded as UTF-8, no number beyond a float, and no nesting that could exhaust the stack of a reader.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from scaler.ports import Misconfigured, Unavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 MAX_DEPTH: Final = 64
-"""Levels of nesting. Kubernetes objects have some 20, clouds' answers fewer; a Python stack holds about 1,000."""
+"""Maximum nesting. Kubernetes objects have some 20 levels, cloud responses fewer; a Python stack holds about 1,000."""
 MAX_NUMBER_CHARS: Final = 64
-"""Characters of one number: a float or a 64-bit integer has at most 25, and 309 digits are beyond a float."""
+"""Maximum length of one number: a float or a 64-bit integer has at most 25, and 309 digits are beyond a float."""
 OFF_LOOP_BYTES: Final = 2**16
-"""Larger contents are decoded in the parser thread: 64 KiB of JSON take the event loop about 1 ms."""
+"""Larger bodies are decoded in the parser thread: 64 KiB of JSON take the event loop about 1 ms."""
 BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 PARSER: Final = ThreadPoolExecutor(1, thread_name_prefix="parser")
-"""One thread: each further one that parses would take its share of the interpreter from the event loop."""
+"""One thread: each further parsing thread would take interpreter time from the event loop."""
 
 
 @contextmanager
 def http_errors(what: str) -> Iterator[None]:
-    """Turn whatever a request over HTTP fails with into a port error that names `what`."""
+    """Translate any failure of an HTTP request into a port error that names `what`."""
     try:
         yield
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, aiohttp.InvalidURL) as e:
@@ -49,10 +49,7 @@ def http_errors(what: str) -> Iterator[None]:
 
 
 async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int, remedy: str = "") -> bytes:
-    """Return the body, unpacked, of at most `max_bytes`.
-
-    Raises `Unavailable` beyond, with the `remedy`.
-    """
+    """Return the decompressed body. Raises `Unavailable` with the `remedy` beyond `max_bytes`."""
     content = bytearray()
     async for chunk in response.content.iter_any():
         content += chunk
@@ -62,40 +59,34 @@ async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int,
 
 
 async def read_lines(what: str, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the lines of a body without end, each of at most `max_bytes`.
-
-    Raises `Unavailable` beyond.
-    """
-    kept = bytearray()
+    """Yield the lines of an endless body. Raises `Unavailable` for a line of more than `max_bytes`."""
+    buffer = bytearray()
     async for chunk in response.content.iter_any():
-        kept += chunk
+        buffer += chunk
         if b"\n" in chunk:
-            *lines, kept = kept.split(b"\n")
+            *lines, buffer = buffer.split(b"\n")
             for line in lines:
                 if len(line) > max_bytes:
                     raise too_large(f"{what}: a line", max_bytes)
                 yield bytes(line)
-        if len(kept) > max_bytes:
+        if len(buffer) > max_bytes:
             raise too_large(f"{what}: a line", max_bytes)
-    if kept:
-        yield bytes(kept)
+    if buffer:
+        yield bytes(buffer)
 
 
 def too_large(what: str, max_bytes: int, remedy: str = "") -> Unavailable:
-    """Return the error of an answer beyond its limit."""
+    """Return the error for a body beyond its limit."""
     return Unavailable(f"{what}: more than {max_bytes / 2**20:g} MiB" + (f": {remedy}" if remedy else ""))
 
 
 def decode_json(what: str, content: bytes | str) -> Any:
-    """Return the value of JSON text.
-
-    Raises `Unavailable` where it is malformed, or beyond a limit.
-    """
+    """Return the value of JSON text. Raises `Unavailable` for a malformed one or one beyond a limit."""
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     try:
         value = DECODER.decode(raw.decode("utf-8-sig"))
         if _is_deeper(raw):
-            raise RecursionError  # noqa: TRY301 - one error for both ways to find out
+            raise RecursionError  # noqa: TRY301 - the same error as the decoder's
         if SURROGATE.search(raw):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as e:
@@ -108,22 +99,19 @@ def decode_json(what: str, content: bytes | str) -> Any:
 
 
 async def read_json(what: str, content: bytes) -> Any:
-    """Return what `decode_json` does, of a large content from the parser thread."""
+    """Return `decode_json` of the content, from the parser thread where the content is large."""
     return await off_loop(len(content), decode_json, what, content)
 
 
-async def off_loop(size: int, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
-    """Return what `work` does, run in the parser thread where its content is large."""
+async def off_loop(size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of `work`, run in the parser thread where `size` exceeds `OFF_LOOP_BYTES`."""
     if size <= OFF_LOOP_BYTES:
-        return work(*args, **more)
-    return await asyncio.get_running_loop().run_in_executor(PARSER, lambda: work(*args, **more))
+        return work(*args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(PARSER, lambda: work(*args, **kwargs))
 
 
 def message_of(content: bytes | str) -> Mapping[str, Any]:
-    """Return a queue's message that is a JSON object.
-
-    An empty one for anything else, which is not ours.
-    """
+    """Return a queue message that is a JSON object; empty for anything else."""
     try:
         value = decode_json("a message", content)
     except Unavailable:
@@ -134,7 +122,7 @@ def message_of(content: bytes | str) -> Mapping[str, Any]:
 def _is_deeper(raw: bytes) -> bool:
     """Return whether valid JSON is nested deeper than `MAX_DEPTH`.
 
-    After that many passes over its brackets some are left.
+    Each pass removes the innermost pairs of brackets. Example: `[[],[]]` becomes `[]`, then nothing: two levels.
     """
     if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return False

@@ -1,4 +1,4 @@
-"""HTTP to engines and servers of metrics: one session a server, bounded bodies, errors by remedy."""
+"""HTTP to engines and metrics servers: one session per server, bounded bodies, errors by remedy."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 CONNECTIONS: Final = 50
-"""Per server: a query takes some milliseconds, so that this carries thousands of workloads."""
+"""Connections per server: a query takes some milliseconds, so this carries thousands of workloads."""
 DEADLINE_SHARE: Final = 0.9
-"""Of the deadline, so that what was found is handed over before the controller gives up."""
+"""Share of the deadline for all requests, so that partial results arrive before the controller times out."""
 MAX_PAGE: Final = 16 * 2**20
 """Bytes of one engine's page: some hundred kilobytes, and some megabytes with many adapters and ranks."""
-PASSING: Final = frozenset({408, 425, 429})
-"""Refusals that time mends; those from 500 on are too."""
+TRANSIENT: Final = frozenset({408, 425, 429})
+"""Client-error statuses that pass with time, as those from 500 on do."""
 MAX_WAIT_S: Final = 300.0
-"""The longest that a server's Retry-After is obeyed."""
+"""Maximum pause that a server's Retry-After is granted. Seconds."""
 
 
 async def session(
@@ -46,17 +46,17 @@ async def session(
 
 async def body(
     what: str,
-    asked: AbstractAsyncContextManager[aiohttp.ClientResponse],
+    request: AbstractAsyncContextManager[aiohttp.ClientResponse],
     max_bytes: int,
     now: float,
     remedy: str = "",
 ) -> tuple[int, bytes]:
-    """Return status and body of an answer worth reading: 200, or 400 and 422 with their reasons.
+    """Return status and body of a response with status 200, or with 400 or 422 and a reason.
 
-    `remedy` is what to do about an answer of more than `max_bytes`. Raises port errors.
+    `remedy` ends the error for a body of more than `max_bytes`. Raises port errors.
     """
     with http_errors(what):
-        async with asked as response:
+        async with request as response:
             content = await read_body(what, response, max_bytes, remedy)
     if response.status not in {200, 400, 422}:
         raise refusal(what, response.status, response.headers, content, now)
@@ -64,49 +64,49 @@ async def body(
 
 
 class Pages:
-    """Pages of text, read whole within `deadline_s`."""
+    """Text pages, each read whole within `deadline_s` seconds."""
 
-    def __init__(self, opened: aiohttp.ClientSession, access: Access, clock: Clock, deadline_s: float) -> None:
+    def __init__(self, session: aiohttp.ClientSession, access: Access, clock: Clock, deadline_s: float) -> None:
         self.deadline_s = deadline_s
-        self._session = opened
+        self._session = session
         self._access = access
         self._clock = clock
 
     async def get(self, url: URL, server_name: str | None) -> tuple[float, str]:
-        """Return a page, and the time from before it was requested. Raises port errors."""
-        at = self._clock.now()
-        headers = {"Accept": "text/plain;version=0.0.4;q=1,*/*;q=0.1", **self._access.sent()}
+        """Return the time of the request (seconds since the Unix epoch) and the page. Raises port errors."""
+        requested_at = self._clock.now()
+        headers = {"Accept": "text/plain;version=0.0.4;q=1,*/*;q=0.1", **self._access.request_headers()}
         if server_name is not None:
             headers["Host"] = server_name if url.is_default_port() else f"{server_name}:{url.port}"
-        asked = self._session.get(
+        request = self._session.get(
             url,
             headers=headers,
             server_hostname=server_name if url.scheme == "https" else None,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=self.deadline_s),
         )
-        status, content = await body(str(url), asked, MAX_PAGE, at, "have the engine show fewer metrics")
+        status, content = await body(str(url), request, MAX_PAGE, requested_at, "have the engine show fewer metrics")
         if status != 200:
-            raise refusal(str(url), status, {}, content, at)
+            raise refusal(str(url), status, {}, content, requested_at)
         try:
-            return at, content.decode()
+            return requested_at, content.decode()
         except UnicodeDecodeError as e:
             raise Unavailable(f"{url}: {e}") from e
 
 
 def refusal(what: str, status: int, headers: Mapping[str, str], content: bytes, now: float) -> PortError:
-    """Return a status other than success as the port error that names its remedy."""
-    said = one_line(content)
+    """Return the port error for a status other than success."""
+    reason = one_line(content)
     if 300 <= status < 400:
         return Misconfigured(f"{what}: sends us to {headers.get('Location', 'nowhere')!r}; give the final address")
-    text = f"{what}: HTTP {status}" + (f": {said}" if said else "")
-    if status in PASSING or status >= 500:
+    text = f"{what}: HTTP {status}" + (f": {reason}" if reason else "")
+    if status in TRANSIENT or status >= 500:
         return Unavailable(text, _wait_s(headers.get("Retry-After", ""), now))
     return Misconfigured(text)
 
 
 def _wait_s(header: str, now: float) -> float | None:
-    """Return Retry-After in seconds, from either of its forms."""
+    """Return the pause of a Retry-After header, in seconds or as an HTTP date. Seconds."""
     try:
         wait_s = float(header) if header.strip().isdigit() else parsedate_to_datetime(header).timestamp() - now
     except (ValueError, OverflowError):

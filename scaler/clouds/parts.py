@@ -9,7 +9,7 @@ from policies.model import Part
 
 
 def sum_parts(replicas: Iterable[Part]) -> tuple[Part, ...]:
-    """Return one part a zone and market, the sum of its replicas, in that order.
+    """Return one part per zone and market, sorted by them, with the sums of its replicas.
 
     Example: `Part("a", "spot", 1, 0, 1)` and `Part("a", "spot", 0, 1)` give `Part("a", "spot", 1, 1, 1)`: one replica
     that serves and has an interruption notice, and one that is pending.

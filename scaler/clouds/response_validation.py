@@ -1,4 +1,4 @@
-"""Validation of decoded answers: a value of another shape raises `Unavailable`, and never ends the loop.
+"""Validation of decoded responses: a malformed value raises `Unavailable` and never ends the loop.
 
 `http_answers.py` reads and decodes what comes over HTTP; this module checks the values, whatever the protocol.
 """
@@ -15,18 +15,18 @@ from scaler.ports import Unavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What reading a malformed answer raises."""
+"""Exceptions that reading a malformed response raises."""
 MAX_MACHINES: Final = 1_000_000
-"""Largest credible size of a pool: no cloud's groups hold a hundredth of it."""
+"""Maximum plausible size of a pool: no cloud's groups hold a hundredth of it."""
 MAX_DIGITS: Final = 20
 """Digits of a 64-bit integer."""
 MAX_TEXT_CHARS: Final = 400
-"""Characters of a text kept in errors: Azure's quota refusals with current, used and required cores fit."""
+"""Characters of a text kept in an error: Azure's quota refusals with current, used and required cores fit."""
 
 
 @contextmanager
-def understood(what: str) -> Iterator[None]:
-    """Turn whatever reading a malformed answer raises into `Unavailable` that names `what`."""
+def unavailable_if_malformed(what: str) -> Iterator[None]:
+    """Translate the exceptions of reading a malformed response into `Unavailable` that names `what`."""
     try:
         yield
     except MALFORMED as e:
@@ -35,23 +35,23 @@ def understood(what: str) -> Iterator[None]:
 
 
 def validated(what: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
-    """Return a decorator that runs a method which reads answers as `understood` does."""
+    """Return a decorator that runs a method which reads responses within `unavailable_if_malformed`."""
 
-    def reading(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    def decorate(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @functools.wraps(method)
-        async def read(*args: P.args, **more: P.kwargs) -> T:
-            with understood(what):
-                return await method(*args, **more)
+        async def read(*args: P.args, **kwargs: P.kwargs) -> T:
+            with unavailable_if_malformed(what):
+                return await method(*args, **kwargs)
 
         return read
 
-    return reading
+    return decorate
 
 
-def whole(what: str, value: object, *, digits: bool = False) -> int:
-    """Return a number of machines. Raises `Unavailable`: missing is not zero.
+def machine_count(what: str, value: object, *, digits: bool = False) -> int:
+    """Return a count of machines. Raises `Unavailable` for anything else: missing is not zero.
 
-    `digits`: the API may write it as text, as Google's do.
+    `digits`: the API may write the count as text, as Google's do.
     """
     number = value
     if digits and isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
@@ -62,18 +62,15 @@ def whole(what: str, value: object, *, digits: bool = False) -> int:
 
 
 def list_of(what: str, body: object, key: str) -> list[dict[str, Any]]:
-    """Return the list of objects under `key`.
-
-    Raises `Unavailable`: one that is missing is not empty.
-    """
-    found = body.get(key) if isinstance(body, Mapping) else None
-    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+    """Return the list of objects under `key`. Raises `Unavailable` for a missing list: it is not empty."""
+    items = body.get(key) if isinstance(body, Mapping) else None
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise Unavailable(f"{what}: an answer without {key}")
-    return found
+    return items
 
 
 def one_line(text: object) -> str:
-    """Return the beginning of a text or of bytes on one line: some answers are whole web pages."""
+    """Return the first `MAX_TEXT_CHARS` characters of a text on one line: some responses are whole web pages."""
     if isinstance(text, bytes):
         text = text[:MAX_TEXT_CHARS].decode(errors="replace")
     return " ".join(str(text).split())[:MAX_TEXT_CHARS]

@@ -1,7 +1,7 @@
-"""JSON over HTTPS with a bearer token: the seam to the APIs whose SDKs are synchronous, or heavier than the calls.
+"""JSON over HTTPS with a bearer token, for APIs whose SDKs are synchronous or heavier than the calls.
 
-One session a trust is shared by all clouds. Tokens are fetched once for all who wait, renewed before they end, and once
-more when an API refuses one. A body that is cut short, is no JSON, or is larger than any honest answer is no answer.
+All clouds share one session per CA file. A token is fetched once for all waiting callers, renewed before it expires,
+and renewed when an API refuses it. A body that is truncated, not JSON, or larger than `MAX_BODY` raises `Unavailable`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from scaler.ports import Clock, Context, Misconfigured, PortError, Unavailable
 
 Body: TypeAlias = dict[str, Any]
 MAX_BODY: Final = 16 * 2**20
-"""Bytes. A cluster's or a scale set's answer with a thousand nodes has some megabytes."""
+"""Bytes of a response. That of a cluster or a scale set with a thousand nodes has some megabytes."""
 CONNECT_S: Final = 3.0
-"""For a TCP and TLS handshake: clouds' endpoints answer in well under a second."""
+"""Time limit of a TCP and TLS handshake: cloud endpoints answer in well under a second. Seconds."""
 CONNECTIONS: Final = 64
-"""At once, to all clouds; none may storm them."""
+"""Maximum number of connections to all clouds together."""
 RENEW_SHARE: Final = 0.8
-"""Of a token's life, after which it is renewed."""
-LEAST_LIFE_S: Final = 5.0
-"""A token that ends sooner is asked for anew only after this, so that a broken clock does not make a storm."""
+"""Share of a token's lifetime after which it is renewed."""
+MIN_LIFE_S: Final = 5.0
+"""Minimum time between two token requests, so that a wrong clock does not cause a request storm. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestResponse:
-    """What an API said."""
+    """A response of an API: status, JSON object, headers."""
 
     status: int
     body: Body
@@ -44,7 +44,7 @@ class RestResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One call. `operation` is named as the permission that grants it, `about` says what it is asked of."""
+    """One call. `operation` is named as the permission that grants it; `about` names the resource."""
 
     operation: str
     method: str
@@ -55,18 +55,18 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def what(self) -> str:
+    def description(self) -> str:
         return f"{self.operation} of {self.about}" if self.about else self.operation
 
 
 Refuse: TypeAlias = Callable[[str, RestResponse, float], PortError]
-"""A status other than success by its remedy, from what was asked, the answer and the present time."""
+"""Maps a status other than success to a port error, from the call's name, the response and the present time."""
 Fetch: TypeAlias = Callable[[], Awaitable[tuple[str, float]]]
-"""A token and how long it lives, in seconds. Raises port errors."""
+"""Returns a token and its lifetime in seconds. Raises port errors."""
 
 
 class BearerTokens:
-    """A bearer token, renewed in time; one fetch for all who wait."""
+    """A bearer token, renewed before it expires; one fetch for all waiting callers."""
 
     def __init__(self, clock: Clock, fetch: Fetch) -> None:
         self._clock = clock
@@ -74,26 +74,29 @@ class BearerTokens:
         self._lock = asyncio.Lock()
         self._token = ""
         self._requested_at = float("-inf")
-        self._good_s = 0.0
+        self._valid_s = 0.0
 
     async def get(self) -> str:
-        """Return a token that has not ended. Raises port errors."""
+        """Return a token that has not expired. Raises port errors.
+
+        Example: a token that lives 3600 s is renewed 0.8 * 3600 = 2880 s after its request.
+        """
         async with self._lock:
-            if not 0 <= self._clock.now() - self._requested_at < self._good_s:
-                asked_at = self._clock.now()
+            if not 0 <= self._clock.now() - self._requested_at < self._valid_s:
+                requested_at = self._clock.now()
                 self._token, life_s = await self._fetch()
-                self._requested_at, self._good_s = asked_at, max(LEAST_LIFE_S, RENEW_SHARE * life_s)
+                self._requested_at, self._valid_s = requested_at, max(MIN_LIFE_S, RENEW_SHARE * life_s)
             return self._token
 
     def refuse(self, token: str) -> bool:
-        """Note that an API refused `token`; return whether another one may be had."""
-        if token == self._token and self._clock.now() - self._requested_at > LEAST_LIFE_S:
-            self._good_s = 0.0
-        return token != self._token or self._good_s == 0.0
+        """Mark `token` as refused by an API; return whether `get` will return another one."""
+        if token == self._token and self._clock.now() - self._requested_at > MIN_LIFE_S:
+            self._valid_s = 0.0
+        return token != self._token or self._valid_s == 0.0
 
 
 class Rest:
-    """One API of one account."""
+    """The client of one API of one account."""
 
     def __init__(
         self, session: aiohttp.ClientSession, tokens: BearerTokens, channel: Channel, refuse: Refuse, clock: Clock
@@ -105,40 +108,37 @@ class Rest:
         self._clock = clock
 
     async def call(self, request: Request, *, write: bool = False, repeat: bool | None = None) -> RestResponse:
-        """Return the answer of an accepted call. Raises port errors."""
+        """Return the response of an accepted call. Raises port errors."""
 
         async def attempt() -> RestResponse:
-            answer = await self._send(request, await self._tokens.get())
-            if answer.status < 300:
-                return answer
-            raise self._refuse(request.what, answer, self._clock.now())
+            response = await self._send(request, await self._tokens.get())
+            if response.status < 300:
+                return response
+            raise self._refuse(request.description, response, self._clock.now())
 
         return await self._channel.call(request.operation, attempt, write=write, repeat=repeat)
 
     async def _send(self, request: Request, token: str) -> RestResponse:
-        what = request.what
-        sent = {"Accept": "application/json", **request.headers, "Authorization": f"Bearer {token}"}
+        what = request.description
+        headers = {"Accept": "application/json", **request.headers, "Authorization": f"Bearer {token}"}
         with http_errors(what):
             async with self._session.request(
                 request.method,
                 request.url,
                 params=request.query,
                 json=request.body,
-                headers=sent,
+                headers=headers,
                 allow_redirects=False,
-            ) as response:
-                content = await read_body(what, response, MAX_BODY)
-        answer = RestResponse(response.status, await _object(what, response.status, content), response.headers)
-        if answer.status == 401 and self._tokens.refuse(token):
+            ) as http_response:
+                content, status = await read_body(what, http_response, MAX_BODY), http_response.status
+        response = RestResponse(status, await _object(what, status, content), http_response.headers)
+        if response.status == 401 and self._tokens.refuse(token):
             raise Unavailable(f"{what}: the token was refused; another one is requested")
-        return answer
+        return response
 
 
 async def _object(what: str, status: int, content: bytes) -> Body:
-    """Return the body as an object; of a refusal that is no JSON, its words.
-
-    Raises `Unavailable`.
-    """
+    """Return the body as an object; a refusal that is not JSON becomes its message. Raises `Unavailable`."""
     try:
         value = await read_json(what, content) if content else {}
     except Unavailable:
@@ -153,17 +153,17 @@ async def _object(what: str, status: int, content: bytes) -> Body:
 
 
 async def session(context: Context, ca_file: str | None = None) -> aiohttp.ClientSession:
-    """Return the session that all REST clients with this trust share. Raises `Misconfigured`."""
+    """Return the session that all REST clients with this CA file share. Raises `Misconfigured`."""
 
     def opening() -> AbstractAsyncContextManager[aiohttp.ClientSession]:
         trust: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file) if ca_file else True
-        made = aiohttp.ClientSession(
+        client_session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=trust),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
         )
-        made._retry_connection = False  # noqa: SLF001 - else a PUT whose answer was lost is sent once more by itself
-        return made
+        client_session._retry_connection = False  # noqa: SLF001 - else aiohttp resends a PUT whose response was lost
+        return client_session
 
     try:
         return await context.shared(("rest", ca_file), opening)

@@ -1,4 +1,4 @@
-"""Pauses that services request before a retry: each cloud by headers of its own, all within one bound."""
+"""Pauses that services request before a retry, by each cloud's own headers, within one bound."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from collections.abc import Iterable
 from typing import Final
 
 MAX_RETRY_AFTER_S: Final = 60.0
-"""The longest pause that a service is granted: its readings would be stale after it, and scale-in is blocked then."""
+"""Maximum pause: readings are stale after it, and stale readings block scale-in. Seconds."""
 
 
 def requested_wait_s(candidates: Iterable[tuple[object, float]]) -> float | None:
-    """Return the first valid pause of these (text, seconds a unit), within bounds.
+    """Return the first valid pause among (text, seconds per unit) pairs, bounded; None without one. Seconds.
 
-    None where there is none.
-
-    Seconds.
+    Example: `[("", 1.0), ("1500", 0.001)]` gives 1.5.
     """
     for text, unit_s in candidates:
         try:
             wait_s = float(str(text)) * unit_s
-        except ValueError:  # absent, or a date
+        except ValueError:  # absent, or an HTTP date
             continue
         if math.isfinite(wait_s) and wait_s > 0:
             return min(wait_s, MAX_RETRY_AFTER_S)

@@ -1,4 +1,4 @@
-"""Calls under way that several callers share, and workers that run as long as they are shared."""
+"""In-flight calls that several callers share, and workers that run as long as they are shared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """Work without end."""
+    """A component that runs without end."""
 
     async def run(self) -> None: ...
 
@@ -23,7 +23,7 @@ WorkerT = TypeVar("WorkerT", bound=Worker)
 
 
 class Singleflight:
-    """Makes one call of several equal ones under way. A caller that gives up leaves the call to the others."""
+    """Merges equal concurrent calls into one. A caller that gives up leaves the call to the others."""
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
@@ -32,35 +32,35 @@ class Singleflight:
         task = self._tasks.get(key)
         if task is None:
             task = self._tasks[key] = asyncio.create_task(call())
-            task.add_done_callback(lambda t: self._landed(key, t))
+            task.add_done_callback(lambda t: self._finish(key, t))
         result: T = await asyncio.shield(task)
         return result
 
-    def under_way(self, key: Hashable) -> bool:
-        """Return whether such a call has not ended yet."""
+    def in_flight(self, key: Hashable) -> bool:
+        """Return whether a call with this key is in flight."""
         return key in self._tasks
 
-    def _landed(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+    def _finish(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         del self._tasks[key]
         if not task.cancelled():
-            task.exception()  # seen, even if every caller gave up
+            task.exception()  # mark it as retrieved, even if every caller gave up
 
     async def aclose(self) -> None:
-        await cancelled(*self._tasks.values())
+        await cancel_all(*self._tasks.values())
 
 
 @asynccontextmanager
 async def running(tasks: Tasks, name: str, worker: WorkerT) -> AsyncIterator[WorkerT]:
-    """Run a worker as a supervised task for as long as it is open."""
+    """Run a worker as a supervised task while the context is open."""
     task = tasks.start(name, worker.run)
     try:
         yield worker
     finally:
-        await cancelled(task)
+        await cancel_all(task)
 
 
-async def cancelled(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait for their end."""
+async def cancel_all(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

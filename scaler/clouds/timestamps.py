@@ -1,4 +1,4 @@
-"""Times as clouds write them: RFC 3339 text."""
+"""Conversion between seconds since the Unix epoch and the clouds' RFC 3339 timestamps."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ T = TypeVar("T")
 
 
 def seconds_of(text: object, otherwise: T) -> float | T:
-    """Return the seconds since the Unix epoch of an RFC 3339 time.
+    """Return an RFC 3339 time as seconds since the Unix epoch; `otherwise` where it cannot be read.
 
-    `otherwise` where it cannot be read.
-
-    A time without a zone is no RFC 3339: it could be off by hours.
+    A time without a zone is not RFC 3339: it could be off by hours.
     """
     if not isinstance(text, str):
         return otherwise
     try:
-        found = datetime.fromisoformat(text)
-        return found.timestamp() if found.tzinfo else otherwise
+        time = datetime.fromisoformat(text)
+        return time.timestamp() if time.tzinfo else otherwise
     except (OverflowError, ValueError):
         return otherwise
 
 
-def text_of(at: float) -> str:
-    """Return seconds since the Unix epoch as an RFC 3339 time in UTC, in whole seconds."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def text_of(time_s: float) -> str:
+    """Return seconds since the Unix epoch as an RFC 3339 time in UTC, truncated to whole seconds."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -50,7 +50,7 @@ def named_mean(name: str) -> Read | None:
     """Return the share that a preset reads from the metric of this name, whatever it is narrowed to."""
     for preset, recipes in PRESETS.items():
         for quantity, recipe in recipes.items():
-            if name in recipe.names and recipe.across == "mean":
+            if name in recipe.names and recipe.aggregation == "mean":
                 return Read(preset, (quantity,), {}, recipe.divisor, "mean")
     return None
 
@@ -67,7 +67,7 @@ def _term(term: str) -> Read | None:
         labels[matcher[1]] = matcher[3]
     for preset, recipes in PRESETS.items():
         for quantity, recipe in recipes.items():
-            if parts["name"] in recipe.names and parts["by"] in BY.get(recipe.across, set()):
+            if parts["name"] in recipe.names and parts["by"] in BY.get(recipe.aggregation, set()):
                 return _read(preset, quantity, recipe, labels)
     return None
 
@@ -78,4 +78,4 @@ def _read(preset: str, quantity: str, recipe: Recipe, labels: dict[str, str]) ->
     if any(labels.get(name) != value for name, value in fixed.items()):
         return None
     match = {name: value for name, value in sorted(labels.items()) if name not in recipe.labels}
-    return Read(preset, (quantity,), match, recipe.divisor, recipe.across)
+    return Read(preset, (quantity,), match, recipe.divisor, recipe.aggregation)

@@ -1,1 +1,1 @@
-"""Where readings come from: one file a kind of source. See docs/add-a-source.md."""
+"""Sources of readings, one file per kind of source. See docs/add-a-source.md."""

@@ -1,7 +1,7 @@
-"""Azure Monitor: any platform metric of one resource, up to 50 resources in one call for all who ask alike.
+"""Azure Monitor: any platform metric of one resource; equal queries for up to 50 resources share one call.
 
-Samples come a minute apart and one to three minutes late; each keeps its own time. No sample is no zero: Azure leaves
-out minutes in which nothing was sent.
+Samples come a minute apart and one to three minutes late; each keeps its own time. A missing sample is not zero: Azure
+omits minutes in which nothing was sent.
 """
 
 from __future__ import annotations
@@ -36,89 +36,91 @@ from scaler.sources.sanitize import sanitize
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ASK_S: Final = 30.0
-"""Between two questions: there is a sample a minute, and asking is billed."""
+READ_S: Final = 30.0
+"""Time between two reads: there is a sample a minute, and reads are billed. Seconds."""
 
 
 async def open_azure_monitor(spec: AzureMonitor, context: Context) -> AzureMonitorSource:
-    """Open the source. Nothing is read yet. Raises `Misconfigured`."""
+    """Open the source without reading it. Raises `Misconfigured`."""
     account = replace(spec.account, subscription_id=spec.subscription)
-    asking = await batches(context, account, spec.region, spec.endpoint_url)
-    return AzureMonitorSource(spec, context, asking, await arm(context, account))
+    client = await batches(context, account, spec.region, spec.endpoint_url)
+    return AzureMonitorSource(spec, context, client, await arm(context, account))
 
 
 class AzureMonitorSource:
-    """The source's port. Keeps the last answer for some seconds."""
+    """The source's port. Keeps the last readings for `READ_S`."""
 
-    def __init__(self, spec: AzureMonitor, context: Context, asking: MetricsBatches, arm: Arm) -> None:
+    def __init__(self, spec: AzureMonitor, context: Context, batches: MetricsBatches, arm: Arm) -> None:
         self._spec = spec
         self._clock = context.clock
-        self._batches = asking
+        self._batches = batches
         self._arm = arm
-        self._asked_at = float("-inf")
-        self._found: dict[str, Fresh[float] | Absent] = {}
+        self._read_at = float("-inf")
+        self._readings: dict[str, Fresh[float] | Absent] = {}
 
     @validated
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self._clock.now()
-        if not 0 <= now - self._asked_at < ASK_S:
-            self._found = await self._ask(now)
-            self._asked_at = now
-        return self._found
+        if not 0 <= now - self._read_at < READ_S:
+            self._readings = await self._read_all(now)
+            self._read_at = now
+        return self._readings
 
     @validated
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
         past = AzureMonitorPast(self._spec, self._batches, since, until, step_s)
-        asked = [q for q in quantities if q in self._spec.metrics]
-        found = dict(zip(asked, await asyncio.gather(*(past.read(q) for q in asked)), strict=True))
-        return {q: found[q] if q in found else np.full(past.steps, np.nan) for q in quantities}
+        metrics = [q for q in quantities if q in self._spec.metrics]
+        means = dict(zip(metrics, await asyncio.gather(*(past.read(q) for q in metrics)), strict=True))
+        return {q: means[q] if q in means else np.full(past.steps, np.nan) for q in quantities}
 
     async def permits(self) -> Sequence[Permit]:
         return await check_permissions(self._arm, self._spec.resource, (READ,))
 
-    async def _ask(self, now: float) -> dict[str, Fresh[float] | Absent]:
-        """Return one question for each aggregation. Raises port errors where none is answered."""
+    async def _read_all(self, now: float) -> dict[str, Fresh[float] | Absent]:
+        """Return the readings of one query per aggregation. Raises a port error where every query fails."""
         spec = self._spec
-        alike: defaultdict[str, list[str]] = defaultdict(list)
+        by_aggregation: defaultdict[str, list[str]] = defaultdict(list)
         for quantity in spec.metrics:
-            alike[spec.aggregation_of(quantity)].append(quantity)
-        answers = await asyncio.gather(*(self._answer(a, qs) for a, qs in alike.items()), return_exceptions=True)
-        found: dict[str, Fresh[float] | Absent] = {}
+            by_aggregation[spec.aggregation_of(quantity)].append(quantity)
+        bodies = await asyncio.gather(
+            *(self._read_metrics(a, qs) for a, qs in by_aggregation.items()), return_exceptions=True
+        )
+        readings: dict[str, Fresh[float] | Absent] = {}
         errors: list[PortError] = []
-        for (aggregation, quantities), answer in zip(alike.items(), answers, strict=True):
-            if isinstance(answer, PortError):
-                errors.append(answer)
-                found.update(dict.fromkeys(quantities, Absent(str(answer))))
-            elif isinstance(answer, BaseException):
-                raise answer
+        for (aggregation, quantities), body in zip(by_aggregation.items(), bodies, strict=True):
+            if isinstance(body, PortError):
+                errors.append(body)
+                readings.update(dict.fromkeys(quantities, Absent(str(body))))
+            elif isinstance(body, BaseException):
+                raise body
             else:
-                found.update({q: self._reading(q, answer, aggregation, now) for q in quantities})
-        if len(errors) == len(alike):
+                readings.update({q: self._reading(q, body, aggregation, now) for q in quantities})
+        if len(errors) == len(by_aggregation):
             raise errors[0]
-        return found
+        return readings
 
-    async def _answer(self, aggregation: str, quantities: list[str]) -> Body:
+    async def _read_metrics(self, aggregation: str, quantities: list[str]) -> Body:
         names = tuple(sorted({self._spec.metrics[q] for q in quantities}))
-        asked = MetricsQuery(self._spec.metric_namespace, names, aggregation, self._spec.filter)
-        return await self._batches.ask(asked, self._spec.resource)
+        query = MetricsQuery(self._spec.metric_namespace, names, aggregation, self._spec.filter)
+        return await self._batches.read(query, self._spec.resource)
 
-    def _reading(self, quantity: str, answer: Body, aggregation: str, now: float) -> Fresh[float] | Absent:
+    def _reading(self, quantity: str, body: Body, aggregation: str, now: float) -> Fresh[float] | Absent:
         name = self._spec.metrics[quantity]
         try:
-            points = series(answer, name, aggregation, now)
+            points = series(body, name, aggregation, now)
         except PortError as e:
             return Absent(str(e))
-        told = [p for p in points if p is not None]
-        if not told:
+        present = [p for p in points if p is not None]
+        if not present:
             return Absent(f"Azure Monitor has no {name} in the last {LOOK_BACK_S // 60} minutes")
-        lacking = len(points) - len(told)
-        if lacking and self._spec.combine != "sum":
-            return Absent(f"{lacking} of {len(points)} series of {name} have no sample")
-        value = self._combined(told) * self._spec.scale.get(quantity, 1.0)
-        missing = f"{lacking} of {len(points)} series of {name}" if lacking else ""
-        return sanitize(quantity, value, min(p.at for p in told), missing)
+        missing_series = len(points) - len(present)
+        if missing_series and self._spec.combine != "sum":
+            return Absent(f"{missing_series} of {len(points)} series of {name} have no sample")
+        value = self._combined(present) * self._spec.scale.get(quantity, 1.0)
+        missing = f"{missing_series} of {len(points)} series of {name}" if missing_series else ""
+        return sanitize(quantity, value, min(p.at for p in present), missing)
 
     def _combined(self, points: list[AzureMetricPoint]) -> float:
         values = [p.value for p in points]

@@ -1,6 +1,6 @@
-"""What Azure Monitor would have told: means over even steps, of the minutes that it kept.
+"""Past readings of an Azure Monitor source: means of its stored minutes over even steps.
 
-Azure keeps minutes for 93 days. A step of which a minute is missing is not known, in any of the series.
+Azure stores minutes for 93 days. A step with a missing minute in any of the series is unknown.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from scaler.config.kinds.azure_sources import AzureMonitor
 
 SPAN_S: Final = 86_400.0
-"""Of one question: a day's minutes of one series are some 100 kB."""
+"""Time range of one request: a day's minutes of one series have some 100 kB. Seconds."""
 
 
 class AzureMonitorPast:
-    """The steps of `step_s` from `since` until `until`, in seconds since the Unix epoch."""
+    """Means over steps of `step_s` seconds from `since` to `until` (seconds since the Unix epoch)."""
 
-    def __init__(self, spec: AzureMonitor, asking: MetricsBatches, since: float, until: float, step_s: float) -> None:
+    def __init__(self, spec: AzureMonitor, batches: MetricsBatches, since: float, until: float, step_s: float) -> None:
         self._spec = spec
-        self._batches = asking
+        self._batches = batches
         self._since = since
         self._step_s = step_s
         self.steps = max(0, math.floor((until - since) / step_s + 1e-6))
@@ -39,28 +39,30 @@ class AzureMonitorPast:
         self._minutes = math.ceil((since + self.steps * step_s) / BUCKET_S) - self._first
 
     async def read(self, quantity: str) -> NDArray[np.float64]:
-        """Return a quantity's mean in each step; NaN where it is not known. Raises port errors."""
+        """Return a quantity's mean in each step; NaN where unknown. Shape (`steps`,). Raises port errors."""
         name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
-        asked = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
-        known: dict[str, NDArray[np.float64]] = {}
+        query = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
+        minutes_by_series: dict[str, NDArray[np.float64]] = {}
         for since, until in self._spans():
-            body = await self._batches.ask(replace(asked, span=(since, until)), self._spec.resource)
-            self._take(body, name, aggregation, known)
-        if not known:
+            body = await self._batches.read(replace(query, span=(since, until)), self._spec.resource)
+            self._add_minutes(body, name, aggregation, minutes_by_series)
+        if not minutes_by_series:
             return np.full(self.steps, np.nan)
-        return self._stepped(quantity, self._combined(np.stack(list(known.values()))))
+        return self._step_means(quantity, self._combined(np.stack(list(minutes_by_series.values()))))
 
     def _spans(self) -> Iterator[tuple[float, float]]:
-        began, end = self._first * BUCKET_S, (self._first + self._minutes) * BUCKET_S
-        while began < end:
-            yield float(began), float(min(end, began + SPAN_S))
-            began += int(SPAN_S)
+        start, end = self._first * BUCKET_S, (self._first + self._minutes) * BUCKET_S
+        while start < end:
+            yield float(start), float(min(end, start + SPAN_S))
+            start += int(SPAN_S)
 
-    def _take(self, body: Body, name: str, aggregation: str, known: dict[str, NDArray[np.float64]]) -> None:
+    def _add_minutes(
+        self, body: Body, name: str, aggregation: str, minutes_by_series: dict[str, NDArray[np.float64]]
+    ) -> None:
         """Add each series' minutes, by its dimensions."""
-        for one in metric(body, name).get("timeseries") or ():
-            minutes = known.setdefault(str(one.get("metadatavalues")), np.full(self._minutes, np.nan))
-            for point in one.get("data") or ():
+        for item in metric(body, name).get("timeseries") or ():
+            minutes = minutes_by_series.setdefault(str(item.get("metadatavalues")), np.full(self._minutes, np.nan))
+            for point in item.get("data") or ():
                 i = math.floor(seconds_of(point.get("timeStamp"), -1.0) / BUCKET_S) - self._first
                 if 0 <= i < self._minutes:
                     minutes[i] = _number(point, aggregation)
@@ -73,8 +75,11 @@ class AzureMonitorPast:
                 return np.asarray(series.max(axis=0))
         return np.asarray(series.sum(axis=0))
 
-    def _stepped(self, quantity: str, minutes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the mean of the minutes that each step touches."""
+    def _step_means(self, quantity: str, minutes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of the minutes that overlap each step.
+
+        Example: a step from 12:00:30 to 12:02:00 is the mean of the minutes 12:00 and 12:01.
+        """
         values = minutes * self._spec.scale.get(quantity, 1.0)
         if quantity in SHARES:
             values[values > 1 + SHARE_SLACK] = np.nan
@@ -86,5 +91,5 @@ class AzureMonitorPast:
 
 def _number(point: Mapping[str, Any], aggregation: str) -> float:
     value = point.get(aggregation)
-    told = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    return float(value) if told and value is not None else math.nan
+    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return float(value) if is_valid and value is not None else math.nan

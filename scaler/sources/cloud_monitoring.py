@@ -1,8 +1,7 @@
 """Google Cloud Monitoring: any metric by filter, GPU and TPU utilization by preset, and PromQL.
 
-A filter's series are aligned and reduced by Cloud Monitoring, so that one number comes of thousands. It counts as
-measured at the begin of the period that it stands for. What is not there is no zero; where a part could not be asked,
-a sum is a lower bound, and a mean is nothing.
+Cloud Monitoring aligns and reduces a filter's series to one number, whose time is the beginning of its period. A
+missing value is not zero; where a part could not be queried, a sum is a lower bound and a mean is absent.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ from scaler.ports import Context, Permit, PortError
 from scaler.sources.sanitize import sanitize
 
 LOOK_BACK: Final = 10
-"""Periods in which the newest sample is looked for."""
+"""Number of periods in which the newest sample is searched."""
 SUMS: Final = frozenset({"sum", "count"})
 SETTLE_S: Final = 120.0
-"""Before now ends the period of a sum: samples are shown up to some minutes late, and a part is a smaller sum."""
+"""Time before now at which the period of a sum ends: samples appear up to some minutes late, and a partial period gives
+too small a sum. Seconds."""
 
 
 async def open_cloud_monitoring(spec: CloudMonitoring, context: Context) -> CloudMonitoringSource:
@@ -46,41 +46,41 @@ class CloudMonitoringSource:
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         if 0 <= self._clock.now() - self._read_at < self._spec.read_interval_s:
             return self._readings
-        asked_at = self._clock.now()
-        asking = {q: self._filtered(q, m) for q, m in self._spec.filters().items()}
-        asking |= {q: self._queried(q, promql) for q, promql in self._spec.promql.items()}
-        results = await asyncio.gather(*asking.values(), return_exceptions=True)
+        requested_at = self._clock.now()
+        reads = {q: self._filtered(q, m) for q, m in self._spec.filters().items()}
+        reads |= {q: self._queried(q, promql) for q, promql in self._spec.promql.items()}
+        results = await asyncio.gather(*reads.values(), return_exceptions=True)
         errors = [r for r in results if isinstance(r, BaseException)]
         for error in errors:
             if len(errors) == len(results) or not isinstance(error, PortError):
                 raise error
-        found = dict(zip(asking, results, strict=True))
-        self._readings = {q: Absent(str(r)) if isinstance(r, BaseException) else r for q, r in found.items()}
+        outcomes = dict(zip(reads, results, strict=True))
+        self._readings = {q: Absent(str(r)) if isinstance(r, BaseException) else r for q, r in outcomes.items()}
         if all(isinstance(r, Fresh) for r in results):
-            self._read_at = asked_at
+            self._read_at = requested_at
         return self._readings
 
     async def _filtered(self, quantity: str, metric: GcpMetric) -> Fresh[float] | Absent:
-        sums = metric.reducer in SUMS
-        until = self._clock.now() - (SETTLE_S if sums else 0.0)
+        is_sum = metric.reducer in SUMS
+        until = self._clock.now() - (SETTLE_S if is_sum else 0.0)
         aggregation = {
             "alignmentPeriod": f"{metric.period_s:g}s",
             "perSeriesAligner": f"ALIGN_{metric.aligner.upper()}",
             "crossSeriesReducer": f"REDUCE_{metric.reducer.upper()}",
         }
         since = until - LOOK_BACK * metric.period_s
-        listed = await self._monitoring.list(quantity, metric.filter, since, until, aggregation)
-        if listed.partial and not sums:
-            return Absent(f"a part could not be asked: {listed.partial}")
-        series = [one for one in listed.series if one.points]
+        page = await self._monitoring.list(quantity, metric.filter, since, until, aggregation)
+        if page.partial and not is_sum:
+            return Absent(f"a part could not be asked: {page.partial}")
+        series = [item for item in page.series if item.points]
         if len(series) != 1:
-            many = f"{len(series)} series where one was expected" if series else "no series"
-            return Absent(f"Cloud Monitoring has {many} for {metric.filter}")
+            count = f"{len(series)} series where one was expected" if series else "no series"
+            return Absent(f"Cloud Monitoring has {count} for {metric.filter}")
         point = series[0].points[0]
-        found = sanitize("", point.value, point.at - metric.period_s, listed.partial)
-        if isinstance(found, Absent):
-            return found
-        return sanitize(quantity, found.value * metric.scale, found.measured_at, found.missing)
+        value = sanitize("", point.value, point.at - metric.period_s, page.partial)
+        if isinstance(value, Absent):
+            return value
+        return sanitize(quantity, value.value * metric.scale, value.measured_at, value.missing)
 
     async def _queried(self, quantity: str, promql: str) -> Fresh[float] | Absent:
         body = await self._monitoring.promql(quantity, promql)

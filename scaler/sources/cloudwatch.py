@@ -1,8 +1,8 @@
-"""Amazon CloudWatch: any metric that AWS, or an agent on the nodes, sends there.
+"""Amazon CloudWatch: any metric that AWS or an agent on the nodes sends.
 
-What several workloads ask in the same moment goes in one GetMetricData, of up to 500 metrics. CloudWatch is billed by
-the metric asked for, so each is asked once a period. A sample speaks of a whole period, and is as old as its beginning;
-the period under way is left out. No sample is no zero: many metrics are sent only while something happens.
+Simultaneous reads of several workloads share one GetMetricData call of up to 500 metrics. CloudWatch bills by metric,
+so each is read once a period. A sample covers a whole period, and its time is the period's beginning; the current
+period is omitted. A missing sample is not zero: many metrics are sent only on activity.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from scaler.sources.sanitize import sanitize
 async def open_cloudwatch(spec: CloudWatch, context: Context) -> CloudWatchSource:
     """Open the source. Raises `Misconfigured`."""
     source = CloudWatchSource(spec, context)
-    with contextlib.suppress(Unavailable):  # what lends credentials is not up yet: every sample tries again
+    with contextlib.suppress(Unavailable):  # the credentials' provider may not be up yet: every sample retries
         await source.connect()
     return source
 
 
 class CloudWatchSource:
-    """The source's port. A reading stands until its metric's next period is complete."""
+    """The source's port. A reading is valid until its metric's next period is complete."""
 
     def __init__(self, spec: CloudWatch, context: Context) -> None:
         self._spec = spec
         self._context = context
         self._clock = context.clock
-        self._known: dict[str, Fresh[float] | Absent] = {}
+        self._readings: dict[str, Fresh[float] | Absent] = {}
         self._due: dict[str, float] = dict.fromkeys(spec.metrics, float("-inf"))
 
     async def connect(self) -> None:
-        """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
+        """Open the clients. Raises `Unavailable` or `Misconfigured`."""
         for metric in self._spec.metrics.values():
             await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
 
@@ -49,26 +49,26 @@ class CloudWatchSource:
         due = [q for q, at in self._due.items() if now >= at or at - now > 2 * self._spec.metrics[q].period_s]
         results = await asyncio.gather(*(self._read(q) for q in due), return_exceptions=True)
         failed = {q: r for q, r in zip(due, results, strict=True) if isinstance(r, BaseException)}
-        for quantity, error in failed.items():  # only now: all have ended
+        for quantity, error in failed.items():  # after all have ended
             if len(failed) == len(self._due) or not isinstance(error, PortError):
                 raise error
-            self._known[quantity] = Absent(str(error))  # what one cannot tell must not hide the others
-        return dict(self._known)
+            self._readings[quantity] = Absent(str(error))  # a missing metric must not hide the others
+        return dict(self._readings)
 
     async def _read(self, quantity: str) -> None:
         metric = self._spec.metrics[quantity]
-        asked = await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
-        at, sample = await asked.get(_query(metric))
-        self._known[quantity] = reading(quantity, sample, metric.divide_by)
-        self._due[quantity] = at - at % metric.period_s + metric.period_s
+        batch = await aws_metrics.metrics(self._context, self._spec.account, metric.period_s)
+        requested_at, sample = await batch.get(_query(metric))
+        self._readings[quantity] = reading(quantity, sample, metric.divide_by)
+        self._due[quantity] = requested_at - requested_at % metric.period_s + metric.period_s
 
 
 def reading(quantity: str, sample: Sample | None, divide_by: float) -> Fresh[float] | Absent:
-    """Return a sample as a reading, in our unit."""
+    """Return a sample as a reading, in the quantity's unit."""
     if sample is None or sample.problem:
         return Absent(sample.problem if sample is not None else "CloudWatch gave no result")
-    found = sanitize("", sample.value, sample.at)
-    return sanitize(quantity, found.value / divide_by, sample.at) if isinstance(found, Fresh) else found
+    value = sanitize("", sample.value, sample.at)
+    return sanitize(quantity, value.value / divide_by, sample.at) if isinstance(value, Fresh) else value
 
 
 def _query(metric: CloudWatchMetric) -> Query:

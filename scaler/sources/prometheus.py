@@ -1,19 +1,17 @@
-"""Prometheus: an engine's or exporter's metrics by preset, and anything else by PromQL.
+"""Prometheus: metrics of engines and exporters by preset, and any other metric by PromQL.
 
-A turn is one request: all quantities of a source in one query, with the time of their oldest sample, so that a reading
-is as old as what it was made from and not as the answer. Workloads that share a server share its connections; each
-asks for itself, some milliseconds a query. Beyond some hundred queries a second, record them as rules in Prometheus.
+Each tick sends one request: one query with all quantities of a source, and the time of each one's oldest sample, so
+that a reading has the age of its samples and not of the response. Workloads on one server share its connections but not
+their queries, which take some milliseconds each. Beyond some hundred queries a second, use recording rules.
 
-What is missing is never zero, nor a smaller sum:
+A missing value is never zero, nor a smaller sum:
 
-- No series now, but in the last day: absent. No series in a day: absent, and the reason begins with "misconfigured",
-  names what was looked for and what comes near it. Where that holds for every quantity, `Misconfigured` is raised;
-  while one can be told it is not, since the others must not hide it.
-- A target that answered in the last five minutes and cannot be scraped now makes the preset's totals lower bounds,
-  which may raise and not lower, and its means absent: Prometheus leaves such replicas out, and the rest would look like
-  the whole.
-- A warning in the answer (Thanos: a store did not answer) makes all that came with it absent.
-- A query given that fails makes its own quantities absent; the others are asked without it.
+- No series now, but within a day: absent. No series within a day: absent, and the reason begins with "misconfigured"
+  and names the metric and similar ones. If that holds for every quantity, `Misconfigured` is raised.
+- A target that responded within five minutes and cannot be scraped now makes the preset's totals lower bounds, which
+  may raise the size but not lower it, and its means absent: Prometheus omits such replicas.
+- A warning in the response (Thanos: a store did not respond) makes all its quantities absent.
+- A configured query that fails makes only its own quantities absent.
 """
 
 from __future__ import annotations
@@ -27,21 +25,30 @@ import numpy as np
 
 from policies.model import Absent, Fresh
 from scaler.clouds import http_client
-from scaler.clouds.engines.histogram import beyond, bounded_by
-from scaler.clouds.engines.presets import Recipe, slo_bounds, without_slo_latencies
+from scaler.clouds.engines.histogram import parse_buckets, share_above
+from scaler.clouds.engines.presets import Recipe, missing_slo, with_missing
 from scaler.clouds.response_validation import validated
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Context, Misconfigured, Unavailable
-from scaler.sources.missing_series import HUMAN, Gone, Sought
+from scaler.sources.missing_series import MISCONFIGURED, MetricSelector, MissingSeries
 from scaler.sources.prometheus_api import PrometheusApi, QueryResult, QuerySample, Refused
 from scaler.sources.prometheus_past import PrometheusPast
-from scaler.sources.promql import LABEL, LOST, LOST_S, joint, metric_names, missing_metrics, time_of, value_of
+from scaler.sources.promql import (
+    LABEL,
+    LOST,
+    LOST_S,
+    joint_query,
+    lost_targets_query,
+    metric_names,
+    time_query,
+    value_query,
+)
 from scaler.sources.sanitize import sanitize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Found = tuple[QuerySample, ...] | Absent
+QueryPart = tuple[QuerySample, ...] | Absent
 
 
 async def open_prometheus(spec: Prometheus, context: Context) -> PrometheusSource:
@@ -52,46 +59,46 @@ async def open_prometheus(spec: Prometheus, context: Context) -> PrometheusSourc
 
 
 class PrometheusSource:
-    """A source on one server.
+    """The source's port.
 
-    A query that was given is first asked on its own. That tells whether Prometheus takes it and whether it gives a
-    number or a series; what it takes joins the common query of all later turns, and what it does not stays apart.
+    A configured query is first sent alone, which shows whether Prometheus accepts it and whether it returns a scalar or
+    a vector. An accepted one joins the joint query of all later ticks; a refused one stays separate.
     """
 
     def __init__(self, spec: Prometheus, api: PrometheusApi, context: Context) -> None:
         self._api = api
         self._spec = spec
-        self._gone = Gone(api, context.clock)
+        self._missing_series = MissingSeries(api, context.clock)
         self._deadline_s = context.deadline_s
-        self._promised_s = context.promised_s
+        self._slo_limits_s = context.promised_s
         self._window_s = spec.window_s
         self._recipes = recipes = spec.recipes()
-        self._preset = {f"value:{q}": value_of(r, spec.match, spec.window_s) for q, r in recipes.items()}
-        self._preset |= {f"time:{q}": time_of(r, spec.match) for q, r in recipes.items()}
-        if recipes:  # one exporter gives them all, so that any of them tells
-            self._preset[LOST] = missing_metrics(min(recipes.values(), key=lambda r: r.buckets), spec.match)
-        self._given = {f"value:{q}": text for q, text in spec.queries.items()}
-        self._given |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
-        self._kinds: dict[str, str] = {}
-        self._sought = {q: Sought(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
-        self._sought |= {q: Sought(metric_names(text)) for q, text in spec.queries.items()}
+        self._preset = {f"value:{q}": value_query(r, spec.match, spec.window_s) for q, r in recipes.items()}
+        self._preset |= {f"time:{q}": time_query(r, spec.match) for q, r in recipes.items()}
+        if recipes:  # one exporter has all of them, so any of them will do
+            self._preset[LOST] = lost_targets_query(min(recipes.values(), key=lambda r: r.uses_buckets), spec.match)
+        self._configured = {f"value:{q}": text for q, text in spec.queries.items()}
+        self._configured |= {f"time:{q}": text for q, text in spec.timestamp_queries.items()}
+        self._result_kinds: dict[str, str] = {}
+        self._selectors = {q: MetricSelector(r.series, {**spec.match, **r.labels}) for q, r in recipes.items()}
+        self._selectors |= {q: MetricSelector(metric_names(text)) for q, text in spec.queries.items()}
 
     @validated("Prometheus")
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         try:
             async with asyncio.timeout(http_client.DEADLINE_SHARE * self._deadline_s) as limit:
-                found = await self._ask()
+                parts = await self._query_all()
         except TimeoutError as e:
             raise Unavailable(f"Prometheus at {self._api.url}: no answer in time") from e
-        readings = {q: self._reading(q, found) for q in self._sought}
-        missing = {q: self._sought[q] for q, reading in readings.items() if reading is None}
-        reasons = await self._gone.reasons(missing, limit.when())
-        whole = {q: Absent(reasons[q]) if reading is None else reading for q, reading in readings.items()}
-        wrong = [r.reason for r in whole.values() if isinstance(r, Absent) and r.reason.startswith(HUMAN)]
-        if wrong and len(wrong) == len(whole):
-            first, *others = dict.fromkeys(reason.removeprefix(HUMAN) for reason in wrong)
+        readings = {q: self._reading(q, parts) for q in self._selectors}
+        missing = {q: self._selectors[q] for q, reading in readings.items() if reading is None}
+        reasons = await self._missing_series.reasons(missing, limit.when())
+        complete = {q: Absent(reasons[q]) if reading is None else reading for q, reading in readings.items()}
+        errors = [r.reason for r in complete.values() if isinstance(r, Absent) and r.reason.startswith(MISCONFIGURED)]
+        if errors and len(errors) == len(complete):
+            first, *others = dict.fromkeys(reason.removeprefix(MISCONFIGURED) for reason in errors)
             raise Misconfigured(first + (f" (and {len(others)} more)" if others else ""))
-        return whole
+        return complete
 
     @validated("Prometheus")
     async def past(
@@ -99,50 +106,54 @@ class PrometheusSource:
     ) -> Mapping[str, NDArray[np.float64]]:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
-    async def _ask(self) -> dict[str, Found]:
-        """Return what each part gave: all in one query, but for those not yet known to be sound."""
-        apart = [key for key in self._given if key not in self._kinds]
-        joined = {key: _as_series(text, self._kinds[key]) for key, text in self._given.items() if key in self._kinds}
-        together, alone = await asyncio.gather(self._together(joined), self._each_alone(apart))
-        return together | alone
+    async def _query_all(self) -> dict[str, QueryPart]:
+        """Return the result of each part: one joint query, and separate ones for queries not yet accepted."""
+        unknown = [key for key in self._configured if key not in self._result_kinds]
+        joined = {
+            key: _as_series(text, self._result_kinds[key])
+            for key, text in self._configured.items()
+            if key in self._result_kinds
+        }
+        joint, separate = await asyncio.gather(self._query_jointly(joined), self._query_each(unknown))
+        return joint | separate
 
-    async def _together(self, joined: Mapping[str, str]) -> dict[str, Found]:
+    async def _query_jointly(self, joined: Mapping[str, str]) -> dict[str, QueryPart]:
         try:
-            return await self._joint({**self._preset, **joined})
+            return await self._query_terms({**self._preset, **joined})
         except Refused as e:
             if not joined:
-                return dict.fromkeys(self._preset, Absent(f"{HUMAN}{e}"))
-        self._kinds.clear()  # one of those given is at fault: they are asked apart, and the preset without them
-        found, alone = await asyncio.gather(self._together({}), self._each_alone(joined))
-        return found | alone
+                return dict.fromkeys(self._preset, Absent(f"{MISCONFIGURED}{e}"))
+        self._result_kinds.clear()  # one of the configured queries is refused: send each separately
+        presets, separate = await asyncio.gather(self._query_jointly({}), self._query_each(joined))
+        return presets | separate
 
-    async def _each_alone(self, keys: Collection[str]) -> dict[str, Found]:
-        return dict(zip(keys, await asyncio.gather(*(self._alone(key) for key in keys)), strict=True))
+    async def _query_each(self, keys: Collection[str]) -> dict[str, QueryPart]:
+        return dict(zip(keys, await asyncio.gather(*(self._query_one(key) for key in keys)), strict=True))
 
-    async def _joint(self, terms: Mapping[str, str]) -> dict[str, Found]:
+    async def _query_terms(self, terms: Mapping[str, str]) -> dict[str, QueryPart]:
         if not terms:
             return {}
-        answer = await self._api.query(joint(terms))
-        return {key: _found(answer, (r for r in answer.rows if r.labels.get(LABEL) == key)) for key in terms}
+        result = await self._api.query(joint_query(terms))
+        return {key: _query_part(result, (row for row in result.rows if row.labels.get(LABEL) == key)) for key in terms}
 
-    async def _alone(self, key: str) -> Found:
+    async def _query_one(self, key: str) -> QueryPart:
         try:
-            answer = await self._api.query(self._given[key])
+            result = await self._api.query(self._configured[key])
         except Refused as e:
-            return Absent(f"{HUMAN}{e}")
-        if answer.kind not in {"scalar", "vector"}:
-            return Absent(f"{HUMAN}the query gives a {answer.kind}, not a number")
-        self._kinds[key] = answer.kind
-        return _found(answer, answer.rows)
+            return Absent(f"{MISCONFIGURED}{e}")
+        if result.kind not in {"scalar", "vector"}:
+            return Absent(f"{MISCONFIGURED}the query gives a {result.kind}, not a number")
+        self._result_kinds[key] = result.kind
+        return _query_part(result, result.rows)
 
-    def _reading(self, quantity: str, found: Mapping[str, Found]) -> Fresh[float] | Absent | None:
+    def _reading(self, quantity: str, parts: Mapping[str, QueryPart]) -> Fresh[float] | Absent | None:
         """Return the reading of a quantity; None where it has no series."""
         recipe = self._recipes.get(quantity)
-        values, times, down = (found.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
-        if recipe and (nothing := without_slo_latencies(recipe, self._promised_s)):
-            return nothing
-        if recipe and recipe.across == "late" and isinstance(values, tuple) and values:
-            values = self._late(recipe, values)
+        values, times, lost_targets = (parts.get(key) for key in (f"value:{quantity}", f"time:{quantity}", LOST))
+        if recipe and (no_slo := missing_slo(recipe, self._slo_limits_s)):
+            return no_slo
+        if recipe and recipe.aggregation == "late" and isinstance(values, tuple) and values:
+            values = self._late_share(recipe, values)
         for part in (values, times):
             if isinstance(part, Absent):
                 return part
@@ -150,40 +161,40 @@ class PrometheusSource:
                 return Absent(f"{len(part)} series where one is expected: aggregate the query, as in sum(...)")
         if not values or (recipe and not times):
             return None
-        assert isinstance(values, tuple)  # noqa: S101 - the loop above saw to it
-        if recipe and recipe.latency and values[0].value == "NaN":
-            return Absent(self._nothing)
-        at: object = values[0].at
+        assert isinstance(values, tuple)  # noqa: S101 - the loop above returns an Absent
+        if recipe and recipe.is_latency and values[0].value == "NaN":
+            return Absent(self._no_observations)
+        time: object = values[0].at
         if isinstance(times, tuple):
             if not times:
                 return Absent("the timestamp query gives no series")
-            at = times[0].value
+            time = times[0].value
         try:
-            reading = sanitize(quantity, values[0].value, float(str(at)))
+            reading = sanitize(quantity, values[0].value, float(str(time)))
         except ValueError:
-            return Absent(f"the timestamp query gives {at!r}")
-        if recipe and isinstance(down, tuple) and down:
-            lost = f"{down[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
-            return slo_bounds(reading, recipe, lost)
+            return Absent(f"the timestamp query gives {time!r}")
+        if recipe and isinstance(lost_targets, tuple) and lost_targets:
+            missing = f"{lost_targets[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
+            return with_missing(reading, recipe, missing)
         return reading
 
-    def _late(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
-        """Return the share of late ones of a histogram, a row a bucket, as a row."""
+    def _late_share(self, recipe: Recipe, buckets: tuple[QuerySample, ...]) -> tuple[QuerySample, ...] | Absent:
+        """Return the late share of a histogram, given as one row per bucket, as one row."""
         try:
-            counts = bounded_by((row.labels.get("le"), row.value) for row in buckets)
+            counts = parse_buckets((row.labels.get("le"), row.value) for row in buckets)
         except ValueError as e:
             return Absent(f"{recipe.series[0]} is no histogram: {e}")
-        found = beyond(self._promised_s[recipe.promise] * recipe.divisor, counts)
-        return Absent(self._nothing) if found is None else (replace(buckets[0], value=str(found)),)
+        share = share_above(self._slo_limits_s[recipe.slo] * recipe.divisor, counts)
+        return Absent(self._no_observations) if share is None else (replace(buckets[0], value=str(share)),)
 
     @property
-    def _nothing(self) -> str:
+    def _no_observations(self) -> str:
         return f"nothing was observed in the last {self._window_s:g} s"
 
 
-def _found(answer: QueryResult, rows: Iterable[QuerySample]) -> Found:
-    """Rows, unless the server says that it left some out."""
-    return Absent(f"a partial answer: {answer.partial}") if answer.partial else tuple(rows)
+def _query_part(result: QueryResult, rows: Iterable[QuerySample]) -> QueryPart:
+    """Return the rows, or why they are incomplete."""
+    return Absent(f"a partial answer: {result.partial}") if result.partial else tuple(rows)
 
 
 def _as_series(text: str, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""What may pass for a measurement. Sentinels, NaN, infinities, negative counts and absurd values stop here."""
+"""Validation of measurements: rejects sentinels, NaN, infinities, negative counts and implausible values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from policies.model import Absent, Fresh
 from policies.signals.plausibility import SHARES, implausible
 
 SHOWN: Final = 100
-"""Characters of what is no number, kept in the reason."""
+"""Characters of an invalid value kept in the reason."""
 
 
 def sanitize(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
-    """`value` as a reading of `quantity`, or why it can't be one. Quantities are at least 0; shares at most 1.
+    """Return `value` as a reading of `quantity`, or the reason why it is not valid. Quantities are >= 0, shares <= 1.
 
-    `missing` says what a total lacks, which makes it a lower bound.
+    `missing` names the missing part of a total, which makes it a lower bound.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return Absent(f"{value!r:.{SHOWN}} is not a number")

@@ -1,11 +1,11 @@
-"""Azure Service Bus: how many messages of a queue or a topic's subscription wait, by kind.
+"""Azure Service Bus: waiting messages of a queue or a topic's subscription, by kind.
 
-Counts come from the namespace's management interface. *Active* messages, told as `visible`, include those that
-receivers hold locked, so a policy counts ``[visible]``. Two traps:
+Counts come from the namespace's management interface. *Active* messages, reported as `visible`, include those that
+receivers hold locked, so a policy counts ``[visible]``. Two pitfalls:
 
-- A throttled namespace answers with counts of zero, by design. A first zero after messages is therefore not believed:
-  it is absent until Azure Monitor tells the same, or, where that is not asked, until reads over some time agree.
-- With sessions, no more replicas are of use than sessions have messages: `groups_in_flight` is that bound.
+- A throttled namespace reports counts of zero, by design. So a first zero after messages is absent until Azure Monitor
+confirms it, or, where Azure Monitor is not used, until reads over some time agree.
+- With sessions, further replicas than sessions with messages are useless: `groups_in_flight` is that bound.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from scaler.config.kinds.azure_sources import ServiceBus
 from scaler.ports import Context, Permit, PortError, Unavailable
 from scaler.sources.sanitize import sanitize
 
-AGREE_S: Final = 20.0
-"""Over which reads of zero must agree: a throttled namespace recovers within seconds, and half of it is not too long
-for the 60 s that a scale-in window may be blind."""
-LONG_S: Final = 60.0
-"""The same where Azure Monitor should have told and could not."""
+ZERO_CONFIRMED_S: Final = 20.0
+"""Time over which reads of zero must agree: a throttled namespace recovers within seconds, and a scale-in window may be
+blind for 60 s. Seconds."""
+UNMONITORED_CONFIRMED_S: Final = 60.0
+"""The same time where Azure Monitor failed to report. Seconds."""
 MONITOR_S: Final = 30.0
-"""Between two questions to Azure Monitor: it has a sample a minute."""
+"""Time between two reads of Azure Monitor, which has a sample a minute. Seconds."""
 
 
 async def open_service_bus(spec: ServiceBus, context: Context) -> ServiceBusSource:
     """Open the source. Raises `Misconfigured`."""
     source = ServiceBusSource(spec, context)
-    with contextlib.suppress(Unavailable):  # every sample tries again
+    with contextlib.suppress(Unavailable):  # every sample retries
         await source.connect()
     return source
 
 
 class ServiceBusSource:
-    """The source's port. Remembers since when it reads zero."""
+    """The source's port, with a memory of the time since which it reads zero."""
 
     def __init__(self, spec: ServiceBus, context: Context) -> None:
         self._spec = spec
@@ -54,10 +54,10 @@ class ServiceBusSource:
         self._namespace: Namespace | None = None
         self._arm: Arm | None = None
         self._zero_since: float | None = None
-        self._believed = False
+        self._zero_confirmed = False
 
     async def connect(self) -> Namespace:
-        """Open what the samples will use. Raises `Unavailable` or `Misconfigured`."""
+        """Open the clients. Raises `Unavailable` or `Misconfigured`."""
         if self._namespace is None:
             spec = self._spec
             if spec.resource_group is not None:
@@ -68,16 +68,16 @@ class ServiceBusSource:
     @validated
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         counts, at = await (await self.connect()).counts(self._entity, self._spec.min_interval_s)
-        found = {kind: _count(kind, value, at) for kind, value in counts.by_kind.items()}
-        doubt = await self._doubt(counts, at)
-        if doubt:
-            found = {kind: Absent(doubt) for kind in found}
+        readings = {kind: _count(kind, value, at) for kind, value in counts.by_kind.items()}
+        suspicion = await self._false_zero_suspicion(counts, at)
+        if suspicion:
+            readings = {kind: Absent(suspicion) for kind in readings}
         if self._spec.sessions is not None:
-            found["groups_in_flight"] = _sessions(found["visible"], self._spec.sessions)
-        return found
+            readings["groups_in_flight"] = _sessions(readings["visible"], self._spec.sessions)
+        return readings
 
     async def permits(self) -> Sequence[Permit]:
-        """Return what the role grants on the namespace; a connection string's rights cannot be asked."""
+        """Return the role's permissions on the namespace; those of a connection string cannot be read."""
         await self.connect()
         if self._arm is None or self._spec.connection_string is not None:
             return []
@@ -90,33 +90,36 @@ class ServiceBusSource:
         name = self._spec.host.split(".", maxsplit=1)[0]
         return path_of(self._spec.account, str(self._spec.resource_group), "Microsoft.ServiceBus/namespaces", name)
 
-    async def _doubt(self, counts: MessageCounts, at: float) -> str:
-        """Why counts that are all zero are not believed yet; empty where they are."""
+    async def _false_zero_suspicion(self, counts: MessageCounts, at: float) -> str:
+        """Return why counts of zero are suspected to be false zeros; empty where they are not.
+
+        Example without Azure Monitor: zeros at 0 s and 15 s are suspicious, one at 20 s confirms them.
+        """
         if any(value != 0 for value in counts.by_kind.values()):
-            self._zero_since, self._believed = None, False
+            self._zero_since, self._zero_confirmed = None, False
             return ""
-        if self._believed:
+        if self._zero_confirmed:
             return ""
         if self._zero_since is None or at < self._zero_since:
             self._zero_since = at
-        limit_s, doubt = AGREE_S, "Azure Monitor is not asked"
+        limit_s, reason = ZERO_CONFIRMED_S, "Azure Monitor is not asked"
         if self._arm is not None and self._entity.subscription is None:
             active = await self._monitor(self._arm)
-            limit_s, doubt = LONG_S, f"Azure Monitor: {active}"
+            limit_s, reason = UNMONITORED_CONFIRMED_S, f"Azure Monitor: {active}"
             if isinstance(active, AzureMetricPoint):
-                limit_s, doubt = float("inf"), f"Azure Monitor had {active.value:g} messages a minute ago"
-                self._believed = active.value == 0
-        self._believed = self._believed or at - self._zero_since >= limit_s
-        return "" if self._believed else f"0, which a throttled namespace reads too ({doubt})"
+                limit_s, reason = float("inf"), f"Azure Monitor had {active.value:g} messages a minute ago"
+                self._zero_confirmed = active.value == 0
+        self._zero_confirmed = self._zero_confirmed or at - self._zero_since >= limit_s
+        return "" if self._zero_confirmed else f"0, which a throttled namespace reads too ({reason})"
 
     async def _monitor(self, resource_manager: Arm) -> AzureMetricPoint | str:
-        """Return the messages that Azure Monitor last told of, a minute or two ago, or why it did not."""
+        """Return Azure Monitor's last count, a minute or two old, or why there is none."""
         now, queue = self._clock.now(), self._spec.queue
-        asked = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{queue}'"}
+        query = {"metricnames": "ActiveMessages", "aggregation": "Minimum", "$filter": f"EntityName eq '{queue}'"}
         try:
             shared = await recent(self._context)
             body, _ = await shared.get(
-                (self._path, queue), MONITOR_S, lambda: single(resource_manager, READ, self._path, asked, now)
+                (self._path, queue), MONITOR_S, lambda: single(resource_manager, READ, self._path, query, now)
             )
             return newest(body, "ActiveMessages", "minimum", now) or "no sample"
         except PortError as e:
@@ -130,7 +133,7 @@ def _count(kind: str, value: object, at: float) -> Fresh[float] | Absent:
 
 
 def _sessions(visible: Fresh[float] | Absent, sessions: int) -> Fresh[float] | Absent:
-    """Return the most sessions that messages can be in."""
+    """Return the maximum number of sessions with messages."""
     if isinstance(visible, Absent):
         return visible
     return Fresh(min(visible.value, float(sessions)), visible.measured_at)

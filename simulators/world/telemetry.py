@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from policies.model import Absent, Fresh
 from policies.model.field_metadata import FieldMetadata
-from scaler.clouds.engines.histogram import P95, beyond, quantile
+from scaler.clouds.engines.histogram import P95, quantile, share_above
 from simulators.engine.kernel.event_loop import Kernel
 from simulators.engine.models.service import PS_PER_S
 from simulators.engine.tables import ReplicaTable, RequestMoment
@@ -270,7 +270,7 @@ def _p95(spans: Spans, bounds_s: Floats) -> Reader:
 def _late(spans: Spans, promise: str, bounds_s: Floats) -> Reader:
     def read(engines: EngineTelemetry, look: ScrapeWindow) -> float | None:
         limit_s = look.promised_s.get(promise)
-        return None if limit_s is None else beyond(limit_s, buckets(spans(engines, look), bounds_s))
+        return None if limit_s is None else share_above(limit_s, buckets(spans(engines, look), bounds_s))
 
     return read
 

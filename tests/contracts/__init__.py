@@ -1,1 +1,1 @@
-"""One suite a port. An adapter joins by a subclass that names its rig; `test_architecture.py` fails without one."""
+"""One suite per port. Each adapter has a subclass that names its rig; `test_architecture.py` fails without one."""

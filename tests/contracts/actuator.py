@@ -1,4 +1,4 @@
-"""What every actuator must do, whatever it resizes."""
+"""Contract of every actuator."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tests.patience import patience
 
 DEADLINE_S = 2.0
 NOTICE_S = 2.0
-"""From when a notice can be seen to when it is told."""
+"""Maximum time from a visible notice to its report. Seconds."""
 SETTLE_S = 15.0
-"""The longest that a platform may take to show what it was told: a watch that breaks is tried again within seconds."""
+"""Maximum time until a platform shows a write: a broken watch is retried within seconds. Seconds."""
 
 
 class ActuatorRig(ABC):
-    """A pool on a real platform that the suite can put into any state. Faults last until `recover`."""
+    """A pool on a platform that the suite can put into any state. Faults last until `recover`."""
 
     @abstractmethod
     async def open(self, context: Opening) -> Actuator: ...
     @abstractmethod
     async def size(self) -> int:
-        """The size the platform was last asked for, read behind the adapter's back."""
+        """The platform's last requested size, read without the adapter."""
 
     @abstractmethod
     async def set_size(self, replicas: int) -> None:
-        """Somebody else writes the size."""
+        """Write the size as another writer."""
 
     @abstractmethod
     async def set_ready(self, replicas: int) -> None:
-        """So many replicas serve."""
+        """Make this many replicas serve."""
 
     @abstractmethod
     async def hang(self) -> None: ...
@@ -47,38 +47,38 @@ class ActuatorRig(ABC):
     async def throttle(self) -> None: ...
     @abstractmethod
     async def forbid(self) -> None:
-        """Writes are not permitted."""
+        """Refuse writes for lack of permission."""
 
     @abstractmethod
     async def garble(self) -> None:
-        """Writes are answered by what is no answer: cut short, or no JSON."""
+        """Respond to writes with a malformed body: truncated, or not JSON."""
 
     async def run_out(self) -> bool:
-        """Have no capacity left, in a way that a write is told of. False where every write is accepted all the same."""
+        """Remove all capacity so that a write is refused. False where every write is accepted all the same."""
         return False
 
     async def cut_short(self) -> bool:
-        """Answers to reads break off in the middle. False where the rig cannot do that."""
+        """Truncate responses to reads. False where the rig cannot do that."""
         return False
 
     async def lose_answer(self) -> bool:
-        """Writes are done and their answers lost. False where the rig cannot do that."""
+        """Apply writes and lose their responses. False where the rig cannot do that."""
         return False
 
     async def writes(self) -> int:
-        """Writes of the size that reached the platform so far, for rigs with `lose_answer`."""
+        """The number of size writes that reached the platform, for rigs with `lose_answer`."""
         raise NotImplementedError
 
     async def doom(self, replicas: int) -> bool:
-        """The cloud says of so many ready replicas that it will take them. False where no notice is told."""
+        """Announce the interruption of this many ready replicas. False where notices do not exist."""
         return False
 
     async def take(self, replicas: int) -> bool:
-        """The cloud takes so many of the doomed ones, and brings none instead. False where none is ever taken."""
+        """Interrupt this many announced replicas without replacement. False where interruptions do not exist."""
         return False
 
     async def fail_late(self, *, quota: bool) -> bool:
-        """What was asked for does not come, told after the write was accepted. False where that is not told."""
+        """Fail to provide requested replicas after an accepted write. False where that is not reported."""
         return False
 
     @abstractmethod
@@ -95,17 +95,17 @@ class ActuatorContract(ABC):
         return SystemClock()
 
     @pytest.fixture
-    async def there(self) -> AsyncIterator[tuple[ActuatorRig, Actuator]]:
+    async def opened(self) -> AsyncIterator[tuple[ActuatorRig, Actuator]]:
         async with self.rig() as rig, Resources() as resources:
             yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
 
-    async def test_tells_desired_and_ready(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        _, actuator = there
+    async def test_reports_desired_and_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        _, actuator = opened
         status = await settled(actuator, lambda s: s.ready == 2)
         assert (status.desired, status.ready, status.pending) == (2, 2, 0)
 
-    async def test_an_accepted_write_is_not_capacity(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
+    async def test_an_accepted_write_is_not_capacity(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
         await actuator.resize(7, await settled(actuator, lambda s: s.ready == 2))
         assert await rig.size() == 7
         status = await settled(actuator, lambda s: s.desired == 7)
@@ -114,14 +114,14 @@ class ActuatorContract(ABC):
         await rig.set_ready(7)
         assert (await settled(actuator, lambda s: s.ready == 7)).pending == 0
 
-    async def test_a_resize_may_be_repeated(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
+    async def test_a_resize_may_be_repeated(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
         for _ in range(2):
             await actuator.resize(5, await settled(actuator, lambda s: s.desired in {2, 5}))
         assert await rig.size() == 5
 
-    async def test_goes_to_zero_and_back(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
+    async def test_resizes_to_zero_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
         await actuator.resize(0, await settled(actuator, lambda s: s.desired == 2))
         assert await rig.size() == 0
         await actuator.resize(1, await settled(actuator, lambda s: s.desired == 0))
@@ -129,49 +129,49 @@ class ActuatorContract(ABC):
 
     @pytest.mark.parametrize("fault", ["refuse", "throttle"])
     async def test_a_refused_write_is_unavailable_and_leaves_the_size(
-        self, there: tuple[ActuatorRig, Actuator], fault: str
+        self, opened: tuple[ActuatorRig, Actuator], fault: str
     ) -> None:
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()
-        assert isinstance(await attempt(actuator, 9, seen), Unavailable)
+        assert isinstance(await attempt(actuator, 9, observed), Unavailable)
         await rig.recover()
         assert await rig.size() == 2
         assert (await settled(actuator, lambda s: s.desired == 2)).desired == 2
 
     @pytest.mark.parametrize("fault", ["hang", "garble"])
     async def test_a_write_without_an_answer_is_unavailable_and_read_back(
-        self, there: tuple[ActuatorRig, Actuator], fault: str
+        self, opened: tuple[ActuatorRig, Actuator], fault: str
     ) -> None:
-        """Whether the platform took the write is not known then: the next read says what became of it."""
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+        """Whether the write was applied is unknown then: the next read shows it."""
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()
-        assert isinstance(await attempt(actuator, 9, seen), Unavailable)
+        assert isinstance(await attempt(actuator, 9, observed), Unavailable)
         await rig.recover()
         size = await rig.size()
         assert (await settled(actuator, lambda s: s.desired == size)).desired == size
 
-    async def test_what_is_forbidden_is_misconfigured(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+    async def test_a_forbidden_write_is_misconfigured(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == 2)
         await rig.forbid()
-        assert isinstance(await attempt(actuator, 9, seen), Misconfigured)
+        assert isinstance(await attempt(actuator, 9, observed), Misconfigured)
         assert await rig.size() == 2
 
-    async def test_no_capacity_is_told_and_leaves_the_size(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+    async def test_missing_capacity_is_reported_and_leaves_the_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == 2)
         if not await rig.run_out():
             pytest.skip("the platform accepts every size; what it lacks stays pending")
-        assert isinstance(await attempt(actuator, 9, seen), OutOfCapacity)
+        assert isinstance(await attempt(actuator, 9, observed), OutOfCapacity)
         assert await rig.size() == 2
-        assert await attempt(actuator, 1, seen) is None
+        assert await attempt(actuator, 1, observed) is None
         assert await rig.size() == 1
 
-    async def test_half_an_answer_is_no_size(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == s.ready == 2)
+    async def test_half_an_answer_is_no_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == s.ready == 2)
         if not await rig.cut_short():
             pytest.skip("the rig cannot cut answers short")
         try:
@@ -179,21 +179,22 @@ class ActuatorContract(ABC):
                 status = (await actuator.status()).value
         except (TimeoutError, Unavailable):
             return
-        assert (status.desired, status.ready) == (seen.desired, seen.ready)  # as last seen, where a watch keeps it
+        # A watch may still have the last observed size.
+        assert (status.desired, status.ready) == (observed.desired, observed.ready)
 
-    async def test_a_write_whose_answer_was_lost_is_not_sent_again(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+    async def test_a_write_whose_answer_was_lost_is_not_sent_again(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == 2)
         if not await rig.lose_answer():
             pytest.skip("the rig cannot lose answers")
         before = await rig.writes()
-        assert isinstance(await attempt(actuator, 9, seen), Unavailable)
+        assert isinstance(await attempt(actuator, 9, observed), Unavailable)
         await rig.recover()
         await settled(actuator, lambda s: s.desired == 9)
         assert (await rig.writes(), await rig.size()) == (before + 1, 9)
 
-    async def test_a_notice_is_seen_within_two_seconds(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
+    async def test_a_notice_is_reported_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
         await settled(actuator, lambda s: s.ready == 2)
         if not await rig.doom(1):
             pytest.skip("no notices are told of what this resizes")
@@ -201,8 +202,8 @@ class ActuatorContract(ABC):
             status = await settled(actuator, lambda s: s.interruption_pending == 1)
         assert (status.ready, status.interrupted) == (2, 0)
 
-    async def test_what_was_taken_is_counted_once(self, there: tuple[ActuatorRig, Actuator]) -> None:
-        rig, actuator = there
+    async def test_an_interruption_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+        rig, actuator = opened
         await settled(actuator, lambda s: s.ready == 2)
         if not await rig.doom(1):
             pytest.skip("no notices are told of what this resizes")
@@ -214,25 +215,25 @@ class ActuatorContract(ABC):
             assert (status.ready, status.interruption_pending) == (1, 0)
 
     @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
-    async def test_what_fails_after_it_was_accepted_is_told(
-        self, there: tuple[ActuatorRig, Actuator], quota: bool
+    async def test_a_failure_after_the_write_was_accepted_is_reported(
+        self, opened: tuple[ActuatorRig, Actuator], quota: bool
     ) -> None:
-        rig, actuator = there
+        rig, actuator = opened
         await actuator.resize(5, await settled(actuator, lambda s: s.desired == 2))
         if not await rig.fail_late(quota=quota):
             pytest.skip("the platform never says that what it accepted does not come")
         status = await settled(actuator, lambda s: s.shortfall is not None)
         assert status.shortfall is not None
         assert (status.ready, status.pending, status.shortfall.quota) == (2, 0, quota)
-        again = await settled(actuator, lambda s: s.shortfall is not None)
-        assert again.shortfall == status.shortfall  # one saying is one refusal
+        observed = await settled(actuator, lambda s: s.shortfall is not None)
+        assert observed.shortfall == status.shortfall  # a repeated report is one shortfall
 
     @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
-    async def test_comes_back(self, there: tuple[ActuatorRig, Actuator], fault: str) -> None:
-        rig, actuator = there
-        seen = await settled(actuator, lambda s: s.desired == 2)
+    async def test_recovers(self, opened: tuple[ActuatorRig, Actuator], fault: str) -> None:
+        rig, actuator = opened
+        observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()
-        await attempt(actuator, 4, seen)
+        await attempt(actuator, 4, observed)
         await rig.recover()
         for _ in range(20):
             if await attempt(actuator, 4, await settled(actuator, lambda _: True)) is None:
@@ -241,11 +242,11 @@ class ActuatorContract(ABC):
         assert await rig.size() == 4
 
 
-async def attempt(actuator: Actuator, replicas: int, seen: PoolStatus) -> PortError | None:
-    """The error of a resize, if it had one."""
+async def attempt(actuator: Actuator, replicas: int, status: PoolStatus) -> PortError | None:
+    """Return the error of a resize; None without one."""
     try:
         async with asyncio.timeout(DEADLINE_S):
-            await actuator.resize(replicas, seen)
+            await actuator.resize(replicas, status)
     except TimeoutError:
         return Unavailable("no answer within the deadline")
     except PortError as e:
@@ -254,7 +255,7 @@ async def attempt(actuator: Actuator, replicas: int, seen: PoolStatus) -> PortEr
 
 
 async def settled(actuator: Actuator, until: Callable[[PoolStatus], bool]) -> PoolStatus:
-    """The status once it is as expected; fails with the last one when that does not come."""
+    """Return the status once it is as expected; fail with the last one on a timeout."""
     last: Fresh[PoolStatus] | PortError | None = None
     try:
         async with asyncio.timeout(SETTLE_S):

@@ -1,4 +1,4 @@
-"""A pool on AWS for the actuator's contract: adapter -> TCP proxy -> endpoint over a world of machines, and moto."""
+"""A pool on AWS for the actuator's contract: adapter -> TCP proxy -> endpoint with simulated machines, and moto."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ FORBIDDEN = Refusal("AccessDenied", "User: arn:aws:iam::123456789012:user/x is n
 
 
 def half(_: str, whole: web.Response) -> web.Response:
-    """An answer that ends in its middle, as if that were all."""
+    """Return a truncated response without a length error."""
     content = bytes(whole.body) if isinstance(whole.body, bytes) else b""
     return web.Response(body=content[: max(1, len(content) // 2)], content_type=whole.content_type)
 
 
 class AwsRig(ActuatorRig):
-    """What all pools on AWS have in common. `write` is the operation that sets the size."""
+    """Base of all rigs on AWS. `write` is the operation that sets the size."""
 
     write: ClassVar[str]
 
@@ -42,7 +42,7 @@ class AwsRig(ActuatorRig):
         self.wire = wire
         self.cloud = cloud
         self._queue = queue
-        self._doomed: list[str] = []
+        self._pending: list[str] = []
         self.build()
         self.world.settle()
         for instance in self.world.instances():
@@ -50,12 +50,12 @@ class AwsRig(ActuatorRig):
 
     @abstractmethod
     def build(self) -> None:
-        """Make a pool of size 2."""
+        """Create a pool of size 2."""
 
     @property
     @abstractmethod
     def flock(self) -> Flock:
-        """The instances that the pool counts."""
+        """Return the instances that the pool counts."""
 
     def machines(self) -> list[Instance]:
         return self.flock.instances
@@ -106,14 +106,14 @@ class AwsRig(ActuatorRig):
         return self.front.count(self.write)
 
     async def doom(self, replicas: int) -> bool:
-        self._doomed = [i.id for i in self.machines() if i.up][:replicas]
-        for machine in self._doomed:
+        self._pending = [i.id for i in self.machines() if i.up][:replicas]
+        for machine in self._pending:
             await warn(self.cloud, machine)
         return True
 
     async def take(self, replicas: int) -> bool:
         self.world.lacks["*", self.flock.market] = "capacity"
-        self.world.take(self._doomed[:replicas])
+        self.world.take(self._pending[:replicas])
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
@@ -128,7 +128,7 @@ class AwsRig(ActuatorRig):
 
 @asynccontextmanager
 async def aws_rig(make: Callable[[World, Compute, TcpProxy, Aws, str], AwsRig]) -> AsyncIterator[AwsRig]:
-    """A rig on servers of its own."""
+    """Open a rig on its own servers."""
     world = World()
     async with aws() as cloud, compute(world, cloud.url) as front:
         port = urlsplit(front.url).port

@@ -1,4 +1,4 @@
-"""The faults of a source that is reached by HTTP: source -> TCP proxy -> HTTP front -> server."""
+"""Faults of an HTTP source: source -> TCP proxy -> HTTP front -> server."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from tests.servers.http_fault import Front
 from tests.servers.tcp_fault import TcpProxy, Weather
 
 CUT_AFTER = 60
-"""Bytes: within the status line and headers of any answer."""
+"""Bytes: within the status line and headers of any response."""
 
 
 class FrontedRig(SourceRig):
-    """All faults but `garble`, whose form is the server's."""
+    """All faults but `garble`, which depends on the server's format."""
 
     def __init__(self, front: Front, proxy: TcpProxy) -> None:
         self.front = front

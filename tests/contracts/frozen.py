@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 DERIVED: Final = {"_said", "_leads", "_past"}
-"""Attributes that hold what was computed from the others, and are computed again where they are empty."""
+"""Attributes with values derived from others, which are computed again where they are empty."""
 
 
 def frozen(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The faults of pools and sources on Google Cloud, which are the server's, the wire's and the log sink's."""
+"""Faults of pools and sources on Google Cloud: of the server, the connection and the log sink."""
 
 from __future__ import annotations
 
@@ -18,56 +18,56 @@ DENIED = (403, "forbidden", "Required 'compute.instanceGroupManagers.update' per
 
 
 class GcpFaults:
-    """Ends all with `recover`."""
+    """Faults that `recover` ends."""
 
-    there: Gcp
+    cloud: Gcp
     zones: ClassVar[tuple[str, ...]] = ("us-central1-a",)
 
     async def hang(self) -> None:
-        self.there.rest.weather = Weather.FROZEN
+        self.cloud.rest.weather = Weather.FROZEN
 
     async def refuse(self) -> None:
-        self.there.rest.weather = Weather.RESET
-        self.there.rest.tear_down()
+        self.cloud.rest.weather = Weather.RESET
+        self.cloud.rest.tear_down()
 
     async def cut_short(self) -> bool:
-        self.there.rest.weather, self.there.rest.cut_after = Weather.CUT, CUT_AFTER
-        self.there.rest.tear_down()
+        self.cloud.rest.weather, self.cloud.rest.cut_after = Weather.CUT, CUT_AFTER
+        self.cloud.rest.tear_down()
         return True
 
     async def recover(self) -> None:
-        self.there.rest.weather = Weather.CLEAR
-        self.there.reads = self.there.writes = None
-        self.there.lose = False
+        self.cloud.rest.weather = Weather.CLEAR
+        self.cloud.reads = self.cloud.writes = None
+        self.cloud.lose = False
 
 
 class PoolFaults(GcpFaults):
     async def throttle(self) -> None:
-        self.there.writes = refusal(*THROTTLED, retry_after_s=1)
+        self.cloud.writes = refusal(*THROTTLED, retry_after_s=1)
 
     async def forbid(self) -> None:
-        self.there.writes = refusal(*DENIED)
+        self.cloud.writes = refusal(*DENIED)
 
     async def garble(self) -> None:
-        self.there.writes = web.Response(body=b'{"kind": "compute#operation", "na')
+        self.cloud.writes = web.Response(body=b'{"kind": "compute#operation", "na')
 
     async def lose_answer(self) -> bool:
-        self.there.lose = True
+        self.cloud.lose = True
         return True
 
 
-def preempted(there: Gcp, mig: Mig, vm: Vm) -> None:
-    """The audit log tells of a machine, and the sink brings it."""
+def preempted(cloud: Gcp, mig: Mig, vm: Vm) -> None:
+    """Log a machine's preemption, which the log sink delivers."""
     entry = {
         "protoPayload": {"methodName": "compute.instances.preempted", "resourceName": mig.machine(vm)},
         "resource": {"type": "gce_instance", "labels": {"zone": vm.zone, "project_id": PROJECT}},
         "timestamp": stamp(),
         "severity": "INFO",
     }
-    there.pubsub.publish(f"projects/{PROJECT}/subscriptions/{SINK}", json.dumps(entry).encode())
+    cloud.pubsub.publish(f"projects/{PROJECT}/subscriptions/{SINK}", json.dumps(entry).encode())
 
 
 def exhaust(mig: Mig, *, quota: bool, zones: tuple[str, ...] | None = None) -> None:
-    """Zones of a group, all by default, have nothing more to give."""
+    """Exhaust a group's zones, by default all of them."""
     mig.out.update(dict.fromkeys(zones or mig.zones, QUOTA if quota else STOCKOUT))
     mig.refuse()

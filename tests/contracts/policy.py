@@ -1,4 +1,4 @@
-"""What every policy must do, whatever it measures."""
+"""Contract of every policy."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ ME = PolicyName("me")
 
 
 class PolicyContract:
-    """Subclass it as ``TestMyPolicy`` with the `policy` and readings that make it want replicas (`busy`)."""
+    """Subclass it as ``TestMyPolicy`` with the `policy` and readings that make it recommend replicas (`busy`)."""
 
     policy: ClassVar[Any]
     busy: ClassVar[Mapping[str, float]] = {}
 
-    def said(self, readings: Mapping[str, Reading[float]], ready: int | None = 4) -> Recommendation:
+    def recommend(self, readings: Mapping[str, Reading[float]], ready: int | None = 4) -> Recommendation:
         signals = {SignalName(n): r for n, r in readings.items()}
         demand = 3.0 if self.policy.post_demand else None
-        said: Recommendation = self.policy.recommend(ME, PolicyContext(NOW, signals, ready, ready, demand, History()))
-        return said
+        result: Recommendation = self.policy.recommend(ME, PolicyContext(NOW, signals, ready, ready, demand, History()))
+        return result
 
     def fresh(self) -> dict[str, Reading[float]]:
         return {n: Fresh(v, NOW) for n, v in self.busy.items()}
 
-    def test_says_what_it_wants_and_why(self) -> None:
-        said = self.said(self.fresh())
-        assert said.policy == ME
-        assert said.replicas is not None
-        assert said.replicas > 0
-        assert said.evidence is Evidence.FULL
-        assert said.reason
+    def test_recommends_a_size_with_a_reason(self) -> None:
+        result = self.recommend(self.fresh())
+        assert result.policy == ME
+        assert result.replicas is not None
+        assert result.replicas > 0
+        assert result.evidence is Evidence.FULL
+        assert result.reason
 
     def test_the_same_view_gives_the_same_answer(self) -> None:
-        assert self.said(self.fresh()) == self.said(self.fresh())
+        assert self.recommend(self.fresh()) == self.recommend(self.fresh())
 
     def test_names_the_signals_it_used(self) -> None:
-        assert set(self.said(self.fresh()).used) == set(self.busy)
+        assert set(self.recommend(self.fresh()).used) == set(self.busy)
 
     def test_is_blind_when_nothing_is_fresh(self) -> None:
         if not self.busy:
@@ -52,32 +52,36 @@ class PolicyContract:
         gone: Mapping[str, Reading[float]] = dict.fromkeys(self.busy, Absent("gone"))
         old = {n: Stale(v, NOW - 100, 100.0) for n, v in self.busy.items()}
         for readings in ({}, gone, old):
-            said = self.said(readings)
-            assert (said.replicas, said.evidence, said.active) == (None, Evidence.BLIND, False)
+            result = self.recommend(readings)
+            assert (result.replicas, result.evidence, result.active) == (
+                None,
+                Evidence.BLIND,
+                False,
+            )
 
     def test_each_missing_signal_is_known_as_missing(self) -> None:
         for name in self.busy:
-            said = self.said({**self.fresh(), name: Absent("gone")})
-            assert said.evidence is not Evidence.FULL
+            result = self.recommend({**self.fresh(), name: Absent("gone")})
+            assert result.evidence is not Evidence.FULL
 
     def test_zero_that_was_measured_wants_nothing(self) -> None:
         if not self.busy:
             pytest.skip("reads no signal")
-        said = self.said({n: Fresh(0.0, NOW) for n in self.busy})
-        assert (said.active, said.evidence) == (False, Evidence.FULL)
-        if self.policy.owns_stabilization:  # its windows may hold the size, and its steps be small
-            assert said.need is not None
-            assert said.need <= 4
+        result = self.recommend({n: Fresh(0.0, NOW) for n in self.busy})
+        assert (result.active, result.evidence) == (False, Evidence.FULL)
+        if self.policy.owns_stabilization:  # its windows may hold the size, and its steps may be small
+            assert result.need is not None
+            assert result.need <= 4
         else:
-            assert said.replicas == 0.0
+            assert result.replicas == 0.0
 
     def test_settles_by_itself_or_leaves_that_to_the_pipeline(self) -> None:
-        said = self.said(self.fresh())
-        assert (said.unstabilized is not None) <= self.policy.owns_stabilization
+        result = self.recommend(self.fresh())
+        assert (result.unstabilized is not None) <= self.policy.owns_stabilization
         assert self.policy.lookback_s >= 0
 
-    def test_what_it_hands_on_is_finite_and_no_time_of_day(self) -> None:
-        for value in self.said(self.fresh()).memory.values():
+    def test_memory_is_finite_and_holds_no_time_of_day(self) -> None:
+        for value in self.recommend(self.fresh()).memory.values():
             assert 0 <= abs(value) < 1e6
 
     def test_deciding_changes_nothing_that_is_remembered(self) -> None:
@@ -90,9 +94,9 @@ class PolicyContract:
             history.append(tick_of(observation, decision))
         assert frozen(history) != before
 
-    def test_at_zero_replicas_it_either_tells_work_or_claims_not_to(self) -> None:
-        said = self.said(self.fresh(), ready=0)
+    def test_at_zero_replicas_the_policy_reports_activity_or_declares_that_it_cannot(self) -> None:
+        result = self.recommend(self.fresh(), ready=0)
         if not self.policy.can_activate:
-            assert not said.active
+            assert not result.active
         elif self.busy:
-            assert said.active
+            assert result.active

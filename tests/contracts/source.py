@@ -1,4 +1,4 @@
-"""What every source must do, whatever is behind it."""
+"""Contract of every source."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from scaler.ports import Clock, Misconfigured, PortError, Source, Unavailable
 from scaler.shared_resources import Opening, Resources
 
 DEADLINE_S = 2.0
-"""Of one read in these suites; a rig's server answers in milliseconds."""
+"""Deadline of one read in these suites; a rig's server responds in milliseconds. Seconds."""
 
 
 class SourceRig(ABC):
-    """A source on a real server that the suite can put into any state. Faults last until `recover`."""
+    """A source on a server that the suite can put into any state. Faults last until `recover`."""
 
     quantity: ClassVar[str]
-    """The quantity that `answer` sets."""
+    """Quantity that `answer` sets."""
 
     @abstractmethod
     async def open(self, context: Opening) -> Source: ...
     @abstractmethod
     async def answer(self, value: float) -> None:
-        """Make the quantity `value`, and return when the server tells so."""
+        """Set the quantity to `value`; return when the server reports it."""
 
     @abstractmethod
     async def garble(self) -> None:
-        """Answer something that is no measurement: wrong types, NaN, half a body."""
+        """Respond with an invalid measurement: wrong types, NaN, half a body."""
 
     @abstractmethod
     async def hang(self) -> None:
-        """Take requests and never answer."""
+        """Accept requests and never respond."""
 
     @abstractmethod
     async def refuse(self) -> None:
@@ -45,22 +45,22 @@ class SourceRig(ABC):
 
     @abstractmethod
     async def throttle(self) -> None:
-        """Answer that there were too many requests."""
+        """Respond that there were too many requests."""
 
     @abstractmethod
     async def forbid(self) -> None:
-        """Answer that the caller may not, or that there is no such thing: a human must mend it."""
+        """Respond that permission or the resource is missing, which a human must fix."""
 
     async def cut_short(self) -> bool:
-        """Answers break off in the middle. False where the rig cannot do that."""
+        """Truncate responses. False where the rig cannot do that."""
         return False
 
     async def empty(self) -> bool:
-        """Answers are well formed and hold nothing: no series, no page. False where there is no such answer."""
+        """Respond with a valid but empty body: no series, no page. False where there is no such response."""
         return False
 
     async def skew(self, ahead_s: float) -> bool:
-        """The server's clock is so far ahead of ours. False where its answers carry no times."""
+        """Set the server's clock ahead by this much. False where its responses carry no times."""
         return False
 
     @abstractmethod
@@ -78,33 +78,33 @@ class SourceContract(ABC):
         return SystemClock()
 
     @pytest.fixture
-    async def there(self) -> AsyncIterator[tuple[SourceRig, Source]]:
+    async def opened(self) -> AsyncIterator[tuple[SourceRig, Source]]:
         async with self.rig() as rig, Resources() as resources:
             yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
 
-    async def test_answers_seven(self, there: tuple[SourceRig, Source]) -> None:
-        rig, source = there
+    async def test_answers_seven(self, opened: tuple[SourceRig, Source]) -> None:
+        rig, source = opened
         await rig.answer(7)
         reading = (await source.sample())[rig.quantity]
         assert isinstance(reading, Fresh)
         assert reading.value == 7
         assert abs(reading.measured_at - self.clock().now()) < 120
 
-    async def test_zero_that_was_measured_is_zero(self, there: tuple[SourceRig, Source]) -> None:
-        rig, source = there
+    async def test_zero_that_was_measured_is_zero(self, opened: tuple[SourceRig, Source]) -> None:
+        rig, source = opened
         await rig.answer(0)
         reading = (await source.sample())[rig.quantity]
         assert isinstance(reading, Fresh)
         assert reading.value == 0
 
-    async def test_garbage_is_never_a_value(self, there: tuple[SourceRig, Source]) -> None:
-        rig, source = there
+    async def test_garbage_is_never_a_value(self, opened: tuple[SourceRig, Source]) -> None:
+        rig, source = opened
         await rig.answer(7)
         await rig.garble()
         assert isinstance(await _reading_or_error(rig, source), Absent | Unavailable | Misconfigured)
 
-    async def test_a_hanging_server_ends_with_the_deadline(self, there: tuple[SourceRig, Source]) -> None:
-        rig, source = there
+    async def test_a_hanging_server_ends_with_the_deadline(self, opened: tuple[SourceRig, Source]) -> None:
+        rig, source = opened
         await rig.hang()
         async with asyncio.timeout(10 * DEADLINE_S):
             with pytest.raises((TimeoutError, Unavailable)):
@@ -112,28 +112,28 @@ class SourceContract(ABC):
                     await source.sample()
 
     @pytest.mark.parametrize("fault", ["refuse", "throttle"])
-    async def test_a_passing_fault_is_unavailable(self, there: tuple[SourceRig, Source], fault: str) -> None:
-        rig, source = there
+    async def test_a_passing_fault_is_unavailable(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+        rig, source = opened
         await rig.answer(7)
         await getattr(rig, fault)()
         assert isinstance(await _reading_or_error(rig, source), Unavailable)
 
-    async def test_what_a_human_must_mend_is_misconfigured(self, there: tuple[SourceRig, Source]) -> None:
-        rig, source = there
+    async def test_a_permanent_error_is_misconfigured(self, opened: tuple[SourceRig, Source]) -> None:
+        rig, source = opened
         await rig.forbid()
         assert isinstance(await _reading_or_error(rig, source), Misconfigured)
 
     @pytest.mark.parametrize("fault", ["cut_short", "empty"])
-    async def test_what_holds_nothing_is_never_a_value(self, there: tuple[SourceRig, Source], fault: str) -> None:
-        rig, source = there
+    async def test_an_empty_response_is_never_a_value(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+        rig, source = opened
         await rig.answer(7)
         if not await getattr(rig, fault)():
             pytest.skip(f"the rig has no such fault: {fault}")
         assert isinstance(await _reading_or_error(rig, source), Absent | Unavailable | Misconfigured)
 
-    async def test_a_sample_keeps_the_server_s_time(self, there: tuple[SourceRig, Source]) -> None:
-        """The controller disbelieves what lies ahead of its clock; the adapter must not hide it."""
-        rig, source = there
+    async def test_a_sample_keeps_the_server_s_time(self, opened: tuple[SourceRig, Source]) -> None:
+        """The controller rejects samples ahead of its clock; the adapter must not hide them."""
+        rig, source = opened
         if not await rig.skew(600.0):
             pytest.skip("the server's answers carry no times")
         await rig.answer(7)
@@ -142,14 +142,14 @@ class SourceContract(ABC):
         assert ahead_s is None or ahead_s > 60
 
     @pytest.mark.parametrize("fault", ["garble", "hang", "refuse", "throttle", "forbid"])
-    async def test_comes_back(self, there: tuple[SourceRig, Source], fault: str) -> None:
-        rig, source = there
+    async def test_recovers(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+        rig, source = opened
         await rig.answer(7)
         await getattr(rig, fault)()
         await _reading_or_error(rig, source)
         await rig.recover()
         await rig.answer(3)
-        for _ in range(20):  # a connection that broke in the fault may cost the first reads after it
+        for _ in range(20):  # the first reads after the fault may still use a broken connection
             reading = await _reading_or_error(rig, source)
             if isinstance(reading, Fresh):
                 break

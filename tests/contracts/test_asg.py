@@ -1,4 +1,4 @@
-"""Auto Scaling groups, by either way of growing, keep the contract of every actuator."""
+"""Actuator contract of Auto Scaling groups, with both ways of growing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warm pools of Auto Scaling groups keep the contract of every actuator."""
+"""Actuator contract of Auto Scaling groups' warm pools."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class WarmRig(AwsRig):
         self.flock.least = self.world.groups["llm"].prepared = replicas
 
     async def doom(self, replicas: int) -> bool:
-        return False  # stopped instances are not interrupted, and spot is not kept warm
+        return False  # stopped instances are not interrupted, and there are no spot warm pools
 
     async def open(self, context: Opening) -> Actuator:
         spec = AsgWarmPool(group="llm", account=self.account, tier="warm_node", serves=PoolName("gpus"))

@@ -1,4 +1,4 @@
-"""Azure's pools keep the contract of every actuator: scale sets, AKS agent pools, standby pools."""
+"""Actuator contract of Azure's pools: scale sets, AKS agent pools, standby pools."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GPUS = PoolName("gpus")
 
 
 class AzureRig(ActuatorRig):
-    """What all of Azure's pools have in common: one server, a proxy before it, and a set of machines."""
+    """Base of all Azure rigs: one server, a proxy before it, and a set of machines."""
 
     def __init__(self, cloud: Azure, wire: TcpProxy, nodes: ScaleSet, events: Events) -> None:
         self.cloud = cloud
@@ -75,7 +75,7 @@ class AzureRig(ActuatorRig):
 
 
 class MachinesRig(AzureRig):
-    """Pools whose machines are told one by one."""
+    """Pools whose machines are listed individually."""
 
     async def doom(self, replicas: int) -> bool:
         ready = [m for m in self.nodes.machines if m.state == "ready"]
@@ -142,7 +142,7 @@ class AksRig(MachinesRig):
 
     async def recover(self) -> None:
         await super().recover()
-        self.pool.done()  # what came through is over: AKS takes one write at a time
+        self.pool.done()  # end the write that came through: AKS runs one at a time
 
     async def fail_late(self, *, quota: bool) -> bool:
         self.pool.fail(*LATE[quota])
@@ -198,15 +198,15 @@ class AzureContract(ActuatorContract):
 
 
 def two(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
-    """A set of two machines that serve."""
-    made = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).there()
-    made.resize(2)
-    made.ready(2)
-    return made
+    """Return a set of two machines that serve."""
+    scale_set = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).there()
+    scale_set.resize(2)
+    scale_set.ready(2)
+    return scale_set
 
 
 class TestVmss(AzureContract):
-    made: ClassVar[type[VmssRig]] = VmssRig
+    rig_class: ClassVar[type[VmssRig]] = VmssRig
 
     def rig(self) -> AbstractAsyncContextManager[ActuatorRig]:
         return self._rig()
@@ -214,7 +214,7 @@ class TestVmss(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            yield self.made(cloud, wire, two(cloud, "h100"), events)
+            yield self.rig_class(cloud, wire, two(cloud, "h100"), events)
 
 
 class TestAks(AzureContract):

@@ -1,4 +1,4 @@
-"""Azure's sources keep the contract of every source: Service Bus and Azure Monitor."""
+"""Source contract of Azure's sources: Service Bus and Azure Monitor."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 pytestmark = pytest.mark.slow
 
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
-"""The namespace whose host is 127.0.0.1: its name is the first label."""
+"""Name of the namespace with the host 127.0.0.1, which is the first label."""
 
 
 class AzureSourceRig(SourceRig):
-    """Faults on the wire before a server that speaks TLS."""
+    """Faults of the connection to a TLS server."""
 
     wire: TcpProxy
 
@@ -44,7 +44,7 @@ class AzureSourceRig(SourceRig):
 
 
 class ServiceBusRig(AzureSourceRig):
-    """A queue, read by an identity's token; Azure Monitor tells what the broker does."""
+    """A queue, read with an identity's token; Azure Monitor reports the same counts as the broker."""
 
     quantity = "visible"
 
@@ -137,13 +137,13 @@ class AzureMonitorRig(AzureSourceRig):
 
 
 class Unhurried:
-    """The source without its pause between two questions: the suite asks more often than once in 30 s."""
+    """The source without its pause between two reads: the suite reads more often than once in 30 s."""
 
     def __init__(self, source: Any) -> None:
         self._source = source
 
     async def sample(self) -> Any:
-        self._source._asked_at = float("-inf")
+        self._source._read_at = float("-inf")
         return await self._source.sample()
 
 

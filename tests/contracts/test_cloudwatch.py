@@ -1,4 +1,4 @@
-"""CloudWatch keeps the contract of every source."""
+"""Source contract of CloudWatch."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class CloudWatchRig(SourceRig):
-    """A metric of a queue, behind a front that refuses in AWS's words, behind a proxy that knows only TCP."""
+    """A metric of a queue, behind a front that refuses with AWS's errors, behind a TCP proxy."""
 
     quantity = "waiting"
 
-    def __init__(self, there: Aws, words: Front, wire: TcpProxy) -> None:
-        self._aws = there
-        self._words = words
+    def __init__(self, cloud: Aws, aws_front: Front, wire: TcpProxy) -> None:
+        self._aws = cloud
+        self._front = aws_front
         self._wire = wire
         self._ahead_s = 0.0
 
@@ -56,15 +56,15 @@ class CloudWatchRig(SourceRig):
         self._aws.metric("prompts", "Waiting", value, now - now % PERIOD_S - PERIOD_S)
 
     async def garble(self) -> None:
-        self._words.faults["cloudwatch"] = metrics([{"Id": "q0", "Timestamps": ["now"], "Values": ["many"]}])
+        self._front.faults["cloudwatch"] = metrics([{"Id": "q0", "Timestamps": ["now"], "Values": ["many"]}])
 
     async def throttle(self) -> None:
-        self._words.faults["cloudwatch"] = refusal(
+        self._front.faults["cloudwatch"] = refusal(
             400, "ThrottlingException", "Rate exceeded", headers={"Retry-After": "0.3"}
         )
 
     async def forbid(self) -> None:
-        self._words.faults["cloudwatch"] = refusal(403, "AccessDenied", "not authorized: cloudwatch:GetMetricData")
+        self._front.faults["cloudwatch"] = refusal(403, "AccessDenied", "not authorized: cloudwatch:GetMetricData")
 
     async def hang(self) -> None:
         self._wire.weather = Weather.FROZEN
@@ -78,7 +78,7 @@ class CloudWatchRig(SourceRig):
         return True
 
     async def empty(self) -> bool:
-        self._words.faults["cloudwatch"] = metrics([{"Id": "q0", "StatusCode": "Complete"}])
+        self._front.faults["cloudwatch"] = metrics([{"Id": "q0", "StatusCode": "Complete"}])
         return True
 
     async def skew(self, ahead_s: float) -> bool:
@@ -87,7 +87,7 @@ class CloudWatchRig(SourceRig):
 
     async def recover(self) -> None:
         self._wire.weather = Weather.CLEAR
-        self._words.faults.clear()
+        self._front.faults.clear()
 
 
 class TestCloudWatch(SourceContract):
@@ -96,8 +96,8 @@ class TestCloudWatch(SourceContract):
 
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[SourceRig]:
-        async with aws() as there, front(there.url) as words:
-            port = urlsplit(words.url).port
+        async with aws() as cloud, front(cloud.url) as aws_front:
+            port = urlsplit(aws_front.url).port
             assert port is not None
             async with tcp_proxy("127.0.0.1", port) as wire:
-                yield CloudWatchRig(there, words, wire)
+                yield CloudWatchRig(cloud, aws_front, wire)

@@ -1,4 +1,4 @@
-"""EC2 fleets, those that maintain their size and instant ones, keep the contract of every actuator."""
+"""Actuator contract of EC2 Fleets, maintaining and instant ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class InstantRig(AwsRig):
 
     async def fail_late(self, *, quota: bool) -> bool:
         del quota
-        return False  # an instant fleet says at once what does not come
+        return False  # an instant fleet reports failures at once
 
     async def open(self, context: Opening) -> Actuator:
         spec = Ec2InstantFleet(

@@ -1,4 +1,4 @@
-"""EKS managed node groups keep the contract of every actuator."""
+"""Actuator contract of EKS managed node groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded world behind both ports: a queue, engines and a pool, in the weather that real services have."""
+"""Contracts of the embedded world's queue, engines and pool, with the faults of real services."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SCRAPE_S = 15.0
 
 
 class WeatherRig:
-    """The faults of both rigs: the one in the list strikes every call."""
+    """The faults of both rigs: the one in the list applies to every call."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
@@ -59,7 +59,7 @@ class WeatherRig:
 
 
 class EmbeddedSourceRig(WeatherRig, SourceRig):
-    """A world without traffic of its own, and one pool, so that `answer` sets what is to be read."""
+    """A world without its own traffic, and one pool, so that `answer` sets the reading."""
 
     offers: ClassVar[Literal["queue", "engines"]]
 
@@ -74,12 +74,12 @@ class EmbeddedSourceRig(WeatherRig, SourceRig):
         await self.pool.resize(replicas, (await self.pool.status()).value)
 
     async def finish(self) -> None:
-        """Let the one replica serve all that is there."""
+        """Let the only replica serve all requests."""
         while (await self.live.present()).kernel.unfinished():
             self.clock.advance(SCRAPE_S)
 
     async def send(self, requests: int, output_tokens: int) -> None:
-        """Let so many requests come now."""
+        """Send this many requests now."""
         world = await self.live.present()
         lengths = np.full(requests, output_tokens)
         world.offer(RequestTrace(np.zeros(requests), np.full(requests, 100), lengths), since_ps=world.now_ps)
@@ -93,7 +93,7 @@ class QueueRig(EmbeddedSourceRig):
     offers = "queue"
 
     async def answer(self, value: float) -> None:
-        """So many messages, and no replica to take them."""
+        """Send this many messages without a replica to serve them."""
         await self.resize(1)
         await self.finish()
         await self.resize(0)
@@ -106,7 +106,7 @@ class EnginesRig(EmbeddedSourceRig):
     offers = "engines"
 
     async def answer(self, value: float) -> None:
-        """So many requests that run for minutes; then a scrape."""
+        """Send this many requests that run for minutes, then scrape."""
         await self.finish()
         await self.send(int(value), output_tokens=20_000)
         self.clock.advance(SCRAPE_S + 1.0)

@@ -1,4 +1,4 @@
-"""Every kind of pool on Google Cloud keeps the contract of actuators."""
+"""Actuator contract of every kind of pool on Google Cloud."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEARD = GcpNotices(subscription=SINK)
 
 
 class GroupRig(PoolFaults, ActuatorRig):
-    """A pool behind which one group of machines stands, `mig`."""
+    """A pool on one group of machines, `mig`."""
 
     mig: Mig
 
@@ -41,7 +41,7 @@ class GroupRig(PoolFaults, ActuatorRig):
 
     async def doom(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
-            preempted(self.there, self.mig, vm)
+            preempted(self.cloud, self.mig, vm)
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
@@ -50,16 +50,16 @@ class GroupRig(PoolFaults, ActuatorRig):
 
 
 class MigRig(GroupRig):
-    """A group of one zone, two machines running."""
+    """A group in one zone with two running machines."""
 
-    def __init__(self, there: Gcp) -> None:
-        self.there = there
-        self.mig = there.compute.add(Mig(PROJECT, ZONE, "vllm", (ZONE,)))
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.mig = cloud.compute.add(Mig(PROJECT, ZONE, "vllm", (ZONE,)))
         self.mig.resize(2)
         self.mig.boot()
 
     async def open(self, context: Opening) -> Actuator:
-        spec = GceMig(project=self.there.project(), name="vllm", location=ZONE, market="spot", notices=HEARD)
+        spec = GceMig(project=self.cloud.project(), name="vllm", location=ZONE, market="spot", notices=HEARD)
         return await open_pool(spec, context, *NAMES)
 
     async def size(self) -> int:
@@ -75,17 +75,17 @@ class MigRig(GroupRig):
 
 
 class StandbyRig(PoolFaults, ActuatorRig):
-    """A group that serves with one machine, and has two stopped ones."""
+    """A group with one serving machine and two stopped ones."""
 
-    def __init__(self, there: Gcp) -> None:
-        self.there = there
-        self.mig = there.compute.add(Mig(PROJECT, "us-central1", "vllm", (ZONE, "us-central1-b")))
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.mig = cloud.compute.add(Mig(PROJECT, "us-central1", "vllm", (ZONE, "us-central1-b")))
         self.mig.resize(1)
         self.mig.rest("STOPPED", 2)
         self.mig.boot()
 
     async def open(self, context: Opening) -> Actuator:
-        project = self.there.project()
+        project = self.cloud.project()
         spec = GceMigStandby(project=project, name="vllm", location="us-central1", tier="warm_node", serves=NAMES[1])
         return await open_pool(spec, context, *NAMES)
 
@@ -107,16 +107,16 @@ class StandbyRig(PoolFaults, ActuatorRig):
 
 
 class NodePoolRig(GroupRig):
-    """A spot node pool of one zone with two nodes."""
+    """A spot node pool in one zone with two nodes."""
 
-    def __init__(self, there: Gcp) -> None:
-        self.there = there
-        self.pool: Pool = there.container.add(CLUSTER, "h100", (ZONE,), nodes_per_zone=2, spot=True)
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
+        self.pool: Pool = cloud.container.add(CLUSTER, "h100", (ZONE,), nodes_per_zone=2, spot=True)
         self.mig = self.pool.migs[0]
 
     async def open(self, context: Opening) -> Actuator:
         spec = GkeNodePool(
-            project=self.there.project(),
+            project=self.cloud.project(),
             cluster="serving",
             location="us-central1",
             name="h100",
@@ -129,7 +129,7 @@ class NodePoolRig(GroupRig):
         return self.pool.size
 
     async def writes(self) -> int:
-        return self.there.container.writes
+        return self.cloud.container.writes
 
     async def take(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
@@ -140,18 +140,18 @@ class NodePoolRig(GroupRig):
 class SlicesRig(PoolFaults, ActuatorRig):
     """Two slices of four hosts each."""
 
-    def __init__(self, there: Gcp) -> None:
-        self.there = there
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
         for number in range(2):
-            there.container.add(CLUSTER, f"v5e-{number}", (ZONE,), nodes_per_zone=4, spot=True, topology="4x4")
+            cloud.container.add(CLUSTER, f"v5e-{number}", (ZONE,), nodes_per_zone=4, spot=True, topology="4x4")
 
     @property
     def pools(self) -> list[Pool]:
-        return list(self.there.container.pools[CLUSTER].values())
+        return list(self.cloud.container.pools[CLUSTER].values())
 
     async def open(self, context: Opening) -> Actuator:
         spec = GkeTpuSlices(
-            project=self.there.project(),
+            project=self.cloud.project(),
             cluster="serving",
             location="us-central1",
             name="v5e",
@@ -174,19 +174,19 @@ class SlicesRig(PoolFaults, ActuatorRig):
             pool.migs[0].serve(4 if number < replicas else 3)
 
     async def run_out(self) -> bool:
-        self.there.container.none_left = True
+        self.cloud.container.none_left = True
         return True
 
     async def recover(self) -> None:
         await super().recover()
-        self.there.container.none_left = False
+        self.cloud.container.none_left = False
 
     async def lose_answer(self) -> bool:
-        return False  # a size is several writes: what the next turn makes of a lost one is tested by itself
+        return False  # a size takes several writes: a lost one has its own test
 
     async def doom(self, replicas: int) -> bool:
         for pool in self.pools[:replicas]:
-            preempted(self.there, pool.migs[0], pool.migs[0].vms[2])
+            preempted(self.cloud, pool.migs[0], pool.migs[0].vms[2])
         return True
 
     async def take(self, replicas: int) -> bool:
@@ -212,9 +212,9 @@ class GcpContract(ActuatorContract):
 
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
-        async with gcp(self._tmp) as there:
-            there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{SINK}")
-            yield self.kind(there)
+        async with gcp(self._tmp) as cloud:
+            cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{SINK}")
+            yield self.kind(cloud)
 
 
 class TestGceMig(GcpContract):

@@ -1,4 +1,4 @@
-"""Pub/Sub and Cloud Monitoring keep the contract of every source."""
+"""Source contract of Pub/Sub and Cloud Monitoring."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ DEPTH = "custom.googleapis.com/depth"
 
 
 class MonitoringFaults(GcpFaults):
-    """What both have in common: Cloud Monitoring before them."""
+    """Base of both rigs, which read Cloud Monitoring."""
 
     ahead_s = 0.0
 
-    def __init__(self, there: Gcp) -> None:
-        self.there = there
+    def __init__(self, cloud: Gcp) -> None:
+        self.cloud = cloud
         self._clock = SystemClock()
 
     async def garble(self) -> None:
-        self.there.monitoring.garbled = "NaN"
+        self.cloud.monitoring.garbled = "NaN"
 
     async def throttle(self) -> None:
-        self.there.reads = refusal(*THROTTLED, retry_after_s=1)
+        self.cloud.reads = refusal(*THROTTLED, retry_after_s=1)
 
     async def forbid(self) -> None:
-        self.there.reads = refusal(*DENIED)
+        self.cloud.reads = refusal(*DENIED)
 
     async def empty(self) -> bool:
-        self.there.monitoring.series.clear()
+        self.cloud.monitoring.series.clear()
         return True
 
     async def skew(self, ahead_s: float) -> bool:
@@ -53,7 +53,7 @@ class MonitoringFaults(GcpFaults):
 
     async def recover(self) -> None:
         await super().recover()
-        self.there.monitoring.garbled = None
+        self.cloud.monitoring.garbled = None
 
     def now(self) -> float:
         return self._clock.now() + self.ahead_s
@@ -63,12 +63,12 @@ class PubSubRig(MonitoringFaults, SourceRig):
     quantity = "visible"
 
     async def open(self, context: Opening) -> Source:
-        self.there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{NAME}")
-        return await open_source(PubSub(project=self.there.project(), subscription=NAME), context)
+        self.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{NAME}")
+        return await open_source(PubSub(project=self.cloud.project(), subscription=NAME), context)
 
     async def answer(self, value: float) -> None:
         labels = {"region": "us-central1"}
-        self.there.monitoring.tell(COUNT, value, self.now(), labels=labels, subscription_id=NAME, project_id=PROJECT)
+        self.cloud.monitoring.tell(COUNT, value, self.now(), labels=labels, subscription_id=NAME, project_id=PROJECT)
 
 
 class CloudMonitoringRig(MonitoringFaults, SourceRig):
@@ -76,11 +76,11 @@ class CloudMonitoringRig(MonitoringFaults, SourceRig):
 
     async def open(self, context: Opening) -> Source:
         metric = GcpMetric(filter=f'metric.type = "{DEPTH}" AND resource.labels.cluster_name = "serving"')
-        return await open_source(CloudMonitoring(project=self.there.project(), metrics={"depth": metric}), context)
+        return await open_source(CloudMonitoring(project=self.cloud.project(), metrics={"depth": metric}), context)
 
     async def answer(self, value: float) -> None:
-        self.there.monitoring.series.clear()
-        self.there.monitoring.tell(DEPTH, value, self.now(), cluster_name="serving")
+        self.cloud.monitoring.series.clear()
+        self.cloud.monitoring.tell(DEPTH, value, self.now(), cluster_name="serving")
 
 
 class GcpSourceContract(SourceContract):
@@ -95,8 +95,8 @@ class GcpSourceContract(SourceContract):
 
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[SourceRig]:
-        async with gcp(self._tmp) as there:
-            yield self.kind(there)
+        async with gcp(self._tmp) as cloud:
+            yield self.kind(cloud)
 
 
 class TestPubSub(GcpSourceContract):

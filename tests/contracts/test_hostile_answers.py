@@ -1,4 +1,4 @@
-"""No answer that comes over HTTP, however malformed, leaves an adapter as anything but a value or a port error."""
+"""A malformed HTTP response leaves an adapter only as a value or a port error."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ Ask: TypeAlias = Callable[[], Awaitable[Any]]
 API: Final = Api("hostile", per_s=1e6, burst=1_000_000)
 LONGEST_MESSAGE: Final = 4000
 MOST_TAKEN: Final = 40 * MIB
-"""Bytes of a 64 MiB answer that a client may take before it hangs up: its limit, and what lies in buffers."""
+"""Bytes of a 64 MiB response that a client may read before it hangs up: its limit, and buffers."""
 DEADLINE_S: Final = 4.0
 
 
 class Site:
-    """A hostile server, and what adapters are opened with."""
+    """A hostile server, and the context to open adapters."""
 
     def __init__(self, server: Hostile, context: Opening, folder: Path, trust: str) -> None:
         self.server = server
@@ -88,7 +88,7 @@ async def scrape(site: Site) -> Ask:
 
 async def engine_load(site: Site) -> Ask:
     loads = await load.loads(site.context, "hostile", Access(), "vllm", DEADLINE_S)
-    return lambda: loads.of(URL(f"{site.server.url}/metrics"))
+    return lambda: loads.read(URL(f"{site.server.url}/metrics"))
 
 
 async def sleep_mode(site: Site) -> Ask:
@@ -104,8 +104,8 @@ async def _rest(site: Site, refuse: Any) -> Ask:
     tokens = BearerTokens(site.context.clock, token)
     channel = Channel(site.context, API, "hostile")
     rest = Rest(await session(site.context), tokens, channel, refuse, site.context.clock)
-    asked = Request(operation="read", method="GET", url=site.server.url, about="it")
-    return lambda: rest.call(asked, repeat=False)
+    request = Request(operation="read", method="GET", url=site.server.url, about="it")
+    return lambda: rest.call(request, repeat=False)
 
 
 async def azure_rest(site: Site) -> Ask:
@@ -200,7 +200,7 @@ async def service_bus(site: Site) -> Ask:
 
 
 async def goes_on(site: Site, endless: Awaitable[Any]) -> None:
-    """Let an endless task meet the answer; it must not end. Raises what ended it."""
+    """Run an endless task against the response; it must not end. Raises the error that ended it."""
     task = asyncio.ensure_future(endless)
     try:
         async with asyncio.timeout(30):
@@ -258,15 +258,15 @@ async def test_no_answer_leaves_an_adapter_as_anything_but_a_value_or_a_port_err
     wrong: list[str] = []
     async with site_of(tmp_path, adapter in SECURE) as site:
         ask = await {**PLAIN, **SECURE}[adapter](site)
-        for name, made in BODIES.items():
-            site.server.set(made())
+        for name, body in BODIES.items():
+            site.server.set(body())
             if fault := await _fault(site, ask):
                 wrong.append(f"{name}: {fault}")
     assert not wrong, "\n" + "\n".join(wrong)
 
 
 async def _fault(site: Site, ask: Ask) -> str:
-    """What is wrong with what comes of an answer; empty where nothing is."""
+    """Return why the outcome is invalid; empty where it is valid."""
     try:
         async with asyncio.timeout(60):
             readable(await ask())
@@ -277,7 +277,7 @@ async def _fault(site: Site, ask: Ask) -> str:
             str(e).encode()
         except UnicodeEncodeError as wrong:
             return f"an error that cannot be written: {wrong}"
-    except BaseException as e:  # noqa: BLE001 - that is what is looked for
+    except BaseException as e:  # noqa: BLE001 - the test looks for them
         return repr(e)[:200]
     if site.server.sent > MOST_TAKEN:
         return f"{site.server.sent / MIB:.0f} MiB were taken"

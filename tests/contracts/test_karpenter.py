@@ -1,4 +1,4 @@
-"""The actuator's contract over Karpenter's static NodePools and over CapacityBuffers, on the fake API server."""
+"""Actuator contract of Karpenter's static NodePools and of CapacityBuffers, on the fake API server."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ pytestmark = pytest.mark.slow
 
 
 class KarpenterRig(FakeRig):
-    """NodePool `spot`, each of whose nodes is a NodeClaim with a node of its own."""
+    """NodePool `spot`, with a NodeClaim and a node for each replica."""
 
     async def open(self, context: Opening) -> Actuator:
         spec = KarpenterNodePool(name="spot", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("nodes"))
 
     async def size(self) -> int:
-        found: int = self._fake.get("nodepools", "spot")["spec"]["replicas"]
-        return found
+        replicas: int = self._fake.get("nodepools", "spot")["spec"]["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self._fake.put("nodepools", "spot", {"spec": {"replicas": replicas}})
@@ -63,15 +63,15 @@ class KarpenterRig(FakeRig):
 
 
 class BufferRig(FakeRig):
-    """CapacityBuffer `room`, as Karpenter tells of it."""
+    """CapacityBuffer `room`, with Karpenter's status."""
 
     async def open(self, context: Opening) -> Actuator:
         spec = CapacityBuffer(name="room", tier="warm_node", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("room"))
 
     async def size(self) -> int:
-        found: int = self._fake.get("capacitybuffers", "room")["spec"]["replicas"]
-        return found
+        replicas: int = self._fake.get("capacitybuffers", "room")["spec"]["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self._fake.put("capacitybuffers", "room", {"spec": {"replicas": replicas}})
@@ -108,9 +108,9 @@ class BufferRig(FakeRig):
 async def rig(kind: type[FakeRig], plural: str, name: str, folder: Path) -> AsyncIterator[ActuatorRig]:
     async with kube_fake() as fake, tcp_proxy("127.0.0.1", fake.port) as proxy:
         await fake.put(plural, name, {"spec": {"replicas": 2}})
-        made = kind(fake, proxy, write_kubeconfig(folder / "kubeconfig", proxy.port))
-        await made.set_ready(2)
-        yield made
+        opened_rig = kind(fake, proxy, write_kubeconfig(folder / "kubeconfig", proxy.port))
+        await opened_rig.set_ready(2)
+        yield opened_rig
 
 
 class TestKarpenterNodePool(ActuatorContract):

@@ -1,4 +1,4 @@
-"""The actuator's contract over Kubernetes: the fake API server, and a real control plane."""
+"""Actuator contract of Kubernetes, on the fake API server and a real control plane."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class FakeRig(ActuatorRig):
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
     async def size(self) -> int:
-        found: int = self._fake.get("deployments", "llm")["spec"]["replicas"]
-        return found
+        replicas: int = self._fake.get("deployments", "llm")["spec"]["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self._fake.put("deployments", "llm", {"spec": {"replicas": replicas}})
@@ -144,13 +144,13 @@ class RealRig(ActuatorRig):
         self._ground.proxy.tear_down()
 
     async def throttle(self) -> None:
-        """Use up the writes in flight that the server grants: by requests whose bodies never come to their end."""
+        """Use up the server's limit of writes in flight, by requests whose bodies never end."""
         path = self._ground.path("deployments", "llm") + "/scale"
         for _ in range(WRITES):
             self._stalled.append(await stalled_write(self._ground.plane, path))
 
     async def garble(self) -> None:
-        """TLS shows nobody what to spoil, but every answer, that to the handshake too, can end in its middle."""
+        """Truncate every response, even the TLS handshake's: the proxy cannot read the encrypted content."""
         self._ground.proxy.weather, self._ground.proxy.cut_after = Weather.CUT, 1000
         self._ground.proxy.tear_down()
 
@@ -175,7 +175,7 @@ class RealRig(ActuatorRig):
 
 
 async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
-    """A PATCH by the scaler of which the server has taken the head, and waits for the body."""
+    """Send the head of a PATCH; the server then waits for its body."""
     trust = ssl.create_default_context(cafile=str(plane.certificate))
     lines = (
         f"PATCH {path} HTTP/1.1",
@@ -191,11 +191,11 @@ async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
         writer.write("\r\n".join(lines).encode())
         if b"100 Continue" in await reader.readline():
             return writer
-        await dropped(writer)  # refused: a write that ended a moment ago still counts
+        await dropped(writer)  # refused: a write that just ended still counts
 
 
 async def dropped(writer: asyncio.StreamWriter) -> None:
-    """End a connection without a word."""
+    """Close a connection without a message."""
     writer.close()
     writer.transport.abort()
     with contextlib.suppress(OSError):

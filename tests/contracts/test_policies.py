@@ -1,4 +1,4 @@
-"""The policy suite over every policy registered."""
+"""Policy contract of every registered policy."""
 
 from __future__ import annotations
 

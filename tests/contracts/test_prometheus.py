@@ -1,4 +1,4 @@
-"""The Prometheus source's contract, on a real Prometheus that scrapes a recorded vLLM page."""
+"""Source contract of Prometheus, on a real server that scrapes a recorded vLLM page."""
 
 from __future__ import annotations
 

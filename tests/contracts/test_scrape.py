@@ -1,4 +1,4 @@
-"""The scrape source's contract, on an exporter that serves a recorded vLLM page."""
+"""Source contract of the scrape source, on an exporter that serves a recorded vLLM page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQS keeps the contract of every source."""
+"""Source contract of SQS."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class SqsRig(SourceRig):
-    """A queue behind a front that refuses in AWS's words, behind a proxy that knows only TCP."""
+    """A queue behind a front that refuses with AWS's errors, behind a TCP proxy."""
 
     quantity = "visible"
 
-    def __init__(self, there: Aws, words: Front, wire: TcpProxy, queue: str, faults: dict[str, Fault]) -> None:
-        self._aws = there
-        self._words = words
+    def __init__(self, cloud: Aws, aws_front: Front, wire: TcpProxy, queue: str, faults: dict[str, Fault]) -> None:
+        self._aws = cloud
+        self._front = aws_front
         self._wire = wire
         self._queue = queue
         self._faults = faults
@@ -49,13 +49,13 @@ class SqsRig(SourceRig):
         await self._aws.send(self._queue, int(value))
 
     async def garble(self) -> None:
-        self._words.faults["sqs"] = self._faults["garble"]
+        self._front.faults["sqs"] = self._faults["garble"]
 
     async def throttle(self) -> None:
-        self._words.faults["sqs"] = self._faults["throttle"]
+        self._front.faults["sqs"] = self._faults["throttle"]
 
     async def forbid(self) -> None:
-        self._words.faults["sqs"] = self._faults["forbid"]
+        self._front.faults["sqs"] = self._faults["forbid"]
 
     async def hang(self) -> None:
         self._wire.weather = Weather.FROZEN
@@ -69,21 +69,21 @@ class SqsRig(SourceRig):
         return True
 
     async def empty(self) -> bool:
-        self._words.faults["sqs"] = attributes()
+        self._front.faults["sqs"] = attributes()
         return True
 
     async def recover(self) -> None:
         self._wire.weather = Weather.CLEAR
-        self._words.faults.clear()
+        self._front.faults.clear()
 
 
 @asynccontextmanager
-async def rig(faults: dict[str, Fault], made: type[SqsRig] = SqsRig) -> AsyncIterator[SourceRig]:
-    async with aws() as there, front(there.url) as words:
-        port = urlsplit(words.url).port
+async def rig(faults: dict[str, Fault], rig_class: type[SqsRig] = SqsRig) -> AsyncIterator[SourceRig]:
+    async with aws() as cloud, front(cloud.url) as aws_front:
+        port = urlsplit(aws_front.url).port
         assert port is not None
         async with tcp_proxy("127.0.0.1", port) as wire:
-            yield made(there, words, wire, await there.queue("prompts"), faults)
+            yield rig_class(cloud, aws_front, wire, await cloud.queue("prompts"), faults)
 
 
 class TestSqs(SourceContract):

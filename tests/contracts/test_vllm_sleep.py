@@ -1,4 +1,4 @@
-"""The actuator's contract over vLLM engines that sleep."""
+"""Actuator contract of vLLM engines with sleep mode."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ ENGINES = 9
 
 
 class SleepRig(ActuatorRig):
-    def __init__(self, there: SleepingEngines) -> None:
-        self._there = there
+    def __init__(self, engines: SleepingEngines) -> None:
+        self._engines = engines
 
     async def open(self, context: Opening) -> Actuator:
-        spec = VllmSleep(urls=self._there.urls, max_replicas=ENGINES)
+        spec = VllmSleep(urls=self._engines.urls, max_replicas=ENGINES)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("engines"))
 
     async def size(self) -> int:
-        return self._there.awake
+        return self._engines.awake
 
     async def set_size(self, replicas: int) -> None:
         for number in range(ENGINES):
-            self._there.engine(number).asleep = number >= replicas
+            self._engines.engine(number).asleep = number >= replicas
 
     async def set_ready(self, replicas: int) -> None:
         for number in range(ENGINES):
-            self._there.engine(number).healthy = number < replicas
+            self._engines.engine(number).healthy = number < replicas
 
     async def hang(self) -> None:
-        self._there.fault = "hang"
+        self._engines.fault = "hang"
 
     async def refuse(self) -> None:
-        self._there.fault = "refuse"
+        self._engines.fault = "refuse"
 
     async def throttle(self) -> None:
-        self._there.fault = "throttle"
+        self._engines.fault = "throttle"
 
     async def forbid(self) -> None:
-        self._there.fault = "forbid"
+        self._engines.fault = "forbid"
 
     async def garble(self) -> None:
-        self._there.fault = "garble"
+        self._engines.fault = "garble"
 
     async def cut_short(self) -> bool:
-        self._there.fault = "cut"
+        self._engines.fault = "cut"
         return True
 
     async def lose_answer(self) -> bool:
-        self._there.fault = "lose"
+        self._engines.fault = "lose"
         return True
 
     async def writes(self) -> int:
-        """Of the engine that was told most often."""
-        return max(engine.told.count("/wake_up") for engine in self._there.engines.values())
+        """Number of writes of the engine with the most."""
+        return max(engine.told.count("/wake_up") for engine in self._engines.engines.values())
 
     async def run_out(self) -> bool:
-        """There are no more engines: seven of those that sleep are gone."""
+        """Remove seven of the sleeping engines, so that there is no capacity left."""
         for number in range(2, ENGINES):
-            self._there.engine(number).down = True
+            self._engines.engine(number).down = True
         return True
 
     async def recover(self) -> None:
-        self._there.fault = ""
+        self._engines.fault = ""
 
 
 @asynccontextmanager
 async def rig() -> AsyncIterator[ActuatorRig]:
-    async with sleeping_engines(ENGINES) as there:
-        made = SleepRig(there)
-        await made.set_size(2)
-        await made.set_ready(2)
-        yield made
+    async with sleeping_engines(ENGINES) as engines:
+        sleep_rig = SleepRig(engines)
+        await sleep_rig.set_size(2)
+        await sleep_rig.set_ready(2)
+        yield sleep_rig
 
 
 class TestVllmSleep(ActuatorContract):

@@ -72,7 +72,7 @@ class Told(test_sqs.SqsRig):
     """SQS whose counts are told by its front: thousands of messages need not be sent."""
 
     async def answer(self, value: float) -> None:
-        self._words.faults["sqs"] = attributes(
+        self._front.faults["sqs"] = attributes(
             ApproximateNumberOfMessages=str(int(value)),
             ApproximateNumberOfMessagesNotVisible="0",
             ApproximateNumberOfMessagesDelayed="0",
@@ -118,7 +118,7 @@ class Beside(test_asg.AsgRig):
         return await open_pool(spec, context, WorkloadName("llm"), PoolName(self._group))
 
     async def take(self, replicas: int) -> bool:
-        self.world.take(self._doomed[:replicas])
+        self.world.take(self._pending[:replicas])
         return True
 
 
@@ -142,15 +142,15 @@ class AskedAlways(test_gcp_sources.PubSubRig):
     """Pub/Sub whose backlog is read anew each time: fifteen seconds of the world are milliseconds here."""
 
     async def open(self, context: Opening) -> Source:
-        self.there.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
-        spec = PubSub(project=self.there.project(), subscription=test_gcp_sources.NAME, read_interval_s=0.001)
+        self.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
+        spec = PubSub(project=self.cloud.project(), subscription=test_gcp_sources.NAME, read_interval_s=0.001)
         return await open_source(spec, context)
 
     async def answer(self, value: float) -> None:
-        self.there.monitoring.series.clear()
+        self.cloud.monitoring.series.clear()
         await super().answer(value)
         about = {"subscription_id": test_gcp_sources.NAME, "project_id": PROJECT}
-        self.there.monitoring.tell(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
+        self.cloud.monitoring.tell(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
 
 
 class PubSubAlways(test_gcp_sources.TestPubSub):

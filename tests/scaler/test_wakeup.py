@@ -7,7 +7,7 @@ import asyncio
 from policies.history.ticks import History
 from policies.model import Tick
 from scaler.clock import SystemClock
-from scaler.clouds.interruptions import FORGET_S, Kind, Notice, NoticeBoard, board
+from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, Kind, Notice, NoticeBoard, board
 from scaler.controller import Controller, Setup
 from scaler.shared_resources import Opening, Resources
 from scaler.wakeup import GATHER_S
@@ -42,9 +42,9 @@ def test_a_notice_that_nothing_came_of_is_forgotten() -> None:
     clock = ManualClock()
     there = NoticeBoard(clock)
     there.pin(Notice("i-1", "interruption", clock.now()))
-    assert set(there.of(["i-1", "i-2"])) == {"i-1"}
-    clock.advance(FORGET_S + 1)
-    assert there.of(["i-1"]) == {}
+    assert set(there.notices_for(["i-1", "i-2"])) == {"i-1"}
+    clock.advance(INTERRUPTION_LIFETIME_S + 1)
+    assert there.notices_for(["i-1"]) == {}
 
 
 def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() -> None:
@@ -53,11 +53,11 @@ def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() 
     kinds: list[Kind] = ["rebalance", "interruption", "rebalance"]
     for kind in kinds:
         there.pin(Notice("i-1", kind, clock.now()))
-    assert there.of(["i-1"])["i-1"].kind == "interruption"
+    assert there.notices_for(["i-1"])["i-1"].kind == "interruption"
 
 
 def test_a_machine_that_is_gone_is_unpinned() -> None:
     there = NoticeBoard(ManualClock())
     there.pin(Notice("i-1", "interruption", there.clock.now()))
     there.unpin("i-1")
-    assert there.of(["i-1"]) == {}
+    assert there.notices_for(["i-1"]) == {}

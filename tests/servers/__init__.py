@@ -1,1 +1,1 @@
-"""Real servers and faults for the tests, each on a loopback port of its own."""
+"""Servers and faults for the tests, each on its own loopback port."""

@@ -1,13 +1,13 @@
-"""AWS on 127.0.0.1: moto's server with its manners mended where it is laxer than AWS.
+"""AWS on 127.0.0.1: moto's server, corrected where it is less strict than AWS.
 
-Mended, one by one:
+Corrections:
 
-- `PutMetricData` into a namespace of AWS's own is refused, as by AWS; tests write metrics by `Aws.metric`.
+- `PutMetricData` into an AWS namespace is refused, as by AWS; tests write metrics with `Aws.metric`.
 - `GetMetricData` gives each sample the time at which its period began on the clock, whatever the request's start.
-- `AssumeRoleWithWebIdentity` refuses a token that is no JSON Web Token, or one that has expired.
+- `AssumeRoleWithWebIdentity` refuses a token that is not a JSON Web Token, or that has expired.
 
-Left lax: counts are exact at once (AWS's lag by up to a minute), a queue answers in every region that has one of its
-name, and no metric comes by itself. Keys and permissions count only inside `Aws.strangers_refused`.
+Remaining differences: counts are exact at once (AWS's lag by up to a minute), every region has a queue of the same
+name, and no metric is sent by itself. Keys and permissions are checked only inside `Aws.strangers_refused`.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class Aws:
         self._clients: dict[str, Any] = {}
 
     async def client(self, service: str) -> Any:
-        """The tests' own client of a service."""
+        """Return the tests' own client of a service."""
         if service not in self._clients:
-            made = self._session.create_client(service, region_name=REGION, endpoint_url=self.url)
-            self._clients[service] = await self._stack.enter_async_context(made)
+            sdk_client = self._session.create_client(service, region_name=REGION, endpoint_url=self.url)
+            self._clients[service] = await self._stack.enter_async_context(sdk_client)
         return self._clients[service]
 
     async def queue(self, name: str, **attributes: str) -> str:
-        """The URL of a new queue, a FIFO one where its name says so."""
+        """Create a queue, a FIFO one by its name; return its URL."""
         if name.endswith(".fifo"):
             attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "false", **attributes}
         sqs = await self.client("sqs")
@@ -80,7 +80,7 @@ class Aws:
             await sqs.send_message(QueueUrl=queue, MessageBody=f"prompt {i}", **fifo, **delay)
 
     async def receive(self, queue: str, count: int, visibility_s: int = 600) -> list[str]:
-        """Receipts of `count` messages, in flight from now on."""
+        """Receive `count` messages, which stay in flight; return their receipts."""
         sqs, receipts = await self.client("sqs"), list[str]()
         while len(receipts) < count:
             answer = await sqs.receive_message(
@@ -93,30 +93,30 @@ class Aws:
         await (await self.client("sqs")).delete_message(QueueUrl=queue, ReceiptHandle=receipt)
 
     async def drain(self, queue: str) -> None:
-        """Take and delete all messages that are visible. (A purge is granted once a minute.)"""
+        """Receive and delete all visible messages. (A purge is granted once a minute.)"""
         sqs = await self.client("sqs")
-        while found := (await sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)).get("Messages"):
-            for message in found:
+        while messages := (await sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)).get("Messages"):
+            for message in messages:
                 await self.delete(queue, message["ReceiptHandle"])
 
     def metric(self, queue: str, name: str, value: float, at: float) -> None:
-        """What SQS itself sends to CloudWatch."""
+        """Write a metric that SQS itself sends to CloudWatch."""
         datum = {
             "MetricName": name,
             "Dimensions": [{"Name": "QueueName", "Value": queue.rsplit("/", 1)[-1]}],
             "Value": value,
-            "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),  # as moto keeps them
+            "Timestamp": datetime.fromtimestamp(at, UTC).replace(tzinfo=None),  # as moto stores them
         }
         _put_metric_data(cloudwatch_backends[ACCOUNT][REGION], "AWS/SQS", [datum])
 
     def forget_metrics(self) -> None:
-        """As if no sample had ever been sent."""
+        """Delete all samples."""
         cloudwatch_backends[ACCOUNT][REGION].metric_data.clear()
 
     async def user(self, actions: list[str]) -> tuple[str, str]:
-        """The access key and secret of a new user who may do this and no more, to every resource: moto knows none."""
-        said = [a.replace("cloudwatch:", "monitoring:") for a in actions]  # moto's name for it, not AWS's
-        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": said, "Resource": "*"}]}
+        """Create a user with only these actions on all resources (moto checks none); return its key and secret."""
+        iam_actions = [a.replace("cloudwatch:", "monitoring:") for a in actions]  # moto's name for it, not AWS's
+        policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": iam_actions, "Resource": "*"}]}
         iam = await self.client("iam")
         name = f"user-{time.monotonic_ns()}"
         await iam.create_user(UserName=name)
@@ -126,7 +126,7 @@ class Aws:
 
     @asynccontextmanager
     async def strangers_refused(self) -> AsyncIterator[None]:
-        """Inside it, keys must be known, signatures right and actions permitted."""
+        """Check keys, signatures and permissions inside this context."""
         async with self._http.post(f"{self.url}/moto-api/reset-auth", data=b"0") as answer:
             before = (await answer.json(content_type=None))["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"]
         try:
@@ -138,7 +138,7 @@ class Aws:
 
 @asynccontextmanager
 async def aws() -> AsyncIterator[Aws]:
-    """An empty account. The server is this process's only one: uses must not overlap."""
+    """Open an empty account. A process has only one server: uses must not overlap."""
     url = await asyncio.to_thread(_server)
     async with contextlib.AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
@@ -159,7 +159,7 @@ def _server() -> str:
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, tmp: Path, **variables: str) -> None:
-    """An environment in which the SDK finds nothing of the machine's own, only `variables`."""
+    """Set only these AWS `variables`, and hide the machine's own configuration from the SDK."""
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     none = {
@@ -172,7 +172,7 @@ def isolate(monkeypatch: pytest.MonkeyPatch, tmp: Path, **variables: str) -> Non
 
 
 def _mend() -> None:
-    """Replace moto's manners, for the life of this process, by those listed above."""
+    """Apply the corrections above to moto, for the life of this process."""
     CloudWatchBackend.put_metric_data = _refuse_own_namespaces
     CloudWatchBackend.get_metric_data = _align_to_periods
     TokenResponse.assume_role_with_web_identity = _check_token
@@ -210,7 +210,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "AKIASCALER", "AWS_SECRET_ACCESS_KEY": "secret", "A
 
 
 def web_token(expires_at: float) -> str:
-    """A service account's token, unsigned."""
+    """Return an unsigned service account token."""
     claims = {"iss": "https://oidc.example", "sub": "system:serviceaccount:llm:scaler", "exp": int(expires_at)}
     parts = (
         base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": "none"}, claims)

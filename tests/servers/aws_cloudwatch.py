@@ -1,4 +1,4 @@
-"""CloudWatch's GetMetricData on a socket, with pages, statuses, refusals and samples at any time."""
+"""A CloudWatch server for GetMetricData, with pages, statuses, refusals and samples at any time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers.spoiling import Mangle, mangled
 class Clouds:
     """`calls` are the numbers of queries of each call, `windows` their start, end and period.
 
-    `page`: so many samples a page; 0: all. `wrong` metrics make a call fail as a whole.
+    `page`: samples per page; 0: all. A metric in `wrong` makes its whole call fail.
     """
 
     url: str = ""
@@ -30,36 +30,36 @@ class Clouds:
     windows: list[tuple[float, float, int]] = field(default_factory=list)
     page: int = 0
     mangle: Mangle | None = None
-    """Of each answer that is no refusal."""
+    """Changes each accepted response."""
 
     def put(self, name: str, at: float, value: float) -> None:
         self.samples[name][at] = value
 
-    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
-        queries, start, end = asked["MetricDataQueries"], asked["StartTime"], asked["EndTime"]
-        first = int(asked.get("NextToken", "0"))
+    def answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
+        queries, start, end = request_body["MetricDataQueries"], request_body["StartTime"], request_body["EndTime"]
+        first = int(request_body.get("NextToken", "0"))
         self.calls.append(len(queries))
         results, more = list[dict[str, Any]](), False
         for query in queries:
             stat = query["MetricStat"]
             name = stat["Metric"]["MetricName"]
             self.windows.append((start, end, stat["Period"]))
-            found = sorted(((t, v) for t, v in self.samples[name].items() if start <= t < end), reverse=True)
-            shown = found[first : first + self.page] if self.page else found
-            more = more or bool(self.page and len(found) > first + self.page)
+            samples = sorted(((t, v) for t, v in self.samples[name].items() if start <= t < end), reverse=True)
+            shown = samples[first : first + self.page] if self.page else samples
+            more = more or bool(self.page and len(samples) > first + self.page)
             status = self.statuses.get(name, "Complete")
             times, values = [t for t, _ in shown], [v for _, v in shown]
             results.append({"Id": query["Id"], "Timestamps": times, "Values": values, "StatusCode": status})
         return {"MetricDataResults": results, **({"NextToken": str(first + self.page)} if more else {})}
 
     async def serve(self, request: web.Request) -> web.Response:
-        asked = json.loads(await request.read())
+        request_body = json.loads(await request.read())
         kind = "application/x-amz-json-1.0"
-        if self.wrong & {q["MetricStat"]["Metric"]["MetricName"] for q in asked["MetricDataQueries"]}:
-            said = {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": "a query is not valid"}
-            return web.Response(status=400, text=json.dumps(said), content_type=kind)
-        made = web.Response(text=json.dumps(self.answer(asked)), content_type=kind)
-        return mangled("cloudwatch:GetMetricData", made, self.mangle)
+        if self.wrong & {q["MetricStat"]["Metric"]["MetricName"] for q in request_body["MetricDataQueries"]}:
+            error = {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": "a query is not valid"}
+            return web.Response(status=400, text=json.dumps(error), content_type=kind)
+        response = web.Response(text=json.dumps(self.answer(request_body)), content_type=kind)
+        return mangled("cloudwatch:GetMetricData", response, self.mangle)
 
 
 @asynccontextmanager

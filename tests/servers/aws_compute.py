@@ -1,6 +1,6 @@
-"""One endpoint for all of AWS: Auto Scaling, EC2 and EKS over a `World`, and everything else from the server behind.
+"""One endpoint for all of AWS: Auto Scaling, EC2 and EKS from a `World`, all other services from the server behind it.
 
-It notes what is asked, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
+It records the calls, and by `faults` refuses or spoils an operation, a service, or all reads or writes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Spoil = Callable[[str, web.Response], web.Response]
 
 @dataclass
 class Compute:
-    """`given` are the parameters of what was asked.
+    """`given` has the parameters of each call.
 
-    `faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change answers. `lost`:
-    writes are done, and their answers never come.
+    `faults` are refusals by ``service:Operation``, ``service``, ``read`` or ``write``; `spoils` change responses.
+    `lost`: writes are applied, and their responses lost.
     """
 
     world: World
@@ -45,7 +45,7 @@ class Compute:
     spoils: dict[str, Spoil] = field(default_factory=dict)
     lost: bool = False
     mangle: Mangle | None = None
-    """Of each answer that is no refusal, named as `asked` has it."""
+    """Changes each accepted response, named as in `asked`."""
 
     def count(self, named: str) -> int:
         return self.asked.count(named)
@@ -57,46 +57,46 @@ class Compute:
 
 
 def scope(request: web.Request) -> str:
-    """The service that a request is signed for."""
+    """Return the service that a request is signed for."""
     signed = request.headers.get("Authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
     return signed[3] if len(signed) == 5 else "sts"
 
 
 @asynccontextmanager
 async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
-    """The endpoint before the server at `upstream`."""
+    """Open the endpoint before the server at `upstream`."""
     it = Compute(world, upstream)
     async with aiohttp.ClientSession(auto_decompress=False) as http:
 
         async def serve(request: web.Request) -> web.Response:
             body, service = await request.read(), scope(request)
-            asked = operation(service, request.method, request.path, body) if service in OURS else None
-            if asked is None or (service, asked.name) not in HANDLERS:
+            model = operation(service, request.method, request.path, body) if service in OURS else None
+            if model is None or (service, model.name) not in HANDLERS:
                 target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
                 service = "cloudwatch" if service == "monitoring" else service
                 called = f"{service}:{target}"
                 it.asked.append(called)
                 if service in it.faults:
                     return refused(service, it.faults[service])
-                made = await forward(http, it.upstream, request, body)
-                return mangled(called, made, it.mangle)
-            name = f"{service}:{asked.name}"
+                response = await forward(http, it.upstream, request, body)
+                return mangled(called, response, it.mangle)
+            name = f"{service}:{model.name}"
             it.asked.append(name)
-            kind = "read" if asked.name.startswith(READS) else "write"
+            kind = "read" if model.name.startswith(READS) else "write"
             keys = (name, service, kind)
             if it.world.granted is not None and name not in it.world.granted:
                 return refused(service, Refusal("AccessDenied", f"not authorized to perform: {name}", 403))
-            given = parameters(asked, request.method, request.path, dict(request.query), body)
-            it.given[name].append(given)
+            fields = parameters(model, request.method, request.path, dict(request.query), body)
+            it.given[name].append(fields)
             if fault := next((it.faults[key] for key in keys if key in it.faults), None):
                 return refused(service, fault)
-            made = handle(it.world, service, asked, given)
+            response = handle(it.world, service, model, fields)
             if it.lost and kind == "write":
                 await asyncio.Event().wait()
             for key in keys:
                 if key in it.spoils:
-                    return it.spoils[key](name, made)
-            return mangled(name, made, it.mangle)
+                    return it.spoils[key](name, response)
+            return mangled(name, response, it.mangle)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
@@ -105,22 +105,26 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
             yield it
 
 
-def handle(world: World, service: str, asked: OperationModel, given: dict[str, Any]) -> web.Response:
-    """What the world answers."""
+def handle(world: World, service: str, model: OperationModel, fields: dict[str, Any]) -> web.Response:
+    """Return the world's response."""
     try:
         world.settle()
-        result = HANDLERS[service, asked.name](world, given)
+        result = HANDLERS[service, model.name](world, fields)
         world.settle()
     except Refusal as e:
         return refused(service, e)
-    return answer(asked, result)
+    return answer(model, result)
 
 
 async def forward(http: aiohttp.ClientSession, upstream: str, request: web.Request, body: bytes) -> web.Response:
     headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
     try:
-        async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
-            kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
-            return web.Response(status=found.status, body=await found.read(), headers=kept)
-    except aiohttp.ClientError as e:  # it ends while somebody still waits for it
+        async with http.request(
+            request.method, upstream + request.path_qs, data=body, headers=headers
+        ) as upstream_response:
+            headers_kept = {k: v for k, v in upstream_response.headers.items() if k.lower() not in DROPPED}
+            return web.Response(
+                status=upstream_response.status, body=await upstream_response.read(), headers=headers_kept
+            )
+    except aiohttp.ClientError as e:  # it ends while a client still waits for it
         return web.Response(status=502, text=str(e))

@@ -1,4 +1,4 @@
-"""Events about machines, through EventBridge as moto knows it to a queue, by the rule that we publish."""
+"""Events about machines, through moto's EventBridge to a queue, by the published rule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REBALANCE: Final = "EC2 Instance Rebalance Recommendation"
 
 
 async def event_queue(cloud: Aws, name: str = "interruptions") -> str:
-    """The URL of a queue that the published rule leads to."""
+    """Create a queue as the published rule's target; return its URL."""
     queue = await cloud.queue(name)
     events = await cloud.client("events")
     await events.put_rule(Name=name, EventPattern=PATTERN.read_text())
@@ -24,7 +24,7 @@ async def event_queue(cloud: Aws, name: str = "interruptions") -> str:
 
 
 async def warn(cloud: Aws, machine: str, kind: str = WARNING) -> None:
-    """EC2 says of an instance what `kind` names."""
+    """Send EC2's event of this kind about an instance."""
     await tell(cloud, "aws.ec2", kind, {"instance-id": machine, "instance-action": "terminate"})
 
 

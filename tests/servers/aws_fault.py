@@ -1,4 +1,4 @@
-"""A front before AWS's server that counts what is asked and answers as AWS does when it will not, or cannot.
+"""A front before AWS's server that records the calls and responds with AWS's errors.
 
 It keeps connections alive, as AWS does and moto does not.
 """
@@ -25,7 +25,7 @@ XML_ERROR: Final = re.compile(rb"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>",
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One HTTP request. `key` is the access key that signed it, empty where nobody did."""
+    """One HTTP request. `key` is the access key that signed it; empty without a signature."""
 
     service: str
     operation: str
@@ -66,23 +66,27 @@ class Front:
 
 @asynccontextmanager
 async def front(upstream: str) -> AsyncIterator[Front]:
-    """A front before the server at `upstream`."""
+    """Open a front before the server at `upstream`."""
     it = Front(upstream)
     async with aiohttp.ClientSession(auto_decompress=False) as http:
 
         async def serve(request: web.Request) -> web.Response:
             body = await request.read()
-            asked = it.note(request, body)
-            if asked.service in it.faults:
-                answer = it.faults[asked.service](asked)
+            call = it.note(request, body)
+            if call.service in it.faults:
+                answer = it.faults[call.service](call)
                 return answer if isinstance(answer, web.Response) else await answer
             headers = {k: v for k, v in request.headers.items() if k.lower() not in DROPPED}
-            async with http.request(request.method, upstream + request.path_qs, data=body, headers=headers) as found:
-                kept = {k: v for k, v in found.headers.items() if k.lower() not in DROPPED}
-                content = await found.read()
-                if found.status == 403 and (refused := XML_ERROR.search(content)):  # moto: XML to every service
-                    return refusal(403, refused[1].decode(), refused[2].decode())(asked)
-                return web.Response(status=found.status, body=content, headers=kept)
+            async with http.request(
+                request.method, upstream + request.path_qs, data=body, headers=headers
+            ) as upstream_response:
+                headers_kept = {k: v for k, v in upstream_response.headers.items() if k.lower() not in DROPPED}
+                content = await upstream_response.read()
+                if upstream_response.status == 403 and (
+                    refused := XML_ERROR.search(content)
+                ):  # moto: XML to every service
+                    return refusal(403, refused[1].decode(), refused[2].decode())(call)
+                return web.Response(status=upstream_response.status, body=content, headers=headers_kept)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", serve)
@@ -94,22 +98,22 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 def refusal(
     status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
 ) -> Words:
-    """An error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
+    """Return an error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
 
-    `query_code` is what the older query protocol called it, which AWS tells beside the new name.
+    `query_code` is the code of the older query protocol, which AWS sends together with the new one.
     """
 
-    def answer(asked: Asked) -> web.Response:
+    def answer(call: Asked) -> web.Response:
         more = {"x-amzn-requestid": "00000000-0000-0000-0000-000000000000", **(headers or {})}
         if query_code:
             more["x-amzn-query-error"] = f"{query_code};Sender"
-        match asked.service:
+        match call.service:
             case "sts":
                 error = f"<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>"
                 body = f"<ErrorResponse><Error>{error}</Error></ErrorResponse>".encode()
                 more["content-type"] = "text/xml"
             case _:
-                body = json.dumps({"__type": f"com.amazonaws.{asked.service}#{code}", "message": message}).encode()
+                body = json.dumps({"__type": f"com.amazonaws.{call.service}#{code}", "message": message}).encode()
                 more["content-type"] = "application/x-amz-json-1.0"
         return web.Response(status=status, body=body, headers=more)
 
@@ -117,23 +121,23 @@ def refusal(
 
 
 def body(content: bytes, status: int = 200, content_type: str = "application/x-amz-json-1.0") -> Fault:
-    """An answer of these bytes."""
+    """Return a response of these bytes."""
     return lambda _: web.Response(status=status, body=content, headers={"content-type": content_type})
 
 
 def metrics(results: object) -> Fault:
-    """An answer of GetMetricData with these results."""
+    """Return a GetMetricData response with these results."""
     return body(json.dumps({"MetricDataResults": results}).encode())
 
 
 async def silence(_: Asked) -> web.Response:
-    """No answer."""
+    """Never respond."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 def attributes(**values: object) -> Fault:
-    """An answer of GetQueueAttributes with these attributes, whatever was asked for."""
+    """Return a GetQueueAttributes response with these attributes, whatever the request."""
     return body(json.dumps({"Attributes": values}).encode())
 
 

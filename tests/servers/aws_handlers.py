@@ -1,4 +1,4 @@
-"""What Auto Scaling, EC2 and EKS answer about a `World`, operation by operation."""
+"""Handlers of Auto Scaling, EC2 and EKS operations on a `World`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Handler = Callable[[World, dict[str, Any]], Mapping[str, Any]]
 # --- Auto Scaling
 
 
-def group(world: World, asked: Mapping[str, Any]) -> Group:
-    name = asked["AutoScalingGroupName"]
+def group(world: World, fields: Mapping[str, Any]) -> Group:
+    name = fields["AutoScalingGroupName"]
     if name not in world.groups:
         raise Refusal("ValidationError", f"AutoScalingGroup name not found - {name}")
     return world.groups[name]
 
 
-def describe_groups(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    names = asked.get("AutoScalingGroupNames") or list(world.groups)
+def describe_groups(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    names = fields.get("AutoScalingGroupNames") or list(world.groups)
     return {"AutoScalingGroups": [_group(world.groups[n]) for n in names if n in world.groups]}
 
 
 def _group(g: Group) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    description: dict[str, Any] = {
         "AutoScalingGroupName": g.name,
         "AutoScalingGroupARN": ARN.format(
             service="autoscaling", rest=f"autoScalingGroup:1:autoScalingGroupName/{g.name}"
@@ -48,11 +48,11 @@ def _group(g: Group) -> dict[str, Any]:
     }
     if g.spot_share is not None:
         shares = {"OnDemandBaseCapacity": 0, "OnDemandPercentageAboveBaseCapacity": round(100 * (1 - g.spot_share))}
-        found["MixedInstancesPolicy"] = {"InstancesDistribution": shares}
+        description["MixedInstancesPolicy"] = {"InstancesDistribution": shares}
     if g.warm is not None:
-        found["WarmPoolConfiguration"] = _warm(g)
-        found["WarmPoolSize"] = len(g.warm.instances)
-    return found
+        description["WarmPoolConfiguration"] = _warm(g)
+        description["WarmPoolSize"] = len(g.warm.instances)
+    return description
 
 
 def _member(i: Instance, state: str) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def _warm(g: Group) -> dict[str, Any]:
     return {"MinSize": g.warm.least, "PoolState": g.warm_state, **more}
 
 
-def set_desired(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    g, size = group(world, asked), asked["DesiredCapacity"]
+def set_desired(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    g, size = group(world, fields), fields["DesiredCapacity"]
     for bound, wrong, word in ((g.most, size > g.most, "above max"), (g.least, size < g.least, "below min")):
         if wrong:
             text = f"New SetDesiredCapacity value {size} is {word} value {bound} for the AutoScalingGroup."
@@ -83,29 +83,34 @@ def set_desired(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-def launch_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    g, zone = group(world, asked), asked["AvailabilityZones"][0]
+def launch_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    g, zone = group(world, fields), fields["AvailabilityZones"][0]
     return _once(
-        world, asked["ClientToken"], (g.name, zone, asked["RequestedCapacity"]), lambda: _launch(world, g, zone, asked)
+        world,
+        fields["ClientToken"],
+        (g.name, zone, fields["RequestedCapacity"]),
+        lambda: _launch(world, g, zone, fields),
     )
 
 
-def _launch(world: World, g: Group, zone: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    if g.desired + asked["RequestedCapacity"] > g.most:
+def _launch(world: World, g: Group, zone: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    if g.desired + fields["RequestedCapacity"] > g.most:
         raise Refusal("ValidationError", f"The requested capacity would exceed the maximum of {g.most}.")
     came: list[str] = []
-    market, lack = g.bought(), None
-    for _ in range(asked["RequestedCapacity"]):
-        lack = world.launch(g, zone, market)
-        if lack is None:
+    market, missing = g.bought(), None
+    for _ in range(fields["RequestedCapacity"]):
+        missing = world.launch(g, zone, market)
+        if missing is None:
             came.append(g.instances[-1].id)
     g.desired += len(came)
     where = {"InstanceType": g.type, "MarketType": market, "AvailabilityZone": zone}
-    errors = [] if lack is None else [{**where, "ErrorCode": CODES[lack, market], "ErrorMessage": "Not launched."}]
+    errors = (
+        [] if missing is None else [{**where, "ErrorCode": CODES[missing, market], "ErrorMessage": "Not launched."}]
+    )
     instances = [{**where, "InstanceIds": came}] if came else []
     return {
         "AutoScalingGroupName": g.name,
-        "ClientToken": asked["ClientToken"],
+        "ClientToken": fields["ClientToken"],
         "Instances": instances,
         "Errors": errors,
     }
@@ -123,46 +128,48 @@ def _once(world: World, token: str, what: object, do: Callable[[], dict[str, Any
     return answer
 
 
-def describe_activities(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    g = group(world, asked)
-    told = [(t, "", g.market) for t in g.told]
-    told += [(t, " into warm pool", g.market) for t in (g.warm.told if g.warm is not None else [])]
-    told.sort(key=lambda one: one[0][0], reverse=True)
+def describe_activities(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    g = group(world, fields)
+    launches = [(t, "", g.market) for t in g.told]
+    launches += [(t, " into warm pool", g.market) for t in (g.warm.told if g.warm is not None else [])]
+    launches.sort(key=lambda one: one[0][0], reverse=True)
     return {
-        "Activities": [_activity(g, *one, number) for number, one in enumerate(told[: asked.get("MaxRecords", 100)])]
+        "Activities": [
+            _activity(g, *one, number) for number, one in enumerate(launches[: fields.get("MaxRecords", 100)])
+        ]
     }
 
 
-def _activity(g: Group, told: tuple[float, str, Any], where: str, market: str, number: int) -> dict[str, Any]:
-    at, zone, lack = told
-    message = WORDS[lack, market].format(type=g.type, zone=zone) if lack else ""
+def _activity(g: Group, launch: tuple[float, str, Any], where: str, market: str, number: int) -> dict[str, Any]:
+    at, zone, missing = launch
+    message = WORDS[missing, market].format(type=g.type, zone=zone) if missing else ""
     return {
         "ActivityId": str(uuid.UUID(int=number)),
         "AutoScalingGroupName": g.name,
         "Description": f"Launching a new EC2 instance{where}"
-        + ("" if lack is None else f".  Status Reason: {message}"),
+        + ("" if missing is None else f".  Status Reason: {message}"),
         "Cause": "a difference between desired and actual capacity",
         "StartTime": when(at),
         "EndTime": when(at + 1),
-        "StatusCode": "Successful" if lack is None else "Failed",
+        "StatusCode": "Successful" if missing is None else "Failed",
         "StatusMessage": message,
         "Progress": 100,
         "Details": json.dumps({"Subnet ID": "subnet-1", "Availability Zone": zone}),
     }
 
 
-def put_warm_pool(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    g = group(world, asked)
+def put_warm_pool(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    g = group(world, fields)
     if g.warm is None:
         g.warm = Flock(f"{g.name}/warm", g.zones, g.type, g.market)
-    g.warm.least = asked.get("MinSize", 0)
-    g.prepared = asked.get("MaxGroupPreparedCapacity")
-    g.warm_state = asked.get("PoolState", "Stopped")
+    g.warm.least = fields.get("MinSize", 0)
+    g.prepared = fields.get("MaxGroupPreparedCapacity")
+    g.warm_state = fields.get("PoolState", "Stopped")
     return {}
 
 
-def describe_warm_pool(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    g = group(world, asked)
+def describe_warm_pool(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    g = group(world, fields)
     if g.warm is None:
         return {"Instances": []}
     states = [(i, f"Warmed:{g.warm_state}" if i.up else "Warmed:Pending") for i in g.warm.instances]
@@ -172,11 +179,11 @@ def describe_warm_pool(world: World, asked: dict[str, Any]) -> Mapping[str, Any]
 # --- EC2
 
 
-def describe_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    filters = {f["Name"]: f["Values"] for f in asked.get("Filters", ())}
+def describe_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    filters = {f["Name"]: f["Values"] for f in fields.get("Filters", ())}
     now = time.time()
-    found = [i for i in world.instances() if _matches(i, filters) and now - i.born >= world.hidden_s]
-    return {"Reservations": [{"ReservationId": f"r-{n}", "Instances": [_instance(i)]} for n, i in enumerate(found)]}
+    instances = [i for i in world.instances() if _matches(i, filters) and now - i.born >= world.hidden_s]
+    return {"Reservations": [{"ReservationId": f"r-{n}", "Instances": [_instance(i)]} for n, i in enumerate(instances)]}
 
 
 def _matches(i: Instance, filters: Mapping[str, list[str]]) -> bool:
@@ -199,8 +206,8 @@ def fleet(world: World, name: str) -> Fleet:
     return world.fleets[name]
 
 
-def describe_fleets(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    return {"Fleets": [_fleet(fleet(world, f)) for f in asked.get("FleetIds") or list(world.fleets)]}
+def describe_fleets(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    return {"Fleets": [_fleet(fleet(world, f)) for f in fields.get("FleetIds") or list(world.fleets)]}
 
 
 def _fleet(f: Fleet) -> dict[str, Any]:
@@ -213,48 +220,50 @@ def _fleet(f: Fleet) -> dict[str, Any]:
     }
 
 
-def describe_fleet_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+def describe_fleet_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     active = [
         {"InstanceId": i.id, "InstanceType": i.type, "InstanceHealth": "healthy"}
-        for i in fleet(world, asked["FleetId"]).instances
+        for i in fleet(world, fields["FleetId"]).instances
     ]
-    return {"FleetId": asked["FleetId"], "ActiveInstances": active}
+    return {"FleetId": fields["FleetId"], "ActiveInstances": active}
 
 
-def describe_fleet_history(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    f, since = fleet(world, asked["FleetId"]), asked["StartTime"].timestamp()
-    return {"FleetId": f.name, "HistoryRecords": [_event(f, *told) for told in f.told if told[0] >= since]}
+def describe_fleet_history(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    f, since = fleet(world, fields["FleetId"]), fields["StartTime"].timestamp()
+    return {"FleetId": f.name, "HistoryRecords": [_event(f, *launch) for launch in f.told if launch[0] >= since]}
 
 
-def _event(f: Fleet, at: float, zone: str, lack: Any) -> dict[str, Any]:
-    if lack is None:
-        said = {"EventSubType": "launched", "EventDescription": f"{f.type}, {zone}"}
-        return {"Timestamp": when(at), "EventType": "instance-change", "EventInformation": said}
-    kind = "spotInstanceCountLimitExceeded" if lack == "quota" else "launchSpecTemporarilyBlacklisted"
+def _event(f: Fleet, at: float, zone: str, missing: Any) -> dict[str, Any]:
+    if missing is None:
+        information = {"EventSubType": "launched", "EventDescription": f"{f.type}, {zone}"}
+        return {"Timestamp": when(at), "EventType": "instance-change", "EventInformation": information}
+    kind = "spotInstanceCountLimitExceeded" if missing == "quota" else "launchSpecTemporarilyBlacklisted"
     text = f"{f.type}, ami-1, Linux/UNIX, {zone}: Repeated errors have occurred processing the launch specification."
-    text += f" Error message: There is none (Service: AmazonEC2; Status Code: 500; Error Code: {CODES[lack, f.market]})"
-    said = {"EventSubType": kind, "EventDescription": text}
-    return {"Timestamp": when(at), "EventType": "information", "EventInformation": said}
+    text += (
+        f" Error message: There is none (Service: AmazonEC2; Status Code: 500; Error Code: {CODES[missing, f.market]})"
+    )
+    information = {"EventSubType": kind, "EventDescription": text}
+    return {"Timestamp": when(at), "EventType": "information", "EventInformation": information}
 
 
-def modify_fleet(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    f = fleet(world, asked["FleetId"])
+def modify_fleet(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    f = fleet(world, fields["FleetId"])
     if f.state == "modifying":
         raise Refusal("FleetNotInModifiableState", "The fleet is being modified.")
-    f.desired = asked["TargetCapacitySpecification"]["TotalTargetCapacity"]
+    f.desired = fields["TargetCapacitySpecification"]["TotalTargetCapacity"]
     return {"Return": True}
 
 
-def create_fleet(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    what = json.dumps({k: v for k, v in asked.items() if k != "ClientToken"}, sort_keys=True, default=str)
-    return _once(world, asked["ClientToken"], what, lambda: _create(world, asked))
+def create_fleet(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    what = json.dumps({k: v for k, v in fields.items() if k != "ClientToken"}, sort_keys=True, default=str)
+    return _once(world, fields["ClientToken"], what, lambda: _create(world, fields))
 
 
-def _create(world: World, asked: Mapping[str, Any]) -> dict[str, Any]:
-    target = asked["TargetCapacitySpecification"]
+def _create(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
+    target = fields["TargetCapacitySpecification"]
     market = target["DefaultTargetCapacityType"]
-    tags = {t["Key"]: t["Value"] for s in asked.get("TagSpecifications", ()) for t in s["Tags"]}
-    overrides = asked["LaunchTemplateConfigs"][0]["Overrides"]
+    tags = {t["Key"]: t["Value"] for s in fields.get("TagSpecifications", ()) for t in s["Tags"]}
+    overrides = fields["LaunchTemplateConfigs"][0]["Overrides"]
     flock = Flock(
         "instant", tuple(o["SubnetId"].replace("subnet-", "us-east-1") for o in overrides), market=market, tags=tags
     )
@@ -263,11 +272,11 @@ def _create(world: World, asked: Mapping[str, Any]) -> dict[str, Any]:
         flock.type = override.get("InstanceType", flock.type)
         ids = list[str]()
         while len(flock.instances) < target["TotalTargetCapacity"]:
-            lack = world.launch(flock, zone, market)
-            if lack is not None:
+            missing = world.launch(flock, zone, market)
+            if missing is not None:
                 overrides_said = {"Overrides": {"InstanceType": flock.type, "AvailabilityZone": zone}}
                 error = {"LaunchTemplateAndOverrides": overrides_said, "Lifecycle": market}
-                errors.append({**error, "ErrorCode": CODES[lack, market], "ErrorMessage": "Not launched."})
+                errors.append({**error, "ErrorCode": CODES[missing, market], "ErrorMessage": "Not launched."})
                 break
             ids.append(flock.instances[-1].id)
         if ids:
@@ -276,33 +285,33 @@ def _create(world: World, asked: Mapping[str, Any]) -> dict[str, Any]:
     return {"FleetId": f"fleet-{uuid.uuid4()}", "Instances": came, "Errors": errors}
 
 
-def terminate_instances(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    world.take(asked["InstanceIds"])
+def terminate_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    world.take(fields["InstanceIds"])
     gone = {"CurrentState": {"Code": 32, "Name": "shutting-down"}, "PreviousState": {"Code": 16, "Name": "running"}}
-    return {"TerminatingInstances": [{"InstanceId": i, **gone} for i in asked["InstanceIds"]]}
+    return {"TerminatingInstances": [{"InstanceId": i, **gone} for i in fields["InstanceIds"]]}
 
 
-def describe_reservations(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
+def describe_reservations(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     known = {r["CapacityReservationId"]: r for r in world.reservations}
-    for one in asked.get("CapacityReservationIds", ()):
+    for one in fields.get("CapacityReservationIds", ()):
         if one not in known:
             raise Refusal("InvalidCapacityReservationId.NotFound", f"The capacity reservation '{one}' does not exist.")
-    return {"CapacityReservations": [known[i] for i in asked.get("CapacityReservationIds") or known]}
+    return {"CapacityReservations": [known[i] for i in fields.get("CapacityReservationIds") or known]}
 
 
 # --- EKS
 
 
-def node_group(world: World, asked: Mapping[str, Any]) -> NodeGroup:
-    key = (asked.get("clusterName", asked.get("name", "")), asked["nodegroupName"])
+def node_group(world: World, fields: Mapping[str, Any]) -> NodeGroup:
+    key = (fields.get("clusterName", fields.get("name", "")), fields["nodegroupName"])
     if key not in world.nodes:
         raise Refusal("ResourceNotFoundException", f"No node group found for name: {key[1]}.", 404)
     return world.nodes[key]
 
 
-def describe_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    n = node_group(world, asked)
-    found = {
+def describe_node_group(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    n = node_group(world, fields)
+    description = {
         "nodegroupName": n.name,
         "nodegroupArn": ARN.format(service="eks", rest=f"nodegroup/{n.cluster}/{n.name}/1"),
         "clusterName": n.cluster,
@@ -312,12 +321,12 @@ def describe_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any
         "resources": {"autoScalingGroups": [{"name": n.group.name}]},
         "health": {"issues": n.issues},
     }
-    return {"nodegroup": found}
+    return {"nodegroup": description}
 
 
-def update_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    n, size = node_group(world, asked), asked["scalingConfig"]["desiredSize"]
-    token = asked.get("clientRequestToken", str(uuid.uuid4()))
+def update_node_group(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    n, size = node_group(world, fields), fields["scalingConfig"]["desiredSize"]
+    token = fields.get("clientRequestToken", str(uuid.uuid4()))
     if token in n.tokens:
         return {"update": n.updates[n.tokens[token]]}
     if n.busy:
@@ -335,7 +344,7 @@ def update_node_group(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def finish(n: NodeGroup, *, error: dict[str, Any] | None = None) -> None:
-    """The update under way ends."""
+    """End the update in progress."""
     for update in n.updates.values():
         if update["status"] == "InProgress":
             update["status"] = "Successful" if error is None else "Failed"
@@ -344,27 +353,27 @@ def finish(n: NodeGroup, *, error: dict[str, Any] | None = None) -> None:
                 n.desired = n.group.desired = int(update["params"][0]["value"])
 
 
-def describe_update(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    n = node_group(world, asked)
-    if asked["updateId"] not in n.updates:
+def describe_update(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    n = node_group(world, fields)
+    if fields["updateId"] not in n.updates:
         raise Refusal("ResourceNotFoundException", "No update found for ID", 404)
-    return {"update": n.updates[asked["updateId"]]}
+    return {"update": n.updates[fields["updateId"]]}
 
 
 # --- IAM
 
 
-def simulate(world: World, asked: dict[str, Any]) -> Mapping[str, Any]:
-    """IAM's own answer to what is granted."""
+def simulate(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
+    """Return IAM's own verdict."""
     allowed = world.granted
     return {
         "EvaluationResults": [
             {
                 "EvalActionName": action,
                 "EvalDecision": "allowed" if allowed is None or action in allowed else "implicitDeny",
-                "EvalResourceName": asked["ResourceArns"][0],
+                "EvalResourceName": fields["ResourceArns"][0],
             }
-            for action in asked["ActionNames"]
+            for action in fields["ActionNames"]
         ]
     }
 

@@ -1,4 +1,4 @@
-"""An instance's metadata server, IMDSv2 only: nothing without a token, and 404 for what is not announced."""
+"""An instance's metadata server, IMDSv2 only: no values without a token, and 404 for a missing announcement."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.servers.site import listening
 
 @dataclass
 class MetadataServer:
-    """`told` by path below /latest/meta-data. `tokens` are those given out; a test may void them.
+    """`told` has the values by path below /latest/meta-data. `tokens` are the issued ones; a test may void them.
 
-    The next `busy` requests for a token are turned away.
+    The next `busy` requests for a token are refused.
     """
 
     url: str = ""
@@ -37,8 +37,8 @@ class MetadataServer:
     async def data(self, request: web.Request) -> web.Response:
         if request.headers.get("X-aws-ec2-metadata-token") not in self.tokens:
             return web.Response(status=401)
-        found = self.told.get(request.match_info["path"])
-        return web.Response(status=404) if found is None else web.Response(text=found)
+        value = self.told.get(request.match_info["path"])
+        return web.Response(status=404) if value is None else web.Response(text=value)
 
 
 @asynccontextmanager

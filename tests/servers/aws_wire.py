@@ -1,7 +1,7 @@
-"""AWS's own protocols on a socket: requests parsed and answers written by the service models that the SDK has.
+"""AWS's protocols on a socket: requests are parsed and responses written by the SDK's service models.
 
-Handlers take an operation's parameters and give its result as plain mappings, or raise `Refusal`. What an answer has
-that the service's model has not is a mistake of the handler's, and fails the request with a 500 that says so.
+Handlers take an operation's parameters and return its result as plain mappings, or raise `Refusal`. A field that the
+service's model does not have is a defect of the handler and fails the request with a 500 that names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REQUEST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 class Refusal(Exception):
-    """What AWS answers when it will not."""
+    """A refusal by AWS."""
 
     def __init__(self, code: str, message: str, status: int = 400, *, retry_after_s: float = 0) -> None:
         super().__init__(message)
@@ -40,24 +40,24 @@ def model(service: str) -> ServiceModel:
 
 
 def operation(service: str, method: str, path: str, body: bytes) -> OperationModel:
-    """What a request asks for."""
-    found = model(service)
-    if found.metadata["protocol"] in {"query", "ec2"}:
-        return found.operation_model(dict(parse_qsl(body.decode()))["Action"])
-    for name in found.operation_names:
-        one = found.operation_model(name)
+    """Return a request's operation."""
+    service_model = model(service)
+    if service_model.metadata["protocol"] in {"query", "ec2"}:
+        return service_model.operation_model(dict(parse_qsl(body.decode()))["Action"])
+    for name in service_model.operation_names:
+        one = service_model.operation_model(name)
         pattern = re.sub(r"\{[^}]+\}", "[^/]+", one.http["requestUri"].partition("?")[0])
         if one.http["method"] == method and re.fullmatch(pattern, path):
             return one
     raise LookupError(f"{service} has no {method} {path}")
 
 
-def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
-    """The parameters of a request."""
+def parameters(model: OperationModel, method: str, path: str, query: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """Return the parameters of a request."""
     values: MultiDict[str, Any] = MultiDict(parse_qsl(body.decode(errors="replace")) if body[:1] != b"{" else [])
     values.update(query)
-    names = re.findall(r"\{([^}+]+)\+?\}", asked.http["requestUri"])
-    pattern = re.sub(r"\{[^}]+\}", "([^/]+)", asked.http["requestUri"].partition("?")[0])
+    names = re.findall(r"\{([^}+]+)\+?\}", model.http["requestUri"])
+    pattern = re.sub(r"\{[^}]+\}", "([^/]+)", model.http["requestUri"].partition("?")[0])
     match = re.fullmatch(pattern, path)
     request = {
         "body": body,
@@ -67,23 +67,23 @@ def parameters(asked: OperationModel, method: str, path: str, query: Mapping[str
         "url_path": path,
         "values": values,
     }
-    parser: Any = PROTOCOL_PARSERS[str(asked.service_model.metadata["protocol"])]
-    found: dict[str, Any] = parser(asked).parse(request)
-    return found
+    parser: Any = PROTOCOL_PARSERS[str(model.service_model.metadata["protocol"])]
+    parsed: dict[str, Any] = parser(model).parse(request)
+    return parsed
 
 
-def answer(asked: OperationModel, result: Mapping[str, Any]) -> web.Response:
-    """A result as AWS writes it."""
-    if asked.output_shape is not None and (unknown := result.keys() - asked.output_shape.members.keys()):
-        raise LookupError(f"{asked.name} answers no {sorted(unknown)}")
-    made: Any = SERIALIZERS[str(asked.service_model.metadata["protocol"])](asked).serialize(result)
-    body = made["body"]
+def answer(model: OperationModel, result: Mapping[str, Any]) -> web.Response:
+    """Return a result in AWS's format."""
+    if model.output_shape is not None and (unknown := result.keys() - model.output_shape.members.keys()):
+        raise LookupError(f"{model.name} answers no {sorted(unknown)}")
+    serialized: Any = SERIALIZERS[str(model.service_model.metadata["protocol"])](model).serialize(result)
+    body = serialized["body"]
     content = body.encode() if isinstance(body, str) else body
-    return web.Response(status=made["status_code"], body=content, headers=dict(made["headers"]))
+    return web.Response(status=serialized["status_code"], body=content, headers=dict(serialized["headers"]))
 
 
 def refused(service: str, refusal: Refusal) -> web.Response:
-    """A refusal in the service's own protocol."""
+    """Return a refusal in the service's own protocol."""
     code, message = escape(refusal.code), escape(refusal.message)
     match model(service).metadata["protocol"]:
         case "ec2":
@@ -99,6 +99,6 @@ def refused(service: str, refusal: Refusal) -> web.Response:
             )
             return web.Response(status=refusal.status, text=body, content_type="text/xml", headers=refusal.headers)
         case _:
-            said = {"__type": refusal.code, "message": refusal.message}
+            error = {"__type": refusal.code, "message": refusal.message}
             headers = {"x-amzn-errortype": refusal.code, "x-amzn-requestid": REQUEST_ID, **refusal.headers}
-            return web.json_response(said, status=refusal.status, headers=headers)
+            return web.json_response(error, status=refusal.status, headers=headers)

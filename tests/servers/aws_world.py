@@ -1,6 +1,6 @@
-"""EC2 capacity as tests need it: instances that take their time, zones that have none, warnings, and what is taken.
+"""Simulated EC2 capacity: instances that take time, zones without capacity, warnings, and interruptions.
 
-Nothing happens between two looks: `World.settle` brings all up to date, and is called at each request.
+Nothing happens between two requests: `World.settle` updates the state at each request.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORDS: Final = {
         " EC2 instance failed."
     ),
 }
-"""How scaling activities tell of a lack: AWS's published sentences."""
+"""Messages of failed scaling activities: AWS's published sentences."""
 CODES: Final = {
     ("capacity", "on-demand"): "InsufficientInstanceCapacity",
     ("capacity", "spot"): "UnfulfillableCapacity",
@@ -56,9 +56,9 @@ class Instance:
 
 @dataclass(eq=False)
 class Flock:
-    """Instances that something keeps at a number. `told` are launches: when, zone, and what was lacking.
+    """Instances that are kept at a number. `told` are failed launches: time, zone, and missing resource.
 
-    `lag_s` is how long its own take to serve, where that is not the world's.
+    `lag_s` is the time until its instances serve, where it differs from the world's.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Flock:
 
 @dataclass(eq=False)
 class Group(Flock):
-    """An Auto Scaling group, with its warm pool where it has one."""
+    """An Auto Scaling group, with its warm pool if it has one."""
 
     warm: Flock | None = None
     prepared: int | None = None
@@ -100,7 +100,7 @@ class Group(Flock):
 
 @dataclass(eq=False)
 class NodeGroup:
-    """An EKS managed node group over its group. While `slow`, updates stay under way until `World.finish`."""
+    """An EKS managed node group on its Auto Scaling group. While `slow`, updates last until `World.finish`."""
 
     cluster: str
     name: str
@@ -125,10 +125,10 @@ class Fleet(Flock):
 
 @dataclass
 class World:
-    """An account's machines. `lag_s` is how long one takes to serve; None: until `ready` says so.
+    """An account's machines. `lag_s` is the time until one serves; None: until `ready`.
 
-    `lacks` tells by (zone, market) what a zone has not; `retry_s` how often groups try again; `hidden_s` for how long
-    EC2 does not show a new instance. `granted` are the actions that IAM lets by; None: all.
+    `lacks` has the missing resource by (zone, market); `retry_s` is the groups' retry interval; `hidden_s` the time
+    until EC2 lists a new instance. `granted` are the actions that IAM allows; None: all.
     """
 
     lag_s: float | None = None
@@ -152,17 +152,17 @@ class World:
         return [*(i for flock in self.flocks() for i in flock.instances), *self.loose]
 
     def launch(self, flock: Flock, zone: str, market: Market) -> Lack | None:
-        """One more instance there, or what is lacking."""
-        lack = self.lacks.get((zone, market)) or self.lacks.get(("*", market))
-        if lack is None:
+        """Launch an instance; return it, or the missing resource."""
+        missing = self.lacks.get((zone, market)) or self.lacks.get(("*", market))
+        if missing is None:
             flock.instances.append(self.instance(zone, flock.type, market, flock.tags))
-        return lack
+        return missing
 
     def instance(self, zone: str, kind: str, market: Market, tags: dict[str, str]) -> Instance:
         return Instance(f"i-{next(self._ids):017x}", zone, kind, market, time.time(), tags=dict(tags))
 
     def settle(self) -> None:
-        """Bring everything up to date."""
+        """Update the state to the present time."""
         now = time.time()
         for group in self.groups.values():
             if group.warm is not None:
@@ -176,7 +176,7 @@ class World:
                 one.up = one.up or (lag_s is not None and now - one.born >= lag_s)
 
     def _draw(self, group: Group) -> None:
-        """A group that grows takes what is warm first."""
+        """Move warm instances to a growing group first."""
         assert group.warm is not None
         while len(group.instances) < group.desired and (warm := [i for i in group.warm.instances if i.up]):
             group.warm.instances.remove(warm[0])
@@ -194,20 +194,20 @@ class World:
             market = flock.bought()
             held = {zone: sum(i.zone == zone for i in flock.instances) for zone in flock.zones}
             for zone in sorted(flock.zones, key=lambda z: held[z]):
-                lack = self.launch(flock, zone, market)
-                flock.told.append((now, zone, lack))
-                if lack is None:
+                lacking = self.launch(flock, zone, market)
+                flock.told.append((now, zone, lacking))
+                if lacking is None:
                     break
         flock.tried = (flock.desired, now) if len(flock.instances) < flock.desired else (0, 0.0)
 
     def ready(self, flock: Flock, count: int) -> None:
-        """So many of its instances serve."""
+        """Make `count` of its instances serve."""
         self.settle()
         for i, instance in enumerate(flock.instances):
             instance.up = i < count
 
     def take(self, ids: list[str]) -> None:
-        """Instances are gone; their flocks try to replace them at once."""
+        """Remove instances; their groups try to replace them at once."""
         for flock in self.flocks():
             flock.instances = [i for i in flock.instances if i.id not in ids]
             flock.tried = (0, 0.0)

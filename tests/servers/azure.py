@@ -1,7 +1,8 @@
 """Azure on 127.0.0.1: Resource Manager over TLS, Entra's tokens, metrics, and Scheduled Events over plain HTTP.
 
-Own behaviour over the real wire: long-running operations, etags, throttling headers, errors as the services word them,
-and a role's actions checked for every call. What it holds is in `azure_compute`, `azure_bus` and `azure_metrics`.
+It has its own implementation behind real protocols: long-running operations, etags, throttling headers, the services'
+error texts, and a check of the role's actions for every call. The resources are in `azure_compute`, `azure_bus` and
+`azure_metrics`.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def refusal(status: int, code: str, message: str = "", **headers: str) -> web.Response:
-    """An error as Resource Manager words it."""
+    """Return an error in Resource Manager's format."""
     body = {"error": {"code": code, "message": message or code}}
     return web.json_response(body, status=status, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
 @dataclass
 class Operation:
-    """A long-running one."""
+    """A long-running operation."""
 
     action: str
     status: str = "InProgress"
@@ -63,9 +64,9 @@ class Azure:
     forbidden: bool = False
     losing: bool = False
     mangle: Mangle | None = None
-    """Of each answer that is no refusal, named by method and path."""
+    """Changes each accepted response, named by method and path."""
     batch: Handler | None = None
-    """What answers ``metrics:getBatch``."""
+    """Handles ``metrics:getBatch``."""
     token_value: str = TOKEN
     tokens_given: int = 0
     tokens_refused: int = 0
@@ -76,7 +77,7 @@ class Azure:
         self.throttled = self.garbled = self.forbidden = self.losing = False
 
     def account(self, port: int | None = None, **more: Any) -> AzureAccount:
-        """How adapters reach it, `port` being a proxy's."""
+        """Return the account to reach it, perhaps through a proxy's `port`."""
         base = f"https://127.0.0.1:{port or self.port}"
         token_file = self.folder / "service-account-token"
         token_file.write_text(ASSERTION)
@@ -93,7 +94,7 @@ class Azure:
         )
 
     def begin(self, request: web.Request, action: str) -> dict[str, str]:
-        """The headers that tell where a new operation is followed."""
+        """Return the headers with the URL of a new operation."""
         name = f"op-{len(self.operations)}"
         self.operations[name] = Operation(action)
         provider = action.partition("/")[0]
@@ -102,7 +103,7 @@ class Azure:
         return {"Azure-AsyncOperation": f"https://{request.host}{place}?api-version=2025-01-01"}
 
     def end(self, error: tuple[str, str] | None = None, at: str = "") -> None:
-        """End the operations under way: well, or by an error's code and message."""
+        """End the operations in progress: with success, or with an error's code and message."""
         for operation in self.operations.values():
             if operation.status == "InProgress":
                 operation.status = "Failed" if error else "Succeeded"
@@ -113,7 +114,7 @@ class Azure:
     def grants(self, action: str) -> bool:
         return any(fnmatch.fnmatch(action.lower(), g.lower()) for g in self.granted)
 
-    # The wire.
+    # HTTP.
 
     @web.middleware
     async def front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -170,14 +171,14 @@ class Azure:
         return refusal(404, "ResourceNotFound", f"The Resource {request.path} was not found.")
 
     def operation(self, name: str) -> web.Response:
-        found = self.operations.get(name)
-        if found is None:
+        stored = self.operations.get(name)
+        if stored is None:
             return refusal(404, "NotFound", "The entity was not found.")
-        body: dict[str, Any] = {"name": name, "status": found.status}
-        if found.error:
-            body["error"] = found.error
-        if found.end_time:
-            body["endTime"] = found.end_time
+        body: dict[str, Any] = {"name": name, "status": stored.status}
+        if stored.error:
+            body["error"] = stored.error
+        if stored.end_time:
+            body["endTime"] = stored.end_time
         return web.json_response(body)
 
 
@@ -187,20 +188,20 @@ def denied(action: str) -> web.Response:
 
 
 def action_of(request: web.Request) -> str:
-    """The action of a role that grants this call."""
+    """Return the role action that grants this call."""
     path = request.path.rstrip("/")
-    provider, *rest = path.rpartition("/providers/")[2].split("/")
+    provider, *segments = path.rpartition("/providers/")[2].split("/")
     if "/locations/" in path:
-        return f"{provider}/{rest[0]}/{rest[2]}/read"
-    types = "/".join(rest[::2])
-    if request.method == "POST" and len(rest) % 2:
+        return f"{provider}/{segments[0]}/{segments[2]}/read"
+    types = "/".join(segments[::2])
+    if request.method == "POST" and len(segments) % 2:
         return f"{provider}/{types}/action"
     return f"{provider}/{types}/{'read' if request.method in {'GET', 'POST'} else 'write'}"
 
 
 @asynccontextmanager
 async def azure(folder: Path) -> AsyncIterator[Azure]:
-    """An empty subscription."""
+    """Open an empty subscription."""
     context, trust = self_signed(folder)
     cloud = Azure(folder, context, trust=trust)
     async with served(cloud):
@@ -218,7 +219,7 @@ async def served(cloud: Azure) -> AsyncIterator[None]:
 
 @dataclass
 class Events:
-    """Scheduled Events: one document for all hosts, or one a host where the path names it."""
+    """Scheduled Events: one document for all hosts, or one per host in the path."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
     asked: Counter[str] = field(default_factory=Counter)
@@ -235,7 +236,7 @@ class Events:
         return f"http://127.0.0.1:{self.port}/{{host}}/metadata/scheduledevents"
 
     def say(self, event_type: str, *machines: str, source: str = "Platform", status: str = "Scheduled") -> str:
-        """A new event; its id."""
+        """Add an event; return its id."""
         self.incarnation += 1
         event_id = f"event-{self.incarnation}"
         self.events.append(
@@ -267,10 +268,10 @@ class Events:
 
 @asynccontextmanager
 async def scheduled_events() -> AsyncIterator[Events]:
-    """A metadata service."""
-    there = Events()
+    """Open a metadata service."""
+    events = Events()
     app = web.Application()
-    app.router.add_get("/metadata/scheduledevents", there.answer)
-    app.router.add_get("/{host}/metadata/scheduledevents", there.answer)
-    async with listening(app) as there.port:
-        yield there
+    app.router.add_get("/metadata/scheduledevents", events.answer)
+    app.router.add_get("/{host}/metadata/scheduledevents", events.answer)
+    async with listening(app) as events.port:
+        yield events

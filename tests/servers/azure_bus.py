@@ -29,7 +29,7 @@ WHEN: Final = "2026-01-01T00:00:00Z"
 
 @dataclass
 class Counted:
-    """Messages by kind. `told` replaces the number of active messages by what is no number."""
+    """Messages by kind. `told` replaces the number of active messages by an invalid value."""
 
     active: int = 0
     scheduled: int = 0
@@ -59,7 +59,7 @@ class Bus:
     status: int | None = None
     empty: bool = False
     static: bool = False
-    """Throttled, and answering all the same: with zeros."""
+    """Throttled, with responses of zero counts."""
     asked: int = 0
     port: int = 0
 
@@ -84,11 +84,11 @@ class Bus:
         counted = self.subscriptions.get((topic, subscription)) if subscription else self.queues.get(topic)
         if counted is None or self.empty:
             return _atom(f'<feed xmlns="{ATOM}"><title type="text">Publicly Listed Services</title></feed>')
-        told = Counted() if self.static else counted
+        counts = Counted() if self.static else counted
         body = (
             f'<{kind} xmlns="{BUS}" xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><LockDuration>PT1M</LockDuration>'
-            f"<RequiresSession>false</RequiresSession><MessageCount>{told.active + told.scheduled + told.dead}"
-            f"</MessageCount>{told.details()}<Status>Active</Status><CreatedAt>{WHEN}</CreatedAt>"
+            f"<RequiresSession>false</RequiresSession><MessageCount>{counts.active + counts.scheduled + counts.dead}"
+            f"</MessageCount>{counts.details()}<Status>Active</Status><CreatedAt>{WHEN}</CreatedAt>"
             f"<UpdatedAt>{WHEN}</UpdatedAt><AccessedAt>{WHEN}</AccessedAt></{kind}>"
         )
         title = subscription or topic
@@ -112,16 +112,16 @@ def _known(authorization: str) -> bool:
     if authorization == f"Bearer {TOKEN}":
         return True
     signed = dict(urllib.parse.parse_qsl(authorization.removeprefix("SharedAccessSignature ")))
-    said = f"{urllib.parse.quote_plus(signed.get('sr', ''))}\n{signed.get('se', '')}"
-    right = base64.b64encode(hmac.new(KEY.encode(), said.encode(), hashlib.sha256).digest()).decode()
+    signed_text = f"{urllib.parse.quote_plus(signed.get('sr', ''))}\n{signed.get('se', '')}"
+    right = base64.b64encode(hmac.new(KEY.encode(), signed_text.encode(), hashlib.sha256).digest()).decode()
     return hmac.compare_digest(signed.get("sig", ""), right)
 
 
 @asynccontextmanager
 async def bus(tls: ssl.SSLContext) -> AsyncIterator[Bus]:
-    """A namespace without entities."""
-    there = Bus()
+    """Open a namespace without entities."""
+    namespace = Bus()
     app = web.Application()
-    app.router.add_get("/{path:.*}", there.answer)
-    async with listening(app, tls=tls) as there.port:
-        yield there
+    app.router.add_get("/{path:.*}", namespace.answer)
+    async with listening(app, tls=tls) as namespace.port:
+        yield namespace

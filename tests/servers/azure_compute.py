@@ -20,13 +20,13 @@ COMPUTE_OPERATION: Final = "Microsoft.Compute/locations/operations/read"
 
 
 def nothing(_: web.Request) -> list[dict[str, Any]]:
-    """A list that is empty."""
+    """Return an empty list."""
     return []
 
 
 @dataclass
 class Machine:
-    """One of a set. `state` is creating, ready, stopped, deleting or failed (with `failure`: code and message)."""
+    """A machine of a set. `state`: creating, ready, stopped, deleting or failed (with `failure`: code and message)."""
 
     number: int
     zone: str
@@ -52,7 +52,7 @@ class Machine:
 
 @dataclass
 class ScaleSet:
-    """A set. `none_left` refuses growth at once, by an error's code and message."""
+    """A scale set. `none_left` refuses growth at once, with an error's code and message."""
 
     cloud: Azure
     name: str
@@ -66,11 +66,11 @@ class ScaleSet:
     reservation_group: str | None = None
     none_left: tuple[str, str] | None = None
     serving: bool = False
-    """Whether what is asked for serves at once."""
+    """Whether requested machines serve at once."""
     boot_s: float | None = None
-    """After which what is asked for serves; None: when the test says so."""
+    """Time until requested machines serve; None: until the test calls `ready`. Seconds."""
     resized: Callable[[], None] | None = None
-    """Told of every new size: what is kept for the set."""
+    """Called with every new size: the standby pool of the set."""
     etag: int = 1
     writes: int = 0
     provisioning: str = "Succeeded"
@@ -85,7 +85,7 @@ class ScaleSet:
         return [m for m in self.machines if m.state in {"ready", "creating"} and m.failure is None]
 
     def there(self) -> ScaleSet:
-        """Put it into the subscription."""
+        """Add it to the subscription."""
         self.cloud.resources[self.path.lower()] = self.answer
         self.cloud.resources[f"{self.path}/delete".lower()] = self.delete
         group = f"{ROOT}/{self.group}/providers".lower()
@@ -100,8 +100,8 @@ class ScaleSet:
         return self
 
     def _filtered(self, request: web.Request) -> list[dict[str, Any]]:
-        wanted = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
-        return [self.told(m) for m in self.machines] if wanted else []
+        is_of_set = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
+        return [self.told(m) for m in self.machines] if is_of_set else []
 
     def machine_name(self, machine: Machine) -> str:
         return f"{self.name}_{machine.number}"
@@ -145,12 +145,12 @@ class ScaleSet:
             return refusal(405, "MethodNotAllowed")
         if request.headers.get("If-Match", self.body()["etag"]) != self.body()["etag"]:
             return refusal(412, "PreconditionFailed", "The etag does not match.")
-        wanted = (await request.json())["sku"]["capacity"]
-        if wanted > self.capacity and self.none_left is not None:
+        capacity = (await request.json())["sku"]["capacity"]
+        if capacity > self.capacity and self.none_left is not None:
             return refusal(409, *self.none_left)
         self.writes += 1
         headers = self.cloud.begin(request, COMPUTE_OPERATION)
-        self.resize(wanted)
+        self.resize(capacity)
         return web.json_response(self.body(), headers=headers)
 
     async def delete(self, request: web.Request) -> web.StreamResponse:
@@ -166,17 +166,17 @@ class ScaleSet:
         self.etag += 1
         self.writes += 1
 
-    def resize(self, wanted: int) -> None:
-        """What Azure does with a new capacity: add in the emptiest zone, or remove the newest."""
-        self.capacity = wanted
+    def resize(self, capacity: int) -> None:
+        """Apply a new capacity as Azure does: add in the emptiest zone, or remove the newest machines."""
+        self.capacity = capacity
         self.etag += 1
-        while len(self.machines) < wanted:
+        while len(self.machines) < capacity:
             zone = min(self.zones, key=lambda z: sum(m.zone == z for m in self.machines))
             spot = self.priority == "Spot"
-            made = Machine(next(self.numbers), zone, priority="Spot" if spot else "Regular")
-            made.state = "ready" if self.serving else "creating"
-            self.machines.append(made)
-        del self.machines[wanted:]
+            machine = Machine(next(self.numbers), zone, priority="Spot" if spot else "Regular")
+            machine.state = "ready" if self.serving else "creating"
+            self.machines.append(machine)
+        del self.machines[capacity:]
         if self.serving:
             self.cloud.end()
         elif self.boot_s is not None:
@@ -185,21 +185,21 @@ class ScaleSet:
             self.resized()
 
     def boot(self) -> None:
-        """What is on its way is there."""
+        """Make pending machines serve."""
         for machine in self.machines:
             if machine.state == "creating":
                 machine.state = "ready"
         self.cloud.end()
 
     def ready(self, count: int) -> None:
-        """So many serve: those that were made first."""
+        """Make the oldest `count` machines serve."""
         for i, machine in enumerate(self.machines):
             machine.state = "ready" if i < count else "creating"
         if count >= self.capacity:
             self.cloud.end()
 
     def evict(self, count: int, policy: str = "deallocate", *, names: set[str] | None = None) -> None:
-        """Azure takes spot machines, and brings none instead."""
+        """Evict spot machines without replacement."""
         chosen = [m for m in self.machines if m.state == "ready" and (not names or self.machine_name(m) in names)]
         for machine in chosen[:count]:
             if policy == "deallocate":
@@ -210,13 +210,13 @@ class ScaleSet:
                 self.etag += 1
 
     def fail(self, code: str, message: str) -> None:
-        """What is on its way does not come."""
+        """Fail the pending machines."""
         self.machines = [m for m in self.machines if m.state != "creating"]
         self.cloud.end((code, message), "2026-11-27T15:00:00.1234567Z")
 
 
 def reserve(cloud: Azure, name: str, held: int, zone: str = "1", sku: str = H100, state: str = "Succeeded") -> str:
-    """A capacity reservation group with one reservation; the group's id."""
+    """Create a capacity reservation group with one reservation; return the group's id."""
     group = f"{ROOT}/llm/providers/Microsoft.Compute/capacityReservationGroups/{name}"
     reservation = {
         "name": f"{name}-{zone}",

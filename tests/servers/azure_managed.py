@@ -1,4 +1,4 @@
-"""What Azure keeps over scale sets: AKS agent pools and standby pools, of the Azure on 127.0.0.1."""
+"""AKS agent pools and standby pools of the Azure on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STANDBY_OPERATION: Final = "Microsoft.StandbyPool/locations/operationStatuses/re
 
 @dataclass
 class AgentPool:
-    """One of an AKS cluster, over the scale set of its nodes."""
+    """An agent pool of an AKS cluster, on the scale set of its nodes."""
 
     cloud: Azure
     name: str
@@ -32,7 +32,7 @@ class AgentPool:
     more: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     late: tuple[str, str] | None = None
-    """What every growth comes to, by an error's code and message."""
+    """Error code and message of every growth; None: success."""
     written: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -41,8 +41,8 @@ class AgentPool:
 
     def there(self) -> AgentPool:
         cluster = self.path.rpartition("/agentPools/")[0].lower()
-        told = {"properties": {"nodeResourceGroup": NODES, "provisioningState": "Succeeded"}}
-        self.cloud.resources[cluster] = lambda _: _answer(told)
+        body = {"properties": {"nodeResourceGroup": NODES, "provisioningState": "Succeeded"}}
+        self.cloud.resources[cluster] = lambda _: _answer(body)
         self.cloud.resources[self.path.lower()] = self.answer
         self.cloud.resources[f"{self.path}/deleteMachines".lower()] = self.delete
         listed = f"{cluster}/agentpools"
@@ -113,7 +113,7 @@ class AgentPool:
         self.cloud.end()
 
     def fail(self, code: str, message: str, *, lost: bool = False) -> None:
-        """The operation ends badly; where it is `lost`, only the pool itself tells of it."""
+        """Fail the operation; where it is `lost`, only the pool itself reports the failure."""
         self.state = "Failed"
         self.error = {"code": code, "message": message}
         self.nodes.fail(code, message)
@@ -127,7 +127,7 @@ async def _answer(body: dict[str, Any]) -> web.StreamResponse:
 
 @dataclass
 class StandbyPool:
-    """Machines kept for a set."""
+    """Standby machines of a set."""
 
     cloud: Azure
     name: str
@@ -136,11 +136,11 @@ class StandbyPool:
     least: int = 0
     state: str = "Deallocated"
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By zone and state."""
+    """Machines by zone and state."""
     health: tuple[str, str] = ("HealthState/healthy", "")
     dynamic: bool = False
     fill_s: float | None = None
-    """After which what is missing stands ready; None: when the test says so."""
+    """Time until missing machines are in standby; None: until the test calls `ready`. Seconds."""
     writes: int = 0
     none_left: tuple[str, str] | None = None
 
@@ -158,13 +158,13 @@ class StandbyPool:
         return self
 
     def drained(self) -> None:
-        """The set has grown by what was kept, or shrunk."""
+        """Apply a growth of the set from standby, or its shrinking."""
         self.keep(min(self.size, self.kept))
         self._fill()
 
     @property
     def kept(self) -> int:
-        """Machines that stand ready for the set."""
+        """Machines in standby for the set."""
         return sum(zone.get(self.state, 0) for zone in self.counts.values())
 
     def _fill(self) -> None:
@@ -172,7 +172,7 @@ class StandbyPool:
             asyncio.get_running_loop().call_later(self.fill_s, lambda: self.keep(self.size))
 
     def keep(self, count: int) -> None:
-        """So many are in their state, the rest is on its way."""
+        """Put `count` machines into their standby state; the others are pending."""
         self.counts = {"1": {self.state: count, "Creating": max(0, self.size - count)}}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:

@@ -15,7 +15,7 @@ from tests.servers.azure import Azure, denied, refusal
 
 READ: Final = "Microsoft.Insights/metrics/read"
 LATE_S: Final = 2.0
-"""A minute is told so long after it ended: whoever asked just before its end would take it for one that fills."""
+"""Time after which an ended minute is reported: a read just before its end would take it for a filling one. Seconds."""
 ENTITY: Final = re.compile(r"^EntityName eq '([^']+)'$")
 
 
@@ -26,10 +26,10 @@ class Monitor:
     cloud: Azure
     values: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     history: dict[str, Callable[[int], float | None]] = field(default_factory=dict)
-    """By metric: its value in a minute since the epoch, where a longer span is asked for."""
+    """By metric: its value in a minute since the epoch, for longer spans."""
     ahead_s: float = 0.0
     calls: list[int] = field(default_factory=list)
-    """Of each batch: the resources named."""
+    """Resources of each batch."""
     empty: bool = False
 
     def set(self, resource: str, metric: str, value: Any, entity: str = "") -> None:
@@ -38,8 +38,8 @@ class Monitor:
 
     async def one(self, request: web.Request) -> web.StreamResponse:
         resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")
-        found = ENTITY.match(request.query.get("$filter", ""))
-        return web.json_response(self._told(resource, request, found[1] if found else ""))
+        match = ENTITY.match(request.query.get("$filter", ""))
+        return web.json_response(self._told(resource, request, match[1] if match else ""))
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
         self.cloud.asked[READ] += 1
@@ -49,9 +49,9 @@ class Monitor:
         if len(resources) > 50:
             return refusal(400, "BadRequest", "At most 50 resources.")
         self.calls.append(len(resources))
-        found = ENTITY.match(request.query.get("filter", ""))
-        told = [{"resourceid": r, **self._told(r.lower(), request, found[1] if found else "")} for r in resources]
-        return web.json_response({"values": told})
+        match = ENTITY.match(request.query.get("filter", ""))
+        values = [{"resourceid": r, **self._told(r.lower(), request, match[1] if match else "")} for r in resources]
+        return web.json_response({"values": values})
 
     def _told(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
         names = request.query["metricnames"].split(",")
@@ -76,8 +76,8 @@ class Monitor:
 
     def _point(self, minutes_ago: int, values: dict[str, Any]) -> dict[str, Any]:
         minute = (SystemClock().now() + self.ahead_s - LATE_S) // 60 - minutes_ago
-        told = {k: v for k, v in values.items() if v is not None}
-        return {"timeStamp": _stamp(minute), **told}
+        present = {k: v for k, v in values.items() if v is not None}
+        return {"timeStamp": _stamp(minute), **present}
 
 
 def _stamp(minute: float) -> str:
@@ -85,7 +85,7 @@ def _stamp(minute: float) -> str:
 
 
 def monitor(cloud: Azure) -> Monitor:
-    """Put it into the subscription."""
-    there = Monitor(cloud)
-    cloud.batch = there.batch
-    return there
+    """Add it to the subscription."""
+    added = Monitor(cloud)
+    cloud.batch = added.batch
+    return added

@@ -1,4 +1,4 @@
-"""Servers that outlive a test's event loop: opened on a loop of their own, in a thread."""
+"""Servers that outlive a test's event loop, on their own loop in a thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def beside(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """What `opening` gives, alive until the block ends; its coroutines run on its own loop."""
+    """Return the resource of `opening`, open until the block ends; its coroutines run on its own loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -28,7 +28,7 @@ def beside(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
 
 
 async def _cancel_others() -> None:
-    """End what still hangs on this loop."""
+    """End the tasks that still run on this loop."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

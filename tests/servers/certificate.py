@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that only those who are given it trust."""
+"""A certificate for 127.0.0.1 that only clients with its CA file trust."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
-    """The server's context, and the path of the file that makes clients trust it."""
+    """Return the server's context, and the path of the CA file for clients."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "forescale tests")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -30,8 +30,8 @@ def self_signed(directory: Path) -> tuple[ssl.SSLContext, str]:
     )
     trusted, secret = directory / "ca.pem", directory / "key.pem"
     trusted.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    kept = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *kept))
+    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(trusted, secret)
     return context, str(trusted)

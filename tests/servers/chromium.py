@@ -94,7 +94,7 @@ class Page:
     async def until(self, expression: str) -> None:
         """Wait until an expression is true in the page."""
         async with asyncio.timeout(PATIENCE_S):
-            while not await self.tell(f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"):  # noqa: ASYNC110 - the page tells no event
+            while not await self.tell(f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"):  # noqa: ASYNC110 - the page has no event
                 await asyncio.sleep(0.05)
 
     async def picture(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager, without a node.
 
 The binaries come from $KUBEBUILDER_ASSETS (the envtest convention); etcd may also be on the PATH. Besides the admin it
-knows the user `scaler`, who may do nothing until a Role is bound to them. Starting takes some seconds: `shared()` is
+has the user `scaler`, who has no permission until a Role is bound. Starting takes some seconds: `shared()` is
 one for the whole test process, and tests keep apart by namespaces.
 """
 
@@ -32,7 +32,7 @@ STOP_S: Final = 10.0
 ADMIN: Final = "admin-token"
 SCALER: Final = "scaler-token"
 WRITES: Final = 16
-"""Writes in flight, the admin's apart, beyond which the server throttles."""
+"""Maximum writes in flight besides the admin's; beyond it the server throttles."""
 CONTROLLERS: Final = "deployment,replicaset,statefulset,garbagecollector,namespace"
 AUDIT: Final = {
     "apiVersion": "audit.k8s.io/v1",
@@ -40,11 +40,11 @@ AUDIT: Final = {
     "omitStages": ["RequestReceived"],
     "rules": [{"level": "None", "userGroups": ["system:masters"]}, {"level": "Metadata"}],
 }
-"""Every call is kept but the admin's."""
+"""Every call is logged except the admin's."""
 
 
 def why_not() -> str:
-    """Why no control plane can be started here, or nothing."""
+    """Return why no control plane can be started here; empty where it can."""
     if not _binary("kube-apiserver").exists():
         return "no kube-apiserver: set KUBEBUILDER_ASSETS to a folder with kube-apiserver and kube-controller-manager"
     return "" if _etcd() else "no etcd in KUBEBUILDER_ASSETS or on the PATH"
@@ -68,7 +68,7 @@ class ControlPlane:
         return f"https://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start all three, and wait until objects can be made."""
+        """Start all three, and wait until objects can be created."""
         try:
             self._start_etcd()
             self.start_apiserver()
@@ -78,13 +78,13 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """End all three and remove what they wrote."""
+        """Stop all three and delete their files."""
         for name in ("controllers", "apiserver", "etcd"):
             self._end(name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def freeze(self, name: str = "apiserver") -> None:
-        """Nothing is answered any more; connections stay open."""
+        """Stop responding, with connections left open."""
         os.kill(self._processes[name].pid, signal.SIGSTOP)
 
     def thaw(self, name: str = "apiserver") -> None:
@@ -118,17 +118,17 @@ class ControlPlane:
             "--disable-admission-plugins=ServiceAccount",
             f"--audit-policy-file={policy}",
             f"--audit-log-path={self.audit}",
-            # So that few writes of the scaler's that never end make the server refuse the next: 429.
+            # A few unfinished writes of the scaler then make the server refuse the next one: 429.
             "--feature-gates=APIPriorityAndFairness=false",
             f"--max-mutating-requests-inflight={WRITES}",
         )
-        for path in ("/readyz", "/api/v1/namespaces/default"):  # it says ready before that namespace is there
+        for path in ("/readyz", "/api/v1/namespaces/default"):  # it reports ready before that namespace exists
             self._wait(path)
 
     def call(
         self, method: str, path: str, body: object = None, kind: str = "application/json", token: str = ADMIN
     ) -> Any:
-        """One call, of the admin's unless told. Raises `urllib.error.HTTPError` for a refusal."""
+        """Send one call, by default the admin's. Raises `urllib.error.HTTPError` for a refusal."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
         request = urllib.request.Request(self.url + path, data, headers, method=method)
@@ -136,7 +136,7 @@ class ControlPlane:
             return json.loads(answer.read())
 
     def write_kubeconfig(self, name: str, token: str, port: int | None = None) -> Path:
-        """A kubeconfig for the bearer of `token`, perhaps through a proxy's `port`."""
+        """Write a kubeconfig for the bearer of `token`, perhaps through a proxy's `port`."""
         path = self.folder / name
         cluster = {
             "server": f"https://127.0.0.1:{port or self.port}",
@@ -154,7 +154,7 @@ class ControlPlane:
         return path
 
     def logs(self) -> str:
-        """The end of each process's log."""
+        """Return the end of each process's log."""
         return "\n".join(f"--- {f.name}\n{f.read_text()[-3000:]}" for f in sorted(self.folder.glob("*.out")))
 
     # --- processes
@@ -198,8 +198,8 @@ class ControlPlane:
     def _spawn(self, name: str, *command: object) -> None:
         dies_with_us = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         with (self.folder / f"{name}.out").open("ab") as log:
-            words = [*dies_with_us, *map(str, command)]
-            self._processes[name] = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            arguments = [*dies_with_us, *map(str, command)]
+            self._processes[name] = subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT)
 
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
@@ -229,7 +229,7 @@ class ControlPlane:
 
 @contextmanager
 def started() -> Iterator[ControlPlane]:
-    """A control plane of one's own."""
+    """Start a separate control plane."""
     plane = ControlPlane()
     plane.start()
     try:
@@ -240,7 +240,7 @@ def started() -> Iterator[ControlPlane]:
 
 @asynccontextmanager
 async def control_plane() -> AsyncIterator[ControlPlane]:
-    """The same, without blocking the event loop while it ends; it is started in this thread, with which it dies."""
+    """Start a separate control plane in this thread; stop it without blocking the event loop."""
     with started() as plane:
         try:
             yield plane
@@ -250,7 +250,7 @@ async def control_plane() -> AsyncIterator[ControlPlane]:
 
 @functools.cache
 def shared() -> ControlPlane:
-    """The control plane of this test process, stopped when that ends."""
+    """Return the control plane of this test process, which stops when the process ends."""
     plane = ControlPlane()
     plane.start()
     atexit.register(plane.stop)

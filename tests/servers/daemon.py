@@ -52,7 +52,7 @@ class Daemon:
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
     def ticks(self) -> list[Tick]:
-        """What the journal holds by now."""
+        """Return the journal's present records."""
         try:
             return list(Journal(self.journal))
         except JournalError:
@@ -78,8 +78,8 @@ async def daemon(
     """Start it and wait for its address; it is killed at the end if it still runs. `limits` are of its resources."""
 
     def limit() -> None:
-        for kind, most in (limits or {}).items():
-            resource.setrlimit(kind, (most, most))
+        for kind, maximum in (limits or {}).items():
+            resource.setrlimit(kind, (maximum, maximum))
 
     process = await asyncio.create_subprocess_exec(
         sys.executable,

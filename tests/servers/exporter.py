@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.servers.site import listening
 
 RECORDED = Path(__file__).parent.parent / "data" / "vllm-0.24-metrics.txt"
-"""What vLLM 0.24 showed after 2,131 requests on one H100, shortened by the metrics that nothing here reads."""
+"""vLLM 0.24's page after 2,131 requests on one H100, without the metrics that no test reads."""
 MODEL = "llama-3.1-8b"
 
 

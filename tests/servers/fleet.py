@@ -1,4 +1,4 @@
-"""A Prometheus that scrapes one engine for each case of a test, told apart by the label ``case``."""
+"""A Prometheus that scrapes one engine for each case of a test, distinguished by the label ``case``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def growing(text: str) -> Callable[[], str]:
 
 
 def upgraded() -> str:
-    """Requests' mean times per token, and gaps in buckets of their own, which do not count beside them."""
+    """Requests' mean times per token, and gaps in their own buckets, which do not count next to them."""
     requests = histogram("vllm:request_time_per_output_token_seconds", {"0.01": 6, "0.05": 8, "+Inf": 8}, 0.08)
     gaps = histogram("vllm:inter_token_latency_seconds", {"0.01": 0, "0.02": 300, "0.05": 300, "+Inf": 400}, 100)
     return requests + gaps
@@ -57,7 +57,7 @@ def triton() -> str:
 
 
 def held(began: float, ages_s: list[float]) -> str:
-    """A page whose samples were taken at fixed times, as by an exporter that keeps its own."""
+    """A page whose samples have fixed times, as of an exporter with its own timestamps."""
     now_ms = math.floor(began * 1000)
     return "".join(
         gauges("vllm:num_requests_running", {f'engine="{i}"': 1}, now_ms - round(1000 * age_s))
@@ -108,7 +108,7 @@ def cases(began: float) -> dict[str, Engine]:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What the tests drive, and since when it has been there."""
+    """The engines that the tests set, and the time of their start."""
 
     began: float
     engines: Mapping[str, Engine]

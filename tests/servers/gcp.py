@@ -1,6 +1,6 @@
 """Google Cloud on this machine: REST over TLS, Pub/Sub over gRPC, and the token endpoint of a service account.
 
-Every call must bear a token that was given out here, and be granted by its permission where `granted` says which are.
+Every call must bear a token issued here, and needs its permission in `granted` where that is set.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Gcp:
-    """The whole. `port` is that of the REST APIs; `rest` and `grpc` are roads to it with weather."""
+    """All servers. `port` is that of the REST APIs; `rest` and `grpc` are proxies to it with faults."""
 
     folder: Path
     port: int = 0
@@ -49,17 +49,17 @@ class Gcp:
     monitoring: Monitoring = field(default_factory=Monitoring)
     granted: set[str] | None = None
     asked: list[str] = field(default_factory=list)
-    """The permissions that calls needed, in order."""
+    """Permissions of the calls, in order."""
     reads: web.Response | None = None
     writes: web.Response | None = None
-    """What every read, every write is answered instead of being done."""
+    """Responses to all reads and all writes, which are then not applied."""
     lose: bool = False
-    """Writes are done and their answers lost."""
+    """Writes are applied and their responses lost."""
     tokens: list[str] = field(default_factory=list)
     refuse_tokens: bool = False
     token_life_s: int = 3600
     mangle: Mangle | None = None
-    """Of each answer that is no refusal, named by method and path."""
+    """Changes each accepted response, named by method and path."""
 
     def __post_init__(self) -> None:
         self.container = Container(self.compute)
@@ -68,7 +68,7 @@ class Gcp:
         self.pubsub: PubSub
 
     def project(self) -> GcpProject:
-        """How an adapter gets here."""
+        """Return the project to reach it."""
         url = f"https://127.0.0.1:{self.rest.port}"
         endpoints = GcpEndpoints(
             compute=url,
@@ -83,7 +83,7 @@ class Gcp:
         )
 
     def document(self) -> dict[str, Any]:
-        """The same, as a configuration has it."""
+        """Return the project as a configuration has it."""
         project = self.project()
         endpoints = {name: getattr(project.endpoints, name) for name in GcpEndpoints.__dataclass_fields__}
         return {
@@ -107,20 +107,20 @@ class Gcp:
         )
 
     async def exchange(self, request: web.Request) -> web.Response:
-        """The security token service: another identity provider's token for one of ours."""
+        """The security token service: exchanges another identity provider's token for one of this server's."""
         form = await request.post()
         if form["subject_token"] != SUBJECT:
-            told = {"error": "invalid_grant", "error_description": "The credential is not a valid token."}
-            return web.json_response(told, status=400)
+            body = {"error": "invalid_grant", "error_description": "The credential is not a valid token."}
+            return web.json_response(body, status=400)
         self.tokens.append(f"federated.{len(self.tokens)}")
-        told = {"access_token": self.tokens[-1], "token_type": "Bearer", "issued_token_type": str(TOKEN_TYPE)}
-        return web.json_response({**told, "expires_in": 3600})
+        body = {"access_token": self.tokens[-1], "token_type": "Bearer", "issued_token_type": str(TOKEN_TYPE)}
+        return web.json_response({**body, "expires_in": 3600})
 
     def good(self, token: str) -> bool:
         return token in self.tokens and not self.refuse_tokens
 
     def route(self, permission: str, answer: Answer, *, write: bool = False) -> Answer:
-        """An API's method behind authentication, permission and faults."""
+        """Wrap an API's method with authentication, permission and faults."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             if not self.good(request.headers.get("Authorization", "").removeprefix("Bearer ")):
@@ -132,8 +132,10 @@ class Gcp:
                 return refusal(403, "forbidden", f"Required '{permission}' permission for '{request.path}'")
             fault = self.writes if write else self.reads
             if fault is not None:
-                kept = {k: v for k, v in fault.headers.items() if k == "Retry-After"}
-                return web.Response(status=fault.status, body=fault.body, headers=kept, content_type="application/json")
+                headers = {k: v for k, v in fault.headers.items() if k == "Retry-After"}
+                return web.Response(
+                    status=fault.status, body=fault.body, headers=headers, content_type="application/json"
+                )
             done = await answer(request)
             if isinstance(done, web.Response):
                 done = mangled(f"{request.method} {request.path}", done, self.mangle)
@@ -146,8 +148,8 @@ class Gcp:
         return guarded
 
     async def test_permissions(self, request: web.Request) -> web.Response:
-        asked = (await request.json())["permissions"]
-        return web.json_response({"permissions": [p for p in asked if self.granted is None or p in self.granted]})
+        permissions = (await request.json())["permissions"]
+        return web.json_response({"permissions": [p for p in permissions if self.granted is None or p in self.granted]})
 
     def app(self) -> web.Application:
         app, read, write = (
@@ -183,7 +185,7 @@ class Gcp:
 
 @functools.cache
 def _key() -> tuple[bytes, bytes]:
-    """A private key and its public half. Made once: it takes a while."""
+    """Return a private key and its public key, created once since that is slow."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -193,7 +195,7 @@ def _key() -> tuple[bytes, bytes]:
 
 
 def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
-    """A service account's key, as its file has it."""
+    """Return a service account's key file."""
     return {
         "type": "service_account",
         "project_id": PROJECT,
@@ -205,22 +207,22 @@ def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
 
 
 async def _settled() -> None:
-    """Before and after a server ends: its TLS connections come to their end on both sides."""
+    """Let a server's TLS connections end on both sides, before and after the server ends."""
     await asyncio.sleep(SETTLE_S)
 
 
 @asynccontextmanager
 async def gcp(folder: Path) -> AsyncIterator[Gcp]:
-    """A cloud whose certificate and service account's key lie in `folder`."""
+    """Open a cloud with its certificate and service account key in `folder`."""
     tls, _ = self_signed(folder)
-    there = Gcp(folder)
+    cloud = Gcp(folder)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(_settled)
-        there.port = await stack.enter_async_context(listening(there.app(), tls=tls))
+        cloud.port = await stack.enter_async_context(listening(cloud.app(), tls=tls))
         stack.push_async_callback(_settled)
-        (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{there.port}/token")))
-        there.pubsub = await stack.enter_async_context(pubsub(folder))
-        there.pubsub.token_good = there.good
-        there.rest = await stack.enter_async_context(tcp_proxy("127.0.0.1", there.port))
-        there.grpc = await stack.enter_async_context(tcp_proxy("127.0.0.1", there.pubsub.port))
-        yield there
+        (folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{cloud.port}/token")))
+        cloud.pubsub = await stack.enter_async_context(pubsub(folder))
+        cloud.pubsub.token_good = cloud.good
+        cloud.rest = await stack.enter_async_context(tcp_proxy("127.0.0.1", cloud.port))
+        cloud.grpc = await stack.enter_async_context(tcp_proxy("127.0.0.1", cloud.pubsub.port))
+        yield cloud

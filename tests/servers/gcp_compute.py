@@ -1,4 +1,4 @@
-"""Compute Engine's managed instance groups and reservations, as its REST API shows them."""
+"""Compute Engine's managed instance groups and reservations, with its REST API."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Vm:
 
 @dataclass
 class Mig:
-    """A group: asked for `target` machines, it makes them at once and lets them be until told what becomes of them."""
+    """A group: it creates machines up to its `target` at once; the test decides their progress."""
 
     project: str
     location: str
@@ -52,11 +52,11 @@ class Mig:
     version: int = 1
     writes: int = 0
     out: dict[str, str] = field(default_factory=dict)
-    """Zones that have no machine to give, and the code that says so."""
+    """Zones without capacity, each with its error code."""
     boot_s: float | None = None
-    """How long machines take to come by themselves; None: until `boot`."""
+    """Time until machines run by themselves; None: until `boot`. Seconds."""
     rest_s: float = 0.0
-    """How much longer machines take that come to stand by: they start first, and are stopped then."""
+    """Further time of standby machines: they start first, and are stopped then. Seconds."""
     vms: list[Vm] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     _numbers: Any = field(default_factory=itertools.count)
@@ -77,7 +77,7 @@ class Mig:
         return [vm for vm in self.vms if vm.status == "RUNNING" and vm.action == "NONE"]
 
     def serving(self) -> list[Vm]:
-        """Machines meant to run, those last to be made last."""
+        """Machines that should run, in the order of their creation."""
         return [vm for vm in self.vms if vm.meant == "RUNNING"]
 
     def resize(self, size: int) -> None:
@@ -93,7 +93,7 @@ class Mig:
         self._boot_later()
 
     def rest(self, state: str, size: int) -> None:
-        """So many machines are to wait suspended or stopped."""
+        """Set the number of suspended or stopped machines."""
         if state == "SUSPENDED":
             self.suspended = size
         else:
@@ -113,7 +113,7 @@ class Mig:
         self.vms.append(Vm(f"{self.name}-{next(self._numbers)}", zone, meant=meant))
 
     def _start(self) -> bool:
-        """Start a machine that stands by, and have another one made to stand by, where the standby policy says so."""
+        """Start a standby machine, and refill the standby where its policy says so."""
         stands = [vm for vm in self.vms if vm.meant != "RUNNING" and vm.action == "NONE"]
         if self.standby["mode"] != "SCALE_OUT_POOL" or not stands:
             return False
@@ -128,7 +128,7 @@ class Mig:
             loop.call_later(self.boot_s + self.rest_s, self.boot)
 
     def take(self, vm: Vm, again_s: float) -> None:
-        """The cloud takes a machine; the group makes it anew some seconds later."""
+        """Preempt a machine; the group recreates it some seconds later."""
         vm.status, vm.action = "TERMINATED", "RECREATING"
 
         def again() -> None:
@@ -139,7 +139,7 @@ class Mig:
         asyncio.get_running_loop().call_later(again_s, again)
 
     def refuse(self) -> None:
-        """What is being made in a zone without capacity fails, and the group says so once a machine."""
+        """Fail the creations in zones without capacity, with one error per machine."""
         for vm in self.vms:
             if vm.action == "CREATING" and vm.zone in self.out and not vm.error:
                 vm.error = self.out[vm.zone]
@@ -148,7 +148,7 @@ class Mig:
                 self.errors.append({"error": error, "instanceActionDetails": about, "timestamp": stamp()})
 
     def boot(self, *meant: str) -> None:
-        """What can come is there now; of those with this purpose, where one is named."""
+        """Run all machines with capacity, or only those with this target status."""
         for vm in self.vms:
             if meant and vm.meant not in meant:
                 continue
@@ -157,12 +157,12 @@ class Mig:
                 vm.status = {"RUNNING": "RUNNING", "STOPPED": "TERMINATED"}.get(vm.meant, vm.meant)
 
     def serve(self, count: int) -> None:
-        """So many machines run; the others are being made."""
+        """Make `count` machines run; the others are being created."""
         for i, vm in enumerate(self.serving()):
             vm.status, vm.action, vm.error = ("RUNNING", "NONE", "") if i < count else ("", "CREATING", "")
 
     def about(self) -> dict[str, Any]:
-        told: dict[str, Any] = {
+        body: dict[str, Any] = {
             "kind": "compute#instanceGroupManager",
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -175,8 +175,8 @@ class Mig:
             "status": {"isStable": all(vm.action == "NONE" for vm in self.vms)},
         }
         if self.autoscaler:
-            told["status"]["autoscaler"] = f"{COMPUTE}projects/{self.project}/zones/z/autoscalers/{self.autoscaler}"
-        return told
+            body["status"]["autoscaler"] = f"{COMPUTE}projects/{self.project}/zones/z/autoscalers/{self.autoscaler}"
+        return body
 
     def managed(self) -> list[dict[str, Any]]:
         return [self._managed(vm) for vm in self.vms]
@@ -197,13 +197,13 @@ class Mig:
 
 
 def stamp(at: float | None = None) -> str:
-    """A time as the API writes it."""
+    """Return a time in the API's format."""
     when = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     return when.isoformat(timespec="milliseconds")
 
 
 class Compute:
-    """The groups of all projects, by path, and reservations."""
+    """Groups by path and reservations of all projects."""
 
     def __init__(self) -> None:
         self.migs: dict[str, Mig] = {}
@@ -271,7 +271,7 @@ class Compute:
         return web.json_response(body)
 
     def _new(self, request: web.Request) -> bool:
-        """Whether this request was not made before: its id makes its repetition harmless."""
+        """Return whether this request is new: its id makes it idempotent."""
         request_id = request.query.get("requestId", "")
         known = request_id in self.requests
         self.requests.add(request_id)
@@ -279,9 +279,9 @@ class Compute:
 
 
 def found(among: dict[str, Any], path: str, kind: str) -> Any:
-    """What has this path, with or without a method after it."""
-    head, mark, rest = path.partition(f"/{kind}/")
-    name = head + mark + rest.split("/")[0]
+    """Return the group at this path, with or without a method after it."""
+    head, mark, method = path.partition(f"/{kind}/")
+    name = head + mark + method.split("/")[0]
     if name not in among:
         raise web.HTTPNotFound(
             text=refusal(404, "notFound", f"The resource '{name}' was not found").text, content_type="application/json"
@@ -294,7 +294,7 @@ def operation(kind: str) -> web.Response:
 
 
 def refusal(status: int, reason: str, message: str, retry_after_s: int | None = None) -> web.Response:
-    """An error in the words of Compute's API."""
+    """Return an error in the format of Compute's API."""
     errors = [{"message": message, "domain": "global", "reason": reason}]
     body = {"error": {"code": status, "message": message, "errors": errors}}
     headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}

@@ -1,4 +1,4 @@
-"""GKE's clusters, node pools and operations, as its REST API shows them. Their machines are Compute's groups."""
+"""GKE's clusters, node pools and operations, with its REST API. Their machines are Compute's groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.gcp_compute import COMPUTE, Compute, Mig, found, stamp
 
 @dataclass
 class Pool:
-    """A node pool, its groups one a zone."""
+    """A node pool, with one group per zone."""
 
     name: str
     zones: tuple[str, ...]
@@ -54,15 +54,15 @@ class Container:
         self.operations: dict[str, dict[str, Any]] = {}
         self.writes = 0
         self.none_left = False
-        """Creations are refused for want of capacity."""
+        """Refuse creations for missing capacity."""
         self.slow = False
-        """Operations go on until `finish`."""
+        """Operations last until `finish`."""
         self.fails: dict[str, Any] | None = None
-        """What operations end with, instead of with success."""
+        """Error of all operations; None: success."""
         self._numbers = itertools.count(1)
 
     def add(self, cluster: str, name: str, zones: tuple[str, ...], *, nodes_per_zone: int = 0, **more: Any) -> Pool:
-        """A node pool of the cluster at this path."""
+        """Add a node pool to the cluster at this path."""
         project = cluster.split("/")[1]
         migs = [self._compute.add(Mig(project, zone, f"gke-{name}-{zone}-grp", (zone,))) for zone in zones]
         for mig in migs:
@@ -79,7 +79,7 @@ class Container:
         return web.json_response(found(self.operations, request.path.removeprefix("/v1/"), "operations"))
 
     async def write(self, request: web.Request) -> web.Response:
-        """A method of a node pool, named after the colon; or its deletion."""
+        """Handle a method of a node pool, named after the colon, or its deletion."""
         cluster = self._cluster(request)
         name, _, method = request.path.rpartition("/")[2].partition(":")
         if name not in self.pools[cluster]:
@@ -123,7 +123,7 @@ class Container:
         return status(400, "FAILED_PRECONDITION", text, details=[info])
 
     def begin(self, cluster: str, kind: str = "UPGRADE_NODES") -> None:
-        """Somebody's operation, such as an upgrade."""
+        """Begin another client's operation, such as an upgrade."""
         slow, self.slow = self.slow, True
         self._begin(cluster, kind)
         self.slow = slow
@@ -139,7 +139,7 @@ class Container:
         return answer
 
     def finish(self) -> None:
-        """What is under way ends."""
+        """End the operations in progress."""
         for one in self.operations.values():
             if one["status"] == "RUNNING":
                 self._end(one)
@@ -160,5 +160,5 @@ def hosts(topology: str, chips_per_host: int = 4) -> int:
 
 
 def status(code: int, name: str, message: str, **more: Any) -> web.Response:
-    """An error in the words of `google.rpc.Status`."""
+    """Return an error in the format of `google.rpc.Status`."""
     return web.json_response({"error": {"code": code, "message": message, "status": name, **more}}, status=code)

@@ -1,4 +1,4 @@
-"""The metadata server of a machine of Compute Engine: its name, its account's token, and what will become of it."""
+"""Compute Engine's metadata server: the machine's name, its account's token, and announcements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLAVOR = {"Metadata-Flavor": "Google"}
 
 @dataclass
 class Metadata:
-    """`values` by path under ``computeMetadata/v1/``; a change answers those who wait for it."""
+    """`values` by path under ``computeMetadata/v1/``; a change ends the waiting requests."""
 
     address: str = ""
     token: str = "ya29.workload-identity"
@@ -28,7 +28,7 @@ class Metadata:
     waits: dict[str, asyncio.Event] = field(default_factory=dict)
 
     async def waited_for(self, path: str) -> None:
-        """Return when somebody waits for a change of a value."""
+        """Return when a client waits for a change of a value."""
         async with asyncio.timeout(5):
             await self.waits.setdefault(path, asyncio.Event()).wait()
 
@@ -47,8 +47,8 @@ class Metadata:
         if request.headers.get("Metadata-Flavor") != "Google" and request.path != "/":
             return web.Response(status=403, text="Missing Metadata-Flavor:Google header.")
         if path.endswith("/token"):
-            told = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
-            return web.json_response(told, headers=FLAVOR)
+            body = {"access_token": self.token, "expires_in": 3600, "token_type": "Bearer"}
+            return web.json_response(body, headers=FLAVOR)
         if "service-accounts/" in path:
             scopes = ["https://www.googleapis.com/auth/cloud-platform"]
             return web.json_response({"email": SOMEBODY, "scopes": scopes, "aliases": ["default"]}, headers=FLAVOR)
@@ -74,9 +74,9 @@ def etag(value: str) -> str:
 
 @asynccontextmanager
 async def metadata(name: str = "vllm-0", zone: str = "us-central1-a") -> AsyncIterator[Metadata]:
-    """The server of the machine `name`."""
-    there = Metadata()
-    there.values = {
+    """Open the server of the machine `name`."""
+    server = Metadata()
+    server.values = {
         "project/project-id": PROJECT,
         "instance/name": name,
         "instance/zone": f"projects/123456/zones/{zone}",
@@ -84,7 +84,7 @@ async def metadata(name: str = "vllm-0", zone: str = "us-central1-a") -> AsyncIt
         "instance/maintenance-event": "NONE",
     }
     app = web.Application()
-    app.router.add_get("/{path:.*}", there.answer)
+    app.router.add_get("/{path:.*}", server.answer)
     async with listening(app) as port:
-        there.address = f"127.0.0.1:{port}"
-        yield there
+        server.address = f"127.0.0.1:{port}"
+        yield server

@@ -1,4 +1,4 @@
-"""Cloud Monitoring: time series by filter, and PromQL, as its REST API shows them."""
+"""Cloud Monitoring: time series by filter, and PromQL, with its REST API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REDUCERS: dict[str, Callable[[list[float]], float]] = {
 
 @dataclass
 class Series:
-    """One series and its points (time, value), the oldest first."""
+    """One series and its points (time, value), oldest first."""
 
     metric: str
     labels: dict[str, str] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class Series:
         known = {"metric.type": self.metric}
         known |= {f"metric.labels.{k}": v for k, v in self.labels.items()}
         known |= {f"resource.labels.{k}": v for k, v in self.resource.items()}
-        return all(known.get(name) in wanted for name, wanted in terms.items())
+        return all(known.get(name) in values for name, values in terms.items())
 
 
 class Monitoring:
-    """What was measured. `garbled` takes the place of values, `spoilt` of the whole answer."""
+    """The measurements. `garbled` replaces values, `spoilt` the whole response."""
 
     def __init__(self) -> None:
         self.series: list[Series] = []
@@ -54,7 +54,7 @@ class Monitoring:
     def tell(
         self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
     ) -> None:
-        """A point of a series, which is made where there is none."""
+        """Add a point to a series, which is created if needed."""
         for one in self.series:
             if (one.metric, one.labels, one.resource) == (metric, labels or {}, resource):
                 one.points.append((at, value))
@@ -74,11 +74,11 @@ class Monitoring:
             )
         since = datetime.fromisoformat(query["interval.startTime"]).timestamp()
         until = datetime.fromisoformat(query["interval.endTime"]).timestamp()
-        told = [self._told(s, since, until, query) for s in self.series if s.matches(terms)]
-        told = _reduced([one for one in told if one["points"]], query.get("aggregation.crossSeriesReducer", ""))
+        series = [self._told(s, since, until, query) for s in self.series if s.matches(terms)]
+        series = _reduced([one for one in series if one["points"]], query.get("aggregation.crossSeriesReducer", ""))
         first = int(query.get("pageToken", "0"))
-        body: dict[str, Any] = {"timeSeries": told[first : first + self.page]} if told else {}
-        if first + self.page < len(told):
+        body: dict[str, Any] = {"timeSeries": series[first : first + self.page]} if series else {}
+        if first + self.page < len(series):
             body["nextPageToken"] = str(first + self.page)
         if self.errors:
             body["executionErrors"] = self.errors
@@ -98,10 +98,10 @@ class Monitoring:
         }
 
     def _point(self, at: float, value: float) -> dict[str, Any]:
-        told: dict[str, Any] = {"int64Value": str(int(value))} if value == int(value) else {"doubleValue": value}
+        number: dict[str, Any] = {"int64Value": str(int(value))} if value == int(value) else {"doubleValue": value}
         if self.garbled is not None:
-            told = {"doubleValue": self.garbled}
-        return {"interval": {"startTime": stamp(at), "endTime": stamp(at)}, "value": told}
+            number = {"doubleValue": self.garbled}
+        return {"interval": {"startTime": stamp(at), "endTime": stamp(at)}, "value": number}
 
     async def promql(self, request: web.Request) -> web.Response:
         form = request.query
@@ -113,19 +113,19 @@ class Monitoring:
 
 
 def _aligned(points: list[tuple[float, float]], until: float, period: float) -> list[tuple[float, float]]:
-    """The mean of each period, which ends a whole number of periods before `until`; the oldest first."""
+    """Return the mean of each period, which ends a whole number of periods before `until`; oldest first."""
     slots: dict[float, list[float]] = {}
     for at, value in points:
         slots.setdefault(until - ((until - at) // period) * period, []).append(value)
     return sorted((end, sum(values) / len(values)) for end, values in slots.items())
 
 
-def _reduced(told: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:
-    """All series in one, period by period."""
-    if reducer in {"", "REDUCE_NONE"} or not told:
-        return told
+def _reduced(series: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:
+    """Return all series reduced to one, by period."""
+    if reducer in {"", "REDUCE_NONE"} or not series:
+        return series
     slots: dict[str, list[float]] = {}
-    for one in told:
+    for one in series:
         for point in one["points"]:
             value = point["value"]
             slots.setdefault(point["interval"]["endTime"], []).append(float(next(iter(value.values()))))
@@ -134,4 +134,4 @@ def _reduced(told: list[dict[str, Any]], reducer: str) -> list[dict[str, Any]]:
         {"interval": {"startTime": end, "endTime": end}, "value": {"doubleValue": how(values)}}
         for end, values in sorted(slots.items(), reverse=True)
     ]
-    return [{**told[0], "points": points}]
+    return [{**series[0], "points": points}]

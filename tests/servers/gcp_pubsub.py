@@ -1,4 +1,4 @@
-"""Pub/Sub's subscriber service by gRPC over TLS: subscriptions, messages that wait, and the real one's refusals."""
+"""Pub/Sub's subscriber service over gRPC with TLS: subscriptions, waiting messages, and its real errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from google.pubsub_v1 import types
 
 @dataclass
 class PubSub:
-    """Subscriptions by path; `fault` is a status code and words that every call ends with."""
+    """Subscriptions by path; `fault` is a status code and message that end every call."""
 
     port: int = 0
     subscriptions: dict[str, types.Subscription] = field(default_factory=dict)
@@ -86,19 +86,19 @@ def _unary(request: Any, answer: Callable[..., Any], response: Any = None) -> An
 
 @asynccontextmanager
 async def pubsub(folder: Path) -> AsyncIterator[PubSub]:
-    """A server whose certificate is the one in `folder`."""
-    there = PubSub()
+    """Open a server with the certificate in `folder`."""
+    service = PubSub()
     handlers = {
-        "GetSubscription": _unary(types.GetSubscriptionRequest, there.get, types.Subscription),
-        "Pull": _unary(types.PullRequest, there.pull, types.PullResponse),
-        "Acknowledge": _unary(types.AcknowledgeRequest, there.acknowledge),
+        "GetSubscription": _unary(types.GetSubscriptionRequest, service.get, types.Subscription),
+        "Pull": _unary(types.PullRequest, service.pull, types.PullResponse),
+        "Acknowledge": _unary(types.AcknowledgeRequest, service.acknowledge),
     }
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", handlers),))
     keys = ((folder / "key.pem").read_bytes(), (folder / "ca.pem").read_bytes())
-    there.port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([keys]))
+    service.port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([keys]))
     await server.start()
     try:
-        yield there
+        yield service
     finally:
         await server.stop(0)

@@ -1,4 +1,4 @@
-"""A server that answers every request with the same bytes, whatever HTTP says of them, and the answers to try."""
+"""A server that responds to every request with the same bytes, valid HTTP or not, and hostile responses."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from typing import Any, Final
 
 CHUNK: Final = 2**16
 DEEP: Final = 100_000
-"""Levels of nesting: a hundred times what Python's stack holds."""
+"""Levels of nesting: a hundred times the depth of Python's stack."""
 MIB: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """One answer: the head as it is sent, and its body, made when it is sent."""
+    """One response: its head, and its body, which is created when it is sent."""
 
     body: Callable[[], Iterator[bytes]]
     head: bytes = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
     length: bool = True
-    """Whether the body's length is told in the head."""
+    """Whether the head has the body's length."""
 
 
 @dataclass
 class Hostile:
-    """What is answered now, and whether it was asked for."""
+    """The present response, and whether it was requested."""
 
     answer: Raw
     port: int = 0
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     sent: int = 0
-    """Bytes of the body of the last answer that the client took."""
+    """Bytes of the last response's body that the client read."""
 
     def set(self, answer: Raw) -> None:
-        """Answer so from now on."""
+        """Set the response."""
         self.answer, self.sent = answer, 0
         self.asked.clear()
 
@@ -56,7 +56,7 @@ class Hostile:
             self.asked.set()
             await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-            pass  # the client had enough
+            pass  # the client hung up
         finally:
             writer.close()
 
@@ -70,7 +70,7 @@ class Hostile:
         self.sent = 0
         for part in raw.body():
             if reader.at_eof() or reader.exception() is not None:
-                return  # the client hung up; over TLS, writing does not say so
+                return  # the client hung up; over TLS, writing does not report it
             writer.write(part)
             await writer.drain()
             await asyncio.sleep(0)  # `drain` does not wait where the connection is lost
@@ -79,24 +79,24 @@ class Hostile:
 
 @asynccontextmanager
 async def hostile(tls: ssl.SSLContext | None = None) -> AsyncIterator[Hostile]:
-    """A server on a free port. It answers an empty JSON object until told otherwise."""
-    made = Hostile(plain(b"{}"))
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=tls, limit=4 * MIB)
-    made.port = server.sockets[0].getsockname()[1]
+    """Open a server on a free port, with an empty JSON object as the default response."""
+    hostile_server = Hostile(plain(b"{}"))
+    server = await asyncio.start_server(hostile_server.serve, "127.0.0.1", 0, ssl=tls, limit=4 * MIB)
+    hostile_server.port = server.sockets[0].getsockname()[1]
     try:
-        yield made
+        yield hostile_server
     finally:
         server.close()
 
 
 def plain(body: bytes, extra: bytes = b"", status: bytes = b"200 OK") -> Raw:
-    """A whole answer with more header lines."""
+    """Return a complete response with further header lines."""
     head = b"HTTP/1.1 " + status + b"\r\nContent-Type: application/json\r\n" + extra
     return Raw(lambda: iter((body,)), head)
 
 
 def repeated(part: bytes, times: int, length: bool = True) -> Raw:
-    """A large answer that is never whole in memory here."""
+    """Return a large response that is never in memory as a whole."""
     return Raw(lambda: (part for _ in range(times)), length=length)
 
 
@@ -106,7 +106,7 @@ def nested(depth: int = DEEP) -> bytes:
 
 @functools.cache
 def bomb(kind: str) -> Raw:
-    """A small body that unpacks to 256 MiB."""
+    """Return a small body that decompresses to 256 MiB."""
     zeros = b" " * MIB
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if kind == "gzip" else 15)
     packed = b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
@@ -114,7 +114,7 @@ def bomb(kind: str) -> Raw:
 
 
 def document(value: str) -> bytes:
-    """A JSON object that holds `value`, which is JSON or nearly, in every place that an adapter may look."""
+    """Return a JSON object with `value`, nearly valid JSON, in every field that an adapter may read."""
     keys = ("data", "value", "values", "metadata", "items", "resources", "Events", "is_sleeping", "status", "spec")
     return ("{" + ",".join(f'"{key}":{value}' for key in keys) + "}").encode()
 
@@ -167,9 +167,9 @@ BODIES: Final[dict[str, Callable[[], Raw]]] = {
     ),
     "a throttle of 400 digits": lambda: plain(b"{}", b"Retry-After: " + b"9" * 400 + b"\r\n", b"429 Slow"),
 }
-"""By name: what no honest server sends."""
+"""Hostile responses by name."""
 
 
 def readable(value: Any) -> None:
-    """Fail where something holds a text that cannot be written down as UTF-8."""
+    """Fail where a value holds a text that cannot be encoded as UTF-8."""
     json.dumps(value, ensure_ascii=False, default=repr).encode()

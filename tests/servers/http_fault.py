@@ -1,4 +1,4 @@
-"""An HTTP front before a real server: passes requests on, counts them, and spoils the answers."""
+"""An HTTP front before a real server: forwards requests, counts them, and spoils responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers.site import listening
 
 @dataclass
 class Front:
-    """What is done to the answers; nothing, after `clear`."""
+    """Faults of the responses; none after `clear`."""
 
     target: str
     prefix: str = ""
@@ -26,12 +26,12 @@ class Front:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     say: Callable[[str], tuple[int, bytes]] | None = None
-    """Status and body for what was posted."""
+    """Returns status and body for a posted body."""
     edit: Callable[[bytes], bytes] | None = None
     cut: bool = False
     hang: bool = False
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    """The paths asked for, each with the request's headers."""
+    """Requested paths, each with the request's headers."""
 
     @property
     def url(self) -> str:
@@ -47,15 +47,15 @@ class Front:
         if self.hang:
             await asyncio.Event().wait()
         if self.status is not None or self.body is not None:
-            said = self.body if self.body is not None else b"not now"
-            return web.Response(status=self.status or 200, body=said, headers=self.headers)
+            text = self.body if self.body is not None else b"not now"
+            return web.Response(status=self.status or 200, body=text, headers=self.headers)
         if self.say is not None:
-            status, said = self.say(str((await request.post()).get("query", "")))
-            return web.Response(status=status, body=said)
+            status, text = self.say(str((await request.post()).get("query", "")))
+            return web.Response(status=status, body=text)
         path = request.path_qs.removeprefix(self.prefix)
-        kept = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
+        headers = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}
         async with session.request(
-            request.method, self.target + path, data=await request.read(), headers=kept
+            request.method, self.target + path, data=await request.read(), headers=headers
         ) as answered:
             body = await answered.read()
             status, kind = answered.status, answered.headers.get("Content-Type", "")
@@ -67,7 +67,7 @@ class Front:
 
 
 async def _half(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Promise all of the body, send half of it, and hang up."""
+    """Announce the whole body, send half of it, and hang up."""
     response = web.StreamResponse(headers={"Content-Length": str(len(body))})
     await response.prepare(request)
     await response.write(body[: len(body) // 2])

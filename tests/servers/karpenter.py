@@ -1,7 +1,7 @@
-"""What Karpenter does with static NodePools and a CapacityBuffer on the fake API server: buys, replaces, gives back.
+"""Karpenter on the fake API server: static NodePools and a CapacityBuffer; launches, replacements, removals.
 
-Its steps and words are those of Karpenter 1.14: a NodeClaim that cannot be launched is deleted with an event; one that
-is interrupted is deleted, its node tainted, and another asked for at once.
+Its steps and messages are those of Karpenter 1.14: a NodeClaim whose launch failed is deleted with an event; an
+interrupted one is deleted, its node tainted, and a replacement requested at once.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tests.servers.kube_objects import claim, event, node
 
 LOOK_S = 0.05
 LEAVES_S = 0.4
-"""From a claim's deletion to its node's end, when nothing runs there."""
+"""Time from a claim's deletion to its empty node's end. Seconds."""
 RETRY_S = 1.0
-"""From a launch that failed to the next."""
+"""Time from a failed launch to the next. Seconds."""
 
 
 @dataclass(slots=True)
 class StaticPool:
-    """A NodePool in one zone. `sold_out` says that the cloud has no more of it."""
+    """A NodePool in one zone. `sold_out`: the cloud has no capacity for it."""
 
     zone: str
     market: str
@@ -32,18 +32,18 @@ class StaticPool:
     sold_out: bool = False
     failed_at: float = float("-inf")
     claims: dict[str, float] = field(default_factory=dict)
-    """By claim when its node is ready."""
+    """Time at which each claim's node is ready."""
     leaving: dict[str, float] = field(default_factory=dict)
-    """By claim when it is gone."""
+    """Time at which each claim is gone."""
 
 
 class Karpenter:
-    """Works on the NodePools that were added to it, and on one buffer."""
+    """Controls the NodePools that were added to it, and one buffer."""
 
     def __init__(self, fake: FakeKube) -> None:
         self.pools: dict[str, StaticPool] = {}
         self.room = 0
-        """Warm nodes that the buffer holds now."""
+        """Warm nodes of the buffer now."""
         self.serves = ""
         self.refill_s = 2.0
         self._fake = fake
@@ -51,14 +51,14 @@ class Karpenter:
         self._refilled_at = float("-inf")
 
     async def add(self, name: str, pool: StaticPool) -> None:
-        """A NodePool of size 0."""
+        """Add a NodePool of size 0."""
         self.pools[name] = pool
         await self._fake.put("nodepools", name, {"spec": {"replicas": 0}})
 
-    async def keep_room(self, name: str, serves: str, room: int) -> None:
-        """A buffer, already provided, that the nodes of one pool are taken from."""
-        self.serves, self.room = serves, room
-        await self._fake.put("capacitybuffers", name, {"spec": {"replicas": room}})
+    async def keep_room(self, name: str, serves: str, replicas: int) -> None:
+        """Add a provided buffer whose nodes one pool uses."""
+        self.serves, self.room = serves, replicas
+        await self._fake.put("capacitybuffers", name, {"spec": {"replicas": replicas}})
         await self._tell_room(name)
 
     async def run(self) -> None:
@@ -71,7 +71,7 @@ class Karpenter:
             await asyncio.sleep(LOOK_S)
 
     async def interrupt(self, name: str, after_s: float) -> None:
-        """The cloud says that it will take one of a pool's nodes, and does after a while."""
+        """Announce the interruption of one of a pool's nodes, and interrupt it after a while."""
         pool = self.pools[name]
         chosen = next(c for c, ready in pool.claims.items() if ready == 0 and c not in pool.leaving)
         await self._leave(pool, chosen, asyncio.get_running_loop().time() + after_s)
@@ -84,10 +84,10 @@ class Karpenter:
             await self._fake.delete("nodes", f"node-{gone}")
             del pool.leaving[gone], pool.claims[gone]
         staying = [c for c in pool.claims if c not in pool.leaving]
-        wanted = self._fake.get("nodepools", name)["spec"]["replicas"]
-        for surplus in staying[wanted:]:
+        replicas = self._fake.get("nodepools", name)["spec"]["replicas"]
+        for surplus in staying[replicas:]:
             await self._leave(pool, surplus, now + LEAVES_S)
-        for _ in range(wanted - len(staying)):
+        for _ in range(replicas - len(staying)):
             await self._buy(name, pool, now)
         for arriving in [c for c, at in pool.claims.items() if at and now >= at]:
             pool.claims[arriving] = 0.0
@@ -101,18 +101,18 @@ class Karpenter:
                 await self._refuse(name)
             return
         self._made += 1
-        made = f"{name}-{self._made:05d}"
+        claim = f"{name}-{self._made:05d}"
         warm = name == self.serves and self.room > 0
         self.room -= warm
-        pool.claims[made] = now + (0.2 if warm else pool.boot_s)
-        await self._fake.put("nodeclaims", made, self._claim(name, pool, made, ready=False))
+        pool.claims[claim] = now + (0.2 if warm else pool.boot_s)
+        await self._fake.put("nodeclaims", claim, self._claim(name, pool, claim, ready=False))
 
     async def _refuse(self, name: str) -> None:
         self._made += 1
         of = {"kind": "NodeClaim", "metadata": {"name": f"{name}-{self._made:05d}", "uid": f"gone-{self._made}"}}
         text = "creating instance, insufficient capacity, with fleet error(s), InsufficientInstanceCapacity: none here"
-        said = event(of, "InsufficientCapacityError", f"NodeClaim event: {text}", by="karpenter")
-        await self._fake.put("events", f"ice-{self._made}", said)
+        failure = event(of, "InsufficientCapacityError", f"NodeClaim event: {text}", by="karpenter")
+        await self._fake.put("events", f"ice-{self._made}", failure)
 
     async def _leave(self, pool: StaticPool, name: str, at: float) -> None:
         pool.leaving[name] = at
@@ -121,8 +121,8 @@ class Karpenter:
         taint = {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}
         await self._fake.put("nodes", f"node-{name}", {"spec": {"taints": [taint]}})
 
-    def _claim(self, name: str, pool: StaticPool, made: str, *, ready: bool) -> Object:
-        body = claim(name, f"node-{made}", pool.zone, pool.market)
+    def _claim(self, name: str, pool: StaticPool, claim_name: str, *, ready: bool) -> Object:
+        body = claim(name, f"node-{claim_name}", pool.zone, pool.market)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         conditions = body["status"]["conditions"]
         for condition in conditions:
@@ -133,31 +133,31 @@ class Karpenter:
     # --- the buffer
 
     async def _keep(self, buffer: Object, now: float) -> None:
-        name, wanted = buffer["metadata"]["name"], buffer["spec"]["replicas"]
-        if self.room >= wanted:
-            self.room, self._refilled_at = wanted, now
+        name, replicas = buffer["metadata"]["name"], buffer["spec"]["replicas"]
+        if self.room >= replicas:
+            self.room, self._refilled_at = replicas, now
         elif now - self._refilled_at >= self.refill_s:
             self.room, self._refilled_at = self.room + 1, now
         await self._tell_room(name)
 
     async def _tell_room(self, name: str) -> None:
         buffer = self._fake.get("capacitybuffers", name)
-        wanted = buffer["spec"]["replicas"]
-        text = f"{wanted - self.room}/{wanted} virtual pods required new capacity, 0 failed"
-        fits = {"status": "True", "reason": "FitsExistingCapacity", "message": f"All {wanted} virtual pods fit"}
+        replicas = buffer["spec"]["replicas"]
+        text = f"{replicas - self.room}/{replicas} virtual pods required new capacity, 0 failed"
+        fits = {"status": "True", "reason": "FitsExistingCapacity", "message": f"All {replicas} virtual pods fit"}
         grows = {"status": "False", "reason": "RequiresNewCapacity", "message": text}
-        condition = {"type": "Provisioning", **(fits if self.room >= wanted else grows)}
-        status = {"replicas": wanted, "conditions": [condition]}
+        condition = {"type": "Provisioning", **(fits if self.room >= replicas else grows)}
+        status = {"replicas": replicas, "conditions": [condition]}
         if buffer["status"] != status:
             await self._fake.put("capacitybuffers", name, {"status": status})
 
 
 @asynccontextmanager
 async def karpenter(fake: FakeKube) -> AsyncIterator[Karpenter]:
-    made = Karpenter(fake)
-    task = asyncio.create_task(made.run())
+    karpenter_fake = Karpenter(fake)
+    task = asyncio.create_task(karpenter_fake.run())
     try:
-        yield made
+        yield karpenter_fake
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

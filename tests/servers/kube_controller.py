@@ -1,7 +1,7 @@
-"""What kube-controller-manager does with the fake API server's Deployments and StatefulSets: makes and removes pods.
+"""kube-controller-manager on the fake API server: creates and removes pods of Deployments and StatefulSets.
 
-Pods go in the order of Kubernetes' own `ActivePodsWithRanks`: not ready before ready, then by deletion cost, then the
-youngest; a StatefulSet's by their ordinal.
+Pods are removed in the order of Kubernetes' `ActivePodsWithRanks`: not ready before ready, then by deletion cost, then
+the youngest; a StatefulSet's by their ordinal.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LOOK_S = 0.01
 
 
 class Controllers:
-    """Keeps the pods of one object at its size. `removed` are those it has removed, in order."""
+    """Keeps the pods of one object at its size. `removed` are the removed ones, in order."""
 
     def __init__(self, fake: FakeKube, plural: str, name: str) -> None:
         self.removed: list[str] = []
         self.running = True
         self.labels: dict[str, str] = {}
         self.addressed = False
-        """Whether pods that are made serve at once, at the address that their number gives."""
+        """Whether created pods serve at once, at the address of their number."""
         self._fake = fake
         self._plural = plural
         self._name = name
@@ -73,10 +73,10 @@ def is_ready(pod: Object) -> bool:
 
 @asynccontextmanager
 async def controllers(fake: FakeKube, plural: str, name: str) -> AsyncIterator[Controllers]:
-    made = Controllers(fake, plural, name)
-    task = asyncio.create_task(made.run())
+    opened = Controllers(fake, plural, name)
+    task = asyncio.create_task(opened.run())
     try:
-        yield made
+        yield opened
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

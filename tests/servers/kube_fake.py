@@ -1,6 +1,6 @@
-"""A Kubernetes API server in memory: as much of it as the adapter uses, and faults that the real one has rarely.
+"""A Kubernetes API server in memory: the parts that the adapter uses, and faults that are rare on a real one.
 
-What it does the same as the real one is proved by running the same contract suite on both.
+The same contract suite runs on it and on a real server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REVIEWS: Final = "selfsubjectaccessreviews"
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A kind that is served. `size` is the path of its replicas; None: it has no scale subresource."""
+    """A served kind. `size` is the path of its replicas; None: it has no scale subresource."""
 
     api_version: str
     kind: str
@@ -58,26 +58,26 @@ KINDS: Final[Mapping[tuple[str, str], Served]] = {
 
 @dataclass(slots=True)
 class FakeKube:
-    """The objects, and what is wrong with the server."""
+    """The objects, and the server's faults."""
 
     tokens: set[str] = field(default_factory=lambda: {TOKEN})
     forbidden: set[tuple[str, str]] = field(default_factory=set)
-    """Verb and resource, as in ("patch", "deployments/scale")."""
+    """Forbidden verbs and resources, as in ("patch", "deployments/scale")."""
     throttled: bool = False
     garbage: bytes | None = None
-    """What is answered with status 200 instead of JSON."""
+    """Body with status 200 that replaces the JSON."""
     edit: Callable[[str, Any], Any] | None = None
-    """What becomes of a whole JSON answer to a path, or of a watch's event (its path ends in `#`)."""
+    """Changes a JSON response to a path, or a watch's event (its path ends in `#`)."""
     broken: int | None = None
-    """The status that every call is answered with."""
+    """Status of every response."""
     loses: bool = False
-    """Writes are done, and their connection breaks before the answer."""
+    """Writes are applied, and their connection breaks before the response."""
     silent: bool = False
-    """Watches stay open and tell nothing."""
+    """Watches stay open without events."""
     watch_s: float = 60.0
-    """The longest that a watch lasts, whatever it asked for."""
+    """Maximum duration of a watch, regardless of its request. Seconds."""
     tracks_scale: bool = True
-    """Whether managed fields tell who wrote a scale: API servers do from 1.22 on."""
+    """Whether managed fields record the writer of a scale, as API servers do from 1.22 on."""
     kinds: dict[tuple[str, str], Served] = field(default_factory=lambda: dict(KINDS))
     calls: list[tuple[str, str]] = field(default_factory=list)
     """Verb and resource of every call."""
@@ -88,12 +88,12 @@ class FakeKube:
     _floor: int = 100
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    # --- what tests do behind the adapter's back
+    # --- changes by tests
 
     async def put(
         self, plural: str, name: str, body: Object, namespace: str = "default", manager: str = "kubectl"
     ) -> Object:
-        """Make an object, or merge `body` into it."""
+        """Create an object, or merge `body` into it."""
         key = (plural, namespace if self._kind(plural).namespaced else "", name)
         present = self._objects.get(key)
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -107,7 +107,7 @@ class FakeKube:
         return await self._store(key, merged, "MODIFIED" if present else "ADDED")
 
     async def scale_as(self, manager: str, plural: str, name: str, replicas: int) -> None:
-        """Somebody writes the scale subresource."""
+        """Write the scale subresource as another writer."""
         served = self._kind(plural)
         await self._rescale(served, (plural, "default" if served.namespaced else "", name), replicas, manager)
 
@@ -120,16 +120,16 @@ class FakeKube:
 
     def all(self, plural: str, namespace: str = "default") -> list[Object]:
         where = namespace if self._kind(plural).namespaced else ""
-        return [found for (of, ns, _), found in sorted(self._objects.items()) if (of, ns) == (plural, where)]
+        return [item for (of, ns, _), item in sorted(self._objects.items()) if (of, ns) == (plural, where)]
 
     async def compact(self) -> None:
-        """Forget the past: watches from before are expired."""
+        """Drop the history, so that earlier watches expire."""
         self.version += 1
         self._floor = self.version
         await self.drop_watches()
 
     async def drop_watches(self) -> None:
-        """End every watch well."""
+        """End every watch regularly."""
         async with self._changed:
             self._events.clear()
             self._floor = max(self._floor, self.version)
@@ -165,34 +165,34 @@ class FakeKube:
         if self.broken is not None:
             return web.Response(status=self.broken, text="upstream connect error")
         parts = request.path.strip("/").split("/")
-        api_version, rest = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else (parts[1], parts[2:])
+        api_version, segments = ("/".join(parts[1:3]), parts[3:]) if parts[0] == "apis" else (parts[1], parts[2:])
         namespace = ""
-        if rest[:1] == ["namespaces"]:
-            namespace, rest = rest[1], rest[2:]
-        if not rest:
+        if segments[:1] == ["namespaces"]:
+            namespace, segments = segments[1], segments[2:]
+        if not segments:
             if "patch" in request.content_type:
                 return refused(406, "406: Not Acceptable")
             return self._discovery(api_version)
-        if rest == [REVIEWS]:
+        if segments == [REVIEWS]:
             return await self._review(request)
-        plural, name, subresource = [*rest, "", "", ""][:3]
+        plural, name, subresource = [*segments, "", "", ""][:3]
         return await self._resource(request, api_version, namespace, (plural, name, subresource))
 
     def _discovery(self, api_version: str) -> web.Response:
         self.calls.append(("discover", api_version))
-        found = []
+        resources = []
         for (version, plural), served in self.kinds.items():
             if version == api_version:
                 entry = {"name": plural, "namespaced": served.namespaced, "kind": served.kind}
-                found += [entry, {**entry, "name": f"{plural}/status"}]
+                resources += [entry, {**entry, "name": f"{plural}/status"}]
                 if served.size:
-                    found.append({**entry, "name": f"{plural}/scale", "kind": "Scale"})
-        if not found:
+                    resources.append({**entry, "name": f"{plural}/scale", "kind": "Scale"})
+        if not resources:
             return refused(404, "the server could not find the requested resource")
-        return web.json_response({"kind": "APIResourceList", "resources": found})
+        return web.json_response({"kind": "APIResourceList", "resources": resources})
 
     async def _review(self, request: web.Request) -> web.Response:
-        """Whether the one who asks may do something: all but what is forbidden."""
+        """Return whether an action is allowed: all but the forbidden ones."""
         self.calls.append(("create", REVIEWS))
         body = await request.json()
         of = body["spec"]["resourceAttributes"]
@@ -201,9 +201,9 @@ class FakeKube:
         return web.json_response({**body, "status": {"allowed": allowed}}, status=201)
 
     async def _resource(
-        self, request: web.Request, api_version: str, namespace: str, rest: tuple[str, str, str]
+        self, request: web.Request, api_version: str, namespace: str, segments: tuple[str, str, str]
     ) -> web.StreamResponse:
-        plural, name, subresource = rest
+        plural, name, subresource = segments
         verb = VERBS[request.method] if name else "watch" if "watch" in request.query else "list"
         resource = f"{plural}/{subresource}" if subresource else plural
         self.calls.append((verb, resource))
@@ -223,24 +223,24 @@ class FakeKube:
             request.transport.abort()
         if verb == "list":
             return self._list(request, plural, namespace)
-        found = self._objects.get((plural, namespace, name))
-        if found is None:
+        item = self._objects.get((plural, namespace, name))
+        if item is None:
             return refused(404, f'{plural} "{name}" not found')
         if verb == "patch":
             return await self._patched(request, served, (plural, namespace, name), subresource)
-        return web.json_response(scale(served, found) if subresource else found)
+        return web.json_response(scale(served, item) if subresource else item)
 
     async def _patched(
         self, request: web.Request, served: Served, key: tuple[str, str, str], subresource: str
     ) -> web.Response:
-        found = self._objects[key]
+        item = self._objects[key]
         if subresource:
-            return await self._patch(request, served, key, found)
+            return await self._patch(request, served, key, item)
         patch = await request.json()
         for field_ in ("uid", "resourceVersion"):
-            if patch.get("metadata", {}).get(field_, found["metadata"][field_]) != found["metadata"][field_]:
+            if patch.get("metadata", {}).get(field_, item["metadata"][field_]) != item["metadata"][field_]:
                 return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": {field_} differs')
-        return web.json_response(await self._store(key, merge(copy.deepcopy(found), patch), "MODIFIED"))
+        return web.json_response(await self._store(key, merge(copy.deepcopy(item), patch), "MODIFIED"))
 
     def _list(self, request: web.Request, plural: str, namespace: str) -> web.Response:
         items = [o for key, o in self._objects.items() if key[:2] == (plural, namespace)]
@@ -253,12 +253,12 @@ class FakeKube:
         return web.json_response({"metadata": metadata, "items": items[start : start + limit]})
 
     async def _patch(
-        self, request: web.Request, served: Served, key: tuple[str, str, str], found: Object
+        self, request: web.Request, served: Served, key: tuple[str, str, str], item: Object
     ) -> web.Response:
         assert served.size is not None
-        wanted = merge(scale(served, found), await request.json())
-        replicas: int = wanted["spec"].get("replicas", 0)
-        if wanted["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+        merged = merge(scale(served, item), await request.json())
+        replicas: int = merged["spec"].get("replicas", 0)
+        if merged["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
             return refused(409, f'Operation cannot be fulfilled on {key[0]} "{key[2]}": the object has been modified')
         if replicas < 0:
             return refused(422, f'Scale.autoscaling "{key[2]}" is invalid: spec.replicas: Invalid value: {replicas}')
@@ -294,9 +294,9 @@ class FakeKube:
         try:
             async with asyncio.timeout(lasts_s):
                 while self._floor == floor:
-                    told = self.version
+                    sent_version = self.version
                     new = self._events[bisect_right(self._events, scanned, key=first) :]
-                    scanned = scanned if self.silent else told
+                    scanned = scanned if self.silent else sent_version
                     for version, change, of, where, body in new:
                         if version > since and (of, where) == (plural, namespace) and not self.silent:
                             since = version
@@ -304,16 +304,16 @@ class FakeKube:
                                 continue
                             await send(response, change, body)
                     async with self._changed:
-                        await self._changed.wait_for(lambda: self.version > told or self._floor != floor)  # noqa: B023
+                        await self._changed.wait_for(lambda: self.version > sent_version or self._floor != floor)  # noqa: B023
         except TimeoutError:
             await send(response, "BOOKMARK", {"metadata": {"resourceVersion": str(max(since, self.version))}})
         return response
 
 
-def about(found: Object, request: web.Request) -> bool:
-    """Whether an object is among those that a request's field selector selects."""
+def about(item: Object, request: web.Request) -> bool:
+    """Return whether a request's field selector selects an object."""
     path, _, value = request.query.get("fieldSelector", "").partition("=")
-    inner: Any = found
+    inner: Any = item
     for step in filter(None, path.split(".")):
         inner = inner.get(step, {})
     return not path or inner == value
@@ -327,14 +327,14 @@ async def send(response: web.StreamResponse, change: str, body: Object) -> None:
     await response.write(json.dumps({"type": change, "object": body}).encode() + b"\n")
 
 
-def scale(served: Served, found: Object) -> Object:
-    """An object's scale subresource; counts of 0 are left out, as Go does."""
+def scale(served: Served, item: Object) -> Object:
+    """Return an object's scale subresource, without counts of 0, as Go does."""
     assert served.size is not None
-    value: Any = found
+    value: Any = item
     for step in served.size:
         value = value[step]
-    metadata = {k: found["metadata"][k] for k in ("name", "resourceVersion")}
-    present = found["status"].get("replicas", 0)
+    metadata = {k: item["metadata"][k] for k in ("name", "resourceVersion")}
+    present = item["status"].get("replicas", 0)
     return {
         "kind": "Scale",
         "metadata": metadata,
@@ -361,7 +361,7 @@ def refused(status: int, message: str, headers: Mapping[str, str] | None = None)
 
 
 def write_kubeconfig(path: Path, port: int, token: str = TOKEN) -> Path:
-    """A kubeconfig for a server on `port`."""
+    """Write a kubeconfig for a server on `port`."""
     document = {
         "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
         "users": [{"name": "me", "user": {"token": token}}],
@@ -374,7 +374,7 @@ def write_kubeconfig(path: Path, port: int, token: str = TOKEN) -> Path:
 
 @asynccontextmanager
 async def kube_fake() -> AsyncIterator[FakeKube]:
-    """One, listening."""
+    """Open a listening server."""
     fake = FakeKube()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", fake.handle)

@@ -1,4 +1,4 @@
-"""Objects as clusters hold them: a Deployment with its pods on nodes, and what is said of them."""
+"""Kubernetes objects: a Deployment with its pods on nodes, and events about them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Object = dict[str, Any]
 
 
 async def put_deployment(fake: FakeKube, name: str, replicas: int, market: str = "spot", **more: Any) -> None:
-    """A Deployment whose pods are ready, each on a node of its own: pod `llm-0` on `node-0`, and so on."""
+    """Create a Deployment with ready pods, each on its own node: pod `llm-0` on `node-0`, and so on."""
     labels = {"app": name}
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}}
     status = {"replicas": replicas, "readyReplicas": replicas}
@@ -36,13 +36,13 @@ def ready_pod(app: str, on: str, labels: Object | None = None, address: str = "1
 
 
 def waiting_pod(app: str) -> Object:
-    """One that no node is found for."""
+    """Return an unschedulable pod."""
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     return {"metadata": {"labels": {"app": app}}, "status": {"phase": "Pending", "conditions": [condition]}}
 
 
 def event(of: Object, reason: str, text: str, by: str = "cluster-autoscaler", at: str = "") -> Object:
-    """Something said of a pod, now or at a time."""
+    """Return an event about a pod, now or at a time."""
     at = at or datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "involvedObject": {"kind": of.get("kind", "Pod"), "name": of["metadata"]["name"], "uid": of["metadata"]["uid"]},
@@ -55,7 +55,7 @@ def event(of: Object, reason: str, text: str, by: str = "cluster-autoscaler", at
 
 
 def claim(pool: str, on: str, zone: str, market: str = "spot") -> Object:
-    """A NodeClaim of Karpenter's whose node serves."""
+    """Return a NodeClaim of Karpenter whose node serves."""
     labels = {
         "karpenter.sh/nodepool": pool,
         "karpenter.sh/capacity-type": market,

@@ -29,31 +29,31 @@ class Place(ABC):
 
     @abstractmethod
     async def size(self, plural: str = "deployments") -> int:
-        """The size of `llm`, read behind the adapter's back."""
+        """Return the size of `llm`, read without the adapter."""
 
     @abstractmethod
     async def set_size(self, replicas: int) -> None:
-        """`kubectl` sets the Deployment's size."""
+        """Set the Deployment's size as `kubectl`."""
 
     @abstractmethod
     async def touch(self) -> None:
-        """Something else of the Deployment changes."""
+        """Change another field of the Deployment."""
 
     @abstractmethod
     async def add_hpa(self, name: str) -> None:
-        """An HPA for the Deployment."""
+        """Create an HPA for the Deployment."""
 
     @abstractmethod
     async def add_scaled_object(self, name: str) -> None:
-        """A ScaledObject for the Deployment."""
+        """Create a ScaledObject for the Deployment."""
 
     @abstractmethod
     async def add_stateful_set(self) -> None:
-        """StatefulSet `llm`: 2 replicas."""
+        """Create StatefulSet `llm` with 2 replicas."""
 
     @abstractmethod
     async def add_service(self, status: dict[str, Any]) -> None:
-        """InferenceService `llm`, whose size, 2, is at `.spec.predictor.min`, with this status."""
+        """Create InferenceService `llm`, with size 2 at `.spec.predictor.min` and this status."""
 
 
 class FakePlace(Place):
@@ -65,8 +65,8 @@ class FakePlace(Place):
 
     async def size(self, plural: str = "deployments") -> int:
         spec = self.fake.get(plural, "llm")["spec"]
-        found: int = spec["predictor"]["min"] if plural == "inferenceservices" else spec["replicas"]
-        return found
+        replicas: int = spec["predictor"]["min"] if plural == "inferenceservices" else spec["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self.fake.put("deployments", "llm", {"spec": {"replicas": replicas}})
@@ -98,8 +98,8 @@ class RealPlace(Place):
         service = plural == "inferenceservices"
         path = self.ground.path(plural, "llm", f"apis/{KSERVE}" if service else "apis/apps/v1")
         spec = (await self.ground.call("GET", path))["spec"]
-        found: int = spec["predictor"]["min"] if service else spec["replicas"]
-        return found
+        replicas: int = spec["predictor"]["min"] if service else spec["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int) -> None:
         await self.ground.set_size(replicas)
@@ -147,5 +147,5 @@ async def fake_place(folder: Path) -> AsyncIterator[FakePlace]:
 
 @asynccontextmanager
 async def real_place() -> AsyncIterator[RealPlace]:
-    async with ground() as made:
-        yield RealPlace(made)
+    async with ground() as opened:
+        yield RealPlace(opened)

@@ -41,39 +41,39 @@ class Ground:
         return f"/{api}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
-        """A call of the admin's."""
+        """Send a call as the admin."""
         kind = MERGE if method == "PATCH" else "application/json"
         return await asyncio.to_thread(self.plane.call, method, path, body, kind)
 
     async def size(self, name: str = "llm") -> int:
-        found: int = (await self.call("GET", self.path("deployments", name)))["spec"]["replicas"]
-        return found
+        replicas: int = (await self.call("GET", self.path("deployments", name)))["spec"]["replicas"]
+        return replicas
 
     async def set_size(self, replicas: int, name: str = "llm") -> None:
         path = self.path("deployments", name) + "?fieldManager=kubectl"
         await self.call("PATCH", path, {"spec": {"replicas": replicas}})
 
     async def unthrottled(self, name: str = "llm") -> None:
-        """Return when the scaler's writes are taken again: aborted ones are noticed in the API server's own time."""
+        """Return when the scaler's writes are accepted again: the API server detects aborted ones later."""
         path = self.path("deployments", name) + "/scale?dryRun=All"
-        taken = 0
+        accepted = 0
         async with asyncio.timeout(SHOWN_S):
-            while taken < 5:
+            while accepted < 5:
                 try:
                     await asyncio.to_thread(self.plane.call, "PATCH", path, {}, MERGE, SCALER)
-                    taken += 1
+                    accepted += 1
                 except urllib.error.HTTPError as e:
                     if e.code != 429:
                         raise
-                    taken = 0
+                    accepted = 0
                 await asyncio.sleep(0.02)
 
     async def permit(self, rules: list[dict[str, Any]]) -> None:
-        """Give the user `scaler` these rules in place of those they had."""
+        """Replace the rules of the user `scaler`."""
         await self.call("PATCH", self.path("roles", "forescale", RBAC), {"rules": rules})
 
     async def permitted(self, verb: str, resource: str, *, granted: bool) -> None:
-        """Return when the API server has taken in that the user may, or may not, do so."""
+        """Return when the API server applies the changed permission."""
         group, _, plural = resource.partition("/")
         plural, _, subresource = plural.partition("/")
         attributes = {"verb": verb, "group": group, "resource": plural, "subresource": subresource}
@@ -86,7 +86,7 @@ class Ground:
                 await asyncio.sleep(0.02)
 
     async def kind(self, plural: str, kind: str, api_version: str, size: str | None, scope: str = "Namespaced") -> None:
-        """Serve a custom kind, with a scale subresource at `size` if one is given."""
+        """Serve a custom kind, with a scale subresource at `size` if it is set."""
         group, _, served = api_version.partition("/")
         subresources: dict[str, Any] = {"status": {}}
         if size:
@@ -116,7 +116,7 @@ class Ground:
         try:
             await self.call("POST", path, body)
         except urllib.error.HTTPError as e:
-            if e.code != 409:  # another test has made it
+            if e.code != 409:  # another test has created it
                 raise
 
 
@@ -124,12 +124,12 @@ RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
 
 
 def manifests(name: str = "kubernetes") -> list[dict[str, Any]]:
-    """The objects of a shipped manifest."""
+    """Return the objects of a shipped manifest."""
     return list(yaml.safe_load_all((DEPLOY / f"{name}.yaml").read_text()))
 
 
 def path_of(manifest: dict[str, Any], namespace: str) -> str:
-    """Where objects of its kind are made."""
+    """Return the path to create objects of its kind."""
     api = "api/v1" if manifest["apiVersion"] == "v1" else f"apis/{manifest['apiVersion']}"
     if plural := CLUSTER_WIDE.get(manifest["kind"]):
         return f"/{api}/{plural}"
@@ -138,12 +138,12 @@ def path_of(manifest: dict[str, Any], namespace: str) -> str:
 
 
 def shipped_rules() -> list[dict[str, Any]]:
-    """What the shipped Role permits."""
+    """Return the rules of the shipped Role."""
     return next(m["rules"] for m in manifests() if m["kind"] == "Role")
 
 
 def workload(kind: str, name: str, replicas: int) -> dict[str, Any]:
-    """A Deployment or StatefulSet of one container."""
+    """Return a Deployment or StatefulSet of one container."""
     labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "vllm"}]}}
     spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
@@ -154,19 +154,19 @@ def workload(kind: str, name: str, replicas: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def ground(plane: ControlPlane | None = None, ready: int | None = 2) -> AsyncIterator[Ground]:
-    """A new namespace with Deployment `llm`: 2 replicas, of which at most `ready` become ready."""
+    """Create a namespace with Deployment `llm`: 2 replicas, of which at most `ready` become ready."""
     plane = plane or shared()
     namespace = f"test-{next(NUMBERS)}"
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port))
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
-        made = Ground(plane, namespace, proxy, nodes)
-        await made.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        opened = Ground(plane, namespace, proxy, nodes)
+        await opened.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         for manifest in (*manifests(), *manifests("kubernetes-nodes")):
             if manifest["apiVersion"].startswith("rbac."):
                 if "subjects" in manifest:
                     manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
-                await made.made(path_of(manifest, namespace), manifest)
-        await made.call("POST", made.path("deployments"), workload("Deployment", "llm", 2))
-        await made.permitted("patch", "apps/deployments/scale", granted=True)
-        yield made
+                await opened.made(path_of(manifest, namespace), manifest)
+        await opened.call("POST", opened.path("deployments"), workload("Deployment", "llm", 2))
+        await opened.permitted("patch", "apps/deployments/scale", granted=True)
+        yield opened

@@ -1,6 +1,6 @@
-"""The nodes of a control plane that has none: binds pods, makes them ready after a cold start, removes those going.
+"""Nodes for a control plane: binds pods, makes them ready after a cold start, removes deleted ones.
 
-When fewer may be ready than are, the readiness probe of the others fails.
+If more pods are ready than allowed, the readiness probe of the others fails.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.servers.control_plane import ADMIN, ControlPlane
 
 LOOK_S: Final = 0.05
 GONE: Final = frozenset({404, 409})
-"""Answers about a pod that was removed, or bound, meanwhile."""
+"""Statuses for a pod that was removed, or bound, meanwhile."""
 
 
 class Kubelet:
@@ -34,7 +34,7 @@ class Kubelet:
         self._bound_at: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Look after the pods until `stopping`."""
+        """Update the pods until `stopping`."""
         while not self.stopping:
             with contextlib.suppress(aiohttp.ClientError):  # the control plane may be down for a while
                 await self._look()
@@ -43,18 +43,18 @@ class Kubelet:
     async def _look(self) -> None:
         async with self._http.get(self._pods) as answer:
             pods: list[dict[str, Any]] = (await answer.json())["items"]
-        room = len(pods) if self.ready is None else self.ready - sum(map(is_ready, pods))
+        free = len(pods) if self.ready is None else self.ready - sum(map(is_ready, pods))
         for pod in pods:
             name = pod["metadata"]["name"]
             if "deletionTimestamp" in pod["metadata"]:
                 await self._call("DELETE", f"{self._pods}/{name}?gracePeriodSeconds=0")
             elif "nodeName" not in pod["spec"]:
                 await self._bind(name)
-            elif not is_ready(pod) and room > 0 and self._warm(name):
-                room -= 1
+            elif not is_ready(pod) and free > 0 and self._warm(name):
+                free -= 1
                 await self._call("PATCH", f"{self._pods}/{name}/status", serving())
-            elif is_ready(pod) and room < 0:
-                room += 1
+            elif is_ready(pod) and free < 0:
+                free += 1
                 await self._call("PATCH", f"{self._pods}/{name}/status", failing())
 
     def _warm(self, name: str) -> bool:
@@ -78,7 +78,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 
 def serving() -> dict[str, Any]:
-    """The status of a pod whose one container serves."""
+    """Return the status of a pod whose container serves."""
     now = datetime.now(UTC).isoformat()
     container = {"name": "c", "ready": True, "restartCount": 0, "image": "vllm", "imageID": "x"}
     return {
@@ -92,7 +92,7 @@ def serving() -> dict[str, Any]:
 
 
 def failing() -> dict[str, Any]:
-    """The status of a pod whose one container runs, and whose readiness probe fails."""
+    """Return the status of a pod whose container runs and whose readiness probe fails."""
     status = serving()
     reason = {"status": "False", "reason": "ContainersNotReady", "message": "containers with unready status: [c]"}
     status["status"]["conditions"][0] |= reason
@@ -104,7 +104,7 @@ def failing() -> dict[str, Any]:
 async def kubelet(
     plane: ControlPlane, namespace: str, ready: int | None = None, cold_start_s: float = 0.0
 ) -> AsyncIterator[Kubelet]:
-    """Nodes for one namespace."""
+    """Run nodes for one namespace."""
     trust = ssl.create_default_context(cafile=str(plane.certificate))
     headers = {"Authorization": f"Bearer {ADMIN}"}
     connector = aiohttp.TCPConnector(ssl=trust)

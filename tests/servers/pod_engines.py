@@ -1,4 +1,4 @@
-"""Engines as pods have them: one port on many addresses, a vLLM metrics page each, whose load the test drives."""
+"""Engines of pods: one port on many addresses, with a vLLM metrics page each, whose load the test sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers.site import listening
 
 
 class PodEngines:
-    """The loads by address; one that is None answers 503, and an address without a load too."""
+    """Loads by address; None, or an address without a load, responds with 503."""
 
     def __init__(self) -> None:
         self.loads: dict[str, float | None] = {}
@@ -31,9 +31,9 @@ class PodEngines:
 
 @asynccontextmanager
 async def pod_engines() -> AsyncIterator[PodEngines]:
-    """Engines on all loopback addresses."""
-    made = PodEngines()
+    """Open engines on all loopback addresses."""
+    engines = PodEngines()
     app = web.Application()
-    app.router.add_get("/metrics", made.metrics)
-    async with listening(app, host="0.0.0.0") as made.port:
-        yield made
+    app.router.add_get("/metrics", engines.metrics)
+    async with listening(app, host="0.0.0.0") as engines.port:
+        yield engines

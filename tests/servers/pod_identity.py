@@ -1,4 +1,4 @@
-"""EKS Pod Identity's agent, which runs on every node and lends a role's keys to the bearer of a pod's token."""
+"""EKS Pod Identity's agent, which runs on every node and returns a role's keys for a pod's token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.site import listening
 
 @dataclass
 class Agent:
-    """`tokens` are those that it was shown."""
+    """`tokens` are the received ones."""
 
     url: str = ""
     tokens: list[str] = field(default_factory=list)
@@ -22,7 +22,7 @@ class Agent:
 
 @asynccontextmanager
 async def pod_identity(port: int = 0) -> AsyncIterator[Agent]:
-    """An agent at `port`, any free one by default."""
+    """Open an agent at `port`, by default a free one."""
     agent = Agent()
 
     async def lend(request: web.Request) -> web.Response:

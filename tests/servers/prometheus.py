@@ -20,13 +20,13 @@ from tests.servers.tcp_fault import free_port
 
 BINARY = shutil.which("prometheus")
 PATIENCE_S = 30.0
-"""For what Prometheus does in seconds: the first sample comes after six."""
+"""Patience for Prometheus, whose first sample comes after six seconds."""
 needs_prometheus = pytest.mark.skipif(BINARY is None, reason="no prometheus on PATH (Debian: apt install prometheus)")
 
 
 @dataclass(frozen=True)
 class Target:
-    """A page to scrape, and the labels that its series get."""
+    """A page to scrape, and labels for its series."""
 
     address: str
     path: str
@@ -68,7 +68,7 @@ class PrometheusServer:
             return list((await response.json())["data"]["result"])
 
     async def until(self, promql: str, holds: Callable[[list[float]], bool]) -> None:
-        """Return when the query's values are as wanted."""
+        """Return when the query's values are as expected."""
         values: list[float] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""Prometheus's answers to queries over a range, as version 2.53 and 3 give them, from formulas instead of samples."""
+"""Prometheus's responses to range queries, in the format of versions 2.53 and 3, from formulas instead of samples."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TOO_FINE: Final = (
 )
 PART: Final = re.compile(r'label_replace\(\n(.*?)\n, "forescale", "([^"]*)", "", ""\)', re.DOTALL)
 Formula = Callable[[float], object | None]
-"""A series: its value at a time as JSON has it, None where there is none."""
+"""A series: its value at a time as in JSON; None without one."""
 
 
 @dataclass
 class Ranges:
-    """What the server knows: a formula for each part of a joint query, and for each whole query."""
+    """Formulas for each part of a joint query, and for each whole query."""
 
     parts: Mapping[str, Formula] = field(default_factory=dict)
     whole: Mapping[str, list[tuple[Mapping[str, str], Formula]]] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Beside the data: warnings, infos."""
+    """Fields next to the data: warnings, infos."""
     fail: Callable[[int], web.Response | None] = field(default=lambda _: None)
-    """What to answer instead, by the number of the request."""
+    """Replacement responses, by the number of the request."""
     asked: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
 
@@ -48,10 +48,10 @@ class Ranges:
         if (end - start) / step > MAX_STEPS:
             return web.json_response({"status": "error", "errorType": "bad_data", "error": TOO_FINE}, status=400)
         times = [start + step * i for i in range(int((end - start) / step + 1e-9) + 1)]
-        asked = [({"forescale": key}, self.parts.get(key)) for _, key in PART.findall(form["query"])]
+        formulas = [({"forescale": key}, self.parts.get(key)) for _, key in PART.findall(form["query"])]
         result = [
             {"metric": dict(labels), "values": values}
-            for labels, formula in asked or self.whole.get(form["query"], [])
+            for labels, formula in formulas or self.whole.get(form["query"], [])
             if formula and (values := [[at, value] for at in times if (value := formula(at)) is not None])
         ]
         return web.json_response({"status": "success", "data": {"resultType": "matrix", "result": result}, **self.more})

@@ -1,4 +1,4 @@
-"""An aiohttp application on a socket of its own."""
+"""An aiohttp application on its own socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 async def listening(
     app: web.Application, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Serve until the end; gives the port, a free one where `port` is 0. Who is still being served then is cut off."""
+    """Serve on `port`, or a free one where it is 0; yield the port. At the end, open connections are cut."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -1,7 +1,7 @@
-"""vLLM engines with sleep mode, as its server has it in development mode, one port on many loopback addresses.
+"""vLLM engines with sleep mode, in its server's development mode, one port on many loopback addresses.
 
-The endpoints answer as vLLM's do: `/sleep` and `/wake_up` when it is done and with an empty body, `/is_sleeping` not
-before that either, `/health` also while it sleeps.
+The endpoints respond as vLLM's: `/sleep` and `/wake_up` when they are done, with an empty body; `/is_sleeping` not
+earlier; `/health` even while it sleeps.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from tests.servers.site import listening
 
 @dataclass(slots=True)
 class Sleeper:
-    """One engine. `running` is None where its metrics cannot be read."""
+    """An engine. `running` is None where its metrics cannot be read."""
 
     asleep: bool = True
     healthy: bool = True
     running: float | None = 0.0
     down: bool = False
     lost: int = 0
-    """Requests that ran when it was put to sleep."""
+    """Running requests when it was put to sleep."""
     told: list[str] = field(default_factory=list)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class SleepingEngines:
-    """Engines `127.0.1.1` and so on, and what is wrong with all of them."""
+    """Engines `127.0.1.1` and so on, and their common faults."""
 
     def __init__(self, count: int) -> None:
         self.engines = {f"127.0.1.{number + 1}": Sleeper() for number in range(count)}
@@ -106,8 +106,8 @@ class SleepingEngines:
 
 @asynccontextmanager
 async def sleeping_engines(count: int) -> AsyncIterator[SleepingEngines]:
-    made = SleepingEngines(count)
+    engines = SleepingEngines(count)
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", made.handle)
-    async with listening(app, host="0.0.0.0") as made.port:
-        yield made
+    app.router.add_route("*", "/{path:.*}", engines.handle)
+    async with listening(app, host="0.0.0.0") as engines.port:
+        yield engines

@@ -1,7 +1,7 @@
-"""Answers of another shape: each part of each answer in turn is left out, or replaced by what does not belong there.
+"""Malformed responses: each part of each response in turn is omitted, or replaced by a wrong value.
 
-Whatever an answer is like, a read or a write of an adapter's ends well or by a port error, and what it tells then holds
-of the world: nothing that is missing counts as zero.
+Whatever the response, a read or write of an adapter succeeds or raises a port error, and its value is true: a missing
+value never counts as zero.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GONE: Final = object()
 
 
 def nested(depth: int) -> Any:
-    """A list in a list, so many deep: more than any honest answer, and less than a JSON reader's stack holds."""
+    """Nested lists, deeper than any honest response, and within a JSON reader's stack."""
     made: Any = "deep"
     for _ in range(depth):
         made = [made]
@@ -53,38 +53,38 @@ STRANGE: Final[tuple[Any, ...]] = (
     "\ud800",
     nested(150),
 )
-"""The last of them fail late, where a float is made, values are added up, a text is written, or a value is walked."""
+"""Wrong values. The last ones fail late: at a conversion to float, a sum, an encoding, or a walk."""
 SHOWN: Final = 200
-"""Of what went wrong, in the failure of a test."""
+"""Characters of an error in a test's failure."""
 LATER_S: Final = 400.0
-"""After which every shared answer is asked for anew."""
+"""Time after which every shared response is read again. Seconds."""
 WRITTEN: Final[tuple[Any, ...]] = (GONE, None, {"strange": ["strange"]}, "strange", -1, 10**30, 10**309, 1e308, 1e400)
-"""The same where everything is text."""
+"""Wrong values where everything is text."""
 ITEMS: Final = frozenset({"item", "member"})
 """Elements of AWS's lists."""
 JSON: Final = ("application/json", "application/x-amz-json-1.0", "application/x-amz-json-1.1")
 Path: TypeAlias = tuple[Any, ...]
 Mangle: TypeAlias = Callable[[str, Any], Any]
-"""What becomes of an answer to a call of this name before it leaves; bytes are sent as they are."""
+"""Changes a response to a call of this name before it is sent; bytes are sent unchanged."""
 
 
 Holds: TypeAlias = Callable[[Any, Any, bool], str]
-"""Why what was told cannot be, by what is true, and whether the answer was fair (may be honest); empty: it can."""
+"""Returns why a value is invalid, given the true one and whether the response may be honest; empty: valid."""
 
 
 def anything(_found: object, _honest: object, _fair: bool) -> str:
-    """Nothing is told, or nothing that matters."""
+    """Accept any value."""
     return ""
 
 
 class Spoilable(Protocol):
-    """A server that lets its answers be changed."""
+    """A server whose responses can be changed."""
 
     mangle: Mangle | None
 
 
 class Ahead:
-    """The system's clock, moved on by the test: what is shared for a turn or for minutes is asked anew after it."""
+    """The system clock with an offset that the test advances, so that shared responses expire."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
@@ -101,29 +101,29 @@ class Ahead:
 
 
 class Moved(Protocol):
-    """A clock that is so far ahead."""
+    """A clock with an offset."""
 
     ahead_s: float
 
 
 class AtOnce(random.Random):
-    """Chance that never makes anybody wait."""
+    """A random number generator that gives no pause."""
 
     def random(self) -> float:
         return 0.0
 
 
 def hasty(resources: Resources) -> Resources:
-    """Have calls repeated at once."""
+    """Retry calls without a pause."""
     resources.calls = Calls(AtOnce())
     return resources
 
 
 @dataclass
 class Lane:
-    """One world with an adapter in it, what is asked of it, and what holds of what it tells.
+    """One world with an adapter, a call to test, and a check of its values.
 
-    Several lanes that are alike are spoiled side by side, for most of the time is spent waiting.
+    Several equal lanes are spoiled concurrently, since most of the time is waiting.
     """
 
     server: Spoilable
@@ -131,13 +131,13 @@ class Lane:
     clock: Moved
     holds: Holds = anything
     optional: frozenset[str] = frozenset()
-    """What an honest answer may lack."""
+    """Fields that an honest response may omit."""
 
 
 async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE, only: str | tuple[str, ...] = "") -> int:
-    """Spoil each part of each answer to what is asked, one at a time; how often that was.
+    """Spoil each part of each response to the call, one at a time; return the number of spoiled parts.
 
-    `only`: of those calls whose names begin so.
+    `only`: the prefix of the calls to spoil.
     """
     answers, honest = await _taken_note(lanes[0])
     answers = {name: whole for name, whole in answers.items() if name.startswith(only)}
@@ -162,7 +162,7 @@ async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE, only:
 
 
 async def _taken_note(lane: Lane) -> tuple[dict[str, Any], Any]:
-    """The answers of a call that goes well, by the names of the calls, and what was told."""
+    """Return the responses of a successful call by name, and its value."""
     answers: dict[str, Any] = {}
 
     def note(name: str, body: Any) -> Any:
@@ -175,13 +175,13 @@ async def _taken_note(lane: Lane) -> tuple[dict[str, Any], Any]:
 
 
 async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
-    """What is wrong with what comes of an answer that is spoiled `at` one place; empty: nothing."""
+    """Return why the outcome of a response spoiled `at` one place is invalid; empty where it is valid."""
     name, path, strange = at
     fair = False
 
-    def spoil(asked: str, body: Any) -> Any:
+    def spoil(call: str, body: Any) -> Any:
         nonlocal fair
-        if asked != name or path not in set(spots(body)):
+        if call != name or path not in set(spots(body)):
             return body
         fair = fair or is_fair(body, path, strange, lane.optional)
         return spoiled(body, path, strange)
@@ -189,31 +189,31 @@ async def _spoil(lane: Lane, at: tuple[str, Path, Any], honest: Any) -> str:
     lane.server.mangle = spoil
     lane.clock.ahead_s += LATER_S
     try:
-        found = await lane.ask()
+        value = await lane.ask()
     except PortError as e:
         return unwritable(str(e))
-    except Exception as e:  # noqa: BLE001 - that is what is looked for
+    except Exception as e:  # noqa: BLE001 - the test looks for them
         return repr(e)
-    return unwritable(found) or lane.holds(found, honest, fair)
+    return unwritable(value) or lane.holds(value, honest, fair)
 
 
-def unwritable(found: Any) -> str:
-    """Why what was told cannot be written to the journal; empty where it can."""
-    if isinstance(found, str):
-        return "" if found.encode(errors="replace").decode() == found else f"{found!r} cannot be written as UTF-8"
-    if isinstance(found, float):
-        return "" if math.isfinite(found) else f"{found} cannot be written as JSON"
-    if dataclasses.is_dataclass(found) and not isinstance(found, type):
-        parts: Any = (getattr(found, field.name) for field in dataclasses.fields(found))
-    elif isinstance(found, Mapping):
-        parts = (*found.keys(), *found.values())
+def unwritable(value: Any) -> str:
+    """Return why a value cannot be written to the journal; empty where it can."""
+    if isinstance(value, str):
+        return "" if value.encode(errors="replace").decode() == value else f"{value!r} cannot be written as UTF-8"
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{value} cannot be written as JSON"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts: Any = (getattr(value, field.name) for field in dataclasses.fields(value))
+    elif isinstance(value, Mapping):
+        parts = (*value.keys(), *value.values())
     else:
-        parts = found if isinstance(found, list | tuple | set | frozenset) else ()
+        parts = value if isinstance(value, list | tuple | set | frozenset) else ()
     return next(filter(None, map(unwritable, parts)), "")
 
 
 def spots(node: Any, path: Path = ()) -> Iterator[Path]:
-    """Where something stands in an answer; the first of a list stands for all of it."""
+    """Return the paths of a response's parts; the first item of a list stands for all of them."""
     yield path
     if isinstance(node, dict):
         for key, value in node.items():
@@ -223,22 +223,22 @@ def spots(node: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def spoiled(whole: Any, path: Path, strange: Any) -> Any:
-    """The answer with something else at one place."""
+    """Return the response with another value at one place."""
     if not path:
         return None if strange is GONE else strange
-    made = copy.deepcopy(whole)
-    holder = made
+    changed = copy.deepcopy(whole)
+    holder = changed
     for step in path[:-1]:
         holder = holder[step]
     if strange is GONE:
         del holder[path[-1]]
     else:
         holder[path[-1]] = strange
-    return made
+    return changed
 
 
 def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> bool:
-    """Whether such an answer may be an honest one: with another word, an empty list, or a part of one."""
+    """Return whether such a response may be honest: another word, an empty list, or a part of one."""
     node = whole
     for step in path:
         node = node[step]
@@ -250,44 +250,44 @@ def is_fair(whole: Any, path: Path, strange: Any, optional: frozenset[str]) -> b
     if path and strange is GONE and isinstance(path[-1], int):
         return True
     if isinstance(node, dict) and len(node) == 1 and node.keys() <= ITEMS:
-        return not isinstance(strange, dict) or not strange  # in XML, a list of no elements is empty
+        return not isinstance(strange, dict) or not strange  # in XML, a list without elements is empty
     if isinstance(node, str):
         return isinstance(strange, str) and ("zones" in path or not node.lstrip("-").isdecimal())
     return isinstance(node, list) and strange == []
 
 
-# What may be told of a world that stays as it is.
+# Valid values of a world that does not change.
 
 
-def same_pool(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
-    """No size but the true one, nothing more that serves, and nothing less that is reserved: sizes would be lowered."""
+def same_pool(status: PoolStatus, honest: PoolStatus, fair: bool) -> str:
+    """Accept only the true size, no further serving replicas, and no smaller reservation: sizes would be lowered."""
     counts = {
-        "ready": found.ready,
-        "doomed": found.interruption_pending,
-        "failed": found.failed,
-        "interrupted": found.interrupted,
+        "ready": status.ready,
+        "doomed": status.interruption_pending,
+        "failed": status.failed,
+        "interrupted": status.interrupted,
     }
     if wrong := [f"{name} is {value!r}" for name, value in counts.items() if not is_count(value)]:
         return ", ".join(wrong)
-    if not is_count(found.desired) or found.desired < honest.desired:
-        return f"desired is {found.desired!r}, and {honest.desired} in truth"
-    if found.ready > honest.ready:
-        return f"ready is {found.ready}, and {honest.ready} in truth"
-    if found.reserved not in {None, honest.reserved} and not fair:
-        return f"reserved is {found.reserved!r}, and {honest.reserved} in truth"
+    if not is_count(status.desired) or status.desired < honest.desired:
+        return f"desired is {status.desired!r}, and {honest.desired} in truth"
+    if status.ready > honest.ready:
+        return f"ready is {status.ready}, and {honest.ready} in truth"
+    if status.reserved not in {None, honest.reserved} and not fair:
+        return f"reserved is {status.reserved!r}, and {honest.reserved} in truth"
     return ""
 
 
-def same_pool_or_fair(found: PoolStatus, honest: PoolStatus, fair: bool) -> str:
-    """The same of a pool whose size is what is listed."""
-    return "" if fair else same_pool(found, honest, fair)
+def same_pool_or_fair(status: PoolStatus, honest: PoolStatus, fair: bool) -> str:
+    """Accept the same for a pool whose size is the number of listed machines."""
+    return "" if fair else same_pool(status, honest, fair)
 
 
-def same_readings(found: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
-    """Each reading the true one, a lower bound that is told as one, or none."""
-    if found.keys() != honest.keys():
-        return f"tells {sorted(found)} instead of {sorted(honest)}"
-    for quantity, reading in found.items():
+def same_readings(readings: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
+    """Accept for each reading the true value, a declared lower bound, or absence."""
+    if readings.keys() != honest.keys():
+        return f"tells {sorted(readings)} instead of {sorted(honest)}"
+    for quantity, reading in readings.items():
         true = honest[quantity]
         if isinstance(reading, Absent):
             continue
@@ -304,25 +304,27 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-# On the wire.
+# Encoded responses.
 
 
 def mangled(name: str, answer: web.Response, mangle: Mangle | None) -> web.Response:
-    """An answer in JSON or XML as a mangle leaves it; refusals, and what is in neither, stay as they are."""
+    """Return a JSON or XML response changed by a function; refusals and other formats stay unchanged."""
     if mangle is None or answer.status >= 300 or not isinstance(answer.body, bytes) or not answer.body:
         return answer
-    kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "content-type"}}
+    headers = {k: v for k, v in answer.headers.items() if k.lower() not in {"content-length", "content-type"}}
     if answer.content_type in JSON:
         spoiled_body = mangle(name, json.loads(answer.body))
         if isinstance(spoiled_body, bytes):
-            return web.Response(status=answer.status, body=spoiled_body, content_type=answer.content_type, headers=kept)
-        told = json.dumps(spoiled_body)
+            return web.Response(
+                status=answer.status, body=spoiled_body, content_type=answer.content_type, headers=headers
+            )
+        text = json.dumps(spoiled_body)
     elif answer.content_type in {"text/xml", "application/xml"}:
-        root = ET.fromstring(answer.body)  # noqa: S314 - what the test's own server wrote
-        told = ET.tostring(_element(_plain(root.tag), mangle(name, _node(root))), encoding="unicode")
+        root = ET.fromstring(answer.body)  # noqa: S314 - written by the test's own server
+        text = ET.tostring(_element(_plain(root.tag), mangle(name, _node(root))), encoding="unicode")
     else:
         return answer
-    return web.Response(status=answer.status, text=told, content_type=answer.content_type, headers=kept)
+    return web.Response(status=answer.status, text=text, content_type=answer.content_type, headers=headers)
 
 
 def _plain(tag: str) -> str:
@@ -330,28 +332,28 @@ def _plain(tag: str) -> str:
 
 
 def _node(element: ET.Element) -> Any:
-    """An element as JSON would have it: its children by name, several of one name in a list."""
+    """Return an element in JSON's form: its children by name, repeated names as a list."""
     if len(element) == 0:
         return element.text or ""
-    found: dict[str, Any] = {}
+    children: dict[str, Any] = {}
     for child in element:
         name, node = _plain(child.tag), _node(child)
-        if name not in found:
-            found[name] = node
-        elif isinstance(found[name], list):
-            found[name].append(node)
+        if name not in children:
+            children[name] = node
+        elif isinstance(children[name], list):
+            children[name].append(node)
         else:
-            found[name] = [found[name], node]
-    return found
+            children[name] = [children[name], node]
+    return children
 
 
 def _element(name: str, node: Any) -> ET.Element:
-    made = ET.Element(name)
+    element = ET.Element(name)
     if isinstance(node, dict):
         for key, value in node.items():
-            made.extend(_element(key, one) for one in (value if isinstance(value, list) else [value]))
+            element.extend(_element(key, one) for one in (value if isinstance(value, list) else [value]))
     elif isinstance(node, list):
-        made.extend(_element("member", one) for one in node)
+        element.extend(_element("member", one) for one in node)
     elif node is not None:
-        made.text = {True: "true", False: "false"}[node] if isinstance(node, bool) else str(node)
-    return made
+        element.text = {True: "true", False: "false"}[node] if isinstance(node, bool) else str(node)
+    return element

@@ -1,4 +1,4 @@
-"""A TCP proxy with weather: it knows no protocol, so it does for HTTP, TLS and watches alike."""
+"""A TCP proxy with faults. It parses no protocol, so it works for HTTP, TLS and watches alike."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CHUNK = 65_536
 
 class Weather(StrEnum):
     CLEAR = "clear"
-    RESET = "reset"  # every connection is torn down
-    SILENT = "silent"  # connections are taken, and nothing is ever answered
-    CUT = "cut"  # an answer ends after `cut_after` bytes
-    FROZEN = "frozen"  # connections stay open, and nothing passes until the weather changes
+    RESET = "reset"  # every connection is reset
+    SILENT = "silent"  # connections are accepted without a response
+    CUT = "cut"  # a response ends after `cut_after` bytes
+    FROZEN = "frozen"  # connections stay open without data until the weather changes
 
 
 class TcpProxy:
-    """Passes bytes to `target` (host, port) in the present `weather`."""
+    """Forwards bytes to `target` (host, port) in the present `weather`."""
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
@@ -50,7 +50,7 @@ class TcpProxy:
             _reset(writer)
 
     async def end(self) -> None:
-        """Reset every connection, those included that are being made, and wait until all are gone."""
+        """Reset every connection, even those being opened, and wait until all are gone."""
         self.weather = Weather.RESET
         while self._serving:
             self.tear_down()

@@ -1,1 +1,1 @@
-"""AWS: sessions, credentials, errors, batching, and what several adapters read."""
+"""AWS: sessions, credentials, errors, batching, and reads that several adapters share."""

@@ -33,7 +33,7 @@ class AwsAccount:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """Region, profile and endpoint as far as configuration and environment tell them: equal ones are one place."""
+        """Region, profile and endpoint, as far as configuration and environment name them. Equal ones are one place."""
         region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
         profile = self.profile or os.environ.get("AWS_PROFILE") or "default"
         return region, profile, (self.endpoint_url or "").rstrip("/").lower()
@@ -58,7 +58,7 @@ class AwsNotices:
     )
 
     def actions(self, region: str | None) -> dict[str, str]:
-        """Return the actions of IAM that listening needs, each with the queue's ARN."""
+        """Return the IAM actions that listening needs, each with the queue's ARN."""
         if self.queue_url is None:
             return {}
         account, name = self.queue_url.rsplit("/", 2)[1:]
@@ -71,7 +71,7 @@ class AwsNotices:
 
 
 def partition(region: str | None) -> str:
-    """Return the partition that a region is in, as ARNs have it."""
+    """Return a region's partition in ARNs: `aws-cn` for `cn-north-1`, `aws` for `us-east-1`."""
     for prefix, name in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov")):
         if region is not None and region.startswith(prefix):
             return name

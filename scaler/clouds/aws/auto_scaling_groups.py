@@ -1,42 +1,42 @@
-"""Auto Scaling groups as all pools of an account see them: described many at a time, with why launches fail."""
+"""Auto Scaling groups, described many at a time for all pools of an account, and the reasons of failed launches."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds.aws import session
-from scaler.clouds.aws.instances import Ec2Instance, machines
-from scaler.clouds.aws.launch_failures import failure
+from scaler.clouds.aws.instances import Ec2Instance, instances_by_id
+from scaler.clouds.aws.launch_failures import launch_failure
 from scaler.clouds.batching import Batch, batch
 from scaler.clouds.http_answers import message_of
-from scaler.clouds.response_validation import MALFORMED, whole
+from scaler.clouds.response_validation import MALFORMED, machine_count
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
     from scaler.ports import Context
 
-MOST_NAMES: Final = 50
-"""Groups that one describe takes by default."""
-RECENT: Final = 20
-"""Scaling activities looked at: those of the last few launches of a group."""
+MAX_NAMES: Final = 50
+"""Maximum groups in one describe call, by its default page size."""
+RECENT_ACTIVITIES: Final = 20
+"""Number of scaling activities read: those of a group's last few launches."""
 SKEW_S: Final = 2.0
-"""By how much our clock and AWS's may differ when an activity's time is held against our own write."""
-MARKETS_KEPT: Final = 20_000
+"""Tolerated clock difference to AWS when an activity's time is compared with this process's write. Seconds."""
+MAX_KNOWN_MARKETS: Final = 20_000
 WARM: Final = "warm pool"
-"""Stands in the description of activities that concern a warm pool's instances."""
+"""Text in the description of activities of a warm pool's instances."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmPool:
-    """What a warm pool is to hold: `least` instances, or what `prepared` leaves beside the group's own if that is more.
+    """Configured size of a warm pool: at least `min_instances`, and `max_prepared` less the group's own instances.
 
-    `prepared` is None where it follows the group's maximum. `going`: it is being deleted.
+    `max_prepared` None stands for the group's maximum size.
     """
 
     min_instances: int
@@ -47,7 +47,7 @@ class WarmPool:
 
 @dataclass(frozen=True, slots=True)
 class AutoScalingGroup:
-    """A group as described at `at`. Sizes are in units: instances, or their weights where the group has weights."""
+    """A group as described at `at`. Sizes are in units: instances, or their weights where the group defines weights."""
 
     name: str
     arn: str
@@ -63,12 +63,12 @@ class AutoScalingGroup:
 
     @property
     def missing(self) -> int:
-        """Units requested that no instance serves or is pending for."""
+        """Requested units without a serving or pending instance."""
         return self.desired - sum(m.units for m in self.machines)
 
 
 class AutoScalingGroups:
-    """The groups of an account. EC2 itself is asked only where a group mixes markets."""
+    """Client of an account's groups. EC2 itself is read only where a group mixes markets."""
 
     def __init__(
         self, context: Context, account: AwsAccount, autoscaling: session.AwsService, described: Batch[str, Any]
@@ -80,127 +80,114 @@ class AutoScalingGroups:
         self._markets: dict[str, str] = {}
 
     async def group(self, name: str, market: str, *, urgent: bool = False) -> AutoScalingGroup:
-        """Return a group as it is now.
+        """Return a group as it is now. Raises port errors.
 
-        Raises port errors. `market`: of its instances, where it does not mix markets.
-
-        `urgent`: a write waits for it, and cares for no market.
+        `market`: the market of its instances, unless the group mixes markets.
+        `urgent`: a write waits for it, so the instances' own markets are not read.
         """
-        at, found = await self._described.get(name, urgent=urgent)
-        if found is None:
+        at, description = await self._described.get(name, urgent=urgent)
+        if description is None:
             raise Misconfigured(
                 f"AWS: no Auto Scaling group named {name} in this account and region: see group, region"
             )
         try:
-            group = _group(found, at, market)
+            group = _parse_group(description, at, market)
         except MALFORMED as e:
             raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
         return await self._with_markets(group) if group.mixed and not urgent else group
 
     async def _with_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:
-        """Return the group, each machine with the market that it was bought in.
-
-        A market never changes, so it is read once.
-        """
+        """Return the group with each machine's own market, which never changes and so is read once."""
         unknown = [m.id for m in group.machines if m.id not in self._markets]
-        instances = await machines(self._context, self._account)
-        for _, known in await asyncio.gather(*map(instances.get, unknown)):
-            if known is not None:  # EC2 shows an instance a moment later than its group does
-                self._markets[known.id] = known.market
-        while len(self._markets) > MARKETS_KEPT:
+        described_instances = await instances_by_id(self._context, self._account)
+        for _, instance in await asyncio.gather(*map(described_instances.get, unknown)):
+            if instance is not None:  # EC2 lists an instance a moment later than its group does
+                self._markets[instance.id] = instance.market
+        while len(self._markets) > MAX_KNOWN_MARKETS:
             del self._markets[next(iter(self._markets))]
-        bought = (replace(m, market=self._markets.get(m.id, m.market)) for m in group.machines)
-        return replace(group, machines=tuple(bought))
+        machines_with_market = (replace(m, market=self._markets.get(m.id, m.market)) for m in group.machines)
+        return replace(group, machines=tuple(machines_with_market))
 
     async def shortfall(self, name: str, since: float, market: str, *, warm: bool = False) -> Shortfall | None:
-        """Return why the last launch failed, if it failed and began after `since`.
+        """Return why the last launch failed, if it failed and began after `since`. Raises port errors.
 
-        Raises port errors.
-
-        `warm`: of the group's warm pool, not of the group itself.
+        `warm`: the launches of the group's warm pool instead of the group's own.
         """
-        answer = await self.service.call(
-            "DescribeScalingActivities", name, AutoScalingGroupName=name, MaxRecords=RECENT
+        response = await self.service.call(
+            "DescribeScalingActivities", name, AutoScalingGroupName=name, MaxRecords=RECENT_ACTIVITIES
         )
-        for activity in answer.get("Activities", ()):
+        for activity in response.get("Activities", ()):
             description = str(activity.get("Description", ""))
             if not description.startswith("Launching") or (WARM in description) != warm:
                 continue
-            status, began = activity.get("StatusCode"), activity.get("StartTime")
-            if status not in {"Failed", "Cancelled", "Successful"} or not isinstance(began, datetime):
+            status, started = activity.get("StatusCode"), activity.get("StartTime")
+            if status not in {"Failed", "Cancelled", "Successful"} or not isinstance(started, datetime):
                 continue
-            if status == "Successful" or began.timestamp() < since - SKEW_S:
+            if status == "Successful" or started.timestamp() < since - SKEW_S:
                 return None
-            why = failure(str(activity.get("StatusMessage", "")), zone=_zone(activity), market=market)
-            ended = activity.get("EndTime")
-            at = ended if isinstance(ended, datetime) else began
-            return Shortfall(at.timestamp(), why.reason, why.lasting)
+            cause = launch_failure(str(activity.get("StatusMessage", "")), zone=_zone(activity), market=market)
+            end = activity.get("EndTime")
+            at = end if isinstance(end, datetime) else started
+            return Shortfall(at.timestamp(), cause.reason, cause.lasting)
         return None
 
 
-def _group(found: dict[str, Any], at: float, market: str) -> AutoScalingGroup:
-    distribution = found.get("MixedInstancesPolicy", {}).get("InstancesDistribution", {})
+def _parse_group(description: dict[str, Any], at: float, market: str) -> AutoScalingGroup:
+    distribution = description.get("MixedInstancesPolicy", {}).get("InstancesDistribution", {})
     on_demand = int(distribution.get("OnDemandPercentageAboveBaseCapacity", 100))
     base = int(distribution.get("OnDemandBaseCapacity", 0))
-    seen = (_machine(i, market) for i in found.get("Instances", ()))
-    warm = found.get("WarmPoolConfiguration")
+    machines = (_machine(i, market) for i in description.get("Instances", ()))
+    warm = description.get("WarmPoolConfiguration")
     return AutoScalingGroup(
-        name=found["AutoScalingGroupName"],
-        arn=str(found.get("AutoScalingGroupARN", "")),
+        name=description["AutoScalingGroupName"],
+        arn=str(description.get("AutoScalingGroupARN", "")),
         at=at,
-        min_size=whole("AWS: MinSize", found["MinSize"]),
-        max_size=whole("AWS: MaxSize", found["MaxSize"]),
-        desired=whole("AWS: DesiredCapacity", found["DesiredCapacity"]),
-        zones=tuple(found.get("AvailabilityZones", ())),
-        machines=tuple(m for m in seen if m is not None),
+        min_size=machine_count("AWS: MinSize", description["MinSize"]),
+        max_size=machine_count("AWS: MaxSize", description["MaxSize"]),
+        desired=machine_count("AWS: DesiredCapacity", description["DesiredCapacity"]),
+        zones=tuple(description.get("AvailabilityZones", ())),
+        machines=tuple(m for m in machines if m is not None),
         mixed=on_demand < 100 and (on_demand > 0 or base > 0),
-        suspended=frozenset(p["ProcessName"] for p in found.get("SuspendedProcesses", ())),
-        warm_pool=None if warm is None else _warm(warm),
+        suspended=frozenset(p["ProcessName"] for p in description.get("SuspendedProcesses", ())),
+        warm_pool=None if warm is None else _parse_warm_pool(warm),
     )
 
 
 def _machine(instance: dict[str, Any], market: str) -> Ec2Instance | None:
-    """Return an instance of a group; None where it is leaving, or on standby."""
+    """Parse an instance of a group; None where it is leaving, or on standby."""
     state = str(instance["LifecycleState"])
     ready = state == "InService" and instance.get("HealthStatus", "Healthy").lower() == "healthy"
     if not ready and not state.startswith("Pending"):
         return None
     zone, weight = str(instance.get("AvailabilityZone", "")), int(instance.get("WeightedCapacity") or 1)
-    units = whole("AWS: WeightedCapacity", weight)
+    units = machine_count("AWS: WeightedCapacity", weight)
     return Ec2Instance(str(instance["InstanceId"]), zone, market, ready, units)
 
 
-def _warm(found: dict[str, Any]) -> WarmPool:
-    prepared = found.get("MaxGroupPreparedCapacity")
+def _parse_warm_pool(description: dict[str, Any]) -> WarmPool:
+    prepared = description.get("MaxGroupPreparedCapacity")
     return WarmPool(
-        min_instances=whole("AWS: a warm pool's MinSize", found["MinSize"]),
+        min_instances=machine_count("AWS: a warm pool's MinSize", description["MinSize"]),
         max_prepared=int(prepared) if prepared is not None and int(prepared) >= 0 else None,
-        state=str(found.get("PoolState", "Stopped")),
-        deleting=found.get("Status") == "PendingDelete",
+        state=str(description.get("PoolState", "Stopped")),
+        deleting=description.get("Status") == "PendingDelete",
     )
 
 
 def _zone(activity: dict[str, Any]) -> str:
-    """Return the zone that an activity was about; empty where its details have none."""
+    """Return the zone of a scaling activity; empty where its details name none."""
     return str(message_of(str(activity.get("Details") or "{}")).get("Availability Zone", ""))
 
 
 async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
-    """Return the groups of this account that all pools share.
-
-    Raises `Unavailable` or `Misconfigured`.
-    """
+    """Return the groups' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
     autoscaling = await session.service(context, "autoscaling", account)
-
-    async def fetch(names: Sequence[str], *, urgent: bool) -> dict[str, Any]:
-        found = await autoscaling.pages(
-            "DescribeAutoScalingGroups",
-            "AutoScalingGroups",
-            ", ".join(names[:3]),
-            urgent=urgent,
-            AutoScalingGroupNames=list(names),
-        )
-        return {g["AutoScalingGroupName"]: g for g in found}
-
-    described = await batch(context, ("aws-groups", account), fetch, MOST_NAMES)
+    fetch = functools.partial(
+        autoscaling.describe,
+        "DescribeAutoScalingGroups",
+        "AutoScalingGroups",
+        "AutoScalingGroupName",
+        "AutoScalingGroupNames",
+    )
+    described = await batch(context, ("aws-groups", account), fetch, MAX_NAMES)
     return AutoScalingGroups(context, account, autoscaling, described)

@@ -1,7 +1,7 @@
-"""What AWS refuses, by the remedy: one table of codes for every service.
+"""AWS's error codes by remedy: one table for every service.
 
-Codes are those of the service models and the providers' documents; EC2's for capacity are the ones that karpenter takes
-as "unfulfillable". An unknown code is taken as passing, and appears in the message.
+The codes come from the service models and AWS's documents; EC2's capacity codes are those that karpenter treats as
+"unfulfillable". An unknown code counts as transient and stays in the message.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ MISCONFIGURED: Final = frozenset(
     {
         "AccessDenied",
         "AuthFailure",
-        "Client",  # EKS's name for a request that no retry mends
-        "ExpiredToken",  # the SDK renews those that it can: these are pasted ones, or the clock is wrong
+        "Client",  # EKS's name for a request that no retry fixes
+        "ExpiredToken",  # the SDK renews its own tokens: this one was pasted, or the clock is wrong
         "IDPRejectedClaim",
         "IncompleteSignature",
         "InvalidAccessKeyId",
@@ -52,7 +52,7 @@ MISCONFIGURED: Final = frozenset(
         "ValidationError",
     }
 )
-"""Codes, as `strip_prefix` gives them, that no retry mends; every other one is taken as passing."""
+"""Codes, as returned by `strip_prefix`, that no retry fixes. Codes in no table count as transient."""
 CAPACITY: Final = frozenset(
     {
         "InsufficientCapacity",
@@ -66,7 +66,7 @@ CAPACITY: Final = frozenset(
         "Unsupported",  # this type is not offered in this zone
     }
 )
-"""There is none of this type, in this zone and market, now."""
+"""No capacity of this type in this zone and market now."""
 QUOTA: Final = frozenset(
     {
         "FleetLimitExceeded",
@@ -79,7 +79,7 @@ QUOTA: Final = frozenset(
         "VcpuLimitExceeded",
     }
 )
-"""A limit of the account: a human has it raised."""
+"""A limit of the account, which a human must raise."""
 CONFLICTS: Final = frozenset(
     {
         "ConcurrentModification",
@@ -94,7 +94,7 @@ CONFLICTS: Final = frozenset(
         "ScalingActivityInProgress",
     }
 )
-"""Something else is under way there: look again before writing."""
+"""Another operation is in progress: read again before writing."""
 THROTTLES: Final = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -117,15 +117,15 @@ REMEDIES: Final = (
 
 
 def port_error(what: str, error: ClientError) -> PortError:
-    """Return a refusal of a service as the port error that names its remedy."""
+    """Return the port error for a service's refusal."""
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     message = one_line(error.response.get("Error", {}).get("Message", ""))
-    by = "" if error.operation_name in what else f"{error.operation_name}: "
-    return of_code(code, f"{what}: {by}{code}: {message}", error.response.get("ResponseMetadata", {}))
+    prefix = "" if error.operation_name in what else f"{error.operation_name}: "
+    return error_of_code(code, f"{what}: {prefix}{code}: {message}", error.response.get("ResponseMetadata", {}))
 
 
-def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> PortError:
-    """Return the error of a code: of a refusal, of a fleet's answer, or of a scaling activity."""
+def error_of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType({})) -> PortError:
+    """Return the port error for an error code."""
     plain = strip_prefix(code)
     for codes, remedy in REMEDIES:
         if plain in codes:
@@ -135,7 +135,7 @@ def of_code(code: str, text: str, metadata: Mapping[str, Any] = MappingProxyType
 
 
 def strip_prefix(code: str) -> str:
-    """Return a code without what the protocols add to it.
+    """Return a code without the prefixes and suffixes of the protocols.
 
     Examples: ``AWS.SimpleQueueService.X``, ``com.amazonaws.sqs#X`` and ``XException`` give ``X``.
     """
@@ -143,6 +143,6 @@ def strip_prefix(code: str) -> str:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the pause that the service requests, within bounds. Seconds."""
+    """Return the bounded pause that the service requests. Seconds."""
     units = {"retry-after": 1.0, "x-amz-retry-after": 0.001}
     return retry_after.requested_wait_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

@@ -1,7 +1,7 @@
-"""Interruption warnings, rebalance recommendations and news of Auto Scaling groups, from EventBridge through SQS.
+"""Interruption warnings, rebalance recommendations and Auto Scaling events, from EventBridge through SQS.
 
-A long poll stands at the queue all the time, so that a warning is heard as soon as it is there. The queue belongs to
-one daemon: what is read is deleted, whatever it was about. A message that is no event we know is deleted, too.
+A long poll is open all the time, so a warning is received at once. The queue belongs to one daemon: every message that
+was read is deleted, even an unknown one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WARNINGS: Final[Mapping[str, Kind]] = {
     "EC2 Capacity Reservation Instance Interruption Warning": "interruption",
     "EC2 Instance Rebalance Recommendation": "rebalance",
 }
-NEWS: Final = frozenset(
+GROUP_EVENTS: Final = frozenset(
     {
         "EC2 Instance Launch Successful",
         "EC2 Instance Launch Unsuccessful",
@@ -41,22 +41,22 @@ NEWS: Final = frozenset(
         "EC2 Instance-terminate Lifecycle Action",
     }
 )
-"""Events of Auto Scaling groups: the next status reports what they are about, so a tick begins at once."""
+"""Events of Auto Scaling groups. They change the next status, so each requests a tick."""
 WAIT_S: Final = 20
 """Maximum time of a long poll in SQS. Seconds."""
-ANSWER_S: Final = 5.0
-"""Time for the answer itself, on top of the wait. Seconds."""
+RESPONSE_S: Final = 5.0
+"""Time limit of the response itself, beyond the wait. Seconds."""
 PAUSE_S: Final = 2.0
-"""Pause after a poll that failed: a warning comes two minutes ahead, and scale-in may wait. Seconds."""
-HUMAN_PAUSE_S: Final = 30.0
-"""Pause after a poll that needs a human: a queue that does not exist, a missing permission. Seconds."""
-READ_AT_ONCE: Final = 10
-AGAIN_S: Final = 10
-"""A message whose answer was lost is delivered again after this. Seconds."""
+"""Pause after a failed poll: a warning comes two minutes ahead, and scale-in may wait. Seconds."""
+MISCONFIGURED_PAUSE_S: Final = 30.0
+"""Pause after an error that a human must fix: a queue that does not exist, a missing permission. Seconds."""
+MAX_MESSAGES: Final = 10
+VISIBILITY_TIMEOUT_S: Final = 10
+"""Time after which SQS delivers a message again whose response was lost. Seconds."""
 
 
 class EventQueueReader:
-    """The queue's reader: pins notices to the board, and requests ticks at Auto Scaling events."""
+    """Reader of the queue: pins notices to the board, and requests ticks at Auto Scaling events."""
 
     def __init__(self, sqs: session.AwsService, queue_url: str, board: NoticeBoard, clock: Clock) -> None:
         self._sqs = sqs
@@ -70,69 +70,68 @@ class EventQueueReader:
         """Request `wakeup` at every event of an Auto Scaling group."""
         self._wakeups.add(wakeup)
 
-    def refused(self) -> Permit | None:
-        """Return why the queue cannot be read; None while it can, or the first poll is under way."""
+    def failed_permit(self) -> Permit | None:
+        """Return why the queue cannot be read; None while it can, and during the first poll."""
         if self.error is None:
             return None
         return Permit("sqs:ReceiveMessage", False if isinstance(self.error, Misconfigured) else None, str(self.error))
 
     async def run(self) -> None:
         """Read without end."""
-        backoff = Backoff(PAUSE_S, PAUSE_S, HUMAN_PAUSE_S)
+        backoff = Backoff(PAUSE_S, PAUSE_S, MISCONFIGURED_PAUSE_S)
         while True:
             try:
                 await self._read()
                 self.error = None
             except PortError as e:
                 self.error = e
-                await asyncio.sleep(backoff.after(e))
+                await asyncio.sleep(backoff.pause_after_s(e))
 
     @validated("AWS sqs:ReceiveMessage")
     async def _read(self) -> None:
         name = self._queue_url.rpartition("/")[2]
-        answer = await self._sqs.call(
+        response = await self._sqs.call(
             "ReceiveMessage",
             name,
             repeat=False,
-            deadline_s=WAIT_S + ANSWER_S,
+            deadline_s=WAIT_S + RESPONSE_S,
             QueueUrl=self._queue_url,
-            MaxNumberOfMessages=READ_AT_ONCE,
+            MaxNumberOfMessages=MAX_MESSAGES,
             WaitTimeSeconds=WAIT_S,
-            VisibilityTimeout=AGAIN_S,
+            VisibilityTimeout=VISIBILITY_TIMEOUT_S,
         )
-        messages = answer.get("Messages", ())
+        messages = response.get("Messages", ())
         for message in messages:
-            self._take(str(message.get("Body", "")))
+            self._handle(str(message.get("Body", "")))
         if messages:
-            done = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(messages)]
+            entries = [{"Id": str(i), "ReceiptHandle": m["ReceiptHandle"]} for i, m in enumerate(messages)]
             await self._sqs.call(
                 "DeleteMessageBatch",
                 name,
                 write=True,
-                repeat=True,  # deleted twice is deleted
-                deadline_s=ANSWER_S,
+                repeat=True,  # deletion is idempotent
+                deadline_s=RESPONSE_S,
                 QueueUrl=self._queue_url,
-                Entries=done,
+                Entries=entries,
             )
 
-    def _take(self, text: str) -> None:
+    def _handle(self, text: str) -> None:
         event = parse_event(text)
         kind = event.get("detail-type")
         if not isinstance(kind, str):
             return
-        if kind in NEWS:
+        if kind in GROUP_EVENTS:
             for wakeup in list(self._wakeups):
                 wakeup.request()
         elif kind in WARNINGS and (machine := _machine(event)):
-            said_at = seconds_of(event.get("time"), self._clock.now())
-            takes_at = None
+            now, interrupts_at = self._clock.now(), None
             if WARNINGS[kind] == "interruption":
-                takes_at = said_at + INTERRUPTED_AFTER_S
-            self._board.pin(Notice(machine, WARNINGS[kind], self._clock.now(), takes_at, f"EventBridge: {kind}"))
+                interrupts_at = seconds_of(event.get("time"), now) + INTERRUPTED_AFTER_S
+            self._board.pin(Notice(machine, WARNINGS[kind], now, interrupts_at, f"EventBridge: {kind}"))
 
 
 def parse_event(text: str) -> Mapping[str, Any]:
-    """Return a message as an event, unwrapped from SNS; a message that is no event has no type."""
+    """Parse a message as an event, unwrapped from SNS; a message that is no event has no type."""
     event = message_of(text)
     return message_of(str(event.get("Message"))) if event.get("Type") == "Notification" else event
 
@@ -144,11 +143,8 @@ def _machine(event: Mapping[str, Any]) -> str:
 
 
 async def listen(context: Context, account: AwsAccount, queue_url: str, board: NoticeBoard) -> EventQueueReader:
-    """Return the queue's reader, which runs for all pools and the daemon's life.
-
-    Raises port errors.
-    """
-    sqs = await session.service(context, "sqs", account, read_s=WAIT_S + ANSWER_S)
+    """Return the queue's running reader that all pools share. Raises port errors."""
+    sqs = await session.service(context, "sqs", account, read_s=WAIT_S + RESPONSE_S)
 
     reader = EventQueueReader(sqs, queue_url, board, context.clock)
     events = await context.shared(

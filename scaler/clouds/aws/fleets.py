@@ -1,29 +1,30 @@
-"""EC2 Fleets as all pools of an account see them: described many at a time, with their instances and why some fail."""
+"""EC2 Fleets, described many at a time for all pools of an account, with their instances and launch failures."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from policies.model import Shortfall
 from scaler.clouds.aws import session
-from scaler.clouds.aws.instances import Ec2Instance, machines
-from scaler.clouds.aws.launch_failures import FLEET_QUOTAS, failure
+from scaler.clouds.aws.instances import Ec2Instance, instances_by_id
+from scaler.clouds.aws.launch_failures import FLEET_QUOTAS, launch_failure
 from scaler.clouds.batching import Batch, batch
-from scaler.clouds.response_validation import MALFORMED, whole
+from scaler.clouds.response_validation import MALFORMED, machine_count
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
     from scaler.ports import Context
 
-MOST_IDS: Final = 100
+MAX_IDS: Final = 100
 LOOK_BACK_S: Final = 900.0
-"""How far back a fleet's events are looked at: one that lacks capacity says so again every few minutes."""
-LACKS: Final = FLEET_QUOTAS | {
+"""Age up to which a fleet's events are read: a fleet repeats a lack of capacity every few minutes. Seconds."""
+FAILURES: Final = FLEET_QUOTAS | {
     "allLaunchSpecsTemporarilyBlacklisted",
     "fleetProgressHalted",
     "iamFleetRoleInvalid",
@@ -31,8 +32,8 @@ LACKS: Final = FLEET_QUOTAS | {
     "launchSpecUnusable",
     "spotFleetRequestConfigurationInvalid",
 }
-"""Sub-types of a fleet's events that tell why instances do not come."""
-COMES: Final = frozenset({"launched"})
+"""Sub-types of a fleet's events that name the reason for missing instances."""
+LAUNCHES: Final = frozenset({"launched"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Ec2FleetState:
 
 
 class Ec2Fleets:
-    """The fleets of an account."""
+    """Client of an account's fleets."""
 
     def __init__(self, ec2: session.AwsService, described: Batch[str, Any], instances: Batch[str, Ec2Instance]) -> None:
         self.service = ec2
@@ -61,88 +62,80 @@ class Ec2Fleets:
         self._instances = instances
 
     async def fleet(self, fleet: str, *, urgent: bool = False) -> Ec2FleetState:
-        """Return a fleet as it is now.
-
-        Raises port errors. `urgent`: a write waits for it, so its instances are not read.
-        """
-        described = self._described.get(fleet, urgent=urgent)
-        (at, found), active = await asyncio.gather(described, _none() if urgent else self._active(fleet))
-        if found is None:
+        """Return a fleet. `urgent`: a write waits for it, so its instances are not read. Raises port errors."""
+        reading = self._described.get(fleet, urgent=urgent)
+        (at, description), ids = await asyncio.gather(reading, _no_ids() if urgent else self._active_ids(fleet))
+        if description is None:
             raise Misconfigured(f"AWS: no EC2 Fleet {fleet} in this account and region: see fleet, account.region")
-        seen = [machine for _, machine in await asyncio.gather(*map(self._instances.get, active))]
+        machines = [machine for _, machine in await asyncio.gather(*map(self._instances.get, ids))]
         try:
             return Ec2FleetState(
                 id=fleet,
                 at=at,
-                desired=whole("AWS: TotalTargetCapacity", found["TargetCapacitySpecification"]["TotalTargetCapacity"]),
-                state=str(found["FleetState"]),
-                kind=str(found.get("Type", "maintain")),
-                weighted=any(weighted_capacity(c) for c in found.get("LaunchTemplateConfigs", ())),
-                machines=tuple(m for m in seen if m is not None),
+                desired=machine_count(
+                    "AWS: TotalTargetCapacity", description["TargetCapacitySpecification"]["TotalTargetCapacity"]
+                ),
+                state=str(description["FleetState"]),
+                kind=str(description.get("Type", "maintain")),
+                weighted=any(is_weighted(c) for c in description.get("LaunchTemplateConfigs", ())),
+                machines=tuple(m for m in machines if m is not None),
             )
         except MALFORMED as e:
             raise Unavailable(f"AWS ec2:DescribeFleets of {fleet}: no fleet: {e!r}") from e
 
-    async def _active(self, fleet: str) -> list[str]:
-        found = await self.service.pages("DescribeFleetInstances", "ActiveInstances", fleet, FleetId=fleet)
-        return [str(i["InstanceId"]) for i in found if i.get("InstanceHealth") != "unhealthy"]
+    async def _active_ids(self, fleet: str) -> list[str]:
+        instances = await self.service.pages("DescribeFleetInstances", "ActiveInstances", fleet, FleetId=fleet)
+        return [str(i["InstanceId"]) for i in instances if i.get("InstanceHealth") != "unhealthy"]
 
     async def shortfall(self, fleet: str, now: float, since: float, market: str) -> Shortfall | None:
         """Return why the fleet's last launch failed, if it failed after `since`. Raises port errors."""
         start = max(since - 1.0, now - LOOK_BACK_S)
-        found = await self.service.pages(
+        records = await self.service.pages(
             "DescribeFleetHistory",
             "HistoryRecords",
             fleet,
             FleetId=fleet,
             StartTime=datetime.fromtimestamp(start, UTC),
         )
-        last = max(found, key=_order, default=None)
-        if last is None or not _order(last)[1]:
+        last = max(records, key=_sort_key, default=None)
+        if last is None or not _sort_key(last)[1]:
             return None
         information = last["EventInformation"]
-        why = failure(str(information.get("EventDescription", "")), str(information["EventSubType"]), market=market)
-        return Shortfall(last["Timestamp"].timestamp(), why.reason, why.lasting)
+        cause = launch_failure(
+            str(information.get("EventDescription", "")), str(information["EventSubType"]), market=market
+        )
+        return Shortfall(last["Timestamp"].timestamp(), cause.reason, cause.lasting)
 
 
-def _order(record: Mapping[str, Any]) -> tuple[float, bool]:
-    """Return when an event was, and whether it reports a lack, which wins within one second.
+def _sort_key(record: Mapping[str, Any]) -> tuple[float, bool]:
+    """Return a sort key for events: time, then failures after launches of the same second.
 
-    Events that are neither launch nor lack sort before all others.
-
-    count; all else comes before them.
+    All other events sort first.
     """
     kind = record.get("EventInformation", {}).get("EventSubType")
-    at: float = record["Timestamp"].timestamp() if kind in LACKS | COMES else float("-inf")
-    return at, kind in LACKS
+    at: float = record["Timestamp"].timestamp() if kind in FAILURES | LAUNCHES else float("-inf")
+    return at, kind in FAILURES
 
 
-async def _none() -> list[str]:
+async def _no_ids() -> list[str]:
     return []
 
 
-def weighted_capacity(config: Mapping[str, Any]) -> bool:
-    """Return whether instances of a launch template count for more or less than one."""
+def is_weighted(config: Mapping[str, Any]) -> bool:
+    """Return whether a launch template gives its instances a weight other than 1."""
     return any(float(o.get("WeightedCapacity", 1)) != 1 for o in config.get("Overrides", ()))
 
 
 async def fleets(context: Context, account: AwsAccount) -> Ec2Fleets:
-    """Return the fleets of this account that all pools share.
-
-    Raises `Unavailable` or `Misconfigured`.
-    """
+    """Return the fleets' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
     ec2 = await session.service(context, "ec2", account)
-
-    async def fetch(ids: Sequence[str], *, urgent: bool) -> dict[str, Any]:
-        found = await ec2.pages("DescribeFleets", "Fleets", ", ".join(ids[:3]), urgent=urgent, FleetIds=list(ids))
-        return {f["FleetId"]: f for f in found}
-
-    described = await batch(context, ("aws-fleets", account), fetch, MOST_IDS)
-    return Ec2Fleets(ec2, described, await machines(context, account))
+    fetch = functools.partial(ec2.describe, "DescribeFleets", "Fleets", "FleetId", "FleetIds")
+    described = await batch(context, ("aws-fleets", account), fetch, MAX_IDS)
+    return Ec2Fleets(ec2, described, await instances_by_id(context, account))
 
 
 def target_capacity(replicas: int, market: str) -> dict[str, Any]:
-    """Return a target capacity in instances of a market, as EC2 takes it."""
+    """Return EC2's target capacity for this many instances of a market."""
     if market == "spot":
         return {
             "TotalTargetCapacity": replicas,
@@ -150,7 +143,7 @@ def target_capacity(replicas: int, market: str) -> dict[str, Any]:
             "OnDemandTargetCapacity": 0,
             "DefaultTargetCapacityType": "spot",
         }
-    if market == "reserved":  # its default type is the fleet's own: reserved capacity, or a capacity block
+    if market == "reserved":  # the fleet's own default type applies: reserved capacity, or a capacity block
         return {"TotalTargetCapacity": replicas}
     return {
         "TotalTargetCapacity": replicas,

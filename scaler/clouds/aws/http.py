@@ -1,4 +1,4 @@
-"""The SDK's HTTP session for AWS, with a limit on what it reads, and a check of what its parsers made of it."""
+"""The AWS SDK's HTTP session with a limit on the body, and a check of the values that its parsers return."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scaler.ports import Unavailable
 
 T = TypeVar("T")
 MAX_BODY: Final = 16 * 2**20
-"""Bytes. A page of a thousand described instances has some 5 MB of XML."""
+"""Bytes of a response. A page of a thousand described instances has some 5 MB of XML."""
 MAX_BITS: Final = 1023
-"""Of a whole number: a larger one is beyond a float."""
+"""Maximum size of an integer: a larger one is beyond a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ReadBody:
-    """A body that was read, as the SDK reads it."""
+    """A body already read, with the interface that the SDK expects."""
 
     content: bytes
 
@@ -29,10 +29,10 @@ class _ReadBody:
 
 
 class BoundedSession(AIOHTTPSession):
-    """Reads an answer of at most `MAX_BODY`. Raises `Unavailable` beyond."""
+    """Reads a response of at most `MAX_BODY`. Raises `Unavailable` beyond."""
 
     async def send(self, request: Any) -> Any:
-        request.stream_output = True  # the SDK would read all of it, however large it is
+        request.stream_output = True  # otherwise the SDK reads all of it, however large it is
         response: Any = await super().send(request)
         what = f"AWS {request.url.partition('?')[0]}"
         with http_errors(what):
@@ -41,27 +41,25 @@ class BoundedSession(AIOHTTPSession):
         return AioAWSResponse(response.url, response.status_code, response.headers, _ReadBody(content))
 
 
-def checked(what: str, answer: T) -> T:
-    """Return an answer that the SDK decoded.
+def check_encodable(what: str, response: T) -> T:
+    """Return a response that the SDK decoded. Raises `Unavailable` for a text or number that cannot be encoded.
 
-    Raises `Unavailable` for a text or number that cannot be encoded.
-
-    JSON may hold half a character or a number beyond a float, which fail where they are written or computed with. A
-    value that is not finite stays: it makes its own reading absent, and not those of a whole batch.
+    JSON may hold a lone surrogate or a number beyond a float, which fail later where they are written or computed
+    with. A value that is not finite is kept: it makes only its own reading absent, not those of a whole batch.
     """
-    left: list[Any] = [answer]
-    while left:
-        value = left.pop()
+    unchecked: list[Any] = [response]
+    while unchecked:
+        value = unchecked.pop()
         if isinstance(value, dict):
-            left += value.keys()
-            left += value.values()
+            unchecked += value.keys()
+            unchecked += value.values()
         elif isinstance(value, list | tuple):
-            left += value
+            unchecked += value
         elif isinstance(value, str):
             _check_text(what, value)
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
             raise Unavailable(f"{what}: an answer with a number of {value.bit_length()} bits")
-    return answer
+    return response
 
 
 def _check_text(what: str, text: str) -> None:

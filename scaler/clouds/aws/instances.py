@@ -1,4 +1,4 @@
-"""EC2 instances as pools count them: serving, pending, by zone and market, and interrupted."""
+"""EC2 instances of pools: serving, pending and interrupted, by zone and market."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
     from scaler.ports import Context
 
-MOST_IDS: Final = 200
-"""Values that one filter of a describe takes."""
+MAX_IDS: Final = 200
+"""Maximum values of one filter in a describe call."""
 MARKETS: Final[Mapping[str | None, str]] = {
     None: "on_demand",
     "spot": "spot",
     "capacity-block": "reserved",
     "interruptible-capacity-reservation": "reserved",
 }
-"""An instance's `InstanceLifecycle` as a market."""
+"""Market by an instance's `InstanceLifecycle`."""
 STATES: Final[Mapping[str, bool]] = {
     "pending": True,
     "running": True,
@@ -34,12 +34,12 @@ STATES: Final[Mapping[str, bool]] = {
     "stopping": False,
     "terminated": False,
 }
-"""An instance's states, and whether it counts."""
+"""Instance states, and whether an instance in it counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ec2Instance:
-    """An instance that serves (`ready`) or is on its way; `units` is what it counts for in its pool's size."""
+    """An instance that serves (`ready`) or is pending. `units` is its weight in the pool's size."""
 
     id: str
     zone: str
@@ -48,32 +48,31 @@ class Ec2Instance:
     units: int = 1
 
 
-def status(
+def pool_status(
     desired: int,
     machines: Sequence[Ec2Instance],
     tracker: InterruptionTracker,
     shortfall: Shortfall | None,
-    **more: Any,
+    **fields: Any,
 ) -> PoolStatus:
-    """Return a pool's status from its machines.
+    """Return a pool's status from its machines; `shortfall` is the reported reason for missing ones.
 
-    `short` is why some do not come; None where nothing was reported.
-
-    A machine that had an interruption notice and serves no more was interrupted. One that was only recommended for
-    rebalancing was not: its group replaced it.
+    Example: desired 5, two ready, one pending and a shortfall: 5 - 2 - 1 = 2 failed. A machine with an interruption
+    notice that no longer serves was interrupted. One with only a rebalance recommendation was not: its group replaced
+    it.
     """
     pending = tracker.observe({m.id: m.units for m in machines if m.ready})
     ready = sum(m.units for m in machines if m.ready)
-    coming = sum(m.units for m in machines if not m.ready)
+    starting = sum(m.units for m in machines if not m.ready)
     return PoolStatus(
         desired,
         ready,
         interruption_pending=sum(m.units for m in machines if m.id in pending),
         interrupted=tracker.interrupted,
-        failed=max(0, desired - ready - coming) if shortfall is not None else 0,
+        failed=max(0, desired - ready - starting) if shortfall is not None else 0,
         shortfall=shortfall,
         parts=sum_parts(_part(m, m.id in pending) for m in machines),
-        **more,
+        **fields,
     )
 
 
@@ -82,11 +81,8 @@ def _part(machine: Ec2Instance, pending: bool) -> Part:
     return Part(machine.zone, machine.market, ready, machine.units - ready, machine.units if pending else 0)
 
 
-def describe_instances(instance: Mapping[str, Any]) -> Ec2Instance | None:
-    """Return an instance of DescribeInstances; None where it serves no more.
-
-    Raises `Unavailable`.
-    """
+def parse_instance(instance: Mapping[str, Any]) -> Ec2Instance | None:
+    """Parse an instance of DescribeInstances; None where it no longer counts. Raises `Unavailable`."""
     state, name = instance["State"]["Name"], str(instance["InstanceId"])
     if state not in STATES or not name:
         raise Unavailable(f"AWS: an instance {name!r} in the state {state!r}: an answer that cannot be read")
@@ -97,22 +93,19 @@ def describe_instances(instance: Mapping[str, Any]) -> Ec2Instance | None:
     return Ec2Instance(name, zone, market, ready=state == "running")
 
 
-def reserved_with(reservations: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the instances of DescribeInstances, which come by what they were launched with.
-
-    Raises `Unavailable`.
-    """
-    found: list[Mapping[str, Any]] = []
-    for one in reservations:
-        listed = one["Instances"]
-        if not isinstance(listed, list) or not listed:
+def instances_in(reservations: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the instances in the launches that DescribeInstances lists. Raises `Unavailable`."""
+    instances: list[Mapping[str, Any]] = []
+    for reservation in reservations:
+        launched = reservation["Instances"]
+        if not isinstance(launched, list) or not launched:
             raise Unavailable("AWS ec2:DescribeInstances: a launch without its instances: an answer that is cut short")
-        found += listed
-    return found
+        instances += launched
+    return instances
 
 
-async def machines(context: Context, account: AwsAccount) -> Batch[str, Ec2Instance]:
-    """Return instances by id, many a call; one that serves no more is absent.
+async def instances_by_id(context: Context, account: AwsAccount) -> Batch[str, Ec2Instance]:
+    """Return the batch of instances by id; one that no longer counts is absent.
 
     Raises `Unavailable` or `Misconfigured`.
     """
@@ -123,7 +116,7 @@ async def machines(context: Context, account: AwsAccount) -> Batch[str, Ec2Insta
         pages = await ec2.pages(
             "DescribeInstances", "Reservations", f"{len(ids)} instances", urgent=urgent, Filters=filters
         )
-        found = map(describe_instances, reserved_with(pages))
-        return {m.id: m for m in found if m is not None}
+        instances = map(parse_instance, instances_in(pages))
+        return {m.id: m for m in instances if m is not None}
 
-    return await batch(context, ("aws-machines", account), fetch, MOST_IDS)
+    return await batch(context, ("aws-machines", account), fetch, MAX_IDS)

@@ -1,7 +1,7 @@
-"""Why accepted launches fail on AWS: by a code where there is one, else by words, grouped by remedy.
+"""Reasons of failed launches on AWS, by code or else by words, grouped by remedy.
 
-Scaling activities and fleet events carry no code of their own. The words are AWS's published ones; words that are not
-known are taken as a lack that may pass, and are reported as they are.
+Scaling activities and fleet events have no code. The words are AWS's published ones; a message with unknown words
+counts as a transient lack of capacity and is reported unchanged.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ QUOTA_WORDS: Final = re.compile(
     r"|request an (?:adjustment|increase)|maximum number of",
     re.IGNORECASE,
 )
-HUMAN_WORDS: Final = re.compile(
+PERMANENT_WORDS: Final = re.compile(
     r"not authorized|does not exist|is not valid|invalid (?:ami|iam|subnet|security|launch|key)|not subscribed"
     r"|opt[- ]in|AccessDenied|UnauthorizedOperation|NotFound\b",
     re.IGNORECASE,
 )
-PASSING_WORDS: Final = re.compile(r"request limit exceeded|rate exceeded|instance ID '?i-[0-9a-f]+", re.IGNORECASE)
-"""Of throttles, and of instances that EC2 does not show yet: they look like the two above, and pass."""
+TRANSIENT_WORDS: Final = re.compile(r"request limit exceeded|rate exceeded|instance ID '?i-[0-9a-f]+", re.IGNORECASE)
+"""Words of throttles and of instances that EC2 does not list yet: they match the two above, but are transient."""
 FLEET_QUOTAS: Final = frozenset(
     {"iamFleetRoleInvalid", "spotFleetRequestConfigurationInvalid", "spotInstanceCountLimitExceeded"}
 )
-"""Sub-types of fleet events that a human must mend: a limit of the account, a role, a configuration."""
+"""Sub-types of fleet events that a human must fix: a limit of the account, a role, a configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchFailure:
-    """Why something did not come. `lasting`: waiting does not mend it, a human does."""
+    """The reason of a failed launch. `lasting`: a human must fix it, waiting does not."""
 
     reason: str
     lasting: bool
@@ -48,24 +48,26 @@ class LaunchFailure:
         return (OutOfQuota if self.lasting else OutOfCapacity)(self.reason)
 
 
-def failure(text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = "") -> LaunchFailure:
-    """Return a launch failure with its type, zone and market, as far as they are known."""
+def launch_failure(
+    text: str, code: str = "", *, zone: str = "", instance_type: str = "", market: str = ""
+) -> LaunchFailure:
+    """Return the failure described by a code and text, with its type, zone and market where known."""
     codes = {strip_prefix(code), *(strip_prefix(found) for found in CODE.findall(text))}
     if codes & QUOTA or code in FLEET_QUOTAS:
         lasting = True
-    elif codes & (CAPACITY | THROTTLES) or PASSING_WORDS.search(text):
+    elif codes & (CAPACITY | THROTTLES) or TRANSIENT_WORDS.search(text):
         lasting = False
     else:
-        lasting = bool(QUOTA_WORDS.search(text) or HUMAN_WORDS.search(text))
-    kinds, zones = TYPE.search(text), ZONE.search(text)
-    where = (
-        instance_type or (kinds[1] if kinds else ""),
-        zone or (zones[1] if zones else ""),
+        lasting = bool(QUOTA_WORDS.search(text) or PERMANENT_WORDS.search(text))
+    type_match, zone_match = TYPE.search(text), ZONE.search(text)
+    placement = (
+        instance_type or (type_match[1] if type_match else ""),
+        zone or (zone_match[1] if zone_match else ""),
         market.replace("_", "-"),
     )
-    about = ", ".join(part for part in where if part)
-    said = one_line(f"{code}: {text}" if code and code not in text else text)
-    return LaunchFailure(f"{about}: {said}" if about else said, lasting)
+    place = ", ".join(part for part in placement if part)
+    message = one_line(f"{code}: {text}" if code and code not in text else text)
+    return LaunchFailure(f"{place}: {message}" if place else message, lasting)
 
 
 def join_failures(failures: list[LaunchFailure]) -> LaunchFailure:

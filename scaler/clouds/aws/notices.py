@@ -1,6 +1,6 @@
-"""Listeners for notices of interruption on AWS.
+"""Listeners for interruption notices on AWS.
 
-EventBridge sends them for a whole account to an SQS queue; an instance's own metadata server tells those of its own.
+EventBridge sends a whole account's notices to an SQS queue; the metadata server reports those of its own instance.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 class AwsNoticeListener(Protocol):
-    """A source of notices, which pins them to the board for the daemon's life."""
+    """A source of notices that pins them to the board until the daemon ends."""
 
-    def refused(self) -> Permit | None:
-        """Return what this listener may not read, or cannot reach; None while it can."""
+    def failed_permit(self) -> Permit | None:
+        """Return why this listener cannot read; None while it can."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeSources:
-    """The board, and the sources that pin notices to it."""
+    """The board, and the listeners that pin notices to it."""
 
     board: NoticeBoard
     listeners: tuple[AwsNoticeListener, ...] = ()
 
 
 async def open_notices(context: Context, account: AwsAccount, notices: AwsNotices) -> NoticeSources:
-    """Return the board, with the listeners that `notices` names running. Raises port errors."""
-    found = await board(context)
+    """Return the board and start the listeners that `notices` configures. Raises port errors."""
+    shared = await board(context)
     listeners: list[AwsNoticeListener] = []
     if notices.queue_url is not None:
-        listeners.append(await events.listen(context, account, notices.queue_url, found))
+        listeners.append(await events.listen(context, account, notices.queue_url, shared))
     if notices.metadata:
-        listeners.append(await metadata_server.listen(context, notices.metadata_url, found))
-    return NoticeSources(found, tuple(listeners))
+        listeners.append(await metadata_server.listen(context, notices.metadata_url, shared))
+    return NoticeSources(shared, tuple(listeners))

@@ -1,7 +1,7 @@
-"""Permissions of the daemon's identity, by IAM's policy simulator: checking writes nothing.
+"""Permissions of the daemon's identity, by IAM's policy simulator, which writes nothing.
 
-The simulator needs a permission of its own (iam:SimulatePrincipalPolicy on the role itself); without it the result
-is "not known". It does not know of service control policies' conditions or of session policies.
+The simulator needs a permission itself (iam:SimulatePrincipalPolicy on the role); without it the result is "not known".
+It ignores conditions of service control policies and session policies.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ ASSUMED: Final = re.compile(r"^arn:(aws[a-z-]*):sts::([0-9]+):assumed-role/([^/]
 
 
 async def check_permissions(context: Context, account: AwsAccount, actions: Mapping[str, str]) -> Sequence[Permit]:
-    """Return what IAM answers for each action (by its IAM name, with the ARN of its resource).
-
-    Raises port errors.
-    """
+    """Return IAM's verdict for each action (its IAM name, and the ARN of its resource). Raises port errors."""
     sts = await session.service(context, "sts", account)
     iam = await session.service(context, "iam", account)
     caller = str((await sts.call("GetCallerIdentity"))["Arn"])
-    found = ASSUMED.match(caller)
-    who = f"arn:{found[1]}:iam::{found[2]}:role/{found[3]}" if found else caller
+    match = ASSUMED.match(caller)
+    principal = f"arn:{match[1]}:iam::{match[2]}:role/{match[3]}" if match else caller
     permits: list[Permit] = []
     for resource in sorted(set(actions.values())):
-        names = sorted(action for action, on in actions.items() if on == resource)
+        names = sorted(action for action, target in actions.items() if target == resource)
         try:
-            answer = await iam.call(
-                "SimulatePrincipalPolicy", who, PolicySourceArn=who, ActionNames=names, ResourceArns=[resource]
+            response = await iam.call(
+                "SimulatePrincipalPolicy",
+                principal,
+                PolicySourceArn=principal,
+                ActionNames=names,
+                ResourceArns=[resource],
             )
         except Misconfigured as e:
             permits += [Permit(action, None, f"not known: {e}") for action in names]
             continue
-        for result in answer.get("EvaluationResults", ()):
+        for result in response.get("EvaluationResults", ()):
             decision = str(result.get("EvalDecision", ""))
-            detail = "" if decision == "allowed" else f"{decision} to {who} on {resource}"
+            detail = "" if decision == "allowed" else f"{decision} to {principal} on {resource}"
             permits.append(Permit(str(result.get("EvalActionName")), decision == "allowed", detail))
     return permits

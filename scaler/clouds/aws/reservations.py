@@ -1,24 +1,25 @@
-"""Capacity reservations (ODCR) and capacity blocks: how many instances are paid for, used or not."""
+"""Capacity reservations (ODCR) and capacity blocks: instances that are paid for, used or not."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from scaler.clouds.aws import session
 from scaler.clouds.batching import Batch, batch
-from scaler.clouds.response_validation import MALFORMED, whole
+from scaler.clouds.response_validation import MALFORMED, machine_count
 from scaler.ports import Misconfigured, Unavailable
 
 if TYPE_CHECKING:
     from scaler.clouds.aws.account import AwsAccount
     from scaler.ports import Context
 
-MOST_IDS: Final = 100
+MAX_IDS: Final = 100
 BLOCK_DRAINS_S: Final = 1800.0
-"""Instances of a capacity block are terminated from this long before its end on: what is left of it holds nothing."""
+"""Time before a capacity block's end from which AWS terminates its instances, so it holds none. Seconds."""
 STATES: Final = frozenset(
     {
         "active",
@@ -36,80 +37,69 @@ STATES: Final = frozenset(
         "unsupported",
     }
 )
-"""In which a reservation may be. What is in another one is not known to hold nothing."""
+"""States of a reservation. One in an unknown state is not taken for empty."""
 
 
 class Reserved:
-    """What the reservations `ids` hold together."""
+    """The instances that the reservations `ids` hold together."""
 
-    def __init__(self, ids: Sequence[str], known: Batch[str, Mapping[str, Any]] | None) -> None:
+    def __init__(self, ids: Sequence[str], described: Batch[str, Mapping[str, Any]] | None) -> None:
         self._ids = ids
-        self._described = known
+        self._described = described
 
     async def count(self) -> int | None:
-        """Return the instances reserved now.
-
-        None where no reservation was named, or none can be read.
+        """Return the instances reserved now; None without reservations or where one cannot be read.
 
         Raises `Misconfigured`.
         """
         if self._described is None:
             return None
         try:
-            known = await asyncio.gather(*map(self._described.get, self._ids))
+            descriptions = await asyncio.gather(*map(self._described.get, self._ids))
         except Unavailable:
             return None
         total = 0
-        for at, found in known:
-            if found is None:
+        for at, description in descriptions:
+            if description is None:
                 raise Misconfigured(
                     f"AWS: no capacity reservation {self._ids} in this account and region: see reservation"
                 )
             try:
-                total += reserved_capacity(found, at)
-            except (Unavailable, *MALFORMED):  # of another shape: missing is not zero
+                total += reserved_capacity(description, at)
+            except (Unavailable, *MALFORMED):  # malformed: missing is not zero
                 return None
         return total
 
 
 def reserved_capacity(reservation: Mapping[str, Any], now: float) -> int:
-    """Return the instances that a reservation holds at `now`.
+    """Return the instances that a reservation holds at `now`; 0 for one that is planned, delayed or over.
 
-    0 for one that is planned, delayed or over.
-
-    Raises `Unavailable`, or what reading another shape raises.
+    Raises `Unavailable`, or one of `MALFORMED`.
     """
     if reservation["State"] not in STATES:
         raise Unavailable(f"AWS: a capacity reservation's state {reservation['State']!r} is none")
     if reservation["State"] != "active":
         return 0
-    ends = reservation.get("EndDate")
+    end = reservation.get("EndDate")
     if (
         reservation.get("ReservationType") == "capacity-block"
-        and isinstance(ends, datetime)
-        and ends.timestamp() - now <= BLOCK_DRAINS_S
+        and isinstance(end, datetime)
+        and end.timestamp() - now <= BLOCK_DRAINS_S
     ):
         return 0
-    return whole("AWS: TotalInstanceCount", reservation["TotalInstanceCount"])
+    return machine_count("AWS: TotalInstanceCount", reservation["TotalInstanceCount"])
 
 
 async def reserved(context: Context, account: AwsAccount, ids: Sequence[str]) -> Reserved:
-    """Return the reservations `ids`, described many at a time for all pools of the account.
-
-    Raises port errors.
-    """
+    """Return the reservations `ids`, described many at a time for all pools. Raises port errors."""
     if not ids:
         return Reserved((), None)
     ec2 = await session.service(context, "ec2", account)
-
-    async def fetch(keys: Sequence[str], *, urgent: bool) -> dict[str, Mapping[str, Any]]:
-        found = await ec2.pages(
-            "DescribeCapacityReservations",
-            "CapacityReservations",
-            ", ".join(keys[:3]),
-            urgent=urgent,
-            CapacityReservationIds=list(keys),
-        )
-        return {r["CapacityReservationId"]: r for r in found}
-
-    return Reserved(ids, await batch(context, ("aws-reserved", account), fetch, MOST_IDS))
+    fetch = functools.partial(
+        ec2.describe,
+        "DescribeCapacityReservations",
+        "CapacityReservations",
+        "CapacityReservationId",
+        "CapacityReservationIds",
+    )
+    return Reserved(ids, await batch(context, ("aws-reserved", account), fetch, MAX_IDS))

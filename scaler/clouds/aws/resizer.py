@@ -1,4 +1,4 @@
-"""What the actuators of AWS share: opened when credentials are there, and what each remembers of its own writes."""
+"""Base class of AWS actuators: opened once credentials are available, with a memory of their own writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AwsResizer(ABC):
-    """The actuator's port. `what` names what is resized, in errors."""
+    """The actuator's port. `what` names the resized object in errors."""
 
     def __init__(self, spec: AwsPool, context: Context, what: str) -> None:
         self._pool = spec
@@ -38,55 +38,54 @@ class AwsResizer(ABC):
         self._open = False
 
     async def connect(self) -> Self:
-        """Open what is needed, unless what lends credentials is not up yet: every turn tries again."""
+        """Open the services, unless the credentials' provider is not up yet: every tick retries."""
         with contextlib.suppress(Unavailable):
-            await self._connected()
+            await self._ensure_open()
         return self
 
     @validated("AWS")
     async def status(self) -> Fresh[PoolStatus]:
-        await self._connected()
+        await self._ensure_open()
         return await self._status()
 
     @validated("AWS")
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        await self._connected()
-        await self._resize(replicas, seen)
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        await self._ensure_open()
+        await self._resize(replicas, observed)
 
     @validated("AWS")
     async def permits(self) -> Sequence[Permit]:
         """Return IAM's answer for each action of this pool, and whether notices can be read."""
-        await self._connected()
+        await self._ensure_open()
         account, actions = self._pool.account, dict(self._actions())
         if self._pool.reservation:
             actions["ec2:DescribeCapacityReservations"] = "*"
         actions |= self._pool.notices.actions(account.region)
-        refused = [p for p in (listener.refused() for listener in self._listeners) if p is not None]
-        known = await permissions.check_permissions(self._context, account, actions)
-        return [*(p for p in known if p.action not in {r.action for r in refused}), *refused]
+        failed = [p for p in (listener.failed_permit() for listener in self._listeners) if p is not None]
+        simulated = await permissions.check_permissions(self._context, account, actions)
+        return [*(p for p in simulated if p.action not in {r.action for r in failed}), *failed]
 
-    async def _connected(self) -> None:
+    async def _ensure_open(self) -> None:
         if not self._open:
             await self._connect()
             pool, context = self._pool, self._context
-            hearing = await open_notices(context, pool.account, pool.notices)
-            self._interruptions, self._listeners = InterruptionTracker(hearing.board), hearing.listeners
+            sources = await open_notices(context, pool.account, pool.notices)
+            self._interruptions, self._listeners = InterruptionTracker(sources.board), sources.listeners
             self._reserved = await reservations.reserved(context, pool.account, pool.reservation)
             self._open = True
 
     async def _pool_status(
-        self, at: float, desired: int, machines: Sequence[Ec2Instance], short: Shortfall | None, **more: Any
+        self, at: float, desired: int, machines: Sequence[Ec2Instance], shortfall: Shortfall | None, **fields: Any
     ) -> Fresh[PoolStatus]:
-        """Return the status of a pool of these machines.
-
-        `other_writer` is given by adapters that know more than the size.
-        """
+        """Return the status of a pool of these machines. `fields` may override the detected `other_writer`."""
         assert self._interruptions is not None  # noqa: S101 - open by now
         self._tokens.keep_only(desired)
         reserved = await self._reserved.count()
-        if "other_writer" not in more:
-            more["other_writer"] = self._writes.observe(desired)
-        return Fresh(instances.status(desired, machines, self._interruptions, short, reserved=reserved, **more), at)
+        if "other_writer" not in fields:
+            fields["other_writer"] = self._writes.observe(desired)
+        return Fresh(
+            instances.pool_status(desired, machines, self._interruptions, shortfall, reserved=reserved, **fields), at
+        )
 
     @abstractmethod
     async def _connect(self) -> None:
@@ -96,7 +95,7 @@ class AwsResizer(ABC):
     async def _status(self) -> Fresh[PoolStatus]: ...
 
     @abstractmethod
-    async def _resize(self, replicas: int, seen: PoolStatus) -> None: ...
+    async def _resize(self, replicas: int, observed: PoolStatus) -> None: ...
 
     @abstractmethod
     def _actions(self) -> Mapping[str, str]:

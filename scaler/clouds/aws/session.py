@@ -1,6 +1,6 @@
-"""AWS: one session per account, one client per service of it; SDK errors as port errors.
+"""AWS: one session per account, one client per service; SDK errors become port errors.
 
-Credentials come by the SDK's own chain: environment, profile, IRSA (web identity), EKS Pod Identity, instance role.
+The SDK's own chain provides credentials: environment, profile, IRSA (web identity), EKS Pod Identity, instance role.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -35,17 +35,17 @@ from scaler.clouds.api_budget import Api
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.errors import port_error
-from scaler.clouds.aws.http import BoundedSession, checked
+from scaler.clouds.aws.http import BoundedSession, check_encodable
 from scaler.clouds.response_validation import MALFORMED, list_of, one_line
 from scaler.ports import Context, Misconfigured, PortError, Unavailable
 
 T = TypeVar("T")
 CONNECT_S: Final = 3.0
-"""For a TCP and TLS handshake: regional endpoints answer in well under a second."""
+"""Time limit of a TCP and TLS handshake: regional endpoints answer in well under a second. Seconds."""
 CONNECTIONS: Final = 50
-"""Per client: 2,000 queues at 15 s are 133 calls a second, each some 20 ms."""
-MOST_PAGES: Final = 50
-"""Of one listing: more than any pool has, so that a repeated token does not hold a tick for ever."""
+"""Connections per client. 2,000 queues every 15 s make 133 calls a second of some 20 ms each: 3 at a time."""
+MAX_PAGES: Final = 50
+"""Maximum pages of one list: more than any pool has, so that a repeated page token does not block a tick."""
 GRANTED_AS: Final = {"DeleteMessageBatch": "DeleteMessage"}
 """Operations that IAM grants under another name."""
 APIS: Final = {
@@ -57,11 +57,12 @@ APIS: Final = {
     "sqs": Api("aws/sqs", per_s=1000.0, burst=2000),
     "sts": Api("aws/sts", per_s=10.0, burst=20),
 }
-"""About half of what an account is granted in one region by default, for others call there too. EC2 grants 20 reads a
-second and 100 at once; Auto Scaling, EKS and IAM name no figure; CloudWatch 500 a second; SQS no limit that we meet."""
-PASSING: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
-"""While opening: the agent that lends credentials is not up yet. All else that goes wrong there is configuration."""
-HUMAN: Final = (
+"""About half of an account's default limit in one region, since other clients call these APIs too. EC2 grants 20 reads
+a second and 100 at once; CloudWatch 500 a second; Auto Scaling, EKS and IAM publish no figure; SQS has no limit that
+this daemon reaches."""
+TRANSIENT: Final = (CredentialRetrievalError, EndpointConnectionError, HTTPClientError, MetadataRetrievalError)
+"""Errors of opening a client while the credentials' provider is not up yet. All others are configuration errors."""
+PERMANENT: Final = (
     FileNotFoundError,  # the web identity's token file
     NoCredentialsError,
     NoRegionError,
@@ -71,8 +72,8 @@ HUMAN: Final = (
     TokenRetrievalError,
 )
 UNREADABLE: Final = (ResponseParserError, *MALFORMED, RuntimeError)
-"""What the SDK's parsers let through when an answer is of another shape than the service's model says; `RuntimeError`
-is theirs for a time that is none."""
+"""Exceptions of the SDK's parsers for a response that differs from the service's model; `RuntimeError` is theirs for an
+invalid time."""
 NO_CREDENTIALS: Final = (
     "AWS: no credentials. Give the pod a role (EKS Pod Identity, or IRSA by its service account's annotation), or the"
     " instance one, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -80,19 +81,17 @@ NO_CREDENTIALS: Final = (
 
 
 async def client(context: Context, service: str, account: AwsAccount, read_s: float | None = None) -> Any:
-    """Return the client of `service` that all adapters of this account share.
+    """Return the client of `service` that all adapters of this account share. Raises port errors.
 
-    Raises port errors.
-
-    `read_s`: how long an answer may take where that is not the context's deadline, as for a poll that stands.
+    `read_s`: time limit of a response where it differs from the context's deadline, as for a long poll. Seconds.
     """
 
     def opening() -> AbstractAsyncContextManager[Any]:
         config = None if read_s is None else AioConfig(read_timeout=read_s)
-        made: AbstractAsyncContextManager[Any] = session.create_client(
+        sdk_client: AbstractAsyncContextManager[Any] = session.create_client(
             service, endpoint_url=account.endpoint_url, config=config
         )
-        return made
+        return sdk_client
 
     try:
         async with asyncio.timeout(context.deadline_s):
@@ -102,7 +101,7 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
         raise Unavailable(f"AWS {service}: no credentials within {context.deadline_s:g} s") from e
     except NoRegionError as e:
         raise Misconfigured(f"AWS {service}: no region. Set account.region, AWS_REGION or the profile's region") from e
-    except PASSING as e:
+    except TRANSIENT as e:
         raise Unavailable(f"AWS {service}: {e}") from e
     except ClientError as e:
         raise port_error(f"AWS {service}", e) from e
@@ -112,13 +111,10 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
 
 @asynccontextmanager
 async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioSession]:
-    """Return a session with credentials.
-
-    Its region and limits hold for the calls that renew them, too.
-    """
+    """Open a session with credentials. Its region and limits also apply to the calls that renew them."""
     session = AioSession(profile=account.profile)
     session.register_component("data_loader", _loader())
-    if region := account.region or os.environ.get("AWS_REGION"):  # this SDK knows AWS_DEFAULT_REGION only
+    if region := account.region or os.environ.get("AWS_REGION"):  # the SDK reads AWS_DEFAULT_REGION only
         session.set_config_variable("region", region)
     config = AioConfig(
         connect_timeout=CONNECT_S,
@@ -135,12 +131,12 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
 
 @functools.cache
 def _loader() -> Loader:
-    """Return the services' models, read once for all accounts: EC2's alone is tens of megabytes."""
+    """Return the loader of the services' models, read once for all accounts: EC2's alone has tens of megabytes."""
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 class AwsService:
-    """One service of an account, as an adapter calls it."""
+    """Client of one service of an account, within its budget."""
 
     def __init__(self, client: Any, channel: Channel, service: str) -> None:
         self._client = client
@@ -157,55 +153,55 @@ class AwsService:
         deadline_s: float | None = None,
         **request: Any,
     ) -> Any:
-        """Return the answer to `operation`, named as in IAM.
-
-        Raises port errors. `about` names the resource in errors.
-        """
+        """Return the response to `operation`, named as in IAM. `about` names the resource. Raises port errors."""
         name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
         what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
         return await self._channel.call(
-            name, lambda: _answer(what, send(**request)), write=write, repeat=repeat, deadline_s=deadline_s
+            name, lambda: _await_response(what, send(**request)), write=write, repeat=repeat, deadline_s=deadline_s
         )
 
     async def pages(
         self, operation: str, member: str, about: str = "", *, urgent: bool = False, **request: Any
     ) -> list[Any]:
-        """Return all pages of the list `member`.
-
-        Raises port errors; an answer without the list is `Unavailable`.
+        """Return the items of the list `member` from all pages. Raises port errors.
 
         `urgent`: a write waits for it, so it does not give way as reads do.
         """
-        found: list[Any] = []
-        for _ in range(MOST_PAGES):
-            answer = await self.call(operation, about, write=urgent, repeat=True, **request)
-            found += list_of(f"AWS {self._service}:{operation} of {about}", answer, member)
-            if not answer.get("NextToken"):
-                return found
-            request["NextToken"] = answer["NextToken"]
-        raise Unavailable(f"AWS {self._service}:{operation} of {about}: more than {MOST_PAGES} pages")
+        items: list[Any] = []
+        for _ in range(MAX_PAGES):
+            response = await self.call(operation, about, write=urgent, repeat=True, **request)
+            items += list_of(f"AWS {self._service}:{operation} of {about}", response, member)
+            if not response.get("NextToken"):
+                return items
+            request["NextToken"] = response["NextToken"]
+        raise Unavailable(f"AWS {self._service}:{operation} of {about}: more than {MAX_PAGES} pages")
+
+    async def describe(  # noqa: PLR0913 - one call's parameters
+        self, operation: str, member: str, key: str, parameter: str, names: Sequence[str], *, urgent: bool
+    ) -> dict[str, Any]:
+        """Return the items of the list `member` by their `key`, for these values of `parameter`; as `pages`."""
+        request = {parameter: list(names)}
+        items = await self.pages(operation, member, ", ".join(names[:3]), urgent=urgent, **request)
+        return {item[key]: item for item in items}
 
 
 async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> AwsService:
-    """Return the service that all adapters of this account share; `read_s` as of `client`.
-
-    Raises port errors.
-    """
-    made = await client(context, name, account, read_s)
-    return AwsService(made, Channel(context, APIS[name], account), name)
+    """Return the service that all adapters of this account share; `read_s` as in `client`. Raises port errors."""
+    sdk_client = await client(context, name, account, read_s)
+    return AwsService(sdk_client, Channel(context, APIS[name], account), name)
 
 
-async def _answer(what: str, pending: Awaitable[T]) -> T:
-    """Return the answer of an SDK call. Raises port errors that name `what` was called."""
+async def _await_response(what: str, pending: Awaitable[T]) -> T:
+    """Return the response of an SDK call. Raises port errors that name `what` was called."""
     try:
-        answer = await pending
-    except PortError as e:  # of the session, which does not know what was called
+        response = await pending
+    except PortError as e:  # from the session, which does not know the call
         raise type(e)(f"{what}: {e}") from e
     except ClientError as e:
         raise port_error(what, e) from e
-    except HUMAN as e:
+    except PERMANENT as e:
         raise Misconfigured(f"{what}: {e}") from e
     except (BotoCoreError, OSError, *UNREADABLE) as e:
         raise Unavailable(f"{what}: {type(e).__name__}: {one_line(e)}") from e
-    return checked(what, answer)
+    return check_encodable(what, response)

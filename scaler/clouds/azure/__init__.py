@@ -1,1 +1,1 @@
-"""Azure: sessions, credentials, errors, batching, and what several adapters read."""
+"""Azure: sessions, credentials, errors, batching, and reads that several adapters share."""

@@ -1,4 +1,4 @@
-"""Which Azure subscription an adapter talks to, and as whom: configuration only, no SDK."""
+"""Azure subscription, credentials and endpoints of an adapter: configuration only, no SDK."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from policies.model.field_metadata import FieldMetadata
 
 UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 GROUP: Final = r"^[A-Za-z0-9_().-]{0,89}[A-Za-z0-9_()-]$"
-"""A resource group's name."""
+"""Pattern of a resource group's name."""
 NAME: Final = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,78}[A-Za-z0-9_])?$"
-"""A resource's name."""
+"""Pattern of a resource's name."""
 RESOURCE: Final = (
     r"^/subscriptions/[0-9a-fA-F-]{36}/resourceGroups/[^/?#\s]+/providers/[A-Za-z.]+(/[A-Za-z]+/[^/?#\s]+)+$"
 )
-"""A resource's id."""
+"""Pattern of a resource's id."""
 EVENTS_URL: Final = r"^https?://[^/@\s?#]+(/[^\s?#]*)?$"
 EVENTS_DOC: Final = (
     "Where its machines' Scheduled Events are heard: the metadata service where the daemon runs in the same set, else a"
@@ -26,7 +26,7 @@ EVENTS_EXAMPLE: Final = "http://{host}:8099/metadata/scheduledevents"
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where a cloud's services are: Resource Manager, Entra, and the suffixes of metrics' and Service Bus's hosts."""
+    """URLs of a cloud's Resource Manager and Entra, and host suffixes of its metrics and Service Bus."""
 
     arm: str
     authority: str
@@ -107,12 +107,12 @@ class AzureAccount:
 
     @property
     def group_path(self) -> str:
-        """The path under which the subscription's resource groups are."""
+        """Path of the subscription's resource groups."""
         return f"/subscriptions/{self.subscription_id}/resourceGroups"
 
 
 def path_of(account: AzureAccount, group: str, kind: str, *names: str) -> str:
-    """Return the id of a resource: `kind` is its type, as in ``Microsoft.Compute/virtualMachineScaleSets``."""
+    """Return the id of a resource of type `kind`, such as ``Microsoft.Compute/virtualMachineScaleSets``."""
     provider, *types = kind.split("/")
-    steps = "".join(f"/{step}/{name}" for step, name in zip(types, names, strict=True))
-    return f"{account.group_path}/{group}/providers/{provider}{steps}"
+    segments = "".join(f"/{type_name}/{name}" for type_name, name in zip(types, names, strict=True))
+    return f"{account.group_path}/{group}/providers/{provider}{segments}"

@@ -1,8 +1,8 @@
-"""What Azure refuses, by the remedy: one table of codes for Resource Manager, Compute, AKS, metrics and Service Bus.
+"""Azure's error codes by remedy: one table for Resource Manager, Compute, AKS, metrics and Service Bus.
 
-Codes are those of the services' documents; Compute's for capacity are the ones that karpenter and Cluster Autoscaler
-use. Quotas come under several codes, so their words decide too. An unknown code is taken by its HTTP status, and one
-without is taken as passing.
+The codes come from the services' documents; Compute's capacity codes are those that karpenter and Cluster Autoscaler
+use. Quota errors have several codes, so their words decide too. For an unknown code the HTTP status decides; without a
+status it counts as transient.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CAPACITY: Final = frozenset(
         "ZonalAllocationFailed",
     }
 )
-"""There is none of this size, in this zone and market, now."""
+"""No capacity of this size in this zone and market now."""
 QUOTA: Final = frozenset(
     {
         "QuotaExceeded",
@@ -39,21 +39,21 @@ QUOTA: Final = frozenset(
         "InsufficientVCPUQuota",
     }
 )
-"""A limit of the subscription: a human has it raised."""
+"""A limit of the subscription, which a human must raise."""
 CONFLICTS: Final = frozenset(
     {
         "AnotherOperationInProgress",
         "ConcurrentOperationInProgress",
         "ConflictingConcurrentWriteNotAllowed",
         "EtagMismatch",
-        "OperationNotAllowed",  # AKS: another operation is under way; a quota says so in its words
-        "OperationPreempted",  # a newer write took its place
+        "OperationNotAllowed",  # AKS: another operation is in progress, or a quota error by its words
+        "OperationPreempted",  # a newer write replaced it
         "PreconditionFailed",
         "RequestConflict",
         "ResourceModified",
     }
 )
-"""Another operation is under way, or another writer wrote: read again before writing."""
+"""Another operation is in progress, or another writer wrote: read again before writing."""
 MISCONFIGURED: Final = frozenset(
     {
         "AuthenticationFailed",
@@ -108,24 +108,24 @@ REMEDIES: Final = (
     (MISCONFIGURED, Misconfigured),
 )
 QUOTA_WORDS: Final = re.compile(r"\bquotas?\b|exceed\w* (the )?approved|core limit", re.IGNORECASE)
-"""Compute refuses for want of quota under OperationNotAllowed, InvalidParameter and others; the words are the same."""
+"""Words of quota errors: Compute reports them as OperationNotAllowed, InvalidParameter and other codes."""
 ROLE: Final = "grant it by the custom role in config/deploy/azure-role.json"
 
 
 def validated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Decorate a method that reads answers of Azure: a malformed one raises `Unavailable`."""
+    """Decorate a method that reads Azure's responses: a malformed one raises `Unavailable`."""
     return response_validation.validated("Azure")(method)
 
 
-def refuse(what: str, answer: RestResponse, now: float) -> PortError:
-    """Return a refusal of Resource Manager as the port error that names its remedy."""
-    code, message = error_text(answer.body)
-    wait_s = retry_after_s(answer.headers)
-    return of_code(code, f"Azure {what}: {code or f'HTTP {answer.status}'}: {message}", answer.status, wait_s)
+def refuse(what: str, response: RestResponse, now: float) -> PortError:
+    """Return the port error for a refusal of Resource Manager."""
+    code, message = error_text(response.body)
+    wait_s = retry_after_s(response.headers)
+    return error_of_code(code, f"Azure {what}: {code or f'HTTP {response.status}'}: {message}", response.status, wait_s)
 
 
-def of_code(code: str, text: str, status: int | None = None, retry_after_s: float | None = None) -> PortError:
-    """Return the error of a code: of a refusal, of a failed operation, or of a machine's status."""
+def error_of_code(code: str, text: str, status: int | None = None, retry_after_s: float | None = None) -> PortError:
+    """Return the port error for a code of a refusal, a failed operation, or a machine's status."""
     remedy = remedy_of(code, text, status)
     if remedy is Misconfigured and (code in FORBIDDEN or status == 403):
         text = f"{text}: {ROLE}"
@@ -143,21 +143,18 @@ def remedy_of(code: str, text: str, status: int | None = None) -> type[PortError
 
 
 def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Return code and message of an error's body.
+    """Return code and message of an error's body: the first specific known code, else a known one, else any.
 
-    The innermost code that is known, else the outermost.
+    Example: `BadRequest` with `AllocationFailed` in its details gives `AllocationFailed`.
     """
-    found = list(_errors(body.get("error", body)))
-    known = [f for f in found if any(f[0] in codes for codes, _ in REMEDIES)]
-    inner = [f for f in known if f[0] not in {"BadRequest", "NotFound"}]
-    return next(iter(inner or known or found), ("", ""))
+    errors = _errors(body.get("error", body))
+    known = [error for error in errors if any(error[0] in codes for codes, _ in REMEDIES)]
+    specific = [error for error in known if error[0] not in {"BadRequest", "NotFound"}]
+    return next(iter(specific or known or errors), ("", ""))
 
 
 def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
-    """Return every code and message in an error, the outermost first.
-
-    AKS wraps Compute's words in its own.
-    """
+    """Return every code and message in an error, the outermost first. AKS wraps Compute's errors in its own."""
     if not isinstance(error, Mapping) or depth > 5:
         return []
     details = error.get("details")
@@ -168,6 +165,6 @@ def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the pause that the service requests, within bounds. Seconds."""
+    """Return the bounded pause that the service requests. Seconds."""
     units = {"Retry-After": 1.0, "retry-after-ms": 0.001, "x-ms-retry-after-ms": 0.001}
     return retry_after.requested_wait_s((headers.get(name, ""), unit_s) for name, unit_s in units.items())

@@ -1,6 +1,6 @@
-"""Azure Monitor: the metrics of up to 50 resources in one call, or of one by Resource Manager; points with their times.
+"""Azure Monitor: metrics of up to 50 resources in one call, or of one by Resource Manager, with their times.
 
-A point that carries no value is missing, not zero. The newest bucket is still filling: it counts when it has ended.
+A point without a value is missing, not zero. The newest bucket is still filling, so it counts only once it has ended.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from scaler.ports import Context, Unavailable
 READ: Final = "Microsoft.Insights/metrics/read"
 VERSION: Final = "2023-10-01"
 BUCKET_S: Final = 60
-"""The finest that Azure Monitor keeps."""
+"""Smallest interval of Azure Monitor. Seconds."""
 LOOK_BACK_S: Final = 600
-"""How far back a sample is looked for: they come some minutes late."""
-MOST_RESOURCES: Final = 50
-"""That one call may name."""
-MOST_SERIES: Final = 1000
-"""Of one metric and resource. Left out, Azure gives ten and says nothing of the rest."""
+"""Age up to which samples are read: they come some minutes late. Seconds."""
+MAX_RESOURCES: Final = 50
+"""Maximum resources in one call."""
+MAX_SERIES: Final = 1000
+"""Requested series of one metric and resource. Without it Azure returns ten and does not report the truncation."""
 
 
 @dataclass(frozen=True, slots=True)
 class AzureMetricPoint:
-    """A value, and the end of the time that it is of."""
+    """A value, and the end of its bucket (seconds since the Unix epoch)."""
 
     value: float
     at: float
@@ -42,7 +42,7 @@ class AzureMetricPoint:
 
 @dataclass(frozen=True, slots=True)
 class MetricsQuery:
-    """What is asked alike of many resources: of the last minutes, or of a `span` (seconds since the Unix epoch)."""
+    """A query for many resources, over the last `LOOK_BACK_S` or over `span` (seconds since the Unix epoch)."""
 
     namespace: str
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class MetricsQuery:
 
     def query(self, now: float) -> dict[str, str]:
         since, until = self.span or (now - LOOK_BACK_S, now)
-        found = {
+        parameters = {
             "api-version": VERSION,
             "metricnamespace": self.namespace,
             "metricnames": ",".join(self.names),
@@ -60,28 +60,28 @@ class MetricsQuery:
             "interval": "PT1M",
             "starttime": text_of(since),
             "endtime": text_of(until),
-            "top": str(MOST_SERIES),
+            "top": str(MAX_SERIES),
         }
-        return {**found, "filter": self.filter} if self.filter else found
+        return {**parameters, "filter": self.filter} if self.filter else parameters
 
 
 class MetricsBatches:
-    """Metrics of one region and subscription: equal queries of many resources go in one call."""
+    """Metrics of one region and subscription: equal queries for many resources share one call."""
 
     def __init__(self, rest: Rest, url: str, context: Context) -> None:
         self._rest = rest
         self._url = url
         self._clock = context.clock
         self._batch: Batch[tuple[MetricsQuery, str], Body] = Batch(
-            context.clock, self._fetch, MOST_RESOURCES, cloud="Azure", group=itemgetter(0), halves=False
+            context.clock, self._fetch, MAX_RESOURCES, cloud="Azure", group=itemgetter(0), split_refused=False
         )
 
-    async def ask(self, query: MetricsQuery, resource: str) -> Body:
+    async def read(self, query: MetricsQuery, resource: str) -> Body:
         """Return the metrics of one resource. Raises port errors."""
-        _, found = await self._batch.get((query, resource.lower()))
-        if found is None:
+        _, metrics = await self._batch.get((query, resource.lower()))
+        if metrics is None:
             raise Unavailable(f"Azure {READ}: the answer lacks {resource}")
-        return found
+        return metrics
 
     async def aclose(self) -> None:
         await self._batch.aclose()
@@ -105,10 +105,7 @@ class MetricsBatches:
 
 
 async def batches(context: Context, account: AzureAccount, region: str, url: str | None) -> MetricsBatches:
-    """Return what all sources of this region and subscription query through.
-
-    Raises `Misconfigured`.
-    """
+    """Return the metrics client that all sources of this region and subscription share. Raises `Misconfigured`."""
     host = url or f"https://{region}.{account.endpoints.metrics}"
     http = await session(context, account.ca_file)
     tokens = (await identity(context, account)).tokens(f"https://{account.endpoints.metrics}/.default")
@@ -124,59 +121,56 @@ async def batches(context: Context, account: AzureAccount, region: str, url: str
 
 
 async def single(arm: Arm, action: str, path: str, query: Mapping[str, str], now: float) -> Body:
-    """Return one resource's metrics, by Resource Manager. Raises port errors."""
+    """Return one resource's metrics from Resource Manager. Raises port errors."""
     span = f"{text_of(now - LOOK_BACK_S)}/{text_of(now)}"
-    parameters = {"api-version": VERSION, "interval": "PT1M", "timespan": span, "top": str(MOST_SERIES), **query}
+    parameters = {"api-version": VERSION, "interval": "PT1M", "timespan": span, "top": str(MAX_SERIES), **query}
     return await arm.get(action, f"{path}/providers/Microsoft.Insights/metrics", parameters)
 
 
 def newest(body: Body, name: str, aggregation: str, now: float) -> AzureMetricPoint | None:
-    """Return the newest ended point of a metric with one series; None where there is none.
-
-    Raises `Unavailable`.
-    """
-    found = [p for p in series(body, name, aggregation, now) if p is not None]
-    return max(found, key=lambda p: p.at, default=None)
+    """Return the newest complete point of a metric with one series; None without one. Raises `Unavailable`."""
+    points = [p for p in series(body, name, aggregation, now) if p is not None]
+    return max(points, key=lambda p: p.at, default=None)
 
 
 def series(body: Body, name: str, aggregation: str, now: float) -> list[AzureMetricPoint | None]:
-    """Return the newest ended point of each series of a metric, None where it has none.
-
-    Raises `Unavailable`.
-    """
+    """Return the newest complete point of each series of a metric; None without one. Raises `Unavailable`."""
     timeseries = metric(body, name).get("timeseries") or ()
-    return [_last(one, aggregation, now) for one in timeseries if isinstance(one, Mapping)]
+    return [_last(item, aggregation, now) for item in timeseries if isinstance(item, Mapping)]
 
 
 def metric(body: Body, name: str) -> Mapping[str, Any]:
-    """Return one metric of an answer. Raises `Unavailable`."""
-    for one in _metrics(body):
-        if (one.get("name") or {}).get("value") != name:
+    """Return one metric of a response. Raises `Unavailable`."""
+    for metric_body in _metrics(body):
+        if (metric_body.get("name") or {}).get("value") != name:
             continue
-        if one.get("errorCode") not in {None, "Success"}:
-            raise Unavailable(f"Azure Monitor: {name}: {one.get('errorCode')}: {one.get('errorMessage')}")
-        return one
+        if metric_body.get("errorCode") not in {None, "Success"}:
+            raise Unavailable(
+                f"Azure Monitor: {name}: {metric_body.get('errorCode')}: {metric_body.get('errorMessage')}"
+            )
+        return metric_body
     raise Unavailable(f"Azure Monitor: the answer lacks {name}")
 
 
 def _metrics(body: Body) -> list[Mapping[str, Any]]:
-    found = body.get("value")
-    if not isinstance(found, list):
+    metrics = body.get("value")
+    if not isinstance(metrics, list):
         raise Unavailable("Azure Monitor: an answer without metrics")
-    return [m for m in found if isinstance(m, Mapping)]
+    return [m for m in metrics if isinstance(m, Mapping)]
 
 
-def _last(one: Mapping[str, Any], aggregation: str, now: float) -> AzureMetricPoint | None:
-    """Return the newest point whose bucket has ended; None where there is none.
+def _last(item: Mapping[str, Any], aggregation: str, now: float) -> AzureMetricPoint | None:
+    """Return the newest point whose bucket has ended; None without one.
 
-    A bucket further ahead is kept: its clock is not ours to correct.
+    Example: at 12:03:30 the bucket 12:03 ends at 12:04:00 and is still filling; the bucket 12:02 counts. A bucket
+    that ends more than 60 s ahead comes from a clock ahead of this one, and counts too.
     """
     last: AzureMetricPoint | None = None
-    for point in one.get("data") or ():
+    for point in item.get("data") or ():
         value = point.get(aggregation)
         end = seconds_of(point.get("timeStamp"), float("nan")) + BUCKET_S
-        fills = now < end <= now + BUCKET_S
-        if value is not None and not fills and (last is None or end > last.at):
+        is_filling = now < end <= now + BUCKET_S
+        if value is not None and not is_filling and (last is None or end > last.at):
             number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
             last = AzureMetricPoint(number, end)
     return last

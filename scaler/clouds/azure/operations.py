@@ -1,4 +1,4 @@
-"""Long-running operations: an accepted write is followed by later reads, never waited for."""
+"""Long-running operations: later reads follow an accepted write, which is never awaited."""
 
 from __future__ import annotations
 
@@ -25,52 +25,46 @@ class Operation:
         self._action = action
         self._url = ""
         self._shortfall: Shortfall | None = None
-        self._reported = ""
+        self._last_error = ""
 
     @property
-    def under_way(self) -> bool:
+    def in_progress(self) -> bool:
         return bool(self._url)
 
-    def accepted(self, answer: RestResponse) -> None:
-        """Follow a write that was accepted, in place of an earlier one."""
-        self._url = answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location") or ""
+    def follow(self, response: RestResponse) -> None:
+        """Follow an accepted write instead of an earlier one."""
+        self._url = response.headers.get("Azure-AsyncOperation") or response.headers.get("Location") or ""
         self._shortfall = None
-        self._reported = ""
+        self._last_error = ""
 
     async def shortfall(self) -> Shortfall | None:
-        """Return why the accepted write brings no machines; None while it may.
-
-        An operation that cannot be read is read again later.
-        """
+        """Return why the accepted write failed; None while it may succeed. A failed read is repeated later."""
         if self._url:
             try:
-                answer = await self._arm.follow(self._action, self._url)
-            except Misconfigured:  # forgotten by Azure, or not ours to read: the resource itself tells enough
+                response = await self._arm.follow(self._action, self._url)
+            except Misconfigured:  # dropped by Azure, or unreadable: the resource itself shows the result
                 self._url = ""
             except PortError:
                 pass
             else:
-                self._end(answer)
+                self._update(response)
         return self._shortfall
 
-    def _end(self, answer: RestResponse) -> None:
-        status = answer.body.get("status") or ("Succeeded" if answer.status == 200 else "")
+    def _update(self, response: RestResponse) -> None:
+        status = response.body.get("status") or ("Succeeded" if response.status == 200 else "")
         if status not in ENDED:
             return
         self._url = ""
         if status == "Failed":
-            self._fail(answer.body, seconds_of(answer.body.get("endTime"), self._clock.now()))
+            self._fail(response.body, seconds_of(response.body.get("endTime"), self._clock.now()))
 
-    def failed(self, error: Mapping[str, Any]) -> Shortfall | None:
-        """Take a failure that the resource itself reports, as after a restart.
-
-        The same one again is no news.
-        """
-        if not self._url and self._shortfall is None and str(error) != self._reported:
+    def report_failure(self, error: Mapping[str, Any]) -> Shortfall | None:
+        """Record a failure that the resource itself reports, as after a restart; an unchanged one is ignored."""
+        if not self._url and self._shortfall is None and str(error) != self._last_error:
             self._fail(error, self._clock.now())
         return self._shortfall
 
     def _fail(self, body: Mapping[str, Any], at: float) -> None:
-        self._reported = str(body)
+        self._last_error = str(body)
         code, message = error_text(body)
         self._shortfall = shortfall(code, f"{code or 'Failed'}: {message}".rstrip(": "), at)

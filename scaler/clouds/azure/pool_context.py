@@ -1,4 +1,4 @@
-"""Context of a pool: another autoscaler's settings, a capacity reservation, and our role's permissions."""
+"""Context of a pool: another autoscaler's settings, a capacity reservation, and the role's permissions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from scaler.clouds.azure.errors import ROLE
 from scaler.clouds.azure.session import Arm
 from scaler.clouds.azure.shared_reads import SLOW_S, RecentAnswers
-from scaler.clouds.response_validation import whole
+from scaler.clouds.response_validation import machine_count
 from scaler.clouds.rest import Body
 from scaler.ports import Permit, PortError
 
@@ -19,12 +19,9 @@ READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
 
 
 async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
-    """Return the name of the enabled autoscale setting that sizes the scale set at `path`.
-
-    Raises port errors.
-    """
-    listed = f"{_group(path)}/providers/Microsoft.Insights/autoscaleSettings"
-    settings, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_SETTINGS, listed))
+    """Return the name of the enabled autoscale setting that sizes the scale set at `path`. Raises port errors."""
+    list_path = f"{path.partition('/providers/')[0]}/providers/Microsoft.Insights/autoscaleSettings"
+    settings, _ = await recent.get(list_path, SLOW_S, lambda: arm.list_all(READ_SETTINGS, list_path))
     for setting in settings:
         properties = setting.get("properties") or {}
         target = str(properties.get("targetResourceUri") or "")
@@ -34,29 +31,33 @@ async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | 
 
 
 async def reserved(arm: Arm, recent: RecentAnswers, group: str | None, sku: object, zones: object) -> int | None:
-    """Return the machines of this size that a reservation group holds in these zones.
+    """Return the machines of this size that a reservation group holds in these zones; None where unknown.
 
-    None where unknown.
-
-    It is paid whether used or not, until it is deleted. One that does not answer leaves the number unknown.
+    A reservation is paid for, used or not, until it is deleted.
     """
     if not group:
         return None
-    listed = f"{group}/capacityReservations"
+    list_path = f"{group}/capacityReservations"
     try:
-        found, _ = await recent.get(listed, SLOW_S, lambda: arm.all(READ_RESERVATIONS, listed))
+        reservations, _ = await recent.get(list_path, SLOW_S, lambda: arm.list_all(READ_RESERVATIONS, list_path))
     except PortError:
         return None
     try:
-        (size,), wanted = _names([sku]), _names(zones)
-        return sum(_held(r) for r in found if _size(r) == size.lower() and (not wanted or _zones(r) <= wanted))
-    except (AttributeError, LookupError, PortError, TypeError):  # of another shape: missing is not zero
+        (size,), pool_zones = _names([sku]), _names(zones)
+        return sum(
+            _capacity(r)
+            for r in reservations
+            if _size(r) == size.lower() and (not pool_zones or _names(r.get("zones") or ()) <= pool_zones)
+        )
+    except (AttributeError, LookupError, PortError, TypeError):  # malformed: missing is not zero
         return None
 
 
-def _held(reservation: Body) -> int:
+def _capacity(reservation: Body) -> int:
     (state,) = _names([reservation["properties"].get("provisioningState")])
-    return whole("Azure capacity reservation", reservation["sku"].get("capacity")) if state == "Succeeded" else 0
+    return (
+        machine_count("Azure capacity reservation", reservation["sku"].get("capacity")) if state == "Succeeded" else 0
+    )
 
 
 def _size(reservation: Body) -> str:
@@ -64,24 +65,16 @@ def _size(reservation: Body) -> str:
     return size.lower()
 
 
-def _zones(reservation: Body) -> set[str]:
-    return _names(reservation.get("zones") or ())
-
-
 def _names(values: object) -> set[str]:
-    """Return a list of names. Raises `TypeError` where it is none."""
+    """Return a list of names as a set. Raises `TypeError` for anything else."""
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) and value for value in values):
         raise TypeError(f"{values!r} are no names")
     return set(values)
 
 
-def _group(path: str) -> str:
-    return path.partition("/providers/")[0]
-
-
 async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
-    """Return whether our roles grant each action on the resource at `path`. Raises port errors."""
-    roles = await arm.all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
+    """Return whether the identity's roles grant each action on the resource at `path`. Raises port errors."""
+    roles = await arm.list_all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
     return [
         Permit(action, granted=True)
         if any(_grants(role, action) for role in roles)
@@ -91,13 +84,13 @@ async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequ
 
 
 def _grants(role: Mapping[str, Any], action: str) -> bool:
-    return _any(role.get("actions"), action) and not _any(role.get("notActions"), action)
+    return _matches(role.get("actions"), action) and not _matches(role.get("notActions"), action)
 
 
-def _any(patterns: object, action: str) -> bool:
-    """Return whether a pattern grants the action.
+def _matches(patterns: object, action: str) -> bool:
+    """Return whether a pattern matches the action: a star stands for any characters, and case does not matter.
 
-    A star stands for any characters, case does not matter.
+    Example: `Microsoft.Compute/*/read` matches `Microsoft.Compute/virtualMachines/read`.
     """
-    listed = patterns if isinstance(patterns, list) else []
-    return any(re.fullmatch(".*".join(map(re.escape, str(p).split("*"))), action, flags=re.IGNORECASE) for p in listed)
+    texts = patterns if isinstance(patterns, list) else []
+    return any(re.fullmatch(".*".join(map(re.escape, str(p).split("*"))), action, flags=re.IGNORECASE) for p in texts)

@@ -1,8 +1,8 @@
-"""Scheduled Events: Azure's notices of what will happen to a machine and the others of its set.
+"""Scheduled Events: Azure's notices for a machine and the other machines of its set.
 
-The metadata service of each machine (169.254.169.254) reports them to the machines of its set. Where the daemon runs
-elsewhere, a relay on each node forwards them (docs/azure.md), which is polled under every machine's host name. No event
-is ever acknowledged: that would start it at once.
+Each machine's metadata service (169.254.169.254) reports them. Where the daemon runs elsewhere, a relay on each node
+forwards them (docs/azure.md), and the daemon polls it under every machine's host name. No event is ever acknowledged:
+that would start it at once.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from scaler.clouds.singleflight import running
 from scaler.ports import Clock, Context, PortError, Unavailable
 
 API: Final = Api("azure/scheduled_events", per_s=2.0, burst=5)
-"""Calls of one machine. Azure advises one a second."""
+"""Rate limit for one machine. Azure recommends one call a second."""
 POLL_S: Final = 1.0
-"""A spot machine has 30 s from the notice, at best."""
-ANSWER_S: Final = 1.5
-"""For one answer. The very first may take Azure two minutes: it is asked again until then."""
+"""Time between polls: a spot machine goes at most 30 s after its notice. Seconds."""
+RESPONSE_S: Final = 1.5
+"""Time limit of one response. The very first may take Azure two minutes: it is polled until then. Seconds."""
 MAX_BODY: Final = 2**20
-"""Bytes of one document: an event has some hundred, and a scale set up to a thousand machines."""
+"""Bytes of one document: an event has some hundred, a scale set up to a thousand machines."""
 HOST: Final = "{host}"
 KINDS: Final[Mapping[str, Kind]] = {
     "Preempt": "interruption",
@@ -39,25 +39,25 @@ KINDS: Final[Mapping[str, Kind]] = {
     "Redeploy": "rebalance",
     "Reboot": "rebalance",
 }
-"""By what becomes of the machine: gone, or away for some minutes. A Freeze is over within seconds: no notice."""
+"""Kind of notice by event type: the machine is deleted, or away for some minutes. A Freeze ends within seconds."""
 
 
 class ScheduledEventsListener:
-    """Poller of one address, or of one a machine, once a second, that pins the notices."""
+    """Polls one URL, or one per machine, once a second and pins the notices."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, pinned: NoticeBoard) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, context: Context, notice_board: NoticeBoard) -> None:
         self._url = url
         self._http = http
         self._context = context
         self._clock: Clock = context.clock
-        self._board = pinned
+        self._board = notice_board
         self._hosts: WeakKeyDictionary[object, frozenset[str]] = WeakKeyDictionary()
         self._channels: dict[str, Channel] = {}
-        self._standing: dict[str, Mapping[str, frozenset[str]]] = {}
+        self._scheduled: dict[str, Mapping[str, frozenset[str]]] = {}
 
-    def watch(self, who: object, hosts: Collection[str]) -> None:
-        """Poll the machines that a pool has now, for as long as the pool `who` exists."""
-        self._hosts[who] = frozenset(hosts)
+    def watch(self, pool: object, hosts: Collection[str]) -> None:
+        """Poll the `hosts` that a pool has now, as long as the object `pool` exists."""
+        self._hosts[pool] = frozenset(hosts)
 
     async def run(self) -> None:
         """Poll once a second, without end."""
@@ -69,18 +69,18 @@ class ScheduledEventsListener:
         if HOST not in self._url:
             return [self._url]
         urls = [self._url.replace(HOST, host) for host in sorted(frozenset().union(*self._hosts.values()))]
-        for gone in self._channels.keys() - set(urls):
-            del self._channels[gone]
-            self._standing.pop(gone, None)
+        for url in self._channels.keys() - set(urls):
+            del self._channels[url]
+            self._scheduled.pop(url, None)
         return urls
 
     async def _poll(self, url: str) -> None:
         channel = self._channels.get(url) or Channel(self._context, API, url)
         self._channels[url] = channel
         try:
-            document = await channel.call("scheduledevents", lambda: self._get(url), deadline_s=ANSWER_S)
-            await self._take(url, document)
-        except PortError:  # counted by the channel; what was pinned stands
+            document = await channel.call("scheduledevents", lambda: self._get(url), deadline_s=RESPONSE_S)
+            await self._pin_events(url, document)
+        except PortError:  # the channel counts it; pinned notices stay
             return
 
     async def _get(self, url: str) -> dict[str, Any]:
@@ -88,47 +88,41 @@ class ScheduledEventsListener:
         with http_errors(what):
             async with self._http.get(
                 url, params={"api-version": "2020-07-01"}, headers={"Metadata": "true"}, allow_redirects=False
-            ) as answer:
-                content = await read_body(what, answer, MAX_BODY)
-        found = await read_json(what, content) if answer.status == 200 else None
-        if not isinstance(found, dict) or not isinstance(found.get("Events"), list):
-            raise Unavailable(f"{what}: no document (HTTP {answer.status})")
-        return found
+            ) as response:
+                content = await read_body(what, response, MAX_BODY)
+        document = await read_json(what, content) if response.status == 200 else None
+        if not isinstance(document, dict) or not isinstance(document.get("Events"), list):
+            raise Unavailable(f"{what}: no document (HTTP {response.status})")
+        return document
 
     @validated
-    async def _take(self, url: str, document: Mapping[str, Any]) -> None:
-        self._read(url, document)
-
-    def _read(self, url: str, document: Mapping[str, Any]) -> None:
+    async def _pin_events(self, url: str, document: Mapping[str, Any]) -> None:
         now = self._clock.now()
-        standing: dict[str, frozenset[str]] = {}
+        scheduled: dict[str, frozenset[str]] = {}
         for event in document["Events"]:
             for notice in notices(event, now):
                 self._board.pin(notice)
             if isinstance(event, Mapping):
                 machines = frozenset(_machines(event))
-                waits = event.get("EventStatus") == "Scheduled"
-                standing[str(event.get("EventId"))] = machines if waits else frozenset()
-        for event_id, machines in self._standing.get(url, {}).items():
-            if event_id not in standing:  # taken back before it began
+                is_scheduled = event.get("EventStatus") == "Scheduled"
+                scheduled[str(event.get("EventId"))] = machines if is_scheduled else frozenset()
+        for event_id, machines in self._scheduled.get(url, {}).items():
+            if event_id not in scheduled:  # cancelled before it began
                 for machine in machines:
                     self._board.unpin(machine)
-        self._standing[url] = standing
+        self._scheduled[url] = scheduled
 
 
 def notices(event: object, now: float) -> Iterator[Notice]:
-    """Yield a notice for each machine that an event will take.
-
-    Deletions by a person, or this daemon, are no interruptions.
-    """
+    """Yield a notice for each machine that an event interrupts; deletions by a person or this daemon do not."""
     if not isinstance(event, Mapping):
         return
-    said, by = str(event.get("EventType")), str(event.get("EventSource") or "Platform")
-    kind = KINDS.get(said)
-    if kind is None or (said != "Preempt" and by == "User"):
+    event_type, source = str(event.get("EventType")), str(event.get("EventSource") or "Platform")
+    kind = KINDS.get(event_type)
+    if kind is None or (event_type != "Preempt" and source == "User"):
         return
     for machine in _machines(event):
-        yield Notice(machine, kind, now, _not_before(event.get("NotBefore")), f"scheduled event {said}")
+        yield Notice(machine, kind, now, _not_before(event.get("NotBefore")), f"scheduled event {event_type}")
 
 
 def _machines(event: Mapping[str, Any]) -> list[str]:
@@ -144,12 +138,9 @@ def _not_before(text: object) -> float | None:
 
 
 async def listener(context: Context, url: str) -> ScheduledEventsListener:
-    """Return the listener that all pools with this address share.
-
-    Its notices wake the caller's workload.
-    """
-    pinned = await board(context)
+    """Return the running listener that all pools with this URL share. Its notices wake the caller's workload."""
+    notice_board = await board(context)
     http = await session(context)
 
-    polling = ScheduledEventsListener(url, http, context, pinned)
-    return await context.shared(("azure-events", url), lambda: running(context.tasks, "azure events", polling))
+    poller = ScheduledEventsListener(url, http, context, notice_board)
+    return await context.shared(("azure-events", url), lambda: running(context.tasks, "azure events", poller))

@@ -1,6 +1,6 @@
-"""Service Bus namespaces: one SDK client a namespace and identity, one read of an entity for all who ask.
+"""Service Bus namespaces: one SDK client per namespace and identity, one read of an entity for all callers.
 
-Counting is dear for the broker, so an answer is shared for some seconds and the namespace has a budget of its own.
+Counting is expensive for the broker, so a response is shared for some seconds and each namespace has its own budget.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from azure.servicebus.aio.management import ServiceBusAdministrationClient
 from scaler.clock import SystemClock
 from scaler.clouds.api_channel import Channel
 from scaler.clouds.azure.account import AzureAccount
-from scaler.clouds.azure.errors import of_code, retry_after_s
+from scaler.clouds.azure.errors import error_of_code, retry_after_s
 from scaler.clouds.azure.session import APIS, Identity, identity
 from scaler.clouds.azure.shared_reads import RecentAnswers, recent
 from scaler.clouds.azure.transport import transport
@@ -28,9 +28,9 @@ from scaler.ports import Context, Misconfigured, PortError, Unavailable
 OPERATION: Final = "Microsoft.ServiceBus/namespaces/queues/read"
 OPERATION_OF_TOPICS: Final = "Microsoft.ServiceBus/namespaces/topics/subscriptions/read"
 THROTTLED_S: Final = 2.0
-"""What Service Bus asks a throttled caller to wait."""
+"""Pause that Service Bus requests of a throttled caller. Seconds."""
 LEASE_S: Final = 600.0
-"""What the SDK is told of a token's life: it asks again within 300 s of its end, and so at least that often."""
+"""Token lifetime reported to the SDK, which requests a new token 300 s before its end. Seconds."""
 KINDS: Final = {
     "visible": "active_message_count",
     "delayed": "scheduled_message_count",
@@ -38,7 +38,7 @@ KINDS: Final = {
     "transfer": "transfer_message_count",
     "transfer_dead_letter": "transfer_dead_letter_message_count",
 }
-"""Our quantities by the SDK's properties. A subscription has no scheduled messages: they wait in the topic."""
+"""The SDK's property of each quantity. A subscription has no scheduled messages: they wait in the topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +55,22 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class MessageCounts:
-    """Messages by kind; a kind that was not told is None."""
+    """Messages by kind; a kind that was not reported is None."""
 
     by_kind: dict[str, object]
 
 
 class _SharedCredential:
-    """Our tokens as the SDK's credential."""
+    """This daemon's tokens as the SDK's credential."""
 
-    def __init__(self, lender: Identity, scope: str) -> None:
-        self._tokens = lender.tokens(scope)
+    def __init__(self, owner: Identity, scope: str) -> None:
+        self._tokens = owner.tokens(scope)
 
     async def get_token(self, *_: str, **__: Any) -> AccessToken:
         return AccessToken(await self._tokens.get(), int(SystemClock().now() + LEASE_S))
 
     async def close(self) -> None:
-        """Do nothing: the lender closes it."""
+        """Do nothing: the identity's owner closes it."""
 
     async def __aenter__(self) -> _SharedCredential:
         return self
@@ -80,7 +80,7 @@ class _SharedCredential:
 
 
 class Namespace:
-    """One namespace as one identity sees it."""
+    """Client of one namespace with one identity."""
 
     def __init__(
         self, client: ServiceBusAdministrationClient, host: str, channel: Channel, shared: RecentAnswers
@@ -91,10 +91,7 @@ class Namespace:
         self._recent = shared
 
     async def counts(self, entity: Entity, max_age_s: float) -> tuple[MessageCounts, float]:
-        """Return the counts and when they were requested, at most `max_age_s` seconds ago.
-
-        Raises port errors.
-        """
+        """Return the counts and the time of their request, at most `max_age_s` seconds ago. Raises port errors."""
         return await self._recent.get((self._client, entity), max_age_s, lambda: self._count(entity))
 
     async def _count(self, entity: Entity) -> MessageCounts:
@@ -117,17 +114,14 @@ class Namespace:
         except AzureError as e:
             untrusted = "CERTIFICATE_VERIFY_FAILED" in str(e)
             raise (Misconfigured if untrusted else Unavailable)(f"{what}: {type(e).__name__}: {one_line(e)}") from e
-        except OSError as e:  # the certificates' file: what the network does comes as the SDK's errors
+        except OSError as e:  # the CA file: network failures come as SDK errors
             raise Misconfigured(f"{what}: {one_line(e)}") from e
         except MALFORMED as e:
             raise Unavailable(f"{what}: the answer is no description of it: {one_line(e)}") from e
 
 
 def _refusal(what: str, error: HttpResponseError) -> PortError:
-    """Return a refusal as the port error that names its remedy.
-
-    By the subcode where the broker has one: 50009 is a throttled namespace, under several statuses.
-    """
+    """Return the port error for a refusal. The broker's subcode 50009 is a throttled namespace, with any status."""
     text = one_line(error.message or error)
     headers = getattr(error.response, "headers", None) or {}
     wait_s = retry_after_s(headers)
@@ -137,30 +131,29 @@ def _refusal(what: str, error: HttpResponseError) -> PortError:
     if error.status_code in {401, 403}:
         grant = "counting needs the Manage right, or the role Azure Service Bus Data Owner"
         return Misconfigured(f"{what}: HTTP {error.status_code}: {text}: {grant}")
-    return of_code(code, f"{what}: HTTP {error.status_code}: {text}", error.status_code, wait_s)
+    return error_of_code(code, f"{what}: HTTP {error.status_code}: {text}", error.status_code, wait_s)
 
 
 async def namespace(context: Context, host: str, account: AzureAccount, connection: Secret | None) -> Namespace:
-    """Return the namespace that all sources of it share. Raises `Misconfigured`.
+    """Return the namespace client that all its sources share. Raises `Misconfigured`.
 
-    `host` is its full name, with a port where that is not 443; `connection` a connection string in place of an
-    identity.
+    `host` is its full name, with a port other than 443; `connection` is a connection string that replaces the identity.
     """
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[ServiceBusAdministrationClient]:
-        off: dict[str, Any] = {"retry_total": 0, "transport": transport(account.ca_file)}
+        options: dict[str, Any] = {"retry_total": 0, "transport": transport(account.ca_file)}
         try:
             if connection is not None:
-                made = ServiceBusAdministrationClient.from_connection_string(connection.read(), **off)
+                sdk_client = ServiceBusAdministrationClient.from_connection_string(connection.read(), **options)
             else:
                 scope = "https://servicebus.azure.net/.default"
-                lent: Any = _SharedCredential(await identity(context, account), scope)
-                made = ServiceBusAdministrationClient(host, lent, **off)
+                credential: Any = _SharedCredential(await identity(context, account), scope)
+                sdk_client = ServiceBusAdministrationClient(host, credential, **options)
         except MALFORMED as e:
             raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
-        async with made:
-            yield made
+        async with sdk_client:
+            yield sdk_client
 
     client = await context.shared(("azure-bus", host, account, connection), opening)
     channel = Channel(context, APIS["service_bus"], host)

@@ -1,7 +1,7 @@
-"""Azure: one credential an identity, one session a trust, one table of APIs and of what they grant.
+"""Azure: one credential per identity, one session per CA file, one table of APIs and their rate limits.
 
-Tokens come by azure-identity: workload identity (AKS), managed identity, or its default chain. Nothing here goes to
-the network before the first call: the daemon starts while the identity's endpoint is not up yet.
+azure-identity provides the tokens: workload identity (AKS), managed identity, or its default chain. No network access
+happens before the first call: the daemon starts even while the identity's endpoint is not up yet.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ APIS: Final = {
     "metrics": Api("azure/metrics", per_s=10.0, burst=50),
     "service_bus": Api("azure/service_bus", per_s=5.0, burst=20),
 }
-"""About half of what a subscription is granted, for others call there too. AKS grants 60 calls at once and one a
-second; Compute counts by kind of call, reads of a scale set's machines are the dearest; Resource Manager grants 250
-reads at once and 25 a second. A read of Service Bus's counts costs its namespace 10 of its 1,000 credits a second."""
+"""About half of a subscription's limits, since other clients call these APIs too. AKS grants 60 calls at once and one a
+second; Compute counts by kind of call, and reads of a scale set's machines are the most expensive; Resource Manager
+grants 250 reads at once and 25 a second. A read of Service Bus's counts costs its namespace 10 of its 1,000 credits a
+second."""
 AKS_PUT: Final = Api("azure/aks_put", per_s=1 / 60, burst=20)
 """Writes of one agent pool: 20 at once, then one a minute."""
 VERSIONS: Final = {
@@ -55,22 +56,22 @@ VERSIONS: Final = {
     "Microsoft.StandbyPool": "2025-03-01",
 }
 """The API versions that these adapters are written for."""
-MOST_PAGES: Final = 50
-"""Of one list. A scale set of a thousand machines has some ten."""
+MAX_PAGES: Final = 50
+"""Maximum pages of one list. A scale set of a thousand machines has some ten."""
 NO_CREDENTIALS: Final = (
     "Azure: no credentials. On AKS label the pod azure.workload.identity/use and annotate its service account with the"
     " identity's client id (docs/azure.md), on a VM give it a managed identity, elsewhere set AZURE_TENANT_ID,"
     " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or log in by the az tool"
 )
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
-"""What the SDK lets through when an answer is of another shape than a token's."""
+"""Exceptions of the SDK for a malformed token response."""
 EARLY_SHARE: Final = 0.75
-"""Share of a token's life in which no other one is requested, unless it was refused."""
-KEPT_CREDENTIALS: Final = 3
+"""Share of a token's lifetime within which a new request means that a service refused the token."""
+MAX_CREDENTIALS: Final = 3
 CLI_S: Final = 5
-"""For the az tool, which takes seconds to start."""
+"""Time limit of the az tool, which takes seconds to start. Seconds."""
 
-logging.getLogger("azure").setLevel(logging.CRITICAL + 1)  # what the SDKs have to say comes as port errors, once
+logging.getLogger("azure").setLevel(logging.CRITICAL + 1)  # the SDKs' errors are reported once, as port errors
 
 
 class Identity:
@@ -81,34 +82,32 @@ class Identity:
         self._account = account
         self._clock = clock
         self._tokens: dict[str, BearerTokens] = {}
-        self._renewed_at: dict[str, float] = {}
+        self._early_until: dict[str, float] = {}
 
     async def aclose(self) -> None:
         for credential in self._credentials:
             await credential.close()
 
     def tokens(self, scope: str) -> BearerTokens:
-        """Return the token for a service, such as ``https://management.azure.com/.default``."""
+        """Return the tokens for a service's scope, such as ``https://management.azure.com/.default``."""
         return self._tokens.setdefault(scope, BearerTokens(self._clock, lambda: self._fetch(scope)))
 
     async def _fetch(self, scope: str) -> tuple[str, float]:
-        """Return a token.
+        """Return a token and its lifetime in seconds.
 
-        One requested early was refused by a service: the SDK would return the same one again.
+        An early request means that a service refused the token: one that lives 3600 s is otherwise not requested again
+        within 0.75 * 3600 = 2700 s. The SDK would return it from its cache, so the credential is replaced first.
         """
-        if self._clock.now() < self._renewed_at.pop(scope, float("-inf")):
-            await self._forget()
+        if self._clock.now() < self._early_until.pop(scope, float("-inf")):
+            await self._replace_credential()
         token, life_s = await self._request(scope)
-        self._renewed_at[scope] = self._clock.now() + EARLY_SHARE * life_s
+        self._early_until[scope] = self._clock.now() + EARLY_SHARE * life_s
         return token, life_s
 
-    async def _forget(self) -> None:
-        """Replace the credential by a new one, whose cache is empty.
-
-        Earlier ones may still be in use for a while.
-        """
+    async def _replace_credential(self) -> None:
+        """Replace the credential by one with an empty cache. Calls in flight may still use the earlier ones."""
         self._credentials.append(_credential(self._account))
-        if len(self._credentials) > KEPT_CREDENTIALS:
+        if len(self._credentials) > MAX_CREDENTIALS:
             await self._credentials.pop(0).close()
 
     async def _request(self, scope: str) -> tuple[str, float]:
@@ -119,39 +118,43 @@ class Identity:
                 raise Unavailable(f"Azure: no token: {one_line(e)}") from e
             raise Misconfigured(f"{NO_CREDENTIALS}: {one_line(e)}") from e
         except ClientAuthenticationError as e:
-            passing = (e.status_code or 0) >= 500 or e.status_code == 429
-            none = e.status_code is None and self._account.credential == "default"
-            what = NO_CREDENTIALS if none else "Azure: no token"
-            raise (Unavailable if passing else Misconfigured)(f"{what}: {one_line(e)}") from e
+            transient = (e.status_code or 0) >= 500 or e.status_code == 429
+            no_credentials = e.status_code is None and self._account.credential == "default"
+            what = NO_CREDENTIALS if no_credentials else "Azure: no token"
+            raise (Unavailable if transient else Misconfigured)(f"{what}: {one_line(e)}") from e
         except AzureError as e:
             raise Unavailable(f"Azure: no token: {one_line(e)}") from e
         except UNREADABLE as e:
             raise Unavailable(f"Azure: no token: the answer is none: {one_line(repr(e))}") from e
         except (OSError, ValueError) as e:  # the service account's token file
             raise Misconfigured(f"Azure: no token: {one_line(e)}") from e
-        return token.token, token.expires_on - SystemClock().now()  # the token's end is told on the real clock
+        return token.token, token.expires_on - SystemClock().now()  # the expiry refers to the real clock
 
 
 def _credential(account: AzureAccount) -> Any:
-    """Return the SDK's credential, without retries of its own. Raises `Misconfigured`."""
+    """Return the SDK's credential, with its own retries off. Raises `Misconfigured`."""
     authority = account.authority_url or os.environ.get("AZURE_AUTHORITY_HOST") or account.endpoints.authority
     entra: dict[str, Any] = {"authority": authority, "retry_total": 0}
     local: dict[str, Any] = {"client_id": account.client_id, "retry_total": 0}
     if account.authority_url:
         entra["disable_instance_discovery"] = True
-    who = {k: v for k, v in (("tenant_id", account.tenant_id), ("client_id", account.client_id)) if v}
+    identity = {k: v for k, v in (("tenant_id", account.tenant_id), ("client_id", account.client_id)) if v}
     if account.token_file:
-        who["token_file_path"] = account.token_file
+        identity["token_file_path"] = account.token_file
     try:
         match account.credential:
             case "workload_identity":
-                return WorkloadIdentityCredential(**who, **entra, transport=transport(account.ca_file))
+                return WorkloadIdentityCredential(**identity, **entra, transport=transport(account.ca_file))
             case "managed_identity":
                 return ManagedIdentityCredential(**local, transport=transport(None))
         federated = account.token_file or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
         return ChainedTokenCredential(
             EnvironmentCredential(**entra, transport=transport(account.ca_file)),
-            *([WorkloadIdentityCredential(**who, **entra, transport=transport(account.ca_file))] if federated else []),
+            *(
+                [WorkloadIdentityCredential(**identity, **entra, transport=transport(account.ca_file))]
+                if federated
+                else []
+            ),
             ManagedIdentityCredential(**local, transport=transport(None)),
             AzureCliCredential(process_timeout=CLI_S),
         )
@@ -160,19 +163,16 @@ def _credential(account: AzureAccount) -> Any:
 
 
 async def identity(context: Context, account: AzureAccount) -> Identity:
-    """Return the identity that all adapters with these credentials share.
-
-    Raises `Misconfigured`.
-    """
-    who = (account.credential, account.tenant_id, account.client_id, account.token_file, account.cloud)
+    """Return the identity that all adapters with these credentials share. Raises `Misconfigured`."""
+    key = (account.credential, account.tenant_id, account.client_id, account.token_file, account.cloud)
 
     return await context.shared(
-        ("azure", who, account.authority_url, account.ca_file), lambda: aclosing(Identity(account, context.clock))
+        ("azure", key, account.authority_url, account.ca_file), lambda: aclosing(Identity(account, context.clock))
     )
 
 
 class Arm:
-    """Resource Manager as an adapter calls it. Paths are resources' ids; actions are named as in Azure's roles."""
+    """Client of Resource Manager. Paths are resource ids; actions are named as in Azure's roles."""
 
     def __init__(self, account: AzureAccount, rest: Mapping[str, Rest], base: str) -> None:
         self.account = account
@@ -182,37 +182,28 @@ class Arm:
     async def get(
         self, action: str, path: str, query: Mapping[str, str] | None = None, *, urgent: bool = False
     ) -> Body:
-        """Return a resource.
-
-        Raises port errors. `for_write`: a write waits for it, so it does not give way.
-        """
+        """Return a resource. `urgent`: a write waits for it, so it does not give way. Raises port errors."""
         return (await self._call("GET", action, path, query=query, urgent=urgent)).body
 
-    async def all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
-        """Return all items of a list, page by page.
-
-        Raises port errors: half a list is `Unavailable`.
-        """
-        found: list[Body] = []
+    async def list_all(self, action: str, path: str, query: Mapping[str, str] | None = None) -> list[Body]:
+        """Return all items of a list from all pages. Raises port errors: half a list is `Unavailable`."""
+        items: list[Body] = []
         body = await self.get(action, path, query)
-        for _ in range(MOST_PAGES):
-            found += list_of(f"Azure {action} of {named(path)}", body, "value")
-            further = body.get("nextLink")
-            if not further:
-                return found
-            body = (await self.follow(action, str(further))).body
-        raise Unavailable(f"Azure {action} of {named(path)}: more than {MOST_PAGES} pages")
+        for _ in range(MAX_PAGES):
+            items += list_of(f"Azure {action} of {short_name(path)}", body, "value")
+            next_link = body.get("nextLink")
+            if not next_link:
+                return items
+            body = (await self.follow(action, str(next_link))).body
+        raise Unavailable(f"Azure {action} of {short_name(path)}: more than {MAX_PAGES} pages")
 
     async def follow(self, action: str, url: str) -> RestResponse:
-        """Return the answer of an address that Azure gave.
-
-        It must be Resource Manager's own, for the token goes there.
-        """
+        """Return the response of a URL that Azure returned. It must be Resource Manager's own: it gets the token."""
         if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
             raise Unavailable(f"Azure {action}: refers to another host, {urlsplit(url).hostname}")
         return await self._rest[_provider(action)].call(Request(operation=action, method="GET", url=url))
 
-    async def write(  # noqa: PLR0913 - what one write is made of
+    async def write(  # noqa: PLR0913 - one write's parameters
         self,
         method: str,
         action: str,
@@ -222,14 +213,11 @@ class Arm:
         version: str = "",
         through: Rest | None = None,
     ) -> RestResponse:
-        """Return an accepted write's answer; it is never repeated.
-
-        `version`: the etag that the resource must still have.
-        """
+        """Return the response of an accepted write, which is never retried. `version`: the etag it must still have."""
         headers = {"If-Match": version} if version else {}
         return await self._call(method, action, path, body=body, headers=headers, through=through)
 
-    async def _call(  # noqa: PLR0913 - the same
+    async def _call(  # noqa: PLR0913 - one call's parameters
         self,
         method: str,
         action: str,
@@ -238,23 +226,23 @@ class Arm:
         through: Rest | None = None,
         query: Mapping[str, str] | None = None,
         urgent: bool = False,
-        **more: Any,
+        **fields: Any,
     ) -> RestResponse:
         provider = _provider(action)
         request = Request(
             operation=action,
             method=method,
             url=self._base + path,
-            about=named(path),
+            about=short_name(path),
             query={"api-version": VERSIONS[provider], **(query or {})},
-            **more,
+            **fields,
         )
-        reads = method == "GET"
-        return await (through or self._rest[provider]).call(request, write=urgent or not reads, repeat=reads)
+        is_read = method == "GET"
+        return await (through or self._rest[provider]).call(request, write=urgent or not is_read, repeat=is_read)
 
 
 async def arm(context: Context, account: AzureAccount) -> Arm:
-    """Return the client of Resource Manager for a subscription. Raises `Misconfigured`."""
+    """Return a client of Resource Manager for a subscription. Raises `Misconfigured`."""
     if account.subscription_id is None:
         raise Misconfigured("Azure: account.subscription_id is not set")
     rest = {p: await through(context, account, APIS[p], account.subscription_id) for p in VERSIONS}
@@ -262,17 +250,14 @@ async def arm(context: Context, account: AzureAccount) -> Arm:
 
 
 async def through(context: Context, account: AzureAccount, api: Api, scope: object) -> Rest:
-    """Return a client of Resource Manager within the budget of one API, counted for `scope`.
-
-    Raises `Misconfigured`.
-    """
+    """Return a client of Resource Manager within the budget of one API in `scope`. Raises `Misconfigured`."""
     http = await session(context, account.ca_file)
     tokens = (await identity(context, account)).tokens(f"{account.endpoints.arm}/.default")
     return Rest(http, tokens, Channel(context, api, scope), errors.refuse, context.clock)
 
 
-def named(path: str) -> str:
-    """Return the last names of a resource's id: enough to know it by."""
+def short_name(path: str) -> str:
+    """Return a resource id without subscription and resource group."""
     return path.rpartition("/providers/")[2] or path
 
 

@@ -1,4 +1,4 @@
-"""The Azure SDKs' HTTP transport, with a limit on what it reads."""
+"""The Azure SDKs' HTTP transport, with a limit on the body."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from azure.core.pipeline.transport import AioHttpTransport
 from scaler.clouds.http_answers import read_body
 
 MAX_BODY: Final = 2**18
-"""Bytes: a token, or a queue's description, has some kilobytes. The SDK guesses a text's encoding byte by byte."""
+"""Bytes of a response: a token or a queue's description has some kilobytes. The SDK detects encodings byte by byte."""
 
 
 class _Response(aiohttp.ClientResponse):
-    """An answer that is whole, unpacked and within `MAX_BODY` before the SDK sees it."""
+    """A response that is read whole, decompressed and within `MAX_BODY` before the SDK reads it."""
 
     async def start(self, connection: Any) -> Self:
         await super().start(connection)
@@ -39,8 +39,5 @@ class _Transport(AioHttpTransport):  # type: ignore[misc]
 
 
 def transport(ca_file: str | None) -> AioHttpTransport:
-    """Return a transport for one SDK client, which closes it.
-
-    `ca_file`: trusted in place of the system's.
-    """
+    """Return a transport for one SDK client, which closes it. `ca_file` replaces the system's CAs."""
     return _Transport(connection_verify=ca_file or True)

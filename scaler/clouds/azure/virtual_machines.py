@@ -1,4 +1,4 @@
-"""Machines of a scale set: state, zone, market, and why one did not come."""
+"""Machines of a scale set: state, zone, market, and the reason of a failed start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from policies.model import Shortfall
-from scaler.clouds.azure.errors import of_code
+from scaler.clouds.azure.errors import error_of_code
 from scaler.clouds.azure.session import Arm
 from scaler.clouds.response_validation import one_line
 from scaler.clouds.timestamps import seconds_of
@@ -17,14 +17,14 @@ READ: Final = "Microsoft.Compute/virtualMachineScaleSets/read"
 READ_INSTANCES: Final = "Microsoft.Compute/virtualMachineScaleSets/virtualMachines/read"
 READ_MACHINES: Final = "Microsoft.Compute/virtualMachines/read"
 STOPPED: Final = frozenset({"deallocated", "deallocating", "stopped", "stopping"})
-"""Power states of what does not serve and does not come back by itself: a spot machine evicted into deallocation."""
+"""Power states of machines that do not restart by themselves, such as a spot machine evicted by deallocation."""
 
 State = Literal["ready", "creating", "failed", "stopped", "deleting"]
 
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """One machine. `name` is how scheduled events name it, `host` the guest system's name, `instance` the set's own."""
+    """A machine. `name` is its name in scheduled events, `host` its host name, `instance` the scale set's id of it."""
 
     name: str
     host: str
@@ -36,10 +36,7 @@ class Vm:
 
 
 async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float) -> list[Vm]:
-    """Return the machines of the scale set at `path`, whatever its orchestration mode.
-
-    Raises port errors.
-    """
+    """Return the machines of the scale set at `path`, in either orchestration mode. Raises port errors."""
     properties = scale_set.get("properties")
     if not isinstance(properties, Mapping):
         raise Unavailable(f"Azure {READ} of {path}: an answer without properties")
@@ -48,16 +45,17 @@ async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float
     if properties.get("orchestrationMode") == "Flexible":
         group = path.partition("/providers/")[0]
         query = {**expand, "$filter": f"'virtualMachineScaleSet/id' eq '{path}'"}
-        found = await arm.all(READ_MACHINES, f"{group}/providers/Microsoft.Compute/virtualMachines", query)
-        return [_vm(str(body.get("name")), str(body.get("name")), body, market, now) for body in found]
-    found = await arm.all(READ_INSTANCES, f"{path}/virtualMachines", expand)
-    its_set = path.rpartition("/")[2]
+        bodies = await arm.list_all(READ_MACHINES, f"{group}/providers/Microsoft.Compute/virtualMachines", query)
+        return [_parse_vm(str(body.get("name")), str(body.get("name")), body, market, now) for body in bodies]
+    bodies = await arm.list_all(READ_INSTANCES, f"{path}/virtualMachines", expand)
+    set_name = path.rpartition("/")[2]
     return [
-        _vm(f"{its_set}_{body.get('instanceId')}", str(body.get("instanceId")), body, market, now) for body in found
+        _parse_vm(f"{set_name}_{body.get('instanceId')}", str(body.get("instanceId")), body, market, now)
+        for body in bodies
     ]
 
 
-def _vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
+def _parse_vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
     properties = body.get("properties")
     if not isinstance(properties, Mapping):
         raise Unavailable(f"Azure: the machine {name} has no properties")
@@ -89,10 +87,10 @@ def _state(provisioning: str, statuses: Iterable[Mapping[str, Any]]) -> State:
 
 
 def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | None:
-    """Return why the machine did not come, as in ``ProvisioningState/failed/AllocationFailed``."""
+    """Return the reason of a failed provisioning, as in ``ProvisioningState/failed/AllocationFailed``."""
     for status in statuses:
-        kind, _, rest = str(status.get("code")).partition("/")
-        result, _, code = rest.partition("/")
+        kind, _, result_code = str(status.get("code")).partition("/")
+        result, _, code = result_code.partition("/")
         if kind == "ProvisioningState" and result.lower() == "failed":
             text = f"{code or 'failed'}: {one_line(status.get('message') or status.get('displayStatus') or '')}"
             return shortfall(code, text, seconds_of(status.get("time"), now))
@@ -100,8 +98,8 @@ def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | N
 
 
 def shortfall(code: str, text: str, at: float) -> Shortfall | None:
-    """Return a late failure, of quota or else of capacity; None where a newer write replaced it."""
-    error = of_code(code, text)
+    """Return a failure as a shortfall of quota or capacity; None where a newer write replaced the failed one."""
+    error = error_of_code(code, text)
     if isinstance(error, Conflict):
         return None
     return Shortfall(at, text, quota=isinstance(error, OutOfQuota))

@@ -1,4 +1,4 @@
-"""The series that a recipe wants of engines' pages, and many engines' as one quantity."""
+"""The series of a recipe on engines' metrics pages, and their aggregation over many engines."""
 
 from __future__ import annotations
 
@@ -8,110 +8,118 @@ from dataclasses import replace
 from typing import Final
 
 from policies.model import Absent
-from scaler.clouds.engines.histogram import P95, beyond, bounded_by, quantile
+from scaler.clouds.engines.histogram import P95, parse_buckets, quantile, share_above
 from scaler.clouds.engines.metrics_page import Page, Series
 from scaler.clouds.engines.presets import Recipe
 
 MAX_GAP_S: Final = 300.0
-"""Between two looks; over more the mean rate says little about now."""
-PART: Final = ""
-OVER: Final = "sum"
-UNDER: Final = "count"
-"""The label, which no page can have, that tells a mean's sum and its count apart; and its values."""
+"""Maximum time between two samples; over a longer time the mean rate says little about now. Seconds."""
+MOMENT: Final = ""
+SUM: Final = "sum"
+COUNT: Final = "count"
+"""The label that distinguishes a mean's sum and count, and its values. No page can have an empty label name."""
 
 
-def series_of(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
-    """Return the series of the first of the recipe's names that the page has; None where it has none of them.
+def series_of(recipe: Recipe, match: Mapping[str, str], page: Page) -> Series | None:
+    """Return the series of the first of the recipe's names on the page; None where the page has none of them.
 
-    A mean's are its sum and its count: an engine that began anew did so with both.
+    The series of a mean are its sum and count, since a restarted engine resets both.
     """
-    if recipe.across == "average":
-        return _moments(recipe, match, shown)
+    if recipe.aggregation == "average":
+        return _sum_and_count(recipe, match, page)
     labels = {**match, **recipe.labels}
-    present = [shown.metrics[name] for name in recipe.series if name in shown.metrics]
+    present = [page.metrics[name] for name in recipe.series if name in page.metrics]
     for series in present:
-        if chosen := {have: value for have, value in series.items() if _fits(labels, dict(have))}:
-            return chosen
+        if matching := {
+            series_labels: value for series_labels, value in series.items() if _matches(labels, dict(series_labels))
+        }:
+            return matching
     return {} if present else None
 
 
-def _moments(recipe: Recipe, match: Mapping[str, str], shown: Page) -> Series | None:
-    found: Series | None = None
+def _sum_and_count(recipe: Recipe, match: Mapping[str, str], page: Page) -> Series | None:
+    empty: Series | None = None
     for name in recipe.names:
-        one = replace(recipe, names=(name,))
-        over, under = series_of(one.over, match, shown), series_of(one.under, match, shown)
-        if over and under:
+        single = replace(recipe, names=(name,))
+        numerator, denominator = series_of(single.numerator, match, page), series_of(single.denominator, match, page)
+        if numerator and denominator:
             return {
-                labels | {(PART, part)}: value
-                for part, series in ((OVER, over), (UNDER, under))
+                labels | {(MOMENT, moment)}: value
+                for moment, series in ((SUM, numerator), (COUNT, denominator))
                 for labels, value in series.items()
             }
-        if over is not None and under is not None:
-            found = {}
-    return found
+        if numerator is not None and denominator is not None:
+            empty = {}
+    return empty
 
 
-def _fits(wanted: Mapping[str, str], have: Mapping[str, str]) -> bool:
-    return all(have.get(label, "") == value for label, value in wanted.items())
+def _matches(required: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(label, "") == value for label, value in required.items())
 
 
-def level(recipe: Recipe, pages: Sequence[Series]) -> float | None:
-    """Return a gauge over the engines; None where there are no series."""
+def gauge_value(recipe: Recipe, pages: Sequence[Series]) -> float | None:
+    """Return a gauge's sum or mean over the engines; None without series."""
     values = [value for series in pages for value in series.values()]
     if not values:
         return None
     total = exact_sum(values)
-    return (total if recipe.across == "sum" else total / len(values)) / recipe.divisor
+    return (total if recipe.aggregation == "sum" else total / len(values)) / recipe.divisor
 
 
 def exact_sum(values: Iterable[float]) -> float:
-    """Return the exact sum; NaN, which no reading passes, where it is beyond a float (1e308 + 1e308) or none."""
+    """Return the exact sum; NaN, which every reading rejects, where it overflows a float or is undefined."""
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):
         return math.nan
 
 
-def change(
+def rate_or_latency(
     recipe: Recipe, pages: Iterable[tuple[Series, Series, float]], limit: float = math.nan
 ) -> float | Absent | None:
-    """Return a rate or a latency from each engine's series before and now, and the seconds between.
+    """Return a rate or a latency from each engine's series before and now, and the seconds between them.
 
-    Late is beyond `limit`.
+    An observation beyond `limit` is late. Example: a counter that grew from 100 to 130 in 15 s has the rate 2 per s.
     """
-    rate, label, grew = 0.0, PART if recipe.across == "average" else "le", list[tuple[str | None, float]]()
+    rate, label, increases = 0.0, MOMENT if recipe.aggregation == "average" else "le", list[tuple[str | None, float]]()
     for before, now, gap_s in pages:
         if not 0 < gap_s <= MAX_GAP_S:
             return Absent(f"two looks {gap_s:.0f} s apart give no rate")
-        for labels, grown in growth(before, now).items():
-            rate += grown / gap_s
-            grew.append((dict(labels).get(label), grown))
-    if not grew:
+        for labels, increase in counter_growth(before, now).items():
+            rate += increase / gap_s
+            increases.append((dict(labels).get(label), increase))
+    if not increases:
         return None
-    if recipe.across == "rate":
+    if recipe.aggregation == "rate":
         return rate / recipe.divisor
-    found = _mean(recipe, grew) if recipe.across == "average" else _reported(recipe, grew, limit)
-    return Absent("nothing was observed between the last two looks") if found is None else found
+    value = _mean(recipe, increases) if recipe.aggregation == "average" else _histogram_value(recipe, increases, limit)
+    return Absent("nothing was observed between the last two looks") if value is None else value
 
 
-def _mean(recipe: Recipe, grew: Sequence[tuple[str | None, float]]) -> float | None:
-    over, under = (exact_sum(grown for part, grown in grew if part == one) for one in (OVER, UNDER))
-    return over / under / recipe.divisor if under > 0 else None
+def _mean(recipe: Recipe, increases: Sequence[tuple[str | None, float]]) -> float | None:
+    numerator, denominator = (
+        exact_sum(increase for part, increase in increases if part == moment) for moment in (SUM, COUNT)
+    )
+    return numerator / denominator / recipe.divisor if denominator > 0 else None
 
 
-def _reported(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
-    """Return what a histogram's bounds (in the metric's unit) and cumulative counts tell; None without observations."""
+def _histogram_value(recipe: Recipe, counts: Iterable[tuple[str | None, float]], limit: float) -> float | Absent | None:
+    """Return a late share or percentile from bounds (metric units) and cumulative counts; None without observations."""
     try:
-        buckets = bounded_by(counts)
+        buckets = parse_buckets(counts)
     except ValueError as e:
         return Absent(f"{recipe.series[0]} is no histogram: {e}")
-    if recipe.across == "late":
-        return beyond(limit * recipe.divisor, buckets)
-    found = quantile(P95, buckets)
-    return None if found is None else found / recipe.divisor
+    if recipe.aggregation == "late":
+        return share_above(limit * recipe.divisor, buckets)
+    value = quantile(P95, buckets)
+    return None if value is None else value / recipe.divisor
 
 
-def growth(before: Series, now: Series) -> Series:
-    """By how much counters grew. When one shrank, its process began anew, and they all counted from zero."""
+def counter_growth(before: Series, now: Series) -> Series:
+    """Return the increases of counters. If one shrank, its process restarted, so all count from zero.
+
+    Example: 100 to 130 is an increase of 30; 100 to 20 is one of 20, and another counter that went from 50 to 70 then
+    increased by 70.
+    """
     restarted = any(value < before.get(labels, 0.0) for labels, value in now.items())
     return {labels: value if restarted else value - before.get(labels, 0.0) for labels, value in now.items()}

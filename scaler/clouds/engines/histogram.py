@@ -1,7 +1,10 @@
-"""What a histogram tells: a quantile by interpolation, and the share beyond a limit.
+"""Quantiles and shares of a histogram.
 
-Buckets are cumulative counts by their upper bounds. In between, observations are taken to be spread evenly: a share
-beyond a bound is exact, and all else is a guess as wide as its bucket.
+Buckets are cumulative counts by upper bound. Within a bucket, observations are assumed to be spread evenly: a share
+above a bucket's bound is exact, any other value is uncertain by its bucket's width.
+
+Example: the buckets {0.1: 2, 0.5: 8, inf: 10}, in seconds, have the median 0.1 + 0.4 * (5 - 2) / (8 - 2) = 0.3, and the
+share above 0.3 is 1 - (2 + 6 * 0.5) / 10 = 0.5.
 """
 
 from __future__ import annotations
@@ -13,33 +16,33 @@ from itertools import accumulate
 from typing import Final
 
 SHOWN: Final = 50
-"""Characters of a bound or a count that is none, kept in errors."""
+"""Characters of an invalid bound or count kept in errors."""
 P95: Final = 0.95
-"""The quantile that is read of latencies."""
+"""The quantile that is read from latency histograms."""
 
 
-def bounded_by(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
-    """Buckets from bounds and counts as texts have them; those of one bound, written in two ways, are added up.
+def parse_buckets(counts: Iterable[tuple[object, object]]) -> dict[float, float]:
+    """Return buckets from bounds and counts as text; the counts of one bound written in two ways are added.
 
-    Raises `ValueError` where a bound or a count is no number, or a sum of counts is beyond a float.
+    Raises `ValueError` where a bound or a count is not a number, or a sum of counts is beyond a float.
     """
     buckets: dict[float, float] = {}
     for bound, count in counts:
         try:
-            at, number = float(str(bound)), float(str(count))
+            upper, number = float(str(bound)), float(str(count))
         except ValueError:
-            at = number = math.nan
-        if not at > -math.inf or not math.isfinite(number):
+            upper = number = math.nan
+        if not upper > -math.inf or not math.isfinite(number):
             raise ValueError(f"its count up to {bound!r:.{SHOWN}} is {count!r:.{SHOWN}}")
-        buckets[at] = buckets.get(at, 0.0) + number
-        if not math.isfinite(buckets[at]):
+        buckets[upper] = buckets.get(upper, 0.0) + number
+        if not math.isfinite(buckets[upper]):
             raise ValueError(f"its counts up to {bound!r:.{SHOWN}} have a sum beyond a float")
     return buckets
 
 
 def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
-    """Return a quantile as PromQL's histogram_quantile has it; None without observations."""
-    bounds, counts = _grown(buckets)
+    """Return the `share` quantile as PromQL's histogram_quantile does; None without observations."""
+    bounds, counts = _monotone(buckets)
     if not counts:
         return None
     rank = share * counts[-1]
@@ -52,12 +55,12 @@ def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
     return start + (bounds[i] - start) * (rank - below) / (counts[i] - below)
 
 
-def beyond(limit: float, buckets: Mapping[float, float]) -> float | None:
-    """Return the share of observations above `limit`, which is more than 0; None without observations.
+def share_above(limit: float, buckets: Mapping[float, float]) -> float | None:
+    """Return the share of observations above a positive `limit`; None without observations.
 
-    What lies above the last bound is beyond.
+    Observations above the last finite bound count as above the limit.
     """
-    bounds, counts = _grown(buckets)
+    bounds, counts = _monotone(buckets)
     if not counts:
         return None
     i = bisect_left(bounds, limit)
@@ -66,10 +69,10 @@ def beyond(limit: float, buckets: Mapping[float, float]) -> float | None:
     return min(1.0, max(0.0, 1.0 - within / counts[-1]))
 
 
-def _grown(buckets: Mapping[float, float]) -> tuple[list[float], list[float]]:
-    """Return the bounds in order, and counts that never fall, as PromQL has them; nothing where nothing was observed.
+def _monotone(buckets: Mapping[float, float]) -> tuple[list[float], list[float]]:
+    """Return the bounds in order and non-decreasing counts, as PromQL does; empty without observations.
 
-    They would fall by rounding, and where replicas have different bounds.
+    Counts may decrease by rounding, or where replicas have different bounds.
     """
     bounds = sorted(buckets)
     counts = list(accumulate((buckets[bound] for bound in bounds), max))

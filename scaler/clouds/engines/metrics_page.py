@@ -1,6 +1,6 @@
-"""An engine's /metrics page, parsed in linear time and within limits: the series wanted, and all metrics' names.
+"""An engine's /metrics page, parsed in linear time and within limits: the requested series, and all metrics' names.
 
-Lines of other metrics are passed over unread, so that what a page costs depends on what is wanted of it.
+Lines of other metrics are skipped unparsed, so the cost of a page depends on the requested metrics.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from scaler.ports import Unavailable
 Labels = frozenset[tuple[str, str]]
 Series = Mapping[Labels, float]
 MAX_LINE_CHARS: Final = 16_384
-"""Of a line that is wanted: those of engines and exporters have some hundred."""
+"""Maximum length of a parsed line: those of engines and exporters have some hundred characters."""
 MAX_LABELS: Final = 64
-"""Of a series: engines and exporters have up to 15, and Prometheus's operators advise a limit of 30 to 64."""
+"""Maximum labels of a series: engines and exporters have up to 15; the recommended Prometheus limit is 30 to 64."""
 MAX_SAMPLES: Final = 20_000
-"""Wanted series of one page: vLLM with 64 data-parallel ranks and all latencies has 12,000."""
+"""Maximum requested series of one page: vLLM with 64 data-parallel ranks and all latencies has 12,000."""
 MAX_NAMES: Final = 10_000
-"""Metrics of which the names are kept, for a hint where the wanted ones are missing."""
+"""Maximum metric names that are kept for a hint where the requested ones are missing."""
 MAX_PARSE_S: Final = 2.0
-"""For parsing one page: 16 MiB take the parser thread half a second, and the other pages wait for it."""
-LINES_BETWEEN_LOOKS: Final = 1_000
-"""Lines between two looks at how long the parsing takes: some milliseconds."""
+"""Time limit of parsing one page: 16 MiB take the parser thread half a second, while other pages wait. Seconds."""
+LINES_PER_CHECK: Final = 1_000
+"""Lines between two checks of the parsing time: some milliseconds."""
 SHOWN: Final = 100
-"""Characters of a line that cannot be read, kept in errors."""
+"""Characters of an unreadable line kept in errors."""
 NAME: Final = re.compile(r"[a-zA-Z_:][\w:]*", re.ASCII)
 LABEL: Final = re.compile(r'[ \t]*([a-zA-Z_]\w*)[ \t]*=[ \t]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t]*(,|(?=\}))', re.ASCII)
 OPENING: Final = re.compile(r"[ \t]*\{")
@@ -43,34 +43,34 @@ ESCAPES: Final = {"n": "\n", "\\": "\\", '"': '"'}
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one engine showed: when, the series wanted by metric, and the names of all metrics there."""
+    """One engine's page: the time of the request, the requested series by metric, and all metrics' names."""
 
     at: float
     metrics: Mapping[str, Series]
     names: frozenset[str]
 
 
-async def read_page(pages: http_client.Pages, url: URL, server_name: str | None, wanted: frozenset[str]) -> Page:
-    """Return the wanted part of the page at `url`. Raises port errors; `Unavailable` for a malformed page."""
+async def read_page(pages: http_client.Pages, url: URL, server_name: str | None, requested: frozenset[str]) -> Page:
+    """Return the requested series of the page at `url`. Raises port errors; `Unavailable` for a malformed page."""
     at, text = await pages.get(url, server_name)
     try:
-        return await off_loop(len(text), page, text, wanted, at)
+        return await off_loop(len(text), parse_page, text, requested, at)
     except ValueError as e:
         raise Unavailable(f"{url}: {e}") from e
 
 
-def page(text: str, wanted: frozenset[str], at: float) -> Page:
-    """Return the wanted part of a page.
+def parse_page(text: str, requested: frozenset[str], at: float) -> Page:
+    """Parse the requested series of a page.
 
-    Raises `ValueError` where that part is malformed or beyond a limit, or where the page was cut off.
+    Raises `ValueError` where they are malformed or beyond a limit, or where the page is truncated.
     """
     if text and not text.endswith("\n"):
         raise ValueError("the page ends in the middle of a line")
-    began, samples = stopwatch_s(), 0
+    started_s, samples = stopwatch_s(), 0
     metrics: dict[str, dict[Labels, float]] = {}
     names: set[str] = set()
-    for number, line in enumerate(text.split("\n")):
-        if number % LINES_BETWEEN_LOOKS == 0 and stopwatch_s() - began > MAX_PARSE_S:
+    for line_number, line in enumerate(text.split("\n")):
+        if line_number % LINES_PER_CHECK == 0 and stopwatch_s() - started_s > MAX_PARSE_S:
             raise ValueError(f"the page takes more than {MAX_PARSE_S:g} s to parse: have the engine show fewer metrics")
         match = NAME.match(line)
         if match is None:
@@ -78,44 +78,44 @@ def page(text: str, wanted: frozenset[str], at: float) -> Page:
         name = match[0]
         if len(names) < MAX_NAMES:
             names.add(name)
-        if name not in wanted:
+        if name not in requested:
             continue
         samples += 1
         if samples > MAX_SAMPLES:
             raise ValueError(f"the page has more than {MAX_SAMPLES} series that are read: let Prometheus scrape it")
-        labels, value = sample(line, match.end())
+        labels, value = parse_sample(line, match.end())
         metrics.setdefault(name, {})[labels] = value
     return Page(at, metrics, frozenset(names))
 
 
-def sample(line: str, at: int) -> tuple[Labels, float]:
-    """Return the labels and the value of a line whose name ends at `at`. Raises `ValueError`."""
+def parse_sample(line: str, position: int) -> tuple[Labels, float]:
+    """Parse the labels and value of a line whose name ends at `position`. Raises `ValueError`."""
     if len(line) > MAX_LINE_CHARS:
-        raise ValueError(f"a line of {line[:at]} has {len(line)} characters, more than {MAX_LINE_CHARS}")
+        raise ValueError(f"a line of {line[:position]} has {len(line)} characters, more than {MAX_LINE_CHARS}")
     labels: dict[str, str] = {}
-    if opening := OPENING.match(line, at):
-        at = opening.end()
-        while (closing := CLOSING.match(line, at)) is None:
-            label = LABEL.match(line, at)
+    if opening := OPENING.match(line, position):
+        position = opening.end()
+        while (closing := CLOSING.match(line, position)) is None:
+            label = LABEL.match(line, position)
             if label is None or label[1] in labels:
                 raise ValueError(f"the labels of {line[:SHOWN]!r} cannot be read")
-            labels[label[1]] = ESCAPE.sub(_unescaped, label[2]) if "\\" in label[2] else label[2]
+            labels[label[1]] = ESCAPE.sub(_unescape, label[2]) if "\\" in label[2] else label[2]
             if len(labels) > MAX_LABELS:
                 raise ValueError(f"a series of {line[: opening.start()]} has more than {MAX_LABELS} labels")
-            at = label.end()
-        at = closing.end()
-    return frozenset(labels.items()), _number(line, at)
+            position = label.end()
+        position = closing.end()
+    return frozenset(labels.items()), _parse_value(line, position)
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     return ESCAPES.get(match[1], match[0])
 
 
-def _number(line: str, at: int) -> float:
-    """Return the value after the labels; a timestamp and an exemplar may follow. Raises `ValueError`."""
-    value, *rest = line[at:].split(maxsplit=2) or [""]
+def _parse_value(line: str, position: int) -> float:
+    """Parse the value after the labels; a timestamp and an exemplar may follow. Raises `ValueError`."""
+    value, *timestamp_and_exemplar = line[position:].split(maxsplit=2) or [""]
     if not value.isascii() or "_" in value or len(value) > MAX_NUMBER_CHARS:
         raise ValueError(f"the value of {line[:SHOWN]!r} is no number of at most {MAX_NUMBER_CHARS} characters")
-    if rest and not rest[0].startswith("#"):
-        float(rest[0])
+    if timestamp_and_exemplar and not timestamp_and_exemplar[0].startswith("#"):
+        float(timestamp_and_exemplar[0])
     return float(value)

@@ -1,6 +1,6 @@
-"""What engines and exporters call things: one table, from which the PromQL and the scrape adapter both work.
+"""Metric names of engines and exporters: one table for both the PromQL and the scrape adapter.
 
-Where a metric was renamed, the names it had stand after the present one; a replica that has several is counted once.
+A renamed metric lists its present name first, then the earlier ones; a replica that has several is counted once.
 """
 
 from __future__ import annotations
@@ -11,72 +11,72 @@ from typing import Final, Literal
 
 from policies.model import Absent, Fresh
 
-Across = Literal["sum", "mean", "rate", "average", "p95", "late"]
-"""Over the replicas: the total of a gauge, the mean of a share, a counter's rate; and of a histogram the mean, the 95th
-percentile and the share beyond what is promised."""
+Aggregation = Literal["sum", "mean", "rate", "average", "p95", "late"]
+"""Aggregation over the replicas: a gauge's total, a share's mean, a counter's rate; of a histogram its mean, its 95th
+percentile, and the share beyond the SLO."""
 Preset = Literal["dcgm", "neuron", "tpu", "vllm", "sglang", "tgi", "triton", "triton_trtllm"]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a quantity is made: the metric's names (the present one, then older ones), fixed labels, and the sum.
+    """Reading of a quantity: the metric's names (the present one, then older ones), fixed labels, and the aggregation.
 
-    A label fixed to the empty text is empty or not there, as in PromQL.
+    A label fixed to the empty text is empty or absent, as in PromQL.
     """
 
     names: tuple[str, ...]
-    across: Across
+    aggregation: Aggregation
     labels: Mapping[str, str] = field(default_factory=dict)
     divisor: float = 1.0
-    """The metric's unit per ours: 100 for percent, 1000 for milliseconds."""
-    promise: str = ""
-    """What the late ones break, as `slo` has it."""
+    """Metric units per unit of the quantity: 100 for percent, 1000 for milliseconds."""
+    slo: str = ""
+    """Key of the `slo` that late requests violate."""
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names under which its series are stored."""
-        if self.across == "average":
-            return (*self.over.series, *self.under.series)
-        return tuple(f"{name}_bucket" for name in self.names) if self.buckets else self.names
+        """Names of its stored series."""
+        if self.aggregation == "average":
+            return (*self.numerator.series, *self.denominator.series)
+        return tuple(f"{name}_bucket" for name in self.names) if self.uses_buckets else self.names
 
     @property
-    def buckets(self) -> bool:
-        """Whether it is made of a histogram's buckets."""
-        return self.across in {"p95", "late"}
+    def uses_buckets(self) -> bool:
+        """Whether it is read from a histogram's buckets."""
+        return self.aggregation in {"p95", "late"}
 
     @property
-    def over(self) -> Recipe:
-        """Of a mean: what was added up."""
-        return replace(self, names=tuple(f"{name}_sum" for name in self.names), across="rate")
+    def numerator(self) -> Recipe:
+        """The sum of a mean's observations, as a rate."""
+        return replace(self, names=tuple(f"{name}_sum" for name in self.names), aggregation="rate")
 
     @property
-    def under(self) -> Recipe:
-        """Of a mean: how many."""
-        return replace(self, names=tuple(f"{name}_count" for name in self.names), across="rate", divisor=1.0)
+    def denominator(self) -> Recipe:
+        """The count of a mean's observations, as a rate."""
+        return replace(self, names=tuple(f"{name}_count" for name in self.names), aggregation="rate", divisor=1.0)
 
     @property
     def needs_history(self) -> bool:
-        """Whether one look is too few."""
-        return self.across == "rate" or self.latency
+        """Whether it takes two samples."""
+        return self.aggregation == "rate" or self.is_latency
 
     @property
-    def latency(self) -> bool:
-        """Whether it tells of observations, of which there may be none."""
-        return self.across == "average" or self.buckets
+    def is_latency(self) -> bool:
+        """Whether it summarizes observations, of which there may be none."""
+        return self.aggregation == "average" or self.uses_buckets
 
 
-def _latency(
-    quantity: str, of_requests: tuple[str, ...], of_gaps: tuple[str, ...] = (), divisor: float = 1.0
+def _latency_recipes(
+    quantity: str, request_metrics: tuple[str, ...], gap_metrics: tuple[str, ...] = (), divisor: float = 1.0
 ) -> dict[str, Recipe]:
-    """Return all that histograms tell of a latency that may be promised.
+    """Return the recipes of a latency with an SLO: mean, late share and 95th percentile.
 
-    Those of single gaps between tokens tell a mean as well, and no share that is late: that is of requests.
+    Histograms of single gaps between tokens give the mean and percentile, but not the late share, which is of requests.
     """
-    names = (*of_requests, *of_gaps)
-    late = Recipe(of_requests, "late", divisor=divisor, promise=f"{quantity}_s")
+    names = (*request_metrics, *gap_metrics)
+    late = Recipe(request_metrics, "late", divisor=divisor, slo=f"{quantity}_s")
     return {
         f"{quantity}_mean_s": Recipe(names, "average", divisor=divisor),
-        **({f"{quantity}_late_share": late} if of_requests else {}),
+        **({f"{quantity}_late_share": late} if request_metrics else {}),
         f"{quantity}_p95_s": Recipe(names, "p95", divisor=divisor),
     }
 
@@ -85,8 +85,8 @@ VLLM_ITL: Final = (
     ("vllm:request_time_per_output_token_seconds",),
     ("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
 )
-"""A request's mean, which is what is promised, and single gaps. Of gaps one in ten took over 50 ms on an H100 where one
-request in eighty did on average: a step that takes in a prompt is long, and soon over."""
+"""A request's mean gap, which the SLO bounds, and single gaps. On an H100 one gap in ten took over 50 ms where one
+request in eighty did on average: a step with a prefill is long, but only one step."""
 SGLANG_GAPS: Final = ("sglang:inter_token_latency_seconds", "sglang:time_per_output_token_seconds")
 PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
     # dcgm-exporter's default set. GPU_UTIL is percent of time busy, not of work; the PROF ratios are 0 to 1 and need
@@ -97,13 +97,13 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "memory_active": Recipe(("DCGM_FI_PROF_DRAM_ACTIVE",), "mean"),
     },
     # AWS Neuron (Inferentia, Trainium): neuron-monitor's Prometheus exporter. One series a core, and a core that no
-    # model was loaded on counts as idle. There is no DCGM on these machines.
+    # model was loaded on counts as idle. These machines have no DCGM.
     "neuron": {
         "utilization": Recipe(("neuroncore_utilization_ratio",), "mean"),
         "requests_per_s": Recipe(("execution_status_total",), "rate", {"status_type": "completed"}),
     },
-    # GKE's TPU device plugin (port 2112 of the node), percent. Its duty_cycle has the name of the one that GKE tells of
-    # GPUs: match {make: cloud-tpu} where a source sees both. vLLM on TPUs shows the metrics of vLLM.
+    # GKE's TPU device plugin (port 2112 of the node), percent. Its duty_cycle has the same name as GKE's GPU metric:
+    # match {make: cloud-tpu} where a source reads both. vLLM on TPUs exports vLLM's metrics.
     "tpu": {
         "utilization": Recipe(("duty_cycle",), "mean", divisor=100),
         "tensor_active": Recipe(("tensorcore_utilization",), "mean", divisor=100),
@@ -118,19 +118,19 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "prompt_tokens_per_s": Recipe(("vllm:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("vllm:generation_tokens_total",), "rate"),
         "preemptions_per_s": Recipe(("vllm:num_preemptions_total",), "rate"),
-        **_latency("ttft", ("vllm:time_to_first_token_seconds",)),
-        **_latency("itl", *VLLM_ITL),
+        **_latency_recipes("ttft", ("vllm:time_to_first_token_seconds",)),
+        **_latency_recipes("itl", *VLLM_ITL),
         "queue_time_p95_s": Recipe(("vllm:request_queue_time_seconds",), "p95"),
     },
-    # With priority scheduling it shows the total, under an empty priority, and beside it each priority's part.
+    # With priority scheduling it exports the total under an empty priority, and each priority's part.
     "sglang": {
         "running": Recipe(("sglang:num_running_reqs",), "sum", {"priority": ""}),
         "waiting": Recipe(("sglang:num_queue_reqs",), "sum", {"priority": ""}),
         "kv_cache_usage": Recipe(("sglang:token_usage",), "mean"),
         "prompt_tokens_per_s": Recipe(("sglang:prompt_tokens_total",), "rate"),
         "generation_tokens_per_s": Recipe(("sglang:generation_tokens_total",), "rate"),
-        **_latency("ttft", ("sglang:time_to_first_token_seconds",)),
-        **_latency("itl", (), SGLANG_GAPS),
+        **_latency_recipes("ttft", ("sglang:time_to_first_token_seconds",)),
+        **_latency_recipes("itl", (), SGLANG_GAPS),
         "queue_time_p95_s": Recipe(("sglang:queue_time_seconds",), "p95"),
     },
     "tgi": {
@@ -139,13 +139,13 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
         "generation_tokens_per_s": Recipe(("tgi_request_generated_tokens_sum",), "rate"),  # counted as requests end
         "queue_time_p95_s": Recipe(("tgi_request_queue_duration",), "p95"),
     },
-    # Its request metrics carry the label model, its GPU metrics do not: give the two a source each if you match on it.
-    # First responses are told of decoupled models, with --metrics-config histogram_latencies=true.
+    # Its request metrics have the label model, its GPU metrics do not: use one source for each if you match on it.
+    # First responses are exported for decoupled models, with --metrics-config histogram_latencies=true.
     "triton": {
         "waiting": Recipe(("nv_inference_pending_request_count",), "sum"),
         "utilization": Recipe(("nv_gpu_utilization",), "mean"),
         "requests_per_s": Recipe(("nv_inference_request_success",), "rate"),
-        **_latency("ttft", ("nv_inference_first_response_histogram_ms",), divisor=1000),
+        **_latency_recipes("ttft", ("nv_inference_first_response_histogram_ms",), divisor=1000),
     },
     "triton_trtllm": {
         "running": Recipe(("nv_trt_llm_request_metrics",), "sum", {"request_type": "scheduled"}),
@@ -158,7 +158,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Recipe]]] = {
 
 
 def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recipe]:
-    """Return the quantities to read: those named, else all of the preset that one look can tell."""
+    """Return the recipes of the quantities to `read`, by default all of the preset that take one sample."""
     table = PRESETS[preset] if preset else {}
     if read is None:
         return {quantity: recipe for quantity, recipe in table.items() if not recipe.needs_history}
@@ -166,7 +166,7 @@ def recipes(preset: str | None, read: tuple[str, ...] | None) -> dict[str, Recip
 
 
 def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a choice among the table."""
+    """Yield the invalid settings of a source: key and message."""
     table = PRESETS[preset] if preset else {}
     unknown = [quantity for quantity in read or () if quantity not in table]
     if unknown:
@@ -180,18 +180,15 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
             yield "match", f"the preset itself says which {label} is read"
 
 
-def without_slo_latencies(recipe: Recipe, promised_s: Mapping[str, float]) -> Absent | None:
-    """Why nothing can be late."""
-    if recipe.across != "late" or recipe.promise in promised_s:
+def missing_slo(recipe: Recipe, slo_limits_s: Mapping[str, float]) -> Absent | None:
+    """Return why a late share cannot be read without an SLO; None where it can."""
+    if recipe.aggregation != "late" or recipe.slo in slo_limits_s:
         return None
-    return Absent(f"nothing is late where slo.{recipe.promise} promises nothing")
+    return Absent(f"nothing is late where slo.{recipe.slo} promises nothing")
 
 
-def slo_bounds(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
-    """Return what a reading is worth when a part of the replicas did not answer.
-
-    A total is a lower bound, a mean nothing.
-    """
-    if isinstance(reading, Fresh) and recipe.across in {"sum", "rate"}:
+def with_missing(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:
+    """Return a reading to which some replicas did not contribute: a total is a lower bound, a mean is absent."""
+    if isinstance(reading, Fresh) and recipe.aggregation in {"sum", "rate"}:
         return Fresh(reading.value, reading.measured_at, missing)
     return Absent(missing)

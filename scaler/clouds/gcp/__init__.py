@@ -1,1 +1,1 @@
-"""Google Cloud: sessions, credentials, errors, and what several adapters read."""
+"""Google Cloud: sessions, credentials, errors, and reads that several adapters share."""

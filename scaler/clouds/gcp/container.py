@@ -1,4 +1,4 @@
-"""GKE's API: node pools as all pools of a cluster read them, writes one at a time, and their operations."""
+"""GKE's API: a cluster's node pools, read once for all its pools, their writes and operations."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured, Unavailable
 
 READ: Final = "container.clusters.get"
-"""Grants node pools too."""
+"""Also grants reading node pools."""
 WRITE: Final = "container.clusters.update"
 FOLLOW: Final = "container.operations.get"
 
 
 def permissions(*, reserved: bool) -> list[str]:
-    """Return all that a pool of nodes on GKE may call for, with the project's own."""
+    """Return the permissions that a pool of GKE nodes needs."""
     needed = [READ, WRITE, FOLLOW, instance_groups.READ]
     return [*needed, reservations.READ] if reserved else needed
 
 
 @dataclass(frozen=True, slots=True)
 class NodePool:
-    """A node pool as it was at `at`. `groups` are the paths of its instance groups, one a zone."""
+    """A node pool as it was at `at`. `groups` are the paths of its instance groups, one per zone."""
 
     name: str
     at: float
@@ -62,28 +62,25 @@ class Cluster:
         await self._flights.aclose()
 
     async def pools(self, *, urgent: bool = False) -> Mapping[str, NodePool]:
-        """Return all node pools by name; `urgent` where a write waits for them. Raises port errors."""
+        """Return all node pools by name. `urgent`: a write waits for them. Raises port errors."""
         return await self._flights.share(("pools", urgent), lambda: self._pools(urgent))
 
     async def pool(self, name: str, *, urgent: bool = False) -> NodePool:
-        """Return one node pool.
-
-        Raises port errors; `Misconfigured` where there is none of this name.
-        """
-        found = (await self.pools(urgent=urgent)).get(name)
-        if found is None:
+        """Return one node pool. Raises port errors; `Misconfigured` where it does not exist."""
+        pools = await self.pools(urgent=urgent)
+        if name not in pools:
             raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
-        return found
+        return pools[name]
 
     @validated("GCP")
     async def _pools(self, urgent: bool) -> Mapping[str, NodePool]:
-        at = self._clock.now()
+        requested_at = self._clock.now()
         path = f"/v1/{self._path}/nodePools"
         body = await self._container.call(READ, path, self._path, write=urgent, repeat=True)
-        listed = body.get("nodePools", [])
-        if not isinstance(listed, list) or not all(isinstance(one["name"], str) for one in listed):
+        pools = body.get("nodePools", [])
+        if not isinstance(pools, list) or not all(isinstance(pool["name"], str) for pool in pools):
             raise Unavailable(f"GCP {READ} of {self._path}: nodePools is no list of node pools")
-        return {one["name"]: self._node_pool(one, at) for one in listed}
+        return {pool["name"]: self._node_pool(pool, requested_at) for pool in pools}
 
     async def set_size(self, name: str, nodes_per_zone: int) -> Body:
         """Request this many nodes in each zone; return the operation. Raises port errors."""
@@ -103,7 +100,7 @@ class Cluster:
         return await self._container.call(WRITE, path, name, method="DELETE", write=True)
 
     async def operation(self, name: str) -> Body:
-        """Return an operation by its name. Raises port errors."""
+        """Return an operation. Raises port errors."""
         location = self._path.rpartition("/clusters/")[0]
         return await self._container.call(FOLLOW, f"/v1/{location}/operations/{name}", name)
 
@@ -112,51 +109,48 @@ class Cluster:
             WRITE, f"/v1/{self._path}/{path}", about, method="POST", body=body, write=True
         )
 
-    def _node_pool(self, one: Mapping[str, Any], at: float) -> NodePool:
-        config = one.get("config") or {}
-        status = str(one.get("status", ""))
+    def _node_pool(self, body: Mapping[str, Any], requested_at: float) -> NodePool:
+        config = body.get("config") or {}
+        status = str(body.get("status", ""))
         return NodePool(
-            name=str(one["name"]),
-            at=at,
+            name=str(body["name"]),
+            at=requested_at,
             status=status,
-            message=one_line(one.get("statusMessage", "")),
-            zones=_words(one.get("locations", [])),
-            groups=tuple(path_of(url) for url in _words(one.get("instanceGroupUrls", []))),
+            message=one_line(body.get("statusMessage", "")),
+            zones=_texts(body.get("locations", [])),
+            groups=tuple(path_of(url) for url in _texts(body.get("instanceGroupUrls", []))),
             spot=bool(config.get("spot") or config.get("preemptible")),
-            autoscaling=one.get("autoscaling") or {},
-            topology=str((one.get("placementPolicy") or {}).get("tpuTopology", "")),
-            shortfall=self._shortfall(one, at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
+            autoscaling=body.get("autoscaling") or {},
+            topology=str((body.get("placementPolicy") or {}).get("tpuTopology", "")),
+            shortfall=self._shortfall(body, requested_at) if status in {"ERROR", "RUNNING_WITH_ERROR"} else None,
         )
 
-    def _shortfall(self, one: Mapping[str, Any], at: float) -> Shortfall | None:
-        """Return the shortfall that a node pool in error reports.
-
-        It has no time: that of our first read counts.
-        """
-        reports = [*(one.get("conditions") or ()), {"message": one.get("statusMessage", "")}]
+    def _shortfall(self, body: Mapping[str, Any], requested_at: float) -> Shortfall | None:
+        """Return the shortfall that a node pool in error reports, dated with its first read: GKE reports no time."""
+        reports = [*(body.get("conditions") or ()), {"message": body.get("statusMessage", "")}]
         failure = errors.failure_of({"errors": reports})
-        known = self._shortfalls.get(str(one["name"]))
+        reported = self._shortfalls.get(str(body["name"]))
         if not failure.is_shortfall:
             return None
-        if known is None or known.reason != failure.message:
-            known = self._shortfalls[str(one["name"])] = failure.shortfall(at)
-        return known
+        if reported is None or reported.reason != failure.message:
+            reported = self._shortfalls[str(body["name"])] = failure.shortfall(requested_at)
+        return reported
 
 
-def bounds(pool: NodePool) -> tuple[int, int | None]:
-    """Return the least and the most nodes that GKE's autoscaler keeps to.
+def autoscaler_bounds(pool: NodePool) -> tuple[int, int | None]:
+    """Return the minimum and maximum nodes of GKE's autoscaler; None without a maximum.
 
-    None where it has no most.
+    Example: `minNodeCount` 1 and `maxNodeCount` 4 count per zone: (3, 12) nodes in three zones.
     """
-    least, most = _bound(pool, "totalMinNodeCount"), _bound(pool, "totalMaxNodeCount")
-    if least is None and most is None:
-        each = max(1, len(pool.zones))
-        least, most = _bound(pool, "minNodeCount"), _bound(pool, "maxNodeCount")
-        return (least or 0) * each, None if most is None else most * each
-    return least or 0, most
+    minimum, maximum = _bound(pool, "totalMinNodeCount"), _bound(pool, "totalMaxNodeCount")
+    if minimum is None and maximum is None:
+        zones = max(1, len(pool.zones))
+        minimum, maximum = _bound(pool, "minNodeCount"), _bound(pool, "maxNodeCount")
+        return (minimum or 0) * zones, None if maximum is None else maximum * zones
+    return minimum or 0, maximum
 
 
-def _words(values: object) -> tuple[str, ...]:
+def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"{values!r} is no list of words")
     return tuple(values)
@@ -167,7 +161,7 @@ def _bound(pool: NodePool, key: str) -> int | None:
 
 
 async def cluster(context: Context, project: GcpProject, location: str, name: str) -> Cluster:
-    """Return the cluster that all its pools share. Raises `Misconfigured`."""
+    """Return the cluster client that all its pools share. Raises `Misconfigured`."""
     container = await session.service(context, project, "container")
     path = f"projects/{project.id}/locations/{location}/clusters/{name}"
 

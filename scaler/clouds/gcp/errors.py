@@ -1,8 +1,8 @@
-"""What Google Cloud refuses, by the remedy: one table for refusals, failed operations and what instance groups report.
+"""Google Cloud's error codes by remedy: one table for refusals, failed operations and instance groups' errors.
 
-Codes are those of the Compute and Container APIs' documents and of cluster-autoscaler's GCE provider. Container tells
-many of them only in the words of a message, so that they are looked for there too. An unknown one is taken as passing,
-and is told in the message.
+The codes come from the documents of the Compute and Container APIs and from cluster-autoscaler's GCE provider.
+Container often names the code only in the message, so messages are searched too. An unknown code counts as transient
+and stays in the message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CAPACITY: Final = frozenset(
         "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS",
     }
 )
-"""There is none of this type, in this zone and market, now."""
+"""No capacity of this type in this zone and market now."""
 QUOTA: Final = frozenset(
     {
         "GCE_QUOTA_EXCEEDED",
@@ -46,7 +46,7 @@ QUOTA: Final = frozenset(
         "QUOTAEXCEEDED",
     }
 )
-"""A limit of the project, or of its network: a human has it raised."""
+"""A limit of the project or its network, which a human must raise."""
 CONFLICTS: Final = frozenset(
     {
         "ABORTED",
@@ -60,7 +60,7 @@ CONFLICTS: Final = frozenset(
         "RESOURCE_NOT_READY",
     }
 )
-"""Something else is under way there: look again before writing."""
+"""Another operation is in progress: read again before writing."""
 THROTTLES: Final = frozenset(
     {"RATELIMITEXCEEDED", "RATE_LIMIT_EXCEEDED", "RESOURCE_OPERATION_RATE_EXCEEDED", "USERRATELIMITEXCEEDED"}
 )
@@ -88,7 +88,7 @@ MISCONFIGURED: Final = frozenset(
         "UNSUPPORTED_OPERATION",
     }
 )
-"""What no retry mends."""
+"""Codes that no retry fixes."""
 PHRASES: Final = (
     (
         re.compile(r"incompatible operation|concurrent operations quota|already has an operation", re.IGNORECASE),
@@ -102,8 +102,8 @@ PHRASES: Final = (
         "QUOTA_EXCEEDED",
     ),
 )
-"""What messages say where no code is given, and the code that it stands for."""
-WORD: Final = re.compile(r"\b[A-Z][A-Z_]{5,}[A-Z]\b")
+"""Phrases of messages without a code, each with the code that it stands for."""
+CODE_WORD: Final = re.compile(r"\b[A-Z][A-Z_]{5,}[A-Z]\b")
 REMEDIES: Final = (
     (CONFLICTS, Conflict),
     (CAPACITY, OutOfCapacity),
@@ -114,14 +114,14 @@ REMEDIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class GcpFailure:
-    """What an API said of a failure: all codes found, and the message on one line."""
+    """A failure that an API reports: all its codes, and its message on one line."""
 
     codes: frozenset[str]
     message: str
 
     @property
     def is_shortfall(self) -> bool:
-        """Whether what was requested does not come, for want of capacity or of quota."""
+        """Whether capacity or quota is missing."""
         return not self.codes.isdisjoint(CAPACITY | QUOTA)
 
     @property
@@ -130,7 +130,7 @@ class GcpFailure:
 
     @property
     def is_final(self) -> bool:
-        """Whether what was requested does not come, for a reason that no second try mends."""
+        """Whether no retry fixes the failure."""
         return self.is_shortfall or not self.codes.isdisjoint(MISCONFIGURED)
 
     def shortfall(self, at: float) -> Shortfall:
@@ -139,20 +139,17 @@ class GcpFailure:
 
 
 def failure_of(error: object) -> GcpFailure:
-    """Return the failure in an error's body.
-
-    `google.rpc.Status`, an API's error, or an operation's list of errors.
-    """
+    """Parse the failure in a `google.rpc.Status`, an API's error, or an operation's list of errors."""
     codes, messages = set[str](), list[str]()
-    _gather(error, codes, messages)
+    _collect(error, codes, messages)
     message = one_line("; ".join(dict.fromkeys(messages)))
-    known = CAPACITY | QUOTA | CONFLICTS
-    codes |= {word for word in WORD.findall(message) if word in known}
+    searched = CAPACITY | QUOTA | CONFLICTS
+    codes |= {word for word in CODE_WORD.findall(message) if word in searched}
     codes |= {code for phrase, code in PHRASES if phrase.search(message)}
     return GcpFailure(frozenset(codes), message or ", ".join(sorted(codes)) or "no reason given")
 
 
-def _gather(error: object, codes: set[str], messages: list[str]) -> None:
+def _collect(error: object, codes: set[str], messages: list[str]) -> None:
     if not isinstance(error, Mapping):
         return
     for key in ("code", "status", "reason"):
@@ -162,20 +159,20 @@ def _gather(error: object, codes: set[str], messages: list[str]) -> None:
         messages.append(message)
     for key in ("errors", "details"):
         inner = error.get(key)
-        for one in inner if isinstance(inner, list) else ():
-            _gather(one, codes, messages)
+        for nested in inner if isinstance(inner, list) else ():
+            _collect(nested, codes, messages)
 
 
 def refuse(what: str, response: RestResponse, now: float) -> PortError:
-    """Return a status other than success as the port error that names its remedy."""
+    """Return the port error for a status other than success."""
     del now
     error = response.body.get("error", response.body)
-    found = failure_of(error)
-    return of(what, found, response.status, _retry_after_s(response.headers, error))
+    failure = failure_of(error)
+    return port_error(what, failure, response.status, _retry_after_s(response.headers, error))
 
 
-def of(what: str, failure: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
-    """Return a refusal of `what`, whose first word is the permission that it needs."""
+def port_error(what: str, failure: GcpFailure, status: int, retry_after_s: float | None = None) -> PortError:
+    """Return the port error for a refusal of `what`, whose first word is the permission that it needs."""
     text = f"GCP {what}: {failure.message}"
     if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
         return Throttled(text, retry_after_s)
@@ -197,10 +194,7 @@ def of(what: str, failure: GcpFailure, status: int, retry_after_s: float | None 
 
 
 def _retry_after_s(headers: Mapping[str, str], error: Any) -> float | None:
-    """Return the pause that the API requests by header or by `RetryInfo`, within bounds.
-
-    Seconds.
-    """
+    """Return the bounded pause that the API requests by header or `RetryInfo`. Seconds."""
     details = error.get("details") if isinstance(error, Mapping) else None
     delays = [str(d.get("retryDelay", "")).removesuffix("s") for d in details or () if isinstance(d, Mapping)]
     return retry_after.requested_wait_s((text, 1.0) for text in (headers.get("Retry-After", ""), *delays))

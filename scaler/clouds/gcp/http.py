@@ -1,4 +1,4 @@
-"""google-auth's HTTP, which blocks and runs in a thread, with limits on the time and the bytes of an answer."""
+"""HTTP session for google-auth, which blocks and runs in a thread, with limits on a response's time and size."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from urllib3.exceptions import HTTPError
 from scaler.clock import stopwatch_s
 
 AUTH_S: Final = 10.0
-"""For one request of google-auth: a hanging metadata server must not hold a thread for its default of 2 minutes."""
+"""Time limit of a google-auth request: by default a hanging metadata server holds the thread for 2 minutes. Seconds."""
 MAX_BODY: Final = 2**18
-"""Bytes of an answer: a token has some kilobytes."""
+"""Bytes of a response: a token has some kilobytes."""
 CHUNK: Final = 2**14
-"""Bytes read at once, and unpacked before they are counted."""
+"""Bytes read at once, decompressed before they are counted."""
 
 
 class _LimitedSession(HTTPAdapter):
-    """Reads the whole answer within `AUTH_S` and `MAX_BODY`. Raises `requests.RequestException` beyond."""
+    """Reads the whole response within `AUTH_S` and `MAX_BODY`. Raises `requests.RequestException` beyond."""
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
-        response = super().send(request, *args, **{**more, "stream": True})
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        response = super().send(request, *args, **{**kwargs, "stream": True})
         try:
             response.raw = io.BytesIO(_read(response.raw))
         except (HTTPError, OSError) as e:
@@ -33,20 +33,20 @@ class _LimitedSession(HTTPAdapter):
 
 
 def _read(raw: Any) -> bytes:
-    """Return a body, unpacked. Raises `HTTPError` beyond the limits."""
-    began, content = stopwatch_s(), bytearray()
+    """Return a body, decompressed. Raises `HTTPError` beyond the limits."""
+    started_s, content = stopwatch_s(), bytearray()
     for chunk in raw.stream(CHUNK, decode_content=True):
         content += chunk
         if len(content) > MAX_BODY:
             raise HTTPError(f"an answer of more than {MAX_BODY / 2**10:g} KiB")
-        if stopwatch_s() - began > AUTH_S:
+        if stopwatch_s() - started_s > AUTH_S:
             raise HTTPError(f"no whole answer within {AUTH_S:g} s")
     return bytes(content)
 
 
 def session() -> requests.Session:
-    """Return a session whose answers are bounded."""
-    made = requests.Session()
+    """Return a session with bounded responses."""
+    limited = requests.Session()
     for scheme in ("http://", "https://"):
-        made.mount(scheme, _LimitedSession())
-    return made
+        limited.mount(scheme, _LimitedSession())
+    return limited

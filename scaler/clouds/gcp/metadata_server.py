@@ -1,4 +1,4 @@
-"""The metadata server of the machine that the daemon runs on: whether it is preempted, or ended for maintenance."""
+"""Notices of the machine that the daemon runs on, from its metadata server: preemption and host maintenance."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scaler.ports import Clock, Context, PortError, Unavailable
 
 FLAVOR: Final = {"Metadata-Flavor": "Google"}
 WATCHED_VALUES: Final = {"preempted": {"TRUE"}, "maintenance-event": {"TERMINATE_ON_HOST_MAINTENANCE"}}
-"""What is watched, and the values at which the machine will be taken."""
-TAKES_S: Final = {"preempted": 30.0, "maintenance-event": 3600.0}
-"""Time from the notice to the interruption: GPU machines are announced maintenance an hour ahead. Seconds."""
+"""Watched keys, each with the values that announce an interruption."""
+INTERRUPTED_AFTER_S: Final = {"preempted": 30.0, "maintenance-event": 3600.0}
+"""Time from the notice to the interruption: maintenance of GPU machines is announced an hour ahead. Seconds."""
 WAIT_S: Final = 60.0
 """Time that one request waits for a change. Seconds."""
 MAX_BODY: Final = 2**16
-"""Bytes of an answer: a word, or a path."""
+"""Bytes of a response: a word, or a path."""
 PAUSE_S: Final = 2.0
-"""After a failure."""
+"""Pause after a failure. Seconds."""
 
 
 class GcpMetadataServer:
@@ -35,14 +35,14 @@ class GcpMetadataServer:
         self._board = board
 
     async def watch(self) -> None:
-        """Follow the announcements for this machine, without end."""
+        """Watch the announcements for this machine without end."""
         name = await self._read_name()
-        async with asyncio.TaskGroup() as group:  # one that fails ends the others: all start again together
+        async with asyncio.TaskGroup() as group:  # a failed task ends the others: all restart together
             for key in WATCHED_VALUES:
                 group.create_task(self._follow(key, name))
 
     async def _read_name(self) -> str:
-        """Return the machine's path; repeat until the server answers."""
+        """Return the machine's path; retry until the server responds."""
         while True:
             try:
                 project, _ = await self._request("project/project-id", {})
@@ -54,7 +54,7 @@ class GcpMetadataServer:
             return f"projects/{project}/zones/{zone.rsplit('/', 1)[-1]}/instances/{name}"
 
     async def _follow(self, key: str, machine: str) -> None:
-        """Pin what `key` says; the server answers when it changes, or when the wait is over."""
+        """Pin the notices of `key`; the server responds when its value changes or the wait is over."""
         query: dict[str, str] = {}
         while True:
             try:
@@ -65,7 +65,7 @@ class GcpMetadataServer:
                 continue
             now = self._clock.now()
             if value in WATCHED_VALUES[key]:
-                self._board.pin(Notice(machine, "interruption", now, now + TAKES_S[key], by=key))
+                self._board.pin(Notice(machine, "interruption", now, now + INTERRUPTED_AFTER_S[key], source=key))
             query = {"wait_for_change": "true", "last_etag": etag, "timeout_sec": f"{WAIT_S:.0f}"}
 
     async def _request(self, path: str, query: dict[str, str]) -> tuple[str, str]:
@@ -75,16 +75,13 @@ class GcpMetadataServer:
         with http_errors(url):
             async with self._http.get(
                 url, params=query, headers=FLAVOR, timeout=timeout, allow_redirects=False
-            ) as answer:
-                content = await read_body(url, answer, MAX_BODY)
-            if answer.status != 200 or answer.headers.get("Metadata-Flavor") != "Google":
-                raise Unavailable(f"{url}: no metadata server (HTTP {answer.status})")
-            return content.decode().strip(), answer.headers.get("ETag", "")
+            ) as response:
+                content = await read_body(url, response, MAX_BODY)
+            if response.status != 200 or response.headers.get("Metadata-Flavor") != "Google":
+                raise Unavailable(f"{url}: no metadata server (HTTP {response.status})")
+            return content.decode().strip(), response.headers.get("ETag", "")
 
 
 async def watcher(context: Context, url: str, board: NoticeBoard) -> GcpMetadataServer:
-    """Return the watcher of the machine whose metadata server is at `url`.
-
-    Run its `watch` as a task.
-    """
+    """Return the reader of the metadata server at `url`; its `watch` must run as a task."""
     return GcpMetadataServer(await session(context), url, context.clock, board)

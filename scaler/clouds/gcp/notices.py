@@ -1,8 +1,8 @@
-"""Interruption notices of Google Cloud, pinned to the board before their machines are gone.
+"""Interruption notices of Google Cloud, from Pub/Sub and the metadata server.
 
-Compute Engine logs a system event when it preempts a machine, when its host fails, and when it ends for maintenance. A
-log sink brings the events to Pub/Sub, where a waiting pull receives them at once. A daemon that runs on one of the
-machines reads its own notices from the metadata server, which answers when something changes.
+Compute Engine logs a system event when it preempts a machine, when a host fails, and when it terminates a machine for
+maintenance. A log sink sends the events to Pub/Sub, where a waiting pull receives them at once. A daemon on one of the
+machines reads that machine's notices from the metadata server, which responds when a value changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import Notice, NoticeBoard, board
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.singleflight import cancel_all
 from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Context, Permit, PortError
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 METHODS: Final = frozenset(
     {"compute.instances.hostError", "compute.instances.preempted", "compute.instances.terminateOnHostMaintenance"}
 )
-"""System events after which a machine is gone. A live migration is none."""
+"""System events after which a machine is gone. A live migration is not among them."""
 WAIT_S: Final = 30.0
-"""How long one pull waits for a message; a new one follows at once."""
+"""Maximum time that one pull waits for a message; the next follows at once. Seconds."""
 PAUSE_S: Final = 1.0
-"""After a failure, doubled up to `LONGEST_S`."""
-LONGEST_S: Final = 60.0
-EMPTY_S: Final = 0.25
-"""After a pull that brought nothing: some end at once."""
+"""Pause after the first failed pull, doubled up to `MAX_PAUSE_S`. Seconds."""
+MAX_PAUSE_S: Final = 60.0
+EMPTY_PAUSE_S: Final = 0.25
+"""Pause after an empty pull, since some return at once. Seconds."""
 ACK_S: Final = 5.0
 PREEMPTED_S: Final = 30.0
-"""From the notice until the machine is gone, where its template asks for no longer one."""
+"""Time from the notice to the interruption, unless the machine's template sets a longer one. Seconds."""
 
 
 class GcpNoticeListener:
-    """Reader of notices for pools of one project. `error` is why none can be read now; empty while they can."""
+    """Reader of one project's notices. `error` is the reason why they cannot be read; empty while they can."""
 
     def __init__(self, board: NoticeBoard, clock: Clock) -> None:
         self._board = board
@@ -52,42 +52,38 @@ class GcpNoticeListener:
         self.subscription: str | None = None
 
     def pin(self, entry: Mapping[str, Any]) -> bool:
-        """Take a log entry; return whether it announces an interruption."""
+        """Pin the notice of a log entry; return whether the entry announces an interruption."""
         payload = entry.get("protoPayload")
         method = payload.get("methodName") if isinstance(payload, Mapping) else None
         name = str(payload.get("resourceName", "")) if isinstance(payload, Mapping) else ""
         if not isinstance(method, str) or method not in METHODS or "/instances/" not in name:
             return False
         now = self._clock.now()
-        told_at = seconds_of(entry.get("timestamp"), now)
+        event_s = seconds_of(entry.get("timestamp"), now)
         machine = name[name.index("projects/") :] if "projects/" in name else name
-        self._board.pin(Notice(machine, "interruption", now, told_at + PREEMPTED_S, by=str(method)))
+        self._board.pin(Notice(machine, "interruption", now, event_s + PREEMPTED_S, source=str(method)))
         return True
 
     async def pull(self, subscriber: Subscriber, subscription: str) -> None:
-        """Pull the log sink's messages, without end."""
-        backoff = Backoff(PAUSE_S, LONGEST_S, LONGEST_S)
+        """Pull the log sink's messages without end. A message that is no log entry is dropped."""
+        backoff = Backoff(PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S)
         while True:
             try:
                 received = await subscriber.pull(subscription, WAIT_S)
-                for one in received:
-                    self._take(one.message.data)
+                for message in received:
+                    self.pin(message_of(message.message.data))
                 if received:
-                    await subscriber.acknowledge(subscription, [one.ack_id for one in received], ACK_S)
+                    await subscriber.acknowledge(subscription, [message.ack_id for message in received], ACK_S)
                 self.error = ""
                 backoff.succeeded()
                 if not received:
-                    await asyncio.sleep(EMPTY_S)
+                    await asyncio.sleep(EMPTY_PAUSE_S)
             except PortError as e:
                 self.error = str(e)
-                await asyncio.sleep(backoff.after(e))
-
-    def _take(self, data: bytes) -> None:
-        """Take a message's log entry; a message that is none is dropped."""
-        self.pin(message_of(data))
+                await asyncio.sleep(backoff.pause_after_s(e))
 
     async def permits(self) -> Sequence[Permit]:
-        """Return whether the subscription may be read, as the pulls found it."""
+        """Return whether the pulls may read the subscription."""
         if self.subscription is None:
             return ()
         granted = False if self.error else None
@@ -110,11 +106,11 @@ async def listen(context: Context, project: GcpProject, spec: GcpNotices) -> Gcp
             pull = functools.partial(listener.pull, subscriber, spec.subscription)
             tasks.append(context.tasks.start("gcp notices", pull))
         if spec.metadata_url is not None:
-            asker = await metadata_server.watcher(context, spec.metadata_url, shared)
-            tasks.append(context.tasks.start("gcp metadata", asker.watch))
+            server = await metadata_server.watcher(context, spec.metadata_url, shared)
+            tasks.append(context.tasks.start("gcp metadata", server.watch))
         try:
             yield listener
         finally:
-            await cancelled(*tasks)
+            await cancel_all(*tasks)
 
     return await context.shared(("gcp", "notices", project, spec), opening)

@@ -1,4 +1,4 @@
-"""Long-running operations of Google's APIs: read once a tick, never waited for."""
+"""Long-running operations of Google's APIs: read once a tick, never awaited."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Clock, Misconfigured
 
 GIVE_UP_S: Final = 3600.0
-"""An operation that has not ended after this is no longer followed: what became of it shows in the sizes."""
-STANDS_S: Final = 180.0
-"""How long a failure is told where nothing else shows it: then the size asked for may be asked for again."""
+"""Time after which an operation is no longer followed: the sizes show its result. Seconds."""
+REPORT_S: Final = 180.0
+"""Time for which a failure is reported; then the same size may be requested again. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationFailure:
-    """An operation that ended without what it was for: `asked` replicas."""
+    """An operation for `requested` replicas that failed at `at` (seconds since the Unix epoch)."""
 
     requested: int
     failure: errors.GcpFailure
@@ -32,60 +32,59 @@ class OperationFailure:
 
 
 class OperationFollower:
-    """The last operation that a pool began, until it ends. `read` gives an operation by its name."""
+    """Follows the last operation of a pool until it ends. `read` returns an operation by its name."""
 
     def __init__(self, clock: Clock, read: Callable[[str], Awaitable[Body]]) -> None:
         self._clock = clock
         self._read = read
         self._name = ""
         self._requested = 0
-        self._since = 0.0
+        self._began_at = 0.0
         self._failure: OperationFailure | None = None
         self._failed_at = float("-inf")
 
     @property
     def requested(self) -> int | None:
-        """Replicas that the operation under way is for; None where none is."""
+        """Replicas that the operation in progress is for; None without one."""
         return self._requested if self._name else None
 
     @property
     def failure(self) -> OperationFailure | None:
-        """The failure of the last operation, for a while and until another one begins."""
-        failed = self._failure
-        return failed if failed and 0 <= self._clock.now() - self._failed_at < STANDS_S else None
+        """The failure of the last operation, for `REPORT_S` seconds and until the next one begins."""
+        return self._failure if 0 <= self._clock.now() - self._failed_at < REPORT_S else None
 
     def forget(self) -> None:
-        """Drop the failure: it is dealt with."""
+        """Drop the failure."""
         self._failure = None
 
     def begin(self, requested: int, operation: Mapping[str, Any]) -> None:
-        """Follow `operation`, which the API began for a write of `asked` replicas."""
-        self._requested, self._since, self._failure = requested, self._clock.now(), None
+        """Follow `operation`, which the API began for a write of `requested` replicas."""
+        self._requested, self._began_at, self._failure = requested, self._clock.now(), None
         self._name = str(operation.get("name", ""))
-        self._take(operation)
+        self._update(operation)
 
     async def poll(self) -> None:
-        """Read the operation under way. Raises port errors."""
+        """Read the operation in progress. Raises port errors."""
         if not self._name:
             return
-        if not 0 <= self._clock.now() - self._since < GIVE_UP_S:
+        if not 0 <= self._clock.now() - self._began_at < GIVE_UP_S:
             self._name = ""
             return
         try:
-            self._take(await self._read(self._name))
+            self._update(await self._read(self._name))
         except Misconfigured as e:
             if "not found" not in str(e).lower():
                 raise
-            self._name = ""  # ended, and forgotten by the API
+            self._name = ""  # it ended, and the API dropped it
 
-    def _take(self, operation: Mapping[str, Any]) -> None:
+    def _update(self, operation: Mapping[str, Any]) -> None:
         if operation.get("status") not in {"DONE", "ABORTING"}:
             return
         error = operation.get("error") or operation.get("nodepoolConditions") or operation.get("clusterConditions")
         if error:
-            wrong = error if isinstance(error, Mapping) else {"errors": error}
-            ended = seconds_of(operation.get("endTime"), self._clock.now())
-            self._failure = OperationFailure(self._requested, errors.failure_of(wrong), ended)
+            body = error if isinstance(error, Mapping) else {"errors": error}
+            ended_at = seconds_of(operation.get("endTime"), self._clock.now())
+            self._failure = OperationFailure(self._requested, errors.failure_of(body), ended_at)
             self._failed_at = self._clock.now()
         if operation.get("status") == "DONE":
             self._name = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,13 +17,13 @@ from scaler.clouds.interruptions import InterruptionTracker, NoticeBoard
 from scaler.clouds.parts import sum_parts
 from scaler.ports import Clock, Context, OutOfCapacity, OutOfQuota, Permit
 
-LATE_S: Final = 180.0
-"""How long after a notice's time its machine may still be there: templates may ask for two minutes. Seconds."""
+OVERDUE_S: Final = 180.0
+"""Time after a notice's time until which its machine may still be there: templates allow two minutes. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolDetails:
-    """What an adapter adds to what its groups tell. `lost` counts what was asked for and has no machine at all."""
+    """What an adapter knows beyond its groups. `missing` counts requested machines that no group has."""
 
     desired: int
     version: str = ""
@@ -34,11 +34,11 @@ class PoolDetails:
 
 
 class StatusBuilder:
-    """Builds the status of a pool whose replicas are the machines of groups. `kind` is what it buys, in words."""
+    """Builds the status of a pool whose replicas are groups' machines. `kind` names its accelerator or machine."""
 
     def __init__(self, board: NoticeBoard, market: str, kind: str, clock: Clock) -> None:
         self._board = board
-        self._interruptions = InterruptionTracker(board, LATE_S)
+        self._interruptions = InterruptionTracker(board, OVERDUE_S)
         self._market = market
         self._kind = kind
         self._clock = clock
@@ -78,22 +78,22 @@ class StatusBuilder:
         pending = self._interruptions.observe({m.name: 1 for m in machines if m.ready}, was_interrupted)
         for machine in machines:
             if not machine.ready:
-                self._board.unpin(machine.name)  # it comes back under the same name
+                self._board.unpin(machine.name)  # it returns under the same name
         return pending
 
     def _shortfall(self, groups: Sequence[InstanceGroup], details: PoolDetails) -> Shortfall | None:
-        """Return the newest reason why machines do not come, with type, zone and market."""
-        found = [(self._dated(g.shortfall), g) for g in groups]
-        shorts = [replace(s, reason=self._with_placement(s.reason, g)) for s, g in found if s is not None]
-        return max([*shorts, *([details.shortfall] if details.shortfall else [])], key=lambda s: s.at, default=None)
+        """Return the newest reason for missing machines, with type, zone and market."""
+        dated = [(self._dated(g.shortfall), g) for g in groups]
+        shortfalls = [replace(s, reason=self._with_placement(s.reason, g)) for s, g in dated if s is not None]
+        return newest([*shortfalls, details.shortfall])
 
-    def _dated(self, short: Shortfall | None) -> Shortfall | None:
-        """Return a shortfall with a time: where the platform has none, that of our first read."""
-        if short is None or short.at > 0:
-            return short
-        if short.reason not in self._first_read_at:
-            self._first_read_at = {short.reason: self._clock.now()}
-        return replace(short, at=self._first_read_at[short.reason])
+    def _dated(self, shortfall: Shortfall | None) -> Shortfall | None:
+        """Return a shortfall with a time: that of the first read where the platform reports none."""
+        if shortfall is None or shortfall.at > 0:
+            return shortfall
+        if shortfall.reason not in self._first_read_at:
+            self._first_read_at = {shortfall.reason: self._clock.now()}
+        return replace(shortfall, at=self._first_read_at[shortfall.reason])
 
     def _with_placement(self, reason: str, group: InstanceGroup) -> str:
         zones = sorted({m.zone for m in group.machines if m.failed})
@@ -101,14 +101,14 @@ class StatusBuilder:
 
 
 def placement(reason: str, kind: str, zone: str, market: str) -> str:
-    """Return a reason with the type, zone and market that it is about."""
-    about = ", ".join(word for word in (kind, zone, market) if word)
-    return f"{reason} ({about})" if about else reason
+    """Return a reason followed by its type, zone and market, as in `stock-out (h100, us-central1-a, spot)`."""
+    place = ", ".join(part for part in (kind, zone, market) if part)
+    return f"{reason} ({place})" if place else reason
 
 
 @contextlib.contextmanager
 def pool_details(kind: str, zone: str, market: str) -> Iterator[None]:
-    """Name type, zone and market in refusals for want of capacity or quota. Raises port errors."""
+    """Add type, zone and market to capacity and quota errors. Raises port errors."""
     try:
         yield
     except (OutOfCapacity, OutOfQuota) as e:
@@ -116,33 +116,39 @@ def pool_details(kind: str, zone: str, market: str) -> Iterator[None]:
 
 
 def _part(machine: GroupInstance, market: str, noticed: bool) -> Part:
-    pending = not machine.ready and not machine.failed and not _leaves(machine)
+    pending = not machine.ready and not machine.failed and not _is_leaving(machine)
     return Part(machine.zone, market, int(machine.ready), int(pending), int(noticed))
 
 
-def standby_parts(ready: Sequence[GroupInstance], coming: Sequence[GroupInstance], market: str) -> tuple[Part, ...]:
-    """Return standby machines by zone."""
-    waiting = [Part(m.zone, market, 1) for m in ready]
-    return sum_parts([*waiting, *(Part(m.zone, market, 0, 1) for m in coming if not m.failed)])
+def standby_parts(ready: Sequence[GroupInstance], starting: Sequence[GroupInstance], market: str) -> tuple[Part, ...]:
+    """Return the standby machines by zone, `starting` ones as pending."""
+    standby = [Part(m.zone, market, 1) for m in ready]
+    return sum_parts([*standby, *(Part(m.zone, market, 0, 1) for m in starting if not m.failed)])
 
 
-def _leaves(machine: GroupInstance) -> bool:
+def _is_leaving(machine: GroupInstance) -> bool:
     return machine.action in {"ABANDONING", "DELETING"} or machine.status in {"SUSPENDED", "SUSPENDING"}
 
 
 def shortfall_of(
-    failure: OperationFailure | None, standing: Shortfall | None, kind: str, zones: Sequence[str], market: str
+    failure: OperationFailure | None, reported: Shortfall | None, kind: str, zones: Sequence[str], market: str
 ) -> Shortfall | None:
-    """Return why requested machines do not come.
+    """Return the reason for missing machines: the failed operation's, or else the one that the platform reports."""
+    shortfall = (failure.shortfall if failure is not None else None) or reported
+    return (
+        None
+        if shortfall is None
+        else replace(shortfall, reason=placement(shortfall.reason, kind, ", ".join(zones), market))
+    )
 
-    By the failed operation, or by what the platform reports.
-    """
-    short = (failure.shortfall if failure is not None else None) or standing
-    return None if short is None else replace(short, reason=placement(short.reason, kind, ", ".join(zones), market))
+
+def newest(shortfalls: Iterable[Shortfall | None]) -> Shortfall | None:
+    """Return the newest shortfall; None without one."""
+    return max((s for s in shortfalls if s is not None), key=lambda s: s.at, default=None)
 
 
 async def check_permissions(
     context: Context, project: GcpProject, permissions: Sequence[str], listener: GcpNoticeListener
 ) -> Sequence[Permit]:
-    """Return what `check --live` reports of a pool. Raises port errors."""
+    """Return the permits of a pool for `check --live`. Raises port errors."""
     return [*await session.check_permissions(context, project, permissions), *await listener.permits()]

@@ -1,4 +1,4 @@
-"""Which Google Cloud project an adapter talks to, and as whom: configuration only, no SDK."""
+"""Google Cloud project, credentials and endpoints of an adapter: configuration only, no SDK."""
 
 from __future__ import annotations
 

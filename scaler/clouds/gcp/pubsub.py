@@ -1,4 +1,4 @@
-"""Pub/Sub by gRPC: one channel an account, tokens of our own, each call within the shared budget."""
+"""Pub/Sub over gRPC: one channel per account, this daemon's own tokens, each call within the shared budget."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 )
-"""A broken connection is tried again within seconds; a silent one is noticed while nothing is asked."""
+"""A broken connection is retried within seconds; keepalives detect a silent one while no call is in flight."""
 STATUS: Final = {"PERMISSION_DENIED": 403, "UNAUTHENTICATED": 401, "NOT_FOUND": 404, "INVALID_ARGUMENT": 400}
-LARGEST: Final = 100
-"""Messages in one pull."""
+MAX_MESSAGES: Final = 100
+"""Maximum number of messages in one pull."""
 
 
 class Subscriber:
-    """Pub/Sub's subscriptions in one project."""
+    """Client of the Pub/Sub subscriptions in one project."""
 
     def __init__(self, client: SubscriberAsyncClient, tokens: BearerTokens, channel: Channel, project: str) -> None:
         self._client = client
@@ -46,23 +46,20 @@ class Subscriber:
         self._project = project
 
     async def get(self, subscription: str, deadline_s: float) -> Subscription:
-        """Return how a subscription is set up. Raises port errors."""
+        """Return a subscription's settings. Raises port errors."""
         request_fields = {"subscription": self._path(subscription)}
         return await self._call(GET, subscription, deadline_s, self._client.get_subscription, request_fields)
 
     async def pull(self, subscription: str, wait_s: float) -> Sequence[ReceivedMessage]:
-        """Return the messages that are there, or come within `wait_s` seconds; empty otherwise.
+        """Return the messages that are available within `wait_s` seconds. Raises port errors."""
+        request_fields = {"subscription": self._path(subscription), "max_messages": MAX_MESSAGES}
 
-        Raises port errors.
-        """
-        request_fields = {"subscription": self._path(subscription), "max_messages": LARGEST}
-
-        async def pull(**sent: Any) -> Sequence[ReceivedMessage]:
+        async def pull(**kwargs: Any) -> Sequence[ReceivedMessage]:
             try:
-                found = await self._client.pull(**sent)
+                response = await self._client.pull(**kwargs)
             except exceptions.DeadlineExceeded:
                 return ()
-            return tuple(found.received_messages)
+            return tuple(response.received_messages)
 
         return await self._call(CONSUME, subscription, wait_s, pull, request_fields, limit_s=wait_s + 10.0)
 
@@ -74,7 +71,7 @@ class Subscriber:
     def _path(self, subscription: str) -> str:
         return f"projects/{self._project}/subscriptions/{subscription}"
 
-    async def _call(  # noqa: PLR0913 - what one call is made of
+    async def _call(  # noqa: PLR0913 - one call's parameters
         self,
         permission: str,
         about: str,
@@ -85,9 +82,9 @@ class Subscriber:
     ) -> T:
         async def attempt() -> T:
             token = await self._tokens.get()
-            sent = {"metadata": [("authorization", f"Bearer {token}")], "retry": None, "timeout": deadline_s}
+            options = {"metadata": [("authorization", f"Bearer {token}")], "retry": None, "timeout": deadline_s}
             try:
-                return await send(request=request_fields, **sent)
+                return await send(request=request_fields, **options)
             except exceptions.GoogleAPICallError as e:
                 if isinstance(e, exceptions.Unauthenticated) and self._tokens.refuse(token):
                     raise Unavailable(f"GCP {permission} of {about}: the token was refused") from e
@@ -97,21 +94,18 @@ class Subscriber:
 
 
 def refused(what: str, error: exceptions.GoogleAPICallError) -> PortError:
-    """Return a failed call as the port error that names its remedy."""
+    """Return the port error for a failed call."""
     name = error.grpc_status_code.name if error.grpc_status_code is not None else "UNKNOWN"
     text = one_line(error.message or name)
     if name == "RESOURCE_EXHAUSTED":
         return Throttled(f"GCP {what}: {text}")
     if name in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "DATA_LOSS"}:
         return Unavailable(f"GCP {what}: {name}: {text}")
-    return errors.of(what, errors.GcpFailure(frozenset({name}), text), STATUS.get(name, 400))
+    return errors.port_error(what, errors.GcpFailure(frozenset({name}), text), STATUS.get(name, 400))
 
 
 async def subscriber(context: Context, project: GcpProject) -> Subscriber:
-    """Return the subscriptions of this project, by a connection that all share.
-
-    Raises `Misconfigured`.
-    """
+    """Return the subscriptions' client, on one connection for all adapters. Raises `Misconfigured`."""
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[SubscriberAsyncClient]:

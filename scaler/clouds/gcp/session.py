@@ -1,8 +1,8 @@
-"""Google Cloud: one token an account for REST and gRPC alike, one session, one table of APIs and of what they grant.
+"""Google Cloud: one token per account for REST and gRPC, one session, one table of APIs and their rate limits.
 
-Credentials come by google-auth: workload identity and the metadata server, a service account's key, workload identity
-federation. It blocks, so it runs in a thread, one fetch at a time. Nothing here goes to the network before the first
-call: the daemon starts while the metadata server is not up yet.
+google-auth provides the credentials: workload identity and the metadata server, a service account's key, workload
+identity federation. It blocks, so it runs in a thread, one fetch at a time. No network access happens before the first
+call: the daemon starts even while the metadata server is not up yet.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context, Misconfigured, Permit, Unavailable
 
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
-"""What a token may be used for at all; IAM roles narrow it."""
+"""OAuth scope of the tokens; IAM roles narrow it."""
 APIS: Final = {
     "compute": Api("gcp/compute", per_s=10.0, burst=60),
     "container": Api("gcp/container", per_s=5.0, burst=30),
@@ -44,10 +44,10 @@ APIS: Final = {
     "pubsub": Api("gcp/pubsub", per_s=20.0, burst=100),
     "resource_manager": Api("gcp/resource_manager", per_s=2.0, burst=20),
 }
-"""Half or less of what a project is granted by default, for others call there too. Compute: 1,500 reads a minute and
-region; Container: 3,000 requests a minute, of which some are counted apart; Monitoring: 6,000 lists a minute; Pub/Sub:
-6,000 administrative operations a minute; Resource Manager: 600 reads a minute."""
-HUMAN: Final = (
+"""At most half of a project's default quota, since other clients call these APIs too. The quotas: Compute 1,500 reads a
+minute and region; Container 3,000 requests a minute, some of them counted apart; Monitoring 6,000 lists a minute;
+Pub/Sub 6,000 administrative operations a minute; Resource Manager 600 reads a minute."""
+PERMANENT_WORDS: Final = (
     "Status: 403",
     "Status: 404",
     "invalid_grant",
@@ -55,13 +55,13 @@ HUMAN: Final = (
     "unauthorized_client",
     "invalid_request",
 )
-"""In google-auth's words: refusals by the token's issuer, or the metadata server, that no retry mends."""
+"""Words in google-auth's errors for refusals by the token issuer or metadata server that no retry fixes."""
 NO_CREDENTIALS: Final = (
     "GCP: no credentials. On GKE bind the pod's service account to a Google one (workload identity; docs/gcp.md), on a"
     " VM give it a service account, elsewhere set project.credentials_file or GOOGLE_APPLICATION_CREDENTIALS"
 )
-MOST_PERMISSIONS: Final = 100
-"""That one question may name."""
+MAX_PERMISSIONS: Final = 100
+"""Maximum permissions in one testIamPermissions call."""
 
 
 class Account:
@@ -81,14 +81,11 @@ class Account:
         self._http.close()
 
     async def _fetch(self) -> tuple[str, float]:
-        """Return a token and its life.
+        """Return a token and its lifetime in seconds; concurrent callers share one fetch in one thread."""
+        return await self._flights.share("token", lambda: asyncio.to_thread(self._refresh))
 
-        A caller that gives up leaves the fetch to the others: one thread at a time.
-        """
-        return await self._flights.share("token", lambda: asyncio.to_thread(self._blocking))
-
-    def _blocking(self) -> tuple[str, float]:
-        request = _Bounded(self._http, self._ca_file)
+    def _refresh(self) -> tuple[str, float]:
+        request = _BoundedTransport(self._http, self._ca_file)
         try:
             if self._credentials is None:
                 self._credentials = _load(self._file, request)
@@ -97,36 +94,34 @@ class Account:
             raise Misconfigured(NO_CREDENTIALS if self._file is None else f"GCP: {self._file}: {e}") from e
         except (exceptions.GoogleAuthError, requests.RequestException) as e:
             text = f"GCP: no token: {one_line(e)}"
-            traceback.clear_frames(e.__traceback__)  # they hold the answer, and that its connection
-            human = any(word in str(e) for word in HUMAN) and not getattr(e, "retryable", False)
-            raise (Misconfigured(text) if human else Unavailable(text)) from e
+            traceback.clear_frames(e.__traceback__)  # the frames hold the response, which holds its connection
+            permanent = any(word in str(e) for word in PERMANENT_WORDS) and not getattr(e, "retryable", False)
+            raise (Misconfigured(text) if permanent else Unavailable(text)) from e
         except (OSError, *MALFORMED) as e:
             text = f"GCP: {self._file or 'the credentials'}: {one_line(repr(e))}"
-            loaded = self._credentials is not None and not isinstance(e, OSError)  # it is the answer that is malformed
+            loaded = self._credentials is not None and not isinstance(e, OSError)  # the response is malformed
             raise (Unavailable if loaded else Misconfigured)(text) from e
         expiry = self._credentials.expiry
         life_s = expiry.replace(tzinfo=UTC).timestamp() - self._clock.now() if expiry else 0.0
         return str(self._credentials.token), life_s
 
 
-class _Bounded(Transport):  # type: ignore[misc]
-    """google-auth's requests, none of which may take longer than `AUTH_S`."""
+class _BoundedTransport(Transport):  # type: ignore[misc]
+    """google-auth's requests, each limited to `AUTH_S`."""
 
     def __init__(self, http: requests.Session, ca_file: str | None) -> None:
         super().__init__(http)
-        self._trust = {} if ca_file is None else {"verify": ca_file}  # a session's own gives way to the environment's
+        # As an argument, since the environment's CA file would override the session's.
+        self._trust = {} if ca_file is None else {"verify": ca_file}
 
     def __call__(
-        self, url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **more: Any
+        self, url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **kwargs: Any
     ) -> Any:
-        return super().__call__(url, method, body, headers, min(timeout or AUTH_S, AUTH_S), **self._trust, **more)
+        return super().__call__(url, method, body, headers, min(timeout or AUTH_S, AUTH_S), **self._trust, **kwargs)
 
 
 def _load(file: str | None, request: Transport) -> Any:
-    """Return credentials.
-
-    From a file only kinds that run no program and read no other file are accepted.
-    """
+    """Return credentials. From a file, only kinds that run no program and read no other file are accepted."""
     if file is None:
         return google.auth.default(scopes=SCOPES, request=request)[0]
     info = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -139,7 +134,7 @@ def _load(file: str | None, request: Transport) -> Any:
 
 
 async def account(context: Context, project: GcpProject) -> Account:
-    """Return the account that all adapters with these credentials share."""
+    """Return the account client that all adapters with these credentials share."""
     return await context.shared(
         ("gcp", project.credentials_file, project.ca_file), lambda: aclosing(Account(project, context.clock))
     )
@@ -153,7 +148,7 @@ class GcpService:
         self._url = url.rstrip("/")
         self._rng = rng
 
-    async def call(  # noqa: PLR0913 - what one call is made of
+    async def call(  # noqa: PLR0913 - one call's parameters
         self,
         permission: str,
         path: str,
@@ -165,22 +160,19 @@ class GcpService:
         write: bool = False,
         repeat: bool | None = None,
     ) -> Body:
-        """Return the answer, granted by `permission`.
-
-        Raises port errors. `about` names the resource in errors.
-        """
+        """Return the response to a call that needs `permission`. Raises port errors. `about` names the resource."""
         request = Request(
             operation=permission, method=method, url=self._url + path, about=about, query=query, body=body
         )
         return (await self._rest.call(request, write=write, repeat=repeat)).body
 
     def request_id(self) -> str:
-        """Return a new token that makes the repetition of one call harmless."""
+        """Return a new request id, which makes a repeated call idempotent."""
         return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
 
 
 async def service(context: Context, project: GcpProject, name: str) -> GcpService:
-    """Return the API whose budget all adapters of this project share. Raises `Misconfigured`."""
+    """Return an API's client within the project's shared budget. Raises `Misconfigured`."""
     http = await session(context, project.ca_file)
     tokens = (await account(context, project)).tokens
     channel = Channel(context, APIS[name], project.id)
@@ -189,17 +181,14 @@ async def service(context: Context, project: GcpProject, name: str) -> GcpServic
 
 
 async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
-    """Return whether each permission is granted on the project, which needs none itself.
-
-    Raises port errors.
-    """
+    """Return whether each permission is granted on the project. The check itself needs none. Raises port errors."""
     manager = await service(context, project, "resource_manager")
     granted = set[str]()
-    for first in range(0, len(permissions), MOST_PERMISSIONS):
-        body = {"permissions": list(permissions[first : first + MOST_PERMISSIONS])}
+    for first in range(0, len(permissions), MAX_PERMISSIONS):
+        body = {"permissions": list(permissions[first : first + MAX_PERMISSIONS])}
         path = f"/v1/projects/{project.id}:testIamPermissions"
-        answer = await manager.call("testIamPermissions", path, project.id, method="POST", body=body, repeat=True)
-        granted.update(str(p) for p in answer.get("permissions") or ())
+        response = await manager.call("testIamPermissions", path, project.id, method="POST", body=body, repeat=True)
+        granted.update(str(p) for p in response.get("permissions") or ())
     return [
         Permit(p, granted=True)
         if p in granted

@@ -1,4 +1,4 @@
-"""What specifications of Google's pools have in common: names, reservations, ways of hearing. No SDK."""
+"""Settings that Google Cloud pools share: name patterns, reservations, interruption notices. No SDK."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ class GcpNotices:
 
 
 def instance_group_path(project: str, location: str, name: str) -> str:
-    """Return the path of a group, zonal or regional by the form of its location."""
+    """Return the path of an instance group.
+
+    Example: `us-central1-a` is a zone and gives `projects/p/zones/us-central1-a/...`; `us-central1` is a region.
+    """
     scope = "zones" if location.count("-") == 2 else "regions"
     return f"projects/{project}/{scope}/{location}/instanceGroupManagers/{name}"

@@ -1,6 +1,6 @@
-"""Cloud Monitoring's time series: lists with each sample's own time, and one list for all subscriptions of a project.
+"""Cloud Monitoring's time series with each sample's own time, and one list for all subscriptions of a project.
 
-A metric that has no sample is no zero: an answer without a series tells nothing.
+A metric without a sample is not zero: it is missing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Clock, Context, Unavailable
 
 LIST: Final = "monitoring.timeSeries.list"
-"""Grants PromQL too."""
+"""Also grants PromQL."""
 PAGES: Final = 20
 PAGE: Final = 10_000
-AT_ONCE: Final = 50
-"""Subscriptions in one filter: filters are limited in length, at some thousand characters."""
+MAX_SUBSCRIPTIONS: Final = 50
+"""Maximum number of subscriptions in one filter, whose length is limited to some thousand characters."""
 LOOK_BACK_S: Final = 900.0
-"""How far back a sample of a subscription is looked for: some minutes until it is shown, and outages."""
-NOTHING: Final = (float("-inf"), frozenset[str]())
+"""Age up to which a sample of a subscription is read: samples appear after some minutes, later in outages. Seconds."""
+NEVER_READ: Final = (float("-inf"), frozenset[str]())
 
 
 @dataclass(frozen=True, slots=True)
 class GcpMetricPoint:
-    """A sample: when it was taken, and the value as it was sent."""
+    """A sample: its time (seconds since the Unix epoch), and the value as sent."""
 
     at: float
     value: object
@@ -48,7 +48,7 @@ class TimeSeries:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPage:
-    """What a filter gave. `partial` says what could not be asked."""
+    """The series that a filter selects. `partial` names the parts that could not be queried; empty if none."""
 
     series: tuple[TimeSeries, ...]
     partial: str = ""
@@ -63,49 +63,46 @@ class Monitoring:
         self._project = project
 
     async def list(
-        self, about: str, chosen: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
+        self, about: str, series_filter: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
     ) -> SeriesPage:
-        """Return all series that a filter selects, with their samples in (since, until].
-
-        Raises port errors.
-        """
+        """Return all series that `series_filter` selects, with their samples in (since, until]. Raises port errors."""
         query = {
-            "filter": chosen,
-            "interval.startTime": _stamp(since),
-            "interval.endTime": _stamp(until),
+            "filter": series_filter,
+            "interval.startTime": _timestamp(since),
+            "interval.endTime": _timestamp(until),
             "view": "FULL",
             "pageSize": str(PAGE),
             **{f"aggregation.{key}": value for key, value in (aggregation or {}).items()},
         }
-        found: list[TimeSeries] = []
+        series: list[TimeSeries] = []
         errors: list[str] = []
         for _ in range(PAGES):
             body = await self._monitoring.call(LIST, f"/v3/projects/{self._project}/timeSeries", about, query=query)
             try:
-                found += [_series(one) for one in body.get("timeSeries") or ()]
+                series += [_series(item) for item in body.get("timeSeries") or ()]
             except MALFORMED as e:
                 raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
             errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
             if not body.get("nextPageToken"):
-                return SeriesPage(tuple(found), one_line("; ".join(errors)))
+                return SeriesPage(tuple(series), one_line("; ".join(errors)))
             query["pageToken"] = str(body["nextPageToken"])
         raise Unavailable(f"GCP {LIST} of {about}: more than {PAGES * PAGE} series: choose fewer, or reduce them")
 
     async def promql(self, about: str, promql: str) -> Body:
-        """Return the answer of an instant query now, as Prometheus gives it. Raises port errors."""
+        """Return the response to an instant query, in Prometheus's format. Raises port errors."""
         path = f"/v1/projects/{self._project}/location/global/prometheus/api/v1/query"
         return await self._monitoring.call(LIST, path, about, query={"query": promql})
 
 
 class Gauge:
-    """A metric of subscriptions: one list for all that are read here."""
+    """A metric of subscriptions, with one list for all that are read here."""
 
     def __init__(self, monitoring: Monitoring, clock: Clock, metric: str) -> None:
         self._monitoring = monitoring
         self._clock = clock
         self._metric = metric
         self._subscriptions: set[str] = set()
-        self._read: tuple[float, frozenset[str]] = NOTHING
+        self._read: tuple[float, frozenset[str]] = NEVER_READ
         self._series: dict[str, list[TimeSeries]] = {}
         self._partial = ""
         self._flights = Singleflight()
@@ -113,72 +110,73 @@ class Gauge:
     async def aclose(self) -> None:
         await self._flights.aclose()
 
-    async def of(self, subscription: str, every_s: float) -> SeriesPage:
-        """Return the series of one subscription, at most `every_s` seconds old. Raises port errors."""
+    async def read(self, subscription: str, max_age_s: float) -> SeriesPage:
+        """Return the series of one subscription, read at most `max_age_s` seconds ago. Raises port errors."""
         self._subscriptions.add(subscription)
-        asked_at = self._clock.now()
-        while not self._is_recent(subscription, asked_at, every_s):
+        requested_at = self._clock.now()
+        while not self._is_recent(subscription, requested_at, max_age_s):
             await self._flights.share("all", self._read_all)
         return SeriesPage(tuple(self._series.get(subscription, ())), self._partial)
 
-    def _is_recent(self, subscription: str, asked_at: float, every_s: float) -> bool:
-        """Return whether it was read since `asked_at`, or less than `every_s` seconds before."""
-        at, covered = self._read
-        return subscription in covered and (at >= asked_at or asked_at - at < every_s)
+    def _is_recent(self, subscription: str, requested_at: float, max_age_s: float) -> bool:
+        """Return whether it was read since `requested_at`, or less than `max_age_s` seconds before it."""
+        read_at, covered = self._read
+        return subscription in covered and (read_at >= requested_at or requested_at - read_at < max_age_s)
 
     @validated("GCP")
     async def _read_all(self) -> None:
         now, names = self._clock.now(), sorted(self._subscriptions)
         series: dict[str, list[TimeSeries]] = {}
         partial = list[str]()
-        for first in range(0, len(names), AT_ONCE):
-            listed = await self._monitoring.list(
-                self._metric, _filter(self._metric, names[first : first + AT_ONCE]), now - LOOK_BACK_S, now
+        for first in range(0, len(names), MAX_SUBSCRIPTIONS):
+            page = await self._monitoring.list(
+                self._metric, _filter(self._metric, names[first : first + MAX_SUBSCRIPTIONS]), now - LOOK_BACK_S, now
             )
-            for one in listed.series:
-                name = one.resource.get("subscription_id")
+            for series_of_one in page.series:
+                name = series_of_one.resource.get("subscription_id")
                 if name not in names:
                     raise Unavailable(f"GCP {LIST} of {self._metric}: a series of {name!r}, which was not asked for")
-                series.setdefault(name, []).append(one)
-            partial += [listed.partial] if listed.partial else []
+                series.setdefault(name, []).append(series_of_one)
+            partial += [page.partial] if page.partial else []
         self._series, self._partial = series, "; ".join(partial)
         self._read = now, frozenset(names)
 
 
 def _filter(metric: str, names: Sequence[str]) -> str:
-    among = ", ".join(f'"{name}"' for name in names)
-    chosen = f'"{names[0]}"' if len(names) == 1 else f"one_of({among})"
-    return f'metric.type = "{metric}" AND resource.labels.subscription_id = {chosen}'
+    listed = ", ".join(f'"{name}"' for name in names)
+    condition = f'"{names[0]}"' if len(names) == 1 else f"one_of({listed})"
+    return f'metric.type = "{metric}" AND resource.labels.subscription_id = {condition}'
 
 
-def _series(one: Mapping[str, Any]) -> TimeSeries:
+def _series(item: Mapping[str, Any]) -> TimeSeries:
     points = [
-        GcpMetricPoint(_at(p["interval"]["endTime"]), next(iter(p["value"].values()), None)) for p in one["points"]
+        GcpMetricPoint(_seconds(p["interval"]["endTime"]), next(iter(p["value"].values()), None))
+        for p in item["points"]
     ]
     if not points:
-        raise ValueError("a series without points")  # none is listed: it would make a sum too small
+        raise ValueError("a series without points")  # the API lists none; counting one would make a sum too small
     points.sort(key=lambda p: p.at, reverse=True)
-    labels, resource = one.get("metric", {}).get("labels", {}), one.get("resource", {}).get("labels", {})
+    labels, resource = item.get("metric", {}).get("labels", {}), item.get("resource", {}).get("labels", {})
     return TimeSeries(dict(labels), dict(resource), tuple(points))
 
 
-def _at(stamp: str) -> float:
-    return datetime.fromisoformat(stamp).timestamp()
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
-def _stamp(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
+def _timestamp(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="microseconds")
 
 
 async def monitoring(context: Context, project: GcpProject) -> Monitoring:
-    """Return the time series of this project. Raises `Misconfigured`."""
+    """Return the time series client of this project. Raises `Misconfigured`."""
     return Monitoring(await session.service(context, project, "monitoring"), context.clock, project.id)
 
 
 async def gauge(context: Context, project: GcpProject, metric: str) -> Gauge:
-    """Return the metric, as all sources of this project read it. Raises `Misconfigured`."""
-    series = await monitoring(context, project)
+    """Return the metric's reader that all sources of this project share. Raises `Misconfigured`."""
+    client = await monitoring(context, project)
 
     return await context.shared(
-        ("gcp", "gauge", project, metric), lambda: aclosing(Gauge(series, context.clock, metric))
+        ("gcp", "gauge", project, metric), lambda: aclosing(Gauge(client, context.clock, metric))
     )

@@ -1,1 +1,1 @@
-"""Kubernetes: sessions, credentials, watches, and what several adapters read."""
+"""Kubernetes: sessions, credentials, watches, and reads that several adapters share."""

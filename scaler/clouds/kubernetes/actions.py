@@ -1,4 +1,4 @@
-"""What pools ask of the API server, as permissions name it."""
+"""API server actions that the pools need, as permissions name them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from scaler.clouds.kubernetes.permissions import Action
 
 
 def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
-    """Return the actions to read and set the size of a kind, and to see who else does."""
-    where = namespace if kind.namespaced else ""
+    """Return the actions to read and set the size of a kind, and to detect other autoscalers."""
+    kind_namespace = namespace if kind.namespaced else ""
     group, plural = group_of(kind.api_version), kind.plural
-    actions = [Action(verb, group, plural, where) for verb in ("get", "list", "watch")]
+    actions = [Action(verb, group, plural, kind_namespace) for verb in ("get", "list", "watch")]
     if not kind.known:
-        actions.append(Action("get", group, f"{plural}/scale", where))
-    actions.append(Action("patch", group, f"{plural}/scale", where))
-    other = "which other autoscaler sizes it"
-    actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=other))
-    actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=other))
+        actions.append(Action("get", group, f"{plural}/scale", kind_namespace))
+    actions.append(Action("patch", group, f"{plural}/scale", kind_namespace))
+    purpose = "which other autoscaler sizes it"
+    actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=purpose))
+    actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=purpose))
     return actions
 
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
-    """Return the actions to follow where replicas are and what becomes of them."""
+    """Return the actions to follow pods, their nodes and events; with `drain` also to patch pods."""
     purposes = {"pods": "zones and notices", "events": "pods that do not come"}
     actions = [
-        Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=why)
-        for plural, why in purposes.items()
+        Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=purpose)
+        for plural, purpose in purposes.items()
         for verb in ("list", "watch")
     ]
     actions += [

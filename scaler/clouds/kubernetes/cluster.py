@@ -1,4 +1,4 @@
-"""Which Kubernetes cluster an adapter talks to: configuration only, no SDK."""
+"""Kubernetes cluster of an adapter: configuration only, no SDK."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policies.model.spec import Target
 from scaler.config.document import read
 
 UNNAMESPACED: Final = frozenset({"karpenter.sh/NodePool"})
-"""Kinds of objects that stand in no namespace, of those that pools resize."""
+"""Cluster-scoped kinds among those that pools resize."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class KubeCluster:
 
     @property
     def identity(self) -> str:
-        """The address of its API server where that is known here; else its kubeconfig and context."""
+        """The address of its API server where the kubeconfig names it; else the kubeconfig and context."""
         if self.kubeconfig is None and self.context is None and (host := os.environ.get("KUBERNETES_SERVICE_HOST")):
             return f"https://{host}:{os.environ.get('KUBERNETES_SERVICE_PORT', '443')}"
         paths = self.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -41,15 +41,15 @@ class KubeCluster:
 
 
 def object_target(cluster: KubeCluster, api_version: str, kind: str, namespace: str, name: str) -> Target:
-    """Return the size of a Kubernetes object, whatever the version of its API."""
+    """Return the target of a Kubernetes object, independent of its API version."""
     group = api_version.rpartition("/")[0]
     typed = f"{group}/{kind}" if group else kind
-    place = "" if typed in UNNAMESPACED else f"{namespace}/"
-    return Target(typed, (cluster.identity,), f"{place}{name}")
+    prefix = "" if typed in UNNAMESPACED else f"{namespace}/"
+    return Target(typed, (cluster.identity,), f"{prefix}{name}")
 
 
 def _version(file: Path) -> tuple[int, int]:
-    """Return what changes with a file's content; zeros where there is no file."""
+    """Return modification time and size of a file; zeros where there is no file."""
     try:
         status = file.stat()
     except (OSError, ValueError):
@@ -59,24 +59,21 @@ def _version(file: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _server(files: tuple[tuple[Path, tuple[int, int]], ...], context: str | None) -> str | None:
-    """Return the server's address of a context.
-
-    The first file that names a thing counts, as for kubectl.
-    """
+    """Return the API server's address of a context. The first file with an entry counts, as for kubectl."""
     configs = [d.data for file, version in files if any(version) for d in read(file, old_numbers=True)[0][:1]]
     configs = [c for c in configs if isinstance(c, dict)]
     context = context or next((c["current-context"] for c in configs if c.get("current-context")), None)
-    cluster = _named(configs, "contexts", "context", context).get("cluster")
-    server = _named(configs, "clusters", "cluster", cluster).get("server")
+    cluster = _entry(configs, "contexts", "context", context).get("cluster")
+    server = _entry(configs, "clusters", "cluster", cluster).get("server")
     return server.rstrip("/").lower() if isinstance(server, str) else None
 
 
-def _named(configs: Sequence[Mapping[str, Any]], section: str, key: str, name: object) -> Mapping[str, Any]:
-    """Return the entry of this name in a kubeconfig's list; empty where there is none."""
+def _entry(configs: Sequence[Mapping[str, Any]], section: str, key: str, name: object) -> Mapping[str, Any]:
+    """Return the entry of this name in a kubeconfig's list; empty without one."""
     for config in configs:
         entries = config.get(section)
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(key), dict):
-                found: Mapping[str, Any] = entry[key]
-                return found
+                value: Mapping[str, Any] = entry[key]
+                return value
     return {}

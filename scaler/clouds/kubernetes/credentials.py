@@ -1,4 +1,4 @@
-"""Who we are to a Kubernetes cluster, and where it is: a pod's service account, or a kubeconfig."""
+"""Address and credentials of a Kubernetes cluster: a pod's service account, or a kubeconfig."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from scaler.ports import Misconfigured
 POD_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 Load: TypeAlias = Callable[[], Awaitable[Any]]
-"""Gives the SDK's configuration: host, trust and credentials."""
+"""Loads the SDK's configuration: host, CA and credentials."""
 
 
 def credentials(cluster: KubeCluster) -> Load:
-    """Return the credentials that `cluster` names. Raises `Misconfigured` where none are found."""
+    """Return the loader of the credentials that `cluster` names. Raises `Misconfigured` where there are none."""
     if cluster.kubeconfig is None and cluster.context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return in_pod(os.environ, POD_FOLDER)
     path = cluster.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -31,22 +31,19 @@ def credentials(cluster: KubeCluster) -> Load:
 
 
 def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
-    """Return a pod's service account.
-
-    Its token rotates about hourly: the file is checked before every call.
-    """
+    """Return the loader of a pod's service account. Its token rotates about hourly, so each call checks the file."""
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "443")
-    token, seen = folder / "token", dict[str, Any]()  # seen: the key, and the file's state when it was read
+    token, cached = folder / "token", dict[str, Any]()  # cached: the key, and the file's state when it was read
 
     def refresh(configuration: Any) -> None:
         try:
             file = (token.stat().st_mtime_ns, token.stat().st_ino)
-            if seen.get("file") != file:
-                seen.update(key=f"Bearer {token.read_text().strip()}", file=file)
+            if cached.get("file") != file:
+                cached.update(key=f"Bearer {token.read_text().strip()}", file=file)
         except OSError:
-            if "key" not in seen:
+            if "key" not in cached:
                 raise
-        configuration.api_key["BearerToken"] = seen["key"]
+        configuration.api_key["BearerToken"] = cached["key"]
 
     async def load() -> Any:
         address = f"[{host}]" if ":" in host else host
@@ -59,21 +56,18 @@ def in_pod(environ: Mapping[str, str], folder: Path) -> Load:
     return load
 
 
-def _require_bounded(path: Path) -> None:
-    """Refuse a kubeconfig that the SDK's own reader would choke on. Raises `ValueError`."""
+def _check_limits(path: Path) -> None:
+    """Check a kubeconfig's limits before the SDK reads it. Raises `ValueError`."""
     if path.exists() and (problems := read(path, old_numbers=True)[1]):
         raise ValueError(str(problems[0]))
 
 
 def from_kubeconfig(paths: str, context: str | None) -> Load:
-    """Return a kubeconfig's credentials, of all kinds that the SDK knows.
-
-    Raises `Misconfigured`.
-    """
+    """Return the loader of a kubeconfig's credentials, of every kind that the SDK supports. Raises `Misconfigured`."""
 
     def loader() -> Any:
         for path in filter(None, paths.split(os.pathsep)):
-            _require_bounded(Path(path).expanduser())
+            _check_limits(Path(path).expanduser())
         if not any(Path(p).expanduser().exists() for p in paths.split(os.pathsep) if p):
             raise FileNotFoundError(f"there is no kubeconfig at {paths}")
         return KubeConfigLoader(KubeConfigMerger(paths).config, active_context=context, config_base_path=None)

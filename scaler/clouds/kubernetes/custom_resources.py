@@ -1,4 +1,4 @@
-"""CustomObject resources with `.spec.replicas` of which the whole matters: Karpenter's NodePools, CapacityBuffers."""
+"""Custom resources with `.spec.replicas` that are kept whole: Karpenter's NodePools and CapacityBuffers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import CONFIRM_S, Follower, WatchPath
-from scaler.clouds.kubernetes.objects import MANAGER, ScalableState, Writer, newer, text_field, writer_of
-from scaler.clouds.kubernetes.session import Body, Session, is_accepted
-from scaler.clouds.response_validation import understood, whole
+from scaler.clouds.kubernetes.objects import MANAGER, ScalableState, Writer, is_newer, text_field, writer_of
+from scaler.clouds.kubernetes.session import Body, Session, accepted_body
+from scaler.clouds.response_validation import machine_count, unavailable_if_malformed
 from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured
 
@@ -20,24 +20,24 @@ UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
 
 @dataclass(frozen=True, slots=True)
 class ObjectCollection:
-    """All objects of a kind: `words` and `path` as in a `WatchPath`; `through` is the subresource that sets sizes.
+    """All objects of a kind. `description` and `path` as in `WatchPath`; `subresource` is the one that sets the size.
 
-    `hint` is what to do about one without a size.
+    `hint` is the remedy for an object without a size.
     """
 
-    words: str
+    description: str
     path: str
-    through: str
+    subresource: str
     hint: str
 
     @property
     def plural(self) -> str:
-        return self.words.partition(" ")[0]
+        return self.description.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class CustomObject:
-    """An object as it was read at `at`, by our clock."""
+    """An object as it was read at `at` (seconds since the Unix epoch)."""
 
     name: str
     version: str
@@ -48,104 +48,107 @@ class CustomObject:
     at: float
 
     def condition(self, kind: str) -> Mapping[str, Any]:
-        """Return a condition of its status; empty where it has none of this type."""
+        """Return a condition of its status; empty without one of this type."""
         return next((c for c in self.status.get("conditions") or () if c.get("type") == kind), {})
 
 
 class Objects(Follower):
-    """Follows all objects of one kind, and sets the size of one."""
+    """Follows all objects of one kind, and sets sizes."""
 
-    def __init__(self, session: Session, collected: ObjectCollection) -> None:
-        self._of = collected
+    def __init__(self, session: Session, collection: ObjectCollection) -> None:
+        self._collection = collection
         self._objects: dict[str, CustomObject] = {}
-        self._listed: set[str] = set()
+        self._listed_names: set[str] = set()
         self._flights = Singleflight()
-        super().__init__(session, collected.words)
+        super().__init__(session, collection.description)
 
     async def aclose(self) -> None:
         await super().aclose()
         await self._flights.aclose()
 
     async def get(self, name: str, timeout_s: float, *, refresh: bool = False) -> CustomObject:
-        """Return an object.
-
-        Raises the port errors. `anew`: read it however fresh the one at hand is.
-        """
-        found = self._objects.get(name)
-        if refresh or found is None or not 0 <= self._clock.now() - self._at(found) <= CONFIRM_S:
-            found = await self._flights.share(name, lambda: self._read(name, timeout_s))
-        return found
+        """Return an object. `refresh` reads it even if the stored one is fresh. Raises port errors."""
+        custom_object = self._objects.get(name)
+        if (
+            refresh
+            or custom_object is None
+            or not 0 <= self._clock.now() - self._confirmed_at(custom_object) <= CONFIRM_S
+        ):
+            custom_object = await self._flights.share(name, lambda: self._read(name, timeout_s))
+        return custom_object
 
     async def state(self, name: str, timeout_s: float, *, refresh: bool = False) -> ScalableState:
-        """Return its size. Raises the port errors; `Misconfigured` for one that has none."""
-        found = await self.get(name, timeout_s, refresh=refresh)
-        replicas = found.spec.get("replicas")
+        """Return an object's size. Raises port errors; `Misconfigured` for an object without a size."""
+        custom_object = await self.get(name, timeout_s, refresh=refresh)
+        replicas = custom_object.spec.get("replicas")
         if replicas is None:
-            raise Misconfigured(f"{self._of.plural} {name} {UNSIZED.format(hint=self._of.hint)}")
-        desired = whole(f"{self._of.plural} {name}: spec.replicas", replicas)
-        return ScalableState(name, found.version, desired, None, found.writer, self._at(found))
+            raise Misconfigured(f"{self._collection.plural} {name} {UNSIZED.format(hint=self._collection.hint)}")
+        desired = machine_count(f"{self._collection.plural} {name}: spec.replicas", replicas)
+        return ScalableState(
+            name, custom_object.version, desired, None, custom_object.writer, self._confirmed_at(custom_object)
+        )
 
     async def resize(self, name: str, replicas: int, version: str, timeout_s: float) -> None:
-        """Set the size of an object that is still as it was in `version`. Raises the port errors."""
-        resource = "/".join(filter(None, (self._of.plural, self._of.through)))
-        path = "/".join(filter(None, (self._of.path, name, self._of.through)))
+        """Set the size of an object that still has `version`. Raises port errors."""
+        resource = "/".join(filter(None, (self._collection.plural, self._collection.subresource)))
+        path = "/".join(filter(None, (self._collection.path, name, self._collection.subresource)))
         patch: Body = {"spec": {"replicas": replicas}}
         if version:
             patch["metadata"] = {"resourceVersion": version}
         what, query = f"patch {resource} {name}", {"fieldManager": MANAGER}
         await self._session.call(what, "PATCH", path, timeout_s, query=query, body=patch)
-        self._objects.pop(name, None)  # read anew, or told by the watch, whichever is first
+        self._objects.pop(name, None)  # the next read or the watch restores it
 
-    def _at(self, found: CustomObject) -> float:
-        return max(found.at, self.confirmed_at)
+    def _confirmed_at(self, custom_object: CustomObject) -> float:
+        return max(custom_object.at, self.confirmed_at)
 
     async def _read(self, name: str, timeout_s: float) -> CustomObject:
-        at = self._clock.now()
-        what = f"get {self._of.plural} {name}"
-        answer = await self._session.ask(what, "GET", f"{self._of.path}/{name}", timeout_s)
-        if answer.status == 404:
+        requested_at = self._clock.now()
+        what = f"get {self._collection.plural} {name}"
+        response = await self._session.request(what, "GET", f"{self._collection.path}/{name}", timeout_s)
+        if response.status == 404:
             self._objects.pop(name, None)
-        found = parse_object(is_accepted(what, answer), at)
-        self._keep(found)
-        return found
+        custom_object = parse_object(accepted_body(what, response), requested_at)
+        self._store(custom_object)
+        return custom_object
 
     # --- the watch
 
-    async def where(self) -> WatchPath:
-        return WatchPath(self._of.words, self._of.path)
+    async def watch_path(self) -> WatchPath:
+        return WatchPath(self._collection.description, self._collection.path)
 
-    def begin(self) -> None:
-        self._listed = set()
+    def begin_list(self) -> None:
+        self._listed_names = set()
 
-    def found(self, item: Body, at: float) -> None:
-        one = parse_object(item, at)
-        self._listed.add(one.name)
-        self._objects[one.name] = one
+    def add_listed(self, item: Body, at: float) -> None:
+        custom_object = parse_object(item, at)
+        self._listed_names.add(custom_object.name)
+        self._objects[custom_object.name] = custom_object
 
-    def end(self) -> None:
-        for name in self._objects.keys() - self._listed:
+    def end_list(self) -> None:
+        for name in self._objects.keys() - self._listed_names:
             del self._objects[name]
 
-    def changed(self, change: str, item: Body, at: float) -> None:
-        one = parse_object(item, at)
+    def apply_change(self, change: str, item: Body, at: float) -> None:
+        custom_object = parse_object(item, at)
         if change == "DELETED":
-            self._objects.pop(one.name, None)
+            self._objects.pop(custom_object.name, None)
         else:
-            self._keep(one)
+            self._store(custom_object)
 
-    def _keep(self, one: CustomObject) -> None:
-        present = self._objects.get(one.name)
-        if present is None or newer(one.version, present.version):
-            self._objects[one.name] = one
+    def _store(self, custom_object: CustomObject) -> None:
+        present = self._objects.get(custom_object.name)
+        if present is None or is_newer(custom_object.version, present.version):
+            self._objects[custom_object.name] = custom_object
 
 
 def parse_object(body: Mapping[str, Any], at: float) -> CustomObject:
-    """Parse an object. Raises `Unavailable` for one that no API server would send."""
-    with understood("an object"):
+    """Parse an object. Raises `Unavailable` for a malformed one."""
+    with unavailable_if_malformed("an object"):
         metadata = body["metadata"]
         spec, status = body.get("spec") or {}, body.get("status") or {}
         for part in (spec, spec.get("limits") or {}, status, *(status.get("conditions") or ())):
-            part.get("type")  # mappings, all of them
+            part.get("type")  # raises AttributeError unless it is a mapping
         return CustomObject(
             text_field(metadata, "name"),
             text_field(metadata, "resourceVersion"),
@@ -157,6 +160,6 @@ def parse_object(body: Mapping[str, Any], at: float) -> CustomObject:
         )
 
 
-async def objects(context: Context, session: Session, cluster: KubeCluster, collected: ObjectCollection) -> Objects:
-    """Return the objects of a kind, as all workloads share them."""
-    return await context.shared(("kube objects", cluster, collected), lambda: aclosing(Objects(session, collected)))
+async def objects(context: Context, session: Session, cluster: KubeCluster, collection: ObjectCollection) -> Objects:
+    """Return the follower of a kind's objects that all workloads share."""
+    return await context.shared(("kube objects", cluster, collection), lambda: aclosing(Objects(session, collection)))

@@ -1,4 +1,4 @@
-"""How replicas are emptied before they are removed: configuration only, no SDK."""
+"""Settings of draining replicas before their removal: configuration only, no SDK."""
 
 from __future__ import annotations
 

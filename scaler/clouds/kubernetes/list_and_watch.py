@@ -1,12 +1,13 @@
-"""List what is under one path of the API server and follow its changes, without end and without a thread.
+"""List the objects under one path of the API server and watch their changes, without end and without a thread.
 
-An open watch may stay silent for a minute after its server is gone. Each one is requested to end after `WATCH_S`, and
-its good end is what confirms that nothing else changed.
+An open watch may stay silent for a minute after its server is gone. So each watch requests to end after `WATCH_S`, and
+its regular end confirms that nothing else changed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,39 +17,43 @@ from typing import Final
 from scaler.clouds.backoff import Backoff
 from scaler.clouds.kubernetes.objects import version_of
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.response_validation import list_of, understood
-from scaler.clouds.singleflight import cancelled
+from scaler.clouds.response_validation import list_of, unavailable_if_malformed
+from scaler.clouds.singleflight import cancel_all
 from scaler.ports import Clock, Misconfigured, PortError, Unavailable
 
 WATCH_S: Final = 15
-"""How long a watch is asked to last: shorter than `CONFIRM_S`, so that a quiet cluster needs no single reads."""
+"""Requested duration of a watch: shorter than `CONFIRM_S`, so that a quiet cluster needs no single reads. Seconds."""
 WATCH_GRACE_S: Final = 5.0
-"""How much longer it may last before it counts as hung."""
+"""Time beyond `WATCH_S` after which a watch counts as hung. Seconds."""
 CONFIRM_S: Final = 20.0
-"""What was not confirmed for so long is no longer taken for the present state."""
+"""Maximum age of a confirmation: an older state does not count as the present one. Seconds."""
 LIST_S: Final = 20.0
-"""For a page of a list."""
+"""Time limit of one page of a list. Seconds."""
 PAGE: Final = 250
-"""Objects in a page: a Deployment is some 10 kB."""
+"""Objects in a page: a Deployment has some 10 kB."""
 PAUSE_S: Final = 0.2
-"""Before a watch is opened again, and before the first retry."""
+"""Pause before a watch is opened again, and before the first retry. Seconds."""
 MAX_PAUSE_S: Final = 5.0
-"""Before the last of ever rarer retries."""
-HUMAN_PAUSE_S: Final = 30.0
-"""Before a retry of what needs a human."""
+"""Maximum pause between retries. Seconds."""
+MISCONFIGURED_PAUSE_S: Final = 30.0
+"""Pause after an error that a human must fix. Seconds."""
+
+
+MAX_FIRST_WAIT_S: Final = 1.0
+"""Maximum time that a first status waits for the lists. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchPath:
-    """A collection: in words (`list` or `watch` go before them), its path, and what narrows it."""
+    """A collection: its description for errors (after `list` or `watch`), its path, and query parameters."""
 
-    words: str
+    description: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
 
 
 class Follower(ABC):
-    """Keeps what a subclass makes of the objects. `error` is why they are not known now; None while they are."""
+    """Base class that lists and watches a collection. `error` is why the objects are unknown; None while known."""
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
@@ -56,7 +61,7 @@ class Follower(ABC):
         self.confirmed_at = float("-inf")
         self.error: PortError | None = None
         self.listed = asyncio.Event()
-        """Set once it is known what there is, or why that is not known."""
+        """Set after the first list succeeded or failed."""
         self._rng = random.Random()  # noqa: S311 - spreads retries of many daemons
         self._task = session.tasks.start(f"watch of {name}", self._follow)
 
@@ -65,99 +70,107 @@ class Follower(ABC):
         return self._clock
 
     async def aclose(self) -> None:
-        await cancelled(self._task)
+        await cancel_all(self._task)
 
     @property
     def fresh(self) -> bool:
-        """Whether the objects were confirmed lately. A defect of the watch is raised here."""
+        """Whether the objects were confirmed within `CONFIRM_S`. Raises the defect that ended the watch."""
         if self._task.done():
             self._task.result()
         return 0 <= self._clock.now() - self.confirmed_at <= CONFIRM_S
 
-    # --- what a subclass tells
+    # --- overridden by subclasses
 
     @abstractmethod
-    async def where(self) -> WatchPath:
-        """Return the collection. Raises the port errors."""
+    async def watch_path(self) -> WatchPath:
+        """Return the collection. Raises port errors."""
 
     @abstractmethod
-    def begin(self) -> None:
-        """Begin a list: what is not `found` until its `end` is gone."""
+    def begin_list(self) -> None:
+        """Begin a list: an object that is not added before `end_list` is gone."""
 
     @abstractmethod
-    def found(self, item: Body, at: float) -> None:
-        """Take one object of a list that was requested at `at`."""
+    def add_listed(self, item: Body, at: float) -> None:
+        """Add one object of a list that was requested at `at`."""
 
     @abstractmethod
-    def end(self) -> None:
-        """End the list, which is whole."""
+    def end_list(self) -> None:
+        """End a list that was read completely."""
 
     @abstractmethod
-    def changed(self, change: str, item: Body, at: float) -> None:
-        """Take one change: ADDED, MODIFIED or DELETED."""
+    def apply_change(self, change: str, item: Body, at: float) -> None:
+        """Apply one change: ADDED, MODIFIED or DELETED."""
 
-    def refused(self) -> None:  # noqa: B027 - most have nothing to forget
-        """Forget what was discovered about the collection: it needs a human, so it may be wrong."""
+    def reset_discovery(self) -> None:  # noqa: B027 - most subclasses discover nothing
+        """Drop the discovered properties of the collection after `Misconfigured`: they may be outdated."""
 
     # --- the watch
 
     async def _follow(self) -> None:
-        """List and watch without end; each error is followed by a pause and a new list."""
-        backoff = Backoff(PAUSE_S, MAX_PAUSE_S, HUMAN_PAUSE_S)
+        """List and watch without end; after each error follow a pause and a new list."""
+        backoff = Backoff(PAUSE_S, MAX_PAUSE_S, MISCONFIGURED_PAUSE_S)
         while True:
             try:
-                where = await self.where()
-                version = await self._list(where)
+                path = await self.watch_path()
+                version = await self._list(path)
                 self.error = None
                 self.listed.set()
                 while True:
-                    version = await self._changes(where, version)
+                    version = await self._watch(path, version)
                     backoff.succeeded()
                     await asyncio.sleep(PAUSE_S)
             except PortError as e:
                 self.error = e
                 self.listed.set()
-                pause_s = backoff.after(e)
+                pause_s = backoff.pause_after_s(e)
                 if isinstance(e, Misconfigured):
-                    self.refused()
+                    self.reset_discovery()
             await asyncio.sleep(pause_s * self._rng.uniform(0.5, 1.0))
 
-    async def _list(self, where: WatchPath) -> str:
-        """Read all objects; gives the version to watch from."""
+    async def _list(self, path: WatchPath) -> str:
+        """Read all objects; return the version to watch from."""
         requested_at = self._clock.now()
-        self.begin()
-        what, query = f"list {where.words}", {**where.query, "limit": str(PAGE)}
+        self.begin_list()
+        what, query = f"list {path.description}", {**path.query, "limit": str(PAGE)}
         while True:
-            page = await self._session.call(what, "GET", where.path, LIST_S, query=query)
-            with understood(what):
+            page = await self._session.call(what, "GET", path.path, LIST_S, query=query)
+            with unavailable_if_malformed(what):
                 for item in list_of(what, page, "items"):
-                    self.found(item, requested_at)
+                    self.add_listed(item, requested_at)
             metadata = page.get("metadata") or {}
             if not isinstance(metadata, dict):
                 raise Unavailable(f"{what}: metadata that cannot be read")
             if not metadata.get("continue"):
                 break
-            query = {**where.query, "limit": str(PAGE), "continue": str(metadata["continue"])}
-        self.end()
+            query = {**path.query, "limit": str(PAGE), "continue": str(metadata["continue"])}
+        self.end_list()
         self.confirmed_at = requested_at
         return str(metadata.get("resourceVersion", ""))
 
-    async def _changes(self, where: WatchPath, version: str) -> str:
-        """Follow one watch to its good end; gives the version to go on from."""
+    async def _watch(self, path: WatchPath, version: str) -> str:
+        """Follow one watch to its regular end; return the version to continue from."""
         query = {
-            **where.query,
+            **path.query,
             "watch": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_S),
             "allowWatchBookmarks": "true",
         }
-        what = f"watch {where.words}"
-        async for event in self._session.events(what, where.path, WATCH_S + WATCH_GRACE_S, query):
+        what = f"watch {path.description}"
+        async for event in self._session.events(what, path.path, WATCH_S + WATCH_GRACE_S, query):
             now = self._clock.now()
             version = version_of(event)
             if event["type"] != "BOOKMARK":
-                with understood(what):
-                    self.changed(event["type"], event["object"], now)
+                with unavailable_if_malformed(what):
+                    self.apply_change(event["type"], event["object"], now)
             self.confirmed_at = now
         self.confirmed_at = self._clock.now()
         return version
+
+
+async def wait_until_listed(*followers: Follower) -> None:
+    """Wait until each collection was listed once or failed, at most `MAX_FIRST_WAIT_S` in all."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MAX_FIRST_WAIT_S):
+            for follower in followers:
+                await follower.listed.wait()

@@ -1,7 +1,7 @@
-"""The nodes of a cluster: zone, market, and interruption notices. One watch for all workloads.
+"""The nodes of a cluster, with zone, market and interruption notices, in one watch for all workloads.
 
-A node's taints, conditions and deletion are pinned to the board of notices under the node's name and its machine's, and
-notices that other sources pinned for the machine count for the node.
+A notice from a node's taints, conditions or deletion is pinned under the names of the node and of its machine. Notices
+that other sources pinned for the machine count for the node.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.list_and_watch import Follower, WatchPath
 from scaler.clouds.kubernetes.objects import text_field
 from scaler.clouds.kubernetes.session import Body, Session
-from scaler.clouds.response_validation import understood
+from scaler.clouds.response_validation import unavailable_if_malformed
 from scaler.ports import Context
 
 TAINTS: Final[Mapping[str, Kind]] = {
@@ -33,10 +33,10 @@ TAINTS: Final[Mapping[str, Kind]] = {
     "remediator.aks.microsoft.com/unschedulable": "interruption",
     "ToBeDeletedByClusterAutoscaler": "interruption",
 }
-"""Taints of nodes that will go. `kubernetes.azure.com/scalesetpriority` is none: all spot nodes of AKS carry it always;
-nor is `DeletionCandidateOfClusterAutoscaler`: most candidates stay."""
-EVENTS: Final = ("Preempt", "Terminate", "Redeploy")
-"""The events in AKS's node condition `VMEventScheduled` that take the machine; a freeze or a reboot does not."""
+"""Taints of nodes that will be removed. `kubernetes.azure.com/scalesetpriority` is not among them: every spot node of
+AKS has it; nor is `DeletionCandidateOfClusterAutoscaler`: most candidates stay."""
+VM_EVENTS: Final = ("Preempt", "Terminate", "Redeploy")
+"""Events in AKS's node condition `VMEventScheduled` that delete the machine; a freeze or a reboot does not."""
 ZONES: Final = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
 MARKETS: Final[Mapping[str, Mapping[str, str]]] = {
     "karpenter.sh/capacity-type": {"spot": "spot", "on-demand": "on_demand", "reserved": "reserved"},
@@ -46,12 +46,12 @@ MARKETS: Final[Mapping[str, Mapping[str, str]]] = {
     "cloud.google.com/gke-provisioning": {"spot": "spot", "preemptible": "spot", "standard": "on_demand"},
     "kubernetes.azure.com/scalesetpriority": {"spot": "spot", "regular": "on_demand"},
 }
-"""By which labels a node's market is told."""
+"""A node's market by its labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class KubeNode:
-    """`going` is why it will be taken, as the cluster says; empty while nothing says so."""
+    """A node. `leaving_reason` is the cluster's reason for its removal; empty while it stays."""
 
     name: str
     machine: str
@@ -64,7 +64,7 @@ class KubeNode:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that notices may use."""
+        """Names that notices use for it."""
         return (self.name, self.machine) if self.machine and self.machine != self.name else (self.name,)
 
 
@@ -74,7 +74,7 @@ class KubeNodes(Follower):
     def __init__(self, session: Session, notices: NoticeBoard) -> None:
         self.notices = notices
         self._nodes: dict[str, KubeNode] = {}
-        self._found: set[str] = set()
+        self._listed: set[str] = set()
         super().__init__(session, "nodes")
 
     def get(self, name: str) -> KubeNode | None:
@@ -85,84 +85,84 @@ class KubeNodes(Follower):
         return [node for node in self._nodes.values() if node.pool == pool]
 
     def interruption_reason(self, node: KubeNode) -> str:
-        """Return why a node will be interrupted; empty while nothing announces it."""
+        """Return why a node will be interrupted; empty without a notice."""
         if node.leaving_reason:
             return node.leaving_reason
-        notice = next(iter(self.notices.of(node.names).values()), None)
-        return (notice.by or notice.kind) if notice else ""
+        notice = next(iter(self.notices.notices_for(node.names).values()), None)
+        return (notice.source or notice.kind) if notice else ""
 
-    async def where(self) -> WatchPath:
+    async def watch_path(self) -> WatchPath:
         return WatchPath("nodes", "/api/v1/nodes")
 
-    def begin(self) -> None:
-        self._found = set()
+    def begin_list(self) -> None:
+        self._listed = set()
 
-    def found(self, item: Body, at: float) -> None:
+    def add_listed(self, item: Body, at: float) -> None:
         node = parse(item)
-        self._found.add(node.name)
-        self._keep(node, at)
+        self._listed.add(node.name)
+        self._store(node, at)
 
-    def end(self) -> None:
-        for name in self._nodes.keys() - self._found:
-            self._forget(name)
+    def end_list(self) -> None:
+        for name in self._nodes.keys() - self._listed:
+            self._remove(name)
 
-    def changed(self, change: str, item: Body, at: float) -> None:
+    def apply_change(self, change: str, item: Body, at: float) -> None:
         node = parse(item)
         if change == "DELETED":
-            self._forget(node.name)
+            self._remove(node.name)
         else:
-            self._keep(node, at)
+            self._store(node, at)
 
-    def _keep(self, node: KubeNode, at: float) -> None:
+    def _store(self, node: KubeNode, at: float) -> None:
         before = self._nodes.get(node.name)
         self._nodes[node.name] = node
         for name in node.names:
             if node.leaving_reason:
-                self.notices.pin(Notice(name, node.notice_kind, at, by=node.leaving_reason))
+                self.notices.pin(Notice(name, node.notice_kind, at, source=node.leaving_reason))
             elif before is not None and before.leaving_reason:
                 self.notices.unpin(name)
 
-    def _forget(self, name: str) -> None:
+    def _remove(self, name: str) -> None:
         node = self._nodes.pop(name, None)
-        for known in node.names if node else (name,):
-            self.notices.unpin(known)
+        for notice_name in node.names if node else (name,):
+            self.notices.unpin(notice_name)
 
 
 def parse(body: Mapping[str, Any]) -> KubeNode:
-    """Parse a node. Raises `Unavailable` for one that no API server would send."""
-    with understood("a node"):
+    """Parse a node. Raises `Unavailable` for a malformed one."""
+    with unavailable_if_malformed("a node"):
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         labels = labels_of(metadata)
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
-        going, notice = _leaving_reason(metadata, spec.get("taints") or (), conditions)
+        leaving_reason, notice_kind = _leaving_reason(metadata, spec.get("taints") or (), conditions)
         return KubeNode(
             name=text_field(metadata, "name"),
             machine=machine_of(str(spec.get("providerID") or "")),
             zone=next((labels[label] for label in ZONES if label in labels), ""),
             market=market_of(labels),
-            leaving_reason=going,
-            notice_kind=notice,
+            leaving_reason=leaving_reason,
+            notice_kind=notice_kind,
             pool=labels.get("karpenter.sh/nodepool", ""),
             ready=conditions.get("Ready", {}).get("status") == "True",
         )
 
 
 def _leaving_reason(metadata: Mapping[str, Any], taints: Any, conditions: Mapping[str, Any]) -> tuple[str, Kind]:
-    """Return why a node will go, and the kind of notice."""
-    found = {taint["key"]: TAINTS[taint["key"]] for taint in taints if taint["key"] in TAINTS}
-    for key, kind in sorted(found.items(), key=lambda one: one[1] != "interruption"):
+    """Return why a node will be removed, and the kind of notice."""
+    kinds = {taint["key"]: TAINTS[taint["key"]] for taint in taints if taint["key"] in TAINTS}
+    for key, kind in sorted(kinds.items(), key=lambda item: item[1] != "interruption"):
         return f"taint {key}", kind
     if metadata.get("deletionTimestamp"):
         return "the node is being deleted", "interruption"
     event = conditions.get("VMEventScheduled", {})
-    said = f"{event.get('reason', '')} {event.get('message', '')}"
-    if event.get("status") == "True" and any(word in said for word in EVENTS):
-        return f"condition VMEventScheduled: {said.strip()}", "interruption"
+    text = f"{event.get('reason', '')} {event.get('message', '')}"
+    if event.get("status") == "True" and any(word in text for word in VM_EVENTS):
+        return f"condition VMEventScheduled: {text.strip()}", "interruption"
     return "", "interruption"
 
 
 def labels_of(metadata: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return an object's labels. Raises `TypeError` where one is no text."""
+    """Return an object's labels. Raises `TypeError` for a value that is not text."""
     labels: Mapping[str, str] = metadata.get("labels") or {}
     for label, value in labels.items():
         if not isinstance(value, str):
@@ -171,7 +171,7 @@ def labels_of(metadata: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def market_of(labels: Mapping[str, str]) -> str:
-    """Return how a node was bought, by the labels of all clouds; on demand where none says so."""
+    """Return a node's market by the clouds' labels; on demand without one of them."""
     for label, markets in MARKETS.items():
         if market := markets.get(labels.get(label, "")):
             return market
@@ -179,19 +179,16 @@ def market_of(labels: Mapping[str, str]) -> str:
 
 
 def machine_of(provider_id: str) -> str:
-    """Return the cloud's name of a node's machine.
+    """Return the cloud's name of a node's machine: an EC2 id, a Google VM's name, an Azure resource id.
 
-    An EC2 id, a Google VM's name, an Azure resource's path.
+    Example: `aws:///us-east-1a/i-0abc` gives `i-0abc`.
     """
     cloud, _, path = provider_id.partition("://")
     return path.lower() if cloud == "azure" else path.rpartition("/")[2]
 
 
 async def nodes(context: Context, session: Session, cluster: KubeCluster) -> KubeNodes:
-    """Return the nodes, as all workloads of the cluster share them.
-
-    Their notices wake the caller's workload.
-    """
+    """Return the nodes that all workloads of the cluster share. Their notices wake the caller's workload."""
     notices = await board(context)
 
     return await context.shared(("kube nodes", cluster), lambda: aclosing(KubeNodes(session, notices)))

@@ -1,4 +1,4 @@
-"""Kubernetes objects that have a size: which kind they are of, and the little of them that is kept."""
+"""Kubernetes objects with a size: their kind, and the fields that are kept of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NewType
 
-from scaler.clouds.kubernetes.selectors import Selector, of_object, of_text
-from scaler.clouds.kubernetes.session import Session, is_accepted
-from scaler.clouds.response_validation import list_of, understood, whole
+from scaler.clouds.kubernetes.selectors import Selector, parse_label_selector, parse_selector_text
+from scaler.clouds.kubernetes.session import Session, accepted_body
+from scaler.clouds.response_validation import list_of, machine_count, unavailable_if_malformed
 from scaler.clouds.timestamps import seconds_of
 from scaler.ports import Misconfigured
 
 ApiGroup = NewType("ApiGroup", str)
 MANAGER: Final = "forescale"
-"""The field manager of our writes."""
+"""Field manager of this daemon's writes."""
 MAX_VERSION_CHARS: Final = 20
-"""Of a resource version that is a number: etcd's revisions are 64-bit integers."""
+"""Maximum length of a numeric resource version: etcd's revisions are 64-bit integers."""
 KNOWN: Final = frozenset(
     {
         ("apps", "Deployment"),
@@ -25,13 +25,13 @@ KNOWN: Final = frozenset(
         ("leaderworkerset.x-k8s.io", "LeaderWorkerSet"),
     }
 )
-"""Kinds whose size is `.spec.replicas`, which the API server fills in, and `.status.readyReplicas` their ready replicas
-(0 where absent)."""
+"""Kinds whose size is `.spec.replicas`, with a default by the API server, and whose ready replicas are
+`.status.readyReplicas` (0 where absent)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleTarget:
-    """What is resized, as an HPA's or a ScaledObject's reference names it."""
+    """The resized object, as the reference of an HPA or ScaledObject names it."""
 
     group: ApiGroup
     kind: str
@@ -39,13 +39,13 @@ class ScaleTarget:
 
 
 def group_of(api_version: str) -> ApiGroup:
-    """Return the API group, empty for the core one."""
+    """Return the API group; empty for the core group."""
     return ApiGroup(api_version.rpartition("/")[0])
 
 
 @dataclass(frozen=True, slots=True)
 class ScalableKind:
-    """A kind of objects with a size, as the API server serves it."""
+    """A kind with a size, as the API server serves it."""
 
     api_version: str
     name: str
@@ -63,13 +63,13 @@ class ScalableKind:
         return "/".join(part for part in parts if part)
 
     def within(self, namespace: str) -> str:
-        """Return where objects of this kind are, in words."""
+        """Return the namespace phrase of errors; empty for a cluster-scoped kind."""
         return f" in namespace {namespace}" if self.namespaced else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who last wrote `.spec.replicas`, as the object's managed fields tell."""
+    """The last writer of `.spec.replicas`, from the object's managed fields."""
 
     manager: str
     at: str
@@ -77,7 +77,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Pods that an object was not given: how many, since when, and in whose words."""
+    """Pods that the API server refused to an object: their number, since when (Unix seconds), and its message."""
 
     pods: int
     at: float
@@ -86,12 +86,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class ScalableState:
-    """What is kept of an object.
+    """The fields that are kept of an object.
 
-    `desired` and `ready` are None where only the scale subresource can tell: any kind that is not among the known
-    ones may keep its size anywhere; `selector`, which its pods match, may be missing too. `refusal` is what the API
-    server says when it takes no more pods of it. `at` is when it was known to be so, by our clock; `order` counts what
-    was learnt.
+    `desired` and `ready` are None where only the scale subresource has them: a kind outside `KNOWN` may store its size
+    in any field. `selector` matches its pods and may be missing too. `at` is when the state was read (seconds since
+    the Unix epoch); `order` numbers the stored states.
     """
 
     name: str
@@ -106,38 +105,35 @@ class ScalableState:
 
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:
-    """Return how the API server serves a kind.
-
-    Raises `Misconfigured` where it does not, or the kind has no size.
-    """
+    """Discover how the API server serves a kind. Raises `Misconfigured` where it does not, or the kind has no size."""
     what = f"discover {kind} in {api_version}"
-    answer = await session.ask(what, "GET", _root(api_version), timeout_s)
-    if answer.status == 404:
+    response = await session.request(what, "GET", _root(api_version), timeout_s)
+    if response.status == 404:
         raise Misconfigured(f"{what}: the API server does not serve {api_version}: is its operator installed?")
-    resources = [r for r in list_of(what, is_accepted(what, answer), "resources") if r.get("kind") == kind]
-    found = next((r for r in resources if isinstance(r.get("name"), str) and "/" not in r["name"]), None)
-    if found is None:
+    resources = [r for r in list_of(what, accepted_body(what, response), "resources") if r.get("kind") == kind]
+    resource = next((r for r in resources if isinstance(r.get("name"), str) and "/" not in r["name"]), None)
+    if resource is None:
         raise Misconfigured(f"{what}: {api_version} has no kind {kind}")
-    plural = str(found["name"])
-    served = {str(r.get("name")) for r in list_of(what, answer.body, "resources")}
+    plural = str(resource["name"])
+    served = {str(r.get("name")) for r in list_of(what, response.body, "resources")}
     if f"{plural}/scale" not in served:
         raise Misconfigured(f"{what}: {plural} have no scale subresource, so they cannot be resized")
-    return ScalableKind(api_version, kind, plural, bool(found.get("namespaced")))
+    return ScalableKind(api_version, kind, plural, bool(resource.get("namespaced")))
 
 
 def parse(kind: ScalableKind, body: Mapping[str, Any], at: float) -> ScalableState:
-    """Parse an object's state. Raises `Unavailable` for one that no API server would send."""
-    with understood(f"an object of {kind.plural}"):
+    """Parse an object's state. Raises `Unavailable` for a malformed one."""
+    with unavailable_if_malformed(f"an object of {kind.plural}"):
         metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
         ready = status.get("readyReplicas")
         desired = None
         if kind.known:
-            desired, ready = whole(f"{kind.plural}: replicas", spec["replicas"]), ready or 0
+            desired, ready = machine_count(f"{kind.plural}: replicas", spec["replicas"]), ready or 0
         return ScalableState(
             name=text_field(metadata, "name"),
             version=text_field(metadata, "resourceVersion"),
             desired=desired,
-            ready=None if ready is None else whole(f"{kind.plural}: ready replicas", ready),
+            ready=None if ready is None else machine_count(f"{kind.plural}: ready replicas", ready),
             writer=writer_of(metadata.get("managedFields") or ()),
             at=at,
             selector=_selector(spec, status) if kind.known else None,
@@ -147,7 +143,7 @@ def parse(kind: ScalableKind, body: Mapping[str, Any], at: float) -> ScalableSta
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """An object's scale subresource. `present` is how many replicas exist, whether ready or not."""
+    """An object's scale subresource. `present` is the number of existing replicas, ready or not."""
 
     version: str
     desired: int
@@ -156,41 +152,35 @@ class Scale:
 
 
 def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
-    """Parse a scale subresource.
-
-    Counts of 0 are left out of its JSON; the API server refuses one without a size.
-    """
-    with understood(f"{what}: a scale"):
+    """Parse a scale subresource. Its JSON omits counts of 0; the API server refuses a scale without a size."""
+    with unavailable_if_malformed(f"{what}: a scale"):
         spec, status = body["spec"], body.get("status") or {}
         return Scale(
             version=text_field(body["metadata"], "resourceVersion"),
-            desired=whole(f"{what}: replicas", spec.get("replicas", 0)),
-            present=whole(f"{what}: present replicas", status.get("replicas", 0)),
-            selector=of_text(status["selector"]) if status.get("selector") else None,
+            desired=machine_count(f"{what}: replicas", spec.get("replicas", 0)),
+            present=machine_count(f"{what}: present replicas", status.get("replicas", 0)),
+            selector=parse_selector_text(status["selector"]) if status.get("selector") else None,
         )
 
 
 def version_of(event: Mapping[str, Any]) -> str:
-    """Return the resource version of the object in a watch's event."""
-    with understood("a watch's event"):
+    """Return the resource version of the object in a watch event."""
+    with unavailable_if_malformed("a watch's event"):
         return str(event["object"]["metadata"]["resourceVersion"])
 
 
-def newer(version: str, than: str) -> bool:
-    """Return whether a resource version is at least as new.
-
-    True where they are no numbers and cannot be compared.
-    """
-    plain = all(v.isdecimal() and len(v) <= MAX_VERSION_CHARS for v in (version, than))
-    return int(version) >= int(than) if plain else True
+def is_newer(version: str, than: str) -> bool:
+    """Return whether a resource version is at least as new as `than`; True where they are not numbers."""
+    numeric = all(v.isdecimal() and len(v) <= MAX_VERSION_CHARS for v in (version, than))
+    return int(version) >= int(than) if numeric else True
 
 
 def text_field(body: Mapping[str, Any], key: str) -> str:
-    """Return a text in an object. Raises `KeyError` or `TypeError` where there is none."""
-    found = body[key]
-    if not isinstance(found, str):
-        raise TypeError(f"{key} is {found!r}, no text")
-    return found
+    """Return a text field of an object. Raises `KeyError` or `TypeError`."""
+    value = body[key]
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {value!r}, no text")
+    return value
 
 
 def _root(api_version: str) -> str:
@@ -198,24 +188,24 @@ def _root(api_version: str) -> str:
 
 
 def _selector(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Selector | None:
-    """Return the pods' selector; of a LeaderWorkerSet that of its leaders, one a replica."""
+    """Return the pods' selector; for a LeaderWorkerSet that of its leaders, one per replica."""
     if "hpaPodSelector" in status:
-        return of_text(status["hpaPodSelector"])
-    return of_object(spec["selector"]) if isinstance(spec.get("selector"), Mapping) else None
+        return parse_selector_text(status["hpaPodSelector"])
+    return parse_label_selector(spec["selector"]) if isinstance(spec.get("selector"), Mapping) else None
 
 
 def _refusal(desired: int | None, status: Mapping[str, Any], at: float) -> Refusal | None:
-    """Return a Deployment's condition that its pods are refused, as for want of a ResourceQuota."""
+    """Return the refusal in a Deployment's conditions, as by a ResourceQuota."""
     conditions: dict[str, Any] = {c.get("type"): c for c in status.get("conditions") or ()}
     condition = conditions.get("ReplicaFailure", {})
-    lacking = (desired or 0) - whole("replicas", status.get("replicas", 0))
-    if condition.get("status") != "True" or lacking <= 0:
+    missing = (desired or 0) - machine_count("replicas", status.get("replicas", 0))
+    if condition.get("status") != "True" or missing <= 0:
         return None
-    return Refusal(lacking, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
+    return Refusal(missing, seconds_of(condition.get("lastTransitionTime"), at), str(condition.get("message") or ""))
 
 
 def writer_of(fields: Any) -> Writer | None:
-    """Return the manager of the size that wrote last."""
+    """Return the field manager that wrote the size last."""
     owners = [
         Writer(str(entry.get("manager")), str(entry.get("time", "")))
         for entry in fields

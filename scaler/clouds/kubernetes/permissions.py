@@ -1,4 +1,4 @@
-"""Whether the API server lets us do something, asked without doing it."""
+"""Permissions of the daemon's identity, by access reviews, which change nothing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 from scaler.clouds.kubernetes.session import Session
 from scaler.ports import Permit, Unavailable
 
-REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+REVIEWS_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REMEDY: Final = "grant it in a Role (config/deploy/kubernetes.yaml has the rules)"
-LESS: Final = "without it sizing goes on, and this is not told"
+OPTIONAL: Final = "without it sizing goes on, and this is not told"
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A verb on a resource such as `deployments/scale`. `namespace` is empty for what has none.
+    """A verb on a resource such as `deployments/scale`. `namespace` is empty for cluster-scoped resources.
 
-    `needed` says whether the pool can be sized without it; `for_what` what it is asked for.
+    `needed`: the pool cannot be sized without it. `for_what` is the purpose of an optional action.
     """
 
     verb: str
@@ -30,19 +30,19 @@ class Action:
     for_what: str = ""
 
     @property
-    def words(self) -> str:
-        where = f" in namespace {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{where}"
+    def description(self) -> str:
+        namespace = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{f'.{self.group}' if self.group else ''}{namespace}"
 
 
 async def permits(session: Session, actions: Sequence[Action], timeout_s: float) -> list[Permit]:
-    """Return each action with the API server's answer. Raises the port errors."""
+    """Return a permit for each action. Raises port errors."""
     return list(await asyncio.gather(*(_permit(session, action, timeout_s) for action in actions)))
 
 
 async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
-    plural, _, subresource = action.resource.partition("/")
-    attributes = {"verb": action.verb, "group": action.group, "resource": plural}
+    resource, _, subresource = action.resource.partition("/")
+    attributes = {"verb": action.verb, "group": action.group, "resource": resource}
     if subresource:
         attributes["subresource"] = subresource
     if action.namespace:
@@ -53,11 +53,11 @@ async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await session.call(what, "POST", REVIEWS, timeout_s, write=False, body=body)
-    status = answer.get("status")
+    review = await session.call(what, "POST", REVIEWS_PATH, timeout_s, write=False, body=body)
+    status = review.get("status")
     if not isinstance(status, dict) or not isinstance(status.get("allowed"), bool):
         raise Unavailable(f"{what}: an answer without a verdict")
     granted: bool = status["allowed"]
     if granted or action.needed:
-        return Permit(action.words, granted, "" if granted else REMEDY)
-    return Permit(action.words, None, f"not granted; {LESS}: {action.for_what}")
+        return Permit(action.description, granted, "" if granted else REMEDY)
+    return Permit(action.description, None, f"not granted; {OPTIONAL}: {action.for_what}")

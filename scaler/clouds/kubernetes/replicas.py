@@ -1,17 +1,15 @@
-"""One pool's pods on their nodes: by zone and market, interruptions, and pods that do not come."""
+"""One pool's pods on their nodes: zones and markets, interruptions, and pods without capacity."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from policies.model import Part, Shortfall
 from scaler.clouds.interruptions import InterruptionTracker
 from scaler.clouds.kubernetes.cluster import KubeCluster
-from scaler.clouds.kubernetes.events import COMES, UNSCHEDULED, KubeEvents, ObjectEvent, events
+from scaler.clouds.kubernetes.events import CAPACITY_FOUND, UNSCHEDULED, KubeEvents, ObjectEvent, events
+from scaler.clouds.kubernetes.list_and_watch import wait_until_listed
 from scaler.clouds.kubernetes.nodes import KubeNode, KubeNodes, nodes
 from scaler.clouds.kubernetes.pods import NamespacePods, Pod, pods
 from scaler.clouds.kubernetes.selectors import Selector
@@ -19,13 +17,10 @@ from scaler.clouds.kubernetes.session import Session
 from scaler.clouds.parts import sum_parts
 from scaler.ports import Clock, Context
 
-FIRST_S: Final = 1.0
-"""How long the first look waits for pods and nodes to be listed."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReplicaDetails:
-    """A pool's replicas beyond their number."""
+    """Details of a pool's replicas."""
 
     parts: tuple[Part, ...] = ()
     interruption_pending: int = 0
@@ -35,71 +30,63 @@ class ReplicaDetails:
 
 
 class ReplicaObserver:
-    """Looks at one pool's pods. Without the permission to read nodes or events, what they would tell is not told."""
+    """Observes one pool's pods. Without permission to read nodes or events, their details are omitted."""
 
-    def __init__(self, followed: Followed, kind: str, name: str, market: str, unscheduled_s: float) -> None:
-        self._clock: Clock = followed.pods.clock
+    def __init__(self, watched: WatchedCollections, kind: str, name: str, market: str, unscheduled_s: float) -> None:
+        self._clock: Clock = watched.pods.clock
         self._kind = kind
         self._name = name
-        self._followed = followed
+        self._watched = watched
         self._market = market
         self._unscheduled_s = unscheduled_s
         self._nodes: dict[str, str] = {}
-        """The node of each replica that served at the last look, by the pod's uid."""
-        self._interruptions = InterruptionTracker(followed.nodes.notices)
+        """Node of each replica that served at the last observation, by the pod's uid."""
+        self._interruptions = InterruptionTracker(watched.nodes.notices)
 
     @property
     def pods(self) -> NamespacePods:
-        return self._followed.pods
+        return self._watched.pods
 
     async def wait_until_listed(self) -> None:
-        """Wait until the pods, nodes and events were listed once, or cannot be, at most `FIRST_S`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_S):
-                for one in (self._followed.pods, self._followed.nodes, self._followed.events):
-                    await one.listed.wait()
+        """Wait until pods, nodes and events were listed once or failed, for a short time."""
+        await wait_until_listed(self._watched.pods, self._watched.nodes, self._watched.events)
 
     def live(self, selector: Selector) -> list[Pod]:
         """Return the pods that count as replicas."""
-        chosen = self._followed.pods.of(selector).values()
-        return [pod for pod in chosen if pod.live and pod.belongs(self._kind, self._name)]
+        pods = self._watched.pods.select(selector).values()
+        return [pod for pod in pods if pod.live and pod.belongs(self._kind, self._name)]
 
     def observe(self, selector: Selector) -> ReplicaDetails:
-        """Return what there is now; while the pods are not known, only the interruptions so far."""
-        if not self._followed.pods.fresh:
+        """Return the present details; while the pods are unknown, only the interruptions so far."""
+        if not self._watched.pods.fresh:
             return ReplicaDetails(interrupted=self._interruptions.interrupted)
-        chosen = self.live(selector)
-        serving = {pod.uid: pod for pod in chosen if pod.ready}
-        self._observe(serving)
-        failing = [(pod, why) for pod in chosen if not pod.ready and (why := self._failure(pod)) is not None]
+        pods = self.live(selector)
+        serving = {pod.uid: pod for pod in pods if pod.ready}
+        self._count_interruptions(serving)
+        failing = [(pod, event) for pod in pods if not pod.ready and (event := self._failure(pod)) is not None]
         return ReplicaDetails(
-            parts=self._parts(chosen),
+            parts=self._parts(pods),
             interruption_pending=sum(not serving[uid].draining for uid in self._interruptions.noticed),
             interrupted=self._interruptions.interrupted,
             failed=len(failing),
-            shortfall=shortfall(why for _, why in failing),
+            shortfall=shortfall(event for _, event in failing),
         )
 
-    # --- what is taken
+    # --- interruptions
 
     def is_interruption_pending(self, pod: Pod) -> bool:
-        """Return whether a node of the replica will be interrupted.
-
-        A group is lost with each of its pods.
-        """
+        """Return whether a node of the replica will be interrupted: a group fails with any of its pods."""
         return any(
-            node is not None and self._followed.nodes.interruption_reason(node) != ""
-            for node in map(self._node, self._followed.pods.group(pod))
+            node is not None and self._watched.nodes.interruption_reason(node) != ""
+            for node in map(self._node, self._watched.pods.group(pod))
         )
 
-    def _observe(self, serving: Mapping[str, Pod]) -> None:
-        """Count the spot replicas interrupted since the last look.
+    def _count_interruptions(self, serving: Mapping[str, Pod]) -> None:
+        """Count the spot replicas interrupted since the last observation: announced, or gone together with their node.
 
-        Announced, or gone with their node.
-
-        A replica that this process drained is no interruption.
+        A replica that this process drained is not an interruption.
         """
-        nodes = self._followed.nodes
+        nodes = self._watched.nodes
 
         def was_interrupted(uid: str, noticed: bool) -> bool:
             return noticed or (nodes.fresh and nodes.get(self._nodes[uid]) is None)
@@ -115,12 +102,12 @@ class ReplicaObserver:
         return (node.market if node else self._market) == "spot"
 
     def _node(self, pod: Pod) -> KubeNode | None:
-        return self._followed.nodes.get(pod.node) if pod.node else None
+        return self._watched.nodes.get(pod.node) if pod.node else None
 
-    # --- where they are, and what does not come
+    # --- placement and missing capacity
 
-    def _parts(self, chosen: list[Pod]) -> tuple[Part, ...]:
-        placed = ((pod, self._node(pod)) for pod in chosen if not pod.draining)
+    def _parts(self, pods: list[Pod]) -> tuple[Part, ...]:
+        placed = ((pod, self._node(pod)) for pod in pods if not pod.draining)
         return sum_parts(
             Part(
                 node.zone,
@@ -134,57 +121,51 @@ class ReplicaObserver:
         )
 
     def _failure(self, pod: Pod) -> ObjectEvent | None:
-        """Return why a pod will not come, by the last autoscaler.
-
-        By the scheduler where no autoscaler reacts.
-        """
-        if pod.node or not self._followed.events.fresh:
+        """Return the event why a pod will not start: the autoscalers' latest, or the scheduler's where none reacted."""
+        if pod.node or not self._watched.events.fresh:
             return None
-        for said in self._followed.events.about(pod.uid):
-            if said.fails:
-                return said
-            if said.reason in COMES:
+        for event in self._watched.events.about(pod.uid):
+            if event.fails:
+                return event
+            if event.reason in CAPACITY_FOUND:
                 return None
             if (
-                said.reason == UNSCHEDULED
+                event.reason == UNSCHEDULED
                 and not self._has_autoscaler_event(pod)
-                and self._waits_s(pod) > self._unscheduled_s
+                and self._age_s(pod) > self._unscheduled_s
             ):
-                return said
+                return event
         return None
 
     def _has_autoscaler_event(self, pod: Pod) -> bool:
-        """Return whether an autoscaler reported anything about the pod."""
-        return any(said.fails or said.reason in COMES for said in self._followed.events.about(pod.uid))
+        """Return whether an autoscaler reported on the pod."""
+        return any(event.fails or event.reason in CAPACITY_FOUND for event in self._watched.events.about(pod.uid))
 
-    def _waits_s(self, pod: Pod) -> float:
-        return self._clock.now() - pod.made_at
+    def _age_s(self, pod: Pod) -> float:
+        return self._clock.now() - pod.created_at
 
 
 def shortfall(reasons: Iterable[ObjectEvent]) -> Shortfall | None:
-    """Return the newest reason as a shortfall.
-
-    One that is repeated while nothing is tried anew keeps its time.
-    """
-    dated = [(said.at if said.reason == "FailedScaleUp" else said.since, said) for said in reasons]
+    """Return the newest event as a shortfall; a repeated event keeps its first time unless it was a new attempt."""
+    dated = [(event.at if event.reason == "FailedScaleUp" else event.since, event) for event in reasons]
     if not dated:
         return None
-    at, said = max(dated, key=lambda one: one[0])
-    return Shortfall(at, f"{said.reason}: {said.text}", said.quota)
+    at, event = max(dated, key=lambda item: item[0])
+    return Shortfall(at, f"{event.reason}: {event.text}", event.quota)
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """The three collections that tell of replicas."""
+class WatchedCollections:
+    """The watched pods, nodes and events of one namespace."""
 
     pods: NamespacePods
     nodes: KubeNodes
     events: KubeEvents
 
 
-async def followed(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> Followed:
-    """Return the watches of one namespace that all workloads share."""
-    return Followed(
+async def watched(context: Context, session: Session, cluster: KubeCluster, namespace: str) -> WatchedCollections:
+    """Return the collections of one namespace that all workloads share."""
+    return WatchedCollections(
         await pods(context, session, cluster, namespace),
         await nodes(context, session, cluster),
         await events(context, session, cluster, namespace, "Pod"),

@@ -1,4 +1,4 @@
-"""Label selectors, as objects carry them and as their scale subresources tell them."""
+"""Label selectors in objects, and in the text form of scale subresources."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """All of its terms must be met; one without terms selects nothing here."""
+    """A selector: all of its terms must match. One without terms matches nothing here."""
 
     terms: tuple[Term, ...]
 
@@ -42,20 +42,20 @@ class Selector:
         return bool(self.terms) and all(term.matches(labels) for term in self.terms)
 
     def names(self, label: str) -> bool:
-        """Return whether it looks at a label."""
+        """Return whether a term is about this label."""
         return any(term.key == label for term in self.terms)
 
     @property
     def key(self) -> tuple[str, str] | None:
-        """A label with the value that all matching pods have; None where there is no such label."""
+        """A label and the value that all matching pods have; None without one."""
         for term in self.terms:
             if term.operator == "In" and len(term.values) == 1:
                 return term.key, next(iter(term.values))
         return None
 
 
-def of_object(body: Mapping[str, Any]) -> Selector:
-    """Parse a `LabelSelector` of an object. Raises `TypeError`, `KeyError` or `AttributeError`."""
+def parse_label_selector(body: Mapping[str, Any]) -> Selector:
+    """Parse an object's `LabelSelector`. Raises `TypeError`, `KeyError` or `AttributeError`."""
     terms = [Term(key, "In", frozenset({str(value)})) for key, value in (body.get("matchLabels") or {}).items()]
     for entry in body.get("matchExpressions") or ():
         values = frozenset(str(value) for value in entry.get("values") or ())
@@ -63,24 +63,24 @@ def of_object(body: Mapping[str, Any]) -> Selector:
     return Selector(tuple(terms))
 
 
-def of_text(text: str) -> Selector:
+def parse_selector_text(text: str) -> Selector:
     """Parse a selector such as `app=llm,tier in (gpu,tpu),!canary`. Raises `ValueError`."""
     terms, at = [], 0
     while at < len(text):
-        found = TERM.match(text, at)
-        if found is None or found.end() == at:
+        match = TERM.match(text, at)
+        if match is None or match.end() == at:
             raise ValueError(f"{text!r} is no label selector")
-        terms.append(_term(found))
-        at = found.end()
+        terms.append(_term(match))
+        at = match.end()
     return Selector(tuple(terms))
 
 
-def _term(found: re.Match[str]) -> Term:
-    if found["absent"]:
-        return Term(found["no"], "DoesNotExist")
-    if found["set"]:
-        values = frozenset(value.strip() for value in found["values"].split(","))
-        return Term(found["key"], "In" if found["set"] == "in" else "NotIn", values)
-    if found["op"]:
-        return Term(found["key"], "NotIn" if found["op"] == "!=" else "In", frozenset({found["value"]}))
-    return Term(found["key"], "Exists")
+def _term(match: re.Match[str]) -> Term:
+    if match["absent"]:
+        return Term(match["no"], "DoesNotExist")
+    if match["set"]:
+        values = frozenset(value.strip() for value in match["values"].split(","))
+        return Term(match["key"], "In" if match["set"] == "in" else "NotIn", values)
+    if match["op"]:
+        return Term(match["key"], "NotIn" if match["op"] == "!=" else "In", frozenset({match["value"]}))
+    return Term(match["key"], "Exists")

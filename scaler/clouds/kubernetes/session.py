@@ -1,8 +1,8 @@
-"""Kubernetes: one session per cluster; answers and failures of the API server as port errors.
+"""Kubernetes: one session per cluster; the API server's refusals and failures become port errors.
 
-Credentials are those of a pod's service account, whose token file is read again whenever it changes, or a kubeconfig's,
-which is read again when the API server no longer accepts them. Nothing here goes to the network before the first call:
-the daemon starts while the API server is down.
+Credentials come from a pod's service account, whose token file is read again whenever it changes, or from a kubeconfig,
+which is read again when the API server refuses them. No network access happens before the first call: the daemon starts
+even while the API server is down.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from scaler.clouds.response_validation import one_line
 from scaler.ports import Clock, Conflict, Context, Misconfigured, PortError, Throttled, Unavailable
 
 CALLS: Final = 32
-"""Calls under way at once, watches apart: a recovering API server is not stormed by thousands of workloads."""
+"""Maximum concurrent calls besides watches, so that thousands of workloads do not overload a recovering API server."""
 API: Final = Api("kubernetes", per_s=200.0, burst=800)
-"""A start with hundreds of workloads reads each of them once; API servers throttle by themselves before that hurts."""
+"""A start with hundreds of workloads reads each of them once; API servers throttle before this rate hurts them."""
 RENEW_S: Final = 30.0
-"""Refused credentials are read anew at most this often: a kubeconfig's plugin is a program to start."""
+"""Minimum time between two reloads of refused credentials: a kubeconfig's plugin starts a program. Seconds."""
 LOAD_S: Final = 20.0
-"""For reading credentials: a kubeconfig's plugin may itself ask a cloud."""
+"""Time limit of loading credentials: a kubeconfig's plugin may call a cloud. Seconds."""
 MAX_BODY: Final = 32 * 2**20
-"""Bytes of an answer: a page of 250 nodes, each with its images, has some 10 MB."""
+"""Bytes of a response: a page of 250 nodes, each with its images, has some 10 MB."""
 MAX_LINE: Final = 4 * 2**20
-"""Bytes of one event of a watch: an object has at most 1.5 MiB in etcd, and may have twice that as JSON."""
-HUMAN: Final = frozenset({400, 401, 403, 404, 405, 415, 422})
-"""Refusals that no retry mends."""
+"""Bytes of one watch event: an object has at most 1.5 MiB in etcd, and up to twice that as JSON."""
+PERMANENT: Final = frozenset({400, 401, 403, 404, 405, 415, 422})
+"""Statuses of refusals that no retry fixes."""
 
 Body: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class KubeResponse:
-    """What the API server said."""
+    """A response of the API server."""
 
     status: int
     body: Body
@@ -76,45 +76,40 @@ class Session:
             await self._client.close()
 
     async def call(self, what: str, method: str, path: str, timeout_s: float, **request: Any) -> Body:
-        """Return the body of an accepted call. Raises the port errors, naming `what` was called."""
-        return is_accepted(what, await self.ask(what, method, path, timeout_s, **request))
+        """Return the body of an accepted call. Raises port errors that name `what` was called."""
+        return accepted_body(what, await self.request(what, method, path, timeout_s, **request))
 
-    async def ask(
+    async def request(
         self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
     ) -> KubeResponse:
-        """Return the answer whatever its status, but for a throttle's.
+        """Return the response with any status but that of a throttle. `request` has `query` and `body`.
 
-        `request`: `query` and `body`.
-
-        `write`: whether it changes anything; None: unless it is a GET. Raises the port errors.
+        `write`: whether the call changes anything; None means any method but GET. Raises port errors.
         """
-        changes = method != "GET" if write is None else write
+        is_write = method != "GET" if write is None else write
         attempt = partial(self._attempt, what, method, path, request)
-        return await self._channel.call(operation_of(what), attempt, write=changes, deadline_s=timeout_s)
+        return await self._channel.call(operation_of(what), attempt, write=is_write, deadline_s=timeout_s)
 
     async def _attempt(self, what: str, method: str, path: str, request: Mapping[str, Any]) -> KubeResponse:
-        limit = aiohttp.ClientTimeout(total=None)  # the caller's holds
+        limit = aiohttp.ClientTimeout(total=None)  # the channel's deadline applies
         with _api_errors(what):
             async with self._calls:
-                answer = await self._answer(what, await self._send(method, path, limit, **request))
-                if answer.status == 401 and await self._renew():
-                    answer = await self._answer(what, await self._send(method, path, limit, **request))
-        if answer.status == 429:
-            raise port_error(what, answer)
-        return answer
+                response = await self._parse_response(what, await self._send(method, path, limit, **request))
+                if response.status == 401 and await self._renew():
+                    response = await self._parse_response(what, await self._send(method, path, limit, **request))
+        if response.status == 429:
+            raise port_error(what, response)
+        return response
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
-        """Yield a watch's events until the server ends it.
-
-        Raises the port errors; after `timeout_s`, `Unavailable`.
-        """
+        """Yield a watch's events until the server ends it. Raises port errors; `Unavailable` after `timeout_s`."""
         opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
         with _api_errors(what):
             try:
                 response = await self._channel.call(operation_of(what), opening, repeat=False, deadline_s=timeout_s)
                 async with response:
                     async for line in read_lines(what, response, MAX_LINE):
-                        yield event_of(what, await read_json(what, line))
+                        yield parse_event(what, await read_json(what, line))
             except TimeoutError as e:
                 raise Unavailable(f"{what}: silent for {timeout_s:g} s") from e
 
@@ -124,7 +119,7 @@ class Session:
         with _api_errors(what):
             response = await self._send("GET", path, limit, query=query)
             if response.status != 200:
-                is_accepted(what, await self._answer(what, response))
+                accepted_body(what, await self._parse_response(what, response))
                 raise Unavailable(f"{what}: HTTP {response.status} where a watch was expected")
             return response
 
@@ -138,21 +133,21 @@ class Session:
         body: Body | None = None,
     ) -> aiohttp.ClientResponse:
         api = await self._api()
-        form = "application/merge-patch+json" if method == "PATCH" else "application/json"
-        sent: aiohttp.ClientResponse = await api.call_api(
+        content_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        response: aiohttp.ClientResponse = await api.call_api(
             path,
             method,
             query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": form},
+            header_params={"Accept": "application/json", "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
             _preload_content=False,
             _request_timeout=limit,
         )
-        return sent
+        return response
 
-    async def _answer(self, what: str, response: aiohttp.ClientResponse) -> KubeResponse:
-        """Return the answer; of a refusal that is no JSON, its words. Raises `Unavailable`."""
+    async def _parse_response(self, what: str, response: aiohttp.ClientResponse) -> KubeResponse:
+        """Return the response; a refusal that is not JSON becomes its message. Raises `Unavailable`."""
         async with response:
             content = await read_body(what, response, MAX_BODY)
         pause_s = retry_after.requested_wait_s([(response.headers.get("Retry-After", ""), 1.0)])
@@ -161,7 +156,7 @@ class Session:
         except Unavailable:
             if response.status < 300:
                 raise
-            body = one_line(content)  # a proxy's page
+            body = one_line(content)  # an HTML page of a proxy
         return KubeResponse(response.status, body if isinstance(body, dict) else {"message": one_line(body)}, pause_s)
 
     async def _api(self) -> Any:
@@ -172,7 +167,7 @@ class Session:
         return self._client
 
     async def _renew(self) -> bool:
-        """Load the credentials anew after a refusal; return False where that was just done."""
+        """Reload the credentials after a refusal; return False where that was just done."""
         async with self._authenticating:
             if abs(self.clock.now() - self._renewed_at) < RENEW_S:
                 return False
@@ -186,16 +181,16 @@ class Session:
                 configuration = await self._load()
         except FileNotFoundError as e:
             raise Misconfigured(f"the cluster's credentials: {e}") from e
-        except ConfigException as e:  # a credential plugin that failed, perhaps for want of the network
+        except ConfigException as e:  # a failed credential plugin, perhaps without a network
             raise Unavailable(f"the cluster's credentials: {e}") from e
         configuration.retries = False
-        configuration.connection_pool_maxsize = 0  # no limit: each watch holds one
+        configuration.connection_pool_maxsize = 0  # unlimited: each watch holds a connection
         return configuration
 
 
 @contextmanager
 def _api_errors(what: str) -> Iterator[None]:
-    """Turn whatever a call fails with into a port error; the certificate's says whose it is."""
+    """Translate any failure of a call into a port error; a certificate error names the API server."""
     try:
         with http_errors(what):
             yield
@@ -205,10 +200,12 @@ def _api_errors(what: str) -> Iterator[None]:
         raise
 
 
-def event_of(what: str, event: object) -> Body:
-    """Return a watch's event: its type and its object. Raises `Unavailable` for anything else."""
-    whole = isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("object"), dict)
-    if not isinstance(event, dict) or not whole:
+def parse_event(what: str, event: object) -> Body:
+    """Return a watch event with its type and object. Raises `Unavailable` for anything else."""
+    is_complete = (
+        isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("object"), dict)
+    )
+    if not isinstance(event, dict) or not is_complete:
         raise Unavailable(f"{what}: an event without a type and an object: {one_line(repr(event))}")
     if event["type"] == "ERROR":
         raise Unavailable(f"{what}: {event['object'].get('message')}")
@@ -216,31 +213,31 @@ def event_of(what: str, event: object) -> Body:
 
 
 def operation_of(what: str) -> str:
-    """Return the name that calls are counted under: the verb and the resource, without names."""
+    """Return the operation for call metrics: `list pods in namespace llm` gives `list pods`."""
     return " ".join(what.split(maxsplit=2)[:2])
 
 
-def is_accepted(what: str, answer: KubeResponse) -> Body:
-    """Return the body of an answer that is no refusal. Raises the refusal."""
-    if answer.status < 300:
-        return answer.body
-    raise port_error(what, answer)
+def accepted_body(what: str, response: KubeResponse) -> Body:
+    """Return the body of an accepted response. Raises the port error of a refusal."""
+    if response.status < 300:
+        return response.body
+    raise port_error(what, response)
 
 
-def port_error(what: str, answer: KubeResponse) -> PortError:
-    """Return a refusal as the port error that names its remedy."""
-    text = f"{what}: {answer.message}"
-    if answer.status == 401:
+def port_error(what: str, response: KubeResponse) -> PortError:
+    """Return the port error for a refusal."""
+    text = f"{what}: {response.message}"
+    if response.status == 401:
         return Misconfigured(f"{text}: the API server does not accept our credentials")
-    if answer.status == 403:
+    if response.status == 403:
         return Misconfigured(f"{text}: grant it in a Role (config/deploy/kubernetes.yaml has the rules)")
-    if answer.status == 429:
-        return Throttled(text, answer.retry_after_s)
-    if answer.status == 409:
+    if response.status == 429:
+        return Throttled(text, response.retry_after_s)
+    if response.status == 409:
         return Conflict(text)
-    if answer.status in HUMAN:
+    if response.status in PERMANENT:
         return Misconfigured(text)
-    return Unavailable(f"{text} (HTTP {answer.status})", answer.retry_after_s)
+    return Unavailable(f"{text} (HTTP {response.status})", response.retry_after_s)
 
 
 async def session(context: Context, cluster: KubeCluster) -> Session:

@@ -1,4 +1,4 @@
-"""The size of one Kubernetes object: read, set under a condition, and guarded against other writers."""
+"""The size of one Kubernetes object: reads, conditional writes, and detection of other writers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from scaler.clouds.kubernetes.other_autoscalers import Writers
 
 ATTEMPTS: Final = 5
-"""Writes tried while only an object's status changes: a rollout touches it several times a second."""
+"""Attempts of a write while only the object's status changes: a rollout changes it several times a second."""
 
 
-class Sized(Protocol):
-    """Objects of one kind whose size can be read and set."""
+class SizedObjects(Protocol):
+    """A collection of objects whose size can be read and set."""
 
     @property
     def clock(self) -> Clock: ...
@@ -26,13 +26,18 @@ class Sized(Protocol):
 
 
 class ScaleObserver:
-    """The size of one object: read with its other writers, and set unless one of them was first.
+    """Reads one object's size and its other writers, and sets the size unless another writer changed it first.
 
-    `writers` is None for kinds that no autoscaler sizes through their scale.
+    `writers` is None for kinds that no autoscaler sizes through the scale subresource.
     """
 
     def __init__(
-        self, target: ScaleTarget, watch: Sized, writers: Writers | None, timeout_s: float, other_writer_yield_s: float
+        self,
+        target: ScaleTarget,
+        watch: SizedObjects,
+        writers: Writers | None,
+        timeout_s: float,
+        other_writer_yield_s: float,
     ) -> None:
         self._target = target
         self._watch = watch
@@ -42,49 +47,45 @@ class ScaleObserver:
         self._last_writer: Writer | None = None
 
     async def read(self) -> tuple[ScalableState, str | None]:
-        """Return the object and who else sizes it. Raises the port errors."""
+        """Return the object's state and its other writer. Raises port errors."""
         state = await self._watch.state(self._target.name, self._timeout_s)
-        autoscaler = await self._writers.of(self._target, self._timeout_s) if self._writers else None
-        other = self._own_writes.observe(size(state), self._writer(state), named=autoscaler is not None)
+        autoscaler = await self._writers.autoscaler_of(self._target, self._timeout_s) if self._writers else None
+        other_writer = self._own_writes.observe(
+            requested_size(state), self._writer(state), named=autoscaler is not None
+        )
         self._last_writer = state.writer
-        return state, autoscaler or other
+        return state, autoscaler or other_writer
 
-    async def write(self, replicas: int, seen: int, version: str) -> None:
-        """Set the size, given that it is still the one `seen`. Raises the port errors."""
-        self._own_writes.request(seen, [replicas])
+    async def write(self, replicas: int, observed: int, version: str) -> None:
+        """Set the size if it is still the `observed` one. Raises port errors."""
+        self._own_writes.request(observed, [replicas])
         name = self._target.name
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await self._watch.resize(name, replicas, version, self._timeout_s)
             except Conflict:
                 present = await self._watch.state(name, self._timeout_s, refresh=True)
-                if size(present) == replicas:
+                if requested_size(present) == replicas:
                     return
-                self._own_writes.check(size(present), seen, self._writer(present))
+                self._own_writes.check(requested_size(present), observed, self._writer(present))
                 if attempt == ATTEMPTS:
                     raise
-                version = present.version  # only its status or its template changed
+                version = present.version  # only its status or template changed
             else:
                 self._own_writes.confirm(replicas)
                 return
 
     def _writer(self, state: ScalableState) -> str:
-        """Return who set the present size and when, where the object's managed fields record it.
+        """Return the writer of the present size and its time, where the object's managed fields record them.
 
-        The writer that was there at the last read did not make the change since: then another one did.
+        The writer recorded at the last read did not make the change since, so then another one did.
         """
-        known = state.writer if state.writer != self._last_writer else None
-        at = known.at if known else datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")
-        return f"{known.manager if known else 'another writer'} set it to {size(state)} at {at}"
+        new_writer = state.writer if state.writer != self._last_writer else None
+        at = new_writer.at if new_writer else datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")
+        return f"{new_writer.manager if new_writer else 'another writer'} set it to {requested_size(state)} at {at}"
 
 
-def size(state: ScalableState) -> int:
-    """Return the requested size, which every state that the watch gives out has."""
-    assert state.desired is not None  # noqa: S101 - an invariant of `Watch.state`
+def requested_size(state: ScalableState) -> int:
+    """Return the requested size, which every state from the watch has."""
+    assert state.desired is not None  # noqa: S101 - an invariant of `SharedWatch.state`
     return state.desired
-
-
-def ready_replicas(state: ScalableState) -> int:
-    """Return the replicas that serve, which every state that the watch gives out has."""
-    assert state.ready is not None  # noqa: S101 - an invariant of `Watch.state`
-    return state.ready

@@ -13,14 +13,23 @@ from policies.model.spec import Pool, Target
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation, instance_group_path
 
+Project = Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+ClusterName = Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
+Reservation = Annotated[
+    GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
+]
+Notices = Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")]
+OtherWriterYield = Annotated[
+    float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+]
 MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GceMig(Pool):
-    """The machines of a managed instance group."""
+class InstanceGroupPool(Pool):
+    """A pool of machines of a managed instance group."""
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    project: Project
     name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-h100-spot")]
     location: Annotated[
         str,
@@ -28,6 +37,16 @@ class GceMig(Pool):
             "Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
         ),
     ]
+
+    @property
+    def path(self) -> str:
+        return instance_group_path(self.project.id, self.location, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GceMig(InstanceGroupPool):
+    """The machines of a managed instance group."""
+
     shape: Annotated[
         Literal["any", "any_single_zone", "balanced", "even"] | None,
         FieldMetadata("How a regional group spreads over its zones: any suits scarce GPUs; null: as the group has it."),
@@ -36,15 +55,9 @@ class GceMig(Pool):
         tuple[str, ...],
         FieldMetadata("Machine types that a regional group may take, the best first; empty: as the group has it."),
     ] = ()
-    reservation: Annotated[
-        GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
-    ] = None
-    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
-        default_factory=GcpNotices
-    )
-    other_writer_yield_s: Annotated[
-        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
-    ] = YIELD_S
+    reservation: Reservation = None
+    notices: Notices = field(default_factory=GcpNotices)
+    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.tier in {"slept", "warm_node"}:
@@ -54,26 +67,15 @@ class GceMig(Pool):
                 if getattr(self, key):
                     yield key, f"is for regional groups, and {self.location} is a zone"
 
-    @property
-    def path(self) -> str:
-        return instance_group_path(self.project.id, self.location, self.name)
-
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("managed instance group", (), self.path),)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GceMigStandby(Pool):
+class GceMigStandby(InstanceGroupPool):
     """The standby machines of a managed instance group; tier must be slept or warm_node."""
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
     name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
-    location: Annotated[
-        str,
-        FieldMetadata(
-            "Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
-        ),
-    ]
     state: Annotated[
         Literal["suspended", "stopped"], FieldMetadata("How they wait. Machines with GPUs can be stopped only.")
     ] = "stopped"
@@ -84,13 +86,7 @@ class GceMigStandby(Pool):
             " SCALE_OUT_POOL); null: as the group has it.",
         ),
     ] = None
-    other_writer_yield_s: Annotated[
-        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
-    ] = YIELD_S
-
-    @property
-    def path(self) -> str:
-        return instance_group_path(self.project.id, self.location, self.name)
+    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target(f"{self.state} machines of managed instance group", (), self.path),)
@@ -100,8 +96,8 @@ class GceMigStandby(Pool):
 class GkeNodePool(Pool):
     """The nodes of a GKE node pool."""
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
+    project: Project
+    cluster: ClusterName
     location: Annotated[
         str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-central1")
     ]
@@ -113,15 +109,9 @@ class GkeNodePool(Pool):
             " adding above them for pods that find no place, and takes away what is idle."
         ),
     ] = "size"
-    reservation: Annotated[
-        GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
-    ] = None
-    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
-        default_factory=GcpNotices
-    )
-    other_writer_yield_s: Annotated[
-        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
-    ] = YIELD_S
+    reservation: Reservation = None
+    notices: Notices = field(default_factory=GcpNotices)
+    other_writer_yield_s: OtherWriterYield = YIELD_S
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"
@@ -132,8 +122,8 @@ class GkeNodePool(Pool):
 class GkeTpuSlices(Pool):
     """TPU slices on GKE, a node pool each."""
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
+    project: Project
+    cluster: ClusterName
     location: Annotated[
         str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-west4")
     ]
@@ -166,9 +156,7 @@ class GkeTpuSlices(Pool):
     reservation: Annotated[
         GcpReservation | None, FieldMetadata("Reservation that the slices are taken from; null: none.", example=None)
     ] = None
-    notices: Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")] = field(
-        default_factory=GcpNotices
-    )
+    notices: Notices = field(default_factory=GcpNotices)
 
     @property
     def hosts(self) -> int:

@@ -18,8 +18,8 @@ from tests.fuzz.kinds.loop import loop
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import json_text
 from tests.fuzz.rng import Rng
-from tests.scaler.clouds.azure_place import agent_pool, place, serving
-from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, there
+from tests.scaler.clouds.azure_place import agent_pool, azure_environment, serving
+from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, gcp_environment
 from tests.servers.spoiling import LATER_S, is_count
 
 MOST: Final = 1_000_000
@@ -42,11 +42,11 @@ def _lanes() -> dict[str, Lane]:
 
 
 async def _open() -> dict[str, Lane]:
-    gcp = await loop().keep(there(Path(tempfile.mkdtemp(prefix=FOLDER)), at_once=True))
+    gcp = await loop().keep(gcp_environment(Path(tempfile.mkdtemp(prefix=FOLDER)), at_once=True))
     gcp.cloud.token_life_s = 10**7
     gcp.mig(location="us-central1").resize(3)
     gcp.cloud.container.add(CLUSTER, "h100", ZONES[:2], nodes_per_zone=1, spot=True)
-    azure = await loop().keep(place(Path(tempfile.mkdtemp(prefix=FOLDER)), at_once=True))
+    azure = await loop().keep(azure_environment(Path(tempfile.mkdtemp(prefix=FOLDER)), at_once=True))
     serving(azure.cloud, 2)
     agent_pool(azure.cloud, 2)
     project = gcp.cloud.project()

@@ -95,7 +95,7 @@ async def _followed(context: Opening, port: int) -> str:
     watch = next(value for value in vars(pool).values() if isinstance(value, SharedWatch))
     try:
         await watch.state(NAME, 5.0)
-        await watch._changes(await watch.where(), "7")
+        await watch._watch(await watch.watch_path(), "7")
         status = (await pool.status()).value
     except PortError as e:
         return unwritable(str(e))

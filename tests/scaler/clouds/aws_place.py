@@ -1,4 +1,4 @@
-"""A world of machines on AWS, and adapters opened over it."""
+"""A simulated AWS account, and adapters opened on it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FLEET = "fleet-11111111-2222-3333-4444-555555555555"
 
 
 @dataclass
-class Place:
-    """Everything of one account. `context` is the one in which `open` opens."""
+class AwsEnvironment:
+    """One account's servers. `open` opens adapters in `context`."""
 
     world: World
     cloud: Aws
@@ -37,7 +37,7 @@ class Place:
 
     @property
     def warm(self) -> Flock:
-        """The warm pool of the group `llm`."""
+        """Return the warm pool of the group `llm`."""
         warm = self.world.groups["llm"].warm
         assert warm is not None
         return warm
@@ -46,20 +46,20 @@ class Place:
         return AwsNotices(queue_url=f"{self.endpoint.url}{urlsplit(queue).path}")
 
     async def open(self, kind: type, name: str = "gpus", **keys: Any) -> Any:
-        """A pool of this kind and name."""
+        """Open a pool of this kind and name."""
         return await open_pool(kind(account=self.account, **keys), self.context, WorkloadName("llm"), PoolName(name))
 
 
 @asynccontextmanager
-async def place() -> AsyncIterator[Place]:
-    """An account with nothing in it."""
+async def aws_environment() -> AsyncIterator[AwsEnvironment]:
+    """Open an empty account."""
     world = World()
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
-        yield Place(world, cloud, endpoint, resources, Opening(resources, SystemClock(), 5.0))
+        yield AwsEnvironment(world, cloud, endpoint, resources, Opening(resources, SystemClock(), 5.0))
 
 
-async def status(pool: Any) -> PoolStatus:
-    """A pool's status now."""
-    found = (await pool.status()).value
-    assert isinstance(found, PoolStatus)
-    return found
+async def read_status(pool: Any) -> PoolStatus:
+    """Return a pool's present status."""
+    status = (await pool.status()).value
+    assert isinstance(status, PoolStatus)
+    return status

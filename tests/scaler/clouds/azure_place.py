@@ -1,4 +1,4 @@
-"""What the tests of Azure's adapters stand on: a subscription, a namespace, and adapters opened there."""
+"""A simulated Azure subscription and Service Bus namespace, and adapters opened on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GPUS = PoolName("gpus")
 
 
 @dataclass
-class Place:
+class AzureEnvironment:
     """One subscription and a context to open adapters in."""
 
     cloud: Azure
@@ -48,16 +48,16 @@ class Place:
             VmssStandbyPool(resource_group="llm", name="warm", account=account), self.context, LLM, GPUS
         )
 
-    async def seen(self, pool: Any) -> PoolStatus:
-        """Its status in a new turn."""
+    async def read_status(self, pool: Any) -> PoolStatus:
+        """Return a pool's status in a new tick."""
         self.clock.ahead_s += 2.0
-        found: PoolStatus = (await pool.status()).value
-        return found
+        status: PoolStatus = (await pool.status()).value
+        return status
 
 
 @asynccontextmanager
-async def place(folder: Path, *, at_once: bool = False) -> AsyncIterator[Place]:
-    """An empty one; where calls are repeated, without a pause if it is to be `at_once`."""
+async def azure_environment(folder: Path, *, at_once: bool = False) -> AsyncIterator[AzureEnvironment]:
+    """Open an empty subscription. `at_once`: retries do not pause."""
     async with contextlib.AsyncExitStack() as stack:
         cloud = await stack.enter_async_context(azure(folder))
         events = await stack.enter_async_context(scheduled_events())
@@ -65,20 +65,20 @@ async def place(folder: Path, *, at_once: bool = False) -> AsyncIterator[Place]:
         clock = Ahead()
         if at_once:
             hasty(resources)
-        told: Clock = clock
-        yield Place(cloud, Opening(resources, told, 5.0), resources, clock, events)
+        typed_clock: Clock = clock
+        yield AzureEnvironment(cloud, Opening(resources, typed_clock, 5.0), resources, clock, events)
 
 
 def serving(cloud: Azure, count: int, name: str = "h100", **more: Any) -> ScaleSet:
-    """A scale set of so many machines that serve."""
-    made = ScaleSet(cloud, name, **more).there()
-    made.resize(count)
-    made.ready(count)
-    return made
+    """Create a scale set of `count` machines that serve."""
+    scale_set = ScaleSet(cloud, name, **more).there()
+    scale_set.resize(count)
+    scale_set.ready(count)
+    return scale_set
 
 
 def agent_pool(cloud: Azure, count: int, name: str = "h100", **more: Any) -> AgentPool:
-    """An agent pool of so many nodes that serve."""
+    """Create an agent pool of `count` nodes that serve."""
     tags = {"aks-managed-poolName": name}
     return AgentPool(
         cloud, name, serving(cloud, count, f"aks-{name}-vmss", group=NODES, tags=tags), count=count, **more

@@ -1,4 +1,4 @@
-"""A Google Cloud with a daemon's context before it, for tests of what is particular to its APIs."""
+"""A simulated Google Cloud project, and adapters opened on it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
 
 
 class Shifted:
-    """The system's clock, some time ahead."""
+    """The system clock with an offset."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
@@ -40,7 +40,7 @@ class Shifted:
 
 
 @dataclass
-class There:
+class GcpEnvironment:
     cloud: Gcp
     context: Opening
     clock: Shifted
@@ -50,7 +50,7 @@ class There:
         return opened
 
     def mig(self, name: str = "vllm", location: str = ZONES[0], size: int = 2) -> Mig:
-        """A group with so many machines running."""
+        """Create a group with `size` running machines."""
         zones = (location,) if location.count("-") == 2 else ZONES
         mig = self.cloud.compute.add(Mig(PROJECT, location, name, zones))
         mig.resize(size)
@@ -59,14 +59,14 @@ class There:
 
 
 @asynccontextmanager
-async def there(folder: Path, *, at_once: bool = False) -> AsyncIterator[There]:
-    """An empty project; where calls are repeated, without a pause if it is to be `at_once`."""
+async def gcp_environment(folder: Path, *, at_once: bool = False) -> AsyncIterator[GcpEnvironment]:
+    """Open an empty project. `at_once`: retries do not pause."""
     clock = Shifted()
     async with gcp(folder) as cloud, Resources() as resources:
         if at_once:
             hasty(resources)
-        yield There(cloud, Opening(resources, clock, 5.0), clock)
+        yield GcpEnvironment(cloud, Opening(resources, clock, 5.0), clock)
 
 
-async def seen(actuator: Actuator, until: Callable[[PoolStatus], bool] = lambda _: True) -> PoolStatus:
+async def read_status(actuator: Actuator, until: Callable[[PoolStatus], bool] = lambda _: True) -> PoolStatus:
     return await settled(actuator, until)

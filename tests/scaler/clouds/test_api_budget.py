@@ -1,4 +1,4 @@
-"""Calls to clouds: budgets, the one repetition, what gives way to what, and the counts."""
+"""Calls to clouds: budgets, the single retry, priority of writes, and counters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.clock import stopwatch_s
-from scaler.clouds.api_budget import LONGEST_S, Api, Bucket, Calls
+from scaler.clouds.api_budget import MAX_READ_PAUSE_S, Api, Bucket, Calls
 from scaler.clouds.api_channel import Channel
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Throttled, Unavailable
 from scaler.shared_resources import Opening, Resources
@@ -25,21 +25,21 @@ def channel(api: Api = WIDE, deadline_s: float = 1.0) -> tuple[Channel, Calls, M
 
 
 class Answers:
-    """Gives each of `answers` in turn; errors are raised."""
+    """Returns the `answers` in order; raises those that are errors."""
 
     def __init__(self, *answers: object) -> None:
         self.left = list(answers)
-        self.asked = 0
+        self.calls_made = 0
 
     async def __call__(self) -> object:
-        self.asked += 1
+        self.calls_made += 1
         answer = self.left.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-async def test_a_read_whose_connection_broke_is_tried_once_more() -> None:
+async def test_a_read_whose_connection_broke_is_retried_once() -> None:
     reads = Answers(Unavailable("reset"), "there")
     line, calls, _ = channel()
     assert await line.call("Describe", reads) == "there"
@@ -47,11 +47,11 @@ async def test_a_read_whose_connection_broke_is_tried_once_more() -> None:
     assert calls.results["aws/autoscaling", "Describe", "ok"] == 1
 
 
-async def test_it_is_not_tried_a_third_time() -> None:
+async def test_a_read_is_not_retried_twice() -> None:
     reads = Answers(Unavailable("reset"), Unavailable("reset"), "there")
     with pytest.raises(Unavailable):
         await channel()[0].call("Describe", reads)
-    assert reads.asked == 2
+    assert reads.calls_made == 2
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ async def test_it_is_not_tried_a_third_time() -> None:
     [Throttled("slow down"), Unavailable("later", 3.0), OutOfCapacity("none"), Misconfigured("denied")],
     ids=["throttled", "asked to wait", "no capacity", "denied"],
 )
-async def test_what_a_repetition_does_not_mend_is_not_repeated(error: PortError) -> None:
+async def test_a_permanent_error_is_not_retried(error: PortError) -> None:
     reads = Answers(error, "there")
     with pytest.raises(type(error)):
         await channel()[0].call("Describe", reads)
-    assert reads.asked == 1
+    assert reads.calls_made == 1
 
 
-async def test_a_write_is_not_repeated_because_its_answer_was_lost() -> None:
+async def test_a_write_with_a_lost_response_is_not_retried() -> None:
     writes = Answers(Unavailable("reset"), "done")
     with pytest.raises(Unavailable):
         await channel()[0].call("SetDesiredCapacity", writes, write=True)
-    assert writes.asked == 1
+    assert writes.calls_made == 1
 
 
-async def test_a_write_with_a_token_of_its_own_is() -> None:
+async def test_an_idempotent_write_is_retried() -> None:
     writes = Answers(Unavailable("reset"), "done")
     assert await channel()[0].call("CreateFleet", writes, write=True, repeat=True) == "done"
 
@@ -89,14 +89,14 @@ async def test_silence_ends_with_the_deadline_and_names_the_call() -> None:
     assert sum(calls.results.values()) == 1
 
 
-async def test_an_empty_budget_refuses_at_once_what_could_not_go_in_time() -> None:
+async def test_an_empty_budget_refuses_a_call_at_once_that_would_exceed_its_deadline() -> None:
     line, _, _ = channel(Api("azure/put", per_s=1 / 60, burst=1))
     await line.call("put", Answers("done"), write=True)
     began = stopwatch_s()
     with pytest.raises(Throttled, match="our own budget for azure/put is spent") as raised:
         await line.call("put", Answers("done"), write=True)
     assert raised.value.retry_after_s == pytest.approx(60)
-    assert stopwatch_s() - began < 30  # it didn't wait for the token
+    assert stopwatch_s() - began < 30  # it did not wait for the token
 
 
 async def test_reads_leave_tokens_to_writes() -> None:
@@ -123,11 +123,11 @@ async def test_after_a_throttle_reads_give_way_and_writes_go_on() -> None:
 async def test_equal_accounts_share_a_budget_and_others_do_not() -> None:
     clock, resources = ManualClock(), Resources()
     api = Api("aws/ec2", per_s=0.001, burst=2)
-    one, same, other = (Channel(Opening(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
-    await one.call("Describe", Answers("there"))
+    first, same, second = (Channel(Opening(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
+    await first.call("Describe", Answers("there"))
     with pytest.raises(Throttled):
         await same.call("Describe", Answers("there"))
-    await other.call("Describe", Answers("there"))
+    await second.call("Describe", Answers("there"))
 
 
 @given(
@@ -149,7 +149,7 @@ def test_a_clock_set_back_does_not_shut_reads_for_longer_than_the_limit() -> Non
     bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
     bucket.close_reads(1_000_000.0, 60)
     bucket.wait_s(500_000.0, write=False)
-    assert bucket.wait_s(500_000.0 + LONGEST_S, write=False) == 0
+    assert bucket.wait_s(500_000.0 + MAX_READ_PAUSE_S, write=False) == 0
 
 
 def test_a_clock_set_back_does_not_shut_reads_that_were_open() -> None:

@@ -1,4 +1,4 @@
-"""How the daemon gets its AWS credentials, region and clients; and what it says when it can't."""
+"""AWS credentials, regions and clients, and the errors without them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/scaler"
 
 
 @dataclass
-class There:
-    """An account with a queue, a front that notes what is asked, and an environment to write."""
+class AwsSetup:
+    """An account with a queue, a front that records the calls, and environment variables to set."""
 
     aws: Aws
     front: Front
@@ -38,7 +38,7 @@ class There:
     monkeypatch: pytest.MonkeyPatch
 
     def environment(self, **variables: str) -> None:
-        """Nothing of AWS's in the environment but a region, and these."""
+        """Set a region and these AWS variables, and no others."""
         isolate(self.monkeypatch, self.tmp, AWS_REGION=REGION, **variables)
 
     def token_file(self, text: str) -> str:
@@ -55,40 +55,40 @@ class There:
 
 
 @pytest.fixture
-async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[There]:
+async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[AwsSetup]:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with aws() as cloud, front(cloud.url) as words, Resources() as resources:
-        yield There(cloud, words, resources, await cloud.queue("prompts"), tmp_path, monkeypatch)
+    async with aws() as cloud, front(cloud.url) as aws_front, Resources() as resources:
+        yield AwsSetup(cloud, aws_front, resources, await cloud.queue("prompts"), tmp_path, monkeypatch)
 
 
-async def answers(source: Source) -> bool:
+async def responds(source: Source) -> bool:
     return isinstance((await source.sample())["visible"], Fresh)
 
 
-async def test_workloads_of_one_account_share_one_client_and_its_connections(there: There) -> None:
-    queues = [await there.aws.queue(f"queue-{i}") for i in range(5)]
-    for source in await asyncio.gather(*(there.open(q) for q in queues)):
-        assert await answers(source)
-    assert len(there.front.asked) == 5
-    assert len({a.connection for a in there.front.asked}) == 1
+async def test_workloads_of_one_account_share_one_client_and_its_connections(env: AwsSetup) -> None:
+    queues = [await env.aws.queue(f"queue-{i}") for i in range(5)]
+    for source in await asyncio.gather(*(env.open(q) for q in queues)):
+        assert await responds(source)
+    assert len(env.front.asked) == 5
+    assert len({a.connection for a in env.front.asked}) == 1
 
 
-async def test_another_region_has_a_client_of_its_own(there: There) -> None:
+async def test_another_region_has_a_client_of_its_own(env: AwsSetup) -> None:
     for region in ("us-east-1", "eu-west-1", "us-east-1"):
         with pytest.raises(Misconfigured) if region != REGION else nullcontext():  # moto: other region, other queues
-            await (await there.open(region=region)).sample()
-    assert [a.region for a in there.front.asked] == ["us-east-1", "eu-west-1", "us-east-1"]
-    assert len({a.connection for a in there.front.asked}) == 2
+            await (await env.open(region=region)).sample()
+    assert [a.region for a in env.front.asked] == ["us-east-1", "eu-west-1", "us-east-1"]
+    assert len({a.connection for a in env.front.asked}) == 2
 
 
 # --- region
 
 
-async def test_the_region_is_the_one_in_the_queue_s_url(there: There) -> None:
+async def test_the_region_is_the_one_in_the_queue_s_url(env: AwsSetup) -> None:
     url = f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/prompts"
-    with pytest.raises(Misconfigured):  # there is none of the name over there
-        await (await there.open(url)).sample()
-    assert [a.region for a in there.front.asked] == ["eu-west-1"]
+    with pytest.raises(Misconfigured):  # the other region has no queue of this name
+        await (await env.open(url)).sample()
+    assert [a.region for a in env.front.asked] == ["eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_the_region_is_the_one_in_the_queue_s_url(there: There) -> None:
         ("localhost:4566", None),
     ],
 )
-def test_every_form_of_a_queue_s_url_tells_its_region(host: str, region: str | None) -> None:
+def test_every_form_of_a_queue_s_url_names_its_region(host: str, region: str | None) -> None:
     assert Sqs(queue_url=f"https://{host}/{ACCOUNT}/prompts").located.region == region
 
 
@@ -111,72 +111,72 @@ def test_a_region_that_contradicts_the_url_is_refused_at_configuration() -> None
     assert list(spec.problems()) == [("account.region", "the queue's URL names another region, eu-west-1")]
 
 
-async def test_no_region_anywhere_is_misconfigured(there: There) -> None:
-    isolate(there.monkeypatch, there.tmp, **{**KEYS, "AWS_REGION": ""})
+async def test_no_region_anywhere_is_misconfigured(env: AwsSetup) -> None:
+    isolate(env.monkeypatch, env.tmp, **{**KEYS, "AWS_REGION": ""})
     with pytest.raises(Misconfigured, match=r"no region.*AWS_REGION"):
-        await there.open()
+        await env.open()
 
 
-async def test_a_profile_that_does_not_exist_is_misconfigured(there: There) -> None:
-    there.environment(AWS_PROFILE="nobody")
+async def test_a_profile_that_does_not_exist_is_misconfigured(env: AwsSetup) -> None:
+    env.environment(AWS_PROFILE="nobody")
     with pytest.raises(Misconfigured, match="nobody"):
-        await there.open()
+        await env.open()
 
 
 # --- no credentials, wrong ones
 
 
-async def test_no_credentials_are_misconfigured_and_the_message_says_where_they_may_come_from(there: There) -> None:
-    there.environment()
+async def test_missing_credentials_are_misconfigured_with_their_possible_sources(env: AwsSetup) -> None:
+    env.environment()
     with pytest.raises(Misconfigured, match=r"no credentials.*Pod Identity.*IRSA.*AWS_PROFILE"):
-        await there.open()
-    assert there.front.asked == []
+        await env.open()
+    assert env.front.asked == []
 
 
-async def test_keys_that_aws_does_not_know_are_misconfigured(there: There) -> None:
-    source = await there.open()
-    async with there.aws.strangers_refused():
+async def test_keys_that_aws_does_not_know_are_misconfigured(env: AwsSetup) -> None:
+    source = await env.open()
+    async with env.aws.strangers_refused():
         with pytest.raises(Misconfigured, match="InvalidClientTokenId"):
             await source.sample()
 
 
-async def test_a_machine_without_instance_metadata_is_asked_for_it_twice_at_most(there: There) -> None:
+async def test_missing_instance_metadata_is_requested_at_most_twice(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
         metadata.weather = Weather.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
-        there.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
+        env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
         with pytest.raises(Misconfigured, match="no credentials"):
-            await there.open()
+            await env.open()
         assert metadata.accepted <= 2  # the SDK waits a second for each
 
 
-async def test_metadata_that_outlasts_the_deadline_is_unavailable_not_a_hang(there: There) -> None:
+async def test_metadata_that_outlasts_the_deadline_is_unavailable_not_a_hang(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
         metadata.weather = Weather.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
-        there.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
-        source = await there.open(deadline_s=0.2)
+        env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
+        source = await env.open(deadline_s=0.2)
         with pytest.raises(Unavailable, match=r"no credentials within 0\.2 s"):
             await source.sample()
 
 
-async def test_an_instance_role_s_keys_sign(there: There) -> None:
-    there.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=there.aws.url)
-    assert await answers(await there.open())
-    assert [a.key for a in there.front.asked] == ["test-key"]  # moto's
+async def test_an_instance_role_s_keys_sign(env: AwsSetup) -> None:
+    env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=env.aws.url)
+    assert await responds(await env.open())
+    assert [a.key for a in env.front.asked] == ["test-key"]  # moto's
 
 
 # --- IRSA: a role by the service account's token
 
 
-async def test_irsa_s_keys_sign_and_sts_is_asked_once_for_all_clients(there: There) -> None:
-    token = there.token_file(web_token(time.time() + 3600))
-    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=there.front.url)
-    source = await there.open(oldest_age=True)
-    assert await answers(source)
-    assert await answers(source)
-    assert there.front.count("AssumeRoleWithWebIdentity") == 1
-    keys = {a.key for a in there.front.asked if a.operation != "AssumeRoleWithWebIdentity"}
+async def test_irsa_s_keys_sign_and_sts_is_called_once_for_all_clients(env: AwsSetup) -> None:
+    token = env.token_file(web_token(time.time() + 3600))
+    env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=env.front.url)
+    source = await env.open(oldest_age=True)
+    assert await responds(source)
+    assert await responds(source)
+    assert env.front.count("AssumeRoleWithWebIdentity") == 1
+    keys = {a.key for a in env.front.asked if a.operation != "AssumeRoleWithWebIdentity"}
     assert {key[:4] for key in keys} == {"ASIA"}
     assert len(keys) == 1
 
@@ -185,30 +185,30 @@ async def test_irsa_s_keys_sign_and_sts_is_asked_once_for_all_clients(there: The
     ("token", "error"),
     [("expired", "AssumeRoleWithWebIdentity: ExpiredTokenException"), ("junk", "InvalidIdentityToken")],
 )
-async def test_a_token_that_sts_refuses_is_misconfigured_and_a_new_one_mends_it(
-    there: There, token: str, error: str
+async def test_a_token_that_sts_refuses_is_misconfigured_until_it_is_replaced(
+    env: AwsSetup, token: str, error: str
 ) -> None:
-    file = there.token_file(web_token(time.time() - 60) if token == "expired" else token)
-    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=file, AWS_ENDPOINT_URL_STS=there.front.url)
-    source = await there.open()
+    file = env.token_file(web_token(time.time() - 60) if token == "expired" else token)
+    env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=file, AWS_ENDPOINT_URL_STS=env.front.url)
+    source = await env.open()
     with pytest.raises(Misconfigured, match=error):
         await source.sample()
-    there.token_file(web_token(time.time() + 3600))
-    assert await answers(source)
+    env.token_file(web_token(time.time() + 3600))
+    assert await responds(source)
 
 
-async def test_a_token_file_that_does_not_exist_is_misconfigured(there: There) -> None:
-    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE="/nowhere/token")
-    source = await there.open()
+async def test_a_token_file_that_does_not_exist_is_misconfigured(env: AwsSetup) -> None:
+    env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE="/nowhere/token")
+    source = await env.open()
     with pytest.raises(Misconfigured, match="/nowhere/token"):
         await source.sample()
 
 
-async def test_an_sts_that_is_down_is_unavailable(there: There) -> None:
-    token = there.token_file(web_token(time.time() + 3600))
+async def test_an_sts_that_is_down_is_unavailable(env: AwsSetup) -> None:
+    token = env.token_file(web_token(time.time() + 3600))
     sts = f"http://127.0.0.1:{free_port()}"
-    there.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=sts)
-    source = await there.open()
+    env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=sts)
+    source = await env.open()
     with pytest.raises(Unavailable, match=sts):
         await source.sample()
 
@@ -216,21 +216,21 @@ async def test_an_sts_that_is_down_is_unavailable(there: There) -> None:
 # --- EKS Pod Identity: an agent on the node lends keys
 
 
-async def test_pod_identity_s_keys_sign_and_the_agent_is_asked_once_for_all_workloads(there: There) -> None:
+async def test_pod_identity_s_keys_sign_and_the_agent_is_called_once_for_all_workloads(env: AwsSetup) -> None:
     async with pod_identity() as agent:
-        token = there.token_file("bearer-of-the-pod")
-        there.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=agent.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=token)
-        for source in await asyncio.gather(*(there.open(oldest_age=True) for _ in range(5))):
-            assert await answers(source)
+        token = env.token_file("bearer-of-the-pod")
+        env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=agent.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=token)
+        for source in await asyncio.gather(*(env.open(oldest_age=True) for _ in range(5))):
+            assert await responds(source)
         assert agent.tokens == ["bearer-of-the-pod"]
-        assert {a.key for a in there.front.asked} == {"ASIAPOD"}
+        assert {a.key for a in env.front.asked} == {"ASIAPOD"}
 
 
-async def test_an_agent_that_comes_up_after_the_daemon_is_found(there: There) -> None:
+async def test_an_agent_that_starts_after_the_daemon_is_used(env: AwsSetup) -> None:
     port = free_port()
-    there.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")
-    source = await there.open(deadline_s=0.3)
+    env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")
+    source = await env.open(deadline_s=0.3)
     with pytest.raises(Unavailable, match="no credentials"):
         await source.sample()
     async with pod_identity(port):
-        assert await answers(source)
+        assert await responds(source)

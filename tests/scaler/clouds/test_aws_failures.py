@@ -1,4 +1,4 @@
-"""What AWS says of what does not come, by its remedy: the sentences that it publishes, and those of its documents."""
+"""AWS's launch failures and error codes by remedy, in AWS's published wording; batched calls."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from scaler.clock import SystemClock
-from scaler.clouds.aws.errors import of_code
-from scaler.clouds.aws.launch_failures import failure, join_failures
+from scaler.clouds.aws.errors import error_of_code
+from scaler.clouds.aws.launch_failures import join_failures, launch_failure
 from scaler.clouds.batching import Batch
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, PortError, Unavailable
 
@@ -63,19 +63,19 @@ LASTING = [
 
 
 @pytest.mark.parametrize(("text", "about"), CAPACITY, ids=range(len(CAPACITY)))
-def test_a_lack_of_capacity_may_pass(text: str, about: str) -> None:
-    found = failure(text, market="on_demand")
-    assert not found.lasting
-    assert isinstance(found.error(), OutOfCapacity)
-    assert found.reason.startswith(about)
-    assert "on-demand" in found.reason
+def test_a_capacity_error_is_transient(text: str, about: str) -> None:
+    failure = launch_failure(text, market="on_demand")
+    assert not failure.lasting
+    assert isinstance(failure.error(), OutOfCapacity)
+    assert failure.reason.startswith(about)
+    assert "on-demand" in failure.reason
 
 
 @pytest.mark.parametrize("text", LASTING, ids=range(len(LASTING)))
-def test_what_a_human_must_mend_lasts(text: str) -> None:
-    found = failure(text)
-    assert found.lasting
-    assert isinstance(found.error(), OutOfQuota)
+def test_an_error_that_a_human_must_fix_is_lasting(text: str) -> None:
+    failure = launch_failure(text)
+    assert failure.lasting
+    assert isinstance(failure.error(), OutOfQuota)
 
 
 @pytest.mark.parametrize(
@@ -87,17 +87,19 @@ def test_what_a_human_must_mend_lasts(text: str) -> None:
     ],
 )
 def test_a_throttle_or_an_instance_not_shown_yet_passes(text: str) -> None:
-    assert not failure(text).lasting
+    assert not launch_failure(text).lasting
 
 
-def test_words_that_nobody_knows_may_pass_and_are_told() -> None:
-    found = failure("The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot")
-    assert not found.lasting
-    assert found.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
+def test_unknown_words_are_transient_and_reported() -> None:
+    failure = launch_failure(
+        "The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot"
+    )
+    assert not failure.lasting
+    assert failure.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
 
 
-def test_several_lacks_last_only_where_each_does() -> None:
-    quota, capacity = failure("", "VcpuLimitExceeded"), failure("", "InsufficientInstanceCapacity")
+def test_several_failures_are_lasting_only_where_each_is() -> None:
+    quota, capacity = launch_failure("", "VcpuLimitExceeded"), launch_failure("", "InsufficientInstanceCapacity")
     assert join_failures([quota, quota]).lasting
     assert join_failures([quota, quota]).reason.count("VcpuLimitExceeded") == 1
     assert not join_failures([quota, capacity]).lasting
@@ -117,15 +119,15 @@ def test_several_lacks_last_only_where_each_does() -> None:
         ("ServerException", Unavailable),
     ],
 )
-def test_codes_of_these_services_have_their_remedy(code: str, remedy: type[PortError]) -> None:
-    assert type(of_code(code, "said")) is remedy
+def test_codes_of_all_services_have_a_remedy(code: str, remedy: type[PortError]) -> None:
+    assert type(error_of_code(code, "said")) is remedy
 
 
-# --- one call for many
+# --- batched calls
 
 
 class Server:
-    """Knows even numbers; chokes on 13; goes when it is let."""
+    """Returns values for even numbers, refuses 13, and responds while its gate is open."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -144,23 +146,23 @@ class Server:
         return {key: f"<{key}>" for key in keys if key % 2 == 0}
 
 
-async def test_callers_at_one_time_share_a_call_and_equal_ones_a_key() -> None:
+async def test_simultaneous_callers_share_a_call_and_equal_ones_a_key() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 4)
-    found = await asyncio.gather(*(batch.get(key) for key in (2, 4, 2, 6, 8, 10, 3)))
-    assert [value for _, value in found] == ["<2>", "<4>", "<2>", "<6>", "<8>", "<10>", None]
+    results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 2, 6, 8, 10, 3)))
+    assert [value for _, value in results] == ["<2>", "<4>", "<2>", "<6>", "<8>", "<10>", None]
     assert server.calls == [[2, 4, 6, 8], [10, 3]]
 
 
-async def test_the_one_that_is_wrong_is_found_and_the_others_answered() -> None:
+async def test_a_refused_key_is_isolated_and_the_others_are_returned() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
-    found = await asyncio.gather(*(batch.get(key) for key in (2, 4, 13, 6)), return_exceptions=True)
-    assert isinstance(found[2], Misconfigured)
-    assert [f[1] for f in found if isinstance(f, tuple)] == ["<2>", "<4>", "<6>"]
+    results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 13, 6)), return_exceptions=True)
+    assert isinstance(results[2], Misconfigured)
+    assert [f[1] for f in results if isinstance(f, tuple)] == ["<2>", "<4>", "<6>"]
 
 
-async def test_who_gives_up_takes_nothing_from_the_others_and_the_next_asks_anew() -> None:
+async def test_a_caller_that_gives_up_does_not_cancel_the_others() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.gate.clear()
@@ -174,7 +176,7 @@ async def test_who_gives_up_takes_nothing_from_the_others_and_the_next_asks_anew
     assert server.calls == [[2], [2]]
 
 
-async def test_an_error_is_told_to_all_who_waited_and_to_nobody_after() -> None:
+async def test_an_error_reaches_all_pending_callers_and_no_later_one() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.error = Unavailable("down")
@@ -184,7 +186,7 @@ async def test_an_error_is_told_to_all_who_waited_and_to_nobody_after() -> None:
     assert (await batch.get(2))[1] == "<2>"
 
 
-async def test_closing_ends_what_is_under_way() -> None:
+async def test_closing_ends_calls_in_flight() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.gate.clear()

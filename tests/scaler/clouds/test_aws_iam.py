@@ -1,4 +1,4 @@
-"""The IAM policy that we publish for AWS: it is enough for every kind, and there is nothing in it to spare."""
+"""The published IAM policy for AWS: it is sufficient for every kind, and has no unused action."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.servers.aws_world import Fleet, Group, NodeGroup, World
 FILE: Final = Path(__file__).parents[3] / "config" / "deploy" / "aws-iam.json"
 POLICY: Final[dict[str, Any]] = json.loads(FILE.read_text())
 IN_OUR_NAME: Final = frozenset({"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole"})
-"""What CreateFleet does with the caller's rights: no call of ours, and refused without them."""
+"""Actions that CreateFleet performs with the caller's permissions: not calls of the daemon."""
 NEEDS_NONE: Final = frozenset({"sts:GetCallerIdentity"})
 FLEET: Final = "fleet-11111111-2222-3333-4444-555555555555"
 RESERVATION: Final = "cr-0123456789abcdef0"
@@ -46,8 +46,8 @@ QUEUE_ONLY: Final = ["sqs:GetQueueAttributes", "cloudwatch:GetMetricData"]
 
 
 @dataclass
-class Place:
-    """A world with a pool of every kind, and the actions granted in it."""
+class IamEnvironment:
+    """An account with a pool of every kind, and the granted actions."""
 
     world: World
     cloud: Aws
@@ -69,12 +69,12 @@ class Place:
         }
 
     def called(self) -> set[str]:
-        """The operations that were called, by the names under which IAM grants them."""
+        """Return the called operations, by their IAM names."""
         return {operation for _, operation, _ in self.resources.calls.results}
 
 
 @contextlib.asynccontextmanager
-async def place(granted: frozenset[str]) -> AsyncIterator[Place]:
+async def iam_environment(granted: frozenset[str]) -> AsyncIterator[IamEnvironment]:
     world = World(granted=granted)
     zones = ("us-east-1a",)
     world.groups["asg"] = Group("asg", zones, desired=1)
@@ -86,51 +86,51 @@ async def place(granted: frozenset[str]) -> AsyncIterator[Place]:
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
         account = AwsAccount(region=REGION, endpoint_url=endpoint.url)
         context = Opening(resources, SystemClock(), 5.0)
-        yield Place(world, cloud, resources, context, account, await event_queue(cloud))
+        yield IamEnvironment(world, cloud, resources, context, account, await event_queue(cloud))
 
 
-async def use_everything(there: Place) -> None:
-    """Every kind, along every way that calls something of its own."""
-    for name, spec in there.pools().items():
-        pool: Any = await open_pool(spec, there.context, WorkloadName("llm"), PoolName(name))
+async def use_everything(env: IamEnvironment) -> None:
+    """Exercise every kind in every way that calls a different operation."""
+    for name, spec in env.pools().items():
+        pool: Any = await open_pool(spec, env.context, WorkloadName("llm"), PoolName(name))
         await pool.resize(3, (await pool.status()).value)
         await pool.status()
-        there.world.lacks |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
-        for flock in there.world.flocks():
-            there.world.take([i.id for i in flock.instances])
-        seen = (await pool.status()).value
+        env.world.lacks |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
+        for flock in env.world.flocks():
+            env.world.take([i.id for i in flock.instances])
+        observed = (await pool.status()).value
         with contextlib.suppress(OutOfCapacity):
-            await pool.resize(5, seen)
+            await pool.resize(5, observed)
         await pool.status()
-        there.world.lacks.clear()
+        env.world.lacks.clear()
         await pool.resize(0, (await pool.status()).value)
         assert all(p.granted for p in await pool.permits()), name
-    await hear(there)
-    await read(there)
+    await hear(env)
+    await read(env)
 
 
-async def hear(there: Place) -> None:
-    there.world.groups["asg"].desired = 1
-    there.world.ready(there.world.groups["asg"], 1)
-    pool = await open_pool(there.pools()["asg"], there.context, WorkloadName("llm"), PoolName("asg"))
-    await warn(there.cloud, there.world.groups["asg"].instances[0].id)
+async def hear(env: IamEnvironment) -> None:
+    env.world.groups["asg"].desired = 1
+    env.world.ready(env.world.groups["asg"], 1)
+    pool = await open_pool(env.pools()["asg"], env.context, WorkloadName("llm"), PoolName("asg"))
+    await warn(env.cloud, env.world.groups["asg"].instances[0].id)
     await settled(pool, lambda s: s.interruption_pending == 1)
 
 
-async def read(there: Place) -> None:
-    queue = await there.cloud.queue("prompts")
-    await (await open_source(Sqs(queue_url=queue, account=there.account, oldest_age=True), there.context)).sample()
+async def read(env: IamEnvironment) -> None:
+    queue = await env.cloud.queue("prompts")
+    await (await open_source(Sqs(queue_url=queue, account=env.account, oldest_age=True), env.context)).sample()
     metric = CloudWatchMetric(namespace="LLM", metric="Requests")
-    await (await open_source(CloudWatch(metrics={"n": metric}, account=there.account), there.context)).sample()
+    await (await open_source(CloudWatch(metrics={"n": metric}, account=env.account), env.context)).sample()
 
 
 @pytest.mark.slow
-async def test_every_kind_does_all_it_can_with_what_is_granted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_every_kind_works_with_the_granted_actions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with place(GRANTED) as there:
-        await use_everything(there)
-        assert there.called() - NEEDS_NONE == GRANTED - IN_OUR_NAME
-        assert {result for _, _, result in there.resources.calls.results} <= {"ok", "out_of_capacity"}
+    async with iam_environment(GRANTED) as env:
+        await use_everything(env)
+        assert env.called() - NEEDS_NONE == GRANTED - IN_OUR_NAME
+        assert {result for _, _, result in env.resources.calls.results} <= {"ok", "out_of_capacity"}
 
 
 @pytest.mark.parametrize(
@@ -144,24 +144,24 @@ async def test_every_kind_does_all_it_can_with_what_is_granted(monkeypatch: pyte
         ("instant", "ec2:CreateFleet"),
     ],
 )
-async def test_what_is_not_granted_is_told_before_it_is_needed(
+async def test_a_missing_permission_is_reported_before_it_is_needed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str, action: str
 ) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with place(GRANTED - {action}) as there:
-        opened: Any = await open_pool(there.pools()[pool], there.context, WorkloadName("llm"), PoolName(pool))
-        seen = (await opened.status()).value
+    async with iam_environment(GRANTED - {action}) as env:
+        opened: Any = await open_pool(env.pools()[pool], env.context, WorkloadName("llm"), PoolName(pool))
+        observed = (await opened.status()).value
         denied = {p.action: p.detail for p in await opened.permits() if p.granted is False}
         assert list(denied) == [action]
         assert "implicitDeny" in denied[action]
         with pytest.raises(Misconfigured, match="not authorized"):
-            await opened.resize(seen.desired + 1, seen)
+            await opened.resize(observed.desired + 1, observed)
 
 
-async def test_without_leave_to_ask_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_permission_to_simulate_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with place(GRANTED - {"iam:SimulatePrincipalPolicy"}) as there:
-        opened: Any = await open_pool(there.pools()["asg"], there.context, WorkloadName("llm"), PoolName("asg"))
+    async with iam_environment(GRANTED - {"iam:SimulatePrincipalPolicy"}) as env:
+        opened: Any = await open_pool(env.pools()["asg"], env.context, WorkloadName("llm"), PoolName("asg"))
         permits = await opened.permits()
         assert permits
         assert {p.granted for p in permits} == {None}
@@ -170,31 +170,31 @@ async def test_without_leave_to_ask_nothing_is_known(monkeypatch: pytest.MonkeyP
 async def sample_as(
     monkeypatch: pytest.MonkeyPatch, tmp: Path, allowed: list[str]
 ) -> tuple[dict[str, Fresh[float] | Absent], Front]:
-    """What a FIFO queue with all that we can read gives to a user with these actions alone, and what was asked."""
-    async with aws() as cloud, front(cloud.url) as words, Resources() as resources:
+    """Return a FIFO queue's readings for a user with only these actions, and the recorded calls."""
+    async with aws() as cloud, front(cloud.url) as aws_front, Resources() as resources:
         queue = await cloud.queue("ordered.fifo")
         key, secret = await cloud.user(allowed)
         isolate(monkeypatch, tmp, AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret)
-        account = AwsAccount(region=REGION, endpoint_url=words.url)
+        account = AwsAccount(region=REGION, endpoint_url=aws_front.url)
         spec = Sqs(queue_url=queue, account=account, oldest_age=True, groups=True)
         clock = SystemClock()
         for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfGroupsWithInflightMessages"):
             cloud.metric(queue, metric, 5, clock.now() - 120)
         async with cloud.strangers_refused():
             source = await open_source(spec, Opening(resources, clock, 5.0))
-            return dict(await source.sample()), words
+            return dict(await source.sample()), aws_front
 
 
 async def test_the_policy_is_enough_for_all_of_a_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found, words = await sample_as(monkeypatch, tmp_path, QUEUE_ONLY)
-    assert {q for q, reading in found.items() if isinstance(reading, Fresh)} == {
+    readings, aws_front = await sample_as(monkeypatch, tmp_path, QUEUE_ONLY)
+    assert {q for q, reading in readings.items() if isinstance(reading, Fresh)} == {
         "visible",
         "in_flight",
         "delayed",
         "oldest_age_s",
         "groups_in_flight",
     }
-    assert sorted({f"{a.service}:{a.operation}" for a in words.asked}) == sorted(QUEUE_ONLY)
+    assert sorted({f"{a.service}:{a.operation}" for a in aws_front.asked}) == sorted(QUEUE_ONLY)
     assert set(QUEUE_ONLY) <= GRANTED
 
 
@@ -203,14 +203,16 @@ async def test_without_leave_to_count_it_is_misconfigured(monkeypatch: pytest.Mo
         await sample_as(monkeypatch, tmp_path, ["cloudwatch:GetMetricData"])
 
 
-async def test_without_leave_for_metrics_the_counts_still_come(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found, _ = await sample_as(monkeypatch, tmp_path, ["sqs:GetQueueAttributes"])
-    assert isinstance(found["visible"], Fresh)
-    assert isinstance(age := found["oldest_age_s"], Absent)
+async def test_without_permission_for_metrics_the_counts_are_still_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    readings, _ = await sample_as(monkeypatch, tmp_path, ["sqs:GetQueueAttributes"])
+    assert isinstance(readings["visible"], Fresh)
+    assert isinstance(age := readings["oldest_age_s"], Absent)
     assert "AccessDenied" in age.reason
 
 
-def test_what_writes_is_granted_for_named_resources_only() -> None:
+def test_writes_are_granted_for_named_resources_only() -> None:
     reads = ("Describe", "Get", "List")
     for statement in POLICY["Statement"]:
         writing = [a for a in actions(statement) if not a.partition(":")[2].startswith(reads)]

@@ -1,4 +1,4 @@
-"""The same adapters on moto's own Auto Scaling, EC2 and EKS, which know nothing of what we think that AWS does."""
+"""The AWS adapters on moto's own Auto Scaling, EC2 and EKS, independent of this project's fakes."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Moto:
 
     async def subnets(self) -> list[str]:
         ec2 = await self.cloud.client("ec2")
-        found = (await ec2.describe_subnets())["Subnets"]
-        return [s["SubnetId"] for s in sorted(found, key=lambda s: s["AvailabilityZone"])][:2]
+        described = (await ec2.describe_subnets())["Subnets"]
+        return [s["SubnetId"] for s in sorted(described, key=lambda s: s["AvailabilityZone"])][:2]
 
     async def group(self, desired: int) -> None:
         autoscaling = await self.cloud.client("autoscaling")
@@ -61,33 +61,33 @@ async def moto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
         yield Moto(cloud, Opening(resources, SystemClock(), 20.0))
 
 
-async def status(pool: Any) -> PoolStatus:
-    found = (await pool.status()).value
-    assert isinstance(found, PoolStatus)
-    return found
+async def read_status(pool: Any) -> PoolStatus:
+    status = (await pool.status()).value
+    assert isinstance(status, PoolStatus)
+    return status
 
 
 async def test_an_auto_scaling_group(moto: Moto) -> None:
     await moto.group(2)
     pool = await moto.open(Asg, group="llm")
-    found = await status(pool)
-    assert (found.desired, found.ready, found.pending) == (2, 2, 0)
-    assert sum(p.ready for p in found.parts) == 2
-    await pool.resize(4, found)
-    assert (await status(pool)).desired == 4
+    status = await read_status(pool)
+    assert (status.desired, status.ready, status.pending) == (2, 2, 0)
+    assert sum(p.ready for p in status.parts) == 2
+    await pool.resize(4, status)
+    assert (await read_status(pool)).desired == 4
     with pytest.raises(Misconfigured, match="MaxSize"):
-        await pool.resize(6, await status(pool))
-    await pool.resize(0, await status(pool))
-    assert (await status(pool)).ready == 0
+        await pool.resize(6, await read_status(pool))
+    await pool.resize(0, await read_status(pool))
+    assert (await read_status(pool)).ready == 0
 
 
 async def test_a_warm_pool(moto: Moto) -> None:
     await moto.group(1)
     pool = await moto.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
-    assert (await status(pool)).desired == 0
-    await pool.resize(2, await status(pool))
-    found = await status(pool)
-    assert found.desired == 2
+    assert (await read_status(pool)).desired == 0
+    await pool.resize(2, await read_status(pool))
+    status = await read_status(pool)
+    assert status.desired == 2
 
 
 async def test_a_node_group(moto: Moto) -> None:
@@ -95,7 +95,7 @@ async def test_a_node_group(moto: Moto) -> None:
     subnets = await moto.subnets()
     role = "arn:aws:iam::123456789012:role/node"
     await eks.create_cluster(name="serving", roleArn=role, resourcesVpcConfig={"subnetIds": subnets})
-    made = await eks.create_nodegroup(
+    created = await eks.create_nodegroup(
         clusterName="serving",
         nodegroupName="h100",
         scalingConfig={"minSize": 0, "maxSize": 5, "desiredSize": 1},
@@ -103,8 +103,8 @@ async def test_a_node_group(moto: Moto) -> None:
         nodeRole=role,
     )
     autoscaling = await moto.cloud.client("autoscaling")
-    behind = made["nodegroup"]["resources"]["autoScalingGroups"][0]["name"]
-    await autoscaling.create_auto_scaling_group(  # moto names it, and makes none
+    behind = created["nodegroup"]["resources"]["autoScalingGroups"][0]["name"]
+    await autoscaling.create_auto_scaling_group(  # moto names the group, but does not create it
         AutoScalingGroupName=behind,
         LaunchTemplate={"LaunchTemplateName": await moto.template(), "Version": "$Default"},
         MinSize=0,
@@ -113,9 +113,9 @@ async def test_a_node_group(moto: Moto) -> None:
         VPCZoneIdentifier=",".join(subnets),
     )
     pool = await moto.open(EksNodeGroup, cluster="serving", node_group="h100")
-    found = await status(pool)
-    assert (found.desired, found.ready, found.other_writer) == (1, 1, None)
-    await pool.resize(3, found)
+    status = await read_status(pool)
+    assert (status.desired, status.ready, status.other_writer) == (1, 1, None)
+    await pool.resize(3, status)
     sizes = (await eks.describe_nodegroup(clusterName="serving", nodegroupName="h100"))["nodegroup"]["scalingConfig"]
     assert sizes == {"minSize": 0, "maxSize": 5, "desiredSize": 3}, "only the size was changed"
 
@@ -124,22 +124,22 @@ async def test_a_fleet_that_maintains_its_size_is_read(moto: Moto) -> None:
     ec2 = await moto.cloud.client("ec2")
     template = {"LaunchTemplateName": await moto.template(), "Version": "$Default"}
     capacity = {"TotalTargetCapacity": 2, "OnDemandTargetCapacity": 2, "DefaultTargetCapacityType": "on-demand"}
-    made = await ec2.create_fleet(
+    fleet = await ec2.create_fleet(
         Type="maintain",
         LaunchTemplateConfigs=[{"LaunchTemplateSpecification": template}],
         TargetCapacitySpecification=capacity,
     )
-    pool = await moto.open(Ec2Fleet, fleet=made["FleetId"])
-    found = await status(pool)
-    assert (found.desired, found.ready) == (2, 2)
+    pool = await moto.open(Ec2Fleet, fleet=fleet["FleetId"])
+    status = await read_status(pool)
+    assert (status.desired, status.ready) == (2, 2)
 
 
 async def test_instances_bought_at_once(moto: Moto) -> None:
     keys = {"launch_template": await moto.template(), "subnets": tuple(await moto.subnets())}
     pool = await moto.open(Ec2InstantFleet, **keys)
-    assert (await status(pool)).desired == 0
-    await pool.resize(2, await status(pool))
-    found = await status(pool)
-    assert found.desired == 2
-    await pool.resize(1, found)
-    assert (await status(pool)).desired == 1
+    assert (await read_status(pool)).desired == 0
+    await pool.resize(2, await read_status(pool))
+    status = await read_status(pool)
+    assert status.desired == 2
+    await pool.resize(1, status)
+    assert (await read_status(pool)).desired == 1

@@ -1,4 +1,4 @@
-"""Notices of interruption on AWS: EventBridge's events through a queue, and an instance's own metadata server."""
+"""Interruption notices on AWS: EventBridge's events through a queue, and an instance's own metadata server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scaler.clouds.interruptions import NoticeBoard
 from scaler.config.kinds.aws_pools import Asg
 from tests.contracts.actuator import settled
 from tests.patience import patience
-from tests.scaler.clouds.aws_place import A, Place, place, status
+from tests.scaler.clouds.aws_place import A, AwsEnvironment, aws_environment, read_status
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_events import REBALANCE, WARNING, event_queue, tell, warn
 from tests.servers.aws_metadata import MetadataServer, metadata_server
@@ -29,31 +29,31 @@ HEARD_S = 2.0
 
 
 @pytest.fixture
-async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Place]:
+async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[AwsEnvironment]:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with place() as found:
-        group = found.world.groups["llm"] = Group("llm", (A,), desired=2, market="spot")
-        found.world.ready(group, 2)
-        yield found
+    async with aws_environment() as environment:
+        group = environment.world.groups["llm"] = Group("llm", (A,), desired=2, market="spot")
+        environment.world.ready(group, 2)
+        yield environment
 
 
 @pytest.fixture
-async def queue(there: Place) -> str:
-    return await event_queue(there.cloud)
+async def queue(env: AwsEnvironment) -> str:
+    return await event_queue(env.cloud)
 
 
-async def pool_of(there: Place, queue: str) -> Any:
-    return await there.open(Asg, group="llm", market="spot", notices=there.notices(queue))
+async def pool_of(env: AwsEnvironment, queue: str) -> Any:
+    return await env.open(Asg, group="llm", market="spot", notices=env.notices(queue))
 
 
-async def within(seconds: float, found: Callable[[], object]) -> None:
+async def within(seconds: float, condition: Callable[[], object]) -> None:
     async with patience(seconds):
-        while not found():  # noqa: ASYNC110 - what is looked at rings for nobody
+        while not condition():  # noqa: ASYNC110 - the condition has no event
             await asyncio.sleep(0.02)
 
 
-async def board_of(there: Place, queue: str) -> NoticeBoard:
-    return (await open_notices(there.context, there.account, there.notices(queue))).board
+async def board_of(env: AwsEnvironment, queue: str) -> NoticeBoard:
+    return (await open_notices(env.context, env.account, env.notices(queue))).board
 
 
 @pytest.mark.parametrize(
@@ -64,96 +64,96 @@ async def board_of(there: Place, queue: str) -> NoticeBoard:
         (REBALANCE, "rebalance"),
     ],
 )
-async def test_a_warning_is_pinned_and_a_turn_asked_for(there: Place, queue: str, kind: str, named: str) -> None:
-    board = await board_of(there, queue)
-    rung = asyncio.create_task(there.context.wakeup.wait())
-    await warn(there.cloud, "i-1", kind)
+async def test_a_warning_is_pinned_and_requests_a_tick(env: AwsEnvironment, queue: str, kind: str, named: str) -> None:
+    board = await board_of(env, queue)
+    rung = asyncio.create_task(env.context.wakeup.wait())
+    await warn(env.cloud, "i-1", kind)
     async with patience(HEARD_S):
         await rung
-    notice = board.of({"i-1"})["i-1"]
+    notice = board.notices_for({"i-1"})["i-1"]
     assert notice.kind == named
     if named == "interruption":
-        assert notice.takes_at is not None
-        assert abs(notice.takes_at - notice.seen_at - INTERRUPTED_AFTER_S) < 5
+        assert notice.interrupts_at is not None
+        assert abs(notice.interrupts_at - notice.received_at - INTERRUPTED_AFTER_S) < 5
     else:
-        assert notice.takes_at is None
+        assert notice.interrupts_at is None
 
 
-async def test_what_is_rebalanced_away_was_doomed_and_not_taken(there: Place, queue: str) -> None:
-    pool = await pool_of(there, queue)
-    first = there.world.groups["llm"].instances[0].id
-    await status(pool)
-    await warn(there.cloud, first, REBALANCE)
+async def test_a_rebalanced_instance_was_not_interrupted(env: AwsEnvironment, queue: str) -> None:
+    pool = await pool_of(env, queue)
+    first = env.world.groups["llm"].instances[0].id
+    await read_status(pool)
+    await warn(env.cloud, first, REBALANCE)
     await settled(pool, lambda s: s.interruption_pending == 1)
-    there.world.take([first])
-    found = await status(pool)
-    assert (found.interruption_pending, found.interrupted) == (0, 0)
+    env.world.take([first])
+    status = await read_status(pool)
+    assert (status.interruption_pending, status.interrupted) == (0, 0)
 
 
-async def test_one_that_goes_before_anybody_looked_was_taken_all_the_same(there: Place, queue: str) -> None:
-    pool = await pool_of(there, queue)
-    first = there.world.groups["llm"].instances[0].id
-    await status(pool)
-    rung = asyncio.create_task(there.context.wakeup.wait())
-    await warn(there.cloud, first)
+async def test_an_instance_gone_before_the_next_read_was_interrupted(env: AwsEnvironment, queue: str) -> None:
+    pool = await pool_of(env, queue)
+    first = env.world.groups["llm"].instances[0].id
+    await read_status(pool)
+    rung = asyncio.create_task(env.context.wakeup.wait())
+    await warn(env.cloud, first)
     async with patience(HEARD_S):
         await rung
-    there.world.take([first])
-    assert (await status(pool)).interrupted == 1
+    env.world.take([first])
+    assert (await read_status(pool)).interrupted == 1
 
 
-async def test_notices_of_others_machines_move_nothing(there: Place, queue: str) -> None:
-    pool = await pool_of(there, queue)
-    board = await board_of(there, queue)
-    await warn(there.cloud, "i-of-somebody-else")
-    await within(HEARD_S, lambda: board.of({"i-of-somebody-else"}))
-    assert (await status(pool)).interruption_pending == 0
+async def test_notices_of_other_pools_machines_are_ignored(env: AwsEnvironment, queue: str) -> None:
+    pool = await pool_of(env, queue)
+    board = await board_of(env, queue)
+    await warn(env.cloud, "i-of-somebody-else")
+    await within(HEARD_S, lambda: board.notices_for({"i-of-somebody-else"}))
+    assert (await read_status(pool)).interruption_pending == 0
 
 
 @pytest.mark.parametrize("kind", ["EC2 Instance Launch Unsuccessful", "EC2 Instance-terminate Lifecycle Action"])
-async def test_news_of_a_group_asks_for_a_turn_and_dooms_nobody(there: Place, queue: str, kind: str) -> None:
-    board = await board_of(there, queue)
-    rung = asyncio.create_task(there.context.wakeup.wait())
-    await tell(there.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
+async def test_an_event_of_a_group_requests_a_tick_and_is_no_notice(env: AwsEnvironment, queue: str, kind: str) -> None:
+    board = await board_of(env, queue)
+    rung = asyncio.create_task(env.context.wakeup.wait())
+    await tell(env.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
     async with patience(HEARD_S):
         await rung
-    assert not board.of({"i-1"})
+    assert not board.notices_for({"i-1"})
 
 
-async def left(there: Place, queue: str) -> int:
-    sqs = await there.cloud.client("sqs")
+async def left(env: AwsEnvironment, queue: str) -> int:
+    sqs = await env.cloud.client("sqs")
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    found = (await sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names))["Attributes"]
-    return sum(int(found[name]) for name in names)
+    attributes = (await sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names))["Attributes"]
+    return sum(int(attributes[name]) for name in names)
 
 
-async def test_what_is_no_event_is_thrown_away_and_the_next_is_heard(there: Place, queue: str) -> None:
-    board = await board_of(there, queue)
-    sqs = await there.cloud.client("sqs")
+async def test_an_invalid_event_is_dropped_and_the_next_is_read(env: AwsEnvironment, queue: str) -> None:
+    board = await board_of(env, queue)
+    sqs = await env.cloud.client("sqs")
     for text in ("", "{", "[]", '{"detail-type": 7}', json.dumps({"detail-type": WARNING, "detail": "i-1"})):
         await sqs.send_message(QueueUrl=queue, MessageBody=text or " ")
-    await warn(there.cloud, "i-1")
-    await within(2 * HEARD_S, lambda: board.of({"i-1"}))
+    await warn(env.cloud, "i-1")
+    await within(2 * HEARD_S, lambda: board.notices_for({"i-1"}))
     async with patience(HEARD_S):
-        while await left(there, queue):  # noqa: ASYNC110 - nor does a queue
+        while await left(env, queue):  # noqa: ASYNC110 - a queue has no event
             await asyncio.sleep(0.05)
 
 
-async def test_pools_share_one_reader(there: Place, queue: str) -> None:
+async def test_pools_share_one_reader(env: AwsEnvironment, queue: str) -> None:
     for name in ("a", "b", "c"):
-        there.world.groups[name] = Group(name, (A,))
-        await there.open(Asg, group=name, notices=there.notices(queue))
-    await within(HEARD_S, lambda: there.endpoint.count("sqs:ReceiveMessage"))
+        env.world.groups[name] = Group(name, (A,))
+        await env.open(Asg, group=name, notices=env.notices(queue))
+    await within(HEARD_S, lambda: env.endpoint.count("sqs:ReceiveMessage"))
     await asyncio.sleep(0.1)
-    assert there.endpoint.count("sqs:ReceiveMessage") == 1
+    assert env.endpoint.count("sqs:ReceiveMessage") == 1
 
 
-async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(there: Place) -> None:
-    pool = await pool_of(there, f"{there.cloud.url}/123456789012/nowhere")
-    assert (await status(pool)).ready == 2
-    (listener,) = (await open_notices(there.context, there.account, pool._pool.notices)).listeners
-    await within(HEARD_S, listener.refused)
-    assert (await status(pool)).ready == 2
+async def test_a_queue_that_does_not_exist_does_not_blind_the_pool(env: AwsEnvironment) -> None:
+    pool = await pool_of(env, f"{env.cloud.url}/123456789012/nowhere")
+    assert (await read_status(pool)).ready == 2
+    (listener,) = (await open_notices(env.context, env.account, pool._pool.notices)).listeners
+    await within(HEARD_S, listener.failed_permit)
+    assert (await read_status(pool)).ready == 2
     (denied,) = [p for p in await pool.permits() if p.granted is False]
     assert (denied.action, "nowhere" in denied.detail) == ("sqs:ReceiveMessage", True)
 
@@ -173,7 +173,7 @@ def test_an_event_that_came_by_a_topic_is_unwrapped() -> None:
         (None, "arn:aws:sqs:*:123456789012:events"),
     ],
 )
-def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | None, arn: str) -> None:
+def test_the_queue_s_permissions_are_checked_on_its_arn(region: str | None, arn: str) -> None:
     notices = AwsNotices(queue_url="https://sqs.example/123456789012/events")
     assert notices.actions(region) == {"sqs:DeleteMessage": arn, "sqs:ReceiveMessage": arn}
     assert AwsNotices().actions(region) == {}
@@ -183,63 +183,63 @@ def test_the_queue_s_permissions_are_asked_for_by_its_own_name(region: str | Non
 
 
 @pytest.fixture
-async def own(there: Place) -> AsyncIterator[tuple[MetadataServer, NoticeBoard]]:
+async def own(env: AwsEnvironment) -> AsyncIterator[tuple[MetadataServer, NoticeBoard]]:
     async with metadata_server() as server:
-        found = await open_notices(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
-        yield server, found.board
+        sources = await open_notices(env.context, env.account, AwsNotices(metadata=True, metadata_url=server.url))
+        yield server, sources.board
 
 
-async def test_an_instance_hears_of_its_own_interruption(own: tuple[MetadataServer, NoticeBoard]) -> None:
+async def test_an_instance_reads_its_own_interruption_notice(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
-    assert not board.of({"i-0123456789abcdef0"})
+    assert not board.notices_for({"i-0123456789abcdef0"})
     server.told["events/recommendations/rebalance"] = json.dumps({"noticeTime": "2026-11-27T12:00:00Z"})
-    await within(HEARD_S, lambda: board.of({"i-0123456789abcdef0"}))
-    assert board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "rebalance"
+    await within(HEARD_S, lambda: board.notices_for({"i-0123456789abcdef0"}))
+    assert board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "rebalance"
     server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
 
     def interrupted() -> bool:
-        return board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "interruption"
+        return board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "interruption"
 
     await within(HEARD_S, interrupted)
-    notice = board.of({"i-0123456789abcdef0"})["i-0123456789abcdef0"]
-    assert notice.takes_at == 1795780920.0
+    notice = board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"]
+    assert notice.interrupts_at == 1795780920.0
 
 
-async def test_a_token_that_is_refused_is_asked_for_anew(own: tuple[MetadataServer, NoticeBoard]) -> None:
+async def test_a_refused_token_is_replaced(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await within(HEARD_S, lambda: server.given)
     server.tokens.clear()
     server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
-    await within(2 * HEARD_S, lambda: board.of({"i-0123456789abcdef0"}))
+    await within(2 * HEARD_S, lambda: board.notices_for({"i-0123456789abcdef0"}))
     assert server.given == 2
 
 
-async def test_a_server_that_is_busy_at_first_is_asked_again_soon(there: Place) -> None:
+async def test_a_busy_server_is_retried_soon(env: AwsEnvironment) -> None:
     async with metadata_server() as server:
         server.busy = 2
         server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
-        found = await open_notices(there.context, there.account, AwsNotices(metadata=True, metadata_url=server.url))
-        await within(3 * HEARD_S, lambda: found.board.of({"i-0123456789abcdef0"}))
+        sources = await open_notices(env.context, env.account, AwsNotices(metadata=True, metadata_url=server.url))
+        await within(3 * HEARD_S, lambda: sources.board.notices_for({"i-0123456789abcdef0"}))
 
 
-async def test_doomed_by_its_own_word_is_the_pool_s_machine(
-    there: Place, own: tuple[MetadataServer, NoticeBoard]
+async def test_a_machine_s_own_notice_is_pending_in_its_pool(
+    env: AwsEnvironment, own: tuple[MetadataServer, NoticeBoard]
 ) -> None:
     server, _ = own
-    pool = await there.open(Asg, group="llm", notices=AwsNotices(metadata=True, metadata_url=server.url))
-    there.world.groups["llm"].instances[0].id = "i-0123456789abcdef0"
-    await status(pool)
+    pool = await env.open(Asg, group="llm", notices=AwsNotices(metadata=True, metadata_url=server.url))
+    env.world.groups["llm"].instances[0].id = "i-0123456789abcdef0"
+    await read_status(pool)
     server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
     async with patience(HEARD_S):
-        found: PoolStatus = await settled(pool, lambda s: s.interruption_pending == 1)
-    assert found.ready == 2
+        status: PoolStatus = await settled(pool, lambda s: s.interruption_pending == 1)
+    assert status.ready == 2
 
 
-async def test_throttled_polls_go_on(there: Place, queue: str) -> None:
-    there.endpoint.faults["sqs"] = Refusal("RequestThrottled", "Slow down.", 403, retry_after_s=0.2)
-    board = await board_of(there, queue)
-    await within(HEARD_S, lambda: there.endpoint.count("sqs:ReceiveMessage") > 1)
-    there.endpoint.faults.clear()
-    await warn(there.cloud, "i-1")
-    await within(2 * HEARD_S, lambda: board.of({"i-1"}))
+async def test_throttled_polls_go_on(env: AwsEnvironment, queue: str) -> None:
+    env.endpoint.faults["sqs"] = Refusal("RequestThrottled", "Slow down.", 403, retry_after_s=0.2)
+    board = await board_of(env, queue)
+    await within(HEARD_S, lambda: env.endpoint.count("sqs:ReceiveMessage") > 1)
+    env.endpoint.faults.clear()
+    await warn(env.cloud, "i-1")
+    await within(2 * HEARD_S, lambda: board.notices_for({"i-1"}))

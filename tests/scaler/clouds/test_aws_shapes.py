@@ -1,4 +1,4 @@
-"""Whatever shape an answer of AWS's has, an adapter tells what is true or a port error, and no loop ends."""
+"""A malformed response of AWS gives a true value or a port error, and ends no loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2Instant
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
 from scaler.ports import PortError
 from scaler.shared_resources import Opening, Resources
-from tests.scaler.clouds.aws_place import FLEET, A, B, Place
+from tests.scaler.clouds.aws_place import FLEET, A, AwsEnvironment, B
 from tests.servers.aws import KEYS, REGION, aws, isolate
 from tests.servers.aws_cloudwatch import cloudwatch
 from tests.servers.aws_compute import compute
@@ -45,8 +45,8 @@ from tests.servers.spoiling import (
 )
 
 LANES: Final = 4
-Arrange: TypeAlias = Callable[[Place], Awaitable[Callable[[], Awaitable[Any]]]]
-"""What fills a place, and gives what is asked there."""
+Arrange: TypeAlias = Callable[[AwsEnvironment], Awaitable[Callable[[], Awaitable[Any]]]]
+"""Fills an account, and returns the call to test there."""
 BOUGHT: Final[dict[str, Any]] = {"launch_template": "llm", "subnets": ("subnet-a", "subnet-b"), "market": "spot"}
 RESERVATION: Final = {"CapacityReservationId": "cr-00000001", "State": "active", "TotalInstanceCount": 3}
 
@@ -62,18 +62,18 @@ async def lanes(
 ) -> AsyncIterator[list[Lane]]:
     async with contextlib.AsyncExitStack() as stack:
         cloud = await stack.enter_async_context(aws())
-        made: list[Lane] = []
+        opened: list[Lane] = []
         for _ in range(LANES):
             endpoint = await stack.enter_async_context(compute(World(), cloud.url))
             resources = hasty(await stack.enter_async_context(Resources()))
             clock = Ahead()
-            place = Place(endpoint.world, cloud, endpoint, resources, Opening(resources, clock, 5.0))
-            made.append(Lane(endpoint, await arrange(place), clock, holds, optional))
-        yield made
+            env = AwsEnvironment(endpoint.world, cloud, endpoint, resources, Opening(resources, clock, 5.0))
+            opened.append(Lane(endpoint, await arrange(env), clock, holds, optional))
+        yield opened
 
 
-async def statuses(place: Place, kind: type, **keys: Any) -> Callable[[], Awaitable[Any]]:
-    pool = await place.open(kind, **keys)
+async def statuses(env: AwsEnvironment, kind: type, **keys: Any) -> Callable[[], Awaitable[Any]]:
+    pool = await env.open(kind, **keys)
 
     async def ask() -> Any:
         return (await pool.status()).value
@@ -82,131 +82,131 @@ async def statuses(place: Place, kind: type, **keys: Any) -> Callable[[], Awaita
 
 
 def group(world: World, **more: Any) -> Group:
-    """One of three instances, of which two serve and the last does not come."""
-    made = world.groups["llm"] = Group("llm", (A, B), desired=2, **more)
-    world.ready(made, 2)
-    made.desired = 3
-    made.suspended = ("AZRebalance", "Launch")
-    made.told = [(time.time(), A, "capacity")]
-    return made
+    """Create a group of three instances, of which two serve and the last fails to launch."""
+    instance_group = world.groups["llm"] = Group("llm", (A, B), desired=2, **more)
+    world.ready(instance_group, 2)
+    instance_group.desired = 3
+    instance_group.suspended = ("AZRebalance", "Launch")
+    instance_group.told = [(time.time(), A, "capacity")]
+    return instance_group
 
 
 @pytest.mark.slow
 async def test_answers_about_a_group_that_mixes_its_markets() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        group(place.world, spot_share=0.5)
-        place.world.reservations.append(RESERVATION)
-        return await statuses(place, Asg, group="llm", reservation=("cr-00000001",))
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        group(env.world, spot_share=0.5)
+        env.world.reservations.append(RESERVATION)
+        return await statuses(env, Asg, group="llm", reservation=("cr-00000001",))
 
-    async with lanes(arrange) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 400
+    async with lanes(arrange) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 400
 
 
 @pytest.mark.slow
 async def test_answers_about_a_warm_pool() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        its_group = group(place.world)
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        its_group = group(env.world)
         its_group.warm, its_group.prepared = Flock("warm", (A,), least=3, told=[(time.time(), A, "quota")]), 3
-        place.world.settle()
-        place.world.ready(its_group.warm, 2)
+        env.world.settle()
+        env.world.ready(its_group.warm, 2)
         its_group.warm.instances.pop()
-        return await statuses(place, AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
+        return await statuses(env, AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
 
-    async with lanes(arrange, same_pool_or_fair, frozenset({"WarmPoolConfiguration"})) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 300
+    async with lanes(arrange, same_pool_or_fair, frozenset({"WarmPoolConfiguration"})) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 300
 
 
 @pytest.mark.slow
 async def test_answers_about_a_fleet() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        fleet = place.world.fleets[FLEET] = Fleet(FLEET, (A, B), market="spot", desired=2)
-        place.world.ready(fleet, 2)
-        place.world.lacks["*", "spot"] = "capacity"
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        fleet = env.world.fleets[FLEET] = Fleet(FLEET, (A, B), market="spot", desired=2)
+        env.world.ready(fleet, 2)
+        env.world.lacks["*", "spot"] = "capacity"
         fleet.desired = 3
         fleet.told = [(time.time() + 1e7, A, "capacity")]
-        return await statuses(place, Ec2Fleet, fleet=FLEET, market="spot")
+        return await statuses(env, Ec2Fleet, fleet=FLEET, market="spot")
 
-    async with lanes(arrange) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 200
+    async with lanes(arrange) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 200
 
 
 @pytest.mark.slow
 async def test_answers_about_instances_that_were_bought() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         tags = {"forescale:pool": "llm/gpus"}
-        place.world.loose += [place.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
-        place.world.loose[0].up = True
-        return await statuses(place, Ec2InstantFleet, **BOUGHT)
+        env.world.loose += [env.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
+        env.world.loose[0].up = True
+        return await statuses(env, Ec2InstantFleet, **BOUGHT)
 
-    async with lanes(arrange, same_pool_or_fair) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 100
+    async with lanes(arrange, same_pool_or_fair) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 100
 
 
 @pytest.mark.slow
 async def test_answers_about_a_node_group() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        nodes = place.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group(place.world), desired=3)
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        nodes = env.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group(env.world), desired=3)
         nodes.group.told = []
         nodes.issues.append({"code": "InstanceLimitExceeded", "message": "no more of these", "resourceIds": []})
-        return await statuses(place, EksNodeGroup, cluster="serving", node_group="h100", market="spot")
+        return await statuses(env, EksNodeGroup, cluster="serving", node_group="h100", market="spot")
 
-    async with lanes(arrange) as made:
-        assert await spoil_everything(*made, strange=[*WRITTEN, [], {}], only="eks:") > 150
+    async with lanes(arrange) as opened:
+        assert await spoil_everything(*opened, strange=[*WRITTEN, [], {}], only="eks:") > 150
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", ["desired_capacity", "instances"])
 async def test_answers_to_the_writes_of_a_group(launch: str) -> None:
-    """Whatever a write is answered, no instance more than was asked for comes, also when it is said again."""
+    """After any response to a write, even with a retry, no instance beyond the requested ones is launched."""
 
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        its_group = place.world.groups["llm"] = Group("llm", (A, B), desired=2)
-        place.world.ready(its_group, 2)
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        its_group = env.world.groups["llm"] = Group("llm", (A, B), desired=2)
+        env.world.ready(its_group, 2)
 
         async def grow() -> None:
-            pool = await place.open(Asg, group="llm", launch=launch)
+            pool = await env.open(Asg, group="llm", launch=launch)
             try:
-                await again(pool, 4)
+                await resize_with_retry(pool, 4)
             finally:
                 size, its_group.desired = its_group.desired, 2
-                place.world.ready(its_group, 2)
+                env.world.ready(its_group, 2)
                 assert size in {2, 4}
 
         return grow
 
-    async with lanes(arrange, anything) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 100
+    async with lanes(arrange, anything) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 100
 
 
 @pytest.mark.slow
 async def test_answers_to_a_purchase() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         async def buy() -> None:
-            pool = await place.open(Ec2InstantFleet, **BOUGHT)
+            pool = await env.open(Ec2InstantFleet, **BOUGHT)
             try:
-                await again(pool, 2)
+                await resize_with_retry(pool, 2)
             finally:
-                bought = len(place.world.loose)
-                place.world.loose.clear()
+                bought = len(env.world.loose)
+                env.world.loose.clear()
                 assert bought in {0, 2}
 
         return buy
 
-    async with lanes(arrange, anything) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 100
+    async with lanes(arrange, anything) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 100
 
 
 @pytest.mark.slow
-async def test_answers_to_an_update_and_what_becomes_of_it() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
+async def test_answers_to_an_update_and_its_result() -> None:
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = NodeGroup("serving", "h100", Group("eks", (A, B), desired=2), desired=2, slow=True)
-        place.world.groups["eks"], place.world.nodes["serving", "h100"] = nodes.group, nodes
-        place.world.ready(nodes.group, 2)
+        env.world.groups["eks"], env.world.nodes["serving", "h100"] = nodes.group, nodes
+        env.world.ready(nodes.group, 2)
 
         async def grow() -> None:
-            pool = await place.open(EksNodeGroup, cluster="serving", node_group="h100")
+            pool = await env.open(EksNodeGroup, cluster="serving", node_group="h100")
             try:
-                await again(pool, 4)
+                await resize_with_retry(pool, 4)
                 assert (await pool.status()).value.desired == 4
                 finish(nodes, error={"errorCode": "InsufficientFreeAddresses", "errorMessage": "subnet-1 has none"})
                 assert (await pool.status()).value.desired in {2, 4}
@@ -219,12 +219,12 @@ async def test_answers_to_an_update_and_what_becomes_of_it() -> None:
 
         return grow
 
-    async with lanes(arrange, anything) as made:
-        assert await spoil_everything(*made, strange=WRITTEN[:4], only=("eks:Up", "eks:DescribeUp")) > 60
+    async with lanes(arrange, anything) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN[:4], only=("eks:Up", "eks:DescribeUp")) > 60
 
 
-async def again(pool: Any, replicas: int) -> None:
-    """A resize, and once more in the next turn where it failed."""
+async def resize_with_retry(pool: Any, replicas: int) -> None:
+    """Resize, and retry once in the next tick after a failure."""
     try:
         await pool.resize(replicas, (await pool.status()).value)
     except PortError:
@@ -233,16 +233,16 @@ async def again(pool: Any, replicas: int) -> None:
 
 @pytest.mark.slow
 async def test_answers_about_a_queue() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        url = await place.cloud.queue("prompts")
-        spec = Sqs(queue_url=url, account=place.account)
-        await place.cloud.drain(url)
-        await place.cloud.send(url, 3)
-        source = await open_source(spec, place.context)
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        url = await env.cloud.queue("prompts")
+        spec = Sqs(queue_url=url, account=env.account)
+        await env.cloud.drain(url)
+        await env.cloud.send(url, 3)
+        source = await open_source(spec, env.context)
         return source.sample
 
-    async with lanes(arrange, same_readings) as made:
-        assert await spoil_everything(*made) > 40
+    async with lanes(arrange, same_readings) as opened:
+        assert await spoil_everything(*opened) > 40
 
 
 @pytest.mark.slow
@@ -266,25 +266,25 @@ async def test_answers_of_cloudwatch() -> None:
 
 
 async def test_events_of_the_queue_of_notices() -> None:
-    """The reader goes on, whatever it hears."""
+    """The reader continues after any event."""
     async with aws() as cloud, Resources() as resources:
         context = Opening(resources, Ahead(), 5.0)
         sqs = await service(context, "sqs", AwsAccount(region=REGION, endpoint_url=cloud.url))
         events = EventQueueReader(sqs, "http://127.0.0.1/1/notices", await board(context), context.clock)
-        said = {"instance-id": "i-1", "instance-action": "terminate"}
-        whole = {"detail-type": WARNING, "source": "aws.ec2", "time": "2026-11-27T15:00:00Z", "detail": said}
-        for told in (whole, {"Type": "Notification", "Message": json.dumps(whole)}):
-            for path in spots(told):
+        detail = {"instance-id": "i-1", "instance-action": "terminate"}
+        whole = {"detail-type": WARNING, "source": "aws.ec2", "time": "2026-11-27T15:00:00Z", "detail": detail}
+        for event in (whole, {"Type": "Notification", "Message": json.dumps(whole)}):
+            for path in spots(event):
                 for strange in STRANGE:
-                    events._take(json.dumps(spoiled(told, path, strange)))
+                    events._handle(json.dumps(spoiled(event, path, strange)))
 
 
 @pytest.mark.slow
-async def test_answers_about_what_is_permitted() -> None:
-    async def arrange(place: Place) -> Callable[[], Awaitable[Any]]:
-        group(place.world)
-        pool = await place.open(Asg, group="llm")
+async def test_answers_about_permissions() -> None:
+    async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
+        group(env.world)
+        pool = await env.open(Asg, group="llm")
         return cast("Callable[[], Awaitable[Any]]", pool.permits)
 
-    async with lanes(arrange, anything) as made:
-        assert await spoil_everything(*made, strange=WRITTEN) > 20
+    async with lanes(arrange, anything) as opened:
+        assert await spoil_everything(*opened, strange=WRITTEN) > 20

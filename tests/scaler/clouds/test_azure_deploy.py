@@ -1,4 +1,4 @@
-"""The relay of Scheduled Events that we publish: it hands on one path, to be read only, and runs without rights."""
+"""The published relay of Scheduled Events: it forwards one path, read-only, and runs without privileges."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ CONFIG, RELAY = yaml.safe_load_all((ROOT / "config" / "deploy" / "azure-events-r
 POD: dict[str, Any] = RELAY["spec"]["template"]["spec"]
 
 
-def test_it_hands_on_one_path_and_nothing_that_changes() -> None:
-    """The metadata service gives out tokens, and a POST acknowledges an event."""
+def test_the_relay_forwards_one_path_read_only() -> None:
+    """The metadata service issues tokens, and a POST acknowledges an event."""
     server = CONFIG["data"]["default.conf"]
     assert re.findall(r"location (.+) \{", server) == ["= /metadata/scheduledevents", "/"]
     assert "limit_except GET { deny all; }" in server
@@ -22,8 +22,8 @@ def test_it_hands_on_one_path_and_nothing_that_changes() -> None:
     assert "location / { return 404; }" in server
 
 
-def test_the_metadata_service_takes_what_comes_through_it() -> None:
-    """It refuses requests without its header, or with one that says that they were forwarded."""
+def test_the_metadata_service_accepts_the_relay_s_requests() -> None:
+    """The metadata service refuses requests without its header, or with one that marks them as forwarded."""
     server = CONFIG["data"]["default.conf"]
     assert "proxy_set_header Metadata true;" in server
     assert 'proxy_set_header X-Forwarded-For "";' in server

@@ -1,4 +1,4 @@
-"""Azure's refusals by their remedy, wherever it says them and however deep."""
+"""Azure's refusals by remedy, in every field and at any depth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scaler.clouds.azure.errors import of_code, refuse, retry_after_s
+from scaler.clouds.azure.errors import error_of_code, refuse, retry_after_s
 from scaler.clouds.azure.virtual_machines import shortfall
 from scaler.clouds.rest import RestResponse
 from scaler.clouds.retry_after import MAX_RETRY_AFTER_S
@@ -52,7 +52,7 @@ def test_a_refusal_by_its_remedy(status: int, error: dict[str, Any], remedy: typ
     assert type(refuse("write of it", RestResponse(status, {"error": error}), 0.0)) is remedy
 
 
-def test_the_words_that_matter_are_the_innermost() -> None:
+def test_the_innermost_known_code_counts() -> None:
     text = str(refuse("write of it", RestResponse(400, {"error": AKS_CAPACITY}), 0.0))
     assert text == "Azure write of it: ZonalAllocationFailed: We do not have sufficient capacity in this zone."
 
@@ -63,9 +63,9 @@ def test_a_web_page_is_no_error_of_ours() -> None:
     )
 
 
-def test_what_is_not_granted_names_the_role() -> None:
-    said = refuse("write", RestResponse(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
-    assert "config/deploy/azure-role.json" in str(said)
+def test_a_missing_permission_names_the_role() -> None:
+    error = refuse("write", RestResponse(403, {"error": {"code": "AuthorizationFailed", "message": "no"}}), 0.0)
+    assert "config/deploy/azure-role.json" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_not_granted_names_the_role() -> None:
         ({}, None),
     ],
 )
-def test_how_long_a_service_asks_to_be_left_alone(headers: dict[str, str], wait_s: float | None) -> None:
+def test_a_requested_pause_is_parsed(headers: dict[str, str], wait_s: float | None) -> None:
     assert retry_after_s(headers) == wait_s
     throttled = refuse("read", RestResponse(429, {}, headers), 0.0)
     assert isinstance(throttled, Throttled)
@@ -92,9 +92,9 @@ def test_how_long_a_service_asks_to_be_left_alone(headers: dict[str, str], wait_
     [("AllocationFailed", "none", False), ("QuotaExceeded", "no more", True), ("NeverHeardOf", "what", False)],
 )
 def test_a_late_failure_is_of_capacity_or_of_quota(code: str, text: str, quota: bool) -> None:
-    found = shortfall(code, text, 5.0)
-    assert found is not None
-    assert (found.at, found.quota) == (5.0, quota)
+    failure = shortfall(code, text, 5.0)
+    assert failure is not None
+    assert (failure.at, failure.quota) == (5.0, quota)
 
 
 def test_a_superseded_operation_is_no_failure() -> None:
@@ -102,7 +102,7 @@ def test_a_superseded_operation_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-11-27T15:00:00", 17])
-def test_a_time_that_is_none_is_replaced(text: object) -> None:
+def test_an_invalid_time_is_replaced(text: object) -> None:
     assert seconds_of(text, 42.0) == 42.0
 
 
@@ -110,8 +110,8 @@ def test_a_time_with_seven_digits_is_read() -> None:
     assert seconds_of("2026-11-27T15:00:00.1234567+00:00", 0.0) == pytest.approx(1_795_791_600.123, abs=0.001)
 
 
-def test_an_unknown_code_is_taken_by_its_status_and_else_as_passing() -> None:
-    assert type(of_code("NeverHeardOf", "what")) is Unavailable
+def test_an_unknown_code_counts_by_its_status_and_else_as_transient() -> None:
+    assert type(error_of_code("NeverHeardOf", "what")) is Unavailable
 
 
 def test_a_configuration_that_names_azure_imports_no_sdk_until_it_is_opened() -> None:

@@ -1,4 +1,4 @@
-"""Azure's pools, where they are Azure's own: etags, operations, evictions, events, reservations, rivals, standby."""
+"""Azure's pools: etags, operations, evictions, events, reservations, other writers, standby."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from policies.model import Part
 from scaler.clouds.azure.scheduled_events import notices
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Throttled, Unavailable
-from tests.scaler.clouds.azure_place import Place, agent_pool, place, serving
+from tests.scaler.clouds.azure_place import AzureEnvironment, agent_pool, azure_environment, serving
 from tests.servers.azure_compute import ROOT, Machine, reserve
 from tests.servers.azure_managed import StandbyPool
 from tests.servers.daemon import until
@@ -21,30 +21,30 @@ QUOTA = ("OperationNotAllowed", "Operation could not be completed as it results 
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[Place]:
-    async with place(tmp_path) as made:
-        yield made
+async def env(tmp_path: Path) -> AsyncIterator[AzureEnvironment]:
+    async with azure_environment(tmp_path) as environment:
+        yield environment
 
 
 # Scale sets.
 
 
-async def test_a_change_of_something_else_is_no_conflict(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    pool = await here.vmss()
-    seen = await here.seen(pool)
+async def test_a_change_of_something_else_is_no_conflict(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    pool = await env.vmss()
+    observed = await env.read_status(pool)
     its_set.etag += 5
-    await pool.resize(4, seen)
+    await pool.resize(4, observed)
     assert its_set.capacity == 4
 
 
-async def test_somebody_else_s_size_is_a_conflict(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    pool = await here.vmss()
-    seen = await here.seen(pool)
+async def test_another_writer_s_size_is_a_conflict(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    pool = await env.vmss()
+    observed = await env.read_status(pool)
     its_set.resize(3)
     with pytest.raises(Conflict, match="was 2 machines, and is 3 now"):
-        await pool.resize(4, seen)
+        await pool.resize(4, observed)
     assert its_set.capacity == 3
 
 
@@ -63,136 +63,138 @@ async def test_somebody_else_s_size_is_a_conflict(here: Place) -> None:
     ],
     ids=lambda p: p[0] if isinstance(p, tuple) else p.__name__,
 )
-async def test_refusals_are_told_by_their_remedy(here: Place, refusal: tuple[str, str], error: type[Exception]) -> None:
-    its_set = serving(here.cloud, 2)
+async def test_refusals_are_reported_by_remedy(
+    env: AzureEnvironment, refusal: tuple[str, str], error: type[Exception]
+) -> None:
+    its_set = serving(env.cloud, 2)
     its_set.none_left = refusal
-    pool = await here.vmss()
+    pool = await env.vmss()
     with pytest.raises(error, match=refusal[0]) as raised:
-        await pool.resize(4, await here.seen(pool))
+        await pool.resize(4, await env.read_status(pool))
     if error in {OutOfCapacity, OutOfQuota}:
         assert "[Standard_NC40ads_H100_v5, on demand, zone 1]" in str(raised.value)
     assert (its_set.capacity, its_set.writes) == (2, 0)
 
 
-async def test_a_newer_write_that_took_an_operation_s_place_is_no_shortage(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    pool = await here.vmss()
-    await pool.resize(5, await here.seen(pool))
+async def test_a_newer_write_that_took_an_operation_s_place_is_no_shortage(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    pool = await env.vmss()
+    await pool.resize(5, await env.read_status(pool))
     its_set.cloud.end(("OperationPreempted", "a more recent operation took its place"))
-    status = await here.seen(pool)
+    status = await env.read_status(pool)
     assert (status.shortfall, status.pending) == (None, 3)
 
 
-async def test_a_machine_that_failed_is_told_with_type_and_zone_and_the_rest_goes_on(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
+async def test_a_failed_machine_is_reported_with_type_and_zone(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
     message = "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'."
     its_set.machines.append(Machine(7, "1", failure=("ZonalAllocationFailed", message)))
     its_set.machines.append(Machine(8, "1"))
     its_set.capacity = 4
-    pool = await here.vmss()
-    first = await here.seen(pool)
+    pool = await env.vmss()
+    first = await env.read_status(pool)
     assert (first.ready, first.failed, first.pending) == (2, 1, 1)
     assert first.shortfall is not None
     assert message in first.shortfall.reason
-    assert (await here.seen(pool)).shortfall == first.shortfall  # said once, though Azure gave no time
+    assert (await env.read_status(pool)).shortfall == first.shortfall  # reported once, though Azure gave no time
 
 
-async def test_the_pool_goes_on_after_a_late_failure(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    pool = await here.vmss()
-    await pool.resize(5, await here.seen(pool))
+async def test_the_pool_continues_after_a_failed_operation(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    pool = await env.vmss()
+    await pool.resize(5, await env.read_status(pool))
     its_set.fail("AllocationFailed", "none left")
-    failed = await here.seen(pool)
+    failed = await env.read_status(pool)
     assert failed.shortfall is not None
-    assert failed.shortfall.at == pytest.approx(1_795_791_600.1, abs=1)  # when Azure said so
+    assert failed.shortfall.at == pytest.approx(1_795_791_600.1, abs=1)  # the time that Azure reported
     await pool.resize(3, failed)
-    again = await here.seen(pool)
-    assert (again.shortfall, again.desired, again.pending) == (None, 3, 1)
+    status = await env.read_status(pool)
+    assert (status.shortfall, status.desired, status.pending) == (None, 3, 1)
 
 
-async def test_a_spot_machine_that_went_without_notice_was_taken_all_the_same(here: Place) -> None:
-    its_set = serving(here.cloud, 3, priority="Spot")
-    pool = await here.vmss()
-    await here.seen(pool)
+async def test_a_spot_machine_gone_without_notice_was_interrupted(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 3, priority="Spot")
+    pool = await env.vmss()
+    await env.read_status(pool)
     its_set.evict(1)
-    status = await here.seen(pool)
+    status = await env.read_status(pool)
     assert (status.ready, status.interrupted, status.failed, status.pending) == (2, 1, 1, 0)
     its_set.evict(1, "delete")
-    status = await here.seen(pool)
+    status = await env.read_status(pool)
     assert (status.desired, status.ready, status.interrupted) == (2, 1, 2)
 
 
 @pytest.mark.parametrize("mode", ["Uniform", "Flexible"])
-async def test_what_is_broken_goes_first_and_what_serves_stays(here: Place, mode: str) -> None:
-    its_set = serving(here.cloud, 5, priority="Spot", mode=mode)
+async def test_a_failed_machine_is_removed_before_a_serving_one(env: AzureEnvironment, mode: str) -> None:
+    its_set = serving(env.cloud, 5, priority="Spot", mode=mode)
     its_set.machines[0].state = its_set.machines[1].state = "stopped"
-    pool = await here.vmss()
-    await pool.resize(2, await here.seen(pool))
+    pool = await env.vmss()
+    await pool.resize(2, await env.read_status(pool))
     assert [m.number for m in its_set.machines] == [2, 3, 4], "the two evicted ones first"
-    await pool.resize(2, await here.seen(pool))
+    await pool.resize(2, await env.read_status(pool))
     assert its_set.capacity == 2
 
 
-async def test_broken_machines_of_a_set_that_somebody_else_resized_are_left(here: Place) -> None:
-    its_set = serving(here.cloud, 3)
+async def test_failed_machines_of_a_set_that_another_writer_resized_stay(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 3)
     its_set.machines[0].state = "stopped"
-    pool = await here.vmss()
-    seen = await here.seen(pool)
+    pool = await env.vmss()
+    observed = await env.read_status(pool)
     its_set.resize(4)
     with pytest.raises(Conflict, match="is 4 now"):
-        await pool.resize(2, seen)
+        await pool.resize(2, observed)
     assert its_set.capacity == 4
 
 
-async def test_what_we_asked_to_go_was_not_taken(here: Place) -> None:
-    serving(here.cloud, 4, priority="Spot")
-    pool = await here.vmss()
-    await pool.resize(1, await here.seen(pool))
-    assert (await here.seen(pool)).interrupted == 0
+async def test_a_requested_removal_is_no_interruption(env: AzureEnvironment) -> None:
+    serving(env.cloud, 4, priority="Spot")
+    pool = await env.vmss()
+    await pool.resize(1, await env.read_status(pool))
+    assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_regular_machines_that_somebody_removes_were_not_taken(here: Place) -> None:
-    its_set = serving(here.cloud, 3)
-    pool = await here.vmss()
-    await here.seen(pool)
+async def test_removed_regular_machines_were_not_interrupted(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 3)
+    pool = await env.vmss()
+    await env.read_status(pool)
     its_set.resize(1)
-    assert (await here.seen(pool)).interrupted == 0
+    assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_a_flexible_set_s_spot_mix_is_told_apart(here: Place) -> None:
-    its_set = serving(here.cloud, 3, "mixed", mode="Flexible", zones=("1", "2"))
+async def test_a_flexible_set_s_spot_mix_has_parts_by_market(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 3, "mixed", mode="Flexible", zones=("1", "2"))
     its_set.machines[0].priority = its_set.machines[2].priority = "Spot"
-    serving(here.cloud, 2, "other", mode="Flexible")
-    status = await here.seen(await here.vmss("mixed"))
+    serving(env.cloud, 2, "other", mode="Flexible")
+    status = await env.read_status(await env.vmss("mixed"))
     assert status.parts == (Part("1", "spot", 2), Part("2", "on_demand", 1))
 
 
-async def test_an_autoscale_setting_is_another_writer(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
+async def test_an_autoscale_setting_is_another_writer(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
     setting = {"name": "by-cpu", "properties": {"enabled": True, "targetResourceUri": its_set.path.upper()}}
-    here.cloud.lists[f"{ROOT}/llm/providers/Microsoft.Insights/autoscaleSettings".lower()] = lambda _: [setting]
-    status = await here.seen(await here.vmss())
+    env.cloud.lists[f"{ROOT}/llm/providers/Microsoft.Insights/autoscaleSettings".lower()] = lambda _: [setting]
+    status = await env.read_status(await env.vmss())
     assert status.other_writer == "Azure autoscale setting by-cpu"
 
 
-async def test_reservations_count_by_size_and_zone_while_they_are_active(here: Place) -> None:
-    group = reserve(here.cloud, "held", 4)
-    reserve(here.cloud, "held", 3, zone="2")
-    reserve(here.cloud, "held", 8, sku="Standard_NC24ads_A100_v4")
-    reserve(here.cloud, "held", 16, state="Creating")
-    serving(here.cloud, 2, reservation_group=group)
-    assert (await here.seen(await here.vmss())).reserved == 4
+async def test_reservations_count_by_size_and_zone_while_they_are_active(env: AzureEnvironment) -> None:
+    group = reserve(env.cloud, "held", 4)
+    reserve(env.cloud, "held", 3, zone="2")
+    reserve(env.cloud, "held", 8, sku="Standard_NC24ads_A100_v4")
+    reserve(env.cloud, "held", 16, state="Creating")
+    serving(env.cloud, 2, reservation_group=group)
+    assert (await env.read_status(await env.vmss())).reserved == 4
 
 
-async def test_a_reservation_that_cannot_be_read_is_not_known(here: Place) -> None:
-    serving(here.cloud, 2, reservation_group=f"{ROOT}/llm/providers/Microsoft.Compute/capacityReservationGroups/gone")
-    status = await here.seen(await here.vmss())
+async def test_a_reservation_that_cannot_be_read_is_not_known(env: AzureEnvironment) -> None:
+    serving(env.cloud, 2, reservation_group=f"{ROOT}/llm/providers/Microsoft.Compute/capacityReservationGroups/gone")
+    status = await env.read_status(await env.vmss())
     assert (status.reserved, status.ready) == (None, 2)
 
 
-async def test_an_operation_on_another_host_is_not_followed(here: Place) -> None:
-    serving(here.cloud, 2)
-    pool = await here.vmss()
+async def test_an_operation_on_another_host_is_not_followed(env: AzureEnvironment) -> None:
+    serving(env.cloud, 2)
+    pool = await env.vmss()
     with pytest.raises(Unavailable, match="another host"):
         await pool._arm.follow("Microsoft.Compute/locations/operations/read", "https://elsewhere.test/operations/1")
 
@@ -200,52 +202,52 @@ async def test_an_operation_on_another_host_is_not_followed(here: Place) -> None
 # Scheduled events.
 
 
-async def test_a_relay_on_each_machine_is_asked_once_a_second(here: Place) -> None:
-    its_set = serving(here.cloud, 2, priority="Spot")
-    pool = await here.vmss(events_url=here.events.relays)
-    await here.seen(pool)
-    here.events.say("Preempt", its_set.machine_name(its_set.machines[1]).upper())
+async def test_a_relay_on_each_machine_is_polled_once_a_second(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2, priority="Spot")
+    pool = await env.vmss(events_url=env.events.relays)
+    await env.read_status(pool)
+    env.events.say("Preempt", its_set.machine_name(its_set.machines[1]).upper())
     async with asyncio.timeout(2.0):
-        await here.context.wakeup.wait()
-    assert (await here.seen(pool)).interruption_pending == 1
-    assert set(here.events.asked) == {"h100000000", "h100000001"}
+        await env.context.wakeup.wait()
+    assert (await env.read_status(pool)).interruption_pending == 1
+    assert set(env.events.asked) == {"h100000000", "h100000001"}
 
 
-async def test_the_machines_of_a_pool_that_is_no_more_are_asked_no_more(here: Place) -> None:
-    serving(here.cloud, 2)
-    pool = await here.vmss(events_url=here.events.relays)
-    await here.seen(pool)
-    await until(lambda: here.events.asked.total() >= 2, 3.0)
-    heard = pool._heard
+async def test_the_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -> None:
+    serving(env.cloud, 2)
+    pool = await env.vmss(events_url=env.events.relays)
+    await env.read_status(pool)
+    await until(lambda: env.events.asked.total() >= 2, 3.0)
+    listener = pool._events
     del pool
     gc.collect()
-    assert heard._urls() == []
+    assert listener._urls() == []
 
 
-async def test_an_event_that_is_taken_back_dooms_no_more(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    pool = await here.vmss(events_url=here.events.url)
-    event = here.events.say("Redeploy", its_set.machine_name(its_set.machines[0]))
+async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    pool = await env.vmss(events_url=env.events.url)
+    event = env.events.say("Redeploy", its_set.machine_name(its_set.machines[0]))
 
-    def told(doomed: int) -> Callable[[], Awaitable[bool]]:
+    def has_pending(doomed: int) -> Callable[[], Awaitable[bool]]:
         async def so_many() -> bool:
-            return (await here.seen(pool)).interruption_pending == doomed
+            return (await env.read_status(pool)).interruption_pending == doomed
 
         return so_many
 
-    await until(told(1), 3.0)
-    here.events.take_back(event)
-    await until(told(0), 3.0)
-    assert (await here.seen(pool)).interrupted == 0
+    await until(has_pending(1), 3.0)
+    env.events.take_back(event)
+    await until(has_pending(0), 3.0)
+    assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_a_metadata_service_that_fails_takes_nothing_down(here: Place) -> None:
-    here.events.silent = True
-    serving(here.cloud, 2)
-    pool = await here.vmss(events_url=here.events.url)
+async def test_a_failing_metadata_service_does_not_fail_the_pool(env: AzureEnvironment) -> None:
+    env.events.silent = True
+    serving(env.cloud, 2)
+    pool = await env.vmss(events_url=env.events.url)
     failed = ("azure/scheduled_events", "scheduledevents", "unavailable")
-    await until(lambda: here.resources.calls.results[failed] > 0, 3.0)
-    assert (await here.seen(pool)).ready == 2
+    await until(lambda: env.resources.calls.results[failed] > 0, 3.0)
+    assert (await env.read_status(pool)).ready == 2
 
 
 @pytest.mark.parametrize(
@@ -260,140 +262,140 @@ async def test_a_metadata_service_that_fails_takes_nothing_down(here: Place) -> 
         ("Preempt", []),
     ],
 )
-def test_what_an_event_says(event: object, kinds: list[str]) -> None:
+def test_an_event_is_parsed(event: object, kinds: list[str]) -> None:
     assert [n.kind for n in notices(event, 100.0)] == kinds
 
 
 # AKS.
 
 
-async def test_the_whole_profile_is_written_back(here: Place) -> None:
-    pool = agent_pool(here.cloud, 2, more={"maxPods": 30, "spotMaxPrice": -1.0})
-    aks = await here.aks()
-    await aks.resize(3, await here.seen(aks))
+async def test_the_whole_profile_is_written_back(env: AzureEnvironment) -> None:
+    pool = agent_pool(env.cloud, 2, more={"maxPods": 30, "spotMaxPrice": -1.0})
+    aks = await env.aks()
+    await aks.resize(3, await env.read_status(aks))
     written = pool.written[0]
     assert (written["count"], written["nodeTaints"], written["maxPods"]) == (3, ["sku=gpu:NoSchedule"], 30)
     assert not {"eTag", "provisioningState", "nodeImageVersion"} & written.keys()
 
 
-async def test_broken_nodes_go_first(here: Place) -> None:
-    pool = agent_pool(here.cloud, 4)
+async def test_broken_nodes_go_first(env: AzureEnvironment) -> None:
+    pool = agent_pool(env.cloud, 4)
     pool.nodes.machines[1].state = "stopped"
-    aks = await here.aks()
-    await aks.resize(2, await here.seen(aks))
+    aks = await env.aks()
+    await aks.resize(2, await env.read_status(aks))
     assert (pool.count, [m.number for m in pool.nodes.machines]) == (3, [0, 2, 3])
-    await aks.resize(2, await here.seen(aks))
+    await aks.resize(2, await env.read_status(aks))
     assert (pool.count, len(pool.written)) == (2, 1)
 
 
-async def test_aks_takes_one_write_at_a_time(here: Place) -> None:
-    pool = agent_pool(here.cloud, 2)
-    aks = await here.aks()
-    await aks.resize(3, await here.seen(aks))
+async def test_aks_runs_one_write_at_a_time(env: AzureEnvironment) -> None:
+    pool = agent_pool(env.cloud, 2)
+    aks = await env.aks()
+    await aks.resize(3, await env.read_status(aks))
     with pytest.raises(Conflict, match="Scaling"):
-        await aks.resize(4, await here.seen(aks))
+        await aks.resize(4, await env.read_status(aks))
     assert len(pool.written) == 1
 
 
-async def test_a_write_between_our_read_and_ours_is_a_conflict(here: Place) -> None:
-    pool = agent_pool(here.cloud, 2)
-    aks = await here.aks()
-    seen = await here.seen(aks)
+async def test_a_write_between_our_read_and_ours_is_a_conflict(env: AzureEnvironment) -> None:
+    pool = agent_pool(env.cloud, 2)
+    aks = await env.aks()
+    observed = await env.read_status(aks)
     pool.set(5)
     pool.done()
     with pytest.raises(Conflict, match="was 2 nodes, and is 5 now"):
-        await aks.resize(3, seen)
+        await aks.resize(3, observed)
 
 
-async def test_a_failure_that_only_the_agent_pool_tells_of_is_one_saying(here: Place) -> None:
-    pool = agent_pool(here.cloud, 2, more={"scaleSetPriority": "Spot"})
-    aks = await here.aks()
-    await aks.resize(4, await here.seen(aks))
+async def test_a_failure_that_only_the_agent_pool_reports_is_one_shortfall(env: AzureEnvironment) -> None:
+    pool = agent_pool(env.cloud, 2, more={"scaleSetPriority": "Spot"})
+    aks = await env.aks()
+    await aks.resize(4, await env.read_status(aks))
     pool.fail("ErrCode_InsufficientVCPUQuota", "Insufficient regional vcpu quota left", lost=True)
-    first = await here.seen(aks)
+    first = await env.read_status(aks)
     assert first.shortfall is not None
     assert (first.shortfall.quota, first.failed) == (True, 2)
     assert "[Standard_NC40ads_H100_v5, spot, zone 1]" in first.shortfall.reason
-    assert (await here.seen(aks)).shortfall == first.shortfall
+    assert (await env.read_status(aks)).shortfall == first.shortfall
 
 
-async def test_agent_pools_of_a_cluster_are_one_read(here: Place) -> None:
-    agent_pool(here.cloud, 2, "h100")
-    agent_pool(here.cloud, 1, "h100spot")
-    one, other = await here.aks("h100"), await here.aks("h100spot")
+async def test_agent_pools_of_a_cluster_share_a_read(env: AzureEnvironment) -> None:
+    agent_pool(env.cloud, 2, "h100")
+    agent_pool(env.cloud, 1, "h100spot")
+    one, other = await env.aks("h100"), await env.aks("h100spot")
     first, second = await asyncio.gather(one.status(), other.status())
     assert (first.value.ready, second.value.ready) == (2, 1)
-    assert here.cloud.asked["Microsoft.ContainerService/managedClusters/agentPools/read"] == 1
+    assert env.cloud.asked["Microsoft.ContainerService/managedClusters/agentPools/read"] == 1
 
 
-async def test_the_clusters_own_autoscaler_is_another_writer(here: Place) -> None:
-    agent_pool(here.cloud, 2, more={"enableAutoScaling": True, "minCount": 0, "maxCount": 9})
-    assert (await here.seen(await here.aks())).other_writer == "the AKS cluster autoscaler"
+async def test_the_clusters_own_autoscaler_is_another_writer(env: AzureEnvironment) -> None:
+    agent_pool(env.cloud, 2, more={"enableAutoScaling": True, "minCount": 0, "maxCount": 9})
+    assert (await env.read_status(await env.aks())).other_writer == "the AKS cluster autoscaler"
 
 
-async def test_an_agent_pool_that_is_not_there_is_told_with_those_that_are(here: Place) -> None:
-    agent_pool(here.cloud, 2, "h100")
-    aks = await here.aks("h200")
+async def test_a_missing_agent_pool_is_reported_with_the_existing_ones(env: AzureEnvironment) -> None:
+    agent_pool(env.cloud, 2, "h100")
+    aks = await env.aks("h200")
     with pytest.raises(Misconfigured, match="no agent pool h200: h100"):
         await aks.status()
 
 
-async def test_writes_of_an_agent_pool_keep_within_what_aks_grants(here: Place) -> None:
-    pool = agent_pool(here.cloud, 0)
+async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnvironment) -> None:
+    pool = agent_pool(env.cloud, 0)
     pool.nodes.serving = True
-    aks = await here.aks()
+    aks = await env.aks()
 
     async def grow() -> None:
         for size in range(1, 30):
-            await aks.resize(size, await here.seen(aks))
-            here.clock.ahead_s += 2.0
+            await aks.resize(size, await env.read_status(aks))
+            env.clock.ahead_s += 2.0
 
     with pytest.raises(Throttled, match="our own budget for azure/aks_put"):
         await grow()
     granted = len(pool.written)
     assert 20 <= granted <= 22
-    here.clock.ahead_s += 60.0
-    await aks.resize(granted + 1, await here.seen(aks))
+    env.clock.ahead_s += 60.0
+    await aks.resize(granted + 1, await env.read_status(aks))
     assert len(pool.written) == granted + 1
 
 
 # Standby pools.
 
 
-async def test_a_standby_pool_drains_as_its_set_grows_and_is_refilled(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    pool = StandbyPool(here.cloud, "warm", its_set, most=5).there()
+async def test_a_standby_pool_drains_as_its_set_grows_and_is_refilled(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    pool = StandbyPool(env.cloud, "warm", its_set, most=5).there()
     pool.keep(3)
-    warm = await here.standby()
-    assert (await here.seen(warm)).desired == 3
-    its_set.resize(4)  # two of the three are put to work
+    warm = await env.standby()
+    assert (await env.read_status(warm)).desired == 3
+    its_set.resize(4)  # two of the three machines start to serve
     pool.keep(1)
-    drained = await here.seen(warm)
+    drained = await env.read_status(warm)
     assert (drained.desired, drained.ready) == (1, 1)
     await warm.resize(3, drained)
     assert (pool.most, pool.size) == (7, 3)
-    refilling = await here.seen(warm)
+    refilling = await env.read_status(warm)
     assert (refilling.desired, refilling.ready, refilling.pending) == (3, 1, 2)
 
 
-async def test_a_standby_pool_goes_below_its_own_minimum(here: Place) -> None:
-    pool = StandbyPool(here.cloud, "warm", serving(here.cloud, 2), most=5, least=2).there()
+async def test_a_standby_pool_goes_below_its_own_minimum(env: AzureEnvironment) -> None:
+    pool = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=5, least=2).there()
     pool.keep(3)
-    warm = await here.standby()
-    await warm.resize(0, await here.seen(warm))
+    warm = await env.standby()
+    await warm.resize(0, await env.read_status(warm))
     assert (pool.size, pool.least) == (0, 0)
 
 
-async def test_a_set_that_grew_meanwhile_is_a_conflict(here: Place) -> None:
-    its_set = serving(here.cloud, 2)
-    StandbyPool(here.cloud, "warm", its_set, most=5).there().keep(3)
-    warm = await here.standby()
-    seen = await here.seen(warm)
+async def test_a_set_that_grew_meanwhile_is_a_conflict(env: AzureEnvironment) -> None:
+    its_set = serving(env.cloud, 2)
+    StandbyPool(env.cloud, "warm", its_set, most=5).there().keep(3)
+    warm = await env.standby()
+    observed = await env.read_status(warm)
     its_set.resize(4)
     with pytest.raises(Conflict, match="was to keep 3 machines, and is to keep 1 now"):
-        await warm.resize(2, seen)
+        await warm.resize(2, observed)
 
 
-async def test_dynamic_sizing_is_another_writer(here: Place) -> None:
-    StandbyPool(here.cloud, "warm", serving(here.cloud, 2), most=5, dynamic=True).there().keep(3)
-    assert (await here.seen(await here.standby())).other_writer == "the standby pool's dynamic sizing"
+async def test_dynamic_sizing_is_another_writer(env: AzureEnvironment) -> None:
+    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=5, dynamic=True).there().keep(3)
+    assert (await env.read_status(await env.standby())).other_writer == "the standby pool's dynamic sizing"

@@ -1,4 +1,4 @@
-"""The Azure role that we publish: it is enough for all that the adapters do, and there is nothing in it to spare."""
+"""The published Azure role: it is sufficient for all adapters, and has no unused action."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microso
 
 
 def furnish(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
-    """One of each thing that adapters deal with; gives the sets of machines."""
+    """Create one of each resource that adapters use; return the sets of machines."""
     held = reserve(cloud, "held", 2)
     uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).there()
     mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).there()
@@ -42,7 +42,7 @@ def furnish(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
 
 
 async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Sequence[ScaleSet]) -> Sequence[Permit]:
-    """Read and write by every adapter, follow the writes, ask what is permitted; gives the last."""
+    """Read and write with every adapter, follow the writes, and return the permits."""
     account = cloud.account()
     pools: list[Any] = [
         Vmss(resource_group="llm", name="h100", account=account),
@@ -53,12 +53,12 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Seque
     permits: list[Permit] = []
     for spec, its_set in zip(pools, [*sets, None], strict=True):
         pool: Any = await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
-        seen = (await pool.status()).value
-        await pool.resize(seen.desired + 1, seen)
+        observed = (await pool.status()).value
+        await pool.resize(observed.desired + 1, observed)
         if its_set is not None:
-            its_set.machines[0].state = "stopped"  # evicted: it is removed by name
-        seen = (await pool.status()).value
-        await pool.resize(seen.desired - 1, seen)
+            its_set.machines[0].state = "stopped"  # evicted, so it is removed by name
+        observed = (await pool.status()).value
+        await pool.resize(observed.desired - 1, observed)
         permits += await pool.permits()
     place: dict[str, Any] = {"namespace": f"127.0.0.1:{namespace.port}", "resource_group": "llm", "account": account}
     sources: list[Any] = [
@@ -80,15 +80,15 @@ async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Seque
     return permits
 
 
-async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) -> None:
+async def test_the_role_grants_exactly_the_called_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
         sets = furnish(cloud, namespace)
         cloud.granted = tuple(GRANTED)
         permits = await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
         called = {operation for _, operation, _ in resources.calls.results}
         assert sorted(called) == sorted(GRANTED)
-        asked = {p.action for p in permits}
-        assert asked == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, "all but what asks"
+        actions = {p.action for p in permits}
+        assert actions == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, "all but what asks"
         assert all(p.granted for p in permits)
 
 
@@ -104,7 +104,7 @@ async def test_the_role_grants_all_that_is_called_and_no_more(tmp_path: Path) ->
         "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read",
     ],
 )
-async def test_what_the_role_lacks_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
+async def test_a_permission_missing_in_the_role_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
         sets = furnish(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != action)
@@ -113,7 +113,7 @@ async def test_what_the_role_lacks_is_named_with_the_remedy(tmp_path: Path, acti
         assert action in str(raised.value)
 
 
-async def test_check_live_tells_what_is_not_granted(tmp_path: Path) -> None:
+async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, Resources() as resources:
         ScaleSet(cloud, "h100", serving=True).there()
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")

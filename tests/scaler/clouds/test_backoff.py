@@ -1,4 +1,4 @@
-"""Pauses after reads that failed."""
+"""Pauses after failed reads."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from scaler.ports import Misconfigured, Throttled, Unavailable
 
 def test_pauses_double_up_to_the_longest_and_begin_again() -> None:
     backoff = Backoff(1.0, 10.0, 30.0)
-    assert [backoff.after(Unavailable("down")) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    assert [backoff.pause_after_s(Unavailable("down")) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
     backoff.succeeded()
-    assert backoff.after(Unavailable("down")) == 1
+    assert backoff.pause_after_s(Unavailable("down")) == 1
 
 
-def test_what_the_service_requests_counts_within_bounds() -> None:
+def test_the_pause_that_the_service_requests_is_bounded() -> None:
     backoff = Backoff(1.0, 10.0, 30.0)
-    assert backoff.after(Throttled("slow", 20.0)) == 20
-    assert backoff.after(Throttled("slow", 500.0)) == 30
+    assert backoff.pause_after_s(Throttled("slow", 20.0)) == 20
+    assert backoff.pause_after_s(Throttled("slow", 500.0)) == 30
 
 
-def test_what_needs_a_human_waits_longest() -> None:
-    assert Backoff(1.0, 10.0, 30.0).after(Misconfigured("no such queue")) == 30
+def test_a_misconfiguration_has_the_longest_pause() -> None:
+    assert Backoff(1.0, 10.0, 30.0).pause_after_s(Misconfigured("no such queue")) == 30

@@ -1,4 +1,4 @@
-"""What is peculiar to EC2 fleets, to instances bought by instant ones, and to capacity reservations."""
+"""EC2 Fleets, instances of instant fleets, and capacity reservations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.interruptions import Notice, board
 from scaler.config.kinds.aws_pools import Asg, Ec2Fleet, Ec2InstantFleet
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
-from tests.scaler.clouds.aws_place import FLEET, A, B, Place, place, status
+from tests.scaler.clouds.aws_place import FLEET, A, AwsEnvironment, B, aws_environment, read_status
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_wire import Refusal
 from tests.servers.aws_world import Fleet, Group
@@ -26,156 +26,161 @@ BOUGHT: dict[str, Any] = {"launch_template": "llm", "subnets": ("subnet-a", "sub
 
 
 @pytest.fixture
-async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Place]:
+async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[AwsEnvironment]:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with place() as found:
-        yield found
+    async with aws_environment() as environment:
+        yield environment
 
 
-def fleet(there: Place, number: int = 1) -> str:
+def fleet(env: AwsEnvironment, number: int = 1) -> str:
     name = f"fleet-{number:08x}-2222-3333-4444-555555555555"
-    made = there.world.fleets[name] = Fleet(name, (A, B), market="spot", desired=2)
-    there.world.ready(made, 2)
+    new_fleet = env.world.fleets[name] = Fleet(name, (A, B), market="spot", desired=2)
+    env.world.ready(new_fleet, 2)
     return name
 
 
-async def test_a_fleet_s_parts_are_told_by_zone_and_market(there: Place) -> None:
-    pool = await there.open(Ec2Fleet, fleet=fleet(there), market="spot")
-    assert (await status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
+async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> None:
+    pool = await env.open(Ec2Fleet, fleet=fleet(env), market="spot")
+    assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
 
 
-async def test_a_wrong_id_does_not_spoil_the_call_for_the_others(there: Place) -> None:
-    pools = [await there.open(Ec2Fleet, fleet=fleet(there, i)) for i in range(1, 8)]
-    pools.insert(3, await there.open(Ec2Fleet, fleet=FLEET))
-    found = await asyncio.gather(*map(status, pools), return_exceptions=True)
-    wrong = found.pop(3)
+async def test_a_wrong_id_does_not_spoil_the_call_for_the_others(env: AwsEnvironment) -> None:
+    pools = [await env.open(Ec2Fleet, fleet=fleet(env, i)) for i in range(1, 8)]
+    pools.insert(3, await env.open(Ec2Fleet, fleet=FLEET))
+    statuses = await asyncio.gather(*map(read_status, pools), return_exceptions=True)
+    wrong = statuses.pop(3)
     assert isinstance(wrong, Misconfigured)
     assert FLEET in str(wrong)
-    assert [getattr(s, "ready", s) for s in found] == [2] * 7
-    assert there.endpoint.count("ec2:DescribeFleets") == 7, "8 ids, 4 and 4, 2 and 2, 1 and 1"
+    assert [getattr(s, "ready", s) for s in statuses] == [2] * 7
+    assert env.endpoint.count("ec2:DescribeFleets") == 7, "8 ids, 4 and 4, 2 and 2, 1 and 1"
 
 
-async def test_a_fleet_that_is_being_modified_is_a_conflict(there: Place) -> None:
-    name = fleet(there)
-    pool = await there.open(Ec2Fleet, fleet=name, market="spot")
-    seen = await status(pool)
-    there.world.fleets[name].state = "modifying"
+async def test_a_fleet_that_is_being_modified_is_a_conflict(env: AwsEnvironment) -> None:
+    name = fleet(env)
+    pool = await env.open(Ec2Fleet, fleet=name, market="spot")
+    observed = await read_status(pool)
+    env.world.fleets[name].state = "modifying"
     with pytest.raises(Conflict, match="one change at a time"):
-        await pool.resize(3, seen)
-    there.world.fleets[name].state = "deleted_running"
+        await pool.resize(3, observed)
+    env.world.fleets[name].state = "deleted_running"
     with pytest.raises(Misconfigured, match="deleted_running"):
         await pool.status()
 
 
-async def test_an_instance_that_the_fleet_still_lists_and_ec2_has_no_more_does_not_serve(there: Place) -> None:
-    name = fleet(there)
-    pool = await there.open(Ec2Fleet, fleet=name, market="spot")
+async def test_an_instance_that_only_the_fleet_lists_does_not_serve(env: AwsEnvironment) -> None:
+    name = fleet(env)
+    pool = await env.open(Ec2Fleet, fleet=name, market="spot")
     listed: list[web.Response] = []
 
     def first(_: str, whole: web.Response) -> web.Response:
         listed.append(whole)
         return web.Response(body=listed[0].body, content_type="text/xml")
 
-    there.endpoint.spoils["ec2:DescribeFleetInstances"] = first
-    assert (await status(pool)).ready == 2
-    there.world.lacks["*", "spot"] = "capacity"
-    there.world.take([there.world.fleets[name].instances[0].id])
-    found = await status(pool)
-    assert (found.desired, found.ready) == (2, 1)
-    assert found.shortfall is not None
+    env.endpoint.spoils["ec2:DescribeFleetInstances"] = first
+    assert (await read_status(pool)).ready == 2
+    env.world.lacks["*", "spot"] = "capacity"
+    env.world.take([env.world.fleets[name].instances[0].id])
+    status = await read_status(pool)
+    assert (status.desired, status.ready) == (2, 1)
+    assert status.shortfall is not None
 
 
 @pytest.mark.parametrize(
     ("market", "default", "spot"), [("spot", "spot", 3), ("on_demand", "on-demand", 0), ("reserved", None, None)]
 )
-async def test_a_fleet_is_asked_for_the_pool_s_market(
-    there: Place, market: str, default: str | None, spot: int | None
+async def test_a_fleet_is_resized_in_the_pool_s_market(
+    env: AwsEnvironment, market: str, default: str | None, spot: int | None
 ) -> None:
-    pool = await there.open(Ec2Fleet, fleet=fleet(there), market=market)
-    await pool.resize(3, await status(pool))
-    (given,) = there.endpoint.given["ec2:ModifyFleet"]
-    asked = given["TargetCapacitySpecification"]
-    assert asked["TotalTargetCapacity"] == 3
-    assert (asked.get("DefaultTargetCapacityType"), asked.get("SpotTargetCapacity")) == (default, spot)
+    pool = await env.open(Ec2Fleet, fleet=fleet(env), market=market)
+    await pool.resize(3, await read_status(pool))
+    (given,) = env.endpoint.given["ec2:ModifyFleet"]
+    capacity = given["TargetCapacitySpecification"]
+    assert capacity["TotalTargetCapacity"] == 3
+    assert (capacity.get("DefaultTargetCapacityType"), capacity.get("SpotTargetCapacity")) == (default, spot)
     assert given["ExcessCapacityTerminationPolicy"] == "termination"
 
 
-async def test_what_ec2_does_not_show_yet_is_not_bought_again(there: Place) -> None:
-    there.world.hidden_s = 3600.0
-    pool = await there.open(Ec2InstantFleet, **BOUGHT)
-    await pool.resize(3, await status(pool))
-    found = await status(pool)
-    assert (found.desired, found.ready, found.pending) == (3, 0, 3)
-    await pool.resize(3, found)
-    assert len(there.world.loose) == 3
+async def test_an_instance_that_ec2_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
+    env.world.hidden_s = 3600.0
+    pool = await env.open(Ec2InstantFleet, **BOUGHT)
+    await pool.resize(3, await read_status(pool))
+    status = await read_status(pool)
+    assert (status.desired, status.ready, status.pending) == (3, 0, 3)
+    await pool.resize(3, status)
+    assert len(env.world.loose) == 3
 
 
-async def test_what_was_ended_is_not_counted_while_ec2_still_shows_it(there: Place) -> None:
-    pool = await there.open(Ec2InstantFleet, **BOUGHT)
-    await pool.resize(2, await status(pool))
-    kept = list(there.world.loose)
-    await pool.resize(1, await status(pool))
-    there.world.loose[:] = kept  # EC2 shows what it showed before
-    assert (await status(pool)).desired == 1
-    await pool.resize(1, await status(pool))
-    assert there.endpoint.count("ec2:TerminateInstances") == 1
+async def test_a_terminated_instance_is_not_counted_while_ec2_still_lists_it(env: AwsEnvironment) -> None:
+    pool = await env.open(Ec2InstantFleet, **BOUGHT)
+    await pool.resize(2, await read_status(pool))
+    instances = list(env.world.loose)
+    await pool.resize(1, await read_status(pool))
+    env.world.loose[:] = instances  # EC2 still lists the terminated instance
+    assert (await read_status(pool)).desired == 1
+    await pool.resize(1, await read_status(pool))
+    assert env.endpoint.count("ec2:TerminateInstances") == 1
 
 
-async def test_a_lost_purchase_is_said_again_under_its_token_before_anything_else_is_bought(there: Place) -> None:
-    there.world.hidden_s = 3600.0
-    pool = await there.open(Ec2InstantFleet, **BOUGHT)
-    seen = await status(pool)
-    there.endpoint.spoils[BUY] = lambda _, whole: type(whole)(body=b"<CreateFleetResponse><fl", content_type="text/xml")
+async def test_a_lost_launch_is_repeated_under_its_token_before_any_other(
+    env: AwsEnvironment,
+) -> None:
+    env.world.hidden_s = 3600.0
+    pool = await env.open(Ec2InstantFleet, **BOUGHT)
+    observed = await read_status(pool)
+    env.endpoint.spoils[BUY] = lambda _, whole: type(whole)(body=b"<CreateFleetResponse><fl", content_type="text/xml")
     with pytest.raises(Unavailable):
-        await pool.resize(3, seen)
-    assert len(there.world.loose) == 3, "it was done, and nobody knows"
-    there.endpoint.clear()
-    await pool.resize(5, await status(pool))
-    first, again, more = there.endpoint.given[BUY]
-    assert first == again
-    assert more["TargetCapacitySpecification"]["TotalTargetCapacity"] == 2
-    assert len(there.world.loose) == 5
+        await pool.resize(3, observed)
+    assert len(env.world.loose) == 3, "it was done, and nobody knows"
+    env.endpoint.clear()
+    await pool.resize(5, await read_status(pool))
+    first, repeated, further = env.endpoint.given[BUY]
+    assert first == repeated
+    assert further["TargetCapacitySpecification"]["TotalTargetCapacity"] == 2
+    assert len(env.world.loose) == 5
 
 
-async def test_a_part_of_a_purchase_is_kept_and_the_rest_is_out_of_capacity(there: Place) -> None:
-    there.world.lacks[A, "spot"] = "capacity"
-    pool = await there.open(Ec2InstantFleet, **BOUGHT)
-    await pool.resize(2, await status(pool))
-    assert {i.zone for i in there.world.loose} == {B}
-    there.world.lacks[B, "spot"] = "quota"
+async def test_a_partial_launch_is_kept_and_raises_out_of_capacity(env: AwsEnvironment) -> None:
+    env.world.lacks[A, "spot"] = "capacity"
+    pool = await env.open(Ec2InstantFleet, **BOUGHT)
+    await pool.resize(2, await read_status(pool))
+    assert {i.zone for i in env.world.loose} == {B}
+    env.world.lacks[B, "spot"] = "quota"
     with pytest.raises(OutOfCapacity) as raised:
-        await pool.resize(4, await status(pool))
+        await pool.resize(4, await read_status(pool))
     assert f"{A}, spot: UnfulfillableCapacity" in str(raised.value)
     assert f"{B}, spot: MaxSpotInstanceCountExceeded" in str(raised.value)
-    there.world.lacks[A, "spot"] = "quota"
+    env.world.lacks[A, "spot"] = "quota"
     with pytest.raises(OutOfQuota):
-        await pool.resize(4, await status(pool))
-    assert (await status(pool)).desired == 2
+        await pool.resize(4, await read_status(pool))
+    assert (await read_status(pool)).desired == 2
 
 
-async def test_those_that_will_be_taken_go_first(there: Place) -> None:
-    pool = await there.open(Ec2InstantFleet, **BOUGHT)
-    await pool.resize(4, await status(pool))
-    for instance in there.world.loose:
+async def test_instances_with_a_pending_interruption_are_removed_first(env: AwsEnvironment) -> None:
+    pool = await env.open(Ec2InstantFleet, **BOUGHT)
+    await pool.resize(4, await read_status(pool))
+    for instance in env.world.loose:
         instance.up = True
-    doomed = there.world.loose[2].id
-    (await board(there.context)).pin(Notice(doomed, "interruption", SystemClock().now()))
-    assert (await status(pool)).interruption_pending == 1
-    await pool.resize(3, await status(pool))
-    assert doomed not in {i.id for i in there.world.loose}
+    noticed = env.world.loose[2].id
+    (await board(env.context)).pin(Notice(noticed, "interruption", SystemClock().now()))
+    assert (await read_status(pool)).interruption_pending == 1
+    await pool.resize(3, await read_status(pool))
+    assert noticed not in {i.id for i in env.world.loose}
 
 
-async def test_pools_do_not_count_each_other_s_instances(there: Place) -> None:
-    one, other = await there.open(Ec2InstantFleet, **BOUGHT), await there.open(Ec2InstantFleet, "other", **BOUGHT)
-    await one.resize(2, await status(one))
-    await other.resize(1, await status(other))
-    there.endpoint.asked.clear()
-    assert [s.desired for s in await asyncio.gather(status(one), status(other))] == [2, 1]
-    assert there.endpoint.count("ec2:DescribeInstances") == 1
+async def test_pools_do_not_count_each_other_s_instances(env: AwsEnvironment) -> None:
+    first_pool, second_pool = (
+        await env.open(Ec2InstantFleet, **BOUGHT),
+        await env.open(Ec2InstantFleet, "other", **BOUGHT),
+    )
+    await first_pool.resize(2, await read_status(first_pool))
+    await second_pool.resize(1, await read_status(second_pool))
+    env.endpoint.asked.clear()
+    assert [s.desired for s in await asyncio.gather(read_status(first_pool), read_status(second_pool))] == [2, 1]
+    assert env.endpoint.count("ec2:DescribeInstances") == 1
 
 
-def reservation(number: int, **more: Any) -> dict[str, Any]:
-    return {"CapacityReservationId": f"cr-{number:08x}", "State": "active", "TotalInstanceCount": 3, **more}
+def reservation(number: int, **further: Any) -> dict[str, Any]:
+    return {"CapacityReservationId": f"cr-{number:08x}", "State": "active", "TotalInstanceCount": 3, **further}
 
 
 def ending(in_s: float) -> datetime:
@@ -183,7 +188,7 @@ def ending(in_s: float) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("known", "held"),
+    ("reservations", "held"),
     [
         pytest.param([reservation(1)], 3, id="active"),
         pytest.param([reservation(1), reservation(2, TotalInstanceCount=2)], 5, id="two"),
@@ -194,25 +199,27 @@ def ending(in_s: float) -> datetime:
         pytest.param([reservation(1, EndDate=ending(1200))], 3, id="reservation that ends"),
     ],
 )
-async def test_reservations_tell_what_is_paid_for(there: Place, known: list[dict[str, Any]], held: int) -> None:
-    there.world.groups["llm"] = Group("llm", (A,), desired=1)
-    there.world.reservations += known
-    pool = await there.open(Asg, group="llm", reservation=tuple(r["CapacityReservationId"] for r in known))
-    assert (await status(pool)).reserved == held
-    assert there.endpoint.count("ec2:DescribeCapacityReservations") == 1
+async def test_reservations_report_the_paid_instances(
+    env: AwsEnvironment, reservations: list[dict[str, Any]], held: int
+) -> None:
+    env.world.groups["llm"] = Group("llm", (A,), desired=1)
+    env.world.reservations += reservations
+    pool = await env.open(Asg, group="llm", reservation=tuple(r["CapacityReservationId"] for r in reservations))
+    assert (await read_status(pool)).reserved == held
+    assert env.endpoint.count("ec2:DescribeCapacityReservations") == 1
 
 
-async def test_a_reservation_that_is_not_there_is_misconfigured(there: Place) -> None:
-    there.world.groups["llm"] = Group("llm", (A,), desired=1)
-    pool = await there.open(Asg, group="llm", reservation=("cr-00000009",))
+async def test_a_reservation_that_is_not_there_is_misconfigured(env: AwsEnvironment) -> None:
+    env.world.groups["llm"] = Group("llm", (A,), desired=1)
+    pool = await env.open(Asg, group="llm", reservation=("cr-00000009",))
     with pytest.raises(Misconfigured, match="cr-00000009"):
         await pool.status()
-    assert (await status(await there.open(Asg, group="llm"))).reserved is None
+    assert (await read_status(await env.open(Asg, group="llm"))).reserved is None
 
 
-async def test_quotas_of_the_account_are_told_by_code(there: Place) -> None:
-    pool = await there.open(Ec2InstantFleet, **BOUGHT)
-    seen = await status(pool)
-    there.endpoint.faults[BUY] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+async def test_quotas_of_the_account_are_recognized_by_code(env: AwsEnvironment) -> None:
+    pool = await env.open(Ec2InstantFleet, **BOUGHT)
+    observed = await read_status(pool)
+    env.endpoint.faults[BUY] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
     with pytest.raises(OutOfQuota):
-        await pool.resize(1, seen)
+        await pool.resize(1, observed)

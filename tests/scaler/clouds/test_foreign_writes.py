@@ -1,4 +1,4 @@
-"""Other writers of a size, noticed by the sizes that were not requested."""
+"""Detection of other writers by sizes that were not requested."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_named_autoscaler_is_not_held_against_later(writes: ForeignWriteDetect
     assert writes.observe(8) is None
 
 
-def test_a_size_changed_since_it_was_seen_is_a_conflict(writes: ForeignWriteDetector) -> None:
+def test_a_size_changed_since_its_observation_is_a_conflict(writes: ForeignWriteDetector) -> None:
     with pytest.raises(Conflict, match=r"group llm was 3 and is 8: kubectl set it; it is read again"):
         writes.check(8, 3, "kubectl set it")
     writes.request(3, [8])

@@ -1,4 +1,4 @@
-"""How the daemon becomes somebody to Google Cloud: keys, workload identity, tokens that end; what it says otherwise."""
+"""Google Cloud credentials: keys, workload identity, expiring tokens; and the errors without them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aiohttp import web
 from scaler.clouds.gcp.project import GcpProject
 from scaler.config.kinds.gcp_pools import GceMig
 from scaler.ports import Misconfigured, Unavailable
-from tests.scaler.clouds.gcp_place import ZONES, There, seen, there
+from tests.scaler.clouds.gcp_place import ZONES, GcpEnvironment, gcp_environment, read_status
 from tests.servers.gcp import SUBJECT, account
 from tests.servers.gcp_metadata import metadata
 from tests.servers.site import listening
@@ -28,15 +28,15 @@ from tests.servers.tcp_fault import Weather, free_port
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[There]:
-    async with there(tmp_path) as found:
-        found.mig()
-        yield found
+async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
+    async with gcp_environment(tmp_path) as environment:
+        environment.mig()
+        yield environment
 
 
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No credentials of whoever runs the tests, and no metadata server of theirs."""
+    """Hide the credentials and metadata server of the machine that runs the tests."""
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "none"))
@@ -47,48 +47,48 @@ def mig(project: GcpProject) -> GceMig:
     return GceMig(project=project, name="vllm", location=ZONES[0])
 
 
-async def test_a_service_account_s_key_is_one_token_for_all(here: There) -> None:
-    pools = [await here.pool(mig(here.cloud.project())) for _ in range(3)]
+async def test_a_service_account_s_key_is_one_token_for_all(env: GcpEnvironment) -> None:
+    pools = [await env.pool(mig(env.cloud.project())) for _ in range(3)]
     await asyncio.gather(*(pool.status() for pool in pools))
-    assert len(here.cloud.tokens) == 1
+    assert len(env.cloud.tokens) == 1
 
 
-async def test_a_token_is_renewed_before_it_ends(here: There) -> None:
-    pool = await here.pool(mig(here.cloud.project()))
-    await seen(pool)
-    here.clock.ahead_s += 0.75 * 3600
-    await seen(pool)
-    assert len(here.cloud.tokens) == 1
-    here.clock.ahead_s += 0.1 * 3600
-    await seen(pool)
-    assert len(here.cloud.tokens) == 2
+async def test_a_token_is_renewed_before_it_ends(env: GcpEnvironment) -> None:
+    pool = await env.pool(mig(env.cloud.project()))
+    await read_status(pool)
+    env.clock.ahead_s += 0.75 * 3600
+    await read_status(pool)
+    assert len(env.cloud.tokens) == 1
+    env.clock.ahead_s += 0.1 * 3600
+    await read_status(pool)
+    assert len(env.cloud.tokens) == 2
 
 
-async def test_a_token_that_is_refused_is_asked_for_anew(here: There) -> None:
-    pool = await here.pool(mig(here.cloud.project()))
-    await seen(pool)
-    here.cloud.tokens[0] = "revoked"
-    here.clock.ahead_s += 30
-    assert (await pool.status()).value.ready == 2  # the read is tried once more, with the new one
-    assert len(here.cloud.tokens) == 2
+async def test_a_refused_token_is_replaced(env: GcpEnvironment) -> None:
+    pool = await env.pool(mig(env.cloud.project()))
+    await read_status(pool)
+    env.cloud.tokens[0] = "revoked"
+    env.clock.ahead_s += 30
+    assert (await pool.status()).value.ready == 2  # the read is retried once, with the new token
+    assert len(env.cloud.tokens) == 2
 
 
-async def test_a_token_that_is_refused_for_good_needs_a_human(here: There) -> None:
-    pool = await here.pool(mig(here.cloud.project()))
-    here.cloud.refuse_tokens = True
+async def test_a_token_that_is_refused_for_good_needs_a_human(env: GcpEnvironment) -> None:
+    pool = await env.pool(mig(env.cloud.project()))
+    env.cloud.refuse_tokens = True
     with pytest.raises(Misconfigured, match="invalid authentication credentials"):
         await pool.status()
 
 
-async def test_a_key_that_google_does_not_know_needs_a_human(here: There) -> None:
-    stranger = account(f"https://127.0.0.1:{here.cloud.port}/token", "stranger@my-project.iam")
-    (here.cloud.folder / "sa.json").write_text(json.dumps(stranger))
+async def test_a_key_that_google_does_not_know_needs_a_human(env: GcpEnvironment) -> None:
+    stranger = account(f"https://127.0.0.1:{env.cloud.port}/token", "stranger@my-project.iam")
+    (env.cloud.folder / "sa.json").write_text(json.dumps(stranger))
     with pytest.raises(Misconfigured, match="invalid_grant"):
-        await (await here.pool(mig(here.cloud.project()))).status()
+        await (await env.pool(mig(env.cloud.project()))).status()
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "error"),
     [
         (None, "No such file"),
         ("{", "JSONDecodeError"),
@@ -97,81 +97,81 @@ async def test_a_key_that_google_does_not_know_needs_a_human(here: There) -> Non
     ],
     ids=["no file", "no JSON", "a person", "no key"],
 )
-async def test_a_file_that_is_no_key_needs_a_human(here: There, text: str | None, told: str) -> None:
-    file = here.cloud.folder / "sa.json"
+async def test_a_file_that_is_no_key_needs_a_human(env: GcpEnvironment, text: str | None, error: str) -> None:
+    file = env.cloud.folder / "sa.json"
     file.unlink()
     if text is not None:
         file.write_text(text)
-    with pytest.raises(Misconfigured, match=told):
-        await (await here.pool(mig(here.cloud.project()))).status()
+    with pytest.raises(Misconfigured, match=error):
+        await (await env.pool(mig(env.cloud.project()))).status()
 
 
 @pytest.mark.parametrize("subject", [SUBJECT, "somebody else"])
-async def test_a_federation_s_token_is_exchanged(here: There, subject: str) -> None:
-    token = here.cloud.folder / "subject"
+async def test_a_federation_s_token_is_exchanged(env: GcpEnvironment, subject: str) -> None:
+    token = env.cloud.folder / "subject"
     token.write_text(subject)
     federation = {
         "type": "external_account",
         "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/aws/providers/eks",
         "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        "token_url": f"https://127.0.0.1:{here.cloud.port}/sts",
+        "token_url": f"https://127.0.0.1:{env.cloud.port}/sts",
         "credential_source": {"file": str(token)},
     }
-    (here.cloud.folder / "sa.json").write_text(json.dumps(federation))
-    pool = await here.pool(mig(here.cloud.project()))
+    (env.cloud.folder / "sa.json").write_text(json.dumps(federation))
+    pool = await env.pool(mig(env.cloud.project()))
     if subject == SUBJECT:
-        assert (await seen(pool)).ready == 2
-        assert here.cloud.tokens == ["federated.0"]
+        assert (await read_status(pool)).ready == 2
+        assert env.cloud.tokens == ["federated.0"]
     else:
         with pytest.raises(Misconfigured, match="invalid_grant"):
             await pool.status()
 
 
-async def test_a_federation_that_runs_a_program_is_refused(here: There) -> None:
+async def test_a_federation_that_runs_a_program_is_refused(env: GcpEnvironment) -> None:
     source = {"executable": {"command": "/bin/true"}}
-    (here.cloud.folder / "sa.json").write_text(json.dumps({"type": "external_account", "credential_source": source}))
+    (env.cloud.folder / "sa.json").write_text(json.dumps({"type": "external_account", "credential_source": source}))
     with pytest.raises(Misconfigured, match=r"sa\.json"):
-        await (await here.pool(mig(here.cloud.project()))).status()
+        await (await env.pool(mig(env.cloud.project()))).status()
 
 
-async def test_a_token_endpoint_that_is_down_is_passing(here: There) -> None:
+async def test_a_token_endpoint_that_is_down_is_passing(env: GcpEnvironment) -> None:
     key = account(f"http://127.0.0.1:{free_port()}/token")
-    (here.cloud.folder / "sa.json").write_text(json.dumps(key))
-    pool = await here.pool(mig(here.cloud.project()))
+    (env.cloud.folder / "sa.json").write_text(json.dumps(key))
+    pool = await env.pool(mig(env.cloud.project()))
     with pytest.raises(Unavailable):
         await pool.status()
-    (here.cloud.folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{here.cloud.port}/token")))
+    (env.cloud.folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{env.cloud.port}/token")))
 
 
-async def test_without_credentials_it_says_what_to_do(here: There) -> None:
-    project = replace(here.cloud.project(), credentials_file=None)
+async def test_missing_credentials_have_a_remedy(env: GcpEnvironment) -> None:
+    project = replace(env.cloud.project(), credentials_file=None)
     with pytest.raises(Misconfigured, match=r"workload identity; docs/gcp\.md"):
-        await (await here.pool(mig(project))).status()
+        await (await env.pool(mig(project))).status()
 
 
-async def test_workload_identity_is_the_metadata_server_s_token(here: There) -> None:
-    """In a process of its own: google-auth reads where the metadata server is when it is imported."""
-    project = {**here.cloud.document(), "credentials_file": None}
+async def test_workload_identity_is_the_metadata_server_s_token(env: GcpEnvironment) -> None:
+    """Run in a separate process: google-auth reads the metadata server's address at import."""
+    project = {**env.cloud.document(), "credentials_file": None}
     pool = {"kind": "gce_mig", "project": project, "name": "vllm", "location": ZONES[0]}
     source = {"kind": "scrape", "urls": ["http://127.0.0.1:9/metrics"], "preset": "vllm"}
     policy = {"kind": "concurrency"}
     document = {"workload": "llm", "max_replicas": 4, "sources": {"s": source}, "policies": {"p": policy}}
-    config = here.cloud.folder / "workload.yaml"
+    config = env.cloud.folder / "workload.yaml"
     config.write_text(yaml.safe_dump({**document, "pools": {"gpus": pool}}))
     async with metadata() as server:
-        here.cloud.tokens.append(server.token)
-        found = {"GCE_METADATA_HOST": server.address, "GCE_METADATA_IP": server.address, "NO_GCE_CHECK": "false"}
+        env.cloud.tokens.append(server.token)
+        variables = {"GCE_METADATA_HOST": server.address, "GCE_METADATA_IP": server.address, "NO_GCE_CHECK": "false"}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "scaler.cli", "doctor", str(config)), env={**os.environ, **found}, stdout=PIPE
+            *(sys.executable, "-m", "scaler.cli", "doctor", str(config)), env={**os.environ, **variables}, stdout=PIPE
         )
-        told = (await process.communicate())[0].decode()
-    assert "2 ready" in told, told
+        output = (await process.communicate())[0].decode()
+    assert "2 ready" in output, output
 
 
-async def test_a_token_that_takes_long_does_not_hold_the_loop(here: There) -> None:
+async def test_a_slow_token_does_not_block_the_loop(env: GcpEnvironment) -> None:
     async with _slow() as port:
-        (here.cloud.folder / "sa.json").write_text(json.dumps(account(f"http://127.0.0.1:{port}/token")))
-        pool = await here.pool(mig(here.cloud.project()))
+        (env.cloud.folder / "sa.json").write_text(json.dumps(account(f"http://127.0.0.1:{port}/token")))
+        pool = await env.pool(mig(env.cloud.project()))
         waiting = asyncio.create_task(pool.status())
         began, turns = time.monotonic(), 0
         while time.monotonic() - began < 0.5:
@@ -182,36 +182,36 @@ async def test_a_token_that_takes_long_does_not_hold_the_loop(here: There) -> No
         await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_a_certificate_that_is_not_trusted_needs_a_human(here: There) -> None:
-    project = here.cloud.project()
-    pool = await here.pool(mig(project))
-    await seen(pool)
+async def test_a_certificate_that_is_not_trusted_needs_a_human(env: GcpEnvironment) -> None:
+    project = env.cloud.project()
+    pool = await env.pool(mig(project))
+    await read_status(pool)
     stranger = replace(project, ca_file=None, credentials_file=project.credentials_file)
     with pytest.raises((Misconfigured, Unavailable), match=r"(?i)certificate"):
-        await (await here.pool(mig(stranger))).status()
+        await (await env.pool(mig(stranger))).status()
 
 
-async def test_permissions_are_asked_for_and_told(here: There) -> None:
-    pool = await here.pool(mig(here.cloud.project()))
-    here.cloud.permit({"compute.instanceGroupManagers.get"})
-    told = {p.action: p for p in await pool.permits()}  # type: ignore[attr-defined]
-    assert told["compute.instanceGroupManagers.get"].granted
-    assert told["compute.instanceGroupManagers.update"].granted is False
-    assert "gcp-role.yaml" in told["compute.instanceGroupManagers.update"].detail
+async def test_permissions_are_checked_and_reported(env: GcpEnvironment) -> None:
+    pool = await env.pool(mig(env.cloud.project()))
+    env.cloud.permit({"compute.instanceGroupManagers.get"})
+    permits = {p.action: p for p in await pool.permits()}  # type: ignore[attr-defined]
+    assert permits["compute.instanceGroupManagers.get"].granted
+    assert permits["compute.instanceGroupManagers.update"].granted is False
+    assert "gcp-role.yaml" in permits["compute.instanceGroupManagers.update"].detail
 
 
-async def test_the_daemon_starts_while_nothing_answers_yet(here: There) -> None:
-    here.cloud.rest.weather = Weather.RESET
-    pool = await here.pool(mig(here.cloud.project()))
+async def test_the_daemon_starts_while_nothing_answers_yet(env: GcpEnvironment) -> None:
+    env.cloud.rest.weather = Weather.RESET
+    pool = await env.pool(mig(env.cloud.project()))
     with pytest.raises(Unavailable):
         await pool.status()
-    here.cloud.rest.weather = Weather.CLEAR
-    assert (await seen(pool)).ready == 2
+    env.cloud.rest.weather = Weather.CLEAR
+    assert (await read_status(pool)).ready == 2
 
 
 @asynccontextmanager
 async def _slow() -> AsyncIterator[int]:
-    """A token endpoint that takes a second."""
+    """Serve a token endpoint that takes a second."""
 
     async def token(_: web.Request) -> web.Response:
         await asyncio.sleep(1.0)

@@ -1,4 +1,4 @@
-"""What Google Cloud refuses, by the remedy."""
+"""Google Cloud's refusals by remedy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ WHAT = "compute.instanceGroupManagers.update of vllm"
 
 
 def compute(status: int, reason: str, message: str = "words") -> RestResponse:
-    """As Compute Engine says it."""
+    """Return a refusal in Compute Engine's format."""
     inner = [{"reason": reason, "message": message, "domain": "global"}]
     return RestResponse(status, {"error": {"code": status, "message": message, "errors": inner}})
 
 
 def rpc(status: int, name: str, message: str = "words", reason: str = "") -> RestResponse:
-    """As the newer APIs say it."""
+    """Return a refusal in the newer APIs' format."""
     details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason}] if reason else []
     return RestResponse(status, {"error": {"code": status, "message": message, "status": name, "details": details}})
 
@@ -63,10 +63,10 @@ def test_a_refusal_is_its_remedy(answer: RestResponse, remedy: type[PortError]) 
     assert type(refuse(WHAT, answer, 0.0)) is remedy
 
 
-def test_who_may_not_is_told_which_permission_and_where_the_role_is() -> None:
-    told = str(refuse(WHAT, compute(403, "forbidden"), 0.0))
-    assert "grant compute.instanceGroupManagers.update" in told
-    assert "config/deploy/gcp-role.yaml" in told
+def test_a_refusal_names_the_permission_and_the_role() -> None:
+    text = str(refuse(WHAT, compute(403, "forbidden"), 0.0))
+    assert "grant compute.instanceGroupManagers.update" in text
+    assert "config/deploy/gcp-role.yaml" in text
 
 
 @pytest.mark.parametrize(
@@ -104,5 +104,5 @@ def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any],
         ("words", False, False),
     ],
 )
-def test_what_a_failed_operation_says(error: object, short: bool, quota: bool) -> None:
+def test_a_failed_operation_has_a_shortfall(error: object, short: bool, quota: bool) -> None:
     assert (failure_of(error).is_shortfall, failure_of(error).is_quota) == (short, quota)

@@ -1,4 +1,4 @@
-"""Whatever shape an answer of Google Cloud's has, an adapter tells what is true or a port error, and no loop ends."""
+"""A malformed response of Google Cloud gives a true value or a port error, and ends no loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from scaler.adapters import open_source
 from scaler.clouds.gcp.notices import GcpNoticeListener
 from scaler.clouds.gcp.settings import GcpReservation
+from scaler.clouds.http_answers import message_of
 from scaler.clouds.interruptions import board
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric, PubSub
-from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, there
+from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, GcpEnvironment, gcp_environment
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import STOCKOUT
 from tests.servers.spoiling import (
@@ -36,54 +37,54 @@ AGE = "pubsub.googleapis.com/subscription/oldest_unacked_message_age_by_region"
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[There]:
-    async with there(tmp_path, at_once=True) as found:
-        found.cloud.token_life_s = 10**7
-        yield found
+async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
+    async with gcp_environment(tmp_path, at_once=True) as environment:
+        environment.cloud.token_life_s = 10**7
+        yield environment
 
 
-async def statuses(here: There, spec: Any, holds: Holds = same_pool, *optional: str) -> Lane:
-    pool = await here.pool(spec)
+async def statuses(env: GcpEnvironment, spec: Any, holds: Holds = same_pool, *optional: str) -> Lane:
+    pool = await env.pool(spec)
 
     async def ask() -> Any:
         return (await pool.status()).value
 
-    return Lane(here.cloud, ask, here.clock, holds, frozenset(optional))
+    return Lane(env.cloud, ask, env.clock, holds, frozenset(optional))
 
 
 @pytest.mark.slow
-async def test_answers_about_a_group(here: There) -> None:
-    mig = here.mig(location="us-central1")
+async def test_answers_about_a_group(env: GcpEnvironment) -> None:
+    mig = env.mig(location="us-central1")
     mig.autoscaler, mig.vms[0].health = "its-own", "HEALTHY"
     mig.out[ZONES[2]] = STOCKOUT
     mig.resize(3)
-    here.cloud.compute.reserve(PROJECT, ZONES[0], "held", 2)
+    env.cloud.compute.reserve(PROJECT, ZONES[0], "held", 2)
     held = GcpReservation(name="held", zone=ZONES[0])
-    spec = GceMig(project=here.cloud.project(), name="vllm", location="us-central1", reservation=held, market="spot")
-    assert await spoil_everything(await statuses(here, spec)) > 300
+    spec = GceMig(project=env.cloud.project(), name="vllm", location="us-central1", reservation=held, market="spot")
+    assert await spoil_everything(await statuses(env, spec)) > 300
 
 
 @pytest.mark.slow
-async def test_answers_about_machines_that_stand_by(here: There) -> None:
-    mig = here.mig()
+async def test_answers_about_machines_that_stand_by(env: GcpEnvironment) -> None:
+    mig = env.mig()
     mig.rest("STOPPED", 2)
     mig.boot()
-    spec = GceMigStandby(project=here.cloud.project(), name="vllm", location=ZONES[0], tier="warm_node")
-    lane = await statuses(here, spec, same_pool_or_fair, "targetStoppedSize")
+    spec = GceMigStandby(project=env.cloud.project(), name="vllm", location=ZONES[0], tier="warm_node")
+    lane = await statuses(env, spec, same_pool_or_fair, "targetStoppedSize")
     assert await spoil_everything(lane) > 200
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sized_by", ["size", "bounds"])
-async def test_answers_about_a_node_pool(here: There, sized_by: Any) -> None:
+async def test_answers_about_a_node_pool(env: GcpEnvironment, sized_by: Any) -> None:
     scaled = {"enabled": True, "totalMinNodeCount": 2, "totalMaxNodeCount": 9} if sized_by == "bounds" else {}
-    pool = here.cloud.container.add(
+    pool = env.cloud.container.add(
         CLUSTER, "h100", ZONES[:2], nodes_per_zone=1, spot=True, autoscaling=scaled, status="RUNNING_WITH_ERROR"
     )
     pool.message = "Quota 'NVIDIA_H100_GPUS' exceeded. Limit: 8.0."
     pool.conditions = [{"code": "GCE_STOCKOUT", "message": "no more"}]
     spec = GkeNodePool(
-        project=here.cloud.project(),
+        project=env.cloud.project(),
         cluster="serving",
         location="us-central1",
         name="h100",
@@ -91,15 +92,15 @@ async def test_answers_about_a_node_pool(here: There, sized_by: Any) -> None:
         quantum=2,
         sized_by=sized_by,
     )
-    lane = await statuses(here, spec, same_pool_or_fair, "autoscaling", "totalMinNodeCount")
+    lane = await statuses(env, spec, same_pool_or_fair, "autoscaling", "totalMinNodeCount")
     assert await spoil_everything(lane) > 300
 
 
 @pytest.mark.slow
-async def test_answers_about_slices(here: There) -> None:
-    here.cloud.container.add(CLUSTER, "v5e-0", ZONES[:1], nodes_per_zone=4, spot=True, topology="4x4")
+async def test_answers_about_slices(env: GcpEnvironment) -> None:
+    env.cloud.container.add(CLUSTER, "v5e-0", ZONES[:1], nodes_per_zone=4, spot=True, topology="4x4")
     spec = GkeTpuSlices(
-        project=here.cloud.project(),
+        project=env.cloud.project(),
         cluster="serving",
         location="us-central1",
         name="v5e",
@@ -108,76 +109,74 @@ async def test_answers_about_slices(here: There) -> None:
         topology="4x4",
         market="spot",
     )
-    assert await spoil_everything(await statuses(here, spec, same_pool_or_fair, "nodePools")) > 200
+    assert await spoil_everything(await statuses(env, spec, same_pool_or_fair, "nodePools")) > 200
 
 
 @pytest.mark.slow
-async def test_answers_to_a_write_and_what_becomes_of_it(here: There) -> None:
-    found = here.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=2, spot=True)
+async def test_answers_to_a_write_and_its_operation(env: GcpEnvironment) -> None:
+    node_pool = env.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=2, spot=True)
     spec = GkeNodePool(
-        project=here.cloud.project(), cluster="serving", location="us-central1", name="h100", market="spot"
+        project=env.cloud.project(), cluster="serving", location="us-central1", name="h100", market="spot"
     )
 
     async def grow() -> None:
-        pool = await here.pool(spec)
-        here.cloud.container.slow, here.cloud.container.fails = True, None
+        pool = await env.pool(spec)
+        env.cloud.container.slow, env.cloud.container.fails = True, None
         try:
             await pool.resize(5, (await pool.status()).value)
-            here.cloud.container.fails = {"code": 8, "message": "no more", "details": [{"reason": "GCE_STOCKOUT"}]}
-            here.cloud.container.finish()
+            env.cloud.container.fails = {"code": 8, "message": "no more", "details": [{"reason": "GCE_STOCKOUT"}]}
+            env.cloud.container.finish()
             assert (await pool.status()).value.desired == 5
         finally:
-            assert found.size in {2, 5}
-            here.cloud.container.finish()
-            found.migs[0].resize(2)
-            found.migs[0].boot()
+            assert node_pool.size in {2, 5}
+            env.cloud.container.finish()
+            node_pool.migs[0].resize(2)
+            node_pool.migs[0].boot()
 
-    assert await spoil_everything(Lane(here.cloud, grow, here.clock)) > 200
+    assert await spoil_everything(Lane(env.cloud, grow, env.clock)) > 200
 
 
 @pytest.mark.slow
-async def test_answers_about_a_backlog(here: There) -> None:
-    here.cloud.pubsub.subscribe(SUBSCRIPTION)
-    spec = PubSub(project=here.cloud.project(), subscription="prompts", max_age_s=300)
-    source = await open_source(spec, here.context)
+async def test_answers_about_a_backlog(env: GcpEnvironment) -> None:
+    env.cloud.pubsub.subscribe(SUBSCRIPTION)
+    spec = PubSub(project=env.cloud.project(), subscription="prompts", max_age_s=300)
+    source = await open_source(spec, env.context)
 
     async def sample() -> Any:
-        here.cloud.monitoring.series.clear()
+        env.cloud.monitoring.series.clear()
         for region, count in (("us-central1", 4.0), ("us-east4", 3.0)):
             labels = {"region": region}
             for metric, value in ((BACKLOG, count), (AGE, 10 * count)):
                 for age_s in (120.0, 60.0):
-                    at = here.clock.now() - age_s
-                    here.cloud.monitoring.tell(
-                        metric, value - age_s / 100, at, labels=labels, subscription_id="prompts"
-                    )
+                    at = env.clock.now() - age_s
+                    env.cloud.monitoring.tell(metric, value - age_s / 100, at, labels=labels, subscription_id="prompts")
         return await source.sample()
 
-    assert await spoil_everything(Lane(here.cloud, sample, here.clock, same_readings)) > 200
+    assert await spoil_everything(Lane(env.cloud, sample, env.clock, same_readings)) > 200
 
 
 @pytest.mark.slow
-async def test_answers_of_cloud_monitoring(here: There) -> None:
+async def test_answers_of_cloud_monitoring(env: GcpEnvironment) -> None:
     metric = GcpMetric(filter='metric.type = "kubernetes.io/duty"', reducer="mean", scale=0.01)
-    spec = CloudMonitoring(project=here.cloud.project(), metrics={"utilization": metric}, promql={"waiting": "up"})
-    source = await open_source(spec, here.context)
+    spec = CloudMonitoring(project=env.cloud.project(), metrics={"utilization": metric}, promql={"waiting": "up"})
+    source = await open_source(spec, env.context)
 
     async def sample() -> Any:
-        now = here.clock.now()
-        here.cloud.monitoring.series.clear()
-        here.cloud.monitoring.tell("kubernetes.io/duty", 50.0, now - 90, cluster_name="serving")
-        here.cloud.monitoring.prometheus = {"up": [{"metric": {"job": "a"}, "value": [now, "7"]}]}
+        now = env.clock.now()
+        env.cloud.monitoring.series.clear()
+        env.cloud.monitoring.tell("kubernetes.io/duty", 50.0, now - 90, cluster_name="serving")
+        env.cloud.monitoring.prometheus = {"up": [{"metric": {"job": "a"}, "value": [now, "7"]}]}
         return await source.sample()
 
-    assert await spoil_everything(Lane(here.cloud, sample, here.clock, same_readings)) > 200
+    assert await spoil_everything(Lane(env.cloud, sample, env.clock, same_readings)) > 200
 
 
-async def test_log_entries(here: There) -> None:
-    """The listener goes on, whatever it hears."""
-    listener = GcpNoticeListener(await board(here.context), here.clock)
+async def test_log_entries(env: GcpEnvironment) -> None:
+    """The listener continues after any log entry."""
+    listener = GcpNoticeListener(await board(env.context), env.clock)
     machine = f"projects/{PROJECT}/zones/{ZONES[0]}/instances/vllm-0"
     payload = {"methodName": "compute.instances.preempted", "resourceName": machine}
     whole = {"protoPayload": payload, "timestamp": "2026-11-27T15:00:00Z"}
     for path in spots(whole):
         for strange in STRANGE:
-            listener._take(json.dumps(spoiled(whole, path, strange)).encode())
+            listener.pin(message_of(json.dumps(spoiled(whole, path, strange)).encode()))

@@ -1,4 +1,4 @@
-"""GKE's node pools and TPU slices: zones, operations, bounds, slices that are whole or nothing."""
+"""GKE's node pools and TPU slices: zones, operations, bounds, whole slices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaler.clouds.gcp.settings import GcpReservation
 from scaler.config.kinds.gcp_pools import GkeNodePool, GkeTpuSlices, slice_hosts
 from scaler.ports import Conflict, Misconfigured, OutOfQuota, Unavailable
 from tests.contracts.gcp import exhaust
-from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, There, seen, there
+from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, GcpEnvironment, gcp_environment, read_status
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_container import Pool
 from tests.servers.gcp_container import status as refused
@@ -21,31 +21,31 @@ STOCKOUT = {"code": 8, "message": "[GCE_STOCKOUT]: Instance creation failed: The
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[There]:
-    async with there(tmp_path) as found:
-        yield found
+async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
+    async with gcp_environment(tmp_path) as environment:
+        yield environment
 
 
 class TestNodePool:
-    def spec(self, here: There, **more: Any) -> GkeNodePool:
+    def spec(self, env: GcpEnvironment, **more: Any) -> GkeNodePool:
         settings: dict[str, Any] = {"market": "spot", "accelerator": "nvidia-h100-80gb", "quantum": 3, **more}
-        project = here.cloud.project()
+        project = env.cloud.project()
         return GkeNodePool(project=project, cluster="serving", location="us-central1", name="h100", **settings)
 
-    def made(self, here: There, zones: tuple[str, ...] = ZONES, each: int = 1, **more: Any) -> Pool:
-        return here.cloud.container.add(CLUSTER, "h100", zones, nodes_per_zone=each, **{"spot": True, **more})
+    def add_pool(self, env: GcpEnvironment, zones: tuple[str, ...] = ZONES, each: int = 1, **more: Any) -> Pool:
+        return env.cloud.container.add(CLUSTER, "h100", zones, nodes_per_zone=each, **{"spot": True, **more})
 
-    async def test_is_sized_by_nodes_a_zone(self, here: There) -> None:
-        found = self.made(here)
-        pool = await here.pool(self.spec(here))
-        await pool.resize(6, await seen(pool))
-        assert [mig.target for mig in found.migs] == [2, 2, 2]
-        status = await seen(pool)
+    async def test_is_sized_by_nodes_a_zone(self, env: GcpEnvironment) -> None:
+        node_pool = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        await pool.resize(6, await read_status(pool))
+        assert [mig.target for mig in node_pool.migs] == [2, 2, 2]
+        status = await read_status(pool)
         assert (status.desired, status.ready, status.pending) == (6, 3, 3)
         assert [(p.zone, p.ready, p.pending) for p in status.parts] == [(zone, 1, 1) for zone in ZONES]
 
     @pytest.mark.parametrize(
-        ("settings", "made", "told"),
+        ("settings", "pool_fields", "error"),
         [
             ({"quantum": 1}, {}, "quantum is 1; set 3"),
             ({"market": "on_demand"}, {}, "market is on_demand, but the node pool's machines are spot"),
@@ -56,60 +56,60 @@ class TestNodePool:
         ids=["quantum", "market", "not spot", "bounds", "slice"],
     )
     async def test_a_configuration_that_does_not_fit_needs_a_human(
-        self, here: There, settings: dict[str, Any], made: dict[str, Any], told: str
+        self, env: GcpEnvironment, settings: dict[str, Any], pool_fields: dict[str, Any], error: str
     ) -> None:
-        self.made(here, **made)
-        with pytest.raises(Misconfigured, match=told):
-            await (await here.pool(self.spec(here, **settings))).status()
+        self.add_pool(env, **pool_fields)
+        with pytest.raises(Misconfigured, match=error):
+            await (await env.pool(self.spec(env, **settings))).status()
 
-    async def test_a_node_pool_that_does_not_exist_needs_a_human(self, here: There) -> None:
-        here.cloud.container.pools[CLUSTER] = {}
+    async def test_a_node_pool_that_does_not_exist_needs_a_human(self, env: GcpEnvironment) -> None:
+        env.cloud.container.pools[CLUSTER] = {}
         with pytest.raises(Misconfigured, match="no node pool h100"):
-            await (await here.pool(self.spec(here))).status()
+            await (await env.pool(self.spec(env))).status()
 
-    async def test_an_upgrade_under_way_is_a_conflict_and_the_next_turn_s_write_goes_through(self, here: There) -> None:
-        found = self.made(here)
-        pool = await here.pool(self.spec(here))
-        before = await seen(pool)
-        here.cloud.container.begin(CLUSTER)
+    async def test_an_upgrade_in_progress_is_a_conflict_and_the_next_tick_writes(self, env: GcpEnvironment) -> None:
+        node_pool = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        before = await read_status(pool)
+        env.cloud.container.begin(CLUSTER)
         with pytest.raises(Conflict, match="incompatible operation"):
             await pool.resize(6, before)
-        assert found.size == 3
-        here.cloud.container.finish()
-        await pool.resize(6, await seen(pool))
-        assert found.size == 6
+        assert node_pool.size == 3
+        env.cloud.container.finish()
+        await pool.resize(6, await read_status(pool))
+        assert node_pool.size == 6
 
-    async def test_somebody_else_s_size_is_a_conflict(self, here: There) -> None:
-        found = self.made(here)
-        pool = await here.pool(self.spec(here))
-        before = await seen(pool)
-        for mig in found.migs:
+    async def test_another_writer_s_size_is_a_conflict(self, env: GcpEnvironment) -> None:
+        node_pool = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        before = await read_status(pool)
+        for mig in node_pool.migs:
             mig.resize(4)
         with pytest.raises(Conflict, match="was 3 nodes; another writer set it to 12"):
             await pool.resize(6, before)
-        assert found.size == 12
+        assert node_pool.size == 12
 
-    async def test_too_many_operations_at_once_is_a_conflict(self, here: There) -> None:
-        self.made(here)
-        pool = await here.pool(self.spec(here))
-        before = await seen(pool)
+    async def test_too_many_operations_at_once_is_a_conflict(self, env: GcpEnvironment) -> None:
+        self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        before = await read_status(pool)
         text = "Too many operations: cluster hits the concurrent operations quota 5."
-        here.cloud.writes = refused(429, "RESOURCE_EXHAUSTED", text)
+        env.cloud.writes = refused(429, "RESOURCE_EXHAUSTED", text)
         with pytest.raises(Conflict, match="concurrent operations"):
             await pool.resize(6, before)
 
-    async def test_our_own_operation_is_followed_and_not_overtaken(self, here: There) -> None:
-        self.made(here)
-        pool = await here.pool(self.spec(here))
-        here.cloud.container.slow = True
-        await pool.resize(6, await seen(pool))
-        status = await seen(pool)
+    async def test_its_own_operation_is_followed_and_not_overtaken(self, env: GcpEnvironment) -> None:
+        self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        env.cloud.container.slow = True
+        await pool.resize(6, await read_status(pool))
+        status = await read_status(pool)
         assert (status.desired, status.ready) == (6, 3)
         with pytest.raises(Conflict, match="the operation for 6 nodes is still under way"):
             await pool.resize(9, status)
-        here.cloud.container.finish()
-        await pool.resize(9, await seen(pool))
-        assert (await seen(pool)).desired == 9
+        env.cloud.container.finish()
+        await pool.resize(9, await read_status(pool))
+        assert (await read_status(pool)).desired == 9
 
     @pytest.mark.parametrize(
         ("error", "quota"),
@@ -119,80 +119,80 @@ class TestNodePool:
         ],
         ids=["stockout", "quota"],
     )
-    async def test_an_operation_that_fails_late_is_told_for_a_while_and_then_asked_for_again(
-        self, here: There, error: dict[str, Any], quota: bool
+    async def test_a_failed_operation_is_reported_for_a_while_and_then_retried(
+        self, env: GcpEnvironment, error: dict[str, Any], quota: bool
     ) -> None:
-        found = self.made(here)
-        pool = await here.pool(self.spec(here))
-        here.cloud.container.slow = True
-        await pool.resize(6, await seen(pool))
-        for mig in found.migs:
+        node_pool = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        env.cloud.container.slow = True
+        await pool.resize(6, await read_status(pool))
+        for mig in node_pool.migs:
             mig.resize(1)  # the operation is rolled back
-        here.cloud.container.fails = error
-        here.cloud.container.finish()
-        status = await seen(pool)
+        env.cloud.container.fails = error
+        env.cloud.container.finish()
+        status = await read_status(pool)
         assert (status.desired, status.ready, status.failed, status.pending) == (6, 3, 3, 0)
         assert status.shortfall is not None
         assert status.shortfall.quota is quota
         assert status.shortfall.reason.endswith("(nvidia-h100-80gb, us-central1-a, us-central1-b, us-central1-c, spot)")
-        assert (await seen(pool)).shortfall == status.shortfall
-        here.clock.ahead_s += 181
-        status = await seen(pool)
+        assert (await read_status(pool)).shortfall == status.shortfall
+        env.clock.ahead_s += 181
+        status = await read_status(pool)
         assert (status.desired, status.failed, status.shortfall) == (3, 0, None)
 
-    async def test_an_error_that_the_node_pool_goes_on_telling_is_one_refusal(self, here: There) -> None:
-        found = self.made(here)
-        pool = await here.pool(self.spec(here))
-        await pool.resize(6, await seen(pool))
-        found.status, found.message = "RUNNING_WITH_ERROR", "Google Compute Engine: out of resources."
-        found.conditions = [{"code": "GCE_STOCKOUT", "canonicalCode": "RESOURCE_EXHAUSTED", "message": "stockout"}]
-        exhaust(found.migs[0], quota=False)
-        told = [(await seen(pool)).shortfall for _ in range(2)]
-        assert told[0] is not None
-        assert told[0] == told[1]
+    async def test_a_repeated_error_of_the_node_pool_is_one_shortfall(self, env: GcpEnvironment) -> None:
+        node_pool = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        await pool.resize(6, await read_status(pool))
+        node_pool.status, node_pool.message = "RUNNING_WITH_ERROR", "Google Compute Engine: out of resources."
+        node_pool.conditions = [{"code": "GCE_STOCKOUT", "canonicalCode": "RESOURCE_EXHAUSTED", "message": "stockout"}]
+        exhaust(node_pool.migs[0], quota=False)
+        status = [(await read_status(pool)).shortfall for _ in range(2)]
+        assert status[0] is not None
+        assert status[0] == status[1]
 
-    async def test_nodes_that_an_upgrade_adds_are_nobody_s_size_and_a_person_s_are(self, here: There) -> None:
-        found = self.made(here)
-        pool = await here.pool(self.spec(here))
-        await seen(pool)
-        found.status = "RECONCILING"
-        found.migs[0].resize(2)
-        assert (await seen(pool)).other_writer is None
-        found.migs[0].resize(1)
-        found.status = "RUNNING"
-        assert (await seen(pool)).other_writer is None
-        found.migs[0].resize(3)
-        assert "another writer set GKE node pool h100 to 5" in ((await seen(pool)).other_writer or "")
+    async def test_an_upgrade_s_nodes_are_no_foreign_write_and_a_person_s_are(self, env: GcpEnvironment) -> None:
+        node_pool = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        await read_status(pool)
+        node_pool.status = "RECONCILING"
+        node_pool.migs[0].resize(2)
+        assert (await read_status(pool)).other_writer is None
+        node_pool.migs[0].resize(1)
+        node_pool.status = "RUNNING"
+        assert (await read_status(pool)).other_writer is None
+        node_pool.migs[0].resize(3)
+        assert "another writer set GKE node pool h100 to 5" in ((await read_status(pool)).other_writer or "")
 
-    async def test_a_foreign_autoscaler_is_named(self, here: There) -> None:
-        self.made(here, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
-        assert (await seen(await here.pool(self.spec(here)))).other_writer == "GKE's cluster autoscaler"
+    async def test_a_foreign_autoscaler_is_named(self, env: GcpEnvironment) -> None:
+        self.add_pool(env, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
+        assert (await read_status(await env.pool(self.spec(env)))).other_writer == "GKE's cluster autoscaler"
 
-    async def test_bounds_are_the_floor_that_gke_s_autoscaler_keeps(self, here: There) -> None:
-        found = self.made(here, autoscaling={"enabled": True, "minNodeCount": 1, "maxNodeCount": 3})
-        pool = await here.pool(self.spec(here, sized_by="bounds", quantum=1))
-        before = await seen(pool)
+    async def test_bounds_are_the_floor_that_gke_s_autoscaler_keeps(self, env: GcpEnvironment) -> None:
+        node_pool = self.add_pool(env, autoscaling={"enabled": True, "minNodeCount": 1, "maxNodeCount": 3})
+        pool = await env.pool(self.spec(env, sized_by="bounds", quantum=1))
+        before = await read_status(pool)
         assert (before.desired, before.ready, before.other_writer) == (3, 3, None)
         await pool.resize(5, before)
-        assert found.autoscaling == {
+        assert node_pool.autoscaling == {
             "enabled": True,
             "totalMinNodeCount": 5,
             "totalMaxNodeCount": 9,
             "locationPolicy": "ANY",
         }
-        assert found.size == 3
-        status = await seen(pool)
+        assert node_pool.size == 3
+        status = await read_status(pool)
         assert (status.desired, status.ready, status.pending) == (5, 3, 2)
 
 
 class TestSlices:
-    def spec(self, here: There, **more: Any) -> GkeTpuSlices:
+    def spec(self, env: GcpEnvironment, **more: Any) -> GkeTpuSlices:
         settings: dict[str, Any] = {"machine_type": "ct5lp-hightpu-4t", "topology": "4x4", **more}
         place: dict[str, Any] = {"cluster": "serving", "location": "us-central1", "slice_zone": ZONES[0]}
-        return GkeTpuSlices(project=here.cloud.project(), name="v5e", **place, **settings)
+        return GkeTpuSlices(project=env.cloud.project(), name="v5e", **place, **settings)
 
-    def made(self, here: There, count: int = 2) -> list[Pool]:
-        add = here.cloud.container.add
+    def add_pool(self, env: GcpEnvironment, count: int = 2) -> list[Pool]:
+        add = env.cloud.container.add
         return [add(CLUSTER, f"v5e-{i}", (ZONES[0],), nodes_per_zone=4, topology="4x4") for i in range(count)]
 
     @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ class TestSlices:
         assert slice_hosts(machine_type, topology) == count
 
     @pytest.mark.parametrize(
-        ("settings", "told"),
+        ("settings", "error"),
         [
             ({"topology": "3x1"}, "no whole number of hosts"),
             ({"topology": "2x2x4"}, "has 3 sides"),
@@ -221,31 +221,31 @@ class TestSlices:
         ],
     )
     async def test_a_shape_that_there_is_not_is_refused_before_it_runs(
-        self, here: There, settings: dict[str, Any], told: str
+        self, env: GcpEnvironment, settings: dict[str, Any], error: str
     ) -> None:
-        assert told in " ".join(text for _, text in self.spec(here, **settings).problems())
+        assert error in " ".join(text for _, text in self.spec(env, **settings).problems())
 
-    async def test_a_slice_without_one_of_its_hosts_does_not_serve(self, here: There) -> None:
-        slices = self.made(here)
-        pool = await here.pool(self.spec(here))
-        assert (await seen(pool)).ready == 2
+    async def test_a_slice_without_one_of_its_hosts_does_not_serve(self, env: GcpEnvironment) -> None:
+        slices = self.add_pool(env)
+        pool = await env.pool(self.spec(env))
+        assert (await read_status(pool)).ready == 2
         slices[1].migs[0].vms[3].status = "STOPPING"
-        status = await seen(pool)
+        status = await read_status(pool)
         assert (status.desired, status.ready, status.pending, status.interrupted) == (2, 1, 1, 1)
-        assert (await seen(pool)).interrupted == 1
+        assert (await read_status(pool)).interrupted == 1
 
-    async def test_growth_creates_whole_slices(self, here: There) -> None:
-        self.made(here, 1)
+    async def test_growth_creates_whole_slices(self, env: GcpEnvironment) -> None:
+        self.add_pool(env, 1)
         reservation = GcpReservation(name="tpus", zone=ZONES[0])
-        here.cloud.compute.reserve(PROJECT, ZONES[0], "tpus", 12)
-        spec = self.spec(here, market="reserved", reservation=reservation, service_account="tpu@my-project.iam")
-        pool = await here.pool(spec)
-        before = await seen(pool)
+        env.cloud.compute.reserve(PROJECT, ZONES[0], "tpus", 12)
+        spec = self.spec(env, market="reserved", reservation=reservation, service_account="tpu@my-project.iam")
+        pool = await env.pool(spec)
+        before = await read_status(pool)
         assert before.reserved == 3
         await pool.resize(3, before)
-        made = here.cloud.container.pools[CLUSTER]
-        assert list(made) == ["v5e-0", "v5e-1", "v5e-2"]
-        body = made["v5e-2"].written
+        node_pools = env.cloud.container.pools[CLUSTER]
+        assert list(node_pools) == ["v5e-0", "v5e-1", "v5e-2"]
+        body = node_pools["v5e-2"].written
         assert (body["initialNodeCount"], body["locations"]) == (4, [ZONES[0]])
         assert body["placementPolicy"] == {"type": "COMPACT", "tpuTopology": "4x4"}
         assert body["config"]["machineType"] == "ct5lp-hightpu-4t"
@@ -253,72 +253,74 @@ class TestSlices:
         assert body["config"]["reservationAffinity"]["values"] == ["tpus"]
         assert not body["config"]["spot"]
 
-    async def test_what_gke_refuses_to_create_at_once_follows_next_turn(self, here: There) -> None:
-        self.made(here, 1)
-        pool = await here.pool(self.spec(here))
-        here.cloud.container.slow = True
-        await pool.resize(3, await seen(pool))
-        status = await seen(pool)
+    async def test_a_creation_that_gke_refuses_is_retried_in_the_next_tick(self, env: GcpEnvironment) -> None:
+        self.add_pool(env, 1)
+        pool = await env.pool(self.spec(env))
+        env.cloud.container.slow = True
+        await pool.resize(3, await read_status(pool))
+        status = await read_status(pool)
         assert (status.desired, status.ready, status.pending) == (2, 1, 1)
         with pytest.raises(Conflict):
             await pool.resize(3, status)
-        here.cloud.container.finish()
-        await pool.resize(3, await seen(pool))
-        assert (await seen(pool)).desired == 3
+        env.cloud.container.finish()
+        await pool.resize(3, await read_status(pool))
+        assert (await read_status(pool)).desired == 3
 
-    async def test_a_creation_whose_answer_was_lost_is_not_made_twice(self, here: There) -> None:
-        self.made(here, 1)
-        pool = await here.pool(self.spec(here))
-        before = await seen(pool)
-        here.cloud.lose = True
+    async def test_a_creation_whose_answer_was_lost_is_not_made_twice(self, env: GcpEnvironment) -> None:
+        self.add_pool(env, 1)
+        pool = await env.pool(self.spec(env))
+        before = await read_status(pool)
+        env.cloud.lose = True
         with pytest.raises(Unavailable, match=r"clusters\.update of v5e-1"):
             await pool.resize(2, before)
-        here.cloud.lose = False
-        status = await seen(pool, lambda s: s.desired == 2)
+        env.cloud.lose = False
+        status = await read_status(pool, lambda s: s.desired == 2)
         await pool.resize(2, status)
-        assert here.cloud.container.writes == 1
+        assert env.cloud.container.writes == 1
 
-    async def test_those_that_failed_go_first_and_each_only_once(self, here: There) -> None:
-        slices = self.made(here, 2)
-        pool = await here.pool(self.spec(here))
-        await pool.resize(4, await seen(pool))
-        made = here.cloud.container.pools[CLUSTER]
-        exhaust(made["v5e-2"].migs[0], quota=False)
-        status = await seen(pool)
+    async def test_those_that_failed_go_first_and_each_only_once(self, env: GcpEnvironment) -> None:
+        slices = self.add_pool(env, 2)
+        pool = await env.pool(self.spec(env))
+        await pool.resize(4, await read_status(pool))
+        node_pools = env.cloud.container.pools[CLUSTER]
+        exhaust(node_pools["v5e-2"].migs[0], quota=False)
+        status = await read_status(pool)
         assert (status.ready, status.failed, status.pending) == (2, 1, 1)
         assert status.shortfall is not None
         assert status.shortfall.reason.endswith("(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand)")
         await pool.resize(3, status)
-        assert "v5e-2" not in made
-        await pool.resize(2, await seen(pool))
-        assert list(made) == ["v5e-0", "v5e-1"]
+        assert "v5e-2" not in node_pools
+        await pool.resize(2, await read_status(pool))
+        assert list(node_pools) == ["v5e-0", "v5e-1"]
         assert [p.size for p in slices] == [4, 4]
 
-    async def test_a_deletion_that_the_list_does_not_show_yet_is_not_followed_by_another(self, here: There) -> None:
-        self.made(here, 3)
-        pool = await here.pool(self.spec(here))
-        await pool.resize(2, await seen(pool))
-        made = here.cloud.container.pools[CLUSTER]
-        here.cloud.container.add(CLUSTER, "v5e-2", (ZONES[0],), nodes_per_zone=4, topology="4x4")  # shown still
-        assert (await seen(pool)).desired == 2
-        made["v5e-2"].status = "STOPPING"
-        here.clock.ahead_s += 121
-        assert (await seen(pool)).desired == 2
+    async def test_a_deletion_that_the_list_does_not_show_yet_is_not_followed_by_another(
+        self, env: GcpEnvironment
+    ) -> None:
+        self.add_pool(env, 3)
+        pool = await env.pool(self.spec(env))
+        await pool.resize(2, await read_status(pool))
+        node_pools = env.cloud.container.pools[CLUSTER]
+        env.cloud.container.add(CLUSTER, "v5e-2", (ZONES[0],), nodes_per_zone=4, topology="4x4")  # still listed
+        assert (await read_status(pool)).desired == 2
+        node_pools["v5e-2"].status = "STOPPING"
+        env.clock.ahead_s += 121
+        assert (await read_status(pool)).desired == 2
 
-    async def test_a_quota_that_forbids_the_first_one_is_told(self, here: There) -> None:
-        self.made(here, 1)
-        pool = await here.pool(self.spec(here))
-        before = await seen(pool)
+    async def test_a_quota_that_forbids_the_first_pod_is_reported(self, env: GcpEnvironment) -> None:
+        self.add_pool(env, 1)
+        pool = await env.pool(self.spec(env))
+        before = await read_status(pool)
         text = 'Insufficient regional quota to satisfy request: resource "TPU_LITE_PODSLICE_V5".'
-        here.cloud.writes = refused(403, "RESOURCE_EXHAUSTED", text)
-        told = r"TPU_LITE_PODSLICE_V5.*\(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand\)$"
-        with pytest.raises(OutOfQuota, match=told):
+        env.cloud.writes = refused(403, "RESOURCE_EXHAUSTED", text)
+        reason = r"TPU_LITE_PODSLICE_V5.*\(ct5lp-hightpu-4t 4x4, us-central1-a, on_demand\)$"
+        with pytest.raises(OutOfQuota, match=reason):
             await pool.resize(2, before)
 
-    async def test_others_node_pools_are_left_alone(self, here: There) -> None:
-        self.made(here, 1)
-        here.cloud.container.add(CLUSTER, "v5e-big-0", (ZONES[0],), nodes_per_zone=1)
-        here.cloud.container.add(CLUSTER, "v5e-01", (ZONES[0],), nodes_per_zone=1)
-        pool = await here.pool(self.spec(here))
-        await pool.resize(0, await seen(pool))
-        assert list(here.cloud.container.pools[CLUSTER]) == ["v5e-big-0", "v5e-01"]
+    async def test_others_node_pools_are_left_alone(self, env: GcpEnvironment) -> None:
+        self.add_pool(env, 1)
+        env.cloud.container.add(CLUSTER, "v5e-big-0", (ZONES[0],), nodes_per_zone=1)
+        env.cloud.container.add(CLUSTER, "v5e-01", (ZONES[0],), nodes_per_zone=1)
+        pool = await env.pool(self.spec(env))
+        await pool.resize(0, await read_status(pool))
+        assert list(env.cloud.container.pools[CLUSTER]) == ["v5e-big-0", "v5e-01"]

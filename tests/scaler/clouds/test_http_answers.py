@@ -1,4 +1,4 @@
-"""The boundary to answers over HTTP: what JSON is taken, and what malformed answers of metrics' servers become."""
+"""Validation of HTTP responses: accepted JSON, and malformed responses of metrics servers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from policies.model import Absent, Fresh
 from scaler.adapters import open_source
 from scaler.clock import SystemClock
-from scaler.clouds.aws.http import checked
+from scaler.clouds.aws.http import check_encodable
 from scaler.clouds.http_answers import MAX_DEPTH, MAX_NUMBER_CHARS, decode_json, message_of
-from scaler.clouds.kubernetes.objects import newer
+from scaler.clouds.kubernetes.objects import is_newer
 from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import MAX_MESSAGE, PortError, Unavailable
@@ -78,9 +78,9 @@ def test_brackets_in_texts_do_not_count_and_the_deepest_that_is_allowed_is_read(
     ],
 )
 def test_malformed_json_is_unavailable(content: bytes, why: str) -> None:
-    with pytest.raises(Unavailable, match=why) as found:
+    with pytest.raises(Unavailable, match=why) as raised:
         decode_json("it", content)
-    assert not unwritable(str(found.value))
+    assert not unwritable(str(raised.value))
     assert message_of(content) == {}
 
 
@@ -88,25 +88,25 @@ def test_a_pair_of_surrogates_is_one_character() -> None:
     assert decode_json("it", b'"\\ud83d\\ude00 \\\\ud800"') == "\U0001f600 \\ud800"
 
 
-def test_what_another_system_says_is_cut_and_can_be_written() -> None:
+def test_a_foreign_message_is_cut_and_encodable() -> None:
     assert str(PortError("\ud800" + "x" * 10_000)) == "?" + "x" * (MAX_MESSAGE - 1)
 
 
 @pytest.mark.parametrize("value", ["\ud800", 10**309])
 def test_an_answer_that_an_sdk_decoded_is_checked_in_all_its_parts(value: object) -> None:
-    assert checked("it", {"a": [{"b": "ü"}, 10**300]})
+    assert check_encodable("it", {"a": [{"b": "ü"}, 10**300]})
     for answer in ({"a": [{"b": value}]}, {"a": {value: 1}}):
         with pytest.raises(Unavailable):
-            checked("it", answer)
+            check_encodable("it", answer)
 
 
 def test_versions_of_any_length_can_be_compared() -> None:
-    assert newer("9" * 5000, "1")
-    assert newer("10", "9")
-    assert not newer("9", "10")
+    assert is_newer("9" * 5000, "1")
+    assert is_newer("10", "9")
+    assert not is_newer("9", "10")
 
 
-# Prometheus's API: every part of an answer spoiled.
+# Prometheus's API with every part of a response spoiled.
 
 
 def vector(*rows: tuple[Any, Any]) -> dict[str, Any]:
@@ -134,21 +134,21 @@ async def test_every_part_of_a_ranges_answer_may_be_spoiled(opening: Opening) ->
 
 
 async def _spoilt(front: Front, whole: Any, ask: Any) -> int:
-    """Ask with each part of an answer spoiled; nothing but port errors may come of it. How often that was."""
+    """Read with each part of a response spoiled; allow only port errors. Return the number of reads."""
     count = 0
     for path in spots(whole):
         for strange in STRANGE:
             count += 1
             front.body = json.dumps(spoiled(whole, path, strange)).encode()
             try:
-                told = await ask()
+                result = await ask()
             except PortError as e:
-                told = str(e)
-            assert not unwritable(told), (path, strange)
+                result = str(e)
+            assert not unwritable(result), (path, strange)
     return count
 
 
-# Metrics pages: values that no float holds, and sums beyond one.
+# Metrics pages with values or sums beyond a float.
 
 
 @pytest.mark.parametrize("value", ["9" * 310, "9" * 400, "9" * 5000, "1_0", "0x10", "\u0661", ""])
@@ -192,8 +192,8 @@ async def test_a_limit_names_itself(opening: Opening, page: str, why: str) -> No
 
 async def test_a_large_page_of_many_ranks_is_read_whole(opening: Opening) -> None:
     ranks = "".join(f'{RUNNING}{{engine="{i}",model_name="m"}} 2 1700000000000\n' for i in range(64))
-    other = "".join(f'other_bucket{{le="{i}",model_name="m",adapter="{"x" * 60}"}} {i}\n' for i in range(60_000))
-    async with exporter({"a": Engine(ranks + other)}) as pages:
+    unread = "".join(f'other_bucket{{le="{i}",model_name="m",adapter="{"x" * 60}"}} {i}\n' for i in range(60_000))
+    async with exporter({"a": Engine(ranks + unread)}) as pages:
         source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm", read=("running",)), opening)
         running = (await source.sample())["running"]
     assert isinstance(running, Fresh)

@@ -1,11 +1,11 @@
-"""Interruptions counted from notices and from what serves no more."""
+"""Interruptions, counted from notices and from replicas that no longer serve."""
 
 from __future__ import annotations
 
 import pytest
 
 from policies.model import Part
-from scaler.clouds.interruptions import FORGET_S, InterruptionTracker, Kind, Notice, NoticeBoard
+from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, InterruptionTracker, Kind, Notice, NoticeBoard
 from scaler.clouds.parts import sum_parts
 from tests.fakes import ManualClock
 
@@ -22,7 +22,7 @@ def board(clock: ManualClock) -> NoticeBoard:
 
 @pytest.fixture
 def tracker(board: NoticeBoard) -> InterruptionTracker:
-    tracker = InterruptionTracker(board, late_s=180.0)
+    tracker = InterruptionTracker(board, overdue_s=180.0)
     tracker.observe({"a": 1, "b": 4})
     return tracker
 
@@ -40,7 +40,7 @@ def test_an_announced_loss_counts_in_units_and_once(board: NoticeBoard, tracker:
     assert tracker.interrupted == 4, "its notice went with it"
 
 
-def test_a_notice_between_two_looks_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+def test_a_notice_between_two_observations_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
     pin(board, "a")
     tracker.observe({"b": 4})
     assert tracker.interrupted == 1
@@ -54,7 +54,7 @@ def test_a_notice_withdrawn_with_its_machine_counts(board: NoticeBoard, tracker:
     assert tracker.interrupted == 1
 
 
-def test_a_rebalance_recommendation_is_pending_and_no_interruption(
+def test_a_rebalance_recommendation_is_pending_but_no_interruption(
     board: NoticeBoard, tracker: InterruptionTracker
 ) -> None:
     pin(board, "a", "rebalance")
@@ -63,8 +63,8 @@ def test_a_rebalance_recommendation_is_pending_and_no_interruption(
     assert tracker.interrupted == 0
 
 
-@pytest.mark.parametrize("later_s", [FORGET_S + 1, -1.0])
-def test_a_notice_that_came_to_nothing_is_void(
+@pytest.mark.parametrize("later_s", [INTERRUPTION_LIFETIME_S + 1, -1.0])
+def test_an_expired_notice_is_void(
     board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock, later_s: float
 ) -> None:
     pin(board, "a")

@@ -1,4 +1,4 @@
-"""What is peculiar to Karpenter's NodePools and to CapacityBuffers, on the fake API server."""
+"""Karpenter's NodePools and CapacityBuffers, on the fake API server."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ GONE = {"kind": "NodeClaim", "metadata": {"name": "spot-x7k2p", "uid": "gone"}}
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeKube]:
-    async with kube_fake() as made:
-        await made.put("nodepools", "spot", {"spec": {"replicas": 3}})
+    async with kube_fake() as fake_server:
+        await fake_server.put("nodepools", "spot", {"spec": {"replicas": 3}})
         for number in range(3):
             zone = f"us-{'ab'[number % 2]}"
-            await made.put("nodes", f"node-{number}", node(zone))
-            await made.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", zone))
-        await made.put("nodeclaims", "other-1", claim("other", "node-9", "us-a"))
-        await made.put("capacitybuffers", "room", {"spec": {"replicas": 2}})
-        yield made
+            await fake_server.put("nodes", f"node-{number}", node(zone))
+            await fake_server.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", zone))
+        await fake_server.put("nodeclaims", "other-1", claim("other", "node-9", "us-a"))
+        await fake_server.put("capacitybuffers", "room", {"spec": {"replicas": 2}})
+        yield fake_server
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def buffer(fake: FakeKube, context: Opening, tmp_path: Path) -> BufferResi
     return await open_capacity_buffer(spec, context, WorkloadName("chat"), PoolName("room"))
 
 
-async def test_tells_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
+async def test_reports_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
     status = await settled(pool, lambda s: s.ready == 3)
     assert (status.desired, status.parts) == (3, (Part("us-a", "spot", 2), Part("us-b", "spot", 1)))
 
@@ -75,7 +75,7 @@ async def test_a_claim_that_is_bought_is_pending_in_its_zone(fake: FakeKube, poo
     assert (status.ready, status.pending, status.parts[1]) == (3, 1, Part("us-b", "spot", 1, pending=1))
 
 
-async def test_what_we_give_back_is_neither_doomed_nor_interrupted(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_a_returned_node_is_neither_pending_nor_interrupted(fake: FakeKube, pool: KarpenterResizer) -> None:
     await pool.resize(2, await settled(pool, lambda s: s.ready == 3))
     await fake.put("nodeclaims", "spot-0", LEAVING)
     await fake.put("nodes", "node-0", DISRUPTED)
@@ -83,7 +83,7 @@ async def test_what_we_give_back_is_neither_doomed_nor_interrupted(fake: FakeKub
     assert (status.desired, status.interruption_pending) == (2, 0)
     await fake.delete("nodeclaims", "spot-0")
     await fake.delete("nodes", "node-0")
-    await fake.put("nodeclaims", "spot-1", LEAVING)  # the next one is not ours
+    await fake.put("nodeclaims", "spot-1", LEAVING)  # the next one was not returned by this process
     status = await settled(pool, lambda s: s.interruption_pending == 1)
     assert (status.ready, status.interrupted) == (2, 0)
     await fake.delete("nodeclaims", "spot-1")
@@ -118,7 +118,7 @@ async def test_beyond_its_own_limit_it_is_short_of_quota(fake: FakeKube, pool: K
     )
 
 
-async def test_a_claim_that_cannot_be_launched_says_why(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_a_failed_launch_of_a_claim_has_its_reason(fake: FakeKube, pool: KarpenterResizer) -> None:
     body = claim("spot", "", "us-b")
     trouble = {"type": "Launched", "status": "Unknown", "reason": "LaunchFailed", "message": "no such subnet"}
     body["status"]["conditions"] = [trouble]
@@ -129,9 +129,7 @@ async def test_a_claim_that_cannot_be_launched_says_why(fake: FakeKube, pool: Ka
     assert (status.failed, status.shortfall.reason) == (1, "LaunchFailed: no such subnet")
 
 
-async def test_what_was_bought_after_all_is_no_shortage(
-    fake: FakeKube, pool: KarpenterResizer, context: Opening
-) -> None:
+async def test_a_later_launch_ends_the_shortage(fake: FakeKube, pool: KarpenterResizer, context: Opening) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
     text = "NodeClaim spot-x7k2p event: InsufficientInstanceCapacity"
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", text, at=text_of(context.clock.now())))
@@ -144,9 +142,7 @@ async def test_what_was_bought_after_all_is_no_shortage(
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
-async def test_what_was_lacking_at_another_time_is_no_shortage(
-    fake: FakeKube, pool: KarpenterResizer, context: Opening
-) -> None:
+async def test_an_earlier_shortage_is_ignored(fake: FakeKube, pool: KarpenterResizer, context: Opening) -> None:
     await settled(pool, lambda s: s.ready == 3)
     old = text_of(context.clock.now() - 600)
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", "none", at=old))
@@ -156,36 +152,36 @@ async def test_what_was_lacking_at_another_time_is_no_shortage(
     assert (await settled(pool, lambda s: s.shortfall is not None)).failed == 2
 
 
-async def test_another_pools_shortage_is_not_its_own(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_another_pool_s_shortage_is_ignored(fake: FakeKube, pool: KarpenterResizer) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
-    other = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
-    await fake.put("events", "ice", event(other, "InsufficientCapacityError", "none", by="karpenter"))
+    foreign_claim = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
+    await fake.put("events", "ice", event(foreign_claim, "InsufficientCapacityError", "none", by="karpenter"))
     await fake.put("nodes", "node-0", DISRUPTED)
     assert (await settled(pool, lambda s: s.interruption_pending == 1 and s.desired == 5)).shortfall is None
 
 
-async def test_without_its_claims_nothing_is_told(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_without_its_claims_nothing_is_reported(fake: FakeKube, pool: KarpenterResizer) -> None:
     fake.forbidden.add(("list", "nodeclaims"))
     with pytest.raises(Exception, match=r"nodeclaims of spot: .*cannot list resource"):
         await pool.status()
 
 
 async def test_a_buffer_is_ready_as_far_as_its_pods_fit(fake: FakeKube, buffer: BufferResizer) -> None:
-    async def told(**condition: Any) -> None:
+    async def report(**condition: Any) -> None:
         status = {"replicas": 2, "conditions": [{"type": "Provisioning", **condition}]}
         await fake.put("capacitybuffers", "room", {"status": status})
 
     assert (await settled(buffer, lambda s: s.desired == 2)).ready == 0
     grows = "1/2 virtual pods required new capacity, 0 failed"
-    await told(status="False", reason="RequiresNewCapacity", message=grows)
+    await report(status="False", reason="RequiresNewCapacity", message=grows)
     assert (await settled(buffer, lambda s: s.ready == 1)).pending == 1
-    await told(status="True", reason="FitsExistingCapacity")
+    await report(status="True", reason="FitsExistingCapacity")
     await settled(buffer, lambda s: s.ready == 2)
-    await told(status="True", reason="SomethingNew")
+    await report(status="True", reason="SomethingNew")
     assert (await settled(buffer, lambda s: s.ready == 0)).pending == 2
 
 
-async def test_a_buffer_that_cannot_be_resolved_does_not_come(fake: FakeKube, buffer: BufferResizer) -> None:
+async def test_a_buffer_that_cannot_be_resolved_has_failed(fake: FakeKube, buffer: BufferResizer) -> None:
     refused = {"type": "ReadyForProvisioning", "status": "False", "reason": "PodTemplateNotFound", "message": "no t"}
     await fake.put("capacitybuffers", "room", {"status": {"conditions": [refused]}})
     status = await settled(buffer, lambda s: s.failed == 2)
@@ -199,14 +195,14 @@ async def test_a_buffer_by_percentage_alone_has_no_size(fake: FakeKube, buffer: 
         await buffer.status()
 
 
-async def test_both_tell_what_they_may_do(fake: FakeKube, pool: KarpenterResizer, buffer: BufferResizer) -> None:
+async def test_both_report_their_permissions(fake: FakeKube, pool: KarpenterResizer, buffer: BufferResizer) -> None:
     fake.forbidden |= {("patch", "nodepools/scale"), ("patch", "capacitybuffers"), ("watch", "events")}
     nodes = {permit.action: permit.granted for permit in await pool.permits()}
     assert nodes["patch nodepools/scale.karpenter.sh"] is False
     assert nodes["list nodeclaims.karpenter.sh"] is True
     assert nodes["watch events in namespace default"] is None
-    room = {permit.action: permit.granted for permit in await buffer.permits()}
-    assert room["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
+    granted = {permit.action: permit.granted for permit in await buffer.permits()}
+    assert granted["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
 
 
 async def test_a_buffer_that_is_to_serve_is_refused(context: Opening) -> None:

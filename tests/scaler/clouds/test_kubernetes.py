@@ -1,4 +1,4 @@
-"""What is peculiar to Kubernetes, on the fake API server and on a real one."""
+"""Kubernetes objects with a size, on the fake API server and on a real one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
-    """Opens the adapter; each time as a new daemon would, but on one set of resources."""
+    """Opens the adapter, each time as a new daemon would, on one set of resources."""
     async with Resources() as resources:
 
         async def opening(object_kind: str = "Deployment", api_version: str = "apps/v1") -> KubernetesResizer:
@@ -60,18 +60,18 @@ async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
 
 async def test_a_change_of_something_else_does_not_stop_a_resize(place: Place, opened: Open) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
+    observed = await settled(actuator, lambda s: s.ready == 2)
     await place.touch()
-    await actuator.resize(5, seen)
+    await actuator.resize(5, observed)
     assert await place.size() == 5
 
 
-async def test_somebodys_size_is_a_conflict_and_stays(place: Place, opened: Open) -> None:
+async def test_another_writer_s_size_is_a_conflict_and_stays(place: Place, opened: Open) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
+    observed = await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
     with pytest.raises(Conflict, match=r"llm was 2 and is 8: (kubectl|another writer) set it to 8 at 20"):
-        await actuator.resize(5, seen)
+        await actuator.resize(5, observed)
     assert await place.size() == 8
 
 
@@ -102,7 +102,7 @@ async def test_a_clock_set_back_does_not_prolong_the_yield(place: Place, opened:
     assert (await settled(actuator, lambda s: s.desired == 8)).other_writer is None
 
 
-async def test_its_own_write_is_nobody_elses(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_its_own_write_is_no_foreign_write(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await actuator.resize(5, await settled(actuator, lambda s: s.ready == 2))
     clock.advance(60)
@@ -113,7 +113,7 @@ async def test_names_the_hpa_of_the_same_object(place: Place, opened: Open, cloc
     actuator = await opened()
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer is None
     await place.add_hpa("by-cpu")
-    assert (await actuator.status()).value.other_writer is None  # autoscalers are looked for once a minute
+    assert (await actuator.status()).value.other_writer is None  # autoscalers are listed once a minute
     clock.advance(61)
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "HPA by-cpu"
 
@@ -125,9 +125,7 @@ async def test_names_the_scaled_object_rather_than_the_hpa_that_keda_made_of_it(
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "KEDA ScaledObject by-queue"
 
 
-async def test_what_a_named_autoscaler_does_is_not_held_against_it_later(
-    place: Place, opened: Open, clock: ManualClock
-) -> None:
+async def test_a_named_autoscaler_s_write_is_not_reported_again(place: Place, opened: Open, clock: ManualClock) -> None:
     await place.add_hpa("by-cpu")
     actuator = await opened()
     await settled(actuator, lambda s: s.other_writer == "HPA by-cpu")
@@ -156,9 +154,9 @@ async def test_sizes_a_custom_resource_through_its_scale(
 ) -> None:
     await place.add_service(status)
     actuator = await opened("InferenceService", KSERVE)
-    seen = await settled(actuator, lambda s: s.desired == 2)
-    assert seen.ready == ready
-    await actuator.resize(0, seen)
+    observed = await settled(actuator, lambda s: s.desired == 2)
+    assert observed.ready == ready
+    await actuator.resize(0, observed)
     assert await place.size("inferenceservices") == 0
     await actuator.resize(4, await settled(actuator, lambda s: s.desired == 0))
     assert await place.size("inferenceservices") == 4

@@ -1,4 +1,4 @@
-"""Whatever shape an answer of a Kubernetes API server's has, a pool is told as large as it is, or not at all."""
+"""A malformed response of a Kubernetes API server never makes a pool smaller than it is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ABOUT = {
 
 
 class Edited:
-    """The fake API server as one whose answers are spoiled."""
+    """The fake API server with spoiled responses."""
 
     def __init__(self, fake: FakeKube) -> None:
         self._fake = fake
@@ -42,7 +42,7 @@ class Edited:
 
 
 def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
-    """A status of a pool that is opened anew, so that nothing is known from before."""
+    """Return the status of a newly opened pool, without earlier knowledge."""
 
     async def ask() -> Any:
         async with Resources() as resources:
@@ -54,7 +54,7 @@ def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deployment", "service", "karpenter", "buffer"])
-async def test_no_pool_is_told_smaller_than_it_is(kind: str, tmp_path: Path) -> None:
+async def test_no_pool_is_reported_smaller_than_it_is(kind: str, tmp_path: Path) -> None:
     async with kube_fake() as fake:
         cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
         specs = {
@@ -80,6 +80,6 @@ async def test_no_pool_is_told_smaller_than_it_is(kind: str, tmp_path: Path) -> 
         await fake.put("capacitybuffers", "room", {"status": {"replicas": 2, "conditions": [placed]}})
         await fake.put("events", "said", event({"metadata": {"name": "x", "uid": "x"}}, "FailedScaleUp", "none"))
         clock = Ahead()
-        optional = frozenset({"replicas"} if kind == "service" else ())  # of a scale, a count of 0 is left out
+        optional = frozenset({"replicas"} if kind == "service" else ())  # a scale omits a count of 0
         lane = Lane(Edited(fake), status_of(specs[kind], clock), clock, same_pool_or_fair, optional)
         assert await spoil_everything(lane, strange=STRANGE, only=ABOUT[kind]) > 80  # 100 or more

@@ -1,4 +1,4 @@
-"""The shipped manifests, as far as no API server is needed to tell."""
+"""The shipped manifests, checked without an API server."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_the_shipped_names_fit_together() -> None:
     )
 
 
-def test_the_shipped_roles_grant_what_pools_ask_for_and_nothing_else() -> None:
+def test_the_shipped_roles_grant_exactly_the_needed_actions() -> None:
     kinds = [ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)]
     kinds.append(ScalableKind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
     kinds.append(ScalableKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))
-    asked = [action for kind in kinds for action in sizing(kind, "default")]
-    asked += [*following("default", drain=True), *karpenter("default"), *buffers("default")]
+    actions = [action for kind in kinds for action in sizing(kind, "default")]
+    actions += [*following("default", drain=True), *karpenter("default"), *buffers("default")]
     rules = [
         rule
         for manifest in (*manifests(), *manifests("kubernetes-nodes"))
@@ -67,7 +67,7 @@ def test_the_shipped_roles_grant_what_pools_ask_for_and_nothing_else() -> None:
         for rule in manifest["rules"]
     ]
     granted = {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
-    assert granted == {(action.verb, action.group, action.resource) for action in asked}
+    assert granted == {(action.verb, action.group, action.resource) for action in actions}
 
 
 def test_the_shipped_placeholders_are_the_pool_of_the_example() -> None:

@@ -1,4 +1,4 @@
-"""Replicas that are emptied before they go: which ones, how long they are waited for, and what becomes of the rest."""
+"""Drain of replicas: the choice of pods, the time limit, and routing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTLE_S, DEADLINE_S = 5.0, 120.0
 
 
 class Stage:
-    """Deployment `llm` of four pods, each with an engine at an address of its own: `llm-0` at 127.0.0.10 and so on."""
+    """Deployment `llm` of four pods, each with an engine at its own address: `llm-0` at 127.0.0.10 and so on."""
 
     def __init__(self, fake: FakeKube, engines: PodEngines, control: Controllers, kubeconfig: Path) -> None:
         self.fake = fake
@@ -42,7 +42,7 @@ class Stage:
         self._kubeconfig = kubeconfig
 
     def load(self, *loads: float | None) -> None:
-        """The requests that each engine has running."""
+        """Set the running requests of each engine."""
         self.engines.loads = {f"127.0.0.{10 + number}": load for number, load in enumerate(loads)}
 
     async def open(self, resources: Resources, **spec: Any) -> KubernetesResizer:
@@ -51,40 +51,40 @@ class Stage:
         pool = Kubernetes(name="llm", cluster=cluster, drain=drain, **spec)
         return await open_kubernetes(pool, Opening(resources, self.clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
-    async def turn(self, actuator: KubernetesResizer, target: int, after_s: float = 6.0) -> PoolStatus:
-        """One turn of the controller's: read, and write where there is something to do."""
+    async def tick(self, actuator: KubernetesResizer, target: int, after_s: float = 6.0) -> PoolStatus:
+        """Run one tick of the controller: read, and write where needed."""
         self.clock.advance(after_s)
         await self.confirm(actuator)
-        seen = (await actuator.status()).value
-        if target != seen.desired or actuator.unfinished():
-            await actuator.resize(target, seen)
+        observed = (await actuator.status()).value
+        if target != observed.desired or actuator.unfinished():
+            await actuator.resize(target, observed)
         await self.quiet()
         return (await actuator.status()).value
 
     async def confirm(self, actuator: KubernetesResizer) -> None:
-        """A pod changes, so that the watch tells how things stand at the time that the clock shows now."""
+        """Change a pod, so that the watch confirms the state at the clock's present time."""
         await self.fake.put("pods", self.fake.all("pods")[0]["metadata"]["name"], {"status": {"touched": "yes"}})
         await settled(actuator, lambda _: True)
 
     async def quiet(self) -> None:
-        """Return when the controllers have done what there is to do, and the watches have told it."""
+        """Return when the controllers are idle and the watches have reported their changes."""
         async with asyncio.timeout(5):
-            while len(self.fake.all("pods")) != self.size:  # noqa: ASYNC110 - the server under it tells of no event
+            while len(self.fake.all("pods")) != self.size:  # noqa: ASYNC110 - the server has no event for it
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
 
     @property
     def size(self) -> int:
-        found: int = self.fake.get("deployments", "llm")["spec"]["replicas"]
-        return found
+        replicas: int = self.fake.get("deployments", "llm")["spec"]["replicas"]
+        return replicas
 
     @property
     def out_of_routing(self) -> set[str]:
         return {p["metadata"]["name"] for p in self.fake.all("pods") if ROUTED not in p["metadata"]["labels"]}
 
     def annotations(self, pod: str) -> dict[str, str]:
-        found: dict[str, str] = self.fake.get("pods", pod)["metadata"].get("annotations", {})
-        return found
+        stored: dict[str, str] = self.fake.get("pods", pod)["metadata"].get("annotations", {})
+        return stored
 
 
 @pytest.fixture
@@ -113,15 +113,15 @@ async def opened(stage: Stage) -> AsyncIterator[Opened]:
         yield opening
 
 
-async def test_the_least_busy_goes_once_it_has_nothing_to_do(stage: Stage, opened: Opened) -> None:
+async def test_the_least_busy_pod_is_removed_once_it_is_idle(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
-    assert (await stage.turn(actuator, 3)).desired == 3
+    assert (await stage.tick(actuator, 3)).desired == 3
     assert (stage.size, stage.out_of_routing) == (4, {"llm-1"})
-    await stage.turn(actuator, 3, after_s=60)
+    await stage.tick(actuator, 3, after_s=60)
     assert stage.size == 4  # it still has two requests running
     stage.load(9, 0, 7, 5)
-    status = await stage.turn(actuator, 3)
+    status = await stage.tick(actuator, 3)
     assert stage.control.removed == ["llm-1"]
     assert (stage.size, status.desired, status.ready, status.pending) == (3, 3, 3, 0)
     assert not actuator.unfinished()
@@ -129,117 +129,117 @@ async def test_the_least_busy_goes_once_it_has_nothing_to_do(stage: Stage, opene
 
 async def test_while_it_drains_it_is_neither_ready_nor_awaited(stage: Stage, opened: Opened) -> None:
     stage.load(1, 1, 1, 1)
-    status = await stage.turn(await opened(), 2)
+    status = await stage.tick(await opened(), 2)
     assert (status.desired, status.ready, status.pending, status.failed) == (2, 2, 0, 0)
     assert sum(part.ready for part in status.parts) == 2
 
 
-async def test_routes_get_their_time_before_an_idle_one_goes(stage: Stage, opened: Opened) -> None:
+async def test_an_idle_pod_waits_for_routes_to_settle(stage: Stage, opened: Opened) -> None:
     stage.load(0, 1, 1, 1)
     actuator = await opened()
-    await stage.turn(actuator, 3)
-    await stage.turn(actuator, 3, after_s=SETTLE_S - 1)
+    await stage.tick(actuator, 3)
+    await stage.tick(actuator, 3, after_s=SETTLE_S - 1)
     assert stage.size == 4
-    await stage.turn(actuator, 3, after_s=2)
+    await stage.tick(actuator, 3, after_s=2)
     assert (stage.size, stage.control.removed) == (3, ["llm-0"])
 
 
-async def test_of_several_the_one_that_is_done_goes_first(stage: Stage, opened: Opened) -> None:
+async def test_of_several_pods_the_drained_one_is_removed_first(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 1, 8)
     actuator = await opened()
-    await stage.turn(actuator, 2)
+    await stage.tick(actuator, 2)
     assert stage.out_of_routing == {"llm-1", "llm-2"}
     stage.load(9, 0, 1, 8)
-    status = await stage.turn(actuator, 2)
+    status = await stage.tick(actuator, 2)
     assert (stage.size, stage.control.removed, status.desired) == (3, ["llm-1"], 2)
     stage.load(9, 0, 0, 8)
-    await stage.turn(actuator, 2)
+    await stage.tick(actuator, 2)
     assert (stage.size, stage.control.removed) == (2, ["llm-1", "llm-2"])
 
 
-async def test_what_does_not_tell_its_load_is_not_idle(stage: Stage, opened: Opened) -> None:
+async def test_a_pod_with_unknown_load_is_not_idle(stage: Stage, opened: Opened) -> None:
     stage.load(None, 3, 2, 4)
     actuator = await opened()
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
     assert stage.out_of_routing == {"llm-2"}
     stage.load(None, 3, None, 4)
-    await stage.turn(actuator, 3, after_s=60)
+    await stage.tick(actuator, 3, after_s=60)
     assert stage.size == 4
 
 
-async def test_at_the_deadline_it_goes_whatever_runs(stage: Stage, opened: Opened) -> None:
+async def test_at_the_deadline_a_busy_pod_is_removed(stage: Stage, opened: Opened) -> None:
     stage.load(9, None, 9, 1)
     actuator = await opened()
-    await stage.turn(actuator, 3)
-    await stage.turn(actuator, 3, after_s=DEADLINE_S - 1)
+    await stage.tick(actuator, 3)
+    await stage.tick(actuator, 3, after_s=DEADLINE_S - 1)
     assert stage.size == 4
-    await stage.turn(actuator, 3, after_s=2)
+    await stage.tick(actuator, 3, after_s=2)
     assert (stage.size, stage.control.removed) == (3, ["llm-3"])
 
 
 async def test_a_clock_that_jumps_ends_no_patience(stage: Stage, opened: Opened) -> None:
     stage.load(9, 9, 9, 1)
     actuator = await opened()
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
     stage.clock.jump_s = 3600.0
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
     assert stage.size == 4
 
 
-async def test_demand_that_comes_back_takes_it_back(stage: Stage, opened: Opened) -> None:
+async def test_returning_demand_reverts_a_drain(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
-    await stage.turn(actuator, 2)
+    await stage.tick(actuator, 2)
     assert stage.out_of_routing == {"llm-1", "llm-3"}
-    assert (await stage.turn(actuator, 3)).desired == 3
+    assert (await stage.tick(actuator, 3)).desired == 3
     assert stage.out_of_routing == {"llm-1"}
-    status = await stage.turn(actuator, 6)
+    status = await stage.tick(actuator, 6)
     assert (stage.size, stage.out_of_routing, status.desired) == (6, set(), 6)
     assert stage.annotations("llm-1") == {}
     assert stage.control.removed == []
 
 
-async def test_a_new_daemon_goes_on_with_what_was_begun(stage: Stage, opened: Opened) -> None:
+async def test_a_new_daemon_continues_a_drain(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
-    await stage.turn(await opened(), 3)
+    await stage.tick(await opened(), 3)
     stage.load(9, 0, 7, 5)
     async with Resources() as resources:
         anew = await stage.open(resources)
         await settled(anew, lambda s: s.desired == 3)
         assert anew.unfinished()
-        await stage.turn(anew, 3)
-        await stage.turn(anew, 3)
+        await stage.tick(anew, 3)
+        await stage.tick(anew, 3)
     assert (stage.size, stage.control.removed) == (3, ["llm-1"])
 
 
-async def test_a_new_daemon_takes_back_what_is_wanted_again(stage: Stage, opened: Opened) -> None:
+async def test_a_new_daemon_reverts_a_drain_where_demand_returned(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
-    await stage.turn(await opened(), 3)
+    await stage.tick(await opened(), 3)
     async with Resources() as resources:
         anew = await stage.open(resources)
         await settled(anew, lambda s: s.desired == 3)
-        await stage.turn(anew, 4)
+        await stage.tick(anew, 4)
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
 async def test_to_look_writes_nothing(stage: Stage, opened: Opened) -> None:
     stage.load(0, 0, 0, 0)
     actuator = await opened()
-    await stage.turn(actuator, 2)
+    await stage.tick(actuator, 2)
     stage.clock.advance(60)
     stage.fake.calls.clear()
     await stage.confirm(actuator)
     assert [call for call in stage.fake.calls if call[0] == "patch"] == []
 
 
-async def test_what_is_not_ready_goes_first(stage: Stage, opened: Opened) -> None:
+async def test_an_unready_pod_is_removed_first(stage: Stage, opened: Opened) -> None:
     stage.load(0, 1, 1, 1)
     actuator = await opened()
     waiting: dict[str, Any] = {"status": {"phase": "Pending", "podIP": None, "conditions": []}}
     await stage.fake.put("pods", "llm-3", waiting)
     await settled(actuator, lambda s: s.ready == 3)
-    await stage.turn(actuator, 3)
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
+    await stage.tick(actuator, 3)
     assert (stage.size, stage.control.removed, stage.out_of_routing) == (3, ["llm-3"], set())
 
 
@@ -248,15 +248,15 @@ async def test_those_that_were_never_made_need_no_draining(stage: Stage, opened:
     actuator = await opened()
     stage.control.running = False
     await actuator.resize(6, (await actuator.status()).value)
-    seen = await settled(actuator, lambda s: s.desired == 6)
-    await actuator.resize(4, seen)
+    observed = await settled(actuator, lambda s: s.desired == 6)
+    await actuator.resize(4, observed)
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
-async def test_while_the_controller_removes_pods_nothing_is_taken_back(stage: Stage, opened: Opened) -> None:
+async def test_no_drain_is_reverted_while_the_controller_removes_pods(stage: Stage, opened: Opened) -> None:
     stage.load(0, 1, 1, 1)
     actuator = await opened()
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
     stage.control.running = False
     stage.clock.advance(10)
     await actuator.resize(3, (await actuator.status()).value)
@@ -266,26 +266,26 @@ async def test_while_the_controller_removes_pods_nothing_is_taken_back(stage: St
     assert stage.out_of_routing == {"llm-0"}
 
 
-async def test_what_will_be_lost_anyway_goes_first(stage: Stage, opened: Opened) -> None:
+async def test_a_pod_with_a_pending_interruption_is_removed_first(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     await stage.fake.put("nodes", "node-2", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
     await settled(actuator, lambda s: s.interruption_pending == 1)
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
     assert stage.out_of_routing == {"llm-2"}
 
 
 async def test_growth_does_not_wait_for_the_pods_to_be_known(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
-    await stage.turn(actuator, 3)
+    await stage.tick(actuator, 3)
     stage.fake.forbidden |= {("list", "pods"), ("watch", "pods")}
     await stage.fake.drop_watches()
-    await asyncio.sleep(0.5)  # the watch has ended well, and no other can be opened
+    await asyncio.sleep(0.5)  # the watch has ended, and no other can be opened
     stage.clock.advance(30)
     status = await settled(actuator, lambda s: s.desired == 3)
     await actuator.resize(5, status)
-    assert stage.size == 6  # five beside the one that drains
+    assert stage.size == 6  # five and the draining one
     assert (await settled(actuator, lambda s: s.desired == 5)).pending > 0
     with pytest.raises(Unavailable, match="its pods are not known now"):
         await actuator.resize(2, (await actuator.status()).value)
@@ -297,11 +297,11 @@ async def test_a_rollout_chooses_for_itself(stage: Stage, opened: Opened) -> Non
     await stage.fake.put("pods", "llm-0", {"metadata": {"labels": {"pod-template-hash": "new"}}})
     await asyncio.sleep(0.05)
     with pytest.raises(Conflict, match="rollout is under way"):
-        await stage.turn(actuator, 3)
+        await stage.tick(actuator, 3)
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
-async def test_without_the_pods_nothing_is_told(stage: Stage, tmp_path: Path) -> None:
+async def test_without_the_pods_nothing_is_reported(stage: Stage, tmp_path: Path) -> None:
     stage.fake.forbidden.add(("list", "pods"))
     async with Resources() as resources:
         actuator = await stage.open(resources)
@@ -321,7 +321,7 @@ async def test_a_pod_that_was_replaced_meanwhile_is_left_alone(stage: Stage, ope
     stage.load(1, 0, 1, 1)
     actuator = await opened()
     stage.control.running = False
-    stage.fake.silent = True  # the watch does not tell of it
+    stage.fake.silent = True  # the watch does not report it
     await stage.fake.delete("pods", "llm-1")
     await stage.fake.put("pods", "llm-1", ready_pod("llm", "node-1", labels={ROUTED: "true"}))
     await actuator.resize(3, (await actuator.status()).value)
@@ -331,8 +331,8 @@ async def test_a_pod_that_was_replaced_meanwhile_is_left_alone(stage: Stage, ope
 async def test_a_stateful_set_gives_its_highest_ordinals(stage: Stage) -> None:
     stage.load(0, 0, 3, 0)
     stage.control.running = False
-    found = stage.fake.get("deployments", "llm")
-    await stage.fake.put("statefulsets", "llm", {"spec": found["spec"], "status": found["status"]})
+    deployment = stage.fake.get("deployments", "llm")
+    await stage.fake.put("statefulsets", "llm", {"spec": deployment["spec"], "status": deployment["status"]})
     async with Resources() as resources, controllers(stage.fake, "statefulsets", "llm") as control:
         actuator = await stage.open(resources, object_kind="StatefulSet")
         await settled(actuator, lambda s: s.desired == 4)
@@ -351,7 +351,7 @@ async def test_a_stateful_set_gives_its_highest_ordinals(stage: Stage) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
-async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualClock) -> None:
+async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) -> None:
     async with ground() as real, Resources() as resources:
         labels = {"metadata": {"labels": {ROUTED: "true"}}}
         pool = Kubernetes(
@@ -361,26 +361,26 @@ async def test_a_real_api_server_takes_what_is_written_on_pods(clock: ManualCloc
             drain=Drain(routing_label=ROUTED, port=1, settle_s=0, deadline_s=5),
         )
         actuator = await open_kubernetes(pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
-        seen = await settled(actuator, lambda s: s.ready == 2)
+        observed = await settled(actuator, lambda s: s.ready == 2)
         for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
             await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)
-        await until(lambda: actuator._looks is not None and actuator._looks.pods.fresh, 10.0)
-        await actuator.resize(1, seen)
+        await until(lambda: actuator._replica_observer is not None and actuator._replica_observer.pods.fresh, 10.0)
+        await actuator.resize(1, observed)
         assert (await settled(actuator, lambda s: s.desired == 1)).ready == 1
         assert (await real.size(), sorted(map(routed, await pods_of(real)))) == (2, [False, True])
         await actuator.resize(2, (await actuator.status()).value)
         assert sorted(map(routed, await pods_of(real))) == [True, True]
         await actuator.resize(1, await settled(actuator, lambda s: s.desired == 2))
         await settled(actuator, lambda s: s.desired == 1)
-        clock.advance(6)  # its load cannot be told: it goes at the deadline
+        clock.advance(6)  # its load is unknown, so it goes at the deadline
         await settled(actuator, lambda s: s.desired == 1)
         await actuator.resize(1, (await actuator.status()).value)
         assert await real.size() == 1
 
 
 async def pods_of(real: Ground) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await real.call("GET", real.path("pods", api="api/v1")))["items"]
-    return found
+    items: list[dict[str, Any]] = (await real.call("GET", real.path("pods", api="api/v1")))["items"]
+    return items
 
 
 def routed(pod: dict[str, Any]) -> bool:

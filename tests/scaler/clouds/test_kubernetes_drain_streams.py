@@ -1,4 +1,4 @@
-"""Streams run while sizes go up and down at random: none is cut before the deadline, and no pod is left behind."""
+"""Streams run while sizes change at random: none is cut before the deadline, and no pod is left over."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.servers.pod_engines import pod_engines
 TURNS = 40
 TURN_S = 6.0
 ENDS = 0.4
-"""The chance that a stream ends within a turn: far shorter than the deadline."""
+"""Probability that a stream ends within a tick: streams are far shorter than the deadline."""
 
 
 class Router:
-    """Sends each new stream to the least busy pod among those that the Service selects."""
+    """Routes each new stream to the least busy pod among those that the Service selects."""
 
     def __init__(self, stage: Stage, chance: random.Random) -> None:
         self._stage = stage
@@ -29,8 +29,8 @@ class Router:
         self.cut = 0.0
         self._gone = 0
 
-    def turn(self, arrivals: int) -> None:
-        """Streams end, new ones arrive."""
+    def tick(self, arrivals: int) -> None:
+        """End some streams and start new ones."""
         loads = self._stage.engines.loads
         for address, load in loads.items():
             loads[address] = float(sum(self._chance.random() > ENDS for _ in range(int(load or 0))))
@@ -40,7 +40,7 @@ class Router:
             loads[chosen] = (loads.get(chosen) or 0.0) + 1.0
 
     def settle(self, addresses: dict[str, str]) -> None:
-        """Count what ran on the pods that were removed."""
+        """Count the streams on removed pods."""
         removed = self._stage.control.removed
         for name in removed[self._gone :]:
             self.cut += self._stage.engines.loads.pop(addresses[name], 0.0) or 0.0
@@ -61,12 +61,12 @@ async def test_no_stream_is_cut(tmp_path: Path, seed: int) -> None:
             stage.load(0, 0, 0, 0)
             router, actuator, target = Router(stage, chance), await stage.open(resources), 4
             sizes = set()
-            for turn in range(TURNS):
-                if turn % 5 == 0:
+            for tick in range(TURNS):
+                if tick % 5 == 0:
                     target = chance.randint(1, 6)
-                router.turn(arrivals=chance.randint(0, 2 * target))
+                router.tick(arrivals=chance.randint(0, 2 * target))
                 addresses = {p["metadata"]["name"]: p["status"]["podIP"] for p in fake.all("pods")}
-                status = await stage.turn(actuator, target, after_s=TURN_S)
+                status = await stage.tick(actuator, target, after_s=TURN_S)
                 router.settle(addresses)
                 assert status.desired == target
                 sizes.add(stage.size)
@@ -75,7 +75,7 @@ async def test_no_stream_is_cut(tmp_path: Path, seed: int) -> None:
             assert len(sizes) > 2
             assert control.removed
             for _ in range(20):
-                router.turn(arrivals=0)
-                await stage.turn(actuator, target, after_s=TURN_S)
+                router.tick(arrivals=0)
+                await stage.tick(actuator, target, after_s=TURN_S)
             left = [p for p in fake.all("pods") if SINCE in p["metadata"].get("annotations", {})]
             assert (stage.size, left, actuator.unfinished()) == (target, [], False)

@@ -1,4 +1,4 @@
-"""A Kubernetes API server that fails, lies silent or changes its mind: on the fake, which does so at will."""
+"""Faults of a Kubernetes API server: errors, silence, restarts; on the fake server."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[FakePlace]:
-    async with fake_place(tmp_path) as made:
-        yield made
+    async with fake_place(tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -52,21 +52,21 @@ async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
 
 
 async def watched(place: FakePlace, actuator: KubernetesResizer) -> None:
-    """Return when the shared watch is up and knows the object."""
+    """Return when the shared watch runs and has the object."""
     await settled(actuator, lambda s: s.desired == 2)
     await until(lambda: ("watch", "deployments") in place.fake.calls)
 
 
-async def until(there: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while True:
-            if there():
+            if condition():
                 return
             await asyncio.sleep(0.01)
 
 
 async def failure(actuator: KubernetesResizer) -> PortError:
-    """The error of the status, once it has one."""
+    """Return the error of the status, once it has one."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -76,7 +76,7 @@ async def failure(actuator: KubernetesResizer) -> PortError:
             await asyncio.sleep(0.01)
 
 
-# --- how fresh it is
+# --- freshness
 
 
 async def test_a_size_is_as_old_as_its_last_confirmation(place: FakePlace, opened: Open, clock: ManualClock) -> None:
@@ -102,7 +102,7 @@ async def test_a_watch_that_lies_silent_is_not_believed_for_long(
     assert status.measured_at == clock.now()
 
 
-async def test_a_watch_that_ends_well_has_confirmed_what_it_told(
+async def test_a_watch_that_ends_regularly_confirms_its_state(
     place: FakePlace, opened: Open, clock: ManualClock
 ) -> None:
     place.fake.watch_s = 0.05
@@ -110,13 +110,13 @@ async def test_a_watch_that_ends_well_has_confirmed_what_it_told(
     await watched(place, actuator)
     clock.advance(19)
     reads = place.fake.calls.count(("get", "deployments"))
-    again = place.fake.calls.count(("watch", "deployments")) + 1
-    await until(lambda: place.fake.calls.count(("watch", "deployments")) > again)
+    expected = place.fake.calls.count(("watch", "deployments")) + 1
+    await until(lambda: place.fake.calls.count(("watch", "deployments")) > expected)
     assert (await actuator.status()).measured_at == clock.now()
     assert place.fake.calls.count(("get", "deployments")) == reads
 
 
-async def test_a_size_that_cannot_be_confirmed_is_not_told(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_an_unconfirmed_size_is_not_reported(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     before = await actuator.status()
@@ -126,12 +126,12 @@ async def test_a_size_that_cannot_be_confirmed_is_not_told(place: FakePlace, ope
     clock.advance(21)
     with pytest.raises(Unavailable):
         await actuator.status()
-    clock.advance(-86_400)  # nor when the clock was set back
+    clock.advance(-86_400)  # nor after the clock was set back
     with pytest.raises(Unavailable):
         await actuator.status()
 
 
-async def test_an_expired_watch_lists_anew(place: FakePlace, opened: Open) -> None:
+async def test_an_expired_watch_lists_again(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.silent = True
@@ -143,10 +143,10 @@ async def test_an_expired_watch_lists_anew(place: FakePlace, opened: Open) -> No
     assert (await settled(actuator, lambda s: s.desired == 9)).desired == 9
 
 
-async def test_an_etcd_restored_from_a_backup_is_believed(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_an_etcd_restored_from_a_backup_is_accepted(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
-    place.fake.version = 5  # versions begin again, below all that were seen
+    place.fake.version = 5  # versions restart below all earlier ones
     await place.set_size(8)
     await place.fake.drop_watches()
     clock.advance(21)
@@ -171,7 +171,7 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
     assert place.fake.calls == []
 
 
-# --- what cannot be told, and by whose remedy
+# --- errors by remedy
 
 
 @pytest.mark.parametrize(
@@ -239,13 +239,13 @@ async def test_ready_replicas_left_out_are_none(place: FakePlace, opened: Open) 
 
 
 async def test_a_size_left_out_is_no_answer(place: FakePlace, opened: Open) -> None:
-    """The API server writes it where nobody did."""
+    """The API server sets it by default."""
     await place.fake.put("deployments", "llm", {"spec": {"replicas": None}})
     with pytest.raises(Unavailable, match="replicas"):
         await (await opened()).status()
 
 
-async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None:
+async def test_a_throttled_read_has_a_retry_pause(place: FakePlace) -> None:
     place.fake.throttled = True
     async with Resources() as resources:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
@@ -253,16 +253,16 @@ async def test_a_throttled_read_tells_how_long_to_wait(place: FakePlace) -> None
         actuator = await open_kubernetes(spec, opening, WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Throttled) as caught:
             await actuator.status()
-        assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # told, or left by our own budget
+        assert caught.value.retry_after_s == pytest.approx(1.0, abs=0.5)  # reported, or left by the own budget
         assert any(result == "throttled" for _, _, result in resources.calls.results)
 
 
 async def test_a_missing_permission_is_named(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
+    observed = await settled(actuator, lambda s: s.ready == 2)
     place.fake.forbidden.add(("patch", "deployments/scale"))
     with pytest.raises(Misconfigured, match=r'cannot patch resource "deployments/scale" .*grant it in a Role'):
-        await actuator.resize(3, seen)
+        await actuator.resize(3, observed)
 
 
 async def test_a_size_that_is_refused_is_misconfigured(place: FakePlace, opened: Open) -> None:
@@ -279,19 +279,19 @@ async def test_without_the_permission_to_watch_every_size_is_read_by_itself(plac
 
 
 @pytest.mark.parametrize("plural", ["horizontalpodautoscalers", "scaledobjects"])
-async def test_without_the_permission_to_see_autoscalers_sizing_goes_on(
+async def test_without_permission_to_list_autoscalers_sizing_continues(
     place: FakePlace, opened: Open, plural: str
 ) -> None:
     place.fake.forbidden.add(("list", plural))
     await place.add_hpa("by-cpu")
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
-    assert seen.other_writer == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
-    await actuator.resize(3, seen)
+    observed = await settled(actuator, lambda s: s.ready == 2)
+    assert observed.other_writer == (None if plural == "horizontalpodautoscalers" else "HPA by-cpu")
+    await actuator.resize(3, observed)
     assert await place.size() == 3
 
 
-async def test_an_old_cluster_tells_its_hpas_by_the_old_api(place: FakePlace, opened: Open) -> None:
+async def test_an_old_cluster_lists_its_hpas_by_the_old_api(place: FakePlace, opened: Open) -> None:
     served = place.fake.kinds.pop(("autoscaling/v2", "horizontalpodautoscalers"))
     place.fake.kinds["autoscaling/v1", "horizontalpodautoscalers"] = served
     await place.add_hpa("by-cpu")
@@ -312,7 +312,7 @@ async def test_while_autoscalers_cannot_be_listed_the_last_list_stands(
     assert (await actuator.status()).value.other_writer == "HPA by-cpu"
 
 
-async def test_an_object_that_is_gone_is_misconfigured_until_it_is_back(place: FakePlace, opened: Open) -> None:
+async def test_a_deleted_object_is_misconfigured_until_it_returns(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     await watched(place, actuator)
     await place.fake.delete("deployments", "llm")
@@ -331,7 +331,7 @@ async def test_an_object_that_is_gone_is_misconfigured_until_it_is_back(place: F
         pytest.param("none.example/v1", "Thing", "is its operator installed", id="no-such-api"),
     ],
 )
-async def test_a_kind_that_cannot_be_sized_says_why(opened: Open, version: str, kind: str, says: str) -> None:
+async def test_a_kind_without_a_size_is_misconfigured(opened: Open, version: str, kind: str, says: str) -> None:
     with pytest.raises(Misconfigured, match=says):
         await (await opened("llm", kind, version)).status()
 
@@ -367,32 +367,34 @@ async def test_sizes_a_kind_that_has_no_namespace(place: FakePlace, opened: Open
 
 async def test_no_replica_is_ready_where_others_of_the_kind_tell_readiness(place: FakePlace, opened: Open) -> None:
     await place.add_service({"replicas": 2})
-    other = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
-    await place.fake.put("inferenceservices", "other", other)
+    scaled = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
+    await place.fake.put("inferenceservices", "other", scaled)
     version = "serving.kserve.io/v1beta1"
     await settled(await opened("other", "InferenceService", version), lambda s: s.ready == 1)
     assert (await settled(await opened("llm", "InferenceService", version), lambda s: s.desired == 2)).ready == 0
 
 
-# --- writes and who they were
+# --- writes and their writers
 
 
 async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
-    place.proxy.weather = Weather.CUT  # the request comes through, its answer does not
+    observed = await settled(actuator, lambda s: s.ready == 2)
+    place.proxy.weather = Weather.CUT  # the request arrives, its response is lost
     with pytest.raises(Unavailable):
-        await actuator.resize(5, seen)
+        await actuator.resize(5, observed)
     assert await place.size() == 5
     place.proxy.weather = Weather.CLEAR
-    await actuator.resize(4, seen)  # what was seen is not what is; but what is, is ours
+    await actuator.resize(4, observed)  # the size differs from the observed one, but by this process's own write
     assert await place.size() == 4
     clock.advance(60)
     assert (await settled(actuator, lambda s: s.desired == 4)).other_writer is None
 
 
 @pytest.mark.parametrize("tracks", [True, False], ids=["managed-fields", "before-1.22"])
-async def test_says_who_changed_the_size_where_the_object_tells(place: FakePlace, opened: Open, tracks: bool) -> None:
+async def test_names_the_writer_of_the_size_where_the_object_records_it(
+    place: FakePlace, opened: Open, tracks: bool
+) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     place.fake.tracks_scale = tracks
@@ -416,7 +418,7 @@ async def test_opens_while_the_api_is_down_and_works_when_it_is_up(place: FakePl
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 
-async def test_refused_credentials_are_read_anew(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_refused_credentials_are_read_again(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.tokens = {"another"}
@@ -428,7 +430,7 @@ async def test_refused_credentials_are_read_anew(place: FakePlace, opened: Open,
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 
-async def test_a_service_accounts_token_is_read_anew_when_it_is_rotated(tmp_path: Path) -> None:
+async def test_a_service_account_s_rotated_token_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old\n")
     (tmp_path / "ca.crt").write_text("")
     configuration = await in_pod({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)()
@@ -451,7 +453,7 @@ async def test_a_service_accounts_token_is_read_anew_when_it_is_rotated(tmp_path
         pytest.param("fine", "staging", "staging", id="no-such-context"),
     ],
 )
-async def test_a_bad_kubeconfig_is_told_at_the_start(
+async def test_a_bad_kubeconfig_is_refused_at_the_start(
     tmp_path: Path, clock: ManualClock, text: str | None, context: str | None, says: str
 ) -> None:
     path = tmp_path / "kubeconfig"

@@ -1,4 +1,4 @@
-"""Nodes, events and quotas of a real API server, as pools tell of them."""
+"""Nodes, events and quotas of a real API server in pools' statuses."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ NODE = "/api/v1/nodes/gpu-0"
 
 @pytest.fixture
 async def place() -> AsyncIterator[Ground]:
-    """A namespace, and a node for its pods."""
-    async with ground() as made:
+    """Create a namespace, and a node for its pods."""
+    async with ground() as opened:
         labels = {"topology.kubernetes.io/zone": "us-a", "karpenter.sh/capacity-type": "spot"}
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-0", "labels": labels}}
-        await made.call("POST", "/api/v1/nodes", body)
+        await opened.call("POST", "/api/v1/nodes", body)
         try:
-            yield made
+            yield opened
         finally:
-            await made.call("DELETE", NODE)
+            await opened.call("DELETE", NODE)
 
 
 @pytest.fixture
@@ -52,27 +52,27 @@ async def pool(place: Ground, context: Opening) -> KubernetesResizer:
     return await open_kubernetes(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
 
-async def test_a_taint_dooms_within_two_seconds_and_is_taken_back(
+async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
     place: Ground, pool: KubernetesResizer, context: Opening
 ) -> None:
     await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
-    heard = asyncio.create_task(context.wakeup.wait())
+    wakeup = asyncio.create_task(context.wakeup.wait())
     taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
     await place.call("PATCH", NODE, {"spec": {"taints": [taint]}})
     async with patience(NOTICE_S):
-        await heard
+        await wakeup
         status = await settled(pool, lambda s: s.interruption_pending == 2)
     assert status.parts == (Part("us-a", "spot", 2, interruption_pending=2),)
     await place.call("PATCH", NODE, {"spec": {"taints": None}})
     assert (await settled(pool, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesResizer) -> None:
+async def test_an_event_about_a_pod_is_read(place: Ground, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
     pod = await lonely(place)
     about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
     at = "2026-01-01T00:00:00Z"
-    said = {
+    event = {
         "metadata": {"name": "late"},
         "involvedObject": {**about, "namespace": place.namespace},
         "reason": "NotTriggerScaleUp",
@@ -82,13 +82,13 @@ async def test_what_is_said_of_a_pod_is_heard(place: Ground, pool: KubernetesRes
         "firstTimestamp": at,
         "lastTimestamp": at,
     }
-    await place.call("POST", place.path("events", api="api/v1"), said)
+    await place.call("POST", place.path("events", api="api/v1"), event)
     status = await settled(pool, lambda s: s.shortfall is not None)
     assert status.shortfall is not None
     assert (status.failed, status.shortfall.quota, status.shortfall.at) == (1, True, 1767225600.0)
 
 
-async def test_pods_beyond_a_resource_quota_do_not_come(place: Ground, pool: KubernetesResizer) -> None:
+async def test_pods_beyond_a_resource_quota_have_failed(place: Ground, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
     quotas = place.path("resourcequotas", api="api/v1")
     await place.call("POST", quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": {"pods": "2"}}})
@@ -102,14 +102,14 @@ async def test_pods_beyond_a_resource_quota_do_not_come(place: Ground, pool: Kub
 
 
 async def lonely(place: Ground) -> dict[str, Any]:
-    """A pod that is the Deployment's by its labels, and that no node is found for."""
-    place.nodes.stopping = True  # it would bind it
+    """A pod with the Deployment's labels that cannot be scheduled."""
+    place.nodes.stopping = True  # otherwise it would bind the pod
     await asyncio.sleep(0.2)
     await place.set_size(3)
     path = place.path("pods", api="api/v1")
     async with asyncio.timeout(20):
         while True:
             pods: list[dict[str, Any]] = (await place.call("GET", path))["items"]
-            if found := [pod for pod in pods if "nodeName" not in pod["spec"]]:
-                return found[0]
+            if unscheduled := [pod for pod in pods if "nodeName" not in pod["spec"]]:
+                return unscheduled[0]
             await asyncio.sleep(0.05)

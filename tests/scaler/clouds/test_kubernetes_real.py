@@ -1,4 +1,4 @@
-"""A real control plane that is frozen, killed and started again; the shipped manifests on it; a pod's credentials."""
+"""A real control plane: frozen, killed and restarted; the shipped manifests on it; a pod's credentials."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
         yield opening
 
 
-async def test_comes_back_after_the_api_server_was_killed_and_started_again(
+async def test_recovers_after_the_api_server_was_killed_and_restarted(
     place: RealPlace, opened: Open, clock: ManualClock
 ) -> None:
     actuator = await opened()
@@ -95,11 +95,11 @@ async def test_a_frozen_api_server_makes_a_size_old_and_then_unknown(
 
 async def test_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> None:
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
+    observed = await settled(actuator, lambda s: s.ready == 2)
     place.ground.plane.freeze("etcd")
     try:
         with pytest.raises(Unavailable):
-            await actuator.resize(3, seen)
+            await actuator.resize(3, observed)
     finally:
         place.ground.plane.thaw("etcd")
     assert (await settled(actuator, lambda s: s.desired in {2, 3})).other_writer is None
@@ -134,57 +134,57 @@ async def test_a_server_with_another_certificate_is_misconfigured(
             await actuator.status()
 
 
-# --- what is shipped
+# --- shipped manifests
 
 
-async def test_the_shipped_roles_permit_what_is_called_and_nothing_else(
-    place: RealPlace, opened: Open, clock: ManualClock
-) -> None:
+async def test_the_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: Open, clock: ManualClock) -> None:
     await place.add_hpa("by-cpu")
     await place.add_scaled_object("by-queue")
     await place.add_stateful_set()
     await arrange(place)
     for kind, version in (("Deployment", "apps/v1"), ("StatefulSet", "apps/v1"), ("LeaderWorkerSet", LWS)):
         actuator = await opened(kind, version)
-        seen = await settled(actuator, lambda s: s.desired == 2)
-        await actuator.resize(3, seen)
-        await actuator.resize(4, PoolStatus(3, 0, version="1"))  # refused: so it looks, and writes again
+        observed = await settled(actuator, lambda s: s.desired == 2)
+        await actuator.resize(3, observed)
+        await actuator.resize(4, PoolStatus(3, 0, version="1"))  # a conflict: it reads and writes again
     async with Resources() as resources:
         for pool in (
             KarpenterNodePool(name=place.namespace, cluster=cluster_of(place)),
             CapacityBuffer(name="room", namespace=place.namespace, tier="warm_node", cluster=cluster_of(place)),
             draining(place),
         ):
-            other: Any = await open_pool(pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("other"))
-            await other.resize(1, await settled(other, lambda s: s.desired in {2, 4}))
-            assert not [permit for permit in await other.permits() if permit.granted is not True]
-        wanted = granted()
+            actuator_of_chat: Any = await open_pool(
+                pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("other")
+            )
+            await actuator_of_chat.resize(1, await settled(actuator_of_chat, lambda s: s.desired in {2, 4}))
+            assert not [permit for permit in await actuator_of_chat.permits() if permit.granted is not True]
+        expected = granted()
         until = asyncio.get_running_loop().time() + 30
-        while {call for call, _ in calls(place)} < wanted and asyncio.get_running_loop().time() < until:
+        while {call for call, _ in calls(place)} < expected and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.5)
-            place.proxy.tear_down()  # a watch is in the log when it has ended
+            place.proxy.tear_down()  # the log lists a watch once it has ended
     called = calls(place)
-    assert {call for call, _ in called} == wanted
+    assert {call for call, _ in called} == expected
     assert 403 not in {code for _, code in called}
 
 
-async def test_what_is_not_granted_is_told_without_trying(place: RealPlace, opened: Open) -> None:
+async def test_a_missing_permission_is_reported_without_a_write(place: RealPlace, opened: Open) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     await place.ground.permit([rule for rule in shipped_rules() if "patch" not in rule["verbs"]])
     await place.ground.permitted("patch", "apps/deployments/scale", granted=False)
-    told = {permit.action: permit.granted for permit in await actuator.permits()}
+    permits = {permit.action: permit.granted for permit in await actuator.permits()}
     where = f"in namespace {place.namespace}"
-    assert told[f"patch deployments/scale.apps {where}"] is False
-    assert told[f"list deployments.apps {where}"] is True
+    assert permits[f"patch deployments/scale.apps {where}"] is False
+    assert permits[f"list deployments.apps {where}"] is True
     await place.ground.permit([])
     await place.ground.permitted("list", "pods", granted=False)
-    told = {permit.action: permit.granted for permit in await actuator.permits()}
-    assert told[f"list pods {where}"] is None
+    permits = {permit.action: permit.granted for permit in await actuator.permits()}
+    assert permits[f"list pods {where}"] is None
 
 
 async def arrange(place: RealPlace) -> None:
-    """A LeaderWorkerSet, a CapacityBuffer, and a NodePool named as the namespace: of each, 2."""
+    """Create a LeaderWorkerSet, a CapacityBuffer, and a NodePool named as the namespace, each of size 2."""
     ground = place.ground
     await ground.kind("leaderworkersets", "LeaderWorkerSet", LWS, ".spec.replicas")
     await ground.kind("capacitybuffers", "CapacityBuffer", BUFFERS, None)
@@ -209,7 +209,7 @@ def draining(place: RealPlace) -> Kubernetes:
 
 
 def granted() -> set[Call]:
-    """Every verb on every resource that the shipped Roles grant."""
+    """Return every verb on every resource that the shipped Roles grant."""
     shipped = [*manifests(), *manifests("kubernetes-nodes")]
     rules = [rule for m in shipped if m["kind"] in {"Role", "ClusterRole"} for rule in m["rules"]]
     return {(v, g, r) for rule in rules for v in rule["verbs"] for g in rule["apiGroups"] for r in rule["resources"]}
@@ -218,16 +218,16 @@ def granted() -> set[Call]:
 def calls(place: RealPlace) -> list[tuple[Call, int]]:
     """The scaler's calls on the namespace, and on what has none or its events in `default`, with the answer's status,
     as the API server's audit log has them."""
-    found = []
+    logged = []
     for line in place.ground.plane.audit.read_text().splitlines():
         entry: dict[str, Any] = json.loads(line)
         of = entry.get("objectRef", {})
-        here = {None, "", place.namespace, "default"}
-        if entry["user"].get("username") == "scaler" and "resource" in of and of.get("namespace") in here:
+        namespaces = {None, "", place.namespace, "default"}
+        if entry["user"].get("username") == "scaler" and "resource" in of and of.get("namespace") in namespaces:
             resource = "/".join(filter(None, (of["resource"], of.get("subresource"))))
             if resource != "selfsubjectaccessreviews":
-                found.append(((entry["verb"], of.get("apiGroup", ""), resource), entry["responseStatus"]["code"]))
-    return found
+                logged.append(((entry["verb"], of.get("apiGroup", ""), resource), entry["responseStatus"]["code"]))
+    return logged
 
 
 SHIPPED = [m for name in ("kubernetes", "kubernetes-nodes", "placeholders") for m in manifests(name)]
@@ -236,22 +236,22 @@ SHIPPED = [m for name in ("kubernetes", "kubernetes-nodes", "placeholders") for 
 @pytest.mark.parametrize("manifest", SHIPPED, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
 async def test_the_api_server_takes_the_shipped_manifests_whole(place: RealPlace, manifest: dict[str, Any]) -> None:
     path = path_of(manifest, place.namespace)
-    taken = await place.ground.call("POST", f"{path}?dryRun=All", renamed(manifest))
-    assert left_out(renamed(manifest), taken) == []
+    accepted = await place.ground.call("POST", f"{path}?dryRun=All", renamed(manifest))
+    assert left_out(renamed(manifest), accepted) == []
 
 
 def renamed(manifest: dict[str, Any]) -> dict[str, Any]:
     return {**manifest, "metadata": {**manifest["metadata"], "name": "shipped"}}
 
 
-def left_out(given: Any, taken: Any, where: str = "") -> list[str]:
-    """The fields of `given` that the API server dropped or changed."""
-    if isinstance(given, dict):
-        if not isinstance(taken, dict):
+def left_out(sent: Any, stored: Any, where: str = "") -> list[str]:
+    """Return the fields of `sent` that the API server dropped or changed."""
+    if isinstance(sent, dict):
+        if not isinstance(stored, dict):
             return [where]
-        return [w for k, v in given.items() for w in left_out(v, taken.get(k), f"{where}.{k}")]
-    if isinstance(given, list):
-        if not isinstance(taken, list) or len(given) != len(taken):
+        return [w for k, v in sent.items() for w in left_out(v, stored.get(k), f"{where}.{k}")]
+    if isinstance(sent, list):
+        if not isinstance(stored, list) or len(sent) != len(stored):
             return [where]
-        return [w for i, (g, t) in enumerate(zip(given, taken, strict=True)) for w in left_out(g, t, f"{where}[{i}]")]
-    return [] if given == taken else [where]
+        return [w for i, (g, t) in enumerate(zip(sent, stored, strict=True)) for w in left_out(g, t, f"{where}[{i}]")]
+    return [] if sent == stored else [where]

@@ -1,4 +1,4 @@
-"""Where a pool's pods are, which of them will be taken, which were, and which do not come: on the fake API server."""
+"""A pool's pods: zones, pending and past interruptions, and missing capacity; on the fake API server."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeKube]:
-    async with kube_fake() as made:
-        await put_deployment(made, "llm", 2)
-        yield made
+    async with kube_fake() as fake_server:
+        await put_deployment(fake_server, "llm", 2)
+        yield fake_server
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def opened(fake: FakeKube, context: Opening, tmp_path: Path) -> Opened:
     return opening
 
 
-# --- what will be taken
+# --- pending interruptions
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
 ) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
-    heard = asyncio.create_task(context.wakeup.wait())
+    wakeup = asyncio.create_task(context.wakeup.wait())
     await fake.put("nodes", "node-0", body)
     async with patience(NOTICE_S):
-        await heard
+        await wakeup
         status = await settled(actuator, lambda s: s.interruption_pending == 1)
     assert status.parts == (Part("us-a", "spot", 1, interruption_pending=1), Part("us-b", "spot", 1))
     assert (status.ready, status.interrupted) == (2, 0)
@@ -107,7 +107,7 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
         ),
     ],
 )
-async def test_what_is_no_notice_dooms_nothing(fake: FakeKube, opened: Opened, body: dict[str, Any]) -> None:
+async def test_other_events_are_no_notices(fake: FakeKube, opened: Opened, body: dict[str, Any]) -> None:
     actuator = await opened()
     await fake.put("nodes", "node-0", body)
     await fake.put("nodes", "node-1", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
@@ -115,7 +115,7 @@ async def test_what_is_no_notice_dooms_nothing(fake: FakeKube, opened: Opened, b
     assert status.interruption_pending == 1
 
 
-async def test_a_notice_that_is_taken_back_dooms_no_more(fake: FakeKube, opened: Opened) -> None:
+async def test_a_withdrawn_notice_is_not_pending(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
     await settled(actuator, lambda s: s.interruption_pending == 1)
@@ -123,7 +123,7 @@ async def test_a_notice_that_is_taken_back_dooms_no_more(fake: FakeKube, opened:
     assert (await settled(actuator, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
+async def test_a_cloud_s_notice_for_the_machine_counts_for_its_pods(
     fake: FakeKube, opened: Opened, context: Opening, clock: ManualClock
 ) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
@@ -132,19 +132,19 @@ async def test_what_a_cloud_tells_of_the_machine_counts_for_its_pods(
     assert (await settled(actuator, lambda s: s.interruption_pending == 1)).parts[1].interruption_pending == 1
 
 
-async def test_what_a_node_tells_is_known_of_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
+async def test_a_node_s_notice_counts_for_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
     await fake.put("nodes", "node-1", taint)
     await settled(actuator, lambda s: s.interruption_pending == 1)
-    told = (await board(context)).of(["i-0abc"])
-    assert [(n.kind, n.by) for n in told.values()] == [
+    notices = (await board(context)).notices_for(["i-0abc"])
+    assert [(n.kind, n.source) for n in notices.values()] == [
         ("rebalance", "taint aws-node-termination-handler/rebalance-recommendation")
     ]
 
 
-async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: Opened) -> None:
+async def test_an_interruption_of_any_node_is_pending_for_its_group(fake: FakeKube, opened: Opened) -> None:
     leader = {"leaderworkerset.sigs.k8s.io/name": "llm", "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     for group in range(2):
         key = {"leaderworkerset.sigs.k8s.io/group-key": f"g{group}"}
@@ -160,10 +160,10 @@ async def test_a_group_is_doomed_with_any_of_its_nodes(fake: FakeKube, opened: O
     assert (await settled(actuator, lambda s: s.interruption_pending > 0)).interruption_pending == 1
 
 
-# --- what was taken
+# --- past interruptions
 
 
-async def test_a_spot_node_that_is_gone_without_a_word_was_an_interruption(fake: FakeKube, opened: Opened) -> None:
+async def test_a_spot_node_gone_without_notice_was_interrupted(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
     await fake.delete("nodes", "node-0")
@@ -171,7 +171,7 @@ async def test_a_spot_node_that_is_gone_without_a_word_was_an_interruption(fake:
     assert (await settled(actuator, lambda s: s.interrupted == 1)).parts == (Part("us-b", "spot", 1),)
 
 
-async def test_an_on_demand_node_that_goes_is_none(fake: FakeKube, opened: Opened) -> None:
+async def test_a_removed_on_demand_node_is_no_interruption(fake: FakeKube, opened: Opened) -> None:
     for number in range(2):
         labels = {"karpenter.sh/capacity-type": "on-demand"}
         await fake.put("nodes", f"node-{number}", {"metadata": {"labels": labels}})
@@ -191,11 +191,11 @@ async def test_a_pod_that_ends_on_a_node_that_stays_is_none(fake: FakeKube, open
     assert (await settled(actuator, lambda s: len(s.parts) == 1)).interrupted == 0
 
 
-# --- what does not come
+# --- missing capacity
 
 
 async def unscheduled(fake: FakeKube, *said: tuple[str, str, str], at: str = "") -> None:
-    """A third pod that no node is found for, and what is said of it: reason, words, by whom."""
+    """Add a third, unschedulable pod and events about it: reason, message, reporter."""
     await fake.put("deployments", "llm", {"spec": {"replicas": 3}})
     pod = await fake.put("pods", "llm-2", waiting_pod("llm"))
     for number, (reason, text, by) in enumerate(said):
@@ -218,7 +218,7 @@ AT_MOST = "pod didn't trigger scale-up: 2 max node group size reached"
         pytest.param("FailedScheduling", "no instance type has an offering", "karpenter", False, id="no-offering"),
     ],
 )
-async def test_what_an_autoscaler_says_does_not_come_is_told(
+async def test_an_autoscaler_s_missing_capacity_is_reported(
     fake: FakeKube, opened: Opened, reason: str, text: str, by: str, quota: bool
 ) -> None:
     actuator = await opened()
@@ -230,15 +230,17 @@ async def test_what_an_autoscaler_says_does_not_come_is_told(
 
 
 @pytest.mark.parametrize("later", ["TriggeredScaleUp", "Nominated"])
-async def test_what_an_autoscaler_buys_after_all_comes(fake: FakeKube, opened: Opened, later: str) -> None:
+async def test_a_node_that_an_autoscaler_launches_later_ends_the_shortage(
+    fake: FakeKube, opened: Opened, later: str
+) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"), (later, "on its way", "ca"))
-    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # told after these
+    await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # reported after these
     status = await settled(actuator, lambda s: s.interruption_pending == 1 and s.desired == 3)
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
-async def test_what_is_scheduled_after_all_comes(fake: FakeKube, opened: Opened) -> None:
+async def test_a_pod_that_is_scheduled_later_ends_the_shortage(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     await settled(actuator, lambda s: s.failed == 1)
@@ -251,15 +253,15 @@ async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
 ) -> None:
     actuator = await opened(unscheduled_s=60.0)
     await unscheduled(fake, ("FailedScheduling", "0/2 nodes are available", "default-scheduler"))
-    made = {"metadata": {"creationTimestamp": rfc3339(clock.now())}}
-    await fake.put("pods", "llm-2", made)
+    created = {"metadata": {"creationTimestamp": rfc3339(clock.now())}}
+    await fake.put("pods", "llm-2", created)
     assert (await settled(actuator, lambda s: s.desired == 3)).failed == 0
     clock.advance(61)
     await confirm(fake)
     assert (await settled(actuator, lambda s: s.failed == 1)).shortfall is not None
 
 
-async def test_repeated_while_nothing_is_tried_anew_it_is_one_saying(fake: FakeKube, opened: Opened) -> None:
+async def test_an_event_repeated_without_a_new_attempt_is_one_shortfall(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     first = (await settled(actuator, lambda s: s.shortfall is not None)).shortfall
@@ -268,7 +270,7 @@ async def test_repeated_while_nothing_is_tried_anew_it_is_one_saying(fake: FakeK
     assert (await actuator.status()).value.shortfall == first
 
 
-async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened) -> None:
+async def test_refused_pods_have_failed(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     text = 'pods "llm-x" is forbidden: exceeded quota: gpus, requested: 1, used: 2, limited: 2'
     condition = {"type": "ReplicaFailure", "status": "True", "message": text}
@@ -279,7 +281,7 @@ async def test_pods_that_are_refused_do_not_come(fake: FakeKube, opened: Opened)
 
 
 async def confirm(fake: FakeKube) -> None:
-    """Something changes of pods and events, so that the watches tell how things stand now."""
+    """Change pods and events, so that the watches confirm the present state."""
     await fake.put("pods", "llm-0", {"status": {"touched": "yes"}})
     await fake.put("events", "e0", {"count": 2})
 
@@ -291,7 +293,7 @@ def rfc3339(at: float) -> str:
 @pytest.mark.parametrize(
     ("owner", "belongs"),
     [
-        (("", ""), True),  # its controller takes it on
+        (("", ""), True),  # its controller accepts it
         (("ReplicaSet", "llm-5d8f"), True),
         (("ReplicaSet", "llm-spot-5d8f"), False),
         (("StatefulSet", "llm"), False),
@@ -307,31 +309,31 @@ def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs:
 # --- permissions
 
 
-async def test_without_the_permission_to_see_nodes_sizing_goes_on(fake: FakeKube, opened: Opened) -> None:
+async def test_without_permission_to_list_nodes_sizing_continues(fake: FakeKube, opened: Opened) -> None:
     fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
     actuator = await opened()
-    seen = await settled(actuator, lambda s: s.ready == 2)
-    assert (seen.parts, seen.interruption_pending, seen.failed) == ((), 0, 0)
-    await actuator.resize(3, seen)
+    observed = await settled(actuator, lambda s: s.ready == 2)
+    assert (observed.parts, observed.interruption_pending, observed.failed) == ((), 0, 0)
+    await actuator.resize(3, observed)
     assert fake.get("deployments", "llm")["spec"]["replicas"] == 3
 
 
-async def test_not_asked_for_nothing_is_watched(fake: FakeKube, opened: Opened) -> None:
+async def test_without_the_setting_no_pods_are_watched(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened(watch_pods=False)
     await settled(actuator, lambda s: s.ready == 2)
     assert {resource for _, resource in fake.calls}.isdisjoint({"pods", "nodes", "events"})
 
 
-async def test_tells_what_it_may_do_without_doing_it(fake: FakeKube, opened: Opened) -> None:
+async def test_reports_its_permissions_without_writing(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     fake.forbidden |= {("patch", "deployments/scale"), ("watch", "nodes")}
-    told = {permit.action: permit for permit in await actuator.permits()}
-    assert told["patch deployments/scale.apps in namespace default"] == Permit(
+    permits = {permit.action: permit for permit in await actuator.permits()}
+    assert permits["patch deployments/scale.apps in namespace default"] == Permit(
         "patch deployments/scale.apps in namespace default",
         False,
         "grant it in a Role (config/deploy/kubernetes.yaml has the rules)",
     )
-    assert told["get deployments.apps in namespace default"].granted
-    assert told["watch nodes"].granted is None
-    assert "zones, markets and notices" in told["watch nodes"].detail
+    assert permits["get deployments.apps in namespace default"].granted
+    assert permits["watch nodes"].granted is None
+    assert "zones, markets and notices" in permits["watch nodes"].detail
     assert ("patch", "deployments/scale") not in fake.calls

@@ -1,4 +1,4 @@
-"""Names, labels and selectors: small things that decide which pods and nodes are meant."""
+"""Names, labels and selectors of pods and nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scaler.clouds.kubernetes import session
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.nodes import machine_of, market_of
 from scaler.clouds.kubernetes.pods import pods
-from scaler.clouds.kubernetes.selectors import Selector, Term, of_object, of_text
+from scaler.clouds.kubernetes.selectors import Selector, Term, parse_label_selector, parse_selector_text
 from scaler.shared_resources import Opening, Resources
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import kube_fake, write_kubeconfig
@@ -29,7 +29,7 @@ from tests.servers.kube_fake import kube_fake, write_kubeconfig
         ({"kubernetes.azure.com/scalesetpriority": "spot"}, "spot"),
     ],
 )
-def test_a_nodes_market_is_told_by_any_clouds_labels(labels: dict[str, str], market: str) -> None:
+def test_a_node_s_market_comes_from_any_cloud_s_labels(labels: dict[str, str], market: str) -> None:
     assert market_of(labels) == market
 
 
@@ -61,13 +61,13 @@ IN = Term("a", "In", frozenset({"1", "2"}))
     ],
 )
 def test_a_selectors_text_is_read(text: str, terms: list[Term]) -> None:
-    assert of_text(text) == Selector(tuple(terms))
+    assert parse_selector_text(text) == Selector(tuple(terms))
 
 
 @pytest.mark.parametrize("text", ["(", "a in 1", "a=1=2", ",a"])
-def test_what_is_no_selector_is_refused(text: str) -> None:
+def test_an_invalid_selector_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no label selector"):
-        of_text(text)
+        parse_selector_text(text)
 
 
 @pytest.mark.parametrize(
@@ -84,31 +84,36 @@ def test_all_of_a_selectors_terms_must_be_met(labels: dict[str, str], selected: 
         {"key": "tier", "operator": "In", "values": ["gpu", "tpu"]},
         {"key": "canary", "operator": "DoesNotExist"},
     ]
-    assert of_object({"matchLabels": {"app": "llm"}, "matchExpressions": expressions}).matches(labels) is selected
+    assert (
+        parse_label_selector({"matchLabels": {"app": "llm"}, "matchExpressions": expressions}).matches(labels)
+        is selected
+    )
 
 
 def test_a_selector_of_nothing_selects_nothing() -> None:
-    assert not of_object({}).matches({"app": "llm"})
+    assert not parse_label_selector({}).matches({"app": "llm"})
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_selectors_keep_up_with_pods_that_come_and_go(tmp_path: Path, seed: int) -> None:
+async def test_selectors_follow_pods_that_are_added_and_removed(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a test's own chance
-    asked = [of_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")]
+    selectors = [
+        parse_selector_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")
+    ]
     async with kube_fake() as fake, Resources() as resources:
         context = Opening(resources, ManualClock(), 5.0)
         cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
         followed = await pods(context, await session.session(context, cluster), cluster, "nowhere")
-        there: dict[str, dict[str, str]] = {}
+        present: dict[str, dict[str, str]] = {}
         for version in range(300):
             name = f"p{chance.randrange(12)}"
             labels = {k: chance.choice("abxy") for k in ("app", "tier") if chance.random() < 0.7}
             metadata = {"name": name, "uid": name, "resourceVersion": str(version), "labels": labels}
             gone = chance.random() < 0.3
-            followed.changed("DELETED" if gone else "MODIFIED", {"metadata": metadata}, 0.0)
+            followed.apply_change("DELETED" if gone else "MODIFIED", {"metadata": metadata}, 0.0)
             if gone:
-                there.pop(name, None)
+                present.pop(name, None)
             else:
-                there[name] = labels
-            selector = chance.choice(asked)
-            assert followed.of(selector).keys() == {n for n, have in there.items() if selector.matches(have)}
+                present[name] = labels
+            selector = chance.choice(selectors)
+            assert followed.select(selector).keys() == {n for n, have in present.items() if selector.matches(have)}

@@ -1,4 +1,4 @@
-"""Every part of every object spoiled: it is read, or it is no answer, and never a fault of ours."""
+"""Objects with every part spoiled: they are read or refused, without a defect."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def whole(body: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
 
 
 def buffer(body: Mapping[str, Any]) -> object:
-    found = custom_resources.parse_object(body, 0.0)
-    ready, failed, _ = provided_replicas(found, 3)
+    parsed = custom_resources.parse_object(body, 0.0)
+    ready, failed, _ = provided_replicas(parsed, 3)
     assert 0 <= ready <= 3
     assert 0 <= failed <= 3
-    return nodes_limit(found), ready
+    return nodes_limit(parsed), ready
 
 
 DEPLOYMENT = ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)
@@ -74,7 +74,7 @@ CASES: dict[str, tuple[Callable[[Mapping[str, Any]], object], dict[str, Any]]] =
 
 
 def spots(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The places of all parts of a value, itself apart."""
+    """Return the paths of all parts of a value, except itself."""
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
         yield (*path, key)
@@ -91,7 +91,7 @@ def spoiled(body: Any, path: tuple[Any, ...], strange: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_of_another_shape_is_no_answer(case: str) -> None:
+def test_a_malformed_answer_is_unavailable(case: str) -> None:
     read, body = CASES[case]
     assert read(body) is not None
     tried = 0
@@ -108,7 +108,7 @@ def test_what_is_of_another_shape_is_no_answer(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_left_out_is_no_fault_of_ours(case: str) -> None:
+def test_an_omitted_field_causes_no_defect(case: str) -> None:
     read, body = CASES[case]
     for path in spots(body):
         changed = copy.deepcopy(body)
@@ -123,7 +123,7 @@ def test_what_is_left_out_is_no_fault_of_ours(case: str) -> None:
 
 
 @pytest.mark.slow
-async def test_no_answer_of_another_shape_is_a_fault_of_ours(tmp_path: Path) -> None:
+async def test_a_malformed_answer_causes_no_defect(tmp_path: Path) -> None:
     async with kube_fake() as fake:
         await arrange(fake)
         kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)
@@ -143,8 +143,8 @@ async def test_no_answer_of_another_shape_is_a_fault_of_ours(tmp_path: Path) -> 
                         raise AssertionError(f"{path} {spot} = {strange!r}: {e!r}") from e
 
 
-def spoil(path: str, spot: tuple[Any, ...], strange: Any, asked: str, answer: Any) -> Any:
-    return answer if asked != path else spoiled(answer, spot, strange) if spot else strange
+def spoil(path: str, spot: tuple[Any, ...], strange: Any, operation: str, answer: Any) -> Any:
+    return answer if operation != path else spoiled(answer, spot, strange) if spot else strange
 
 
 async def arrange(fake: FakeKube) -> None:
@@ -157,7 +157,7 @@ async def arrange(fake: FakeKube) -> None:
 
 
 async def ask(kubeconfig: Path) -> None:
-    """A look and the permissions of every kind of pool, opened anew. Raises what they raise, the watches too."""
+    """Read the status and permissions of every kind of pool, newly opened. Raises their errors and the watches'."""
     cluster = KubeCluster(kubeconfig=str(kubeconfig))
     pools = (
         Kubernetes(name="llm", cluster=cluster, drain=Drain(routing_label="routed", port=1)),

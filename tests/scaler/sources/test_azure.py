@@ -1,4 +1,4 @@
-"""Azure's sources, where they are Azure's own: zeros of a throttled namespace, keys, sessions, batches, buckets."""
+"""Azure's sources: false zeros of a throttled namespace, keys, sessions, batches, buckets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scaler.clouds.azure.account import AzureAccount
 from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, Throttled
-from tests.scaler.clouds.azure_place import Place, place
+from tests.scaler.clouds.azure_place import AzureEnvironment, azure_environment
 from tests.servers.azure import SUBSCRIPTION
 from tests.servers.azure_bus import KEY, Bus, Counted, bus
 from tests.servers.azure_metrics import Monitor, monitor
@@ -29,9 +29,9 @@ GPUS = f"{ROOT}/Microsoft.MachineLearningServices/workspaces/w/onlineEndpoints/e
 
 @dataclass
 class Scene:
-    """A place with a namespace and Azure Monitor."""
+    """An environment with a namespace and Azure Monitor."""
 
-    at: Place
+    at: AzureEnvironment
     bus: Bus
     monitor: Monitor
 
@@ -49,14 +49,14 @@ class Scene:
 
 @pytest.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    async with place(tmp_path) as at, bus(at.cloud.tls) as namespace:
+    async with azure_environment(tmp_path) as at, bus(at.cloud.tls) as namespace:
         namespace.queues["prompts"] = Counted(active=7)
         yield Scene(at, namespace, monitor(at.cloud))
 
 
 async def visible(source: Any) -> Fresh[float] | Absent:
-    found: Fresh[float] | Absent = (await source.sample())["visible"]
-    return found
+    reading: Fresh[float] | Absent = (await source.sample())["visible"]
+    return reading
 
 
 # Service Bus.
@@ -99,16 +99,16 @@ async def test_without_azure_monitor_a_zero_is_believed_when_reads_over_some_tim
 
 
 async def test_a_queue_with_dead_letters_only_is_empty_at_once(scene: Scene) -> None:
-    """A throttled namespace reads zero throughout: one count that is none shows that it is not throttled."""
+    """A throttled namespace reports zero for every count: a single nonzero count shows that it is not throttled."""
     scene.bus.queues["prompts"] = Counted(dead=3)
-    found = await (await scene.queue()).sample()
-    assert (found["visible"].value, found["dead_letter"].value) == (0, 3)
+    readings = await (await scene.queue()).sample()
+    assert (readings["visible"].value, readings["dead_letter"].value) == (0, 3)
 
 
-async def test_every_kind_of_message_is_told(scene: Scene) -> None:
+async def test_every_kind_of_message_is_reported(scene: Scene) -> None:
     scene.bus.queues["prompts"] = Counted(active=1, scheduled=2, dead=3, transfer=4, transfer_dead=5)
-    found = await (await scene.queue()).sample()
-    assert {kind: reading.value for kind, reading in found.items()} == {
+    readings = await (await scene.queue()).sample()
+    assert {kind: reading.value for kind, reading in readings.items()} == {
         "visible": 1,
         "delayed": 2,
         "dead_letter": 3,
@@ -120,16 +120,16 @@ async def test_every_kind_of_message_is_told(scene: Scene) -> None:
 async def test_a_subscription_is_counted_by_itself(scene: Scene) -> None:
     scene.bus.subscriptions["answers", "workers"] = Counted(active=4)
     source = await scene.queue(queue=None, topic="answers", subscription="workers")
-    found = await source.sample()
-    assert found["visible"].value == 4
-    assert "delayed" not in found
+    readings = await source.sample()
+    assert readings["visible"].value == 4
+    assert "delayed" not in readings
 
 
 @pytest.mark.parametrize(("active", "groups"), [(3, 3), (20, 8)])
-async def test_sessions_bound_what_is_useful(scene: Scene, active: int, groups: int) -> None:
+async def test_sessions_bound_the_groups_in_flight(scene: Scene, active: int, groups: int) -> None:
     scene.bus.queues["prompts"] = Counted(active=active)
-    found = await (await scene.queue(sessions=8)).sample()
-    assert found["groups_in_flight"].value == groups
+    readings = await (await scene.queue(sessions=8)).sample()
+    assert readings["groups_in_flight"].value == groups
 
 
 async def test_a_connection_string_signs_for_itself(scene: Scene, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ async def test_a_throttled_namespace_is_left_alone_for_two_seconds(scene: Scene)
     assert raised.value.retry_after_s == 2.0
 
 
-async def test_a_queue_is_counted_once_for_all_who_ask(scene: Scene) -> None:
+async def test_a_queue_is_counted_once_for_all_sources(scene: Scene) -> None:
     sources = [await scene.queue(min_interval_s=10.0) for _ in range(5)]
     await asyncio.gather(*(s.sample() for s in sources))
     scene.at.clock.ahead_s += 9
@@ -192,7 +192,7 @@ async def test_a_queue_is_counted_once_for_all_who_ask(scene: Scene) -> None:
         ({"queue": "q", "max_age_s": 10.0}, "max_age_s"),
     ],
 )
-def test_what_is_wrong_with_a_queue_is_told_by_its_key(spec: dict[str, Any], key: str) -> None:
+def test_a_queue_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
     assert [k for k, _ in ServiceBus(namespace="llm-jobs", **spec).problems()] == [key]
 
 
@@ -216,12 +216,12 @@ async def test_sixty_resources_are_two_calls(scene: Scene) -> None:
     for i, resource in enumerate(resources):
         scene.monitor.set(resource, "ActiveMessages", i)
     sources = [await scene.metrics(resource) for resource in resources]
-    found = await asyncio.gather(*(visible(s) for s in sources))
-    assert [f.value for f in found if isinstance(f, Fresh)] == list(range(60))
+    results = await asyncio.gather(*(visible(s) for s in sources))
+    assert [f.value for f in results if isinstance(f, Fresh)] == list(range(60))
     assert sorted(scene.monitor.calls) == [10, 50]
 
 
-async def test_one_question_lasts_half_a_minute(scene: Scene) -> None:
+async def test_one_read_lasts_half_a_minute(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
     source = await scene.metrics()
     for _ in range(3):
@@ -232,7 +232,7 @@ async def test_one_question_lasts_half_a_minute(scene: Scene) -> None:
     assert len(scene.monitor.calls) == 2
 
 
-async def test_a_share_told_in_percent_is_scaled(scene: Scene) -> None:
+async def test_a_share_in_percent_is_scaled(scene: Scene) -> None:
     scene.monitor.set(GPUS, "GpuUtilizationPercentage", 83.0)
     source = await scene.metrics(GPUS, metrics={"utilization": "GpuUtilizationPercentage"}, scale={"utilization": 0.01})
     assert (await source.sample())["utilization"].value == pytest.approx(0.83)
@@ -248,47 +248,47 @@ async def test_percent_that_was_not_scaled_is_no_share(scene: Scene) -> None:
 async def test_several_series_are_combined(scene: Scene, combine: str, value: float) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 2, "a")
     scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "b")
-    found = await visible(await scene.metrics(combine=combine))
-    assert isinstance(found, Fresh)
-    assert found.value == value
+    reading = await visible(await scene.metrics(combine=combine))
+    assert isinstance(reading, Fresh)
+    assert reading.value == value
 
 
 async def test_a_filter_chooses_one(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 2, "a")
     scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "b")
-    found = await visible(await scene.metrics(filter="EntityName eq 'b'"))
-    assert isinstance(found, Fresh)
-    assert found.value == 7
+    reading = await visible(await scene.metrics(filter="EntityName eq 'b'"))
+    assert isinstance(reading, Fresh)
+    assert reading.value == 7
 
 
 async def test_the_newest_minute_that_has_no_value_is_no_zero(scene: Scene) -> None:
-    """The value of four minutes ago is told with its age; the minute that fills now is left out."""
+    """The value of four minutes ago is reported with its age; the filling minute is omitted."""
     scene.monitor.set(NAMESPACE, "ActiveMessages", None)
-    found = await visible(await scene.metrics())
-    assert isinstance(found, Fresh)
-    assert found.value == 99
-    assert scene.at.clock.now() - found.measured_at >= 180
+    reading = await visible(await scene.metrics())
+    assert isinstance(reading, Fresh)
+    assert reading.value == 99
+    assert scene.at.clock.now() - reading.measured_at >= 180
 
 
-async def test_aggregations_are_asked_apart(scene: Scene) -> None:
+async def test_each_aggregation_has_its_own_query(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
     scene.monitor.set(NAMESPACE, "IncomingMessages", 11)
     metrics = {"visible": "ActiveMessages", "incoming": "IncomingMessages"}
     source = await scene.metrics(metrics=metrics, aggregations={"incoming": "total"})
-    found = await source.sample()
-    assert (found["visible"].value, found["incoming"].value) == (5, 11)
+    readings = await source.sample()
+    assert (readings["visible"].value, readings["incoming"].value) == (5, 11)
     assert len(scene.monitor.calls) == 2
 
 
-async def test_the_past_is_told_in_even_steps(scene: Scene) -> None:
-    """Three days, of which each minute's value is the minute of its hour: every half hour's mean is known."""
+async def test_the_past_has_even_steps(scene: Scene) -> None:
+    """Three days in which each minute's value is its minute of the hour, so every half hour's mean is known."""
     scene.monitor.history["ActiveMessages"] = lambda minute: float(minute % 60)
     source = await scene.metrics()
     until = scene.at.clock.now() // 3600 * 3600
-    found = await source.past(["visible", "unknown"], until - 3 * 86_400, until, 1800.0)
-    assert found["visible"] == pytest.approx([14.5, 44.5] * 72)
-    assert len(found["unknown"]) == 144
-    assert all(math.isnan(v) for v in found["unknown"])
+    means = await source.past(["visible", "unknown"], until - 3 * 86_400, until, 1800.0)
+    assert means["visible"] == pytest.approx([14.5, 44.5] * 72)
+    assert len(means["unknown"]) == 144
+    assert all(math.isnan(v) for v in means["unknown"])
     assert len(scene.monitor.calls) == 3, "a day a call"
 
 
@@ -296,15 +296,15 @@ async def test_a_step_of_which_a_minute_is_missing_is_not_known(scene: Scene) ->
     until = scene.at.clock.now() // 3600 * 3600
     lost = int(until // 60) - 31
     scene.monitor.history["ActiveMessages"] = lambda minute: None if minute == lost else 4.0
-    found = (await (await scene.metrics()).past(["visible"], until - 3600, until, 900.0))["visible"]
-    assert [math.isnan(v) for v in found] == [False, True, False, False]
+    means = (await (await scene.metrics()).past(["visible"], until - 3600, until, 900.0))["visible"]
+    assert [math.isnan(v) for v in means] == [False, True, False, False]
 
 
 async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_touch(scene: Scene) -> None:
     began = scene.at.clock.now() // 3600 * 3600
     scene.monitor.history["ActiveMessages"] = lambda minute: float(minute - began // 60)
-    found = (await (await scene.metrics()).past(["visible"], began + 30, began + 210, 90.0))["visible"]
-    assert list(found) == [0.5, 2.5]
+    means = (await (await scene.metrics()).past(["visible"], began + 30, began + 210, 90.0))["visible"]
+    assert list(means) == [0.5, 2.5]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_
         ({"account": AzureAccount(subscription_id="00000000-0000-0000-0000-000000000000")}, "account.subscription_id"),
     ],
 )
-def test_what_is_wrong_with_metrics_is_told_by_its_key(spec: dict[str, Any], key: str) -> None:
+def test_a_metric_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
     whole = {"resource": NAMESPACE, "region": "eastus", "metrics": {"visible": "ActiveMessages"}, **spec}
     assert [k for k, _ in AzureMonitor(**whole).problems()] == [key]
 

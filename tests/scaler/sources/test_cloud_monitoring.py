@@ -12,7 +12,7 @@ from policies.model import Absent, Fresh
 from scaler.adapters import open_source
 from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric
 from scaler.ports import Misconfigured, Source
-from tests.scaler.clouds.gcp_place import There, there
+from tests.scaler.clouds.gcp_place import GcpEnvironment, gcp_environment
 
 GPU = "kubernetes.io/container/accelerator/duty_cycle"
 TPU = "kubernetes.io/node/accelerator/"
@@ -20,76 +20,76 @@ RATE = "custom.googleapis.com/requests"
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[There]:
-    async with there(tmp_path) as found:
-        yield found
+async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
+    async with gcp_environment(tmp_path) as environment:
+        yield environment
 
 
-async def opened(here: There, **more: Any) -> Source:
-    return await open_source(CloudMonitoring(project=here.cloud.project(), **more), here.context)
+async def opened(env: GcpEnvironment, **more: Any) -> Source:
+    return await open_source(CloudMonitoring(project=env.cloud.project(), **more), env.context)
 
 
-def tell(here: There, metric: str, value: float, age_s: float, **resource: str) -> None:
-    here.cloud.monitoring.tell(metric, value, here.clock.now() - age_s, labels=None, **resource)
+def tell(env: GcpEnvironment, metric: str, value: float, age_s: float, **resource: str) -> None:
+    env.cloud.monitoring.tell(metric, value, env.clock.now() - age_s, labels=None, **resource)
 
 
 async def read(source: Source, quantity: str) -> Fresh[float]:
-    found = (await source.sample())[quantity]
-    assert isinstance(found, Fresh), found
-    return found
+    reading = (await source.sample())[quantity]
+    assert isinstance(reading, Fresh), reading
+    return reading
 
 
-async def test_gpus_of_a_namespace_are_a_mean_share(here: There) -> None:
+async def test_gpus_of_a_namespace_are_a_mean_share(env: GcpEnvironment) -> None:
     for pod, value in (("a", 90.0), ("b", 70.0)):
-        tell(here, GPU, value, 20, namespace_name="llm", pod_name=pod)
-    tell(here, GPU, 5.0, 20, namespace_name="other")
-    source = await opened(here, preset="gke_gpu", match={"namespace_name": "llm"})
-    found = await read(source, "utilization")
-    assert found.value == pytest.approx(0.8)
-    assert 59 < here.clock.now() - found.measured_at < 125, "a mean is as old as the begin of its period"
+        tell(env, GPU, value, 20, namespace_name="llm", pod_name=pod)
+    tell(env, GPU, 5.0, 20, namespace_name="other")
+    source = await opened(env, preset="gke_gpu", match={"namespace_name": "llm"})
+    reading = await read(source, "utilization")
+    assert reading.value == pytest.approx(0.8)
+    assert 59 < env.clock.now() - reading.measured_at < 125, "a mean is as old as the begin of its period"
 
 
-async def test_tpus_tell_cores_and_memory(here: There) -> None:
+async def test_tpus_tell_cores_and_memory(env: GcpEnvironment) -> None:
     for name, value in (("duty_cycle", 80.0), ("tensorcore_utilization", 40.0), ("memory_bandwidth_utilization", 60.0)):
-        tell(here, TPU + name, value, 20, cluster_name="serving")
-    source = await opened(here, preset="gke_tpu", match={"cluster_name": "serving"})
-    found = {q: (await read(source, q)).value for q in ("utilization", "tensor_active", "memory_active")}
-    assert found == {"utilization": 0.8, "tensor_active": 0.4, "memory_active": 0.6}
+        tell(env, TPU + name, value, 20, cluster_name="serving")
+    source = await opened(env, preset="gke_tpu", match={"cluster_name": "serving"})
+    values = {q: (await read(source, q)).value for q in ("utilization", "tensor_active", "memory_active")}
+    assert values == {"utilization": 0.8, "tensor_active": 0.4, "memory_active": 0.6}
 
 
-async def test_a_share_above_one_is_disbelieved(here: There) -> None:
-    tell(here, GPU, 180.0, 20)
-    found = (await (await opened(here, preset="gke_gpu")).sample())["utilization"]
-    assert found == Absent("1.8 is not a share from 0 to 1")
+async def test_a_share_above_one_is_rejected(env: GcpEnvironment) -> None:
+    tell(env, GPU, 180.0, 20)
+    reading = (await (await opened(env, preset="gke_gpu")).sample())["utilization"]
+    assert reading == Absent("1.8 is not a share from 0 to 1")
 
 
-async def test_a_sum_waits_until_all_its_samples_are_shown(here: There) -> None:
+async def test_a_sum_waits_until_all_its_samples_are_shown(env: GcpEnvironment) -> None:
     metric = GcpMetric(filter=f'metric.type = "{RATE}"', reducer="sum")
     for pod in ("a", "b"):
-        tell(here, RATE, 10, 150, pod_name=pod)
-    tell(here, RATE, 10, 30, pod_name="a")  # b's is not shown yet
-    found = await read(await opened(here, metrics={"requests_per_s": metric}), "requests_per_s")
-    assert found.value == 20
+        tell(env, RATE, 10, 150, pod_name=pod)
+    tell(env, RATE, 10, 30, pod_name="a")  # the sample of b is not available yet
+    reading = await read(await opened(env, metrics={"requests_per_s": metric}), "requests_per_s")
+    assert reading.value == 20
 
 
-async def test_a_part_that_could_not_be_asked_makes_a_sum_a_bound_and_a_mean_nothing(here: There) -> None:
+async def test_an_unreadable_part_makes_a_sum_a_lower_bound_and_a_mean_absent(env: GcpEnvironment) -> None:
     of = f'metric.type = "{RATE}"'
-    tell(here, RATE, 10, 150)
-    here.cloud.monitoring.errors = [{"code": 14, "message": "a location is unavailable"}]
+    tell(env, RATE, 10, 150)
+    env.cloud.monitoring.errors = [{"code": 14, "message": "a location is unavailable"}]
     chosen = {"total": GcpMetric(filter=of, reducer="sum"), "mean": GcpMetric(filter=of, reducer="mean")}
-    source = await opened(here, metrics=chosen)
+    source = await opened(env, metrics=chosen)
     assert "a location is unavailable" in (await read(source, "total")).missing
     assert isinstance((await source.sample())["mean"], Absent)
 
 
-async def test_one_filter_that_is_wrong_does_not_hide_the_others(here: There) -> None:
-    tell(here, GPU, 50.0, 20)
+async def test_one_filter_that_is_wrong_does_not_hide_the_others(env: GcpEnvironment) -> None:
+    tell(env, GPU, 50.0, 20)
     wrong = GcpMetric(filter='metric.type=starts_with("x")')
-    found = await (await opened(here, preset="gke_gpu", metrics={"depth": wrong})).sample()
-    assert isinstance(found["utilization"], Fresh)
-    assert "does not specify a valid combination" in str(found["depth"])
+    readings = await (await opened(env, preset="gke_gpu", metrics={"depth": wrong})).sample()
+    assert isinstance(readings["utilization"], Fresh)
+    assert "does not specify a valid combination" in str(readings["depth"])
     with pytest.raises(Misconfigured, match="valid combination"):
-        await (await opened(here, metrics={"depth": wrong})).sample()
+        await (await opened(env, metrics={"depth": wrong})).sample()
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ async def test_one_filter_that_is_wrong_does_not_hide_the_others(here: There) ->
     ],
     ids=["one", "none", "two", "NaN", "no sample"],
 )
-async def test_promql_gives_one_number_or_nothing(here: There, result: list[Any], value: float | None) -> None:
+async def test_promql_gives_one_number_or_nothing(env: GcpEnvironment, result: list[Any], value: float | None) -> None:
     promql = 'sum(rate(vllm:request_success_total{cluster="serving"}[2m]))'
-    here.cloud.monitoring.prometheus = {promql: result}
-    found = (await (await opened(here, promql={"done_per_s": promql})).sample())["done_per_s"]
-    assert found == Fresh(value, 1.0) if value is not None else isinstance(found, Absent)
+    env.cloud.monitoring.prometheus = {promql: result}
+    reading = (await (await opened(env, promql={"done_per_s": promql})).sample())["done_per_s"]
+    assert reading == Fresh(value, 1.0) if value is not None else isinstance(reading, Absent)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "error"),
     [
         ({}, "reads nothing"),
         ({"promql": {"a b": "up"}}, "is not a quantity's name"),
@@ -119,6 +119,6 @@ async def test_promql_gives_one_number_or_nothing(here: There, result: list[Any]
         ({"promql": {"x": "up"}, "match": {"a": "b"}}, "there is no preset"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_before_it_runs(here: There, settings: dict[str, Any], told: str) -> None:
-    spec = CloudMonitoring(project=here.cloud.project(), **settings)
-    assert told in " ".join(text for _, text in spec.problems())
+async def test_contradictory_settings_are_refused(env: GcpEnvironment, settings: dict[str, Any], error: str) -> None:
+    spec = CloudMonitoring(project=env.cloud.project(), **settings)
+    assert error in " ".join(text for _, text in spec.problems())

@@ -1,4 +1,4 @@
-"""What is peculiar to CloudWatch: many metrics a call, whole periods, and samples that are not there."""
+"""CloudWatch: many metrics per call, whole periods, and missing samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.servers.aws_cloudwatch import Clouds, cloudwatch
 
 @dataclass
 class HandClock:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     at: float = 1_800_000_030.0
 
@@ -40,7 +40,7 @@ class HandClock:
 
 
 @dataclass
-class There:
+class SourceEnvironment:
     server: Clouds
     resources: Resources
     clock: HandClock = field(default_factory=HandClock)
@@ -56,116 +56,116 @@ class There:
 
 
 @pytest.fixture
-async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[There]:
+async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[SourceEnvironment]:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with cloudwatch() as server, Resources() as resources:
-        yield There(server, resources)
+        yield SourceEnvironment(server, resources)
 
 
 def metric(name: str, **more: Any) -> CloudWatchMetric:
     return CloudWatchMetric(namespace="LLM", metric=name, **more)
 
 
-async def test_hundreds_of_metrics_of_many_workloads_go_in_calls_of_five_hundred(there: There) -> None:
+async def test_hundreds_of_metrics_of_many_workloads_go_in_calls_of_five_hundred(env: SourceEnvironment) -> None:
     for i in range(600):
-        there.server.put(f"m{i}", 1_800_000_000 - 60, i)
-    sources = [await there.open(**{f"q{j}": metric(f"m{10 * i + j}") for j in range(10)}) for i in range(60)]
-    found = await asyncio.gather(*(s.sample() for s in sources))
-    assert [r[f"q{j}"].value for r in found for j in range(10)] == list(range(600))
-    assert sorted(there.server.calls) == [100, 500]
+        env.server.put(f"m{i}", 1_800_000_000 - 60, i)
+    sources = [await env.open(**{f"q{j}": metric(f"m{10 * i + j}") for j in range(10)}) for i in range(60)]
+    results = await asyncio.gather(*(s.sample() for s in sources))
+    assert [r[f"q{j}"].value for r in results for j in range(10)] == list(range(600))
+    assert sorted(env.server.calls) == [100, 500]
 
 
-async def test_each_is_asked_once_a_period(there: There) -> None:
-    there.server.put("m", 1_800_000_000 - 60, 7)
-    source = await there.open(n=metric("m"))
+async def test_each_metric_is_read_once_a_period(env: SourceEnvironment) -> None:
+    env.server.put("m", 1_800_000_000 - 60, 7)
+    source = await env.open(n=metric("m"))
     for _ in range(4):
         assert (await source.sample())["n"] == Fresh(7.0, 1_800_000_000 - 60)
-        there.clock.at += 7.4
-    assert len(there.server.calls) == 1, "the same period"
-    there.server.put("m", 1_800_000_000, 9)
-    there.clock.at = 1_800_000_060.5
+        env.clock.at += 7.4
+    assert len(env.server.calls) == 1, "the same period"
+    env.server.put("m", 1_800_000_000, 9)
+    env.clock.at = 1_800_000_060.5
     assert (await source.sample())["n"] == Fresh(9.0, 1_800_000_000)
-    assert len(there.server.calls) == 2
+    assert len(env.server.calls) == 2
 
 
-async def test_the_period_under_way_is_left_out(there: There) -> None:
-    there.server.put("m", 1_800_000_000 - 60, 7)
-    there.server.put("m", 1_800_000_000, 2)  # of half a minute: a sum of 2 so far is no sum of 2
-    source = await there.open(n=metric("m", stat="Sum"))
+async def test_the_period_under_way_is_left_out(env: SourceEnvironment) -> None:
+    env.server.put("m", 1_800_000_000 - 60, 7)
+    env.server.put("m", 1_800_000_000, 2)  # of half a minute: a partial sum
+    source = await env.open(n=metric("m", stat="Sum"))
     assert (await source.sample())["n"] == Fresh(7.0, 1_800_000_000 - 60)
 
 
-async def test_no_sample_is_no_zero(there: There) -> None:
-    source = await there.open(n=metric("m"))
+async def test_no_sample_is_no_zero(env: SourceEnvironment) -> None:
+    source = await env.open(n=metric("m"))
     reading = (await source.sample())["n"]
     assert isinstance(reading, Absent)
     assert "no sample" in reading.reason
 
 
-async def test_a_status_other_than_complete_is_told(there: There) -> None:
-    there.server.statuses["m"] = "InternalError"
-    source = await there.open(n=metric("m"))
+async def test_a_status_other_than_complete_is_reported(env: SourceEnvironment) -> None:
+    env.server.statuses["m"] = "InternalError"
+    source = await env.open(n=metric("m"))
     reading = (await source.sample())["n"]
     assert isinstance(reading, Absent)
     assert "InternalError" in reading.reason
 
 
-async def test_a_result_that_goes_on_on_another_page_is_one(there: There) -> None:
-    there.server.page = 1
+async def test_a_result_over_two_pages_is_one_series(env: SourceEnvironment) -> None:
+    env.server.page = 1
     for i in range(1, 4):
-        there.server.put("m", 1_800_000_000 - 60 * i, i)
-    source = await there.open(n=metric("m"), other=metric("x"))
-    found = await source.sample()
-    assert found["n"] == Fresh(1.0, 1_800_000_000 - 60)
-    assert isinstance(found["other"], Absent)
-    assert len(there.server.calls) > 1
+        env.server.put("m", 1_800_000_000 - 60 * i, i)
+    source = await env.open(n=metric("m"), other=metric("x"))
+    readings = await source.sample()
+    assert readings["n"] == Fresh(1.0, 1_800_000_000 - 60)
+    assert isinstance(readings["other"], Absent)
+    assert len(env.server.calls) > 1
 
 
-async def test_a_query_that_is_wrong_does_not_spoil_the_call_for_the_others(there: There) -> None:
+async def test_a_query_that_is_wrong_does_not_spoil_the_call_for_the_others(env: SourceEnvironment) -> None:
     for i in range(9):
-        there.server.put(f"m{i}", 1_800_000_000 - 60, i)
-    there.server.wrong.add("m4")
-    sources = [await there.open(n=metric(f"m{i}")) for i in range(9)]
-    found = await asyncio.gather(*(s.sample() for s in sources), return_exceptions=True)
-    wrong = found.pop(4)
+        env.server.put(f"m{i}", 1_800_000_000 - 60, i)
+    env.server.wrong.add("m4")
+    sources = [await env.open(n=metric(f"m{i}")) for i in range(9)]
+    results = await asyncio.gather(*(s.sample() for s in sources), return_exceptions=True)
+    wrong = results.pop(4)
     assert isinstance(wrong, Misconfigured)
-    assert [r["n"].value for r in found if isinstance(r, dict)] == [0, 1, 2, 3, 5, 6, 7, 8]
+    assert [r["n"].value for r in results if isinstance(r, dict)] == [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 @pytest.mark.parametrize("value", [float("nan"), -1.0, float("inf")])
-async def test_what_is_no_count_is_absent(there: There, value: float) -> None:
-    there.server.put("m", 1_800_000_000 - 60, value)
-    source = await there.open(n=metric("m"))
+async def test_an_invalid_count_is_absent(env: SourceEnvironment, value: float) -> None:
+    env.server.put("m", 1_800_000_000 - 60, value)
+    source = await env.open(n=metric("m"))
     assert isinstance((await source.sample())["n"], Absent)
 
 
-async def test_a_percentage_becomes_a_share(there: There) -> None:
-    there.server.put("GPUUtilization", 1_800_000_000 - 60, 87.0)
-    source = await there.open(utilization=metric("GPUUtilization", divide_by=100))
+async def test_a_percentage_becomes_a_share(env: SourceEnvironment) -> None:
+    env.server.put("GPUUtilization", 1_800_000_000 - 60, 87.0)
+    source = await env.open(utilization=metric("GPUUtilization", divide_by=100))
     assert (await source.sample())["utilization"] == Fresh(0.87, 1_800_000_000 - 60)
 
 
-async def test_periods_are_asked_apart_and_aligned(there: There) -> None:
-    there.server.put("fast", 1_800_000_010, 3)
-    there.server.put("slow", 1_800_000_000 - 300, 4)
-    source = await there.open(fast=metric("fast", period_s=10), slow=metric("slow", period_s=300))
-    found = await source.sample()
-    assert (found["fast"], found["slow"]) == (Fresh(3.0, 1_800_000_010), Fresh(4.0, 1_800_000_000 - 300))
-    for start, end, period_s in there.server.windows:
+async def test_each_period_has_its_own_aligned_read(env: SourceEnvironment) -> None:
+    env.server.put("fast", 1_800_000_010, 3)
+    env.server.put("slow", 1_800_000_000 - 300, 4)
+    source = await env.open(fast=metric("fast", period_s=10), slow=metric("slow", period_s=300))
+    readings = await source.sample()
+    assert (readings["fast"], readings["slow"]) == (Fresh(3.0, 1_800_000_010), Fresh(4.0, 1_800_000_000 - 300))
+    for start, end, period_s in env.server.windows:
         assert (start % period_s, end % period_s) == (0, 0)
 
 
-async def test_the_same_metric_of_two_workloads_is_paid_once(there: There) -> None:
-    there.server.put("m", 1_800_000_000 - 60, 7)
-    one, other = await there.open(n=metric("m")), await there.open(n=metric("m"))
-    found = await asyncio.gather(one.sample(), other.sample())
-    assert list(found) == [{"n": Fresh(7.0, 1_800_000_000 - 60)}] * 2
-    assert there.server.calls == [1]
+async def test_the_same_metric_of_two_workloads_is_paid_once(env: SourceEnvironment) -> None:
+    env.server.put("m", 1_800_000_000 - 60, 7)
+    first, second = await env.open(n=metric("m")), await env.open(n=metric("m"))
+    results = await asyncio.gather(first.sample(), second.sample())
+    assert list(results) == [{"n": Fresh(7.0, 1_800_000_000 - 60)}] * 2
+    assert env.server.calls == [1]
 
 
-async def test_a_write_s_reading_waits_for_nobody(there: There) -> None:
-    there.server.put("m", 1_800_000_000 - 60, 7)
-    batch = await metrics(Opening(there.resources, SystemClock(), 5.0), there.account, 60)
+async def test_a_read_for_a_write_does_not_wait_for_other_reads(env: SourceEnvironment) -> None:
+    env.server.put("m", 1_800_000_000 - 60, 7)
+    batch = await metrics(Opening(env.resources, SystemClock(), 5.0), env.account, 60)
     query = Query("LLM", "m", (), "Average", 60)
     at, sample = await batch.get(query, urgent=True)
     assert datetime.fromtimestamp(at, UTC).year >= 2026
@@ -180,20 +180,20 @@ async def test_a_write_s_reading_waits_for_nobody(there: There) -> None:
         ({"metrics": {"n": metric("m", period_s=300)}}, "max_age_s"),
     ],
 )
-def test_what_cannot_be_right_is_told(keys: dict[str, Any], key: str) -> None:
+def test_an_impossible_value_is_refused(keys: dict[str, Any], key: str) -> None:
     assert key in {named for named, _ in CloudWatch(**keys).problems()}
 
 
-def test_a_period_that_cloudwatch_does_not_know_is_told() -> None:
+def test_an_invalid_cloudwatch_period_is_refused() -> None:
     assert [named for named, _ in metric("m", period_s=45).problems()] == ["period_s"]
     assert not list(metric("m", period_s=10).problems())
 
 
-async def test_what_one_metric_cannot_tell_does_not_hide_the_others(there: There) -> None:
-    there.server.put("good", 1_800_000_000 - 60, 7)
-    there.server.wrong.add("bad")
-    source = await there.open(good=metric("good"), bad=metric("bad"))
-    found = await source.sample()
-    assert found["good"] == Fresh(7.0, 1_800_000_000 - 60)
-    assert isinstance(found["bad"], Absent)
-    assert "ValidationError" in found["bad"].reason
+async def test_a_missing_metric_does_not_hide_the_others(env: SourceEnvironment) -> None:
+    env.server.put("good", 1_800_000_000 - 60, 7)
+    env.server.wrong.add("bad")
+    source = await env.open(good=metric("good"), bad=metric("bad"))
+    readings = await source.sample()
+    assert readings["good"] == Fresh(7.0, 1_800_000_000 - 60)
+    assert isinstance(readings["bad"], Absent)
+    assert "ValidationError" in readings["bad"].reason

@@ -1,4 +1,4 @@
-"""What is made of an engine's page: counters' growth, and the recorded page itself."""
+"""An engine's page: increases of counters, and a recorded page."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from scaler.clouds.engines.exposition import growth
-from scaler.clouds.engines.metrics_page import page
+from scaler.clouds.engines.exposition import counter_growth
+from scaler.clouds.engines.metrics_page import parse_page
 from tests.servers.exporter import vllm
 
 
@@ -19,13 +19,13 @@ def test_counters_never_grow_backwards(before: dict[str, float], now: dict[str, 
     def series(counts: dict[str, float]) -> dict[frozenset[tuple[str, str]], float]:
         return {frozenset({("x", key)}): value for key, value in counts.items()}
 
-    grown = growth(series(before), series(now))
+    grown = counter_growth(series(before), series(now))
     assert grown.keys() == series(now).keys()
     assert all(0 <= value <= now[dict(labels)["x"]] for labels, value in grown.items())
 
 
 def test_the_recorded_page_is_read_whole() -> None:
-    shown = page(vllm({}), frozenset({"vllm:request_success_total"}), 0)
+    shown = parse_page(vllm({}), frozenset({"vllm:request_success_total"}), 0)
     assert sum(shown.metrics["vllm:request_success_total"].values()) == 2131
     assert "vllm:cache_config_info" in shown.names
 
@@ -55,4 +55,4 @@ def test_what_is_written_is_read_as_the_clients_parser_reads_it(
     text = "\n".join([*lines, ""])
     families = [*text_string_to_metric_families(text)]
     expected = {frozenset(s.labels.items()): s.value for family in families for s in family.samples}
-    assert page(text, frozenset("x"), 0).metrics.get("x", {}) == expected == series
+    assert parse_page(text, frozenset("x"), 0).metrics.get("x", {}) == expected == series

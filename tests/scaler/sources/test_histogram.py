@@ -1,4 +1,4 @@
-"""What a histogram tells: quantiles as PromQL has them, and shares beyond a limit that counting confirms."""
+"""Histograms: quantiles as in PromQL, and shares above a limit, confirmed by counting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.clouds.engines.histogram import beyond, bounded_by, quantile
+from scaler.clouds.engines.histogram import parse_buckets, quantile, share_above
 
 SECONDS = st.floats(1e-3, 1e3)
 OBSERVED = st.lists(SECONDS, min_size=1, max_size=60)
@@ -18,8 +18,8 @@ BOUNDS = st.lists(SECONDS, min_size=1, max_size=12, unique=True)
 
 
 def counted(observed: Sequence[float], bounds: Sequence[float]) -> dict[float, float]:
-    """The histogram of what was observed."""
-    return {bound: sum(one <= bound for one in observed) for bound in (*bounds, math.inf)}
+    """Return the histogram of the observations."""
+    return {bound: sum(first <= bound for first in observed) for bound in (*bounds, math.inf)}
 
 
 @pytest.mark.parametrize(
@@ -50,19 +50,21 @@ def test_quantiles_are_promqls(share: float, buckets: Mapping[float, float], val
     ],
 )
 def test_the_share_beyond_a_limit(limit: float, share: float) -> None:
-    assert beyond(limit, {1.0: 4, 2.5: 7, math.inf: 10}) == pytest.approx(share)
+    assert share_above(limit, {1.0: 4, 2.5: 7, math.inf: 10}) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("buckets", [{}, {math.inf: 3}, {1.0: 3}, {1.0: 0, math.inf: 0}])
 def test_of_no_observations_there_is_no_share(buckets: Mapping[float, float]) -> None:
-    assert beyond(1.0, buckets) is None
+    assert share_above(1.0, buckets) is None
 
 
 @given(OBSERVED, BOUNDS)
-def test_at_a_bound_the_share_is_what_counting_gives(observed: list[float], bounds: list[float]) -> None:
+def test_at_a_bound_the_share_equals_the_count(observed: list[float], bounds: list[float]) -> None:
     buckets = counted(observed, bounds)
     for bound in bounds:
-        assert beyond(bound, buckets) == 1 - sum(one <= bound for one in observed) / len(observed), "to the last bit"
+        assert share_above(bound, buckets) == 1 - sum(first <= bound for first in observed) / len(observed), (
+            "to the last bit"
+        )
 
 
 @given(OBSERVED, BOUNDS, st.lists(SECONDS, min_size=2, max_size=8))
@@ -70,7 +72,7 @@ def test_a_share_is_one_and_falls_as_the_limit_grows(
     observed: list[float], bounds: list[float], limits: list[float]
 ) -> None:
     buckets = counted(observed, bounds)
-    shares = [share for limit in sorted(limits) if (share := beyond(limit, buckets)) is not None]
+    shares = [share for limit in sorted(limits) if (share := share_above(limit, buckets)) is not None]
     assert len(shares) == len(limits)
     assert all(0 <= share <= 1 for share in shares)
     assert all(later <= sooner + 1e-12 for sooner, later in itertools.pairwise(shares))
@@ -81,41 +83,41 @@ def test_between_two_bounds_the_share_lies_between_theirs(
     observed: list[float], bounds: list[float], limit: float
 ) -> None:
     buckets = counted(observed, bounds)
-    share = beyond(limit, buckets)
-    above = max((beyond(b, buckets) or 0.0 for b in bounds if b >= limit), default=0.0)
-    below = min((beyond(b, buckets) or 0.0 for b in bounds if b <= limit), default=1.0)
+    share = share_above(limit, buckets)
+    above = max((share_above(b, buckets) or 0.0 for b in bounds if b >= limit), default=0.0)
+    below = min((share_above(b, buckets) or 0.0 for b in bounds if b <= limit), default=1.0)
     assert share is not None
     assert above - 1e-12 <= share <= below + 1e-12
 
 
 @given(OBSERVED, BOUNDS, OBSERVED, BOUNDS)
 def test_replicas_with_other_bounds_hide_nothing_that_is_late(
-    one: list[float], bounds: list[float], other: list[float], others: list[float]
+    first: list[float], bounds: list[float], second: list[float], others: list[float]
 ) -> None:
-    parts = counted(one, bounds), counted(other, others)
+    parts = counted(first, bounds), counted(second, others)
     both = {bound: sum(part.get(bound, 0.0) for part in parts) for bound in {*parts[0], *parts[1]}}
     for bound in {*bounds, *others}:
-        share = beyond(bound, both)
+        share = share_above(bound, both)
         assert share is not None
-        assert share >= sum(x > bound for x in (*one, *other)) / (len(one) + len(other)) - 1e-12
+        assert share >= sum(x > bound for x in (*first, *second)) / (len(first) + len(second)) - 1e-12
 
 
-def test_replicas_that_lack_the_limits_bound_are_not_all_late() -> None:
+def test_replicas_without_the_limit_s_bound_are_not_all_late() -> None:
     old = {1.0: 100, 2.5: 100, math.inf: 100}
     new = {1.0: 100, 2.5: 100, 5.0: 100, math.inf: 100}
     both = {bound: old.get(bound, 0) + count for bound, count in new.items()}
-    assert beyond(5.0, both) == 0.0
-    assert beyond(1.0, both) == 0.0
+    assert share_above(5.0, both) == 0.0
+    assert share_above(1.0, both) == 0.0
 
 
 def test_one_bound_written_in_two_ways_is_one() -> None:
-    assert bounded_by([("1", "3"), ("1.0", 4), ("+Inf", "5"), ("Inf", 5)]) == {1.0: 7, math.inf: 10}
+    assert parse_buckets([("1", "3"), ("1.0", 4), ("+Inf", "5"), ("Inf", 5)]) == {1.0: 7, math.inf: 10}
 
 
 @pytest.mark.parametrize(
     ("bound", "count"),
     [(None, 3), ("fast", 3), ("NaN", 3), ("-Inf", 3), ("1.0", "NaN"), ("1.0", "+Inf"), ("1.0", "a histogram")],
 )
-def test_what_is_no_bucket_is_refused(bound: object, count: object) -> None:
+def test_an_invalid_bucket_is_refused(bound: object, count: object) -> None:
     with pytest.raises(ValueError, match="its count up to"):
-        bounded_by([("+Inf", 10), (bound, count)])
+        parse_buckets([("+Inf", 10), (bound, count)])

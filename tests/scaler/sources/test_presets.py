@@ -1,4 +1,4 @@
-"""The table of presets, and what a configuration may choose from it."""
+"""The table of presets, and the choices of a configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import load
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.promql import missing_metrics, selector, time_of, value_of
+from scaler.sources.promql import lost_targets_query, selector, time_query, value_query
 from tests.servers.exporter import Engine, exporter, gauges
 
 TPU = 'container="vllm",model="tpu-v6e-slice",namespace="default",pod="llm-0",tpu_topology="2x2",make="cloud-tpu"'
@@ -44,7 +44,7 @@ PAGES = {
     + gauges("tensorcore_utilization", {f'accelerator_id="1-0",{TPU}': 20.0, f'accelerator_id="1-1",{TPU}': 30.0})
     + gauges("memory_bandwidth_utilization", {f'accelerator_id="1-0",{TPU}': 11, f'accelerator_id="1-1",{TPU}': 12}),
 }
-"""As neuron-monitor's exporter and GKE's TPU device plugin show them."""
+"""Pages in the format of neuron-monitor's exporter and GKE's TPU device plugin."""
 ROOT = Path(__file__).parents[3]
 ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
 
@@ -55,22 +55,22 @@ def test_the_configuration_names_the_presets_of_the_table() -> None:
 
 @pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
 def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
-    assert (recipe.across in {"mean", "late"}) == (quantity in SHARES)
-    assert (recipe.across == "average") == quantity.endswith("_mean_s")
-    assert (recipe.across == "late") == quantity.endswith("_late_share")
-    assert recipe.promise == (quantity.removesuffix("_late_share") + "_s" if recipe.across == "late" else "")
-    assert (recipe.across == "rate") == quantity.endswith("_per_s")
-    assert (recipe.across == "p95") == quantity.endswith("_p95_s")
+    assert (recipe.aggregation in {"mean", "late"}) == (quantity in SHARES)
+    assert (recipe.aggregation == "average") == quantity.endswith("_mean_s")
+    assert (recipe.aggregation == "late") == quantity.endswith("_late_share")
+    assert recipe.slo == (quantity.removesuffix("_late_share") + "_s" if recipe.aggregation == "late" else "")
+    assert (recipe.aggregation == "rate") == quantity.endswith("_per_s")
+    assert (recipe.aggregation == "p95") == quantity.endswith("_p95_s")
     assert len(set(recipe.names)) == len(recipe.names)
 
 
 @pytest.mark.parametrize(
     ("preset", "promises"), [("vllm", {*LATENCIES}), ("sglang", {"ttft_s"}), ("triton", {"ttft_s"})]
 )
-def test_an_engine_tells_all_of_a_latency_that_may_be_promised(preset: str, promises: set[str]) -> None:
-    told = {*QUANTITIES} & PRESETS[preset].keys()
-    assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= told
-    assert {promise for promise, latency in LATENCIES.items() if latency.late_share in told} == promises
+def test_an_engine_has_all_readings_of_a_latency_with_an_slo(preset: str, promises: set[str]) -> None:
+    quantities = {*QUANTITIES} & PRESETS[preset].keys()
+    assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= quantities
+    assert {promise for promise, latency in LATENCIES.items() if latency.late_share in quantities} == promises
     assert promises <= {promise.name for promise in fields(Slo)}
     for promise in promises:
         mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[promise])[:3])
@@ -108,8 +108,8 @@ async def test_accelerators_pages_are_read_in_shares(
         spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
         source = await open_source(spec, Opening(resources, SystemClock(), 5.0))
         read = await source.sample()
-    told = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
-    assert told == pytest.approx(expected)
+    values = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
+    assert values == pytest.approx(expected)
 
 
 def test_rates_and_latencies_are_read_when_named() -> None:
@@ -118,7 +118,7 @@ def test_rates_and_latencies_are_read_when_named() -> None:
     assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90}
 
 
-def test_a_query_goes_before_the_preset() -> None:
+def test_a_configured_query_overrides_the_preset() -> None:
     spec = Prometheus(url="http://x", preset="vllm", queries={"waiting": "mine"})
     assert [*spec.quantities()] == ["running", "kv_cache_usage", "waiting"]
     assert "waiting" not in spec.recipes()
@@ -158,19 +158,19 @@ def test_a_query_goes_before_the_preset() -> None:
     ],
 )
 def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
-    assert value_of(recipe, {"pod": "p"}, 60) == promql
+    assert value_query(recipe, {"pod": "p"}, 60) == promql
 
 
 def test_times_and_lost_targets_as_promql() -> None:
     recipe = Recipe(("a", "b"), "sum")
-    assert time_of(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
-    assert missing_metrics(recipe, {}) == (
+    assert time_query(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
+    assert lost_targets_query(recipe, {}) == (
         "count((up == 0) and on (job, instance) (last_over_time(a{}[300s]) or last_over_time(b{}[300s])))"
     )
 
 
 def test_a_mean_is_as_old_as_its_sum_and_its_count() -> None:
-    assert time_of(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
+    assert time_query(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
 
 
 def test_label_values_are_quoted() -> None:
@@ -237,6 +237,6 @@ def test_credentials_are_configured_by_where_they_are(tmp_path: Path) -> None:
     file = tmp_path / "workload.yaml"
     file.write_text(text.replace("    # access:\n", access), encoding="utf-8")
     (workload,) = load([file]).workloads.values()
-    sent = workload.spec.sources["engines"].access.sent()
+    sent = workload.spec.sources["engines"].access.request_headers()
     assert sent == {"Authorization": "Bearer hunter2-token", "X-Scope-OrgID": "llm"}
     assert "hunter2-token" not in str(workload.document)

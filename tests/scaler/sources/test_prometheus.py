@@ -1,4 +1,4 @@
-"""The Prometheus source on a real Prometheus: renamed and missing metrics, times, matching, queries of one's own."""
+"""The Prometheus source on a real server: renamed and missing metrics, times, labels, configured queries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_shar
 
 @pytest.fixture
 async def promising() -> AsyncIterator[Opening]:
-    """As a workload opens its sources that promises a latency."""
+    """The context of a workload with a latency SLO."""
     async with Resources() as resources:
         yield Opening(resources, SystemClock(), 5.0, PROMISED)
 
@@ -66,9 +66,9 @@ def values(readings: Mapping[str, Any]) -> dict[str, float]:
 
 async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(opening: Opening, fleet: Fleet) -> None:
     direct = await open_source(Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)), opening)
-    seen = values(await read(opening, fleet.server, "recorded", preset="vllm"))
-    assert seen == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
-    assert seen == values(await direct.sample())
+    readings = values(await read(opening, fleet.server, "recorded", preset="vllm"))
+    assert readings == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
+    assert readings == values(await direct.sample())
 
 
 @pytest.mark.parametrize(
@@ -90,21 +90,21 @@ async def test_gpus_in_percent_read_as_shares(opening: Opening, server: Promethe
 
 
 async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: PrometheusServer) -> None:
-    wanted = ("running", "waiting", "kv_cache_usage")
-    readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=wanted))
+    quantities = ("running", "waiting", "kv_cache_usage")
+    readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=quantities))
     assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
 
 
 async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: Opening, fleet: Fleet) -> None:
     direct = await open_source(Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)), opening)
-    seen = values(await read(opening, fleet.server, "sglang", preset="sglang"))
-    assert seen == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
-    assert seen == values(await direct.sample())
+    readings = values(await read(opening, fleet.server, "sglang", preset="sglang"))
+    assert readings == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
+    assert readings == values(await direct.sample())
 
 
 async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, server: PrometheusServer) -> None:
-    wanted = ("generation_tokens_per_s", "ttft_p95_s")
-    readings = values(await read(opening, server, "counting", preset="vllm", read=wanted, window_s=3))
+    quantities = ("generation_tokens_per_s", "ttft_p95_s")
+    readings = values(await read(opening, server, "counting", preset="vllm", read=quantities, window_s=3))
     assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
     assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
 
@@ -122,11 +122,9 @@ async def test_means_and_late_shares_are_those_of_the_recorded_engine(
     assert readings["ttft_late_share"].measured_at == pytest.approx(time.time(), abs=5)
 
 
-async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
-    promising: Opening, server: PrometheusServer
-) -> None:
-    wanted = ("itl_mean_s", "itl_late_share", "itl_p95_s")
-    readings = values(await read(promising, server, "upgrade", preset="vllm", read=wanted, window_s=3))
+async def test_a_replica_counts_under_its_first_available_name(promising: Opening, server: PrometheusServer) -> None:
+    quantities = ("itl_mean_s", "itl_late_share", "itl_p95_s")
+    readings = values(await read(promising, server, "upgrade", preset="vllm", read=quantities, window_s=3))
     assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
     assert readings["itl_late_share"] == 0.0, "of gaps more are late: those that know of requests alone tell"
     assert readings["itl_p95_s"] == pytest.approx(0.05)
@@ -134,10 +132,10 @@ async def test_a_replica_is_told_of_under_the_first_name_that_it_has(
 
 @pytest.mark.parametrize(("promise_s", "late"), [(2.0, 0.1), (1.25, 0.3)], ids=["on-a-bound", "between-two"])
 async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promise_s: float, late: float) -> None:
-    wanted = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
+    quantities = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
     async with Resources() as resources:
         opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
-        readings = values(await read(opening, server, "triton", preset="triton", read=wanted, window_s=3))
+        readings = values(await read(opening, server, "triton", preset="triton", read=quantities, window_s=3))
     assert readings == {
         "ttft_mean_s": pytest.approx(0.65),
         "ttft_late_share": pytest.approx(late),
@@ -152,7 +150,7 @@ async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
 
 
-async def test_what_is_not_promised_is_never_late(opening: Opening, server: PrometheusServer) -> None:
+async def test_without_an_slo_nothing_is_late(opening: Opening, server: PrometheusServer) -> None:
     readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
     assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
@@ -174,11 +172,11 @@ async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, fleet:
     assert readings["running"].measured_at == pytest.approx(fleet.began - 40, abs=0.01)
 
 
-async def test_a_query_is_as_old_as_its_timestamp_query_says(opening: Opening, fleet: Fleet) -> None:
+async def test_a_query_s_age_comes_from_its_timestamp_query(opening: Opening, fleet: Fleet) -> None:
     series = 'vllm:num_requests_running{case="held"}'
     queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
     times = {"timed": f"max(timestamp({series}))"}
-    for _ in range(2):  # asked apart, then together
+    for _ in range(2):  # sent separately, then jointly
         readings = await read(opening, fleet.server, None, queries=queries, timestamp_queries=times)
         assert readings["timed"].measured_at == pytest.approx(fleet.began - 20, abs=0.01)
         assert readings["untimed"].measured_at > fleet.began
@@ -222,20 +220,20 @@ async def test_nothing_to_be_read_at_all_is_misconfigured(
         await source.sample()
 
 
-async def test_the_search_for_what_never_was_is_not_repeated_each_turn(
+async def test_the_lookup_of_a_missing_metric_is_not_repeated_each_tick(
     opening: Opening, server: PrometheusServer
 ) -> None:
     async with http_front(server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", match={"case": "partly"}), opening)
         first = await source.sample()
-        asked = len(front.seen)
+        requests = len(front.seen)
         second = await source.sample()
         assert values(second) == {"running": 3}
         assert (second["waiting"], second["kv_cache_usage"]) == (first["waiting"], first["kv_cache_usage"])
-        assert len(front.seen) == asked + 1
+        assert len(front.seen) == requests + 1
 
 
-async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: PrometheusServer) -> None:
+async def test_all_quantities_take_one_request_a_tick(opening: Opening, server: PrometheusServer) -> None:
     async with http_front(server.url, prefix="/prefix") as front:
         queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
         source = await open_prometheus(
@@ -243,7 +241,7 @@ async def test_all_quantities_take_one_request_a_turn(opening: Opening, server: 
             opening,
         )
         expected = {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "two": 2, "gpus": 3}
-        assert values(await source.sample()) == expected  # the queries given are tried apart
+        assert values(await source.sample()) == expected  # the configured queries are sent separately
         front.seen.clear()
         assert values(await source.sample()) == expected
         assert [path for path, _ in front.seen] == ["/prefix/api/v1/query"]
@@ -263,7 +261,7 @@ async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: 
         assert values(readings) == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "sound": 5}
 
 
-async def test_one_series_is_expected_and_two_are_none(opening: Opening, server: PrometheusServer) -> None:
+async def test_two_series_are_absent(opening: Opening, server: PrometheusServer) -> None:
     readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
     assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
 
@@ -277,7 +275,7 @@ async def test_one_series_is_expected_and_two_are_none(opening: Opening, server:
         ("negative", "kv_cache_usage", "40 is not a share from 0 to 1"),
     ],
 )
-async def test_what_is_no_measurement_is_absent(
+async def test_an_invalid_measurement_is_absent(
     opening: Opening, server: PrometheusServer, case: str, quantity: str, why: str
 ) -> None:
     readings = await read(opening, server, case, preset="vllm", read=(quantity,))
@@ -310,27 +308,27 @@ async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Openin
     assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12
 
 
-async def test_what_it_would_have_told_is_told_for_every_step(opening: Opening, fleet: Fleet) -> None:
-    wanted = ("generation_tokens_per_s", "running")
+async def test_every_step_has_its_past_reading(opening: Opening, fleet: Fleet) -> None:
+    quantities = ("generation_tokens_per_s", "running")
     source = await open_prometheus(
-        Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=wanted), opening
+        Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=quantities), opening
     )
     assert isinstance(source, PastSource)
     now = time.time()
-    found = await source.past(wanted, now - 600, now, 4.0)
-    rates = found["generation_tokens_per_s"]
+    means = await source.past(quantities, now - 600, now, 4.0)
+    rates = means["generation_tokens_per_s"]
     assert (len(rates), np.isnan(rates[0])) == (150, True), "before there was a server nothing is known"
     assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
-    assert np.isnan(found["running"]).all(), "what this engine does not tell is no zero"
+    assert np.isnan(means["running"]).all(), "what this engine does not tell is no zero"
     broken = await open_prometheus(Prometheus(url=fleet.server.url, queries={"running": "sum("}), opening)
     with pytest.raises(Misconfigured, match="parse error"):
         await broken.past(("running",), now - 600, now, 4.0)
 
 
-async def test_more_points_than_the_server_answers_with_are_asked_for_in_parts(opening: Opening, fleet: Fleet) -> None:
+async def test_more_points_than_the_server_s_maximum_are_read_in_parts(opening: Opening, fleet: Fleet) -> None:
     async with http_front(fleet.server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, queries={"running": "time()"}), opening)
         start = float(round(time.time()) - 30_000)
-        found = await source.past(("running",), start, start + 25_000, 1.0)
-        assert (found["running"] == start + 1 + np.arange(25_000)).all()
+        means = await source.past(("running",), start, start + 25_000, 1.0)
+        assert (means["running"] == start + 1 + np.arange(25_000)).all()
         assert [path for path, _ in front.seen] == ["/api/v1/query_range"] * 3

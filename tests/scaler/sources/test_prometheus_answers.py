@@ -1,4 +1,4 @@
-"""What the Prometheus source makes of each kind of answer, from a server that says what the test wants."""
+"""The Prometheus source's readings of each kind of response, from a scripted server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def opening() -> AsyncIterator[Opening]:
 
 
 def answer(rows: dict[str, str], **more: Any) -> bytes:
-    """A vector with one row for each part of the joint query."""
+    """Return a vector with one row for each part of the joint query."""
     result = [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in rows.items()]
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}, **more}).encode()
 
@@ -55,7 +55,7 @@ async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "error", "said"),
+    ("status", "body", "error", "message"),
     [
         (
             400,
@@ -86,17 +86,17 @@ async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
         (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )
-async def test_errors_are_told_by_their_remedy(
-    opening: Opening, front: Front, status: int, body: bytes, error: type[PortError], said: str
+async def test_errors_are_reported_by_remedy(
+    opening: Opening, front: Front, status: int, body: bytes, error: type[PortError], message: str
 ) -> None:
     front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}
-    with pytest.raises(error, match=said) as raised:
+    with pytest.raises(error, match=message) as raised:
         await read(opening, front)
     assert isinstance(raised.value, Unavailable) == (error is Unavailable)
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [("7", 7), ("86400", 300), ("soon", None), ("-1", None)])
-async def test_a_throttling_server_is_left_alone_as_long_as_it_asks(
+async def test_a_throttling_server_gets_the_requested_pause(
     opening: Opening, front: Front, header: str, wait_s: float | None
 ) -> None:
     front.status, front.headers = 429, {"Retry-After": header}
@@ -117,7 +117,7 @@ async def test_remarks_on_style_are_no_warnings(opening: Opening, front: Front) 
 
 
 @pytest.mark.parametrize("at", ["NaN", "+Inf", "noon"])
-async def test_a_time_that_is_none_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
+async def test_an_invalid_time_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
     front.body = answer({"value:running": "7", "time:running": at})
     assert isinstance(await read(opening, front), Absent)
 
@@ -133,13 +133,13 @@ Bucket = tuple[str | None, object]
 
 
 def buckets(*counts: Bucket, lost: bool = False) -> bytes:
-    """The answer to a late share: a row a bucket."""
+    """Return the response to a late share: one row per bucket."""
     rows: list[Any] = [
         {"metric": {"forescale": "value:ttft_late_share", **({} if le is None else {"le": le})}, "value": [1000.0, n]}
         for le, n in counts
     ]
-    told = {"time:ttft_late_share": "990", **({"lost": "2"} if lost else {})}
-    rows += [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in told.items()]
+    parts = {"time:ttft_late_share": "990", **({"lost": "2"} if lost else {})}
+    rows += [{"metric": {"forescale": key}, "value": [1000.0, value]} for key, value in parts.items()]
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": rows}}).encode()
 
 
@@ -170,29 +170,29 @@ async def test_a_promise_is_held_against_milliseconds(front: Front) -> None:
 
 
 async def test_no_observation_is_no_late_share(front: Front) -> None:
-    said = await late(front, buckets(("1.0", "0"), ("+Inf", "0")))
-    assert said == Absent("nothing was observed in the last 120 s")
+    reading = await late(front, buckets(("1.0", "0"), ("+Inf", "0")))
+    assert reading == Absent("nothing was observed in the last 120 s")
 
 
 async def test_a_late_share_without_a_replica_is_none(front: Front) -> None:
-    said = await late(front, buckets(*SOUND, lost=True))
-    assert said == Absent("2 targets that answered in the last 300 s cannot be scraped now")
+    reading = await late(front, buckets(*SOUND, lost=True))
+    assert reading == Absent("2 targets that answered in the last 300 s cannot be scraped now")
 
 
 @pytest.mark.parametrize(
     "spoilt", [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")]
 )
-async def test_what_is_no_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
-    said = await late(front, buckets(*SOUND, spoilt))
-    assert isinstance(said, Absent)
-    assert said.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
+async def test_an_invalid_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
+    reading = await late(front, buckets(*SOUND, spoilt))
+    assert isinstance(reading, Absent)
+    assert reading.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
 
 
-@pytest.mark.parametrize(("told", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
+@pytest.mark.parametrize(("text", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
 async def test_a_late_share_of_ones_own_is_a_share(
-    opening: Opening, front: Front, told: str, value: float | None
+    opening: Opening, front: Front, text: str, value: float | None
 ) -> None:
-    front.body = answer({"": told})
+    front.body = answer({"": text})
     source = await open_source(Prometheus(url=front.url, queries={"ttft_late_share": "late"}), opening)
     refused = Absent("2 is not a share from 0 to 1")
     assert await source.sample() == {"ttft_late_share": refused if value is None else Fresh(value, 1000.0)}
@@ -205,7 +205,7 @@ async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front
     assert await source.sample() == {"depth": Absent("'a histogram' is not a number")}
 
 
-async def test_credentials_are_read_anew_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
+async def test_credentials_are_read_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
     front.body = RUNNING
     token = tmp_path / "token"
     token.write_text("first-token\n", encoding="utf-8")
@@ -244,24 +244,26 @@ async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Openin
         await open_source(Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")), opening)
 
 
-async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: Opening, front: Front) -> None:
+async def test_a_query_that_becomes_invalid_is_sent_separately_until_it_is_valid(
+    opening: Opening, front: Front
+) -> None:
     def say(query: str) -> tuple[int, bytes]:
-        if bad and "mine" in query:
+        if is_bad and "mine" in query:
             return 422, b'{"status":"error","errorType":"execution","error":"duplicate series"}'
         return 200, answer(
             {"value:running": "7", "time:running": "990", "value:own": "3"} if "or" in query else {"": "3"}
         )
 
-    bad, front.say = False, say
+    is_bad, front.say = False, say
     source = await open_source(
         Prometheus(url=front.url, preset="vllm", read=("running",), queries={"own": "mine"}), opening
     )
     requests = []
-    for bad in (False, False, True, True, False, False):
+    for is_bad in (False, False, True, True, False, False):
         before = len(front.seen)
         readings = await source.sample()
         assert readings["running"] == Fresh(7.0, 990.0)
-        assert isinstance(readings["own"], Absent) == bad
+        assert isinstance(readings["own"], Absent) == is_bad
         requests.append(len(front.seen) - before)
     assert requests == [2, 1, 3, 2, 2, 1]
 
@@ -277,5 +279,5 @@ async def test_a_query_that_goes_bad_is_asked_apart_until_it_is_mended(opening: 
         ('{__name__="x"}', ()),
     ],
 )
-def test_the_metrics_of_a_query_are_told_from_its_text(query: str, names: tuple[str, ...]) -> None:
+def test_the_metrics_of_a_query_are_found_in_its_text(query: str, names: tuple[str, ...]) -> None:
     assert metric_names(query) == names

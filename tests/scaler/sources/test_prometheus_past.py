@@ -1,4 +1,4 @@
-"""What a Prometheus source would have told: steps, gaps, parts and errors."""
+"""Past readings of a Prometheus source: steps, gaps, parts and errors."""
 
 from __future__ import annotations
 
@@ -48,33 +48,33 @@ def place(at: float) -> str:
     return repr((at - START) / STEP_S)
 
 
-async def test_each_step_has_what_is_told_at_its_end_and_a_part_of_a_step_is_none(
+async def test_each_step_has_the_value_at_its_end_and_a_partial_step_is_omitted(
     opening: Opening, server: Ranges
 ) -> None:
     server.parts = {TOKENS[0]: place, TOKENS[1]: lambda at: place(at) if at > START + 700 else None}
-    found = await past(opening, server, 4.9)
-    assert found[TOKENS[0]].tolist() == [1, 2, 3, 4]
-    assert found[TOKENS[1]].tolist() == pytest.approx([np.nan, np.nan, 3, 4], nan_ok=True)
+    means = await past(opening, server, 4.9)
+    assert means[TOKENS[0]].tolist() == [1, 2, 3, 4]
+    assert means[TOKENS[1]].tolist() == pytest.approx([np.nan, np.nan, 3, 4], nan_ok=True)
 
 
-async def test_one_request_asks_for_all_by_the_recipes_over_the_step_itself(opening: Opening, server: Ranges) -> None:
+async def test_one_request_reads_all_recipes_over_the_step_itself(opening: Opening, server: Ranges) -> None:
     await past(opening, server, 4320, match={"namespace": "llm"})
-    (asked,) = server.asked
-    assert 'sum(rate(vllm:prompt_tokens_total{namespace="llm"}[300000ms]))' in asked["query"]
-    assert "up == 0" in asked["query"]
-    assert (asked["start"], asked["end"], asked["step"]) == (
+    (request,) = server.asked
+    assert 'sum(rate(vllm:prompt_tokens_total{namespace="llm"}[300000ms]))' in request["query"]
+    assert "up == 0" in request["query"]
+    assert (request["start"], request["end"], request["step"]) == (
         f"{START + 300:.3f}",
         f"{START + 4320 * 300:.3f}",
         "300.000",
     )
 
 
-async def test_means_are_told_of_steps_and_late_shares_are_not(opening: Opening, server: Ranges) -> None:
+async def test_steps_have_means_and_no_late_shares(opening: Opening, server: Ranges) -> None:
     wanted = ("ttft_mean_s", "ttft_late_share")
     server.parts = {wanted[0]: lambda at: "NaN" if at < START + 350 else "0.4"}
-    found = await past(opening, server, 3, wanted)
-    assert found["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), "no request, no mean"
-    assert np.isnan(found["ttft_late_share"]).all()
+    means = await past(opening, server, 3, wanted)
+    assert means["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), "no request, no mean"
+    assert np.isnan(means["ttft_late_share"]).all()
     assert "time_to_first_token_seconds_sum{}[300000ms]" in server.asked[0]["query"]
     assert "_bucket" not in server.asked[0]["query"]
     server.asked.clear()
@@ -82,11 +82,11 @@ async def test_means_are_told_of_steps_and_late_shares_are_not(opening: Opening,
     assert not server.asked
 
 
-async def test_a_past_beyond_the_servers_points_comes_in_parts(opening: Opening, server: Ranges) -> None:
+async def test_a_past_beyond_the_server_s_points_is_read_in_parts(opening: Opening, server: Ranges) -> None:
     server.parts = {TOKENS[0]: place}
-    found = await past(opening, server, 2 * MAX_POINTS + 5)
+    means = await past(opening, server, 2 * MAX_POINTS + 5)
     assert len(server.asked) == 3
-    assert found[TOKENS[0]].tolist() == list(range(1, 2 * MAX_POINTS + 6))
+    assert means[TOKENS[0]].tolist() == list(range(1, 2 * MAX_POINTS + 6))
 
 
 HOSTILE: dict[str, object] = {
@@ -101,7 +101,7 @@ HOSTILE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-async def test_what_is_no_measurement_is_a_gap(opening: Opening, server: Ranges, value: object) -> None:
+async def test_an_invalid_measurement_is_a_gap(opening: Opening, server: Ranges, value: object) -> None:
     formula: Formula = lambda at: value if at < START + 350 else "5"  # noqa: E731 - a formula
     server.parts = {TOKENS[0]: formula}
     assert (await past(opening, server, 3))[TOKENS[0]].tolist() == pytest.approx([np.nan, 5, 5], nan_ok=True)
@@ -115,25 +115,25 @@ async def test_a_step_in_which_a_target_was_missed_is_a_gap_and_no_smaller_sum(
 
 
 async def test_nothing_known_is_nothing_and_no_error(opening: Opening, server: Ranges) -> None:
-    found = await past(opening, server, 3)
-    assert all(np.isnan(values).all() and len(values) == 3 for values in found.values())
+    means = await past(opening, server, 3)
+    assert all(np.isnan(values).all() and len(values) == 3 for values in means.values())
     assert (await past(opening, server, 0.5))[TOKENS[0]].size == 0
 
 
-async def test_a_query_given_is_asked_as_it_is(opening: Opening, server: Ranges) -> None:
+async def test_a_configured_query_is_sent_unchanged(opening: Opening, server: Ranges) -> None:
     server.whole = {"tokens:rate1m": [({}, lambda _: "3")], "4": [({}, lambda _: "4")]}
     queries = {TOKENS[0]: "tokens:rate1m", TOKENS[1]: "4"}
-    found = await past(opening, server, 2, preset=None, read=None, queries=queries)
-    assert [values.tolist() for values in found.values()] == [[3, 3], [4, 4]]
+    means = await past(opening, server, 2, preset=None, read=None, queries=queries)
+    assert [values.tolist() for values in means.values()] == [[3, 3], [4, 4]]
 
 
-async def test_two_series_where_one_is_expected_are_for_a_human(opening: Opening, server: Ranges) -> None:
+async def test_two_series_where_one_is_expected_are_misconfigured(opening: Opening, server: Ranges) -> None:
     server.whole = {"up": [({"job": "a"}, lambda _: "1"), ({"job": "b"}, lambda _: "1")]}
     with pytest.raises(Misconfigured, match="2 series where one is expected"):
         await past(opening, server, 2, preset=None, read=None, queries={TOKENS[0]: "up"})
 
 
-def said(status: int, document: object) -> web.Response:
+def answer(status: int, document: object) -> web.Response:
     return web.json_response(document, status=status)
 
 
@@ -159,10 +159,10 @@ FAULTS: dict[str, tuple[int, object, type[PortError], str]] = {
 
 @pytest.mark.parametrize(("status", "document", "kind", "why"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("number", [0, 1], ids=["at once", "in the second part"])
-async def test_errors_are_told_by_their_remedy(
+async def test_errors_are_reported_by_remedy(
     opening: Opening, server: Ranges, status: int, document: object, kind: type[PortError], why: str, number: int
 ) -> None:
-    server.fail = lambda asked: said(status, document) if asked == number else None
+    server.fail = lambda request: answer(status, document) if request == number else None
     with pytest.raises(kind, match=why):
         await past(opening, server, MAX_POINTS + 1)
 

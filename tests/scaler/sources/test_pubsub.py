@@ -1,4 +1,4 @@
-"""Pub/Sub's backlog: samples that are minutes apart, regions, subscriptions that are not what they should be."""
+"""Pub/Sub's backlog: late samples, regions, and unusable subscriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from policies.model import Absent, Fresh
 from scaler.adapters import open_source
 from scaler.config.kinds.gcp_sources import PubSub
 from scaler.ports import Misconfigured, Permitted, Source
-from tests.scaler.clouds.gcp_place import There, there
+from tests.scaler.clouds.gcp_place import GcpEnvironment, gcp_environment
 from tests.servers.gcp import PROJECT
 from tests.servers.tcp_fault import Weather
 
@@ -26,50 +26,52 @@ PATH = f"projects/{PROJECT}/subscriptions/prompts"
 
 
 @pytest.fixture
-async def here(tmp_path: Path) -> AsyncIterator[There]:
-    async with there(tmp_path) as found:
-        found.cloud.pubsub.subscribe(PATH)
-        yield found
+async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
+    async with gcp_environment(tmp_path) as environment:
+        environment.cloud.pubsub.subscribe(PATH)
+        yield environment
 
 
-async def opened(here: There, **more: Any) -> Source:
+async def opened(env: GcpEnvironment, **more: Any) -> Source:
     settings = {"subscription": "prompts", "by_region": False, **more}
-    return await open_source(PubSub(project=here.cloud.project(), **settings), here.context)
+    return await open_source(PubSub(project=env.cloud.project(), **settings), env.context)
 
 
-def tell(here: There, metric: str, value: float, age_s: float, region: str = "", subscription: str = "prompts") -> None:
+def tell(
+    env: GcpEnvironment, metric: str, value: float, age_s: float, region: str = "", subscription: str = "prompts"
+) -> None:
     labels = {"region": region} if region else {}
-    at = here.clock.now() - age_s
-    here.cloud.monitoring.tell(metric, value, at, labels=labels, subscription_id=subscription)
+    at = env.clock.now() - age_s
+    env.cloud.monitoring.tell(metric, value, at, labels=labels, subscription_id=subscription)
 
 
 async def read(source: Source, quantity: str = "visible") -> Fresh[float]:
-    found = (await source.sample())[quantity]
-    assert isinstance(found, Fresh), found
-    return found
+    reading = (await source.sample())[quantity]
+    assert isinstance(reading, Fresh), reading
+    return reading
 
 
-async def test_a_sample_has_its_own_time(here: There) -> None:
-    tell(here, COUNT, 40, 150)
-    tell(here, COUNT, 30, 90)
-    found = await read(await opened(here))
-    assert (found.value, found.missing) == (30, "")
-    assert 89 < here.clock.now() - found.measured_at < 95
+async def test_a_sample_has_its_own_time(env: GcpEnvironment) -> None:
+    tell(env, COUNT, 40, 150)
+    tell(env, COUNT, 30, 90)
+    reading = await read(await opened(env))
+    assert (reading.value, reading.missing) == (30, "")
+    assert 89 < env.clock.now() - reading.measured_at < 95
 
 
-async def test_no_sample_is_no_empty_subscription(here: There) -> None:
-    found = await (await opened(here)).sample()
-    assert all(isinstance(reading, Absent) for reading in found.values())
-    assert "no num_undelivered_messages in the last 15 minutes" in str(found["visible"])
+async def test_no_sample_is_no_empty_subscription(env: GcpEnvironment) -> None:
+    readings = await (await opened(env)).sample()
+    assert all(isinstance(reading, Absent) for reading in readings.values())
+    assert "no num_undelivered_messages in the last 15 minutes" in str(readings["visible"])
 
 
-async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(here: There) -> None:
-    tell(here, COUNT, 30, 0)
-    source = await opened(here, max_age_s=200, stale_bound_s=300)
+async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(env: GcpEnvironment) -> None:
+    tell(env, COUNT, 30, 0)
+    source = await opened(env, max_age_s=200, stale_bound_s=300)
     assert (await read(source)).missing == ""
-    here.clock.ahead_s += 260
+    env.clock.ahead_s += 260
     assert (await read(source)).missing.startswith("the newest sample is 26")
-    assert PubSub(project=here.cloud.project(), subscription="x-y-z", max_age_s=200).quantities()["visible"] == 500
+    assert PubSub(project=env.cloud.project(), subscription="x-y-z", max_age_s=200).quantities()["visible"] == 500
 
 
 @pytest.mark.parametrize(
@@ -78,71 +80,71 @@ async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(her
     ids=["the same message", "another message", "acknowledged", "empty"],
 )
 async def test_an_age_grows_by_the_clock_only_while_its_message_is_the_oldest(
-    here: There, before: float, last: float, grown: bool
+    env: GcpEnvironment, before: float, last: float, grown: bool
 ) -> None:
-    tell(here, AGE, before, 160)
-    tell(here, AGE, last, 100)
-    found = await read(await opened(here), "oldest_age_s")
-    assert found.value == pytest.approx(last + (100 if grown else 0), abs=3)
-    assert 99 < here.clock.now() - found.measured_at < 105
+    tell(env, AGE, before, 160)
+    tell(env, AGE, last, 100)
+    reading = await read(await opened(env), "oldest_age_s")
+    assert reading.value == pytest.approx(last + (100 if grown else 0), abs=3)
+    assert 99 < env.clock.now() - reading.measured_at < 105
 
 
-async def test_one_sample_alone_does_not_grow(here: There) -> None:
-    tell(here, AGE, 60, 100)
-    assert (await read(await opened(here), "oldest_age_s")).value == 60
+async def test_one_sample_alone_does_not_grow(env: GcpEnvironment) -> None:
+    tell(env, AGE, 60, 100)
+    assert (await read(await opened(env), "oldest_age_s")).value == 60
 
 
 class TestByRegion:
-    async def test_regions_are_added_up_and_the_oldest_is_the_oldest_of_all(self, here: There) -> None:
+    async def test_regions_are_added_up_and_the_oldest_is_the_oldest_of_all(self, env: GcpEnvironment) -> None:
         for region, count, age in (("us-central1", 30, 5), ("europe-west4", 12, 80)):
-            tell(here, f"{COUNT}_by_region", count, 30, region)
-            tell(here, f"{AGE}_by_region", age, 30, region)
-        source = await opened(here, by_region=True)
+            tell(env, f"{COUNT}_by_region", count, 30, region)
+            tell(env, f"{AGE}_by_region", age, 30, region)
+        source = await opened(env, by_region=True)
         assert (await read(source)).value == 42
         assert (await read(source, "oldest_age_s")).value == 80
 
-    async def test_a_region_whose_samples_stop_makes_the_sum_a_lower_bound(self, here: There) -> None:
-        tell(here, f"{COUNT}_by_region", 30, 20, "us-central1")
-        tell(here, f"{COUNT}_by_region", 12, 140, "europe-west4")
-        found = await read(await opened(here, by_region=True))
-        assert (found.value, found.missing) == (42, "no sample of late from europe-west4")
-        assert here.clock.now() - found.measured_at > 135
+    async def test_a_region_whose_samples_stop_makes_the_sum_a_lower_bound(self, env: GcpEnvironment) -> None:
+        tell(env, f"{COUNT}_by_region", 30, 20, "us-central1")
+        tell(env, f"{COUNT}_by_region", 12, 140, "europe-west4")
+        reading = await read(await opened(env, by_region=True))
+        assert (reading.value, reading.missing) == (42, "no sample of late from europe-west4")
+        assert env.clock.now() - reading.measured_at > 135
 
-    async def test_a_part_that_could_not_be_asked_makes_it_a_lower_bound(self, here: There) -> None:
-        tell(here, f"{COUNT}_by_region", 30, 20, "us-central1")
-        here.cloud.monitoring.errors = [{"code": 14, "message": "region europe-west4 is unavailable"}]
-        assert "europe-west4" in (await read(await opened(here, by_region=True))).missing
+    async def test_an_unreadable_part_makes_the_count_a_lower_bound(self, env: GcpEnvironment) -> None:
+        tell(env, f"{COUNT}_by_region", 30, 20, "us-central1")
+        env.cloud.monitoring.errors = [{"code": 14, "message": "region europe-west4 is unavailable"}]
+        assert "europe-west4" in (await read(await opened(env, by_region=True))).missing
 
 
-async def test_one_list_a_metric_serves_all_subscriptions(here: There) -> None:
+async def test_one_list_a_metric_serves_all_subscriptions(env: GcpEnvironment) -> None:
     sources = []
     for i in range(5):
-        here.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/queue-{i}")
-        tell(here, COUNT, i, 10, subscription=f"queue-{i}")
-        sources.append(await opened(here, subscription=f"queue-{i}"))
-    await asyncio.gather(*(s.sample() for s in sources))  # they learn of each other
-    here.clock.ahead_s += 31
-    here.cloud.monitoring.filters.clear()
-    found = await asyncio.gather(*(read(s) for s in sources))
-    assert [f.value for f in found] == [0, 1, 2, 3, 4]
-    assert len(here.cloud.monitoring.filters) == 2
-    assert all("one_of(" in chosen for chosen in here.cloud.monitoring.filters)
+        env.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/queue-{i}")
+        tell(env, COUNT, i, 10, subscription=f"queue-{i}")
+        sources.append(await opened(env, subscription=f"queue-{i}"))
+    await asyncio.gather(*(s.sample() for s in sources))  # register all subscriptions
+    env.clock.ahead_s += 31
+    env.cloud.monitoring.filters.clear()
+    results = await asyncio.gather(*(read(s) for s in sources))
+    assert [f.value for f in results] == [0, 1, 2, 3, 4]
+    assert len(env.cloud.monitoring.filters) == 2
+    assert all("one_of(" in chosen for chosen in env.cloud.monitoring.filters)
 
 
-async def test_it_is_read_again_only_when_due(here: There) -> None:
-    tell(here, COUNT, 3, 10)
-    tell(here, AGE, 3, 10)
-    source = await opened(here)
+async def test_it_is_read_again_only_when_due(env: GcpEnvironment) -> None:
+    tell(env, COUNT, 3, 10)
+    tell(env, AGE, 3, 10)
+    source = await opened(env)
     await read(source)
-    tell(here, COUNT, 9, 0)
+    tell(env, COUNT, 9, 0)
     assert (await read(source)).value == 3
-    here.clock.ahead_s += 31
+    env.clock.ahead_s += 31
     assert (await read(source)).value == 9
 
 
 class TestSetUp:
     @pytest.mark.parametrize(
-        ("settings", "told"),
+        ("settings", "error"),
         [
             ({"detached": True}, "detached"),
             ({"topic": "_deleted-topic_"}, "topic is deleted"),
@@ -150,54 +152,56 @@ class TestSetUp:
             ({"cloud_storage_config": {"bucket": "b"}}, "Cloud Storage"),
         ],
     )
-    async def test_a_subscription_that_nobody_can_pull_from_needs_a_human(
-        self, here: There, settings: dict[str, Any], told: str
+    async def test_a_subscription_that_cannot_be_pulled_from_is_misconfigured(
+        self, env: GcpEnvironment, settings: dict[str, Any], error: str
     ) -> None:
-        tell(here, COUNT, 3, 10)
-        here.cloud.pubsub.subscribe(PATH, **settings)
-        with pytest.raises(Misconfigured, match=told):
-            await (await opened(here)).sample()
+        tell(env, COUNT, 3, 10)
+        env.cloud.pubsub.subscribe(PATH, **settings)
+        with pytest.raises(Misconfigured, match=error):
+            await (await opened(env)).sample()
 
-    async def test_one_that_does_not_exist_needs_a_human(self, here: There) -> None:
+    async def test_a_missing_subscription_is_misconfigured(self, env: GcpEnvironment) -> None:
         with pytest.raises(Misconfigured, match="not found"):
-            await (await opened(here, subscription="no-such")).sample()
+            await (await opened(env, subscription="no-such")).sample()
 
-    async def test_one_that_may_not_be_seen_needs_a_human(self, here: There) -> None:
-        here.cloud.permit({"monitoring.timeSeries.list"})
+    async def test_a_forbidden_subscription_is_misconfigured(self, env: GcpEnvironment) -> None:
+        env.cloud.permit({"monitoring.timeSeries.list"})
         with pytest.raises(Misconfigured, match=r"grant pubsub\.subscriptions\.get"):
-            await (await opened(here)).sample()
+            await (await opened(env)).sample()
 
     @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-    async def test_the_counts_do_not_wait_for_pub_sub_itself(self, here: There, code: grpc.StatusCode) -> None:
-        tell(here, COUNT, 3, 10)
-        here.cloud.pubsub.fault = (code, "not now")
-        assert (await read(await opened(here))).value == 3
+    async def test_the_counts_do_not_wait_for_pub_sub_itself(self, env: GcpEnvironment, code: grpc.StatusCode) -> None:
+        tell(env, COUNT, 3, 10)
+        env.cloud.pubsub.fault = (code, "not now")
+        assert (await read(await opened(env))).value == 3
 
-    async def test_a_silent_one_costs_one_turn_in_half_a_minute_its_wait(self, here: There) -> None:
-        tell(here, COUNT, 3, 10)
-        here.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
-        source = await opened(here)
+    async def test_a_silent_connection_delays_one_tick_in_half_a_minute(self, env: GcpEnvironment) -> None:
+        tell(env, COUNT, 3, 10)
+        env.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
+        source = await opened(env)
         for _ in range(3):
             await read(source)
-        asked = here.cloud.pubsub.asked.count("pubsub.subscriptions.get")
+        calls = env.cloud.pubsub.asked.count("pubsub.subscriptions.get")
         await read(source)
-        assert here.cloud.pubsub.asked.count("pubsub.subscriptions.get") == asked
-        here.clock.ahead_s += 31
-        here.cloud.pubsub.fault = None
+        assert env.cloud.pubsub.asked.count("pubsub.subscriptions.get") == calls
+        env.clock.ahead_s += 31
+        env.cloud.pubsub.fault = None
         await read(source)
-        assert here.cloud.pubsub.asked.count("pubsub.subscriptions.get") == asked + 1
+        assert env.cloud.pubsub.asked.count("pubsub.subscriptions.get") == calls + 1
 
     @pytest.mark.parametrize("weather", [Weather.RESET, Weather.FROZEN, Weather.SILENT])
-    async def test_nor_for_a_road_to_it_that_is_closed(self, here: There, weather: Weather) -> None:
-        tell(here, COUNT, 3, 10)
-        here.cloud.grpc.weather = weather
-        source = await opened(here)
-        async with asyncio.timeout(here.context.deadline_s):
+    async def test_nor_for_a_road_to_it_that_is_closed(self, env: GcpEnvironment, weather: Weather) -> None:
+        tell(env, COUNT, 3, 10)
+        env.cloud.grpc.weather = weather
+        source = await opened(env)
+        async with asyncio.timeout(env.context.deadline_s):
             assert (await read(source)).value == 3
 
-    async def test_what_matters_to_who_scales_is_told_with_the_permissions(self, here: There) -> None:
+    async def test_settings_that_matter_for_scaling_are_reported_with_the_permissions(
+        self, env: GcpEnvironment
+    ) -> None:
         topic = f"projects/{PROJECT}/topics/dead"
-        here.cloud.pubsub.subscribe(
+        env.cloud.pubsub.subscribe(
             PATH,
             ack_deadline_seconds=60,
             message_retention_duration=timedelta(days=7),
@@ -205,14 +209,14 @@ class TestSetUp:
             enable_message_ordering=True,
             enable_exactly_once_delivery=True,
         )
-        source = await opened(here)
+        source = await opened(env)
         assert isinstance(source, Permitted)
         detail = {p.action: p.detail for p in await source.permits()}["pubsub.subscriptions.get"]
         for word in ("acknowledge within 60 s", "kept 7 days", "after 5 attempts", "ordering keys", "exactly once"):
             assert word in detail
 
 
-async def test_messages_at_a_push_endpoint_are_in_flight(here: There) -> None:
-    tell(here, COUNT, 9, 10)
-    tell(here, ROOT + "num_outstanding_messages", 4, 10)
-    assert (await read(await opened(here, in_flight=True), "in_flight")).value == 4
+async def test_messages_at_a_push_endpoint_are_in_flight(env: GcpEnvironment) -> None:
+    tell(env, COUNT, 9, 10)
+    tell(env, ROOT + "num_outstanding_messages", 4, 10)
+    assert (await read(await opened(env, in_flight=True), "in_flight")).value == 4

@@ -1,4 +1,4 @@
-"""The scrape source: many engines as one, those that fail, counters that begin anew, and where the engines are."""
+"""The scrape source: aggregation over engines, failures, restarted counters, and addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaler.clouds import http_client
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Misconfigured, Unavailable
 from scaler.shared_resources import Opening, Resources
-from scaler.sources.scrape import ScrapeSource, addresses, open_scrape
+from scaler.sources.scrape import ScrapeSource, open_scrape, resolve_addresses
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 
 COUNTER = "vllm:generation_tokens_total"
@@ -156,7 +156,7 @@ async def test_sentinels_do_not_pass(opening: Opening) -> None:
     assert readings == {"running": Absent("nan is not finite"), "waiting": Absent("-1 is negative")}
 
 
-async def test_a_rate_takes_two_looks(opening: Opening, watch: Watch) -> None:
+async def test_a_rate_takes_two_samples(opening: Opening, watch: Watch) -> None:
     engine = Engine(counters(a=500, b=40))
     async with exporter({"a": engine}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
@@ -165,7 +165,7 @@ async def test_a_rate_takes_two_looks(opening: Opening, watch: Watch) -> None:
         }
         watch.time, engine.page = 1010.0, counters(a=1500, b=540)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(150, 1010)}
-        watch.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine began anew, and its counters from zero
+        watch.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(5, 1020)}
         watch.time = 2020.0
         assert await rates.sample() == {"generation_tokens_per_s": Absent("two looks 1000 s apart give no rate")}
@@ -183,7 +183,7 @@ async def test_a_rate_waits_for_an_engine_that_joins(opening: Opening, watch: Wa
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(40, 1020)}
 
 
-async def test_a_latency_is_that_between_two_looks(opening: Opening, watch: Watch) -> None:
+async def test_a_latency_is_that_between_two_samples(opening: Opening, watch: Watch) -> None:
     def buckets(**counts: float) -> str:
         bounds = zip(("1.0", "2.5", "+Inf"), counts.values(), strict=True)
         return "".join(f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n}\n' for le, n in bounds)
@@ -199,7 +199,7 @@ async def test_a_latency_is_that_between_two_looks(opening: Opening, watch: Watc
 
 
 @pytest.mark.parametrize(
-    ("found", "error", "why"),
+    ("resolved", "error", "why"),
     [
         ([], Unavailable, "no engine is ready"),
         (OSError("no such name"), Unavailable, "the name is wrong"),
@@ -207,10 +207,10 @@ async def test_a_latency_is_that_between_two_looks(opening: Opening, watch: Watc
     ],
 )
 async def test_a_name_that_leads_nowhere_is_not_zero(
-    opening: Opening, found: list[str] | OSError, error: type[Exception], why: str
+    opening: Opening, resolved: list[str] | OSError, error: type[Exception], why: str
 ) -> None:
     with pytest.raises(error, match=why):
-        await (await service(opening, 1, found)).sample()
+        await (await service(opening, 1, resolved)).sample()
 
 
 async def test_every_address_of_a_service_is_read_each_turn(opening: Opening, engines: Exporter) -> None:
@@ -224,15 +224,15 @@ async def test_every_address_of_a_service_is_read_each_turn(opening: Opening, en
 
 
 async def test_a_dual_stacked_name_counts_once() -> None:
-    assert await addresses("localhost", 80) == ["127.0.0.1"]
+    assert await resolve_addresses("localhost", 80) == ["127.0.0.1"]
 
 
-async def service(opening: Opening, port: int, found: Sequence[str] | OSError) -> ScrapeSource:
+async def service(opening: Opening, port: int, resolved: Sequence[str] | OSError) -> ScrapeSource:
     async def resolve(host: str, port: int) -> Sequence[str]:
         assert host == "engines.test"
-        if isinstance(found, OSError):
-            raise found
-        return found
+        if isinstance(resolved, OSError):
+            raise resolved
+        return resolved
 
     spec = Scrape(preset="vllm", service=f"http://engines.test:{port}/a/metrics")
     session = await http_client.session(opening, "test", None)

@@ -1,4 +1,4 @@
-"""Means and late shares from engines' own pages: what is exact, what restarts, upgrades and silences make of them."""
+"""Means and late shares from engines' own pages: exactness, restarts, upgrades and missing pages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def twice(
     promised_s: Mapping[str, float] = PROMISED,
     **fields: Any,
 ) -> Mapping[str, Any]:
-    """The second look at engines that show `now`, ten seconds after the first at what they showed before."""
+    """Return the second sample of engines that show `now`, ten seconds after the first sample."""
     source = await opened(resources, clock, pages, promised_s, **fields)
     await source.sample()
     for name, text in now.items():
@@ -66,7 +66,7 @@ NONE_YET = first_tokens(total_s=0, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf":
 TEN = first_tokens(total_s=8, counts={"0.5": 3, "1.0": 8, "2.5": 9, "+Inf": 10})
 
 
-async def test_the_recorded_engine_tells_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
+async def test_the_recorded_engine_has_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({})))}) as pages:
         read = await twice(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
     assert read == {
@@ -77,7 +77,7 @@ async def test_the_recorded_engine_tells_means_and_late_shares(resources: Resour
     }, "a request's mean time per token, and no single gap"
 
 
-async def test_an_engine_without_requests_means_tells_that_of_gaps_and_no_late_share(
+async def test_an_engine_without_means_of_requests_has_those_of_gaps_and_no_late_share(
     resources: Resources, clock: ManualClock
 ) -> None:
     text = "".join(line for line in vllm({}).splitlines(keepends=True) if not line.startswith(REQUESTS))
@@ -96,9 +96,7 @@ async def test_an_engine_without_requests_means_tells_that_of_gaps_and_no_late_s
         pytest.param(60.0, 0.1, id="above-the-last"),
     ],
 )
-async def test_late_is_what_is_beyond_the_promise(
-    resources: Resources, clock: ManualClock, promise_s: float, share: float
-) -> None:
+async def test_late_is_beyond_the_slo(resources: Resources, clock: ManualClock, promise_s: float, share: float) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
         read = await twice(resources, clock, pages, {"a": TEN}, {"ttft_s": promise_s})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(share), 1010)}
@@ -122,7 +120,7 @@ async def test_ranks_of_one_engine_are_one_by_their_requests(resources: Resource
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
 
-async def test_what_is_not_promised_is_never_late(resources: Resources, clock: ManualClock) -> None:
+async def test_without_an_slo_nothing_is_late(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
         read = await twice(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
     assert read["ttft_mean_s"] == Fresh(0.8, 1010)
@@ -137,15 +135,13 @@ async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
     assert set(read.values()) == {Absent("nothing was observed between the last two looks")}
 
 
-async def test_one_look_is_too_few(resources: Resources, clock: ManualClock) -> None:
+async def test_one_sample_is_too_few(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
         read = await (await opened(resources, clock, pages, PROMISED)).sample()
     assert set(read.values()) == {Absent("1 of 1 engines were seen once only, and this takes two looks")}
 
 
-async def test_an_engine_that_began_anew_did_so_with_its_sum_and_its_count(
-    resources: Resources, clock: ManualClock
-) -> None:
+async def test_a_restarted_engine_restarts_its_sum_and_its_count(resources: Resources, clock: ManualClock) -> None:
     slow = first_tokens(total_s=8, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf": 2})
     anew = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
     async with exporter({"a": Engine(slow)}) as pages:
@@ -153,7 +149,7 @@ async def test_an_engine_that_began_anew_did_so_with_its_sum_and_its_count(
     assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), "the count went on from 2 to 3, and means nothing"
 
 
-async def test_an_engine_that_began_anew_is_told_of_from_there(resources: Resources, clock: ManualClock) -> None:
+async def test_a_restarted_engine_counts_from_zero(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({}), 5000))}) as pages:
         read = await twice(resources, clock, pages, {"a": TEN})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(0.2), 1010)}
@@ -173,8 +169,8 @@ async def test_without_a_replica_there_is_no_lower_bound(
     assert all("1 of 2 engines did not answer" in str(reading) for reading in read.values())
 
 
-async def test_a_replica_is_told_of_under_the_first_name_that_it_has(resources: Resources, clock: ManualClock) -> None:
-    """During an upgrade: of requests' means and of gaps the former count, but of a replica that has gaps alone."""
+async def test_a_replica_counts_under_its_first_available_name(resources: Resources, clock: ManualClock) -> None:
+    """During an upgrade, requests' means count first, and gaps only for a replica without them."""
     new = {"0.01": 6, "0.05": 8, "+Inf": 8}
     gaps = {"0.01": 0, "0.02": 300, "0.05": 300, "+Inf": 400}
     old = {"0.01": 0, "0.05": 2, "+Inf": 12}
@@ -202,7 +198,7 @@ async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: Man
 
 
 @pytest.mark.parametrize("line", ['le="fast"} 3', 'le="NaN"} 3', 'le="1.0"} NaN', 'engine="0"} 3'])
-async def test_buckets_that_are_none_are_absent(resources: Resources, clock: ManualClock, line: str) -> None:
+async def test_invalid_buckets_are_absent(resources: Resources, clock: ManualClock, line: str) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
         read = await twice(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
     late = read["ttft_late_share"]
@@ -221,6 +217,6 @@ async def test_a_sum_without_its_count_is_no_mean(resources: Resources, clock: M
 
 
 def zeroed(text: str, value: float = 0) -> str:
-    """A page whose series all have this value."""
+    """Return a page whose series all have this value."""
     lines = (line if line.startswith("#") else f"{line.rpartition(' ')[0]} {value}" for line in text.splitlines())
     return "\n".join([*lines, ""])

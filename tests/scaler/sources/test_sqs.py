@@ -1,4 +1,4 @@
-"""What is peculiar to SQS: three kinds of messages, and an age that comes by another way."""
+"""SQS: three kinds of messages, and an age from CloudWatch."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MINUTE = NOW - NOW % 60
 
 
 @dataclass
-class There:
-    """An account with a queue, a front before it and a clock that tests move."""
+class SourceEnvironment:
+    """An account with a queue, a front before it, and a clock that tests advance."""
 
     aws: Aws
     front: Front
@@ -47,10 +47,10 @@ class There:
 
 
 @pytest.fixture
-async def there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[There]:
+async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[SourceEnvironment]:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with aws() as cloud, front(cloud.url) as words, Resources() as resources:
-        yield There(cloud, words, resources, ManualClock(), await cloud.queue("prompts"))
+    async with aws() as cloud, front(cloud.url) as aws_front, Resources() as resources:
+        yield SourceEnvironment(cloud, aws_front, resources, ManualClock(), await cloud.queue("prompts"))
 
 
 def value(reading: Fresh[float] | Absent) -> float:
@@ -62,32 +62,32 @@ async def values(source: Source) -> dict[str, float]:
     return {quantity: value(reading) for quantity, reading in (await source.sample()).items()}
 
 
-async def test_messages_waiting_in_work_and_delayed_are_told_apart(there: There) -> None:
-    source = await there.open()
-    await there.aws.send(there.queue, 5)
-    await there.aws.send(there.queue, 2, delay_s=600)
-    await there.aws.receive(there.queue, 3)
+async def test_visible_in_flight_and_delayed_messages_are_separate(env: SourceEnvironment) -> None:
+    source = await env.open()
+    await env.aws.send(env.queue, 5)
+    await env.aws.send(env.queue, 2, delay_s=600)
+    await env.aws.receive(env.queue, 3)
     assert await values(source) == {"visible": 2, "in_flight": 3, "delayed": 2}
 
 
-async def test_a_message_that_is_done_is_counted_no_more_and_one_given_up_waits_again(there: There) -> None:
-    source = await there.open()
-    await there.aws.send(there.queue, 3)
-    done, given_up, _ = await there.aws.receive(there.queue, 3)
-    await there.aws.delete(there.queue, done)
-    sqs = await there.aws.client("sqs")
-    await sqs.change_message_visibility(QueueUrl=there.queue, ReceiptHandle=given_up, VisibilityTimeout=0)
+async def test_an_acknowledged_message_is_gone_and_an_abandoned_one_waits_again(env: SourceEnvironment) -> None:
+    source = await env.open()
+    await env.aws.send(env.queue, 3)
+    done, given_up, _ = await env.aws.receive(env.queue, 3)
+    await env.aws.delete(env.queue, done)
+    sqs = await env.aws.client("sqs")
+    await sqs.change_message_visibility(QueueUrl=env.queue, ReceiptHandle=given_up, VisibilityTimeout=0)
     assert await values(source) == {"visible": 1, "in_flight": 1, "delayed": 0}
 
 
-async def test_a_fifo_queue_s_groups_in_flight_come_with_its_counts(there: There) -> None:
-    fifo = await there.aws.queue("ordered.fifo")
+async def test_a_fifo_queue_s_groups_in_flight_are_read_with_its_counts(env: SourceEnvironment) -> None:
+    fifo = await env.aws.queue("ordered.fifo")
     for group in ("a", "b"):
-        await there.aws.send(fifo, 3, group=group)
-    await there.aws.receive(fifo, 1)
-    there.aws.metric(fifo, GROUPS, 1, MINUTE - 60)
-    found = await values(await there.open(fifo, groups=True))
-    assert found == {"visible": 5, "in_flight": 1, "delayed": 0, "groups_in_flight": 1}
+        await env.aws.send(fifo, 3, group=group)
+    await env.aws.receive(fifo, 1)
+    env.aws.metric(fifo, GROUPS, 1, MINUTE - 60)
+    readings = await values(await env.open(fifo, groups=True))
+    assert readings == {"visible": 5, "in_flight": 1, "delayed": 0, "groups_in_flight": 1}
 
 
 async def test_groups_of_a_standard_queue_are_refused_with_the_reason() -> None:
@@ -95,28 +95,28 @@ async def test_groups_of_a_standard_queue_are_refused_with_the_reason() -> None:
     assert [field for field, _ in spec.problems()] == ["groups"]
 
 
-async def test_a_queue_that_does_not_exist_is_misconfigured(there: There) -> None:
-    source = await there.open(there.queue + "-of-yesterday")
+async def test_a_queue_that_does_not_exist_is_misconfigured(env: SourceEnvironment) -> None:
+    source = await env.open(env.queue + "-of-yesterday")
     with pytest.raises(Misconfigured, match=r"prompts-of-yesterday: .*NonExistentQueue"):
         await source.sample()
 
 
 @pytest.mark.parametrize("fault", aws_fault.FORBIDDEN.values(), ids=list(aws_fault.FORBIDDEN))
-async def test_what_no_retry_mends_is_misconfigured_in_either_protocol(there: There, fault: Fault) -> None:
-    source = await there.open()
-    there.front.faults["sqs"] = fault
+async def test_a_permanent_error_is_misconfigured_in_either_protocol(env: SourceEnvironment, fault: Fault) -> None:
+    source = await env.open()
+    env.front.faults["sqs"] = fault
     with pytest.raises(Misconfigured):
         await source.sample()
 
 
 @pytest.mark.parametrize("fault", aws_fault.THROTTLES.values(), ids=list(aws_fault.THROTTLES))
-async def test_a_throttle_asks_for_a_pause(there: There, fault: Fault) -> None:
-    source = await there.open()
-    there.front.faults["sqs"] = fault
+async def test_a_throttle_requests_a_pause(env: SourceEnvironment, fault: Fault) -> None:
+    source = await env.open()
+    env.front.faults["sqs"] = fault
     with pytest.raises(Unavailable, match="hrottl") as refused:
         await source.sample()
     assert refused.value.retry_after_s == 5
-    assert there.front.count("GetQueueAttributes") <= 2
+    assert env.front.count("GetQueueAttributes") <= 2
 
 
 @pytest.mark.parametrize(
@@ -130,126 +130,128 @@ async def test_a_throttle_asks_for_a_pause(there: There, fault: Fault) -> None:
         ("Retry-After", "Wed, 21 Oct 2026 07:28:00 GMT", 5),
     ],
 )
-async def test_the_pause_asked_for_is_kept_within_reason(there: There, header: str, text: str, pause_s: float) -> None:
-    source = await there.open()
-    there.front.faults["sqs"] = refusal(400, "ThrottlingException", "Rate exceeded", headers={header: text})
+async def test_the_requested_pause_is_bounded(env: SourceEnvironment, header: str, text: str, pause_s: float) -> None:
+    source = await env.open()
+    env.front.faults["sqs"] = refusal(400, "ThrottlingException", "Rate exceeded", headers={header: text})
     with pytest.raises(Unavailable) as refused:
         await source.sample()
     assert refused.value.retry_after_s == pause_s
 
 
 @pytest.mark.parametrize("number", ["many", "", "7.5", "-1", "NaN", "Infinity", "1e400", True, None, [7], {"n": 7}])
-async def test_a_count_that_is_no_whole_number_is_absent_and_the_others_stand(there: There, number: object) -> None:
-    source = await there.open()
-    there.front.faults["sqs"] = attributes(
+async def test_a_count_that_is_no_whole_number_is_absent_and_the_others_stand(
+    env: SourceEnvironment, number: object
+) -> None:
+    source = await env.open()
+    env.front.faults["sqs"] = attributes(
         ApproximateNumberOfMessages=number,
         ApproximateNumberOfMessagesNotVisible="3",
         ApproximateNumberOfMessagesDelayed="0",
     )
-    found = await source.sample()
-    assert isinstance(found["visible"], Absent)
-    assert value(found["in_flight"]) == 3
-    assert value(found["delayed"]) == 0
+    readings = await source.sample()
+    assert isinstance(readings["visible"], Absent)
+    assert value(readings["in_flight"]) == 3
+    assert value(readings["delayed"]) == 0
 
 
-async def test_a_count_that_is_missing_is_absent(there: There) -> None:
-    source = await there.open()
-    there.front.faults["sqs"] = attributes(ApproximateNumberOfMessages="7")
-    found = await source.sample()
-    assert value(found["visible"]) == 7
-    assert found["delayed"] == Absent("ApproximateNumberOfMessagesDelayed is not in the answer")
+async def test_a_count_that_is_missing_is_absent(env: SourceEnvironment) -> None:
+    source = await env.open()
+    env.front.faults["sqs"] = attributes(ApproximateNumberOfMessages="7")
+    readings = await source.sample()
+    assert value(readings["visible"]) == 7
+    assert readings["delayed"] == Absent("ApproximateNumberOfMessagesDelayed is not in the answer")
 
 
 @pytest.mark.parametrize("fault", aws_fault.GARBAGE.values(), ids=list(aws_fault.GARBAGE))
-async def test_an_answer_that_cannot_be_read_is_unavailable(there: There, fault: Fault) -> None:
-    source = await there.open()
-    there.front.faults["sqs"] = fault
+async def test_an_answer_that_cannot_be_read_is_unavailable(env: SourceEnvironment, fault: Fault) -> None:
+    source = await env.open()
+    env.front.faults["sqs"] = fault
     with pytest.raises(Unavailable):
         await source.sample()
-    assert there.front.count("GetQueueAttributes") <= 2  # no retry storm: the next turn is the retry
+    assert env.front.count("GetQueueAttributes") <= 2  # no retry storm: the next tick is the retry
 
 
-async def test_counts_are_as_old_as_the_question(there: There) -> None:
+async def test_counts_are_as_old_as_the_question(env: SourceEnvironment) -> None:
     def slowly(_: Asked) -> object:
-        there.clock.advance(4)
+        env.clock.advance(4)
         return attributes(ApproximateNumberOfMessages="7")(_)
 
-    source = await there.open()
-    there.front.faults["sqs"] = slowly  # type: ignore[assignment]
+    source = await env.open()
+    env.front.faults["sqs"] = slowly  # type: ignore[assignment]
     assert (await source.sample())["visible"] == Fresh(7.0, NOW)
 
 
-async def test_the_age_carries_the_time_of_its_own_sample(there: There) -> None:
-    await there.aws.send(there.queue, 1)
-    there.aws.metric(there.queue, AGE, 340, MINUTE - 240)
-    there.aws.metric(there.queue, AGE, 100, MINUTE - 180)
-    found = await (await there.open(oldest_age=True)).sample()
-    assert found["oldest_age_s"] == Fresh(100.0, MINUTE - 180)
-    assert isinstance(found["visible"], Fresh)
-    assert found["visible"].measured_at == NOW
+async def test_the_age_carries_the_time_of_its_own_sample(env: SourceEnvironment) -> None:
+    await env.aws.send(env.queue, 1)
+    env.aws.metric(env.queue, AGE, 340, MINUTE - 240)
+    env.aws.metric(env.queue, AGE, 100, MINUTE - 180)
+    readings = await (await env.open(oldest_age=True)).sample()
+    assert readings["oldest_age_s"] == Fresh(100.0, MINUTE - 180)
+    assert isinstance(readings["visible"], Fresh)
+    assert readings["visible"].measured_at == NOW
 
 
-async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(there: There) -> None:
-    await there.aws.send(there.queue, 1)
-    there.aws.metric(there.queue, AGE, 340, NOW - 1800)
-    age = (await (await there.open(oldest_age=True)).sample())["oldest_age_s"]
+async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(env: SourceEnvironment) -> None:
+    await env.aws.send(env.queue, 1)
+    env.aws.metric(env.queue, AGE, 340, NOW - 1800)
+    age = (await (await env.open(oldest_age=True)).sample())["oldest_age_s"]
     none = "CloudWatch has no sample of a whole period in the last minutes"
     assert age == Absent(f"ApproximateAgeOfOldestMessage: {none}")
 
 
-async def test_nothing_is_old_in_a_queue_that_is_seen_to_be_empty(there: There) -> None:
-    there.aws.metric(there.queue, AGE, 340, NOW - 700)
-    assert (await (await there.open(oldest_age=True)).sample())["oldest_age_s"] == Fresh(0.0, NOW)
+async def test_an_empty_queue_has_an_age_of_zero(env: SourceEnvironment) -> None:
+    env.aws.metric(env.queue, AGE, 340, NOW - 700)
+    assert (await (await env.open(oldest_age=True)).sample())["oldest_age_s"] == Fresh(0.0, NOW)
 
 
-async def test_cloudwatch_is_asked_once_a_minute_for_all_metrics_at_once(there: There) -> None:
-    source = await there.open(await there.aws.queue("ordered.fifo"), oldest_age=True, groups=True)
+async def test_cloudwatch_is_read_once_a_minute_for_all_metrics(env: SourceEnvironment) -> None:
+    source = await env.open(await env.aws.queue("ordered.fifo"), oldest_age=True, groups=True)
     for _ in range(13):
         await source.sample()
-        there.clock.advance(15)
-    assert there.front.count("GetQueueAttributes") == 13
-    assert there.front.count("GetMetricData") == 4  # at 0, 60, 120 and 180 s
+        env.clock.advance(15)
+    assert env.front.count("GetQueueAttributes") == 13
+    assert env.front.count("GetMetricData") == 4  # at 0, 60, 120 and 180 s
 
 
-async def test_the_ages_of_many_queues_are_asked_for_in_one_call(there: There) -> None:
-    ages = {await there.aws.queue(f"queue-{i}"): float(10 * (i + 1)) for i in range(5)}
+async def test_the_ages_of_many_queues_are_read_in_one_call(env: SourceEnvironment) -> None:
+    ages = {await env.aws.queue(f"queue-{i}"): float(10 * (i + 1)) for i in range(5)}
     for queue, age in ages.items():
-        await there.aws.send(queue, 1)
-        there.aws.metric(queue, AGE, age, MINUTE - 60)
-    sources = [await there.open(queue, oldest_age=True) for queue in ages]
-    found = await asyncio.gather(*(source.sample() for source in sources))
-    assert [one["oldest_age_s"] for one in found] == [Fresh(age, MINUTE - 60) for age in ages.values()]
-    assert there.front.count("GetMetricData") == 1
+        await env.aws.send(queue, 1)
+        env.aws.metric(queue, AGE, age, MINUTE - 60)
+    sources = [await env.open(queue, oldest_age=True) for queue in ages]
+    results = await asyncio.gather(*(source.sample() for source in sources))
+    assert [one["oldest_age_s"] for one in results] == [Fresh(age, MINUTE - 60) for age in ages.values()]
+    assert env.front.count("GetMetricData") == 1
 
 
-async def test_cloudwatch_is_not_asked_at_all_for_counts(there: There) -> None:
-    await (await there.open()).sample()
-    assert {a.service for a in there.front.asked} == {"sqs"}
+async def test_cloudwatch_is_not_read_for_counts(env: SourceEnvironment) -> None:
+    await (await env.open()).sample()
+    assert {a.service for a in env.front.asked} == {"sqs"}
 
 
 @pytest.mark.parametrize("fault", aws_fault.CLOUDWATCH_TROUBLES.values(), ids=list(aws_fault.CLOUDWATCH_TROUBLES))
-async def test_cloudwatch_s_troubles_leave_the_counts_alone(there: There, fault: Fault) -> None:
-    source = await there.open(oldest_age=True, deadline_s=2.0)
-    await there.aws.send(there.queue, 2)
-    there.front.faults["cloudwatch"] = fault
-    async with asyncio.timeout(2.0):  # as the controller has it
-        found = await source.sample()
-    assert found["visible"] == Fresh(2.0, NOW)
-    assert isinstance(found["oldest_age_s"], Absent)
+async def test_cloudwatch_s_troubles_leave_the_counts_alone(env: SourceEnvironment, fault: Fault) -> None:
+    source = await env.open(oldest_age=True, deadline_s=2.0)
+    await env.aws.send(env.queue, 2)
+    env.front.faults["cloudwatch"] = fault
+    async with asyncio.timeout(2.0):  # the controller's own timeout
+        readings = await source.sample()
+    assert readings["visible"] == Fresh(2.0, NOW)
+    assert isinstance(readings["oldest_age_s"], Absent)
 
 
-async def test_an_age_known_before_an_outage_grows_stale_and_comes_back_after_it(there: There) -> None:
-    source = await there.open(oldest_age=True)
-    await there.aws.send(there.queue, 1)
-    there.aws.metric(there.queue, AGE, 30, MINUTE - 60)
+async def test_an_age_known_before_an_outage_grows_stale_and_comes_back_after_it(env: SourceEnvironment) -> None:
+    source = await env.open(oldest_age=True)
+    await env.aws.send(env.queue, 1)
+    env.aws.metric(env.queue, AGE, 30, MINUTE - 60)
     known = (await source.sample())["oldest_age_s"]
-    there.front.faults["cloudwatch"] = aws_fault.CLOUDWATCH_TROUBLES["503"]
-    there.clock.advance(600)
-    kept = (await source.sample())["oldest_age_s"]
-    assert kept == known == Fresh(30.0, MINUTE - 60)
-    assert isinstance(kept, Fresh)
-    assert isinstance(grade(kept, 300.0, there.clock.now(), "", failed=False), Stale)
-    there.front.faults.clear()
-    there.clock.advance(60)
-    there.aws.metric(there.queue, AGE, 700, MINUTE + 600)
+    env.front.faults["cloudwatch"] = aws_fault.CLOUDWATCH_TROUBLES["503"]
+    env.clock.advance(600)
+    reading = (await source.sample())["oldest_age_s"]
+    assert reading == known == Fresh(30.0, MINUTE - 60)
+    assert isinstance(reading, Fresh)
+    assert isinstance(grade(reading, 300.0, env.clock.now(), "", failed=False), Stale)
+    env.front.faults.clear()
+    env.clock.advance(60)
+    env.aws.metric(env.queue, AGE, 700, MINUTE + 600)
     assert (await source.sample())["oldest_age_s"] == Fresh(700.0, MINUTE + 600)

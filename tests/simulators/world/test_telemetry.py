@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from policies.model import Absent, Fresh
-from scaler.clouds.engines.histogram import beyond, quantile
+from scaler.clouds.engines.histogram import quantile, share_above
 from simulators.engine.models.service import PS_PER_S
 from simulators.world.telemetry import BUSY_UTILIZATION, QUANTITIES, TOKEN_BOUNDS_S, Telemetry, buckets
 from simulators.world.world import World
@@ -123,8 +123,8 @@ def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_i
     """Nine of ten requests take 26 ms a token and one 40, and any quantile is a point on the way from 25 to 50."""
     histogram = buckets(np.array([0.026] * 9 + [0.04]), TOKEN_BOUNDS_S)
     assert quantile(0.95, histogram) == pytest.approx(0.04875)
-    assert beyond(0.05, histogram) == 0.0
-    assert beyond(0.025, histogram) == 1.0
+    assert share_above(0.05, histogram) == 0.0
+    assert share_above(0.025, histogram) == 1.0
 
 
 def test_late_is_what_is_beyond_the_promise_and_nothing_where_there_is_none() -> None:
