@@ -12,7 +12,7 @@ from scaler.app import make_clock
 from scaler.commands.doctor import permits
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
-from scaler.diagnostics import Examined, examine
+from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.registry import kind_of
 
 
@@ -24,8 +24,8 @@ def command(args: argparse.Namespace) -> int:
             raise
         print(json.dumps({"valid": False, "problems": [p.as_dict() for p in e.problems]}, indent=2))
         return 2
-    found = asyncio.run(examine(config, make_clock(config.daemon))) if args.live else []
-    well = all(one.well for one in found)
+    found = asyncio.run(check_adapters(config, make_clock(config.daemon))) if args.live else []
+    well = all(one.ok for one in found)
     if args.json:
         live = {"live": [_as_dict(one) for one in found]} if args.live else {}
         print(json.dumps({"valid": True, "workloads": sorted(config.workloads), **live}))
@@ -39,10 +39,10 @@ def command(args: argparse.Namespace) -> int:
         for pool, parameters in spec.pools.items():
             print(f"  pool {pool} ({kind_of('pool', parameters)})")
     for one in found:
-        print(f"{'ok  ' if one.well else 'FAIL'} {one.workload} {one.role} {one.name} ({one.kind}): {_answer(one)}")
+        print(f"{'ok  ' if one.ok else 'FAIL'} {one.workload} {one.role} {one.name} ({one.kind}): {_answer(one)}")
         for line in permits(one):
             print(f"       {line}")
-    problems = sum(not one.well for one in found)
+    problems = sum(not one.ok for one in found)
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
         + (
@@ -54,7 +54,7 @@ def command(args: argparse.Namespace) -> int:
     return 0 if well else 1
 
 
-def _answer(one: Examined) -> str:
+def _answer(one: AdapterCheck) -> str:
     """Return what it answered, in one line."""
     if one.error:
         return f"{one.error} ({one.remedy})"
@@ -66,13 +66,13 @@ def _answer(one: Examined) -> str:
     return words + (f"; absent: {', '.join(absent)}" if absent else "")
 
 
-def _as_dict(one: Examined) -> dict[str, object]:
+def _as_dict(one: AdapterCheck) -> dict[str, object]:
     permitted = [{"action": p.action, "granted": p.granted, "detail": p.detail} for p in one.permits]
     return {
         "workload": one.workload,
         one.role: one.name,
         "kind": one.kind,
-        "well": one.well,
+        "well": one.ok,
         "answer": _answer(one),
         "permits": permitted,
         "permits_error": one.permits_error,

@@ -14,8 +14,8 @@ from policies.history.pool_memory import PoolMemories
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.app import make_clock
 from scaler.config.load import Config, load
-from scaler.diagnostics import Examined, examine
-from scaler.journal.explain import counts, remarks
+from scaler.diagnostics import AdapterCheck, check_adapters
+from scaler.journal.explain import remarks, size_summary
 from scaler.journal.reader import tail
 from scaler.ports import Clock
 
@@ -23,16 +23,16 @@ from scaler.ports import Clock
 def command(args: argparse.Namespace) -> int:
     config = load(Path(p) for p in args.config)
     clock = make_clock(config.daemon)
-    found = asyncio.run(examine(config, clock))
+    found = asyncio.run(check_adapters(config, clock))
     markets = _markets(config, clock)
     if args.json:
         print(json.dumps([as_dict(one, config, markets) for one in found], indent=2))
     else:
         print("\n".join(lines(found, config, markets)))
-    return 0 if all(one.well for one in found) else 1
+    return 0 if all(one.ok for one in found) else 1
 
 
-def lines(found: list[Examined], config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> Iterator[str]:
+def lines(found: list[AdapterCheck], config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> Iterator[str]:
     """Workload by workload: sources with the age of each reading, pools with sizes and lead times."""
     shown = None
     for one in found:
@@ -53,7 +53,7 @@ def lines(found: list[Examined], config: Config, markets: Mapping[WorkloadName, 
         yield from (f"    {line}" for line in permits(one))
 
 
-def permits(one: Examined) -> Iterator[str]:
+def permits(one: AdapterCheck) -> Iterator[str]:
     """Yield what it may not do, and what is not known; one line where all is granted."""
     if one.permits_error:
         yield f"permissions not known: {one.permits_error}"
@@ -67,12 +67,12 @@ def permits(one: Examined) -> Iterator[str]:
         yield f"permitted: {', '.join(p.action for p in one.permits)}"
 
 
-def as_dict(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> dict[str, Any]:
+def as_dict(one: AdapterCheck, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> dict[str, Any]:
     plain: dict[str, Any] = {
         "workload": one.workload,
         one.role: one.name,
         "kind": one.kind,
-        "well": one.well,
+        "well": one.ok,
         "took_s": round(one.took_s, 4),
     }
     if one.error:
@@ -107,17 +107,17 @@ def _reading(reading: Fresh[float] | Absent, max_age_s: float | None, now: float
 
 
 def _status(status: Fresh[PoolStatus], now: float) -> Iterator[str]:
-    yield f"{counts(status.value)}; {max(0.0, now - status.measured_at):.0f} s old"
+    yield f"{size_summary(status.value)}; {max(0.0, now - status.measured_at):.0f} s old"
     yield from (f"  {remark}" for remark in remarks(status.value))
 
 
-def _lead_time(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> str:
+def _lead_time(one: AdapterCheck, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> str:
     usual_s, measured = _usual(one, config, markets)
     source = f"the 0.9 quantile of {measured} starts on record" if measured else "as configured; none on record"
     return f"from decision to serving: {usual_s:.0f} s, {source}"
 
 
-def _usual(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> tuple[float, int]:
+def _usual(one: AdapterCheck, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> tuple[float, int]:
     prior_s = float(config.workloads[one.workload].spec.pools[PoolName(one.name)].lead_time_s)
     seen = markets[one.workload].of(PoolName(one.name)).lead_times
     usual_s = seen.usual_s(prior_s)

@@ -10,31 +10,31 @@ from pathlib import Path
 
 from policies.model import Tick, WorkloadName
 from scaler.journal.codec import encode_tick
-from scaler.journal.explain import differences, paragraphs, timestamp
+from scaler.journal.explain import paragraphs, shadow_paragraphs, timestamp
 from scaler.journal.reader import Journal, JournalError
 from scaler.journal.shadows import encode_shadow
 from scaler.registry import did_you_mean
-from scaler.shadow.counterfactual import ShadowTurn
+from scaler.shadow.counterfactual import ShadowTick
 
 
 def command(args: argparse.Namespace) -> int:
     at = moment(args.at) if args.at else math.inf
     journal = Journal(Path(args.journal))
-    chosen: dict[WorkloadName, Tick | ShadowTurn] = {}
+    chosen: dict[WorkloadName, Tick | ShadowTick] = {}
     first: dict[WorkloadName, Tick] = {}
     for turn in journal.shadows() if args.shadow else journal:
-        tick = turn.tick if isinstance(turn, ShadowTurn) else turn
+        tick = turn.tick if isinstance(turn, ShadowTick) else turn
         first.setdefault(tick.workload, tick)
         if tick.at <= at and (args.workload is None or tick.workload == args.workload):
             chosen[tick.workload] = turn
     if not chosen:
         raise JournalError(_nothing(args, at, first))
     if args.json:
-        found = [encode_shadow(t) if isinstance(t, ShadowTurn) else encode_tick(t) for t in chosen.values()]
+        found = [encode_shadow(t) if isinstance(t, ShadowTick) else encode_tick(t) for t in chosen.values()]
         print(json.dumps(found, indent=2))
         return 0
     for turn in chosen.values():
-        print("\n".join(differences(turn) if isinstance(turn, ShadowTurn) else paragraphs(turn)), end="\n\n")
+        print("\n".join(shadow_paragraphs(turn) if isinstance(turn, ShadowTick) else paragraphs(turn)), end="\n\n")
     if journal.damaged:
         print(f"({len(journal.damaged)} damaged lines were passed over, the first at {journal.damaged[0]})")
     return 0

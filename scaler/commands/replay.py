@@ -13,7 +13,7 @@ from policies.model import WorkloadName
 from scaler.config.load import load
 from scaler.journal.explain import timestamp
 from scaler.journal.reader import Journal, JournalError
-from scaler.journal.replay import Compared, replay
+from scaler.journal.replay import ReplayedTick, replay
 
 SHOWN: Final = 10
 """Differences printed: the first ones tell the cause, the rest follow from them."""
@@ -25,7 +25,7 @@ def command(args: argparse.Namespace) -> int:
     records = (r for r in journal.records() if args.workload in {None, r.workload})
     counts: Counter[str] = Counter()
     sizes: dict[WorkloadName, list[tuple[int, int]]] = {}
-    differing: list[Compared] = []
+    differing: list[ReplayedTick] = []
     for compared in replay(records, journal.specs, other):
         equal = compared.equal if other is None else compared.same_size
         kind = "past not recorded" if not compared.comparable else "equal" if equal else "different"
@@ -47,7 +47,7 @@ def command(args: argparse.Namespace) -> int:
 def _print(
     counts: Counter[str],
     sizes: dict[WorkloadName, list[tuple[int, int]]],
-    differing: list[Compared],
+    differing: list[ReplayedTick],
     journal: Journal,
     changed: bool,
 ) -> None:
@@ -74,7 +74,7 @@ def _print(
 def _as_dict(
     counts: Counter[str],
     sizes: dict[WorkloadName, list[tuple[int, int]]],
-    differing: list[Compared],
+    differing: list[ReplayedTick],
     journal: Journal,
 ) -> dict[str, Any]:
     return {

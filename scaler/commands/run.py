@@ -13,8 +13,8 @@ from pathlib import Path
 from policies.model import Result, Tick, WorkloadName
 from scaler.app import RunOptions
 from scaler.daemon import run
-from scaler.journal.explain import differences, paragraphs
-from scaler.shadow.counterfactual import ShadowTurn, Totals
+from scaler.journal.explain import paragraphs, shadow_paragraphs
+from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.telemetry.log import configure
 
 
@@ -23,7 +23,7 @@ class RunSummary:
     """What came of a run, workload by workload."""
 
     workloads: dict[WorkloadName, WorkloadSummary] = field(default_factory=dict)
-    shadows: dict[WorkloadName, Totals] = field(default_factory=dict)
+    shadows: dict[WorkloadName, ShadowTotals] = field(default_factory=dict)
 
     def note(self, tick: Tick) -> None:
         self.workloads.setdefault(tick.workload, WorkloadSummary()).note(tick)
@@ -87,10 +87,10 @@ def command(args: argparse.Namespace) -> int:
         if args.once and not args.json:
             print("\n".join(paragraphs(tick)), end="\n\n")
 
-    def on_shadow(turn: ShadowTurn, totals: Totals) -> None:
+    def on_shadow(turn: ShadowTick, totals: ShadowTotals) -> None:
         summary.shadows[turn.tick.workload] = totals
         if args.once and not args.json:
-            print("\n".join(differences(turn)), end="\n\n")
+            print("\n".join(shadow_paragraphs(turn)), end="\n\n")
 
     def on_start(address: str) -> None:
         print(f"Forescale runs; dashboard at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)

@@ -48,7 +48,7 @@ async def open_scrape(spec: Scrape, context: Context) -> ScrapeSource:
     server = spec.service or spec.urls
     session = await http_client.session(context, server, spec.access.ca_file, connections=MAX_TARGETS)
     pages = http_client.Pages(session, spec.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
-    return ScrapeSource(spec, pages, context.promised_s)
+    return ScrapeSource(spec, pages, context.slo_limits_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class ScrapeSource:
         self,
         spec: Scrape,
         pages: http_client.Pages,
-        promised_s: Mapping[str, float] | None = None,
+        slo_limits_s: Mapping[str, float] | None = None,
         resolve: Resolve = addresses,
     ) -> None:
-        self._promised_s = promised_s or {}
+        self._promised_s = slo_limits_s or {}
         self._targets = tuple(ScrapeTarget(URL(url)) for url in spec.urls)
         self._service = URL(spec.service) if spec.service else None
         self._recipes = recipes(spec.preset, spec.read)

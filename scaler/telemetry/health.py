@@ -48,7 +48,7 @@ class Health:
                 continue
             spec = controller.workload.spec
             allowed_s = max(LEAST_S, MISSED_TURNS * spec.interval_s + 2 * spec.deadline_s)
-            beat = controller.last_tick_ended_at  # first: it may be what notices that the clock has jumped
+            beat = controller.last_tick_ended_s  # first: it may be what notices that the clock has jumped
             silent_s = self._clock.now() - beat
             if silent_s > allowed_s:
                 late[name] = f"no turn ended for {silent_s:.0f} s, {allowed_s:.0f} s are allowed"

@@ -16,7 +16,10 @@ GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
         "Size that the shadow decided.",
         lambda s: None if s.last is None else s.last.tick.decision.target,
     ),
-    "size_replicas": ("Size that it would hold, open-loop.", lambda s: None if s.last is None else s.last.shadow.asked),
+    "size_replicas": (
+        "Size that it would hold, open-loop.",
+        lambda s: None if s.last is None else s.last.shadow.requested,
+    ),
     "replica_hours_difference": (
         "Replica-hours of the shadow since the start, less those of the policy that is run.",
         lambda s: s.totals.more_replica_hours if s.last else None,

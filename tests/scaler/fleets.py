@@ -113,7 +113,7 @@ class FleetLife:
         tick = Tick("abc", seen, decision, outcomes, len(member.history), 0.0, 0.0)
         member.history.append(tick)
         member.ticks.append(tick)
-        self.ledger.note(tick)
+        self.ledger.record(tick)
         if seen.grant is not None:
             removed = held - sum(member.sizes.values())
             shrank = [o.pool for o in outcomes if o.after < o.before]
@@ -194,7 +194,7 @@ def fleets(draw: st.DrawFn) -> FleetLife:
     ledger = QuotaLedger(limits)
     life = FleetLife(limits, [draw(members(i)) for i in range(draw(st.integers(2, 4)))], ledger)
     for member in life.members:
-        ledger.enter(member.name, member.spec)
+        ledger.register(member.name, member.spec)
     chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
     for number in draw(st.lists(chances, min_size=4, max_size=16)):
         life.round(Dice(number))

@@ -15,7 +15,7 @@ from scaler.cli import main
 from scaler.clock import SystemClock
 from scaler.commands.doctor import lines, permits
 from scaler.config.load import Config, load
-from scaler.diagnostics import Examined, examine
+from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.ports import Permit
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, Front, front
@@ -53,14 +53,14 @@ async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front],
     there, words = cloud
     queue = await there.queue("prompts")
     await there.send(queue, 3)
-    found = {one.name: one for one in await examine(written(tmp_path, queue, words.url), SystemClock())}
+    found = {one.name: one for one in await check_adapters(written(tmp_path, queue, words.url), SystemClock())}
     assert isinstance(visible := found["there"].readings["visible"], Fresh)
     assert visible.value == 3
-    assert found["there"].well
+    assert found["there"].ok
     assert "QueueDoesNotExist" in found["gone"].error or "NonExistentQueue" in found["gone"].error
     assert "no kubeconfig" in found["main"].error
-    assert not found["gone"].well
-    assert not found["main"].well
+    assert not found["gone"].ok
+    assert not found["main"].ok
 
 
 async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) 
             "pools": {"main": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": str(tmp_path / "none")}}},
         }
         (tmp_path / "llm.yaml").write_text(json.dumps(document))
-        engines, _ = await examine(load([tmp_path / "llm.yaml"]), SystemClock())
+        engines, _ = await check_adapters(load([tmp_path / "llm.yaml"]), SystemClock())
     assert isinstance(late := engines.readings["ttft_late_share"], Fresh)
     assert late.value == pytest.approx((2131 - 1587) / 2131)
 
 
 async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
     there, words = cloud
-    await examine(written(tmp_path, await there.queue("prompts"), words.url), SystemClock())
+    await check_adapters(written(tmp_path, await there.queue("prompts"), words.url), SystemClock())
     assert {a.operation for a in words.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
 
 
@@ -91,7 +91,7 @@ async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple
     there, words = cloud
     config = written(tmp_path, await there.queue("prompts"), words.url)
     words.faults["sqs"] = FORBIDDEN["json"]
-    found = {one.name: one for one in await examine(config, SystemClock())}
+    found = {one.name: one for one in await check_adapters(config, SystemClock())}
     assert "AccessDenied" in found["there"].error
     assert "needs you" in found["there"].remedy
 
@@ -121,9 +121,9 @@ def test_the_embedded_world_answers_all(
 )
 def test_permissions_are_told_apart_by_what_is_known(granted: bool | None, said: str) -> None:
     permit = Permit("eks:UpdateNodegroupConfig", granted, "" if granted else "add it to the role")
-    one = Examined(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
+    one = AdapterCheck(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
     assert list(permits(one)) == [said]
-    assert one.well is (granted is not False)
+    assert one.ok is (granted is not False)
 
 
 def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
@@ -141,7 +141,7 @@ def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
         reserved=4,
         parts=parts,
     )
-    one = Examined(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
+    one = AdapterCheck(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
     said = "\n".join(lines([one], config, {name: PoolMemories()}))
     assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in said
     assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in said

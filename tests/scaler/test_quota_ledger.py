@@ -181,7 +181,7 @@ async def test_changed_limits_hold_from_the_next_turn_on() -> None:
     shared = Shared(FleetLimits(), (2, 2))
     assert await shared.round(2, 2) == (2, 2)
     assert shared.chat.ticks[-1].observation.grant is None
-    shared.ledger.limit(FleetLimits(max_gpus=6))
+    shared.ledger.set_limits(FleetLimits(max_gpus=6))
     assert await shared.round(9, 2) == (4, 2)
     shared.ledger.forget(WorkloadName("batch"))
     shared.clock.advance(15)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from scaler.config.load import Config
-from scaler.config.watch import Watcher, look
+from scaler.config.watch import Watcher, snapshot
 from scaler.ports import Clock
 from scaler.reload import Reloader
 from scaler.supervised_tasks import Tasks
@@ -37,7 +37,7 @@ async def eventually(true: Callable[[], bool], steps: int = 2000) -> None:
 
 class TestTasks:
     async def test_a_task_that_fails_is_started_again_counted_and_reported(self) -> None:
-        tasks, runs, go = Tasks(first_s=0.001), list[int](), asyncio.Event()
+        tasks, runs, go = Tasks(first_pause_s=0.001), list[int](), asyncio.Event()
 
         async def run() -> None:
             runs.append(len(runs))
@@ -55,7 +55,7 @@ class TestTasks:
         await task
 
     async def test_a_message_that_may_quote_a_secret_is_not_shown(self) -> None:
-        tasks = Tasks(first_s=60.0)
+        tasks = Tasks(first_pause_s=60.0)
 
         async def run() -> None:
             raise ValueError("password hunter2")
@@ -81,7 +81,7 @@ class App:
     def __init__(self, clock: Clock, *errors: Exception) -> None:
         self.metrics = Metrics("1")
         self.controllers: dict[Any, Any] = {}
-        self.tasks = Tasks(first_s=0.001)
+        self.tasks = Tasks(first_pause_s=0.001)
         self.health = Health(self.controllers, clock, self.tasks)
         self.shadows = self
         self.errors = list(errors)
@@ -109,7 +109,7 @@ async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanw
     file = tmp_path / "llm.yaml"
     file.write_text(yaml.safe_dump(document))
     app = App(ManualClock(), ZeroDivisionError(), RecursionError())
-    reloader = Reloader(app, Watcher([tmp_path], 0.01), look([tmp_path]))  # type: ignore[arg-type]
+    reloader = Reloader(app, Watcher([tmp_path], 0.01), snapshot([tmp_path]))  # type: ignore[arg-type]
     task = app.tasks.start("configuration", reloader.follow)
     assert app.valid() == 1
     file.write_text(yaml.safe_dump({**document, "max_replicas": 4}))
@@ -125,13 +125,13 @@ async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanw
 
 def test_a_look_neither_waits_for_a_fifo_nor_reads_what_is_too_large(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert "only regular files are" in look([tmp_path]).problem
+    assert "only regular files are" in snapshot([tmp_path]).problem
     (tmp_path / "a.yaml").unlink()
     with (tmp_path / "b.yaml").open("wb") as f:
         f.truncate(3 * 2**30)
-    assert "a configuration file may have" in look([tmp_path]).problem
+    assert "a configuration file may have" in snapshot([tmp_path]).problem
     (tmp_path / "b.yaml").write_text("{}")
-    assert look([tmp_path]).problem == ""
+    assert snapshot([tmp_path]).problem == ""
 
 
 # --- a daemon

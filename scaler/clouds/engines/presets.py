@@ -180,9 +180,9 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
             yield "match", f"the preset itself says which {label} is read"
 
 
-def without_slo_latencies(recipe: Recipe, promised_s: Mapping[str, float]) -> Absent | None:
+def without_slo_latencies(recipe: Recipe, slo_limits_s: Mapping[str, float]) -> Absent | None:
     """Why nothing can be late."""
-    if recipe.across != "late" or recipe.promise in promised_s:
+    if recipe.across != "late" or recipe.promise in slo_limits_s:
         return None
     return Absent(f"nothing is late where slo.{recipe.promise} promises nothing")
 

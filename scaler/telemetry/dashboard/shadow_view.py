@@ -19,7 +19,7 @@ def shadow_rows(shadow: Shadow) -> dict[str, Any]:
         "open_loop": turn is not None and turn.open_loop,
         "first": _side(None if turn is None else turn.first),
         "shadow": _side(None if turn is None else turn.shadow),
-        "told_by": totals.told_by,
+        "told_by": totals.estimated_by,
         "totals": totals.as_dict(),
         "words": totals.text(),
     }
@@ -28,4 +28,4 @@ def shadow_rows(shadow: Shadow) -> dict[str, Any]:
 def _side(side: ComparedSide | None) -> dict[str, Any]:
     if side is None:
         return {"asked": None, "serving": None, "usd_per_hour": None}
-    return {"asked": side.asked, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}
+    return {"asked": side.requested, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}

@@ -17,7 +17,7 @@ from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import Journal
-from scaler.journal.replay import Compared, replay
+from scaler.journal.replay import ReplayedTick, replay
 from scaler.ports import Misconfigured, PortError, Unavailable
 from tests.factories import queue, seen, spec, tick_of
 from tests.scaler.lives import NAME, Scripted, World, workload
@@ -35,7 +35,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def again(world: World, *, starts: bool = True) -> list[Compared]:
+def again(world: World, *, starts: bool = True) -> list[ReplayedTick]:
     """Every turn of the journal decided again, with or without the records of starts."""
     journal = Journal(world.directory)
     return list(replay(journal.records() if starts else journal, journal.specs))

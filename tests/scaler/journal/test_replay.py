@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policies.model import Tick
-from scaler.journal.replay import Compared, replay
+from scaler.journal.replay import ReplayedTick, replay
 from tests.scaler.test_controller import Rig, workload
 
 WINDOW = {"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45}
@@ -23,7 +23,7 @@ async def lived(jump_s: float) -> list[Tick]:
     return rig.ticks
 
 
-def again(ticks: list[Tick]) -> list[Compared]:
+def again(ticks: list[Tick]) -> list[ReplayedTick]:
     configured = workload(scale_down=WINDOW)
     return list(replay(ticks, {configured.fingerprint: configured}))
 

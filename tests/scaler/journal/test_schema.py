@@ -29,7 +29,7 @@ def workload() -> Workload:
 def written(directory: Path, workload: Workload, *at: float) -> None:
     """Have a journal continued with a start and ticks at these times."""
     w = writer(directory)
-    w.begin(InitialHistory(workload.name, NOW, 0, 3600.0, 15.0))
+    w.write_initial_history(InitialHistory(workload.name, NOW, 0, 3600.0, 15.0))
     for when in at:
         w.write(tick(workload, when), workload)
     w.close()

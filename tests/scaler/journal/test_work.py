@@ -106,7 +106,7 @@ def test_a_start_is_decoded_as_it_was_encoded_and_readers_of_ticks_pass_it_over(
     assert decode_initial_history(json.loads(json.dumps(encode_initial_history(PAST)))) == PAST
     w = writer(tmp_path)
     w.write(tick(WORKLOAD, NOW - 1), WORKLOAD)
-    w.begin(PAST)
+    w.write_initial_history(PAST)
     w.write(tick(WORKLOAD, NOW), WORKLOAD)
     w.close()
     journal = Journal(tmp_path)

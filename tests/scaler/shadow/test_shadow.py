@@ -26,8 +26,8 @@ from scaler.journal.reader import Journal as JournalReader
 from scaler.journal.replay import replay
 from scaler.journal.shadows import decode_shadow, encode_shadow
 from scaler.ports import Unavailable
-from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTurn, Totals
-from scaler.shadow.late_requests import EngineLoadLine
+from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
+from scaler.shadow.late_requests import ServingLoad
 from scaler.shadow.runner import Shadow
 from scaler.shared_resources import Resources
 from tests.factories import NOW, live, seen, spec, tick_of
@@ -92,7 +92,7 @@ class Scripted(App):
         self.clock.advance(after_s)
         tick = await self.controllers[NAME].tick(self.clock.now())
         if NAME in self.shadows.all:
-            await self.shadow.drained()
+            await self.shadow.drain()
         return tick
 
 
@@ -113,7 +113,7 @@ async def shadowed(
             await app.close()
 
 
-def recorded(folder: Path) -> list[ShadowTurn]:
+def recorded(folder: Path) -> list[ShadowTick]:
     return list(JournalReader(folder / "journal").shadows())
 
 
@@ -185,7 +185,7 @@ async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> No
         await app.turn()
         turn = app.shadow.last
         assert turn is not None
-        assert (turn.tick.clock_step_s, turn.over_s) == (7200.0, 15.0)
+        assert (turn.tick.clock_step_s, turn.interval_s) == (7200.0, 15.0)
         await app.turn()
         assert app.shadow.totals.span_s == 30.0
 
@@ -199,10 +199,10 @@ async def test_a_failing_shadow_never_disturbs_the_first_and_goes_on(tmp_path: P
         ticks = [await app.turn() for _ in range(3)]
         assert [t.decision.target for t in ticks] == [3, 3, 3]
         assert app.shadow.totals.failed == 3
-        assert len(app.shadow._told) == 1, "told once"
+        assert len(app.shadow._logged) == 1, "told once"
         app.engines.values = {"running": 40.0, "waiting": 0.0}
         await app.turn()
-        assert (app.shadow.totals.failed, app.shadow.totals.turns) == (3, 1)
+        assert (app.shadow.totals.failed, app.shadow.totals.ticks) == (3, 1)
 
 
 @pytest.mark.slow
@@ -215,8 +215,8 @@ async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path
                 app.clock.advance(15)
                 tick = await app.controllers[NAME].tick(app.clock.now())
         assert tick.decision.target == 3
-        await app.shadow.drained()
-        assert any("fell behind" in why for why in app.shadow._told)
+        await app.shadow.drain()
+        assert any("fell behind" in why for why in app.shadow._logged)
         turn = app.shadow.last
         assert turn is not None
         assert turn.tick.observation.source_errors == {"engines": "no answer within 0.05 s"}
@@ -261,7 +261,7 @@ async def test_a_changed_shadow_is_taken_and_a_broken_one_refused(tmp_path: Path
         (tmp_path / "new.yaml").write_text("workload: llm\nmax_replicas: lots\n")
         await app.shadows.reload(app.controllers)
         await app.turn()
-        assert app.shadow.totals.turns == 3
+        assert app.shadow.totals.ticks == 3
 
 
 async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path:
         await app.reload(Config(app.config.daemon, {NAME: changed}))
         await app.shadows.reload(app.controllers)
         tick = await app.turn()
-        assert (tick.decision.target, app.shadow.totals.turns) == (2, 2)
+        assert (tick.decision.target, app.shadow.totals.ticks) == (2, 2)
         await app.shadows.reload({})
         assert not app.shadows.all
 
@@ -335,8 +335,8 @@ async def test_a_size_held_open_loop_serves_after_its_pools_lead_time(tmp_path: 
         for _ in range(4):
             await app.turn()
     turns = recorded(tmp_path)
-    assert [(t.shadow.asked, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
-    assert [t.first.asked for t in turns] == [3, 3, 3, 3]
+    assert [(t.shadow.requested, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
+    assert [t.first.requested for t in turns] == [3, 3, 3, 3]
     assert turns[0].shadow.usd_per_hour == 12.0
     assert not turns[0].open_loop
 
@@ -347,7 +347,7 @@ async def test_in_a_dry_run_both_sizes_are_held_open_loop(tmp_path: Path) -> Non
             await app.turn()
         assert app.actuator.writes == []
     turns = recorded(tmp_path)
-    assert [t.first.asked for t in turns] == [3, 3, 3], "the size found stays 1"
+    assert [t.first.requested for t in turns] == [3, 3, 3], "the size found stays 1"
     assert all(t.open_loop for t in turns)
 
 
@@ -357,19 +357,19 @@ def status_tick(at: float, target: int) -> Tick:
 
 @given(targets=st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_what_serves_is_never_more_than_what_is_asked_for_and_settles_at_it(targets: list[int]) -> None:
-    configured, held = workload_from(document()).spec, HypotheticalSizes()
+    configured, sizes = workload_from(document()).spec, HypotheticalSizes()
     for k, target in enumerate([*targets, targets[-1], targets[-1], targets[-1]]):
-        held.follow(status_tick(NOW + 15.0 * k, target), configured, History())
-        assert held.asked == target
-        assert 0 <= held.serving(configured) <= target
-    assert held.serving(configured) == targets[-1]
+        sizes.apply_targets(status_tick(NOW + 15.0 * k, target), configured, History())
+        assert sizes.requested == target
+        assert 0 <= sizes.serving(configured) <= target
+    assert sizes.serving(configured) == targets[-1]
 
 
 # --- late requests
 
 
-def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *, sure: bool = True) -> EngineLoadLine:
-    return EngineLoadLine(arrivals_rps, each_rps, patience_s, sure=sure)
+def load(arrivals_rps: float, replica_rps: float = 10.0, max_wait_s: float = 1.0, *, exact: bool = True) -> ServingLoad:
+    return ServingLoad(arrivals_rps, replica_rps, max_wait_s, exact=exact)
 
 
 @pytest.mark.parametrize(
@@ -377,24 +377,24 @@ def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *
     [
         pytest.param(2.0, load(15.0), 0.0, id="enough"),
         pytest.param(0.0, load(10.0), 150.0, id="nothing serves: all but the last second's"),
-        pytest.param(2.0, load(15.0, sure=False), 0.0, id="a lower bound that is enough"),
-        pytest.param(1.0, load(15.0, sure=False), None, id="a lower bound that is not"),
-        pytest.param(0.0, load(10.0, patience_s=60.0), 0.0, id="patient ones are not late yet"),
+        pytest.param(2.0, load(15.0, exact=False), 0.0, id="a lower bound that is enough"),
+        pytest.param(1.0, load(15.0, exact=False), None, id="a lower bound that is not"),
+        pytest.param(0.0, load(10.0, max_wait_s=60.0), 0.0, id="patient ones are not late yet"),
     ],
 )
 def test_late_requests_are_those_that_wait_longer_than_promised(
-    serving: float, given_load: EngineLoadLine, late: float | None
+    serving: float, given_load: ServingLoad, late: float | None
 ) -> None:
-    assert HypotheticalQueue().let(15.0, serving, given_load) == (
+    assert HypotheticalQueue().advance(15.0, serving, given_load) == (
         late if late is None else pytest.approx(late, abs=15.0)
     )
 
 
 def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() -> None:
     queue = HypotheticalQueue()
-    first = queue.let(15.0, 0.0, load(10.0))
+    first = queue.advance(15.0, 0.0, load(10.0))
     assert first is not None
-    later = [queue.let(15.0, 0.0, load(0.0)) or 0.0 for _ in range(10)]
+    later = [queue.advance(15.0, 0.0, load(0.0)) or 0.0 for _ in range(10)]
     assert first + sum(later) == pytest.approx(150.0)
     assert queue.waiting == pytest.approx(150.0)
 
@@ -405,13 +405,13 @@ def test_no_more_are_late_than_came_and_more_replicas_never_make_more_late(turns
     for arrivals_rps, serving in turns:
         come += arrivals_rps * 15.0
         for k, (queue, size) in enumerate(((few, serving), (many, serving + 1))):
-            late[k] += queue.let(15.0, size, load(arrivals_rps)) or 0.0
+            late[k] += queue.advance(15.0, size, load(arrivals_rps)) or 0.0
     assert late[1] <= late[0] + 1e-6
     assert late[0] <= come + 1e-6
 
 
-def turn(over_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTurn:
-    return ShadowTurn(
+def turn(over_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTick:
+    return ShadowTick(
         TICK,
         ComparedSide(2, 2.0, usd, late[0]),
         ComparedSide(1, 1.0, None if usd is None else usd / 2, late[1]),
@@ -422,16 +422,16 @@ def turn(over_s: float, late: tuple[float | None, float | None], usd: float | No
 
 
 def test_unknown_is_not_zero_in_the_totals() -> None:
-    totals, before = Totals(), turn(0.0, (None, None), None)
-    totals.note(before, None)
+    totals, before = ShadowTotals(), turn(0.0, (None, None), None)
+    totals.add(before, None)
     assert (totals.more_late, totals.more_usd) == (None, None)
     assert "not known" in totals.text()
     now = turn(3600.0, (None, None), None)
-    totals.note(now, before)
+    totals.add(now, before)
     assert totals.more_replica_hours == -1.0
     assert (totals.more_late, totals.more_usd) == (None, None)
     last = turn(3600.0, (1.0, 5.0))
-    totals.note(last, turn(0.0, (None, None)))
+    totals.add(last, turn(0.0, (None, None)))
     assert (totals.more_late, totals.more_usd) == (4.0, -0.5)
     assert "known for 50% of the time" in totals.text()
 
