@@ -75,7 +75,7 @@ class Reloader:
         if not missing or self._removing_for == snapshot:
             return False
         self._removing_for = snapshot
-        log.warning("reload", missing=missing, remedy="they are removed if the next compare finds the same files")
+        log.warning("reload", missing=missing, remedy="they are removed if the next look finds the same files")
         return True
 
     def _refuse(self, snapshot: FileSnapshot, error: str) -> None:

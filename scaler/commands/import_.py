@@ -34,7 +34,7 @@ def command(args: argparse.Namespace) -> int:
         print(found.text, end="")
     if not args.json:
         _print(found, args.out)
-    return 1 if found.notes.lost else 0
+    return 1 if found.findings.lost else 0
 
 
 def _misuse(args: argparse.Namespace) -> Sequence[Problem]:
@@ -60,12 +60,12 @@ def _loads(found: Imported) -> None:
             load([made])
         except ConfigError as e:
             made_of = [Problem("the workload made of it", p.line, p.path, p.value, p.rule, p.hint) for p in e.problems]
-            raise ConfigError([*made_of, *found.notes.lost]) from e
+            raise ConfigError([*made_of, *found.findings.lost]) from e
 
 
 def _print(found: Imported, out: Path | None) -> None:
     """On stderr: what is not as today, and what to do next."""
-    for title, problems in (("Not carried over", found.notes.lost), ("Done another way", found.notes.differs)):
+    for title, problems in (("Not carried over", found.findings.lost), ("Done another way", found.findings.differs)):
         if problems:
             print(f"{title}:", file=sys.stderr)
             for problem in problems:
@@ -78,6 +78,6 @@ def _print(found: Imported, out: Path | None) -> None:
 def _as_dict(found: Imported) -> dict[str, object]:
     return {
         "workloads": list(yaml.safe_load_all(found.text)),
-        "not_carried_over": [p.as_dict() for p in found.notes.lost],
-        "done_another_way": [p.as_dict() for p in found.notes.differs],
+        "not_carried_over": [p.as_dict() for p in found.findings.lost],
+        "done_another_way": [p.as_dict() for p in found.findings.differs],
     }

@@ -45,7 +45,7 @@ def test_what_kubectl_shows_becomes_the_same_rules(tmp_path: Path) -> None:
     assert (up.stabilization_window_s, up.select_policy, up.tolerance) == (30, "max", 0.05)
     assert [(p.type, p.value, p.period_s) for p in up.policies] == [("pods", 2, 30), ("percent", 50, 30)]
     assert (down.stabilization_window_s, [p.value for p in down.policies], down.tolerance) == (600, [1], None)
-    assert not found.notes.lost, "uid, resourceVersion, status and other such fields mean nothing to a size"
+    assert not found.findings.lost, "uid, resourceVersion, status and other such fields mean nothing to a size"
 
 
 def pool_of(spec: WorkloadSpec) -> Kubernetes:
@@ -87,8 +87,8 @@ def test_what_version_1_hides_in_annotations_is_told(tmp_path: Path) -> None:
         spec__targetCPUUtilizationPercentage=70,
     )  # fmt: skip
     found = imported(tmp_path, v1)
-    assert [p.path.rpartition("/")[2] for p in found.notes.lost] == ["metrics", "behavior"]
-    assert "kubectl get hpa.v2.autoscaling" in found.notes.lost[0].hint
+    assert [p.path.rpartition("/")[2] for p in found.findings.lost] == ["metrics", "behavior"]
+    assert "kubectl get hpa.v2.autoscaling" in found.findings.lost[0].hint
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_what_is_not_carried_over_is_told_and_written(
     tmp_path: Path, given: dict[str, Any], path: str, rule: str
 ) -> None:
     found = imported(tmp_path, changed(HPA, spec__metrics=[*HPA["spec"]["metrics"], given]))
-    (lost,) = found.notes.lost
+    (lost,) = found.findings.lost
     assert lost.path == path
     assert rule in lost.rule
     assert f"NOT CARRIED OVER: {path}" in found.text
@@ -185,5 +185,5 @@ def test_what_is_not_carried_over_is_told_and_written(
 
 def test_an_unknown_key_is_not_carried_over_and_its_likely_meaning_is_named(tmp_path: Path) -> None:
     found = imported(tmp_path, changed(HPA, spec__minReplica=3))
-    (lost,) = found.notes.lost
+    (lost,) = found.findings.lost
     assert (lost.path, lost.hint) == ("spec.minReplica", "did you mean 'minReplicas'?")

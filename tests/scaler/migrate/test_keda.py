@@ -64,7 +64,7 @@ def test_triggers_of_several_kinds_share_a_workload(tmp_path: Path) -> None:
     assert policy.crons[0].time_zone == "Europe/Berlin"
     assert policy.behavior is not None
     assert policy.behavior.scale_down.stabilization_window_s == 120
-    (lost,) = found.notes.lost
+    (lost,) = found.findings.lost
     assert (lost.path, lost.line) == ("items[1].spec.triggers[4].type", 48)
     assert "kafka" in lost.rule
 
@@ -96,7 +96,7 @@ def test_cpu_and_memory_alone_are_an_hpa_that_keeps_one(tmp_path: Path) -> None:
     (policy,) = spec.policies.values()
     assert isinstance(policy, Hpa)
     assert (spec.min_replicas, policy.metrics[0].target) == (1, 0.6)
-    assert any(p.path == "spec.minReplicaCount" for p in found.notes.differs)
+    assert any(p.path == "spec.minReplicaCount" for p in found.findings.differs)
 
 
 def test_a_clock_alone_needs_a_server_to_read(tmp_path: Path) -> None:
@@ -123,17 +123,17 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
     (source,) = spec.sources.values()
     assert source.url == "https://p.example/prom"
     assert source.access.headers == {"X-Scope-OrgID": "team"}
-    said = found.text + "".join(map(str, [*found.notes.lost, *found.notes.differs]))
+    said = found.text + "".join(map(str, [*found.findings.lost, *found.findings.differs]))
     assert "hunter2" not in said
     assert "tr0ub4dor" not in said
-    assert {p.path.rpartition(".")[2] for p in found.notes.lost} == {
+    assert {p.path.rpartition(".")[2] for p in found.findings.lost} == {
         "serverAddress", "customHeaders", "unsafeSsl", "authModes",
     }  # fmt: skip
 
 
 def test_keys_of_an_account_are_named_and_not_copied(tmp_path: Path) -> None:
     found = imported(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
-    said = found.text + "".join(map(str, [*found.notes.lost, *found.notes.differs]))
+    said = found.text + "".join(map(str, [*found.findings.lost, *found.findings.differs]))
     assert "keys are not copied" in said
     assert "s3cr3t" not in said
     assert "AKIAEXAMPLE" not in said
@@ -157,7 +157,7 @@ NOT_IN = "autoscaling.keda.sh/paused-scale-in"
 )  # fmt: skip
 def test_what_is_not_carried_over_is_told_and_written(tmp_path: Path, change: dict[str, Any], path: str) -> None:
     found = imported(tmp_path, changed(KEDA, **change))
-    assert path in [p.path for p in found.notes.lost]
+    assert path in [p.path for p in found.findings.lost]
     assert "NOT CARRIED OVER: " in found.text
 
 
@@ -166,7 +166,7 @@ def test_a_paused_one_is_paused(tmp_path: Path) -> None:
     found = imported(tmp_path, paused)
     (spec,) = loaded(tmp_path, found)
     assert spec.paused
-    assert any("where KEDA first sets it to 4" in p.rule for p in found.notes.differs)
+    assert any("where KEDA first sets it to 4" in p.rule for p in found.findings.differs)
 
 
 def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> None:
@@ -185,6 +185,6 @@ def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> N
     }
     found = imported(tmp_path, KEDA, own)
     assert found.names == ("workers",)
-    assert "KEDA's own HPA" in found.notes.differs[0].rule
+    assert "KEDA's own HPA" in found.findings.differs[0].rule
     with pytest.raises(ConfigError, match="import that: kubectl get scaledobject workers"):
         imported(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)

@@ -49,7 +49,7 @@ def test_zero_is_not_left_to_policies_that_measure_replicas(tmp_path: Path) -> N
     found = imported(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
     (spec,) = loaded(tmp_path, found)
     assert spec.min_replicas == 1
-    assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in found.notes.lost)
+    assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in found.findings.lost)
 
 
 TWO = [{"type": "Pods", "value": 2, "periodSeconds": 30}]
@@ -77,7 +77,7 @@ def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
     (spec,) = loaded(tmp_path, found)
     sides = [(s.window_s, s.period_s, s.max_replicas, s.max_share) for s in (spec.scale_up, spec.scale_down)]
     assert sides == [up, down]
-    assert len(found.notes.lost) == lost
+    assert len(found.findings.lost) == lost
 
 
 @pytest.mark.parametrize(

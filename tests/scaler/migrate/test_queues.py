@@ -114,8 +114,8 @@ def test_what_is_not_carried_over_is_told_without_its_secret(
     tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str
 ) -> None:
     found, _ = made(tmp_path, trigger, **metadata)
-    assert [p.path for p in found.notes.lost] == [f"spec.triggers[0].metadata.{key}"]
-    assert "hunter2" not in found.text + "".join(map(str, found.notes.lost))
+    assert [p.path for p in found.findings.lost] == [f"spec.triggers[0].metadata.{key}"]
+    assert "hunter2" not in found.text + "".join(map(str, found.findings.lost))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_queue_that_cannot_be_read_is_lost_beside_others_and_an_error_alone(
 ) -> None:
     one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
     found = imported(tmp_path, changed(KEDA, spec__triggers=[one, CRON]))
-    (lost,) = found.notes.lost
+    (lost,) = found.findings.lost
     assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
     assert rule in lost.rule
     with pytest.raises(ConfigError) as caught:
