@@ -34,7 +34,7 @@ from scaler.shadow.manager import Shadows
 from scaler.shared_resources import Resources
 from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.workload_facts import Running
+from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
 from scaler.telemetry.log import log, log_tick
@@ -73,7 +73,7 @@ class App:
         self.metrics = Metrics(version("forescale"))
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
-        self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
+        self.dashboard = Dashboard(version("forescale"), LiveWorkloads(self.controllers, self.health))
         self.ledger = QuotaLedger(config.daemon.fleet)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))

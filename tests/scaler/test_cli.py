@@ -1,4 +1,4 @@
-"""The command line: what each verb prints, in words and as JSON, and its exit codes."""
+"""The command line: each verb's output as text and as JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MESSAGES = (30, 50, 50, 20, 20, 20)
 def record(
     folder: Path, messages: Sequence[float | None] = MESSAGES, document: dict[str, Any] | None = None
 ) -> Workload:
-    """A journal of one workload's turns, 15 s apart; None for a turn without a reading."""
+    """Write a journal of one workload's ticks, 15 s apart; None stands for a tick without a reading."""
     workload = workload_from(document or DOCUMENT)
     writer = JournalWriter(Settings(directory=str(folder)), NOW, "1")
     history = History()
