@@ -55,8 +55,7 @@ MAX_WAIT_S: Final = 300.0
 """Maximum `Retry-After` that is obeyed: a mistaken header must not stop readings for a day. Seconds."""
 POOL_MAX_AGE_S: Final = 60.0
 """Maximum age of a pool's status for a write: a shared watch may be silent for this long. Seconds."""
-NO_DEADLINE: Final = contextlib.nullcontext()
-NO_BOUNDARY: Final = contextlib.nullcontext()
+NO_CONTEXT: Final = contextlib.nullcontext()
 MAX_FAILED_TICKS: Final = 3
 """Consecutive ticks that fail by an exception of the core before it ends the loop: a bad observation may pass."""
 RESULTS: Final[Mapping[type[PortError], Result]] = {
@@ -141,9 +140,8 @@ class Controller:
     async def run(self, first_s: float) -> None:
         """Run ticks until `stop`: the first at `first_s` (Unix time), the next ones an interval apart.
 
-        A tick that overruns skips the ticks that it missed. Example: at an interval of 15 s, a tick due at 100 s that
-        ends at 137 s has missed those of 115 s and 130 s, and the next one is due at 145 s. A wakeup's tick leaves the
-        schedule as it is.
+        A wakeup's tick leaves the schedule as it is; a tick that overruns skips the missed ones. Example: at 15 s, a
+        tick due at 100 s that ends at 137 s has missed those of 115 s and 130 s, and the next one is due at 145 s.
         """
         self._due_s = first_s
         while not self._stopping:
@@ -175,10 +173,7 @@ class Controller:
             slept.cancel()
 
     async def _run_tick(self, due_s: float) -> None:
-        """Run a tick. Raises an exception of the core only after `MAX_FAILED_TICKS` in a row.
-
-        Without `Setup.faults` it is raised at once.
-        """
+        """Run a tick. Raises an exception of the core after `MAX_FAILED_TICKS` in a row; without `faults` at once."""
         try:
             await self.tick(due_s)
         except Exception as e:
@@ -273,9 +268,8 @@ class Controller:
                 status = None  # noqa: PLW2901 - it counts as unreadable, and the last known size as stale
             elif status is not None:
                 self._last_sizes[name] = masked_status(status)
-            pools[name] = grade(
-                self._last_sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
-            )
+            last, error = self._last_sizes.get(name), pool_errors.get(name, "")
+            pools[name] = grade(last, POOL_MAX_AGE_S, now, error, failed=status is None)
         return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors)
 
     def _grade(
@@ -315,19 +309,17 @@ class Controller:
             if isinstance(e, Unavailable) and e.retry_after_s:
                 self._wait_until[kind, name] = self._clock.now() + min(e.retry_after_s, MAX_WAIT_S)
             if isinstance(e, Fault) and kind == "source":  # a defective adapter's earlier samples are not used either
-                self._last_samples = {
-                    s: value for s, value in self._last_samples.items() if not s.startswith(f"{name}.")
-                }
+                self._last_samples = {s: v for s, v in self._last_samples.items() if not s.startswith(f"{name}.")}
         return None
 
     def _deadline(self) -> AbstractAsyncContextManager[object]:
         """Return a context that ends one read or write after the workload's deadline."""
-        return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.ports_may_wait else NO_DEADLINE
+        return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.ports_may_wait else NO_CONTEXT
 
     def _boundary(self, kind: str, name: str) -> AbstractContextManager[None]:
         """Return a context that raises an adapter's unexpected exceptions as `Fault`."""
         faults = self._setup.faults
-        return NO_BOUNDARY if faults is None else faults.boundary(self._setup.workload.name, kind, name)
+        return NO_CONTEXT if faults is None else faults.boundary(self._setup.workload.name, kind, name)
 
     # --- decide
 

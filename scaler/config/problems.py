@@ -50,9 +50,9 @@ class Problem:
         object.__setattr__(self, "hint", masked_rule(_cut(self.hint)))
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}: {self.path or '(document)'}"
+        location = f"{self.file}:{self.line}: {self.path or '(document)'}"
         shown = f" = {self.value}" if self.value else ""
-        return f"{where}{shown}: {self.rule}" + (f" ({self.hint})" if self.hint else "")
+        return f"{location}{shown}: {self.rule}" + (f" ({self.hint})" if self.hint else "")
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)

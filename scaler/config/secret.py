@@ -47,18 +47,18 @@ class Secret:
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)
-        where = f"the environment variable {self.env}" if self.env is not None else f"the file {self.file}"
+        place = f"the environment variable {self.env}" if self.env is not None else f"the file {self.file}"
         try:
             value = os.environb[os.fsencode(self.env)] if self.env is not None else Path(self.file or "").read_bytes()
             text = value.decode()
         except OSError as e:
-            raise Misconfigured(f"{where} cannot be read: {e.strerror}") from e
+            raise Misconfigured(f"{place} cannot be read: {e.strerror}") from e
         except UnicodeDecodeError as e:
             # No `from e`: that exception contains the secret's bytes.
-            raise Misconfigured(f"{where} is not UTF-8 at byte {e.start}: write the secret anew") from None
+            raise Misconfigured(f"{place} is not UTF-8 at byte {e.start}: write the secret anew") from None
         text = text.strip() if self.file is not None else text
         if not text or not text.isprintable():
-            raise Misconfigured(f"{where} must hold printable text on one line, without control characters")
+            raise Misconfigured(f"{place} must hold printable text on one line, without control characters")
         remember(text)
         return text
 

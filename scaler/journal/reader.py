@@ -76,14 +76,14 @@ class Journal:
             except OSError as e:
                 raise JournalError(f"{path}: {e.strerror}") from e
 
-    def _decode(self, line: bytes, where: str, *, shadows: bool) -> Tick | InitialHistory | ShadowTick | None:
+    def _decode(self, line: bytes, location: str, *, shadows: bool) -> Tick | InitialHistory | ShadowTick | None:
         schema = schema_of(line)
         if schema is not None and is_unsupported(schema):
-            raise JournalError(f"{where}: {refusal(schema)}")
+            raise JournalError(f"{location}: {refusal(schema)}")
         record = _parse(line)
         if record is None:
             if line.strip():
-                self.damaged.append(where)
+                self.damaged.append(location)
             return None
         try:
             if record["type"] == "tick":
@@ -93,9 +93,9 @@ class Journal:
             if record["type"] == TYPE:
                 return decode_shadow(record) if shadows else None
             if record["type"] == "spec":
-                self.specs[text(record["fingerprint"])] = workload_from(record["document"], where)
+                self.specs[text(record["fingerprint"])] = workload_from(record["document"], location)
         except DAMAGED:
-            self.damaged.append(where)
+            self.damaged.append(location)
         return None
 
 

@@ -60,7 +60,7 @@ class Object:
         """Namespace and name."""
         return self.namespace, str(self.metadata("name"))
 
-    def where(self) -> str:
+    def location(self) -> str:
         return f"{self.document.file}:{self.document.line(self.place)} {self.kind} {self.metadata('name')}"
 
     def metadata(self, key: str) -> Any:
@@ -101,7 +101,7 @@ def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool
         )
         target = autoscaler.target
         resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
-        if broken_rule := claims.claim([resized], o.where):
+        if broken_rule := claims.claim([resized], o.location):
             autoscaler.reporter.error((*autoscaler.place, "scaleTargetRef"), broken_rule, "import one of the two")
         if autoscaler.min_replicas > autoscaler.max_replicas:
             autoscaler.reporter.error(autoscaler.place, f"its least, {autoscaler.min_replicas}, is above its most")

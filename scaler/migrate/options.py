@@ -39,10 +39,10 @@ class MigrationOptions:
     quantity_names: set[str] = field(default_factory=set)
     totals: bool = False
 
-    def server(self, cursor: Cursor, key: str, what: str) -> SourceDraft:
+    def server(self, cursor: Cursor, key: str, api: str) -> SourceDraft:
         """Return the Prometheus server of the command line as the source of a metric of Kubernetes' metrics API."""
         if self.prometheus is None:
-            rule = f"comes from Kubernetes' metrics API ({what}), which this daemon does not read"
+            rule = f"comes from Kubernetes' metrics API ({api}), which this daemon does not read"
             cursor.reporter.error(
                 cursor.place_of(key), rule, "give --prometheus URL of a server that holds the same series"
             )

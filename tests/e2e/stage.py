@@ -97,10 +97,10 @@ class Stage:
     async def wait_for_size(self, replicas: int, d: Daemon, within_s: float = TIMEOUT_S) -> None:
         """Wait until the Deployment has this size."""
 
-        async def there() -> bool:
+        async def has_size() -> bool:
             return await self.kube.size() == replicas
 
-        await until(there, within_s, d)
+        await until(has_size, within_s, d)
 
 
 def after(d: Daemon, time_s: float) -> list[Tick]:

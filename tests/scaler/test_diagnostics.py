@@ -26,8 +26,8 @@ from tests.servers.fleet import growing
 @pytest.fixture
 async def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[tuple[Aws, Front]]:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with aws() as there, front(there.url) as proxy:
-        yield there, proxy
+    async with aws() as aws_server, front(aws_server.url) as proxy:
+        yield aws_server, proxy
 
 
 def written(tmp_path: Path, queue: str, url: str) -> Config:
@@ -50,9 +50,9 @@ def written(tmp_path: Path, queue: str, url: str) -> Config:
 
 
 async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
-    there, proxy = cloud
-    queue = await there.queue("prompts")
-    await there.send(queue, 3)
+    aws_server, proxy = cloud
+    queue = await aws_server.queue("prompts")
+    await aws_server.send(queue, 3)
     by_name = {check.name: check for check in await check_adapters(written(tmp_path, queue, proxy.url), SystemClock())}
     assert isinstance(visible := by_name["there"].readings["visible"], Fresh)
     assert visible.value == 3
@@ -82,14 +82,14 @@ async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) 
 
 
 async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
-    there, proxy = cloud
-    await check_adapters(written(tmp_path, await there.queue("prompts"), proxy.url), SystemClock())
+    aws_server, proxy = cloud
+    await check_adapters(written(tmp_path, await aws_server.queue("prompts"), proxy.url), SystemClock())
     assert {a.operation for a in proxy.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
 
 
 async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
-    there, proxy = cloud
-    config = written(tmp_path, await there.queue("prompts"), proxy.url)
+    aws_server, proxy = cloud
+    config = written(tmp_path, await aws_server.queue("prompts"), proxy.url)
     proxy.faults["sqs"] = FORBIDDEN["json"]
     by_name = {check.name: check for check in await check_adapters(config, SystemClock())}
     assert "AccessDenied" in by_name["there"].error

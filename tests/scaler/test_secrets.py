@@ -129,8 +129,8 @@ def test_a_configuration_in_error_is_told_without_the_secret_in_it(
     planted = secret()
     file = tmp_path / "chat.yaml"
     file.write_text(workload(source, pool, planted))
-    for words in (["check", str(file)], ["check", "--json", str(file)], ["run", "--once", str(file)]):
-        assert main(words) == 2
+    for arguments in (["check", str(file)], ["check", "--json", str(file)], ["run", "--once", str(file)]):
+        assert main(arguments) == 2
         out = everything(capsys)
         assert "chat.yaml" in out
         assert planted not in out
@@ -187,8 +187,8 @@ async def echo_server() -> AsyncIterator[int]:
 
     async def echo(request: web.Request) -> web.Response:
         body = json.dumps({"headers": dict(request.headers), "url": str(request.url), "body": await request.text()})
-        words = [v.split(" ")[-1] for v in request.headers.values()]
-        return web.Response(status=401, text=f"not {words[-1]} {words} {body}")
+        credentials = [v.split(" ")[-1] for v in request.headers.values()]
+        return web.Response(status=401, text=f"not {credentials[-1]} {credentials} {body}")
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", echo)
@@ -268,16 +268,16 @@ async def answers(d: Daemon) -> dict[str, str]:
 def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
     """Yield the output of the verbs on the configuration and its journal."""
     config, journal, page = str(folder / "config"), str(folder / "journal"), folder / "report.html"
-    for words in (
+    for arguments in (
         ("check", config), ("check", "--live", config), ("check", "--live", "--json", config), ("doctor", config),
         ("doctor", "--json", config), ("explain", journal), ("explain", "--json", journal), ("replay", journal),
         ("replay", "--json", journal), ("report", journal, "--record-only", "--html", str(page)),
         ("schema",), ("schema", "--example"),
     ):  # fmt: skip
-        code = main(list(words))
+        code = main(list(arguments))
         out = everything(capsys)
-        assert code in {0, 1}, f"{words}: {out}"
-        yield " ".join(words), out
+        assert code in {0, 1}, f"{arguments}: {out}"
+        yield " ".join(arguments), out
     yield page.name, page.read_text()
 
 
@@ -309,8 +309,8 @@ def test_what_import_prints_and_writes_holds_no_secret(tmp_path: Path, capsys: p
     for i, word in enumerate(planted):
         manifest = manifest.replace(f"SECRET{i};", word)
     (tmp_path / "object.yaml").write_text(manifest)
-    for words in ([], ["--json"], ["--native"]):
-        main(["import", str(tmp_path / "object.yaml"), *words])
+    for arguments in ([], ["--json"], ["--native"]):
+        main(["import", str(tmp_path / "object.yaml"), *arguments])
         out = everything(capsys)
         assert "object.yaml" in out
         assert not [word for word in planted if word in out]

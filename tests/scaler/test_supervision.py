@@ -177,10 +177,10 @@ async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
         before = d.ticks()[-1].spec
         mend = spoil(servers)
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             return not await valid(d) and "configuration" in json.loads((await d.get("healthz"))[1])["problems"]
 
-        await until(told, 30, d)
+        await until(is_reported, 30, d)
         turns = len(d.ticks())
         await until(lambda: len(d.ticks()) > turns + 4, 30, d)
         assert (await d.get("healthz"))[0] == 200, "a restart would not mend it"

@@ -123,9 +123,9 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
     (source,) = spec.sources.values()
     assert source.url == "https://p.example/prom"
     assert source.access.headers == {"X-Scope-OrgID": "team"}
-    said = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
-    assert "hunter2" not in said
-    assert "tr0ub4dor" not in said
+    text = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
+    assert "hunter2" not in text
+    assert "tr0ub4dor" not in text
     assert {p.path.rpartition(".")[2] for p in result.findings.lost} == {
         "serverAddress", "customHeaders", "unsafeSsl", "authModes",
     }  # fmt: skip
@@ -133,10 +133,10 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
 
 def test_keys_of_an_account_are_named_and_not_copied(tmp_path: Path) -> None:
     result = imported(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
-    said = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
-    assert "keys are not copied" in said
-    assert "s3cr3t" not in said
-    assert "AKIAEXAMPLE" not in said
+    text = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
+    assert "keys are not copied" in text
+    assert "s3cr3t" not in text
+    assert "AKIAEXAMPLE" not in text
 
 
 FORMULA = {"scalingModifiers": {"formula": "a + b", "target": "1"}}

@@ -36,10 +36,10 @@ def manifests(draw: Callable[..., Any]) -> list[Any]:
     """Draw a valid manifest with one to four values replaced, removed or added."""
     documents: list[Any] = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
     for _ in range(draw(st.integers(1, 4))):
-        there = places(documents)
-        if not there:
+        all_places = places(documents)
+        if not all_places:
             break
-        *above, key = draw(st.sampled_from(there))
+        *above, key = draw(st.sampled_from(all_places))
         at: Any = documents
         for step in above:
             at = at[step]

@@ -77,8 +77,8 @@ class Scripted(App):
 
     async def open(self, workload: Workload) -> Setup:
         self.opened.append(workload)
-        there = {"queue": self.source, "engines": self.engines}
-        sources = {name: there[name] for name in workload.spec.sources}
+        known_sources = {"queue": self.source, "engines": self.engines}
+        sources = {name: known_sources[name] for name in workload.spec.sources}
         pools = {MAIN: self.actuator} if workload.spec.pools else {}
         return Setup(workload, sources, pools, ledger=self.ledger)
 

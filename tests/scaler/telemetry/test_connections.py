@@ -146,7 +146,7 @@ async def test_a_certificate_that_cannot_be_used_is_said_at_the_start(tmp_path: 
 
 @pytest.mark.slow
 async def test_idle_and_slow_connections_exhaust_neither_the_server_nor_the_sources(tmp_path: Path) -> None:
-    async with live(tmp_path) as there, there.run(limits={resource.RLIMIT_NOFILE: 256}) as d:
+    async with live(tmp_path) as servers, servers.run(limits={resource.RLIMIT_NOFILE: 256}) as d:
         await until(lambda: len(d.ticks()) > 1, 30, d)
         port = int(d.address.rsplit(":", 1)[1].strip("/"))
         writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(400)]
