@@ -1,1 +1,1 @@
-"""The daemon: reads the clouds, asks `policies` what to do, does it, and records why."""
+"""The daemon: reads metrics and pool sizes, decides by `policies`, resizes pools, and records why."""

@@ -1,4 +1,4 @@
-"""The boundary that unexpected exceptions of adapters do not pass: counted, logged once, and raised as `Fault`."""
+"""Boundary around adapters: counts and logs their unexpected exceptions, and raises them as `Fault`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from scaler.supervised_tasks import summary
 from scaler.telemetry.log import log
 
 MAX_LOGGED: Final = 1000
-"""Different defects whose trace is logged; the counters go on beyond that."""
+"""Maximum number of different defects whose trace is logged. The counters have no limit."""
 
 
 class Fault(Unavailable):
-    """An adapter raised an exception that is no port error: a defect. Nothing it says can be used this time."""
+    """An adapter raised an exception that is not a port error: a defect. Its result in this tick is unusable."""
 
 
 class Faults:
-    """The unexpected exceptions of one daemon: `counts` by workload, kind of adapter and its name."""
+    """Unexpected exceptions of one daemon. `counts` has the keys (workload, kind of adapter, adapter's name)."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[WorkloadName, str, str]] = Counter()
         self.core: Counter[WorkloadName] = Counter()
-        """Ticks that an exception outside any adapter ended."""
+        """Ticks that failed by an exception outside any adapter."""
         self._logged: set[tuple[str, ...]] = set()
 
     @contextlib.contextmanager
     def boundary(self, workload: WorkloadName, kind: str, name: str) -> Iterator[None]:
-        """Let port errors and deadlines pass. Raises `Fault` for every other exception."""
+        """Re-raise port errors and timeouts. Raises `Fault` for every other exception."""
         try:
             yield
         except (PortError, TimeoutError):
@@ -42,7 +42,7 @@ class Faults:
             raise Fault(f"{summary(e)}: a defect of the {kind}'s adapter; the log has its trace") from e
 
     def note_core(self, workload: WorkloadName, error: Exception) -> None:
-        """Count a tick that an exception outside any adapter ended, and log its trace once."""
+        """Count a tick that failed by an exception outside any adapter, and log its trace once."""
         self.core[workload] += 1
         self._log(error, "tick failed", workload, "core", "")
 
@@ -56,6 +56,6 @@ class Faults:
         defect = (workload, kind, name, summary(error))
         if defect not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add(defect)
-            of = {kind: name} if name else {}
+            adapter = {kind: name} if name else {}
             remedy = "please report it with this trace, which is logged once"
-            log.error(event, workload=workload, **of, error=summary(error), remedy=remedy, exc_info=error)
+            log.error(event, workload=workload, **adapter, error=summary(error), remedy=remedy, exc_info=error)

@@ -1,4 +1,4 @@
-"""A workload's adapters, opened: what the daemon runs with, and what ``check --live`` and ``doctor`` ask."""
+"""Opens a workload's adapters, for the daemon and for ``check --live`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ EXTRAS: Final = {
     "numba": "sim",
     "optuna": "tune",
 }
-"""Packages that come with an extra of the distribution, by their first name."""
-IMPORTING: Final = threading.Lock()
+"""The distribution's extra that installs each top-level package."""
+IMPORT_LOCK: Final = threading.Lock()
 
 
 @contextlib.contextmanager
-def naming_workload(workload: WorkloadName) -> Iterator[None]:
-    """Name the workload in what is wrong, and the extra where a package is missing. Raises `Misconfigured`."""
+def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
+    """Add the workload's name to an error, and the extra to install for a missing package. Raises `Misconfigured`."""
     try:
         yield
     except ImportError as e:
@@ -48,44 +48,46 @@ def naming_workload(workload: WorkloadName) -> Iterator[None]:
         raise Misconfigured(f"{workload}: {e}") from e
 
 
-def opening_context(workload: Workload, resources: Resources, clock: Clock) -> Opening:
-    """Return what the workload's adapters are opened in."""
+def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> Opening:
+    """Return the context in which the workload's adapters are opened."""
     return Opening(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
 
 
 async def open_source(spec: SourceSpec, context: Context) -> Source:
-    """Open the adapter of a source, whose module is imported now. Raises port errors and `ImportError`."""
-    opening = await _opener(SOURCES[kind_of("source", spec)])
-    source: Source = await opening(spec, context)
+    """Import a source's adapter and open it. Raises port errors and `ImportError`."""
+    open_adapter = await _import_opener(SOURCES[kind_of("source", spec)])
+    source: Source = await open_adapter(spec, context)
     return source
 
 
 async def open_pool(spec: Pool, context: Context, workload: WorkloadName, pool: PoolName) -> Actuator:
-    """Open the adapter of a pool, whose module is imported now. Raises port errors and `ImportError`."""
-    opening = await _opener(POOLS[kind_of("pool", spec)])
-    actuator: Actuator = await opening(spec, context, workload, pool)
+    """Import a pool's adapter and open it. Raises port errors and `ImportError`."""
+    open_adapter = await _import_opener(POOLS[kind_of("pool", spec)])
+    actuator: Actuator = await open_adapter(spec, context, workload, pool)
     return actuator
 
 
-async def _opener(kind: Kind) -> Any:
-    """Import the function that opens the adapters of a kind, in a thread: SDKs take seconds."""
-    return await asyncio.to_thread(_imported, kind.open)
+async def _import_opener(kind: Kind) -> Any:
+    """Import the function that opens adapters of a kind, in a thread: an SDK takes seconds to import.
 
+    The lock admits one thread at a time: concurrent imports of circular packages see partly initialized modules.
+    """
 
-def _imported(path: str) -> Any:
-    """Import one adapter at a time: threads that import circular packages at once find them half made."""
-    with IMPORTING:
-        return import_object(path)
+    def import_locked() -> Any:
+        with IMPORT_LOCK:
+            return import_object(kind.open)
+
+    return await asyncio.to_thread(import_locked)
 
 
 async def open_adapters(
     workload: Workload, resources: Resources, clock: Clock, ledger: QuotaLedger | None = None
 ) -> Setup:
-    """Return the workload with its adapters. Nothing has been read yet. Raises `Misconfigured`."""
-    context = opening_context(workload, resources, clock)
+    """Return the workload with its adapters, open but not read yet. Raises `Misconfigured`."""
+    context = adapter_context(workload, resources, clock)
     sources: Mapping[str, SourceSpec] = workload.spec.sources
     pools: Mapping[PoolName, Pool] = workload.spec.pools
-    with naming_workload(workload.name):
+    with name_workload_in_errors(workload.name):
         return Setup(
             workload,
             {name: await open_source(source, context) for name, source in sources.items()},

@@ -1,4 +1,4 @@
-"""The composition root: configuration to adapters to controllers; signals, reloads and the end."""
+"""The composition root: opens adapters, starts controllers, reloads their configuration and stops them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from scaler.journal.writer import JournalWriter
 from scaler.ports import Clock
 from scaler.quota_ledger import QuotaLedger
 from scaler.recorder import Recorder
-from scaler.shadow.counterfactual import ShadowTurn, Totals
+from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.shadow.manager import Shadows
 from scaler.shared_resources import Resources
 from scaler.telemetry.api_calls import CallsCollector
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.workload_facts import Running
+from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.fleet import FleetCollector
 from scaler.telemetry.health import Health, task_of
 from scaler.telemetry.log import log, log_tick
@@ -43,15 +43,15 @@ from scaler.telemetry.shadow import ShadowCollector
 from scaler.telemetry.supervision import SupervisionCollector
 
 STOP_S: Final = 15.0
-"""How long turns under way may take to end when the daemon is asked to stop; Kubernetes grants 30 s by default."""
-PENDING: Final = "settings under daemon: but for fleet: take effect at the next start"
+"""Maximum time that running ticks get to end when the daemon stops; Kubernetes grants 30 s by default. Seconds."""
+NEEDS_RESTART: Final = "settings under daemon: but for fleet: take effect at the next start"
 SPREAD_S: Final = 0.01
-"""Between two workloads' first turns, on average: thousands must not ask at once, and a few need not wait."""
+"""Mean time between two workloads' first ticks. Seconds. 3 workloads start within 0.02 s, 1000 within 10 s."""
 
 
 @dataclass(slots=True)
 class RunOptions:
-    """How to run: the command line's part."""
+    """Options of a run that the command line sets."""
 
     paths: list[Path]
     dry_run: bool = False
@@ -59,12 +59,12 @@ class RunOptions:
     for_s: float | None = None
     shadows: list[Path] = field(default_factory=list)
     on_tick: Callable[[Tick], None] = field(default=lambda _: None)
-    on_shadow: Callable[[ShadowTurn, Totals], None] = field(default=lambda _turn, _totals: None)
+    on_shadow: Callable[[ShadowTick, ShadowTotals], None] = field(default=lambda _tick, _totals: None)
     on_start: Callable[[str], None] = field(default=lambda _: None)
 
 
 class App:
-    """One daemon: its workloads' controllers and what they share."""
+    """One daemon: the controllers of its workloads, and the resources that they share."""
 
     def __init__(self, config: Config, options: RunOptions, resources: Resources) -> None:
         self.config = config
@@ -73,7 +73,7 @@ class App:
         self.metrics = Metrics(version("forescale"))
         self.tasks, self.faults = resources.tasks, resources.faults
         self.health = Health(self.controllers, self.clock, self.tasks)
-        self.dashboard = Dashboard(version("forescale"), Running(self.controllers, self.health))
+        self.dashboard = Dashboard(version("forescale"), LiveWorkloads(self.controllers, self.health))
         self.ledger = QuotaLedger(config.daemon.fleet)
         self.metrics.registry.register(FleetCollector(self.ledger))
         self.metrics.registry.register(CallsCollector(resources.calls))
@@ -81,9 +81,9 @@ class App:
         self._options = options
         self._resources = resources
         self._tasks: dict[WorkloadName, asyncio.Task[None]] = {}
-        self._taken: dict[WorkloadName, Workload] = {}
-        settings = config.daemon.journal
-        journal = JournalWriter(settings, self.clock.now(), version("forescale")) if settings.directory else None
+        self._configured: dict[WorkloadName, Workload] = {}
+        spec = config.daemon.journal
+        journal = JournalWriter(spec, self.clock.now(), version("forescale")) if spec.directory else None
         self._recorder = Recorder(journal, self.metrics, self.health)
         self.shadows = Shadows(options.shadows, self.clock, config.daemon, self.open, self._record_shadow, self.tasks)
         self.metrics.registry.register(ShadowCollector(self.shadows.all))
@@ -98,34 +98,36 @@ class App:
         self.metrics.observe(tick)
         self.dashboard.observe(tick)
         self._options.on_tick(tick)
-        self.shadows.see(tick)
+        self.shadows.observe(tick)
 
-    def _record_shadow(self, turn: ShadowTurn, totals: Totals, workload: Workload) -> None:
-        self._recorder.write(lambda journal: journal.shadow(turn, workload))
-        self._options.on_shadow(turn, totals)
+    def _record_shadow(self, tick: ShadowTick, totals: ShadowTotals, workload: Workload) -> None:
+        self._recorder.write(lambda journal: journal.write_shadow(tick, workload))
+        self._options.on_shadow(tick, totals)
 
     async def open(self, workload: Workload) -> Setup:
-        """Return a workload's adapters. Raises `Misconfigured`."""
+        """Open a workload's adapters. Raises `Misconfigured`."""
         return await open_adapters(workload, self._resources, self.clock, self.ledger)
 
     async def prepare(self) -> None:
-        """Open every workload and give each its recent past."""
+        """Open every workload's adapters, and create its controller with its recent history."""
         setups = [await self.open(w) for w in self.config.workloads.values()]
-        tails = self._tails([s.workload for s in setups])
-        await self._begin(setups, tails)
-        await self.shadows.take(self.controllers, tails)
+        tails = self._read_tails([s.workload for s in setups])
+        await self._create_controllers(setups, tails)
+        await self.shadows.load(self.controllers, tails)
 
-    async def _begin(self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]) -> list[Controller]:
-        """Begin controllers with their past: the last ticks on record, and what gives policies seasons."""
+    async def _create_controllers(
+        self, setups: list[Setup], tails: Mapping[WorkloadName, list[Tick]]
+    ) -> list[Controller]:
+        """Create controllers with their history: the last recorded ticks, and the seeds of seasonal forecasts."""
         now, spans = self.clock.now(), {s.workload.name: self._span_s(s.workload) for s in setups}
-        lately = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
-        seeds = await history_backfill.seeds(setups, lately, self.config.daemon, now)
-        begun = [self._add(s, lately[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
+        recent = {n: recent_ticks(tails.get(n, ()), now - span_s, MAX_ROWS) for n, span_s in spans.items()}
+        seeds = await history_backfill.seeds(setups, recent, self.config.daemon, now)
+        controllers = [self._add(s, recent[s.workload.name], seeds.get(s.workload.name, {})) for s in setups]
         for tick in itertools.chain.from_iterable(tails.values()):
-            self.ledger.note(tick)
-        return begun
+            self.ledger.record(tick)
+        return controllers
 
-    def _tails(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
+    def _read_tails(self, workloads: list[Workload]) -> Mapping[WorkloadName, list[Tick]]:
         journal = self.config.daemon.journal
         if not journal.directory:
             return {}
@@ -137,83 +139,87 @@ class App:
             log.error("journal", error=f"{journal.directory}: {e.strerror}", remedy="the start knows no past turns")
             return {}
         finally:
-            self._recorder.passed_over(journal.directory, unread)
+            self._recorder.report_unread(journal.directory, unread)
 
     def _span_s(self, workload: Workload) -> float:
         return max(self.config.daemon.history_s, workload.spec.lookback_s)
 
     def _add(self, setup: Setup, ticks: list[Tick], seeds: Mapping[PolicyName, HistorySeed]) -> Controller:
         workload, now = setup.workload, self.clock.now()
-        past = InitialHistory(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
-        controller = Controller(setup, self.clock, past.history(ticks), self.record, dry_run=self._options.dry_run)
+        start = InitialHistory(workload.name, now, len(ticks), self._span_s(workload), workload.spec.interval_s, seeds)
+        controller = Controller(setup, self.clock, start.history(ticks), self.record, dry_run=self._options.dry_run)
         for tick in ticks:
             if tick.at <= now:
                 self.dashboard.observe(tick)
         self.controllers[workload.name] = controller
-        self._taken[workload.name] = workload
-        self._recorder.write(lambda journal: journal.begin(past))
+        self._configured[workload.name] = workload
+        self._recorder.write(lambda journal: journal.write_initial_history(start))
         return controller
 
     def start(self, controller: Controller) -> None:
-        """Let a controller run, its first turn after a pause that differs from workload to workload."""
+        """Run a controller in a task, its first tick after a delay that depends on the workload's name.
+
+        Example: 101 workloads spread over 1.00 s; one whose name hashes to a quarter of the range waits 0.25 s.
+        """
         name, interval_s = controller.workload.name, controller.workload.spec.interval_s
         spread_s = min(interval_s, SPREAD_S * (len(self.config.workloads) - 1))
-        first = self.clock.now() + spread_s * (zlib.crc32(name.encode()) / 2**32)
-        self._tasks[name] = self.tasks.start(task_of(name), functools.partial(controller.run, first))
+        first_s = self.clock.now() + spread_s * (zlib.crc32(name.encode()) / 2**32)
+        self._tasks[name] = self.tasks.start(task_of(name), functools.partial(controller.run, first_s))
 
     async def reload(self, config: Config) -> str:
-        """Take a changed configuration: swap, add and remove workloads between turns. Raises `Misconfigured`.
+        """Apply a changed configuration: swap, add and remove workloads between ticks. Raises `Misconfigured`.
 
-        Returns what takes effect at the next start only. A reload that an exception ended may be repeated.
+        Returns a message on the settings that need a restart, or "". After an exception, a reload may be repeated.
         """
-        changed = [w for n, w in config.workloads.items() if self._taken.get(n) != w]
+        changed = [w for n, w in config.workloads.items() if self._configured.get(n) != w]
         setups = [await self.open(w) for w in changed]
-        removed = self._taken.keys() - config.workloads.keys()
+        removed = self._configured.keys() - config.workloads.keys()
         daemon = dataclasses.replace(self.config.daemon, fleet=config.daemon.fleet)
-        pending = "" if config.daemon == daemon else PENDING
+        pending = "" if config.daemon == daemon else NEEDS_RESTART
         if pending:
             log.warning("reload", remedy=pending)
         self.config = Config(daemon, config.workloads)
-        self.ledger.limit(daemon.fleet)
+        self.ledger.set_limits(daemon.fleet)
         for name in removed:
             await self._remove(name)
         await self._adopt([s for s in setups if s.workload.name in self.controllers])
-        for controller in await self._begin([s for s in setups if s.workload.name not in self.controllers], {}):
+        added = [s for s in setups if s.workload.name not in self.controllers]
+        for controller in await self._create_controllers(added, {}):
             self.start(controller)
         log.info("reload", changed=[w.name for w in changed], removed=sorted(removed))
         return pending
 
     async def _adopt(self, setups: list[Setup]) -> None:
-        """Swap running workloads; those with added policies that look far back once these have a past to begin with."""
+        """Swap the setups of running workloads, and seed the forecasts of their added policies."""
         running = {s.workload.name: self.controllers[s.workload.name] for s in setups}
         added = {s.workload.name: history_backfill.added_policies(s, running[s.workload.name].history) for s in setups}
         for setup in setups:
             if not added[setup.workload.name]:
                 running[setup.workload.name].adopt(setup)
-                self._taken[setup.workload.name] = setup.workload
-        waiting = [s for s in setups if added[s.workload.name]]
-        seeds = await history_backfill.seeds(waiting, {}, self.config.daemon, self.clock.now(), added)
-        for setup in waiting:
-            running[setup.workload.name].adopt(setup, self._sower(setup.workload, seeds.get(setup.workload.name, {})))
-            self._taken[setup.workload.name] = setup.workload
+                self._configured[setup.workload.name] = setup.workload
+        pending = [s for s in setups if added[s.workload.name]]
+        seeds = await history_backfill.seeds(pending, {}, self.config.daemon, self.clock.now(), added)
+        for setup in pending:
+            running[setup.workload.name].adopt(setup, self._seeder(setup.workload, seeds.get(setup.workload.name, {})))
+            self._configured[setup.workload.name] = setup.workload
 
-    def _sower(self, workload: Workload, seeds: Mapping[PolicyName, HistorySeed]) -> Callable[[History], None] | None:
-        """Return what gives a history these seeds, and writes that down."""
+    def _seeder(self, workload: Workload, seeds: Mapping[PolicyName, HistorySeed]) -> Callable[[History], None] | None:
+        """Return a function that applies the seeds to a history and records them in the journal."""
 
-        def sow(history: History) -> None:
-            past = InitialHistory(
+        def seed(history: History) -> None:
+            start = InitialHistory(
                 workload.name, self.clock.now(), 0, history.span_s, history.step_s, seeds, keeps_ticks=True
             )
-            past.apply(history)
-            self._recorder.write(lambda journal: journal.begin(past))
+            start.apply(history)
+            self._recorder.write(lambda journal: journal.write_initial_history(start))
 
-        return sow if seeds else None
+        return seed if seeds else None
 
     async def _remove(self, name: WorkloadName) -> None:
-        """Let go of a workload: its size stays what it is."""
+        """Stop controlling a workload. Its pools keep their sizes."""
         if name in self._tasks:
             await self._halt({name: (self.controllers[name], self._tasks.pop(name))})
-        del self.controllers[name], self._taken[name]  # only now: the turn under way was still recorded
+        del self.controllers[name], self._configured[name]  # after the halt: a running tick needs them to be recorded
         self.tasks.forget(task_of(name))
         self.faults.forget(name)
         self.ledger.forget(name)
@@ -221,7 +227,7 @@ class App:
         self.dashboard.forget(name)
 
     async def close(self) -> None:
-        """Let turns under way end, then everything else."""
+        """Wait for running ticks, then stop the shadows and close the journal."""
         await self._halt({n: (c, self._tasks[n]) for n, c in self.controllers.items() if n in self._tasks})
         await self.shadows.close()
         self._recorder.close()
@@ -233,14 +239,14 @@ class App:
                 task.cancel()
         tasks = [task for _, task in running.values()]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=STOP_S)
-            for task in late:
+            _, unfinished = await asyncio.wait(tasks, timeout=STOP_S)
+            for task in unfinished:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.gather(*unfinished, return_exceptions=True)
 
 
 def make_clock(daemon: DaemonSpec) -> Clock:
-    """Return the system's clock, or a fast one for embedded worlds."""
+    """Return the system clock, or a faster one for embedded worlds."""
     start = daemon.clock.start_s()
     if daemon.clock.speed == 1.0 and start is None:
         return SystemClock()
@@ -249,7 +255,7 @@ def make_clock(daemon: DaemonSpec) -> Clock:
 
 @contextlib.asynccontextmanager
 async def prepared(config: Config, options: RunOptions) -> AsyncIterator[App]:
-    """Open an app with every workload, and close it in order at the end. Raises `Misconfigured`."""
+    """Open an app with every workload, and close it at the end. Raises `Misconfigured`."""
     async with Resources() as resources:
         app = App(config, options, resources)
         try:

@@ -1,4 +1,4 @@
-"""The command line: parses, and hands over to the verb's own module."""
+"""The command line: parses arguments and calls the module of the verb."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from scaler.signal_handlers import held
+from scaler.signal_handlers import startup_signals
 
 VERBS: Final = {
     "advise": "simulators.commands.advise",
@@ -30,7 +30,7 @@ VERBS: Final = {
     "trace": "simulators.commands.trace",
     "tune": "simulators.commands.tune",
 }
-"""Every verb by the module whose `command` does it, imported on use."""
+"""The module of each verb, imported on use. Its `command` runs the verb."""
 SIMULATION: Final = {
     "advise": (
         "tell what demand costs, and how to buy it",
@@ -49,15 +49,15 @@ SIMULATION: Final = {
     "trace": ("describe, convert or generate traffic", "Traces of requests: docs/traffic.md."),
     "tune": ("search a workload's settings on the simulator", "What is searched, and what comes of it: docs/tune.md."),
 }
-"""The verbs whose packages are an extra, and what their help says."""
+"""Help line and description of each verb whose packages are an extra."""
 
 
 def parser(verb: str = "") -> argparse.ArgumentParser:
-    """Return the command line.
+    """Return the argument parser.
 
-    A verb of the simulator has its own arguments only if it is `verb`: they cost imports.
+    Of the simulator's verbs, only `verb` gets its arguments: they need imports.
     """
-    from importlib.metadata import version  # noqa: PLC0415 - as what `_run` imports
+    from importlib.metadata import version  # noqa: PLC0415 - imported late, as in `_run`
 
     top = argparse.ArgumentParser(
         prog="forescale",
@@ -127,29 +127,29 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     replay.add_argument("--workload", metavar="NAME", help="this workload only")
     replay.add_argument("--json", action="store_true", help="the comparison as JSON")
 
-    for name, (told, more) in SIMULATION.items():
-        simulation = verbs.add_parser(name, help=told, description=more)
+    for name, (summary, description) in SIMULATION.items():
+        simulation = verbs.add_parser(name, help=summary, description=description)
         if name == verb:
             _module(VERBS[name]).arguments(simulation)
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 well, 1 the answer is no, 2 it could not be done."""
-    words = sys.argv[1:] if argv is None else argv
-    with held() if words[:1] == ["run"] else contextlib.nullcontext():
-        return _run(words)
+    """Run one command. Exit codes: 0 success, 1 a negative result, 2 the command failed."""
+    arguments = sys.argv[1:] if argv is None else argv
+    with startup_signals() if arguments[:1] == ["run"] else contextlib.nullcontext():
+        return _run(arguments)
 
 
-def _run(words: list[str]) -> int:
-    """Run one command. What takes a second to import is imported here, once signals are handled."""
+def _run(arguments: list[str]) -> int:
+    """Run one command. Slow imports (1 s) are here, after the signal handlers are installed."""
     from scaler.config.problems import ConfigError  # noqa: PLC0415
     from scaler.journal.reader import JournalError  # noqa: PLC0415
     from scaler.ports import PortError  # noqa: PLC0415
 
     hide_secrets()
     try:
-        args = parser(words[0] if words else "").parse_args(words)
+        args = parser(arguments[0] if arguments else "").parse_args(arguments)
         code: int = _module(VERBS[args.verb]).command(args)
     except ConfigError as e:
         print(e, file=sys.stderr)
@@ -165,7 +165,7 @@ def _run(words: list[str]) -> int:
 
 
 def hide_secrets() -> None:
-    """Mask tracebacks, and what libraries log where a command has set up no log of its own."""
+    """Mask secrets in tracebacks, and in the messages that libraries log without a configured handler."""
     from scaler.masking import mask  # noqa: PLC0415
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -181,7 +181,7 @@ def hide_secrets() -> None:
 
 
 def _module(name: str) -> Any:
-    """Return a verb's module; one that the installation lacks the packages for is told so."""
+    """Return a verb's module. Raises `SystemExit` where a package that it needs is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as e:

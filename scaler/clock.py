@@ -1,4 +1,4 @@
-"""The only module that reads a clock."""
+"""Clocks of the daemon. No other module reads the system's clocks."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from datetime import UTC, datetime
 from typing import Final
 
 JUMP_S: Final = 2.0
-"""A wall clock that departs further than this from the monotonic one has jumped; less is slewing by NTP."""
+"""Minimum drift of the wall clock from the monotonic one that counts as a jump; NTP slews less. Seconds."""
 
 
 class SystemClock:
-    """Wall-clock seconds that run evenly: the monotonic clock, moved only by the jumps that `step_s` adds up.
+    """Unix time that runs at the monotonic clock's rate, and follows the wall clock only where that jumps.
 
-    `wall` and `even` tell the two that it goes by, in seconds.
+    `wall` and `monotonic` return the two clocks' readings, in seconds. Example: the wall clock is set back by an
+    hour; the next call of `step_s` returns -3600, and `now` is an hour earlier from then on.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time, even: Callable[[], float] = time.monotonic) -> None:
-        self._wall, self._even = wall, even
-        self._offset = wall() - even()
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._monotonic = wall, monotonic
+        self._offset_s = wall() - monotonic()
         self._stepped_s = 0.0
 
     def now(self) -> float:
-        return self._even() + self._offset
+        return self._monotonic() + self._offset_s
 
     async def sleep_until(self, t: float) -> None:
         await asyncio.sleep(max(0.0, t - self.now()))
 
     def step_s(self) -> float:
-        departed = self._wall() - self.now()
-        if abs(departed) >= JUMP_S:
-            self._offset += departed
-            self._stepped_s += departed
+        drift_s = self._wall() - self.now()
+        if abs(drift_s) >= JUMP_S:
+            self._offset_s += drift_s
+            self._stepped_s += drift_s
         return self._stepped_s
 
 
 class FastClock:
-    """Seconds that pass `speed` times as fast as real ones, from `start`: for embedded worlds."""
+    """A clock that starts at `start` (Unix time) and runs `speed` times as fast as real time: for embedded worlds."""
 
     def __init__(self, speed: float, start: float) -> None:
         self._speed = speed
         self._start = start
-        self._began = time.monotonic()
+        self._began_s = time.monotonic()
 
     def now(self) -> float:
-        return self._start + (time.monotonic() - self._began) * self._speed
+        return self._start + (time.monotonic() - self._began_s) * self._speed
 
     async def sleep_until(self, t: float) -> None:
         await asyncio.sleep(max(0.0, t - self.now()) / self._speed)
@@ -56,10 +57,10 @@ class FastClock:
 
 
 def stopwatch_s() -> float:
-    """Seconds of a clock fit for measuring durations, with no meaning of its own."""
+    """Return a reading of the clock that measures durations. Only differences of readings have a meaning. Seconds."""
     return time.perf_counter()
 
 
 def wall_time() -> str:
-    """Return the present wall-clock time in ISO 8601, for log lines."""
+    """Return the wall-clock time in ISO 8601, for log lines."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The only loop: observe, decide, act, record. Live and simulated control are this code, on different ports."""
+"""The control loop: observe, decide, act, record. Live and simulated control run this code on different ports."""
 
 from __future__ import annotations
 
@@ -50,15 +50,14 @@ from scaler.wakeup import Wakeup
 T = TypeVar("T")
 NameT = TypeVar("NameT", bound=str)
 MAX_AHEAD_S: Final = 30.0
-"""How far ahead of our clock a measurement may be before it is disbelieved: more than NTP ever leaves."""
+"""Maximum time by which a measurement may be ahead of our clock: more than NTP ever leaves. Seconds."""
 MAX_WAIT_S: Final = 300.0
-"""The longest that anybody's wish to be left alone is obeyed: a mistaken header must not blind us for a day."""
+"""Maximum `Retry-After` that is obeyed: a mistaken header must not stop readings for a day. Seconds."""
 POOL_MAX_AGE_S: Final = 60.0
-"""How old a pool's status may be and still be written against: a shared watch may be silent for so long."""
-NO_DEADLINE: Final = contextlib.nullcontext()
-NO_BOUNDARY: Final = contextlib.nullcontext()
+"""Maximum age of a pool's status for a write: a shared watch may be silent for this long. Seconds."""
+NO_CONTEXT: Final = contextlib.nullcontext()
 MAX_FAILED_TICKS: Final = 3
-"""Ticks in a row that an exception of the core may end before it ends the loop: one bad observation passes by."""
+"""Consecutive ticks that fail by an exception of the core before it ends the loop: a bad observation may pass."""
 RESULTS: Final[Mapping[type[PortError], Result]] = {
     Fault: Result.UNAVAILABLE,
     Unavailable: Result.UNAVAILABLE,
@@ -72,28 +71,28 @@ RESULTS: Final[Mapping[type[PortError], Result]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A workload with its adapters, open. Swapped whole, between two turns."""
+    """A workload with its open adapters. The controller replaces it as a whole, between two ticks."""
 
     workload: Workload
     sources: Mapping[str, Source]
     actuators: Mapping[PoolName, Actuator]
-    waits: bool = True
-    """Whether a port may take time. Those of a simulated world never do: no task and no deadline is made for them."""
+    ports_may_wait: bool = True
+    """Whether calls of ports take time. Those of a simulated world do not, and get no task and no deadline."""
     ledger: QuotaLedger | None = None
-    """What the fleet's limits are computed from; None where nothing spans workloads."""
+    """The ledger that grants the fleet's limits; None without limits across workloads."""
     wakeup: Wakeup | None = None
-    """What its adapters ring for a turn at once; None where nothing does."""
+    """The event by which adapters request a tick at once; None where no adapter does."""
     faults: Faults | None = None
-    """Where unexpected exceptions of its adapters end; None lets them through, as a simulation wants."""
+    """The handler of adapters' unexpected exceptions; None lets them pass, as in a simulation."""
 
     def register(self) -> None:
-        """Have the fleet count this workload as it is specified here."""
+        """Register the workload and its specification with the fleet's ledger."""
         if self.ledger is not None:
-            self.ledger.enter(self.workload.name, self.workload.spec)
+            self.ledger.register(self.workload.name, self.workload.spec)
 
 
 class Controller:
-    """Runs one workload's turns and gives each Tick to `record`."""
+    """Runs one workload's ticks and passes each to `record`."""
 
     def __init__(
         self, setup: Setup, clock: Clock, history: History, record: Callable[[Tick], None], *, dry_run: bool = False
@@ -101,8 +100,8 @@ class Controller:
         self.history = history
         self._setup = setup
         self._next_setup: Setup | None = None
-        self._next_sow: Callable[[History], None] | None = None
-        self._sow: Callable[[History], None] | None = None
+        self._next_seed: Callable[[History], None] | None = None
+        self._seed: Callable[[History], None] | None = None
         self._clock = clock
         self._record = record
         self._dry_run = dry_run
@@ -114,7 +113,7 @@ class Controller:
         self._failed_ticks = 0
         self.idle = True
         self._stepped_s, self._step_s = clock.step_s(), 0.0
-        self._due = self._began = self._ended = clock.now()
+        self._due_s = self._began_s = self._ended_s = clock.now()
 
     @property
     def workload(self) -> Workload:
@@ -122,60 +121,61 @@ class Controller:
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """The sources that are read, open."""
+        """The open sources by name."""
         return self._setup.sources
 
     @property
-    def last_tick_ended_at(self) -> float:
-        """When the last turn ended, or this controller began, on the clock as it stands."""
-        return self._ended + (self._clock.step_s() - self._stepped_s)
+    def last_tick_ended_s(self) -> float:
+        """When the last tick ended, or the controller was created. Unix time of the clock as it is now."""
+        return self._ended_s + (self._clock.step_s() - self._stepped_s)
 
-    def adopt(self, setup: Setup, sow: Callable[[History], None] | None = None) -> None:
-        """Use `setup` from the next turn on. The past is kept; `sow` adds to it before that turn is decided."""
-        self._next_setup, self._next_sow = setup, sow
+    def adopt(self, setup: Setup, seed: Callable[[History], None] | None = None) -> None:
+        """Use `setup` from the next tick on. The history stays; `seed` adds to it before that tick's decision."""
+        self._next_setup, self._next_seed = setup, seed
 
     def stop(self) -> None:
-        """End after the turn under way."""
+        """End the loop after the running tick."""
         self._stopping = True
 
-    async def run(self, first: float) -> None:
-        """Run ticks without end, the first at `first`, each on the interval's grid from there."""
-        self._due = first
+    async def run(self, first_s: float) -> None:
+        """Run ticks until `stop`: the first at `first_s` (Unix time), the next ones an interval apart.
+
+        A wakeup's tick leaves the schedule as it is; a tick that overruns skips the missed ones. Example: at 15 s, a
+        tick due at 100 s that ends at 137 s has missed those of 115 s and 130 s, and the next one is due at 145 s.
+        """
+        self._due_s = first_s
         while not self._stopping:
             self.idle = True
-            early = await self._sleep(self._due)
+            early = await self._sleep(self._due_s)
             self.idle = False
-            await self._survived(self._clock.now() if early else self._due)
+            await self._run_tick(self._clock.now() if early else self._due_s)
             self._apply_clock_step()
-            if early and self._clock.now() < self._due:
+            if early and self._clock.now() < self._due_s:
                 continue
             interval_s = self._setup.workload.spec.interval_s
-            passed = max(0.0, self._clock.now() - self._due)
-            self._due += interval_s * (1 + math.floor(passed / interval_s))
+            overrun_s = max(0.0, self._clock.now() - self._due_s)
+            self._due_s += interval_s * (1 + math.floor(overrun_s / interval_s))
 
-    async def _sleep(self, due: float) -> bool:
-        """Sleep until `due`, or until the bell is rung; whether it was."""
-        bell = self._setup.wakeup
-        if bell is None:
-            await self._clock.sleep_until(due)
+    async def _sleep(self, due_s: float) -> bool:
+        """Sleep until `due_s` or a wakeup. Return whether a wakeup ended it."""
+        wakeup = self._setup.wakeup
+        if wakeup is None:
+            await self._clock.sleep_until(due_s)
             return False
-        rung, slept = asyncio.create_task(bell.wait()), asyncio.create_task(self._clock.sleep_until(due))
+        woken, slept = asyncio.create_task(wakeup.wait()), asyncio.create_task(self._clock.sleep_until(due_s))
         try:
-            await asyncio.wait((rung, slept), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((woken, slept), return_when=asyncio.FIRST_COMPLETED)
             if slept.done():
                 slept.result()
-            return rung.done()
+            return woken.done()
         finally:
-            rung.cancel()
+            woken.cancel()
             slept.cancel()
 
-    async def _survived(self, due: float) -> None:
-        """Take a turn. An exception of the core passes on only after `MAX_FAILED_TICKS` in a row.
-
-        Without `Setup.faults` it passes on at once.
-        """
+    async def _run_tick(self, due_s: float) -> None:
+        """Run a tick. Raises an exception of the core after `MAX_FAILED_TICKS` in a row; without `faults` at once."""
         try:
-            await self.tick(due)
+            await self.tick(due_s)
         except Exception as e:
             self._failed_ticks += 1
             if self._setup.faults is not None:
@@ -186,55 +186,58 @@ class Controller:
         else:
             self._failed_ticks = 0
 
-    async def tick(self, due: float) -> Tick:
-        """Return one turn: what was seen, decided and done."""
+    async def tick(self, due_s: float) -> Tick:
+        """Run one tick that was due at `due_s`, and return its record: observation, decision and outcomes."""
         if self._next_setup is not None:
             self._setup, self._next_setup = self._next_setup, None
-            self._sow, self._next_sow = self._next_sow, None
+            self._seed, self._next_seed = self._next_seed, None
             self._last_samples.clear()
             self._setup.register()
             self.history.span_s = max(self.history.span_s, self._setup.workload.spec.lookback_s)
-        due += self._apply_clock_step()
-        self._began = self._clock.now()
-        lateness_s = max(0.0, self._began - due)
-        seen = await self._observe()
-        if self._sow is not None:
-            self._sow(self.history)
-            self._sow = None
-        seen, decision = self._decide(seen)
+        due_s += self._apply_clock_step()
+        self._began_s = self._clock.now()
+        lateness_s = max(0.0, self._began_s - due_s)
+        observation = await self._observe()
+        if self._seed is not None:
+            self._seed(self.history)
+            self._seed = None
+        observation, decision = self._decide(observation)
         step_s, self._step_s = self._step_s, 0.0
-        outcomes = await self._act(decision, seen)
-        unheeded_s = self._clock.step_s() - self._stepped_s
-        self._ended = self._clock.now() - unheeded_s
+        outcomes = await self._act(decision, observation)
+        unapplied_step_s = self._clock.step_s() - self._stepped_s
+        self._ended_s = self._clock.now() - unapplied_step_s
         tick = Tick(
             spec=self._setup.workload.fingerprint,
-            observation=seen,
+            observation=observation,
             decision=decision,
             outcomes=outcomes,
             history_len=len(self.history),
             lateness_s=lateness_s,
-            took_s=self._ended - self._began,
+            took_s=self._ended_s - self._began_s,
             clock_step_s=step_s,
             dry_run=self._dry_run,
         )
         self.history.append(tick)
         if self._setup.ledger is not None:
-            self._setup.ledger.note(tick)
+            self._setup.ledger.record(tick)
         self._record(tick)
         return tick
 
     def _apply_clock_step(self) -> float:
-        """Move remembered times with the wall clock where it jumped, and return by how much.
+        """Shift remembered times by the wall clock's jump since the last call, and return the jump in seconds.
 
-        The first component that notices a jump moves its own times; each keeps count of the jumps it has
-        applied.
+        Each component shifts its own times, and remembers the total of the jumps that it has applied.
         """
         stepped_s = self._clock.step_s()
         step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
         if step_s:
             self._step_s += step_s
             self.history.shift(step_s)
-            self._due, self._began, self._ended = self._due + step_s, self._began + step_s, self._ended + step_s
+            self._due_s, self._began_s, self._ended_s = (
+                self._due_s + step_s,
+                self._began_s + step_s,
+                self._ended_s + step_s,
+            )
             self._wait_until = {port: until + step_s for port, until in self._wait_until.items()}
         if self._setup.ledger is not None:
             self._setup.ledger.shift(stepped_s)
@@ -244,53 +247,52 @@ class Controller:
 
     async def _observe(self) -> Observation:
         setup, source_errors, pool_errors = self._setup, dict[str, str](), dict[PoolName, str]()
-        sampling = [self._read("source", n, s.sample, source_errors) for n, s in setup.sources.items()]
-        looking = [self._read("pool", n, a.status, pool_errors) for n, a in setup.actuators.items()]
-        if setup.waits:
-            sampled, statuses = await asyncio.gather(asyncio.gather(*sampling), asyncio.gather(*looking))
+        sample_reads = [self._read("source", n, s.sample, source_errors) for n, s in setup.sources.items()]
+        status_reads = [self._read("pool", n, a.status, pool_errors) for n, a in setup.actuators.items()]
+        if setup.ports_may_wait:
+            samples, statuses = await asyncio.gather(asyncio.gather(*sample_reads), asyncio.gather(*status_reads))
         else:
-            sampled, statuses = [await s for s in sampling], [await s for s in looking]
+            samples, statuses = [await read for read in sample_reads], [await read for read in status_reads]
         self._apply_clock_step()
         now = self._clock.now()
         readings: dict[SignalName, Reading[float]] = {}
-        for (name, spec), sample in zip(setup.workload.spec.sources.items(), sampled, strict=True):
+        for (name, spec), sample in zip(setup.workload.spec.sources.items(), samples, strict=True):
             for quantity, max_age_s in spec.quantities().items():
                 signal = SignalName(f"{name}.{quantity}")
-                found = sample.get(quantity, Absent("not among what the source gave")) if sample is not None else None
-                readings[signal] = self._grade(signal, found, max_age_s, now, f"source {name} could not be read")
+                value = sample.get(quantity, Absent("not among what the source gave")) if sample is not None else None
+                readings[signal] = self._grade(signal, value, max_age_s, now, f"source {name} could not be read")
         pools: dict[PoolName, Reading[PoolStatus]] = {}
         for name, status in zip(setup.actuators, statuses, strict=True):
-            if status is not None and (why := implausible_size(status.value)):
-                pool_errors[name] = why
-                status = None  # noqa: PLW2901 - it counts as unreadable: the last size known stands, as stale
+            if status is not None and (reason := implausible_size(status.value)):
+                pool_errors[name] = reason
+                status = None  # noqa: PLW2901 - it counts as unreadable, and the last known size as stale
             elif status is not None:
                 self._last_sizes[name] = masked_status(status)
-            pools[name] = grade(
-                self._last_sizes.get(name), POOL_MAX_AGE_S, now, pool_errors.get(name, ""), failed=status is None
-            )
+            last, error = self._last_sizes.get(name), pool_errors.get(name, "")
+            pools[name] = grade(last, POOL_MAX_AGE_S, now, error, failed=status is None)
         return Observation(setup.workload.name, now, readings, pools, source_errors, pool_errors)
 
     def _grade(
-        self, signal: SignalName, found: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
+        self, signal: SignalName, sample: Fresh[float] | Absent | None, max_age_s: float, now: float, error: str
     ) -> Reading[float]:
-        """Return a reading by its age. The last value known stands in for one that could not be read, as stale."""
-        found = masked_reading(found) if found is not None else None
-        if isinstance(found, Fresh):
-            if found.measured_at > now + MAX_AHEAD_S:
-                return Absent(f"measured {found.measured_at - now:.0f} s ahead of our clock: the clocks differ")
-            if why := implausible(quantity_of(signal), found.value):
-                return Absent(why)
-            self._last_samples[signal] = found
-            return grade(found, max_age_s, now, error, failed=False)
-        why = found.reason if isinstance(found, Absent) else error
-        return grade(self._last_samples.get(signal), max_age_s, now, why, failed=True)
+        """Return the reading of a sample by its age. Without a sample, the last known value is returned as stale."""
+        sample = masked_reading(sample) if sample is not None else None
+        if isinstance(sample, Fresh):
+            if sample.measured_at > now + MAX_AHEAD_S:
+                return Absent(f"measured {sample.measured_at - now:.0f} s ahead of our clock: the clocks differ")
+            if reason := implausible(quantity_of(signal), sample.value):
+                return Absent(reason)
+            self._last_samples[signal] = sample
+            return grade(sample, max_age_s, now, error, failed=False)
+        reason = sample.reason if isinstance(sample, Absent) else error
+        return grade(self._last_samples.get(signal), max_age_s, now, reason, failed=True)
 
     async def _read(
         self, kind: str, name: NameT, read: Callable[[], Awaitable[T]], errors: dict[NameT, str]
     ) -> T | None:
-        """Return what a source or pool gives within the deadline, or None with the reason in `errors`.
+        """Read a source or pool within the deadline. Return None, with the reason in `errors`, where that fails.
 
-        One that asked us to wait is not asked before that.
+        A port that requested a wait (`Unavailable.retry_after_s`) is not read before it is over.
         """
         deadline_s = self._setup.workload.spec.deadline_s
         if self._clock.now() < self._wait_until.get((kind, name), 0.0):
@@ -306,43 +308,41 @@ class Controller:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
                 self._wait_until[kind, name] = self._clock.now() + min(e.retry_after_s, MAX_WAIT_S)
-            if isinstance(e, Fault) and kind == "source":  # nothing that this adapter said is relied upon
-                self._last_samples = {
-                    s: value for s, value in self._last_samples.items() if not s.startswith(f"{name}.")
-                }
+            if isinstance(e, Fault) and kind == "source":  # a defective adapter's earlier samples are not used either
+                self._last_samples = {s: v for s, v in self._last_samples.items() if not s.startswith(f"{name}.")}
         return None
 
     def _deadline(self) -> AbstractAsyncContextManager[object]:
-        """Return the time that one read or write may take."""
-        return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.waits else NO_DEADLINE
+        """Return a context that ends one read or write after the workload's deadline."""
+        return asyncio.timeout(self._setup.workload.spec.deadline_s) if self._setup.ports_may_wait else NO_CONTEXT
 
     def _boundary(self, kind: str, name: str) -> AbstractContextManager[None]:
-        """Turn unexpected exceptions of an adapter into `Fault`."""
+        """Return a context that raises an adapter's unexpected exceptions as `Fault`."""
         faults = self._setup.faults
-        return NO_BOUNDARY if faults is None else faults.boundary(self._setup.workload.name, kind, name)
+        return NO_CONTEXT if faults is None else faults.boundary(self._setup.workload.name, kind, name)
 
     # --- decide
 
-    def _decide(self, seen: Observation) -> tuple[Observation, Decision]:
-        """Return the decision, within what the fleet grants now and the observation then records.
+    def _decide(self, observation: Observation) -> tuple[Observation, Decision]:
+        """Return the observation with the fleet's grant, and the decision within it.
 
-        No await in between.
+        The function must not await: no other workload may be granted anything before the decision is reserved.
         """
         workload, ledger = self._setup.workload, self._setup.ledger
         if ledger is None:
-            return seen, decide(workload.spec, self.history, seen)
-        seen = dataclasses.replace(seen, grant=ledger.grant(workload.name, seen))
-        decision = decide(workload.spec, self.history, seen)
+            return observation, decide(workload.spec, self.history, observation)
+        observation = dataclasses.replace(observation, grant=ledger.grant(workload.name, observation))
+        decision = decide(workload.spec, self.history, observation)
         ledger.reserve(workload.name, decision)
-        return seen, decision
+        return observation, decision
 
     # --- act
 
-    async def _act(self, decision: Decision, seen: Observation) -> tuple[Outcome, ...]:
+    async def _act(self, decision: Decision, observation: Observation) -> tuple[Outcome, ...]:
         outcomes: list[Outcome] = []
         writes: list[Coroutine[None, None, Outcome]] = []
         for pool, target in decision.targets.items():
-            status = seen.pools[pool]
+            status = observation.pools[pool]
             assert isinstance(status, Fresh), f"{pool} has a target without a fresh size"  # noqa: S101 - an invariant
             if target == status.value.desired and self._is_unfinished(pool):
                 writes.append(self._finish(pool, status.value))
@@ -350,14 +350,14 @@ class Controller:
                 outcomes.append(Outcome(pool, target, target, Result.UNCHANGED))
             else:
                 writes.append(self._resize(pool, target, status.value))
-        if not self._setup.waits:
+        if not self._setup.ports_may_wait:
             return (*outcomes, *[await write for write in writes])
         return (*outcomes, *(await asyncio.gather(*writes) if writes else ()))
 
     def _is_unfinished(self, pool: PoolName) -> bool:
-        """Return whether the size that a pool tells is still being carried out, and may be."""
+        """Return whether the pool is still carrying out the size that it reports (`Finishing`), and may be written."""
         actuator = self._setup.actuators[pool]
-        if not self._setup.waits or self._dry_run or not isinstance(actuator, Finishing):
+        if not self._setup.ports_may_wait or self._dry_run or not isinstance(actuator, Finishing):
             return False
         try:
             with self._boundary("pool", pool):
@@ -366,7 +366,7 @@ class Controller:
             return False
 
     async def _finish(self, pool: PoolName, status: PoolStatus) -> Outcome:
-        """Tell a pool the size that it tells, so that it goes on with it."""
+        """Write the size that a pool reports to it again, so that it continues to carry that out."""
         outcome = await self._resize(pool, status.desired, status)
         return dataclasses.replace(outcome, result=Result.UNCHANGED) if outcome.result is Result.ACCEPTED else outcome
 
@@ -387,7 +387,7 @@ class Controller:
 
 
 def grade(last: Fresh[T] | None, max_age_s: float, now: float, error: str, *, failed: bool) -> Reading[T]:
-    """Return the last value known by its age; stale however young where this turn's reading `failed`."""
+    """Return the last known value as a reading by its age. It is stale at any age where this tick's read `failed`."""
     if last is None:
         return Absent(error or "never read")
     age_s = max(0.0, now - last.measured_at)

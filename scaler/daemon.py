@@ -1,4 +1,4 @@
-"""The daemon's life: an app behind its server, followed files and signals, until it is asked to stop."""
+"""Runs the daemon: the app, its HTTP server, the configuration watch and the signals, until it stops."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import contextlib
 
 from scaler.app import App, RunOptions, prepared
 from scaler.config.load import load
-from scaler.config.watch import Watcher, look
-from scaler.reload import TASK as RELOADING
+from scaler.config.watch import Watcher, snapshot
+from scaler.reload import TASK as RELOAD_TASK
 from scaler.reload import Reloader
-from scaler.signal_handlers import handled
+from scaler.signal_handlers import loop_signals
 from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.server import application, serve
 
 
 async def run(options: RunOptions) -> None:
-    """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first turn."""
-    running = look(options.paths)  # before they are read: a change meanwhile is found by the first look
+    """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first tick."""
+    running = snapshot(options.paths)  # before `load`: the first comparison then detects a change during the load
     config = load(options.paths)
     async with prepared(config, options) as app:
         if options.once:
@@ -26,10 +26,10 @@ async def run(options: RunOptions) -> None:
         watcher = Watcher(options.paths, config.daemon.config_poll_s)
         reloader = Reloader(app, watcher, running)
         access = AccessControl(config.daemon.server, config.daemon.listen)
-        served = application(app.metrics, app.health, app.dashboard, access)
-        server, address = await serve(served, config.daemon, app.health, app.tasks)
+        http_app = application(app.metrics, app.health, app.dashboard, access)
+        server, address = await serve(http_app, config.daemon, app.health, app.tasks)
         try:
-            with handled(app.stopping.set, watcher.ring):
+            with loop_signals(app.stopping.set, watcher.request):
                 options.on_start(address)
                 await _run(app, reloader, options.for_s)
         finally:
@@ -37,12 +37,12 @@ async def run(options: RunOptions) -> None:
 
 
 async def _run(app: App, reloader: Reloader, for_s: float | None) -> None:
-    """Run every workload's loop and follow the files until the app is asked to stop, or for this time."""
+    """Run every workload's loop and reload changed files, until the app stops or `for_s` has passed."""
     for controller in app.controllers.values():
         app.start(controller)
-    following = app.tasks.start(RELOADING, reloader.follow)
+    reloading = app.tasks.start(RELOAD_TASK, reloader.follow)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(for_s):
             await app.stopping.wait()
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What each source and pool of a configuration answers now, and what it may do: asked once, and nothing written."""
+"""Reads every source and pool of a configuration once, with its permissions, and writes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 from policies.model import Absent, Fresh, PoolStatus, WorkloadName
-from scaler.adapters import naming_workload, open_pool, open_source, opening_context
+from scaler.adapters import adapter_context, name_workload_in_errors, open_pool, open_source
 from scaler.clock import stopwatch_s
 from scaler.config.load import Config, Workload
 from scaler.masking import mask, masked_reading, masked_status
@@ -28,10 +28,10 @@ from scaler.ports import (
 from scaler.registry import kind_of
 from scaler.shared_resources import Resources
 
-SECOND_LOOK_S: Final = 2.0
-"""A rate needs two looks; engines answer anew by then."""
-AT_ONCE: Final = 32
-"""Adapters asked at once: a configuration of thousands must not storm its clouds."""
+SECOND_SAMPLE_S: Final = 2.0
+"""Delay before the second sample, which rates need: engines have updated their metrics by then. Seconds."""
+MAX_CONCURRENT: Final = 32
+"""Maximum number of adapters read at a time: a configuration of thousands must not flood its clouds."""
 REMEDIES: Final[Mapping[type[PortError], str]] = {
     Unavailable: "passing: it is asked again every turn",
     Throttled: "passing: it is asked less often for a while",
@@ -44,10 +44,11 @@ Role: TypeAlias = Literal["source", "pool"]
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """One adapter's answer. `readings` of a source, `status` of a pool; `error` where there is none, by its `remedy`.
+class AdapterCheck:
+    """Result of reading one adapter: the `readings` of a source, the `status` of a pool, or an `error` and `remedy`.
 
-    `at` is when it answered, `took_s` how long that took (seconds), `permits` what it may do, as far as it can tell.
+    `at` is the time of the response (Unix time) and `took_s` its duration in seconds. `permits` are the actions that
+    the adapter needs, where it can check them.
     """
 
     workload: WorkloadName
@@ -64,69 +65,70 @@ class Examined:
     permits_error: str = ""
 
     @property
-    def well(self) -> bool:
-        """Whether it answered, and nothing that it needs is known to be denied."""
-        told = [r for r in self.readings.values() if isinstance(r, Fresh)]
-        answered = not self.error and (self.role == "pool" or bool(told))
-        return answered and not any(p.granted is False for p in self.permits)
+    def ok(self) -> bool:
+        """Whether the adapter responded and no permission that it needs is known to be denied."""
+        is_fresh = self.role == "pool" or any(isinstance(r, Fresh) for r in self.readings.values())
+        return not self.error and is_fresh and not any(p.granted is False for p in self.permits)
 
 
-async def examine(config: Config, clock: Clock) -> list[Examined]:
-    """Return every adapter of every workload, in the order configured. No error of one hides another's answer.
+async def check_adapters(config: Config, clock: Clock) -> list[AdapterCheck]:
+    """Check every adapter of every workload, in the order of the configuration. Errors stay with their adapter.
 
-    All are opened before any is asked, as in the daemon.
+    All adapters are opened before any is read, as in the daemon.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
     async with Resources() as resources:
-        opening = [one for w in config.workloads.values() for one in _open(w, resources, clock, gate)]
-        asking = [_ask(*one, clock, gate) for one in await asyncio.gather(*opening)]
-        return list(await asyncio.gather(*asking))
+        opening = [adapter for w in config.workloads.values() for adapter in _open(w, resources, clock, semaphore)]
+        checks = [_check(*opened, clock, semaphore) for opened in await asyncio.gather(*opening)]
+        return list(await asyncio.gather(*checks))
 
 
-Opened: TypeAlias = tuple[Examined, Any, float]
-"""What is to be examined, its adapter, and how long one read may take. Seconds."""
+OpenedAdapter: TypeAlias = tuple[AdapterCheck, Any, float]
+"""The check to complete, the open adapter, and the maximum time of one read in seconds."""
 
 
 def _open(
-    workload: Workload, resources: Resources, clock: Clock, gate: asyncio.Semaphore
-) -> Iterator[Coroutine[Any, Any, Opened]]:
-    context = opening_context(workload, resources, clock)
+    workload: Workload, resources: Resources, clock: Clock, semaphore: asyncio.Semaphore
+) -> Iterator[Coroutine[Any, Any, OpenedAdapter]]:
+    context = adapter_context(workload, resources, clock)
 
-    async def one(role: Role, name: str, spec: object, opening: Callable[[], Awaitable[Any]]) -> Opened:
-        blank = Examined(workload.name, role, name, kind_of(role, spec))
+    async def open_one(role: Role, name: str, spec: object, opening: Callable[[], Awaitable[Any]]) -> OpenedAdapter:
+        check = AdapterCheck(workload.name, role, name, kind_of(role, spec))
         try:
-            async with gate, asyncio.timeout(context.deadline_s):
-                with naming_workload(workload.name):
-                    return blank, await opening(), context.deadline_s
+            async with semaphore, asyncio.timeout(context.deadline_s):
+                with name_workload_in_errors(workload.name):
+                    return check, await opening(), context.deadline_s
         except (TimeoutError, PortError) as e:
-            return replace(blank, **_wrong(e, context.deadline_s)), None, context.deadline_s
+            return replace(check, **_error_fields(e, context.deadline_s)), None, context.deadline_s
 
     for name, source in workload.spec.sources.items():
-        yield one("source", name, source, partial(open_source, source, context))
+        yield open_one("source", name, source, partial(open_source, source, context))
     for name, pool in workload.spec.pools.items():
-        yield one("pool", name, pool, partial(open_pool, pool, context, workload.name, name))
+        yield open_one("pool", name, pool, partial(open_pool, pool, context, workload.name, name))
 
 
-async def _ask(one: Examined, adapter: Any, limit_s: float, clock: Clock, gate: asyncio.Semaphore) -> Examined:
-    if one.error:
-        return one
-    async with gate:
-        began = stopwatch_s()
+async def _check(
+    check: AdapterCheck, adapter: Any, limit_s: float, clock: Clock, semaphore: asyncio.Semaphore
+) -> AdapterCheck:
+    if check.error:
+        return check
+    async with semaphore:
+        began_s = stopwatch_s()
         try:
-            answer = await (_sample if one.role == "source" else _status)(adapter, limit_s)
+            response = await (_sample if check.role == "source" else _status)(adapter, limit_s)
         except (TimeoutError, PortError) as e:
-            answer = _wrong(e, limit_s)
-        took_s = stopwatch_s() - began
-        return replace(one, at=clock.now(), took_s=took_s, **answer, **await _permits(adapter, limit_s))
+            response = _error_fields(e, limit_s)
+        took_s = stopwatch_s() - began_s
+        return replace(check, at=clock.now(), took_s=took_s, **response, **await _check_permits(adapter, limit_s))
 
 
 async def _sample(source: Source, limit_s: float) -> dict[str, Any]:
-    """Return its readings; a second look where the first could not tell all, for rates need two."""
+    """Return the source's readings, from a second sample where the first is incomplete: rates need two."""
     async with asyncio.timeout(limit_s):
         first = await source.sample()
     if all(isinstance(reading, Fresh) for reading in first.values()):
         return {"readings": _masked(first)}
-    await asyncio.sleep(SECOND_LOOK_S)
+    await asyncio.sleep(SECOND_SAMPLE_S)
     async with asyncio.timeout(limit_s):
         return {"readings": _masked(await source.sample())}
 
@@ -140,18 +142,18 @@ def _masked(sample: Mapping[str, Fresh[float] | Absent]) -> Mapping[str, Fresh[f
     return {quantity: masked_reading(reading) for quantity, reading in sample.items()}
 
 
-def _wrong(error: TimeoutError | PortError, limit_s: float) -> dict[str, Any]:
+def _error_fields(error: TimeoutError | PortError, limit_s: float) -> dict[str, Any]:
     if isinstance(error, PortError):
         return {"error": str(error), "remedy": REMEDIES.get(type(error), "")}
     return {"error": f"no answer within {limit_s:g} s", "remedy": REMEDIES[Unavailable]}
 
 
-async def _permits(adapter: object, limit_s: float) -> dict[str, Any]:
-    """Return what the adapter knows of its permissions; nothing where it has no way to ask."""
+async def _check_permits(adapter: object, limit_s: float) -> dict[str, Any]:
+    """Return the adapter's permits; nothing where it cannot check them."""
     if not isinstance(adapter, Permitted):
         return {}
     try:
         async with asyncio.timeout(limit_s):
             return {"permits": tuple(replace(p, detail=mask(p.detail)) for p in await adapter.permits())}
     except (TimeoutError, PortError) as e:
-        return {"permits_error": _wrong(e, limit_s)["error"]}
+        return {"permits_error": _error_fields(e, limit_s)["error"]}

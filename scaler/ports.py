@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 MAX_MESSAGE: Final = 2_000
-"""Characters of an error: it stands in the journal and in the log at every tick, and other systems' words are in it."""
+"""Maximum length of an error message in characters: it quotes other systems, and each tick writes it to the journal."""
 
 
 class PortError(Exception):
-    """Something behind a port went wrong; the subclass says what helps.
+    """Failure of a port's call. The subclass determines the remedy.
 
-    The message is masked, cut at `MAX_MESSAGE` and can be written as UTF-8, whatever another system said.
+    The message is masked, cut at `MAX_MESSAGE` characters and encodable as UTF-8, whatever it quotes.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -36,7 +36,7 @@ class PortError(Exception):
 
 
 class Unavailable(PortError):
-    """No answer, or none of use, this time. The next turn is the retry."""
+    """No usable response this time. The next tick retries."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -44,72 +44,72 @@ class Unavailable(PortError):
 
 
 class Throttled(Unavailable):
-    """We ask more than is granted. Polling gives way first; writes that add capacity do not."""
+    """The platform rejects our request rate. Polling slows down; writes that add capacity do not."""
 
 
 class OutOfCapacity(PortError):
-    """The platform has none of this kind now. Remember it, and spend elsewhere."""
+    """The platform has no capacity of this kind now. Remember the shortage, and use other pools."""
 
 
 class OutOfQuota(PortError):
-    """A limit of the account forbids more of this kind. Spend elsewhere, and retry within minutes to an hour."""
+    """A quota of the account forbids more of this kind. Use other pools, and retry after minutes to an hour."""
 
 
 class Conflict(PortError):
-    """Somebody else wrote since we looked. Look again before writing."""
+    """Another writer changed the size since our last read. Read it again before writing."""
 
 
 class Misconfigured(PortError):
-    """A human must mend it: a name that does not exist, a permission that is missing, a query that is wrong."""
+    """A person must fix it: an unknown name, a missing permission, a wrong query."""
 
 
 class Clock(Protocol):
-    """The only source of time. Seconds since the Unix epoch."""
+    """Source of time, in seconds since the Unix epoch."""
 
     def now(self) -> float: ...
 
     async def sleep_until(self, t: float) -> None:
-        """Return when `now()` has reached `t`. In a simulation, to sleep is to let the world run."""
+        """Return when `now()` has reached `t`. A simulated clock runs its world until then."""
 
     def step_s(self) -> float:
-        """Return by how much the wall clock has jumped in all since this clock began; nearly always 0.
+        """Return the sum of the wall clock's jumps since this clock began, in seconds; nearly always 0.
 
-        `now()` already contains it. A component that remembers times compares it with the last value and so
-        learns of each jump once. Seconds.
+        `now()` already contains it. A component that remembers times keeps the last value, and shifts its times by
+        the difference. Example: after jumps of +10 s and -4 s it is 6; a component that applied the 10 shifts by -4.
         """
 
 
 class Source(Protocol):
-    """Where readings come from. One call reads all that it offers."""
+    """Adapter that reads metrics. One call reads all its quantities."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """Return the quantities and when each was measured; one that cannot be told is `Absent` with the reason.
+        """Return each quantity with the time of its measurement, or `Absent` with the reason.
 
-        Raises `Unavailable` or `Misconfigured` when nothing can be told.
+        Raises `Unavailable` or `Misconfigured` where no quantity can be read.
         """
 
 
 @runtime_checkable
 class PastSource(Protocol):
-    """A source that can also tell what it would have told."""
+    """A source that can also read its quantities over a past period."""
 
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
-        """Each quantity's mean in every whole step from `since` until `until`, oldest first; NaN where it is not known.
+        """Return each quantity's mean in every whole step from `since` to `until` (Unix time), oldest first.
 
-        Missing is not zero: a step of which a part is missing is not known. Raises `Unavailable` or `Misconfigured`.
+        A step is NaN where any part of it is missing: missing is not zero. Raises `Unavailable` or `Misconfigured`.
         """
 
 
 class Actuator(Protocol):
-    """What is resized."""
+    """Adapter that resizes a pool."""
 
     async def status(self) -> Fresh[PoolStatus]:
-        """Return the size as the platform tells it. Raises `Unavailable` or `Misconfigured`."""
+        """Return the pool's status as the platform reports it. Raises `Unavailable` or `Misconfigured`."""
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        """Ask for `replicas`, given that the state is still the one `seen`. Idempotent; returns when accepted.
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
+        """Request `replicas` if the pool's status still is the `observed` one. Idempotent; returns on acceptance.
 
         An accepted write is not capacity. Raises any of the port errors.
         """
@@ -117,15 +117,15 @@ class Actuator(Protocol):
 
 @runtime_checkable
 class Finishing(Protocol):
-    """An actuator that carries a smaller size out over several turns, as where replicas are drained first."""
+    """An actuator that carries out a smaller size over several ticks, such as one that drains replicas first."""
 
     def unfinished(self) -> bool:
-        """Whether, by its last status, it wants to be told the size it tells already, so as to go on with it."""
+        """Return whether, by its last status, it needs its reported size to be written again to continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Whether one action that an adapter needs is granted, found out without doing it; None where that is not known."""
+    """An action that an adapter needs, and whether it is granted, without performing it; None where unknown."""
 
     action: str
     granted: bool | None
@@ -134,43 +134,43 @@ class Permit:
 
 @runtime_checkable
 class Permitted(Protocol):
-    """An adapter that can tell, without writing, whether all that it may have to do is permitted."""
+    """An adapter that can check, without writing, whether the actions that it needs are permitted."""
 
     async def permits(self) -> Sequence[Permit]:
-        """Return each action with what is known of it. Raises port errors where nothing can be asked."""
+        """Return a permit for each action. Raises port errors where none can be checked."""
 
 
 class Context(Protocol):
-    """What an adapter is opened with."""
+    """The daemon's resources and the workload's settings that an adapter is opened with."""
 
     @property
     def clock(self) -> Clock: ...
     @property
     def deadline_s(self) -> float:
-        """The longest one read or write may take."""
+        """Maximum time of one read or write. Seconds."""
 
     @property
-    def promised_s(self) -> Mapping[str, float]:
-        """What the workload promises of each latency, by the promise's name: what is beyond it is late."""
+    def slo_limits_s(self) -> Mapping[str, float]:
+        """The workload's limit for each latency of its SLO; a slower request violates it. Seconds."""
 
     @property
     def calls(self) -> Calls:
-        """The budgets and counts of calls to clouds, shared by all workloads."""
+        """Budgets and counts of calls to cloud APIs, shared by all workloads."""
 
     @property
     def tasks(self) -> Tasks:
-        """Starts background tasks that are restarted where they fail, and whose failures are reported."""
+        """Starter of supervised background tasks: their failures are reported, and they are restarted."""
 
     @property
     def wakeup(self) -> Wakeup:
-        """Rung by an adapter that learns what should not wait for the next turn, such as an interruption's notice."""
+        """Event by which an adapter requests a tick at once, as on an interruption notice."""
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
         """Return the resource under `key`, opened on first use and shared by all adapters until the daemon ends."""
 
 
 class SourceSpec(Protocol):
-    """Parameters of a kind of source: a frozen dataclass."""
+    """Configuration record of a kind of source: a frozen dataclass."""
 
     def quantities(self) -> Mapping[str, float]:
-        """Return what it offers, and how old each quantity may be before it is stale. Seconds."""
+        """Return the source's quantities, each with the age from which it is stale. Seconds."""

@@ -1,7 +1,7 @@
-"""The daemon's ledger of what every workload holds, needs and removed: where each grant is computed from.
+"""The daemon's ledger of the replicas that each workload holds, needs and removed, from which it computes grants.
 
-It is asked and told within one turn without an await between reading and deciding, so that two workloads never grow
-into the same room: a decision is reserved before it is carried out, and the tick then says what came of it.
+A tick calls `grant`, decides, and calls `reserve` without an await in between: two workloads never get the same
+capacity. The decision is reserved before it is carried out; `record` then corrects it by the tick's outcomes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from policies.quota import fleet_quota, resource_claims
 from policies.quota.fleet_quota import FleetLimits
 from policies.quota.resource_claims import ResourceClaim, ResourceClaims
 
-TAKEN: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
-"""Outcomes after which the platform has the size that was decided."""
-UNKNOWN: Final = frozenset({Result.UNAVAILABLE})
-"""Outcomes after which it may have: it holds the larger size then, and what was to be removed counts as removed."""
+APPLIED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
+"""Results after which the platform has the decided size."""
+UNCERTAIN: Final = frozenset({Result.UNAVAILABLE})
+"""Results after which it may have it. The larger size counts as held, and the removal as done."""
 
 NEVER: Final = float("-inf")
 
 
 @dataclass(slots=True)
 class LedgerEntry:
-    """What is known of one workload: its pools' sizes as last seen or decided, and its need in replicas.
+    """One workload in the ledger: its pools' last observed or decided sizes, and its need in replicas.
 
-    `absent` are the pools whose size the last tick did not know.
+    `absent` are the pools whose size the last tick could not observe.
     """
 
     spec: WorkloadSpec
@@ -38,14 +38,14 @@ class LedgerEntry:
     need: float | None = None
     decided_at: float = NEVER
 
-    def see(self, seen: Observation) -> None:
-        """Take the sizes of one tick.
+    def update_sizes(self, observation: Observation) -> None:
+        """Update the sizes from one tick's observation.
 
-        One that could not be read stays what it was. One that was read before the last decision cannot know its
-        outcome: the larger counts.
+        An absent size stays as it was. A size measured before the last decision does not include its outcome: the
+        larger of the two counts. Example: 4 replicas, decided 6 at 100 s; a status of 4 measured at 95 s leaves 6.
         """
-        self.absent = {name for name, status in seen.pools.items() if isinstance(status, Absent)}
-        for name, status in seen.pools.items():
+        self.absent = {name for name, status in observation.pools.items() if isinstance(status, Absent)}
+        for name, status in observation.pools.items():
             if not isinstance(status, Absent):
                 known = self.sizes.get(name, 0) if status.measured_at <= self.decided_at else 0
                 self.sizes[name] = max(known, status.value.desired)
@@ -53,13 +53,13 @@ class LedgerEntry:
     def claim(self) -> ResourceClaim:
         known = self.sizes.keys() >= self.spec.pools.keys()
         sizes = {name: self.sizes[name] for name in self.spec.pools} if known else None
-        shown = self.sizes.keys() & self.spec.pools.keys() - self.absent
-        read = {name: self.sizes[name] for name in shown} if self.absent else None
-        return resource_claims.claim(self.spec, sizes, self.need, read)
+        present = self.sizes.keys() & self.spec.pools.keys() - self.absent
+        observed = {name: self.sizes[name] for name in present} if self.absent else None
+        return resource_claims.claim(self.spec, sizes, self.need, observed)
 
 
 class QuotaLedger:
-    """All workloads of a daemon under the limits that span them."""
+    """All workloads of a daemon under the fleet's limits."""
 
     def __init__(self, limits: FleetLimits) -> None:
         self._limits = limits
@@ -73,52 +73,55 @@ class QuotaLedger:
     def limits(self) -> FleetLimits:
         return self._limits
 
-    def limit(self, limits: FleetLimits) -> None:
-        """Hold the fleet to these limits from now on."""
+    def set_limits(self, limits: FleetLimits) -> None:
+        """Replace the fleet's limits."""
         self._limits = limits
         self._claims = ResourceClaims(
             {name: entry.claim() for name, entry in self._entries.items()} if limits.limits else {}
         )
 
-    def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
-        """Count a workload from now on, or by another specification."""
+    def register(self, name: WorkloadName, spec: WorkloadSpec) -> None:
+        """Add a workload, or replace its specification."""
         self._entries.setdefault(name, LedgerEntry(spec)).spec = spec
         self._claim(name)
 
     def forget(self, name: WorkloadName) -> None:
-        """Count a workload no more: what it holds is no longer this daemon's."""
+        """Remove a workload: its replicas are no longer this daemon's."""
         self._entries.pop(name, None)
         self._claims.drop(name)
 
-    def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
-        """Return what the workload may hold and remove now; None where nothing spans workloads."""
-        self._entries[name].see(seen)
+    def grant(self, name: WorkloadName, observation: Observation) -> Grant | None:
+        """Return the limits on what the workload may hold and remove now; None without limits of the fleet."""
+        self._entries[name].update_sizes(observation)
         if not self.limits.limits:
             return None
         self._claim(name)
-        since = seen.at - self.limits.blast_radius.window_s
-        self._removed = {turn: n for turn, n in self._removed.items() if turn[0] >= since}
-        largest = self._largest_since(since, seen.at)
+        since = observation.at - self.limits.blast_radius.window_s
+        self._removed = {(at, name): n for (at, name), n in self._removed.items() if at >= since}
+        largest = self._largest_since(since, observation.at)
         return fleet_quota.grant(self.limits, name, self._claims, sum(self._removed.values()), largest)
 
     def reserve(self, name: WorkloadName, decision: Decision) -> None:
-        """Count a decision before it is written: growth as held, removals as done and still held."""
+        """Count a decision before it is written: added replicas as held, removed ones as removed and still held.
+
+        Example: a pool of 10 that is to shrink to 7 holds 10, and 3 count as removed, until `record`.
+        """
         entry = self._entries[name]
         removed = sum(max(0, entry.sizes[pool] - target) for pool, target in decision.targets.items())
-        self._count(name, decision.at, removed)
+        self._set_removed(name, decision.at, removed)
         entry.sizes |= {pool: max(target, entry.sizes[pool]) for pool, target in decision.targets.items()}
         entry.need, entry.decided_at = resource_claims.need(entry.spec, decision), decision.at
         self._claim(name)
 
-    def note(self, tick: Tick) -> None:
-        """Record the outcome of a tick: the sizes that the platform has accepted, or may have accepted."""
+    def record(self, tick: Tick) -> None:
+        """Record a tick's outcomes: the sizes that the platform has accepted, or may have accepted."""
         entry = self._entries[tick.workload]
-        entry.see(tick.observation)
+        entry.update_sizes(tick.observation)
         entry.sizes |= {o.pool: held_replicas(o) for o in tick.outcomes}
         entry.need = resource_claims.need(entry.spec, tick.decision)
-        written = [o for o in tick.outcomes if o.result in TAKEN | UNKNOWN]
-        decided_at = tick.at if entry.decided_at == NEVER else entry.decided_at  # it has moved where the clock jumped
-        self._count(tick.workload, decided_at, sum(max(0, o.before - o.after) for o in written))
+        written = [o for o in tick.outcomes if o.result in APPLIED | UNCERTAIN]
+        decided_at = tick.at if entry.decided_at == NEVER else entry.decided_at  # `shift` may have moved it
+        self._set_removed(tick.workload, decided_at, sum(max(0, o.before - o.after) for o in written))
         self._claim(tick.workload)
 
     def _claim(self, name: WorkloadName) -> None:
@@ -126,9 +129,9 @@ class QuotaLedger:
             self._claims.set(name, self._entries[name].claim())
 
     def _largest_since(self, since: float, at: float) -> int:
-        """Return the most replicas that the fleet was asked for since then.
+        """Return the fleet's largest size in replicas since then, by a monotonic queue.
 
-        Only sizes that none later exceeds are kept.
+        The queue retains only sizes that exceed all later ones. Example: after 5, 9, 4 and 6 it holds 9 and 6.
         """
         size = self._claims.replicas
         while self._sizes and self._sizes[-1][1] <= size:
@@ -138,13 +141,13 @@ class QuotaLedger:
             self._sizes.popleft()
         return self._sizes[0][1]
 
-    def _count(self, name: WorkloadName, at: float, removed: int) -> None:
+    def _set_removed(self, name: WorkloadName, at: float, removed: int) -> None:
         self._removed.pop((at, name), None)
         if removed > 0 and self.limits.blast_radius.share < 1.0:
             self._removed[at, name] = removed
 
     def shift(self, stepped_s: float) -> None:
-        """Shift removals and decisions by the wall clock's total jump, so that they keep their age."""
+        """Shift the times of removals and decisions after a jump of the clock: `stepped_s` is the sum of all jumps."""
         step_s, self._stepped_s = stepped_s - self._stepped_s, stepped_s
         if not step_s:
             return
@@ -154,13 +157,13 @@ class QuotaLedger:
         self._sizes = deque((at + step_s, size) for at, size in self._sizes)
 
     def held(self) -> Mapping[str, float]:
-        """GPUs and USD per hour that the fleet holds, as far as its sizes were ever read."""
-        read = [claim for entry in self._entries.values() if not (claim := entry.claim()).unread]
-        return {"gpus": sum(c.gpus.held for c in read), "usd_per_hour": sum(c.usd_per_hour.held for c in read)}
+        """Return the GPUs and USD per hour that the fleet holds, of the workloads whose sizes are known."""
+        known = [claim for entry in self._entries.values() if not (claim := entry.claim()).unread]
+        return {"gpus": sum(c.gpus.held for c in known), "usd_per_hour": sum(c.usd_per_hour.held for c in known)}
 
 
 def held_replicas(outcome: Outcome) -> int:
-    """Return the size to count after a write: the larger one where it is not known whether it came through."""
-    if outcome.result in TAKEN:
+    """Return the size to count after a write: the larger one where it is not known whether it was applied."""
+    if outcome.result in APPLIED:
         return outcome.after
     return outcome.before if outcome.result is Result.DRY_RUN else max(outcome.before, outcome.after)

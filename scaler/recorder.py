@@ -1,4 +1,4 @@
-"""The daemon's journal, and what health, metrics and the log say of it."""
+"""Writes the daemon's journal, and reports its state to health, metrics and the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaler.telemetry.metrics import Metrics
 
 
 class Recorder:
-    """Writes records to a journal, if one is kept. A record that is lost stops nothing and is reported."""
+    """Writes records to a journal, if one is configured. A lost record is reported, and stops nothing."""
 
     def __init__(self, journal: JournalWriter | None, metrics: Metrics, health: Health) -> None:
         self._journal = journal
@@ -25,13 +25,13 @@ class Recorder:
             self._report(journal)
 
     def write(self, write: Callable[[JournalWriter], None]) -> None:
-        """Have a record written, and report what came of it."""
+        """Call `write` with the journal, and report the journal's state."""
         if self._journal is not None:
             write(self._journal)
             self._report(self._journal)
 
-    def passed_over(self, directory: str, unread: Unread) -> None:
-        """Report the lines of the journal that a start could not read."""
+    def report_unread(self, directory: str, unread: Unread) -> None:
+        """Report the lines of the journal that could not be read at a start."""
         places = unread.damaged
         self._metrics.journal_damaged.set(len(places) + unread.schemas.total())
         if places:
@@ -47,7 +47,7 @@ class Recorder:
             self._journal.close()
 
     def _report(self, journal: JournalWriter) -> None:
-        """Log a change once; keep metric and health at the present state."""
+        """Set metric and health to the journal's state, and log a change of it once."""
         lost, error = journal.lost - self._lost, journal.error
         if error and not self._error:
             log.error("journal", error=error, remedy="ticks go on; records are lost until it is mended")

@@ -1,4 +1,4 @@
-"""The kinds of policies, sources and pools, by name: imported on use, so that a process loads only what it names."""
+"""The kinds of policies, sources and pools by name, imported on use: a process loads only the kinds it uses."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Kind:
 
 
 ENTRY_POINTS: Final = "forescale.kinds"
-"""Group of entry points by which other packages add kinds: ``pool.embedded.spec`` and ``pool.embedded.open``."""
+"""Entry point group by which other packages add kinds, as ``pool.embedded.spec`` and ``pool.embedded.open``."""
 
 
-def _kinds(registry: str, own: Mapping[str, Kind]) -> Mapping[str, Kind]:
-    """Return our own kinds and those of other packages, by name."""
-    found: dict[str, dict[str, str]] = {}
+def _kinds(registry: str, builtin: Mapping[str, Kind]) -> Mapping[str, Kind]:
+    """Return the built-in kinds and those of other packages, by name."""
+    plugins: dict[str, dict[str, str]] = {}
     for point in entry_points(group=ENTRY_POINTS):
-        noun, kind, part = point.name.split(".")
+        noun, kind, field = point.name.split(".")
         if noun == registry:
-            found.setdefault(kind, {})[part] = point.value
-    return dict(sorted({**{kind: Kind(**parts) for kind, parts in found.items()}, **own}.items()))
+            plugins.setdefault(kind, {})[field] = point.value
+    return dict(sorted({**{kind: Kind(**fields) for kind, fields in plugins.items()}, **builtin}.items()))
 
 
 SOURCES: Final = _kinds(
@@ -114,7 +114,7 @@ REGISTRIES: Final[Mapping[str, Mapping[str, str]]] = {
 
 @cache
 def import_object(path: str) -> Any:
-    """Import what a "module:name" names."""
+    """Import the object at "module:name"."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -130,7 +130,7 @@ def kind_of(registry: str, spec: object) -> str:
     return next(kind for kind, registered in REGISTRIES[registry].items() if registered == path)
 
 
-def did_you_mean(word: str, among: list[str]) -> str:
+def did_you_mean(word: str, known: list[str]) -> str:
     """Return a hint for a mistyped word, or the empty string."""
-    near = difflib.get_close_matches(word, among, n=1, cutoff=0.6) or [w for w in among if word and w.startswith(word)]
-    return f"did you mean {near[0]!r}?" if near else ""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6) or [w for w in known if word and w.startswith(word)]
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""What adapters share: one session per account and region, one watch per cluster, opened on first use."""
+"""Resources that adapters share, opened on first use: one session per account and region, one watch per cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Resources:
-    """Opens each resource once and closes all of them, the last first, when the daemon ends."""
+    """Opens each resource once, and closes all of them in reverse order when the daemon ends."""
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -35,10 +35,7 @@ class Resources:
         await self._stack.aclose()
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the resource under `key`.
-
-        One that fails to open, or is given up, is the next caller's to try again.
-        """
+        """Return the resource under `key`. If opening it fails or is cancelled, the next caller tries again."""
         async with self._opening[key]:
             if key not in self._opened:
                 self._opened[key] = await self._stack.enter_async_context(opening())
@@ -49,11 +46,11 @@ class Opening:
     """The context that one workload's adapters are opened in."""
 
     def __init__(
-        self, resources: Resources, clock: Clock, deadline_s: float, promised_s: Mapping[str, float] | None = None
+        self, resources: Resources, clock: Clock, deadline_s: float, slo_limits_s: Mapping[str, float] | None = None
     ) -> None:
         self.clock = clock
         self.deadline_s = deadline_s
-        self.promised_s = promised_s or {}
+        self.slo_limits_s = slo_limits_s or {}
         self.calls = resources.calls
         self.tasks = resources.tasks
         self.wakeup = Wakeup()

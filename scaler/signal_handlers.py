@@ -1,4 +1,4 @@
-"""Signals of the daemon, handled from its first line: before the event loop runs, and by it from then on."""
+"""Signal handlers of the daemon: before and after the event loop, and while it runs."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 Handler: TypeAlias = Callable[[int, types.FrameType | None], None]
-STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
-STOPPED: Final = b"forescale: stopped by a signal while no tick was being taken\n"
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+STOP_MESSAGE: Final = b"forescale: stopped by a signal while no tick was being taken\n"
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Ignore SIGHUP, whose default ends a process, and end with exit code 0 at SIGINT and SIGTERM.
+def startup_signals() -> Iterator[None]:
+    """Handle signals outside the event loop: ignore SIGHUP, and exit with code 0 on SIGINT and SIGTERM.
 
-    For the time before and after the event loop. SIGHUP asks for the files to be read, which a start does anyway.
+    SIGHUP, whose default action ends the process, requests a reload: a start reads the files anyway.
     """
-    with _handlers({**dict.fromkeys(STOPPING, _end), signal.SIGHUP: _ignore}):
+    with _handlers({**dict.fromkeys(STOP_SIGNALS, _end), signal.SIGHUP: _ignore}):
         yield
 
 
 @contextmanager
-def handled(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
-    """Have the running event loop call `stop` at SIGINT and SIGTERM, and `reload` at SIGHUP."""
-    import asyncio  # noqa: PLC0415 - the first line of `main` needs this module, and asyncio takes 50 ms
+def loop_signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Have the running event loop call `stop` on SIGINT and SIGTERM, and `reload` on SIGHUP."""
+    import asyncio  # noqa: PLC0415 - `main` needs this module first, and asyncio takes 50 ms to import
 
     loop = asyncio.get_running_loop()
-    calls = {**dict.fromkeys(STOPPING, stop), signal.SIGHUP: reload}
+    callbacks = {**dict.fromkeys(STOP_SIGNALS, stop), signal.SIGHUP: reload}
 
-    def pass_on(number: int, _frame: types.FrameType | None) -> None:
-        loop.call_soon_threadsafe(calls[signal.Signals(number)])
+    def schedule_callback(number: int, _frame: types.FrameType | None) -> None:
+        loop.call_soon_threadsafe(callbacks[signal.Signals(number)])
 
-    with _handlers(dict.fromkeys(calls, pass_on)):
+    with _handlers(dict.fromkeys(callbacks, schedule_callback)):
         yield
 
 
 @contextmanager
 def _handlers(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
-    """Install handlers, and the earlier ones again at the end."""
-    before = {sig: signal.signal(sig, handler) for sig, handler in handlers.items()}
+    """Install handlers, and restore the previous ones at the end."""
+    previous = {sig: signal.signal(sig, handler) for sig, handler in handlers.items()}
     try:
         yield
     finally:
-        for sig, handler in before.items():
+        for sig, handler in previous.items():
             signal.signal(sig, handler)
 
 
 def _end(_number: int, _frame: types.FrameType | None) -> None:
-    os.write(2, STOPPED)  # no buffered write: this may interrupt one
+    os.write(2, STOP_MESSAGE)  # no buffered write: this may interrupt one
     raise SystemExit(0)
 
 
 def _ignore(_number: int, _frame: types.FrameType | None) -> None:
-    """Do nothing: the files are about to be read."""
+    """Ignore the signal: a start reads the files anyway."""

@@ -1,4 +1,4 @@
-"""Supervised background tasks: one that ends by an exception is logged, counted and started again."""
+"""Supervised background tasks: an exception of a task is logged and counted, and the task restarted."""
 
 from __future__ import annotations
 
@@ -10,67 +10,67 @@ from typing import Any, Final
 from scaler.clock import stopwatch_s
 from scaler.telemetry.log import log
 
-FIRST_S: Final = 1.0
-"""Pause before the first restart; each further one is twice as long."""
-LONGEST_S: Final = 30.0
-"""Longest pause before a restart: what was mended meanwhile takes effect within half a minute."""
+FIRST_PAUSE_S: Final = 1.0
+"""Pause before the first restart; each further one is twice as long: 1, 2, 4, 8, 16, 30, 30 s."""
+MAX_PAUSE_S: Final = 30.0
+"""Maximum pause before a restart: a fix takes effect within half a minute."""
 STEADY_S: Final = 60.0
-"""A task that ran for this long after a restart counts as mended, and its next pause is the first one again."""
+"""A task that ran for this long counts as recovered, and its next pause is the first one again. Seconds."""
 
 
 class Tasks:
     """The background tasks of one daemon.
 
-    `restarts` counts the exceptions of each by its name. `failing` says why a task was restarted, until it has run for
-    `STEADY_S` or `recovered` is called.
+    `restarts` counts each task's exceptions by its name. `failing` holds the reason of a task's restart until the task
+    has run for `STEADY_S` or `recovered` is called.
     """
 
-    def __init__(self, first_s: float = FIRST_S) -> None:
+    def __init__(self, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self.restarts: Counter[str] = Counter()
         self.failing: dict[str, str] = {}
-        self._first_s = first_s
+        self._first_pause_s = first_pause_s
         self._logged: set[tuple[str, str]] = set()
 
     def start(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Run a coroutine function as a task until it returns or is cancelled; after an exception, run it again."""
+        """Run a coroutine function in a task until it returns or is cancelled; after an exception, run it again."""
         return asyncio.create_task(self._supervise(name, run), name=name)
 
     def recovered(self, name: str) -> None:
-        """Note that a restarted task does its work again."""
+        """Mark a restarted task as working again."""
         self.failing.pop(name, None)
 
     def forget(self, name: str) -> None:
-        """Drop what is known of a task that is no longer run."""
+        """Drop the counts of a task that no longer runs."""
         self.failing.pop(name, None)
         self.restarts.pop(name, None)
 
     async def _supervise(self, name: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        pause_s, loop = self._first_s, asyncio.get_running_loop()
+        pause_s, loop = self._first_pause_s, asyncio.get_running_loop()
         while True:
             began_s = stopwatch_s()
             steady = loop.call_later(STEADY_S, self.recovered, name)
             try:
                 return await run()
             except Exception as e:  # noqa: BLE001 - the supervising boundary of background tasks
-                self._note(name, e)
+                self._record_failure(name, e)
             finally:
                 steady.cancel()
             if stopwatch_s() - began_s >= STEADY_S:
-                pause_s = self._first_s
+                pause_s = self._first_pause_s
             await asyncio.sleep(pause_s)
-            pause_s = min(LONGEST_S, 2 * pause_s)
+            pause_s = min(MAX_PAUSE_S, 2 * pause_s)
 
-    def _note(self, name: str, error: Exception) -> None:
+    def _record_failure(self, name: str, error: Exception) -> None:
         self.restarts[name] += 1
-        self.failing[name] = why = summary(error)
+        self.failing[name] = reason = summary(error)
         remedy = "it is started again; please report it with the trace, which is logged once"
-        trace = {} if (name, why) in self._logged else {"exc_info": error}
-        self._logged.add((name, why))
-        log.error("task ended", task=name, error=why, restarts=self.restarts[name], remedy=remedy, **trace)
+        trace = {} if (name, reason) in self._logged else {"exc_info": error}
+        self._logged.add((name, reason))
+        log.error("task ended", task=name, error=reason, restarts=self.restarts[name], remedy=remedy, **trace)
 
 
 def summary(error: BaseException) -> str:
-    """Return type and place of an exception. Its message is left out: it may quote a secret."""
+    """Return the type and place of an exception, without its message, which may quote a secret."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""A bell that brings a workload's next turn forward."""
+"""An event that starts a workload's next tick early."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 from typing import Final
 
 GATHER_S: Final = 0.25
-"""Notices come in bunches, as a zone's capacity goes at once: the first one waits so long for the others."""
+"""Delay from the first request to the tick, to collect further ones: a zone's interruptions come together. Seconds."""
 
 
 class Wakeup:
-    """Rung by adapters, heard by the workload's controller between two turns."""
+    """An event that adapters set and the workload's controller awaits between two ticks."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._requested = asyncio.Event()
 
     def request(self) -> None:
-        """Ask for a turn at once. Rung during a turn, the next follows it."""
-        self._rung.set()
+        """Request a tick at once, or right after the running one."""
+        self._requested.set()
 
     async def wait(self) -> None:
-        """Return soon after it was rung."""
-        await self._rung.wait()
+        """Return `GATHER_S` after the first request."""
+        await self._requested.wait()
         await asyncio.sleep(GATHER_S)
-        self._rung.clear()
+        self._requested.clear()

@@ -1,1 +1,1 @@
-"""What the command line's verbs do: one file a verb."""
+"""Modules of the command line's verbs, one per verb."""

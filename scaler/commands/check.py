@@ -1,4 +1,4 @@
-"""``forescale check``: is this configuration fit to run?"""
+"""``forescale check``: validates a configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaler.app import make_clock
 from scaler.commands.doctor import permits
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
-from scaler.diagnostics import Examined, examine
+from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.registry import kind_of
 
 
@@ -24,56 +24,57 @@ def command(args: argparse.Namespace) -> int:
             raise
         print(json.dumps({"valid": False, "problems": [p.as_dict() for p in e.problems]}, indent=2))
         return 2
-    found = asyncio.run(examine(config, make_clock(config.daemon))) if args.live else []
-    well = all(one.well for one in found)
+    checks = asyncio.run(check_adapters(config, make_clock(config.daemon))) if args.live else []
+    exit_code = 0 if all(check.ok for check in checks) else 1
     if args.json:
-        live = {"live": [_as_dict(one) for one in found]} if args.live else {}
+        live = {"live": [_as_dict(check) for check in checks]} if args.live else {}
         print(json.dumps({"valid": True, "workloads": sorted(config.workloads), **live}))
-        return 0 if well else 1
+        return exit_code
     for name, workload in config.workloads.items():
         spec = workload.spec
         print(f"{name}: {spec.min_replicas} to {spec.max_replicas} replicas, a turn every {spec.interval_s:g} s")
         for policy, parameters in spec.policies.items():
-            read = f" reads {', '.join(parameters.needs())} of {parameters.source}" if parameters.needs() else ""
-            print(f"  policy {policy} ({kind_of('policy', parameters)}){read}")
+            reads = f" reads {', '.join(parameters.needs())} of {parameters.source}" if parameters.needs() else ""
+            print(f"  policy {policy} ({kind_of('policy', parameters)}){reads}")
         for pool, parameters in spec.pools.items():
             print(f"  pool {pool} ({kind_of('pool', parameters)})")
-    for one in found:
-        print(f"{'ok  ' if one.well else 'FAIL'} {one.workload} {one.role} {one.name} ({one.kind}): {_answer(one)}")
-        for line in permits(one):
+    for check in checks:
+        state = "ok  " if check.ok else "FAIL"
+        print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {_result(check)}")
+        for line in permits(check):
             print(f"       {line}")
-    problems = sum(not one.well for one in found)
+    problems = sum(not check.ok for check in checks)
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
         + (
-            f"{problems} of {len(found)} sources and pools do not answer as they must"
+            f"{problems} of {len(checks)} sources and pools do not answer as they must"
             if problems
             else "no problem found"
         )
     )
-    return 0 if well else 1
+    return exit_code
 
 
-def _answer(one: Examined) -> str:
-    """Return what it answered, in one line."""
-    if one.error:
-        return f"{one.error} ({one.remedy})"
-    if one.status is not None:
-        return f"{one.status.value.desired} asked for, {one.status.value.ready} ready"
-    told = {q: r for q, r in one.readings.items() if isinstance(r, Fresh)}
-    absent = [q for q in one.readings if q not in told]
-    words = ", ".join(f"{q} {r.value:g}" for q, r in told.items()) or "nothing can be told"
-    return words + (f"; absent: {', '.join(absent)}" if absent else "")
+def _result(check: AdapterCheck) -> str:
+    """Return the error, the pool's size or the source's readings in one line."""
+    if check.error:
+        return f"{check.error} ({check.remedy})"
+    if check.status is not None:
+        return f"{check.status.value.desired} asked for, {check.status.value.ready} ready"
+    fresh = {q: r for q, r in check.readings.items() if isinstance(r, Fresh)}
+    absent = [q for q in check.readings if q not in fresh]
+    text = ", ".join(f"{q} {r.value:g}" for q, r in fresh.items()) or "nothing can be told"
+    return text + (f"; absent: {', '.join(absent)}" if absent else "")
 
 
-def _as_dict(one: Examined) -> dict[str, object]:
-    permitted = [{"action": p.action, "granted": p.granted, "detail": p.detail} for p in one.permits]
+def _as_dict(check: AdapterCheck) -> dict[str, object]:
+    permits = [{"action": p.action, "granted": p.granted, "detail": p.detail} for p in check.permits]
     return {
-        "workload": one.workload,
-        one.role: one.name,
-        "kind": one.kind,
-        "well": one.well,
-        "answer": _answer(one),
-        "permits": permitted,
-        "permits_error": one.permits_error,
+        "workload": check.workload,
+        check.role: check.name,
+        "kind": check.kind,
+        "well": check.ok,
+        "answer": _result(check),
+        "permits": permits,
+        "permits_error": check.permits_error,
     }

@@ -1,4 +1,4 @@
-"""``forescale doctor``: what each source and pool answers now, how old it is, and how long a replica takes to serve."""
+"""``forescale doctor``: shows the readings of each source, and the size and lead time of each pool."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from policies.history.pool_memory import PoolMemories
 from policies.model import Absent, Fresh, PoolName, PoolStatus, WorkloadName
 from scaler.app import make_clock
 from scaler.config.load import Config, load
-from scaler.diagnostics import Examined, examine
-from scaler.journal.explain import counts, remarks
+from scaler.diagnostics import AdapterCheck, check_adapters
+from scaler.journal.explain import remarks, size_summary
 from scaler.journal.reader import tail
 from scaler.ports import Clock
 
@@ -23,75 +23,77 @@ from scaler.ports import Clock
 def command(args: argparse.Namespace) -> int:
     config = load(Path(p) for p in args.config)
     clock = make_clock(config.daemon)
-    found = asyncio.run(examine(config, clock))
-    markets = _markets(config, clock)
+    checks = asyncio.run(check_adapters(config, clock))
+    memories = _pool_memories(config, clock)
     if args.json:
-        print(json.dumps([as_dict(one, config, markets) for one in found], indent=2))
+        print(json.dumps([as_dict(check, config, memories) for check in checks], indent=2))
     else:
-        print("\n".join(lines(found, config, markets)))
-    return 0 if all(one.well for one in found) else 1
+        print("\n".join(lines(checks, config, memories)))
+    return 0 if all(check.ok for check in checks) else 1
 
 
-def lines(found: list[Examined], config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> Iterator[str]:
-    """Workload by workload: sources with the age of each reading, pools with sizes and lead times."""
-    shown = None
-    for one in found:
-        if one.workload != shown:
-            shown = one.workload
-            yield f"{shown}"
-        yield f"  {one.role} {one.name} ({one.kind}), {one.took_s * 1000:.0f} ms"
-        if one.error:
-            yield f"    no answer: {one.error}"
-            yield f"    {one.remedy}"
-        limits = config.workloads[one.workload].spec.sources[one.name].quantities() if one.role == "source" else {}
-        for quantity, reading in one.readings.items():
-            yield f"    {quantity}: {_reading(reading, limits.get(quantity), one.at)}"
-        if one.status is not None:
-            yield from (f"    {line}" for line in _status(one.status, one.at))
-        if one.role == "pool":
-            yield f"    {_lead_time(one, config, markets)}"
-        yield from (f"    {line}" for line in permits(one))
+def lines(checks: list[AdapterCheck], config: Config, memories: Mapping[WorkloadName, PoolMemories]) -> Iterator[str]:
+    """Yield each workload's sources with the ages of readings, and its pools with sizes and lead times."""
+    workload = None
+    for check in checks:
+        if check.workload != workload:
+            workload = check.workload
+            yield f"{workload}"
+        yield f"  {check.role} {check.name} ({check.kind}), {check.took_s * 1000:.0f} ms"
+        if check.error:
+            yield f"    no answer: {check.error}"
+            yield f"    {check.remedy}"
+        limits = (
+            config.workloads[check.workload].spec.sources[check.name].quantities() if check.role == "source" else {}
+        )
+        for quantity, reading in check.readings.items():
+            yield f"    {quantity}: {_reading(reading, limits.get(quantity), check.at)}"
+        if check.status is not None:
+            yield from (f"    {line}" for line in _status(check.status, check.at))
+        if check.role == "pool":
+            yield f"    {_lead_time_text(check, config, memories)}"
+        yield from (f"    {line}" for line in permits(check))
 
 
-def permits(one: Examined) -> Iterator[str]:
-    """Yield what it may not do, and what is not known; one line where all is granted."""
-    if one.permits_error:
-        yield f"permissions not known: {one.permits_error}"
-    denied = [p for p in one.permits if p.granted is False]
-    unknown = [p for p in one.permits if p.granted is None]
+def permits(check: AdapterCheck) -> Iterator[str]:
+    """Yield the denied and the unknown permissions, or one line where all are granted."""
+    if check.permits_error:
+        yield f"permissions not known: {check.permits_error}"
+    denied = [p for p in check.permits if p.granted is False]
+    unknown = [p for p in check.permits if p.granted is None]
     for p in denied:
         yield f"NOT PERMITTED: {p.action}{': ' + p.detail if p.detail else ''}"
     for p in unknown:
         yield f"not known whether permitted: {p.action}{': ' + p.detail if p.detail else ''}"
-    if one.permits and not denied and not unknown:
-        yield f"permitted: {', '.join(p.action for p in one.permits)}"
+    if check.permits and not denied and not unknown:
+        yield f"permitted: {', '.join(p.action for p in check.permits)}"
 
 
-def as_dict(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> dict[str, Any]:
+def as_dict(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName, PoolMemories]) -> dict[str, Any]:
     plain: dict[str, Any] = {
-        "workload": one.workload,
-        one.role: one.name,
-        "kind": one.kind,
-        "well": one.well,
-        "took_s": round(one.took_s, 4),
+        "workload": check.workload,
+        check.role: check.name,
+        "kind": check.kind,
+        "well": check.ok,
+        "took_s": round(check.took_s, 4),
     }
-    if one.error:
-        plain |= {"error": one.error, "remedy": one.remedy}
-    if one.readings:
+    if check.error:
+        plain |= {"error": check.error, "remedy": check.remedy}
+    if check.readings:
         plain["readings"] = {
             quantity: {"absent": r.reason}
             if isinstance(r, Absent)
-            else {"value": r.value, "age_s": round(one.at - r.measured_at, 3), "missing": r.missing}
-            for quantity, r in one.readings.items()
+            else {"value": r.value, "age_s": round(check.at - r.measured_at, 3), "missing": r.missing}
+            for quantity, r in check.readings.items()
         }
-    if one.status is not None:
-        plain["status"] = {**asdict(one.status.value), "pending": one.status.value.pending}
-        plain["age_s"] = round(one.at - one.status.measured_at, 3)
-    if one.role == "pool":
-        plain["lead_time_s"], plain["lead_times_measured"] = _usual(one, config, markets)
-    if one.permits or one.permits_error:
-        plain["permits"] = [asdict(p) for p in one.permits]
-        plain["permits_error"] = one.permits_error
+    if check.status is not None:
+        plain["status"] = {**asdict(check.status.value), "pending": check.status.value.pending}
+        plain["age_s"] = round(check.at - check.status.measured_at, 3)
+    if check.role == "pool":
+        plain["lead_time_s"], plain["lead_times_measured"] = _lead_time_s(check, config, memories)
+    if check.permits or check.permits_error:
+        plain["permits"] = [asdict(p) for p in check.permits]
+        plain["permits_error"] = check.permits_error
     return plain
 
 
@@ -107,31 +109,33 @@ def _reading(reading: Fresh[float] | Absent, max_age_s: float | None, now: float
 
 
 def _status(status: Fresh[PoolStatus], now: float) -> Iterator[str]:
-    yield f"{counts(status.value)}; {max(0.0, now - status.measured_at):.0f} s old"
+    yield f"{size_summary(status.value)}; {max(0.0, now - status.measured_at):.0f} s old"
     yield from (f"  {remark}" for remark in remarks(status.value))
 
 
-def _lead_time(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> str:
-    usual_s, measured = _usual(one, config, markets)
-    source = f"the 0.9 quantile of {measured} starts on record" if measured else "as configured; none on record"
-    return f"from decision to serving: {usual_s:.0f} s, {source}"
+def _lead_time_text(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName, PoolMemories]) -> str:
+    usual_s, measured = _lead_time_s(check, config, memories)
+    origin = f"the 0.9 quantile of {measured} starts on record" if measured else "as configured; none on record"
+    return f"from decision to serving: {usual_s:.0f} s, {origin}"
 
 
-def _usual(one: Examined, config: Config, markets: Mapping[WorkloadName, PoolMemories]) -> tuple[float, int]:
-    prior_s = float(config.workloads[one.workload].spec.pools[PoolName(one.name)].lead_time_s)
-    seen = markets[one.workload].of(PoolName(one.name)).lead_times
-    usual_s = seen.usual_s(prior_s)
-    return usual_s, len(seen) if usual_s != prior_s else 0
+def _lead_time_s(
+    check: AdapterCheck, config: Config, memories: Mapping[WorkloadName, PoolMemories]
+) -> tuple[float, int]:
+    prior_s = float(config.workloads[check.workload].spec.pools[PoolName(check.name)].lead_time_s)
+    recorded = memories[check.workload].of(PoolName(check.name)).lead_times
+    usual_s = recorded.usual_s(prior_s)
+    return usual_s, len(recorded) if usual_s != prior_s else 0
 
 
-def _markets(config: Config, clock: Clock) -> dict[WorkloadName, PoolMemories]:
-    """Return what the journal, if one is kept, remembers of each pool."""
-    found = {name: PoolMemories() for name in config.workloads}
+def _pool_memories(config: Config, clock: Clock) -> dict[WorkloadName, PoolMemories]:
+    """Return the memory of each pool by the journal, if one is configured."""
+    memories = {name: PoolMemories() for name in config.workloads}
     directory = config.daemon.journal.directory
     if directory and Path(directory).is_dir():
         for name, ticks in tail(
             Path(directory), clock.now() - config.daemon.history_backfill_s, list(config.workloads)
         ).items():
             for tick in ticks:
-                found[name].note(tick)
-    return found
+                memories[name].note(tick)
+    return memories

@@ -1,4 +1,4 @@
-"""``forescale explain``: why a size was chosen, in words, from the journal."""
+"""``forescale explain``: explains a recorded decision as text."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from pathlib import Path
 
 from policies.model import Tick, WorkloadName
 from scaler.journal.codec import encode_tick
-from scaler.journal.explain import differences, paragraphs, timestamp
+from scaler.journal.explain import paragraphs, shadow_paragraphs, timestamp
 from scaler.journal.reader import Journal, JournalError
 from scaler.journal.shadows import encode_shadow
 from scaler.registry import did_you_mean
-from scaler.shadow.counterfactual import ShadowTurn
+from scaler.shadow.counterfactual import ShadowTick
 
 
 def command(args: argparse.Namespace) -> int:
-    at = moment(args.at) if args.at else math.inf
+    at = parse_time(args.at) if args.at else math.inf
     journal = Journal(Path(args.journal))
-    chosen: dict[WorkloadName, Tick | ShadowTurn] = {}
+    chosen: dict[WorkloadName, Tick | ShadowTick] = {}
     first: dict[WorkloadName, Tick] = {}
-    for turn in journal.shadows() if args.shadow else journal:
-        tick = turn.tick if isinstance(turn, ShadowTurn) else turn
+    for record in journal.shadows() if args.shadow else journal:
+        tick = record.tick if isinstance(record, ShadowTick) else record
         first.setdefault(tick.workload, tick)
         if tick.at <= at and (args.workload is None or tick.workload == args.workload):
-            chosen[tick.workload] = turn
+            chosen[tick.workload] = record
     if not chosen:
-        raise JournalError(_nothing(args, at, first))
+        raise JournalError(_no_tick_reason(args, at, first))
     if args.json:
-        found = [encode_shadow(t) if isinstance(t, ShadowTurn) else encode_tick(t) for t in chosen.values()]
-        print(json.dumps(found, indent=2))
+        records = [encode_shadow(t) if isinstance(t, ShadowTick) else encode_tick(t) for t in chosen.values()]
+        print(json.dumps(records, indent=2))
         return 0
-    for turn in chosen.values():
-        print("\n".join(differences(turn) if isinstance(turn, ShadowTurn) else paragraphs(turn)), end="\n\n")
+    for record in chosen.values():
+        text = shadow_paragraphs(record) if isinstance(record, ShadowTick) else paragraphs(record)
+        print("\n".join(text), end="\n\n")
     if journal.damaged:
         print(f"({len(journal.damaged)} damaged lines were passed over, the first at {journal.damaged[0]})")
     return 0
 
 
-def moment(text: str, option: str = "--at") -> float:
-    """ISO 8601 or Unix seconds; without an offset, UTC. Raises `JournalError`."""
+def parse_time(text: str, option: str = "--at") -> float:
+    """Return the Unix time of ISO 8601 (UTC without an offset) or of Unix seconds. Raises `JournalError`."""
     try:
         return float(text)
     except ValueError:
@@ -53,8 +54,8 @@ def moment(text: str, option: str = "--at") -> float:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-def _nothing(args: argparse.Namespace, at: float, first: dict[WorkloadName, Tick]) -> str:
-    """Why there is no tick to explain."""
+def _no_tick_reason(args: argparse.Namespace, at: float, first: dict[WorkloadName, Tick]) -> str:
+    """Return the reason why there is no tick to explain."""
     if not first:
         return f"{args.journal}: no turn {'of a shadow ' if args.shadow else ''}is recorded yet"
     if args.workload is not None and args.workload not in first:

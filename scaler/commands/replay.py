@@ -1,4 +1,4 @@
-"""``forescale replay``: the same decisions from the same observations, or what another configuration would do."""
+"""``forescale replay``: decides again from recorded observations, by the recorded or another configuration."""
 
 from __future__ import annotations
 
@@ -13,58 +13,59 @@ from policies.model import WorkloadName
 from scaler.config.load import load
 from scaler.journal.explain import timestamp
 from scaler.journal.reader import Journal, JournalError
-from scaler.journal.replay import Compared, replay
+from scaler.journal.replay import ReplayedTick, replay
 
-SHOWN: Final = 10
-"""Differences printed: the first ones tell the cause, the rest follow from them."""
+MAX_SHOWN: Final = 10
+"""Maximum number of differences printed: the first ones show the cause, and later ones follow from them."""
 
 
 def command(args: argparse.Namespace) -> int:
     journal = Journal(Path(args.journal))
-    other = load(Path(p) for p in args.config).workloads if args.config else None
+    override = load(Path(p) for p in args.config).workloads if args.config else None
     records = (r for r in journal.records() if args.workload in {None, r.workload})
     counts: Counter[str] = Counter()
     sizes: dict[WorkloadName, list[tuple[int, int]]] = {}
-    differing: list[Compared] = []
-    for compared in replay(records, journal.specs, other):
-        equal = compared.equal if other is None else compared.same_size
-        kind = "past not recorded" if not compared.comparable else "equal" if equal else "different"
+    differing: list[ReplayedTick] = []
+    for replayed in replay(records, journal.specs, override):
+        equal = replayed.equal if override is None else replayed.same_size
+        kind = "past not recorded" if not replayed.comparable else "equal" if equal else "different"
         counts[kind] += 1
-        if kind == "different" and len(differing) < SHOWN:
-            differing.append(compared)
-        recorded, anew = compared.tick.decision.target, compared.decision.target
-        if recorded is not None and anew is not None:
-            sizes.setdefault(compared.tick.workload, []).append((recorded, anew))
+        if kind == "different" and len(differing) < MAX_SHOWN:
+            differing.append(replayed)
+        recorded_size, replayed_size = replayed.tick.decision.target, replayed.decision.target
+        if recorded_size is not None and replayed_size is not None:
+            sizes.setdefault(replayed.tick.workload, []).append((recorded_size, replayed_size))
     if not counts:
         raise JournalError(f"{args.journal}: no turn to replay (of these workloads, with a specification)")
     if args.json:
         print(json.dumps(_as_dict(counts, sizes, differing, journal)))
     else:
-        _print(counts, sizes, differing, journal, other is not None)
-    return 1 if other is None and counts["different"] else 0
+        _print(counts, sizes, differing, journal, override is not None)
+    return 1 if override is None and counts["different"] else 0
 
 
 def _print(
     counts: Counter[str],
     sizes: dict[WorkloadName, list[tuple[int, int]]],
-    differing: list[Compared],
+    differing: list[ReplayedTick],
     journal: Journal,
     changed: bool,
 ) -> None:
     print(f"{counts.total()} turns decided again: " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
     if changed:
         for name, pairs in sorted(sizes.items()):
-            before, after = (sum(p[i] for p in pairs) / len(pairs) for i in (0, 1))
-            print(f"  {name}: mean target {before:.2f} recorded, {after:.2f} with the new configuration")
-    for compared in differing:
-        tick, anew = compared.tick, compared.decision
-        print(f"  {tick.workload} at {timestamp(tick.at)}: target {tick.decision.target} recorded, {anew.target} anew")
-        if tick.decision.target == anew.target:
-            for field, was, now in compared.differences():
-                print(f"    {field}: {was!r} recorded, {now!r} anew")
+            recorded, new = (sum(p[i] for p in pairs) / len(pairs) for i in (0, 1))
+            print(f"  {name}: mean target {recorded:.2f} recorded, {new:.2f} with the new configuration")
+    for replayed in differing:
+        tick, decision = replayed.tick, replayed.decision
+        sizes_text = f"target {tick.decision.target} recorded, {decision.target} anew"
+        print(f"  {tick.workload} at {timestamp(tick.at)}: {sizes_text}")
+        if tick.decision.target == decision.target:
+            for field, recorded_value, value in replayed.differences():
+                print(f"    {field}: {recorded_value!r} recorded, {value!r} anew")
         else:
             print(f"    recorded because {tick.decision.reason}")
-            print(f"    anew because {anew.reason}")
+            print(f"    anew because {decision.reason}")
     if counts["different"] > len(differing):
         print(f"  ... and {counts['different'] - len(differing)} more")
     if journal.damaged:
@@ -74,7 +75,7 @@ def _print(
 def _as_dict(
     counts: Counter[str],
     sizes: dict[WorkloadName, list[tuple[int, int]]],
-    differing: list[Compared],
+    differing: list[ReplayedTick],
     journal: Journal,
 ) -> dict[str, Any]:
     return {

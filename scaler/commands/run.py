@@ -1,4 +1,4 @@
-"""``forescale run``: the daemon, and what it says when it ends."""
+"""``forescale run``: runs the daemon, and prints a summary when it ends."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ from pathlib import Path
 from policies.model import Result, Tick, WorkloadName
 from scaler.app import RunOptions
 from scaler.daemon import run
-from scaler.journal.explain import differences, paragraphs
-from scaler.shadow.counterfactual import ShadowTurn, Totals
+from scaler.journal.explain import paragraphs, shadow_paragraphs
+from scaler.shadow.counterfactual import ShadowTick, ShadowTotals
 from scaler.telemetry.log import configure
 
 
 @dataclass(slots=True)
 class RunSummary:
-    """What came of a run, workload by workload."""
+    """Summary of a run by workload."""
 
     workloads: dict[WorkloadName, WorkloadSummary] = field(default_factory=dict)
-    shadows: dict[WorkloadName, Totals] = field(default_factory=dict)
+    shadows: dict[WorkloadName, ShadowTotals] = field(default_factory=dict)
 
-    def note(self, tick: Tick) -> None:
-        self.workloads.setdefault(tick.workload, WorkloadSummary()).note(tick)
+    def add(self, tick: Tick) -> None:
+        self.workloads.setdefault(tick.workload, WorkloadSummary()).add(tick)
 
     def as_dict(self) -> dict[str, object]:
         shadows = {name: {"shadow": totals.as_dict()} for name, totals in self.shadows.items()}
-        return {name: {**seen.as_dict(), **shadows.get(name, {})} for name, seen in sorted(self.workloads.items())}
+        return {
+            name: {**summary.as_dict(), **shadows.get(name, {})} for name, summary in sorted(self.workloads.items())
+        }
 
     def text(self) -> str:
         rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in WorkloadSummary().as_dict())]
-        for name, seen in sorted(self.workloads.items()):
-            cells = ("-" if value is None else value for value in seen.as_dict().values())
+        for name, summary in sorted(self.workloads.items()):
+            cells = ("-" if value is None else value for value in summary.as_dict().values())
             rows.append(f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells))
         rows += [f"shadow of {name}: {totals.text()}" for name, totals in sorted(self.shadows.items())]
         return "\n".join(rows)
@@ -43,19 +45,19 @@ class RunSummary:
 
 @dataclass(slots=True)
 class WorkloadSummary:
-    """One workload's run, in running figures: a daemon runs for months."""
+    """Running totals of one workload: a daemon runs for months."""
 
-    turns: int = 0
+    ticks: int = 0
     blind: int = 0
     results: Counter[Result] = field(default_factory=Counter)
     sized: int = 0
     total: int = 0
     smallest: int | None = None
     largest: int | None = None
-    now: int | None = None
+    current: int | None = None
 
-    def note(self, tick: Tick) -> None:
-        self.turns += 1
+    def add(self, tick: Tick) -> None:
+        self.ticks += 1
         self.blind += not tick.decision.may_scale_in
         self.results.update(o.result for o in tick.outcomes)
         size = tick.decision.target
@@ -64,18 +66,18 @@ class WorkloadSummary:
             self.total += size
             self.smallest = size if self.smallest is None else min(self.smallest, size)
             self.largest = size if self.largest is None else max(self.largest, size)
-            self.now = size
+            self.current = size
 
     def as_dict(self) -> dict[str, int | float | None]:
         return {
-            "turns": self.turns,
+            "turns": self.ticks,
             "resized": self.results[Result.ACCEPTED],
             "refused": sum(n for result, n in self.results.items() if result.refused),
             "blind": self.blind,
             "smallest": self.smallest,
             "largest": self.largest,
             "mean": round(self.total / self.sized, 1) if self.sized else None,
-            "now": self.now,
+            "now": self.current,
         }
 
 
@@ -83,14 +85,14 @@ def command(args: argparse.Namespace) -> int:
     summary = RunSummary()
 
     def on_tick(tick: Tick) -> None:
-        summary.note(tick)
+        summary.add(tick)
         if args.once and not args.json:
             print("\n".join(paragraphs(tick)), end="\n\n")
 
-    def on_shadow(turn: ShadowTurn, totals: Totals) -> None:
-        summary.shadows[turn.tick.workload] = totals
+    def on_shadow(shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
+        summary.shadows[shadow_tick.tick.workload] = totals
         if args.once and not args.json:
-            print("\n".join(differences(turn)), end="\n\n")
+            print("\n".join(shadow_paragraphs(shadow_tick)), end="\n\n")
 
     def on_start(address: str) -> None:
         print(f"Forescale runs; dashboard at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)

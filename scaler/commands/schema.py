@@ -1,4 +1,4 @@
-"""``forescale schema``: the configuration's JSON Schema, for editors and CI, and the documented example."""
+"""``forescale schema``: prints the configuration's JSON Schema, for editors and CI, or the documented example."""
 
 from __future__ import annotations
 

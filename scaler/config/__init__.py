@@ -1,1 +1,1 @@
-"""YAML in, validated frozen specifications out; every error at once, with file, path, value, rule and remedy."""
+"""Loads YAML files into validated frozen records, or reports all errors with file, key, value, rule and remedy."""

@@ -1,4 +1,4 @@
-"""Rules that span fields. A record states its own in ``problems()``; those between records stand here."""
+"""Rules between several records. A record states the rules between its own fields in ``problems()``."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from scaler.config.yaml_composer import Place
 from scaler.registry import did_you_mean, kind_of
 
 Finding = tuple[Place, str, str]
-"""Where, which rule, what to do."""
+"""Place, broken rule, remedy."""
 LEAVES: Final = frozenset({str, int, float, bool, type(None)})
-"""Types of values that hold no record: most fields have one of them."""
+"""Types of values that contain no record. Most fields have one of them."""
 REPLACED: Final = ("cooldown_s", "tolerance", "scale_up", "scale_down")
-"""A workload's settings that a policy with its own rules for settling makes idle."""
+"""A workload's settings that have no effect under a policy with its own stabilization."""
 
 
 def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
-    """Yield what every record in the tree has to say of itself: ``problems()`` yields (field, rule) pairs."""
+    """Yield the problems of every record in the tree by its ``problems()``, which yields (field, rule) pairs."""
     if dataclasses.is_dataclass(record):
         if hasattr(record, "problems"):
             for field, rule in record.problems():
                 yield (*place, field) if field else place, rule, ""
         cls: Any = type(record)
-        for name in _speaking(cls):
+        for name in _fields_with_problems(cls):
             yield from own_problems(getattr(record, name), (*place, name))
     elif isinstance(record, tuple):
         for i, value in enumerate(record):
@@ -41,52 +41,52 @@ def own_problems(record: Any, place: Place = ()) -> Iterator[Finding]:
 
 
 @cache
-def _speaking(cls: Any) -> tuple[str, ...]:
-    """Return the fields of a record below which a record may have something to say of itself."""
-    return tuple(name for name, hint in get_type_hints(cls).items() if _may_speak(hint))
+def _fields_with_problems(cls: Any) -> tuple[str, ...]:
+    """Return the fields of a record class whose values may contain a record with ``problems()``."""
+    return tuple(name for name, hint in get_type_hints(cls).items() if _may_have_problems(hint))
 
 
-def _may_speak(hint: Any) -> bool:
+def _may_have_problems(hint: Any) -> bool:
     if dataclasses.is_dataclass(hint):
         cls: Any = hint
-        return hasattr(cls, "problems") or bool(_speaking(cls))
+        return hasattr(cls, "problems") or bool(_fields_with_problems(cls))
     if isinstance(hint, NewType) or get_origin(hint) is Literal:
         return False
     args = get_args(hint)
-    return any(map(_may_speak, args)) if args else hint not in LEAVES
+    return any(map(_may_have_problems, args)) if args else hint not in LEAVES
 
 
 def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
-    """Return every policy with the name of the source it reads, filled in where only one fits."""
+    """Fill in the source of each policy that names none where only one source has its quantities."""
     offers = {name: set(source.quantities()) for name, source in spec.sources.items()}
     findings: list[Finding] = []
     policies: dict[Any, Any] = {}
     for name, policy in spec.policies.items():
         policies[name] = policy
-        findings += _named_sources(policy, ("policies", name), offers)
-        findings += _read_also(policy, ("policies", name), offers)
+        findings += _metric_sources(policy, ("policies", name), offers)
+        findings += _additional_sources(policy, ("policies", name), offers)
         needs = set(policy.needs())
         if not needs:
             continue
         place: Place = ("policies", name, "source")
-        fitting = [s for s, offered in offers.items() if needs <= offered]
+        suitable = [s for s, offered in offers.items() if needs <= offered]
         if policy.source is None:
-            if len(fitting) == 1:
-                policies[name] = dataclasses.replace(policy, source=fitting[0])
+            if len(suitable) == 1:
+                policies[name] = dataclasses.replace(policy, source=suitable[0])
             else:
-                which = f"several do: name one of {', '.join(fitting)}" if fitting else _offered(offers)
-                findings.append((place, f"needs a source that offers {', '.join(sorted(needs))}", which))
+                hint = f"several do: name one of {', '.join(suitable)}" if suitable else _offered(offers)
+                findings.append((place, f"needs a source that offers {', '.join(sorted(needs))}", hint))
         elif policy.source not in offers:
             hint = did_you_mean(policy.source, list(offers)) or _listed(offers)
             findings.append((place, f"there is no source {policy.source!r}", hint))
-        elif policy.source not in fitting:
+        elif policy.source not in suitable:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
             findings.append((place, f"source {policy.source!r} does not offer {lacking}", _offered(offers)))
     return dataclasses.replace(spec, policies=policies), findings
 
 
 def deciding_sources(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Yield what is wrong with the part that decides: it needs no source and no pool to be there."""
+    """Yield the problems of the policies and bounds, which can be checked without sources."""
     for name, policy in spec.policies.items():
         yield from own_problems(policy, ("policies", name))
     yield from bounds(spec)
@@ -94,7 +94,7 @@ def deciding_sources(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Pools that a policy shares out to by name, and that are not there."""
+    """Yield the pools that a policy names and that do not exist."""
     for name, policy in spec.policies.items():
         for pool in getattr(policy, "pools_named", tuple)():
             if pool not in spec.pools:
@@ -102,22 +102,22 @@ def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
                 yield ("policies", name), f"there is no pool {pool!r}", hint
 
 
-def _named_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
-    """Yield what is wrong with the sources that a policy's metrics or triggers name for themselves."""
+def _metric_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Yield the problems of the sources that a policy's metrics or triggers name."""
     for field in ("metrics", "triggers"):
         for i, metric in enumerate(getattr(policy, field, ())):
-            where = (*place, field, i, "source")
+            source_place = (*place, field, i, "source")
             if metric.source is None:
                 continue
             if metric.source not in offers:
                 hint = did_you_mean(metric.source, list(offers)) or _listed(offers)
-                yield where, f"there is no source {metric.source!r}", hint
+                yield source_place, f"there is no source {metric.source!r}", hint
             elif lacking := sorted(set(metric.quantities) - offers[metric.source]):
-                yield where, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
+                yield source_place, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
 
 
-def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
-    """Yield what is wrong with the sources that a policy reads beside its own (`needs_also`)."""
+def _additional_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Yield the problems of the sources that a policy reads in addition to its own (`needs_also`)."""
     for source, quantities in getattr(policy, "needs_also", dict)().items():
         if source not in offers:
             yield place, f"there is no source {source!r}", did_you_mean(source, list(offers)) or _listed(offers)
@@ -126,7 +126,7 @@ def _read_also(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Ite
 
 
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Yield a policy that reckons with the window of its source's rates, and a source that has another."""
+    """Yield the policies whose `rate_window_s` differs from the window of their source's rates."""
     for name, policy in spec.policies.items():
         window_s = getattr(policy, "rate_window_s", None)
         source_s = getattr(spec.sources.get(policy.source), "window_s", None) if window_s is not None else None
@@ -136,8 +136,8 @@ def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
             yield ("policies", name, "rate_window_s"), rule, hint
 
 
-def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Yield a policy that settles by itself stands alone, and what it replaces can't be set beside it."""
+def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
+    """Yield the policies and settings that conflict with a policy that has its own stabilization."""
     name = next((name for name, policy in spec.policies.items() if policy.owns_stabilization), None)
     if name is None:
         return
@@ -147,8 +147,8 @@ def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
         rule = f"{own}: it must be the workload's only policy"
         yield ("policies", name), rule, "remove the others, or give each a workload and a pool of its own"
     for field in dataclasses.fields(spec):
-        key, make = field.name, field.default_factory
-        default = make() if make is not dataclasses.MISSING else field.default
+        key, factory = field.name, field.default_factory
+        default = factory() if factory is not dataclasses.MISSING else field.default
         if key in REPLACED and getattr(spec, key) != default:
             yield (key,), f"has no effect: {own}", f"set the counterpart under policies.{name}, and remove this"
     if policy.lookback_s > MAX_ROWS * spec.interval_s:
@@ -157,7 +157,7 @@ def settling_problems(spec: WorkloadSpec) -> Iterator[Finding]:
 
 
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
-    """Yield what can't be run on another clock than the real one."""
+    """Yield the kinds of sources and pools that need the real clock, as (rule, hint)."""
     for spec in specs:
         kinds = {kind_of("source", s) for s in spec.sources.values()} | {
             kind_of("pool", p) for p in spec.pools.values()
@@ -175,12 +175,12 @@ def _offered(offers: Mapping[str, set[str]]) -> str:
 
 
 def _fits(pool: Pool, cap: int) -> bool:
-    """Return whether a multiple of the pool's quantum lies within its bounds, nothing apart."""
+    """Return whether a positive multiple of the pool's quantum lies within its bounds."""
     return quantum.round_up(max(1, pool.min_replicas), pool.quantum) <= quantum.bounds(pool, cap)[1]
 
 
 def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
-    """Bounds that contradict each other, and a zero that nothing could leave."""
+    """Yield bounds that contradict each other, and a `min_replicas` of 0 that no policy could scale out from."""
     if spec.min_replicas > spec.max_replicas:
         yield ("min_replicas",), f"must not be above max_replicas, {spec.max_replicas}", ""
     for name, pool in spec.pools.items():
@@ -191,12 +191,12 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
             yield ("pools", name, "quantum"), f"no multiple of {pool.quantum} lies within the bounds", remedy
     yield from tiers(spec)
     serving = [p for p in spec.pools.values() if p.tier == "serving"]
-    least = sum(quantum.round_up(p.min_replicas, p.quantum) for p in serving)
-    if least > spec.max_replicas:
-        yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {least}", ""
-    most = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
-    if most < spec.min_replicas:
-        yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {most}", ""
+    minimum = sum(quantum.round_up(p.min_replicas, p.quantum) for p in serving)
+    if minimum > spec.max_replicas:
+        yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {minimum}", ""
+    maximum = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
+    if maximum < spec.min_replicas:
+        yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {maximum}", ""
     if spec.min_replicas == 0 and not any(p.can_activate for p in spec.policies.values()):
         yield (
             ("min_replicas",),
@@ -207,6 +207,6 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     if all(p.post_demand for p in spec.policies.values()) and not any(p.can_activate for p in spec.policies.values()):
         yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
     yield from limits(spec)
-    yield from settling_problems(spec)
+    yield from stabilization_problems(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
         yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g}", "a slow read would delay the next turn"

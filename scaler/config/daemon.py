@@ -47,10 +47,10 @@ class EmbeddedClock:
         """Return the start in seconds since the Unix epoch. Raises `ValueError`."""
         if self.start is None:
             return None
-        moment = datetime.fromisoformat(self.start)
-        if moment.tzinfo is None:
+        start = datetime.fromisoformat(self.start)
+        if start.tzinfo is None:
             raise ValueError("needs an offset from UTC, as in 2026-06-01T08:45:00+00:00")
-        return moment.timestamp()
+        return start.timestamp()
 
 
 @dataclass(frozen=True, kw_only=True)

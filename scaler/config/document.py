@@ -1,4 +1,4 @@
-"""YAML files to plain documents that remember the line of every key."""
+"""Reads YAML files into plain documents that retain the line of every key."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Document:
 
 
 def read(path: Path, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
-    """Return the documents of a file; empty ones are passed over. The one way in which YAML files are read.
+    """Return the documents of a file, without empty ones, and its problems. All YAML files are read here.
 
-    `old_numbers`: whether 010 and 1:30 are numbers, as in Kubernetes manifests, or refused.
+    With `old_numbers` 010 and 1:30 are numbers, as in Kubernetes manifests; otherwise they are refused.
     """
     try:
         return parse(str(path), read_text(path), old_numbers=old_numbers)
@@ -43,14 +43,14 @@ def read(path: Path, *, old_numbers: bool = False) -> tuple[list[Document], list
 
 
 def parse(file: str, text: str, *, old_numbers: bool = False) -> tuple[list[Document], list[Problem]]:
-    """Return the documents in `text`, and what is wrong with its YAML."""
+    """Return the documents in `text`, and the problems of its YAML."""
     composer = Composer(file, text, old_numbers=old_numbers)
     documents = [Document(file, data, lines) for data, lines in composer.documents() if data is not None]
     return documents, composer.problems
 
 
 def value_in(text: str) -> Any:
-    """Return the value that a text such as ``[1, 2]`` has in YAML; None for nothing. Raises `ValueError`."""
+    """Return the YAML value of a text such as ``[1, 2]``; None for an empty text. Raises `ValueError`."""
     documents, problems = parse("", text)
     if problems or len(documents) > 1:
         raise ValueError(problems[0].rule if problems else "more than one document")

@@ -1,4 +1,4 @@
-"""The documented example, written from the code: every key with its meaning and its default."""
+"""Generates the documented example: every key with its description and its default."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def _kinds(by_kind: ByKind, depth: int) -> Iterator[str]:
         doc = (cls.__doc__ or "").strip().split("\n\n")[0]
         for line in textwrap.wrap(" ".join(doc.split()), WIDTH - len(indent)):
             yield f"{indent}# {line}"
-        shown = [f"{indent}{kind.replace('_', '-')}:", *_record(cls, depth + 1, kind)]
+        lines = [f"{indent}{kind.replace('_', '-')}:", *_record(cls, depth + 1, kind)]
         if getattr(cls, "owns_stabilization", False):
             yield f"{indent}# Brings its own windows, tolerance and limits: it must be the workload's only policy."
-            shown = [f"{indent}# {line.removeprefix(indent)}" for line in shown]
-        yield from shown
+            lines = [f"{indent}# {line.removeprefix(indent)}" for line in lines]
+        yield from lines
 
 
 def _comment(hint: Any, indent: str, field: dataclasses.Field[Any]) -> Iterator[str]:
@@ -89,8 +89,8 @@ def _by_kind(hint: Any) -> ByKind | None:
 
 def _nested(field: dataclasses.Field[Any]) -> Any:
     """Return the class of a field that holds a record by default."""
-    made = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
-    return type(made) if dataclasses.is_dataclass(made) else None
+    default = field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+    return type(default) if dataclasses.is_dataclass(default) else None
 
 
 def _flow(value: Any) -> str:

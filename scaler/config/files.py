@@ -1,4 +1,4 @@
-"""Files of configuration: which there are, and their bytes, within a limit and never from a pipe or a device."""
+"""Lists and reads configuration files: within a size limit, and never from a pipe or a device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from scaler.config.problems import Problem
 
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-"""10,000 workloads of 1 KB take 10 MB; a larger file is a mistake, and would stall a reload."""
+"""Maximum size of a file: 10,000 workloads of 1 KB take 10 MB. A larger file would stall a reload."""
 CHUNK_BYTES: Final = 64 * 1024
 KINDS: Final = (
     (stat.S_ISDIR, "Is a directory"),
@@ -22,7 +22,7 @@ KINDS: Final = (
 
 
 class Unreadable(OSError):
-    """A file that is not read: `rule` says why, `hint` what to do."""
+    """A file cannot be read, by `rule`. `hint` is the remedy."""
 
     def __init__(self, rule: str, hint: str = "") -> None:
         super().__init__(rule)
@@ -31,21 +31,24 @@ class Unreadable(OSError):
 
 
 def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
-    """Return the YAML files named, directories opened (not their subdirectories, nor hidden files), sorted by name."""
+    """Return the YAML files of the paths, and the problems of paths without any.
+
+    A directory stands for its files, sorted by name, without hidden files and subdirectories.
+    """
     files: list[Path] = []
     problems: list[Problem] = []
     for path in paths:
         if path.is_dir():
             try:
-                found = sorted(
+                yaml_files = sorted(
                     p for p in path.iterdir() if p.suffix in {".yaml", ".yml"} and not p.name.startswith(".")
                 )
             except OSError as e:
                 problems.append(Problem(str(path), 1, "", "", f"the directory cannot be read: {e.strerror}"))
                 continue
-            if not found:
+            if not yaml_files:
                 problems.append(Problem(str(path), 1, "", "", "the directory has no .yaml or .yml file"))
-            files += found
+            files += yaml_files
         elif exists(path):
             files.append(path)
         else:
@@ -54,7 +57,7 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
 
 
 def exists(path: Path) -> bool:
-    """Return whether something is there; a path that no file can have, such as one with a NUL, is not."""
+    """Return whether the path exists. An invalid path, such as one with a NUL, does not exist."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -64,14 +67,14 @@ def exists(path: Path) -> bool:
 def read_bytes(path: Path) -> bytes:
     """Return the bytes of a regular file of at most `MAX_FILE_BYTES`. Raises `Unreadable`.
 
-    Neither the open nor the read can block: pipes and devices are refused by their type, large files by their size.
+    Neither open nor read can block: pipes and devices are refused by their type, large files by their size.
     """
     try:
-        _require_regular(path.stat())  # a device is not even opened: that alone may change its state
+        _require_regular(path.stat())  # before the open: opening a device may change its state
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             _require_regular(os.fstat(descriptor))
-            data = _all_of(descriptor)
+            data = _read_all(descriptor)
         finally:
             os.close(descriptor)
     except Unreadable:
@@ -83,8 +86,8 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def _all_of(descriptor: int) -> bytes:
-    """Return the rest of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
+def _read_all(descriptor: int) -> bytes:
+    """Return the content of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
     parts, size = [], 0
     while part := os.read(descriptor, CHUNK_BYTES):
         parts.append(part)
@@ -104,7 +107,7 @@ def read_text(path: Path) -> str:
 
 def _require_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = next((name for holds, name in KINDS if holds(status.st_mode)), "is no file")
+        kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "is no file")
         raise Unreadable(f"cannot be read: {kind}, and only regular files are", "name a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise _too_large(status.st_size)

@@ -1,4 +1,4 @@
-"""What must hold between a pool and its tiers of headroom."""
+"""Rules between a serving pool and its headroom tiers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scaler.registry import did_you_mean
 
 
 def tiers(spec: WorkloadSpec) -> Iterator[tuple[Place, str, str]]:
-    """Yield what is wrong with the tiers, as (key, rule broken, hint)."""
+    """Yield the problems of the tiers, as (place, broken rule, hint)."""
     serving = {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
     if spec.pools and not serving:
         yield ("pools",), "one at least must serve", "leave tier out where replicas serve"
@@ -26,10 +26,11 @@ def tiers(spec: WorkloadSpec) -> Iterator[tuple[Place, str, str]]:
             hint = did_you_mean(pool.serves, list(serving)) or f"those that serve: {', '.join(serving)}"
             yield (*place, "serves"), f"there is no serving pool {pool.serves!r}", hint
         else:
-            yield from _starts_sooner(name, pool, serving[PoolName(pool.serves)])
+            yield from _lead_time_problem(name, pool, serving[PoolName(pool.serves)])
 
 
-def _starts_sooner(name: PoolName, tier: Pool, cold: Pool) -> Iterator[tuple[Place, str, str]]:
-    if tier.lead_time_s >= cold.lead_time_s:
-        rule = f"must be below the {cold.lead_time_s:g} s of {tier.serves}: a tier that serves no sooner is of no use"
+def _lead_time_problem(name: PoolName, tier: Pool, serving_pool: Pool) -> Iterator[tuple[Place, str, str]]:
+    limit_s = serving_pool.lead_time_s
+    if tier.lead_time_s >= limit_s:
+        rule = f"must be below the {limit_s:g} s of {tier.serves}: a tier that serves no sooner is of no use"
         yield ("pools", name, "lead_time_s"), rule, "a vLLM level-1 wake takes about 1 s, an awake spare none"

@@ -1,4 +1,4 @@
-"""Configuration files to a `Config`, or to all that is wrong with them."""
+"""Loads configuration files into a `Config`, or reports all their problems."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from scaler.masking import masked
 from scaler.registry import REGISTRIES, did_you_mean
 
 KINDS: Final = {"sources": "source", "policies": "policy", "pools": "pool"}
-"""Keys whose entries are chosen by kind, and the registry they come from."""
+"""Keys whose entries have a kind, each with its registry."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Workload:
-    """A workload as configured: its record, the document with every default filled in, and the fingerprint of that."""
+    """A configured workload: its record, its document with all defaults, and the document's fingerprint."""
 
     spec: WorkloadSpec
     document: Mapping[str, Any]
@@ -49,21 +49,21 @@ class Workload:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Config:
-    """All that the daemon was told."""
+    """The configuration of a daemon."""
 
     daemon: DaemonSpec
     workloads: Mapping[WorkloadName, Workload]
 
 
 def load(paths: Iterable[Path]) -> Config:
-    """Read files and directories of them. Raises `ConfigError` with every problem found."""
+    """Load files and directories. Raises `ConfigError` with every problem."""
     with _collector_paused():
         return _load(paths)
 
 
 @contextlib.contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: what is loaded stays, and passes over it cost a third of the time."""
+    """Pause the cyclic garbage collector, which takes a third of the time and finds nothing: all objects stay."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -77,7 +77,7 @@ def _load(paths: Iterable[Path]) -> Config:
     files, problems = files_of(list(paths))
     daemons: list[tuple[Document, DaemonSpec]] = []
     workloads: dict[WorkloadName, Workload] = {}
-    places: dict[WorkloadName, Document] = {}
+    documents: dict[WorkloadName, Document] = {}
     for document in _documents(files, problems):
         if len(problems) > MAX_PROBLEMS:
             rule = f"is read no further: there are more than {MAX_PROBLEMS} problems before it"
@@ -89,18 +89,17 @@ def _load(paths: Iterable[Path]) -> Config:
         workload = _workload(document, problems)
         if workload is None:
             continue
-        if workload.name in places:
-            first = places[workload.name]
+        if workload.name in documents:
+            first = documents[workload.name]
             problems.append(document.problem(("workload",), f"given twice, first in {first.file}:{first.line(())}"))
             continue
         workloads[workload.name] = workload
-        places[workload.name] = document
-    problems += _conflicts(workloads, places)
+        documents[workload.name] = document
+    problems += _conflicts(workloads, documents)
     for document, daemon in daemons:
         live = checks.live_kinds(w.spec for w in workloads.values()) if daemon.clock != EmbeddedClock() else []
         problems += [document.problem(("daemon", "clock"), rule, hint) for rule, hint in live]
-        across = limits.across(daemon.fleet, (w.spec for w in workloads.values()))
-        problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in across]
+        problems += _located(document, limits.fleet_limits(daemon.fleet, (w.spec for w in workloads.values())))
     for document, _ in daemons[1:]:
         problems.append(document.problem(("daemon",), f"given twice, first in {daemons[0][0].file}"))
     if not workloads and not problems:
@@ -113,16 +112,16 @@ def _load(paths: Iterable[Path]) -> Config:
 
 
 def _conflicts(
-    workloads: Mapping[WorkloadName, Workload], places: Mapping[WorkloadName, Document]
+    workloads: Mapping[WorkloadName, Workload], documents: Mapping[WorkloadName, Document]
 ) -> Iterator[Problem]:
-    """Pools, of whichever workloads, that resize the same object."""
+    """Yield the pools, of the same or different workloads, that resize the same object."""
     claims = Claims()
     for name, workload in workloads.items():
         for pool, spec in workload.spec.pools.items():
-            where = functools.partial(_pool_place, places[name], name, pool)
-            if broken := claims.claim(spec.targets(name, pool), where):
+            holder = functools.partial(_pool_place, documents[name], name, pool)
+            if broken_rule := claims.claim(spec.targets(name, pool), holder):
                 hint = "keep one of the two pools, or name another object"
-                yield places[name].problem(("pools", pool), broken, hint)
+                yield documents[name].problem(("pools", pool), broken_rule, hint)
 
 
 def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> str:
@@ -130,16 +129,16 @@ def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> s
 
 
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
-    """Return a workload from a document kept elsewhere, as the journal does. Raises `ConfigError`."""
+    """Return the workload of a document from another place, such as the journal. Raises `ConfigError`."""
     problems: list[Problem] = []
-    workload = _workload(Document(file, document, {}), problems, here=False)
+    workload = _workload(Document(file, document, {}), problems, with_checks=False)
     if workload is None:
         raise ConfigError(problems)
     return workload
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a workload's document as it may be kept and shown: what leads to sources and pools without credentials."""
+    """Return a workload's document with the credentials of sources and pools masked, to be stored and shown."""
     return {key: masked(value) if key in {"sources", "pools"} else value for key, value in document.items()}
 
 
@@ -159,39 +158,43 @@ def json_schema() -> dict[str, Any]:
 
 def _documents(files: list[Path], problems: list[Problem]) -> Iterator[Document]:
     for file in files:
-        documents, found = read(file)
-        problems += found
+        documents, file_problems = read(file)
+        problems += file_problems
         yield from documents
 
 
 def _daemon(document: Document, problems: list[Problem]) -> list[tuple[Document, DaemonSpec]]:
     place: Place = ("daemon",)
     settings = {} if document.data["daemon"] is None else document.data["daemon"]
-    others = document.data.keys() - {"daemon"}
-    problems += [document.problem((key,), "a document that starts with daemon: has no other key") for key in others]
+    other_keys = document.data.keys() - {"daemon"}
+    problems += [document.problem((key,), "a document that starts with daemon: has no other key") for key in other_keys]
     model = _validate(document, model_of(DaemonSpec), settings, place, problems)
     if model is None:
         return []
     spec = record(DaemonSpec, model)
-    own = checks.own_problems(spec, place)
-    problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in own]
+    problems += _located(document, checks.own_problems(spec, place))
     return [(document, spec)]
 
 
-def _workload(document: Document, problems: list[Problem], *, here: bool = True) -> Workload | None:
-    """Return the workload in a document.
+def _located(document: Document, findings: Iterable[checks.Finding]) -> list[Problem]:
+    """Return findings as problems with their lines and values in the document."""
+    return [document.problem(place, rule, hint, _at(document.data, place)) for place, rule, hint in findings]
 
-    `here` is False for one that need not run here: its secrets are not looked for.
+
+def _workload(document: Document, problems: list[Problem], *, with_checks: bool = True) -> Workload | None:
+    """Return the workload in a document; None with `problems` added where it is invalid.
+
+    `with_checks` is False for a workload that is not run, whose secrets need not exist here.
     """
     model = _validate(document, model_of(WorkloadSpec), document.data, (), problems)
     if model is None:
         return None
     spec: WorkloadSpec = record(WorkloadSpec, model)
     spec, findings = checks.name_sources(spec)
-    if here:
+    if with_checks:
         findings += [*checks.own_problems(spec), *checks.bounds(spec), *checks.named_pools(spec)]
     if findings:
-        problems += [document.problem(where, rule, hint, _at(document.data, where)) for where, rule, hint in findings]
+        problems += _located(document, findings)
         return None
     resolved = model.model_dump(mode="json")
     text = json.dumps(without_secrets(resolved), sort_keys=True, separators=(",", ":"))
@@ -199,19 +202,15 @@ def _workload(document: Document, problems: list[Problem], *, here: bool = True)
 
 
 def _validate(
-    document: Document, model: type[BaseModel], data: Any, at: Place, problems: list[Problem]
+    document: Document, model: type[BaseModel], data: Any, place: Place, problems: list[Problem]
 ) -> BaseModel | None:
-    references = list(itertools.islice(_references(data, at), MAX_PROBLEMS))
-    problems += [
-        document.problem(
-            where, "environment references are for secrets only", "fields for secrets take {env: NAME}", value
-        )
-        for where, value in references
-    ]
+    references = list(itertools.islice(_references(data, place), MAX_PROBLEMS))
+    rule, hint = "environment references are for secrets only", "fields for secrets take {env: NAME}"
+    problems += [document.problem(reference, rule, hint, value) for reference, value in references]
     try:
         validated = model.model_validate(data)
     except ValidationError as e:
-        problems += [_problem(document, error, at, model) for error in e.errors(include_url=False)[:MAX_PROBLEMS]]
+        problems += [_problem(document, error, place, model) for error in e.errors(include_url=False)[:MAX_PROBLEMS]]
         return None
     return None if references else validated
 
@@ -227,12 +226,12 @@ def _references(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
             yield from _references(value, (*place, i))
 
 
-def _problem(document: Document, error: ErrorDetails, at: Place, model: type[BaseModel]) -> Problem:
-    """Return one of pydantic's errors in our words, where a kind is wrong or missing with those that there are."""
-    place, given = (*at, *_without_tags(error["loc"])), error["input"]
+def _problem(document: Document, error: ErrorDetails, parent: Place, model: type[BaseModel]) -> Problem:
+    """Translate an error of pydantic below `parent`. A wrong or missing kind lists the known kinds."""
+    place, value = (*parent, *_without_tags(error["loc"])), error["input"]
     if error["type"] == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])
-        kind = given.get("kind") if isinstance(given, dict) else None
+        kind = value.get("kind") if isinstance(value, dict) else None
         rule, hint = f"must be one of {', '.join(kinds)}", did_you_mean(str(kind), kinds)
         return document.problem((*place, "kind"), rule, hint, kind)
     if error["type"] == "union_tag_not_found":
@@ -242,12 +241,12 @@ def _problem(document: Document, error: ErrorDetails, at: Place, model: type[Bas
 
 
 def _without_tags(loc: tuple[Any, ...]) -> Place:
-    """Return a place without the kinds that pydantic puts into it."""
+    """Return a place without the kind that pydantic adds: ("pools", "a", "asg", "group") as ("pools", "a", "group")."""
     return (*loc[:2], *loc[3:]) if len(loc) > 3 and loc[0] in KINDS and loc[2] != "[key]" else loc
 
 
 def _at(data: Any, place: Place) -> Any:
-    """Return the value at `place`, or ... where it is not given."""
+    """Return the value at `place`; ... where there is none, or a mapping."""
     for key in place:
         try:
             data = data[key]

@@ -1,4 +1,4 @@
-"""One writer for each size: which pool, or which autoscaler that is imported, resizes what."""
+"""Claims of pools and imported autoscalers on the objects that they resize: one writer per object."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from policies.model.spec import Target
 
 
 class Claims:
-    """The sizes that are written, and by whom."""
+    """The claimed objects, each with its holder."""
 
     def __init__(self) -> None:
         self._holders: dict[Target, Callable[[], str]] = {}
 
     def claim(self, targets: Iterable[Target], holder: Callable[[], str]) -> str | None:
-        """Note what `holder` resizes; return the rule that is broken if another holder resizes some of it too."""
-        broken = None
+        """Claim targets for `holder`. Return the broken rule if another holder has claimed one of them."""
+        broken_rule = None
         for target in targets:
             first = self._holders.setdefault(target, holder)
-            if first is not holder and broken is None:
-                broken = f"resizes {target.what} {target.name}, and so does {first()}: each would undo the other's size"
-        return broken
+            if first is not holder and broken_rule is None:
+                conflict = f"resizes {target.what} {target.name}, and so does {first()}"
+                broken_rule = f"{conflict}: each would undo the other's size"
+        return broken_rule

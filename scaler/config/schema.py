@@ -1,4 +1,4 @@
-"""Frozen dataclasses with rules to pydantic models and back: validation, JSON Schema and defaults, stated once."""
+"""Converts frozen dataclasses with rules to pydantic models, for validation and JSON Schema, and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attrib
 
 @cache
 def model_of(cls: Any, kind: str | None = None) -> type[BaseModel]:
-    """Return the pydantic model of a dataclass; with `kind`, one that also takes that word under ``kind``."""
+    """Return the pydantic model of a dataclass; with `kind`, one that also has that value under ``kind``."""
     fields: dict[str, Any] = {}
     if kind is not None:
         fields["kind"] = (Literal[kind], Field(description="Which kind this is."))
@@ -40,14 +40,14 @@ def _field(field: dataclasses.Field[Any], hint: Any) -> FieldInfo:
     else:
         default = {}
     bounds = {k: getattr(rule, k) for k in ("gt", "ge", "lt", "le", "pattern") if getattr(rule, k) is not None}
-    bounds |= _largest(hint, bounds)
+    bounds |= _default_bounds(hint, bounds)
     examples = [rule.example] if rule.example is not None else None
     info: FieldInfo = Field(description=rule.doc, examples=examples, validate_default=True, **bounds, **default)
     return info
 
 
-def _largest(hint: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the bounds that a number has whose rule names none; nothing for what is not a number."""
+def _default_bounds(hint: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds of a number that its rule does not set; nothing for a type without numbers."""
     inner = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     kinds = get_args(inner) if get_origin(inner) in {Union, types.UnionType} else (inner,)
     if int not in kinds and float not in kinds:
@@ -58,31 +58,31 @@ def _largest(hint: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _defaults: dict[int, Any] = {}
-"""Records of default models by the models' ids: these live as long as the models' classes."""
+"""Records of default models by the models' ids. The models live as long as their classes."""
 
 
-def _shared_default(make: Callable[[], Any]) -> Callable[[], Any]:
-    """Make a field's default as a model once: 10,000 workloads that leave it out share it. Others are made anew."""
+def _shared_default(factory: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a factory of a field's default. One model of a record is shared by all workloads that leave it out."""
 
     @cache
     def shared() -> BaseModel:
-        made = make()
-        cls: Any = type(made)
-        model = model_of(cls).model_validate(plain_value(made))
-        _defaults[id(model)] = made
+        default = factory()
+        cls: Any = type(default)
+        model = model_of(cls).model_validate(plain_value(default))
+        _defaults[id(model)] = default
         return model
 
-    return lambda: shared() if dataclasses.is_dataclass(make) else plain_value(make())
+    return lambda: shared() if dataclasses.is_dataclass(factory) else plain_value(factory())
 
 
 def rule_of(hint: Any) -> FieldMetadata:
-    """Return the rule among an annotation's metadata."""
+    """Return the `FieldMetadata` of an annotation, or an empty one."""
     metadata = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     return next((m for m in metadata if isinstance(m, FieldMetadata)), FieldMetadata(""))
 
 
 def _translate(hint: Any) -> Any:
-    """Return a dataclass field's type as pydantic should validate it."""
+    """Return the type by which pydantic validates a dataclass field."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
@@ -101,8 +101,8 @@ def _translate(hint: Any) -> Any:
 
 
 def _item(hint: Any) -> Any:
-    """Return the type of an item of a list or mapping: a number is bounded there, as a field's is."""
-    bounds = _largest(hint, {})
+    """Return the type of an item of a list or mapping, with the default bounds of a number."""
+    bounds = _default_bounds(hint, {})
     return Annotated[_translate(hint), Field(**bounds)] if bounds else _translate(hint)
 
 
@@ -111,14 +111,14 @@ def _is_kind_of(cls: Any, parent: type) -> bool:
 
 
 def _choice(registry: str) -> Any:
-    """Return a mapping from names to any of a registry's kinds, told apart by ``kind``."""
+    """Return the type of a mapping from names to any of a registry's kinds, with ``kind`` as the discriminator."""
     models = tuple(model_of(resolve(registry, kind), kind) for kind in REGISTRIES[registry])
     name = Annotated[str, Field(pattern=NAME)]
     return Annotated[dict[name, Annotated[Union[models], Field(discriminator="kind")]], Field(min_length=1)]  # type: ignore[valid-type]  # noqa: UP007
 
 
 def plain_value(value: Any) -> Any:
-    """Return a record as plain data: dataclasses as mappings, tuples as lists."""
+    """Return a value as plain data: dataclasses as mappings, tuples as lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain_value(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -129,40 +129,40 @@ def plain_value(value: Any) -> Any:
 
 
 Build = Callable[[Any], Any]
-"""Turns a validated model's value into what the record's field holds."""
+"""Converts a validated model's value to the value of the record's field."""
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
 def _builder(hint: Any) -> Build:
-    """Return how a validated model's value becomes what a dataclass field of type `hint` holds."""
+    """Return the conversion of a validated model's value to that of a dataclass field of type `hint`."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         by_kind = next((m for m in args[1:] if isinstance(m, ByKind)), None)
-        return _chosen(by_kind.registry) if by_kind else _builder(args[0])
+        return _by_kind_builder(by_kind.registry) if by_kind else _builder(args[0])
     if origin in {Union, types.UnionType}:
-        some = _builder(next(a for a in args if a is not type(None)))
-        return lambda value: None if value is None else some(value)
+        build_value = _builder(next(a for a in args if a is not type(None)))
+        return lambda value: None if value is None else build_value(value)
     if origin is tuple:
-        item = _builder(args[0])
-        return lambda value: tuple(map(item, value))
+        build_item = _builder(args[0])
+        return lambda value: tuple(map(build_item, value))
     if origin is not None and _is_kind_of(origin, Mapping):
-        below = _builder(args[1])
-        return lambda value: {k: below(v) for k, v in value.items()}
+        build_entry = _builder(args[1])
+        return lambda value: {k: build_entry(v) for k, v in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return lambda value: record(hint, value)
-    return _same
+    return _unchanged
 
 
-def _chosen(registry: str) -> Build:
+def _by_kind_builder(registry: str) -> Build:
     return lambda value: {name: record(resolve(registry, v.kind), v) for name, v in value.items()}
 
 
 @cache
 def annotations_of(cls: Any) -> tuple[tuple[str, Build], ...]:
-    """Return each field of a dataclass and how its value is built: reading annotations costs more than all the rest."""
+    """Return each field of a dataclass with its conversion. Cached: reading annotations is the slowest part."""
     hints = get_type_hints(cls, include_extras=True)
     return tuple((f.name, _builder(hints[f.name])) for f in dataclasses.fields(cls))
 
@@ -177,5 +177,5 @@ def record(cls: type[Any], model: BaseModel) -> Any:
 
 @cache
 def json_schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schema of a model, generated once: it takes 80 ms for a workload's."""
+    """Return the JSON Schema of a model. Cached: it takes 80 ms for a workload's."""
     return model.model_json_schema()

@@ -1,4 +1,4 @@
-"""Secrets stay out of configuration files, journals and logs: only where to find them is written."""
+"""References to secrets: configuration files, journals and logs contain the place of a secret, never its value."""
 
 from __future__ import annotations
 
@@ -33,39 +33,36 @@ class Secret:
             yield "", problem
 
     def problem(self) -> str | None:
-        """Return what is wrong with the reference, without reading more than it must."""
+        """Return the problem of the reference, without reading the secret; None if there is none."""
         if (self.env is None) == (self.file is None):
             return "give either env or file"
         if self.env is not None and not os.environ.get(self.env):
-            return f"the environment variable{_named(self.env, VARIABLE)} is not set"
+            return f"the environment variable{_shown_name(self.env, VARIABLE)} is not set"
         if self.file is not None and not Path(self.file).is_file():
-            return f"there is no file{_named(self.file, PATH)}"
+            return f"there is no file{_shown_name(self.file, PATH)}"
         return None
 
     def read(self) -> str:
-        """Return the secret itself.
-
-        Printable UTF-8 on one line, hidden from then on by `mask`. Raises `Misconfigured`.
-        """
+        """Return the secret: printable UTF-8 on one line. `mask` hides it from then on. Raises `Misconfigured`."""
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)
-        where = f"the environment variable {self.env}" if self.env is not None else f"the file {self.file}"
+        place = f"the environment variable {self.env}" if self.env is not None else f"the file {self.file}"
         try:
             value = os.environb[os.fsencode(self.env)] if self.env is not None else Path(self.file or "").read_bytes()
             text = value.decode()
         except OSError as e:
-            raise Misconfigured(f"{where} cannot be read: {e.strerror}") from e
+            raise Misconfigured(f"{place} cannot be read: {e.strerror}") from e
         except UnicodeDecodeError as e:
-            # Not `from e`: the exception holds the bytes.
-            raise Misconfigured(f"{where} is not UTF-8 at byte {e.start}: write the secret anew") from None
+            # No `from e`: that exception contains the secret's bytes.
+            raise Misconfigured(f"{place} is not UTF-8 at byte {e.start}: write the secret anew") from None
         text = text.strip() if self.file is not None else text
         if not text or not text.isprintable():
-            raise Misconfigured(f"{where} must hold printable text on one line, without control characters")
+            raise Misconfigured(f"{place} must hold printable text on one line, without control characters")
         remember(text)
         return text
 
 
-def _named(word: str, form: re.Pattern[str]) -> str:
-    """Return the name of a variable or file, unless it is rather the secret itself in the wrong place."""
+def _shown_name(word: str, form: re.Pattern[str]) -> str:
+    """Return the name of a variable or file, or "" where it may be the secret itself in the wrong place."""
     return f" {word}" if form.fullmatch(word) and is_harmless(word) else ""

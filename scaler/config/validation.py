@@ -1,4 +1,4 @@
-"""Errors of pydantic in the project's words: one translation for every kind of document."""
+"""Translates errors of pydantic to problems, for every kind of document."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scaler.config.schema import json_schema_of
 from scaler.config.yaml_composer import Place
 from scaler.registry import did_you_mean
 
-WORDS: Final = {
+RULES: Final = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -29,23 +29,23 @@ WORDS: Final = {
     "too_short": "must not be empty",
 }
 NO_SCALARS: Final = frozenset({"list_type", "dict_type", "model_type", "model_attributes_type"})
-"""Errors of text where a mapping or a list is due: the text itself may be a secret one level too high."""
+"""Errors of a text in place of a mapping or list. The text is not shown: it may be a secret one level too high."""
 
 
 def problem_of(document: Document, error: ErrorDetails, place: Place, model: type[BaseModel]) -> Problem:
-    """Return an error that `model` found at `place` in our words."""
+    """Translate an error of `model` at `place` to a problem."""
     kind, context = error["type"], error.get("ctx", {})
     value: object = error["input"]
     hint = ""
     if kind == "extra_forbidden":
         rule, hint = _unknown_key(str(error["loc"][-1]), _sibling_keys(model, error["loc"]))
-        value = ...  # of which nothing is known: it may be a secret under a misspelled key
+        value = ...  # it may be a secret under a misspelled key
     elif kind == "literal_error":
         rule = f"must be {context['expected']}"
     elif kind == "string_pattern_mismatch":
         rule = f"must match {context['pattern']}"
     else:
-        rule = WORDS.get(kind) or error["msg"].replace("Input should be", "must be")
+        rule = RULES.get(kind) or error["msg"].replace("Input should be", "must be")
     if kind == "missing" or (kind in NO_SCALARS and not isinstance(value, dict | list)):
         value = ...
     if place and place[-1] == "[key]":
@@ -54,23 +54,23 @@ def problem_of(document: Document, error: ErrorDetails, place: Place, model: typ
 
 
 def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
-    """Return the rule that an unknown key breaks and the remedy: its new name, or one that is spelled alike."""
+    """Return the rule and the remedy for an unknown key: its new name, or a key with a similar spelling."""
     if new := new_name(key, settings):
         return f"was renamed to {new}", f"write {new} with the same value"
     return "unknown key", did_you_mean(key, settings)
 
 
 def _sibling_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    """Return the keys that could stand where `loc`'s last one stands."""
+    """Return the valid keys in place of the last one of `loc`."""
     definitions = json_schema_of(model)
     node: Any = definitions
     for key in loc[:-1]:
         node = _step(definitions, node, key)
-    return list(_deref(definitions, node).get("properties", {}))
+    return list(_dereference(definitions, node).get("properties", {}))
 
 
 def _step(definitions: Any, node: Any, key: Any) -> Any:
-    node = _deref(definitions, node)
+    node = _dereference(definitions, node)
     if isinstance(key, int):
         return node.get("items", {})
     if key in node.get("properties", {}):
@@ -81,7 +81,7 @@ def _step(definitions: Any, node: Any, key: Any) -> Any:
     return next(iter(node.get("patternProperties", {}).values()), {})
 
 
-def _deref(definitions: Any, node: Any) -> Any:
+def _dereference(definitions: Any, node: Any) -> Any:
     for option in node.get("anyOf", ()):
         if "$ref" in option:
             node = option

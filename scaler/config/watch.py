@@ -1,4 +1,4 @@
-"""Looks for changed configuration files by reading them: mounted ConfigMaps are swapped by links that events miss."""
+"""Detects changed configuration files by reading them: file events miss the link swap of a mounted ConfigMap."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Final
 from scaler.config.files import files_of, read_bytes
 
 SETTLE_S: Final = 1.0
-"""Between the two reads that must agree before a change is taken: a file being written is not read half."""
+"""Delay between the two reads that must agree before a change is applied: a file may be half written. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one read of the files found: a fingerprint of names and contents, and why they cannot be used."""
+class FileSnapshot:
+    """One read of the files: a digest of their names and contents, and the first problem that makes them unusable."""
 
     digest: str
     problem: str = ""
 
 
-def look(paths: Sequence[Path]) -> Look:
-    """Read the files once. A file that is no regular one, or too large, is not opened or read."""
+def snapshot(paths: Sequence[Path]) -> FileSnapshot:
+    """Read the files once. A file that is not regular, or too large, is not read."""
     files, problems = files_of(list(paths))
     problem = str(problems[0]) if problems else ""
     digest = hashlib.sha256(problem.encode(errors="surrogateescape"))
@@ -35,38 +35,38 @@ def look(paths: Sequence[Path]) -> Look:
             content = repr(e).encode()
             problem = problem or f"{file}: {e}"
         digest.update(str(file).encode(errors="surrogateescape") + b"\0" + hashlib.sha256(content).digest())
-    return Look(digest.hexdigest(), problem)
+    return FileSnapshot(digest.hexdigest(), problem)
 
 
 class Watcher:
-    """Files that are read every `every_s` seconds, and at once after `ring`."""
+    """Files that are read every `interval_s` seconds, and at once after `request`."""
 
-    def __init__(self, paths: Sequence[Path], every_s: float) -> None:
+    def __init__(self, paths: Sequence[Path], interval_s: float) -> None:
         self.paths = list(paths)
-        self._every_s = every_s
-        self._rung = asyncio.Event()
+        self._interval_s = interval_s
+        self._requested = asyncio.Event()
 
-    def ring(self) -> None:
-        """Have the files read at once, as SIGHUP does."""
-        self._rung.set()
+    def request(self) -> None:
+        """Request a read at once, as SIGHUP does."""
+        self._requested.set()
 
     async def wait(self) -> bool:
-        """Return when it is time for the next look; whether it was rung."""
+        """Wait until the next read is due. Return whether it was requested."""
         try:
-            async with asyncio.timeout(self._every_s):
-                await self._rung.wait()
+            async with asyncio.timeout(self._interval_s):
+                await self._requested.wait()
         except TimeoutError:
             return False
-        self._rung.clear()
+        self._requested.clear()
         return True
 
-    async def look(self) -> Look:
-        """Read the files once, off the event loop."""
-        return await asyncio.to_thread(look, self.paths)
+    async def snapshot(self) -> FileSnapshot:
+        """Read the files once, in a thread."""
+        return await asyncio.to_thread(snapshot, self.paths)
 
-    async def settled(self) -> Look | None:
-        """Read the files twice, `SETTLE_S` or the interval apart; None where the reads differ."""
-        first = await self.look()
-        await asyncio.sleep(min(SETTLE_S, self._every_s))
-        second = await self.look()
+    async def settled(self) -> FileSnapshot | None:
+        """Read the files twice, `SETTLE_S` or the interval apart, and return None where the reads differ."""
+        first = await self.snapshot()
+        await asyncio.sleep(min(SETTLE_S, self._interval_s))
+        second = await self.snapshot()
         return first if first == second else None

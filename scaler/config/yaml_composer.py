@@ -1,7 +1,7 @@
-"""YAML events to plain data, one event at a time: depth, size and aliases are bounded before anything is built.
+"""Composes plain data from YAML events, with bounds on depth, size and aliases that are checked before building.
 
-PyYAML's own composer recurses in C: 100 KB of ``[`` end the process by SIGSEGV. Here nothing recurses, and every
-document costs time and memory in proportion to its text: an alias counts as all that it stands for.
+PyYAML's own composer recurses in C: 100 KB of ``[`` end the process by SIGSEGV. This one does not recurse. Its time and
+memory are proportional to the text, and an alias counts with all values that it stands for.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from scaler.masking import is_secret_name
 Key = str | int
 Place = tuple[Key, ...]
 MAX_DEPTH: Final = 64
-"""Collections within each other. The deepest setting there is stands nine deep; Kubernetes objects go to thirty."""
+"""Maximum nesting of collections. The deepest setting has nine levels, Kubernetes objects up to thirty."""
 MAX_NODES: Final = 2_000_000
-"""Values of one file with its aliases written out: 10,000 workloads of 60 values take 600,000, 2,000 HPAs as much."""
+"""Maximum number of values in a file, with aliases expanded. 10,000 workloads of 60 values have 600,000."""
 MAX_PROBLEMS: Final = 1000
-"""Problems of one file that are worth reading."""
+"""Maximum number of problems reported of one file."""
 MAX_DIRECTIVES: Final = 100
 DIRECTIVE: Final = re.compile("[\n\r\x85\u2028\u2029]%")
 MAX_KEY: Final = 80
-"""Characters of a key that an error shows."""
+"""Maximum length of a key in an error, in characters."""
 
 
 def dotted(place: Place) -> str:
-    """``("windows", 0, "start")`` as ``windows[0].start``; a key that may be a secret itself is not shown."""
+    """Return ``("windows", 0, "start")`` as ``windows[0].start``, without keys that may be secrets."""
     text, below_secret = "", False
     for key in place:
         if isinstance(key, int):
@@ -47,12 +47,12 @@ def dotted(place: Place) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return the name of a tag or an anchor as an error shows it: a text in the wrong place is not repeated."""
+    """Return the name of a tag or an anchor for an error, cut to `MAX_KEY`: it may be a misplaced text."""
     return f"'{name.lstrip('!')[:MAX_KEY]}'"
 
 
 class Lines(Mapping[Place, int]):
-    """The line of every place in a document, worked out when the first is asked for.
+    """The line of every place in a document, computed on first use.
 
     `numbers` are the lines of the document, then of each key or item in reading order.
     """
@@ -60,13 +60,13 @@ class Lines(Mapping[Place, int]):
     def __init__(self, data: Any, numbers: array[int]) -> None:
         self._data = data
         self._numbers = numbers
-        self._made: dict[Place, int] | None = None
+        self._cached: dict[Place, int] | None = None
 
     @property
     def _lines(self) -> dict[Place, int]:
-        if self._made is None:
-            self._made = dict(zip(_places(self._data, ()), self._numbers, strict=True))
-        return self._made
+        if self._cached is None:
+            self._cached = dict(zip(_places(self._data, ()), self._numbers, strict=True))
+        return self._cached
 
     def __getitem__(self, place: Place) -> int:
         return self._lines[place]
@@ -87,7 +87,7 @@ def _places(data: Any, place: Place) -> Iterator[Place]:
 
 @dataclass(slots=True)
 class Frame:
-    """A collection that is being read. `start` is where its lines begin; `keys` has the line of each key so far."""
+    """A collection that is being read. `start` is the index of its first line, `keys` the line of each key so far."""
 
     data: Any
     start: int
@@ -96,11 +96,11 @@ class Frame:
     keys: dict[str, int] = field(default_factory=dict)
     key: str | None = None
     discard_from: int | None = None
-    """Where the lines of a value begin that is not kept, as its key was given before."""
+    """Index of the first line of a value to be dropped because its key is a duplicate."""
 
 
 class DocumentRefused(Exception):
-    """The document goes beyond a limit: it is read no further."""
+    """The document exceeds a limit, and reading it stops."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -108,7 +108,7 @@ class DocumentRefused(Exception):
 
 
 class Composer:
-    """Reads the documents of one file; `problems` has what is wrong with them."""
+    """Reads the documents of one file, and collects their `problems`."""
 
     def __init__(self, file: str, text: str, *, old_numbers: bool = False) -> None:
         self.problems: list[Problem] = []
@@ -116,8 +116,8 @@ class Composer:
         self._old_numbers = old_numbers
         self._text = text
         self._loader = Loader(text)
-        self._before = 0
-        """Values of the documents before."""
+        self._earlier_nodes = 0
+        """Number of values in the earlier documents."""
         self._stack: list[Frame] = []
         self._anchors: dict[str, tuple[Any, array[int]]] = {}
         self._open: set[str] = set()
@@ -126,7 +126,7 @@ class Composer:
         self._root: Any = None
 
     def documents(self) -> Iterator[tuple[Any, Lines]]:
-        """Yield every document's data and lines; a file that is refused midway gives those before."""
+        """Yield the data and lines of each document, up to the first one that is refused."""
         try:
             self._require_few_directives()
             while (event := self._loader.get_event()) is not None:
@@ -145,21 +145,21 @@ class Composer:
             self._loader.dispose()
 
     def _require_few_directives(self) -> None:
-        """Libyaml compares each ``%TAG`` with all before it. Raises `DocumentRefused`."""
+        """Refuse many directives: libyaml compares each ``%TAG`` with all earlier ones. Raises `DocumentRefused`."""
         if sum(1 for _ in islice(DIRECTIVE.finditer(self._text), MAX_DIRECTIVES + 1)) > MAX_DIRECTIVES:
             raise self._refused(1, f"has more than {MAX_DIRECTIVES} lines that begin with %", "remove the directives")
 
     def _document(self) -> tuple[Any, Lines]:
-        self._before += len(self._lines)
+        self._earlier_nodes += len(self._lines)
         self._lines = array("I")
         self._anchors.clear()
         self._root = None
-        read, take = self._loader.get_event, self._take
-        while type(event := read()) is not yaml.DocumentEndEvent:
-            take(event, event.start_mark.line + 1)
+        get_event, process = self._loader.get_event, self._process
+        while type(event := get_event()) is not yaml.DocumentEndEvent:
+            process(event, event.start_mark.line + 1)
         return self._root, Lines(self._root, self._lines)
 
-    def _take(self, event: Any, line: int) -> None:
+    def _process(self, event: Any, line: int) -> None:
         """Process one event of a document: the end of a collection, a key, or a value."""
         kind = type(event)
         if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
@@ -170,8 +170,8 @@ class Composer:
             self._key(frame, event, line)
             return
         if frame is None or not frame.is_map:
-            self._lines.append(line)  # a key has written its own line
-        self._count(line, 0)
+            self._lines.append(line)  # the value of a key has the key's line
+        self._check_size(line, 0)
         if kind is yaml.ScalarEvent:
             value = self._scalar(event, line)
             if event.anchor is not None:
@@ -182,8 +182,8 @@ class Composer:
         else:
             self._begin(event, line, is_map=kind is yaml.MappingStartEvent)
 
-    def _count(self, line: int, more: int) -> None:
-        if self._before + len(self._lines) + more > MAX_NODES:
+    def _check_size(self, line: int, added: int) -> None:
+        if self._earlier_nodes + len(self._lines) + added > MAX_NODES:
             raise self._refused(line, f"has more than {MAX_NODES:,} values, each alias written out", "split the file")
 
     def _begin(self, event: Any, line: int, *, is_map: bool) -> None:
@@ -203,7 +203,7 @@ class Composer:
         self._attach(frame.data)
 
     def _attach(self, value: Any) -> None:
-        """Give a finished value to the collection that it stands in."""
+        """Add a finished value to the collection that contains it."""
         if not self._stack:
             self._root = value
             return
@@ -218,7 +218,7 @@ class Composer:
         frame.key = frame.discard_from = None
 
     def _key(self, frame: Frame, event: Any, line: int) -> None:
-        """Take a mapping's next key as it is written, so that 1.5 and ~ are "1.5" and "~"."""
+        """Set a mapping's next key to its text, so that 1.5 and ~ are "1.5" and "~"."""
         word = event.value if isinstance(event, yaml.ScalarEvent) else None
         if word is None or word == "<<":
             raise self._refused(
@@ -242,7 +242,7 @@ class Composer:
         if anchor not in self._anchors:
             raise self._refused(line, f"not YAML: found undefined alias {quoted(anchor)}", "define &NAME before *NAME")
         value, lines = self._anchors[anchor]
-        self._count(line, len(lines) - 1)
+        self._check_size(line, len(lines) - 1)
         self._lines.extend(lines[1:])
         self._attach(value)
 
@@ -264,6 +264,6 @@ class Composer:
         return DocumentRefused(Problem(self._file, line, dotted(self._place()), "", rule, hint))
 
     def _place(self) -> Place:
-        """Return where the event being read stands."""
+        """Return the place of the current event."""
         steps = (frame.key if frame.is_map else len(frame.data) for frame in self._stack)
         return tuple(step for step in steps if step is not None)

@@ -1,4 +1,4 @@
-"""Single values of YAML: what plain text stands for, and spellings refused as versions of YAML disagree on them."""
+"""Converts scalars of YAML to values, and refuses spellings that YAML 1.1 and 1.2 read differently."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import yaml
 
 CORE: Final = "tag:yaml.org,2002:"
 PLAIN: Final = {f"{CORE}{name}" for name in ("str", "int", "float", "bool", "null")}
-WORDS: Final = {
+TYPE_NAMES: Final = {
     f"{CORE}int": "a whole number",
     f"{CORE}float": "a number",
     f"{CORE}bool": "true or false",
     f"{CORE}null": "null",
 }
 MAX_CACHED: Final = 64
-"""Characters of a text whose meaning is remembered: keys, kinds and numbers repeat, long texts do not."""
+"""Maximum length of a cached scalar in characters: keys, kinds and numbers repeat, long texts do not."""
 OCTAL: Final = re.compile(r"[-+]?0[0-7_]*[0-7][0-7_]*")
-SIXTY: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+BASE_60: Final = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML as configuration has it: a time is text, whether quoted or not, and is read by whoever knows its zone."""
+    """YAML loader that reads a time as text, quoted or not: the setting's own code knows the time zone."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
         first: [(tag, form) for tag, form in resolvers if tag != f"{CORE}timestamp"]
@@ -32,7 +32,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 
 class BadScalar(Exception):
-    """A single value that is refused: `rule` says why, `hint` what to write."""
+    """A scalar is refused, by `rule`. `hint` is the remedy."""
 
     def __init__(self, rule: str, hint: str = "") -> None:
         super().__init__(rule)
@@ -41,13 +41,13 @@ class BadScalar(Exception):
 
 
 _RULES: Final = Loader("")
-"""Only its tables are used: which form has which tag, and what each tag's text stands for."""
+"""Provides the tables of implicit tags and constructors."""
 
 
 def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
-    """Return the value that a scalar stands for. Raises `BadScalar`.
+    """Return the value of a scalar. Raises `BadScalar`.
 
-    `old_numbers`: whether 010 and 1:30 are read as YAML 1.1 reads them, 8 and 90, or are refused.
+    With `old_numbers` 010 and 1:30 are 8 and 90, as in YAML 1.1; otherwise they are refused.
     """
     text: str = event.value
     if "\0" in text:
@@ -55,37 +55,37 @@ def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
     if event.tag is None or event.tag == "!":
         if not event.implicit[0]:
             return text  # quoted, or a block
-        value = _short(text) if len(text) <= MAX_CACHED else _plain(text)
+        value = _plain_cached(text) if len(text) <= MAX_CACHED else _plain(text)
         if not old_numbers and isinstance(value, int | float) and text[-1:].isdigit():
             _require_decimal(text, value)
         return value
     if event.tag not in PLAIN:
         raise BadScalar(f"the tag '{event.tag.lstrip('!')[:MAX_CACHED]}' is not supported", "remove the tag")
-    return _made(event.tag, text)
+    return _construct(event.tag, text)
 
 
 def _plain(text: str) -> Any:
     tag = _RULES.resolve(yaml.ScalarNode, text, (True, False))
-    return _made(tag, text) if tag in PLAIN else text
+    return _construct(tag, text) if tag in PLAIN else text
 
 
-_short = lru_cache(maxsize=8192)(_plain)
+_plain_cached = lru_cache(maxsize=8192)(_plain)
 
 
-def _made(tag: str, text: str) -> Any:
+def _construct(tag: str, text: str) -> Any:
     if tag == f"{CORE}str":
         return text
     try:
         return getattr(_RULES, f"construct_yaml_{tag.removeprefix(CORE)}")(yaml.ScalarNode(tag, text))
     except (ValueError, KeyError, IndexError, OverflowError) as e:
-        raise BadScalar(f"cannot be read as {WORDS[tag]}", "write it plainly, or quote it as text") from e
+        raise BadScalar(f"cannot be read as {TYPE_NAMES[tag]}", "write it plainly, or quote it as text") from e
 
 
 def _require_decimal(text: str, value: float) -> None:
-    """Refuse numbers that YAML 1.1 and 1.2 read differently. Raises `BadScalar`."""
+    """Refuse a number that YAML 1.1 and 1.2 read differently. Raises `BadScalar`."""
     if len(text) > MAX_CACHED:
         return
-    if SIXTY.fullmatch(text):
+    if BASE_60.fullmatch(text):
         rule = f"YAML 1.1 reads {text} as {value:g}, a number of base 60, and YAML 1.2 as text"
         raise BadScalar(rule, f"write {value:g} for the number, or quote it for the text: '{text}'")
     if OCTAL.fullmatch(text) and (decimal := int(text.replace("_", ""))) != value:

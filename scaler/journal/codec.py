@@ -1,4 +1,4 @@
-"""Ticks and pasts to plain data and back, exactly: what is decoded equals what was encoded."""
+"""Encodes ticks and initial histories to plain data and decodes them. The round trip is exact."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ from policies.model import (
     WorkloadName,
 )
 from policies.signals.plausibility import plausible
-from scaler.journal.fields import amount, flag, mapping, moment, number, optional, text, whole
+from scaler.journal.fields import flag, integer, mapping, non_negative, number, optional, text, unix_time
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.schema import SCHEMA
 
 HISTORY_TYPE: Final = "initial_history"
 COUNTS: Final = ("interruption_pending", "interrupted", "failed")
-"""What a pool's status counts beside its size; left out where it is 0."""
-LONGEST_S: Final = 1e9
-"""Longer than any history, in seconds."""
+"""Counts of a pool's status that are left out where they are 0."""
+MAX_SPAN_S: Final = 1e9
+"""Upper bound of a history's length: 31 years. Seconds."""
 MIN_STEP_S, MAX_STEP_S = 0.01, 3600.0
-"""Bounds of a workload's `interval_s`, and so of a step of a history. Seconds."""
+"""Bounds of a workload's `interval_s`, which is the step of its history. Seconds."""
 T = TypeVar("T")
 
 
 def encode_tick(tick: Tick) -> dict[str, Any]:
-    seen = tick.observation
-    granted = {} if seen.grant is None else {"grant": _encode_grant(seen.grant)}
+    observation = tick.observation
+    grant = {} if observation.grant is None else {"grant": _encode_grant(observation.grant)}
     return {
         "v": SCHEMA,
         "type": "tick",
         "workload": tick.workload,
         "at": tick.at,
         "spec": tick.spec,
-        "readings": {name: _encode_reading(r, _same) for name, r in seen.readings.items()},
-        "pools": {name: _encode_reading(r, _encode_status) for name, r in seen.pools.items()},
-        "source_errors": dict(seen.source_errors),
-        "pool_errors": dict(seen.pool_errors),
-        **granted,
+        "readings": {name: _encode_reading(r, _unchanged) for name, r in observation.readings.items()},
+        "pools": {name: _encode_reading(r, _encode_status) for name, r in observation.pools.items()},
+        "source_errors": dict(observation.source_errors),
+        "pool_errors": dict(observation.pool_errors),
+        **grant,
         "decision": encode_decision(tick.decision),
         "outcomes": [_encode_outcome(o) for o in tick.outcomes],
         "history_len": tick.history_len,
@@ -75,23 +75,23 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
 
     Raises one of `fields.DAMAGED` on anything that `encode_tick` could not have written.
     """
-    seen = Observation(
+    observation = Observation(
         WorkloadName(text(data["workload"])),
-        moment(data["at"]),
+        unix_time(data["at"]),
         {SignalName(n): _decode_reading(r, _value) for n, r in data["readings"].items()},
         {PoolName(n): _decode_reading(r, _decode_status) for n, r in data["pools"].items()},
         mapping(text, data["source_errors"]),
         {PoolName(n): error for n, error in mapping(text, data["pool_errors"]).items()},
         _decode_grant(data["grant"]) if "grant" in data else None,
     )
-    if plausible(seen) is not seen:  # the controller records such a value as absent
+    if plausible(observation) is not observation:  # the controller records such a value as absent
         raise ValueError("a value that cannot be a measurement")
     return Tick(
         text(data["spec"]),
-        seen,
-        _decode_decision(data["decision"], seen.at),
+        observation,
+        _decode_decision(data["decision"], observation.at),
         tuple(_decode_outcome(o) for o in data["outcomes"]),
-        whole(data["history_len"]),
+        integer(data["history_len"]),
         number(data["lateness_s"]),
         number(data["took_s"]),
         number(data["clock_step_s"]),
@@ -99,21 +99,21 @@ def decode_tick(data: Mapping[str, Any]) -> Tick:
     )
 
 
-def encode_initial_history(past: InitialHistory) -> dict[str, Any]:
+def encode_initial_history(start: InitialHistory) -> dict[str, Any]:
     seeds = {
         policy: {"start_s": s.start_s, "step_s": s.step_s, "work": base64.b64encode(s.halves).decode()}
-        for policy, s in past.seeds.items()
+        for policy, s in start.seeds.items()
     }
     return {
         "v": SCHEMA,
         "type": HISTORY_TYPE,
-        "workload": past.workload,
-        "at": past.at,
-        "ticks": past.ticks,
-        "span_s": past.span_s,
-        "step_s": past.step_s,
+        "workload": start.workload,
+        "at": start.at,
+        "ticks": start.ticks,
+        "span_s": start.span_s,
+        "step_s": start.step_s,
         "seeds": seeds,
-        **({"keeps_ticks": True} if past.keeps_ticks else {}),
+        **({"keeps_ticks": True} if start.keeps_ticks else {}),
     }
 
 
@@ -124,27 +124,28 @@ def decode_initial_history(data: Mapping[str, Any]) -> InitialHistory:
     """
     seeds = {
         PolicyName(policy): HistorySeed(
-            float(moment(s["start_s"])),
-            _length_s(s["step_s"], MAX_STEP_S),
+            float(unix_time(s["start_s"])),
+            _duration_s(s["step_s"], MAX_STEP_S),
             base64.b64decode(text(s["work"]), validate=True),
         )
         for policy, s in data["seeds"].items()
     }
     at, span_s, step_s = (
-        float(moment(data["at"])),
-        _length_s(data["span_s"], LONGEST_S),
-        _length_s(data["step_s"], MAX_STEP_S),
+        float(unix_time(data["at"])),
+        _duration_s(data["span_s"], MAX_SPAN_S),
+        _duration_s(data["step_s"], MAX_STEP_S),
     )
-    kept = flag(data.get("keeps_ticks", False))
-    return InitialHistory(WorkloadName(text(data["workload"])), at, whole(data["ticks"]), span_s, step_s, seeds, kept)
+    keeps_ticks = flag(data.get("keeps_ticks", False))
+    workload, ticks = WorkloadName(text(data["workload"])), integer(data["ticks"])
+    return InitialHistory(workload, at, ticks, span_s, step_s, seeds, keeps_ticks)
 
 
-def _length_s(value: object, longest_s: float) -> float:
-    """Return a length of time that something may be divided by. Raises `TypeError` or `ValueError`."""
-    length_s = float(number(value))
-    if not MIN_STEP_S <= length_s <= longest_s:
-        raise ValueError(f"{length_s:g} s is no length of time")
-    return length_s
+def _duration_s(value: object, max_s: float) -> float:
+    """Return a duration of 0.01 s to `max_s`. Raises `TypeError` or `ValueError`."""
+    duration_s = float(number(value))
+    if not MIN_STEP_S <= duration_s <= max_s:
+        raise ValueError(f"{duration_s:g} s is no length of time")
+    return duration_s
 
 
 def encode_decision(decision: Decision) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def encode_decision(decision: Decision) -> dict[str, Any]:
 
 
 def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
-    plain: dict[str, Any] = {
+    record: dict[str, Any] = {
         "policy": r.policy,
         "replicas": r.replicas,
         "evidence": r.evidence.value,
@@ -175,20 +176,20 @@ def _encode_recommendation(r: Recommendation) -> dict[str, Any]:
         "used": list(r.used),
     }
     if r.unstabilized is not None:
-        plain["unstabilized"] = r.unstabilized
+        record["unstabilized"] = r.unstabilized
     if r.retained_signals:
-        plain["retained_signals"] = list(r.retained_signals)
+        record["retained_signals"] = list(r.retained_signals)
     if r.memory:
-        plain["memory"] = dict(r.memory)
+        record["memory"] = dict(r.memory)
     if r.pools:
-        plain["pools"] = dict(r.pools)
+        record["pools"] = dict(r.pools)
     if r.work is not None:
-        plain["work"] = r.work
+        record["work"] = r.work
     if r.peaks:
-        plain["peaks"] = [list(peak) for peak in r.peaks]
+        record["peaks"] = [list(peak) for peak in r.peaks]
     if r.latency_driven is not None:
-        plain["latency_driven"] = r.latency_driven
-    return plain
+        record["latency_driven"] = r.latency_driven
+    return record
 
 
 def _decode_recommendation(r: Mapping[str, Any]) -> Recommendation:
@@ -202,8 +203,8 @@ def _decode_recommendation(r: Mapping[str, Any]) -> Recommendation:
         optional(number, r.get("unstabilized")),
         tuple(SignalName(text(s)) for s in r.get("retained_signals", ())),
         mapping(number, r.get("memory", {})),
-        {PoolName(n): size for n, size in mapping(whole, r.get("pools", {})).items()},
-        optional(amount, r.get("work")),
+        {PoolName(n): size for n, size in mapping(integer, r.get("pools", {})).items()},
+        optional(non_negative, r.get("work")),
         tuple((number(q), number(work)) for q, work in r.get("peaks", ())),
         optional(number, r.get("latency_driven")),
     )
@@ -214,15 +215,15 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
         at,
         tuple(_decode_recommendation(r) for r in data["recommendations"]),
         optional(number, data["demand"]),
-        optional(whole, data["capped_need"]),
+        optional(integer, data["capped_need"]),
         flag(data["active"]),
         flag(data["may_scale_in"]),
-        optional(whole, data["current"]),
-        optional(whole, data["ready"]),
-        optional(whole, data["target"]),
+        optional(integer, data["current"]),
+        optional(integer, data["ready"]),
+        optional(integer, data["target"]),
         tuple(Step(RuleId(text(s["rule"])), optional(number, s["replicas"]), text(s["reason"])) for s in data["steps"]),
-        {PoolName(n): size for n, size in mapping(whole, data["targets"]).items()},
-        {PoolName(n): asks for n, asks in mapping(whole, data.get("abandoned", {})).items()},
+        {PoolName(n): size for n, size in mapping(integer, data["targets"]).items()},
+        {PoolName(n): replicas for n, replicas in mapping(integer, data.get("abandoned", {})).items()},
         optional(number, data.get("cost_usd_per_hour")),
         mapping(text, data.get("suspected_zeros", {})),
     )
@@ -230,38 +231,42 @@ def _decode_decision(data: Mapping[str, Any], at: float) -> Decision:
 
 def _decode_outcome(o: Mapping[str, Any]) -> Outcome:
     return Outcome(
-        PoolName(text(o["pool"])), whole(o["before"]), whole(o["after"]), Result(o["result"]), text(o.get("reason", ""))
+        PoolName(text(o["pool"])),
+        integer(o["before"]),
+        integer(o["after"]),
+        Result(o["result"]),
+        text(o.get("reason", "")),
     )
 
 
 def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
-    plain: dict[str, Any] = {
+    record: dict[str, Any] = {
         "pool": outcome.pool,
         "before": outcome.before,
         "after": outcome.after,
         "result": outcome.result.value,
     }
-    return {**plain, "reason": outcome.reason} if outcome.reason else plain
+    return {**record, "reason": outcome.reason} if outcome.reason else record
 
 
 def _encode_grant(grant: Grant) -> dict[str, Any]:
     quotas = {"gpus": grant.gpus, "usd_per_hour": grant.usd_per_hour, "removable": grant.removable}
-    plain: dict[str, Any] = {name: [q.most, q.reason] for name, q in quotas.items() if q is not None}
-    return {**plain, "removed": grant.removed} if grant.removed else plain
+    record: dict[str, Any] = {name: [q.most, q.reason] for name, q in quotas.items() if q is not None}
+    return {**record, "removed": grant.removed} if grant.removed else record
 
 
 def _decode_grant(data: Mapping[str, Any]) -> Grant:
     limits = {name: limit for name, limit in data.items() if name != "removed"}
-    quotas = {name: Quota(number(most), text(reason)) for name, (most, reason) in limits.items()}
-    return Grant(**quotas, removed=whole(data.get("removed", 0)))
+    quotas = {name: Quota(number(maximum), text(reason)) for name, (maximum, reason) in limits.items()}
+    return Grant(**quotas, removed=integer(data.get("removed", 0)))
 
 
-def _same(value: T) -> T:
+def _unchanged(value: T) -> T:
     return value
 
 
 def _encode_status(status: PoolStatus) -> dict[str, Any]:
-    plain = {
+    record = {
         "desired": status.desired,
         "ready": status.ready,
         "other_writer": status.other_writer,
@@ -274,36 +279,36 @@ def _encode_status(status: PoolStatus) -> dict[str, Any]:
         counts["reserved"] = status.reserved
     if status.parts:
         counts["parts"] = [[p.zone, p.market, p.ready, p.pending, p.interruption_pending] for p in status.parts]
-    return {**plain, **counts}
+    return {**record, **counts}
 
 
 def _decode_status(data: Mapping[str, Any]) -> PoolStatus:
     return PoolStatus(
-        whole(data["desired"]),
-        whole(data["ready"]),
+        integer(data["desired"]),
+        integer(data["ready"]),
         optional(text, data["other_writer"]),
         text(data["version"]),
-        **{key: whole(data.get(key, 0)) for key in COUNTS},
+        **{key: integer(data.get(key, 0)) for key in COUNTS},
         shortfall=_decode_shortfall(*data["shortfall"]) if "shortfall" in data else None,
-        reserved=optional(whole, data.get("reserved")),
+        reserved=optional(integer, data.get("reserved")),
         parts=tuple(_decode_part(*part) for part in data.get("parts", ())),
     )
 
 
 def _decode_shortfall(at: object, reason: object, quota: object) -> Shortfall:
-    return Shortfall(moment(at), text(reason), flag(quota))
+    return Shortfall(unix_time(at), text(reason), flag(quota))
 
 
 def _decode_part(zone: object, market: object, *counts: object) -> Part:
-    ready, pending, interruption_pending = map(whole, counts)
+    ready, pending, interruption_pending = map(integer, counts)
     return Part(text(zone), text(market), ready, pending, interruption_pending)
 
 
 def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dict[str, Any]:
     match reading:
         case Fresh(value, measured_at, missing):
-            plain = {"value": value_of(value), "measured_at": measured_at}
-            return {**plain, "missing": missing} if missing else plain
+            record = {"value": value_of(value), "measured_at": measured_at}
+            return {**record, "missing": missing} if missing else record
         case Stale(value, measured_at, age_s):
             return {"value": value_of(value), "measured_at": measured_at, "age_s": age_s}
         case Absent(reason):
@@ -313,7 +318,7 @@ def _encode_reading(reading: Reading[T], value_of: Callable[[T], object]) -> dic
 def _decode_reading(data: Mapping[str, Any], value_of: Callable[[Any], T]) -> Reading[T]:
     if "absent" in data:
         return Absent(text(data["absent"]))
-    value, measured_at = value_of(data["value"]), moment(data["measured_at"])
+    value, measured_at = value_of(data["value"]), unix_time(data["measured_at"])
     if "age_s" in data:
         return Stale(value, measured_at, number(data["age_s"]))
     return Fresh(value, measured_at, text(data.get("missing", "")))

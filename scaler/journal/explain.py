@@ -1,8 +1,8 @@
-"""Tick -> words: why this size, for somebody who has not read the configuration."""
+"""Renders a tick as text: why this size, for a reader who does not know the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from policies.model import (
@@ -18,15 +18,15 @@ from policies.model import (
     Step,
     Tick,
 )
-from scaler.shadow.counterfactual import ShadowTurn
+from scaler.shadow.counterfactual import ShadowTick
 
 
 def paragraphs(tick: Tick) -> Iterator[str]:
-    """Yield the decision of one turn, line by line."""
+    """Yield the decision of one tick, line by line."""
     d = tick.decision
     yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
     yield "  Found:"
-    yield from (f"    {line}" for line in _found_lines(tick))
+    yield from (f"    {line}" for line in _observation_lines(tick))
     if (grant := tick.observation.grant) is not None:
         yield "  Granted by the fleet:"
         for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
@@ -48,43 +48,44 @@ def paragraphs(tick: Tick) -> Iterator[str]:
         yield "    nothing was written"
 
 
-def _found_lines(tick: Tick) -> Iterator[str]:
-    """Yield what was seen, and what of it is not believed."""
-    seen = tick.observation
-    for name, pool in seen.pools.items():
-        yield f"{name}: {_pool(pool, seen.pool_errors.get(name, ''))}"
+def _observation_lines(tick: Tick) -> Iterator[str]:
+    """Yield the observed pools, readings and errors, and the zeros under suspicion."""
+    observation = tick.observation
+    for name, pool in observation.pools.items():
+        yield f"{name}: {_pool(pool, observation.pool_errors.get(name, ''))}"
         if not isinstance(pool, Absent):
             yield from (f"  {remark}" for remark in remarks(pool.value))
-    for signal, reading in seen.readings.items():
+    for signal, reading in observation.readings.items():
         yield f"{signal}: {_reading(reading, tick.at)}"
-    for source, error in seen.source_errors.items():
+    for source, error in observation.source_errors.items():
         yield f"source {source} could not be read: {error}"
-    for source, why in tick.decision.suspected_zeros.items():
-        yield f"source {source} is not believed: {why}"
+    for source, reason in tick.decision.suspected_zeros.items():
+        yield f"source {source} is not believed: {reason}"
 
 
-def differences(turn: ShadowTurn) -> Iterator[str]:
-    """Yield the decision of one turn of a shadow, line by line, and the sizes that are compared."""
-    words = paragraphs(turn.tick)
-    yield f"shadow of {next(words)}"
-    for line in words:
+def shadow_paragraphs(shadow_tick: ShadowTick) -> Iterator[str]:
+    """Yield the decision of one tick of a shadow, line by line, and the sizes that are compared."""
+    lines = paragraphs(shadow_tick.tick)
+    yield f"shadow of {next(lines)}"
+    for line in lines:
         if line == "  Done:":
             break
         yield line
     yield "  Beside the policy that is run:"
-    for who, side in (("it", turn.shadow), ("the one that is run", turn.first)):
-        held = "holds" if who == "it" or turn.open_loop else "is found at"
+    for who, side in (("it", shadow_tick.shadow), ("the one that is run", shadow_tick.first)):
+        verb = "holds" if who == "it" or shadow_tick.open_loop else "is found at"
         price = "" if side.usd_per_hour is None else f", {side.usd_per_hour:.2f} USD an hour"
         late = "" if side.late is None else f"; {side.late:.1f} requests late"
-        yield f"    {who} {held} {side.asked}, {side.serving:g} of them serving{price}{late}"
-    if turn.shadow.late is None:
-        yield f"    late requests are not known: {turn.told_by if turn.over_s else 'nothing came before this turn'}"
+        yield f"    {who} {verb} {side.requested}, {side.serving:g} of them serving{price}{late}"
+    if shadow_tick.shadow.late is None:
+        reason = shadow_tick.estimated_by if shadow_tick.interval_s else "nothing came before this turn"
+        yield f"    late requests are not known: {reason}"
     else:
-        yield f"    late requests over the {turn.over_s:.0f} s before, by {turn.told_by}"
+        yield f"    late requests over the {shadow_tick.interval_s:.0f} s before, by {shadow_tick.estimated_by}"
 
 
 def verdict(tick: Tick) -> str:
-    """Return the outcome in one clause."""
+    """Return the decision in one clause."""
     d = tick.decision
     if d.target is None:
         return "the size is not known, so it is left alone"
@@ -97,23 +98,27 @@ def timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def counts(s: PoolStatus) -> str:
+def size_summary(s: PoolStatus) -> str:
     """Return a pool's size in one clause."""
-    more = {"still starting": s.pending, "soon to be taken": s.interruption_pending, "will not come": s.failed}
-    told = "".join(f", {n} {words}" for words, n in more.items() if n)
     reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
-    return f"{s.desired} asked for, {s.ready} ready{told}{reserved}"
+    extra = _counts(
+        {"still starting": s.pending, "soon to be taken": s.interruption_pending, "will not come": s.failed}
+    )
+    return f"{s.desired} asked for, {s.ready} ready{extra}{reserved}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return "".join(f", {n} {label}" for label, n in counts.items() if n)
 
 
 def remarks(s: PoolStatus) -> Iterator[str]:
-    """Yield what else is to be said of a pool's size, a line each."""
+    """Yield a pool's parts, its shortfall and its other writer, one line each."""
     for part in s.parts:
-        more = {"starting": part.pending, "soon to be taken": part.interruption_pending}
-        told = "".join(f", {n} {words}" for words, n in more.items() if n)
-        yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{told}"
+        extra = _counts({"starting": part.pending, "soon to be taken": part.interruption_pending})
+        yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{extra}"
     if s.shortfall is not None:
-        lacks = "quota" if s.shortfall.quota else "capacity"
-        yield f"short of {lacks} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
+        resource = "quota" if s.shortfall.quota else "capacity"
+        yield f"short of {resource} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
     if s.other_writer:
         yield f"also sized by {s.other_writer}"
 
@@ -121,10 +126,10 @@ def remarks(s: PoolStatus) -> Iterator[str]:
 def _pool(reading: Reading[PoolStatus], error: str) -> str:
     match reading:
         case Fresh(s):
-            return counts(s)
+            return size_summary(s)
         case Stale(s, _, age_s):
-            why = error or "too old to write against"
-            return f"left alone: {s.desired} asked for and {s.ready} ready were last seen {age_s:.0f} s ago ({why})"
+            cause = error or "too old to write against"
+            return f"left alone: {s.desired} asked for and {s.ready} ready were last seen {age_s:.0f} s ago ({cause})"
         case Absent(reason):
             return f"size not known ({reason})"
 

@@ -1,4 +1,4 @@
-"""The older past that policies are given at a start or when added: from the journal, else from sources."""
+"""Backfills the history of policies that forecast seasons, at a start or when added: from the journal, then sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policies.model import PolicyName, Tick, WorkloadName
 from policies.recommend.context import LooksFarBack
 from scaler.config.daemon import DaemonSpec
 from scaler.controller import Setup
-from scaler.journal.past_work import Grid, Measured, RecordedWork, means, work_since
+from scaler.journal.past_work import Grid, RecordedWork, WorkSamples, means, work_since
 from scaler.ports import PastSource, PortError
 from scaler.telemetry.log import log
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Seeds = dict[WorkloadName, dict[PolicyName, HistorySeed]]
-ASKED_S: Final = 30.0
-"""All sources together may take so long: nobody decides meanwhile, and sizes stay what they are."""
-AT_ONCE: Final = 4
-"""Pasts asked for at a time: each costs a server what a dashboard of two weeks does."""
-LEAST_S: Final = 3600.0
-"""A past that lacks less than this is not asked for: seasons are means over half an hour and medians over days."""
+TIMEOUT_S: Final = 30.0
+"""Maximum time of all requests to sources: the start waits for them, and sizes stay as they are. Seconds."""
+MAX_CONCURRENT: Final = 4
+"""Maximum number of concurrent requests: each costs a server as much as a dashboard over two weeks."""
+MIN_GAP_S: Final = 3600.0
+"""Minimum length of the unknown steps that is requested: seasons are half-hour means and medians over days. Seconds."""
 COLD: Final = "it starts without seasons, and learns them as it goes"
 
 
 @dataclass(slots=True)
-class Plot:
-    """One policy's older past on a grid, as far as it is known before `until`: `work` is NaN where it is not."""
+class Backfill:
+    """One policy's work on a grid before `until` (Unix time), in replica equivalents; NaN where it is unknown."""
 
     setup: Setup
     name: PolicyName
@@ -48,54 +48,56 @@ class Plot:
     work: NDArray[np.float64]
 
     @staticmethod
-    def of(setup: Setup, name: PolicyName, tail: Sequence[Tick], since: float, now: float) -> Plot:
-        """Return nothing is known yet; up to the turns that are taken over whole."""
+    def of(setup: Setup, name: PolicyName, tail: Sequence[Tick], since: float, now: float) -> Backfill:
+        """Return an empty backfill from `since` to the first tick of the tail, whose ticks the history contains.
+
+        The grid starts at a multiple of its step. Example: with a step of 300 s and `since` 1000 s it starts at 900 s.
+        """
         step_s = DemandSeries(setup.workload.spec.interval_s).coarse_step_s
         until = min(now, tail[0].at) if tail else now
         start_s = math.floor(since / step_s) * step_s
         steps = max(0, math.ceil((until - start_s) / step_s))
-        said = tail[-1].decision.recommendations if tail else ()
-        memory = next((r.memory for r in said if r.policy == name), {})
+        recommendations = tail[-1].decision.recommendations if tail else ()
+        memory = next((r.memory for r in recommendations if r.policy == name), {})
         policy: LooksFarBack = setup.workload.spec.policies[name]
-        return Plot(setup, name, policy, memory, Grid(start_s, step_s, steps), until, np.full(steps, np.nan))
+        return Backfill(setup, name, policy, memory, Grid(start_s, step_s, steps), until, np.full(steps, np.nan))
 
     @property
     def workload(self) -> WorkloadName:
         return self.setup.workload.name
 
-    def fill(self, found: RecordedWork) -> None:
-        """By what the journal tells: ticks, and where none are left, what was known at earlier starts, last first."""
-        starts = [past for past in found.starts if past.workload == self.workload and self.name in past.seeds]
-        told = found.work.get((self.workload, self.name), Measured())
-        self._add(means(np.array(told.at), np.array(told.work), self.grid, self.until))
-        for past in sorted(starts, key=lambda past: -past.at):
-            seed = past.seeds[self.name]
-            self._add(means(seed.at, seed.work, self.grid, self.until))
+    def fill_from_journal(self, recorded: RecordedWork) -> None:
+        """Fill steps from recorded ticks, and the remaining gaps from the seeds of earlier starts, latest first."""
+        starts = [start for start in recorded.starts if start.workload == self.workload and self.name in start.seeds]
+        samples = recorded.work.get((self.workload, self.name), WorkSamples())
+        self._fill_gaps(means(np.array(samples.at), np.array(samples.work), self.grid, self.until))
+        for start in sorted(starts, key=lambda start: -start.at):
+            seed = start.seeds[self.name]
+            self._fill_gaps(means(seed.at, seed.work, self.grid, self.until))
 
-    async def ask(self) -> None:
-        """Ask the policy's source for the whole steps that are not known. Raises the port errors."""
+    async def fill_from_source(self) -> None:
+        """Request the whole steps that are unknown from the policy's source. Raises port errors."""
         grid = self.grid
         unknown = np.flatnonzero(np.isnan(self.work[: math.floor((self.until - grid.start_s) / grid.step_s)]))
         source = self.setup.sources.get(self.policy.source or "")
-        if not isinstance(source, PastSource) or unknown.size * grid.step_s < LEAST_S:
+        if not isinstance(source, PastSource) or unknown.size * grid.step_s < MIN_GAP_S:
             return
         first, last = int(unknown[0]), int(unknown[-1]) + 1
-        since, until = (grid.start_s + grid.step_s * place for place in (first, last))
+        since, until = (grid.start_s + grid.step_s * step for step in (first, last))
         values = await source.past(self.policy.past_needs(), since, until, grid.step_s)
-        told = np.full(len(self.work), np.nan)
-        told[first:last] = self.policy.past_work(values, self.setup.workload.spec, self.memory)
-        self._add(told)
+        work = np.full(len(self.work), np.nan)
+        work[first:last] = self.policy.past_work(values, self.setup.workload.spec, self.memory)
+        self._fill_gaps(work)
 
-    def _add(self, told: NDArray[np.float64]) -> None:
-        """Fill gaps."""
-        self.work = np.where(np.isnan(self.work), told, self.work)
+    def _fill_gaps(self, work: NDArray[np.float64]) -> None:
+        self.work = np.where(np.isnan(self.work), work, self.work)
 
     def seed(self) -> HistorySeed:
         return HistorySeed.of(self.grid.start_s, self.grid.step_s, self.work)
 
 
 def added_policies(setup: Setup, history: History) -> frozenset[PolicyName]:
-    """Return the policies that look far back and have not been watched so far."""
+    """Return the policies that look far back and have no forecast in the history yet."""
     policies = setup.workload.spec.policies
     return frozenset(n for n, p in policies.items() if isinstance(p, LooksFarBack) and not history.forecasts_for(n))
 
@@ -107,58 +109,59 @@ async def seeds(
     now: float,
     only: Mapping[WorkloadName, Set[PolicyName]] | None = None,
 ) -> Seeds:
-    """Return what each policy that looks far back (or `only` these) is given of the past before the `tails`.
+    """Return the seed of each policy that looks far back (or of `only` these), from the time before the `tails`.
 
-    What fails leaves it cold.
+    A policy gets no seed where its reads fail.
     """
-    plots = [
-        Plot.of(setup, name, tails.get(setup.workload.name, ()), now - daemon.history_backfill_s, now)
+    backfills = [
+        Backfill.of(setup, name, tails.get(setup.workload.name, ()), now - daemon.history_backfill_s, now)
         for setup in setups
         for name, policy in setup.workload.spec.policies.items()
         if isinstance(policy, LooksFarBack) and (only is None or name in only[setup.workload.name])
     ]
-    if not plots or not daemon.history_backfill_s:
+    if not backfills or not daemon.history_backfill_s:
         return {}
     if daemon.journal.directory:
-        await _from_journal(plots, Path(daemon.journal.directory))
-    await _from_sources(plots)
-    found: Seeds = {}
-    for plot in plots:
-        seed = plot.seed()
+        await _from_journal(backfills, Path(daemon.journal.directory))
+    await _from_sources(backfills)
+    result: Seeds = {}
+    for backfill in backfills:
+        seed = backfill.seed()
         if seed.known_s:
-            log.info("seed", workload=plot.workload, policy=plot.name, known_h=round(seed.known_s / 3600.0, 1))
-            found.setdefault(plot.workload, {})[plot.name] = seed
-    return found
+            log.info("seed", workload=backfill.workload, policy=backfill.name, known_h=round(seed.known_s / 3600.0, 1))
+            result.setdefault(backfill.workload, {})[backfill.name] = seed
+    return result
 
 
-async def _from_journal(plots: Sequence[Plot], directory: Path) -> None:
-    wanted: dict[WorkloadName, set[PolicyName]] = {}
-    for plot in plots:
-        wanted.setdefault(plot.workload, set()).add(plot.name)
+async def _from_journal(backfills: Sequence[Backfill], directory: Path) -> None:
+    policies: dict[WorkloadName, set[PolicyName]] = {}
+    for backfill in backfills:
+        policies.setdefault(backfill.workload, set()).add(backfill.name)
+    since = min(backfill.grid.start_s for backfill in backfills)
     try:
-        found = await asyncio.to_thread(work_since, directory, min(plot.grid.start_s for plot in plots), wanted)
+        recorded = await asyncio.to_thread(work_since, directory, since, policies)
     except OSError as e:
         log.warning("seed", error=f"{directory}: {e.strerror}", remedy=COLD)
         return
-    for plot in plots:
-        plot.fill(found)
+    for backfill in backfills:
+        backfill.fill_from_journal(recorded)
 
 
-async def _from_sources(plots: Sequence[Plot]) -> None:
-    gate = asyncio.Semaphore(AT_ONCE)
+async def _from_sources(backfills: Sequence[Backfill]) -> None:
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def ask(plot: Plot) -> None:
-        async with gate:
-            await plot.ask()
+    async def fill(backfill: Backfill) -> None:
+        async with semaphore:
+            await backfill.fill_from_source()
 
-    asking = {asyncio.create_task(ask(plot)): plot for plot in plots}
-    _, late = await asyncio.wait(asking, timeout=ASKED_S)
-    for task in late:
+    tasks = {asyncio.create_task(fill(backfill)): backfill for backfill in backfills}
+    _, unfinished = await asyncio.wait(tasks, timeout=TIMEOUT_S)
+    for task in unfinished:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
-    for task, plot in asking.items():
-        error = f"no answer within {ASKED_S:g} s" if task in late else task.exception()
+    await asyncio.gather(*unfinished, return_exceptions=True)
+    for task, backfill in tasks.items():
+        error = f"no answer within {TIMEOUT_S:g} s" if task in unfinished else task.exception()
         if isinstance(error, PortError | str):
-            log.warning("seed", workload=plot.workload, policy=plot.name, error=str(error), remedy=COLD)
+            log.warning("seed", workload=backfill.workload, policy=backfill.name, error=str(error), remedy=COLD)
         elif error is not None:
             raise error

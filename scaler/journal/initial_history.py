@@ -1,4 +1,4 @@
-"""What a workload's history is made from when its daemon starts: the last turns on record, and an older past's work."""
+"""The content of a workload's history when its daemon starts: the last recorded ticks, and seeds of forecasts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from policies.model import PolicyName, Tick, WorkloadName
 
 @dataclass(frozen=True, slots=True)
 class InitialHistory:
-    """The record of a start: with it, and the ticks before it in the journal, `replay` begins with the same history.
+    """The record of a workload's start. With it and the ticks before it, `replay` builds the same history.
 
-    `at` is when the workload began to be run (seconds since the Unix epoch), `ticks` how many of its last ticks on
-    record were taken over, `span_s` and `step_s` how long the history keeps turns and how far they are apart, `seeds`
-    the older past of each policy that had one. `keeps_ticks` where it went on running, and only policies that were
-    added are given their older past: with the next tick, before it was decided.
+    `at` is the time of the start (Unix time), `ticks` the number of recorded ticks that the history began with,
+    `span_s` how long it keeps ticks, `step_s` their interval (seconds), and `seeds` the backfilled work of each policy
+    that has any. With `keeps_ticks` the workload went on running, and the seeds of added policies were applied before
+    the next tick's decision.
     """
 
     workload: WorkloadName
@@ -29,15 +29,12 @@ class InitialHistory:
     keeps_ticks: bool = False
 
     def apply(self, history: History) -> None:
-        """Give the policies' outlooks their seasons, those that have noted nothing yet."""
+        """Seed the forecasts of the policies that have noted nothing yet."""
         for policy, seed in self.seeds.items():
             history.seed_forecast(policy, seed)
 
     def history(self, recorded: Sequence[Tick]) -> History:
-        """Return the history that it began with.
-
-        `recorded` are the workload's last ticks, oldest first, `ticks` at least.
-        """
+        """Return the history at the start. `recorded` are at least the last `ticks` ticks, oldest first."""
         history = self._empty()
         for tick in recorded[len(recorded) - self.ticks :]:
             if tick.at <= self.at:
@@ -53,16 +50,16 @@ class InitialHistory:
 
 
 def is_set_back(history: History, tick: Tick) -> bool:
-    """Return whether the clock was set back before this tick while nothing ran, so that no tick has the step.
+    """Return whether the clock was set back while no daemon ran, so that no tick contains the step.
 
-    The ages of what came before are not known then. Example: the last row is of 12:00, the daemon is stopped, the clock
-    is set back by an hour, and the next tick is of 11:01: kept, the rows would lie in the future and refuse new ones.
+    The ages of the rows are unknown then. Example: the last row is of 12:00, the daemon stops, the clock is set back by
+    an hour, and the next tick is of 11:01. If the rows stayed, they would lie in the future and refuse new ones.
     """
-    at = history.column(AT)
-    return at.size > 0 and tick.at < at[-1] + tick.clock_step_s
+    times_s = history.column(AT)
+    return times_s.size > 0 and tick.at < times_s[-1] + tick.clock_step_s
 
 
-def recent_ticks(ticks: Sequence[Tick], since: float, most: int) -> list[Tick]:
-    """Return the last of the ticks: from the first one at or after `since` on, and `most` of them."""
+def recent_ticks(ticks: Sequence[Tick], since: float, max_ticks: int) -> list[Tick]:
+    """Return the ticks from the first one at or after `since` on, and only the last `max_ticks` of them."""
     first = next((i for i, tick in enumerate(ticks) if tick.at >= since), len(ticks))
-    return list(ticks[max(first, len(ticks) - most) :])
+    return list(ticks[max(first, len(ticks) - max_ticks) :])

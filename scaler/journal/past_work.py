@@ -1,7 +1,7 @@
-"""The work that policies measured over days, drawn from a journal without decoding its ticks.
+"""Reads the work that policies measured over days from a journal, without decoding its ticks.
 
-A tick is told by how its line begins, and work by what stands around it: quotes within texts are escaped in JSON, so
-that no text can look like either. A million ticks of 2 kB take 5 s, a tenth of what decoding them takes.
+Regular expressions match the beginning of a tick's line, and a work field with its neighbours. JSON escapes quotation
+marks within strings, so no string matches either. A million ticks of 2 kB take 5 s, a tenth of the time of decoding.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from scaler.journal.initial_history import InitialHistory
 
 MAX_BYTES: Final = 4 * 2**30
-"""Of a journal that is read for this: some ten seconds, and seven times what one keeps by default."""
-BUFFER: Final = 2**20
+"""Maximum size of the journal that is read: about ten seconds, and seven times the default size of a journal."""
+BUFFER_BYTES: Final = 2**20
 TICK: Final = re.compile(rb'\{"v":%d,"type":"tick","workload":"([^"]*)","at":([0-9.e+-]+),' % SCHEMA)
-PAST: Final = b'{"v":%d,"type":"%s",' % (SCHEMA, HISTORY_TYPE.encode())
+START: Final = b'{"v":%d,"type":"%s",' % (SCHEMA, HISTORY_TYPE.encode())
 POLICY: Final = b'"policy":"'
 KEY: Final = b'"work":'
 WORK: Final = re.compile(rb'"work":([0-9.e+-]+)(?:,"peaks":\[|,"latency_driven":|\}(?:,\{"policy":"|\],"steps":\[))')
-"""The work of a recommendation, by what comes after it: a pool or a memory of that name is not followed so."""
+"""The work of a recommendation, by the fields that follow it. A pool or memory with the name "work" has other ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """So many steps of `step_s` seconds from `start_s` (Unix epoch) on."""
+    """A time grid of `steps` steps of `step_s` seconds from `start_s` (Unix time) on."""
 
     start_s: float
     step_s: float
@@ -52,8 +52,8 @@ class Grid:
 
 
 @dataclass(slots=True)
-class Measured:
-    """What a policy measured: times (seconds since the Unix epoch) and replicas' worth of work, as they were found."""
+class WorkSamples:
+    """A policy's measurements in the order of the journal: Unix times, and work in replica equivalents."""
 
     at: array[float] = field(default_factory=lambda: array("d"))
     work: array[float] = field(default_factory=lambda: array("d"))
@@ -61,68 +61,70 @@ class Measured:
 
 @dataclass(slots=True)
 class RecordedWork:
-    """What a journal tells of the past of some workloads: work in ticks, and starts, which tell of what was before."""
+    """The measured work in a journal's ticks, and the starts, whose seeds contain older work."""
 
-    work: dict[tuple[WorkloadName, PolicyName], Measured] = field(default_factory=dict)
+    work: dict[tuple[WorkloadName, PolicyName], WorkSamples] = field(default_factory=dict)
     starts: list[InitialHistory] = field(default_factory=list)
 
 
-def work_since(directory: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]]) -> RecordedWork:
-    """Return the work that these policies measured at or after `since`, file by file from the newest back to it."""
-    found, left = RecordedWork(), MAX_BYTES
+def work_since(directory: Path, since: float, policies: Mapping[WorkloadName, Collection[PolicyName]]) -> RecordedWork:
+    """Return the work that these policies measured at or after `since`. Files are read from the newest backward."""
+    recorded, budget_bytes = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
-        left -= path.stat().st_size
-        if left < 0 or file_schema(path) not in {None, SCHEMA} or not _read(path, since, wanted, found):
+        budget_bytes -= path.stat().st_size
+        if budget_bytes < 0 or file_schema(path) not in {None, SCHEMA} or not _read(path, since, policies, recorded):
             break
-    return found
+    return recorded
 
 
-def _read(path: Path, since: float, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: RecordedWork) -> bool:
-    """Add what one file tells; whether an older one may tell more."""
-    names = {name.encode(): name for name in wanted}
-    earlier = True
-    with path.open("rb", buffering=BUFFER) as f:
+def _read(
+    path: Path, since: float, policies: Mapping[WorkloadName, Collection[PolicyName]], recorded: RecordedWork
+) -> bool:
+    """Add one file's work. Return whether an older file may contain more."""
+    names = {name.encode(): name for name in policies}
+    is_whole_file_recent = True
+    with path.open("rb", buffering=BUFFER_BYTES) as f:
         for line in f:
             head = TICK.match(line)
             if head is None:
-                if line.startswith(PAST):
-                    _start(line, wanted, found)
+                if line.startswith(START):
+                    _add_start(line, policies, recorded)
                 continue
-            at = _number(head[2])
-            if not at >= since:
-                earlier = False
+            time_s = _number(head[2])
+            if not time_s >= since:
+                is_whole_file_recent = False
             elif head[1] in names:
-                _tick(line, at, names[head[1]], wanted, found)
-    return earlier
+                _add_tick(line, time_s, names[head[1]], policies, recorded)
+    return is_whole_file_recent
 
 
-def _tick(
+def _add_tick(
     line: bytes,
-    at: float,
+    time_s: float,
     name: WorkloadName,
-    wanted: Mapping[WorkloadName, Collection[PolicyName]],
-    found: RecordedWork,
+    policies: Mapping[WorkloadName, Collection[PolicyName]],
+    recorded: RecordedWork,
 ) -> None:
-    place = 0
-    while (place := line.find(KEY, place + 1)) > 0:
-        work = WORK.match(line, place)
+    position = 0
+    while (position := line.find(KEY, position + 1)) > 0:
+        work = WORK.match(line, position)
         if work is None:
             continue
-        begins = line.rfind(POLICY, 0, place) + len(POLICY)
+        begins = line.rfind(POLICY, 0, position) + len(POLICY)
         policy = PolicyName(line[begins : line.find(b'"', begins)].decode(errors="replace"))
-        if policy in wanted[name]:
-            measured = found.work.setdefault((name, policy), Measured())
-            measured.at.append(at)
-            measured.work.append(_number(work[1]))
+        if policy in policies[name]:
+            samples = recorded.work.setdefault((name, policy), WorkSamples())
+            samples.at.append(time_s)
+            samples.work.append(_number(work[1]))
 
 
-def _start(line: bytes, wanted: Mapping[WorkloadName, Collection[PolicyName]], found: RecordedWork) -> None:
+def _add_start(line: bytes, policies: Mapping[WorkloadName, Collection[PolicyName]], recorded: RecordedWork) -> None:
     try:
-        past = decode_initial_history(json.loads(line))
+        start = decode_initial_history(json.loads(line))
     except DAMAGED:
         return
-    if past.workload in wanted and past.seeds:
-        found.starts.append(past)
+    if start.workload in policies and start.seeds:
+        recorded.starts.append(start)
 
 
 def _number(text: bytes) -> float:
@@ -133,13 +135,14 @@ def _number(text: bytes) -> float:
 
 
 def means(at: NDArray[np.float64], work: NDArray[np.float64], grid: Grid, until: float) -> NDArray[np.float64]:
-    """Return the mean of the work measured in each step of a grid, of what lies before `until`.
+    """Return the mean of the work measured in each step of a grid before `until`; NaN where there is none.
 
-    NaN where there is none.
+    `at` and `work` are arrays of equal length. Example: steps of 300 s from 0 s, work 2 at 10 s, 4 at 290 s and 6 at
+    700 s give 3, NaN and 6.
     """
-    good = (at >= grid.start_s) & (at < min(until, grid.end_s)) & np.isfinite(work) & (work >= 0.0)
-    place = np.minimum((at[good] - grid.start_s) // grid.step_s, grid.steps - 1).astype(np.int64)
-    count = np.bincount(place, minlength=grid.steps)
-    total = np.bincount(place, work[good], minlength=grid.steps)
-    found: NDArray[np.float64] = np.divide(total, count, out=np.full(grid.steps, np.nan), where=count > 0)
-    return found
+    valid = (at >= grid.start_s) & (at < min(until, grid.end_s)) & np.isfinite(work) & (work >= 0.0)
+    step = np.minimum((at[valid] - grid.start_s) // grid.step_s, grid.steps - 1).astype(np.int64)
+    count = np.bincount(step, minlength=grid.steps)
+    total = np.bincount(step, work[valid], minlength=grid.steps)
+    mean: NDArray[np.float64] = np.divide(total, count, out=np.full(grid.steps, np.nan), where=count > 0)
+    return mean

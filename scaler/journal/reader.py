@@ -1,4 +1,4 @@
-"""Reads journals, whole or from the end, past whatever lines are damaged."""
+"""Reads journals, whole or from the end, and skips damaged lines."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from scaler.config.load import Workload, workload_from
 from scaler.journal.codec import HISTORY_TYPE, decode_initial_history, decode_tick
 from scaler.journal.fields import DAMAGED, text
 from scaler.journal.initial_history import InitialHistory
-from scaler.journal.schema import SCHEMA, is_other, refusal, schema_of
+from scaler.journal.schema import SCHEMA, is_unsupported, refusal, schema_of
 from scaler.journal.shadows import TYPE, decode_shadow
 from scaler.journal.writer import files
-from scaler.shadow.counterfactual import ShadowTurn
+from scaler.shadow.counterfactual import ShadowTick
 
 MAX_TAIL: Final = 60_000
-"""Ticks read at a start, in some seconds: what 2,000 workloads look back on. A shorter past holds sizes longer."""
+"""Maximum number of ticks read at a start: 30 for each of 2,000 workloads, in a few seconds."""
 
 
 SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -31,21 +31,21 @@ SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 @dataclass(slots=True)
 class Unread:
-    """Lines that a start passed over: the places of damaged ones, and how many have each other schema."""
+    """Lines that a start skipped: the places of damaged ones, and the number of records by unsupported schema."""
 
     damaged: list[str] = field(default_factory=list)
     schemas: Counter[int] = field(default_factory=Counter)
 
 
 class JournalError(Exception):
-    """A journal that cannot be read at all."""
+    """A journal cannot be read at all."""
 
 
 class Journal:
-    """Iterates over the ticks of a journal, oldest first. `specs` and `damaged` are complete after that.
+    """A journal that iterates over its ticks, oldest first. `specs` and `damaged` are complete after that.
 
-    `records` gives the starts beside the ticks, in the order in which they were written, and `shadows` the turns of
-    shadows alone; `read_bytes` tells how far it has come.
+    `records` also yields the starts, in the order of the journal, and `shadows` the ticks of shadows alone.
+    `read_bytes` is the number of bytes read so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,32 +58,32 @@ class Journal:
         return (record for record in self.records() if isinstance(record, Tick))
 
     def records(self) -> Iterator[Tick | InitialHistory]:
-        return (record for record in self._read() if not isinstance(record, ShadowTurn))
+        return (record for record in self._read() if not isinstance(record, ShadowTick))
 
-    def shadows(self) -> Iterator[ShadowTurn]:
-        return (record for record in self._read(shadows=True) if isinstance(record, ShadowTurn))
+    def shadows(self) -> Iterator[ShadowTick]:
+        return (record for record in self._read(shadows=True) if isinstance(record, ShadowTick))
 
-    def _read(self, *, shadows: bool = False) -> Iterator[Tick | InitialHistory | ShadowTurn]:
-        """Ticks and starts, or shadows' turns."""
+    def _read(self, *, shadows: bool = False) -> Iterator[Tick | InitialHistory | ShadowTick]:
+        """Yield ticks and starts, or the ticks of shadows."""
         for path in self.paths:
             try:
                 with path.open("rb") as f:
                     for number, line in enumerate(f, 1):
                         self.read_bytes += len(line)
-                        found = self._take(line, f"{path}:{number}", shadows=shadows)
-                        if found is not None:
-                            yield found
+                        record = self._decode(line, f"{path}:{number}", shadows=shadows)
+                        if record is not None:
+                            yield record
             except OSError as e:
                 raise JournalError(f"{path}: {e.strerror}") from e
 
-    def _take(self, line: bytes, where: str, *, shadows: bool) -> Tick | InitialHistory | ShadowTurn | None:
+    def _decode(self, line: bytes, location: str, *, shadows: bool) -> Tick | InitialHistory | ShadowTick | None:
         schema = schema_of(line)
-        if schema is not None and is_other(schema):
-            raise JournalError(f"{where}: {refusal(schema)}")
+        if schema is not None and is_unsupported(schema):
+            raise JournalError(f"{location}: {refusal(schema)}")
         record = _parse(line)
         if record is None:
             if line.strip():
-                self.damaged.append(where)
+                self.damaged.append(location)
             return None
         try:
             if record["type"] == "tick":
@@ -93,19 +93,19 @@ class Journal:
             if record["type"] == TYPE:
                 return decode_shadow(record) if shadows else None
             if record["type"] == "spec":
-                self.specs[text(record["fingerprint"])] = workload_from(record["document"], where)
+                self.specs[text(record["fingerprint"])] = workload_from(record["document"], location)
         except DAMAGED:
-            self.damaged.append(where)
+            self.damaged.append(location)
         return None
 
 
 def journal_files(path: Path) -> list[Path]:
     """Return the files of the journal at `path`, a folder or one file. Raises `JournalError`."""
     if path.is_dir():
-        found = files(path)
-        if not found:
+        paths = files(path)
+        if not paths:
             raise JournalError(f"{path}: holds no journal (files named 00000001.jsonl and so on)")
-        return found
+        return paths
     if not path.is_file():
         raise JournalError(f"{path}: no such file or directory")
     return [path]
@@ -114,24 +114,24 @@ def journal_files(path: Path) -> list[Path]:
 def tail(
     directory: Path, since: float, workloads: Iterable[WorkloadName], unread: Unread | None = None
 ) -> dict[WorkloadName, list[Tick]]:
-    """Return each workload's ticks at or after `since`, oldest first, read from the end: the last `MAX_TAIL` of all.
+    """Return each workload's ticks at or after `since`, oldest first, of the journal's last `MAX_TAIL` ticks.
 
     Lines that cannot be read are added to `unread`. Raises `OSError`.
     """
-    found: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
-    every = _ticks_backward(directory, Unread() if unread is None else unread)
-    recent = itertools.takewhile(lambda tick: tick.at >= since, every)
+    tails: dict[WorkloadName, list[Tick]] = {name: [] for name in workloads}
+    backward = _ticks_backward(directory, Unread() if unread is None else unread)
+    recent = itertools.takewhile(lambda tick: tick.at >= since, backward)
     for tick in itertools.islice(recent, MAX_TAIL):
-        if tick.workload in found:
-            found[tick.workload].append(tick)
-    return {name: ticks[::-1] for name, ticks in found.items()}
+        if tick.workload in tails:
+            tails[tick.workload].append(tick)
+    return {name: ticks[::-1] for name, ticks in tails.items()}
 
 
 def _ticks_backward(directory: Path, unread: Unread) -> Iterator[Tick]:
     for path in reversed(files(directory)):
         for start, line in _lines_backward(path):
             schema = schema_of(line)
-            if schema is not None and is_other(schema):
+            if schema is not None and is_unsupported(schema):
                 unread.schemas[schema] += 1
                 continue
             record = _parse(line)
@@ -149,16 +149,16 @@ def _ticks_backward(directory: Path, unread: Unread) -> Iterator[Tick]:
 def _parse(line: bytes) -> Mapping[str, Any] | None:
     try:
         record = json.loads(line)
-        if SURROGATE.search(line):  # escaped: half a pair is no text, and cannot be printed
+        if SURROGATE.search(line):  # an unpaired surrogate cannot be encoded or printed
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
-    known = isinstance(record, dict) and record.get("v") == SCHEMA and isinstance(record.get("type"), str)
-    return record if known else None
+    is_known = isinstance(record, dict) and record.get("v") == SCHEMA and isinstance(record.get("type"), str)
+    return record if is_known else None
 
 
 def _lines_backward(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield each line with the place of its first byte, the last line first. Raises `OSError`."""
+    """Yield each line with the offset of its first byte, the last line first. Raises `OSError`."""
     if path.stat().st_size == 0:
         return
     with path.open("rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as m:

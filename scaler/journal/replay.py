@@ -1,4 +1,4 @@
-"""Decide again from recorded observations, with the recorded specification or another one."""
+"""Decides again from recorded observations, by the recorded specification or another one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from scaler.config.load import Workload
 from scaler.journal.initial_history import InitialHistory, is_set_back
 
 SPAN_S: Final = 3600.0
-"""What a daemon remembers by default, for runs whose start is not recorded."""
+"""Default length of a daemon's history, for runs whose start is not recorded. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """One recorded turn and what was decided anew. `comparable` is False where the past before it is not recorded."""
+class ReplayedTick:
+    """A recorded tick and the replayed decision. `comparable` is False where the history before it is not recorded."""
 
     tick: Tick
     decision: Decision
@@ -36,108 +36,102 @@ class Compared:
         return self.decision.target == self.tick.decision.target
 
     def differences(self) -> Iterator[tuple[str, Any, Any]]:
-        """Yield the fields that differ: name, recorded, anew."""
+        """Yield the fields that differ: name, recorded value, replayed value."""
         for field in dataclasses.fields(Decision):
-            recorded, anew = getattr(self.tick.decision, field.name), getattr(self.decision, field.name)
-            if recorded != anew:
-                yield field.name, recorded, anew
+            recorded, replayed = getattr(self.tick.decision, field.name), getattr(self.decision, field.name)
+            if recorded != replayed:
+                yield field.name, recorded, replayed
 
 
 def replay(
     records: Iterable[Tick | InitialHistory],
     recorded: Mapping[str, Workload],
-    other: Mapping[WorkloadName, Workload] | None = None,
-) -> Iterator[Compared]:
-    """Yield each tick decided again, by `other`'s specification of its workload where one is given.
+    override: Mapping[WorkloadName, Workload] | None = None,
+) -> Iterator[ReplayedTick]:
+    """Yield each tick decided again, by the specification in `override` of its workload if `override` is present.
 
-    The past that a decision looks back on is built from the ticks themselves, and from the starts among them, as it
-    was: a daemon that starts anew remembers less. With another specification it is the past as that one would have
-    decided it; the sizes observed stay the recorded ones.
+    The history of a decision is rebuilt from the ticks and the starts among them: after a start it is shorter. With
+    `override` it contains the replayed decisions. The observed sizes are always the recorded ones.
     """
-    lives: dict[WorkloadName, Life] = {}
+    histories: dict[WorkloadName, ReplayedHistory] = {}
     for record in records:
-        life = lives.setdefault(record.workload, Life())
+        replayed = histories.setdefault(record.workload, ReplayedHistory())
         if isinstance(record, InitialHistory):
-            life.begin(record)
+            replayed.start(record)
             continue
-        workload = recorded.get(record.spec) if other is None else other.get(record.workload)
+        workload = recorded.get(record.spec) if override is None else override.get(record.workload)
         if workload is None:
             continue
-        history = life.before(record, workload.spec)
+        history = replayed.history_before(record, workload.spec)
         decision = decide(workload.spec, history, _with_pools_of(workload.spec, record.observation))
-        yield Compared(record, decision, other is not None or life.knows(record, workload.spec))
-        life.append(record if other is None else dataclasses.replace(record, decision=decision))
+        yield ReplayedTick(record, decision, override is not None or replayed.covers(record, workload.spec))
+        replayed.append(record if override is None else dataclasses.replace(record, decision=decision))
 
 
-def _with_pools_of(spec: WorkloadSpec, seen: Observation) -> Observation:
-    """Return the observation with the pools of this specification; one that was not recorded is absent."""
-    if seen.pools.keys() == spec.pools.keys():
-        return seen
-    pools = {name: seen.pools.get(name, Absent("not in the record")) for name in spec.pools}
-    return dataclasses.replace(seen, pools=pools)
+def _with_pools_of(spec: WorkloadSpec, observation: Observation) -> Observation:
+    """Return the observation with the pools of this specification. A pool that was not recorded is absent."""
+    if observation.pools.keys() == spec.pools.keys():
+        return observation
+    pools = {name: observation.pools.get(name, Absent("not in the record")) for name in spec.pools}
+    return dataclasses.replace(observation, pools=pools)
 
 
 @dataclass(slots=True)
-class Life:
-    """One workload's past while its record is gone through: its history, and the ticks that a next start may need.
+class ReplayedHistory:
+    """One workload's history during a replay, and the ticks that a later start may need.
 
-    `whole` tells whether the history is the one that was: it began with a recorded start, or with nothing.
+    `complete` is True where the history equals that of the recorded run: it began with a recorded start, or empty.
+    `pending_seeds` are seeds of added policies to apply before the next tick.
     """
 
     history: History | None = None
-    whole: bool = False
+    complete: bool = False
     ticks: deque[Tick] = dataclasses.field(default_factory=deque)
-    given: InitialHistory | None = None
+    pending_seeds: InitialHistory | None = None
 
-    def begin(self, past: InitialHistory) -> None:
-        """Begin as a daemon that started there, from the last ticks that it took over.
-
-        Or as one that went on with added policies, which have their past from the next tick on.
-        """
-        if past.keeps_ticks:
-            self.given = past
+    def start(self, start: InitialHistory) -> None:
+        """Rebuild the history of a recorded start, or keep it and seed added policies before the next tick."""
+        if start.keeps_ticks:
+            self.pending_seeds = start
             return
-        self.history, self.whole = past.history(tuple(self.ticks)), past.ticks <= len(self.ticks)
+        self.history, self.complete = start.history(tuple(self.ticks)), start.ticks <= len(self.ticks)
 
-    def before(self, tick: Tick, spec: WorkloadSpec) -> History:
+    def history_before(self, tick: Tick, spec: WorkloadSpec) -> History:
         """Return the history before a tick."""
         history = self.history
-        if history is None or _began_anew(history, tick):
+        if history is None or _is_new_run(history, tick):
             history = self.history = History(max(SPAN_S, spec.lookback_s), step_s=spec.interval_s)
-            self.whole = True
+            self.complete = True
         if tick.clock_step_s:
             history.shift(tick.clock_step_s)
-        if self.given is not None:
-            self.given.apply(history)
-            self.given = None
+        if self.pending_seeds is not None:
+            self.pending_seeds.apply(history)
+            self.pending_seeds = None
         history.span_s = max(history.span_s, spec.lookback_s)
-        self.whole = self.whole and len(history) == tick.history_len
+        self.complete = self.complete and len(history) == tick.history_len
         return history
 
     def append(self, tick: Tick) -> None:
-        """After a tick."""
-        assert self.history is not None  # noqa: S101 - `before` made it
+        """Add a tick to the history."""
+        assert self.history is not None  # noqa: S101 - `history_before` set it
         self.history.append(tick)
         self.ticks.append(tick)
         while len(self.ticks) > MAX_ROWS or self.ticks[0].at < tick.at - self.history.span_s:
             self.ticks.popleft()
 
-    def knows(self, tick: Tick, spec: WorkloadSpec) -> bool:
-        """Return whether the history holds all that the decision could have looked back on.
+    def covers(self, tick: Tick, spec: WorkloadSpec) -> bool:
+        """Return whether the history contains everything that the tick's decision used.
 
-        A policy's forecast goes back beyond any window.
+        An incomplete history does not cover a decision with a forecast, which uses rows older than any window.
         """
-        if self.whole or self.history is None:
-            return self.whole
+        if self.complete or self.history is None:
+            return self.complete
         if any(r.work is not None for r in tick.decision.recommendations):
             return False
-        at = self.history.column(AT)
-        return len(at) >= tick.history_len or (at.size > 0 and float(at[0]) <= tick.at - spec.lookback_s)
+        times_s = self.history.column(AT)
+        return len(times_s) >= tick.history_len or (times_s.size > 0 and float(times_s[0]) <= tick.at - spec.lookback_s)
 
 
-def _began_anew(history: History, tick: Tick) -> bool:
-    """Return whether the tick belongs to a run whose start is not recorded.
-
-    Nothing was remembered, or its clock started earlier.
-    """
+def _is_new_run(history: History, tick: Tick) -> bool:
+    """Return whether the tick belongs to a run whose start is not recorded: an empty history, or an earlier clock."""
     return is_set_back(history, tick) or (tick.history_len == 0 and len(history) > 0)

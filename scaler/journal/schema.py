@@ -1,4 +1,4 @@
-"""The version of a journal's records, found in a line without decoding it."""
+"""The schema version of a journal's records, read from a line without decoding it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Final
 SCHEMA: Final = 2
 """Schema of the records that this version writes, and the only one that it reads."""
 READERS: Final = {1: "0.1.0"}
-"""Schemas of before, and the last Forescale that reads each."""
+"""Earlier schemas, and the last Forescale version that reads each."""
 VERSION: Final = re.compile(rb'\{"v": ?([0-9]{1,9})[,}]')
 """The beginning of every record: the writer puts the schema first."""
 
 
 def schema_of(line: bytes) -> int | None:
-    """Return the schema that a record's line names; None where it names none."""
-    found = VERSION.match(line)
-    return int(found[1]) if found else None
+    """Return the schema of a record's line; None where it has none."""
+    match = VERSION.match(line)
+    return int(match[1]) if match else None
 
 
-def is_other(schema: int | None) -> bool:
-    """Return whether a line names a schema, and one that this version does not read."""
+def is_unsupported(schema: int | None) -> bool:
+    """Return whether a schema is known and this version does not read it."""
     return schema is not None and (schema > SCHEMA or schema in READERS)
 
 
@@ -32,7 +32,7 @@ def file_schema(path: Path) -> int | None:
 
 
 def refusal(schema: int) -> str:
-    """Return why records of another schema are not read, and the remedy."""
+    """Return the reason why records of an unsupported schema are not read, with the remedy."""
     if schema > SCHEMA:
         return f"journal schema {schema} of a newer Forescale; this version reads schema {SCHEMA}. Use the newer one"
     return (

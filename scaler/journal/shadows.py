@@ -1,6 +1,6 @@
-"""Turns of shadows to plain data and back. A record of theirs is a tick's under another type, with the sizes compared.
+"""Encodes and decodes the ticks of shadows: a tick's record with another type, and the compared sizes.
 
-Readers that know no shadows pass these records over, and so does all that looks for ticks.
+Readers of ticks skip these records.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scaler.journal.codec import decode_tick, encode_tick
-from scaler.journal.fields import flag, number, optional, text, whole
-from scaler.shadow.counterfactual import ComparedSide, ShadowTurn
+from scaler.journal.fields import flag, integer, number, optional, text
+from scaler.shadow.counterfactual import ComparedSide, ShadowTick
 
 TYPE: Final = "shadow"
 
 
-def encode_shadow(turn: ShadowTurn) -> dict[str, Any]:
+def encode_shadow(shadow_tick: ShadowTick) -> dict[str, Any]:
     return {
-        **encode_tick(turn.tick),
+        **encode_tick(shadow_tick.tick),
         "type": TYPE,
         "against": {
-            "first": _encode_side(turn.first),
-            "shadow": _encode_side(turn.shadow),
-            "over_s": turn.over_s,
-            "open_loop": turn.open_loop,
-            "told_by": turn.told_by,
+            "first": _encode_side(shadow_tick.first),
+            "shadow": _encode_side(shadow_tick.shadow),
+            "over_s": shadow_tick.interval_s,
+            "open_loop": shadow_tick.open_loop,
+            "told_by": shadow_tick.estimated_by,
         },
     }
 
 
-def decode_shadow(data: Mapping[str, Any]) -> ShadowTurn:
-    """Return the shadow's tick of a record.
+def decode_shadow(data: Mapping[str, Any]) -> ShadowTick:
+    """Return the tick of a shadow's record.
 
     Raises one of `fields.DAMAGED` on anything that `encode_shadow` could not have written.
     """
     against = data["against"]
-    return ShadowTurn(
+    return ShadowTick(
         decode_tick(data),
         _decode_side(against["first"]),
         _decode_side(against["shadow"]),
@@ -46,11 +46,11 @@ def decode_shadow(data: Mapping[str, Any]) -> ShadowTurn:
 
 
 def _encode_side(side: ComparedSide) -> dict[str, Any]:
-    """Return what is not known is left out."""
+    """Return the record of a side without its unknown values."""
     known = {"usd_per_hour": side.usd_per_hour, "late": side.late}
-    return {"asked": side.asked, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
+    return {"asked": side.requested, "serving": side.serving, **{k: v for k, v in known.items() if v is not None}}
 
 
 def _decode_side(data: Mapping[str, Any]) -> ComparedSide:
     price, late = (optional(number, data.get(key)) for key in ("usd_per_hour", "late"))
-    return ComparedSide(whole(data["asked"]), float(number(data["serving"])), price, late)
+    return ComparedSide(integer(data["asked"]), float(number(data["serving"])), price, late)

@@ -1,4 +1,4 @@
-"""Appends records, one write a line; rotates by size; never more than the files it may keep."""
+"""Appends records to a journal, one write per line, and rotates its files by size and number."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from scaler.journal.initial_history import InitialHistory
 from scaler.journal.schema import SCHEMA, file_schema
 from scaler.journal.shadows import encode_shadow
 from scaler.ports import Misconfigured
-from scaler.shadow.counterfactual import ShadowTurn
+from scaler.shadow.counterfactual import ShadowTick
 
 NAME: Final = "{:08d}.jsonl"
 LOCK: Final = ".lock"
 STARTED: Final = ""
-"""Stands among the described specifications once the present file has its start record; no fingerprint is empty."""
-PASSING: Final = frozenset(
+"""Marks in `_written_specs` that the current file has its start record; no fingerprint is empty."""
+TRANSIENT: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ESTALE}
 )
-"""Errors of a disk that is full, ill or not there now, and not of a wrong setting: the daemon starts all the same."""
+"""Errors of a full, failing or absent disk, and not of a wrong setting: the daemon starts in spite of them."""
 
 
 def files(directory: Path) -> list[Path]:
@@ -37,16 +37,16 @@ def files(directory: Path) -> list[Path]:
 
 
 class JournalWriter:
-    """One daemon's journal. A record that cannot be written is counted in `lost`; `error` says why. It stops nothing.
+    """One daemon's journal. A record that cannot be written is counted in `lost`, with the reason in `error`.
 
-    The disk may be full at the start, and the folder or a file may be removed at any time: each record is written to
-    files that are still there, or opens them anew.
+    The disk may be full at the start, and the folder or a file may be removed at any time: each write checks that the
+    open files still exist, and opens new ones otherwise.
     """
 
     def __init__(self, settings: JournalSpec, at: float, version: str) -> None:
-        """Open `settings.directory` for this process alone, or later where its disk has no room now.
+        """Open and lock `settings.directory`, or leave that to the first write on a transient error.
 
-        Raises `Misconfigured` where another daemon writes there, or where waiting would not help.
+        Raises `Misconfigured` where another daemon writes there, or on an error that is not transient.
         """
         assert settings.directory is not None  # noqa: S101 - the caller asks for a journal
         self.lost = 0
@@ -54,7 +54,7 @@ class JournalWriter:
         self._settings = settings
         self._directory = Path(settings.directory)
         self._start = {"v": SCHEMA, "type": "start", "at": at, "version": version}
-        self._described: set[str] = set()
+        self._written_specs: set[str] = set()
         self._lock: int | None = None
         self._file: int | None = None
         self._path = self._directory / NAME.format(1)
@@ -65,51 +65,51 @@ class JournalWriter:
         except BlockingIOError as e:
             raise Misconfigured(f"daemon.journal.directory: another daemon writes to {self._directory}") from e
         except OSError as e:
-            if e.errno not in PASSING:
+            if e.errno not in TRANSIENT:
                 raise Misconfigured(
                     f"daemon.journal.directory: cannot write to {self._directory}: {e.strerror} (name another, or null)"
                 ) from e
             self.error = e.strerror
 
     def write(self, tick: Tick, workload: Workload) -> None:
-        """Add a turn, and the specification it was decided by if this file has not told it yet."""
-        with self._counted():
+        """Append a tick, after its specification if this file does not contain that yet."""
+        with self._count_losses():
             self._ensure_open()
-            self._describe(tick, workload)
+            self._write_spec(tick, workload)
             self._append(encode_tick(tick))
 
-    def shadow(self, turn: ShadowTurn, workload: Workload) -> None:
-        """Add a shadow's turn likewise."""
-        with self._counted():
+    def write_shadow(self, shadow_tick: ShadowTick, workload: Workload) -> None:
+        """Append a shadow's tick, after its specification if this file does not contain that yet."""
+        with self._count_losses():
             self._ensure_open()
-            self._describe(turn.tick, workload)
-            self._append(encode_shadow(turn))
+            self._write_spec(shadow_tick.tick, workload)
+            self._append(encode_shadow(shadow_tick))
 
-    def begin(self, past: InitialHistory) -> None:
-        """Add what a workload's history begins with."""
-        with self._counted():
+    def write_initial_history(self, start: InitialHistory) -> None:
+        """Append the record of a workload's start."""
+        with self._count_losses():
             self._ensure_open()
-            self._append(encode_initial_history(past))
+            self._append(encode_initial_history(start))
 
     def close(self) -> None:
-        """Close the files and give the lock away."""
+        """Close the files and release the lock."""
         for descriptor in (self._file, self._lock):
             if descriptor is not None:
                 os.close(descriptor)
         self._file = self._lock = None
 
-    def _describe(self, tick: Tick, workload: Workload) -> None:
-        if tick.spec not in self._described:
+    def _write_spec(self, tick: Tick, workload: Workload) -> None:
+        if tick.spec not in self._written_specs:
             document = without_secrets(workload.document)
             self._append({"v": SCHEMA, "type": "spec", "fingerprint": tick.spec, "document": document})
-            self._described.add(tick.spec)
+            self._written_specs.add(tick.spec)
 
     @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Around the writing of a record: rotate after it where that is due, and count it where it is lost."""
+    def _count_losses(self) -> Iterator[None]:
+        """Count a record that the body fails to write as lost; otherwise rotate the file where that is due."""
         try:
             yield
-        except (OSError, ValueError) as e:  # ValueError: what JSON cannot say, such as NaN
+        except (OSError, ValueError) as e:  # ValueError: a value that JSON cannot represent, such as NaN
             self.lost += 1
             self.error = (e.strerror if isinstance(e, OSError) else None) or str(e)
             return
@@ -118,15 +118,15 @@ class JournalWriter:
         if self._size >= self._settings.max_bytes:
             try:
                 self._rotate()
-            except OSError as e:  # the present file goes on, and the next record tries again
+            except OSError as e:  # the current file stays in use, and the next record tries again
                 self.error = f"cannot begin another file: {e.strerror}"
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        if record is not self._start and not self._described:
+        if record is not self._start and not self._written_specs:
             self._append(self._start)
-            self._described.add(STARTED)
+            self._written_specs.add(STARTED)
         text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-        line = text.encode(errors="replace") + b"\n"  # half a surrogate pair, as a server may send it, is no text
+        line = text.encode(errors="replace") + b"\n"  # a server may send an unpaired surrogate, which UTF-8 lacks
         if self._torn:  # end the torn line, so that this one stands alone
             line = b"\n" + line
         assert self._file is not None  # noqa: S101 - `_ensure_open` comes first
@@ -137,12 +137,12 @@ class JournalWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _ensure_open(self) -> None:
-        """Have the journal's files open, and be the ones in the folder. Raises `OSError`.
+        """Ensure that the open files are still the ones in the folder, or open new ones. Raises `OSError`.
 
-        The records in a file that was removed are counted as lost.
+        The records in a removed file are counted as lost.
         """
         if self._file is not None and self._lock is not None:
-            if _is_at(self._lock, self._directory / LOCK) and _is_at(self._file, self._path):
+            if _is_same_file(self._lock, self._directory / LOCK) and _is_same_file(self._file, self._path):
                 return
             if os.fstat(self._file).st_nlink == 0:
                 self.lost += self._records
@@ -150,26 +150,26 @@ class JournalWriter:
         self._open()
 
     def _open(self) -> None:
-        """Take the folder's lock and its last file. Raises `OSError`; then nothing is open."""
+        """Lock the folder and open its current file. Raises `OSError`, with no file left open."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _tighten(self._directory)
+            _restrict_access(self._directory)
             self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._open_file(self._last())
+            self._open_file(self._current_path())
         except OSError:
             self.close()
             raise
 
-    def _last(self) -> Path:
-        """Return the file to go on with: the last one, or the next where that has another schema. Raises `OSError`."""
+    def _current_path(self) -> Path:
+        """Return the file to append to: the last one, or a new one if the last has another schema. Raises `OSError`."""
         existing = files(self._directory)
         if not existing:
             return self._directory / NAME.format(1)
         return existing[-1] if file_schema(existing[-1]) in {None, SCHEMA} else _next(existing[-1])
 
     def _open_file(self, path: Path) -> None:
-        """Go on with this file; its first record here is the start. Raises `OSError`; then the present one stays."""
+        """Append to this file from now on, first the start record. On `OSError` the current file stays open."""
         opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(opened).st_size
@@ -180,7 +180,7 @@ class JournalWriter:
         if self._file is not None:
             os.close(self._file)
         self._file, self._path, self._size, self._torn, self._records = opened, path, size, torn, 0
-        self._described.clear()
+        self._written_specs.clear()
 
     def _rotate(self) -> None:
         assert self._file is not None  # noqa: S101 - a record was just written to it
@@ -194,24 +194,24 @@ def _next(path: Path) -> Path:
     return path.with_name(NAME.format(int(path.stem) + 1))
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Return whether a path still names the open file. Raises `OSError` where that cannot be found out."""
+def _is_same_file(descriptor: int, path: Path) -> bool:
+    """Return whether the path still refers to the open file. Raises `OSError` where that cannot be checked."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _tighten(directory: Path) -> None:
-    """Close a journal of before to others: its files, and the folder if it holds nothing else. Raises `OSError`.
+def _restrict_access(directory: Path) -> None:
+    """Remove other users' access to an existing journal's files, and to a folder with no other file. Raises `OSError`.
 
-    Only what this user owns is touched: a volume keeps the owner and mode that the platform gave it.
+    Only files of this user are changed: a volume keeps the owner and mode that the platform gave it.
     """
-    present = list(directory.iterdir())
-    ours = [p for p in present if p.name == LOCK or (p.suffix == ".jsonl" and p.stem.isdigit())]
-    for path, mode in [*((p, 0o600) for p in ours), *([(directory, 0o700)] if len(ours) == len(present) else [])]:
-        seen = path.lstat()
-        if seen.st_uid == os.geteuid() and seen.st_mode & 0o077 and not path.is_symlink():
+    paths = list(directory.iterdir())
+    ours = [p for p in paths if p.name == LOCK or (p.suffix == ".jsonl" and p.stem.isdigit())]
+    for path, mode in [*((p, 0o600) for p in ours), *([(directory, 0o700)] if len(ours) == len(paths) else [])]:
+        status = path.lstat()
+        if status.st_uid == os.geteuid() and status.st_mode & 0o077 and not path.is_symlink():
             path.chmod(mode)
 
 

@@ -1,1 +1,1 @@
-"""Other autoscalers' settings as workload files: what they say, what of it is carried over, and what is not."""
+"""Imports other autoscalers' manifests as workload files, with remarks on the settings that are not carried over."""

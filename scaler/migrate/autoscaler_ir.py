@@ -1,4 +1,4 @@
-"""What a manifest says, in our words: neither how it was written nor what is made of it."""
+"""Intermediate representation of an autoscaler, independent of the manifest's form and of the workload file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from scaler.config.yaml_composer import Place
-from scaler.migrate.findings import Remark, Voice
+from scaler.migrate.findings import Remark, Reporter
 
 TargetType = Literal["average_value", "value", "mean"]
-"""So much per replica of a total; the ready replicas times the ratio; a mean over the pods held at a value."""
+"""The target is an amount of a total per replica, a ratio times the ready replicas, or a mean over the pods."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceDraft:
-    """A source to read: its kind and settings, as a workload's file has them. Equal ones are one."""
+    """A source: its kind and settings as in a workload file. Equal drafts become one source."""
 
     kind: str
     settings: tuple[tuple[str, Any], ...]
@@ -27,10 +27,10 @@ class SourceDraft:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One metric or trigger that reads something.
+    """One metric or trigger with a source.
 
-    `queries` are PromQL by quantity, `times` for when their samples were taken. `said` is the manifest's name of the
-    target.
+    `queries` are PromQL by quantity, `times` the queries for the times of their samples. `label` is the manifest's
+    name of the target.
     """
 
     place: Place
@@ -38,7 +38,7 @@ class Signal:
     source: SourceDraft
     quantities: tuple[str, ...]
     target: float
-    said: str
+    label: str
     target_type: TargetType = "average_value"
     activation: float = 0.0
     queries: Mapping[str, str] = field(default_factory=dict)
@@ -54,13 +54,13 @@ class CronSchedule:
     replicas: int
     windows: list[dict[str, object]]
     time_zone: str
-    said: str
+    label: str
     remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ResizeTarget:
-    """What is resized."""
+    """The object that an autoscaler resizes."""
 
     api_version: str
     kind: str
@@ -69,20 +69,20 @@ class ResizeTarget:
 
     @property
     def pods(self) -> str:
-        """A regular expression for the names of its pods (apps/v1's own naming)."""
-        ends = {"Deployment": "-[a-z0-9]+-[a-z0-9]+", "StatefulSet": "-[0-9]+", "ReplicaSet": "-[a-z0-9]+"}
-        return self.name + ends.get(self.kind, "-.+")
+        """A regular expression for the names of its pods, by the naming scheme of apps/v1."""
+        suffixes = {"Deployment": "-[a-z0-9]+-[a-z0-9]+", "StatefulSet": "-[0-9]+", "ReplicaSet": "-[a-z0-9]+"}
+        return self.name + suffixes.get(self.kind, "-.+")
 
 
 @dataclass(slots=True)
-class Scaled:
+class Autoscaler:
     """One autoscaler object: a HorizontalPodAutoscaler, or a ScaledObject with the one behind it.
 
-    `place` is the manifest's spec. `behavior` and `fallback` are in the form of the peers' (None: the older path, and
-    none). `remarks` have no better place.
+    `place` is the place of the manifest's spec. `behavior` and `fallback` have the form of the peer policies' settings;
+    None is the default behavior, and no fallback. `labels` and `remarks` belong to keys of the workload file.
     """
 
-    voice: Voice
+    reporter: Reporter
     place: Place
     kind: Literal["hpa", "keda"]
     name: str
@@ -90,7 +90,7 @@ class Scaled:
     min_replicas: int
     max_replicas: int
     signals: list[Signal]
-    clocks: list[CronSchedule] = field(default_factory=list)
+    schedules: list[CronSchedule] = field(default_factory=list)
     behavior: dict[str, Any] | None = None
     polling_interval_s: int = 30
     cooldown_s: int = 300
@@ -98,9 +98,9 @@ class Scaled:
     active_replicas: int | None = None
     fallback: dict[str, Any] | None = None
     paused: tuple[Remark, ...] | None = None
-    said: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
     remarks: dict[str, list[Remark]] = field(default_factory=dict)
 
     def remark(self, key: str, *remarks: Remark) -> None:
-        """Remember remarks for a key of the workload's file."""
+        """Add remarks for a key of the workload file."""
         self.remarks.setdefault(key, []).extend(remarks)

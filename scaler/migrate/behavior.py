@@ -1,4 +1,4 @@
-"""``behavior`` of a HorizontalPodAutoscaler, as the peers' policies take it."""
+"""Reads ``behavior`` of a HorizontalPodAutoscaler in the form of the peer policies' settings."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ SELECT: Final = {"Max": "max", "Min": "min", "Disabled": "disabled"}
 TYPES: Final = {"Pods": "pods", "Percent": "percent"}
 MAX_WINDOW_S: Final = 3600
 MAX_PERIOD_S: Final = 1800
-"""Kubernetes' own limits (``pkg/apis/autoscaling/validation``)."""
+"""Limits of Kubernetes (``pkg/apis/autoscaling/validation``). Seconds."""
 
 
-def behavior(found: Cursor) -> tuple[dict[str, Any], list[Remark]]:
-    """Return what it says, without what it leaves out, and remarks on what is not read."""
-    said: dict[str, Any] = {}
+def behavior(cursor: Cursor) -> tuple[dict[str, Any], list[Remark]]:
+    """Return the settings that are present, and remarks on the keys that are not read."""
+    rules_by_direction: dict[str, Any] = {}
     remarks: list[Remark] = []
-    for key, ours in (("scaleUp", "scale_up"), ("scaleDown", "scale_down")):
-        if found.has(key):
-            rules = found.below(key)
-            said[ours] = _rules(rules)
+    for key, direction in (("scaleUp", "scale_up"), ("scaleDown", "scale_down")):
+        if cursor.has(key):
+            rules = cursor.mapping(key)
+            rules_by_direction[direction] = _rules(rules)
             remarks += rules.unread()
-    found.skip("scaleUp", "scaleDown")
-    remarks += found.unread()
-    return said, remarks
+    cursor.skip("scaleUp", "scaleDown")
+    remarks += cursor.unread()
+    return rules_by_direction, remarks
 
 
-def _rules(found: Cursor) -> dict[str, Any]:
+def _rules(cursor: Cursor) -> dict[str, Any]:
     rules: dict[str, Any] = {}
-    window_s = found.whole("stabilizationWindowSeconds", None)
+    window_s = cursor.integer("stabilizationWindowSeconds", None)
     if window_s is not None:
         if window_s > MAX_WINDOW_S:
-            found.wrong("stabilizationWindowSeconds", f"must be at most {MAX_WINDOW_S}, as Kubernetes has it")
+            cursor.report_error("stabilizationWindowSeconds", f"must be at most {MAX_WINDOW_S}, as Kubernetes has it")
         rules["stabilization_window_s"] = window_s
-    if found.has("selectPolicy"):
-        rules["select_policy"] = found.choice("selectPolicy", SELECT, "max")
-    if found.has("policies"):
-        rules["policies"] = [_policy(item) for item in found.items("policies")]
+    if cursor.has("selectPolicy"):
+        rules["select_policy"] = cursor.choice("selectPolicy", SELECT, "max")
+    if cursor.has("policies"):
+        rules["policies"] = [_policy(item) for item in cursor.items("policies")]
         if not rules["policies"] and rules.get("select_policy") != "disabled":
-            found.wrong("policies", "must not be empty", "leave it out for the defaults")
-    if found.has("tolerance"):
-        share = quantity(found.raw("tolerance"))
+            cursor.report_error("policies", "must not be empty", "leave it out for the defaults")
+    if cursor.has("tolerance"):
+        share = quantity(cursor.raw("tolerance"))
         if share is None or not 0 <= share < 1:
-            found.wrong("tolerance", "must be a quantity from 0 to below 1")
+            cursor.report_error("tolerance", "must be a quantity from 0 to below 1")
         else:
             rules["tolerance"] = share
-    found.skip("selectPolicy", "policies", "tolerance")
+    cursor.skip("selectPolicy", "policies", "tolerance")
     return rules
 
 
-def _policy(found: Cursor) -> dict[str, Any]:
-    kind = found.choice("type", TYPES, "")
-    if not found.has("type"):
-        found.wrong("type", f"is required: one of {', '.join(TYPES)}")
-    amount, period_s = found.whole("value", None, least=1), found.whole("periodSeconds", None, least=1)
-    for key, given in (("value", amount), ("periodSeconds", period_s)):
-        if given is None and (found.raw(key) is None or found.raw(key) == ""):
-            found.wrong(key, "is required")
+def _policy(cursor: Cursor) -> dict[str, Any]:
+    kind = cursor.choice("type", TYPES, "")
+    if not cursor.has("type"):
+        cursor.report_error("type", f"is required: one of {', '.join(TYPES)}")
+    amount, period_s = cursor.integer("value", None, minimum=1), cursor.integer("periodSeconds", None, minimum=1)
+    for key, value in (("value", amount), ("periodSeconds", period_s)):
+        if value is None and (cursor.raw(key) is None or cursor.raw(key) == ""):
+            cursor.report_error(key, "is required")
     if period_s is not None and period_s > MAX_PERIOD_S:
-        found.wrong("periodSeconds", f"must be at most {MAX_PERIOD_S}, as Kubernetes has it")
-    for _ in found.unread():
+        cursor.report_error("periodSeconds", f"must be at most {MAX_PERIOD_S}, as Kubernetes has it")
+    for _ in cursor.unread():
         pass
     return {"type": kind, "value": amount, "period_s": period_s}

@@ -1,4 +1,4 @@
-"""KEDA's triggers on clouds' metrics, as sources of this daemon."""
+"""Translates KEDA's triggers on clouds' metrics to sources."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from typing import Any, Final
 
 from scaler.migrate import promql
 from scaler.migrate.autoscaler_ir import Signal, SourceDraft
-from scaler.migrate.findings import Named
+from scaler.migrate.findings import Unsupported
 from scaler.migrate.manifest_reader import Cursor
 from scaler.migrate.options import MigrationOptions, authentication
-from scaler.migrate.queues import METRIC_TYPES, Read, by_role
+from scaler.migrate.queues import METRIC_TYPES, TriggerReading, by_role
 
 PERIOD_S: Final = 300
-"""``metricStatPeriod``'s default."""
-PERIODS_KEPT: Final = 3
-"""A sample is two periods old before the next can be there, and comes late."""
+"""Default of ``metricStatPeriod``. Seconds."""
+MAX_AGE_PERIODS: Final = 3
+"""Maximum age of a sample in periods: it is two periods old before the next one is complete, and that comes late."""
 
 
-def cloudwatch(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
-    """aws-cloudwatch on one metric. Credentials come by the SDK's own chain, so none are carried over."""
-    remarks = [*authentication(trigger, given)[1], *by_role(metadata, "ReadMetrics")]
+def cloudwatch(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read aws-cloudwatch on one metric. Credentials are not carried over: the SDK finds its own."""
+    remarks = [*authentication(trigger, options)[1], *by_role(metadata, "ReadMetrics")]
     if metadata.has("expression"):
         hint = "name the metrics it is made of, or have a CloudWatch metric made of it"
-        raise Named(metadata.at("expression"), "is metric math, which the cloudwatch source does not ask for", hint)
+        raise Unsupported(
+            metadata.place_of("expression"), "is metric math, which the cloudwatch source does not ask for", hint
+        )
     metric = metadata.text("metricName", required=True) or "metric"
-    period_s = metadata.whole("metricStatPeriod", PERIOD_S, least=1) or PERIOD_S
-    asked: dict[str, Any] = {
+    period_s = metadata.integer("metricStatPeriod", PERIOD_S, minimum=1) or PERIOD_S
+    metric_settings: dict[str, Any] = {
         "namespace": metadata.text("namespace", required=True) or "",
         "metric": metric,
         "dimensions": _dimensions(metadata),
@@ -34,13 +36,13 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Re
     }
     if metadata.has("minMetricValue"):
         rule = "in place of no sample has no counterpart: what is missing is missing, and nothing shrinks on that"
-        remarks.append(metadata.voice.differs(metadata.at("minMetricValue"), rule))
+        remarks.append(metadata.reporter.differs(metadata.place_of("minMetricValue"), rule))
     if metadata.has("metricUnit"):
         rule = "does not narrow the metric here"
         hint = "see that the metric is sent in one unit only"
-        remarks.append(metadata.voice.lost(metadata.at("metricUnit"), rule, hint))
+        remarks.append(metadata.reporter.lost(metadata.place_of("metricUnit"), rule, hint))
     metadata.skip("minMetricValue", "metricUnit", "metricCollectionTime", "metricEndTimeOffset", "ignoreNullValues")
-    name = promql.identifier(trigger.text("name") or metric, given.names)
+    name = promql.identifier(trigger.text("name") or metric, options.quantity_names)
     account = {
         key: value
         for key, value in (
@@ -49,14 +51,18 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Re
         )
         if value is not None
     }
-    settings = (("metrics", {name: asked}), ("account", account), ("max_age_s", max(300, PERIODS_KEPT * period_s)))
+    settings = (
+        ("metrics", {name: metric_settings}),
+        ("account", account),
+        ("max_age_s", max(300, MAX_AGE_PERIODS * period_s)),
+    )
     signal = Signal(
         place=trigger.place,
         type="aws-cloudwatch",
         source=SourceDraft("cloudwatch", settings, tuple(remarks)),
         quantities=(name,),
-        target=float(metadata.number("targetMetricValue", above=True) or 1.0),
-        said="targetMetricValue",
+        target=float(metadata.number("targetMetricValue", exclusive=True) or 1.0),
+        label="targetMetricValue",
         target_type=trigger.choice("metricType", METRIC_TYPES, "average_value"),  # type: ignore[arg-type]
         activation=float(metadata.number("activationTargetMetricValue", 0.0)),
     )
@@ -64,11 +70,11 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Re
 
 
 def _dimensions(metadata: Cursor) -> dict[str, str]:
-    """Names and values stand in lists of their own, parted by semicolons. Raises `Named` where they do not match."""
+    """Return the dimensions, whose names and values are two lists separated by semicolons. Raises `Unsupported`."""
     names, values = (
         (metadata.text(key, required=True) or "").split(";") for key in ("dimensionName", "dimensionValue")
     )
     if len(names) != len(values):
         rule = f"has {len(values)} values for the {len(names)} names of dimensionName"
-        raise Named(metadata.at("dimensionValue"), rule, "give one value a name, parted by ;")
+        raise Unsupported(metadata.place_of("dimensionValue"), rule, "give one value a name, parted by ;")
     return dict(zip(names, values, strict=True))

@@ -1,81 +1,83 @@
-"""What both ways of writing a workload share: sources, pool, and the lines at its top."""
+"""Parts that equivalent and native workloads share: top-level settings, sources and pools."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from scaler.migrate.autoscaler_ir import Scaled, Signal, SourceDraft
+from scaler.migrate.autoscaler_ir import Autoscaler, Signal, SourceDraft
 from scaler.migrate.findings import Remark
 from scaler.migrate.yaml_writer import Block
 
 SYNC_S: Final = 15
-"""``--horizontal-pod-autoscaler-sync-period``, which no manifest tells."""
+"""Default of ``--horizontal-pod-autoscaler-sync-period``, which is not in a manifest. Seconds."""
 DEADLINE_S: Final = 5
 NAMES: Final = {"prometheus": "prometheus", "cloudwatch": "cloudwatch"}
-"""What a kind of source is called in the file; all others are queues."""
-AWAKE: Final = "count(up == 1)"
+"""Names of sources by kind. All other kinds are queues."""
+UP_QUERY: Final = "count(up == 1)"
 
 
-def top_level(scaled: Scaled, *remarks: Remark) -> Block:
-    """Return the workload's name, bounds and times."""
+def top_level(autoscaler: Autoscaler, *remarks: Remark) -> Block:
+    """Return the workload's name, bounds and intervals."""
     block = Block()
-    block.add("workload", scaled.name)
+    block.add("workload", autoscaler.name)
     block.remark(*remarks)
-    for key, value in (("min_replicas", scaled.min_replicas), ("max_replicas", scaled.max_replicas)):
-        block.add(key, value, scaled.said.get(key, ""), *scaled.remarks.get(key, ()))
-    said = "the HPA's sync period (15 s), which no manifest tells"
-    block.add("interval_s", SYNC_S, said, *scaled.remarks.get("interval_s", ()))
+    for key, value in (("min_replicas", autoscaler.min_replicas), ("max_replicas", autoscaler.max_replicas)):
+        block.add(key, value, autoscaler.labels.get(key, ""), *autoscaler.remarks.get(key, ()))
+    comment = "the HPA's sync period (15 s), which no manifest tells"
+    block.add("interval_s", SYNC_S, comment, *autoscaler.remarks.get("interval_s", ()))
     block.add("deadline_s", DEADLINE_S)
-    if scaled.paused is not None:
-        block.add("paused", value=True, said="observes and decides, and holds the size").remark(*scaled.paused)
-    block.remark(*scaled.remarks.get("", ()))
+    if autoscaler.paused is not None:
+        block.add("paused", value=True, label="observes and decides, and holds the size").remark(*autoscaler.paused)
+    block.remark(*autoscaler.remarks.get("", ()))
     return block
 
 
-def named(sources: Sequence[SourceDraft]) -> dict[SourceDraft, str]:
+def name_sources(sources: Sequence[SourceDraft]) -> dict[SourceDraft, str]:
     """Return a name for each source, in order."""
     names: dict[SourceDraft, str] = {}
     for source in sources:
         base = NAMES.get(source.kind, "queue")
         if source not in names:
-            taken = sum(name.partition("-")[0] == base for name in names.values())
-            names[source] = f"{base}-{taken + 1}" if taken else base
+            count = sum(name.partition("-")[0] == base for name in names.values())
+            names[source] = f"{base}-{count + 1}" if count else base
     return names
 
 
 def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Block:
-    """Return the sources, each with all that is asked of it."""
+    """Return the sources, each with the queries of its signals."""
     block = Block()
     for source, name in names.items():
-        reading = [s for s in signals if s.source == source]
-        remarks = dict.fromkeys(r for s in reading for r in s.source.remarks)
+        source_signals = [s for s in signals if s.source == source]
+        remarks = dict.fromkeys(r for s in source_signals for r in s.source.remarks)
         inner = Block().remark(*remarks).add("kind", source.kind)
         for key, value in source.settings:
             inner.add(key, value)
-        for key, made in (("queries", "queries"), ("timestamp_queries", "times")):
-            asked = Block()
-            for signal in reading:
-                for quantity, query in getattr(signal, made).items():
-                    asked.add(quantity, query)
-            if asked:
-                inner.add(key, asked)
+        for key, attribute in (("queries", "queries"), ("timestamp_queries", "times")):
+            queries = Block()
+            for signal in source_signals:
+                for quantity, query in getattr(signal, attribute).items():
+                    queries.add(quantity, query)
+            if queries:
+                inner.add(key, queries)
         block.add(name, inner)
     return block
 
 
-def idle_settings(scaled: Scaled, prometheus: str | None) -> Block:
-    """Return a source for a workload that reads none, since each must have one: it is read and decides nothing."""
+def idle_settings(autoscaler: Autoscaler, prometheus: str | None) -> Block:
+    """Return a source for a workload of schedules only: each workload needs one. Its reading has no effect."""
     if prometheus is None:
         rule = "reads nothing, and a workload needs a source that is read"
-        scaled.voice.error(scaled.clocks[0].place, rule, "give --prometheus URL of any server")
+        autoscaler.reporter.error(autoscaler.schedules[0].place, rule, "give --prometheus URL of any server")
     inner = Block().add("kind", "prometheus").add("url", prometheus or "http://prometheus")
-    return Block().add("prometheus", inner.add("queries", Block().add("up", AWAKE, "a clock reads nothing: not used")))
+    return Block().add(
+        "prometheus", inner.add("queries", Block().add("up", UP_QUERY, "a clock reads nothing: not used"))
+    )
 
 
-def pools(scaled: Scaled) -> Block:
-    """Return what is resized."""
-    target = scaled.target
+def pools(autoscaler: Autoscaler) -> Block:
+    """Return the pool of the autoscaler's target."""
+    target = autoscaler.target
     settings: dict[str, Any] = {"kind": "kubernetes"}
     if (target.api_version, target.kind) != ("apps/v1", "Deployment"):
         settings |= {"api_version": target.api_version, "object_kind": target.kind}

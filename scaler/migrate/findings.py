@@ -1,4 +1,4 @@
-"""What an import could not carry over, with its place in the manifest and what to do about it."""
+"""Findings of an import: settings that are not carried over, each with its place in the manifest and the remedy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scaler.config.yaml_composer import Place
 
 
 @dataclass(slots=True)
-class Notes:
-    """What is said about the manifests, in three weights.
+class Findings:
+    """Findings about the manifests, by severity.
 
-    `errors` make a workload impossible. `lost` is part of today's behaviour that the workload does not have. `differs`
-    is done another way, by a rule of the house or because there is nothing to set.
+    `errors` prevent a workload. `lost` are settings without a counterpart in the workload. `differs` are settings with
+    another effect than in the autoscaler.
     """
 
     errors: list[Problem] = field(default_factory=list)
@@ -24,40 +24,40 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A comment for the workload file; empty text says nothing."""
+    """A comment for the workload file."""
 
     text: str
 
 
 def sentence(problem: Problem) -> str:
-    """Return a problem as a comment in the workload file: the manifest's key, the rule, the remedy."""
+    """Return a problem as a comment for the workload file: the manifest's key, the rule, the remedy."""
     return f"{problem.path}: {problem.rule}" + (f" ({problem.hint})" if problem.hint else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
-    """Says things about one document, and gives each back as a comment."""
+class Reporter:
+    """Collects the findings about one document, and returns each as a comment for the workload file."""
 
     document: Document
-    notes: Notes
+    findings: Findings
 
     def error(self, place: Place, rule: str, hint: str = "", value: object = ...) -> None:
-        self.notes.errors.append(self.document.problem(place, rule, hint, value))
+        self.findings.errors.append(self.document.problem(place, rule, hint, value))
 
     def lost(self, place: Place, rule: str, hint: str = "", value: object = ...) -> Remark:
         problem = self.document.problem(place, rule, hint, value)
-        self.notes.lost.append(problem)
+        self.findings.lost.append(problem)
         return Remark("NOT CARRIED OVER: " + sentence(problem))
 
     def differs(self, place: Place, rule: str, hint: str = "", value: object = ...) -> Remark:
         problem = self.document.problem(place, rule, hint, value)
-        self.notes.differs.append(problem)
+        self.findings.differs.append(problem)
         return Remark(sentence(problem))
 
 
-class Named(Exception):
-    """Something that cannot be read as it stands: where, which rule, what to do."""
+class Unsupported(Exception):
+    """A setting cannot be translated: its place, the rule and the remedy."""
 
-    def __init__(self, at: Place, rule: str, hint: str) -> None:
+    def __init__(self, place: Place, rule: str, hint: str) -> None:
         super().__init__(rule)
-        self.at, self.rule, self.hint = at, rule, hint
+        self.place, self.rule, self.hint = place, rule, hint

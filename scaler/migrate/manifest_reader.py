@@ -1,4 +1,4 @@
-"""A manifest's mapping, read key by key: values of the right kind, and every key that nobody read."""
+"""Reads a manifest's mapping key by key, checks the values' types, and reports the keys that are not read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from scaler.config.yaml_composer import Place
-from scaler.migrate.findings import Remark, Voice
+from scaler.migrate.findings import Remark, Reporter
 from scaler.registry import did_you_mean
 
 QUANTITY: Final = re.compile(r"^([+-]?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$")
@@ -19,21 +19,21 @@ SUFFIXES: Final = {
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
     "Ei": Decimal(2**60),
 }  # fmt: skip
-"""Of a Kubernetes quantity (apimachinery, ``resource.Quantity``)."""
+"""Suffixes of a Kubernetes quantity (apimachinery, ``resource.Quantity``)."""
 TRUE: Final = frozenset({"1", "t", "true"})
 FALSE: Final = frozenset({"0", "f", "false"})
-"""What Go's ``strconv.ParseBool`` takes, in small letters."""
+"""Values that Go's ``strconv.ParseBool`` accepts, in lower case."""
 
 
 def quantity(value: object) -> float | None:
-    """Return a Kubernetes quantity (``500m``, ``1Gi``, 0.5) as a number; None if it is none."""
+    """Return a Kubernetes quantity as a number: 0.5 for ``500m``, 1024 for ``1Ki``. None if it is invalid."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    found = QUANTITY.match(str(value).strip())
-    if found is None:
+    match = QUANTITY.match(str(value).strip())
+    if match is None:
         return None
     try:
-        number = float(Decimal(found[1]) * SUFFIXES[found[2] or ""])
+        number = float(Decimal(match[1]) * SUFFIXES[match[2] or ""])
     except InvalidOperation:
         return None
     return number if abs(number) < float("inf") else None
@@ -41,18 +41,18 @@ def quantity(value: object) -> float | None:
 
 @dataclass(slots=True)
 class Cursor:
-    """One mapping of a manifest. Reading marks a key as used; what is left over is told by `unread`.
+    """One mapping of a manifest. Reading a key marks it as used, and `unread` reports the other ones.
 
-    With `secret`, values are never shown: metadata of triggers may hold credentials.
+    With `secret`, values are never shown: the metadata of a trigger may hold credentials.
     """
 
-    voice: Voice
+    reporter: Reporter
     place: Place
     data: Mapping[str, Any]
     secret: bool = False
     used: set[str] = field(default_factory=set)
 
-    def at(self, key: str) -> Place:
+    def place_of(self, key: str) -> Place:
         return (*self.place, key)
 
     def has(self, *keys: str) -> bool:
@@ -62,43 +62,43 @@ class Cursor:
         self.used.add(key)
         return self.data.get(key)
 
-    def wrong(self, key: str, rule: str, hint: str = "") -> None:
-        self.voice.error(self.at(key), rule, hint, ... if self.secret else self.data.get(key, ...))
+    def report_error(self, key: str, rule: str, hint: str = "") -> None:
+        self.reporter.error(self.place_of(key), rule, hint, ... if self.secret else self.data.get(key, ...))
 
     def text(self, key: str, default: str | None = None, *, required: bool = False) -> str | None:
-        """Text; a number counts as its digits, as YAML without quotes has it."""
+        """Return a text. A number without quotation marks is returned as text."""
         value = self.raw(key)
         if value is None or value == "":
             if required:
-                self.wrong(key, "is required")
+                self.report_error(key, "is required")
             return default
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            self.wrong(key, "must be text")
+            self.report_error(key, "must be text")
             return default
         return str(value).strip()
 
-    def number(self, key: str, default: float | None = None, *, least: float = 0.0, above: bool = False) -> Any:
-        """Return a quantity of at least `least`, or more than it; None as the default stands for required."""
+    def number(self, key: str, default: float | None = None, *, minimum: float = 0.0, exclusive: bool = False) -> Any:
+        """Return a quantity of at least `minimum`, or above it if `exclusive`. A default of None requires the key."""
         value = self.raw(key)
         if value is None or value == "":
             if default is None:
-                self.wrong(key, "is required: a number")
+                self.report_error(key, "is required: a number")
             return default
-        found = quantity(value)
-        if found is None or found < least or (above and found == least):
-            self.wrong(key, f"must be a number {'above' if above else 'of at least'} {least:g}")
+        number = quantity(value)
+        if number is None or number < minimum or (exclusive and number == minimum):
+            self.report_error(key, f"must be a number {'above' if exclusive else 'of at least'} {minimum:g}")
             return default
-        return int(found) if found.is_integer() else found
+        return int(number) if number.is_integer() else number
 
-    def whole(self, key: str, default: int | None, *, least: int = 0) -> int | None:
+    def integer(self, key: str, default: int | None, *, minimum: int = 0) -> int | None:
         value = self.raw(key)
         if value is None or value == "":
             return default
-        found = quantity(value)
-        if found is None or not found.is_integer() or found < least:
-            self.wrong(key, f"must be a whole number of at least {least}")
+        number = quantity(value)
+        if number is None or not number.is_integer() or number < minimum:
+            self.report_error(key, f"must be a whole number of at least {minimum}")
             return default
-        return int(found)
+        return int(number)
 
     def flag(self, key: str, *, default: bool = False) -> bool:
         value = self.raw(key)
@@ -107,55 +107,57 @@ class Cursor:
         word = str(value).strip().lower()
         if word in TRUE or word in FALSE:
             return word in TRUE
-        self.wrong(key, "must be true or false")
+        self.report_error(key, "must be true or false")
         return default
 
-    def choice(self, key: str, words: Mapping[str, str], default: str) -> str:
-        """Return one of the manifest's words, as ours."""
+    def choice(self, key: str, translations: Mapping[str, str], default: str) -> str:
+        """Return the translation in `translations` of the manifest's value."""
         value = self.raw(key)
         if value is None or value == "":
             return default
-        if isinstance(value, str) and value in words:
-            return words[value]
-        self.wrong(key, f"must be one of {', '.join(words)}", did_you_mean(str(value), list(words)))
+        if isinstance(value, str) and value in translations:
+            return translations[value]
+        self.report_error(
+            key, f"must be one of {', '.join(translations)}", did_you_mean(str(value), list(translations))
+        )
         return default
 
-    def below(self, key: str, *, required: bool = False) -> Cursor:
-        """Return the mapping under a key; an empty one where there is none."""
+    def mapping(self, key: str, *, required: bool = False) -> Cursor:
+        """Return a cursor at the mapping under a key, which is empty if absent."""
         value = self.raw(key)
         if value is None:
             if required:
-                self.wrong(key, "is required")
+                self.report_error(key, "is required")
             value = {}
         if not isinstance(value, dict):
-            self.wrong(key, "must be a mapping")
+            self.report_error(key, "must be a mapping")
             value = {}
-        return Cursor(self.voice, self.at(key), value, self.secret)
+        return Cursor(self.reporter, self.place_of(key), value, self.secret)
 
     def items(self, key: str) -> list[Cursor]:
-        """Return the mappings in the list under a key."""
+        """Return a cursor at each mapping in the list under a key."""
         value = self.raw(key)
         if value is None:
             return []
         if not isinstance(value, list):
-            self.wrong(key, "must be a list")
+            self.report_error(key, "must be a list")
             return []
-        found = []
+        cursors = []
         for i, item in enumerate(value):
             if isinstance(item, dict):
-                found.append(Cursor(self.voice, (*self.at(key), i), item, self.secret))
+                cursors.append(Cursor(self.reporter, (*self.place_of(key), i), item, self.secret))
             else:
-                self.voice.error((*self.at(key), i), "must be a mapping")
-        return found
+                self.reporter.error((*self.place_of(key), i), "must be a mapping")
+        return cursors
 
     def skip(self, *keys: str) -> None:
-        """Keys that mean nothing to a size."""
+        """Mark keys as used that have no effect on a size."""
         self.used.update(keys)
 
     def unread(self, known: Collection[str] = ()) -> Iterator[Remark]:
-        """Yield a remark for each key that was not read; `known` are its likely meanings."""
+        """Yield a remark for each key that was not read. `known` are valid keys for the hint."""
         for key in self.data:
             if key not in self.used:
                 hint = did_you_mean(str(key), sorted({*known, *self.used})) or "see docs/import.md for what is read"
                 value = ... if self.secret else self.data[key]
-                yield self.voice.lost(self.at(str(key)), "is not read by this import", hint, value)
+                yield self.reporter.lost(self.place_of(str(key)), "is not read by this import", hint, value)

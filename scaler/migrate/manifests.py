@@ -1,4 +1,4 @@
-"""Kubernetes manifests to workload files: which documents are autoscalers, and what becomes of each."""
+"""Imports Kubernetes manifests as workload files: finds the autoscalers, reads them and writes their workloads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.config.resize_claims import Claims
 from scaler.config.yaml_composer import Place
 from scaler.migrate import equivalent, hpa, keda, native, yaml_writer
-from scaler.migrate.autoscaler_ir import ResizeTarget, Scaled
-from scaler.migrate.findings import Notes, Voice
+from scaler.migrate.autoscaler_ir import Autoscaler, ResizeTarget
+from scaler.migrate.findings import Findings, Reporter
 from scaler.migrate.manifest_reader import Cursor
 from scaler.migrate.options import Credentials, MigrationOptions, credentials
 
 AUTHENTICATIONS: Final = ("TriggerAuthentication", "ClusterTriggerAuthentication")
 OWNED: Final = "scaledobject.keda.sh/name"
-"""The label by which KEDA's own HPAs are known."""
+"""The label of HPAs that KEDA created."""
 NAME_LENGTH: Final = 63
 HEAD: Final = (
     "Made by `forescale import` from {source}: it does what that object does today, by the policy {kind}.",
@@ -37,7 +37,7 @@ BEFORE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One Kubernetes object, and where it stands."""
+    """One Kubernetes object, with its place in a document."""
 
     document: Document
     place: Place
@@ -57,90 +57,94 @@ class Object:
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Its namespace and name."""
+        """Namespace and name."""
         return self.namespace, str(self.metadata("name"))
 
-    def where(self) -> str:
+    def location(self) -> str:
         return f"{self.document.file}:{self.document.line(self.place)} {self.kind} {self.metadata('name')}"
 
     def metadata(self, key: str) -> Any:
         metadata = self.data.get("metadata")
         return metadata.get(key) if isinstance(metadata, dict) else None
 
-    def cursor(self, notes: Notes) -> Cursor:
-        return Cursor(Voice(self.document, notes), self.place, self.data)
+    def cursor(self, findings: Findings) -> Cursor:
+        return Cursor(Reporter(self.document, findings), self.place, self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The workload file, what of it is not as today, and the workloads' names."""
+    """The workload file, the findings of the import, and the workloads' names."""
 
     text: str
-    notes: Notes
+    findings: Findings
     names: tuple[str, ...]
 
 
 def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool) -> Imported:
-    """Return the workloads of all autoscalers in these files. Raises `ConfigError` with every problem found."""
+    """Import all autoscalers in these files. Raises `ConfigError` with every problem."""
     files, problems = files_of(list(paths))
-    notes = Notes(errors=problems)
-    objects = [o for file in files for o in _objects(file, notes)]
-    known = dict(_credentials(objects))
-    scalers = [o for o in objects if _scales(o, objects, notes)]
-    if not scalers and not notes.errors:
+    findings = Findings(errors=problems)
+    objects = [o for file in files for o in _objects(file, findings)]
+    known_credentials = dict(_credentials(objects))
+    scalers = [o for o in objects if _is_autoscaler(o, objects, findings)]
+    if not scalers and not findings.errors:
         rule = "holds no HorizontalPodAutoscaler (autoscaling/v1, v2) and no ScaledObject (keda.sh/v1alpha1)"
-        notes.errors.append(
+        findings.errors.append(
             Problem(", ".join(map(str, files)), 1, "", "", rule, "kubectl get hpa,scaledobject -o yaml")
         )
     names = _names(scalers)
-    made: list[tuple[Object, Scaled]] = []
+    autoscalers: list[tuple[Object, Autoscaler]] = []
     claims = Claims()
     for o, name in zip(scalers, names, strict=True):
-        scaled = _scaled(o, name, MigrationOptions(_target(o, notes), prometheus, known), notes, native_policies)
-        target = scaled.target
+        autoscaler = _autoscaler(
+            o, name, MigrationOptions(_target(o, findings), prometheus, known_credentials), findings, native_policies
+        )
+        target = autoscaler.target
         resized = object_target(KubeCluster(), target.api_version, target.kind, target.namespace, target.name)
-        if broken := claims.claim([resized], o.where):
-            scaled.voice.error((*scaled.place, "scaleTargetRef"), broken, "import one of the two")
-        if scaled.min_replicas > scaled.max_replicas:
-            scaled.voice.error(scaled.place, f"its least, {scaled.min_replicas}, is above its most")
-        if not scaled.signals and not scaled.clocks:
+        if broken_rule := claims.claim([resized], o.location):
+            autoscaler.reporter.error((*autoscaler.place, "scaleTargetRef"), broken_rule, "import one of the two")
+        if autoscaler.min_replicas > autoscaler.max_replicas:
+            autoscaler.reporter.error(autoscaler.place, f"its least, {autoscaler.min_replicas}, is above its most")
+        if not autoscaler.signals and not autoscaler.schedules:
             rule = "leaves nothing that Forescale could decide by: none of its metrics or triggers is read"
-            scaled.voice.error(scaled.place, rule, "see the remarks on each")
+            autoscaler.reporter.error(autoscaler.place, rule, "see the remarks on each")
             continue
-        made.append((o, scaled))
-    # Only what was read without an error is written: a value in error has nothing that could stand in its place.
-    texts = [] if notes.errors else [_text(o, scaled, prometheus, native_policies) for o, scaled in made]
-    if notes.errors:
-        raise ConfigError([*notes.errors, *notes.lost])
-    return Imported("---\n".join(texts), notes, tuple(names))
+        autoscalers.append((o, autoscaler))
+    # No workload is written after an error: an invalid value has no replacement.
+    texts = (
+        [] if findings.errors else [_text(o, autoscaler, prometheus, native_policies) for o, autoscaler in autoscalers]
+    )
+    if findings.errors:
+        raise ConfigError([*findings.errors, *findings.lost])
+    return Imported("---\n".join(texts), findings, tuple(names))
 
 
-def _text(o: Object, scaled: Scaled, prometheus: str | None, native_policies: bool) -> str:
-    made = (native if native_policies else equivalent).block(scaled, prometheus)
-    what = f"{o.kind} {scaled.target.namespace}/{o.metadata('name')}"
-    head = [HEAD[native_policies].format(source=what, kind=scaled.kind), BEFORE.format(what=o.kind)]
-    return yaml_writer.document(head, made)
+def _text(o: Object, autoscaler: Autoscaler, prometheus: str | None, native_policies: bool) -> str:
+    workload = (native if native_policies else equivalent).block(autoscaler, prometheus)
+    source = f"{o.kind} {autoscaler.target.namespace}/{o.metadata('name')}"
+    head = [HEAD[native_policies].format(source=source, kind=autoscaler.kind), BEFORE.format(what=o.kind)]
+    return yaml_writer.document(head, workload)
 
 
-def _objects(file: Path, notes: Notes) -> Iterator[Object]:
-    """Yield the objects of a file, those in lists one by one."""
+def _objects(file: Path, findings: Findings) -> Iterator[Object]:
+    """Yield the objects of a file, and the items of its lists."""
     documents, problems = read_yaml(file, old_numbers=True)
     for problem in problems:
         hint = "render it first: helm template" if _is_template(file) else problem.hint
-        notes.errors.append(Problem(problem.file, problem.line, problem.path, problem.value, problem.rule, hint))
+        findings.errors.append(Problem(problem.file, problem.line, problem.path, problem.value, problem.rule, hint))
     for document in documents:
         if not isinstance(document.data, dict) or "kind" not in document.data:
-            notes.errors.append(document.problem((), "is no Kubernetes object: it has no kind"))
+            findings.errors.append(document.problem((), "is no Kubernetes object: it has no kind"))
         elif str(document.data["kind"]) in {"List", "HorizontalPodAutoscalerList", "ScaledObjectList"}:
             items = document.data.get("items") or []
             if not isinstance(items, list):
-                notes.errors.append(document.problem(("items",), "must be a list"))
+                findings.errors.append(document.problem(("items",), "must be a list"))
                 continue
             for i, item in enumerate(items):
                 if isinstance(item, dict):
                     yield Object(document, ("items", i), item)
                 else:
-                    notes.errors.append(document.problem(("items", i), "must be a mapping"))
+                    findings.errors.append(document.problem(("items", i), "must be a mapping"))
         else:
             yield Object(document, (), document.data)
 
@@ -152,70 +156,74 @@ def _is_template(file: Path) -> bool:
         return False
 
 
-def _scales(o: Object, objects: Sequence[Object], notes: Notes) -> bool:
-    """Return whether an object is an autoscaler that is read; what cannot be is told."""
-    voice = Voice(o.document, notes)
+def _is_autoscaler(o: Object, objects: Sequence[Object], findings: Findings) -> bool:
+    """Return whether an object is an autoscaler that can be imported; report the other autoscalers."""
+    reporter = Reporter(o.document, findings)
     if o.kind == "HorizontalPodAutoscaler":
         if o.version not in hpa.VERSIONS:
             rule = f"must be one of {', '.join(hpa.VERSIONS)}"
-            voice.error((*o.place, "apiVersion"), rule, "kubectl get hpa.v2.autoscaling -o yaml", o.version)
+            reporter.error((*o.place, "apiVersion"), rule, "kubectl get hpa.v2.autoscaling -o yaml", o.version)
             return False
-        return not _kedas(o, objects, voice)
+        return not _is_owned_by_keda(o, objects, reporter)
     if o.version.startswith("keda.sh/") and o.kind not in AUTHENTICATIONS:
         if o.kind == "ScaledObject" and o.version == keda.VERSION:
             return True
         rule = "is not read: a ScaledJob starts jobs, and sizes nothing" if o.kind == "ScaledJob" else "is not read"
-        voice.lost((*o.place, "kind"), rule, f"ScaledObject of {keda.VERSION} is", o.kind)
+        reporter.lost((*o.place, "kind"), rule, f"ScaledObject of {keda.VERSION} is", o.kind)
     return False
 
 
-def _kedas(o: Object, objects: Sequence[Object], voice: Voice) -> bool:
-    """Return whether an HPA is one that KEDA made: its ScaledObject says more."""
+def _is_owned_by_keda(o: Object, objects: Sequence[Object], reporter: Reporter) -> bool:
+    """Return whether KEDA created an HPA. Its ScaledObject is imported in its place."""
     labels = o.metadata("labels")
     owner = labels.get(OWNED) if isinstance(labels, dict) else None
     if owner is None:
         return False
     if any(other.kind == "ScaledObject" and other.identity == (o.namespace, owner) for other in objects):
-        voice.differs((*o.place, "metadata", "labels"), f"is KEDA's own HPA of ScaledObject {owner}, which is imported")
+        reporter.differs(
+            (*o.place, "metadata", "labels"), f"is KEDA's own HPA of ScaledObject {owner}, which is imported"
+        )
     else:
         rule = f"is KEDA's own HPA of ScaledObject {owner}"
-        voice.error((*o.place, "metadata", "labels"), rule, f"import that: kubectl get scaledobject {owner} -o yaml")
+        reporter.error((*o.place, "metadata", "labels"), rule, f"import that: kubectl get scaledobject {owner} -o yaml")
     return True
 
 
 def _credentials(objects: Sequence[Object]) -> Iterator[tuple[tuple[str, str, str], Credentials]]:
     for o in objects:
         if o.kind in AUTHENTICATIONS:
-            quiet = Cursor(Voice(o.document, Notes()), o.place, o.data)
-            space = "" if o.kind.startswith("Cluster") else o.namespace
+            cursor = Cursor(Reporter(o.document, Findings()), o.place, o.data)
+            namespace = "" if o.kind.startswith("Cluster") else o.namespace
             name = str(o.metadata("name"))
-            yield (o.kind, space, name), credentials(quiet, o.kind, name)
+            yield (o.kind, namespace, name), credentials(cursor, o.kind, name)
 
 
-def _target(o: Object, notes: Notes) -> ResizeTarget:
-    spec = o.cursor(notes).below("spec", required=True)
+def _target(o: Object, findings: Findings) -> ResizeTarget:
+    spec = o.cursor(findings).mapping("spec", required=True)
     defaults = ("apps/v1", "Deployment") if o.kind == "ScaledObject" else (None, None)
     return hpa.target_of(spec, o.namespace, *defaults)
 
 
-def _scaled(o: Object, name: str, given: MigrationOptions, notes: Notes, native_policies: bool) -> Scaled:
-    found = o.cursor(notes)
-    spec = Cursor(found.voice, (*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
+def _autoscaler(
+    o: Object, name: str, options: MigrationOptions, findings: Findings, native_policies: bool
+) -> Autoscaler:
+    root = o.cursor(findings)
+    spec = Cursor(root.reporter, (*o.place, "spec"), o.data["spec"] if isinstance(o.data.get("spec"), dict) else {})
     if o.kind == "ScaledObject":
-        return keda.read(found, spec, name, given, native=native_policies)
-    return hpa.read(found, spec, name, given)
+        return keda.read(root, spec, name, options, native=native_policies)
+    return hpa.read(root, spec, name, options)
 
 
 def _names(scalers: Sequence[Object]) -> list[str]:
-    """Return a workload's name for each: the object's own, with its namespace where two have one name."""
-    plain = [_label(str(o.metadata("name") or "workload")) for o in scalers]
+    """Return a workload's name for each object: its own name, with the namespace where that is not unique."""
+    own_names = [_label(str(o.metadata("name") or "workload")) for o in scalers]
     names: list[str] = []
-    for o, name in zip(scalers, plain, strict=True):
-        found = name if plain.count(name) == 1 else _label(f"{o.namespace}-{name}")
+    for o, name in zip(scalers, own_names, strict=True):
+        candidate = name if own_names.count(name) == 1 else _label(f"{o.namespace}-{name}")
         n = 2
-        while found in names:
-            found, n = _label(f"{name[: NAME_LENGTH - 4]}-{n}"), n + 1
-        names.append(found)
+        while candidate in names:
+            candidate, n = _label(f"{name[: NAME_LENGTH - 4]}-{n}"), n + 1
+        names.append(candidate)
     return names
 
 

@@ -1,4 +1,4 @@
-"""A workload by this daemon's own policies, out of what the autoscaler was set to: a proposal to look at."""
+"""Proposes a workload by this daemon's own policies from an autoscaler's settings."""
 
 from __future__ import annotations
 
@@ -7,138 +7,147 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from scaler.migrate import common, promql
-from scaler.migrate.autoscaler_ir import CronSchedule, Scaled, Signal, SourceDraft
-from scaler.migrate.complete import settling_settings
+from scaler.migrate.autoscaler_ir import Autoscaler, CronSchedule, Signal, SourceDraft
+from scaler.migrate.complete import add_stabilization
 from scaler.migrate.findings import Remark
-from scaler.migrate.metric_detection import Read, named_mean, recognize
+from scaler.migrate.metric_detection import PresetReading, named_mean, recognize
 from scaler.migrate.yaml_writer import Block
 
 QUEUES: Final = frozenset({"sqs", "pubsub", "service_bus"})
 AGE: Final = "oldest_age_s"
-"""Of a queue, and no count of messages."""
+"""The quantity of a queue that is not a count of messages."""
 
 
-def block(scaled: Scaled, prometheus: str | None) -> Block:
+def block(autoscaler: Autoscaler, prometheus: str | None) -> Block:
     """Return the workload's document."""
-    read = [_preset(signal) for signal in scaled.signals]
-    signals = [signal for signal, _ in read]
-    names = common.named([signal.source for signal in signals])
-    policies = Block().remark(*scaled.remarks.get("policies", ()))
-    wakes = bool(scaled.clocks)
-    for signal, known in read:
-        wakes |= _add(policies, signal, known, names, scaled)
-    for clock in scaled.clocks:
-        policies.add(_free(policies, "schedule"), _schedule(clock))
-    if scaled.min_replicas == 0 and not wakes:
+    recognized = [_preset(signal) for signal in autoscaler.signals]
+    signals = [signal for signal, _ in recognized]
+    names = common.name_sources([signal.source for signal in signals])
+    policies = Block().remark(*autoscaler.remarks.get("policies", ()))
+    can_activate = bool(autoscaler.schedules)
+    for signal, preset in recognized:
+        can_activate |= _add(policies, signal, preset, names, autoscaler)
+    for schedule in autoscaler.schedules:
+        policies.add(_unused_name(policies, "schedule"), _schedule(schedule))
+    if autoscaler.min_replicas == 0 and not can_activate:
         rule = "0 needs a policy that can tell work where no replica is; these measure replicas"
-        place = scaled.signals[0].place if scaled.signals else ()
-        scaled.remark("min_replicas", scaled.voice.lost(place, rule, "add queue_depth, or a gateway's metric total"))
-        scaled.min_replicas = 1
-    made = common.top_level(scaled, *_unlike(scaled))
-    settling_settings(made, scaled)
-    made.add("sources", _sources(names, read) if names else common.idle_settings(scaled, prometheus))
-    return made.add("policies", policies).add("pools", common.pools(scaled))
+        place = autoscaler.signals[0].place if autoscaler.signals else ()
+        autoscaler.remark(
+            "min_replicas", autoscaler.reporter.lost(place, rule, "add queue_depth, or a gateway's metric total")
+        )
+        autoscaler.min_replicas = 1
+    workload = common.top_level(autoscaler, *_keda_differences(autoscaler))
+    add_stabilization(workload, autoscaler)
+    workload.add("sources", _sources(names, recognized) if names else common.idle_settings(autoscaler, prometheus))
+    return workload.add("policies", policies).add("pools", common.pools(autoscaler))
 
 
-def _unlike(scaled: Scaled) -> list[Remark]:
-    """Return what of KEDA's own loop is done another way."""
-    if scaled.kind == "hpa":
+def _keda_differences(autoscaler: Autoscaler) -> list[Remark]:
+    """Return remarks on the parts of KEDA's own loop that work differently here."""
+    if autoscaler.kind == "hpa":
         return []
-    said = [Remark("pollingInterval has no counterpart: every turn looks at all, from 0 to 1 too.")]
-    if scaled.initial_cooldown_s:
-        said.append(Remark("initialCooldownPeriod has no counterpart: after a start nothing shrinks unseen anyway."))
-    if scaled.fallback is not None:
-        said.append(Remark("fallback is not needed: what cannot be seen is held, and grows if anything else asks."))
-    if scaled.active_replicas is not None:
-        rule = f"{scaled.active_replicas} while there is work, and 0 else: here zero is left to what the work needs"
-        said.append(scaled.voice.lost((*scaled.place, "minReplicaCount"), rule, "or set min_replicas, without zero"))
-    return said
+    remarks = [Remark("pollingInterval has no counterpart: every turn looks at all, from 0 to 1 too.")]
+    if autoscaler.initial_cooldown_s:
+        remarks.append(Remark("initialCooldownPeriod has no counterpart: after a start nothing shrinks unseen anyway."))
+    if autoscaler.fallback is not None:
+        remarks.append(Remark("fallback is not needed: what cannot be seen is held, and grows if anything else asks."))
+    if autoscaler.active_replicas is not None:
+        rule = f"{autoscaler.active_replicas} while there is work, and 0 else: here zero is left to what the work needs"
+        remarks.append(
+            autoscaler.reporter.lost((*autoscaler.place, "minReplicaCount"), rule, "or set min_replicas, without zero")
+        )
+    return remarks
 
 
-def _preset(signal: Signal) -> tuple[Signal, Read | None]:
-    """Return the signal by a preset, where its query says just what one reads."""
+def _preset(signal: Signal) -> tuple[Signal, PresetReading | None]:
+    """Return the signal as a preset reads it, with that preset, where its query equals the preset's."""
     if signal.source.kind != "prometheus" or len(signal.queries) != 1 or signal.target_type == "value":
         return signal, None
-    known = recognize(next(iter(signal.queries.values())))
-    if known is None:
+    preset = recognize(next(iter(signal.queries.values())))
+    if preset is None:
         return _by_name(signal)
-    settings: dict[str, Any] = {**dict(signal.source.settings), "preset": known.preset}
-    if known.match:
-        settings["match"] = dict(known.match)
+    settings: dict[str, Any] = {**dict(signal.source.settings), "preset": preset.preset}
+    if preset.match:
+        settings["match"] = dict(preset.match)
     source = SourceDraft("prometheus", tuple(settings.items()), signal.source.remarks)
-    changed = dataclasses.replace(signal, source=source, quantities=known.quantities, queries={}, times={})
-    return _scaled(changed, known.divisor), known
+    changed = dataclasses.replace(signal, source=source, quantities=preset.quantities, queries={}, times={})
+    return _divide_target(changed, preset.divisor), preset
 
 
-def _by_name(signal: Signal) -> tuple[Signal, Read | None]:
-    """Return a mean that some preset knows by its metric's name, under the quantity's name.
-
-    Its query stays as it is.
-    """
-    found = promql.series(signal.type)
-    known = named_mean(found[0]) if found and signal.target_type == "mean" else None
-    if known is None:
+def _by_name(signal: Signal) -> tuple[Signal, PresetReading | None]:
+    """Return a mean under the quantity's name of a preset that has its metric. Its query stays as it is."""
+    series = promql.series(signal.type)
+    preset = named_mean(series[0]) if series and signal.target_type == "mean" else None
+    if preset is None:
         return signal, None
     (query,), (time,) = signal.queries.values(), signal.times.values()
-    quantity = known.quantities[0]
-    asked = query if known.divisor == 1 else f"{query} / {known.divisor:g}"
-    changed = dataclasses.replace(signal, quantities=(quantity,), queries={quantity: asked}, times={quantity: time})
-    return _scaled(changed, known.divisor), known
+    quantity = preset.quantities[0]
+    scaled = query if preset.divisor == 1 else f"{query} / {preset.divisor:g}"
+    changed = dataclasses.replace(signal, quantities=(quantity,), queries={quantity: scaled}, times={quantity: time})
+    return _divide_target(changed, preset.divisor), preset
 
 
-def _scaled(signal: Signal, divisor: float) -> Signal:
+def _divide_target(signal: Signal, divisor: float) -> Signal:
     return dataclasses.replace(signal, target=signal.target / divisor, activation=signal.activation / divisor)
 
 
-def _sources(names: Mapping[SourceDraft, str], read: list[tuple[Signal, Read | None]]) -> Block:
-    made = common.sources(names, [signal for signal, _ in read])
+def _sources(names: Mapping[SourceDraft, str], recognized: list[tuple[Signal, PresetReading | None]]) -> Block:
+    sources = common.sources(names, [signal for signal, _ in recognized])
     for source, name in names.items():
-        preset = [s for s, known in read if known and s.source == source and not s.queries]
-        wanted = dict.fromkeys(quantity for s in preset for quantity in s.quantities)
-        if wanted:
-            inner = next(part.value for part in made.parts if not isinstance(part, Remark) and part.key == name)
-            inner.add("read", list(wanted))
-    return made
+        signals = [s for s, preset in recognized if preset and s.source == source and not s.queries]
+        quantities = dict.fromkeys(quantity for s in signals for quantity in s.quantities)
+        if quantities:
+            inner = next(part.value for part in sources.parts if not isinstance(part, Remark) and part.key == name)
+            inner.add("read", list(quantities))
+    return sources
 
 
-def _add(policies: Block, signal: Signal, known: Read | None, names: Mapping[SourceDraft, str], scaled: Scaled) -> bool:
-    """Add the policy for a signal; whether it can tell work at zero."""
+def _add(
+    policies: Block,
+    signal: Signal,
+    preset: PresetReading | None,
+    names: Mapping[SourceDraft, str],
+    autoscaler: Autoscaler,
+) -> bool:
+    """Add the policy for a signal. Return whether it can activate a workload at zero replicas."""
     settings: dict[str, Any]
     remarks = list(signal.remarks)
     target: dict[str, Any] = {"target_per_replica": signal.target, "activation": signal.activation}
-    total = signal.target_type == "average_value"
+    is_total = signal.target_type == "average_value"
     if signal.source.kind in QUEUES and AGE not in signal.quantities:
-        if not total:
-            remarks.append(_value(scaled, signal))
+        if not is_total:
+            remarks.append(_value_remark(autoscaler, signal))
         name, settings = "queue-depth", {"kind": "queue_depth", **target, "count": list(signal.quantities)}
-        total = True
-    elif known and total and set(signal.quantities) == {"running", "waiting"}:
+        is_total = True
+    elif preset and is_total and set(signal.quantities) == {"running", "waiting"}:
         name, settings = "concurrency", {"kind": "concurrency", **target}
-    elif known and known.across == "mean" and signal.target <= 1:
-        if total:
+    elif preset and preset.across == "mean" and signal.target <= 1:
+        if is_total:
             rule = "was a mean that KEDA divided by the replicas: it asked for one or two, whatever the load"
-            remarks.append(scaled.voice.differs(signal.place, rule, "here the mean is held at the target"))
+            remarks.append(autoscaler.reporter.differs(signal.place, rule, "here the mean is held at the target"))
         kind = {"kv_cache_usage": "kv_cache_usage", "utilization": "gpu_utilization"}.get(signal.quantities[0])
         name = "kv-cache" if kind == "kv_cache_usage" else "gpu" if kind else signal.quantities[0].replace("_", "-")
         settings = {"kind": kind, "target": signal.target} if kind else _metric(signal, "mean")
-        total = False
+        is_total = False
     else:
         if signal.target_type == "value":
-            remarks.append(_value(scaled, signal))
+            remarks.append(_value_remark(autoscaler, signal))
         name = signal.quantities[0].replace("_", "-").strip("-")[:60]
-        settings = _metric(signal, "total" if total else "mean")
+        settings = _metric(signal, "total" if is_total else "mean")
     if len(names) > 1:
         settings["source"] = names[signal.source]
     inner = Block().remark(*remarks)
     for key, value in settings.items():
-        inner.add(key, value, f"{signal.said}, {signal.type}" if key.startswith("target") else "")
-    policies.add(_free(policies, name), inner)
-    return total
+        inner.add(key, value, f"{signal.label}, {signal.type}" if key.startswith("target") else "")
+    policies.add(_unused_name(policies, name), inner)
+    return is_total
 
 
-def _value(scaled: Scaled, signal: Signal) -> Remark:
+def _value_remark(autoscaler: Autoscaler, signal: Signal) -> Remark:
     rule = "is a ratio times the ready replicas, which overshoots while replicas start"
-    return scaled.voice.differs(signal.place, rule, "measure what one replica carries, and state that per replica")
+    return autoscaler.reporter.differs(
+        signal.place, rule, "measure what one replica carries, and state that per replica"
+    )
 
 
 def _metric(signal: Signal, across: str) -> dict[str, Any]:
@@ -148,15 +157,15 @@ def _metric(signal: Signal, across: str) -> dict[str, Any]:
     return {**settings, "activation": signal.activation if signal.activation < 1e9 else 0.0}
 
 
-def _schedule(clock: CronSchedule) -> Block:
-    made = Block().remark(*clock.remarks).add("kind", "schedule")
-    windows = [{**window, "replicas": max(1, clock.replicas)} for window in clock.windows]
-    return made.add("windows", windows, clock.said).add("time_zone", clock.time_zone)
+def _schedule(schedule: CronSchedule) -> Block:
+    policy = Block().remark(*schedule.remarks).add("kind", "schedule")
+    windows = [{**window, "replicas": max(1, schedule.replicas)} for window in schedule.windows]
+    return policy.add("windows", windows, schedule.label).add("time_zone", schedule.time_zone)
 
 
-def _free(policies: Block, name: str) -> str:
-    taken = {part.key for part in policies.parts if not isinstance(part, Remark)}
-    n, found = 2, name
-    while found in taken:
-        found, n = f"{name}-{n}", n + 1
-    return found
+def _unused_name(policies: Block, name: str) -> str:
+    used = {part.key for part in policies.parts if not isinstance(part, Remark)}
+    n, candidate = 2, name
+    while candidate in used:
+        candidate, n = f"{name}-{n}", n + 1
+    return candidate

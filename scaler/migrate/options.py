@@ -1,4 +1,4 @@
-"""What a trigger or metric may need beside its own text: the target, a Prometheus server, credentials by name."""
+"""Inputs of reading an autoscaler besides its manifest: the target, a Prometheus server, credentials by name."""
 
 from __future__ import annotations
 
@@ -12,44 +12,46 @@ from scaler.migrate.manifest_reader import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A TriggerAuthentication, by what it names: parameters and where each is kept, or a pod's identity. No secrets."""
+    """A TriggerAuthentication: the place of each parameter, or a pod's identity. It contains no secrets."""
 
     kind: str
     name: str
     parameters: Mapping[str, str]
     identity: str
 
-    def words(self) -> str:
-        parts = [f"{parameter} from {where}" for parameter, where in self.parameters.items()]
+    def summary(self) -> str:
+        parts = [f"{parameter} from {place}" for parameter, place in self.parameters.items()]
         parts += [f"pod identity {self.identity}"] if self.identity else []
         return f"{self.kind} {self.name}" + (f" ({'; '.join(parts)})" if parts else "")
 
 
 @dataclass(slots=True)
 class MigrationOptions:
-    """What the reading of one autoscaler shares.
+    """Options and state of reading one autoscaler.
 
-    `names` are the quantities' that are taken. With `totals` the pods' CPU and memory are read as totals, for a policy
-    that shares every metric out over its replicas.
+    `quantity_names` are the names already in use. With `totals` the pods' CPU and memory are read as totals, for a
+    policy that divides every metric by its replicas.
     """
 
     target: ResizeTarget
     prometheus: str | None
     credentials: Mapping[tuple[str, str, str], Credentials]
-    names: set[str] = field(default_factory=set)
+    quantity_names: set[str] = field(default_factory=set)
     totals: bool = False
 
-    def server(self, at: Cursor, key: str, what: str) -> SourceDraft:
-        """Return the Prometheus server given on the command line, for what Kubernetes has from its metrics API."""
+    def server(self, cursor: Cursor, key: str, api: str) -> SourceDraft:
+        """Return the Prometheus server of the command line as the source of a metric of Kubernetes' metrics API."""
         if self.prometheus is None:
-            rule = f"comes from Kubernetes' metrics API ({what}), which this daemon does not read"
-            at.voice.error(at.at(key), rule, "give --prometheus URL of a server that holds the same series")
+            rule = f"comes from Kubernetes' metrics API ({api}), which this daemon does not read"
+            cursor.reporter.error(
+                cursor.place_of(key), rule, "give --prometheus URL of a server that holds the same series"
+            )
         return SourceDraft("prometheus", (("url", self.prometheus or "http://prometheus"),))
 
 
-def credentials(found: Cursor, kind: str, name: str) -> Credentials:
-    """Return what a TriggerAuthentication names."""
-    spec = found.below("spec")
+def credentials(root: Cursor, kind: str, name: str) -> Credentials:
+    """Return the credentials of a TriggerAuthentication."""
+    spec = root.mapping("spec")
     parameters: dict[str, str] = {}
     for item in spec.items("secretTargetRef"):
         parameters[item.text("parameter") or "?"] = f"secret {item.text('name')}, key {item.text('key')}"
@@ -60,18 +62,18 @@ def credentials(found: Cursor, kind: str, name: str) -> Credentials:
     for key in ("hashiCorpVault", "azureKeyVault", "gcpSecretManager", "awsSecretManager"):
         if spec.has(key):
             parameters["secrets"] = key
-    return Credentials(kind, name, parameters, spec.below("podIdentity").text("provider") or "")
+    return Credentials(kind, name, parameters, spec.mapping("podIdentity").text("provider") or "")
 
 
-def authentication(trigger: Cursor, given: MigrationOptions) -> tuple[Credentials | None, list[Remark]]:
-    """Return the credentials that a trigger names, and a remark that they are named and not copied."""
+def authentication(trigger: Cursor, options: MigrationOptions) -> tuple[Credentials | None, list[Remark]]:
+    """Return the credentials that a trigger refers to, and a remark that they are not copied."""
     if not trigger.has("authenticationRef"):
         trigger.skip("authenticationRef")
         return None, []
-    ref = trigger.below("authenticationRef")
+    ref = trigger.mapping("authenticationRef")
     name, kind = ref.text("name", required=True) or "", ref.text("kind", "TriggerAuthentication") or ""
-    space = "" if kind.startswith("Cluster") else given.target.namespace
-    found = given.credentials.get((kind, space, name))
-    rule = f"uses {found.words() if found else f'{kind} {name}'}: secrets are named here and never copied"
+    namespace = "" if kind.startswith("Cluster") else options.target.namespace
+    known = options.credentials.get((kind, namespace, name))
+    rule = f"uses {known.summary() if known else f'{kind} {name}'}: secrets are named here and never copied"
     hint = "give the daemon its own identity, or {env: NAME} or {file: PATH} where the source takes a secret"
-    return found, [trigger.voice.differs(trigger.at("authenticationRef"), rule, hint)]
+    return known, [trigger.reporter.differs(trigger.place_of("authenticationRef"), rule, hint)]

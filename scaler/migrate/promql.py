@@ -1,4 +1,4 @@
-"""What an HPA has from the metrics API, asked of Prometheus: pods' CPU and memory, and adapters' metrics by name."""
+"""PromQL for the metrics that an HPA reads from Kubernetes: pods' CPU and memory, and adapters' metrics by name."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from typing import Final
 from scaler.migrate.autoscaler_ir import ResizeTarget
 
 NAME: Final = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")
-"""Of a metric in Prometheus."""
+"""Name of a metric in Prometheus."""
 RATE: Final = "[2m]"
-"""Over which a counter's rate is taken: four scrapes of 30 s."""
+"""Window of a counter's rate: four scrapes of 30 s."""
 MANAGED: Final = re.compile(
     r"^prometheus\.googleapis\.com[|/]([^|/]+)(?:[|/](gauge|counter|summary|histogram|unknown))?$"
 )
-"""How GKE's custom metrics adapter names what Managed Service for Prometheus holds."""
+"""Name of a metric of Managed Service for Prometheus in GKE's custom metrics adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedQuery:
-    """A query, and one for when its samples were taken."""
+    """A query, and one for the time of its samples."""
 
     query: str
     time: str
 
 
 def selector(**labels: str) -> str:
-    """Label matchers in braces; a label that ends with ``__re`` is matched as a regular expression."""
+    """Return label matchers in braces. A keyword that ends with ``__re`` matches a regular expression.
+
+    Example: ``selector(namespace="llm", pod__re="vllm-.+")`` is ``{namespace="llm",pod=~"vllm-.+"}``.
+    """
     parts = [
         f"{name.removesuffix('__re')}{'=~' if name.endswith('__re') else '='}{quoted(value)}"
         for name, value in labels.items()
@@ -37,38 +40,38 @@ def selector(**labels: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a PromQL string."""
+    """Return a text as a PromQL string literal."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
 def resource(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
-    """CPU (cores) or memory (bytes) that the target's pods use, as a mean, or as a share of what they request."""
-    usage, asked, time = _used(name, target, container)
-    return ParsedQuery(f"sum({usage}) / sum({asked})" if share else f"avg(sum by (pod) ({usage}))", time)
+    """Return the query of the pods' CPU (cores) or memory (bytes): the mean per pod, or the share of their requests."""
+    usage, requested, time = _usage_series(name, target, container)
+    return ParsedQuery(f"sum({usage}) / sum({requested})" if share else f"avg(sum by (pod) ({usage}))", time)
 
 
 def total(name: str, target: ResizeTarget, container: str | None, *, share: bool) -> ParsedQuery:
-    """Return the same as a total over the pods; with `share` in units of what one of them requests."""
-    usage, asked, time = _used(name, target, container)
-    return ParsedQuery(f"sum({usage}) / avg(sum by (pod) ({asked}))" if share else f"sum({usage})", time)
+    """Return the query of the pods' CPU or memory as a total; with `share` in units of one pod's requests."""
+    usage, requested, time = _usage_series(name, target, container)
+    return ParsedQuery(f"sum({usage}) / avg(sum by (pod) ({requested}))" if share else f"sum({usage})", time)
 
 
-def _used(name: str, target: ResizeTarget, container: str | None) -> tuple[str, str, str]:
-    """Return what the pods use (cAdvisor), what they request (kube-state-metrics), and when the use was measured."""
+def _usage_series(name: str, target: ResizeTarget, container: str | None) -> tuple[str, str, str]:
+    """Return the series of usage (cAdvisor) and requests (kube-state-metrics), and the query of the usage's time."""
     labels = {"namespace": target.namespace, "pod__re": target.pods}
-    within = {"container": container} if container else {}
-    chosen = selector(**labels, **within) if container else selector(**labels)[:-1] + ',container!=""}'
+    container_labels = {"container": container} if container else {}
+    matchers = selector(**labels, **container_labels) if container else selector(**labels)[:-1] + ',container!=""}'
     series = "container_cpu_usage_seconds_total" if name == "cpu" else "container_memory_working_set_bytes"
-    usage = f"rate({series}{chosen}{RATE})" if name == "cpu" else f"{series}{chosen}"
-    asked = f"kube_pod_container_resource_requests{selector(**labels, resource=name, **within)}"
-    return usage, asked, f"min(timestamp({series}{chosen}))"
+    usage = f"rate({series}{matchers}{RATE})" if name == "cpu" else f"{series}{matchers}"
+    requested = f"kube_pod_container_resource_requests{selector(**labels, resource=name, **container_labels)}"
+    return usage, requested, f"min(timestamp({series}{matchers}))"
 
 
 def series(name: str) -> tuple[str, bool] | None:
     """Return the series behind a metric's name in an adapter, and whether it is a counter.
 
-    None where that can't be told.
+    None where the name does not determine it.
     """
     managed = MANAGED.match(name)
     if managed:
@@ -77,23 +80,26 @@ def series(name: str) -> tuple[str, bool] | None:
 
 
 def adapt_query(name: str, labels: Mapping[str, str], across: str) -> ParsedQuery | None:
-    """Return an adapter's metric over its series: ``sum`` or ``avg`` by pod."""
-    found = series(name)
-    if found is None:
+    """Return the query of an adapter's metric: the sum of its series, or with "avg" the mean over the pods."""
+    known = series(name)
+    if known is None:
         return None
-    plain, counter = found
-    chosen = f"{plain}{selector(**labels) if labels else ''}"
-    value = f"rate({chosen}{RATE})" if counter else chosen
+    series_name, is_counter = known
+    instant = f"{series_name}{selector(**labels) if labels else ''}"
+    value = f"rate({instant}{RATE})" if is_counter else instant
     query = f"avg(sum by (pod) ({value}))" if across == "avg" else f"sum({value})"
-    return ParsedQuery(query, f"min(timestamp({chosen}))")
+    return ParsedQuery(query, f"min(timestamp({instant}))")
 
 
-def identifier(text: str, taken: set[str]) -> str:
-    """Return a quantity's name out of any text, unlike those taken; it is taken then."""
+def identifier(text: str, used_names: set[str]) -> str:
+    """Return a unique quantity's name made from a text, and add it to `used_names`.
+
+    Example: "Queue Depth" is ``queue_depth``, or ``queue_depth_2`` if that is in use.
+    """
     base = re.sub(r"[^a-zA-Z0-9]+", "_", text).strip("_").lower() or "metric"
     base = base if base[0].isalpha() else f"m_{base}"
     name, n = base, 2
-    while name in taken:
+    while name in used_names:
         name, n = f"{base}_{n}", n + 1
-    taken.add(name)
+    used_names.add(name)
     return name

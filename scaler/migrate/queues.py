@@ -1,4 +1,4 @@
-"""KEDA's triggers on cloud queues, as sources of this daemon."""
+"""Translates KEDA's triggers on cloud queues to sources."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from scaler.migrate.autoscaler_ir import Signal, SourceDraft
-from scaler.migrate.findings import Named, Remark
+from scaler.migrate.findings import Remark, Unsupported
 from scaler.migrate.manifest_reader import Cursor
 from scaler.migrate.options import MigrationOptions, authentication
 
 METRIC_TYPES: Final = {"AverageValue": "average_value", "Value": "value"}
 QUEUE_URL: Final = re.compile(r"^https?://[^/\s]+/[0-9]+/[A-Za-z0-9_-]{1,80}(\.fifo)?$")
-Read = tuple[Signal | None, list[Remark]]
+TriggerReading = tuple[Signal | None, list[Remark]]
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """What a queue's trigger calls its target and its activation, and the target's default."""
+class TargetKeys:
+    """A queue trigger's keys of the target and of the activation, and the target's default."""
 
     target: str
     default: float
     activation: str
 
 
-SQS: Final = Keys("queueLength", 5.0, "activationQueueLength")
-BUS: Final = Keys("messageCount", 5.0, "activationMessageCount")
+SQS: Final = TargetKeys("queueLength", 5.0, "activationQueueLength")
+BUS: Final = TargetKeys("messageCount", 5.0, "activationMessageCount")
 SUBSCRIPTION: Final = re.compile(r"^projects/([^/]+)/subscriptions/([^/]+)$")
 SIZE: Final = "SubscriptionSize"
 MODES: Final = {SIZE: "visible", "NumUndeliveredMessages": "visible", "OldestUnackedMessageAge": "oldest_age_s"}
-"""What a gcp-pubsub trigger may look at, as the source's quantities."""
+"""Modes of a gcp-pubsub trigger, by the source's quantities."""
 PUBLIC, PRIVATE = "AzurePublicCloud", "Private"
 CLOUDS: Final = {PUBLIC: "public", "AzureUSGovernmentCloud": "us_government", "AzureChinaCloud": "china"}
-"""Azure's clouds, as KEDA and as this daemon calls them."""
+"""Azure's clouds by KEDA's names, with ours."""
 
 
-def sqs(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
-    """aws-sqs-queue. Credentials come by the SDK's own chain (IRSA, Pod Identity), so none are carried over."""
-    remarks = authentication(trigger, given)[1]
+def sqs(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read aws-sqs-queue. Credentials are not carried over: the SDK finds its own (IRSA, Pod Identity)."""
+    remarks = authentication(trigger, options)[1]
     url, region = metadata.text("queueURL"), metadata.text("awsRegion")
     if url is None or not QUEUE_URL.match(url):
-        where = "queueURLFromEnv" if metadata.has("queueURLFromEnv") else "queueURL"
-        rule = "names a variable of the target's container" if where.endswith("Env") else "must be the queue's URL here"
-        if url is None and where == "queueURL":
+        key = "queueURLFromEnv" if metadata.has("queueURLFromEnv") else "queueURL"
+        rule = "names a variable of the target's container" if key.endswith("Env") else "must be the queue's URL here"
+        if url is None and key == "queueURL":
             rule = "is required"
         metadata.skip("queueURLFromEnv", *metadata.data)
-        raise Named(metadata.at(where), rule, "write the URL: aws sqs get-queue-url --queue-name NAME")
+        raise Unsupported(metadata.place_of(key), rule, "write the URL: aws sqs get-queue-url --queue-name NAME")
     metadata.skip("queueURLFromEnv")
     remarks += by_role(metadata, "CountMessages")
     account = {"region": region} if region else {}
@@ -56,24 +56,24 @@ def sqs(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
     settings: list[tuple[str, Any]] = [("queue_url", url)]
     if account:
         settings.append(("account", account))
-    counted = ["visible"]
-    counted += ["in_flight"] if metadata.flag("scaleOnInFlight", default=True) else []
-    counted += ["delayed"] if metadata.flag("scaleOnDelayed") else []
+    quantities = ["visible"]
+    quantities += ["in_flight"] if metadata.flag("scaleOnInFlight", default=True) else []
+    quantities += ["delayed"] if metadata.flag("scaleOnDelayed") else []
     source = SourceDraft("sqs", tuple(settings), tuple(remarks))
-    return _queue(trigger, metadata, source, counted, SQS), []
+    return _queue(trigger, metadata, source, quantities, SQS), []
 
 
 def by_role(metadata: Cursor, statement: str) -> list[Remark]:
-    """Remarks that AWS is asked by the daemon's own role, which `statement` of the shipped policy lets in."""
+    """Return remarks that the daemon uses its own AWS role, which needs `statement` of the shipped policy."""
     remarks = []
     if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
         keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
         rule = f"{keys}: keys are not copied; the SDK finds its own (role, profile, environment)"
-        remarks.append(metadata.voice.lost(metadata.place, rule, "let the daemon's role in: docs/import.md"))
+        remarks.append(metadata.reporter.lost(metadata.place, rule, "let the daemon's role in: docs/import.md"))
     if metadata.has("identityOwner"):
         rule = "has no counterpart: the daemon asks by its own role"
         hint = f"{statement} in config/deploy/aws-iam.json is what that role needs"
-        remarks.append(metadata.voice.differs(metadata.at("identityOwner"), rule, hint))
+        remarks.append(metadata.reporter.differs(metadata.place_of("identityOwner"), rule, hint))
     metadata.skip(
         "identityOwner", "awsAccessKeyID", "awsSecretAccessKey", "awsSessionToken",
         "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv", "awsSessionTokenFromEnv",
@@ -81,77 +81,85 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
     return remarks
 
 
-def _queue(trigger: Cursor, metadata: Cursor, source: SourceDraft, counted: list[str], keys: Keys) -> Signal:
-    """Return a queue's messages, so many per replica."""
+def _queue(trigger: Cursor, metadata: Cursor, source: SourceDraft, quantities: list[str], keys: TargetKeys) -> Signal:
+    """Return the signal of a queue's messages per replica."""
     return Signal(
         place=trigger.place,
         type=str(trigger.data["type"]),
         source=source,
-        quantities=tuple(counted),
-        target=float(metadata.number(keys.target, keys.default, above=True)),
-        said=f"{keys.target} ({keys.default:g})",
+        quantities=tuple(quantities),
+        target=float(metadata.number(keys.target, keys.default, exclusive=True)),
+        label=f"{keys.target} ({keys.default:g})",
         target_type=trigger.choice("metricType", METRIC_TYPES, "average_value"),  # type: ignore[arg-type]
         activation=float(metadata.number(keys.activation, 0.0)),
     )
 
 
-def gcp_pubsub(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
-    """gcp-pubsub on a subscription. The daemon asks by its own account, so no credentials are carried over."""
-    remarks = authentication(trigger, given)[1]
+def gcp_pubsub(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read gcp-pubsub on a subscription. Credentials are not carried over: the daemon uses its own account."""
+    remarks = authentication(trigger, options)[1]
     project, name = _subscription(metadata)
     mode = metadata.text("mode") or SIZE
     if mode not in MODES:
         metadata.skip(*metadata.data)
         hint = "export it to Prometheus, or read it with a cloud_monitoring source"
-        raise Named(metadata.at("mode"), f"{mode} is not read: {' and '.join(MODES)} are", hint)
+        raise Unsupported(metadata.place_of("mode"), f"{mode} is not read: {' and '.join(MODES)} are", hint)
     if metadata.has("valueIfNull"):
         rule = "a value in place of none has no counterpart: what is missing is missing, and nothing shrinks on that"
-        remarks.append(metadata.voice.differs(metadata.at("valueIfNull"), rule))
+        remarks.append(metadata.reporter.differs(metadata.place_of("valueIfNull"), rule))
     if metadata.has("aggregation"):
         rule = "over time has no counterpart: the last sample counts"
-        remarks.append(metadata.voice.lost(metadata.at("aggregation"), rule, "or ask a cloud_monitoring source"))
+        remarks.append(
+            metadata.reporter.lost(metadata.place_of("aggregation"), rule, "or ask a cloud_monitoring source")
+        )
     if metadata.has("credentialsFromEnv"):
         rule = "are not copied: the daemon asks by its own account"
         hint = "config/deploy/gcp-role.yaml is what that account needs"
-        remarks.append(metadata.voice.differs(metadata.at("credentialsFromEnv"), rule, hint))
+        remarks.append(metadata.reporter.differs(metadata.place_of("credentialsFromEnv"), rule, hint))
     metadata.skip("valueIfNull", "aggregation", "timeHorizon", "credentialsFromEnv", "mode", "subscriptionNameFromEnv")
-    old = metadata.has("subscriptionSize")
-    metadata.skip("value" if old else "subscriptionSize")
-    keys = Keys("subscriptionSize" if old else "value", 10.0, "activationValue")
+    is_old_form = metadata.has("subscriptionSize")
+    metadata.skip("value" if is_old_form else "subscriptionSize")
+    keys = TargetKeys("subscriptionSize" if is_old_form else "value", 10.0, "activationValue")
     source = SourceDraft("pubsub", (("project", {"id": project}), ("subscription", name)), tuple(remarks))
     return _queue(trigger, metadata, source, [MODES[mode]], keys), []
 
 
 def _subscription(metadata: Cursor) -> tuple[str, str]:
-    """Return the project and the subscription's id. Raises `Named`."""
-    found = SUBSCRIPTION.match(metadata.text("subscriptionName") or "")
-    if found:
-        return found[1], found[2]
-    where, hint = "subscriptionName", "write projects/PROJECT/subscriptions/NAME"
+    """Return the project and the subscription's id. Raises `Unsupported`."""
+    match = SUBSCRIPTION.match(metadata.text("subscriptionName") or "")
+    if match:
+        return match[1], match[2]
+    key, hint = "subscriptionName", "write projects/PROJECT/subscriptions/NAME"
     if metadata.has("topicName", "topicNameFromEnv"):
-        where = "topicName" if metadata.has("topicName") else "topicNameFromEnv"
+        key = "topicName" if metadata.has("topicName") else "topicNameFromEnv"
         rule = "a topic holds no messages: they wait in its subscriptions"
         hint = "name the subscription that the replicas read"
     elif metadata.has("subscriptionNameFromEnv"):
-        where, rule = "subscriptionNameFromEnv", "names a variable of the target's container"
+        key, rule = "subscriptionNameFromEnv", "names a variable of the target's container"
     else:
-        rule = "names no project: KEDA takes that of its credentials" if metadata.has(where) else "is required"
+        rule = "names no project: KEDA takes that of its credentials" if metadata.has(key) else "is required"
     metadata.skip(*metadata.data)
-    raise Named(metadata.at(where), rule, hint)
+    raise Unsupported(metadata.place_of(key), rule, hint)
 
 
-def azure_servicebus(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
-    """azure-servicebus. The daemon asks by its own identity, so no connection string is carried over."""
-    known, remarks = authentication(trigger, given)
-    connected = metadata.has("connection", "connectionFromEnv") or bool(known and "connection" in known.parameters)
-    if connected:
+def azure_servicebus(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read azure-servicebus. The connection string is not carried over: the daemon uses its own identity."""
+    known, remarks = authentication(trigger, options)
+    has_connection_string = metadata.has("connection", "connectionFromEnv") or bool(
+        known and "connection" in known.parameters
+    )
+    if has_connection_string:
         rule = "a connection string is not copied: the daemon asks by its own identity"
         hint = "let that identity manage the namespace, or give connection_string: {env: NAME}"
-        at = next((metadata.at(k) for k in ("connection", "connectionFromEnv") if metadata.has(k)), metadata.place)
-        remarks.append(metadata.voice.lost(at, rule, hint))
+        place = next(
+            (metadata.place_of(k) for k in ("connection", "connectionFromEnv") if metadata.has(k)), metadata.place
+        )
+        remarks.append(metadata.reporter.lost(place, rule, hint))
     if metadata.flag("useRegex"):
         metadata.skip(*metadata.data)
-        raise Named(metadata.at("useRegex"), "adds up every queue of a pattern", "name each as a source of its own")
+        raise Unsupported(
+            metadata.place_of("useRegex"), "adds up every queue of a pattern", "name each as a source of its own"
+        )
     settings = [("namespace", _namespace(metadata)), *_entity(metadata)]
     cloud = metadata.text("cloud") or PUBLIC
     if cloud in CLOUDS and cloud != PUBLIC:
@@ -162,22 +170,24 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, given: MigrationOptions)
 
 
 def _namespace(metadata: Cursor) -> str:
-    """Return the namespace, as a whole host name in a cloud of one's own. Raises `Named`."""
+    """Return the namespace, with the domain in a private cloud. Raises `Unsupported`."""
     name, cloud, suffix = metadata.text("namespace"), metadata.text("cloud") or PUBLIC, metadata.text("endpointSuffix")
     if name is not None and (cloud in CLOUDS or (cloud == PRIVATE and suffix is not None)):
         return f"{name}.{suffix}" if cloud == PRIVATE else name
     metadata.skip(*metadata.data)
     if name is None:
-        raise Named(
-            metadata.at("namespace"), "is in the connection string alone, which is not copied", "write its name"
+        raise Unsupported(
+            metadata.place_of("namespace"), "is in the connection string alone, which is not copied", "write its name"
         )
     if cloud == PRIVATE:
-        raise Named(metadata.at("endpointSuffix"), "is required where cloud is Private", "write the bus's domain")
-    raise Named(metadata.at("cloud"), f"must be one of {', '.join((*CLOUDS, PRIVATE))}", "")
+        raise Unsupported(
+            metadata.place_of("endpointSuffix"), "is required where cloud is Private", "write the bus's domain"
+        )
+    raise Unsupported(metadata.place_of("cloud"), f"must be one of {', '.join((*CLOUDS, PRIVATE))}", "")
 
 
 def _entity(metadata: Cursor) -> list[tuple[str, Any]]:
-    """Return the queue, or the topic and its subscription. Raises `Named`."""
+    """Return the queue, or the topic and its subscription. Raises `Unsupported`."""
     queue, topic = metadata.text("queueName"), metadata.text("topicName")
     subscription = metadata.text("subscriptionName")
     if queue is not None and topic is None and subscription is None:
@@ -185,4 +195,6 @@ def _entity(metadata: Cursor) -> list[tuple[str, Any]]:
     if queue is None and topic is not None and subscription is not None:
         return [("topic", topic), ("subscription", subscription)]
     metadata.skip(*metadata.data)
-    raise Named(metadata.place, "must name a queueName, or a topicName and a subscriptionName, as KEDA has it", "")
+    raise Unsupported(
+        metadata.place, "must name a queueName, or a topicName and a subscriptionName, as KEDA has it", ""
+    )

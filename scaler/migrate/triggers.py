@@ -1,4 +1,4 @@
-"""KEDA's triggers, by type: what each reads, in our words. What cannot be read is named, with what would read it."""
+"""Reads KEDA's triggers by type, and reports the ones that cannot be translated with the remedy."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final
 from scaler.migrate import cron, promql
 from scaler.migrate.autoscaler_ir import CronSchedule, Signal, SourceDraft
 from scaler.migrate.cloud_metrics import cloudwatch
-from scaler.migrate.findings import Named, Remark
-from scaler.migrate.hpa import Use, pods_use
+from scaler.migrate.findings import Remark, Unsupported
+from scaler.migrate.hpa import PodUsage, usage_signal
 from scaler.migrate.manifest_reader import Cursor, quantity
 from scaler.migrate.options import MigrationOptions, authentication
 from scaler.migrate.queues import METRIC_TYPES, azure_servicebus, gcp_pubsub, sqs
 from scaler.registry import did_you_mean
 
-OPEN_HEADERS: Final = frozenset({"x-scope-orgid", "accept", "user-agent"})
-"""Headers known to hold no secret."""
+PUBLIC_HEADERS: Final = frozenset({"x-scope-orgid", "accept", "user-agent"})
+"""Headers that hold no secret."""
 ADDRESS: Final = re.compile(r"^(https?://)([^/@\s]*@)?([^/@\s?#]+(?:/[^\s?#]*)?)$")
 EXPORTED: Final = (
     "export it to Prometheus and import a prometheus trigger, or add a source of yours; without it the workload asks"
@@ -25,8 +25,8 @@ EXPORTED: Final = (
 )
 
 
-def read(trigger: Cursor, given: MigrationOptions) -> tuple[Signal | CronSchedule | None, list[Remark]]:
-    """Return what a trigger says, and remarks that have no better place; None where it is not read."""
+def read(trigger: Cursor, options: MigrationOptions) -> tuple[Signal | CronSchedule | None, list[Remark]]:
+    """Return a trigger's signal or schedule, or None where it cannot be read, and remarks."""
     kind = trigger.text("type", required=True)
     if kind is None:
         return None, []
@@ -34,50 +34,52 @@ def read(trigger: Cursor, given: MigrationOptions) -> tuple[Signal | CronSchedul
         rule = f"{kind!r} is no trigger that Forescale reads"
         hint = did_you_mean(kind, list(READERS)) or EXPORTED
         trigger.skip("metadata", "authenticationRef", "metricType", "name", "useCachedMetrics")
-        return None, [trigger.voice.lost(trigger.at("type"), rule, hint), *trigger.unread()]
-    metadata = trigger.below("metadata", required=True)
+        return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint), *trigger.unread()]
+    metadata = trigger.mapping("metadata", required=True)
     metadata.secret = True
     try:
-        found, remarks = READERS[kind](trigger, metadata, given)
-    except Named as e:
-        return None, [trigger.voice.lost(e.at, e.rule, e.hint)]
+        reading, remarks = READERS[kind](trigger, metadata, options)
+    except Unsupported as e:
+        return None, [trigger.reporter.lost(e.place, e.rule, e.hint)]
     if trigger.flag("useCachedMetrics"):
         rule = "has no counterpart: a turn reads each source once, and decides by that"
-        remarks.append(trigger.voice.differs(trigger.at("useCachedMetrics"), rule))
+        remarks.append(trigger.reporter.differs(trigger.place_of("useCachedMetrics"), rule))
     trigger.skip("name", "metricType")
-    return found, [*remarks, *metadata.unread(), *trigger.unread()]
+    return reading, [*remarks, *metadata.unread(), *trigger.unread()]
 
 
-Read = tuple[Signal | CronSchedule | None, list[Remark]]
+TriggerReading = tuple[Signal | CronSchedule | None, list[Remark]]
 
 
-def _prometheus(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
+def _prometheus(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
     remarks: list[Remark] = []
     query = metadata.text("query", required=True) or ""
-    source = _server(trigger, metadata, given)
-    target = metadata.number("threshold", above=True) or 1.0
+    source = _server(trigger, metadata, options)
+    target = metadata.number("threshold", exclusive=True) or 1.0
     if metadata.flag("ignoreNullValues", default=True):
         rule = "(true): KEDA takes an empty answer for 0; here it is missing, and nothing shrinks on that"
         hint = "where no series truly means no work, write the query as (...) or vector(0)"
-        remarks.append(metadata.voice.differs(metadata.at("ignoreNullValues"), rule, hint))
-    for key, why in (
+        remarks.append(metadata.reporter.differs(metadata.place_of("ignoreNullValues"), rule, hint))
+    for key, rule in (
         ("namespace", "is a parameter of the request that the prometheus source does not send"),
         ("queryParameters", "are parameters of the request that the prometheus source does not send"),
     ):
         if metadata.has(key):
-            remarks.append(metadata.voice.lost(metadata.at(key), why, "narrow the query by a label instead"))
+            remarks.append(metadata.reporter.lost(metadata.place_of(key), rule, "narrow the query by a label instead"))
     if metadata.has("timeout"):
         rule = "is the workload's deadline_s here, for all its reads"
-        remarks.append(metadata.voice.differs(metadata.at("timeout"), rule))
+        remarks.append(metadata.reporter.differs(metadata.place_of("timeout"), rule))
     metadata.skip("namespace", "queryParameters", "timeout", "metricName", "awsRegion", "identityOwner")
-    name = promql.identifier(trigger.text("name") or metadata.text("metricName") or _name_of(query), given.names)
+    name = promql.identifier(
+        trigger.text("name") or metadata.text("metricName") or _name_of(query), options.quantity_names
+    )
     signal = Signal(
         place=trigger.place,
         type="prometheus",
         source=source,
         quantities=(name,),
         target=float(target),
-        said="threshold",
+        label="threshold",
         target_type=trigger.choice("metricType", METRIC_TYPES, "average_value"),  # type: ignore[arg-type]
         activation=float(metadata.number("activationThreshold", 0.0)),
         queries={name: query},
@@ -87,82 +89,88 @@ def _prometheus(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> R
 
 
 def _name_of(query: str) -> str:
-    """Return the first metric in a query, as its quantity's name."""
+    """Return the name of the first metric in a query."""
     words = re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*(?=\s*[{\[]|\s*\)|\s*$)", query)
     return next((w for w in words if w not in {"by", "without", "sum", "avg"}), "value")
 
 
-def _server(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> SourceDraft:
-    """Return the server of a prometheus trigger, without whatever secrets its settings hold."""
+def _server(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> SourceDraft:
+    """Return the server of a prometheus trigger, without the secrets in its settings."""
     remarks: list[Remark] = []
     address = metadata.text("serverAddress", required=True) or "http://prometheus"
     parts = ADDRESS.match(address.rstrip("/"))
     if parts is None:
-        metadata.wrong("serverAddress", "must be an http or https address without a query")
+        metadata.report_error("serverAddress", "must be an http or https address without a query")
         return SourceDraft("prometheus", (("url", "http://prometheus"),))
     if parts[2]:
         rule = "holds a name and password, which are not copied"
-        remarks.append(metadata.voice.lost(metadata.at("serverAddress"), rule, "give access.username and password"))
+        remarks.append(
+            metadata.reporter.lost(metadata.place_of("serverAddress"), rule, "give access.username and password")
+        )
     headers: dict[str, str] = {}
     for pair in (metadata.text("customHeaders") or "").split(","):
         name, _, value = (part.strip() for part in pair.partition("="))
-        if name.lower() in OPEN_HEADERS:
+        if name.lower() in PUBLIC_HEADERS:
             headers[name] = value
         elif name:
             rule = f"{name} may hold a secret and is not copied"
-            remarks.append(metadata.voice.lost(metadata.at("customHeaders"), rule, "give access.headers, or a token"))
+            remarks.append(
+                metadata.reporter.lost(metadata.place_of("customHeaders"), rule, "give access.headers, or a token")
+            )
     if metadata.has("cortexOrgID"):
         headers["X-Scope-OrgID"] = metadata.text("cortexOrgID") or ""
     metadata.skip("cortexOrgID")
     if metadata.flag("unsafeSsl"):
         rule = "has no counterpart: certificates are always verified"
-        remarks.append(metadata.voice.lost(metadata.at("unsafeSsl"), rule, "give access.ca_file"))
+        remarks.append(metadata.reporter.lost(metadata.place_of("unsafeSsl"), rule, "give access.ca_file"))
     modes = metadata.text("authModes")
     if modes:
         rule = f"{modes}: the daemon must be let in by a secret of its own"
         hint = "access: {bearer_token: {env: NAME}}, or username and password"
-        remarks.append(metadata.voice.lost(metadata.at("authModes"), rule, hint))
-    remarks += authentication(trigger, given)[1]
+        remarks.append(metadata.reporter.lost(metadata.place_of("authModes"), rule, hint))
+    remarks += authentication(trigger, options)[1]
     settings: list[tuple[str, Any]] = [("url", parts[1] + parts[3])]
     if headers:
         settings.append(("access", {"headers": headers}))
     return SourceDraft("prometheus", tuple(settings), tuple(remarks))
 
 
-def _resource(trigger: Cursor, metadata: Cursor, given: MigrationOptions) -> Read:
-    """Cpu and memory: the HPA's own metrics, which KEDA hands on."""
+def _resource(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> TriggerReading:
+    """Read cpu or memory, which KEDA passes to the HPA."""
     name = str(trigger.data["type"])
     kind = trigger.text("metricType") or metadata.text("type") or "Utilization"
     metadata.skip("type")
     value = quantity(metadata.raw("value"))
     if kind not in {"Utilization", "AverageValue"}:
-        trigger.wrong("metricType", "must be Utilization or AverageValue for cpu and memory")
+        trigger.report_error("metricType", "must be Utilization or AverageValue for cpu and memory")
     if value is None or value <= 0:
-        metadata.wrong("value", "is required: a quantity above 0")
+        metadata.report_error("value", "is required: a quantity above 0")
         return None, []
     share = value / 100 if kind == "Utilization" else None
-    remarks = authentication(trigger, given)[1]
+    remarks = authentication(trigger, options)[1]
     metadata.skip("activationValue")
-    use = Use(name, f"value, {kind}", share, value, metadata.text("containerName"))
-    return pods_use(trigger, "type", use, given), remarks
+    use = PodUsage(name, f"value, {kind}", share, value, metadata.text("containerName"))
+    return usage_signal(trigger, "type", use, options), remarks
 
 
-def _cron(trigger: Cursor, metadata: Cursor, _: MigrationOptions) -> Read:
-    zone, replicas = metadata.text("timezone", required=True), metadata.whole("desiredReplicas", None)
+def _cron(trigger: Cursor, metadata: Cursor, _: MigrationOptions) -> TriggerReading:
+    zone, replicas = metadata.text("timezone", required=True), metadata.integer("desiredReplicas", None)
     start, end = metadata.text("start", required=True), metadata.text("end", required=True)
     if not metadata.has("desiredReplicas"):
-        metadata.wrong("desiredReplicas", "is required")
+        metadata.report_error("desiredReplicas", "is required")
     trigger.skip("authenticationRef")
     if zone is None or replicas is None or start is None or end is None:
         return None, []
     try:
-        found = cron.windows(start, end)
+        windows = cron.windows(start, end)
     except cron.CronError as e:
-        raise Named(metadata.at("start"), str(e), "state it as weekly windows of a schedule, or size it by hand") from e
-    return CronSchedule(trigger.place, replicas, found, zone, f"{start} to {end}"), []
+        raise Unsupported(
+            metadata.place_of("start"), str(e), "state it as weekly windows of a schedule, or size it by hand"
+        ) from e
+    return CronSchedule(trigger.place, replicas, windows, zone, f"{start} to {end}"), []
 
 
-Reader = Callable[[Cursor, Cursor, MigrationOptions], Read]
+Reader = Callable[[Cursor, Cursor, MigrationOptions], TriggerReading]
 READERS: Final[Mapping[str, Reader]] = {
     "aws-cloudwatch": cloudwatch,
     "aws-sqs-queue": sqs,
@@ -173,4 +181,4 @@ READERS: Final[Mapping[str, Reader]] = {
     "memory": _resource,
     "prometheus": _prometheus,
 }
-"""Every trigger that is read, by its type. To add one: a function here or in a module beside this, and its row."""
+"""The reader of each type of trigger. To add a type, write a function here or in another module and add its row."""

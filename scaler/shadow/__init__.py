@@ -1,1 +1,1 @@
-"""Shadow policies: decide on the same readings, write nothing, and are compared."""
+"""Shadow policies: they decide on the same readings as the live policy, write nothing, and are compared with it."""

@@ -1,8 +1,8 @@
-"""What another policy would have led to, by arithmetic: sizes held open-loop, and the requests that they answer late.
+"""Estimates the effect of a shadow policy: the sizes that it would hold open-loop, and the late requests at them.
 
-*Open-loop* means that the world does not answer: what a policy asked for is taken to be its size, ready after the lead
-time that its pool has shown. Nothing is lost, refused or out of capacity, and what was measured stays what the real
-size made of it. Waiting is a fluid queue, first come first served, drained at what one replica is known to answer.
+*Open-loop* means that the size has no effect on the measurements. A policy's target counts as its size, and serves
+after the pool's measured lead time. No replica is interrupted, refused or out of capacity. Waiting requests form a
+fluid queue, first come first served, that each serving replica drains at its measured rate.
 """
 
 from __future__ import annotations
@@ -17,42 +17,48 @@ from policies.history.ticks import History
 from policies.model import Absent, PoolName, Tick
 from policies.model.spec import WorkloadSpec
 from scaler.quota_ledger import held_replicas
-from scaler.shadow.late_requests import EngineLoadLine
+from scaler.shadow.late_requests import ServingLoad
 
 MAX_STEPS: Final = 32
-"""Parts that a turn is cut into at the most, each shorter than half the patience: a wait of a second shows in 15 s."""
+"""Maximum number of steps in which the queue advances over a tick. Below it, a step is at most half of `max_wait_s`.
+
+Example: a tick of 15 s with a maximum wait of 1 s takes 30 steps of 0.5 s.
+"""
 MAX_COHORTS: Final = 20_000
-"""Cohorts that wait at once, at the most; the oldest then count as late."""
+"""Maximum number of waiting cohorts; beyond it the oldest count as late."""
 
 
 @dataclass(slots=True)
 class _Pool:
-    """One pool's size: what is asked for, and when what of it starts to serve."""
+    """One pool's requested replicas, and those of them that still start, each with the time when it serves."""
 
-    asked: int
+    requested: int
     starting: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
     def ready(self) -> int:
-        return self.asked - sum(n for _, n in self.starting)
+        return self.requested - sum(n for _, n in self.starting)
 
-    def hold(self, at: float, target: int, lead_s: float) -> None:
-        """Ask for `target` from `at` on: what is started last goes first."""
+    def resize(self, at: float, target: int, lead_s: float) -> None:
+        """Request `target` replicas at `at` (Unix time). Of the starting replicas, the latest are removed first.
+
+        Example: 4 replicas are resized to 6 at 0 s, with a lead time of 60 s, and to 5 at 15 s. 4 serve, and 1 starts.
+        """
         while self.starting and self.starting[0][0] <= at:
             self.starting.popleft()
-        if target > self.asked:
-            self.starting.append((at + lead_s, target - self.asked))
-        excess = self.asked - target
+        if target > self.requested:
+            self.starting.append((at + lead_s, target - self.requested))
+        excess = self.requested - target
         while excess > 0 and self.starting:
             ready_at, n = self.starting.pop()
             if n > excess:
                 self.starting.append((ready_at, n - excess))
             excess -= min(n, excess)
-        self.asked = target
+        self.requested = target
 
 
 class HypotheticalSizes:
-    """One policy's sizes over all pools, begun from those found at its first turn."""
+    """One policy's sizes of all pools. They begin with the sizes observed at its first tick."""
 
     def __init__(self) -> None:
         self._pools: dict[PoolName, _Pool] = {}
@@ -62,38 +68,38 @@ class HypotheticalSizes:
         return bool(self._pools)
 
     @property
-    def asked(self) -> int:
-        """Replicas asked for."""
-        return sum(pool.asked for pool in self._pools.values())
+    def requested(self) -> int:
+        """The requested replicas of all pools."""
+        return sum(pool.requested for pool in self._pools.values())
 
     def serving(self, spec: WorkloadSpec) -> float:
-        """Return what would serve, in replicas' worth."""
+        """Return the serving replicas, in replica equivalents."""
         pools = ((pool.ready, spec.pools[name]) for name, pool in self._pools.items() if name in spec.pools)
         return float(sum(ready * pool.work_per_replica for ready, pool in pools if pool.tier == "serving"))
 
     def usd_per_hour(self, spec: WorkloadSpec) -> float | None:
-        """Return what is asked for costs; None where the price of some of it is not known."""
+        """Return the cost of the requested replicas; None where a price is not known."""
         prices = {name: pool.price_usd_per_hour for name, pool in spec.pools.items()}
         total = 0.0
         for name, pool in self._pools.items():
             price = prices.get(name)
-            if price is None and pool.asked:
+            if price is None and pool.requested:
                 return None
-            total += pool.asked * (price or 0.0)
+            total += pool.requested * (price or 0.0)
         return total
 
-    def find(self, tick: Tick) -> None:
-        """Take the sizes that a turn found, and what it wrote."""
+    def set_observed(self, tick: Tick) -> None:
+        """Set the sizes to the ones that a tick observed or wrote."""
         written = {o.pool: held_replicas(o) for o in tick.outcomes}
         for name, reading in tick.observation.pools.items():
             if not isinstance(reading, Absent):
                 status = reading.value
-                asked = written.get(name, status.desired)
-                pending = max(0, asked - status.ready)
-                self._pools[name] = _Pool(asked, deque([(math.inf, pending)] if pending else []))
+                requested = written.get(name, status.desired)
+                pending = max(0, requested - status.ready)
+                self._pools[name] = _Pool(requested, deque([(math.inf, pending)] if pending else []))
 
-    def follow(self, tick: Tick, spec: WorkloadSpec, history: History) -> None:
-        """Take what a turn asked for as the size. A pool that it left alone keeps its own."""
+    def apply_targets(self, tick: Tick, spec: WorkloadSpec, history: History) -> None:
+        """Resize the pools to a tick's targets. A pool without a target keeps its size."""
         for name, reading in tick.observation.pools.items():
             prior_s = spec.pools[name].lead_time_s if name in spec.pools else 0.0
             lead_s = history.pool_memories.of(name).lead_times.usual_s(prior_s)
@@ -103,16 +109,16 @@ class HypotheticalSizes:
                 self._pools[name] = _Pool(status.desired, deque(starting))
             if name in self._pools:
                 pool = self._pools[name]
-                pool.hold(tick.at, tick.decision.targets.get(name, pool.asked), lead_s)
+                pool.resize(tick.at, tick.decision.targets.get(name, pool.requested), lead_s)
 
     def shift(self, step_s: float) -> None:
-        """Shift all times after the wall clock jumped."""
+        """Shift all times after a jump of the wall clock."""
         for pool in self._pools.values():
             pool.starting = deque((at + step_s, n) for at, n in pool.starting)
 
 
 class HypotheticalQueue:
-    """Requests that wait for a size. `late` ones waited longer than their patience, and are counted once."""
+    """The requests that wait for a size. A request that waits longer than `max_wait_s` counts once as late."""
 
     def __init__(self) -> None:
         self._cohorts: deque[tuple[float, float]] = deque()
@@ -122,36 +128,39 @@ class HypotheticalQueue:
     def waiting(self) -> float:
         return self._overdue + sum(n for _, n in self._cohorts)
 
-    def let(self, over_s: float, serving: float, load: EngineLoadLine) -> float | None:
-        """Return the requests that get late in the next `over_s`; None where `serving` may be too few and nobody knows.
+    def advance(self, interval_s: float, serving: float, load: ServingLoad) -> float | None:
+        """Advance the queue, and return the requests that become late in the interval.
 
-        Ages are kept by the time that passed, so that a jump of the clock does not touch them.
+        None where the arrivals exceed the replicas' measured rate, and that is a lower bound only. Ages are counted by
+        intervals, so that a jump of the clock does not change them. Example: no replica serves, 10 requests/s arrive
+        for 15 s, and the maximum wait is 1 s: 150 wait, and 140 of them are late.
         """
-        most_rps = serving * load.each_rps
-        if not load.sure and most_rps < load.arrivals_rps:
+        capacity_rps = serving * load.replica_rps
+        if not load.exact and capacity_rps < load.arrivals_rps:
             return None
-        steps = max(1, min(MAX_STEPS, math.ceil(2.0 * over_s / load.patience_s)))
-        step_s, share = over_s / steps, load.late_share(serving)
-        return sum(self._step(step_s, load.arrivals_rps * step_s, most_rps * step_s, share, load) for _ in range(steps))
+        steps = max(1, min(MAX_STEPS, math.ceil(2.0 * interval_s / load.max_wait_s)))
+        step_s, late_share = interval_s / steps, load.late_share(serving)
+        arriving, served = load.arrivals_rps * step_s, capacity_rps * step_s
+        return sum(self._step(step_s, arriving, served, late_share, load) for _ in range(steps))
 
-    def _step(self, step_s: float, arriving: float, served: float, share: float, load: EngineLoadLine) -> float:
+    def _step(self, step_s: float, arriving: float, served: float, late_share: float, load: ServingLoad) -> float:
         self._cohorts = deque((age_s + step_s, n) for age_s, n in self._cohorts)
-        first = min(self._overdue, served)
-        self._overdue -= first
-        served -= first
+        overdue_served = min(self._overdue, served)
+        self._overdue -= overdue_served
+        served -= overdue_served
         late = 0.0
         while served > 0 and self._cohorts:
             age_s, n = self._cohorts.popleft()
             done = min(n, served)
             served -= done
-            late += done * share
+            late += done * late_share
             if n > done:
                 self._cohorts.appendleft((age_s, n - done))
         done = min(arriving, served)
-        late += done * share
+        late += done * late_share
         if arriving > done:
             self._cohorts.append((step_s / 2, arriving - done))
-        while self._cohorts and (self._cohorts[0][0] > load.patience_s or len(self._cohorts) > MAX_COHORTS):
+        while self._cohorts and (self._cohorts[0][0] > load.max_wait_s or len(self._cohorts) > MAX_COHORTS):
             _, n = self._cohorts.popleft()
             self._overdue += n
             late += n
@@ -163,36 +172,37 @@ class ComparedSide:
     """One policy's part of a tick.
 
     Replicas requested from now on, the replica equivalents that serve, their cost, and the requests that became
-    late since the tick before. None where it is not known.
+    late since the previous tick. None where it is not known.
     """
 
-    asked: int
+    requested: int
     serving: float
     usd_per_hour: float | None
     late: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowTurn:
-    """The record of one turn of a shadow: its own tick, and its size beside that of the policy that is run.
+class ShadowTick:
+    """The record of a shadow's tick: the tick itself, and the size of the live policy (`first`) and of the `shadow`.
 
-    `over_s` is the time since the shadow's turn before, `open_loop` whether the size of the one that is run is held
-    open-loop too (a dry run) and not the one found, `told_by` how late requests were told, or why they were not.
+    `interval_s` is the time since the shadow's previous tick. `open_loop` is True in a dry run, where the live size is
+    held open-loop too and not observed. `estimated_by` is the method of the estimate of late requests, or the reason
+    why there is none.
     """
 
     tick: Tick
     first: ComparedSide
     shadow: ComparedSide
-    over_s: float
+    interval_s: float
     open_loop: bool
-    told_by: str
+    estimated_by: str
 
 
 @dataclass(slots=True)
-class Totals:
-    """What a shadow came to over a run, less what the policy that is run did. Unknown parts are left out, and told."""
+class ShadowTotals:
+    """Sums of a shadow and of the live policy (`first`) over a run. Unknown parts are left out of both."""
 
-    turns: int = 0
+    ticks: int = 0
     differing: int = 0
     failed: int = 0
     span_s: float = 0.0
@@ -201,27 +211,27 @@ class Totals:
     replica_hours: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "shadow": 0.0})
     usd: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "shadow": 0.0})
     late: dict[str, float] = field(default_factory=lambda: {"first": 0.0, "shadow": 0.0})
-    told_by: str = ""
+    estimated_by: str = ""
 
-    def note(self, turn: ShadowTurn, before: ShadowTurn | None) -> None:
-        """Record one more tick; until it, the sizes of the one `before` were held."""
-        self.turns += 1
-        self.differing += turn.first.asked != turn.shadow.asked
-        self.told_by = turn.told_by
-        if turn.first.late is not None and turn.shadow.late is not None and turn.over_s:
-            self.late_known_s += turn.over_s
-            self.late["first"] += turn.first.late
-            self.late["shadow"] += turn.shadow.late
-        if before is None:
+    def add(self, tick: ShadowTick, previous: ShadowTick | None) -> None:
+        """Add a tick. The sizes of the `previous` one were held until it."""
+        self.ticks += 1
+        self.differing += tick.first.requested != tick.shadow.requested
+        self.estimated_by = tick.estimated_by
+        if tick.first.late is not None and tick.shadow.late is not None and tick.interval_s:
+            self.late_known_s += tick.interval_s
+            self.late["first"] += tick.first.late
+            self.late["shadow"] += tick.shadow.late
+        if previous is None:
             return
-        self.span_s += turn.over_s
-        hours, sides = turn.over_s / 3600.0, {"first": before.first, "shadow": before.shadow}
-        prices = {who: side.usd_per_hour for who, side in sides.items()}
-        self.usd_known_s += turn.over_s if None not in prices.values() else 0.0
-        for who, side in sides.items():
-            self.replica_hours[who] += side.asked * hours
+        self.span_s += tick.interval_s
+        hours, sides = tick.interval_s / 3600.0, {"first": previous.first, "shadow": previous.shadow}
+        prices = {name: side.usd_per_hour for name, side in sides.items()}
+        self.usd_known_s += tick.interval_s if None not in prices.values() else 0.0
+        for name, side in sides.items():
+            self.replica_hours[name] += side.requested * hours
             if None not in prices.values():
-                self.usd[who] += (side.usd_per_hour or 0.0) * hours
+                self.usd[name] += (side.usd_per_hour or 0.0) * hours
 
     @property
     def more_replica_hours(self) -> float:
@@ -229,44 +239,44 @@ class Totals:
 
     @property
     def more_usd(self) -> float | None:
-        """None where no price is known."""
+        """Difference in USD; None where no price is known."""
         return self.usd["shadow"] - self.usd["first"] if self.usd_known_s else None
 
     @property
     def more_late(self) -> float | None:
-        """None where it could not be told in any turn."""
+        """Difference in late requests; None where no tick has an estimate."""
         return self.late["shadow"] - self.late["first"] if self.late_known_s else None
 
     def as_dict(self) -> Mapping[str, object]:
         late = self.more_late
         return {
-            "turns": self.turns,
+            "turns": self.ticks,
             "differing": self.differing,
             "failed": self.failed,
             "span_s": round(self.span_s, 3),
-            "replica_hours": {who: round(hours, 4) for who, hours in self.replica_hours.items()},
+            "replica_hours": {name: round(hours, 4) for name, hours in self.replica_hours.items()},
             "more_replica_hours": round(self.more_replica_hours, 4),
-            "usd": {who: round(usd, 4) for who, usd in self.usd.items()} if self.usd_known_s else None,
+            "usd": {name: round(usd, 4) for name, usd in self.usd.items()} if self.usd_known_s else None,
             "more_usd": None if self.more_usd is None else round(self.more_usd, 4),
             "more_late": None if late is None else round(late, 1),
-            "late": None if late is None else {who: round(n, 1) for who, n in self.late.items()},
+            "late": None if late is None else {name: round(n, 1) for name, n in self.late.items()},
             "late_known_s": round(self.late_known_s, 3),
-            "told_by": self.told_by,
+            "told_by": self.estimated_by,
         }
 
     def text(self) -> str:
-        """In words."""
-        if not self.turns:
+        """Return the totals in one sentence."""
+        if not self.ticks:
             return f"no turn came through ({self.failed} failed)" if self.failed else "no turn yet"
-        found = self.replica_hours
-        words = f"{self.turns} turns, another size in {self.differing}; {found['shadow']:.2f} replica-hours for"
-        words += f" {found['first']:.2f} ({self.more_replica_hours:+.2f})"
+        hours = self.replica_hours
+        text = f"{self.ticks} turns, another size in {self.differing}; {hours['shadow']:.2f} replica-hours for"
+        text += f" {hours['first']:.2f} ({self.more_replica_hours:+.2f})"
         if self.more_usd is not None:
-            words += f", {self.more_usd:+.2f} USD"
+            text += f", {self.more_usd:+.2f} USD"
         if self.more_late is None:
-            words += f"; late requests: not known ({self.told_by})"
+            text += f"; late requests: not known ({self.estimated_by})"
         else:
-            part = self.late_known_s / self.span_s if self.span_s else 1.0
-            known = "" if part > 0.995 else f", known for {part:.0%} of the time"
-            words += f"; late requests predicted: {self.late['shadow']:.0f} for {self.late['first']:.0f}{known}"
-        return words + (f"; {self.failed} turns failed" if self.failed else "")
+            share = self.late_known_s / self.span_s if self.span_s else 1.0
+            known = "" if share > 0.995 else f", known for {share:.0%} of the time"
+            text += f"; late requests predicted: {self.late['shadow']:.0f} for {self.late['first']:.0f}{known}"
+        return text + (f"; {self.failed} turns failed" if self.failed else "")

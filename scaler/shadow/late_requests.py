@@ -1,8 +1,7 @@
-"""The share of requests that a size answers late, estimated from measured ticks.
+"""Estimates the load of a tick, from which the late requests at any size follow.
 
-It follows from the line that the predictive policy learned, or from what one replica was seen to answer.
-
-Where a promise, a rate or a reading is missing it is not known, which is not zero.
+The estimate uses the latency lines that the predictive policy learned, or the measured rate of one replica. It is
+unknown, which is not zero, where an SLO, a rate or a reading is missing.
 """
 
 from __future__ import annotations
@@ -22,38 +21,39 @@ from policies.recommend.predictive.latency_model import LearnedLatency, recall_l
 from policies.recommend.predictive.policy import Predictive
 
 WINDOW_S: Final = 60.0
-"""What waits grows or falls over so long: gauges of one turn and the next are noise."""
-LEARNT: Final = "the line that the predictive policy learnt"
-ANSWERED: Final = "requests that one replica answered"
-RATES: Final = ("running", "waiting", "requests_per_s")
+"""Window for the growth rate of waiting requests: the difference of two successive readings is noise. Seconds."""
+BY_LEARNED_LINES: Final = "the line that the predictive policy learnt"
+BY_REPLICA_RATE: Final = "requests that one replica answered"
+QUANTITIES: Final = ("running", "waiting", "requests_per_s")
 
 
 @dataclass(frozen=True, slots=True)
-class EngineLoadLine:
-    """One turn's load. `each_rps` is what one replica answers at the most; a lower bound of that unless `sure`.
+class ServingLoad:
+    """One tick's load: the arrivals and the maximum rate of one replica, in requests/s.
 
-    `patience_s` is how long a request may wait, `lines` what was learnt of each latency by load per replica (in
-    saturations, `coming` over all) and its promise, empty where none was learnt.
+    `replica_rps` is a lower bound unless `exact`. A request that waits longer than `max_wait_s` is late. `lines` are
+    the learned latencies, each with its SLO limit in seconds; empty where none was learned. `total_load` is the load of
+    all replicas in units of one replica's saturation.
     """
 
     arrivals_rps: float
-    each_rps: float
-    patience_s: float
-    sure: bool = True
-    coming: float = 0.0
+    replica_rps: float
+    max_wait_s: float
+    exact: bool = True
+    total_load: float = 0.0
     lines: tuple[tuple[LearnedLatency, float], ...] = ()
 
     def late_share(self, serving: float) -> float:
-        """Return the share of requests that come late though they do not queue. A share, 0 to 1."""
-        if not self.lines or self.coming <= 0:
+        """Return the share (0 to 1) of requests that are late although they do not queue."""
+        if not self.lines or self.total_load <= 0:
             return 0.0
-        load = self.coming / serving if serving > 0 else math.inf
-        return max(learnt.late_share(limit_s, load) for learnt, limit_s in self.lines)
+        load = self.total_load / serving if serving > 0 else math.inf
+        return max(latency.late_share(limit_s, load) for latency, limit_s in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
 class LateRequestContext:
-    """What one policy's turn knows: its specification, the past that it has, and its tick."""
+    """The input of an estimate: one policy's specification, its history and its tick."""
 
     spec: WorkloadSpec
     history: History
@@ -62,101 +62,110 @@ class LateRequestContext:
 
 @dataclass(slots=True)
 class LateRequestEstimator:
-    """Measures turns. It remembers what one replica answered, and how much waited before the engines."""
+    """Estimates the load of ticks. Remembers the rate of one replica, and the requests that waited."""
 
-    each_rps: float = 0.0
-    sure: bool = False
-    _each: float = 0.0
+    replica_rps: float = 0.0
+    exact: bool = False
+    _load_per_rps: float = 0.0
     _waited: deque[tuple[float, float]] = field(default_factory=deque)
 
-    def measure(self, turns: Sequence[LateRequestContext]) -> tuple[EngineLoadLine | None, str]:
-        """Return the load by the first of these turns that tells it, and how; or None and why not."""
-        patience_s = next((p for t in turns if (p := patience(t.spec)) is not None), None)
-        if patience_s is None:
+    def estimate(self, contexts: Sequence[LateRequestContext]) -> tuple[ServingLoad | None, str]:
+        """Return the load by the first context that has the readings, and the method; or None and the reason."""
+        max_wait_s = next((wait_s for c in contexts if (wait_s := max_wait_of(c.spec)) is not None), None)
+        if max_wait_s is None:
             return None, "nothing is promised: give slo.ttft_s or slo.e2e_s"
-        for turn in turns:
-            for name, policy in turn.spec.policies.items():
+        for context in contexts:
+            for name, policy in context.spec.policies.items():
                 if isinstance(policy, Predictive):
-                    load = self._learnt(turn, name, policy, patience_s)
-                    return load, LEARNT if load else "the engines' readings are not fresh"
-        load = next((found for t in turns if (found := self._answered(t, patience_s)) is not None), None)
-        return load, ANSWERED if load else f"no source tells {', '.join(RATES)}, fresh"
+                    load = self._by_learned_lines(context, name, policy, max_wait_s)
+                    return load, BY_LEARNED_LINES if load else "the engines' readings are not fresh"
+        loads = (self._by_replica_rate(c, max_wait_s) for c in contexts)
+        load = next((load for load in loads if load is not None), None)
+        return load, BY_REPLICA_RATE if load else f"no source tells {', '.join(QUANTITIES)}, fresh"
 
     def shift(self, step_s: float) -> None:
         self._waited = deque((at + step_s, n) for at, n in self._waited)
 
-    def _learnt(
-        self, turn: LateRequestContext, name: PolicyName, policy: Predictive, patience_s: float
-    ) -> EngineLoadLine | None:
-        seen, said = turn.tick.observation, _reported_latencies(turn.tick, name)
+    def _by_learned_lines(
+        self, context: LateRequestContext, name: PolicyName, policy: Predictive, max_wait_s: float
+    ) -> ServingLoad | None:
+        tick, observation = context.tick, context.tick.observation
         used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in READ)
-        values = {signal: r.value for signal in used if isinstance(r := seen.readings.get(signal), Fresh)}
-        if len(values) < len(used) or turn.tick.decision.ready is None:
+        values = {signal: r.value for signal in used if isinstance(r := observation.readings.get(signal), Fresh)}
+        if len(values) < len(used) or tick.decision.ready is None:
             return None
-        worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
-        view = PolicyContext(
-            seen.at, seen.readings, turn.tick.decision.ready, turn.tick.decision.current, None, turn.history
+        capacity = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        policy_context = PolicyContext(
+            observation.at, observation.readings, tick.decision.ready, tick.decision.current, None, context.history
         )
-        load = engine_load(view, used, values, worth)
-        learnt = recall_latencies(said)
-        self._each = load.each or self._each
-        most = min(known.line.saturation for known in learnt.values())
-        before_rps = self._grown_per_s(seen, _visible(seen, turn.spec))
-        part = load.coming / load.done if load.done > 0 else 1.0
-        return EngineLoadLine(
-            arrivals_rps=max(0.0, load.requests_per_s * part + before_rps),
-            each_rps=most / self._each if self._each else math.inf,
-            patience_s=patience_s,
-            coming=load.coming,
-            lines=tuple((learnt[key], limit_s) for key, limit_s in slo_limits_s(turn.spec).items()),
+        load = engine_load(policy_context, used, values, capacity)
+        learned = recall_latencies(_policy_memory(tick, name))
+        self._load_per_rps = load.each or self._load_per_rps
+        saturation = min(latency.line.saturation for latency in learned.values())
+        queue_growth_rps = self._growth_rps(observation, _visible(observation, context.spec))
+        arriving_per_completed = load.coming / load.done if load.done > 0 else 1.0
+        return ServingLoad(
+            arrivals_rps=max(0.0, load.requests_per_s * arriving_per_completed + queue_growth_rps),
+            replica_rps=saturation / self._load_per_rps if self._load_per_rps else math.inf,
+            max_wait_s=max_wait_s,
+            total_load=load.coming,
+            lines=tuple((learned[key], limit_s) for key, limit_s in slo_limits_s(context.spec).items()),
         )
 
-    def _answered(self, turn: LateRequestContext, patience_s: float) -> EngineLoadLine | None:
-        seen, ready = turn.tick.observation, turn.tick.decision.ready
-        found = next(_rates(seen, turn.spec), None)
-        if found is None or ready is None:
+    def _by_replica_rate(self, context: LateRequestContext, max_wait_s: float) -> ServingLoad | None:
+        """Return the load by the requests that replicas completed, and the growth of the requests in the system.
+
+        The rate of one replica is exact once requests wait. Example: 2 ready replicas complete 10 requests/s, and
+        within 30 s the running and waiting requests grow from 10 to 70: one replica completes 5 requests/s, and
+        10 + 60 / 30 = 12 requests/s arrive.
+        """
+        observation, ready = context.tick.observation, context.tick.decision.ready
+        rates = next(_rates(observation, context.spec), None)
+        if rates is None or ready is None:
             return None
-        running, waiting, answered_rps = (found[quantity] for quantity in RATES)
+        running, waiting, completed_rps = (rates[quantity] for quantity in QUANTITIES)
         if ready:
-            each_rps = answered_rps / ready
-            if waiting > SURGE * ready and each_rps:
-                self.each_rps, self.sure = each_rps, True
+            replica_rps = completed_rps / ready
+            if waiting > SURGE * ready and replica_rps:
+                self.replica_rps, self.exact = replica_rps, True
             else:
-                self.each_rps = max(self.each_rps, each_rps)
-        grown_per_s = self._grown_per_s(seen, running + waiting + _visible(seen, turn.spec))
-        return EngineLoadLine(max(0.0, answered_rps + grown_per_s), self.each_rps, patience_s, self.sure)
+                self.replica_rps = max(self.replica_rps, replica_rps)
+        growth_rps = self._growth_rps(observation, running + waiting + _visible(observation, context.spec))
+        return ServingLoad(max(0.0, completed_rps + growth_rps), self.replica_rps, max_wait_s, self.exact)
 
-    def _grown_per_s(self, seen: Observation, waits: float) -> float:
-        """By how much more came than was taken."""
-        while self._waited and self._waited[0][0] < seen.at - WINDOW_S:
+    def _growth_rps(self, observation: Observation, waiting: float) -> float:
+        """Return the growth of the waiting requests over the last `WINDOW_S`, in requests/s."""
+        while self._waited and self._waited[0][0] < observation.at - WINDOW_S:
             self._waited.popleft()
-        first = self._waited[0] if self._waited else (seen.at, waits)
-        self._waited.append((seen.at, waits))
-        return (waits - first[1]) / (seen.at - first[0]) if seen.at > first[0] else 0.0
+        first = self._waited[0] if self._waited else (observation.at, waiting)
+        self._waited.append((observation.at, waiting))
+        return (waiting - first[1]) / (observation.at - first[0]) if observation.at > first[0] else 0.0
 
 
-def patience(spec: WorkloadSpec) -> float | None:
-    """Return how long a request may wait before it is late, in seconds; None where nothing is promised."""
-    queued = [p.queue_deadline_s for p in spec.policies.values() if isinstance(p, Predictive) and p.queue is not None]
-    if queued:
-        return float(queued[0])
+def max_wait_of(spec: WorkloadSpec) -> float | None:
+    """Return how long a request may wait before it is late, in seconds; None without an SLO."""
+    deadlines_s = [
+        p.queue_deadline_s for p in spec.policies.values() if isinstance(p, Predictive) and p.queue is not None
+    ]
+    if deadlines_s:
+        return float(deadlines_s[0])
     return None if spec.slo is None else spec.slo.ttft_s or spec.slo.e2e_s
 
 
-def _reported_latencies(tick: Tick, name: PolicyName) -> Mapping[str, float]:
+def _policy_memory(tick: Tick, name: PolicyName) -> Mapping[str, float]:
     return next((r.memory for r in tick.decision.recommendations if r.policy == name), {})
 
 
-def _rates(seen: Observation, spec: WorkloadSpec) -> Iterator[dict[str, float]]:
-    """Yield each source that tells rates, fresh and whole."""
+def _rates(observation: Observation, spec: WorkloadSpec) -> Iterator[dict[str, float]]:
+    """Yield the rates of each source that has fresh and complete readings of all of them."""
     for source in spec.sources:
-        readings = {quantity: seen.readings.get(SignalName(f"{source}.{quantity}")) for quantity in RATES}
+        readings = {quantity: observation.readings.get(SignalName(f"{source}.{quantity}")) for quantity in QUANTITIES}
         values = {q: r.value for q, r in readings.items() if isinstance(r, Fresh) and not r.missing}
-        if len(values) == len(RATES):
+        if len(values) == len(QUANTITIES):
             yield values
 
 
-def _visible(seen: Observation, spec: WorkloadSpec) -> float:
-    """Return what waits in queues before the engines, as far as it is told."""
-    readings = (seen.readings.get(SignalName(f"{source}.visible")) for source in spec.sources)
+def _visible(observation: Observation, spec: WorkloadSpec) -> float:
+    """Return the messages in queues before the engines, of the sources with a fresh reading."""
+    readings = (observation.readings.get(SignalName(f"{source}.visible")) for source in spec.sources)
     return sum(r.value for r in readings if isinstance(r, Fresh))

@@ -1,9 +1,9 @@
-"""A shadow: a second policy that decides on what the first one saw, acts never, and is compared with it.
+"""Runs a shadow: a second policy that decides on the observations of the live policy, never acts, and is compared.
 
-It is the same `Controller` over other ports: sources and pools that tell what the first one's turn saw, and a clock
-that stands at that turn. So it sees the real size, whatever it asked for itself; what it would hold is kept apart,
-open-loop (`scaler.shadow.counterfactual`). It runs after the first one's turn and in a task of its own: whatever it
-does wrong, and however long its own sources take, the first goes on.
+It is the same `Controller` on other ports: sources and pools that return the live tick's observation, and a clock that
+stands at that tick. It observes the real size, not the one that it would hold, which is estimated open-loop
+(`scaler.shadow.counterfactual`). It runs after the live tick in a task of its own: its errors and slow sources do not
+affect the live policy.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
 from scaler.ports import Misconfigured, Source, Unavailable
 from scaler.quota_ledger import QuotaLedger
-from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTurn, Totals
+from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
 from scaler.shadow.late_requests import LateRequestContext, LateRequestEstimator
 from scaler.telemetry.log import log
 
 MAX_BEHIND: Final = 64
-"""Turns that may wait for a slow shadow; older ones are passed over: a quarter of an hour at the default interval."""
-MAX_TOLD: Final = 20
-"""Different errors of a shadow that are logged, each once."""
+"""Maximum number of queued ticks of a slow shadow; older ones are skipped. 16 minutes at an interval of 15 s."""
+MAX_LOGGED: Final = 20
+"""Maximum number of different errors of a shadow that are logged, each once."""
 DRAIN_S: Final = 5.0
-"""How long turns that wait may take when the daemon ends."""
+"""Maximum time that queued ticks get when the shadow stops. Seconds."""
 
 
 class ReplayClock:
-    """The first one's turn, as a clock and the origin of readings. It also hands on what the fleet granted."""
+    """The clock and the observation of the live tick that a shadow repeats."""
 
     def __init__(self, at: float) -> None:
         self._at = at
@@ -59,8 +59,8 @@ class ReplayClock:
         self._stepped_s += tick.clock_step_s
 
     @property
-    def seen(self) -> Observation:
-        assert self._tick is not None  # noqa: S101 - a turn is shown before it is taken
+    def observation(self) -> Observation:
+        assert self._tick is not None  # noqa: S101 - `show` comes first
         return self._tick.observation
 
     def now(self) -> float:
@@ -75,189 +75,188 @@ class ReplayClock:
 
 @dataclass(frozen=True, slots=True)
 class RecordedSource:
-    """A source as the first one's turn saw it, under the name that it has there."""
+    """A source of the live workload, by its live name, as the live tick observed it."""
 
-    mirror: ReplayClock
+    clock: ReplayClock
     name: str
     quantities: Sequence[str]
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """Return what was fresh. The rest is absent here, and becomes stale by the last value that the shadow knows."""
-        seen = self.mirror.seen
-        if (error := seen.source_errors.get(self.name)) is not None:
+        """Return the fresh readings. A stale one is returned as absent; the controller grades it by its last value."""
+        observation = self.clock.observation
+        if (error := observation.source_errors.get(self.name)) is not None:
             raise Unavailable(error)
-        found = {q: seen.readings.get(SignalName(f"{self.name}.{q}"), Absent("never read")) for q in self.quantities}
-        return {q: r if isinstance(r, Fresh | Absent) else Absent(f"{r.age_s:.0f} s old") for q, r in found.items()}
+        signals = {q: SignalName(f"{self.name}.{q}") for q in self.quantities}
+        readings = {q: observation.readings.get(signal, Absent("never read")) for q, signal in signals.items()}
+        return {q: r if isinstance(r, Fresh | Absent) else Absent(f"{r.age_s:.0f} s old") for q, r in readings.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedPool:
-    """A pool as the first one's turn saw it."""
+    """A pool as the live tick observed it."""
 
-    mirror: ReplayClock
+    clock: ReplayClock
     name: PoolName
 
     async def status(self) -> Fresh[PoolStatus]:
-        reading = self.mirror.seen.pools.get(self.name, Absent("not among the pools of the policy that is run"))
+        reading = self.clock.observation.pools.get(self.name, Absent("not among the pools of the policy that is run"))
         if isinstance(reading, Fresh):
             return reading
-        told = reading.reason if isinstance(reading, Absent) else f"{reading.age_s:.0f} s old"
-        raise Unavailable(self.mirror.seen.pool_errors.get(self.name, told))
+        reason = reading.reason if isinstance(reading, Absent) else f"{reading.age_s:.0f} s old"
+        raise Unavailable(self.clock.observation.pool_errors.get(self.name, reason))
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         raise Misconfigured("a shadow resizes nothing")
 
 
-class SameGrant(QuotaLedger):
-    """What the fleet granted the first holds for its shadow, which takes nothing from the fleet."""
+class LiveGrant(QuotaLedger):
+    """A ledger that repeats the live tick's grant. The shadow holds and reserves nothing in the fleet."""
 
-    def __init__(self, mirror: ReplayClock) -> None:
+    def __init__(self, clock: ReplayClock) -> None:
         super().__init__(FleetLimits())
-        self._mirror = mirror
+        self._clock = clock
 
-    def enter(self, name: WorkloadName, spec: WorkloadSpec) -> None:
-        """Hold nothing: a shadow has no replicas."""
+    def register(self, name: WorkloadName, spec: WorkloadSpec) -> None:
+        """Register nothing: a shadow has no replicas."""
 
-    def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
-        return self._mirror.seen.grant
+    def grant(self, name: WorkloadName, observation: Observation) -> Grant | None:
+        return self._clock.observation.grant
 
     def reserve(self, name: WorkloadName, decision: Decision) -> None:
-        """Reserve nothing: a shadow takes no replicas."""
+        """Reserve nothing: a shadow requests no replicas."""
 
-    def note(self, tick: Tick) -> None:
-        """Nor is anything written."""
+    def record(self, tick: Tick) -> None:
+        """Record nothing: a shadow writes nothing."""
 
-    def shift(self, step_s: float) -> None:
-        """And it keeps no times."""
+    def shift(self, stepped_s: float) -> None:
+        """Shift nothing: the ledger keeps no times."""
 
 
 class Shadow:
-    """One workload's shadow. `own` are sources that the first lacks; `same` are the others by their names there."""
+    """A workload's shadow. `own` are open sources that the live workload lacks, `shared` the live names of the rest."""
 
     def __init__(
         self,
         workload: Workload,
-        first: Controller,
-        record: Callable[[ShadowTurn], None],
+        live: Controller,
+        record: Callable[[ShadowTick], None],
         *,
         own: Mapping[str, Source],
-        same: Mapping[str, str],
+        shared: Mapping[str, str],
     ) -> None:
-        self.first = first
-        self.totals = Totals()
-        self.last: ShadowTurn | None = None
+        self.live = live
+        self.totals = ShadowTotals()
+        self.last: ShadowTick | None = None
         self._record = record
-        self._mirror = ReplayClock(first.last_tick_ended_at)
+        self._clock = ReplayClock(live.last_tick_ended_s)
         self._controller = Controller(
-            self._setup(workload, own, same), self._mirror, History(), lambda _: None, dry_run=True
+            self._setup(workload, own, shared), self._clock, History(), lambda _: None, dry_run=True
         )
-        self._waiting: asyncio.Queue[Tick] = asyncio.Queue(MAX_BEHIND)
-        self._told: set[str] = set()
+        self._pending: asyncio.Queue[Tick] = asyncio.Queue(MAX_BEHIND)
+        self._logged: set[str] = set()
         self._steps_s = 0.0
-        self._ruler = LateRequestEstimator()
-        self._held = {"first": HypotheticalSizes(), "shadow": HypotheticalSizes()}
+        self._estimator = LateRequestEstimator()
+        self._sizes = {"first": HypotheticalSizes(), "shadow": HypotheticalSizes()}
         self._queues = {"first": HypotheticalQueue(), "shadow": HypotheticalQueue()}
 
     @property
     def workload(self) -> Workload:
         return self._controller.workload
 
-    def _setup(self, workload: Workload, own: Mapping[str, Source], same: Mapping[str, str]) -> Setup:
+    def _setup(self, workload: Workload, own: Mapping[str, Source], shared: Mapping[str, str]) -> Setup:
         sources: dict[str, Source] = {}
         for name, spec in workload.spec.sources.items():
             sources[name] = (
-                own[name] if name in own else RecordedSource(self._mirror, same[name], tuple(spec.quantities()))
+                own[name] if name in own else RecordedSource(self._clock, shared[name], tuple(spec.quantities()))
             )
-        pools = {name: RecordedPool(self._mirror, name) for name in workload.spec.pools}
-        return Setup(workload, sources, pools, ledger=SameGrant(self._mirror))
+        pools = {name: RecordedPool(self._clock, name) for name in workload.spec.pools}
+        return Setup(workload, sources, pools, ledger=LiveGrant(self._clock))
 
-    def adopt(self, workload: Workload, *, own: Mapping[str, Source], same: Mapping[str, str]) -> None:
-        """Decide by another specification from the next turn on. The past is kept."""
-        self._controller.adopt(self._setup(workload, own, same))
+    def adopt(self, workload: Workload, *, own: Mapping[str, Source], shared: Mapping[str, str]) -> None:
+        """Decide by another specification from the next tick on. The history stays."""
+        self._controller.adopt(self._setup(workload, own, shared))
 
-    def see(self, tick: Tick) -> None:
-        """Take over a finished tick of the workload. Never waits and never fails."""
-        if self._waiting.full():
-            self._waiting.get_nowait()
-            self._waiting.task_done()
-            self._failed("it fell behind: turns are passed over")
-        self._waiting.put_nowait(tick)
+    def observe(self, tick: Tick) -> None:
+        """Queue a finished tick of the live workload. The method never waits and never fails."""
+        if self._pending.full():
+            self._pending.get_nowait()
+            self._pending.task_done()
+            self._report_failure("it fell behind: turns are passed over")
+        self._pending.put_nowait(tick)
 
-    async def run(self, begin: Callable[[], Awaitable[History]]) -> None:
-        """Turn after turn, without end, from the history that `begin` gives."""
+    async def run(self, build_history: Callable[[], Awaitable[History]]) -> None:
+        """Run a tick of the shadow for each queued tick, until cancelled. The history is that of `build_history`."""
         try:
-            self._controller.history = await begin()
-        except Exception as e:  # noqa: BLE001 - it starts cold, and the first goes on
-            self._failed(f"its past could not be read, so it starts without: {e!r}")
+            self._controller.history = await build_history()
+        except Exception as e:  # noqa: BLE001 - the shadow starts without history, and the live policy goes on
+            self._report_failure(f"its past could not be read, so it starts without: {e!r}")
         while True:
-            tick = await self._waiting.get()
+            tick = await self._pending.get()
             try:
-                await self.turn(tick)
-            except Exception as e:  # noqa: BLE001 - whatever a shadow does wrong, the first goes on
-                self._failed(repr(e))
+                await self.tick(tick)
+            except Exception as e:  # noqa: BLE001 - no defect of a shadow may end the live policy
+                self._report_failure(repr(e))
             finally:
-                self._waiting.task_done()
+                self._pending.task_done()
 
-    async def drained(self) -> None:
-        """Return when no turn waits, or after `DRAIN_S`."""
+    async def drain(self) -> None:
+        """Wait until no tick is queued, at most `DRAIN_S`."""
         try:
             async with asyncio.timeout(DRAIN_S):
-                await self._waiting.join()
+                await self._pending.join()
         except TimeoutError:
-            self._failed("turns were still waiting at the end")
+            self._report_failure("turns were still waiting at the end")
 
-    async def turn(self, tick: Tick) -> ShadowTurn:
-        """Return one turn of the first, decided anew and compared."""
-        self._mirror.show(tick)
-        own = await self._controller.tick(tick.at)
-        if own.clock_step_s:
-            self._shift(own.clock_step_s)
-        turn = self._compared(tick, own)
-        self.totals.note(turn, self.last)
-        self.last, self._steps_s = turn, 0.0
-        self._record(turn)
-        return turn
+    async def tick(self, live_tick: Tick) -> ShadowTick:
+        """Decide on the live tick's observation, and compare the sizes."""
+        self._clock.show(live_tick)
+        tick = await self._controller.tick(live_tick.at)
+        if tick.clock_step_s:
+            self._shift(tick.clock_step_s)
+        shadow_tick = self._compare(live_tick, tick)
+        self.totals.add(shadow_tick, self.last)
+        self.last, self._steps_s = shadow_tick, 0.0
+        self._record(shadow_tick)
+        return shadow_tick
 
-    def _compared(self, tick: Tick, own: Tick) -> ShadowTurn:
-        spec, before = self.first.workload.spec, self.last
-        over_s = 0.0 if before is None else max(0.0, tick.at - before.tick.at - self._steps_s)
-        here = LateRequestContext(self.workload.spec, self._controller.history, own)
-        load, told_by = self._ruler.measure([here, LateRequestContext(spec, self.first.history, tick)])
+    def _compare(self, live_tick: Tick, tick: Tick) -> ShadowTick:
+        spec, previous = self.live.workload.spec, self.last
+        interval_s = 0.0 if previous is None else max(0.0, live_tick.at - previous.tick.at - self._steps_s)
+        shadow_context = LateRequestContext(self.workload.spec, self._controller.history, tick)
+        live_context = LateRequestContext(spec, self.live.history, live_tick)
+        load, estimated_by = self._estimator.estimate([shadow_context, live_context])
         late: dict[str, float | None] = {"first": None, "shadow": None}
-        if load is not None and before is not None:
-            sides = {"first": before.first, "shadow": before.shadow}
-            late = {who: self._queues[who].let(over_s, side.serving, load) for who, side in sides.items()}
-        if tick.dry_run:
-            self._held["first"].follow(tick, spec, self.first.history)
+        if load is not None and previous is not None:
+            serving = {"first": previous.first.serving, "shadow": previous.shadow.serving}
+            late = {name: queue.advance(interval_s, serving[name], load) for name, queue in self._queues.items()}
+        if live_tick.dry_run:
+            self._sizes["first"].apply_targets(live_tick, spec, self.live.history)
         else:
-            self._held["first"].find(tick)
-        self._held["shadow"].follow(own, spec, self._controller.history)
-        now = {
-            who: ComparedSide(h.asked, h.serving(spec), h.usd_per_hour(spec), late[who])
-            for who, h in self._held.items()
+            self._sizes["first"].set_observed(live_tick)
+        self._sizes["shadow"].apply_targets(tick, spec, self._controller.history)
+        sides = {
+            name: ComparedSide(sizes.requested, sizes.serving(spec), sizes.usd_per_hour(spec), late[name])
+            for name, sizes in self._sizes.items()
         }
-        return ShadowTurn(own, now["first"], now["shadow"], over_s, tick.dry_run, told_by)
+        return ShadowTick(tick, sides["first"], sides["shadow"], interval_s, live_tick.dry_run, estimated_by)
 
     def _shift(self, step_s: float) -> None:
-        """Shift all times after the wall clock jumped: ages stay what they were."""
+        """Shift all times after a jump of the wall clock, so that ages stay as they were."""
         self._steps_s += step_s
-        self._ruler.shift(step_s)
-        for held in self._held.values():
-            held.shift(step_s)
+        self._estimator.shift(step_s)
+        for sizes in self._sizes.values():
+            sizes.shift(step_s)
 
-    def _failed(self, why: str) -> None:
+    def _report_failure(self, reason: str) -> None:
         self.totals.failed += 1
-        if why not in self._told and len(self._told) < MAX_TOLD:
-            self._told.add(why)
+        if reason not in self._logged and len(self._logged) < MAX_LOGGED:
+            self._logged.add(reason)
             remedy = "the policy that is run goes on, and so does the shadow; this error is told once"
-            log.error("shadow", workload=self.first.workload.name, error=why, remedy=remedy)
+            log.error("shadow", workload=self.live.workload.name, error=reason, remedy=remedy)
 
 
 def rebuild_history(workload: Workload, history: History, ticks: Sequence[Tick]) -> History:
-    """Return the history with the last turns on record, as the workload's specification would have decided them.
-
-    Turns with other pools than it has now are left out.
-    """
+    """Append the ticks to the history, decided by the workload's specification. Ticks without its pools are skipped."""
     spec = workload.spec
     for tick in ticks:
         if tick.observation.pools.keys() >= spec.pools.keys():

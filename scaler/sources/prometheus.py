@@ -70,7 +70,7 @@ class PrometheusSource:
         self._spec = spec
         self._missing_series = MissingSeries(api, context.clock)
         self._deadline_s = context.deadline_s
-        self._slo_limits_s = context.promised_s
+        self._slo_limits_s = context.slo_limits_s
         self._window_s = spec.window_s
         self._recipes = recipes = spec.recipes()
         self._preset = {f"value:{q}": value_query(r, spec.match, spec.window_s) for q, r in recipes.items()}

@@ -48,7 +48,7 @@ async def open_scrape(spec: Scrape, context: Context) -> ScrapeSource:
     server = spec.service or spec.urls
     session = await http_client.session(context, server, spec.access.ca_file, connections=MAX_TARGETS)
     pages = http_client.Pages(session, spec.access, context.clock, http_client.DEADLINE_SHARE * context.deadline_s)
-    return ScrapeSource(spec, pages, context.promised_s)
+    return ScrapeSource(spec, pages, context.slo_limits_s)
 
 
 @dataclass(frozen=True, slots=True)

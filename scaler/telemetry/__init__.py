@@ -1,1 +1,1 @@
-"""Projections of the Tick: log line, metrics, health, dashboard."""
+"""Views of a tick: log line, metrics, health, dashboard."""

@@ -1,4 +1,4 @@
-"""Calls to clouds as metrics: how many, what came of them, how long they took."""
+"""Exports counts, results and durations of calls to clouds as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaler.clouds.api_budget import BOUNDS_S, Calls
 
 
 class CallsCollector(Collector):
-    """Drawn when scraped; labelled with the API and the operation, never with a workload: calls are shared."""
+    """Reads the counts when scraped. Labels are API and operation, not the workload: workloads share calls."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -32,8 +32,8 @@ class CallsCollector(Collector):
             "How long calls to clouds took, the wait for our own budget included.",
             labels=("api", "operation"),
         )
-        for names, seen in list(self._calls.times.items()):
+        for names, histogram in list(self._calls.times.items()):
             bounds = [*map(str, BOUNDS_S), "+Inf"]
-            buckets = list(zip(bounds, map(float, accumulate(seen.counts)), strict=True))
-            times.add_metric(names, buckets, seen.sum_s)
+            buckets = list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
+            times.add_metric(names, buckets, histogram.sum_s)
         yield times

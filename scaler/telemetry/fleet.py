@@ -1,4 +1,4 @@
-"""The fleet's budgets and what it holds of them -> Prometheus metrics, for the limits that are set."""
+"""Exports the fleet's limits that are set, and the amounts that it holds, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from scaler.quota_ledger import QuotaLedger
 
 
 class FleetCollector(Collector):
-    """Drawn from the ledger when it is scraped."""
+    """Reads the ledger when scraped."""
 
     def __init__(self, ledger: QuotaLedger) -> None:
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:
         limits, held = self._ledger.limits, self._ledger.held()
-        for unit, words, most in (
+        for unit, label, maximum in (
             ("gpus", "GPUs", limits.max_gpus),
             ("usd_per_hour", "USD per hour", limits.max_usd_per_hour),
         ):
-            if most is not None:
-                yield _gauge(f"forescale_fleet_{unit}", f"{words} that all workloads hold.", held[unit])
-                yield _gauge(f"forescale_fleet_max_{unit}", f"{words} that they may hold.", most)
+            if maximum is not None:
+                yield _gauge(f"forescale_fleet_{unit}", f"{label} that all workloads hold.", held[unit])
+                yield _gauge(f"forescale_fleet_max_{unit}", f"{label} that they may hold.", maximum)
 
 
 def _gauge(name: str, doc: str, value: float) -> Metric:

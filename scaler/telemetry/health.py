@@ -1,4 +1,4 @@
-"""Whether the daemon is alive and ready: derived from its ticks, not from the fact that the server answers."""
+"""Health of the daemon, derived from its ticks and not from the HTTP server's responses."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scaler.masking import mask
 from scaler.ports import Clock
 from scaler.supervised_tasks import Tasks
 
-MISSED_TURNS: Final = 3
-"""Turns that may be missed before a loop counts as stalled."""
-LEAST_S: Final = 30.0
-"""A loop is not called stalled sooner, however short its interval: one slow garbage collection is no outage."""
+MAX_MISSED_TICKS: Final = 3
+"""Ticks that a loop may miss before it counts as stalled."""
+MIN_STALL_S: Final = 30.0
+"""Minimum silence of a stalled loop at any interval: a slow garbage collection is not an outage. Seconds."""
 
 
 class Health:
-    """What ``/healthz`` and ``/readyz`` answer.
+    """The state that ``/healthz`` and ``/readyz`` report.
 
-    A loop that stalls asks for a restart. A problem that a restart would not mend, or would make worse, is reported
-    and nothing more: a daemon with refused configuration files could not start again.
+    A stalled loop fails the check, so that Kubernetes restarts the daemon. Other problems are reported only, because a
+    restart would not help: a daemon with refused configuration files could not start again.
     """
 
     def __init__(
@@ -33,35 +33,38 @@ class Health:
         self._problems: dict[str, str] = {}
 
     def report(self, part: str, problem: str) -> None:
-        """Show what is wrong with a part of the daemon; an empty text says that it is in order."""
+        """Set the problem of a part of the daemon. An empty text removes it."""
         if problem:
             self._problems[part] = problem
         else:
             self._problems.pop(part, None)
 
     def stalled(self) -> dict[WorkloadName, str]:
-        """Return the workloads whose loop makes no progress, and why it is thought so."""
-        late: dict[WorkloadName, str] = {}
+        """Return the workloads whose loop makes no progress, with the reason.
+
+        Example: at an interval of 15 s and a deadline of 5 s, a loop is stalled after max(30, 3 * 15 + 2 * 5) = 55 s.
+        """
+        stalled: dict[WorkloadName, str] = {}
         for name, controller in self._controllers.items():
-            if (why := self._tasks.failing.get(task_of(name))) is not None:
-                late[name] = f"its loop ended: {why}"
+            if (reason := self._tasks.failing.get(task_of(name))) is not None:
+                stalled[name] = f"its loop ended: {reason}"
                 continue
             spec = controller.workload.spec
-            allowed_s = max(LEAST_S, MISSED_TURNS * spec.interval_s + 2 * spec.deadline_s)
-            beat = controller.last_tick_ended_at  # first: it may be what notices that the clock has jumped
-            silent_s = self._clock.now() - beat
+            allowed_s = max(MIN_STALL_S, MAX_MISSED_TICKS * spec.interval_s + 2 * spec.deadline_s)
+            last_tick_s = controller.last_tick_ended_s  # before `now`: reading it may detect a jump of the clock
+            silent_s = self._clock.now() - last_tick_s
             if silent_s > allowed_s:
-                late[name] = f"no turn ended for {silent_s:.0f} s, {allowed_s:.0f} s are allowed"
-        return {name: mask(why) for name, why in late.items()}
+                stalled[name] = f"no turn ended for {silent_s:.0f} s, {allowed_s:.0f} s are allowed"
+        return {name: mask(reason) for name, reason in stalled.items()}
 
     def problems(self) -> dict[str, str]:
-        """Return what else is wrong, by the part of the daemon that it concerns."""
+        """Return the other problems by the part of the daemon."""
         loops = {task_of(name) for name in self._controllers}
-        ended = {task: f"it ended: {why}" for task, why in self._tasks.failing.items() if task not in loops}
+        ended = {task: f"it ended: {reason}" for task, reason in self._tasks.failing.items() if task not in loops}
         return {**self._problems, **ended}
 
     def waiting(self) -> list[WorkloadName]:
-        """Return the workloads that have not had a first turn."""
+        """Return the workloads without a first tick."""
         return [name for name, controller in self._controllers.items() if not len(controller.history)]
 
 

@@ -1,4 +1,4 @@
-"""Tick -> one structured log line."""
+"""Configures structured logging, and logs each tick as one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHARED: Final[list[Any]] = [
     _stamp,
     structlog.processors.StackInfoRenderer(),
 ]
-# A logger keeps the list it was first used with, so every `configure` of a process passes this one.
+# A logger keeps the list of its first use, so that every call of `configure` must pass this one.
 PROCESSORS: Final[list[Any]] = [*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
 
 
@@ -61,8 +61,8 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
     root.setLevel(logging.INFO)
     for noisy in ("botocore", "aiobotocore", "aiohttp.access", "kubernetes_asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    for told_anyway in ("botocore.credentials", "aiobotocore.credentials"):  # failures reach the tick's errors
-        logging.getLogger(told_anyway).setLevel(logging.CRITICAL)
+    for reported in ("botocore.credentials", "aiobotocore.credentials"):  # their failures are in the tick's errors
+        logging.getLogger(reported).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=PROCESSORS,
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -72,15 +72,12 @@ def configure(form: Literal["auto", "json", "console"]) -> None:
 
 
 def log_tick(tick: Tick) -> None:
-    """Log a tick's canonical line; as a warning where something was refused or could not be read."""
+    """Log a tick as one line, as a warning where a write was refused or a read failed."""
     d = tick.decision
     refused = [o for o in tick.outcomes if o.result.refused]
-    seen = tick.observation
-    errors = {
-        f"{kind}.{n}": e
-        for kind, of in (("sources", seen.source_errors), ("pools", seen.pool_errors))
-        for n, e in of.items()
-    }
+    observation = tick.observation
+    errors = {f"sources.{name}": error for name, error in observation.source_errors.items()}
+    errors |= {f"pools.{name}": error for name, error in observation.pool_errors.items()}
     write = log.warning if refused or errors else log.info
     write(
         "tick",
@@ -92,9 +89,9 @@ def log_tick(tick: Tick) -> None:
         **({} if d.cost_usd_per_hour is None else {"usd_per_hour": round(d.cost_usd_per_hour, 2)}),
         reason=d.reason,
         rule=d.steps[-1].rule if d.steps else "",
-        **{name: _value_text(reading) for name, reading in tick.observation.readings.items()},
+        **{name: _value_text(reading) for name, reading in observation.readings.items()},
         **({"errors": errors} if errors else {}),
-        **({"granted": grant_text(seen.grant)} if seen.grant is not None else {}),
+        **({"granted": grant_text(observation.grant)} if observation.grant is not None else {}),
         **(
             {"outcomes": [f"{o.pool} {o.before}->{o.after} {o.result}: {o.reason}" for o in refused]} if refused else {}
         ),
@@ -105,13 +102,13 @@ def log_tick(tick: Tick) -> None:
 
 
 def grant_text(grant: Grant) -> str:
-    """Return what the fleet lets a workload hold and remove, in words."""
-    said = (
+    """Return the limits on what a workload may hold and remove as text."""
+    quotas = (
         (grant.gpus, "{:g} GPUs"),
         (grant.usd_per_hour, "{:.2f} USD per hour"),
         (grant.removable, "{:g} may be removed"),
     )
-    return ", ".join(words.format(quota.most) for quota, words in said if quota is not None)
+    return ", ".join(form.format(quota.most) for quota, form in quotas if quota is not None)
 
 
 def _value_text(reading: Fresh[float] | Stale[float] | Absent) -> object:
@@ -125,5 +122,5 @@ def _value_text(reading: Fresh[float] | Stale[float] | Absent) -> object:
 
 
 def _without_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Return the last look before a line leaves the process: SDKs log too, and traces quote what they were given."""
+    """Mask secrets in every field of a line: SDKs log too, and traces quote arguments."""
     return {key: masked(value if isinstance(value, PLAIN) else str(value)) for key, value in event.items()}

@@ -1,4 +1,4 @@
-"""Tick -> Prometheus metrics, drawn from each workload's last tick when they are scraped."""
+"""Exports each workload's last tick, and counts over its ticks, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Samples = Iterable[tuple[Labels, float | None]]
 
 
 class Metrics:
-    """The daemon's own registry; `observe` takes each turn, `forget` a workload that is configured no more."""
+    """The daemon's metrics. `observe` adds a tick, and `forget` removes a workload."""
 
     def __init__(self, version: str) -> None:
         self.registry = prom.CollectorRegistry()
@@ -87,7 +87,7 @@ class Metrics:
 
 
 class _Ticks(Collector):
-    """The series of each workload. What is not known has no sample: missing is not zero."""
+    """The series of each workload. An unknown value has no sample: missing is not zero."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -173,13 +173,13 @@ def _ages(ticks: Iterable[Tick]) -> Samples:
 def _states(ticks: Iterable[Tick]) -> Samples:
     for t in ticks:
         for signal, reading in t.observation.readings.items():
-            present = state_of(reading)
+            current = state_of(reading)
             for state in STATES:
-                yield (t.workload, signal, state), float(state == present)
+                yield (t.workload, signal, state), float(state == current)
 
 
 def state_of(reading: Reading[float]) -> str:
-    """Return the word for what a reading is worth."""
+    """Return the state of a reading, one of `STATES`."""
     match reading:
         case Fresh(_, _, missing):
             return "partial" if missing else "fresh"

@@ -1,4 +1,4 @@
-"""Shadows -> Prometheus metrics. What is not known has no sample: missing is not zero."""
+"""Exports shadows as Prometheus metrics. An unknown value has no sample: missing is not zero."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
         "Size that the shadow decided.",
         lambda s: None if s.last is None else s.last.tick.decision.target,
     ),
-    "size_replicas": ("Size that it would hold, open-loop.", lambda s: None if s.last is None else s.last.shadow.asked),
+    "size_replicas": (
+        "Size that it would hold, open-loop.",
+        lambda s: None if s.last is None else s.last.shadow.requested,
+    ),
     "replica_hours_difference": (
         "Replica-hours of the shadow since the start, less those of the policy that is run.",
         lambda s: s.totals.more_replica_hours if s.last else None,
@@ -30,7 +33,7 @@ GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
 
 
 class ShadowCollector(Collector):
-    """Drawn from the shadows when it is scraped."""
+    """Reads the shadows when scraped."""
 
     def __init__(self, shadows: Mapping[WorkloadName, Shadow]) -> None:
         self._shadows = shadows
@@ -39,8 +42,8 @@ class ShadowCollector(Collector):
         shadows = dict(self._shadows)
         if not shadows:
             return
-        for name, (words, read) in GAUGES.items():
-            family = GaugeMetricFamily(f"forescale_shadow_{name}", words, labels=("workload",))
+        for name, (doc, read) in GAUGES.items():
+            family = GaugeMetricFamily(f"forescale_shadow_{name}", doc, labels=("workload",))
             for workload, shadow in shadows.items():
                 if (value := read(shadow)) is not None:
                     family.add_metric((workload,), value)

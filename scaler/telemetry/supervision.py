@@ -1,4 +1,4 @@
-"""Restarts of background tasks and defects of adapters -> Prometheus metrics."""
+"""Exports restarts of background tasks and defects of adapters as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scaler.supervised_tasks import Tasks
 
 
 class SupervisionCollector(Collector):
-    """Reads the counts when it is scraped."""
+    """Reads the counts when scraped."""
 
     def __init__(self, tasks: Tasks, faults: Faults) -> None:
         self._tasks = tasks

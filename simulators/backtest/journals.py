@@ -12,7 +12,7 @@ from typing import Final
 
 from policies.model import Tick, WorkloadName
 from scaler.journal.explain import timestamp
-from scaler.journal.fields import DAMAGED, moment
+from scaler.journal.fields import DAMAGED, unix_time
 from scaler.journal.reader import Journal, JournalError, journal_files
 from scaler.registry import did_you_mean
 from simulators.backtest.columns import TickColumns
@@ -105,7 +105,7 @@ def _begun(file: Path) -> float | None:
     """Return when a file of a journal was begun; None where its first line does not say."""
     try:
         with file.open("rb") as f:
-            return float(moment(json.loads(f.readline(4096))["at"]))
+            return float(unix_time(json.loads(f.readline(4096))["at"]))
     except (OSError, *DAMAGED):
         return None
 

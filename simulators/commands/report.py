@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from scaler.commands.explain import moment
+from scaler.commands.explain import parse_time
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import figures, journals, text
 from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
@@ -80,8 +80,8 @@ def command(args: argparse.Namespace) -> int:
 
 
 def _period(args: argparse.Namespace) -> tuple[float, float]:
-    since = moment(args.since, "--since") if args.since else -math.inf
-    return since, moment(args.until, "--until") if args.until else math.inf
+    since = parse_time(args.since, "--since") if args.since else -math.inf
+    return since, parse_time(args.until, "--until") if args.until else math.inf
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:

@@ -212,7 +212,7 @@ def together(case: Case, beside: tuple[Case, ...], source: Document) -> Case:
     Raises `ConfigError`; `source` is what names them.
     """
     specs = [other.workload.spec for other in (case, *beside)]
-    across = limits.across(case.scenario.fleet, specs)
+    across = limits.fleet_limits(case.scenario.fleet, specs)
     problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # its place is the daemon's
     for i, other in enumerate(beside):
         if other.scenario.epoch_s != case.scenario.epoch_s:

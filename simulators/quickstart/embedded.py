@@ -22,7 +22,7 @@ async def open_embedded_source(spec: EmbeddedSource, context: Context) -> Embedd
     """Open a side of an embedded world."""
     live = await _live(context, spec.world, spec.seed)
     live.read(queued=spec.offers == "queue", traffic=spec.traffic)
-    return EmbeddedReader(spec, live, context.promised_s)
+    return EmbeddedReader(spec, live, context.slo_limits_s)
 
 
 async def open_embedded_pool(
@@ -46,9 +46,9 @@ async def _live(context: Context, name: str, seed: int) -> LiveWorld:
 class EmbeddedReader:
     """The source's port."""
 
-    def __init__(self, spec: EmbeddedSource, live: LiveWorld, promised_s: Mapping[str, float]) -> None:
+    def __init__(self, spec: EmbeddedSource, live: LiveWorld, slo_limits_s: Mapping[str, float]) -> None:
         self.live = live
-        self._promised_s = promised_s
+        self._promised_s = slo_limits_s
         self._spec = spec
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:

@@ -78,7 +78,7 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
     if len(made.names) != 1:
         rule = f"makes {len(made.names)} workloads ({', '.join(made.names)}), and one is tuned at a time"
         raise _problem("--from", str(source), rule, "give a file with one of them")
-    return made.text, tuple(str(problem) for problem in (*made.notes.lost, *made.notes.differs))
+    return made.text, tuple(str(problem) for problem in (*made.findings.lost, *made.findings.differs))
 
 
 def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Baseline:

@@ -130,4 +130,4 @@ def struck(setup: Setup, weather: Sequence[FaultSettings], clock: Clock, epoch_s
         sources = {name: FaultySource(s, sky("sources", name)) for name, s in sources.items()}
     if any(w.where != "sources" for w in weather):
         actuators = {name: FaultyActuator(a, sky("pools", name)) for name, a in actuators.items()}
-    return Setup(setup.workload, sources, actuators, waits=setup.waits)
+    return Setup(setup.workload, sources, actuators, ports_may_wait=setup.ports_may_wait)

@@ -57,10 +57,10 @@ class QueueSource:
 class EngineSource:
     """The engines' metrics, as last scraped."""
 
-    def __init__(self, world: World, names: Mapping[str, str], promised_s: Mapping[str, float]) -> None:
+    def __init__(self, world: World, names: Mapping[str, str], slo_limits_s: Mapping[str, float]) -> None:
         self._world = world
         self._names = names
-        self._promised_s = promised_s
+        self._promised_s = slo_limits_s
         self._asked = tuple(dict.fromkeys(names.values()))
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
@@ -114,7 +114,7 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
             actuators[name] = SimulatedPool(world, pools[name])
         else:
             actuators[name] = SimulatedTier(world, pools[name], Tier(pool.tier))
-    return Setup(workload, sources, actuators, waits=False)
+    return Setup(workload, sources, actuators, ports_may_wait=False)
 
 
 def untold(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:

@@ -77,7 +77,7 @@ class ScrapeWindow:
 
     last: ScrapedTotals
     before: ScrapedTotals | None
-    promised_s: Mapping[str, float]
+    slo_limits_s: Mapping[str, float]
 
 
 Reader = Callable[["EngineTelemetry", ScrapeWindow], float | None]
@@ -108,9 +108,9 @@ class EngineTelemetry:
             self._kept.popleft()
 
     def read(
-        self, quantities: tuple[str, ...], promised_s: Mapping[str, float] = NOTHING
+        self, quantities: tuple[str, ...], slo_limits_s: Mapping[str, float] = NOTHING
     ) -> dict[str, Fresh[float] | Absent]:
-        """Return the readings of a query now; late requests are beyond `promised_s`, by the SLO's name."""
+        """Return the readings of a query now; late requests are beyond `slo_limits_s`, by the SLO's name."""
         now_s = self._kernel.now_ps / PS_PER_S
         shown = [s for s in self._kept if s.at_s + self.telemetry.lag_s <= now_s]
         if not shown:
@@ -120,7 +120,7 @@ class EngineTelemetry:
             return dict.fromkeys(quantities, Absent("no engine serves"))
         since_s = last.at_s - self.telemetry.rate_window_s
         before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
-        return {quantity: self._one(quantity, ScrapeWindow(last, before, promised_s)) for quantity in quantities}
+        return {quantity: self._one(quantity, ScrapeWindow(last, before, slo_limits_s)) for quantity in quantities}
 
     def _one(self, quantity: str, look: ScrapeWindow) -> Fresh[float] | Absent:
         total, reader = QUANTITIES[quantity]
@@ -269,7 +269,7 @@ def _p95(spans: Spans, bounds_s: Floats) -> Reader:
 
 def _late(spans: Spans, promise: str, bounds_s: Floats) -> Reader:
     def read(engines: EngineTelemetry, look: ScrapeWindow) -> float | None:
-        limit_s = look.promised_s.get(promise)
+        limit_s = look.slo_limits_s.get(promise)
         return None if limit_s is None else share_above(limit_s, buckets(spans(engines, look), bounds_s))
 
     return read

@@ -15,7 +15,7 @@ from scaler.clock import stopwatch_s
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.workload_facts import Running
+from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.health import Health
 from scaler.telemetry.metrics import Metrics
 from tests.benchmarks.figure import Figure, microseconds, quantile
@@ -79,7 +79,7 @@ async def overhead() -> Figure:
         "queue": FakeSource(clock, {"visible": 30, "in_flight": 5, "delayed": 0, "oldest_age_s": 1}),
         "engines": FakeSource(clock, {"running": 30, "waiting": 1, "kv_cache_usage": 0.4, "utilization": 0.6}),
     }
-    metrics, dashboard = Metrics("bench"), Dashboard("bench", Running({}, Health({}, clock)))
+    metrics, dashboard = Metrics("bench"), Dashboard("bench", LiveWorkloads({}, Health({}, clock)))
 
     def record(tick: Tick) -> None:
         metrics.observe(tick)

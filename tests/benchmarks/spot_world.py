@@ -246,7 +246,7 @@ def run(
     Turns fall between the grid that the traces change on: what happens is seen half an interval later, as on average.
     """
     actuators = {name: Actuator(world, name) for name in workload.pools}
-    setup = Setup(Workload(workload, {}, "spot"), dict(workload.sources), actuators, waits=False)
+    setup = Setup(Workload(workload, {}, "spot"), dict(workload.sources), actuators, ports_may_wait=False)
     controller = Controller(setup, world, History(HOUR_S), record)
 
     async def drive() -> None:

@@ -1,4 +1,4 @@
-"""The stage of the end-to-end stories: real servers, faults between them and the daemon, and the daemon itself."""
+"""Environment of the end-to-end tests: real servers, proxies that inject faults, and the daemon."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 INTERVAL_S: Final = 0.5
 WINDOW_S: Final = 4.0
 MESSAGES_PER_REPLICA: Final = 5
-PATIENCE_S: Final = 60.0
+TIMEOUT_S: Final = 60.0
 
 
 @dataclass
 class Stage:
-    """All parts. `engine` is what Prometheus scrapes; `sqs_road` and `prometheus_road` lead from the daemon."""
+    """All servers. Prometheus scrapes `engine`; the daemon reaches SQS and Prometheus through the proxies."""
 
     folder: Path
     kube: Ground
     cloud: Aws
     queue: str
     engine: Engine
-    sqs_road: TcpProxy
-    prometheus_road: TcpProxy
+    sqs_proxy: TcpProxy
+    prometheus_proxy: TcpProxy
     journals: Path = field(init=False)
 
     def __post_init__(self) -> None:
         self.journals = self.folder / "journal"
 
     def configure(self) -> Path:
-        """The configuration under test, with windows of seconds where people have minutes."""
-        sqs = f"http://127.0.0.1:{self.sqs_road.port}"
+        """Write the configuration, with windows of seconds in place of minutes."""
+        sqs = f"http://127.0.0.1:{self.sqs_proxy.port}"
         document = {
             "workload": "llm",
             "min_replicas": 1,
@@ -60,7 +60,7 @@ class Stage:
                 },
                 "engines": {
                     "kind": "prometheus",
-                    "url": f"http://127.0.0.1:{self.prometheus_road.port}",
+                    "url": f"http://127.0.0.1:{self.prometheus_proxy.port}",
                     "preset": "vllm",
                     "match": {"model_name": MODEL},
                     "max_age_s": 10,
@@ -94,51 +94,51 @@ class Stage:
         async with daemon(str(self.configure()), journal=self.journals, env=KEYS) as d:
             yield d
 
-    async def sized(self, replicas: int, about: Daemon, within_s: float = PATIENCE_S) -> None:
-        """Return when the Deployment has this size."""
+    async def wait_for_size(self, replicas: int, d: Daemon, within_s: float = TIMEOUT_S) -> None:
+        """Wait until the Deployment has this size."""
 
-        async def there() -> bool:
+        async def has_size() -> bool:
             return await self.kube.size() == replicas
 
-        await until(there, within_s, about)
+        await until(has_size, within_s, d)
 
 
-def after(d: Daemon, moment: float) -> list[Tick]:
-    """The turns recorded since."""
-    return [t for t in d.ticks() if t.at > moment]
+def after(d: Daemon, time_s: float) -> list[Tick]:
+    """Return the ticks recorded since then."""
+    return [t for t in d.ticks() if t.at > time_s]
 
 
-async def turns(d: Daemon, count: int, which: Callable[[Tick], bool] = lambda _: True) -> list[Tick]:
-    """Wait for so many more turns of a kind; gives them."""
+async def wait_for_ticks(d: Daemon, count: int, which: Callable[[Tick], bool] = lambda _: True) -> list[Tick]:
+    """Wait for `count` further ticks that match `which`, and return them."""
     known = len(d.ticks())
-    found: list[Tick] = []
+    matching: list[Tick] = []
 
     def enough() -> bool:
-        found[:] = [t for t in d.ticks()[known:] if which(t)]
-        return len(found) >= count
+        matching[:] = [t for t in d.ticks()[known:] if which(t)]
+        return len(matching) >= count
 
-    await until(enough, PATIENCE_S, d)
-    return found
+    await until(enough, TIMEOUT_S, d)
+    return matching
 
 
 @asynccontextmanager
 async def stage(folder: Path) -> AsyncIterator[Stage]:
-    """A control plane of its own (it is killed and frozen), SQS, CloudWatch, Prometheus and an engine."""
+    """Start a separate control plane (tests kill and freeze it), SQS, CloudWatch, Prometheus and an engine."""
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(control_plane())
         kube = await stack.enter_async_context(ground(plane, ready=None))
         cloud = await stack.enter_async_context(aws())
         address = urlsplit(cloud.url)
-        sqs_road = await stack.enter_async_context(tcp_proxy(str(address.hostname), int(address.port or 0)))
+        sqs_proxy = await stack.enter_async_context(tcp_proxy(str(address.hostname), int(address.port or 0)))
         engine = Engine()
         idle(engine)
         served = await stack.enter_async_context(exporter({"llm": engine}))
         target = Target(f"127.0.0.1:{served.port}", "/llm/metrics", {})
         server = await stack.enter_async_context(prometheus([target]))
         await server.until("vllm:num_requests_running", lambda values: len(values) == 1)
-        prometheus_road = await stack.enter_async_context(tcp_proxy("127.0.0.1", server.port))
+        prometheus_proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", server.port))
         queue = await cloud.queue("prompts")
-        yield Stage(folder, kube, cloud, queue, engine, sqs_road, prometheus_road)
+        yield Stage(folder, kube, cloud, queue, engine, sqs_proxy, prometheus_proxy)
 
 
 def idle(engine: Engine) -> None:
@@ -146,15 +146,15 @@ def idle(engine: Engine) -> None:
 
 
 async def settle(d: Daemon, s: Stage, replicas: int) -> None:
-    """The Deployment has this size and the daemon has seen it."""
-    await s.sized(replicas, d)
-    await until(lambda: d.ticks()[-1].decision.current == replicas, PATIENCE_S, d)
+    """Wait until the Deployment has this size and the daemon has observed it."""
+    await s.wait_for_size(replicas, d)
+    await until(lambda: d.ticks()[-1].decision.current == replicas, TIMEOUT_S, d)
 
 
 def outcomes(ticks: list[Tick]) -> list[Any]:
     return [o for t in ticks for o in t.outcomes]
 
 
-async def quiet(seconds: float) -> None:
-    """Let the world go on, for what must not happen."""
+async def pass_time(seconds: float) -> None:
+    """Wait, to check that an event does not happen."""
     await asyncio.sleep(seconds)

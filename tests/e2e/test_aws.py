@@ -1,4 +1,4 @@
-"""The clouds' story on AWS: SQS, a spot group and a spot fleet, a group with a warm pool, EventBridge."""
+"""The shared scenario on AWS: SQS, a spot group and a spot fleet, a group with a warm pool, EventBridge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import Compute, compute
 from tests.servers.aws_events import event_queue, warn
@@ -22,9 +22,9 @@ ZONES = ("us-east-1a", "us-east-1b")
 BOOT_S = 1.0
 RETRY_S = 2.0
 WARMED_S = 4.0
-"""A new machine of the warm pool starts, is prepared, and stops."""
+"""Time for a new machine of the warm pool to start, prepare and stop. Seconds."""
 TAKEN_S = 2.5
-"""From the notice. AWS gives 120 s."""
+"""Time from the notice to the interruption; AWS gives 120 s. Seconds."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class AwsRig:
         await self.cloud.drain(self.prompts)
         await self.cloud.send(self.prompts, messages)
 
-    async def asked(self, pool: str) -> int:
+    async def requested(self, pool: str) -> int:
         return self.flock(pool).desired
 
     async def interrupt(self, pool: str) -> None:
@@ -86,7 +86,7 @@ async def test_the_story_on_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     world = World(lag_s=BOOT_S, retry_s=RETRY_S)
     world.groups[SPOT[0]] = Group(SPOT[0], ZONES[:1], market="spot", most=20)
     world.fleets[FLEET] = Fleet(FLEET, ZONES[1:], market="spot")
-    warm = Flock("warm", ZONES, desired=KEPT_WARM, least=KEPT_WARM, lag_s=WARMED_S)
-    world.groups[REGULAR] = Group(REGULAR, ZONES, most=20, warm=warm, prepared=KEPT_WARM)
+    warm = Flock("warm", ZONES, desired=WARM_REPLICAS, least=WARM_REPLICAS, lag_s=WARMED_S)
+    world.groups[REGULAR] = Group(REGULAR, ZONES, most=20, warm=warm, prepared=WARM_REPLICAS)
     async with aws() as cloud, compute(world, cloud.url) as endpoint:
-        await tell(AwsRig(cloud, endpoint, await cloud.queue("prompts"), await event_queue(cloud)), tmp_path)
+        await run_story(AwsRig(cloud, endpoint, await cloud.queue("prompts"), await event_queue(cloud)), tmp_path)

@@ -1,4 +1,4 @@
-"""The clouds' story on Azure: Service Bus, scale sets of two zones, a standby pool, Scheduled Events."""
+"""The shared scenario on Azure: Service Bus, scale sets of two zones, a standby pool, Scheduled Events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
 from tests.servers.azure import SUBSCRIPTION, Azure, Events, azure, scheduled_events
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import ScaleSet
@@ -21,7 +21,7 @@ from tests.servers.azure_metrics import Monitor, monitor
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 BOOT_S = 1.0
 TAKEN_S = 2.5
-"""From the notice. Azure gives 30 s, at best."""
+"""Time from the notice to the interruption; Azure gives at most 30 s. Seconds."""
 NONE_LEFT = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
 
 
@@ -64,7 +64,7 @@ class AzureRig:
         self.namespace.queues["prompts"] = Counted(active=messages)
         self.metrics.set(NAMESPACE, "ActiveMessages", messages, "prompts")
 
-    async def asked(self, pool: str) -> int:
+    async def requested(self, pool: str) -> int:
         return self.sets[pool].capacity
 
     async def interrupt(self, pool: str) -> None:
@@ -95,9 +95,9 @@ async def test_the_story_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         events = await stack.enter_async_context(scheduled_events())
         sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).there() for name in SPOT}
         sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).there()
-        standby = StandbyPool(cloud, "warm", sets[REGULAR], most=KEPT_WARM, fill_s=BOOT_S).there()
-        standby.keep(KEPT_WARM)
+        standby = StandbyPool(cloud, "warm", sets[REGULAR], most=WARM_REPLICAS, fill_s=BOOT_S).there()
+        standby.keep(WARM_REPLICAS)
         sets[REGULAR].resized = standby.drained
         rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)
         await rig.queue(0)
-        await tell(rig, tmp_path)
+        await run_story(rig, tmp_path)

@@ -1,4 +1,4 @@
-"""The clouds' story on Google Cloud: Pub/Sub, a spot group and a spot node pool, standby machines, the audit log."""
+"""The shared scenario on Google Cloud: Pub/Sub, a spot group and a spot node pool, standby machines, the audit log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from scaler.clock import SystemClock
 from tests.contracts.gcp import SINK, exhaust, preempted
-from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 
@@ -22,7 +22,7 @@ COUNT = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 BOOT_S = 1.0
 REST_S = 3.0
 TAKEN_S = 2.5
-"""From the notice. Google gives 30 s, at best."""
+"""Time from the notice to the interruption; Google gives at most 30 s. Seconds."""
 AGAIN_S = 4.0
 
 
@@ -72,7 +72,7 @@ class GcpRig:
         for metric in (COUNT, COUNT.replace("num_undelivered_messages", "oldest_unacked_message_age")):
             self.cloud.monitoring.tell(metric, messages, SystemClock().now(), subscription_id="prompts")
 
-    async def asked(self, pool: str) -> int:
+    async def requested(self, pool: str) -> int:
         return self.groups[pool].target
 
     async def interrupt(self, pool: str) -> None:
@@ -97,10 +97,10 @@ async def test_the_story_on_google_cloud(tmp_path: Path) -> None:
             REGULAR: cloud.compute.add(Mig(PROJECT, ZONES[0], REGULAR, ZONES[:1], boot_s=BOOT_S, rest_s=REST_S)),
         }
         groups[SPOT[1]].boot_s = BOOT_S
-        groups[REGULAR].rest("STOPPED", KEPT_WARM)
+        groups[REGULAR].rest("STOPPED", WARM_REPLICAS)
         groups[REGULAR].standby["mode"] = "SCALE_OUT_POOL"
         for name in (SINK, "prompts"):
             cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{name}")
         rig = GcpRig(cloud, groups)
         await rig.queue(0)
-        await tell(rig, tmp_path)
+        await run_story(rig, tmp_path)

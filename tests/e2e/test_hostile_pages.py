@@ -1,4 +1,4 @@
-"""A hostile metrics page or a huge answer holds up nobody else: other workloads' ticks go on, and its own say why."""
+"""A hostile metrics page or a huge response delays no other workload, and the workload's own ticks report it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ HANG_S: Final = 120.0
 DEADLINE_S: Final = 2.0
 PAGE: Final = vllm({}).encode()
 LONGEST_STEP_S: Final = 0.5
-"""Processor time of the event loop's thread between two wake-ups that are 5 ms apart: some milliseconds in truth."""
+"""Maximum processor time of the event loop's thread between two wake-ups 5 ms apart; normally a few milliseconds."""
 
 
 class Wall(ManualClock):
-    """The wall clock, where a fake pool's clock is asked for."""
+    """The wall clock, for fake pools."""
 
     def now(self) -> float:
         return time.time()
@@ -71,7 +71,7 @@ class Daemon:
         self._tasks.append(asyncio.create_task(controller.run(self.clock.now())))
 
     async def until(self, name: str, count: int) -> None:
-        """Return when a workload has so many ticks. Raises what ended any loop."""
+        """Wait until a workload has `count` ticks. Raises the exception that ended a loop."""
         watch = asyncio.create_task(self._watch())
         try:
             async with asyncio.timeout(HANG_S):

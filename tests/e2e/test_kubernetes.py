@@ -1,4 +1,4 @@
-"""The clouds' story on Kubernetes: a queue told by Prometheus, Karpenter's static NodePools, room kept warm."""
+"""The shared scenario on Kubernetes: a queue in Prometheus, static NodePools of Karpenter, a capacity buffer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud_story import KEPT_WARM, REGULAR, SPOT, WARM, tell
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
 from tests.servers.exporter import Engine, exporter, gauges
 from tests.servers.karpenter import Karpenter, StaticPool, karpenter
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
@@ -18,7 +18,7 @@ from tests.servers.prometheus import Target, needs_prometheus, prometheus
 READY = "rabbitmq_queue_messages_ready"
 BOOT_S = 1.0
 TAKEN_S = 3.0
-"""From the notice. Clouds give 30 s to two minutes."""
+"""Time from the notice to the interruption; clouds give 30 s to two minutes. Seconds."""
 
 
 @dataclass
@@ -44,9 +44,9 @@ class KubernetesRig:
     async def queue(self, messages: int) -> None:
         self.broker.page = gauges(READY, {'queue="prompts",vhost="/"': messages, 'queue="other",vhost="/"': 7})
 
-    async def asked(self, pool: str) -> int:
-        found: int = self.fake.get("nodepools", pool)["spec"]["replicas"]
-        return found
+    async def requested(self, pool: str) -> int:
+        replicas: int = self.fake.get("nodepools", pool)["spec"]["replicas"]
+        return replicas
 
     async def interrupt(self, pool: str) -> None:
         await self.nodes.interrupt(pool, TAKEN_S)
@@ -66,9 +66,9 @@ async def test_the_story_on_kubernetes(tmp_path: Path) -> None:
         await nodes.add(SPOT[0], StaticPool("zone-1", "spot", BOOT_S))
         await nodes.add(SPOT[1], StaticPool("zone-2", "spot", BOOT_S))
         await nodes.add(REGULAR, StaticPool("zone-1", "on-demand", BOOT_S))
-        await nodes.keep_room("room", REGULAR, KEPT_WARM)
+        await nodes.keep_room("room", REGULAR, WARM_REPLICAS)
         target = Target(f"127.0.0.1:{served.port}", "/broker/metrics", {})
         async with prometheus([target]) as server:
             await server.until(READY, bool)
             kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)
-            await tell(KubernetesRig(fake, nodes, broker, server.url, kubeconfig), tmp_path)
+            await run_story(KubernetesRig(fake, nodes, broker, server.url, kubeconfig), tmp_path)

@@ -24,7 +24,7 @@ pytestmark = [
 SIZE: Final = 8
 INTERVAL_S: Final = 0.5
 WINDOW_S: Final = 2.0
-PATIENCE_S: Final = 60.0
+TIMEOUT_S: Final = 60.0
 POLICIES: Final[dict[str, dict[str, Any]]] = {
     "kv_cache_usage": {"kind": "kv_cache_usage"},
     "metric across mean": {"kind": "metric", "quantity": "kv_cache_usage", "target": 0.8, "across": "mean"},
@@ -34,29 +34,29 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass
 class Scene:
-    """A Deployment of `SIZE` pods, one page that tells of all engines, and the daemon between."""
+    """A Deployment of `SIZE` pods, one metrics page for all engines, and the daemon."""
 
     kube: Ground
     engine: Engine
     daemon: Daemon
 
     def load(self, share: float, ready: int) -> None:
-        """Each of the ready engines is used to `share` of what it holds; what is beyond is refused, and not queued."""
+        """Set the usage of each ready engine to `share` of its capacity; further requests are refused, not queued."""
         running = round(share * 12.5 * ready)
         self.engine.set(num_requests_running=running, num_requests_waiting=0, kv_cache_usage_perc=share)
 
     async def seen(self, ready: int) -> None:
-        """Return when the daemon has seen so many ready replicas."""
-        await until(lambda: self.daemon.ticks()[-1].decision.ready == ready, PATIENCE_S, self.daemon)
+        """Wait until the daemon has observed this many ready replicas."""
+        await until(lambda: self.daemon.ticks()[-1].decision.ready == ready, TIMEOUT_S, self.daemon)
 
     async def ticks(self, seconds: float) -> list[Tick]:
-        """Wait until the daemon has decided for so long; return those ticks."""
+        """Wait for the daemon's ticks over this time, and return them."""
         start = self.daemon.ticks()[-1].at
 
         def enough() -> bool:
             return self.daemon.ticks()[-1].at >= start + seconds
 
-        await until(enough, PATIENCE_S, self.daemon)
+        await until(enough, TIMEOUT_S, self.daemon)
         return [tick for tick in self.daemon.ticks() if tick.at > start]
 
 
@@ -89,7 +89,7 @@ async def scene(folder: Path, policy: dict[str, Any]) -> AsyncIterator[Scene]:
         (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
         (config / "llm.yaml").write_text(yaml.safe_dump(document))
         async with daemon(str(config), journal=folder / "journal") as running:
-            await until(lambda: bool(running.ticks()), PATIENCE_S, running)
+            await until(lambda: bool(running.ticks()), TIMEOUT_S, running)
             yield Scene(kube, engine, running)
             await running.stop()
 
@@ -110,5 +110,5 @@ async def test_a_readiness_probe_that_fails_under_load_keeps_the_size(tmp_path: 
             s.load(0.78, SIZE)
             await s.seen(SIZE)
         s.load(0.05, SIZE)
-        await until(lambda: s.daemon.ticks()[-1].decision.current == 1, PATIENCE_S, s.daemon)
+        await until(lambda: s.daemon.ticks()[-1].decision.current == 1, TIMEOUT_S, s.daemon)
         assert await s.kube.size() == 1

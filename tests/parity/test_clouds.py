@@ -262,7 +262,7 @@ def world_file(folder: Path, *, notices: bool) -> Case:
 async def simulated_setup(world: World, case: Case) -> Setup:
     made = ports.setup(world, case.workload, case.pools, {})
     sources = {name: Only(source, "visible") for name, source in made.sources.items()}
-    return dataclasses.replace(made, sources=sources, waits=True)
+    return dataclasses.replace(made, sources=sources, ports_may_wait=True)
 
 
 async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case) -> Setup:

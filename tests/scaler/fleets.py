@@ -1,4 +1,4 @@
-"""Whole lives of a fleet for the laws: workloads that share limits, with turns that overlap and writes that fail."""
+"""Generates runs of a fleet for property tests: workloads that share limits, overlapping ticks and failing writes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ INTERVAL_S = 15.0
 
 @dataclass
 class Member:
-    """One workload: the truth about its sizes, and a turn that may be under way."""
+    """One workload: its true sizes, and the running tick if there is one."""
 
     spec: WorkloadSpec
     sizes: dict[PoolName, int]
     history: History = field(default_factory=lambda: History(7200.0))
-    under_way: tuple[Observation, Decision, int] | None = None
+    running: tuple[Observation, Decision, int] | None = None
     ticks: list[Tick] = field(default_factory=list)
 
     @property
@@ -57,11 +57,11 @@ class Member:
 
 @dataclass
 class Change:
-    """What one write did: when it was decided, the replicas that the fleet was asked for then, how many of them went,
+    """The effect of one write: its time, the fleet's requested replicas then, the number of removed ones,
     the quantum of the pool if only one shrank (else 1), and the fleet's GPUs and USD per hour before and after."""
 
     at: float
-    asked_for: int
+    requested: int
     removed: int
     quantum: int
     before: tuple[float, float]
@@ -85,49 +85,49 @@ class FleetLife:
     def totals(self) -> tuple[float, float]:
         return sum(m.gpus() for m in self.members), sum(m.usd() for m in self.members)
 
-    def asked_for(self) -> int:
-        """Replicas there, and those that turns under way are about to ask for."""
-        targets = {m.name: m.under_way[1].targets if m.under_way else {} for m in self.members}
+    def requested(self) -> int:
+        """Return the replicas that exist or that running ticks are about to request."""
+        targets = {m.name: m.running[1].targets if m.running else {} for m in self.members}
         return sum(max(n, targets[m.name].get(p, 0)) for m in self.members for p, n in m.sizes.items())
 
     def begin(self, member: Member, dice: Dice) -> None:
-        """Observe, decide and reserve: the write comes later, after others' turns perhaps."""
+        """Observe, decide and reserve. The write comes later, maybe after other workloads' ticks."""
         visible = float(dice.pick((0, 0, 3, 20, 90, 400)))
         depth = {
             SignalName("queue.visible"): Fresh(visible, self.now),
             SignalName("queue.in_flight"): Fresh(0.0, self.now),
         }
         pools = {name: Fresh(PoolStatus(n, n), self.now) for name, n in member.sizes.items()}
-        seen = Observation(member.name, self.now, depth if not dice.one_in(12) else {}, pools)
-        seen = replace(seen, grant=self.ledger.grant(member.name, seen))
-        decision = decide(member.spec, member.history, seen)
+        observation = Observation(member.name, self.now, depth if not dice.one_in(12) else {}, pools)
+        observation = replace(observation, grant=self.ledger.grant(member.name, observation))
+        decision = decide(member.spec, member.history, observation)
         self.ledger.reserve(member.name, decision)
-        member.under_way = seen, decision, self.asked_for()
+        member.running = observation, decision, self.requested()
 
     def end(self, member: Member, dice: Dice) -> None:
-        """Write, and tell what came of it."""
-        assert member.under_way is not None
-        (seen, decision, asked_for), member.under_way = member.under_way, None
+        """Write, and record the outcome."""
+        assert member.running is not None
+        (observation, decision, requested), member.running = member.running, None
         before, held = self.totals(), sum(member.sizes.values())
         outcomes = tuple(self._write(member, pool, target, dice) for pool, target in decision.targets.items())
-        tick = Tick("abc", seen, decision, outcomes, len(member.history), 0.0, 0.0)
+        tick = Tick("abc", observation, decision, outcomes, len(member.history), 0.0, 0.0)
         member.history.append(tick)
         member.ticks.append(tick)
-        self.ledger.note(tick)
-        if seen.grant is not None:
+        self.ledger.record(tick)
+        if observation.grant is not None:
             removed = held - sum(member.sizes.values())
             shrank = [o.pool for o in outcomes if o.after < o.before]
             quantum = member.spec.pools[shrank[0]].quantum if len(shrank) == 1 else 1
-            self.changes.append(Change(decision.at, asked_for, removed, quantum, before, self.totals()))
+            self.changes.append(Change(decision.at, requested, removed, quantum, before, self.totals()))
 
     def _write(self, member: Member, pool: PoolName, target: int, dice: Dice) -> Outcome:
         before = member.sizes[pool]
         if before == target:
             return Outcome(pool, before, target, Result.UNCHANGED)
-        weather = dice.pick(range(12))
-        if weather == 10:
+        failure = dice.pick(range(12))
+        if failure == 10:
             return Outcome(pool, before, target, Result.OUT_OF_CAPACITY, "none of this type")
-        if weather != 11:
+        if failure != 11:
             member.sizes[pool] = target
             return Outcome(pool, before, target, Result.ACCEPTED)
         if dice.one_in(2):  # no answer, and only the next look tells
@@ -135,10 +135,10 @@ class FleetLife:
         return Outcome(pool, before, target, Result.UNAVAILABLE, "no answer")
 
     def round(self, dice: Dice) -> None:
-        """A turn of every workload, in any order, each begun before some others have ended."""
+        """Run a tick of every workload in any order, with overlaps."""
         waiting = list(self.members)
-        while waiting or any(m.under_way for m in self.members):
-            busy = [m for m in self.members if m.under_way]
+        while waiting or any(m.running for m in self.members):
+            busy = [m for m in self.members if m.running]
             if waiting and (not busy or dice.one_in(2)):
                 self.begin(waiting.pop(dice.pick(range(len(waiting)))), dice)
             else:
@@ -160,12 +160,12 @@ def members(draw: st.DrawFn, number: int) -> Member:
         )
         for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"))))
     }
-    reach = sum(p.max_replicas or 12 for p in pools.values())
+    max_size = sum(p.max_replicas or 12 for p in pools.values())
     policy = draw(st.sampled_from((QueueDepth(source="queue"), QueueDepth(source="queue"), Static(replicas=6))))
-    settles = isinstance(policy, Static)
+    owns_stabilization = isinstance(policy, Static)
     spec = WorkloadSpec(
         workload=f"w{number}",
-        min_replicas=draw(st.integers(0, min(2, reach))),
+        min_replicas=draw(st.integers(0, min(2, max_size))),
         max_replicas=12,
         sources={},
         policies={PolicyName("p"): policy},
@@ -174,8 +174,10 @@ def members(draw: st.DrawFn, number: int) -> Member:
         budget=Budget(gpus=draw(st.sampled_from((None, None, 12)))),
         blast_radius=BlastRadius(share=draw(st.sampled_from((1.0, 0.3))), window_s=120.0),
         override=draw(st.sampled_from((None, None, None, Override(replicas=5, until="2027-01-15T08:02Z")))),
-        scale_up=ScaleUp() if settles else ScaleUp(max_replicas=draw(st.sampled_from((2, 100)))),
-        scale_down=ScaleDown() if settles else ScaleDown(window_s=draw(st.sampled_from((0.0, 60.0))), max_replicas=100),
+        scale_up=ScaleUp() if owns_stabilization else ScaleUp(max_replicas=draw(st.sampled_from((2, 100)))),
+        scale_down=ScaleDown()
+        if owns_stabilization
+        else ScaleDown(window_s=draw(st.sampled_from((0.0, 60.0))), max_replicas=100),
         tolerance=0.1,
     )
     return Member(spec, {name: draw(st.integers(0, 6)) for name in pools})
@@ -183,7 +185,7 @@ def members(draw: st.DrawFn, number: int) -> Member:
 
 @st.composite
 def fleets(draw: st.DrawFn) -> FleetLife:
-    """Two to four workloads under random limits, for up to sixteen rounds."""
+    """Draw two to four workloads under random limits, and up to sixteen rounds."""
     limits = FleetLimits(
         max_gpus=draw(st.sampled_from((None, 12, 24, 48))),
         max_usd_per_hour=draw(st.sampled_from((None, 10.0, 300.0))),
@@ -194,8 +196,8 @@ def fleets(draw: st.DrawFn) -> FleetLife:
     ledger = QuotaLedger(limits)
     life = FleetLife(limits, [draw(members(i)) for i in range(draw(st.integers(2, 4)))], ledger)
     for member in life.members:
-        ledger.enter(member.name, member.spec)
-    chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
-    for number in draw(st.lists(chances, min_size=4, max_size=16)):
+        ledger.register(member.name, member.spec)
+    seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(seeds, min_size=4, max_size=16)):
         life.round(Dice(number))
     return life

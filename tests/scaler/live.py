@@ -75,11 +75,11 @@ class Live:
 async def live(folder: Path) -> AsyncIterator[Live]:
     """Servers that answer, and a configuration for one workload on them."""
     async with kube_fake() as kube, exporter({"one": Engine(vllm({"num_requests_running": 8.0}))}) as engines:
-        there = Live(folder, kube, engines)
-        there.config.mkdir()
+        servers = Live(folder, kube, engines)
+        servers.config.mkdir()
         write_kubeconfig(folder / "kubeconfig", kube.port)
         for name in ("llm", "other"):
             await put_deployment(kube, name, 2)
-        there.daemon_settings()
-        there.write()
-        yield there
+        servers.daemon_settings()
+        servers.write()
+        yield servers

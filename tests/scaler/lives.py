@@ -1,4 +1,4 @@
-"""A daemon that is started, stopped and started again over the same engines and journal, turn by turn."""
+"""A daemon that a test starts and stops on the same engines and journal, and runs tick by tick."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def workload(**settings: Any) -> Workload:
 
 
 @dataclass
-class Teller(FakeSource):
-    """Engines that can also tell what they would have told, or fail to."""
+class EngineSource(FakeSource):
+    """Engines that can also return past values, or fail to."""
 
     before: Mapping[str, float] = field(default_factory=dict)
     past_error: PortError | None = None
-    asked: list[tuple[float, float, float]] = field(default_factory=list)
+    requests: list[tuple[float, float, float]] = field(default_factory=list)
 
     async def past(
         self, quantities: Collection[str], since: float, until: float, step_s: float
     ) -> Mapping[str, NDArray[np.float64]]:
-        self.asked.append((since, until, step_s))
+        self.requests.append((since, until, step_s))
         if self.past_error is not None:
             raise self.past_error
         return {q: np.full(round((until - since) / step_s), self.before.get(q, np.nan)) for q in quantities}
@@ -80,7 +80,7 @@ class Scripted(App):
 
 @dataclass
 class World:
-    """What stays while daemons come and go."""
+    """The parts that outlive each daemon."""
 
     directory: Path
     clock: ManualClock = field(default_factory=ManualClock)
@@ -89,11 +89,11 @@ class World:
     turns: int = 0
 
     def __post_init__(self) -> None:
-        self.source: Teller = Teller(self.clock)
+        self.source: EngineSource = EngineSource(self.clock)
 
     @asynccontextmanager
     async def started(self, **settings: Any) -> AsyncIterator[Scripted]:
-        """A daemon, from its start to its end."""
+        """Run a daemon from its start to its end."""
         configured = workload(**settings)
         daemon = DaemonSpec(journal=JournalSpec(directory=str(self.directory)), history_s=600.0, **self.daemon)
         async with Resources() as resources:
@@ -104,13 +104,13 @@ class World:
             finally:
                 await app.close()
 
-    async def live(self, app: Scripted, turns: int, blind: bool = False) -> list[Tick]:
-        return [await self.turn(app, blind) for _ in range(turns)]
+    async def run_ticks(self, app: Scripted, turns: int, blind: bool = False) -> list[Tick]:
+        return [await self.tick(app, blind) for _ in range(turns)]
 
-    async def turn(self, app: Scripted, blind: bool = False) -> Tick:
+    async def tick(self, app: Scripted, blind: bool = False) -> Tick:
         self.clock.advance(INTERVAL_S)
         self.turns += 1
         rps = 60.0 + 40.0 * math.sin(self.turns / 11.0) + 7.0 * math.sin(self.turns * 1.7)
-        told = self.engines.tell(rps, 12)
-        self.source.values = dict[str, float | Absent](told) if not blind else dict.fromkeys(told, Absent("gone"))
+        values = self.engines.tell(rps, 12)
+        self.source.values = dict[str, float | Absent](values) if not blind else dict.fromkeys(values, Absent("gone"))
         return await app.controller.tick(self.clock.now())

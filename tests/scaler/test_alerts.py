@@ -1,4 +1,4 @@
-"""The shipped alerting rules: taken by Prometheus, and on metrics that there are."""
+"""The shipped alerting rules: Prometheus accepts them, and their metrics exist."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_rule_is_on_metrics_that_there_are(rule: dict[str, Any]) -> None:
     faults.counts[WorkloadName("llm"), "source", "queue"] = tasks.restarts["configuration"] = 1
     metrics.registry.register(SupervisionCollector(tasks, faults))
     metrics.observe(a_tick())
-    told = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
+    exported = set(re.findall(r"^([a-z_]+)", metrics.exposition().decode(), re.MULTILINE))
     used = set(re.findall(r"forescale_[a-z_]+", rule["expr"]))
     assert used
-    assert used <= told
+    assert used <= exported

@@ -1,4 +1,4 @@
-"""The command line: what each verb prints, in words and as JSON, and its exit codes."""
+"""The command line: each verb's output as text and as JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MESSAGES = (30, 50, 50, 20, 20, 20)
 def record(
     folder: Path, messages: Sequence[float | None] = MESSAGES, document: dict[str, Any] | None = None
 ) -> Workload:
-    """A journal of one workload's turns, 15 s apart; None for a turn without a reading."""
+    """Write a journal of one workload's ticks, 15 s apart; None stands for a tick without a reading."""
     workload = workload_from(document or DOCUMENT)
     writer = JournalWriter(Settings(directory=str(folder)), NOW, "1")
     history = History()
@@ -42,7 +42,7 @@ def record(
         visible = ABSENT if count is None else fresh(count, now=at)
         in_flight = ABSENT if count is None else fresh(0, now=at)
         observation = seen({"queue.visible": visible, "queue.in_flight": in_flight}, size, at=at)
-        tick = turn(workload, history, observation)
+        tick = decide_tick(workload, history, observation)
         writer.write(tick, workload)
         history.append(tick)
         size = tick.decision.target or 0
@@ -50,7 +50,7 @@ def record(
     return workload
 
 
-def turn(workload: Workload, history: History, observation: Observation) -> Tick:
+def decide_tick(workload: Workload, history: History, observation: Observation) -> Tick:
     decision = decide(workload.spec, history, observation)
     outcomes = tuple(
         Outcome(PoolName(p), decision.current or 0, t, Result.ACCEPTED) for p, t in decision.targets.items()
@@ -93,7 +93,7 @@ def test_explain_tells_a_stranger_why(tmp_path: Path, capsys: pytest.CaptureFixt
     record(tmp_path)
     code, out, _ = run(capsys, "explain", tmp_path)
     assert code == 0
-    for words in (
+    for phrase in (
         "llm at 2027-01-15T08:01:15Z: stays at 5 (2.00 needed; the last 300 s were not seen throughout)",
         "main: 5 asked for, 5 ready",
         "queue.visible: 20, measured 0 s before",
@@ -101,7 +101,7 @@ def test_explain_tells_a_stranger_why(tmp_path: Path, capsys: pytest.CaptureFixt
         "scale-down window: 5",
         "main stays at 5: accepted",
     ):
-        assert words in out
+        assert phrase in out
 
 
 def test_explain_finds_the_turn_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A wall clock that jumps, and several controllers on it: each learns of it once, whoever notices first."""
+"""A wall clock that jumps, with several controllers: each applies a jump once, whichever detects it first."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ WINDOW = {"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45}
 
 
 @dataclass
-class Hands:
-    """A wall clock and an even one, moved by hand."""
+class FakeClocks:
+    """A wall clock and a monotonic clock that a test sets."""
 
     wall_s: float = 1_800_000_000.0
-    even_s: float = 50.0
+    monotonic_s: float = 50.0
 
     def clock(self) -> SystemClock:
-        return SystemClock(lambda: self.wall_s, lambda: self.even_s)
+        return SystemClock(lambda: self.wall_s, lambda: self.monotonic_s)
 
     def pass_time(self, seconds: float) -> None:
         self.wall_s += seconds
-        self.even_s += seconds
+        self.monotonic_s += seconds
 
 
 @dataclass
 class Member:
-    """One controller on a shared clock; `meanwhile` is a controller that has a turn while this one reads."""
+    """One controller on a shared clock. `meanwhile` is a controller that runs a tick while this one reads."""
 
     clock: Clock
     messages: float = 60.0
@@ -63,19 +63,19 @@ class Member:
         values = {"visible": self.messages, "in_flight": 0.0, "delayed": 0.0, "oldest_age_s": 0.0}
         return {q: Fresh(v, at) for q, v in values.items()}
 
-    async def turn(self) -> Tick:
+    async def tick(self) -> Tick:
         return await self.controller.tick(self.clock.now())
 
 
 @JUMPS
 async def test_each_of_two_controllers_learns_of_each_jump_once(jump_s: float) -> None:
-    hands = Hands()
+    hands = FakeClocks()
     clock = hands.clock()
     first, second = Member(clock), Member(clock)
     for jump in (0.0, jump_s, 0.0, 600.0, 0.0):
         hands.wall_s += jump
         for member in (first, second):
-            await member.turn()
+            await member.tick()
         hands.pass_time(15)
     for member in (first, second):
         assert [t.clock_step_s for t in member.ticks] == pytest.approx([0, jump_s, 0, 600, 0])
@@ -85,17 +85,17 @@ async def test_each_of_two_controllers_learns_of_each_jump_once(jump_s: float) -
 
 @JUMPS
 async def test_a_jump_that_another_notices_in_the_middle_of_a_turn_ages_nothing_and_replays(jump_s: float) -> None:
-    hands = Hands()
+    hands = FakeClocks()
     clock = hands.clock()
     first, second = Member(clock), Member(clock)
     for _ in range(5):
-        await first.turn()
+        await first.tick()
         hands.pass_time(15)
     first.messages, first.meanwhile = 0.0, second.controller
     seconds = iter([0.0, jump_s, 0.0, 0.0, 0.0, 0.0])
     for jump in seconds:
         second.messages, hands.wall_s = 60.0, hands.wall_s + jump
-        await first.turn()
+        await first.tick()
         hands.pass_time(15)
     targets = [t.decision.target for t in first.ticks]
     assert targets == [6] * 9 + [1, 1], "60 s of window, seen throughout"
@@ -138,21 +138,21 @@ async def test_a_loop_of_an_hour_does_not_count_as_stalled_when_another_notices_
 async def test_a_source_that_asked_for_a_pause_is_asked_after_it_whatever_the_wall_clock_does() -> None:
     rig = Rig()
     rig.source.error = Unavailable("busy", retry_after_s=40.0)
-    await rig.turn()
+    await rig.tick()
     rig.source.error, rig.clock.jump_s = None, -7200.0
-    assert [(await rig.turn()).observation.source_errors != {} for _ in range(3)] == [True, True, False]
+    assert [(await rig.tick()).observation.source_errors != {} for _ in range(3)] == [True, True, False]
 
 
 @JUMPS
 async def test_the_fleets_removals_keep_their_age_though_all_of_its_workloads_learn_of_the_jump(jump_s: float) -> None:
     window = {"scale_down": {"window_s": 0, "max_replicas": 1000, "max_share": 1.0, "max_evidence_gap_s": 1000}}
     shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
-    await shared.round(10, 10)
-    await shared.round(1, 10)
-    assert await shared.round(1, 1) == (1, 9), "ten of twenty have gone"
+    await shared.tick_both(10, 10)
+    await shared.tick_both(1, 10)
+    assert await shared.tick_both(1, 1) == (1, 9), "ten of twenty have gone"
     shared.clock.jump_s = jump_s
     for _ in range(37):
-        assert await shared.round(1, 1) == (1, 9)
+        assert await shared.tick_both(1, 1) == (1, 9)
     for _ in range(3):
-        sizes = await shared.round(1, 1)
+        sizes = await shared.tick_both(1, 1)
     assert sizes == (1, 5), "after ten minutes, half of what there was may go again"

@@ -1,4 +1,4 @@
-"""The loop: freshness, deadlines, errors by remedy, swaps, and the record of it all."""
+"""The control loop: freshness, deadlines, errors by remedy, setup swaps, and its records."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class Rig:
     def make(self, configured: Workload, *, dry_run: bool = False) -> Controller:
         return Controller(self.setup(configured), self.clock, History(), self.ticks.append, dry_run=dry_run)
 
-    async def turn(self, after_s: float = 15.0) -> Tick:
+    async def tick(self, after_s: float = 15.0) -> Tick:
         self.clock.advance(after_s)
         return await self.controller.tick(self.clock.now())
 
 
 async def test_sees_decides_does_and_records() -> None:
     rig = Rig()
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert rig.actuator.writes == [3]
     assert tick.decision.target == 3
     assert [(o.before, o.after, o.result) for o in tick.outcomes] == [(1, 3, Result.ACCEPTED)]
@@ -69,8 +69,8 @@ async def test_sees_decides_does_and_records() -> None:
 
 async def test_writes_only_differences() -> None:
     rig = Rig()
-    await rig.turn()
-    tick = await rig.turn()
+    await rig.tick()
+    tick = await rig.tick()
     assert rig.actuator.writes == [3]
     assert tick.outcomes[0].result is Result.UNCHANGED
 
@@ -85,9 +85,9 @@ async def test_a_dry_run_writes_nothing() -> None:
 @pytest.mark.parametrize("error", [Unavailable("503"), Misconfigured("403")], ids=["unavailable", "misconfigured"])
 async def test_a_failed_read_keeps_the_last_value_as_stale(error: PortError) -> None:
     rig = Rig()
-    await rig.turn()
+    await rig.tick()
     rig.source.error = error
-    tick = await rig.turn(after_s=10)
+    tick = await rig.tick(after_s=10)
     assert tick.observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 10, 10.0)
     assert tick.observation.source_errors == {"queue": str(error)}
     assert tick.decision.target == 3
@@ -96,7 +96,7 @@ async def test_a_failed_read_keeps_the_last_value_as_stale(error: PortError) -> 
 async def test_a_source_that_never_answered_is_absent_with_its_error() -> None:
     rig = Rig()
     rig.source.error = Unavailable("connection refused")
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert tick.observation.readings[VISIBLE] == Absent("source queue could not be read")
     assert tick.observation.source_errors == {"queue": "connection refused"}
     assert tick.decision.target == 1
@@ -106,21 +106,21 @@ async def test_a_hanging_source_costs_its_deadline_and_no_more() -> None:
     rig = Rig()
     rig.source.hang = True
     async with asyncio.timeout(5):
-        tick = await rig.turn()
+        tick = await rig.tick()
     assert tick.observation.source_errors == {"queue": "no answer within 0.05 s"}
 
 
 async def test_an_old_sample_is_stale() -> None:
     rig = Rig()
     rig.source.age_s = 61
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert isinstance(tick.observation.readings[VISIBLE], Stale)
 
 
 async def test_a_sample_from_the_future_is_disbelieved() -> None:
     rig = Rig()
     rig.source.age_s = -3600
-    reading = (await rig.turn()).observation.readings[VISIBLE]
+    reading = (await rig.tick()).observation.readings[VISIBLE]
     assert isinstance(reading, Absent)
     assert "clocks differ" in reading.reason
 
@@ -139,14 +139,14 @@ async def test_a_sample_from_the_future_is_disbelieved() -> None:
 )
 async def test_a_value_that_nothing_measures_is_absent_with_the_reason_in_the_journal(value: float, why: str) -> None:
     rig = Rig()
-    await rig.turn()
+    await rig.tick()
     rig.source.values["visible"] = value
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert tick.observation.readings[VISIBLE] == Absent(why)
     assert decode_tick(json.loads(json.dumps(encode_tick(tick)))) == tick
     assert rig.actuator.writes == [3]
     rig.source.error = Unavailable("503")
-    assert (await rig.turn()).observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 30, 30.0)
+    assert (await rig.tick()).observation.readings[VISIBLE] == Stale(30.0, rig.clock.now() - 30, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -154,65 +154,65 @@ async def test_a_value_that_nothing_measures_is_absent_with_the_reason_in_the_jo
 )
 async def test_a_size_that_no_platform_has_counts_as_not_read(size: int) -> None:
     rig = Rig()
-    await rig.turn()
+    await rig.tick()
     rig.actuator.ready = size
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert isinstance(tick.observation.pools[MAIN], Stale)
     assert "is beyond any plausible size (limit 1000000)" in tick.observation.pool_errors[MAIN]
     assert tick.decision.targets == {}
     rig.actuator.ready = 3
-    assert (await rig.turn()).decision.target == 3
+    assert (await rig.tick()).decision.target == 3
 
 
 async def test_a_quantity_the_source_leaves_out_is_absent() -> None:
     rig = Rig()
     del rig.source.values["visible"]
-    reading = (await rig.turn()).observation.readings[VISIBLE]
+    reading = (await rig.tick()).observation.readings[VISIBLE]
     assert reading == Absent("not among what the source gave")
 
 
 async def test_waits_as_long_as_a_throttling_source_asks() -> None:
     rig = Rig()
     rig.source.error = Unavailable("throttled", retry_after_s=40)
-    await rig.turn()
-    await rig.turn()
-    await rig.turn()
+    await rig.tick()
+    await rig.tick()
+    await rig.tick()
     assert rig.source.calls == 1
-    await rig.turn()
+    await rig.tick()
     assert rig.source.calls == 2
 
 
 async def test_waits_as_long_as_a_throttling_platform_asks() -> None:
     rig = Rig()
     rig.actuator.status_error = Unavailable("throttled", retry_after_s=25)
-    await rig.turn()
-    tick = await rig.turn()
+    await rig.tick()
+    tick = await rig.tick()
     assert tick.observation.pool_errors == {MAIN: "waiting, as it asked us to"}
     assert rig.actuator.looks == 1
     rig.actuator.status_error = None
-    assert (await rig.turn()).decision.target == 3
+    assert (await rig.tick()).decision.target == 3
 
 
 async def test_nobody_is_left_alone_for_a_day() -> None:
     rig = Rig()
     rig.source.error = Unavailable("throttled", retry_after_s=86_400)
-    await rig.turn()
-    await rig.turn(after_s=299)
+    await rig.tick()
+    await rig.tick(after_s=299)
     assert rig.source.calls == 1
-    await rig.turn(after_s=1)
+    await rig.tick(after_s=1)
     assert rig.source.calls == 2
 
 
 async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> None:
     rig = Rig()
     rig.actuator.status_error = Unavailable("API down")
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert tick.observation.pools[MAIN] == Absent("API down")
     assert tick.decision.target is None
     rig.actuator.status_error = None
-    await rig.turn()
+    await rig.tick()
     rig.actuator.status_error = Unavailable("API down")
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert isinstance(tick.observation.pools[MAIN], Stale)
     assert tick.outcomes == ()
 
@@ -229,10 +229,10 @@ async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> 
 async def test_a_refused_write_is_an_outcome_and_the_next_turn_the_retry(error: PortError, result: Result) -> None:
     rig = Rig()
     rig.actuator.resize_error = error
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert [(o.result, o.reason) for o in tick.outcomes] == [(result, str(error))]
     rig.actuator.resize_error = None
-    await rig.turn()
+    await rig.tick()
     assert rig.actuator.writes == [3]
 
 
@@ -240,7 +240,7 @@ async def test_a_hanging_write_is_unavailable() -> None:
     rig = Rig()
     rig.actuator.hang = True
     async with asyncio.timeout(5):
-        tick = await rig.turn()
+        tick = await rig.tick()
     assert tick.outcomes[0].result is Result.UNAVAILABLE
 
 
@@ -248,9 +248,9 @@ async def test_a_clock_that_jumps_makes_no_window_older_or_younger() -> None:
     rig = Rig(scale_down={"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45})
     rig.actuator.desired = 3
     rig.source.values["visible"] = 0.0
-    assert [(await rig.turn()).decision.target for _ in range(4)] == [3, 3, 3, 3]
+    assert [(await rig.tick()).decision.target for _ in range(4)] == [3, 3, 3, 3]
     rig.clock.jump_s = 7200.0
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert tick.clock_step_s == 7200
     assert tick.decision.target == 1, "the last 60 s were seen throughout"
     assert tick.lateness_s == pytest.approx(0)
@@ -258,11 +258,11 @@ async def test_a_clock_that_jumps_makes_no_window_older_or_younger() -> None:
 
 async def test_a_new_setup_is_adopted_whole_between_turns_and_keeps_the_past() -> None:
     rig = Rig()
-    await rig.turn()
+    await rig.tick()
     changed = workload(policies={"depth": {"kind": "queue_depth", "target_per_replica": 5}})
     rig.controller.adopt(rig.setup(changed))
     assert rig.controller.workload.fingerprint != changed.fingerprint
-    tick = await rig.turn()
+    tick = await rig.tick()
     assert (tick.spec, tick.decision.target, tick.history_len) == (changed.fingerprint, 6, 1)
 
 
@@ -310,7 +310,7 @@ class Broken(FakeSource):
 
 
 class BrokenPool(FakeActuator):
-    """A pool whose adapter fails where `where` says."""
+    """A pool whose adapter fails in the method named `where`."""
 
     where = "status"
 
@@ -326,7 +326,7 @@ class BrokenPool(FakeActuator):
 
 
 class TestFaults:
-    """Unexpected exceptions, where the daemon runs."""
+    """Unexpected exceptions in the daemon's setup."""
 
     def make(self, rig: Rig, **parts: Any) -> tuple[Controller, Faults]:
         faults = Faults()

@@ -1,4 +1,4 @@
-"""The loop and an actuator that carries a size out over several turns."""
+"""The control loop with an actuator that carries out a size over several ticks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.fakes import FakeActuator, FakeSource, ManualClock
 
 @dataclass
 class Draining(FakeActuator):
-    """Says that it is not done yet, for so many tellings."""
+    """A pool that stays unfinished for a number of writes."""
 
-    left: int = 2
+    remaining_writes: int = 2
 
     def unfinished(self) -> bool:
-        return self.left > len(self.writes)
+        return self.remaining_writes > len(self.writes)
 
 
 def controller(actuator: Draining, ticks: list[Tick], *, dry_run: bool = False) -> Controller:
@@ -41,10 +41,10 @@ def controller(actuator: Draining, ticks: list[Tick], *, dry_run: bool = False) 
 async def test_a_size_that_is_still_carried_out_is_told_again_until_it_is() -> None:
     clock, ticks = ManualClock(), list[Tick]()
     actuator = Draining(clock)
-    made = controller(actuator, ticks)
+    draining = controller(actuator, ticks)
     for _ in range(4):
         clock.advance(15)
-        await made.tick(clock.now())
+        await draining.tick(clock.now())
     assert actuator.writes == [1, 1]
     assert [o.result for tick in ticks for o in tick.outcomes] == [Result.UNCHANGED] * 4
 

@@ -1,4 +1,4 @@
-"""The daemon from outside: a process, its signals, its addresses, its files."""
+"""The daemon as a process: its signals, addresses and files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def configuration(folder: Path, speed: float = 60.0, **workload: object) -> Path:
-    """A daemon with one embedded workload: a replica too few for its messages, within seconds."""
+    """Configure a daemon with one embedded workload, which needs another replica within seconds."""
     settings = {
         "listen": "127.0.0.1:0",
         "journal": {"directory": str(folder / "journal")},
@@ -146,7 +146,7 @@ async def test_a_restarted_daemon_remembers_and_a_killed_one_lost_nothing(tmp_pa
 
 
 async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
-    """A loop that ends by a fault of ours: time runs past the last year that a calendar has."""
+    """The loop fails by a defect: its time passes the last year of `datetime`."""
     hours = {"kind": "schedule", "windows": [{"start": "08:00", "end": "18:00", "replicas": 2}]}
     config = configuration(tmp_path, policies={"depth": {"kind": "queue_depth"}, "hours": hours})
     settings = yaml.safe_load((config / "daemon.yaml").read_text())

@@ -1,4 +1,4 @@
-"""``check --live`` and ``doctor``: what is asked, what is told, and that nothing is written."""
+"""``check --live`` and ``doctor``: their reads and output, and that they write nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scaler.cli import main
 from scaler.clock import SystemClock
 from scaler.commands.doctor import lines, permits
 from scaler.config.load import Config, load
-from scaler.diagnostics import Examined, examine
+from scaler.diagnostics import AdapterCheck, check_adapters
 from scaler.ports import Permit
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, Front, front
@@ -26,12 +26,12 @@ from tests.servers.fleet import growing
 @pytest.fixture
 async def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[tuple[Aws, Front]]:
     isolate(monkeypatch, tmp_path, **KEYS)
-    async with aws() as there, front(there.url) as words:
-        yield there, words
+    async with aws() as aws_server, front(aws_server.url) as proxy:
+        yield aws_server, proxy
 
 
 def written(tmp_path: Path, queue: str, url: str) -> Config:
-    """Two queues, one of which does not exist, and a cluster that is not there."""
+    """Configure two queues, one of which does not exist, and a cluster that does not exist."""
     account = {"region": REGION, "endpoint_url": url}
     document: dict[str, Any] = {
         "workload": "llm",
@@ -50,17 +50,17 @@ def written(tmp_path: Path, queue: str, url: str) -> Config:
 
 
 async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
-    there, words = cloud
-    queue = await there.queue("prompts")
-    await there.send(queue, 3)
-    found = {one.name: one for one in await examine(written(tmp_path, queue, words.url), SystemClock())}
-    assert isinstance(visible := found["there"].readings["visible"], Fresh)
+    aws_server, proxy = cloud
+    queue = await aws_server.queue("prompts")
+    await aws_server.send(queue, 3)
+    by_name = {check.name: check for check in await check_adapters(written(tmp_path, queue, proxy.url), SystemClock())}
+    assert isinstance(visible := by_name["there"].readings["visible"], Fresh)
     assert visible.value == 3
-    assert found["there"].well
-    assert "QueueDoesNotExist" in found["gone"].error or "NonExistentQueue" in found["gone"].error
-    assert "no kubeconfig" in found["main"].error
-    assert not found["gone"].well
-    assert not found["main"].well
+    assert by_name["there"].ok
+    assert "QueueDoesNotExist" in by_name["gone"].error or "NonExistentQueue" in by_name["gone"].error
+    assert "no kubeconfig" in by_name["main"].error
+    assert not by_name["gone"].ok
+    assert not by_name["main"].ok
 
 
 async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) -> None:
@@ -76,24 +76,24 @@ async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) 
             "pools": {"main": {"kind": "kubernetes", "name": "llm", "cluster": {"kubeconfig": str(tmp_path / "none")}}},
         }
         (tmp_path / "llm.yaml").write_text(json.dumps(document))
-        engines, _ = await examine(load([tmp_path / "llm.yaml"]), SystemClock())
+        engines, _ = await check_adapters(load([tmp_path / "llm.yaml"]), SystemClock())
     assert isinstance(late := engines.readings["ttft_late_share"], Fresh)
     assert late.value == pytest.approx((2131 - 1587) / 2131)
 
 
 async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
-    there, words = cloud
-    await examine(written(tmp_path, await there.queue("prompts"), words.url), SystemClock())
-    assert {a.operation for a in words.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
+    aws_server, proxy = cloud
+    await check_adapters(written(tmp_path, await aws_server.queue("prompts"), proxy.url), SystemClock())
+    assert {a.operation for a in proxy.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
 
 
 async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
-    there, words = cloud
-    config = written(tmp_path, await there.queue("prompts"), words.url)
-    words.faults["sqs"] = FORBIDDEN["json"]
-    found = {one.name: one for one in await examine(config, SystemClock())}
-    assert "AccessDenied" in found["there"].error
-    assert "needs you" in found["there"].remedy
+    aws_server, proxy = cloud
+    config = written(tmp_path, await aws_server.queue("prompts"), proxy.url)
+    proxy.faults["sqs"] = FORBIDDEN["json"]
+    by_name = {check.name: check for check in await check_adapters(config, SystemClock())}
+    assert "AccessDenied" in by_name["there"].error
+    assert "needs you" in by_name["there"].remedy
 
 
 @pytest.mark.slow
@@ -103,27 +103,27 @@ def test_the_embedded_world_answers_all(
     quickstart = str(Path("config/quickstart").resolve())
     monkeypatch.chdir(tmp_path)  # where no journal knows better
     assert main(["check", "--live", quickstart]) == 0
-    said = capsys.readouterr().out
-    assert "ok   chat pool gpus (embedded)" in said
+    out = capsys.readouterr().out
+    assert "ok   chat pool gpus (embedded)" in out
     assert main(["doctor", "--json", quickstart]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert all(one["well"] for one in told)
-    assert {one["lead_time_s"] for one in told if "pool" in one} == {120.0}
+    checks = json.loads(capsys.readouterr().out)
+    assert all(check["well"] for check in checks)
+    assert {check["lead_time_s"] for check in checks if "pool" in check} == {120.0}
 
 
 @pytest.mark.parametrize(
-    ("granted", "said"),
+    ("granted", "out"),
     [
         (True, "permitted: eks:UpdateNodegroupConfig"),
         (False, "NOT PERMITTED: eks:UpdateNodegroupConfig: add it to the role"),
         (None, "not known whether permitted: eks:UpdateNodegroupConfig: add it to the role"),
     ],
 )
-def test_permissions_are_told_apart_by_what_is_known(granted: bool | None, said: str) -> None:
+def test_permissions_are_told_apart_by_what_is_known(granted: bool | None, out: str) -> None:
     permit = Permit("eks:UpdateNodegroupConfig", granted, "" if granted else "add it to the role")
-    one = Examined(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
-    assert list(permits(one)) == [said]
-    assert one.well is (granted is not False)
+    check = AdapterCheck(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
+    assert list(permits(check)) == [out]
+    assert check.ok is (granted is not False)
 
 
 def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
@@ -141,9 +141,9 @@ def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
         reserved=4,
         parts=parts,
     )
-    one = Examined(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
-    said = "\n".join(lines([one], config, {name: PoolMemories()}))
-    assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in said
-    assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in said
-    assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in said
-    assert "also sized by an HPA" in said
+    check = AdapterCheck(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
+    out = "\n".join(lines([check], config, {name: PoolMemories()}))
+    assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in out
+    assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in out
+    assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in out
+    assert "also sized by an HPA" in out

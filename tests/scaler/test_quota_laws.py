@@ -1,4 +1,4 @@
-"""Laws of a fleet: they hold for every set of workloads, however their turns overlap and their writes fail."""
+"""Properties of a fleet that hold for any workloads, overlapping ticks and failing writes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def test_growth_never_exceeds_a_workloads_own_budget(life: FleetLife) -> None:
         budget, pools = member.spec.budget.gpus, member.spec.pools
         for tick in member.ticks if budget is not None else ():
             held = {o.pool: o.before for o in tick.outcomes}
-            asked = {o.pool: o.after for o in tick.outcomes}
-            before, after = (sum(n * pools[p].gpus_per_replica for p, n in s.items()) for s in (held, asked))
+            targets = {o.pool: o.after for o in tick.outcomes}
+            before, after = (sum(n * pools[p].gpus_per_replica for p, n in s.items()) for s in (held, targets))
             assert after <= max(budget or 0, before)
 
 
@@ -50,7 +50,7 @@ def test_no_more_of_the_fleet_goes_in_any_window_than_its_blast_radius(life: Fle
     for i, change in enumerate(changes):
         before = [c for c in changes[:i] if c.at >= change.at - radius.window_s]
         removed = sum(max(0, c.removed) for c in before)
-        largest = max(c.asked_for for c in (*before, change))
+        largest = max(c.requested for c in (*before, change))
         assert change.removed <= 0 or removed + change.removed <= max(change.quantum, radius.share * largest)
 
 
@@ -73,8 +73,8 @@ def test_no_more_of_a_workload_goes_in_any_window_than_its_blast_radius(life: Fl
 def test_nobody_is_pushed_beneath_its_minimum(life: FleetLife) -> None:
     for member in life.members:
         for tick in member.ticks:
-            found, target = tick.decision.current or 0, tick.decision.target or 0
-            assert target >= min(member.spec.min_replicas, found)
+            current, target = tick.decision.current or 0, tick.decision.target or 0
+            assert target >= min(member.spec.min_replicas, current)
 
 
 @FLEET

@@ -1,4 +1,4 @@
-"""Workloads that share a fleet, through their controllers: grants, priorities, and the record that replays."""
+"""Workloads that share a fleet, through their controllers: grants, priorities, and the replay of the records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.scaler.test_controller import MAIN
 
 
 class Member:
-    """One workload's fakes and controller."""
+    """One workload's fake adapters and controller."""
 
     def __init__(self, name: str, ledger: QuotaLedger, clock: ManualClock, size: int, **settings: Any) -> None:
         document = {
@@ -45,15 +45,15 @@ class Member:
         setup = Setup(self.workload, {"queue": self.source}, self.actuators, ledger=ledger)
         self.controller = Controller(setup, clock, History(), self.ticks.append)
 
-    async def turn(self, need: float) -> int:
-        """A turn that needs so many replicas; the size then asked for."""
+    async def tick(self, need: float) -> int:
+        """Run a tick that needs `need` replicas, and return the requested size."""
         self.source.values["visible"] = need * 10
         await self.controller.tick(self.clock.now())
         return self.actuator.desired
 
 
 class Shared:
-    """Two workloads, the first one dearer to us."""
+    """Two workloads, the first with the higher priority."""
 
     def __init__(self, limits: FleetLimits, sizes: tuple[int, int] = (2, 6), **settings: Any) -> None:
         self.clock = ManualClock()
@@ -61,17 +61,17 @@ class Shared:
         self.chat = Member("chat", self.ledger, self.clock, sizes[0], **{"priority": 10, **settings})
         self.batch = Member("batch", self.ledger, self.clock, sizes[1], **settings)
 
-    async def round(self, chat: float, batch: float) -> tuple[int, int]:
+    async def tick_both(self, chat: float, batch: float) -> tuple[int, int]:
         self.clock.advance(15)
-        return await self.chat.turn(chat), await self.batch.turn(batch)
+        return await self.chat.tick(chat), await self.batch.tick(batch)
 
     async def rounds(self, n: int, chat: float, batch: float) -> list[tuple[int, int]]:
-        return [await self.round(chat, batch) for _ in range(n)]
+        return [await self.tick_both(chat, batch) for _ in range(n)]
 
 
 async def test_the_lower_one_gives_way_through_its_own_window_and_keeps_its_minimum() -> None:
     shared = Shared(FleetLimits(max_gpus=8))
-    await shared.round(2, 6)
+    await shared.tick_both(2, 6)
     sizes = await shared.rounds(9, chat=20, batch=6)
     assert all(a + b <= 8 for a, b in sizes)
     assert sizes[2] == (2, 6), "its scale-down window of 60 s has not been seen yet"
@@ -94,7 +94,7 @@ async def test_a_budget_of_money_holds_in_the_same_way() -> None:
 
 async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1))
-    await shared.round(1, 1)
+    await shared.tick_both(1, 1)
     for member in (shared.chat, shared.batch):
         member.source.values["visible"] = 200.0
     shared.clock.advance(15)
@@ -105,11 +105,11 @@ async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
 async def test_nobody_grows_into_what_was_never_read() -> None:
     shared = Shared(FleetLimits(max_gpus=60), (1, 1))
     shared.batch.actuator.status_error = Unavailable("API down")
-    assert await shared.round(40, 0) == (10, 1)
+    assert await shared.tick_both(40, 0) == (10, 1)
     assert "batch counts in full: never read" in shared.chat.ticks[-1].decision.reason
     shared.batch.actuator.status_error = None
-    await shared.round(40, 0)
-    assert await shared.round(40, 0) == (40, 1)
+    await shared.tick_both(40, 0)
+    assert await shared.tick_both(40, 0) == (40, 1)
 
 
 async def test_a_workload_grows_into_no_room_that_its_own_unread_pool_may_hold() -> None:
@@ -117,29 +117,29 @@ async def test_a_workload_grows_into_no_room_that_its_own_unread_pool_may_hold()
     pools["spare"] |= {"tier": "awake_spare", "serves": "main"}
     shared = Shared(FleetLimits(max_gpus=16), (2, 6), pools=pools)
     shared.chat.actuators[PoolName("spare")].status_error = Unavailable("API down")
-    await shared.round(2, 6)
-    assert await shared.round(20, 6) == (2, 6), "12 are batch's, and no one knows what chat's spare pool holds"
+    await shared.tick_both(2, 6)
+    assert await shared.tick_both(20, 6) == (2, 6), "12 are batch's, and no one knows what chat's spare pool holds"
     shared.chat.actuators[PoolName("spare")].status_error = None
-    assert await shared.round(20, 6) == (2, 6), "2 more are spares"
+    assert await shared.tick_both(20, 6) == (2, 6), "2 more are spares"
     shared.chat.actuators[PoolName("spare")].desired = 0
-    assert await shared.round(20, 6) == (4, 6)
+    assert await shared.tick_both(20, 6) == (4, 6)
 
 
 async def test_what_was_refused_is_free_again() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1), priority=0)
-    await shared.round(1, 1)
+    await shared.tick_both(1, 1)
     shared.chat.actuator.resize_error = Unavailable("503")
-    await shared.round(6, 1)
+    await shared.tick_both(6, 1)
     assert shared.chat.ticks[-1].outcomes[0].result is Result.UNAVAILABLE
     assert shared.ledger.held()["gpus"] == 7, "it may have come through"
     shared.chat.actuator.resize_error = None
-    assert await shared.round(1, 7) == (1, 7)
+    assert await shared.tick_both(1, 7) == (1, 7)
 
 
 async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1))
-    await shared.round(1, 1)
-    await shared.round(6, 1)
+    await shared.tick_both(1, 1)
+    await shared.tick_both(6, 1)
     seen = shared.chat.ticks[-1].observation
     shared.ledger.grant(WorkloadName("chat"), seen)  # a watch that has not caught up with the write
     assert shared.ledger.held()["gpus"] == 7
@@ -147,7 +147,7 @@ async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> 
 
 async def test_the_blast_radius_spans_workloads() -> None:
     shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.25, window_s=120)), (8, 8), scale_down={"window_s": 0})
-    await shared.round(8, 8)
+    await shared.tick_both(8, 8)
     sizes = [sum(s) for s in await shared.rounds(18, chat=1, batch=1)]
     assert sizes[0] == 12, "a quarter of 16"
     assert sizes[7] == 12
@@ -158,7 +158,7 @@ async def test_the_blast_radius_spans_workloads() -> None:
 async def test_a_recorded_journal_replays_with_its_grants() -> None:
     shared = Shared(FleetLimits(max_gpus=8, blast_radius=BlastRadius(share=0.5)))
     for need in (2, 20, 20, 3, 9, 1, 1, 1, 20):
-        await shared.round(need, 6)
+        await shared.tick_both(need, 6)
     ticks = sorted([*shared.chat.ticks, *shared.batch.ticks], key=lambda t: t.at)
     specs = {m.workload.fingerprint: m.workload for m in (shared.chat, shared.batch)}
     compared = list(replay(ticks, specs))
@@ -179,21 +179,21 @@ async def test_a_peer_that_settles_by_itself_does_not_bypass_it() -> None:
 
 async def test_changed_limits_hold_from_the_next_turn_on() -> None:
     shared = Shared(FleetLimits(), (2, 2))
-    assert await shared.round(2, 2) == (2, 2)
+    assert await shared.tick_both(2, 2) == (2, 2)
     assert shared.chat.ticks[-1].observation.grant is None
-    shared.ledger.limit(FleetLimits(max_gpus=6))
-    assert await shared.round(9, 2) == (4, 2)
+    shared.ledger.set_limits(FleetLimits(max_gpus=6))
+    assert await shared.tick_both(9, 2) == (4, 2)
     shared.ledger.forget(WorkloadName("batch"))
     shared.clock.advance(15)
-    assert await shared.chat.turn(9) == 6, "what nobody here resizes any more is not this fleet's"
+    assert await shared.chat.tick(9) == 6, "what nobody here resizes any more is not this fleet's"
 
 
 async def test_it_is_told_in_the_log_in_metrics_and_in_words() -> None:
     shared = Shared(FleetLimits(max_gpus=8, max_usd_per_hour=20.0, blast_radius=BlastRadius(share=0.25)))
     metrics = Metrics("test")
     metrics.registry.register(FleetCollector(shared.ledger))
-    await shared.round(2, 6)
-    await shared.round(20, 6)
+    await shared.tick_both(2, 6)
+    await shared.tick_both(20, 6)
     tick = shared.chat.ticks[-1]
     assert tick.observation.grant is not None
     assert isinstance(tick.observation.grant.gpus, Quota)

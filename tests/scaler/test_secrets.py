@@ -1,4 +1,4 @@
-"""Secrets planted wherever one can stand, rightly or wrongly, and looked for in everything that comes out."""
+"""Plants secrets in every valid and invalid place, and searches all output for them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ WRONG_POOLS = {
 
 
 def secret() -> str:
-    """A secret as people choose them, and no other text holds."""
+    """Return a typical secret that occurs in no other text."""
     return f"hunter{next(NUMBERS)}Zq7x"
 
 
@@ -129,8 +129,8 @@ def test_a_configuration_in_error_is_told_without_the_secret_in_it(
     planted = secret()
     file = tmp_path / "chat.yaml"
     file.write_text(workload(source, pool, planted))
-    for words in (["check", str(file)], ["check", "--json", str(file)], ["run", "--once", str(file)]):
-        assert main(words) == 2
+    for arguments in (["check", str(file)], ["check", "--json", str(file)], ["run", "--once", str(file)]):
+        assert main(arguments) == 2
         out = everything(capsys)
         assert "chat.yaml" in out
         assert planted not in out
@@ -182,16 +182,16 @@ def test_messages_without_secrets_stay_as_they_are(harmless: str) -> None:
 
 
 @asynccontextmanager
-async def telling() -> AsyncIterator[int]:
-    """A server that repeats in its refusals all that it was sent, as proxies and debug modes do."""
+async def echo_server() -> AsyncIterator[int]:
+    """A server whose errors repeat the request, as proxies and debug modes do."""
 
-    async def tell(request: web.Request) -> web.Response:
-        said = json.dumps({"headers": dict(request.headers), "url": str(request.url), "body": await request.text()})
-        words = [v.split(" ")[-1] for v in request.headers.values()]
-        return web.Response(status=401, text=f"not {words[-1]} {words} {said}")
+    async def echo(request: web.Request) -> web.Response:
+        body = json.dumps({"headers": dict(request.headers), "url": str(request.url), "body": await request.text()})
+        credentials = [v.split(" ")[-1] for v in request.headers.values()]
+        return web.Response(status=401, text=f"not {credentials[-1]} {credentials} {body}")
 
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", tell)
+    app.router.add_route("*", "/{path:.*}", echo)
     async with listening(app) as port:
         yield port
 
@@ -227,57 +227,57 @@ def test_nothing_that_a_daemon_and_its_verbs_give_out_holds_a_secret(
     monkeypatch.setenv("API_KEY", planted["API key"])
     monkeypatch.setenv("PASSWORD", planted["password"])
     monkeypatch.setenv("SPOILED", os.fsdecode(planted["spoiled"].encode() + b"\xff\xfe"))
-    given = asyncio.run(watched(tmp_path, planted))
-    given |= {path.name: path.read_text() for path in (tmp_path / "journal").glob("*.jsonl")}
-    given |= dict(commands(tmp_path, capsys))
-    assert "401" in given["log"], "the servers' refusals are told"
-    assert "is not UTF-8" in given["log"]
-    assert '"stalled": {}' in given["/healthz"], "no loop ended"
-    assert "Traceback" not in "".join(given.values())
+    outputs = asyncio.run(watched(tmp_path, planted))
+    outputs |= {path.name: path.read_text() for path in (tmp_path / "journal").glob("*.jsonl")}
+    outputs |= dict(commands(tmp_path, capsys))
+    assert "401" in outputs["log"], "the servers' refusals are told"
+    assert "is not UTF-8" in outputs["log"]
+    assert '"stalled": {}' in outputs["/healthz"], "no loop ended"
+    assert "Traceback" not in "".join(outputs.values())
     every = [*planted.values(), base64.b64encode(f"u:{planted['password']}".encode()).decode().rstrip("=")]
-    leaks = {(where, word) for where, text in given.items() for word in every if word in text}
+    leaks = {(where, word) for where, text in outputs.items() for word in every if word in text}
     assert not leaks
 
 
 async def watched(folder: Path, planted: Mapping[str, str]) -> dict[str, str]:
-    """All that a daemon gives out while servers repeat its secrets, and while its configuration is in error."""
+    """Return a daemon's whole output while servers repeat its secrets and its configuration is invalid."""
     config = folder / "config"
     config.mkdir()
     settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}, "config_poll_s": 0.1}
     (config / "daemon.yaml").write_text(yaml.safe_dump({"daemon": settings}))
-    async with telling() as port:
+    async with echo_server() as port:
         (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
         async with daemon(str(config), journal=folder / "journal") as d:
             await until(lambda: len(d.ticks()) >= 4, 120, d)
             wrong = workload(WRONG_SOURCES["a token as text"], EMBEDDED, planted["reload"])
             (config / "chat.yaml").write_text(wrong)
             await until(lambda: any(e["event"] == "reload" and "error" in e for e in d.events()), 60, d)
-            given = await answers(d)
+            outputs = await answers(d)
             (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
             assert await d.stop() == 0
             assert d.process.stdout is not None
-            return {**given, "log": "\n".join(d.lines), "stdout": (await d.process.stdout.read()).decode()}
+            return {**outputs, "log": "\n".join(d.lines), "stdout": (await d.process.stdout.read()).decode()}
 
 
 async def answers(d: Daemon) -> dict[str, str]:
-    """All that the daemon's addresses give."""
+    """Return the responses of all the daemon's paths."""
     paths = ("", "metrics", "healthz", "readyz", "api/workloads", "api/workloads/chat")
     return {f"/{path}": (await d.get(path))[1] for path in paths}
 
 
 def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
-    """What the verbs print of the configuration and of its journal."""
+    """Yield the output of the verbs on the configuration and its journal."""
     config, journal, page = str(folder / "config"), str(folder / "journal"), folder / "report.html"
-    for words in (
+    for arguments in (
         ("check", config), ("check", "--live", config), ("check", "--live", "--json", config), ("doctor", config),
         ("doctor", "--json", config), ("explain", journal), ("explain", "--json", journal), ("replay", journal),
         ("replay", "--json", journal), ("report", journal, "--record-only", "--html", str(page)),
         ("schema",), ("schema", "--example"),
     ):  # fmt: skip
-        code = main(list(words))
+        code = main(list(arguments))
         out = everything(capsys)
-        assert code in {0, 1}, f"{words}: {out}"
-        yield " ".join(words), out
+        assert code in {0, 1}, f"{arguments}: {out}"
+        yield " ".join(arguments), out
     yield page.name, page.read_text()
 
 
@@ -309,8 +309,8 @@ def test_what_import_prints_and_writes_holds_no_secret(tmp_path: Path, capsys: p
     for i, word in enumerate(planted):
         manifest = manifest.replace(f"SECRET{i};", word)
     (tmp_path / "object.yaml").write_text(manifest)
-    for words in ([], ["--json"], ["--native"]):
-        main(["import", str(tmp_path / "object.yaml"), *words])
+    for arguments in ([], ["--json"], ["--native"]):
+        main(["import", str(tmp_path / "object.yaml"), *arguments])
         out = everything(capsys)
         assert "object.yaml" in out
         assert not [word for word in planted if word in out]

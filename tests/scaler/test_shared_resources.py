@@ -1,4 +1,4 @@
-"""What adapters share is opened once, whoever gives up while it opens."""
+"""Shared resources are opened once, also if a caller is cancelled meanwhile."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ import pytest
 from scaler.shared_resources import Resources
 
 
-class Door:
-    """Opens when told to; counts how often it was tried, and how often it was shut."""
+class Resource:
+    """Resource that opens on a signal, and counts its openings and closings."""
 
     def __init__(self) -> None:
-        self.free = asyncio.Event()
-        self.tried = 0
-        self.shut = 0
+        self.may_open = asyncio.Event()
+        self.opening_count = 0
+        self.closing_count = 0
 
     @asynccontextmanager
     async def opening(self) -> AsyncIterator[str]:
-        self.tried += 1
-        await self.free.wait()
+        self.opening_count += 1
+        await self.may_open.wait()
         yield "open"
-        self.shut += 1
+        self.closing_count += 1
 
 
 async def test_many_callers_at_once_open_it_once_and_it_is_shut_once() -> None:
-    door = Door()
+    resource = Resource()
     async with Resources() as resources:
-        callers = [asyncio.ensure_future(resources.shared("door", door.opening)) for _ in range(5)]
+        callers = [asyncio.ensure_future(resources.shared("door", resource.opening)) for _ in range(5)]
         await asyncio.sleep(0)
-        door.free.set()
+        resource.may_open.set()
         assert await asyncio.gather(*callers) == ["open"] * 5
-    assert (door.tried, door.shut) == (1, 1)
+    assert (resource.opening_count, resource.closing_count) == (1, 1)
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["the one that opens it", "one that waits"])
 async def test_a_caller_that_gives_up_takes_nobody_with_it(who: int) -> None:
-    door = Door()
+    resource = Resource()
     async with Resources() as resources:
-        callers = [asyncio.ensure_future(resources.shared("door", door.opening)) for _ in range(3)]
+        callers = [asyncio.ensure_future(resources.shared("door", resource.opening)) for _ in range(3)]
         await asyncio.sleep(0)
         given_up = callers.pop(who)
         given_up.cancel()
         await asyncio.wait([given_up])
-        door.free.set()
+        resource.may_open.set()
         assert await asyncio.gather(*callers) == ["open"] * 2
 
 
 async def test_what_failed_to_open_is_tried_again_by_the_next_caller() -> None:
-    door = Door()
+    resource = Resource()
 
     @asynccontextmanager
     async def jammed() -> AsyncIterator[str]:
@@ -61,5 +61,5 @@ async def test_what_failed_to_open_is_tried_again_by_the_next_caller() -> None:
     async with Resources() as resources:
         with pytest.raises(OSError, match="jammed"):
             await resources.shared("door", jammed)
-        door.free.set()
-        assert await resources.shared("door", door.opening) == "open"
+        resource.may_open.set()
+        assert await resources.shared("door", resource.opening) == "open"

@@ -1,4 +1,4 @@
-"""Signals that arrive before the daemon's first tick: none of them ends it otherwise than it says."""
+"""Signals before the daemon's first tick: none ends it without its message."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ HEAVY = ("numpy", "pydantic", "aiohttp", "yaml", "structlog", "asyncio")
 
 
 @asynccontextmanager
-async def starting(there: Live) -> AsyncIterator[Process]:
-    """A daemon from the moment at which its first line has run, or its first library is loaded without that."""
+async def starting(servers: Live) -> AsyncIterator[Process]:
+    """Start a daemon, and yield it once its first line has run or its first library is loaded."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scaler.cli", "run", "--json", str(there.config)),
+        *(sys.executable, "-m", "scaler.cli", "run", "--json", str(servers.config)),
         stdout=DEVNULL,
         stderr=PIPE,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
@@ -39,7 +39,7 @@ async def starting(there: Live) -> AsyncIterator[Process]:
 
 
 def handles(pid: int, sig: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal."""
+    """Return whether a process has a handler for a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (sig - 1) & 1)
@@ -57,7 +57,7 @@ def test_the_first_line_of_the_command_line_waits_for_no_library() -> None:
 
 @pytest.mark.slow
 async def test_sighup_every_50_ms_from_the_first_moment_on_ends_nothing(tmp_path: Path) -> None:
-    async with live(tmp_path) as there, starting(there) as process:
+    async with live(tmp_path) as servers, starting(servers) as process:
         ready, lines = asyncio.Event(), list[str]()
 
         async def read() -> None:
@@ -82,7 +82,7 @@ async def test_sighup_every_50_ms_from_the_first_moment_on_ends_nothing(tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=str)
 async def test_a_daemon_that_is_stopped_before_its_first_tick_ends_well(tmp_path: Path, sig: signal.Signals) -> None:
-    async with live(tmp_path) as there, starting(there) as process:
+    async with live(tmp_path) as servers, starting(servers) as process:
         process.send_signal(sig)
         _, err = await process.communicate()
         assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""Background tasks that fail are started again, and say so; configuration files that are not what runs are reported."""
+"""Failed background tasks are restarted and reported, and so are configuration files that are not in use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from scaler.config.load import Config
-from scaler.config.watch import Watcher, look
+from scaler.config.watch import Watcher, snapshot
 from scaler.ports import Clock
 from scaler.reload import Reloader
 from scaler.supervised_tasks import Tasks
@@ -27,7 +27,7 @@ from tests.servers.daemon import Daemon, until
 
 
 async def eventually(true: Callable[[], bool], steps: int = 2000) -> None:
-    """Let other tasks run until `true` is."""
+    """Run other tasks until `true` returns True."""
     for _ in range(steps):
         if true():
             return
@@ -37,7 +37,7 @@ async def eventually(true: Callable[[], bool], steps: int = 2000) -> None:
 
 class TestTasks:
     async def test_a_task_that_fails_is_started_again_counted_and_reported(self) -> None:
-        tasks, runs, go = Tasks(first_s=0.001), list[int](), asyncio.Event()
+        tasks, runs, go = Tasks(first_pause_s=0.001), list[int](), asyncio.Event()
 
         async def run() -> None:
             runs.append(len(runs))
@@ -55,7 +55,7 @@ class TestTasks:
         await task
 
     async def test_a_message_that_may_quote_a_secret_is_not_shown(self) -> None:
-        tasks = Tasks(first_s=60.0)
+        tasks = Tasks(first_pause_s=60.0)
 
         async def run() -> None:
             raise ValueError("password hunter2")
@@ -76,12 +76,12 @@ class TestTasks:
 
 
 class App:
-    """What the reloader needs of an app: `reload` raises `errors`, one a call, and then takes what it is given."""
+    """The reloader's view of an app. `reload` raises one of `errors` per call, and then succeeds."""
 
     def __init__(self, clock: Clock, *errors: Exception) -> None:
         self.metrics = Metrics("1")
         self.controllers: dict[Any, Any] = {}
-        self.tasks = Tasks(first_s=0.001)
+        self.tasks = Tasks(first_pause_s=0.001)
         self.health = Health(self.controllers, clock, self.tasks)
         self.shadows = self
         self.errors = list(errors)
@@ -109,7 +109,7 @@ async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanw
     file = tmp_path / "llm.yaml"
     file.write_text(yaml.safe_dump(document))
     app = App(ManualClock(), ZeroDivisionError(), RecursionError())
-    reloader = Reloader(app, Watcher([tmp_path], 0.01), look([tmp_path]))  # type: ignore[arg-type]
+    reloader = Reloader(app, Watcher([tmp_path], 0.01), snapshot([tmp_path]))  # type: ignore[arg-type]
     task = app.tasks.start("configuration", reloader.follow)
     assert app.valid() == 1
     file.write_text(yaml.safe_dump({**document, "max_replicas": 4}))
@@ -125,13 +125,13 @@ async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanw
 
 def test_a_look_neither_waits_for_a_fifo_nor_reads_what_is_too_large(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert "only regular files are" in look([tmp_path]).problem
+    assert "only regular files are" in snapshot([tmp_path]).problem
     (tmp_path / "a.yaml").unlink()
     with (tmp_path / "b.yaml").open("wb") as f:
         f.truncate(3 * 2**30)
-    assert "a configuration file may have" in look([tmp_path]).problem
+    assert "a configuration file may have" in snapshot([tmp_path]).problem
     (tmp_path / "b.yaml").write_text("{}")
-    assert look([tmp_path]).problem == ""
+    assert snapshot([tmp_path]).problem == ""
 
 
 # --- a daemon
@@ -141,30 +141,30 @@ async def valid(d: Daemon) -> bool:
     return "forescale_config_valid 1.0" in (await d.get("metrics"))[1]
 
 
-def null_key(there: Live) -> Callable[[], None]:
-    there.write().write_text(there.text() + "~: 1\n")
+def null_key(servers: Live) -> Callable[[], None]:
+    servers.write().write_text(servers.text() + "~: 1\n")
     return lambda: None
 
 
-def number_key(there: Live) -> Callable[[], None]:
-    there.write().write_text(there.text() + "1.5: 1\n")
+def number_key(servers: Live) -> Callable[[], None]:
+    servers.write().write_text(servers.text() + "1.5: 1\n")
     return lambda: None
 
 
-def folder_gone(there: Live) -> Callable[[], None]:
-    away = there.config.rename(there.folder / "away")
-    return lambda: (away.rename(there.config), None)[1]
+def folder_gone(servers: Live) -> Callable[[], None]:
+    away = servers.config.rename(servers.folder / "away")
+    return lambda: (away.rename(servers.config), None)[1]
 
 
-def sparse(there: Live) -> Callable[[], None]:
-    with (there.config / "big.yaml").open("wb") as f:
+def sparse(servers: Live) -> Callable[[], None]:
+    with (servers.config / "big.yaml").open("wb") as f:
         f.truncate(3 * 2**30)
-    return (there.config / "big.yaml").unlink
+    return (servers.config / "big.yaml").unlink
 
 
-def fifo(there: Live) -> Callable[[], None]:
-    os.mkfifo(there.config / "pipe.yaml")
-    return (there.config / "pipe.yaml").unlink
+def fifo(servers: Live) -> Callable[[], None]:
+    os.mkfifo(servers.config / "pipe.yaml")
+    return (servers.config / "pipe.yaml").unlink
 
 
 @pytest.mark.slow
@@ -172,20 +172,20 @@ def fifo(there: Live) -> Callable[[], None]:
 async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
     tmp_path: Path, spoil: Callable[[Live], Callable[[], None]]
 ) -> None:
-    async with live(tmp_path) as there, there.run() as d:
+    async with live(tmp_path) as servers, servers.run() as d:
         await until(lambda: len(d.ticks()) > 1, 30, d)
         before = d.ticks()[-1].spec
-        mend = spoil(there)
+        mend = spoil(servers)
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             return not await valid(d) and "configuration" in json.loads((await d.get("healthz"))[1])["problems"]
 
-        await until(told, 30, d)
+        await until(is_reported, 30, d)
         turns = len(d.ticks())
         await until(lambda: len(d.ticks()) > turns + 4, 30, d)
         assert (await d.get("healthz"))[0] == 200, "a restart would not mend it"
         mend()
-        there.write(paused=True)
+        servers.write(paused=True)
         await until(lambda: d.ticks()[-1].spec != before, 60, d)
         await until(lambda: valid(d), 30, d)
         assert json.loads((await d.get("healthz"))[1])["problems"] == {}
@@ -194,17 +194,17 @@ async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["truncated", "gone"])
 async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_path: Path, lost: str) -> None:
-    async with live(tmp_path) as there:
-        there.daemon_settings(config_poll_s=2.0)
-        other = there.write("other")
-        async with there.run() as d:
+    async with live(tmp_path) as servers:
+        servers.daemon_settings(config_poll_s=2.0)
+        other = servers.write("other")
+        async with servers.run() as d:
             await until(lambda: {"llm", "other"} <= {t.workload for t in d.ticks()}, 30, d)
             if lost == "truncated":
                 other.write_text("")
             else:
                 other.unlink()
             await until(lambda: any(e.get("missing") == ["other"] for e in d.events()), 30, d)
-            there.write("other")
+            servers.write("other")
             await until(lambda: valid(d), 30, d)
             assert not [e for e in d.events() if e.get("removed")]
             other.unlink()
@@ -212,17 +212,17 @@ async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_
 
 
 async def decided(d: Daemon, ticks: int) -> None:
-    """Return when the log has this many more ticks."""
+    """Wait until the log has this many more ticks."""
     before = sum(e["event"] == "tick" for e in d.events())
     await until(lambda: sum(e["event"] == "tick" for e in d.events()) >= before + ticks, 30, d)
 
 
 @pytest.mark.slow
 async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_record(tmp_path: Path) -> None:
-    async with live(tmp_path) as there:
-        there.journal.mkdir()
-        (there.journal / "00000001.jsonl").write_text('{"v":2,"type":"tick","workload":"llm","at":"damaged"}\n')
-        async with there.run(limits={resource.RLIMIT_FSIZE: 1}) as d:
+    async with live(tmp_path) as servers:
+        servers.journal.mkdir()
+        (servers.journal / "00000001.jsonl").write_text('{"v":2,"type":"tick","workload":"llm","at":"damaged"}\n')
+        async with servers.run(limits={resource.RLIMIT_FSIZE: 1}) as d:
             await decided(d, 3)
             status, body = await d.get("healthz")
             assert (status, json.loads(body)["status"]) == (200, "degraded")
@@ -231,33 +231,33 @@ async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_re
             assert "forescale_journal_damaged_lines 1.0" in metrics
             lost = next(line for line in metrics.splitlines() if line.startswith("forescale_journal_lost_records "))
             assert float(lost.split()[1]) >= 3
-            assert there.kube.get("deployments", "llm")["spec"]["replicas"] == 2
+            assert servers.kube.get("deployments", "llm")["spec"]["replicas"] == 2
             assert len([e for e in d.events() if e["event"] == "journal" and e["level"] == "error"]) == 1
             assert await d.stop() == 0
 
 
 @pytest.mark.slow
 async def test_a_daemon_starts_beside_a_journal_of_another_schema_and_says_so_once(tmp_path: Path) -> None:
-    async with live(tmp_path) as there:
-        there.journal.mkdir()
-        old = there.journal / "00000001.jsonl"
+    async with live(tmp_path) as servers:
+        servers.journal.mkdir()
+        old = servers.journal / "00000001.jsonl"
         old.write_text('{"v":1,"type":"start","at":1}\n{"v":1,"type":"tick"}\n')
-        async with there.run() as d:
+        async with servers.run() as d:
             await decided(d, 3)
             assert "forescale_journal_damaged_lines 2.0" in (await d.get("metrics"))[1]
-            (said,) = [e for e in d.events() if e["event"] == "journal"]
-            assert said["unreadable_records"] == 2
-            assert "this version reads schema 2. Read it with Forescale 0.1.0" in said["error"]
+            (event,) = [e for e in d.events() if e["event"] == "journal"]
+            assert event["unreadable_records"] == 2
+            assert "this version reads schema 2. Read it with Forescale 0.1.0" in event["error"]
             assert await d.stop() == 0
         assert old.read_text().count("\n") == 2
-        assert '"type":"tick"' in (there.journal / "00000002.jsonl").read_text()
+        assert '"type":"tick"' in (servers.journal / "00000002.jsonl").read_text()
 
 
 @pytest.mark.slow
 async def test_a_journal_folder_that_is_removed_while_the_daemon_runs_is_begun_anew(tmp_path: Path) -> None:
-    async with live(tmp_path) as there, there.run() as d:
+    async with live(tmp_path) as servers, servers.run() as d:
         await until(lambda: len(d.ticks()) > 2, 30, d)
-        there.journal.rename(tmp_path / "removed")
+        servers.journal.rename(tmp_path / "removed")
         shutil.rmtree(tmp_path / "removed")
         await until(lambda: len(d.ticks()) > 2, 30, d)
         lost = next(e for e in d.events() if e["event"] == "journal")

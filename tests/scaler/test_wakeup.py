@@ -1,4 +1,4 @@
-"""A notice brings the next turn forward, and the grid of turns stays what it was."""
+"""A notice starts the next tick early, and leaves the schedule unchanged."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.servers.daemon import until
 async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
     ticks, clock = list[Tick](), SystemClock()
     context = Opening(Resources(), clock, 1.0)
-    there = await board(context)
+    servers = await board(context)
     source, pool = FakeSource(ManualClock(), {"visible": 1.0}), FakeActuator(ManualClock())
     setup = Setup(workload(interval_s=600.0), {"queue": source}, {MAIN: pool}, wakeup=context.wakeup)
     controller = Controller(setup, clock, History(), ticks.append)
     running = asyncio.create_task(controller.run(clock.now()))
     await until(lambda: len(ticks) == 1, 10)
     seen_at = clock.now()
-    for machine in ("i-1", "i-2", "i-3"):  # a bunch is one turn
-        there.pin(Notice(machine, "interruption", clock.now()))
+    for machine in ("i-1", "i-2", "i-3"):  # a bunch is one tick
+        servers.pin(Notice(machine, "interruption", clock.now()))
     await until(lambda: len(ticks) == 2, 10)
     assert ticks[1].at - seen_at < 2
     await asyncio.sleep(2 * GATHER_S)
@@ -40,24 +40,24 @@ async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
 
 def test_a_notice_that_nothing_came_of_is_forgotten() -> None:
     clock = ManualClock()
-    there = NoticeBoard(clock)
-    there.pin(Notice("i-1", "interruption", clock.now()))
-    assert set(there.notices_for(["i-1", "i-2"])) == {"i-1"}
+    board = NoticeBoard(clock)
+    board.pin(Notice("i-1", "interruption", clock.now()))
+    assert set(board.notices_for(["i-1", "i-2"])) == {"i-1"}
     clock.advance(INTERRUPTION_LIFETIME_S + 1)
-    assert there.notices_for(["i-1"]) == {}
+    assert board.notices_for(["i-1"]) == {}
 
 
 def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() -> None:
     clock = ManualClock()
-    there = NoticeBoard(clock)
+    board = NoticeBoard(clock)
     kinds: list[Kind] = ["rebalance", "interruption", "rebalance"]
     for kind in kinds:
-        there.pin(Notice("i-1", kind, clock.now()))
-    assert there.notices_for(["i-1"])["i-1"].kind == "interruption"
+        board.pin(Notice("i-1", kind, clock.now()))
+    assert board.notices_for(["i-1"])["i-1"].kind == "interruption"
 
 
 def test_a_machine_that_is_gone_is_unpinned() -> None:
-    there = NoticeBoard(ManualClock())
-    there.pin(Notice("i-1", "interruption", there.clock.now()))
-    there.unpin("i-1")
-    assert there.notices_for(["i-1"]) == {}
+    board = NoticeBoard(ManualClock())
+    board.pin(Notice("i-1", "interruption", board.clock.now()))
+    board.unpin("i-1")
+    assert board.notices_for(["i-1"]) == {}

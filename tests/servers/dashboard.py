@@ -76,7 +76,7 @@ def tick(
     clock_step_s: float = 0.0,
     dry_run: bool = False,
 ) -> Tick:
-    """A turn, `turn` intervals after noon; what is not told is in good order."""
+    """Return the tick `turn` intervals after noon, without problems by default."""
     at = NOON + turn * INTERVAL_S
     gpus = PoolName("gpus")
     size = pool or Fresh(PoolStatus(current or 0, current or 0 if ready is None else ready), at - 1)

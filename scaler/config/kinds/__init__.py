@@ -1,1 +1,1 @@
-"""Configuration records of sources and pools, one module a cloud or system: pure data, no SDK."""
+"""Configuration records of sources and pools, one module per cloud or system: pure data without SDKs."""

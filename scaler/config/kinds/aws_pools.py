@@ -34,9 +34,12 @@ class AwsPool(Pool):
     ] = 600.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        for one in self.reservation:
-            if not RESERVATION.fullmatch(one):
-                yield "reservation", f"{one!r} is no id of a capacity reservation (cr- and hexadecimal digits)"
+        for reservation_id in self.reservation:
+            if not RESERVATION.fullmatch(reservation_id):
+                yield (
+                    "reservation",
+                    f"{reservation_id!r} is no id of a capacity reservation (cr- and hexadecimal digits)",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ class Ec2Fleet(AwsPool):
     ]
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        return (Target("EC2 Fleet", (), self.fleet),)  # an id is unique everywhere
+        return (Target("EC2 Fleet", (), self.fleet),)  # a fleet's id is globally unique
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from policies.model.field_metadata import FieldMetadata
 from scaler.clouds.aws.account import AwsAccount
 
 HIGH_RESOLUTION: Final = frozenset({1, 5, 10, 20, 30})
-"""Periods below a minute that CloudWatch knows. Seconds."""
+"""Periods below a minute that CloudWatch accepts. Seconds."""
 STAT: Final = r"^(Average|Sum|Minimum|Maximum|SampleCount|IQM|(p|tm|wm|tc|ts)[0-9]{1,2}(\.[0-9]{1,10})?)$"
 SQS_COUNTS: Final = {
     "visible": "ApproximateNumberOfMessages",
@@ -23,7 +23,7 @@ SQS_METRICS: Final = {
     "groups_in_flight": "ApproximateNumberOfGroupsWithInflightMessages",
 }
 SQS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.(?:vpce\.)?(?:amazonaws\.com|api\.aws)")
-"""The region in the URL of a queue of AWS's own. A queue is known in its region only."""
+"""Matches the region in a queue URL of AWS. A queue exists in its region only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,21 +127,21 @@ class Sqs:
 
     @property
     def located(self) -> AwsAccount:
-        """The account, in the queue's region where that isn't given and its URL tells."""
-        found = SQS_REGION.search(self.queue_url)
-        return replace(self.account, region=found[1]) if found and self.account.region is None else self.account
+        """The account, with the region of the queue's URL if it has none."""
+        match = SQS_REGION.search(self.queue_url)
+        return replace(self.account, region=match[1]) if match and self.account.region is None else self.account
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.groups and not self.queue_url.endswith(".fifo"):
             yield "groups", "only FIFO queues have message groups; this one's name does not end in .fifo"
-        found = SQS_REGION.search(self.queue_url)
-        if found and self.account.region not in {None, found[1]}:
-            yield "account.region", f"the queue's URL names another region, {found[1]}"
+        match = SQS_REGION.search(self.queue_url)
+        if match and self.account.region not in {None, match[1]}:
+            yield "account.region", f"the queue's URL names another region, {match[1]}"
 
     def quantities(self) -> Mapping[str, float]:
         counts = dict.fromkeys(SQS_COUNTS, self.max_age_s)
         return {**counts, **dict.fromkeys(self.metrics(), self.metric_max_age_s)}
 
     def metrics(self) -> tuple[str, ...]:
-        """Return the quantities that CloudWatch is asked for."""
-        return tuple(q for q, wanted in zip(SQS_METRICS, (self.oldest_age, self.groups), strict=True) if wanted)
+        """Return the quantities that are read from CloudWatch."""
+        return tuple(q for q, enabled in zip(SQS_METRICS, (self.oldest_age, self.groups), strict=True) if enabled)

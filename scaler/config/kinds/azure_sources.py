@@ -75,8 +75,8 @@ class AzureMonitor:
         for quantity in self.metrics:
             if not quantity.isascii() or not quantity.isidentifier():
                 yield "metrics", f"{quantity!r} is not a quantity's name: letters, digits and _"
-        for key, named in (("aggregations", self.aggregations), ("scale", self.scale)):
-            for quantity in sorted(set(named) - set(self.metrics)):
+        for key, by_quantity in (("aggregations", self.aggregations), ("scale", self.scale)):
+            for quantity in sorted(set(by_quantity) - set(self.metrics)):
                 yield key, f"there is no metric {quantity!r}"
         if self.account.subscription_id not in {None, self.subscription}:
             yield "account.subscription_id", f"the resource's id names another one, {self.subscription}"
@@ -88,8 +88,8 @@ class AzureMonitor:
     @property
     def metric_namespace(self) -> str:
         """The resource's type, such as ``Microsoft.ServiceBus/namespaces``."""
-        provider, *rest = self.resource.partition("/providers/")[2].split("/")
-        return "/".join([provider, *rest[::2]])
+        provider, *types_and_names = self.resource.partition("/providers/")[2].split("/")
+        return "/".join([provider, *types_and_names[::2]])
 
     def aggregation_of(self, quantity: str) -> str:
         return self.aggregations.get(quantity, self.aggregation)
@@ -154,7 +154,7 @@ class ServiceBus:
 
     @property
     def host(self) -> str:
-        """The namespace's whole host name."""
+        """The namespace's full host name."""
         if "." in self.namespace:
             return self.namespace
         return f"{self.namespace}.{self.account.endpoints.service_bus}"

@@ -75,10 +75,9 @@ class VllmSleep(Pool):
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.urls:
             yield "urls", "at least one engine"
-        wrong = [url for url in self.urls if not is_origin(url)]
-        if wrong:
+        if not all(map(is_origin, self.urls)):
             yield "urls", "one is not an address such as http://vllm-0:8000"
-        if not wrong and len(set(map(origin_of, self.urls))) < len(self.urls):
+        elif len(set(map(origin_of, self.urls))) < len(self.urls):
             yield "urls", "an engine stands there twice"
         for key in ("min_replicas", "max_replicas"):
             if (getattr(self, key) or 0) > len(self.urls):
@@ -89,13 +88,13 @@ class VllmSleep(Pool):
 
 
 def origin_of(address: str) -> str:
-    """Host and port: engines are told apart by these, however their addresses are written."""
+    """Return host and port of an address, which identify an engine: ``vllm-0:8000`` of ``http://VLLM-0.:8000/``."""
     url = URL(address)
     return f"{(url.host or '').rstrip('.')}:{url.port}"
 
 
 def is_origin(address: str) -> bool:
-    """Return whether it is scheme, host and perhaps port, and nothing else."""
+    """Return whether an address consists of scheme, host and maybe port only."""
     try:
         url = URL(address)
         return url.scheme in {"http", "https"} and bool(url.host) and url.user is None and url.raw_path in {"", "/"}

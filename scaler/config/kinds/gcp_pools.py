@@ -160,21 +160,21 @@ class GkeTpuSlices(Pool):
 
     @property
     def hosts(self) -> int:
-        """Of one slice. 0 where the topology does not fit, which `problems` tells."""
+        """Number of hosts of one slice; 0 where the topology does not fit, which `problems` reports."""
         return slice_hosts(self.machine_type, self.topology) or 0
 
     @property
     def kind_of_slice(self) -> str:
-        """What shortages are told of."""
+        """The kind of slice by which shortages are reported."""
         return self.accelerator or f"{self.machine_type} {self.topology}"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         sides = self.topology.count("x") + 1
-        wanted = {"ct5lp": 2, "ct6e": 2, "ct4p": 3, "ct5p": 3}.get(self.machine_type.partition("-")[0])
+        expected_sides = {"ct5lp": 2, "ct6e": 2, "ct4p": 3, "ct5p": 3}.get(self.machine_type.partition("-")[0])
         if not self.hosts:
             yield "topology", f"{self.topology} has no whole number of hosts of type {self.machine_type}"
-        elif wanted is not None and sides != wanted:
-            yield "topology", f"{self.topology} has {sides} sides; slices of {self.machine_type} have {wanted}"
+        elif expected_sides is not None and sides != expected_sides:
+            yield "topology", f"{self.topology} has {sides} sides; slices of {self.machine_type} have {expected_sides}"
         if self.quantum != 1:
             yield "quantum", "a replica is a whole slice already: leave it 1"
 
@@ -184,9 +184,12 @@ class GkeTpuSlices(Pool):
 
 
 def slice_hosts(machine_type: str, topology: str) -> int | None:
-    """Return the hosts of a slice; None where its chips do not divide among machines of this type."""
-    found = MACHINE.match(machine_type)
+    """Return the number of hosts of a slice; None where its chips do not divide among hosts of this type.
+
+    Example: topology 4x4 has 16 chips, and a host of type ct5lp-hightpu-4t has 4, so that a slice has 4 hosts.
+    """
+    match = MACHINE.match(machine_type)
     chips = math.prod(int(side) for side in topology.split("x"))
-    if found is None or chips % int(found[1]):
+    if match is None or chips % int(match[1]):
         return None
-    return chips // int(found[1])
+    return chips // int(match[1])

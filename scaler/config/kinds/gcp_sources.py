@@ -15,7 +15,7 @@ PUBSUB_METRICS: Final = {
     "in_flight": "num_outstanding_messages",
 }
 PUBSUB_SAMPLE_S: Final = 60.0
-"""Between two samples."""
+"""Interval of the samples. Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ class CloudMonitoring:
             yield "match", "is for a preset's series, and there is no preset"
 
     def filters(self) -> dict[str, GcpMetric]:
-        """Return all filters by quantity; those given go before the preset's."""
+        """Return all filters by quantity. `metrics` and `promql` take precedence over the preset."""
         preset = GPU_PRESETS[self.preset] if self.preset is not None else {}
-        own = {**self.metrics, **dict.fromkeys(self.promql)}
-        return {**{q: self._matched(m) for q, m in preset.items() if q not in own}, **self.metrics}
+        configured = {**self.metrics, **dict.fromkeys(self.promql)}
+        return {**{q: self._with_match(m) for q, m in preset.items() if q not in configured}, **self.metrics}
 
-    def _matched(self, metric: GcpMetric) -> GcpMetric:
+    def _with_match(self, metric: GcpMetric) -> GcpMetric:
         terms = [
             f"{name.replace('metric.', 'metric.labels.') if name.startswith('metric.') else 'resource.labels.' + name}"
             f' = "{value}"'
@@ -165,5 +165,5 @@ class PubSub:
             yield "max_age_s", f"{self.max_age_s:g} s is less than the {PUBSUB_SAMPLE_S:g} s between two samples"
 
     def quantities(self) -> Mapping[str, float]:
-        read = PUBSUB_METRICS if self.in_flight else list(PUBSUB_METRICS)[:2]
-        return dict.fromkeys(read, self.max_age_s + self.stale_bound_s)
+        quantities = PUBSUB_METRICS if self.in_flight else list(PUBSUB_METRICS)[:2]
+        return dict.fromkeys(quantities, self.max_age_s + self.stale_bound_s)

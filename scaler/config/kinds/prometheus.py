@@ -79,9 +79,9 @@ class Prometheus:
             yield "", "reads nothing: name a preset or give queries"
 
     def recipes(self) -> dict[str, presets.Recipe]:
-        """Return the preset's part of what is read."""
-        chosen = presets.recipes(self.preset, self.read)
-        return {quantity: recipe for quantity, recipe in chosen.items() if quantity not in self.queries}
+        """Return the recipes of the preset's quantities that `queries` does not replace."""
+        recipes = presets.recipes(self.preset, self.read)
+        return {quantity: recipe for quantity, recipe in recipes.items() if quantity not in self.queries}
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys([*self.recipes(), *self.queries], self.max_age_s)

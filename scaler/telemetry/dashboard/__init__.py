@@ -1,8 +1,8 @@
-"""Tick -> the page at ``/``: plots and reasons, for one workload or many. Assets are in the package.
+"""Stores recent ticks and serves them to the page at ``/``.
 
-``GET /api/workloads?since=REVISION`` gives the workloads that had a turn since that revision of the list, and
-``GET /api/workloads/NAME?since=TIME`` the turns of one after that time on the daemon's clock. A reply whose
-``generation`` differs from the one before does not continue it: ask again without ``since``.
+``GET /api/workloads?since=REVISION`` returns the workloads with a tick since that revision of the list, and
+``GET /api/workloads/NAME?since=TIME`` the ticks of one after that time on the daemon's clock. A response with another
+``generation`` than the previous one does not continue it: the client must repeat the request without ``since``.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from scaler.telemetry.dashboard.columns import Columns
 from scaler.telemetry.dashboard.decisions import MAX_RUNS, Decisions, decision_text
 from scaler.telemetry.dashboard.shadow_view import shadow_rows
 from scaler.telemetry.dashboard.status import number, pools, signals, summary
-from scaler.telemetry.dashboard.workload_facts import About, Facts
+from scaler.telemetry.dashboard.workload_facts import Facts, WorkloadInfo
 
 MAX_ROWS: Final = 1000
-"""Turns kept per workload: four hours at 15 s."""
-LEAST_ROWS: Final = 240
-"""Turns kept however many workloads there are: an hour at 15 s."""
-ALL_ROWS: Final = 500_000
-"""Turns kept of all workloads together: some 30 MB."""
-LEAST_RUNS: Final = 8
-ALL_RUNS: Final = 16_000
-"""Decisions kept in full of all workloads together: some 60 MB."""
-SPARK_TURNS: Final = 30
-"""Turns drawn in a list's line; four times as many where the list is short."""
+"""Maximum number of ticks stored per workload: four hours at 15 s."""
+MIN_ROWS: Final = 240
+"""Minimum number of ticks stored per workload with many workloads: an hour at 15 s."""
+MAX_TOTAL_ROWS: Final = 500_000
+"""Number of ticks of all workloads that reduces the ticks per workload: info 30 MB."""
+MIN_RUNS: Final = 8
+MAX_TOTAL_RUNS: Final = 16_000
+"""Number of decisions of all workloads that reduces the decisions per workload: info 60 MB."""
+SPARK_TICKS: Final = 30
+"""Ticks in a sparkline of the list; four times as many in a short list."""
 SHORT_LIST: Final = 12
 BATCH: Final = 25
-"""Lines of a list written without a break: some milliseconds."""
-COMPRESS_FROM: Final = 4096
-"""Smaller replies fit a few packets as they are. Bytes."""
+"""Lines of the list that are built before other tasks run: a few milliseconds."""
+COMPRESS_FROM_BYTES: Final = 4096
+"""Minimum size of a compressed response; a smaller one fits into a few packets."""
 
 
-class Track:
-    """What is kept of one workload."""
+class StoredTicks:
+    """The recent ticks and decisions of one workload."""
 
     __slots__ = ("columns", "decisions", "revision", "serial")
 
@@ -56,30 +56,33 @@ class Track:
 
 
 class Dashboard:
-    """Keeps the recent turns, bounded, and serves them. Reads only. `shadows` are those that run beside them."""
+    """Stores a bounded number of recent ticks, and serves them read-only, with the `shadows` of the workloads."""
 
-    def __init__(self, version: str, about: About) -> None:
+    def __init__(self, version: str, info: WorkloadInfo) -> None:
         self._version = version
-        self._about = about
+        self._info = info
         self.shadows: Mapping[WorkloadName, Shadow] = {}
-        self._tracks: dict[WorkloadName, Track] = {}
+        self._stored: dict[WorkloadName, StoredTicks] = {}
         self._revision = 0
         self._forgotten = 0
-        self._instance = secrets.token_hex(4)  # so that a page notices a restart
+        self._instance = secrets.token_hex(4)  # lets the page detect a restart
 
     def observe(self, tick: Tick) -> None:
-        """Take a turn: called on every tick, so it only stores."""
+        """Store a tick. Every tick calls this, so that it does nothing else.
+
+        Example: with 1000 workloads, each stores max(240, min(1000, 500,000 / 1000)) = 500 ticks.
+        """
         self._revision += 1
-        track = self._tracks.get(tick.workload)
-        if track is None:
-            track = self._tracks[tick.workload] = Track(self._revision)
-        track.revision = self._revision
-        among = len(self._tracks)
-        track.columns.append(tick, max(LEAST_ROWS, min(MAX_ROWS, ALL_ROWS // among)))
-        track.decisions.add(tick, max(LEAST_RUNS, min(MAX_RUNS, ALL_RUNS // among)))
+        stored = self._stored.get(tick.workload)
+        if stored is None:
+            stored = self._stored[tick.workload] = StoredTicks(self._revision)
+        stored.revision = self._revision
+        workloads = len(self._stored)
+        stored.columns.append(tick, max(MIN_ROWS, min(MAX_ROWS, MAX_TOTAL_ROWS // workloads)))
+        stored.decisions.add(tick, max(MIN_RUNS, min(MAX_RUNS, MAX_TOTAL_RUNS // workloads)))
 
     def forget(self, workload: WorkloadName) -> None:
-        if self._tracks.pop(workload, None) is not None:
+        if self._stored.pop(workload, None) is not None:
             self._forgotten += 1
 
     def mount(self, app: web.Application) -> None:
@@ -89,57 +92,57 @@ class Dashboard:
 
     async def _list(self, request: web.Request) -> web.Response:
         since, revision = _since(request), self._revision
-        changed = [(n, t) for n, t in self._tracks.items() if since is None or t.revision > since]
+        changed = [(n, t) for n, t in self._stored.items() if since is None or t.revision > since]
         lines = []
-        for i, (name, track) in enumerate(changed):
-            lines.append(self._line(name, track))
+        for i, (name, stored) in enumerate(changed):
+            lines.append(self._line(name, stored))
             if i % BATCH == 0:
-                await asyncio.sleep(0)  # turns go first
+                await asyncio.sleep(0)  # let ticks run first
         body = {
             **self._common(f"{self._instance}.{self._forgotten}"),
             "revision": revision,
-            "starting": [n for n in self._about.names() if n not in self._tracks],
-            "stalled": dict(self._about.stalled()),
+            "starting": [n for n in self._info.names() if n not in self._stored],
+            "stalled": dict(self._info.stalled()),
             "workloads": lines,
         }
-        return _reply(await asyncio.to_thread(_dumped, body))
+        return _reply(await asyncio.to_thread(_to_json, body))
 
     async def _show(self, request: web.Request) -> web.Response:
         since = _since(request)
         name = WorkloadName(request.match_info["name"])
-        track = self._tracks.get(name)
-        if track is None and name not in self._about.names():
-            return _reply(_dumped({"error": f"no workload is called {name}"}), 404)
-        shown = track or Track(0)
-        facts = self._about.facts(name, lead_times=True)
+        stored = self._stored.get(name)
+        if stored is None and name not in self._info.names():
+            return _reply(_to_json({"error": f"no workload is called {name}"}), 404)
+        shown = stored or StoredTicks(0)
+        facts = self._info.facts(name, lead_times=True)
         body = {
             **self._common(f"{self._instance}.{shown.serial}.{shown.columns.shifts}"),
             "workload": name,
-            "stalled": self._about.stalled().get(name),
+            "stalled": self._info.stalled().get(name),
             "facts": _facts(facts),
             "shadow": None if (shadow := self.shadows.get(name)) is None else shadow_rows(shadow),
             "now": _now(shown.decisions.last, facts),
             "columns": shown.columns.read(since),
             "decisions": shown.decisions.read(since),
         }
-        return _reply(_dumped(body))
+        return _reply(_to_json(body))
 
     def _common(self, generation: str) -> dict[str, Any]:
-        newest = max((t.decisions.last.at for t in self._tracks.values() if t.decisions.last), default=None)
-        count = len({*self._about.names(), *self._tracks})
+        newest = max((t.decisions.last.at for t in self._stored.values() if t.decisions.last), default=None)
+        count = len({*self._info.names(), *self._stored})
         return {"version": self._version, "generation": generation, "at": newest, "count": count}
 
-    def _line(self, name: WorkloadName, track: Track) -> dict[str, Any]:
-        assert track.decisions.last is not None, f"{name} is kept without a turn"  # noqa: S101 - an invariant
+    def _line(self, name: WorkloadName, stored: StoredTicks) -> dict[str, Any]:
+        assert stored.decisions.last is not None, f"{name} is kept without a turn"  # noqa: S101 - an invariant
         return {
             "workload": name,
-            **summary(track.decisions.last, self._about.facts(name, lead_times=False)),
-            "spark": track.columns.sparks(SPARK_TURNS * (4 if len(self._tracks) <= SHORT_LIST else 1)),
+            **summary(stored.decisions.last, self._info.facts(name, lead_times=False)),
+            "spark": stored.columns.sparks(SPARK_TICKS * (4 if len(self._stored) <= SHORT_LIST else 1)),
         }
 
 
 def _now(tick: Tick | None, facts: Facts) -> dict[str, Any] | None:
-    """Return all of the very last turn."""
+    """Return the whole last tick; None before the first one."""
     if tick is None:
         return None
     return {
@@ -159,7 +162,7 @@ def _facts(facts: Facts) -> dict[str, Any]:
 
 
 def _since(request: web.Request) -> float | None:
-    """Return the query's ``since``. Answers 400 where it is no number."""
+    """Return the query's ``since``. Raises `HTTPBadRequest` where it is not a number."""
     text = request.query.get("since")
     if text is None:
         return None
@@ -172,8 +175,8 @@ def _since(request: web.Request) -> float | None:
     return since
 
 
-def _dumped(body: dict[str, Any]) -> bytes:
-    """Strict JSON: a value that is not finite is a fault here, and never sent."""
+def _to_json(body: dict[str, Any]) -> bytes:
+    """Return strict JSON. Raises `ValueError` on a value that is not finite."""
     return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
 
 
@@ -183,8 +186,8 @@ def _reply(data: bytes, status: int = 200) -> web.Response:
         status=status,
         content_type="application/json",
         headers={**assets.SECURITY, "Cache-Control": "no-store"},
-        zlib_executor_size=8 * COMPRESS_FROM,
+        zlib_executor_size=8 * COMPRESS_FROM_BYTES,
     )
-    if len(data) >= COMPRESS_FROM:
+    if len(data) >= COMPRESS_FROM_BYTES:
         response.enable_compression()
     return response

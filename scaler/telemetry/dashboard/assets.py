@@ -1,4 +1,4 @@
-"""The page's files, from the package: no internet, no build step."""
+"""Serves the page's files from the package, without internet access and build step."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TYPES: Final = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
-"""Only files of these kinds are served."""
+"""Content types by suffix. Only files with these suffixes are served."""
 SECURITY: Final = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-"""The page loads nothing from elsewhere and runs nothing that stands in the text it shows."""
+"""Security headers: the page loads nothing from other sites, and runs no code in the texts that it shows."""
 
 
 def mount(app: web.Application) -> None:
-    """Serve ``/`` and ``/static/``, read into memory once."""
+    """Serve ``/`` and ``/static/`` from memory."""
     for path, file in _files(resources.files(__package__) / "static", ""):
         address = "/" if path == "index.html" else f"/static/{path}"
-        app.router.add_get(address, _serving(file.read_bytes(), TYPES[_suffix(path)]))
+        app.router.add_get(address, _file_handler(file.read_bytes(), TYPES[_suffix(path)]))
 
 
 def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
@@ -45,9 +45,9 @@ def _suffix(path: str) -> str:
     return path[path.rfind(".") :]
 
 
-def _serving(body: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _file_handler(body: bytes, content_type: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     tag = hashlib.sha256(body).hexdigest()[:16]
-    headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": f'"{tag}"'}  # kept, and asked after: never outdated
+    headers = {**SECURITY, "Cache-Control": "no-cache", "ETag": f'"{tag}"'}  # cached, but revalidated at each use
 
     async def serve(request: web.Request) -> web.StreamResponse:
         if any(known.value == tag for known in request.if_none_match or ()):

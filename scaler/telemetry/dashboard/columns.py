@@ -1,4 +1,4 @@
-"""Recent turns as compact columns: a few dozen bytes a turn, whatever a full record of it weighs."""
+"""Stores recent ticks as compact columns of a few dozen bytes per tick."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from policies.signals.plausibility import SHARES
 
 FIXED: Final = ("demand", "target", "ready", "blind")
 MAX_SIGNALS: Final = 32
-"""Signals kept per workload: more than any source offers, few enough that a scrape gone wild costs no memory."""
-FIRST_ROWS: Final = 32
+"""Maximum number of signals stored per workload: more than a source has, and a bound for a faulty one."""
+INITIAL_ROWS: Final = 32
 DIGITS: Final = 4
-"""Decimals sent: a share to a hundredth of a percent."""
+"""Decimal places in a response: a share has a hundredth of a percent."""
 QUEUE: Final = frozenset({"visible", "in_flight", "delayed", "groups_in_flight", "lag"})
 
 
 class Columns:
-    """A ring of turns, oldest first when read. What was stale, absent or unknown is NaN: missing is not zero."""
+    """A ring buffer of ticks, read oldest first. A stale, absent or unknown value is NaN: missing is not zero."""
 
     __slots__ = ("_at", "_end", "_rows", "shifts", "signals")
 
     def __init__(self) -> None:
         self.signals: dict[SignalName, int] = {}
         self.shifts = 0
-        """How often the past was moved: times asked for before a move mean nothing after it."""
-        self._at: NDArray[np.float64] = np.empty(FIRST_ROWS)
-        self._rows: NDArray[np.float32] = np.empty((FIRST_ROWS, len(FIXED)), np.float32)
+        """Number of clock jumps that moved the stored times. A client's earlier times are invalid after one."""
+        self._at: NDArray[np.float64] = np.empty(INITIAL_ROWS)
+        self._rows: NDArray[np.float32] = np.empty((INITIAL_ROWS, len(FIXED)), np.float32)
         self._end = 0
 
     def __len__(self) -> int:
         return min(self._end, len(self._at))
 
     def append(self, tick: Tick, limit: int) -> None:
-        """Add a turn, in place of the oldest once `limit` are held. Time does not run backwards here."""
+        """Append a tick, and replace the oldest one once `limit` are stored. A tick out of order is ignored."""
         if tick.clock_step_s:
             self._at += tick.clock_step_s
             self.shifts += 1
@@ -51,9 +51,9 @@ class Columns:
         if not readings.keys() <= self.signals.keys():
             self._widen(readings)
         d = tick.decision
-        found = decision_values(d)
+        decision = decision_values(d)
         blind = 0.0 if d.may_scale_in and d.target is not None else 1.0
-        values = [found.demand, found.target, found.ready, blind]
+        values = [decision.demand, decision.target, decision.ready, blind]
         values += [fresh_value(readings.get(signal)) for signal in self.signals]
         row = self._end % len(self._at)
         self._at[row] = tick.at
@@ -61,38 +61,42 @@ class Columns:
         self._end += 1
 
     def read(self, since: float | None) -> dict[str, Any]:
-        """Return every column after `since` (all of it without), as JSON values: null where nothing is known."""
+        """Return all columns after `since`, or whole if it is None, as JSON values with null for unknown."""
         order = self._order(len(self))
         if since is not None:
             order = order[self._at[order] > since]
         rows = self._rows[order]
         return {
             "at": self._at[order].tolist(),
-            **{name: listed(rows[:, i]) for i, name in enumerate(FIXED)},
+            **{name: json_values(rows[:, i]) for i, name in enumerate(FIXED)},
             "signals": {
-                signal: {"unit": unit(signal), "values": listed(rows[:, i])} for signal, i in self.signals.items()
+                signal: {"unit": unit(signal), "values": json_values(rows[:, i])} for signal, i in self.signals.items()
             },
         }
 
-    def sparks(self, turns: int) -> dict[str, list[float | None]]:
-        """Return the last `turns` values of demand, target and ready."""
-        rows = self._rows[self._order(turns), :3].T.astype(np.float64).round(2).tolist()
+    def sparks(self, ticks: int) -> dict[str, list[float | None]]:
+        """Return the last `ticks` values of demand, target and ready."""
+        rows = self._rows[self._order(ticks), :3].T.astype(np.float64).round(2).tolist()
         return {
             name: [v if math.isfinite(v) else None for v in values]
             for name, values in zip(FIXED[:3], rows, strict=True)
         }
 
-    def _order(self, turns: int) -> NDArray[np.int_]:
-        return np.arange(self._end - min(turns, len(self)), self._end) % len(self._at)
+    def _order(self, ticks: int) -> NDArray[np.int_]:
+        """Return the indices of the last `ticks` rows, oldest first.
+
+        Example: in a ring of 32 rows after 34 ticks, the last 4 are the rows 30, 31, 0 and 1.
+        """
+        return np.arange(self._end - min(ticks, len(self)), self._end) % len(self._at)
 
     def _grow(self, rows: int) -> None:
-        """Make room: before the ring first closes, its rows lie in order."""
+        """Extend the ring to `rows`. It has not wrapped around yet, so that its rows are in order."""
         self._at = np.concatenate((self._at, np.empty(rows - len(self._at))))
-        more = np.empty((rows - len(self._rows), self._rows.shape[1]), np.float32)
-        self._rows = np.concatenate((self._rows, more))
+        added = np.empty((rows - len(self._rows), self._rows.shape[1]), np.float32)
+        self._rows = np.concatenate((self._rows, added))
 
     def _widen(self, readings: Mapping[SignalName, object]) -> None:
-        """Columns for signals not met before, unknown in the past."""
+        """Add columns for new signals, unknown in the earlier rows."""
         new = [s for s in readings if s not in self.signals][: MAX_SIGNALS - len(self.signals)]
         for signal in new:
             self.signals[signal] = len(FIXED) + len(self.signals)
@@ -100,8 +104,8 @@ class Columns:
         self._rows = np.concatenate((self._rows, unknown), axis=1)
 
 
-def listed(column: NDArray[np.float32]) -> list[float | None]:
-    """Return a column as strict JSON has it."""
+def json_values(column: NDArray[np.float32]) -> list[float | None]:
+    """Return a column as values of strict JSON, with None for values that are not finite."""
     values = column.astype(np.float64)
     return [
         value if known else None
@@ -110,7 +114,7 @@ def listed(column: NDArray[np.float32]) -> list[float | None]:
 
 
 def unit(signal: SignalName) -> str:
-    """Return what a signal counts, told from its name: quantities end with their unit, shares are listed."""
+    """Return a signal's unit by its name, which ends with the unit or is in a list of shares."""
     quantity = signal.rpartition(".")[2]
     if quantity in SHARES or quantity.endswith(("_share", "_usage", "utilization")):
         return "share"

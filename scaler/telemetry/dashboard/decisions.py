@@ -1,4 +1,4 @@
-"""Tick -> the decisions worth showing, and each in words: those of `explain`, cut into its sections."""
+"""Stores the decisions that the dashboard shows, and renders them by the sections of `explain`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from policies.model import Evidence, Tick
 from scaler.journal.explain import paragraphs, verdict
 
 MAX_RUNS: Final = 50
-"""Decisions kept in full per workload: an hour of a busy one."""
+"""Maximum number of decisions stored per workload: an hour of a busy one."""
 
 
 @dataclass(slots=True)
 class DecisionRun:
-    """Turns in a row that came to the same; the newest stands for them."""
+    """Consecutive ticks with the same decision, represented by the last one."""
 
     kind: str
-    sameness: tuple[object, ...]
+    key: tuple[object, ...]
     since: float
     times: int
     tick: Tick
@@ -29,7 +29,7 @@ class DecisionRun:
 
 
 class Decisions:
-    """The last decisions of one workload that changed, refused or held something, and the very last turn."""
+    """The last decisions of one workload that changed, refused or held a size, and the last tick."""
 
     __slots__ = ("_open", "last", "runs")
 
@@ -40,31 +40,31 @@ class Decisions:
 
     def add(self, tick: Tick, limit: int) -> None:
         self.last = tick
-        what, newest = kind(tick), self.runs[-1] if self.runs else None
-        if what == "quiet":
-            self._open = newest is not None and newest.kind == "held"  # need comes and goes around a size held
+        tick_kind, newest = kind(tick), self.runs[-1] if self.runs else None
+        if tick_kind == "quiet":
+            self._open = newest is not None and newest.kind == "held"  # demand may vary around a held size
             return
         d = tick.decision
-        sameness = (what, d.current, d.target, *(o.result for o in tick.outcomes))
-        if newest is not None and self._open and newest.sameness == sameness:
+        key = (tick_kind, d.current, d.target, *(o.result for o in tick.outcomes))
+        if newest is not None and self._open and newest.key == key:
             newest.times, newest.tick = newest.times + 1, tick
         else:
-            self.runs.append(DecisionRun(what, sameness, tick.at, 1, tick))
+            self.runs.append(DecisionRun(tick_kind, key, tick.at, 1, tick))
             while len(self.runs) > limit:
                 self.runs.popleft()
         self._open = True
 
     def read(self, since: float | None) -> list[dict[str, Any]]:
-        """Return those that began or went on after `since`, newest first."""
-        found = [r for r in reversed(self.runs) if since is None or r.until > since]
+        """Return the runs that ended after `since`, newest first."""
+        runs = [r for r in reversed(self.runs) if since is None or r.until > since]
         return [
             {"since": r.since, "until": r.until, "times": r.times, "kind": r.kind, **decision_text(r.tick)}
-            for r in found
+            for r in runs
         ]
 
 
 def kind(tick: Tick) -> str:
-    """Return what sort of turn it was; the worst that is true of it."""
+    """Return the kind of a tick, the most severe that applies."""
     d = tick.decision
     if any(o.result.refused for o in tick.outcomes):
         return "refused"
@@ -76,10 +76,7 @@ def kind(tick: Tick) -> str:
 
 
 def problem(tick: Tick) -> str:
-    """Return what stands in the way, in one clause.
-
-    Writes refused, else what a policy could not see. Empty in good order.
-    """
+    """Return the refused writes, or else the policies that lack evidence, in one clause; empty if there are none."""
     refused = [o for o in tick.outcomes if o.result.refused]
     if refused:
         return "; ".join(
@@ -91,7 +88,7 @@ def problem(tick: Tick) -> str:
 
 
 def decision_text(tick: Tick) -> dict[str, Any]:
-    """Return the verdict, what stands in its way, and the whole explanation by section."""
+    """Return the verdict, the problem, and the explanation by section."""
     sections: list[dict[str, Any]] = []
     for line in list(paragraphs(tick))[1:]:
         if line.startswith("    ") and sections:

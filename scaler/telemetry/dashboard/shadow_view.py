@@ -1,4 +1,4 @@
-"""A shadow's last turn and what it came to so far, beside the policy that is run."""
+"""A shadow's last tick and its totals, compared with the live policy."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scaler.telemetry.dashboard.status import number
 
 
 def shadow_rows(shadow: Shadow) -> dict[str, Any]:
-    """Return the shadow's section of a workload's page. What is not known is null."""
-    turn, totals = shadow.last, shadow.totals
+    """Return the shadow's section of a workload's page. An unknown value is null."""
+    shadow_tick, totals = shadow.last, shadow.totals
     return {
-        "at": None if turn is None else turn.tick.at,
-        "verdict": "no turn yet" if turn is None else verdict(turn.tick),
-        "open_loop": turn is not None and turn.open_loop,
-        "first": _side(None if turn is None else turn.first),
-        "shadow": _side(None if turn is None else turn.shadow),
-        "told_by": totals.told_by,
+        "at": None if shadow_tick is None else shadow_tick.tick.at,
+        "verdict": "no turn yet" if shadow_tick is None else verdict(shadow_tick.tick),
+        "open_loop": shadow_tick is not None and shadow_tick.open_loop,
+        "first": _side(None if shadow_tick is None else shadow_tick.first),
+        "shadow": _side(None if shadow_tick is None else shadow_tick.shadow),
+        "told_by": totals.estimated_by,
         "totals": totals.as_dict(),
         "words": totals.text(),
     }
@@ -28,4 +28,4 @@ def shadow_rows(shadow: Shadow) -> dict[str, Any]:
 def _side(side: ComparedSide | None) -> dict[str, Any]:
     if side is None:
         return {"asked": None, "serving": None, "usd_per_hour": None}
-    return {"asked": side.asked, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}
+    return {"asked": side.requested, "serving": number(side.serving), "usd_per_hour": number(side.usd_per_hour)}

@@ -1,4 +1,4 @@
-"""Tick -> what a workload looks like now: its state, its signals, its pools."""
+"""A workload's current state, signals and pools, from its last tick."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scaler.telemetry.dashboard.decisions import problem
 from scaler.telemetry.dashboard.workload_facts import Facts
 
 STATES: Final = ("stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok")
-"""Worst first. A workload is in each that is true of it."""
+"""States of a workload, the most severe first. Several may apply."""
 
 
 def states(tick: Tick, facts: Facts) -> list[str]:
-    """Return all that is true of a workload now, worst first; stalled is not told from a tick."""
+    """Return the states that apply to a workload, the most severe first, except "stalled", which no tick has."""
     d = tick.decision
     results = {o.result for o in tick.outcomes}
-    true = {
+    applies = {
         "refused": any(r.refused and r is not Result.CONFLICT for r in results),
         "blind": d.target is None or not d.may_scale_in,
         "yielding": Result.CONFLICT in results or _yields(tick),
@@ -27,11 +27,11 @@ def states(tick: Tick, facts: Facts) -> list[str]:
         "scaling": d.current != d.target or (d.target is not None and d.ready != d.target),
         "dry run": tick.dry_run,
     }
-    return [state for state in STATES if true.get(state)] or ["ok"]
+    return [state for state in STATES if applies.get(state)] or ["ok"]
 
 
 def summary(tick: Tick, facts: Facts) -> dict[str, Any]:
-    """Return one workload's line among all."""
+    """Return a workload's line in the list."""
     d = tick.decision
     return {
         "at": tick.at,
@@ -53,12 +53,12 @@ def signals(tick: Tick) -> list[dict[str, Any]]:
 
 
 def pools(tick: Tick) -> list[dict[str, Any]]:
-    """Return each pool's size as it was found, and what came of its target."""
+    """Return each pool's observed size, and the outcome of its target."""
     outcomes = {o.pool: o for o in tick.outcomes}
-    listed = []
+    rows = []
     for name, reading in tick.observation.pools.items():
         outcome = outcomes.get(name)
-        listed.append(
+        rows.append(
             {
                 "pool": name,
                 **_size(reading, tick.at),
@@ -68,16 +68,16 @@ def pools(tick: Tick) -> list[dict[str, Any]]:
                 "error": tick.observation.pool_errors.get(name, ""),
             }
         )
-    return listed
+    return rows
 
 
 def number(value: float | None, digits: int = 4) -> float | None:
-    """Return a value as strict JSON has it."""
+    """Return a rounded value for strict JSON, and None if it is not finite."""
     return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def _yields(tick: Tick) -> bool:
-    """Return whether a pool is left to another writer."""
+    """Return whether another writer controls a pool."""
     sizes = (r.value for r in tick.observation.pools.values() if not isinstance(r, Absent))
     return any(s.other_writer for s in sizes) and any(s.rule == RuleId.UNMANAGED_POOLS for s in tick.decision.steps)
 

@@ -1,4 +1,4 @@
-"""What the dashboard shows and no tick tells: bounds, lead times, loops that stall."""
+"""Facts of a workload that are not in its ticks: bounds, lead times, stalled loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scaler.telemetry.health import Health
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a workload beside its ticks. Lead times are None before the first."""
+    """A workload's settings and lead times. Lead times (seconds) are None before the first one is measured."""
 
     min_replicas: int | None = None
     max_replicas: int | None = None
@@ -24,19 +24,19 @@ class Facts:
     lead_times: int = 0
 
 
-class About(Protocol):
-    """Who answers for the workloads."""
+class WorkloadInfo(Protocol):
+    """Provider of the workloads' facts."""
 
     def names(self) -> Iterable[WorkloadName]: ...
 
     def stalled(self) -> Mapping[WorkloadName, str]: ...
 
     def facts(self, name: WorkloadName, *, lead_times: bool) -> Facts:
-        """Quantiles of the lead times take a moment, and are left out unless asked for."""
+        """Return a workload's facts. Quantiles of the lead times are slow, and included on request only."""
 
 
-class Running:
-    """Answers from the daemon's own controllers."""
+class LiveWorkloads:
+    """The facts of the daemon's own workloads, from their controllers."""
 
     def __init__(self, controllers: Mapping[WorkloadName, Controller], health: Health) -> None:
         self._controllers = controllers
@@ -52,13 +52,13 @@ class Running:
         controller = self._controllers.get(name)
         if controller is None:
             return Facts()
-        spec, seen = controller.workload.spec, controller.history.lead_times
+        spec, measured = controller.workload.spec, controller.history.lead_times
         return Facts(
             spec.min_replicas,
             spec.max_replicas,
             spec.interval_s,
             spec.paused,
-            seen.quantile_s(0.5) if lead_times else None,
-            seen.quantile_s(0.9) if lead_times else None,
-            len(seen),
+            measured.quantile_s(0.5) if lead_times else None,
+            measured.quantile_s(0.9) if lead_times else None,
+            len(measured),
         )

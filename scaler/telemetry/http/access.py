@@ -1,4 +1,4 @@
-"""Who may read from the daemon's HTTP server: by the name that it is called by, and by a token where one is set."""
+"""Access control of the daemon's HTTP server, by the request's Host and by a token if one is configured."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from scaler.ports import Misconfigured
 from scaler.telemetry.http.connections import NAME, Connection
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
-"""Answered to anyone: the kubelet sends no token. They say workloads' names and which part fails, no secret."""
+"""Paths that need no token: the kubelet sends none. They show workloads' names and failing parts, but no secret."""
 ANY_HOST: Final = PROBES | {"/metrics"}
-"""Answered under any Host: the kubelet and Prometheus call by addresses and names that the daemon cannot know."""
+"""Paths that accept any Host: the daemon cannot know the addresses that the kubelet and Prometheus use."""
 LOOPBACK: Final = frozenset({"localhost", "localhost.localdomain"})
 CHALLENGE: Final = 'Bearer realm="forescale", Basic realm="forescale", charset="UTF-8"'
-"""Browsers ask for a password then: the token, under any user name."""
+"""Makes browsers request a password, which is the token, with any user name."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AccessControl:
-    """The middleware of the server."""
+    """Middleware that checks the Host and the token of every request."""
 
     def __init__(self, spec: ServerSpec, listen: str) -> None:
         self._token = spec.token
         self._hosts = frozenset(map(str.lower, spec.hosts)) | LOOPBACK | {host_of(listen)}
 
     def mount(self, app: web.Application) -> None:
-        """Check every request of the application, and name no version in its answers."""
+        """Check every request of the application, and remove the version from its Server header."""
         app.middlewares.append(self._check)
-        app.on_response_prepare.append(_name)
+        app.on_response_prepare.append(_set_server_header)
 
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request.protocol
         if isinstance(connection, Connection):
-            connection.turn(busy=True)
+            connection.set_busy(busy=True)
         try:
-            if request.path not in ANY_HOST and not self._is_ours(request):
+            if request.path not in ANY_HOST and not self._is_known_host(request):
                 raise web.HTTPMisdirectedRequest(text="unknown Host: name it in daemon.server.hosts\n")
-            if request.path not in PROBES and not self._is_let_in(request):
+            if request.path not in PROBES and not self._is_authorized(request):
                 raise web.HTTPUnauthorized(headers={"WWW-Authenticate": CHALLENGE}, text="a token is required\n")
             return await handler(request)
         finally:
             if isinstance(connection, Connection):
-                connection.turn(busy=False)
+                connection.set_busy(busy=False)
 
-    def _is_ours(self, request: web.Request) -> bool:
-        """Return whether the Host is a name of this server, and not one that a foreign page has pointed here."""
+    def _is_known_host(self, request: web.Request) -> bool:
+        """Return whether the Host is a name of this server, and not one that another page points here."""
         host = host_of(request.headers.get("Host", ""))
         if host in self._hosts:
             return True
@@ -64,19 +64,21 @@ class AccessControl:
         local = request.transport.get_extra_info("sockname") if request.transport is not None else None
         return address.is_loopback or (local is not None and address == ipaddress.ip_address(local[0].split("%")[0]))
 
-    def _is_let_in(self, request: web.Request) -> bool:
-        """Return whether the request bears the token, if one is set."""
+    def _is_authorized(self, request: web.Request) -> bool:
+        """Return whether the request has the token, if one is configured."""
         if self._token is None:
             return True
         try:
             expected = self._token.read()
         except Misconfigured as e:
             raise web.HTTPServiceUnavailable(text="the token of daemon.server.token cannot be read\n") from e
-        return hmac.compare_digest(_given(request).encode(errors="replace"), expected.encode(errors="replace"))
+        return hmac.compare_digest(
+            _presented_token(request).encode(errors="replace"), expected.encode(errors="replace")
+        )
 
 
-def _given(request: web.Request) -> str:
-    """Return the token of a request: a bearer token, or a password."""
+def _presented_token(request: web.Request) -> str:
+    """Return the token of a request: its bearer token, or its password."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -88,7 +90,7 @@ def _given(request: web.Request) -> str:
     return ""
 
 
-async def _name(_request: web.Request, response: web.StreamResponse) -> None:
+async def _set_server_header(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = NAME
 
 

@@ -1,4 +1,4 @@
-"""Connections of the daemon's HTTP server: few, short, and never so many that the daemon lacks descriptors."""
+"""Connections of the daemon's HTTP server, limited in number and duration to remove descriptors for the daemon."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from aiohttp import web
 from scaler.telemetry.log import log
 
 IDLE_S: Final = 15.0
-"""A connection may take this long to send a request's headers, and as long to rest between two of them."""
-ANSWER_S: Final = 60.0
-"""The longest that one answer may take."""
+"""Maximum time for a request's headers, and between two requests. Seconds."""
+RESPONSE_S: Final = 60.0
+"""Maximum time of a response. Seconds."""
 MAX_CONNECTIONS: Final = 100
-"""A browser holds six, Prometheus and the kubelet one each."""
-SHARE: Final = 4
-"""Connections get one in this many of the process's descriptors; the rest is for sources, clouds and the journal."""
+"""Maximum number of connections. A browser holds six, Prometheus and the kubelet one each."""
+DESCRIPTORS_PER_CONNECTION: Final = 4
+"""Descriptors of the process per connection; three of four stay for sources, clouds and the journal."""
 MAX_DESCRIPTORS: Final = 65_536
-"""The soft limit is raised this far, where the hard one allows it."""
+"""Target of the soft limit of descriptors, within the hard one."""
 BACKLOG: Final = 128
 PAUSE_S: Final = 0.1
-"""Before another connection is accepted after none could be."""
+"""Pause after a connection could not be accepted. Seconds."""
 QUIET: Final = logging.getLogger("aiohttp.access")
-"""Logs requests at a level that `telemetry.log` leaves out."""
+"""Logger of requests, at a level that `telemetry.log` disables."""
 NAME: Final = "forescale"
-"""All that the Server header says."""
+"""Value of the Server header."""
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open descriptors as far as it may be; return it."""
+    """Raise this process's soft limit of descriptors to `MAX_DESCRIPTORS` or the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
+    target = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        return target
     return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
 
 
 class Connection(web.RequestHandler):
-    """One accepted connection, aborted when its headers, its answer or the next request take too long."""
+    """An accepted connection. It is aborted when its headers, its response or the next request take too long."""
 
     __slots__ = ("_gate", "_timer", "busy", "opening")
 
@@ -56,17 +56,17 @@ class Connection(web.RequestHandler):
         self.opening: asyncio.Task[None] | None = None
         self._timer = loop.call_later(IDLE_S, self.abort)
 
-    def turn(self, *, busy: bool) -> None:
-        """Count a request that begins to be answered, or has been."""
+    def set_busy(self, *, busy: bool) -> None:
+        """Mark the start or the end of a response, and restart the timer."""
         self.busy = busy
         self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(ANSWER_S if busy else IDLE_S, self.abort)
+        self._timer = asyncio.get_running_loop().call_later(RESPONSE_S if busy else IDLE_S, self.abort)
         self._gate.touch(self)
 
     def abort(self) -> None:
-        """Close the connection at once, whatever it was about to send."""
+        """Close the connection at once, without the pending data."""
         self._timer.cancel()
-        self._gate.leave(self)
+        self._gate.remove(self)
         if self.transport is not None:
             self.transport.abort()
         elif self.opening is not None:
@@ -74,7 +74,7 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._timer.cancel()
-        self._gate.leave(self)
+        self._gate.remove(self)
         super().connection_lost(exc)
 
     def handle_error(
@@ -86,43 +86,43 @@ class Connection(web.RequestHandler):
 
 
 class Gate:
-    """Accepts connections, `limit` at most: one more closes the one that has rested longest, so that all get in."""
+    """Accepts connections. Beyond `limit`, a new one closes the connection that has been idle longest."""
 
     def __init__(self, server: web.Server, limit: int, tls: Callable[[], ssl.SSLContext | None]) -> None:
         self._server = server
         self._limit = limit
         self._tls = tls
-        self._open: dict[Connection, None] = {}  # the one whose state changed last comes last
+        self._open: dict[Connection, None] = {}  # in the order of their last state change
 
     def touch(self, connection: Connection) -> None:
-        """Note that a connection's state has changed just now."""
+        """Move a connection to the end after a state change."""
         if connection in self._open:
             del self._open[connection]
             self._open[connection] = None
 
-    def leave(self, connection: Connection) -> None:
-        """Note that a connection is gone."""
+    def remove(self, connection: Connection) -> None:
+        """Remove a closed connection."""
         self._open.pop(connection, None)
 
     async def accept(self, listener: socket.socket) -> None:
-        """Accept connections without end."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listener)
-            except OSError as e:  # no descriptor is left: a resting connection's is of use
+            except OSError as e:  # no descriptor is left: close an idle connection to free one
                 log.warning("accept", error=e.strerror, open=len(self._open))
-                self._make_room()
+                self._close_oldest()
                 await asyncio.sleep(PAUSE_S)
                 continue
             if len(self._open) >= self._limit:
-                self._make_room()
+                self._close_oldest()
             connection = Connection(self, self._server)
             self._open[connection] = None
             connection.opening = asyncio.create_task(self._begin(connection, accepted))
 
-    def _make_room(self) -> None:
-        """Close the connection that has rested longest, or that has been answered longest where none rests."""
+    def _close_oldest(self) -> None:
+        """Close the connection that has been idle longest, or the oldest busy one if none is idle."""
         oldest = next((c for c in self._open if not c.busy), next(iter(self._open), None))
         if oldest is not None:
             oldest.abort()
@@ -133,7 +133,7 @@ class Gate:
             await loop.connect_accepted_socket(
                 lambda: connection, accepted, ssl=tls, ssl_handshake_timeout=None if tls is None else IDLE_S
             )
-        except (OSError, ssl.SSLError):  # it is gone, or speaks no TLS
+        except (OSError, ssl.SSLError):  # closed by the client, or not TLS
             connection.abort()
         finally:
             if connection.transport is None:
@@ -144,9 +144,9 @@ async def listeners(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of a host. Raises `OSError`."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
-    bound = [socket.socket(fileno=socket.dup(s.fileno())) for s in server.sockets]
+    sockets = [socket.socket(fileno=socket.dup(s.fileno())) for s in server.sockets]
     server.close()
-    for one in bound:
-        one.setblocking(False)
-        one.listen(BACKLOG)
-    return bound
+    for listener in sockets:
+        listener.setblocking(False)
+        listener.listen(BACKLOG)
+    return sockets

@@ -1,4 +1,4 @@
-"""The daemon's HTTP server: dashboard, metrics, health. Read-only."""
+"""The daemon's read-only HTTP server: dashboard, metrics, health."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from scaler.telemetry.dashboard import Dashboard
 from scaler.telemetry.health import Health
 from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.certificates import Certificates
-from scaler.telemetry.http.connections import MAX_CONNECTIONS, SHARE, Gate, listeners, raise_descriptor_limit
+from scaler.telemetry.http.connections import (
+    DESCRIPTORS_PER_CONNECTION,
+    MAX_CONNECTIONS,
+    Gate,
+    listeners,
+    raise_descriptor_limit,
+)
 from scaler.telemetry.metrics import Metrics
 
 SHUTDOWN_S: Final = 5.0
-"""How long answers under way may take when the daemon ends."""
+"""Maximum time that running responses get when the daemon ends. Seconds."""
 
 
 def application(
@@ -51,37 +57,39 @@ def application(
 
 
 class Server:
-    """The daemon's HTTP server, listening."""
+    """The daemon's listening HTTP server."""
 
-    def __init__(self, runner: web.AppRunner, bound: list[socket.socket], accepting: list[asyncio.Task[None]]) -> None:
+    def __init__(
+        self, runner: web.AppRunner, sockets: list[socket.socket], accepting: list[asyncio.Task[None]]
+    ) -> None:
         self._runner = runner
-        self._bound = bound
+        self._sockets = sockets
         self._accepting = accepting
 
     def address(self, scheme: str) -> str:
-        """Return the first address listened on, as a browser on this machine calls it."""
-        host, port = self._bound[0].getsockname()[:2]
-        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
-        return f"{scheme}://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+        """Return the URL of the first listening address for a browser on this machine."""
+        host, port = self._sockets[0].getsockname()[:2]
+        local = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
+        return f"{scheme}://{f'[{local}]' if ':' in local else local}:{port}/"
 
     async def close(self) -> None:
-        """Accept nothing more, and end what is open."""
+        """Stop accepting, and close all connections."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
-        for one in self._bound:
-            one.close()
+        for listener in self._sockets:
+            listener.close()
         await self._runner.cleanup()
 
 
 async def serve(app: web.Application, spec: DaemonSpec, health: Health, tasks: Tasks) -> tuple[Server, str]:
-    """Listen on `spec.listen`. Gives the server, to be closed, and its address. Raises `Misconfigured`."""
+    """Listen on `spec.listen`. Return the server, which the caller closes, and its URL. Raises `Misconfigured`."""
     certificates = None if spec.server.tls is None else Certificates(spec.server.tls, health)
     if spec.server.token is not None:
         spec.server.token.read()
     host, _, port = spec.listen.rpartition(":")
     try:
-        bound = await listeners(host.strip("[]"), int(port))
+        sockets = await listeners(host.strip("[]"), int(port))
     except OSError as e:
         raise Misconfigured(
             f"daemon.listen: cannot listen on {spec.listen}: {e.strerror} (name another port, or 0)"
@@ -89,8 +97,8 @@ async def serve(app: web.Application, spec: DaemonSpec, health: Health, tasks: T
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - after its setup
-    limit = min(MAX_CONNECTIONS, raise_descriptor_limit() // SHARE)
+    limit = min(MAX_CONNECTIONS, raise_descriptor_limit() // DESCRIPTORS_PER_CONNECTION)
     gate = Gate(runner.server, limit, lambda: None if certificates is None else certificates.context())
-    accepting = [tasks.start("http server", functools.partial(gate.accept, one)) for one in bound]
-    server = Server(runner, bound, accepting)
+    accepting = [tasks.start("http server", functools.partial(gate.accept, listener)) for listener in sockets]
+    server = Server(runner, sockets, accepting)
     return server, server.address("http" if certificates is None else "https")

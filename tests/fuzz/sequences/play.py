@@ -19,7 +19,7 @@ from scaler.config.load import Workload
 from scaler.controller import Controller, Setup
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.initial_history import InitialHistory
-from scaler.journal.replay import SPAN_S, Life
+from scaler.journal.replay import SPAN_S, ReplayedHistory
 from scaler.quota_ledger import QuotaLedger
 from tests.fuzz.sequences.guard import Runaway, bounded
 from tests.fuzz.sequences.judged import Judged
@@ -88,18 +88,18 @@ class Run:
         self.sources = {name: StorySource(stage.clock) for name in (ENGINES, QUEUE)}
         self.past: list[Seen] = []
         self.ticks = list(before)
-        self.life = Life()
+        self.life = ReplayedHistory()
         self._stage = stage
         span_s = max(SPAN_S, made.spec.lookback_s)
         past = InitialHistory(made.name, stage.clock.now(), len(before), span_s, made.spec.interval_s)
         self.life.ticks.extend(before)
-        self.life.begin(past)
+        self.life.start(past)
         history = past.history(before)
         self.controller = Controller(self._setup(made), stage.clock, history, lambda _: None)
 
     def _setup(self, made: Workload) -> Setup:
         actuators = {PoolName(name): self.pool(name) for name in made.spec.pools}
-        return Setup(made, self.sources, actuators, waits=False, ledger=self._stage.ledger)
+        return Setup(made, self.sources, actuators, ports_may_wait=False, ledger=self._stage.ledger)
 
     def pool(self, name: str) -> StoryPool:
         """The pool of a name; one that a reload adds has one replica."""
@@ -217,7 +217,7 @@ class Stage:
     def _decided_again(self, number: int, name: str, run: Run, kept: Tick) -> History:
         """Decide again on the history that the journal gives: as recorded, and whatever was decided in between."""
         spec, seen = run.made.spec, kept.observation
-        history = run.life.before(kept, spec)
+        history = run.life.history_before(kept, spec)
         rows = len(history)
         first = second = decide(spec, history, seen)
         if number % TWICE == 0:

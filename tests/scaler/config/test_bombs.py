@@ -1,4 +1,4 @@
-"""Files that were made to exhaust or end the process: each is refused in words, by `check` and by a running daemon."""
+"""Files that try to exhaust or end the process: `check` and a running daemon refuse each with an error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.servers.daemon import until
 
 ROOT = Path(__file__).parents[3]
 MEMORY = 3 << 30
-"""Address space of a check, bytes: its libraries take a part of it, and billion laughs took 3.3 GB alone."""
+"""Address space of a check in bytes, its libraries included; the "billion laughs" file took 3.3 GB before."""
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
     for before, after in zip("abcdefghijk", "bcdefghijkl", strict=True)

@@ -81,11 +81,11 @@ def test_each_error_says_where_what_and_how(
     tmp_path: Path, change: tuple[str, str], path: str, line: int, rule: str, hint: str
 ) -> None:
     assert change[0] in GOOD
-    found = [p for p in problems(tmp_path, GOOD.replace(*change)) if p.path == path]
-    assert found, problems(tmp_path, GOOD.replace(*change))
-    assert (found[0].line, found[0].file) == (line, str(tmp_path / "w.yaml"))
-    assert rule in found[0].rule
-    assert hint in found[0].hint
+    matching = [p for p in problems(tmp_path, GOOD.replace(*change)) if p.path == path]
+    assert matching, problems(tmp_path, GOOD.replace(*change))
+    assert (matching[0].line, matching[0].file) == (line, str(tmp_path / "w.yaml"))
+    assert rule in matching[0].rule
+    assert hint in matching[0].hint
 
 
 def test_all_errors_come_at_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Policies that settle by themselves: alone in their workload, and documented like the others."""
+"""Policies with their own stabilization: alone in their workload, and documented like the others."""
 
 from __future__ import annotations
 
@@ -122,11 +122,11 @@ def test_each_error_says_where_what_and_how(
     tmp_path: Path, change: tuple[str, str], path: str, line: int, rule: str, hint: str
 ) -> None:
     assert change[0] in GOOD
-    found = [p for p in problems(tmp_path, GOOD.replace(*change)) if p.path == path]
-    assert found, problems(tmp_path, GOOD.replace(*change))
-    assert found[0].line == line
-    assert rule in found[0].rule
-    assert hint in found[0].hint
+    matching = [p for p in problems(tmp_path, GOOD.replace(*change)) if p.path == path]
+    assert matching, problems(tmp_path, GOOD.replace(*change))
+    assert matching[0].line == line
+    assert rule in matching[0].rule
+    assert hint in matching[0].hint
 
 
 def test_settings_at_their_defaults_may_stand_beside_it(tmp_path: Path) -> None:

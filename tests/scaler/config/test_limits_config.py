@@ -1,4 +1,4 @@
-"""Limits in the configuration: what contradicts is said before anything runs, with what to do."""
+"""Limits in the configuration: contradictions are reported before anything runs, with the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pools:
 """
 
 
-def found(tmp_path: Path, *documents: str) -> list[Problem]:
+def problems_of(tmp_path: Path, *documents: str) -> list[Problem]:
     (tmp_path / "c.yaml").write_text("---\n".join(documents))
     try:
         load([tmp_path])
@@ -55,8 +55,8 @@ def workload(more: str = "", pool: str = "", name: str = "llm") -> str:
     ],
 )  # fmt: skip
 def test_each_limit_says_what_is_wrong(tmp_path: Path, more: str, path: str, rule: str) -> None:
-    problems = [p for p in found(tmp_path, workload(more)) if p.path == path]
-    assert problems, found(tmp_path, workload(more))
+    problems = [p for p in problems_of(tmp_path, workload(more)) if p.path == path]
+    assert problems, problems_of(tmp_path, workload(more))
     assert rule in problems[0].rule
 
 
@@ -70,20 +70,20 @@ def test_each_limit_says_what_is_wrong(tmp_path: Path, more: str, path: str, rul
     ],
 )
 def test_what_the_documents_show_is_taken(tmp_path: Path, more: str) -> None:
-    assert found(tmp_path, workload(more)) == []
+    assert problems_of(tmp_path, workload(more)) == []
 
 
 def test_the_guards_page_shows_what_is_taken(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/guard.md").read_text()
     shown = page.partition("```yaml\n")[2].partition("```")[0]
-    rest = "sources: {queue: {kind: embedded}}\npolicies: {depth: {kind: queue_depth}}\n"
-    assert found(tmp_path, shown.replace("# ...\n", rest)) == []
+    sections = "sources: {queue: {kind: embedded}}\npolicies: {depth: {kind: queue_depth}}\n"
+    assert problems_of(tmp_path, shown.replace("# ...\n", sections)) == []
 
 
 def test_a_fleet_needs_prices_and_room_for_every_minimum(tmp_path: Path) -> None:
     daemon = "daemon: {fleet: {max_gpus: 3, max_usd_per_hour: 5}}\n"
     first = workload("min_replicas: 2", ", price_usd_per_hour: 1, gpus_per_replica: 2", "a")
-    problems = found(tmp_path, daemon, first, workload(name="b"))
+    problems = problems_of(tmp_path, daemon, first, workload(name="b"))
     assert {(p.path, p.rule) for p in problems} == {
         ("daemon.fleet.max_gpus", "is below what the workloads' minimums take together, 5"),
         ("daemon.fleet.max_usd_per_hour", "needs a price of every pool: pools.gpus of workload b has none"),
@@ -92,4 +92,4 @@ def test_a_fleet_needs_prices_and_room_for_every_minimum(tmp_path: Path) -> None
 
 def test_reserved_pools_need_no_price(tmp_path: Path) -> None:
     reserved = workload("budget: {usd_per_hour: 5}", ", market: reserved")
-    assert found(tmp_path, "daemon: {fleet: {max_usd_per_hour: 5}}\n", reserved) == []
+    assert problems_of(tmp_path, "daemon: {fleet: {max_usd_per_hour: 5}}\n", reserved) == []

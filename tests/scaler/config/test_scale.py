@@ -1,4 +1,4 @@
-"""What loading costs: work that must not grow with the number of errors or workloads, and processor time in all."""
+"""Cost of loading: its work must not grow faster than the number of errors or workloads."""
 
 from __future__ import annotations
 

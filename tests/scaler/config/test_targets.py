@@ -93,7 +93,7 @@ SAME: dict[str, tuple[Settings, Settings]] = {
         {"kind": "vmss_standby_pool", "resource_group": "LLM", "name": "s", "account": AZURE, **TIER},
     ),
 }  # fmt: skip
-"""Two spellings of one object, by kind."""
+"""Two spellings of the same object, by kind."""
 DIFFERENT: dict[str, tuple[Settings, Settings]] = {
     "a group and its warm pool": (SAME["asg"][0], {**SAME["asg_warm_pool"][0], "account": {"region": "us-east-1"}}),
     "a group and its stopped machines": (SAME["gce_mig"][0], SAME["gce_mig_standby"][0]),
@@ -120,7 +120,7 @@ DIFFERENT: dict[str, tuple[Settings, Settings]] = {
 
 @pytest.fixture(autouse=True)
 def known_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment says of regions and clusters."""
+    """Set the environment's regions and clusters."""
     for name in ("KUBERNETES_SERVICE_HOST", "AWS_PROFILE", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -129,7 +129,7 @@ def known_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def document(name: str, pools: dict[str, Settings]) -> str:
-    """A workload; pools of headroom get one that serves."""
+    """Return a workload's document; headroom pools get a serving pool."""
     serving = {"first": {"kind": "kubernetes", "name": f"{name}-serves"}} if "serves" in str(pools) else {}
     sources = {"queue": {"kind": "embedded"}}
     policies = {"depth": {"kind": "queue_depth"}}
@@ -152,12 +152,12 @@ def problems(folder: Path) -> list[Problem]:
 def test_two_workloads_that_resize_one_object_are_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.yaml").write_text(f"# first\n{document('a', {'gpus': SAME[kind][0]})}")
     (tmp_path / "b.yaml").write_text(document("b", {"gpus": SAME[kind][1]}))
-    found = problems(tmp_path)
-    assert [(Path(p.file).name, p.path) for p in found] == [("b.yaml", "pools.gpus")], found
+    conflicts = problems(tmp_path)
+    assert [(Path(p.file).name, p.path) for p in conflicts] == [("b.yaml", "pools.gpus")], conflicts
     lines = {f: (tmp_path / f).read_text().split("\n").index("  gpus:") + 1 for f in ("a.yaml", "b.yaml")}
-    assert found[0].line == lines["b.yaml"]
-    assert f"{tmp_path / 'a.yaml'}:{lines['a.yaml']} pools.gpus of workload a" in found[0].rule
-    assert "keep one of the two pools" in found[0].hint
+    assert conflicts[0].line == lines["b.yaml"]
+    assert f"{tmp_path / 'a.yaml'}:{lines['a.yaml']} pools.gpus of workload a" in conflicts[0].rule
+    assert "keep one of the two pools" in conflicts[0].hint
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SAME if kind != "embedded"])
@@ -213,9 +213,9 @@ def test_an_engine_that_stands_in_a_pool_twice_is_refused_however_it_is_written(
 def test_what_the_journal_holds_is_replayed_all_the_same(tmp_path: Path) -> None:
     """Recorded workloads were accepted when they ran, each by itself."""
     (tmp_path / "a.yaml").write_text(document("a", {"one": SAME["kubernetes"][0]}))
-    kept = json.loads(json.dumps(dict(load([tmp_path]).workloads["a"].document)))  # type: ignore[index]
-    kept["pools"]["other"] = kept["pools"]["one"]
-    assert set(workload_from(kept).spec.pools) == {"one", "other"}
+    recorded = json.loads(json.dumps(dict(load([tmp_path]).workloads["a"].document)))  # type: ignore[index]
+    recorded["pools"]["other"] = recorded["pools"]["one"]
+    assert set(workload_from(recorded).spec.pools) == {"one", "other"}
 
 
 def test_an_import_of_two_autoscalers_of_one_object_names_both_places(tmp_path: Path) -> None:

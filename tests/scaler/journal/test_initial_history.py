@@ -1,4 +1,4 @@
-"""What a workload starts with, and that what was decided is decided again, over any number of starts."""
+"""A workload's initial history, and the replay of its decisions over any number of starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.initial_history import InitialHistory
 from scaler.journal.reader import Journal
-from scaler.journal.replay import Compared, replay
+from scaler.journal.replay import ReplayedTick, replay
 from scaler.ports import Misconfigured, PortError, Unavailable
 from tests.factories import queue, seen, spec, tick_of
 from tests.scaler.lives import NAME, Scripted, World, workload
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 PREDICTIVE = PolicyName("predictive")
 DAY_S = 86_400.0
 LONG = 190
-"""Turns: twice what a workload remembers."""
+"""Number of ticks: twice the length of a workload's history."""
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def again(world: World, *, starts: bool = True) -> list[Compared]:
-    """Every turn of the journal decided again, with or without the records of starts."""
+def replayed(world: World, *, starts: bool = True) -> list[ReplayedTick]:
+    """Replay every tick of the journal, with or without the records of starts."""
     journal = Journal(world.directory)
     return list(replay(journal.records() if starts else journal, journal.specs))
 
@@ -46,27 +46,27 @@ def started(world: World) -> list[InitialHistory]:
 
 
 async def three_lives(world: World) -> None:
-    """Longer than the memory, a restart at once, a crash in a blind stretch, an hour of absence."""
+    """Run longer than the history, restart at once, crash while blind, and stay stopped for an hour."""
     async with world.started() as app:
-        await world.live(app, LONG)
+        await world.run_ticks(app, LONG)
     async with world.started() as app:
-        await world.live(app, 35)
-        await world.live(app, 3, blind=True)
+        await world.run_ticks(app, 35)
+        await world.run_ticks(app, 3, blind=True)
     world.clock.advance(3600.0)
     async with world.started() as app:
-        await world.live(app, 40)
+        await world.run_ticks(app, 40)
 
 
 async def test_every_decision_over_restarts_is_made_again(world: World) -> None:
     await three_lives(world)
-    compared = again(world)
+    compared = replayed(world)
     assert len(compared) == LONG + 78
     assert all(c.comparable and c.equal for c in compared)
 
 
 async def test_a_life_remembers_less_than_one_that_went_on_and_the_record_of_its_start_tells_what(world: World) -> None:
     await three_lives(world)
-    without = again(world, starts=False)
+    without = replayed(world, starts=False)
     assert all(c.equal for c in without[:LONG])
     assert not all(c.equal for c in without[LONG:])
     assert not any(c.comparable for c in without[LONG : LONG + 35]), "what cannot be known is not called different"
@@ -80,12 +80,12 @@ async def test_a_life_remembers_less_than_one_that_went_on_and_the_record_of_its
 @pytest.mark.parametrize("jump_s", [5000.0, -5000.0], ids=["forward", "backward"])
 async def test_a_jump_of_the_clock_before_a_restart_is_no_matter(world: World, jump_s: float) -> None:
     async with world.started() as app:
-        await world.live(app, 20)
+        await world.run_ticks(app, 20)
         world.clock.jump_s = jump_s
-        await world.live(app, 5)
+        await world.run_ticks(app, 5)
     async with world.started() as app:
-        await world.live(app, 20)
-    compared = again(world)
+        await world.run_ticks(app, 20)
+    compared = replayed(world)
     assert len(compared) == 45
     assert all(c.comparable and c.equal for c in compared)
 
@@ -122,7 +122,7 @@ async def test_another_specification_may_be_tried_over_restarts(world: World) ->
 
 async def test_the_journals_work_becomes_the_seasons_of_the_next_life(world: World) -> None:
     async with world.started() as app:
-        ticks = await world.live(app, LONG)
+        ticks = await world.run_ticks(app, LONG)
     async with world.started() as app:
         history = app.controller.history
         coarse = history.forecast(PREDICTIVE).series.coarse.window(24)
@@ -142,20 +142,20 @@ async def test_a_source_that_can_tell_fills_what_the_journal_lacks(world: World)
         assert np.isnan(app.controller.history.forecast(PREDICTIVE).peaks(60.0, [0.5])).all(), (
             "seasons alone say nothing"
         )
-        await world.live(app, LONG)
+        await world.run_ticks(app, LONG)
     expected = spec.policies[PREDICTIVE].past_work(
         {"prompt_tokens_per_s": np.array([80_000.0]), "generation_tokens_per_s": np.array([0.0])}, spec, {}
     )
     seed = started(world)[-1].seeds[PREDICTIVE]
     assert seed.work[~np.isnan(seed.work)] == pytest.approx(expected[0], rel=1e-3)
     assert seed.known_s == pytest.approx(15 * DAY_S, abs=600)
-    ((since, until, step_s),) = world.source.asked
+    ((since, until, step_s),) = world.source.requests
     assert (step_s, since % 300) == (300, 0)
     assert world.clock.now() - 2 * 3600 < until <= world.clock.now()
     async with world.started():
-        assert len(world.source.asked) == 1, "what was told once is in the journal"
+        assert len(world.source.requests) == 1, "what was told once is in the journal"
     assert started(world)[-1].seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
-    assert all(c.comparable and c.equal for c in again(world))
+    assert all(c.comparable and c.equal for c in replayed(world))
 
 
 FAILURES = {"unavailable": Unavailable("no answer"), "misconfigured": Misconfigured("HTTP 403")}
@@ -166,7 +166,7 @@ async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(world: W
     world.source.past_error = error
     with capture_logs() as logged:
         async with world.started() as app:
-            tick = (await world.live(app, 3))[-1]
+            tick = (await world.run_ticks(app, 3))[-1]
     (warning,) = (line for line in logged if line["log_level"] == "warning")
     assert (warning["event"], warning["workload"], warning["error"]) == ("seed", NAME, str(error))
     assert tick.decision.target is not None
@@ -178,10 +178,10 @@ async def test_nothing_is_looked_for_where_it_is_switched_off(tmp_path: Path) ->
     world.source.before = {"prompt_tokens_per_s": 1.0, "generation_tokens_per_s": 1.0}
     for _ in range(2):
         async with world.started() as app:
-            await world.live(app, 40)
-    assert world.source.asked == []
+            await world.run_ticks(app, 40)
+    assert world.source.requests == []
     assert [past.seeds for past in started(world)] == [{}, {}]
-    assert all(c.comparable and c.equal for c in again(world))
+    assert all(c.comparable and c.equal for c in replayed(world))
 
 
 REACTIVE = {"threshold": {"kind": "concurrency"}}
@@ -195,18 +195,18 @@ async def reloaded(app: Scripted, policies: Mapping[str, Any]) -> None:
 async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_are_made_again(world: World) -> None:
     world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
     async with world.started(policies=REACTIVE) as app:
-        await world.live(app, 30)
-        assert world.source.asked == []
+        await world.run_ticks(app, 30)
+        assert world.source.requests == []
         await reloaded(app, ADDED)
-        await world.live(app, 30)
+        await world.run_ticks(app, 30)
         assert app.controller.history.forecast(PREDICTIVE).series.coarse.window(24).size
         await reloaded(app, {**ADDED, "other": REACTIVE["threshold"]})
-        await world.live(app, 3)
-    assert len(world.source.asked) == 1, "what a policy has it is not given again"
+        await world.run_ticks(app, 3)
+    assert len(world.source.requests) == 1, "what a policy has it is not given again"
     first, added = started(world)
     assert (first.keeps_ticks, added.keeps_ticks, added.ticks) == (False, True, 0)
     assert added.seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
-    compared = again(world)
+    compared = replayed(world)
     assert len(compared) == 63
     assert all(c.comparable and c.equal for c in compared)
 
@@ -214,9 +214,9 @@ async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_
 async def test_a_past_that_fails_leaves_an_added_policy_cold_and_running(world: World) -> None:
     world.source.past_error = Unavailable("no answer")
     async with world.started(policies=REACTIVE) as app:
-        await world.live(app, 3)
+        await world.run_ticks(app, 3)
         await reloaded(app, ADDED)
-        tick = (await world.live(app, 1))[-1]
+        tick = (await world.run_ticks(app, 1))[-1]
     assert PREDICTIVE in {r.policy for r in tick.decision.recommendations}
     assert [past.keeps_ticks for past in started(world)] == [False]
 

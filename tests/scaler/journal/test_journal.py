@@ -1,4 +1,4 @@
-"""The record on disk: whole lines, bounded files, and whatever survives a crash."""
+"""The journal on disk: whole lines, bounded files, and the records that survive a crash."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ def test_rotates_by_size_and_keeps_a_bounded_number(tmp_path: Path, workload: Wo
     for i in range(400):
         w.write(tick(workload, NOW + i), workload)
     w.close()
-    kept = files(tmp_path)
-    assert len(kept) == 3
-    assert int(kept[0].stem) > 1
-    assert all(p.stat().st_size < 65536 + 4096 for p in kept)
+    paths = files(tmp_path)
+    assert len(paths) == 3
+    assert int(paths[0].stem) > 1
+    assert all(p.stat().st_size < 65536 + 4096 for p in paths)
     journal = Journal(tmp_path)
     read = list(journal)
     assert [t.at for t in read] == [NOW + i for i in range(400 - len(read), 400)]
     assert journal.specs, "each file tells the specifications that its ticks name"
-    assert list(Journal(kept[-1])), "a file can be read alone"
+    assert list(Journal(paths[-1])), "a file can be read alone"
 
 
 @pytest.mark.parametrize("torn", [1, 20, 300])
@@ -142,8 +142,8 @@ def test_the_tail_is_the_recent_past_of_the_workloads_asked_for(tmp_path: Path, 
         w.write(tick(workload, NOW + i), workload)
     w.close()
     assert len(files(tmp_path)) > 2
-    found = tail(tmp_path, NOW + 60, [workload.name])
-    assert [t.at - NOW for t in found[workload.name]] == list(range(60, 200))
+    tails = tail(tmp_path, NOW + 60, [workload.name])
+    assert [t.at - NOW for t in tails[workload.name]] == list(range(60, 200))
     assert tail(tmp_path, NOW, []) == {}
 
 

@@ -1,29 +1,29 @@
-"""Decisions made again from what a controller recorded, through all that may happen to its clock."""
+"""Replay of a controller's recorded decisions, also over jumps of its clock."""
 
 from __future__ import annotations
 
 import pytest
 
 from policies.model import Tick
-from scaler.journal.replay import Compared, replay
+from scaler.journal.replay import ReplayedTick, replay
 from tests.scaler.test_controller import Rig, workload
 
 WINDOW = {"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45}
 
 
 async def lived(jump_s: float) -> list[Tick]:
-    """Turns of one controller whose wall clock jumps in the middle, with a need that falls before it."""
+    """Ticks of one controller whose wall clock jumps in the middle, with a need that falls before it."""
     rig = Rig(scale_down=WINDOW)
     for messages in (60, 60, 10, 10, 10):
         rig.source.values["visible"] = messages
-        await rig.turn()
+        await rig.tick()
     rig.clock.jump_s = jump_s
     for _ in range(4):
-        await rig.turn()
+        await rig.tick()
     return rig.ticks
 
 
-def again(ticks: list[Tick]) -> list[Compared]:
+def again(ticks: list[Tick]) -> list[ReplayedTick]:
     configured = workload(scale_down=WINDOW)
     return list(replay(ticks, {configured.fingerprint: configured}))
 

@@ -1,4 +1,4 @@
-"""Journals of another schema: refused where a command reads them whole, passed over at a start, never mixed."""
+"""Journals of another schema: commands refuse them, a start skips them, and no file mixes two schemas."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def workload() -> Workload:
 
 
 def written(directory: Path, workload: Workload, *at: float) -> None:
-    """Have a journal continued with a start and ticks at these times."""
+    """Append a start, and ticks at these times, to a journal."""
     w = writer(directory)
-    w.begin(InitialHistory(workload.name, NOW, 0, 3600.0, 15.0))
+    w.write_initial_history(InitialHistory(workload.name, NOW, 0, 3600.0, 15.0))
     for when in at:
         w.write(tick(workload, when), workload)
     w.close()
 
 
 def old(directory: Path, workload: Workload) -> bytes:
-    """Write a journal of the schema of before, and return the bytes of its file."""
+    """Write a journal of the previous schema, and return the bytes of its file."""
     written(directory, workload, NOW, NOW + 1)
     (file,) = files(directory)
     data = file.read_bytes().replace(f'{{"v":{SCHEMA},'.encode(), f'{{"v":{OLD},'.encode())

@@ -1,4 +1,4 @@
-"""The work that a journal holds, and the record of a start: nothing is misread, whatever the lines hold."""
+"""The work in a journal's ticks and starts is read correctly from any lines."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ PAST = InitialHistory(LLM, NOW, 7, 3600.0, 15.0, {ME: SEED})
 
 
 def measuring(at: float, work: float | None, **fields: Any) -> Tick:
-    """A tick in which the policy `me` measured so much, beside another policy."""
-    one = tick(WORKLOAD, at)
-    said = Recommendation(ME, 1.0, Evidence.FULL, True, "why", work=work, **fields)
+    """Return a tick in which the policy `me` measured this work, with another policy."""
+    base = tick(WORKLOAD, at)
+    recommendation = Recommendation(ME, 1.0, Evidence.FULL, True, "why", work=work, **fields)
     other = Recommendation(PolicyName("other"), 1.0, Evidence.FULL, True, "why", work=99.0, peaks=((0.5, 9.0),))
-    return replace(one, decision=replace(one.decision, recommendations=(said, other)))
+    return replace(base, decision=replace(base.decision, recommendations=(recommendation, other)))
 
 
-def found(directory: Path, *ticks: Tick, since: float = NOW - 100.0) -> list[tuple[float, float]]:
+def recorded_work(directory: Path, *ticks: Tick, since: float = NOW - 100.0) -> list[tuple[float, float]]:
     w = writer(directory, keep=100)
-    for one in ticks:
-        w.write(one, WORKLOAD)
+    for base in ticks:
+        w.write(base, WORKLOAD)
     w.close()
-    told = work_since(directory, since, {LLM: [ME]}).work.get((LLM, ME))
-    return [] if told is None else list(zip(told.at, told.work, strict=True))
+    samples = work_since(directory, since, {LLM: [ME]}).work.get((LLM, ME))
+    return [] if samples is None else list(zip(samples.at, samples.work, strict=True))
 
 
 TRAPS: dict[str, dict[str, Any]] = {
@@ -58,19 +58,21 @@ TRAPS: dict[str, dict[str, Any]] = {
 def test_work_is_read_as_it_was_measured_and_nothing_else_is(
     tmp_path: Path, work: float | None, fields: dict[str, Any]
 ) -> None:
-    assert found(tmp_path, measuring(NOW, work, **fields)) == ([] if work is None else [(NOW, work)])
+    assert recorded_work(tmp_path, measuring(NOW, work, **fields)) == ([] if work is None else [(NOW, work)])
 
 
 def test_an_error_that_quotes_a_record_is_a_text(tmp_path: Path) -> None:
     quoted = json.dumps({"policy": "me", "work": 7.0})
-    one = measuring(NOW, None)
-    said = replace(one, observation=replace(one.observation, source_errors={"queue": f'{quoted},"policy":"me"'}))
-    assert found(tmp_path, said) == []
+    base = measuring(NOW, None)
+    recommendation = replace(
+        base, observation=replace(base.observation, source_errors={"queue": f'{quoted},"policy":"me"'})
+    )
+    assert recorded_work(tmp_path, recommendation) == []
 
 
 def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp_path: Path) -> None:
     ticks = [measuring(NOW + i, float(i)) for i in range(100)]
-    assert len(found(tmp_path, *ticks)) == 100
+    assert len(recorded_work(tmp_path, *ticks)) == 100
     file = max(tmp_path.glob("*.jsonl"))
     lines = file.read_bytes().split(b"\n")
     hostile = [
@@ -81,8 +83,8 @@ def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp
     ]
     newer = lines[3].replace(b'{"v":2', b'{"v":99')
     file.write_bytes(b"\n".join([*lines[:3], *hostile, newer, *lines[3:]]))
-    told = work_since(tmp_path, NOW + 60, {LLM: [ME]})
-    assert list(told.work[LLM, ME].work) == [float(i) for i in range(60, 100)]
+    samples = work_since(tmp_path, NOW + 60, {LLM: [ME]})
+    assert list(samples.work[LLM, ME].work) == [float(i) for i in range(60, 100)]
     assert work_since(tmp_path, NOW, {WorkloadName("other"): [ME]}) == RecordedWork()
     assert work_since(tmp_path / "none", NOW, {LLM: [ME]}) == RecordedWork()
 
@@ -90,8 +92,8 @@ def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp
 def test_means_leave_gaps_where_nothing_was_measured_or_what_was_is_no_work() -> None:
     at = np.array([-1.0, 0.0, 10.0, 299.0, 700.0, 701.0, 899.0, 950.0, np.inf, np.nan])
     work = np.array([9.0, 1.0, 2.0, 3.0, 4.0, np.nan, -5.0, 9.0, 9.0, 9.0])
-    told = means(at, work, Grid(0.0, 300.0, 4), until=940.0)
-    assert told.tolist() == pytest.approx([2.0, np.nan, 4.0, np.nan], nan_ok=True)
+    samples = means(at, work, Grid(0.0, 300.0, 4), until=940.0)
+    assert samples.tolist() == pytest.approx([2.0, np.nan, 4.0, np.nan], nan_ok=True)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 1e9])
@@ -106,7 +108,7 @@ def test_a_start_is_decoded_as_it_was_encoded_and_readers_of_ticks_pass_it_over(
     assert decode_initial_history(json.loads(json.dumps(encode_initial_history(PAST)))) == PAST
     w = writer(tmp_path)
     w.write(tick(WORKLOAD, NOW - 1), WORKLOAD)
-    w.begin(PAST)
+    w.write_initial_history(PAST)
     w.write(tick(WORKLOAD, NOW), WORKLOAD)
     w.close()
     journal = Journal(tmp_path)

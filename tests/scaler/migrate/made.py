@@ -1,4 +1,4 @@
-"""Manifests as a test writes them, imported, and loaded as the daemon would."""
+"""Writes manifests, imports them, and loads the result as the daemon does."""
 
 from __future__ import annotations
 
@@ -47,35 +47,35 @@ KEDA: dict[str, Any] = {
 
 
 def changed(manifest: Mapping[str, Any], /, **changes: Any) -> dict[str, Any]:
-    """A manifest with other values at these places, as in ``spec__maxReplicas=3``; ... removes a key."""
-    made = copy.deepcopy(dict(manifest))
+    """Return a manifest with other values at these places, as in ``spec__maxReplicas=3``; ... removes a key."""
+    copied = copy.deepcopy(dict(manifest))
     for path, value in changes.items():
         *above, last = path.split("__")
-        node = made
+        node = copied
         for key in above:
             node = node.setdefault(key, {})
         if value is ...:
             node.pop(last, None)
         else:
             node[last] = value
-    return made
+    return copied
 
 
 def imported(folder: Path, *manifests: Any, prometheus: str | None = SERVER, native: bool = False) -> Imported:
-    """The import of these documents, written to a file first."""
+    """Write these documents to a file, and import it."""
     file = folder / "manifests.yaml"
     file.write_text(yaml.safe_dump_all(manifests, sort_keys=False), encoding="utf-8")
     return read([file], prometheus, native_policies=native)
 
 
-def loaded(folder: Path, found: Imported) -> list[WorkloadSpec]:
-    """The workloads, as the daemon reads what was written."""
+def loaded(folder: Path, result: Imported) -> list[WorkloadSpec]:
+    """Return the workloads that the daemon loads from the imported file."""
     file = folder / "made.yaml"
-    file.write_text(found.text, encoding="utf-8")
+    file.write_text(result.text, encoding="utf-8")
     return [workload.spec for workload in load([file]).workloads.values()]
 
 
 def workload(folder: Path, *manifests: Any, native: bool = False) -> WorkloadSpec:
-    """The one workload made of these documents."""
+    """Import these documents, and return their only workload."""
     (spec,) = loaded(folder, imported(folder, *manifests, native=native))
     return spec

@@ -1,4 +1,4 @@
-"""KEDA's trigger on CloudWatch, as this daemon's source."""
+"""Import of KEDA's trigger on CloudWatch."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def made(folder: Path, *, native: bool = False, **metadata: Any) -> Imported:
 
 
 def test_a_metric_is_read_with_its_dimensions(tmp_path: Path) -> None:
-    found = made(tmp_path, metricStat="Maximum", metricStatPeriod="60", activationTargetMetricValue="1")
-    (spec,) = loaded(tmp_path, found)
+    result = made(tmp_path, metricStat="Maximum", metricStatPeriod="60", activationTargetMetricValue="1")
+    (spec,) = loaded(tmp_path, result)
     source = next(s for s in spec.sources.values() if isinstance(s, CloudWatch))
     dimensions = {"EndpointName": "llama", "VariantName": "main"}
     metric = CloudWatchMetric(
@@ -51,8 +51,8 @@ def test_a_metric_is_read_with_its_dimensions(tmp_path: Path) -> None:
     assert policy.triggers[0] == Trigger(
         quantities=("concurrentrequestspermodel",), target=2.5, activation=1, source="cloudwatch"
     )
-    assert not found.notes.lost
-    assert any(p.path.endswith("minMetricValue") for p in found.notes.differs)
+    assert not result.findings.lost
+    assert any(p.path.endswith("minMetricValue") for p in result.findings.differs)
 
 
 def test_kedas_defaults_are_those_of_the_source(tmp_path: Path) -> None:
@@ -79,6 +79,6 @@ def test_its_own_policy_takes_it_as_a_total(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_carried_over_is_told(tmp_path: Path, metadata: dict[str, Any], key: str, rule: str) -> None:
-    (lost,) = made(tmp_path, **metadata).notes.lost
+    (lost,) = made(tmp_path, **metadata).findings.lost
     assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
     assert rule in lost.rule

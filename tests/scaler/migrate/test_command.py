@@ -1,4 +1,4 @@
-"""``forescale import`` as its users run it, to the first turn of the workload that it made."""
+"""``forescale import`` as users run it, up to the first tick of the imported workload."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ def test_it_prints_workloads_that_check_finds_well(tmp_path: Path, capsys: pytes
 
 
 def test_a_folder_of_manifests_becomes_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = tmp_path / "made.yaml"
-    code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", made)
+    workload_file = tmp_path / "made.yaml"
+    code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", workload_file)
     assert (code, out) == (1, ""), "a kafka trigger is among them"
-    assert f"{made}: 5 workloads. Next: forescale run {made} --dry-run" in err
+    assert f"{workload_file}: 5 workloads. Next: forescale run {workload_file} --dry-run" in err
     assert "Not carried over:" in err
-    assert sorted(load([made]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]
+    assert sorted(load([workload_file]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]
 
 
 def test_json_holds_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
     file = MANIFESTS / "keda-sqs.yaml"
-    told = json.loads(run(capsys, "import", file, "--json")[1])
+    report = json.loads(run(capsys, "import", file, "--json")[1])
     text = run(capsys, "import", file)[1]
-    assert told["workloads"] == list(yaml.safe_load_all(text))
-    assert told["not_carried_over"] == []
-    assert {p["path"] for p in told["done_another_way"]} >= {"spec.fallback", "spec.pollingInterval"}
+    assert report["workloads"] == list(yaml.safe_load_all(text))
+    assert report["not_carried_over"] == []
+    assert {p["path"] for p in report["done_another_way"]} >= {"spec.fallback", "spec.pollingInterval"}
 
 
 def test_workloads_of_one_name_are_told_apart_by_their_namespaces(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path, HPA, changed(HPA, metadata__namespace="other"))
-    told = json.loads(run(capsys, "import", file, "--prometheus", SERVER, "--json")[1])
-    assert [w["workload"] for w in told["workloads"]] == ["llm-vllm", "other-vllm"]
+    report = json.loads(run(capsys, "import", file, "--prometheus", SERVER, "--json")[1])
+    assert [w["workload"] for w in report["workloads"]] == ["llm-vllm", "other-vllm"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_what_no_workload_may_have_is_told_before_anything_is_written(
 
 
 async def forescale(*args: str | Path, env: Mapping[str, str]) -> tuple[int, str, str]:
-    """The command line in a process of its own."""
+    """Run the command line in a separate process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "scaler.cli", *map(str, args)),
         stdout=asyncio.subprocess.PIPE,
@@ -126,13 +126,13 @@ async def test_an_imported_scaled_object_takes_its_first_turn(tmp_path: Path) ->
         await kube.put("deployments", "workers", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}, "llm")
         trigger["metadata"]["serverAddress"] = server.url  # type: ignore[index]
         file = written(tmp_path, changed(KEDA, spec__triggers=[trigger]))
-        made, journal = tmp_path / "made.yaml", tmp_path / "journal"
+        workload_file, journal = tmp_path / "made.yaml", tmp_path / "journal"
         env = {"KUBECONFIG": str(write_kubeconfig(tmp_path / "kubeconfig", kube.port))}
-        code, _, err = await forescale("import", file, "--out", made, env=env)
+        code, _, err = await forescale("import", file, "--out", workload_file, env=env)
         assert code == 0, err
-        assert (await forescale("check", made, env=env))[0] == 0
-        made.write_text(f"daemon: {{journal: {{directory: {journal}}}}}\n---\n" + made.read_text())
-        code, out, err = await forescale("run", made, "--once", "--dry-run", env=env)
+        assert (await forescale("check", workload_file, env=env))[0] == 0
+        workload_file.write_text(f"daemon: {{journal: {{directory: {journal}}}}}\n---\n" + workload_file.read_text())
+        code, out, err = await forescale("run", workload_file, "--once", "--dry-run", env=env)
         assert code == 0, err
         assert "2 -> 4 replicas" in out, f"17 at 5 a replica are 4: {out} {err}"
         assert kube.get("deployments", "workers", "llm")["spec"]["replicas"] == 2, "a dry run writes nothing"

@@ -1,4 +1,4 @@
-"""Pairs of cron expressions as weekly windows, held to the trigger's own rule minute by minute."""
+"""Pairs of cron expressions as weekly windows, compared with the trigger's own rule for each minute."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def test_what_no_window_can_state_is_refused(start: str, end: str, rule: str) ->
 
 
 def span(window: Mapping[str, Any]) -> Span:
-    """A window as the schedule has it."""
+    """Return a window as the schedule policy's record."""
     return Span(start=window["start"], end=window["end"], days=tuple(window.get("days", DAYS)))
 
 
 def active(starts: list[int], ends: list[int], minute: int) -> bool:
-    """KEDA's rule: the next end comes no later than the next start."""
+    """Return whether KEDA's trigger is active: the next end comes no later than the next start."""
 
     def ahead(times: list[int]) -> int:
         return min(t + WEEK * (t <= minute) for t in times)

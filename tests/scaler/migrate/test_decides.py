@@ -1,4 +1,4 @@
-"""What was imported decides as the original: held to Kubernetes' own arithmetic, written down here a second time."""
+"""An imported workload decides like the original, by a second implementation of Kubernetes' arithmetic."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ TOLERANCE = 0.1
 
 
 def sizes(spec: WorkloadSpec, turns: Sequence[Mapping[str, float]], size: int) -> list[int]:
-    """Turn after turn, 15 s apart; what is decided is taken at once, by the pool that the import names."""
+    """Run ticks 15 s apart. Each decided size is in effect at the next tick."""
     history = History(7200.0)
-    found = []
+    decided = []
     (pool,) = spec.pools
     for i, readings in enumerate(turns):
         at = NOW + 15 * i
         status = seen({}, size, at=at).pools
-        told = {name: fresh(value, now=at) for name, value in readings.items()}
-        observation = seen(told, size, at=at, pools={pool: next(iter(status.values()))})
+        signals = {name: fresh(value, now=at) for name, value in readings.items()}
+        observation = seen(signals, size, at=at, pools={pool: next(iter(status.values()))})
         decision = decide(spec, history, observation)
         history.append(tick_of(observation, decision))
         size = decision.target if decision.target is not None else size
-        found.append(size)
-    return found
+        decided.append(size)
+    return decided
 
 
 def within(ratio: float) -> bool:
-    """As Kubernetes has it since tolerances differ by direction (1.33), rounded alike at the edge."""
+    """Return whether a ratio is within Kubernetes' tolerances by direction (1.33), with its rounding."""
     return 1 - TOLERANCE <= ratio <= 1 + TOLERANCE
 
 
 def average_value(total: float, target: float, size: int) -> int:
-    """``GetExternalPerPodMetricReplicas``: ceil(total / target), unless within the tolerance of what there is."""
+    """Return the size by ``GetExternalPerPodMetricReplicas``: ceil(total / target), unless within the tolerance."""
     return size if within(total / (target * size)) else math.ceil(total / target)
 
 
 def value(total: float, target: float, size: int) -> int:
-    """``GetExternalMetricReplicas`` with every pod ready: ceil(ratio x pods)."""
+    """Return the size by ``GetExternalMetricReplicas`` with every pod ready: ceil(ratio x pods)."""
     return size if within(total / target) else math.ceil(total / target * size)
 
 
-def grown(size: int, wanted: int, least: int, most: int) -> int:
-    """The older path: to at most twice the size or four, within the bounds (``scaleUpLimit``)."""
-    return min(max(wanted, least), most, max(2 * size, 4))
+def grown(size: int, desired: int, minimum: int, maximum: int) -> int:
+    """Return the size of the default scale-up: at most twice the size or four, within the bounds (``scaleUpLimit``)."""
+    return min(max(desired, minimum), maximum, max(2 * size, 4))
 
 
 @pytest.fixture(scope="module")
@@ -75,28 +75,28 @@ def ratio(tmp_path_factory: pytest.TempPathFactory) -> WorkloadSpec:
 
 @given(st.integers(1, 9), st.integers(0, 400))
 def test_an_hpas_average_value_grows_as_kubernetes_has_it(totals: WorkloadSpec, size: int, waiting: int) -> None:
-    wanted = average_value(waiting, 5, size)
-    (found,) = sizes(totals, [{"prometheus.waiting": waiting}], size)
-    assert found == (grown(size, wanted, 1, 9) if wanted > size else size), "shrinking takes its window"
+    desired = average_value(waiting, 5, size)
+    (decided,) = sizes(totals, [{"prometheus.waiting": waiting}], size)
+    assert decided == (grown(size, desired, 1, 9) if desired > size else size), "shrinking takes its window"
 
 
 @given(st.integers(1, 9), st.integers(0, 60))
 def test_an_hpas_value_grows_as_kubernetes_has_it(ratio: WorkloadSpec, size: int, waiting: int) -> None:
-    wanted = value(waiting, 5, size)
-    (found,) = sizes(ratio, [{"prometheus.waiting": waiting}], size)
-    assert found == (grown(size, wanted, 1, 9) if wanted > size else size)
+    desired = value(waiting, 5, size)
+    (decided,) = sizes(ratio, [{"prometheus.waiting": waiting}], size)
+    assert decided == (grown(size, desired, 1, 9) if desired > size else size)
 
 
 def test_the_stabilization_window_is_the_manifests(tmp_path: Path) -> None:
     down = {"stabilizationWindowSeconds": 60, "policies": [{"type": "Pods", "value": 2, "periodSeconds": 30}]}
     spec = workload(tmp_path, changed(HPA, spec__behavior={"scaleDown": down}))
-    found = sizes(spec, [{"prometheus.waiting": 45}] + [{"prometheus.waiting": 5}] * 12, 9)
-    first = next(i for i, size in enumerate(found) if size < 9)
+    decided = sizes(spec, [{"prometheus.waiting": 45}] + [{"prometheus.waiting": 5}] * 12, 9)
+    first = next(i for i, size in enumerate(decided) if size < 9)
     assert first * 15 == 60, "a want counts until it is 60 s old"
-    steps = [a - b for a, b in itertools.pairwise(found)]
+    steps = [a - b for a, b in itertools.pairwise(decided)]
     assert max(steps) == 2, "two pods in a period"
-    assert sum(found[first - 1 + i] - found[first + i] for i in range(2)) <= 2, "and not two at each turn of one"
-    assert found[-1] < 5
+    assert sum(decided[first - 1 + i] - decided[first + i] for i in range(2)) <= 2, "and not two at each turn of one"
+    assert decided[-1] < 5
 
 
 def test_a_scaled_object_wakes_and_rests_as_keda_has_it(tmp_path: Path) -> None:
@@ -117,6 +117,6 @@ def test_a_scaled_object_wakes_and_rests_as_keda_has_it(tmp_path: Path) -> None:
 
 
 def test_the_file_and_the_json_say_the_same(tmp_path: Path) -> None:
-    found: Imported = imported(tmp_path, KEDA, HPA)
-    documents: list[dict[str, Any]] = list(yaml.safe_load_all(found.text))
-    assert [workload_from(d).spec for d in documents] == loaded(tmp_path, found)
+    decided: Imported = imported(tmp_path, KEDA, HPA)
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(decided.text))
+    assert [workload_from(d).spec for d in documents] == loaded(tmp_path, decided)

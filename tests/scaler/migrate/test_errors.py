@@ -1,4 +1,4 @@
-"""Manifests that no workload can be made of: each error with its line, its key, the rule and the remedy."""
+"""Manifests that cannot be imported: each error has its line, key, rule and remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def errors(folder: Path, *manifests: Any, prometheus: str | None = SERVER) -> li
     return list(caught.value.problems)
 
 
-def told(folder: Path, text: str) -> list[Problem]:
+def problems_of(folder: Path, text: str) -> list[Problem]:
     file = folder / "given.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -45,8 +45,8 @@ def told(folder: Path, text: str) -> list[Problem]:
     ],
 )  # fmt: skip
 def test_an_hpa_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], path: str, rule: str) -> None:
-    found = errors(tmp_path, changed(HPA, **change))
-    assert any(p.path == path and rule in p.rule for p in found), found
+    found_problems = errors(tmp_path, changed(HPA, **change))
+    assert any(p.path == path and rule in p.rule for p in found_problems), found_problems
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_an_hpa_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], path
     ],
 )  # fmt: skip
 def test_a_scaled_object_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], path: str, rule: str) -> None:
-    found = errors(tmp_path, changed(KEDA, **change))
-    assert any(p.path == path and rule in p.rule for p in found), found
+    found_problems = errors(tmp_path, changed(KEDA, **change))
+    assert any(p.path == path and rule in p.rule for p in found_problems), found_problems
 
 
 def test_an_error_has_the_line_of_its_key_in_its_own_document(tmp_path: Path) -> None:
-    found = told(
+    found_problems = problems_of(
         tmp_path,
         """\
 apiVersion: v1
@@ -91,30 +91,30 @@ spec:
   maxReplicas: many
 """,
     )
-    assert {(p.line, p.path, p.value) for p in found} >= {
+    assert {(p.line, p.path, p.value) for p in found_problems} >= {
         (10, "spec.minReplicas", "-1"),
         (11, "spec.maxReplicas", '"many"'),
     }
-    assert all(p.file.endswith("given.yaml") for p in found)
+    assert all(p.file.endswith("given.yaml") for p in found_problems)
 
 
 def test_two_scalers_of_one_target_would_fight(tmp_path: Path) -> None:
     other = changed(HPA, metadata__name="second")
-    (found,) = errors(tmp_path, HPA, other)
-    assert (found.path, found.hint) == ("spec.scaleTargetRef", "import one of the two")
-    assert "HorizontalPodAutoscaler vllm" in found.rule
+    (found_problems,) = errors(tmp_path, HPA, other)
+    assert (found_problems.path, found_problems.hint) == ("spec.scaleTargetRef", "import one of the two")
+    assert "HorizontalPodAutoscaler vllm" in found_problems.rule
 
 
 def test_what_kubernetes_has_from_its_metrics_api_needs_a_server(tmp_path: Path) -> None:
-    found = errors(tmp_path, HPA, prometheus=None)
-    assert "--prometheus URL" in found[0].hint
-    assert found[0].path == "spec.metrics[0].external.metric"
+    found_problems = errors(tmp_path, HPA, prometheus=None)
+    assert "--prometheus URL" in found_problems[0].hint
+    assert found_problems[0].path == "spec.metrics[0].external.metric"
 
 
 def test_kedas_own_hpa_alone_names_the_scaled_object(tmp_path: Path) -> None:
     own = changed(HPA, metadata__labels={"scaledobject.keda.sh/name": "workers"})
-    (found,) = errors(tmp_path, own)
-    assert found.hint == "import that: kubectl get scaledobject workers -o yaml"
+    (found_problems,) = errors(tmp_path, own)
+    assert found_problems.hint == "import that: kubectl get scaledobject workers -o yaml"
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_kedas_own_hpa_alone_names_the_scaled_object(tmp_path: Path) -> None:
     ids=["no YAML", "a template", "no object", "no autoscaler", "a list of numbers", "empty"],
 )
 def test_a_file_without_an_autoscaler(tmp_path: Path, text: str, rule: str, hint: str) -> None:
-    found = told(tmp_path, text)
-    assert rule in found[0].rule
-    assert hint in found[0].hint
+    found_problems = problems_of(tmp_path, text)
+    assert rule in found_problems[0].rule
+    assert hint in found_problems[0].hint
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -143,6 +143,6 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_a_secret_is_not_shown_in_an_error(tmp_path: Path) -> None:
     wrong = changed(SQS, metadata__queueLength="hunter2")
-    found = errors(tmp_path, changed(KEDA, spec__triggers=[wrong]))
-    assert any(p.path == "spec.triggers[0].metadata.queueLength" for p in found)
-    assert "hunter2" not in "".join(map(str, found))
+    found_problems = errors(tmp_path, changed(KEDA, spec__triggers=[wrong]))
+    assert any(p.path == "spec.triggers[0].metadata.queueLength" for p in found_problems)
+    assert "hunter2" not in "".join(map(str, found_problems))

@@ -1,4 +1,4 @@
-"""A HorizontalPodAutoscaler as a workload: every number where the peer's policy has it, and what is said beside it."""
+"""Import of a HorizontalPodAutoscaler: the numbers of the peer policy, and the remarks."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def hpa_of(spec: WorkloadSpec) -> Hpa:
 
 
 def metric(kind: str, target: dict[str, Any], **inner: Any) -> dict[str, Any]:
-    """One of ``spec.metrics``."""
+    """Return an entry of ``spec.metrics``."""
     return {"type": kind, kind[0].lower() + kind[1:]: {**inner, "target": target}}
 
 
 def test_what_kubectl_shows_becomes_the_same_rules(tmp_path: Path) -> None:
-    found = read([MANIFESTS / "hpa-vllm.yaml"], SERVER, native_policies=False)
-    (spec,) = loaded(tmp_path, found)
+    result = read([MANIFESTS / "hpa-vllm.yaml"], SERVER, native_policies=False)
+    (spec,) = loaded(tmp_path, result)
     policy = hpa_of(spec)
     assert (spec.workload, spec.min_replicas, spec.max_replicas, spec.interval_s) == ("vllm-llama", 2, 12, 15)
     assert policy.metrics == (
@@ -45,7 +45,7 @@ def test_what_kubectl_shows_becomes_the_same_rules(tmp_path: Path) -> None:
     assert (up.stabilization_window_s, up.select_policy, up.tolerance) == (30, "max", 0.05)
     assert [(p.type, p.value, p.period_s) for p in up.policies] == [("pods", 2, 30), ("percent", 50, 30)]
     assert (down.stabilization_window_s, [p.value for p in down.policies], down.tolerance) == (600, [1], None)
-    assert not found.notes.lost, "uid, resourceVersion, status and other such fields mean nothing to a size"
+    assert not result.findings.lost, "uid, resourceVersion, status and other such fields mean nothing to a size"
 
 
 def pool_of(spec: WorkloadSpec) -> Kubernetes:
@@ -70,8 +70,8 @@ def test_what_is_left_out_has_kubernetes_defaults(tmp_path: Path) -> None:
 
 
 def test_no_metrics_at_all_is_80_percent_of_the_cpu(tmp_path: Path) -> None:
-    found = workload(tmp_path, changed(HPA, spec__metrics=...))
-    assert hpa_of(found).metrics == (HpaMetric(quantities=("cpu_share",), target=0.8, type="pods"),)
+    result = workload(tmp_path, changed(HPA, spec__metrics=...))
+    assert hpa_of(result).metrics == (HpaMetric(quantities=("cpu_share",), target=0.8, type="pods"),)
 
 
 @pytest.mark.parametrize(("percent", "target"), [(65, 0.65), (..., 0.8)], ids=["said", "default"])
@@ -86,9 +86,9 @@ def test_what_version_1_hides_in_annotations_is_told(tmp_path: Path) -> None:
         HPA, apiVersion="autoscaling/v1", spec__metrics=..., metadata__annotations=hidden,
         spec__targetCPUUtilizationPercentage=70,
     )  # fmt: skip
-    found = imported(tmp_path, v1)
-    assert [p.path.rpartition("/")[2] for p in found.notes.lost] == ["metrics", "behavior"]
-    assert "kubectl get hpa.v2.autoscaling" in found.notes.lost[0].hint
+    result = imported(tmp_path, v1)
+    assert [p.path.rpartition("/")[2] for p in result.findings.lost] == ["metrics", "behavior"]
+    assert "kubectl get hpa.v2.autoscaling" in result.findings.lost[0].hint
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_each_metric_is_asked_of_prometheus(tmp_path: Path, given: dict[str, Any
 def test_what_is_not_carried_over_is_told_and_written(
     tmp_path: Path, given: dict[str, Any], path: str, rule: str
 ) -> None:
-    found = imported(tmp_path, changed(HPA, spec__metrics=[*HPA["spec"]["metrics"], given]))
-    (lost,) = found.notes.lost
+    result = imported(tmp_path, changed(HPA, spec__metrics=[*HPA["spec"]["metrics"], given]))
+    (lost,) = result.findings.lost
     assert lost.path == path
     assert rule in lost.rule
-    assert f"NOT CARRIED OVER: {path}" in found.text
+    assert f"NOT CARRIED OVER: {path}" in result.text
 
 
 def test_an_unknown_key_is_not_carried_over_and_its_likely_meaning_is_named(tmp_path: Path) -> None:
-    found = imported(tmp_path, changed(HPA, spec__minReplica=3))
-    (lost,) = found.notes.lost
+    result = imported(tmp_path, changed(HPA, spec__minReplica=3))
+    (lost,) = result.findings.lost
     assert (lost.path, lost.hint) == ("spec.minReplica", "did you mean 'minReplicas'?")

@@ -1,4 +1,4 @@
-"""A ScaledObject as a workload."""
+"""Import of a ScaledObject."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def keda_of(spec: WorkloadSpec) -> Keda:
 
 
 def with_trigger(trigger: dict[str, Any], **metadata: Any) -> dict[str, Any]:
-    """The ScaledObject with one trigger, changed; ... removes a key."""
+    """Return the ScaledObject with one changed trigger; ... removes a key."""
     return changed(KEDA, spec__triggers=[changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})])
 
 
 def test_a_queues_scaled_object_becomes_the_same_rules(tmp_path: Path) -> None:
-    found = read([MANIFESTS / "keda-sqs.yaml"], None, native_policies=False)
-    (spec,) = loaded(tmp_path, found)
+    result = read([MANIFESTS / "keda-sqs.yaml"], None, native_policies=False)
+    (spec,) = loaded(tmp_path, result)
     policy = keda_of(spec)
     assert (spec.workload, spec.min_replicas, spec.max_replicas) == ("llm-workers", 0, 40)
     assert (policy.polling_interval_s, policy.cooldown_s, policy.initial_cooldown_s) == (10, 600, 120)
@@ -48,12 +48,12 @@ def test_a_queues_scaled_object_becomes_the_same_rules(tmp_path: Path) -> None:
     assert policy.triggers == (Trigger(quantities=("visible", "in_flight", "delayed"), target=8, activation=1),)
     (source,) = spec.sources.values()
     assert source.queue_url == "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"
-    assert "TriggerAuthentication aws (pod identity aws)" in found.text
+    assert "TriggerAuthentication aws (pod identity aws)" in result.text
 
 
 def test_triggers_of_several_kinds_share_a_workload(tmp_path: Path) -> None:
-    found = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=False)
-    (spec,) = loaded(tmp_path, found)
+    result = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=False)
+    (spec,) = loaded(tmp_path, result)
     policy = keda_of(spec)
     assert [(t.quantities, t.target, t.source) for t in policy.triggers] == [
         (("waiting",), 20, "prometheus"),
@@ -64,7 +64,7 @@ def test_triggers_of_several_kinds_share_a_workload(tmp_path: Path) -> None:
     assert policy.crons[0].time_zone == "Europe/Berlin"
     assert policy.behavior is not None
     assert policy.behavior.scale_down.stabilization_window_s == 120
-    (lost,) = found.notes.lost
+    (lost,) = result.findings.lost
     assert (lost.path, lost.line) == ("items[1].spec.triggers[4].type", 48)
     assert "kafka" in lost.rule
 
@@ -91,12 +91,12 @@ def test_which_messages_count(tmp_path: Path, flags: dict[str, Any], counted: tu
 
 def test_cpu_and_memory_alone_are_an_hpa_that_keeps_one(tmp_path: Path) -> None:
     only = changed(KEDA, spec__triggers=[{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}])
-    found = imported(tmp_path, only)
-    (spec,) = loaded(tmp_path, found)
+    result = imported(tmp_path, only)
+    (spec,) = loaded(tmp_path, result)
     (policy,) = spec.policies.values()
     assert isinstance(policy, Hpa)
     assert (spec.min_replicas, policy.metrics[0].target) == (1, 0.6)
-    assert any(p.path == "spec.minReplicaCount" for p in found.notes.differs)
+    assert any(p.path == "spec.minReplicaCount" for p in result.findings.differs)
 
 
 def test_a_clock_alone_needs_a_server_to_read(tmp_path: Path) -> None:
@@ -118,25 +118,25 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
         unsafeSsl="true",
         authModes="basic",
     )
-    found = imported(tmp_path, secrets)
-    (spec,) = loaded(tmp_path, found)
+    result = imported(tmp_path, secrets)
+    (spec,) = loaded(tmp_path, result)
     (source,) = spec.sources.values()
     assert source.url == "https://p.example/prom"
     assert source.access.headers == {"X-Scope-OrgID": "team"}
-    said = found.text + "".join(map(str, [*found.notes.lost, *found.notes.differs]))
-    assert "hunter2" not in said
-    assert "tr0ub4dor" not in said
-    assert {p.path.rpartition(".")[2] for p in found.notes.lost} == {
+    text = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
+    assert "hunter2" not in text
+    assert "tr0ub4dor" not in text
+    assert {p.path.rpartition(".")[2] for p in result.findings.lost} == {
         "serverAddress", "customHeaders", "unsafeSsl", "authModes",
     }  # fmt: skip
 
 
 def test_keys_of_an_account_are_named_and_not_copied(tmp_path: Path) -> None:
-    found = imported(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
-    said = found.text + "".join(map(str, [*found.notes.lost, *found.notes.differs]))
-    assert "keys are not copied" in said
-    assert "s3cr3t" not in said
-    assert "AKIAEXAMPLE" not in said
+    result = imported(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
+    text = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
+    assert "keys are not copied" in text
+    assert "s3cr3t" not in text
+    assert "AKIAEXAMPLE" not in text
 
 
 FORMULA = {"scalingModifiers": {"formula": "a + b", "target": "1"}}
@@ -156,17 +156,17 @@ NOT_IN = "autoscaling.keda.sh/paused-scale-in"
     ids=["formula", "fallback by formula", "unknown key", "trigger", "paused one way"],
 )  # fmt: skip
 def test_what_is_not_carried_over_is_told_and_written(tmp_path: Path, change: dict[str, Any], path: str) -> None:
-    found = imported(tmp_path, changed(KEDA, **change))
-    assert path in [p.path for p in found.notes.lost]
-    assert "NOT CARRIED OVER: " in found.text
+    result = imported(tmp_path, changed(KEDA, **change))
+    assert path in [p.path for p in result.findings.lost]
+    assert "NOT CARRIED OVER: " in result.text
 
 
 def test_a_paused_one_is_paused(tmp_path: Path) -> None:
     paused = changed(KEDA, metadata__annotations={"autoscaling.keda.sh/paused-replicas": "4"})
-    found = imported(tmp_path, paused)
-    (spec,) = loaded(tmp_path, found)
+    result = imported(tmp_path, paused)
+    (spec,) = loaded(tmp_path, result)
     assert spec.paused
-    assert any("where KEDA first sets it to 4" in p.rule for p in found.notes.differs)
+    assert any("where KEDA first sets it to 4" in p.rule for p in result.findings.differs)
 
 
 def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> None:
@@ -183,8 +183,8 @@ def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> N
             "maxReplicas": 9,
         },
     }
-    found = imported(tmp_path, KEDA, own)
-    assert found.names == ("workers",)
-    assert "KEDA's own HPA" in found.notes.differs[0].rule
+    result = imported(tmp_path, KEDA, own)
+    assert result.names == ("workers",)
+    assert "KEDA's own HPA" in result.findings.differs[0].rule
     with pytest.raises(ConfigError, match="import that: kubectl get scaledobject workers"):
         imported(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)

@@ -1,4 +1,4 @@
-"""Manifests with anything anywhere: an import, or problems with file and line; never an exception of another kind."""
+"""Mutated manifests: an import, or problems with file and line, but no other exception."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def places(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @st.composite
 def manifests(draw: Callable[..., Any]) -> list[Any]:
-    """A valid manifest with one to four values replaced, removed or added."""
-    made: list[Any] = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
+    """Draw a valid manifest with one to four values replaced, removed or added."""
+    documents: list[Any] = copy.deepcopy(draw(st.sampled_from(DOCUMENTS)))
     for _ in range(draw(st.integers(1, 4))):
-        there = places(made)
-        if not there:
+        all_places = places(documents)
+        if not all_places:
             break
-        *above, key = draw(st.sampled_from(there))
-        at: Any = made
+        *above, key = draw(st.sampled_from(all_places))
+        at: Any = documents
         for step in above:
             at = at[step]
         what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
@@ -50,13 +50,13 @@ def manifests(draw: Callable[..., Any]) -> list[Any]:
             at[draw(st.sampled_from(["zz", "spec", "type", 1, None]))] = copy.deepcopy(draw(VALUES))
         else:
             at[key] = copy.deepcopy(draw(VALUES))
-    return made
+    return documents
 
 
-def imported(*words: str) -> tuple[int, str]:
+def imported(*options: str) -> tuple[int, str]:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = main(["import", *words])
+        code = main(["import", *options])
     return code, out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The proposal by this daemon's own policies."""
+"""Import by this daemon's own policies."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def kinds(spec: WorkloadSpec) -> dict[str, str]:
 
 
 def test_queries_that_a_preset_reads_become_its_quantities(tmp_path: Path) -> None:
-    found = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=True)
-    (spec,) = loaded(tmp_path, found)
+    result = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=True)
+    (spec,) = loaded(tmp_path, result)
     assert kinds(spec) == {
         "concurrency": "concurrency", "kv-cache": "kv_cache_usage", "cpu-share": "metric", "schedule": "schedule",
     }  # fmt: skip
@@ -46,10 +46,10 @@ def test_zero_is_not_left_to_policies_that_measure_replicas(tmp_path: Path) -> N
         "type": "prometheus",
         "metadata": {"serverAddress": SERVER, "threshold": "0.7", "query": "avg(vllm:kv_cache_usage_perc)"},
     }
-    found = imported(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
-    (spec,) = loaded(tmp_path, found)
+    result = imported(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
+    (spec,) = loaded(tmp_path, result)
     assert spec.min_replicas == 1
-    assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in found.notes.lost)
+    assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in result.findings.lost)
 
 
 TWO = [{"type": "Pods", "value": 2, "periodSeconds": 30}]
@@ -72,12 +72,12 @@ TWO = [{"type": "Pods", "value": 2, "periodSeconds": 30}]
 def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
     tmp_path: Path, behavior: dict[str, Any] | None, up: tuple[float, ...], down: tuple[float, ...], lost: int
 ) -> None:
-    given = HPA if behavior is None else changed(HPA, spec__behavior=behavior)
-    found = imported(tmp_path, given, native=True)
-    (spec,) = loaded(tmp_path, found)
+    manifest = HPA if behavior is None else changed(HPA, spec__behavior=behavior)
+    result = imported(tmp_path, manifest, native=True)
+    (spec,) = loaded(tmp_path, result)
     sides = [(s.window_s, s.period_s, s.max_replicas, s.max_share) for s in (spec.scale_up, spec.scale_down)]
     assert sides == [up, down]
-    assert len(found.notes.lost) == lost
+    assert len(result.findings.lost) == lost
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
 def test_a_query_equal_to_a_presets_is_recognised(
     query: str, quantities: tuple[str, ...], match: dict[str, str]
 ) -> None:
-    found = recognize(query)
-    assert found is not None
-    assert (found.quantities, dict(found.match)) == (quantities, match)
+    result = recognize(query)
+    assert result is not None
+    assert (result.quantities, dict(result.match)) == (quantities, match)
 
 
 @pytest.mark.parametrize(

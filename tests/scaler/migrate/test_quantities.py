@@ -1,4 +1,4 @@
-"""Kubernetes' quantities, and the names that quantities get here."""
+"""Kubernetes' quantities, and the names of imported quantities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KEDA's triggers on the queues of Google Cloud and Azure, as this daemon's sources."""
+"""Import of KEDA's triggers on the queues of Google Cloud and Azure."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ CRON: dict[str, Any] = {
 def made(
     folder: Path, trigger: dict[str, Any], *, native: bool = False, **metadata: Any
 ) -> tuple[Imported, WorkloadSpec]:
-    """The workload of one trigger, with other metadata; ... removes a key."""
+    """Import a ScaledObject with other metadata of its trigger; ... removes a key."""
     one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
-    found = imported(folder, changed(KEDA, spec__triggers=[one]), native=native)
-    (spec,) = loaded(folder, found)
-    return found, spec
+    result = imported(folder, changed(KEDA, spec__triggers=[one]), native=native)
+    (spec,) = loaded(folder, result)
+    return result, spec
 
 
 def trigger_of(spec: WorkloadSpec) -> Trigger:
@@ -113,9 +113,9 @@ def test_other_clouds_of_azure_are_named(tmp_path: Path) -> None:
 def test_what_is_not_carried_over_is_told_without_its_secret(
     tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str
 ) -> None:
-    found, _ = made(tmp_path, trigger, **metadata)
-    assert [p.path for p in found.notes.lost] == [f"spec.triggers[0].metadata.{key}"]
-    assert "hunter2" not in found.text + "".join(map(str, found.notes.lost))
+    result, _ = made(tmp_path, trigger, **metadata)
+    assert [p.path for p in result.findings.lost] == [f"spec.triggers[0].metadata.{key}"]
+    assert "hunter2" not in result.text + "".join(map(str, result.findings.lost))
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_a_queue_that_cannot_be_read_is_lost_beside_others_and_an_error_alone(
     tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str, rule: str
 ) -> None:
     one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
-    found = imported(tmp_path, changed(KEDA, spec__triggers=[one, CRON]))
-    (lost,) = found.notes.lost
+    result = imported(tmp_path, changed(KEDA, spec__triggers=[one, CRON]))
+    (lost,) = result.findings.lost
     assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
     assert rule in lost.rule
     with pytest.raises(ConfigError) as caught:

@@ -1,4 +1,4 @@
-"""How many requests a size answers late: what is told, by what, and where it is not known."""
+"""Estimates of late requests: their value, their method, and where they are unknown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from policies.model.spec import Slo, WorkloadSpec
 from policies.recommend.predictive.latency_model import recall_latencies
 from scaler.journal.reader import Journal
 from scaler.shadow.counterfactual import HypotheticalQueue
-from scaler.shadow.late_requests import ANSWERED, EngineLoadLine, LateRequestContext, LateRequestEstimator, patience
+from scaler.shadow.late_requests import (
+    BY_REPLICA_RATE,
+    LateRequestContext,
+    LateRequestEstimator,
+    ServingLoad,
+    max_wait_of,
+)
 from tests.factories import NOW, live, seen, spec, tick_of
 from tests.simulators.backtest import made
 
@@ -22,9 +28,9 @@ PROMISED = {"slo": Slo(ttft_s=2.0, itl_s=None)}
 
 
 def workload(**settings: Any) -> WorkloadSpec:
-    found = spec(**{**PROMISED, **settings})
-    object.__setattr__(found, "sources", {"engines": None})
-    return found
+    configured = spec(**{**PROMISED, **settings})
+    object.__setattr__(configured, "sources", {"engines": None})
+    return configured
 
 
 def rates(running: float, waiting: float, answered_rps: float, at: float = NOW) -> dict[str, Reading[float]]:
@@ -32,7 +38,7 @@ def rates(running: float, waiting: float, answered_rps: float, at: float = NOW) 
     return {f"engines.{name}": Fresh(value, at) for name, value in values.items()}
 
 
-def turn(
+def context(
     readings: Mapping[str, Reading[float]], ready: int = 2, at: float = NOW, **settings: Any
 ) -> LateRequestContext:
     configured = workload(**settings)
@@ -42,63 +48,63 @@ def turn(
 
 
 def test_what_one_replica_answered_is_a_lower_bound_until_requests_wait() -> None:
-    ruler = LateRequestEstimator()
-    load, told_by = ruler.measure([turn(rates(8, 0, 10.0))])
-    assert told_by == ANSWERED
+    estimator = LateRequestEstimator()
+    load, method = estimator.estimate([context(rates(8, 0, 10.0))])
+    assert method == BY_REPLICA_RATE
     assert load is not None
-    assert (load.each_rps, load.sure, load.arrivals_rps) == (5.0, False, 10.0)
-    load, _ = ruler.measure([turn(rates(8, 0, 4.0), at=NOW + 15)])
+    assert (load.replica_rps, load.exact, load.arrivals_rps) == (5.0, False, 10.0)
+    load, _ = estimator.estimate([context(rates(8, 0, 4.0), at=NOW + 15)])
     assert load is not None
-    assert load.each_rps == 5.0, "less work does not make replicas slower"
-    load, _ = ruler.measure([turn(rates(60, 100, 8.0), at=NOW + 30)])
+    assert load.replica_rps == 5.0, "less work does not make replicas slower"
+    load, _ = estimator.estimate([context(rates(60, 100, 8.0), at=NOW + 30)])
     assert load is not None
-    assert (load.each_rps, load.sure) == (4.0, True)
+    assert (load.replica_rps, load.exact) == (4.0, True)
 
 
 def test_what_came_is_what_was_answered_and_what_waits_more_than_before() -> None:
-    ruler = LateRequestEstimator()
-    ruler.measure([turn(rates(10, 0, 10.0))])
-    load, _ = ruler.measure([turn(rates(20, 50, 10.0, NOW + 30), at=NOW + 30)])
+    estimator = LateRequestEstimator()
+    estimator.estimate([context(rates(10, 0, 10.0))])
+    load, _ = estimator.estimate([context(rates(20, 50, 10.0, NOW + 30), at=NOW + 30)])
     assert load is not None
     assert load.arrivals_rps == pytest.approx(10.0 + 60.0 / 30.0)
-    load, _ = ruler.measure([turn(rates(0, 0, 1.0, NOW + 45), at=NOW + 45)])
+    load, _ = estimator.estimate([context(rates(0, 0, 1.0, NOW + 45), at=NOW + 45)])
     assert load is not None
     assert load.arrivals_rps >= 0.0, "no rate is negative"
 
 
 def test_a_jump_of_the_clock_does_not_change_how_fast_waiting_grows() -> None:
-    ruler = LateRequestEstimator()
-    ruler.measure([turn(rates(10, 0, 10.0))])
-    ruler.shift(3600.0)
-    load, _ = ruler.measure([turn(rates(10, 30, 10.0, NOW + 3615), at=NOW + 3615)])
+    estimator = LateRequestEstimator()
+    estimator.estimate([context(rates(10, 0, 10.0))])
+    estimator.shift(3600.0)
+    load, _ = estimator.estimate([context(rates(10, 30, 10.0, NOW + 3615), at=NOW + 3615)])
     assert load is not None
     assert load.arrivals_rps == pytest.approx(12.0)
 
 
 @pytest.mark.parametrize(
-    ("turns", "said"),
+    ("contexts", "reason"),
     [
-        pytest.param([turn(rates(8, 0, 10.0), slo=None)], "nothing is promised", id="no promise"),
-        pytest.param([turn({})], "no source tells running, waiting, requests_per_s, fresh", id="no source"),
+        pytest.param([context(rates(8, 0, 10.0), slo=None)], "nothing is promised", id="no promise"),
+        pytest.param([context({})], "no source tells running, waiting, requests_per_s, fresh", id="no source"),
         pytest.param(
-            [turn({**rates(8, 0, 10.0), "engines.waiting": Absent("503")})], "no source tells", id="one is absent"
+            [context({**rates(8, 0, 10.0), "engines.waiting": Absent("503")})], "no source tells", id="one is absent"
         ),
         pytest.param(
-            [turn({**rates(8, 0, 10.0), "engines.running": Fresh(8.0, NOW, "1 of 2 replicas did not answer")})],
+            [context({**rates(8, 0, 10.0), "engines.running": Fresh(8.0, NOW, "1 of 2 replicas did not answer")})],
             "no source tells",
             id="a lower bound",
         ),
     ],
 )
-def test_what_is_not_known_is_not_zero(turns: list[LateRequestContext], said: str) -> None:
-    load, told_by = LateRequestEstimator().measure(turns)
+def test_what_is_not_known_is_not_zero(contexts: list[LateRequestContext], reason: str) -> None:
+    load, method = LateRequestEstimator().estimate(contexts)
     assert load is None
-    assert said in told_by
+    assert reason in method
 
 
 def test_the_first_turn_that_tells_it_is_taken() -> None:
-    blind, seeing = turn({}), turn(rates(8, 0, 10.0))
-    load, _ = LateRequestEstimator().measure([blind, seeing])
+    blind, seeing = context({}), context(rates(8, 0, 10.0))
+    load, _ = LateRequestEstimator().estimate([blind, seeing])
     assert load is not None
     assert load.arrivals_rps == 10.0
 
@@ -113,37 +119,37 @@ def test_the_first_turn_that_tells_it_is_taken() -> None:
     ],
 )
 def test_a_request_may_wait_as_long_as_is_promised(slo: Slo | None, expected: float | None) -> None:
-    assert patience(workload(slo=slo)) == expected
+    assert max_wait_of(workload(slo=slo)) == expected
 
 
 def test_without_a_line_learnt_nobody_is_late_who_does_not_wait() -> None:
-    assert EngineLoadLine(10.0, 5.0, 1.0).late_share(0.0) == 0.0
+    assert ServingLoad(10.0, 5.0, 1.0).late_share(0.0) == 0.0
 
 
 def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
     line = recall_latencies({})["ttft_s"]
     shares = [
-        EngineLoadLine(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(n)
+        ServingLoad(10.0, 5.0, 1.0, total_load=4.0, lines=((line, 1.0),)).late_share(n)
         for n in (1.0, 2.0, 4.0, 8.0, 40.0)
     ]
     assert shares == sorted(shares, reverse=True)
     assert all(0.0 <= share <= 1.0 for share in shares)
-    assert EngineLoadLine(10.0, 5.0, 1.0, coming=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
+    assert ServingLoad(10.0, 5.0, 1.0, total_load=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
 
 
 def test_the_late_requests_predicted_for_the_size_that_was_held_are_near_those_that_were_late() -> None:
-    """Against the kernel's truth, over a flash crowd on too few replicas: within a factor of one and a half."""
+    """Compare with the simulator's truth in a flash crowd on too few replicas: within a factor of 1.5."""
     period = made.period()
     true = period.summary.arrived * (1 - period.summary.attainment["all"])
-    configured, ruler, queue, predicted = (
+    configured, estimator, queue, predicted = (
         period.run.case.workload.spec,
         LateRequestEstimator(),
         HypotheticalQueue(),
         0.0,
     )
     for before, now in itertools.pairwise(Journal(period.journal)):
-        load, _ = ruler.measure([LateRequestContext(configured, History(), now)])
+        load, _ = estimator.estimate([LateRequestContext(configured, History(), now)])
         if load is not None:
-            predicted += queue.let(now.at - before.at, float(before.decision.ready or 0), load) or 0.0
+            predicted += queue.advance(now.at - before.at, float(before.decision.ready or 0), load) or 0.0
     assert true > 1000
     assert true / 1.5 < predicted < 1.5 * true

@@ -1,4 +1,4 @@
-"""What is told of a shadow: on its workload's page, in words of `explain`, and when the daemon ends."""
+"""Reports of a shadow: on its workload's page, by `explain`, and at the daemon's end."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium 
 
 
 async def section(app: Scripted) -> dict[str, object] | None:
-    """What the API tells of the workload's shadow."""
+    """Return the shadow's section of the API's response."""
     async with (
         serving(app.dashboard) as address,
         aiohttp.ClientSession() as session,
         session.get(f"{address}api/workloads/{NAME}") as reply,
     ):
-        found: dict[str, object] | None = json.loads(await reply.text(), parse_constant=pytest.fail)["shadow"]
-        return found
+        section_body: dict[str, object] | None = json.loads(await reply.text(), parse_constant=pytest.fail)["shadow"]
+        return section_body
 
 
 async def test_a_page_tells_both_sizes_and_what_they_came_to(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
-            await app.turn()
-        found = await section(app)
+            await app.tick()
+        section_body = await section(app)
         totals = app.shadow.totals.as_dict()
-    assert found is not None
-    assert found["first"] == {"asked": 3, "serving": 3, "usd_per_hour": 6.0}
-    assert found["shadow"] == {"asked": 6, "serving": 6, "usd_per_hour": 12.0}
-    assert str(found["verdict"]).startswith("3 -> 6 replicas")
-    assert found["open_loop"] is False
-    assert found["totals"] == totals
+    assert section_body is not None
+    assert section_body["first"] == {"asked": 3, "serving": 3, "usd_per_hour": 6.0}
+    assert section_body["shadow"] == {"asked": 6, "serving": 6, "usd_per_hour": 12.0}
+    assert str(section_body["verdict"]).startswith("3 -> 6 replicas")
+    assert section_body["open_loop"] is False
+    assert section_body["totals"] == totals
     assert totals["usd"] == {"first": 0.05, "shadow": 0.1}
-    assert found["told_by"] == "nothing is promised: give slo.ttft_s or slo.e2e_s"
+    assert section_body["told_by"] == "nothing is promised: give slo.ttft_s or slo.e2e_s"
 
 
 async def test_before_a_shadows_first_turn_nothing_is_known_and_without_one_there_is_no_section(
     tmp_path: Path,
 ) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        found = await section(app)
-        assert found is not None
-        assert found["verdict"] == "no turn yet"
-        assert found["shadow"] == {"asked": None, "serving": None, "usd_per_hour": None}
+        section_body = await section(app)
+        assert section_body is not None
+        assert section_body["verdict"] == "no turn yet"
+        assert section_body["shadow"] == {"asked": None, "serving": None, "usd_per_hour": None}
         await app.shadows.reload({})
         assert await section(app) is None
 
@@ -62,27 +62,27 @@ async def test_explain_tells_the_shadows_turn_and_that_of_the_first_apart(
 ) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
-            await app.turn()
+            await app.tick()
     journal = str(tmp_path / "journal")
     capsys.readouterr()
     assert main(["explain", journal, "--shadow"]) == 0
-    words = capsys.readouterr().out
-    assert words.startswith("shadow of llm at ")
-    assert "6 replicas" in words.splitlines()[0]
-    assert "it holds 6, 6 of them serving, 12.00 USD an hour" in words
-    assert "the one that is run is found at 3, 3 of them serving, 6.00 USD an hour" in words
-    assert "Done:" not in words, "a shadow writes nothing"
+    out = capsys.readouterr().out
+    assert out.startswith("shadow of llm at ")
+    assert "6 replicas" in out.splitlines()[0]
+    assert "it holds 6, 6 of them serving, 12.00 USD an hour" in out
+    assert "the one that is run is found at 3, 3 of them serving, 6.00 USD an hour" in out
+    assert "Done:" not in out, "a shadow writes nothing"
     assert main(["explain", journal]) == 0
     assert capsys.readouterr().out.startswith("llm at ")
     assert main(["explain", journal, "--shadow", "--json"]) == 0
-    (turn,) = json.loads(capsys.readouterr().out)
-    assert turn["against"]["shadow"]["asked"] == 6
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["against"]["shadow"]["asked"] == 6
 
 
 async def test_explain_says_where_no_shadow_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.shadows.reload({})
-        await app.turn()
+        await app.tick()
     assert main(["explain", str(tmp_path / "journal"), "--shadow"]) == 2
     assert "no turn of a shadow is recorded yet" in capsys.readouterr().err
 
@@ -92,19 +92,19 @@ async def test_replay_decides_the_first_ones_turns_and_passes_the_shadows_over(
 ) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
-            await app.turn()
+            await app.tick()
     capsys.readouterr()
     assert main(["replay", str(tmp_path / "journal"), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["turns"] == 4
-    assert told["damaged_lines"] == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["turns"] == 4
+    assert summary["damaged_lines"] == 0
 
 
 async def test_the_end_tells_the_difference_in_words(tmp_path: Path) -> None:
     summary = RunSummary()
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
-            summary.note(await app.turn())
+            summary.add(await app.tick())
         summary.shadows[NAME] = app.shadow.totals
     last = summary.text().splitlines()[-1]
     assert last.startswith("shadow of llm: 3 turns, another size in 3; 0.05 replica-hours for 0.03 (+0.03), +0.05 USD")
@@ -122,16 +122,16 @@ async def test_a_browser_shows_the_shadow_beside_the_policy_that_is_run(tmp_path
         chromium.browser(tmp_path / "profile") as page,
     ):
         for _ in range(3):
-            await app.turn()
+            await app.tick()
         await page.show(1440, 900, "light")
         await page.go(f"{address}#/w/{NAME}")
         await page.until("document.querySelector('.shadow tbody')?.textContent.includes('Asked for')")
-        asked = "[...document.querySelectorAll('.shadow tbody tr')[0].children].map(c => c.textContent).join(' ')"
-        assert await page.tell(asked) == "Asked for 3 6 +3"
+        cells = "[...document.querySelectorAll('.shadow tbody tr')[0].children].map(c => c.textContent).join(' ')"
+        assert await page.tell(cells) == "Asked for 3 6 +3"
         assert isinstance(app.source, FakeSource)
         app.source.values = {**app.source.values, "visible": 40.0}
-        await app.turn()
-        await page.until(f"{asked} === 'Asked for 4 8 +4'")
+        await app.tick()
+        await page.until(f"{cells} === 'Asked for 4 8 +4'")
         late = "[...document.querySelectorAll('.shadow tbody tr')].at(-1).textContent"
         assert await page.tell(late) == "Late requests predicted–––"
         assert "not known: nothing is promised" in await page.tell(

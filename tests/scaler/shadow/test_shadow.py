@@ -1,4 +1,4 @@
-"""Shadows: they decide on what the first saw, act never, disturb nothing, and are compared by honest arithmetic."""
+"""Shadows decide on the live policy's observations, never act, never disturb it, and are compared with it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from scaler.journal.reader import Journal as JournalReader
 from scaler.journal.replay import replay
 from scaler.journal.shadows import decode_shadow, encode_shadow
 from scaler.ports import Unavailable
-from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTurn, Totals
-from scaler.shadow.late_requests import EngineLoadLine
+from scaler.shadow.counterfactual import ComparedSide, HypotheticalQueue, HypotheticalSizes, ShadowTick, ShadowTotals
+from scaler.shadow.late_requests import ServingLoad
 from scaler.shadow.runner import Shadow
 from scaler.shared_resources import Resources
 from tests.factories import NOW, live, seen, spec, tick_of
@@ -60,11 +60,11 @@ BOTH: dict[str, Any] = {
     "sources": {**document()["sources"], "engines": ENGINES},
     "policies": {"engines": {"kind": "concurrency", "target_per_replica": 4}},
 }
-"""A shadow that reads what the first does not."""
+"""A shadow with a source that the live workload lacks."""
 
 
 class Scripted(App):
-    """The daemon over a source and a pool that a test drives; `opened` are the workloads whose adapters it opened."""
+    """The daemon on fake adapters. `opened` are the workloads whose adapters it opened."""
 
     def __init__(self, config: Config, options: RunOptions, resources: Resources, clock: ManualClock) -> None:
         super().__init__(config, options, resources)
@@ -77,8 +77,8 @@ class Scripted(App):
 
     async def open(self, workload: Workload) -> Setup:
         self.opened.append(workload)
-        there = {"queue": self.source, "engines": self.engines}
-        sources = {name: there[name] for name in workload.spec.sources}
+        known_sources = {"queue": self.source, "engines": self.engines}
+        sources = {name: known_sources[name] for name in workload.spec.sources}
         pools = {MAIN: self.actuator} if workload.spec.pools else {}
         return Setup(workload, sources, pools, ledger=self.ledger)
 
@@ -86,13 +86,13 @@ class Scripted(App):
     def shadow(self) -> Shadow:
         return self.shadows.all[NAME]
 
-    async def turn(self, after_s: float = 15.0) -> Tick:
-        """A turn of the first, and of its shadow after it."""
+    async def tick(self, after_s: float = 15.0) -> Tick:
+        """Run a tick of the live workload, and then of its shadow."""
         assert isinstance(self.clock, ManualClock)
         self.clock.advance(after_s)
         tick = await self.controllers[NAME].tick(self.clock.now())
         if NAME in self.shadows.all:
-            await self.shadow.drained()
+            await self.shadow.drain()
         return tick
 
 
@@ -113,7 +113,7 @@ async def shadowed(
             await app.close()
 
 
-def recorded(folder: Path) -> list[ShadowTurn]:
+def recorded(folder: Path) -> list[ShadowTick]:
     return list(JournalReader(folder / "journal").shadows())
 
 
@@ -122,22 +122,22 @@ def recorded(folder: Path) -> list[ShadowTurn]:
 
 async def test_it_decides_on_what_the_first_saw_and_writes_nothing(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        tick = await app.turn()
-        turn = app.shadow.last
-        assert turn is not None
-        assert (tick.decision.target, turn.tick.decision.target) == (3, 6)
-        assert turn.tick.observation == tick.observation
+        tick = await app.tick()
+        shadow_tick = app.shadow.last
+        assert shadow_tick is not None
+        assert (tick.decision.target, shadow_tick.tick.decision.target) == (3, 6)
+        assert shadow_tick.tick.observation == tick.observation
         assert app.actuator.writes == [3]
         assert app.source.calls == 1, "what both read is read once"
-        assert [o.result for o in turn.tick.outcomes] == [Result.DRY_RUN]
+        assert [o.result for o in shadow_tick.tick.outcomes] == [Result.DRY_RUN]
 
 
 async def test_a_source_that_the_first_lacks_is_opened_and_read_beside(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(**BOTH)) as app:
-        await app.turn()
-        turn = app.shadow.last
-        assert turn is not None
-        assert turn.tick.decision.target == 10
+        await app.tick()
+        shadow_tick = app.shadow.last
+        assert shadow_tick is not None
+        assert shadow_tick.tick.decision.target == 10
         assert [set(w.spec.sources) for w in app.opened] == [{"queue"}, {"engines"}]
         assert not app.opened[1].spec.pools
         assert (app.source.calls, app.engines.calls) == (1, 1)
@@ -163,30 +163,30 @@ async def test_late_requests_are_those_of_the_shadows_own_promise(
 
 async def test_what_the_first_could_not_read_is_stale_for_the_shadow_too(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        await app.turn()
+        await app.tick()
         app.source.error = Unavailable("503")
         app.actuator.status_error = Unavailable("API down")
-        tick = await app.turn()
-        turn = app.shadow.last
-        assert turn is not None
-        seen = turn.tick.observation
-        assert isinstance(seen.readings[VISIBLE], Stale)
-        assert seen.readings == tick.observation.readings
-        assert seen.pools == tick.observation.pools
-        assert (seen.source_errors, seen.pool_errors) == ({"queue": "503"}, {MAIN: "API down"})
-        assert turn.tick.decision.may_scale_in is False
+        tick = await app.tick()
+        shadow_tick = app.shadow.last
+        assert shadow_tick is not None
+        observation = shadow_tick.tick.observation
+        assert isinstance(observation.readings[VISIBLE], Stale)
+        assert observation.readings == tick.observation.readings
+        assert observation.pools == tick.observation.pools
+        assert (observation.source_errors, observation.pool_errors) == ({"queue": "503"}, {MAIN: "API down"})
+        assert shadow_tick.tick.decision.may_scale_in is False
 
 
 async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        await app.turn()
+        await app.tick()
         assert isinstance(app.clock, ManualClock)
         app.clock.jump_s = 7200.0
-        await app.turn()
-        turn = app.shadow.last
-        assert turn is not None
-        assert (turn.tick.clock_step_s, turn.over_s) == (7200.0, 15.0)
-        await app.turn()
+        await app.tick()
+        shadow_tick = app.shadow.last
+        assert shadow_tick is not None
+        assert (shadow_tick.tick.clock_step_s, shadow_tick.interval_s) == (7200.0, 15.0)
+        await app.tick()
         assert app.shadow.totals.span_s == 30.0
 
 
@@ -196,13 +196,13 @@ async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> No
 async def test_a_failing_shadow_never_disturbs_the_first_and_goes_on(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(**BOTH)) as app:
         app.engines.values = {"running": object()}  # type: ignore[dict-item]
-        ticks = [await app.turn() for _ in range(3)]
+        ticks = [await app.tick() for _ in range(3)]
         assert [t.decision.target for t in ticks] == [3, 3, 3]
         assert app.shadow.totals.failed == 3
-        assert len(app.shadow._told) == 1, "told once"
+        assert len(app.shadow._logged) == 1, "told once"
         app.engines.values = {"running": 40.0, "waiting": 0.0}
-        await app.turn()
-        assert (app.shadow.totals.failed, app.shadow.totals.turns) == (3, 1)
+        await app.tick()
+        assert (app.shadow.totals.failed, app.shadow.totals.ticks) == (3, 1)
 
 
 @pytest.mark.slow
@@ -215,11 +215,11 @@ async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path
                 app.clock.advance(15)
                 tick = await app.controllers[NAME].tick(app.clock.now())
         assert tick.decision.target == 3
-        await app.shadow.drained()
-        assert any("fell behind" in why for why in app.shadow._told)
-        turn = app.shadow.last
-        assert turn is not None
-        assert turn.tick.observation.source_errors == {"engines": "no answer within 0.05 s"}
+        await app.shadow.drain()
+        assert any("fell behind" in why for why in app.shadow._logged)
+        shadow_tick = app.shadow.last
+        assert shadow_tick is not None
+        assert shadow_tick.tick.observation.source_errors == {"engines": "no answer within 0.05 s"}
 
 
 @pytest.mark.parametrize(
@@ -250,28 +250,28 @@ async def test_what_cannot_be_a_shadow_is_told_before_the_first_turn(
 
 async def test_a_changed_shadow_is_taken_and_a_broken_one_refused(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        await app.turn()
+        await app.tick()
         before = app.shadow
         (tmp_path / "new.yaml").write_text(yaml.safe_dump(document(per_replica=3)))
         await app.shadows.reload(app.controllers)
-        await app.turn()
+        await app.tick()
         assert app.shadow is before, "its past is kept"
         assert app.shadow.last is not None
         assert app.shadow.last.tick.decision.target == 10
         (tmp_path / "new.yaml").write_text("workload: llm\nmax_replicas: lots\n")
         await app.shadows.reload(app.controllers)
-        await app.turn()
-        assert app.shadow.totals.turns == 3
+        await app.tick()
+        assert app.shadow.totals.ticks == 3
 
 
 async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        await app.turn()
+        await app.tick()
         changed = workload_from(document(per_replica=15))
         await app.reload(Config(app.config.daemon, {NAME: changed}))
         await app.shadows.reload(app.controllers)
-        tick = await app.turn()
-        assert (tick.decision.target, app.shadow.totals.turns) == (2, 2)
+        tick = await app.tick()
+        assert (tick.decision.target, app.shadow.totals.ticks) == (2, 2)
         await app.shadows.reload({})
         assert not app.shadows.all
 
@@ -282,7 +282,7 @@ async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path:
 async def test_its_turns_are_recorded_beside_the_ticks_and_replay_passes_them_over(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
-            await app.turn()
+            await app.tick()
     journal = JournalReader(tmp_path / "journal")
     ticks = list(journal.records())
     assert sum(isinstance(t, Tick) for t in ticks) == 4
@@ -291,15 +291,15 @@ async def test_its_turns_are_recorded_beside_the_ticks_and_replay_passes_them_ov
     turns = recorded(tmp_path)
     assert [t.tick.decision.target for t in turns] == [6] * 4
     assert {t.tick.spec for t in turns} < journal.specs.keys()
-    for turn in turns:
-        assert decode_shadow(json.loads(json.dumps(encode_shadow(turn)))) == turn
+    for shadow_tick in turns:
+        assert decode_shadow(json.loads(json.dumps(encode_shadow(shadow_tick)))) == shadow_tick
 
 
 async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> None:
     shadow = document(per_replica=5, scale_down={"window_s": 60, "max_replicas": 1000})
     async with shadowed(tmp_path, shadow) as app:
         for _ in range(6):
-            await app.turn()
+            await app.tick()
         at = app.clock.now()
     (tmp_path / "journal" / ".lock").unlink()
     workload = workload_from(document())
@@ -309,7 +309,7 @@ async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> 
         again = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock(at))
         try:
             await again.prepare()
-            await again.turn()
+            await again.tick()
             assert again.shadow.last is not None
             assert again.shadow.last.tick.history_len == 6
         finally:
@@ -318,8 +318,8 @@ async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> 
 
 async def test_its_metrics_leave_out_what_is_not_known(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
-        await app.turn()
-        await app.turn()
+        await app.tick()
+        await app.tick()
         exposition = app.metrics.exposition().decode()
     assert 'forescale_shadow_target_replicas{workload="llm"} 6.0' in exposition
     assert 'forescale_shadow_replica_hours_difference{workload="llm"} 0.0125' in exposition
@@ -333,10 +333,10 @@ async def test_its_metrics_leave_out_what_is_not_known(tmp_path: Path) -> None:
 async def test_a_size_held_open_loop_serves_after_its_pools_lead_time(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
-            await app.turn()
+            await app.tick()
     turns = recorded(tmp_path)
-    assert [(t.shadow.asked, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
-    assert [t.first.asked for t in turns] == [3, 3, 3, 3]
+    assert [(t.shadow.requested, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
+    assert [t.first.requested for t in turns] == [3, 3, 3, 3]
     assert turns[0].shadow.usd_per_hour == 12.0
     assert not turns[0].open_loop
 
@@ -344,10 +344,10 @@ async def test_a_size_held_open_loop_serves_after_its_pools_lead_time(tmp_path: 
 async def test_in_a_dry_run_both_sizes_are_held_open_loop(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5), dry_run=True) as app:
         for _ in range(3):
-            await app.turn()
+            await app.tick()
         assert app.actuator.writes == []
     turns = recorded(tmp_path)
-    assert [t.first.asked for t in turns] == [3, 3, 3], "the size found stays 1"
+    assert [t.first.requested for t in turns] == [3, 3, 3], "the size found stays 1"
     assert all(t.open_loop for t in turns)
 
 
@@ -357,19 +357,19 @@ def status_tick(at: float, target: int) -> Tick:
 
 @given(targets=st.lists(st.integers(0, 30), min_size=1, max_size=30))
 def test_what_serves_is_never_more_than_what_is_asked_for_and_settles_at_it(targets: list[int]) -> None:
-    configured, held = workload_from(document()).spec, HypotheticalSizes()
+    configured, sizes = workload_from(document()).spec, HypotheticalSizes()
     for k, target in enumerate([*targets, targets[-1], targets[-1], targets[-1]]):
-        held.follow(status_tick(NOW + 15.0 * k, target), configured, History())
-        assert held.asked == target
-        assert 0 <= held.serving(configured) <= target
-    assert held.serving(configured) == targets[-1]
+        sizes.apply_targets(status_tick(NOW + 15.0 * k, target), configured, History())
+        assert sizes.requested == target
+        assert 0 <= sizes.serving(configured) <= target
+    assert sizes.serving(configured) == targets[-1]
 
 
 # --- late requests
 
 
-def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *, sure: bool = True) -> EngineLoadLine:
-    return EngineLoadLine(arrivals_rps, each_rps, patience_s, sure=sure)
+def load(arrivals_rps: float, replica_rps: float = 10.0, max_wait_s: float = 1.0, *, exact: bool = True) -> ServingLoad:
+    return ServingLoad(arrivals_rps, replica_rps, max_wait_s, exact=exact)
 
 
 @pytest.mark.parametrize(
@@ -377,24 +377,24 @@ def load(arrivals_rps: float, each_rps: float = 10.0, patience_s: float = 1.0, *
     [
         pytest.param(2.0, load(15.0), 0.0, id="enough"),
         pytest.param(0.0, load(10.0), 150.0, id="nothing serves: all but the last second's"),
-        pytest.param(2.0, load(15.0, sure=False), 0.0, id="a lower bound that is enough"),
-        pytest.param(1.0, load(15.0, sure=False), None, id="a lower bound that is not"),
-        pytest.param(0.0, load(10.0, patience_s=60.0), 0.0, id="patient ones are not late yet"),
+        pytest.param(2.0, load(15.0, exact=False), 0.0, id="a lower bound that is enough"),
+        pytest.param(1.0, load(15.0, exact=False), None, id="a lower bound that is not"),
+        pytest.param(0.0, load(10.0, max_wait_s=60.0), 0.0, id="patient ones are not late yet"),
     ],
 )
 def test_late_requests_are_those_that_wait_longer_than_promised(
-    serving: float, given_load: EngineLoadLine, late: float | None
+    serving: float, given_load: ServingLoad, late: float | None
 ) -> None:
-    assert HypotheticalQueue().let(15.0, serving, given_load) == (
+    assert HypotheticalQueue().advance(15.0, serving, given_load) == (
         late if late is None else pytest.approx(late, abs=15.0)
     )
 
 
 def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() -> None:
     queue = HypotheticalQueue()
-    first = queue.let(15.0, 0.0, load(10.0))
+    first = queue.advance(15.0, 0.0, load(10.0))
     assert first is not None
-    later = [queue.let(15.0, 0.0, load(0.0)) or 0.0 for _ in range(10)]
+    later = [queue.advance(15.0, 0.0, load(0.0)) or 0.0 for _ in range(10)]
     assert first + sum(later) == pytest.approx(150.0)
     assert queue.waiting == pytest.approx(150.0)
 
@@ -405,33 +405,33 @@ def test_no_more_are_late_than_came_and_more_replicas_never_make_more_late(turns
     for arrivals_rps, serving in turns:
         come += arrivals_rps * 15.0
         for k, (queue, size) in enumerate(((few, serving), (many, serving + 1))):
-            late[k] += queue.let(15.0, size, load(arrivals_rps)) or 0.0
+            late[k] += queue.advance(15.0, size, load(arrivals_rps)) or 0.0
     assert late[1] <= late[0] + 1e-6
     assert late[0] <= come + 1e-6
 
 
-def turn(over_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTurn:
-    return ShadowTurn(
+def shadow_tick(interval_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTick:
+    return ShadowTick(
         TICK,
         ComparedSide(2, 2.0, usd, late[0]),
         ComparedSide(1, 1.0, None if usd is None else usd / 2, late[1]),
-        over_s,
+        interval_s,
         False,
         "x",
     )
 
 
 def test_unknown_is_not_zero_in_the_totals() -> None:
-    totals, before = Totals(), turn(0.0, (None, None), None)
-    totals.note(before, None)
+    totals, before = ShadowTotals(), shadow_tick(0.0, (None, None), None)
+    totals.add(before, None)
     assert (totals.more_late, totals.more_usd) == (None, None)
     assert "not known" in totals.text()
-    now = turn(3600.0, (None, None), None)
-    totals.note(now, before)
+    now = shadow_tick(3600.0, (None, None), None)
+    totals.add(now, before)
     assert totals.more_replica_hours == -1.0
     assert (totals.more_late, totals.more_usd) == (None, None)
-    last = turn(3600.0, (1.0, 5.0))
-    totals.note(last, turn(0.0, (None, None)))
+    last = shadow_tick(3600.0, (1.0, 5.0))
+    totals.add(last, shadow_tick(0.0, (None, None)))
     assert (totals.more_late, totals.more_usd) == (4.0, -0.5)
     assert "known for 50% of the time" in totals.text()
 
@@ -457,14 +457,14 @@ async def test_the_quickstart_with_a_shadow_that_fills_replicas_more(tmp_path: P
         assert d.process.stdout is not None
         summary = json.loads(await d.process.stdout.read())
     assert 'forescale_shadow_target_replicas{workload="chat"}' in exposition
-    told = summary["chat"]["shadow"]
-    assert told["turns"] > 10
-    assert told["failed"] == 0
-    assert told["more_replica_hours"] < 0
-    assert told["more_usd"] < 0
-    assert told["more_late"] is not None
+    totals = summary["chat"]["shadow"]
+    assert totals["turns"] > 10
+    assert totals["failed"] == 0
+    assert totals["more_replica_hours"] < 0
+    assert totals["more_usd"] < 0
+    assert totals["more_late"] is not None
     assert "shadow" not in summary["summaries"]
     turns = list(JournalReader(journal).shadows())
     ticks = {t.at: t for t in JournalReader(journal) if t.workload == "chat"}
-    assert len(turns) == told["turns"]
+    assert len(turns) == totals["turns"]
     assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in turns)

@@ -38,11 +38,11 @@ async def twice(
     clock: ManualClock,
     pages: Exporter,
     now: Mapping[str, str],
-    promised_s: Mapping[str, float] = PROMISED,
+    slo_limits_s: Mapping[str, float] = PROMISED,
     **fields: Any,
 ) -> Mapping[str, Any]:
     """Return the second sample of engines that show `now`, ten seconds after the first sample."""
-    source = await opened(resources, clock, pages, promised_s, **fields)
+    source = await opened(resources, clock, pages, slo_limits_s, **fields)
     await source.sample()
     for name, text in now.items():
         pages.engines[name].page = text
@@ -51,11 +51,11 @@ async def twice(
 
 
 async def opened(
-    resources: Resources, clock: ManualClock, pages: Exporter, promised_s: Mapping[str, float], **fields: Any
+    resources: Resources, clock: ManualClock, pages: Exporter, slo_limits_s: Mapping[str, float], **fields: Any
 ) -> ScrapeSource:
     urls = tuple(pages.url(name) for name in pages.engines)
     spec = Scrape(urls=urls, **{"preset": "vllm", "read": ("ttft_mean_s", "ttft_late_share"), **fields})
-    return await open_scrape(spec, Opening(resources, clock, 2.0, promised_s))
+    return await open_scrape(spec, Opening(resources, clock, 2.0, slo_limits_s))
 
 
 def first_tokens(*, total_s: float, counts: Mapping[str, float]) -> str:

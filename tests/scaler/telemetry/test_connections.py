@@ -1,4 +1,4 @@
-"""The HTTP server under idle, slow and foreign callers: it keeps answering, and answers only whom it should."""
+"""The HTTP server under idle, slow and unauthorized clients: it keeps responding, to authorized clients only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scaler.config.secret import Secret
 from scaler.ports import Misconfigured
 from scaler.supervised_tasks import Tasks
 from scaler.telemetry.dashboard import Dashboard
-from scaler.telemetry.dashboard.workload_facts import Running
+from scaler.telemetry.dashboard.workload_facts import LiveWorkloads
 from scaler.telemetry.health import Health
 from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.server import application, serve
@@ -35,10 +35,10 @@ PATHS = ["", "static/main.js", "api/workloads", "metrics", "healthz", "readyz", 
 
 @asynccontextmanager
 async def serving(**server: Any) -> AsyncIterator[str]:
-    """The daemon's server with these settings; gives its address."""
+    """Start the daemon's server with these settings, and return its address."""
     spec = DaemonSpec(listen="127.0.0.1:0", server=ServerSpec(**server))
     health, tasks = Health({}, ManualClock()), Tasks()
-    dashboard = Dashboard("1", Running({}, health))
+    dashboard = Dashboard("1", LiveWorkloads({}, health))
     app = application(Metrics("1"), health, dashboard, AccessControl(spec.server, spec.listen))
     served, address = await serve(app, spec, health, tasks)
     try:
@@ -105,7 +105,7 @@ async def test_a_token_is_required_of_all_but_health_checks(path: str, tmp_path:
 
 
 def make_pair(folder: Path, name: str) -> Tls:
-    """A certificate that names `name`, and its key."""
+    """Create a certificate for `name` and its key."""
     pair = Tls(certificate=str(folder / "tls.crt"), key=str(folder / "tls.key"))
     subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
@@ -146,7 +146,7 @@ async def test_a_certificate_that_cannot_be_used_is_said_at_the_start(tmp_path: 
 
 @pytest.mark.slow
 async def test_idle_and_slow_connections_exhaust_neither_the_server_nor_the_sources(tmp_path: Path) -> None:
-    async with live(tmp_path) as there, there.run(limits={resource.RLIMIT_NOFILE: 256}) as d:
+    async with live(tmp_path) as servers, servers.run(limits={resource.RLIMIT_NOFILE: 256}) as d:
         await until(lambda: len(d.ticks()) > 1, 30, d)
         port = int(d.address.rsplit(":", 1)[1].strip("/"))
         writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(400)]

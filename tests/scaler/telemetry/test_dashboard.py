@@ -20,7 +20,7 @@ def refuse(constant: str) -> None:
 
 
 class Client:
-    """Asks the dashboard, and takes strict JSON only."""
+    """Client of the dashboard that accepts strict JSON only."""
 
     def __init__(self, session: aiohttp.ClientSession, address: str) -> None:
         self.session, self.address = session, address
@@ -86,11 +86,11 @@ STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("told", "expected"), STATES.values(), ids=STATES)
+@pytest.mark.parametrize(("fields", "expected"), STATES.values(), ids=STATES)
 async def test_the_state_is_all_that_is_true_worst_first(
-    client: Client, dashboard: Dashboard, told: dict[str, Any], expected: list[str]
+    client: Client, dashboard: Dashboard, fields: dict[str, Any], expected: list[str]
 ) -> None:
-    dashboard.observe(tick(**told))
+    dashboard.observe(tick(**fields))
     assert (await client.json("api/workloads"))["workloads"][0]["states"] == expected
 
 
@@ -145,10 +145,10 @@ async def test_since_gives_only_the_turns_after_it(client: Client, dashboard: Da
         dashboard.observe(t)
     whole = await client.json("api/workloads/chat")
     at = whole["columns"]["at"]
-    rest = await client.json(f"api/workloads/chat?since={at[236]!r}")
-    assert rest["columns"]["at"] == at[237:]
-    assert rest["decisions"] == []
-    assert rest["generation"] == whole["generation"]
+    later = await client.json(f"api/workloads/chat?since={at[236]!r}")
+    assert later["columns"]["at"] == at[237:]
+    assert later["decisions"] == []
+    assert later["generation"] == whole["generation"]
     assert (await client.json(f"api/workloads/chat?since={at[-1]!r}"))["columns"]["at"] == []
 
 
@@ -200,11 +200,11 @@ async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
     readings = {**at_100.observation.readings, SignalName("queue.delayed"): bound}
     dashboard.observe(replace(at_100, observation=replace(at_100.observation, readings=readings)))
     now = (await client.json("api/workloads/chat"))["now"]
-    told = {s["signal"]: (s["state"], s["value"], s["age_s"], s["unit"]) for s in now["signals"]}
-    assert told["queue.visible"] == ("stale", 12.0, 80.0, "messages")
-    assert told["queue.in_flight"] == ("fresh", 28.0, 2.0, "messages")
-    assert told["engines.utilization"] == ("absent", None, None, "share")
-    assert told["queue.delayed"][:2] == ("partial", 28.0)
+    fields = {s["signal"]: (s["state"], s["value"], s["age_s"], s["unit"]) for s in now["signals"]}
+    assert fields["queue.visible"] == ("stale", 12.0, 80.0, "messages")
+    assert fields["queue.in_flight"] == ("fresh", 28.0, 2.0, "messages")
+    assert fields["engines.utilization"] == ("absent", None, None, "share")
+    assert fields["queue.delayed"][:2] == ("partial", 28.0)
     (pool,) = now["pools"]
     assert (pool["pool"], pool["desired"], pool["ready"], pool["pending"]) == ("gpus", 7, 7, 0)
 
@@ -218,9 +218,9 @@ async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Clie
     assert (pool["interruption_pending"], pool["failed"], pool["pending"]) == (1, 2, 1)
     assert pool["remarks"][0] == "a, spot: 3 ready, 1 starting, 1 soon to be taken"
     assert pool["remarks"][1].startswith("short of quota since ")
-    found = next(s["lines"] for s in now["sections"] if s["title"] == "Found")
-    assert "gpus: 6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come" in found
-    assert pool["remarks"][0] in found
+    lines = next(s["lines"] for s in now["sections"] if s["title"] == "Found")
+    assert "gpus: 6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come" in lines
+    assert pool["remarks"][0] in lines
 
 
 async def test_hostile_words_come_as_json_and_as_nothing_else(client: Client, dashboard: Dashboard) -> None:

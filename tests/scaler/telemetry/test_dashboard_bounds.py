@@ -1,4 +1,4 @@
-"""What the dashboard keeps of its turns, and how little of it."""
+"""Bounds of the ticks that the dashboard stores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import pytest
 
 from policies.model import Fresh, SignalName, WorkloadName
-from scaler.telemetry.dashboard import LEAST_RUNS, MAX_ROWS, Dashboard
+from scaler.telemetry.dashboard import MAX_ROWS, MIN_RUNS, Dashboard
 from scaler.telemetry.dashboard.columns import MAX_SIGNALS, Columns, unit
 from scaler.telemetry.dashboard.decisions import MAX_RUNS
 from tests.servers.dashboard import INTERVAL_S, NOON, Known, tick
@@ -17,7 +17,7 @@ def test_a_size_held_while_need_comes_and_goes_is_one_decision() -> None:
     dashboard = Dashboard("1.2.3", Known())
     for turn in range(20):
         dashboard.observe(tick(turn=turn, wanted=4 if turn % 3 == 0 else 3))
-    (run,) = dashboard._tracks[WorkloadName("chat")].decisions.runs
+    (run,) = dashboard._stored[WorkloadName("chat")].decisions.runs
     assert (run.kind, run.times) == ("held", 13)
 
 
@@ -39,10 +39,10 @@ def test_turns_decisions_and_signals_kept_are_bounded() -> None:
     dashboard = Dashboard("1.2.3", Known())
     for turn in range(MAX_ROWS + 300):
         dashboard.observe(tick(turn=turn, target=4 + turn % 2))
-    track = dashboard._tracks[WorkloadName("chat")]
-    assert len(track.columns) == MAX_ROWS
-    assert track.columns.read(None)["at"][-1] == NOON + (MAX_ROWS + 299) * INTERVAL_S
-    assert len(track.decisions.runs) == MAX_RUNS
+    stored = dashboard._stored[WorkloadName("chat")]
+    assert len(stored.columns) == MAX_ROWS
+    assert stored.columns.read(None)["at"][-1] == NOON + (MAX_ROWS + 299) * INTERVAL_S
+    assert len(stored.decisions.runs) == MAX_RUNS
     columns = Columns()
     columns.append(tick(readings={f"scrape.q{i}": Fresh(1.0, NOON) for i in range(MAX_SIGNALS + 9)}), 10)
     assert len(columns.signals) == MAX_SIGNALS
@@ -53,11 +53,11 @@ def test_two_thousand_workloads_stay_small_and_a_turn_costs_microseconds() -> No
     for turn in range(3):
         for i in range(2000):
             dashboard.observe(tick(f"w-{i}", turn))
-    ticks = [tick(f"w-{i}", turn, target=4 + turn % 2) for turn in range(3, 3 + 2 * LEAST_RUNS + 4) for i in range(500)]
+    ticks = [tick(f"w-{i}", turn, target=4 + turn % 2) for turn in range(3, 3 + 2 * MIN_RUNS + 4) for i in range(500)]
     before = time.process_time()
     for t in ticks:
         dashboard.observe(t)
     assert (time.process_time() - before) / len(ticks) < 200e-6  # some 12 us, of the processor and not of the wall
-    tracks = dashboard._tracks.values()
-    assert max(len(t.decisions.runs) for t in tracks) == LEAST_RUNS
-    assert max(t.columns._rows.nbytes for t in tracks) < 4096
+    stored = dashboard._stored.values()
+    assert max(len(t.decisions.runs) for t in stored) == MIN_RUNS
+    assert max(t.columns._rows.nbytes for t in stored) < 4096

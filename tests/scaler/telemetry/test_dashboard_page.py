@@ -1,4 +1,4 @@
-"""The dashboard's page: what it is made of, and what a browser shows of it."""
+"""The dashboard's page: its files, and its rendering in a browser."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_a_browser_shows_plots_and_reasons_without_complaint(
     await page.until("document.querySelector('.runs details .sections').textContent.includes('throttled')")
     assert await page.tell("document.documentElement.scrollWidth <= innerWidth")
     assert not page.complaints
-    assert all(asked.startswith(address) for asked in page.asked_for), page.asked_for
+    assert all(url.startswith(address) for url in page.asked_for), page.asked_for
 
 
 @needs_browser
@@ -189,9 +189,9 @@ async def test_the_arrow_keys_move_one_crosshair_over_all_plots(
     await page.tell("document.querySelector('.plot').focus()")
     for _ in range(3):
         await page.tell("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}))")
-    told = await page.tell("[...document.querySelectorAll('.figure time')].map(t => t.textContent)")
-    assert len(set(told)) == 1
-    assert told[0].startswith("at ")
+    times = await page.tell("[...document.querySelectorAll('.figure time')].map(t => t.textContent)")
+    assert len(set(times)) == 1
+    assert times[0].startswith("at ")
     assert not page.complaints
 
 

@@ -1,4 +1,4 @@
-"""Projections of the tick: metrics, log line, health; and the clocks."""
+"""Views of a tick (metrics, log line, health), and the clocks."""
 
 from __future__ import annotations
 
@@ -42,20 +42,22 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
 def test_metrics_tell_the_tick() -> None:
     metrics = Metrics("1")
     metrics.observe(a_tick())
-    found = samples(metrics)
-    assert found["forescale_target_replicas", ("llm",)] == 5
-    assert found["forescale_reading", ("llm", "queue.visible")] == 50
-    assert found["forescale_reading_age_seconds", ("llm", "queue.in_flight")] == 90
-    assert found["forescale_resizes_total", ("accepted", "llm", "main")] == 1
-    assert found["forescale_blind", ("llm",)] == 1
+    values = samples(metrics)
+    assert values["forescale_target_replicas", ("llm",)] == 5
+    assert values["forescale_reading", ("llm", "queue.visible")] == 50
+    assert values["forescale_reading_age_seconds", ("llm", "queue.in_flight")] == 90
+    assert values["forescale_resizes_total", ("accepted", "llm", "main")] == 1
+    assert values["forescale_blind", ("llm",)] == 1
 
 
 def test_a_reading_that_is_absent_has_no_value_and_says_so() -> None:
     metrics = Metrics("1")
     metrics.observe(a_tick())
-    found = samples(metrics)
-    assert ("forescale_reading", ("llm", "x.y")) not in found
-    states = {labels: v for (name, labels), v in found.items() if name == "forescale_reading_state" and "x.y" in labels}
+    values = samples(metrics)
+    assert ("forescale_reading", ("llm", "x.y")) not in values
+    states = {
+        labels: v for (name, labels), v in values.items() if name == "forescale_reading_state" and "x.y" in labels
+    }
     assert {labels for labels, value in states.items() if value} == {("absent", "llm", "x.y")}
     assert len(states) == 4
 
@@ -75,11 +77,11 @@ def test_the_canonical_line_is_one_line_of_json_with_what_was_refused(capsys: py
     finally:
         logging.getLogger().handlers[:] = handlers
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert (told["event"], told["level"], told["workload"], told["target"]) == ("tick", "warning", "llm", 5)
-    assert told["queue.in_flight"] == "stale 90 s: 7"
-    assert told["x.y"] == "absent: gone"
-    assert told["outcomes"] == ["main 2->5 conflict: 409"]
+    event = json.loads(line)
+    assert (event["event"], event["level"], event["workload"], event["target"]) == ("tick", "warning", "llm", 5)
+    assert event["queue.in_flight"] == "stale 90 s: 7"
+    assert event["x.y"] == "absent: gone"
+    assert event["outcomes"] == ["main 2->5 conflict: 409"]
 
 
 class TestHealth:
@@ -142,7 +144,7 @@ async def test_the_system_clock_runs_with_the_wall() -> None:
 
 
 class TestLogLimits:
-    """Lines of one event, as the daemon's handler lets them pass."""
+    """Log lines of one event through the daemon's handler."""
 
     def test_ten_lines_of_an_event_and_workload_pass_and_all_ticks(self, capsys: pytest.CaptureFixture[str]) -> None:
         handlers = logging.getLogger().handlers[:]
@@ -161,10 +163,10 @@ class TestLogLimits:
         assert sum(line["event"] == "tick" for line in lines) == 500
 
     def test_what_was_left_out_is_summed_up(self) -> None:
-        told: list[dict[str, Any]] = []
-        limit = RateLimit(lambda _event, **fields: told.append(fields))
+        event: list[dict[str, Any]] = []
+        limit = RateLimit(lambda _event, **fields: event.append(fields))
         for _ in range(25):
             limit.filter(logging.makeLogRecord({"msg": {"event": "seed", "workload": "a"}, "levelname": "ERROR"}))
-        limit.sum_up(60.0)
-        assert [(t["line"], t["of"], t["severity"], t["left_out"]) for t in told] == [("seed", "a", "error", 15)]
+        limit.report_omitted(60.0)
+        assert [(t["line"], t["of"], t["severity"], t["left_out"]) for t in event] == [("seed", "a", "error", 15)]
         assert limit.filter(logging.makeLogRecord({"msg": {"event": "seed", "workload": "a"}, "levelname": "ERROR"}))

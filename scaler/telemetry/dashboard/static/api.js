@@ -1,17 +1,18 @@
-// Asking the daemon, incrementally. A reply of another generation does not continue what is held: all is asked anew.
+// Incremental requests to the daemon. A response of another generation does not continue the stored data, which is then
+// requested again as a whole.
 
 const TIMEOUT_MS = 8000;
 
-export class Gone extends Error {}
+export class NotFound extends Error {}
 
 async function get(address) {
   const reply = await fetch(address, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
-  if (reply.status === 404) throw new Gone((await reply.json()).error);
+  if (reply.status === 404) throw new NotFound((await reply.json()).error);
   if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
   return reply.json();
 }
 
-/** All workloads: `lines` by name, kept up to date by what changed. */
+/** All workloads: `lines` by name, updated by each response. */
 export class List {
   lines = new Map();
   head = null;
@@ -29,7 +30,7 @@ export class List {
     return body;
   }
 
-  /** Every line, stalled ones marked: whether a loop stalls is not told by its ticks. */
+  /** All lines. A stalled loop has no ticks, so that its state comes from the response. */
   all() {
     const stalled = this.head?.stalled ?? {};
     return [...this.lines.values()].map((line) =>
@@ -40,8 +41,8 @@ export class List {
   }
 }
 
-/** The past of one workload: columns and decisions, grown by each refresh. */
-export class Past {
+/** The ticks of one workload: columns and decisions, extended by each refresh. */
+export class WorkloadHistory {
   body = null;
 
   constructor(name) {
@@ -54,17 +55,17 @@ export class Past {
     let body = await get(last === undefined ? address : `${address}?since=${last}`);
     const grows = this.body && body.generation === this.body.generation;
     if (this.body && !grows) body = await get(address);
-    this.body = grows ? extended(this.body, body) : body;
+    this.body = grows ? extend(this.body, body) : body;
     return this.body;
   }
 }
 
-const MOST_TURNS = 4000;
-/** Turns held by the page, however long it stays open. */
+const MAX_TICKS = 4000;
+/** Maximum number of ticks stored by the page. */
 
-function extended(old, now) {
+function extend(old, now) {
   const before = old.columns.at.length;
-  const drop = Math.max(0, before + now.columns.at.length - MOST_TURNS);
+  const drop = Math.max(0, before + now.columns.at.length - MAX_TICKS);
   const join = (a, b) => a.concat(b).slice(drop);
   const columns = { signals: {} };
   for (const key of ["at", "demand", "target", "ready", "blind"]) columns[key] = join(old.columns[key], now.columns[key]);

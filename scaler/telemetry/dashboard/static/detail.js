@@ -1,10 +1,10 @@
-// One workload: plots over time, the reasons of its last decisions, its signals and pools.
-import { Past } from "./api.js";
-import { badge, el, say } from "./dom.js";
+// One workload: plots over time, reasons of the last decisions, signals and pools.
+import { WorkloadHistory } from "./api.js";
+import { badge, el, setText } from "./dom.js";
 import { Reasons } from "./reasons.js";
 import { amount, duration } from "./format.js";
 import { Plot } from "./plots.js";
-import { blindBands, gapped, layout } from "./series.js";
+import { blindBands, withGaps, layout } from "./series.js";
 import { Shadow } from "./shadow.js";
 import { poolTable, signalTable } from "./tables.js";
 
@@ -12,7 +12,7 @@ const SPANS = [["15 min", 900], ["1 h", 3600], ["4 h", 14400], ["All", Infinity]
 
 export class Detail {
   pause_ms = 1000;
-  #past;
+  #history;
   #plots = [];
   #shape = "";
   #span_s = 3600;
@@ -20,7 +20,7 @@ export class Detail {
 
   constructor(name) {
     this.name = name;
-    this.#past = new Past(name);
+    this.#history = new WorkloadHistory(name);
     this.states = el("span", { class: "states" });
     this.figures = el("dl", { class: "figures" });
     this.spans = el("div", { class: "spans", role: "group", "aria-label": "Time shown" },
@@ -45,16 +45,16 @@ export class Detail {
   }
 
   refresh() {
-    return this.#past.refresh();
+    return this.#history.refresh();
   }
 
-  leave() {
+  dispose() {
     removeEventListener("themechange", this.repaint);
-    this.#plots.forEach((p) => p.leave());
+    this.#plots.forEach((p) => p.dispose());
   }
 
-  gone(why) {
-    say(this.note, `${why[0].toUpperCase()}${why.slice(1)}. It may have been removed, or not yet been added.`);
+  showNotFound(why) {
+    setText(this.note, `${why[0].toUpperCase()}${why.slice(1)}. It may have been removed, or not yet been added.`);
     this.note.hidden = false;
   }
 
@@ -62,7 +62,7 @@ export class Detail {
     this.note.hidden = body.now !== null;
     this.content.hidden = body.now === null;
     if (body.now === null) {
-      say(this.note, "No turn yet. Plots and reasons appear here after the first.");
+      setText(this.note, "No turn yet. Plots and reasons appear here after the first.");
       this.states.replaceChildren(badge("starting"));
       return;
     }
@@ -76,18 +76,18 @@ export class Detail {
     poolTable(this.pools, body.now);
   }
 
-  #plot(body = this.#past.body) {
+  #plot(body = this.#history.body) {
     const { columns, facts } = body;
-    const wanted = layout(columns.signals);
-    const shape = JSON.stringify(wanted);
+    const plots = layout(columns.signals);
+    const shape = JSON.stringify(plots);
     if (shape !== this.#shape) {
-      this.#plots.forEach((p) => p.leave());
-      const on = { zoom: (a, b) => this.#zoomTo(a === null ? null : [a, b]), step: (i) => this.#plots.forEach((p) => p.point(i)) };
-      this.#plots = wanted.map((w) => new Plot(w.title, w.unit, w.series, on));
+      this.#plots.forEach((p) => p.dispose());
+      const on = { zoom: (a, b) => this.#zoomTo(a === null ? null : [a, b]), step: (i) => this.#plots.forEach((p) => p.setCursor(i)) };
+      this.#plots = plots.map((w) => new Plot(w.title, w.unit, w.series, on));
       this.#shape = shape;
       this.plots.replaceChildren(...this.#plots.map((p) => p.root));
     }
-    const { times, pick } = gapped(columns, facts.interval_s);
+    const { times, pick } = withGaps(columns, facts.interval_s);
     const bands = blindBands(columns, facts.interval_s);
     this.band.hidden = !bands.length;
     const bounds = facts.max_replicas === null ? null : { min: facts.min_replicas, max: facts.max_replicas };
@@ -130,7 +130,7 @@ function figures(list, { now, facts }) {
       el("dt", {}, kind ? el("i", { class: `swatch ${kind}`, "aria-hidden": "true" }) : null, name), el("dd"), el("small", { class: "muted" }))));
   }
   shown.forEach(([, , value, note], i) => {
-    say(list.children[i].children[1], value);
-    say(list.children[i].children[2], note);
+    setText(list.children[i].children[1], value);
+    setText(list.children[i].children[2], note);
   });
 }

@@ -1,6 +1,6 @@
-// Building and updating elements. Text only ever enters as text: nothing that a workload says is read as HTML.
+// Builds and updates elements. Text is always set as text: the page never parses a workload's text as HTML.
 
-/** An element: `el("td", {class: "n", title: t}, "text", child)`. Attributes that are null or false are left out. */
+/** Create an element: `el("td", {class: "n", title: t}, "text", child)`. Attributes that are null or false are omitted. */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -12,12 +12,12 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Set an element's text when it differs, so that selections and screen readers are left in peace. */
-export function say(node, text) {
+/** Set an element's text if it differs: an unchanged text must not disturb selections and screen readers. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Make `parent` hold just `children`, in order, moving only those out of place. */
+/** Set the children of `parent`, in order, and move only the ones out of place. */
 export function arrange(parent, children) {
   let at = parent.firstChild;
   for (const child of children) {

@@ -1,4 +1,4 @@
-// Numbers and times as text. Times are the daemon's, shown in the browser's zone.
+// Formats numbers and times. Times are the daemon's, in the browser's time zone.
 
 export const MISSING = "–";
 
@@ -11,7 +11,7 @@ export const clock = (at) => (known(at) ? hms.format(new Date(at * 1000)) : MISS
 export const day = (at) => dayOf.format(new Date(at * 1000));
 export const zone = () => zoneName.formatToParts(new Date()).find((p) => p.type === "timeZoneName")?.value ?? "";
 
-/** A count or an amount, to at most three digits behind the point where it is small. */
+/** Format a count or an amount: 0.25, 12.5, 125, 12.5k, 1.3M. */
 export function amount(v) {
   if (!known(v)) return MISSING;
   if (Math.abs(v) >= 1e6) return `${(v / 1e6).toFixed(1)}M`;
@@ -32,10 +32,10 @@ export const share = (v) => (known(v) ? `${(100 * v).toFixed(v > 0 && v < 0.1 ? 
 
 const BY_UNIT = { share, seconds: duration, messages: amount, count: amount, "per second": (v) => (known(v) ? `${amount(v)}/s` : MISSING) };
 
-/** A value in its unit. */
+/** Format a value in its unit. */
 export const inUnit = (unit, v) => (BY_UNIT[unit] ?? amount)(v);
 
-/** `kv_cache_usage` -> `KV-cache usage`, for those that have a name; else the quantity with spaces. */
+/** Labels of quantities; the others are shown with spaces for underscores. */
 const NAMES = {
   utilization: "GPU utilization",
   kv_cache_usage: "KV-cache usage",

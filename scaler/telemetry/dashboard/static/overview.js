@@ -1,11 +1,11 @@
-// All workloads: those with problems first; searched, sorted and filtered here.
-import { arrange, badge, el, say } from "./dom.js";
+// All workloads, the ones with problems first; searches, sorts and filters them in the browser.
+import { arrange, badge, el, setText } from "./dom.js";
 import { amount } from "./format.js";
 import { drawSpark, sparkline } from "./spark.js";
 
 export const STATES = ["stalled", "refused", "blind", "yielding", "paused", "starting", "scaling", "dry run", "ok"];
 const PAGE_ROWS = 100;
-const FEW = 12;
+const SHORT_LIST = 12;
 const severity = (line) => STATES.indexOf(line.states[0]);
 const byNumber = (key) => (a, b) => (b[key] ?? -1) - (a[key] ?? -1);
 const byName = (a, b) => a.workload.localeCompare(b.workload, undefined, { numeric: true });
@@ -32,13 +32,13 @@ export class Overview {
   constructor(list) {
     this.#list = list;
     this.search = el("input", {
-      type: "search", placeholder: "Search workloads", "aria-label": "Search workloads by name", oninput: () => this.#again(),
+      type: "search", placeholder: "Search workloads", "aria-label": "Search workloads by name", oninput: () => this.#restart(),
     });
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Show one state only" });
     this.heads = COLUMNS.map((c) => this.#heading(c));
     this.body = el("tbody");
     this.note = el("p", { class: "empty", role: "status" }, "Loading…");
-    this.more = el("button", { type: "button", class: "ghost more", hidden: true, onclick: () => this.#grow() });
+    this.more = el("button", { type: "button", class: "ghost more", hidden: true, onclick: () => this.#showMore() });
     const table = el("table", { class: "workloads" }, el("thead", {}, el("tr", {}, ...this.heads)), this.body);
     this.card = el("div", { class: "card" }, table);
     this.root = el("section", { class: "overview" }, el("h1", { class: "visually-hidden" }, "All workloads"),
@@ -50,36 +50,36 @@ export class Overview {
     return this.#list.refresh();
   }
 
-  leave() {}
+  dispose() {}
 
-  gone() {}
+  showNotFound() {}
 
   render() {
     const lines = this.#list.all();
     this.#count(lines);
     const text = this.search.value.trim().toLowerCase();
-    const found = lines
+    const matching = lines
       .filter((l) => l.workload.toLowerCase().includes(text) && (!this.#only || l.states.includes(this.#only)))
       .sort((a, b) => (this.#reversed ? -1 : 1) * this.#sort.order(a, b) || byName(a, b));
-    const shown = found.slice(0, this.#limit);
+    const shown = matching.slice(0, this.#limit);
     arrange(this.body, shown.map((line) => this.#row(line)));
     const names = new Set(lines.map((l) => l.workload));
     for (const name of this.#rows.keys()) if (!names.has(name)) this.#rows.delete(name);
-    say(this.note, !lines.length ? "No turn yet. The first workloads appear here once they have been looked at."
-      : found.length ? "" : "No workload is like that.");
-    this.card.classList.toggle("few", lines.length <= FEW);
-    this.note.hidden = found.length > 0;
-    this.card.hidden = !found.length;
-    this.more.hidden = found.length <= shown.length;
-    say(this.more, `Show more (${shown.length} of ${found.length})`);
+    setText(this.note, !lines.length ? "No turn yet. The first workloads appear here once they have been looked at."
+      : matching.length ? "" : "No workload is like that.");
+    this.card.classList.toggle("few", lines.length <= SHORT_LIST);
+    this.note.hidden = matching.length > 0;
+    this.card.hidden = !matching.length;
+    this.more.hidden = matching.length <= shown.length;
+    setText(this.more, `Show more (${shown.length} of ${matching.length})`);
   }
 
-  #again() {
+  #restart() {
     this.#limit = PAGE_ROWS;
     this.render();
   }
 
-  #grow() {
+  #showMore() {
     this.#limit += PAGE_ROWS;
     this.render();
   }
@@ -91,7 +91,7 @@ export class Overview {
       this.#reversed = this.#sort === column && !this.#reversed;
       this.#sort = column;
       this.heads.forEach((h, i) => h.setAttribute("aria-sort", COLUMNS[i] === column ? this.#direction() : "none"));
-      this.#again();
+      this.#restart();
     };
     const sorted = column === this.#sort ? "descending" : "none";
     return el("th", { ...attributes, "aria-sort": sorted }, el("button", { type: "button", onclick: press }, column.title));
@@ -107,12 +107,12 @@ export class Overview {
     const chips = counts.filter(([state, n]) => n || state === this.#only).map(([state, n]) => {
       const press = () => {
         this.#only = this.#only === state ? null : state;
-        this.#again();
+        this.#restart();
       };
       const old = [...this.chips.children].find((c) => c.dataset.state === state);
       const chip = old ?? el("button", { type: "button", class: "chip", "data-state": state, onclick: press },
         badge(state), el("b"));
-      say(chip.lastElementChild, String(n));
+      setText(chip.lastElementChild, String(n));
       chip.setAttribute("aria-pressed", String(this.#only === state));
       return chip;
     });
@@ -140,14 +140,14 @@ function fill(row, line) {
   row.line = line;
   const [, states, demand, desired, ready, spark, why] = row.children;
   states.firstElementChild.replaceChildren(...line.states.map(badge));
-  say(demand, amount(line.demand));
-  say(desired, amount(line.desired));
-  say(ready, amount(line.ready));
+  setText(demand, amount(line.demand));
+  setText(desired, amount(line.desired));
+  setText(ready, amount(line.ready));
   ready.classList.toggle("short", (line.ready ?? 0) < (line.desired ?? 0));
   drawSpark(spark.firstElementChild, line.spark);
   const [problem, verdict] = why.children;
-  say(problem, line.problem ? `${line.problem}; ` : "");
-  say(verdict, line.verdict);
+  setText(problem, line.problem ? `${line.problem}; ` : "");
+  setText(verdict, line.verdict);
   why.title = `${problem.textContent}${line.verdict}`;
 }
 

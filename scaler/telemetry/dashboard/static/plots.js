@@ -1,12 +1,12 @@
-// One plot: uPlot with our colours, gaps, blind bands, and a legend that tells the values under the crosshair.
-import { el, say } from "./dom.js";
+// One plot: uPlot with our colours, gaps, blind bands, and a legend with the values at the crosshair.
+import { el, setText } from "./dom.js";
 import { clock, inUnit } from "./format.js";
 
 const { uPlot } = window;
 const probe = el("span", { hidden: true });
 document.body.append(probe);
 
-/** A colour of the present theme, resolved for the canvas. */
+/** Return a colour of the current theme for the canvas. */
 export function colour(name) {
   probe.style.color = `var(--${name})`;
   return getComputedStyle(probe).color;
@@ -17,7 +17,7 @@ const SYNC = "turns";
 
 /**
  * `series`: [{label, colour, shape: "line" | "dash" | "step" | "area", key}]; `unit` formats its values.
- * `on.zoom(min, max)` is told of a stretch dragged over, `on.zoom(null)` of a double click, `on.step(by)` of arrow keys.
+ * Callbacks: `on.zoom(min, max)` on a dragged range, `on.zoom(null)` on a double click, `on.step(by)` on arrow keys.
  */
 export class Plot {
   constructor(title, unit, series, on) {
@@ -39,23 +39,23 @@ export class Plot {
       this.u.setData(data, false);
       this.u.setScale("x", { min: window[0], max: window[1] });
     }
-    this.#tell();
+    this.#showValues();
   }
 
-  /** Draw anew in the present colours. */
+  /** Draw again in the colours of the current theme. */
   repaint() {
     this.u?.destroy();
     this.u = null;
     if (this.data) this.#draw();
   }
 
-  point(index) {
+  setCursor(index) {
     if (!this.u) return;
     if (index === null) this.u.setCursor({ left: -10, top: -10 });
     else this.u.setCursor({ left: this.u.valToPos(this.data[0][index], "x"), top: 8 });
   }
 
-  leave() {
+  dispose() {
     this.observer.disconnect();
     this.u?.destroy();
   }
@@ -90,7 +90,7 @@ export class Plot {
       series: [{}, ...this.series.map(drawn)],
       hooks: {
         drawClear: [(u) => this.#shade(u)],
-        setCursor: [() => this.#tell()],
+        setCursor: [() => this.#showValues()],
         setSelect: [(u) => this.#select(u)],
       },
     }, this.data, this.holder);
@@ -99,8 +99,8 @@ export class Plot {
 
   #range(high) {
     if (this.unit === "share") return [0, 1];
-    const most = Math.max(high ?? 0, this.bounds && this.bounds.max <= 1.5 * (high ?? 0) ? this.bounds.max : 0);
-    return [0, Math.max(1, most * 1.12)];
+    const maximum = Math.max(high ?? 0, this.bounds && this.bounds.max <= 1.5 * (high ?? 0) ? this.bounds.max : 0);
+    return [0, Math.max(1, maximum * 1.12)];
   }
 
   #select(u) {
@@ -110,7 +110,7 @@ export class Plot {
     this.on.zoom(min, max);
   }
 
-  /** Blind turns as bands behind the lines, and the bounds of the size. */
+  /** Draw blind ticks as bands behind the lines, and the bounds of the size. */
   #shade(u) {
     const { ctx, bbox } = u;
     ctx.save();
@@ -144,14 +144,14 @@ export class Plot {
     ctx.stroke();
   }
 
-  #tell() {
+  #showValues() {
     const at = this.data[0];
-    const pointed = this.u?.cursor.idx;
-    const index = pointed ?? at.length - 1;
-    this.values.forEach((node, i) => say(node, inUnit(this.unit, this.data[i + 1][index])));
-    say(this.when, pointed === null || pointed === undefined ? "" : `at ${clock(at[index])}`);
-    const words = this.series.map((s, i) => `${s.label} ${inUnit(this.unit, this.data[i + 1].at(-1))}`);
-    this.holder.setAttribute("aria-label", `${this.title} over time, now ${words.join(", ")}. Arrow keys move the crosshair.`);
+    const cursorIndex = this.u?.cursor.idx;
+    const index = cursorIndex ?? at.length - 1;
+    this.values.forEach((node, i) => setText(node, inUnit(this.unit, this.data[i + 1][index])));
+    setText(this.when, cursorIndex === null || cursorIndex === undefined ? "" : `at ${clock(at[index])}`);
+    const values = this.series.map((s, i) => `${s.label} ${inUnit(this.unit, this.data[i + 1].at(-1))}`);
+    this.holder.setAttribute("aria-label", `${this.title} over time, now ${values.join(", ")}. Arrow keys move the crosshair.`);
   }
 
   #key(event) {
@@ -172,18 +172,18 @@ function drawn({ colour: name, shape }) {
     fill: shape === "area" ? colour(`${name}-fill`) : undefined,
     paths: shape === "line" || shape === "dash" ? uPlot.paths.linear() : uPlot.paths.stepped({ align: 1 }),
     spanGaps: false,
-    points: { show: false, size: 5, fill: stroke, stroke, filter: (u, i) => lonely(u.data[i]) },
+    points: { show: false, size: 5, fill: stroke, stroke, filter: (u, i) => isolated(u.data[i]) },
   };
 }
 
-/** Values known between two that are not: a line of one point has no length, so it gets a dot. */
-function lonely(values) {
+/** Return the indices of known values between unknown ones: a line of one point has no length, so it gets a dot. */
+function isolated(values) {
   const known = (v) => v !== null && v !== undefined;
-  const found = [];
+  const indices = [];
   values.forEach((v, i) => {
-    if (known(v) && !known(values[i - 1]) && !known(values[i + 1])) found.push(i);
+    if (known(v) && !known(values[i - 1]) && !known(values[i + 1])) indices.push(i);
   });
-  return found.length ? found : null;
+  return indices.length ? indices : null;
 }
 
 const minutes = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });

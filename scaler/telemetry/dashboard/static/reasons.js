@@ -1,8 +1,8 @@
-// The reasons of the last decisions, in the daemon's own words: a verdict each, the whole explanation when opened.
-import { arrange, el, say } from "./dom.js";
+// Reasons of the last decisions: the daemon's verdict, and its whole explanation when opened.
+import { arrange, el, setText } from "./dom.js";
 import { clock } from "./format.js";
 
-const WORDS = { changed: "size changed", refused: "write refused", blind: "blind", held: "held back" };
+const KIND_LABELS = { changed: "size changed", refused: "write refused", blind: "blind", held: "held back" };
 
 export class Reasons {
   #items = new Map();
@@ -20,16 +20,16 @@ export class Reasons {
   }
 
   render({ now, decisions, generation }) {
-    say(this.now[0], clock(now.at));
-    say(this.now[1], now.verdict);
-    say(this.now[2], now.problem);
+    setText(this.now[0], clock(now.at));
+    setText(this.now[1], now.verdict);
+    setText(this.now[2], now.problem);
     fillSections(this.sections, now.sections);
     if (generation !== this.generation) this.#items.clear();
     this.generation = generation;
     const items = decisions.map((d) => this.#item(d));
     arrange(this.list, items.length ? items : [el("li", { class: "muted" }, "Nothing has changed or been refused yet.")]);
-    const kept = new Set(decisions.map((d) => d.since));
-    for (const since of this.#items.keys()) if (!kept.has(since)) this.#items.delete(since);
+    const current = new Set(decisions.map((d) => d.since));
+    for (const since of this.#items.keys()) if (!current.has(since)) this.#items.delete(since);
   }
 
   #toggle() {
@@ -41,8 +41,8 @@ export class Reasons {
     let item = this.#items.get(decision.since);
     if (item?.until === decision.until) return item;
     if (!item) {
-      const head = el("summary", {}, el("time"), el("i", { class: `dot k-${decision.kind}`, title: WORDS[decision.kind] }),
-        el("span", { class: "visually-hidden" }, WORDS[decision.kind]), el("span", { class: "text" }), el("span", { class: "problem" }), el("small", { class: "muted" }));
+      const head = el("summary", {}, el("time"), el("i", { class: `dot k-${decision.kind}`, title: KIND_LABELS[decision.kind] }),
+        el("span", { class: "visually-hidden" }, KIND_LABELS[decision.kind]), el("span", { class: "text" }), el("span", { class: "problem" }), el("small", { class: "muted" }));
       const body = el("div", { class: "sections" });
       const details = el("details", { ontoggle: () => fillSections(body, details.open ? item.decision.sections : []) }, head, body);
       item = el("li", { class: `k-${decision.kind}` }, details);
@@ -51,10 +51,10 @@ export class Reasons {
     Object.assign(item, { until: decision.until, decision });
     const details = item.firstChild;
     const [time, , , text, problem, times] = details.firstChild.children;
-    say(time, clock(decision.until));
-    say(text, decision.verdict);
-    say(problem, decision.problem);
-    say(times, decision.times > 1 ? `${decision.times} turns, since ${clock(decision.since)}` : "");
+    setText(time, clock(decision.until));
+    setText(text, decision.verdict);
+    setText(problem, decision.problem);
+    setText(times, decision.times > 1 ? `${decision.times} turns, since ${clock(decision.since)}` : "");
     if (details.open) fillSections(details.lastChild, decision.sections);
     return item;
   }

@@ -1,9 +1,9 @@
-// The columns of one workload, arranged into plots; stretches without a turn and blind stretches.
+// Arranges the columns of one workload into plots, with gaps and blind bands.
 import { named, quantity } from "./format.js";
 
 const SHADES = ["c1", "c2", "c3", "c4", "c5", "c6"];
 const SOLID = 3;
-/** Lines told apart by colour alone; further ones are dashed as well, for eyes to which hues run together. */
+/** Number of solid lines; further ones are dashed, for readers who cannot distinguish the colours. */
 const FIXED = { utilization: "c1", kv_cache_usage: "c2", visible: "c1", in_flight: "c2", delayed: "c3" };
 const GROUPS = [
   { unit: "messages", title: "Queue depth" },
@@ -23,36 +23,36 @@ const REPLICAS = {
   ],
 };
 
-/** What to plot: replicas first, then each unit that has signals. */
+/** Return the plots: replicas first, then each unit that has signals. */
 export function layout(signals) {
   const names = Object.keys(signals).sort((a, b) => rank(a) - rank(b));
   const groups = GROUPS.map(({ unit, title }) => ({ title, unit, series: lines(names.filter((n) => signals[n].unit === unit)) }));
   return [REPLICAS, ...groups.filter((g) => g.series.length)];
 }
 
-/** The best known first, so that a legend reads the same everywhere. */
+/** Return the position of a signal in the legend: quantities with their own colour come first. */
 function rank(name) {
   const at = Object.keys(FIXED).indexOf(quantity(name));
   return at < 0 ? 99 : at;
 }
 
 function lines(names) {
-  const twice = new Set(names.filter((n) => names.some((m) => m !== n && quantity(m) === quantity(n))));
-  const fixed = (n) => !twice.size && FIXED[quantity(n)];
-  const free = SHADES.filter((s) => !names.some((n) => fixed(n) === s));
+  const ambiguous = new Set(names.filter((n) => names.some((m) => m !== n && quantity(m) === quantity(n))));
+  const fixedColour = (n) => !ambiguous.size && FIXED[quantity(n)];
+  const freeColours = SHADES.filter((s) => !names.some((n) => fixedColour(n) === s));
   return names.map((name, i) => ({
-    label: twice.has(name) ? name : named(name),
+    label: ambiguous.has(name) ? name : named(name),
     key: name,
     signal: true,
-    colour: fixed(name) || free[i % free.length],
+    colour: fixedColour(name) || freeColours[i % freeColours.length],
     shape: i < SOLID ? "line" : "dash",
   }));
 }
 
-/** The turns, with an empty one wherever some must be missing: after `interval_s` of silence nothing is known. */
-export function gapped(columns, interval_s) {
+/** Return the ticks with an empty one in each gap: a gap is longer than 2.5 intervals. */
+export function withGaps(columns, interval_s) {
   const at = columns.at;
-  const allowed_s = 2.5 * (interval_s ?? usual(at));
+  const allowed_s = 2.5 * (interval_s ?? medianStep(at));
   const order = [];
   const times = [];
   at.forEach((t, i) => {
@@ -67,19 +67,19 @@ export function gapped(columns, interval_s) {
   return { times, pick: (s) => order.map((i) => (i < 0 ? null : values(s)[i] ?? null)) };
 }
 
-function usual(at) {
+function medianStep(at) {
   const steps = at.slice(1).map((t, i) => t - at[i]).sort((a, b) => a - b);
   return steps[steps.length >> 1] ?? 15;
 }
 
-/** [from, until] of each run of turns without full evidence. */
+/** Return [from, until] of each run of ticks without full evidence. */
 export function blindBands(columns, interval_s) {
   const { at, blind } = columns;
   const bands = [];
-  const longest_s = 2.5 * (interval_s ?? usual(at));
+  const max_s = 2.5 * (interval_s ?? medianStep(at));
   at.forEach((t, i) => {
     if (!blind[i]) return;
-    const until = Math.min(at[i + 1] ?? t, t + longest_s);
+    const until = Math.min(at[i + 1] ?? t, t + max_s);
     if (bands.length && bands.at(-1)[1] >= t) bands.at(-1)[1] = until;
     else bands.push([t, until]);
   });

@@ -1,5 +1,5 @@
-// A second policy that decides and acts never, beside the one that is run.
-import { el, say } from "./dom.js";
+// A shadow policy, which decides but never acts, compared with the live one.
+import { el, setText } from "./dom.js";
 import { amount, clock, MISSING } from "./format.js";
 
 const known = (v) => v !== null && v !== undefined;
@@ -20,14 +20,14 @@ export class Shadow {
   render(shadow) {
     this.root.hidden = !shadow;
     if (!shadow) return;
-    say(this.time, known(shadow.at) ? clock(shadow.at) : "");
-    say(this.verdict, shadow.verdict);
+    setText(this.time, known(shadow.at) ? clock(shadow.at) : "");
+    setText(this.verdict, shadow.verdict);
     const { first, shadow: own, totals } = shadow;
-    const less = (a, b) => (known(a) && known(b) ? b - a : null);
+    const difference = (a, b) => (known(a) && known(b) ? b - a : null);
     const rows = [
-      ["Asked for", first.asked, own.asked, less(first.asked, own.asked)],
-      ["Serving", first.serving, own.serving, less(first.serving, own.serving)],
-      ["USD an hour", first.usd_per_hour, own.usd_per_hour, less(first.usd_per_hour, own.usd_per_hour)],
+      ["Asked for", first.asked, own.asked, difference(first.asked, own.asked)],
+      ["Serving", first.serving, own.serving, difference(first.serving, own.serving)],
+      ["USD an hour", first.usd_per_hour, own.usd_per_hour, difference(first.usd_per_hour, own.usd_per_hour)],
       ["Replica-hours so far", totals.replica_hours.first, totals.replica_hours.shadow, totals.more_replica_hours],
       ["USD so far", totals.usd?.first, totals.usd?.shadow, totals.more_usd],
       ["Late requests predicted", totals.late?.first, totals.late?.shadow, totals.more_late],
@@ -36,6 +36,6 @@ export class Shadow {
       ...values.map((v, i) => el("td", { class: "n" }, i === 2 ? signed(v) : amount(v))))));
     const held = shadow.open_loop ? "Neither acts: both sizes are held open-loop." : "Its size is held open-loop: the world does not answer.";
     const late = known(totals.more_late) ? "" : ` Late requests are not known: ${shadow.told_by || "no turn yet"}.`;
-    say(this.note, `${totals.turns} turns, another size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);
+    setText(this.note, `${totals.turns} turns, another size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);
   }
 }

@@ -1,4 +1,4 @@
-// A workload's last turns in miniature. What was not known is a gap.
+// Sparkline of a workload's last ticks. An unknown value is a gap.
 
 const WIDTH = 120;
 const HEIGHT = 28;

@@ -1,4 +1,4 @@
-// Signals and pools of the last turn.
+// Signals and pools of the last tick.
 import { el } from "./dom.js";
 import { amount, duration, inUnit, MISSING } from "./format.js";
 

@@ -1,4 +1,4 @@
-// Colours: as the system, light or dark. Runs before the first paint; the choice is kept in this browser.
+// Theme: system, light or dark. Runs before the first paint; the browser stores the choice.
 (() => {
   const KEY = "forescale.theme";
   const ORDER = ["auto", "light", "dark"];
