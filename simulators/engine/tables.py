@@ -116,7 +116,7 @@ class RequestTable:
     @property
     def deliveries(self) -> NDArray[np.int32]:
         """Times that the request was handed to a replica."""
-        return self.counts[:, layout.TRIES]
+        return self.counts[:, layout.DELIVERIES]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +166,7 @@ class ReplicaTable:
     @property
     def recomputed_tokens(self) -> NDArray[np.int64]:
         """Cached tokens that preemptions dropped."""
-        return self.rows[:, layout.WASTED]
+        return self.rows[:, layout.DROPPED]
 
     @property
     def kv_blocks_used(self) -> NDArray[np.int64]:

@@ -127,7 +127,7 @@ class World:
             at_s=now_ps / PS_PER_S,
             visible=kernel.queued,
             in_flight=int(kernel.totals().outstanding) + kernel.awaiting_redelivery,
-            delayed=kernel.due_within(self._delay_ps) if self._delay_ps else 0,
+            delayed=kernel.arriving_within(self._delay_ps) if self._delay_ps else 0,
             dead_letter=kernel.dead_letters,
             oldest_age_s=0.0 if oldest_ps is None else (now_ps - oldest_ps) / PS_PER_S,
         )
@@ -155,7 +155,7 @@ class World:
         if self.queue is None or not len(slots):
             return
         spent = self.kernel.requests[slots].deliveries >= self.queue.max_receives
-        self.kernel.bury(slots[spent])
+        self.kernel.move_to_dead_letters(slots[spent])
         self.kernel.retry(slots[~spent], self.now_ps + round(self.queue.visibility_timeout_s * PS_PER_S))
 
 

@@ -23,7 +23,7 @@ from tests.simulators.engine.kernel.worlds import VLLM, World, by_kernel, outcom
 
 pytestmark = pytest.mark.slow
 
-RISING = (layout.NOW, layout.STEP, layout.TOKENS_OUT, layout.TOKENS_IN, layout.FINISHED, layout.OCCUPIED)
+RISING = (layout.LAST_EVENT, layout.STEP, layout.TOKENS_OUT, layout.TOKENS_IN, layout.FINISHED, layout.OCCUPIED)
 LAUNCHED = (layout.BUSY, layout.GPU_END)
 """These count a step when it is launched, and take back what a killed replica did not do."""
 
@@ -67,7 +67,7 @@ def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
         s, w = k.read().rows, k.world
         lost = int((k.times[:, layout.FINISH] == layout.LOST).sum())
         present = int(s[:, layout.OUTSTANDING].sum()) + int(w[layout.QUEUED])
-        gone = int(s[:, layout.FINISHED].sum()) + int(w[layout.REFUSED] + w[layout.EXPIRED]) + lost
+        gone = int(s[:, layout.FINISHED].sum()) + int(w[layout.REJECTIONS] + w[layout.TIMEOUTS]) + lost
         assert w[layout.ARRIVED] == present + gone
         assert (s[:, layout.OUTSTANDING] == s[:, layout.WAITING] + s[:, layout.RUNNING]).all()
 
@@ -166,7 +166,7 @@ def test_time_and_what_was_done_only_grow(world: World) -> None:
         assert (s[:, RISING] >= before[:, RISING]).all()
         assert (s[:, LAUNCHED] >= before[:, LAUNCHED])[killed >= t].all()
         assert (s[:, layout.BUSY] <= s[:, layout.GPU_END]).all()
-        assert (s[:, layout.NOW] < max(1, t)).all()
+        assert (s[:, layout.LAST_EVENT] < max(1, t)).all()
         before = s
 
 
@@ -245,4 +245,4 @@ def test_what_a_preemption_drops_is_counted_to_the_token() -> None:
     k.offer(np.zeros(2, np.int64), np.full(2, 16, np.int32), np.array([12, 12], np.int32))
     k.advance(60 * PS_PER_S)
     s = k.read().rows[0]
-    assert (int(s[layout.PREEMPTIONS]), int(s[layout.WASTED])) == (1, 16)
+    assert (int(s[layout.PREEMPTIONS]), int(s[layout.DROPPED])) == (1, 16)
