@@ -20,9 +20,9 @@ from tests.simulators.engine.kernel.queues import (
     Ints,
     batch_means,
     engine,
+    new_rng,
     poisson,
     pollaczek_khinchine,
-    rng,
     sizes,
     waits,
 )
@@ -32,11 +32,11 @@ pytestmark = pytest.mark.slow
 CUSTOMERS = 300_000
 
 
-def set_up_steps(chance: np.random.Generator, kind: str, mean_steps: int, n: int) -> Ints:
+def set_up_steps(rng: np.random.Generator, kind: str, mean_steps: int, n: int) -> Ints:
     """Set-up times in steps."""
     if kind == "constant":
         return np.full(n, mean_steps)
-    return np.rint(chance.exponential(mean_steps, n)).astype(np.int64)
+    return np.rint(rng.exponential(mean_steps, n)).astype(np.int64)
 
 
 def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel, int]:
@@ -73,11 +73,11 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
 @pytest.mark.parametrize("kind", ["constant", "exponential"])
 @pytest.mark.parametrize(("rho", "mean_steps"), [(0.5, 3 * MEAN_STEPS), (0.7, 10 * MEAN_STEPS), (0.3, 500)])
 def test_waits_are_those_of_a_queue_with_set_up(kind: str, rho: float, mean_steps: int) -> None:
-    chance = rng(7)
+    rng = new_rng(7)
     rate = rho / MEAN_STEPS
-    arrival = poisson(chance, CUSTOMERS, rate)
-    output = sizes(chance, "geometric", CUSTOMERS)
-    set_up = set_up_steps(chance, kind, mean_steps, CUSTOMERS)
+    arrival = poisson(rng, CUSTOMERS, rate)
+    output = sizes(rng, "geometric", CUSTOMERS)
+    set_up = set_up_steps(rng, kind, mean_steps, CUSTOMERS)
     k, starts = with_set_up(arrival, output, set_up * STEP_PS)
     second = mean_steps**2 * (1 if kind == "constant" else 2)
     queueing = pollaczek_khinchine(rho, SECOND_MOMENT["geometric"])
@@ -90,9 +90,9 @@ def test_waits_are_those_of_a_queue_with_set_up(kind: str, rho: float, mean_step
 
 
 def test_a_set_up_of_no_time_leaves_the_plain_queue() -> None:
-    chance, rho = rng(3), 0.6
-    arrival = poisson(chance, CUSTOMERS, rho / MEAN_STEPS)
-    output = sizes(chance, "geometric", CUSTOMERS)
+    rng, rho = new_rng(3), 0.6
+    arrival = poisson(rng, CUSTOMERS, rho / MEAN_STEPS)
+    output = sizes(rng, "geometric", CUSTOMERS)
     k, _ = with_set_up(arrival, output, np.zeros(CUSTOMERS, np.int64))
     walk = np.concatenate(([0], np.cumsum(output[:-1] * STEP_PS - np.diff(arrival))))
     lindley = walk - np.minimum.accumulate(walk)  # Lindley 1952
