@@ -13,7 +13,15 @@ import pytest
 from scaler.config.problems import ConfigError
 from simulators.commands.calibrate import arguments, command
 from simulators.engine.models.catalogue import load
-from simulators.engine.models.fit import How, calibrate, fit_coefficients, fit_scale, keys, scaled, splits
+from simulators.engine.models.fit import (
+    CalibrationOptions,
+    calibrate,
+    fit_coefficients,
+    fit_scale,
+    keys,
+    scaled,
+    splits,
+)
 from simulators.engine.models.replay import errors, measures, recorded, simulate
 from simulators.engine.models.report import medians
 from simulators.engine.models.runs import read_runs
@@ -96,7 +104,7 @@ def test_of_a_single_run_the_second_half_is_held_out() -> None:
 def test_a_request_too_large_for_the_base_model_is_told() -> None:
     small = dataclasses.replace(BASE, kv_tokens=2048)
     with pytest.raises(ValueError, match="does not fit into"):
-        calibrate({"only": open_run(BASE, "only", 5, 50, seed=6)}, small, How(fit_scale))
+        calibrate({"only": open_run(BASE, "only", 5, 50, seed=6)}, small, CalibrationOptions(fit_scale))
 
 
 def test_the_command_writes_a_model_that_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +152,7 @@ def test_a_wrong_option_is_told(tmp_path: Path, option: list[str], message: str)
 @pytest.mark.slow
 def test_measured_runs_held_back_from_the_fit_are_predicted_within_the_bar() -> None:
     runs = read_runs(measured())
-    calibration = calibrate(runs, load("llama-3.1-8b-h100-vllm-prior"), How(fit_coefficients))
+    calibration = calibrate(runs, load("llama-3.1-8b-h100-vllm-prior"), CalibrationOptions(fit_coefficients))
     assert len(calibration.held_out) == 10
     assert {m: v for m, v in medians(calibration.held_out).items() if v > BAR[m]} == {}
 
