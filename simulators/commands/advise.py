@@ -110,7 +110,7 @@ def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[Work
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
+        trace = given.trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         told = of_scenario.ScenarioInputs(args.what, case, trace, seed)

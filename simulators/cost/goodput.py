@@ -102,4 +102,4 @@ def batched(model: ServiceModel, at_once: int) -> ServiceModel:
 
 def hitting(trace: RequestTrace, share: float) -> RequestTrace:
     """Return the same requests with a prefix cache that holds this share of each prompt, whatever they told before."""
-    return dataclasses.replace(trace, cached_tokens=None).hitting(share)
+    return dataclasses.replace(trace, cached_tokens=None).with_prefix_hits(share)

@@ -68,7 +68,7 @@ class EmbeddedReader:
     def _look(self, world: World) -> dict[str, Fresh[float] | Absent]:
         if self._spec.offers == "engines":
             return world.engines.read(ENGINES, self._promised_s)
-        told = world.view.read(world.counts())
+        told = world.queue_view.read(world.counts())
         return {quantity: told[quantity] for quantity in QUEUE}
 
 

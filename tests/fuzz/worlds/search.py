@@ -121,7 +121,7 @@ def requests(case: Case, seed: int) -> RequestTrace:
     made: RequestTrace = s.traffic.requests(streams(seed), 0.0, s.end_s)
     if not len(made):
         made = RequestTrace(np.array([AFTER_S]), np.array([1], np.int32), np.array([1], np.int32), name="nothing")
-    return made.hitting(s.prefix_hit_share)
+    return made.with_prefix_hits(s.prefix_hit_share)
 
 
 def _end(seed: int, done: SimulationRun, watch: Watch) -> Failure | None:

@@ -12,7 +12,7 @@ from policies.model import Absent, Fresh, PoolStatus, Tick
 from scaler.controller import Setup
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 from simulators.experiments import run
-from simulators.world.faults import Fault, FaultSettings, struck
+from simulators.world.faults import Fault, FaultSettings, with_faults
 from simulators.world.infrastructure.market import PoolOffer
 from tests.simulators.world.makers import POOL, case, offer, trace, workload
 
@@ -64,7 +64,7 @@ def ports(
     *weather: FaultSettings, clock: Hand | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
 ) -> Setup:
     fair = Setup(workload(), {name: Fixed() for name in sources}, {POOL: Sized()})
-    return struck(fair, weather, clock or Hand(), 1000.0, seed)
+    return with_faults(fair, weather, clock or Hand(), 1000.0, seed)
 
 
 def read(source: Source) -> dict[str, Any] | str:

@@ -177,7 +177,7 @@ def test_without_a_queue_what_a_replica_had_is_lost_with_it() -> None:
     lose(seen, 0)
     seen.run_until(100 * PS_PER_S)
     assert seen.kernel.requests.finished_ps.tolist() == [RequestEnd.LOST] * 3
-    assert seen.cut == 3
+    assert seen.lost_requests == 3
 
 
 def lose(seen: World, node: int) -> None:

@@ -99,7 +99,7 @@ def test_a_failure_on_demand_is_no_interruption_and_is_paid() -> None:
     world = World(offer(replace=False), begin=1)
     world.pool.interrupt(0, to_ps(1000), 0)
     world.until(5000)
-    assert world.told() == [(1000.0, "failed", 0, 0)]
+    assert world.events() == [(1000.0, "failed", 0, 0)]
     assert cents(world.bill()) == {"used": 500_000, "idle": 500_000}
 
 

@@ -25,7 +25,7 @@ def short(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **given
     return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **given), begin=begin)
 
 
-def told(world: World) -> tuple[int, int, int, float | None]:
+def state(world: World) -> tuple[int, int, int, float | None]:
     """Desired, still to come, failed, and when that was said."""
     status = world.pool.status(world.now_ps)
     return status.desired, status.pending, status.failed, status.shortfall.at if status.shortfall else None
@@ -42,7 +42,7 @@ def test_what_found_no_node_is_pending_first_and_then_said_to_have_failed_and_wh
     world = short(Failures(after_s=60.0), market="spot")
     world.resize(4)
     world.until(59.999)
-    assert told(world) == (4, 2, 0, None)
+    assert state(world) == (4, 2, 0, None)
     world.until(60)
     said = Shortfall(60.0, "no spot capacity in z", quota=False)
     assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, shortfall=said)
@@ -53,7 +53,7 @@ def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
     world = short(Failures(after_s=131.0), PLENTY)
     world.resize(4)
     world.until(140)
-    assert told(world) == (4, 2, 0, None)
+    assert state(world) == (4, 2, 0, None)
     assert world.pool.waiting == 0
 
 
@@ -61,13 +61,13 @@ def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
     world = short(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
     world.resize(4)
     world.until(129)
-    assert told(world) == (4, 0, 2, 110.0)
+    assert state(world) == (4, 0, 2, 110.0)
     world.until(159)
-    assert told(world) == (4, 0, 2, 110.0), "a node that comes between two tries is found by the next"
+    assert state(world) == (4, 0, 2, 110.0), "a node that comes between two tries is found by the next"
     world.until(160)
-    assert told(world) == (4, 1, 1, 160.0)
+    assert state(world) == (4, 1, 1, 160.0)
     world.until(1000)
-    assert told(world) == (4, 0, 1, 960.0)
+    assert state(world) == (4, 0, 1, 960.0)
     assert world.sizes() == (4, 3)
     world.bill()
 
@@ -78,19 +78,19 @@ def test_what_is_asked_for_later_fails_later() -> None:
     world.until(30)
     world.resize(5)
     world.until(60)
-    assert told(world) == (5, 2, 1, 60.0)
+    assert state(world) == (5, 2, 1, 60.0)
     world.until(90)
-    assert told(world) == (5, 0, 3, 90.0)
+    assert state(world) == (5, 0, 3, 90.0)
 
 
 def test_an_agent_pool_leaves_what_failed_until_more_is_asked_for() -> None:
     world = short(Failures(after_s=60.0, then="stay"), PLENTY)
     world.resize(4)
     world.until(1000)
-    assert told(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
+    assert state(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
     assert world.sizes() == (4, 2)
     world.resize(5)
-    assert told(world) == (5, 3, 0, None)
+    assert state(world) == (5, 3, 0, None)
     world.until(1200)
     assert world.sizes() == (5, 5)
     world.bill()
@@ -102,24 +102,24 @@ def test_what_is_tried_anew_fails_anew() -> None:
     world.until(100)
     world.resize(5)
     world.until(159)
-    assert told(world) == (5, 3, 0, None)
+    assert state(world) == (5, 3, 0, None)
     world.until(160)
-    assert told(world) == (5, 0, 3, 160.0)
+    assert state(world) == (5, 0, 3, 160.0)
 
 
 def test_a_node_group_goes_back_to_what_it_has_and_says_why_until_it_is_sized_again() -> None:
     world = short(Failures(after_s=60.0, then="roll_back"))
     world.resize(4)
     world.until(60)
-    assert told(world) == (2, 0, 0, 60.0)
+    assert state(world) == (2, 0, 0, 60.0)
     world.until(500)
-    assert told(world) == (2, 0, 0, 60.0)
+    assert state(world) == (2, 0, 0, 60.0)
     world.resize(3)
-    assert told(world) == (3, 1, 0, None)
+    assert state(world) == (3, 1, 0, None)
     world.until(560)
-    assert told(world) == (2, 0, 0, 560.0)
+    assert state(world) == (2, 0, 0, 560.0)
     world.resize(1)
-    assert told(world) == (1, 0, 0, None)
+    assert state(world) == (1, 0, 0, None)
     world.bill()
 
 
@@ -129,13 +129,13 @@ def test_what_failed_is_given_up_first() -> None:
     world.until(50)
     world.resize(5)
     world.until(100)
-    assert told(world) == (5, 1, 2, 60.0)
+    assert state(world) == (5, 1, 2, 60.0)
     world.resize(4)
-    assert told(world) == (4, 1, 1, 60.0)
+    assert state(world) == (4, 1, 1, 60.0)
     world.resize(3)
-    assert told(world) == (3, 1, 0, None), "what was said is over with what it was said of"
+    assert state(world) == (3, 1, 0, None), "what was said is over with what it was said of"
     world.resize(2)
-    assert told(world) == (2, 0, 0, None)
+    assert state(world) == (2, 0, 0, None)
     assert world.engines.drained == {}
 
 
@@ -150,7 +150,7 @@ def test_a_lost_replica_that_is_not_made_up_for_has_failed_too() -> None:
         begin=2,
     )
     world.until(1000)
-    assert told(world) == (2, 0, 1, 980.0)
+    assert state(world) == (2, 0, 1, 980.0)
 
 
 def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> None:
@@ -163,7 +163,7 @@ def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> 
     world.resize(0)
     world.resize(3)
     world.until(300)
-    assert told(world) == (3, 0, 0, None)
+    assert state(world) == (3, 0, 0, None)
     world.bill()
 
 

@@ -114,9 +114,9 @@ class World:
         assert list(problems(self.pool, bill, self.now_ps)) == []
         return bill
 
-    def told(self) -> list[tuple[float, str, int, int]]:
+    def events(self) -> list[tuple[float, str, int, int]]:
         """Events as (seconds, kind, node, requests cut)."""
-        return [(e.at_ps / 1e12, str(e.kind), e.number, e.cut) for e in self.pool.events]
+        return [(e.at_ps / 1e12, str(e.kind), e.number, e.lost_requests) for e in self.pool.events]
 
 
 def offer(**given: Any) -> PoolOffer:
