@@ -104,7 +104,7 @@ def _advice(args: argparse.Namespace) -> Advice:
     return advice(seen, file, seed)
 
 
-def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[WorkloadEvidence, int]:
+def _of_scenario(args: argparse.Namespace, file: giving.LoadedOffers) -> tuple[WorkloadEvidence, int]:
     case = load(args.what)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:

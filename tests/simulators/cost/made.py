@@ -10,7 +10,7 @@ import yaml
 from simulators.commands.simulate import journalled
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.evidence import WorkloadEvidence
-from simulators.cost.inputs import NOTHING, GivenFile, load
+from simulators.cost.inputs import NO_OFFERS, LoadedOffers, load
 from simulators.experiments import run as running
 from simulators.experiments.scenario import load as load_scenario
 
@@ -72,14 +72,14 @@ def written(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[st
     return file
 
 
-def offered(folder: Path, **document: Any) -> GivenFile:
+def offered(folder: Path, **document: Any) -> LoadedOffers:
     """A file of offers, read."""
     file = folder / "offers.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     return load(file)
 
 
-def simulated(scenario: Path, file: GivenFile = NOTHING) -> WorkloadEvidence:
+def simulated(scenario: Path, file: LoadedOffers = NO_OFFERS) -> WorkloadEvidence:
     """The scenario, run and looked at."""
     case = load_scenario(scenario)
     trace = running.traffic_of(case, 1)
@@ -94,6 +94,6 @@ def journal(scenario: Path) -> Path:
     return folder
 
 
-def recorded(folder: Path, file: GivenFile = NOTHING, **told: Any) -> WorkloadEvidence:
+def recorded(folder: Path, file: LoadedOffers = NO_OFFERS, **told: Any) -> WorkloadEvidence:
     """The journal, looked at."""
     return of_journal.of_journal(folder, of_journal.JournalInputs(**told), 1, file)

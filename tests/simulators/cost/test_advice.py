@@ -14,9 +14,9 @@ from simulators.cost import buying, headroom
 from simulators.cost.advice import Advice, advice
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, SourcedNumber
-from simulators.cost.inputs import NOTHING, GivenFile
-from simulators.cost.offers import merged
-from simulators.cost.parity import others
+from simulators.cost.inputs import NO_OFFERS, LoadedOffers
+from simulators.cost.offers import merge_offers
+from simulators.cost.parity import comparable_models
 from tests.simulators.cost.made import (
     LADDER,
     MARKETS,
@@ -52,22 +52,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def file(folder: Path) -> GivenFile:
+def file(folder: Path) -> LoadedOffers:
     return offered(folder, **OFFERS)
 
 
 @pytest.fixture(scope="module")
-def seen(folder: Path, file: GivenFile) -> WorkloadEvidence:
+def seen(folder: Path, file: LoadedOffers) -> WorkloadEvidence:
     return simulated(written(folder), file)
 
 
 @pytest.fixture(scope="module")
-def found(seen: WorkloadEvidence, file: GivenFile) -> Advice:
+def found(seen: WorkloadEvidence, file: LoadedOffers) -> Advice:
     return advice(seen, file, 1, FEW)
 
 
 @pytest.fixture(scope="module")
-def live(folder: Path, file: GivenFile) -> Advice:
+def live(folder: Path, file: LoadedOffers) -> Advice:
     return advice(recorded(journal(written(folder)), file), file, 1, FEW)
 
 
@@ -137,7 +137,7 @@ def test_a_managed_api_is_priced_by_the_tokens_that_came(found: Advice, seen: Wo
     assert section.figure("break_even").value < section.figure("volume").value
 
 
-def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: GivenFile, found: Advice) -> None:
+def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: LoadedOffers, found: Advice) -> None:
     half = simulated(written(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
     cached = advice(half, file, 1, FEW)
     there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, found))
@@ -187,7 +187,7 @@ def test_no_loss_seen_is_not_no_loss(folder: Path) -> None:
 def test_what_is_not_known_is_said_and_not_made_up(folder: Path) -> None:
     unpriced = {**WORKLOAD, "pools": {"gpus": {"kind": "kubernetes", "name": "vllm"}}, "slo": None}
     scenario = written(folder, SCENARIO, unpriced)
-    found = advice(recorded(journal(scenario)), NOTHING, 1, FEW)
+    found = advice(recorded(journal(scenario)), NO_OFFERS, 1, FEW)
     assert found.purchase is None
     assert [g.what for g in found.section("buying").gaps] == [
         "the cheapest way to buy", "what to reserve", "what spot would cost",
@@ -227,7 +227,7 @@ def test_what_was_run_cheaper_than_the_plan_is_said(folder: Path) -> None:
     most = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
     cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
     seen = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": most}))
-    found = buying.section(seen, buying.purchase(seen, 0.0), SourcedNumber(0.0, ()))
+    found = buying.section(seen, buying.cheapest_purchase(seen, 0.0), SourcedNumber(0.0, ()))
     assert found.figure("spot_replicas").value == 0
     assert any("As it was run it cost" in finding for finding in found.findings)
 
@@ -238,7 +238,7 @@ def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -
         "traffic": {"kind": "flash_crowd", "base_rps": 0.001, "at_s": 1800, "factor": 1000, "duration_s": 3600},
     }
     found = {
-        least: advice(simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": least})), NOTHING, 1, FEW)
+        least: advice(simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": least})), NO_OFFERS, 1, FEW)
         for least in (0, 1)
     }
     months = {least: a.section("sizing").figure("month_usd", MODEL).value for least, a in found.items()}
@@ -261,15 +261,15 @@ def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, found: Advice, 
     assert all(name.startswith("llama-3.1-8b-") and f.rests_on_prior for name, f in told.items())
     price = told["llama-3.1-8b-l40s"].value
     offers = {**OFFERS["offers"], "l40s": {"model": "llama-3.1-8b-l40s", "on_demand_usd_per_hour": price}}
-    made, _ = merged({seen.runs_on: seen.offer}, {}, offered(folder, offers=offers))
-    again = advice(dataclasses.replace(seen, offers=made), NOTHING, 1, FEW).section("sizing")
+    made, _ = merge_offers({seen.runs_on: seen.offer}, {}, offered(folder, offers=offers))
+    again = advice(dataclasses.replace(seen, offers=made), NO_OFFERS, 1, FEW).section("sizing")
     assert again.figure("request_usd", "l40s").value == pytest.approx(section.figure("request_usd", "h100").value)
 
 
 def test_other_gpus_are_those_of_the_same_weights_with_the_usual_engine() -> None:
-    assert others("llama-3.1-70b-h100x4", {"llama-3.1-70b-h100x4", "llama-3.1-8b-b200"}) == [
+    assert comparable_models("llama-3.1-70b-h100x4", {"llama-3.1-70b-h100x4", "llama-3.1-8b-b200"}) == [
         "llama-3.1-70b-a100x4", "llama-3.1-70b-a100x8", "llama-3.1-70b-b200x2", "llama-3.1-70b-h100x8",
         "llama-3.1-70b-h200x2", "llama-3.1-70b-h200x4",
     ]  # fmt: skip
-    assert "llama-3.1-8b-h100" not in others(MODEL, {MODEL}), "the same GPU"
-    assert others("a-model-of-my-own", set()) == []
+    assert "llama-3.1-8b-h100" not in comparable_models(MODEL, {MODEL}), "the same GPU"
+    assert comparable_models("a-model-of-my-own", set()) == []

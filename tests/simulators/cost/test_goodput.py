@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policies.model.spec import Slo
-from simulators.cost.goodput import batched, bound_rps, goodput, hitting, sample, saturated_rps
+from simulators.cost.goodput import batched, bound_rps, goodput, sample, saturated_rps, with_hit_share
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
 from simulators.world.traffic.trace import RequestTrace
@@ -73,7 +73,7 @@ def test_larger_batches_answer_more_and_hits_carry_more() -> None:
     by_batch = [saturated_rps(batched(H100, n), drawn) for n in (1, 8, 64)]
     assert by_batch == sorted(by_batch)
     assert by_batch[1] > 4 * by_batch[0]
-    by_hits = [goodput(H100, sample(hitting(chat(), share), 1), CHAT, 1).rps for share in (0.0, 0.5)]
+    by_hits = [goodput(H100, sample(with_hit_share(chat(), share), 1), CHAT, 1).rps for share in (0.0, 0.5)]
     assert by_hits[1] > 1.05 * by_hits[0]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.cost.curve import LoadDurationCurve
-from simulators.cost.plan import Prices, by_reserved, cheapest, kept
+from simulators.cost.plan import Prices, by_reserved, cheapest, cost_under
 
 SHARES = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6).map(lambda s: sorted(s, reverse=True))
 
@@ -72,6 +72,8 @@ def test_what_is_reserved_is_paid_when_the_load_falls() -> None:
     prices = Prices(on_demand=10.0, reserved=6.0)
     plan = cheapest(of(1.0, 0.9, 0.2), prices, 0.5)
     assert plan.markets == ("reserved", "reserved", "on_demand")
-    assert kept(plan, of(1.0, 0.9, 0.2), prices) == pytest.approx(plan.usd_per_hour)
-    assert kept(plan, of(0.5), prices) == pytest.approx(12.0)
-    assert kept(plan, of(1.0, 1.0, 1.0, 0.5), prices) == pytest.approx(12.0 + 10.0 + 5.0), "what is beyond is on demand"
+    assert cost_under(plan, of(1.0, 0.9, 0.2), prices) == pytest.approx(plan.usd_per_hour)
+    assert cost_under(plan, of(0.5), prices) == pytest.approx(12.0)
+    assert cost_under(plan, of(1.0, 1.0, 1.0, 0.5), prices) == pytest.approx(12.0 + 10.0 + 5.0), (
+        "what is beyond is on demand"
+    )
