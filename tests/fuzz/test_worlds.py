@@ -1,4 +1,4 @@
-"""The swarm: fixed seeds that must pass, worlds that hold everything there is, and invariants that can fail."""
+"""The swarm: fixed seeds that must pass, coverage of all features, and invariants that can fail."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from simulators.world.traffic.generate import GENERATORS
 from tests.foreground import FOREGROUND
 from tests.fuzz.worlds import policies, traffic
 from tests.fuzz.worlds.__main__ import main
-from tests.fuzz.worlds.injected_zeros import Lies
+from tests.fuzz.worlds.injected_zeros import InjectedZeros
 from tests.fuzz.worlds.invariants import INVARIANTS, sentence
-from tests.fuzz.worlds.search import TWICE, judge
-from tests.fuzz.worlds.turn import Turn
+from tests.fuzz.worlds.search import REPEAT_EVERY, judge
+from tests.fuzz.worlds.turn import TickContext
 from tests.fuzz.worlds.world import SCENARIO, WORKLOAD, draw
 from tests.simulators.world.makers import case, trace, workload
 
@@ -100,7 +100,7 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
     assert seen["service"] == {None, "sqs", "pubsub", "service_bus"}
 
 
-# --- lies
+# --- false zeros
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_a_lie_is_known_from_the_chance_that_made_it(
     told = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
     ticks: list[Tick] = []
     run.simulate(told, 5, trace(*[(0.01 * k, 20, 2000) for k in range(2000)]), record=[ticks.append])
-    lies = Lies(told, 5)
-    known = [bool(lies.told(tick)) for tick in ticks]
+    injected_zeros = InjectedZeros(told, 5)
+    known = [bool(injected_zeros.sources(tick)) for tick in ticks]
     zeros = [
         not tick.observation.source_errors
         and all(getattr(r, "value", 1) == 0 for r in tick.observation.readings.values())
@@ -130,23 +130,23 @@ def test_a_lie_is_known_from_the_chance_that_made_it(
     assert 0 < sum(known) < len(known)
 
 
-# --- what is told
+# --- reports
 
 
-def fussy(turn: Turn) -> str | None:
+def fussy(context: TickContext) -> str | None:
     """Nothing lasts."""
-    return "it lasted" if len(turn.past) == 3 else None
+    return "it lasted" if len(context.past) == 3 else None
 
 
-def clumsy(turn: Turn) -> str | None:
+def clumsy(context: TickContext) -> str | None:
     """Nothing is divided by what has not happened yet."""
-    return f"{1 / len(turn.past)}"
+    return f"{1 / len(context.past)}"
 
 
 def test_a_failure_tells_seed_turn_sentence_decision_and_how_to_see_it_again() -> None:
     verdict = judge(6, [fussy])
     assert verdict.failure is not None
-    assert (verdict.turns, verdict.failure.turn, verdict.failure.at_s) == (3, 3, 45.0)
+    assert (verdict.ticks, verdict.failure.tick_number, verdict.failure.at_s) == (3, 3, 45.0)
     told = str(verdict.failure)
     assert told.startswith("seed 6, turn 3 (45 s): fussy: it lasted\n  must hold: Nothing lasts.\n")
     assert "python -m tests.fuzz.worlds --seed 6\n" in told
@@ -157,7 +157,7 @@ def test_a_failure_tells_seed_turn_sentence_decision_and_how_to_see_it_again() -
 def test_whatever_a_world_makes_the_code_raise_is_a_failure() -> None:
     failure = judge(6, [clumsy]).failure
     assert failure is not None
-    assert failure.what.name == "nothing_raises"
+    assert failure.violation.name == "nothing_raises"
     assert "ZeroDivisionError" in str(failure)
 
 
@@ -171,8 +171,8 @@ def test_every_invariant_says_in_a_sentence_what_must_hold() -> None:
 
 
 def test_the_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
-    assert main(["--seed", str(TWICE), "--keep", str(tmp_path / "kept")]) == 0
-    assert (tmp_path / "kept" / SCENARIO).read_text() == draw(TWICE).files[SCENARIO]
+    assert main(["--seed", str(REPEAT_EVERY), "--keep", str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept" / SCENARIO).read_text() == draw(REPEAT_EVERY).files[SCENARIO]
     assert main(["--first", "3", "--worlds", "2"]) == 0
     out, err = capsys.readouterr()
     assert not out

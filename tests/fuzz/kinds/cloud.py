@@ -1,4 +1,4 @@
-"""Answers of Google Cloud and Azure, over a socket: one call's answer is mutated, all others are honest."""
+"""Responses of Google Cloud and Azure, over a socket: the response to one call is mutated, all others are valid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOLDER: Final = "fuzz-cloud-"
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One pool in a cloud of its own, and the honest answer to each call that its status takes."""
+    """One pool in its own cloud, and the valid response to each call that its status needs."""
 
     server: Any
     clock: Any

@@ -1,4 +1,4 @@
-"""Small scenarios, files of offers and journals to be advised on."""
+"""Small scenarios, offers files and journals for the advice tests."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ MARKETS: dict[str, Any] = {
 
 
 def written(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[str, Any] = WORKLOAD) -> Path:
-    """The scenario's file, with its workload's beside it."""
+    """Write a scenario and its workload, and return the scenario's path."""
     (folder / "workload.yaml").write_text(yaml.safe_dump(workload))
     file = folder / "scenario.yaml"
     file.write_text(yaml.safe_dump(scenario, sort_keys=False))
@@ -73,27 +73,27 @@ def written(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[st
 
 
 def offered(folder: Path, **document: Any) -> LoadedOffers:
-    """A file of offers, read."""
+    """Write and load a file of offers."""
     file = folder / "offers.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     return load(file)
 
 
 def simulated(scenario: Path, file: LoadedOffers = NO_OFFERS) -> WorkloadEvidence:
-    """The scenario, run and looked at."""
+    """Run the scenario and return its evidence."""
     case = load_scenario(scenario)
     trace = running.traffic_of(case, 1)
     return of_scenario.of_scenario(of_scenario.ScenarioInputs(scenario, case, trace, 1), file, lambda _: None)
 
 
 def journal(scenario: Path) -> Path:
-    """The journal of a run of the scenario."""
+    """Run the scenario and return the folder of its journal."""
     case = load_scenario(scenario)
     folder = scenario.parent / "journal"
     journalled(case, 1, running.traffic_of(case, 1), folder, lambda _: None)
     return folder
 
 
-def recorded(folder: Path, file: LoadedOffers = NO_OFFERS, **told: Any) -> WorkloadEvidence:
-    """The journal, looked at."""
-    return of_journal.of_journal(folder, of_journal.JournalInputs(**told), 1, file)
+def recorded(folder: Path, file: LoadedOffers = NO_OFFERS, **inputs: Any) -> WorkloadEvidence:
+    """Return the evidence of a journal."""
+    return of_journal.of_journal(folder, of_journal.JournalInputs(**inputs), 1, file)

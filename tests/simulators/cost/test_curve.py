@@ -1,4 +1,4 @@
-"""Load-duration curves: by hand, and what holds for all of them."""
+"""Load-duration curves: by hand, and invariants of all curves."""
 
 from __future__ import annotations
 

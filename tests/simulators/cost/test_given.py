@@ -1,4 +1,4 @@
-"""Files of offers and price lists: what they say, and every error with its place."""
+"""Offers files and price lists: their values, and errors with their location."""
 
 from __future__ import annotations
 

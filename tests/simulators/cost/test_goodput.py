@@ -1,4 +1,4 @@
-"""What a replica carries within the promise, against queueing theory; and what must hold of any model."""
+"""Goodput of a replica against queueing theory, and invariants of any model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE_BY_ONE = ServiceModel(
     name="one-by-one", mem_base_s=0.0, cmp_base_s=SERVICE_S, cmp_token_s=0.0, kv_decode_s=0.0, kv_mixed_s=0.0,
     attn_pair_s=0.0, kv_tokens=100_000, max_seqs=1,
 )  # fmt: skip
-"""A server of one request at a time: a prompt of one step, and nothing after its first token."""
+"""A server of one request at a time: each request is a prompt of one step with one output token."""
 H100 = catalogue.load("llama-3.1-8b-h100-vllm")
 CHAT = Slo(ttft_s=1.0, itl_s=0.05, share=0.99)
 
@@ -35,7 +35,7 @@ def chat() -> RequestTrace:
 
 
 def within_m_d_1(rate: float, limit_s: float) -> float:
-    """Share of requests of an M/D/1 queue that are served within a limit (Erlang's formula for the waiting time)."""
+    """Return the share of an M/D/1 queue's requests served within a limit (Erlang's formula for the waiting time)."""
     wait_s, rho = limit_s - SERVICE_S, rate * SERVICE_S
     terms = (
         (rate * (k * SERVICE_S - wait_s)) ** k / math.factorial(k) * math.exp(-rate * (k * SERVICE_S - wait_s))

@@ -1,4 +1,4 @@
-"""Buying a curve: break-evens by hand, and the least cost against trying every way."""
+"""Purchase plans: break-evens by hand, and the minimum cost against an exhaustive search."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_spot_keeps_to_its_share_at_every_moment() -> None:
 
 
 def test_spot_goes_where_it_saves_the_most() -> None:
-    """The base is as cheap reserved: the one replica that may be on spot is the one that would be on demand."""
+    """The base is almost as cheap reserved, so the only spot replica replaces the on-demand one."""
     plan = cheapest(of(1.0, 0.55), Prices(on_demand=10.0, reserved=6.0, spot=5.9), 0.5)
     assert plan.markets == ("reserved", "spot")
     assert plan.usd_per_hour == pytest.approx(6.0 + 0.55 * 5.9)

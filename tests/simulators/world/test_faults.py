@@ -1,4 +1,4 @@
-"""Bad weather: which calls it strikes, how they fail, and what the controller makes of it."""
+"""Fault injection: the affected calls, their errors, and the controller's decisions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from simulators.world.infrastructure.market import PoolOffer
 from tests.simulators.world.makers import POOL, case, offer, trace, workload
 
 BLINDING = ("unavailable", "throttled", "hang", "garble", "misconfigured")
-"""What leaves a source without an answer."""
+"""Faults that leave a source without readings."""
 QUIET = trace((0.0, 10, 2))
 BUSY = trace(*[(0.5 * k, 10, 1000) for k in range(240)])
-"""Twenty requests at a time: more than the four replicas' worth that the workload may have."""
+"""Twenty requests at a time: more than the capacity of the workload's maximum of four replicas."""
 READ = Fresh(7.0, 1000.0)
 
 
 class Hand:
-    """A clock that stands where it is put."""
+    """A clock that tests set."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.at = now
@@ -48,7 +48,7 @@ class Fixed:
 
 
 class Sized:
-    """A pool that takes every size."""
+    """A pool that accepts every size."""
 
     def __init__(self) -> None:
         self.replicas = 3
@@ -68,7 +68,7 @@ def ports(
 
 
 def read(source: Source) -> dict[str, Any] | str:
-    """What a source gives, or the name of what it raises."""
+    """Return a source's readings, or the name of its error."""
     try:
         return dict(asyncio.run(source.sample()))
     except (PortError, TimeoutError) as e:
@@ -76,11 +76,11 @@ def read(source: Source) -> dict[str, Any] | str:
 
 
 def ran(*weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **given: Any) -> list[Tick]:
-    """The turns of ten minutes in some weather, from four replicas or as many as given."""
+    """Return the ticks of ten minutes with faults, from four replicas or `begin`."""
     ticks: list[Tick] = []
     begin = {POOL: given.pop("begin", 4)}
-    told = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **given)
-    run.simulate(told, 1, requests, record=[ticks.append])
+    scenario = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **given)
+    run.simulate(scenario, 1, requests, record=[ticks.append])
     return ticks
 
 
@@ -109,7 +109,7 @@ def test_a_source_fails_as_the_fault_says(fault: Fault, found: dict[str, Any] | 
     assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == found
 
 
-def test_who_throttles_says_when_to_come_again() -> None:
+def test_a_throttled_call_has_a_retry_after() -> None:
     source = ports(FaultSettings(fault="throttled", share=1)).sources["a"]
     with pytest.raises(Unavailable) as e:
         asyncio.run(source.sample())
@@ -145,23 +145,23 @@ def test_a_pool_fails_as_the_fault_says(
                 asyncio.run(call())
 
 
-def test_the_share_of_calls_is_struck() -> None:
+def test_the_share_of_calls_fails() -> None:
     source = ports(FaultSettings(fault="unavailable", share=0.3)).sources["a"]
-    struck_calls = sum(read(source) == "Unavailable" for _ in range(1000))
-    assert 250 < struck_calls < 350
+    failed_calls = sum(read(source) == "Unavailable" for _ in range(1000))
+    assert 250 < failed_calls < 350
 
 
 def test_weather_lasts_from_since_until_before_until() -> None:
     clock = Hand()
     source = ports(FaultSettings(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
-    found = []
-    for at_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
-        clock.at = 1000.0 + at_s
-        found.append(read(source) == "TimeoutError")
-    assert found == [False, False, True, True, False, False]
+    failed = []
+    for time_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
+        clock.at = 1000.0 + time_s
+        failed.append(read(source) == "TimeoutError")
+    assert failed == [False, False, True, True, False, False]
 
 
-def test_of_two_that_strike_the_first_does() -> None:
+def test_the_first_of_two_faults_wins() -> None:
     both = FaultSettings(fault="hang", share=1), FaultSettings(fault="zero", share=1)
     assert read(ports(*both).sources["a"]) == "TimeoutError"
     assert read(ports(*reversed(both)).sources["a"]) == {
@@ -170,22 +170,22 @@ def test_of_two_that_strike_the_first_does() -> None:
     }
 
 
-def test_each_port_has_chance_of_its_own() -> None:
+def test_each_port_has_its_own_random_stream() -> None:
     half = FaultSettings(fault="hang", share=0.5)
 
-    def fates(setup: Setup, name: str, others: tuple[str, ...] = ()) -> list[bool]:
-        found = []
+    def failures(setup: Setup, name: str, other_sources: tuple[str, ...] = ()) -> list[bool]:
+        failed = []
         for _ in range(50):
-            for other in others:
+            for other in other_sources:
                 read(setup.sources[other])
-            found.append(read(setup.sources[name]) == "TimeoutError")
-        return found
+            failed.append(read(setup.sources[name]) == "TimeoutError")
+        return failed
 
-    alone = fates(ports(half), "a")
-    beside = fates(ports(half, sources=("b", "a", "c")), "a", ("b", "c"))
-    assert alone == beside
-    assert fates(ports(half, sources=("b",)), "b") != alone
-    assert fates(ports(half, seed=2), "a") != alone
+    single = failures(ports(half), "a")
+    among_others = failures(ports(half, sources=("b", "a", "c")), "a", ("b", "c"))
+    assert single == among_others
+    assert failures(ports(half, sources=("b",)), "b") != single
+    assert failures(ports(half, seed=2), "a") != single
 
 
 @pytest.mark.parametrize(
@@ -196,25 +196,25 @@ def test_each_port_has_chance_of_its_own() -> None:
         (FaultSettings(fault="zero", where="pools"), "where"),
     ],
 )
-def test_weather_that_can_never_strike_is_told(weather: FaultSettings, key: str) -> None:
+def test_faults_without_effect_are_reported(weather: FaultSettings, key: str) -> None:
     assert [k for k, _ in weather.problems()] == [key]
     assert not list(FaultSettings(fault="hang").problems())
 
 
-# --- what the controller makes of it
+# --- decisions of the controller
 
 
 def sizes(ticks: list[Tick]) -> list[int | None]:
     return [t.decision.target for t in ticks]
 
 
-def test_in_fair_weather_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
+def test_without_faults_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
     assert sizes(ran())[-1] == 1
     assert max(s or 0 for s in sizes(ran(requests=BUSY, begin=1))) == 4
 
 
 @pytest.mark.parametrize("fault", BLINDING)
-def test_who_is_blind_never_shrinks(fault: Fault) -> None:
+def test_a_workload_without_readings_never_shrinks(fault: Fault) -> None:
     ticks = ran(FaultSettings(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
     assert not any(t.decision.may_scale_in for t in ticks)
@@ -234,8 +234,8 @@ def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
     assert not any(o for t in ticks for o in t.outcomes)
 
 
-def test_zeros_that_are_lies_cannot_be_seen_through_and_shrink_a_busy_pool() -> None:
-    """Every reading says 0, fresh and finite: the workload looks idle. A second source would tell otherwise."""
+def test_permanent_false_zeros_shrink_a_busy_pool() -> None:
+    """Every reading is 0, fresh and finite: the workload looks idle. Only a second source could show otherwise."""
     ticks = ran(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
     assert sizes(ticks)[-1] == 1
 
@@ -248,12 +248,14 @@ def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
 
 
 def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
-    """A minute's window is lied through again and again in an hour and a half; who was caught is doubted."""
+    """False zeros last longer than a window of a minute again and again; the source becomes suspected."""
     ticks: list[Tick] = []
     busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
     zero = FaultSettings(fault="zero", share=0.5, where="sources")
-    told = case(workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0)
-    run.simulate(told, 1, busy, record=[ticks.append])
+    scenario = case(
+        workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0
+    )
+    run.simulate(scenario, 1, busy, record=[ticks.append])
     assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}
     assert sum(bool(t.decision.suspected_zeros) for t in ticks) > 150
 

@@ -1,4 +1,4 @@
-"""Queues as their services show them, and what becomes of messages whose replica is lost."""
+"""Queue counts as their services report them, and redelivery of messages of lost replicas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simulators.world.world import World
 from tests.simulators.world.makers import POOL, STEADY, trace, world
 
 JOBS = [(0.0, 10, 1001)] * 10
-"""Ten messages at once, of ten seconds each where nobody waits."""
+"""Ten messages at once, of ten seconds each without waiting."""
 
 
 def view(service: Service, seed: int = 1, **given: float) -> QueueView:
@@ -44,7 +44,7 @@ def truth(seen: World, at_s: float) -> QueueCounts:
     return seen.counts()
 
 
-# --- what services tell
+# --- reported counts
 
 
 def test_every_service_tells_every_quantity() -> None:
@@ -181,7 +181,7 @@ def test_without_a_queue_what_a_replica_had_is_lost_with_it() -> None:
 
 
 def lose(seen: World, node: int) -> None:
-    """The cloud takes a node at this very moment."""
+    """Interrupt a node now."""
     seen.pools[POOL].interrupt(node, seen.now_ps, seen.now_ps)
 
 

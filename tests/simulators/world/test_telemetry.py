@@ -1,4 +1,4 @@
-"""What scrapes tell of the engines: when, of what time, and what of it where something is missing."""
+"""Scraped engine metrics: their times, their values, and the handling of missing replicas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.simulators.world.makers import POOL, trace, world
 
 ALL = tuple(QUANTITIES)
 STEADY_LOAD = [(0.5 * k, 10, 100) for k in range(400)]
-"""Two requests a second of a second each: 200 tokens a second, two running at a time."""
+"""Two requests per second of one second each: 200 tokens per second, two running at a time."""
 
 
 def told(seen: World, at_s: float, *quantities: str) -> list[Fresh[float] | Absent]:
@@ -120,7 +120,7 @@ def test_an_engines_time_to_first_token_knows_of_no_queue_before_it() -> None:
 
 
 def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_is_exact() -> None:
-    """Nine of ten requests take 26 ms a token and one 40, and any quantile is a point on the way from 25 to 50."""
+    """Nine of ten requests take 26 ms a token and one takes 40; quantiles are interpolated between 25 and 50 ms."""
     histogram = buckets(np.array([0.026] * 9 + [0.04]), TOKEN_BOUNDS_S)
     assert quantile(0.95, histogram) == pytest.approx(0.04875)
     assert beyond(0.05, histogram) == 0.0

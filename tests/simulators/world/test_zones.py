@@ -1,4 +1,4 @@
-"""Cost allocation in a whole simulated world: zones that come and go, and headroom that rests."""
+"""Cost allocation in a simulated world with changing zone capacity and headroom tiers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
 
 
 def tiered(workload: dict[str, Any]) -> None:
-    """A tier of slept engines beside the pool."""
+    """Add a tier of slept engines to the pool."""
     (name, pool), *_ = workload["pools"].items()
     tier = {"tier": "slept", "serves": name, "min_replicas": 2, "lead_time_s": 1.0}
     workload["pools"] = {name: pool, "slept": {**pool, **tier}}
@@ -62,7 +62,7 @@ def test_a_tiers_replicas_are_nodes_at_rest_in_its_pool(tmp_path: Path) -> None:
 
 
 def gpus_of(tick: Tick) -> int:
-    """The desired size of the pool that serves."""
+    """Return the desired size of the serving pool."""
     reading = tick.observation.pools[PoolName("gpus")]
     assert isinstance(reading, Fresh)
     return reading.value.desired

@@ -1,4 +1,4 @@
-"""What a platform that took a size says later: that it cannot give it, where replicas are, what a reservation holds."""
+"""Failures that a platform reports after it accepted a size, replicas by zone, and reservations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PLENTY = SupplyStep(at_s=130.0, nodes=9)
 
 
 def short(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **given: Any) -> World:
-    """A pool of as many replicas as its zone has nodes, until it has more."""
+    """Return a world whose zone has two nodes, until `steps` change that."""
     return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **given), begin=begin)
 
 
 def state(world: World) -> tuple[int, int, int, float | None]:
-    """Desired, still to come, failed, and when that was said."""
+    """Return desired, pending and failed replicas, and the time of the shortfall."""
     status = world.pool.status(world.now_ps)
     return status.desired, status.pending, status.failed, status.shortfall.at if status.shortfall else None
 
@@ -190,7 +190,7 @@ def test_an_offer_that_contradicts_itself_is_refused(given: dict[str, Any], said
         World(offer(**given))
 
 
-# --- what else is told
+# --- other contents of the status
 
 
 def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
@@ -218,7 +218,7 @@ def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
 
 @pytest.mark.parametrize("then", ["retry", "stay", "roll_back"])
 def test_a_workload_asks_elsewhere_for_what_a_platform_says_will_not_come(then: Any) -> None:
-    """The cheap pool takes every size and gives one replica; what it lacks is asked of the dear one once it says so."""
+    """The cheap pool accepts every size but provides one replica; the expensive one replaces the reported failures."""
     failures = Failures(after_s=45.0, then=then, retry_s=45.0)
     pools: dict[str, PoolOffer] = {
         "cheap": makers.offer(zones={"z": ZoneOffer(capacity=1)}, failures=failures),

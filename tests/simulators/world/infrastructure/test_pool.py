@@ -1,4 +1,4 @@
-"""A pool's replicas through their lives: sizes, victims, drains, headroom, shortage and loss."""
+"""Life cycle of a pool's replicas: sizes, scale-in order, drains, headroom, shortage and loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
 
 
 def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **given: Any) -> World:
-    """A spot pool in one zone whose capacity changes in steps."""
+    """Return a spot pool in one zone whose capacity changes in steps."""
     zone = ZoneOffer(capacity=capacity, steps=tuple(SupplyStep(at_s=at_s, nodes=n) for at_s, n in steps))
     return World(offer(market="spot", zones={"z": zone}, **given), begin=begin)
 
@@ -342,7 +342,7 @@ def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
     assert sorted(early.engines.keys) == sorted(late.engines.keys)
 
 
-# --- what the status tells
+# --- status
 
 
 @pytest.mark.parametrize(

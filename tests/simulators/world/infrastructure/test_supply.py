@@ -1,4 +1,4 @@
-"""Capacity over time: traces read and refused, steps, and outages whose availability is the renewal theorem's."""
+"""Capacity over time: valid and invalid traces, steps, and outages with the availability of the renewal theorem."""
 
 from __future__ import annotations
 
