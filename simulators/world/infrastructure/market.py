@@ -90,7 +90,7 @@ class ZoneOffer:
 
     @property
     def varies(self) -> bool:
-        """Whether the capacity changes over time."""
+        """True if the capacity changes over time."""
         return bool(self.steps) or self.trace is not None or self.outages is not None
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -47,8 +47,8 @@ def only_fresh_pools(judged: Judged) -> str | None:
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
-    """Where there is work and a replica is requested, one stays, unless a budget, the fleet or a maximum below a pool's
-    quantum leaves room for none, or room only in pools that lack capacity or quota.
+    """While there is work, the last replica stays, unless a budget, the fleet or a maximum below a quantum allows
+    none, or allows it only in pools that lack capacity or quota.
     """
     gone = (
         judged.context.decision.active

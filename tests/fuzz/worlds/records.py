@@ -1,4 +1,4 @@
-"""What must hold of records: they add up, say why, survive the journal, and can be decided again."""
+"""Invariants of records: sums, reasons, the journal's round trip, and reproducible decisions."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class InvariantBroken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What was found wrong with a seed's world. `turn` is None for what has no turn."""
+    """A violation in a seed's world. `tick_number` is None if it concerns no single tick."""
 
     seed: int
     violation: Violation

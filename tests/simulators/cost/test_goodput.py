@@ -46,11 +46,11 @@ def within_m_d_1(rate: float, limit_s: float) -> float:
 
 @pytest.mark.parametrize("share", [0.8, 0.95])
 def test_one_by_one_it_is_the_rate_that_theory_has_for_a_single_server(share: float) -> None:
-    found = goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.35, itl_s=None, share=share), 3)
+    result = goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.35, itl_s=None, share=share), 3)
     rates = np.linspace(0.1, 9.9, 981)
     theory = max(r for r in rates if within_m_d_1(float(r), 0.35) >= share)
-    assert found.rps == pytest.approx(theory, rel=0.05)
-    assert found.bound_rps == pytest.approx(1 / SERVICE_S)
+    assert result.rps == pytest.approx(theory, rel=0.05)
+    assert result.bound_rps == pytest.approx(1 / SERVICE_S)
 
 
 def test_a_promise_that_one_request_alone_breaks_is_kept_at_no_rate() -> None:
@@ -78,7 +78,7 @@ def test_larger_batches_answer_more_and_hits_carry_more() -> None:
 
 
 def test_the_draw_is_of_the_same_requests_and_the_same_for_one_seed() -> None:
-    one, again, other = sample(chat(), 1), sample(chat(), 1), sample(chat(), 2)
-    assert one.digest() == again.digest() != other.digest()
-    assert one.prompt_tokens.mean() == pytest.approx(chat().prompt_tokens.mean(), rel=0.03)
-    assert np.diff(one.arrival_s).mean() == pytest.approx(1.0, rel=0.03)
+    first, repeated, other_seed = sample(chat(), 1), sample(chat(), 1), sample(chat(), 2)
+    assert first.digest() == repeated.digest() != other_seed.digest()
+    assert first.prompt_tokens.mean() == pytest.approx(chat().prompt_tokens.mean(), rel=0.03)
+    assert np.diff(first.arrival_s).mean() == pytest.approx(1.0, rel=0.03)

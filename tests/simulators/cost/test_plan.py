@@ -47,17 +47,17 @@ def test_spot_goes_where_it_saves_the_most() -> None:
     st.sampled_from([0.0, 0.3, 0.5, 1.0]),
 )
 def test_no_other_way_is_cheaper(
-    shares: list[float], on_demand: float, reserved: float | None, spot: float | None, most: float
+    shares: list[float], on_demand: float, reserved: float | None, spot: float | None, max_share: float
 ) -> None:
-    found = cheapest(of(*shares), Prices(on_demand, reserved, spot), most)
+    result = cheapest(of(*shares), Prices(on_demand, reserved, spot), max_share)
     markets = ["on_demand"] + ["reserved"] * (reserved is not None) + ["spot"] * (spot is not None)
     costs = []
-    for way in itertools.product(markets, repeat=len(shares)):
-        if all(way[:k].count("spot") <= most * k + 1e-9 for k in range(1, len(way) + 1)):
+    for assignment in itertools.product(markets, repeat=len(shares)):
+        if all(assignment[:k].count("spot") <= max_share * k + 1e-9 for k in range(1, len(assignment) + 1)):
             price = {"on_demand": on_demand, "reserved": reserved or 0.0, "spot": spot or 0.0}
-            held = [1.0 if m == "reserved" else s for m, s in zip(way, shares, strict=True)]
-            costs.append(sum(price[m] * h for m, h in zip(way, held, strict=True)))
-    assert found.usd_per_hour == pytest.approx(min(costs))
+            held = [1.0 if m == "reserved" else s for m, s in zip(assignment, shares, strict=True)]
+            costs.append(sum(price[m] * h for m, h in zip(assignment, held, strict=True)))
+    assert result.usd_per_hour == pytest.approx(min(costs))
 
 
 @given(SHARES, st.floats(1.0, 20.0), st.floats(0.5, 20.0))

@@ -16,7 +16,7 @@ from simulators.world.faults import Fault, FaultSettings, with_faults
 from simulators.world.infrastructure.market import PoolOffer
 from tests.simulators.world.makers import POOL, case, offer, trace, workload
 
-BLINDING = ("unavailable", "throttled", "hang", "garble", "misconfigured")
+BLINDING_FAULTS = ("unavailable", "throttled", "hang", "garble", "misconfigured")
 """Faults that leave a source without readings."""
 QUIET = trace((0.0, 10, 2))
 BUSY = trace(*[(0.5 * k, 10, 1000) for k in range(240)])
@@ -24,7 +24,7 @@ BUSY = trace(*[(0.5 * k, 10, 1000) for k in range(240)])
 READ = Fresh(7.0, 1000.0)
 
 
-class Hand:
+class SettableClock:
     """A clock that tests set."""
 
     def __init__(self, now: float = 1000.0) -> None:
@@ -40,14 +40,14 @@ class Hand:
         return 0.0
 
 
-class Fixed:
+class FixedSource:
     """A source that always reads 7."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         return {"waiting": READ, "running": Absent("no engine serves")}
 
 
-class Sized:
+class FakePool:
     """A pool that accepts every size."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class Sized:
 
 
 def ports(
-    *weather: FaultSettings, clock: Hand | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
+    *weather: FaultSettings, clock: SettableClock | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
 ) -> Setup:
-    fair = Setup(workload(), {name: Fixed() for name in sources}, {POOL: Sized()})
-    return with_faults(fair, weather, clock or Hand(), 1000.0, seed)
+    setup = Setup(workload(), {name: FixedSource() for name in sources}, {POOL: FakePool()})
+    return with_faults(setup, weather, clock or SettableClock(), 1000.0, seed)
 
 
 def read(source: Source) -> dict[str, Any] | str:
@@ -75,11 +75,13 @@ def read(source: Source) -> dict[str, Any] | str:
         return type(e).__name__
 
 
-def ran(*weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **given: Any) -> list[Tick]:
+def simulated_ticks(
+    *weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **options: Any
+) -> list[Tick]:
     """Return the ticks of ten minutes with faults, from four replicas or `begin`."""
     ticks: list[Tick] = []
-    begin = {POOL: given.pop("begin", 4)}
-    scenario = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **given)
+    begin = {POOL: options.pop("begin", 4)}
+    scenario = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **options)
     run.simulate(scenario, 1, requests, record=[ticks.append])
     return ticks
 
@@ -88,13 +90,13 @@ def ran(*weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None =
 
 
 def test_fair_weather_leaves_the_ports_alone() -> None:
-    assert isinstance(ports().sources["a"], Fixed)
-    assert isinstance(ports(FaultSettings(fault="hang", where="pools")).sources["a"], Fixed)
-    assert isinstance(ports(FaultSettings(fault="hang", where="sources")).actuators[POOL], Sized)
+    assert isinstance(ports().sources["a"], FixedSource)
+    assert isinstance(ports(FaultSettings(fault="hang", where="pools")).sources["a"], FixedSource)
+    assert isinstance(ports(FaultSettings(fault="hang", where="sources")).actuators[POOL], FakePool)
 
 
 @pytest.mark.parametrize(
-    ("fault", "found"),
+    ("fault", "expected"),
     [
         ("unavailable", "Unavailable"),
         ("throttled", "Unavailable"),
@@ -105,8 +107,8 @@ def test_fair_weather_leaves_the_ports_alone() -> None:
         ("out_of_capacity", {"waiting": READ, "running": Absent("no engine serves")}),
     ],
 )
-def test_a_source_fails_as_the_fault_says(fault: Fault, found: dict[str, Any] | str) -> None:
-    assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == found
+def test_a_source_fails_as_the_fault_says(fault: Fault, expected: dict[str, Any] | str) -> None:
+    assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == expected
 
 
 def test_a_throttled_call_has_a_retry_after() -> None:
@@ -152,7 +154,7 @@ def test_the_share_of_calls_fails() -> None:
 
 
 def test_weather_lasts_from_since_until_before_until() -> None:
-    clock = Hand()
+    clock = SettableClock()
     source = ports(FaultSettings(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
     failed = []
     for time_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
@@ -209,20 +211,20 @@ def sizes(ticks: list[Tick]) -> list[int | None]:
 
 
 def test_without_faults_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
-    assert sizes(ran())[-1] == 1
-    assert max(s or 0 for s in sizes(ran(requests=BUSY, begin=1))) == 4
+    assert sizes(simulated_ticks())[-1] == 1
+    assert max(s or 0 for s in sizes(simulated_ticks(requests=BUSY, begin=1))) == 4
 
 
-@pytest.mark.parametrize("fault", BLINDING)
+@pytest.mark.parametrize("fault", BLINDING_FAULTS)
 def test_a_workload_without_readings_never_shrinks(fault: Fault) -> None:
-    ticks = ran(FaultSettings(fault=fault, share=1, where="sources"))
+    ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
     assert not any(t.decision.may_scale_in for t in ticks)
 
 
-@pytest.mark.parametrize("fault", BLINDING)
+@pytest.mark.parametrize("fault", BLINDING_FAULTS)
 def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
-    ticks = ran(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
+    ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
     storm = [t.decision.target for t in ticks if t.at < ticks[0].at + 200]
     assert set(storm) == {4}
     assert sizes(ticks)[-1] == 1
@@ -230,18 +232,20 @@ def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", ["unavailable", "throttled", "hang", "misconfigured"])
 def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
-    ticks = ran(FaultSettings(fault=fault, share=1, where="pools"))
+    ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="pools"))
     assert not any(o for t in ticks for o in t.outcomes)
 
 
 def test_permanent_false_zeros_shrink_a_busy_pool() -> None:
     """Every reading is 0, fresh and finite: the workload looks idle. Only a second source could show otherwise."""
-    ticks = ran(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
+    ticks = simulated_ticks(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
     assert sizes(ticks)[-1] == 1
 
 
 def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
-    ticks = ran(FaultSettings(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0)
+    ticks = simulated_ticks(
+        FaultSettings(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0
+    )
     busy = [t.decision.target for t in ticks if t.at - ticks[0].at < 110]
     assert any(r.value == 0 for t in ticks[2:8] for r in t.observation.readings.values() if isinstance(r, Fresh))
     assert set(busy) == {4}
@@ -261,7 +265,9 @@ def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
 
 
 def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
-    ticks = ran(FaultSettings(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
+    ticks = simulated_ticks(
+        FaultSettings(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1
+    )
     outcomes = [(t.at - ticks[0].at, o.result.value) for t in ticks for o in t.outcomes]
     assert {result for at, result in outcomes if 15 <= at < 60} == {"out_of_capacity"}
     assert (60.0, "accepted") in outcomes

@@ -29,9 +29,9 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
     )
     reserved = [t.observation.pools[PoolName("reserved")] for t in ticks]
     assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "used first, and kept"
-    dear = [t.decision.targets[PoolName("on-demand")] for t in ticks]
-    assert max(dear) > 0
-    assert sum(n == 0 for n in dear) > len(dear) / 2, "given up when cheaper ones serve"
+    on_demand = [t.decision.targets[PoolName("on-demand")] for t in ticks]
+    assert max(on_demand) > 0
+    assert sum(n == 0 for n in on_demand) > len(on_demand) / 2, "given up when cheaper ones serve"
     rules = {s.rule for t in ticks for s in t.decision.steps}
     assert {
         RuleId.COST_ALLOCATION,
@@ -69,7 +69,7 @@ def gpus_of(tick: Tick) -> int:
 
 
 @pytest.mark.parametrize(
-    ("tier", "said"),
+    ("tier", "message"),
     [
         ({"serves": "gpu"}, "there is no serving pool 'gpu'"),
         ({"serves": None}, "slept needs serves"),
@@ -79,10 +79,10 @@ def gpus_of(tick: Tick) -> int:
     ],
     ids=["no such pool", "of no pool", "no sooner", "serves itself", "of a tier"],
 )
-def test_a_tier_that_cannot_be_is_refused_in_words(tmp_path: Path, tier: dict[str, Any], said: str) -> None:
+def test_a_tier_that_cannot_be_is_refused_in_words(tmp_path: Path, tier: dict[str, Any], message: str) -> None:
     def change(workload: dict[str, Any]) -> None:
         tiered(workload)
         workload["pools"]["slept"].update(tier)
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load(files(tmp_path, change_workload=change))

@@ -158,7 +158,7 @@ def test_bills_add_up_by_market() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "key"),
+    ("settings", "key"),
     [
         ({"zones": {}}, "zones must name"),
         ({"price_usd_per_hour": 0.0000001}, "price_usd_per_hour of zone zone-a is 1e-07: must be a whole number"),
@@ -169,9 +169,9 @@ def test_bills_add_up_by_market() -> None:
     ],
     ids=["no zone", "a price too fine", "reserved without end", "disk", "stopped spot", "recommendation after notice"],
 )
-def test_an_offer_that_cannot_be_is_refused_with_the_key(given: dict[str, Any], key: str) -> None:
+def test_an_offer_that_cannot_be_is_refused_with_the_key(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ValueError, match=f"pool p: .*{key}"):
-        FleetPool("p", offer(**given), FakeEngines(), model=0, seed=1)
+        FleetPool("p", offer(**settings), FakeEngines(), model=0, seed=1)
 
 
 def test_the_price_must_be_given() -> None:

@@ -17,12 +17,12 @@ from simulators.world.queue import SimulatedQueue
 from tests.simulators.world import makers
 from tests.simulators.world.infrastructure.worlds import World, offer
 
-PLENTY = SupplyStep(at_s=130.0, nodes=9)
+MORE_NODES = SupplyStep(at_s=130.0, nodes=9)
 
 
-def short(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **given: Any) -> World:
+def limited_world(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **settings: Any) -> World:
     """Return a world whose zone has two nodes, until `steps` change that."""
-    return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **given), begin=begin)
+    return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **settings), begin=begin)
 
 
 def state(world: World) -> tuple[int, int, int, float | None]:
@@ -32,25 +32,25 @@ def state(world: World) -> tuple[int, int, int, float | None]:
 
 
 def test_without_failures_nothing_is_ever_said() -> None:
-    world = short(None)
+    world = limited_world(None)
     world.resize(4)
     world.until(3600)
     assert world.pool.status(world.now_ps) == PoolStatus(4, 2)
 
 
 def test_what_found_no_node_is_pending_first_and_then_said_to_have_failed_and_why() -> None:
-    world = short(Failures(after_s=60.0), market="spot")
+    world = limited_world(Failures(after_s=60.0), market="spot")
     world.resize(4)
     world.until(59.999)
     assert state(world) == (4, 2, 0, None)
     world.until(60)
-    said = Shortfall(60.0, "no spot capacity in z", quota=False)
-    assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, shortfall=said)
+    shortfall = Shortfall(60.0, "no spot capacity in z", quota=False)
+    assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, shortfall=shortfall)
     world.bill()
 
 
 def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
-    world = short(Failures(after_s=131.0), PLENTY)
+    world = limited_world(Failures(after_s=131.0), MORE_NODES)
     world.resize(4)
     world.until(140)
     assert state(world) == (4, 2, 0, None)
@@ -58,7 +58,7 @@ def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
 
 
 def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
-    world = short(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
+    world = limited_world(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
     world.resize(4)
     world.until(129)
     assert state(world) == (4, 0, 2, 110.0)
@@ -73,7 +73,7 @@ def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
 
 
 def test_what_is_asked_for_later_fails_later() -> None:
-    world = short(Failures(after_s=60.0, retry_s=1000.0))
+    world = limited_world(Failures(after_s=60.0, retry_s=1000.0))
     world.resize(3)
     world.until(30)
     world.resize(5)
@@ -84,7 +84,7 @@ def test_what_is_asked_for_later_fails_later() -> None:
 
 
 def test_an_agent_pool_leaves_what_failed_until_more_is_asked_for() -> None:
-    world = short(Failures(after_s=60.0, then="stay"), PLENTY)
+    world = limited_world(Failures(after_s=60.0, then="stay"), MORE_NODES)
     world.resize(4)
     world.until(1000)
     assert state(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
@@ -97,7 +97,7 @@ def test_an_agent_pool_leaves_what_failed_until_more_is_asked_for() -> None:
 
 
 def test_what_is_tried_anew_fails_anew() -> None:
-    world = short(Failures(after_s=60.0, then="stay"))
+    world = limited_world(Failures(after_s=60.0, then="stay"))
     world.resize(4)
     world.until(100)
     world.resize(5)
@@ -108,7 +108,7 @@ def test_what_is_tried_anew_fails_anew() -> None:
 
 
 def test_a_node_group_goes_back_to_what_it_has_and_says_why_until_it_is_sized_again() -> None:
-    world = short(Failures(after_s=60.0, then="roll_back"))
+    world = limited_world(Failures(after_s=60.0, then="roll_back"))
     world.resize(4)
     world.until(60)
     assert state(world) == (2, 0, 0, 60.0)
@@ -124,7 +124,7 @@ def test_a_node_group_goes_back_to_what_it_has_and_says_why_until_it_is_sized_ag
 
 
 def test_what_failed_is_given_up_first() -> None:
-    world = short(Failures(after_s=60.0, retry_s=1000.0))
+    world = limited_world(Failures(after_s=60.0, retry_s=1000.0))
     world.resize(4)
     world.until(50)
     world.resize(5)
@@ -158,8 +158,8 @@ def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> 
     world = World(offer(zones=zones, quota=3, failures=Failures(after_s=60.0, quota=True)), begin=2)
     world.resize(5)
     world.until(60)
-    said = Shortfall(60.0, "the quota of 3 nodes is used up: have it raised", quota=True)
-    assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, shortfall=said)
+    shortfall = Shortfall(60.0, "the quota of 3 nodes is used up: have it raised", quota=True)
+    assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, shortfall=shortfall)
     world.resize(0)
     world.resize(3)
     world.until(300)
@@ -172,22 +172,22 @@ def test_the_times_said_are_those_of_the_worlds_clock() -> None:
     pool = makers.offer(zones={"z": ZoneOffer(capacity=1)}, failures=failures)
     world = makers.world(makers.trace((0.0, 1, 1)), pool=pool, replicas=2, epoch_s=1_800_000_000.0)
     world.run_until(70 * 10**12)
-    said = world.status(makers.POOL).shortfall
-    assert said is not None
-    assert said.at == 1_800_000_060.0
+    shortfall = world.status(makers.POOL).shortfall
+    assert shortfall is not None
+    assert shortfall.at == 1_800_000_060.0
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "shortfall"),
     [
         ({"failures": Failures(quota=True), "on_shortage": "refuse"}, "failures quota: true needs on_shortage: wait"),
         ({"tells": ("reserved",)}, "tells reserved is told of market reserved, not of on_demand"),
     ],
     ids=["a quota told twice", "a reservation of nothing"],
 )
-def test_an_offer_that_contradicts_itself_is_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"pool pool-a: {said}"):
-        World(offer(**given))
+def test_an_offer_that_contradicts_itself_is_refused(settings: dict[str, Any], shortfall: str) -> None:
+    with pytest.raises(ValueError, match=f"pool pool-a: {shortfall}"):
+        World(offer(**settings))
 
 
 # --- other contents of the status
@@ -205,12 +205,12 @@ def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
 
 
 def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "market": "reserved",
         "zones": {"a": ZoneOffer(capacity=3), "b": ZoneOffer(capacity=2)},
     }
-    assert World(offer(**given, tells=("reserved",)), begin=1).pool.status(0).reserved == 5
-    assert World(offer(**given), begin=1).pool.status(0).reserved is None
+    assert World(offer(**settings, tells=("reserved",)), begin=1).pool.status(0).reserved == 5
+    assert World(offer(**settings), begin=1).pool.status(0).reserved is None
 
 
 # --- a whole run
@@ -225,14 +225,16 @@ def test_a_workload_asks_elsewhere_for_what_a_platform_says_will_not_come(then: 
         "dear": makers.offer(price_usd_per_hour=7.2),
     }
     scaled = makers.document("sqs", pools=("cheap", "dear"))
-    for name, told_of in pools.items():
-        scaled["pools"][name]["price_usd_per_hour"] = told_of.price_usd_per_hour
-    played = makers.case(workload_from(scaled), pools, queue=SimulatedQueue(), initial_replicas={PoolName("cheap"): 1})
+    for name, offered in pools.items():
+        scaled["pools"][name]["price_usd_per_hour"] = offered.price_usd_per_hour
+    scenario = makers.case(
+        workload_from(scaled), pools, queue=SimulatedQueue(), initial_replicas={PoolName("cheap"): 1}
+    )
     ticks: list[Tick] = []
-    run.simulate(played, 1, makers.trace(*[(0.5 * k, 100, 1000) for k in range(400)]), record=[ticks.append])
-    seen = [(t, r.value) for t in ticks if isinstance(r := t.observation.pools[PoolName("cheap")], Fresh)]
-    first = next(t for t, status in seen if status.shortfall is not None)
+    run.simulate(scenario, 1, makers.trace(*[(0.5 * k, 100, 1000) for k in range(400)]), record=[ticks.append])
+    cheap_statuses = [(t, r.value) for t in ticks if isinstance(r := t.observation.pools[PoolName("cheap")], Fresh)]
+    first = next(t for t, status in cheap_statuses if status.shortfall is not None)
     assert first.at - ticks[0].at <= 75.0
-    asked = next(t for t in ticks if t.decision.targets.get(PoolName("dear"), 0) > 0)
-    assert first.at <= asked.at <= first.at + 15.0
+    expensive_tick = next(t for t in ticks if t.decision.targets.get(PoolName("dear"), 0) > 0)
+    assert first.at <= expensive_tick.at <= first.at + 15.0
     assert max(t.decision.targets[PoolName("dear")] for t in ticks) == 3

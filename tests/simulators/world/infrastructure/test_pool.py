@@ -18,10 +18,10 @@ from tests.simulators.world.infrastructure.worlds import World, offer
 FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
 
 
-def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **given: Any) -> World:
+def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **settings: Any) -> World:
     """Return a spot pool in one zone whose capacity changes in steps."""
     zone = ZoneOffer(capacity=capacity, steps=tuple(SupplyStep(at_s=at_s, nodes=n) for at_s, n in steps))
-    return World(offer(market="spot", zones={"z": zone}, **given), begin=begin)
+    return World(offer(market="spot", zones={"z": zone}, **settings), begin=begin)
 
 
 def states(world: World) -> list[NodeState]:
@@ -263,16 +263,16 @@ def test_a_notice_may_be_missing() -> None:
 
 
 def test_a_recommendation_may_be_missing() -> None:
-    said = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
-    world = spot((1000, 3), notices=said, replace=False)
+    notices = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
+    world = spot((1000, 3), notices=notices, replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.events()] == ["notice"]
 
 
 def test_each_fall_of_a_zone_takes_others() -> None:
     zone = Zone("z", constant(8), nodes=dict.fromkeys(range(8)))
-    falls = [choose_interrupted(zone, 2, "random", 1, "pool-a") for _ in range(20)]
-    assert len({tuple(sorted(fall)) for fall in falls}) > 10
+    choices = [choose_interrupted(zone, 2, "random", 1, "pool-a") for _ in range(20)]
+    assert len({tuple(sorted(choice)) for choice in choices}) > 10
     assert choose_interrupted(zone, 2, "newest", 1, "pool-a") == [7, 6]
 
 
@@ -334,9 +334,9 @@ def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
     late.resize(1)
     late.until(700)
     late.resize(3)
-    took = [[n.due_ps - n.born_ps for n in w.pool.ledger.nodes] for w in (early, late)]
-    assert took[0] == took[1]
-    assert len(set(took[0])) == 3
+    durations = [[n.due_ps - n.born_ps for n in w.pool.ledger.nodes] for w in (early, late)]
+    assert durations[0] == durations[1]
+    assert len(set(durations[0])) == 3
     for world in (early, late):
         world.until(5000)
     assert sorted(early.engines.keys) == sorted(late.engines.keys)
@@ -346,19 +346,19 @@ def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on_notice", "told"),
+    ("on_notice", "expected"),
     [("serve", [(4, 4, 0, 0), (4, 4, 2, 0), (4, 2, 0, 2)]), ("replace", [(4, 4, 0, 0), (4, 2, 0, 2), (4, 2, 0, 2)])],
     ids=["serve: doomed, then taken", "replace: taken at the notice, and not again when it is cut"],
 )
-def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, told: list[tuple[int, ...]]) -> None:
+def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, expected: list[tuple[int, ...]]) -> None:
     world = spot((300, 2), capacity=4, on_notice=on_notice)
     world.engines.left_s = dict.fromkeys(range(4), 1000.0)
-    found = []
+    observed = []
     for at_s in (100, 200, 301):
         world.until(at_s)
         s = world.pool.status(world.now_ps)
-        found.append((s.desired, s.ready, s.interruption_pending, s.interrupted))
-    assert found == told
+        observed.append((s.desired, s.ready, s.interruption_pending, s.interrupted))
+    assert observed == expected
 
 
 def test_a_failed_on_demand_replica_counts_as_taken() -> None:
