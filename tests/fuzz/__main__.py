@@ -55,7 +55,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
 def _run_one(seed: int, kind: str | None, *, smaller: bool) -> int:
     if kind is not None:
         verdict = judge(mutations.case(kind), seed)
-        sys.stdout.write(mutations.told(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.found}\n")
+        sys.stdout.write(mutations.input_text(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.found}\n")
         return int(bool(verdict.failure))
     for line in decisions.story(seed, smaller=smaller):
         sys.stdout.write(line + "\n")

@@ -56,7 +56,7 @@ def file(path: str, _seed: int = 0) -> Verdict:
     return replace(verdict, case=Path(path).name)
 
 
-def told(kind: str, seed: int) -> str:
+def input_text(kind: str, seed: int) -> str:
     """Return the input of a seed as text, truncated."""
     data = of(kind, seed)
     shown = data[:SHOWN].decode(errors="backslashreplace")

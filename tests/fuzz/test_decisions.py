@@ -89,6 +89,6 @@ def test_a_run_counts_and_exits_by_what_was_found(capsys: pytest.CaptureFixture[
 
 def test_a_seed_is_told_as_a_story(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--seed", "3"])
-    told = capsys.readouterr().out
-    assert told.startswith("seed 3: ")
-    assert "tick 0 at " in told
+    output = capsys.readouterr().out
+    assert output.startswith("seed 3: ")
+    assert "tick 0 at " in output

@@ -265,8 +265,8 @@ def test_every_invariant_is_made_to_complain() -> None:
         pytest.param(lambda: last_tick([4.0], size=0, **ZERO), id="waking"),
         pytest.param(lambda: last_tick([*BUSY, 2.0, 2.0, 2.0], **WOKEN), id="going to zero with a need left"),
         pytest.param(lambda: last_tick([*BUSY, *IDLE], paused=True), id="paused"),
-        pytest.param(lambda: with_injected_zeros(last_tick([*BUSY, 0.0])), id="lied to"),
-        pytest.param(lambda: with_false_zeros([*BUSY, *ZEROS, *BUSY, *ZEROS]), id="lied to again"),
+        pytest.param(lambda: with_injected_zeros(last_tick([*BUSY, 0.0])), id="injected zeros"),
+        pytest.param(lambda: with_false_zeros([*BUSY, *ZEROS, *BUSY, *ZEROS]), id="repeated false zeros"),
         pytest.param(lambda: last_tick(IDLE, size=12), id="found above the maximum"),
         pytest.param(lambda: last_tick([*BUSY, 32.0], budget={"gpus": 4}), id="at the budget"),
         pytest.param(lambda: last_tick([*BUSY, *IDLE], blast_radius={"share": 0.25}), id="within the blast radius"),
@@ -290,7 +290,9 @@ def test_no_invariant_complains_of_a_sound_turn(context: Callable[[], TickContex
             "quota_errors_are_respected", lambda: with_failures(PoolStatus(0, 0), 0, first=5), id="capacity may come"
         ),
         pytest.param(
-            "failed_replicas_are_replaced_elsewhere", lambda: with_failures(PoolStatus(0, 0), 2), id="asked elsewhere"
+            "failed_replicas_are_replaced_elsewhere",
+            lambda: with_failures(PoolStatus(0, 0), 2),
+            id="requested elsewhere",
         ),
         pytest.param(
             "failed_replicas_are_replaced_elsewhere",
@@ -305,7 +307,7 @@ def test_no_invariant_complains_of_a_sound_turn(context: Callable[[], TickContex
         pytest.param(
             "failed_replicas_are_replaced_elsewhere",
             lambda: with_failures(PoolStatus(0, 0), 0, first=2),
-            id="no longer wanted",
+            id="no longer needed",
         ),
         pytest.param(
             "failed_replicas_are_replaced_elsewhere",

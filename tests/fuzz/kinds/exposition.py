@@ -48,8 +48,8 @@ TOKENS: Final = (
 
 def _page() -> bytes:
     """Return the relevant lines, and a few others."""
-    wanted = (b"num_requests", b"kv_cache", b"request_success", b"time_to_first", b"generation_tokens", b"process_")
-    lines = [line for line in PAGE.split(b"\n") if any(name in line for name in wanted)]
+    prefixes = (b"num_requests", b"kv_cache", b"request_success", b"time_to_first", b"generation_tokens", b"process_")
+    lines = [line for line in PAGE.split(b"\n") if any(name in line for name in prefixes)]
     return b"\n".join(lines[:150]) + b"\n"
 
 

@@ -105,7 +105,7 @@ class Judged:
 
     def earlier(self) -> Iterator[Tick]:
         """Yield the ticks before this one, the latest first."""
-        return (seen.tick for seen in reversed(self.context.past))
+        return (recorded.tick for recorded in reversed(self.context.past))
 
 
 def fresh(tick: Tick, signal: str) -> float | None:

@@ -125,7 +125,7 @@ class WorkloadRun:
 
     def shift(self, step_s: float) -> None:
         """Shift the past after a jump of the clock, so that it keeps its age."""
-        self.past = [replace(seen, tick=_shifted(seen.tick, step_s)) for seen in self.past]
+        self.past = [replace(recorded, tick=_shifted(recorded.tick, step_s)) for recorded in self.past]
 
 
 def _shifted(tick: Tick, step_s: float) -> Tick:
@@ -216,13 +216,13 @@ class StoryRun:
 
     def _decided_again(self, number: int, name: str, run: WorkloadRun, decoded: Tick) -> History:
         """Decide again on the history from the journal, also after another decision in between."""
-        spec, seen = run.made.spec, decoded.observation
+        spec, observation = run.made.spec, decoded.observation
         history = run.life.before(decoded, spec)
         rows = len(history)
-        first = second = decide(spec, history, seen)
+        first = second = decide(spec, history, observation)
         if number % DECIDE_TWICE_EVERY == 0:
-            decide(spec, history, replace(seen, readings={}))
-            second = decide(spec, history, seen)
+            decide(spec, history, replace(observation, readings={}))
+            second = decide(spec, history, observation)
         sentence = "The same observation and history give the same decision, and deciding changes no history."
         for variant, decision in (("replayed", first), ("decided once more", second)):
             if decision != decoded.decision:

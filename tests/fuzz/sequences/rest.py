@@ -17,8 +17,8 @@ LOADS: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "
 
 
 def zero_is_earned(judged: Judged) -> str | None:
-    """To zero only where the minimum allows it and the cooldown was seen to be without work throughout, or where the
-    pools' own maximums leave no other size.
+    """A workload goes to zero only if its minimum allows it and a whole cooldown was observed without work, or if the
+    pools' own maximums allow no other size.
     """
     return None if judged.is_peer or judged.must_empty else settings.zero_is_earned(judged.context)
 

@@ -36,7 +36,7 @@ class PoolEvent:
     """Events of one pool before a tick, in this order, and the result of the tick's write to it.
 
     `starts` is the share of the pending replicas that become ready, `loses` the share of the ready ones that fail their
-    readiness probe (the size asked for stays), `interrupts` and `fails` are replicas, `sets` the size that another
+    readiness probe (the requested size stays), `interrupts` and `fails` are replicas, `sets` the size that another
     writer sets. `serves` is False while lost replicas stay lost.
     """
 

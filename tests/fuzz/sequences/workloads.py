@@ -50,7 +50,7 @@ def sources() -> dict[str, Any]:
 def _document(rng: Rng, name: str) -> dict[str, Any]:
     maximum = rng.choice((1, 2, 4, 10, 10, 10, 20, 20, 60, 60, 200))
     pools = _pools(rng, name, maximum)
-    wanted = policies(rng, maximum)
+    own_policies = policies(rng, maximum)
     document: dict[str, Any] = {
         "workload": name,
         "min_replicas": rng.choice((0, 0, 1, 1, rng.randint(0, maximum))),
@@ -58,12 +58,12 @@ def _document(rng: Rng, name: str) -> dict[str, Any]:
         "interval_s": rng.choice((5.0, 15.0, 15.0, 30.0)),
         "deadline_s": 4.0,
         "sources": sources(),
-        "policies": wanted,
+        "policies": own_policies,
         "pools": pools,
         "slo_violation_cost_ratio": rng.choice((1.0, 19.0, 1000.0)),
         "priority": rng.randint(-1, 1),
     }
-    settling = {} if any(policy["kind"] in PEERS for policy in wanted.values()) else _settling(rng)
+    settling = {} if any(policy["kind"] in PEERS for policy in own_policies.values()) else _settling(rng)
     return document | settling | _limits(rng, document)
 
 
@@ -90,27 +90,31 @@ def _settling(rng: Rng) -> dict[str, Any]:
 def _limits(rng: Rng, document: Mapping[str, Any]) -> dict[str, Any]:
     """Return the operator's limits: budgets, blast radius, maintenance, override, SLO, pause."""
     maximum = document["max_replicas"]
-    found: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     if rng.happens(LIMIT_SHARE):
         units = [pool.get("gpus_per_replica", 1) for pool in document["pools"].values()]
-        found["budget"] = {"gpus": rng.randint(0, maximum + 2) * max(*units, 1)}
+        limits["budget"] = {"gpus": rng.randint(0, maximum + 2) * max(*units, 1)}
     if rng.happens(LIMIT_SHARE):
         usd = rng.randint(1, maximum + 2) * rng.choice((2.0, 5.0))
-        found["budget"] = {**found.get("budget", {}), "usd_per_hour": usd}
+        limits["budget"] = {**limits.get("budget", {}), "usd_per_hour": usd}
     if rng.happens(LIMIT_SHARE):
-        found["blast_radius"] = {"share": rng.choice((0.05, 0.2, 0.25, 0.5)), "window_s": rng.choice((60.0, 600.0))}
+        limits["blast_radius"] = {"share": rng.choice((0.05, 0.2, 0.25, 0.5)), "window_s": rng.choice((60.0, 600.0))}
     if rng.happens(LIMIT_SHARE):
         window = {"start": "00:30", "end": rng.choice(("00:35", "00:40", "02:10"))}
         window["mode"] = rng.choice(("hold", "no_scale_in", "no_scale_in", "no_scale_out"))
-        found["maintenance"] = {"windows": [window], "time_zone": rng.choice(("UTC", "Europe/Lisbon"))}
+        limits["maintenance"] = {"windows": [window], "time_zone": rng.choice(("UTC", "Europe/Lisbon"))}
     if rng.happens(LIMIT_SHARE):
         until = datetime.fromtimestamp(EPOCH + rng.choice((-60, 120, 600, 6000)), UTC).isoformat()
-        found["override"] = {"replicas": rng.randint(0, maximum + 3), "until": until, "beyond_bounds": rng.happens(0.5)}
+        limits["override"] = {
+            "replicas": rng.randint(0, maximum + 3),
+            "until": until,
+            "beyond_bounds": rng.happens(0.5),
+        }
     if rng.happens(2 * LIMIT_SHARE):
-        found["slo"] = {"ttft_s": rng.scale(0.1, 10.0), "itl_s": rng.choice((None, 0.05))}
+        limits["slo"] = {"ttft_s": rng.scale(0.1, 10.0), "itl_s": rng.choice((None, 0.05))}
     if rng.happens(0.03):
-        found["paused"] = True
-    return found
+        limits["paused"] = True
+    return limits
 
 
 def _pools(rng: Rng, name: str, maximum: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class InjectedZeros:
         failed = fault == "hang" or fault in ERRORS
         if failed != (name in tick.observation.source_errors):
             raise AssertionError(f"{name} was struck by {fault}, and the tick says {tick.observation.source_errors}")
-        lied = fault == "zero"
+        is_injected = fault == "zero"
         if not failed and name in self._queues and self._throttled is not None:
-            lied |= float(self._queue_rng.random()) < self._throttled
-        return lied
+            is_injected |= float(self._queue_rng.random()) < self._throttled
+        return is_injected

@@ -149,7 +149,7 @@ def _accounts(s: ResultSummary) -> Violation | None:
         wrong = f"a cost is negative or none: {money}"
     elif any(abs(sum(m.values()) - s.cost_usd) > 1e-5 for m in (s.cost_by_use_usd, s.cost_by_market_usd)):
         wrong = f"{s.cost_usd} USD are {s.cost_by_use_usd} and {s.cost_by_market_usd}"
-    elif not all(0 <= kept <= 1 for kept in s.attainment.values()):
+    elif not all(0 <= share <= 1 for share in s.attainment.values()):
         wrong = f"attained {s.attainment}"
     return Violation("accounts_balance", sentence, wrong) if wrong else None
 

@@ -1,4 +1,4 @@
-"""Random workloads: what is read, what is wanted, and within which limits."""
+"""Random workloads: sources, policies, pools and limits."""
 
 from __future__ import annotations
 
