@@ -104,13 +104,13 @@ def _advice(args: argparse.Namespace) -> Advice:
     return advice(seen, file, seed)
 
 
-def _of_scenario(args: argparse.Namespace, file: giving.GivenFile) -> tuple[WorkloadEvidence, int]:
+def _of_scenario(args: argparse.Namespace, file: giving.LoadedOffers) -> tuple[WorkloadEvidence, int]:
     case = load(args.what)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
+        trace = given.trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         told = of_scenario.ScenarioInputs(args.what, case, trace, seed)

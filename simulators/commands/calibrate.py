@@ -52,7 +52,7 @@ def command(args: argparse.Namespace) -> int:
     base = _changed(base, args.set)
     recorded = runs.read_runs(args.runs)
     held = _held(args.hold_out, recorded)
-    how = fit.How(fit.fit_scale if args.scalar else fit.fit_coefficients, held, args.seed)
+    how = fit.CalibrationOptions(fit.fit_scale if args.scalar else fit.fit_coefficients, held, args.seed)
     try:
         found = fit.calibrate(recorded, base, how, _progress)
     except ValueError as e:

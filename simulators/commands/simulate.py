@@ -141,7 +141,7 @@ def _scenario(args: argparse.Namespace) -> SimulationRun:
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.trace(args).hitting(case.scenario.prefix_hit_share)
+        trace = given.trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:

@@ -1,1 +1,1 @@
-"""What a unit of demand costs on what could be bought, and how to buy it: every figure with formula and source."""
+"""Cost advice: cost of a unit of demand on each offer, and the cheapest purchase, with formulas and sources."""

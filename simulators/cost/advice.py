@@ -1,4 +1,4 @@
-"""All sections of the advice on one workload."""
+"""Cost advice on one workload: all sections together."""
 
 from __future__ import annotations
 
@@ -12,81 +12,81 @@ from simulators.cost.buying import Purchase
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Section, SourcedNumber
 from simulators.cost.goodput import REQUESTS
-from simulators.cost.inputs import GivenFile
-from simulators.cost.trial import Rated, rates, ready, trial
+from simulators.cost.inputs import LoadedOffers
+from simulators.cost.trial import RatedEngine, make_trial, rated_offers, rates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Advice:
-    """The sections, what they were made from, and what must be known of all of them."""
+    """The sections of the advice, their inputs, and cautions that apply to all of them."""
 
-    seen: WorkloadEvidence
+    evidence: WorkloadEvidence
     sections: tuple[Section, ...]
     purchase: Purchase | None
-    rates: Mapping[str, Rated]
+    rates: Mapping[str, RatedEngine]
     cautions: tuple[str, ...]
 
     def section(self, key: str) -> Section:
         return next(s for s in self.sections if s.key == key)
 
 
-def advice(seen: WorkloadEvidence, file: GivenFile, seed: int, count: int = REQUESTS) -> Advice:
-    """Return the advice on cost. `seed` draws `count` requests, on which engines are tried."""
-    spot_share = file.given.spot_max_share
+def advice(evidence: WorkloadEvidence, file: LoadedOffers, seed: int, count: int = REQUESTS) -> Advice:
+    """Return the advice on cost. `seed` draws the `count` requests of the engine trials."""
+    spot_share = file.content.spot_max_share
     limit = SourcedNumber(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
     if not file.source.file:
         limit = SourcedNumber(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
-    tried = trial(seen, seed, count)
-    found_rates = rates(seen, tried)
-    own = ready(seen, found_rates).get(seen.runs_on)
-    bought = buying.purchase(seen, spot_share)
-    found = (
-        buying.section(seen, bought, limit),
-        sizing.section(seen, tried, found_rates),
-        batching_cache.section(seen, tried, own),
-        headroom.section(seen),
-        api_vs_self_hosted.section(seen, tried, own, bought, file),
+    trial = make_trial(evidence, seed, count)
+    engine_rates = rates(evidence, trial)
+    current = rated_offers(evidence, engine_rates).get(evidence.runs_on)
+    purchase = buying.cheapest_purchase(evidence, spot_share)
+    sections = (
+        buying.section(evidence, purchase, limit),
+        sizing.section(evidence, trial, engine_rates),
+        batching_cache.section(evidence, trial, current),
+        headroom.section(evidence),
+        api_vs_self_hosted.section(evidence, trial, current, purchase, file),
     )
-    return Advice(seen, found, bought, found_rates, tuple(_cautions(seen, found)))
+    return Advice(evidence, sections, purchase, engine_rates, tuple(_cautions(evidence, sections)))
 
 
-def _cautions(seen: WorkloadEvidence, sections: tuple[Section, ...]) -> list[str]:
-    """Return the reasons why the figures mean less than they seem to."""
-    found = [*seen.cautions]
-    found.append(f"a month is {MONTH_H:g} hours like those seen: growth, and what the period lacked, is not in it")
+def _cautions(evidence: WorkloadEvidence, sections: tuple[Section, ...]) -> list[str]:
+    """Return the limitations of the figures."""
+    cautions = [*evidence.cautions]
+    cautions.append(f"a month is {MONTH_H:g} hours like those seen: growth, and what the period lacked, is not in it")
     priors = dict.fromkeys(s.where for section in sections for f in section.figures for s in f.sources if _prior(s))
-    found += [f"not measured here: {where}" for where in priors]
-    for name, offer in seen.offers.items():
+    cautions += [f"not measured here: {where}" for where in priors]
+    for name, offer in evidence.offers.items():
         if offer.engine is not None and offer.engine.model.provenance:
-            found.append(f"{name}: {offer.engine.model.provenance}")
-    return found
+            cautions.append(f"{name}: {offer.engine.model.provenance}")
+    return cautions
 
 
 def _prior(source: Citation) -> bool:
     return source.basis is Basis.PRIOR
 
 
-def as_dict(found: Advice) -> dict[str, Any]:
+def as_dict(advised: Advice) -> dict[str, Any]:
     """Return the advice as plain data, with the curves behind it."""
-    bought = found.purchase
+    purchase = advised.purchase
     curves = (
         {}
-        if bought is None
+        if purchase is None
         else {
-            "held_share": bought.curve.shares.tolist(),
-            "needed_share": bought.needed.shares.tolist(),
-            "seen_h": bought.curve.seen_h,
-            "markets": list(bought.plan.markets),
+            "held_share": purchase.curve.shares.tolist(),
+            "needed_share": purchase.needed.shares.tolist(),
+            "seen_h": purchase.curve.seen_h,
+            "markets": list(purchase.plan.markets),
         }
     )
     return {
-        "name": found.seen.name,
-        "workload": str(found.seen.recorded.name),
-        "runs_on": found.seen.runs_on,
+        "name": advised.evidence.name,
+        "workload": str(advised.evidence.recorded.name),
+        "runs_on": advised.evidence.runs_on,
         "month_h": MONTH_H,
         "curve": curves,
-        "sections": [_section(s) for s in found.sections],
-        "cautions": list(found.cautions),
+        "sections": [_section(s) for s in advised.sections],
+        "cautions": list(advised.cautions),
     }
 
 

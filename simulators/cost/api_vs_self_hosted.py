@@ -1,37 +1,41 @@
-"""A managed API against one's own replicas, at the user's volume."""
+"""Cost of a managed API compared with own replicas, at the workload's volume."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from simulators.cost.buying import Purchase, plan_rests
+from simulators.cost.buying import Purchase, plan_citations
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Section, sources, usd
-from simulators.cost.inputs import GivenFile, ManagedApi
-from simulators.cost.trial import Ready, Trial
+from simulators.cost.inputs import LoadedOffers, ManagedApi
+from simulators.cost.trial import RatedOffer, Trial
 
 TITLE: Final = "A managed API, or your own replicas"
 MONTH_S: Final = MONTH_H * 3600
 
 
 def section(
-    seen: WorkloadEvidence, tried: Trial | None, one: Ready | None, bought: Purchase | None, file: GivenFile
+    evidence: WorkloadEvidence,
+    trial: Trial | None,
+    current: RatedOffer | None,
+    purchase: Purchase | None,
+    file: LoadedOffers,
 ) -> Section:
     """Compare the cost of the same requests at a managed API, with the volume above which own replicas are cheaper."""
-    api = file.given.api
+    api = file.content.api
     if api is None:
         gap = Gap("what a managed API would cost", "no API's prices are given", "give api with --offers FILE")
         return Section("managed", TITLE, (), (), (gap,))
-    if seen.requests is None:
-        return Section("managed", TITLE, (), (), (Gap("the volume", seen.unknown, "see docs/advise.md"),))
-    figures = _api(seen.requests, api, file)
-    figures += _own(seen, seen.requests, bought, figures[1])
-    if tried is not None and one is not None and bought is not None:
-        figures += _break_even(seen, bought, one, figures[:2], tried.rests(one.engine))
+    if evidence.requests is None:
+        return Section("managed", TITLE, (), (), (Gap("the volume", evidence.missing_reason, "see docs/advise.md"),))
+    figures = _api(evidence.requests, api, file)
+    figures += _own(evidence, evidence.requests, purchase, figures[1])
+    if trial is not None and current is not None and purchase is not None:
+        figures += _break_even(evidence, purchase, current, figures[:2], trial.citations(current.engine))
     return Section("managed", TITLE, tuple(_findings(figures)), tuple(figures))
 
 
-def _api(requests: RequestEvidence, api: ManagedApi, file: GivenFile) -> list[Figure]:
+def _api(requests: RequestEvidence, api: ManagedApi, file: LoadedOffers) -> list[Figure]:
     trace = requests.trace
     prompt, output = float(trace.prompt_tokens.mean()), float(trace.output_tokens.mean())
     cached = 0.0 if trace.cached_tokens is None else float(trace.cached_tokens.mean())
@@ -55,69 +59,78 @@ def _api(requests: RequestEvidence, api: ManagedApi, file: GivenFile) -> list[Fi
     return [thousand, count, month]
 
 
-def _own(seen: WorkloadEvidence, requests: RequestEvidence, bought: Purchase | None, volume: Figure) -> list[Figure]:
-    made = []
-    if seen.cost is not None:
-        value = seen.cost.value * MONTH_H
-        formula = f"{MONTH_H:g} h x {seen.cost.value:.4g} USD/h"
-        made.append(Figure("own_usd", "as it was run", value, "USD/month", formula, seen.cost.sources))
+def _own(
+    evidence: WorkloadEvidence, requests: RequestEvidence, purchase: Purchase | None, volume: Figure
+) -> list[Figure]:
+    figures = []
+    if evidence.cost is not None:
+        value = evidence.cost.value * MONTH_H
+        formula = f"{MONTH_H:g} h x {evidence.cost.value:.4g} USD/h"
+        figures.append(Figure("own_usd", "as it was run", value, "USD/month", formula, evidence.cost.sources))
         each = value / volume.value * 1000
         formula = f"{value:.4g} USD / {volume.value:.4g} requests x 1,000"
-        rests = sources(seen.cost, volume)
+        citations = sources(evidence.cost, volume)
         title = "1,000 requests, as it was run"
-        made.append(Figure("own_request_usd", title, each, "USD/1,000 requests", formula, rests))
-    if bought is not None:
-        value = bought.plan.usd_per_hour * MONTH_H
-        formula = f"{MONTH_H:g} h x {bought.plan.usd_per_hour:.4g} USD/h"
-        rests = plan_rests(seen, bought)
-        made.append(Figure("own_plan_usd", "bought as advised", value, "USD/month", formula, rests))
-    return made
+        figures.append(Figure("own_request_usd", title, each, "USD/1,000 requests", formula, citations))
+    if purchase is not None:
+        value = purchase.plan.usd_per_hour * MONTH_H
+        formula = f"{MONTH_H:g} h x {purchase.plan.usd_per_hour:.4g} USD/h"
+        citations = plan_citations(evidence, purchase)
+        figures.append(Figure("own_plan_usd", "bought as advised", value, "USD/month", formula, citations))
+    return figures
 
 
 def _break_even(
-    seen: WorkloadEvidence, bought: Purchase, one: Ready, told: list[Figure], tried: tuple[Citation, ...]
+    evidence: WorkloadEvidence,
+    purchase: Purchase,
+    current: RatedOffer,
+    api_figures: list[Figure],
+    trial_citations: tuple[Citation, ...],
 ) -> list[Figure]:
-    """From how many requests a month one's own replicas are cheaper. `told` are the API's price and the volume.
+    """Return the monthly volume above which own replicas are cheaper. `api_figures` are the API's price and the volume.
 
-    Below some volume the fewest replicas that must be there are paid whatever comes; above it another replica is paid
-    for what it carries at the load factor that was seen.
+    At a low volume the minimum replicas are paid for regardless of traffic: 1 replica at 5 USD/h costs 3650 USD a
+    month, as much as 7.3 million requests at 0.5 USD per 1,000. At a higher volume, the marginal cost is that of a full
+    replica divided by the observed utilization of the replicas.
     """
-    api, volume = told
-    price, rps = one.price, one.rate.rps
+    api, volume = api_figures
+    price, rps = current.price, current.rate.rps
     full = price.value / rps / 3.6
-    factor = min(1.0, volume.value / MONTH_S / (bought.curve.mean * rps))
+    factor = min(1.0, volume.value / MONTH_S / (purchase.curve.mean * rps))
     marginal = full / factor
-    least = max(1, seen.recorded.spec.min_replicas)
-    rests = sources(api, price, volume, seen.turns, *tried)
-    made = [
+    minimum = max(1, evidence.recorded.spec.min_replicas)
+    citations = sources(api, price, volume, evidence.recording, *trial_citations)
+    figures = [
         Figure("marginal_usd", "1,000 more requests on your own", marginal, "USD/1,000 requests",
-               f"{full:.4g} USD on a full replica / {factor:.2f}, how full the replicas held were", rests)
+               f"{full:.4g} USD on a full replica / {factor:.2f}, how full the replicas held were", citations)
     ]  # fmt: skip
     if api.value > marginal > 0:
-        floor = least * price.value * MONTH_H
+        floor = minimum * price.value * MONTH_H
         formula = (
-            f"{least} replica{'s' * (least != 1)} x {price.value:g} USD/h x {MONTH_H:g} h / {api.value:.4g} USD x 1,000"
-            ": the fewest that must be there, at the API's price"
+            f"{minimum} replica{'s' * (minimum != 1)} x {price.value:g} USD/h x {MONTH_H:g} h / {api.value:.4g} USD x"
+            " 1,000: the fewest that must be there, at the API's price"
         )
         title = "your own are cheaper from"
-        made.append(Figure("break_even", title, floor / api.value * 1000, "requests/month", formula, rests))
-    return made
+        figures.append(Figure("break_even", title, floor / api.value * 1000, "requests/month", formula, citations))
+    return figures
 
 
 def _findings(figures: list[Figure]) -> list[str]:
     by = {f.key: f for f in figures}
     there = by["api_usd"]
-    said = []
+    sentences = []
     own = by.get("own_plan_usd") or by.get("own_usd")
     if own is not None:
         less, more = sorted((own, there), key=lambda f: f.value)
         name = "Your own replicas" if less is own else "The API"
-        said.append(
+        sentences.append(
             f"{name}: {usd(less.value)} a month against {usd(more.value)} for {by['volume'].value:,.0f} requests."
         )
     if "break_even" in by:
-        said.append(f"Your own are cheaper from about {by['break_even'].value:,.0f} requests a month.")
+        sentences.append(f"Your own are cheaper from about {by['break_even'].value:,.0f} requests a month.")
     elif "marginal_usd" in by:
-        said.append("The API is cheaper at every volume, as full as the replicas were: fuller ones may change that.")
-    said.append("Only money is compared: not latency, limits, privacy, or whether the model is the same.")
-    return said
+        sentences.append(
+            "The API is cheaper at every volume, as full as the replicas were: fuller ones may change that."
+        )
+    sentences.append("Only money is compared: not latency, limits, privacy, or whether the model is the same.")
+    return sentences

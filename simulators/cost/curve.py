@@ -1,4 +1,4 @@
-"""The load-duration curve: for what share of the time so many replicas were held, or needed."""
+"""The load-duration curve: the share of time for which each number of replicas was held, or needed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from simulators.reporting.time_bins import Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadDurationCurve:
-    """`shares[k]` is the share of the time seen in which replica k + 1 was held, counted from the bottom.
+    """Load-duration curve: `shares[k]` is the share of the observed time in which more than k replicas were held.
 
-    The shares fall. A part of a replica counts as a part. `seen_h` is how long was seen, in hours.
+    1 replica for 5 h, 3 for 1 h and 2 for 4 h give the shares 1.0, 0.5, 0.1. Fractions of a replica count as fractions.
+    `seen_h` is the observed time in hours.
     """
 
     shares: Floats
@@ -21,29 +22,30 @@ class LoadDurationCurve:
 
     @property
     def mean(self) -> float:
-        """Replicas held in the mean."""
+        """Mean number of replicas."""
         return float(self.shares.sum())
 
     @property
-    def most(self) -> int:
+    def maximum(self) -> int:
+        """Maximum number of replicas."""
         return len(self.shares)
 
-    def held_at_least(self, share: float) -> int:
-        """Return how many replicas are held for more than this share of the time."""
+    def held_above(self, share: float) -> int:
+        """Return the number of replicas that are held for more than this share of the time."""
         return int((self.shares > share).sum())
 
-    def stretched(self, factor: float) -> LoadDurationCurve:
-        """Return the curve of a load that is `factor` times as large at every moment, as if replicas were divisible."""
+    def scaled(self, factor: float) -> LoadDurationCurve:
+        """Return the curve of a load that is `factor` times as large at all times, with divisible replicas."""
         edges = np.concatenate(([0.0], np.cumsum(self.shares)))
-        levels = np.arange(self.most + 1) * factor
-        area = np.interp(np.arange(int(np.ceil(self.most * factor - 1e-9)) + 1), levels, edges * factor)
+        levels = np.arange(self.maximum + 1) * factor
+        area = np.interp(np.arange(int(np.ceil(self.maximum * factor - 1e-9)) + 1), levels, edges * factor)
         return LoadDurationCurve(np.diff(area), self.seen_h)
 
 
 def curve(replicas: Floats, over_s: Floats) -> LoadDurationCurve:
-    """Return the curve of `replicas`, each held for `over_s`. What is NaN was not seen, and does not count as 0."""
-    seen = np.isfinite(replicas)
-    held, time_s = replicas[seen], over_s[seen]
+    """Return the curve of `replicas`, each held for `over_s`. NaN is unobserved time, which is left out."""
+    known = np.isfinite(replicas)
+    held, time_s = replicas[known], over_s[known]
     total_s = float(time_s.sum())
     if not total_s:
         return LoadDurationCurve(np.zeros(0), 0.0)

@@ -1,4 +1,4 @@
-"""What advice is given on: the turns of a workload, its requests, and what it could run on."""
+"""Evidence for the advice: the ticks of a workload, its requests, and the offers it could run on."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.supply import lead_times
 from simulators.cost.curve import LoadDurationCurve, curve
 from simulators.cost.figures import Basis, Citation, SourcedNumber
-from simulators.cost.offers import Buyable
+from simulators.cost.offers import ReplicaOffer
 from simulators.reporting.time_bins import Floats
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.traffic.trace import RequestTrace
 
 HOUR_S = 3600.0
-SURE = 3.0
-"""Without a loss in so many node-hours over the rate, the rate is lower with 95 % confidence (the rule of three)."""
+RULE_OF_THREE = 3.0
+"""Rule of three: without a loss in h node-hours, the rate is below 3 / h with 95 % confidence. 100 h: 0.03 per hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestEvidence:
-    """The requests that came, over how long, and how that is known."""
+    """The requests of the observed time, its length, and their sources."""
 
     trace: RequestTrace
     span_s: float
@@ -39,42 +39,42 @@ class RequestEvidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorkloadEvidence:
-    """One workload as it was run, live or simulated.
+    """One workload as it was run, live or simulated. `recording` cites the run.
 
-    `pools` names the offer of each pool that serves, `markets` its market, `runs_on` the offer that is held most.
-    `requests` is None where they cannot be told, with `unknown` saying why. `cost` is what was paid, USD per hour in
-    the mean; `uses` what of it was for what, where a simulated bill tells. `worlds` are the simulated pools.
+    `pools` names the offer of each serving pool, `markets` its market, `runs_on` the offer with the most replica-hours.
+    `requests` is None where they are unknown, for the `missing_reason`. `cost` is the amount paid, in USD per hour;
+    `cost_by_use` divides it by use if a simulated bill is known. `simulated_pools` are the pools of a scenario.
     """
 
     name: str
     recorded: RecordedRun
-    turns: Citation
+    recording: Citation
     pools: Mapping[PoolName, str]
     markets: Mapping[PoolName, str]
-    offers: Mapping[str, Buyable]
+    offers: Mapping[str, ReplicaOffer]
     runs_on: str
     requests: RequestEvidence | None
-    unknown: str
+    missing_reason: str
     slo: Slo | None
-    promise: Citation | None
+    slo_citation: Citation | None
     cost: SourcedNumber | None
-    uses: Mapping[str, float] = field(default_factory=dict)
-    worlds: Mapping[str, PoolOffer] = field(default_factory=dict)
+    cost_by_use: Mapping[str, float] = field(default_factory=dict)
+    simulated_pools: Mapping[str, PoolOffer] = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
 
     @property
-    def offer(self) -> Buyable:
-        """What it runs on now."""
+    def offer(self) -> ReplicaOffer:
+        """The offer that the workload runs on now."""
         return self.offers[self.runs_on]
 
     @property
     def held(self) -> Floats:
-        """Replicas' worth held at each turn; see `held_of`."""
+        """Replica equivalents held at each tick; see `held_of`."""
         return held_of(self.recorded, self.markets)
 
     @property
     def spot_share(self) -> float:
-        """The share of the replica-hours held that were on spot."""
+        """Share of the held replica-hours that were on spot."""
         on_spot = held_of(self.recorded, {n: m for n, m in self.markets.items() if m == "spot"})
         known = np.isfinite(self.held) & np.isfinite(on_spot)
         over_s = self.recorded.over_s[known]
@@ -83,7 +83,7 @@ class WorkloadEvidence:
 
     @property
     def replica_hour(self) -> SourcedNumber | None:
-        """What an hour of a replica cost as it was bought, over all markets; its price where that is not known. USD."""
+        """Mean cost of a replica-hour over all markets; the offer's price where it is unknown. USD."""
         mean = self.held_curve.mean
         return (
             self.offer.price
@@ -97,61 +97,64 @@ class WorkloadEvidence:
 
     @property
     def needed_curve(self) -> LoadDurationCurve:
-        """What the policies found needed."""
+        """Load-duration curve of the policies' demand."""
         return curve(self.recorded.columns["demand"], self.recorded.over_s)
 
 
 def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
     """Return the replica equivalents held at each tick over these pools; NaN where one is not known.
 
-    They are the requested ones, and of spot the ready ones: spot replicas that are not granted are not paid.
+    They are the requested replicas, and the ready ones in spot pools: spot replicas that are not granted cost nothing.
     """
-    worth = [
+    equivalents = [
         recorded.pools[name]["ready" if market == "spot" else "desired"] * recorded.spec.pools[name].work_per_replica
         for name, market in markets.items()
     ]
-    return np.asarray(np.sum(worth, axis=0), np.float64) if worth else np.full(len(recorded), np.nan)
+    return np.asarray(np.sum(equivalents, axis=0), np.float64) if equivalents else np.full(len(recorded), np.nan)
 
 
 def pool_hours(recorded: RecordedRun, pool: PoolName, size: str = "desired") -> float:
-    """Replica-hours of a pool, where they are known."""
+    """Return the replica-hours of a pool over the time with a known size."""
     return float(np.nansum(recorded.pools[pool][size] * recorded.over_s)) / HOUR_S
 
 
-def losses(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber | None:
-    """How often a spot node was taken, per node and hour; None where it was never held.
+def losses(recorded: RecordedRun, pool: PoolName, recording: Citation) -> SourcedNumber | None:
+    """Return the interruption rate of a spot pool, per node and hour; None if it held no node.
 
-    Where none was taken it is not zero: it is what 95 % confidence leaves.
+    Without an interruption it is the upper bound by `RULE_OF_THREE`, not 0.
     """
     hours = pool_hours(recorded, pool, "ready")
     counts = recorded.pools[pool]["interrupted"]
     counts = counts[np.isfinite(counts)]
     if not hours or not len(counts):
         return None
-    taken = float(np.maximum(np.diff(counts), 0.0).sum())
-    if taken:
+    interrupted = float(np.maximum(np.diff(counts), 0.0).sum())
+    if interrupted:
         return SourcedNumber(
-            taken / hours, (turns, Citation(turns.basis, f"{taken:g} of {pool}'s nodes taken in {hours:.4g} h"))
+            interrupted / hours,
+            (recording, Citation(recording.basis, f"{interrupted:g} of {pool}'s nodes taken in {hours:.4g} h")),
         )
     where = f"none of {pool}'s nodes taken in {hours:.4g} h: the rate is below 3 / {hours:.4g} with 95 % confidence"
-    return SourcedNumber(SURE / hours, (turns, Citation(Basis.PRIOR, where)))
+    return SourcedNumber(RULE_OF_THREE / hours, (recording, Citation(Basis.PRIOR, where)))
 
 
-def available(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber | None:
-    """Of the spot replicas asked for, which share served; None where none was asked for."""
+def available(recorded: RecordedRun, pool: PoolName, recording: Citation) -> SourcedNumber | None:
+    """Return the share of the requested spot replica-hours that were served; None if none was requested."""
     both = np.isfinite(recorded.pools[pool]["desired"]) & np.isfinite(recorded.pools[pool]["ready"])
-    asked, ready = (recorded.pools[pool][size][both] * recorded.over_s[both] for size in ("desired", "ready"))
-    if not asked.sum():
+    requested, ready = (recorded.pools[pool][size][both] * recorded.over_s[both] for size in ("desired", "ready"))
+    if not requested.sum():
         return None
-    share = float(np.minimum(asked, ready).sum() / asked.sum())
-    return SourcedNumber(share, (turns, Citation(turns.basis, f"{share:.1%} of the hours asked of {pool} were served")))
+    share = float(np.minimum(requested, ready).sum() / requested.sum())
+    return SourcedNumber(
+        share, (recording, Citation(recording.basis, f"{share:.1%} of the hours asked of {pool} were served"))
+    )
 
 
-def lead_time_s(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber:
-    """Return the 90th percentile of a pool's starts; what its specification says until enough were seen."""
-    seen = lead_times(recorded, pool)
-    if len(seen) >= ENOUGH:
-        value = seen.usual_s(0.0)
-        return SourcedNumber(value, (turns, Citation(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
+def lead_time_s(recorded: RecordedRun, pool: PoolName, recording: Citation) -> SourcedNumber:
+    """Return the 90th percentile of a pool's start times; the specified lead time until there are enough starts."""
+    starts = lead_times(recorded, pool)
+    if len(starts) >= ENOUGH:
+        value = starts.usual_s(0.0)
+        return SourcedNumber(value, (recording, Citation(recording.basis, f"p90 of {len(starts)} starts of {pool}")))
     value = recorded.spec.pools[pool].lead_time_s
-    return SourcedNumber(value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(seen)} starts were seen"),))
+    return SourcedNumber(value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(starts)} starts were seen"),))

@@ -1,4 +1,4 @@
-"""What advice consists of: figures with the formula that made them and the sources that they rest on."""
+"""The parts of the advice: figures with their formula and sources, gaps and sections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MONTH_H: Final = 730.0
 
 
 class Basis(StrEnum):
-    """What a number rests on."""
+    """Kind of source of a number."""
 
     GIVEN = "given"  # the user's file or command line
     MEASURED = "measured"  # a journal's turns
@@ -23,7 +23,7 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """One thing that a figure rests on: what kind it is, and where it stands (file, row and key), in words."""
+    """A source of a figure: its kind, and its location (file, row and key) as text."""
 
     basis: Basis
     where: str
@@ -34,7 +34,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class SourcedNumber:
-    """A number that is not made here, and where it comes from."""
+    """An input number and its sources."""
 
     value: float
     sources: tuple[Citation, ...]
@@ -42,10 +42,10 @@ class SourcedNumber:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number with its formula, the numbers filled in, and its sources.
+    """A computed number with its formula (numbers filled in) and its sources.
 
-    `about` is the offer, size or part it is told of. `low` and `high` bound it where what it rests on is known to be
-    off by so much; None: no such bound is known.
+    `about` is the offer, size or part that it describes. `low` and `high` are bounds from the known error of its
+    sources; None: no bound is known.
     """
 
     key: str
@@ -60,13 +60,13 @@ class Figure:
 
     @property
     def rests_on_prior(self) -> bool:
-        """Whether something that was never measured here stands behind it."""
+        """True if one of its sources was never measured here."""
         return any(source.basis is Basis.PRIOR for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What cannot be told, why, and what to give so that it can."""
+    """A figure that is missing, the reason, and the remedy."""
 
     what: str
     why: str
@@ -75,7 +75,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One question answered: findings in sentences, the figures behind them, and what cannot be told."""
+    """One question of the advice: findings in sentences, their figures, and gaps."""
 
     key: str
     title: str
@@ -91,17 +91,17 @@ class Section:
         raise KeyError((key, about))
 
 
-def sources(*found: SourcedNumber | Figure | Citation) -> tuple[Citation, ...]:
-    """All that these rest on, each once, in order."""
-    return tuple(dict.fromkeys(source for one in found for source in _of(one)))
+def sources(*inputs: SourcedNumber | Figure | Citation) -> tuple[Citation, ...]:
+    """Return all sources of the inputs, each once, in order."""
+    return tuple(dict.fromkeys(source for item in inputs for source in _sources_of(item)))
 
 
-def _of(one: SourcedNumber | Figure | Citation) -> Iterable[Citation]:
-    return (one,) if isinstance(one, Citation) else one.sources
+def _sources_of(item: SourcedNumber | Figure | Citation) -> Iterable[Citation]:
+    return (item,) if isinstance(item, Citation) else item.sources
 
 
 def usd(value: float) -> str:
-    """Money with three digits at least: fractions of cents count where they are multiplied."""
+    """Return an amount with at least three significant digits: fractions of a cent matter when they are multiplied."""
     if value >= 100:
         return f"${value:,.0f}"
     return f"${value:,.2f}" if value >= 1 else f"${value:.3f}" if value >= 0.1 else f"${value:.3g}"

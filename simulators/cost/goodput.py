@@ -1,4 +1,4 @@
-"""What one replica carries within the promise: by the service model, run on the user's own requests."""
+"""Goodput of one replica: the maximum rate within the SLO, simulated on the workload's own requests."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from simulators.world.rng import streams
 from simulators.world.traffic.trace import RequestTrace
 
 REQUESTS: Final = 10_000
-"""Drawn from the user's: minutes of a replica, so that a rate that cannot be sustained shows in what is late."""
+"""Requests drawn from the workload's: minutes of a replica, so an unsustainable rate shows as late requests."""
 WARM_UP: Final = 0.1
-"""Share of them that finds an engine still filling up, and is not counted."""
-SATURATING: Final = 4000
-"""Requests that wait at once: many fillings of the largest batch."""
-FULL: Final = (0.25, 0.75)
-"""Between which shares of the answers the batch is full: it fills before, and empties after."""
-RUSH: Final = 1e6
-"""So many times as fast they all come at once."""
+"""Share of the requests that is not counted, because the engine is still filling up."""
+SATURATED_REQUESTS: Final = 4000
+"""Requests that wait at once: many times the largest batch."""
+SATURATED_SHARES: Final = (0.25, 0.75)
+"""Shares of the responses between which the batch is full: it fills before the first, and empties after the second."""
+SATURATION_SPEED: Final = 1e6
+"""Speed-up of the trace with which all requests arrive at once."""
 STEPS: Final = 9
-"""Halvings of the bracket: 1 % of the rate or finer."""
-LEAST: Final = 0.01
-"""The lowest rate tried, as a share of the most by the engine's time: below it, one request is served at a time."""
+"""Bisection steps on a logarithmic scale. From a factor of 100 they leave 100 ** (1 / 2 ** 9) - 1 = 0.9 %."""
+MIN_RATE_SHARE: Final = 0.01
+"""Lowest rate tested, as a share of the bound by GPU time: below it, requests hardly overlap."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """Requests a second that a replica serves with the promise kept, and their mean tokens.
+    """Requests per second that a replica serves within the SLO, and their mean tokens.
 
-    0: the promise is broken however slowly requests come. `bound_rps` is the most by the engine's time alone.
+    0: the SLO is violated at any rate. `bound_rps` is the maximum by the engine's time alone.
     """
 
     rps: float
@@ -48,7 +48,7 @@ class Goodput:
 
 
 def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrace:
-    """Draw requests from a trace with replacement, as a Poisson stream of one a second."""
+    """Draw requests from a trace with replacement, as a Poisson process of 1 request per second."""
     rng_for = streams(seed)
     rows = rng_for("advise/requests").integers(0, len(trace), count)
     arrival_s = np.cumsum(rng_for("advise/arrivals").exponential(1.0, count))
@@ -57,24 +57,24 @@ def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrac
 
 
 def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Goodput:
-    """Return the largest rate at which the promise is kept, on the same requests and gaps at every rate."""
-    bound = bound_rps(model, drawn)
+    """Return the maximum rate within the SLO. Every rate is tested with the same requests and relative gaps."""
+    limit = bound_rps(model, drawn)
     cached = 0.0 if drawn.cached_tokens is None else float(drawn.cached_tokens.mean())
     means = float(drawn.prompt_tokens.mean()), cached, float(drawn.output_tokens.mean())
-    if not kept(model, drawn, slo, bound * LEAST, seed):
-        return Goodput(0.0, bound, *means)
-    low, high = bound * LEAST, bound
+    if not meets_slo(model, drawn, slo, limit * MIN_RATE_SHARE, seed):
+        return Goodput(0.0, limit, *means)
+    low, high = limit * MIN_RATE_SHARE, limit
     for _ in range(STEPS):
         middle = math.sqrt(low * high)
-        if kept(model, drawn, slo, middle, seed):
+        if meets_slo(model, drawn, slo, middle, seed):
             low = middle
         else:
             high = middle
-    return Goodput(low, bound, *means)
+    return Goodput(low, limit, *means)
 
 
-def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, seed: int) -> bool:
-    """Return whether the promise is kept at a rate, by those that come after the warm-up."""
+def meets_slo(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, seed: int) -> bool:
+    """Return whether the requests after the warm-up meet the SLO at a rate."""
     requests = CountedRequests(running.alone(model, 1, drawn.speed(rate_rps), seed))
     requests.slo = slo
     counted = requests.met["all"][int(WARM_UP * len(drawn)) :]
@@ -82,15 +82,16 @@ def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, se
 
 
 def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
-    """Return the requests a second that a replica answers with all of them waiting, whatever the SLO."""
-    some = drawn.between(0.0, float(drawn.arrival_s[min(SATURATING, len(drawn)) - 1])).speed(RUSH)
-    ends_s = CountedRequests(running.alone(model, 1, some, 0)).e2e_s
-    first, last = np.quantile(ends_s[np.isfinite(ends_s)], FULL)
-    return float((ends_s < np.inf).sum() * (FULL[1] - FULL[0]) / (last - first))
+    """Return the requests per second that a replica serves when all of them wait at once, regardless of the SLO."""
+    end_s = float(drawn.arrival_s[min(SATURATED_REQUESTS, len(drawn)) - 1])
+    burst = drawn.between(0.0, end_s).speed(SATURATION_SPEED)
+    ends_s = CountedRequests(running.alone(model, 1, burst, 0)).e2e_s
+    first, last = np.quantile(ends_s[np.isfinite(ends_s)], SATURATED_SHARES)
+    return float((ends_s < np.inf).sum() * (SATURATED_SHARES[1] - SATURATED_SHARES[0]) / (last - first))
 
 
 def bound_rps(model: ServiceModel, drawn: RequestTrace) -> float:
-    """Return the most by the engine's time alone, in full batches."""
+    """Return the maximum rate by the engine's time alone, in full batches."""
     cached = np.zeros(len(drawn), np.int32) if drawn.cached_tokens is None else drawn.cached_tokens
     return 1.0 / float(work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
 
@@ -100,6 +101,6 @@ def batched(model: ServiceModel, at_once: int) -> ServiceModel:
     return dataclasses.replace(model, max_seqs=min(at_once, model.max_seqs))
 
 
-def hitting(trace: RequestTrace, share: float) -> RequestTrace:
-    """Return the same requests with a prefix cache that holds this share of each prompt, whatever they told before."""
-    return dataclasses.replace(trace, cached_tokens=None).hitting(share)
+def with_hit_share(trace: RequestTrace, share: float) -> RequestTrace:
+    """Return the requests with this share of each prompt in a prefix cache, instead of their recorded hits."""
+    return dataclasses.replace(trace, cached_tokens=None).with_prefix_hits(share)

@@ -1,4 +1,4 @@
-"""What capacity beyond the need costs: what was held idle, and one more spare of each kind."""
+"""Cost of capacity above the demand: idle replicas, and one more spare of each headroom tier."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ USES: Final = {
 }
 
 
-def section(seen: WorkloadEvidence) -> Section:
-    """Return the price of what was held beyond the need."""
+def section(evidence: WorkloadEvidence) -> Section:
+    """Return the cost of capacity above the demand."""
     figures: list[Figure] = []
     gaps: list[Gap] = []
-    price = seen.replica_hour
+    price = evidence.replica_hour
     if price is None:
-        gaps.append(Gap("what headroom costs", "no price is known", f"give a price of offer {seen.runs_on}"))
+        gaps.append(Gap("what headroom costs", "no price is known", f"give a price of offer {evidence.runs_on}"))
     else:
-        figures += _beyond(seen, price)
-        figures += _policies(seen, price)
+        figures += _beyond(evidence, price)
+        figures += _policies(evidence, price)
     figures += [
-        Figure("use_usd", what, seen.uses[use] * MONTH_H, "USD/month", f"{MONTH_H:g} h x {seen.uses[use]:.4g} USD/h",
-               sources(*([seen.cost] if seen.cost else [])), use)
-        for use, what in USES.items()
-        if use in seen.uses
+        Figure("use_usd", title, cost * MONTH_H, "USD/month", f"{MONTH_H:g} h x {cost:.4g} USD/h",
+               sources(*([evidence.cost] if evidence.cost else [])), use)
+        for use, title in USES.items()
+        if (cost := evidence.cost_by_use.get(use)) is not None
     ]  # fmt: skip
-    figures += _spares(seen)
-    return Section("headroom", TITLE, tuple(_findings(seen, figures)), tuple(figures), tuple(gaps))
+    figures += _spares(evidence)
+    return Section("headroom", TITLE, tuple(_findings(evidence, figures)), tuple(figures), tuple(gaps))
 
 
-def _beyond(seen: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
-    """Return the replicas held beyond the demand of the policies, where both are known."""
-    over_s = seen.recorded.over_s
-    beyond = np.maximum(seen.held - seen.recorded.columns["demand"], 0.0)
+def _beyond(evidence: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
+    """Return the cost of the replicas held above the policies' demand, where both are known."""
+    over_s = evidence.recorded.over_s
+    beyond = np.maximum(evidence.held - evidence.recorded.columns["demand"], 0.0)
     known = np.isfinite(beyond)
     if not known.any():
         return []
@@ -57,33 +57,33 @@ def _beyond(seen: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
     )
     value = mean * price.value * MONTH_H
     title = "held beyond what the policies found needed"
-    return [Figure("beyond_usd", title, value, "USD/month", formula, sources(seen.turns, price))]
+    return [Figure("beyond_usd", title, value, "USD/month", formula, sources(evidence.recording, price))]
 
 
-def _policies(seen: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
-    """Return the replicas that a policy with a fixed free share adds to the demand."""
-    needed = seen.needed_curve
-    made = []
-    for name, policy in seen.recorded.spec.policies.items():
+def _policies(evidence: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
+    """Return the cost of the replicas that each headroom policy adds to the demand."""
+    needed = evidence.needed_curve
+    figures = []
+    for name, policy in evidence.recorded.spec.policies.items():
         if isinstance(policy, Headroom) and policy.share:
             free = needed.mean * policy.share
             need = f"{needed.mean:.3f} replicas needed x {policy.share:g} left free"
             formula = f"{MONTH_H:g} h x {need} x {price.value:.4g} USD/h as bought"
             given = Citation(Basis.GIVEN, f"share of policy {name} in the specification")
-            rests = sources(seen.turns, price, given)
+            citations = sources(evidence.recording, price, given)
             title = f"left free by policy {name}, at most"
-            made.append(
-                Figure("policy_usd", title, free * price.value * MONTH_H, "USD/month", formula, rests, str(name))
+            figures.append(
+                Figure("policy_usd", title, free * price.value * MONTH_H, "USD/month", formula, citations, str(name))
             )
-    return made
+    return figures
 
 
-def _spares(seen: WorkloadEvidence) -> list[Figure]:
-    """Return one more spare of each tier, and how long it takes to serve."""
-    if seen.worlds:
-        pool, offer = next(iter(seen.worlds.items()))
-        return _tiers(seen, pool, offer)
-    price, lead = seen.offer.price, seen.offer.lead_time_s
+def _spares(evidence: WorkloadEvidence) -> list[Figure]:
+    """Return the cost of one more spare of each tier, with its time to serve."""
+    if evidence.simulated_pools:
+        pool, offer = next(iter(evidence.simulated_pools.items()))
+        return _tiers(evidence, pool, offer)
+    price, lead = evidence.offer.price, evidence.offer.lead_time_s
     if price is None or lead is None:
         return []
     formula = f"{MONTH_H:g} h x {price.value:g} USD/h: it serves {lead.value:.0f} s sooner than one that must start"
@@ -93,9 +93,9 @@ def _spares(seen: WorkloadEvidence) -> list[Figure]:
     ]
 
 
-def _tiers(seen: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
-    """By the scenario's pool: its start-up's phases, by their medians."""
-    price, made = seen.offer.price, []
+def _tiers(evidence: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
+    """Return the cost of one more spare of each tier of a scenario's pool, by the medians of its start-up phases."""
+    price, figures = evidence.offer.price, []
     where = Citation(
         Basis.GIVEN, f"start_up of pool {pool}, medians; where it says nothing, the defaults of docs/fleet.md"
     )
@@ -110,21 +110,23 @@ def _tiers(seen: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
             f" {usd(usd_per_hour * MONTH_H / max(cold_s - serves_s, 1e-9))} a month for each second"
         )
         title = f"one more {tier.value.replace('_', ' ')}"
-        rests = sources(*([price] if price and tier is not Tier.STOPPED else []), where)
-        made.append(Figure("spare_usd", title, usd_per_hour * MONTH_H, "USD/month", formula, rests, tier.value))
-    return made
+        citations = sources(*([price] if price and tier is not Tier.STOPPED else []), where)
+        figures.append(Figure("spare_usd", title, usd_per_hour * MONTH_H, "USD/month", formula, citations, tier.value))
+    return figures
 
 
-def _findings(seen: WorkloadEvidence, figures: list[Figure]) -> list[str]:
-    said = []
+def _findings(evidence: WorkloadEvidence, figures: list[Figure]) -> list[str]:
+    sentences = []
     beyond = next((f for f in figures if f.key == "beyond_usd"), None)
-    if beyond is not None and seen.cost is not None and seen.cost.value:
-        share = beyond.value / (seen.cost.value * MONTH_H)
-        said.append(f"What was held beyond the need cost {usd(beyond.value)} a month, {share:.0%} of what was paid.")
+    if beyond is not None and evidence.cost is not None and evidence.cost.value:
+        share = beyond.value / (evidence.cost.value * MONTH_H)
+        sentences.append(
+            f"What was held beyond the need cost {usd(beyond.value)} a month, {share:.0%} of what was paid."
+        )
     idle = next((f for f in figures if f.key == "use_usd" and f.about == "idle"), None)
     if idle is not None:
-        said.append(f"Replicas that were ready and without a request cost {usd(idle.value)} a month.")
+        sentences.append(f"Replicas that were ready and without a request cost {usd(idle.value)} a month.")
     spares = [f for f in figures if f.key == "spare_usd"]
     if spares:
-        said.append(f"One more replica kept ready costs {usd(spares[0].value)} a month.")
-    return said
+        sentences.append(f"One more replica kept ready costs {usd(spares[0].value)} a month.")
+    return sentences

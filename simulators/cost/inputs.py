@@ -1,4 +1,4 @@
-"""What the user gives: a file of offers, of prices by the token, and of what the requests are like."""
+"""The user's file of offers: prices, managed APIs and the SLO."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Price = Annotated[float | None, FieldMetadata("USD per hour of a replica; null: 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPrice:
-    """A row of the price list named in `prices`: its instance's prices are shared out over the replicas on it."""
+    """A row of the price list named in `prices`. The replicas of an instance share its price."""
 
     instance_type: Annotated[str, FieldMetadata("The row's instance_type.", example="p5.48xlarge")]
     region: Annotated[str, FieldMetadata("The row's region.", example="us-east-1")]
@@ -32,7 +32,7 @@ class ListedPrice:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One kind of replica that could be bought: its service model, and what an hour of it costs in each market."""
+    """One kind of replica that can be bought: its service model, and its hourly price in each market."""
 
     model: Annotated[
         str | None,
@@ -108,43 +108,43 @@ class OffersFile:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenFile:
-    """The file, read: what it says, and where."""
+class LoadedOffers:
+    """The content of the file, and its location for citations."""
 
-    given: OffersFile
+    content: OffersFile
     source: Document
     folder: Path
 
     def where(self, *place: str | int) -> str:
-        """Return a key's place in the file, in words."""
-        return at(self.source, place)
+        """Return a key's location in the file as text."""
+        return location(self.source, place)
 
 
-NOTHING: Final = GivenFile(OffersFile(), Document("", {}, {}), Path())
+NO_OFFERS: Final = LoadedOffers(OffersFile(), Document("", {}, {}), Path())
 
 
-def load(path: Path | None) -> GivenFile:
-    """Return the file; nothing where none is named. Raises `ConfigError` with every problem found."""
+def load(path: Path | None) -> LoadedOffers:
+    """Return the loaded file; `NO_OFFERS` without a path. Raises `ConfigError` with every problem found."""
     if path is None:
-        return NOTHING
+        return NO_OFFERS
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must hold one document, not {len(documents)}")]
     if problems:
         raise ConfigError(problems)
-    found: OffersFile = spec_loader.read(OffersFile, documents[0].data, documents[0])
-    models = {n: _beside(o, path.parent) for n, o in found.offers.items()}
-    return GivenFile(dataclasses.replace(found, offers=models), documents[0], path.parent)
+    content: OffersFile = spec_loader.read(OffersFile, documents[0].data, documents[0])
+    models = {n: _with_model_path(o, path.parent) for n, o in content.offers.items()}
+    return LoadedOffers(dataclasses.replace(content, offers=models), documents[0], path.parent)
 
 
-def _beside(offer: Offer, folder: Path) -> Offer:
-    """Return the offer with a model's file looked up beside the file that names it."""
+def _with_model_path(offer: Offer, folder: Path) -> Offer:
+    """Return the offer with a model file resolved relative to the offers file."""
     if offer.model is None or not offer.model.endswith((".yaml", ".yml", ".json")):
         return offer
     return dataclasses.replace(offer, model=str(folder / offer.model))
 
 
-def at(source: Document, place: tuple[str | int, ...]) -> str:
-    """``file:line key`` of a place in a document."""
+def location(source: Document, place: tuple[str | int, ...]) -> str:
+    """Return ``file:line key`` of a place in a document."""
     problem = source.problem(place, "")
     return f"{problem.file}:{problem.line} {problem.path}"

@@ -1,4 +1,4 @@
-"""A journal as what advice is given on."""
+"""Evidence from a journal."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from simulators.backtest.recorded_run import RecordedRun
 from simulators.cost import evidence, offers
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber
-from simulators.cost.inputs import GivenFile
+from simulators.cost.inputs import LoadedOffers
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.traffic.describe import duration
 
 OWN = "replica"
-"""The offer of pools that name no accelerator."""
+"""Name of the offer of pools without an accelerator."""
 ASSUMED = "assumed: give the lengths"
-"""How the rebuilt requests say that nothing tells their lengths."""
+"""Marker in the description of rebuilt requests whose lengths are assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,88 +39,88 @@ class JournalInputs:
     model: str | None = None
     lengths: Lengths = field(default_factory=Lengths)
 
-    def by(self, file: GivenFile) -> JournalInputs:
-        """With the model of the offer that the user's file says it runs on, where no other is named."""
-        offer = file.given.offers.get(file.given.runs_on or "")
+    def by(self, file: LoadedOffers) -> JournalInputs:
+        """Return the inputs with the model of the file's `runs_on` offer, unless they name a model."""
+        offer = file.content.offers.get(file.content.runs_on or "")
         return self if offer is None or self.model else dataclasses.replace(self, model=offer.model)
 
 
-def of_journal(path: Path, told: JournalInputs, seed: int, file: GivenFile) -> WorkloadEvidence:
+def of_journal(path: Path, inputs: JournalInputs, seed: int, file: LoadedOffers) -> WorkloadEvidence:
     """Return the one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
-    period = read([path], -np.inf, np.inf, told.workload)
+    period = read([path], -np.inf, np.inf, inputs.workload)
     if len(period.recorded) > 1:
         names = ", ".join(str(r.name) for r in period.recorded)
         problem = Problem(COMMAND_LINE, 1, "--workload", "", "is needed: the journal has several", f"one of {names}")
         raise ConfigError([problem])
     (recorded,) = period.recorded
-    turns = Citation(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
-    requests, served, unknown = _requests(recorded, told.by(file), turns, seed)
-    found, held, pools = _offers(recorded, served, turns)
-    made, runs_on = offers.merged(found, held, file)
-    came = summarize_period(recorded)
+    recording = Citation(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
+    requests, served, unknown = _requests(recorded, inputs.by(file), recording, seed)
+    pool_offers, held, pools = _offers(recorded, served, recording)
+    merged, runs_on = offers.merge_offers(pool_offers, held, file)
+    totals = summarize_period(recorded)
     hours = float(recorded.over_s.sum()) / evidence.HOUR_S
     paid = Citation(Basis.MEASURED, f"{path}: sizes asked for at their pools' prices, {hours:.4g} h")
-    unpriced = bool(came.unpriced) or not np.isfinite(came.usd).any()
-    own = file.given.slo
-    where = file.where("slo") if own else f"slo of the specification in {path}"
+    unpriced = bool(totals.unpriced) or not np.isfinite(totals.usd).any()
+    file_slo = file.content.slo
+    where = file.where("slo") if file_slo else f"slo of the specification in {path}"
     return WorkloadEvidence(
         name=str(recorded.name),
         recorded=recorded,
-        turns=turns,
-        pools={name: runs_on if offer not in made else offer for name, offer in pools.items()},
+        recording=recording,
+        pools={name: runs_on if offer not in merged else offer for name, offer in pools.items()},
         markets={name: recorded.spec.pools[name].market for name in pools},
-        offers=made,
+        offers=merged,
         runs_on=runs_on,
         requests=requests,
-        unknown=unknown,
-        slo=own or recorded.spec.slo,
-        promise=Citation(Basis.GIVEN, where),
-        cost=None if unpriced else SourcedNumber(float(np.nansum(came.usd)) / hours, (paid,)),
+        missing_reason=unknown,
+        slo=file_slo or recorded.spec.slo,
+        slo_citation=Citation(Basis.GIVEN, where),
+        cost=None if unpriced else SourcedNumber(float(np.nansum(totals.usd)) / hours, (paid,)),
         cautions=tuple(_cautions(recorded, {name: recorded.spec.pools[name].market for name in pools})),
     )
 
 
 def _requests(
-    recorded: RecordedRun, told: JournalInputs, turns: Citation, seed: int
+    recorded: RecordedRun, inputs: JournalInputs, recording: Citation, seed: int
 ) -> tuple[RequestEvidence | None, offers.OfferedEngine | None, str]:
     """Return the rebuilt requests, their service model, and why one of the two is not known."""
     try:
-        means = reconstruct.mean_lengths(recorded, told.lengths)
-        served = _engine(engines.engine(recorded, told.model, means), told.model, turns)
+        means = reconstruct.mean_lengths(recorded, inputs.lengths)
+        served = _engine(engines.engine(recorded, inputs.model, means), inputs.model, recording)
     except engines.Unknown as e:
         return None, None, str(e)
     try:
-        rebuilt = reconstruct.rebuild(recorded, served.model, told.lengths, seed)
+        rebuilt = reconstruct.rebuild(recorded, served.model, inputs.lengths, seed)
     except reconstruct.Unseen as e:
         return None, served, str(e)
     if not len(rebuilt.trace):
         return None, served, "no request came"
     how = "; ".join(rebuilt.how)
-    found = (Citation(Basis.PRIOR if ASSUMED in how else turns.basis, how), turns)
+    found = (Citation(Basis.PRIOR if ASSUMED in how else recording.basis, how), recording)
     return RequestEvidence(rebuilt.trace, recorded.span_s, found), served, ""
 
 
-def _engine(found: engines.InferredEngine, named: str | None, turns: Citation) -> offers.OfferedEngine:
+def _engine(found: engines.InferredEngine, named: str | None, recording: Citation) -> offers.OfferedEngine:
     if named is not None:
         return offers.engine(named, ", as it is told to serve")
     own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.how}"))
     if "multiplied" in found.how:
-        return dataclasses.replace(own, source=Citation(turns.basis, f"service model {found.how}"))
+        return dataclasses.replace(own, source=Citation(recording.basis, f"service model {found.how}"))
     return offers.engine(found.model.name) if "as the recorded pools have it" in found.how else own
 
 
 def _offers(
-    recorded: RecordedRun, served: offers.OfferedEngine | None, turns: Citation
-) -> tuple[dict[str, offers.Buyable], dict[str, float], dict[Any, str]]:
+    recorded: RecordedRun, served: offers.OfferedEngine | None, recording: Citation
+) -> tuple[dict[str, offers.ReplicaOffer], dict[str, float], dict[Any, str]]:
     """Return the pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
-    made: dict[str, dict[str, Any]] = {}
+    values: dict[str, dict[str, Any]] = {}
     held: dict[str, float] = {}
     pools: dict[Any, str] = {}
     for name, pool in recorded.spec.pools.items():
         if pool.tier != "serving" or name not in recorded.pools:
             continue
         offer = pool.accelerator or OWN
-        own = made.setdefault(offer, {})
+        own = values.setdefault(offer, {})
         pools[name] = offer
         held[offer] = held.get(offer, 0.0) + evidence.pool_hours(recorded, name)
         price = _price(pool, f"price_usd_per_hour of pool {name} in {recorded.name}'s specification")
@@ -128,13 +128,13 @@ def _offers(
             own.setdefault(pool.market, price)
         if pool.market == "spot":
             own |= {
-                "losses": evidence.losses(recorded, name, turns),
-                "available": evidence.available(recorded, name, turns),
+                "losses": evidence.losses(recorded, name, recording),
+                "available": evidence.available(recorded, name, recording),
             }
-        own.setdefault("lead_time_s", evidence.lead_time_s(recorded, name, turns))
+        own.setdefault("lead_time_s", evidence.lead_time_s(recorded, name, recording))
     most = max(held, key=lambda offer: held[offer])
-    made[most]["engine"] = served
-    return {name: offers.Buyable(name, **known) for name, known in made.items()}, held, pools
+    values[most]["engine"] = served
+    return {name: offers.ReplicaOffer(name, **known) for name, known in values.items()}, held, pools
 
 
 def _price(pool: Pool, where: str) -> SourcedNumber | None:

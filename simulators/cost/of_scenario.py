@@ -1,4 +1,4 @@
-"""A scenario, run, as what advice is given on."""
+"""Evidence from a run of a scenario."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simulators.backtest.recorded_run import RecordedRun
 from simulators.cost import evidence, offers
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber
-from simulators.cost.inputs import GivenFile, at
+from simulators.cost.inputs import LoadedOffers, location
 from simulators.experiments.results import summarize
 from simulators.experiments.run import SimulationRun, simulate
 from simulators.experiments.scenario import Case, Scenario
@@ -29,7 +29,7 @@ MARKETS: Final = {"on_demand": "on_demand", "reserved": "reserved", "spot": "spo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScenarioInputs:
-    """The scenario: its file, what it says, and the requests and the seed that it is run with."""
+    """A scenario: its file, its case, and the requests and seed of the run."""
 
     path: Path
     case: Case
@@ -37,103 +37,102 @@ class ScenarioInputs:
     seed: int
 
 
-def of_scenario(told: ScenarioInputs, file: GivenFile, progress: Callable[[float], None]) -> WorkloadEvidence:
-    """Run the scenario and look at it. Raises `ConfigError` and `TraceError`."""
-    path, case = told.path, dataclasses.replace(told.case, scenario=_to_the_end_of_traffic(told.case.scenario))
-    taken = TickColumns()
+def of_scenario(inputs: ScenarioInputs, file: LoadedOffers, progress: Callable[[float], None]) -> WorkloadEvidence:
+    """Run the scenario and return its evidence. Raises `ConfigError` and `TraceError`."""
+    path, case = inputs.path, dataclasses.replace(inputs.case, scenario=_without_settling(inputs.case.scenario))
+    ticks = TickColumns()
 
     def take(tick: Tick) -> None:
         if tick.workload == case.workload.name:
-            taken.take(tick)
+            ticks.take(tick)
 
-    run = simulate(case, told.seed, told.trace, record=[take], progress=progress)
-    recorded = taken.told({case.workload.fingerprint: case.workload}, 0)
+    run = simulate(case, inputs.seed, inputs.trace, record=[take], progress=progress)
+    recorded = ticks.told({case.workload.fingerprint: case.workload}, 0)
     if recorded is None:
         raise TraceError(f"{path}: no turn was taken: give it a longer duration_s")
-    turns = Citation(Basis.SIMULATED, f"a run of {path} with seed {told.seed}, {len(recorded):,} turns")
-    return _seen(path, run, recorded, turns, file)
+    recording = Citation(Basis.SIMULATED, f"a run of {path} with seed {inputs.seed}, {len(recorded):,} turns")
+    return _evidence(path, run, recorded, recording, file)
 
 
-def _to_the_end_of_traffic(scenario: Scenario) -> Scenario:
-    """Return the scenario without the time in which its last requests may end.
-
-    Money and requests of one and the same time.
-    """
+def _without_settling(scenario: Scenario) -> Scenario:
+    """Return the scenario without its settle time, so that cost and requests cover the same time."""
     return dataclasses.replace(scenario, settle_s=0.0)
 
 
-def _seen(path: Path, run: SimulationRun, recorded: RecordedRun, turns: Citation, file: GivenFile) -> WorkloadEvidence:
+def _evidence(
+    path: Path, run: SimulationRun, recorded: RecordedRun, recording: Citation, file: LoadedOffers
+) -> WorkloadEvidence:
     case, summary = run.case, summarize(run)
     tiers = {name: pool.tier for name, pool in recorded.spec.pools.items()}
     serving = [name for name in recorded.pools if tiers[name] == "serving"]
     pools = {name: case.scenario.pools[case.pools[name]].model for name in serving}
-    found, held = _offers(path, case, recorded, turns)
-    made, runs_on = offers.merged(found, held, file)
-    renamed = {name: runs_on if model not in made else model for name, model in pools.items()}
+    pool_offers, held = _offers(path, case, recorded, recording)
+    merged, runs_on = offers.merge_offers(pool_offers, held, file)
+    renamed = {name: runs_on if model not in merged else model for name, model in pools.items()}
     hours = run.end_s / evidence.HOUR_S
-    told = Citation(Basis.SIMULATED, f"bills of {path}, seed {run.seed}, {hours:.4g} h")
+    bills = Citation(Basis.SIMULATED, f"bills of {path}, seed {run.seed}, {hours:.4g} h")
     span_s = run.end_s
-    own = file.given.slo
-    promise = Citation(Basis.GIVEN, file.where("slo") if own else f"{path} slo")
+    file_slo = file.content.slo
+    promise = Citation(Basis.GIVEN, file.where("slo") if file_slo else f"{path} slo")
     return WorkloadEvidence(
         name=case.scenario.scenario,
         recorded=recorded,
-        turns=turns,
+        recording=recording,
         pools=renamed,
         markets={name: case.scenario.pools[case.pools[name]].market for name in pools},
-        offers=made,
+        offers=merged,
         runs_on=runs_on,
         requests=RequestEvidence(
             run.trace, span_s, (Citation(Basis.GIVEN, f"traffic of {path}, {len(run.trace):,} requests"),)
         ),
-        unknown="",
-        slo=own or case.scenario.slo,
-        promise=promise,
-        cost=SourcedNumber(summary.cost_usd / hours, (told,)),
-        uses={use: usd / hours for use, usd in summary.cost_by_use_usd.items() if usd},
-        worlds={str(name): case.scenario.pools[case.pools[name]] for name in serving},
+        missing_reason="",
+        slo=file_slo or case.scenario.slo,
+        slo_citation=promise,
+        cost=SourcedNumber(summary.cost_usd / hours, (bills,)),
+        cost_by_use={use: usd / hours for use, usd in summary.cost_by_use_usd.items() if usd},
+        simulated_pools={str(name): case.scenario.pools[case.pools[name]] for name in serving},
         cautions=tuple(w for w in summary.warnings if "settle_s" not in w),
     )
 
 
 def _offers(
-    path: Path, case: Case, recorded: RecordedRun, turns: Citation
-) -> tuple[dict[str, offers.Buyable], dict[str, float]]:
+    path: Path, case: Case, recorded: RecordedRun, recording: Citation
+) -> tuple[dict[str, offers.ReplicaOffer], dict[str, float]]:
     """Return the scenario's pools as offers, by their service models, and the replica-hours of each."""
     source = read_yaml(path)[0][0]
-    made: dict[str, dict[str, object]] = {}
+    values: dict[str, dict[str, object]] = {}
     held: dict[str, float] = {}
     for name in recorded.pools:
         if recorded.spec.pools[name].tier != "serving":
             continue
         world = case.pools[name]
         offer = case.scenario.pools[world]
-        own = made.setdefault(offer.model, {"engine": _engine(case, offer)})
+        own = values.setdefault(offer.model, {"engine": _engine(case, offer)})
         held[offer.model] = held.get(offer.model, 0.0) + evidence.pool_hours(recorded, name)
-        own.setdefault(MARKETS[offer.market], _price(offer, at(source, ("pools", world, "price_usd_per_hour"))))
+        own.setdefault(MARKETS[offer.market], _price(offer, location(source, ("pools", world, "price_usd_per_hour"))))
         if offer.market == "spot":
-            own |= _spot(recorded, name, turns)
-        own.setdefault("lead_time_s", evidence.lead_time_s(recorded, name, turns))
-    return {name: offers.Buyable(name, **known) for name, known in made.items()}, held  # type: ignore[arg-type]
+            own |= _spot(recorded, name, recording)
+        own.setdefault("lead_time_s", evidence.lead_time_s(recorded, name, recording))
+    return {name: offers.ReplicaOffer(name, **known) for name, known in values.items()}, held  # type: ignore[arg-type]
 
 
-def _spot(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Mapping[str, object]:
+def _spot(recorded: RecordedRun, pool: PoolName, recording: Citation) -> Mapping[str, object]:
     return {
-        "losses": evidence.losses(recorded, pool, turns),
-        "available": evidence.available(recorded, pool, turns),
-        "lead_time_s": evidence.lead_time_s(recorded, pool, turns),
+        "losses": evidence.losses(recorded, pool, recording),
+        "available": evidence.available(recorded, pool, recording),
+        "lead_time_s": evidence.lead_time_s(recorded, pool, recording),
     }
 
 
 def _engine(case: Case, offer: PoolOffer) -> offers.OfferedEngine:
-    """Return the pool's model, as the scenario read it: a file is relative to that."""
+    """Return the pool's engine. A model file is relative to the scenario."""
     name = offer.model
-    beside = case.folder / name
-    return offers.engine(str(beside) if beside.is_file() else name)
+    file = case.folder / name
+    return offers.engine(str(file) if file.is_file() else name)
 
 
 def _price(offer: PoolOffer, where: str) -> SourcedNumber | None:
-    """Return a node's price, the mean of its zones' where they differ; None for what costs nothing."""
+    """Return a node's price, the mean over its zones; None if it is 0."""
     prices = [p for zone in offer.zones if (p := offer.price(zone)) is not None]
     mean = float(np.mean(prices))
     zones = f", the mean of {len(prices)} zones" if len(set(prices)) > 1 else ""

@@ -1,41 +1,41 @@
-"""What could be bought: of the workload's own pools, and of the user's file."""
+"""Offers of replicas: from the workload's own pools and from the user's file."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from scaler.config.problems import ConfigError
 from simulators.cost.figures import Basis, Citation, SourcedNumber
-from simulators.cost.inputs import YEAR_H, GivenFile, Offer
-from simulators.cost.prices import listed
+from simulators.cost.inputs import YEAR_H, LoadedOffers, Offer
+from simulators.cost.prices import listed_prices
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
 
 MARKETS: Final = ("on_demand", "reserved", "spot")
 CALIBRATED: Final = "Calibrated from"
-"""How the provenance of a model begins that `calibrate` fitted to runs."""
+"""First words of the provenance of a model that `calibrate` fitted to runs."""
 YEAR: Final = SourcedNumber(YEAR_H, (Citation(Basis.PRIOR, "a year, as clouds reserve at the least"),))
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedEngine:
-    """A service model, and where it is from."""
+    """A service model and its source."""
 
     model: ServiceModel
     source: Citation
 
     @property
     def gpu_alone(self) -> bool:
-        """Whether it tells the GPU's time without the engine's host side."""
+        """True if the model has GPU times only, without the engine's host side."""
         return not any(getattr(self.model, name) for name in catalogue.HOST)
 
 
 @dataclass(frozen=True, slots=True)
-class Buyable:
-    """One kind of replica: what serves on it, and what is known of its prices and its spot market.
+class ReplicaOffer:
+    """One kind of replica: its engine, its prices, and the state of its spot market.
 
     Prices are USD per hour of a replica, losses a rate per node and hour, `available` a share of the time.
     """
@@ -52,13 +52,13 @@ class Buyable:
 
     @property
     def price(self) -> SourcedNumber | None:
-        """Its on-demand price, or the dearest other one where it has none."""
-        others = [p for p in (self.reserved, self.spot) if p is not None]
-        return self.on_demand or max(others, key=lambda p: p.value, default=None)
+        """Its on-demand price, or else the highest other one."""
+        alternatives = [p for p in (self.reserved, self.spot) if p is not None]
+        return self.on_demand or max(alternatives, key=lambda p: p.value, default=None)
 
 
 def engine(name: str, where: str = "") -> OfferedEngine:
-    """Return a model by its name or file. Raises `ConfigError`."""
+    """Return the engine of a model name or file. Raises `ConfigError`."""
     model = catalogue.load(name)
     if name.endswith(catalogue.SUFFIXES):
         file = name
@@ -77,44 +77,46 @@ def _row(name: str) -> int | None:
     return next((i for i, line in enumerate(lines, start=1) if line.startswith(f"{name},")), None)
 
 
-def merged(pools: Mapping[str, Buyable], held: Mapping[str, float], file: GivenFile) -> tuple[dict[str, Buyable], str]:
-    """Return the offers of the workload's pools and of the user's file, and the one that it runs on now.
+def merge_offers(
+    pools: Mapping[str, ReplicaOffer], held: Mapping[str, float], file: LoadedOffers
+) -> tuple[dict[str, ReplicaOffer], str]:
+    """Return the offers of the workload's pools and of the user's file, and the name of the one that it runs on now.
 
-    What the file gives stands above what pools tell. An offer of the file is a pool's if it is the one that the
-    workload runs on, or has its name or its model. Raises `ConfigError`.
+    Values of the file override those of the pools. An offer of the file describes a pool's offer if it is the one that
+    the workload runs on, or has the same name or model. Raises `ConfigError`.
     """
     runs_on = max(pools, key=lambda name: held.get(name, 0.0))
     offers = dict(pools)
-    for name, offer in file.given.offers.items():
-        own = runs_on if name == file.given.runs_on else _same(offers, name, offer)
-        made = _given(name, offer, file, offers.pop(own) if own else Buyable(name))
-        offers[name] = made
+    for name, offer in file.content.offers.items():
+        own = runs_on if name == file.content.runs_on else _matching_offer(offers, name, offer)
+        merged = _offer_from_file(name, offer, file, offers.pop(own) if own else ReplicaOffer(name))
+        offers[name] = merged
         runs_on = name if own == runs_on else runs_on
     return offers, runs_on
 
 
-def _same(offers: Mapping[str, Buyable], name: str, offer: Offer) -> str | None:
+def _matching_offer(offers: Mapping[str, ReplicaOffer], name: str, offer: Offer) -> str | None:
     if name in offers:
         return name
     same = (n for n, o in offers.items() if o.engine is not None and o.engine.model.name == offer.model)
     return next(same, None) if offer.model is not None else None
 
 
-def _given(name: str, offer: Offer, file: GivenFile, below: Buyable) -> Buyable:
-    """Return an offer of the file, over what is known already."""
-    said = f" ({offer.source})" if offer.source else ""
+def _offer_from_file(name: str, offer: Offer, file: LoadedOffers, base: ReplicaOffer) -> ReplicaOffer:
+    """Return an offer of the file. `base` has the values that the file leaves out."""
+    note = f" ({offer.source})" if offer.source else ""
 
     def known(key: str) -> SourcedNumber | None:
         value = getattr(offer, key)
-        where = file.where("offers", name, key) + said
+        where = file.where("offers", name, key) + note
         return None if value is None else SourcedNumber(value, (Citation(Basis.GIVEN, where),))
 
-    prices = listed(file, name, offer.listed) if offer.listed is not None else {}
-    found = {market: known(f"{market}_usd_per_hour") or prices.get(market) for market in MARKETS}
-    found |= {"losses": known("spot_losses_per_node_hour"), "available": known("spot_available_share")}
-    found |= {"lead_time_s": known("lead_time_s")}
-    told = {key: value for key, value in found.items() if value is not None}
-    served = below.engine
+    prices = listed_prices(file, name, offer.listed) if offer.listed is not None else {}
+    values = {market: known(f"{market}_usd_per_hour") or prices.get(market) for market in MARKETS}
+    values |= {"losses": known("spot_losses_per_node_hour"), "available": known("spot_available_share")}
+    values |= {"lead_time_s": known("lead_time_s")}
+    known_values = {key: value for key, value in values.items() if value is not None}
+    served = base.engine
     if offer.model is not None:
         try:
             served = engine(offer.model, f", {file.where('offers', name, 'model')}")
@@ -122,9 +124,4 @@ def _given(name: str, offer: Offer, file: GivenFile, below: Buyable) -> Buyable:
             place = ("offers", name, "model")
             raise ConfigError([file.source.problem(place, p.rule, p.hint, offer.model) for p in e.problems]) from e
     term = known("reserved_term_h") if offer.reserved_term_h != YEAR_H else None
-    return dataclasses.replace(below, name=name, engine=served, term_h=term or below.term_h, **told)
-
-
-def priced(offers: Mapping[str, Buyable]) -> Sequence[Buyable]:
-    """Return those that have a price at all."""
-    return [offer for offer in offers.values() if offer.price is not None]
+    return dataclasses.replace(base, name=name, engine=served, term_h=term or base.term_h, **known_values)

@@ -1,4 +1,4 @@
-"""The advice on a page that needs nothing from elsewhere."""
+"""The advice as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulators.cost.text import number
 from simulators.reporting import html
 
 LEAD = 2
-"""Findings that stand at the page's top, and not again in their section."""
+"""Number of findings shown at the top of the page instead of in their section."""
 CARDS = (
     ("buying", "on_demand_usd", "all on demand, a month"),
     ("buying", "plan_usd", "bought as advised, a month"),
@@ -22,41 +22,41 @@ CARDS = (
 )
 
 
-def page(found: Advice) -> str:
+def page(advised: Advice) -> str:
     """Return the page as HTML: equal for equal advice."""
-    seen = found.seen
+    evidence = advised.evidence
     numbers: dict[Citation, int] = {}
     return html.render(
         "advice.html.j2",
-        title=f"{seen.name}: what demand costs",
-        about=f"Workload {seen.recorded.name}, on {seen.runs_on}.",
-        lead=found.sections[0].findings[:LEAD],
-        cards=list(_cards(found)),
-        sections=[_section(found, section, numbers) for section in found.sections],
+        title=f"{evidence.name}: what demand costs",
+        about=f"Workload {evidence.recorded.name}, on {evidence.runs_on}.",
+        lead=advised.sections[0].findings[:LEAD],
+        cards=list(_cards(advised)),
+        sections=[_section(advised, section, numbers) for section in advised.sections],
         sources=[(number, source.basis, source.where) for source, number in numbers.items()],
-        cautions=found.cautions,
+        cautions=advised.cautions,
     )
 
 
-def _cards(found: Advice) -> Iterator[tuple[str, str, str]]:
+def _cards(advised: Advice) -> Iterator[tuple[str, str, str]]:
     for key, name, words in CARDS:
-        figure = next((f for f in found.section(key).figures if f.key == name), None)
+        figure = next((f for f in advised.section(key).figures if f.key == name), None)
         if figure is not None:
             yield words, f"${number(figure.value)}", ""
 
 
-def _section(found: Advice, section: Section, numbers: dict[Citation, int]) -> dict[str, Any]:
+def _section(advised: Advice, section: Section, numbers: dict[Citation, int]) -> dict[str, Any]:
     return {
         "title": section.title,
-        "findings": section.findings[LEAD if section is found.sections[0] else 0 :],
-        "plots": list(plots.parts(found, section.key)),
+        "findings": section.findings[LEAD if section is advised.sections[0] else 0 :],
+        "plots": list(plots.parts(advised, section.key)),
         "figures": [_row(figure, numbers) for figure in section.figures],
         "gaps": [f"Not told: {gap.what}: {gap.why} ({gap.remedy})." for gap in section.gaps],
     }
 
 
 def _row(figure: Figure, numbers: dict[Citation, int]) -> Sequence[str]:
-    """Return a figure with its formula and the numbers of its sources, which it adds to `numbers`."""
+    """Return a table row of a figure. Its sources are added to `numbers`."""
     about = f" ({figure.about.replace('_', '-')})" if figure.about else ""
     bounds = ""
     if figure.low is not None and figure.high is not None:

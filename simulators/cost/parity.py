@@ -1,4 +1,4 @@
-"""What a replica on other GPUs of the catalogue may cost to be as cheap as the one that it runs on."""
+"""Price parity: the price at which a replica on another GPU is as cheap as the one that the workload runs on."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from simulators.backtest.engines import slower
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import Figure, sources, usd
 from simulators.cost.offers import engine
-from simulators.cost.trial import TYPICAL, Ready, Trial
+from simulators.cost.trial import TYPICAL_FACTOR, RatedOffer, Trial
 from simulators.engine.models import catalogue
 
 NAME: Final = re.compile(
     r"^(?P<base>[a-z0-9.-]+?-[0-9]+b)-(?P<gpu>[a-z0-9-]+?)(?P<engine>-(sglang|trtllm|vllm.*|llm.*))?$"
 )
-"""How the catalogue calls a model: the weights, the GPUs of a replica, the engine where it is not the usual one."""
+"""Parts of a catalogue name: the weights, the GPUs of a replica, and the engine if it is not the usual one."""
 
 
-def others(name: str, taken: set[str]) -> list[str]:
-    """Return the catalogue's models of the same weights with the usual engine, on GPUs that none of `taken` has."""
+def comparable_models(name: str, excluded: set[str]) -> list[str]:
+    """Return the catalogue's models of the same weights with the usual engine, on GPUs of none of `excluded`."""
     parts = NAME.match(name)
     if parts is None:
         return []
-    known = {found["gpu"] for one in taken if (found := NAME.match(one)) and found["base"] == parts["base"]}
-    rows = [found for one in catalogue.names() if (found := NAME.match(one)) and found["base"] == parts["base"]]
-    return [found[0] for found in rows if not found["engine"] and found["gpu"] not in known]
+    known = {match["gpu"] for other in excluded if (match := NAME.match(other)) and match["base"] == parts["base"]}
+    same_weights = [m for other in catalogue.names() if (m := NAME.match(other)) and m["base"] == parts["base"]]
+    return [match[0] for match in same_weights if not match["engine"] and match["gpu"] not in known]
 
 
-def figures(seen: WorkloadEvidence, tried: Trial, now: Ready) -> Iterator[Figure]:
-    """Yield the price at which 1,000 requests cost the same on each of the others."""
-    taken = {o.engine.model.name for o in seen.offers.values() if o.engine is not None}
-    for name in others(now.engine.model.name, taken):
+def figures(evidence: WorkloadEvidence, trial: Trial, now: RatedOffer) -> Iterator[Figure]:
+    """Yield the price at which 1,000 requests cost the same, for each comparable model."""
+    excluded = {o.engine.model.name for o in evidence.offers.values() if o.engine is not None}
+    for name in comparable_models(now.engine.model.name, excluded):
         other = engine(name)
-        rps = tried.rate(slower(other.model, TYPICAL) if other.gpu_alone else other.model).rps
+        rps = trial.rate(slower(other.model, TYPICAL_FACTOR) if other.gpu_alone else other.model).rps
         price = now.price.value * rps / now.rate.rps
         formula = (
             f"{now.price.value:g} USD/h x {rps:.4g} / {now.rate.rps:.4g} requests/s within the promise, the model's"
-            f" times x {TYPICAL:.2f}, as engines took longer than the GPU's time alone"
+            f" times x {TYPICAL_FACTOR:.2f}, as engines took longer than the GPU's time alone"
         )
         if not rps:
             formula = "at no price: the promise cannot be kept there, however slowly requests come"
-        rests = sources(now.price, *tried.rests(now.engine), other.source)
-        yield Figure("parity_usd", "a replica may cost, to be as cheap", price, "USD/h", formula, rests, name)
+        citations = sources(now.price, *trial.citations(now.engine), other.source)
+        yield Figure("parity_usd", "a replica may cost, to be as cheap", price, "USD/h", formula, citations, name)
 
 
-def finding(found: list[Figure], now: str) -> str:
-    """Return the prices in one sentence; empty where there are none."""
-    said = [f"{f.about} at {usd(f.value)}" for f in found if f.key == "parity_usd" and f.value]
-    return f"As cheap as {now} by the request would be, an hour of a replica: {', '.join(said)}." if said else ""
+def finding(figures: list[Figure], now: str) -> str:
+    """Return the prices in one sentence; empty if there are none."""
+    sentences = [f"{f.about} at {usd(f.value)}" for f in figures if f.key == "parity_usd" and f.value]
+    return (
+        f"As cheap as {now} by the request would be, an hour of a replica: {', '.join(sentences)}." if sentences else ""
+    )

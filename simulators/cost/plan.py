@@ -16,10 +16,10 @@ MARKETS = ("reserved", "spot", "on_demand")
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What an hour of a replica costs in each market. None: cannot be bought so, or is not known.
+    """Hourly price of a replica in each market. None: not offered, or not known. USD per hour.
 
-    `reserved` is paid all the time, the others while the replica is held. `spot` is the price of an hour of service:
-    losses and what on-demand must stand in for are in it.
+    `reserved` is paid all the time, the others while the replica is held. `spot` is the price of an hour of service,
+    including losses and on-demand replacements.
     """
 
     on_demand: float
@@ -29,7 +29,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The market of each replica from the bottom up, and what that costs. USD per hour, in the mean."""
+    """The market of each replica from the bottom up, and the mean cost in USD per hour."""
 
     markets: tuple[str, ...]
     usd_per_hour: float
@@ -39,40 +39,40 @@ class Plan:
 
 
 def cheapest(curve: LoadDurationCurve, prices: Prices, spot_max_share: float) -> Plan:
-    """Return the least cost, with never more than `spot_max_share` of the replicas held at any moment on spot.
+    """Return the cheapest plan with at most `spot_max_share` of the held replicas on spot at any time.
 
-    The lower replicas are held whenever a higher one is, so the limit holds at every moment if it holds among the first
-    k for every k. Spot goes where it saves the most as long as the limit allows: such limits are a laminar matroid, on
-    which that is the best there is.
+    A replica is held only while all lower ones are, so the limit holds at all times if it holds among the first k
+    replicas for every k. Spot is given greedily to the largest savings that the limit allows. Such limits are a laminar
+    matroid, for which the greedy choice is optimal.
+
+    At 10 USD/h on demand and 6 reserved, a replica held 61 % of the time is reserved (6 < 6.1), one held 59 % is not.
     """
     on_demand = prices.on_demand * curve.shares
-    reserved = np.full(curve.most, np.inf if prices.reserved is None else prices.reserved)
+    reserved = np.full(curve.maximum, np.inf if prices.reserved is None else prices.reserved)
     costs = np.minimum(on_demand, reserved)
     markets = np.where(reserved < on_demand, "reserved", "on_demand")
     if prices.spot is not None:
         spot = prices.spot * curve.shares
-        chosen = _most_saved(costs - spot, spot_max_share)
+        chosen = _largest_savings(costs - spot, spot_max_share)
         costs, markets = np.where(chosen, spot, costs), np.where(chosen, "spot", markets)
     return Plan(tuple(markets.tolist()), float(costs.sum()))
 
 
-def _most_saved(savings: Floats, most_share: float) -> NDArray[np.bool_]:
-    """Return which replicas go on spot: the largest savings, with at most this share of the first k for every k."""
-    room = np.floor(most_share * np.arange(1, len(savings) + 1) + 1e-9)
+def _largest_savings(savings: Floats, max_share: float) -> NDArray[np.bool_]:
+    """Return a mask of the replicas on spot: the largest savings, at most `max_share` of the first k for every k."""
+    slots = np.floor(max_share * np.arange(1, len(savings) + 1) + 1e-9)
     chosen = np.zeros(len(savings), np.bool_)
     for k in np.argsort(-savings, kind="stable").tolist():
-        if savings[k] > 0 and (room[k:] >= 1).all():
+        if savings[k] > 0 and (slots[k:] >= 1).all():
             chosen[k] = True
-            room[k:] -= 1
+            slots[k:] -= 1
     return chosen
 
 
-def kept(plan: Plan, curve: LoadDurationCurve, prices: Prices) -> float:
-    """Return what a plan costs if the load turns out as `curve`.
+def cost_under(plan: Plan, curve: LoadDurationCurve, prices: Prices) -> float:
+    """Return the cost of a plan under the load of `curve`. USD per hour.
 
-    Reservations are paid either way, the rest as it is held.
-
-    Replicas beyond the plan are bought on demand. USD per hour.
+    Reservations are always paid, other replicas while they are held. Replicas beyond the plan are on demand.
     """
     total = plan.count("reserved") * (prices.reserved or 0.0)
     for k, share in enumerate(curve.shares.tolist()):
@@ -85,5 +85,5 @@ def kept(plan: Plan, curve: LoadDurationCurve, prices: Prices) -> float:
 def by_reserved(curve: LoadDurationCurve, prices: Prices) -> list[float]:
     """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand. USD per hour."""
     reserved = prices.reserved or 0.0
-    above = [float(curve.shares[k:].sum()) * prices.on_demand for k in range(curve.most + 1)]
-    return [k * reserved + rest for k, rest in enumerate(above)]
+    above = [float(curve.shares[k:].sum()) * prices.on_demand for k in range(curve.maximum + 1)]
+    return [k * reserved + on_demand for k, on_demand in enumerate(above)]

@@ -1,4 +1,4 @@
-"""The advice's plots."""
+"""Plots of the advice."""
 
 from __future__ import annotations
 
@@ -19,101 +19,103 @@ COLOUR: Final = {"reserved": "#14937f", "spot": "#b8860b", "on_demand": "#2f6fde
 NEEDED: Final = "#d9622b"
 
 
-def parts(found: Advice, section: str) -> Iterator[PagePlot]:
+def parts(advised: Advice, section: str) -> Iterator[PagePlot]:
     """Yield the plots of a section."""
-    if section == "buying" and found.purchase is not None:
-        yield from _buying(found.purchase)
+    if section == "buying" and advised.purchase is not None:
+        yield from _buying(advised.purchase)
     elif section == "sizing":
-        yield from _bars(found.section(section), "request_usd", "What 1,000 requests cost on a full replica", "sizing")
+        yield from _bars(
+            advised.section(section), "request_usd", "What 1,000 requests cost on a full replica", "sizing"
+        )
     elif section == "effects":
         batches, cached = (
             "1,000 requests by how many run at once, saturated",
             "1,000 requests by the share in the cache",
         )
-        yield from _bars(found.section(section), "batch_usd", batches, "batching")
-        yield from _bars(found.section(section), "cache_usd", cached, "caching")
+        yield from _bars(advised.section(section), "batch_usd", batches, "batching")
+        yield from _bars(advised.section(section), "cache_usd", cached, "caching")
     elif section == "headroom":
-        yield from _bars(found.section(section), "use_usd", "What a month's money was for, beside service", "uses")
+        yield from _bars(advised.section(section), "use_usd", "What a month's money was for, beside service", "uses")
 
 
-def _buying(bought: Purchase) -> Iterator[PagePlot]:
-    said = (
+def _buying(purchase: Purchase) -> Iterator[PagePlot]:
+    caption = (
         "How many hours of a month so many replicas are held, and needed. Each replica from the bottom in the colour of"
         " the market in which its hours cost the least; right of the dashed line a reserved one pays."
     )
-    yield plot(load_duration(bought), "load-duration", "Load-duration curve, and how to buy it", said)
-    if bought.prices.reserved is not None:
-        said = "The rest on demand, without spot: how far off the best number may be before it costs."
-        yield plot(reserving(bought), "reserving", "Cost by how many are reserved", said)
+    yield plot(load_duration(purchase), "load-duration", "Load-duration curve, and how to buy it", caption)
+    if purchase.prices.reserved is not None:
+        caption = "The rest on demand, without spot: how far off the best number may be before it costs."
+        yield plot(reserving(purchase), "reserving", "Cost by how many are reserved", caption)
 
 
-def load_duration(bought: Purchase) -> Any:
-    """Hours across, replicas up: each replica a bar as long as it is held, in its market's colour."""
-    curve, prices = bought.curve, bought.prices
-    made = figure(
+def load_duration(purchase: Purchase) -> Any:
+    """Return the load-duration chart: a bar per replica, as long as it is held, in its market's colour."""
+    curve, prices = purchase.curve, purchase.prices
+    chart = figure(
         xaxis={"title": {"text": "hours of a month"}, "range": [0, MONTH_H]},
         yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"},
         barmode="overlay",
         bargap=0,
         hovermode="closest",
     )
-    hours, level = curve.shares * MONTH_H, np.arange(curve.most, dtype=np.float64) + 0.5
+    hours, level = curve.shares * MONTH_H, np.arange(curve.maximum, dtype=np.float64) + 0.5
     for market in MARKETS:
-        mine = np.array([m == market for m in bought.plan.markets], np.bool_)
-        if mine.any():
-            bars = {"x": _numbers(hours[mine]), "y": _numbers(level[mine]), "width": 1, "orientation": "h"}
-            made.add_trace(go.Bar(name=_name(market), marker={"color": COLOUR[market]}, opacity=0.75, **bars))
-    made.add_trace(_steps("needed", bought.needed.shares * MONTH_H, NEEDED))
+        in_market = np.array([m == market for m in purchase.plan.markets], np.bool_)
+        if in_market.any():
+            bars = {"x": _numbers(hours[in_market]), "y": _numbers(level[in_market]), "width": 1, "orientation": "h"}
+            chart.add_trace(go.Bar(name=_name(market), marker={"color": COLOUR[market]}, opacity=0.75, **bars))
+    chart.add_trace(_steps("needed", purchase.needed.shares * MONTH_H, NEEDED))
     if prices.reserved is not None:
         even = MONTH_H * prices.reserved / prices.on_demand
         line = {"color": COLOUR["reserved"], "dash": "dash", "width": 1.4}
-        ends = {"x": [even, even], "y": [0, max(curve.most, 1)]}
-        made.add_trace(go.Scatter(name=f"reserved pays from {even:.0f} h", mode="lines", line=line, **ends))
-    return made
+        ends = {"x": [even, even], "y": [0, max(curve.maximum, 1)]}
+        chart.add_trace(go.Scatter(name=f"reserved pays from {even:.0f} h", mode="lines", line=line, **ends))
+    return chart
 
 
 def _steps(name: str, hours: Floats, colour: str) -> Any:
-    """Return a curve's outline, from the most hours below to none at its top."""
+    """Return the outline of a curve, from the lowest replica up."""
     x = np.repeat(hours, 2)
     y = np.repeat(np.arange(len(hours) + 1, dtype=np.float64), 2)[1:-1]
     return go.Scatter(name=name, x=_numbers(x), y=_numbers(y), mode="lines", line={"color": colour, "width": 1.6})
 
 
-def reserving(bought: Purchase) -> Any:
+def reserving(purchase: Purchase) -> Any:
     """Return a month's cost for each number of reserved replicas."""
-    costs = np.array(by_reserved(bought.curve, bought.prices)) * MONTH_H
-    made = figure(
+    costs = np.array(by_reserved(purchase.curve, purchase.prices)) * MONTH_H
+    chart = figure(
         xaxis={"title": {"text": "reserved replicas"}},
         yaxis={"title": {"text": "USD a month"}, "rangemode": "tozero"},
         showlegend=False,
     )
     line = {"color": COLOUR["reserved"], "width": 1.6}
-    made.add_trace(go.Scatter(x=list(range(len(costs))), y=_numbers(costs), mode="lines+markers", line=line))
-    return made
+    chart.add_trace(go.Scatter(x=list(range(len(costs))), y=_numbers(costs), mode="lines+markers", line=line))
+    return chart
 
 
 def _bars(section: Section, key: str, title: str, name: str) -> Iterator[PagePlot]:
-    found = [f for f in section.figures if f.key == key]
-    if found:
-        yield plot(bars(found), name, title, "With the bounds that are known." if found[0].low else "")
+    figures = [f for f in section.figures if f.key == key]
+    if figures:
+        yield plot(bars(figures), name, title, "With the bounds that are known." if figures[0].low else "")
 
 
-def bars(found: list[Figure]) -> Any:
-    """Figures of one kind side by side, with their bounds where there are any."""
-    made = figure(yaxis={"title": {"text": found[0].unit}, "rangemode": "tozero"}, showlegend=False)
-    values = np.array([f.value for f in found])
-    above = np.array([f.value if f.high is None else f.high for f in found]) - values
-    below = values - np.array([f.value if f.low is None else f.low for f in found])
+def bars(figures: list[Figure]) -> Any:
+    """Return a bar chart of figures of one kind, with their bounds."""
+    chart = figure(yaxis={"title": {"text": figures[0].unit}, "rangemode": "tozero"}, showlegend=False)
+    values = np.array([f.value for f in figures])
+    above = np.array([f.value if f.high is None else f.high for f in figures]) - values
+    below = values - np.array([f.value if f.low is None else f.low for f in figures])
     error = {
         "type": "data",
         "array": _numbers(above),
         "arrayminus": _numbers(below),
         "visible": bool((above > 0).any()),
     }
-    names = [f.about.replace("_", "-") or f.title for f in found]
-    made.add_trace(go.Bar(x=names, y=_numbers(values), error_y=error, marker={"color": COLOURS[0]}, opacity=0.8))
-    made.update_xaxes(type="category")
-    return made
+    names = [f.about.replace("_", "-") or f.title for f in figures]
+    chart.add_trace(go.Bar(x=names, y=_numbers(values), error_y=error, marker={"color": COLOURS[0]}, opacity=0.8))
+    chart.update_xaxes(type="category")
+    return chart
 
 
 def _name(market: str) -> str:
@@ -121,5 +123,5 @@ def _name(market: str) -> str:
 
 
 def _numbers(values: Floats) -> list[float]:
-    """Plain numbers, as many digits as can be seen."""
+    """Return plain numbers with six significant digits."""
     return [float(f"{value:.6g}") for value in values]

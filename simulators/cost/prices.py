@@ -1,4 +1,4 @@
-"""A price list in CSV: one row an instance type and region."""
+"""Reader of a CSV price list: one row per instance type and region."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from typing import Final
 
 from scaler.config.problems import ConfigError, Problem
 from simulators.cost.figures import Basis, Citation, SourcedNumber
-from simulators.cost.inputs import GivenFile, ListedPrice
+from simulators.cost.inputs import ListedPrice, LoadedOffers
 
 COLUMNS: Final = ("instance_type", "region", "on_demand_usd_h")
-"""Without these it is no price list; ``cloud``, ``spot_usd_h`` and ``reserved_usd_h`` are read where they are."""
+"""Required columns. ``cloud``, ``spot_usd_h`` and ``reserved_usd_h`` are optional."""
 MARKETS: Final = {"on_demand": "on_demand_usd_h", "spot": "spot_usd_h", "reserved": "reserved_usd_h"}
 
 
 @dataclass(frozen=True, slots=True)
 class PriceRow:
-    """A row, and its line in the file."""
+    """A row and its line number."""
 
     line: int
     cells: dict[str, str]
 
 
-def listed(file: GivenFile, offer: str, wanted: ListedPrice) -> dict[str, SourcedNumber]:
-    """Return a replica's price in each market that the list has for it. USD per hour. Raises `ConfigError`."""
-    path = file.folder / str(file.given.prices)
-    found = [row for row in _rows(path) if _fits(row.cells, wanted)]
+def listed_prices(file: LoadedOffers, offer: str, listed: ListedPrice) -> dict[str, SourcedNumber]:
+    """Return a replica's price in each market of its row. USD per hour. Raises `ConfigError`."""
+    path = file.folder / str(file.content.prices)
+    rows = [row for row in _rows(path) if _fits(row.cells, listed)]
     place = ("offers", offer, "listed")
-    if len(found) != 1:
-        said = f"{wanted.instance_type} in {wanted.region}" + (f" of {wanted.cloud}" if wanted.cloud else "")
-        rule = f"the price list {path} has {len(found)} rows for {said}: it must have one"
-        lines = ", ".join(str(row.line) for row in found)
+    if len(rows) != 1:
+        instance = f"{listed.instance_type} in {listed.region}" + (f" of {listed.cloud}" if listed.cloud else "")
+        rule = f"the price list {path} has {len(rows)} rows for {instance}: it must have one"
+        lines = ", ".join(str(row.line) for row in rows)
         raise ConfigError([file.source.problem(place, rule, f"see its lines {lines}" if lines else "name another")])
-    return {market: known for market, column in MARKETS.items() if (known := _price(path, found[0], column, wanted))}
+    return {market: known for market, column in MARKETS.items() if (known := _price(path, rows[0], column, listed))}
 
 
-def _fits(cells: dict[str, str], wanted: ListedPrice) -> bool:
-    same = cells.get("instance_type") == wanted.instance_type and cells.get("region") == wanted.region
-    return same and wanted.cloud in {None, cells.get("cloud")}
+def _fits(cells: dict[str, str], listed: ListedPrice) -> bool:
+    same = cells.get("instance_type") == listed.instance_type and cells.get("region") == listed.region
+    return same and listed.cloud in {None, cells.get("cloud")}
 
 
-def _price(path: Path, row: PriceRow, column: str, wanted: ListedPrice) -> SourcedNumber | None:
+def _price(path: Path, row: PriceRow, column: str, listed: ListedPrice) -> SourcedNumber | None:
     text = (row.cells.get(column) or "").strip()
     if not text:
         return None
@@ -53,8 +53,8 @@ def _price(path: Path, row: PriceRow, column: str, wanted: ListedPrice) -> Sourc
         price = -1.0
     if not 0 < price < float("inf"):
         raise ConfigError([Problem(str(path), row.line, column, text, "must be a price above 0, in USD per hour")])
-    shared = f", {text} over {wanted.replicas} replicas" if wanted.replicas > 1 else ""
-    return SourcedNumber(price / wanted.replicas, (Citation(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
+    shared = f", {text} over {listed.replicas} replicas" if listed.replicas > 1 else ""
+    return SourcedNumber(price / listed.replicas, (Citation(Basis.GIVEN, f"{path}:{row.line} {column}{shared}"),))
 
 
 def _rows(path: Path) -> Iterator[PriceRow]:

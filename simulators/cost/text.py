@@ -1,4 +1,4 @@
-"""The advice on a terminal."""
+"""The advice as text for a terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simulators.cost.figures import Citation, Figure, Section
 WIDTH = 110
 
 
-def lines(found: Advice) -> Iterator[str]:
-    """Yield findings first in each section, then every figure with its formula and the numbers of its sources."""
-    seen = found.seen
-    yield f"{seen.name}: workload {seen.recorded.name} on {seen.runs_on}"
+def lines(advised: Advice) -> Iterator[str]:
+    """Yield each section: its findings, then every figure with its formula and the numbers of its sources."""
+    evidence = advised.evidence
+    yield f"{evidence.name}: workload {evidence.recorded.name} on {evidence.runs_on}"
     numbers: dict[Citation, int] = {}
-    for section in found.sections:
+    for section in advised.sections:
         yield from _section(section, numbers)
     if numbers:
         yield ""
@@ -25,7 +25,7 @@ def lines(found: Advice) -> Iterator[str]:
         yield from _wrapped(f"[{number}] {source}", "  ", "      ")
     yield ""
     yield "Know before you act on it"
-    for caution in found.cautions:
+    for caution in advised.cautions:
         yield from _wrapped(caution, "  - ", "    ")
 
 
@@ -48,15 +48,15 @@ def _figure(figure: Figure, numbers: dict[Citation, int]) -> Iterator[str]:
 
 
 def value(figure: Figure) -> str:
-    """Return a figure's value with its unit, its bounds where there are any, and whether it rests on a prior."""
-    found = f"{number(figure.value)} {figure.unit}"
+    """Return a figure's value with its unit, its bounds if any, and a note if it rests on a prior."""
+    text = f"{number(figure.value)} {figure.unit}"
     if figure.low is not None and figure.high is not None:
-        found += f", {number(figure.low)} to {number(figure.high)}"
-    return found + (", rests on a prior" if figure.rests_on_prior else "")
+        text += f", {number(figure.low)} to {number(figure.high)}"
+    return text + (", rests on a prior" if figure.rests_on_prior else "")
 
 
 def number(value: float) -> str:
-    """Four digits; thousands in groups."""
+    """Return four significant digits, with thousands in groups."""
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""The requests and the promise that engines are tried on."""
+"""Trials of engines on the workload's requests and SLO."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from policies.model.spec import Slo
 from simulators.backtest.engines import slower
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber, sources
-from simulators.cost.goodput import REQUESTS, Goodput, goodput, hitting, sample
+from simulators.cost.goodput import REQUESTS, Goodput, goodput, sample, with_hit_share
 from simulators.cost.offers import OfferedEngine
 from simulators.engine.models.service import ServiceModel
 from simulators.world.traffic.trace import RequestTrace
 
-LONGER: Final = (1.09, 1.34)
+TIME_FACTORS: Final = (1.09, 1.34)
 """Real engines took 9 to 34 % longer than the GPU's time alone (the catalogue's own check of its engine times)."""
-TYPICAL: Final = math.sqrt(LONGER[0] * LONGER[1])
-"""By how much longer they are taken to be: the geometric mean of the two."""
+TYPICAL_FACTOR: Final = math.sqrt(TIME_FACTORS[0] * TIME_FACTORS[1])
+"""Factor assumed for an engine: the geometric mean of the two, sqrt(1.09 * 1.34) = 1.21."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
-    """The goodput of a replica by a model, with bounds where the model's error is known.
+class RatedEngine:
+    """Goodput of a replica by its model, with bounds if the model's error is known.
 
-    `longer` is the factor by which its times were multiplied.
+    `time_factor` is the factor by which the model's times were multiplied.
     """
 
     rate: Goodput
     model: ServiceModel
-    least_rps: float | None = None
-    most_rps: float | None = None
-    longer: float = 1.0
+    min_rps: float | None = None
+    max_rps: float | None = None
+    time_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """Requests as they came, some drawn from them, and what was promised."""
+    """The workload's requests, a sample drawn from them, and the SLO."""
 
     requests: RequestEvidence
     slo: Slo
-    promise: Citation
+    slo_citation: Citation
     drawn: RequestTrace
     seed: int
 
@@ -51,58 +51,60 @@ class Trial:
         return goodput(model, self.drawn, self.slo, self.seed)
 
     def rate_with_hits(self, model: ServiceModel, share: float) -> Goodput:
-        """Return the same with this share of each prompt in a prefix cache."""
+        """Return the goodput of one replica with this share of each prompt in a prefix cache."""
         return goodput(
-            model, sample(hitting(self.requests.trace, share), self.seed, len(self.drawn)), self.slo, self.seed
+            model, sample(with_hit_share(self.requests.trace, share), self.seed, len(self.drawn)), self.slo, self.seed
         )
 
-    def rated(self, engine: OfferedEngine) -> Rated:
-        """Return the same of an engine, with what is known of how far its model is off."""
+    def rated(self, engine: OfferedEngine) -> RatedEngine:
+        """Return the goodput of an engine, with bounds if its model has GPU times only."""
         if not engine.gpu_alone:
-            return Rated(self.rate(engine.model), engine.model)
-        low, high = LONGER
-        likely = slower(engine.model, TYPICAL)
-        least, most = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
-        return Rated(self.rate(likely), likely, least, most, TYPICAL)
+            return RatedEngine(self.rate(engine.model), engine.model)
+        low, high = TIME_FACTORS
+        likely = slower(engine.model, TYPICAL_FACTOR)
+        lower, upper = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
+        return RatedEngine(self.rate(likely), likely, lower, upper, TYPICAL_FACTOR)
 
-    def rests(self, engine: OfferedEngine) -> tuple[Citation, ...]:
+    def citations(self, engine: OfferedEngine) -> tuple[Citation, ...]:
         """Return the sources of a rate."""
         drawn = f"engines alone, on {len(self.drawn):,} requests drawn from those that came, as a Poisson stream"
-        return sources(Citation(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.promise)
+        return sources(Citation(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.slo_citation)
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """An offer of which all is known that its cost depends on: model, price, and what it carries."""
+class RatedOffer:
+    """An offer with all inputs of its cost: engine, price and goodput."""
 
     name: str
     engine: OfferedEngine
     price: SourcedNumber
-    rated: Rated
+    rated: RatedEngine
 
     @property
     def rate(self) -> Goodput:
         return self.rated.rate
 
 
-def trial(seen: WorkloadEvidence, seed: int, count: int = REQUESTS) -> Trial | None:
-    """Return the trial on so many requests; None where requests are not known or nothing is promised."""
-    if seen.requests is None or seen.slo is None or seen.promise is None:
+def make_trial(evidence: WorkloadEvidence, seed: int, count: int = REQUESTS) -> Trial | None:
+    """Return a trial on `count` requests; None without requests or an SLO."""
+    if evidence.requests is None or evidence.slo is None or evidence.slo_citation is None:
         return None
-    return Trial(seen.requests, seen.slo, seen.promise, sample(seen.requests.trace, seed, count), seed)
+    return Trial(
+        evidence.requests, evidence.slo, evidence.slo_citation, sample(evidence.requests.trace, seed, count), seed
+    )
 
 
-def rates(seen: WorkloadEvidence, tried: Trial | None) -> Mapping[str, Rated]:
-    """Return the goodput of a replica of each offer whose model is known."""
-    known = {name: offer.engine for name, offer in seen.offers.items() if offer.engine is not None}
-    return {} if tried is None else {name: tried.rated(engine) for name, engine in known.items()}
+def rates(evidence: WorkloadEvidence, trial: Trial | None) -> Mapping[str, RatedEngine]:
+    """Return the goodput of a replica of each offer with a known model."""
+    known = {name: offer.engine for name, offer in evidence.offers.items() if offer.engine is not None}
+    return {} if trial is None else {name: trial.rated(engine) for name, engine in known.items()}
 
 
-def ready(seen: WorkloadEvidence, found: Mapping[str, Rated]) -> Mapping[str, Ready]:
-    """Return the offers of which all is known, and on which the promise can be kept."""
-    made = {}
-    for name, offer in seen.offers.items():
-        price, rated = offer.price, found.get(name)
+def rated_offers(evidence: WorkloadEvidence, rates: Mapping[str, RatedEngine]) -> Mapping[str, RatedOffer]:
+    """Return the offers with a known model and price that can meet the SLO."""
+    offers = {}
+    for name, offer in evidence.offers.items():
+        price, rated = offer.price, rates.get(name)
         if offer.engine is not None and price is not None and rated is not None and rated.rate.rps:
-            made[name] = Ready(name, offer.engine, price, rated)
-    return made
+            offers[name] = RatedOffer(name, offer.engine, price, rated)
+    return offers

@@ -1,4 +1,4 @@
-"""The kernel's requests and replicas as tables with named columns: only the engine knows its array layout."""
+"""Tables with named columns over the kernel's requests and replicas: only the engine knows its array layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 
 class RequestMoment(IntEnum):
-    """The times of a request, in the order in which they come."""
+    """Times of a request, in order."""
 
     ARRIVED = layout.ARRIVAL
     ENTERED = layout.ENTER
@@ -25,11 +25,11 @@ class RequestMoment(IntEnum):
     FIRST_TOKEN = layout.FIRST
     FINISHED = layout.FINISH
 
-    __hash__ = int.__hash__  # Enum's own costs a call of Python
+    __hash__ = int.__hash__  # Enum's own hash is a call to a Python function
 
 
 class RequestEnd(IntEnum):
-    """The state of a request without a finish time."""
+    """State of a request without a finish time."""
 
     OPEN = layout.OPEN
     REJECTED = layout.REJECTED
@@ -40,9 +40,9 @@ class RequestEnd(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTable:
-    """Requests, one row each, in order of their slots: views of the kernel's memory, which change as it advances.
+    """Requests, one row each, in order of slots: a view of the kernel's memory that changes as the kernel advances.
 
-    Times are picoseconds from the world's start, and negative where a moment has not come.
+    Times are picoseconds from the world's start, and negative before they happen.
     """
 
     times: NDArray[np.int64]
@@ -55,7 +55,7 @@ class RequestTable:
         return RequestTable(self.times[rows], self.counts[rows])
 
     def at_ps(self, moment: RequestMoment) -> Picoseconds:
-        """Return the time of one moment; for `FINISHED` a `RequestEnd` where it is negative."""
+        """Return one time of every request. A negative `FINISHED` is a `RequestEnd`."""
         return self.times[:, moment]
 
     @property
@@ -105,7 +105,7 @@ class RequestTable:
 
     @property
     def tokens_per_step(self) -> Tokens:
-        """Tokens that a decode step yields: above 1 with speculative decoding."""
+        """Tokens that a decode step yields; above 1 with speculative decoding."""
         return self.counts[:, layout.STRIDE]
 
     @property
@@ -116,12 +116,12 @@ class RequestTable:
     @property
     def deliveries(self) -> NDArray[np.int32]:
         """Times that the request was handed to a replica."""
-        return self.counts[:, layout.TRIES]
+        return self.counts[:, layout.DELIVERIES]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplicaTable:
-    """Replicas, one row each by number, ended ones included: a view of the kernel's memory."""
+    """Replicas, one row each by number, including ended ones: a view of the kernel's memory."""
 
     rows: NDArray[np.int64]
     models: NDArray[np.int64]
@@ -166,7 +166,7 @@ class ReplicaTable:
     @property
     def recomputed_tokens(self) -> NDArray[np.int64]:
         """Cached tokens that preemptions dropped."""
-        return self.rows[:, layout.WASTED]
+        return self.rows[:, layout.DROPPED]
 
     @property
     def kv_blocks_used(self) -> NDArray[np.int64]:

@@ -194,7 +194,7 @@ def _apart(asked: Sequence[Asked], jobs: int, progress: Progress) -> list[Replic
 def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication:
     contender, seed, given, with_sheet = asked
     case = contender.case if given is None else replaying(contender.case, given)
-    trace = traffic_of(case, seed) if given is None else given.hitting(case.scenario.prefix_hit_share)
+    trace = traffic_of(case, seed) if given is None else given.with_prefix_hits(case.scenario.prefix_hit_share)
     bound_usd = None
     if contender.oracle:
         from simulators.experiments.oracle.plan import plan  # noqa: PLC0415 - only who asks for it pays for it

@@ -52,7 +52,7 @@ def _tokens(world: World) -> None:
     requests, replicas = world.kernel.arrived_requests, world.kernel.read()
     asked = int(requests.output_tokens.sum(dtype=np.int64, where=requests.is_finished))
     given = int(replicas.output_tokens.sum())
-    running = int(replicas.outstanding.sum()) or world.cut
+    running = int(replicas.outstanding.sum()) or world.lost_requests
     _hold(given >= asked if running else given == asked, f"tokens are conserved: {asked} asked for, {given} given")
     used = replicas.kv_blocks_used
     _hold(bool(((used >= 0) & (used <= replicas.kv_blocks)).all()), "KV blocks in use are within the cache")

@@ -183,7 +183,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
         timed_out=timed_out,
         lost=lost,
         dead_letter=dead,
-        streams_cut=world.cut,
+        streams_cut=world.lost_requests,
         attainment=attainment,
         slo_met=bool(attainment) and attainment["all"] >= run.case.scenario.slo.share,
         ttft_s=LatencySummary.of(requests.ttft_s),

@@ -95,7 +95,7 @@ def traffic_of(case: Case, seed: int) -> RequestTrace:
     if expected > MAX_REQUESTS:
         raise TraceError(f"traffic: about {expected:.3g} requests, and at most {MAX_REQUESTS:,} {REMEDY}")
     trace: RequestTrace = s.traffic.requests(streams(seed), 0.0, s.end_s)
-    return checked(trace).hitting(s.prefix_hit_share)
+    return checked(trace).with_prefix_hits(s.prefix_hit_share)
 
 
 def replaying(case: Case, trace: RequestTrace) -> Case:
@@ -193,7 +193,7 @@ def _lane(
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
     setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)
-    setup = faults.struck(setup, s.weather, clock, s.epoch_s, run.seed)
+    setup = faults.with_faults(setup, s.weather, clock, s.epoch_s, run.seed)
     setup = dataclasses.replace(setup, ledger=ledger)
     listeners = (run.timeline.note, *record)
 

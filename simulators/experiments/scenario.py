@@ -297,7 +297,9 @@ def _source(file: str) -> Document:
 
 def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceModel], folder: Path, file: str) -> Case:
     source = _source(file)
-    problems = [source.problem(key, rule, hint) for key, rule, hint in ports.untold(workload, scenario.quantities)]
+    problems = [
+        source.problem(key, rule, hint) for key, rule, hint in ports.unsupported_readings(workload, scenario.quantities)
+    ]
     if workload.spec.interval_s < MIN_INTERVAL_S:
         problems.append(source.problem(("interval_s",), f"must be at least {MIN_INTERVAL_S:g} s to be simulated"))
     pools: dict[PoolName, PoolName] = {}

@@ -1,7 +1,7 @@
-"""The quickstart's cloud: the simulator's world behind the daemon's own ports, in real time or faster.
+"""The quickstart's cloud: a simulated world behind the daemon's own ports, in real time or faster.
 
-Sources and pools of one world's name meet in one `simulators.quickstart.live_world.LiveWorld`: measured engines behind
-a queue or a gateway, traffic without end, replicas that take their time to start.
+Sources and pools with the same world name share one `simulators.quickstart.live_world.LiveWorld`: measured engines
+behind a queue or a gateway, endless traffic, replicas with realistic start times.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from simulators.world.world import World
 
 
 async def open_embedded_source(spec: EmbeddedSource, context: Context) -> EmbeddedReader:
-    """Open a side of an embedded world."""
-    live = await _live(context, spec.world, spec.seed)
+    """Open a source of an embedded world."""
+    live = await _shared_world(context, spec.world, spec.seed)
     live.read(queued=spec.offers == "queue", traffic=spec.traffic)
     return EmbeddedReader(spec, live, context.slo_limits_s)
 
 
 async def open_embedded_pool(
     spec: EmbeddedPool, context: Context, workload: WorkloadName, pool: PoolName
-) -> EmbeddedResizer:
-    """Open a pool. Raises `Misconfigured` where the world has begun without it, or with another of its name."""
-    live = await _live(context, spec.world, spec.seed)
+) -> EmbeddedActuator:
+    """Open a pool. Raises `Misconfigured` if the world has started without it, or with another of its name."""
+    live = await _shared_world(context, spec.world, spec.seed)
     live.add(pool, spec.offer, spec.initial_replicas)
-    return EmbeddedResizer(live, pool)
+    return EmbeddedActuator(live, pool)
 
 
-async def _live(context: Context, name: str, seed: int) -> LiveWorld:
+async def _shared_world(context: Context, name: str, seed: int) -> LiveWorld:
     @asynccontextmanager
     async def begin() -> AsyncIterator[LiveWorld]:
         await asyncio.to_thread(warm_up)
@@ -44,36 +44,34 @@ async def _live(context: Context, name: str, seed: int) -> LiveWorld:
 
 
 class EmbeddedReader:
-    """The source's port."""
+    """Source of an embedded world."""
 
     def __init__(self, spec: EmbeddedSource, live: LiveWorld, slo_limits_s: Mapping[str, float]) -> None:
         self.live = live
-        self._promised_s = slo_limits_s
+        self._slo_limits_s = slo_limits_s
         self._spec = spec
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """Return what the queue's service, or the last scrape, tells.
-
-        A lower bound while the world turns requests away.
-        """
+        """Return readings of the queue's service or last scrape: lower bounds while requests are rejected."""
         self.live.follow(self._spec.traffic)
         world = await self.live.present()
-        found = self._look(world)
+        readings = self._readings(world)
         if not self.live.full:
-            return found
+            return readings
         return {
-            q: dataclasses.replace(r, missing=self.live.full) if isinstance(r, Fresh) else r for q, r in found.items()
+            q: dataclasses.replace(r, missing=self.live.full) if isinstance(r, Fresh) else r
+            for q, r in readings.items()
         }
 
-    def _look(self, world: World) -> dict[str, Fresh[float] | Absent]:
+    def _readings(self, world: World) -> dict[str, Fresh[float] | Absent]:
         if self._spec.offers == "engines":
-            return world.engines.read(ENGINES, self._promised_s)
-        told = world.view.read(world.counts())
-        return {quantity: told[quantity] for quantity in QUEUE}
+            return world.engines.read(ENGINES, self._slo_limits_s)
+        readings = world.queue_view.read(world.counts())
+        return {quantity: readings[quantity] for quantity in QUEUE}
 
 
-class EmbeddedResizer:
-    """The actuator's port."""
+class EmbeddedActuator:
+    """Actuator of a pool of an embedded world."""
 
     def __init__(self, live: LiveWorld, pool: PoolName) -> None:
         self.live = live

@@ -1,4 +1,4 @@
-"""Configuration records of the embedded world: pure data, which needs no compiler."""
+"""Configuration records of the embedded world: pure data, without the compiled kernel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENGINES: Final = (
     "itl_p95_s",
 )
 MODEL: Final = "llama-3.1-8b-h100-vllm"
-NONE: Final = Phase(median_s=0.0)
+NO_PHASE: Final = Phase(median_s=0.0)
 
 WorldName = Annotated[str, FieldMetadata("The embedded world; sources and pools of one name share it.", pattern=NAME)]
 Seed = Annotated[
@@ -45,7 +45,7 @@ Seed = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """How requests arrive, by the time since the world began. Every week of it begins anew."""
+    """Arrival of requests, by the time since the world's start. It repeats every week."""
 
     shape: Annotated[
         Literal["daily", "batches"],
@@ -76,7 +76,7 @@ class Traffic:
 class EmbeddedSource:
     """A queue, or the engines, of an embedded world.
 
-    Its requests wait in a queue if any source reads one; else a gateway hands each to the replica that has the fewest.
+    Its requests wait in a queue if any source reads one. Otherwise a gateway gives each to the least loaded replica.
     """
 
     world: WorldName = "demo"
@@ -99,7 +99,7 @@ class EmbeddedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedPool(Pool):
-    """Replicas in an embedded world, one a node. Beside the bounds, its settings hold from the daemon's start on."""
+    """Replicas in an embedded world, one per node. Its settings, except for the bounds, need a restart to change."""
 
     world: WorldName = "demo"
     seed: Seed = 1
@@ -143,14 +143,14 @@ class EmbeddedPool(Pool):
 
     @property
     def offer(self) -> PoolOffer:
-        """What the world is told of the pool."""
+        """The pool's offer in the simulated world."""
         start_up = Phase(median_s=self.start_up_s, sigma=self.start_up_sigma)
         return PoolOffer(
             model=self.model,
             price_usd_per_hour=self.price_usd_per_hour,
             market=self.market,
             zones={"zone-a": ZoneOffer(capacity=self.capacity, losses_per_node_hour=self.losses_per_node_hour)},
-            start_up=StartUp(node=start_up, image=NONE, weights=NONE, compile=NONE, ready=NONE),
+            start_up=StartUp(node=start_up, image=NO_PHASE, weights=NO_PHASE, compile=NO_PHASE, ready=NO_PHASE),
         )
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:

@@ -1,8 +1,8 @@
-"""A world on the daemon's clock: opened bit by bit, let run up to the present whenever it is looked at, without end.
+"""An endless simulated world on the daemon's clock. Every read advances it to the present.
 
-Time is cut into *eras* of a week. Each begins with the replicas that serve and the requests that were left, and with
-the traffic from its start; so memory stays bounded, and 63 bits of picoseconds hold. What happens does not depend on
-when anybody looks: the same seed and the same resizes at the same times give the same world.
+Time is divided into *eras* of a week. An era starts with the ready replicas and open requests of the previous one, and
+with the start of the traffic. So memory stays bounded, and 63 bits of picoseconds suffice. Results do not depend on the
+times of reads: the same seed and the same resizes at the same times give the same world.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 
 ERA_S: Final = 7 * 86_400.0
-"""A whole number of days, so that the day's wave has no seam. A replica that is gone keeps about 4 kB until its era
-ends: a few megabytes for the quickstart's."""
-HOLD_S: Final = 1800.0
-"""The world holds the requests of so long at the highest rate: the chunk that runs, the one ahead, and ten minutes of
-backlog. 72 bytes a request: 19 MB for the quickstart's chat."""
-LEAST_SLOTS: Final = 4096
-"""Requests that the smallest world holds: room for some that are added by hand."""
+"""Length of an era: whole days, so that the daily wave is continuous. A terminated replica keeps about 4 kB until its
+era ends: a few megabytes for the quickstart."""
+BUFFER_S: Final = 1800.0
+"""Capacity of the world, as time at the peak rate: the current chunk, the next one, and ten minutes of backlog. A
+request takes 72 bytes: 19 MB for the quickstart's chat."""
+MIN_SLOTS: Final = 4096
+"""Minimum capacity in requests, for those that are added by hand."""
 SLICE_S: Final = 15.0
 SLICE_REQUESTS: Final = 3000
-"""The world runs for so long, or so many requests, between two turns of the event loop: 1 ms of work, 10 ms at most."""
+"""Maximum simulated time and requests between two iterations of the asyncio loop: 1 ms of work, at most 10 ms."""
 CROWD_SHARE: Final = 0.1
-"""Share of the usual traffic that comes from the clients who make the flash crowd."""
+"""Share of the normal traffic from the clients of the flash crowd."""
 
 
 def generator(traffic: Traffic) -> Generator:
@@ -59,7 +59,7 @@ def generator(traffic: Traffic) -> Generator:
     wave = Daily(
         mean_rps=traffic.mean_rps - crowd_rps,
         swing=traffic.swing,
-        peak_hour=6.0,  # so that the world begins at the mean, on the rise
+        peak_hour=6.0,  # the world starts at the mean rate, rising
         weekend_share=1.0,
         prompt=prompt,
         output=output,
@@ -76,28 +76,28 @@ def generator(traffic: Traffic) -> Generator:
 
 
 def peak_rps(traffic: Traffic) -> float:
-    """Return the highest rate that is expected, noise aside. Requests a second."""
+    """Return the maximum expected rate without noise, in requests per second: 10 * (0.6 + 3) = 36 by default."""
     if traffic.shape == "batches":
         return traffic.mean_rps
     return traffic.mean_rps * (traffic.swing + traffic.crowd_factor)
 
 
 def warm_up() -> None:
-    """Compile the kernel, or read what was compiled before, by serving one request."""
+    """Compile the kernel, or load it from the cache, by serving one request."""
     if CACHE is None or not any(CACHE.rglob("*.nbi")):
         log.info("embedded", doing="compiling the simulator: about 10 s, this once")
     kernel = Kernel([catalogue.load(catalogue.names()[0])], Router(), 0, 1)
     kernel.start(kernel.add(0, 0))
-    one = np.ones(1, dtype=np.int32)
-    kernel.offer(np.zeros(1, dtype=np.int64), one, one)
+    single = np.ones(1, dtype=np.int32)
+    kernel.offer(np.zeros(1, dtype=np.int64), single, single)
     kernel.advance(PS_PER_S)
     kernel.read()
 
 
 class LiveWorld:
-    """A world without end, by its name. It begins when it is first looked at, with all that was opened until then.
+    """An endless world with a name. It starts at its first read, with the sources and pools opened until then.
 
-    `full` says why requests are turned away at present, if they are.
+    `full` is the reason why requests are rejected now, or empty.
     """
 
     def __init__(self, name: str, clock: Clock, seed: int, era_s: float = ERA_S) -> None:
@@ -105,23 +105,23 @@ class LiveWorld:
         self.full = ""
         self._clock = clock
         self._era_s = era_s
-        self._moving = asyncio.Lock()
-        self._chance = streams(seed)
+        self._advance_lock = asyncio.Lock()
+        self._rng_for = streams(seed)
         self._pools: dict[PoolName, tuple[PoolOffer, int]] = {}
         self._queued = False
         self._traffic: Traffic | None = None
         self._world: World | None = None
         self._epoch_s = 0.0
         self._era = 0
-        self._made_s = 0.0
-        self._coming: RequestTrace | None = None
+        self._generated_s = 0.0
+        self._next_chunk: RequestTrace | None = None
 
     # --- opening
 
     def read(self, *, queued: bool, traffic: Traffic | None) -> None:
-        """Somebody reads the world, its queue if `queued`; `traffic`, if given, is what the world begins with.
+        """Register a reader of the world, or of its queue if `queued`. `traffic` is the initial traffic, if given.
 
-        Raises `Misconfigured` where the world has begun without a queue.
+        Raises `Misconfigured` if the world has started without a queue.
         """
         if queued and not self._queued and self._world is not None:
             raise Misconfigured(f"world {self.name} began without a queue to read: restart the daemon")
@@ -130,86 +130,84 @@ class LiveWorld:
             self.follow(traffic)
 
     def follow(self, traffic: Traffic | None) -> None:
-        """Let other traffic come from the next chunk on, or the same if None is given."""
+        """Change the traffic from the next chunk on. None: no change."""
         self._traffic = traffic or self._traffic
 
     def add(self, pool: PoolName, offer: PoolOffer, replicas: int) -> None:
-        """Add a pool that begins with `replicas`. Raises `Misconfigured` where the world began with another one."""
-        known = self._pools.get(pool)
-        if known is not None and known != (offer, replicas):
+        """Add a pool with initial `replicas`. Raises `Misconfigured` if the world started with another one."""
+        existing = self._pools.get(pool)
+        if existing is not None and existing != (offer, replicas):
             raise Misconfigured(f"pool {pool} of world {self.name} was opened with other settings: restart the daemon")
-        if known is None and self._world is not None:
+        if existing is None and self._world is not None:
             raise Misconfigured(f"world {self.name} began without a pool {pool}: restart the daemon")
         self._pools[pool] = offer, replicas
 
     # --- time
 
     async def present(self) -> World:
-        """Return the world at the present.
+        """Return the world, advanced to the present in slices between which other tasks run.
 
-        One that is behind catches up in slices, between which other tasks run.
-
-        Raises `Misconfigured` where nothing could serve.
+        Raises `Misconfigured` if there is no pool.
         """
         until = self._clock.now()
-        async with self._moving:
-            world = self._begun(until)
-            while (left_ps := round((until - world.epoch_s) * PS_PER_S) - world.now_ps) > 0:
+        async with self._advance_lock:
+            world = self._started(until)
+            while (remaining_ps := round((until - world.epoch_s) * PS_PER_S) - world.now_ps) > 0:
                 await self._feed(world)
-                world = self._run(world, left_ps)
+                world = self._run_slice(world, remaining_ps)
                 await asyncio.sleep(0)
         return world
 
-    def _begun(self, now: float) -> World:
+    def _started(self, now: float) -> World:
         if self._world is None:
             if not self._pools:
                 raise Misconfigured(
                     f"world {self.name} has no replicas: give a pool of kind embedded, world {self.name}"
                 )
             self._epoch_s = now
-            self._world = self._new({name: replicas for name, (_, replicas) in self._pools.items()})
+            self._world = self._new_world({name: replicas for name, (_, replicas) in self._pools.items()})
         return self._world
 
-    def _run(self, world: World, left_ps: int) -> World:
-        """Let the world run for a slice, or for what is left until the present if that is less."""
-        slice_s = min(SLICE_S, SLICE_REQUESTS / max(peak_rps(self._spec), 1.0))
+    def _run_slice(self, world: World, remaining_ps: int) -> World:
+        """Run the world for a slice, or for `remaining_ps` if that is less."""
+        slice_s = min(SLICE_S, SLICE_REQUESTS / max(peak_rps(self._traffic_or_default), 1.0))
         end_ps = round(self._era_s * PS_PER_S)
-        world.run_until(min(world.now_ps + min(left_ps, round(slice_s * PS_PER_S)), end_ps))
+        world.run_until(min(world.now_ps + min(remaining_ps, round(slice_s * PS_PER_S)), end_ps))
         if world.now_ps == end_ps:
-            self._world = world = self._renewed(world)
+            self._world = world = self._next_era(world)
         return world
 
     # --- traffic
 
     @property
-    def _spec(self) -> Traffic:
+    def _traffic_or_default(self) -> Traffic:
         return Traffic() if self._traffic is None else self._traffic
 
     async def _feed(self, world: World) -> None:
-        """Keep a chunk of requests ahead. While there is no room for it, those whose time passes are turned away."""
+        """Offer the next chunk of requests ahead of time. While it does not fit, requests in the past are rejected."""
         now_s = world.now_ps / PS_PER_S
-        while self._coming is not None or self._made_s < min(now_s + CHUNK_S, self._era_s):
-            if self._coming is None:
-                until_s = min(self._made_s + CHUNK_S, self._era_s)
-                make = generator(self._spec).requests
-                self._coming = await asyncio.to_thread(make, self._rng, self._made_s, until_s)
-                self._made_s = until_s
-            left = self._coming.between(now_s, self._made_s)
+        while self._next_chunk is not None or self._generated_s < min(now_s + CHUNK_S, self._era_s):
+            if self._next_chunk is None:
+                until_s = min(self._generated_s + CHUNK_S, self._era_s)
+                generate = generator(self._traffic_or_default).requests
+                self._next_chunk = await asyncio.to_thread(generate, self._rng, self._generated_s, until_s)
+                self._generated_s = until_s
+            remaining = self._next_chunk.between(now_s, self._generated_s)
             try:
-                world.offer(left)
+                world.offer(remaining)
             except ValueError as e:
-                if len(left) < len(self._coming):
+                if len(remaining) < len(self._next_chunk):
                     self.full = f"world {self.name} turns requests away: {e}; lower mean_rps or allow more replicas"
                 return
-            self.full = "" if len(left) else self.full
-            self._coming = None
+            self.full = "" if len(remaining) else self.full
+            self._next_chunk = None
 
     def _rng(self, name: str) -> np.random.Generator:
-        return within(self._chance, f"era/{self._era}")(name)
+        return within(self._rng_for, f"era/{self._era}")(name)
 
     # --- eras
 
-    def _new(self, replicas: Mapping[PoolName, int]) -> World:
+    def _new_world(self, replicas: Mapping[PoolName, int]) -> World:
         names = dict.fromkeys(offer.model for offer, _ in self._pools.values())
         models = {name: catalogue.load(name) for name in names}
         limit = min(model.max_seqs for model in models.values()) if self._queued else None
@@ -222,18 +220,15 @@ class LiveWorld:
             telemetry=Telemetry(),
             seed=int(self._rng("seed").integers(2**62)),
             epoch_s=self._epoch_s + self._era * self._era_s,
-            slots=max(LEAST_SLOTS, math.ceil(HOLD_S * peak_rps(self._spec))),
+            slots=max(MIN_SLOTS, math.ceil(BUFFER_S * peak_rps(self._traffic_or_default))),
         )
 
-    def _renewed(self, old: World) -> World:
-        """Return the next era's world.
-
-        What serves goes on, what starts begins anew, what was not finished comes first.
-        """
+    def _next_era(self, old: World) -> World:
+        """Return the next era's world: ready replicas stay, starting ones start again, open requests come first."""
         sizes = {name: old.status(name) for name in old.pools}
         self._era += 1
-        self._made_s, self._coming = 0.0, None
-        world = self._new({name: size.ready for name, size in sizes.items()})
+        self._generated_s, self._next_chunk = 0.0, None
+        world = self._new_world({name: size.ready for name, size in sizes.items()})
         for name, size in sizes.items():
             world.resize(name, size.desired)
         world.offer(unfinished(old))
@@ -241,8 +236,8 @@ class LiveWorld:
 
 
 def unfinished(world: World) -> RequestTrace:
-    """Return the requests that have come and not ended, in order of arrival, as if all came at time 0."""
+    """Return the open requests in order of arrival, all with arrival time 0."""
     requests = world.kernel.requests
-    still_open = requests[requests.ended_as(RequestEnd.OPEN) & requests.has_arrived]
-    found = still_open[np.argsort(still_open.arrived_ps, kind="stable")]
-    return RequestTrace(np.zeros(len(found)), found.prompt_tokens, found.output_tokens, found.cached_tokens)
+    open_requests = requests[requests.ended_as(RequestEnd.OPEN) & requests.has_arrived]
+    ordered = open_requests[np.argsort(open_requests.arrived_ps, kind="stable")]
+    return RequestTrace(np.zeros(len(ordered)), ordered.prompt_tokens, ordered.output_tokens, ordered.cached_tokens)

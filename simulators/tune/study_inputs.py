@@ -107,7 +107,7 @@ def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by
 
 def _whole(case: Case, recorded: GivenRequests | None, seeds: Sequence[int]) -> Stretch:
     if recorded is not None:
-        trace = checked(recorded.trace).hitting(case.scenario.prefix_hit_share)
+        trace = checked(recorded.trace).with_prefix_hits(case.scenario.prefix_hit_share)
         return Stretch(recorded.name, replaying(case, trace), dict.fromkeys(seeds, trace))
     return Stretch(case.scenario.scenario, case, {seed: traffic_of(case, seed) for seed in seeds})
 

@@ -1,1 +1,1 @@
-"""The simulated world: traffic, engines and pools on one clock, and what can be seen of them from outside."""
+"""The simulated world: traffic, engines and pools on one clock, and their metrics and queues as read from outside."""

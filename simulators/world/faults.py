@@ -1,4 +1,4 @@
-"""Bad weather between the daemon and the world: the faults that real services have, at the same seams, by chance."""
+"""Fault injection between the daemon and the world: random faults of real services, at the ports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ERRORS: Final[Mapping[str, Callable[[], PortError]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class FaultSettings:
-    """One kind of trouble, in a share of the calls made while it lasts."""
+    """One kind of fault, in a share of the calls between two times."""
 
     fault: Annotated[
         Fault,
@@ -50,28 +50,28 @@ class FaultSettings:
 
 
 class FaultInjector:
-    """What strikes one port. Each has its own stream of chance, drawn once a call, whatever happens elsewhere."""
+    """Faults of one port. Each port has its own random stream and draws once per call, independent of other ports."""
 
     def __init__(
-        self, weather: Sequence[FaultSettings], clock: Clock, epoch_s: float, chance: np.random.Generator
+        self, settings: Sequence[FaultSettings], clock: Clock, epoch_s: float, rng: np.random.Generator
     ) -> None:
-        self._weather = weather
+        self._settings = settings
         self._clock = clock
         self._epoch_s = epoch_s
-        self._chance = chance
+        self._rng = rng
 
     def fault(self) -> Fault | None:
-        """Return the fault that strikes a call made now, if any."""
+        """Return the fault of a call made now, or None. The first of several in the settings wins."""
         now_s = self._clock.now() - self._epoch_s
-        found: Fault | None = None
-        for weather, draw in zip(self._weather, self._chance.random(len(self._weather)).tolist(), strict=True):
-            lasting = weather.since_s <= now_s and (weather.until_s is None or now_s < weather.until_s)
-            if lasting and draw < weather.share and found is None:
-                found = weather.fault
-        return found
+        fault: Fault | None = None
+        for setting, draw in zip(self._settings, self._rng.random(len(self._settings)).tolist(), strict=True):
+            active = setting.since_s <= now_s and (setting.until_s is None or now_s < setting.until_s)
+            if active and draw < setting.share and fault is None:
+                fault = setting.fault
+        return fault
 
-    def strike(self, fault: Fault | None) -> None:
-        """Fail as the fault wants. A call that hangs is seen when its deadline has passed."""
+    def raise_error(self, fault: Fault | None) -> None:
+        """Raise the error of the fault, if it has one. A hang is a deadline that has passed."""
         if fault == "hang":
             raise TimeoutError
         if fault is not None and fault in ERRORS:
@@ -79,15 +79,15 @@ class FaultInjector:
 
 
 class FaultySource:
-    """A source in some weather."""
+    """A source with injected faults."""
 
-    def __init__(self, source: Source, sky: FaultInjector) -> None:
+    def __init__(self, source: Source, injector: FaultInjector) -> None:
         self._source = source
-        self._sky = sky
+        self._injector = injector
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        fault = self._sky.fault()
-        self._sky.strike(fault)
+        fault = self._injector.fault()
+        self._injector.raise_error(fault)
         sample = await self._source.sample()
         if fault == "garble":
             return dict.fromkeys(sample, Absent("simulated: nan is not finite"))
@@ -97,19 +97,19 @@ class FaultySource:
 
 
 class FaultyActuator:
-    """A pool in some weather."""
+    """A pool with injected faults."""
 
-    def __init__(self, actuator: Actuator, sky: FaultInjector) -> None:
+    def __init__(self, actuator: Actuator, injector: FaultInjector) -> None:
         self._actuator = actuator
-        self._sky = sky
+        self._injector = injector
 
     async def status(self) -> Fresh[PoolStatus]:
-        self._sky.strike(self._sky.fault())
+        self._injector.raise_error(self._injector.fault())
         return await self._actuator.status()
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        fault = self._sky.fault()
-        self._sky.strike(fault)
+        fault = self._injector.fault()
+        self._injector.raise_error(fault)
         if fault == "garble":
             raise Unavailable("simulated: an answer that is cut short")
         if fault == "out_of_capacity" and replicas > seen.desired:
@@ -117,17 +117,16 @@ class FaultyActuator:
         await self._actuator.resize(replicas, seen)
 
 
-def struck(setup: Setup, weather: Sequence[FaultSettings], clock: Clock, epoch_s: float, seed: int) -> Setup:
-    """Return a workload's adapters in some weather; the adapters themselves where it is fair."""
+def with_faults(setup: Setup, settings: Sequence[FaultSettings], clock: Clock, epoch_s: float, seed: int) -> Setup:
+    """Return a workload's adapters with faults injected into those that the settings name."""
     sources, actuators = dict(setup.sources), dict(setup.actuators)
 
-    def sky(on: str, name: str) -> FaultInjector:
-        return FaultInjector(
-            [w for w in weather if w.where in {on, "both"}], clock, epoch_s, stream(seed, f"weather {on}", name)
-        )
+    def injector(where: str, name: str) -> FaultInjector:
+        own = [s for s in settings if s.where in {where, "both"}]
+        return FaultInjector(own, clock, epoch_s, stream(seed, f"weather {where}", name))
 
-    if any(w.where != "pools" for w in weather):
-        sources = {name: FaultySource(s, sky("sources", name)) for name, s in sources.items()}
-    if any(w.where != "sources" for w in weather):
-        actuators = {name: FaultyActuator(a, sky("pools", name)) for name, a in actuators.items()}
+    if any(s.where != "pools" for s in settings):
+        sources = {name: FaultySource(s, injector("sources", name)) for name, s in sources.items()}
+    if any(s.where != "sources" for s in settings):
+        actuators = {name: FaultyActuator(a, injector("pools", name)) for name, a in actuators.items()}
     return Setup(setup.workload, sources, actuators, ports_may_wait=setup.ports_may_wait)

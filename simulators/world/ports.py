@@ -1,7 +1,7 @@
-"""The daemon's ports over a world: the same controller runs here and in a cluster.
+"""The daemon's ports over a simulated world: the same controller runs here and in a cluster.
 
-A workload is written for live sources and pools. Here each source is seen as its kind would show this world (a queue's
-counts, or the engines' metrics as scraped), and each pool is the one of the same name in the scenario.
+A workload is written for live sources and pools. Here each source reads the world as its kind would (a queue's counts,
+or the engines' scraped metrics), and each pool is the scenario's pool of the same name.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from simulators.world.infrastructure.node_lifecycle import Tier
 from simulators.world.world import World
 
 QUEUES: Final = {"pubsub": "pubsub", "service_bus": "service_bus", "sqs": "sqs"}
-"""Kinds of source that read a queue, and the service whose counts they show."""
+"""Kinds of source that read a queue, and the queue service of each."""
 ENGINES: Final = frozenset({"prometheus", "scrape"})
 """Kinds of source that read the engines' metrics."""
 
 
 class SimulatedClock:
-    """A world's time. To sleep is to let the world run."""
+    """The clock of a world. A sleep runs the world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -43,33 +43,33 @@ class SimulatedClock:
 
 
 class QueueSource:
-    """A queue's counts, as its service shows them."""
+    """Source of a queue's counts, as its service reports them."""
 
     def __init__(self, world: World, names: Mapping[str, str]) -> None:
         self._world = world
         self._names = names
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        found = self._world.view.read(self._world.counts())
-        return {quantity: found[name] for quantity, name in self._names.items()}
+        readings = self._world.queue_view.read(self._world.counts())
+        return {quantity: readings[name] for quantity, name in self._names.items()}
 
 
 class EngineSource:
-    """The engines' metrics, as last scraped."""
+    """Source of the engines' metrics, as last scraped."""
 
     def __init__(self, world: World, names: Mapping[str, str], slo_limits_s: Mapping[str, float]) -> None:
         self._world = world
         self._names = names
-        self._promised_s = slo_limits_s
-        self._asked = tuple(dict.fromkeys(names.values()))
+        self._slo_limits_s = slo_limits_s
+        self._quantities = tuple(dict.fromkeys(names.values()))
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        found = self._world.engines.read(self._asked, self._promised_s)
-        return {quantity: found[name] for quantity, name in self._names.items()}
+        readings = self._world.engines.read(self._quantities, self._slo_limits_s)
+        return {quantity: readings[name] for quantity, name in self._names.items()}
 
 
 class SimulatedPool:
-    """A pool of the world."""
+    """Actuator of a pool of the world."""
 
     def __init__(self, world: World, name: PoolName) -> None:
         self._world = world
@@ -83,31 +83,28 @@ class SimulatedPool:
 
 
 class SimulatedTier:
-    """A tier of headroom of one of the world's pools: its replicas are nodes at rest."""
+    """Actuator of a headroom tier of one of the world's pools. Its replicas are the tier's resting nodes."""
 
     def __init__(self, world: World, pool: PoolName, tier: Tier) -> None:
         self._world = world
         self._pool, self._tier = pool, tier
 
     async def status(self) -> Fresh[PoolStatus]:
-        return Fresh(self._world.resting(self._pool, self._tier), self._world.now)
+        return Fresh(self._world.headroom_status(self._pool, self._tier), self._world.now)
 
     async def resize(self, replicas: int, seen: PoolStatus) -> None:
-        self._world.rest(self._pool, self._tier, replicas)
+        self._world.resize_headroom(self._pool, self._tier, replicas)
 
 
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
-    """Return a workload's adapters in a world.
-
-    `pools` maps its pools to the world's, `names` its quantities likewise.
-    """
+    """Return a workload's adapters in a world. `pools` and `names` map its pools and quantities to the world's."""
     sources: dict[str, Source] = {}
     for name, spec in workload.spec.sources.items():
-        told = {q: names.get(q, q) for q in spec.quantities()}
+        world_names = {q: names.get(q, q) for q in spec.quantities()}
         if kind_of("source", spec) in QUEUES:
-            sources[name] = QueueSource(world, told)
+            sources[name] = QueueSource(world, world_names)
         else:
-            sources[name] = EngineSource(world, told, slo_limits_s(workload.spec))
+            sources[name] = EngineSource(world, world_names, slo_limits_s(workload.spec))
     actuators: dict[PoolName, Actuator] = {}
     for name, pool in workload.spec.pools.items():
         if pool.tier == "serving":
@@ -117,18 +114,18 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
     return Setup(workload, sources, actuators, ports_may_wait=False)
 
 
-def untold(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield the readings of a workload that no world provides, as (key, rule broken, hint)."""
+def unsupported_readings(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield the sources and readings of a workload that no world provides, as (key, rule broken, hint)."""
     for name, spec in workload.spec.sources.items():
         kind = kind_of("source", spec)
         if kind not in QUEUES and kind not in ENGINES:
             known = ", ".join(sorted((*QUEUES, *ENGINES)))
             yield ("sources", name, "kind"), f"{kind} has no simulated counterpart", f"those that have: {known}"
             continue
-        told = queue.QUANTITIES if kind in QUEUES else tuple(telemetry.QUANTITIES)
+        provided = queue.QUANTITIES if kind in QUEUES else tuple(telemetry.QUANTITIES)
         for quantity in spec.quantities():
-            found = names.get(quantity, quantity)
-            if found not in told:
-                what = quantity if found == quantity else f"{found} (for {quantity})"
-                rule = f"the simulator does not tell {what}; it tells {', '.join(told)}"
+            name_in_world = names.get(quantity, quantity)
+            if name_in_world not in provided:
+                shown = quantity if name_in_world == quantity else f"{name_in_world} (for {quantity})"
+                rule = f"the simulator does not tell {shown}; it tells {', '.join(provided)}"
                 yield ("sources", name), rule, "map it to one of these under the scenario's quantities"

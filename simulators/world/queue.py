@@ -1,4 +1,4 @@
-"""What the clouds' queues tell of themselves: not the truth, and not at once."""
+"""Cloud queues and the counts that their services report, which are delayed or approximate."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Service = Literal["sqs", "pubsub", "service_bus"]
 QUANTITIES: Final = ("visible", "in_flight", "delayed", "dead_letter", "oldest_age_s")
 PUBSUB_SAMPLING_S: Final = 60.0
 PUBSUB_LAG_S: Final = 120.0
-"""Cloud Monitoring samples a subscription's counts every 60 s; a sample shows up to 120 s later."""
+"""Cloud Monitoring samples a subscription's counts every 60 s. A sample becomes visible up to 120 s later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedQueue:
-    """A cloud's queue between clients and replicas: replicas take messages as they have room."""
+    """A cloud queue between clients and replicas: a replica takes messages while it is below its limit."""
 
     service: Annotated[
         Service,
@@ -56,7 +56,7 @@ class SimulatedQueue:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """The truth about a queue at a time."""
+    """The true counts of a queue at a time (messages, seconds)."""
 
     at_s: float
     visible: int
@@ -67,50 +67,53 @@ class QueueCounts:
 
 
 class QueueView:
-    """A queue as its service shows it. `epoch_s` is the Unix time of the world's start."""
+    """The counts of a queue as its service reports them. `epoch_s` is the Unix time of the world's start."""
 
-    def __init__(self, queue: SimulatedQueue, chance: np.random.Generator, epoch_s: float) -> None:
+    def __init__(self, queue: SimulatedQueue, rng: np.random.Generator, epoch_s: float) -> None:
         self._queue = queue
-        self._chance = chance
+        self._rng = rng
         self._epoch_s = epoch_s
-        self._known: deque[tuple[float, QueueCounts]] = deque()
+        self._samples: deque[tuple[float, QueueCounts]] = deque()
 
     @property
     def sampling_s(self) -> float | None:
-        """How often the service itself looks, if it does so by its own clock."""
+        """Sampling interval of the service, if it samples on its own clock. Seconds."""
         return PUBSUB_SAMPLING_S if self._queue.service == "pubsub" else None
 
     def sample(self, counts: QueueCounts) -> None:
-        """Let the service look at the queue by its own clock."""
-        shown_s = counts.at_s + round(float(self._chance.random()) * PUBSUB_LAG_S, 3)
-        self._known.append((shown_s, counts))
+        """Add a sample that the service takes on its own clock."""
+        shown_s = counts.at_s + round(float(self._rng.random()) * PUBSUB_LAG_S, 3)
+        self._samples.append((shown_s, counts))
 
     def read(self, now: QueueCounts) -> dict[str, Fresh[float] | Absent]:
-        """Return the counts that a request to the service reads now."""
-        service, told = self._queue.service, now
+        """Return the readings of a request to the service now."""
+        service, counts = self._queue.service, now
         if service == "pubsub":
-            while len(self._known) > 1 and self._known[1][0] <= now.at_s:
-                self._known.popleft()
-            if not self._known or self._known[0][0] > now.at_s:
+            while len(self._samples) > 1 and self._samples[1][0] <= now.at_s:
+                self._samples.popleft()
+            if not self._samples or self._samples[0][0] > now.at_s:
                 return dict.fromkeys(QUANTITIES, Absent("Cloud Monitoring shows no sample yet"))
-            told = self._known[0][1]
+            counts = self._samples[0][1]
         elif service == "sqs":
-            told = self._approximate(now)
-        elif self._chance.random() < self._queue.throttled_share:
-            told = QueueCounts(now.at_s, 0, 0, 0, 0, 0.0)
-        if service != "sqs":  # those two count a message as waiting until it is acknowledged
-            told = replace(told, visible=told.visible + told.in_flight, in_flight=0)
-        at = self._epoch_s + told.at_s
-        return {quantity: Fresh(float(getattr(told, quantity)), at) for quantity in QUANTITIES}
+            counts = self._approximate(now)
+        elif self._rng.random() < self._queue.throttled_share:
+            counts = QueueCounts(now.at_s, 0, 0, 0, 0, 0.0)
+        if service != "sqs":  # Pub/Sub and Service Bus count a message as waiting until it is acknowledged
+            counts = replace(counts, visible=counts.visible + counts.in_flight, in_flight=0)
+        at = self._epoch_s + counts.at_s
+        return {quantity: Fresh(float(getattr(counts, quantity)), at) for quantity in QUANTITIES}
 
     def _approximate(self, now: QueueCounts) -> QueueCounts:
-        """Return counts between those of now and of the last look, if that was recent; the service says it is now."""
-        last = self._known[-1][1] if self._known else now
-        self._known.clear()
-        self._known.append((now.at_s, now))
+        """Return counts of up to `approximation_s` ago, interpolated between the last read and now, dated now.
+
+        10 messages at the last read 5 s ago, 20 now, and a draw of 0.5 of 2 s: the counts of 1 s ago, 20 - 10 / 5 = 18.
+        """
+        last = self._samples[-1][1] if self._samples else now
+        self._samples.clear()
+        self._samples.append((now.at_s, now))
         gap_s = now.at_s - last.at_s
         if gap_s <= 0:
             return now
-        back = min(1.0, float(self._chance.random()) * self._queue.approximation_s / gap_s)
+        back = min(1.0, float(self._rng.random()) * self._queue.approximation_s / gap_s)
         blended = {q: round(getattr(now, q) + back * (getattr(last, q) - getattr(now, q))) for q in QUANTITIES[:4]}
         return QueueCounts(now.at_s, **blended, oldest_age_s=now.oldest_age_s)

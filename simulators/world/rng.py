@@ -1,8 +1,16 @@
-"""Random streams by name: a draw for one purpose never moves a draw for another.
+"""Named random streams: a draw for one purpose never changes a draw for another.
 
-Common random numbers (Law, Simulation Modeling and Analysis, 5th ed., ch. 11): the n-th node of a pool meets the same
-start-up time, life and notice under every policy with the same seed. Philox is counter-based: a stream needs no state
+Common random numbers (Law, Simulation Modeling and Analysis, 5th ed., ch. 11): the n-th node of a pool gets the same
+start-up time, life and notices under every policy with the same seed. Philox is counter-based: a stream needs no state
 but its key (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11), and is the same on every machine.
+
+There are two derivations, because seeded results depend on both and must not change:
+
+- `streams` takes the Philox key from SHA-256 of ``seed/name``. Traffic and other parts with nested names use it.
+- `stream` spawns a `SeedSequence` by (purpose, entity, number). Nodes, zones and faults use it: `Draws` counts its
+  blocks by `number`.
+
+New code uses `streams`.
 """
 
 from __future__ import annotations
@@ -17,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS: Final = 64
-"""Rows drawn at once: a generator costs 20 microseconds, a row of a block less than 1."""
+"""Rows of a block. To create a generator costs 20 microseconds, a row of a block less than 1."""
 RngFor: TypeAlias = Callable[[str], np.random.Generator]
-"""Returns the stream of a name from its beginning: the same name gives the same numbers."""
+"""Function that returns the stream of a name from its beginning: the same name gives the same numbers."""
 Distribution = Callable[[np.random.Generator, tuple[int, int]], NDArray[np.float64]]
 
 
@@ -33,13 +41,13 @@ def streams(seed: int) -> RngFor:
     return rng_for
 
 
-def within(rng_for: RngFor, place: str) -> RngFor:
-    """Return the streams below `place`, for a part that names its own purposes."""
-    return lambda name: rng_for(f"{place}/{name}")
+def within(rng_for: RngFor, prefix: str) -> RngFor:
+    """Return the streams of ``prefix/name``, for a part that names its own purposes."""
+    return lambda name: rng_for(f"{prefix}/{name}")
 
 
 def derived_seed(seed: int, *names: object) -> int:
-    """Return a seed below 2**56 for one of several parts under the same seed."""
+    """Return a seed below 2**56 for one of several parts that share a seed."""
     digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
     return int.from_bytes(digest[:7], "big")
 
@@ -51,7 +59,10 @@ def stream(seed: int, purpose: str, entity: str, number: int = 0) -> np.random.G
 
 
 class Draws:
-    """An endless table of independent draws: row n belongs to node n, in whatever order rows are read."""
+    """An unbounded table of independent draws. Row n belongs to node n, in whatever order rows are read.
+
+    Row 130 is row 2 of block 2 (130 = 2 * 64 + 2).
+    """
 
     def __init__(self, seed: int, purpose: str, entity: str, columns: int, distribution: Distribution) -> None:
         def block(number: int) -> list[list[float]]:

@@ -1,7 +1,7 @@
-"""The world: requests come, engines serve, pools grow and shrink, and all that anybody outside can see of it.
+"""The world: requests arrive, engines serve them, pools grow and shrink, and telemetry and queue can be read.
 
-Time is picoseconds from the world's start, and moves only in `run_until`. The kernel lets everything before a time
-happen; what pools and scrapes do at that time comes next; then whoever called acts.
+Time is picoseconds from the world's start, and moves only in `run_until`. At each time, the kernel first handles all
+events before it, then pools and scrapes handle theirs, then the caller acts.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from simulators.world.telemetry import EngineTelemetry, Telemetry
 from simulators.world.traffic.trace import RequestTrace
 
 MAX_S: Final = 9.0e6
-"""104 days: what 63 bits of picoseconds hold, with room for the last requests to end."""
+"""Maximum duration, 104 days: 63 bits of picoseconds are 106.7 days, and the last requests need time to end."""
 
 
 class World:
     """One simulated world. `epoch_s` is the Unix time of its start; `slots` the requests it holds at once."""
 
-    def __init__(  # noqa: PLR0913 - all that a world consists of
+    def __init__(  # noqa: PLR0913 - all parts of a world
         self,
         *,
         models: Mapping[str, ServiceModel],
@@ -48,7 +48,7 @@ class World:
         self.epoch_s = epoch_s
         self.kernel = Kernel(list(models.values()), router, seed, slots)
         self.queue = queue
-        self.cut = 0
+        self.lost_requests = 0
         numbers = {name: number for number, name in enumerate(models)}
         self.pools = {
             name: FleetPool(
@@ -57,17 +57,19 @@ class World:
             for name, offer in pools.items()
         }
         self.engines = EngineTelemetry(telemetry, self.kernel, stream(seed, "telemetry", "engines"), epoch_s)
-        self.view = QueueView(queue or SimulatedQueue(), stream(seed, "telemetry", "queue"), epoch_s)
+        self.queue_view = QueueView(queue or SimulatedQueue(), stream(seed, "telemetry", "queue"), epoch_s)
         self._accepted = next(iter(models.values())).accepted_per_step
         self._speculation = stream(seed, "speculation", "requests")
         self._delay_ps = round((queue.delay_s if queue else 0.0) * PS_PER_S)
         self._clocks = [(round(telemetry.scrape_interval_s * PS_PER_S), self.engines.scrape)]
-        if self.view.sampling_s is not None and queue is not None:
-            self._clocks.append((round(self.view.sampling_s * PS_PER_S), lambda: self.view.sample(self.counts())))
+        if self.queue_view.sampling_s is not None and queue is not None:
+            self._clocks.append(
+                (round(self.queue_view.sampling_s * PS_PER_S), lambda: self.queue_view.sample(self.counts()))
+            )
         self._due = [0] * len(self._clocks)
         for name, pool in self.pools.items():
             pool.begin(initial_replicas.get(name, 0))
-        self._at(0)
+        self._advance_to(0)
 
     # --- time
 
@@ -81,11 +83,11 @@ class World:
         return self.epoch_s + self.now_ps / PS_PER_S
 
     def run_until(self, until_ps: int) -> None:
-        """Let the world run to a time: everything before it, and what pools and scrapes do at it."""
+        """Run the world to a time, including the events of pools and scrapes at that time."""
         while self.now_ps < until_ps:
-            self._at(min(until_ps, self._next()))
+            self._advance_to(min(until_ps, self._next_event_ps()))
 
-    def _next(self) -> int:
+    def _next_event_ps(self) -> int:
         due = min(self._due)
         for pool in self.pools.values():
             event = pool.next_event_ps()
@@ -93,7 +95,7 @@ class World:
                 due = event
         return due
 
-    def _at(self, t: int) -> None:
+    def _advance_to(self, t: int) -> None:
         self.kernel.advance(t)
         for pool in self.pools.values():
             event = pool.next_event_ps()
@@ -107,27 +109,30 @@ class World:
     # --- traffic
 
     def offer(self, trace: RequestTrace, since_ps: int = 0) -> None:
-        """Let a trace's requests come, its time 0 at `since_ps`."""
+        """Offer a trace's requests. The trace's time 0 is `since_ps`."""
         arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64) + (since_ps + self._delay_ps)
         strides = self._strides(len(trace))
         self.kernel.offer(arrival, trace.prompt_tokens, trace.output_tokens, trace.cached_tokens, strides)
 
     def _strides(self, requests: int) -> NDArray[np.int32] | None:
-        """Tokens that each request gets of a decode step: whole ones, drawn as it comes, right in the mean."""
+        """Return the tokens per decode step of each request: whole numbers with the model's mean.
+
+        A mean of 2.3 gives 3 with probability 0.3, and 2 otherwise.
+        """
         whole, part = divmod(self._accepted, 1.0)
         if not part and whole == 1:
             return None
         return np.asarray(whole + (self._speculation.random(requests) < part), np.int32)
 
     def counts(self) -> QueueCounts:
-        """Return the truth about the queue."""
+        """Return the true counts of the queue."""
         kernel, now_ps = self.kernel, self.now_ps
         oldest_ps = kernel.oldest_queued_ps
         return QueueCounts(
             at_s=now_ps / PS_PER_S,
             visible=kernel.queued,
             in_flight=int(kernel.totals().outstanding) + kernel.awaiting_redelivery,
-            delayed=kernel.due_within(self._delay_ps) if self._delay_ps else 0,
+            delayed=kernel.arriving_within(self._delay_ps) if self._delay_ps else 0,
             dead_letter=kernel.dead_letters,
             oldest_age_s=0.0 if oldest_ps is None else (now_ps - oldest_ps) / PS_PER_S,
         )
@@ -138,29 +143,29 @@ class World:
         return self.pools[pool].status(self.now_ps)
 
     def resize(self, pool: PoolName, replicas: int) -> None:
-        """Ask for a size. Raises the port's errors."""
+        """Request a size. Raises the port's errors."""
         self.pools[pool].resize(replicas, self.now_ps)
 
-    def resting(self, pool: PoolName, tier: Tier) -> PoolStatus:
-        """Return a tier of a pool's headroom."""
-        return self.pools[pool].resting(tier, self.now_ps)
+    def headroom_status(self, pool: PoolName, tier: Tier) -> PoolStatus:
+        """Return the status of a tier of a pool's headroom."""
+        return self.pools[pool].headroom_status(tier, self.now_ps)
 
-    def rest(self, pool: PoolName, tier: Tier, nodes: int) -> None:
-        """Keep a number of nodes in a tier of a pool's headroom."""
+    def resize_headroom(self, pool: PoolName, tier: Tier, nodes: int) -> None:
+        """Set the target of a tier of a pool's headroom."""
         self.pools[pool].resize_headroom(tier, nodes, self.now_ps)
 
-    def lose(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        """Handle requests whose replica is gone: a queue redelivers or gives them up; without one they are lost."""
-        self.cut += len(slots)
+    def lose_requests(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        """Handle requests of a lost replica: a queue redelivers or gives them up; without one they are lost."""
+        self.lost_requests += len(slots)
         if self.queue is None or not len(slots):
             return
         spent = self.kernel.requests[slots].deliveries >= self.queue.max_receives
-        self.kernel.bury(slots[spent])
+        self.kernel.move_to_dead_letters(slots[spent])
         self.kernel.retry(slots[~spent], self.now_ps + round(self.queue.visibility_timeout_s * PS_PER_S))
 
 
 class _Engines:
-    """The kernel as the pools see it."""
+    """The kernel's replicas as the pools' `ServingEngines`."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -176,5 +181,5 @@ class _Engines:
 
     def kill(self, replica: int) -> int:
         slots = self._world.kernel.kill(replica)
-        self._world.lose(slots)
+        self._world.lose_requests(slots)
         return len(slots)

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Final
 
 from simulators.engine.models import catalogue
-from simulators.engine.models.worth import worth
+from simulators.engine.models.worth import saturation_rates
 from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.results import summarize
 from simulators.experiments.run import simulate, traffic_of
@@ -100,7 +100,7 @@ def _wrong_guess(data: Path) -> Iterator[Figure]:
 
 
 def _guessing(data: Path, name: str, times: float, settings: str) -> Outcome:
-    carries = worth(catalogue.load(SOURCES[name].model))
+    carries = saturation_rates(catalogue.load(SOURCES[name].model))
     guess = (
         f"prompt_tokens_per_s={times * carries.prompt_tokens_per_s:.0f}"
         f";generation_tokens_per_s={times * carries.generation_tokens_per_s:.0f}"

@@ -26,7 +26,7 @@ from tests.benchmarks.peers import ciw_queue, reference_engine, simpy_engine, vi
 from tests.benchmarks.peers.outcome import Outcome, outcome_of, processor_s
 from tests.benchmarks.traffic import LEAST_LOADED, Load, conversations, kernel_of, load_of
 from tests.simulators.engine.kernel.chats import ROOFLINE
-from tests.simulators.engine.kernel.queues import MEAN_STEPS, engine, erlang_c, poisson, rng, serve, sizes, waits
+from tests.simulators.engine.kernel.queues import MEAN_STEPS, engine, erlang_c, new_rng, poisson, serve, sizes, waits
 from tests.simulators.engine.kernel.worlds import VLLM
 
 REPLICAS: Final = 16
@@ -145,9 +145,9 @@ def beside(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:
 def queue() -> Figure:
     """M/M/10, which Ciw can express: customers a second of both, and their mean waits beside Erlang's."""
     theirs = ciw_queue.run(SERVERS, UTILIZATION, 30_000)
-    chance = rng(1)
-    arrival = poisson(chance, REQUESTS, SERVERS * UTILIZATION / MEAN_STEPS)
-    size = sizes(chance, "geometric", REQUESTS)
+    rng = new_rng(1)
+    arrival = poisson(rng, REQUESTS, SERVERS * UTILIZATION / MEAN_STEPS)
+    size = sizes(rng, "geometric", REQUESTS)
     began = processor_s()
     k = serve(engine(), arrival, size, replicas=SERVERS, limit=1)
     taken_s = processor_s() - began

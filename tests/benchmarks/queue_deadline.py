@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from simulators.engine.models import catalogue
-from simulators.engine.models.worth import worth
+from simulators.engine.models.worth import saturation_rates
 from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.oracle.lower_bound import work_s
 from simulators.experiments.oracle.plan import plan
@@ -65,7 +65,7 @@ class Work:
 
     def case(self) -> Case:
         """The scenario, with our policy as its own workload."""
-        carries = worth(catalogue.load(MODEL))
+        carries = saturation_rates(catalogue.load(MODEL))
         read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
         slo = {"ttft_s": None, "itl_s": None, "e2e_s": self.deadline_s, "share": SHARE}
         workers = {

@@ -222,7 +222,7 @@ def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], *
             zone=next(iter(offer.zones)),
             accelerator="gpu",
             lead_time_s=START_S,
-            notice_s=offer.said.notice_s,
+            notice_s=offer.active_notices.notice_s,
         )
         for name, offer in offers.items()
     }

@@ -25,10 +25,10 @@ from simulators.experiments.scenario import Case, load
 from simulators.world.faults import Fault, FaultSettings
 from simulators.world.traffic.trace import RequestTrace
 from tests.benchmarks.figure import Figure
-from tests.fuzz.worlds.evidence import blind_never_scales_down
-from tests.fuzz.worlds.injected_zeros import Lies
+from tests.fuzz.worlds.evidence import no_scale_in_without_evidence
+from tests.fuzz.worlds.injected_zeros import InjectedZeros
 from tests.fuzz.worlds.settings import within_the_pools_bounds, within_the_workloads_bounds
-from tests.fuzz.worlds.turn import Seen, Turn
+from tests.fuzz.worlds.turn import RecordedTick, TickContext
 
 WORKLOAD: Final = Path("config/scenarios/workloads/chat-predictive.yaml")
 """Who is rained on."""
@@ -72,16 +72,18 @@ class Count:
     def __init__(self, case: Case, seed: int) -> None:
         self.unseen = self.zeroed = self.outside = 0
         self._spec = case.workload.spec
-        self._lies = Lies(case, seed)
-        self._past: list[Seen] = []
+        self._injected_zeros = InjectedZeros(case, seed)
+        self._past: list[RecordedTick] = []
         self._history = History()
 
     def __call__(self, tick: Tick) -> None:
-        turn = Turn(self._spec, Seen(tick, self._lies.told(tick)), self._past, self._history)
-        self.unseen += blind_never_scales_down(turn) is not None
-        self.zeroed += turn.shrinks() and bool(turn.now.lies)
-        self.outside += any((within_the_workloads_bounds(turn), within_the_pools_bounds(turn)))
-        self._past.append(turn.now)
+        context = TickContext(
+            self._spec, RecordedTick(tick, self._injected_zeros.sources(tick)), self._past, self._history
+        )
+        self.unseen += no_scale_in_without_evidence(context) is not None
+        self.zeroed += context.shrinks() and bool(context.now.injected_zeros)
+        self.outside += any((within_the_workloads_bounds(context), within_the_pools_bounds(context)))
+        self._past.append(context.now)
 
 
 def simulated(case: Case, seed: int, trace: RequestTrace, *weather: FaultSettings) -> Hours:

@@ -1,1 +1,1 @@
-"""Fuzzing: random decision sequences and mutated inputs against what must always hold (`make fuzz`)."""
+"""Fuzzing: random decision sequences and mutated inputs against invariants (`make fuzz`)."""

@@ -21,8 +21,8 @@ from tests.fuzz.workers import Case, Verdict, judge, judged
 SEQUENCES: Final = 20_000
 MUTATIONS: Final = 20_000
 PROGRESS_S: Final = 10.0
-SHOWN: Final = 60
-"""Failures shown in full; the summary counts all."""
+MAX_SHOWN: Final = 60
+"""Maximum number of failures shown in full. The summary counts all."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -39,23 +39,23 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """Return 0 where all held, 1 where something did not, 2 for wrong arguments, 130 when interrupted."""
+def main(arguments_given: Sequence[str] | None = None) -> int:
+    """Return 0 if all laws hold, 1 if one fails, 2 for wrong arguments, 130 when interrupted."""
     parser = arguments()
-    args = parser.parse_args(given)
+    args = parser.parse_args(arguments_given)
     if args.jobs < 1 or min(args.sequences, args.mutations, args.first, args.seed or 0) < 0:
         parser.error("--jobs must be 1 or more; counts and seeds 0 or more")
     if args.seed is None and (args.kind or args.smaller):
         parser.error("--kind and --smaller are about one case: give its --seed")
     if args.seed is not None:
-        return _one(args.seed, args.kind, smaller=args.smaller)
+        return _run_one(args.seed, args.kind, smaller=args.smaller)
     return _search(_cases(args.first, args.sequences, args.mutations), args.sequences + args.mutations, args)
 
 
-def _one(seed: int, kind: str | None, *, smaller: bool) -> int:
+def _run_one(seed: int, kind: str | None, *, smaller: bool) -> int:
     if kind is not None:
         verdict = judge(mutations.case(kind), seed)
-        sys.stdout.write(mutations.told(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.found}\n")
+        sys.stdout.write(mutations.input_text(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.found}\n")
         return int(bool(verdict.failure))
     for line in decisions.story(seed, smaller=smaller):
         sys.stdout.write(line + "\n")
@@ -63,41 +63,41 @@ def _one(seed: int, kind: str | None, *, smaller: bool) -> int:
 
 
 def _cases(first: int, sequences: int, mutated: int) -> Iterator[Case]:
-    """Yield sequences and mutations by turns, so that a run that ends early has had its part of both."""
+    """Yield sequences and mutations alternately, so that a run that ends early has both."""
     kinds = itertools.cycle(mutations.KINDS)
     seeds = range(first, first + mutated)
-    ours = ((decisions.CASE, seed) for seed in range(first, first + sequences))
-    theirs = ((mutations.case(kind), seed) for kind, seed in zip(kinds, seeds, strict=False))
-    for pair in itertools.zip_longest(ours, theirs):
+    sequence_cases = ((decisions.CASE, seed) for seed in range(first, first + sequences))
+    mutation_cases = ((mutations.case(kind), seed) for kind, seed in zip(kinds, seeds, strict=False))
+    for pair in itertools.zip_longest(sequence_cases, mutation_cases):
         yield from (case for case in pair if case is not None)
 
 
 def _search(cases: Iterator[Case], total: int, args: argparse.Namespace) -> int:
-    began = reported = stopwatch_s()
+    started = reported = stopwatch_s()
     done: list[Verdict] = []
     code = 0
     try:
-        for verdict in judged(_until(cases, began, args.for_s), args.jobs):
+        for verdict in judged(_until(cases, started, args.for_s), args.jobs):
             done.append(verdict)
             failed = sum(bool(v.failure) for v in done)
-            if verdict.failure and failed <= SHOWN:
+            if verdict.failure and failed <= MAX_SHOWN:
                 sys.stdout.write(f"{verdict.case} seed {verdict.seed}: {verdict.failure}: {verdict.found}\n\n")
                 sys.stdout.flush()
             if stopwatch_s() - reported > PROGRESS_S:
                 reported = stopwatch_s()
-                _say(f"{len(done):,} of {total:,}, {failed} failed, {len(done) / (reported - began):.1f} a second")
+                _log(f"{len(done):,} of {total:,}, {failed} failed, {len(done) / (reported - started):.1f} a second")
     except KeyboardInterrupt:
-        _say("interrupted")
+        _log("interrupted")
         code = 130
-    _summary(done, stopwatch_s() - began)
+    _summary(done, stopwatch_s() - started)
     return code or int(any(v.failure for v in done))
 
 
-def _until(cases: Iterator[Case], began: float, for_s: float | None) -> Iterator[Case]:
-    return itertools.takewhile(lambda _: for_s is None or stopwatch_s() - began < for_s, cases)
+def _until(cases: Iterator[Case], started: float, for_s: float | None) -> Iterator[Case]:
+    return itertools.takewhile(lambda _: for_s is None or stopwatch_s() - started < for_s, cases)
 
 
-def _summary(done: Sequence[Verdict], took_s: float) -> None:
+def _summary(done: Sequence[Verdict], duration_s: float) -> None:
     by_case = Counter(v.case for v in done)
     counts: Counter[str] = Counter()
     failed: dict[tuple[str, str], list[int]] = {}
@@ -105,17 +105,19 @@ def _summary(done: Sequence[Verdict], took_s: float) -> None:
         counts.update(verdict.counts)
         if verdict.failure:
             failed.setdefault((verdict.case, verdict.failure), []).append(verdict.seed)
-    _say(f"{len(done):,} cases in {took_s:.0f} s")
+    _log(f"{len(done):,} cases in {duration_s:.0f} s")
     for case, n in sorted(by_case.items()):
-        _say(f"  {n:,} {case.rpartition('.')[2]}")
-    _say("  " + ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items())))
+        _log(f"  {n:,} {case.rpartition('.')[2]}")
+    _log("  " + ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items())))
     for (case, failure), seeds in sorted(failed.items(), key=lambda item: -len(item[1])):
         kind = f" --kind {case.rpartition(':')[2]}" if case != decisions.CASE else ""
-        some = ", ".join(map(str, seeds[:8])) + (" ..." if len(seeds) > 8 else "")
-        _say(f"  {len(seeds)} failed: {failure}: seeds {some} (again: python -m tests.fuzz --seed {seeds[0]}{kind})")
+        examples = ", ".join(map(str, seeds[:8])) + (" ..." if len(seeds) > 8 else "")
+        _log(
+            f"  {len(seeds)} failed: {failure}: seeds {examples} (again: python -m tests.fuzz --seed {seeds[0]}{kind})"
+        )
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(f"fuzz: {line}\n")
     sys.stderr.flush()
 

@@ -1,4 +1,4 @@
-"""Mutations of documents and of text, by seed: what damaged, hostile or merely strange input looks like."""
+"""Mutations of documents and of text, by seed: damaged, hostile or unusual input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fuzz.rng import Rng
 Path = tuple[Any, ...]
 DIGITS: Final = "9" * 400
 DEPTH: Final = 50_000
-"""Levels of a bomb: far beyond any parser's stack."""
+"""Nesting levels of a bomb: far beyond any parser's stack."""
 SURROGATE: Final = "\ud800"
 STRANGE: Final[tuple[Any, ...]] = (
     None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, -1e308, 5e-324, 10**30, 2**63, int("9" * 310),
@@ -21,11 +21,11 @@ STRANGE: Final[tuple[Any, ...]] = (
     SURROGATE, "a\x00b", "\x1b[31m", "line\nbreak", "𝔘" * 20, "$" + "{HOME}", "../../etc/passwd", "a" * 5000,
     [], {}, [None], [[]], {"": None}, {"strange": [["strange"]]}, {"__proto__": {}}, list(range(300)),
 )  # fmt: skip
-"""What replaces a value. Most parsers expect none of them."""
+"""Replacements of a value that most parsers do not expect."""
 
 
 def spots(node: Any, path: Path = ()) -> Iterator[Path]:
-    """Yield the place of every value in a document of mappings and lists."""
+    """Yield the path of every value in a document of mappings and lists."""
     yield path
     if isinstance(node, dict):
         for key, value in node.items():
@@ -36,7 +36,7 @@ def spots(node: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def at(node: Any, path: Path) -> Any:
-    """Return the value at a place."""
+    """Return the value at a path."""
     for step in path:
         node = node[step]
     return node
@@ -77,7 +77,7 @@ def _change(rng: Rng, made: Any, path: Path, places: Sequence[Path]) -> None:
 
 
 def _nearby(rng: Rng, value: Any) -> Any:
-    """A value of the same kind at another size."""
+    """Return a value of the same kind with another size."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -114,7 +114,7 @@ def _insert(rng: Rng, data: bytes, tokens: Sequence[bytes]) -> bytes:
 
 
 def _replace(rng: Rng, data: bytes, tokens: Sequence[bytes]) -> bytes:
-    """Put a token in the place of a word or number."""
+    """Replace a word or number by a token."""
     words = data.split(b" ")
     words[rng.randrange(len(words))] = rng.choice(tokens)
     return b" ".join(words)
@@ -163,7 +163,7 @@ JSON_TOKENS: Final = (
 
 
 def json_text(rng: Rng, document: Any) -> bytes:
-    """Return the document as JSON after mutations of its parts, its text or both; now and then a bomb."""
+    """Return the document as JSON after mutations of its parts, its text or both; in 3 % of cases a bomb."""
     if rng.happens(0.03):
         return rng.choice(
             (b"[" * DEPTH, b'{"a":' * DEPTH, b"[" * DEPTH + b"]" * DEPTH, DIGITS.encode(), b'"' + b"a" * 2**20)

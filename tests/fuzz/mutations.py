@@ -1,4 +1,4 @@
-"""Mutated inputs by kind and seed, judged; and the corpus of those that were found to break something."""
+"""Mutated inputs by kind and seed, with verdicts, and the corpus of inputs that once failed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.fuzz.workers import Verdict
 KINDS: Final = ("config", "prometheus", "exposition", "kube_watch", "cloud", "journal", "trace", "manifest")
 CORPUS: Final = Path(__file__).parent / "corpus"
 SHOWN: Final = 1500
-"""Bytes of an input, and characters of a traceback, that are shown."""
+"""Maximum bytes of an input, and characters of a traceback, in a message."""
 
 
 def case(kind: str) -> str:
-    """Return the job's name of a kind's mutations."""
+    """Return the case name of a kind's mutations."""
     return f"tests.fuzz.mutations:mutation:{kind}"
 
 
 def mutation(kind: str, seed: int) -> Verdict:
-    """Make the input of a seed, and judge what becomes of it."""
+    """Create the input of a seed and judge its handling."""
     return judged(kind, seed, of(kind, seed))
 
 
@@ -36,7 +36,7 @@ def of(kind: str, seed: int) -> bytes:
 
 
 def judged(kind: str, seed: int, data: bytes) -> Verdict:
-    """Judge what becomes of an input."""
+    """Judge the handling of an input."""
     try:
         found = str(_module(kind).check(data))
     except (Exception, Runaway, SystemExit) as e:  # noqa: BLE001 - an unexpected exception is what is looked for
@@ -51,13 +51,13 @@ def corpus(kind: str) -> list[Path]:
 
 
 def file(path: str, _seed: int = 0) -> Verdict:
-    """Judge a file of the corpus; its folder tells the kind."""
+    """Judge a file of the corpus. Its folder is the kind."""
     verdict = judged(Path(path).parent.name, 0, Path(path).read_bytes())
     return replace(verdict, case=Path(path).name)
 
 
-def told(kind: str, seed: int) -> str:
-    """Return the input of a seed as text, cut to length."""
+def input_text(kind: str, seed: int) -> str:
+    """Return the input of a seed as text, truncated."""
     data = of(kind, seed)
     shown = data[:SHOWN].decode(errors="backslashreplace")
     return f"{len(data):,} bytes of {kind}:\n{shown}" + ("\n..." if len(data) > SHOWN else "")
@@ -68,7 +68,7 @@ def _module(kind: str) -> Any:
 
 
 def _place(error: BaseException) -> str:
-    """Return the innermost function of the project that raised."""
+    """Return the innermost function of the project in the traceback."""
     names = [
         f"{Path(frame.filename).stem}.{frame.name}"
         for frame in traceback.extract_tb(error.__traceback__)

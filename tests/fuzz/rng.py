@@ -17,7 +17,7 @@ class Rng(random.Random):
         super().__init__(f"{seed}/{purpose}")
 
     def happens(self, share: float) -> bool:
-        """Return true in this share of cases."""
+        """Return true with probability `share`."""
         return self.random() < share
 
     def scale(self, low: float, high: float) -> float:
@@ -28,7 +28,7 @@ class Rng(random.Random):
         """Return a number uniform between the bounds, to 4 digits."""
         return float(f"{self.uniform(low, high):.4g}")
 
-    def some(self, items: Sequence[T], most: int) -> list[T]:
-        """Return one to `most` of the items, none twice, in their order."""
-        count = self.randint(1, min(most, len(items)))
+    def subset(self, items: Sequence[T], maximum: int) -> list[T]:
+        """Return one to `maximum` of the items, none twice, in their order."""
+        count = self.randint(1, min(maximum, len(items)))
         return [items[i] for i in sorted(self.sample(range(len(items)), count))]

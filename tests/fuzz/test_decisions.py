@@ -1,4 +1,4 @@
-"""Five hundred random decision sequences against the laws, and what the suite itself must do."""
+"""Five hundred random decision sequences against the laws, and tests of the suite itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.sequences.laws import LAWS, named
 from tests.fuzz.sequences.play import play
 from tests.fuzz.sequences.policies import POLICIES
-from tests.fuzz.sequences.shrink import shrunken
+from tests.fuzz.sequences.shrink import shrink
 from tests.fuzz.workers import Verdict, described, judged
 from tests.laws import QUICK
 
@@ -38,8 +38,8 @@ def test_every_registered_policy_is_drawn() -> None:
 def test_a_seed_gives_the_same_story_each_time() -> None:
     first, second = (play(draw(7), laws=()) for _ in range(2))
     assert [tick for _, tick in first.record] == [tick for _, tick in second.record]
-    assert draw(7).moments == draw(7).moments
-    assert draw(7).moments != draw(8).moments
+    assert draw(7).ticks == draw(7).ticks
+    assert draw(7).ticks != draw(8).ticks
 
 
 def test_every_law_has_a_sentence() -> None:
@@ -49,20 +49,22 @@ def test_every_law_has_a_sentence() -> None:
 
 def grows_to_three(judged: Judged) -> str | None:
     """No size reaches three."""
-    return "three" if (judged.turn.decision.target or 0) >= 3 else None
+    return "three" if (judged.context.decision.target or 0) >= 3 else None
 
 
 def test_a_broken_story_is_made_smaller_and_breaks_the_same_law() -> None:
-    seed = next(seed for seed in range(1, 100) if len(draw(seed).moments) > 10 and _breaks(seed))
-    story, played = shrunken(draw(seed), "grows_to_three", laws=(grows_to_three,), tries=40)
-    assert played.broken is not None
-    assert played.broken.law == "grows_to_three"
-    assert len(story.moments) < len(draw(seed).moments)
+    seed = next(seed for seed in range(1, 100) if len(draw(seed).ticks) > 10 and _breaks(seed))
+    story, played = shrink(draw(seed), "grows_to_three", laws=(grows_to_three,), tries=40)
+    assert played.violation is not None
+    assert played.violation.law == "grows_to_three"
+    assert len(story.ticks) < len(draw(seed).ticks)
 
 
 def _breaks(seed: int) -> bool:
     played = play(draw(seed), laws=(grows_to_three,))
-    return played.broken is not None and played.broken.law == "grows_to_three" and played.broken.moment > 0
+    return (
+        played.violation is not None and played.violation.law == "grows_to_three" and played.violation.tick_number > 0
+    )
 
 
 def dies(seed: int) -> Verdict:
@@ -87,6 +89,6 @@ def test_a_run_counts_and_exits_by_what_was_found(capsys: pytest.CaptureFixture[
 
 def test_a_seed_is_told_as_a_story(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--seed", "3"])
-    told = capsys.readouterr().out
-    assert told.startswith("seed 3: ")
-    assert "tick 0 at " in told
+    output = capsys.readouterr().out
+    assert output.startswith("seed 3: ")
+    assert "tick 0 at " in output

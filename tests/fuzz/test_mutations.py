@@ -1,4 +1,4 @@
-"""Mutated inputs of every protocol, each kind in a process of its own; and the corpus of what was found."""
+"""Mutated inputs of every protocol, each kind in its own process; and the corpus of inputs that once failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The swarm: fixed seeds that must pass, worlds that hold everything there is, and invariants that can fail."""
+"""The swarm: fixed seeds that must pass, coverage of all features, and invariants that can fail."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from simulators.world.traffic.generate import GENERATORS
 from tests.foreground import FOREGROUND
 from tests.fuzz.worlds import policies, traffic
 from tests.fuzz.worlds.__main__ import main
-from tests.fuzz.worlds.injected_zeros import Lies
+from tests.fuzz.worlds.injected_zeros import InjectedZeros
 from tests.fuzz.worlds.invariants import INVARIANTS, sentence
-from tests.fuzz.worlds.search import TWICE, judge
-from tests.fuzz.worlds.turn import Turn
+from tests.fuzz.worlds.search import REPEAT_EVERY, judge
+from tests.fuzz.worlds.turn import TickContext
 from tests.fuzz.worlds.world import SCENARIO, WORKLOAD, draw
 from tests.simulators.world.makers import case, trace, workload
 
@@ -63,44 +63,44 @@ def test_every_kind_of_traffic_and_policy_is_made_up() -> None:
 
 @pytest.mark.slow
 def test_two_hundred_worlds_hold_everything_there_is() -> None:
-    seen: dict[str, set[Any]] = collections.defaultdict(set)
+    drawn_values: dict[str, set[Any]] = collections.defaultdict(set)
     for seed in range(200):
         drawn = draw(seed)
         scenario, scaled = yaml.safe_load(drawn.files[SCENARIO]), yaml.safe_load(drawn.files[WORKLOAD])
-        seen["traffic"].add(scenario["traffic"]["kind"])
-        seen["faults"].update(w["fault"] for w in scenario["weather"])
-        seen["policies"].update(p["kind"] for p in scaled["policies"].values())
-        seen["pools"].add(len(scenario["pools"]))
-        seen["sources"].update(s["kind"] for s in scaled["sources"].values())
+        drawn_values["traffic"].add(scenario["traffic"]["kind"])
+        drawn_values["faults"].update(w["fault"] for w in scenario["weather"])
+        drawn_values["policies"].update(p["kind"] for p in scaled["policies"].values())
+        drawn_values["pools"].add(len(scenario["pools"]))
+        drawn_values["sources"].update(s["kind"] for s in scaled["sources"].values())
         for pool in scenario["pools"].values():
             for key in ("market", "on_shortage", "replace", "on_notice"):
-                seen[key].add(pool.get(key))
+                drawn_values[key].add(pool.get(key))
             failures = pool.get("failures", {})
-            seen["then"].add(failures.get("then"))
-            seen["late quota"].add(failures.get("quota", False))
-            seen["tells"].update(pool["tells"])
-            seen["zones"].add(len(pool["zones"]))
-        seen["quantum"].update(pool.get("quantum", 1) for pool in scaled["pools"].values())
-        seen["zero"].add(scaled["min_replicas"] == 0)
-        seen["paused"].add(scaled["paused"])
-        seen["service"].add(scenario.get("queue", {}).get("service"))
-    assert seen["traffic"] == set(GENERATORS)
-    assert seen["faults"] == set(get_args(Fault))
-    assert seen["policies"] == set(policies.POLICIES)
-    assert seen["pools"] == {1, 2, 3, 4}
-    assert seen["sources"] == {"prometheus", "scrape", "sqs"}
-    assert seen["market"] == {"on_demand", "spot", "reserved"}
-    assert seen["on_shortage"] == {"wait", "refuse", "partial"}
-    assert seen["then"] == {None, "retry", "stay", "roll_back"}
-    assert seen["tells"] == {"parts", "reserved"}
-    assert seen["zones"] == {1, 2, 3}
-    assert seen["quantum"] == {1, 2, 3, 4, 8}
-    assert seen["late quota"] == {True, False}
-    assert seen["replace"] == seen["zero"] == seen["paused"] == {True, False}
-    assert seen["service"] == {None, "sqs", "pubsub", "service_bus"}
+            drawn_values["then"].add(failures.get("then"))
+            drawn_values["late quota"].add(failures.get("quota", False))
+            drawn_values["tells"].update(pool["tells"])
+            drawn_values["zones"].add(len(pool["zones"]))
+        drawn_values["quantum"].update(pool.get("quantum", 1) for pool in scaled["pools"].values())
+        drawn_values["zero"].add(scaled["min_replicas"] == 0)
+        drawn_values["paused"].add(scaled["paused"])
+        drawn_values["service"].add(scenario.get("queue", {}).get("service"))
+    assert drawn_values["traffic"] == set(GENERATORS)
+    assert drawn_values["faults"] == set(get_args(Fault))
+    assert drawn_values["policies"] == set(policies.POLICIES)
+    assert drawn_values["pools"] == {1, 2, 3, 4}
+    assert drawn_values["sources"] == {"prometheus", "scrape", "sqs"}
+    assert drawn_values["market"] == {"on_demand", "spot", "reserved"}
+    assert drawn_values["on_shortage"] == {"wait", "refuse", "partial"}
+    assert drawn_values["then"] == {None, "retry", "stay", "roll_back"}
+    assert drawn_values["tells"] == {"parts", "reserved"}
+    assert drawn_values["zones"] == {1, 2, 3}
+    assert drawn_values["quantum"] == {1, 2, 3, 4, 8}
+    assert drawn_values["late quota"] == {True, False}
+    assert drawn_values["replace"] == drawn_values["zero"] == drawn_values["paused"] == {True, False}
+    assert drawn_values["service"] == {None, "sqs", "pubsub", "service_bus"}
 
 
-# --- lies
+# --- false zeros
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_a_lie_is_known_from_the_chance_that_made_it(
 ) -> None:
     """A queue that is never empty, so that every 0 is one."""
     queue = SimulatedQueue(service=service, throttled_share=throttled_share)
-    told = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
+    scenario = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
     ticks: list[Tick] = []
-    run.simulate(told, 5, trace(*[(0.01 * k, 20, 2000) for k in range(2000)]), record=[ticks.append])
-    lies = Lies(told, 5)
-    known = [bool(lies.told(tick)) for tick in ticks]
+    run.simulate(scenario, 5, trace(*[(0.01 * k, 20, 2000) for k in range(2000)]), record=[ticks.append])
+    injected_zeros = InjectedZeros(scenario, 5)
+    known = [bool(injected_zeros.sources(tick)) for tick in ticks]
     zeros = [
         not tick.observation.source_errors
         and all(getattr(r, "value", 1) == 0 for r in tick.observation.readings.values())
@@ -130,49 +130,49 @@ def test_a_lie_is_known_from_the_chance_that_made_it(
     assert 0 < sum(known) < len(known)
 
 
-# --- what is told
+# --- reports
 
 
-def fussy(turn: Turn) -> str | None:
+def fussy(context: TickContext) -> str | None:
     """Nothing lasts."""
-    return "it lasted" if len(turn.past) == 3 else None
+    return "it lasted" if len(context.past) == 3 else None
 
 
-def clumsy(turn: Turn) -> str | None:
+def clumsy(context: TickContext) -> str | None:
     """Nothing is divided by what has not happened yet."""
-    return f"{1 / len(turn.past)}"
+    return f"{1 / len(context.past)}"
 
 
 def test_a_failure_tells_seed_turn_sentence_decision_and_how_to_see_it_again() -> None:
     verdict = judge(6, [fussy])
     assert verdict.failure is not None
-    assert (verdict.turns, verdict.failure.turn, verdict.failure.at_s) == (3, 3, 45.0)
-    told = str(verdict.failure)
-    assert told.startswith("seed 6, turn 3 (45 s): fussy: it lasted\n  must hold: Nothing lasts.\n")
-    assert "python -m tests.fuzz.worlds --seed 6\n" in told
-    assert "swarm at " in told
-    assert "Each policy:" in told
+    assert (verdict.ticks, verdict.failure.tick_number, verdict.failure.at_s) == (3, 3, 45.0)
+    text = str(verdict.failure)
+    assert text.startswith("seed 6, turn 3 (45 s): fussy: it lasted\n  must hold: Nothing lasts.\n")
+    assert "python -m tests.fuzz.worlds --seed 6\n" in text
+    assert "swarm at " in text
+    assert "Each policy:" in text
 
 
 def test_whatever_a_world_makes_the_code_raise_is_a_failure() -> None:
     failure = judge(6, [clumsy]).failure
     assert failure is not None
-    assert failure.what.name == "nothing_raises"
+    assert failure.violation.name == "nothing_raises"
     assert "ZeroDivisionError" in str(failure)
 
 
 def test_every_invariant_says_in_a_sentence_what_must_hold() -> None:
-    said = [sentence(invariant) for invariant in INVARIANTS]
-    assert all(s.endswith(".") and len(s) > 20 for s in said)
-    assert len(set(said)) == len(said)
+    sentences = [sentence(invariant) for invariant in INVARIANTS]
+    assert all(s.endswith(".") and len(s) > 20 for s in sentences)
+    assert len(set(sentences)) == len(sentences)
 
 
 # --- the command
 
 
 def test_the_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
-    assert main(["--seed", str(TWICE), "--keep", str(tmp_path / "kept")]) == 0
-    assert (tmp_path / "kept" / SCENARIO).read_text() == draw(TWICE).files[SCENARIO]
+    assert main(["--seed", str(REPEAT_EVERY), "--keep", str(tmp_path / "kept")]) == 0
+    assert (tmp_path / "kept" / SCENARIO).read_text() == draw(REPEAT_EVERY).files[SCENARIO]
     assert main(["--first", "3", "--worlds", "2"]) == 0
     out, err = capsys.readouterr()
     assert not out

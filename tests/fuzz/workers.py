@@ -1,4 +1,4 @@
-"""Seeds judged in processes of their own: one that dies or hangs is a finding, and ends nothing else."""
+"""Judges seeds in separate processes: one that dies or hangs is a failure, and does not end the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTEXT: Final = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one case. `failure` is the law or kind of failure, `found` the words; empty where all held."""
+    """Result of one case. `failure` is the violated law or kind of failure, `found` the details; empty if it passed."""
 
     case: str
     seed: int
@@ -30,7 +30,7 @@ class Verdict:
 
 
 Case = tuple[str, int]
-"""A job's name (``module:function``, and an argument after a second colon) and its seed."""
+"""The name of a case (``module:function``, with an optional argument after a second colon) and its seed."""
 
 
 class Worker:
@@ -49,7 +49,7 @@ class Worker:
         self.pipe.send(case)
 
     def take(self) -> Verdict:
-        """Return the verdict that is there, or what became of the process."""
+        """Return the worker's verdict, or a failure if its process ended."""
         assert self.case is not None
         name, seed = self.case
         try:
@@ -64,7 +64,7 @@ class Worker:
         return verdict
 
     def hung(self) -> Verdict | None:
-        """Return a verdict where the case takes too long, and end the process."""
+        """Return a failure and end the process if the case takes too long."""
         if self.case is None or stopwatch_s() - self.began < HANG_S:
             return None
         name, seed = self.case
@@ -78,7 +78,7 @@ class Worker:
 
 
 def judged(cases: Iterator[Case], jobs: int) -> Iterator[Verdict]:
-    """Yield each case's verdict as it comes, judged in `jobs` processes."""
+    """Yield each case's verdict when it is ready, judged in `jobs` processes."""
     workers: list[Worker] = []
     try:
         for _ in range(jobs):
@@ -95,7 +95,7 @@ def judged(cases: Iterator[Case], jobs: int) -> Iterator[Verdict]:
 
 
 def _round(workers: list[Worker], cases: Iterator[Case]) -> Iterator[Verdict]:
-    """Wait for some verdicts; who gave one gets the next case, and who died is replaced."""
+    """Wait for verdicts. A worker that is done gets the next case, and one that died is replaced."""
     ready = wait([worker.pipe for worker in workers], timeout=1.0)
     for k, worker in enumerate(list(workers)):
         verdict = worker.take() if worker.pipe in ready else worker.hung()
@@ -111,7 +111,7 @@ def _round(workers: list[Worker], cases: Iterator[Case]) -> Iterator[Verdict]:
 
 
 def _serve(pipe: Connection) -> None:
-    """Judge what comes through the pipe until it closes. Ctrl-C is for the parent to answer."""
+    """Judge the cases from the pipe until it closes. The parent process handles Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
@@ -122,7 +122,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def judge(name: str, seed: int) -> Verdict:
-    """Judge one case here."""
+    """Judge one case in this process."""
     module, function, *more = name.split(":")
     verdict: Any = getattr(importlib.import_module(module), function)(*more, seed)
     assert isinstance(verdict, Verdict)
@@ -130,6 +130,6 @@ def judge(name: str, seed: int) -> Verdict:
 
 
 def described(verdicts: Sequence[Verdict]) -> str:
-    """Return the failures in words, grouped by what failed."""
+    """Return the failures as text, one line each."""
     failed = [v for v in verdicts if v.failure]
     return "\n".join(f"{v.case} seed {v.seed}: {v.failure}: {v.found}" for v in failed)

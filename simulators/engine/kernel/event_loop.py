@@ -1,4 +1,4 @@
-"""The kernel's front: replicas that come and go, requests in, times out. Everything is kept in a few integer arrays."""
+"""The kernel's Python interface: add and end replicas, offer requests, read times. State is a few integer arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from policies.model.field_metadata import FieldMetadata
 from simulators.engine.kernel import fleet, layout
 from simulators.engine.kernel import totals as summing
-from simulators.engine.kernel.heaps import set_leaf
+from simulators.engine.kernel.heaps import SLOT_MASK, set_leaf
 from simulators.engine.kernel.jit import uncompiled
 from simulators.engine.kernel.layout import NEVER
 from simulators.engine.kernel.totals import ReplicaTotals
@@ -34,7 +34,7 @@ SIGN_BIT: Final = 1 << 63
 
 @dataclass(frozen=True, kw_only=True)
 class Router:
-    """How requests find a replica, and what happens while none takes them."""
+    """Rules that assign requests to replicas, and that hold or drop them while no replica takes them."""
 
     kind: Annotated[
         Literal["least_loaded", "round_robin", "random"],
@@ -56,24 +56,24 @@ class Router:
 
 
 class Kernel:
-    """Engines, a router and a central queue.
+    """Simulation of engines, a router and a central queue. Times are picoseconds from the world's start.
 
-    `advance` lets everything before a time happen; replicas are then started, drained and killed *at* that time, before
-    what else happens at it. Requests are numbered from 0 in the order they were added; `slots` of them are kept at
-    once, and a finished one's slot is used again.
+    `advance(t)` handles every event before `t`. `start`, `drain` and `kill` act *at* `t`, before the events at `t`.
+    Requests are numbered from 0 in the order in which they are offered. The kernel holds `slots` of them at once:
+    request n is in row ``n % slots``, and a finished request frees its row. With 1000 slots, request 1003 is in row 3.
     """
 
     def __init__(self, models: Sequence[ServiceModel], router: Router, seed: int, slots: int) -> None:
         if not 0 < slots <= MAX_SLOTS:
             raise ValueError(f"slots must be 1 to {MAX_SLOTS}, not {slots}")
-        found = [integers(m) for m in models]
-        self.models: Ints = np.array([i._replace(block=i.block.bit_length() - 1)[:-1] for i in found], dtype=np.int64)
-        self.tables: Ints = np.array([i.noise for i in found], dtype=np.int64)
+        rows = [integers(m) for m in models]
+        self.models: Ints = np.array([i._replace(block=i.block.bit_length() - 1)[:-1] for i in rows], dtype=np.int64)
+        self.tables: Ints = np.array([i.noise for i in rows], dtype=np.int64)
         if len(set(self.models[:, layout.BLOCK_BITS].tolist())) > 1:
             raise ValueError("the models of one world must have the same block_tokens")
         self.world: Ints = np.zeros(layout.WORLD_FIELDS, dtype=np.int64)
         w = self.world
-        w[layout.QUEUE_HEAD] = w[layout.QUEUE_TAIL] = w[layout.TURN] = -1
+        w[layout.QUEUE_HEAD] = w[layout.QUEUE_TAIL] = w[layout.LAST_CHOSEN] = -1
         w[layout.ROUTER] = ROUTERS[router.kind]
         w[layout.LIMIT] = NEVER if router.limit is None else router.limit
         w[layout.QUEUE_LIMIT] = NEVER if router.queue_limit is None else router.queue_limit
@@ -92,7 +92,7 @@ class Kernel:
         self.growth: Ints
         self.heaps: Ints
         self.lists: NDArray[np.int32]
-        self._make_room(8, 0)
+        self._resize(8, 0)
 
     # --- replicas
 
@@ -101,10 +101,10 @@ class Kernel:
         return int(self.world[layout.CLOCK])
 
     def add(self, model: int, key: int) -> int:
-        """Return a new replica, which takes no requests before it is started. Gives its number."""
+        """Add a replica and return its number. It takes no requests before `start`. `key` seeds its launch noise."""
         number = int(self.world[layout.REPLICAS])
         if number == len(self.replicas):
-            self._make_room(2 * number, number)
+            self._resize(2 * number, number)
         self.world[layout.REPLICAS] = number + 1
         s = self.replicas[number]
         s[layout.NUMBER], s[layout.MODEL], s[layout.KEY] = number, model, key
@@ -119,7 +119,7 @@ class Kernel:
         self._set_load(replica)
 
     def drain(self, replica: int) -> None:
-        """Let a replica take no more requests, and finish those it has."""
+        """Stop giving requests to a replica. It finishes those it has."""
         s = self.replicas[replica]
         s[layout.TAKES] = 0
         if s[layout.OUTSTANDING] == 0 and s[layout.EMPTIED] < 0:
@@ -127,7 +127,7 @@ class Kernel:
         self._set_load(replica)
 
     def kill(self, replica: int) -> Ints:
-        """End a replica now. Gives the slots of the requests that it had, which are lost unless they are sent again."""
+        """End a replica now and return the slots of its requests. They are lost unless `retry` sends them again."""
         s = self.replicas[replica]
         self.totals()
         lost = self._outstanding(replica)
@@ -148,16 +148,16 @@ class Kernel:
         return lost
 
     def outstanding(self, replica: int) -> int:
-        """Return the requests that the replica has: waiting, running, or about to be handed out."""
+        """Return the number of requests that the replica has: waiting, running or leaving."""
         return int(self.replicas[replica, layout.OUTSTANDING])
 
     def occupied_ps(self, replica: int) -> int:
-        """Return how long the replica has had requests outstanding."""
+        """Return the total time for which the replica has had requests outstanding."""
         s = self.replicas[replica]
         return int(s[layout.OCCUPIED] + (self.now_ps - s[layout.OCCUPIED_SINCE] if s[layout.OUTSTANDING] else 0))
 
     def emptied_ps(self, replica: int) -> int:
-        """Return when a replica that takes no more requests had finished its last one; -1 before."""
+        """Return when a draining replica finished its last request; -1 while it has one."""
         return int(self.replicas[replica, layout.EMPTIED])
 
     # --- requests
@@ -170,54 +170,58 @@ class Kernel:
         cached: NDArray[np.int32] | None = None,
         stride: NDArray[np.int32] | None = None,
     ) -> None:
-        """Add requests to come, in order of arrival and not before now."""
+        """Add future requests, in order of arrival and none before now. One array entry per request.
+
+        `prompt`, `output` and `cached` are tokens; `stride` is the tokens that a decode step yields (default 1). Raises
+        `ValueError` where the slots do not hold them all.
+        """
         n, slots = len(arrival_ps), len(self.times)
         first = int(self.world[layout.OFFERED])
-        where = np.arange(first, first + n) % slots if first + n > slots else slice(first, first + n)
-        if first + n > slots and (n > slots or not self._free(where).all()):
+        rows = np.arange(first, first + n) % slots if first + n > slots else slice(first, first + n)
+        if first + n > slots and (n > slots or not self._is_free(rows).all()):
             raise ValueError(f"{n} requests more than the kernel's {slots} slots hold")
         times, counts = self.times, self.counts
-        times[where, :] = -1
-        times[where, layout.ARRIVAL] = arrival_ps
-        counts[where, :] = 0
-        counts[where, layout.PROMPT] = prompt
-        counts[where, layout.OUTPUT] = output
-        counts[where, layout.CACHED] = 0 if cached is None else cached
-        counts[where, layout.STRIDE] = 1 if stride is None else stride
-        counts[where, layout.REPLICA] = -1
+        times[rows, :] = -1
+        times[rows, layout.ARRIVAL] = arrival_ps
+        counts[rows, :] = 0
+        counts[rows, layout.PROMPT] = prompt
+        counts[rows, layout.OUTPUT] = output
+        counts[rows, layout.CACHED] = 0 if cached is None else cached
+        counts[rows, layout.STRIDE] = 1 if stride is None else stride
+        counts[rows, layout.REPLICA] = -1
         self.world[layout.OFFERED] += n
 
-    def retry(self, slots: Ints, at_ps: int) -> None:
-        """Let requests that were lost come again at a time not before now."""
+    def retry(self, slots: Ints, retry_ps: int) -> None:
+        """Let lost requests arrive again at `retry_ps`, which is not before now."""
         self.times[slots, layout.ENTER : layout.REQUEST_TIMES] = -1
         self.counts[slots, layout.GENERATED] = 0
-        done = int(self.world[layout.RETRIED])
-        more = np.column_stack((np.full(len(slots), at_ps), slots)).astype(np.int64)
-        known = np.concatenate((self._retries[done:], more))
-        self._retries = known[np.argsort(known[:, 0], kind="stable")]
+        handled = int(self.world[layout.RETRIED])
+        added = np.column_stack((np.full(len(slots), retry_ps), slots)).astype(np.int64)
+        pending = np.concatenate((self._retries[handled:], added))
+        self._retries = pending[np.argsort(pending[:, 0], kind="stable")]
         self.world[layout.RETRIED] = 0
         self.world[layout.RETRIES] = len(self._retries)
 
-    def bury(self, slots: Ints) -> None:
-        """Give up requests that were lost, for good: they are in the dead-letter queue."""
+    def move_to_dead_letters(self, slots: Ints) -> None:
+        """Give up lost requests for good and count them in the dead-letter queue."""
         self.times[slots, layout.FINISH] = layout.DEAD_LETTER
         self.world[layout.DEAD_LETTERS] += len(slots)
 
     def unfinished(self) -> int:
-        """Return the number of requests to come, waiting or running."""
+        """Return the number of requests that are still to arrive, wait or run."""
         w = self.world
         inside = int(self.replicas[: w[layout.REPLICAS], layout.OUTSTANDING].sum()) + self.queued
         return inside + int(w[layout.OFFERED]) - self.arrived + self.awaiting_redelivery
 
-    def due_within(self, span_ps: int) -> int:
-        """Return the number of requests that arrive within `span_ps` from now."""
+    def arriving_within(self, duration_ps: int) -> int:
+        """Return the number of requests that arrive within `duration_ps` from now."""
         w, slots = self.world, len(self.times)
-        coming = np.arange(int(w[layout.ARRIVED]), int(w[layout.OFFERED])) % slots
-        arrival = self.times[coming, layout.ARRIVAL]
-        return int(np.searchsorted(arrival, self.now_ps + span_ps, side="right"))
+        future = np.arange(int(w[layout.ARRIVED]), int(w[layout.OFFERED])) % slots
+        arrival = self.times[future, layout.ARRIVAL]
+        return int(np.searchsorted(arrival, self.now_ps + duration_ps, side="right"))
 
     def advance(self, until_ps: int) -> None:
-        """Let everything before `until_ps` happen. Raises `ValueError` for a time that has passed."""
+        """Handle every event before `until_ps`. Raises `ValueError` for a time that has passed."""
         if until_ps < self.now_ps:
             raise ValueError(f"time cannot run back from {self.now_ps} to {until_ps} ps")
         fleet.advance(
@@ -234,26 +238,26 @@ class Kernel:
             self.gaps,
         )
 
-    # --- what readers see
+    # --- readings
 
     @property
     def requests(self) -> RequestTable:
-        """The requests of all slots, those included that are still to come."""
+        """The requests of all slots, future ones included."""
         return RequestTable(self.times, self.counts)
 
     @property
     def arrived_requests(self) -> RequestTable:
-        """The requests that have arrived, in order of arrival, where no slot has been used twice."""
+        """The requests that have arrived, in order of arrival. Valid while no slot has been used twice."""
         return self.requests[: self.arrived]
 
     def read(self) -> ReplicaTable:
-        """Return the replicas as they stand now."""
+        """Return the state of the replicas now."""
         self.totals()
         return ReplicaTable(self.replicas[: self.world[layout.REPLICAS]], self.models)
 
-    def totals(self, silent: int = -1) -> ReplicaTotals:
-        """Return the sums over the replicas now, without replica number `silent` (-1: with all)."""
-        summing.totals(*self._state, self.growth, self.gaps, silent, self._sums)
+    def totals(self, excluded: int = -1) -> ReplicaTotals:
+        """Return the sums over the replicas now, without replica number `excluded` (-1: all)."""
+        summing.totals(*self._state, self.growth, self.gaps, excluded, self._sums)
         return ReplicaTotals(*self._sums.tolist())
 
     @property
@@ -268,7 +272,7 @@ class Kernel:
 
     @property
     def awaiting_redelivery(self) -> int:
-        """Requests that were lost and come again."""
+        """Lost requests that will arrive again."""
         return int(self.world[layout.RETRIES] - self.world[layout.RETRIED])
 
     @property
@@ -277,42 +281,42 @@ class Kernel:
 
     @property
     def oldest_queued_ps(self) -> int | None:
-        """Arrival of the first request in the central queue; None if it is empty."""
+        """Arrival time of the first request in the central queue; None if it is empty."""
         head = int(self.world[layout.QUEUE_HEAD])
         return None if head < 0 else int(self.times[head, layout.ARRIVAL])
 
     @property
     def outstanding_limit(self) -> int:
-        """Requests that a replica has at most."""
+        """Maximum number of requests that a replica has at once."""
         return int(self.world[layout.LIMIT])
 
     @property
     def events(self) -> int:
-        """Replica events so far."""
+        """Replica events handled so far."""
         return int(self.world[layout.EVENTS])
 
-    # --- inside
+    # --- internals
 
-    def _free(self, where: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
-        finish = self.times[where, layout.FINISH]
-        free: NDArray[np.bool_] = (finish != layout.OPEN) | (self.times[where, layout.ARRIVAL] < 0)
+    def _is_free(self, rows: NDArray[np.int64] | slice) -> NDArray[np.bool_]:
+        finish = self.times[rows, layout.FINISH]
+        free: NDArray[np.bool_] = (finish != layout.OPEN) | (self.times[rows, layout.ARRIVAL] < 0)
         return free
 
     def _outstanding(self, replica: int) -> Ints:
-        s, found = self.replicas[replica], list[int]()
-        at = int(s[layout.FIFO_HEAD])
-        while at >= 0:
-            found.append(at)
-            at = int(self.counts[at, layout.NEXT])
-        found.extend(self.lists[replica, layout.LIST_LEAVING, : s[layout.LEAVING]].tolist())
-        found.extend((self.heaps[replica, : s[layout.IN_HEAP]] & ((1 << 30) - 1)).tolist())
+        s, slots = self.replicas[replica], list[int]()
+        slot = int(s[layout.FIFO_HEAD])
+        while slot >= 0:
+            slots.append(slot)
+            slot = int(self.counts[slot, layout.NEXT])
+        slots.extend(self.lists[replica, layout.LIST_LEAVING, : s[layout.LEAVING]].tolist())
+        slots.extend((self.heaps[replica, : s[layout.IN_HEAP]] & SLOT_MASK).tolist())
         if s[layout.PREFILLING] >= 0:
-            found.append(int(s[layout.PREFILLING]))
-        return np.array(sorted(found), dtype=np.int64)
+            slots.append(int(s[layout.PREFILLING]))
+        return np.array(sorted(slots), dtype=np.int64)
 
-    def _set_due(self, replica: int, at_ps: int) -> None:
+    def _set_due(self, replica: int, due_ps: int) -> None:
         s = self.replicas[replica]
-        s[layout.DUE] = at_ps if at_ps == NEVER else min(int(s[layout.DUE]), at_ps)
+        s[layout.DUE] = due_ps if due_ps == NEVER else min(int(s[layout.DUE]), due_ps)
         SET_LEAF(self._due, replica, int(s[layout.DUE]))
 
     def _set_load(self, replica: int) -> None:
@@ -320,8 +324,8 @@ class Kernel:
         key = LOAD_KEY(int(s[layout.TAKES]), int(s[layout.OUTSTANDING]), int(self.world[layout.LIMIT]))
         SET_LEAF(self._load, replica, key)
 
-    def _make_room(self, size: int, old: int) -> None:
-        """Make room for so many replicas, a power of two; there are `old` of them."""
+    def _resize(self, size: int, old: int) -> None:
+        """Allocate the arrays for `size` replicas, a power of two, and copy the `old` existing ones."""
         seqs, phases = int(self.models[:, layout.MAX_SEQS].max()) + 1, 1 << int(self.models[0, layout.BLOCK_BITS])
         replicas: Ints = np.zeros((size, layout.REPLICA_FIELDS), dtype=np.int64)
         replicas[:, layout.DUE] = NEVER
@@ -346,7 +350,7 @@ class Kernel:
 
 
 def _rows(columns: NDArray[Any], record: np.dtype[np.void]) -> NDArray[np.void]:
-    """Return the same memory as records, one a row."""
+    """Return a view of the same memory with one record per row."""
     rows: NDArray[np.void] = columns.view(record).reshape(-1)
     return rows
 
@@ -354,5 +358,6 @@ def _rows(columns: NDArray[Any], record: np.dtype[np.void]) -> NDArray[np.void]:
 _CLEARED: Final = (
     layout.DECODING, layout.STRIDES, layout.KV_READ, layout.WAITING, layout.RUNNING, layout.USED, layout.IN_HEAP,
     layout.LEAVING, layout.FRESH, layout.FRESH_DUE, layout.SEQS, layout.SEQS_DUE, layout.DECODES, layout.DECODES_DUE,
-    layout.TOKENS, layout.TOKENS_DUE, layout.REST, layout.IN_FLIGHT, layout.OUTSTANDING, layout.TAKES,
+    layout.TOKENS, layout.TOKENS_DUE, layout.DEFERRED, layout.IN_FLIGHT, layout.OUTSTANDING, layout.TAKES,
 )  # fmt: skip
+"""Fields of a replica that `Kernel.kill` sets to 0."""

@@ -1,39 +1,40 @@
-"""Many replicas, compiled: arrivals in order of time, the router, the central queue, and the replicas' events."""
+"""The compiled event loop over many replicas: arrivals, router, central queue and replica events, in order of time.
+
+Parameter names of all compiled functions are explained in `layout`.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.engine.kernel.heaps import least_leaf, set_leaf
+from simulators.engine.kernel.heaps import min_leaf, set_leaf
 from simulators.engine.kernel.jit import compiled, inlined
-from simulators.engine.kernel.layout import (
-    LEAST_LOADED,
-    NEVER,
-    RANDOM,
-    REJECTED,
-)
+from simulators.engine.kernel.layout import LEAST_LOADED, NEVER, RANDOM, REJECTED
 from simulators.engine.kernel.rng import splitmix64
-from simulators.engine.kernel.scheduler import hand_out, pull, take
+from simulators.engine.kernel.scheduler import hand_out, pull, take_request
 from simulators.engine.kernel.step import launch
-from simulators.engine.kernel.steps import Ints, Record, Records, count_rest, cut_rest
+from simulators.engine.kernel.steps import Ints, Record, Records, apply_deferred, cut_deferred
 
 Grid = NDArray[np.int64]
 
 
 @inlined
 def load_key(takes: int, outstanding: int, limit: int) -> int:
-    """Return a replica's place in the router's order: its outstanding requests, or the very last if it takes none."""
+    """Return the router's sort key of a replica: its outstanding requests, or `NEVER` if it takes none.
+
+    With a limit of 8, a replica with 7 requests has the key 7 and one with 8 has `NEVER`.
+    """
     return outstanding if takes and outstanding < limit else NEVER
 
 
 @inlined
 def choose(w: Record, replicas: Records, load: Ints) -> int:
-    """Return the replica for the next arrival, or -1 if none takes it."""
+    """Return the replica for the next arrival; -1 if none takes requests."""
     if load[1] == NEVER:
         return -1
     if w.router == LEAST_LOADED:
-        return least_leaf(load)
+        return min_leaf(load)
     leaves = load.shape[0] >> 1
     if w.router == RANDOM:
         eligible = 0
@@ -45,9 +46,9 @@ def choose(w: Record, replicas: Records, load: Ints) -> int:
             if k < 0:
                 return r
     for _ in range(w.replicas):
-        w.turn = w.turn + 1 if w.turn + 1 < w.replicas else 0
-        if load[leaves + w.turn] < NEVER:
-            return w.turn
+        w.last_chosen = w.last_chosen + 1 if w.last_chosen + 1 < w.replicas else 0
+        if load[leaves + w.last_chosen] < NEVER:
+            return w.last_chosen
     return -1
 
 
@@ -63,12 +64,12 @@ def arrive(
     i: int,
     t: int,
 ) -> None:
-    """Add a request that arrives, or arrives again."""
+    """Hand request `i`, which arrives or is redelivered at `t`, to a replica or to the central queue."""
     r = choose(w, replicas, load)
     if r < 0:
         if w.queued >= w.queue_limit:
             times[i].finish = REJECTED
-            w.refused += 1
+            w.rejections += 1
             return
         counts[i].next = -1
         if w.queue_head < 0:
@@ -80,14 +81,14 @@ def arrive(
         return
     s = replicas[r]
     m = models[s.model]
-    if not take(w, s, m, times, counts, i, t):
+    if not take_request(w, s, m, times, counts, i, t):
         return
     set_leaf(load, r, load_key(s.takes, s.outstanding, w.limit))
     if s.due == NEVER:
-        s.due = max(t + m.ingest, s.now)
+        s.due = max(t + m.ingest, s.last_event)
         set_leaf(due, r, s.due)
-    elif s.rest > 0 and s.fifo_head == i and s.running < m.max_seqs:
-        cut_rest(s, m, t + m.ingest)
+    elif s.deferred > 0 and s.fifo_head == i and s.running < m.max_seqs:
+        cut_deferred(s, m, t + m.ingest)
         set_leaf(due, r, s.due)
 
 
@@ -108,22 +109,22 @@ def advance(
     load: Ints,
     gaps: Ints,
 ) -> None:
-    """Let everything before `until` happen."""
+    """Handle every event before `until`: at equal times replica events first, then arrivals, then redeliveries."""
     slots = times.shape[0]
     while True:
         arrival = times[w.slot].arrival if w.arrived < w.offered else NEVER
-        again = retries[w.retried, 0] if w.retried < w.retries else NEVER
+        redelivery = retries[w.retried, 0] if w.retried < w.retries else NEVER
         t = due[1]
-        if t <= min(arrival, again):
+        if t <= min(arrival, redelivery):
             if t >= until:
                 break
-            r = least_leaf(due)
+            r = min_leaf(due)
             s = replicas[r]
             m = models[s.model]
             w.events += 1
             outstanding = s.outstanding
-            if s.rest > 0:
-                count_rest(s, m, growth[r], gaps, s.rest)
+            if s.deferred > 0:
+                apply_deferred(s, m, growth[r], gaps, s.deferred)
             hand_out(s, m, growth[r], heaps[r], lists[r], times, counts, gaps, t)
             if w.queue_head >= 0:
                 pull(w, s, m, times, counts, t)
@@ -131,7 +132,7 @@ def advance(
             set_leaf(due, r, s.due)
             if s.outstanding != outstanding:
                 set_leaf(load, r, load_key(s.takes, s.outstanding, w.limit))
-        elif arrival <= again:
+        elif arrival <= redelivery:
             if arrival >= until:
                 break
             i = w.slot
@@ -139,9 +140,9 @@ def advance(
             arrive(w, replicas, models, times, counts, due, load, i, arrival)
             w.arrived += 1
         else:
-            if again >= until:
+            if redelivery >= until:
                 break
             i = retries[w.retried, 1]
             w.retried += 1
-            arrive(w, replicas, models, times, counts, due, load, i, again)
+            arrive(w, replicas, models, times, counts, due, load, i, redelivery)
     w.clock = until

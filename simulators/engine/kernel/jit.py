@@ -1,7 +1,7 @@
-"""How the kernel is compiled, and where the result is kept.
+"""Compilation of the kernel with Numba, and the cache of the compiled code.
 
-Numba checks a cached function against its own file alone, not against the functions it calls. So the kernel's cache
-stands in a folder named after all of its sources: a change in any of them compiles everything anew.
+Numba checks a cached function against its own source file only, not against the functions that it calls. So the cache
+folder is named after a hash of all kernel sources: a change in any of them compiles everything again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SOURCES: Final = Path(__file__).parent
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return this kernel's folder in the user's cache; None where no folder is there that only this user can write.
+    """Return this kernel's folder in the user's cache; None if there is no folder that only this user can write.
 
-    What is cached is unpickled and run, so a link and a folder of or for other users is refused.
+    Numba unpickles and runs the cached files, so a link, or a folder that another user owns or can write, is refused.
     """
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.py")):
@@ -34,7 +34,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
         root = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "forescale"
         root.parent.mkdir(parents=True, exist_ok=True)
         folders = (root, root / f"kernel-{digest.hexdigest()[:16]}")
-        problem = next((problem for folder in folders if (problem := _problem(folder))), None)
+        problem = next((problem for folder in folders if (problem := _distrust_reason(folder))), None)
     except (OSError, RuntimeError) as e:  # RuntimeError: the user has no home
         problem = str(e)
     if problem is None:
@@ -44,17 +44,17 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
     return None
 
 
-def _problem(folder: Path) -> str | None:
-    """Make `folder` for this user alone where it is missing; why it cannot be trusted otherwise. Raises `OSError`."""
+def _distrust_reason(folder: Path) -> str | None:
+    """Create `folder` for this user if it is missing; return why it cannot be trusted, or None. Raises `OSError`."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    seen = folder.lstat()
-    if not stat.S_ISDIR(seen.st_mode):
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         return f"{folder} is a link or a file, and must be a folder"
-    if seen.st_uid != os.geteuid():
-        return f"{folder} belongs to user {seen.st_uid}, and must belong to user {os.geteuid()}"
-    if seen.st_mode & 0o022:
-        return f"{folder} has mode {stat.S_IMODE(seen.st_mode):o}: others may write to it"
+    if status.st_uid != os.geteuid():
+        return f"{folder} belongs to user {status.st_uid}, and must belong to user {os.geteuid()}"
+    if status.st_mode & 0o022:
+        return f"{folder} has mode {stat.S_IMODE(status.st_mode):o}: others may write to it"
     return None if os.access(folder, os.W_OK) else f"{folder} cannot be written to"
 
 
@@ -65,8 +65,8 @@ if CACHE is not None:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Stillness(event.Listener):  # type: ignore[misc]
-    """Holds the garbage collector still while something is compiled: it takes a sixth of that time."""
+class _GarbageCollectionPause(event.Listener):  # type: ignore[misc]
+    """Pause of the garbage collector during compilation, where it takes a sixth of the time."""
 
     def __init__(self) -> None:
         self.depth, self.collecting = 0, False
@@ -83,29 +83,29 @@ class _Stillness(event.Listener):  # type: ignore[misc]
             gc.enable()
 
 
-event.register("numba:compile", _Stillness())
+event.register("numba:compile", _GarbageCollectionPause())
 
 
 def compiled(function: F) -> F:
-    """Compile a function of the kernel that Python calls, and keep the result where there is a cache.
+    """Compile a kernel function that Python calls, and cache the result.
 
-    Divisions do not check for zero (none is by one). Without Numba's reference counts (`_nrt`): nothing is allocated
-    here, and counting each view of an array costs more than all else.
+    Divisions do not check for zero: no divisor is 0. Numba's reference counts (`_nrt`) are off: the kernel allocates
+    nothing, and counting each view of an array would cost more than everything else.
     """
     return cast("F", numba.njit(cache=CACHE is not None, error_model="numpy", _nrt=False)(function))
 
 
 def inlined(function: F) -> F:
-    """Compile a function into those that call it. Python cannot call it.
+    """Compile a function into its callers. Python cannot call it.
 
-    An array is passed as seven words or nine, so that a call costs more than most functions here; and a wrapper for
-    Python, which nobody would use, takes a seventh of the time to compile.
+    An array is passed as seven to nine words, so a call costs more than the body of most functions here. The wrapper
+    for Python calls is left out: it would take a seventh of the compile time.
     """
     options = {"error_model": "numpy", "_nrt": False, "forceinline": True}
     return cast("F", numba.njit(**options, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def uncompiled(function: F) -> F:
-    """Return the Python function behind an inlined one: slower, and nothing to compile."""
+    """Return the Python function of an inlined one: slower, but without compilation."""
     python: F = function.py_func  # type: ignore[attr-defined]
     return python

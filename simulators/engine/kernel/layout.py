@@ -1,4 +1,14 @@
-"""Where each number stands in the kernel's arrays: by column for Python, by field for compiled code."""
+"""Layout of the kernel's arrays: Python reads by column, compiled code by field.
+
+Compiled functions share these parameter names:
+
+- ``w`` the world's record; ``s`` a replica's record; ``m`` the record of its service model;
+- ``i`` the slot of a request, ``times[i]`` or ``when`` its times, ``counts[i]`` or ``c`` its counts;
+- ``t`` the time of the event. All times are picoseconds;
+- ``growth`` new KV blocks that the batch needs, by step modulo the block size (see `steps.add_growth`);
+- ``heap`` the running requests of a replica, by their last step; ``lists`` its request lists (``LIST_*`` below);
+- ``gaps`` the histogram of gaps between tokens (`ITL_BUCKETS`).
+"""
 
 from __future__ import annotations
 
@@ -7,17 +17,17 @@ from typing import Any, Final
 import numpy as np
 
 NEVER: Final = 9_200_000_000_000_000_000
-"""A time that does not come: 106.4 days, as late as 63 bits hold with room for the sums beyond it."""
+"""A time that never comes: 9.2e18 ps are 106.5 days. 2**63 is 9.22e18, so that sums beyond it do not overflow."""
 
-# --- a request: times (int64, picoseconds; -1 where it did not happen)
+# --- a request: times (int64, picoseconds; -1 until the event happens)
 ARRIVAL: Final = 0
 ENTER: Final = 1  # handed to the replica that serves it
 ADMIT: Final = 2
 FIRST: Final = 3
-FINISH: Final = 4  # or, below zero, what became of it
+FINISH: Final = 4  # or one of the negative states below
 REQUEST_TIMES: Final = 5
 
-# what became of a request, in FINISH
+# state of a request without a finish time, in FINISH
 OPEN: Final = -1
 REJECTED: Final = -2
 TIMED_OUT: Final = -3
@@ -28,60 +38,61 @@ DEAD_LETTER: Final = -5
 PROMPT: Final = 0
 OUTPUT: Final = 1
 CACHED: Final = 2
-STRIDE: Final = 3
-GENERATED: Final = 4  # tokens sampled when its prompt was last completed, or when it was preempted
-NEXT: Final = 5  # in a FIFO: the one behind it; while running: its number in the order of admission
+STRIDE: Final = 3  # tokens that a decode step yields: above 1 with speculative decoding
+GENERATED: Final = 4  # output tokens sampled when its prompt was last completed, or when it was preempted
+NEXT: Final = 5  # in a FIFO: the request behind it; while running: its number in the order of admission
 REPLICA: Final = 6
-TRIES: Final = 7
+DELIVERIES: Final = 7  # times that it was handed to a replica
 REQUEST_COUNTS: Final = 8
 
 # --- a replica (int64)
-NOW: Final = 0  # host time: when its last event was
-DUE: Final = 1  # when its next one is
-STEP: Final = 2  # steps launched
-GPU_END: Final = 3
-FRONT: Final = 4
-DECODING: Final = 5
+LAST_EVENT: Final = 0  # host time of its last event
+DUE: Final = 1  # host time of its next event
+STEP: Final = 2  # number of steps launched
+GPU_END: Final = 3  # when the GPU ends the last step launched
+FRONT_FREE: Final = 4  # when its front end has sent all tokens handed out so far
+DECODING: Final = 5  # requests in the decode batch
 STRIDES: Final = 6  # sum of the decoding requests' strides
 KV_READ: Final = 7  # tokens that the decoding requests hold in the cache
 FIFO_HEAD: Final = 8
 FIFO_TAIL: Final = 9
 WAITING: Final = 10
 RUNNING: Final = 11  # leaving ones included
-USED: Final = 12  # KV blocks
+USED: Final = 12  # KV blocks in use
 PREFILLING: Final = 13  # the request part-way through its prompt, or -1
 PREFILLED: Final = 14  # its tokens in the cache
-IN_HEAP: Final = 15
-LEAVING: Final = 16
-FRESH_DUE: Final = 17  # requests whose first token is handed out by the next event
-FRESH: Final = 18  # requests whose first token is sampled in the last step launched, beyond those
-SEQS_DUE: Final = 19  # sequences sampled in the step that the next event hands out
-SEQS: Final = 20  # sequences sampled in the last step launched
-DECODES_DUE: Final = 21  # of those, decoding ones
+IN_HEAP: Final = 15  # length of its heap
+LEAVING: Final = 16  # requests whose last step is launched and not handed out
+# "*_DUE" belong to the step that the next event hands out, their twins to the last step launched
+FRESH_DUE: Final = 17  # requests whose first token the next event hands out
+FRESH: Final = 18  # requests whose first token the last step launched samples
+SEQS_DUE: Final = 19  # sequences sampled
+SEQS: Final = 20
+DECODES_DUE: Final = 21  # decoding sequences among them
 DECODES: Final = 22
-TOKENS_DUE: Final = 23  # output tokens in it
+TOKENS_DUE: Final = 23  # output tokens
 TOKENS: Final = 24
-REST: Final = 25  # further steps of the same batch, not yet counted
-REST_BASE: Final = 26
-REST_STEP: Final = 27  # GPU time of the last step counted
-IN_FLIGHT: Final = 28  # whether a step is launched and not handed out
+DEFERRED: Final = 25  # steps of the same batch that follow and are not applied yet (see `steps`)
+DEFERRED_BASE: Final = 26  # when the GPU begins the last step applied
+DEFERRED_GPU: Final = 27  # GPU time of the last step applied
+IN_FLIGHT: Final = 28  # 1 if a step is launched and not handed out
 ADMITTED: Final = 29  # admissions so far
-OUTSTANDING: Final = 30
-TAKES: Final = 31  # whether it takes requests
-MODEL: Final = 32
-KEY: Final = 33
+OUTSTANDING: Final = 30  # requests waiting, running or leaving
+TAKES: Final = 31  # 1 if it takes requests
+MODEL: Final = 32  # number of its service model
+KEY: Final = 33  # seed of its launch noise
 BUSY: Final = 34  # GPU time of the steps launched
 TOKENS_OUT: Final = 35
 TOKENS_IN: Final = 36  # prompt tokens computed or found in the cache
 FINISHED: Final = 37
 PREEMPTIONS: Final = 38
-EMPTIED: Final = 39  # when a replica that takes no more became empty
-WASTED: Final = 40  # tokens in the cache that preemptions dropped
+EMPTIED: Final = 39  # when a replica that takes no more requests finished its last one, or -1
+DROPPED: Final = 40  # cached tokens that preemptions dropped
 NUMBER: Final = 41
-OCCUPIED: Final = 42  # time with requests outstanding, up to the last time it had none
-OCCUPIED_SINCE: Final = 43
-BUDGET: Final = 44  # of the step being scheduled: tokens left
-PREFILL: Final = 45  # tokens of prompts in it
+OCCUPIED: Final = 42  # total time with requests outstanding, without the current period
+OCCUPIED_SINCE: Final = 43  # start of the current period
+BUDGET: Final = 44  # tokens left in the budget of the step being scheduled
+PREFILL: Final = 45  # prompt tokens in that step
 PAIRS: Final = 46  # half token pairs that they attend
 REPLICA_FIELDS: Final = 47
 
@@ -118,28 +129,28 @@ LISTS: Final = 3
 ) = range(22)
 MODEL_FIELDS: Final = 22
 NOISE_ONE_BITS: Final = 16
-"""A noise of 1 is 2 to this."""
+"""A noise factor of 1 is 2**16."""
 
 # --- the world (int64)
 CLOCK: Final = 0
-ARRIVED: Final = 1  # requests handled so far, by absolute number
-OFFERED: Final = 2  # requests in the ring so far
+ARRIVED: Final = 1  # requests that have arrived so far
+OFFERED: Final = 2  # requests offered so far
 QUEUE_HEAD: Final = 3
 QUEUE_TAIL: Final = 4
 QUEUED: Final = 5
-LIMIT: Final = 6
-QUEUE_LIMIT: Final = 7
+LIMIT: Final = 6  # maximum outstanding requests of a replica
+QUEUE_LIMIT: Final = 7  # maximum length of the central queue
 PATIENCE: Final = 8
-ROUTER: Final = 9
-TURN: Final = 10
+ROUTER: Final = 9  # LEAST_LOADED, ROUND_ROBIN or RANDOM
+LAST_CHOSEN: Final = 10  # replica that round robin chose last
 SEED: Final = 11
-REFUSED: Final = 12
-EXPIRED: Final = 13
-EVENTS: Final = 14
+REJECTIONS: Final = 12
+TIMEOUTS: Final = 13
+EVENTS: Final = 14  # replica events handled
 RETRIED: Final = 15  # redeliveries handled
-RETRIES: Final = 16  # redeliveries known
+RETRIES: Final = 16  # redeliveries known, handled ones included
 REPLICAS: Final = 17
-SLOT: Final = 18  # of the request to arrive next
+SLOT: Final = 18  # slot of the next request to arrive
 DEAD_LETTERS: Final = 19
 WORLD_FIELDS: Final = 20
 
@@ -148,19 +159,19 @@ ROUND_ROBIN: Final = 1
 RANDOM: Final = 2
 
 ITL_BUCKETS: Final = 1024
-"""Gaps between tokens, by the bit length of the gap in units of 2**20 ps (1 microsecond) and its four highest bits."""
+"""Buckets of the histogram of gaps between tokens: 16 for each power of two of 2**20 ps (about 1 microsecond)."""
 
 
 def _record(first: str, fields: int, kind: type[np.signedinteger[Any]]) -> np.dtype[np.void]:
-    """Return a record with a field for each column from `first` on, in lower case."""
+    """Return a record type with a field for each of `fields` column constants from `first` on, in lower case."""
     names = list(globals())
-    at = names.index(first)
-    return np.dtype([(name.lower(), kind) for name in names[at : at + fields]])
+    start = names.index(first)
+    return np.dtype([(name.lower(), kind) for name in names[start : start + fields]])
 
 
 TIMES_RECORD: Final = _record("ARRIVAL", REQUEST_TIMES, np.int64)
 COUNTS_RECORD: Final = _record("PROMPT", REQUEST_COUNTS, np.int32)
-REPLICA_RECORD: Final = _record("NOW", REPLICA_FIELDS, np.int64)
+REPLICA_RECORD: Final = _record("LAST_EVENT", REPLICA_FIELDS, np.int64)
 MODEL_RECORD: Final = _record("MAX_SEQS", MODEL_FIELDS, np.int64)
 WORLD_RECORD: Final = _record("CLOCK", WORLD_FIELDS, np.int64)
-"""The rows as compiled code sees them: it types a field in a quarter of the time that an index takes."""
+"""Record types of the rows. Numba types a field access in a quarter of the time that it needs for an index."""

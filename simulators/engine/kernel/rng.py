@@ -1,4 +1,4 @@
-"""Chance that is the same on every machine: integers from integers."""
+"""Random bits that are the same on every machine: a hash from integers to integers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ S27, S30, S31, S54 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(54)
 
 @inlined
 def splitmix64(number: int) -> np.uint64:
-    """64 well-mixed bits of a number (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
+    """Return 64 mixed bits of a number (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
     z = np.uint64(number) + GOLDEN
     z = (z ^ (z >> S30)) * FIRST_FACTOR
     z = (z ^ (z >> S27)) * SECOND_FACTOR

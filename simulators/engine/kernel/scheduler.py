@@ -1,65 +1,64 @@
-"""Which requests a replica runs: handed over, admitted, preempted, finished (rules 1 to 3 of ``docs/simulator.md``)."""
+"""The scheduler of a replica: hand out, pull, admit, preempt, finish (rules 1 to 3 of ``docs/simulator.md``)."""
 
 from __future__ import annotations
 
-from simulators.engine.kernel.heaps import SLOT_BITS, push, remove
+from simulators.engine.kernel.heaps import SLOT_BITS, SLOT_MASK, push, remove
 from simulators.engine.kernel.jit import inlined
-from simulators.engine.kernel.layout import (
-    LIST_FRESH,
-    LIST_LEAVING,
-    REJECTED,
-    TIMED_OUT,
-)
-from simulators.engine.kernel.steps import Counts, Ints, Record, Records, blocks, note_gap, note_growth
-
-SLOT_MASK = (1 << SLOT_BITS) - 1
+from simulators.engine.kernel.layout import LIST_FRESH, LIST_LEAVING, REJECTED, TIMED_OUT
+from simulators.engine.kernel.steps import Counts, Ints, Record, Records, add_growth, blocks, count_gap
 
 
 @inlined
 def decode_steps(c: Record) -> int:
-    """Decode steps that a request needs after its prompt was last computed."""
+    """Return the decode steps that a request needs after its prompt was last computed.
+
+    With 100 output tokens, 1 of them generated and a stride of 2: ceil(99 / 2) = 50.
+    """
     left = c.output - c.generated
     return left if c.stride == 1 else (left + c.stride - 1) // c.stride
 
 
 @inlined
 def held_at_end(c: Record) -> int:
-    """Tokens in the cache when a request's last step is done."""
+    """Return the tokens in the cache after a request's last step.
+
+    The last token sampled is never in the cache: a prompt of 500 with 100 output tokens ends with 599.
+    """
     return c.prompt + c.generated - 1 + c.stride * decode_steps(c)
 
 
 @inlined
-def note_empty(s: Record) -> None:
-    """Note the time that the replica was occupied once a request is gone, and its end if it takes no more."""
+def close_occupied(s: Record) -> None:
+    """End the replica's occupied period if its last request is gone, and note when a draining replica is empty."""
     if s.outstanding == 0:
-        s.occupied += s.now - s.occupied_since
+        s.occupied += s.last_event - s.occupied_since
         if not s.takes and s.emptied < 0:
-            s.emptied = s.now
+            s.emptied = s.last_event
 
 
 @inlined
 def finish(s: Record, m: Record, when: Record, c: Record) -> None:
     """Record the end of a request whose last token has been handed out."""
-    when.finish = s.front
+    when.finish = s.front_free
     held = held_at_end(c)
     s.used -= blocks(held, m.block_bits)
     s.tokens_out -= held + 1 - c.prompt - c.output
     s.running -= 1
     s.outstanding -= 1
     s.finished += 1
-    note_empty(s)
+    close_occupied(s)
 
 
 @inlined
 def hand_out(
     s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, times: Records, counts: Records, gaps: Ints, t: int
 ) -> None:
-    """Rule 1: tokens to their requests; and requests whose last step is launched out of the batch."""
+    """Hand out the tokens of the step that is due (rule 1), and take requests with no step left out of the batch."""
     if s.seqs_due > 0:
-        note_gap(gaps, t - s.now, s.decodes_due)
-        s.front = max(s.front, t) + m.front_base + m.front_seq * s.seqs_due
+        count_gap(gaps, t - s.last_event, s.decodes_due)
+        s.front_free = max(s.front_free, t) + m.front_base + m.front_seq * s.seqs_due
         s.tokens_out += s.tokens_due
-    s.now = t
+    s.last_event = t
     s.seqs_due = s.decodes_due = s.tokens_due = s.fresh_due = 0
     for k in range(s.leaving):
         i = lists[LIST_LEAVING, k]
@@ -81,30 +80,30 @@ def hand_out(
 
 @inlined
 def leave_batch(s: Record, m: Record, growth: Ints, c: Record, held: int, steps: int) -> None:
-    """Take a request that decoded `steps` steps, up to the last one launched, out of the batch."""
+    """Take a request out of the decode batch. It decoded in the last `steps` steps and holds `held` tokens."""
     s.decoding -= 1
     s.strides -= c.stride
     s.kv_read -= held
-    note_growth(growth, m.block_bits, s.step + 1 - steps, held - c.stride * steps, c.stride, -1)
+    add_growth(growth, m.block_bits, s.step + 1 - steps, held - c.stride * steps, c.stride, -1)
 
 
 @inlined
 def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> None:
-    """Send the request admitted last back to the head of the queue, its computed tokens dropped."""
+    """Drop the cached tokens of the request admitted last, and put it back at the head of the replica's queue."""
     if s.prefilling >= 0:
         i = s.prefilling
         s.prefilling = -1
         c = counts[i]
         held = c.prompt + c.generated
     else:
-        at, i = 0, heap[0] & SLOT_MASK
+        node, i = 0, heap[0] & SLOT_MASK
         for k in range(1, s.in_heap):
-            other = heap[k] & SLOT_MASK
-            if counts[other].next > counts[i].next:
-                at, i = k, other
+            candidate = heap[k] & SLOT_MASK
+            if counts[candidate].next > counts[i].next:
+                node, i = k, candidate
         c = counts[i]
-        steps = decode_steps(c) - ((heap[at] >> SLOT_BITS) - s.step)
-        remove(heap, s.in_heap, at)
+        steps = decode_steps(c) - ((heap[node] >> SLOT_BITS) - s.step)
+        remove(heap, s.in_heap, node)
         s.in_heap -= 1
         held = c.prompt + c.generated - 1 + c.stride * steps
         leave_batch(s, m, growth, c, held, steps)
@@ -112,7 +111,7 @@ def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> 
     s.used -= blocks(held, m.block_bits)
     s.running -= 1
     s.preemptions += 1
-    s.wasted += held
+    s.dropped += held
     c.next = s.fifo_head
     s.fifo_head = i
     if c.next < 0:
@@ -121,8 +120,12 @@ def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> 
 
 
 @inlined
-def complete(s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, when: Record, c: Record, i: int) -> None:
-    """Let a prompt computed in the step being scheduled sample a token; it decodes from the next step on."""
+def complete_prompt(s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, c: Record, i: int) -> None:
+    """Sample a token of a prompt that the step being scheduled completes. The request decodes from the next step on.
+
+    In step 7 a request with 4 output tokens and stride 1 samples the first one; 3 decode steps follow, so its heap key
+    holds step 10.
+    """
     held = c.prompt + c.generated
     if c.generated == 0:
         s.tokens_in += c.prompt
@@ -140,17 +143,17 @@ def complete(s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, when
         s.decoding += 1
         s.strides += c.stride
         s.kv_read += held
-        note_growth(growth, m.block_bits, s.step + 2, held, c.stride, 1)
+        add_growth(growth, m.block_bits, s.step + 2, held, c.stride, 1)
 
 
 @inlined
-def take(w: Record, s: Record, m: Record, times: Records, counts: Records, i: int, t: int) -> bool:
-    """Hand request `i` over. False if it can never be served here."""
+def take_request(w: Record, s: Record, m: Record, times: Records, counts: Records, i: int, t: int) -> bool:
+    """Put request `i` into the replica's queue and return True. Reject it and return False if it can never fit."""
     c = counts[i]
-    c.tries += 1
+    c.deliveries += 1
     if blocks(c.prompt + c.output + c.stride, m.block_bits) > m.kv_blocks:
         times[i].finish = REJECTED
-        w.refused += 1
+        w.rejections += 1
         return False
     times[i].enter = t
     c.replica = s.number
@@ -169,39 +172,43 @@ def take(w: Record, s: Record, m: Record, times: Records, counts: Records, i: in
 
 @inlined
 def pull(w: Record, s: Record, m: Record, times: Records, counts: Records, t: int) -> None:
-    """Rule 2: from the central queue to a replica that has room."""
+    """Move requests from the central queue to a replica while it takes them (rule 2)."""
     while w.queue_head >= 0 and s.takes and s.outstanding < w.limit:
         i = w.queue_head
         w.queue_head = counts[i].next
         w.queued -= 1
         if t - times[i].arrival > w.patience:
             times[i].finish = TIMED_OUT
-            w.expired += 1
+            w.timeouts += 1
         else:
-            take(w, s, m, times, counts, i, t)
+            take_request(w, s, m, times, counts, i, t)
 
 
 @inlined
-def take_chunk(s: Record, c: Record, x: int) -> int:
-    """Let a prompt take what is left of the budget; gives its tokens in the cache after that. `step`: see `launch`."""
-    q = min(s.budget, c.prompt + c.generated - x)
-    s.budget -= q
-    s.prefill += q
-    s.pairs += q * (2 * x + q)
-    return x + q
+def add_chunk(s: Record, c: Record, cached: int) -> int:
+    """Add a prompt's next chunk to the step being scheduled, and return the prompt's tokens in the cache after it.
+
+    Each token attends to those before it. A chunk of q tokens on x cached ones has q (2 x + q) half pairs: 100 new
+    tokens on 400 cached ones have 100 * 900 = 90,000 half pairs, or 45,000 pairs.
+    """
+    chunk = min(s.budget, c.prompt + c.generated - cached)
+    s.budget -= chunk
+    s.prefill += chunk
+    s.pairs += chunk * (2 * cached + chunk)
+    return cached + chunk
 
 
 @inlined
 def admit(
     w: Record, s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, times: Records, counts: Records, t: int
 ) -> None:
-    """Rule 3's prefill: the prompt under way, then those that wait."""
+    """Schedule the prefill of a step (rule 3): first the prompt in progress, then waiting requests."""
     if s.prefilling >= 0:
         i = s.prefilling
-        s.prefilled = take_chunk(s, counts[i], s.prefilled)
+        s.prefilled = add_chunk(s, counts[i], s.prefilled)
         if s.prefilled == counts[i].prompt + counts[i].generated:
             s.prefilling = -1
-            complete(s, m, growth, heap, lists, times[i], counts[i], i)
+            complete_prompt(s, m, growth, heap, lists, counts[i], i)
     while s.budget > 0 and s.fifo_head >= 0 and s.running < m.max_seqs:
         i = s.fifo_head
         c, when = counts[i], times[i]
@@ -214,17 +221,17 @@ def admit(
         s.waiting -= 1
         if t - when.arrival > w.patience and when.admit < 0:
             when.finish = TIMED_OUT
-            w.expired += 1
+            w.timeouts += 1
             s.outstanding -= 1
-            note_empty(s)
+            close_occupied(s)
             pull(w, s, m, times, counts, t)
             continue
         s.running += 1
         s.used += needed
         if when.admit < 0:
             when.admit = t
-        x = take_chunk(s, c, int(c.cached))
-        if x == c.prompt + c.generated:
-            complete(s, m, growth, heap, lists, when, c, i)
+        prefilled = add_chunk(s, c, int(c.cached))
+        if prefilled == c.prompt + c.generated:
+            complete_prompt(s, m, growth, heap, lists, c, i)
         else:
-            s.prefilling, s.prefilled = i, x
+            s.prefilling, s.prefilled = i, prefilled

@@ -1,24 +1,24 @@
-"""The replicas' totals as they stand now, in one pass."""
+"""Sums over all replicas, computed in one compiled pass."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from simulators.engine.kernel.jit import compiled
-from simulators.engine.kernel.steps import Floats, Ints, Record, Records, look
+from simulators.engine.kernel.steps import Floats, Ints, Record, Records, apply_until
 
 
 class ReplicaTotals(NamedTuple):
-    """Sums over all replicas, ended ones included: their counters stay."""
+    """Sums over all replicas. Counters include the replicas that have ended."""
 
     alive: float
-    """Replicas that take requests or still have some."""
+    """Number of replicas that take requests or still have some."""
     running: float
     waiting: float
     kv_usage: float
-    """Sum of the shares of their KV caches in use."""
+    """Sum of the used shares of the KV caches: 1.2 for two replicas at 50 % and 70 %."""
     busy_ps: float
-    """GPU time up to now."""
+    """GPU time up to now. Picoseconds."""
     finished: float
     prompt_tokens: float
     output_tokens: float
@@ -37,22 +37,22 @@ SUMMED_FIELDS = len(ReplicaTotals._fields)
     SUM_IN,
     SUM_OUT,
     SUM_PREEMPTIONS,
-    IN_HAND,
+    SUM_OUTSTANDING,
 ) = range(SUMMED_FIELDS)
 """Columns of the compiled sums, in the order of `ReplicaTotals`."""
 
 
 @compiled
-def totals(w: Record, replicas: Records, models: Records, growth: Ints, gaps: Ints, silent: int, out: Floats) -> None:
-    """Sum over the replicas, but for number `silent` (-1: none), into `out`."""
+def totals(w: Record, replicas: Records, models: Records, growth: Ints, gaps: Ints, excluded: int, out: Floats) -> None:
+    """Write the sums over the replicas to `out`, without replica number `excluded` (-1: all replicas)."""
     out[:] = 0.0
     now = w.clock
     for r in range(w.replicas):
         s = replicas[r]
         m = models[s.model]
-        if s.rest > 0:
-            look(s, m, growth[r], gaps, now - 1)
-        if r == silent:
+        if s.deferred > 0:
+            apply_until(s, m, growth[r], gaps, now - 1)
+        if r == excluded:
             continue
         out[ALIVE] += s.takes or s.outstanding > 0
         out[SUM_RUNNING] += s.running
@@ -63,4 +63,4 @@ def totals(w: Record, replicas: Records, models: Records, growth: Ints, gaps: In
         out[SUM_IN] += s.tokens_in
         out[SUM_OUT] += s.tokens_out
         out[SUM_PREEMPTIONS] += s.preemptions
-        out[IN_HAND] += s.outstanding
+        out[SUM_OUTSTANDING] += s.outstanding

@@ -1,1 +1,1 @@
-"""Service models: measured step times of engines, as data with provenance."""
+"""Service models: measured step times of engines, with their provenance."""

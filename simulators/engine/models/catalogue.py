@@ -1,7 +1,7 @@
-"""The service models that are shipped, by name, and those that `forescale calibrate` wrote, by file.
+"""Service models: shipped ones by name, and those that `forescale calibrate` wrote by file.
 
-``data/engine-times.csv`` holds step times ``a + max(w, b T) + c K + d A`` fitted to measured kernels: the GPU's time
-alone, of a synchronous engine without host overhead. ``data/*.yaml`` are models fitted to whole runs of an engine.
+``data/engine-times.csv`` holds step times ``a + max(w, b T) + c K + d A`` fitted to measured kernels: GPU time only, of
+a synchronous engine without host overhead. ``data/*.yaml`` are models fitted to whole runs of an engine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOST: Final = (
     "host_decode_s", "host_graph_s", "host_eager_s", "host_eager_sigma", "host_seq_s", "graph_tokens", "ingest_s",
     "front_base_s", "front_seq_s", "pipelined",
 )  # fmt: skip
-"""What of a service model is the engine's host side, whatever the GPU."""
+"""Fields of a service model that describe the host, independent of the GPU."""
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
@@ -64,7 +64,7 @@ def read_model(path: Path) -> ServiceModel:
 
 
 def _json(path: Path) -> tuple[list[Document], list[Problem]]:
-    """Return a JSON file's document. The YAML reader would take its ``1e-5`` for text."""
+    """Return a JSON file's document. The YAML reader would read its ``1e-5`` as text."""
     try:
         return [Document(str(path), json.loads(read_text(path)), {})], []
     except Unreadable as e:
@@ -76,7 +76,7 @@ def _json(path: Path) -> tuple[list[Document], list[Problem]]:
 
 
 def with_host(model: ServiceModel, host: ServiceModel) -> ServiceModel:
-    """Return the times of `model`'s GPU with the host side of another model."""
+    """Return `model` with the host fields of another model."""
     return dataclasses.replace(model, **{field: getattr(host, field) for field in HOST})
 
 
@@ -86,11 +86,11 @@ def write_model(model: ServiceModel, path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file, whole or not at all. Raises `ConfigError`."""
-    aside = path.with_name(f".{path.name}.part")
+    """Write a file atomically. Raises `ConfigError`."""
+    partial = path.with_name(f".{path.name}.part")
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
     except OSError as e:
         raise ConfigError([Problem(str(path), 1, "", "", f"cannot be written: {e.strerror}")]) from e
 

@@ -1,9 +1,9 @@
-"""A service model's coefficients from recorded runs of a real engine.
+"""Fit of a service model's coefficients to recorded runs of a real engine.
 
-The coefficients are not regressed on step times: each candidate is simulated on every run, and what is compared are the
-times that users see. Runs tell some coefficients well (the memory-bound step time, launch times) and others hardly (the
-front end's time per sequence), so each is drawn towards the base model's, by `WIDTHS`: least squares with a log-normal
-prior, robust against single measures that the model cannot explain (soft L1).
+The fit does not regress step times. It simulates each candidate model on every run, and compares the times that users
+see. Runs determine some coefficients well (memory-bound step time, launch times) and others poorly (front-end time per
+sequence). So a log-normal prior (`WIDTHS`) pulls each coefficient towards the base model, and the least squares are
+robust (soft L1) against single measures that the model cannot explain.
 """
 
 from __future__ import annotations
@@ -39,25 +39,26 @@ WIDTHS: Final[Mapping[str, float]] = {
     "front_base_s": 0.5,
     "front_seq_s": 0.5,
 }
-"""What is fitted, and how far from the base model's value it is expected: the standard deviation of its logarithm."""
+"""Fitted coefficients, each with the standard deviation of the logarithm of fitted / base: 0.03 is about 3 %."""
 WEIGHTS: Final[Mapping[str, float]] = {"ttft_p50": 1, "ttft_p95": 1, "tpot": 2, "e2e": 2, "throughput": 2}
-"""Mean times are known to half of what quantiles of TTFT are."""
+"""Mean times have half the uncertainty of TTFT quantiles."""
 NOISE: Final = 0.03
-"""The error of a measure from which on it counts linearly, not squared. Share."""
-FEW: Final = 20
+"""Error of a measure above which it counts linearly instead of squared. Share."""
+MIN_HELD_OUT_REQUESTS: Final = 20
 """A run of fewer requests is never held out: it shows one effect, not a service."""
-SMALL: Final = 100
-"""A run of fewer requests counts half: its quantiles are those of a few bursts."""
+FULL_WEIGHT_REQUESTS: Final = 100
+"""A run of fewer requests has half the weight: its quantiles are those of a few bursts."""
 OPEN_LOOP_WEIGHT: Final = 2.0
 """Replayed traffic counts twice. Closed loops send equal requests, whose decode steps were measured 2 % faster than
-those of ragged traffic with the same batch and cache, and no coefficient tells the two apart."""
-STEP: Final = 0.01
-"""Share by which a coefficient is moved to see what it does: enough to move a schedule's discrete choices."""
-ROUNDS: Final = 25
+those of ragged traffic with the same batch and cache, and no coefficient separates the two."""
+DIFF_STEP: Final = 0.01
+"""Relative step of the numerical derivative: large enough to change a schedule's discrete choices."""
+MAX_EVALUATIONS: Final = 25
 FOLDS: Final = 4
-CHANCES: Final = 3
+STREAMS: Final = 3
+"""Random streams over which simulated measures are averaged."""
 DIGITS: Final = 5
-"""Significant digits kept of a coefficient."""
+"""Significant digits of a fitted coefficient."""
 MAX_LOG_SCALE: Final = math.log(8)
 
 Errors = Mapping[str, Mapping[str, float]]
@@ -66,7 +67,7 @@ Fitter = Callable[[Mapping[str, EngineRun], ServiceModel, tuple[int, ...]], Serv
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted model, its errors on the runs it was fitted to, and on each when it was held back from the fit."""
+    """A fitted model, its errors on the runs of the fit, and the errors on each run when it was held out."""
 
     model: ServiceModel
     fitted: Errors
@@ -74,91 +75,94 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class How:
-    """How to calibrate: what is fitted, the runs held out together (none: each in its turn), the seed of the noise."""
+class CalibrationOptions:
+    """Options of a calibration: the fitter, the runs held out together (none: each in turn), the seed of the noise."""
 
     fitter: Fitter
-    held: Sequence[str] = ()
+    held_out: Sequence[str] = ()
     seed: int = 0
 
 
 def keys(seed: int) -> tuple[int, ...]:
-    """Return the keys of the chances over which simulated measures are averaged."""
-    return tuple(seed * 1_000_003 + i * 65_537 for i in range(CHANCES))
+    """Return the keys of the random streams over which simulated measures are averaged."""
+    return tuple(seed * 1_000_003 + i * 65_537 for i in range(STREAMS))
 
 
 def calibrate(
     runs: Mapping[str, EngineRun],
     base: ServiceModel,
-    how: How,
+    options: CalibrationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Fit to all runs; and, for the errors on runs held out (see `splits`), to the others.
+    """Fit a model to all runs, and further models for the errors on held-out runs (see `splits`).
 
-    `progress` is told the number of fits done and of all fits. Raises `ValueError` where a request of a run does not
-    fit into the base model's KV cache.
+    `progress` receives the number of fits done and the total number. Raises `ValueError` where a request of a run does
+    not fit into the base model's KV cache.
     """
-    chances, fitter = keys(how.seed), how.fitter
-    parts = splits(runs, how.held)
-    outside: dict[str, Mapping[str, float]] = {}
-    for done, (rest, group) in enumerate(parts):
+    streams, fitter = keys(options.seed), options.fitter
+    parts = splits(runs, options.held_out)
+    held_out: dict[str, Mapping[str, float]] = {}
+    for done, (fitted, group) in enumerate(parts):
         progress(done, len(parts) + 1)
-        outside |= errors(fitter(rest, base, chances), group, chances)
+        held_out |= errors(fitter(fitted, base, streams), group, streams)
     progress(len(parts), len(parts) + 1)
-    model = fitter(runs, base, chances)
-    order = [*runs, *(name for name in outside if name not in runs)]
-    return Calibration(model, errors(model, runs, chances), {name: outside[name] for name in order if name in outside})
+    model = fitter(runs, base, streams)
+    order = [*runs, *(name for name in held_out if name not in runs)]
+    return Calibration(
+        model, errors(model, runs, streams), {name: held_out[name] for name in order if name in held_out}
+    )
 
 
 def splits(
-    runs: Mapping[str, EngineRun], held: Sequence[str] = ()
+    runs: Mapping[str, EngineRun], held_out: Sequence[str] = ()
 ) -> list[tuple[dict[str, EngineRun], dict[str, EngineRun]]]:
-    """Pairs of the runs to fit to and the runs held out meanwhile.
+    """Return pairs of the runs to fit to and the runs held out of that fit.
 
-    `held` are held out together. Without it the runs of at least `FEW` requests are dealt to `FOLDS` groups, in their
-    order, and each group is held out in turn. Of a single run the second half is held out from a fit to the first.
+    The runs of `held_out` are held out together. Without it, the runs of at least `MIN_HELD_OUT_REQUESTS` requests are
+    dealt to `FOLDS` groups in order, and each group is held out in turn: of runs 0 to 9, the first group is 0, 4, 8. Of
+    a single run, the second half is held out of a fit to the first half.
     """
     if len(runs) == 1:
         (run,) = runs.values()
         half = len(run) // 2
         return [({run.name: run.part(0, half)}, {f"{run.name}, second half": run.part(half, len(run))})] if half else []
-    able = [name for name, run in runs.items() if len(run) >= FEW]
-    groups = [list(held)] if held else [able[i::FOLDS] for i in range(FOLDS)]
-    found = []
+    eligible = [name for name, run in runs.items() if len(run) >= MIN_HELD_OUT_REQUESTS]
+    groups = [list(held_out)] if held_out else [eligible[i::FOLDS] for i in range(FOLDS)]
+    pairs = []
     for group in groups:
-        rest = {name: run for name, run in runs.items() if name not in group}
-        if group and rest:
-            found.append((rest, {name: runs[name] for name in runs if name in group}))
-    return found
+        fitted = {name: run for name, run in runs.items() if name not in group}
+        if group and fitted:
+            pairs.append((fitted, {name: runs[name] for name in runs if name in group}))
+    return pairs
 
 
-def fit_coefficients(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
-    """Return every coefficient in `WIDTHS` that the base model has; those that it leaves out stay out."""
+def fit_coefficients(runs: Mapping[str, EngineRun], base: ServiceModel, streams: tuple[int, ...]) -> ServiceModel:
+    """Fit every coefficient in `WIDTHS` that is above 0 in the base model. The others stay 0."""
     names = [name for name in WIDTHS if getattr(base, name) > 0]
     widths = np.array([WIDTHS[name] for name in names])
 
     def residuals(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        model = _moved(base, names, x - 1)
-        found = [r for run in runs.values() for r in _residuals(model, run, chances)]
-        return np.array([*found, *((x - 1) / widths)])
+        model = _with_log_changes(base, names, x - 1)
+        from_runs = [r for run in runs.values() for r in _residuals(model, run, streams)]
+        return np.array([*from_runs, *((x - 1) / widths)])
 
-    start = np.ones(len(names))  # of 1 + log(value / base): the solver's step is a share of x
-    found = least_squares(residuals, start, diff_step=STEP, x_scale=0.1, max_nfev=ROUNDS)
-    return _moved(base, names, found.x - 1)
+    start = np.ones(len(names))  # x is 1 + log(value / base), because the solver's step is a share of x
+    solution = least_squares(residuals, start, diff_step=DIFF_STEP, x_scale=0.1, max_nfev=MAX_EVALUATIONS)
+    return _with_log_changes(base, names, solution.x - 1)
 
 
-def fit_scale(runs: Mapping[str, EngineRun], base: ServiceModel, chances: tuple[int, ...]) -> ServiceModel:
-    """Return one factor on all the base model's times."""
+def fit_scale(runs: Mapping[str, EngineRun], base: ServiceModel, streams: tuple[int, ...]) -> ServiceModel:
+    """Fit one factor on all the base model's times."""
 
     def cost(log_scale: float) -> float:
         model = scaled(base, math.exp(log_scale))
-        return math.fsum(r * r for run in runs.values() for r in _residuals(model, run, chances))
+        return math.fsum(r * r for run in runs.values() for r in _residuals(model, run, streams))
 
     grid = np.linspace(-MAX_LOG_SCALE, MAX_LOG_SCALE, 41)
     best = float(min(grid, key=cost))
     width = float(grid[1] - grid[0])
-    found = minimize_scalar(cost, bounds=(best - width, best + width), method="bounded", options={"xatol": 1e-4})
-    return scaled(base, _rounded(math.exp(float(found.x))))
+    solution = minimize_scalar(cost, bounds=(best - width, best + width), method="bounded", options={"xatol": 1e-4})
+    return scaled(base, _rounded(math.exp(float(solution.x))))
 
 
 def scaled(model: ServiceModel, factor: float) -> ServiceModel:
@@ -169,17 +173,20 @@ def scaled(model: ServiceModel, factor: float) -> ServiceModel:
     return dataclasses.replace(model, **times)
 
 
-def _residuals(model: ServiceModel, run: EngineRun, chances: tuple[int, ...]) -> list[float]:
-    """Return the run's errors, weighted, with squares that grow as soft L1 does."""
-    weight = (1.0 if len(run) >= SMALL else 0.5) * (1.0 if run.clients() else OPEN_LOOP_WEIGHT)
-    found = []
-    for measure, error in log_errors(model, run, chances).items():
+def _residuals(model: ServiceModel, run: EngineRun, streams: tuple[int, ...]) -> list[float]:
+    """Return the run's weighted errors, transformed so that their squares are soft L1.
+
+    An error of 3 % at weight 1 is z = 1 and gives 0.91; one of 30 % is z = 10 and gives 4.25, not 10.
+    """
+    weight = (1.0 if len(run) >= FULL_WEIGHT_REQUESTS else 0.5) * (1.0 if run.clients() else OPEN_LOOP_WEIGHT)
+    residuals = []
+    for measure, error in log_errors(model, run, streams).items():
         z = weight * WEIGHTS[measure] * error / NOISE
-        found.append(math.copysign(math.sqrt(2 * (math.sqrt(1 + z * z) - 1)), z))
-    return found
+        residuals.append(math.copysign(math.sqrt(2 * (math.sqrt(1 + z * z) - 1)), z))
+    return residuals
 
 
-def _moved(base: ServiceModel, names: Sequence[str], logs: NDArray[np.float64]) -> ServiceModel:
+def _with_log_changes(base: ServiceModel, names: Sequence[str], logs: NDArray[np.float64]) -> ServiceModel:
     times: dict[str, Any] = {
         name: _rounded(getattr(base, name) * math.exp(v)) for name, v in zip(names, logs.tolist(), strict=True)
     }

@@ -1,7 +1,7 @@
-"""A service model as the engines compute with it: integers, so that every machine gives the same result.
+"""Conversion of a service model to integers, with which the kernel computes the same result on every machine.
 
 Times are picoseconds. Prefill attention is in femtoseconds per half pair of tokens, because one pair takes less than a
-picosecond. The rules that use them stand in ``docs/simulator.md``.
+picosecond. ``docs/simulator.md`` has the rules that use them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from simulators.engine.models.service import FS_PER_S, PS_PER_S, ServiceModel
 
 NOISE_LEVELS: Final = 1024
 NOISE_ONE: Final = 65536
-"""A noise of 1, so that ``time * noise // NOISE_ONE`` keeps the mean to 1 in 65536."""
+"""A noise factor of 1: ``time * noise // NOISE_ONE`` keeps the mean to 1 in 65536."""
 
 
 class Integers(NamedTuple):
-    """The integers of a `ServiceModel`, field for field; the table of noise comes last."""
+    """Integers of a `ServiceModel`, field by field. The noise table comes last."""
 
     max_seqs: int
     max_tokens: int
@@ -51,7 +51,7 @@ class Integers(NamedTuple):
 
 
 def integers(model: ServiceModel) -> Integers:
-    """Return the model's integers, each rounded to the nearest."""
+    """Return the model's integers, each rounded to the nearest: 6.583e-3 s become 6,583,000,000 ps."""
     return Integers(
         max_seqs=model.max_seqs,
         max_tokens=model.max_step_tokens,
@@ -81,15 +81,15 @@ def integers(model: ServiceModel) -> Integers:
 
 @cache
 def noise_table(sigma: float) -> NDArray[np.int64]:
-    """Equally likely quantiles of the log-normal with mean 1 and the log's standard deviation `sigma`, times 65536.
+    """Return equally likely quantiles, times 65536, of a log-normal with mean 1 and log standard deviation `sigma`.
 
-    Their mean is 65536 to the unit: the running sum is rounded, not each quantile.
+    The running sum is rounded instead of each quantile, so the mean is exactly 65536.
     """
     normal = NormalDist()
-    levels = [math.exp(sigma * normal.inv_cdf((i + 0.5) / NOISE_LEVELS)) for i in range(NOISE_LEVELS)]
-    sums = [0.0, *itertools.accumulate(levels)]
-    marks = [round(NOISE_LEVELS * NOISE_ONE * s / sums[-1]) for s in sums]
-    table = np.array([b - a for a, b in itertools.pairwise(marks)], dtype=np.int64)
+    quantiles = [math.exp(sigma * normal.inv_cdf((i + 0.5) / NOISE_LEVELS)) for i in range(NOISE_LEVELS)]
+    sums = [0.0, *itertools.accumulate(quantiles)]
+    rounded = [round(NOISE_LEVELS * NOISE_ONE * s / sums[-1]) for s in sums]
+    table = np.array([b - a for a, b in itertools.pairwise(rounded)], dtype=np.int64)
     table.flags.writeable = False
     return table
 

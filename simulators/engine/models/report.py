@@ -1,4 +1,4 @@
-"""What a calibration found, for people: as lines for a terminal, as a page, and in a sentence."""
+"""Reports of a calibration: lines for a terminal, an HTML page, and the provenance sentence."""
 
 from __future__ import annotations
 
@@ -24,48 +24,49 @@ TITLES: Final = {
 
 
 def medians(errors: Errors) -> dict[str, float]:
-    """Return the median absolute error over runs, of each measure that any run tells. Shares."""
+    """Return the median absolute error over runs of each measure that at least one run has. Shares."""
     by_measure = {m: [abs(e[m]) for e in errors.values() if m in e] for m in MEASURES}
-    return {m: median(found) for m, found in by_measure.items() if found}
+    return {m: median(values) for m, values in by_measure.items() if values}
 
 
-def provenance(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> str:
-    """Return where the model's numbers come from, and how far they may be off."""
+def provenance(calibration: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> str:
+    """Return the source of the model's numbers, and their errors, in two sentences."""
     requests = sum(map(len, runs.values()))
     text = f"Calibrated from {base.name} on {requests:,} requests in {len(runs)} runs ({', '.join(runs)})."
-    if not found.held_out:
+    held_out = calibration.held_out
+    if not held_out:
         return f"{text} No run could be held back: its errors on other traffic are not known."
-    worst = {m: max(abs(e[m]) for e in found.held_out.values() if m in e) for m in medians(found.held_out)}
-    told = ", ".join(f"{TITLES[m]} {v:.1%} (worst {worst[m]:.1%})" for m, v in medians(found.held_out).items())
-    return f"{text} Median absolute error over {len(found.held_out)} runs held back from the fit: {told}."
+    worst = {m: max(abs(e[m]) for e in held_out.values() if m in e) for m in medians(held_out)}
+    by_measure = ", ".join(f"{TITLES[m]} {v:.1%} (worst {worst[m]:.1%})" for m, v in medians(held_out).items())
+    return f"{text} Median absolute error over {len(held_out)} runs held back from the fit: {by_measure}."
 
 
-def lines(found: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> Iterator[str]:
+def lines(calibration: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> Iterator[str]:
     """Yield the report for a terminal."""
-    yield f"{found.model.name}, calibrated from {base.name}"
+    yield f"{calibration.model.name}, calibrated from {base.name}"
     for name in (n for n in WIDTHS if getattr(base, n) > 0):
-        old, new = getattr(base, name), getattr(found.model, name)
+        old, new = getattr(base, name), getattr(calibration.model, name)
         yield f"  {name:<14} {old:>12.4g} -> {new:<12.4g} {new / old - 1:+8.1%}"
     yield ""
-    if found.held_out:
+    if calibration.held_out:
         yield "Error on runs held back from the fit (simulated / recorded - 1)"
-        yield from _table(found.held_out, runs)
+        yield from _table(calibration.held_out, runs)
         yield ""
     yield "Error on the runs it was fitted to"
-    yield from _table(found.fitted, runs)
+    yield from _table(calibration.fitted, runs)
 
 
-def page(found: Calibration) -> str:
-    """Return the errors as bars, on a page that needs no network."""
+def page(calibration: Calibration) -> str:
+    """Return a self-contained HTML page with the errors as bars."""
     figure = go.Figure()
-    shown = found.held_out or found.fitted
+    shown = calibration.held_out or calibration.fitted
     for measure in MEASURES:
-        told = [name for name in shown if measure in shown[name]]
-        bars = [100 * shown[name][measure] for name in told]
-        figure.add_trace(go.Bar(name=TITLES[measure], x=told, y=bars, hovertemplate="%{x}: %{y:+.1f} %"))
-    what = "held back from the fit" if found.held_out else "fitted to"
+        runs = [name for name in shown if measure in shown[name]]
+        bars = [100 * shown[name][measure] for name in runs]
+        figure.add_trace(go.Bar(name=TITLES[measure], x=runs, y=bars, hovertemplate="%{x}: %{y:+.1f} %"))
+    kind = "held back from the fit" if calibration.held_out else "fitted to"
     figure.update_layout(
-        title=html.escape(f"{found.model.name}: error on runs {what}"),
+        title=html.escape(f"{calibration.model.name}: error on runs {kind}"),
         yaxis_title="simulated over recorded, less 1, in %",
         barmode="group",
         template="plotly_white",
@@ -76,9 +77,9 @@ def page(found: Calibration) -> str:
 def _table(errors: Errors, runs: Mapping[str, EngineRun]) -> Iterator[str]:
     width = max(map(len, [*errors, "median, absolute"]))
     yield f"  {'run':<{width}} requests" + "".join(f"{TITLES[m]:>12}" for m in MEASURES)
-    for name, found in errors.items():
+    for name, by_measure in errors.items():
         count = len(runs[name]) if name in runs else ""
-        yield f"  {name:<{width}} {count:>8}" + "".join(_cell(found.get(m)) for m in MEASURES)
+        yield f"  {name:<{width}} {count:>8}" + "".join(_cell(by_measure.get(m)) for m in MEASURES)
     yield f"  {'median, absolute':<{width}} {'':>8}" + "".join(_cell(medians(errors).get(m), "") for m in MEASURES)
 
 

@@ -1,8 +1,8 @@
-"""Recorded runs of a real engine: what came in when, and how long each request took.
+"""Reader of recorded runs of a real engine: arrivals, tokens and times of each request.
 
-A run directory holds ``requests.csv`` (or ``requests.csv.gz``), one row a request, with at least ``arrival_unix`` or
-``arrival_s``, ``prompt_tokens``, ``output_tokens``, ``ttft_s`` and ``e2e_s``; a column ``run`` tells runs apart.
-Runs whose name begins with ``warm`` warm the engine up and are passed over.
+A run directory holds ``requests.csv`` (or ``requests.csv.gz``), one row per request, with at least ``arrival_unix`` or
+``arrival_s``, ``prompt_tokens``, ``output_tokens``, ``ttft_s`` and ``e2e_s``. A column ``run`` names the run of each
+row. Runs whose name begins with ``warm`` warm the engine up and are skipped.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ ARRIVALS: Final = ("arrival_unix", "arrival_s")
 ONLY_RUN: Final = "requests"
 """The name of the one run in a file without a column ``run``."""
 CLOSED_SHARE: Final = 0.9
-"""A run is a closed loop if this share of its arrivals, after the first ones, bring the same number in flight."""
+"""Minimum share of arrivals, after the first ones, that find the same number in flight in a closed loop."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EngineRun:
-    """A recorded run, in order of arrival. Times in seconds, arrivals from the run's first."""
+    """A recorded run in order of arrival, one array entry per request. Seconds; arrivals count from the first one."""
 
     name: str
     arrival_s: NDArray[np.float64]
@@ -45,7 +45,7 @@ class EngineRun:
         return len(self.arrival_s)
 
     def part(self, first: int, end: int) -> EngineRun:
-        """Return the requests from number `first` to before `end`, as if nothing had come before them."""
+        """Return the requests `first` to `end` - 1 as a run of their own."""
         return EngineRun(
             self.name,
             self.arrival_s[first:end] - self.arrival_s[first],
@@ -56,18 +56,19 @@ class EngineRun:
         )
 
     def clients(self) -> int:
-        """Return how many clients a closed loop had (each sends its next request when its last one ends).
+        """Return the number of clients of a closed loop; 0 for an open loop.
 
-        0: an open loop.
+        A client sends its next request when its last one ends. In a closed loop of 8 clients, every arrival after the
+        first 8 finds 7 requests in flight.
         """
         ends = np.sort(self.arrival_s + self.e2e_s)
-        before = np.arange(len(self)) - np.searchsorted(ends, self.arrival_s)
-        most = int(before.max()) + 1
-        later = before[most:]
-        return most if len(later) and float(np.mean(later == most - 1)) >= CLOSED_SHARE else 0
+        in_flight = np.arange(len(self)) - np.searchsorted(ends, self.arrival_s)
+        clients = int(in_flight.max()) + 1
+        later = in_flight[clients:]
+        return clients if len(later) and float(np.mean(later == clients - 1)) >= CLOSED_SHARE else 0
 
     def think_s(self) -> NDArray[np.float64]:
-        """Of a closed loop: from the end of each request to the arrival that followed it, in order of ends. Seconds."""
+        """Return the time from each request's end to the next arrival in a closed loop, in order of ends. Seconds."""
         n = self.clients()
         ends = np.sort(self.arrival_s + self.e2e_s)
         return np.maximum(self.arrival_s[n:] - ends[: len(self) - n], 0.0)
@@ -92,7 +93,7 @@ def read_runs(folder: Path) -> Mapping[str, EngineRun]:
         problems.append(Problem(str(path), 1, "", "", "holds no request of a run (runs named warm... do not count)"))
     if problems:
         raise ConfigError(problems)
-    return {name: _run(name, np.array(found)) for name, found in rows.items()}
+    return {name: _run(name, np.array(table)) for name, table in rows.items()}
 
 
 def _run(name: str, table: NDArray[np.float64]) -> EngineRun:
@@ -107,8 +108,8 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, tuple[floa
         reader = csv.DictReader(file)
         columns = list(reader.fieldnames or ())
         arrival = next((c for c in ARRIVALS if c in columns), None)
-        if lacking := [c for c in (arrival or ARRIVALS[0], *NUMBERS) if c not in columns]:
-            problems += [_lacking(path, c, columns) for c in lacking]
+        if missing := [c for c in (arrival or ARRIVALS[0], *NUMBERS) if c not in columns]:
+            problems += [_missing_column(path, c, columns) for c in missing]
             return
         for row in reader:
             name = row.get("run") or ONLY_RUN
@@ -118,7 +119,7 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, tuple[floa
                 yield name, values
 
 
-def _lacking(path: Path, column: str, columns: list[str]) -> Problem:
+def _missing_column(path: Path, column: str, columns: list[str]) -> Problem:
     hint = did_you_mean(column, columns) or f"there are {', '.join(columns) or 'none'}"
     return Problem(str(path), 1, column, "", "is required as a column", hint)
 
@@ -129,14 +130,14 @@ def _values(
     values: list[float] = []
     for column in columns:
         text = row[column]
-        least = 1.0 if column.endswith("_tokens") else -math.inf if column in ARRIVALS else 0.0
+        minimum = 1.0 if column.endswith("_tokens") else -math.inf if column in ARRIVALS else 0.0
         try:
             value = float(text) if text else math.nan
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value >= least and (least != 1.0 or value == int(value))):
+        if not (math.isfinite(value) and value >= minimum and (minimum != 1.0 or value == int(value))):
             rule = {1.0: "must be a whole number of at least 1", 0.0: "must be a number of seconds, 0 or more"}
-            problems.append(Problem(str(path), line, column, str(text), rule.get(least, "must be a finite number")))
+            problems.append(Problem(str(path), line, column, str(text), rule.get(minimum, "must be a finite number")))
             return None
         values.append(value)
     if values[-1] < values[-2]:

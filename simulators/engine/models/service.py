@@ -1,4 +1,4 @@
-"""How long an engine's step takes, and what it can hold: one replica of one model on one kind of accelerator."""
+"""Service model of one replica: step times and capacity of one model on one kind of accelerator."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ MAX_INTEGER: Final = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceModel:
-    """A replica's service model, in seconds and tokens. The equations stand in ``docs/simulator.md``.
+    """Service model of a replica, in seconds and tokens. ``docs/simulator.md`` has the equations.
 
-    The defaults of the optional terms describe a synchronous engine without host overhead, so that a model of engine
-    time alone (``a + max(w, b T) + c K + d A``) is a special case. Upper bounds keep every step's time, in the
-    kernel's integers, within 64 bits.
+    The defaults of the optional terms describe a synchronous engine without host overhead, so a model of GPU time only
+    (``a + max(w, b T) + c K + d A``) is a special case. Upper bounds keep each step's time within 64-bit integers.
     """
 
     name: Annotated[

@@ -1,4 +1,4 @@
-"""What an engine carries at saturation, by its model: the prior from which a policy begins to learn."""
+"""Token rates of a saturated engine, computed from its service model: a policy's prior before it learns."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from simulators.engine.models.service import ServiceModel
 
 @dataclass(frozen=True, slots=True)
 class SaturationRates:
-    """Tokens a second that a replica handles at the most, if all were of one kind."""
+    """Maximum tokens per second of one replica, for prompts alone and for decoding alone."""
 
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
 
 
-def worth(model: ServiceModel, context_tokens: int = 1200) -> SaturationRates:
-    """Prompts alone in full steps; decoding alone in a full batch, each sequence with `context_tokens` before it."""
+def saturation_rates(model: ServiceModel, context_tokens: int = 1200) -> SaturationRates:
+    """Return the rates of full prefill steps and of a full decode batch, at `context_tokens` per sequence.
+
+    The prefill rate is step tokens / step time: 2048 tokens in 50.2 ms are 40,800 tokens/s. The decode rate is batch /
+    step time: 128 sequences in 14.4 ms are 8,890 tokens/s (``llama-3.1-8b-h100-vllm``).
+    """
     full = model.max_step_tokens
     prefill_s = max(model.mem_base_s + full * model.mem_token_s, model.cmp_base_s + full * model.cmp_token_s)
     prefill_s = max(prefill_s, model.host_eager_s) + full * context_tokens / 2 * model.attn_pair_s

@@ -1,1 +1,1 @@
-"""Pools of the simulated world: life cycle, markets, interruptions and money. The rules stand in ``docs/fleet.md``."""
+"""Pools of the simulated world: life cycle, markets, interruptions and billing (rules in ``docs/fleet.md``)."""

@@ -1,7 +1,7 @@
-"""Money by each cloud's rule, in exact integers: the sum of the bills is the integral of the price, to the last unit.
+"""Billing by each cloud's rule, in exact integers: the sum of all bills equals the integral of the price.
 
-A cost is in micro-dollars per hour times picoseconds (`units.COST_PER_MICRO_USD` of them are a micro-dollar); it is
-rounded once, where it is shown.
+A cost is in micro-dollars per hour times picoseconds: an hour (3.6e15 ps) at 2 USD per hour (2,000,000 micro-dollars)
+costs 7.2e21 units. `units.COST_PER_MICRO_USD` = 3.6e15 of them are a micro-dollar. A cost is rounded once, for display.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simulators.world.infrastructure.units import micro_usd, to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Billing:
-    """How a node's time is charged. A node is charged from its request until it is gone."""
+    """Rule by which a node's time is charged. A node is charged from its request until it is gone."""
 
     increment_s: Annotated[
         float, FieldMetadata("A run is charged in steps of this, rounded up. Seconds.", ge=0.001)
@@ -28,7 +28,10 @@ class Billing:
     ] = 0.0
 
     def charged_ps(self, run_ps: int) -> int:
-        """Return the time charged for a run. Picoseconds."""
+        """Return the time charged for a run. Picoseconds.
+
+        With steps of 1 s and a minimum of 60 s, 10 s are charged as 60 s and 60.001 s as 61 s.
+        """
         step_ps = max(1, to_ps(self.increment_s))
         return max(-(-run_ps // step_ps) * step_ps, to_ps(self.minimum_s))
 
@@ -45,10 +48,10 @@ Engine, preemptible VM pricing). Azure: no such rule, and its pages disagree on 
 
 @dataclass(slots=True)
 class BillingLedger:
-    """What a pool's nodes went through and what they cost, kept for the bill.
+    """History of a pool's nodes and their prices, from which the bill is computed.
 
-    Prices are micro-dollars per hour, by zone. `reserved` holds the nodes paid for in each zone whether used or not;
-    None in the other markets. `limits` is the capacity each zone had, from when on.
+    Prices are micro-dollars per hour, by zone. `reserved` is the number of nodes paid for in each zone whether used or
+    not; None in the other markets. `limits` holds (time, capacity) of each zone.
     """
 
     pool: str
@@ -63,11 +66,12 @@ class BillingLedger:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a pool costs, by what the time was for. `waived` is what the cloud did not charge; it is not in the total.
+    """Cost of a pool by category, in cost units. `waived` is time that the cloud does not charge; not in the total.
 
-    `used` is serving time with work, `idle` without; `starting` the starts that came to serve, or still may; `lost`
-    those that did not; `headroom` nodes kept ahead of need; `unused` reserved nodes that were not asked for; `rounding`
-    the charge beyond the node's own time, by increment and minimum.
+    - `used` and `idle`: serving time with and without requests.
+    - `starting`: starts that reached serving, or still may; `lost`: starts that did not.
+    - `headroom`: nodes of the headroom tiers; `unused`: reserved nodes without a replica.
+    - `rounding`: charges beyond the node's own time, from increment and minimum.
     """
 
     pool: str
@@ -84,12 +88,12 @@ class Bill:
 
     @property
     def total(self) -> int:
-        """What is to be paid, in cost units."""
+        """Amount due, in cost units."""
         return sum(getattr(self, name) for name in PARTS)
 
     @property
     def total_micro_usd(self) -> int:
-        """What is to be paid, in whole micro-dollars, half up."""
+        """Amount due, in whole micro-dollars, rounded half up."""
         return micro_usd(self.total)
 
 
@@ -99,7 +103,7 @@ PARTS: Final = tuple(f.name for f in fields(Bill) if f.name not in {"pool", "mar
 def bill(ledger: BillingLedger, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
     """Return the pool's bill up to now.
 
-    `busy_ps` tells how long a replica has had at least one request outstanding, by its number. A node that still runs
+    ``busy_ps(replica)`` is the time for which the replica had at least one request outstanding. A node that still runs
     is charged as if it ended now.
     """
     costs = dict.fromkeys((*PARTS, "waived"), 0)
@@ -115,12 +119,12 @@ def bill(ledger: BillingLedger, now_ps: int, busy_ps: Callable[[int], int]) -> B
 
 
 def _parts(ledger: BillingLedger, node: SimulatedNode, now_ps: int, busy_ps: Callable[[int], int]) -> dict[str, int]:
-    """Return the cost of the node's own time, by what it was for; a stopped node's is `disk`."""
+    """Return the cost of the node's own time by category. Time as a stopped node is `disk`."""
     times = dict.fromkeys(NodeState, 0)
     for state, start_ps, end_ps in node.intervals(now_ps):
         times[state] += end_ps - start_ps
     ready_ps, drained_ps = times[NodeState.READY], times[NodeState.DRAINING]
-    # While it drains it has work, by definition: the rest of its busy time was before.
+    # A draining replica has work by definition, so the remaining busy time was before the drain.
     used_ps = min(max(busy_ps(node.engine) - drained_ps, 0), ready_ps) if node.engine >= 0 else 0
     stopped_ps = times[NodeState.RESTING] if node.tier is Tier.STOPPED else 0
     served = any(state is NodeState.READY for _, state in node.moves)
@@ -136,34 +140,34 @@ def _parts(ledger: BillingLedger, node: SimulatedNode, now_ps: int, busy_ps: Cal
 
 
 def runs(node: SimulatedNode, now_ps: int) -> list[tuple[int, int]]:
-    """From when to when the node's instance ran: once, or twice if it was stopped in between."""
-    found: list[tuple[int, int]] = []
+    """Return (start, end) of each run of the node's instance: one, or two if it was stopped in between."""
+    spans: list[tuple[int, int]] = []
     for state, start_ps, end_ps in node.intervals(now_ps):
         if state is NodeState.RESTING and node.tier is Tier.STOPPED:
             continue
-        if found and found[-1][1] == start_ps and not _restarted(node, state):
-            found[-1] = (found[-1][0], end_ps)
+        if spans and spans[-1][1] == start_ps and not _is_restarted(node, state):
+            spans[-1] = (spans[-1][0], end_ps)
         else:
-            found.append((start_ps, end_ps))
-    return found
+            spans.append((start_ps, end_ps))
+    return spans
 
 
-def _restarted(node: SimulatedNode, state: NodeState) -> bool:
-    """Return whether the node came into this state from being stopped."""
+def _is_restarted(node: SimulatedNode, state: NodeState) -> bool:
+    """Return whether the node was stopped before this state."""
     rested = any(s is NodeState.RESTING for _, s in node.moves)
     return node.tier is Tier.STOPPED and state is NodeState.STARTING and rested
 
 
 def _add_charge(ledger: BillingLedger, node: SimulatedNode, now_ps: int, parts: dict[str, int]) -> bool:
-    """Add what increment and minimum add; whether the cloud waives it all."""
+    """Add the charge from increment and minimum to `parts`. Return whether the cloud waives the whole charge."""
     if ledger.reserved is not None:
         return False
-    ran = runs(node, now_ps)
-    beyond_ps = sum(ledger.rule.charged_ps(end_ps - start_ps) - (end_ps - start_ps) for start_ps, end_ps in ran)
+    node_runs = runs(node, now_ps)
+    extra_ps = sum(ledger.rule.charged_ps(end_ps - start_ps) - (end_ps - start_ps) for start_ps, end_ps in node_runs)
     free_ps = to_ps(ledger.rule.free_if_interrupted_within_s)
-    if ledger.market == "spot" and node.interrupted and ran[-1][1] - ran[-1][0] < free_ps:
+    if ledger.market == "spot" and node.interrupted and node_runs[-1][1] - node_runs[-1][0] < free_ps:
         return True
-    parts["rounding"] = ledger.prices[node.zone] * beyond_ps
+    parts["rounding"] = ledger.prices[node.zone] * extra_ps
     return False
 
 

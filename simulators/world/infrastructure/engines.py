@@ -1,4 +1,4 @@
-"""The port through which pools drive the engines that they pay for."""
+"""The port through which pools start, drain and end replicas of the engine simulation."""
 
 from __future__ import annotations
 
@@ -6,29 +6,26 @@ from typing import Protocol
 
 
 class ServingEngines(Protocol):
-    """The kernel's replicas, as a pool sees them. Times are picoseconds from the world's start."""
+    """Replicas of the kernel, as a pool uses them. Times are picoseconds from the world's start."""
 
     @property
     def now_ps(self) -> int:
         """The present time."""
 
     def add(self, model: int, key: int) -> int:
-        """Return a new replica of service model number `model`, not serving yet.
-
-        Its number. `key` seeds its own noise.
-        """
+        """Add a replica of service model `model`, not serving yet, and return its number. `key` seeds its noise."""
 
     def start(self, replica: int) -> None:
-        """From now on it takes requests."""
+        """Let it take requests from now on."""
 
     def drain(self, replica: int) -> None:
-        """From now on it takes no requests, and finishes those it has."""
+        """Stop giving it requests. It finishes those it has."""
 
     def kill(self, replica: int) -> int:
-        """End a replica now; return the number of requests cut."""
+        """End a replica now; return the number of requests lost."""
 
     def outstanding(self, replica: int) -> int:
-        """Return the requests waiting, running or leaving there now."""
+        """Return the number of requests waiting, running or leaving there now."""
 
     def emptied_ps(self, replica: int) -> int:
-        """Return when a draining replica became empty (at once, if it was); -1 while it is not."""
+        """Return when a draining replica became empty; -1 while it has requests."""

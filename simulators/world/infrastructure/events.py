@@ -1,4 +1,4 @@
-"""What is due in a pool, and when; and what is told of it afterwards."""
+"""Scheduled events of a pool, and the record of past node events."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from typing import NamedTuple
 
 
 class EventKind(IntEnum):
-    """What comes due. Of things due at the same time, the first in this list comes first."""
+    """Kinds of scheduled event. Events at the same time are handled in this order."""
 
-    LOSS = 0  # the cloud takes a node, or it fails
+    LOSS = 0  # a node is interrupted or fails
     CHANGE = 1  # a zone's capacity changes
-    WARN = 2  # a zone's change is near enough that the cloud picks the nodes it will take
-    FATE = 3  # a node's own end is near enough to be announced
+    WARN = 2  # the cloud chooses and announces the nodes that a zone's next change will interrupt
+    LIFE_END = 3  # the end of a node's random life is announced
     REBALANCE = 4
     NOTICE = 5
-    DEADLINE = 6  # a draining replica's grace is over
-    DONE = 7  # a node's last phase is over
-    RETRY = 8  # the platform tries again what found no capacity
-    FAIL = 9  # what found none for long enough is said to have failed
+    DEADLINE = 6  # a draining replica's grace period ends
+    DONE = 7  # a node's last start-up phase ends
+    RETRY = 8  # the platform tries failed replicas again
+    FAIL = 9  # replicas that found no node for `Failures.after_s` are reported as failed
 
 
 class ScheduledEvent(NamedTuple):
-    """One event due: `subject` is a node's number, a zone's for WARN and CHANGE, 0 for RETRY and FAIL.
+    """A scheduled event. `subject` is a node number, a zone index for WARN and CHANGE, 0 for RETRY and FAIL.
 
-    `limit` is that zone's new capacity.
+    `limit` is the new capacity of the zone. `order` is the number of the entry.
     """
 
     at_ps: int
-    due: EventKind
+    kind: EventKind
     order: int
     subject: int
     limit: int | None = None
 
 
 class Timetable:
-    """Entries in order of time; those of the same time and kind in the order they were made."""
+    """Queue of events in order of time, then kind, then insertion."""
 
     def __init__(self) -> None:
         self._entries: list[ScheduledEvent] = []
-        self._made = 0
+        self._added = 0
 
-    def add(self, at_ps: int, due: EventKind, subject: int, limit: int | None = None) -> None:
-        self._made += 1
-        heapq.heappush(self._entries, ScheduledEvent(at_ps, due, self._made, subject, limit))
+    def add(self, at_ps: int, kind: EventKind, subject: int, limit: int | None = None) -> None:
+        self._added += 1
+        heapq.heappush(self._entries, ScheduledEvent(at_ps, kind, self._added, subject, limit))
 
     def first(self) -> ScheduledEvent | None:
         return self._entries[0] if self._entries else None
@@ -55,21 +55,21 @@ class Timetable:
 
 
 class NodeEventKind(StrEnum):
-    """What happened to a node that was not asked for."""
+    """Kinds of node event that the controller did not request."""
 
-    REBALANCE = "rebalance"  # the cloud recommends to move away
-    NOTICE = "notice"  # the cloud announces an interruption
-    INTERRUPTED = "interrupted"  # the cloud took it
-    FAILED = "failed"  # it broke: on demand and reserved
-    CUT = "cut"  # its grace to drain was over
+    REBALANCE = "rebalance"  # rebalance recommendation
+    NOTICE = "notice"  # interruption notice
+    INTERRUPTED = "interrupted"  # the cloud interrupted a spot node
+    FAILED = "failed"  # an on-demand or reserved node failed
+    CUT = "cut"  # the grace period of a draining node ended
 
 
 @dataclass(frozen=True, slots=True)
 class FleetEvent:
-    """One such event, for the report: when, which node where, and the requests it cut."""
+    """A node event for the report, with the number of requests that it ended."""
 
     at_ps: int
     kind: NodeEventKind
     number: int
     zone: str
-    cut: int = 0
+    lost_requests: int = 0

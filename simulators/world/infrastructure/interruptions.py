@@ -1,4 +1,4 @@
-"""What the cloud does to a pool: its zones' capacity rises and falls, nodes are announced to go, and taken."""
+"""The cloud's side of a pool: zone capacity changes, interruption notices and interruptions."""
 
 from __future__ import annotations
 
@@ -8,94 +8,103 @@ from simulators.world.infrastructure.inventory import NOTICE, REBALANCE
 from simulators.world.infrastructure.node_lifecycle import SimulatedNode
 from simulators.world.infrastructure.replicas import PoolReplicas
 from simulators.world.infrastructure.units import to_ps
-from simulators.world.infrastructure.zones import taken
+from simulators.world.infrastructure.zones import choose_interrupted
 
 
 class InterruptionProcess:
-    """The other side of a pool's market. It knows each zone's next change, and warns before it as the offer says."""
+    """Capacity changes and interruptions of a pool. It knows each zone's next change, and announces it as offered.
+
+    With a notice of 120 s and a change to 3 nodes at 1000 s, a zone with 4 spot nodes handles WARN at 880 s: one node
+    gets its notice then, and is interrupted at 1000 s.
+    """
 
     def __init__(self, replicas: PoolReplicas, ledger: BillingLedger, seed: int) -> None:
         self._replicas, self._ledger, self._seed = replicas, ledger, seed
-        self._offer, self._stock, self._timetable = replicas.offer, replicas.stock, replicas.timetable
-        self._said = replicas.offer.said
-        self._lead_ps = to_ps(self._said.lead_s)
-        self._takes = self._offer.market == "spot"
-        for i, zone in enumerate(self._stock.zones):
-            self._offered(i, next(zone.supply)[1])
-            self._look_ahead(i)
+        self._offer, self._inventory, self._timetable = replicas.offer, replicas.inventory, replicas.timetable
+        self._notices = replicas.offer.active_notices
+        self._lead_ps = to_ps(self._notices.lead_s)
+        self._is_spot = self._offer.market == "spot"
+        for i, zone in enumerate(self._inventory.zones):
+            self._set_limit(i, next(zone.supply)[1])
+            self._schedule_next_change(i)
 
     def watch(self, node: SimulatedNode) -> None:
-        """Follow a node that runs from now on: its own end is settled by what was drawn for it."""
-        life_ps = self._stock.life_ps(node)
+        """Schedule the random end of a node that runs from now on."""
+        life_ps = self._inventory.life_ps(node)
         if life_ps is not None:
             now_ps = self._replicas.now_ps
-            node.ends_ps = now_ps + life_ps
-            self._timetable.add(max(now_ps, node.ends_ps - self._lead_ps), EventKind.FATE, node.number)
+            node.life_end_ps = now_ps + life_ps
+            self._timetable.add(max(now_ps, node.life_end_ps - self._lead_ps), EventKind.LIFE_END, node.number)
 
-    def doom(self, node: SimulatedNode, at_ps: int) -> None:
-        """Settle that the cloud takes the node at a time, with as much notice as the offer gives, or none."""
-        if node.doomed_ps is not None and node.doomed_ps <= at_ps:
+    def schedule_interruption(self, node: SimulatedNode, at_ps: int) -> None:
+        """Schedule the loss of a node at `at_ps`, with the notices that the offer gives. Keep an earlier loss."""
+        if node.interruption_ps is not None and node.interruption_ps <= at_ps:
             return
-        node.doomed_ps = at_ps
-        self._stock.zones[node.zone].doomed[node.number] = None
+        node.interruption_ps = at_ps
+        self._inventory.zones[node.zone].pending_interruptions[node.number] = None
         self._timetable.add(at_ps, EventKind.LOSS, node.number)
-        said, fate = self._said, self._stock.fate(node)
-        if fate[NOTICE] >= said.missing_share:
-            self._announce(node, EventKind.NOTICE, at_ps, said.notice_s)
-        if fate[REBALANCE] >= said.rebalance_missing_share:
-            self._announce(node, EventKind.REBALANCE, at_ps, said.rebalance_s)
+        notices, draws = self._notices, self._inventory.draws(node)
+        if draws[NOTICE] >= notices.missing_share:
+            self._announce(node, EventKind.NOTICE, at_ps, notices.notice_s)
+        if draws[REBALANCE] >= notices.rebalance_missing_share:
+            self._announce(node, EventKind.REBALANCE, at_ps, notices.rebalance_s)
 
-    def _announce(self, node: SimulatedNode, due: EventKind, loss_ps: int, ahead_s: float) -> None:
+    def _announce(self, node: SimulatedNode, kind: EventKind, loss_ps: int, ahead_s: float) -> None:
         at_ps = loss_ps - to_ps(ahead_s)
         if ahead_s and at_ps >= self._replicas.now_ps:
-            self._timetable.add(at_ps, due, node.number)
+            self._timetable.add(at_ps, kind, node.number)
 
-    def do(self, entry: ScheduledEvent) -> None:
-        """Apply an event of the cloud: FATE, WARN, CHANGE or LOSS."""
-        if entry.due is EventKind.WARN:
+    def handle(self, entry: ScheduledEvent) -> None:
+        """Apply an event of the cloud: LIFE_END, WARN, CHANGE or LOSS."""
+        if entry.kind is EventKind.WARN:
             self._warn(entry.subject)
-        elif entry.due is EventKind.CHANGE:
+        elif entry.kind is EventKind.CHANGE:
             self._change(entry.subject, entry.limit)
-        elif entry.due is EventKind.LOSS:
-            self._replicas.cut(
-                self._stock.nodes[entry.subject], NodeEventKind.INTERRUPTED if self._takes else NodeEventKind.FAILED
+        elif entry.kind is EventKind.LOSS:
+            self._replicas.terminate(
+                self._inventory.nodes[entry.subject],
+                NodeEventKind.INTERRUPTED if self._is_spot else NodeEventKind.FAILED,
             )
         else:
-            node = self._stock.nodes[entry.subject]
-            self.doom(node, node.ends_ps)
+            node = self._inventory.nodes[entry.subject]
+            self.schedule_interruption(node, node.life_end_ps)
 
-    def _look_ahead(self, i: int) -> None:
-        """Read a zone's next change, and note when the cloud begins to act on it."""
-        zone = self._stock.zones[i]
-        zone.coming = next(zone.supply, None)
-        if zone.coming is not None:
-            self._timetable.add(max(self._replicas.now_ps, zone.coming[0] - self._lead_ps), EventKind.WARN, i)
+    def _schedule_next_change(self, i: int) -> None:
+        """Read a zone's next change, and schedule its announcement."""
+        zone = self._inventory.zones[i]
+        zone.next_change = next(zone.supply, None)
+        if zone.next_change is not None:
+            self._timetable.add(max(self._replicas.now_ps, zone.next_change[0] - self._lead_ps), EventKind.WARN, i)
 
     def _warn(self, i: int) -> None:
-        """Settle which spot nodes go when a zone's capacity falls; other nodes are kept."""
-        zone = self._stock.zones[i]
-        if zone.coming is None:
+        """Choose the spot nodes that a zone's next change interrupts. Other nodes are kept."""
+        zone = self._inventory.zones[i]
+        if zone.next_change is None:
             return
-        at_ps, limit = zone.coming
-        self._replicas.settle()
-        for number in self._taken(i, zone.excess(limit) if self._takes else 0):
-            self.doom(self._stock.nodes[number], at_ps)
+        at_ps, limit = zone.next_change
+        self._replicas.release_empty_nodes()
+        for number in self._choose_interrupted(i, zone.excess(limit) if self._is_spot else 0):
+            self.schedule_interruption(self._inventory.nodes[number], at_ps)
         self._timetable.add(at_ps, EventKind.CHANGE, i, limit)
-        self._look_ahead(i)
+        self._schedule_next_change(i)
 
     def _change(self, i: int, limit: int | None) -> None:
-        """Change a zone's capacity. Nodes started since the warning that exceed it go without notice."""
-        self._replicas.settle()
-        self._offered(i, limit)
-        zone = self._stock.zones[i]
-        excess = max(0, len(zone.nodes) - limit) if self._takes and limit is not None else 0
-        sooner = list(zone.doomed)[:excess]
-        for number in [*sooner, *self._taken(i, excess - len(sooner))]:
-            self._replicas.cut(self._stock.nodes[number], NodeEventKind.INTERRUPTED)
+        """Change a zone's capacity. Spot nodes that started since the announcement and exceed it go without notice."""
+        self._replicas.release_empty_nodes()
+        self._set_limit(i, limit)
+        zone = self._inventory.zones[i]
+        excess = max(0, len(zone.nodes) - limit) if self._is_spot and limit is not None else 0
+        pending = list(zone.pending_interruptions)[:excess]
+        for number in [*pending, *self._choose_interrupted(i, excess - len(pending))]:
+            self._replicas.terminate(self._inventory.nodes[number], NodeEventKind.INTERRUPTED)
 
-    def _taken(self, i: int, count: int) -> list[int]:
-        return taken(self._stock.zones[i], count, self._offer.reclaim, self._seed, self._ledger.pool) if count else []
+    def _choose_interrupted(self, i: int, count: int) -> list[int]:
+        return (
+            choose_interrupted(self._inventory.zones[i], count, self._offer.reclaim, self._seed, self._ledger.pool)
+            if count
+            else []
+        )
 
-    def _offered(self, i: int, limit: int | None) -> None:
-        self._stock.zones[i].limit = limit
+    def _set_limit(self, i: int, limit: int | None) -> None:
+        self._inventory.zones[i].limit = limit
         self._ledger.limits[i].append((self._replicas.now_ps, limit))

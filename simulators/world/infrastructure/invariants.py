@@ -1,4 +1,4 @@
-"""What must hold of every pool in every run, checked apart from the code that makes it hold."""
+"""Invariants of every pool in every run, checked independently of the code that maintains them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simulators.world.infrastructure.pool import FleetPool
 
 
 def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
-    """Yield a sentence for each rule that a pool and its bill break at the present time."""
+    """Yield a sentence for each invariant that a pool and its bill break now."""
     ledger = pool.ledger
     for node in ledger.nodes:
         yield from _life_problems(node, now_ps)
@@ -36,38 +36,38 @@ def _life_problems(node: SimulatedNode, now_ps: int) -> Iterator[str]:
 
 
 def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterator[str]:
-    """Yield a sweep over births and ends in time; changes at one time count together.
+    """Yield each time at which a zone held more nodes than it offered. Changes at the same time count together.
 
-    Spot nodes never exceed what their zone offers. Others are kept when it offers less, but none comes then.
+    Spot nodes never exceed the offered capacity. Other nodes stay when it falls, but no new one comes then.
     """
-    born: Counter[int] = Counter()
+    started: Counter[int] = Counter()
     ended: Counter[int] = Counter()
     for node in ledger.nodes:
-        ran = runs(node, now_ps) if node.zone == zone else []
-        born.update(start_ps for start_ps, _ in ran)
-        ended.update(end_ps for _, end_ps in ran)
-        if ran and node.state is not NodeState.GONE and not node.stopped:
+        node_runs = runs(node, now_ps) if node.zone == zone else []
+        started.update(start_ps for start_ps, _ in node_runs)
+        ended.update(end_ps for _, end_ps in node_runs)
+        if node_runs and node.state is not NodeState.GONE and not node.stopped:
             ended[now_ps] -= 1  # the last run goes on
     limits = dict(ledger.limits[zone])
     held, limit = 0, limits[0]
-    for at_ps in sorted(born.keys() | ended.keys() | limits.keys()):
+    for at_ps in sorted(started.keys() | ended.keys() | limits.keys()):
         limit = limits.get(at_ps, limit)
-        held += born[at_ps] - ended[at_ps]
-        if limit is not None and held > limit and (ledger.market == "spot" or born[at_ps]):
+        held += started[at_ps] - ended[at_ps]
+        if limit is not None and held > limit and (ledger.market == "spot" or started[at_ps]):
             yield f"zone {zone} held {held} nodes at {at_ps} ps, and offered {limit}"
 
 
 def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[str]:
-    """Yield the bill against the integral of price times nodes, without regard to states."""
+    """Yield each difference between the bill and the integral of price times nodes, which ignores states."""
     integral = 0
     for node in ledger.nodes:
         end_ps = node.moves[-1][0] if node.state is NodeState.GONE else now_ps
-        ran = runs(node, now_ps)
-        ran_ps = sum(end - start for start, end in ran)
-        if any(end > end_ps for _, end in ran):
+        node_runs = runs(node, now_ps)
+        run_ps = sum(end - start for start, end in node_runs)
+        if any(end > end_ps for _, end in node_runs):
             yield f"node {node.number} is charged after it was gone at {end_ps} ps"
-        price, stopped_ps = ledger.prices[node.zone], end_ps - node.born_ps - ran_ps
-        integral += price * ran_ps + ledger.disk_price * stopped_ps
+        price, stopped_ps = ledger.prices[node.zone], end_ps - node.born_ps - run_ps
+        integral += price * run_ps + ledger.disk_price * stopped_ps
         if stopped_ps and node.tier is not Tier.STOPPED:
             yield f"node {node.number} was not charged for {stopped_ps} ps"
     if ledger.reserved is not None:

@@ -1,4 +1,4 @@
-"""A pool's nodes by state: launched where there is room, taken from the headroom, moved on, found when one must go."""
+"""The nodes of a pool by state: launch, headroom, state changes, and the order in which they scale in."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ LIFE, NOTICE, REBALANCE, KEY = range(4)
 KEYS: Final = 2**53
 
 
-class Stock:
-    """The nodes of one pool, indexed so that no question costs more than its answer."""
+class NodeInventory:
+    """The nodes of one pool, indexed by state and tier."""
 
     def __init__(self, offer: PoolOffer, zones: list[Zone], ledger: BillingLedger, seed: int) -> None:
         self.zones = zones
@@ -41,61 +41,61 @@ class Stock:
         self.preparing: dict[Tier, dict[int, None]] = {tier: {} for tier in HEADROOM}
         self._offer = offer
         self._start_ups = Draws(seed, "start-up", ledger.pool, len(PHASES), normals)
-        self._fates = Draws(seed, "fate", ledger.pool, 4, uniforms)
-        self._latest: list[tuple[int, int]] = []
+        self._node_draws = Draws(seed, "fate", ledger.pool, 4, uniforms)
+        self._starting: list[tuple[int, int]] = []
 
-    def fate(self, node: SimulatedNode) -> list[float]:
+    def draws(self, node: SimulatedNode) -> list[float]:
         """Return the node's uniform draws: LIFE, NOTICE, REBALANCE and KEY."""
-        return self._fates.row(node.number)
+        return self._node_draws.row(node.number)
 
     def life_ps(self, node: SimulatedNode) -> int | None:
-        """Return how long the node lives by its zone's own rate of losses; None: for ever. Exponential."""
+        """Return the node's life, drawn from an exponential with its zone's loss rate; None: without end. Picoseconds.
+
+        A rate of 2 per hour and a draw of 0.5 give 3600 * ln(2) / 2 = 1248 s.
+        """
         rate = self._offer.zones[self.zones[node.zone].name].losses_per_node_hour
-        return to_ps(-3600 * math.log1p(-self.fate(node)[LIFE]) / rate) if rate else None
+        return to_ps(-3600 * math.log1p(-self.draws(node)[LIFE]) / rate) if rate else None
 
     def durations(self, node: SimulatedNode) -> Mapping[str, int]:
-        """Return how long each phase of the node's start-up takes. Picoseconds."""
+        """Return the duration of each phase of the node's start-up. Picoseconds."""
         return self._offer.start_up.durations(self._start_ups.row(node.number))
 
     @property
     def held(self) -> int:
-        """Nodes that hold capacity, and count against the quota."""
+        """Number of nodes that hold capacity and count against the quota."""
         return sum(len(zone.nodes) for zone in self.zones)
 
     @property
-    def within_quota(self) -> int:
-        """Nodes that the quota still allows."""
+    def quota_left(self) -> int:
+        """Number of nodes that the quota still allows."""
         return UNLIMITED if self._offer.quota is None else max(0, self._offer.quota - self.held)
 
     @property
-    def room(self) -> int:
-        """Replicas that could be had now: from zones and headroom."""
-        free = min(self.within_quota, sum(zone.room for zone in self.zones))
-        ready_made = sum(len(self.resting[t]) for t in HEADROOM if t is not Tier.STOPPED)
-        return free + ready_made + sum(len(found) for found in self.preparing.values())
+    def obtainable(self) -> int:
+        """Number of replicas that zones and headroom can provide now."""
+        free = min(self.quota_left, sum(zone.free for zone in self.zones))
+        from_headroom = sum(len(self.resting[t]) for t in HEADROOM if t is not Tier.STOPPED)
+        return free + from_headroom + sum(len(nodes) for nodes in self.preparing.values())
 
-    def launch(self, tier: Tier, now_ps: int, *, made: bool = False) -> SimulatedNode | None:
-        """Return a new node on its way to `tier`, or to serve if that is COLD.
+    def launch(self, tier: Tier, now_ps: int, *, existing: bool = False) -> SimulatedNode | None:
+        """Return a new node that prepares for `tier`, or that starts to serve if it is COLD; None without capacity.
 
-        None without room. `made`: it is there.
+        An `existing` node has no start-up left.
         """
-        zone = choose(self.zones, self._offer.placement) if self.within_quota else None
+        zone = choose(self.zones, self._offer.placement) if self.quota_left else None
         if zone is None:
             return None
         node = SimulatedNode(len(self.nodes), zone, tier, now_ps)
         self.nodes.append(node)
         self.zones[zone].nodes[node.number] = None
-        if not made:
+        if not existing:
             node.plan = plan(self.durations(node), SERVE[tier] if tier is Tier.COLD else PREPARE[tier], now_ps)
-        on_its_way = NodeState.RESTING if made else NodeState.PREPARING
-        self.move(node, NodeState.STARTING if tier is Tier.COLD else on_its_way, now_ps)
+        initial_state = NodeState.RESTING if existing else NodeState.PREPARING
+        self.move(node, NodeState.STARTING if tier is Tier.COLD else initial_state, now_ps)
         return node
 
-    def take(self, now_ps: int) -> SimulatedNode | None:
-        """Return a node of the headroom on its way to serve.
-
-        The nearest to serving; None if there is none to be had.
-        """
+    def take_from_headroom(self, now_ps: int) -> SimulatedNode | None:
+        """Start the headroom node that can serve first, and return it; None if there is none."""
         node = self._nearest()
         if node is None:
             return None
@@ -109,12 +109,12 @@ class Stock:
         for tier in HEADROOM:
             for number in self.resting[tier]:
                 node = self.nodes[number]
-                if tier is not Tier.STOPPED or (self.within_quota and self.zones[node.zone].room):
+                if tier is not Tier.STOPPED or (self.quota_left and self.zones[node.zone].free):
                     return node
         return next((self.nodes[n] for tier in HEADROOM for n in self.preparing[tier]), None)
 
     def move(self, node: SimulatedNode, state: NodeState, at_ps: int) -> None:
-        """Move the node to a state, which must lie ahead of its own."""
+        """Move the node to a later state. Raises `ValueError` for an earlier one."""
         if node.moves:
             if state <= node.state or at_ps < node.moves[-1][0]:
                 raise ValueError(f"node {node.number} cannot go from {node.state.name} to {state.name} at {at_ps} ps")
@@ -126,7 +126,7 @@ class Stock:
         elif state is NodeState.RESTING:
             self.resting[node.tier][node.number] = None
         elif state is NodeState.STARTING:
-            heapq.heappush(self._latest, (-node.due_ps, -node.number))
+            heapq.heappush(self._starting, (-node.due_ps, -node.number))
         if state is NodeState.GONE or node.stopped:
             self.zones[node.zone].release(node.number)
 
@@ -137,23 +137,23 @@ class Stock:
         elif node.state is NodeState.RESTING:
             del self.resting[node.tier][node.number]
 
-    def last_to_start(self) -> SimulatedNode | None:
-        """Return the starting node that will be ready last, the newest among equals."""
-        while self._latest:
-            node = self.nodes[-self._latest[0][1]]
-            if node.state is NodeState.STARTING and node.due_ps == -self._latest[0][0]:
+    def latest_starting(self) -> SimulatedNode | None:
+        """Return the starting node that will be ready last, the newest among equals; None if none starts."""
+        while self._starting:
+            node = self.nodes[-self._starting[0][1]]
+            if node.state is NodeState.STARTING and node.due_ps == -self._starting[0][0]:
                 return node
-            heapq.heappop(self._latest)
+            heapq.heappop(self._starting)
         return None
 
     def newest_ready(self, count: int) -> list[int]:
-        """Return the `count` replicas that were ready last, the last one first."""
+        """Return the `count` replicas that became ready last, the last one first."""
         return list(islice(reversed(self.members[NodeState.READY]), count))
 
     def oldest_ready(self, count: int) -> list[int]:
-        """Return the `count` replicas that were ready first."""
+        """Return the `count` replicas that became ready first."""
         return list(islice(self.members[NodeState.READY], count))
 
-    def least_ready(self, count: int, load: Callable[[int], int]) -> list[int]:
+    def least_loaded(self, count: int, load: Callable[[int], int]) -> list[int]:
         """Return the `count` ready replicas with the least load, the newest first among equals."""
         return heapq.nsmallest(count, self.members[NodeState.READY], key=lambda number: (load(number), -number))

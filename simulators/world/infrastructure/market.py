@@ -1,4 +1,4 @@
-"""What a pool is offered: market, zones, price, capacity, quota, notices. A scenario's ``pools: {name: {...}}``."""
+"""The offer to a pool: market, zones, price, capacity, quota, notices. A scenario's ``pools: {name: {...}}``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from simulators.world.rng import stream
 
 Cloud = Literal["aws", "gcp", "azure"]
 MAX_PRICE: Final = 100_000.0
-"""A thousand times the dearest node there is: more is another currency or another unit. USD per hour."""
+"""About a thousand times the most expensive node: a higher value is in another currency or unit. USD per hour."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Notices:
-    """What a cloud says before it takes a spot node."""
+    """Notices that a cloud gives before it interrupts a spot node."""
 
     notice_s: Annotated[
         float, FieldMetadata("An interruption is announced this long ahead; 0: never. Seconds.", ge=0)
@@ -38,7 +38,7 @@ class Notices:
 
     @property
     def lead_s(self) -> float:
-        """How long ahead the first word comes."""
+        """Time from the first notice to the interruption."""
         return max(self.notice_s, self.rebalance_s)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -54,14 +54,14 @@ NOTICES: Final[Mapping[Cloud, Notices]] = {
     "gcp": Notices(notice_s=30.0),
     "azure": Notices(notice_s=30.0),
 }
-"""AWS: two minutes (EC2 User Guide, spot interruption notices); its rebalance recommendation comes minutes ahead or not
-at all, and AWS publishes neither figure, so that it is left out until `rebalance_s` is given. GCP: 30 s, best effort
+"""AWS: two minutes (EC2 User Guide, spot interruption notices). Its rebalance recommendation comes minutes ahead or not
+at all; AWS publishes neither figure, so it is left out unless `rebalance_s` is set. GCP: 30 s, best effort
 (Spot VMs, preemption process). Azure: up to 30 s, best effort (Scheduled Events, Preempt)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZoneOffer:
-    """What one zone offers: at most one of `steps`, `trace` and `outages` says how its capacity changes."""
+    """Offer of one zone. At most one of `steps`, `trace` and `outages` describes how its capacity changes."""
 
     capacity: Annotated[int | None, FieldMetadata("Nodes that may be had; null: no limit.", ge=0)] = None
     price_usd_per_hour: Annotated[
@@ -90,13 +90,13 @@ class ZoneOffer:
 
     @property
     def varies(self) -> bool:
-        """Whether the capacity changes over time."""
+        """True if the capacity changes over time."""
         return bool(self.steps) or self.trace is not None or self.outages is not None
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        given = [k for k, v in (("steps", self.steps), ("trace", self.trace), ("outages", self.outages)) if v]
-        if len(given) > 1:
-            yield given[1], f"and {given[0]} both say how the capacity changes: keep one"
+        keys = [k for k, v in (("steps", self.steps), ("trace", self.trace), ("outages", self.outages)) if v]
+        if len(keys) > 1:
+            yield keys[1], f"and {keys[0]} both say how the capacity changes: keep one"
         if self.trace is not None and self.capacity is not None:
             yield "capacity", "is the trace's to say: leave it out"
         for i, (a, b) in enumerate(zip(self.steps, self.steps[1:], strict=False)):
@@ -106,7 +106,7 @@ class ZoneOffer:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeHeadroom:
-    """Nodes kept ahead of need, beside the pool's size. One that is taken is made up for by a new one."""
+    """Nodes kept ahead of need, in addition to the pool's size. A new node replaces one that is taken into service."""
 
     awake_spare: Annotated[int, FieldMetadata("Loaded and idle: serve at once. Nodes.", ge=0, le=100_000)] = 0
     slept: Annotated[int, FieldMetadata("Loaded and put to sleep: serve after a wake. Nodes.", ge=0, le=100_000)] = 0
@@ -116,7 +116,7 @@ class NodeHeadroom:
     ] = 0
 
     def counts(self) -> dict[Tier, int]:
-        """Nodes wanted in each tier."""
+        """Return the target number of nodes of each tier."""
         return {
             Tier.AWAKE_SPARE: self.awake_spare,
             Tier.SLEPT: self.slept,
@@ -127,7 +127,7 @@ class NodeHeadroom:
 
 @dataclass(frozen=True, kw_only=True)
 class PoolOffer:
-    """One pool of the simulated world: one replica a node, all of one kind."""
+    """One pool of the simulated world: equal nodes with one replica each."""
 
     model: Annotated[str, FieldMetadata("The service model of its replicas.", example="llama-3.1-8b-h100")]
     price_usd_per_hour: Annotated[
@@ -201,7 +201,7 @@ class PoolOffer:
     ] = None
 
     @property
-    def said(self) -> Notices:
+    def active_notices(self) -> Notices:
         """The notices in force."""
         if self.market != "spot":
             return Notices()
@@ -213,9 +213,9 @@ class PoolOffer:
         return RULES[self.cloud] if self.billing is None else self.billing
 
     def price(self, zone: str) -> float | None:
-        """Return a node's price in a zone, USD per hour; None if nobody said."""
-        own = self.zones[zone].price_usd_per_hour
-        return self.price_usd_per_hour if own is None else own
+        """Return a node's price in a zone, USD per hour; None if neither zone nor pool has one."""
+        zone_price = self.zones[zone].price_usd_per_hour
+        return self.price_usd_per_hour if zone_price is None else zone_price
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each reason why the offer is impossible, as (key, rule broken)."""

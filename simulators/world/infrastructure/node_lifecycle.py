@@ -1,7 +1,7 @@
-"""A node's life: how long it takes to serve, from where it rests, and what it went through.
+"""Life cycle of a node: start-up phases, headroom tiers and states.
 
-Start-up is a chain of phases, each log-normal: measured load and boot times are skewed, with long tails (Alibaba's
-GenAI cluster trace: model load 2.6 / 22.7 / 51.8 s at p10 / p50 / p99).
+A start-up is a chain of phases with log-normal durations: measured load and boot times are skewed, with long tails
+(Alibaba's GenAI cluster trace: model load 2.6 / 22.7 / 51.8 s at p10 / p50 / p99).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from simulators.world.infrastructure.units import to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One phase of a start-up: log-normal by its median and the standard deviation of its logarithm."""
+    """One phase of a start-up: a log-normal, by its median and the standard deviation of its logarithm."""
 
     median_s: Annotated[
         float, FieldMetadata("Half of the starts take longer; 0: the phase is skipped. Seconds.", ge=0, le=86400)
@@ -28,7 +28,11 @@ class Phase:
     ] = 0.0
 
     def ps(self, normal: float) -> int:
-        """Return how long it takes for a standard normal draw. Picoseconds."""
+        """Return the duration for a standard normal draw. Picoseconds.
+
+        A median of 105 s and a sigma of 0.63 take 105 s at the draw 0 and 105 * exp(0.63 * 1.645) = 296 s at 1.645
+        (p95).
+        """
         return to_ps(self.median_s * math.exp(self.sigma * normal))
 
 
@@ -40,12 +44,12 @@ READY: Final = Phase(median_s=53.0, sigma=0.1)
 RESTART: Final = Phase(median_s=60.0, sigma=0.25)
 SLEEP: Final = Phase(median_s=11.2, sigma=0.1)
 WAKE: Final = Phase(median_s=0.55, sigma=0.1)
-"""The defaults; each is told with its source in `StartUp`. Sigmas of 0.1 and 0.3 stand in for spreads not measured."""
+"""Default phases; `StartUp` names the source of each. Sigmas of 0.1 and 0.3 are assumptions: no spread was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartUp:
-    """How long a replica takes from the request for its node to its first request: Llama-3.1-8B on an H100."""
+    """Phases from the request for a node to its replica's first request. Defaults: Llama-3.1-8B on an H100."""
 
     node: Annotated[
         Phase,
@@ -82,7 +86,7 @@ class StartUp:
     wake: Annotated[Phase, FieldMetadata("Waking from it. Default: measured there, 0.55 s.")] = WAKE
 
     def durations(self, normals: Sequence[float]) -> Mapping[str, int]:
-        """Return how long each phase takes, for a row of standard normals, in picoseconds."""
+        """Return the duration of each phase in picoseconds, for a row of standard normals in the order of `PHASES`."""
         return {name: getattr(self, name).ps(z) for name, z in zip(PHASES, normals, strict=True)}
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -97,18 +101,18 @@ CATALOGUE: Final[Mapping[str, StartUp]] = {
     "llama-3.1-8b-h100-streamed-image": StartUp(image=Phase(median_s=20.0, sigma=0.3)),
     "llama-3.1-8b-h100-warm-compile-cache": StartUp(image=Phase(median_s=20.0, sigma=0.3), compile=Phase(median_s=0.0)),
 }
-"""Start-ups by name. Engine phases are this project's measurements (vLLM 0.24, H100); node, image and weights are the
-published figures that `StartUp` names. A 20 s image is GKE's image streaming; without compiling, its cache is warm."""
+"""Start-ups by name. Engine phases are this project's measurements (vLLM 0.24, H100). Node, image and weights are the
+published figures that `StartUp` names. A 20 s image is GKE's image streaming; a compile time of 0 is a warm cache."""
 
 
 class Tier(StrEnum):
-    """Where a node waits for work: the nearer to serving, the dearer."""
+    """State of preparation in which a node waits. A tier nearer to serving is more expensive."""
 
-    AWAKE_SPARE = "awake_spare"  # loaded and idle, not yet routed to
+    AWAKE_SPARE = "awake_spare"  # loaded and idle, without requests
     SLEPT = "slept"  # loaded, weights in host memory (vLLM sleep level 1)
-    WARM_NODE = "warm_node"  # node and image there
-    STOPPED = "stopped"  # instance stopped: its disk is paid for, and it holds no capacity
-    COLD = "cold"  # nothing there
+    WARM_NODE = "warm_node"  # node and image ready
+    STOPPED = "stopped"  # instance stopped: only its disk is paid for, and it holds no capacity
+    COLD = "cold"  # no node
 
 
 SERVE: Final[Mapping[Tier, tuple[str, ...]]] = {
@@ -118,22 +122,25 @@ SERVE: Final[Mapping[Tier, tuple[str, ...]]] = {
     Tier.STOPPED: ("restart", "weights", "compile", "ready"),
     Tier.COLD: ("node", "image", "weights", "compile", "ready"),
 }
-"""What is left to do from each tier until the replica serves; the tiers in order of speed."""
+"""Phases from each tier until the replica serves, the fastest tier first."""
 PREPARE: Final[Mapping[Tier, tuple[str, ...]]] = {
     Tier.AWAKE_SPARE: SERVE[Tier.COLD],
     Tier.SLEPT: (*SERVE[Tier.COLD], "sleep"),
     Tier.WARM_NODE: ("node", "image"),
     Tier.STOPPED: ("node", "image"),
 }
-"""What a new node does until it rests in its tier."""
+"""Phases of a new node until it rests in its tier."""
 HEADROOM: Final = tuple(PREPARE)
 
 Plan = tuple[tuple[str, int], ...]
-"""Phases to come, and when each ends. Picoseconds."""
+"""Remaining phases and the end of each. Picoseconds."""
 
 
 def plan(durations: Mapping[str, int], phases: Sequence[str], start_ps: int) -> Plan:
-    """Return the phases one after the other from `start_ps` on."""
+    """Return the plan of `phases` in sequence from `start_ps` on.
+
+    Phases of 20, 10 and 5 s from 7 s on end at 27, 37 and 42 s.
+    """
     ends: list[tuple[str, int]] = []
     for name in phases:
         start_ps += durations[name]
@@ -142,11 +149,11 @@ def plan(durations: Mapping[str, int], phases: Sequence[str], start_ps: int) -> 
 
 
 class NodeState(IntEnum):
-    """A node's life only moves down this list."""
+    """States of a node. A node only moves down this list."""
 
-    PREPARING = 0  # on its way to rest in a tier
-    RESTING = 1
-    STARTING = 2  # on its way to serve
+    PREPARING = 0  # prepares for its headroom tier
+    RESTING = 1  # waits in its headroom tier
+    STARTING = 2  # prepares to serve
     READY = 3
     DRAINING = 4  # takes no more requests
     GONE = 5
@@ -156,8 +163,8 @@ class NodeState(IntEnum):
 class SimulatedNode:
     """One node of a pool and the replica on it. `number` counts the pool's nodes; `engine` is the replica's number.
 
-    `moves` says when it came into each state; `ends_ps` when it ends by its own rate of losses, -1 for never;
-    `doomed_ps` when the cloud takes it, if that is settled; `interrupted` whether the cloud did.
+    `moves` holds (time, state) of each state. `life_end_ps` is the end of its random life, -1 for never;
+    `interruption_ps` the time of its scheduled loss, if any; `interrupted` is true after the cloud interrupted it.
     """
 
     number: int
@@ -167,8 +174,8 @@ class SimulatedNode:
     moves: list[tuple[int, NodeState]] = field(default_factory=list)
     plan: Plan = ()
     engine: int = -1
-    ends_ps: int = -1
-    doomed_ps: int | None = None
+    life_end_ps: int = -1
+    interruption_ps: int | None = None
     interrupted: bool = False
 
     @property
@@ -177,22 +184,22 @@ class SimulatedNode:
 
     @property
     def stopped(self) -> bool:
-        """Whether its instance is stopped: it holds no capacity, and only its disk is paid."""
+        """True if its instance is stopped: it holds no capacity, and only its disk is paid for."""
         return self.tier is Tier.STOPPED and self.state is NodeState.RESTING
 
     @property
     def due_ps(self) -> int:
-        """When the last phase of its plan ends; with nothing to do, when it came into its state."""
+        """End of the last phase of its plan; without a plan, the start of its state."""
         return self.plan[-1][1] if self.plan else self.moves[-1][0]
 
     def phase(self, now_ps: int) -> str | None:
-        """Return the start-up phase it is in; None when it is in none."""
+        """Return its current start-up phase, or None."""
         if self.state not in {NodeState.PREPARING, NodeState.STARTING}:
             return None
         return next((name for name, end_ps in self.plan if end_ps > now_ps), None)
 
     def intervals(self, now_ps: int) -> Iterator[tuple[NodeState, int, int]]:
-        """Yield each state it was in, from when to when, up to now."""
+        """Yield (state, start, end) of each state up to now."""
         ends = [at for at, _ in self.moves[1:]] + [now_ps]
         for (start_ps, state), end_ps in zip(self.moves, ends, strict=True):
             if state is not NodeState.GONE:
@@ -200,9 +207,10 @@ class SimulatedNode:
 
 
 def to_serve(node: SimulatedNode, durations: Mapping[str, int], now_ps: int) -> Plan:
-    """Return what a node of the headroom has yet to do to serve, if it is taken now.
+    """Return the plan of a headroom node from now until it serves.
 
-    One still being prepared goes on as if it had been meant to serve; one falling asleep sleeps, then wakes.
+    A node that is still in preparation continues with the phases of a cold start. One that is falling asleep completes
+    its sleep, then wakes.
     """
     if node.state is NodeState.RESTING:
         return plan(durations, SERVE[node.tier], now_ps)

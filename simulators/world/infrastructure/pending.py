@@ -1,4 +1,4 @@
-"""Replicas that wait for capacity, and what a platform that took the size says of them later."""
+"""Replicas that wait for capacity, and the failures that a platform reports after it accepted a size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simulators.world.infrastructure.units import to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Failures:
-    """How a platform that took a size says later that it cannot give it, and what it does then."""
+    """Rules for failures that a platform reports after it accepted a size."""
 
     after_s: Annotated[
         float,
@@ -33,82 +33,82 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """What the platform said last: when, and whether the quota stood in the way."""
+class FailureReport:
+    """The platform's last failure: its time, and whether the quota is the cause."""
 
     at_ps: int
     quota: bool
 
 
-class Waiting:
-    """Those that wait: the ones being tried, by the time each began, and `failed` ones, which get no node meanwhile.
+class WaitingReplicas:
+    """Replicas that wait for a node: eligible ones, by the start of their wait, and `failed` ones, which get none.
 
-    Without `failures` all are tried for ever, and nothing is said.
+    Without `failures` all stay eligible without end, and nothing is reported.
     """
 
     def __init__(self, failures: Failures | None, timetable: Timetable) -> None:
         self.failed = 0
         self._failures, self._timetable = failures, timetable
         self._after_ps = to_ps(failures.after_s) if failures else 0
-        self._since: deque[int] = deque()
-        self._word: Word | None = None
+        self._since_ps: deque[int] = deque()
+        self._report: FailureReport | None = None
         self._retry_ps: int | None = None
 
     def __len__(self) -> int:
-        return len(self._since) + self.failed
+        return len(self._since_ps) + self.failed
 
     @property
-    def tried(self) -> int:
-        """Those that get a node as soon as there is one."""
-        return len(self._since)
+    def eligible(self) -> int:
+        """Number of replicas that get a node as soon as one is available."""
+        return len(self._since_ps)
 
     @property
-    def word(self) -> Word | None:
-        """What was said, while it holds: of what failed, or of a size that went back."""
-        lasts = self.failed or (self._failures is not None and self._failures.then == "roll_back")
-        return self._word if lasts else None
+    def report(self) -> FailureReport | None:
+        """The last failure while it applies: while replicas are failed, or after a roll-back."""
+        applies = self.failed or (self._failures is not None and self._failures.then == "roll_back")
+        return self._report if applies else None
 
     def add(self, count: int, now_ps: int) -> None:
-        """So many more wait from now on."""
-        self._since.extend([now_ps] * count)
+        """Let `count` more replicas wait from now on."""
+        self._since_ps.extend([now_ps] * count)
         if count and self._failures is not None:
             self._timetable.add(now_ps + self._after_ps, EventKind.FAIL, 0)
 
-    def asked(self, count: int, now_ps: int) -> None:
-        """So many more were asked for, by a write that was taken: with them is tried what had been left alone."""
+    def request(self, count: int, now_ps: int) -> None:
+        """Add `count` replicas of an accepted write. Unless the platform retries, failed ones wait again."""
         if count and self._failures is not None and self._failures.then != "retry":
-            count, self.failed, self._word = count + self.failed, 0, None
+            count, self.failed, self._report = count + self.failed, 0, None
         self.add(count, now_ps)
 
-    def served(self) -> None:
-        """Remove the replica that waited longest: it has a node."""
-        self._since.popleft()
+    def remove_oldest(self) -> None:
+        """Remove the replica that waited longest, which has a node now."""
+        self._since_ps.popleft()
 
     def drop(self, count: int) -> int:
-        """Of `count` that are wanted no more, how many waited: what failed goes first, then what came last."""
+        """Remove up to `count` replicas, failed ones first, then the newest, and return how many."""
         if count and self._failures is not None and self._failures.then == "roll_back":
-            self._word = None
+            self._report = None
         failed = min(count, self.failed)
         self.failed -= failed
-        last = min(count - failed, len(self._since))
+        last = min(count - failed, len(self._since_ps))
         for _ in range(last):
-            self._since.pop()
+            self._since_ps.pop()
         return failed + last
 
     def retry(self, now_ps: int) -> None:
-        """Let the platform try failed replicas again, first in line; they fail again at once without a node."""
-        self._since.extendleft([now_ps - self._after_ps] * self.failed)
+        """Make failed replicas eligible again, first in line. Without a node they fail again at once."""
+        self._since_ps.extendleft([now_ps - self._after_ps] * self.failed)
         self.failed, self._retry_ps = 0, None
 
-    def fail(self, now_ps: int, *, quota: bool) -> int:
-        """Give up what has been tried for long enough, and say so; how many go off the size for it."""
+    def give_up(self, now_ps: int, *, quota: bool) -> int:
+        """Report replicas that waited for `after_s` as failed. Return by how many the size rolls back."""
         failures, count = self._failures, 0
-        while failures is not None and self._since and self._since[0] <= now_ps - self._after_ps:
-            self._since.popleft()
+        while failures is not None and self._since_ps and self._since_ps[0] <= now_ps - self._after_ps:
+            self._since_ps.popleft()
             count += 1
         if failures is None or not count:
             return 0
-        self._word = Word(now_ps, quota)
+        self._report = FailureReport(now_ps, quota)
         if failures.then == "roll_back":
             return count
         self.failed += count
@@ -117,8 +117,8 @@ class Waiting:
             self._timetable.add(self._retry_ps, EventKind.RETRY, 0)
         return 0
 
-    def stale(self, entry: ScheduledEvent) -> bool:
-        """Return whether an entry of the timetable, FAIL or RETRY, is about nothing."""
-        if entry.due is EventKind.RETRY:
+    def is_stale(self, entry: ScheduledEvent) -> bool:
+        """Return whether a FAIL or RETRY entry no longer applies."""
+        if entry.kind is EventKind.RETRY:
             return not self.failed or self._retry_ps != entry.at_ps
-        return not self._since or self._since[0] > entry.at_ps - self._after_ps
+        return not self._since_ps or self._since_ps[0] > entry.at_ps - self._after_ps

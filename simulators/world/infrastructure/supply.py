@@ -1,4 +1,4 @@
-"""How many nodes a zone offers, over time: constant, in steps, replayed from a trace, or with outages by chance."""
+"""Capacity of a zone over time: constant, in steps, replayed from a trace, or with random outages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from simulators.world.infrastructure.node_lifecycle import Phase
 from simulators.world.infrastructure.units import to_ps
 
 Supply = Iterator[tuple[int, int | None]]
-"""Times (picoseconds, rising from 0) and the nodes offered from then on; None: no limit. May be without end."""
+"""(time, nodes offered from then on): picoseconds, ascending from 0. None: no limit. May be infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SupplyStep:
-    """From a time on, a number of nodes."""
+    """A number of nodes from a time on."""
 
     at_s: Annotated[float, FieldMetadata("From the world's start. Seconds.", ge=0, example=3600.0)]
     nodes: Annotated[int, FieldMetadata("Nodes offered from then on.", ge=0, example=4)]
@@ -31,9 +31,9 @@ class SupplyStep:
 
 @dataclass(frozen=True, kw_only=True)
 class SupplyTrace:
-    """A recorded number of nodes: JSON ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``, a value each G seconds.
+    """A recorded capacity: JSON ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``, one value every G seconds.
 
-    The format of the SkyPilot spot traces and the SpotHedge artifact.
+    The SkyPilot spot traces and the SpotHedge artifact have this format.
     """
 
     file: Annotated[str, FieldMetadata("The trace, beside the scenario's file.", example="spot/us-east-2a.json")]
@@ -59,7 +59,7 @@ class Outages:
 
     @property
     def availability(self) -> float:
-        """Share of time available in the long run: E[up] / (E[up] + E[down])."""
+        """Long-run available share of time, E[up] / (E[up] + E[down]). Defaults: 3600 / (3600 + 2025) = 0.64."""
         up_s, down_s = (p.median_s * math.exp(p.sigma**2 / 2) for p in (self.up, self.down))
         return up_s / (up_s + down_s)
 
@@ -70,12 +70,12 @@ class Outages:
 
 
 def constant(nodes: int | None) -> Supply:
-    """Return the same for ever."""
+    """Yield one capacity for all time."""
     yield 0, nodes
 
 
 def stepped(first: int | None, steps: Sequence[SupplyStep]) -> Supply:
-    """`first`, then each step."""
+    """Yield `first`, then each step."""
     if not steps or steps[0].at_s > 0:
         yield 0, first
     for step in steps:
@@ -83,7 +83,7 @@ def stepped(first: int | None, steps: Sequence[SupplyStep]) -> Supply:
 
 
 def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) -> Supply:
-    """`nodes` while available, else 0. A limit is needed while available: see `ZoneOffer.problems`."""
+    """Yield `nodes` while available, else 0. `ZoneOffer.problems` rejects outages without a capacity."""
     at_ps = 0
     while True:
         yield at_ps, nodes

@@ -1,1 +1,1 @@
-"""Traffic: traces read, made, described."""
+"""Traffic: readers, generators, descriptions and writers of request traces."""

@@ -1,4 +1,4 @@
-"""Rows as a file has them to a trace: every rule checked, every repair counted, no bad row let through in silence."""
+"""Conversion of a file's rows to a trace: every rule is checked, every repair counted, every bad row reported."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from scaler.config.problems import value_text
 from simulators.world.traffic.trace import (
-    LEAST,
     MAX_ARRIVAL_S,
     MAX_TOKENS,
+    MINIMUM,
     Floats,
     Ints,
     RequestTrace,
@@ -22,18 +22,18 @@ from simulators.world.traffic.trace import (
     ordered,
 )
 
-MAX_TOLD: Final = 5
-"""Bad rows told one by one; the rest are counted."""
+MAX_PROBLEMS: Final = 5
+"""Maximum number of bad rows that are reported one by one. Further ones are counted."""
 GROWTH: Final = 1.25
 DROPPED: Final = "bad rows left out"
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows, unchecked. NaN stands where a cell is empty or no number.
+    """A batch of unchecked rows. NaN stands for a cell that is empty or no number.
 
-    `arrival_s` counts from the trace's start, or from any moment where the file's clock tells the time of day.
-    `raw` has the cells as they stand, by field, to be shown; `place` tells a row's line.
+    `arrival_s` counts from the trace's start, or from any moment if the file has times of day. `raw` has the original
+    cells by field, for error messages; ``place(i)`` is the position of row i, such as "line 7".
     """
 
     arrival_s: Floats
@@ -44,7 +44,7 @@ class Rows:
 
 
 class Cleaner:
-    """Takes rows in, batch by batch, and gives the trace they make."""
+    """Collects rows batch by batch, and builds their trace."""
 
     def __init__(self, file: str, columns: Mapping[str, str], *, skip_bad: bool) -> None:
         """`columns` names the file's column for each field, for errors."""
@@ -54,42 +54,42 @@ class Cleaner:
         self._columns = columns
         self._skip_bad = skip_bad
         self._arrival = _Column(np.float64)
-        self._whole: dict[str, _Column] = {}
+        self._int_columns: dict[str, _Column] = {}
         self._problems: list[str] = []
-        self._bad = 0
+        self._bad_rows = 0
         self._latest = -np.inf
-        self._late = 0
+        self._out_of_order = 0
 
     def add(self, rows: Rows) -> None:
         good = np.ones(len(rows.arrival_s), bool)
-        for field, rule, broken in self._broken(rows):
-            for i in np.flatnonzero(broken & good)[: MAX_TOLD - len(self._problems)]:
-                self.tell(rows.place(int(i)), field, rows.raw[field][int(i)], rule)
+        for field, rule, broken in self._violations(rows):
+            for i in np.flatnonzero(broken & good)[: MAX_PROBLEMS - len(self._problems)]:
+                self.add_problem(rows.place(int(i)), field, rows.raw[field][int(i)], rule)
             good &= ~broken
-        self._bad += int(len(good) - good.sum())
+        self._bad_rows += int(len(good) - good.sum())
         self._append(rows.arrival_s[good])
         for field, values in rows.tokens.items():
-            self._whole.setdefault(field, _Column(np.int32)).extend(values[good])
+            self._int_columns.setdefault(field, _Column(np.int32)).extend(values[good])
         if rows.client is not None:
-            self._whole.setdefault("client", _Column(np.int32)).extend(rows.client[good])
+            self._int_columns.setdefault("client", _Column(np.int32)).extend(rows.client[good])
 
     def _append(self, arrival_s: Floats) -> None:
-        """Keep arrivals, and count those that come after a later one."""
+        """Append arrivals, and count those that are earlier than a previous one."""
         latest = np.maximum.accumulate(np.append(self._latest, arrival_s))
-        self._late += int((arrival_s < latest[1:]).sum())
+        self._out_of_order += int((arrival_s < latest[1:]).sum())
         self._latest = float(latest[-1])
         self._arrival.extend(arrival_s)
 
     def bad_row(self, place: str, rule: str, text: str, lines: int = 1) -> None:
-        """Count a row, or some lines that may be rows, that could not be taken apart."""
-        self._bad += lines
-        if len(self._problems) < MAX_TOLD:
+        """Count a row (or lines that may be rows) that cannot be split into cells."""
+        self._bad_rows += lines
+        if len(self._problems) < MAX_PROBLEMS:
             self._problems.append(f"{self._file}, {place}: {value_text(text)}: {rule}")
 
-    def tell(self, place: str, field: str, value: Any, rule: str) -> None:
+    def add_problem(self, place: str, field: str, value: Any, rule: str) -> None:
         self._problems.append(f"{self._file}, {place}, column {self._columns[field]!r} = {value_text(value)}: {rule}")
 
-    def _broken(self, rows: Rows) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+    def _violations(self, rows: Rows) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
         """Yield each rule with the rows that break it."""
         arrival = rows.arrival_s
         yield "arrival_s", "must be a finite time", ~np.isfinite(arrival)
@@ -99,7 +99,7 @@ class Cleaner:
         for field, values in rows.tokens.items():
             yield field, "must be a number", ~np.isfinite(values)
             yield field, "must be a whole number", values != np.floor(values)
-            yield field, f"must be at least {LEAST[field]}", values < LEAST[field]
+            yield field, f"must be at least {MINIMUM[field]}", values < MINIMUM[field]
             yield field, f"must be at most {MAX_TOKENS}", values > MAX_TOKENS
         if "cached_tokens" in rows.tokens:
             over = rows.tokens["cached_tokens"] >= rows.tokens["prompt_tokens"]
@@ -107,23 +107,26 @@ class Cleaner:
 
     def trace(self, name: str, origin: str) -> RequestTrace:
         """Return the trace of all rows. Raises `TraceError` for bad rows that are not to be skipped, or without any."""
-        if self._bad and not self._skip_bad:
-            more = f"\n... and {self._bad - len(self._problems)} more" if self._bad > len(self._problems) else ""
-            raise TraceError("\n".join(self._problems) + more + "\n(--skip-bad leaves such rows out, and counts them)")
-        arrival = self._arrival.taken()
+        if self._bad_rows and not self._skip_bad:
+            more = self._bad_rows - len(self._problems)
+            omitted = f"\n... and {more} more" if more > 0 else ""
+            raise TraceError(
+                "\n".join(self._problems) + omitted + "\n(--skip-bad leaves such rows out, and counts them)"
+            )
+        arrival = self._arrival.values()
         if not len(arrival):
-            left = f": all {self._bad} rows are bad, as in: {self._problems[0]}" if self._bad else ""
-            raise TraceError(f"{self._file}: has no request{left}")
-        self.repairs[DROPPED] += self._bad
-        self.repairs["rows out of order, sorted"] += self._late
+            example = f": all {self._bad_rows} rows are bad, as in: {self._problems[0]}" if self._bad_rows else ""
+            raise TraceError(f"{self._file}: has no request{example}")
+        self.repairs[DROPPED] += self._bad_rows
+        self.repairs["rows out of order, sorted"] += self._out_of_order
         if self.time_of_day:
             arrival -= arrival.min()
-        columns = {field: column.taken() for field, column in self._whole.items()}
+        columns = {field: column.values() for field, column in self._int_columns.items()}
         return ordered(columns, arrival, name, origin, self.repairs)
 
 
 class _Column:
-    """An array that grows in place: a list of pieces, joined at the end, would take twice the memory."""
+    """An array that grows in place. A list of pieces, joined at the end, would take twice the memory."""
 
     def __init__(self, dtype: type[np.generic]) -> None:
         self._values: npt.NDArray[Any] = np.empty(0, dtype)
@@ -132,11 +135,11 @@ class _Column:
     def extend(self, values: npt.NDArray[Any]) -> None:
         end = self._size + len(values)
         if end > len(self._values):
-            self._values.resize(max(end, int(len(self._values) * GROWTH)), refcheck=False)  # no view of it is out
+            self._values.resize(max(end, int(len(self._values) * GROWTH)), refcheck=False)  # there is no view of it
         self._values[self._size : end] = values
         self._size = end
 
-    def taken(self) -> Any:
-        """Return the values, once no more follow."""
+    def values(self) -> Any:
+        """Return the values. Call it once, after the last `extend`."""
         self._values.resize(self._size, refcheck=False)
         return self._values

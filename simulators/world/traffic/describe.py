@@ -1,4 +1,4 @@
-"""A trace in figures: how much, how bursty, how long its requests are, when in the day they come."""
+"""Statistics of a trace: rate, burstiness, request lengths and rate by hour of the day."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HOURS: Final = 24
 QUANTILES: Final[Mapping[str, float]] = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
 BARS: Final = " ▁▂▃▄▅▆▇█"
 WIDTH: Final = 72
-"""Characters of a sparkline: fits a terminal of 80 behind its label."""
+"""Characters of a sparkline: it fits after its label on a terminal of 80 characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is worth knowing of a trace. None stands for what it is too short to tell.
+    """Statistics of a trace. None where the trace is too short.
 
     `span_s` runs from the first arrival to the last, and `mean_rps` is requests over it. `peak_to_mean` is the busiest
     second or whole minute over the mean second or whole minute. `gap_cv` is the coefficient of variation of gaps (1 for
@@ -55,7 +55,7 @@ class Description:
 
 
 def describe(trace: RequestTrace) -> Description:
-    """Return the figures of a trace."""
+    """Return the statistics of a trace."""
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0]) if len(trace) else 0.0
     minutes = whole_bins(trace.arrival_s, MINUTE_S)
     senders = None if trace.client is None or not len(trace) else np.unique(trace.client, return_counts=True)[1]
@@ -81,18 +81,19 @@ def describe(trace: RequestTrace) -> Description:
 
 
 def whole_bins(arrival_s: Floats, width_s: float) -> tuple[int, float, float] | None:
-    """Return the largest, the mean and the variance of arrivals in a bin, over the bins from time 0 that are whole.
+    """Return the maximum, mean and variance of the arrivals per bin, over the whole bins from time 0.
 
-    The last bin, which the trace's end cuts short, is left out; None if there is no other. Bins that hold nothing are
-    counted, not made: a long trace may have very many.
+    The last bin, which the trace's end cuts, is left out; None if there is no other. Empty bins count, without memory:
+    a long trace may have very many. Arrivals at 0.1, 0.2, 2.5 and 3.5 s in bins of 1 s: bins 2, 0, 1; maximum 2, mean
+    1, variance 5/3 - 1 = 0.67.
     """
     bins = int(arrival_s[-1] // width_s) if len(arrival_s) else 0
-    within = arrival_s[: np.searchsorted(arrival_s, bins * width_s)]
-    if not len(within):
+    counted = arrival_s[: np.searchsorted(arrival_s, bins * width_s)]
+    if not len(counted):
         return None
-    changes = np.flatnonzero(np.diff(within // width_s)) + 1
-    counts = np.diff(np.concatenate([[0], changes, [len(within)]]))
-    mean = len(within) / bins
+    changes = np.flatnonzero(np.diff(counted // width_s)) + 1
+    counts = np.diff(np.concatenate([[0], changes, [len(counted)]]))
+    mean = len(counted) / bins
     return int(counts.max()), mean, float((counts.astype(np.float64) ** 2).sum() / bins - mean**2)
 
 
@@ -119,19 +120,19 @@ def _cached_share(trace: RequestTrace) -> float | None:
 
 
 def _hourly(arrival_s: Floats) -> tuple[float, ...] | None:
-    """Mean rate by hour of the day, over whole days."""
+    """Return the mean rate by hour of the day, over whole days."""
     days = int(arrival_s[-1] // DAY_S) if len(arrival_s) else 0
     if not days:
         return None
-    within = arrival_s[: np.searchsorted(arrival_s, days * DAY_S)]
-    hours = np.bincount((within // HOUR_S).astype(np.int64) % HOURS, minlength=HOURS)
+    counted = arrival_s[: np.searchsorted(arrival_s, days * DAY_S)]
+    hours = np.bincount((counted // HOUR_S).astype(np.int64) % HOURS, minlength=HOURS)
     return tuple(float(n) for n in hours / (days * HOUR_S))
 
 
 def lines(description: Description, trace: RequestTrace) -> list[str]:
-    """Return the figures in words, with the rate drawn as a line of bars."""
+    """Return the statistics as text lines, with the rate drawn as a line of bars."""
     d = description
-    said = [
+    text = [
         f"{d.name}: {d.requests:,} requests in {duration(d.span_s)}, {_number(d.mean_rps)} a second",
         f"  from            {d.origin or 'nowhere told'}",
         f"  digest          {d.digest[:16]}",
@@ -142,15 +143,15 @@ def lines(description: Description, trace: RequestTrace) -> list[str]:
         f"  output tokens   {_quantiles(d.output_tokens)}",
     ]
     if d.cached_share is not None:
-        said.append(f"  cached          {d.cached_share:.1%} of prompt tokens")
+        text.append(f"  cached          {d.cached_share:.1%} of prompt tokens")
     if d.clients is not None and d.top_client_share is not None:
-        said.append(f"  clients         {d.clients}, the largest with {d.top_client_share:.1%} of the requests")
+        text.append(f"  clients         {d.clients}, the largest with {d.top_client_share:.1%} of the requests")
     if d.requests:
-        said.append(f"  rate            {sparkline(rate_bins(trace, WIDTH)[1])}")
+        text.append(f"  rate            {sparkline(rate_bins(trace, WIDTH)[1])}")
     if d.hourly_rps is not None:
-        said.append(f"  by hour of day  {sparkline(np.array(d.hourly_rps))}")
-    said += [f"  repaired        {what}: {count:,}" for what, count in d.repairs.items()]
-    return said
+        text.append(f"  by hour of day  {sparkline(np.array(d.hourly_rps))}")
+    text += [f"  repaired        {what}: {count:,}" for what, count in d.repairs.items()]
+    return text
 
 
 def rate_bins(trace: RequestTrace, count: int) -> tuple[Floats, Floats]:
@@ -162,7 +163,7 @@ def rate_bins(trace: RequestTrace, count: int) -> tuple[Floats, Floats]:
 
 
 def sparkline(values: Floats) -> str:
-    """Values from 0 to the largest as a line of bars; blank only where there is nothing at all."""
+    """Return values as a line of bars from 0 to the maximum. Only 0 is blank."""
     top = float(values.max()) if len(values) else 0.0
     if top <= 0:
         return " " * len(values)
@@ -170,7 +171,7 @@ def sparkline(values: Floats) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a span in the unit that suits it."""
+    """Return a duration in its largest unit that is at least 2: 7200 s is "2.0 hours"."""
     for unit, size in (("days", DAY_S), ("hours", HOUR_S), ("minutes", MINUTE_S)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -1,8 +1,8 @@
-"""Generators of traffic: what they share, mixes of them, and a trace from a file as one of them.
+"""Generators of traffic: their common base, mixes of generators, and a generator from a trace file.
 
-Time is cut into chunks of `CHUNK_S`, and every stream of chance is named by its cause and its chunk. A span is made of
-whole chunks and then cut to size, so that it comes out the same whether it is asked for at once or in pieces, and two
-runs that ask at different times see the same requests.
+Time is divided into chunks of `CHUNK_S`, and every random stream is named by its purpose and chunk. A generator draws
+whole chunks and cuts them to the requested interval. So an interval has the same requests whether it is generated at
+once or in parts, and two runs that generate it at different times get the same requests.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, RequestTrace, joined
 
 CHUNK_S: Final = 600.0
-"""Whatever is drawn is drawn for so long at once; gaps of the arrival process do not reach across chunks."""
+"""Length of a chunk. Gaps of the arrival process do not extend across chunks."""
 STEP_S: Final = 1.0
-"""The rate is taken as constant for so long."""
+"""Time for which the rate is constant."""
 MAX_RPS: Final = 1e6
 MINUTE_S: Final = 60.0
 HOUR_S: Final = 3600.0
@@ -45,8 +45,7 @@ GENERATORS: Final[Mapping[str, str]] = {
     "steps": "simulators.world.traffic.shapes:RateSteps",
     "trace": "simulators.world.traffic.generate:TraceFile",
 }
-"""Every generator by its kind, resolved on use."""
-
+"""Generators by kind, imported on use."""
 
 Duration = Annotated[
     float | None,
@@ -61,30 +60,28 @@ Duration = Annotated[
 
 
 class Generator(Protocol):
-    """Makes traffic."""
+    """Source of generated requests."""
 
     @property
     def length_s(self) -> float:
-        """How long it goes on where no end is asked for. Seconds."""
+        """Duration if no end is requested. Seconds."""
         ...
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """Return the rate expected at times since the start. Requests a second."""
+        """Return the expected rate at times since the start. Requests per second."""
         ...
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """Return the requests from `since_s` to before `until_s`, at their own times.
+        """Return the requests from `since_s` to before `until_s` (None: the generator's end), at their own times.
 
-        `until_s` None: until the generator's own end.
-
-        Deterministic: joined spans that touch equal the span over both.
+        The result is deterministic: the requests of [0, 900) and [900, 1800) are those of [0, 1800).
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synthetic(ABC):
-    """Traffic by a rate: how arrivals scatter about it, and how long the requests are."""
+    """Traffic with a rate over time, random arrivals around it, and random request lengths."""
 
     duration_s: Duration = None
     gap_cv: Annotated[
@@ -110,24 +107,21 @@ class Synthetic(ABC):
 
     @abstractmethod
     def rate_rps(self, t_s: Floats) -> Floats:
-        """Return the rate expected at times since the start. Requests a second."""
+        """Return the expected rate at times since the start. Requests per second."""
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
-        """Return the rate at times since the start as chance has it.
-
-        Where chance does not touch it, the expected one.
-        """
+        """Return the rate with its noise at times since the start; the expected rate for a shape without noise."""
         return self.rate_rps(t_s)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
         """See `Generator.requests`."""
         end_s = self.length_s if until_s is None else until_s
         chunks = range(math.floor(since_s / CHUNK_S), math.ceil(end_s / CHUNK_S))
-        made = joined([self._chunk(rng_for, k) for k in chunks], kind_of(self), repr(self))
-        return made.between(since_s, end_s)
+        trace = joined([self._chunk(rng_for, k) for k in chunks], kind_of(self), repr(self))
+        return trace.between(since_s, end_s)
 
     def _chunk(self, rng_for: RngFor, number: int) -> RequestTrace:
-        """Return all of one chunk's requests."""
+        """Return the requests of one chunk."""
         edges = number * CHUNK_S + np.arange(0.0, CHUNK_S + STEP_S, STEP_S)
         rates = np.round(self.drawn_rps(edges[:-1] + STEP_S / 2, rng_for), 6)
         times = arrivals(edges, rates, self.gap_cv, rng_for(f"arrivals/{number}"))
@@ -145,7 +139,7 @@ class Synthetic(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Clients, each with traffic of its own, all at once; the trace tells who sent what."""
+    """Several clients with their own traffic at the same time. The trace has the client of each request."""
 
     clients: Annotated[
         Mapping[str, Any],
@@ -201,50 +195,53 @@ class TraceFile:
 
     @property
     def length_s(self) -> float:
-        """How long the window lasts at its speed. Without an `end_s`, a mean gap follows the last arrival."""
+        """Duration of the window at its speed. Without `end_s`, one mean gap follows the last arrival.
+
+        11 arrivals from 0 to 100 s last 110 s, so that a repeated trace keeps its rate.
+        """
         if self.end_s is not None:
             return (self.end_s - self.start_s) / self.speed
-        whole = load(self.file, self.run)
-        left = whole.duration_s * (1 + 1 / max(len(whole) - 1, 1)) - self.start_s
-        return max(round(left / self.speed, 3), 0.001)
+        trace = load(self.file, self.run)
+        remaining_s = trace.duration_s * (1 + 1 / max(len(trace) - 1, 1)) - self.start_s
+        return max(round(remaining_s / self.speed, 3), 0.001)
 
-    def _played(self) -> RequestTrace:
-        return play(self.file, self.run, self.start_s, self.end_s, self.speed)
+    def _window(self) -> RequestTrace:
+        return load_window(self.file, self.run, self.start_s, self.end_s, self.speed)
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """Return the mean rate in the minute of the file around each time."""
-        played = self._played()
-        at = np.mod(t_s, self.length_s) if self.repeat else t_s
-        first, last = (np.searchsorted(played.arrival_s, at + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
+        window = self._window()
+        file_s = np.mod(t_s, self.length_s) if self.repeat else t_s
+        first, last = (np.searchsorted(window.arrival_s, file_s + side) for side in (-MINUTE_S / 2, MINUTE_S / 2))
         return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """See `Generator.requests`. Each round of a repeated trace draws its own copies."""
+        """See `Generator.requests`. With `scale`, each round of a repeated trace draws its own copies."""
         length = self.length_s
         end_s = length if until_s is None else until_s
-        played = self._played()
+        window = self._window()
         last = math.ceil(end_s / length) if self.repeat else min(1, math.ceil(end_s / length))
         parts = []
-        # a copy may come up to a second after its round: the round before is made too
+        # a copy may arrive up to a second after its round, so the previous round is generated too
         for number in range(max(math.floor(since_s / length) - 1, 0), last):
-            part = played.scale(self.scale, rng_for(f"scale/{number}")) if self.scale != 1 else played
+            part = window.scale(self.scale, rng_for(f"scale/{number}")) if self.scale != 1 else window
             parts.append(part.shifted(number * length))
-        return joined(parts, played.name, played.origin).between(since_s, end_s)
+        return joined(parts, window.name, window.origin).between(since_s, end_s)
 
 
 def kind_of(generator: Generator) -> str:
-    """Return the kind under which the generator's class stands in `GENERATORS`."""
+    """Return the kind of the generator's class in `GENERATORS`."""
     path = f"{type(generator).__module__}:{type(generator).__name__}"
     return next(kind for kind, registered in GENERATORS.items() if registered == path)
 
 
 @lru_cache(maxsize=8)
-def play(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> RequestTrace:
-    """Return the requests of a window of a file, at another speed; made once a process."""
+def load_window(file: str, run: str | None, start_s: float, end_s: float | None, speed: float) -> RequestTrace:
+    """Return the requests of a window of a file, at another speed. Cached per process."""
     return load(file, run).window(start_s, math.inf if end_s is None else end_s).speed(speed)
 
 
 @lru_cache(maxsize=8)
 def load(file: str, run: str | None = None) -> RequestTrace:
-    """Return the trace in a file, read once a process."""
+    """Return the trace in a file. Cached per process."""
     return read(Path(file), ReadOptions(run=run))

@@ -1,4 +1,4 @@
-"""How many tokens a request has: constant, log-normal, or as another trace has them."""
+"""Token counts of requests: constant or log-normal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ P95: Final = NormalDist().inv_cdf(0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Token counts, log-normal: by mean and coefficient of variation (0: constant), or by median and 95th percentile.
+    """Log-normal token counts: by mean and coefficient of variation (0: constant), or by median and 95th percentile.
 
-    A draw is rounded to whole tokens and held within the bounds, so that tight bounds move the mean.
+    A draw is rounded to whole tokens and clipped to the bounds, so tight bounds change the mean. A median of 100 and a
+    p95 of 500 give a log deviation of ln(5) / 1.645 = 0.98.
     """
 
     mean_tokens: Annotated[float | None, FieldMetadata("Mean; or leave it out and give p50 and p95. Tokens.", ge=1)] = (
@@ -58,7 +59,7 @@ class Lengths:
             return math.log(self.p95_tokens / self.p50_tokens) / P95
         return math.sqrt(math.log1p(self.cv**2))
 
-    def draw(self, count: int, chance: np.random.Generator) -> Ints:
-        """`count` token counts, one draw each whatever the distribution."""
-        tokens = np.rint(np.exp(self.log_mean + self.log_deviation * chance.standard_normal(count)))
+    def draw(self, count: int, rng: np.random.Generator) -> Ints:
+        """Return `count` token counts. Every distribution takes one draw per count."""
+        tokens = np.rint(np.exp(self.log_mean + self.log_deviation * rng.standard_normal(count)))
         return np.clip(tokens, self.min_tokens, self.max_tokens).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Rate series: how many requests a second arrive, step by step, as measured or made elsewhere."""
+"""Rate series: measured or generated request rates, step by step."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Final
 import numpy as np
 
 from scaler.registry import did_you_mean
-from simulators.world.traffic.formats.options import silent
+from simulators.world.traffic.formats.options import no_progress
 from simulators.world.traffic.formats.stream import whole
 from simulators.world.traffic.trace import Floats, TraceError
 
 HEADER: Final = ("t_s", "rate_rps")
 SERVEGEN: Final = "chunk-*-trace.csv"
-"""A ServeGen model's clients, one file each, without header: time, rate, CV of gaps, and the gaps' distribution."""
+"""Files of a ServeGen model, one per client, without header: time, rate, CV of gaps, and the gaps' distribution."""
 MAX_RPS: Final = 1e7
-"""More requests a second than any service sees: a larger rate is another column or unit."""
+"""Maximum plausible rate: a larger one is another column or unit. Requests per second."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RateSeries:
-    """Rates that hold from each `t_s` until the next; the last one for as long as the one before it."""
+    """Rates in requests per second. Each holds from its `t_s` until the next, the last as long as the one before."""
 
     t_s: Floats
     rate_rps: Floats
@@ -37,11 +37,11 @@ class RateSeries:
 
     @property
     def edges_s(self) -> Floats:
-        """The steps' beginnings and the last one's end."""
+        """Start of each step, and the end of the last one."""
         return np.append(self.t_s, self.t_s[-1] + (self.t_s[-1] - self.t_s[-2]))
 
     def at(self, t_s: Floats) -> Floats:
-        """Return the rates at times since the series' beginning; 0 outside it."""
+        """Return the rates at times since the start of the series; 0 outside it."""
         edges = self.edges_s - self.t_s[0]
         step = np.searchsorted(edges, t_s, side="right") - 1
         inside = (step >= 0) & (step < len(self.rate_rps))
@@ -49,10 +49,7 @@ class RateSeries:
 
 
 def read(path: Path) -> RateSeries:
-    """Return a series from a CSV file (t_s, rate_rps), or from ServeGen's clients.
-
-    One's file, or the sum of a folder's.
-    """
+    """Return a series from a CSV file (t_s, rate_rps), a ServeGen client's file, or the sum of a ServeGen folder."""
     if not path.is_dir():
         return _read_file(path)
     files = sorted(path.glob(SERVEGEN))
@@ -65,7 +62,7 @@ def read(path: Path) -> RateSeries:
 
 def _read_file(path: Path) -> RateSeries:
     try:
-        text = whole(path, silent).decode("utf-8-sig")
+        text = whole(path, no_progress).decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise TraceError(f"{path}: is not UTF-8 text") from e
     rows = csv.reader(io.StringIO(text, newline=""))
@@ -91,7 +88,7 @@ def _numbered(rows: Iterator[list[str]], start: int) -> Iterator[tuple[int, list
 def _parsed(
     path: Path, rows: Sequence[tuple[int, list[str]]], where: tuple[int, int], names: tuple[str, str]
 ) -> RateSeries:
-    """Two columns as a series. Raises `TraceError` with the line, column and value that is wrong."""
+    """Return a series from two columns. Raises `TraceError` with line, column and value of the first error."""
     columns: tuple[list[float], list[float]] = ([], [])
     for number, row in rows:
         for column, i, name in zip(columns, where, names, strict=True):

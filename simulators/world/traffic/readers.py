@@ -1,4 +1,4 @@
-"""A file of traffic, in any known format, to a trace. The content tells the format; its name does not matter."""
+"""Reader of traffic files in all known formats. The content determines the format, not the file name."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ DOCUMENTS: Final[Mapping[str, tuple[str, Documents]]] = {
     "guidellm": ("benchmarks", guidellm.read),
     "vllm": ("input_lens", vllm.read),
 }
-"""Formats that are one JSON document: the key that tells them, and their reader."""
+"""Formats that are one JSON document: the key that identifies each, and its reader."""
 FORMATS: Final = ("azure", "burstgpt", "forescale", "guidellm", "mooncake", "runs", "servegen", "vllm")
-"""All of them: the layouts of tables, the JSON documents, and Mooncake's JSON lines."""
+"""All formats: table layouts, JSON documents, and Mooncake's JSON lines."""
 SUFFIXES: Final = (".gz", ".csv", ".parquet", ".jsonl", ".json")
 DEFAULT: Final = ReadOptions()
 
 
 def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
-    """Return the trace in a file. Raises `TraceError` with what was found and what was expected."""
+    """Return the trace in a file. Raises `TraceError` with the actual and the expected content."""
     if options.format is not None and options.format not in FORMATS:
         hint = did_you_mean(options.format, list(FORMATS)) or f"there are {', '.join(FORMATS)}"
         raise TraceError(f"--format {options.format!r}: no such format; {hint}")
     if path.is_dir():
         raise TraceError(f"{path}: is a directory; name one file in it")
-    began = head(path)
-    if not began.strip():
+    start = head(path)
+    if not start.strip():
         raise TraceError(f"{path}: is empty")
-    if began.startswith(tables.PARQUET):
+    if start.startswith(tables.PARQUET):
         return tables.read_parquet(path, options, name_of(path))
-    if began.lstrip()[:1] in {b"{", b"["}:
-        return _json(path, began, options)
-    return tables.read_csv(path, _header(path, began), options, name_of(path))
+    if start.lstrip()[:1] in {b"{", b"["}:
+        return _json(path, start, options)
+    return tables.read_csv(path, _header(path, start), options, name_of(path))
 
 
 def name_of(path: Path) -> str:
-    """Return a trace's name: its file's, without what tells the format."""
+    """Return the name of a file's trace: the file name without format suffixes."""
     name = path.name
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
     return name
 
 
-def _header(path: Path, began: bytes) -> list[str]:
+def _header(path: Path, start: bytes) -> list[str]:
     """Return the columns of a CSV file."""
     try:
-        line = began.splitlines()[0].decode("utf-8-sig")
+        line = start.splitlines()[0].decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise TraceError(f"{path}: is neither UTF-8 text (CSV, JSON) nor Parquet, plain or gzipped") from e
     try:
@@ -66,8 +66,8 @@ def _header(path: Path, began: bytes) -> list[str]:
         raise TraceError(f"{path}, line 1: is no header of a CSV table: {e}") from e
 
 
-def _json(path: Path, began: bytes, options: ReadOptions) -> RequestTrace:
-    if options.format == "mooncake" or (options.format is None and _is_lines(began)):
+def _json(path: Path, start: bytes, options: ReadOptions) -> RequestTrace:
+    if options.format == "mooncake" or (options.format is None and _is_lines(start)):
         return mooncake.read(path, options, name_of(path))
     data = document(path, options)
     keys = list(data) if isinstance(data, dict) else [f"a {type(data).__name__}"]
@@ -79,10 +79,10 @@ def _json(path: Path, began: bytes, options: ReadOptions) -> RequestTrace:
     raise TraceError(f"{path}: no known JSON format has the keys {value_text(keys)}: {known}; {lines}")
 
 
-def _is_lines(began: bytes) -> bool:
-    """Return whether the first line is an object of its own that tells a request."""
+def _is_lines(start: bytes) -> bool:
+    """Return whether the first line is a JSON object of one request."""
     try:
-        first = json.loads(began.split(b"\n", 1)[0])
+        first = json.loads(start.split(b"\n", 1)[0])
     except (ValueError, RecursionError):
         return False
     return isinstance(first, dict) and "input_length" in first

@@ -1,4 +1,4 @@
-"""The shapes that a rate can have over time."""
+"""Shapes of a rate over time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Poisson(Synthetic):
 
 @dataclass(frozen=True, kw_only=True)
 class Daily(Synthetic):
-    """A day's wave, lower at the weekend, with noise that wanders about it."""
+    """A daily wave, lower at the weekend, with noise that changes slowly.
+
+    With a mean of 10 requests/s, a swing of 0.6 and a peak at 14 h, a weekday has 16 at 14 h and 4 at 2 h.
+    """
 
     mean_rps: Annotated[float, FieldMetadata("Mean rate of a weekday. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
     swing: Annotated[float, FieldMetadata("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
@@ -49,7 +52,7 @@ class Daily(Synthetic):
     ] = 0.1
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """Return the wave without its noise, whose mean is 1."""
+        """Return the wave without its noise. The noise is a factor with mean 1."""
         wave = 1 + self.swing * np.cos(2 * np.pi * (t_s / DAY_S - self.peak_hour * HOUR_S / DAY_S))
         weekend = (np.floor(t_s / DAY_S) + self.first_day) % DAYS >= SATURDAY
         return np.asarray(self.mean_rps * wave * np.where(weekend, self.weekend_share, 1.0))
@@ -66,10 +69,9 @@ class Daily(Synthetic):
 
 @dataclass(frozen=True, kw_only=True)
 class FlashCrowd(Synthetic):
-    """A calm rate with one spike: a straight rise, a plateau, a straight fall.
+    """A base rate with one spike: a linear rise, a plateau, a linear fall.
 
-    The shape is that of Bodik et al., "Characterizing, modeling, and generating workload spikes for stateful
-    services", SoCC'10.
+    Shape: Bodik et al., "Characterizing, modeling, and generating workload spikes for stateful services", SoCC'10.
     """
 
     base_rps: Annotated[float, FieldMetadata("The calm rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
@@ -87,7 +89,7 @@ class FlashCrowd(Synthetic):
 
 @dataclass(frozen=True, kw_only=True)
 class OnOff(Synthetic):
-    """Batches: one rate for a while, another for a while, and again."""
+    """Alternation of two rates."""
 
     on_rps: Annotated[float, FieldMetadata("Rate while on. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
     off_rps: Annotated[float, FieldMetadata("Rate while off. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
@@ -95,13 +97,13 @@ class OnOff(Synthetic):
     off_s: Annotated[float, FieldMetadata("How long it is off. Seconds.", gt=0)] = 1500.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """Return the rate at times since the start, which begins a batch."""
+        """Return the rate at times since the start, which begins an on period."""
         return np.where(np.mod(t_s, self.on_s + self.off_s) < self.on_s, self.on_rps, self.off_rps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp(Synthetic):
-    """A rate that moves in a straight line to another, and stays there."""
+    """A rate that changes linearly to another one, and stays there."""
 
     from_rps: Annotated[float, FieldMetadata("Rate at the start. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
     to_rps: Annotated[float, FieldMetadata("Rate at the end. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
@@ -137,7 +139,7 @@ class RateSteps(Synthetic):
 
 @dataclass(frozen=True, kw_only=True)
 class Rates(Synthetic):
-    """The rates of a series in a file, once or over and over."""
+    """The rates of a series in a file, once or repeated."""
 
     file: Annotated[str, FieldMetadata("CSV with t_s and rate_rps, or ServeGen's clients.", example="rates.csv")]
     speed: Annotated[float, FieldMetadata("How many times as fast as recorded; the rates stay.", gt=0, le=1000)] = 1.0
@@ -147,18 +149,18 @@ class Rates(Synthetic):
 
     @property
     def length_s(self) -> float:
-        """As long as what is left of the file from `start_s` on, at its speed, if nothing else is said."""
-        left = (load(self.file).duration_s - self.start_s) / self.speed
-        return max(left, 0.0) if self.duration_s is None else self.duration_s
+        """`duration_s`, or the duration of the file from `start_s` on, at its speed. Seconds."""
+        remaining_s = (load(self.file).duration_s - self.start_s) / self.speed
+        return max(remaining_s, 0.0) if self.duration_s is None else self.duration_s
 
     def rate_rps(self, t_s: Floats) -> Floats:
-        """Return the rate at times since the start; 0 past the file's end unless it repeats."""
+        """Return the rate at times since the start; 0 after the file's end unless it repeats."""
         series = load(self.file)
-        at = np.asarray(t_s) * self.speed + self.start_s
-        return self.scale * series.at(np.mod(at, series.duration_s) if self.repeat else at)
+        file_s = np.asarray(t_s) * self.speed + self.start_s
+        return self.scale * series.at(np.mod(file_s, series.duration_s) if self.repeat else file_s)
 
 
 @lru_cache(maxsize=8)
 def load(file: str) -> rates.RateSeries:
-    """Return the series in a file, read once a process."""
+    """Return the series in a file. Cached per process."""
     return rates.read(Path(file))

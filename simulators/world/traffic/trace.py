@@ -1,4 +1,4 @@
-"""A trace: which requests arrive when, and how many tokens each brings and asks for."""
+"""A trace: arrivals, prompt tokens and output tokens of requests."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int32]
 
 MAX_ARRIVAL_S: Final = 1e8
-"""Three years. A later arrival is a time of day in the wrong unit, not an offset from a trace's start."""
+"""Three years. A later arrival is a time of day in the wrong unit, not an offset from the start of a trace."""
 MAX_TOKENS: Final = 100_000_000
-"""Ten times the longest context window that any model offers: more is a column mistaken for another."""
+"""Ten times the longest context window of any model: a larger value is from the wrong column."""
 COLUMNS: Final = ("prompt_tokens", "output_tokens", "cached_tokens", "client")
-"""The whole-number columns."""
+"""Integer columns."""
 REQUIRED: Final = COLUMNS[:2]
-LEAST: Final = {"prompt_tokens": 1, "output_tokens": 1, "cached_tokens": 0, "client": 0}
+MINIMUM: Final = {"prompt_tokens": 1, "output_tokens": 1, "cached_tokens": 0, "client": 0}
 
 
 class TraceError(Exception):
-    """Traffic that cannot be used: which file, place and value, which rule it breaks, what to do."""
+    """Unusable traffic: file, place, value, the rule broken, and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTrace:
-    """Requests in order of arrival. 16 bytes a request, 24 with every column; arrays are read-only.
+    """Requests in order of arrival. Arrays are read-only: 16 bytes per request, 24 with every column.
 
-    `arrival_s` counts from the trace's start. `cached_tokens` are prompt tokens that a prefix cache holds (fewer than
-    the prompt), `client` who sent the request. `repairs` counts what was mended or left out on reading, by what it was.
+    `arrival_s` counts from the trace's start. `cached_tokens` are prompt tokens in a prefix cache (fewer than the
+    prompt), `client` is the number of the sender. `repairs` counts rows that the reader repaired or left out, by kind.
     """
 
     arrival_s: Floats
@@ -46,7 +46,7 @@ class RequestTrace:
     repairs: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        arrival = _frozen(self.arrival_s, np.float64)
+        arrival = _read_only(self.arrival_s, np.float64)
         object.__setattr__(self, "arrival_s", arrival)
         if arrival.ndim != 1:
             raise TraceError(f"{self.name}: arrival_s has {arrival.ndim} dimensions; must have one")
@@ -57,12 +57,12 @@ class RequestTrace:
         if len(arrival) and not 0 <= arrival[0] <= arrival[-1] <= MAX_ARRIVAL_S:
             raise TraceError(f"{self.name}: arrival_s must lie within 0 to {MAX_ARRIVAL_S:g} s")
         for column in COLUMNS:
-            self._whole(column)
+            self._check_column(column)
         if self.cached_tokens is not None and (self.cached_tokens >= self.prompt_tokens).any():
             raise TraceError(f"{self.name}: cached_tokens must be below prompt_tokens")
         object.__setattr__(self, "repairs", {k: int(n) for k, n in self.repairs.items() if n})
 
-    def _whole(self, column: str) -> None:
+    def _check_column(self, column: str) -> None:
         values = getattr(self, column)
         if values is None:
             return
@@ -70,17 +70,17 @@ class RequestTrace:
         if values.shape != self.arrival_s.shape:
             raise TraceError(f"{self.name}: {column} has {values.size} values for {len(self)} requests")
         if values.size:
-            most = MAX_TOKENS if column != "client" else np.iinfo(np.int32).max
-            if not LEAST[column] <= values.min() <= values.max() <= most:
-                raise TraceError(f"{self.name}: {column} must lie within {LEAST[column]} to {most}")
-        object.__setattr__(self, column, _frozen(values, np.int32))
+            maximum = MAX_TOKENS if column != "client" else np.iinfo(np.int32).max
+            if not MINIMUM[column] <= values.min() <= values.max() <= maximum:
+                raise TraceError(f"{self.name}: {column} must lie within {MINIMUM[column]} to {maximum}")
+        object.__setattr__(self, column, _read_only(values, np.int32))
 
     def __len__(self) -> int:
         return len(self.arrival_s)
 
     @property
     def duration_s(self) -> float:
-        """From the trace's start, time 0, to its last arrival."""
+        """Time from 0 to the last arrival."""
         return float(self.arrival_s[-1]) if len(self) else 0.0
 
     def speed(self, factor: float) -> RequestTrace:
@@ -104,11 +104,8 @@ class RequestTrace:
         """Return the same requests, `by_s` later."""
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
-    def hitting(self, share: float) -> RequestTrace:
-        """Return the same requests with `share` of each prompt in a prefix cache.
-
-        As they are if they tell their hits.
-        """
+    def with_prefix_hits(self, share: float) -> RequestTrace:
+        """Return the requests with `share` of each prompt in a prefix cache. Recorded hits stay as they are."""
         if not 0 <= share < 1:
             raise TraceError(f"{self.name}: a hit share of {share} must be 0 or more, and below 1")
         if not share or self.cached_tokens is not None:
@@ -119,39 +116,38 @@ class RequestTrace:
         """Return the same requests, all from one client."""
         return dataclasses.replace(self, client=np.full(len(self), client, np.int32))
 
-    def thin(self, share: float, chance: np.random.Generator) -> RequestTrace:
-        """Keep each request with probability `share`, independently: a Poisson stream stays one."""
+    def thin(self, share: float, rng: np.random.Generator) -> RequestTrace:
+        """Keep each request independently with probability `share`. A Poisson process stays one."""
         if not 0 <= share <= 1:
             raise TraceError(f"{self.name}: share {share} must lie within 0 to 1")
-        return self._rows(np.flatnonzero(chance.random(len(self)) < share))
+        return self._rows(np.flatnonzero(rng.random(len(self)) < share))
 
-    def scale(self, factor: float, chance: np.random.Generator, spread_s: float = 1.0) -> RequestTrace:
-        """`factor` times as many requests in the same time, with the same shape.
+    def scale(self, factor: float, rng: np.random.Generator, spread_s: float = 1.0) -> RequestTrace:
+        """Return `factor` times as many requests in the same time, with the same shape.
 
-        Each request stands for `factor` of them: itself and copies, the last with the probability of the remainder.
-        Copies come up to `spread_s` later than the original (uniform, to a millisecond), not at one instant with it.
-        A factor below 1 thins.
+        A factor of 2.3 gives each request one copy, and a second copy with probability 0.3. Copies arrive up to
+        `spread_s` after the original (uniform, to a millisecond). A factor below 1 thins.
         """
         if not 0 <= factor <= 1e6:
             raise TraceError(f"{self.name}: factor {factor} must lie within 0 to 1e6")
         if factor <= 1:
-            return self.thin(factor, chance)
-        counts = np.full(len(self), int(factor)) + (chance.random(len(self)) < factor - int(factor))
+            return self.thin(factor, rng)
+        counts = np.full(len(self), int(factor)) + (rng.random(len(self)) < factor - int(factor))
         rows = np.repeat(np.arange(len(self)), counts)
         copies = np.diff(rows, prepend=-1) == 0
-        delay = np.where(copies, np.round(chance.random(len(rows)) * spread_s, 3), 0.0)
+        delay = np.where(copies, np.round(rng.random(len(rows)) * spread_s, 3), 0.0)
         return ordered(self._columns(rows), self.arrival_s[rows] + delay, self.name, self.origin, self.repairs)
 
     def digest(self) -> str:
-        """SHA-256 of the requests (not of name and origin): equal traffic has equal digests on any machine."""
-        said = hashlib.sha256(f"trace 1, {len(self)} requests\n".encode())
-        said.update(np.ascontiguousarray(self.arrival_s, "<f8").data)
+        """Return the SHA-256 of the requests, without name and origin. Equal on every machine."""
+        digest = hashlib.sha256(f"trace 1, {len(self)} requests\n".encode())
+        digest.update(np.ascontiguousarray(self.arrival_s, "<f8").data)
         for column in COLUMNS:
             values = getattr(self, column)
             if values is not None:
-                said.update(f"\n{column}\n".encode())
-                said.update(np.ascontiguousarray(values, "<i4").data)
-        return said.hexdigest()
+                digest.update(f"\n{column}\n".encode())
+                digest.update(np.ascontiguousarray(values, "<i4").data)
+        return digest.hexdigest()
 
     def _rows(self, rows: Any) -> RequestTrace:
         return dataclasses.replace(self, arrival_s=self.arrival_s[rows], **self._columns(rows))
@@ -167,7 +163,7 @@ def ordered(
     origin: str = "",
     repairs: Mapping[str, int] | None = None,
 ) -> RequestTrace:
-    """Return a trace from rows in any order; those of one instant keep theirs."""
+    """Return a trace from rows in any order. Rows of the same time keep their order."""
     if (arrival_s[1:] < arrival_s[:-1]).any():
         rows = np.argsort(arrival_s, kind="stable")
         arrival_s, columns = arrival_s[rows], {c: values[rows] for c, values in columns.items()}
@@ -175,15 +171,15 @@ def ordered(
 
 
 def joined(traces: Sequence[RequestTrace], name: str, origin: str = "") -> RequestTrace:
-    """Return all the requests of `traces` on one clock.
+    """Return all requests of `traces` on one clock.
 
-    Where some tell `cached_tokens`, those that do not have no hits; `client` is kept when all of them tell it.
+    If some have `cached_tokens`, the others have 0. `client` is kept if all have it.
     """
     full = [t for t in traces if len(t)]
-    told = [c for c in COLUMNS if c in REQUIRED or any(getattr(t, c) is not None for t in full)]
+    present = [c for c in COLUMNS if c in REQUIRED or any(getattr(t, c) is not None for t in full)]
     if any(t.client is None for t in full):
-        told = [c for c in told if c != "client"]
-    columns = {c: np.concatenate([np.zeros(0, np.int32), *(_column(t, c) for t in full)]) for c in told}
+        present = [c for c in present if c != "client"]
+    columns = {c: np.concatenate([np.zeros(0, np.int32), *(_column(t, c) for t in full)]) for c in present}
     repairs: dict[str, int] = {}
     for trace in traces:
         for what, count in trace.repairs.items():
@@ -196,8 +192,8 @@ def _column(trace: RequestTrace, column: str) -> Ints:
     return np.zeros(len(trace), np.int32) if values is None else values
 
 
-def _frozen(values: Any, dtype: type[np.generic]) -> Any:
-    """`values` as a read-only array; a view, so that the caller's own array stays writable."""
+def _read_only(values: Any, dtype: type[np.generic]) -> Any:
+    """Return a read-only view of `values`. The caller's array stays writable."""
     array = np.asarray(values, dtype).view()
     array.flags.writeable = False
     return array

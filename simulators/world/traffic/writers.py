@@ -1,4 +1,4 @@
-"""A trace to a file, which appears under its name only when it is whole."""
+"""Writer of trace files. A file appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from simulators.world.traffic.formats.options import Progress, silent
+from simulators.world.traffic.formats.options import Progress, no_progress
 from simulators.world.traffic.trace import COLUMNS, RequestTrace, TraceError
 
 BATCH_ROWS: Final = 100_000
-"""Rows written at a time: some megabytes."""
+"""Rows per batch: some megabytes."""
 
 
-def write(trace: RequestTrace, path: Path, progress: Progress = silent) -> None:
-    """Write `trace` as the suffix says: .csv, .csv.gz or .parquet. Equal traces give equal bytes."""
+def write(trace: RequestTrace, path: Path, progress: Progress = no_progress) -> None:
+    """Write a trace in the format of the suffix: .csv, .csv.gz or .parquet. Equal traces give equal bytes."""
     writer = writer_of(path)
     with replacing(path) as file:
         writer(trace, file, progress)
 
 
 def writer_of(path: Path) -> Callable[[RequestTrace, IO[bytes], Progress], None]:
-    """Return the function that writes a file of this name. Raises `TraceError`."""
+    """Return the writer for a file name. Raises `TraceError`."""
     for suffix, writer in WRITERS.items():
         if path.name.endswith(suffix):
             return writer
@@ -38,7 +38,7 @@ def writer_of(path: Path) -> Callable[[RequestTrace, IO[bytes], Progress], None]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file that takes the place of `path` when all went well, and else leaves nothing behind."""
+    """Yield a file that replaces `path` on success, and is deleted on an error."""
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as e:

@@ -17,7 +17,7 @@ import yaml
 
 from policies.signals.latency_quantities import QUANTITIES
 from simulators.engine.models import catalogue
-from simulators.engine.models.worth import SaturationRates, worth
+from simulators.engine.models.worth import SaturationRates, saturation_rates
 from simulators.experiments.scenario import Case, load
 
 H100_USD_PER_HOUR: Final = 6.88
@@ -130,7 +130,7 @@ def cells() -> list[Cell]:
 
 @cache
 def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
-    carries = worth(catalogue.load(cell.source.model))
+    carries = saturation_rates(catalogue.load(cell.source.model))
     return read(scenario(cell, data, part, share), ours(carries, cell, share))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from simulators.engine.models import catalogue
-from simulators.engine.models.worth import worth
+from simulators.engine.models.worth import saturation_rates
 from simulators.experiments.scenario import Case
 from simulators.world.infrastructure.market import NOTICES
 from tests.benchmarks.cost.cells import DAY_S, GPUS, H100_USD_PER_HOUR, STARTS, Cell, ours, read, scenario
@@ -128,7 +128,7 @@ def spot_pool(zone: str) -> str:
 @cache
 def _case(cell: MarketCell, data: Path, part: str, share: float, offer: str) -> Case:
     groups = {spot_pool(zone): {zone: offer} for zone, offer in cell.zones(data, part).items()}
-    workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
+    workload = ours(saturation_rates(catalogue.load(cell.source.model)), cell, share)
     spot_usd, usd = cell.usd_per_hour
     common = {"kind": "kubernetes", "namespace": "llm", "accelerator": "h100", "lead_time_s": cell.start_s}
     bought = {"market": SPOT, "price_usd_per_hour": spot_usd, "notice_s": NOTICES_S.get(offer, 0.0)}
@@ -141,7 +141,7 @@ def _case(cell: MarketCell, data: Path, part: str, share: float, offer: str) -> 
 
 @cache
 def _together(cell: MarketCell, data: Path, part: str, share: float) -> Case:
-    workload = ours(worth(catalogue.load(cell.source.model)), cell, share)
+    workload = ours(saturation_rates(catalogue.load(cell.source.model)), cell, share)
     workload["pools"] = {name: {"kind": "kubernetes", "name": name, "namespace": "llm"} for name in (SPOT, ON_DEMAND)}
     return read(_offered(cell, data, part, share, {SPOT: cell.zones(data, part)}, GROUP), workload)
 

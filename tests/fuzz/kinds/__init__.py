@@ -1,4 +1,4 @@
-"""The kinds of input that are mutated: each module has `mutated(rng)` and `check(data)`.
+"""Kinds of mutated input: each module has `mutated(rng)` and `check(data)`.
 
-`mutated` returns the bytes of one input, `check` what is wrong with what became of them; empty: nothing.
+`mutated` returns the bytes of one input. `check` describes what is wrong with their handling; empty: nothing.
 """

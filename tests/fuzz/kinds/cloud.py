@@ -1,4 +1,4 @@
-"""Answers of Google Cloud and Azure, over a socket: one call's answer is mutated, all others are honest."""
+"""Responses of Google Cloud and Azure, over a socket: the response to one call is mutated, all others are valid."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FOLDER: Final = "fuzz-cloud-"
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """One pool in a cloud of its own, and the honest answer to each call that its status takes."""
+class CloudPool:
+    """One pool in its own cloud, and the valid response to each call that its status needs."""
 
     server: Any
     clock: Any
@@ -37,11 +37,11 @@ class Lane:
 
 
 @functools.cache
-def _lanes() -> dict[str, Lane]:
+def _cloud_pools() -> dict[str, CloudPool]:
     return loop().run(_open())
 
 
-async def _open() -> dict[str, Lane]:
+async def _open() -> dict[str, CloudPool]:
     gcp = await loop().keep(gcp_environment(Path(tempfile.mkdtemp(prefix=FOLDER)), at_once=True))
     gcp.cloud.token_life_s = 10**7
     gcp.mig(location="us-central1").resize(3)
@@ -63,59 +63,59 @@ async def _open() -> dict[str, Lane]:
         "vmss": (azure, await azure.vmss()),
         "aks": (azure, await azure.aks()),
     }
-    return {name: await _lane(where, pool) for name, (where, pool) in pools.items()}
+    return {name: await _open_pool(site, pool) for name, (site, pool) in pools.items()}
 
 
-async def _lane(where: Any, pool: Any) -> Lane:
+async def _open_pool(site: Any, pool: Any) -> CloudPool:
     answers: dict[str, Any] = {}
 
     async def ask() -> PoolStatus:
-        found: PoolStatus = (await pool.status()).value
-        return found
+        status: PoolStatus = (await pool.status()).value
+        return status
 
     def note(name: str, body: Any) -> Any:
         answers.setdefault(name, json.loads(json.dumps(body)))
         return body
 
-    where.clock.ahead_s += LATER_S
-    where.cloud.mangle = note
+    site.clock.ahead_s += LATER_S
+    site.cloud.mangle = note
     await ask()
-    where.cloud.mangle = None
-    return Lane(where.cloud, where.clock, ask, answers)
+    site.cloud.mangle = None
+    return CloudPool(site.cloud, site.clock, ask, answers)
 
 
 def mutated(rng: Rng) -> bytes:
-    name, lane = rng.choice(sorted(_lanes().items(), key=lambda item: item[0]))
-    call = rng.choice(sorted(lane.answers))
-    return f"{name} {call}\n".encode() + json_text(rng, lane.answers[call])
+    name, cloud_pool = rng.choice(sorted(_cloud_pools().items(), key=lambda item: item[0]))
+    call = rng.choice(sorted(cloud_pool.answers))
+    return f"{name} {call}\n".encode() + json_text(rng, cloud_pool.answers[call])
 
 
 def check(data: bytes) -> str:
     head, _, body = data.partition(b"\n")
     name, _, call = head.decode().partition(" ")
-    lane = _lanes()[name]
-    lane.server.mangle = lambda asked, honest: body if asked == call else honest
-    lane.clock.ahead_s += LATER_S
+    cloud_pool = _cloud_pools()[name]
+    cloud_pool.server.mangle = lambda requested_call, valid: body if requested_call == call else valid
+    cloud_pool.clock.ahead_s += LATER_S
     try:
-        return _wrong(loop().run(_asked(lane)))
+        return _wrong(loop().run(_status(cloud_pool)))
     except PortError as e:
         return unwritable(str(e))
     finally:
-        lane.server.mangle = None
+        cloud_pool.server.mangle = None
 
 
-async def _asked(lane: Lane) -> PoolStatus:
-    return await lane.ask()
+async def _status(cloud_pool: CloudPool) -> PoolStatus:
+    return await cloud_pool.ask()
 
 
-def _wrong(found: PoolStatus) -> str:
-    counts = (found.desired, found.ready, found.interruption_pending, found.failed, found.interrupted)
-    if not all(map(is_count, counts)) or (max(counts) > MOST and not implausible_size(found)):
+def _wrong(status: PoolStatus) -> str:
+    counts = (status.desired, status.ready, status.interruption_pending, status.failed, status.interrupted)
+    if not all(map(is_count, counts)) or (max(counts) > MOST and not implausible_size(status)):
         return f"counts are {counts!r}"
     texts = (
-        found.version,
-        found.other_writer or "",
-        found.shortfall.reason if found.shortfall else "",
-        *(p.zone for p in found.parts),
+        status.version,
+        status.other_writer or "",
+        status.shortfall.reason if status.shortfall else "",
+        *(p.zone for p in status.parts),
     )
     return next((problem for one in texts if (problem := unwritable(one))), "")

@@ -1,4 +1,4 @@
-"""Configuration files: whatever they hold, only `ConfigError` comes out, with problems that can be read."""
+"""Configuration files: any content gives a configuration or a `ConfigError` with readable problems."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).parents[3] / "config"
 FOLDERS: Final = ("example", "peers", "quickstart", "scenarios", "workloads")
 CPU_S: Final = 30.0
 LONGEST: Final = 4000
-"""Characters of one problem."""
+"""Maximum characters of one problem."""
 TOKENS: Final = (
     b"~:",
     b"1.5: x",
@@ -67,7 +67,7 @@ ALIASES: Final = 24
 
 
 def _bombs() -> tuple[bytes, ...]:
-    """Texts that take a parser's stack, memory or time."""
+    """Return texts that exhaust a parser's stack, memory or time."""
     laughs = b"a0: &a0 [x, x, x, x]\n" + b"".join(
         b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 4)) for k in range(1, ALIASES)
     )
@@ -111,7 +111,7 @@ def check(data: bytes) -> str:
 
 
 def readable(problem: Any) -> str:
-    """Say why a problem cannot be read; empty where it can."""
+    """Describe why a problem is not readable; empty if it is."""
     words = str(problem)
     if problem.line < 1 or not problem.rule.strip():
         return f"a problem without a line or a rule: {problem!r}"

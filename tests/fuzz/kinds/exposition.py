@@ -1,4 +1,4 @@
-"""An engine's metrics page, over a socket: an honest look, then a mutated one."""
+"""An engine's metrics page, over a socket: first a valid one, then a mutated one."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ TOKENS: Final = (
 
 
 def _page() -> bytes:
-    """The lines that matter, and a few others."""
-    wanted = (b"num_requests", b"kv_cache", b"request_success", b"time_to_first", b"generation_tokens", b"process_")
-    lines = [line for line in PAGE.split(b"\n") if any(name in line for name in wanted)]
+    """Return the relevant lines, and a few others."""
+    prefixes = (b"num_requests", b"kv_cache", b"request_success", b"time_to_first", b"generation_tokens", b"process_")
+    lines = [line for line in PAGE.split(b"\n") if any(name in line for name in prefixes)]
     return b"\n".join(lines[:150]) + b"\n"
 
 

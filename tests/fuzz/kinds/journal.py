@@ -1,4 +1,4 @@
-"""Journals: damaged lines are skipped, counted and reported, by every reader; none ends in a traceback."""
+"""Journals: every reader skips, counts and reports damaged lines, without a traceback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TICKS: Final = 8
 
 @functools.cache
 def _records() -> tuple[dict[str, Any], ...]:
-    """Records of every type: specifications, starts, ticks."""
+    """Return records of every type: specifications, starts, ticks."""
     found: list[dict[str, Any]] = []
     for seed in STORIES:
         drawn = draw(seed)
@@ -74,7 +74,7 @@ def check(data: bytes) -> str:
 
 
 def _command(argv: list[str]) -> str:
-    """Run a command; a usage error of ours is no finding."""
+    """Run a command. A usage error is not a failure."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = main(argv)

@@ -1,4 +1,4 @@
-"""One event loop and one loopback server for all cases of a process: it answers what it is given."""
+"""One event loop and one loopback server with configurable responses for all cases of a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEADLINE_S: Final = 10.0
 
 
 class Loop:
-    """A running loop with a server, a clock that tests move, and a context to open adapters in."""
+    """A running loop with a server, a clock that tests advance, and a context for opening adapters."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
@@ -41,11 +41,11 @@ class Loop:
         return made if isinstance(made, web.StreamResponse) else await made
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end on this loop."""
+        """Run a coroutine to its end on this loop."""
         return self._runner.run(work)
 
     async def keep(self, context: Any) -> Any:
-        """Enter an asynchronous context that lasts as long as the process."""
+        """Enter an asynchronous context that stays open until the process ends."""
         return await self._stack.enter_async_context(context)
 
 

@@ -1,4 +1,4 @@
-"""Kubernetes manifests of other autoscalers, imported: only `ConfigError` comes out."""
+"""Import of Kubernetes manifests of other autoscalers: the only exception is `ConfigError`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _documents(rng: Rng) -> list[Any]:
     if rng.happens(0.6):
         return list(yaml.safe_load_all(rng.choice(files).read_text()))
     keda = {**KEDA, "spec": {**KEDA["spec"], "triggers": [SQS]}}
-    return rng.some([HPA, keda, {"kind": "List", "items": [HPA, keda]}], 2)
+    return rng.subset([HPA, keda, {"kind": "List", "items": [HPA, keda]}], 2)
 
 
 def mutated(rng: Rng) -> bytes:

@@ -1,4 +1,4 @@
-"""Answers of Prometheus, over a socket."""
+"""Responses of Prometheus, over a socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reading of a source must be, whatever the answer it was made of."""
+"""Checks that a source's readings are valid for any response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from policies.model import Absent, Fresh
 
 
 def wrong(readings: Mapping[str, Fresh[float] | Absent]) -> str:
-    """Say which reading is no honest one; empty where all are."""
+    """Describe the first invalid reading; empty if all are valid."""
     for quantity, reading in readings.items():
         if isinstance(reading, Absent):
             if not reading.reason.strip():
@@ -28,7 +28,7 @@ def wrong(readings: Mapping[str, Fresh[float] | Absent]) -> str:
 
 
 def unwritable(text: str) -> str:
-    """Say why a text cannot be written to a journal, a log and a page; empty where it can."""
+    """Describe why a text cannot be written to a journal, a log or a page; empty if it can."""
     try:
         json.dumps(text, ensure_ascii=False).encode()
     except UnicodeEncodeError:

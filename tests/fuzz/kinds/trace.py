@@ -1,4 +1,4 @@
-"""Files of traffic: only `TraceError` comes out, and what is read is a trace."""
+"""Traffic files: any content gives a valid trace or a `TraceError`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Caps that hold together whatever order the rules run in: the maximum, and the blast radius."""
+"""Caps on the sum of the pools: the maximum, and the blast radius."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ NOISE: Final = 1e-9
 
 
 def sum_within_maximum(judged: Judged) -> str | None:
-    """The serving pools together have no more than max_replicas, or than they had."""
-    most = max(judged.turn.spec.max_replicas, judged.before)
-    if judged.after > most:
-        changes = ", ".join(f"{name} {found} -> {target}" for name, found, target in judged.turn.changes)
-        return f"{judged.before} -> {judged.after} of {judged.turn.spec.max_replicas}: {changes}"
+    """The serving pools together have at most max_replicas, or their observed sum."""
+    maximum = max(judged.context.spec.max_replicas, judged.before)
+    if judged.after > maximum:
+        changes = ", ".join(f"{name} {size} -> {target}" for name, size, target in judged.context.changes)
+        return f"{judged.before} -> {judged.after} of {judged.context.spec.max_replicas}: {changes}"
     return None
 
 
 def within_blast_radius(judged: Judged) -> str | None:
-    """In the window no more than the share of the largest size is removed; where that is less, one quantum of one pool.
+    """Within the window at most the share of the largest size is removed, or one quantum of one pool if that is more.
 
-    What other writers removed counts. A radius of 25 % of 8 replicas lets 2 go in its window, whatever the quanta of
-    pools that do not shrink.
+    Removals by other writers count. A radius of 25 % of 8 replicas allows 2 removals in its window; quanta of pools
+    that do not shrink have no effect.
     """
-    turn = judged.turn
-    radius, now = turn.spec.blast_radius, held(turn.tick)
+    context = judged.context
+    radius, now = context.spec.blast_radius, held(context.tick)
     if radius.share == 1.0 or now is None:
         return None
-    shrinking = [(name, found - target) for name, found, target in turn.changes if target < found]
+    shrinking = [(name, size - target) for name, size, target in context.changes if target < size]
     removal = sum(count for _, count in shrinking)
-    removed, largest = removed_in_window(turn, now)
+    removed, largest = removed_in_window(context, now)
     allowed = math.floor(radius.share * largest + NOISE)
-    one = len(shrinking) == 1 and removed + removal <= turn.spec.pools[shrinking[0][0]].quantum
-    if removal > max(0, allowed - removed) and not one:
+    is_one_quantum = len(shrinking) == 1 and removed + removal <= context.spec.pools[shrinking[0][0]].quantum
+    if removal > max(0, allowed - removed) and not is_one_quantum:
         return f"{removal} of {now} are removed, {removed} of {largest} went before, and {allowed} may go"
     return None

@@ -1,4 +1,4 @@
-"""A story of a seed: the load of each workload, faults of sources and platforms, reloads, jumps of the clock."""
+"""Draws the story of a seed: load of each workload, faults of sources and platforms, reloads, clock jumps."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.policies import COUNTS, ENGINES, LATENCIES, PER_REPLICA, QUEUE, SHARES, TOTALS
-from tests.fuzz.sequences.story import Level, Meets, Moment, PoolEvent, Readings, Scene, Story
+from tests.fuzz.sequences.story import PoolEvent, Readings, Scene, SourceValue, Story, StoryTick, WriteResult
 from tests.fuzz.sequences.workloads import workload
 
 NAMES: Final = ("chat", "code", "batch")
 TICKS: Final = (6, 26)
 LONG: Final = (40, 60)
-"""Ticks of one story in eight, long enough for a workload to come to rest."""
+"""Ticks of one story in eight, long enough for a workload to reach zero."""
 ABSURD: Final = (1e7, 1e9, 1e12, 1e15, 1e18, 1e100, 1e308, sys.float_info.max, 5e-324, 2.0**63)
-"""Finite readings that no engine ever shows."""
+"""Finite readings that no engine reports."""
 FAULTS: Final = ("absent", "old", "ahead", "partial")
 ERRORS: Final = ("unavailable", "misconfigured", "raises_wait")
 
 
 @dataclass(frozen=True, slots=True)
-class Mood:
-    """How often what goes wrong, for a whole story."""
+class FaultRates:
+    """Probabilities of each kind of fault, for a whole story."""
 
     reading_faults: float
     source_errors: float
@@ -40,21 +40,21 @@ class Mood:
 
 
 def draw(seed: int) -> Story:
-    """The story of a seed."""
+    """Return the story of a seed."""
     rng = Rng(seed, "story")
     names = NAMES[: rng.choice((1, 1, 1, 1, 2, 3))]
     workloads = {name: workload(seed, name) for name in names}
-    sizes = {name: _sizes(rng, made) for name, made in workloads.items()}
+    sizes = {name: _sizes(rng, config) for name, config in workloads.items()}
     fleet = _fleet(rng, workloads) if len(names) > 1 or rng.happens(0.1) else None
-    moments = _moments(seed, rng, workloads, fleet)
-    return Story(seed, workloads, sizes, tuple(moments), fleet)
+    ticks = _ticks(seed, rng, workloads, fleet)
+    return Story(seed, workloads, sizes, tuple(ticks), fleet)
 
 
-def _mood(rng: Rng) -> Mood:
+def _fault_rates(rng: Rng) -> FaultRates:
     def often(*shares: float) -> float:
         return rng.choice(shares)
 
-    return Mood(
+    return FaultRates(
         reading_faults=often(0.0, 0.0, 0.05, 0.3),
         source_errors=often(0.0, 0.0, 0.05, 0.3),
         pool_errors=often(0.0, 0.0, 0.05, 0.2),
@@ -65,124 +65,128 @@ def _mood(rng: Rng) -> Mood:
     )
 
 
-def _sizes(rng: Rng, made: Workload) -> dict[str, int]:
-    """Sizes found at the start: mostly within the bounds, in whole quanta or not."""
-    most = made.spec.max_replicas + rng.choice((0, 0, 0, 3))
-    return {name: rng.randint(0, max(1, most // len(made.spec.pools))) for name in made.spec.pools}
+def _sizes(rng: Rng, config: Workload) -> dict[str, int]:
+    """Return initial sizes: mostly within the bounds, not always whole quanta."""
+    maximum = config.spec.max_replicas + rng.choice((0, 0, 0, 3))
+    return {name: rng.randint(0, max(1, maximum // len(config.spec.pools))) for name in config.spec.pools}
 
 
 def _fleet(rng: Rng, workloads: Mapping[str, Workload]) -> FleetLimits:
-    held = sum(w.spec.max_replicas for w in workloads.values())
+    total = sum(w.spec.max_replicas for w in workloads.values())
     radius = BlastRadius(share=rng.choice((0.1, 0.3, 1.0, 1.0)), window_s=rng.choice((60.0, 600.0)))
-    gpus = rng.choice((None, rng.randint(0, held)))
-    usd = rng.choice((None, None, rng.scale(1.0, 10.0 * held)))
+    gpus = rng.choice((None, rng.randint(0, total)))
+    usd = rng.choice((None, None, rng.scale(1.0, 10.0 * total)))
     return FleetLimits(max_gpus=gpus, max_usd_per_hour=usd, blast_radius=radius)
 
 
-def _moments(seed: int, rng: Rng, workloads: Mapping[str, Workload], fleet: FleetLimits | None) -> list[Moment]:
-    mood, ticks = _mood(rng), rng.randint(*(LONG if rng.happens(0.125) else TICKS))
+def _ticks(seed: int, rng: Rng, workloads: Mapping[str, Workload], fleet: FleetLimits | None) -> list[StoryTick]:
+    rates, count = _fault_rates(rng), rng.randint(*(LONG if rng.happens(0.125) else TICKS))
     interval_s = max(w.spec.interval_s for w in workloads.values())
-    casts = {name: Cast(seed, made, mood, ticks, fleet is not None) for name, made in workloads.items()}
+    courses = {
+        name: WorkloadCourse(seed, config, rates, count, fleet is not None) for name, config in workloads.items()
+    }
     current = dict[str, Workload | None](workloads)
-    moments = []
-    for number in range(ticks):
-        edits = _edits(seed, rng, mood, current, workloads, number) if number else {}
+    ticks = []
+    for number in range(count):
+        edits = _edits(seed, rng, rates, current, workloads, number) if number else {}
         current |= edits
-        scenes = {name: casts[name].scene(number, made) for name, made in current.items() if made is not None}
+        scenes = {name: courses[name].scene(number, config) for name, config in current.items() if config is not None}
         after_s = interval_s * rng.choice((1.0, 1.0, 1.0, 1.0, 1.0, 1.01, 2.0)) if number else 0.0
         after_s += rng.choice((600.0, 5000.0)) if rng.happens(0.005) else 0.0
-        step_s = rng.choice((-3600.0, -30.0, 30.0, 3600.0, 86_400.0)) if number and rng.happens(mood.steps) else 0.0
-        moments.append(Moment(after_s, scenes, step_s, edits))
-    return moments
+        step_s = rng.choice((-3600.0, -30.0, 30.0, 3600.0, 86_400.0)) if number and rng.happens(rates.steps) else 0.0
+        ticks.append(StoryTick(after_s, scenes, step_s, edits))
+    return ticks
 
 
 def _edits(
     seed: int,
     rng: Rng,
-    mood: Mood,
+    rates: FaultRates,
     current: Mapping[str, Workload | None],
     originals: Mapping[str, Workload],
     number: int,
 ) -> dict[str, Workload | None]:
-    """Reloads: a workload edited, removed or back. One at least stays."""
-    if not rng.happens(mood.reloads):
+    """Return reloads: a workload edited, removed or added again. At least one stays."""
+    if not rng.happens(rates.reloads):
         return {}
     name = rng.choice(sorted(current))
     present = current[name]
     if present is None:
         return {name: originals[name]}
-    if sum(made is not None for made in current.values()) > 1 and rng.happens(0.3):
+    if sum(config is not None for config in current.values()) > 1 and rng.happens(0.3):
         return {name: None}
     return {name: workload(seed + 1_000_003 * number, name, present.document)}
 
 
-class Cast:
+class WorkloadCourse:
     """The course of one workload's load and platforms through a story."""
 
-    def __init__(self, seed: int, made: Workload, mood: Mood, ticks: int, in_fleet: bool) -> None:
-        self._rng = rng = Rng(seed, f"cast/{made.name}")
-        self._mood = mood
+    def __init__(self, seed: int, config: Workload, rates: FaultRates, ticks: int, in_fleet: bool) -> None:
+        self._rng = rng = Rng(seed, f"cast/{config.name}")
+        self._rates = rates
         self._in_fleet = in_fleet
         self._unit = rng.choice((0.2, 1.0, 1.0, 3.0))
-        self._load = rng.scale(0.1, made.spec.max_replicas)
-        rest = rng.choice((ticks, ticks, rng.randint(0, ticks)))
-        self._idle_from = rest if rng.happens(0.6) else ticks
-        self._faint = rng.happens(0.5)
+        self._load = rng.scale(0.1, config.spec.max_replicas)
+        idle_tick = rng.choice((ticks, ticks, rng.randint(0, ticks)))
+        self._idle_from = idle_tick if rng.happens(0.6) else ticks
+        self._has_faint_load = rng.happens(0.5)
         outage = rng.randint(1, ticks) if rng.happens(0.35) else ticks + 1
         self._outage = range(outage, outage + rng.randint(1, ticks))
-        self._lost = rng.choice((1.0, 1.0, 0.9, 0.8, 0.5))
+        self._lost_share = rng.choice((1.0, 1.0, 0.9, 0.8, 0.5))
         self._saturated = rng.happens(0.6)
-        self._quiet = rng.happens(0.35)
-        """Whether sources and platforms have no fault but the outage."""
+        self._is_fault_free = rng.happens(0.35)
+        """True if sources and platforms have no fault except the outage."""
 
-    def scene(self, number: int, made: Workload) -> Scene:
+    def scene(self, number: int, config: Workload) -> Scene:
         rng = self._rng
         if rng.happens(0.15):
-            self._load = rng.choice((self._load * rng.scale(0.2, 5.0), rng.scale(0.05, 2.0 * made.spec.max_replicas)))
-        out = number in self._outage
+            self._load = rng.choice((self._load * rng.scale(0.2, 5.0), rng.scale(0.05, 2.0 * config.spec.max_replicas)))
+        in_outage = number in self._outage
         readings = {name: self._readings(name, number) for name in (ENGINES, QUEUE)}
-        pools = {str(name): self._event(made, number) for name in made.spec.pools}
-        saturated = out and self._saturated
-        return Scene(readings, pools, share_served=out, saturated=saturated, grant=self._grant(made))
+        pools = {str(name): self._event(config, number) for name in config.spec.pools}
+        saturated = in_outage and self._saturated
+        return Scene(readings, pools, share_served=in_outage, saturated=saturated, grant=self._grant(config))
 
     def _readings(self, source: str, number: int) -> Readings:
-        rng, mood = self._rng, self._mood
-        if not self._quiet and rng.happens(mood.source_errors):
+        rng, rates = self._rng, self._rates
+        if not self._is_fault_free and rng.happens(rates.source_errors):
             return Readings({}, rng.choice(ERRORS))
         quantities = COUNTS if source == QUEUE else (*SHARES, *TOTALS, *LATENCIES)
         return Readings({quantity: self._level(quantity, number) for quantity in quantities})
 
-    def _level(self, quantity: str, number: int) -> Level:
-        rng, mood = self._rng, self._mood
+    def _level(self, quantity: str, number: int) -> SourceValue:
+        rng, rates = self._rng, self._rates
         value = self._value(quantity, idle=number >= self._idle_from)
-        if rng.happens(mood.absurd):
+        if rng.happens(rates.absurd):
             value = rng.choice(ABSURD)
-        fault: Any = rng.choice(FAULTS) if not self._quiet and rng.happens(mood.reading_faults) else ""
-        return Level(value, fault)
+        fault: Any = rng.choice(FAULTS) if not self._is_fault_free and rng.happens(rates.reading_faults) else ""
+        return SourceValue(value, fault)
 
     def _value(self, quantity: str, *, idle: bool) -> float:
         rng = self._rng
         noise = rng.share(0.8, 1.25)
         if quantity in PER_REPLICA:
             if idle:
-                return PER_REPLICA[quantity] * rng.share(0.0, 0.05) if self._faint and rng.happens(0.5) else 0.0
+                return (
+                    PER_REPLICA[quantity] * rng.share(0.0, 0.05) if self._has_faint_load and rng.happens(0.5) else 0.0
+                )
             busy = PER_REPLICA[quantity] * self._load * self._unit * noise
             return float(round(busy)) if quantity in {*COUNTS, "running", "waiting"} else busy
         if quantity in SHARES:
             return rng.share(0.0, 0.03) if idle else min(1.0, rng.share(0.1, 1.2))
         return rng.scale(0.001, 0.05) if idle else rng.scale(0.01, 5.0)
 
-    def _event(self, made: Workload, number: int) -> PoolEvent:
+    def _event(self, config: Workload, number: int) -> PoolEvent:
         rng = self._rng
         if number in self._outage:
-            return PoolEvent(starts=0.0, loses=self._lost if number == self._outage.start else 0.0)
+            return PoolEvent(starts=0.0, loses=self._lost_share if number == self._outage.start else 0.0)
         starts = rng.choice((1.0, 1.0, 0.5, 0.2, 0.0))
-        if self._quiet or not rng.happens(self._mood.platform):
-            error: Any = rng.choice(ERRORS) if not self._quiet and rng.happens(self._mood.pool_errors) else ""
+        if self._is_fault_free or not rng.happens(self._rates.platform):
+            error: Any = rng.choice(ERRORS) if not self._is_fault_free and rng.happens(self._rates.pool_errors) else ""
             return PoolEvent(starts=starts, error=error)
-        return replace(self._trouble(made), starts=starts)
+        return replace(self._trouble(config), starts=starts)
 
-    def _trouble(self, made: Workload) -> PoolEvent:
+    def _trouble(self, config: Workload) -> PoolEvent:
         rng = self._rng
         match rng.randint(0, 7):
             case 0:
@@ -190,25 +194,32 @@ class Cast:
             case 1:
                 return PoolEvent(interrupts=rng.randint(1, 4))
             case 2:
-                return PoolEvent(doomed=rng.randint(1, 4))
+                return PoolEvent(interruption_pending=rng.randint(1, 4))
             case 3:
-                return PoolEvent(fails=rng.randint(1, 5), short=rng.choice(("", "capacity", "capacity", "quota")))
+                return PoolEvent(fails=rng.randint(1, 5), shortage=rng.choice(("", "capacity", "capacity", "quota")))
             case 4:
-                return PoolEvent(sets=rng.randint(0, made.spec.max_replicas + 5), foreign=rng.happens(0.5))
+                return PoolEvent(sets=rng.randint(0, config.spec.max_replicas + 5), other_writer=rng.happens(0.5))
             case 5:
-                return PoolEvent(foreign=True)
+                return PoolEvent(other_writer=True)
             case _:
-                meets: tuple[Meets, ...] = ("lost", "refused", "capacity", "quota", "conflict", "misconfigured")
-                return PoolEvent(meets=rng.choice(meets))
+                write_result: tuple[WriteResult, ...] = (
+                    "lost",
+                    "refused",
+                    "capacity",
+                    "quota",
+                    "conflict",
+                    "misconfigured",
+                )
+                return PoolEvent(write_result=rng.choice(write_result))
 
-    def _grant(self, made: Workload) -> Grant | None:
-        """A grant drawn at random, where no ledger computes one."""
-        rng, most = self._rng, made.spec.max_replicas
+    def _grant(self, config: Workload) -> Grant | None:
+        """Return a random grant, if no ledger computes one."""
+        rng, maximum = self._rng, config.spec.max_replicas
         if self._in_fleet or not rng.happens(0.1):
             return None
 
         def quota(limit: float) -> Quota | None:
-            return Quota(float(rng.randint(0, most)) * limit, "granted at random") if rng.happens(0.6) else None
+            return Quota(float(rng.randint(0, maximum)) * limit, "granted at random") if rng.happens(0.6) else None
 
         removable = Quota(float(rng.randint(0, 3)), "granted at random") if rng.happens(0.6) else None
         return Grant(quota(rng.choice((1.0, 8.0))), quota(rng.choice((1.0, 4.0))), removable)

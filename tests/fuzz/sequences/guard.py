@@ -1,4 +1,4 @@
-"""Bounds on what one step may take: memory and processor time. They guard against runaway behaviour only."""
+"""Limits of memory and processor time for one step, as a guard against runaway behaviour only."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Runaway(BaseException):
 
 @contextmanager
 def bounded(memory: int = MEMORY, cpu_s: float = CPU_S) -> Iterator[None]:
-    """Raise `MemoryError` or `Runaway` where the step inside takes more. Only in the main thread; memory on Linux."""
+    """Raise `MemoryError` or `Runaway` if the step exceeds a limit. Main thread only; memory on Linux only."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     handler = signal.signal(signal.SIGVTALRM, _end)
     try:
         if STATM.exists():
             used = int(STATM.read_text().split()[0]) * resource.getpagesize()
-            most = used + memory if hard == resource.RLIM_INFINITY else min(used + memory, hard)
-            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+            maximum = used + memory if hard == resource.RLIM_INFINITY else min(used + memory, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (maximum, hard))
         signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""One tick as the laws see it: the decision with its past, and the fleet's limits."""
+"""One tick as input of the laws: the decision with its past, and the fleet's limits."""
 
 from __future__ import annotations
 
@@ -11,102 +11,105 @@ from policies.model import Fresh, PoolName, PoolStatus, RuleId, SignalName, Tick
 from policies.quota.fleet_quota import FleetLimits
 from scaler.registry import kind_of
 from tests.fuzz.sequences.policies import PEERS
-from tests.fuzz.worlds.turn import Turn
+from tests.fuzz.worlds.turn import TickContext
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The tick to be judged, the fleet's limits, and what the fleet holds of each after it, as its ledger knows."""
+    """The tick to be judged, the fleet's limits, and the fleet's use of each after it by its ledger."""
 
-    turn: Turn
+    context: TickContext
     fleet: FleetLimits | None = None
     fleet_held: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def tick(self) -> Tick:
-        return self.turn.tick
+        return self.context.tick
 
     @property
     def before(self) -> int:
-        """The replicas of all serving pools as they were found."""
-        found = self.turn.found
+        """Observed replicas of all serving pools."""
+        found = self.context.statuses
         return sum(found[name].desired for name in self.serving)
 
     @property
     def after(self) -> int:
-        """The same as decided."""
-        found, targets = self.turn.found, self.turn.decision.targets
+        """Decided replicas of all serving pools."""
+        found, targets = self.context.statuses, self.context.decision.targets
         return sum(targets.get(name, found[name].desired) for name in self.serving)
 
     @property
     def serving(self) -> list[PoolName]:
         """The serving pools whose size is known."""
-        found = self.turn.found
-        return [name for name, pool in self.turn.spec.pools.items() if pool.tier == "serving" and name in found]
+        found = self.context.statuses
+        return [name for name, pool in self.context.spec.pools.items() if pool.tier == "serving" and name in found]
 
     @property
     def lowered(self) -> bool:
-        """Whether less is asked for, by a replica equivalent at least: 111 replicas of worth 0.5 make 55, as 110 do."""
-        found, targets, pools = self.turn.found, self.turn.decision.targets, self.turn.spec.pools
+        """True if at least one replica equivalent less is requested.
+
+        111 replicas of 0.5 equivalents each are 55, as are 110.
+        """
+        found, targets, pools = self.context.statuses, self.context.decision.targets, self.context.spec.pools
         before = sum(found[name].desired * pools[name].work_per_replica for name in self.serving)
         after = sum(targets.get(name, found[name].desired) * pools[name].work_per_replica for name in self.serving)
         return self.after < self.before and math.floor(after) < math.floor(before)
 
     @property
     def must_empty(self) -> bool:
-        """Whether no serving pool has room for one of its quanta within the maximums; or whether more is held than the
-        workload's maximum, by pools without such room, and the others lack capacity or quota."""
-        spec, found = self.turn.spec, self.turn.found
+        """True if no serving pool has room for one of its quanta within the maximums; or if the size is above the
+        workload's maximum, no pool with such room holds replicas, and the other pools lack capacity or quota."""
+        spec, found = self.context.spec, self.context.statuses
         roomy = {name for name in self.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
-        lacks = any(step.rule == RuleId.SHORTAGE for step in self.turn.decision.steps)
+        lacks = any(step.rule == RuleId.SHORTAGE for step in self.context.decision.steps)
         over = self.before > spec.max_replicas
         return not roomy or (over and lacks and not any(found[name].desired for name in roomy))
 
     @property
     def refused_to_shrink(self) -> bool:
-        """Whether a pool kept replicas that were to go, as its platform or another writer would not have it."""
+        """True if a platform or another writer refused to remove replicas of a pool."""
         return any(o.result.refused and o.after < o.before for o in self.tick.outcomes)
 
     @property
     def kinds(self) -> dict[str, str]:
-        """The kind of each policy, by the policy's name."""
-        return {str(name): kind_of("policy", policy) for name, policy in self.turn.spec.policies.items()}
+        """Kind of each policy, by name."""
+        return {str(name): kind_of("policy", policy) for name, policy in self.context.spec.policies.items()}
 
     @property
     def is_peer(self) -> bool:
-        """Whether the workload is decided by another autoscaler's rules."""
+        """True if the workload uses another autoscaler's rules."""
         return any(kind in PEERS for kind in self.kinds.values())
 
     @property
     def by_owner(self) -> bool:
-        """Whether the owner, and not a policy, may lower the size: by hand, a budget, a grant or a maximum."""
-        spec = self.turn.spec
+        """True if an operator's limit may lower the size: an override, a budget, a grant or a maximum."""
+        spec = self.context.spec
         budget = spec.budget.gpus is not None or spec.budget.usd_per_hour is not None
         granted = self.tick.observation.grant is not None
-        over = max(self.before, self.turn.decision.current or 0) > spec.max_replicas or any(
-            pool.max_replicas is not None and self.turn.found[name].desired > pool.max_replicas
+        over = max(self.before, self.context.decision.current or 0) > spec.max_replicas or any(
+            pool.max_replicas is not None and self.context.statuses[name].desired > pool.max_replicas
             for name, pool in spec.pools.items()
-            if name in self.turn.found
+            if name in self.context.statuses
         )
-        return budget or granted or over or self.turn.by_hand() is not None
+        return budget or granted or over or self.context.override_in_force() is not None
 
     def statuses(self, tick: Tick) -> dict[str, PoolStatus]:
         """Return the sizes that a tick saw fresh, of the pools that serve."""
-        pools, now = tick.observation.pools, self.turn.spec.pools
+        pools, now = tick.observation.pools, self.context.spec.pools
         serving = {name for name, pool in now.items() if pool.tier == "serving"} | (pools.keys() - now.keys())
         return {str(name): r.value for name, r in pools.items() if name in serving and isinstance(r, Fresh)}
 
     def reading(self, signal: str) -> float | None:
-        """Return the value of a fresh and whole reading; None where it is not one."""
+        """Return the value of a reading that is fresh, complete and trusted, or None."""
         return fresh(self.tick, signal)
 
     def earlier(self) -> Iterator[Tick]:
         """Yield the ticks before this one, the latest first."""
-        return (seen.tick for seen in reversed(self.turn.past))
+        return (recorded.tick for recorded in reversed(self.context.past))
 
 
 def fresh(tick: Tick, signal: str) -> float | None:
-    """Return the value of a reading that is fresh, whole and believed; None where it is not one."""
+    """Return the value of a reading that is fresh, complete and trusted at a tick, or None."""
     reading = tick.observation.readings.get(SignalName(signal))
     if not isinstance(reading, Fresh) or reading.missing or signal.partition(".")[0] in tick.decision.suspected_zeros:
         return None

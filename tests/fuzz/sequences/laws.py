@@ -1,6 +1,6 @@
-"""What must hold after every decision: a table of small functions, each with its sentence as docstring.
+"""Laws of every decision: a table of small functions, each with its sentence as docstring.
 
-The laws of `tests.fuzz.worlds` that hold for any input are used as they are; those here are stricter, or new.
+Laws of `tests.fuzz.worlds` that hold for any input are reused. Those defined here are stricter, or new.
 """
 
 from __future__ import annotations
@@ -19,70 +19,75 @@ from tests.fuzz.worlds import evidence, manual_override, records, settings, supp
 from tests.fuzz.worlds.manual_override import NOISE, gpus, usd_per_hour, use
 
 Law = Callable[[Judged], str | None]
-"""Says what is wrong with a tick; None where it holds."""
+"""Function that describes what is wrong with a tick, or returns None."""
 
 
 def evidence_for_scale_in(judged: Judged) -> str | None:
-    """No workload and no pool shrinks unless every configured signal and every pool's size is fresh and whole."""
-    return evidence.blind_never_scales_down(judged.turn)
+    """No workload and no pool shrinks unless every configured signal and every pool's size is fresh and complete."""
+    return evidence.no_scale_in_without_evidence(judged.context)
 
 
 def growth_has_evidence(judged: Judged) -> str | None:
-    """A policy that reads signals and saw none of them fresh states no need."""
+    """A policy without a fresh reading of its signals makes no recommendation."""
     fallback = "keda" in judged.kinds.values()  # KEDA's fallback is a size for when nothing is read
-    return None if fallback else evidence.growth_has_evidence(judged.turn)
+    return None if fallback else evidence.growth_has_evidence(judged.context)
 
 
 def pools_within_bounds(judged: Judged) -> str | None:
-    """Each pool's target is within the pool's own bounds, or no further outside than the size found."""
-    return settings.within_the_pools_bounds(judged.turn)
+    """Each pool's target is within the pool's own bounds, or no further outside than the observed size."""
+    return settings.within_the_pools_bounds(judged.context)
 
 
 def only_fresh_pools(judged: Judged) -> str | None:
     """Only pools whose size is fresh and that no other writer sizes have a target; a paused workload has none."""
-    turn = judged.turn
-    if turn.spec.paused and turn.decision.targets:
-        return f"paused, and there are targets: {dict(turn.decision.targets)}"
-    return settings.targets_of_own_pools(turn)
+    context = judged.context
+    if context.spec.paused and context.decision.targets:
+        return f"paused, and there are targets: {dict(context.decision.targets)}"
+    return settings.targets_of_own_pools(context)
 
 
 def work_keeps_a_replica(judged: Judged) -> str | None:
-    """Where there is work and a replica is requested, one stays, unless a budget, the fleet or a maximum below a pool's
-    quantum leaves room for none, or room only in pools that lack capacity or quota.
+    """While there is work, the last replica stays, unless a budget, the fleet or a maximum below a quantum allows
+    none, or allows it only in pools that lack capacity or quota.
     """
-    gone = judged.turn.decision.active and judged.before > 0 and judged.after == 0 and not judged.turn.by_hand()
-    spec = judged.turn.spec
+    gone = (
+        judged.context.decision.active
+        and judged.before > 0
+        and judged.after == 0
+        and not judged.context.override_in_force()
+    )
+    spec = judged.context.spec
     room = {name for name in judged.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
     if not room or judged.is_peer or judged.must_empty:
         return None
-    if any(step.rule in {RuleId.BUDGET, RuleId.FLEET} for step in judged.turn.decision.steps):
+    if any(step.rule in {RuleId.BUDGET, RuleId.FLEET} for step in judged.context.decision.steps):
         return None
     return f"{judged.before} -> 0, and there is work" if gone else None
 
 
 def within_budgets(judged: Judged) -> str | None:
-    """What the sizes decided hold of the workload's budget is within it, or no more than what the sizes found hold."""
-    return manual_override.within_budgets(judged.turn)
+    """The decided sizes use no more of the workload's budget than its limit, or than the observed sizes."""
+    return manual_override.within_budgets(judged.context)
 
 
 def maintenance_holds(judged: Judged) -> str | None:
-    """In a maintenance window no pool moves the way that it forbids, unless a size is set by hand."""
-    return manual_override.maintenance_holds(judged.turn)
+    """In a maintenance window no pool moves in a forbidden direction, unless an override is in force."""
+    return manual_override.maintenance_holds(judged.context)
 
 
 def whole_quanta(judged: Judged) -> str | None:
-    """What a pool is asked for is a multiple of its quantum, or the size found."""
-    return supply.targets_are_whole_quanta(judged.turn)
+    """A pool's target is a multiple of its quantum, or the observed size."""
+    return supply.targets_are_whole_quanta(judged.context)
 
 
 def one_outcome_per_target(judged: Judged) -> str | None:
-    """Each pool's target has one outcome, from the size found to the target, unchanged exactly if they are equal."""
-    return records.outcomes_match(judged.turn)
+    """Each pool's target has one outcome, from the observed size to the target, unchanged exactly if they are equal."""
+    return records.outcomes_match(judged.context)
 
 
 def numbers_are_finite(judged: Judged) -> str | None:
-    """No number in a decision is NaN or infinite; sizes are whole numbers, none below zero."""
-    d = judged.turn.decision
+    """No number in a decision is NaN or infinite; sizes are whole numbers of at least zero."""
+    d = judged.context.decision
     sizes = [d.capped_need, d.current, d.ready, d.target, *d.targets.values(), *(o.after for o in judged.tick.outcomes)]
     if strange := [size for size in sizes if size is not None and (type(size) is not int or size < 0)]:
         return f"a size is {strange[0]!r}"
@@ -101,16 +106,16 @@ def numbers_are_finite(judged: Judged) -> str | None:
 
 
 def sizes_add_up(judged: Judged) -> str | None:
-    """Where pools differ in nothing, size, ready and target are the pools' sums; without all of them there are none."""
-    serving = all(pool.tier == "serving" for pool in judged.turn.spec.pools.values())
-    return records.sizes_add_up(judged.turn) if serving and judged.turn.simple else None
+    """If pools do not differ in cost, size, ready and target are the pools' sums; without all pools there are none."""
+    serving = all(pool.tier == "serving" for pool in judged.context.spec.pools.values())
+    return records.sizes_add_up(judged.context) if serving and judged.context.pools_are_alike else None
 
 
 def reasons_are_printable(judged: Judged) -> str | None:
     """Every recommendation, rule and refusal has a reason, in printable characters."""
-    d = judged.turn.decision
+    d = judged.context.decision
     reasons = [(str(r.policy), r.reason) for r in d.recommendations] + [(s.rule, s.reason) for s in d.steps]
-    reasons += [(str(o.pool), o.reason) for o in judged.turn.tick.outcomes if o.result.refused]
+    reasons += [(str(o.pool), o.reason) for o in judged.context.tick.outcomes if o.result.refused]
     reasons += list(d.suspected_zeros.items())
     if not d.steps:
         return "no rule gives a reason"
@@ -121,20 +126,20 @@ def reasons_are_printable(judged: Judged) -> str | None:
 
 
 def within_grants(judged: Judged) -> str | None:
-    """What the sizes decided hold of a grant of the fleet is within it, or no more than what the sizes found hold.
+    """The decided sizes use no more of a fleet's grant than its limit, or than the observed sizes.
 
-    Of removals one quantum of one pool may go where less than that is granted.
+    One quantum of one pool may always be removed, even if less is granted.
     """
-    grant, pools = judged.turn.tick.observation.grant, judged.turn.spec.pools
+    grant, pools = judged.context.tick.observation.grant, judged.context.spec.pools
     if grant is None:
         return None
     for quota, unit in ((grant.gpus, gpus), (grant.usd_per_hour, usd_per_hour)):
-        held, asked = use(judged.turn, unit)
-        if quota is not None and asked > max(quota.most, held) * (1 + NOISE) + NOISE:
-            return f"{held:g} -> {asked:g} {unit.__name__}, and {quota.most:g} is granted"
-    removals = {name: found - target for name, found, target in judged.turn.changes if target < found}
-    one = len(removals) == 1 and all(count <= pools[name].quantum for name, count in removals.items())
-    if grant.removable is not None and sum(removals.values()) > grant.removable.most and not one:
+        held, requested = use(judged.context, unit)
+        if quota is not None and requested > max(quota.most, held) * (1 + NOISE) + NOISE:
+            return f"{held:g} -> {requested:g} {unit.__name__}, and {quota.most:g} is granted"
+    removals = {name: size - target for name, size, target in judged.context.changes if target < size}
+    is_one_quantum = len(removals) == 1 and all(count <= pools[name].quantum for name, count in removals.items())
+    if grant.removable is not None and sum(removals.values()) > grant.removable.most and not is_one_quantum:
         return f"{removals} are removed, and {grant.removable.most:g} may be"
     return None
 
@@ -146,11 +151,10 @@ def fleet_within_limits(judged: Judged) -> str | None:
     if judged.fleet is None or judged.refused_to_shrink:
         return None
     for limit, unit in ((judged.fleet.max_gpus, gpus), (judged.fleet.max_usd_per_hour, usd_per_hour)):
-        key, (held, asked) = unit.__name__, use(judged.turn, unit)
-        if limit is not None and asked > held and judged.fleet_held[key] > limit * (1 + NOISE) + NOISE:
-            return (
-                f"{held:g} -> {asked:g} {key}, the fleet then holds {judged.fleet_held[key]:g}, and may hold {limit:g}"
-            )
+        key, (held, requested) = unit.__name__, use(judged.context, unit)
+        if limit is not None and requested > held and judged.fleet_held[key] > limit * (1 + NOISE) + NOISE:
+            fleet = f"the fleet then holds {judged.fleet_held[key]:g}, and may hold {limit:g}"
+            return f"{held:g} -> {requested:g} {key}, {fleet}"
     return None
 
 

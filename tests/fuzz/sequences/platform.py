@@ -1,4 +1,4 @@
-"""The controller's ports in memory, as a story has it: a clock, sources and pools."""
+"""In-memory ports of the controller that follow a story: a clock, sources and pools."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final
 from policies.model import Absent, Fresh, PoolStatus, Shortfall
 from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Unavailable
 from tests.fuzz.sequences.policies import SHARES, TOTALS
-from tests.fuzz.sequences.story import Fault, Level, PoolEvent, Readings
+from tests.fuzz.sequences.story import Fault, PoolEvent, Readings, SourceValue
 
 OLD_S: Final = 500.0
-"""The age of a reading that is too old."""
+"""Age of a stale reading."""
 AHEAD_S: Final = 400.0
-"""How far ahead of our clock a reading with a wrong clock is."""
+"""Time by which a reading with a wrong clock is in the future."""
 QUEUED: Final = 3.0
-"""Requests that wait in each saturated replica."""
+"""Waiting requests of each saturated replica."""
 
 
 class StoryClock:
-    """Time that stands still but for what the story says."""
+    """A clock that only the story advances."""
 
     def __init__(self, now: float) -> None:
         self._now = now
@@ -35,8 +35,8 @@ class StoryClock:
     async def sleep_until(self, t: float) -> None:
         self._now = max(self._now, t)
 
-    def pass_(self, seconds: float, step_s: float) -> None:
-        """Let time pass, then have the wall clock jump."""
+    def advance(self, seconds: float, step_s: float) -> None:
+        """Advance the time, then let the wall clock jump."""
         self._now += seconds + step_s
         self._stepped_s += step_s
 
@@ -49,21 +49,21 @@ def _raised(error: Fault, what: str) -> None:
 
 
 class StorySource:
-    """A source that reports what the scene has."""
+    """A source that reports the scene's readings."""
 
     def __init__(self, clock: StoryClock) -> None:
         self._clock = clock
         self.readings = Readings({}, "unavailable")
         self.served = 1.0
-        """The share of the replicas asked for that are ready: what totals are scaled by."""
+        """Share of the requested replicas that is ready, by which totals are scaled."""
         self.saturated = 0
-        """Ready replicas that are full; 0 where they are not."""
+        """Number of ready replicas if they are saturated, else 0."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         _raised(self.readings.error, "source")
         return {quantity: self._sample(quantity, level) for quantity, level in self.readings.levels.items()}
 
-    def _sample(self, quantity: str, level: Level) -> Fresh[float] | Absent:
+    def _sample(self, quantity: str, level: SourceValue) -> Fresh[float] | Absent:
         now, value = self._clock.now(), level.value
         if quantity in TOTALS:
             value *= self.served
@@ -89,15 +89,15 @@ class StoryPool:
     def __init__(self, clock: StoryClock, size: int) -> None:
         self._clock = clock
         self.desired = self.ready = size
-        self.failed = self.doomed = self.interrupted = 0
-        self.short: Shortfall | None = None
-        self.foreign = False
+        self.failed = self.interruption_pending = self.interrupted = 0
+        self.shortage: Shortfall | None = None
+        self.other_writer = False
         self.version = 0
         self.event = PoolEvent()
 
-    def happen(self, event: PoolEvent) -> None:
+    def apply_event(self, event: PoolEvent) -> None:
         self.event = event
-        self.doomed = min(event.doomed, self.ready)
+        self.interruption_pending = min(event.interruption_pending, self.ready)
         pending = max(0, self.desired - self.ready - self.failed)
         self.ready += min(pending, math.ceil(event.starts * pending))
         self.ready -= min(self.ready, math.ceil(event.loses * self.ready))
@@ -105,11 +105,11 @@ class StoryPool:
         self.ready, self.interrupted = self.ready - gone, self.interrupted + gone
         pending = max(0, self.desired - self.ready - self.failed)
         self.failed += min(pending, event.fails)
-        if event.short:
-            self.short = Shortfall(self._clock.now(), f"no {event.short}", quota=event.short == "quota")
+        if event.shortage:
+            self.shortage = Shortfall(self._clock.now(), f"no {event.shortage}", quota=event.shortage == "quota")
         elif not self.failed:
-            self.short = None
-        self.foreign = event.foreign
+            self.shortage = None
+        self.other_writer = event.other_writer
         if event.sets is not None:
             self._size(event.sets)
 
@@ -117,7 +117,7 @@ class StoryPool:
         self.desired = replicas
         self.failed = min(self.failed, max(0, replicas - self.ready))
         self.ready = min(self.ready, replicas)
-        self.doomed = min(self.doomed, self.ready)
+        self.interruption_pending = min(self.interruption_pending, self.ready)
         self.version += 1
 
     async def status(self) -> Fresh[PoolStatus]:
@@ -125,12 +125,12 @@ class StoryPool:
         status = PoolStatus(
             self.desired,
             self.ready,
-            "kubectl" if self.foreign else None,
+            "kubectl" if self.other_writer else None,
             str(self.version),
-            interruption_pending=self.doomed,
+            interruption_pending=self.interruption_pending,
             interrupted=self.interrupted,
             failed=self.failed,
-            shortfall=self.short,
+            shortfall=self.shortage,
         )
         return Fresh(status, self._clock.now())
 
@@ -138,7 +138,7 @@ class StoryPool:
         assert replicas >= 0
         if seen.version != str(self.version):
             raise Conflict("the size was changed since it was read")
-        match self.event.meets:
+        match self.event.write_result:
             case "refused":
                 raise Unavailable("HTTP 503")
             case "capacity":
@@ -150,5 +150,5 @@ class StoryPool:
             case "misconfigured":
                 raise Misconfigured("not permitted")
         self._size(replicas)
-        if self.event.meets == "lost":
+        if self.event.write_result == "lost":
             raise Unavailable("no answer")

@@ -26,50 +26,50 @@ from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.sequences.laws import LAWS, Law, named
 from tests.fuzz.sequences.platform import StoryClock, StoryPool, StorySource
 from tests.fuzz.sequences.policies import ENGINES, QUEUE
-from tests.fuzz.sequences.story import Moment, Scene, Story
+from tests.fuzz.sequences.story import Scene, Story, StoryTick
 from tests.fuzz.sequences.workloads import EPOCH
-from tests.fuzz.worlds.turn import Seen, Turn
+from tests.fuzz.worlds.turn import RecordedTick, TickContext
 
-TWICE: Final = 4
-"""One tick in so many is decided a second time, after a decision without any reading in between."""
+DECIDE_TWICE_EVERY: Final = 4
+"""One tick in this many is decided again, after a decision without readings in between."""
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """A law that does not hold: its name and sentence, where, and what was seen."""
+class LawViolation:
+    """A law that does not hold: its name and sentence, the details, the tick and the workload."""
 
     law: str
     sentence: str
-    found: str
-    moment: int
+    difference: str
+    tick_number: int
     workload: str = ""
 
     def __str__(self) -> str:
-        where = f"tick {self.moment}" + (f" of {self.workload}" if self.workload else "")
-        return f"{self.law}, {where}: {self.found}\n  must hold: {self.sentence}"
+        where = f"tick {self.tick_number}" + (f" of {self.workload}" if self.workload else "")
+        return f"{self.law}, {where}: {self.difference}\n  must hold: {self.sentence}"
 
 
 @dataclass(slots=True)
-class Played:
-    """What came of a story: ticks, those that shrank, and the law that was broken, if any."""
+class PlayResult:
+    """Result of a story: numbers of ticks that shrank and grew, and the violated law, if any."""
 
     ticks: int = 0
     shrank: int = 0
     grew: int = 0
-    broken: Broken | None = None
+    violation: LawViolation | None = None
     record: list[tuple[int, Tick]] = field(default_factory=list)
 
 
 class Stop(Exception):
-    """A broken law ends the story."""
+    """A violated law, which ends the story."""
 
-    def __init__(self, broken: Broken) -> None:
-        super().__init__(str(broken))
-        self.broken = broken
+    def __init__(self, violation: LawViolation) -> None:
+        super().__init__(str(violation))
+        self.violation = violation
 
 
 class StoryLedger(QuotaLedger):
-    """The daemon's ledger; without limits of a fleet, it hands out the grants that the story drew."""
+    """The daemon's ledger. Without limits of a fleet, it returns the story's random grants."""
 
     def __init__(self, fleet: FleetLimits | None) -> None:
         super().__init__(fleet or FleetLimits())
@@ -79,41 +79,41 @@ class StoryLedger(QuotaLedger):
         return super().grant(name, seen) or self.drawn
 
 
-class Run:
+class WorkloadRun:
     """One workload while it runs: its controller, its ports, and a second history fed from the journal's lines."""
 
-    def __init__(self, made: Workload, stage: Stage, pools: dict[str, StoryPool], before: Sequence[Tick]) -> None:
-        self.made = made
+    def __init__(self, config: Workload, stage: StoryRun, pools: dict[str, StoryPool], before: Sequence[Tick]) -> None:
+        self.made = config
         self.pools = pools
         self.sources = {name: StorySource(stage.clock) for name in (ENGINES, QUEUE)}
-        self.past: list[Seen] = []
+        self.past: list[RecordedTick] = []
         self.ticks = list(before)
         self.life = ReplayedHistory()
         self._stage = stage
-        span_s = max(SPAN_S, made.spec.lookback_s)
-        past = InitialHistory(made.name, stage.clock.now(), len(before), span_s, made.spec.interval_s)
+        span_s = max(SPAN_S, config.spec.lookback_s)
+        past = InitialHistory(config.name, stage.clock.now(), len(before), span_s, config.spec.interval_s)
         self.life.ticks.extend(before)
         self.life.start(past)
         history = past.history(before)
-        self.controller = Controller(self._setup(made), stage.clock, history, lambda _: None)
+        self.controller = Controller(self._setup(config), stage.clock, history, lambda _: None)
 
-    def _setup(self, made: Workload) -> Setup:
-        actuators = {PoolName(name): self.pool(name) for name in made.spec.pools}
-        return Setup(made, self.sources, actuators, ports_may_wait=False, ledger=self._stage.ledger)
+    def _setup(self, config: Workload) -> Setup:
+        actuators = {PoolName(name): self.pool(name) for name in config.spec.pools}
+        return Setup(config, self.sources, actuators, ports_may_wait=False, ledger=self._stage.ledger)
 
     def pool(self, name: str) -> StoryPool:
-        """The pool of a name; one that a reload adds has one replica."""
+        """Return the pool of a name. A pool that a reload adds has one replica."""
         return self.pools.setdefault(name, StoryPool(self._stage.clock, 1))
 
-    def edit(self, made: Workload) -> None:
-        self.made = made
-        self.controller.adopt(self._setup(made))
+    def edit(self, config: Workload) -> None:
+        self.made = config
+        self.controller.adopt(self._setup(config))
 
     async def tick(self, scene: Scene) -> Tick:
-        """One tick of the controller, within its bounds of memory and time."""
+        """Run one tick of the controller, within limits of memory and time."""
         names = list(self.made.spec.pools)
         for name in names:
-            self.pool(name).happen(scene.pools[name] if name in scene.pools else self.pool(name).event)
+            self.pool(name).apply_event(scene.pools[name] if name in scene.pools else self.pool(name).event)
         desired, ready = (sum(getattr(self.pool(n), key) for n in names) for key in ("desired", "ready"))
         for source_name, source in self.sources.items():
             source.readings = scene.readings[source_name]
@@ -124,8 +124,8 @@ class Run:
             return await self.controller.tick(self._stage.clock.now())
 
     def shift(self, step_s: float) -> None:
-        """After a jump of the clock: the past keeps its age."""
-        self.past = [replace(seen, tick=_shifted(seen.tick, step_s)) for seen in self.past]
+        """Shift the past after a jump of the clock, so that it keeps its age."""
+        self.past = [replace(recorded, tick=_shifted(recorded.tick, step_s)) for recorded in self.past]
 
 
 def _shifted(tick: Tick, step_s: float) -> Tick:
@@ -133,13 +133,13 @@ def _shifted(tick: Tick, step_s: float) -> Tick:
     return replace(tick, observation=replace(tick.observation, at=at), decision=replace(tick.decision, at=at))
 
 
-class Stage:
+class StoryRun:
     """All workloads of a story, on one clock and under one ledger."""
 
     def __init__(self, story: Story, laws: Sequence[Law]) -> None:
         self.clock = StoryClock(EPOCH)
         self.ledger = StoryLedger(story.fleet)
-        self.played = Played()
+        self.played = PlayResult()
         self._laws = laws
         self._story = story
         self._platforms = {
@@ -147,101 +147,101 @@ class Stage:
             for name, sizes in story.sizes.items()
         }
         self._records: dict[str, list[Tick]] = {name: [] for name in story.workloads}
-        self._runs = {name: self._run(made) for name, made in story.workloads.items()}
+        self._runs = {name: self._run(config) for name, config in story.workloads.items()}
 
-    def _run(self, made: Workload) -> Run:
-        before = [tick for tick in self._records[made.name] if tick.at <= self.clock.now()]
-        return Run(made, self, self._platforms[made.name], before)
+    def _run(self, config: Workload) -> WorkloadRun:
+        before = [tick for tick in self._records[config.name] if tick.at <= self.clock.now()]
+        return WorkloadRun(config, self, self._platforms[config.name], before)
 
-    async def play(self) -> Played:
-        for number, moment in enumerate(self._story.moments):
+    async def play(self) -> PlayResult:
+        for number, tick_inputs in enumerate(self._story.ticks):
             try:
-                await self._moment(number, moment)
+                await self._play_tick(number, tick_inputs)
             except Stop as stop:
-                self.played.broken = stop.broken
+                self.played.violation = stop.violation
                 break
         return self.played
 
-    async def _moment(self, number: int, moment: Moment) -> None:
-        self.clock.pass_(moment.after_s, moment.clock_step_s)
-        for run in self._runs.values() if moment.clock_step_s else ():
-            run.shift(moment.clock_step_s)
-        for name, made in moment.edits.items():
-            self._edit(name, made)
+    async def _play_tick(self, number: int, tick_inputs: StoryTick) -> None:
+        self.clock.advance(tick_inputs.after_s, tick_inputs.clock_step_s)
+        for run in self._runs.values() if tick_inputs.clock_step_s else ():
+            run.shift(tick_inputs.clock_step_s)
+        for name, config in tick_inputs.edits.items():
+            self._edit(name, config)
         for name, run in self._runs.items():
-            if name in moment.scenes:
-                await self._tick(number, name, run, moment.scenes[name])
+            if name in tick_inputs.scenes:
+                await self._tick(number, name, run, tick_inputs.scenes[name])
 
-    def _edit(self, name: str, made: Workload | None) -> None:
-        if made is None:
+    def _edit(self, name: str, config: Workload | None) -> None:
+        if config is None:
             self._runs.pop(name, None)
             self.ledger.forget(WorkloadName(name))
         elif name in self._runs:
-            self._runs[name].edit(made)
+            self._runs[name].edit(config)
         else:
-            self._runs[name] = self._run(made)
+            self._runs[name] = self._run(config)
 
-    async def _tick(self, number: int, name: str, run: Run, scene: Scene) -> None:
+    async def _tick(self, number: int, name: str, run: WorkloadRun, scene: Scene) -> None:
         try:
             tick = await run.tick(scene)
         except (Exception, Runaway) as e:
             trace = f"{e!r}\n{traceback.format_exc()}"
-            raise Stop(Broken("nothing_raises", "No input makes a tick fail.", trace, number, name)) from e
+            raise Stop(LawViolation("nothing_raises", "No input makes a tick fail.", trace, number, name)) from e
         self.played.record.append((number, tick))
-        kept = self._journalled(number, name, tick)
-        history = self._decided_again(number, name, run, kept)
-        turn = Turn(with_override_bounds(run.made.spec, tick.at), Seen(tick), run.past, history)
-        judged = Judged(turn, self._story.fleet, self.ledger.held())
+        decoded = self._journalled(number, name, tick)
+        history = self._decided_again(number, name, run, decoded)
+        context = TickContext(with_override_bounds(run.made.spec, tick.at), RecordedTick(tick), run.past, history)
+        judged = Judged(context, self._story.fleet, self.ledger.held())
         for law in self._laws:
-            found = law(judged)
-            if found is not None:
-                raise Stop(Broken(*named(law), found, number, name))
+            difference = law(judged)
+            if difference is not None:
+                raise Stop(LawViolation(*named(law), difference, number, name))
         self.played.ticks += 1
-        self.played.shrank += turn.shrinks()
-        self.played.grew += turn.grows()
-        run.past.append(Seen(tick))
-        run.life.append(kept)
-        self._records[name].append(kept)
+        self.played.shrank += context.shrinks()
+        self.played.grew += context.grows()
+        run.past.append(RecordedTick(tick))
+        run.life.append(decoded)
+        self._records[name].append(decoded)
 
     def _journalled(self, number: int, name: str, tick: Tick) -> Tick:
         sentence = "What the journal gives back equals what was written."
         try:
             line = json.dumps(encode_tick(tick), allow_nan=False, ensure_ascii=False).encode()
-            kept = decode_tick(json.loads(line))
+            decoded = decode_tick(json.loads(line))
         except (KeyError, TypeError, ValueError) as e:
-            raise Stop(Broken("journal_keeps_it", sentence, repr(e), number, name)) from e
-        if kept != tick:
-            raise Stop(Broken("journal_keeps_it", sentence, "the tick read back differs", number, name))
-        return kept
+            raise Stop(LawViolation("journal_keeps_it", sentence, repr(e), number, name)) from e
+        if decoded != tick:
+            raise Stop(LawViolation("journal_keeps_it", sentence, "the tick read back differs", number, name))
+        return decoded
 
-    def _decided_again(self, number: int, name: str, run: Run, kept: Tick) -> History:
-        """Decide again on the history that the journal gives: as recorded, and whatever was decided in between."""
-        spec, seen = run.made.spec, kept.observation
-        history = run.life.history_before(kept, spec)
+    def _decided_again(self, number: int, name: str, run: WorkloadRun, decoded: Tick) -> History:
+        """Decide again on the history from the journal, also after another decision in between."""
+        spec, observation = run.made.spec, decoded.observation
+        history = run.life.history_before(decoded, spec)
         rows = len(history)
-        first = second = decide(spec, history, seen)
-        if number % TWICE == 0:
-            decide(spec, history, replace(seen, readings={}))
-            second = decide(spec, history, seen)
+        first = second = decide(spec, history, observation)
+        if number % DECIDE_TWICE_EVERY == 0:
+            decide(spec, history, replace(observation, readings={}))
+            second = decide(spec, history, observation)
         sentence = "The same observation and history give the same decision, and deciding changes no history."
-        for what, decision in (("replayed", first), ("decided once more", second)):
-            if decision != kept.decision:
-                names = [f for f in decision.__slots__ if getattr(decision, f) != getattr(kept.decision, f)]
-                pairs = "; ".join(f"{f}: {getattr(kept.decision, f)!r} and {getattr(decision, f)!r}" for f in names)
-                found = f"{what}, it differs in {pairs}"
-                raise Stop(Broken("decided_again_is_the_same", sentence, found, number, name))
-        if len(history) != rows or kept.history_len != rows:
-            found = f"the history had {kept.history_len} rows, {rows} from the journal, {len(history)} after"
-            raise Stop(Broken("decided_again_is_the_same", sentence, found, number, name))
+        for variant, decision in (("replayed", first), ("decided once more", second)):
+            if decision != decoded.decision:
+                names = [f for f in decision.__slots__ if getattr(decision, f) != getattr(decoded.decision, f)]
+                pairs = "; ".join(f"{f}: {getattr(decoded.decision, f)!r} and {getattr(decision, f)!r}" for f in names)
+                difference = f"{variant}, it differs in {pairs}"
+                raise Stop(LawViolation("decided_again_is_the_same", sentence, difference, number, name))
+        if len(history) != rows or decoded.history_len != rows:
+            difference = f"the history had {decoded.history_len} rows, {rows} from the journal, {len(history)} after"
+            raise Stop(LawViolation("decided_again_is_the_same", sentence, difference, number, name))
         return history
 
 
-def play(story: Story, laws: Sequence[Law] = LAWS) -> Played:
+def play(story: Story, laws: Sequence[Law] = LAWS) -> PlayResult:
     """Play a story to its end, or to the first law that it breaks."""
 
-    async def all_of_it() -> Played:
-        return await Stage(story, laws).play()
+    async def run_story() -> PlayResult:
+        return await StoryRun(story, laws).play()
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # an overflow in numpy is a number that is not finite
-        return asyncio.run(all_of_it())
+        return asyncio.run(run_story())

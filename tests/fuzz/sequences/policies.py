@@ -1,4 +1,4 @@
-"""Random policies of every registered kind: `POLICIES` has one function a kind, as a test makes sure."""
+"""Random policies of every registered kind: `POLICIES` has one function per kind, which a test checks."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PER_REPLICA: Final[Mapping[str, float]] = {
     "in_flight": 8.0,
     "delayed": 4.0,
 }
-"""What one busy replica shows of each total. Targets and readings are drawn around these."""
+"""Value of each total for one busy replica. Targets and readings are drawn around these."""
 Document = dict[str, Any]
 Make = Callable[[Rng, str, int], Document]
-"""Given the draws, the source to read and the workload's maximum."""
+"""Function of the random draws, the source to read and the workload's maximum."""
 
 
 def target(rng: Rng, quantity: str) -> float:
-    """A target per replica, from a fifth to five times what a busy replica shows."""
+    """Return a target per replica of 0.2 to 5 times the value of a busy replica."""
     return max(0.001, float(f"{PER_REPLICA[quantity] * rng.scale(0.2, 5.0):.4g}"))
 
 
@@ -90,7 +90,7 @@ def _queue_depth(rng: Rng, _: str, __: int) -> Document:
     return {
         "source": QUEUE,
         "target_per_replica": target(rng, "visible"),
-        "count": rng.some(COUNTS, 3),
+        "count": rng.subset(COUNTS, 3),
         "activation": _activation(rng, "visible"),
     }
 
@@ -104,8 +104,8 @@ def _span(rng: Rng) -> Document:
     return {"start": f"{start:02d}:{rng.randint(0, 59):02d}", "end": f"{(start + length) % 24:02d}:00"}
 
 
-def _schedule(rng: Rng, _: str, most: int) -> Document:
-    windows = [{**_span(rng), "replicas": rng.randint(1, most + 2)} for _ in range(rng.randint(1, 3))]
+def _schedule(rng: Rng, _: str, maximum: int) -> Document:
+    windows = [{**_span(rng), "replicas": rng.randint(1, maximum + 2)} for _ in range(rng.randint(1, 3))]
     return {"windows": windows, "time_zone": rng.choice(("UTC", "Europe/Berlin", "Asia/Kolkata"))}
 
 
@@ -114,7 +114,7 @@ def _behavior(rng: Rng) -> Document | None:
         return None
 
     def policies() -> list[Document]:
-        kinds = rng.some(("pods", "percent"), 2)
+        kinds = rng.subset(("pods", "percent"), 2)
         return [{"type": k, "value": rng.choice((1, 4, 100)), "period_s": rng.choice((15.0, 60.0))} for k in kinds]
 
     select = rng.choice(("max", "max", "min", "disabled"))
@@ -142,12 +142,12 @@ def _hpa(rng: Rng, source: str, _: int) -> Document:
     return {"metrics": metrics, "behavior": _behavior(rng), "downscale_stabilization_s": window_s}
 
 
-def _keda(rng: Rng, source: str, most: int) -> Document:
+def _keda(rng: Rng, source: str, maximum: int) -> Document:
     quantity = rng.choice(("visible", "running", "requests_per_s"))
     named = QUEUE if quantity == "visible" else source
     trigger: Document = {"quantities": [quantity], "target": target(rng, quantity), "source": named}
     trigger["activation"] = _activation(rng, quantity)
-    fallback: Document = {"failure_threshold": rng.randint(0, 3), "replicas": rng.randint(0, most)}
+    fallback: Document = {"failure_threshold": rng.randint(0, 3), "replicas": rng.randint(0, maximum)}
     behaviors = ("static", "current_replicas", "current_replicas_if_higher", "current_replicas_if_lower")
     fallback["behavior"] = rng.choice(behaviors)
     return {
@@ -190,8 +190,8 @@ def _dynamo(rng: Rng, source: str, _: int) -> Document:
     return {**document, "optimize": rng.choice(("throughput", "latency"))}
 
 
-def _static(rng: Rng, _: str, most: int) -> Document:
-    return {"replicas": rng.randint(0, most + 2)}
+def _static(rng: Rng, _: str, maximum: int) -> Document:
+    return {"replicas": rng.randint(0, maximum + 2)}
 
 
 POLICIES: Final[Mapping[str, Make]] = {
@@ -213,13 +213,13 @@ POLICIES: Final[Mapping[str, Make]] = {
     "static": _static,
 }
 PEERS: Final = ("dynamo_easy", "hpa", "keda", "kpa", "llmd", "ray_serve", "skyserve_request_rate", "static")
-"""Kinds that bring their own windows and limits, and so stand alone in a workload."""
+"""Kinds with their own windows and limits, which must be the only policy of a workload."""
 OWN: Final = tuple(kind for kind in POLICIES if kind not in PEERS)
 MEASURING: Final = tuple(kind for kind in OWN if kind not in {"headroom", "schedule"})
 
 
-def policies(rng: Rng, most: int) -> dict[str, Document]:
-    """One peer, or one to four of the project's own policies, of which one measures."""
+def policies(rng: Rng, maximum: int) -> dict[str, Document]:
+    """Return one peer, or one to four of the project's own policies, of which one reads a source."""
     if rng.happens(0.2):
         kinds = [rng.choice(PEERS)]
     else:
@@ -227,5 +227,5 @@ def policies(rng: Rng, most: int) -> dict[str, Document]:
     named = {}
     for number, kind in enumerate(kinds):
         name = f"{kind.replace('_', '-')}-{number}"
-        named[name] = {"kind": kind, **POLICIES[kind](rng, ENGINES, most)}
+        named[name] = {"kind": kind, **POLICIES[kind](rng, ENGINES, maximum)}
     return named

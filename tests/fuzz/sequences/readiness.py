@@ -1,6 +1,6 @@
-"""The law of lost readiness: a drop of demand that comes with a drop of ready replicas is no evidence for shrinking.
+"""The law of lost readiness: a drop of demand together with a drop of ready replicas is no evidence for scale-in.
 
-It is about the project's own policies. Other autoscalers' rules are restated as they are.
+It applies to the project's own policies. Other autoscalers' rules are implemented as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHARE_KINDS: Final = {"gpu_utilization": "utilization", "kv_cache_usage": "kv_ca
 TOTAL_KINDS: Final = ("concurrency", "predictive", "metric")
 """Kinds that may read totals of the engines."""
 SAME: Final = 0.98
-"""A survivor that carries this share of what a replica carried before carries as much."""
+"""Minimum share of the earlier load per replica at which a remaining replica carries as much as before."""
 
 
 def saturated_survivors_hold(judged: Judged) -> str | None:
@@ -25,23 +25,23 @@ def saturated_survivors_hold(judged: Judged) -> str | None:
     the size does not fall but by replicas that failed or are abandoned, which count for nothing. Engines that work on a
     queue with a far deadline are always full.
     """
-    if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _not_coming(judged):
+    if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _failed_replicas(judged):
         return None
-    for name, policy in judged.turn.spec.policies.items():
+    for name, policy in judged.context.spec.policies.items():
         if full := _saturated(judged, name, policy):
             return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
     return None
 
 
-def _not_coming(judged: Judged) -> int:
-    """Return the replicas that failed or are abandoned: their place may be given to another pool."""
+def _failed_replicas(judged: Judged) -> int:
+    """Return the number of failed or abandoned replicas, which may move to another pool."""
     abandoned = judged.tick.decision.abandoned
     statuses = judged.statuses(judged.tick)
     return sum(max(status.failed, abandoned.get(PoolName(name), 0)) for name, status in statuses.items())
 
 
 def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
-    """Say by which reading of a policy's the ready replicas are full; empty where they are not."""
+    """Describe the reading of a policy by which the ready replicas are saturated; empty if they are not."""
     kind = judged.kinds[str(name)]
     quantity = SHARE_KINDS.get(kind) or (policy.quantity if kind == "metric" and policy.across == "mean" else None)
     if quantity is not None and policy.source == ENGINES:
@@ -55,10 +55,10 @@ def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
 
 
 def none_ready_is_blind(judged: Judged) -> str | None:
-    """While no replica of a size above zero is ready, means over the ready replicas do not lower the size."""
+    """If no replica is ready, means over the ready replicas do not lower the size."""
     if not _applies(judged) or _ready(judged, judged.tick):
         return None
-    for name, policy in judged.turn.spec.policies.items():
+    for name, policy in judged.context.spec.policies.items():
         kind = judged.kinds[str(name)]
         if kind in SHARE_KINDS or (kind == "metric" and policy.across == "mean"):
             return f"{judged.before} -> {judged.after}, none is ready, and {name} reads a mean over the ready ones"
@@ -70,31 +70,38 @@ def lost_replicas_count(judged: Judged) -> str | None:
     what was needed before under the same configuration and within its maximum, in replica equivalents, unless a queue
     decides in their place.
     """
-    then = _before_the_loss(judged) if _applies(judged) else None
-    if then is None or then.spec != judged.tick.spec:
+    earlier_tick = _before_the_loss(judged) if _applies(judged) else None
+    if earlier_tick is None or earlier_tick.spec != judged.tick.spec:
         return None
-    target = judged.turn.decision.target
-    for name, policy in judged.turn.spec.policies.items():
+    target = judged.context.decision.target
+    for name, policy in judged.context.spec.policies.items():
         kind = judged.kinds[str(name)]
-        total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
-        if not total or policy.source != ENGINES or (kind == "predictive" and _queue_decides(judged, name, policy)):
+        reads_total = kind in TOTAL_KINDS and not (kind == "metric" and policy.across == "mean")
+        if (
+            not reads_total
+            or policy.source != ENGINES
+            or (kind == "predictive" and _queue_decides(judged, name, policy))
+        ):
             continue
         quantity = policy.quantity if kind == "metric" else "running"
         signal = f"{ENGINES}.{quantity}"
-        now, was = judged.reading(signal), fresh(then, signal)
-        needed = min(_need(then, str(name)), judged.turn.spec.max_replicas)
-        ready, had = _ready(judged, judged.tick), _ready(judged, then)
-        if now and was and ready and had and now / ready >= SAME * was / had and (target or 0) < math.floor(needed):
-            each = f"{quantity} {was:g} over {had} ready was as much for each as {now:g} over {ready}"
-            return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {each}"
+        value, ready = judged.reading(signal), _ready(judged, judged.tick)
+        earlier_value, earlier_ready = fresh(earlier_tick, signal), _ready(judged, earlier_tick)
+        needed = min(_need(earlier_tick, str(name)), judged.context.spec.max_replicas)
+        if not (value and earlier_value and ready and earlier_ready) or (target or 0) >= math.floor(needed):
+            continue
+        if value / ready >= SAME * earlier_value / earlier_ready:
+            earlier_load = f"{quantity} {earlier_value:g} over {earlier_ready} ready"
+            comparison = f"{earlier_load} was as much for each as {value:g} over {ready}"
+            return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {comparison}"
     return None
 
 
 def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
-    """Whether a replica requested now serves before a message sent now is due: then what waits is all that counts."""
+    """Return whether a replica requested now serves before a message sent now is due: then only the queue counts."""
     if policy.queue is None or judged.reading(f"{policy.queue}.visible") is None:
         return False
-    history, spec = judged.turn.history, judged.turn.spec
+    history, spec = judged.context.history, judged.context.spec
     serving = {pool: settings for pool, settings in spec.pools.items() if settings.tier == "serving"}
     memories = history.pool_memories
     leads_s = [memories.of(pool).lead_times.usual_s(settings.lead_time_s) for pool, settings in serving.items()]
@@ -103,16 +110,16 @@ def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
 
 
 def _need(tick: Tick, policy: str) -> float:
-    """Return what the load measured at a tick needed by a policy, without forecast; 0 where it measured none."""
-    made = next((r for r in tick.decision.recommendations if r.policy == policy), None)
-    if made is None or made.need is None:
+    """Return a policy's demand at a tick from the measured load, without forecast; 0 without a measurement."""
+    config = next((r for r in tick.decision.recommendations if r.policy == policy), None)
+    if config is None or config.need is None:
         return 0.0
-    return made.need if made.work is None else min(made.need, made.work)
+    return config.need if config.work is None else min(config.need, config.work)
 
 
 def _applies(judged: Judged) -> bool:
-    """Whether a policy of the project's own lowered the size while a queue before the replicas does not say that the
-    traffic is gone: not the owner, not a move between pools."""
+    """Return whether one of the project's own policies lowered the size (not an operator's limit or a move between
+    pools), while no queue reports that the traffic is gone."""
     idle = any(
         judged.kinds[str(r.policy)] == "queue_depth" and r.need == 0.0 and r.evidence is Evidence.FULL
         for r in judged.tick.decision.recommendations
@@ -121,14 +128,14 @@ def _applies(judged: Judged) -> bool:
 
 
 def _lost(judged: Judged) -> str | None:
-    """Say how many replicas were lost that we did not let go; None where none were."""
-    then = _before_the_loss(judged)
-    return None if then is None else f"{_ready(judged, then)} were ready and {_ready(judged, judged.tick)} are"
+    """Describe the replicas lost without a request of ours; None if there are none."""
+    before = _before_the_loss(judged)
+    return None if before is None else f"{_ready(judged, before)} were ready and {_ready(judged, judged.tick)} are"
 
 
 def _before_the_loss(judged: Judged) -> Tick | None:
-    """Return the latest tick with more ready replicas, between which and now no size was lowered and none was ready
-    again; None where there is none."""
+    """Return the latest tick with more ready replicas, if since then no size was lowered and no replica became ready
+    again; else None."""
     ready = _ready(judged, judged.tick)
     sizes = _sizes(judged, judged.tick)
     for tick in judged.earlier():

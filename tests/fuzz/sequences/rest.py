@@ -1,4 +1,4 @@
-"""To zero and no sooner: what a workload that may rest must show first, and that it then does rest."""
+"""Laws of scale to zero: its conditions, and that it happens once they hold."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from policies.signals.zero_suspicion import LONGEST_S
 from tests.fuzz.sequences.judged import Judged, fresh
 from tests.fuzz.sequences.policies import ENGINES
 from tests.fuzz.worlds import settings
-from tests.fuzz.worlds.turn import lacking
+from tests.fuzz.worlds.turn import missing_evidence
 
 SLACK: Final = 4
-"""Intervals that a step, a window's edge and a reading's age may take on the way to zero."""
+"""Tolerance in intervals: for a step, the edge of a window and the age of a reading."""
 LOADS: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
 
 
 def zero_is_earned(judged: Judged) -> str | None:
-    """To zero only where the minimum allows it and the cooldown was seen to be without work throughout, or where the
-    pools' own maximums leave no other size.
+    """A workload goes to zero only if its minimum allows it and a whole cooldown was observed without work, or if the
+    pools' own maximums allow no other size.
     """
-    return None if judged.is_peer or judged.must_empty else settings.zero_is_earned(judged.turn)
+    return None if judged.is_peer or judged.must_empty else settings.zero_is_earned(judged.context)
 
 
 def rest_comes(judged: Judged) -> str | None:
-    """Below every policy's activation throughout cooldown, windows and the doubt of zeros, the last replica goes."""
-    turn, spec = judged.turn, judged.turn.spec
+    """Below every activation throughout cooldown, windows and suspicion of false zeros, the last replica goes."""
+    context, spec = judged.context, judged.context.spec
     bound = spec.min_replicas or any(pool.min_replicas for pool in spec.pools.values()) or len(spec.pools) > 1
-    held = turn.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
-    if bound or held or judged.is_peer or judged.by_owner or (turn.decision.current, turn.decision.target) != (1, 1):
+    held = context.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
+    if (
+        bound
+        or held
+        or judged.is_peer
+        or judged.by_owner
+        or (context.decision.current, context.decision.target) != (1, 1)
+    ):
         return None
     if any(status.other_writer for status in judged.statuses(judged.tick).values()):
         return None
@@ -38,22 +44,22 @@ def rest_comes(judged: Judged) -> str | None:
     idle_s = _idle_s(judged)
     if idle_s < span_s:
         return None
-    return f"it stays at 1 after {idle_s:g} s below activation, all of it seen: {turn.decision.reason}"
+    return f"it stays at 1 after {idle_s:g} s below activation, all of it seen: {context.decision.reason}"
 
 
 def _idle_s(judged: Judged) -> float:
-    """Return for how long, seen without a gap of more than two intervals, no policy had work."""
-    spec, now, since = judged.turn.spec, judged.tick.at, judged.tick.at
+    """Return the time for which no policy had work, observed without a gap of more than two intervals. Seconds."""
+    spec, now, since = judged.context.spec, judged.tick.at, judged.tick.at
     for tick in (judged.tick, *judged.earlier()):
         gap = since - tick.at > 2.0 * spec.interval_s
-        if gap or lacking(spec, tick) or not all(_idle(judged, tick, n, p) for n, p in spec.policies.items()):
+        if gap or missing_evidence(spec, tick) or not all(_idle(judged, tick, n, p) for n, p in spec.policies.items()):
             break
         since = tick.at
     return now - since
 
 
 def _idle(judged: Judged, tick: Tick, name: str, policy: Any) -> bool:
-    """Whether a policy's readings are at or below its activation."""
+    """Return whether a policy's readings are at or below its activation."""
     match judged.kinds[name]:
         case "queue_depth":
             values = [fresh(tick, f"{policy.source}.{quantity}") for quantity in policy.count]

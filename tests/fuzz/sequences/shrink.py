@@ -1,4 +1,4 @@
-"""A broken story made smaller: ticks, workloads and faults are dropped as long as the same law breaks."""
+"""Makes a failing story smaller: drops ticks, workloads and faults while the same law is violated."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Final
 
 from tests.fuzz.sequences.laws import LAWS, Law
-from tests.fuzz.sequences.play import Played, play
-from tests.fuzz.sequences.story import Moment, PoolEvent, Scene, Story
+from tests.fuzz.sequences.play import PlayResult, play
+from tests.fuzz.sequences.story import PoolEvent, Scene, Story, StoryTick
 
-TRIES: Final = 300
-"""Stories played at most."""
+MAX_TRIES: Final = 300
+"""Maximum number of stories played."""
 
 
-def shrunken(story: Story, law: str, laws: Sequence[Law] = LAWS, tries: int = TRIES) -> tuple[Story, Played]:
-    """Return the smallest story found that breaks the law, and what came of it."""
+def shrink(story: Story, law: str, laws: Sequence[Law] = LAWS, tries: int = MAX_TRIES) -> tuple[Story, PlayResult]:
+    """Return the smallest story found that violates the law, and its result."""
     best, played = story, play(story, laws)
     left = tries
     progress = True
@@ -24,7 +24,7 @@ def shrunken(story: Story, law: str, laws: Sequence[Law] = LAWS, tries: int = TR
         for smaller in _smaller(best, played):
             left -= 1
             found = play(smaller, laws)
-            if found.broken is not None and found.broken.law == law:
+            if found.violation is not None and found.violation.law == law:
                 best, played, progress = smaller, found, True
                 break
             if left <= 0:
@@ -32,60 +32,60 @@ def shrunken(story: Story, law: str, laws: Sequence[Law] = LAWS, tries: int = TR
     return best, played
 
 
-def _smaller(story: Story, played: Played) -> Iterator[Story]:
-    """Yield smaller stories, those that drop most first."""
-    last = played.broken.moment + 1 if played.broken is not None else len(story.moments)
-    if last < len(story.moments):
-        yield replace(story, moments=story.moments[:last])
+def _smaller(story: Story, played: PlayResult) -> Iterator[Story]:
+    """Yield smaller stories, those with the largest reductions first."""
+    last = played.violation.tick_number + 1 if played.violation is not None else len(story.ticks)
+    if last < len(story.ticks):
+        yield replace(story, ticks=story.ticks[:last])
     for name in story.workloads if len(story.workloads) > 1 else ():
         yield _without(story, name)
-    size = len(story.moments) // 2
+    size = len(story.ticks) // 2
     while size >= 1:
-        for start in range(0, len(story.moments) - 1, size):
-            yield replace(story, moments=_cut(story.moments, start, size))
+        for start in range(0, len(story.ticks) - 1, size):
+            yield replace(story, ticks=_cut(story.ticks, start, size))
         size //= 2
     for change in (_no_edit, _no_step, _no_platform, _no_faults):
-        for k, moment in enumerate(story.moments):
-            calmer = change(moment)
-            if calmer != moment:
-                yield replace(story, moments=(*story.moments[:k], calmer, *story.moments[k + 1 :]))
+        for k, tick_inputs in enumerate(story.ticks):
+            calmer = change(tick_inputs)
+            if calmer != tick_inputs:
+                yield replace(story, ticks=(*story.ticks[:k], calmer, *story.ticks[k + 1 :]))
 
 
 def _without(story: Story, name: str) -> Story:
-    moments = tuple(
+    ticks = tuple(
         replace(
-            moment,
-            scenes={n: scene for n, scene in moment.scenes.items() if n != name},
-            edits={n: made for n, made in moment.edits.items() if n != name},
+            tick_inputs,
+            scenes={n: scene for n, scene in tick_inputs.scenes.items() if n != name},
+            edits={n: config for n, config in tick_inputs.edits.items() if n != name},
         )
-        for moment in story.moments
+        for tick_inputs in story.ticks
     )
-    workloads = {n: made for n, made in story.workloads.items() if n != name}
-    return replace(story, workloads=workloads, moments=moments)
+    workloads = {n: config for n, config in story.workloads.items() if n != name}
+    return replace(story, workloads=workloads, ticks=ticks)
 
 
-def _cut(moments: Sequence[Moment], start: int, size: int) -> tuple[Moment, ...]:
-    """Leave moments out; the time that they took is left out with them."""
-    return (*moments[:start], *moments[start + size :])
+def _cut(ticks: Sequence[StoryTick], start: int, size: int) -> tuple[StoryTick, ...]:
+    """Remove ticks together with their time."""
+    return (*ticks[:start], *ticks[start + size :])
 
 
-def _no_edit(moment: Moment) -> Moment:
-    return replace(moment, edits={})
+def _no_edit(tick_inputs: StoryTick) -> StoryTick:
+    return replace(tick_inputs, edits={})
 
 
-def _no_step(moment: Moment) -> Moment:
-    return replace(moment, clock_step_s=0.0)
+def _no_step(tick_inputs: StoryTick) -> StoryTick:
+    return replace(tick_inputs, clock_step_s=0.0)
 
 
-def _each(moment: Moment, change: Callable[[Scene], Scene]) -> Moment:
-    return replace(moment, scenes={name: change(scene) for name, scene in moment.scenes.items()})
+def _each(tick_inputs: StoryTick, change: Callable[[Scene], Scene]) -> StoryTick:
+    return replace(tick_inputs, scenes={name: change(scene) for name, scene in tick_inputs.scenes.items()})
 
 
-def _no_platform(moment: Moment) -> Moment:
-    return _each(moment, lambda scene: replace(scene, pools={name: PoolEvent() for name in scene.pools}))
+def _no_platform(tick_inputs: StoryTick) -> StoryTick:
+    return _each(tick_inputs, lambda scene: replace(scene, pools={name: PoolEvent() for name in scene.pools}))
 
 
-def _no_faults(moment: Moment) -> Moment:
+def _no_faults(tick_inputs: StoryTick) -> StoryTick:
     def calm(scene: Scene) -> Scene:
         readings = {
             source: replace(r, error="", levels={q: replace(level, fault="") for q, level in r.levels.items()})
@@ -93,4 +93,4 @@ def _no_faults(moment: Moment) -> Moment:
         }
         return replace(scene, readings=readings)
 
-    return _each(moment, calm)
+    return _each(tick_inputs, calm)

@@ -1,4 +1,4 @@
-"""A decision sequence on paper: what each tick sees and what each write meets. Playing it draws nothing."""
+"""A decision sequence as data: the observations of each tick and the result of each write. Playing it draws nothing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from policies.quota.fleet_quota import FleetLimits
 from scaler.config.load import Workload
 
 Fault = Literal["", "absent", "old", "ahead", "partial", "unavailable", "misconfigured", "raises_wait"]
-Meets = Literal["accepted", "lost", "refused", "capacity", "quota", "conflict", "misconfigured"]
-"""What a write meets. `lost`: the platform takes it, and its answer does not arrive."""
+WriteResult = Literal["accepted", "lost", "refused", "capacity", "quota", "conflict", "misconfigured"]
+"""Result of a write. `lost`: the platform accepts it, and its response does not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """One quantity: its value, and what is wrong with the reading."""
+class SourceValue:
+    """Value of one quantity, and the fault of its reading."""
 
     value: float
     fault: Fault = ""
@@ -25,39 +25,39 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What one source reports. With `error` the whole source fails."""
+    """Readings of one source. With `error` the whole source fails."""
 
-    levels: Mapping[str, Level]
+    levels: Mapping[str, SourceValue]
     error: Fault = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolEvent:
-    """What happens to one pool before a tick, in this order, and what the tick's write to it meets.
+    """Events of one pool before a tick, in this order, and the result of the tick's write to it.
 
     `starts` is the share of the pending replicas that become ready, `loses` the share of the ready ones that fail their
-    readiness probe (the size asked for stays), `interrupts` and `fails` are replicas, `sets` the size that another
+    readiness probe (the requested size stays), `interrupts` and `fails` are replicas, `sets` the size that another
     writer sets. `serves` is False while lost replicas stay lost.
     """
 
     starts: float = 1.0
     loses: float = 0.0
     interrupts: int = 0
-    doomed: int = 0
+    interruption_pending: int = 0
     fails: int = 0
-    short: Literal["", "capacity", "quota"] = ""
+    shortage: Literal["", "capacity", "quota"] = ""
     sets: int | None = None
-    foreign: bool = False
+    other_writer: bool = False
     error: Fault = ""
-    meets: Meets = "accepted"
+    write_result: WriteResult = "accepted"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What one workload sees in one tick.
+    """Observations of one workload at one tick.
 
-    With `share_served` the engines' totals are those of the ready replicas alone, as if each carried what it did
-    before; with `saturated` the ready replicas are full besides: shares are 1 and requests wait.
+    With `share_served` the engines' totals are those of the ready replicas alone, each with the same load as before.
+    With `saturated` the ready replicas are also full: shares are 1 and requests wait.
     """
 
     readings: Mapping[str, Readings]
@@ -68,8 +68,8 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """One tick of every workload that runs. `edits` are reloads before it: another workload, or None: removed."""
+class StoryTick:
+    """One tick of every running workload. `edits` are reloads before it: the new workload, or None if removed."""
 
     after_s: float
     scenes: Mapping[str, Scene]
@@ -79,10 +79,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A whole sequence. `sizes` are the pools' sizes at its beginning."""
+    """A whole sequence. `sizes` are the initial sizes of the pools."""
 
     seed: int
     workloads: Mapping[str, Workload]
     sizes: Mapping[str, Mapping[str, int]]
-    moments: tuple[Moment, ...]
+    ticks: tuple[StoryTick, ...]
     fleet: FleetLimits | None = None

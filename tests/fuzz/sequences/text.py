@@ -1,4 +1,4 @@
-"""A story in words, tick by tick, for whoever has to find the fault."""
+"""Text description of a story, tick by tick, for debugging."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Final
 import yaml
 
 from policies.model import Absent, Fresh, PoolStatus, Reading, Stale, Tick
-from tests.fuzz.sequences.play import Played
+from tests.fuzz.sequences.play import PlayResult
 from tests.fuzz.sequences.story import Story
 
-SHOWN: Final = 40
-"""Ticks told, the last ones: a broken law ends a story."""
+MAX_SHOWN: Final = 40
+"""Maximum number of ticks described, the last ones: a violated law ends a story."""
 
 
-def tell(story: Story, played: Played) -> Iterator[str]:
-    """Yield the workloads' settings, what each tick saw and decided, and the law that was broken."""
-    yield f"seed {story.seed}: {len(story.workloads)} workloads, {len(story.moments)} ticks, fleet {story.fleet}"
-    for name, made in story.workloads.items():
-        settings = {key: value for key, value in made.document.items() if key != "sources"}
+def describe_story(story: Story, played: PlayResult) -> Iterator[str]:
+    """Yield the workloads' settings, the observations and decision of each tick, and the violated law."""
+    yield f"seed {story.seed}: {len(story.workloads)} workloads, {len(story.ticks)} ticks, fleet {story.fleet}"
+    for name, config in story.workloads.items():
+        settings = {key: value for key, value in config.document.items() if key != "sources"}
         yield yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=118).rstrip()
         yield f"# {name} begins with {dict(story.sizes[name])}"
-    for number, tick in played.record[-SHOWN:]:
-        edits = story.moments[number].edits
-        step_s = story.moments[number].clock_step_s
+    for number, tick in played.record[-MAX_SHOWN:]:
+        edits = story.ticks[number].edits
+        step_s = story.ticks[number].clock_step_s
         if edits:
-            words = [f"{name} {'edited' if made else 'removed'}" for name, made in edits.items()]
+            words = [f"{name} {'edited' if config else 'removed'}" for name, config in edits.items()]
             yield f"tick {number}: reload: {', '.join(words)}"
         if step_s:
             yield f"tick {number}: the clock jumps by {step_s:g} s"
         yield from _tick(number, tick)
-    yield str(played.broken) if played.broken else "every law holds"
+    yield str(played.violation) if played.violation else "every law holds"
 
 
 def _tick(number: int, tick: Tick) -> Iterator[str]:
@@ -55,8 +55,8 @@ def _pool(reading: Reading[PoolStatus]) -> str:
     counts = {"failed": s.failed, "doomed": s.interruption_pending, "interrupted": s.interrupted}
     more = "".join(f" {n} {name}" for name, n in counts.items() if n)
     old = " (old)" if isinstance(reading, Stale) else ""
-    short = f" short of {'quota' if s.shortfall.quota else 'capacity'}" if s.shortfall else ""
-    return f"{s.ready}/{s.desired}{more}{short}{' foreign' if s.other_writer else ''}{old}"
+    shortage = f" short of {'quota' if s.shortfall.quota else 'capacity'}" if s.shortfall else ""
+    return f"{s.ready}/{s.desired}{more}{shortage}{' foreign' if s.other_writer else ''}{old}"
 
 
 def _value(reading: Reading[float] | None) -> str:

@@ -13,57 +13,57 @@ from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.policies import ENGINES, LATENCIES, PEERS, QUEUE, SHARES, TOTALS, policies
 
 EPOCH: Final = datetime(2026, 3, 29, 0, 30, tzinfo=UTC).timestamp()
-"""Half an hour before the clocks of Europe are changed."""
-TRIES: Final = 200
-"""Documents drawn until one is valid; about every second one is."""
-SOME: Final = 0.2
-"""The share of workloads that have any one of the owner's limits."""
+"""Half an hour before the change to daylight saving time in Europe."""
+MAX_TRIES: Final = 200
+"""Maximum number of documents drawn until one is valid. About every second one is."""
+LIMIT_SHARE: Final = 0.2
+"""Probability of each of the operator's limits."""
 QUEUE_URL: Final = "https://sqs.us-east-1.amazonaws.com/123456789012/prompts"
 QUANTITIES: Final = (*SHARES, *TOTALS, *LATENCIES)
 
 
 def workload(seed: int, name: str, like: Mapping[str, Any] | None = None) -> Workload:
-    """The workload of a seed and name; with `like`, that one after an edit of some of its settings."""
+    """Return the workload of a seed and name; with `like`, that document after an edit of some of its settings."""
     rng = Rng(seed, f"workload/{name}")
-    for _ in range(TRIES):
-        made = _checked(_document(rng, name) if like is None else _edited(rng, name, like))
-        if made is not None:
-            return made
-    raise AssertionError(f"seed {seed}: no valid document in {TRIES}")
+    for _ in range(MAX_TRIES):
+        config = _checked(_document(rng, name) if like is None else _edited(rng, name, like))
+        if config is not None:
+            return config
+    raise AssertionError(f"seed {seed}: no valid document in {MAX_TRIES}")
 
 
 def _checked(document: Mapping[str, Any]) -> Workload | None:
     try:
-        made = workload_from(document)
+        config = workload_from(document)
     except ConfigError:
         return None
-    return None if [*checks.own_problems(made.spec), *checks.deciding_sources(made.spec)] else made
+    return None if [*checks.own_problems(config.spec), *checks.deciding_sources(config.spec)] else config
 
 
 def sources() -> dict[str, Any]:
-    """A Prometheus that offers every quantity of the engines, and a queue."""
+    """Return a Prometheus with every quantity of the engines, and a queue."""
     queries = {quantity: f"sum({quantity})" for quantity in QUANTITIES}
     engines = {"kind": "prometheus", "url": "http://localhost:9090", "queries": queries, "max_age_s": 60.0}
     return {ENGINES: engines, QUEUE: {"kind": "sqs", "queue_url": QUEUE_URL, "max_age_s": 60.0}}
 
 
 def _document(rng: Rng, name: str) -> dict[str, Any]:
-    most = rng.choice((1, 2, 4, 10, 10, 10, 20, 20, 60, 60, 200))
-    pools = _pools(rng, name, most)
-    wanted = policies(rng, most)
+    maximum = rng.choice((1, 2, 4, 10, 10, 10, 20, 20, 60, 60, 200))
+    pools = _pools(rng, name, maximum)
+    own_policies = policies(rng, maximum)
     document: dict[str, Any] = {
         "workload": name,
-        "min_replicas": rng.choice((0, 0, 1, 1, rng.randint(0, most))),
-        "max_replicas": most,
+        "min_replicas": rng.choice((0, 0, 1, 1, rng.randint(0, maximum))),
+        "max_replicas": maximum,
         "interval_s": rng.choice((5.0, 15.0, 15.0, 30.0)),
         "deadline_s": 4.0,
         "sources": sources(),
-        "policies": wanted,
+        "policies": own_policies,
         "pools": pools,
         "slo_violation_cost_ratio": rng.choice((1.0, 19.0, 1000.0)),
         "priority": rng.randint(-1, 1),
     }
-    settling = {} if any(policy["kind"] in PEERS for policy in wanted.values()) else _settling(rng)
+    settling = {} if any(policy["kind"] in PEERS for policy in own_policies.values()) else _settling(rng)
     return document | settling | _limits(rng, document)
 
 
@@ -88,36 +88,40 @@ def _settling(rng: Rng) -> dict[str, Any]:
 
 
 def _limits(rng: Rng, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The owner's limits: budgets, blast radius, maintenance, a size set by hand, an SLO, pause."""
-    most = document["max_replicas"]
-    found: dict[str, Any] = {}
-    if rng.happens(SOME):
+    """Return the operator's limits: budgets, blast radius, maintenance, override, SLO, pause."""
+    maximum = document["max_replicas"]
+    limits: dict[str, Any] = {}
+    if rng.happens(LIMIT_SHARE):
         units = [pool.get("gpus_per_replica", 1) for pool in document["pools"].values()]
-        found["budget"] = {"gpus": rng.randint(0, most + 2) * max(*units, 1)}
-    if rng.happens(SOME):
-        usd = rng.randint(1, most + 2) * rng.choice((2.0, 5.0))
-        found["budget"] = {**found.get("budget", {}), "usd_per_hour": usd}
-    if rng.happens(SOME):
-        found["blast_radius"] = {"share": rng.choice((0.05, 0.2, 0.25, 0.5)), "window_s": rng.choice((60.0, 600.0))}
-    if rng.happens(SOME):
+        limits["budget"] = {"gpus": rng.randint(0, maximum + 2) * max(*units, 1)}
+    if rng.happens(LIMIT_SHARE):
+        usd = rng.randint(1, maximum + 2) * rng.choice((2.0, 5.0))
+        limits["budget"] = {**limits.get("budget", {}), "usd_per_hour": usd}
+    if rng.happens(LIMIT_SHARE):
+        limits["blast_radius"] = {"share": rng.choice((0.05, 0.2, 0.25, 0.5)), "window_s": rng.choice((60.0, 600.0))}
+    if rng.happens(LIMIT_SHARE):
         window = {"start": "00:30", "end": rng.choice(("00:35", "00:40", "02:10"))}
         window["mode"] = rng.choice(("hold", "no_scale_in", "no_scale_in", "no_scale_out"))
-        found["maintenance"] = {"windows": [window], "time_zone": rng.choice(("UTC", "Europe/Lisbon"))}
-    if rng.happens(SOME):
+        limits["maintenance"] = {"windows": [window], "time_zone": rng.choice(("UTC", "Europe/Lisbon"))}
+    if rng.happens(LIMIT_SHARE):
         until = datetime.fromtimestamp(EPOCH + rng.choice((-60, 120, 600, 6000)), UTC).isoformat()
-        found["override"] = {"replicas": rng.randint(0, most + 3), "until": until, "beyond_bounds": rng.happens(0.5)}
-    if rng.happens(2 * SOME):
-        found["slo"] = {"ttft_s": rng.scale(0.1, 10.0), "itl_s": rng.choice((None, 0.05))}
+        limits["override"] = {
+            "replicas": rng.randint(0, maximum + 3),
+            "until": until,
+            "beyond_bounds": rng.happens(0.5),
+        }
+    if rng.happens(2 * LIMIT_SHARE):
+        limits["slo"] = {"ttft_s": rng.scale(0.1, 10.0), "itl_s": rng.choice((None, 0.05))}
     if rng.happens(0.03):
-        found["paused"] = True
-    return found
+        limits["paused"] = True
+    return limits
 
 
-def _pools(rng: Rng, name: str, most: int) -> dict[str, Any]:
-    """One to four pools; two in three workloads with several have pools that differ in market, price or worth."""
+def _pools(rng: Rng, name: str, maximum: int) -> dict[str, Any]:
+    """Return one to four pools. In two thirds of the workloads they differ in market, price or work per replica."""
     count = rng.choice((1, 1, 2, 2, 3, 4))
     differ = rng.happens(0.66)
-    pools = {f"pool-{'abcd'[k]}": _pool(rng, f"{name}-{k}", most, differ=differ) for k in range(count)}
+    pools = {f"pool-{'abcd'[k]}": _pool(rng, f"{name}-{k}", maximum, differ=differ) for k in range(count)}
     if count > 1 and rng.happens(0.2):
         pools[f"pool-{'abcd'[count - 1]}"] |= {
             "tier": rng.choice(("awake_spare", "slept", "warm_node")),
@@ -127,12 +131,12 @@ def _pools(rng: Rng, name: str, most: int) -> dict[str, Any]:
     return pools
 
 
-def _pool(rng: Rng, name: str, most: int, *, differ: bool) -> dict[str, Any]:
+def _pool(rng: Rng, name: str, maximum: int, *, differ: bool) -> dict[str, Any]:
     pool: dict[str, Any] = {"kind": "kubernetes", "name": name, "lead_time_s": rng.choice((30.0, 120.0, 600.0))}
     if rng.happens(0.25):
-        pool["min_replicas"] = rng.randint(0, min(2, most))
+        pool["min_replicas"] = rng.randint(0, min(2, maximum))
     if rng.happens(0.4):
-        pool["max_replicas"] = rng.randint(0, most)
+        pool["max_replicas"] = rng.randint(0, maximum)
     if rng.happens(0.25):
         pool["quantum"] = rng.choice((2, 2, 3, 4))
     if rng.happens(0.3):
@@ -154,10 +158,10 @@ def _pool(rng: Rng, name: str, most: int, *, differ: bool) -> dict[str, Any]:
 
 
 def _edited(rng: Rng, name: str, like: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with some settings drawn anew: other bounds, another policy, a pool added or removed."""
+    """Return the document with some new settings: other bounds, another policy, a pool added or removed."""
     anew = _document(rng, name)
     edited = dict(like)
-    for key in rng.some(("max_replicas", "min_replicas", "policies", "pools", "budget", "override", "paused"), 3):
+    for key in rng.subset(("max_replicas", "min_replicas", "policies", "pools", "budget", "override", "paused"), 3):
         if key == "pools":
             edited[key] = _other_pools(rng, like["pools"], anew["pools"])
         elif key in anew:

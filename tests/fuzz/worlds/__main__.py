@@ -18,9 +18,9 @@ from tests.fuzz.worlds.world import draw
 
 WORLDS: Final = 200
 PROGRESS_S: Final = 10.0
-"""Between two lines of progress."""
-AHEAD: Final = 8
-"""Worlds given to a process at a time."""
+"""Time between two lines of progress."""
+CHUNK_WORLDS: Final = 8
+"""Maximum number of worlds given to a process at a time."""
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -35,10 +35,10 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(given: Sequence[str] | None = None) -> int:
-    """0: all held; 1: something did not; 2: asked for wrongly; 130: interrupted."""
+def main(arguments_given: Sequence[str] | None = None) -> int:
+    """Return 0 if all invariants hold, 1 if one fails, 2 for wrong arguments, 130 when interrupted."""
     parser = arguments()
-    args = parser.parse_args(given)
+    args = parser.parse_args(arguments_given)
     if args.keep and args.seed is None:
         parser.error("--keep is about one world: name its --seed")
     if args.worlds < 1 or args.jobs < 1 or min(args.first, args.seed or 0) < 0:
@@ -46,55 +46,55 @@ def main(given: Sequence[str] | None = None) -> int:
     seeds = range(args.first, args.first + args.worlds) if args.seed is None else range(args.seed, args.seed + 1)
     if args.keep:
         args.keep.mkdir(parents=True, exist_ok=True)
-        _say(f"the world is in {draw(args.seed).write(args.keep)}")
+        _log(f"the world is in {draw(args.seed).write(args.keep)}")
     return _search(seeds, args.jobs)
 
 
 def _search(seeds: range, jobs: int) -> int:
-    began = said = stopwatch_s()
+    started = reported = stopwatch_s()
     done: list[Verdict] = []
     code = 0
     try:
-        _say(f"seeds {seeds[0]} to {seeds[-1]}")
+        _log(f"seeds {seeds[0]} to {seeds[-1]}")
         for verdict in _verdicts(seeds, jobs):
             done.append(verdict)
             if verdict.failure is not None:
                 sys.stdout.write(f"{verdict.failure}\n")
                 sys.stdout.flush()
-            if stopwatch_s() - said > PROGRESS_S:
-                said = stopwatch_s()
-                _say(_told(done, said - began, len(seeds)))
+            if stopwatch_s() - reported > PROGRESS_S:
+                reported = stopwatch_s()
+                _log(_summary(done, reported - started, len(seeds)))
     except KeyboardInterrupt:
-        _say("interrupted")
+        _log("interrupted")
         code = 130
-    _say(_told(done, stopwatch_s() - began, len(seeds)))
+    _log(_summary(done, stopwatch_s() - started, len(seeds)))
     return code or int(any(v.failure is not None for v in done))
 
 
 def _verdicts(seeds: range, jobs: int) -> Iterator[Verdict]:
-    """The seeds' verdicts in their order, judged in up to `jobs` processes."""
+    """Yield the verdicts in the order of the seeds, judged in up to `jobs` processes."""
     if min(jobs, len(seeds)) <= 1:
         yield from map(judge, seeds)
         return
-    deaf = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process to answer
+    ignore_interrupts = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # this process handles Ctrl-C
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=context, initializer=deaf) as pool:
+    with ProcessPoolExecutor(min(jobs, len(seeds)), mp_context=context, initializer=ignore_interrupts) as pool:
         try:
-            yield from pool.map(judge, seeds, chunksize=min(AHEAD, -(-len(seeds) // jobs)))
+            yield from pool.map(judge, seeds, chunksize=min(CHUNK_WORLDS, -(-len(seeds) // jobs)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _told(done: Sequence[Verdict], took_s: float, worlds: int) -> str:
+def _summary(done: Sequence[Verdict], duration_s: float, worlds: int) -> str:
     failed = [v.seed for v in done if v.failure is not None]
-    turns, shrank = sum(v.turns for v in done), sum(v.shrank for v in done)
+    ticks, shrank = sum(v.ticks for v in done), sum(v.shrank for v in done)
     seeds = f": seeds {', '.join(map(str, failed))}" if failed else ""
-    each = f", {took_s / len(done):.2f} s a world" if done else ""
-    return f"{len(done)} of {worlds} worlds, {turns:,} turns ({shrank:,} shrank), {len(failed)} failed{seeds}{each}"
+    each = f", {duration_s / len(done):.2f} s a world" if done else ""
+    return f"{len(done)} of {worlds} worlds, {ticks:,} turns ({shrank:,} shrank), {len(failed)} failed{seeds}{each}"
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(f"swarm: {line}\n")
     sys.stderr.flush()
 

@@ -1,7 +1,7 @@
-"""Which sources told a turn 0 of work that was there: known from the weather's own chance, drawn a second time.
+"""The sources with injected zeros at each tick, from a second draw of the fault injector's random streams.
 
-The invariants see a tick as the daemon does, and a lie looks like an idle service there. The streams of chance are
-named, so that who knows the seed knows what struck each call, without a look into the run.
+The invariants see a tick as the daemon does, where a false zero looks like an idle service. Random streams have names,
+so the seed determines the fault of each call, without a look into the run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from simulators.world.ports import QUEUES
 from simulators.world.rng import stream
 
 WAITING: Final = "waiting, as it asked us to"
-"""What the controller says of a source that it did not call."""
+"""The controller's error text for a source that it did not call."""
 
 
-class TurnClock:
-    """The time of the turn being judged: a simulated turn takes none."""
+class TickClock:
+    """The time of the tick being judged. A simulated tick takes no time."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -37,36 +37,36 @@ class TurnClock:
         return 0.0
 
 
-class Lies:
-    """What lied in each turn of a run, asked turn by turn from the first on."""
+class InjectedZeros:
+    """Sources with injected zeros. Call it once for each tick of a run, from the first on."""
 
     def __init__(self, case: Case, seed: int) -> None:
-        s = case.scenario
-        self._clock = TurnClock()
-        striking = [w for w in s.weather if w.where in {"sources", "both"}]
+        scenario = case.scenario
+        self._clock = TickClock()
+        source_faults = [w for w in scenario.weather if w.where in {"sources", "both"}]
         sources = case.workload.spec.sources
-        self._skies = {
-            name: FaultInjector(striking, self._clock, s.epoch_s, stream(seed, "weather sources", name))
+        self._injectors = {
+            name: FaultInjector(source_faults, self._clock, scenario.epoch_s, stream(seed, "weather sources", name))
             for name in sources
         }
-        throttles = s.queue is not None and s.queue.service == "service_bus"
-        self._throttled = s.queue.throttled_share if s.queue is not None and throttles else None
+        throttles = scenario.queue is not None and scenario.queue.service == "service_bus"
+        self._throttled = scenario.queue.throttled_share if scenario.queue is not None and throttles else None
         self._queues = [name for name, source in sources.items() if kind_of("source", source) in QUEUES]
-        self._queue_chance: np.random.Generator = stream(seed, "telemetry", "queue")
+        self._queue_rng: np.random.Generator = stream(seed, "telemetry", "queue")
 
-    def told(self, tick: Tick) -> frozenset[str]:
-        """The sources that said 0 where they were made to."""
+    def sources(self, tick: Tick) -> frozenset[str]:
+        """Return the sources that reported an injected 0 at a tick."""
         self._clock.at = tick.at
-        return frozenset(name for name in self._skies if self._lied(name, tick))
+        return frozenset(name for name in self._injectors if self._is_injected(name, tick))
 
-    def _lied(self, name: str, tick: Tick) -> bool:
+    def _is_injected(self, name: str, tick: Tick) -> bool:
         if tick.observation.source_errors.get(name) == WAITING:
             return False
-        fault = self._skies[name].fault()
+        fault = self._injectors[name].fault()
         failed = fault == "hang" or fault in ERRORS
         if failed != (name in tick.observation.source_errors):
             raise AssertionError(f"{name} was struck by {fault}, and the tick says {tick.observation.source_errors}")
-        lied = fault == "zero"
+        is_injected = fault == "zero"
         if not failed and name in self._queues and self._throttled is not None:
-            lied |= float(self._queue_chance.random()) < self._throttled
-        return lied
+            is_injected |= float(self._queue_rng.random()) < self._throttled
+        return is_injected

@@ -1,4 +1,4 @@
-"""What must hold in every turn of every workload: a table of small functions, each with its sentence."""
+"""Invariants of every tick of every workload: a table of small functions, each with its sentence."""
 
 from __future__ import annotations
 
@@ -8,64 +8,64 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.fuzz.worlds import evidence, manual_override, records, settings, supply, zero_invariants
-from tests.fuzz.worlds.turn import Turn
+from tests.fuzz.worlds.turn import TickContext
 
-Invariant = Callable[[Turn], str | None]
-"""What is wrong with a turn, in words; None where nothing is. Its docstring is what must hold."""
+Invariant = Callable[[TickContext], str | None]
+"""Function that describes what is wrong with a tick, or returns None. Its docstring is the invariant."""
 INVARIANTS: Final[tuple[Invariant, ...]] = (
-    evidence.blind_never_scales_down,
-    evidence.lies_are_outlasted,
-    zero_invariants.liars_are_outlasted,
+    evidence.no_scale_in_without_evidence,
+    evidence.false_zeros_lower_nothing,
+    zero_invariants.repeated_false_zeros_lower_nothing,
     evidence.growth_has_a_reason,
     evidence.growth_has_evidence,
-    evidence.fresh_is_fresh,
-    evidence.failures_are_told,
+    evidence.fresh_readings_are_valid,
+    evidence.errors_have_no_fresh_reading,
     settings.within_the_workloads_bounds,
     settings.within_the_pools_bounds,
-    settings.hands_off,
+    settings.only_own_pools_are_resized,
     settings.growth_by_steps,
     settings.shrinking_by_steps,
     settings.growth_window,
     settings.scale_down_window,
     settings.tolerance,
     settings.work_keeps_a_replica,
-    settings.work_wakes,
+    settings.work_starts_a_replica,
     settings.zero_is_earned,
     settings.rest_comes,
     manual_override.within_budgets,
     manual_override.within_the_blast_radius,
     manual_override.maintenance_holds,
-    manual_override.a_hand_is_obeyed,
+    manual_override.override_is_obeyed,
     supply.targets_are_whole_quanta,
-    supply.quotas_are_heeded,
-    supply.failed_is_no_supply,
+    supply.quota_errors_are_respected,
+    supply.failed_replicas_are_replaced_elsewhere,
     records.sizes_add_up,
     records.reasons_are_given,
     records.outcomes_match,
     records.numbers_are_finite,
-    records.the_journal_keeps_it,
+    records.journal_round_trip,
     records.decided_again_is_the_same,
-    records.turns_follow_each_other,
+    records.ticks_are_one_interval_apart,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
-    """An invariant that does not hold: its name, its sentence, and what was found."""
+class Violation:
+    """An invariant that does not hold: its name, its sentence, and the observed violation."""
 
     name: str
     sentence: str
     found: str
 
 
-def broken(turn: Turn, invariants: Sequence[Invariant] = INVARIANTS) -> Iterator[Broken]:
-    """Every invariant that a turn breaks."""
+def broken(context: TickContext, invariants: Sequence[Invariant] = INVARIANTS) -> Iterator[Violation]:
+    """Yield every invariant that a tick violates."""
     for invariant in invariants:
-        found = invariant(turn)
+        found = invariant(context)
         if found is not None:
-            yield Broken(invariant.__name__, sentence(invariant), found)
+            yield Violation(invariant.__name__, sentence(invariant), found)
 
 
 def sentence(invariant: Invariant) -> str:
-    """What must hold, in a sentence: the first paragraph of the docstring."""
+    """Return the invariant as a sentence: the first paragraph of its docstring."""
     return (inspect.getdoc(invariant) or "").partition("\n\n")[0].replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Random policies of every kind that the registry names, but for the peers. A new kind is a line in `POLICIES`."""
+"""Random policies of every registered kind, without the peers. A new kind is a line in `POLICIES`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from policies.recommend.predictive.engine_load import READ
 from policies.signals.latency_quantities import QUANTITIES
-from tests.fuzz.worlds.rng import Chance, rounded
+from tests.fuzz.worlds.rng import WorldRng, rounded
 from tests.fuzz.worlds.traffic import Load
 
 ENGINES: Final = "engines"
@@ -17,20 +17,20 @@ QUEUE: Final = "queue"
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A policy's document, the kind of source that it reads (None: none), and which quantities."""
+    """A policy's document, the kind of source that it reads (or None), and the quantities."""
 
     document: dict[str, Any]
     source: str | None = None
     quantities: tuple[str, ...] = ()
 
 
-Maker = Callable[[Chance, Load, int], Wish]
-"""Given the load and the replicas allowed."""
+Maker = Callable[[WorldRng, Load, int], Wish]
+"""Function of the load and of the maximum replicas."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a kind of policy is made up, and which worlds it fits: those with one of these sources."""
+    """Generator of a kind of policy, and the sources of which a world must have one."""
 
     make: Maker
     sources: frozenset[str] = frozenset({ENGINES, QUEUE})
@@ -46,79 +46,79 @@ MEANS: Final = {
     "queue_time_p95_s": (0.05, 5.0),
     "ttft_p95_s": (0.1, 5.0),
 }
-"""What the engines tell, those that always have a value first, and targets that make sense of means."""
+"""Engine quantities, those that always have a value first, and plausible targets of means."""
 
 
-def _per_replica(chance: Chance, total: float, most: int) -> float:
-    """A target by which the peak needs from a fifth of the replicas allowed to three times as many."""
-    return rounded(max(total / (most * chance.scale(0.2, 3.0)), 1e-3))
+def _per_replica(rng: WorldRng, total: float, maximum: int) -> float:
+    """Return a target by which the peak needs 0.2 to 3 times the maximum replicas."""
+    return rounded(max(total / (maximum * rng.scale(0.2, 3.0)), 1e-3))
 
 
-def _activation(chance: Chance) -> float:
-    return chance.one((0.0, 0.0, 0.0, chance.scale(0.5, 20.0)))
+def _activation(rng: WorldRng) -> float:
+    return rng.choice((0.0, 0.0, 0.0, rng.scale(0.5, 20.0)))
 
 
-def _concurrency(chance: Chance, load: Load, most: int) -> Wish:
-    target = _per_replica(chance, load.peak("running"), most)
-    return Wish({"target_per_replica": target, "activation": _activation(chance)}, ENGINES, ("running", "waiting"))
+def _concurrency(rng: WorldRng, load: Load, maximum: int) -> Wish:
+    target = _per_replica(rng, load.peak("running"), maximum)
+    return Wish({"target_per_replica": target, "activation": _activation(rng)}, ENGINES, ("running", "waiting"))
 
 
-def _gpu_utilization(chance: Chance, _: Load, __: int) -> Wish:
-    document = {"target": chance.share(0.2, 1.0), "activation": chance.share(0.0, 0.3)}
+def _gpu_utilization(rng: WorldRng, _: Load, __: int) -> Wish:
+    document = {"target": rng.share(0.2, 1.0), "activation": rng.share(0.0, 0.3)}
     return Wish(document, ENGINES, ("utilization",))
 
 
-def _kv_cache_usage(chance: Chance, _: Load, __: int) -> Wish:
-    document = {"target": chance.share(0.05, 1.0), "activation": chance.one((0.0, 0.1))}
+def _kv_cache_usage(rng: WorldRng, _: Load, __: int) -> Wish:
+    document = {"target": rng.share(0.05, 1.0), "activation": rng.choice((0.0, 0.1))}
     return Wish(document, ENGINES, ("kv_cache_usage",))
 
 
-def _metric(chance: Chance, load: Load, most: int) -> Wish:
-    if chance.happens(0.6):
-        quantity = chance.one(TOTALS[: chance.one((2, 4, 6))])
-        document = {"across": "total", "target": _per_replica(chance, load.peak(quantity), most)}
+def _metric(rng: WorldRng, load: Load, maximum: int) -> Wish:
+    if rng.happens(0.6):
+        quantity = rng.choice(TOTALS[: rng.choice((2, 4, 6))])
+        document = {"across": "total", "target": _per_replica(rng, load.peak(quantity), maximum)}
     else:
-        quantity = chance.one(list(MEANS)[: chance.one((1, 2, 5))])
-        document = {"across": "mean", "target": chance.scale(*MEANS[quantity])}
-    return Wish({"quantity": quantity, **document, "activation": _activation(chance)}, ENGINES, (quantity,))
+        quantity = rng.choice(list(MEANS)[: rng.choice((1, 2, 5))])
+        document = {"across": "mean", "target": rng.scale(*MEANS[quantity])}
+    return Wish({"quantity": quantity, **document, "activation": _activation(rng)}, ENGINES, (quantity,))
 
 
-def _predictive(chance: Chance, load: Load, most: int) -> Wish:
-    """What a replica may carry from far too little to far too much, as before anything is learnt."""
+def _predictive(rng: WorldRng, load: Load, maximum: int) -> Wish:
+    """Return a predictive policy with an initial capacity from far too low to far too high."""
     document: dict[str, Any] = {
-        f"{kind}_tokens_per_s": min(_per_replica(chance, load.peak(f"{kind}_tokens_per_s"), most), 1e6)
+        f"{kind}_tokens_per_s": min(_per_replica(rng, load.peak(f"{kind}_tokens_per_s"), maximum), 1e6)
         for kind in ("prompt", "generation")
     }
     document |= {
-        "utilization": chance.one((0.5, 1.0, 1.2)),
-        "quantile": chance.one((None, 0.5, 0.95)),
-        "slo_correction": chance.happens(0.7),
-        "backlog_clear_s": chance.scale(15, 600),
+        "utilization": rng.choice((0.5, 1.0, 1.2)),
+        "quantile": rng.choice((None, 0.5, 0.95)),
+        "slo_correction": rng.happens(0.7),
+        "backlog_clear_s": rng.scale(15, 600),
     }
-    latencies = chance.one(((), ("ttft_p95_s",), (*QUANTITIES, "kv_cache_usage")))
+    latencies = rng.choice(((), ("ttft_p95_s",), (*QUANTITIES, "kv_cache_usage")))
     return Wish(document, ENGINES, (*READ, *latencies))
 
 
-def _queue_depth(chance: Chance, load: Load, most: int) -> Wish:
-    count = chance.some(("visible", "in_flight", "delayed"), 3)
-    target = _per_replica(chance, load.peak("running") * chance.scale(1, 10), most)
-    return Wish({"target_per_replica": target, "count": count, "activation": _activation(chance)}, QUEUE, tuple(count))
+def _queue_depth(rng: WorldRng, load: Load, maximum: int) -> Wish:
+    count = rng.subset(("visible", "in_flight", "delayed"), 3)
+    target = _per_replica(rng, load.peak("running") * rng.scale(1, 10), maximum)
+    return Wish({"target_per_replica": target, "count": count, "activation": _activation(rng)}, QUEUE, tuple(count))
 
 
-def _headroom(chance: Chance, _: Load, __: int) -> Wish:
-    return Wish({"share": chance.share(0.0, 0.8)})
+def _headroom(rng: WorldRng, _: Load, __: int) -> Wish:
+    return Wish({"share": rng.share(0.0, 0.8)})
 
 
-def _schedule(chance: Chance, _: Load, most: int) -> Wish:
+def _schedule(rng: WorldRng, _: Load, maximum: int) -> Wish:
     windows = [
         {
-            "start": f"{chance.whole(0, 2):02d}:{chance.whole(0, 59):02d}",
-            "end": f"{chance.whole(0, 23):02d}:{chance.whole(0, 59):02d}",
-            "replicas": chance.whole(1, most + 2),
+            "start": f"{rng.integer(0, 2):02d}:{rng.integer(0, 59):02d}",
+            "end": f"{rng.integer(0, 23):02d}:{rng.integer(0, 59):02d}",
+            "replicas": rng.integer(1, maximum + 2),
         }
-        for _ in range(chance.whole(1, 3))
+        for _ in range(rng.integer(1, 3))
     ]
-    return Wish({"windows": windows, "time_zone": chance.one(("UTC", "Europe/Berlin", "Asia/Kolkata"))})
+    return Wish({"windows": windows, "time_zone": rng.choice(("UTC", "Europe/Berlin", "Asia/Kolkata"))})
 
 
 POLICIES: Final[Mapping[str, Kind]] = {
@@ -135,15 +135,15 @@ POLICIES: Final[Mapping[str, Kind]] = {
 MEASURING: Final = tuple(kind for kind in POLICIES if kind not in {"headroom", "schedule"})
 
 
-def wishes(chance: Chance, sources: frozenset[str], load: Load, most: int) -> dict[str, Wish]:
-    """One to four policies by name, one of which at least measures."""
+def wishes(rng: WorldRng, sources: frozenset[str], load: Load, maximum: int) -> dict[str, Wish]:
+    """Return one to four policies by name, at least one of which reads a source."""
     fitting = [kind for kind, how in POLICIES.items() if how.sources & sources]
-    kinds = [chance.one([kind for kind in fitting if kind in MEASURING])]
-    kinds += [chance.one(fitting) for _ in range(chance.one((0, 0, 1, 1, 2, 3)))]
-    found = {}
+    kinds = [rng.choice([kind for kind in fitting if kind in MEASURING])]
+    kinds += [rng.choice(fitting) for _ in range(rng.choice((0, 0, 1, 1, 2, 3)))]
+    wishes_by_name = {}
     for number, kind in enumerate(kinds):
-        wish = POLICIES[kind].make(chance, load, most)
-        found[f"{kind.replace('_', '-')}-{number}"] = Wish(
+        wish = POLICIES[kind].make(rng, load, maximum)
+        wishes_by_name[f"{kind.replace('_', '-')}-{number}"] = Wish(
             {"kind": kind, **wish.document}, wish.source, wish.quantities
         )
-    return found
+    return wishes_by_name

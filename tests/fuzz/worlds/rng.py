@@ -1,4 +1,4 @@
-"""Chance for making worlds up: one stream a cause, so that a new draw in one place moves none in another."""
+"""Random draws for worlds: one stream per purpose, so that a new draw in one place changes none in another."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from simulators.world.rng import streams
 
 T = TypeVar("T")
 DIGITS = 4
-"""Kept of every number drawn, so that a world's files can be read."""
+"""Significant digits of every number drawn, so that a world's files are readable."""
 
 
-class Chance:
-    """The draws of one cause under one seed."""
+class WorldRng:
+    """The random draws of one purpose under one seed."""
 
     def __init__(self, seed: int, cause: str) -> None:
         self._rng = streams(seed)(f"swarm/{cause}")
 
     def happens(self, share: float) -> bool:
-        """True in a share of cases."""
+        """Return true with probability `share`."""
         return bool(self._rng.random() < share)
 
     def share(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Uniform from `low` to `high`."""
+        """Return a number uniform from `low` to `high`."""
         return rounded(low + (high - low) * float(self._rng.random()))
 
     def scale(self, low: float, high: float) -> float:
-        """Uniform in the logarithm, for what may be small or large. Both bounds above 0."""
+        """Return a number uniform in its logarithm. Both bounds are above 0."""
         return rounded(math.exp(math.log(low) + math.log(high / low) * float(self._rng.random())))
 
-    def whole(self, low: int, high: int) -> int:
-        """A whole number, both bounds included."""
+    def integer(self, low: int, high: int) -> int:
+        """Return a whole number, both bounds included."""
         return int(self._rng.integers(low, high + 1))
 
-    def one(self, among: Sequence[T]) -> T:
-        """One of them, all as likely."""
-        return among[self.whole(0, len(among) - 1)]
+    def choice(self, items: Sequence[T]) -> T:
+        """Return one of the items, all with the same probability."""
+        return items[self.integer(0, len(items) - 1)]
 
-    def some(self, among: Sequence[T], most: int) -> list[T]:
-        """One to `most` of them, none twice, in their order."""
-        count = self.whole(1, min(most, len(among)))
-        return [among[i] for i in sorted(self._rng.permutation(len(among))[:count].tolist())]
+    def subset(self, items: Sequence[T], maximum: int) -> list[T]:
+        """Return one to `maximum` of the items, none twice, in their order."""
+        count = self.integer(1, min(maximum, len(items)))
+        return [items[i] for i in sorted(self._rng.permutation(len(items))[:count].tolist())]
 
 
 def rounded(value: float) -> float:
-    """The value to `DIGITS` digits."""
+    """Return the value with `DIGITS` significant digits."""
     return float(f"{value:.{DIGITS}g}")

@@ -1,4 +1,4 @@
-"""One turn with its past: what the invariants are asked about."""
+"""One tick with its past: the input of the invariants."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from policies.signals.zero_suspicion import source_of
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A turn as it was recorded, and which of its sources the world made say 0 of work that was there to be told."""
+class RecordedTick:
+    """A tick as it was recorded, and the sources for which the world injected a false zero."""
 
     tick: Tick
-    lies: frozenset[str] = frozenset()
+    injected_zeros: frozenset[str] = frozenset()
 
     @property
     def at(self) -> float:
@@ -33,15 +33,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """The turn to be judged, those before it (oldest first), and the history that their records give.
+class TickContext:
+    """The tick to be judged, the ticks before it (oldest first), and the history from their records.
 
-    `spec` has the bounds that hold now: a size set by hand may widen them.
+    `spec` has the bounds in force: an override may widen them.
     """
 
     spec: WorkloadSpec
-    now: Seen
-    past: Sequence[Seen]
+    now: RecordedTick
+    past: Sequence[RecordedTick]
     history: History
 
     @property
@@ -53,51 +53,53 @@ class Turn:
         return self.now.tick.decision
 
     @property
-    def found(self) -> dict[PoolName, PoolStatus]:
-        """The pools' sizes, as far as they are known."""
+    def statuses(self) -> dict[PoolName, PoolStatus]:
+        """The known statuses of the pools."""
         pools = self.tick.observation.pools
         return {name: r.value for name, r in pools.items() if not isinstance(r, Absent)}
 
     @property
     def changes(self) -> list[tuple[PoolName, int, int]]:
-        """Every target of a pool whose size is known: (pool, size found, target)."""
-        found = self.found
-        return [(name, found[name].desired, n) for name, n in self.decision.targets.items() if name in found]
+        """(pool, observed size, target) of every target of a pool with a known size."""
+        statuses = self.statuses
+        return [(name, statuses[name].desired, n) for name, n in self.decision.targets.items() if name in statuses]
 
     @property
-    def simple(self) -> bool:
-        """Whether pools differ in nothing, so that a size is a number of replicas and every one of them counts.
+    def pools_are_alike(self) -> bool:
+        """True if pools do not differ in cost, so that the size is the sum of their replicas.
 
-        Where money decides, a size is replicas' worth of work, and pools hold spares and what others replace beyond it.
+        Otherwise the size is in replica equivalents, and pools also hold spares and replicas that others will replace.
         """
         return not differ_in_cost(self.spec)
 
     @property
-    def least(self) -> int:
-        """What the pools' and the workload's minimums ask for, whatever is needed."""
+    def minimum(self) -> int:
+        """The size that the minimums of the pools and of the workload require."""
         pools = self.spec.pools
-        lifts = {name: quantum.round_up(pools[name].min_replicas, pools[name].quantum) for name in self.found}
-        lifted: int = sum(max(status.desired, lifts[name]) for name, status in self.found.items())
-        return max(self.spec.min_replicas, lifted)
+        minimums = {name: quantum.round_up(pools[name].min_replicas, pools[name].quantum) for name in self.statuses}
+        total: int = sum(max(status.desired, minimums[name]) for name, status in self.statuses.items())
+        return max(self.spec.min_replicas, total)
 
     @property
     def rounding(self) -> int:
-        """What whole quanta may add to a size: in each pool less than one."""
+        """Maximum that whole quanta add to a size: less than one quantum per pool."""
         return sum(pool.quantum - 1 for pool in self.spec.pools.values())
 
-    def by_hand(self) -> Override | None:
-        """The size set by hand that is in force, if any."""
-        given = self.spec.override
-        return given if given is not None and given.in_force(self.now.at) else None
+    def override_in_force(self) -> Override | None:
+        """Return the override in force, or None."""
+        override = self.spec.override
+        return override if override is not None and override.in_force(self.now.at) else None
 
     def forbids(self, *modes: str) -> bool:
-        """Whether a maintenance window of one of these modes is open."""
+        """Return whether a maintenance window of one of these modes is open."""
         maintenance = self.spec.maintenance
         local = local_time(self.now.at, maintenance.time_zone)
-        return any(w.mode in modes and w.covers(local) for w in maintenance.windows) and self.by_hand() is None
+        return (
+            any(w.mode in modes and w.covers(local) for w in maintenance.windows) and self.override_in_force() is None
+        )
 
     def shrinks(self) -> bool:
-        """Whether the size decided is below the one found."""
+        """Return whether the decided size is below the observed one."""
         d = self.decision
         return d.target is not None and d.current is not None and d.target < d.current
 
@@ -105,29 +107,29 @@ class Turn:
         d = self.decision
         return d.target is not None and d.current is not None and d.target > d.current
 
-    def since(self, span_s: float) -> Iterator[Seen]:
-        """The turns before this one in [now - span_s, now], latest first."""
-        since = self.now.at - span_s
-        for seen in reversed(self.past):
-            if seen.at < since:
+    def since(self, duration_s: float) -> Iterator[RecordedTick]:
+        """Yield the ticks before this one in [now - duration_s, now], latest first."""
+        start_s = self.now.at - duration_s
+        for recorded in reversed(self.past):
+            if recorded.at < start_s:
                 return
-            yield seen
+            yield recorded
 
 
-def asked(spec: WorkloadSpec) -> frozenset[str]:
-    """The sources that policies read."""
+def read_sources(spec: WorkloadSpec) -> frozenset[str]:
+    """Return the sources that policies read."""
     return frozenset(p.source for p in spec.policies.values() if p.needs() and p.source is not None)
 
 
-def lacking(spec: WorkloadSpec, tick: Tick) -> list[str]:
-    """What a workload is configured to see and this turn did not see, fresh, whole and believed: signals and sizes."""
-    wanted = {s for p in spec.policies.values() if p.needs() for s in signal_names(p.source, p.needs())}
+def missing_evidence(spec: WorkloadSpec, tick: Tick) -> list[str]:
+    """Return the configured signals and pool sizes that are not fresh, complete and trusted at this tick."""
+    needed = {s for p in spec.policies.values() if p.needs() for s in signal_names(p.source, p.needs())}
     readings, pools = tick.observation.readings, tick.observation.pools
-    found = []
-    for signal in sorted(wanted):
+    missing = []
+    for signal in sorted(needed):
         reading = readings.get(signal)
         if source_of(signal) in tick.decision.suspected_zeros:
-            found.append(f"{signal} is {reading} and not believed")
+            missing.append(f"{signal} is {reading} and not believed")
         elif not isinstance(reading, Fresh) or reading.missing:
-            found.append(f"{signal} is {reading}")
-    return found + [f"{name} is {r}" for name, r in pools.items() if not isinstance(r, Fresh)]
+            missing.append(f"{signal} is {reading}")
+    return missing + [f"{name} is {r}" for name, r in pools.items() if not isinstance(r, Fresh)]

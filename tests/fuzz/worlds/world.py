@@ -1,4 +1,4 @@
-"""A seed's world: a scenario, its workload and the files that they name, as anybody would write them."""
+"""The world of a seed: a scenario, its workload and their files, as a user would write them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simulators.engine.models.service import ServiceModel
 from tests.fuzz.worlds import faults, fleet, traffic
 from tests.fuzz.worlds.limits import guards
 from tests.fuzz.worlds.policies import QUEUE
-from tests.fuzz.worlds.rng import Chance
+from tests.fuzz.worlds.rng import WorldRng
 from tests.fuzz.worlds.workload import quantized, workload
 
 SCENARIO: Final = "scenario.yaml"
@@ -23,93 +23,93 @@ ENGINE: Final = "engine.yaml"
 INTERVALS_S: Final = (2.0, 5.0, 10.0, 15.0, 15.0, 30.0, 60.0)
 MIN_S: Final = 300.0
 MAX_S: Final = 7200.0
-"""The shortest and the longest that a world's traffic lasts."""
+"""Minimum and maximum duration of a world's traffic."""
 MAX_TURNS: Final = 400
 STARTS: Final = ("2026-01-05T00:00:00+00:00", "2026-03-29T00:30:00+01:00", "2026-10-25T01:00:00+02:00")
-"""A Monday, and two nights in which clocks are changed."""
+"""A Monday, and two nights with a change of daylight saving time."""
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A world on paper: the text of each file, by name."""
+    """The files of a world: text by name."""
 
     files: Mapping[str, str]
 
     def write(self, folder: Path) -> Path:
-        """Write the files; the scenario's path, which ``forescale simulate`` reads too."""
+        """Write the files and return the scenario's path, which ``forescale simulate`` also reads."""
         for name, text in self.files.items():
             (folder / name).write_text(text)
         return folder / SCENARIO
 
 
 def draw(seed: int) -> Drawn:
-    """The world of a seed."""
-    chance = Chance(seed, "world")
-    interval_s = chance.one(INTERVALS_S)
-    duration_s = round(min(max(chance.whole(20, MAX_TURNS) * interval_s, MIN_S), MAX_S, MAX_TURNS * interval_s), 1)
-    most = chance.one((1, 2, 4, 8, 8, 16, 40))
-    model, models, files = _models(Chance(seed, "models"))
-    load = traffic.load(Chance(seed, "load"), model, most, duration_s)
-    requests = traffic.traffic(Chance(seed, "traffic"), load)
-    offered = fleet.offers(Chance(seed, "fleet"), models, most, duration_s, files)
-    pools = fleet.talkative(Chance(seed, "words"), offered, most)
-    scaled = workload(Chance(seed, "workload"), pools, load, most, interval_s)
-    scaled["pools"] = quantized(Chance(seed, "quanta"), scaled)
-    start = chance.one(STARTS)
-    scaled |= guards(Chance(seed, "guards"), scaled, start, duration_s)
+    """Return the world of a seed."""
+    rng = WorldRng(seed, "world")
+    interval_s = rng.choice(INTERVALS_S)
+    duration_s = round(min(max(rng.integer(20, MAX_TURNS) * interval_s, MIN_S), MAX_S, MAX_TURNS * interval_s), 1)
+    maximum = rng.choice((1, 2, 4, 8, 8, 16, 40))
+    model, models, files = _models(WorldRng(seed, "models"))
+    load = traffic.load(WorldRng(seed, "load"), model, maximum, duration_s)
+    requests = traffic.traffic(WorldRng(seed, "traffic"), load)
+    offered = fleet.offers(WorldRng(seed, "fleet"), models, maximum, duration_s, files)
+    pools = fleet.with_failures(WorldRng(seed, "words"), offered, maximum)
+    workload_document = workload(WorldRng(seed, "workload"), pools, load, maximum, interval_s)
+    workload_document["pools"] = quantized(WorldRng(seed, "quanta"), workload_document)
+    start = rng.choice(STARTS)
+    workload_document |= guards(WorldRng(seed, "guards"), workload_document, start, duration_s)
     scenario = {
         "scenario": f"swarm-{seed}",
         "workload": WORKLOAD,
         "traffic": requests,
         "pools": pools,
         "duration_s": duration_s,
-        "settle_s": chance.one((0.0, 60.0, 600.0)),
+        "settle_s": rng.choice((0.0, 60.0, 600.0)),
         "start": start,
         "seed": seed,
-        "telemetry": faults.telemetry(Chance(seed, "telemetry")),
-        "weather": faults.weather(Chance(seed, "weather"), duration_s),
-        "prefix_hit_share": chance.one((0.0, 0.0, 0.5)),
-        "router": _router(chance, queued=QUEUE in scaled["sources"]),
+        "telemetry": faults.telemetry(WorldRng(seed, "telemetry")),
+        "weather": faults.weather(WorldRng(seed, "weather"), duration_s),
+        "prefix_hit_share": rng.choice((0.0, 0.0, 0.5)),
+        "router": _router(rng, queued=QUEUE in workload_document["sources"]),
     }
-    if QUEUE in scaled["sources"]:
-        scenario["queue"] = faults.queue(Chance(seed, "queue"))
-    if chance.happens(0.8):
-        scenario["initial_replicas"] = {name: chance.whole(0, max(1, (most + 2) // len(pools))) for name in pools}
+    if QUEUE in workload_document["sources"]:
+        scenario["queue"] = faults.queue(WorldRng(seed, "queue"))
+    if rng.happens(0.8):
+        scenario["initial_replicas"] = {name: rng.integer(0, max(1, (maximum + 2) // len(pools))) for name in pools}
     texts = {name: yaml.dump(data, Dumper=Dumper, sort_keys=False) for name, data in
-             ((SCENARIO, scenario), (WORKLOAD, scaled))}  # fmt: skip
+             ((SCENARIO, scenario), (WORKLOAD, workload_document))}  # fmt: skip
     return Drawn({**texts, **files, **load.files})
 
 
-def _router(chance: Chance, *, queued: bool) -> dict[str, Any]:
+def _router(rng: WorldRng, *, queued: bool) -> dict[str, Any]:
     router = {
-        "kind": chance.one(("least_loaded", "round_robin", "random")),
-        "patience_s": chance.one((None, None, 5.0, 60.0)),
-        "queue_limit": chance.one((None, None, 0, 50)),
-        "limit": chance.one((None, None, 1, 16)),
+        "kind": rng.choice(("least_loaded", "round_robin", "random")),
+        "patience_s": rng.choice((None, None, 5.0, 60.0)),
+        "queue_limit": rng.choice((None, None, 0, 50)),
+        "limit": rng.choice((None, None, 1, 16)),
     }
     return {key: value for key, value in router.items() if not (queued and key == "limit")}
 
 
-def _models(chance: Chance) -> tuple[ServiceModel, list[str], dict[str, str]]:
-    """A model to reckon with, the names of those to choose from, and their files: shipped ones, or a small engine."""
-    if chance.happens(0.5):
-        names = chance.some(catalogue.names(), 2)
+def _models(rng: WorldRng) -> tuple[ServiceModel, list[str], dict[str, str]]:
+    """Return a model for estimates, the names to choose from, and their files: shipped models, or a small engine."""
+    if rng.happens(0.5):
+        names = rng.subset(catalogue.names(), 2)
         return catalogue.load(names[0]), names, {}
-    drafted = chance.one((0, 0, 3))
+    drafted = rng.choice((0, 0, 3))
     engine: dict[str, Any] = {
         "name": "engine",
-        "mem_base_s": chance.scale(0.005, 0.1),
+        "mem_base_s": rng.scale(0.005, 0.1),
         "cmp_base_s": 0.0,
-        "cmp_token_s": chance.one((0.0, 1e-5)),
+        "cmp_token_s": rng.choice((0.0, 1e-5)),
         "kv_decode_s": 0.0,
         "kv_mixed_s": 0.0,
         "attn_pair_s": 0.0,
-        "kv_tokens": chance.whole(2_000, 50_000),
-        "max_seqs": chance.one((1, 4, 16)),
-        "max_step_tokens": chance.one((64, 512, 2048)),
-        "pipelined": chance.happens(0.5),
+        "kv_tokens": rng.integer(2_000, 50_000),
+        "max_seqs": rng.choice((1, 4, 16)),
+        "max_step_tokens": rng.choice((64, 512, 2048)),
+        "pipelined": rng.happens(0.5),
         "draft_tokens": drafted,
-        "accepted_per_step": chance.share(1.0, 1.0 + drafted),
+        "accepted_per_step": rng.share(1.0, 1.0 + drafted),
     }
     return ServiceModel(**engine), [ENGINE], {ENGINE: yaml.dump(engine, Dumper=Dumper, sort_keys=False)}

@@ -1,4 +1,4 @@
-"""What must hold of sources that were seen to lie: how long their zeros lower nothing."""
+"""Invariants of sources with false zeros: for how long their zeros must not lower a size."""
 
 from __future__ import annotations
 
@@ -9,75 +9,79 @@ from typing import Final
 
 from policies.model import Fresh
 from policies.signals.zero_suspicion import source_of
-from tests.fuzz.worlds.turn import Seen, Turn, asked
+from tests.fuzz.worlds.turn import RecordedTick, TickContext, read_sources
 
-PLENTY: Final = 10.0
-"""Work told, in whatever: less may be gone a turn later by chance."""
-SOON_S, LATELY_S, ENOUGH_S = 300.0, 1800.0, 900.0
-"""What is back within so long was never gone; lies are remembered so long; zeros that lasted so long are true."""
+MIN_WORK: Final = 10.0
+"""Minimum sum of readings that counts as work: less may disappear within one tick by chance."""
+RETURN_S, MEMORY_S, CERTAIN_S = 300.0, 1800.0, 900.0
+"""Work that returns within the first time was never gone. False zeros are remembered for the second. Zeros that last
+for the third are true."""
 
 
-def liars_are_outlasted(turn: Turn) -> str | None:
-    """Nothing is lowered on zeros of a source that lied lately, before they have lasted twice as long as its lies.
+def repeated_false_zeros_lower_nothing(context: TickContext) -> str | None:
+    """After false zeros of a source, new zeros lower nothing until they have lasted twice as long.
 
-    Lies that can be seen to be some count: zeros between two turns of like work. Half an hour is lately, and a quarter
-    of an hour enough.
+    Zeros between two ticks of similar work count as false. They are remembered for half an hour, and zeros that last
+    for a quarter of an hour are true: after false zeros of 120 s, new zeros must last 240 s.
     """
-    if not turn.shrinks() or turn.by_hand():
+    if not context.shrinks() or context.override_in_force():
         return None
-    for source in asked(turn.spec) & turn.now.lies:
-        lies = list(_lies(source, turn))
-        if not lies or lies[-1].until is not None:
+    for source in read_sources(context.spec) & context.now.injected_zeros:
+        zero_runs = list(_zero_runs(source, context))
+        if not zero_runs or zero_runs[-1].end is not None:
             continue
-        now = lies[-1]
-        lasted_s = [
-            lie.until - lie.since for lie in lies if lie.until is not None and lie.until >= now.since - LATELY_S
+        latest = zero_runs[-1]
+        durations_s = [
+            run.end - run.start for run in zero_runs if run.end is not None and run.end >= latest.start - MEMORY_S
         ]
-        enough_s = min(ENOUGH_S, 2.0 * max(lasted_s, default=0.0))
-        if turn.now.at - now.since < enough_s:
-            d = turn.decision
-            for_s = turn.now.at - now.since
-            return f"{d.current} -> {d.target}, {source} lies since {for_s:g} s, and did for {enough_s / 2:g} s"
+        required_s = min(CERTAIN_S, 2.0 * max(durations_s, default=0.0))
+        if context.now.at - latest.start < required_s:
+            d = context.decision
+            for_s = context.now.at - latest.start
+            return f"{d.current} -> {d.target}, {source} lies since {for_s:g} s, and did for {required_s / 2:g} s"
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Lying:
-    """Zeros of one source after work, since when, and until when: None where they last."""
+class ZeroRun:
+    """A period of zeros of one source after work. `end` is None while it lasts."""
 
-    since: float
-    until: float | None
+    start: float
+    end: float | None
 
 
-def _lies(source: str, turn: Turn) -> Iterator[Lying]:
-    """The source's lies after plenty of work, oldest first: those followed by like work within 5 minutes, and the one
-    that lasts."""
+def _zero_runs(source: str, context: TickContext) -> Iterator[ZeroRun]:
+    """Yield the source's false zeros after work, oldest first: those followed by similar work within `RETURN_S`, and
+    the current ones."""
     before: Mapping[str, float] = {}
-    worked_at, since = -math.inf, math.inf
-    for seen in (*turn.past, turn.now):
-        told = _told(source, seen)
-        if not told:
+    last_work, start = -math.inf, math.inf
+    for recorded in (*context.past, context.now):
+        readings = _readings(source, recorded)
+        if not readings:
             continue
-        if source in seen.lies and not any(told.values()):
-            since = min(since, seen.at)
-        elif any(told.values()):
-            if since < math.inf and seen.at - since <= SOON_S and _alike(before, told):
-                yield Lying(since, seen.at)
-            before, worked_at, since = told, seen.at, math.inf
+        if source in recorded.injected_zeros and not any(readings.values()):
+            start = min(start, recorded.at)
+        elif any(readings.values()):
+            if start < math.inf and recorded.at - start <= RETURN_S and _similar(before, readings):
+                yield ZeroRun(start, recorded.at)
+            before, last_work, start = readings, recorded.at, math.inf
         else:
-            before, since = {}, math.inf  # idle in truth
-    if since - worked_at <= SOON_S and sum(before.values()) >= PLENTY:
-        yield Lying(since, None)
+            before, start = {}, math.inf  # idle in truth
+    if start - last_work <= RETURN_S and sum(before.values()) >= MIN_WORK:
+        yield ZeroRun(start, None)
 
 
-def _told(source: str, seen: Seen) -> dict[str, float]:
-    """What the source told, by signal."""
-    readings = seen.tick.observation.readings.items()
+def _readings(source: str, recorded: RecordedTick) -> dict[str, float]:
+    """Return the fresh readings of a source, by signal."""
+    readings = recorded.tick.observation.readings.items()
     return {s: r.value for s, r in readings if source_of(s) == source and isinstance(r, Fresh)}
 
 
-def _alike(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
-    """Whether both are plenty, and each part of one is within half of the other's: shares stay shares."""
+def _similar(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """Return whether both are work, and each pair of readings differs by at most a factor of 1.5.
+
+    Shares (at most 1) are only similar to shares.
+    """
     pairs = [(value, after.get(signal, 0.0)) for signal, value in before.items()]
     near = all(max(p) <= 1.5 * min(p) and (max(p) <= 1.0 or min(p) > 1.0) for p in pairs)
-    return near and before.keys() == after.keys() and min(sum(before.values()), sum(after.values())) >= PLENTY
+    return near and before.keys() == after.keys() and min(sum(before.values()), sum(after.values())) >= MIN_WORK

@@ -1,4 +1,4 @@
-"""Small scenarios, files of offers and journals to be advised on."""
+"""Small scenarios, offers files and journals for the advice tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from simulators.commands.simulate import journalled
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.evidence import WorkloadEvidence
-from simulators.cost.inputs import NOTHING, GivenFile, load
+from simulators.cost.inputs import NO_OFFERS, LoadedOffers, load
 from simulators.experiments import run as running
 from simulators.experiments.scenario import load as load_scenario
 
@@ -65,35 +65,35 @@ MARKETS: dict[str, Any] = {
 
 
 def written(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[str, Any] = WORKLOAD) -> Path:
-    """The scenario's file, with its workload's beside it."""
+    """Write a scenario and its workload, and return the scenario's path."""
     (folder / "workload.yaml").write_text(yaml.safe_dump(workload))
     file = folder / "scenario.yaml"
     file.write_text(yaml.safe_dump(scenario, sort_keys=False))
     return file
 
 
-def offered(folder: Path, **document: Any) -> GivenFile:
-    """A file of offers, read."""
+def offered(folder: Path, **document: Any) -> LoadedOffers:
+    """Write and load a file of offers."""
     file = folder / "offers.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     return load(file)
 
 
-def simulated(scenario: Path, file: GivenFile = NOTHING) -> WorkloadEvidence:
-    """The scenario, run and looked at."""
+def simulated(scenario: Path, file: LoadedOffers = NO_OFFERS) -> WorkloadEvidence:
+    """Run the scenario and return its evidence."""
     case = load_scenario(scenario)
     trace = running.traffic_of(case, 1)
     return of_scenario.of_scenario(of_scenario.ScenarioInputs(scenario, case, trace, 1), file, lambda _: None)
 
 
 def journal(scenario: Path) -> Path:
-    """The journal of a run of the scenario."""
+    """Run the scenario and return the folder of its journal."""
     case = load_scenario(scenario)
     folder = scenario.parent / "journal"
     journalled(case, 1, running.traffic_of(case, 1), folder, lambda _: None)
     return folder
 
 
-def recorded(folder: Path, file: GivenFile = NOTHING, **told: Any) -> WorkloadEvidence:
-    """The journal, looked at."""
-    return of_journal.of_journal(folder, of_journal.JournalInputs(**told), 1, file)
+def recorded(folder: Path, file: LoadedOffers = NO_OFFERS, **inputs: Any) -> WorkloadEvidence:
+    """Return the evidence of a journal."""
+    return of_journal.of_journal(folder, of_journal.JournalInputs(**inputs), 1, file)

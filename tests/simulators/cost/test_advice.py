@@ -1,4 +1,4 @@
-"""The advice on scenarios and journals: figures that can be worked out by hand, and what is said to be unknown."""
+"""Advice on scenarios and journals: figures that can be computed by hand, and reported gaps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from simulators.cost import buying, headroom
 from simulators.cost.advice import Advice, advice
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import MONTH_H, Basis, SourcedNumber
-from simulators.cost.inputs import NOTHING, GivenFile
-from simulators.cost.offers import merged
-from simulators.cost.parity import others
+from simulators.cost.inputs import NO_OFFERS, LoadedOffers
+from simulators.cost.offers import merge_offers
+from simulators.cost.parity import comparable_models
 from tests.simulators.cost.made import (
     LADDER,
     MARKETS,
@@ -33,8 +33,8 @@ from tests.simulators.cost.made import (
 
 pytestmark = pytest.mark.slow
 
-FEW = 2000
-"""Requests that engines are tried on: enough for what is asked here."""
+TRIAL_REQUESTS = 2000
+"""Requests of the engine trials: enough for these tests."""
 OFFERS: dict[str, Any] = {
     "offers": {
         "h100": {"model": MODEL, "reserved_usd_per_hour": 3.0, "spot_usd_per_hour": 1.5,
@@ -52,27 +52,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def file(folder: Path) -> GivenFile:
+def file(folder: Path) -> LoadedOffers:
     return offered(folder, **OFFERS)
 
 
 @pytest.fixture(scope="module")
-def seen(folder: Path, file: GivenFile) -> WorkloadEvidence:
+def evidence(folder: Path, file: LoadedOffers) -> WorkloadEvidence:
     return simulated(written(folder), file)
 
 
 @pytest.fixture(scope="module")
-def found(seen: WorkloadEvidence, file: GivenFile) -> Advice:
-    return advice(seen, file, 1, FEW)
+def advised(evidence: WorkloadEvidence, file: LoadedOffers) -> Advice:
+    return advice(evidence, file, 1, TRIAL_REQUESTS)
 
 
 @pytest.fixture(scope="module")
-def live(folder: Path, file: GivenFile) -> Advice:
-    return advice(recorded(journal(written(folder)), file), file, 1, FEW)
+def live(folder: Path, file: LoadedOffers) -> Advice:
+    return advice(recorded(journal(written(folder)), file), file, 1, TRIAL_REQUESTS)
 
 
-def test_every_figure_says_how_it_was_made_and_what_it_rests_on(found: Advice) -> None:
-    for section in found.sections:
+def test_every_figure_says_how_it_was_made_and_what_it_rests_on(advised: Advice) -> None:
+    for section in advised.sections:
         assert section.findings, section.key
         for figure in section.figures:
             assert figure.formula, figure
@@ -81,15 +81,15 @@ def test_every_figure_says_how_it_was_made_and_what_it_rests_on(found: Advice) -
             assert figure.low is None or figure.high is None or figure.low <= figure.value <= figure.high, figure
 
 
-def test_an_hour_on_spot_carries_its_losses_and_what_it_lacks(found: Advice) -> None:
-    spot = found.section("buying").figure("spot_usd_per_hour", "h100")
+def test_an_hour_on_spot_carries_its_losses_and_what_it_lacks(advised: Advice) -> None:
+    spot = advised.section("buying").figure("spot_usd_per_hour", "h100")
     assert spot.value == pytest.approx(0.8 * 1.5 * (1 + 0.1 * 180 / 3600) + 0.2 * 5.0)
 
 
-def test_the_purchase_adds_up(found: Advice, seen: WorkloadEvidence) -> None:
-    section = found.section("buying")
-    held = seen.held
-    mean = float(np.average(held, weights=seen.recorded.over_s))
+def test_the_purchase_adds_up(advised: Advice, evidence: WorkloadEvidence) -> None:
+    section = advised.section("buying")
+    held = evidence.held
+    mean = float(np.average(held, weights=evidence.recorded.over_s))
     assert section.figure("held_mean").value == pytest.approx(mean)
     assert section.figure("on_demand_usd").value == pytest.approx(mean * 5.0 * MONTH_H)
     assert section.figure("break_even_h", "on_demand").value == pytest.approx(MONTH_H * 3.0 / 5.0)
@@ -98,17 +98,17 @@ def test_the_purchase_adds_up(found: Advice, seen: WorkloadEvidence) -> None:
     assert section.figure("plan_usd").value < section.figure("on_demand_usd").value
 
 
-def test_what_was_paid_is_the_bill(found: Advice, seen: WorkloadEvidence) -> None:
-    """The sizes asked for at their price, and the draining beyond them that the bill has too."""
-    asked = float((seen.held * seen.recorded.over_s).sum()) / 3600 * 5.0
-    assert seen.cost is not None
-    assert asked * 0.97 <= seen.cost.value <= asked * 1.05
-    uses = {f.about: f.value for f in found.section("headroom").figures if f.key == "use_usd"}
-    assert 0 < sum(uses.values()) < seen.cost.value * MONTH_H
+def test_what_was_paid_is_the_bill(advised: Advice, evidence: WorkloadEvidence) -> None:
+    """The requested sizes at their price, plus the cost of draining replicas."""
+    requested = float((evidence.held * evidence.recorded.over_s).sum()) / 3600 * 5.0
+    assert evidence.cost is not None
+    assert requested * 0.97 <= evidence.cost.value <= requested * 1.05
+    uses = {f.about: f.value for f in advised.section("headroom").figures if f.key == "use_usd"}
+    assert 0 < sum(uses.values()) < evidence.cost.value * MONTH_H
 
 
-def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(found: Advice) -> None:
-    section = found.section("sizing")
+def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(advised: Advice) -> None:
+    section = advised.section("sizing")
     rate, cost = (section.figure(key, "h100") for key in ("goodput_rps", "request_usd"))
     assert cost.value == pytest.approx(5.0 / (rate.value * 3600) * 1000)
     assert not cost.rests_on_prior
@@ -121,35 +121,35 @@ def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(found: A
     assert any("small" in gap.what and "model" in gap.remedy for gap in section.gaps)
 
 
-def test_the_traffic_that_came_needs_no_more_than_was_held(found: Advice, seen: WorkloadEvidence) -> None:
-    needed = found.section("sizing").figure("month_usd", "h100").value / 5.0 / MONTH_H
-    assert seen.requests is not None
-    rate = found.section("sizing").figure("goodput_rps", "h100").value
-    assert seen.requests.rate_rps / rate <= needed <= seen.held_curve.mean
+def test_the_traffic_that_came_needs_no_more_than_was_held(advised: Advice, evidence: WorkloadEvidence) -> None:
+    needed = advised.section("sizing").figure("month_usd", "h100").value / 5.0 / MONTH_H
+    assert evidence.requests is not None
+    rate = advised.section("sizing").figure("goodput_rps", "h100").value
+    assert evidence.requests.rate_rps / rate <= needed <= evidence.held_curve.mean
 
 
-def test_a_managed_api_is_priced_by_the_tokens_that_came(found: Advice, seen: WorkloadEvidence) -> None:
-    assert seen.requests is not None
-    trace = seen.requests.trace
+def test_a_managed_api_is_priced_by_the_tokens_that_came(advised: Advice, evidence: WorkloadEvidence) -> None:
+    assert evidence.requests is not None
+    trace = evidence.requests.trace
     usd = float((trace.prompt_tokens * 0.5 + trace.output_tokens * 1.5).sum()) / 1e6
-    section = found.section("managed")
-    assert section.figure("api_usd").value == pytest.approx(usd / seen.requests.span_s * 3600 * MONTH_H)
+    section = advised.section("managed")
+    assert section.figure("api_usd").value == pytest.approx(usd / evidence.requests.span_s * 3600 * MONTH_H)
     assert section.figure("break_even").value < section.figure("volume").value
 
 
-def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: GivenFile, found: Advice) -> None:
+def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: LoadedOffers, advised: Advice) -> None:
     half = simulated(written(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
-    cached = advice(half, file, 1, FEW)
-    there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, found))
-    assert here - there == pytest.approx(0.5 * (0.5 - 0.1) * found.rates["h100"].rate.prompt_tokens / 1000, rel=0.05)
+    cached = advice(half, file, 1, TRIAL_REQUESTS)
+    there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, advised))
+    assert here - there == pytest.approx(0.5 * (0.5 - 0.1) * advised.rates["h100"].rate.prompt_tokens / 1000, rel=0.05)
     effects = {f.about: f.value for f in cached.section("effects").figures if f.key == "cache_usd"}
     assert effects["50% as it is"] == pytest.approx(effects["50%"], rel=0.02)
     assert effects["75%"] < effects["50%"] < effects["0%"]
 
 
-def test_a_journal_gives_the_same_advice_as_the_world_that_wrote_it(found: Advice, live: Advice) -> None:
-    """Requests are rebuilt from what the daemon read: rates to a few percent, and the sizes are the same."""
-    for key, figure, about, within in (
+def test_a_journal_gives_the_same_advice_as_the_world_that_wrote_it(advised: Advice, live: Advice) -> None:
+    """Requests are rebuilt from the daemon's readings: rates agree to a few percent, sizes are equal."""
+    for key, figure, about, tolerance in (
         ("buying", "held_mean", "", 0.001),
         ("buying", "plan_usd", "", 0.001),
         ("buying", "paid_usd", "", 0.05),
@@ -157,14 +157,14 @@ def test_a_journal_gives_the_same_advice_as_the_world_that_wrote_it(found: Advic
         ("managed", "volume", "", 0.05),
         ("managed", "api_usd", "", 0.05),
     ):
-        simulated_value, live_value = (a.section(key).figure(figure, about).value for a in (found, live))
-        assert live_value == pytest.approx(simulated_value, rel=within), figure
+        simulated_value, live_value = (a.section(key).figure(figure, about).value for a in (advised, live))
+        assert live_value == pytest.approx(simulated_value, rel=tolerance), figure
     assert any(s.basis is Basis.MEASURED for s in live.section("buying").figure("held_mean").sources)
 
 
 def test_what_the_markets_did_is_measured(folder: Path) -> None:
-    seen = simulated(written(folder, MARKETS, LADDER))
-    offer = seen.offer
+    evidence = simulated(written(folder, MARKETS, LADDER))
+    offer = evidence.offer
     assert {m: getattr(offer, m).value for m in ("on_demand", "reserved", "spot")} == {
         "on_demand": 5.0, "reserved": 3.0, "spot": 2.0,
     }  # fmt: skip
@@ -177,8 +177,8 @@ def test_what_the_markets_did_is_measured(folder: Path) -> None:
 
 def test_no_loss_seen_is_not_no_loss(folder: Path) -> None:
     pools = {**MARKETS["pools"], "spot": SPOT}
-    seen = simulated(written(folder, {**MARKETS, "pools": pools}, LADDER))
-    losses = seen.offer.losses
+    evidence = simulated(written(folder, {**MARKETS, "pools": pools}, LADDER))
+    losses = evidence.offer.losses
     assert losses is not None
     assert losses.value > 0.1, "three over the hours seen"
     assert Basis.PRIOR in {s.basis for s in losses.sources}
@@ -187,19 +187,19 @@ def test_no_loss_seen_is_not_no_loss(folder: Path) -> None:
 def test_what_is_not_known_is_said_and_not_made_up(folder: Path) -> None:
     unpriced = {**WORKLOAD, "pools": {"gpus": {"kind": "kubernetes", "name": "vllm"}}, "slo": None}
     scenario = written(folder, SCENARIO, unpriced)
-    found = advice(recorded(journal(scenario)), NOTHING, 1, FEW)
-    assert found.purchase is None
-    assert [g.what for g in found.section("buying").gaps] == [
+    advised = advice(recorded(journal(scenario)), NO_OFFERS, 1, TRIAL_REQUESTS)
+    assert advised.purchase is None
+    assert [g.what for g in advised.section("buying").gaps] == [
         "the cheapest way to buy", "what to reserve", "what spot would cost",
     ]  # fmt: skip
-    assert found.section("buying").figure("held_most").value >= 1, "what is known is told all the same"
-    assert "nothing is promised" in found.section("sizing").gaps[0].why
-    assert not found.section("managed").figures
-    assert all(f.unit != "USD/month" for s in found.sections for f in s.figures)
+    assert advised.section("buying").figure("held_most").value >= 1, "what is known is told all the same"
+    assert "nothing is promised" in advised.section("sizing").gaps[0].why
+    assert not advised.section("managed").figures
+    assert all(f.unit != "USD/month" for s in advised.sections for f in s.figures)
 
 
-def test_reserving_is_tried_against_a_load_that_falls(found: Advice) -> None:
-    section = found.section("buying")
+def test_reserving_is_tried_against_a_load_that_falls(advised: Advice) -> None:
+    section = advised.section("buying")
     assert section.figure("reserved_replicas").value >= 1
     saved = section.figure("on_demand_usd").value - section.figure("plan_usd").value
     assert section.figure("if_load_falls_usd").value > -saved, "less is saved"
@@ -208,28 +208,28 @@ def test_reserving_is_tried_against_a_load_that_falls(found: Advice) -> None:
 
 
 def test_of_spot_what_was_there_is_held_and_not_what_was_asked(folder: Path) -> None:
-    """The scenario says which market a pool is of; the workload's file need not."""
+    """The scenario has the market of each pool; the workload's file need not."""
     plain = {n: {k: v for k, v in pool.items() if k != "market"} for n, pool in LADDER["pools"].items()}
     few = {**MARKETS["pools"], "spot": {**SPOT, "zones": {"a": {"capacity": 1}}}}
-    seen = simulated(
+    evidence = simulated(
         written(folder, {**MARKETS, "pools": few, "initial_replicas": {"reserved": 1}}, {**LADDER, "pools": plain})
     )
-    asked = sum(sizes["desired"] for sizes in seen.recorded.pools.values())
-    assert seen.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it asks for more than there is"
-    assert (asked - seen.held).max() >= 1
-    assert 0 < seen.spot_share < 0.5
-    assert seen.offer.available is not None
-    assert seen.offer.available.value < 0.9
+    requested = sum(sizes["desired"] for sizes in evidence.recorded.pools.values())
+    assert evidence.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it asks for more than there is"
+    assert (requested - evidence.held).max() >= 1
+    assert 0 < evidence.spot_share < 0.5
+    assert evidence.offer.available is not None
+    assert evidence.offer.available.value < 0.9
 
 
 def test_what_was_run_cheaper_than_the_plan_is_said(folder: Path) -> None:
-    """Nearly all of it on spot, of which the plan may take none."""
-    most = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
+    """Nearly all replicas are on spot, which the plan may not use."""
+    pools = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
     cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
-    seen = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": most}))
-    found = buying.section(seen, buying.purchase(seen, 0.0), SourcedNumber(0.0, ()))
-    assert found.figure("spot_replicas").value == 0
-    assert any("As it was run it cost" in finding for finding in found.findings)
+    evidence = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": pools}))
+    advised = buying.section(evidence, buying.cheapest_purchase(evidence, 0.0), SourcedNumber(0.0, ()))
+    assert advised.figure("spot_replicas").value == 0
+    assert any("As it was run it cost" in finding for finding in advised.findings)
 
 
 def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -> None:
@@ -237,39 +237,41 @@ def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -
         **SCENARIO,
         "traffic": {"kind": "flash_crowd", "base_rps": 0.001, "at_s": 1800, "factor": 1000, "duration_s": 3600},
     }
-    found = {
-        least: advice(simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": least})), NOTHING, 1, FEW)
-        for least in (0, 1)
+    advised = {
+        minimum: advice(
+            simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": minimum})), NO_OFFERS, 1, TRIAL_REQUESTS
+        )
+        for minimum in (0, 1)
     }
-    months = {least: a.section("sizing").figure("month_usd", MODEL).value for least, a in found.items()}
+    months = {minimum: a.section("sizing").figure("month_usd", MODEL).value for minimum, a in advised.items()}
     assert months[0] < months[1]
     assert months[1] >= 5.0 * MONTH_H
 
 
 def test_a_share_left_free_has_its_price(folder: Path) -> None:
     room = {**WORKLOAD, "policies": {**WORKLOAD["policies"], "room": {"kind": "headroom", "share": 0.3}}}
-    seen = simulated(written(folder, SCENARIO, room))
-    figure = headroom.section(seen).figure("policy_usd", "room")
-    assert seen.replica_hour is not None
-    assert figure.value == pytest.approx(0.3 * seen.needed_curve.mean * seen.replica_hour.value * MONTH_H)
+    evidence = simulated(written(folder, SCENARIO, room))
+    figure = headroom.section(evidence).figure("policy_usd", "room")
+    assert evidence.replica_hour is not None
+    assert figure.value == pytest.approx(0.3 * evidence.needed_curve.mean * evidence.replica_hour.value * MONTH_H)
 
 
-def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, found: Advice, seen: WorkloadEvidence) -> None:
-    section = found.section("sizing")
-    told = {f.about: f for f in section.figures if f.key == "parity_usd"}
-    assert "llama-3.1-8b-a100" not in told, "it is offered already"
-    assert all(name.startswith("llama-3.1-8b-") and f.rests_on_prior for name, f in told.items())
-    price = told["llama-3.1-8b-l40s"].value
+def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, advised: Advice, evidence: WorkloadEvidence) -> None:
+    section = advised.section("sizing")
+    parity = {f.about: f for f in section.figures if f.key == "parity_usd"}
+    assert "llama-3.1-8b-a100" not in parity, "it is offered already"
+    assert all(name.startswith("llama-3.1-8b-") and f.rests_on_prior for name, f in parity.items())
+    price = parity["llama-3.1-8b-l40s"].value
     offers = {**OFFERS["offers"], "l40s": {"model": "llama-3.1-8b-l40s", "on_demand_usd_per_hour": price}}
-    made, _ = merged({seen.runs_on: seen.offer}, {}, offered(folder, offers=offers))
-    again = advice(dataclasses.replace(seen, offers=made), NOTHING, 1, FEW).section("sizing")
-    assert again.figure("request_usd", "l40s").value == pytest.approx(section.figure("request_usd", "h100").value)
+    offers, _ = merge_offers({evidence.runs_on: evidence.offer}, {}, offered(folder, offers=offers))
+    repeated = advice(dataclasses.replace(evidence, offers=offers), NO_OFFERS, 1, TRIAL_REQUESTS).section("sizing")
+    assert repeated.figure("request_usd", "l40s").value == pytest.approx(section.figure("request_usd", "h100").value)
 
 
 def test_other_gpus_are_those_of_the_same_weights_with_the_usual_engine() -> None:
-    assert others("llama-3.1-70b-h100x4", {"llama-3.1-70b-h100x4", "llama-3.1-8b-b200"}) == [
+    assert comparable_models("llama-3.1-70b-h100x4", {"llama-3.1-70b-h100x4", "llama-3.1-8b-b200"}) == [
         "llama-3.1-70b-a100x4", "llama-3.1-70b-a100x8", "llama-3.1-70b-b200x2", "llama-3.1-70b-h100x8",
         "llama-3.1-70b-h200x2", "llama-3.1-70b-h200x4",
     ]  # fmt: skip
-    assert "llama-3.1-8b-h100" not in others(MODEL, {MODEL}), "the same GPU"
-    assert others("a-model-of-my-own", set()) == []
+    assert "llama-3.1-8b-h100" not in comparable_models(MODEL, {MODEL}), "the same GPU"
+    assert comparable_models("a-model-of-my-own", set()) == []

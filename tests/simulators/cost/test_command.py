@@ -1,4 +1,4 @@
-"""``forescale advise``: text, JSON and the page, and what cannot be asked."""
+"""``forescale advise``: text, JSON and page, and invalid arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load-duration curves: by hand, and what holds for all of them."""
+"""Load-duration curves: by hand, and invariants of all curves."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SIZES = st.lists(st.integers(0, 12), min_size=1, max_size=40)
 
 
 def test_each_replica_has_the_share_of_the_time_in_which_it_was_held() -> None:
-    found = curve(np.array([1.0, 3.0, 2.0]), np.array([5.0, 1.0, 4.0]))
-    assert found.shares.tolist() == pytest.approx([1.0, 0.5, 0.1])
-    assert found.most == 3
-    assert (found.mean, found.seen_h) == pytest.approx((1.6, 10 / 3600))
-    assert [found.held_at_least(share) for share in (0.0, 0.1, 0.4, 0.5, 0.99)] == [3, 2, 2, 1, 1]
+    result = curve(np.array([1.0, 3.0, 2.0]), np.array([5.0, 1.0, 4.0]))
+    assert result.shares.tolist() == pytest.approx([1.0, 0.5, 0.1])
+    assert result.maximum == 3
+    assert (result.mean, result.seen_h) == pytest.approx((1.6, 10 / 3600))
+    assert [result.held_above(share) for share in (0.0, 0.1, 0.4, 0.5, 0.99)] == [3, 2, 2, 1, 1]
 
 
 def test_what_was_not_seen_is_left_out_and_not_zero() -> None:
-    seen = curve(np.array([2.0, np.nan, 2.0]), np.array([1.0, 100.0, 1.0]))
-    assert seen.shares.tolist() == [1.0, 1.0]
-    assert seen.seen_h == pytest.approx(2 / 3600)
-    assert curve(np.array([np.nan]), np.array([9.0])).most == 0
+    observed = curve(np.array([2.0, np.nan, 2.0]), np.array([1.0, 100.0, 1.0]))
+    assert observed.shares.tolist() == [1.0, 1.0]
+    assert observed.seen_h == pytest.approx(2 / 3600)
+    assert curve(np.array([np.nan]), np.array([9.0])).maximum == 0
 
 
 def test_a_part_of_a_replica_counts_as_a_part() -> None:
@@ -34,15 +34,15 @@ def test_a_part_of_a_replica_counts_as_a_part() -> None:
 @given(SIZES)
 def test_the_area_is_the_mean_and_shares_fall(sizes: list[int]) -> None:
     over_s = np.arange(1.0, len(sizes) + 1)
-    found = curve(np.array(sizes, np.float64), over_s)
-    assert found.mean == pytest.approx(float(np.average(sizes, weights=over_s)))
-    assert found.most == max(sizes)
-    assert (np.diff(found.shares) <= 1e-12).all()
+    result = curve(np.array(sizes, np.float64), over_s)
+    assert result.mean == pytest.approx(float(np.average(sizes, weights=over_s)))
+    assert result.maximum == max(sizes)
+    assert (np.diff(result.shares) <= 1e-12).all()
 
 
 @given(SIZES, st.sampled_from([0.25, 0.5, 0.8, 1.0, 1.5, 2.0]))
 def test_stretching_the_load_stretches_the_area(sizes: list[int], factor: float) -> None:
     held, over_s = np.array(sizes, np.float64), np.ones(len(sizes))
-    stretched, direct = curve(held, over_s).stretched(factor), curve(held * factor, over_s)
+    stretched, direct = curve(held, over_s).scaled(factor), curve(held * factor, over_s)
     assert stretched.mean == pytest.approx(direct.mean)
     assert stretched.shares.tolist() == pytest.approx(direct.shares.tolist(), abs=1e-9)

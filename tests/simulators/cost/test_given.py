@@ -1,4 +1,4 @@
-"""Files of offers and price lists: what they say, and every error with its place."""
+"""Offers files and price lists: their values, and errors with their location."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from scaler.config.problems import ConfigError, Problem
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import load
-from simulators.cost.offers import Buyable, engine, merged
+from simulators.cost.offers import ReplicaOffer, engine, merge_offers
 from tests.simulators.cost.made import MODEL, offered
 
 PRICES = """\
@@ -21,12 +21,12 @@ azure,a3,us-east-1,98.0,
 aws,free,us-east-1,0,
 """
 LISTED = "prices: prices.csv\noffers: {a: {listed: {instance_type:"
-POOL = Buyable("gpus", engine(MODEL), on_demand=SourcedNumber(9.0, (Citation(Basis.GIVEN, "pool"),)))
+POOL = ReplicaOffer("gpus", engine(MODEL), on_demand=SourcedNumber(9.0, (Citation(Basis.GIVEN, "pool"),)))
 
 
 def problems(file: Path) -> list[Problem]:
     with pytest.raises(ConfigError) as caught:
-        merged({"gpus": POOL}, {}, load(file))
+        merge_offers({"gpus": POOL}, {}, load(file))
     return list(caught.value.problems)
 
 
@@ -44,15 +44,15 @@ offers:
   h100: {listed: {instance_type: p5.48xlarge, region: us-east-1, replicas: 8}, spot_usd_per_hour: 2}
   west: {listed: {instance_type: p5.48xlarge, region: us-west-2}}
 """
-    found, runs_on = merged({"gpus": POOL}, {}, load(written(tmp_path, text)))
+    result, runs_on = merge_offers({"gpus": POOL}, {}, load(written(tmp_path, text)))
     assert runs_on == "gpus"
-    assert (found["h100"].on_demand, found["h100"].spot) == (
+    assert (result["h100"].on_demand, result["h100"].spot) == (
         SourcedNumber(
             6.88, (Citation(Basis.GIVEN, f"{tmp_path}/prices.csv:2 on_demand_usd_h, 55.04 over 8 replicas"),)
         ),
         SourcedNumber(2.0, (Citation(Basis.GIVEN, f"{tmp_path}/offers.yaml:3 offers.h100.spot_usd_per_hour"),)),
     )
-    assert (found["west"].on_demand.value, found["west"].spot) == (55.04, None)  # type: ignore[union-attr]
+    assert (result["west"].on_demand.value, result["west"].spot) == (55.04, None)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -73,28 +73,28 @@ offers:
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_with_its_place(tmp_path: Path, text: str, path: str, rule: str) -> None:
-    found = problems(written(tmp_path, text))
-    assert any(p.path == path and rule in p.rule for p in found), found
+    result = problems(written(tmp_path, text))
+    assert any(p.path == path and rule in p.rule for p in result), result
 
 
 def test_the_right_cloud_is_named_where_two_have_one_name(tmp_path: Path) -> None:
     text = f"{LISTED} a3, region: us-east-1, cloud: gcp}}}}}}"
-    found, _ = merged({"gpus": POOL}, {}, load(written(tmp_path, text)))
-    assert found["a"].on_demand.value == 88.0  # type: ignore[union-attr]
+    result, _ = merge_offers({"gpus": POOL}, {}, load(written(tmp_path, text)))
+    assert result["a"].on_demand.value == 88.0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("how", ["name", "model", "runs_on"])
 def test_an_offer_of_the_file_is_the_pools_own(tmp_path: Path, how: str) -> None:
     name = "gpus" if how == "name" else "h100"
     model = {"model": MODEL} if how == "model" else {}
-    more = {"runs_on": name} if how == "runs_on" else {}
-    file = offered(tmp_path, offers={name: {"reserved_usd_per_hour": 4.0, **model}}, **more)
-    found, runs_on = merged({"gpus": POOL}, {"gpus": 3.0}, file)
-    assert (list(found), runs_on) == ([name], name)
-    one = found[name]
-    assert (one.on_demand.value, one.reserved.value) == (9.0, 4.0)  # type: ignore[union-attr]
-    assert one.engine is not None
-    assert one.engine.model.name == MODEL
+    extra = {"runs_on": name} if how == "runs_on" else {}
+    file = offered(tmp_path, offers={name: {"reserved_usd_per_hour": 4.0, **model}}, **extra)
+    result, runs_on = merge_offers({"gpus": POOL}, {"gpus": 3.0}, file)
+    assert (list(result), runs_on) == ([name], name)
+    merged = result[name]
+    assert (merged.on_demand.value, merged.reserved.value) == (9.0, 4.0)  # type: ignore[union-attr]
+    assert merged.engine is not None
+    assert merged.engine.model.name == MODEL
 
 
 def test_models_are_told_apart_by_how_they_came_about() -> None:
@@ -110,10 +110,10 @@ def test_models_are_told_apart_by_how_they_came_about() -> None:
 def test_the_documents_example_is_one(tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs/advise.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]
-    given = load(written(tmp_path, example)).given
+    given = load(written(tmp_path, example)).content
     assert set(given.offers) == {"h100", "b200"}
     assert given.api is not None
-    found, runs_on = merged({"gpus": POOL}, {"gpus": 1.0}, load(written(tmp_path, example)))
+    result, runs_on = merge_offers({"gpus": POOL}, {"gpus": 1.0}, load(written(tmp_path, example)))
     assert runs_on == "h100"
-    assert found["h100"].on_demand is not None
-    assert found["h100"].on_demand.value == pytest.approx(6.88), "the price list's eighth, not the pool's"
+    assert result["h100"].on_demand is not None
+    assert result["h100"].on_demand.value == pytest.approx(6.88), "the price list's eighth, not the pool's"

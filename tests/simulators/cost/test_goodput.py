@@ -1,4 +1,4 @@
-"""What a replica carries within the promise, against queueing theory; and what must hold of any model."""
+"""Goodput of a replica against queueing theory, and invariants of any model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policies.model.spec import Slo
-from simulators.cost.goodput import batched, bound_rps, goodput, hitting, sample, saturated_rps
+from simulators.cost.goodput import batched, bound_rps, goodput, sample, saturated_rps, with_hit_share
 from simulators.engine.models import catalogue
 from simulators.engine.models.service import ServiceModel
 from simulators.world.traffic.trace import RequestTrace
@@ -18,7 +18,7 @@ ONE_BY_ONE = ServiceModel(
     name="one-by-one", mem_base_s=0.0, cmp_base_s=SERVICE_S, cmp_token_s=0.0, kv_decode_s=0.0, kv_mixed_s=0.0,
     attn_pair_s=0.0, kv_tokens=100_000, max_seqs=1,
 )  # fmt: skip
-"""A server of one request at a time: a prompt of one step, and nothing after its first token."""
+"""A server of one request at a time: each request is a prompt of one step with one output token."""
 H100 = catalogue.load("llama-3.1-8b-h100-vllm")
 CHAT = Slo(ttft_s=1.0, itl_s=0.05, share=0.99)
 
@@ -35,7 +35,7 @@ def chat() -> RequestTrace:
 
 
 def within_m_d_1(rate: float, limit_s: float) -> float:
-    """Share of requests of an M/D/1 queue that are served within a limit (Erlang's formula for the waiting time)."""
+    """Return the share of an M/D/1 queue's requests served within a limit (Erlang's formula for the waiting time)."""
     wait_s, rho = limit_s - SERVICE_S, rate * SERVICE_S
     terms = (
         (rate * (k * SERVICE_S - wait_s)) ** k / math.factorial(k) * math.exp(-rate * (k * SERVICE_S - wait_s))
@@ -46,11 +46,11 @@ def within_m_d_1(rate: float, limit_s: float) -> float:
 
 @pytest.mark.parametrize("share", [0.8, 0.95])
 def test_one_by_one_it_is_the_rate_that_theory_has_for_a_single_server(share: float) -> None:
-    found = goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.35, itl_s=None, share=share), 3)
+    result = goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.35, itl_s=None, share=share), 3)
     rates = np.linspace(0.1, 9.9, 981)
     theory = max(r for r in rates if within_m_d_1(float(r), 0.35) >= share)
-    assert found.rps == pytest.approx(theory, rel=0.05)
-    assert found.bound_rps == pytest.approx(1 / SERVICE_S)
+    assert result.rps == pytest.approx(theory, rel=0.05)
+    assert result.bound_rps == pytest.approx(1 / SERVICE_S)
 
 
 def test_a_promise_that_one_request_alone_breaks_is_kept_at_no_rate() -> None:
@@ -73,12 +73,12 @@ def test_larger_batches_answer_more_and_hits_carry_more() -> None:
     by_batch = [saturated_rps(batched(H100, n), drawn) for n in (1, 8, 64)]
     assert by_batch == sorted(by_batch)
     assert by_batch[1] > 4 * by_batch[0]
-    by_hits = [goodput(H100, sample(hitting(chat(), share), 1), CHAT, 1).rps for share in (0.0, 0.5)]
+    by_hits = [goodput(H100, sample(with_hit_share(chat(), share), 1), CHAT, 1).rps for share in (0.0, 0.5)]
     assert by_hits[1] > 1.05 * by_hits[0]
 
 
 def test_the_draw_is_of_the_same_requests_and_the_same_for_one_seed() -> None:
-    one, again, other = sample(chat(), 1), sample(chat(), 1), sample(chat(), 2)
-    assert one.digest() == again.digest() != other.digest()
-    assert one.prompt_tokens.mean() == pytest.approx(chat().prompt_tokens.mean(), rel=0.03)
-    assert np.diff(one.arrival_s).mean() == pytest.approx(1.0, rel=0.03)
+    first, repeated, other_seed = sample(chat(), 1), sample(chat(), 1), sample(chat(), 2)
+    assert first.digest() == repeated.digest() != other_seed.digest()
+    assert first.prompt_tokens.mean() == pytest.approx(chat().prompt_tokens.mean(), rel=0.03)
+    assert np.diff(first.arrival_s).mean() == pytest.approx(1.0, rel=0.03)

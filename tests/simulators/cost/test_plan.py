@@ -1,4 +1,4 @@
-"""Buying a curve: break-evens by hand, and the least cost against trying every way."""
+"""Purchase plans: break-evens by hand, and the minimum cost against an exhaustive search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulators.cost.curve import LoadDurationCurve
-from simulators.cost.plan import Prices, by_reserved, cheapest, kept
+from simulators.cost.plan import Prices, by_reserved, cheapest, cost_under
 
 SHARES = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6).map(lambda s: sorted(s, reverse=True))
 
@@ -33,7 +33,7 @@ def test_spot_keeps_to_its_share_at_every_moment() -> None:
 
 
 def test_spot_goes_where_it_saves_the_most() -> None:
-    """The base is as cheap reserved: the one replica that may be on spot is the one that would be on demand."""
+    """The base is almost as cheap reserved, so the only spot replica replaces the on-demand one."""
     plan = cheapest(of(1.0, 0.55), Prices(on_demand=10.0, reserved=6.0, spot=5.9), 0.5)
     assert plan.markets == ("reserved", "spot")
     assert plan.usd_per_hour == pytest.approx(6.0 + 0.55 * 5.9)
@@ -47,17 +47,17 @@ def test_spot_goes_where_it_saves_the_most() -> None:
     st.sampled_from([0.0, 0.3, 0.5, 1.0]),
 )
 def test_no_other_way_is_cheaper(
-    shares: list[float], on_demand: float, reserved: float | None, spot: float | None, most: float
+    shares: list[float], on_demand: float, reserved: float | None, spot: float | None, max_share: float
 ) -> None:
-    found = cheapest(of(*shares), Prices(on_demand, reserved, spot), most)
+    result = cheapest(of(*shares), Prices(on_demand, reserved, spot), max_share)
     markets = ["on_demand"] + ["reserved"] * (reserved is not None) + ["spot"] * (spot is not None)
     costs = []
-    for way in itertools.product(markets, repeat=len(shares)):
-        if all(way[:k].count("spot") <= most * k + 1e-9 for k in range(1, len(way) + 1)):
+    for assignment in itertools.product(markets, repeat=len(shares)):
+        if all(assignment[:k].count("spot") <= max_share * k + 1e-9 for k in range(1, len(assignment) + 1)):
             price = {"on_demand": on_demand, "reserved": reserved or 0.0, "spot": spot or 0.0}
-            held = [1.0 if m == "reserved" else s for m, s in zip(way, shares, strict=True)]
-            costs.append(sum(price[m] * h for m, h in zip(way, held, strict=True)))
-    assert found.usd_per_hour == pytest.approx(min(costs))
+            held = [1.0 if m == "reserved" else s for m, s in zip(assignment, shares, strict=True)]
+            costs.append(sum(price[m] * h for m, h in zip(assignment, held, strict=True)))
+    assert result.usd_per_hour == pytest.approx(min(costs))
 
 
 @given(SHARES, st.floats(1.0, 20.0), st.floats(0.5, 20.0))
@@ -72,6 +72,8 @@ def test_what_is_reserved_is_paid_when_the_load_falls() -> None:
     prices = Prices(on_demand=10.0, reserved=6.0)
     plan = cheapest(of(1.0, 0.9, 0.2), prices, 0.5)
     assert plan.markets == ("reserved", "reserved", "on_demand")
-    assert kept(plan, of(1.0, 0.9, 0.2), prices) == pytest.approx(plan.usd_per_hour)
-    assert kept(plan, of(0.5), prices) == pytest.approx(12.0)
-    assert kept(plan, of(1.0, 1.0, 1.0, 0.5), prices) == pytest.approx(12.0 + 10.0 + 5.0), "what is beyond is on demand"
+    assert cost_under(plan, of(1.0, 0.9, 0.2), prices) == pytest.approx(plan.usd_per_hour)
+    assert cost_under(plan, of(0.5), prices) == pytest.approx(12.0)
+    assert cost_under(plan, of(1.0, 1.0, 1.0, 0.5), prices) == pytest.approx(12.0 + 10.0 + 5.0), (
+        "what is beyond is on demand"
+    )

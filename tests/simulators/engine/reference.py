@@ -1,7 +1,7 @@
 """The engine's rules (``docs/simulator.md``) followed one iteration at a time, in plain Python integers.
 
-It shares no code with the kernel, and is written to be compared with the text, not to be fast: whatever can be summed
-over the batch is summed anew in each step. The kernel must give the same integers.
+It shares no code with the kernel. It is written to be compared with the text, not to be fast: sums over the batch are
+computed again in each step. The kernel must give the same integers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MASK: Final = 2**64 - 1
 
 
 class State(IntEnum):
-    """What became of a request. PENDING: it has not arrived, or it waits or runs."""
+    """State of a request. PENDING: it has not arrived, or it waits or runs."""
 
     PENDING = 0
     FINISHED = 1
@@ -27,7 +27,7 @@ class State(IntEnum):
 
 
 class ReplicaPlan(NamedTuple):
-    """A replica's life: it serves from `start_ps`, takes no request from `drain_ps` on, and is gone at `kill_ps`."""
+    """Life of a replica: it serves from `start_ps`, takes no request from `drain_ps` on, and ends at `kill_ps`."""
 
     model: int = 0
     key: int = 0
@@ -37,7 +37,7 @@ class ReplicaPlan(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """Requests in order of arrival; their place is their number."""
+    """Requests in order of arrival, numbered by position."""
 
     arrival_ps: Sequence[int]
     prompt: Sequence[int]
@@ -47,7 +47,7 @@ class Requests(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """A replica when the simulation ends: requests running (or leaving) and waiting, blocks used, tokens handed out."""
+    """A replica's state at the end: requests running (or leaving) and waiting, blocks used, tokens handed out."""
 
     running: int
     waiting: int
@@ -57,7 +57,7 @@ class Counters(NamedTuple):
 
 @dataclass(slots=True)
 class Results:
-    """Per request, in picoseconds, -1 where it did not happen; `preemptions` counts all; `replicas` as planned."""
+    """Times per request in picoseconds (-1: never), total `preemptions`, and `replicas` in the order of their plans."""
 
     admit: list[int]
     first: list[int]
@@ -70,7 +70,7 @@ class Results:
 
 @dataclass(slots=True)
 class Job:
-    """A request that a replica has. `held` tokens are in the cache; at `target` it has computed all that it knows."""
+    """A request on a replica. `held` tokens are in the cache; its prefill is complete at `target` tokens."""
 
     number: int
     prompt: int
@@ -95,7 +95,7 @@ class Sample:
 
 
 def splitmix64(x: int) -> int:
-    """Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014)."""
+    """Return 64 mixed bits (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
     z = (x + 0x9E3779B97F4A7C15) & MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
@@ -103,7 +103,7 @@ def splitmix64(x: int) -> int:
 
 
 def step_time(i: Integers, tokens: int, sampled: int, pairs: int, held: int, prefill: bool) -> int:
-    """G: the step's time on the GPU."""
+    """Return G, the step's time on the GPU."""
     padded = tokens
     if tokens <= i.graph_tokens:
         padded = tokens if tokens <= 2 else 4 if tokens <= 4 else -(-tokens // 8) * 8
@@ -113,7 +113,7 @@ def step_time(i: Integers, tokens: int, sampled: int, pairs: int, held: int, pre
 
 
 def host_time(i: Integers, tokens: int, running: int, prefill: bool, seed: int) -> int:
-    """C: the host's time to launch the step."""
+    """Return C, the host's time to launch the step."""
     launch = i.host_decode
     if tokens > i.graph_tokens:
         launch = i.host_eager * int(i.noise[splitmix64(seed & MASK) >> 54]) // 65536
@@ -143,11 +143,11 @@ class Engine:
 
     def takes(self, t: int) -> bool:
         drained = self.plan.drain_ps is not None and t >= self.plan.drain_ps
-        room = self.world.limit is None or len(self.waiting) + len(self.running) < self.world.limit
-        return self.alive and self.plan.start_ps <= t and not drained and room
+        below_limit = self.world.limit is None or len(self.waiting) + len(self.running) < self.world.limit
+        return self.alive and self.plan.start_ps <= t and not drained and below_limit
 
     def take(self, number: int, t: int) -> bool:
-        """A request is handed over. False: it could never fit."""
+        """Put a request into the queue and return True. Reject it and return False if it can never fit."""
         r, world = self.world.requests, self.world
         job = Job(number, r.prompt[number], r.output[number], r.cached[number], r.stride[number], t)
         if self.blocks(job.prompt + job.output + job.stride) > self.i.kv_blocks:
@@ -207,7 +207,7 @@ class Engine:
         return [j for j in self.running if j.held >= j.target and not j.leaving]
 
     def preempt(self) -> bool:
-        """Send the last admitted back until the decoding ones' new tokens fit."""
+        """Send the request admitted last back to the queue until the new tokens of the decoding ones fit."""
         preempted = False
         while sum(self.blocks(j.held + j.stride) - self.blocks(j.held) for j in self.decoding()) > self.free():
             job = [j for j in self.running if not j.leaving][-1]
@@ -219,7 +219,7 @@ class Engine:
         return preempted
 
     def admit(self, t: int) -> bool:
-        """Admit the head of the FIFO if it may be; a head that waited too long is dropped instead."""
+        """Admit the head of the FIFO if it fits. Drop a head that waited too long, and try the next one."""
         out, world = self.world.out, self.world
         while self.waiting and len(self.running) < self.i.max_seqs:
             job = self.waiting[0]
@@ -327,7 +327,7 @@ def simulate(
     seed: int = 0,
     until_ps: int | None = None,
 ) -> Results:
-    """Run until nothing more can happen, or to just before `until_ps`."""
+    """Run until no event is left, or to just before `until_ps`."""
     world = World(requests, limit, patience_ps)
     engines = [Engine(world, n, plan, models[plan.model]) for n, plan in enumerate(replicas)]
     arrived = 0

@@ -1,4 +1,4 @@
-"""The step-by-step engine against cases worked by hand: a step of 100 ps, so that every time can be read off."""
+"""The step-by-step engine against cases worked by hand. Every step takes 100 ps, so results are easy to check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEP = 100
 
 
 def engine(**changes: int) -> Integers:
-    """A synchronous engine whose every step takes 100 ps, with 8 tokens a step and blocks of 4."""
+    """Return a synchronous engine whose steps take 100 ps, with 8 tokens a step and blocks of 4."""
     plain = dict.fromkeys(Integers._fields, 0) | {
         "max_seqs": 4, "max_tokens": 8, "kv_blocks": 100, "block": 4, "mem_base": STEP,
     }  # fmt: skip
@@ -32,43 +32,43 @@ def engine(**changes: int) -> Integers:
 
 
 def requests(*rows: tuple[int, ...]) -> Requests:
-    """Rows of arrival, prompt, output and, if given, cached tokens and stride."""
+    """Return requests from rows of arrival, prompt, output and optionally cached tokens and stride."""
     full = [(*row, *(0, 1)[len(row) - 3 :]) for row in rows]
     return Requests(*map(list, zip(*full, strict=True)))
 
 
-def alone(i: Integers, *rows: tuple[int, ...], patience_ps: int | None = None) -> Results:
+def simulate_one_replica(i: Integers, *rows: tuple[int, ...], patience_ps: int | None = None) -> Results:
     return simulate([i], [ReplicaPlan()], requests(*rows), patience_ps=patience_ps)
 
 
 def test_one_request_takes_a_step_a_chunk_and_a_step_a_token() -> None:
-    out = alone(engine(ingest=3, front_base=7, front_seq=2), (1000, 20, 5))
+    out = simulate_one_replica(engine(ingest=3, front_base=7, front_seq=2), (1000, 20, 5))
     assert out.admit == [1003]
     assert out.first == [1003 + 3 * STEP + 9]
     assert out.finish == [1003 + 7 * STEP + 9]
 
 
 def test_cached_tokens_of_a_prompt_are_not_computed() -> None:
-    assert alone(engine(), (0, 20, 1, 12)).first == [STEP]
+    assert simulate_one_replica(engine(), (0, 20, 1, 12)).first == [STEP]
 
 
 def test_accepted_drafts_shorten_decoding() -> None:
-    assert alone(engine(draft=3), (0, 8, 9, 0, 2)).finish == [5 * STEP]
+    assert simulate_one_replica(engine(draft=3), (0, 8, 9, 0, 2)).finish == [5 * STEP]
 
 
 def test_a_full_engine_serves_in_batches_of_max_seqs() -> None:
-    out = alone(engine(max_seqs=2, ingest=1), *[(0, 4, 10)] * 6)
+    out = simulate_one_replica(engine(max_seqs=2, ingest=1), *[(0, 4, 10)] * 6)
     assert out.finish == [1001, 1001, 2001, 2001, 3001, 3001]
 
 
 def test_an_idle_engine_without_ingest_time_starts_with_the_first_of_two_that_come_together() -> None:
-    assert alone(engine(), (0, 4, 2), (0, 4, 2)).finish == [200, 300]
+    assert simulate_one_replica(engine(), (0, 4, 2), (0, 4, 2)).finish == [200, 300]
 
 
 def test_decoding_goes_before_prompts_in_a_step_s_budget() -> None:
-    out = alone(engine(), (0, 4, 9), (50, 15, 1))
+    out = simulate_one_replica(engine(), (0, 4, 9), (50, 15, 1))
     assert out.admit == [0, 100]
-    assert out.first == [100, 100 + 3 * STEP], "7 + 7 + 1 tokens beside one decoding request"
+    assert out.first == [100, 100 + 3 * STEP], "7 + 7 + 1 tokens next to one decoding request"
 
 
 @pytest.mark.parametrize(
@@ -82,25 +82,25 @@ def test_decoding_goes_before_prompts_in_a_step_s_budget() -> None:
 )
 def test_host_and_gpu_overlap(pipelined: int, host: int, first: int, finish: int) -> None:
     i = engine(pipelined=pipelined, host_decode=host, host_graph=host, graph_tokens=64)
-    out = alone(i, (0, 8, 3))
+    out = simulate_one_replica(i, (0, 8, 3))
     assert (out.first, out.finish) == ([first], [finish])
 
 
 def test_what_does_not_fit_sends_the_last_admitted_back_to_compute_its_tokens_again() -> None:
-    out = alone(engine(kv_blocks=6, max_tokens=16, ingest=1), (0, 8, 8), (0, 8, 8))
+    out = simulate_one_replica(engine(kv_blocks=6, max_tokens=16, ingest=1), (0, 8, 8), (0, 8, 8))
     assert out.preemptions == 1
     assert out.first == [101, 101]
     assert out.finish == [801, 1101], "preempted with 5 tokens in step 6, admitted in step 9, which gives the sixth"
 
 
 def test_a_request_that_could_never_fit_is_rejected() -> None:
-    out = alone(engine(kv_blocks=6), (0, 20, 4), (0, 19, 4))
+    out = simulate_one_replica(engine(kv_blocks=6), (0, 20, 4), (0, 19, 4))
     assert out.state == [State.REJECTED, State.FINISHED]
     assert out.replica == [-1, 0]
 
 
 def test_impatient_requests_are_dropped_when_their_turn_comes() -> None:
-    out = alone(engine(max_seqs=1), (0, 8, 5), (0, 8, 1), (300, 8, 1), patience_ps=450)
+    out = simulate_one_replica(engine(max_seqs=1), (0, 8, 5), (0, 8, 1), (300, 8, 1), patience_ps=450)
     assert out.state == [State.FINISHED, State.TIMED_OUT, State.FINISHED]
     assert out.finish == [500, -1, 600]
 
@@ -186,10 +186,10 @@ def test_every_request_comes_to_an_end_in_order_and_leaves_nothing_behind(
     rows: list[tuple[int, ...]], blocks: int, pipelined: int, host: int, replicas: int
 ) -> None:
     i = engine(kv_blocks=blocks, pipelined=pipelined, host_eager=host, host_seq=3, ingest=5, front_base=2, kv_decode=1)
-    given_rows = requests(*sorted(rows))
-    out = simulate([i], [ReplicaPlan(key=n) for n in range(replicas)], given_rows)
+    offered = requests(*sorted(rows))
+    out = simulate([i], [ReplicaPlan(key=n) for n in range(replicas)], offered)
     assert out.state == [State.FINISHED] * len(rows)
-    times = zip(given_rows.arrival_ps, out.admit, out.first, out.finish, strict=True)
+    times = zip(offered.arrival_ps, out.admit, out.first, out.finish, strict=True)
     assert all(arrival + 5 <= admit < first <= finish for arrival, admit, first, finish in times)
     assert [(c.running, c.waiting, c.used_blocks) for c in out.replicas] == [(0, 0, 0)] * replicas
-    assert sum(c.tokens_out for c in out.replicas) == sum(given_rows.output)
+    assert sum(c.tokens_out for c in out.replicas) == sum(offered.output)

@@ -1,4 +1,4 @@
-"""The kernel's column layout is known inside the engine only."""
+"""Only the engine package reads the kernel's column layout."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_scaling_in_cuts_no_stream(seed: int, queue: SimulatedQueue | None) -> N
     seen.resize(POOL, 1)
     seen.run_until(5000 * PS_PER_S)
     check(seen)
-    assert seen.cut == 0
+    assert seen.lost_requests == 0
     assert (seen.kernel.requests.finished_ps >= 0).all()
 
 
@@ -176,7 +176,7 @@ def test_a_grace_that_ends_cuts_what_is_left() -> None:
     seen.run_until(PS_PER_S)
     seen.resize(POOL, 1)
     seen.run_until(60 * PS_PER_S)
-    assert seen.cut == 1
+    assert seen.lost_requests == 1
     assert sorted(seen.kernel.requests.finished_ps >= 0) == [False, True]
 
 
@@ -221,11 +221,11 @@ def test_quantities_are_told_under_the_workloads_own_names() -> None:
 
 def test_what_no_world_tells_is_named() -> None:
     scaled = workload()
-    found = [rule for _, rule, _ in ports.untold(scaled, {"running": "speed"})]
+    found = [rule for _, rule, _ in ports.unsupported_readings(scaled, {"running": "speed"})]
     assert len(found) == 1
     assert found[0].startswith("the simulator does not tell speed (for running); it tells generation_tokens_per_s,")
-    assert not list(ports.untold(scaled, {}))
-    assert not list(ports.untold(workload("sqs"), {}))
+    assert not list(ports.unsupported_readings(scaled, {}))
+    assert not list(ports.unsupported_readings(workload("sqs"), {}))
 
 
 # --- laws

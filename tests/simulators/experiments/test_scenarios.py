@@ -90,7 +90,7 @@ def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
 
 def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
     done, summary, _ = shown("batch-queue")
-    cut = [e.cut for e in done.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
+    cut = [e.lost_requests for e in done.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
     tries = done.world.kernel.requests.deliveries
     assert summary.streams_cut == sum(cut) > 0
     assert summary.finished == summary.arrived

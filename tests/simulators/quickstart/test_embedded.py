@@ -1,4 +1,4 @@
-"""The embedded kinds: what a configuration may say of them, and what they need installed."""
+"""The embedded kinds: their configuration, their readings, and the packages that they need."""
 
 from __future__ import annotations
 

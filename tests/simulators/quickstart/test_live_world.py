@@ -1,4 +1,4 @@
-"""The quickstart's world: what it sends, how it keeps up with the clock, and that it can run for ever."""
+"""The quickstart's world: its traffic, its clock, and bounded memory over a long time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from policies.model import PoolName
 from scaler.ports import Misconfigured
 from simulators.quickstart.kinds import EmbeddedPool, Traffic
-from simulators.quickstart.live_world import ERA_S, LEAST_SLOTS, SLICE_S, LiveWorld, generator, peak_rps
+from simulators.quickstart.live_world import ERA_S, MIN_SLOTS, SLICE_S, LiveWorld, generator, peak_rps
 from simulators.world.traffic.generate import CHUNK_S
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
@@ -36,7 +36,7 @@ def steady(mean_rps: float) -> Traffic:
     return Traffic(mean_rps=mean_rps, swing=0.0, crowd_factor=1.0)
 
 
-async def begun(
+async def started_world(
     clock: ManualClock,
     traffic: Traffic = QUIET,
     replicas: int = 1,
@@ -46,17 +46,17 @@ async def begun(
     era_s: float = ERA_S,
     start_up_s: float = 60.0,
 ) -> LiveWorld:
-    """A world with one pool that begins now."""
-    opened = LiveWorld("demo", clock, seed, era_s)
-    opened.read(queued=queued, traffic=traffic)
-    opened.add(MAIN, EmbeddedPool(start_up_s=start_up_s, start_up_sigma=0.0).offer, replicas)
-    await opened.present()
-    return opened
+    """Return a world with one pool that starts now."""
+    live = LiveWorld("demo", clock, seed, era_s)
+    live.read(queued=queued, traffic=traffic)
+    live.add(MAIN, EmbeddedPool(start_up_s=start_up_s, start_up_sigma=0.0).offer, replicas)
+    await live.present()
+    return live
 
 
-async def after(opened: LiveWorld, clock: ManualClock, seconds: float) -> World:
+async def advance(live: LiveWorld, clock: ManualClock, seconds: float) -> World:
     clock.advance(seconds)
-    return await opened.present()
+    return await live.present()
 
 
 def visible(world: World) -> int:
@@ -97,20 +97,22 @@ def test_no_rate_is_above_the_peak_that_sizes_the_world(traffic: Traffic) -> Non
 
 async def test_lengths_are_those_asked_for() -> None:
     clock = ManualClock()
-    world = await after(await begun(clock, Traffic(mean_rps=10.0, prompt_tokens=3000, output_tokens=50)), clock, HOUR_S)
-    known = world.kernel.requests[world.kernel.requests.has_arrived]
-    assert known.prompt_tokens.mean() == pytest.approx(3000, rel=0.05)
-    assert known.output_tokens.mean() == pytest.approx(50, rel=0.05)
+    world = await advance(
+        await started_world(clock, Traffic(mean_rps=10.0, prompt_tokens=3000, output_tokens=50)), clock, HOUR_S
+    )
+    arrived = world.kernel.requests[world.kernel.requests.has_arrived]
+    assert arrived.prompt_tokens.mean() == pytest.approx(3000, rel=0.05)
+    assert arrived.output_tokens.mean() == pytest.approx(50, rel=0.05)
 
 
 async def test_other_traffic_comes_with_the_next_chunk() -> None:
     clock = ManualClock()
-    opened = await begun(clock, steady(5.0))
-    await after(opened, clock, 10.0)
-    opened.follow(QUIET)
-    served = (await after(opened, clock, 2 * CHUNK_S)).kernel.arrived
+    live = await started_world(clock, steady(5.0))
+    await advance(live, clock, 10.0)
+    live.follow(QUIET)
+    served = (await advance(live, clock, 2 * CHUNK_S)).kernel.arrived
     assert served > 0
-    assert (await after(opened, clock, HOUR_S)).kernel.arrived == served
+    assert (await advance(live, clock, HOUR_S)).kernel.arrived == served
 
 
 # --- time
@@ -118,15 +120,15 @@ async def test_other_traffic_comes_with_the_next_chunk() -> None:
 
 @given(st.lists(st.floats(0.1, 900.0), min_size=1, max_size=12))
 @law(15)
-def test_what_happens_does_not_depend_on_when_it_is_looked_at(looks: list[float]) -> None:
+def test_what_happens_does_not_depend_on_when_it_is_looked_at(pauses_s: list[float]) -> None:
     async def story(pauses: list[float]) -> World:
         clock = ManualClock()
-        opened = await begun(clock, Traffic(mean_rps=12.0), era_s=1200.0)
+        live = await started_world(clock, Traffic(mean_rps=12.0), era_s=1200.0)
         for pause in pauses:
-            await after(opened, clock, pause)
-        return await after(opened, clock, NOW + 3000.0 - clock.now())
+            await advance(live, clock, pause)
+        return await advance(live, clock, NOW + 3000.0 - clock.now())
 
-    fitting = [look for i, look in enumerate(looks) if sum(looks[: i + 1]) < 3000]
+    fitting = [pause for i, pause in enumerate(pauses_s) if sum(pauses_s[: i + 1]) < 3000]
     seldom, often = asyncio.run(story([])), asyncio.run(story(fitting))
     assert seldom.now_ps == often.now_ps
     assert (seldom.kernel.times == often.kernel.times).all()
@@ -136,9 +138,9 @@ def test_what_happens_does_not_depend_on_when_it_is_looked_at(looks: list[float]
 async def test_the_same_seed_gives_the_same_world_and_another_one_another() -> None:
     async def arrivals(seed: int) -> list[int]:
         clock = ManualClock()
-        world = await after(await begun(clock, Traffic(mean_rps=5.0), seed=seed), clock, HOUR_S)
-        found: list[int] = world.kernel.requests.arrived_ps.tolist()
-        return found
+        world = await advance(await started_world(clock, Traffic(mean_rps=5.0), seed=seed), clock, HOUR_S)
+        arrival_ps: list[int] = world.kernel.requests.arrived_ps.tolist()
+        return arrival_ps
 
     first = await arrivals(1)
     assert first == await arrivals(1)
@@ -147,29 +149,29 @@ async def test_the_same_seed_gives_the_same_world_and_another_one_another() -> N
 
 async def test_a_world_that_is_behind_lets_others_have_their_turn() -> None:
     clock = ManualClock()
-    opened = await begun(clock, Traffic(mean_rps=5.0))
-    world = await opened.present()
+    live = await started_world(clock, Traffic(mean_rps=5.0))
+    world = await live.present()
     clock.advance(HOUR_S)
-    catching_up, seen = asyncio.create_task(opened.present()), dict[float, None]()
+    catching_up, observed_times = asyncio.create_task(live.present()), dict[float, None]()
     while not catching_up.done():
-        seen[world.now] = None
+        observed_times[world.now] = None
         await asyncio.sleep(0)
-    assert len(seen) >= HOUR_S / SLICE_S
+    assert len(observed_times) >= HOUR_S / SLICE_S
     assert world.now == clock.now()
 
 
 async def test_a_reader_that_gives_up_leaves_a_world_that_goes_on() -> None:
     clock = ManualClock()
-    opened = await begun(clock, Traffic(mean_rps=5.0))
+    live = await started_world(clock, Traffic(mean_rps=5.0))
     clock.advance(HOUR_S)
-    impatient = asyncio.create_task(opened.present())
+    impatient = asyncio.create_task(live.present())
     for _ in range(20):
         await asyncio.sleep(0)
     impatient.cancel()
-    world = await opened.present()
+    world = await live.present()
     assert world.now == clock.now()
     calm = ManualClock()
-    undisturbed = await after(await begun(calm, Traffic(mean_rps=5.0)), calm, HOUR_S)
+    undisturbed = await advance(await started_world(calm, Traffic(mean_rps=5.0)), calm, HOUR_S)
     assert (world.kernel.times == undisturbed.kernel.times).all()
 
 
@@ -178,14 +180,14 @@ async def test_a_reader_that_gives_up_leaves_a_world_that_goes_on() -> None:
 
 async def test_an_era_ends_with_sizes_and_open_requests_carried_over() -> None:
     clock = ManualClock()
-    opened = await begun(clock, replicas=2, queued=True, era_s=HOUR_S, start_up_s=1e4)
-    world = await opened.present()
+    live = await started_world(clock, replicas=2, queued=True, era_s=HOUR_S, start_up_s=1e4)
+    world = await live.present()
     world.resize(MAIN, 0)
     world.resize(MAIN, 3)
     world.offer(RequestTrace(np.zeros(7), np.full(7, 100), np.full(7, 20)))
-    before = await after(opened, clock, HOUR_S - 1)
+    before = await advance(live, clock, HOUR_S - 1)
     assert (before.status(MAIN).desired, before.status(MAIN).ready, visible(before)) == (3, 0, 7)
-    renewed = await after(opened, clock, 2)
+    renewed = await advance(live, clock, 2)
     assert renewed is not before
     assert (renewed.status(MAIN).desired, renewed.status(MAIN).ready, visible(renewed)) == (3, 0, 7)
     assert renewed.now == clock.now()
@@ -193,23 +195,23 @@ async def test_an_era_ends_with_sizes_and_open_requests_carried_over() -> None:
 
 async def test_an_era_that_ends_within_a_chunk_brings_nothing_early() -> None:
     clock = ManualClock()
-    opened = await begun(clock, steady(5.0), replicas=0, queued=True, era_s=1.5 * CHUNK_S)
-    before = visible(await after(opened, clock, 1.5 * CHUNK_S - 1))
-    assert visible(await after(opened, clock, 2)) == pytest.approx(before, abs=50)
+    live = await started_world(clock, steady(5.0), replicas=0, queued=True, era_s=1.5 * CHUNK_S)
+    before = visible(await advance(live, clock, 1.5 * CHUNK_S - 1))
+    assert visible(await advance(live, clock, 2)) == pytest.approx(before, abs=50)
 
 
 async def test_replicas_that_serve_go_on_into_the_next_era() -> None:
     clock = ManualClock()
-    opened = await begun(clock, Traffic(mean_rps=5.0), replicas=4, era_s=HOUR_S)
-    renewed = await after(opened, clock, HOUR_S + 60)
+    live = await started_world(clock, Traffic(mean_rps=5.0), replicas=4, era_s=HOUR_S)
+    renewed = await advance(live, clock, HOUR_S + 60)
     assert (renewed.status(MAIN).desired, renewed.status(MAIN).ready) == (4, 4)
     assert renewed.kernel.read().finished.sum() > 200
 
 
 async def test_every_era_has_its_own_chance() -> None:
     clock = ManualClock()
-    opened = await begun(clock, steady(5.0), era_s=HOUR_S)
-    eras = [(await after(opened, clock, s)).kernel.requests.arrived_ps[:200].copy() for s in (300.0, HOUR_S)]
+    live = await started_world(clock, steady(5.0), era_s=HOUR_S)
+    eras = [(await advance(live, clock, s)).kernel.requests.arrived_ps[:200].copy() for s in (300.0, HOUR_S)]
     first, second = (arrivals[arrivals > 0][:100].tolist() for arrivals in eras)  # what was carried over came at 0
     assert len(first) == len(second) == 100
     assert first != second
@@ -217,10 +219,10 @@ async def test_every_era_has_its_own_chance() -> None:
 
 async def test_memory_stays_bounded_over_days() -> None:
     clock = ManualClock()
-    opened = await begun(clock, steady(0.5), era_s=6 * HOUR_S)
+    live = await started_world(clock, steady(0.5), era_s=6 * HOUR_S)
     sizes = list[tuple[int, int]]()
     for hour in range(3 * 24):
-        world = await after(opened, clock, HOUR_S)
+        world = await advance(live, clock, HOUR_S)
         world.resize(MAIN, 1 + hour % 4)
         kernel = world.kernel
         arrays = (kernel.times, kernel.counts, kernel.replicas, kernel.growth, kernel.heaps, kernel.lists)
@@ -228,7 +230,7 @@ async def test_memory_stays_bounded_over_days() -> None:
     first_day, last_day = sizes[:24], sizes[-24:]
     assert max(last_day) <= max(first_day)
     assert max(nodes for _, nodes in sizes) < 20
-    assert world.kernel.times.shape[0] == LEAST_SLOTS
+    assert world.kernel.times.shape[0] == MIN_SLOTS
 
 
 # --- the queue
@@ -236,13 +238,13 @@ async def test_memory_stays_bounded_over_days() -> None:
 
 async def test_a_replica_takes_as_many_messages_as_it_can_run_and_a_lost_ones_come_again() -> None:
     clock = ManualClock()
-    opened = await begun(clock, queued=True)
-    world = await opened.present()
+    live = await started_world(clock, queued=True)
+    world = await live.present()
     world.offer(RequestTrace(np.zeros(200), np.full(200, 100), np.full(200, 5000)))
-    world = await after(opened, clock, 5.0)
+    world = await advance(live, clock, 5.0)
     assert (world.counts().in_flight, visible(world)) == (128, 72)
     world.pools[MAIN].interrupt(0, world.now_ps, world.now_ps)
-    assert visible(await after(opened, clock, 40.0)) == 200
+    assert visible(await advance(live, clock, 40.0)) == 200
 
 
 # --- more than it holds
@@ -250,18 +252,18 @@ async def test_a_replica_takes_as_many_messages_as_it_can_run_and_a_lost_ones_co
 
 async def test_a_full_world_turns_requests_away_says_so_and_recovers() -> None:
     clock = ManualClock()
-    opened = await begun(clock, steady(10.0), replicas=0, queued=True)
-    assert visible(await after(opened, clock, 900.0)) == pytest.approx(9000, rel=0.1)
-    assert opened.full == ""
-    world = await after(opened, clock, 4 * HOUR_S)
+    live = await started_world(clock, steady(10.0), replicas=0, queued=True)
+    assert visible(await advance(live, clock, 900.0)) == pytest.approx(9000, rel=0.1)
+    assert live.full == ""
+    world = await advance(live, clock, 4 * HOUR_S)
     slots = world.kernel.times.shape[0]
     assert slots - CHUNK_S * 10.0 * 1.5 < visible(world) <= slots
-    assert "turns requests away" in opened.full
-    assert f"the kernel's {slots} slots" in opened.full
-    assert "lower mean_rps or allow more replicas" in opened.full
+    assert "turns requests away" in live.full
+    assert f"the kernel's {slots} slots" in live.full
+    assert "lower mean_rps or allow more replicas" in live.full
     world.resize(MAIN, 8)
-    recovered = await after(opened, clock, 2 * HOUR_S)
-    assert opened.full == ""
+    recovered = await advance(live, clock, 2 * HOUR_S)
+    assert live.full == ""
     assert visible(recovered) == 0
 
 
@@ -274,23 +276,23 @@ async def test_a_world_without_replicas_is_told_to_whoever_looks() -> None:
 
 
 async def test_what_a_world_began_without_needs_a_restart() -> None:
-    opened = await begun(ManualClock())
-    opened.add(MAIN, EmbeddedPool(start_up_s=60.0, start_up_sigma=0.0).offer, 1)
+    live = await started_world(ManualClock())
+    live.add(MAIN, EmbeddedPool(start_up_s=60.0, start_up_sigma=0.0).offer, 1)
     with pytest.raises(Misconfigured, match="opened with other settings: restart"):
-        opened.add(MAIN, EmbeddedPool(start_up_s=61.0, start_up_sigma=0.0).offer, 1)
+        live.add(MAIN, EmbeddedPool(start_up_s=61.0, start_up_sigma=0.0).offer, 1)
     with pytest.raises(Misconfigured, match="began without a pool more: restart"):
-        opened.add(PoolName("more"), EmbeddedPool().offer, 1)
+        live.add(PoolName("more"), EmbeddedPool().offer, 1)
     with pytest.raises(Misconfigured, match="began without a queue to read: restart"):
-        opened.read(queued=True, traffic=None)
+        live.read(queued=True, traffic=None)
 
 
 @pytest.mark.slow
 def test_the_first_start_says_that_it_compiles_and_the_second_does_not(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from simulators.quickstart.live_world import warm_up; warm_up()"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    said = [
+    runs = [
         subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    told = ["compiling the simulator" in done.stdout + done.stderr for done in said]
-    assert told == [True, False]
+    mentions = ["compiling the simulator" in done.stdout + done.stderr for done in runs]
+    assert mentions == [True, False]

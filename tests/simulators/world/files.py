@@ -1,4 +1,4 @@
-"""Scenario files to run through the command line: a workload, a service model, a trace, and what names them."""
+"""Scenario files for command-line tests: a scenario with its workload, service model and trace."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def nothing(_: dict[str, Any]) -> None:
 
 
 def files(folder: Path, change: Change = nothing, change_workload: Change = nothing) -> Path:
-    """The files of a small scenario, changed; gives the scenario's."""
+    """Write the files of a small scenario after the changes, and return the scenario's path."""
     scenario, workload = copy.deepcopy(SCENARIO), document()
     change(scenario)
     change_workload(workload)

@@ -1,4 +1,4 @@
-"""Small scenarios for tests: engines whose every step takes 10 ms, and pools whose replicas start in 35 s."""
+"""Small scenarios for tests: every engine step takes 10 ms, and every replica starts in 35 s."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEADY = ServiceModel(
     max_seqs=4,
     max_step_tokens=512,
 )
-"""Every step takes 10 ms, whatever is in it: a request of n output tokens alone takes n steps."""
+"""Every step takes 10 ms regardless of its content: a single request of n output tokens takes n steps."""
 START_UP = StartUp(
     node=Phase(median_s=20),
     image=Phase(median_s=5),
@@ -42,58 +42,58 @@ START_UP = StartUp(
     compile=Phase(median_s=3),
     ready=Phase(median_s=2),
 )
-"""35 s without chance."""
+"""35 s, without randomness."""
 
 
 def trace(*rows: tuple[float, int, int]) -> RequestTrace:
-    """Requests as (arrival, prompt tokens, output tokens)."""
+    """Return a trace of requests given as (arrival, prompt tokens, output tokens)."""
     arrival, prompt, output = zip(*rows, strict=True)
     return RequestTrace(
         np.array(arrival, np.float64), np.array(prompt, np.int32), np.array(output, np.int32), name="told"
     )
 
 
-def offer(**given: Any) -> PoolOffer:
-    """An offer at 3.60 USD an hour: 1,000 micro-dollars a second."""
-    return PoolOffer(**{"model": "steady", "price_usd_per_hour": 3.6, "start_up": START_UP, **given})
+def offer(**settings: Any) -> PoolOffer:
+    """Return an offer at 3.60 USD per hour: 1,000 micro-dollars per second."""
+    return PoolOffer(**{"model": "steady", "price_usd_per_hour": 3.6, "start_up": START_UP, **settings})
 
 
-def world(requests: RequestTrace, replicas: int = 1, **given: Any) -> World:
-    """A world of one pool, begun with so many replicas."""
-    queue: SimulatedQueue | None = given.pop("queue", None)
+def world(requests: RequestTrace, replicas: int = 1, **settings: Any) -> World:
+    """Return a world of one pool with initial replicas."""
+    queue: SimulatedQueue | None = settings.pop("queue", None)
     limit = STEADY.max_seqs if queue is not None else None
-    made = World(
-        models={"steady": given.pop("model", STEADY)},
-        pools={POOL: given.pop("pool", offer())},
+    created = World(
+        models={"steady": settings.pop("model", STEADY)},
+        pools={POOL: settings.pop("pool", offer())},
         initial_replicas={POOL: replicas},
-        router=given.pop("router", Router(limit=limit)),
+        router=settings.pop("router", Router(limit=limit)),
         queue=queue,
-        telemetry=given.pop("telemetry", Telemetry()),
-        seed=given.pop("seed", 1),
-        epoch_s=given.pop("epoch_s", 1000.0),
+        telemetry=settings.pop("telemetry", Telemetry()),
+        seed=settings.pop("seed", 1),
+        epoch_s=settings.pop("epoch_s", 1000.0),
         slots=len(requests),
     )
-    assert not given
-    made.offer(requests)
-    return made
+    assert not settings
+    created.offer(requests)
+    return created
 
 
 def workload(
     source: str = "prometheus", policies: Mapping[str, Any] | None = None, pools: Sequence[str] = (POOL,), **given: Any
 ) -> Workload:
-    """A workload that reads the engines, or a queue, and by default wants two requests a replica."""
+    """Return a workload that reads the engines or a queue. The default target is two requests per replica."""
     return workload_from(document(source, policies, pools, **given))
 
 
 def document(
     source: str = "prometheus", policies: Mapping[str, Any] | None = None, pools: Sequence[str] = (POOL,), **given: Any
 ) -> dict[str, Any]:
-    """That workload as its file says it."""
+    """Return the document of the workload."""
     sources: dict[str, Any] = {
         "prometheus": {"kind": "prometheus", "url": "http://localhost:9090", "preset": "vllm"},
         "sqs": {"kind": "sqs", "queue_url": "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs"},
     }
-    wants: dict[str, Any] = {
+    default_policies: dict[str, Any] = {
         "prometheus": {"kind": "concurrency", "target_per_replica": 2},
         "sqs": {"kind": "queue_depth", "target_per_replica": 4},
     }
@@ -102,14 +102,14 @@ def document(
         "max_replicas": 4,
         "interval_s": 15,
         "sources": {"watch": sources[source]},
-        "policies": {"want": wants[source]} if policies is None else dict(policies),
+        "policies": {"want": default_policies[source]} if policies is None else dict(policies),
         "pools": {name: {"kind": "kubernetes", "name": name, "namespace": "llm"} for name in pools},
         **given,
     }
 
 
 def case(scaled: Workload | None = None, pools: Mapping[str, PoolOffer] | None = None, **given: Any) -> Case:
-    """A scenario of one pool under `scaled`, by hand; its traffic is given to the run."""
+    """Return a scenario of one pool with the workload `scaled`. The run gets its traffic separately."""
     offers = {PoolName(name): o for name, o in (pools or {POOL: offer()}).items()}
     scenario = Scenario(
         scenario="told",

@@ -35,24 +35,23 @@ def test_a_model_cannot_accept_more_than_it_drafts() -> None:
 
 def test_a_prefix_in_the_cache_is_not_computed_again() -> None:
     """1,000 prompt tokens at 512 a step take two steps, and one where 60 % of them are there."""
-    asked = trace((0.0, 1000, 1))
-    for hits, steps in ((asked, 2), (asked.hitting(0.6), 1)):
+    requests = trace((0.0, 1000, 1))
+    for hits, steps in ((requests, 2), (requests.with_prefix_hits(0.6), 1)):
         w = world(hits)
         w.run_until(PS_PER_S)
         assert w.kernel.requests.first_token_ps[0] == steps * PS_PER_S // 100
 
 
-def test_hits_that_a_trace_tells_are_kept() -> None:
-    told = RequestTrace(
+def test_recorded_hits_are_kept() -> None:
+    recorded = RequestTrace(
         np.zeros(1), np.array([10], np.int32), np.array([1], np.int32), cached_tokens=np.array([3], np.int32)
     )
-    assert told.hitting(0.9) is told
+    assert recorded.with_prefix_hits(0.9) is recorded
     with pytest.raises(TraceError, match="below 1"):
-        told.hitting(1.0)
+        recorded.with_prefix_hits(1.0)
 
 
 def test_a_scenario_applies_its_share_to_its_traffic() -> None:
-    found = case(traffic=Poisson(rps=1.0, duration_s=60.0), prefix_hit_share=0.5)
-    made = traffic_of(found, 1)
-    assert made.cached_tokens is not None
-    assert (made.cached_tokens == made.prompt_tokens // 2).all()
+    requests = traffic_of(case(traffic=Poisson(rps=1.0, duration_s=60.0), prefix_hit_share=0.5), 1)
+    assert requests.cached_tokens is not None
+    assert (requests.cached_tokens == requests.prompt_tokens // 2).all()

@@ -1,4 +1,4 @@
-"""Bad weather: which calls it strikes, how they fail, and what the controller makes of it."""
+"""Fault injection: the affected calls, their errors, and the controller's decisions."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from policies.model import Absent, Fresh, PoolStatus, Tick
 from scaler.controller import Setup
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Source, Unavailable
 from simulators.experiments import run
-from simulators.world.faults import Fault, FaultSettings, struck
+from simulators.world.faults import Fault, FaultSettings, with_faults
 from simulators.world.infrastructure.market import PoolOffer
 from tests.simulators.world.makers import POOL, case, offer, trace, workload
 
-BLINDING = ("unavailable", "throttled", "hang", "garble", "misconfigured")
-"""What leaves a source without an answer."""
+BLINDING_FAULTS = ("unavailable", "throttled", "hang", "garble", "misconfigured")
+"""Faults that leave a source without readings."""
 QUIET = trace((0.0, 10, 2))
 BUSY = trace(*[(0.5 * k, 10, 1000) for k in range(240)])
-"""Twenty requests at a time: more than the four replicas' worth that the workload may have."""
+"""Twenty requests at a time: more than the capacity of the workload's maximum of four replicas."""
 READ = Fresh(7.0, 1000.0)
 
 
-class Hand:
-    """A clock that stands where it is put."""
+class SettableClock:
+    """A clock that tests set."""
 
     def __init__(self, now: float = 1000.0) -> None:
         self.at = now
@@ -40,15 +40,15 @@ class Hand:
         return 0.0
 
 
-class Fixed:
+class FixedSource:
     """A source that always reads 7."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         return {"waiting": READ, "running": Absent("no engine serves")}
 
 
-class Sized:
-    """A pool that takes every size."""
+class FakePool:
+    """A pool that accepts every size."""
 
     def __init__(self) -> None:
         self.replicas = 3
@@ -61,26 +61,28 @@ class Sized:
 
 
 def ports(
-    *weather: FaultSettings, clock: Hand | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
+    *weather: FaultSettings, clock: SettableClock | None = None, seed: int = 1, sources: tuple[str, ...] = ("a",)
 ) -> Setup:
-    fair = Setup(workload(), {name: Fixed() for name in sources}, {POOL: Sized()})
-    return struck(fair, weather, clock or Hand(), 1000.0, seed)
+    setup = Setup(workload(), {name: FixedSource() for name in sources}, {POOL: FakePool()})
+    return with_faults(setup, weather, clock or SettableClock(), 1000.0, seed)
 
 
 def read(source: Source) -> dict[str, Any] | str:
-    """What a source gives, or the name of what it raises."""
+    """Return a source's readings, or the name of its error."""
     try:
         return dict(asyncio.run(source.sample()))
     except (PortError, TimeoutError) as e:
         return type(e).__name__
 
 
-def ran(*weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **given: Any) -> list[Tick]:
-    """The turns of ten minutes in some weather, from four replicas or as many as given."""
+def simulated_ticks(
+    *weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None = None, **options: Any
+) -> list[Tick]:
+    """Return the ticks of ten minutes with faults, from four replicas or `begin`."""
     ticks: list[Tick] = []
-    begin = {POOL: given.pop("begin", 4)}
-    told = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **given)
-    run.simulate(told, 1, requests, record=[ticks.append])
+    begin = {POOL: options.pop("begin", 4)}
+    scenario = case(initial_replicas=begin, weather=weather, duration_s=600.0, pools={POOL: pool or offer()}, **options)
+    run.simulate(scenario, 1, requests, record=[ticks.append])
     return ticks
 
 
@@ -88,13 +90,13 @@ def ran(*weather: FaultSettings, requests: Any = QUIET, pool: PoolOffer | None =
 
 
 def test_fair_weather_leaves_the_ports_alone() -> None:
-    assert isinstance(ports().sources["a"], Fixed)
-    assert isinstance(ports(FaultSettings(fault="hang", where="pools")).sources["a"], Fixed)
-    assert isinstance(ports(FaultSettings(fault="hang", where="sources")).actuators[POOL], Sized)
+    assert isinstance(ports().sources["a"], FixedSource)
+    assert isinstance(ports(FaultSettings(fault="hang", where="pools")).sources["a"], FixedSource)
+    assert isinstance(ports(FaultSettings(fault="hang", where="sources")).actuators[POOL], FakePool)
 
 
 @pytest.mark.parametrize(
-    ("fault", "found"),
+    ("fault", "expected"),
     [
         ("unavailable", "Unavailable"),
         ("throttled", "Unavailable"),
@@ -105,11 +107,11 @@ def test_fair_weather_leaves_the_ports_alone() -> None:
         ("out_of_capacity", {"waiting": READ, "running": Absent("no engine serves")}),
     ],
 )
-def test_a_source_fails_as_the_fault_says(fault: Fault, found: dict[str, Any] | str) -> None:
-    assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == found
+def test_a_source_fails_as_the_fault_says(fault: Fault, expected: dict[str, Any] | str) -> None:
+    assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == expected
 
 
-def test_who_throttles_says_when_to_come_again() -> None:
+def test_a_throttled_call_has_a_retry_after() -> None:
     source = ports(FaultSettings(fault="throttled", share=1)).sources["a"]
     with pytest.raises(Unavailable) as e:
         asyncio.run(source.sample())
@@ -145,23 +147,23 @@ def test_a_pool_fails_as_the_fault_says(
                 asyncio.run(call())
 
 
-def test_the_share_of_calls_is_struck() -> None:
+def test_the_share_of_calls_fails() -> None:
     source = ports(FaultSettings(fault="unavailable", share=0.3)).sources["a"]
-    struck_calls = sum(read(source) == "Unavailable" for _ in range(1000))
-    assert 250 < struck_calls < 350
+    failed_calls = sum(read(source) == "Unavailable" for _ in range(1000))
+    assert 250 < failed_calls < 350
 
 
 def test_weather_lasts_from_since_until_before_until() -> None:
-    clock = Hand()
+    clock = SettableClock()
     source = ports(FaultSettings(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
-    found = []
-    for at_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
-        clock.at = 1000.0 + at_s
-        found.append(read(source) == "TimeoutError")
-    assert found == [False, False, True, True, False, False]
+    failed = []
+    for time_s in (0.0, 59.0, 60.0, 119.0, 120.0, 999.0):
+        clock.at = 1000.0 + time_s
+        failed.append(read(source) == "TimeoutError")
+    assert failed == [False, False, True, True, False, False]
 
 
-def test_of_two_that_strike_the_first_does() -> None:
+def test_the_first_of_two_faults_wins() -> None:
     both = FaultSettings(fault="hang", share=1), FaultSettings(fault="zero", share=1)
     assert read(ports(*both).sources["a"]) == "TimeoutError"
     assert read(ports(*reversed(both)).sources["a"]) == {
@@ -170,22 +172,22 @@ def test_of_two_that_strike_the_first_does() -> None:
     }
 
 
-def test_each_port_has_chance_of_its_own() -> None:
+def test_each_port_has_its_own_random_stream() -> None:
     half = FaultSettings(fault="hang", share=0.5)
 
-    def fates(setup: Setup, name: str, others: tuple[str, ...] = ()) -> list[bool]:
-        found = []
+    def failures(setup: Setup, name: str, other_sources: tuple[str, ...] = ()) -> list[bool]:
+        failed = []
         for _ in range(50):
-            for other in others:
+            for other in other_sources:
                 read(setup.sources[other])
-            found.append(read(setup.sources[name]) == "TimeoutError")
-        return found
+            failed.append(read(setup.sources[name]) == "TimeoutError")
+        return failed
 
-    alone = fates(ports(half), "a")
-    beside = fates(ports(half, sources=("b", "a", "c")), "a", ("b", "c"))
-    assert alone == beside
-    assert fates(ports(half, sources=("b",)), "b") != alone
-    assert fates(ports(half, seed=2), "a") != alone
+    single = failures(ports(half), "a")
+    among_others = failures(ports(half, sources=("b", "a", "c")), "a", ("b", "c"))
+    assert single == among_others
+    assert failures(ports(half, sources=("b",)), "b") != single
+    assert failures(ports(half, seed=2), "a") != single
 
 
 @pytest.mark.parametrize(
@@ -196,33 +198,33 @@ def test_each_port_has_chance_of_its_own() -> None:
         (FaultSettings(fault="zero", where="pools"), "where"),
     ],
 )
-def test_weather_that_can_never_strike_is_told(weather: FaultSettings, key: str) -> None:
+def test_faults_without_effect_are_reported(weather: FaultSettings, key: str) -> None:
     assert [k for k, _ in weather.problems()] == [key]
     assert not list(FaultSettings(fault="hang").problems())
 
 
-# --- what the controller makes of it
+# --- decisions of the controller
 
 
 def sizes(ticks: list[Tick]) -> list[int | None]:
     return [t.decision.target for t in ticks]
 
 
-def test_in_fair_weather_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
-    assert sizes(ran())[-1] == 1
-    assert max(s or 0 for s in sizes(ran(requests=BUSY, begin=1))) == 4
+def test_without_faults_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
+    assert sizes(simulated_ticks())[-1] == 1
+    assert max(s or 0 for s in sizes(simulated_ticks(requests=BUSY, begin=1))) == 4
 
 
-@pytest.mark.parametrize("fault", BLINDING)
-def test_who_is_blind_never_shrinks(fault: Fault) -> None:
-    ticks = ran(FaultSettings(fault=fault, share=1, where="sources"))
+@pytest.mark.parametrize("fault", BLINDING_FAULTS)
+def test_a_workload_without_readings_never_shrinks(fault: Fault) -> None:
+    ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
     assert not any(t.decision.may_scale_in for t in ticks)
 
 
-@pytest.mark.parametrize("fault", BLINDING)
+@pytest.mark.parametrize("fault", BLINDING_FAULTS)
 def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
-    ticks = ran(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
+    ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
     storm = [t.decision.target for t in ticks if t.at < ticks[0].at + 200]
     assert set(storm) == {4}
     assert sizes(ticks)[-1] == 1
@@ -230,36 +232,42 @@ def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", ["unavailable", "throttled", "hang", "misconfigured"])
 def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
-    ticks = ran(FaultSettings(fault=fault, share=1, where="pools"))
+    ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="pools"))
     assert not any(o for t in ticks for o in t.outcomes)
 
 
-def test_zeros_that_are_lies_cannot_be_seen_through_and_shrink_a_busy_pool() -> None:
-    """Every reading says 0, fresh and finite: the workload looks idle. A second source would tell otherwise."""
-    ticks = ran(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
+def test_permanent_false_zeros_shrink_a_busy_pool() -> None:
+    """Every reading is 0, fresh and finite: the workload looks idle. Only a second source could show otherwise."""
+    ticks = simulated_ticks(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
     assert sizes(ticks)[-1] == 1
 
 
 def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
-    ticks = ran(FaultSettings(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0)
+    ticks = simulated_ticks(
+        FaultSettings(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0
+    )
     busy = [t.decision.target for t in ticks if t.at - ticks[0].at < 110]
     assert any(r.value == 0 for t in ticks[2:8] for r in t.observation.readings.values() if isinstance(r, Fresh))
     assert set(busy) == {4}
 
 
 def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
-    """A minute's window is lied through again and again in an hour and a half; who was caught is doubted."""
+    """False zeros last longer than a window of a minute again and again; the source becomes suspected."""
     ticks: list[Tick] = []
     busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
     zero = FaultSettings(fault="zero", share=0.5, where="sources")
-    told = case(workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0)
-    run.simulate(told, 1, busy, record=[ticks.append])
+    scenario = case(
+        workload(scale_down={"window_s": 60.0}), initial_replicas={POOL: 4}, weather=(zero,), duration_s=5400.0
+    )
+    run.simulate(scenario, 1, busy, record=[ticks.append])
     assert {t.decision.target for t in ticks if t.at - ticks[0].at < 5400.0} == {4}
     assert sum(bool(t.decision.suspected_zeros) for t in ticks) > 150
 
 
 def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
-    ticks = ran(FaultSettings(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1)
+    ticks = simulated_ticks(
+        FaultSettings(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1
+    )
     outcomes = [(t.at - ticks[0].at, o.result.value) for t in ticks for o in t.outcomes]
     assert {result for at, result in outcomes if 15 <= at < 60} == {"out_of_capacity"}
     assert (60.0, "accepted") in outcomes

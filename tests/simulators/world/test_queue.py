@@ -1,4 +1,4 @@
-"""Queues as their services show them, and what becomes of messages whose replica is lost."""
+"""Queue counts as their services report them, and redelivery of messages of lost replicas."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from simulators.world.world import World
 from tests.simulators.world.makers import POOL, STEADY, trace, world
 
 JOBS = [(0.0, 10, 1001)] * 10
-"""Ten messages at once, of ten seconds each where nobody waits."""
+"""Ten messages at once, of ten seconds each without waiting."""
 
 
-def view(service: Service, seed: int = 1, **given: float) -> QueueView:
-    queue = SimulatedQueue(service=service, **given)  # type: ignore[arg-type]
+def view(service: Service, seed: int = 1, **settings: float) -> QueueView:
+    queue = SimulatedQueue(service=service, **settings)  # type: ignore[arg-type]
     return QueueView(queue, np.random.default_rng(seed), epoch_s=1000.0)
 
 
@@ -33,18 +33,18 @@ def counts(at_s: float, visible: int = 0, in_flight: int = 0) -> QueueCounts:
     return QueueCounts(at_s, visible, in_flight, delayed=0, dead_letter=0, oldest_age_s=at_s / 2)
 
 
-def told(seen: QueueView, now: QueueCounts, quantity: str = "visible") -> float:
-    found = seen.read(now)[quantity]
-    assert isinstance(found, Fresh)
-    return found.value
+def reported(queue_view: QueueView, now: QueueCounts, quantity: str = "visible") -> float:
+    counts_read = queue_view.read(now)[quantity]
+    assert isinstance(counts_read, Fresh)
+    return counts_read.value
 
 
-def truth(seen: World, at_s: float) -> QueueCounts:
-    seen.run_until(round(at_s * PS_PER_S))
-    return seen.counts()
+def counts_at(queue_view: World, at_s: float) -> QueueCounts:
+    queue_view.run_until(round(at_s * PS_PER_S))
+    return queue_view.counts()
 
 
-# --- what services tell
+# --- reported counts
 
 
 def test_every_service_tells_every_quantity() -> None:
@@ -55,139 +55,139 @@ def test_every_service_tells_every_quantity() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_sqs_counts_lie_between_those_of_some_seconds_ago_and_those_of_now(seed: int) -> None:
-    seen = view("sqs", seed, approximation_s=5)
-    assert told(seen, counts(0.0, 100)) == 100
-    found = [told(seen, counts(float(t), 100 + 10 * t)) for t in range(10, 2000, 10)]
+    queue_view = view("sqs", seed, approximation_s=5)
+    assert reported(queue_view, counts(0.0, 100)) == 100
+    counts_read = [reported(queue_view, counts(float(t), 100 + 10 * t)) for t in range(10, 2000, 10)]
     true = [100 + 10 * t for t in range(10, 2000, 10)]
-    behind = [a - b for a, b in zip(true, found, strict=True)]
+    behind = [a - b for a, b in zip(true, counts_read, strict=True)]
     assert 0 <= min(behind) < max(behind) <= 50  # of growth by 10 a second, 5 s at most
     assert 15 < float(np.mean(behind)) < 35
 
 
 def test_sqs_never_tells_more_than_it_ever_held_however_often_it_is_asked() -> None:
-    seen = view("sqs", approximation_s=60)
-    found = [told(seen, counts(float(t), 10 * t)) for t in range(200)]
-    assert all(10 * (t - 1) <= n <= 10 * t for t, n in enumerate(found))
+    queue_view = view("sqs", approximation_s=60)
+    counts_read = [reported(queue_view, counts(float(t), 10 * t)) for t in range(200)]
+    assert all(10 * (t - 1) <= n <= 10 * t for t, n in enumerate(counts_read))
 
 
 def test_sqs_says_that_its_counts_are_of_now_and_shows_the_age_truly() -> None:
-    seen = view("sqs")
-    seen.read(counts(0.0, 100))
-    found = seen.read(counts(10.0, 0))
-    assert found["oldest_age_s"] == Fresh(5.0, 1010.0)
-    assert all(isinstance(r, Fresh) and r.measured_at == 1010.0 for r in found.values())
+    queue_view = view("sqs")
+    queue_view.read(counts(0.0, 100))
+    counts_read = queue_view.read(counts(10.0, 0))
+    assert counts_read["oldest_age_s"] == Fresh(5.0, 1010.0)
+    assert all(isinstance(r, Fresh) and r.measured_at == 1010.0 for r in counts_read.values())
 
 
 def test_sqs_without_approximation_tells_the_truth_as_does_a_second_look_at_one_time() -> None:
     exact = view("sqs", approximation_s=0)
-    assert [told(exact, counts(float(t), t * t)) for t in range(9)] == [t * t for t in range(9)]
+    assert [reported(exact, counts(float(t), t * t)) for t in range(9)] == [t * t for t in range(9)]
     twice = view("sqs", approximation_s=60)
     twice.read(counts(0.0, 1000))
     twice.read(counts(1.0, 0))
-    assert told(twice, counts(1.0, 0)) == 0
+    assert reported(twice, counts(1.0, 0)) == 0
 
 
 def test_pubsub_shows_nothing_before_the_first_sample_is_out() -> None:
-    seen = view("pubsub")
-    assert set(seen.read(counts(0.0, 5)).values()) == {Absent("Cloud Monitoring shows no sample yet")}
-    seen.sample(counts(0.0, 5))
-    out_s = next(t for t in range(122) if isinstance(seen.read(counts(float(t), 9))["visible"], Fresh))
+    queue_view = view("pubsub")
+    assert set(queue_view.read(counts(0.0, 5)).values()) == {Absent("Cloud Monitoring shows no sample yet")}
+    queue_view.sample(counts(0.0, 5))
+    out_s = next(t for t in range(122) if isinstance(queue_view.read(counts(float(t), 9))["visible"], Fresh))
     assert 0 < out_s <= PUBSUB_LAG_S
-    assert seen.read(counts(float(out_s), 9))["visible"] == Fresh(5.0, 1000.0)
+    assert queue_view.read(counts(float(out_s), 9))["visible"] == Fresh(5.0, 1000.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pubsub_shows_samples_in_order_and_late(seed: int) -> None:
-    seen, ages, last = view("pubsub", seed), [], -1.0
+    queue_view, ages, last = view("pubsub", seed), [], -1.0
     for t in range(3600):
         if t % PUBSUB_SAMPLING_S == 0:
-            seen.sample(counts(float(t), t))
-        found = seen.read(counts(float(t), 10**6))["visible"]
-        if isinstance(found, Fresh):
-            assert found.value + 1000.0 == found.measured_at  # the sample's own value, at its own time
-            assert found.value >= last
-            last = found.value
-            ages.append(t - found.value)
+            queue_view.sample(counts(float(t), t))
+        counts_read = queue_view.read(counts(float(t), 10**6))["visible"]
+        if isinstance(counts_read, Fresh):
+            assert counts_read.value + 1000.0 == counts_read.measured_at  # the sample's own value, at its own time
+            assert counts_read.value >= last
+            last = counts_read.value
+            ages.append(t - counts_read.value)
     assert 0 <= min(ages) < PUBSUB_SAMPLING_S < max(ages) <= PUBSUB_SAMPLING_S + PUBSUB_LAG_S
 
 
 def test_service_bus_tells_the_truth_at_once_and_zero_while_throttled() -> None:
-    assert told(view("service_bus"), counts(7.0, 42)) == 42
+    assert reported(view("service_bus"), counts(7.0, 42)) == 42
     throttled = view("service_bus", throttled_share=1)
     assert throttled.read(counts(7.0, 42, in_flight=3)) == dict.fromkeys(QUANTITIES, Fresh(0.0, 1007.0))
     sometimes = view("service_bus", throttled_share=0.3)
-    found = [told(sometimes, counts(float(t), 42)) for t in range(1000)]
-    assert set(found) == {0.0, 42.0}
-    assert 0.25 < found.count(0.0) / 1000 < 0.35
+    counts_read = [reported(sometimes, counts(float(t), 42)) for t in range(1000)]
+    assert set(counts_read) == {0.0, 42.0}
+    assert 0.25 < counts_read.count(0.0) / 1000 < 0.35
 
 
 # --- the queue itself
 
 
 def test_messages_wait_until_a_replica_has_room_and_are_in_flight_until_it_is_done() -> None:
-    seen = world(trace(*JOBS), queue=SimulatedQueue())
-    now = truth(seen, 1.0)
+    simulated = world(trace(*JOBS), queue=SimulatedQueue())
+    now = counts_at(simulated, 1.0)
     assert (now.visible, now.in_flight, now.oldest_age_s) == (6, STEADY.max_seqs, 1.0)
-    now = truth(seen, 15.0)  # each four take 1001 steps of 10 ms
+    now = counts_at(simulated, 15.0)  # each four take 1001 steps of 10 ms
     assert (now.visible, now.in_flight, now.oldest_age_s) == (2, 4, 15.0)
-    now = truth(seen, 60.0)
+    now = counts_at(simulated, 60.0)
     assert (now.visible, now.in_flight, now.oldest_age_s) == (0, 0, 0.0)
 
 
 def test_the_oldest_age_is_that_of_the_message_that_waits_longest() -> None:
-    seen = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=SimulatedQueue())
-    assert truth(seen, 9.0).oldest_age_s == 7.0
-    assert truth(seen, 1.0 + 9.0).visible == 2
+    simulated = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=SimulatedQueue())
+    assert counts_at(simulated, 9.0).oldest_age_s == 7.0
+    assert counts_at(simulated, 1.0 + 9.0).visible == 2
 
 
 def test_messages_with_a_delay_are_seen_as_delayed_and_come_after_it() -> None:
-    seen = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=SimulatedQueue(delay_s=15))
-    assert [truth(seen, t).delayed for t in (5.0, 9.0, 12.0, 24.0, 26.0, 31.0, 46.0)] == [0, 0, 1, 1, 0, 1, 0]
-    assert seen.kernel.requests.at_ps(RequestMoment.ADMITTED).tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
+    simulated = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=SimulatedQueue(delay_s=15))
+    assert [counts_at(simulated, t).delayed for t in (5.0, 9.0, 12.0, 24.0, 26.0, 31.0, 46.0)] == [0, 0, 1, 1, 0, 1, 0]
+    assert simulated.kernel.requests.at_ps(RequestMoment.ADMITTED).tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
 
 
 def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again() -> None:
-    seen = world(trace((0.0, 10, 1001)), replicas=2, queue=SimulatedQueue(visibility_timeout_s=30))
-    seen.run_until(5 * PS_PER_S)
-    lose(seen, 0)
-    now = truth(seen, 34.9)
+    simulated = world(trace((0.0, 10, 1001)), replicas=2, queue=SimulatedQueue(visibility_timeout_s=30))
+    simulated.run_until(5 * PS_PER_S)
+    interrupt(simulated, 0)
+    now = counts_at(simulated, 34.9)
     assert (now.visible, now.in_flight, now.dead_letter) == (0, 1, 0)
-    assert truth(seen, 60.0).in_flight == 0
-    assert seen.kernel.requests.at_ps(RequestMoment.ADMITTED)[0] == 35 * PS_PER_S
-    assert seen.kernel.requests.finished_ps[0] == round(45.01 * PS_PER_S)
-    assert seen.kernel.requests.deliveries[0] == 2
+    assert counts_at(simulated, 60.0).in_flight == 0
+    assert simulated.kernel.requests.at_ps(RequestMoment.ADMITTED)[0] == 35 * PS_PER_S
+    assert simulated.kernel.requests.finished_ps[0] == round(45.01 * PS_PER_S)
+    assert simulated.kernel.requests.deliveries[0] == 2
 
 
 def test_a_message_taken_too_often_is_buried() -> None:
     queue = SimulatedQueue(visibility_timeout_s=10, max_receives=2)
-    seen = world(trace((0.0, 10, 1001)), replicas=1, queue=queue)
-    seen.run_until(5 * PS_PER_S)
-    lose(seen, 0)  # its replacement serves 35 s later
-    seen.run_until(45 * PS_PER_S)
-    assert truth(seen, 45.0).in_flight == 1
-    lose(seen, 1)
-    now = truth(seen, 200.0)
+    simulated = world(trace((0.0, 10, 1001)), replicas=1, queue=queue)
+    simulated.run_until(5 * PS_PER_S)
+    interrupt(simulated, 0)  # its replacement serves 35 s later
+    simulated.run_until(45 * PS_PER_S)
+    assert counts_at(simulated, 45.0).in_flight == 1
+    interrupt(simulated, 1)
+    now = counts_at(simulated, 200.0)
     assert (now.visible, now.in_flight, now.dead_letter) == (0, 0, 1)
-    assert seen.kernel.requests.finished_ps[0] == RequestEnd.DEAD_LETTER
+    assert simulated.kernel.requests.finished_ps[0] == RequestEnd.DEAD_LETTER
 
 
 def test_without_a_queue_what_a_replica_had_is_lost_with_it() -> None:
-    seen = world(trace(*JOBS[:3]), replicas=1)
-    seen.run_until(5 * PS_PER_S)
-    lose(seen, 0)
-    seen.run_until(100 * PS_PER_S)
-    assert seen.kernel.requests.finished_ps.tolist() == [RequestEnd.LOST] * 3
-    assert seen.cut == 3
+    simulated = world(trace(*JOBS[:3]), replicas=1)
+    simulated.run_until(5 * PS_PER_S)
+    interrupt(simulated, 0)
+    simulated.run_until(100 * PS_PER_S)
+    assert simulated.kernel.requests.finished_ps.tolist() == [RequestEnd.LOST] * 3
+    assert simulated.lost_requests == 3
 
 
-def lose(seen: World, node: int) -> None:
-    """The cloud takes a node at this very moment."""
-    seen.pools[POOL].interrupt(node, seen.now_ps, seen.now_ps)
+def interrupt(simulated: World, node: int) -> None:
+    """Interrupt a node now."""
+    simulated.pools[POOL].interrupt(node, simulated.now_ps, simulated.now_ps)
 
 
 @pytest.mark.parametrize(("service", "expected"), [("sqs", (5, 3)), ("pubsub", (8, 0)), ("service_bus", (8, 0))])
 def test_messages_in_work_count_as_each_service_counts_them(service: Service, expected: tuple[int, int]) -> None:
-    seen = view(service)
-    seen.sample(counts(0.0, 5, 3))
+    simulated = view(service)
+    simulated.sample(counts(0.0, 5, 3))
     later = counts(2 * PUBSUB_LAG_S, 5, 3)
-    assert (told(seen, later), told(seen, later, "in_flight")) == expected
+    assert (reported(simulated, later), reported(simulated, later, "in_flight")) == expected

@@ -1,8 +1,8 @@
-"""A server that is let go when it is empty and started anew for the next customer, against theory.
+"""A server that stops when it is empty and starts again for the next customer, against theory.
 
-M/M/1 with set-up: a customer who finds the server gone starts it, which takes D, and those who come meanwhile wait for
-it too. The wait decomposes (Doshi 1985; Welch 1964): ``E[W] = rho / (mu (1 - rho)) + (2 E[D] + lam E[D^2]) / (2 (1 +
-lam E[D]))``. The set-up policy is the driver below; replicas are the kernel's own, started and drained as a pool does.
+M/M/1 with set-up: a customer who finds no server starts one, which takes D, and those who arrive meanwhile also wait.
+The wait decomposes (Doshi 1985; Welch 1964): ``E[W] = rho / (mu (1 - rho)) + (2 E[D] + lam E[D^2]) / (2 (1 +
+lam E[D]))``. The driver below is the set-up policy. Replicas are the kernel's own, started and drained as a pool does.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tests.simulators.engine.kernel.queues import (
     Ints,
     batch_means,
     engine,
+    new_rng,
     poisson,
     pollaczek_khinchine,
-    rng,
     sizes,
     waits,
 )
@@ -32,18 +32,18 @@ pytestmark = pytest.mark.slow
 CUSTOMERS = 300_000
 
 
-def set_up_steps(chance: np.random.Generator, kind: str, mean_steps: int, n: int) -> Ints:
-    """Set-up times in steps."""
+def set_up_steps(rng: np.random.Generator, kind: str, mean_steps: int, n: int) -> Ints:
+    """Return set-up times in steps."""
     if kind == "constant":
         return np.full(n, mean_steps)
-    return np.rint(chance.exponential(mean_steps, n)).astype(np.int64)
+    return np.rint(rng.exponential(mean_steps, n)).astype(np.int64)
 
 
 def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel, int]:
-    """Customers at a server that goes when it is empty. Gives the kernel and how often the server was set up.
+    """Serve customers at a server that stops when it is empty. Return the kernel and the number of set-ups.
 
-    The first arrival after the server went asks for the next set-up. The server goes when its last customer leaves:
-    a look at each arrival finds out in time, for nothing happens in between.
+    The first arrival after a stop starts the next set-up. The server stops when its last customer leaves: a check at
+    each arrival is enough, because nothing happens in between.
     """
     k = Kernel([engine()], Router(limit=1), 0, len(output))
     k.offer(arrival_ps, np.ones(len(output), np.int32), output.astype(np.int32))
@@ -73,26 +73,25 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
 @pytest.mark.parametrize("kind", ["constant", "exponential"])
 @pytest.mark.parametrize(("rho", "mean_steps"), [(0.5, 3 * MEAN_STEPS), (0.7, 10 * MEAN_STEPS), (0.3, 500)])
 def test_waits_are_those_of_a_queue_with_set_up(kind: str, rho: float, mean_steps: int) -> None:
-    chance = rng(7)
+    rng = new_rng(7)
     rate = rho / MEAN_STEPS
-    arrival = poisson(chance, CUSTOMERS, rate)
-    output = sizes(chance, "geometric", CUSTOMERS)
-    set_up = set_up_steps(chance, kind, mean_steps, CUSTOMERS)
+    arrival = poisson(rng, CUSTOMERS, rate)
+    output = sizes(rng, "geometric", CUSTOMERS)
+    set_up = set_up_steps(rng, kind, mean_steps, CUSTOMERS)
     k, starts = with_set_up(arrival, output, set_up * STEP_PS)
     second = mean_steps**2 * (1 if kind == "constant" else 2)
     queueing = pollaczek_khinchine(rho, SECOND_MOMENT["geometric"])
     setting_up = (2 * mean_steps + rate * second) / (2 * (1 + rate * mean_steps))
-    found = batch_means(waits(k))
-    assert found.agrees(queueing + setting_up, 0.02)
-    # 1 + lam E[D] customers are there when a cycle's service begins, and each brings 1 / (1 - rho) with it
+    assert batch_means(waits(k)).agrees(queueing + setting_up, 0.02)
+    # 1 + lam E[D] customers are present when a cycle's service begins, and each stands for 1 / (1 - rho) customers
     cycles = CUSTOMERS * (1 - rho) / (1 + rate * mean_steps)
     assert starts == pytest.approx(cycles, rel=0.05)
 
 
 def test_a_set_up_of_no_time_leaves_the_plain_queue() -> None:
-    chance, rho = rng(3), 0.6
-    arrival = poisson(chance, CUSTOMERS, rho / MEAN_STEPS)
-    output = sizes(chance, "geometric", CUSTOMERS)
+    rng, rho = new_rng(3), 0.6
+    arrival = poisson(rng, CUSTOMERS, rho / MEAN_STEPS)
+    output = sizes(rng, "geometric", CUSTOMERS)
     k, _ = with_set_up(arrival, output, np.zeros(CUSTOMERS, np.int64))
     walk = np.concatenate(([0], np.cumsum(output[:-1] * STEP_PS - np.diff(arrival))))
     lindley = walk - np.minimum.accumulate(walk)  # Lindley 1952

@@ -1,4 +1,4 @@
-"""What scrapes tell of the engines: when, of what time, and what of it where something is missing."""
+"""Scraped engine metrics: their times, their values, and the handling of missing replicas."""
 
 from __future__ import annotations
 
@@ -14,69 +14,71 @@ from tests.simulators.world.makers import POOL, trace, world
 
 ALL = tuple(QUANTITIES)
 STEADY_LOAD = [(0.5 * k, 10, 100) for k in range(400)]
-"""Two requests a second of a second each: 200 tokens a second, two running at a time."""
+"""Two requests per second of one second each: 200 tokens per second, two running at a time."""
 
 
-def told(seen: World, at_s: float, *quantities: str) -> list[Fresh[float] | Absent]:
-    seen.run_until(round(at_s * PS_PER_S))
-    found = seen.engines.read(quantities or ALL)
-    return [found[q] for q in quantities or ALL]
+def readings_at(simulated: World, at_s: float, *quantities: str) -> list[Fresh[float] | Absent]:
+    simulated.run_until(round(at_s * PS_PER_S))
+    reading = simulated.engines.read(quantities or ALL)
+    return [reading[q] for q in quantities or ALL]
 
 
-def value(seen: World, at_s: float, quantity: str) -> float:
-    (found,) = told(seen, at_s, quantity)
-    assert isinstance(found, Fresh), found
-    return found.value
+def value(simulated: World, at_s: float, quantity: str) -> float:
+    (reading,) = readings_at(simulated, at_s, quantity)
+    assert isinstance(reading, Fresh), reading
+    return reading.value
 
 
 def test_a_reading_is_of_the_last_scrape_and_not_of_now() -> None:
-    seen = world(trace((3.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5))
-    assert told(seen, 4.0, "running") == [Fresh(0.0, 1000.0)]
-    assert told(seen, 5.0, "running") == [Fresh(1.0, 1005.0)]
-    assert told(seen, 9.999, "running") == [Fresh(1.0, 1005.0)]
+    simulated = world(trace((3.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5))
+    assert readings_at(simulated, 4.0, "running") == [Fresh(0.0, 1000.0)]
+    assert readings_at(simulated, 5.0, "running") == [Fresh(1.0, 1005.0)]
+    assert readings_at(simulated, 9.999, "running") == [Fresh(1.0, 1005.0)]
 
 
 def test_a_scrape_is_seen_after_the_lag_and_nothing_before_the_first() -> None:
-    seen = world(trace((1.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5, lag_s=3))
-    assert told(seen, 2.9) == [Absent("not scraped yet")] * len(ALL)
-    assert told(seen, 3.0, "running") == [Fresh(0.0, 1000.0)]
-    assert told(seen, 7.9, "running") == [Fresh(0.0, 1000.0)]
-    assert told(seen, 8.0, "running") == [Fresh(1.0, 1005.0)]
+    simulated = world(trace((1.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5, lag_s=3))
+    assert readings_at(simulated, 2.9) == [Absent("not scraped yet")] * len(ALL)
+    assert readings_at(simulated, 3.0, "running") == [Fresh(0.0, 1000.0)]
+    assert readings_at(simulated, 7.9, "running") == [Fresh(0.0, 1000.0)]
+    assert readings_at(simulated, 8.0, "running") == [Fresh(1.0, 1005.0)]
 
 
 def test_lost_scrapes_leave_the_last_one_to_grow_old() -> None:
-    seen = world(trace((0.0, 10, 1)), telemetry=Telemetry(scrape_interval_s=5, lost_share=1))
-    assert told(seen, 60.0) == [Absent("not scraped yet")] * len(ALL)
+    simulated = world(trace((0.0, 10, 1)), telemetry=Telemetry(scrape_interval_s=5, lost_share=1))
+    assert readings_at(simulated, 60.0) == [Absent("not scraped yet")] * len(ALL)
     half = world(trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, lost_share=0.5))
     ages = []
     for k in range(1, 30):
-        (found,) = told(half, 5.0 * k, "running")
-        assert isinstance(found, Fresh)
-        ages.append(half.now - found.measured_at)
+        (reading,) = readings_at(half, 5.0 * k, "running")
+        assert isinstance(reading, Fresh)
+        ages.append(half.now - reading.measured_at)
     assert set(ages) > {0.0, 5.0}
 
 
 def test_no_engine_is_absent_and_not_zero() -> None:
-    seen = world(trace((0.0, 10, 1)), replicas=0)
-    assert told(seen, 60.0) == [Absent("no engine serves")] * len(ALL)
+    simulated = world(trace((0.0, 10, 1)), replicas=0)
+    assert readings_at(simulated, 60.0) == [Absent("no engine serves")] * len(ALL)
 
 
 def test_a_drained_replica_is_told_while_it_has_requests() -> None:
-    seen = world(trace((0.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=1))
-    seen.run_until(PS_PER_S)
-    seen.resize(POOL, 0)
-    assert told(seen, 9.0, "running") == [Fresh(1.0, 1009.0)]
-    assert told(seen, 11.0, "running") == [Absent("no engine serves")]
+    simulated = world(trace((0.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=1))
+    simulated.run_until(PS_PER_S)
+    simulated.resize(POOL, 0)
+    assert readings_at(simulated, 9.0, "running") == [Fresh(1.0, 1009.0)]
+    assert readings_at(simulated, 11.0, "running") == [Absent("no engine serves")]
 
 
 def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
     rows = [(float(k), 10, 11) for k in range(100)]  # each takes 11 steps of 10 ms
-    seen = world(trace(*rows), telemetry=Telemetry(scrape_interval_s=10, rate_window_s=30))
-    seen.run_until(65 * PS_PER_S)
-    read = {
-        q: r.value for q, r in seen.engines.read(ALL, {"itl_s": 0.01, "ttft_s": 0.005}).items() if isinstance(r, Fresh)
+    simulated = world(trace(*rows), telemetry=Telemetry(scrape_interval_s=10, rate_window_s=30))
+    simulated.run_until(65 * PS_PER_S)
+    values = {
+        q: r.value
+        for q, r in simulated.engines.read(ALL, {"itl_s": 0.01, "ttft_s": 0.005}).items()
+        if isinstance(r, Fresh)
     }
-    assert read == pytest.approx(
+    assert values == pytest.approx(
         {
             "generation_tokens_per_s": 11.0,
             "itl_late_share": 0.0,
@@ -100,27 +102,29 @@ def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
 
 
 def test_a_mean_over_the_replicas_is_their_total_shared_out() -> None:
-    seen = world(trace(*[(0.0, 10, 1000)] * 6), replicas=3, telemetry=Telemetry(scrape_interval_s=1))
-    assert told(seen, 5.5, "running", "running_per_replica") == [Fresh(6.0, 1005.0), Fresh(2.0, 1005.0)]
+    simulated = world(trace(*[(0.0, 10, 1000)] * 6), replicas=3, telemetry=Telemetry(scrape_interval_s=1))
+    assert readings_at(simulated, 5.5, "running", "running_per_replica") == [Fresh(6.0, 1005.0), Fresh(2.0, 1005.0)]
 
 
 def test_requests_that_have_not_ended_tell_no_latency() -> None:
-    seen = world(trace((0.5, 10, 1500), (1.0, 10, 17_000)))  # the second is longer than the cache: rejected
+    simulated = world(trace((0.5, 10, 1500), (1.0, 10, 17_000)))  # the second is longer than the cache: rejected
     latencies = ("itl_mean_s", "queue_time_p95_s", "ttft_mean_s")
-    assert told(seen, 0.1, *latencies) == [Absent(f"nothing to make {q} from in the last 60 s") for q in latencies]
-    itl, queue_time, ttft = told(seen, 15.0, *latencies)  # it runs until 15.5 s
+    assert readings_at(simulated, 0.1, *latencies) == [
+        Absent(f"nothing to make {q} from in the last 60 s") for q in latencies
+    ]
+    itl, queue_time, ttft = readings_at(simulated, 15.0, *latencies)  # it runs until 15.5 s
     assert itl == Absent("nothing to make itl_mean_s from in the last 60 s")
     assert (queue_time, ttft) == (Fresh(0.285, 1015.0), Fresh(0.01, 1015.0))  # no bound of a queue's is below 0.3 s
 
 
 def test_an_engines_time_to_first_token_knows_of_no_queue_before_it() -> None:
-    seen = world(trace((0.0, 10, 2)), replicas=0)
-    seen.resize(POOL, 1)  # serves from 35 s on
-    assert value(seen, 45.0, "ttft_mean_s") == pytest.approx(0.01)
+    simulated = world(trace((0.0, 10, 2)), replicas=0)
+    simulated.resize(POOL, 1)  # serves from 35 s on
+    assert value(simulated, 45.0, "ttft_mean_s") == pytest.approx(0.01)
 
 
 def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_is_exact() -> None:
-    """Nine of ten requests take 26 ms a token and one 40, and any quantile is a point on the way from 25 to 50."""
+    """Nine of ten requests take 26 ms a token and one takes 40; quantiles are interpolated between 25 and 50 ms."""
     histogram = buckets(np.array([0.026] * 9 + [0.04]), TOKEN_BOUNDS_S)
     assert quantile(0.95, histogram) == pytest.approx(0.04875)
     assert share_above(0.05, histogram) == 0.0
@@ -128,84 +132,88 @@ def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_i
 
 
 def test_late_is_what_is_beyond_the_promise_and_nothing_where_there_is_none() -> None:
-    seen = world(trace(*[(float(k), 10, 11) for k in range(100)]), telemetry=Telemetry(scrape_interval_s=10))
-    seen.run_until(65 * PS_PER_S)
-    for promise_s, late in ((0.0099, 0.01), (0.01, 0.0), (0.005, 0.5)):
-        found = seen.engines.read(("itl_late_share",), {"itl_s": promise_s})["itl_late_share"]
-        assert isinstance(found, Fresh)
-        assert found.value == pytest.approx(late)
-    assert isinstance(seen.engines.read(("itl_late_share",), {"ttft_s": 1.0})["itl_late_share"], Absent)
+    simulated = world(trace(*[(float(k), 10, 11) for k in range(100)]), telemetry=Telemetry(scrape_interval_s=10))
+    simulated.run_until(65 * PS_PER_S)
+    for limit_s, late in ((0.0099, 0.01), (0.01, 0.0), (0.005, 0.5)):
+        reading = simulated.engines.read(("itl_late_share",), {"itl_s": limit_s})["itl_late_share"]
+        assert isinstance(reading, Fresh)
+        assert reading.value == pytest.approx(late)
+    assert isinstance(simulated.engines.read(("itl_late_share",), {"ttft_s": 1.0})["itl_late_share"], Absent)
 
 
 def test_rates_need_two_scrapes_within_the_window() -> None:
     rare = Telemetry(scrape_interval_s=60, rate_window_s=30)
-    seen = world(trace(*STEADY_LOAD), telemetry=rare)
-    assert told(seen, 130.0, "requests_per_s", "utilization") == [
+    simulated = world(trace(*STEADY_LOAD), telemetry=rare)
+    assert readings_at(simulated, 130.0, "requests_per_s", "utilization") == [
         Absent("nothing to make requests_per_s from in the last 30 s"),
         Absent("nothing to make utilization from in the last 30 s"),
     ]
-    assert isinstance(told(seen, 130.0, "running")[0], Fresh)
+    assert isinstance(readings_at(simulated, 130.0, "running")[0], Fresh)
 
 
 def test_one_request_at_a_time_reads_as_a_busy_gpu() -> None:
-    seen = world(trace((0.0, 10, 1500), (15.0, 10, 1500), (30.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5))
-    assert value(seen, 40.0, "utilization") == pytest.approx(BUSY_UTILIZATION)
-    assert value(seen, 40.0, "running") == 1
+    simulated = world(
+        trace((0.0, 10, 1500), (15.0, 10, 1500), (30.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5)
+    )
+    assert value(simulated, 40.0, "utilization") == pytest.approx(BUSY_UTILIZATION)
+    assert value(simulated, 40.0, "running") == 1
     idle = world(trace((0.0, 10, 1500)), replicas=2, telemetry=Telemetry(scrape_interval_s=5))
     assert value(idle, 10.0, "utilization") == pytest.approx(BUSY_UTILIZATION / 2)
 
 
 def test_a_partial_scrape_gives_totals_as_lower_bounds_and_no_means() -> None:
     always = Telemetry(scrape_interval_s=5, partial_share=1)
-    seen = world(trace((0.0, 10, 1500), (0.0, 10, 1500)), replicas=2, telemetry=always)
-    seen.run_until(10 * PS_PER_S)
+    simulated = world(trace((0.0, 10, 1500), (0.0, 10, 1500)), replicas=2, telemetry=always)
+    simulated.run_until(10 * PS_PER_S)
     for quantity, (total, _) in QUANTITIES.items():
-        found = seen.engines.read((quantity,))[quantity]
+        reading = simulated.engines.read((quantity,))[quantity]
         if quantity in {"running", "waiting"}:
-            assert isinstance(found, Fresh)
-            assert found.value == (quantity == "running")
-            assert "did not answer" in found.missing
+            assert isinstance(reading, Fresh)
+            assert reading.value == (quantity == "running")
+            assert "did not answer" in reading.missing
         else:  # a rate needs one whole scrape to start from
-            assert isinstance(found, Absent), quantity
-            assert total or "did not answer" in found.reason or "nothing to make" in found.reason
+            assert isinstance(reading, Absent), quantity
+            assert total or "did not answer" in reading.reason or "nothing to make" in reading.reason
 
 
 def test_the_only_replica_that_is_silent_is_not_taken_for_none() -> None:
-    seen = world(trace((0.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5, partial_share=1))
-    assert told(seen, 6.0, "running") == [Fresh(0.0, 1005.0, "replica 0 did not answer")]
-    assert told(seen, 6.0, "kv_cache_usage") == [Absent("replica 0 did not answer")]
+    simulated = world(trace((0.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5, partial_share=1))
+    assert readings_at(simulated, 6.0, "running") == [Fresh(0.0, 1005.0, "replica 0 did not answer")]
+    assert readings_at(simulated, 6.0, "kv_cache_usage") == [Absent("replica 0 did not answer")]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_rates_over_partial_scrapes_are_the_truth_or_a_lower_bound(seed: int) -> None:
     often = Telemetry(scrape_interval_s=5, rate_window_s=40, partial_share=0.3)
-    seen = world(trace(*STEADY_LOAD), replicas=3, telemetry=often, seed=seed)
+    simulated = world(trace(*STEADY_LOAD), replicas=3, telemetry=often, seed=seed)
     missing = 0
     for at_s in range(60, 190, 5):
-        (found,) = told(seen, at_s, "requests_per_s")
-        assert isinstance(found, Fresh)
-        if found.missing:
+        (reading,) = readings_at(simulated, at_s, "requests_per_s")
+        assert isinstance(reading, Fresh)
+        if reading.missing:
             missing += 1
-            assert 0.5 < found.value <= 2.0
+            assert 0.5 < reading.value <= 2.0
         else:
-            assert found.value == pytest.approx(2.0, abs=0.01)
+            assert reading.value == pytest.approx(2.0, abs=0.01)
     assert missing
 
 
 def test_rates_hold_when_replicas_die_and_come() -> None:
-    seen = world(trace(*STEADY_LOAD), replicas=3, telemetry=Telemetry(scrape_interval_s=5, rate_window_s=30))
-    seen.run_until(100 * PS_PER_S)
-    pool = seen.pools[POOL]
-    pool.interrupt(0, seen.now_ps, seen.now_ps)  # replaced: another comes 35 s later
-    seen.resize(POOL, 5)
+    simulated = world(trace(*STEADY_LOAD), replicas=3, telemetry=Telemetry(scrape_interval_s=5, rate_window_s=30))
+    simulated.run_until(100 * PS_PER_S)
+    pool = simulated.pools[POOL]
+    pool.interrupt(0, simulated.now_ps, simulated.now_ps)  # replaced: another comes 35 s later
+    simulated.resize(POOL, 5)
     for at_s in range(105, 190, 5):
-        assert value(seen, at_s, "requests_per_s") == pytest.approx(2.0, abs=0.07)  # two requests went with it
-        assert 0 <= value(seen, at_s, "utilization") <= BUSY_UTILIZATION
+        assert value(simulated, at_s, "requests_per_s") == pytest.approx(2.0, abs=0.07)  # two requests went with it
+        assert 0 <= value(simulated, at_s, "utilization") <= BUSY_UTILIZATION
 
 
 def test_long_windows_and_lags_keep_the_scrapes_that_they_need() -> None:
-    seen = world(trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, rate_window_s=60, lag_s=30), replicas=2)
-    (found,) = told(seen, 180.0, "requests_per_s")
-    assert isinstance(found, Fresh)
-    assert found.value == pytest.approx(2.0)
-    assert found.measured_at == 1150.0
+    simulated = world(
+        trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, rate_window_s=60, lag_s=30), replicas=2
+    )
+    (reading,) = readings_at(simulated, 180.0, "requests_per_s")
+    assert isinstance(reading, Fresh)
+    assert reading.value == pytest.approx(2.0)
+    assert reading.measured_at == 1150.0

@@ -1,4 +1,4 @@
-"""Cost allocation in a whole simulated world: zones that come and go, and headroom that rests."""
+"""Cost allocation in a simulated world with changing zone capacity and headroom tiers."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
     )
     reserved = [t.observation.pools[PoolName("reserved")] for t in ticks]
     assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "used first, and kept"
-    dear = [t.decision.targets[PoolName("on-demand")] for t in ticks]
-    assert max(dear) > 0
-    assert sum(n == 0 for n in dear) > len(dear) / 2, "given up when cheaper ones serve"
+    on_demand = [t.decision.targets[PoolName("on-demand")] for t in ticks]
+    assert max(on_demand) > 0
+    assert sum(n == 0 for n in on_demand) > len(on_demand) / 2, "given up when cheaper ones serve"
     rules = {s.rule for t in ticks for s in t.decision.steps}
     assert {
         RuleId.COST_ALLOCATION,
@@ -44,7 +44,7 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
 
 
 def tiered(workload: dict[str, Any]) -> None:
-    """A tier of slept engines beside the pool."""
+    """Add a tier of slept engines to the pool."""
     (name, pool), *_ = workload["pools"].items()
     tier = {"tier": "slept", "serves": name, "min_replicas": 2, "lead_time_s": 1.0}
     workload["pools"] = {name: pool, "slept": {**pool, **tier}}
@@ -62,14 +62,14 @@ def test_a_tiers_replicas_are_nodes_at_rest_in_its_pool(tmp_path: Path) -> None:
 
 
 def gpus_of(tick: Tick) -> int:
-    """The desired size of the pool that serves."""
+    """Return the desired size of the serving pool."""
     reading = tick.observation.pools[PoolName("gpus")]
     assert isinstance(reading, Fresh)
     return reading.value.desired
 
 
 @pytest.mark.parametrize(
-    ("tier", "said"),
+    ("tier", "message"),
     [
         ({"serves": "gpu"}, "there is no serving pool 'gpu'"),
         ({"serves": None}, "slept needs serves"),
@@ -79,10 +79,10 @@ def gpus_of(tick: Tick) -> int:
     ],
     ids=["no such pool", "of no pool", "no sooner", "serves itself", "of a tier"],
 )
-def test_a_tier_that_cannot_be_is_refused_in_words(tmp_path: Path, tier: dict[str, Any], said: str) -> None:
+def test_a_tier_that_cannot_be_is_refused_in_words(tmp_path: Path, tier: dict[str, Any], message: str) -> None:
     def change(workload: dict[str, Any]) -> None:
         tiered(workload)
         workload["pools"]["slept"].update(tier)
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load(files(tmp_path, change_workload=change))

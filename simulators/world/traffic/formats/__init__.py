@@ -1,1 +1,1 @@
-"""The formats that traffic comes in: one file for tables, one for each kind of JSON."""
+"""Readers of traffic formats: one file for tables, one for each kind of JSON."""

@@ -1,4 +1,4 @@
-"""Columns of cells, text or typed, to numbers and times. What is neither becomes NaN, to be told with its line."""
+"""Conversion of table cells, text or typed, to numbers and times. Other cells become NaN and are reported by line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from simulators.world.traffic.trace import MAX_ARRIVAL_S, Floats, Ints, TraceErr
 
 NS_PER_S: Final = 1e9
 YEAR_2286_S: Final = 1e10
-"""No trace is from then: such a time in seconds is a time in a smaller unit."""
+"""A Unix time above this is in a smaller unit than seconds."""
 NAT: Final = np.iinfo(np.int64).min
 MAX_EXACT_NS: Final = 9e18
-"""Below what 64 bits hold: dates reach from 1678 to 2262, and two of them may lie further apart."""
+"""Maximum exact difference of two dates. Dates range from 1678 to 2262, so differences can exceed 64 bits."""
 MAX_CODE: Final = np.iinfo(np.int32).max
 
 
 def floats(cells: Any) -> Floats:
-    """Numbers as floats; NaN for empty cells and what is no number."""
+    """Return numbers as floats; NaN for empty cells and other text."""
     try:
         numbers = pc.cast(cells, pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -31,10 +31,7 @@ def floats(cells: Any) -> Floats:
 
 
 def plain(cell: Any) -> Any:
-    """Return an Arrow cell as Python has it.
-
-    As text what Python has no value for, such as a time in the year 150,000.
-    """
+    """Return an Arrow cell as a Python value; as text if Python has none, such as for a time in the year 150,000."""
     try:
         return cell.as_py()
     except (OverflowError, ValueError):
@@ -49,7 +46,7 @@ def _number(cell: Any) -> float:
 
 
 class ArrivalClock:
-    """Arrivals as seconds. Times of day, as text or as numbers past `MAX_ARRIVAL_S`, count from the first one seen."""
+    """Converts arrivals to seconds. Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one."""
 
     def __init__(self, unit: Unit | None) -> None:
         self.time_of_day = False
@@ -59,9 +56,9 @@ class ArrivalClock:
 
     def seconds(self, cells: Any) -> Floats:
         if cells.null_count == len(cells):
-            return np.full(len(cells), np.nan)  # tells nothing of those to come
+            return np.full(len(cells), np.nan)  # an empty batch does not determine the type
         if self._is_text is None:
-            self._is_text = _tells_dates(cells)
+            self._is_text = _has_dates(cells)
         return self._dates(cells) if self._is_text else self._numbers(floats(cells) / PER_SECOND[self._unit])
 
     def _numbers(self, times: Floats) -> Floats:
@@ -88,37 +85,37 @@ class ArrivalClock:
 
 
 def _since_s(nanoseconds: Any, base: int) -> Floats:
-    """Seconds since `base`: exact to a microsecond, and rounded where 64 bits do not hold the difference."""
+    """Return seconds since `base`: exact to a microsecond, or rounded if 64 bits do not hold the difference."""
     rounded = nanoseconds.astype(np.float64) - base
     with np.errstate(over="ignore"):
         exact = (nanoseconds - base).astype(np.float64)
     return np.asarray(np.where(np.abs(rounded) < MAX_EXACT_NS, exact, rounded) / NS_PER_S, np.float64)
 
 
-def _tells_dates(cells: Any) -> bool:
-    """Return whether the first cell that is either is a date, and not a number."""
+def _has_dates(cells: Any) -> bool:
+    """Return whether the first cell that is a date or a number is a date."""
     if pa.types.is_temporal(cells.type):
         return True
     for cell in map(plain, cells):
         if not np.isnan(_number(cell)):
             return False
-        if isinstance(cell, str) and _one_date(cell) != NAT:
+        if isinstance(cell, str) and _parse_date(cell) != NAT:
             return True
     return False
 
 
 def _nanoseconds(cells: Any) -> Any:
-    """Nanoseconds since 1970, `NAT` where there is no date. Times without an offset are taken as UTC."""
+    """Return nanoseconds since 1970, `NAT` where there is no date. Times without an offset are UTC."""
     for zone in (None, "UTC"):
         try:
             dates = pc.cast(cells, pa.timestamp("ns", zone))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
         return pc.fill_null(pc.cast(dates, pa.int64()), int(NAT)).to_numpy(zero_copy_only=False)
-    return np.array([_one_date(plain(cell)) for cell in cells], np.int64)
+    return np.array([_parse_date(plain(cell)) for cell in cells], np.int64)
 
 
-def _one_date(cell: Any) -> int:
+def _parse_date(cell: Any) -> int:
     try:
         date = datetime.fromisoformat(str(cell).strip())
     except ValueError:
@@ -129,7 +126,7 @@ def _one_date(cell: Any) -> int:
 
 
 class Clients:
-    """Clients as numbers: their own where they are whole numbers, else 0, 1, ... in order of first sight."""
+    """Converts clients to numbers: whole numbers stay, names become 0, 1, ... in order of first appearance."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}

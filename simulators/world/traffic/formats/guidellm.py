@@ -1,4 +1,4 @@
-"""GuideLLM's report (``benchmarks.json``): one run a benchmark, the requests that each completed.
+"""Reader of GuideLLM's report (``benchmarks.json``): the completed requests of one benchmark.
 
 Sources: vllm-project/guidellm, schemas `GenerativeBenchmarksReport` and `GenerativeRequestStats`, 0.3 and later.
 """
@@ -23,7 +23,7 @@ PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt_tokens": ("prompt_tokens", "input_metrics.total_tokens", "input_metrics.text_tokens"),
     "output_tokens": ("output_tokens", "output_metrics.total_tokens", "output_metrics.text_tokens"),
 }
-"""Where the versions of its schema keep each field, newest first."""
+"""Paths of each field in the versions of the schema, newest first."""
 
 
 def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace:

@@ -1,7 +1,7 @@
-"""Mooncake's JSON lines, which Dynamo and AIPerf read too: arrival, lengths and the hashes of each prompt's blocks.
+"""Reader of Mooncake's JSON lines (also read by Dynamo and AIPerf): arrival, lengths and block hashes of each prompt.
 
-A block that an earlier request had is a hit in a prefix cache without bounds: an upper bound on what a real one of
-finite size spares. Qwen-Bailian's traces have the same keys, with seconds and blocks of 16 tokens.
+A block that an earlier request had is a hit in an unbounded prefix cache: an upper bound on the hits of a real cache.
+Qwen-Bailian's traces have the same keys, with seconds and blocks of 16 tokens.
 Sources: kvcache-ai/Mooncake, FAST25-release/README.md; alibaba-edu/qwen-bailian-usagetraces-anon, README.md.
 """
 
@@ -26,12 +26,12 @@ KEYS: Final = ("timestamp", "input_length", "output_length")
 BUCKET_S: Final = 3.0
 """Mooncake's published arrivals come in multiples of this."""
 SLACK_S: Final = 0.002
-"""How far off a multiple they stand: 5.999 for 6."""
+"""Tolerance from a multiple: 5.999 counts as 6."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What the keys mean."""
+    """Units of a dialect's keys."""
 
     unit: Unit
     block_tokens: int
@@ -68,7 +68,7 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
 
 
 def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
-    """Return the objects with their line numbers, and the other lines with the rule that each breaks."""
+    """Return the objects with their line numbers, and (line number, text, rule broken) of the other lines."""
     rows: list[tuple[int, dict[str, Any]]] = []
     bad: list[tuple[int, str, str]] = []
     with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:
@@ -90,13 +90,13 @@ def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, 
 
 
 def _has_plain_blocks(row: dict[str, Any]) -> bool:
-    """Return whether the hashes of a prompt's blocks, if there are any, can be compared with those of others."""
+    """Return whether a prompt's block hashes, if any, are comparable."""
     blocks = row.get("hash_ids")
     return not isinstance(blocks, list) or all(isinstance(block, int | float | str) for block in blocks)
 
 
 def _quantised(arrival: Floats) -> int:
-    """Return how many arrivals stand at buckets' beginnings: all, or none."""
+    """Return the number of arrivals if all are at the start of a bucket and some share one; else 0."""
     known = arrival[np.isfinite(arrival)]
     off = np.abs(known - BUCKET_S * np.round(known / BUCKET_S))
     shared = len(np.unique(known)) < len(known)
@@ -104,7 +104,7 @@ def _quantised(arrival: Floats) -> int:
 
 
 def _spread(arrival: Floats, options: ReadOptions) -> Floats:
-    """Sorted arrivals uniform inside their buckets, to a millisecond, in the order of the file."""
+    """Spread arrivals uniformly inside their buckets, to a millisecond, in the order of the file."""
     moved = np.round(arrival + BUCKET_S * options.rng_for("arrivals").random(len(arrival)), 3)
     starts = np.flatnonzero(arrival != np.concatenate(([-1.0], arrival[:-1])))
     for bucket in np.split(moved, starts[1:]):
@@ -113,14 +113,17 @@ def _spread(arrival: Floats, options: ReadOptions) -> Floats:
 
 
 def _cached(rows: Iterable[dict[str, Any]], order: Any, block_tokens: int) -> list[float]:
-    """Prompt tokens that lie in leading blocks seen before, one token at least being left to compute."""
-    seen: set[Any] = set()
+    """Return the prompt tokens in leading blocks of earlier requests. At least one token stays uncached.
+
+    With blocks of 512 tokens, a prompt of 1024 tokens whose two blocks are known has 1023 cached tokens.
+    """
+    known: set[Any] = set()
     cached = [0.0] * len(order)
     for i, row in zip(order, rows, strict=True):
         blocks = row["hash_ids"] if isinstance(row["hash_ids"], list) else []
-        hits = next((n for n, block in enumerate(blocks) if block not in seen), len(blocks))
+        hits = next((n for n, block in enumerate(blocks) if block not in known), len(blocks))
         prompt = row.get("input_length")
         if isinstance(prompt, int) and prompt > 0:
             cached[int(i)] = float(min(hits * block_tokens, prompt - 1))
-        seen.update(blocks)
+        known.update(blocks)
     return cached

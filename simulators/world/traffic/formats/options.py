@@ -1,4 +1,4 @@
-"""What a reader is told besides the file."""
+"""Options of the trace readers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 PER_SECOND: Final[Mapping[str, float]] = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 UNITS: Final = get_args(Unit)
 UNSEEDED: Final = streams(0)
-"""The chance of readers that were given none: a file reads the same each time."""
+"""Random streams of readers without a seed: a file reads the same each time."""
 Progress: TypeAlias = Callable[[int, int], None]
-"""Told (done, total), in bytes or requests, as long work goes on."""
+"""Callback with (done, total), in bytes or requests."""
 
 
-def silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+def no_progress(_done: int, _total: int) -> None:
+    """Ignore the progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How to read a file.
+    """Options for reading a file.
 
-    `format` names one, None lets the content tell. `columns` maps arrival, prompt, output (and cached, client) to the
-    columns of a table of no known format; `unit` is that of its arrivals. `run` chooses one of several runs in a file.
-    `skip_bad` leaves bad rows out and counts them. `rng_for` gives the chance to spread quantised arrivals with.
+    `format` None: the content determines it. `columns` maps arrival, prompt, output (and cached, client) to the columns
+    of a table of unknown format; `unit` is the unit of its arrivals. `run` selects one of several runs in a file.
+    `skip_bad` leaves bad rows out and counts them. `rng_for` spreads quantised arrivals.
     """
 
     format: str | None = None
@@ -36,4 +36,4 @@ class ReadOptions:
     run: str | None = None
     skip_bad: bool = False
     rng_for: RngFor = UNSEEDED
-    progress: Progress = silent
+    progress: Progress = no_progress

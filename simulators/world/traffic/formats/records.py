@@ -1,4 +1,4 @@
-"""Traffic in JSON: what the readers of its kinds share."""
+"""Functions shared by the readers of JSON traffic."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ def cleaned(
     places: Sequence[str],
     options: ReadOptions,
 ) -> Cleaner:
-    """Return a cleaner that holds `columns`.
-
-    For each field one value a request; `names` has the JSON's keys for them.
-    """
+    """Return a cleaner with the rows of `columns`: for each field one value per request. `names` has the JSON keys."""
     cleaner = Cleaner(str(path), names, skip_bad=options.skip_bad)
     numbers = {field: numeric(values) for field, values in columns.items()}
     arrival = numbers.pop("arrival_s")
@@ -47,7 +44,7 @@ def cleaned(
 
 
 def numeric(values: Sequence[Any]) -> Floats:
-    """Numbers as floats; NaN for what is none (true and false are none), infinite where no float is so large."""
+    """Return numbers as floats; NaN for other values (also true and false), infinity above the range of a float."""
     return np.array([_float(v) for v in values], np.float64)
 
 

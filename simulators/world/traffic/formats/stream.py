@@ -1,4 +1,4 @@
-"""A file's bytes, unpacked, with what happened at its end: half-written files must not pass for whole ones."""
+"""A file's uncompressed bytes, with detection of truncated files."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import zlib
 from pathlib import Path
 from typing import Any, Final, cast
 
-from simulators.world.traffic.formats.options import Progress, silent
+from simulators.world.traffic.formats.options import Progress, no_progress
 from simulators.world.traffic.trace import TraceError
 
 GZIP: Final = b"\x1f\x8b"
 HEAD_BYTES: Final = 65_536
-"""Enough for any header; read to tell the format."""
+"""Bytes read to detect the format: enough for any header."""
 
 
 class Stream(io.RawIOBase):
-    """A file, gunzipped if its content says so. After its end, `cut` and `last` tell how it ended."""
+    """A file, gunzipped if its content is gzip. After its end, `is_truncated` and `last_byte` describe the end."""
 
     def __init__(
-        self, path: Path, progress: Progress = silent, *, forgive_cut: bool = False, must_be_text: bool = False
+        self, path: Path, progress: Progress = no_progress, *, forgive_cut: bool = False, must_be_text: bool = False
     ) -> None:
-        self.cut = False
-        self.last = b""
+        self.is_truncated = False
+        self.last_byte = b""
         self._progress = progress
         self._ended = False
         self._forgive_cut = forgive_cut
@@ -46,11 +46,11 @@ class Stream(io.RawIOBase):
     def readinto(self, into: Any) -> int:
         if self._ended:
             return 0
-        room = memoryview(into)
+        buffer = memoryview(into)
         filled = 0
-        while filled < len(room) and not self.cut:
+        while filled < len(buffer) and not self.is_truncated:
             try:
-                read = self._bytes.readinto1(room[filled:])  # a step at a time: what precedes a break is not lost
+                read = self._bytes.readinto1(buffer[filled:])  # small reads keep the bytes before a break
             except (EOFError, zlib.error, gzip.BadGzipFile) as e:
                 self._broken(e)
                 break
@@ -58,13 +58,13 @@ class Stream(io.RawIOBase):
                 break
             filled += read
         if filled:
-            self.last = bytes(room[filled - 1 : filled])
-        self._check_text(bytes(room[:filled]))
+            self.last_byte = bytes(buffer[filled - 1 : filled])
+        self._check_text(bytes(buffer[:filled]))
         self._progress(self._packed.tell(), self._size)
         return filled
 
     def _check_text(self, read: bytes) -> None:
-        """Refuse what is no UTF-8 here: Arrow would write of it to stderr."""
+        """Raise `TraceError` for bytes that are no UTF-8, which Arrow would report on stderr."""
         try:
             if self._decoder is not None:
                 self._decoder.decode(read, final=not read)
@@ -72,7 +72,7 @@ class Stream(io.RawIOBase):
             raise TraceError(f"{self._path}: is no UTF-8 text: {e.reason}: {e.object[e.start : e.end]!r}") from e
 
     def _broken(self, error: Exception) -> None:
-        self.cut = True
+        self.is_truncated = True
         if not self._forgive_cut:
             raise TraceError(
                 f"{self._path}: compressed data ends early or is damaged ({error}): the file is half-written;"
@@ -80,7 +80,7 @@ class Stream(io.RawIOBase):
             ) from error
 
     def end(self) -> None:
-        """Give no more to whoever reads ahead: this is the end of the file from now on."""
+        """End the file here for threads that read ahead."""
         self._ended = True
 
     def close(self) -> None:

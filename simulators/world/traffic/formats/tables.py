@@ -1,6 +1,6 @@
-"""Traffic in tables, CSV or Parquet: the layouts that are known, and any other by a mapping of its columns.
+"""Reader of traffic tables, CSV or Parquet: known layouts, and other ones by a mapping of columns.
 
-Rows are read in batches, so that a file needs little more memory than the trace it becomes.
+Rows are read in batches, so a file needs little more memory than its trace.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from simulators.world.traffic.trace import RequestTrace, TraceError
 PARQUET: Final = b"PAR1"
 BLOCK_BYTES: Final = 1 << 20
 GRACE_S: Final = 0.5
-"""Wait after an error until Arrow's threads let go of what they read: one that does so while Python ends aborts it."""
-MAX_RUNS_TOLD: Final = 30
+"""Wait after an error for Arrow's threads to release their buffers. A release during Python's exit aborts it."""
+MAX_RUNS_LISTED: Final = 30
 ROLES: Final[Mapping[str, str]] = {
     "arrival": "arrival_s",
     "prompt": "prompt_tokens",
@@ -36,14 +36,14 @@ ROLES: Final[Mapping[str, str]] = {
     "cached": "cached_tokens",
     "client": "client",
 }
-"""What ``--columns`` calls each field of a trace."""
+"""Names of the trace's fields in ``--columns``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Which column holds what. `cached` and `client` may be absent from a file; `run` tells runs in one file apart.
+    """Column names of a format. A file may lack `cached` and `client`; `run` is the column that separates runs.
 
-    `failed_outputs`: a row with 0 output tokens is a request that failed, by the format's own description.
+    `failed_outputs`: by the format's own description, a row with 0 output tokens is a failed request.
     """
 
     arrival: str
@@ -60,7 +60,7 @@ class Layout:
         return [self.arrival, self.prompt, self.output, *([self.run] if self.run else [])]
 
     def present(self, header: list[str]) -> dict[str, str]:
-        """Field -> column, of those that the file has."""
+        """Return the columns that the file has, by field."""
         named = {field: getattr(self, role) for role, field in ROLES.items()}
         return {field: column for field, column in named.items() if column in header}
 
@@ -81,7 +81,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
 
 
 def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
-    """Return the layout to read a table by. Raises `TraceError` that tells the columns found and those expected."""
+    """Return the layout of a table. Raises `TraceError` with the actual and the expected columns."""
     if options.columns:
         layout = _mapped(path, options)
     elif options.format is not None:
@@ -89,16 +89,18 @@ def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
     else:
         fitting = [known for known in LAYOUTS.values() if set(known.required) <= set(header)]
         if not fitting:
-            raise TraceError(_unknown(path, header))
+            raise TraceError(_unknown_format(path, header))
         layout = fitting[0]
-    asked = [*layout.required, *(c for r, c in options.columns.items() if r in {"cached", "client"})]
-    missing = [c for c in asked if c not in header]
+    needed = [*layout.required, *(c for r, c in options.columns.items() if r in {"cached", "client"})]
+    missing = [c for c in needed if c not in header]
     if missing:
         hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
         raise TraceError(f"{path}: lacks the column {', '.join(hints)}; it has {_listed(header)}")
-    twice = [c for c in asked if header.count(c) > 1]
-    if twice:
-        raise TraceError(f"{path}: has the column {twice[0]!r} twice: which of them counts cannot be told; rename one")
+    duplicated = [c for c in needed if header.count(c) > 1]
+    if duplicated:
+        raise TraceError(
+            f"{path}: has the column {duplicated[0]!r} twice: which of them counts cannot be told; rename one"
+        )
     return layout
 
 
@@ -109,7 +111,7 @@ def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> 
 
     def bad(row: Any) -> str:
         if row.text.strip():
-            lines = row.text.count("\n") + 1  # a quote that is never closed swallows lines
+            lines = row.text.count("\n") + 1  # an unclosed quote includes the following lines
             skipped.extend(range(row.number, row.number + lines))
             rule = f"has {row.actual_columns} columns; must have {row.expected_columns}"
             table.cleaner.bad_row(f"line {row.number}", rule, row.text, lines)
@@ -122,35 +124,35 @@ def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> 
                 pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
                 pyarrow.csv.ParseOptions(invalid_row_handler=bad, ignore_empty_lines=False),
                 pyarrow.csv.ConvertOptions(
-                    include_columns=table.wanted,
-                    column_types=dict.fromkeys(table.wanted, pa.string()),
+                    include_columns=table.column_names,
+                    column_types=dict.fromkeys(table.column_names, pa.string()),
                     strings_can_be_null=True,
                     null_values=[""],
                 ),
             )
-            held = None
+            previous = None
             try:
                 for batch in batches:
-                    table.add(held, lambda i: f"line {_line(i, skipped)}")
-                    held = batch
+                    table.add(previous, lambda i: f"line {_line(i, skipped)}")
+                    previous = batch
             except BaseException:
                 _read_to_the_end(batches, stream)
-                del batches  # not kept by the traceback
+                del batches  # the traceback must not keep it
                 time.sleep(GRACE_S)
                 raise
         except pa.ArrowException as e:
             raise TraceError(f"{path}: is no CSV table: {str(e).splitlines()[0]}") from e
-        if stream.cut and held is not None:
-            held = held.slice(0, held.num_rows - 1)  # the row at the break may lack digits
+        if stream.is_truncated and previous is not None:
+            previous = previous.slice(0, previous.num_rows - 1)  # the row at the break may lack digits
             table.cleaner.repairs["file cut short, row at the break left out"] += 1
-        elif stream.last not in {b"\n", b"\r", b""}:
+        elif stream.last_byte not in {b"\n", b"\r", b""}:
             table.cleaner.repairs["last line without a line end, kept"] += 1
-        table.add(held, lambda i: f"line {_line(i, skipped)}")
+        table.add(previous, lambda i: f"line {_line(i, skipped)}")
     return table.trace(name)
 
 
 def _read_to_the_end(batches: Any, stream: Stream) -> None:
-    """Have Arrow's threads, which read ahead, come to an end."""
+    """Let Arrow's threads, which read ahead, reach the end."""
     stream.end()
     with contextlib.suppress(pa.ArrowException, TraceError):
         for _ in batches:
@@ -164,8 +166,8 @@ def read_parquet(path: Path, options: ReadOptions, name: str) -> RequestTrace:
             header = file.schema_arrow.names
             table = Table(path, layout_of(path, header, options), header, options)
             total, done = file.metadata.num_rows, 0
-            for group in range(file.num_row_groups):  # by group, for Arrow keeps what it unpacked until the last one
-                for batch in file.iter_batches(columns=table.wanted, row_groups=[group]):
+            for group in range(file.num_row_groups):  # by group: Arrow keeps unpacked data until the last one
+                for batch in file.iter_batches(columns=table.column_names, row_groups=[group]):
                     table.add(batch, lambda i: f"row {i + 1}")
                     done += batch.num_rows
                     options.progress(done, total)
@@ -175,11 +177,11 @@ def read_parquet(path: Path, options: ReadOptions, name: str) -> RequestTrace:
 
 
 class Table:
-    """A table on its way to become a trace."""
+    """Builds a trace from the batches of a table."""
 
     def __init__(self, path: Path, layout: Layout, header: list[str], options: ReadOptions) -> None:
         self.fields = layout.present(header)
-        self.wanted = [*dict.fromkeys([*self.fields.values(), *([layout.run] if layout.run else [])])]
+        self.column_names = [*dict.fromkeys([*self.fields.values(), *([layout.run] if layout.run else [])])]
         self.cleaner = Cleaner(str(path), self.fields, skip_bad=options.skip_bad)
         self._path, self._layout, self._options = path, layout, options
         self._clock = ArrivalClock(options.unit or layout.unit)
@@ -188,11 +190,11 @@ class Table:
         self._rows = 0
 
     def add(self, batch: Any, place: Any) -> None:
-        """Take in a batch; `place` tells where the i-th row of the whole table stands."""
+        """Add a batch. ``place(i)`` is the position of row i of the whole table, such as "line 7"."""
         if batch is None:
             return
-        columns = {name: batch.column(name) for name in self.wanted}
-        keep, at = self._kept(columns), self._rows
+        columns = {name: batch.column(name) for name in self.column_names}
+        keep, first_row = self._rows_to_keep(columns), self._rows
         self._rows += batch.num_rows
         numbers = pc.indices_nonzero(keep).to_numpy()
         cells = {field: pc.filter(columns[column], keep) for field, column in self.fields.items()}
@@ -204,10 +206,10 @@ class Table:
         self.cleaner.time_of_day = self._clock.time_of_day
         tokens = {field: floats(cells[field]) for field in cells if field.endswith("_tokens")}
         raw = {field: _Cells(values) for field, values in cells.items()}
-        self.cleaner.add(Rows(arrival, tokens, client, raw, lambda i: place(at + int(numbers[i]))))
+        self.cleaner.add(Rows(arrival, tokens, client, raw, lambda i: place(first_row + int(numbers[i]))))
 
-    def _kept(self, columns: Mapping[str, Any]) -> Any:
-        """Return which rows are requests to keep: not blank lines, other runs or failed requests."""
+    def _rows_to_keep(self, columns: Mapping[str, Any]) -> Any:
+        """Return a mask of the rows to keep: no blank lines, other runs or failed requests."""
         blank = pc.and_kleene(*(pc.is_null(columns[self.fields[f]]) for f in ("arrival_s", "prompt_tokens")))
         blank = pc.and_kleene(blank, pc.is_null(columns[self.fields["output_tokens"]]))
         self.cleaner.repairs["empty rows left out"] += pc.sum(blank).as_py() or 0
@@ -230,9 +232,9 @@ class Table:
             raise TraceError(f"{self._path}: --run {run}: this format has no runs to choose from")
         if self._layout.run and (run not in self._runs if run else len(self._runs) > 1):
             runs = [f"{r} ({n})" for r, n in self._runs.items()]
-            told = ", ".join(runs[:MAX_RUNS_TOLD]) + (", ..." if len(runs) > MAX_RUNS_TOLD else "")
+            listed = ", ".join(runs[:MAX_RUNS_LISTED]) + (", ..." if len(runs) > MAX_RUNS_LISTED else "")
             hint = did_you_mean(run, list(self._runs)) if run else "each has a clock of its own"
-            raise TraceError(f"{self._path}: choose one run with --run ({hint or 'no such run'}): {told}")
+            raise TraceError(f"{self._path}: choose one run with --run ({hint or 'no such run'}): {listed}")
         return self.cleaner.trace(f"{name}:{run}" if run else name, str(self._path))
 
 
@@ -250,7 +252,10 @@ class _Cells(Sequence[Any]):
 
 
 def _line(row: int, skipped: list[int]) -> int:
-    """Return the line of a good row: the header comes first, and bad lines before it were taken out."""
+    """Return the line number of a good row: the header and the skipped lines before it count.
+
+    Row 5 is on line 7, or on line 8 if one line before it was skipped.
+    """
     line = row + 2
     for bad in skipped:
         if bad > line:
@@ -272,15 +277,15 @@ def _mapped(path: Path, options: ReadOptions) -> Layout:
     return Layout(**columns, unit=options.unit)
 
 
-def _unknown(path: Path, header: list[str]) -> str:
+def _unknown_format(path: Path, header: list[str]) -> str:
     known = "\n".join(f"  {name}: {', '.join(layout.required)}" for name, layout in LAYOUTS.items())
-    wanted = LAYOUTS["forescale"].required
-    near = [f"{c!r}: {hint}" for c in wanted if c not in header and (hint := did_you_mean(c, header))]
+    required = LAYOUTS["forescale"].required
+    similar = [f"{c!r}: {hint}" for c in required if c not in header and (hint := did_you_mean(c, header))]
     if {"t_s", "rate_rps"} <= set(header):
         return f"{path}: is a series of rates, not of requests: forescale trace generate rates file={path} makes some"
     return (
         f"{path}: no known format has the columns {_listed(header)}\n{known}\n"
-        + (f"{'; '.join(near)}\n" if near else "")
+        + (f"{'; '.join(similar)}\n" if similar else "")
         + "or name the columns yourself: --columns arrival=COLUMN,prompt=COLUMN,output=COLUMN"
     )
 

@@ -1,4 +1,4 @@
-"""vLLM's own benchmark (``vllm bench serve --save-result --save-detailed``): the requests it sent.
+"""Reader of vLLM's benchmark results (``vllm bench serve --save-result --save-detailed``).
 
 Source: vllm-project/vllm, vllm/benchmarks/serve.py, the `result` dictionary.
 """
@@ -33,10 +33,10 @@ def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace
     lengths = {len(values) for values in columns.values()} | {len(errors)}
     if len(lengths) > 1:
         raise TraceError(f"{path}: start_times, input_lens, output_lens and errors differ in length: {sorted(lengths)}")
-    kept = [i for i, error in enumerate(errors) if not error]
-    columns = {field: [values[i] for i in kept] for field, values in columns.items()}
+    succeeded = [i for i, error in enumerate(errors) if not error]
+    columns = {field: [values[i] for i in succeeded] for field, values in columns.items()}
     names = dict(zip(FIELDS, KEYS, strict=True))
-    cleaner = cleaned(path, names, columns, [f"request {i}" for i in kept], options)
-    cleaner.repairs["failed requests left out"] += len(errors) - len(kept)
-    cleaner.time_of_day = True  # perf_counter: counts from any moment
+    cleaner = cleaned(path, names, columns, [f"request {i}" for i in succeeded], options)
+    cleaner.repairs["failed requests left out"] += len(errors) - len(succeeded)
+    cleaner.time_of_day = True  # perf_counter counts from an arbitrary moment
     return cleaner.trace(name, str(path))

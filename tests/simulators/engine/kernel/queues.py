@@ -1,8 +1,8 @@
-"""Classical queues as the kernel runs them, and what queueing theory says of them.
+"""Classical queues run by the kernel, and the formulas of queueing theory for them.
 
-A customer is a request with a prompt of one token, its service its output tokens: one step each. A step that takes
-the same time whatever it holds makes a replica of `max_seqs` c a queue with c servers; one that takes time by the
-token, with room for all, makes it processor sharing. Rates and times below are in steps (of `STEP_PS`).
+A customer is a request with a prompt of one token; its service is its output tokens, one step each. Where every step
+takes the same time, a replica with `max_seqs` c is a queue with c servers. Where a step takes time per token and every
+request fits, it is processor sharing. Rates and times below are in steps (of `STEP_PS`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulators.engine.models.service import PS_PER_S, ServiceModel
 Ints = NDArray[np.int64]
 STEP_PS: Final = 10**9
 MEAN_STEPS: Final = 1000
-"""A service's mean: long enough that a wait for the end of a step is a thousandth of it."""
+"""Mean service time in steps: a wait for the end of a step is at most a thousandth of it."""
 BATCHES: Final = 30
 STUDENT_T: Final = 2.045
 """The 97.5 % quantile of Student's t with 29 degrees of freedom."""
@@ -35,23 +35,23 @@ class Estimate:
     half: float
 
     def agrees(self, truth: float, within: float) -> bool:
-        """Whether the interval covers the truth and the mean is as near as this share of it."""
+        """Return whether the interval covers the truth, and the mean is off by at most the share `within` of it."""
         return abs(self.mean - truth) <= min(self.half, within * truth)
 
 
 def batch_means(values: NDArray[Any]) -> Estimate:
-    """Mean of a correlated sequence with the interval of its batches' means; the first of 31 batches is warm-up."""
+    """Return the mean of a correlated sequence and its batch-means interval. The first of 31 batches is warm-up."""
     size = len(values) // (BATCHES + 1)
     means = values[-BATCHES * size :].reshape(BATCHES, size).mean(axis=1)
     return Estimate(float(means.mean()), STUDENT_T * float(means.std(ddof=1)) / math.sqrt(BATCHES))
 
 
-def rng(seed: int) -> np.random.Generator:
+def new_rng(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
 
 
 def engine(**change: Any) -> ServiceModel:
-    """A synchronous engine whose step takes `STEP_PS`, with KV cache for all."""
+    """Return a synchronous engine whose step takes `STEP_PS`, with KV cache for every request."""
     plain: dict[str, Any] = {
         "name": "queue",
         **dict.fromkeys(("mem_base_s", "cmp_token_s", "kv_decode_s", "kv_mixed_s", "attn_pair_s"), 0.0),
@@ -64,23 +64,23 @@ def engine(**change: Any) -> ServiceModel:
 
 
 def sharing(**change: Any) -> ServiceModel:
-    """Processor sharing: a step takes `STEP_PS` for each token in it."""
+    """Return a processor-sharing engine: a step takes `STEP_PS` for each token in it."""
     return engine(**{"cmp_base_s": 0.0, "cmp_token_s": STEP_PS / PS_PER_S, "max_seqs": 8192} | change)
 
 
-def poisson(chance: np.random.Generator, n: int, rate: float) -> Ints:
-    """Arrivals of a Poisson process with `rate` a step, in picoseconds."""
-    gaps: Ints = np.rint(chance.exponential(STEP_PS / rate, n)).astype(np.int64)
+def poisson(rng: np.random.Generator, n: int, rate: float) -> Ints:
+    """Return arrivals of a Poisson process with `rate` per step, in picoseconds."""
+    gaps: Ints = np.rint(rng.exponential(STEP_PS / rate, n)).astype(np.int64)
     return np.cumsum(gaps)
 
 
-def sizes(chance: np.random.Generator, kind: str, n: int) -> Ints:
-    """Services in steps, with mean `MEAN_STEPS`: geometric (the exponential on a lattice), constant, or one of two."""
+def sizes(rng: np.random.Generator, kind: str, n: int) -> Ints:
+    """Return service times in steps, mean `MEAN_STEPS`: geometric (discrete exponential), constant or two-point."""
     if kind == "geometric":
-        return chance.geometric(1 / MEAN_STEPS, n)
+        return rng.geometric(1 / MEAN_STEPS, n)
     if kind == "constant":
         return np.full(n, MEAN_STEPS)
-    return np.where(chance.random(n) < 0.9, MEAN_STEPS // 2, MEAN_STEPS * 11 // 2)
+    return np.where(rng.random(n) < 0.9, MEAN_STEPS // 2, MEAN_STEPS * 11 // 2)
 
 
 SECOND_MOMENT: Final = {
@@ -88,18 +88,18 @@ SECOND_MOMENT: Final = {
     "constant": float(MEAN_STEPS**2),
     "two_point": 0.9 * (MEAN_STEPS // 2) ** 2 + 0.1 * (MEAN_STEPS * 11 // 2) ** 2,
 }
-"""E[S^2] of each kind of size, exactly."""
+"""E[S^2] of each kind of size, exact."""
 
 
 def serve(model: ServiceModel, arrival_ps: Ints, output: Ints, *, replicas: int = 1, **router: Any) -> Kernel:
-    """Run customers through equal replicas to the end."""
+    """Return the kernel after it has served the customers on equal replicas."""
     k = world(model, arrival_ps, output, replicas=replicas, **router)
     k.advance(layout.NEVER)
     return k
 
 
 def world(model: ServiceModel, arrival_ps: Ints, output: Ints, *, replicas: int = 1, **router: Any) -> Kernel:
-    """The same before it has run."""
+    """Return the kernel of `serve` before it runs."""
     k = Kernel([model], Router(**router), 0, len(output))
     for _ in range(replicas):
         k.start(k.add(0, 0))
@@ -108,27 +108,27 @@ def world(model: ServiceModel, arrival_ps: Ints, output: Ints, *, replicas: int 
 
 
 def column(k: Kernel, field: int) -> Ints:
-    found: Ints = k.times[:, field]
-    return found
+    times: Ints = k.times[:, field]
+    return times
 
 
 def waits(k: Kernel) -> NDArray[np.float64]:
-    """From arrival to service, in steps."""
+    """Return the times from arrival to service, in steps."""
     return (column(k, layout.ADMIT) - column(k, layout.ARRIVAL)) / STEP_PS
 
 
 def sojourns(k: Kernel) -> NDArray[np.float64]:
-    """From arrival to departure, in steps."""
+    """Return the times from arrival to departure, in steps."""
     return (column(k, layout.FINISH) - column(k, layout.ARRIVAL)) / STEP_PS
 
 
 def pollaczek_khinchine(rho: float, second_moment: float) -> float:
-    """M/G/1's mean wait in steps (Pollaczek 1930, Khinchine 1932)."""
+    """Return the mean wait of M/G/1 in steps (Pollaczek 1930, Khinchine 1932)."""
     return rho / MEAN_STEPS * second_moment / (2 * (1 - rho))
 
 
 def erlang_b(servers: int, offered: float) -> float:
-    """Share of customers lost by M/G/c/c (Erlang 1917)."""
+    """Return the share of customers lost by M/G/c/c (Erlang 1917)."""
     lost = 1.0
     for c in range(1, servers + 1):
         lost = offered * lost / (c + offered * lost)
@@ -136,12 +136,12 @@ def erlang_b(servers: int, offered: float) -> float:
 
 
 def erlang_c(servers: int, offered: float) -> float:
-    """Share of customers that wait in M/M/c (Erlang 1917)."""
+    """Return the share of customers that wait in M/M/c (Erlang 1917)."""
     lost = erlang_b(servers, offered)
     return lost / (1 - offered / servers * (1 - lost))
 
 
-def blocked(servers: int, places: int, offered: float) -> float:
-    """Share of customers lost by M/M/c/K, with `places` = K - c to wait in."""
+def loss_share(servers: int, places: int, offered: float) -> float:
+    """Return the share of customers lost by M/M/c/K with K - c = `places` waiting places."""
     weights = [math.prod(offered / min(j, servers) for j in range(1, n + 1)) for n in range(servers + places + 1)]
     return weights[-1] / math.fsum(weights)

@@ -1,9 +1,9 @@
-"""Iteration-level continuous batching (Yu et al., Orca, OSDI 2022) as one would write it in SimPy: processes that wait.
+"""Iteration-level continuous batching (Yu et al., Orca, OSDI 2022) in idiomatic SimPy: processes that wait.
 
 It shares nothing with the kernel or with its reference: times are seconds in floating point, a replica is a process
-that works off one step after another, and the requests of a step are walked one by one. It knows what a synchronous
-engine does: chunked prefill within the step's token budget, first come first served, at most `max_seqs` requests at
-once, KV blocks reserved as tokens come. Host time, CUDA graphs and speculation are not in it, and it stops where an
+that computes one step after another, and the requests of a step are visited one by one. It models a synchronous
+engine: chunked prefill within the step's token budget, first come first served, at most `max_seqs` requests at
+once, KV blocks reserved as tokens come. It has no host time, CUDA graphs or speculation, and it raises where an
 engine would have to preempt.
 """
 
@@ -23,7 +23,7 @@ Wait = Generator[simpy.Event, Any, None]
 
 @dataclass(slots=True)
 class Request:
-    """A request, what has been computed of it, and when it got where (seconds). `replica` is the one that served it."""
+    """A request with its progress (tokens) and times (seconds). `replica` is the one that served it."""
 
     arrival_s: float
     prompt: int
@@ -39,7 +39,7 @@ class Request:
 
 @dataclass
 class Engine:
-    """One replica: a process that sleeps while it has nothing to do."""
+    """One replica: a process that sleeps while it has no request."""
 
     env: simpy.Environment
     model: ServiceModel
@@ -72,11 +72,11 @@ class Engine:
             yield from self.step()
 
     def seen_s(self, request: Request) -> float:
-        """When the scheduler can see a request."""
+        """Return when the scheduler can see a request."""
         return request.enter_s + self.model.ingest_s
 
     def step(self) -> Wait:
-        """Schedule a step, wait while it is computed, hand its tokens out."""
+        """Schedule a step, wait while the GPU computes it, and hand out its tokens."""
         decoding = [r for r in self.running if r.computed >= r.prompt]
         held = sum(r.computed for r in decoding)
         for r in decoding:
@@ -89,7 +89,7 @@ class Engine:
         self.hand_out([r for r in self.running if r.computed >= r.prompt])
 
     def prefill(self, budget: int) -> list[tuple[Request, int]]:
-        """Whose prompt the step computes, and how much of it: those that run, then those that wait."""
+        """Return the step's prompt chunks (request, tokens): running requests first, then waiting ones."""
         chunks: list[tuple[Request, int]] = []
         for r in self.running:
             if r.computed < r.prompt and budget > 0:
@@ -107,8 +107,8 @@ class Engine:
         free = self.model.kv_blocks - sum(self.blocks(max(r.prompt, r.computed)) for r in self.running)
         if free < 0:
             raise RuntimeError("the KV cache is full: this model knows no preemption; give it more kv_tokens")
-        seated = len(self.running) < self.model.max_seqs
-        return seated and self.env.now >= self.seen_s(request) and self.blocks(request.prompt) <= free
+        has_place = len(self.running) < self.model.max_seqs
+        return has_place and self.env.now >= self.seen_s(request) and self.blocks(request.prompt) <= free
 
     def blocks(self, tokens: int) -> int:
         return -(-tokens // self.model.block_tokens)
@@ -134,7 +134,7 @@ class Engine:
 
 
 def simulate(model: ServiceModel, replicas: int, requests: Sequence[Request]) -> int:
-    """Serve the requests, in order of arrival, by the replica that has the fewest. Gives the number of steps."""
+    """Serve the requests in order of arrival, each on the least loaded replica. Return the number of steps."""
     env = simpy.Environment()
     engines = [Engine(env, model, number) for number in range(replicas)]
 

@@ -1,4 +1,4 @@
-"""The folder of the compiled kernel: what is loaded from it is run, so it must be this user's alone."""
+"""The cache folder of the compiled kernel: Numba runs what it loads from there, so only this user may write to it."""
 
 from __future__ import annotations
 

@@ -24,15 +24,15 @@ def test_what_the_replicas_hold_at_the_end_equals_the_reference(world: World) ->
     k, results = by_kernel(world), by_reference(world)
     for s, plan, counters in zip(k.read().rows, world.plans, results.replicas, strict=True):
         if plan.kill_ps is None:
-            found = tuple(int(s[f]) for f in (layout.RUNNING, layout.WAITING, layout.USED, layout.TOKENS_OUT))
-            assert found == tuple(counters)
+            actual = tuple(int(s[f]) for f in (layout.RUNNING, layout.WAITING, layout.USED, layout.TOKENS_OUT))
+            assert actual == tuple(counters)
     if all(plan.kill_ps is None for plan in world.plans):
         assert int(k.replicas[:, layout.PREEMPTIONS].sum()) == results.preemptions
 
 
 @law(100)
 @given(worlds())
-def test_to_look_changes_nothing(world: World) -> None:
-    unseen = World(world.model, world.plans, world.requests, world.router, world.seed, [])
-    assert outcome(by_kernel(world)) == outcome(by_kernel(unseen))
-    assert by_kernel(world).gaps.tolist() == by_kernel(unseen).gaps.tolist()
+def test_reading_the_state_changes_nothing(world: World) -> None:
+    unread = World(world.model, world.plans, world.requests, world.router, world.seed, [])
+    assert outcome(by_kernel(world)) == outcome(by_kernel(unread))
+    assert by_kernel(world).gaps.tolist() == by_kernel(unread).gaps.tolist()

@@ -1,4 +1,4 @@
-"""Where a closed form is exact, the kernel gives it: one request alone, a full batch, and worlds beside one another."""
+"""Cases with an exact closed form: a single request, a full batch, and comparisons between two worlds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tests.simulators.engine.kernel.queues import (
     Ints,
     column,
     engine,
+    new_rng,
     poisson,
-    rng,
     sizes,
     world,
 )
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[4]
 
 
 def step_s(m: ServiceModel, tokens: int, sampled: int, held: int = 0, chunk: int = 0, before: int = 0) -> float:
-    """A step's time: `held` tokens read by decoding; a `chunk` of a prompt on `before` tokens."""
+    """Return a step's time: decoding reads `held` tokens, and a prompt's `chunk` follows `before` cached tokens."""
     memory = m.mem_base_s + m.mem_token_s * tokens
     computing = m.cmp_base_s + m.cmp_token_s * tokens + m.cmp_seq_s * sampled
     kv = m.kv_mixed_s if chunk else m.kv_decode_s
@@ -67,7 +67,7 @@ def test_a_request_alone_takes_its_steps_one_after_another(prompt: int, output: 
 def test_a_full_batch_gives_its_size_in_tokens_a_step(seqs: int) -> None:
     m = replace(ROOFLINE, max_seqs=seqs, kv_decode_s=0.0, kv_mixed_s=0.0, attn_pair_s=0.0)
     n = 40 * seqs
-    k = world(m, np.zeros(n, np.int64), sizes(rng(1), "geometric", n))
+    k = world(m, np.zeros(n, np.int64), sizes(new_rng(1), "geometric", n))
     tokens = []
     for second in (20, 80):
         k.advance(second * PS_PER_S)
@@ -76,10 +76,10 @@ def test_a_full_batch_gives_its_size_in_tokens_a_step(seqs: int) -> None:
     assert (tokens[1] - tokens[0]) / 60 == pytest.approx(seqs / step_s(m, seqs, seqs), rel=0.01)
 
 
-def begun(chance_seed: int, servers: int, *, step_share: float = 1.0, start_step: int = 0) -> Ints:
-    """When each of the same customers is first served, by so many servers that start at `start_step`."""
-    chance, n = rng(chance_seed), 100_000
-    arrival, size = poisson(chance, n, 8 / MEAN_STEPS), sizes(chance, "two_point", n)
+def service_starts(seed: int, servers: int, *, step_share: float = 1.0, start_step: int = 0) -> Ints:
+    """Return when each of the same customers is first served. All servers but one start at `start_step`."""
+    rng, n = new_rng(seed), 100_000
+    arrival, size = poisson(rng, n, 8 / MEAN_STEPS), sizes(rng, "two_point", n)
     k = world(engine(cmp_base_s=step_share * STEP_PS / PS_PER_S), arrival, size, limit=1)
     k.advance(start_step * STEP_PS)
     for _ in range(servers - 1):
@@ -98,9 +98,9 @@ def begun(chance_seed: int, servers: int, *, step_share: float = 1.0, start_step
     ids=["another server", "faster servers", "a sooner start"],
 )
 def test_first_come_first_served_more_capacity_delays_nobody(worse: dict[str, Any], better: dict[str, Any]) -> None:
-    late, soon = begun(1, **worse), begun(1, **better)
-    assert (soon <= late).all()
-    assert (soon < late).mean() > 0.1
+    late, early = service_starts(1, **worse), service_starts(1, **better)
+    assert (early <= late).all()
+    assert (early < late).mean() > 0.1
 
 
 @pytest.mark.parametrize("change", [{"replicas": 5}, {"speed": 0.9}], ids=["another replica", "a faster GPU"])
@@ -108,7 +108,7 @@ def test_batching_engines_with_more_capacity_delay_few_and_serve_the_most_sooner
     base: dict[str, Any] = {"replicas": 4, "speed": 1.0}
     worse, better = first_tokens(**base), first_tokens(**base | change)
     later_s = better - worse
-    # no theorem forbids it: which step a request meets, and in which company, is chance
+    # some requests may be later: more capacity changes which others share a batch with them
     assert 0 < (later_s > 0).mean() < 0.4
     assert (later_s > 0.05).mean() < 0.1
     assert later_s.max() < 1.0
@@ -117,7 +117,7 @@ def test_batching_engines_with_more_capacity_delay_few_and_serve_the_most_sooner
 
 
 def first_tokens(replicas: int, speed: float) -> NDArray[np.float64]:
-    """TTFT of chat traffic that four replicas can just bear, in seconds, when steps take `speed` of their time."""
+    """Return TTFTs, in seconds, of chat traffic near the limit of 4 replicas. GPU times are scaled by `speed`."""
     gpu = ("mem_base_s", "mem_token_s", "cmp_base_s", "cmp_token_s", "cmp_seq_s", "kv_decode_s", "kv_mixed_s")
     faster: dict[str, Any] = {name: speed * getattr(VLLM, name) for name in gpu}
     m = replace(VLLM, **faster)
@@ -126,7 +126,7 @@ def first_tokens(replicas: int, speed: float) -> NDArray[np.float64]:
 
 
 def digest() -> str:
-    """A digest of every number that a run of the full model leaves."""
+    """Return a digest of all numbers that a run of the full model produces."""
     k = chat(VLLM, 5_000, 24.0, 4)
     return hashlib.sha256(
         k.times.tobytes() + k.counts.tobytes() + k.read().rows.tobytes() + k.gaps.tobytes()
@@ -145,5 +145,5 @@ def test_a_run_is_the_same_in_every_process_under_every_hash_seed() -> None:
         )
         for seed in ("0", "1")
     ]
-    found = [worker.communicate()[0].strip() for worker in workers]
-    assert found == [digest(), digest()]
+    digests = [worker.communicate()[0].strip() for worker in workers]
+    assert digests == [digest(), digest()]

@@ -1,6 +1,6 @@
-"""The kernel configured as a classical queue gives what theory says: inside the 95 % interval, and near in value.
+"""The kernel configured as a classical queue agrees with theory: inside the 95 % interval, and near in value.
 
-Seeds are fixed, so that a test says the same each time; over other seeds an interval misses once in twenty.
+Seeds are fixed, so a test gives the same result each time. Over other seeds an interval misses once in twenty.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tests.simulators.engine.kernel.queues import (
     Estimate,
     Ints,
     batch_means,
-    blocked,
     column,
     engine,
     erlang_b,
     erlang_c,
+    loss_share,
+    new_rng,
     poisson,
     pollaczek_khinchine,
-    rng,
     serve,
     sharing,
     sizes,
@@ -41,15 +41,15 @@ KINDS = tuple(SECOND_MOMENT)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rho", [0.5, 0.8])
 def test_one_server_keeps_waiting_as_pollaczek_and_khinchine_say(kind: str, rho: float) -> None:
-    chance, n = rng(3), 2 * MILLION
-    k = serve(engine(), poisson(chance, n, rho / MEAN_STEPS), sizes(chance, kind, n))
+    rng, n = new_rng(3), 2 * MILLION
+    k = serve(engine(), poisson(rng, n, rho / MEAN_STEPS), sizes(rng, kind, n))
     assert batch_means(waits(k)).agrees(pollaczek_khinchine(rho, SECOND_MOMENT[kind]), 0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_wait_at_one_server_is_lindleys_to_the_picosecond(kind: str) -> None:
-    chance, n = rng(1), 200_000
-    arrival, size = poisson(chance, n, 0.95 / MEAN_STEPS), sizes(chance, kind, n)
+    rng, n = new_rng(1), 200_000
+    arrival, size = poisson(rng, n, 0.95 / MEAN_STEPS), sizes(rng, kind, n)
     # W(n+1) = max(0, W(n) + S(n) - A(n)) (Lindley 1952), unrolled: a sum less its lowest value so far
     walk = np.concatenate(([0], np.cumsum(size[:-1] * STEP_PS - np.diff(arrival))))
     lindley = walk - np.minimum.accumulate(walk)
@@ -58,10 +58,10 @@ def test_each_wait_at_one_server_is_lindleys_to_the_picosecond(kind: str) -> Non
 
 
 def many_servers(kind: str, arrival: Ints, size: Ints) -> tuple[float, Ints]:
-    """Ten servers: the slots of one replica's batch, or ten replicas of one slot behind the central queue.
+    """Serve with ten servers: the slots of one replica's batch, or ten one-slot replicas behind the central queue.
 
-    Gives how long a free slot stays so in the mean, in steps, and the waits for one, in picoseconds. A batch takes
-    customers up when a step ends: half a step late in the mean.
+    Return the mean time for which a free slot stays empty, in steps, and the waits, in picoseconds. A batch admits
+    customers when a step ends: half a step late in the mean.
     """
     if kind == "batch":
         lag, k = 0.5, serve(engine(max_seqs=SERVERS), arrival, size)
@@ -73,53 +73,52 @@ def many_servers(kind: str, arrival: Ints, size: Ints) -> tuple[float, Ints]:
 @pytest.mark.parametrize("kind", ["batch", "replicas"])
 @pytest.mark.parametrize("rho", [0.6, 0.8])
 def test_many_servers_keep_waiting_as_erlang_c_says(kind: str, rho: float) -> None:
-    chance, n = rng(1), 2 * MILLION
+    rng, n = new_rng(1), 2 * MILLION
     offered = SERVERS * rho
-    arrival = poisson(chance, n, offered / MEAN_STEPS)
-    lag, waited = many_servers(kind, arrival, sizes(chance, "geometric", n))
+    arrival = poisson(rng, n, offered / MEAN_STEPS)
+    lag, waited = many_servers(kind, arrival, sizes(rng, "geometric", n))
     share = erlang_c(SERVERS, offered)
     assert batch_means(waited > 2 * lag * STEP_PS).mean == pytest.approx(share, abs=0.01)
-    found = batch_means(waited / STEP_PS)
-    assert abs(found.mean - share / (SERVERS / MEAN_STEPS * (1 - rho)) - lag) <= found.half
+    wait = batch_means(waited / STEP_PS)
+    assert abs(wait.mean - share / (SERVERS / MEAN_STEPS * (1 - rho)) - lag) <= wait.half
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shared_processor_slows_all_sizes_alike(kind: str) -> None:
-    chance, n, rho = rng(1), MILLION, 0.7
-    size = sizes(chance, kind, n)
-    slowed = sojourns(serve(sharing(), poisson(chance, n, rho / MEAN_STEPS), size)) / size
+    rng, n, rho = new_rng(1), MILLION, 0.7
+    size = sizes(rng, kind, n)
+    slowed = sojourns(serve(sharing(), poisson(rng, n, rho / MEAN_STEPS), size)) / size
     assert batch_means(slowed * size).agrees(MEAN_STEPS / (1 - rho), 0.01)
-    for few in np.array_split(np.argsort(size, kind="stable"), 3):
-        long = few[
-            size[few] >= 100
-        ]  # theory knows no wait for the end of a step, which is some per cent of a few steps
+    for third in np.array_split(np.argsort(size, kind="stable"), 3):
+        # theory has no wait for the end of a step, which is some per cent of a short service
+        long = third[size[third] >= 100]
         assert (slowed[long] * size[long]).sum() / size[long].sum() == pytest.approx(1 / (1 - rho), rel=0.02)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_queue_customers_are_lost_as_erlang_b_says(kind: str) -> None:
-    chance, n, offered = rng(1), MILLION, 8.0
-    size = sizes(chance, kind, n)
-    k = serve(engine(), poisson(chance, n, offered / MEAN_STEPS), size, replicas=SERVERS, limit=1, queue_limit=0)
+    rng, n, offered = new_rng(1), MILLION, 8.0
+    size = sizes(rng, kind, n)
+    k = serve(engine(), poisson(rng, n, offered / MEAN_STEPS), size, replicas=SERVERS, limit=1, queue_limit=0)
     lost = column(k, layout.FINISH) == layout.REJECTED
     assert batch_means(lost).agrees(erlang_b(SERVERS, offered), 0.01)
 
 
 @pytest.mark.parametrize("places", [1, 5, 20])
 def test_with_a_bounded_queue_customers_are_lost_as_birth_and_death_say(places: int) -> None:
-    chance, n, offered = rng(1), MILLION, 9.0
-    size = sizes(chance, "geometric", n)
-    arrival = poisson(chance, n, offered / MEAN_STEPS)
+    rng, n, offered = new_rng(1), MILLION, 9.0
+    size = sizes(rng, "geometric", n)
+    arrival = poisson(rng, n, offered / MEAN_STEPS)
     k = serve(engine(), arrival, size, replicas=SERVERS, limit=1, queue_limit=places)
     lost = column(k, layout.FINISH) == layout.REJECTED
-    assert batch_means(lost).agrees(blocked(SERVERS, places, offered), 0.02)
+    assert batch_means(lost).agrees(loss_share(SERVERS, places, offered), 0.02)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_a_server_for_all_those_present_are_poisson(kind: str) -> None:
-    chance, n, offered = rng(1), MILLION, 20.0
-    arrival = poisson(chance, n, offered / MEAN_STEPS)
-    k = serve(engine(), arrival, sizes(chance, kind, n), replicas=64, limit=1)
+    rng, n, offered = new_rng(1), MILLION, 20.0
+    arrival = poisson(rng, n, offered / MEAN_STEPS)
+    k = serve(engine(), arrival, sizes(rng, kind, n), replicas=64, limit=1)
     assert (column(k, layout.ADMIT) == arrival).all()
     when = np.arange(20 * MEAN_STEPS * STEP_PS, arrival[-1], MEAN_STEPS * STEP_PS // 4)
     present = np.searchsorted(arrival, when, "right") - np.searchsorted(
@@ -130,11 +129,11 @@ def test_with_a_server_for_all_those_present_are_poisson(kind: str) -> None:
 
 
 def test_the_better_the_router_knows_the_load_the_shorter_the_wait() -> None:
-    chance, n, rho = rng(1), MILLION, 0.7
-    arrival, size = poisson(chance, n, 4 * rho / MEAN_STEPS), sizes(chance, "geometric", n)
-    found: dict[str, Estimate] = {}
+    rng, n, rho = new_rng(1), MILLION, 0.7
+    arrival, size = poisson(rng, n, 4 * rho / MEAN_STEPS), sizes(rng, "geometric", n)
+    wait: dict[str, Estimate] = {}
     for kind in ("least_loaded", "round_robin", "random"):
-        found[kind] = batch_means(waits(serve(engine(), arrival, size, replicas=4, kind=kind)))
-    assert found["least_loaded"].mean < found["round_robin"].mean < found["random"].mean
-    # a Poisson stream split at random is four of them, each to its own single server
-    assert found["random"].agrees(pollaczek_khinchine(rho, SECOND_MOMENT["geometric"]), 0.02)
+        wait[kind] = batch_means(waits(serve(engine(), arrival, size, replicas=4, kind=kind)))
+    assert wait["least_loaded"].mean < wait["round_robin"].mean < wait["random"].mean
+    # a Poisson stream split at random is four Poisson streams, each with its own single server
+    assert wait["random"].agrees(pollaczek_khinchine(rho, SECOND_MOMENT["geometric"]), 0.02)

@@ -29,11 +29,11 @@ COLUMNS = ("admit_s", "first_s", "finish_s")
 def test_each_request_is_served_when_simpy_says(change: dict[str, Any], replicas: int, rate_rps: float) -> None:
     model = replace(ROOFLINE, **change)
     k = chat(model, 600, rate_rps, replicas)
-    asked = zip(k.times[:, layout.ARRIVAL] / PS_PER_S, *k.counts.T[:2].tolist(), strict=True)
-    requests = [Request(float(arrival), prompt, output) for arrival, prompt, output in asked]
+    rows = zip(k.times[:, layout.ARRIVAL] / PS_PER_S, *k.counts.T[:2].tolist(), strict=True)
+    requests = [Request(float(arrival), prompt, output) for arrival, prompt, output in rows]
     simulate(model, replicas, requests)
     assert k.counts[:, layout.REPLICA].tolist() == [r.replica for r in requests]
-    found = np.array([[getattr(r, name) for name in COLUMNS] for r in requests])
-    np.testing.assert_allclose(k.times[:, layout.ADMIT :] / PS_PER_S, found, rtol=0, atol=1e-8)
-    if change:  # the change was felt: the case tests what it says
+    expected = np.array([[getattr(r, name) for name in COLUMNS] for r in requests])
+    np.testing.assert_allclose(k.times[:, layout.ADMIT :] / PS_PER_S, expected, rtol=0, atol=1e-8)
+    if change:  # the change has an effect, or the case would test nothing
         assert chat(ROOFLINE, 600, rate_rps, replicas).times.tolist() != k.times.tolist()

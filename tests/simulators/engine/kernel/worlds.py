@@ -1,4 +1,4 @@
-"""Small worlds of every kind, run by the kernel and by the reference, and what must be equal between them."""
+"""Hypothesis strategies for small worlds, and their results from the kernel and from the reference."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VLLM = ServiceModel(
     max_step_tokens=2048,
 )
 """Every term in use: the shape of the fitted H100 model."""
-FATES = {
+STATES = {
     layout.OPEN: reference.State.PENDING,
     layout.REJECTED: reference.State.REJECTED,
     layout.TIMED_OUT: reference.State.TIMED_OUT,
@@ -49,26 +49,26 @@ FATES = {
 
 @dataclass(frozen=True)
 class World:
-    """One case: a model, replicas with their plans, requests, a router."""
+    """One case: a model, replica plans, requests, a router, and the times at which the state is read."""
 
     model: ServiceModel
     plans: list[reference.ReplicaPlan]
     requests: reference.Requests
     router: Router
     seed: int
-    looks: list[int]
+    reads_ps: list[int]
 
 
 @st.composite
 def models(draw: st.DrawFn) -> ServiceModel:
     seqs = draw(st.sampled_from([1, 2, 4, 16, 128]))
     draft = draw(st.sampled_from([0, 0, 2]))
-    least = seqs * (1 + draft)
+    minimum = seqs * (1 + draft)
     change: dict[str, Any] = {
         "pipelined": draw(st.booleans()),
         "max_seqs": seqs,
         "draft_tokens": draft,
-        "max_step_tokens": max(least, draw(st.sampled_from([least, least + 5, 512, 2048]))),
+        "max_step_tokens": max(minimum, draw(st.sampled_from([minimum, minimum + 5, 512, 2048]))),
         "kv_tokens": draw(st.sampled_from([400, 800, 3000, 450_632])),
         "block_tokens": draw(st.sampled_from([1, 8, 16, 16, 64])),
     }
@@ -98,8 +98,8 @@ def requests(draw: st.DrawFn, model: ServiceModel) -> reference.Requests:
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     model = draw(models())
-    asked = draw(requests(model))
-    moment = st.integers(0, asked.arrival_ps[-1] + PS_PER_S)
+    drawn = draw(requests(model))
+    time_ps = st.integers(0, drawn.arrival_ps[-1] + PS_PER_S)
     router = Router(
         kind=draw(st.sampled_from(["least_loaded", "round_robin", "random"])),
         limit=draw(st.sampled_from([None, None, 1, 3, 20])),
@@ -108,8 +108,8 @@ def worlds(draw: st.DrawFn) -> World:
     )
     plans = []
     for _ in range(draw(st.sampled_from([1, 1, 2, 5]))):
-        start = draw(st.one_of(st.just(0), moment))
-        drain, kill = (draw(st.one_of(st.none(), moment)) for _ in range(2))
+        start = draw(st.one_of(st.just(0), time_ps))
+        drain, kill = (draw(st.one_of(st.none(), time_ps)) for _ in range(2))
         key = draw(st.integers(0, 2**40))
         plans.append(
             reference.ReplicaPlan(
@@ -120,19 +120,19 @@ def worlds(draw: st.DrawFn) -> World:
                 None if kill is None else start + kill + 1,
             )
         )
-    return World(model, plans, asked, router, draw(st.integers(0, 2**32)), sorted(draw(st.lists(moment, max_size=8))))
+    return World(model, plans, drawn, router, draw(st.integers(0, 2**32)), sorted(draw(st.lists(time_ps, max_size=8))))
 
 
 def by_kernel(world: World) -> Kernel:
-    """Run a world to its end, looking at it on the way."""
+    """Run a world to its end, and read the replicas at its `reads_ps`."""
     k = Kernel([world.model], world.router, world.seed, len(world.requests.arrival_ps))
     arrival, *counts = (np.array(column) for column in world.requests)
     k.offer(arrival, *(c.astype(np.int32) for c in counts))
-    events = [(t, 3, -1) for t in world.looks]
+    events = [(t, 3, -1) for t in world.reads_ps]
     for plan in world.plans:
         replica = k.add(plan.model, plan.key)
-        moments = [(plan.kill_ps, 0), (plan.start_ps, 1), (plan.drain_ps, 2)]
-        events += [(t, kind, replica) for t, kind in moments if t is not None]
+        actions = [(plan.kill_ps, 0), (plan.start_ps, 1), (plan.drain_ps, 2)]
+        events += [(t, kind, replica) for t, kind in actions if t is not None]
     dead: set[int] = set()
     for t, kind, replica in sorted(events):
         k.advance(t)
@@ -162,14 +162,14 @@ def by_reference(world: World) -> reference.Results:
 
 
 def outcome(k: Kernel) -> dict[str, list[int]]:
-    """What became of every request, as the reference tells it."""
-    fate = k.times[:, layout.FINISH].tolist()
+    """Return the kernel's times, replica and state of every request, in the form of the reference."""
+    finish = k.times[:, layout.FINISH].tolist()
     return {
         "admit": k.times[:, layout.ADMIT].tolist(),
         "first": k.times[:, layout.FIRST].tolist(),
-        "finish": [max(-1, f) for f in fate],
+        "finish": [max(-1, f) for f in finish],
         "replica": k.counts[:, layout.REPLICA].tolist(),
-        "state": [int(FATES.get(f, reference.State.FINISHED)) for f in fate],
+        "state": [int(STATES.get(f, reference.State.FINISHED)) for f in finish],
     }
 
 

@@ -1,4 +1,4 @@
-"""The catalogue: every entry can be run, says where it is from and how far it may be off; files come back whole."""
+"""The catalogue: every entry can be run and states its source and error; model files survive a round trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration: known coefficients are found again, errors are told on runs that the fit has not seen."""
+"""Calibration: known coefficients are recovered, and errors are reported on held-out runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ import pytest
 from scaler.config.problems import ConfigError
 from simulators.commands.calibrate import arguments, command
 from simulators.engine.models.catalogue import load
-from simulators.engine.models.fit import How, calibrate, fit_coefficients, fit_scale, keys, scaled, splits
+from simulators.engine.models.fit import (
+    CalibrationOptions,
+    calibrate,
+    fit_coefficients,
+    fit_scale,
+    keys,
+    scaled,
+    splits,
+)
 from simulators.engine.models.replay import errors, measures, recorded, simulate
 from simulators.engine.models.report import medians
 from simulators.engine.models.runs import read_runs
-from tests.simulators.engine.models.makers import measured, open_run, several, write_runs
+from tests.simulators.engine.models.makers import measured, open_run, runs_at_four_loads, write_runs
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +40,14 @@ def run_command(*argv: str) -> int:
 
 
 def test_the_scale_that_the_engine_itself_was_given_is_found_again() -> None:
-    runs = several(scaled(load("llama-3.1-8b-l40s"), 1.17))
+    runs = runs_at_four_loads(scaled(load("llama-3.1-8b-l40s"), 1.17))
     fitted = fit_scale(runs, load("llama-3.1-8b-l40s"), keys(0))
     assert fitted.cmp_token_s / load("llama-3.1-8b-l40s").cmp_token_s == pytest.approx(1.17, rel=1e-3)
 
 
 def test_coefficients_that_the_engine_itself_was_given_are_found_again() -> None:
     truth = dataclasses.replace(BASE, mem_base_s=BASE.mem_base_s * 0.93, cmp_token_s=BASE.cmp_token_s * 1.15)
-    fitted = fit_coefficients(several(truth), BASE, keys(0))
+    fitted = fit_coefficients(runs_at_four_loads(truth), BASE, keys(0))
     for name in ("mem_base_s", "cmp_token_s"):
         assert getattr(fitted, name) == pytest.approx(getattr(truth, name), rel=0.02), name
     fresh = {"fresh": open_run(truth, "fresh", 7, 300, seed=77)}
@@ -80,7 +88,7 @@ def test_measures_that_a_run_cannot_tell_are_left_out() -> None:
 
 
 def test_each_run_is_held_out_once_and_never_fitted_to_meanwhile() -> None:
-    runs = several(BASE)
+    runs = runs_at_four_loads(BASE)
     parts = splits(runs)
     assert sorted(name for _, group in parts for name in group) == sorted(runs)
     assert all(not rest.keys() & group.keys() for rest, group in parts)
@@ -96,17 +104,17 @@ def test_of_a_single_run_the_second_half_is_held_out() -> None:
 def test_a_request_too_large_for_the_base_model_is_told() -> None:
     small = dataclasses.replace(BASE, kv_tokens=2048)
     with pytest.raises(ValueError, match="does not fit into"):
-        calibrate({"only": open_run(BASE, "only", 5, 50, seed=6)}, small, How(fit_scale))
+        calibrate({"only": open_run(BASE, "only", 5, 50, seed=6)}, small, CalibrationOptions(fit_scale))
 
 
 def test_the_command_writes_a_model_that_can_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_runs(several(scaled(load("llama-3.1-8b-l40s"), 0.8)), tmp_path)
+    write_runs(runs_at_four_loads(scaled(load("llama-3.1-8b-l40s"), 0.8)), tmp_path)
     out, page = tmp_path / "mine.yaml", tmp_path / "errors.html"
     options = ["--model", "llama-3.1-8b-l40s", "--scalar", "--out", str(out), "--html", str(page)]
     assert run_command(str(tmp_path), *options) == 0
-    told = capsys.readouterr().out
-    assert "held back from the fit" in told
-    assert "-20.0%" in told
+    output = capsys.readouterr().out
+    assert "held back from the fit" in output
+    assert "-20.0%" in output
     model = load(str(out))
     assert model.name == "mine"
     assert "4 runs held back" in model.provenance
@@ -125,7 +133,7 @@ def test_the_command_gives_the_same_model_twice(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         (["--hold-out", "at4"], "did you mean 'at-4'"),
         (["--hold-out", "at-0.5,at-4,at-9,at-12"], "must leave a run to fit to"),
@@ -135,18 +143,18 @@ def test_the_command_gives_the_same_model_twice(tmp_path: Path, capsys: pytest.C
         (["--model", "llama-3.1-8b-h10"], "did you mean 'llama-3.1-8b-h100'"),
     ],
 )
-def test_a_wrong_option_is_told(tmp_path: Path, option: list[str], told: str) -> None:
-    write_runs(several(BASE), tmp_path)
-    with pytest.raises(ConfigError, match=told):
+def test_a_wrong_option_is_told(tmp_path: Path, option: list[str], message: str) -> None:
+    write_runs(runs_at_four_loads(BASE), tmp_path)
+    with pytest.raises(ConfigError, match=message):
         run_command(str(tmp_path), *option)
 
 
 @pytest.mark.slow
 def test_measured_runs_held_back_from_the_fit_are_predicted_within_the_bar() -> None:
     runs = read_runs(measured())
-    found = calibrate(runs, load("llama-3.1-8b-h100-vllm-prior"), How(fit_coefficients))
-    assert len(found.held_out) == 10
-    assert {m: v for m, v in medians(found.held_out).items() if v > BAR[m]} == {}
+    calibration = calibrate(runs, load("llama-3.1-8b-h100-vllm-prior"), CalibrationOptions(fit_coefficients))
+    assert len(calibration.held_out) == 10
+    assert {m: v for m, v in medians(calibration.held_out).items() if v > BAR[m]} == {}
 
 
 def test_the_shipped_model_is_within_the_bar_on_the_runs_it_was_fitted_to() -> None:

@@ -1,4 +1,4 @@
-"""Reading recorded runs: what is there comes back, and what is wrong is told by line and column."""
+"""Reading recorded runs: valid files are read whole, and errors name line and column."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_compressed_files_and_files_of_one_run_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (HEADER + ROW + "a,x,10,20,0.1,0.9\n", ":3: arrival_s = x: must be a finite number"),
         (HEADER + "a,1,0,20,0.1,0.9\n", ":2: prompt_tokens = 0: must be a whole number of at least 1"),
@@ -50,8 +50,8 @@ def test_compressed_files_and_files_of_one_run_are_read(tmp_path: Path) -> None:
         ("", "arrival_unix: is required as a column"),
     ],
 )
-def test_a_bad_file_is_told_by_line_column_value_and_rule(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_bad_file_is_told_by_line_column_value_and_rule(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         read_runs(written(tmp_path, text))
 
 
@@ -74,7 +74,7 @@ def test_a_folder_without_requests_is_told(tmp_path: Path) -> None:
 
 
 def loop(clients: int, think_s: float, rounds: int) -> EngineRun:
-    """Clients, one after the other, whose requests take 1 s each."""
+    """Return a closed loop of clients whose requests take 1 s each."""
     arrival = np.sort(np.add.outer(np.arange(rounds) * (1 + think_s), np.arange(clients) / clients).ravel())
     ones = np.ones(len(arrival), dtype=np.int32)
     return EngineRun("loop", arrival, ones, ones, np.ones(len(arrival)), np.ones(len(arrival)))

@@ -1,4 +1,4 @@
-"""Money: each cloud's rule by hand, every category, and that what is paid is the integral of the price."""
+"""Billing: each cloud's rule by hand, every category, and that the total is the integral of the price."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from simulators.world.infrastructure.units import COST_PER_MICRO_USD, micro_usd,
 from tests.simulators.world.infrastructure.worlds import FakeEngines, World, offer
 
 PER_S = 1000
-"""Micro-dollars a second of the worlds' node."""
+"""Price of a node of the worlds. Micro-dollars per second."""
 
 
-def cents(bill: Bill) -> dict[str, int]:
-    """The bill's parts that are not zero, in micro-dollars."""
+def parts_micro_usd(bill: Bill) -> dict[str, int]:
+    """Return the bill's parts that are not zero, in micro-dollars."""
     parts = {name: getattr(bill, name) for name in Bill.__slots__ if isinstance(getattr(bill, name), int)}
     return {name: micro_usd(cost) for name, cost in parts.items() if cost}
 
@@ -36,7 +36,7 @@ def test_a_bill_tells_what_the_time_was_for() -> None:
     world.until(285)
     world.resize(1)
     world.until(385)
-    assert cents(world.bill()) == {
+    assert parts_micro_usd(world.bill()) == {
         "starting": 2 * 185 * PER_S,
         "used": 150 * PER_S,  # the engines are busy for half of their serving time
         "idle": 150 * PER_S,
@@ -50,7 +50,7 @@ def test_draining_is_charged_until_the_replica_is_empty_and_what_the_rule_adds_i
     world.resize(0)
     world.until(500)
     bill = world.bill()
-    assert cents(bill) == {"used": 50_000, "idle": 50_000, "draining": 20_250, "rounding": 750}
+    assert parts_micro_usd(bill) == {"used": 50_000, "idle": 50_000, "draining": 20_250, "rounding": 750}
     assert bill.total_micro_usd == 121 * PER_S
 
 
@@ -59,7 +59,7 @@ def test_a_start_that_came_to_nothing_is_lost_money() -> None:
     world.resize(1)
     world.until(10)
     world.resize(0)
-    assert cents(world.bill()) == {"lost": 10 * PER_S, "rounding": 50 * PER_S}
+    assert parts_micro_usd(world.bill()) == {"lost": 10 * PER_S, "rounding": 50 * PER_S}
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_what_the_cloud_takes_early_is_free_where_it_is(cloud: str, at_s: float,
     world = World(offer(market="spot", cloud=cloud, notices=Notices(), replace=False), begin=1)
     world.pool.interrupt(0, to_ps(at_s), 0)
     world.until(5000)
-    assert cents(world.bill()) == paid
+    assert parts_micro_usd(world.bill()) == paid
 
 
 def test_a_node_given_back_at_the_notice_is_paid() -> None:
     world = World(offer(market="spot", cloud="aws", replace=False), begin=1)
     world.pool.interrupt(0, to_ps(1000), 0)
     world.until(5000)
-    assert cents(world.bill()) == {"used": 440_000, "idle": 440_000}
+    assert parts_micro_usd(world.bill()) == {"used": 440_000, "idle": 440_000}
 
 
 def test_a_node_that_its_own_grace_cuts_is_paid() -> None:
@@ -92,15 +92,15 @@ def test_a_node_that_its_own_grace_cuts_is_paid() -> None:
     world.until(100)
     world.resize(0)
     world.until(500)
-    assert cents(world.bill()) == {"used": 50_000, "idle": 50_000, "draining": 40_000}
+    assert parts_micro_usd(world.bill()) == {"used": 50_000, "idle": 50_000, "draining": 40_000}
 
 
 def test_a_failure_on_demand_is_no_interruption_and_is_paid() -> None:
     world = World(offer(replace=False), begin=1)
     world.pool.interrupt(0, to_ps(1000), 0)
     world.until(5000)
-    assert world.told() == [(1000.0, "failed", 0, 0)]
-    assert cents(world.bill()) == {"used": 500_000, "idle": 500_000}
+    assert world.events() == [(1000.0, "failed", 0, 0)]
+    assert parts_micro_usd(world.bill()) == {"used": 500_000, "idle": 500_000}
 
 
 def test_reserved_nodes_are_paid_whether_used_or_not() -> None:
@@ -108,14 +108,14 @@ def test_reserved_nodes_are_paid_whether_used_or_not() -> None:
     world.until(100.0005)
     bill = world.bill()
     assert bill.total == 3 * 3_600_000 * to_ps(100.0005)
-    assert cents(bill) == {"used": 50_000, "idle": 50_000, "unused": 200_000}
+    assert parts_micro_usd(bill) == {"used": 50_000, "idle": 50_000, "unused": 200_000}
 
 
 @pytest.mark.parametrize("tier", ["awake_spare", "slept", "warm_node"])
 def test_headroom_that_holds_a_node_costs_a_node(tier: str) -> None:
     world = World(offer(headroom=NodeHeadroom(**{tier: 2})), begin=0)
     world.until(500)
-    assert cents(world.bill()) == {"headroom": 2 * 500 * PER_S}
+    assert parts_micro_usd(world.bill()) == {"headroom": 2 * 500 * PER_S}
 
 
 def test_a_stopped_node_costs_its_disk_and_each_of_its_runs_is_a_run() -> None:
@@ -125,10 +125,12 @@ def test_a_stopped_node_costs_its_disk_and_each_of_its_runs_is_a_run() -> None:
     world = World(offer(headroom=NodeHeadroom(stopped=1), disk_usd_per_hour=0.036, start_up=quick))
     world.pool.advance(0)
     world.until(110)
-    assert cents(world.bill()) == {"headroom": 10 * PER_S + 100 * 10, "rounding": 50 * PER_S}
+    assert parts_micro_usd(world.bill()) == {"headroom": 10 * PER_S + 100 * 10, "rounding": 50 * PER_S}
     world.resize(1)
     world.until(111)
-    assert cents(world.bill())["rounding"] == (50 + 59 + 59) * PER_S  # the two runs, and the one that makes it up
+    assert (
+        parts_micro_usd(world.bill())["rounding"] == (50 + 59 + 59) * PER_S
+    )  # the two runs, and the one that makes it up
 
 
 def test_each_zone_has_its_price() -> None:
@@ -156,7 +158,7 @@ def test_bills_add_up_by_market() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "key"),
+    ("settings", "key"),
     [
         ({"zones": {}}, "zones must name"),
         ({"price_usd_per_hour": 0.0000001}, "price_usd_per_hour of zone zone-a is 1e-07: must be a whole number"),
@@ -167,9 +169,9 @@ def test_bills_add_up_by_market() -> None:
     ],
     ids=["no zone", "a price too fine", "reserved without end", "disk", "stopped spot", "recommendation after notice"],
 )
-def test_an_offer_that_cannot_be_is_refused_with_the_key(given: dict[str, Any], key: str) -> None:
+def test_an_offer_that_cannot_be_is_refused_with_the_key(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ValueError, match=f"pool p: .*{key}"):
-        FleetPool("p", offer(**given), FakeEngines(), model=0, seed=1)
+        FleetPool("p", offer(**settings), FakeEngines(), model=0, seed=1)
 
 
 def test_the_price_must_be_given() -> None:

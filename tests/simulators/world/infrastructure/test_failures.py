@@ -1,4 +1,4 @@
-"""What a platform that took a size says later: that it cannot give it, where replicas are, what a reservation holds."""
+"""Failures that a platform reports after it accepted a size, replicas by zone, and reservations."""
 
 from __future__ import annotations
 
@@ -17,125 +17,125 @@ from simulators.world.queue import SimulatedQueue
 from tests.simulators.world import makers
 from tests.simulators.world.infrastructure.worlds import World, offer
 
-PLENTY = SupplyStep(at_s=130.0, nodes=9)
+MORE_NODES = SupplyStep(at_s=130.0, nodes=9)
 
 
-def short(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **given: Any) -> World:
-    """A pool of as many replicas as its zone has nodes, until it has more."""
-    return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **given), begin=begin)
+def limited_world(failures: Failures | None, *steps: SupplyStep, begin: int = 2, **settings: Any) -> World:
+    """Return a world whose zone has two nodes, until `steps` change that."""
+    return World(offer(zones={"z": ZoneOffer(capacity=2, steps=steps)}, failures=failures, **settings), begin=begin)
 
 
-def told(world: World) -> tuple[int, int, int, float | None]:
-    """Desired, still to come, failed, and when that was said."""
+def state(world: World) -> tuple[int, int, int, float | None]:
+    """Return desired, pending and failed replicas, and the time of the shortfall."""
     status = world.pool.status(world.now_ps)
     return status.desired, status.pending, status.failed, status.shortfall.at if status.shortfall else None
 
 
 def test_without_failures_nothing_is_ever_said() -> None:
-    world = short(None)
+    world = limited_world(None)
     world.resize(4)
     world.until(3600)
     assert world.pool.status(world.now_ps) == PoolStatus(4, 2)
 
 
 def test_what_found_no_node_is_pending_first_and_then_said_to_have_failed_and_why() -> None:
-    world = short(Failures(after_s=60.0), market="spot")
+    world = limited_world(Failures(after_s=60.0), market="spot")
     world.resize(4)
     world.until(59.999)
-    assert told(world) == (4, 2, 0, None)
+    assert state(world) == (4, 2, 0, None)
     world.until(60)
-    said = Shortfall(60.0, "no spot capacity in z", quota=False)
-    assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, shortfall=said)
+    shortfall = Shortfall(60.0, "no spot capacity in z", quota=False)
+    assert world.pool.status(world.now_ps) == PoolStatus(4, 2, failed=2, shortfall=shortfall)
     world.bill()
 
 
 def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
-    world = short(Failures(after_s=131.0), PLENTY)
+    world = limited_world(Failures(after_s=131.0), MORE_NODES)
     world.resize(4)
     world.until(140)
-    assert told(world) == (4, 2, 0, None)
+    assert state(world) == (4, 2, 0, None)
     assert world.pool.waiting == 0
 
 
 def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
-    world = short(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
+    world = limited_world(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
     world.resize(4)
     world.until(129)
-    assert told(world) == (4, 0, 2, 110.0)
+    assert state(world) == (4, 0, 2, 110.0)
     world.until(159)
-    assert told(world) == (4, 0, 2, 110.0), "a node that comes between two tries is found by the next"
+    assert state(world) == (4, 0, 2, 110.0), "a node that comes between two tries is found by the next"
     world.until(160)
-    assert told(world) == (4, 1, 1, 160.0)
+    assert state(world) == (4, 1, 1, 160.0)
     world.until(1000)
-    assert told(world) == (4, 0, 1, 960.0)
+    assert state(world) == (4, 0, 1, 960.0)
     assert world.sizes() == (4, 3)
     world.bill()
 
 
 def test_what_is_asked_for_later_fails_later() -> None:
-    world = short(Failures(after_s=60.0, retry_s=1000.0))
+    world = limited_world(Failures(after_s=60.0, retry_s=1000.0))
     world.resize(3)
     world.until(30)
     world.resize(5)
     world.until(60)
-    assert told(world) == (5, 2, 1, 60.0)
+    assert state(world) == (5, 2, 1, 60.0)
     world.until(90)
-    assert told(world) == (5, 0, 3, 90.0)
+    assert state(world) == (5, 0, 3, 90.0)
 
 
 def test_an_agent_pool_leaves_what_failed_until_more_is_asked_for() -> None:
-    world = short(Failures(after_s=60.0, then="stay"), PLENTY)
+    world = limited_world(Failures(after_s=60.0, then="stay"), MORE_NODES)
     world.resize(4)
     world.until(1000)
-    assert told(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
+    assert state(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
     assert world.sizes() == (4, 2)
     world.resize(5)
-    assert told(world) == (5, 3, 0, None)
+    assert state(world) == (5, 3, 0, None)
     world.until(1200)
     assert world.sizes() == (5, 5)
     world.bill()
 
 
 def test_what_is_tried_anew_fails_anew() -> None:
-    world = short(Failures(after_s=60.0, then="stay"))
+    world = limited_world(Failures(after_s=60.0, then="stay"))
     world.resize(4)
     world.until(100)
     world.resize(5)
     world.until(159)
-    assert told(world) == (5, 3, 0, None)
+    assert state(world) == (5, 3, 0, None)
     world.until(160)
-    assert told(world) == (5, 0, 3, 160.0)
+    assert state(world) == (5, 0, 3, 160.0)
 
 
 def test_a_node_group_goes_back_to_what_it_has_and_says_why_until_it_is_sized_again() -> None:
-    world = short(Failures(after_s=60.0, then="roll_back"))
+    world = limited_world(Failures(after_s=60.0, then="roll_back"))
     world.resize(4)
     world.until(60)
-    assert told(world) == (2, 0, 0, 60.0)
+    assert state(world) == (2, 0, 0, 60.0)
     world.until(500)
-    assert told(world) == (2, 0, 0, 60.0)
+    assert state(world) == (2, 0, 0, 60.0)
     world.resize(3)
-    assert told(world) == (3, 1, 0, None)
+    assert state(world) == (3, 1, 0, None)
     world.until(560)
-    assert told(world) == (2, 0, 0, 560.0)
+    assert state(world) == (2, 0, 0, 560.0)
     world.resize(1)
-    assert told(world) == (1, 0, 0, None)
+    assert state(world) == (1, 0, 0, None)
     world.bill()
 
 
 def test_what_failed_is_given_up_first() -> None:
-    world = short(Failures(after_s=60.0, retry_s=1000.0))
+    world = limited_world(Failures(after_s=60.0, retry_s=1000.0))
     world.resize(4)
     world.until(50)
     world.resize(5)
     world.until(100)
-    assert told(world) == (5, 1, 2, 60.0)
+    assert state(world) == (5, 1, 2, 60.0)
     world.resize(4)
-    assert told(world) == (4, 1, 1, 60.0)
+    assert state(world) == (4, 1, 1, 60.0)
     world.resize(3)
-    assert told(world) == (3, 1, 0, None), "what was said is over with what it was said of"
+    assert state(world) == (3, 1, 0, None), "what was said is over with what it was said of"
     world.resize(2)
-    assert told(world) == (2, 0, 0, None)
+    assert state(world) == (2, 0, 0, None)
     assert world.engines.drained == {}
 
 
@@ -150,7 +150,7 @@ def test_a_lost_replica_that_is_not_made_up_for_has_failed_too() -> None:
         begin=2,
     )
     world.until(1000)
-    assert told(world) == (2, 0, 1, 980.0)
+    assert state(world) == (2, 0, 1, 980.0)
 
 
 def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> None:
@@ -158,12 +158,12 @@ def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> 
     world = World(offer(zones=zones, quota=3, failures=Failures(after_s=60.0, quota=True)), begin=2)
     world.resize(5)
     world.until(60)
-    said = Shortfall(60.0, "the quota of 3 nodes is used up: have it raised", quota=True)
-    assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, shortfall=said)
+    shortfall = Shortfall(60.0, "the quota of 3 nodes is used up: have it raised", quota=True)
+    assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, shortfall=shortfall)
     world.resize(0)
     world.resize(3)
     world.until(300)
-    assert told(world) == (3, 0, 0, None)
+    assert state(world) == (3, 0, 0, None)
     world.bill()
 
 
@@ -172,25 +172,25 @@ def test_the_times_said_are_those_of_the_worlds_clock() -> None:
     pool = makers.offer(zones={"z": ZoneOffer(capacity=1)}, failures=failures)
     world = makers.world(makers.trace((0.0, 1, 1)), pool=pool, replicas=2, epoch_s=1_800_000_000.0)
     world.run_until(70 * 10**12)
-    said = world.status(makers.POOL).shortfall
-    assert said is not None
-    assert said.at == 1_800_000_060.0
+    shortfall = world.status(makers.POOL).shortfall
+    assert shortfall is not None
+    assert shortfall.at == 1_800_000_060.0
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "shortfall"),
     [
         ({"failures": Failures(quota=True), "on_shortage": "refuse"}, "failures quota: true needs on_shortage: wait"),
         ({"tells": ("reserved",)}, "tells reserved is told of market reserved, not of on_demand"),
     ],
     ids=["a quota told twice", "a reservation of nothing"],
 )
-def test_an_offer_that_contradicts_itself_is_refused(given: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=f"pool pool-a: {said}"):
-        World(offer(**given))
+def test_an_offer_that_contradicts_itself_is_refused(settings: dict[str, Any], shortfall: str) -> None:
+    with pytest.raises(ValueError, match=f"pool pool-a: {shortfall}"):
+        World(offer(**settings))
 
 
-# --- what else is told
+# --- other contents of the status
 
 
 def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
@@ -205,12 +205,12 @@ def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
 
 
 def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "market": "reserved",
         "zones": {"a": ZoneOffer(capacity=3), "b": ZoneOffer(capacity=2)},
     }
-    assert World(offer(**given, tells=("reserved",)), begin=1).pool.status(0).reserved == 5
-    assert World(offer(**given), begin=1).pool.status(0).reserved is None
+    assert World(offer(**settings, tells=("reserved",)), begin=1).pool.status(0).reserved == 5
+    assert World(offer(**settings), begin=1).pool.status(0).reserved is None
 
 
 # --- a whole run
@@ -218,21 +218,23 @@ def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
 
 @pytest.mark.parametrize("then", ["retry", "stay", "roll_back"])
 def test_a_workload_asks_elsewhere_for_what_a_platform_says_will_not_come(then: Any) -> None:
-    """The cheap pool takes every size and gives one replica; what it lacks is asked of the dear one once it says so."""
+    """The cheap pool accepts every size but provides one replica; the expensive one replaces the reported failures."""
     failures = Failures(after_s=45.0, then=then, retry_s=45.0)
     pools: dict[str, PoolOffer] = {
         "cheap": makers.offer(zones={"z": ZoneOffer(capacity=1)}, failures=failures),
         "dear": makers.offer(price_usd_per_hour=7.2),
     }
     scaled = makers.document("sqs", pools=("cheap", "dear"))
-    for name, told_of in pools.items():
-        scaled["pools"][name]["price_usd_per_hour"] = told_of.price_usd_per_hour
-    played = makers.case(workload_from(scaled), pools, queue=SimulatedQueue(), initial_replicas={PoolName("cheap"): 1})
+    for name, offered in pools.items():
+        scaled["pools"][name]["price_usd_per_hour"] = offered.price_usd_per_hour
+    scenario = makers.case(
+        workload_from(scaled), pools, queue=SimulatedQueue(), initial_replicas={PoolName("cheap"): 1}
+    )
     ticks: list[Tick] = []
-    run.simulate(played, 1, makers.trace(*[(0.5 * k, 100, 1000) for k in range(400)]), record=[ticks.append])
-    seen = [(t, r.value) for t in ticks if isinstance(r := t.observation.pools[PoolName("cheap")], Fresh)]
-    first = next(t for t, status in seen if status.shortfall is not None)
+    run.simulate(scenario, 1, makers.trace(*[(0.5 * k, 100, 1000) for k in range(400)]), record=[ticks.append])
+    cheap_statuses = [(t, r.value) for t in ticks if isinstance(r := t.observation.pools[PoolName("cheap")], Fresh)]
+    first = next(t for t, status in cheap_statuses if status.shortfall is not None)
     assert first.at - ticks[0].at <= 75.0
-    asked = next(t for t in ticks if t.decision.targets.get(PoolName("dear"), 0) > 0)
-    assert first.at <= asked.at <= first.at + 15.0
+    expensive_tick = next(t for t in ticks if t.decision.targets.get(PoolName("dear"), 0) > 0)
+    assert first.at <= expensive_tick.at <= first.at + 15.0
     assert max(t.decision.targets[PoolName("dear")] for t in ticks) == 3

@@ -1,4 +1,4 @@
-"""Laws of a pool: they hold for every offer, whatever is asked of it and whatever the cloud does."""
+"""Laws of a pool: they hold for every offer, every sequence of requests and every action of the cloud."""
 
 from __future__ import annotations
 
@@ -99,20 +99,20 @@ ACTIONS: st.SearchStrategy[list[Action]] = st.lists(
 
 
 def act(world: World, action: Action) -> None:
-    """One thing that the world or a policy does."""
-    what, size, chance = action
+    """Apply one action of the world or of a policy."""
+    kind, size, number = action
     pool = world.pool
     for replica in range(len(world.engines.keys)):
-        world.engines.left_s.setdefault(replica, (replica * 37 + chance) % 7 * 40.0)
-        world.engines.load[replica] = (replica * 13 + chance) % 5
-    if what == "until":
+        world.engines.left_s.setdefault(replica, (replica * 37 + number) % 7 * 40.0)
+        world.engines.load[replica] = (replica * 13 + number) % 5
+    if kind == "until":
         world.until(world.now_ps / 1e12 + size * 97.0)
-    elif what == "headroom":
-        pool.resize_headroom((Tier.SLEPT, Tier.WARM_NODE)[chance % 2], size % 3, world.now_ps)
-    elif what == "interrupt":
-        held = [n.number for n in pool.ledger.nodes if n.state in {NodeState.STARTING, NodeState.READY}]
-        if held:
-            pool.interrupt(held[chance % len(held)], world.now_ps + to_ps(10 * size), world.now_ps)
+    elif kind == "headroom":
+        pool.resize_headroom((Tier.SLEPT, Tier.WARM_NODE)[number % 2], size % 3, world.now_ps)
+    elif kind == "interrupt":
+        live = [n.number for n in pool.ledger.nodes if n.state in {NodeState.STARTING, NodeState.READY}]
+        if live:
+            pool.interrupt(live[number % len(live)], world.now_ps + to_ps(10 * size), world.now_ps)
     else:
         before = pool.desired
         try:
@@ -125,7 +125,8 @@ def act(world: World, action: Action) -> None:
             assert pool.desired == size
 
 
-def lived(world: World, actions: list[Action], after: Callable[[], object] = lambda: None) -> Bill:
+def run_actions(world: World, actions: list[Action], after: Callable[[], object] = lambda: None) -> Bill:
+    """Apply the actions, run to the horizon, and return the bill."""
     for action in actions:
         act(world, action)
         after()
@@ -139,20 +140,20 @@ def test_all_invariants_hold_after_every_action(
     offered: PoolOffer, actions: list[Action], seed: int, begin: int
 ) -> None:
     world = World(offered, seed, begin=begin)
-    lived(world, actions, world.bill)
+    run_actions(world, actions, world.bill)
 
 
-def owed(offered: PoolOffer, node: SimulatedNode, now_ps: int) -> Fraction:
-    """What a node costs by its cloud's rule, in dollars: told from its moves alone."""
+def cost_usd(offered: PoolOffer, node: SimulatedNode, now_ps: int) -> Fraction:
+    """Return the cost of a node by its cloud's rule, from its state changes alone."""
     price = Fraction(str(offered.price(list(offered.zones)[node.zone]))) / 3600
     at = {state: Fraction(at_ps, 10**12) for at_ps, state in node.moves}
     born, end = Fraction(node.born_ps, 10**12), at.get(NodeState.GONE, Fraction(now_ps, 10**12))
     runs, disk = [end - born], Fraction(0)
     if node.tier is Tier.STOPPED and NodeState.RESTING in at:
-        again = at.get(NodeState.STARTING, end)
-        disk = Fraction("0.011") / 3600 * (again - at[NodeState.RESTING])
+        restart = at.get(NodeState.STARTING, end)
+        disk = Fraction("0.011") / 3600 * (restart - at[NodeState.RESTING])
         runs = [at[NodeState.RESTING] - born] if NodeState.PREPARING in at else []
-        runs += [end - again] if NodeState.STARTING in at else []
+        runs += [end - restart] if NodeState.STARTING in at else []
     if offered.market == "spot" and node.interrupted and runs[-1] < {"aws": 3600, "gcp": 60, "azure": 0}[offered.cloud]:
         return Fraction(0)
     return disk + price * sum(max(60, math.ceil(run)) for run in runs)
@@ -163,14 +164,14 @@ def owed(offered: PoolOffer, node: SimulatedNode, now_ps: int) -> Fraction:
 def test_what_is_paid_is_the_price_times_the_time_charged(
     offered: PoolOffer, actions: list[Action], begin: int
 ) -> None:
-    """Cost conservation, exact; a reserved pool costs its capacity, whatever became of it."""
+    """Costs are conserved exactly. A reserved pool costs its capacity, regardless of its use."""
     world = World(offered, begin=begin)
-    bill = lived(world, actions)
+    bill = run_actions(world, actions)
     if offered.market == "reserved":
         prices = [(zone.capacity or 0) * Fraction(str(offered.price(name))) for name, zone in offered.zones.items()]
         paid = sum(prices, Fraction(0)) * Fraction(world.now_ps, 3600 * 10**12)
     else:
-        paid = sum((owed(offered, node, world.now_ps) for node in world.pool.ledger.nodes), Fraction(0))
+        paid = sum((cost_usd(offered, node, world.now_ps) for node in world.pool.ledger.nodes), Fraction(0))
     assert Fraction(bill.total, 3600 * 10**18) == paid
 
 
@@ -178,7 +179,7 @@ def test_what_is_paid_is_the_price_times_the_time_charged(
 @given(offers(), ACTIONS, st.integers(0, 5))
 def test_equal_seeds_give_equal_lives(offered: PoolOffer, actions: list[Action], seed: int) -> None:
     first, second = World(offered, seed, begin=2), World(offered, seed, begin=2)
-    assert lived(first, actions) == lived(second, actions)
+    assert run_actions(first, actions) == run_actions(second, actions)
     assert first.pool.ledger.nodes == second.pool.ledger.nodes
     assert first.pool.events == second.pool.events
 
@@ -187,11 +188,11 @@ def test_equal_seeds_give_equal_lives(offered: PoolOffer, actions: list[Action],
 @given(offers(), ACTIONS)
 def test_without_grace_no_scale_in_cuts_a_request(offered: PoolOffer, actions: list[Action]) -> None:
     world = World(offered, begin=3)
-    lived(world, actions)
-    taken = {e.number for e in world.pool.events if e.kind in {"interrupted", "failed"}}
+    run_actions(world, actions)
+    lost = {e.number for e in world.pool.events if e.kind in {"interrupted", "failed"}}
     cut = {e.number for e in world.pool.events if e.kind == "cut"}
     killed = {n.number for n in world.pool.ledger.nodes if n.engine in world.engines.killed}
-    assert killed <= taken | cut
+    assert killed <= lost | cut
     assert offered.grace_s is not None or not cut
 
 
@@ -200,11 +201,11 @@ def test_lives_do_not_depend_on_the_hash_seed() -> None:
         "from tests.simulators.world.infrastructure.test_laws import *;"
         "zone = ZoneOffer(capacity=5, outages=Outages(), losses_per_node_hour=0.5);"
         "world = World(offer(market='spot', zones={'a': zone, 'b': zone}, start_up=StartUp()), 11, begin=4);"
-        "bill = lived(world, [('resize', 8, 1), ('until', 90, 2), ('resize', 3, 3), ('until', 30, 4)]);"
+        "bill = run_actions(world, [('resize', 8, 1), ('until', 90, 2), ('resize', 3, 3), ('until', 30, 4)]);"
         "print(bill, world.pool.events, world.pool.ledger.nodes, world.engines.keys)"
     )
     root = Path(__file__).resolve().parents[4]
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", script],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
@@ -214,12 +215,12 @@ def test_lives_do_not_depend_on_the_hash_seed() -> None:
         ).stdout
         for seed in ("1", "2")
     ]
-    assert told[0] == told[1]
-    assert told[0].count(b"Kind.INTERRUPTED") > 3
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count(b"Kind.INTERRUPTED") > 3
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (
             lambda w: w.pool.ledger.nodes[0].moves.append((w.now_ps, NodeState.STARTING)),
@@ -232,12 +233,12 @@ def test_lives_do_not_depend_on_the_hash_seed() -> None:
     ],
     ids=["back in life", "moved before it was born", "a replica lost", "above capacity", "another price"],
 )
-def test_a_broken_invariant_is_told(harm: Callable[[World], object], said: str) -> None:
+def test_a_broken_invariant_is_told(harm: Callable[[World], object], message: str) -> None:
     world = World(offer(market="spot"), begin=2)
     world.until(100)
     bill = world.bill()
     harm(world)
-    assert said in "; ".join(problems(world.pool, bill, world.now_ps))
+    assert message in "; ".join(problems(world.pool, bill, world.now_ps))
 
 
 def test_an_offer_is_read_as_a_scenario_gives_it() -> None:

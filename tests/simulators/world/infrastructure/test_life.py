@@ -1,4 +1,4 @@
-"""Start-ups: their distribution, their order, and that they belong to a node and not to the moment."""
+"""Start-ups: their distribution, their order, and that they depend on the node and not on the time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DRAWN = 20_000
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, np.ndarray]:
-    """Durations of many nodes' phases, in seconds."""
+    """Return the durations of many nodes' phases, in seconds."""
     start_up, draws = StartUp(), Draws(7, "start-up", "pool-a", len(PHASES), normals)
     rows = [start_up.durations(draws.row(n)) for n in range(DRAWN)]
     return {name: np.array([row[name] for row in rows]) / 1e12 for name in PHASES}

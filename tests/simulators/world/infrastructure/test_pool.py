@@ -1,4 +1,4 @@
-"""A pool's replicas through their lives: sizes, victims, drains, headroom, shortage and loss."""
+"""Life cycle of a pool's replicas: sizes, scale-in order, drains, headroom, shortage and loss."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from simulators.world.infrastructure.market import NodeHeadroom, Notices, ZoneOf
 from simulators.world.infrastructure.node_lifecycle import PHASES, NodeState, Phase, StartUp, Tier
 from simulators.world.infrastructure.supply import SupplyStep, constant
 from simulators.world.infrastructure.units import to_ps
-from simulators.world.infrastructure.zones import Zone, taken
+from simulators.world.infrastructure.zones import Zone, choose_interrupted
 from tests.simulators.world.infrastructure.worlds import World, offer
 
 FAST = StartUp(**{phase: Phase(median_s=0.001) for phase in PHASES})
 
 
-def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **given: Any) -> World:
-    """A spot pool in one zone whose capacity changes in steps."""
+def spot(*steps: tuple[float, int], begin: int = 4, capacity: int | None = None, **settings: Any) -> World:
+    """Return a spot pool in one zone whose capacity changes in steps."""
     zone = ZoneOffer(capacity=capacity, steps=tuple(SupplyStep(at_s=at_s, nodes=n) for at_s, n in steps))
-    return World(offer(market="spot", zones={"z": zone}, **given), begin=begin)
+    return World(offer(market="spot", zones={"z": zone}, **settings), begin=begin)
 
 
 def states(world: World) -> list[NodeState]:
@@ -103,7 +103,7 @@ def test_a_grace_period_cuts_what_is_left_when_it_is_over_and_not_before() -> No
     world.engines.load = {1: 7}
     world.resize(0)
     world.until(100)
-    assert world.told() == [(30.0, "cut", 1, 7)]
+    assert world.events() == [(30.0, "cut", 1, 7)]
     assert world.engines.killed == {1: to_ps(30)}
 
 
@@ -173,10 +173,10 @@ def test_a_stopped_node_cannot_fail_and_a_restarted_one_can() -> None:
     zones = {"z": ZoneOffer(losses_per_node_hour=1.0)}
     world = World(offer(headroom=NodeHeadroom(stopped=1), disk_usd_per_hour=0.01, zones=zones, replace=False), begin=0)
     world.until(100 * 3600)
-    assert world.told() == []
+    assert world.events() == []
     world.resize(1)
     world.until(200 * 3600)
-    assert (0, "failed") in [(node, kind) for _, kind, node, _ in world.told()]
+    assert (0, "failed") in [(node, kind) for _, kind, node, _ in world.events()]
 
 
 def test_what_finds_no_room_waits_and_starts_when_capacity_comes() -> None:
@@ -228,12 +228,12 @@ def test_an_interruption_is_announced_drained_and_replaced() -> None:
     world = spot((1000, 3), cloud="aws", reclaim="newest")
     world.engines.left_s = {3: 30.0}
     world.until(879)
-    assert world.told() == []
+    assert world.events() == []
     world.until(880)
-    assert world.told() == [(880.0, "notice", 3, 0)]
+    assert world.events() == [(880.0, "notice", 3, 0)]
     assert world.sizes() == (4, 3)
     world.until(1000)
-    assert world.told() == [(880.0, "notice", 3, 0), (1000.0, "interrupted", 4, 0)]
+    assert world.events() == [(880.0, "notice", 3, 0), (1000.0, "interrupted", 4, 0)]
     assert world.pool.waiting == 1  # the replacement came into a zone that was to shrink
     world.bill()
 
@@ -242,7 +242,7 @@ def test_a_stream_longer_than_the_notice_is_cut() -> None:
     world = spot((1000, 3), cloud="gcp", reclaim="newest", replace=False)
     world.engines.left_s, world.engines.load = {3: 31.0}, {3: 2}
     world.until(1100)
-    assert world.told() == [(970.0, "notice", 3, 0), (1000.0, "interrupted", 3, 2)]
+    assert world.events() == [(970.0, "notice", 3, 0), (1000.0, "interrupted", 3, 2)]
     assert world.sizes() == (3, 3)
     world.bill()
 
@@ -259,21 +259,21 @@ def test_one_may_serve_on_until_it_is_cut() -> None:
 def test_a_notice_may_be_missing() -> None:
     world = spot((1000, 3), notices=Notices(notice_s=120, missing_share=1.0), replace=False)
     world.until(1000)
-    assert [kind for _, kind, _, _ in world.told()] == ["interrupted"]
+    assert [kind for _, kind, _, _ in world.events()] == ["interrupted"]
 
 
 def test_a_recommendation_may_be_missing() -> None:
-    said = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
-    world = spot((1000, 3), notices=said, replace=False)
+    notices = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
+    world = spot((1000, 3), notices=notices, replace=False)
     world.until(1000)
-    assert [kind for _, kind, _, _ in world.told()] == ["notice"]
+    assert [kind for _, kind, _, _ in world.events()] == ["notice"]
 
 
 def test_each_fall_of_a_zone_takes_others() -> None:
     zone = Zone("z", constant(8), nodes=dict.fromkeys(range(8)))
-    falls = [taken(zone, 2, "random", 1, "pool-a") for _ in range(20)]
-    assert len({tuple(sorted(fall)) for fall in falls}) > 10
-    assert taken(zone, 2, "newest", 1, "pool-a") == [7, 6]
+    choices = [choose_interrupted(zone, 2, "random", 1, "pool-a") for _ in range(20)]
+    assert len({tuple(sorted(choice)) for choice in choices}) > 10
+    assert choose_interrupted(zone, 2, "newest", 1, "pool-a") == [7, 6]
 
 
 def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
@@ -281,7 +281,7 @@ def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
     world.until(10)
     world.pool.interrupt(2, to_ps(129), world.now_ps)
     world.until(200)
-    assert world.told() == [(129.0, "interrupted", 2, 0)]
+    assert world.events() == [(129.0, "interrupted", 2, 0)]
 
 
 def test_nodes_are_lost_at_their_zones_rate() -> None:
@@ -289,7 +289,7 @@ def test_nodes_are_lost_at_their_zones_rate() -> None:
     zone = ZoneOffer(losses_per_node_hour=0.2)
     world = World(offer(market="spot", zones={"z": zone}, start_up=FAST, on_notice="serve"), begin=1000)
     world.until(36_000)
-    lost = sum(kind == "interrupted" for _, kind, _, _ in world.told())
+    lost = sum(kind == "interrupted" for _, kind, _, _ in world.events())
     assert lost == pytest.approx(0.2 * 1000 * 10, abs=4 * 2000**0.5)
     world.bill()
 
@@ -297,7 +297,7 @@ def test_nodes_are_lost_at_their_zones_rate() -> None:
 def test_a_rebalance_recommendation_comes_before_the_notice() -> None:
     world = spot((1000, 3), notices=Notices(notice_s=120, rebalance_s=300), reclaim="newest", replace=False)
     world.until(1000)
-    assert [(at, kind) for at, kind, _, _ in world.told()] == [(700, "rebalance"), (880, "notice")]
+    assert [(at, kind) for at, kind, _, _ in world.events()] == [(700, "rebalance"), (880, "notice")]
 
 
 def test_one_node_can_be_interrupted_on_purpose() -> None:
@@ -305,7 +305,7 @@ def test_one_node_can_be_interrupted_on_purpose() -> None:
     world.until(10)
     world.pool.interrupt(2, to_ps(500), world.now_ps)
     world.until(600)
-    assert [(at, kind, node) for at, kind, node, _ in world.told()] == [(380.0, "notice", 2)]
+    assert [(at, kind, node) for at, kind, node, _ in world.events()] == [(380.0, "notice", 2)]
     assert world.sizes() == (4, 4)
 
 
@@ -316,7 +316,7 @@ def test_on_demand_nodes_are_kept_when_a_zone_offers_less_and_none_comes_then() 
     world.resize(4)
     world.until(1000)
     assert (world.sizes(), world.pool.waiting) == ((4, 3), 1)
-    assert world.told() == []
+    assert world.events() == []
     world.bill()
 
 
@@ -334,31 +334,31 @@ def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
     late.resize(1)
     late.until(700)
     late.resize(3)
-    took = [[n.due_ps - n.born_ps for n in w.pool.ledger.nodes] for w in (early, late)]
-    assert took[0] == took[1]
-    assert len(set(took[0])) == 3
+    durations = [[n.due_ps - n.born_ps for n in w.pool.ledger.nodes] for w in (early, late)]
+    assert durations[0] == durations[1]
+    assert len(set(durations[0])) == 3
     for world in (early, late):
         world.until(5000)
     assert sorted(early.engines.keys) == sorted(late.engines.keys)
 
 
-# --- what the status tells
+# --- status
 
 
 @pytest.mark.parametrize(
-    ("on_notice", "told"),
+    ("on_notice", "expected"),
     [("serve", [(4, 4, 0, 0), (4, 4, 2, 0), (4, 2, 0, 2)]), ("replace", [(4, 4, 0, 0), (4, 2, 0, 2), (4, 2, 0, 2)])],
     ids=["serve: doomed, then taken", "replace: taken at the notice, and not again when it is cut"],
 )
-def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, told: list[tuple[int, ...]]) -> None:
+def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, expected: list[tuple[int, ...]]) -> None:
     world = spot((300, 2), capacity=4, on_notice=on_notice)
     world.engines.left_s = dict.fromkeys(range(4), 1000.0)
-    found = []
+    observed = []
     for at_s in (100, 200, 301):
         world.until(at_s)
         s = world.pool.status(world.now_ps)
-        found.append((s.desired, s.ready, s.interruption_pending, s.interrupted))
-    assert found == told
+        observed.append((s.desired, s.ready, s.interruption_pending, s.interrupted))
+    assert observed == expected
 
 
 def test_a_failed_on_demand_replica_counts_as_taken() -> None:
@@ -371,7 +371,7 @@ def test_a_failed_on_demand_replica_counts_as_taken() -> None:
 def test_a_tier_tells_what_it_should_hold_and_what_rests() -> None:
     world = World(offer(), begin=1)
     world.pool.resize_headroom(Tier.SLEPT, 2, world.now_ps)
-    assert world.pool.resting(Tier.SLEPT, world.now_ps).pending == 2
+    assert world.pool.headroom_status(Tier.SLEPT, world.now_ps).pending == 2
     world.until(300)
-    assert world.pool.resting(Tier.SLEPT, world.now_ps) == PoolStatus(2, 2)
+    assert world.pool.headroom_status(Tier.SLEPT, world.now_ps) == PoolStatus(2, 2)
     assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "no size of the pool's"

@@ -1,4 +1,4 @@
-"""Recorded spot capacity replayed: whatever is asked, no zone holds more nodes than the trace had at that time."""
+"""Replay of recorded spot capacity: no zone ever holds more nodes than the trace had at that time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capacity over time: traces read and refused, steps, and outages whose availability is the renewal theorem's."""
+"""Capacity over time: valid and invalid traces, steps, and outages with the availability of the renewal theorem."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def seconds(supply: Any, count: int = 100) -> list[tuple[float, int | None]]:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("settings", "expected"),
     [
         ({"repeat": False}, [(0, 2), (600, 0), (900, 4)]),
         ({"repeat": False, "start_s": 300}, [(0, 2), (300, 0), (600, 4)]),
@@ -48,9 +48,9 @@ def seconds(supply: Any, count: int = 100) -> list[tuple[float, int | None]]:
     ],
     ids=["whole", "offset", "within a gap", "last value", "scaled", "parts dropped", "repeats", "starts in a repeat"],
 )
-def test_a_trace_gives_its_changes(tmp_path: Path, given: dict[str, Any], expected: list[tuple[float, int]]) -> None:
+def test_a_trace_gives_its_changes(tmp_path: Path, settings: dict[str, Any], expected: list[tuple[float, int]]) -> None:
     folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [2, 2, 0, 4]})
-    assert seconds(replayed(SupplyTrace(file="zone.json", **given), folder), len(expected)) == expected
+    assert seconds(replayed(SupplyTrace(file="zone.json", **settings), folder), len(expected)) == expected
 
 
 def test_a_trace_that_never_changes_ends_though_it_repeats(tmp_path: Path) -> None:
@@ -119,6 +119,6 @@ def test_the_default_outages_have_the_measured_availability() -> None:
 
 
 def test_an_outage_takes_all_nodes_and_gives_them_back() -> None:
-    found = list(islice(with_outages(4, Outages(), stream(5, "outages", "z")), 6))
-    assert [n for _, n in found] == [4, 0, 4, 0, 4, 0]
-    assert all(a < b and b % to_ps(0.001) == 0 for (a, _), (b, _) in pairwise(found))
+    changes = list(islice(with_outages(4, Outages(), stream(5, "outages", "z")), 6))
+    assert [n for _, n in changes] == [4, 0, 4, 0, 4, 0]
+    assert all(a < b and b % to_ps(0.001) == 0 for (a, _), (b, _) in pairwise(changes))

@@ -1,4 +1,4 @@
-"""A world around one pool: engines of the port's own shape whose work is known, and a clock that stops in time."""
+"""A world around one pool: fake engines with known work, and a clock that stops at every event."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ QUICK = StartUp(
     sleep=Phase(median_s=11),
     wake=Phase(median_s=1),
 )
-"""Start-ups without chance: 185 s from cold, 35 s from a warm node, 75 s from a stopped one, 1 s from sleep."""
+"""Start-ups without randomness: 185 s cold, 35 s from a warm node, 75 s from a stopped one, 1 s from sleep."""
 
 
 class FakeEngines:
-    """Replicas whose drains take as long as `left_s` says, and which hold as many requests as `load` says."""
+    """Replicas with given drain times (`left_s`) and numbers of requests (`load`)."""
 
     def __init__(self) -> None:
         self.now_ps = 0
@@ -69,7 +69,7 @@ class FakeEngines:
         return at_ps if at_ps <= self.now_ps else -1
 
     def busy_ps(self, replica: int) -> int:
-        """Busy for half of its serving time, and while it drained."""
+        """Return half of the serving time plus the drain time."""
         begin = self.started[replica]
         drained = self.drained.get(replica, self.killed.get(replica, self.now_ps))
         end = min(drained + to_ps(self.left_s.get(replica, 0.0)), self.killed.get(replica, self.now_ps))
@@ -90,7 +90,7 @@ class World:
         return self.engines.now_ps
 
     def until(self, at_s: float, watch: Callable[[], object] = lambda: None) -> None:
-        """Run up to a time, and `watch` after each event."""
+        """Run to a time, and call `watch` after each event."""
         end_ps = to_ps(at_s)
         while (due_ps := self.pool.next_event_ps()) is not None and due_ps <= end_ps:
             self.engines.now_ps = due_ps
@@ -104,21 +104,21 @@ class World:
         self.pool.resize(replicas, self.now_ps)
 
     def sizes(self) -> tuple[int, int]:
-        """Desired and ready."""
+        """Return the desired and ready replicas."""
         status = self.pool.status(self.now_ps)
         return status.desired, status.ready
 
     def bill(self) -> Bill:
-        """The bill, with all invariants checked."""
+        """Return the bill after a check of all invariants."""
         bill = self.pool.bill(self.now_ps, self.engines.busy_ps)
         assert list(problems(self.pool, bill, self.now_ps)) == []
         return bill
 
-    def told(self) -> list[tuple[float, str, int, int]]:
-        """Events as (seconds, kind, node, requests cut)."""
-        return [(e.at_ps / 1e12, str(e.kind), e.number, e.cut) for e in self.pool.events]
+    def events(self) -> list[tuple[float, str, int, int]]:
+        """Return the events as (seconds, kind, node, lost requests)."""
+        return [(e.at_ps / 1e12, str(e.kind), e.number, e.lost_requests) for e in self.pool.events]
 
 
-def offer(**given: Any) -> PoolOffer:
-    """An offer at 3.60 USD an hour: 1,000 micro-dollars a second."""
-    return PoolOffer(**{"model": "m", "price_usd_per_hour": 3.6, "start_up": QUICK, **given})
+def offer(**settings: Any) -> PoolOffer:
+    """Return an offer at 3.60 USD per hour: 1,000 micro-dollars per second."""
+    return PoolOffer(**{"model": "m", "price_usd_per_hour": 3.6, "start_up": QUICK, **settings})

@@ -1,4 +1,4 @@
-"""Small makers of traffic, and where real traffic lies if it is at hand."""
+"""Helpers that write small traffic files, and the location of recorded traffic if it is available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHARED = Path(__file__).resolve().parents[4].parent / "shared"
 
 
 def shared(place: str) -> Path:
-    """A file of third-party data, which the project does not ship."""
+    """Return a file of third-party data, which the project does not ship, or skip the test."""
     path = SHARED / place
     if not path.exists():
         pytest.skip(f"third-party data {place} is not beside the repository")
@@ -29,8 +29,8 @@ def trace(*rows: tuple[float, int, int], **more: Any) -> RequestTrace:
     return RequestTrace(columns[:, 0], columns[:, 1].astype(int), columns[:, 2].astype(int), **more)
 
 
-def rows_of(made: RequestTrace) -> list[tuple[float, int, int]]:
-    columns = (made.arrival_s.tolist(), made.prompt_tokens.tolist(), made.output_tokens.tolist())
+def rows_of(result: RequestTrace) -> list[tuple[float, int, int]]:
+    columns = (result.arrival_s.tolist(), result.prompt_tokens.tolist(), result.output_tokens.tolist())
     return list(zip(*columns, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""``forescale trace``: what it prints, what it writes, and what it leaves alone."""
+"""``forescale trace``: its output, its files, and the files that it must not change."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def test_describe_tells_figures_in_words_as_json_and_as_a_page(
     assert "t: 4 requests in 2.0 minutes" in out
     assert "clients         2" in out
     assert html.read_text().startswith("<!doctype html>")
-    told = json.loads(run(capsys, "describe", file, "--json")[1])
-    assert told["requests"] == 4
-    assert told["digest"] == FULL.digest()
-    assert told["prompt_tokens"]["p50"] == 25
+    output = json.loads(run(capsys, "describe", file, "--json")[1])
+    assert output["requests"] == 4
+    assert output["digest"] == FULL.digest()
+    assert output["prompt_tokens"]["p50"] == 25
 
 
 def test_convert_cuts_and_speeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The figures of traces: against published ones of real traffic, and by hand."""
+"""Statistics of traces: against published ones of real traffic, and by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TABLE = {
         (12, 3, 58, 125, 8192),
     ),
 }
-"""As a study of these files gives them, rounded as it rounds."""
+"""Values of a study of these files, with its rounding."""
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -53,8 +53,8 @@ def test_the_figures_of_real_traffic_are_the_published_ones(name: str) -> None:
 
 
 def test_figures_by_hand() -> None:
-    made = trace((0, 10, 1), (30, 20, 1), (60, 30, 1), (130, 40, 1), cached_tokens=np.array([5, 0, 5, 0]))
-    d = describe(made)
+    result = trace((0, 10, 1), (30, 20, 1), (60, 30, 1), (130, 40, 1), cached_tokens=np.array([5, 0, 5, 0]))
+    d = describe(result)
     assert (d.requests, d.span_s, d.mean_rps) == (4, 130.0, 4 / 130)
     assert d.peak_to_mean_1min == pytest.approx(2 / 1.5)  # 2 and 1 in the whole minutes
     assert d.dispersion_1min == pytest.approx(0.25 / 1.5)
@@ -65,10 +65,10 @@ def test_figures_by_hand() -> None:
 
 
 def test_a_trace_too_short_to_tell_says_so() -> None:
-    for made in (trace(), trace((5, 1, 1)), trace((5, 1, 1), (5, 1, 1))):
-        d = describe(made)
+    for result in (trace(), trace((5, 1, 1)), trace((5, 1, 1), (5, 1, 1))):
+        d = describe(result)
         assert (d.mean_rps, d.gap_cv, d.dispersion_1min, d.hourly_rps) == (None, None, None, None)
-        assert "gaps            CV -" in "\n".join(lines(d, made))
+        assert "gaps            CV -" in "\n".join(lines(d, result))
 
 
 def test_the_daily_shape_is_the_mean_of_whole_days() -> None:
@@ -79,20 +79,20 @@ def test_the_daily_shape_is_the_mean_of_whole_days() -> None:
 
 
 def test_clients_are_counted() -> None:
-    made = trace((0, 1, 1), (1, 1, 1), (2, 1, 1), client=np.array([4, 9, 4]))
-    d = describe(made)
+    result = trace((0, 1, 1), (1, 1, 1), (2, 1, 1), client=np.array([4, 9, 4]))
+    d = describe(result)
     assert d.clients == 2
     assert d.top_client_share == pytest.approx(2 / 3)
-    assert "2, the largest with 66.7% of the requests" in "\n".join(lines(d, made))
+    assert "2, the largest with 66.7% of the requests" in "\n".join(lines(d, result))
 
 
 def test_bins_hold_every_request_but_the_last_bins() -> None:
-    made = trace((0, 1, 1), (0.5, 1, 1), (2.0, 1, 1), (2.9, 1, 1))
-    assert whole_bins(made.arrival_s, 1.0) == (2, 1.0, 1.0)
+    result = trace((0, 1, 1), (0.5, 1, 1), (2.0, 1, 1), (2.9, 1, 1))
+    assert whole_bins(result.arrival_s, 1.0) == (2, 1.0, 1.0)
     far = trace((0, 1, 1), (0.2, 1, 1), (1e8 - 2, 1, 1), (1e8, 1, 1))  # 10^8 bins, all but two of them empty
     assert whole_bins(far.arrival_s, 1.0) == pytest.approx((2, 3e-8, 5e-8))
-    edges, rates = rate_bins(made, 7)
-    assert (rates * np.diff(edges)).sum() == pytest.approx(len(made))
+    edges, rates = rate_bins(result, 7)
+    assert (rates * np.diff(edges)).sum() == pytest.approx(len(result))
 
 
 def test_a_sparkline_shows_little_as_little_and_nothing_as_blank() -> None:
@@ -102,11 +102,11 @@ def test_a_sparkline_shows_little_as_little_and_nothing_as_blank() -> None:
 
 
 def test_the_page_needs_no_network_and_does_not_grow_with_the_trace() -> None:
-    one = page(trace((0, 5, 5), (1, 9, 9), name="<script>alert(1)</script>"))
+    first_cut = page(trace((0, 5, 5), (1, 9, 9), name="<script>alert(1)</script>"))
     many = page(trace(*((i / 10, 1 + i % 999, 5) for i in range(20_000))))
-    assert "<script>alert" not in one
-    assert "&lt;script" in one or "\\u0026lt;script" in one
-    assert 'src="http' not in one
-    assert abs(len(many) - len(one)) < 100_000
+    assert "<script>alert" not in first_cut
+    assert "&lt;script" in first_cut or "\\u0026lt;script" in first_cut
+    assert 'src="http' not in first_cut
+    assert abs(len(many) - len(first_cut)) < 100_000
     assert page(trace())
     assert page(trace((0, 5, 5), (1, 9, 9))) == page(trace((0, 5, 5), (1, 9, 9)))

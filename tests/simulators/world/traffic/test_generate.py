@@ -1,4 +1,4 @@
-"""Generated traffic: its rates, bursts and lengths against theory, and the laws of its chance."""
+"""Generated traffic: its rates, bursts and lengths against theory, and the laws of its random streams."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ SYNTHETIC: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", SYNTHETIC)
 def test_as_many_requests_come_as_the_rate_expects(kind: str) -> None:
-    made = SYNTHETIC[kind]
-    seconds = np.arange(0.5, made.length_s)
-    expected = made.rate_rps(seconds).sum()
-    assert len(made.requests(RNG)) == pytest.approx(expected, abs=4 * expected**0.5)
+    generator = SYNTHETIC[kind]
+    seconds = np.arange(0.5, generator.length_s)
+    expected = generator.rate_rps(seconds).sum()
+    assert len(generator.requests(RNG)) == pytest.approx(expected, abs=4 * expected**0.5)
 
 
 @pytest.mark.parametrize("kind", SYNTHETIC)
 def test_they_come_when_the_rate_expects_them(kind: str) -> None:
-    made = SYNTHETIC[kind]
-    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, made.length_s + 1, 300.0))[0]
-    expected = made.rate_rps(np.arange(0.5, made.length_s)).reshape(-1, 300).sum(axis=1)
+    generator = SYNTHETIC[kind]
+    counts = np.histogram(generator.requests(RNG).arrival_s, np.arange(0, generator.length_s + 1, 300.0))[0]
+    expected = generator.rate_rps(np.arange(0.5, generator.length_s)).reshape(-1, 300).sum(axis=1)
     np.testing.assert_array_less(np.abs(counts - expected), 5 * np.sqrt(expected) + 1e-9 + (expected > 0) * 5)
 
 
@@ -66,7 +66,7 @@ def test_gaps_are_poisson_at_cv_1_and_burstier_above() -> None:
 
 @pytest.mark.parametrize("cv", [0.0, 0.5, 1.0, 5.0])
 def test_short_spans_of_a_renewal_process_have_their_share_of_events(cv: float) -> None:
-    """Stationary from its first moment: spans of a fifth of a gap hold a fifth of an event on average."""
+    """The process is stationary from time 0: an interval of 0.2 mean gaps has 0.2 events on average."""
     chance = np.random.default_rng(2)
     counts = np.array([len(renewal(0.2, cv, chance)) for _ in range(30_000)])
     assert counts.mean() == pytest.approx(0.2, abs=4 * counts.std() / len(counts) ** 0.5)
@@ -92,7 +92,7 @@ def test_arrivals_are_sorted_milliseconds_where_the_rate_is_not_zero(
         assert any(rps[min(i, len(rps) - 1)] > 0 for i in range(first, last + 1))
 
 
-MADE = st.sampled_from(
+GENERATOR_STRATEGY = st.sampled_from(
     [
         *SYNTHETIC.values(),
         Daily(mean_rps=2.0, noise_cv=0.5, gap_cv=3.0, duration_s=7000.0),
@@ -102,21 +102,21 @@ MADE = st.sampled_from(
 
 
 @LAW
-@given(MADE, st.lists(st.floats(0, 4000), min_size=2, max_size=5), st.integers(0, 3))
-def test_a_span_in_pieces_is_the_span_at_once(made: Any, cuts: list[float], seed: int) -> None:
+@given(GENERATOR_STRATEGY, st.lists(st.floats(0, 4000), min_size=2, max_size=5), st.integers(0, 3))
+def test_a_span_in_pieces_is_the_span_at_once(generator: Any, cuts: list[float], seed: int) -> None:
     cuts.sort()
-    pieces = [made.requests(streams(seed), a, b) for a, b in pairwise(cuts)]
-    assert joined(pieces, "pieces").digest() == made.requests(streams(seed), cuts[0], cuts[-1]).digest()
+    pieces = [generator.requests(streams(seed), a, b) for a, b in pairwise(cuts)]
+    assert joined(pieces, "pieces").digest() == generator.requests(streams(seed), cuts[0], cuts[-1]).digest()
 
 
 def test_a_trace_file_repeats_with_its_copies_the_same_in_pieces(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     write(trace(*((i * 0.5, 10 + i, 5) for i in range(100))), file)
-    made = TraceFile(file=str(file), repeat=True, scale=2.5, speed=2.0)
-    whole = made.requests(RNG, 0.0, 300.0)
-    assert len(whole) == pytest.approx(300 / made.length_s * 250, rel=0.1)
-    pieces = [made.requests(RNG, a, a + 12.5) for a in np.arange(0.0, 300.0, 12.5)]
-    assert joined(pieces, "pieces").digest() == whole.digest()
+    generator = TraceFile(file=str(file), repeat=True, scale=2.5, speed=2.0)
+    full = generator.requests(RNG, 0.0, 300.0)
+    assert len(full) == pytest.approx(300 / generator.length_s * 250, rel=0.1)
+    pieces = [generator.requests(RNG, a, a + 12.5) for a in np.arange(0.0, 300.0, 12.5)]
+    assert joined(pieces, "pieces").digest() == full.digest()
 
 
 def test_a_trace_file_is_played_as_it_is(tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_lengths_have_their_quantiles_and_bounds() -> None:
 def test_pairs_of_lengths_are_drawn_from_another_trace(tmp_path: Path) -> None:
     file = tmp_path / "like.csv"
     write(trace((0, 100, 1), (1, 200, 2), (2, 300, 3)), file)
-    made = Poisson(rps=10.0, lengths_like=str(file)).requests(RNG)
-    assert {(p, o) for _, p, o in rows_of(made)} == {(100, 1), (200, 2), (300, 3)}
+    requests = Poisson(rps=10.0, lengths_like=str(file)).requests(RNG)
+    assert {(p, o) for _, p, o in rows_of(requests)} == {(100, 1), (200, 2), (300, 3)}
 
 
 # --- rates
@@ -200,14 +200,14 @@ def test_a_series_of_rates_is_followed_step_by_step(tmp_path: Path) -> None:
     series = rates.read(file)
     assert series.duration_s == 180
     assert series.at(np.array([0, 59.9, 60, 150, 179, 180, -1])).tolist() == [2, 2, 0, 40, 40, 0, 0]
-    made = Rates(file=str(file))
-    assert made.length_s == 180
+    generator = Rates(file=str(file))
+    assert generator.length_s == 180
     assert Rates(file=str(file), speed=2.0, start_s=60.0).length_s == 60
-    assert Mix(clients={"a": made, "b": Poisson(duration_s=99.0)}).length_s == 180
-    counts = np.histogram(made.requests(RNG).arrival_s, np.arange(0, 181, 60.0))[0]
+    assert Mix(clients={"a": generator, "b": Poisson(duration_s=99.0)}).length_s == 180
+    counts = np.histogram(generator.requests(RNG).arrival_s, np.arange(0, 181, 60.0))[0]
     assert counts[1] == 0
     assert counts[2] == pytest.approx(2400, abs=200)
-    assert len(made.requests(RNG, 180.0, 360.0)) == 0
+    assert len(generator.requests(RNG, 180.0, 360.0)) == 0
     again = Rates(file=str(file), repeat=True, scale=0.5)
     assert again.rate_rps(np.array([180.0, 330.0])).tolist() == [1.0, 20.0]
     assert Rates(file=str(file), speed=2.0).rate_rps(np.array([29.0, 31.0, 61.0])).tolist() == [2.0, 0.0, 40.0]
@@ -298,9 +298,9 @@ def test_every_generator_is_in_the_documentation(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", SYNTHETIC)
 def test_traffic_is_named_by_its_kind_and_tells_how_it_was_made(kind: str) -> None:
-    made = SYNTHETIC[kind].requests(RNG, 0.0, 10.0)
-    assert made.name == kind
-    assert "gap_cv=1.0" in made.origin
+    requests = SYNTHETIC[kind].requests(RNG, 0.0, 10.0)
+    assert requests.name == kind
+    assert "gap_cv=1.0" in requests.origin
 
 
 def test_chunks_hold_whole_steps() -> None:

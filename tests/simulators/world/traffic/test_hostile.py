@@ -1,4 +1,4 @@
-"""Files that are damaged, half-written or something else: told with their line, or left out and counted."""
+"""Damaged, truncated and foreign files: errors name the line, or bad rows are left out and counted."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_a_bad_row_is_told_with_its_line_or_left_out_and_counted(tmp_path: Path,
     assert f"{file}, line 4" in str(raised.value)
     assert message in str(raised.value)
     assert "--skip-bad" in str(raised.value)
-    made = read(file, SKIP)
-    assert rows_of(made) == [(0, 1, 1), (1, 2, 2), (3, 4, 4)]
-    assert made.repairs == {"bad rows left out": 1}
+    result = read(file, SKIP)
+    assert rows_of(result) == [(0, 1, 1), (1, 2, 2), (3, 4, 4)]
+    assert result.repairs == {"bad rows left out": 1}
 
 
 def test_lines_are_counted_past_bad_and_blank_ones_in_many_batches(tmp_path: Path) -> None:
@@ -70,16 +70,16 @@ def test_lines_that_an_open_quote_swallows_are_all_counted(tmp_path: Path) -> No
     file = text(tmp_path / "t.csv", HEADER + '0,1,1\n1,"5,5\n2,3,3\n4,4,4\n')
     with pytest.raises(TraceError, match="line 3: "):
         read(file)
-    made = read(file, SKIP)
-    assert (len(made), made.repairs) == (1, {"bad rows left out": 3})
+    result = read(file, SKIP)
+    assert (len(result), result.repairs) == (1, {"bad rows left out": 3})
 
 
 def test_a_run_that_begins_late_in_the_file_is_read_by_its_own_cells(tmp_path: Path) -> None:
     header = "run,arrival_unix,prompt_tokens,output_tokens,client\n"
     warm = "".join(f"warm,{1.7e9 + i},10,10,7\n" for i in range(60_000))  # more than one block of the reader
     late = "late,2026-01-01 10:00:00,1,1,bob\nlate,2026-01-01 10:00:02.5,2,2,ann\n"
-    made = read(text(tmp_path / "t.csv", header + warm + late), ReadOptions(run="late"))
-    assert rows_of(made) == [(0, 1, 1), (2.5, 2, 2)]
+    result = read(text(tmp_path / "t.csv", header + warm + late), ReadOptions(run="late"))
+    assert rows_of(result) == [(0, 1, 1), (2.5, 2, 2)]
 
 
 def test_many_bad_rows_are_told_by_the_first_and_their_count(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_many_bad_rows_are_told_by_the_first_and_their_count(tmp_path: Path) -> 
 
 
 def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
-    made = read(text(tmp_path / "t.csv", f"{HEADER}5,1,1\n3,2,2\n4,3,3\n6,4,4\n"))
-    assert rows_of(made) == [(3, 2, 2), (4, 3, 3), (5, 1, 1), (6, 4, 4)]
-    assert made.repairs == {"rows out of order, sorted": 2}
+    result = read(text(tmp_path / "t.csv", f"{HEADER}5,1,1\n3,2,2\n4,3,3\n6,4,4\n"))
+    assert rows_of(result) == [(3, 2, 2), (4, 3, 3), (5, 1, 1), (6, 4, 4)]
+    assert result.repairs == {"rows out of order, sorted": 2}
 
 
 @pytest.mark.parametrize(
@@ -138,17 +138,17 @@ def test_half_a_gzip_file_does_not_pass_for_a_whole_one(tmp_path: Path) -> None:
     file.write_bytes(packed[: len(packed) // 2])
     with pytest.raises(TraceError, match="the file is half-written"):
         read(file)
-    made = read(file, SKIP)
-    assert made.repairs["file cut short, row at the break left out"] == 1
-    assert 1000 < len(made) < 19_000
-    expected = [tuple(map(int, row.split(","))) for row in rows[: len(made)]]
-    assert rows_of(made) == expected
+    result = read(file, SKIP)
+    assert result.repairs["file cut short, row at the break left out"] == 1
+    assert 1000 < len(result) < 19_000
+    expected = [tuple(map(int, row.split(","))) for row in rows[: len(result)]]
+    assert rows_of(result) == expected
 
 
 def test_a_last_line_without_an_end_is_mentioned(tmp_path: Path) -> None:
-    made = read(text(tmp_path / "t.csv", HEADER + "0,1,1\n1,2,2"))
-    assert len(made) == 2
-    assert made.repairs == {"last line without a line end, kept": 1}
+    result = read(text(tmp_path / "t.csv", HEADER + "0,1,1\n1,2,2"))
+    assert len(result) == 2
+    assert result.repairs == {"last line without a line end, kept": 1}
 
 
 def test_bad_json_lines_are_told_with_their_line(tmp_path: Path) -> None:
@@ -183,10 +183,10 @@ def test_every_row_is_read_or_counted(
         with pytest.raises(TraceError, match="has no request"):
             read(file, SKIP)
         return
-    made = read(file, SKIP)
-    assert sorted(rows_of(made)) == sorted(tuple(map(float, row)) for row in good)
-    assert made.repairs.get("empty rows left out", 0) == empty
-    assert made.repairs.get("bad rows left out", 0) == len(rows) - len(good) - empty
+    result = read(file, SKIP)
+    assert sorted(rows_of(result)) == sorted(tuple(map(float, row)) for row in good)
+    assert result.repairs.get("empty rows left out", 0) == empty
+    assert result.repairs.get("bad rows left out", 0) == len(rows) - len(good) - empty
 
 
 @law(150)
@@ -198,13 +198,13 @@ def test_no_bytes_make_anything_but_a_trace_or_its_error(
     file.write_bytes(start + content)
     for options in (ReadOptions(), SKIP):
         try:
-            made = read(file, options)
+            result = read(file, options)
         except TraceError as e:
-            told = str(e)
+            message = str(e)
         else:
-            told = made.origin
-            assert len(made) > 0
-        assert str(file) in told
+            message = result.origin
+            assert len(result) > 0
+        assert str(file) in message
 
 
 SLOW = """

@@ -1,4 +1,4 @@
-"""Traffic files with anything anywhere: a trace, or an error that names the file; never another exception."""
+"""Traffic files with arbitrary values anywhere give a trace or an error that names the file, and no other exception."""
 
 from __future__ import annotations
 
@@ -34,38 +34,38 @@ REQUEST = {"request_start_time": 1.0, "prompt_tokens": 3, "output_tokens": 4}
 GUIDELLM = {"benchmarks": [{"requests": {"successful": [REQUEST], "incomplete": [], "errored": []}}]}
 
 
-def places(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def places(data: Any, target: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     below = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    return [p for key, value in below for p in [(*at, key), *places(value, (*at, key))]]
+    return [p for key, value in below for p in [(*target, key), *places(value, (*target, key))]]
 
 
 def changed(data: Any, place: tuple[Any, ...], value: Any) -> Any:
-    made = copy.deepcopy(data)
-    at = made
+    mutated = copy.deepcopy(data)
+    target = mutated
     for key in place[:-1]:
-        at = at[key]
-    at[place[-1]] = value
-    return made
+        target = target[key]
+    target[place[-1]] = value
+    return mutated
 
 
 @st.composite
 def mutations(draw: Callable[..., Any], data: Any) -> Any:
-    """The document with one to three places changed."""
-    made = data
+    """Return the document with one to three changed values."""
+    mutated = data
     for _ in range(draw(st.integers(1, 3))):
-        there = places(made)
-        if there:
-            made = changed(made, draw(st.sampled_from(there)), draw(VALUES))
-    return made
+        paths = places(mutated)
+        if paths:
+            mutated = changed(mutated, draw(st.sampled_from(paths)), draw(VALUES))
+    return mutated
 
 
 def judge(file: Path, options: ReadOptions = DEFAULT) -> None:
-    said = file.name
+    message = file.name
     try:
         read(file, options)
     except TraceError as e:
-        said = str(e)
-    assert file.name in said
+        message = str(e)
+    assert file.name in message
 
 
 @law(examples=300)
@@ -122,7 +122,7 @@ def test_parquet_with_any_type_in_any_column(column: pa.Array, place: int, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n0001-01-01 00:00:00,1,1\n", "line 2"),
         ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01,1,1\n9999-12-31 23:59:59,1,1\n", "line 3"),
@@ -137,9 +137,9 @@ def test_parquet_with_any_type_in_any_column(column: pa.Array, place: int, tmp_p
         ("a.json", json.dumps({**VLLM, "errors": 7}), "errors = 7: must be a list"),
     ],
 )
-def test_an_error_names_the_file_and_the_line(name: str, content: str, said: str, tmp_path: Path) -> None:
+def test_an_error_names_the_file_and_the_line(name: str, content: str, message: str, tmp_path: Path) -> None:
     file = text(tmp_path / name, content)
     with pytest.raises(TraceError) as raised:
         read(file)
     assert str(file) in str(raised.value)
-    assert said in str(raised.value)
+    assert message in str(raised.value)

@@ -1,4 +1,4 @@
-"""Every format that traffic comes in: read by what it says, or told from by what it has."""
+"""Readers of all traffic formats: detection by content, and the values read."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ VLLM = {
 
 
 def guidellm(start: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
-    made = [{"prompt_tokens": 10 * i, "output_tokens": i, **start(1.8e9 + i)} for i in (1, 2)]
-    return {"benchmarks": [{"requests": {"successful": made, "incomplete": [{}], "errored": []}}]}
+    result = [{"prompt_tokens": 10 * i, "output_tokens": i, **start(1.8e9 + i)} for i in (1, 2)]
+    return {"benchmarks": [{"requests": {"successful": result, "incomplete": [{}], "errored": []}}]}
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def guidellm(start: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
 )
 def test_every_format_is_told_by_its_content(tmp_path: Path, content: str, rows: list[tuple[float, int, int]]) -> None:
     for file in (text(tmp_path / "it.txt", content), gz(tmp_path / "it.csv", content)):
-        made = rows_of(read(file))
-        assert [r[1:] for r in made] == [r[1:] for r in rows]
-        assert [r[0] for r in made] == pytest.approx([r[0] for r in rows], abs=1e-9)
+        result = rows_of(read(file))
+        assert [r[1:] for r in result] == [r[1:] for r in rows]
+        assert [r[0] for r in result] == pytest.approx([r[0] for r in rows], abs=1e-9)
 
 
 def test_what_was_left_out_is_counted(tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ def test_one_benchmark_of_a_sweep_is_chosen_by_number(tmp_path: Path) -> None:
 
 def test_optional_columns_are_read_and_names_of_clients_numbered(tmp_path: Path) -> None:
     header = "arrival_s,prompt_tokens,output_tokens,cached_tokens,client\n"
-    made = read(text(tmp_path / "a.csv", header + "0,10,1,9,bob\n1,10,1,0,ann\n2,10,1,5,bob\n"))
-    assert made.cached_tokens is not None
-    assert made.client is not None
-    assert made.cached_tokens.tolist() == [9, 0, 5]
-    assert made.client.tolist() == [0, 1, 0]
+    result = read(text(tmp_path / "a.csv", header + "0,10,1,9,bob\n1,10,1,0,ann\n2,10,1,5,bob\n"))
+    assert result.cached_tokens is not None
+    assert result.client is not None
+    assert result.cached_tokens.tolist() == [9, 0, 5]
+    assert result.client.tolist() == [0, 1, 0]
     numbered = read(text(tmp_path / "b.csv", header + "0,10,1,9,7\n1,10,1,0,3\n"))
     assert numbered.client is not None
     assert numbered.client.tolist() == [7, 3]
@@ -161,38 +161,38 @@ def test_a_prefix_seen_before_is_cached_up_to_its_first_new_block(tmp_path: Path
         mooncake(20, 1024, [0, 1]),
         mooncake(35, 600, [9, 0]),
     ]
-    made = read(json_lines(tmp_path / "m.jsonl", rows))
-    assert made.cached_tokens is not None
-    assert made.cached_tokens.tolist() == [0, 1024, 1023, 0]  # one token at least is left to compute
-    assert made.arrival_s.tolist() == [0, 0.01, 0.02, 0.035]  # not quantised: left alone
+    result = read(json_lines(tmp_path / "m.jsonl", rows))
+    assert result.cached_tokens is not None
+    assert result.cached_tokens.tolist() == [0, 1024, 1023, 0]  # one token at least is left to compute
+    assert result.arrival_s.tolist() == [0, 0.01, 0.02, 0.035]  # not quantised: left alone
 
 
 def test_arrivals_in_buckets_of_three_seconds_are_spread_inside_them(tmp_path: Path) -> None:
     rows = [mooncake(t, 100 + i, [i]) for i, t in enumerate([0, 0, 0, 3000, 3000, 5999, 5999, 9000])]
     file = json_lines(tmp_path / "m.jsonl", rows)
-    made = read(file, ReadOptions(rng_for=streams(1)))
-    assert made.prompt_tokens.tolist() == list(range(100, 108))
-    assert (made.arrival_s // 3).tolist() == pytest.approx([0, 0, 0, 1, 1, 2, 2, 3], abs=1)
+    result = read(file, ReadOptions(rng_for=streams(1)))
+    assert result.prompt_tokens.tolist() == list(range(100, 108))
+    assert (result.arrival_s // 3).tolist() == pytest.approx([0, 0, 0, 1, 1, 2, 2, 3], abs=1)
     starts = np.array([0, 0, 0, 3, 3, 5.999, 5.999, 9])
-    assert ((made.arrival_s >= starts) & (made.arrival_s <= starts + 3)).all()
-    assert len(set(made.arrival_s.tolist())) == 8
-    assert made.repairs == {"arrivals spread inside their bucket of 3 s": 8}
-    assert read(file, ReadOptions(rng_for=streams(1))).digest() == made.digest()
-    assert read(file, ReadOptions(rng_for=streams(2))).digest() != made.digest()
+    assert ((result.arrival_s >= starts) & (result.arrival_s <= starts + 3)).all()
+    assert len(set(result.arrival_s.tolist())) == 8
+    assert result.repairs == {"arrivals spread inside their bucket of 3 s": 8}
+    assert read(file, ReadOptions(rng_for=streams(1))).digest() == result.digest()
+    assert read(file, ReadOptions(rng_for=streams(2))).digest() != result.digest()
 
 
 def test_bailian_lines_are_in_seconds_with_blocks_of_16(tmp_path: Path) -> None:
     rows = [{"chat_id": i, **mooncake(i * 1.5, 40, [1, 2, 3])} for i in range(2)]
-    made = read(json_lines(tmp_path / "q.jsonl", rows))
-    assert made.cached_tokens is not None
-    assert made.arrival_s.tolist() == [0, 1.5]
-    assert made.cached_tokens.tolist() == [0, 39]
+    result = read(json_lines(tmp_path / "q.jsonl", rows))
+    assert result.cached_tokens is not None
+    assert result.arrival_s.tolist() == [0, 1.5]
+    assert result.cached_tokens.tolist() == [0, 39]
 
 
 def test_the_real_measurements_are_read_by_run() -> None:
-    made = read(shared("calibration/requests.csv.gz"), ReadOptions(run="conv_b2"))
-    assert len(made) == 1049
-    assert made.arrival_s[0] == 0
+    result = read(shared("calibration/requests.csv.gz"), ReadOptions(run="conv_b2"))
+    assert len(result) == 1049
+    assert result.arrival_s[0] == 0
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,4 +1,4 @@
-"""The record of a trace: what it refuses, and the laws of cutting, speeding, thinning and joining it."""
+"""Traces: rejected values, and the laws of windows, speed, thinning and joining."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def test_what_is_no_trace_is_refused(columns: dict[str, Any], message: str) -> N
 
 
 def test_a_trace_cannot_be_changed_and_leaves_the_callers_array_alone() -> None:
-    mine = np.array([0.0, 1.0])
-    made = RequestTrace(mine, np.array([1, 1]), np.array([1, 1]))
+    array = np.array([0.0, 1.0])
+    result = RequestTrace(array, np.array([1, 1]), np.array([1, 1]))
     with pytest.raises(ValueError, match="read-only"):
-        made.arrival_s[0] = 5.0
-    mine[0] = 0.5
-    assert mine.flags.writeable
+        result.arrival_s[0] = 5.0
+    array[0] = 0.5
+    assert array.flags.writeable
 
 
 def test_ten_million_requests_take_240_bytes_a_dozen() -> None:
     count = 120_000
     ones = np.ones(count, np.int32)
-    made = RequestTrace(np.zeros(count), ones * 2, ones, ones, ones)
-    columns = (made.arrival_s, made.prompt_tokens, made.output_tokens, made.cached_tokens, made.client)
+    result = RequestTrace(np.zeros(count), ones * 2, ones, ones, ones)
+    columns = (result.arrival_s, result.prompt_tokens, result.output_tokens, result.cached_tokens, result.client)
     assert sum(c.nbytes for c in columns if c is not None) == 24 * count
 
 
@@ -80,26 +80,26 @@ def test_a_window_starts_anew_and_leaves_its_end_out() -> None:
 
 @LAW
 @given(traces(), st.floats(0, 3000), st.floats(0, 3000))
-def test_windows_that_touch_hold_each_request_once(made: RequestTrace, one: float, other: float) -> None:
-    first, second = sorted((one, other))
-    parts = [made.between(0, first), made.between(first, second), made.between(second, 1e9)]
-    assert joined(parts, "parts").digest() == made.digest()
+def test_windows_that_touch_hold_each_request_once(result: RequestTrace, first_cut: float, second_cut: float) -> None:
+    first, second = sorted((first_cut, second_cut))
+    parts = [result.between(0, first), result.between(first, second), result.between(second, 1e9)]
+    assert joined(parts, "parts").digest() == result.digest()
 
 
 @LAW
 @given(traces(), st.floats(0.01, 100))
-def test_speed_keeps_requests_and_divides_time(made: RequestTrace, factor: float) -> None:
-    faster = made.speed(factor)
-    assert faster.prompt_tokens.tolist() == made.prompt_tokens.tolist()
-    np.testing.assert_allclose(faster.arrival_s * factor, made.arrival_s, atol=1e-9)
+def test_speed_keeps_requests_and_divides_time(result: RequestTrace, factor: float) -> None:
+    faster = result.speed(factor)
+    assert faster.prompt_tokens.tolist() == result.prompt_tokens.tolist()
+    np.testing.assert_allclose(faster.arrival_s * factor, result.arrival_s, atol=1e-9)
 
 
 @LAW
 @given(traces(), st.integers(1, 5), st.integers(0, 9))
-def test_a_whole_scale_multiplies_every_request(made: RequestTrace, factor: int, seed: int) -> None:
-    scaled = made.scale(factor, np.random.default_rng(seed))
-    assert sorted(scaled.prompt_tokens.tolist()) == sorted(made.prompt_tokens.tolist() * factor)
-    assert scaled.duration_s <= made.duration_s + 1
+def test_a_whole_scale_multiplies_every_request(result: RequestTrace, factor: int, seed: int) -> None:
+    scaled = result.scale(factor, np.random.default_rng(seed))
+    assert sorted(scaled.prompt_tokens.tolist()) == sorted(result.prompt_tokens.tolist() * factor)
+    assert scaled.duration_s <= result.duration_s + 1
 
 
 def test_scale_and_thin_hold_their_share_on_average() -> None:
@@ -121,10 +121,10 @@ def test_the_digest_tells_traffic_apart_and_not_names() -> None:
 
 
 def test_joined_traces_keep_the_columns_that_all_have_and_add_up_their_repairs() -> None:
-    one = trace((0, 1, 1), (5, 2, 2), repairs={"sorted": 2, "none": 0}).sent_by(3)
-    other = trace((1, 3, 3), repairs={"sorted": 1})
-    assert joined([one, other], "both").client is None
-    both = joined([one, other.sent_by(4), trace()], "both")
+    first_cut = trace((0, 1, 1), (5, 2, 2), repairs={"sorted": 2, "none": 0}).sent_by(3)
+    second_cut = trace((1, 3, 3), repairs={"sorted": 1})
+    assert joined([first_cut, second_cut], "both").client is None
+    both = joined([first_cut, second_cut.sent_by(4), trace()], "both")
     assert both.client is not None
     assert both.client.tolist() == [3, 4, 3]
     assert both.repairs == {"sorted": 3}
