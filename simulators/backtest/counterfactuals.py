@@ -20,7 +20,7 @@ from simulators.backtest.validation import MethodError, Pair, SizeComparison, si
 from simulators.backtest.world import RebuiltWorld, reads_a_queue, translated
 from simulators.experiments.contenders.contenders import Contender, contenders
 from simulators.experiments.run import SimulationRun, Timeline, checked, replaying, simulate
-from simulators.reporting.run_data import Sheet, sheet
+from simulators.reporting.run_data import RunData, run_data
 from simulators.reporting.time_bins import Floats
 from simulators.world.traffic.trace import RequestTrace
 
@@ -49,7 +49,7 @@ class CounterfactualOutcome:
     replica_hours: float
     requests: int
     late: int | None
-    sheet: Sheet
+    run_data: RunData
     size_s: Floats
     size: Floats
 
@@ -59,7 +59,7 @@ class CounterfactualOutcome:
             "replica_hours": round(self.replica_hours, 3),
             "requests": self.requests,
             "late": self.late,
-            "simulated": self.sheet.summary.as_dict(),
+            "simulated": self.run_data.summary.as_dict(),
         }
 
 
@@ -75,8 +75,8 @@ class Counterfactuals:
     left_out: tuple[str, ...]
 
     @property
-    def sheets(self) -> list[Sheet]:
-        return [outcome.sheet for outcome in self.outcomes]
+    def runs_data(self) -> list[RunData]:
+        return [outcome.run_data for outcome in self.outcomes]
 
     @property
     def base(self) -> CounterfactualOutcome:
@@ -170,7 +170,7 @@ def _outcome(
     name: str, done: SimulationRun, found: RequestedSizes, world: RebuiltWorld, span_s: float
 ) -> CounterfactualOutcome:
     """Return a run's figures within the recorded period."""
-    drawn = sheet(name, done)
+    drawn = run_data(name, done)
     paid = np.sum(list(drawn.paid_usd.values()), axis=0) if drawn.paid_usd else np.zeros(len(drawn.edges_s))
     at_s = np.array(found.at, np.float64) - done.timeline.epoch_s
     size = np.array(found.size, np.float64)
@@ -184,7 +184,7 @@ def _outcome(
         replica_hours=float((size[known] * over_s).sum() / HOUR_S),
         requests=summary.arrived,
         late=round(summary.arrived * (1.0 - met)) if world.promised and not math.isnan(met) else None,
-        sheet=drawn,
+        run_data=drawn,
         size_s=at_s[known],
         size=size[known],
     )

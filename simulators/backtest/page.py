@@ -33,7 +33,7 @@ def page(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> str:
 
 def _workload(one: BacktestResult, key: str) -> dict[str, Any]:
     head, rows = text.comparison(one)
-    sheets = one.others.sheets if one.others is not None else ()
+    runs_data = one.others.runs_data if one.others is not None else ()
     return {
         "name": one.recorded.name,
         "headline": text.headline(one.found),
@@ -46,8 +46,8 @@ def _workload(one: BacktestResult, key: str) -> dict[str, Any]:
         "notes": list(text.notes(one)),
         "compared_head": head,
         "compared": [(title, *cells) for title, cells in rows],
-        "compared_plots": list(simulated.of_runs(sheets, f"{key}-all")) if sheets else [],
-        "runs": [view(sheet, f"{key}-run{number}") for number, sheet in enumerate(sheets)],
+        "compared_plots": list(simulated.of_runs(runs_data, f"{key}-all")) if runs_data else [],
+        "runs": [view(run_data, f"{key}-run{number}") for number, run_data in enumerate(runs_data)],
     }
 
 

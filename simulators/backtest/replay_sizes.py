@@ -10,7 +10,7 @@ from scaler.ports import Misconfigured, OutOfCapacity
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.invariants import check
-from simulators.experiments.run import SimulationRun, Timeline, begin, ends_s
+from simulators.experiments.run import SimulationRun, Timeline, build_world, run_end_s
 from simulators.experiments.scenario import Case
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
@@ -29,9 +29,9 @@ def same_sizes(
 
     The same record, case, seed and trace give the same run.
     """
-    world = begin(case, seed, trace)
+    world = build_world(case, seed, trace)
     timeline = Timeline(case.scenario.epoch_s)
-    end_ps = round(ends_s(case, trace) * PS_PER_S)
+    end_ps = round(run_end_s(case, trace) * PS_PER_S)
     for k, at in enumerate(recorded.at):
         now_ps = round(float(at - recorded.at[0]) * PS_PER_S)
         if now_ps >= end_ps:

@@ -100,8 +100,8 @@ def comparison(looked: BacktestResult) -> tuple[list[str], list[Row]]:
         ("requests", ["", *(f"{o.requests:,}" for o in outcomes)]),
         ("late requests", [_count(late), *(_count(o.late) for o in outcomes)]),
         ("  of them", [_share(late, rebuilt), *(_share(o.late, o.requests) for o in outcomes)]),
-        ("TTFT p95", ["", *(seconds(o.sheet.summary.ttft_s.p95) for o in outcomes)]),
-        ("ITL p95", ["", *(seconds(o.sheet.summary.itl_s.p95) for o in outcomes)]),
+        ("TTFT p95", ["", *(seconds(o.run_data.summary.ttft_s.p95) for o in outcomes)]),
+        ("ITL p95", ["", *(seconds(o.run_data.summary.itl_s.p95) for o in outcomes)]),
     ]
     named = ["recorded", *(o.name for o in outcomes)]
     return named, [(title, cells) for title, cells in rows if not set(cells) <= {"", "-"}]

@@ -14,7 +14,7 @@ from typing import Any
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import given
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
-from simulators.experiments.contenders.contenders import contenders, names, split
+from simulators.experiments.contenders.contenders import contenders, peer_names, split_texts
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.oracle.plan import SloUnreachable
 from simulators.experiments.scenario import load
@@ -31,8 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--policies",
         default="",
         metavar="A,B",
-        help=f"workload files, those beside the scenario, oracle, or peers ({', '.join(names())}); settings follow a"
-        " colon: static:replicas=8;min_replicas=8",
+        help=f"workload files, those beside the scenario, oracle, or peers ({', '.join(peer_names())}); settings follow"
+        " a colon: static:replicas=8;min_replicas=8",
     )
     parser.add_argument("--without-self", action="store_true", help="leave the scenario's own workload out")
     parser.add_argument(
@@ -55,11 +55,11 @@ def command(args: argparse.Namespace) -> int:
         if args.json:
             given.write_json(as_dict(found), args.json)
         if args.html:
-            from simulators.reporting.page import of_sheets  # noqa: PLC0415 - plotly is slow to import
+            from simulators.reporting.page import page_of_runs  # noqa: PLC0415 - plotly is slow to import
 
-            sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
+            runs_data = [one.run_data for runs in found.runs.values() for one in runs if one.run_data is not None]
             with replacing(args.html) as file:
-                file.write(of_sheets(sheets, "comparison.html.j2", **comparison.view(found)).encode())
+                file.write(page_of_runs(runs_data, "comparison.html.j2", **comparison.view(found)).encode())
     except (TraceError, InvariantBroken, SloUnreachable) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
@@ -85,13 +85,13 @@ def _compare(args: argparse.Namespace) -> Comparison:
     if problems:
         raise ConfigError(problems)
     case = load(args.scenario)
-    taking_part = contenders(case, split(args.policies), with_self=not args.without_self)
+    taking_part = contenders(case, split_texts(args.policies), with_self=not args.without_self)
     first = case.scenario.seed if args.seed is None else args.seed
     trace = None if args.trace is None else given.trace(args)
     seeds = range(first, first + args.replications)
     with ProgressBar(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
         jobs = args.jobs or os.cpu_count() or 1
-        return compare(taking_part, seeds, trace, jobs=jobs, sheets=bool(args.html), progress=progress)
+        return compare(taking_part, seeds, trace, jobs=jobs, with_run_data=bool(args.html), progress=progress)
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
 from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, AssumedLengths
 from simulators.commands import given
 from simulators.engine.models import catalogue
-from simulators.experiments.contenders.contenders import names
+from simulators.experiments.contenders.contenders import peer_names
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting.progress import ProgressBar
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="a workload's file (of forescale tune, or your own) to simulate beside HPA and KEDA, or one of the peers"
-        f" ({', '.join(names())}), with settings after a colon: static:replicas=8; may be given more than once",
+        f" ({', '.join(peer_names())}), with settings after a colon: static:replicas=8; may be given more than once",
     )
     parser.add_argument("--record-only", action="store_true", help="simulate nobody: what happened, and nothing else")
     parser.add_argument("--model", metavar="NAME", help="the service model of a replica (default: as recorded)")

@@ -65,10 +65,10 @@ def command(args: argparse.Namespace) -> int:
 
 def _told(args: argparse.Namespace, done: SimulationRun) -> int:
     summary = summarize(done)
-    beside = [summarize(other) for other in done.beside]
+    beside = [summarize(other) for other in done.concurrent]
     if args.json:
-        fleet = {"beside": [other.as_dict() for other in beside], "most_held": dict(done.most_held)}
-        given.write_json({**summary.as_dict(), **(fleet if done.most_held else {})}, args.json)
+        fleet = {"beside": [other.as_dict() for other in beside], "most_held": dict(done.peak_usage)}
+        given.write_json({**summary.as_dict(), **(fleet if done.peak_usage else {})}, args.json)
     if args.requests:
         write_requests(done, args.requests)
     if args.html:
@@ -79,7 +79,7 @@ def _told(args: argparse.Namespace, done: SimulationRun) -> int:
     if args.json != Path("-"):
         summaries = [summary, *beside]
         print("\n".join(table.lines(summaries, [s.policy for s in summaries])))
-        if done.most_held:
+        if done.peak_usage:
             print(_fleet(done))
         for s in summaries:
             for warning in s.warnings:
@@ -92,7 +92,7 @@ def _fleet(done: SimulationRun) -> str:
     limits = done.case.scenario.fleet
     most = {"gpus": limits.max_gpus, "usd_per_hour": limits.max_usd_per_hour}
     told = (
-        f"{done.most_held[unit]:,.4g} {words} of {'no limit' if (limit := most[unit]) is None else f'{limit:,.6g}'}"
+        f"{done.peak_usage[unit]:,.4g} {words} of {'no limit' if (limit := most[unit]) is None else f'{limit:,.6g}'}"
         for unit, words in (("gpus", "GPUs"), ("usd_per_hour", "USD per hour"))
     )
     return f"the fleet held at most {' and '.join(told)}"
@@ -132,7 +132,7 @@ def _unwritable(args: argparse.Namespace) -> Iterator[Problem]:
 
 def _alone(args: argparse.Namespace) -> SimulationRun:
     seed = 1 if args.seed is None else args.seed
-    return running.alone(catalogue.load(args.model), args.replicas or 1, given.trace(args), seed)
+    return running.simulate_engines(catalogue.load(args.model), args.replicas or 1, given.trace(args), seed)
 
 
 def _scenario(args: argparse.Namespace) -> SimulationRun:
@@ -176,7 +176,7 @@ def journalled(
     try:
         settings = JournalSpec(directory=str(aside), keep_files=KEEP)
         writer = JournalWriter(settings, case.scenario.epoch_s, version("forescale"))
-        workloads = {c.workload.name: c.workload for c in (case, *case.beside)}
+        workloads = {c.workload.name: c.workload for c in (case, *case.concurrent)}
 
         def record(tick: Tick) -> None:
             writer.write(tick, workloads[tick.workload])

@@ -13,7 +13,7 @@ from policies.model.spec import Slo
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments import run as running
 from simulators.experiments.results import CountedRequests
-from simulators.experiments.warnings import work_s
+from simulators.experiments.warnings import full_batch_work_s
 from simulators.world.rng import streams
 from simulators.world.traffic.trace import RequestTrace
 
@@ -75,7 +75,7 @@ def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Go
 
 def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, seed: int) -> bool:
     """Return whether the promise is kept at a rate, by those that come after the warm-up."""
-    requests = CountedRequests(running.alone(model, 1, drawn.speed(rate_rps), seed))
+    requests = CountedRequests(running.simulate_engines(model, 1, drawn.speed(rate_rps), seed))
     requests.slo = slo
     counted = requests.met["all"][int(WARM_UP * len(drawn)) :]
     return bool(counted.mean() >= slo.share)
@@ -84,7 +84,7 @@ def kept(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, se
 def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """Return the requests a second that a replica answers with all of them waiting, whatever the SLO."""
     some = drawn.between(0.0, float(drawn.arrival_s[min(SATURATING, len(drawn)) - 1])).speed(RUSH)
-    ends_s = CountedRequests(running.alone(model, 1, some, 0)).e2e_s
+    ends_s = CountedRequests(running.simulate_engines(model, 1, some, 0)).e2e_s
     first, last = np.quantile(ends_s[np.isfinite(ends_s)], FULL)
     return float((ends_s < np.inf).sum() * (FULL[1] - FULL[0]) / (last - first))
 
@@ -92,7 +92,7 @@ def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
 def bound_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """Return the most by the engine's time alone, in full batches."""
     cached = np.zeros(len(drawn), np.int32) if drawn.cached_tokens is None else drawn.cached_tokens
-    return 1.0 / float(work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
+    return 1.0 / float(full_batch_work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
 
 
 def batched(model: ServiceModel, at_once: int) -> ServiceModel:

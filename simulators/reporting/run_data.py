@@ -45,7 +45,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class RunData:
     """One run. Requests are binned by when they arrived; bins without any hold NaN.
 
     `latency_s` has, by latency and quantile, one value a bin; `cdf_s` the times below which equal shares of
@@ -67,7 +67,7 @@ class Sheet:
     made_from: Mapping[str, Any]
 
 
-def sheet(name: str, run: SimulationRun) -> Sheet:
+def run_data(name: str, run: SimulationRun) -> RunData:
     """Count a run into the series that a page shows."""
     requests, edges_s = CountedRequests(run), edges(run.end_s)
     values = {"ttft": requests.ttft_s, "itl": requests.itl_s, "e2e": requests.e2e_s}
@@ -76,7 +76,7 @@ def sheet(name: str, run: SimulationRun) -> Sheet:
     met = requests.met["all"] if len(requests) else np.zeros(0, np.bool_)
     kept = np.diff(np.concatenate(([0], np.cumsum(met)))[bins])
     shares = np.divide(counts - kept, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return Sheet(
+    return RunData(
         name=name,
         summary=summarize(run),
         slo=run.case.scenario.slo,

@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from policies.model.spec import Slo
 from simulators.experiments.results import ResultSummary
-from simulators.reporting.run_data import Sheet
+from simulators.reporting.run_data import RunData
 from simulators.reporting.table import dollars, seconds, share
 from simulators.world.traffic.describe import duration
 
 
-def headline(sheet: Sheet) -> str:
+def headline(data: RunData) -> str:
     """Cost, and whether what was promised was kept."""
-    s = sheet.summary
+    s = data.summary
     if not s.arrived:
         return f"No request arrived after the warm-up in {duration(s.duration_s)}, which cost {dollars(s.cost_usd)}."
     return (
         f"{_many(s.arrived, 'request')} in {duration(s.duration_s)} for {dollars(s.cost_usd)}:"
-        f" {share(s.attainment['all'])} of them met the SLO, {verdict(s, sheet.slo)}."
+        f" {share(s.attainment['all'])} of them met the SLO, {verdict(s, data.slo)}."
     )
 
 
@@ -41,10 +41,10 @@ def promise(slo: Slo) -> str:
     return f"{', '.join(said)}, for {percent(slo.share)} of the requests"
 
 
-def sentences(sheet: Sheet) -> Iterator[str]:
+def sentences(data: RunData) -> Iterator[str]:
     """Yield further sentences about the run."""
-    s = sheet.summary
-    yield f"Promised: {promise(sheet.slo)}."
+    s = data.summary
+    yield f"Promised: {promise(data.slo)}."
     failed = {
         "were rejected": s.rejected,
         "gave up waiting": s.timed_out,

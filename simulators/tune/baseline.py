@@ -43,8 +43,8 @@ class Baseline:
 
 def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Baseline:
     """Return the start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
-    if case.beside:
-        others = ", ".join(other.workload.name for other in case.beside)
+    if case.concurrent:
+        others = ", ".join(other.workload.name for other in case.concurrent)
         rule = f"runs others beside its workload ({others}), and one is tuned at a time"
         raise _problem("SCENARIO", case.scenario.scenario, rule, "give a scenario without beside")
     if source is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from simulators.reporting import html
-from simulators.reporting.page import of_sheets
+from simulators.reporting.page import page_of_runs
 from simulators.reporting.text import percent
 from simulators.tune.result import TuneResult
 from simulators.tune.space import Space, written
@@ -20,8 +20,8 @@ DIGITS: Final = 6
 def page(result: TuneResult, space: Space) -> str:
     """Return the page as HTML: equal for equal results."""
     data = _view(result, space)
-    if result.sheets:
-        return of_sheets(result.sheets, "tuning.html.j2", **data)
+    if result.runs_data:
+        return page_of_runs(result.runs_data, "tuning.html.j2", **data)
     title = f"{result.made['scenario']}: what was found"
     return html.render("tuning.html.j2", title=title, heading=title, runs=[], **data)
 

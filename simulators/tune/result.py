@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from simulators.experiments.statistics import Estimate
-from simulators.reporting.run_data import Sheet
+from simulators.reporting.run_data import RunData
 from simulators.tune.objectives import Figures
 from simulators.tune.study import CompletedTrial
 from simulators.tune.validation import ValidatedPoint
@@ -55,7 +55,7 @@ class TuneResult:
     proof_said: str
     left_out: tuple[tuple[str, CompletedTrial, CompletedTrial], ...]
     importance: tuple[Importance, ...]
-    sheets: tuple[Sheet, ...]
+    runs_data: tuple[RunData, ...]
     remarks: tuple[str, ...]
     made: Mapping[str, Any]
 

@@ -62,7 +62,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
     after = chosen if best is None else best.tried
     drawn = [TrialJob(TODAY, bundle.before, "draw"), TrialJob(after.number, after.word, "draw")]
     pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
-    shown = [pictures[job.number, job.task].sheet for job in drawn if (job.number, job.task) in pictures]
+    shown = [pictures[job.number, job.task].run_data for job in drawn if (job.number, job.task) in pictures]
     return TuneResult(
         allowed=allowed,
         tried=tuple(study.tried),
@@ -81,7 +81,7 @@ def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is 
             (bundle.train[k].name, one, alone) for k, one, alone in left_out(study.tried, allowed, len(bundle.train))
         ),
         importance=importance(study),
-        sheets=tuple(sheet for sheet in shown if sheet is not None),
+        runs_data=tuple(run_data for run_data in shown if run_data is not None),
         remarks=remarks,
         made=made,
     )

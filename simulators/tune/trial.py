@@ -18,7 +18,7 @@ from simulators.experiments.results import CountedRequests, usd
 from simulators.experiments.run import SimulationRun, simulate
 from simulators.experiments.scenario import Case
 from simulators.reporting.cost_series import by_market
-from simulators.reporting.run_data import Sheet, sheet
+from simulators.reporting.run_data import RunData, run_data
 from simulators.tune.study_inputs import PRESENT, Bundle, Stretch
 from simulators.world.traffic.trace import RequestTrace
 
@@ -99,7 +99,7 @@ class TrialOutcome:
     stages: tuple[Stage, ...] = ()
     cut: str = ""
     refused: str = ""
-    sheet: Sheet | None = None
+    run_data: RunData | None = None
 
 
 class WrongVersion(Exception):
@@ -117,7 +117,7 @@ def play(bundle: Bundle, job: TrialJob) -> TrialOutcome:
         if job.task == "draw":
             stretch = bundle.proof[0]
             run = simulate(*_world(bundle, stretch, next(iter(stretch.traces)), job.word))
-            return TrialOutcome(sheet=sheet("before" if job.number == TODAY else "after", run))
+            return TrialOutcome(run_data=run_data("before" if job.number == TODAY else "after", run))
         return TrialOutcome(tuple(_all(bundle, bundle.proof, tuple(bundle.proof[0].traces), job.word)))
     except ConfigError as e:
         return TrialOutcome(refused="; ".join(p.rule for p in e.problems))
@@ -194,7 +194,7 @@ def _all(
     for seed in seeds:
         for number, stretch in enumerate(stretches):
             world = _world(bundle, stretch, seed, word)
-            run = simulate(*world) if look is None else simulate(*world, record=[look.turn], begun=look.begun)
+            run = simulate(*world) if look is None else simulate(*world, record=[look.turn], on_start=look.begun)
             hours = (stretch.length_s - run.case.scenario.warm_up_s) / HOUR_S
             yield PlayedStretch(number, seed, hours, tuple(_blocks(run, stretch.length_s)))
 

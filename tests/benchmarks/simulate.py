@@ -108,7 +108,7 @@ def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
     trace = running.traffic_of(found, 1)
     took, done = timed(found, trace)
     turns = len(done.timeline.at_s)
-    world = running.begin(found, 1, trace)
+    world = running.build_world(found, 1, trace)
     began = stopwatch_s()
     world.kernel.advance(done.world.now_ps)  # with no replica started after the first: the kernel's part, and more
     kernel = stopwatch_s() - began

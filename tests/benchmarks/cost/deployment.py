@@ -21,7 +21,7 @@ from scaler.ports import OutOfCapacity
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments import concurrent_runs
 from simulators.experiments.invariants import check
-from simulators.experiments.run import HISTORY_S, SimulationRun, Timeline, begin, ends_s
+from simulators.experiments.run import HISTORY_S, SimulationRun, Timeline, build_world, run_end_s
 from simulators.experiments.scenario import Case
 from simulators.world import ports
 from simulators.world.traffic.trace import RequestTrace
@@ -94,15 +94,15 @@ class Deployment:
 
 def simulate(case: Case, workload: Workload, seed: int, trace: RequestTrace) -> SimulationRun:
     """A workload of one pool, run over a case's spot and on-demand pools by way of a Deployment."""
-    world, epoch_s = begin(case, seed, trace), case.scenario.epoch_s
+    world, epoch_s = build_world(case, seed, trace), case.scenario.epoch_s
     run = SimulationRun(case, seed, trace, world, Timeline(epoch_s))
     clock = ports.SimulatedClock(world)
     (pool,) = workload.spec.pools
     setup = ports.setup(world, workload, {pool: ON_DEMAND_POOL}, {})
     setup = dataclasses.replace(setup, actuators={pool: Deployment(world)})
     history = History(max(HISTORY_S, workload.spec.lookback_s), step_s=workload.spec.interval_s)
-    controller = Controller(setup, clock, history, run.timeline.note)
-    lane = concurrent_runs.Lane(controller, clock, epoch_s, ends_s(case, trace))
+    controller = Controller(setup, clock, history, run.timeline.record_tick)
+    lane = concurrent_runs.ScheduledRun(controller, clock, epoch_s, run_end_s(case, trace))
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         loop.run_until_complete(concurrent_runs.drive([lane], lambda: None, lambda _: None))
     world.run_until(round(lane.end_s * PS_PER_S))

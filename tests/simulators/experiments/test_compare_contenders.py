@@ -14,13 +14,13 @@ from policies.recommend.peers.kpa import Kpa
 from policies.recommend.peers.static import Static
 from scaler.config.problems import ConfigError
 from simulators.experiments.compare import compare
-from simulators.experiments.contenders.contenders import TEMPLATES, Contender, contenders, names, split
+from simulators.experiments.contenders.contenders import TEMPLATES, Contender, contenders, peer_names, split_texts
 from simulators.experiments.scenario import Case, load
 from tests.simulators.experiments.test_compare import write_scenario
 
 QUEUE = "keda-queue"
 FIFTH = "hpa:policies.hpa.metrics.5.target=1"
-ON_ENGINES = [name for name in names() if name != QUEUE]
+ON_ENGINES = [name for name in peer_names() if name != QUEUE]
 
 
 @pytest.fixture
@@ -57,14 +57,14 @@ def test_every_peer_runs_with_the_scenarios_bounds_and_pools(case: Case, name: s
     assert spec.workload == name
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", peer_names())
 def test_every_peer_says_its_target_and_leaves_to_the_scenario_what_is_its_own(name: str) -> None:
     text = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
     assert "Target:" in text.split("sources:")[0]
     assert yaml.safe_load(text).keys() == {"sources", "policies"}
 
 
-@pytest.mark.parametrize("name", [n for n in names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
+@pytest.mark.parametrize("name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
 def test_peers_have_their_true_defaults(case: Case, name: str) -> None:
     """What a template sets is its target: everything else is as the policy's record has it."""
     document = yaml.safe_load((TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -96,7 +96,9 @@ def test_a_dotted_key_leads_there_through_lists_and_mappings(case: Case) -> None
 
 
 def test_values_may_hold_commas_in_brackets(case: Case) -> None:
-    words = split("kpa:quantities=[running, waiting];target=50, hpa:policies.hpa.metrics=[{quantities: [a, b]}],static")
+    words = split_texts(
+        "kpa:quantities=[running, waiting];target=50, hpa:policies.hpa.metrics=[{quantities: [a, b]}],static"
+    )
     assert words == [
         "kpa:quantities=[running, waiting];target=50",
         "hpa:policies.hpa.metrics=[{quantities: [a, b]}]",

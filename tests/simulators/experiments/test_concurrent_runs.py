@@ -60,7 +60,7 @@ def test_together_they_never_hold_more_than_the_limit(tmp_path: Path, limit: dic
     done, ticks = ran(world(tmp_path, "chat", scenario={"fleet": limit, "beside": ["../batch/scenario.yaml"]}))
     found = sizes(ticks)
     assert max(a + b for a, b in zip(found[CHAT], found[BATCH], strict=True)) == 9
-    assert done.most_held["gpus"] == 9
+    assert done.peak_usage["gpus"] == 9
     assert {s.rule for t in ticks for s in t.decision.steps} >= {"fleet"}
     assert all(t.observation.grant is not None for t in ticks)
 
@@ -82,7 +82,7 @@ def test_a_workload_by_itself_is_held_to_the_fleets_limit() -> None:
     done = run.simulate(limited, 1, BUSY, record=[ticks.append])
     assert max(done.timeline.desired) == 3
     free = run.simulate(case(workload(max_replicas=8)), 1, BUSY)
-    assert (max(free.timeline.desired), free.most_held) == (8, {})
+    assert (max(free.timeline.desired), free.peak_usage) == (8, {})
 
 
 def test_each_turns_when_it_is_due_and_runs_to_its_own_end(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_each_turns_when_it_is_due_and_runs_to_its_own_end(tmp_path: Path) -> No
     at = [tick.at for tick in ticks]
     assert at == sorted(at)
     epoch_s = done.case.scenario.epoch_s
-    for name, interval_s, run_ in ((CHAT, 15.0, done), (BATCH, 20.0, done.beside[0])):
+    for name, interval_s, run_ in ((CHAT, 15.0, done), (BATCH, 20.0, done.concurrent[0])):
         own = [t.at - epoch_s for t in ticks if t.workload == name]
         assert own == [interval_s * k for k in range(len(own))]
         assert run_.end_s - interval_s <= own[-1] < run_.end_s
-    assert (done.end_s, done.beside[0].end_s) == (660.0, 900.0)
+    assert (done.end_s, done.concurrent[0].end_s) == (660.0, 900.0)
 
 
 def test_without_limits_each_decides_as_if_it_were_alone(tmp_path: Path) -> None:
@@ -111,15 +111,15 @@ def test_the_same_seed_gives_the_same_and_each_has_chance_of_its_own(tmp_path: P
     path = world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]})
     (one, first), (two, second) = ran(path), ran(path)
     assert first == second
-    assert one.beside[0].trace.digest() == two.beside[0].trace.digest() != one.trace.digest()
-    assert ran(path, seed=2)[0].beside[0].trace.digest() != one.beside[0].trace.digest()
+    assert one.concurrent[0].trace.digest() == two.concurrent[0].trace.digest() != one.trace.digest()
+    assert ran(path, seed=2)[0].concurrent[0].trace.digest() != one.concurrent[0].trace.digest()
 
 
 def test_every_grant_is_on_record_and_replays(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     given = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
     done, ticks = ran(world(tmp_path, "chat", scenario=given))
-    workloads = {r.case.workload.fingerprint: r.case.workload for r in (done, *done.beside)}
+    workloads = {r.case.workload.fingerprint: r.case.workload for r in (done, *done.concurrent)}
     assert all(compared.equal for compared in replay(ticks, workloads))
 
 
@@ -140,9 +140,9 @@ def test_another_policy_meets_the_same_others(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     found = load(world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]}))
     other = found.under(dataclasses.replace(found.workload, fingerprint="other"), "other.yaml")
-    assert other.beside == found.beside
+    assert other.concurrent == found.concurrent
     with pytest.raises(ConfigError, match="two workloads are called batch"):
-        found.under(found.beside[0].workload, "batch.yaml")
+        found.under(found.concurrent[0].workload, "batch.yaml")
 
 
 def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: int = 1) -> Case:

@@ -14,7 +14,7 @@ import pytest
 from policies.model import PoolName
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.oracle.plan import plan
-from simulators.experiments.run import begin, traffic_of
+from simulators.experiments.run import build_world, traffic_of
 from simulators.world.world import World
 from tests.benchmarks.cost import market_runs
 from tests.benchmarks.cost.deployment import ON_DEMAND_POOL, Deployment
@@ -48,7 +48,7 @@ class Kept:
 
     def __init__(self, folder: Path, offer: str) -> None:
         case = CELL.case(folder, "train", offer=offer)
-        self.world: World = begin(case, SEED, traffic_of(case, SEED))
+        self.world: World = build_world(case, SEED, traffic_of(case, SEED))
         self.deployment = Deployment(self.world)
         self.ready: dict[int, int] = {}
         self.sizes: dict[int, tuple[int, int]] = {}

@@ -18,12 +18,12 @@ from policies.model.spec import Slo
 from scaler.config.load import Workload, workload_from
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import ServiceModel
-from simulators.experiments.oracle.apply_plan import drive
+from simulators.experiments.oracle.apply_plan import apply_plan
 from simulators.experiments.oracle.lower_bound import bound_usd
 from simulators.experiments.oracle.plan import Oracle, SloUnreachable, plan
-from simulators.experiments.oracle.sizes import BUCKET_S, bridged, static, supplies
+from simulators.experiments.oracle.sizes import BUCKET_S, fill_gaps, fixed_sizes, supplies
 from simulators.experiments.results import CountedRequests, summarize
-from simulators.experiments.run import ends_s, simulate, traffic_of
+from simulators.experiments.run import run_end_s, simulate, traffic_of
 from simulators.experiments.scenario import Case, Scenario
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import NodeState, Phase, StartUp
@@ -161,7 +161,7 @@ def test_every_start_is_asked_for_as_long_ahead_as_the_nodes_to_come_will_take()
 
 def test_the_pool_tells_how_long_each_node_will_take() -> None:
     case = case_of(TRAFFICS["batches"], initial_replicas={GPUS: 0})
-    pool = drive(case, 1, traffic_of(case, 1), {GPUS: np.full(96, 6)}).world.pools[GPUS]
+    pool = apply_plan(case, 1, traffic_of(case, 1), {GPUS: np.full(96, 6)}).world.pools[GPUS]
     took = [n.due_ps - n.born_ps for n in pool.ledger.nodes]
     assert took == [pool.start_up_ps(n.number) for n in pool.ledger.nodes]
     assert len(took) == 6
@@ -238,11 +238,11 @@ def test_no_fixed_plan_is_cheaper_than_the_bound(
     slo = Slo(ttft_s=None, itl_s=None, e2e_s=300.0, share=share)
     case = case_of(burst, {GPUS: offer(market=market, zones=zones)}, slo=slo, initial_replicas={GPUS: 3})
     trace = traffic_of(case, seed)
-    pools = supplies(case, seed, trace, ends_s(case, trace))
-    found = [summarize(drive(case, seed, trace, static(pools, n))) for n in (1, 3, 6)]
+    pools = supplies(case, seed, trace, run_end_s(case, trace))
+    found = [summarize(apply_plan(case, seed, trace, fixed_sizes(pools, n))) for n in (1, 3, 6)]
     meeting = [s.cost_usd for s in found if s.slo_met]
     event(f"{len(meeting)} of 3 sizes meet the target")
-    assert min(meeting, default=math.inf) >= bound_usd(case, seed, trace, ends_s(case, trace)) - 1e-6
+    assert min(meeting, default=math.inf) >= bound_usd(case, seed, trace, run_end_s(case, trace)) - 1e-6
 
 
 def by_layer(size: list[int], gap: int) -> list[int]:
@@ -260,14 +260,14 @@ def by_layer(size: list[int], gap: int) -> list[int]:
 
 @given(size=st.lists(st.integers(0, 5), min_size=1, max_size=40), gap=st.integers(0, 45))
 def test_bridging_fills_the_short_gaps_of_every_layer_and_no_others(size: list[int], gap: int) -> None:
-    assert bridged(np.array(size), gap).tolist() == by_layer(size, gap)
+    assert fill_gaps(np.array(size), gap).tolist() == by_layer(size, gap)
 
 
 def test_requests_that_need_not_be_served_do_not_count_towards_the_bound() -> None:
     case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN))
     half = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, slo=Slo(ttft_s=1.0, share=0.5)))
     trace = traffic_of(case, 1)
-    whole, part = (bound_usd(c, 1, trace, ends_s(c, trace)) for c in (case, half))
+    whole, part = (bound_usd(c, 1, trace, run_end_s(c, trace)) for c in (case, half))
     assert part == pytest.approx(whole * np.ceil(0.5 * len(trace)) / np.ceil(0.99 * len(trace)))
 
 

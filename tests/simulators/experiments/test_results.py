@@ -19,7 +19,7 @@ from simulators.engine.models import catalogue
 from simulators.experiments import run
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize, token_gaps, usd
 from simulators.experiments.run import SimulationRun
-from simulators.experiments.warnings import most_replicas, run_warnings, work_s
+from simulators.experiments.warnings import full_batch_work_s, max_replicas, run_warnings
 from simulators.reporting.table import dollars, lines, seconds, share
 from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure.market import ZoneOffer
@@ -251,10 +251,12 @@ def test_the_least_work_is_never_more_than_an_engine_took(name: str) -> None:
     model = STEADY if name == "steady" else catalogue.load(name)
     rng = np.random.default_rng(3)
     rows = [(0.0, int(p), int(n)) for p, n in zip(rng.integers(1, 400, 300), rng.integers(1, 300, 300), strict=True)]
-    done = run.alone(model, 1, trace(*rows), 1)
+    done = run.simulate_engines(model, 1, trace(*rows), 1)
     took_s = done.world.kernel.read().busy_ps[0] / 1e12
     requests = done.world.kernel.requests
-    least_s = float(work_s(model, requests.prompt_tokens, requests.cached_tokens, requests.output_tokens).sum())
+    least_s = float(
+        full_batch_work_s(model, requests.prompt_tokens, requests.cached_tokens, requests.output_tokens).sum()
+    )
     assert 0.5 * took_s < least_s <= took_s
 
 
@@ -272,4 +274,4 @@ def test_the_most_replicas_are_those_that_every_limit_allows(
     pool: dict[str, Any], limits: dict[str, Any], most: int
 ) -> None:
     scaled = workload(policies=FIXED, **limits)
-    assert most_replicas(ran(THREE, scaled=scaled, pools={POOL: offer(**pool)})) == most
+    assert max_replicas(ran(THREE, scaled=scaled, pools={POOL: offer(**pool)})) == most

@@ -121,7 +121,7 @@ def test_from_zero_a_queue_wakes_the_pool() -> None:
 
 @pytest.mark.parametrize(("per_replica", "most"), [(None, STEADY.max_seqs), (2, 2), (1, 1)])
 def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None, most: int) -> None:
-    seen = run.begin(
+    seen = run.build_world(
         case(workload("sqs"), queue=SimulatedQueue(per_replica=per_replica)), 1, trace(*[(0.0, 10, 1000)] * 20)
     )
     seen.run_until(PS_PER_S)
@@ -129,7 +129,7 @@ def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None,
 
 
 def test_a_gateway_hands_over_all_at_once() -> None:
-    seen = run.begin(case(), 1, trace(*[(0.0, 10, 1000)] * 20))
+    seen = run.build_world(case(), 1, trace(*[(0.0, 10, 1000)] * 20))
     seen.run_until(PS_PER_S)
     assert seen.kernel.outstanding(0) == 20
 

@@ -139,11 +139,11 @@ def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept
     done, _, ticks = shown("fleet")
     limit = done.case.scenario.fleet.max_usd_per_hour
     assert limit is not None
-    assert 0.95 * limit < done.most_held["usd_per_hour"] <= limit
+    assert 0.95 * limit < done.peak_usage["usd_per_hour"] <= limit
     ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == RuleId.FLEET for s in t.decision.steps)]
     gave = [t.decision for t in ousted if (t.decision.target or 0) < (t.decision.current or 0)]
     assert any((d.target or 0) + 2 < (d.demand or 0) for d in gave), "they had work for what they gave"
-    assert summarize(done.beside[0]).finished == summarize(done.beside[0]).arrived
+    assert summarize(done.concurrent[0]).finished == summarize(done.concurrent[0]).arrived
 
 
 def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:

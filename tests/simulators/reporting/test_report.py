@@ -21,12 +21,12 @@ from hypothesis.extra.numpy import arrays
 from policies.model import PoolName
 from policies.model.spec import Slo
 from simulators.engine.models.catalogue import load as load_model
-from simulators.experiments.run import SimulationRun, alone, simulate, traffic_of
+from simulators.experiments.run import SimulationRun, simulate, simulate_engines, traffic_of
 from simulators.experiments.scenario import load
 from simulators.reporting import html
 from simulators.reporting import text as words
-from simulators.reporting.page import of_sheets, page
-from simulators.reporting.run_data import sheet
+from simulators.reporting.page import page, page_of_runs
+from simulators.reporting.run_data import run_data
 from simulators.reporting.time_bins import DIGITS, MAX_BINS, Floats, covered, edges, rounded, union
 from simulators.world.infrastructure.market import ZoneOffer
 from simulators.world.traffic.trace import RequestTrace
@@ -64,7 +64,7 @@ def script_of(text: str) -> str:
 
 
 def test_the_page_says_what_it_cost_and_whether_the_promise_was_kept() -> None:
-    one = sheet("small", crowd())
+    one = run_data("small", crowd())
     s = one.summary
     text = shown()
     assert f"{s.arrived:,} requests in" in text
@@ -117,13 +117,13 @@ def test_a_page_needs_runs_with_names_of_their_own(names: list[str]) -> None:
 
 
 def test_what_is_drawn_was_counted_first_and_can_be_sent() -> None:
-    one = sheet("small", crowd())
+    one = run_data("small", crowd())
     assert len(pickle.dumps(one)) < 200_000
-    assert of_sheets([pickle.loads(pickle.dumps(one))]) == shown()  # noqa: S301 - made here
+    assert page_of_runs([pickle.loads(pickle.dumps(one))]) == shown()  # noqa: S301 - made here
 
 
 def test_the_bins_add_up_to_all_requests_and_all_misses() -> None:
-    one = sheet("small", crowd())
+    one = run_data("small", crowd())
     counts = one.rate_rps * np.diff(one.edges_s)
     assert counts.sum() == pytest.approx(one.summary.arrived, rel=1e-5)
     missed = np.nansum(counts * one.missed) / one.summary.arrived
@@ -131,7 +131,7 @@ def test_the_bins_add_up_to_all_requests_and_all_misses() -> None:
 
 
 def test_a_distribution_meets_the_summarys_quantiles() -> None:
-    one = sheet("small", crowd())
+    one = run_data("small", crowd())
     for what, quantile in (("ttft", one.summary.ttft_s), ("e2e", one.summary.e2e_s)):
         times = one.cdf_s[what]
         assert times[200] == pytest.approx(quantile.p50, rel=1e-5)
@@ -144,7 +144,7 @@ def test_a_distribution_meets_the_summarys_quantiles() -> None:
 def test_the_money_over_time_is_the_bills(market: Market, losses: float) -> None:
     """All but what bills round up, which belongs to no moment."""
     run = crowd(1, market, losses)
-    one = sheet("small", run)
+    one = run_data("small", run)
     for use, usd in one.summary.cost_by_use_usd.items():
         drawn = float(one.cost_usd[use].sum()) if use in one.cost_usd else 0.0
         if use != "rounding":
@@ -154,7 +154,7 @@ def test_the_money_over_time_is_the_bills(market: Market, losses: float) -> None
 
 
 def test_marks_tell_every_interruption_and_every_change_of_size() -> None:
-    one = sheet("small", crowd())
+    one = run_data("small", crowd())
     counted = {what: sum(m.count for m in one.marks if m.what == what) for what in ("interrupted", "scaled up")}
     assert counted["interrupted"] == one.summary.interruptions > 0
     assert counted["scaled up"] == one.summary.scale_ups > 0
@@ -179,7 +179,7 @@ def test_a_run_whose_warm_up_takes_all_requests_has_a_page() -> None:
 
 def test_engines_alone_have_a_page() -> None:
     trace = RequestTrace(np.arange(0, 60, 0.5), np.full(120, 500, np.int32), np.full(120, 40, np.int32))
-    text = page([("engines", alone(load_model("llama-3.1-8b-h100-vllm"), 2, trace, 1))])
+    text = page([("engines", simulate_engines(load_model("llama-3.1-8b-h100-vllm"), 2, trace, 1))])
     assert "120 requests in" in text
     assert "Nothing was paid." in text
 
@@ -190,7 +190,7 @@ def test_a_long_run_with_many_requests_stays_small() -> None:
     count = 200_000
     arrival = np.sort(np.round(chance.uniform(0, 3 * 86_400, count), 3))
     tokens = chance.integers(1, 30, count).astype(np.int32)
-    run = alone(load_model("llama-3.1-8b-h100-vllm"), 1, RequestTrace(arrival, tokens * 10, tokens), 1)
+    run = simulate_engines(load_model("llama-3.1-8b-h100-vllm"), 1, RequestTrace(arrival, tokens * 10, tokens), 1)
     assert len(page([("long", run)])) < PLOTLY_BYTES + 200_000
 
 

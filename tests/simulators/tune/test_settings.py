@@ -225,7 +225,7 @@ def test_a_native_proposal_is_searched_and_held_against_what_runs_today(case: Ca
 
 def test_a_scenario_that_runs_others_beside_its_workload_is_refused(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"runs others beside its workload \(small\), and one is tuned at a time"):
-        begin(dataclasses.replace(case, beside=(case,)), None, None, native=False)
+        begin(dataclasses.replace(case, concurrent=(case,)), None, None, native=False)
 
 
 def test_what_the_simulator_does_not_tell_is_refused_by_its_name(case: Case, tmp_path: Path) -> None:
