@@ -18,15 +18,15 @@ from typing import Final
 
 from scaler.clock import stopwatch_s
 from simulators.experiments.scenario import Case
-from simulators.tune.executor import Executor, Local
+from simulators.tune.executor import Executor, LocalExecutor
 from simulators.tune.objectives import Figures, figures
 from simulators.tune.result import TuneResult
 from simulators.tune.run import TuneListeners, tune
 from simulators.tune.search import SearchBudget, SearchListener, run_all
 from simulators.tune.space import Space, space_of
-from simulators.tune.storage import leading, opened
+from simulators.tune.storage import lead_folder, open_storage
 from simulators.tune.study import study
-from simulators.tune.study_inputs import Bundle, bundle
+from simulators.tune.study_inputs import StudyInputs, study_inputs
 from simulators.tune.trial import TrialJob, TrialOutcome
 from simulators.world.traffic.generate import TraceFile
 from tests.benchmarks.cost.cells import Cell
@@ -50,7 +50,7 @@ GOAL_S: Final = 300.0
 class Rival:
     """The best member of a family on the search's traffic, and what it came to on the proof's."""
 
-    word: str
+    contender: str
     proof: Figures
 
 
@@ -69,10 +69,10 @@ def run(data: Path) -> Iterator[Figure]:
         yield Figure("tune", "skipped", 0.0, "", note=f"{data} has no requests: it is not shipped")
         return
     case = azure(data)
-    world = bundle(case, [], SEED, 1, PROOF)
+    world = study_inputs(case, [], SEED, 1, PROOF)
     space = space_of(case)
     with tempfile.TemporaryDirectory() as folder:
-        engine = Local(world, JOBS)
+        engine = LocalExecutor(world, JOBS)
         try:
             run_all(engine, _whole(world, JOBS), lambda _: None, SearchListener(), _nobody)  # compiles
             began_s, cpu_s = stopwatch_s(), sum(os.times()[:2])
@@ -88,10 +88,10 @@ def run(data: Path) -> Iterator[Figure]:
         yield from _sent(world, found, client_ms)
 
 
-def _search(engine: Executor, world: Bundle, space: Space, folder: Path) -> TuneResult:
+def _search(engine: Executor, world: StudyInputs, space: Space, folder: Path) -> TuneResult:
     manifest = {"sampler": "tpe", "seed": SEED}
-    with leading(folder / "study"):
-        made = study(opened(None, folder / "study"), "azure", space, manifest, ALLOWED)
+    with lead_folder(folder / "study"):
+        made = study(open_storage(None, folder / "study"), "azure", space, manifest, ALLOWED)
         names = {
             "proposal": False,
             "imported": False,
@@ -118,19 +118,21 @@ def _workers_s() -> float:
 
 def _gains(found: TuneResult, took_s: float, cpu_s: float) -> Iterator[Figure]:
     load = os.getloadavg()[0]
-    note = f"{found.counts.cut} given up early; proof and pictures included; load of the machine {load:.1f}"
+    note = f"{found.counts.pruned} given up early; proof and pictures included; load of the machine {load:.1f}"
     yield Figure("tune", f"{TRIALS} trials on {JOBS} processes", took_s, "s", GOAL_S, note=note)
     note = f"of all processes, compiling included; so {cpu_s / JOBS:.0f} s of two cores that nobody else uses"
     yield Figure("tune", f"{TRIALS} trials, CPU time", cpu_s, "s", note=note)
-    if found.today is None or found.dared is None:
-        yield Figure("tune", "tuned to untuned, same promise", 1.0, "", 0.90, note=f"nothing recommended: {found.why}")
+    if found.today_validation is None or found.recommended is None:
+        yield Figure(
+            "tune", "tuned to untuned, same promise", 1.0, "", 0.90, note=f"nothing recommended: {found.reason}"
+        )
         return
-    best, today = found.dared.figures, found.today
+    best, today = found.recommended.figures, found.today_validation
     said = f"{best.late_share:.2%} late, untuned {today.late_share:.2%}, {ALLOWED:.0%} allowed; unseen third"
     yield Figure(
         "tune", "tuned to untuned, same promise", best.usd_per_month / today.usd_per_month, "", 0.90, note=said
     )
-    equal = [p.figures for p in found.proven if p.figures.late_share <= today.late_share]
+    equal = [p.figures for p in found.validated if p.figures.late_share <= today.late_share]
     if equal:
         least = min(equal, key=lambda f: f.usd_per_month)
         said = f"the cheapest point that is no later than the untuned: {least.late_share:.2%}"
@@ -138,33 +140,33 @@ def _gains(found: TuneResult, took_s: float, cpu_s: float) -> Iterator[Figure]:
 
 
 def _against(found: TuneResult, rivals: Sequence[Rival]) -> Iterator[Figure]:
-    if found.dared is None:
+    if found.recommended is None:
         return
-    cost = found.dared.figures.usd_per_month
+    cost = found.recommended.figures.usd_per_month
     for name, rival in zip(RIVALS, rivals, strict=True):
         kept = "keeps" if rival.proof.late_share <= ALLOWED else "MISSES"
-        note = f"{rival.word} {kept} the promise there: {rival.proof.late_share:.2%} late"
+        note = f"{rival.contender} {kept} the promise there: {rival.proof.late_share:.2%} late"
         yield Figure("tune", f"tuned to tuned {name}", cost / rival.proof.usd_per_month, "", 1.0, note=note)
 
 
-def _rival(engine: Executor, world: Bundle, name: str) -> Rival:
+def _rival(engine: Executor, world: StudyInputs, name: str) -> Rival:
     """The family's cheapest member that keeps the promise on the search's traffic, else its most faithful."""
     family = families(1.0, 1.0, Cell("azure-conv", 90).source.in_work)[name]
     words = [family.word(step, other) for other in range(len(family.others)) for step in family.steps]
     outcomes = run_all(engine, [TrialJob(k, w) for k, w in enumerate(words)], lambda _: None, SearchListener(), _nobody)
-    told = {w: figures(outcomes[k, "search"].played) for k, w in enumerate(words)}
+    told = {w: figures(outcomes[k, "search"].results) for k, w in enumerate(words)}
     kept = [w for w in words if told[w].late_share <= ALLOWED]
-    word = min(kept, key=lambda w: told[w].usd_per_month) if kept else min(words, key=lambda w: told[w].late_share)
-    proof = run_all(engine, [TrialJob(0, word, "prove")], lambda _: None, SearchListener(), _nobody)
-    return Rival(word, figures(proof[0, "prove"].played))
+    contender = min(kept, key=lambda w: told[w].usd_per_month) if kept else min(words, key=lambda w: told[w].late_share)
+    proof = run_all(engine, [TrialJob(0, contender, "prove")], lambda _: None, SearchListener(), _nobody)
+    return Rival(contender, figures(proof[0, "prove"].results))
 
 
-def _speedup(world: Bundle) -> Iterator[Figure]:
+def _speedup(world: StudyInputs) -> Iterator[Figure]:
     """One process, two, one, two: the best of each, as others may use the machine; and by CPU time."""
     took_s: dict[int, list[float]] = {1: [], 2: []}
     cpu_s: dict[int, list[float]] = {1: [], 2: []}
     for jobs in (1, 2, 1, 2):
-        engine = Local(world, jobs)
+        engine = LocalExecutor(world, jobs)
         try:
             run_all(engine, _whole(world, jobs), lambda _: None, SearchListener(), _nobody)
             began_s, before_s, own_s = stopwatch_s(), _workers_s(), sum(os.times()[:2])
@@ -180,11 +182,11 @@ def _speedup(world: Bundle) -> Iterator[Figure]:
     yield Figure("tune", "two processes to one, free cores", min(cpu_s[1]) / min(cpu_s[2]), "x", 1.8, ">=", note=note)
 
 
-def _sent(world: Bundle, found: TuneResult, client_ms: float) -> Iterator[Figure]:
+def _sent(world: StudyInputs, found: TuneResult, client_ms: float) -> Iterator[Figure]:
     """What goes over the network: the bundle once a worker, a job and its outcome a trial."""
     once = len(pickle.dumps(world))
-    job = TrialJob(1, found.points[0].word)
-    outcome = TrialOutcome(found.points[0].played, ((1.0, 0.1), (1.0, 0.1)))
+    job = TrialJob(1, found.points[0].contender)
+    outcome = TrialOutcome(found.points[0].results, ((1.0, 0.1), (1.0, 0.1)))
     each = len(pickle.dumps(job)) + len(pickle.dumps(outcome))
     yield Figure("tune", "sent once a worker", once / 1e6, "MB", note="all traces, as arrays")
     yield Figure("tune", "sent a trial", each / 1e3, "kB", note="a job's words and its outcome")
@@ -196,8 +198,8 @@ def _sent(world: Bundle, found: TuneResult, client_ms: float) -> Iterator[Figure
     yield Figure("tune", f"shortest trial that keeps {WORKERS} workers busy", WORKERS * client_ms / 1e3, "s", note=note)
 
 
-def _whole(world: Bundle, count: int) -> list[TrialJob]:
-    return [TrialJob(k, world.before) for k in range(count)]
+def _whole(world: StudyInputs, count: int) -> list[TrialJob]:
+    return [TrialJob(k, world.today_contender) for k in range(count)]
 
 
 def _nobody(_job: TrialJob, _outcome: TrialOutcome) -> None:

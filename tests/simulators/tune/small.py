@@ -17,9 +17,9 @@ import numpy as np
 from scaler.clock import stopwatch_s
 from simulators.experiments.scenario import Case, load
 from simulators.tune.objectives import figures
-from simulators.tune.storage import opened
+from simulators.tune.storage import open_storage
 from simulators.tune.study import CompletedTrial
-from simulators.tune.trial import PlayedStretch
+from simulators.tune.trial import WindowResult
 from tests.foreground import FOREGROUND
 
 SCENARIO: Final = """
@@ -68,8 +68,8 @@ def case(folder: Path) -> Case:
 def tried(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> CompletedTrial:
     """A trial told in batches of an hour each."""
     blocks = tuple((c, arrived, k) for c, k in zip(cost, late, strict=True))
-    played = (PlayedStretch(0, 1, float(len(blocks)), blocks),)
-    return CompletedTrial(number, {"a.b": number}, played, figures(played))
+    results = (WindowResult(0, 1, float(len(blocks)), blocks),)
+    return CompletedTrial(number, {"a.b": number}, results, figures(results))
 
 
 def flat(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> CompletedTrial:
@@ -115,7 +115,7 @@ def until(told: Callable[[], bool], what: str, process: subprocess.Popen[str] | 
 
 def trials(out: Path, url: str | None = None) -> list[Any]:
     """The trials of the study, as Optuna has them: of its log in a folder, or in a database."""
-    storage = opened(url, out)
+    storage = open_storage(url, out)
     (study,) = storage.get_all_studies()
     found: list[Any] = storage.get_all_trials(study._study_id)
     return found

@@ -14,9 +14,9 @@ import yaml
 from policies.model import WorkloadName
 from scaler.cli import main
 from scaler.config.load import load as load_config
-from simulators.tune.progress import Screen
+from simulators.tune.progress import ProgressScreen
 from simulators.tune.space import space_of
-from simulators.tune.storage import leading, opened
+from simulators.tune.storage import lead_folder, open_storage
 from simulators.tune.study import study
 from tests.simulators.tune import small
 from tests.simulators.tune.test_settings import HPA
@@ -194,9 +194,11 @@ def test_the_screen_shows_the_front_so_far_and_clears_it(scenario: Path, tmp_pat
     from simulators.experiments.scenario import load  # noqa: PLC0415 - beside the screen only here
 
     terminal = Terminal()
-    screen = Screen("tune small", terminal)
-    with leading(tmp_path / "out"):
-        found = study(opened(None, tmp_path / "out"), "s", space_of(load(scenario)), {"sampler": "tpe", "seed": 1}, 0.1)
+    screen = ProgressScreen("tune small", terminal)
+    with lead_folder(tmp_path / "out"):
+        found = study(
+            open_storage(None, tmp_path / "out"), "s", space_of(load(scenario)), {"sampler": "tpe", "seed": 1}, 0.1
+        )
         advance(found, 10)
         screen(found, 0.25)
         drawn = terminal.getvalue()

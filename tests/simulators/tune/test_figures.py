@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from simulators.tune.objectives import MONTH_H, cost_difference, figures, late_difference
-from simulators.tune.pareto import choice, front, knee, left_out, picked
+from simulators.tune.pareto import choice, front, knee, leave_one_out, pick_points
 from simulators.tune.search import SearchBudget, StopRequests
 from simulators.tune.study import CompletedTrial
-from simulators.tune.trial import Bars, PlayedStretch, TrialOutcome
-from simulators.tune.validation import ValidatedPoint, dared, fitted, promise, proven
+from simulators.tune.trial import PruneLimits, TrialOutcome, WindowResult
+from simulators.tune.validation import ValidatedPoint, overfitting_reason, recommend, slo_verdict, validate_points
 from tests.simulators.tune.small import flat, tried
 
 ALLOWED = 0.01
@@ -30,13 +30,13 @@ def test_a_months_money_and_late_requests_are_those_of_its_hours() -> None:
 
 
 def test_replications_are_averaged_batch_by_batch_and_stretches_stand_after_one_another() -> None:
-    played = (
-        PlayedStretch(0, 1, 1.0, ((2.0, 100, 0),)),
-        PlayedStretch(0, 2, 1.0, ((4.0, 100, 10),)),
-        PlayedStretch(1, 1, 1.0, ((6.0, 300, 0),)),
-        PlayedStretch(1, 2, 1.0, ((6.0, 300, 2),)),
+    results = (
+        WindowResult(0, 1, 1.0, ((2.0, 100, 0),)),
+        WindowResult(0, 2, 1.0, ((4.0, 100, 10),)),
+        WindowResult(1, 1, 1.0, ((6.0, 300, 0),)),
+        WindowResult(1, 2, 1.0, ((6.0, 300, 2),)),
     )
-    found = figures(played)
+    found = figures(results)
     assert found.cost_usd.tolist() == [3.0, 6.0]
     assert found.late.tolist() == [5.0, 1.0]
     assert found.hours == pytest.approx(2.0)
@@ -45,7 +45,7 @@ def test_replications_are_averaged_batch_by_batch_and_stretches_stand_after_one_
 def test_the_interval_of_a_share_is_that_of_a_ratio_over_batches() -> None:
     late, arrived = np.array([10.0, 0.0, 20.0, 6.0]), np.array([1000.0, 500.0, 1500.0, 1000.0])
     blocks = tuple((1.0, int(a), int(k)) for a, k in zip(arrived, late, strict=True))
-    told = figures((PlayedStretch(0, 1, 4.0, blocks),)).in_time()
+    told = figures((WindowResult(0, 1, 4.0, blocks),)).attainment()
     share = late.sum() / arrived.sum()
     error = math.sqrt(4 / 3 * ((late - share * arrived) ** 2).sum()) / arrived.sum()
     assert told.mean == pytest.approx(1 - share)
@@ -57,7 +57,7 @@ def test_the_interval_holds_the_true_share_as_often_as_it_says() -> None:
     held = 0
     for _ in range(400):
         late = chance.binomial(2000, chance.beta(20, 980, 12))
-        told = figures((PlayedStretch(0, 1, 12.0, tuple((1.0, 2000, int(k)) for k in late)),)).in_time()
+        told = figures((WindowResult(0, 1, 12.0, tuple((1.0, 2000, int(k)) for k in late)),)).attainment()
         held += abs(told.mean - 0.98) <= told.half_width
     assert 0.90 <= held / 400 <= 0.985
 
@@ -89,7 +89,7 @@ def test_a_front_is_what_nothing_undercuts_in_both(told: list[tuple[int, int]]) 
 @given(points)
 def test_what_is_picked_of_a_front_has_its_ends_and_the_choice(told: list[tuple[int, int]]) -> None:
     found = front([tried(k, [float(cost)], [late]) for k, (cost, late) in enumerate(told)], 1.0)
-    kept = [p.number for p in picked(found, ALLOWED)]
+    kept = [p.number for p in pick_points(found, ALLOWED)]
     assert len(kept) <= 8
     assert {found[0].number, found[-1].number, choice(found, ALLOWED).number} <= set(kept)
 
@@ -116,24 +116,24 @@ def test_the_knee_is_where_the_front_is_farthest_below_the_line_between_its_ends
 
 def test_leaving_a_trace_out_chooses_by_the_others_and_is_told_of_that_trace() -> None:
     def two(number: int, late: tuple[int, int], usd: float) -> CompletedTrial:
-        played = tuple(PlayedStretch(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
-        return CompletedTrial(number, {}, played, figures(played))
+        results = tuple(WindowResult(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
+        return CompletedTrial(number, {}, results, figures(results))
 
     risky, safe = two(1, (2, 90), 1.0), two(2, (2, 2), 5.0)
-    found = left_out([risky, safe], ALLOWED, 2)
+    found = leave_one_out([risky, safe], ALLOWED, 2)
     assert [(k, chosen.number) for k, chosen, _ in found] == [(0, 2), (1, 1)]
     assert found[1][2].figures.late_share == pytest.approx(0.09), "what the first trace chose fails on the second"
-    assert left_out([risky, safe], ALLOWED, 1) == []
+    assert leave_one_out([risky, safe], ALLOWED, 1) == []
 
 
 def outcome(one: CompletedTrial) -> TrialOutcome:
-    return TrialOutcome(played=one.played)
+    return TrialOutcome(results=one.results)
 
 
 def judged(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial]) -> list[ValidatedPoint]:
     """Points on the search's traffic with what they came to on the proof's, against one that runs today on both."""
     proofs = {searched.number: outcome(found) for searched, found in now}
-    return proven([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)
+    return validate_points([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)
 
 
 def test_a_gain_beyond_noise_is_told_from_one_within() -> None:
@@ -142,8 +142,8 @@ def test_a_gain_beyond_noise_is_told_from_one_within() -> None:
     chance = np.random.default_rng(5)
     noisy = tried(2, list(np.asarray(today.figures.cost_usd) + chance.normal(-0.05, 2.0, 12)), [5] * 12)
     sure, unsure = judged(today, better, (flat(2, 9.9, 0.005), noisy))
-    assert (sure.gain, sure.promise) == ("cheaper", "kept")
-    assert unsure.gain == "noise"
+    assert (sure.cost_verdict, sure.slo_verdict) == ("cheaper", "kept")
+    assert unsure.cost_verdict == "noise"
 
 
 def test_of_twenty_points_that_gain_nothing_hardly_ever_one_is_told_to() -> None:
@@ -152,7 +152,7 @@ def test_of_twenty_points_that_gain_nothing_hardly_ever_one_is_told_to() -> None
         chance = np.random.default_rng(seed)
         today = tried(0, list(chance.normal(10, 1, 12)), [5] * 12)
         same = [tried(k, list(chance.normal(10, 1, 12)), [5] * 12) for k in range(1, 21)]
-        found += any(p.gain != "noise" for p in judged(today, *((one, one) for one in same)))
+        found += any(p.cost_verdict != "noise" for p in judged(today, *((one, one) for one in same)))
     assert found / 60 <= 0.12, "Holm holds the chance of any false gain at 5 %"
 
 
@@ -166,28 +166,30 @@ def test_of_twenty_points_that_gain_nothing_hardly_ever_one_is_told_to() -> None
     ],
 )
 def test_a_promise_is_kept_or_missed_with_or_without_doubt(late: list[int], told: str) -> None:
-    assert promise(tried(1, [1.0] * 12, late).figures, ALLOWED) == told
+    assert slo_verdict(tried(1, [1.0] * 12, late).figures, ALLOWED) == told
 
 
 def test_over_fitted_is_what_keeps_or_saves_only_where_it_was_searched() -> None:
     good, bad = flat(1, 5.0, 0.005).figures, flat(1, 5.0, 0.02).figures
-    assert "kept the promise on the search's traffic (0.50% late) and not" in fitted(good, bad, ALLOWED, 0.2, 0.2)
-    assert "saves 20.0% on the search's traffic, and 5.0%" in fitted(good, good, ALLOWED, 0.2, 0.05)
-    assert fitted(good, good, ALLOWED, 0.2, 0.15) == ""
+    assert "kept the promise on the search's traffic (0.50% late) and not" in overfitting_reason(
+        good, bad, ALLOWED, 0.2, 0.2
+    )
+    assert "saves 20.0% on the search's traffic, and 5.0%" in overfitting_reason(good, good, ALLOWED, 0.2, 0.05)
+    assert overfitting_reason(good, good, ALLOWED, 0.2, 0.15) == ""
 
 
 def test_what_is_dared_is_the_choice_a_safer_one_or_nothing() -> None:
     today, good = flat(0, 10.0, 0.004), flat(2, 7.0, 0.006)
     broken, safe = (flat(1, 5.0, 0.009), flat(1, 5.0, 0.03)), (flat(2, 7.0, 0.006), good)
-    assert dared(judged(today, safe), 2, "kept")[0] is not None
-    found, why = dared(judged(today, broken, safe), 1, "kept")
+    assert recommend(judged(today, safe), 2, "kept")[0] is not None
+    found, why = recommend(judged(today, broken, safe), 1, "kept")
     assert found is not None
-    assert found.tried.number == 2
+    assert found.trial.number == 2
     assert "as the proof chose it" in why
-    assert dared(judged(today, broken), 1, "kept")[0] is None
+    assert recommend(judged(today, broken), 1, "kept")[0] is None
     dear = (flat(3, 20.0, 0.0), flat(3, 20.0, 0.0))
-    assert dared(judged(today, dear), 3, "kept")[0] is None, "what runs today keeps the promise for less"
-    found, _ = dared(judged(today, dear), 3, "missed")
+    assert recommend(judged(today, dear), 3, "kept")[0] is None, "what runs today keeps the promise for less"
+    found, _ = recommend(judged(today, dear), 3, "missed")
     assert found is not None, "what runs today breaks the promise: keeping it may cost more"
 
 
@@ -213,17 +215,17 @@ def test_what_is_neither_is_refused(text: str) -> None:
 def test_a_request_to_end_ends_one_part_and_not_the_next() -> None:
     asked = StopRequests()
     assert not asked()
-    asked.ask()
+    asked.request()
     assert asked()
-    asked.heed()
+    asked.acknowledge()
     assert not asked()
 
 
 def test_a_trial_is_given_up_when_it_is_far_dearer_and_no_better_or_breaks_the_promise_by_far() -> None:
-    bars = Bars((((10.0, 0.01), (20.0, 0.001)), ((10.0, 0.01),)), most_late=0.3)
-    assert bars.hopeless(0, (13.0, 0.02)) == "30% dearer than another, and no fewer late, in the first part"
-    assert bars.hopeless(0, (13.0, 0.005)) == "", "fewer late for more money is what a front is made of"
-    assert bars.hopeless(0, (9.0, 0.4)) == "40.0% of the requests late in the first part"
-    assert bars.hopeless(1, (10.4, 0.02)) == ""
-    assert bars.hopeless(1, (10.6, 0.02)) != ""
-    assert bars.hopeless(0, (1.0, math.nan)) == "", "nothing was told of a part without requests"
+    limits = PruneLimits((((10.0, 0.01), (20.0, 0.001)), ((10.0, 0.01),)), max_late_share=0.3)
+    assert limits.prune_reason(0, (13.0, 0.02)) == "30% dearer than another, and no fewer late, in the first part"
+    assert limits.prune_reason(0, (13.0, 0.005)) == "", "fewer late for more money is what a front is made of"
+    assert limits.prune_reason(0, (9.0, 0.4)) == "40.0% of the requests late in the first part"
+    assert limits.prune_reason(1, (10.4, 0.02)) == ""
+    assert limits.prune_reason(1, (10.6, 0.02)) != ""
+    assert limits.prune_reason(0, (1.0, math.nan)) == "", "nothing was told of a part without requests"

@@ -14,10 +14,10 @@ from simulators.experiments.run import traffic_of
 from simulators.experiments.scenario import Case, load_workload
 from simulators.tune.importance import importance
 from simulators.tune.space import Space, space_of
-from simulators.tune.storage import LEASE_S, Lease, LostLease, leading, opened, without_secret
+from simulators.tune.storage import LEASE_S, Lease, LostLease, lead_folder, open_storage, without_secret
 from simulators.tune.study import SAMPLERS, Study, study
-from simulators.tune.study_inputs import Bundle, GivenRequests, bundle
-from simulators.tune.trial import TODAY, Bars, PlayedStretch, TrialJob, TrialOutcome, WrongVersion, play
+from simulators.tune.study_inputs import RecordedTrace, StudyInputs, study_inputs
+from simulators.tune.trial import TODAY, PruneLimits, TrialJob, TrialOutcome, WindowResult, WrongVersion, run_job
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from tests.simulators.tune import small
 
@@ -30,8 +30,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 @pytest.fixture(scope="module")
-def world(case: Case) -> Bundle:
-    return bundle(case, [], 1, 2, 2)
+def world(case: Case) -> StudyInputs:
+    return study_inputs(case, [], 1, 2, 2)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def arrivals(trace: RequestTrace) -> list[float]:
 
 def test_two_thirds_are_searched_and_the_last_third_is_never_seen(case: Case) -> None:
     whole = traffic_of(case, 1)
-    made = bundle(case, [GivenRequests("day", whole)], 1, 1, 1)
+    made = study_inputs(case, [RecordedTrace("day", whole)], 1, 1, 1)
     end_s = whole.duration_s
-    searched, proof = made.train[0], made.proof[0]
+    searched, proof = made.tuning[0], made.validation[0]
     cut_s = round(2 / 3 * end_s, 3)
     assert searched.length_s == pytest.approx(cut_s, abs=1e-3)
     assert arrivals(searched.traces[1]) == [a for a in arrivals(whole) if a < cut_s]
@@ -63,100 +63,100 @@ def test_two_thirds_are_searched_and_the_last_third_is_never_seen(case: Case) ->
 
 def test_traces_for_the_proof_alone_are_not_cut(case: Case) -> None:
     day, other = traffic_of(case, 1), traffic_of(case, 9)
-    made = bundle(case, [GivenRequests("day", day)], 1, 1, 1, unseen=[GivenRequests("other", other)])
-    assert [s.name for s in made.proof][-1] == "other"
-    assert len(next(iter(made.proof[-1].traces.values()))) == len(other)
-    assert len(made.train) == 1
+    made = study_inputs(case, [RecordedTrace("day", day)], 1, 1, 1, validation_only=[RecordedTrace("other", other)])
+    assert [s.name for s in made.validation][-1] == "other"
+    assert len(next(iter(made.validation[-1].traces.values()))) == len(other)
+    assert len(made.tuning) == 1
 
 
 def test_a_trace_that_is_no_longer_than_its_warm_up_is_refused(case: Case) -> None:
     short = traffic_of(case, 1).window(0.0, 80.0)
     with pytest.raises(TraceError, match="no longer than the scenario's warm_up_s, 60"):
-        bundle(case, [GivenRequests("short", short)], 1, 1, 1)
+        study_inputs(case, [RecordedTrace("short", short)], 1, 1, 1)
 
 
-def test_a_digest_is_of_all_that_is_simulated(case: Case, world: Bundle) -> None:
-    assert bundle(case, [], 1, 2, 2).digest == world.digest
-    assert bundle(case, [], 2, 2, 2).digest != world.digest
+def test_a_digest_is_of_all_that_is_simulated(case: Case, world: StudyInputs) -> None:
+    assert study_inputs(case, [], 1, 2, 2).digest == world.digest
+    assert study_inputs(case, [], 2, 2, 2).digest != world.digest
     dearer = dataclasses.replace(case.scenario, settle_s=61.0)
-    assert bundle(dataclasses.replace(case, scenario=dearer), [], 1, 2, 2).digest != world.digest
-    assert bundle(case, [], 1, 2, 2, present=case.workload).digest != world.digest
+    assert study_inputs(dataclasses.replace(case, scenario=dearer), [], 1, 2, 2).digest != world.digest
+    assert study_inputs(case, [], 1, 2, 2, present=case.workload).digest != world.digest
 
 
-def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: Bundle) -> None:
+def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: StudyInputs) -> None:
     job = TrialJob(3, "self:policies.concurrency.target_per_replica=20")
-    one = play(world, job)
-    assert one == play(world, job)
+    one = run_job(world, job)
+    assert one == run_job(world, job)
     assert len(one.stages) == 2
-    assert {p.seed for p in one.played} == {1, 2}
-    assert one.played[0].blocks != one.played[1].blocks
+    assert {p.seed for p in one.results} == {1, 2}
+    assert one.results[0].blocks != one.results[1].blocks
 
 
-def test_looking_at_a_trial_while_it_runs_changes_nothing(world: Bundle) -> None:
+def test_looking_at_a_trial_while_it_runs_changes_nothing(world: StudyInputs) -> None:
     """The first replication is looked at; the proof's task runs the same worlds without."""
-    unseen = dataclasses.replace(world, proof=world.train)
-    assert play(world, TrialJob(0, "self")).played == play(unseen, TrialJob(0, "self", "prove")).played
+    validation_only = dataclasses.replace(world, validation=world.tuning)
+    assert run_job(world, TrialJob(0, "self")).results == run_job(validation_only, TrialJob(0, "self", "prove")).results
 
 
-def test_a_hopeless_trial_ends_at_a_third_with_what_it_came_to(world: Bundle) -> None:
-    whole = play(world, TrialJob(0, "self"))
+def test_a_hopeless_trial_ends_at_a_third_with_what_it_came_to(world: StudyInputs) -> None:
+    whole = run_job(world, TrialJob(0, "self"))
     (cost, late), _ = whole.stages
-    found = play(world, TrialJob(1, "self", bars=Bars((((cost / 2, late),), ()))))
-    assert found.cut == "100% dearer than another, and no fewer late, in the first part"
-    assert found.played == ()
+    found = run_job(world, TrialJob(1, "self", limits=PruneLimits((((cost / 2, late),), ()))))
+    assert found.pruned == "100% dearer than another, and no fewer late, in the first part"
+    assert found.results == ()
     assert found.stages == whole.stages[:1]
 
 
-def test_what_the_workload_refuses_is_told_and_not_simulated(world: Bundle) -> None:
-    assert "must be" in play(world, TrialJob(1, "self:.tolerance=9")).refused
+def test_what_the_workload_refuses_is_told_and_not_simulated(world: StudyInputs) -> None:
+    assert "must be" in run_job(world, TrialJob(1, "self:.tolerance=9")).refused
 
 
-def test_a_worker_of_another_version_gives_no_figures(world: Bundle) -> None:
+def test_a_worker_of_another_version_gives_no_figures(world: StudyInputs) -> None:
     other = dataclasses.replace(world, version="0.0.1")
     with pytest.raises(WrongVersion, match=r"the client 0\.0\.1: install the same on both"):
-        play(other, TrialJob(1, "self"))
+        run_job(other, TrialJob(1, "self"))
 
 
-def test_what_runs_today_may_be_another_workload(case: Case, world: Bundle) -> None:
+def test_what_runs_today_may_be_another_workload(case: Case, world: StudyInputs) -> None:
     file = case.folder / "workloads" / "wide.yaml"
     file.write_text(small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 3"))
-    made = bundle(case, [], 1, 1, 1, present=load_workload(file))
-    today = play(made, TrialJob(TODAY, made.before, "prove"))
-    searched = play(made, TrialJob(0, "self", "prove"))
-    assert made.before == "present"
+    made = study_inputs(case, [], 1, 1, 1, present=load_workload(file))
+    today = run_job(made, TrialJob(TODAY, made.today_contender, "prove"))
+    searched = run_job(made, TrialJob(0, "self", "prove"))
+    assert made.today_contender == "present"
     assert cost(today) > 1.2 * cost(searched), "it wants four times the replicas"
 
 
 def cost(found: TrialOutcome) -> float:
-    return sum(block[0] for played in found.played for block in played.blocks)
+    return sum(block[0] for results in found.results for block in results.blocks)
 
 
 def begun(folder: Path, space: Space, sampler: str = "tpe", seed: int = 1) -> Study:
-    return study(opened(None, folder), "small", space, {"sampler": sampler, "seed": seed}, ALLOWED)
+    return study(open_storage(None, folder), "small", space, {"sampler": sampler, "seed": seed}, ALLOWED)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    with leading(tmp_path / "out"):
+    with lead_folder(tmp_path / "out"):
         yield tmp_path / "out"
 
 
 def outcome(job: TrialJob) -> TrialOutcome:
     """What a job comes to, in a world that is reckoned and not run: dearer is less late."""
-    words = dict(part.split("=") for part in job.word.partition(":")[2].split(";") if part)
+    words = dict(part.split("=") for part in job.contender.partition(":")[2].split(";") if part)
     target = float(words.get("policies.concurrency.target_per_replica", 12))
     usd, late = 100 / target, min(1000, int(target**2 / 2))
     return TrialOutcome(
-        (PlayedStretch(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000))
+        (WindowResult(0, 1, 12.0, ((usd, 1000, late),) * 12),), ((usd, late / 1000), (usd, late / 1000))
     )
 
 
 def advance(found: Study, count: int) -> list[tuple[int, str]]:
     jobs = []
     for _ in range(count):
-        job = found.ask()
-        found.tell(job, outcome(job))
-        jobs.append((job.number, job.word))
+        job = found.next_job()
+        found.record(job, outcome(job))
+        jobs.append((job.number, job.contender))
     return jobs
 
 
@@ -166,39 +166,39 @@ def test_a_study_taken_up_again_goes_on_as_it_would_have(
 ) -> None:
     first = advance(begun(folder, space, sampler), 15)
     second = advance(begun(folder, space, sampler), 15)
-    with leading(folder / "other"):
+    with lead_folder(folder / "other"):
         assert advance(begun(folder / "other", space, sampler), 30) == first + second
 
 
 def test_the_first_trial_is_what_there_is(folder: Path, space: Space) -> None:
     found = begun(folder, space)
-    assert found.ask() == TrialJob(0, "self")
+    assert found.next_job() == TrialJob(0, "self")
 
 
 def test_what_was_being_tried_when_a_client_died_is_tried_again_under_its_number(folder: Path, space: Space) -> None:
     found = begun(folder, space)
     advance(found, 3)
-    asked = [found.ask(), found.ask()]
+    asked = [found.next_job(), found.next_job()]
     again = begun(folder, space)
-    left = again.left()
-    assert [(j.number, j.word) for j in left] == [(j.number, j.word) for j in asked]
+    left = again.unfinished_jobs()
+    assert [(j.number, j.contender) for j in left] == [(j.number, j.contender) for j in asked]
     for job in left:
-        again.tell(job, outcome(job))
-    assert again.ask().number == 5
-    assert [t.number for t in begun(folder, space).tried] == [0, 1, 2, 3, 4]
+        again.record(job, outcome(job))
+    assert again.next_job().number == 5
+    assert [t.number for t in begun(folder, space).completed] == [0, 1, 2, 3, 4]
 
 
 def test_what_is_kept_of_a_trial_is_all_that_was_told(folder: Path, space: Space) -> None:
     found = begun(folder, space)
     advance(found, 2)
-    job = found.ask()
-    found.tell(job, TrialOutcome(stages=((9.0, 0.5),), cut="too late"))
-    job = found.ask()
-    found.tell(job, TrialOutcome(refused="may not be"))
+    job = found.next_job()
+    found.record(job, TrialOutcome(stages=((9.0, 0.5),), pruned="too late"))
+    job = found.next_job()
+    found.record(job, TrialOutcome(refused="may not be"))
     again = begun(folder, space)
-    assert (again.finished, again.cut, again.refused) == (4, 1, 1)
-    assert [t.played for t in again.tried] == [t.played for t in found.tried]
-    assert [t.settings for t in again.tried] == [t.settings for t in found.tried]
+    assert (again.finished, again.pruned, again.refused) == (4, 1, 1)
+    assert [t.results for t in again.completed] == [t.results for t in found.completed]
+    assert [t.settings for t in again.completed] == [t.settings for t in found.completed]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -206,7 +206,7 @@ def test_every_sampler_finds_the_cheap_ones_that_keep_the_promise(folder: Path, 
     """Of the reckoned world: cost falls with the target, and a tenth is late from 14.1 on."""
     found = begun(folder, space, sampler)
     advance(found, 80)
-    kept = [t.figures.usd_per_month for t in found.tried if t.figures.late_share <= ALLOWED]
+    kept = [t.figures.usd_per_month for t in found.completed if t.figures.late_share <= ALLOWED]
     assert min(kept) < 1.12 * 100 / 14.14 * 730
 
 
@@ -229,15 +229,15 @@ def test_a_line_that_a_killed_client_did_not_finish_is_cut_off(folder: Path, spa
 
 def test_a_folder_is_led_by_one_client_at_a_time(tmp_path: Path) -> None:
     busy = pytest.raises(ConfigError, match="another forescale tune is at work in it")
-    with leading(tmp_path / "out") as name, busy, leading(tmp_path / "out"):
+    with lead_folder(tmp_path / "out") as name, busy, lead_folder(tmp_path / "out"):
         pass
-    with leading(tmp_path / "out") as again:
+    with lead_folder(tmp_path / "out") as again:
         assert again == name
 
 
 def in_database(folder: Path, space: Space) -> Study:
     url = f"sqlite:///{folder / 'study.db'}"
-    return study(opened(url, folder), "small", space, {"sampler": "tpe", "seed": 1}, ALLOWED)
+    return study(open_storage(url, folder), "small", space, {"sampler": "tpe", "seed": 1}, ALLOWED)
 
 
 def test_a_study_in_a_database_is_led_by_whoever_was_heard_of_last(tmp_path: Path, space: Space) -> None:
@@ -256,7 +256,7 @@ def test_a_study_in_a_database_is_led_by_whoever_was_heard_of_last(tmp_path: Pat
 def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path: Path) -> None:
     url = "postgresql://tune:hidden@127.0.0.1:1/none"
     with pytest.raises(ConfigError, match=r"postgresql://\*\*\*@127\.0\.0\.1:1/none: cannot be opened") as told:
-        opened(url, tmp_path)
+        open_storage(url, tmp_path)
     assert "hidden" not in str(told.value)
     assert without_secret("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
 

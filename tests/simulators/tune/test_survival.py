@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy.pool import NullPool
 
-from simulators.tune.executor import Local
+from simulators.tune.executor import LocalExecutor
 from simulators.tune.search import SearchListener, run_all
-from simulators.tune.study_inputs import bundle
-from simulators.tune.trial import TrialJob, play
+from simulators.tune.study_inputs import study_inputs
+from simulators.tune.trial import TrialJob, run_job
 from tests.simulators.tune import small
 from tests.simulators.tune.servers import cluster, needs_postgres, postgres
 
@@ -93,14 +93,14 @@ def test_a_job_whose_process_is_killed_is_run_again(tmp_path: Path) -> None:
 
 
 def test_processes_give_the_outcomes_that_one_would_have_given(tmp_path: Path) -> None:
-    world = bundle(small.case(tmp_path), [], 1, 1, 1)
+    world = study_inputs(small.case(tmp_path), [], 1, 1, 1)
     jobs = [TrialJob(k, f"self:policies.concurrency.target_per_replica={10 + k}") for k in range(4)]
-    engine = Local(world, 2)
+    engine = LocalExecutor(world, 2)
     try:
         found = run_all(engine, jobs, lambda _: None, SearchListener(), lambda *_: None)
     finally:
         engine.close()
-    assert found == {(job.number, "search"): play(world, job) for job in jobs}
+    assert found == {(job.number, "search"): run_job(world, job) for job in jobs}
 
 
 @needs_postgres
