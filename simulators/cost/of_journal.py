@@ -86,12 +86,12 @@ def _requests(
     """Return the rebuilt requests, their service model, and why one of the two is not known."""
     try:
         means = reconstruct.mean_lengths(recorded, told.lengths)
-        served = _engine(engines.engine(recorded, told.model, means), told.model, turns)
-    except engines.Unknown as e:
+        served = _engine(engines.infer_engine(recorded, told.model, means), told.model, turns)
+    except engines.EngineUnknown as e:
         return None, None, str(e)
     try:
         rebuilt = reconstruct.rebuild(recorded, served.model, told.lengths, seed)
-    except reconstruct.Unseen as e:
+    except reconstruct.ArrivalsUnknown as e:
         return None, served, str(e)
     if not len(rebuilt.trace):
         return None, served, "no request came"

@@ -44,10 +44,10 @@ def of_scenario(told: ScenarioInputs, file: GivenFile, progress: Callable[[float
 
     def take(tick: Tick) -> None:
         if tick.workload == case.workload.name:
-            taken.take(tick)
+            taken.add(tick)
 
     run = simulate(case, told.seed, told.trace, record=[take], progress=progress)
-    recorded = taken.told({case.workload.fingerprint: case.workload}, 0)
+    recorded = taken.to_run({case.workload.fingerprint: case.workload}, 0)
     if recorded is None:
         raise TraceError(f"{path}: no turn was taken: give it a longer duration_s")
     turns = Citation(Basis.SIMULATED, f"a run of {path} with seed {told.seed}, {len(recorded):,} turns")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from simulators.backtest.engines import slower
+from simulators.backtest.engines import scaled_times
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import Figure, sources, usd
 from simulators.cost.offers import engine
@@ -34,7 +34,7 @@ def figures(seen: WorkloadEvidence, tried: Trial, now: Ready) -> Iterator[Figure
     taken = {o.engine.model.name for o in seen.offers.values() if o.engine is not None}
     for name in others(now.engine.model.name, taken):
         other = engine(name)
-        rps = tried.rate(slower(other.model, TYPICAL) if other.gpu_alone else other.model).rps
+        rps = tried.rate(scaled_times(other.model, TYPICAL) if other.gpu_alone else other.model).rps
         price = now.price.value * rps / now.rate.rps
         formula = (
             f"{now.price.value:g} USD/h x {rps:.4g} / {now.rate.rps:.4g} requests/s within the promise, the model's"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policies.model.spec import Slo
-from simulators.backtest.engines import slower
+from simulators.backtest.engines import scaled_times
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber, sources
 from simulators.cost.goodput import REQUESTS, Goodput, goodput, hitting, sample
@@ -61,8 +61,8 @@ class Trial:
         if not engine.gpu_alone:
             return Rated(self.rate(engine.model), engine.model)
         low, high = LONGER
-        likely = slower(engine.model, TYPICAL)
-        least, most = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
+        likely = scaled_times(engine.model, TYPICAL)
+        least, most = (self.rate(scaled_times(engine.model, factor)).rps for factor in (high, low))
         return Rated(self.rate(likely), likely, least, most, TYPICAL)
 
     def rests(self, engine: OfferedEngine) -> tuple[Citation, ...]:

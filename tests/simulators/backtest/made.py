@@ -17,7 +17,7 @@ from policies.model import PoolName, SignalName
 from scaler.config.load import workload_from
 from simulators.backtest.reasons import Reasons
 from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, RecordedRun
-from simulators.commands.simulate import journalled
+from simulators.commands.simulate import simulate_to_journal
 from simulators.experiments.results import ResultSummary, summarize
 from simulators.experiments.run import SimulationRun, traffic_of
 from simulators.experiments.scenario import load
@@ -68,7 +68,7 @@ def period() -> Period:
     scenario = folder / "scenario.yaml"
     scenario.write_text(yaml.safe_dump(dict(SCENARIO)))
     case = load(scenario)
-    run = journalled(case, 1, traffic_of(case, 1), folder / "journal", lambda _: None)
+    run = simulate_to_journal(case, 1, traffic_of(case, 1), folder / "journal", lambda _: None)
     return Period(run, summarize(run), folder / "journal", scenario)
 
 

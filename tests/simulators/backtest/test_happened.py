@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from policies.model import PoolName
 from simulators.backtest.journals import read
-from simulators.backtest.period_summary import looks, paid_for, summarize_period
+from simulators.backtest.period_summary import notable_periods, paid_replicas, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
-from simulators.backtest.supply import capacity, lacking_share, losses_per_hour
+from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
 from tests.simulators.backtest import made
 from tests.simulators.backtest.made import NAN, recorded
 
@@ -49,14 +49,14 @@ def test_replicas_cost_their_price_for_as_long_as_they_were_held() -> None:
 
 def test_what_the_cloud_had_no_room_for_is_not_paid() -> None:
     desired, ready = [5] * 40, [2] * 40
-    paid = paid_for(recorded(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
+    paid = paid_replicas(recorded(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid[:30].tolist() == [2.0] * 30
     assert paid[-1] == 5.0, "what started last may have come after the end"
 
 
 def test_a_start_is_paid_from_when_it_was_asked_for() -> None:
     desired, ready = [2, 4, 4, 4, 4, 4, 4, 4], [2, 2, 2, 2, 4, 4, 4, 4]
-    paid = paid_for(recorded(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
+    paid = paid_replicas(recorded(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid.tolist() == desired
 
 
@@ -138,13 +138,13 @@ def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
 
 def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
     (record,) = read([made.period().journal], -math.inf, math.inf, None).recorded
-    ranked = looks(summarize_period(record))
+    ranked = notable_periods(summarize_period(record))
     first = ranked[0]
-    assert first.what == "most late"
+    assert first.kind == "most late"
     assert first.since <= made.BEGAN + 1500 <= first.since + first.over_s
     assert first.since <= first.worst < first.since + first.over_s
     assert made.BEGAN + 1500 <= first.worst <= made.BEGAN + 2100
-    amounts = [look.amount for look in ranked if look.what == "most late"]
+    amounts = [period.amount for period in ranked if period.kind == "most late"]
     assert amounts == sorted(amounts, reverse=True)
 
 
@@ -154,15 +154,15 @@ def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
         pytest.param("short", [0, 1, 1, 1, 0, 0], "out of capacity", 3.0, 1, id="out of capacity"),
         pytest.param("refused", [0, 1, 3, 0, 0, 0], "refused writes", 4.0, 2, id="refused"),
         pytest.param("errors", [0, 0, 0, 0, 2, 0], "errors", 2.0, 4, id="errors"),
-        pytest.param("by_hand", [0, 12, 36, 12, 0, 0], "overridden", 0.25, 2, id="override"),
+        pytest.param("override_change", [0, 12, 36, 12, 0, 0], "overridden", 0.25, 2, id="override"),
     ],
 )
 def test_what_went_wrong_is_ranked(column: str, values: Sequence[float], what: str, amount: float, worst: int) -> None:
     record = recorded(6, columns={column: values})
-    (look,) = looks(summarize_period(record))
-    assert look.what == what
-    assert look.amount == pytest.approx(amount)
-    assert look.worst == record.at[worst]
+    (period,) = notable_periods(summarize_period(record))
+    assert period.kind == what
+    assert period.amount == pytest.approx(amount)
+    assert period.worst == record.at[worst]
 
 
 def test_long_blindness_and_gaps_are_looked_at_and_a_blind_turn_is_not() -> None:
@@ -170,20 +170,20 @@ def test_long_blindness_and_gaps_are_looked_at_and_a_blind_turn_is_not() -> None
     blind[10], blind[30:40] = 1, 1
     at = made.BEGAN + 15.0 * np.arange(100)
     at[60:] += 1800.0
-    ranked = looks(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
-    assert [(look.what, look.over_s) for look in ranked] == [("blind", 150.0), ("gap", 1800.0)]
+    ranked = notable_periods(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
+    assert [(period.kind, period.over_s) for period in ranked] == [("blind", 150.0), ("gap", 1800.0)]
     assert ranked[0].since == at[30]
     assert ranked[1].since == at[59] + 15.0
 
 
 def test_a_quiet_period_asks_for_no_look() -> None:
-    assert looks(summarize_period(recorded(50))) == []
+    assert notable_periods(summarize_period(recorded(50))) == []
 
 
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60))
 def test_the_stretches_of_a_kind_never_tell_more_than_there_was(values: list[float]) -> None:
     record = recorded(len(values), columns={"errors": values})
-    told = sum(look.amount for look in looks(summarize_period(record)) if look.what == "errors")
+    told = sum(period.amount for period in notable_periods(summarize_period(record)) if period.kind == "errors")
     assert told <= sum(values) + 1e-6
 
 
@@ -199,7 +199,7 @@ def test_where_capacity_lacked_no_more_can_be_had_than_served_until_more_came() 
     record = lacking([1, 1, 1, 1, 1, 4, 4, 4], [0, 1, 1, 0, 0, 0, 0, 0])
     steps = capacity(record, GPUS)
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (180.0, 99)]
-    assert lacking_share(steps, record.span_s) == pytest.approx(2 / 8)
+    assert shortage_share(steps, record.span_s) == pytest.approx(2 / 8)
 
 
 def test_a_lack_that_nobody_tried_again_is_believed_for_half_an_hour() -> None:
@@ -209,5 +209,5 @@ def test_a_lack_that_nobody_tried_again_is_believed_for_half_an_hour() -> None:
 
 def test_what_was_taken_while_nothing_lacked_is_a_loss() -> None:
     record = lacking([4] * 60, [0] * 60, interrupted=[0] * 30 + [2] * 30)
-    assert losses_per_hour(record, GPUS) == pytest.approx(0.5)
+    assert interruptions_per_hour(record, GPUS) == pytest.approx(0.5)
     assert capacity(record, GPUS) == ()

@@ -44,7 +44,7 @@ def test_every_turn_is_a_row_and_every_signal_and_pool_a_column() -> None:
     assert {name.partition(".")[2] for name in found.readings} == set(made.READ)
     np.testing.assert_array_equal(found.columns["target"], period.run.timeline.desired)
     assert found.interval_s == 15.0
-    assert (found.silent_s, found.damaged, found.turned_back) == (0.0, 0, 0)
+    assert (found.silent_s, found.damaged, found.out_of_order) == (0.0, 0, 0)
 
 
 def test_a_period_is_cut_at_its_ends() -> None:
@@ -69,14 +69,14 @@ def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tm
     for order in ((early, late), (late, early)):
         found = only(*order)
         assert found.at.tolist() == whole.at.tolist()
-        assert found.turned_back == 0
+        assert found.out_of_order == 0
 
 
 def test_a_turn_that_two_journals_have_counts_once() -> None:
     journal = made.period().journal
     found = only(journal, journal)
     assert len(found) == len(only(journal))
-    assert found.turned_back == len(found)
+    assert found.out_of_order == len(found)
 
 
 def test_turns_that_are_missing_are_a_gap_that_holds_nothing(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_reasons_count_every_turn_and_keep_the_largest_changes() -> None:
     line = made.period().run.timeline
     assert reasons.ups + reasons.downs == sum(rule.changes for rule in reasons.rules.values())
     assert reasons.ups >= 1
-    assert max(c.by for c in reasons.largest) == max(
+    assert max(c.replicas for c in reasons.largest) == max(
         abs(b - a) for a, b in zip(line.desired, line.desired[1:], strict=False) if not math.isnan(b - a)
     )
     assert [c.at for c in reasons.largest] == sorted(c.at for c in reasons.largest)
@@ -202,7 +202,7 @@ def test_a_pool_that_comes_later_held_nothing_before(tmp_path: Path) -> None:
     more, gpus = record.pools[PoolName("more")], record.pools[PoolName("gpus")]
     assert more["desired"][:100].tolist() == [0.0] * 100
     assert more["desired"][100:].tolist() == gpus["desired"][100:].tolist()
-    assert np.isfinite(record.asked()).all()
+    assert np.isfinite(record.desired()).all()
     assert np.isnan(more["interrupted"][:100]).all(), "a counter that nobody kept is not zero"
 
 

@@ -14,11 +14,11 @@ import yaml
 
 from policies.model import WorkloadName
 from scaler.config.problems import ConfigError
-from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
-from simulators.backtest.counterfactuals import PRESENT, SAME, ContenderRequest, CounterfactualOutcome
-from simulators.backtest.engines import Unknown, engine, slower
+from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest, contenders_by_workload
+from simulators.backtest.counterfactuals import PRESENT, SAME_SIZES, CounterfactualOutcome, RequestedContenders
+from simulators.backtest.engines import EngineUnknown, infer_engine, scaled_times
 from simulators.backtest.journals import read
-from simulators.backtest.reconstruct import AssumedLengths, Rebuilt, Unseen, rebuild
+from simulators.backtest.reconstruct import ArrivalsUnknown, AssumedLengths, Rebuilt, rebuild
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.text import comparison
 from simulators.engine.models import catalogue
@@ -46,12 +46,12 @@ def rebuilt() -> Rebuilt:
 
 @cache
 def looked() -> BacktestResult:
-    return look(record(), Wanted(model=made.MODEL), ContenderRequest(words=("static:replicas=3",)))
+    return backtest(record(), BacktestOptions(model=made.MODEL), RequestedContenders(texts=("static:replicas=3",)))
 
 
 def outcome(name: str) -> CounterfactualOutcome:
-    assert looked().others is not None
-    return next(o for o in looked().others.outcomes if o.name == name)  # type: ignore[union-attr]
+    assert looked().counterfactuals is not None
+    return next(o for o in looked().counterfactuals.outcomes if o.name == name)  # type: ignore[union-attr]
 
 
 def without(*quantities: str) -> RecordedRun:
@@ -101,10 +101,10 @@ def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None
 
 
 def test_what_was_seen_too_little_is_not_made_up() -> None:
-    with pytest.raises(Unseen, match="arrivals cannot be rebuilt"):
+    with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
         rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), AssumedLengths(), 1)
     holes = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
-    with pytest.raises(Unseen, match=r"readings cover \d+% of the period, and 50% are needed"):
+    with pytest.raises(ArrivalsUnknown, match=r"readings cover \d+% of the period, and 50% are needed"):
         rebuild(dataclasses.replace(record(), readings=holes), catalogue.load(made.MODEL), AssumedLengths(), 1)
 
 
@@ -112,7 +112,7 @@ def test_what_was_seen_too_little_is_not_made_up() -> None:
 
 
 def test_the_model_that_served_is_told_by_how_long_requests_stayed() -> None:
-    found = engine(record(), None, LENGTHS)
+    found = infer_engine(record(), None, LENGTHS)
     assert "its times multiplied by" in found.how
     base = catalogue.load(made.MODEL)
     assert found.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
@@ -120,21 +120,21 @@ def test_the_model_that_served_is_told_by_how_long_requests_stayed() -> None:
 
 def test_slower_engines_are_seen_to_be_slower() -> None:
     half = {name: values * 2 if name.endswith("running") else values for name, values in record().readings.items()}
-    usual = engine(record(), None, LENGTHS).model.mem_base_s
-    assert engine(dataclasses.replace(record(), readings=half), None, LENGTHS).model.mem_base_s > 1.4 * usual
+    usual = infer_engine(record(), None, LENGTHS).model.mem_base_s
+    assert infer_engine(dataclasses.replace(record(), readings=half), None, LENGTHS).model.mem_base_s > 1.4 * usual
 
 
 def test_where_nothing_tells_the_model_one_is_asked_for() -> None:
-    with pytest.raises(Unknown, match="give --model NAME"):
-        engine(without("requests_per_s"), None, LENGTHS)
-    assert engine(without("requests_per_s"), made.MODEL, LENGTHS).how.endswith("as asked for")
+    with pytest.raises(EngineUnknown, match="give --model NAME"):
+        infer_engine(without("requests_per_s"), None, LENGTHS)
+    assert infer_engine(without("requests_per_s"), made.MODEL, LENGTHS).how.endswith("as asked for")
     with pytest.raises(ConfigError):
-        engine(record(), "llama-9", LENGTHS)
+        infer_engine(record(), "llama-9", LENGTHS)
 
 
 def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
     model = catalogue.load(made.MODEL)
-    twice = slower(model, 2.0)
+    twice = scaled_times(model, 2.0)
     assert (twice.mem_base_s, twice.kv_tokens) == (2 * model.mem_base_s, model.kv_tokens)
 
 
@@ -143,7 +143,7 @@ def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
 
 def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> None:
     """The world's own error, with the true bill and the true late requests beside it."""
-    period, same = made.period(), outcome(SAME)
+    period, same = made.period(), outcome(SAME_SIZES)
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
     assert same.usd == pytest.approx(period.summary.cost_usd, rel=0.03)
     assert same.late is not None
@@ -151,9 +151,9 @@ def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> 
 
 
 def test_the_present_policy_simulated_is_near_the_record() -> None:
-    others = looked().others
-    assert others is not None
-    error = others.error
+    counterfactuals = looked().counterfactuals
+    assert counterfactuals is not None
+    error = counterfactuals.error
     assert error.sizes is not None
     assert error.sizes.turns > 200
     assert abs(error.sizes.bias) < 0.06
@@ -164,17 +164,17 @@ def test_the_present_policy_simulated_is_near_the_record() -> None:
     assert error.late is not None
     assert 0.5 < error.late[1] / error.late[0] < 1.6
     assert error.usd_off == max(abs(b - a) for a, b in (error.usd or (0, 0), error.world_usd or (0, 0)))
-    assert "Differences between policies that are smaller than this tell nothing" in error.words()
-    assert others.base.name == PRESENT
+    assert "Differences between policies that are smaller than this tell nothing" in error.sentences()
+    assert counterfactuals.baseline.name == PRESENT
 
 
 def test_a_difference_smaller_than_the_error_is_told_to_be_so() -> None:
-    others = looked().others
-    assert others is not None
-    near = dataclasses.replace(others.outcomes[2], usd=(others.base.usd or 0.0) + 0.01)
-    far = dataclasses.replace(others.outcomes[3], usd=2 * (others.base.usd or 0.0))
-    changed = dataclasses.replace(others, outcomes=(*others.outcomes[:2], near, far))
-    head, rows = comparison(dataclasses.replace(looked(), others=changed))
+    counterfactuals = looked().counterfactuals
+    assert counterfactuals is not None
+    near = dataclasses.replace(counterfactuals.outcomes[2], usd=(counterfactuals.baseline.usd or 0.0) + 0.01)
+    far = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * (counterfactuals.baseline.usd or 0.0))
+    changed = dataclasses.replace(counterfactuals, outcomes=(*counterfactuals.outcomes[:2], near, far))
+    head, rows = comparison(dataclasses.replace(looked(), counterfactuals=changed))
     told = dict(zip(head, dict(rows)["cost against present"], strict=True))
     assert told["hpa"].endswith("within the error")
     assert "within the error" not in told["keda"]
@@ -207,16 +207,19 @@ def dried(share: float) -> RecordedRun:
 
 
 def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the_measure() -> None:
-    others = look(dried(1.0), Wanted(model=made.MODEL), ContenderRequest()).others
-    assert others is not None
-    assert others.error.sizes is None
-    assert others.error.world_usd is not None
-    assert "The record is of a dry run" in others.error.words()
-    assert others.base.name == SAME, "what ran was somebody else's"
+    counterfactuals = backtest(dried(1.0), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
+    assert counterfactuals is not None
+    assert counterfactuals.error.sizes is None
+    assert counterfactuals.error.world_usd is not None
+    assert "The record is of a dry run" in counterfactuals.error.sentences()
+    assert counterfactuals.baseline.name == SAME_SIZES, "what ran was somebody else's"
 
 
 def test_turns_that_were_not_dry_are_compared() -> None:
-    whole, half = (look(dried(share), Wanted(model=made.MODEL), ContenderRequest()).others for share in (0.0, 0.7))
+    whole, half = (
+        backtest(dried(share), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
+        for share in (0.0, 0.7)
+    )
     assert whole is not None
     assert half is not None
     assert whole.error.sizes is not None
@@ -225,15 +228,17 @@ def test_turns_that_were_not_dry_are_compared() -> None:
 
 
 def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None:
-    others = look(record(until=made.BEGAN + 300), Wanted(model=made.MODEL), ContenderRequest()).others
-    assert others is not None
-    assert others.error.sizes is None
-    assert "shorter than the first scale-in window" in others.error.words()
+    counterfactuals = backtest(
+        record(until=made.BEGAN + 300), BacktestOptions(model=made.MODEL), RequestedContenders()
+    ).counterfactuals
+    assert counterfactuals is not None
+    assert counterfactuals.error.sizes is None
+    assert "shorter than the first scale-in window" in counterfactuals.error.sentences()
 
 
 def test_progress_goes_up_to_the_end() -> None:
     told: list[float] = []
-    look(record(until=made.BEGAN + 600), Wanted(model=made.MODEL), ContenderRequest(), told.append)
+    backtest(record(until=made.BEGAN + 600), BacktestOptions(model=made.MODEL), RequestedContenders(), told.append)
     assert told == sorted(told)
     assert told[-1] == 1.0
 
@@ -248,10 +253,10 @@ def test_progress_goes_up_to_the_end() -> None:
 def test_what_cannot_be_simulated_says_why_and_the_record_is_told_all_the_same(
     lost: tuple[str, ...], said: str
 ) -> None:
-    found = look(without(*lost), Wanted(), ContenderRequest())
-    assert found.others is None
-    assert said in found.why_not
-    assert found.found.total(found.found.usd) is not None
+    found = backtest(without(*lost), BacktestOptions(), RequestedContenders())
+    assert found.counterfactuals is None
+    assert said in found.skip_reason
+    assert found.summary.total(found.summary.usd) is not None
 
 
 # --- who is asked for
@@ -266,26 +271,28 @@ def write(folder: Path, name: str, **changes: Any) -> Path:
 def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
     tuned = write(tmp_path, "tuned.yaml", policies={"c": {"kind": "concurrency", "target_per_replica": 48}})
     short = record(until=made.BEGAN + 1200)
-    asked = asked_of([str(tuned), "kpa"], [short.name])
-    others = look(short, Wanted(model=made.MODEL), asked[short.name]).others
-    assert others is not None
-    assert [o.name for o in others.outcomes] == [SAME, PRESENT, "hpa", "keda", "kpa", "tuned"]
-    costs = {o.name: o.usd or 0.0 for o in others.outcomes}
+    asked = contenders_by_workload([str(tuned), "kpa"], [short.name])
+    counterfactuals = backtest(short, BacktestOptions(model=made.MODEL), asked[short.name]).counterfactuals
+    assert counterfactuals is not None
+    assert [o.name for o in counterfactuals.outcomes] == [SAME_SIZES, PRESENT, "hpa", "keda", "kpa", "tuned"]
+    costs = {o.name: o.usd or 0.0 for o in counterfactuals.outcomes}
     assert costs["tuned"] <= costs[PRESENT], "fuller replicas are fewer"
 
 
 def test_a_file_of_a_workload_that_is_not_recorded_is_refused(tmp_path: Path) -> None:
     other = write(tmp_path, "other.yaml", workload="chta")
     with pytest.raises(ConfigError) as caught:
-        asked_of([str(other)], [WorkloadName("chat"), WorkloadName("batch")])
+        contenders_by_workload([str(other)], [WorkloadName("chat"), WorkloadName("batch")])
     (problem,) = caught.value.problems
     assert "which is not recorded" in problem.rule
     assert "chat" in problem.hint
-    assert [p for p, _ in asked_of([str(other)], [WorkloadName("chat")])[WorkloadName("chat")].files] == [other]
+    assert [p for p, _ in contenders_by_workload([str(other)], [WorkloadName("chat")])[WorkloadName("chat")].files] == [
+        other
+    ]
 
 
 def test_a_file_that_is_broken_tells_all_that_is_wrong_with_it(tmp_path: Path) -> None:
     broken = write(tmp_path, "broken.yaml", max_replicas="lots")
     with pytest.raises(ConfigError) as caught:
-        asked_of([str(broken), str(tmp_path / "none.yaml")], [WorkloadName("chat")])
+        contenders_by_workload([str(broken), str(tmp_path / "none.yaml")], [WorkloadName("chat")])
     assert {Path(p.file).name for p in caught.value.problems} == {"broken.yaml", "none.yaml"}

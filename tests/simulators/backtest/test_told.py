@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from policies.model import RuleId, Step
 from simulators.backtest import figures
 from simulators.backtest import text as words
-from simulators.backtest.backtest import BacktestResult, Wanted, look
-from simulators.backtest.counterfactuals import ContenderRequest
+from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest
+from simulators.backtest.counterfactuals import RequestedContenders
 from simulators.backtest.page import page
 from simulators.backtest.plots import MAX_POINTS, thinned
 from simulators.backtest.reasons import Reasons
-from simulators.backtest.recorded_run import SILENT
+from simulators.backtest.recorded_run import MAX_GAP_INTERVALS
 from simulators.commands.given import without_nan
 from tests.laws import law
 from tests.simulators.backtest.made import BEGAN, NAN, recorded
@@ -53,7 +53,7 @@ def records(draw: st.DrawFn) -> BacktestResult:
     sizes = {name: column() for name in ("desired", "ready", "interrupted", "reserved")}
     readings = {f"engines.{name}": column() for name in ("running", "waiting", "requests_per_s", "ttft_p95_s")}
     record = recorded(turns, columns={**columns, "at": at.tolist()}, pools={"gpus": sizes}, readings=readings)
-    return look(record, Wanted(simulate=False), ContenderRequest())
+    return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
 
 @law(8)
@@ -61,11 +61,11 @@ def records(draw: st.DrawFn) -> BacktestResult:
 def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: BacktestResult) -> None:
     text = told(one)
     assert "nan" not in " ".join(words.lines(one)).split()
-    if one.found.total(one.found.usd) is None:
+    if one.summary.total(one.summary.usd) is None:
         assert "not known" in text
-    for look_at in one.looks:
-        assert math.isfinite(look_at.amount)
-        assert look_at.amount > 0
+    for period in one.notable:
+        assert math.isfinite(period.amount)
+        assert period.amount > 0
 
 
 @law(40)
@@ -74,7 +74,7 @@ def test_no_line_goes_over_a_gap(one: BacktestResult) -> None:
     record = one.recorded
     at, values = thinned(record, np.ones(len(record)), np.fmax)
     assert (np.diff(at) >= 0).all()
-    for k in np.flatnonzero(np.diff(record.at) > SILENT * record.interval_s):
+    for k in np.flatnonzero(np.diff(record.at) > MAX_GAP_INTERVALS * record.interval_s):
         within = (at > record.at[k]) & (at < record.at[k + 1])
         assert np.isnan(values[within]).any(), "the line is broken in every gap"
     assert np.isfinite(values).sum() <= MAX_POINTS + len(record)
@@ -93,9 +93,9 @@ def test_long_records_are_thinned_to_the_worst_of_each_stretch() -> None:
 def test_hostile_words_appear_as_text() -> None:
     reasons = Reasons()
     steps = (Step(RuleId.DEMAND, 4, HOSTILE),)
-    reasons.note(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
+    reasons.record(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
     record = dataclasses.replace(recorded(), reasons=reasons)
-    text = page([look(record, Wanted(simulate=False), ContenderRequest())], {HOSTILE: HOSTILE})
+    text = page([backtest(record, BacktestOptions(simulate=False), RequestedContenders())], {HOSTILE: HOSTILE})
     assert HOSTILE not in text
     assert "&lt;script&gt;window.hacked" in text
 
@@ -104,9 +104,9 @@ def test_over_all_workloads_the_worst_of_each_kind_stand_first() -> None:
     def late(name: str, requests: float, **columns: list[float]) -> BacktestResult:
         readings = {"engines.requests_per_s": [requests] * 8, "engines.ttft_p95_s": [0.1] * 4 + [60.0] * 4}
         record = recorded(8, columns=columns, readings=readings, workload=name)
-        return look(record, Wanted(simulate=False), ContenderRequest())
+        return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
-    rows = words.over_all([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
+    rows = words.notable_overall([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
     kinds = [row[0] for row in rows]
     assert kinds == sorted(kinds, key=["most late", "refused writes"].index)
     assert rows[0][1] == "many"

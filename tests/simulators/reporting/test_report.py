@@ -27,7 +27,7 @@ from simulators.reporting import html
 from simulators.reporting import text as words
 from simulators.reporting.page import page, page_of_runs
 from simulators.reporting.run_data import run_data
-from simulators.reporting.time_bins import DIGITS, MAX_BINS, Floats, covered, edges, rounded, union
+from simulators.reporting.time_bins import DIGITS, MAX_BINS, Floats, covered, edges, merged, rounded
 from simulators.world.infrastructure.market import ZoneOffer
 from simulators.world.traffic.trace import RequestTrace
 from tests.servers import chromium
@@ -155,7 +155,7 @@ def test_the_money_over_time_is_the_bills(market: Market, losses: float) -> None
 
 def test_marks_tell_every_interruption_and_every_change_of_size() -> None:
     one = run_data("small", crowd())
-    counted = {what: sum(m.count for m in one.marks if m.what == what) for what in ("interrupted", "scaled up")}
+    counted = {what: sum(m.count for m in one.marks if m.kind == what) for what in ("interrupted", "scaled up")}
     assert counted["interrupted"] == one.summary.interruptions > 0
     assert counted["scaled up"] == one.summary.scale_ups > 0
 
@@ -197,7 +197,7 @@ def test_a_long_run_with_many_requests_stays_small() -> None:
 def test_the_promise_is_said_with_the_digits_it_was_given() -> None:
     assert words.percent(0.999) == "99.9%"
     assert words.percent(0.9) == "90%"
-    assert words.promise(Slo(ttft_s=None, itl_s=None, e2e_s=30, share=0.9995)) == (
+    assert words.slo_text(Slo(ttft_s=None, itl_s=None, e2e_s=30, share=0.9995)) == (
         "the whole request within 30 s, for 99.95% of the requests"
     )
 
@@ -221,7 +221,7 @@ def test_what_spans_cover_in_bins_is_their_length_in_all(spans: list[list[float]
 
 @given(SPANS)
 def test_a_union_covers_each_moment_once(spans: list[list[float]]) -> None:
-    starts, ends = union(*np.array(spans, float).reshape(-1, 2).T)
+    starts, ends = merged(*np.array(spans, float).reshape(-1, 2).T)
     assert (starts[1:] > ends[:-1]).all()
     moments = np.linspace(0.05, 999.05, 300)
     inside = [any(a <= t < b for a, b in spans) for t in moments]
