@@ -190,13 +190,13 @@ def _lengths(
 ) -> tuple[Floats, Floats, str]:
     """Return the mean tokens of prompts and outputs at each time, and their origin as text."""
     means, texts = [], []
-    for name, given, quantity, default in (
+    for name, set_by_user, quantity, default in (
         ("prompts", assumed.prompt_tokens, "prompt_tokens_per_s", PROMPT_TOKENS),
         ("outputs", assumed.output_tokens, "generation_tokens_per_s", OUTPUT_TOKENS),
     ):
         rate = None if source is None else recorded.reading(source, "requests_per_s")
         tokens = None if source is None else recorded.reading(source, quantity)
-        if given is None and source is not None and rate is not None and tokens is not None:
+        if set_by_user is None and source is not None and rate is not None and tokens is not None:
             mean = (
                 float(np.nansum(np.where(np.isfinite(rate), tokens, np.nan)) / np.nansum(rate))
                 if np.nansum(rate)
@@ -209,10 +209,14 @@ def _lengths(
             )
             texts.append(f"{name} have {mean:.0f} tokens in the mean, as recorded")
         else:
-            embedded = None if given is not None else _embedded_mean(recorded, name)
-            means.append(np.full(len(at_s), given or embedded or default))
+            embedded = None if set_by_user is not None else _embedded_mean(recorded, name)
+            means.append(np.full(len(at_s), set_by_user or embedded or default))
             origin = (
-                "as given" if given else "as the recorded world has it" if embedded else "assumed: give the lengths"
+                "as given"
+                if set_by_user
+                else "as the recorded world has it"
+                if embedded
+                else "assumed: give the lengths"
             )
             texts.append(f"{name} have {means[-1][0]:.0f} tokens in the mean, {origin}")
     return means[0], means[1], "; ".join(texts) + f"; single lengths scatter log-normally (CV {LENGTH_CV:g}), assumed"

@@ -168,7 +168,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
     desired = np.array([d for d in line.desired if not math.isnan(d)])
     steps = np.diff(desired) if desired.size else desired
     replicas = world.kernel.read()
-    attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
+    attainment = {name: float(met.mean()) for name, met in requests.met.items()} if len(requests) else {}
     failures = (RequestEnd.REJECTED, RequestEnd.TIMED_OUT, RequestEnd.LOST, RequestEnd.DEAD_LETTER)
     rejected, timed_out, lost, dead = (requests.ended_as(end) for end in failures)
     return ResultSummary(

@@ -25,8 +25,8 @@ REPORT_STEPS: Final = 10
 class ProgressScreen:
     """Display of a search on stderr: redrawn on a terminal, else one line for every tenth of the budget."""
 
-    def __init__(self, what: str, to: TextIO | None = None) -> None:
-        self._title = what
+    def __init__(self, title: str, to: TextIO | None = None) -> None:
+        self._title = title
         self._file = sys.stderr if to is None else to
         self._drawing = Drawing(self._file)
         self._tenth = 0
@@ -55,11 +55,11 @@ class ProgressScreen:
         """Leave the terminal as it was."""
         self._drawing.clear()
 
-    def _part(self, what: str, used: float) -> None:
-        self._drawing.draw(bar(self._title, used, what))
-        if not self._drawing.on_terminal and what != self._reported_part:
-            self._reported_part = what
-            self._print(what)
+    def _part(self, title: str, used: float) -> None:
+        self._drawing.draw(bar(self._title, used, title))
+        if not self._drawing.on_terminal and title != self._reported_part:
+            self._reported_part = title
+            self._print(title)
 
     def _report_line(self, study: Study, used: float) -> None:
         tenth = int(used * REPORT_STEPS)

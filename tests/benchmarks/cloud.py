@@ -96,8 +96,8 @@ async def cloud(workloads: int) -> AsyncIterator[Cloud]:
     )
     try:
         assert process.stdout is not None
-        told = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
-        yield Cloud(told["address"], told["kubeconfig"])
+        addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        yield Cloud(addresses["address"], addresses["kubeconfig"])
     finally:
         process.kill()
         await process.wait()

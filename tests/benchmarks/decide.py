@@ -1,4 +1,4 @@
-"""What a decision costs, and what the controller adds to it, without input or output."""
+"""Time of a decision, and the controller's overhead, without I/O."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ TURNS = 2000
 
 def run(_data: Path) -> Iterator[Figure]:
     workload, history, observation = an_hour()
-    taken = microseconds(lambda: decide(workload, history, observation))
-    yield Figure("decide", "median of decide()", quantile(taken, 0.5), "us", 100, note="3 policies, an hour of history")
-    yield Figure("decide", "p99 of decide()", quantile(taken, 0.99), "us")
+    times_us = microseconds(lambda: decide(workload, history, observation))
+    yield Figure(
+        "decide", "median of decide()", quantile(times_us, 0.5), "us", 100, note="3 policies, an hour of history"
+    )
+    yield Figure("decide", "p99 of decide()", quantile(times_us, 0.99), "us")
     yield asyncio.run(overhead())
 
 
@@ -91,13 +93,13 @@ async def overhead() -> Figure:
         await controller.tick(clock.now())
     _, history, observation = an_hour()
     deciding = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
-    taken = []
+    times_us = []
     for _ in range(TURNS):
         clock.advance(15)
-        began = stopwatch_s()
+        start_s = stopwatch_s()
         await controller.tick(clock.now())
-        taken.append((stopwatch_s() - began) * 1e6)
-    value = quantile(sorted(taken), 0.5)
+        times_us.append((stopwatch_s() - start_s) * 1e6)
+    value = quantile(sorted(times_us), 0.5)
     return Figure(
         "decide", "controller turn without I/O", value, "us", 300, note=f"of which decide() some {deciding:.0f} us"
     )

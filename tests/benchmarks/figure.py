@@ -1,4 +1,4 @@
-"""What a benchmark prints."""
+"""Figures that benchmarks print."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def microseconds(work: Callable[[], object], repeats: int = 2000, warm_up: int =
     """How long each of `repeats` calls took, sorted. Microseconds."""
     for _ in range(warm_up):
         work()
-    taken = []
+    times_us = []
     for _ in range(repeats):
-        began = stopwatch_s()
+        start_s = stopwatch_s()
         work()
-        taken.append((stopwatch_s() - began) * 1e6)
-    return sorted(taken)
+        times_us.append((stopwatch_s() - start_s) * 1e6)
+    return sorted(times_us)
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:

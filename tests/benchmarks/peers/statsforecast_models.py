@@ -33,13 +33,13 @@ class Peer:
 
     def quantiles(self, past: NDArray[np.float64], horizons: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
         """Quantiles (horizons, levels) after `past`, never below zero, and the processor time of fit and forecast."""
-        began = processor_s()
+        start_s = processor_s()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            said = self.model.forecast(past[-self.window :], int(horizons.max()), level=[80, 98])
-        taken_s = processor_s() - began
-        found = np.stack([np.asarray(said[name], float)[horizons - 1] for name in LEVELS.values()], axis=1)
-        return np.maximum(found, 0.0), taken_s
+            prediction = self.model.forecast(past[-self.window :], int(horizons.max()), level=[80, 98])
+        time_s = processor_s() - start_s
+        quantiles_ = np.stack([np.asarray(prediction[name], float)[horizons - 1] for name in LEVELS.values()], axis=1)
+        return np.maximum(quantiles_, 0.0), time_s
 
 
 def peers(step_s: float) -> tuple[Peer, ...]:

@@ -72,7 +72,7 @@ def period() -> Period:
     return Period(run, summarize(run), folder / "journal", scenario)
 
 
-def edited(folder: Path, change: Callable[[list[str]], Sequence[str]]) -> Path:
+def edited_journal(folder: Path, change: Callable[[list[str]], Sequence[str]]) -> Path:
     """A copy of the period's journal, its lines changed."""
     copy = folder / "journal"
     shutil.copytree(period().journal, copy)

@@ -35,8 +35,8 @@ LENGTHS = (1000.0, 200.0)
 
 @cache
 def record(until: float = math.inf) -> RecordedRun:
-    (found,) = read([made.period().journal], -math.inf, until, None).recorded
-    return found
+    (run,) = read([made.period().journal], -math.inf, until, None).recorded
+    return run
 
 
 @cache
@@ -45,53 +45,53 @@ def rebuilt() -> Rebuilt:
 
 
 @cache
-def looked() -> BacktestResult:
+def result() -> BacktestResult:
     return backtest(record(), BacktestOptions(model=made.MODEL), RequestedContenders(texts=("static:replicas=3",)))
 
 
 def outcome(name: str) -> CounterfactualOutcome:
-    assert looked().counterfactuals is not None
-    return next(o for o in looked().counterfactuals.outcomes if o.name == name)  # type: ignore[union-attr]
+    assert result().counterfactuals is not None
+    return next(o for o in result().counterfactuals.outcomes if o.name == name)  # type: ignore[union-attr]
 
 
 def without(*quantities: str) -> RecordedRun:
-    kept = {name: values for name, values in record().readings.items() if name.partition(".")[2] not in quantities}
-    return dataclasses.replace(record(), readings=kept)
+    readings = {name: values for name, values in record().readings.items() if name.partition(".")[2] not in quantities}
+    return dataclasses.replace(record(), readings=readings)
 
 
 # --- requests
 
 
 def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
-    true, found = made.period().run.trace, rebuilt().trace
-    assert len(found) == pytest.approx(len(true), rel=0.02)
+    actual, trace = made.period().run.trace, rebuilt().trace
+    assert len(trace) == pytest.approx(len(actual), rel=0.02)
     edges = np.arange(0, 5400, 300.0)
-    came, drawn = (np.histogram(t.arrival_s, edges)[0] for t in (true, found))
-    assert np.abs(drawn - came).sum() / came.sum() < 0.06
+    arrived, drawn = (np.histogram(t.arrival_s, edges)[0] for t in (actual, trace))
+    assert np.abs(drawn - arrived).sum() / arrived.sum() < 0.06
     assert rebuilt().seen == pytest.approx(1.0, abs=0.02)
 
 
 def test_their_lengths_are_those_of_the_token_rates() -> None:
-    true, found = made.period().run.trace, rebuilt().trace
+    actual, trace = made.period().run.trace, rebuilt().trace
     for column in ("prompt_tokens", "output_tokens"):
-        assert getattr(found, column).mean() == pytest.approx(getattr(true, column).mean(), rel=0.05)
+        assert getattr(trace, column).mean() == pytest.approx(getattr(actual, column).mean(), rel=0.05)
 
 
 def test_lengths_that_are_given_are_taken() -> None:
-    found = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
-    assert found.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
-    assert found.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
-    assert "as given" in found.how[1]
+    rebuilt_ = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
+    assert rebuilt_.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
+    assert rebuilt_.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
+    assert "as given" in rebuilt_.how[1]
 
 
 def test_without_rates_requests_are_told_by_what_is_in_work() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
-    poorer = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
-    true = made.period().run.trace
-    given = AssumedLengths(float(true.prompt_tokens.mean()), float(true.output_tokens.mean()))
-    found = rebuild(poorer, catalogue.load(made.MODEL), given, 1)
-    assert len(found.trace) == pytest.approx(len(true), rel=0.1)
-    assert "over the model's time for one" in found.how[0]
+    run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
+    actual = made.period().run.trace
+    lengths = AssumedLengths(float(actual.prompt_tokens.mean()), float(actual.output_tokens.mean()))
+    rebuilt_ = rebuild(run, catalogue.load(made.MODEL), lengths, 1)
+    assert len(rebuilt_.trace) == pytest.approx(len(actual), rel=0.1)
+    assert "over the model's time for one" in rebuilt_.how[0]
 
 
 def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None:
@@ -103,25 +103,25 @@ def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None
 def test_what_was_seen_too_little_is_not_made_up() -> None:
     with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
         rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), AssumedLengths(), 1)
-    holes = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
+    readings = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
     with pytest.raises(ArrivalsUnknown, match=r"readings cover \d+% of the period, and 50% are needed"):
-        rebuild(dataclasses.replace(record(), readings=holes), catalogue.load(made.MODEL), AssumedLengths(), 1)
+        rebuild(dataclasses.replace(record(), readings=readings), catalogue.load(made.MODEL), AssumedLengths(), 1)
 
 
 # --- engines
 
 
 def test_the_model_that_served_is_told_by_how_long_requests_stayed() -> None:
-    found = infer_engine(record(), None, LENGTHS)
-    assert "its times multiplied by" in found.how
+    inferred = infer_engine(record(), None, LENGTHS)
+    assert "its times multiplied by" in inferred.how
     base = catalogue.load(made.MODEL)
-    assert found.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
+    assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
 
 
 def test_slower_engines_are_seen_to_be_slower() -> None:
-    half = {name: values * 2 if name.endswith("running") else values for name, values in record().readings.items()}
+    readings = {name: values * 2 if name.endswith("running") else values for name, values in record().readings.items()}
     usual = infer_engine(record(), None, LENGTHS).model.mem_base_s
-    assert infer_engine(dataclasses.replace(record(), readings=half), None, LENGTHS).model.mem_base_s > 1.4 * usual
+    assert infer_engine(dataclasses.replace(record(), readings=readings), None, LENGTHS).model.mem_base_s > 1.4 * usual
 
 
 def test_where_nothing_tells_the_model_one_is_asked_for() -> None:
@@ -151,7 +151,7 @@ def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> 
 
 
 def test_the_present_policy_simulated_is_near_the_record() -> None:
-    counterfactuals = looked().counterfactuals
+    counterfactuals = result().counterfactuals
     assert counterfactuals is not None
     error = counterfactuals.error
     assert error.sizes is not None
@@ -169,28 +169,28 @@ def test_the_present_policy_simulated_is_near_the_record() -> None:
 
 
 def test_a_difference_smaller_than_the_error_is_told_to_be_so() -> None:
-    counterfactuals = looked().counterfactuals
+    counterfactuals = result().counterfactuals
     assert counterfactuals is not None
-    near = dataclasses.replace(counterfactuals.outcomes[2], usd=(counterfactuals.baseline.usd or 0.0) + 0.01)
-    far = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * (counterfactuals.baseline.usd or 0.0))
-    changed = dataclasses.replace(counterfactuals, outcomes=(*counterfactuals.outcomes[:2], near, far))
-    head, rows = comparison(dataclasses.replace(looked(), counterfactuals=changed))
-    told = dict(zip(head, dict(rows)["cost against present"], strict=True))
-    assert told["hpa"].endswith("within the error")
-    assert "within the error" not in told["keda"]
-    assert "(+100.0%)" in told["keda"]
+    within_error = dataclasses.replace(counterfactuals.outcomes[2], usd=(counterfactuals.baseline.usd or 0.0) + 0.01)
+    beyond_error = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * (counterfactuals.baseline.usd or 0.0))
+    changed = dataclasses.replace(counterfactuals, outcomes=(*counterfactuals.outcomes[:2], within_error, beyond_error))
+    head, rows = comparison(dataclasses.replace(result(), counterfactuals=changed))
+    shares = dict(zip(head, dict(rows)["cost against present"], strict=True))
+    assert shares["hpa"].endswith("within the error")
+    assert "within the error" not in shares["keda"]
+    assert "(+100.0%)" in shares["keda"]
 
 
-@pytest.mark.parametrize("word", ["hpa", "keda", "static:replicas=3"])
-def test_what_another_would_have_cost_and_missed_is_near_what_it_does_in_the_true_world(word: str) -> None:
+@pytest.mark.parametrize("policy", ["hpa", "keda", "static:replicas=3"])
+def test_what_another_would_have_cost_and_missed_is_near_what_it_does_in_the_true_world(policy: str) -> None:
     """The truth: the same policy in the very world that the record is of, with the requests that came."""
     case = load(made.period().scenario)
-    (contender,) = contenders(case, [word], with_self=False)
-    true = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
-    told = outcome(word)
-    assert told.usd == pytest.approx(true.cost_usd, rel=0.08)
-    assert told.late is not None
-    missed, predicted = 1 - true.attainment["all"], told.late / told.requests
+    (contender,) = contenders(case, [policy], with_self=False)
+    actual = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
+    shares = outcome(policy)
+    assert shares.usd == pytest.approx(actual.cost_usd, rel=0.08)
+    assert shares.late is not None
+    missed, predicted = 1 - actual.attainment["all"], shares.late / shares.requests
     assert predicted == pytest.approx(missed, abs=0.02)
 
 
@@ -199,7 +199,7 @@ def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:
     assert outcome("static:replicas=3").usd == pytest.approx(18 * record().span_s / 3600, rel=0.02)
 
 
-def dried(share: float) -> RecordedRun:
+def with_dry_share(share: float) -> RecordedRun:
     """The first twenty minutes, the first turns of them dry."""
     short = record(until=made.BEGAN + 1200)
     dry = (np.arange(len(short)) < share * len(short)).astype(np.float64)
@@ -207,7 +207,9 @@ def dried(share: float) -> RecordedRun:
 
 
 def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the_measure() -> None:
-    counterfactuals = backtest(dried(1.0), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
+    counterfactuals = backtest(
+        with_dry_share(1.0), BacktestOptions(model=made.MODEL), RequestedContenders()
+    ).counterfactuals
     assert counterfactuals is not None
     assert counterfactuals.error.sizes is None
     assert counterfactuals.error.world_usd is not None
@@ -216,15 +218,15 @@ def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the
 
 
 def test_turns_that_were_not_dry_are_compared() -> None:
-    whole, half = (
-        backtest(dried(share), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
+    whole, readings = (
+        backtest(with_dry_share(share), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
         for share in (0.0, 0.7)
     )
     assert whole is not None
-    assert half is not None
+    assert readings is not None
     assert whole.error.sizes is not None
-    assert half.error.sizes is not None
-    assert half.error.sizes.turns == 24 < whole.error.sizes.turns
+    assert readings.error.sizes is not None
+    assert readings.error.sizes.turns == 24 < whole.error.sizes.turns
 
 
 def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None:
@@ -237,26 +239,26 @@ def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None
 
 
 def test_progress_goes_up_to_the_end() -> None:
-    told: list[float] = []
-    backtest(record(until=made.BEGAN + 600), BacktestOptions(model=made.MODEL), RequestedContenders(), told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    shares: list[float] = []
+    backtest(record(until=made.BEGAN + 600), BacktestOptions(model=made.MODEL), RequestedContenders(), shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 @pytest.mark.parametrize(
-    ("lost", "said"),
+    ("missing", "message"),
     [
         pytest.param(("requests_per_s", "running"), "give --model NAME", id="no rates"),
         pytest.param(tuple(made.READ), "give --model NAME", id="nothing"),
     ],
 )
 def test_what_cannot_be_simulated_says_why_and_the_record_is_told_all_the_same(
-    lost: tuple[str, ...], said: str
+    missing: tuple[str, ...], message: str
 ) -> None:
-    found = backtest(without(*lost), BacktestOptions(), RequestedContenders())
-    assert found.counterfactuals is None
-    assert said in found.skip_reason
-    assert found.summary.total(found.summary.usd) is not None
+    backtest_result = backtest(without(*missing), BacktestOptions(), RequestedContenders())
+    assert backtest_result.counterfactuals is None
+    assert message in backtest_result.skip_reason
+    assert backtest_result.summary.total(backtest_result.summary.usd) is not None
 
 
 # --- who is asked for
@@ -271,8 +273,8 @@ def write(folder: Path, name: str, **changes: Any) -> Path:
 def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
     tuned = write(tmp_path, "tuned.yaml", policies={"c": {"kind": "concurrency", "target_per_replica": 48}})
     short = record(until=made.BEGAN + 1200)
-    asked = contenders_by_workload([str(tuned), "kpa"], [short.name])
-    counterfactuals = backtest(short, BacktestOptions(model=made.MODEL), asked[short.name]).counterfactuals
+    requested = contenders_by_workload([str(tuned), "kpa"], [short.name])
+    counterfactuals = backtest(short, BacktestOptions(model=made.MODEL), requested[short.name]).counterfactuals
     assert counterfactuals is not None
     assert [o.name for o in counterfactuals.outcomes] == [SAME_SIZES, PRESENT, "hpa", "keda", "kpa", "tuned"]
     costs = {o.name: o.usd or 0.0 for o in counterfactuals.outcomes}
