@@ -34,12 +34,12 @@ CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "be
 PODS: Final = 3
 """Pods of a workload."""
 CYCLE_S: Final = 60.0
-"""Each queue swings once in this time, so that a part of the turns resizes something."""
+"""The period of each queue's depth, so that some ticks resize a pool. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Where a running cloud is."""
+    """The addresses of a running cloud."""
 
     address: str
     kubeconfig: str

@@ -35,7 +35,7 @@ def run(data: Path) -> Iterator[Figure]:
 
 
 def figures(scores_: list[Score]) -> Iterator[Figure]:
-    """Ratios to the best rival and to the oracle, over all cells where somebody keeps the promise."""
+    """Yield the ratios to the best rival and to the oracle, over all cells where a contender meets the SLO."""
     for share in SHARES:
         at_share = [s for s in scores_ if s.share == share]
         rivals = [s.to_rival for s in at_share if s.to_rival is not None]

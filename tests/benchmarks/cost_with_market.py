@@ -39,7 +39,7 @@ def run_scores(data: Path, traces: Sequence[str] = ()) -> list[Score]:
 
 
 def figures(scores_: list[Score]) -> Iterator[Figure]:
-    """Ratios over all cells where both sides keep the promise, at the share that ours aims at."""
+    """Yield the ratios over all cells where both sides meet the SLO, at our target share."""
     at_main_share = [s for s in scores_ if s.share == MAIN]
     rivals = [s.to_rival for s in at_main_share if s.to_rival is not None]
     missed = sum(s.ours is None for s in at_main_share)
@@ -58,7 +58,7 @@ def figures(scores_: list[Score]) -> Iterator[Figure]:
 
 
 def _mean(scores_: list[Score], name: str, others: Sequence[str]) -> float:
-    """What one costs over the cheapest of others, where both keep the promise: the geometric mean."""
+    """Return the geometric mean of one's cost over the cheapest of others, where both meet the SLO."""
     ratios = []
     for score in scores_:
         own_cost, costs = score.costs[name], [cost for rival in others if (cost := score.costs[rival]) is not None]

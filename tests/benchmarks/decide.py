@@ -37,7 +37,7 @@ def run(_data: Path) -> Iterator[Figure]:
 
 
 def an_hour() -> tuple[WorkloadSpec, History, Observation]:
-    """Three policies with every window in use, and an hour of turns at 15 s."""
+    """Return three policies with every window in use, and an hour of ticks at 15 s."""
     policies = {
         "queue": QueueDepth(source="queue"),
         "busy": GpuUtilization(source="gpu"),
@@ -62,7 +62,7 @@ def an_hour() -> tuple[WorkloadSpec, History, Observation]:
 
 
 async def overhead() -> Figure:
-    """A whole turn on ports that answer at once, with every projection but the log line and the file."""
+    """Measure a whole tick on ports without delay, with every projection but the log line and the file."""
     workload = workload_from(
         {
             "workload": "llm",

@@ -42,7 +42,7 @@ class Figure:
 
 
 def microseconds(work: Callable[[], object], repeats: int = 2000, warm_up: int = 200) -> list[float]:
-    """How long each of `repeats` calls took, sorted. Microseconds."""
+    """Return the sorted times of `repeats` calls. Microseconds."""
     for _ in range(warm_up):
         work()
     times_us = []
@@ -73,7 +73,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def machine() -> str:
-    """Where the figures were taken, in a line."""
+    """Return the machine of the figures as one line."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()

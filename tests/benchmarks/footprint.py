@@ -76,7 +76,7 @@ async def _daemon(cloud_: Cloud, folder: Path) -> AsyncIterator[Process]:
 
 
 async def _turns(process: Process, journal: Path, turns: int) -> None:
-    """Wait until the journal holds so many turns."""
+    """Wait until the journal holds this number of ticks."""
     while _lines(journal) - 2 < turns:
         if process.returncode is not None:
             raise RuntimeError(f"the daemon ended with {process.returncode}")

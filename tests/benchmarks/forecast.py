@@ -69,7 +69,7 @@ def run(data: Path) -> Iterator[Figure]:
 
 
 def score_series(file: Path, step_s: int, history: float) -> Result:
-    """Ours turn by turn over the series, and the peers at its origins."""
+    """Score our forecasts tick by tick over a series, and the peers' at its origins."""
     values = np.loadtxt(file, delimiter=",", skiprows=1, usecols=1)
     horizons = np.array([h // step_s for h in HORIZONS_S if h % step_s == 0])
     origins = np.linspace(history * len(values), len(values) - 1 - horizons.max(), ORIGINS).astype(int)
@@ -122,7 +122,7 @@ def geometric_mean(ratios: NDArray[np.float64]) -> float:
 
 
 def against_peers(results: list[Result]) -> Iterator[Figure]:
-    """Loss and time beside each peer."""
+    """Yield loss and time compared with each peer."""
     turn_s = float(np.median(np.concatenate([r.turn_s for r in results])))
     for name in results[0].ratios:
         ratio = geometric_mean(np.concatenate([r.ratios[name].ravel() for r in results]))
@@ -154,7 +154,7 @@ def first_hour(data: Path) -> Iterator[Figure]:
 
 
 def timings(results: list[Result]) -> Iterator[Figure]:
-    """What a turn costs at 15 s and at 1 min, and what it costs to take over two weeks."""
+    """Yield the time of an update and of a forecast, and of seeding two weeks."""
     day = 86_400 / 60
     values = np.random.default_rng(1).poisson(60 + 40 * np.sin(np.arange(TWO_WEEKS) * 2 * np.pi / day)) / 10.0
     outlook = QuantileForecast(60.0)

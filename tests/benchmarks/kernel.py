@@ -40,7 +40,7 @@ MAX_MB: Final = 1536
 SERVERS: Final = 10
 UTILIZATION: Final = 0.8
 BARE: Final = replace(ROOFLINE, ingest_s=0.0)
-"""What every iteration-level peer can express: chunked prefill in synchronous steps."""
+"""The features of every iteration-level peer: chunked prefill in synchronous steps."""
 PEERS: Final[tuple[tuple[str, int, Callable[[ServiceModel, int, Load], Outcome | None], Router], ...]] = (
     ("SimPy, iteration level", 4000, simpy_engine.run, LEAST_LOADED),
     ("Vidur 0.0.26 with our step time", 1000, vidur_engine.run, Router(kind="round_robin")),
@@ -136,14 +136,14 @@ def outcome(time_s: float, k: Kernel) -> Outcome:
 
 
 def compared_with(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:
-    """The kernel's rate on the whole load beside a peer's on its beginning, which gave the kernel `same`."""
+    """Compare the kernel's rate on the whole load with a peer's on its first requests; `same` is the kernel on them."""
     time_s = min(run_once(BARE, REPLICAS, many)[0] for _ in range(REPEATS))
     note = f"peer: {peer.requests} requests; mean TTFT and e2e agree within {100 * peer.off(same):.2g} %"
     return Figure("kernel", f"beside {name}", len(many) / time_s, "requests/s", None, ">=", name, peer.rate, note)
 
 
 def queue() -> Figure:
-    """M/M/10, which Ciw can express: customers a second of both, and their mean waits beside Erlang's."""
+    """Compare an M/M/10 queue with Ciw: customers per second, and the mean waits with Erlang C."""
     ciw = ciw_queue.run(SERVERS, UTILIZATION, 30_000)
     rng_ = rng(1)
     arrival = poisson(rng_, REQUESTS, SERVERS * UTILIZATION / MEAN_STEPS)

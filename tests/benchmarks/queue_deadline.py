@@ -48,14 +48,14 @@ STARTS: Final[Mapping[float, Mapping[str, float]]] = {
     180.0: {"node": 60, "image": 20},
     360.0: {"node": 240, "image": 20},
 }
-"""What a start comes to, by its phases' medians (seconds); those not named are what they are by default."""
+"""Start-ups by their phases' medians (seconds); other phases have their defaults."""
 DEFAULTS: Final = {"ours": "self", "keda": "keda-queue"}
 """Nothing tuned: the deadline as it is, and five messages a replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What comes, by when each message must have been answered, and how long a worker takes to start. Seconds."""
+    """Traffic, the deadline of each message, and the start-up time of a worker. Seconds."""
 
     name: str
     deadline_s: float

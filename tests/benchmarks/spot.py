@@ -25,9 +25,9 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.spot_world import DAY_S, HOUR_S, ON_DEMAND_USD, SPOT_USD, START_S, Market, SpotWorld
 
 DAYS: Final[Mapping[str, tuple[float, ...]]] = {"AWS1": (0, 3.3, 6.6), "AWS2": (0, 3.3, 6.6), "GCP1": (0,)}
-"""Where in each trace a day starts; GCP1 lasts no longer than one."""
+"""The starts of the days in each trace, in days; GCP1 is one day long."""
 NOTICES_S: Final = {"AWS1": 120.0, "AWS2": 120.0, "GCP1": 30.0}
-"""How long ahead these clouds announce an interruption (`simulators.world.infrastructure.market.NOTICES`)."""
+"""The interruption notice of these clouds (`simulators.world.infrastructure.market.NOTICES`). Seconds."""
 VIOLATION_COST_RATIO: Final = 30.0
 """`slo_violation_cost_ratio`: an hour short costs 30 hours idle. Chosen between 20 and 60 by hand, on these days."""
 STEP_S: Final = 30.0

@@ -1,4 +1,4 @@
-"""Recorded spot capacity under the real controller: a pool a zone, on-demand beside them, and a target to keep.
+"""Recorded spot capacity under the real controller: a pool for each zone, on-demand, and a target to keep.
 
 No requests: replicas only start, serve and go, so that days pass in seconds. Whoever decides meets the same zones, the
 same start-up time and the same notices.
@@ -48,7 +48,7 @@ SPOT, ON_DEMAND = PoolName("spot"), PoolName("on-demand")
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A window of recorded capacity: a file a zone, from `start_s` on; `notice_s` is how long ahead a loss is told."""
+    """A window of recorded capacity from `start_s` on, a file for each zone; `notice_s` is the interruption notice."""
 
     folder: Path
     start_s: float
@@ -79,7 +79,7 @@ class Market:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A policy that wants what the target will be until a replica asked for now serves, and knows it exactly.
+    """A policy that recommends the exact maximum of the target until a replica requested now serves.
 
     What is measured is the allocation, not the forecast.
     """
@@ -99,7 +99,7 @@ class Target:
 
 
 def target_ahead(target: Callable[[float], int], time_s: float) -> int:
-    """The most that the target will be until a replica asked for now serves."""
+    """Return the maximum of the target until a replica requested now serves."""
     until_s = START_S + 2 * INTERVAL_S
     return max(target(time_s + share * until_s / 4) for share in range(5))
 
@@ -241,9 +241,9 @@ def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], *
 def run(
     world: SpotWorld, workload: WorkloadSpec, end_s: float, record: Callable[[Tick], None] = lambda _: None
 ) -> None:
-    """The real controller over the world, turn by turn, to the end.
+    """Run the real controller over the world, tick by tick, to the end.
 
-    Turns fall between the grid that the traces change on: what happens is seen half an interval later, as on average.
+    Ticks fall between the changes of the traces: a change is observed half an interval later, as on average.
     """
     actuators = {name: Actuator(world, name) for name in workload.pools}
     setup = Setup(Workload(workload, {}, "spot"), dict(workload.sources), actuators, waits=False)

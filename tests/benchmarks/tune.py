@@ -41,14 +41,14 @@ WHOLE_S: Final = 3499.0
 ALLOWED: Final = 0.01
 RIVALS: Final = ("hpa", "keda")
 SPEEDUP_TRIALS: Final = 12
-"""Whole trials, without giving up: as many for one process as for two."""
+"""Unpruned trials: the same number for one process and for two."""
 WORKERS: Final = 100
 GOAL_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """The best member of a family on the search's traffic, and what it came to on the proof's."""
+    """The best member of a family on the tuning traffic, and its figures on the validation traffic."""
 
     contender: str
     proof: Figures
@@ -154,7 +154,7 @@ def _against_rivals(result: TuneResult, rivals: Sequence[Rival]) -> Iterator[Fig
 
 
 def _rival(executor: Executor, world: StudyInputs, name: str) -> Rival:
-    """The family's cheapest member that keeps the promise on the search's traffic, else its most faithful."""
+    """Return the family's cheapest member that meets the SLO on the tuning traffic, else the least late one."""
     family = families(1.0, 1.0, Cell("azure-conv", 90).source.in_work)[name]
     members = [family.contender(step, setting) for setting in range(len(family.settings)) for step in family.steps]
     outcomes = run_all(
@@ -193,7 +193,7 @@ def _speedup(world: StudyInputs) -> Iterator[Figure]:
 
 
 def _transfers(world: StudyInputs, result: TuneResult, client_ms: float) -> Iterator[Figure]:
-    """What goes over the network: the bundle once a worker, a job and its outcome a trial."""
+    """Yield the data sent over the network: the inputs once to each worker, a job and an outcome for each trial."""
     inputs_bytes = len(pickle.dumps(world))
     job = TrialJob(1, result.points[0].contender)
     outcome = TrialOutcome(result.points[0].results, ((1.0, 0.1), (1.0, 0.1)))

@@ -111,7 +111,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """What tells its runs from those of others."""
+        """The prefix of its runs' keys."""
         return f"{self.name}|{self.start_s}"
 
     @property

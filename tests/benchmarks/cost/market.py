@@ -31,11 +31,11 @@ ZONE_CAPACITY: Final[Mapping[str, int]] = {
     "worldcup": 12,
     "taxi": 6,
 }
-"""What a zone holds at its fullest: about the fleet that the trace needs in the mean (SpotHedge's runs: 4 for 3)."""
+"""The maximum capacity of a zone: about the mean fleet that the trace needs (SpotHedge's runs: 4 for 3)."""
 BILLING: Final = {"increment_s": 1, "minimum_s": 60}
 """As AWS bills, but what is taken in its first hour is not free: in a trace of an hour nearly all spot would be."""
 FAILURE_REPORT: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
-"""What finds no node is said to have failed soon after, as groups of machines and autoscalers of clusters say it."""
+"""A request without a node is reported as failed soon after, as instance groups and cluster autoscalers do."""
 GROUP, DRAINED, KARPENTER, FOREWARNED = "group", "drained", "karpenter", "forewarned"
 OFFERS: Final[Mapping[str, Mapping[str, Any]]] = {
     GROUP: {"on_notice": "serve", **FAILURE_REPORT},
@@ -48,7 +48,7 @@ taken with their requests, and are made up for then. Drained, they take no more 
 drains them too, and hears at once what a zone has not; forewarned, it would let them serve and make up for them before.
 """
 NOTICES_S: Final = {GROUP: NOTICES["aws"].notice_s}
-"""How long ours is told that nodes serve on after the notice, where they do."""
+"""The configured notice of our pools, for offers whose nodes serve on after it. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _case_with_one_spot_pool(cell: MarketCell, data: Path, part: str, share: flo
 def _offered(
     cell: MarketCell, data: Path, part: str, share: float, groups: Mapping[str, Mapping[str, Any]], offer: str
 ) -> dict[str, Any]:
-    """The cell's world with these spot pools beside on-demand, which everybody begins on."""
+    """Return the cell's world with these spot pools and on-demand, on which all contenders start."""
     scenario_ = scenario(cell, data, part, share)
     (gpus,) = scenario_["pools"].values()
     spot_usd, _ = cell.usd_per_hour

@@ -37,7 +37,7 @@ FALLBACK: Final = f"spot_pool={SPOT};on_demand_pool={ON_DEMAND};dynamic_ondemand
 SHORT: Final = "upscale_delay_s=0;downscale_delay_s=300"
 OURS_DRAINED: Final = "ours, drained"
 NOT_RIVALS: Final = frozenset({OURS, OURS_DRAINED, *(f"{name}, forewarned" for name in BEST)})
-"""Who is no rival: ours, and those who are given what they do not have."""
+"""The contenders that are no rivals: ours, and those with features that they do not have."""
 STEP_S: Final = 30.0
 
 

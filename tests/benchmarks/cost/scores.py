@@ -20,12 +20,12 @@ SHARES: Final = (0.95, 0.99, 0.999)
 MAIN: Final = 0.99
 FIXED: Final = "static"
 NOT_RIVALS: Final = frozenset({OURS, FIXED})
-"""Who is no rival: ours, and a fixed size, which fits only in hindsight."""
+"""The contenders that are no rivals: ours, and a fixed size, which fits only in hindsight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A contender's members on the rest of a trace, with the setting beside the knob that the third chose.
+    """A contender's members on the last two thirds of a trace, with the setting that the first third chose.
 
     `chosen` is the outcome of the member that the third chose: what one would really have got.
     """
@@ -115,7 +115,7 @@ def contenders(runs: Runs, cell: Cell) -> list[Family]:
 
 
 def _curve(runs: Runs, cell: Cell, family: Family, share: float = MAIN) -> Curve:
-    """Of a family that was tuned at 99 %; where it reads what is promised, `share` is."""
+    """Return the curve of a family tuned at 99 %, simulated with `share` as its SLO target."""
     step, setting = tuned(runs, cell, family, MAIN)
     points = curve(runs, cell, family, setting, share)
     return Curve(family.name, family.settings[setting], tuple(points), points[list(family.steps).index(step)])

@@ -1,4 +1,4 @@
-"""What a simulator gave for a load, and how long it took."""
+"""Outcome of a simulator for a load, and its processor time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`taken_s` is processor time; the means are over all requests."""
+    """`time_s` is processor time; the means are over all requests."""
 
     time_s: float
     requests: int

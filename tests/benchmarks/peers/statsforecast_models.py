@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"max_p": 2, "max_q": 1, "max_P": 1, "max_Q": 0, "max_or
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A model, the bins of history that it is given, and at which origins it is asked: every so many."""
+    """A model, its bins of history, and the step between the origins at which it forecasts."""
 
     name: str
     model: Any
@@ -43,7 +43,7 @@ class Peer:
 
 
 def peers(step_s: float) -> tuple[Peer, ...]:
-    """What each peer is given on a series of this step: a day's season, and a week's where it has room for it."""
+    """Return the peers for a series of this step, with a daily season and a weekly one where it fits."""
     day = round(86_400 / step_s)
     if day <= 48:
         return (

@@ -51,7 +51,7 @@ class Roofline(BaseExecutionTimePredictor):  # type: ignore[misc]
 
 
 class Given:
-    """The requests asked for."""
+    """Generator of the given requests."""
 
     def __init__(self, _config: object) -> None:
         columns = (ASKED["arrival_s"], ASKED["prompt"], ASKED["output"])

@@ -1,4 +1,4 @@
-"""Records to look back at: of a simulated period whose truth is known, and made by hand."""
+"""Recorded runs for backtests: of a simulated period with a known truth, and built by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Period:
 
 @cache
 def period() -> Period:
-    """An hour and a half of chat with a flash crowd, under a policy by concurrency."""
+    """Simulate an hour and a half of chat with a flash crowd, under a policy by concurrency."""
     folder = Path(mkdtemp())
     (folder / "workload.yaml").write_text(yaml.safe_dump(dict(WORKLOAD)))
     scenario = folder / "scenario.yaml"
@@ -73,7 +73,7 @@ def period() -> Period:
 
 
 def edited_journal(folder: Path, change: Callable[[list[str]], Sequence[str]]) -> Path:
-    """A copy of the period's journal, its lines changed."""
+    """Return a copy of the period's journal with changed lines."""
     copy = folder / "journal"
     shutil.copytree(period().journal, copy)
     file = copy / "00000001.jsonl"
@@ -92,7 +92,7 @@ def recorded(
     workload_pools: Mapping[str, Any] | None = None,
     **workload: Any,
 ) -> RecordedRun:
-    """A record made by hand: quiet, with two replicas in its one pool, unless told otherwise."""
+    """Return a recorded run: by default quiet, with two replicas in its one pool."""
     at: Floats = BEGAN + interval_s * np.arange(turns, dtype=np.float64)
     zeros: Floats = np.zeros(turns)
     two: Floats = np.full(turns, 2.0)

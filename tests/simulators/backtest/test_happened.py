@@ -1,4 +1,4 @@
-"""What a period came to: money, idleness and lateness, and the stretches to look at, by hand and against the truth."""
+"""Summary of a period: cost, idle cost, late requests and notable periods, by hand and against the truth."""
 
 from __future__ import annotations
 

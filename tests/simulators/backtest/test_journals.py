@@ -1,4 +1,4 @@
-"""A period read from journals: merged, cut, with its gaps, and with what cannot be read told."""
+"""Runs read from journals: merged, cut to a period, with gaps, and with unreadable lines reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon's own journal, written as it ran, looked back at."""
+"""Backtest of the journal of a running daemon."""
 
 from __future__ import annotations
 

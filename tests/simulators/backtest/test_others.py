@@ -1,4 +1,4 @@
-"""What others would have done: rebuilt requests against those that came, and counterfactuals against the truth."""
+"""Reconstructed requests compared with the actual ones, and counterfactuals with the truth."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
 
 
 def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> None:
-    """The world's own error, with the true bill and the true late requests beside it."""
+    """The world's own error, compared with the true bill and the true late requests."""
     period, same = made.period(), outcome(SAME_SIZES)
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
     assert same.usd == pytest.approx(period.summary.cost_usd, rel=0.03)
@@ -200,7 +200,7 @@ def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:
 
 
 def with_dry_share(share: float) -> RecordedRun:
-    """The first twenty minutes, the first turns of them dry."""
+    """Return the first twenty minutes, with a share of dry-run ticks at the start."""
     short = record(until=made.BEGAN + 1200)
     dry = (np.arange(len(short)) < share * len(short)).astype(np.float64)
     return dataclasses.replace(short, columns={**short.columns, "dry_run": dry})

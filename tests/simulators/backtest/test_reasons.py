@@ -1,4 +1,4 @@
-"""Why sizes were what they were: counted, the largest changes kept, and overrides measured."""
+"""Reasons of sizes: deciding rules are counted, the largest changes kept, and overrides measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``forescale report`` from outside: what it prints and writes, and how it refuses what cannot be."""
+"""``forescale report`` from outside: its output and files, and refused options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
 EARLY = ("--until", str(made.BEGAN + 1800))
-"""Enough turns for every section, and the beginning of the crowd."""
+"""Enough ticks for every section, and the start of the crowd."""
 
 
 def report(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
@@ -33,12 +33,12 @@ def refuse(name: str) -> None:
 
 
 def without_ten_minutes(lines: list[str]) -> list[str]:
-    """The lines without the turns from the tenth minute to the twentieth."""
+    """Return the lines without the ticks from the tenth minute to the twentieth."""
     return [line for line in lines if not made.BEGAN + 600 <= json.loads(line).get("at", 0.0) < made.BEGAN + 1200]
 
 
 def called_batch(lines: list[str]) -> list[str]:
-    """The lines as of another workload, with a specification of its own."""
+    """Return the lines as those of another workload with its own specification."""
     fingerprint = next(json.loads(line)["fingerprint"] for line in lines if '"type":"spec"' in line)
     return [line.replace('"chat"', '"batch"').replace(fingerprint, "other") for line in lines]
 

@@ -1,4 +1,4 @@
-"""A record in words, figures and on a page: whatever is missing in it, and whatever stands in its reasons."""
+"""A record as text, figures and a page, with any data missing and any text in its reasons."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked =
 
 
 def all_output(result: BacktestResult) -> str:
-    """Everything that is said of a record."""
+    """Return all output about a record."""
     json_text = json.dumps(without_nan(figures.as_dict([result], {})), allow_nan=False)
     return "\n".join([json_text, *report_text.lines(result), script_of(page([result], {}))])
 
 
 @st.composite
 def records(draw: st.DrawFn) -> BacktestResult:
-    """Records in which anything may be missing, with gaps of any length."""
+    """Draw records with missing data and gaps of any length."""
     turns, missing = draw(st.integers(4, 60)), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 

@@ -1,4 +1,4 @@
-"""Comparing policies: the same chance for all, whatever runs where; intervals, verdicts and regret."""
+"""Comparison of policies: the same seeds for all in any process; intervals, verdicts and regret."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CROWD = "flash_crowd, base_rps: 5, factor: 6, at_s: 200"
 
 
 def write_scenario(folder: Path, traffic: str = POISSON) -> Path:
-    """A small scenario's file, with its workload beside it: a quarter of an hour on spot nodes that are lost."""
+    """Write a small scenario and its workload: a quarter of an hour on spot nodes with interruptions."""
     (folder / "workloads").mkdir()
     (folder / "workloads" / "small.yaml").write_text(WORKLOAD)
     file = folder / "small.yaml"

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: by what words, with what settings, and what is told of those who cannot."""
+"""Contenders of a comparison: their texts, their settings, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_peer_says_its_target_and_leaves_to_the_scenario_what_is_its_own(n
 
 @pytest.mark.parametrize("name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
 def test_peers_have_their_true_defaults(case: Case, name: str) -> None:
-    """What a template sets is its target: everything else is as the policy's record has it."""
+    """A template sets only its target: all else is the policy's default."""
     document = yaml.safe_load((TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
     (policy_,) = document["policies"].values()
     assert {key for key in policy_ if key != "kind" and not key.startswith("target")} <= {"triggers", "recipe"}

@@ -1,4 +1,4 @@
-"""Workloads side by side under one fleet's limits: the daemon's own ledger, in simulated worlds."""
+"""Concurrent workloads under one fleet's limits: the daemon's quota ledger in simulated worlds."""
 
 from __future__ import annotations
 

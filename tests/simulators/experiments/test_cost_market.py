@@ -30,7 +30,7 @@ FULL, NONE = [4] * 8, [0] * 8
 
 
 def data(folder: Path, *zones: list[int]) -> Path:
-    """Requests, ten in a second once they are scaled, and recorded zones that begin as told on the cell's day."""
+    """Write requests, ten a second once scaled, and recorded zones with these nodes from the cell's day on."""
     (folder / "requests").mkdir()
     (folder / "spot" / "AWS1").mkdir(parents=True)
     with gzip.open(folder / "requests/azure2023_conv.csv.gz", "wt", newline="") as file:
@@ -44,7 +44,7 @@ def data(folder: Path, *zones: list[int]) -> Path:
 
 
 class WatchedDeployment:
-    """A Deployment of eight pods in a world without requests, looked at every 15 s."""
+    """A Deployment of eight pods in a world without requests, observed every 15 s."""
 
     def __init__(self, folder: Path, offer: str) -> None:
         case = CELL.case(folder, "train", offer=offer)

@@ -1,4 +1,4 @@
-"""Every invariant fires when the world breaks its rule, and holds in worlds that do not."""
+"""Every invariant fails in a world that breaks its rule, and holds in all others."""
 
 from __future__ import annotations
 

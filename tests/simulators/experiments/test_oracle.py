@@ -1,4 +1,4 @@
-"""The oracle knows the future: no dearer than any fixed size, as good as it says, and never below what must be paid."""
+"""The oracle costs no more than any fixed size, reports its true figures, and is never below the lower bound."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def case_of(
 
 
 def fixed(case: Case, replicas: int) -> tuple[float, float]:
-    """Cost and attainment of a fixed size, by a controller of its own."""
+    """Return cost and attainment of a fixed size under a controller."""
     sized = dataclasses.replace(
         case, workload=workload(case.pools, {"kind": "static", "replicas": replicas}, max(replicas, 12))
     )
@@ -251,7 +251,7 @@ def test_no_fixed_plan_is_cheaper_than_the_bound(
 
 
 def by_layer(size: list[int], gap: int) -> list[int]:
-    """Each layer's short gaps filled, one after the other."""
+    """Fill each layer's short gaps, one after the other."""
     filled = [0] * len(size)
     for layer in range(1, max(size, default=0) + 1):
         filled_layer = [n >= layer for n in size]

@@ -1,4 +1,4 @@
-"""What a request takes at the very least is never more than what the kernel spends on it."""
+"""The lower bound of a request's engine time never exceeds the time that the kernel spends on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.simulators.engine.kernel.worlds import models
 
 
 def busy_s_of(model: ServiceModel, trace: RequestTrace) -> tuple[float, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """GPU time of one replica that gets the trace, and which of its requests it served."""
+    """Return the GPU time of one replica that gets the trace, and the requests that it finished."""
     k = Kernel([model], Router(), 0, len(trace))
     k.start(k.add(0, 0))
     arrival = np.round(trace.arrival_s * PS_PER_S).astype(np.int64)

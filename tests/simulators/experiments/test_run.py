@@ -1,4 +1,4 @@
-"""Whole runs: how long they last, when turns come, and that nothing is lost that the scenario does not take."""
+"""Whole runs: their length, the times of their ticks, and that only the scenario loses requests."""
 
 from __future__ import annotations
 

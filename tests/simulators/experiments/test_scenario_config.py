@@ -1,4 +1,4 @@
-"""Reading scenarios: what they mean, and that whatever is wrong with one is told as such."""
+"""Loading of scenarios: their meaning, and an error for every invalid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Dask cluster of one's own, as processes on free ports, that can be killed and started again."""
+"""A private PostgreSQL and a Dask cluster as processes on free ports, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_postgres = pytest.mark.skipif(INITDB is None, reason="no initdb on PATH (D
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A database, by its URL. It refuses to run as root: then it is the system's nobody."""
+    """Start a database and yield its URL. PostgreSQL refuses to run as root; it then runs as nobody."""
     port = free_port()
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
@@ -64,7 +64,7 @@ class Cluster:
         self.workers.append(self._start(arguments, f"worker-{len(self.workers)}"))
 
     def start_scheduler(self) -> None:
-        """Another one at the same address, after the first was killed: its workers have gone with it."""
+        """Start another scheduler at the same address, after the first and its workers were killed."""
         self.scheduler = self._scheduler()
 
     def _scheduler(self) -> subprocess.Popen[bytes]:
@@ -86,7 +86,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
-    """A cluster with so many workers of one thread."""
+    """Start a cluster with workers of one thread."""
     created = Cluster(folder)
     try:
         for _ in range(workers):

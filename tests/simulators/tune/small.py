@@ -49,12 +49,12 @@ pools:
   gpus: {kind: kubernetes, name: vllm, namespace: llm}
 """
 PATIENCE_S: Final = 120.0
-"""For a process on a machine that others use too."""
+"""The maximum wait for a process on a shared machine. Seconds."""
 ENDED: Final = ("COMPLETE", "PRUNED", "FAIL")
 
 
 def write(folder: Path) -> Path:
-    """The scenario's file, with its workload beside it."""
+    """Write the scenario and its workload; return the scenario's file."""
     (folder / "workloads").mkdir()
     (folder / "workloads" / "small.yaml").write_text(WORKLOAD)
     (folder / "small.yaml").write_text(SCENARIO)
@@ -66,14 +66,14 @@ def case(folder: Path) -> Case:
 
 
 def completed_trial(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> CompletedTrial:
-    """A trial told in batches of an hour each."""
+    """Return a completed trial with batches of an hour each."""
     blocks = tuple((c, arrived, k) for c, k in zip(cost, late, strict=True))
     results = (WindowResult(0, 1, float(len(blocks)), blocks),)
     return CompletedTrial(number, {"a.b": number}, results, figures(results))
 
 
 def steady_trial(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> CompletedTrial:
-    """A trial whose batches are all alike, but for a little noise that is every trial's own."""
+    """Return a completed trial with equal batches apart from a little noise."""
     noise = np.random.default_rng(number).normal(1.0, 0.002, batches)
     return completed_trial(number, list(usd_per_hour * noise), [round(1000 * late_share)] * batches)
 
@@ -84,7 +84,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 @contextmanager
 def running(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A search as a process of its own, in a group of its own; all of it is gone at the end."""
+    """Run a search as a process in its own group; all of it is killed at the end."""
     process = subprocess.Popen(
         [*FOREGROUND, *command(*arguments)],
         cwd=cwd,
@@ -103,7 +103,7 @@ def running(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]
 
 
 def wait_until(is_true: Callable[[], bool], event: str, process: subprocess.Popen[str] | None = None) -> None:
-    """Wait for something that happens in another process; fail with what it said if it has ended."""
+    """Wait for an event in another process; fail with its output if it has ended."""
     start_s = stopwatch_s()
     while not is_true():
         if process is not None and process.poll() is not None:
@@ -114,7 +114,7 @@ def wait_until(is_true: Callable[[], bool], event: str, process: subprocess.Pope
 
 
 def trials(out: Path, url: str | None = None) -> list[Any]:
-    """The trials of the study, as Optuna has them: of its log in a folder, or in a database."""
+    """Return Optuna's trials of the study in a folder or in a database."""
     storage = open_storage(url, out)
     (study,) = storage.get_all_studies()
     optuna_trials: list[Any] = storage.get_all_trials(study._study_id)
@@ -127,7 +127,7 @@ def states(optuna_trials: Sequence[Any]) -> Mapping[str, int]:
 
 
 def count_ended(log: Path) -> int:
-    """How many trials a study's log has as ended: each is told once with what it came to."""
+    """Return the number of ended trials in a study's log."""
     return log.read_text(errors="replace").count('"stages"') if log.exists() else 0
 
 

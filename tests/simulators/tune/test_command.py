@@ -1,4 +1,4 @@
-"""``forescale tune`` as its user has it: files that load, a page, the same again, Ctrl-C, and what is refused."""
+"""``forescale tune`` from outside: its files and page, equal results, Ctrl-C, and refused options."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned_folder(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that was carried through: twelve requests' worth a replica is far too careful here."""
+    """A complete search: the scenario's target of twelve requests per replica is too low."""
     out = tmp_path_factory.mktemp("out") / "a"
     code, result = tune(scenario, out, *BUDGET)
     assert code == 0

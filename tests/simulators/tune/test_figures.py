@@ -1,4 +1,4 @@
-"""Figures, the front, and verdicts: by hand, and against what statistics says of noise."""
+"""Figures, the front and verdicts: worked examples, and their statistical error rates."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def outcome(trial: CompletedTrial) -> TrialOutcome:
 
 
 def validated(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial]) -> list[ValidatedPoint]:
-    """Points on the search's traffic with what they came to on the proof's, against one that runs today on both."""
+    """Return the validated points of (tuning, validation) trials, compared with today's trial on both."""
     proofs = {searched.number: outcome(result) for searched, result in now}
     return validate_points([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)
 

@@ -1,4 +1,4 @@
-"""What is searched, and how it is written back into its owner's file."""
+"""The search space, and its settings written back into the owner's file."""
 
 from __future__ import annotations
 

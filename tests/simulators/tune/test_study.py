@@ -1,4 +1,4 @@
-"""What a study simulates, keeps and draws: cut traces, equal outcomes, trials that are neither lost nor doubled."""
+"""A study's inputs, storage and trials: split traces, equal outcomes, no trial lost or doubled."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: StudyInputs)
 
 
 def test_looking_at_a_trial_while_it_runs_changes_nothing(world: StudyInputs) -> None:
-    """The first replication is looked at; the proof's task runs the same worlds without."""
+    """The first replication has an early check; the validation task runs the same worlds without it."""
     validation_only = dataclasses.replace(world, validation=world.tuning)
     assert run_job(world, TrialJob(0, "self")).results == run_job(validation_only, TrialJob(0, "self", "prove")).results
 
@@ -142,7 +142,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def outcome(job: TrialJob) -> TrialOutcome:
-    """What a job comes to, in a world that is reckoned and not run: dearer is less late."""
+    """Return a job's outcome from a formula instead of a simulation: a higher cost means fewer late requests."""
     settings = dict(part.split("=") for part in job.contender.partition(":")[2].split(";") if part)
     target = float(settings.get("policies.concurrency.target_per_replica", 12))
     usd, late = 100 / target, min(1000, int(target**2 / 2))
@@ -203,7 +203,7 @@ def test_what_is_kept_of_a_trial_is_all_that_was_told(folder: Path, space: Space
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_finds_the_cheap_ones_that_keep_the_promise(folder: Path, space: Space, sampler: str) -> None:
-    """Of the reckoned world: cost falls with the target, and a tenth is late from 14.1 on."""
+    """In the formula, cost falls with the target, and a tenth is late from 14.1 on."""
     study_ = open_study(folder, space, sampler)
     advance(study_, 80)
     costs = [t.figures.usd_per_month for t in study_.completed if t.figures.late_share <= ALLOWED]

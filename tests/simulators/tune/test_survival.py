@@ -1,4 +1,4 @@
-"""Searches whose client, workers or scheduler are killed: no trial is lost, and none is told twice."""
+"""Searches whose client, workers or scheduler are killed: no trial is lost or recorded twice."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def tuning(scenario: Path, out: Path, *more: str) -> AbstractContextManager[subp
 
 
 def check_all_ended(trials: Sequence[Any]) -> None:
-    """Every number once, every trial ended once, and as many as were asked for.
+    """Check that every trial number occurs once, every trial ended, and the count is as requested.
 
-    A trial that a killed client was still drawing was never tried: it is given up, and counts for nothing.
+    A trial that a killed client was still drawing never ran: it is marked as failed and not counted.
     """
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert set(small.states(trials)) <= set(small.ENDED)
@@ -117,7 +117,7 @@ def test_a_study_in_postgresql_outlives_its_client(tmp_path: Path) -> None:
 
 
 def in_database(url: str) -> int:
-    """How many trials have ended, asked without Optuna: it would make the tables that its client is making."""
+    """Return the number of ended trials, read without Optuna, which would create the tables at the same time."""
     executor = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
     with executor.connect() as connection:
         if not sqlalchemy.inspect(connection).has_table("trials"):
