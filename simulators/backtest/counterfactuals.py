@@ -190,10 +190,10 @@ def _outcome(
     met = summary.attainment.get("all", math.nan)
     return CounterfactualOutcome(
         name=name,
-        usd=float(np.interp(span_s, data.edges_s, paid)) if world.priced else None,
+        usd=float(np.interp(span_s, data.edges_s, paid)) if world.has_prices else None,
         replica_hours=float((size[in_period] * held_s).sum() / HOUR_S),
         requests=summary.arrived,
-        late=round(summary.arrived * (1.0 - met)) if world.promised and not math.isnan(met) else None,
+        late=round(summary.arrived * (1.0 - met)) if world.has_slo and not math.isnan(met) else None,
         run_data=data,
         size_s=at_s[in_period],
         size=size[in_period],

@@ -41,7 +41,7 @@ class InferredEngine:
     """The service model of a replica of work 1, and its origin as text."""
 
     model: ServiceModel
-    how: str
+    origin: str
 
 
 def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[float, float]) -> InferredEngine:
@@ -57,8 +57,8 @@ def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[f
         return InferredEngine(catalogue.load(name), f"{name}, as the recorded pools have it")
     base = catalogue.load(MODEL)
     factor = time_factor(recorded, base, lengths)
-    how = f"{MODEL}, its times multiplied by {factor:.2f}: so long requests stayed in work by Little's law"
-    return InferredEngine(base if abs(factor - 1.0) < MIN_CHANGE else scaled_times(base, factor), how)
+    origin = f"{MODEL}, its times multiplied by {factor:.2f}: so long requests stayed in work by Little's law"
+    return InferredEngine(base if abs(factor - 1.0) < MIN_CHANGE else scaled_times(base, factor), origin)
 
 
 def time_factor(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float, float]) -> float:

@@ -38,7 +38,7 @@ def _workload(result: BacktestResult) -> dict[str, Any]:
             "replica_hours": summary.replica_hours,
             "late": summary.total(summary.late),
             "late_known_share": summary.known(summary.late),
-            "late_told_by": summary.late_how,
+            "late_told_by": summary.late_method,
             "blind_share": summary.blind_share,
             "refused_writes": int(recorded.columns["refused"].sum()),
             "turns_without_capacity": int(recorded.columns["short"].sum()),
@@ -61,9 +61,9 @@ def _others(result: BacktestResult) -> dict[str, Any]:
         return {"simulated": False, "why_not": result.skip_reason}
     rebuilt = None if result.world is None else {
         "requests": len(result.world.rebuilt.trace),
-        "seen_share": result.world.rebuilt.seen,
-        "how": list(result.world.how),
-        "promised": result.world.promised,
+        "seen_share": result.world.rebuilt.covered,
+        "how": list(result.world.assumptions),
+        "promised": result.world.has_slo,
     }  # fmt: skip
     return {
         "simulated": True,

@@ -51,7 +51,7 @@ class PeriodSummary:
     usd: Floats
     idle_usd: Floats
     late: Floats
-    late_how: str
+    late_method: str
     unpriced: tuple[PoolName, ...]
 
     def total(self, values: Floats) -> float | None:

@@ -15,8 +15,8 @@ from simulators.backtest.backtest import BacktestResult
 from simulators.backtest.counterfactuals import SAME_SIZES
 from simulators.backtest.period_summary import HOUR_S, PeriodSummary, binned, width_s
 from simulators.backtest.recorded_run import RecordedRun
-from simulators.reporting.html import COLOURS, PagePlot, figure, plot
-from simulators.reporting.time_bins import Floats, rounded
+from simulators.reporting.html import COLOURS, PagePlot, figure, json_numbers, line, plot
+from simulators.reporting.time_bins import Floats
 
 MAX_POINTS: Final = 1200
 """The maximum number of points of a line, about the width of a plot."""
@@ -39,7 +39,7 @@ def plots_of(result: BacktestResult, key: str) -> Iterator[PagePlot]:
     if len(recorded.pools) > 1:
         yield plot(pools(recorded), f"{key}-record-pools", "Replicas asked for, by pool")
     if _latencies(recorded):
-        bars = f" Bars: requests late in each {_bin_name(recorded)}, {summary.late_how}."
+        bars = f" Bars: requests late in each {_bin_name(recorded)}, {summary.late_method}."
         yield plot(latencies(summary), f"{key}-record-late", "Latency, p95 as read", bars.strip())
     if summary.total(summary.usd) is not None:
         note = f"What was asked for in each {_bin_name(recorded)}, and what of it exceeded the work."
@@ -100,8 +100,8 @@ def latencies(summary: PeriodSummary) -> Any:
     if np.isfinite(late).any():
         width_ms = width_s(recorded) * 1000.0
         chart.add_trace(
-            go.Bar(name="late", x=_dates(begins), y=_numbers(late), width=[width_ms] * len(late), offset=0, yaxis="y2",
-                   marker={"color": "rgba(180, 35, 24, 0.35)", "line": {"width": 0}})
+            go.Bar(name="late", x=_dates(begins), y=json_numbers(late), width=[width_ms] * len(late), offset=0,
+                   yaxis="y2", marker={"color": "rgba(180, 35, 24, 0.35)", "line": {"width": 0}})
         )  # fmt: skip
     ends = np.array([recorded.at[0], recorded.at[-1]])
     for k, ((source, quantity), limit_s) in enumerate(_latencies(recorded).items()):
@@ -219,15 +219,11 @@ def _bars(name: str, recorded: RecordedRun, values: Floats, colour: str) -> Any:
     begins, sums = binned(recorded, values)
     width_ms = [width_s(recorded) * 1000.0] * len(begins)
     style = {"color": colour, "line": {"width": 0}}
-    return go.Bar(name=name, x=_dates(begins), y=_numbers(sums), width=width_ms, offset=0, marker=style)
+    return go.Bar(name=name, x=_dates(begins), y=json_numbers(sums), width=width_ms, offset=0, marker=style)
 
 
 def _line(name: str, time_s: Floats, values: Floats, colour: str, **options: Any) -> Any:
-    style: dict[str, Any] = {"color": colour, "width": 1.6}
-    style |= {key: options.pop(key) for key in ("shape", "width", "dash") if key in options}
-    return go.Scatter(
-        name=name, x=_dates(time_s), y=_numbers(values), mode="lines", line=style, connectgaps=False, **options
-    )
+    return line(name, _dates(time_s), values, colour, connectgaps=False, **options)
 
 
 def _x_axis(recorded: RecordedRun) -> dict[str, Any]:
@@ -241,8 +237,3 @@ def _dates(time_s: Floats) -> list[str]:
 
 def _date(time_s: float) -> str:
     return datetime.fromtimestamp(round(time_s), UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _numbers(values: Floats) -> list[float | None]:
-    """Return values for JSON: None where not finite."""
-    return [v if np.isfinite(v) else None for v in rounded(values).tolist()]

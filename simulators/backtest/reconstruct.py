@@ -53,13 +53,13 @@ class AssumedLengths:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rebuilt:
-    """The reconstructed requests and their rates. `seen` is the share of the period that readings cover."""
+    """The reconstructed requests and their rates. `covered` is the share of the period that readings cover."""
 
     trace: RequestTrace
     edges_s: Floats
     rate_rps: Floats
-    seen: float
-    how: tuple[str, ...]
+    covered: float
+    assumptions: tuple[str, ...]
     window_s: float
     queued: bool
 

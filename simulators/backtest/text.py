@@ -30,8 +30,8 @@ def headline(summary: PeriodSummary) -> str:
     else:
         text += f" for {dollars(usd)}{_known_part(summary.known(summary.usd))}"
     if late is None:
-        return f"{text}; late requests {summary.late_how}."
-    return f"{text}; about {late:,.0f} requests late{_known_part(summary.known(summary.late))}, {summary.late_how}."
+        return f"{text}; late requests {summary.late_method}."
+    return f"{text}; about {late:,.0f} requests late{_known_part(summary.known(summary.late))}, {summary.late_method}."
 
 
 OVERVIEW = ("replica-hours", "cost", "beyond the work", "late requests", "blind", "turns without capacity")
@@ -150,8 +150,8 @@ def notes(result: BacktestResult) -> Iterator[str]:
         return
     yield result.counterfactuals.error.sentences()
     if result.world is not None:
-        yield from (f"{text[0].upper()}{text[1:]}." for text in result.world.how)
-        if not result.world.promised:
+        yield from (f"{text[0].upper()}{text[1:]}." for text in result.world.assumptions)
+        if not result.world.has_slo:
             usual = slo_text(result.world.case.scenario.slo)
             yield f"Nothing is promised (slo): what the runs below tell of an SLO is about the usual one: {usual}."
     yield from (f"Not simulated: {text}." for text in result.counterfactuals.left_out)

@@ -47,16 +47,16 @@ SETTLE_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RebuiltWorld:
-    """A case with the requests that it replays, and its assumptions as text in `how`.
+    """A case with the requests that it replays, and its assumptions as text.
 
-    `priced` means that all pools have a price, `promised` that the workload has an SLO.
+    `has_prices` means that all pools have a price, `has_slo` that the workload has an SLO.
     """
 
     case: Case
     rebuilt: Rebuilt
-    priced: bool
-    promised: bool
-    how: tuple[str, ...]
+    has_prices: bool
+    has_slo: bool
+    assumptions: tuple[str, ...]
 
 
 def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
@@ -90,7 +90,11 @@ def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuil
     case = replaying(blank.under(workload, "the recorded workload"), rebuilt.trace)
     priced = all(pool.price_usd_per_hour is not None for pool in serving.values())
     return RebuiltWorld(
-        case, rebuilt, priced, recorded.spec.slo is not None, (f"engines: {engine.how}", *rebuilt.how, *pool_texts)
+        case,
+        rebuilt,
+        priced,
+        recorded.spec.slo is not None,
+        (f"engines: {engine.origin}", *rebuilt.assumptions, *pool_texts),
     )
 
 

@@ -95,7 +95,7 @@ def _requests(
         return None, served, str(e)
     if not len(rebuilt.trace):
         return None, served, "no request came"
-    how = "; ".join(rebuilt.how)
+    how = "; ".join(rebuilt.assumptions)
     found = (Citation(Basis.PRIOR if ASSUMED in how else turns.basis, how), turns)
     return RequestEvidence(rebuilt.trace, recorded.span_s, found), served, ""
 
@@ -103,10 +103,10 @@ def _requests(
 def _engine(found: engines.InferredEngine, named: str | None, turns: Citation) -> offers.OfferedEngine:
     if named is not None:
         return offers.engine(named, ", as it is told to serve")
-    own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.how}"))
-    if "multiplied" in found.how:
-        return dataclasses.replace(own, source=Citation(turns.basis, f"service model {found.how}"))
-    return offers.engine(found.model.name) if "as the recorded pools have it" in found.how else own
+    own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.origin}"))
+    if "multiplied" in found.origin:
+        return dataclasses.replace(own, source=Citation(turns.basis, f"service model {found.origin}"))
+    return offers.engine(found.model.name) if "as the recorded pools have it" in found.origin else own
 
 
 def _offers(

@@ -183,7 +183,7 @@ def simulate(  # noqa: PLR0913 - the run's inputs and its callbacks
     on_start(runs[0])
     scheduled = [_schedule(run, ledger, record) for run in runs]
     peak = concurrent_runs.PeakUsage(ledger)
-    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait
+    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would handle Ctrl-C itself and wait
         loop.run_until_complete(concurrent_runs.drive(scheduled, peak.update, progress))
     for run, scheduled_run in zip(runs, scheduled, strict=True):
         run.world.run_until(round(scheduled_run.end_s * PS_PER_S))

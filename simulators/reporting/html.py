@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+
+from simulators.reporting.time_bins import Floats, rounded
 
 GREY: Final = "#7d8794"
 """Readable on white and on black."""
@@ -64,6 +68,18 @@ def figure(**layout: Any) -> Any:
     chart.update_xaxes(**axis)
     chart.update_yaxes(automargin=True, **axis)
     return chart
+
+
+def line(name: str, x: Sequence[Any], y: Floats, colour: str, **options: Any) -> Any:
+    """Return a line. `options` go to plotly; shape, width and dash go to its line style."""
+    style: dict[str, Any] = {"color": colour, "width": 1.6}
+    style |= {key: options.pop(key) for key in ("shape", "width", "dash") if key in options}
+    return go.Scatter(name=name, x=list(x), y=json_numbers(y), mode="lines", line=style, **options)
+
+
+def json_numbers(values: Floats) -> list[float | None]:
+    """Return rounded values for JSON: None where not finite."""
+    return [v if np.isfinite(v) else None for v in rounded(values).tolist()]
 
 
 def plot(figure_: Any, name: str, title: str, note: str = "") -> PagePlot:

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from simulators.reporting.cost_series import HOUR_S, USES
-from simulators.reporting.html import COLOURS, PagePlot, figure, plot
+from simulators.reporting.html import COLOURS, PagePlot, figure, json_numbers, line, plot
 from simulators.reporting.run_data import CDF_POINTS, Mark, RunData
 from simulators.reporting.time_bins import Floats, rounded
 
@@ -65,13 +65,13 @@ def sizes(data: RunData) -> Any:
         yaxis2={"title": {"text": "replicas"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
                 "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
-    times = _numbers(data.edges_s[:-1] / unit_s)
-    chart.add_trace(_line("arrivals", times, data.rate_rps, "#7d8794", shape="hv", fill="tozeroy", width=0.6))
-    tick_times = _numbers(data.sizes.at_s / unit_s)
+    times = json_numbers(data.edges_s[:-1] / unit_s)
+    chart.add_trace(line("arrivals", times, data.rate_rps, "#7d8794", shape="hv", fill="tozeroy", width=0.6))
+    tick_times = json_numbers(data.sizes.at_s / unit_s)
     lines = (("demand", data.sizes.demand, "#d9622b"), ("desired", data.sizes.desired, "#2f6fde"),
              ("ready", data.sizes.ready, "#14937f"))  # fmt: skip
     for name, values, colour in lines:
-        chart.add_trace(_line(name, tick_times, values, colour, shape="hv", yaxis="y2"))
+        chart.add_trace(line(name, tick_times, values, colour, shape="hv", yaxis="y2"))
     maximum = np.nanmax(np.concatenate(([1.0], data.sizes.desired, data.sizes.ready)))
     for kind in MARKS:
         marks = [m for m in data.marks if m.kind == kind]
@@ -89,18 +89,18 @@ def latency_plot(data: RunData, latency: str) -> Any:
         yaxis2={"title": {"text": "share missed"}, "overlaying": "y", "side": "right", "range": [0, 1],
                 "tickmode": "auto", "showgrid": False, "tickformat": ".0%"},
     )  # fmt: skip
-    times = _numbers(data.edges_s[:-1] / unit_s)
-    width = _numbers(np.diff(data.edges_s) / unit_s)
+    times = json_numbers(data.edges_s[:-1] / unit_s)
+    width = json_numbers(np.diff(data.edges_s) / unit_s)
     chart.add_trace(
-        go.Bar(name="missed the SLO", x=times, y=_numbers(data.missed), width=width, offset=0, yaxis="y2",
+        go.Bar(name="missed the SLO", x=times, y=json_numbers(data.missed), width=width, offset=0, yaxis="y2",
                marker={"color": MISSED_COLOUR, "line": {"width": 0}})
     )  # fmt: skip
     for (name, values), colour in zip(data.latency_s[latency].items(), ("#14937f", "#2f6fde", "#9a4fd0"), strict=True):
-        chart.add_trace(_line(name, times, np.where(values > 0, values, np.nan), colour, shape="hv"))
+        chart.add_trace(line(name, times, np.where(values > 0, values, np.nan), colour, shape="hv"))
     limit = getattr(data.slo, f"{latency}_s")
     if limit is not None:
         ends = [0.0, float(data.edges_s[-1] / unit_s)]
-        chart.add_trace(_line("promised", ends, np.array([limit, limit]), "#b42318", dash="dash"))
+        chart.add_trace(line("promised", ends, np.array([limit, limit]), "#b42318", dash="dash"))
     return chart
 
 
@@ -114,14 +114,14 @@ def cost(data: RunData) -> Any:
                 "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
     hours = np.diff(data.edges_s) / HOUR_S
-    times = _numbers(data.edges_s[:-1] / unit_s)
+    times = json_numbers(data.edges_s[:-1] / unit_s)
     for use, values in data.cost_usd.items():
         chart.add_trace(
-            _line(use, times, rounded(values / hours), USE_COLOURS[use], shape="hv", stackgroup="use", width=0.5)
+            line(use, times, rounded(values / hours), USE_COLOURS[use], shape="hv", stackgroup="use", width=0.5)
         )
     for (market, values), dash in zip(data.paid_usd.items(), ("solid", "dash", "dot"), strict=False):
         name = f"paid, {market.replace('_', ' ')}"
-        chart.add_trace(_line(name, _numbers(data.edges_s / unit_s), values, "#c43d6b", dash=dash, yaxis="y2"))
+        chart.add_trace(line(name, json_numbers(data.edges_s / unit_s), values, "#c43d6b", dash=dash, yaxis="y2"))
     return chart
 
 
@@ -136,7 +136,7 @@ def distributions(cdf_s: Mapping[str, Floats]) -> Any:
     for (name, times), colour in zip(cdf_s.items(), _colours(len(cdf_s)), strict=True):
         positive = times > 0
         if positive.any():
-            chart.add_trace(_line(name, _numbers(times[positive]), shares[positive], colour))
+            chart.add_trace(line(name, json_numbers(times[positive]), shares[positive], colour))
     return chart
 
 
@@ -161,7 +161,7 @@ def _overlay(runs: Sequence[RunData], series: Any, unit: str, *, log: bool = Fal
     for data, colour in zip(runs, _colours(len(runs)), strict=True):
         at_s, values = series(data)
         values = np.where(values > 0, values, np.nan) if log else values
-        chart.add_trace(_line(data.name, _numbers(at_s / unit_s), values, colour, shape=shape))
+        chart.add_trace(line(data.name, json_numbers(at_s / unit_s), values, colour, shape=shape))
     if log:
         chart.update_yaxes(type="log", dtick="D2")
     return chart
@@ -198,18 +198,11 @@ def _sampling_note(data: RunData) -> str:
     return "Replicas by the worst of the turns in each bin: the largest demand and size, the fewest ready."
 
 
-def _line(name: str, x: Sequence[float | None], y: Floats, colour: str, **options: Any) -> Any:
-    """Return a line. `options` go to plotly; shape, width and dash go to its line style."""
-    style: dict[str, Any] = {"color": colour, "width": 1.6}
-    style |= {key: options.pop(key) for key in ("shape", "width", "dash") if key in options}
-    return go.Scatter(name=name, x=list(x), y=_numbers(y), mode="lines", line=style, **options)
-
-
 def _marks(marks: Sequence[Mark], unit_s: float, height: float) -> Any:
     symbol, colour = MARKS[marks[0].kind]
     return go.Scatter(
         name=marks[0].kind,
-        x=_numbers(np.array([m.at_s for m in marks]) / unit_s),
+        x=json_numbers(np.array([m.at_s for m in marks]) / unit_s),
         y=[height] * len(marks),
         text=[f"{m.count}" for m in marks],
         hovertemplate="%{text}",
@@ -221,8 +214,3 @@ def _marks(marks: Sequence[Mark], unit_s: float, height: float) -> Any:
 
 def _colours(count: int) -> list[str]:
     return [COLOURS[k % len(COLOURS)] for k in range(count)]
-
-
-def _numbers(values: Floats) -> list[float | None]:
-    """Return values for JSON: None where not finite."""
-    return [v if np.isfinite(v) else None for v in rounded(values).tolist()]

@@ -122,7 +122,7 @@ def _validate(
 
 
 def _validation_text(inputs: StudyInputs) -> str:
-    """Return the validation traffic in words."""
+    """Return the validation traffic as text."""
     seeds = len(inputs.validation[0].traces)
     runs = f"{seeds} replication{'s' * (seeds != 1)} of each"
     return f"{'; '.join(window.name for window in inputs.validation)}; {runs}"

@@ -47,14 +47,14 @@ def test_replicas_cost_their_price_for_as_long_as_they_were_held() -> None:
     assert summary.replica_hours == pytest.approx(3.0)
 
 
-def test_what_the_cloud_had_no_room_for_is_not_paid() -> None:
+def test_replicas_without_capacity_are_not_paid() -> None:
     desired, ready = [5] * 40, [2] * 40
     paid = paid_replicas(recorded(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid[:30].tolist() == [2.0] * 30
     assert paid[-1] == 5.0, "what started last may have come after the end"
 
 
-def test_a_start_is_paid_from_when_it_was_asked_for() -> None:
+def test_a_start_is_paid_from_its_request() -> None:
     desired, ready = [2, 4, 4, 4, 4, 4, 4, 4], [2, 2, 2, 2, 4, 4, 4, 4]
     paid = paid_replicas(recorded(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid.tolist() == desired
@@ -107,15 +107,15 @@ def test_late_requests_are_near_the_truth() -> None:
         pytest.param({}, {"engines.ttft_p95_s": [5.0] * 8}, "no source tells requests_per_s beside", id="no rate"),
     ],
 )
-def test_why_late_requests_are_not_known(
+def test_unknown_late_requests_have_a_reason(
     workload: dict[str, Any], readings: Mapping[str, Sequence[float]], message: str
 ) -> None:
     summary = summarize_period(recorded(8, readings=readings, **workload))
     assert summary.total(summary.late) is None
-    assert message in summary.late_how
+    assert message in summary.late_method
 
 
-def test_turns_whose_latency_was_not_read_add_nothing_and_are_told() -> None:
+def test_ticks_without_a_latency_add_no_late_requests_and_lower_the_known_share() -> None:
     tail = [0.1] * 4 + [30.0, 30.0, NAN, NAN]
     readings = {"engines.ttft_p95_s": tail, "engines.requests_per_s": [10.0] * 8}
     summary = summarize_period(recorded(8, readings=readings))
@@ -130,13 +130,13 @@ def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
     readings = {"engines.itl_late_share": late, "engines.requests_per_s": [10.0] * 8, "engines.itl_p95_s": [9.0] * 8}
     summary = summarize_period(recorded(8, readings=readings))
     assert summary.total(summary.late) == pytest.approx(10.0 * 15.0 * 0.3)
-    assert summary.late_how == "as itl_late_share told"
+    assert summary.late_method == "as itl_late_share told"
 
 
 # --- where to look
 
 
-def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
+def test_the_hour_with_the_crowd_is_the_first_notable_period() -> None:
     (record,) = read([made.period().journal], -math.inf, math.inf, None).recorded
     ranked = notable_periods(summarize_period(record))
     first = ranked[0]
@@ -157,7 +157,9 @@ def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
         pytest.param("override_change", [0, 12, 36, 12, 0, 0], "overridden", 0.25, 2, id="override"),
     ],
 )
-def test_what_went_wrong_is_ranked(column: str, values: Sequence[float], what: str, amount: float, worst: int) -> None:
+def test_each_kind_of_problem_is_ranked(
+    column: str, values: Sequence[float], what: str, amount: float, worst: int
+) -> None:
     record = recorded(6, columns={column: values})
     (period,) = notable_periods(summarize_period(record))
     assert period.kind == what
@@ -165,7 +167,7 @@ def test_what_went_wrong_is_ranked(column: str, values: Sequence[float], what: s
     assert period.worst == record.at[worst]
 
 
-def test_long_blindness_and_gaps_are_looked_at_and_a_blind_turn_is_not() -> None:
+def test_long_missing_evidence_and_gaps_are_notable_and_one_blind_tick_is_not() -> None:
     blind = np.zeros(100)
     blind[10], blind[30:40] = 1, 1
     at = made.BEGAN + 15.0 * np.arange(100)
@@ -176,12 +178,12 @@ def test_long_blindness_and_gaps_are_looked_at_and_a_blind_turn_is_not() -> None
     assert ranked[1].since == at[59] + 15.0
 
 
-def test_a_quiet_period_asks_for_no_look() -> None:
+def test_a_quiet_period_has_no_notable_periods() -> None:
     assert notable_periods(summarize_period(recorded(50))) == []
 
 
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60))
-def test_the_stretches_of_a_kind_never_tell_more_than_there_was(values: list[float]) -> None:
+def test_notable_periods_never_sum_to_more_than_the_total(values: list[float]) -> None:
     record = recorded(len(values), columns={"errors": values})
     amount = sum(period.amount for period in notable_periods(summarize_period(record)) if period.kind == "errors")
     assert amount <= sum(values) + 1e-6
@@ -195,19 +197,19 @@ def run_with_shortage(ready: Sequence[float], shortage: Sequence[float], **sizes
     return recorded(len(ready), pools={"gpus": sizes}, interval_s=60.0)
 
 
-def test_where_capacity_lacked_no_more_can_be_had_than_served_until_more_came() -> None:
+def test_a_shortage_limits_capacity_to_the_ready_replicas_until_more_come() -> None:
     record = run_with_shortage([1, 1, 1, 1, 1, 4, 4, 4], [0, 1, 1, 0, 0, 0, 0, 0])
     steps = capacity(record, GPUS)
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (180.0, 99)]
     assert shortage_share(steps, record.span_s) == pytest.approx(2 / 8)
 
 
-def test_a_lack_that_nobody_tried_again_is_believed_for_half_an_hour() -> None:
+def test_a_shortage_without_another_attempt_lasts_half_an_hour() -> None:
     steps = capacity(run_with_shortage([1] * 60, [0, 1, *[0] * 58]), GPUS)
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (60.0 + 31 * 60.0, 99)]
 
 
-def test_what_was_taken_while_nothing_lacked_is_a_loss() -> None:
+def test_replicas_taken_outside_of_a_shortage_are_interruptions() -> None:
     record = run_with_shortage([4] * 60, [0] * 60, interrupted=[0] * 30 + [2] * 30)
     assert interruptions_per_hour(record, GPUS) == pytest.approx(0.5)
     assert capacity(record, GPUS) == ()

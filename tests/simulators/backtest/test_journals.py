@@ -151,12 +151,12 @@ def test_files_that_ended_before_the_period_are_not_read(tmp_path: Path) -> None
         pytest.param({"until": made.BEGAN + 20.0}, "chat: 2 turns only, and 4 are needed", id="few"),
     ],
 )
-def test_why_nothing_can_be_told(options: dict[str, Any], message: str) -> None:
+def test_an_empty_period_has_a_reason(options: dict[str, Any], message: str) -> None:
     with pytest.raises(JournalError, match=message):
         read_all(made.period().journal, **options)
 
 
-def test_without_its_specification_nothing_can_be_told(tmp_path: Path) -> None:
+def test_a_journal_without_its_specification_is_refused(tmp_path: Path) -> None:
     def without(lines: list[str]) -> list[str]:
         return [line for line in lines if '"type":"spec"' not in line]
 

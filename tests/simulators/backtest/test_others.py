@@ -68,7 +68,7 @@ def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
     edges = np.arange(0, 5400, 300.0)
     arrived, drawn = (np.histogram(t.arrival_s, edges)[0] for t in (actual, trace))
     assert np.abs(drawn - arrived).sum() / arrived.sum() < 0.06
-    assert rebuilt().seen == pytest.approx(1.0, abs=0.02)
+    assert rebuilt().covered == pytest.approx(1.0, abs=0.02)
 
 
 def test_their_lengths_are_those_of_the_token_rates() -> None:
@@ -81,17 +81,17 @@ def test_lengths_that_are_given_are_taken() -> None:
     rebuilt_ = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
     assert rebuilt_.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
     assert rebuilt_.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
-    assert "as given" in rebuilt_.how[1]
+    assert "as given" in rebuilt_.assumptions[1]
 
 
-def test_without_rates_requests_are_told_by_what_is_in_work() -> None:
+def test_without_rates_requests_follow_from_those_in_work() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
     run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
     actual = made.period().run.trace
     lengths = AssumedLengths(float(actual.prompt_tokens.mean()), float(actual.output_tokens.mean()))
     rebuilt_ = rebuild(run, catalogue.load(made.MODEL), lengths, 1)
     assert len(rebuilt_.trace) == pytest.approx(len(actual), rel=0.1)
-    assert "over the model's time for one" in rebuilt_.how[0]
+    assert "over the model's time for one" in rebuilt_.assumptions[0]
 
 
 def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None:
@@ -100,7 +100,7 @@ def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None
     assert rebuild(record(), model, AssumedLengths(), 2).trace.digest() != rebuilt().trace.digest()
 
 
-def test_what_was_seen_too_little_is_not_made_up() -> None:
+def test_a_record_with_too_few_readings_is_not_rebuilt() -> None:
     with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
         rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), AssumedLengths(), 1)
     readings = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
@@ -111,9 +111,9 @@ def test_what_was_seen_too_little_is_not_made_up() -> None:
 # --- engines
 
 
-def test_the_model_that_served_is_told_by_how_long_requests_stayed() -> None:
+def test_the_engine_follows_from_the_service_time() -> None:
     inferred = infer_engine(record(), None, LENGTHS)
-    assert "its times multiplied by" in inferred.how
+    assert "its times multiplied by" in inferred.origin
     base = catalogue.load(made.MODEL)
     assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
 
@@ -124,15 +124,15 @@ def test_slower_engines_are_seen_to_be_slower() -> None:
     assert infer_engine(dataclasses.replace(record(), readings=readings), None, LENGTHS).model.mem_base_s > 1.4 * usual
 
 
-def test_where_nothing_tells_the_model_one_is_asked_for() -> None:
+def test_an_unknown_engine_needs_a_named_model() -> None:
     with pytest.raises(EngineUnknown, match="give --model NAME"):
         infer_engine(without("requests_per_s"), None, LENGTHS)
-    assert infer_engine(without("requests_per_s"), made.MODEL, LENGTHS).how.endswith("as asked for")
+    assert infer_engine(without("requests_per_s"), made.MODEL, LENGTHS).origin.endswith("as asked for")
     with pytest.raises(ConfigError):
         infer_engine(record(), "llama-9", LENGTHS)
 
 
-def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
+def test_scaled_times_multiply_every_time_of_a_model() -> None:
     model = catalogue.load(made.MODEL)
     twice = scaled_times(model, 2.0)
     assert (twice.mem_base_s, twice.kv_tokens) == (2 * model.mem_base_s, model.kv_tokens)
@@ -141,7 +141,7 @@ def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
 # --- the method's error, and the others
 
 
-def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> None:
+def test_the_recorded_sizes_in_the_rebuilt_world_cost_the_recorded_amount() -> None:
     """The world's own error, compared with the true bill and the true late requests."""
     period, same = made.period(), outcome(SAME_SIZES)
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
@@ -168,7 +168,7 @@ def test_the_present_policy_simulated_is_near_the_record() -> None:
     assert counterfactuals.baseline.name == PRESENT
 
 
-def test_a_difference_smaller_than_the_error_is_told_to_be_so() -> None:
+def test_a_difference_smaller_than_the_error_is_marked() -> None:
     counterfactuals = result().counterfactuals
     assert counterfactuals is not None
     within_error = dataclasses.replace(counterfactuals.outcomes[2], usd=(counterfactuals.baseline.usd or 0.0) + 0.01)
@@ -182,7 +182,7 @@ def test_a_difference_smaller_than_the_error_is_told_to_be_so() -> None:
 
 
 @pytest.mark.parametrize("policy", ["hpa", "keda", "static:replicas=3"])
-def test_what_another_would_have_cost_and_missed_is_near_what_it_does_in_the_true_world(policy: str) -> None:
+def test_a_counterfactuals_cost_and_lateness_are_near_the_true_worlds(policy: str) -> None:
     """The truth: the same policy in the very world that the record is of, with the requests that came."""
     case = load(made.period().scenario)
     (contender,) = contenders(case, [policy], with_self=False)
@@ -194,7 +194,7 @@ def test_what_another_would_have_cost_and_missed_is_near_what_it_does_in_the_tru
     assert predicted == pytest.approx(missed, abs=0.02)
 
 
-def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:
+def test_the_record_and_all_policies_cover_the_same_time() -> None:
     assert outcome("static:replicas=3").replica_hours == pytest.approx(3 * record().span_s / 3600, rel=0.01)
     assert outcome("static:replicas=3").usd == pytest.approx(18 * record().span_s / 3600, rel=0.02)
 
@@ -206,7 +206,7 @@ def with_dry_share(share: float) -> RecordedRun:
     return dataclasses.replace(short, columns={**short.columns, "dry_run": dry})
 
 
-def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the_measure() -> None:
+def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_recorded_sizes_are_the_baseline() -> None:
     counterfactuals = backtest(
         with_dry_share(1.0), BacktestOptions(model=made.MODEL), RequestedContenders()
     ).counterfactuals
@@ -229,7 +229,7 @@ def test_turns_that_were_not_dry_are_compared() -> None:
     assert readings.error.sizes.turns == 24 < whole.error.sizes.turns
 
 
-def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None:
+def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:
     counterfactuals = backtest(
         record(until=made.BEGAN + 300), BacktestOptions(model=made.MODEL), RequestedContenders()
     ).counterfactuals
@@ -252,9 +252,7 @@ def test_progress_goes_up_to_the_end() -> None:
         pytest.param(tuple(made.READ), "give --model NAME", id="nothing"),
     ],
 )
-def test_what_cannot_be_simulated_says_why_and_the_record_is_told_all_the_same(
-    missing: tuple[str, ...], message: str
-) -> None:
+def test_a_record_that_cannot_be_simulated_has_a_reason_and_a_summary(missing: tuple[str, ...], message: str) -> None:
     backtest_result = backtest(without(*missing), BacktestOptions(), RequestedContenders())
     assert backtest_result.counterfactuals is None
     assert message in backtest_result.skip_reason
@@ -293,7 +291,7 @@ def test_a_file_of_a_workload_that_is_not_recorded_is_refused(tmp_path: Path) ->
     ]
 
 
-def test_a_file_that_is_broken_tells_all_that_is_wrong_with_it(tmp_path: Path) -> None:
+def test_all_problems_of_broken_files_are_reported(tmp_path: Path) -> None:
     broken = write(tmp_path, "broken.yaml", max_replicas="lots")
     with pytest.raises(ConfigError) as caught:
         contenders_by_workload([str(broken), str(tmp_path / "none.yaml")], [WorkloadName("chat")])

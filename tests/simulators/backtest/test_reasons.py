@@ -21,7 +21,7 @@ def changed(at: float, before: int | None, after: int | None, rule: RuleId = Rul
     return dataclasses.replace(DECISION, at=at, current=before, target=after, steps=steps)
 
 
-def test_the_last_word_is_counted_by_rule_with_what_it_said_last() -> None:
+def test_the_deciding_rule_is_counted_with_its_last_reason() -> None:
     reasons = Reasons()
     for k, rule in enumerate([RuleId.DEMAND, RuleId.STEP, RuleId.DEMAND]):
         reasons.record(changed(NOW + k, 2, 2 + k, rule))
@@ -64,11 +64,11 @@ def test_an_override_counts_by_how_far_it_moved_the_size(until: str, replicas: i
     assert override_change(decision) == moved
 
 
-def test_without_an_override_nothing_was_moved_by_hand() -> None:
+def test_without_an_override_its_change_is_zero() -> None:
     assert override_change(DECISION) == 0.0
 
 
-def test_how_a_size_is_shared_out_is_no_reason_for_it() -> None:
+def test_rules_that_divide_a_size_do_not_decide_it() -> None:
     steps = (
         Step(RuleId.DEMAND, 4, "queue wants 4"),
         Step(RuleId.STEP, 3, "at most 1 more"),

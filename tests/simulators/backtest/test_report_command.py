@@ -43,7 +43,7 @@ def called_batch(lines: list[str]) -> list[str]:
     return [line.replace('"chat"', '"batch"').replace(fingerprint, "other") for line in lines]
 
 
-def test_it_tells_what_happened_where_to_look_and_what_others_would_have_done(
+def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = report(capsys, made.period().journal)
@@ -74,7 +74,7 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     )
 
 
-def test_the_page_says_the_same_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_has_the_same_text_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = made.edited_journal(tmp_path, without_ten_minutes)
     page = tmp_path / "page.html"
     code, out, _ = report(capsys, journal, "--html", page, *EARLY)
@@ -92,7 +92,7 @@ def test_the_page_says_the_same_and_shows_gaps_as_gaps(tmp_path: Path, capsys: p
     assert [ready["y"][k] for k in at] == [None], "no line over what nobody saw"
 
 
-def test_record_only_simulates_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_only_simulates_no_policy(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = report(capsys, made.period().journal, "--record-only")
     assert code == 0
     assert "What other policies would have done was not simulated: not asked for." in out
@@ -125,7 +125,7 @@ def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pyt
         pytest.param(("JOURNAL", "--html", "none/page.html"), "there is no such directory", id="page"),
     ],
 )
-def test_what_cannot_be_is_told(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str) -> None:
+def test_invalid_options_are_reported(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str) -> None:
     arguments: list[Any] = [made.period().journal if argument == "JOURNAL" else argument for argument in args]
     code, out, err = report(capsys, *arguments)
     assert (code, out) == (2, "")

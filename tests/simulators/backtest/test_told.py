@@ -58,7 +58,7 @@ def records(draw: st.DrawFn) -> BacktestResult:
 
 @law(8)
 @given(records())
-def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(result: BacktestResult) -> None:
+def test_with_data_missing_all_other_figures_are_shown(result: BacktestResult) -> None:
     text = all_output(result)
     assert "nan" not in " ".join(report_text.lines(result)).split()
     if result.summary.total(result.summary.usd) is None:

@@ -160,7 +160,7 @@ def test_one_replication_claims_nothing() -> None:
     assert "+$2.00 (+20.0%)" in text
 
 
-def test_regret_is_told_only_of_those_who_kept_the_slo() -> None:
+def test_regret_is_reported_only_for_policies_that_met_the_slo() -> None:
     result = comparison_of(
         {"own": [10.0, 11.0], "cheap": [4.0, 4.0], "oracle": [5.0, 5.0]},
         {"own": [0.95, 0.95], "cheap": [0.95, 0.5], "oracle": [0.9, 0.9]},
@@ -176,7 +176,7 @@ def test_regret_is_told_only_of_those_who_kept_the_slo() -> None:
     assert "SLO missed in 1 of 2" in "\n".join(comparison.lines(result))
 
 
-def test_the_headline_names_who_kept_the_promise_for_least() -> None:
+def test_the_headline_names_the_cheapest_policy_that_met_the_slo() -> None:
     attainment = {"own": [0.95, 0.95], "cheap": [0.95, 0.5], "mid": [0.91, 0.92]}
     text = comparison.headline(comparison_of({"own": [10, 10], "cheap": [4, 4], "mid": [7, 9]}, attainment))
     assert text == (
@@ -201,7 +201,7 @@ def test_figures_that_are_no_numbers_stay_away() -> None:
     assert math.isnan(next(c.p for c in result.contrasts() if c.measure == "attainment"))
 
 
-def test_a_steady_state_that_begins_too_late_is_told() -> None:
+def test_a_warm_up_too_short_for_the_steady_state_is_reported() -> None:
     own = crowd().runs["small"]
     settled, late, never = (
         dataclasses.replace(crowd(), runs={"small": tuple(dataclasses.replace(r, unsettled_s=s) for r in own)})
@@ -214,7 +214,7 @@ def test_a_steady_state_that_begins_too_late_is_told() -> None:
     assert all(r.unsettled_s is not None for r in compared(POISSON, (), 1).runs["small"])
 
 
-def test_the_oracle_is_no_dearer_than_those_who_keep_the_promise() -> None:
+def test_the_oracle_costs_no_more_than_policies_that_meet_the_slo() -> None:
     result = compared(POISSON, ("static:replicas=5", "oracle"), 1)
     regret = result.regrets()["static:replicas=5"]
     assert regret.usd is not None
@@ -260,7 +260,7 @@ def test_the_command_takes_a_trace_and_a_first_seed(tmp_path: Path, capsys: pyte
     assert report["policies"]["small"][0]["arrived"] == 600
 
 
-def test_the_command_says_that_a_promise_cannot_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_an_slo_that_cannot_be_met(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_scenario(tmp_path)
     file.write_text(file.read_text().replace("ttft_s: 0.4", "ttft_s: 0.0001"))
     code, out, err = run(capsys, file, "--policies", "oracle", "--replications", "1", "--jobs", "1")
@@ -268,15 +268,13 @@ def test_the_command_says_that_a_promise_cannot_be_kept(tmp_path: Path, capsys: 
     assert err.startswith("forescale: ")
 
 
-def test_a_page_of_one_policy_tells_its_replications_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_of_one_policy_shows_its_replications(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "c.html"
     assert run(capsys, write_scenario(tmp_path), "--replications", "2", "--jobs", "1", "--html", page)[0] == 0
     assert "Over all replications" in page.read_text()
 
 
-def test_the_command_tells_all_that_is_wrong_before_anything_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_reports_all_problems_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_scenario(tmp_path)
     code, _, err = run(capsys, file, "--replications", "0", "--jobs", "0")
     assert code == 2

@@ -58,7 +58,7 @@ def test_every_peer_runs_with_the_scenarios_bounds_and_pools(case: Case, name: s
 
 
 @pytest.mark.parametrize("name", peer_names())
-def test_every_peer_says_its_target_and_leaves_to_the_scenario_what_is_its_own(name: str) -> None:
+def test_every_template_states_its_target_and_sets_only_sources_and_policies(name: str) -> None:
     text = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
     assert "Target:" in text.split("sources:")[0]
     assert yaml.safe_load(text).keys() == {"sources", "policies"}
@@ -72,7 +72,7 @@ def test_peers_have_their_true_defaults(case: Case, name: str) -> None:
     assert {key for key in policy_ if key != "kind" and not key.startswith("target")} <= {"triggers", "recipe"}
 
 
-def test_dynamo_is_told_the_scenarios_kv_cache(case: Case) -> None:
+def test_dynamo_gets_the_scenarios_kv_cache_size(case: Case) -> None:
     planner = policy(contender_of(case, "dynamo"))
     assert isinstance(planner, DynamoEasy)
     assert planner.kv_tokens == min(m.kv_tokens for m in case.models.values())
@@ -110,7 +110,7 @@ def test_values_may_hold_commas_in_brackets(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", ON_ENGINES)
-def test_every_peer_runs_to_the_end_and_is_told_what_it_reads(case: Case, name: str) -> None:
+def test_every_peer_runs_to_the_end_with_its_signals(case: Case, name: str) -> None:
     (replication,) = compare([contender_of(case, name)], [1]).runs[name]
     assert replication.summary.finished > 0
     assert replication.summary.blind_turns < replication.summary.turns / 4
@@ -124,7 +124,7 @@ def test_the_queues_peer_runs_where_there_is_a_queue(tmp_path: Path) -> None:
     assert replication.summary.blind_turns == 0
 
 
-def test_an_engine_reader_that_could_not_leave_zero_is_told(case: Case) -> None:
+def test_an_engine_reader_stuck_at_zero_is_refused(case: Case) -> None:
     message = problems(case, "hpa:min_replicas=0", "ray-serve:min_replicas=0", "static:min_replicas=0")
     assert message.count("0 needs a source that tells of work while no engine runs") == 2
     assert "static" not in message
@@ -135,7 +135,7 @@ def test_a_peer_can_be_given_its_own_interval(case: Case) -> None:
     assert (spec.interval_s, spec.deadline_s) == (2, 1)
 
 
-def test_a_file_that_is_no_workload_is_told(case: Case) -> None:
+def test_a_file_that_is_no_workload_is_refused(case: Case) -> None:
     file = case.folder / "workloads" / "odd.yaml"
     file.write_text("- 1\n")
     assert "must be a mapping" in problems(case, "odd")
@@ -168,7 +168,7 @@ def test_contenders_can_be_sent_to_another_process(case: Case) -> None:
     assert pickle.loads(pickle.dumps(selected)) == selected  # noqa: S301 - made here
 
 
-def test_all_that_is_wrong_is_told_at_once(case: Case) -> None:
+def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
     message = problems(
         case,
         *("hpaa", QUEUE, "static:replica=8", "static:8"),
@@ -198,7 +198,7 @@ def test_a_key_in_several_places_must_say_which(case: Case) -> None:
     assert "stands in 2 places (say which: policies.a.target_per_replica or policies.b.target_per_replica)" in message
 
 
-def test_what_the_simulator_does_not_tell_and_pools_that_do_not_match_are_told(case: Case) -> None:
+def test_unknown_quantities_and_unmatched_pools_are_refused(case: Case) -> None:
     document = dict(case.workload.document) | {"workload": "blind"}
     sources = {"engines": {"kind": "prometheus", "url": "http://p", "queries": {"tokens_queued": "sum(x)"}}}
     metric = {"kind": "metric", "quantity": "tokens_queued", "target": 10}
@@ -210,7 +210,7 @@ def test_what_the_simulator_does_not_tell_and_pools_that_do_not_match_are_told(c
     assert "pools.a: the scenario offers no pool of this name; it offers gpus" in message
 
 
-def test_two_of_one_name_and_nobody_at_all_are_refused(case: Case) -> None:
+def test_duplicate_names_and_an_empty_comparison_are_refused(case: Case) -> None:
     assert "two contenders would be called small" in problems(case, "small")
     with pytest.raises(ConfigError, match="names nobody to compare"):
         contenders(case, [], with_self=False)

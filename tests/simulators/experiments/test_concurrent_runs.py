@@ -123,7 +123,9 @@ def test_every_grant_is_on_record_and_replays(tmp_path: Path) -> None:
     assert all(compared.equal for compared in replay(ticks, workloads))
 
 
-def test_the_command_tells_of_all_and_of_what_was_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_all_workloads_and_the_peak_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     world(tmp_path, "batch")
     path = world(tmp_path, "chat", scenario={"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]})
     journal = tmp_path / "journal"
@@ -166,7 +168,7 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
     ],
     ids=["other start", "nested", "two limits", "same name", "minimums", "slip of the pen", "no such file"],
 )
-def test_what_cannot_be_side_by_side_is_refused(
+def test_scenarios_that_cannot_run_concurrently_are_refused(
     tmp_path: Path, other: dict[str, Any], own: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):

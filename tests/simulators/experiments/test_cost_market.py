@@ -80,7 +80,7 @@ def test_it_falls_back_when_spot_is_taken_and_comes_back_with_it(tmp_path: Path)
     assert watched.sizes[1200] == (8, 0)
 
 
-def test_what_a_zone_takes_is_made_up_for_in_another(tmp_path: Path) -> None:
+def test_nodes_interrupted_in_one_zone_are_replaced_in_another(tmp_path: Path) -> None:
     watched = WatchedDeployment(data(tmp_path, FULL, [4, 0, 4, 4, 4]), KARPENTER)
     assert watched.sizes[165] == (8, 0), "four in each zone"
     assert watched.sizes[195] == (4, 0), "the other zone starts four, and nothing is bought on demand"

@@ -125,7 +125,7 @@ TRAFFICS = {
 
 
 @pytest.mark.parametrize("traffic", TRAFFICS.values(), ids=TRAFFICS)
-def test_no_fixed_size_that_meets_the_promise_is_cheaper(traffic: Any) -> None:
+def test_no_fixed_size_that_meets_the_slo_is_cheaper(traffic: Any) -> None:
     case = case_of(traffic, initial_replicas={GPUS: 4})
     result = oracle_plan(case)
     costs = [cost for cost, share in (fixed(case, n) for n in range(1, 11)) if share >= case.scenario.slo.share]
@@ -134,7 +134,7 @@ def test_no_fixed_size_that_meets_the_promise_is_cheaper(traffic: Any) -> None:
 
 
 @pytest.mark.parametrize("traffic", TRAFFICS.values(), ids=TRAFFICS)
-def test_its_run_keeps_the_promise_at_the_cost_it_tells(traffic: Any) -> None:
+def test_its_run_meets_the_slo_at_the_reported_cost(traffic: Any) -> None:
     result = oracle_plan(case_of(traffic, initial_replicas={GPUS: 4}))
     summary = summarize(result.run)
     assert summary.slo_met
@@ -154,7 +154,7 @@ def test_a_gap_that_costs_more_than_a_start_is_let_go_and_a_shorter_one_is_bridg
     assert min(sizes(50.0)) >= 3
 
 
-def test_every_start_is_asked_for_as_long_ahead_as_the_nodes_to_come_will_take() -> None:
+def test_every_start_is_requested_ahead_by_its_nodes_start_up_time() -> None:
     step = FlashCrowd(base_rps=5.0, factor=9.0, at_s=400.0, rise_s=0.0, hold_s=400.0, fall_s=0.0, duration_s=1200.0)
     pool = oracle_plan(case_of(dataclasses.replace(step, **EVEN))).run.world.pools[GPUS]
     later = [n for n in pool.ledger.nodes if n.born_ps]
@@ -164,7 +164,7 @@ def test_every_start_is_asked_for_as_long_ahead_as_the_nodes_to_come_will_take()
     assert max(at_ps for n in later for at_ps, state in n.moves if state is NodeState.READY) == 400 * 10**12
 
 
-def test_the_pool_tells_how_long_each_node_will_take() -> None:
+def test_the_pool_knows_each_nodes_start_up_time() -> None:
     case = case_of(TRAFFICS["batches"], initial_replicas={GPUS: 0})
     pool = apply_plan(case, 1, traffic_of(case, 1), {GPUS: np.full(96, 6)}).world.pools[GPUS]
     durations_ps = [n.due_ps - n.born_ps for n in pool.ledger.nodes]
@@ -203,7 +203,7 @@ def test_reserved_nodes_are_used_first_then_cheap_spot_as_it_is_offered_then_the
     assert summarize(result.run).slo_met
 
 
-def test_it_does_not_grow_beyond_the_workloads_maximum_and_says_what_that_reaches() -> None:
+def test_it_respects_the_workloads_maximum_and_reports_the_attainment_there() -> None:
     case = case_of(Poisson(rps=60.0, duration_s=300.0, **EVEN), maximum=4, initial_replicas={GPUS: 4})
     _, share = fixed(case, 4)
     with pytest.raises(SloUnreachable, match=rf"oracle: no size .*: 4 replicas .* keep it for {share:.2%} .*99\.00%"):
@@ -301,7 +301,7 @@ def test_replicas_without_work_are_given_up() -> None:
     assert node_s <= done_s + 60 + BUCKET_S
 
 
-def test_requests_kept_by_the_oracle_are_those_that_the_scenario_counts() -> None:
+def test_the_oracle_counts_the_same_requests_as_the_scenario() -> None:
     case = case_of(TRAFFICS["crowd"], warm_up_s=300.0, initial_replicas={GPUS: 1})
     result = oracle_plan(case)
     assert len(CountedRequests(result.run)) < len(result.run.trace)

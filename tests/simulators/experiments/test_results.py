@@ -100,13 +100,13 @@ def test_nodes_that_start_are_paid_too_and_changes_are_counted() -> None:
         (Slo(ttft_s=1.0, itl_s=0.009, e2e_s=0.05), {"ttft": 1.0, "itl": 1 / 3, "e2e": 1 / 3, "all": 1 / 3}),
     ],
 )
-def test_attainment_is_the_share_that_met_each_promise_and_all(slo: Slo, met: dict[str, float]) -> None:
+def test_attainment_is_the_share_that_met_each_limit_and_all(slo: Slo, met: dict[str, float]) -> None:
     summary = summarize(simulated(THREE, slo=slo))
     assert summary.attainment == pytest.approx(met)
     assert summary.slo_met == (met["all"] >= 0.99)
 
 
-def test_what_failed_met_no_promise() -> None:
+def test_failed_requests_meet_no_limit() -> None:
     rows = trace((0.0, 10, 1), (1.0, 15_999, 100), (2.0, 10, 20_000), (3.0, 10, 1))
     summary = summarize(simulated(rows, slo=Slo(ttft_s=60.0, itl_s=None)))
     assert (summary.rejected, summary.finished) == (2, 2)
@@ -116,13 +116,13 @@ def test_what_failed_met_no_promise() -> None:
     assert warning.endswith("16,000 tokens: they are rejected")
 
 
-def test_the_longest_request_that_fits_is_served_and_one_token_more_is_said_to_be_rejected() -> None:
+def test_the_longest_request_that_fits_is_served_and_one_token_more_is_rejected_with_a_warning() -> None:
     summary = summarize(simulated(trace((0.0, 15_900, 99), (10.0, 15_900, 100)), settle_s=300.0))
     assert (summary.finished, summary.rejected) == (1, 1)
     assert [w.split(" requests")[0] for w in summary.warnings] == ["1 of 2"]
 
 
-def test_a_first_token_counts_where_the_request_did_not_end_and_the_promise_was_not_kept() -> None:
+def test_an_unfinished_request_has_a_ttft_but_misses_the_slo() -> None:
     summary = summarize(simulated(trace((0.0, 10, 5000)), settle_s=10.0))
     assert summary.ttft_s.p50 == pytest.approx(0.01)
     assert math.isnan(summary.e2e_s.p50)
@@ -177,7 +177,7 @@ def test_blind_turns_and_refused_writes_are_counted() -> None:
     assert summarize(run_).refused == run_.timeline.results[Result.OUT_OF_CAPACITY] == 7
 
 
-def test_what_was_lost_after_redelivery_is_a_dead_letter() -> None:
+def test_a_message_lost_after_redelivery_is_a_dead_letter() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=60.0)})
     queue = SimulatedQueue(max_receives=1, visibility_timeout_s=1.0)
     scaled = workload("sqs", policies=FIXED)
@@ -190,7 +190,7 @@ def test_what_was_lost_after_redelivery_is_a_dead_letter() -> None:
 # --- figures in pieces
 
 
-def test_token_gaps_are_told_by_their_buckets() -> None:
+def test_token_gaps_are_read_from_their_buckets() -> None:
     gaps = np.zeros(ITL_BUCKETS, np.int64)
     assert all(math.isnan(q) for q in token_gaps(gaps).values())
     run_ = simulated(trace((0.0, 10, 1000)))
@@ -213,7 +213,7 @@ def test_figures_become_json_without_nan() -> None:
 # --- the table
 
 
-def test_the_table_leaves_out_what_says_nothing() -> None:
+def test_the_table_leaves_out_empty_rows() -> None:
     summary = summarize(simulated(THREE))
     text = list(lines([summary, summary], ["a", "b"]))
     assert text[0].split() == ["a", "b"]
@@ -237,14 +237,14 @@ def test_the_table_leaves_out_what_says_nothing() -> None:
         (dollars(math.nan), "-"),
     ],
 )
-def test_numbers_are_told_in_the_unit_that_suits_them(text: str, message: str) -> None:
+def test_numbers_have_a_suitable_unit(text: str, message: str) -> None:
     assert text == message
 
 
 # --- what must be known of the figures
 
 
-def test_more_work_than_the_most_replicas_can_do_is_said() -> None:
+def test_an_overload_of_the_maximum_replicas_gives_a_warning() -> None:
     rows = trace(*[(0.05 * k, 10, 400) for k in range(12_000)])  # 20 a second of a second's full batch each
     summary = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
     message = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
@@ -276,8 +276,6 @@ def test_the_least_work_is_never_more_than_an_engine_took(name: str) -> None:
         ({}, {"max_replicas": 1}, 1),
     ],
 )
-def test_the_most_replicas_are_those_that_every_limit_allows(
-    pool: dict[str, Any], limits: dict[str, Any], maximum: int
-) -> None:
+def test_max_replicas_respects_every_limit(pool: dict[str, Any], limits: dict[str, Any], maximum: int) -> None:
     scaled = workload(policies=FIXED, **limits)
     assert max_replicas(simulated(THREE, scaled=scaled, pools={POOL: offer(**pool)})) == maximum

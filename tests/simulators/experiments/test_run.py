@@ -58,7 +58,7 @@ def simulated(requests: RequestTrace = FEW, seed: int = 1, **options: Any) -> tu
         ({"settle_s": 60.0, "traffic": Poisson(rps=1.0, duration_s=300.0)}, 360.0),
     ],
 )
-def test_a_run_lasts_as_long_as_its_traffic_or_as_said_and_settles(options: dict[str, Any], end_s: float) -> None:
+def test_a_run_lasts_as_long_as_its_traffic_or_duration_and_settles(options: dict[str, Any], end_s: float) -> None:
     run_, ticks = simulated(**options)
     assert run_.end_s == end_s
     assert [t.at - ticks[0].at for t in ticks] == [15.0 * k for k in range(len(ticks))]
@@ -72,14 +72,14 @@ def test_turns_stand_on_the_grid_and_take_no_time() -> None:
     assert [t.at - ticks[0].at for t in ticks[:4]] == [0.0, 7.5, 15.0, 22.5]
 
 
-def test_requests_after_the_end_are_told_and_not_counted() -> None:
+def test_requests_after_the_end_are_not_counted_and_give_a_warning() -> None:
     run_, _ = simulated(duration_s=20.0, settle_s=10.0)
     summary = summarize(run_)
     assert (summary.arrived, len(FEW)) == (60, 100)
     assert summary.warnings == ("40 of 100 requests come after the end and are not counted: see duration_s",)
 
 
-def test_what_has_not_ended_is_unfinished() -> None:
+def test_an_open_request_is_unfinished() -> None:
     summary = summarize(simulated(trace((0.0, 10, 5000)), settle_s=10.0)[0])
     assert (summary.arrived, summary.finished, summary.unfinished) == (1, 0, 1)
     assert summary.warnings == ("1 requests had not ended when the run did: a longer settle_s may let them",)
@@ -96,7 +96,7 @@ def test_a_trace_without_requests_or_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("options", "first"), [({}, 1), ({"initial_replicas": {POOL: 3}}, 3)])
-def test_it_starts_with_the_replicas_said_or_with_the_minimum(options: dict[str, Any], first: int) -> None:
+def test_it_starts_with_the_initial_replicas_or_the_minimum(options: dict[str, Any], first: int) -> None:
     _, ticks = simulated(**options)
     assert ticks[0].decision.current == ticks[0].decision.ready == first
 
@@ -170,7 +170,7 @@ def test_a_killed_replicas_requests_are_lost_and_counted() -> None:
     assert (queued.lost, queued.finished + queued.dead_letter) == (0, queued.arrived)
 
 
-def test_a_grace_that_ends_cuts_what_is_left() -> None:
+def test_the_end_of_the_grace_period_interrupts_open_requests() -> None:
     hasty = offer(grace_s=1.0)
     world_ = world(trace((0.0, 10, 1000), (0.0, 10, 1000)), replicas=2, pool=hasty)
     world_.run_until(PS_PER_S)
@@ -183,7 +183,7 @@ def test_a_grace_that_ends_cuts_what_is_left() -> None:
 # --- ports
 
 
-def test_a_pool_tells_asked_for_and_ready_and_raises_the_ports_errors() -> None:
+def test_a_pool_reports_desired_and_ready_and_raises_the_ports_errors() -> None:
     world_ = world(FEW, replicas=1, pool=offer(quota=3, on_shortage="refuse", zones={"a": ZoneOffer(capacity=2)}))
     setup = ports.setup(world_, workload(), {POOL: POOL}, {})
     pool = setup.actuators[POOL]
@@ -201,7 +201,7 @@ def test_a_pool_tells_asked_for_and_ready_and_raises_the_ports_errors() -> None:
     assert asyncio.run(pool.status()).value.ready == 2
 
 
-def test_to_sleep_is_to_let_the_world_run() -> None:
+def test_the_clocks_sleep_advances_the_world() -> None:
     world_ = world(FEW)
     clock = ports.SimulatedClock(world_)
     assert (clock.now(), clock.step_s()) == (1000.0, 0.0)
@@ -211,7 +211,7 @@ def test_to_sleep_is_to_let_the_world_run() -> None:
     assert clock.now() == 1012.5
 
 
-def test_quantities_are_told_under_the_workloads_own_names() -> None:
+def test_quantities_have_the_workloads_own_names() -> None:
     world_ = world(FEW, telemetry=Telemetry(scrape_interval_s=5))
     setup = ports.setup(world_, workload(), {POOL: POOL}, {"waiting": "running"})
     world_.run_until(6 * PS_PER_S)
@@ -219,7 +219,7 @@ def test_quantities_are_told_under_the_workloads_own_names() -> None:
     assert found["waiting"] == found["running"]
 
 
-def test_what_no_world_tells_is_named() -> None:
+def test_an_unknown_quantity_is_named() -> None:
     scaled = workload()
     found = [rule for _, rule, _ in ports.untold(scaled, {"running": "speed"})]
     assert len(found) == 1

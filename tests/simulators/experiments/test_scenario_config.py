@@ -70,7 +70,7 @@ def test_files_are_looked_up_beside_the_scenario(tmp_path: Path) -> None:
     assert (trace.client == 0).sum() == 2
 
 
-def test_who_reads_a_queue_gets_one(tmp_path: Path) -> None:
+def test_a_workload_that_reads_a_queue_gets_one(tmp_path: Path) -> None:
     def reads_sqs(w: dict[str, Any]) -> None:
         w |= {k: document("sqs")[k] for k in ("sources", "policies")}
 
@@ -80,7 +80,7 @@ def test_who_reads_a_queue_gets_one(tmp_path: Path) -> None:
     assert read(tmp_path).scenario.queue is None
 
 
-def test_who_reads_pub_sub_sees_its_minutes(tmp_path: Path) -> None:
+def test_a_workload_that_reads_pub_sub_gets_its_queue(tmp_path: Path) -> None:
     def reads_pubsub(w: dict[str, Any]) -> None:
         queue = {"kind": "pubsub", "project": {"id": "my-project"}, "subscription": "prompts"}
         w |= {"sources": {"queue": queue}, "policies": {"depth": {"kind": "queue_depth", "count": ["visible"]}}}
@@ -103,14 +103,14 @@ def write_workload(folder: Path, **settings_: Any) -> Path:
     return path
 
 
-def test_the_length_is_asked_of_the_traffic_only_where_nobody_says_it(tmp_path: Path) -> None:
+def test_the_duration_comes_from_the_traffic_only_if_the_scenario_has_none(tmp_path: Path) -> None:
     missing_file = {"kind": "trace", "file": "gone.csv"}
     assert read(tmp_path, traffic=missing_file, duration_s=60.0).scenario.end_s == 60.0
     with pytest.raises(TraceError, match=r"gone\.csv: cannot be read"):
         _ = read(tmp_path, traffic=missing_file).scenario.end_s
 
 
-def test_something_must_be_promised() -> None:
+def test_an_slo_needs_a_limit() -> None:
     assert [key for key, _ in Slo(ttft_s=None, itl_s=None).problems()] == ["ttft_s"]
     assert not list(Slo(ttft_s=None, itl_s=None, e2e_s=3.0).problems())
 
@@ -123,7 +123,7 @@ def test_models_of_different_blocks_cannot_meet(tmp_path: Path) -> None:
         load(scenario)
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as e:
         read(tmp_path, seed=-1, settle_s="x", trafic=3)
     assert len(e.value.problems) == 3
@@ -178,7 +178,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.mark.slow
 @FUZZ
 @given(data=mutated())
-def test_whatever_a_scenario_says_it_is_read_or_told_what_is_wrong(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_any_scenario_loads_or_is_refused_with_an_error(tmp_path: Path, data: dict[str, Any]) -> None:
     path = files(tmp_path)
     path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     with suppress(ConfigError, TraceError):
@@ -189,7 +189,7 @@ def test_whatever_a_scenario_says_it_is_read_or_told_what_is_wrong(tmp_path: Pat
 
 @FUZZ
 @given(text=st.text(max_size=200) | st.text("{}[]:-,&*!|>'\"#%@` \n\tab1.", max_size=60))
-def test_whatever_a_file_holds_it_is_read_or_told_what_is_wrong(tmp_path: Path, text: str) -> None:
+def test_any_file_that_is_no_scenario_is_refused_with_an_error(tmp_path: Path, text: str) -> None:
     path = files(tmp_path)
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises((ConfigError, TraceError)):

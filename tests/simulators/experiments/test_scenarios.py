@@ -42,7 +42,7 @@ def simulated(name: str, workload: str | None = None) -> tuple[SimulationRun, Re
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_scenario_says_what_it_shows_and_is_named_as_its_file(file: Path) -> None:
+def test_every_scenario_has_a_comment_and_its_files_name(file: Path) -> None:
     assert file.read_text(encoding="utf-8").startswith("# ")
     assert load(file).scenario.scenario == file.stem
 
@@ -104,14 +104,14 @@ def test_redelivered_messages_wait_out_their_visibility_timeout() -> None:
     assert waited_s[requests.deliveries > 1].min() >= 120
 
 
-def test_who_knows_when_messages_are_due_keeps_that_for_less() -> None:
+def test_a_deadline_policy_meets_the_slo_for_less() -> None:
     by_depth, by_deadline = simulated("batch-queue")[1], simulated("batch-queue", "batch-queue-predictive")[1]
     assert by_deadline.slo_met
     assert by_deadline.finished == by_deadline.arrived
     assert by_deadline.cost_usd < 0.8 * by_depth.cost_usd
 
 
-def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise() -> None:
+def test_spot_carries_the_load_when_available_and_outages_break_no_slo() -> None:
     run, summary, _ = simulated("spot")
     sizes = {name: np.array(size) for name, size in run.timeline.pools.items()}
     spot = run.world.pools[PoolName("spot")]
@@ -123,7 +123,7 @@ def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise
     assert summary.cost_by_market_usd["reserved"] == pytest.approx(2 * 4.13 * run.end_s / 3600, rel=1e-6)
 
 
-def test_a_slow_start_breaks_the_promise_for_eight_minutes_after_a_rise() -> None:
+def test_a_slow_start_breaks_the_slo_for_eight_minutes_after_a_rise() -> None:
     run, summary, _ = simulated("cold-start")
     kernel = run.world.kernel
     arrival_s = kernel.requests.arrived_ps / 10**12
@@ -148,7 +148,7 @@ def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept
     assert summarize(run.concurrent[0]).finished == summarize(run.concurrent[0]).arrived
 
 
-def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:
+def test_under_faults_nothing_scales_in_on_missing_data() -> None:
     _, summary, ticks = simulated("bad-weather")
     blind = [t for t in ticks if any(isinstance(r, Stale | Absent) for r in t.observation.readings.values())]
     lowered = [t for t in blind if t.decision.target is not None and t.decision.target < (t.decision.current or 0)]
@@ -158,7 +158,7 @@ def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:
     assert summary.refused > 0
 
 
-def test_bad_weather_brings_every_fault_that_it_names() -> None:
+def test_the_bad_weather_scenario_has_every_fault_that_it_names() -> None:
     case, ticks = case_of("bad-weather"), list[Tick]()
     for seed in range(1, 9):  # one fault meets growth alone, and a run grows a dozen times
         simulate(case, seed, traffic_of(case, seed), record=[ticks.append])

@@ -24,7 +24,7 @@ def test_a_mean_has_the_half_width_of_laws_worked_example() -> None:
     assert (result.low, result.high, result.n) == (result.mean - result.half_width, result.mean + result.half_width, 10)
 
 
-def test_a_mean_of_normal_values_is_held_as_often_as_it_says() -> None:
+def test_the_interval_of_a_normal_mean_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(3, 2, (4000, 5))
     covered = sum(e.low <= 3 <= e.high for e in map(mean, values))
@@ -56,7 +56,7 @@ def test_pairs_that_all_differ_by_the_same_leave_no_doubt() -> None:
         paired([1, 2], [1])
 
 
-def test_pairing_takes_out_what_both_share() -> None:
+def test_pairing_removes_the_common_variation() -> None:
     rng = np.random.default_rng(2)
     shared = rng.normal(0, 100, 30)
     a, b = shared + 1 + rng.normal(0, 0.5, 30), shared + rng.normal(0, 0.5, 30)
@@ -76,7 +76,7 @@ def test_holm_is_between_nothing_and_bonferroni_and_keeps_the_order(p: list[floa
     assert [adjusted[i] for i in np.argsort(p, kind="stable")] == sorted(adjusted)
 
 
-def test_a_comparison_that_tells_nothing_is_not_counted() -> None:
+def test_a_nan_p_value_is_not_counted() -> None:
     result = holm([0.03, math.nan])
     assert result[0] == 0.03
     assert math.isnan(result[1])
@@ -96,7 +96,7 @@ def test_order_statistics_hold_a_median_of_twenty_between_the_6th_and_the_15th()
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 9), (0.9, 200), (0.99, 1000)])
-def test_a_quantile_is_held_as_often_as_it_says(q: float, n: int) -> None:
+def test_the_interval_of_a_quantile_has_its_nominal_coverage(q: float, n: int) -> None:
     rng = np.random.default_rng(3)
     truth = -math.log(1 - q)
     spreads = [quantile_spread(row, q) for row in rng.exponential(1.0, (2000, n))]
@@ -125,7 +125,7 @@ def test_mser_drops_the_warm_up_and_little_else() -> None:
     assert warm_up(5 + rng.normal(0, 1, 4000)) < 400
 
 
-def test_mser_says_that_a_run_has_not_settled() -> None:
+def test_mser_detects_a_run_that_has_not_settled() -> None:
     assert warm_up(np.linspace(0, 100, 1000)) == -1
     assert warm_up([1.0] * 9) == -1
 

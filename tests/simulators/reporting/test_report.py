@@ -63,7 +63,7 @@ def script_of(text: str) -> str:
     return re.sub(r"<script>/\*\*?.*?</script>", "", text, count=1, flags=re.DOTALL)
 
 
-def test_the_page_says_what_it_cost_and_whether_the_promise_was_kept() -> None:
+def test_the_page_has_the_cost_and_the_slo_attainment() -> None:
     data = run_data("small", crowd())
     s = data.summary
     text = page_text()
@@ -75,7 +75,7 @@ def test_the_page_says_what_it_cost_and_whether_the_promise_was_kept() -> None:
     assert f"{s.waste_share:.2%} of the money bought no service" in text
 
 
-def test_the_page_says_how_to_make_it_again() -> None:
+def test_the_page_has_the_inputs_of_the_run() -> None:
     run, text = crowd(), page_text()
     for text_part in (run.trace.digest(), "llama-3.1-8b-h100-vllm", "target_per_replica: 12", "2026-01-05T00:00:00"):
         assert text_part in text
@@ -90,7 +90,7 @@ def test_equal_runs_give_equal_pages_and_others_do_not() -> None:
     assert page_text(2) != page_text()
 
 
-def test_the_page_asks_for_nothing_from_elsewhere() -> None:
+def test_the_page_loads_nothing_from_elsewhere() -> None:
     text = script_of(page_text())
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "@import" not in text
@@ -116,7 +116,7 @@ def test_a_page_needs_runs_with_names_of_their_own(names: list[str]) -> None:
         page([(name, crowd()) for name in names])
 
 
-def test_what_is_drawn_was_counted_first_and_can_be_sent() -> None:
+def test_page_data_is_small_and_can_be_pickled() -> None:
     data = run_data("small", crowd())
     assert len(pickle.dumps(data)) < 200_000
     assert page_of_runs([pickle.loads(pickle.dumps(data))]) == page_text()  # noqa: S301 - made here
@@ -194,7 +194,7 @@ def test_a_long_run_with_many_requests_stays_small() -> None:
     assert len(page([("long", run)])) < PLOTLY_BYTES + 200_000
 
 
-def test_the_promise_is_said_with_the_digits_it_was_given() -> None:
+def test_the_slo_text_keeps_the_configured_digits() -> None:
     assert report_text.percent(0.999) == "99.9%"
     assert report_text.percent(0.9) == "90%"
     assert report_text.slo_text(Slo(ttft_s=None, itl_s=None, e2e_s=30, share=0.9995)) == (
@@ -211,7 +211,7 @@ def test_bins_cover_the_whole_run_and_are_few(end_s: float) -> None:
 
 
 @given(SPANS)
-def test_what_spans_cover_in_bins_is_their_length_in_all(spans: list[list[float]]) -> None:
+def test_covered_time_in_bins_sums_to_the_length_of_the_spans(spans: list[list[float]]) -> None:
     starts, ends = np.array(spans, float).reshape(-1, 2).T
     result = covered(starts, ends, np.linspace(0, 1000, 14))
     assert result.sum() == pytest.approx(float((ends - starts).sum()), abs=1e-6)

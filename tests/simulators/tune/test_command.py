@@ -46,7 +46,7 @@ def tuned_folder(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-def test_the_recommended_file_loads_and_is_cheaper_where_nobody_looked(tuned_folder: Path, scenario: Path) -> None:
+def test_the_recommended_file_loads_and_is_cheaper_on_held_out_traffic(tuned_folder: Path, scenario: Path) -> None:
     result = small.result(tuned_folder)
     number = result["recommended"]
     (point,) = [p for p in result["points"] if p["trial"] == number]
@@ -61,7 +61,7 @@ def test_the_recommended_file_loads_and_is_cheaper_where_nobody_looked(tuned_fol
     assert "against today: -$" in text
 
 
-def test_what_a_file_promises_is_what_compare_finds(
+def test_compare_confirms_the_figures_of_a_policy_file(
     tuned_folder: Path, scenario: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The whole scenario once more, today and tuned: the same sign, by another command."""
@@ -104,7 +104,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(
     assert result == small.result(tuned_folder)
 
 
-def test_ctrl_c_ends_the_search_and_proves_what_was_found(scenario: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_search_and_validates_its_points(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "d"
     arguments = (scenario, "--out", out, "--budget", "2h", "--jobs", "2", "--proof", "1")
     with small.running(*arguments, cwd=tmp_path) as process:
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_the_search_and_proves_what_was_found(scenario: Path, tmp_pa
     assert "Traceback" not in complaints
 
 
-def test_ctrl_c_ends_the_proof_too_and_the_files_say_so(scenario: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_validation_too_and_the_files_say_so(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "e"
     arguments = (scenario, "--out", out, "--budget", "5-trials", "--jobs", "1", "--proof", "100")
     with small.running(*arguments, cwd=tmp_path) as process:
@@ -176,7 +176,7 @@ def test_several_traces_are_cut_each_and_left_out_in_turn(scenario: Path, tmp_pa
         (("--storage", "postgresql://x:secret@127.0.0.1:1/y"), "postgresql://***@127.0.0.1:1/y: cannot be opened"),
     ],
 )
-def test_what_cannot_be_is_refused_before_any_work(
+def test_invalid_options_are_refused_before_any_work(
     scenario: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip

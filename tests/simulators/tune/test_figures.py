@@ -52,7 +52,7 @@ def test_the_interval_of_a_share_is_that_of_a_ratio_over_batches() -> None:
     assert estimate.half_width == pytest.approx(stats.t.ppf(0.975, 3) * error)
 
 
-def test_the_interval_holds_the_true_share_as_often_as_it_says() -> None:
+def test_the_interval_of_a_share_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(400):
@@ -62,7 +62,7 @@ def test_the_interval_holds_the_true_share_as_often_as_it_says() -> None:
     assert 0.90 <= covered / 400 <= 0.985
 
 
-def test_differences_are_paired_by_batch_so_that_what_both_faced_cancels_out() -> None:
+def test_differences_are_paired_by_batch_so_that_common_load_cancels_out() -> None:
     load = np.array([1.0, 5.0, 2.0, 9.0])
     a, b = completed_trial(1, list(load * 1.1), [0, 4, 0, 8]), completed_trial(2, list(load), [0, 2, 0, 6])
     cost, late = cost_difference(a.figures, b.figures), late_difference(a.figures, b.figures)
@@ -74,7 +74,7 @@ points = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), min_size=1,
 
 
 @given(points)
-def test_a_front_is_what_nothing_undercuts_in_both(estimate: list[tuple[int, int]]) -> None:
+def test_a_front_has_the_undominated_trials(estimate: list[tuple[int, int]]) -> None:
     all_tried = [completed_trial(k, [float(cost)], [late]) for k, (cost, late) in enumerate(estimate)]
     result = front(all_tried, 1.0)
     pairs = [(t.figures.usd_per_month, t.figures.late_share) for t in result]
@@ -87,20 +87,20 @@ def test_a_front_is_what_nothing_undercuts_in_both(estimate: list[tuple[int, int
 
 
 @given(points)
-def test_what_is_picked_of_a_front_has_its_ends_and_the_choice(estimate: list[tuple[int, int]]) -> None:
+def test_picked_points_include_the_ends_and_the_choice(estimate: list[tuple[int, int]]) -> None:
     result = front([completed_trial(k, [float(cost)], [late]) for k, (cost, late) in enumerate(estimate)], 1.0)
     picked = [p.number for p in pick_points(result, ALLOWED)]
     assert len(picked) <= 8
     assert {result[0].number, result[-1].number, choice(result, ALLOWED).number} <= set(picked)
 
 
-def test_a_front_ends_where_the_promise_is_far() -> None:
+def test_a_front_ends_far_outside_the_slo() -> None:
     beyond_slo, near_slo = steady_trial(1, 1.0, 0.5), steady_trial(2, 2.0, 0.015)
     assert [t.number for t in front([beyond_slo, near_slo], ALLOWED)] == [2]
     assert [t.number for t in front([beyond_slo], ALLOWED)] == [1], "the nearest, where nothing is near"
 
 
-def test_the_choice_is_the_cheapest_within_the_promise_or_the_most_faithful() -> None:
+def test_the_choice_is_the_cheapest_that_meets_the_slo_or_the_least_late() -> None:
     dear, cheap, broken = steady_trial(1, 9.0, 0.0), steady_trial(2, 4.0, 0.008), steady_trial(3, 2.0, 0.02)
     assert choice([broken, cheap, dear], ALLOWED) is cheap
     assert choice([broken, steady_trial(4, 1.0, 0.05)], ALLOWED) is broken
@@ -114,7 +114,7 @@ def test_the_knee_is_where_the_front_is_farthest_below_the_line_between_its_ends
     assert knee(bent[:2]) is None
 
 
-def test_leaving_a_trace_out_chooses_by_the_others_and_is_told_of_that_trace() -> None:
+def test_leaving_a_trace_out_chooses_by_the_others_and_shows_that_trace() -> None:
     def two(number: int, late: tuple[int, int], usd: float) -> CompletedTrial:
         results = tuple(WindowResult(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
         return CompletedTrial(number, {}, results, figures(results))
@@ -136,7 +136,7 @@ def validated(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial
     return validate_points([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)
 
 
-def test_a_gain_beyond_noise_is_told_from_one_within() -> None:
+def test_a_gain_beyond_noise_differs_from_one_within() -> None:
     today = steady_trial(0, 10.0, 0.005)
     better = (steady_trial(1, 8.0, 0.005), steady_trial(1, 8.0, 0.005))
     rng = np.random.default_rng(5)
@@ -146,7 +146,7 @@ def test_a_gain_beyond_noise_is_told_from_one_within() -> None:
     assert unsure.cost_verdict == "noise"
 
 
-def test_of_twenty_points_that_gain_nothing_hardly_ever_one_is_told_to() -> None:
+def test_twenty_points_without_gain_rarely_show_a_false_gain() -> None:
     result = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -165,11 +165,11 @@ def test_of_twenty_points_that_gain_nothing_hardly_ever_one_is_told_to() -> None
         ([60] * 12, "missed"),
     ],
 )
-def test_a_promise_is_kept_or_missed_with_or_without_doubt(late: list[int], expected: str) -> None:
+def test_the_slo_verdict_allows_for_noise(late: list[int], expected: str) -> None:
     assert slo_verdict(completed_trial(1, [1.0] * 12, late).figures, ALLOWED) == expected
 
 
-def test_over_fitted_is_what_keeps_or_saves_only_where_it_was_searched() -> None:
+def test_a_point_is_overfitted_if_it_gains_only_on_the_tuning_traffic() -> None:
     good, bad = steady_trial(1, 5.0, 0.005).figures, steady_trial(1, 5.0, 0.02).figures
     assert "kept the promise on the search's traffic (0.50% late) and not" in overfitting_reason(
         good, bad, ALLOWED, 0.2, 0.2
@@ -178,7 +178,7 @@ def test_over_fitted_is_what_keeps_or_saves_only_where_it_was_searched() -> None
     assert overfitting_reason(good, good, ALLOWED, 0.2, 0.15) == ""
 
 
-def test_what_is_dared_is_the_choice_a_safer_one_or_nothing() -> None:
+def test_the_recommendation_is_the_choice_a_safer_point_or_none() -> None:
     today, good = steady_trial(0, 10.0, 0.004), steady_trial(2, 7.0, 0.006)
     broken, safe = (steady_trial(1, 5.0, 0.009), steady_trial(1, 5.0, 0.03)), (steady_trial(2, 7.0, 0.006), good)
     assert recommend(validated(today, safe), 2, "kept")[0] is not None
@@ -207,7 +207,7 @@ def test_a_budget_is_trials_or_a_time(text: str, budget: SearchBudget) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "0-trials", "0m", "-1h", "ten minutes", "2000000-trials", "5 m"])
-def test_what_is_neither_is_refused(text: str) -> None:
+def test_other_texts_are_no_budget(text: str) -> None:
     with pytest.raises(ValueError, match="500-trials, 90s"):
         SearchBudget.of(text)
 
@@ -221,7 +221,7 @@ def test_a_request_to_end_ends_one_part_and_not_the_next() -> None:
     assert not stop()
 
 
-def test_a_trial_is_given_up_when_it_is_far_dearer_and_no_better_or_breaks_the_promise_by_far() -> None:
+def test_a_trial_is_pruned_if_it_costs_more_and_is_no_better_or_is_far_too_late() -> None:
     limits = PruneLimits((((10.0, 0.01), (20.0, 0.001)), ((10.0, 0.01),)), max_late_share=0.3)
     assert limits.prune_reason(0, (13.0, 0.02)) == "30% dearer than another, and no fewer late, in the first part"
     assert limits.prune_reason(0, (13.0, 0.005)) == "", "fewer late for more money is what a front is made of"

@@ -62,7 +62,7 @@ def searching(case: Case, folder: Path, document: str) -> Space:
     return space_of(case, folder / "search.yaml")
 
 
-def test_each_kind_of_policy_has_ranges_around_what_is_there(case: Case) -> None:
+def test_each_kind_of_policy_has_ranges_around_the_present_values(case: Case) -> None:
     dimensions = {d.path: (d.present, d.low, d.high) for d in space_of(case).dimensions}
     assert dimensions[TARGET] == pytest.approx((12, 3.6, 36))
     assert set(dimensions) == {TARGET, ".tolerance", "scale_down.window_s", "scale_down.max_share"}
@@ -92,7 +92,9 @@ def test_a_document_adds_narrows_and_leaves_out(case: Case, tmp_path: Path) -> N
         ("serach: {}", "did you mean 'search'"),
     ],
 )
-def test_what_cannot_be_searched_is_told_with_its_rule(case: Case, tmp_path: Path, document: str, message: str) -> None:
+def test_a_setting_that_cannot_be_searched_is_refused_with_its_rule(
+    case: Case, tmp_path: Path, document: str, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         searching(case, tmp_path, document)
 
@@ -206,7 +208,7 @@ def test_a_point_that_the_loader_refuses_leaves_the_file_that_was_there(case: Ca
 
 
 @pytest.mark.parametrize(("manifest", "kind"), [(HPA, "hpa"), (SCALED_OBJECT, "keda")], ids=["hpa", "keda"])
-def test_a_search_begins_at_what_kubernetes_runs_today(case: Case, tmp_path: Path, manifest: str, kind: str) -> None:
+def test_a_search_starts_at_todays_kubernetes_manifest(case: Case, tmp_path: Path, manifest: str, kind: str) -> None:
     (tmp_path / "today.yaml").write_text(manifest)
     baseline = load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
     (only,) = baseline.case.workload.document["policies"].values()
@@ -215,7 +217,7 @@ def test_a_search_begins_at_what_kubernetes_runs_today(case: Case, tmp_path: Pat
     assert any("target" in d.path for d in space_of(baseline.case).dimensions)
 
 
-def test_a_native_proposal_is_searched_and_held_against_what_runs_today(case: Case, tmp_path: Path) -> None:
+def test_a_native_proposal_is_searched_and_compared_with_todays_workload(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA)
     baseline = load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=True)
     assert baseline.present is not None
@@ -228,7 +230,7 @@ def test_a_scenario_that_runs_others_beside_its_workload_is_refused(case: Case) 
         load_baseline(dataclasses.replace(case, concurrent=(case,)), None, None, native=False)
 
 
-def test_what_the_simulator_does_not_tell_is_refused_by_its_name(case: Case, tmp_path: Path) -> None:
+def test_a_metric_without_a_simulated_quantity_is_refused_by_name(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA.replace("vllm:num_requests_running", "my_own_metric"))
     with pytest.raises(ConfigError, match=r"the workload made of .*the simulator does not tell my_own_metric"):
         load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)

@@ -92,13 +92,13 @@ def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: StudyInputs)
     assert outcome_.results[0].blocks != outcome_.results[1].blocks
 
 
-def test_looking_at_a_trial_while_it_runs_changes_nothing(world: StudyInputs) -> None:
+def test_the_early_check_of_a_trial_changes_nothing(world: StudyInputs) -> None:
     """The first replication has an early check; the validation task runs the same worlds without it."""
     validation_only = dataclasses.replace(world, validation=world.tuning)
     assert run_job(world, TrialJob(0, "self")).results == run_job(validation_only, TrialJob(0, "self", "prove")).results
 
 
-def test_a_hopeless_trial_ends_at_a_third_with_what_it_came_to(world: StudyInputs) -> None:
+def test_a_pruned_trial_ends_at_a_third_with_its_figures(world: StudyInputs) -> None:
     whole = run_job(world, TrialJob(0, "self"))
     (cost, late), _ = whole.stages
     pruned = run_job(world, TrialJob(1, "self", limits=PruneLimits((((cost / 2, late),), ()))))
@@ -107,7 +107,7 @@ def test_a_hopeless_trial_ends_at_a_third_with_what_it_came_to(world: StudyInput
     assert pruned.stages == whole.stages[:1]
 
 
-def test_what_the_workload_refuses_is_told_and_not_simulated(world: StudyInputs) -> None:
+def test_settings_that_the_workload_refuses_are_not_simulated(world: StudyInputs) -> None:
     assert "must be" in run_job(world, TrialJob(1, "self:.tolerance=9")).refused
 
 
@@ -117,7 +117,7 @@ def test_a_worker_of_another_version_gives_no_figures(world: StudyInputs) -> Non
         run_job(second, TrialJob(1, "self"))
 
 
-def test_what_runs_today_may_be_another_workload(case: Case, world: StudyInputs) -> None:
+def test_todays_workload_may_be_another_one(case: Case, world: StudyInputs) -> None:
     file = case.folder / "workloads" / "wide.yaml"
     file.write_text(small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 3"))
     inputs = study_inputs(case, [], 1, 1, 1, present=load_workload(file))
@@ -170,12 +170,12 @@ def test_a_study_taken_up_again_goes_on_as_it_would_have(
         assert advance(open_study(folder / "other", space, sampler), 30) == first + second
 
 
-def test_the_first_trial_is_what_there_is(folder: Path, space: Space) -> None:
+def test_the_first_trial_has_the_present_settings(folder: Path, space: Space) -> None:
     study_ = open_study(folder, space)
     assert study_.next_job() == TrialJob(0, "self")
 
 
-def test_what_was_being_tried_when_a_client_died_is_tried_again_under_its_number(folder: Path, space: Space) -> None:
+def test_running_trials_of_a_killed_client_run_again_under_their_numbers(folder: Path, space: Space) -> None:
     study_ = open_study(folder, space)
     advance(study_, 3)
     jobs = [study_.next_job(), study_.next_job()]
@@ -188,7 +188,7 @@ def test_what_was_being_tried_when_a_client_died_is_tried_again_under_its_number
     assert [t.number for t in open_study(folder, space).completed] == [0, 1, 2, 3, 4]
 
 
-def test_what_is_kept_of_a_trial_is_all_that_was_told(folder: Path, space: Space) -> None:
+def test_a_resumed_study_has_every_recorded_outcome(folder: Path, space: Space) -> None:
     study_ = open_study(folder, space)
     advance(study_, 2)
     job = study_.next_job()
@@ -202,7 +202,7 @@ def test_what_is_kept_of_a_trial_is_all_that_was_told(folder: Path, space: Space
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_finds_the_cheap_ones_that_keep_the_promise(folder: Path, space: Space, sampler: str) -> None:
+def test_every_sampler_finds_cheap_trials_that_meet_the_slo(folder: Path, space: Space, sampler: str) -> None:
     """In the formula, cost falls with the target, and a tenth is late from 14.1 on."""
     study_ = open_study(folder, space, sampler)
     advance(study_, 80)
@@ -240,7 +240,7 @@ def in_database(folder: Path, space: Space) -> Study:
     return study(open_storage(url, folder), "small", space, {"sampler": "tpe", "seed": 1}, ALLOWED)
 
 
-def test_a_study_in_a_database_is_led_by_whoever_was_heard_of_last(tmp_path: Path, space: Space) -> None:
+def test_a_study_in_a_database_is_led_by_the_last_lease(tmp_path: Path, space: Space) -> None:
     study_ = in_database(tmp_path, space)
     first, second = Lease(study_.optuna, "mine"), Lease(in_database(tmp_path, space).optuna, "other")
     first.take()
@@ -253,7 +253,7 @@ def test_a_study_in_a_database_is_led_by_whoever_was_heard_of_last(tmp_path: Pat
         first.renew(LEASE_S)
 
 
-def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path: Path) -> None:
+def test_the_error_of_a_database_hides_its_password(tmp_path: Path) -> None:
     url = "postgresql://tune:hidden@127.0.0.1:1/none"
     with pytest.raises(ConfigError, match=r"postgresql://\*\*\*@127\.0\.0\.1:1/none: cannot be opened") as importances:
         open_storage(url, tmp_path)
@@ -261,7 +261,7 @@ def test_a_database_that_cannot_be_opened_is_told_without_its_password(tmp_path:
     assert without_secret("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
 
 
-def test_the_setting_that_trials_differ_by_is_told_to_matter_most(folder: Path, space: Space) -> None:
+def test_the_setting_that_explains_the_trials_has_the_highest_importance(folder: Path, space: Space) -> None:
     study_ = open_study(folder, space)
     advance(study_, 25)
     assert importance(study_) == (), "too few trials to tell"

@@ -165,7 +165,7 @@ def test_a_dask_client_that_is_killed_is_gone_on_from_with_the_same_outcomes(tmp
     assert here == there
 
 
-def test_a_scheduler_that_is_not_there_is_told_when_asked_to_end(tmp_path: Path) -> None:
+def test_a_missing_scheduler_is_reported_on_a_stop_request(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with tuning(scenario, out, "--on", "tcp://127.0.0.1:9") as process:
         small.wait_until((out / "study.log").exists, "the study has begun", process)
