@@ -1,1 +1,1 @@
-"""A live period looked back at: what happened, what it cost, and what other policies would have done in its place."""
+"""Backtest of a live period: its cost and notable periods, and what other policies would have done."""

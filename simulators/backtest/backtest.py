@@ -1,4 +1,4 @@
-"""A recorded workload looked back at: what happened, where to look, and what others would have done."""
+"""Backtest of a recorded workload: its summary, its notable periods, and the counterfactual policies."""
 
 from __future__ import annotations
 
@@ -11,93 +11,101 @@ from policies.model import WorkloadName
 from scaler.config.load import Workload
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import did_you_mean
-from simulators.backtest.counterfactuals import ContenderRequest, Counterfactuals, others
-from simulators.backtest.engines import Unknown, engine
-from simulators.backtest.period_summary import NotablePeriod, PeriodSummary, looks, summarize_period
-from simulators.backtest.reconstruct import AssumedLengths, Unseen, mean_lengths, rebuild
+from simulators.backtest.counterfactuals import Counterfactuals, RequestedContenders, simulate_counterfactuals
+from simulators.backtest.engines import EngineUnknown, infer_engine
+from simulators.backtest.period_summary import NotablePeriod, PeriodSummary, notable_periods, summarize_period
+from simulators.backtest.reconstruct import ArrivalsUnknown, AssumedLengths, mean_lengths, rebuild
 from simulators.backtest.recorded_run import RecordedRun
-from simulators.backtest.world import RebuiltWorld, world
+from simulators.backtest.world import RebuiltWorld, rebuild_world
 from simulators.experiments.scenario import load_workload
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.traffic.trace import TraceError
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-"""A word that ends so names a workload's file, and any other a peer."""
+"""The suffixes of a workload's file: any other text names a peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """One workload. `world` and `others` are None where they were not asked for or could not be made: `why_not`."""
+    """One workload's backtest. `world` and `counterfactuals` are None if not simulated, for `skip_reason`."""
 
-    found: PeriodSummary
-    looks: tuple[NotablePeriod, ...]
+    summary: PeriodSummary
+    notable: tuple[NotablePeriod, ...]
     world: RebuiltWorld | None = None
-    others: Counterfactuals | None = None
-    why_not: str = ""
+    counterfactuals: Counterfactuals | None = None
+    skip_reason: str = ""
 
     @property
     def recorded(self) -> RecordedRun:
-        return self.found.recorded
+        return self.summary.recorded
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the user asks for. Without `simulate` nobody else is simulated."""
+class BacktestOptions:
+    """The options of a backtest. Without `simulate` no policy is simulated."""
 
     simulate: bool = True
     model: str | None = None
-    given: AssumedLengths = field(default_factory=AssumedLengths)
+    lengths: AssumedLengths = field(default_factory=AssumedLengths)
     seed: int = 1
 
 
-def look(
-    recorded: RecordedRun, wanted: Wanted, asked: ContenderRequest, progress: Callable[[float], None] = lambda _: None
+def backtest(
+    recorded: RecordedRun,
+    options: BacktestOptions,
+    requested: RequestedContenders,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> BacktestResult:
-    """Look back at one workload. Raises `ConfigError` for a model or a policy that cannot be had."""
-    found = summarize_period(recorded)
-    ranked = tuple(looks(found))
-    if not wanted.simulate:
-        return BacktestResult(found, ranked, why_not="not asked for")
+    """Run the backtest of one workload. Raises `ConfigError` for an unknown model or policy."""
+    summary = summarize_period(recorded)
+    notable = tuple(notable_periods(summary))
+    if not options.simulate:
+        return BacktestResult(summary, notable, skip_reason="not asked for")
     try:
-        served = engine(recorded, wanted.model, mean_lengths(recorded, wanted.given))
-        made = world(recorded, served, rebuild(recorded, served.model, wanted.given, wanted.seed))
-    except (Unseen, Unknown) as e:
-        return BacktestResult(found, ranked, why_not=str(e))
+        inferred = infer_engine(recorded, options.model, mean_lengths(recorded, options.lengths))
+        rebuilt_world = rebuild_world(
+            recorded, inferred, rebuild(recorded, inferred.model, options.lengths, options.seed)
+        )
+    except (ArrivalsUnknown, EngineUnknown) as e:
+        return BacktestResult(summary, notable, skip_reason=str(e))
     except ConfigError as e:
-        if wanted.model is not None and any(p.file == "catalogue" for p in e.problems):
+        if options.model is not None and any(p.file == "catalogue" for p in e.problems):
             raise
-        return BacktestResult(found, ranked, why_not="; ".join(f"{p.path}: {p.rule}" for p in e.problems))
+        return BacktestResult(summary, notable, skip_reason="; ".join(f"{p.path}: {p.rule}" for p in e.problems))
     try:
-        return BacktestResult(found, ranked, made, others(found, made, asked, wanted.seed, progress))
+        counterfactuals = simulate_counterfactuals(summary, rebuilt_world, requested, options.seed, progress)
+        return BacktestResult(summary, notable, rebuilt_world, counterfactuals)
     except TraceError as e:
-        return BacktestResult(found, ranked, made, why_not=str(e))
+        return BacktestResult(summary, notable, rebuilt_world, skip_reason=str(e))
 
 
-def asked_of(policies: Sequence[str], names: Sequence[WorkloadName]) -> Mapping[WorkloadName, ContenderRequest]:
-    """Return who else is asked for, by the recorded workload that each is about. Raises `ConfigError`.
+def contenders_by_workload(
+    policies: Sequence[str], names: Sequence[WorkloadName]
+) -> Mapping[WorkloadName, RequestedContenders]:
+    """Return the requested contenders by recorded workload. Raises `ConfigError`.
 
-    A file is about the workload that it names, or about the only one that is recorded; a peer about all.
+    A file belongs to the workload that it names, or to the only recorded one. A peer belongs to all.
     """
     files: dict[WorkloadName, list[tuple[Path, Workload]]] = {name: [] for name in names}
-    words = [word for word in policies if not _is_file(word)]
+    peers = [policy for policy in policies if not _is_file(policy)]
     problems: list[Problem] = []
-    for path in dict.fromkeys(Path(word) for word in policies if _is_file(word)):
+    for path in dict.fromkeys(Path(policy) for policy in policies if _is_file(policy)):
         try:
             workload = load_workload(path)
         except ConfigError as e:
             problems += e.problems
             continue
-        of = names[0] if len(names) == 1 else workload.name
-        if of not in files:
+        name = names[0] if len(names) == 1 else workload.name
+        if name not in files:
             hint = did_you_mean(workload.name, list(map(str, names))) or f"there are {', '.join(names)}"
             rule = f"is about the workload {workload.name}, which is not recorded"
             problems.append(Problem(COMMAND_LINE, 1, "--policy", str(path), rule, hint))
             continue
-        files[of].append((path, workload))
+        files[name].append((path, workload))
     if problems:
         raise ConfigError(problems)
-    return {name: ContenderRequest(files[name], words) for name in names}
+    return {name: RequestedContenders(files[name], peers) for name in names}
 
 
-def _is_file(word: str) -> bool:
-    return word.endswith(SUFFIXES)
+def _is_file(policy: str) -> bool:
+    return policy.endswith(SUFFIXES)

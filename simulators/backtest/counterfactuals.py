@@ -1,4 +1,4 @@
-"""What other policies would have done with the rebuilt requests, and how far the method errs on the one that ran."""
+"""Counterfactuals: other policies on the rebuilt requests, and the method's error on the policy that ran."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from scaler.config.load import Workload
 from scaler.config.problems import ConfigError
 from simulators.backtest.period_summary import HOUR_S, PeriodSummary
 from simulators.backtest.recorded_run import RecordedRun
-from simulators.backtest.replay_sizes import same_sizes
-from simulators.backtest.validation import MethodError, Pair, SizeComparison, sizes
-from simulators.backtest.world import RebuiltWorld, reads_a_queue, translated
+from simulators.backtest.replay_sizes import replay_sizes
+from simulators.backtest.validation import MethodError, Pair, SizeComparison, compare_sizes
+from simulators.backtest.world import RebuiltWorld, reads_a_queue, simulated_workload
 from simulators.experiments.contenders.contenders import Contender, contenders
 from simulators.experiments.run import SimulationRun, Timeline, checked, replaying, simulate
-from simulators.reporting.run_data import Sheet, sheet
+from simulators.reporting.run_data import RunData, run_data
 from simulators.reporting.time_bins import Floats
 from simulators.world.traffic.trace import RequestTrace
 
 Progress = Callable[[float], None]
-"""Is told the share that is done."""
-SAME: Final = "same sizes"
-"""What the recorded sizes are called, in the rebuilt world."""
+"""A callback that gets the completed share, 0 to 1."""
+SAME_SIZES: Final = "same sizes"
+"""The name of the recorded sizes in the rebuilt world."""
 PRESENT: Final = "present"
-"""What the policy that ran is called beside the others."""
+"""The name of the policy that ran."""
 PEERS: Final = {False: ("hpa", "keda"), True: ("hpa", "keda-queue")}
-"""Those that everybody is compared with, by whether work waits in a queue."""
-WHOLE: Final = 0.97
-"""Sums over less of the period are no measure of sums over all of it."""
+"""The default peers, by whether work waits in a queue."""
+MIN_KNOWN_SHARE: Final = 0.97
+"""The minimum known share of the period for a sum to be compared with a simulated one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CounterfactualOutcome:
-    """One policy over the recorded period, simulated: money, replicas asked for, and requests that broke the promise.
+    """One policy simulated over the recorded period: cost, requested replicas and late requests.
 
-    `usd` is None where a price is not known, `late` where nothing is promised. The time in which the last requests end
-    is left out of all but `late`. `size_s` and `size` are the replicas asked for, by time since the beginning.
+    `usd` is None if a price is unknown, `late` if there is no SLO. All but `late` exclude the time to settle. `size`
+    are the requested replicas at `size_s`, in seconds since the start.
     """
 
     name: str
@@ -49,7 +49,7 @@ class CounterfactualOutcome:
     replica_hours: float
     requests: int
     late: int | None
-    sheet: Sheet
+    run_data: RunData
     size_s: Floats
     size: Floats
 
@@ -59,7 +59,7 @@ class CounterfactualOutcome:
             "replica_hours": round(self.replica_hours, 3),
             "requests": self.requests,
             "late": self.late,
-            "simulated": self.sheet.summary.as_dict(),
+            "simulated": self.run_data.summary.as_dict(),
         }
 
 
@@ -67,7 +67,7 @@ class CounterfactualOutcome:
 class Counterfactuals:
     """The simulated runs: the recorded sizes first, then the policy that ran, then other policies.
 
-    `error` is the method's error, `left_out` the policies that could not be simulated and why.
+    `error` is the method's error, `left_out` the policies that cannot be simulated, with the reason.
     """
 
     outcomes: tuple[CounterfactualOutcome, ...]
@@ -75,34 +75,38 @@ class Counterfactuals:
     left_out: tuple[str, ...]
 
     @property
-    def sheets(self) -> list[Sheet]:
-        return [outcome.sheet for outcome in self.outcomes]
+    def runs_data(self) -> list[RunData]:
+        return [outcome.run_data for outcome in self.outcomes]
 
     @property
-    def base(self) -> CounterfactualOutcome:
-        """What the others are compared to: the policy that ran; in a dry run the sizes, which were somebody else's."""
+    def baseline(self) -> CounterfactualOutcome:
+        """The run that others are compared with: the policy that ran, or the recorded sizes if it was a dry run."""
         return self.outcomes[0 if self.error.dry_run else 1]
 
 
 @dataclass(frozen=True, slots=True)
-class ContenderRequest:
-    """Who else is asked for: workload files, read already, and peers' words."""
+class RequestedContenders:
+    """The requested contenders: workload files with their workloads, and peers' texts."""
 
     files: Sequence[tuple[Path, Workload]] = ()
-    words: Sequence[str] = ()
+    texts: Sequence[str] = ()
 
 
-def others(
-    found: PeriodSummary, world: RebuiltWorld, asked: ContenderRequest, seed: int, progress: Progress = lambda _: None
+def simulate_counterfactuals(
+    summary: PeriodSummary,
+    world: RebuiltWorld,
+    requested: RequestedContenders,
+    seed: int,
+    progress: Progress = lambda _: None,
 ) -> Counterfactuals:
-    """Simulate the policy that ran, its peers and those asked for. Raises `ConfigError` and `TraceError`."""
-    recorded, trace = found.recorded, checked(world.rebuilt.trace)
-    taking_part, left_out = _taking_part(recorded, world, asked)
-    steps = len(taking_part) + 1
-    outcomes = [_same(recorded, world, trace, seed, lambda share: progress(share / steps))]
+    """Simulate the policy that ran, the peers and the requested contenders. Raises `ConfigError` and `TraceError`."""
+    recorded, trace = summary.recorded, checked(world.rebuilt.trace)
+    contenders_, left_out = _contenders(recorded, world, requested)
+    steps = len(contenders_) + 1
+    outcomes = [_replay_recorded_sizes(recorded, world, trace, seed, lambda share: progress(share / steps))]
     compared: list[tuple[SizeComparison | None, float, bool]] = []
-    for k, contender in enumerate(taking_part, 1):
-        outcome, line = _simulated(
+    for k, contender in enumerate(contenders_, 1):
+        outcome, timeline = _simulate_contender(
             contender,
             recorded,
             world,
@@ -111,103 +115,109 @@ def others(
             lambda share, k=k: progress((k + share) / steps),  # type: ignore[misc]
         )
         outcomes.append(outcome)
-        compared.append(sizes(recorded, line))
-    return Counterfactuals(tuple(outcomes), _error(found, compared[0], outcomes[0], outcomes[1]), tuple(left_out))
+        compared.append(compare_sizes(recorded, timeline))
+    return Counterfactuals(tuple(outcomes), _error(summary, compared[0], outcomes[0], outcomes[1]), tuple(left_out))
 
 
-def _same(
+def _replay_recorded_sizes(
     recorded: RecordedRun, world: RebuiltWorld, trace: RequestTrace, seed: int, progress: Progress
 ) -> CounterfactualOutcome:
-    done = same_sizes(recorded, replaying(world.case, trace), seed, trace, progress)
-    line = done.timeline
-    known = RequestedSizes([at + line.epoch_s for at in line.at_s], line.desired)
-    return _outcome(SAME, done, known, world, recorded.span_s)
+    run = replay_sizes(recorded, replaying(world.case, trace), seed, trace, progress)
+    timeline = run.timeline
+    requested = RequestedSizes([at + timeline.epoch_s for at in timeline.at_s], timeline.desired)
+    return _outcome(SAME_SIZES, run, requested, world, recorded.span_s)
 
 
-def _simulated(  # noqa: PLR0913 - who, where, with what
+def _simulate_contender(  # noqa: PLR0913 - the contender and its world
     contender: Contender, recorded: RecordedRun, world: RebuiltWorld, trace: RequestTrace, seed: int, progress: Progress
 ) -> tuple[CounterfactualOutcome, Timeline]:
-    """Simulate one contender; return its outcome and sizes, not the run, which is large."""
-    known = RequestedSizes([], [])
-    done = simulate(replaying(contender.case, trace), seed, trace, record=[known.note], progress=progress)
-    return _outcome(contender.name, done, known, world, recorded.span_s), done.timeline
+    """Simulate one contender. Return its outcome and sizes, not the run, which is large."""
+    requested_sizes = RequestedSizes([], [])
+    run = simulate(
+        replaying(contender.case, trace), seed, trace, record=[requested_sizes.record_tick], progress=progress
+    )
+    return _outcome(contender.name, run, requested_sizes, world, recorded.span_s), run.timeline
 
 
-def _taking_part(
-    recorded: RecordedRun, world: RebuiltWorld, asked: ContenderRequest
+def _contenders(
+    recorded: RecordedRun, world: RebuiltWorld, requested: RequestedContenders
 ) -> tuple[list[Contender], list[str]]:
     case = world.case
-    found, left_out = [Contender(PRESENT, case)], []
-    for word in PEERS[reads_a_queue(recorded.spec)]:
-        stuck = recorded.spec.min_replicas == 0 and word != "keda-queue"  # engines tell nothing at zero
+    selected, left_out = [Contender(PRESENT, case)], []
+    for peer in PEERS[reads_a_queue(recorded.spec)]:
+        needs_one = recorded.spec.min_replicas == 0 and peer != "keda-queue"  # engines report nothing at zero
         try:
-            found += contenders(case, [f"{word}:min_replicas=1" if stuck else word], with_self=False)
+            selected += contenders(case, [f"{peer}:min_replicas=1" if needs_one else peer], with_self=False)
         except ConfigError as e:
-            left_out.append(f"{word}: {'; '.join(p.rule for p in e.problems)}")
-    taken = {contender.name for contender in found}
-    found += contenders(case, [w for w in asked.words if w not in taken], with_self=False) if asked.words else []
-    for path, workload in asked.files:
-        name = path.stem if path.stem not in {SAME, *(c.name for c in found)} else str(path)
-        found.append(Contender(name, case.under(translated(workload, str(path)), str(path))))
-    return found, left_out
+            left_out.append(f"{peer}: {'; '.join(p.rule for p in e.problems)}")
+    names = {contender.name for contender in selected}
+    selected += (
+        contenders(case, [text for text in requested.texts if text not in names], with_self=False)
+        if requested.texts
+        else []
+    )
+    for path, workload in requested.files:
+        name = path.stem if path.stem not in {SAME_SIZES, *(c.name for c in selected)} else str(path)
+        selected.append(Contender(name, case.under(simulated_workload(workload, str(path)), str(path))))
+    return selected, left_out
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedSizes:
-    """What each turn found asked for over all pools, as the record has it too."""
+    """The desired replicas over all pools at each tick, as a record has them."""
 
-    at: list[float]
+    time_s: list[float]
     size: list[float]
 
-    def note(self, tick: Tick) -> None:
+    def record_tick(self, tick: Tick) -> None:
         pools = tick.observation.pools.values()
         if all(isinstance(status, Fresh) for status in pools):
-            self.at.append(tick.at)
+            self.time_s.append(tick.at)
             self.size.append(float(sum(status.value.desired for status in pools if isinstance(status, Fresh))))
 
 
 def _outcome(
-    name: str, done: SimulationRun, found: RequestedSizes, world: RebuiltWorld, span_s: float
+    name: str, run: SimulationRun, requested: RequestedSizes, world: RebuiltWorld, span_s: float
 ) -> CounterfactualOutcome:
     """Return a run's figures within the recorded period."""
-    drawn = sheet(name, done)
-    paid = np.sum(list(drawn.paid_usd.values()), axis=0) if drawn.paid_usd else np.zeros(len(drawn.edges_s))
-    at_s = np.array(found.at, np.float64) - done.timeline.epoch_s
-    size = np.array(found.size, np.float64)
-    known = at_s < span_s
-    over_s = np.diff(np.append(at_s[known], span_s))
-    summary = drawn.summary
+    data = run_data(name, run)
+    paid = np.sum(list(data.paid_usd.values()), axis=0) if data.paid_usd else np.zeros(len(data.edges_s))
+    at_s = np.array(requested.time_s, np.float64) - run.timeline.epoch_s
+    size = np.array(requested.size, np.float64)
+    in_period = at_s < span_s
+    held_s = np.diff(np.append(at_s[in_period], span_s))
+    summary = data.summary
     met = summary.attainment.get("all", math.nan)
     return CounterfactualOutcome(
         name=name,
-        usd=float(np.interp(span_s, drawn.edges_s, paid)) if world.priced else None,
-        replica_hours=float((size[known] * over_s).sum() / HOUR_S),
+        usd=float(np.interp(span_s, data.edges_s, paid)) if world.has_prices else None,
+        replica_hours=float((size[in_period] * held_s).sum() / HOUR_S),
         requests=summary.arrived,
-        late=round(summary.arrived * (1.0 - met)) if world.promised and not math.isnan(met) else None,
-        sheet=drawn,
-        size_s=at_s[known],
-        size=size[known],
+        late=round(summary.arrived * (1.0 - met)) if world.has_slo and not math.isnan(met) else None,
+        run_data=data,
+        size_s=at_s[in_period],
+        size=size[in_period],
     )
 
 
 def _error(
-    found: PeriodSummary,
-    told: tuple[SizeComparison | None, float, bool],
-    same: CounterfactualOutcome,
+    summary: PeriodSummary,
+    comparison: tuple[SizeComparison | None, float, bool],
+    replayed: CounterfactualOutcome,
     present: CounterfactualOutcome,
 ) -> MethodError:
-    """Return the method's error, with money and late requests where they are known throughout."""
-    usd, late = found.total(found.usd), found.total(found.late)
-    usd = usd if found.known(found.usd) > WHOLE else None
-    late = late if found.known(found.late) > WHOLE else None
+    """Return the method's error, with cost and late requests if they are known for `MIN_KNOWN_SHARE` of the time."""
+    usd, late = summary.total(summary.usd), summary.total(summary.late)
+    usd = usd if summary.known(summary.usd) > MIN_KNOWN_SHARE else None
+    late = late if summary.known(summary.late) > MIN_KNOWN_SHARE else None
 
-    def beside(recorded: float | None, simulated: float | None) -> Pair | None:
+    def pair(recorded: float | None, simulated: float | None) -> Pair | None:
         return None if recorded is None or simulated is None else (recorded, float(simulated))
 
     return MethodError(
-        *told,
-        beside(usd, same.usd),
-        beside(late, same.late),
-        beside(usd, present.usd),
-        beside(late, present.late),
+        *comparison,
+        pair(usd, replayed.usd),
+        pair(late, replayed.late),
+        pair(usd, present.usd),
+        pair(late, present.late),
     )

@@ -1,4 +1,4 @@
-"""A live period as plain data."""
+"""Figures of a recorded period as plain data."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from simulators.backtest.backtest import BacktestResult
 
 
 def as_dict(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that the page says, by workload. What is not known is null."""
+    """Return the page's figures by workload. An unknown figure is None."""
     return {
         "version": version("forescale"),
-        "workloads": {one.recorded.name: _workload(one) for one in period},
+        "workloads": {result.recorded.name: _workload(result) for result in period},
         "left_out": dict(left_out),
     }
 
 
-def _workload(one: BacktestResult) -> dict[str, Any]:
-    found, recorded = one.found, one.recorded
+def _workload(result: BacktestResult) -> dict[str, Any]:
+    summary, recorded = result.summary, result.recorded
     return {
         "since": timestamp(float(recorded.at[0])),
         "span_s": round(recorded.span_s, 3),
@@ -28,22 +28,22 @@ def _workload(one: BacktestResult) -> dict[str, Any]:
         "turns": len(recorded),
         "turns_by_specification": dict(recorded.specs),
         "damaged_lines": recorded.damaged,
-        "turns_left_out": recorded.turned_back,
+        "turns_left_out": recorded.out_of_order,
         "dry_run": bool(recorded.columns["dry_run"].any()),
         "recorded": {
-            "usd": None if found.unpriced else found.total(found.usd),
-            "usd_known_share": found.known(found.usd),
-            "unpriced_pools": list(found.unpriced),
-            "idle_usd": found.total(found.idle_usd),
-            "replica_hours": found.replica_hours,
-            "late": found.total(found.late),
-            "late_known_share": found.known(found.late),
-            "late_told_by": found.late_how,
-            "blind_share": found.blind_share,
+            "usd": None if summary.unpriced else summary.total(summary.usd),
+            "usd_known_share": summary.known(summary.usd),
+            "unpriced_pools": list(summary.unpriced),
+            "idle_usd": summary.total(summary.idle_usd),
+            "replica_hours": summary.replica_hours,
+            "late": summary.total(summary.late),
+            "late_known_share": summary.known(summary.late),
+            "late_told_by": summary.late_method,
+            "blind_share": summary.blind_share,
             "refused_writes": int(recorded.columns["refused"].sum()),
             "turns_without_capacity": int(recorded.columns["short"].sum()),
         },
-        "looks": [look.as_dict() for look in one.looks],
+        "looks": [period.as_dict() for period in result.notable],
         "reasons": {
             name: {"turns": rule.turns, "changes": rule.changes, "said_last": rule.reason, "at": timestamp(rule.at)}
             for name, rule in recorded.reasons.rules.items()
@@ -52,23 +52,23 @@ def _workload(one: BacktestResult) -> dict[str, Any]:
             {"at": timestamp(c.at), "before": c.before, "after": c.after, "reason": c.reason}
             for c in recorded.reasons.largest
         ],
-        "others": _others(one),
+        "others": _others(result),
     }
 
 
-def _others(one: BacktestResult) -> dict[str, Any]:
-    if one.others is None:
-        return {"simulated": False, "why_not": one.why_not}
-    rebuilt = None if one.world is None else {
-        "requests": len(one.world.rebuilt.trace),
-        "seen_share": one.world.rebuilt.seen,
-        "how": list(one.world.how),
-        "promised": one.world.promised,
+def _others(result: BacktestResult) -> dict[str, Any]:
+    if result.counterfactuals is None:
+        return {"simulated": False, "why_not": result.skip_reason}
+    rebuilt = None if result.world is None else {
+        "requests": len(result.world.rebuilt.trace),
+        "seen_share": result.world.rebuilt.covered,
+        "how": list(result.world.assumptions),
+        "promised": result.world.has_slo,
     }  # fmt: skip
     return {
         "simulated": True,
         "rebuilt": rebuilt,
-        "error": one.others.error.as_dict(),
-        "policies": {outcome.name: outcome.as_dict() for outcome in one.others.outcomes},
-        "left_out": list(one.others.left_out),
+        "error": result.counterfactuals.error.as_dict(),
+        "policies": {outcome.name: outcome.as_dict() for outcome in result.counterfactuals.outcomes},
+        "left_out": list(result.counterfactuals.left_out),
     }

@@ -1,6 +1,6 @@
-"""What a live period came to: money, idleness, lateness, blindness, and where in it to look.
+"""Summary of a recorded period: cost, idle cost, late requests, missing evidence, and the notable periods.
 
-Everything is a value a turn, so that it can be added up over any hours. What is not known is NaN, and told.
+All figures have one value for each tick, so that they can be summed over any hours. An unknown value is NaN.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from simulators.reporting.time_bins import Floats
 from simulators.world.traffic.describe import duration
 
 HOUR_S: Final = 3600.0
-SHOWN: Final = 3
-"""Stretches shown of each kind: the first ones are worth a look, the rest is in the plots."""
+MAX_SHOWN: Final = 3
+"""The notable periods shown of each kind."""
 WIDTHS_S: Final = (3600.0, 600.0, 60.0)
-"""Of the stretches that are ranked: hours, and less where the period is short."""
-LEAST_BINS: Final = 4
-LEAST_BLIND_S: Final = 60.0
-"""A turn or two without evidence happen at every start, and hold nothing for long."""
+"""The lengths of ranked periods: hours, or less if the record is short. Seconds."""
+MIN_BINS: Final = 4
+MIN_BLIND_S: Final = 60.0
+"""The minimum time without evidence: a tick or two without it occur at every start. Seconds."""
 ORDER: Final = (
     "most late", "most idle money", "blind", "gap", "out of capacity", "overridden", "refused writes", "errors"
 )  # fmt: skip
-"""What is looked at first."""
-LEAST: Final = {"most idle money": 0.005, "overridden": 0.05}
-"""Less of it is nothing to look at: half a cent, three minutes of a replica; of all else, one."""
+"""The kinds of notable periods, in the order of the page."""
+MIN_AMOUNTS: Final = {"most idle money": 0.005, "overridden": 0.05}
+"""The minimum amount of a notable period: half a cent, three minutes of a replica; 1 of any other kind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PeriodSummary:
-    """A period, tick by tick.
+    """The figures of a recorded period, one value for each tick.
 
-    `paid` are the replicas of each pool that are paid, `usd` their cost until the next tick, `idle_usd` its part beyond
-    the work (measured where a policy reports it, else the need found), `late` the late requests of that time.
+    `paid` are the paid replicas of each pool, `usd` their cost until the next tick, `idle_usd` its part beyond the work
+    (as measured by a policy, else the demand), `late` the late requests until the next tick.
     """
 
     recorded: RecordedRun
@@ -51,61 +51,62 @@ class PeriodSummary:
     usd: Floats
     idle_usd: Floats
     late: Floats
-    late_how: str
+    late_method: str
     unpriced: tuple[PoolName, ...]
 
     def total(self, values: Floats) -> float | None:
-        """Return the sum over the turns in which it is known; None where it is in none."""
+        """Return the sum of the known values; None if none is known."""
         known = values[np.isfinite(values)]
         return float(known.sum()) if known.size else None
 
     def known(self, values: Floats) -> float:
-        """Return the share of the time in which it is known."""
+        """Return the share of the time in which the values are known."""
         over_s = self.recorded.over_s
         return float(over_s[np.isfinite(values)].sum() / self.recorded.span_s)
 
     @property
     def replica_hours(self) -> float | None:
-        return self.total(self.recorded.asked() * self.recorded.over_s / HOUR_S)
+        return self.total(self.recorded.desired() * self.recorded.over_s / HOUR_S)
 
     @property
     def blind_share(self) -> float:
-        """The share of the turns' time without full evidence."""
+        """The share of the ticks' time without full evidence."""
         over_s = self.recorded.over_s
         return float((self.recorded.columns["blind"] * over_s).sum() / over_s.sum())
 
 
 def summarize_period(recorded: RecordedRun) -> PeriodSummary:
     """Return the summary of a recorded period."""
-    paid = {name: paid_for(recorded, name) for name in recorded.pools}
-    over_h = recorded.over_s / HOUR_S
+    paid = {name: paid_replicas(recorded, name) for name in recorded.pools}
+    hours = recorded.over_s / HOUR_S
     usd, unpriced = np.zeros(len(recorded)), []
     for name, replicas in paid.items():
         price = _price(recorded, name)
-        usd += np.where(replicas == 0, 0.0, replicas * (np.nan if price is None else price)) * over_h
+        usd += np.where(replicas == 0, 0.0, replicas * (np.nan if price is None else price)) * hours
         if price is None and np.nansum(replicas):
             unpriced.append(name)
-    late, how = _late(recorded)
-    return PeriodSummary(recorded, paid, usd, _idle_usd(recorded, paid), late, how, tuple(unpriced))
+    late, method = _late(recorded)
+    return PeriodSummary(recorded, paid, usd, _idle_usd(recorded, paid), late, method, tuple(unpriced))
 
 
-def paid_for(recorded: RecordedRun, pool: PoolName) -> Floats:
-    """Return the replicas of a pool that each turn pays; NaN where not known.
+def paid_replicas(recorded: RecordedRun, pool: PoolName) -> Floats:
+    """Return the paid replicas of a pool at each tick; NaN where unknown.
 
-    They are those that serve, and of those asked for as many as served within the usual start: what the cloud had no
-    room for is not paid. A reservation is paid whole.
+    Paid are the ready replicas, and the desired ones that became ready within the usual lead time: replicas without
+    capacity are not paid. With 4 desired and 2 ready, of which 3 become ready in time, 3 are paid. A reservation is
+    paid in full.
     """
-    desired, ready = (recorded.pools[pool][what] for what in ("desired", "ready"))
+    desired, ready = (recorded.pools[pool][size] for size in ("desired", "ready"))
     spec = recorded.spec.pools.get(pool)
     if spec is not None and spec.market == "reserved":
         return np.maximum(desired, recorded.reservation(pool))
     prior_s = 0.0 if spec is None else spec.lead_time_s
-    ahead = math.ceil(lead_times(recorded, pool).usual_s(prior_s) / recorded.interval_s)
-    came = ready.copy()
-    for turns in range(1, min(ahead, len(ready) - 1) + 1):
-        came[:-turns] = np.fmax(came[:-turns], ready[turns:])
-    came[max(0, len(came) - ahead) :] = np.inf  # what started last may have come after the end
-    return np.asarray(np.where(np.isfinite(ready), np.fmax(ready, np.minimum(desired, came)), np.nan), np.float64)
+    lead_ticks = math.ceil(lead_times(recorded, pool).usual_s(prior_s) / recorded.interval_s)
+    served = ready.copy()
+    for ticks in range(1, min(lead_ticks, len(ready) - 1) + 1):
+        served[:-ticks] = np.fmax(served[:-ticks], ready[ticks:])
+    served[max(0, len(served) - lead_ticks) :] = np.inf  # the last starts may have become ready after the end
+    return np.asarray(np.where(np.isfinite(ready), np.fmax(ready, np.minimum(desired, served)), np.nan), np.float64)
 
 
 def _price(recorded: RecordedRun, pool: PoolName) -> float | None:
@@ -114,13 +115,13 @@ def _price(recorded: RecordedRun, pool: PoolName) -> float | None:
 
 
 def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
-    """Return the cost of replica equivalents beyond the work.
+    """Return the cost of replica equivalents beyond the work, without reserved replicas, which are paid anyway.
 
-    Reserved replicas are not among them: they are paid either way.
+    5 on-demand replicas at 6 USD per hour with work for 3 cost 2 / 5 of 30 USD idle, 12 USD per hour.
     """
     work = recorded.columns["work"]
     need = np.where(np.isfinite(work), work, recorded.columns["demand"])
-    held, given_back, usd = (np.zeros(len(recorded)) for _ in range(3))
+    held, removable, usd = (np.zeros(len(recorded)) for _ in range(3))
     for name, replicas in paid.items():
         spec = recorded.spec.pools.get(name)
         if spec is None or spec.tier != "serving":
@@ -128,23 +129,23 @@ def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
         held += replicas * spec.work_per_replica
         if spec.market != "reserved":
             price = spec.price_usd_per_hour
-            given_back += replicas * spec.work_per_replica
+            removable += replicas * spec.work_per_replica
             usd += np.where(replicas == 0, 0.0, replicas * (np.nan if price is None else price))
-    beyond = np.minimum(np.maximum(held - need, 0.0), given_back)
-    share = np.divide(beyond, given_back, out=np.where(np.isfinite(need), 0.0, np.nan), where=given_back > 0)
+    beyond = np.minimum(np.maximum(held - need, 0.0), removable)
+    share = np.divide(beyond, removable, out=np.where(np.isfinite(need), 0.0, np.nan), where=removable > 0)
     return np.asarray(share * usd * recorded.over_s / HOUR_S, np.float64)
 
 
 def _late(recorded: RecordedRun) -> tuple[Floats, str]:
-    """Return the requests of each turn that broke the promise, and how that was told.
+    """Return the late requests of each tick, and the method as text.
 
-    As read, or by latencies' tails.
+    They come from the reported late shares, else from the tail that fits the P95 of a latency.
     """
-    nobody = np.full(len(recorded), np.nan)
+    unknown = np.full(len(recorded), np.nan)
     if recorded.spec.slo is None:
-        return nobody, "not known: nothing is promised (slo)"
-    found: list[Floats] = []
-    told: set[str] = set()
+        return unknown, "not known: nothing is promised (slo)"
+    late_by_source: list[Floats] = []
+    quantities: set[str] = set()
     for source in recorded.spec.sources:
         rate = recorded.reading(source, "requests_per_s")
         shares = []
@@ -153,113 +154,123 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
             limit_s = slo_limits_s(recorded.spec).get(key)
             if late is not None:
                 shares.append(late)
-                told.add(latency.late_share)
+                quantities.add(latency.late_share)
             elif p95_s is not None and limit_s is not None:
                 tail = LatencyTail.of(latency.spread)
-                means_s = (tail.mean_s(p, P95) for p in p95_s.tolist())
+                means_s = (tail.mean_s(value, P95) for value in p95_s.tolist())
                 shares.append(np.array([m if math.isnan(m) else tail.late_share(limit_s, m) for m in means_s]))
-                told.add(latency.p95)
+                quantities.add(latency.p95)
         if rate is not None and shares:
-            found.append(rate * np.fmax.reduce(shares) * recorded.over_s)
-    if not found:
-        return nobody, "not known: no source tells requests_per_s beside a latency's late_share or p95_s"
-    tails = sorted(quantity for quantity in told if quantity.endswith("p95_s"))
-    ways = [f"as {' and '.join(sorted(told - {*tails}))} told"] if told - {*tails} else []
-    ways += [f"by the tails of {' and '.join(tails)}, above which 5% of the requests lay"] if tails else []
-    how = "; ".join(ways)
-    return np.asarray(np.sum(found, axis=0), np.float64), how
+            late_by_source.append(rate * np.fmax.reduce(shares) * recorded.over_s)
+    if not late_by_source:
+        return unknown, "not known: no source tells requests_per_s beside a latency's late_share or p95_s"
+    tails = sorted(quantity for quantity in quantities if quantity.endswith("p95_s"))
+    parts = [f"as {' and '.join(sorted(quantities - {*tails}))} told"] if quantities - {*tails} else []
+    parts += [f"by the tails of {' and '.join(tails)}, above which 5% of the requests lay"] if tails else []
+    method = "; ".join(parts)
+    return np.asarray(np.sum(late_by_source, axis=0), np.float64), method
 
 
-# --- where to look
+# --- notable periods
 
 
 @dataclass(frozen=True, slots=True)
 class NotablePeriod:
-    """A stretch that deserves a look: its kind, start, length and amount, and the same in words.
+    """A notable period: its kind, start (Unix time), length and amount, and the same as text.
 
     `worst` is the time of its worst tick, for `explain`.
     """
 
-    what: str
+    kind: str
     since: float
     over_s: float
     amount: float
-    words: str
+    text: str
     worst: float
 
     def as_dict(self) -> Mapping[str, object]:
         return {
-            "what": self.what,
+            "what": self.kind,
             "since": timestamp(self.since),
             "over_s": self.over_s,
             "amount": round(self.amount, 4),
-            "words": self.words,
+            "words": self.text,
             "worst": timestamp(self.worst),
         }
 
 
-def looks(found: PeriodSummary) -> list[NotablePeriod]:
-    """Return the stretches worth a look, the worst of each kind first."""
-    recorded = found.recorded
+def notable_periods(summary: PeriodSummary) -> list[NotablePeriod]:
+    """Return the notable periods, the worst of each kind first."""
+    recorded = summary.recorded
     columns = recorded.columns
     kinds: Sequence[tuple[str, Floats, str]] = (
-        ("most late", found.late, "{:,.0f} request{s} late"),
-        ("most idle money", found.idle_usd, "{:,.2f} USD for replicas beyond the work"),
+        ("most late", summary.late, "{:,.0f} request{s} late"),
+        ("most idle money", summary.idle_usd, "{:,.2f} USD for replicas beyond the work"),
         ("out of capacity", columns["short"], "{:,.0f} turn{s} without capacity or quota"),
-        ("overridden", columns["by_hand"] * recorded.over_s / HOUR_S, "{:,.1f} replica-hours moved by an override"),
+        (
+            "overridden",
+            columns["override_change"] * recorded.over_s / HOUR_S,
+            "{:,.1f} replica-hours moved by an override",
+        ),
         ("refused writes", columns["refused"], "{:,.0f} write{s} refused"),
         ("errors", columns["errors"], "{:,.0f} read{s} of sources and pools failed"),
     )
-    ranked = [look for what, values, words in kinds for look in _ranked(recorded, what, values, words)]
-    return sorted([*ranked, *_blind(recorded)], key=lambda look: ORDER.index(look.what))
+    ranked = [period for kind, values, template in kinds for period in _ranked(recorded, kind, values, template)]
+    return sorted([*ranked, *_blind(recorded)], key=lambda period: ORDER.index(period.kind))
 
 
 def width_s(recorded: RecordedRun) -> float:
-    """Return how long the stretches are that are ranked."""
-    return next((w for w in WIDTHS_S if recorded.span_s / w >= LEAST_BINS), WIDTHS_S[-1])
+    """Return the length of the ranked periods: an hour from 4 hours on, 10 minutes from 40 minutes on. Seconds."""
+    return next((w for w in WIDTHS_S if recorded.span_s / w >= MIN_BINS), WIDTHS_S[-1])
 
 
 def binned(recorded: RecordedRun, values: Floats) -> tuple[Floats, Floats]:
-    """Return the beginnings of the stretches, and the sum of the values known in each; NaN where none is."""
+    """Return the starts of the ranked periods, and the sum of the known values in each; NaN where none is known."""
     width = width_s(recorded)
-    number = np.floor(recorded.at / width).astype(np.int64)
-    number -= number[0]
+    bins = np.floor(recorded.at / width).astype(np.int64)
+    bins -= bins[0]
     known = np.isfinite(values)
-    counts = np.bincount(number[known], minlength=number[-1] + 1)
-    sums = np.bincount(number[known], values[known], minlength=number[-1] + 1)
-    begins = (np.floor(recorded.at[0] / width) + np.arange(number[-1] + 1)) * width
+    counts = np.bincount(bins[known], minlength=bins[-1] + 1)
+    sums = np.bincount(bins[known], values[known], minlength=bins[-1] + 1)
+    begins = (np.floor(recorded.at[0] / width) + np.arange(bins[-1] + 1)) * width
     return begins, np.where(counts > 0, sums, np.nan)
 
 
-def _ranked(recorded: RecordedRun, what: str, values: Floats, words: str) -> Iterator[NotablePeriod]:
+def _ranked(recorded: RecordedRun, kind: str, values: Floats, template: str) -> Iterator[NotablePeriod]:
     begins, sums = binned(recorded, values)
-    place = np.searchsorted(begins, recorded.at, side="right") - 1
+    bin_of = np.searchsorted(begins, recorded.at, side="right") - 1
     order = np.argsort(-np.nan_to_num(sums), kind="stable")
-    for k in order[:SHOWN]:
-        if np.nan_to_num(sums[k]) >= LEAST.get(what, 1.0):
-            worst = int(np.argmax(np.where(place == k, np.nan_to_num(values), -1.0)))
-            said = words.format(sums[k], s="" if round(sums[k]) == 1 else "s")
+    for k in order[:MAX_SHOWN]:
+        if np.nan_to_num(sums[k]) >= MIN_AMOUNTS.get(kind, 1.0):
+            worst = int(np.argmax(np.where(bin_of == k, np.nan_to_num(values), -1.0)))
+            text = template.format(sums[k], s="" if round(sums[k]) == 1 else "s")
             yield NotablePeriod(
-                what, float(begins[k]), width_s(recorded), float(sums[k]), said, float(recorded.at[worst])
+                kind, float(begins[k]), width_s(recorded), float(sums[k]), text, float(recorded.at[worst])
             )
 
 
 def _blind(recorded: RecordedRun) -> list[NotablePeriod]:
-    """Return the longest stretches of turns without full evidence, `LEAST_BLIND_S` at least, or without any turn."""
-    at, over_s = recorded.at, recorded.over_s
+    """Return the longest periods without full evidence, of at least `MIN_BLIND_S`, and without any tick."""
+    time_s, over_s = recorded.at, recorded.over_s
     blind = recorded.columns["blind"] > 0
     edges = np.flatnonzero(np.diff(np.concatenate(([0], blind.astype(np.int8), [0]))))
-    found = []
+    periods = []
     for first, last in zip(edges[::2], edges[1::2], strict=True):
-        lasted_s = float(at[last - 1] - at[first] + over_s[last - 1])
-        said = f"without full evidence for {duration(lasted_s)}"
-        if lasted_s < LEAST_BLIND_S:
+        length_s = float(time_s[last - 1] - time_s[first] + over_s[last - 1])
+        text = f"without full evidence for {duration(length_s)}"
+        if length_s < MIN_BLIND_S:
             continue
-        found.append(NotablePeriod("blind", float(at[first]), lasted_s, lasted_s, said, float(at[first])))
-    gaps = np.append(np.diff(at), 0.0) - over_s
+        periods.append(NotablePeriod("blind", float(time_s[first]), length_s, length_s, text, float(time_s[first])))
+    gaps = np.append(np.diff(time_s), 0.0) - over_s
     for k in np.flatnonzero(gaps > recorded.interval_s / 2):
-        since = float(at[k] + over_s[k])
-        lasted_s = float(gaps[k])
-        found.append(NotablePeriod("gap", since, lasted_s, lasted_s, f"no turn for {duration(lasted_s)}", float(at[k])))
-    found.sort(key=lambda look: -look.over_s)
-    return [look for what in ("blind", "gap") for look in [f for f in found if f.what == what][:SHOWN]]
+        since = float(time_s[k] + over_s[k])
+        length_s = float(gaps[k])
+        periods.append(
+            NotablePeriod("gap", since, length_s, length_s, f"no turn for {duration(length_s)}", float(time_s[k]))
+        )
+    periods.sort(key=lambda period: -period.over_s)
+    return [
+        period
+        for kind in ("blind", "gap")
+        for period in [period for period in periods if period.kind == kind][:MAX_SHOWN]
+    ]

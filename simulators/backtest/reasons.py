@@ -1,4 +1,4 @@
-"""Why sizes were what they were: the rules that had the last word, and the largest changes with their reasons."""
+"""Reasons of the recorded sizes: the deciding rules, and the largest changes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 
 from policies.model import Decision, RuleId
 
-KEPT: Final = 20
-"""Changes kept, the largest ones: more nobody reads in a table."""
-SHARING: Final = {RuleId.COST_ALLOCATION, RuleId.MAKE_BEFORE_BREAK, RuleId.HEADROOM, RuleId.ABANDONED}
-"""Rules that share a size out over pools."""
+MAX_CHANGES: Final = 20
+"""The number of largest changes to keep."""
+SHARING_RULES: Final = {RuleId.COST_ALLOCATION, RuleId.MAKE_BEFORE_BREAK, RuleId.HEADROOM, RuleId.ABANDONED}
+"""Rules that divide a size among pools."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """A size that was changed, with the reason told for it."""
+    """A change of the size by `replicas`, with its reason."""
 
-    by: int
+    replicas: int
     at: float
     before: int
     after: int
@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(slots=True)
 class RuleUse:
-    """How often a rule had the last word, in how many changes, and what it said last."""
+    """The ticks and changes that a rule decided, and its last reason and time."""
 
     turns: int = 0
     changes: int = 0
@@ -37,7 +37,7 @@ class RuleUse:
 
 @dataclass(slots=True)
 class Reasons:
-    """Of all turns of a workload. `ups` and `downs` count the changes."""
+    """The reasons of all ticks of a workload. `ups` and `downs` count the changes."""
 
     rules: dict[str, RuleUse] = field(default_factory=dict)
     ups: int = 0
@@ -49,9 +49,9 @@ class Reasons:
         """The largest changes, oldest first."""
         return sorted(self._largest, key=lambda change: change.at)
 
-    def note(self, decision: Decision) -> None:
-        """Record one more tick."""
-        name, reason = last_word(decision)
+    def record(self, decision: Decision) -> None:
+        """Record a tick's decision."""
+        name, reason = deciding_rule(decision)
         rule = self.rules.setdefault(name, RuleUse())
         rule.turns, rule.at, rule.reason = rule.turns + 1, decision.at, reason
         if decision.target is None or decision.current is None or decision.target == decision.current:
@@ -59,24 +59,30 @@ class Reasons:
         rule.changes += 1
         self.ups += decision.target > decision.current
         self.downs += decision.target < decision.current
-        by = abs(decision.target - decision.current)
-        heapq.heappush(self._largest, Change(by, decision.at, decision.current, decision.target, reason))
-        if len(self._largest) > KEPT:
+        replicas = abs(decision.target - decision.current)
+        heapq.heappush(self._largest, Change(replicas, decision.at, decision.current, decision.target, reason))
+        if len(self._largest) > MAX_CHANGES:
             heapq.heappop(self._largest)
 
 
-def last_word(decision: Decision) -> tuple[str, str]:
-    """Return the rule that made the size, and its reason. How a size is shared out over pools is no reason for it."""
-    made = [step for step in decision.steps if step.rule not in SHARING] or list(decision.steps)
-    return (made[-1].rule, made[-1].reason) if made else ("none", decision.reason)
+def deciding_rule(decision: Decision) -> tuple[str, str]:
+    """Return the last rule that set the size, and its reason. Rules that divide it among pools do not count.
+
+    Steps ``demand 4``, ``step 3`` and ``cost allocation 3`` give ``step``.
+    """
+    steps = [step for step in decision.steps if step.rule not in SHARING_RULES] or list(decision.steps)
+    return (steps[-1].rule, steps[-1].reason) if steps else ("none", decision.reason)
 
 
-def by_hand(decision: Decision) -> float:
-    """By how many replicas an override moved the size that the rules before it had made; 0 where it moved none."""
-    before: float | None = None
+def override_change(decision: Decision) -> float:
+    """Return how many replicas a manual override moved the size from the result of the rules before it; 0 if none.
+
+    With 4 replicas of demand an override to 9 moves 5.
+    """
+    previous: float | None = None
     for k, step in enumerate(decision.steps):
-        if step.rule == RuleId.OVERRIDE and step.replicas is not None and before is not None:
-            kept = next((s.replicas for s in decision.steps[k:] if s.rule == RuleId.EVIDENCE), None)
-            return abs((step.replicas if kept is None else kept) - before)
-        before = step.replicas if step.replicas is not None else before
+        if step.rule == RuleId.OVERRIDE and step.replicas is not None and previous is not None:
+            final = next((s.replicas for s in decision.steps[k:] if s.rule == RuleId.EVIDENCE), None)
+            return abs((step.replicas if final is None else final) - previous)
+        previous = step.replicas if step.replicas is not None else previous
     return 0.0

@@ -1,9 +1,9 @@
-"""The requests of a recorded period, rebuilt from what the turns read.
+"""Requests of a recorded period, reconstructed from the readings of its ticks.
 
-What came is what was answered and what is more in the system than before. A rate over a window tells what was answered
-in it, so arrivals are told by the same windows: exact over each, blind to bursts within. Where a queue is read alone,
-what was drained from it is told by how many messages were in work and how long the service model takes for one.
-Requests within a step come as a Poisson process; lengths are log-normal about the means that the token rates tell.
+Arrivals are the answered requests plus the growth of the open ones. 100 answered in a window in which the open requests
+grow from 20 to 50 mean 130 arrivals. They are exact over each window of the rate and show no bursts within it. With a
+queue only, departures are the messages in work over the service model's time for one. Requests within a step follow a
+Poisson process; lengths are log-normal about the means of the token rates.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from simulators.world.traffic.trace import Floats as Times
 from simulators.world.traffic.trace import Ints, RequestTrace, ordered
 
 LENGTH_CV: Final = 1.0
-"""Coefficient of variation of lengths about their mean: no reading tells it; chat traces have 0.7 to 1.5."""
+"""Coefficient of variation of lengths about their mean: no reading has it; chat traces have 0.7 to 1.5."""
 MAX_PROMPT: Final = 65_536
 MAX_OUTPUT: Final = 8192
 PROMPT_TOKENS: Final = 1000.0
 OUTPUT_TOKENS: Final = 200.0
-"""Assumed where neither token rates nor options tell lengths: the simulator's usual chat."""
-BRIDGED: Final = 4.0
-"""A reading stands for so many intervals around it; what lies farther from any is unseen, and bridged by a line."""
-LEAST_SEEN: Final = 0.5
-"""With less of the period seen than this nothing is rebuilt: it would be made up."""
+"""The default lengths without token rates and options: the simulator's usual chat."""
+MAX_READING_INTERVALS: Final = 4.0
+"""A reading covers this many intervals around it. Time farther from any reading is interpolated."""
+MIN_COVERED: Final = 0.5
+"""The minimum share of the period that readings cover: below it nothing is rebuilt."""
 WINDOW_S: Final = 60.0
-"""What rates span where no source says."""
+"""The default window of rates. Seconds."""
 IN_ENGINE: Final = ("running", "waiting")
 
 
-class Unseen(Exception):
-    """Arrivals that the record does not tell; says what it lacks."""
+class ArrivalsUnknown(Exception):
+    """The record does not show the arrivals. The message names what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssumedLengths:
-    """Mean lengths that the user gives, in tokens; None: as recorded, or assumed."""
+    """Mean lengths set by the user, in tokens; None: as recorded, else the default."""
 
     prompt_tokens: float | None = None
     output_tokens: float | None = None
@@ -53,103 +53,111 @@ class AssumedLengths:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rebuilt:
-    """The requests, and the rates that they were drawn from. `seen` is the share of the period that readings cover."""
+    """The reconstructed requests and their rates. `covered` is the share of the period that readings cover."""
 
     trace: RequestTrace
     edges_s: Floats
     rate_rps: Floats
-    seen: float
-    how: tuple[str, ...]
+    covered: float
+    assumptions: tuple[str, ...]
     window_s: float
     queued: bool
 
 
-def rebuild(recorded: RecordedRun, model: ServiceModel, given: AssumedLengths, seed: int) -> Rebuilt:
-    """Return the requests. Raises `Unseen`."""
+def rebuild(recorded: RecordedRun, model: ServiceModel, assumed: AssumedLengths, seed: int) -> Rebuilt:
+    """Return the reconstructed requests. Raises `ArrivalsUnknown`."""
     source = next((s for s in recorded.spec.sources if recorded.reading(s, "requests_per_s") is not None), None)
     queue = next((s for s in recorded.spec.sources if recorded.reading(s, "visible") is not None), None)
     step_s = recorded.interval_s
     edges = np.arange(0.0, recorded.span_s + step_s / 2, step_s)
     at_s = recorded.at[0] + (edges[:-1] + edges[1:]) / 2
-    window_s = span_of_rates_s(recorded, source)
-    prompt, output, said = _lengths(recorded, source, given, at_s + window_s / 2)
+    window_s = rate_window_s(recorded, source)
+    prompt, output, lengths_text = _lengths(recorded, source, assumed, at_s + window_s / 2)
     if source is not None:
-        rate, seen = _by_answers(recorded, source, queue, at_s, window_s)
-        how = f"requests answered by {source} and the change of what was in the system, over {window_s:g} s each"
+        rate, covered = _arrivals_by_throughput(recorded, source, queue, at_s, window_s)
+        method = f"requests answered by {source} and the change of what was in the system, over {window_s:g} s each"
     else:
-        told, quantity = _in_work(recorded, queue)
+        signal = _in_work_signal(recorded, queue)
         lengths = float(np.mean(prompt)), float(np.mean(output))
-        rate, seen = _by_depth(recorded, (told, quantity), at_s, model, lengths)
-        how = f"the change of what was in the system, and what left it: {told}.{quantity} over the model's time for one"
-    if seen < LEAST_SEEN:
-        raise Unseen(f"readings cover {seen:.0%} of the period, and {LEAST_SEEN:.0%} are needed to rebuild arrivals")
-    bridged = f"; {1 - seen:.1%} of the period was not seen and is bridged by straight lines" if seen < 0.999 else ""
-    rate = _conserving(rate)
-    trace = _drawn(edges, rate, (prompt, output), _begun(recorded, source, queue), seed)
-    return Rebuilt(trace, edges, rate, seen, (how + bridged, said), window_s, queue is not None)
+        rate, covered = _arrivals_by_queue_depth(recorded, signal, at_s, model, lengths)
+        method = (
+            f"the change of what was in the system, and what left it: {'.'.join(signal)} over the model's time for one"
+        )
+    if covered < MIN_COVERED:
+        raise ArrivalsUnknown(
+            f"readings cover {covered:.0%} of the period, and {MIN_COVERED:.0%} are needed to rebuild arrivals"
+        )
+    gaps = f"; {1 - covered:.1%} of the period was not seen and is bridged by straight lines" if covered < 0.999 else ""
+    rate = _without_negative(rate)
+    trace = _draw_trace(edges, rate, (prompt, output), _initial_waiting(recorded, source, queue), seed)
+    return Rebuilt(trace, edges, rate, covered, (method + gaps, lengths_text), window_s, queue is not None)
 
 
-def mean_lengths(recorded: RecordedRun, given: AssumedLengths) -> tuple[float, float]:
-    """Mean tokens of a prompt and of an output, over the period."""
+def mean_lengths(recorded: RecordedRun, assumed: AssumedLengths) -> tuple[float, float]:
+    """Return the mean tokens of a prompt and of an output over the period."""
     source = next((s for s in recorded.spec.sources if recorded.reading(s, "requests_per_s") is not None), None)
-    prompt, output, _ = _lengths(recorded, source, given, recorded.at)
+    prompt, output, _ = _lengths(recorded, source, assumed, recorded.at)
     return float(np.mean(prompt)), float(np.mean(output))
 
 
-def span_of_rates_s(recorded: RecordedRun, source: str | None) -> float:
-    """Return the time that the source's rates span."""
-    told = [getattr(recorded.spec.sources.get(source or ""), "window_s", None)]
-    told += [getattr(policy, "rate_window_s", None) for policy in recorded.spec.policies.values()]
-    return next((float(t) for t in told if t is not None), WINDOW_S)
+def rate_window_s(recorded: RecordedRun, source: str | None) -> float:
+    """Return the window of the source's rates. Seconds."""
+    windows = [getattr(recorded.spec.sources.get(source or ""), "window_s", None)]
+    windows += [getattr(policy, "rate_window_s", None) for policy in recorded.spec.policies.values()]
+    return next((float(t) for t in windows if t is not None), WINDOW_S)
 
 
-def _by_answers(
+def _arrivals_by_throughput(
     recorded: RecordedRun, source: str, queue: str | None, at_s: Floats, window_s: float
 ) -> tuple[Floats, float]:
-    """Return the arrivals in the window around each time: the answers in it, plus the growth of the open requests."""
-    answered, seen = _told(recorded, source, "requests_per_s", at_s + window_s / 2)
-    within = _system(recorded, source, queue)
-    if within is None:
-        return answered, seen
-    after, before = (np.interp(at_s + side, *within) for side in (window_s / 2, -window_s / 2))
-    return answered + (after - before) / window_s, seen
+    """Return the arrival rate in the window around each time, and the share of times near a reading.
+
+    The rate is that of the answered requests plus the growth of the open ones: 10 per second answered and 30 more open
+    over 60 s are 10.5 per second.
+    """
+    answered, covered = _interpolated(recorded, source, "requests_per_s", at_s + window_s / 2)
+    open_requests = _open_requests(recorded, source, queue)
+    if open_requests is None:
+        return answered, covered
+    after, before = (np.interp(at_s + offset, *open_requests) for offset in (window_s / 2, -window_s / 2))
+    return answered + (after - before) / window_s, covered
 
 
-def _in_work(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
-    """Return the signal that tells what replicas work on, where no rate is told. Raises `Unseen`."""
-    found = [(queue, "in_flight")] if queue is not None else []
-    for source, quantity in (*found, *((s, "running") for s in recorded.spec.sources)):
-        within = _system(recorded, *((None, queue) if quantity == "in_flight" else (source, queue)))
-        if recorded.reading(source, quantity) is not None and within is not None:
+def _in_work_signal(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
+    """Return the signal of requests in work, for a record without rates. Raises `ArrivalsUnknown`."""
+    signals = [(queue, "in_flight")] if queue is not None else []
+    for source, quantity in (*signals, *((s, "running") for s in recorded.spec.sources)):
+        open_requests = _open_requests(recorded, *((None, queue) if quantity == "in_flight" else (source, queue)))
+        if recorded.reading(source, quantity) is not None and open_requests is not None:
             return source, quantity
-    raise Unseen(
+    raise ArrivalsUnknown(
         "no source tells requests_per_s, nor what waits and what is in work (visible and in_flight, or running and"
         " waiting): arrivals cannot be rebuilt"
     )
 
 
-def _by_depth(
-    recorded: RecordedRun, told: tuple[str, str], at_s: Floats, model: ServiceModel, lengths: tuple[float, float]
+def _arrivals_by_queue_depth(
+    recorded: RecordedRun, signal: tuple[str, str], at_s: Floats, model: ServiceModel, lengths: tuple[float, float]
 ) -> tuple[Floats, float]:
-    """Return the arrivals in the tick around each time: those that left, plus the growth of the queue."""
-    in_work, seen = _told(recorded, *told, at_s)
+    """Return the arrival rate around each time: the departures plus the growth of the open requests.
+
+    Departures follow from the service time: 8 requests in work that take 2 s each leave at 4 per second.
+    """
+    in_work, covered = _interpolated(recorded, *signal, at_s)
     queue = next((s for s in recorded.spec.sources if recorded.reading(s, "visible") is not None), None)
-    within = _system(recorded, *((None, queue) if told[1] == "in_flight" else (told[0], queue)))
-    assert within is not None  # noqa: S101 - `_in_work` chose it so
+    open_requests = _open_requests(recorded, *((None, queue) if signal[1] == "in_flight" else (signal[0], queue)))
+    assert open_requests is not None  # noqa: S101 - `_in_work` chose it so
     known = np.isfinite(recorded.columns["ready"])
     ready = np.interp(at_s, recorded.at[known], recorded.columns["ready"][known])
-    each = np.divide(in_work, ready, out=np.zeros(len(ready)), where=ready >= 1)
-    drained = np.where(ready >= 1, in_work / service_s(model, each, *lengths), 0.0)
+    concurrency = np.divide(in_work, ready, out=np.zeros(len(ready)), where=ready >= 1)
+    drained = np.where(ready >= 1, in_work / service_s(model, concurrency, *lengths), 0.0)
     step_s = recorded.interval_s
-    after, before = (np.interp(at_s + side, *within) for side in (step_s / 2, -step_s / 2))
-    return drained + (after - before) / step_s, seen
+    after, before = (np.interp(at_s + offset, *open_requests) for offset in (step_s / 2, -step_s / 2))
+    return drained + (after - before) / step_s, covered
 
 
-def _system(recorded: RecordedRun, source: str | None, queue: str | None) -> tuple[Floats, Floats] | None:
-    """Return the requests in the system, waiting before engines and in them, with the times they were measured.
-
-    None where a part of it is never reported.
-    """
+def _open_requests(recorded: RecordedRun, source: str | None, queue: str | None) -> tuple[Floats, Floats] | None:
+    """Return the measurement times and counts of open requests, queued and in engines; None if a part is never read."""
     names = [] if queue is None else [f"{queue}.visible", f"{queue}.in_flight"]
     if source is not None and (queue is None or recorded.reading(queue, "in_flight") is None):
         names = [*names[:1], *(f"{source}.{quantity}" for quantity in IN_ENGINE)]
@@ -161,80 +169,90 @@ def _system(recorded: RecordedRun, source: str | None, queue: str | None) -> tup
     return (recorded.measured[signals[-1]][known], total[known]) if known.any() else None
 
 
-def _told(recorded: RecordedRun, source: str, quantity: str, at_s: Floats) -> tuple[Floats, float]:
-    """Return a quantity at these times by straight lines between its readings, and the share of them near one."""
+def _interpolated(recorded: RecordedRun, source: str, quantity: str, at_s: Floats) -> tuple[Floats, float]:
+    """Return a quantity interpolated at these times, and the share of the times near a reading."""
     values = recorded.reading(source, quantity)
     if values is None:
-        raise Unseen(f"{source} does not tell {quantity}")
+        raise ArrivalsUnknown(f"{source} does not tell {quantity}")
     known = np.isfinite(values)
     measured, values = recorded.measured[SignalName(f"{source}.{quantity}")][known], values[known]
     order = np.argsort(measured, kind="stable")
     measured, values = measured[order], values[order]
     after = np.clip(np.searchsorted(measured, at_s), 1, max(1, len(measured) - 1))
-    near = np.minimum(np.abs(at_s - measured[after - 1]), np.abs(measured[np.minimum(after, len(measured) - 1)] - at_s))
-    return np.interp(at_s, measured, values), float((near <= BRIDGED * recorded.interval_s).mean())
+    distance_s = np.minimum(
+        np.abs(at_s - measured[after - 1]), np.abs(measured[np.minimum(after, len(measured) - 1)] - at_s)
+    )
+    return np.interp(at_s, measured, values), float((distance_s <= MAX_READING_INTERVALS * recorded.interval_s).mean())
 
 
 def _lengths(
-    recorded: RecordedRun, source: str | None, given: AssumedLengths, at_s: Floats
+    recorded: RecordedRun, source: str | None, assumed: AssumedLengths, at_s: Floats
 ) -> tuple[Floats, Floats, str]:
-    """Mean tokens of prompts and outputs at each step, and where they are from."""
-    found, said = [], []
-    for what, told, quantity, assumed in (
-        ("prompts", given.prompt_tokens, "prompt_tokens_per_s", PROMPT_TOKENS),
-        ("outputs", given.output_tokens, "generation_tokens_per_s", OUTPUT_TOKENS),
+    """Return the mean tokens of prompts and outputs at each time, and their origin as text."""
+    means, texts = [], []
+    for name, set_by_user, quantity, default in (
+        ("prompts", assumed.prompt_tokens, "prompt_tokens_per_s", PROMPT_TOKENS),
+        ("outputs", assumed.output_tokens, "generation_tokens_per_s", OUTPUT_TOKENS),
     ):
         rate = None if source is None else recorded.reading(source, "requests_per_s")
         tokens = None if source is None else recorded.reading(source, quantity)
-        if told is None and source is not None and rate is not None and tokens is not None:
+        if set_by_user is None and source is not None and rate is not None and tokens is not None:
             mean = (
                 float(np.nansum(np.where(np.isfinite(rate), tokens, np.nan)) / np.nansum(rate))
                 if np.nansum(rate)
-                else assumed
+                else default
             )
-            requests, total = (_told(recorded, source, q, at_s)[0] for q in ("requests_per_s", quantity))
-            enough = requests > 0.1 * float(np.nanmean(rate))
-            found.append(np.where(enough, np.divide(total, requests, out=np.full(len(at_s), mean), where=enough), mean))
-            said.append(f"{what} have {mean:.0f} tokens in the mean, as recorded")
+            requests, total = (_interpolated(recorded, source, q, at_s)[0] for q in ("requests_per_s", quantity))
+            measurable = requests > 0.1 * float(np.nanmean(rate))
+            means.append(
+                np.where(measurable, np.divide(total, requests, out=np.full(len(at_s), mean), where=measurable), mean)
+            )
+            texts.append(f"{name} have {mean:.0f} tokens in the mean, as recorded")
         else:
-            embedded = None if told is not None else _embedded(recorded, what)
-            found.append(np.full(len(at_s), told or embedded or assumed))
-            origin = "as given" if told else "as the recorded world has it" if embedded else "assumed: give the lengths"
-            said.append(f"{what} have {found[-1][0]:.0f} tokens in the mean, {origin}")
-    return found[0], found[1], "; ".join(said) + f"; single lengths scatter log-normally (CV {LENGTH_CV:g}), assumed"
+            embedded = None if set_by_user is not None else _embedded_mean(recorded, name)
+            means.append(np.full(len(at_s), set_by_user or embedded or default))
+            origin = (
+                "as given"
+                if set_by_user
+                else "as the recorded world has it"
+                if embedded
+                else "assumed: give the lengths"
+            )
+            texts.append(f"{name} have {means[-1][0]:.0f} tokens in the mean, {origin}")
+    return means[0], means[1], "; ".join(texts) + f"; single lengths scatter log-normally (CV {LENGTH_CV:g}), assumed"
 
 
-def _embedded(recorded: RecordedRun, what: str) -> float | None:
-    """Return the mean length that an embedded world's traffic states."""
+def _embedded_mean(recorded: RecordedRun, name: str) -> float | None:
+    """Return the mean length of an embedded world's traffic; None if there is none."""
     traffics = (getattr(source, "traffic", None) for source in recorded.spec.sources.values())
-    return next((getattr(t, f"{what[:-1]}_tokens") for t in traffics if hasattr(t, f"{what[:-1]}_tokens")), None)
+    return next((getattr(t, f"{name[:-1]}_tokens") for t in traffics if hasattr(t, f"{name[:-1]}_tokens")), None)
 
 
-def _conserving(rate: Floats) -> Floats:
-    """Rates that are not negative, with what was below zero taken off those that follow."""
-    owed, found = 0.0, np.empty(len(rate))
+def _without_negative(rate: Floats) -> Floats:
+    """Return rates without negative values; a deficit is taken off the rates that follow. 5, -2, 3 becomes 5, 0, 1."""
+    deficit, rates = 0.0, np.empty(len(rate))
     for k, value in enumerate(rate.tolist()):
-        found[k] = max(0.0, value + owed)
-        owed = min(0.0, value + owed)
-    return found
+        rates[k] = max(0.0, value + deficit)
+        deficit = min(0.0, value + deficit)
+    return rates
 
 
-def _begun(recorded: RecordedRun, source: str | None, queue: str | None) -> int:
-    """Return the requests that waited when the period began: they come first, as if just sent."""
+def _initial_waiting(recorded: RecordedRun, source: str | None, queue: str | None) -> int:
+    """Return the number of requests that wait at the start. They arrive first in the reconstructed trace."""
     columns = [recorded.reading(queue, "visible")] if queue is not None else []
     columns += [recorded.reading(source, "waiting")] if source is not None else []
     first = (float(column[np.isfinite(column)][0]) for column in columns if column is not None)
     return round(sum(first))
 
 
-def _drawn(edges: Floats, rate: Floats, lengths: tuple[Floats, Floats], begun: int, seed: int) -> RequestTrace:
-    chance = streams(seed)
-    times: Times = np.concatenate((np.zeros(begun), arrivals(edges, rate, 1.0, chance("retrospect/arrivals"))))
+def _draw_trace(edges: Floats, rate: Floats, lengths: tuple[Floats, Floats], waiting: int, seed: int) -> RequestTrace:
+    rng = streams(seed)
+    times: Times = np.concatenate((np.zeros(waiting), arrivals(edges, rate, 1.0, rng("retrospect/arrivals"))))
     step = np.clip(np.searchsorted(edges, times, side="right") - 1, 0, len(rate) - 1)
     columns: dict[str, Ints] = {}
-    for name, means, most in zip(("prompt_tokens", "output_tokens"), lengths, (MAX_PROMPT, MAX_OUTPUT), strict=True):
+    for name, means, maximum in zip(("prompt_tokens", "output_tokens"), lengths, (MAX_PROMPT, MAX_OUTPUT), strict=True):
         deviation = float(np.sqrt(np.log1p(LENGTH_CV**2)))
-        normal = chance(f"retrospect/{name}").standard_normal(len(times))
+        normal = rng(f"retrospect/{name}").standard_normal(len(times))
         tokens = np.rint(np.exp(np.log(np.maximum(means[step], 1.0)) - deviation**2 / 2 + deviation * normal))
-        columns[name] = np.clip(tokens, 1, most).astype(np.int32)
+        columns[name] = np.clip(tokens, 1, maximum).astype(np.int32)
     return ordered(columns, times, "recorded", "rebuilt from a journal's readings")

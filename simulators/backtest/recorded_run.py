@@ -1,4 +1,4 @@
-"""A workload's turns as columns. What was not seen fresh and whole is NaN."""
+"""A workload's recorded ticks as columns. A value that was not fresh and complete is NaN."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from scaler.config.load import Workload
 from simulators.backtest.reasons import Reasons
 from simulators.reporting.time_bins import Floats
 
-SILENT: Final = 4.0
-"""A daemon that took no turn for so many intervals was not there: what it would have seen and held is not known."""
+MAX_GAP_INTERVALS: Final = 4.0
+"""A longer gap between ticks, in intervals, counts as time without a daemon: sizes and readings are unknown in it."""
 FIXED: Final = (
-    "at", "demand", "work", "target", "ready", "blind", "refused", "short", "errors", "dry_run", "by_hand",
+    "at", "demand", "work", "target", "ready", "blind", "refused", "short", "errors", "dry_run", "override_change",
 )  # fmt: skip
 SIZES: Final = ("desired", "ready", "interrupted", "reserved")
 LACKING: Final = "lacking"
-"""A pool's column beside its `SIZES`: replicas asked for that its cloud did not give: refused, failed, written off."""
+"""A pool's column of requested replicas that its cloud did not provide: refused, failed, abandoned."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedRun:
-    """One workload's turns, oldest first; a value a turn in every column.
+    """One workload's ticks, oldest first, with one value for each tick in every column.
 
-    `workload` is the specification that decided most of them, `specs` how many of them each one did. `columns` are
-    those of `FIXED`: `work` is the work measured without forecast where a policy tells it, `short` whether capacity or
-    quota was lacking in some pool, `refused` how many writes came to nothing, `by_hand` by how many replicas an
-    override moved the size. `pools` holds `SIZES` and `LACKING` by pool, `memory` what each policy had learnt in the
-    end, `reasons` what decided.
-    `damaged` are lines that could not be read, in all of the journals; `turned_back` turns that were left out because
-    the clock had been set back, or because two journals have them.
+    `workload` is the specification that decided most ticks, `specs` the number of ticks of each. `columns` are those of
+    `FIXED`: `work` is a policy's measured work without forecast, `short` whether a pool lacked capacity or quota,
+    `refused` the number of refused writes, `override_change` the replicas moved by an override. `pools` holds `SIZES`
+    and `LACKING` by pool, `memory` each policy's last memory. `damaged` counts the unreadable lines of all journals,
+    `out_of_order` the ticks left out because the clock was set back or because two journals have them.
     """
 
     workload: Workload
@@ -46,7 +44,7 @@ class RecordedRun:
     memory: Mapping[PolicyName, Mapping[str, float]]
     reasons: Reasons
     damaged: int = 0
-    turned_back: int = 0
+    out_of_order: int = 0
 
     @property
     def name(self) -> WorkloadName:
@@ -61,19 +59,22 @@ class RecordedRun:
 
     @property
     def at(self) -> Floats:
-        """When each turn was decided. Seconds since the Unix epoch."""
+        """The time of each tick. Unix time."""
         return self.columns["at"]
 
     @property
     def interval_s(self) -> float:
-        """Between two turns, mostly."""
+        """The median time between two ticks. Seconds."""
         return float(np.median(np.diff(self.at)))
 
     @property
     def over_s(self) -> Floats:
-        """How long what each turn found and decided held: to the next turn, and no longer than a daemon is believed."""
+        """The time that each tick stands for: until the next one, or one interval before a gap. Seconds.
+
+        Ticks at 0, 15, 30 and 930 s stand for 15 s each.
+        """
         gaps = np.append(np.diff(self.at), self.interval_s)
-        return np.where(gaps > SILENT * self.interval_s, self.interval_s, gaps)
+        return np.where(gaps > MAX_GAP_INTERVALS * self.interval_s, self.interval_s, gaps)
 
     @property
     def span_s(self) -> float:
@@ -81,24 +82,21 @@ class RecordedRun:
 
     @property
     def silent_s(self) -> float:
-        """For how long no turn was taken."""
+        """The time without ticks. Seconds."""
         return max(0.0, self.span_s - float(self.over_s.sum()))
 
     def reading(self, source: str, quantity: str) -> Floats | None:
-        """Return a signal's values; None where it was never read."""
+        """Return a signal's values; None if it was never read."""
         values = self.readings.get(SignalName(f"{source}.{quantity}"))
         return values if values is not None and np.isfinite(values).any() else None
 
-    def asked(self) -> Floats:
-        """Replicas asked for over all pools, as found; NaN where one is not known."""
+    def desired(self) -> Floats:
+        """Return the desired replicas over all pools at each tick; NaN where one is unknown."""
         return np.asarray(np.sum([sizes["desired"] for sizes in self.pools.values()], axis=0), np.float64)
 
     def reservation(self, pool: PoolName) -> int:
-        """Return how many replicas of a reserved pool are paid whether used or not.
-
-        As its cloud says, or else its most.
-        """
+        """Return the replicas of a reserved pool that are always paid: as its cloud reports, else its maximum."""
         sizes, spec = self.pools[pool], self.spec.pools[pool]
-        told = float(np.nanmax(sizes["reserved"], initial=-1.0))
-        most = int(np.nanmax(sizes["desired"], initial=0.0))
-        return int(told) if told >= 0 else max(spec.max_replicas or 0, most, 1)
+        reported = float(np.nanmax(sizes["reserved"], initial=-1.0))
+        maximum = int(np.nanmax(sizes["desired"], initial=0.0))
+        return int(reported) if reported >= 0 else max(spec.max_replicas or 0, maximum, 1)

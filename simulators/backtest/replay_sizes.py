@@ -1,4 +1,4 @@
-"""The recorded sizes in the rebuilt world: what the world itself errs by, whoever decided them."""
+"""Replay of the recorded sizes in the rebuilt world, which shows the world's own error."""
 
 from __future__ import annotations
 
@@ -10,36 +10,34 @@ from scaler.ports import Misconfigured, OutOfCapacity
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.invariants import check
-from simulators.experiments.run import SimulationRun, Timeline, begin, ends_s
+from simulators.experiments.run import SimulationRun, Timeline, build_world, run_end_s
 from simulators.experiments.scenario import Case
 from simulators.world.traffic.trace import RequestTrace
 from simulators.world.world import World
 
 
-def same_sizes(
+def replay_sizes(
     recorded: RecordedRun,
     case: Case,
     seed: int,
     trace: RequestTrace,
     progress: Callable[[float], None] = lambda _: None,
 ) -> SimulationRun:
-    """Run the case with the sizes that the record has, tick by tick.
-
-    A size that is not known stays as it was.
+    """Run the case with the recorded sizes, tick by tick. An unknown size stays as it was.
 
     The same record, case, seed and trace give the same run.
     """
-    world = begin(case, seed, trace)
+    world = build_world(case, seed, trace)
     timeline = Timeline(case.scenario.epoch_s)
-    end_ps = round(ends_s(case, trace) * PS_PER_S)
-    for k, at in enumerate(recorded.at):
-        now_ps = round(float(at - recorded.at[0]) * PS_PER_S)
+    end_ps = round(run_end_s(case, trace) * PS_PER_S)
+    for k, time_s in enumerate(recorded.at):
+        now_ps = round(float(time_s - recorded.at[0]) * PS_PER_S)
         if now_ps >= end_ps:
             break
         world.run_until(now_ps)
         for name in world.pools:
-            _ask(world, name, float(recorded.pools[name]["desired"][k]), now_ps)
-        _note(timeline, world, now_ps)
+            _resize(world, name, float(recorded.pools[name]["desired"][k]), now_ps)
+        _record_sizes(timeline, world, now_ps)
         if k % 64 == 0:
             progress(k / len(recorded))
     world.run_until(end_ps)
@@ -48,16 +46,16 @@ def same_sizes(
     return SimulationRun(case, seed, trace, world, timeline)
 
 
-def _ask(world: World, name: PoolName, replicas: float, now_ps: int) -> None:
+def _resize(world: World, name: PoolName, replicas: float, now_ps: int) -> None:
     if not math.isfinite(replicas) or replicas == world.pools[name].status(now_ps).desired:
         return
     try:
         world.pools[name].resize(int(replicas), now_ps)
     except (OutOfCapacity, Misconfigured):
-        return  # the next turn asks again
+        return  # the next tick tries again
 
 
-def _note(timeline: Timeline, world: World, now_ps: int) -> None:
+def _record_sizes(timeline: Timeline, world: World, now_ps: int) -> None:
     statuses = {name: world.status(name) for name in world.pools}
     timeline.at_s.append(now_ps / PS_PER_S)
     timeline.demand.append(math.nan)

@@ -1,8 +1,8 @@
-"""A recorded workload as a case for the simulator: its sources and pools by their simulated counterparts.
+"""A recorded workload as a case for the simulator, with simulated sources and pools.
 
-Sources are told apart by what they give, whatever their kind: a queue's counts, or engines' metrics. Quantities that
-no world tells are left out; a policy that reads one cannot be simulated, and the loader says so. Pools begin with the
-sizes recorded first, and start, cost and are lost as the record shows.
+A source becomes a queue or engines, by its quantities and not by its kind. Quantities that the simulator does not have
+are left out; the loader refuses a policy that needs one. Pools start with the first recorded sizes, and have the
+recorded lead times, prices and interruptions.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from policies.history.lead_times import ENOUGH
 from policies.model import PoolName
 from policies.model.spec import Pool, Slo, WorkloadSpec
 from scaler.config.load import Workload, workload_from
-from simulators.backtest.engines import InferredEngine, slower
+from simulators.backtest.engines import InferredEngine, scaled_times
 from simulators.backtest.reconstruct import Rebuilt
 from simulators.backtest.recorded_run import RecordedRun
-from simulators.backtest.supply import capacity, lacking_share, lead_times, losses_per_hour
+from simulators.backtest.supply import capacity, interruptions_per_hour, lead_times, shortage_share
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments.run import replaying
 from simulators.experiments.scenario import Case, Scenario
@@ -37,40 +37,42 @@ from simulators.world.telemetry import Telemetry
 
 QUEUE: Final = {"kind": "sqs", "queue_url": "https://sqs.us-east-1.amazonaws.com/000000000000/recorded"}
 ENGINES: Final = {"kind": "prometheus", "url": "http://recorded.invalid"}
-COMMON: Final = tuple(field.name for field in dataclasses.fields(Pool))
-NONE: Final = Phase(median_s=0.0)
+POOL_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Pool))
+INSTANT: Final = Phase(median_s=0.0)
 P90: Final = 1.2816
 """Standard deviations from the median to the 90th percentile of a normal."""
 SETTLE_S: Final = 300.0
-"""How much longer a world goes on, so that its last requests can end."""
+"""The time after the period in which the last requests can end. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuiltWorld:
-    """A case with the requests that it replays, and its assumptions in words.
+    """A case with the requests that it replays, and its assumptions as text.
 
-    Without `priced`, of all its pools, there is no cost; without `promised`, an SLO of its workload, nothing is late.
+    `has_prices` means that all pools have a price, `has_slo` that the workload has an SLO.
     """
 
     case: Case
     rebuilt: Rebuilt
-    priced: bool
-    promised: bool
-    how: tuple[str, ...]
+    has_prices: bool
+    has_slo: bool
+    assumptions: tuple[str, ...]
 
 
-def world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
-    """Return the world of a recorded period. Raises `ConfigError` where its workload has no simulated counterpart."""
-    workload = translated(recorded.workload, "the recorded workload")
+def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
+    """Return the world of a recorded period. Raises `ConfigError` if its workload cannot be simulated."""
+    workload = simulated_workload(recorded.workload, "the recorded workload")
     serving = {name: pool for name, pool in workload.spec.pools.items() if pool.tier == "serving"}
     models: dict[str, ServiceModel] = {}
     offers: dict[PoolName, PoolOffer] = {}
-    said: list[str] = []
+    pool_texts: list[str] = []
     for name, pool in serving.items():
-        model = engine.model if pool.work_per_replica == 1.0 else slower(engine.model, 1.0 / pool.work_per_replica)
+        model = (
+            engine.model if pool.work_per_replica == 1.0 else scaled_times(engine.model, 1.0 / pool.work_per_replica)
+        )
         models[model.name] = model
-        offers[name], words = _offer(recorded, name, pool, model.name)
-        said.append(words)
+        offers[name], text = _offer(recorded, name, pool, model.name)
+        pool_texts.append(text)
     scenario = Scenario(
         scenario=workload.name,
         workload="",
@@ -88,36 +90,40 @@ def world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> Re
     case = replaying(blank.under(workload, "the recorded workload"), rebuilt.trace)
     priced = all(pool.price_usd_per_hour is not None for pool in serving.values())
     return RebuiltWorld(
-        case, rebuilt, priced, recorded.spec.slo is not None, (f"engines: {engine.how}", *rebuilt.how, *said)
+        case,
+        rebuilt,
+        priced,
+        recorded.spec.slo is not None,
+        (f"engines: {engine.origin}", *rebuilt.assumptions, *pool_texts),
     )
 
 
-def translated(workload: Workload, file: str) -> Workload:
-    """Return the workload with simulated sources and pools in the place of its own. Raises `ConfigError`."""
+def simulated_workload(workload: Workload, file: str) -> Workload:
+    """Return the workload with simulated sources and pools. Raises `ConfigError`."""
     document: dict[str, Any] = dict(workload.document)
     document["sources"] = {name: _source(spec) for name, spec in workload.spec.sources.items()}
     document["pools"] = {
-        name: {"kind": "kubernetes", "name": name, **{key: pool[key] for key in COMMON if key in pool}}
+        name: {"kind": "kubernetes", "name": name, **{key: pool[key] for key in POOL_FIELDS if key in pool}}
         for name, pool in document["pools"].items()
     }
     return workload_from(document, file)
 
 
 def _source(spec: Any) -> dict[str, Any]:
-    """Return a source of the kind that shows a world what this one showed."""
-    told = spec.quantities()
-    if "visible" in told:
-        return {**QUEUE, "oldest_age": "oldest_age_s" in told}
-    known = [quantity for quantity in told if quantity in telemetry.QUANTITIES]
-    found = {**ENGINES, "queries": dict.fromkeys(known or ["none"], "recorded")}
-    spans = {key: getattr(spec, key) for key in ("window_s", "max_age_s") if hasattr(spec, key)}
-    return {**found, **spans}
+    """Return the document of a simulated source with the quantities of a recorded one."""
+    quantities = spec.quantities()
+    if "visible" in quantities:
+        return {**QUEUE, "oldest_age": "oldest_age_s" in quantities}
+    known = [quantity for quantity in quantities if quantity in telemetry.QUANTITIES]
+    source = {**ENGINES, "queries": dict.fromkeys(known or ["none"], "recorded")}
+    windows = {key: getattr(spec, key) for key in ("window_s", "max_age_s") if hasattr(spec, key)}
+    return {**source, **windows}
 
 
 def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tuple[PoolOffer, str]:
-    """Return a pool as the record shows it, and in words."""
+    """Return a pool's offer from the record, and its description."""
     start_up, starts = _start_up(recorded, name, pool)
-    lost = losses_per_hour(recorded, name)
+    interruptions = interruptions_per_hour(recorded, name)
     steps = () if pool.market == "reserved" else capacity(recorded, name)
     offer = PoolOffer(
         model=model,
@@ -127,44 +133,54 @@ def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tup
             "recorded": ZoneOffer(
                 capacity=recorded.reservation(name) if pool.market == "reserved" else None,
                 steps=steps,
-                losses_per_node_hour=lost,
+                losses_per_node_hour=interruptions,
             )
         },
         start_up=start_up,
     )
-    lacking = lacking_share(steps, recorded.span_s)
-    given = f"capacity as recorded, lacking for {lacking:.0%} of the time, else" if lacking else "capacity"
-    return offer, f"pool {name}: {starts}; {lost:.3g} losses per replica and hour; {given} whenever it is asked for"
+    shortage = shortage_share(steps, recorded.span_s)
+    capacity_text = f"capacity as recorded, lacking for {shortage:.0%} of the time, else" if shortage else "capacity"
+    losses = f"{interruptions:.3g} losses per replica and hour"
+    return offer, f"pool {name}: {starts}; {losses}; {capacity_text} whenever it is asked for"
 
 
 def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
-    """Return the pool's lead times as its sizes show them; as configured where they show too few."""
-    seen = lead_times(recorded, name)
-    p50 = seen.quantile_s(0.5)
-    p90 = None if p50 is None else seen.usual_s(p50)
-    if len(seen) < ENOUGH or p50 is None or p90 is None or p50 <= 0:
+    """Return the pool's start-up from its recorded lead times, or as configured if there are too few.
+
+    A median of 60 s and a P90 of 90 s give a sigma of ln(90 / 60) / 1.2816 = 0.32.
+    """
+    starts = lead_times(recorded, name)
+    p50 = starts.quantile_s(0.5)
+    p90 = None if p50 is None else starts.usual_s(p50)
+    if len(starts) < ENOUGH or p50 is None or p90 is None or p50 <= 0:
         median_s = max(pool.lead_time_s, 1.0)
-        return _taking(median_s, 0.0), f"a start takes {median_s:g} s, as configured ({len(seen)} were recorded)"
+        return _lognormal_start_up(
+            median_s, 0.0
+        ), f"a start takes {median_s:g} s, as configured ({len(starts)} were recorded)"
     sigma = min(3.0, math.log(max(p90, p50) / p50) / P90)
-    return _taking(p50, sigma), f"a start takes {p50:.0f} s (P90 {p90:.0f} s), as {len(seen)} recorded ones did"
+    return _lognormal_start_up(
+        p50, sigma
+    ), f"a start takes {p50:.0f} s (P90 {p90:.0f} s), as {len(starts)} recorded ones did"
 
 
-def _taking(median_s: float, sigma: float) -> StartUp:
-    return StartUp(node=Phase(median_s=median_s, sigma=sigma), image=NONE, weights=NONE, compile=NONE, ready=NONE)
+def _lognormal_start_up(median_s: float, sigma: float) -> StartUp:
+    return StartUp(
+        node=Phase(median_s=median_s, sigma=sigma), image=INSTANT, weights=INSTANT, compile=INSTANT, ready=INSTANT
+    )
 
 
 def _initial(recorded: RecordedRun, pools: Sequence[PoolName]) -> Mapping[PoolName, int]:
-    """Return the replicas that served in the first tick that reports them."""
-    found = {}
+    """Return the ready replicas of each pool in the first tick that reports them."""
+    initial = {}
     for name in pools:
         ready = recorded.pools[name]["ready"]
         known = ready[np.isfinite(ready)]
-        found[name] = int(known[0]) if known.size else 0
-    return found
+        initial[name] = int(known[0]) if known.size else 0
+    return initial
 
 
 def _queue(recorded: RecordedRun) -> SimulatedQueue:
-    """Return a queue whose replicas hold as many messages at once as recorded ones did while others waited."""
+    """Return a queue with the messages per replica recorded while others waited."""
     for source in recorded.spec.sources:
         visible, in_work = recorded.reading(source, "visible"), recorded.reading(source, "in_flight")
         ready = recorded.columns["ready"]
@@ -176,5 +192,5 @@ def _queue(recorded: RecordedRun) -> SimulatedQueue:
 
 
 def reads_a_queue(spec: WorkloadSpec) -> bool:
-    """Return whether a workload's work waits in a queue."""
+    """Return whether a workload reads a queue."""
     return any(set(source.quantities()) & set(queues.QUANTITIES) for source in spec.sources.values())

@@ -1,1 +1,1 @@
-"""What the command line's verbs about simulated worlds do: one file a verb."""
+"""The command line's verbs that simulate, one file for each."""

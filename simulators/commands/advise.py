@@ -1,4 +1,4 @@
-"""``forescale advise``: what demand costs, and how to buy it, by a journal or a scenario."""
+"""``forescale advise``: the cost of demand and how to buy it, from a journal or a scenario."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest.reconstruct import AssumedLengths as Lengths
 from simulators.commands import given
-from simulators.cost import inputs as giving
+from simulators.cost import inputs as cost_inputs
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.advice import Advice, advice, as_dict
 from simulators.cost.evidence import WorkloadEvidence
@@ -25,7 +25,7 @@ from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing
 
 SEED: Final = 1
-JOURNAL_ONLY: Final = ("workload", "model", "prompt_tokens", "output_tokens")
+JOURNAL_OPTIONS: Final = ("workload", "model", "prompt_tokens", "output_tokens")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,30 +48,30 @@ def command(args: argparse.Namespace) -> int:
     if problems:
         raise ConfigError(problems)
     try:
-        found = _advice(args)
+        result = _advice(args)
     except (TraceError, InvariantBroken) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
     if args.json:
-        given.write_json(as_dict(found), args.json)
+        given.write_json(as_dict(result), args.json)
     if args.html:
         from simulators.cost.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
 
         with replacing(args.html) as file:
-            file.write(page(found).encode())
+            file.write(page(result).encode())
     if args.json != Path("-"):
-        print("\n".join(lines(found)))
+        print("\n".join(lines(result)))
     return 0
 
 
-def _is_scenario(what: Path) -> bool:
-    return what.suffix in {".yaml", ".yml"}
+def _is_scenario(path: Path) -> bool:
+    return path.suffix in {".yaml", ".yml"}
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """Yield the options that contradict each other or are out of range."""
+    """Yield the problems of options that contradict each other or are out of range."""
     if _is_scenario(args.what):
-        for name in JOURNAL_ONLY:
+        for name in JOURNAL_OPTIONS:
             if getattr(args, name) is not None:
                 option = f"--{name.replace('_', '-')}"
                 yield Problem(
@@ -87,31 +87,31 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
             yield Problem(COMMAND_LINE, 1, f"--{name.replace('_', '-')}", f"{value:g}", "must be 1 to 1,000,000 tokens")
     if args.seed is not None and not 0 <= args.seed < 2**63:
         yield Problem(COMMAND_LINE, 1, "--seed", str(args.seed), "must be 0 to 2**63 - 1")
-    yield from given.untraced(args)
-    yield from given.unwritable({"--json": args.json, "--html": args.html})
+    yield from given.trace_option_problems(args)
+    yield from given.output_problems({"--json": args.json, "--html": args.html})
 
 
 def _advice(args: argparse.Namespace) -> Advice:
-    file = giving.load(args.offers)
+    offers = cost_inputs.load(args.offers)
     if _is_scenario(args.what):
-        seen, seed = _of_scenario(args, file)
+        evidence, seed = _scenario_evidence(args, offers)
     else:
         seed = SEED if args.seed is None else args.seed
         lengths = Lengths(args.prompt_tokens, args.output_tokens)
-        seen = of_journal.of_journal(
-            args.what, of_journal.JournalInputs(args.workload, args.model, lengths), seed, file
+        evidence = of_journal.of_journal(
+            args.what, of_journal.JournalInputs(args.workload, args.model, lengths), seed, offers
         )
-    return advice(seen, file, seed)
+    return advice(evidence, offers, seed)
 
 
-def _of_scenario(args: argparse.Namespace, file: giving.LoadedOffers) -> tuple[WorkloadEvidence, int]:
+def _scenario_evidence(args: argparse.Namespace, offers: cost_inputs.LoadedOffers) -> tuple[WorkloadEvidence, int]:
     case = load(args.what)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
+        trace = given.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
-        told = of_scenario.ScenarioInputs(args.what, case, trace, seed)
-        return of_scenario.of_scenario(told, file, progress), seed
+        inputs = of_scenario.ScenarioInputs(args.what, case, trace, seed)
+        return of_scenario.of_scenario(inputs, offers, progress), seed

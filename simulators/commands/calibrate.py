@@ -1,4 +1,4 @@
-"""``forescale calibrate``: a service model from recorded runs of a real engine (``docs/calibration.md``)."""
+"""``forescale calibrate``: fit a service model to recorded runs of a real engine (``docs/calibration.md``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simulators.engine.models.service import ServiceModel
 
 DEFAULT_BASE: Final = "llama-3.1-8b-h100-vllm"
-"""The only model of the catalogue with an engine's host times, which a full fit needs to start from."""
+"""The only catalogue model with an engine's host times, which a full fit starts from."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,34 +42,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Fit, tell, and write. Raises `ConfigError`."""
-    # Imported here, not above: the kernel and the solver take a second that other commands need not wait.
+    """Fit, print and write the model. Raises `ConfigError`."""
+    # Imported here: the kernel and the solver take a second to import, which other commands save.
     from simulators.engine.models import catalogue, fit, report, runs  # noqa: PLC0415
 
     base = catalogue.load(args.model)
     if args.host:
         base = catalogue.with_host(base, catalogue.load(args.host))
-    base = _changed(base, args.set)
+    base = _with_settings(base, args.set)
     recorded = runs.read_runs(args.runs)
-    held = _held(args.hold_out, recorded)
-    how = fit.CalibrationOptions(fit.fit_scale if args.scalar else fit.fit_coefficients, held, args.seed)
+    held_out = _held_out_runs(args.hold_out, recorded)
+    options = fit.CalibrationOptions(fit.fit_scale if args.scalar else fit.fit_coefficients, held_out, args.seed)
     try:
-        found = fit.calibrate(recorded, base, how, _progress)
+        calibration = fit.calibrate(recorded, base, options, _progress)
     except ValueError as e:
         raise ConfigError([Problem(str(args.runs), 1, "", "", str(e))]) from e
     name = args.out.stem if args.out else base.name
-    told = report.provenance(found, recorded, base)
-    found = dataclasses.replace(found, model=dataclasses.replace(found.model, name=name, provenance=told))
+    provenance = report.provenance(calibration, recorded, base)
+    model = dataclasses.replace(calibration.model, name=name, provenance=provenance)
+    calibration = dataclasses.replace(calibration, model=model)
     if args.out:
-        catalogue.write_model(found.model, args.out)
+        catalogue.write_model(calibration.model, args.out)
     if args.html:
-        catalogue.write_text(report.page(found), args.html)
-    print(json.dumps(_as_dict(found), indent=2) if args.json else "\n".join(report.lines(found, recorded, base)))
+        catalogue.write_text(report.page(calibration), args.html)
+    print(
+        json.dumps(_as_dict(calibration), indent=2)
+        if args.json
+        else "\n".join(report.lines(calibration, recorded, base))
+    )
     return 0
 
 
-def _changed(base: ServiceModel, text: str) -> ServiceModel:
-    """Return the base model with what the command line sets."""
+def _with_settings(base: ServiceModel, text: str) -> ServiceModel:
+    """Return the base model with the command line's settings."""
     changes: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")
@@ -83,15 +88,15 @@ def _changed(base: ServiceModel, text: str) -> ServiceModel:
     return changed
 
 
-def _held(text: str | None, runs: Mapping[str, EngineRun]) -> list[str]:
-    held = [name.strip() for name in text.split(",")] if text else []
-    for name in held:
+def _held_out_runs(text: str | None, runs: Mapping[str, EngineRun]) -> list[str]:
+    held_out = [name.strip() for name in text.split(",")] if text else []
+    for name in held_out:
         if name not in runs:
             hint = did_you_mean(name, list(runs)) or f"there are {', '.join(runs)}"
             raise ConfigError([Problem("command line", 1, "--hold-out", name, "there is no run of this name", hint)])
-    if held and not set(runs) - set(held):
+    if held_out and not set(runs) - set(held_out):
         raise ConfigError([Problem("command line", 1, "--hold-out", str(text), "must leave a run to fit to")])
-    return held
+    return held_out
 
 
 def _progress(done: int, total: int) -> None:
@@ -100,5 +105,9 @@ def _progress(done: int, total: int) -> None:
         sys.stderr.flush()
 
 
-def _as_dict(found: Calibration) -> dict[str, Any]:
-    return {"model": dataclasses.asdict(found.model), "held_out": found.held_out, "fitted": found.fitted}
+def _as_dict(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "model": dataclasses.asdict(calibration.model),
+        "held_out": calibration.held_out,
+        "fitted": calibration.fitted,
+    }

@@ -1,4 +1,4 @@
-"""``forescale compare``: one scenario under several policies, and which differences are real."""
+"""``forescale compare``: compare policies in one scenario, with significance tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from scaler.config.problems import ConfigError, Problem
 from simulators.commands import given
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
-from simulators.experiments.contenders.contenders import contenders, names, split
+from simulators.experiments.contenders.contenders import contenders, peer_names, split_texts
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.oracle.plan import SloUnreachable
 from simulators.experiments.scenario import load
@@ -31,8 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--policies",
         default="",
         metavar="A,B",
-        help=f"workload files, those beside the scenario, oracle, or peers ({', '.join(names())}); settings follow a"
-        " colon: static:replicas=8;min_replicas=8",
+        help=f"workload files, those beside the scenario, oracle, or peers ({', '.join(peer_names())}); settings follow"
+        " a colon: static:replicas=8;min_replicas=8",
     )
     parser.add_argument("--without-self", action="store_true", help="leave the scenario's own workload out")
     parser.add_argument(
@@ -51,15 +51,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     try:
-        found = _compare(args)
+        result = _compare(args)
         if args.json:
-            given.write_json(as_dict(found), args.json)
+            given.write_json(as_dict(result), args.json)
         if args.html:
-            from simulators.reporting.page import of_sheets  # noqa: PLC0415 - plotly is slow to import
+            from simulators.reporting.page import page_of_runs  # noqa: PLC0415 - plotly is slow to import
 
-            sheets = [one.sheet for runs in found.runs.values() for one in runs if one.sheet is not None]
+            replications = [replication for runs in result.runs.values() for replication in runs]
+            runs_data = [r.run_data for r in replications if r.run_data is not None]
             with replacing(args.html) as file:
-                file.write(of_sheets(sheets, "comparison.html.j2", **comparison.view(found)).encode())
+                file.write(page_of_runs(runs_data, "comparison.html.j2", **comparison.view(result)).encode())
     except (TraceError, InvariantBroken, SloUnreachable) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
@@ -67,51 +68,50 @@ def command(args: argparse.Namespace) -> int:
         print("forescale: a process ended early, most likely for want of memory: give --jobs 1", file=sys.stderr)
         return 2
     if args.json != Path("-"):
-        print("\n".join(comparison.lines(found)))
+        print("\n".join(comparison.lines(result)))
     return 0
 
 
 def _compare(args: argparse.Namespace) -> Comparison:
     problems = [
-        Problem("command line", 1, f"--{key}", str(value), f"must be {least} to {most}")
-        for key, value, least, most in (
+        Problem("command line", 1, f"--{key}", str(value), f"must be {minimum} to {maximum}")
+        for key, value, minimum, maximum in (
             ("replications", args.replications, 1, 10_000),
             ("jobs", args.jobs, 1, 4096),
             ("seed", args.seed, 0, 2**63 - 10_001),
         )
-        if value is not None and not least <= value <= most
+        if value is not None and not minimum <= value <= maximum
     ]
-    problems += [*given.untraced(args), *given.unwritable({"--json": args.json, "--html": args.html})]
+    problems += [*given.trace_option_problems(args), *given.output_problems({"--json": args.json, "--html": args.html})]
     if problems:
         raise ConfigError(problems)
     case = load(args.scenario)
-    taking_part = contenders(case, split(args.policies), with_self=not args.without_self)
+    policies = contenders(case, split_texts(args.policies), with_self=not args.without_self)
     first = case.scenario.seed if args.seed is None else args.seed
-    trace = None if args.trace is None else given.trace(args)
+    trace = None if args.trace is None else given.read_trace(args)
     seeds = range(first, first + args.replications)
-    with ProgressBar(f"compare {len(taking_part)} in {case.scenario.scenario}") as progress:
+    with ProgressBar(f"compare {len(policies)} in {case.scenario.scenario}") as progress:
         jobs = args.jobs or os.cpu_count() or 1
-        return compare(taking_part, seeds, trace, jobs=jobs, sheets=bool(args.html), progress=progress)
+        return compare(policies, seeds, trace, jobs=jobs, with_run_data=bool(args.html), progress=progress)
 
 
-def as_dict(found: Comparison) -> dict[str, Any]:
-    """Return the comparison as plain data: every replication of everybody, differences to the first, and regret."""
-    figures = {
-        name: [
-            one.summary.as_dict() | {"unsettled_s": one.unsettled_s, "bound_usd": one.bound_usd} for one in replications
-        ]
-        for name, replications in found.runs.items()
-    }  # fmt: skip
+def as_dict(result: Comparison) -> dict[str, Any]:
+    """Return the comparison as plain data: every replication, the differences from the first policy, and regret."""
+    policies = {
+        name: [r.summary.as_dict() | {"unsettled_s": r.unsettled_s, "bound_usd": r.bound_usd} for r in replications]
+        for name, replications in result.runs.items()
+    }
     return {
-        "scenario": found.scenario,
+        "scenario": result.scenario,
         "version": version("forescale"),
         "level": LEVEL,
-        "slo_share": found.slo_share,
-        "seeds": list(found.seeds),
-        "same_requests": found.replayed,
-        "policies": figures,
+        "slo_share": result.slo_share,
+        "seeds": list(result.seeds),
+        "same_requests": result.replayed,
+        "policies": policies,
         "differences": [
-            {**dataclasses.asdict(c), "to": found.policies[0], "significant": c.significant} for c in found.contrasts()
+            {**dataclasses.asdict(c), "to": result.policies[0], "significant": c.significant}
+            for c in result.contrasts()
         ],
-        "regret": {name: dataclasses.asdict(regret) for name, regret in found.regrets().items()},
+        "regret": {name: dataclasses.asdict(regret) for name, regret in result.regrets().items()},
     }

@@ -1,4 +1,4 @@
-"""What the simulator's commands share: a trace given on the command line, and figures written as JSON."""
+"""Shared parts of the simulator's commands: the trace options, checks of output files, and JSON output."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def trace_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=float, metavar="FACTOR", help="the trace so many times as fast (default: 1)")
 
 
-def untraced(args: argparse.Namespace) -> Iterator[Problem]:
-    """Options about a trace where none is given."""
+def trace_option_problems(args: argparse.Namespace) -> Iterator[Problem]:
+    """Yield the problems of trace options without ``--trace``."""
     for option in ("run", "speed", "skip_bad"):
-        given = getattr(args, option)
-        if args.trace is None and given is not None and given is not False:
+        value = getattr(args, option)
+        if args.trace is None and value is not None and value is not False:
             rule = "is about --trace: give that too"
-            yield Problem(COMMAND_LINE, 1, f"--{option.replace('_', '-')}", str(given), rule)
+            yield Problem(COMMAND_LINE, 1, f"--{option.replace('_', '-')}", str(value), rule)
 
 
-def trace(args: argparse.Namespace) -> RequestTrace:
-    """Return the trace given. Raises `TraceError`."""
-    found = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad))
-    return running.checked(found if args.speed is None else found.speed(args.speed))
+def read_trace(args: argparse.Namespace) -> RequestTrace:
+    """Read the trace of the command line. Raises `TraceError`."""
+    trace = read(args.trace, ReadOptions(run=args.run, skip_bad=args.skip_bad))
+    return running.checked(trace if args.speed is None else trace.speed(args.speed))
 
 
-def unwritable(files: Mapping[str, Path | None]) -> Iterator[Problem]:
-    """Yield the outputs that could not be written, by option: an error before the work, not after it."""
+def output_problems(files: Mapping[str, Path | None]) -> Iterator[Problem]:
+    """Yield the problems of output files that cannot be written, before any work starts."""
     for option, path in files.items():
         if path is None or (option == "--json" and path == Path("-")):
             continue
@@ -60,7 +60,7 @@ def unwritable(files: Mapping[str, Path | None]) -> Iterator[Problem]:
 
 
 def write_json(figures: Mapping[str, Any], path: Path) -> None:
-    """Write figures as JSON; ``-`` is stdout."""
+    """Write figures as JSON to a file, or to stdout for ``-``."""
     text = json.dumps(without_nan(figures), indent=2, allow_nan=False) + "\n"
     if path == Path("-"):
         sys.stdout.write(text)
@@ -70,9 +70,9 @@ def write_json(figures: Mapping[str, Any], path: Path) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """Return the value with null for what is no number: JSON has no NaN."""
+    """Return the value with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, Mapping):
-        return {str(key): without_nan(below) for key, below in value.items()}
+        return {str(key): without_nan(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [without_nan(below) for below in value]
+        return [without_nan(child) for child in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

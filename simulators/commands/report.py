@@ -1,4 +1,4 @@
-"""``forescale report``: a live period looked back at, what it cost, and what other policies would have done in it."""
+"""``forescale report``: backtest of a live period, its cost, and what other policies would have done."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Final
 from scaler.commands.explain import parse_time
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import figures, journals, text
-from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
+from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest, contenders_by_workload
 from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, AssumedLengths
 from simulators.commands import given
 from simulators.engine.models import catalogue
-from simulators.experiments.contenders.contenders import names
+from simulators.experiments.contenders.contenders import peer_names
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.writers import replacing
 
-SIMULATING: Final = ("policy", "model", "prompt_tokens", "output_tokens", "seed")
-"""Options that are about what others would have done."""
+SIMULATION_OPTIONS: Final = ("policy", "model", "prompt_tokens", "output_tokens", "seed")
+"""The options of counterfactual simulations."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="a workload's file (of forescale tune, or your own) to simulate beside HPA and KEDA, or one of the peers"
-        f" ({', '.join(names())}), with settings after a colon: static:replicas=8; may be given more than once",
+        f" ({', '.join(peer_names())}), with settings after a colon: static:replicas=8; may be given more than once",
     )
     parser.add_argument("--record-only", action="store_true", help="simulate nobody: what happened, and nothing else")
     parser.add_argument("--model", metavar="NAME", help="the service model of a replica (default: as recorded)")
@@ -53,12 +53,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    since, until = _period(args)
-    problems = [*_misuse(args), *given.unwritable({"--json": args.json, "--html": args.html})]
+    since, until = _period_of(args)
+    problems = [*_misuse(args), *given.output_problems({"--json": args.json, "--html": args.html})]
     if problems:
         raise ConfigError(problems)
     try:
-        found, left_out = _looked(args, since, until)
+        results, left_out = _backtest(args, since, until)
     except InvariantBroken as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
@@ -66,59 +66,61 @@ def command(args: argparse.Namespace) -> int:
         print("forescale: interrupted", file=sys.stderr)
         return 130
     if args.json:
-        given.write_json(figures.as_dict(found, left_out), args.json)
+        given.write_json(figures.as_dict(results, left_out), args.json)
     if args.html:
         from simulators.backtest.page import page  # noqa: PLC0415 - plotly is slow to import
 
         with replacing(args.html) as file:
-            file.write(page(found, left_out).encode())
+            file.write(page(results, left_out).encode())
     if args.json != Path("-"):
-        print("\n\n".join("\n".join(text.lines(one)) for one in found))
-        for name, why in left_out.items():
-            print(f"{name}: left out: {why}")
+        print("\n\n".join("\n".join(text.lines(result)) for result in results))
+        for name, reason in left_out.items():
+            print(f"{name}: left out: {reason}")
     return 0
 
 
-def _period(args: argparse.Namespace) -> tuple[float, float]:
+def _period_of(args: argparse.Namespace) -> tuple[float, float]:
     since = parse_time(args.since, "--since") if args.since else -math.inf
     return since, parse_time(args.until, "--until") if args.until else math.inf
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """Yield the options that contradict each other or are out of range."""
+    """Yield the problems of options that contradict each other or are out of range."""
 
-    def wrong(option: str, value: object, rule: str, hint: str = "") -> Problem:
+    def problem(option: str, value: object, rule: str, hint: str = "") -> Problem:
         return Problem(COMMAND_LINE, 1, option, str(value), rule, hint)
 
-    since, until = _period(args)
+    since, until = _period_of(args)
     if until <= since:
-        yield wrong("--until", args.until, f"must be after --since, {args.since}")
-    for option in SIMULATING:
+        yield problem("--until", args.until, f"must be after --since, {args.since}")
+    for option in SIMULATION_OPTIONS:
         value = getattr(args, option)
         if args.record_only and value not in (None, []):
-            yield wrong(f"--{option.replace('_', '-')}", value, "is about simulating others: leave out --record-only")
-    for option, most in (("prompt_tokens", MAX_PROMPT), ("output_tokens", MAX_OUTPUT)):
+            yield problem(f"--{option.replace('_', '-')}", value, "is about simulating others: leave out --record-only")
+    for option, maximum in (("prompt_tokens", MAX_PROMPT), ("output_tokens", MAX_OUTPUT)):
         value = getattr(args, option)
-        if value is not None and not 1 <= value <= most:
-            yield wrong(f"--{option.replace('_', '-')}", value, f"must be 1 to {most}")
+        if value is not None and not 1 <= value <= maximum:
+            yield problem(f"--{option.replace('_', '-')}", value, f"must be 1 to {maximum}")
     if args.seed is not None and not 0 <= args.seed < 2**63:
-        yield wrong("--seed", args.seed, "must be 0 to 2**63 - 1")
+        yield problem("--seed", args.seed, "must be 0 to 2**63 - 1")
 
 
-def _looked(args: argparse.Namespace, since: float, until: float) -> tuple[list[BacktestResult], dict[str, str]]:
+def _backtest(args: argparse.Namespace, since: float, until: float) -> tuple[list[BacktestResult], dict[str, str]]:
     if args.model is not None:
         catalogue.load(args.model)
     with ProgressBar("read journals") as progress:
-        period = journals.read(args.journal, since, until, args.workload, lambda done, of: progress(done / max(of, 1)))
-    wanted = Wanted(
+        period = journals.read(
+            args.journal, since, until, args.workload, lambda done, total: progress(done / max(total, 1))
+        )
+    options = BacktestOptions(
         simulate=not args.record_only,
         model=args.model,
-        given=AssumedLengths(args.prompt_tokens, args.output_tokens),
+        lengths=AssumedLengths(args.prompt_tokens, args.output_tokens),
         seed=1 if args.seed is None else args.seed,
     )
-    asked = asked_of(args.policy, [one.name for one in period.recorded])
-    found = []
-    for number, one in enumerate(period.recorded, 1):
-        with ProgressBar(f"simulate {one.name} ({number} of {len(period.recorded)})") as progress:
-            found.append(look(one, wanted, asked[one.name], progress))
-    return found, {str(name): why for name, why in period.left_out.items()}
+    contenders = contenders_by_workload(args.policy, [recorded.name for recorded in period.recorded])
+    results = []
+    for number, recorded in enumerate(period.recorded, 1):
+        with ProgressBar(f"simulate {recorded.name} ({number} of {len(period.recorded)})") as progress:
+            results.append(backtest(recorded, options, contenders[recorded.name], progress))
+    return results, {str(name): reason for name, reason in period.left_out.items()}

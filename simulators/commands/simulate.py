@@ -1,4 +1,4 @@
-"""``forescale simulate``: one scenario, or engines alone at a fixed size, and what came of it."""
+"""``forescale simulate``: run one scenario, or engines alone at a fixed size."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from simulators.reporting.progress import ProgressBar
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.traffic.writers import replacing
 
-KEEP: Final = 1000
-"""Files of a simulated journal, 64 MiB each: all of it is kept, unlike a daemon's."""
+MAX_FILES: Final = 1000
+"""The maximum files of a simulated journal, 64 MiB each. Unlike a daemon's, it is kept in full."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +50,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def command(args: argparse.Namespace) -> int:
-    problems = list(_misuse(args)) + list(_unwritable(args))
+    problems = list(_misuse(args)) + list(_output_problems(args))
     if problems:
         raise ConfigError(problems)
     try:
-        return _told(args, _alone(args) if args.scenario is None else _scenario(args))
+        return _report(args, _simulate_engines(args) if args.scenario is None else _simulate_scenario(args))
     except (TraceError, InvariantBroken) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
@@ -63,100 +63,102 @@ def command(args: argparse.Namespace) -> int:
         return 130
 
 
-def _told(args: argparse.Namespace, done: SimulationRun) -> int:
-    summary = summarize(done)
-    beside = [summarize(other) for other in done.beside]
+def _report(args: argparse.Namespace, run: SimulationRun) -> int:
+    summary = summarize(run)
+    concurrent = [summarize(other) for other in run.concurrent]
     if args.json:
-        fleet = {"beside": [other.as_dict() for other in beside], "most_held": dict(done.most_held)}
-        given.write_json({**summary.as_dict(), **(fleet if done.most_held else {})}, args.json)
+        fleet = {"beside": [other.as_dict() for other in concurrent], "most_held": dict(run.peak_usage)}
+        given.write_json({**summary.as_dict(), **(fleet if run.peak_usage else {})}, args.json)
     if args.requests:
-        write_requests(done, args.requests)
+        write_requests(run, args.requests)
     if args.html:
         from simulators.reporting.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
 
         with replacing(args.html) as file:
-            file.write(page([(done.case.workload.name, done)]).encode())
+            file.write(page([(run.case.workload.name, run)]).encode())
     if args.json != Path("-"):
-        summaries = [summary, *beside]
+        summaries = [summary, *concurrent]
         print("\n".join(table.lines(summaries, [s.policy for s in summaries])))
-        if done.most_held:
-            print(_fleet(done))
+        if run.peak_usage:
+            print(_fleet_text(run))
         for s in summaries:
             for warning in s.warnings:
-                print(f"warning: {s.policy + ': ' if beside else ''}{warning}")
+                print(f"warning: {s.policy + ': ' if concurrent else ''}{warning}")
     return 0
 
 
-def _fleet(done: SimulationRun) -> str:
-    """Return the most that the fleet held at a time, beside its limits."""
-    limits = done.case.scenario.fleet
-    most = {"gpus": limits.max_gpus, "usd_per_hour": limits.max_usd_per_hour}
-    told = (
-        f"{done.most_held[unit]:,.4g} {words} of {'no limit' if (limit := most[unit]) is None else f'{limit:,.6g}'}"
-        for unit, words in (("gpus", "GPUs"), ("usd_per_hour", "USD per hour"))
+def _fleet_text(run: SimulationRun) -> str:
+    """Return the fleet's peak usage and its limits as text."""
+    limits = run.case.scenario.fleet
+    units = (("gpus", "GPUs", limits.max_gpus), ("usd_per_hour", "USD per hour", limits.max_usd_per_hour))
+    parts = (
+        f"{run.peak_usage[unit]:,.4g} {noun} of {'no limit' if limit is None else f'{limit:,.6g}'}"
+        for unit, noun, limit in units
     )
-    return f"the fleet held at most {' and '.join(told)}"
+    return f"the fleet held at most {' and '.join(parts)}"
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
-    """Yield the options that contradict each other or are out of range."""
+    """Yield the problems of options that contradict each other or are out of range."""
 
-    def wrong(option: str, value: object, rule: str) -> Problem:
+    def problem(option: str, value: object, rule: str) -> Problem:
         return Problem(COMMAND_LINE, 1, option, "" if value is None else str(value), rule)
 
     if args.scenario is None and (args.model is None or args.trace is None):
-        yield wrong("SCENARIO", None, "give a scenario, or both --model and --trace to run engines alone")
+        yield problem("SCENARIO", None, "give a scenario, or both --model and --trace to run engines alone")
     if args.scenario is not None and args.model is not None:
-        yield wrong("--model", args.model, "the scenario names its models")
+        yield problem("--model", args.model, "the scenario names its models")
     if args.scenario is not None and args.replicas is not None:
-        yield wrong("--replicas", args.replicas, "the scenario's initial_replicas say how many, and its workload then")
+        yield problem(
+            "--replicas", args.replicas, "the scenario's initial_replicas say how many, and its workload then"
+        )
     if args.scenario is None and args.journal is not None:
-        yield wrong("--journal", args.journal, "engines alone take no turns")
+        yield problem("--journal", args.journal, "engines alone take no turns")
     if args.replicas is not None and not 1 <= args.replicas <= MAX_REPLICAS:
-        yield wrong("--replicas", args.replicas, f"must be 1 to {MAX_REPLICAS}")
+        yield problem("--replicas", args.replicas, f"must be 1 to {MAX_REPLICAS}")
     if args.seed is not None and not 0 <= args.seed < 2**63:
-        yield wrong("--seed", args.seed, "must be 0 to 2**63 - 1")
-    yield from given.untraced(args)
+        yield problem("--seed", args.seed, "must be 0 to 2**63 - 1")
+    yield from given.trace_option_problems(args)
 
 
-def _unwritable(args: argparse.Namespace) -> Iterator[Problem]:
-    yield from given.unwritable({"--json": args.json, "--html": args.html, "--requests": args.requests})
+def _output_problems(args: argparse.Namespace) -> Iterator[Problem]:
+    yield from given.output_problems({"--json": args.json, "--html": args.html, "--requests": args.requests})
     if args.journal is None:
         return
-    beside = args.journal.with_name(f".{args.journal.name}.")  # it is written there, and takes the name when whole
-    problem = next(given.unwritable({"--journal": beside}), None)
-    rule = problem.rule if problem else unreplaceable(args.journal)
+    draft = args.journal.with_name(f".{args.journal.name}.")  # the journal is written there and renamed when complete
+    problem = next(given.output_problems({"--journal": draft}), None)
+    rule = problem.rule if problem else journal_folder_problem(args.journal)
     if rule:
         yield Problem(COMMAND_LINE, 1, "--journal", str(args.journal), rule)
 
 
-def _alone(args: argparse.Namespace) -> SimulationRun:
+def _simulate_engines(args: argparse.Namespace) -> SimulationRun:
     seed = 1 if args.seed is None else args.seed
-    return running.alone(catalogue.load(args.model), args.replicas or 1, given.trace(args), seed)
+    return running.simulate_engines(catalogue.load(args.model), args.replicas or 1, given.read_trace(args), seed)
 
 
-def _scenario(args: argparse.Namespace) -> SimulationRun:
+def _simulate_scenario(args: argparse.Namespace) -> SimulationRun:
     case = load(args.scenario)
     seed = case.scenario.seed if args.seed is None else args.seed
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
+        trace = given.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:
             return running.simulate(case, seed, trace, progress=progress)
-        return journalled(case, seed, trace, args.journal, progress)
+        return simulate_to_journal(case, seed, trace, args.journal, progress)
 
 
-def unreplaceable(folder: Path) -> str:
-    """Why a journal may not take the place of what is there; empty if it may."""
+def journal_folder_problem(folder: Path) -> str:
+    """Return why a journal may not replace a folder; empty if it may."""
     if not folder.exists():
         return ""
     if not folder.is_dir() or folder.is_symlink():
         return "is no folder: name one"
-    ours = {*journal_files(folder), folder / ".lock"}
-    if any(file not in ours for file in folder.iterdir()):
+    journal_paths = {*journal_files(folder), folder / ".lock"}
+    if any(file not in journal_paths for file in folder.iterdir()):
         return "holds files that are no journal's: give a new folder"
     try:
         with (folder / ".lock").open() as lock:
@@ -168,47 +170,47 @@ def unreplaceable(folder: Path) -> str:
     return ""
 
 
-def journalled(
+def simulate_to_journal(
     case: Case, seed: int, trace: RequestTrace, folder: Path, progress: Callable[[float], None]
 ) -> SimulationRun:
-    """Return a run whose every turn is recorded. The journal takes the place of `folder` when it is whole."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """Simulate a case and record every tick in a journal. The complete journal replaces `folder`."""
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        settings = JournalSpec(directory=str(aside), keep_files=KEEP)
+        settings = JournalSpec(directory=str(draft), keep_files=MAX_FILES)
         writer = JournalWriter(settings, case.scenario.epoch_s, version("forescale"))
-        workloads = {c.workload.name: c.workload for c in (case, *case.beside)}
+        workloads = {c.workload.name: c.workload for c in (case, *case.concurrent)}
 
         def record(tick: Tick) -> None:
             writer.write(tick, workloads[tick.workload])
-            _demand_written(writer, folder)
+            _require_written(writer, folder)
 
         try:
-            done = running.simulate(case, seed, trace, record=[record], progress=progress)
+            run = running.simulate(case, seed, trace, record=[record], progress=progress)
         finally:
             writer.close()
-        aside.chmod(0o755)
+        draft.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        draft.rename(folder)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
         raise
-    return done
+    return run
 
 
-def _demand_written(writer: JournalWriter, folder: Path) -> None:
-    """Raise where the journal cannot be written: here it is what was asked for, while a daemon goes on without one."""
+def _require_written(writer: JournalWriter, folder: Path) -> None:
+    """Raise `JournalError` if the journal cannot be written. A daemon would continue without one."""
     if writer.lost:
         raise JournalError(f"{folder}: cannot be written: {writer.error}")
 
 
-def write_requests(done: SimulationRun, path: Path) -> None:
-    """Write one CSV row a request, in order of arrival: empty where a time is absent, replica -1 where none took it."""
-    import pyarrow as pa  # noqa: PLC0415 - only those who ask for it pay for it
+def write_requests(run: SimulationRun, path: Path) -> None:
+    """Write one CSV row for each request by arrival: a missing time is empty, no replica is -1."""
+    import pyarrow as pa  # noqa: PLC0415 - slow to import, and rarely needed
     from pyarrow import csv  # noqa: PLC0415
 
-    requests = CountedRequests(done)
+    requests = CountedRequests(run)
 
-    def times(values: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
+    def nullable_times(values: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
         return pa.array(np.round(values, 9), mask=~np.isfinite(values))
 
     rows = pa.table(
@@ -216,8 +218,8 @@ def write_requests(done: SimulationRun, path: Path) -> None:
             "arrival_s": pa.array(np.round(requests.arrival_s, 9)),
             "prompt_tokens": pa.array(requests.table.prompt_tokens),
             "output_tokens": pa.array(requests.table.output_tokens),
-            "ttft_s": times(requests.ttft_s),
-            "e2e_s": times(requests.e2e_s),
+            "ttft_s": nullable_times(requests.ttft_s),
+            "e2e_s": nullable_times(requests.e2e_s),
             "replica": pa.array(requests.table.replica),
         }
     )

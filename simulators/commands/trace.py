@@ -1,4 +1,4 @@
-"""``forescale trace``: look at a trace, convert it, make one."""
+"""``forescale trace``: describe, convert or generate a trace."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _describe(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    writer_of(Path(args.out))  # before the work, not after it
+    writer_of(Path(args.out))  # raises before the work
     window = _window(args.window) if args.window else None
     trace = _read(args)
     if window is not None:
@@ -108,47 +108,47 @@ def _read(args: argparse.Namespace) -> RequestTrace:
 def _write(trace: RequestTrace, out: Path) -> None:
     with ProgressBar("writing") as bar:
         write(trace, out, bar.large)
-    repaired = "".join(f"; {what}: {count:,}" for what, count in trace.repairs.items())
+    repaired = "".join(f"; {repair}: {count:,}" for repair, count in trace.repairs.items())
     print(f"{out}: {len(trace):,} requests, digest {trace.digest()[:16]}{repaired}")
 
 
-def _generator(what: str, settings: list[str]) -> Any:
+def _generator(kind_or_file: str, settings: list[str]) -> Any:
     """Return the generator of a YAML file, or of a kind and ``key=value`` settings."""
-    if what in GENERATORS:
-        return read_kind(GENERATORS, {"kind": what, **_nested(settings)})
-    path = Path(what)
+    if kind_or_file in GENERATORS:
+        return read_kind(GENERATORS, {"kind": kind_or_file, **_nested(settings)})
+    path = Path(kind_or_file)
     if not path.is_file():
-        hint = did_you_mean(what, list(GENERATORS)) or f"kinds are {', '.join(GENERATORS)}"
-        raise TraceError(f"{what}: neither a YAML file nor a kind of generator; {hint}")
+        hint = did_you_mean(kind_or_file, list(GENERATORS)) or f"kinds are {', '.join(GENERATORS)}"
+        raise TraceError(f"{kind_or_file}: neither a YAML file nor a kind of generator; {hint}")
     if settings:
         raise TraceError(f"{settings[0]}: settings go with a kind; those of a file stand in it")
     return read_file(GENERATORS, path)
 
 
 def _nested(settings: list[str]) -> dict[str, Any]:
-    """``["prompt.cv=2"]`` as ``{"prompt": {"cv": 2}}``; values are written as in YAML."""
+    """Return settings as a nested mapping: ``["prompt.cv=2"]`` as ``{"prompt": {"cv": 2}}``. Values are YAML."""
     data: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
             raise ConfigError([Problem(COMMAND_LINE, 1, setting, "", "must be written key=value")])
-        at = data
+        node = data
         *parents, last = key.split(".")
         for parent in parents:
-            at = at.setdefault(parent, {})
-            if not isinstance(at, dict):
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
                 raise ConfigError([Problem(COMMAND_LINE, 1, key, value, f"{parent} has a value already")])
-        if last in at:
+        if last in node:
             raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "given twice")])
         try:
-            at[last] = value_in(value)
+            node[last] = value_in(value)
         except ValueError as e:
             raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "is no YAML value")]) from e
     return data
 
 
 def _columns(text: str | None) -> dict[str, str]:
-    """``arrival=ts,prompt=in`` as a mapping of roles to columns."""
+    """Return ``arrival=ts,prompt=in`` as a mapping of roles to columns."""
     pairs = [pair.partition("=") for pair in text.split(",")] if text else []
     if any(not equals or not role or not column for role, equals, column in pairs):
         raise TraceError(f"--columns {text!r}: must be written ROLE=COLUMN,ROLE=COLUMN")
@@ -156,7 +156,7 @@ def _columns(text: str | None) -> dict[str, str]:
 
 
 def _window(text: str) -> tuple[float, float]:
-    """``600:1200``, ``600:`` or ``:1200`` as a start and an end in seconds."""
+    """Return ``600:1200``, ``600:`` or ``:1200`` as a start and an end in seconds."""
     start, colon, end = text.partition(":")
     try:
         span = float(start or 0), float(end or math.inf)

@@ -1,4 +1,4 @@
-"""``forescale tune``: search a workload's settings on the simulator, and write policy files that are fit to deploy."""
+"""``forescale tune``: search a workload's settings on the simulator, and write policy files to deploy."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.scenario import Case, load
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.tune import files, text
-from simulators.tune.baseline import Baseline, begin
-from simulators.tune.executor import EngineFailed, Executor, Local
-from simulators.tune.progress import Screen
+from simulators.tune.baseline import Baseline, load_baseline
+from simulators.tune.executor import Executor, ExecutorFailed, LocalExecutor
+from simulators.tune.progress import ProgressScreen
 from simulators.tune.result import TuneResult
 from simulators.tune.run import TuneListeners, tune
 from simulators.tune.search import SearchBudget, SearchListener, StopRequests
 from simulators.tune.space import Space, space_of
-from simulators.tune.storage import Lease, LostLease, leading, opened
+from simulators.tune.storage import Lease, LostLease, lead_folder, open_storage
 from simulators.tune.study import SAMPLERS, study
-from simulators.tune.study_inputs import Bundle, GivenRequests, bundle
+from simulators.tune.study_inputs import RecordedTrace, StudyInputs, study_inputs
 from simulators.tune.trial import WrongVersion
 from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 
 BUDGET: Final = "10m"
-PROOF: Final = 3
-"""Replications of the proof: with recorded requests they differ in start-ups and losses only."""
+VALIDATION_RUNS: Final = 3
+"""Default replications of the validation: with recorded requests they differ in start-ups and losses only."""
 EXTRA: Final = ("optuna", "cmaes")
 
 
@@ -58,7 +58,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="TPE, NSGA-II or CMA-ES (default: tpe)")
     add("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
     add("--replications", type=int, default=1, metavar="R", help="runs of each trial (default: 1)")
-    add("--proof", type=int, default=PROOF, metavar="R", help=f"runs of each point in the proof (default: {PROOF})")
+    add(
+        "--proof",
+        type=int,
+        default=VALIDATION_RUNS,
+        metavar="R",
+        help=f"runs of each point in the proof (default: {VALIDATION_RUNS})",
+    )
     add("--jobs", type=int, metavar="J", help="processes on this machine (default: one a CPU)")
     add("--on", metavar="ADDRESS", help="a Dask scheduler to run on, such as tcp://scheduler:8786")
     add("--storage", metavar="URL", help="keep the study in a database: postgresql://user@host/name, sqlite:///file")
@@ -76,8 +82,8 @@ def command(args: argparse.Namespace) -> int:
     if problems:
         raise ConfigError(problems)
     try:
-        return _tuned(args, budget)
-    except (TraceError, InvariantBroken, EngineFailed, LostLease, WrongVersion) as e:
+        return _tune(args, budget)
+    except (TraceError, InvariantBroken, ExecutorFailed, LostLease, WrongVersion) as e:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -94,10 +100,10 @@ def _budget(args: argparse.Namespace) -> tuple[SearchBudget, list[Problem]]:
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
     limits = (("replications", 1, 1000), ("proof", 1, 1000), ("jobs", 1, 4096), ("seed", 0, 2**62))
-    for key, least, most in limits:
+    for key, minimum, maximum in limits:
         value = getattr(args, key)
-        if value is not None and not least <= value <= most:
-            yield Problem(COMMAND_LINE, 1, f"--{key}", str(value), f"must be {least} to {most}")
+        if value is not None and not minimum <= value <= maximum:
+            yield Problem(COMMAND_LINE, 1, f"--{key}", str(value), f"must be {minimum} to {maximum}")
     if args.on is not None and args.jobs is not None:
         yield Problem(COMMAND_LINE, 1, "--jobs", str(args.jobs), "is about this machine, and --on names another")
     if args.on is not None and importlib.util.find_spec("distributed") is None:
@@ -113,42 +119,41 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         yield Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "make that first")
 
 
-def _tuned(args: argparse.Namespace, budget: SearchBudget) -> int:
-    begun = begin(load(args.scenario), args.source, args.prometheus, native=args.native)
-    case = begun.case
+def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
+    baseline = load_baseline(load(args.scenario), args.source, args.prometheus, native=args.native)
+    case = baseline.case
     seed = case.scenario.seed if args.seed is None else args.seed
     space = space_of(case, args.search)
     folder = args.out or Path(f"tune-{case.scenario.scenario}")
-    whole = _bundle(args, begun, seed)
-    manifest = _manifest(args, case, whole, space, seed)
+    inputs = _study_inputs(args, baseline, seed)
+    manifest = _manifest(args, case, inputs, space, seed)
     name = args.study or case.scenario.scenario
-    with leading(folder) as leader, _asked() as asked:
-        found = study(opened(args.storage, folder), name, space, manifest, 1 - case.scenario.slo.share)
-        lease = Lease(found.optuna, leader) if args.storage is not None else None
+    with lead_folder(folder) as leader, _stop_on_signal() as stop:
+        tune_study = study(open_storage(args.storage, folder), name, space, manifest, 1 - case.scenario.slo.share)
+        lease = Lease(tune_study.optuna, leader) if args.storage is not None else None
         if lease is not None:
             lease.take()
-        engine = _engine(args, whole, asked)
-        screen = Screen(f"tune {name}")
-        made = _made(args, case, name, manifest, begun)
+        executor = _open_executor(args, inputs, stop)
+        screen = ProgressScreen(f"tune {name}")
+        study_info = _study_info(args, case, name, manifest, baseline)
         try:
-            watch = SearchListener(screen, asked, lease)
-            result = tune(
-                found, engine, whole, budget, watch, TuneListeners(screen.proving, screen.drawing), made, begun.remarks
-            )
+            listener = SearchListener(screen, stop, lease)
+            parts = TuneListeners(screen.proving, screen.drawing)
+            result = tune(tune_study, executor, inputs, budget, listener, parts, study_info, baseline.remarks)
         finally:
             screen.clear()
-            engine.close()
+            executor.close()
         if lease is not None:
             lease.leave()
-        return _told(args, folder, result, begun, space)
+        return _report(args, folder, result, baseline, space)
 
 
-def _told(args: argparse.Namespace, folder: Path, result: TuneResult | None, begun: Baseline, space: Space) -> int:
-    """Write what was found, and tell it. Exit 1 where nothing is better than what runs today."""
+def _report(args: argparse.Namespace, folder: Path, result: TuneResult | None, baseline: Baseline, space: Space) -> int:
+    """Write and print the result. Return the exit code: 1 if nothing is better than today's configuration."""
     if result is None:
         print("forescale: no trial had ended: nothing is told; the same command goes on", file=sys.stderr)
         return 130
-    written = files.write(folder, result, begun, space)
+    written = files.write(folder, result, baseline, space)
     if args.json:
         print(json.dumps(given.without_nan(result.as_dict()), indent=2, allow_nan=False))
     else:
@@ -156,44 +161,46 @@ def _told(args: argparse.Namespace, folder: Path, result: TuneResult | None, beg
         print(f"Written to {folder}: {', '.join(path.name for path in written)}")
     if result.stopped:
         return 130
-    return 0 if result.dared is not None else 1
+    return 0 if result.recommended is not None else 1
 
 
-def _bundle(args: argparse.Namespace, begun: Baseline, seed: int) -> Bundle:
-    def recorded(file: Path) -> GivenRequests:
-        return GivenRequests(file.name, running.checked(read(file, ReadOptions(skip_bad=args.skip_bad))))
+def _study_inputs(args: argparse.Namespace, baseline: Baseline, seed: int) -> StudyInputs:
+    def recorded(file: Path) -> RecordedTrace:
+        return RecordedTrace(file.name, running.checked(read(file, ReadOptions(skip_bad=args.skip_bad))))
 
-    return bundle(
-        begun.case,
+    return study_inputs(
+        baseline.case,
         [recorded(file) for file in args.trace],
         seed,
         args.replications,
         args.proof,
-        unseen=[recorded(file) for file in args.unseen],
-        present=begun.present,
+        validation_only=[recorded(file) for file in args.unseen],
+        present=baseline.present,
     )
 
 
-def _manifest(args: argparse.Namespace, case: Case, whole: Bundle, space: Space, seed: int) -> dict[str, Any]:
-    """Return the inputs that identify a study; the budget is not among them, since it may be raised."""
-    searched = [[d.path, d.present, d.low, d.high, d.log, d.whole, list(d.choices)] for d in space.dimensions]
+def _manifest(args: argparse.Namespace, case: Case, inputs: StudyInputs, space: Space, seed: int) -> dict[str, Any]:
+    """Return the inputs that identify a study. The budget is not among them, since it may be raised."""
+    dimensions = [[d.path, d.present, d.low, d.high, d.log, d.whole, list(d.choices)] for d in space.dimensions]
     return {
         "sampler": args.sampler,
         "seed": seed,
-        "traffic and worlds": whole.digest,
-        "what is searched": json.dumps(searched),
+        "traffic and worlds": inputs.digest,
+        "what is searched": json.dumps(dimensions),
         "the promise": case.scenario.slo.share,
         "version": version("forescale"),
     }
 
 
-def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, Any], begun: Baseline) -> dict[str, Any]:
+def _study_info(
+    args: argparse.Namespace, case: Case, name: str, manifest: dict[str, Any], baseline: Baseline
+) -> dict[str, Any]:
     return {
         "scenario": case.scenario.scenario,
         "file": str(args.scenario),
-        "from": begun.file,
-        "imported": begun.imported,
-        "proposal": begun.present is not None,
+        "from": baseline.file,
+        "imported": baseline.imported,
+        "proposal": baseline.present is not None,
         "study": name,
         "sampler": args.sampler,
         "seed": manifest["seed"],
@@ -202,21 +209,21 @@ def _made(args: argparse.Namespace, case: Case, name: str, manifest: dict[str, A
     }
 
 
-def _engine(args: argparse.Namespace, whole: Bundle, asked: StopRequests) -> Executor:
+def _open_executor(args: argparse.Namespace, inputs: StudyInputs, stop: StopRequests) -> Executor:
     if args.on is None:
-        return Local(whole, args.jobs or os.cpu_count() or 1)
-    from simulators.tune.executor_dask import Dask  # noqa: PLC0415 - slow to import
+        return LocalExecutor(inputs, args.jobs or os.cpu_count() or 1)
+    from simulators.tune.executor_dask import DaskExecutor  # noqa: PLC0415 - slow to import
 
-    return Dask(whole, args.on, asked)
+    return DaskExecutor(inputs, args.on, stop)
 
 
 @contextmanager
-def _asked() -> Iterator[StopRequests]:
-    """Ctrl-C and SIGTERM end the part that is at work: the search, then the proof, then the pictures."""
-    asked = StopRequests()
-    before = {one: signal.signal(one, lambda *_: asked.ask()) for one in (signal.SIGINT, signal.SIGTERM)}
+def _stop_on_signal() -> Iterator[StopRequests]:
+    """Turn Ctrl-C and SIGTERM into stop requests: each ends the current part (search, validation, page runs)."""
+    stop = StopRequests()
+    previous = {number: signal.signal(number, lambda *_: stop.request()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield stop
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

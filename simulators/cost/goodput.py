@@ -13,7 +13,7 @@ from policies.model.spec import Slo
 from simulators.engine.models.service import ServiceModel
 from simulators.experiments import run as running
 from simulators.experiments.results import CountedRequests
-from simulators.experiments.warnings import work_s
+from simulators.experiments.warnings import full_batch_work_s
 from simulators.world.rng import streams
 from simulators.world.traffic.trace import RequestTrace
 
@@ -75,7 +75,7 @@ def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Go
 
 def meets_slo(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: float, seed: int) -> bool:
     """Return whether the requests after the warm-up meet the SLO at a rate."""
-    requests = CountedRequests(running.alone(model, 1, drawn.speed(rate_rps), seed))
+    requests = CountedRequests(running.simulate_engines(model, 1, drawn.speed(rate_rps), seed))
     requests.slo = slo
     counted = requests.met["all"][int(WARM_UP * len(drawn)) :]
     return bool(counted.mean() >= slo.share)
@@ -85,7 +85,7 @@ def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """Return the requests per second that a replica serves when all of them wait at once, regardless of the SLO."""
     end_s = float(drawn.arrival_s[min(SATURATED_REQUESTS, len(drawn)) - 1])
     burst = drawn.between(0.0, end_s).speed(SATURATION_SPEED)
-    ends_s = CountedRequests(running.alone(model, 1, burst, 0)).e2e_s
+    ends_s = CountedRequests(running.simulate_engines(model, 1, burst, 0)).e2e_s
     first, last = np.quantile(ends_s[np.isfinite(ends_s)], SATURATED_SHARES)
     return float((ends_s < np.inf).sum() * (SATURATED_SHARES[1] - SATURATED_SHARES[0]) / (last - first))
 
@@ -93,7 +93,7 @@ def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
 def bound_rps(model: ServiceModel, drawn: RequestTrace) -> float:
     """Return the maximum rate by the engine's time alone, in full batches."""
     cached = np.zeros(len(drawn), np.int32) if drawn.cached_tokens is None else drawn.cached_tokens
-    return 1.0 / float(work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
+    return 1.0 / float(full_batch_work_s(model, drawn.prompt_tokens, cached, drawn.output_tokens).mean())
 
 
 def batched(model: ServiceModel, at_once: int) -> ServiceModel:

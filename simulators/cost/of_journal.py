@@ -86,16 +86,16 @@ def _requests(
     """Return the rebuilt requests, their service model, and why one of the two is not known."""
     try:
         means = reconstruct.mean_lengths(recorded, inputs.lengths)
-        served = _engine(engines.engine(recorded, inputs.model, means), inputs.model, recording)
-    except engines.Unknown as e:
+        served = _engine(engines.infer_engine(recorded, inputs.model, means), inputs.model, recording)
+    except engines.EngineUnknown as e:
         return None, None, str(e)
     try:
         rebuilt = reconstruct.rebuild(recorded, served.model, inputs.lengths, seed)
-    except reconstruct.Unseen as e:
+    except reconstruct.ArrivalsUnknown as e:
         return None, served, str(e)
     if not len(rebuilt.trace):
         return None, served, "no request came"
-    how = "; ".join(rebuilt.how)
+    how = "; ".join(rebuilt.assumptions)
     found = (Citation(Basis.PRIOR if ASSUMED in how else recording.basis, how), recording)
     return RequestEvidence(rebuilt.trace, recorded.span_s, found), served, ""
 
@@ -103,10 +103,10 @@ def _requests(
 def _engine(found: engines.InferredEngine, named: str | None, recording: Citation) -> offers.OfferedEngine:
     if named is not None:
         return offers.engine(named, ", as it is told to serve")
-    own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.how}"))
-    if "multiplied" in found.how:
-        return dataclasses.replace(own, source=Citation(recording.basis, f"service model {found.how}"))
-    return offers.engine(found.model.name) if "as the recorded pools have it" in found.how else own
+    own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.origin}"))
+    if "multiplied" in found.origin:
+        return dataclasses.replace(own, source=Citation(recording.basis, f"service model {found.origin}"))
+    return offers.engine(found.model.name) if "as the recorded pools have it" in found.origin else own
 
 
 def _offers(

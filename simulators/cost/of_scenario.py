@@ -44,10 +44,10 @@ def of_scenario(inputs: ScenarioInputs, file: LoadedOffers, progress: Callable[[
 
     def take(tick: Tick) -> None:
         if tick.workload == case.workload.name:
-            ticks.take(tick)
+            ticks.add(tick)
 
     run = simulate(case, inputs.seed, inputs.trace, record=[take], progress=progress)
-    recorded = ticks.told({case.workload.fingerprint: case.workload}, 0)
+    recorded = ticks.to_run({case.workload.fingerprint: case.workload}, 0)
     if recorded is None:
         raise TraceError(f"{path}: no turn was taken: give it a longer duration_s")
     recording = Citation(Basis.SIMULATED, f"a run of {path} with seed {inputs.seed}, {len(recorded):,} turns")

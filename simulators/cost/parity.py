@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from simulators.backtest.engines import slower
+from simulators.backtest.engines import scaled_times
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.figures import Figure, sources, usd
 from simulators.cost.offers import engine
@@ -34,7 +34,7 @@ def figures(evidence: WorkloadEvidence, trial: Trial, now: RatedOffer) -> Iterat
     excluded = {o.engine.model.name for o in evidence.offers.values() if o.engine is not None}
     for name in comparable_models(now.engine.model.name, excluded):
         other = engine(name)
-        rps = trial.rate(slower(other.model, TYPICAL_FACTOR) if other.gpu_alone else other.model).rps
+        rps = trial.rate(scaled_times(other.model, TYPICAL_FACTOR) if other.gpu_alone else other.model).rps
         price = now.price.value * rps / now.rate.rps
         formula = (
             f"{now.price.value:g} USD/h x {rps:.4g} / {now.rate.rps:.4g} requests/s within the promise, the model's"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policies.model.spec import Slo
-from simulators.backtest.engines import slower
+from simulators.backtest.engines import scaled_times
 from simulators.cost.evidence import RequestEvidence, WorkloadEvidence
 from simulators.cost.figures import Basis, Citation, SourcedNumber, sources
 from simulators.cost.goodput import REQUESTS, Goodput, goodput, sample, with_hit_share
@@ -61,8 +61,8 @@ class Trial:
         if not engine.gpu_alone:
             return RatedEngine(self.rate(engine.model), engine.model)
         low, high = TIME_FACTORS
-        likely = slower(engine.model, TYPICAL_FACTOR)
-        lower, upper = (self.rate(slower(engine.model, factor)).rps for factor in (high, low))
+        likely = scaled_times(engine.model, TYPICAL_FACTOR)
+        lower, upper = (self.rate(scaled_times(engine.model, factor)).rps for factor in (high, low))
         return RatedEngine(self.rate(likely), likely, lower, upper, TYPICAL_FACTOR)
 
     def citations(self, engine: OfferedEngine) -> tuple[Citation, ...]:

@@ -1,8 +1,8 @@
-"""Several policies in one scenario, with the same requests and chance for all, and which differences are real.
+"""Comparison of policies in one scenario, with the same requests and random streams for each.
 
-Replication r has the seed ``seed + r``, for every contender the same (common random numbers), so that contenders are
-compared pair by pair. Means have t intervals over replications; quantiles are never averaged: their median over the
-replications is told, with its range.
+Replication r uses the seed ``seed + r`` for every contender (common random numbers), so contenders are compared pair by
+pair. Means have t intervals over the replications. Quantiles are not averaged: the report shows their median over the
+replications and its range.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize
 from simulators.experiments.run import Progress, SimulationRun, replaying, simulate, traffic_of
 from simulators.experiments.statistics import LEVEL, Difference, Estimate
-from simulators.reporting.run_data import Sheet, sheet
+from simulators.reporting.run_data import RunData, run_data
 from simulators.world.traffic.shapes import Poisson
 from simulators.world.traffic.trace import RequestTrace
 
 REPLICATIONS: Final = 5
-"""Enough for an interval, and for the range of five to hold the median in 94 of 100 cases; tails want 20."""
+"""Five values bracket their median in 93.75 % of cases (1 - 2 / 2**5). Tail quantiles need about 20 replications."""
 MEASURES: Final[Mapping[str, Callable[[ResultSummary], float]]] = {
     "cost_usd": lambda s: s.cost_usd,
     "attainment": lambda s: s.attainment.get("all", math.nan),
 }
-"""What contenders are compared by."""
+"""The measures by which contenders are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replication:
     """One contender's run under one seed.
 
-    `unsettled_s` is what MSER-5 would drop of the times to first token beyond the scenario's warm-up; None where the
-    traffic is meant to change, -1 where the run never settles. `bound_usd` is what the oracle proved that nobody can
-    undercut while the SLO's target is met.
+    `unsettled_s` is the time after the scenario's warm-up until the TTFT is steady by MSER-5. Seconds; None where the
+    traffic changes by design, -1 where the run never settles. `bound_usd` is the oracle's lower bound: no policy that
+    meets the SLO target costs less.
     """
 
     summary: ResultSummary
     unsettled_s: float | None = None
     bound_usd: float | None = None
-    sheet: Sheet | None = None
+    run_data: RunData | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """One policy less the first in one measure. `p` is adjusted by Holm for all contrasts of the comparison."""
+    """The difference of one policy from the first in one measure. `p` is adjusted by Holm for all contrasts."""
 
     name: str
     measure: str
@@ -72,7 +72,11 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """Cost over the oracle's. None where the SLO was missed in a replication: cheaper and worse is no regret of 0."""
+    """A policy's cost above the oracle's. `usd` is None where `missed` replications violate the SLO.
+
+    A policy that costs less because it violates the SLO has no regret to report. `share` is relative to the oracle's
+    cost: 12 USD against 10 USD gives 0.2.
+    """
 
     usd: Estimate | None
     share: float
@@ -81,7 +85,7 @@ class Regret:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came of it: by contender, one replication a seed. `replayed` if all seeds had the same requests."""
+    """The replications of each contender, one for each seed. `replayed` is true if all seeds had the same requests."""
 
     scenario: str
     slo_share: float
@@ -96,91 +100,107 @@ class Comparison:
 
     @property
     def policies(self) -> list[str]:
-        """All but the oracle, which is no policy: nobody can choose it."""
+        """The contenders without the oracle, which no user can deploy."""
         return [name for name in self.runs if name != self.oracle]
 
     def values(self, name: str, measure: Callable[[ResultSummary], float]) -> list[float]:
-        """Return a figure of a contender, one value a seed."""
+        """Return a measure of a contender, one value for each seed."""
         return [measure(r.summary) for r in self.runs[name]]
 
     def contrasts(self) -> list[Contrast]:
-        """Return every policy against the first: intervals that hold together (Bonferroni), p-values by Holm."""
-        first, *others = self.policies or [""]
-        pairs = [(name, measure) for name in others for measure in MEASURES]
+        """Return each policy's difference from the first one in each measure.
+
+        The intervals hold jointly (Bonferroni); the p-values are adjusted by Holm. Two policies compared with the first
+        in two measures make 4 contrasts, each with an interval at 1 - 0.05 / 4 = 98.75 %.
+        """
+        first, *compared = self.policies or [""]
+        pairs = [(name, measure) for name in compared for measure in MEASURES]
         level = 1 - (1 - LEVEL) / max(1, len(pairs))
-        found = [self._difference(name, first, measure, level) for name, measure in pairs]
-        adjusted = statistics.holm([d.p for d in found])
+        differences = [self._difference(name, first, measure, level) for name, measure in pairs]
+        adjusted = statistics.holm([d.p for d in differences])
         return [
-            Contrast(name, measure, d.estimate, p) for (name, measure), d, p in zip(pairs, found, adjusted, strict=True)
+            Contrast(name, measure, d.estimate, p)
+            for (name, measure), d, p in zip(pairs, differences, adjusted, strict=True)
         ]
 
     def _difference(self, a: str, b: str, measure: str, level: float) -> Difference:
-        figure = MEASURES[measure]
-        return statistics.paired(self.values(a, figure), self.values(b, figure), level)
+        measured = MEASURES[measure]
+        return statistics.paired(self.values(a, measured), self.values(b, measured), level)
 
     def regrets(self) -> dict[str, Regret]:
-        """Return every policy's cost over the oracle's, where it kept the SLO as well, or met its target."""
+        """Return each policy's cost above the oracle's.
+
+        A replication counts as missed if its attainment is below both the target and the oracle's. With a target of
+        0.99 and an oracle at 0.985, a policy at 0.987 is not missed.
+        """
         if self.oracle is None:
             return {}
-        kept = self.values(self.oracle, MEASURES["attainment"])
-        costs = self.values(self.oracle, MEASURES["cost_usd"])
-        found = {}
+        oracle_attainment = self.values(self.oracle, MEASURES["attainment"])
+        oracle_costs = self.values(self.oracle, MEASURES["cost_usd"])
+        regrets = {}
         for name in self.policies:
-            own = self.values(name, MEASURES["attainment"])
-            missed = sum(not (a >= min(self.slo_share, o)) for a, o in zip(own, kept, strict=True))
-            over = statistics.paired(self.values(name, MEASURES["cost_usd"]), costs).estimate
-            base = float(np.mean(costs))
-            found[name] = Regret(None if missed else over, over.mean / base if base else math.nan, missed)
-        return found
+            attainment = self.values(name, MEASURES["attainment"])
+            missed = sum(not (a >= min(self.slo_share, o)) for a, o in zip(attainment, oracle_attainment, strict=True))
+            over = statistics.paired(self.values(name, MEASURES["cost_usd"]), oracle_costs).estimate
+            oracle_cost = float(np.mean(oracle_costs))
+            regrets[name] = Regret(
+                None if missed else over, over.mean / oracle_cost if oracle_cost else math.nan, missed
+            )
+        return regrets
 
 
-def compare(  # noqa: PLR0913 - what is compared, and how it is to be done
+def compare(  # noqa: PLR0913 - the comparison's inputs and its execution options
     contenders: Sequence[Contender],
     seeds: Sequence[int],
     trace: RequestTrace | None = None,
     *,
     jobs: int = 1,
-    sheets: bool = False,
+    with_run_data: bool = False,
     progress: Progress = lambda _: None,
 ) -> Comparison:
-    """Run every contender under every seed, in up to `jobs` processes: the result does not depend on how many.
+    """Run every contender under every seed, in up to `jobs` processes. The result does not depend on `jobs`.
 
-    `trace` takes the place of the scenario's traffic. `sheets` keeps what a page shows of the first seed's runs. Raises
+    `trace` replaces the scenario's traffic. `with_run_data` keeps the page data of the first seed's runs. Raises
     `TraceError`, `SloUnreachable` from the oracle, and `InvariantBroken` if contenders did not face the same requests.
     """
     tasks = [(k, r) for r in range(len(seeds)) for k in range(len(contenders))]
-    asked = [(contenders[k], seeds[r], trace, sheets and r == 0) for k, r in tasks]
-    done = _here(asked, progress) if min(jobs, len(tasks)) <= 1 else _apart(asked, jobs, progress)
-    runs = {c.name: tuple(done[r * len(contenders) + k] for r in range(len(seeds))) for k, c in enumerate(contenders)}
+    specs = [(contenders[k], seeds[r], trace, with_run_data and r == 0) for k, r in tasks]
+    replications = (
+        _run_in_process(specs, progress) if min(jobs, len(tasks)) <= 1 else _run_in_processes(specs, jobs, progress)
+    )
+    runs = {
+        c.name: tuple(replications[r * len(contenders) + k] for r in range(len(seeds)))
+        for k, c in enumerate(contenders)
+    }
     for r, seed in enumerate(seeds):
-        if len({found[r].summary.trace for found in runs.values()}) > 1:
+        if len({replication[r].summary.trace for replication in runs.values()}) > 1:
             raise InvariantBroken(f"broken: seed {seed} gave contenders different requests: please report this")
     case = contenders[0].case
     return Comparison(
         scenario=case.scenario.scenario,
         slo_share=case.scenario.slo.share,
         seeds=tuple(seeds),
-        replayed=len({found.summary.trace for found in done}) == 1,
+        replayed=len({replication.summary.trace for replication in replications}) == 1,
         oracle=next((c.name for c in contenders if c.oracle), None),
         runs=runs,
     )
 
 
-Asked = tuple[Contender, int, RequestTrace | None, bool]
+ReplicationSpec = tuple[Contender, int, RequestTrace | None, bool]
 
 
-def _here(asked: Sequence[Asked], progress: Progress) -> list[Replication]:
+def _run_in_process(specs: Sequence[ReplicationSpec], progress: Progress) -> list[Replication]:
     def share_of(k: int) -> Progress:
-        return lambda share: progress((k + share) / len(asked))
+        return lambda share: progress((k + share) / len(specs))
 
-    return [_replicate(one, share_of(k)) for k, one in enumerate(asked)]
+    return [_replicate(spec, share_of(k)) for k, spec in enumerate(specs)]
 
 
-def _apart(asked: Sequence[Asked], jobs: int, progress: Progress) -> list[Replication]:
-    """In processes that are spawned, on any platform alike: nothing of this one's state comes with them."""
+def _run_in_processes(specs: Sequence[ReplicationSpec], jobs: int, progress: Progress) -> list[Replication]:
+    """Run in spawned processes, which inherit no state from this one on any platform."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(asked)), mp_context=context) as pool:
-        futures = [pool.submit(_replicate, one) for one in asked]
+    with ProcessPoolExecutor(min(jobs, len(specs)), mp_context=context) as pool:
+        futures = [pool.submit(_replicate, spec) for spec in specs]
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
@@ -191,34 +211,37 @@ def _apart(asked: Sequence[Asked], jobs: int, progress: Progress) -> list[Replic
         return [future.result() for future in futures]
 
 
-def _replicate(asked: Asked, progress: Progress = lambda _: None) -> Replication:
-    contender, seed, given, with_sheet = asked
-    case = contender.case if given is None else replaying(contender.case, given)
-    trace = traffic_of(case, seed) if given is None else given.with_prefix_hits(case.scenario.prefix_hit_share)
+def _replicate(spec: ReplicationSpec, progress: Progress = lambda _: None) -> Replication:
+    contender, seed, replayed, with_run_data = spec
+    case = contender.case if replayed is None else replaying(contender.case, replayed)
+    trace = traffic_of(case, seed) if replayed is None else replayed.with_prefix_hits(case.scenario.prefix_hit_share)
     bound_usd = None
     if contender.oracle:
-        from simulators.experiments.oracle.plan import plan  # noqa: PLC0415 - only who asks for it pays for it
+        from simulators.experiments.oracle.plan import plan  # noqa: PLC0415 - slow to import, and rarely needed
 
-        found = plan(case, seed, trace, progress)
-        run, bound_usd = found.run, found.bound_usd
+        planned = plan(case, seed, trace, progress)
+        run, bound_usd = planned.run, planned.bound_usd
     else:
         run = simulate(case, seed, trace, progress=progress)
-    steady = given is None and isinstance(case.scenario.traffic, Poisson) and not contender.oracle
-    drawn = sheet(contender.name, run) if with_sheet else None
+    steady = replayed is None and isinstance(case.scenario.traffic, Poisson) and not contender.oracle
+    data = run_data(contender.name, run) if with_run_data else None
     return Replication(
-        summary=drawn.summary if drawn else summarize(run),
+        summary=data.summary if data else summarize(run),
         unsettled_s=_unsettled_s(run) if steady else None,
         bound_usd=bound_usd,
-        sheet=drawn,
+        run_data=data,
     )
 
 
 def _unsettled_s(run: SimulationRun) -> float:
-    """Return how long after the warm-up the times to first token were not yet those of a steady state. Seconds."""
+    """Return the time after the warm-up until the TTFT is steady; -1 if it never is. Seconds.
+
+    A warm-up of 60 s whose first 10 counted requests MSER-5 drops, the 11th arriving at 95 s, gives 35 s.
+    """
     requests = CountedRequests(run)
-    told = np.isfinite(requests.ttft_s)
-    dropped = statistics.warm_up(requests.ttft_s[told])
+    has_ttft = np.isfinite(requests.ttft_s)
+    dropped = statistics.warm_up(requests.ttft_s[has_ttft])
     if dropped < 0:
         return -1.0
     first_s = round(run.case.scenario.warm_up_s * PS_PER_S) / PS_PER_S
-    return float(round(requests.arrival_s[told][dropped] - first_s, 3)) if dropped else 0.0
+    return float(round(requests.arrival_s[has_ttft][dropped] - first_s, 3)) if dropped else 0.0

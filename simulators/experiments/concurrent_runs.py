@@ -1,4 +1,4 @@
-"""Several workloads at the same time: each in a world of its own, all of them under one fleet's limits."""
+"""Concurrent runs: several workloads, each in its own world, under the limits of one fleet."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from simulators.world.ports import SimulatedClock
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """One workload's controller and its world's clock, from the beginning (`epoch_s`) to the end after it."""
+class ScheduledRun:
+    """One workload's controller and its world's clock. The run lasts `end_s` from `epoch_s` (Unix time). Seconds."""
 
     controller: Controller
     clock: SimulatedClock
@@ -26,43 +26,46 @@ class Lane:
         return self.controller.workload.spec.interval_s
 
     @property
-    def turns(self) -> int:
+    def ticks(self) -> int:
         return math.ceil(self.end_s / self.interval_s)
 
-    def due(self, turn: int) -> float:
-        return self.epoch_s + turn * self.interval_s
+    def due_s(self, tick: int) -> float:
+        return self.epoch_s + tick * self.interval_s
 
 
 @dataclass(slots=True)
 class PeakUsage:
-    """The most GPUs and USD per hour that the fleet held at a time, as the ledger counts them after each turn."""
+    """The fleet's peak GPUs and peak USD per hour, read from the quota ledger after each tick."""
 
     ledger: QuotaLedger | None
-    most: dict[str, float] = field(default_factory=dict)
+    by_unit: dict[str, float] = field(default_factory=dict)
 
-    def note(self) -> None:
+    def update(self) -> None:
         if self.ledger is not None:
-            for unit, held in self.ledger.held().items():
-                self.most[unit] = max(held, self.most.get(unit, 0.0))
+            for unit, usage in self.ledger.held().items():
+                self.by_unit[unit] = max(usage, self.by_unit.get(unit, 0.0))
 
 
-async def drive(lanes: Sequence[Lane], after: Callable[[], None], progress: Callable[[float], None]) -> None:
-    """Run every lane's ticks at its own interval, in order of time; of those at one time the first lane's first.
+async def drive(
+    runs: Sequence[ScheduledRun], after_tick: Callable[[], None], progress: Callable[[float], None]
+) -> None:
+    """Run the ticks of all runs in order of time, each run at its own interval.
 
-    `after` is called after each turn.
+    Ticks due at the same time run in the order of `runs`. Intervals of 15 s and 20 s give the order
+    0 (first), 0 (second), 15, 20, 30, 40, 45, 60 (first), 60 (second).
     """
-    due = [(lane.due(0), k, 0) for k, lane in enumerate(lanes) if lane.turns]
-    turns, done = sum(lane.turns for lane in lanes), 0
+    due = [(run.due_s(0), k, 0) for k, run in enumerate(runs) if run.ticks]
+    total, done = sum(run.ticks for run in runs), 0
     while due:
-        at, k, turn = due[0]
-        await lanes[k].clock.sleep_until(at)
-        await lanes[k].controller.tick(at)
-        after()
-        if turn + 1 < lanes[k].turns:
-            heapq.heapreplace(due, (lanes[k].due(turn + 1), k, turn + 1))
+        now_s, k, tick = due[0]
+        await runs[k].clock.sleep_until(now_s)
+        await runs[k].controller.tick(now_s)
+        after_tick()
+        if tick + 1 < runs[k].ticks:
+            heapq.heapreplace(due, (runs[k].due_s(tick + 1), k, tick + 1))
         else:
             heapq.heappop(due)
         if done % 64 == 0:
-            progress(done / turns)
+            progress(done / total)
         done += 1
     progress(1.0)

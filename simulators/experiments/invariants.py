@@ -1,4 +1,4 @@
-"""What must hold in every run, asserted at its end: nothing is lost, created, or known before it happened.
+"""Invariants of every run, asserted at its end: conservation and causality.
 
 After BLIS's list of invariants (inference-sim, INV-1 to 13): conservation of requests, tokens, cache and money,
 causality, life cycle, work conservation. Signal freshness holds by construction: sources answer from scrapes.
@@ -16,7 +16,7 @@ from simulators.world.world import World
 
 
 class InvariantBroken(AssertionError):
-    """A fault of the simulator's own: the run is not to be trusted."""
+    """A fault in the simulator: the run's figures cannot be trusted."""
 
 
 def check(world: World) -> None:
@@ -26,54 +26,56 @@ def check(world: World) -> None:
     _causality(world)
     _work(world)
     for pool in world.pools.values():
-        found = fleet.problems(pool, pool.bill(world.now_ps, world.kernel.occupied_ps), world.now_ps)
-        for said in found:
-            _hold(rule=False, said=f"pool {pool.name}: {said}")
+        for problem in fleet.problems(pool, pool.bill(world.now_ps, world.kernel.occupied_ps), world.now_ps):
+            _require(holds=False, rule=f"pool {pool.name}: {problem}")
 
 
-def _hold(rule: bool, said: str) -> None:
-    if not rule:
-        raise InvariantBroken(f"broken: {said}: please report this, with the scenario and the seed")
+def _require(holds: bool, rule: str) -> None:
+    if not holds:
+        raise InvariantBroken(f"broken: {rule}: please report this, with the scenario and the seed")
 
 
 def _requests(world: World) -> None:
     kernel, requests, replicas = world.kernel, world.kernel.arrived_requests, world.kernel.read()
     finished = int(requests.is_finished.sum())
-    inside = int(replicas.outstanding.sum()) + kernel.queued
+    in_progress = int(replicas.outstanding.sum()) + kernel.queued
     failed = sum(int(requests.ended_as(end).sum()) for end in RequestEnd if end is not RequestEnd.OPEN)
-    total = finished + inside + kernel.awaiting_redelivery + failed
-    _hold(len(requests) == total, f"requests are conserved: {len(requests)} arrived, {total} found")
-    _hold(finished == int(replicas.finished.sum()), "every finished request was finished by a replica")
+    total = finished + in_progress + kernel.awaiting_redelivery + failed
+    _require(len(requests) == total, f"requests are conserved: {len(requests)} arrived, {total} found")
+    _require(finished == int(replicas.finished.sum()), "every finished request was finished by a replica")
     outstanding = replicas.waiting + replicas.running
-    _hold(bool((outstanding == replicas.outstanding).all()), "outstanding requests wait or run")
+    _require(bool((outstanding == replicas.outstanding).all()), "outstanding requests wait or run")
 
 
 def _tokens(world: World) -> None:
     requests, replicas = world.kernel.arrived_requests, world.kernel.read()
-    asked = int(requests.output_tokens.sum(dtype=np.int64, where=requests.is_finished))
-    given = int(replicas.output_tokens.sum())
-    running = int(replicas.outstanding.sum()) or world.lost_requests
-    _hold(given >= asked if running else given == asked, f"tokens are conserved: {asked} asked for, {given} given")
+    requested = int(requests.output_tokens.sum(dtype=np.int64, where=requests.is_finished))
+    produced = int(replicas.output_tokens.sum())
+    partial = (
+        int(replicas.outstanding.sum()) or world.lost_requests
+    )  # unfinished and interrupted requests produced some too
+    holds = produced >= requested if partial else produced == requested
+    _require(holds, f"tokens are conserved: {requested} asked for, {produced} given")
     used = replicas.kv_blocks_used
-    _hold(bool(((used >= 0) & (used <= replicas.kv_blocks)).all()), "KV blocks in use are within the cache")
-    _hold(bool((used[replicas.running == 0] == 0).all()), "an engine that runs nothing holds no KV blocks")
+    _require(bool(((used >= 0) & (used <= replicas.kv_blocks)).all()), "KV blocks in use are within the cache")
+    _require(bool((used[replicas.running == 0] == 0).all()), "an engine that runs nothing holds no KV blocks")
 
 
 def _causality(world: World) -> None:
     requests = world.kernel.arrived_requests
-    open_ = ~requests.is_finished  # columns are compared whole: a copy of the rows would double the memory
+    unfinished = ~requests.is_finished  # compare whole columns: a copy of the finished rows would double the memory
     for before, after in itertools.pairwise(RequestMoment):
-        _hold(
-            bool((open_ | (requests.at_ps(before) <= requests.at_ps(after))).all()),
+        _require(
+            bool((unfinished | (requests.at_ps(before) <= requests.at_ps(after))).all()),
             "a request arrives, enters, is admitted, starts and ends",
         )
-    _hold(bool((open_ | (requests.arrived_ps <= world.now_ps)).all()), "no request is done before it arrived")
+    _require(bool((unfinished | (requests.arrived_ps <= world.now_ps)).all()), "no request is done before it arrived")
 
 
 def _work(world: World) -> None:
     kernel, replicas = world.kernel, world.kernel.read()
-    asleep = (replicas.outstanding > 0) & replicas.has_no_event
-    _hold(not asleep.any(), "a replica with requests has something to do")
-    room = replicas.takes_requests & (replicas.outstanding < kernel.outstanding_limit)
-    waiting = room & (replicas.next_event_ps > world.now_ps)
-    _hold(not (kernel.queued > 0 and waiting.any()), "no request waits centrally while a replica has room")
+    stalled = (replicas.outstanding > 0) & replicas.has_no_event
+    _require(not stalled.any(), "a replica with requests has something to do")
+    has_room = replicas.takes_requests & (replicas.outstanding < kernel.outstanding_limit)
+    accepting = has_room & (replicas.next_event_ps > world.now_ps)
+    _require(not (kernel.queued > 0 and accepting.any()), "no request waits centrally while a replica has room")

@@ -1,4 +1,4 @@
-"""What came of a run, in the figures that people decide by."""
+"""The figures of a run: requests, SLO attainment, latencies, cost and scaling."""
 
 from __future__ import annotations
 
@@ -47,50 +47,52 @@ class CountedRequests:
 
     @property
     def span_s(self) -> float:
-        """From the first arrival to the last end."""
+        """Time from the first arrival to the last end. Seconds."""
         return float(self.table.finished_ps.max() - self.table.arrived_ps.min()) / PS_PER_S
 
     @cached_property
     def ttft_s(self) -> Floats:
-        """Time to first token; infinite where none came."""
+        """Time to first token of each request; infinite where no token came. Seconds."""
         first_ps = self.table.first_token_ps
         return np.where(first_ps >= 0, (first_ps - self.table.arrived_ps) / PS_PER_S, np.inf)
 
     @cached_property
     def e2e_s(self) -> Floats:
-        """The whole request; infinite where it did not end."""
-        spent = (self.table.finished_ps - self.table.arrived_ps) / PS_PER_S
-        return np.where(self.finished, spent, np.inf)
+        """End-to-end latency of each request; infinite where it did not finish. Seconds."""
+        return np.where(self.finished, (self.table.finished_ps - self.table.arrived_ps) / PS_PER_S, np.inf)
 
     @cached_property
     def itl_s(self) -> Floats:
-        """A request's mean time between tokens; NaN for one token, infinite where it did not end."""
+        """Mean inter-token latency of each request; NaN for one token, infinite where it did not finish. Seconds.
+
+        A request with 11 output tokens that ends 0.5 s after its first token has 0.5 / 10 = 0.05 s.
+        """
         gaps = self.table.output_tokens - 1
-        spent = (self.table.finished_ps - self.table.first_token_ps) / PS_PER_S
-        mean = np.divide(spent, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
+        decode_s = (self.table.finished_ps - self.table.first_token_ps) / PS_PER_S
+        mean = np.divide(decode_s, gaps, out=np.full(len(gaps), np.nan), where=gaps > 0)
         return np.where(self.finished, mean, np.inf)
 
     @cached_property
     def met(self) -> Mapping[str, NDArray[np.bool_]]:
-        """For each promise, and for all of them together, which requests it was kept to. A failed one keeps none."""
-        kept: dict[str, NDArray[np.bool_]] = {}
+        """The requests that met each limit of the SLO, and ``all`` of them. A failed request meets none."""
+        met: dict[str, NDArray[np.bool_]] = {}
         if self.slo.ttft_s is not None:
-            kept["ttft"] = self.finished & (self.ttft_s <= self.slo.ttft_s)
+            met["ttft"] = self.finished & (self.ttft_s <= self.slo.ttft_s)
         if self.slo.itl_s is not None:
-            kept["itl"] = self.finished & ~(self.itl_s > self.slo.itl_s)
+            met["itl"] = self.finished & ~(self.itl_s > self.slo.itl_s)
         if self.slo.e2e_s is not None:
-            kept["e2e"] = self.e2e_s <= self.slo.e2e_s
-        kept["all"] = np.logical_and.reduce(list(kept.values()))
-        return kept
+            met["e2e"] = self.e2e_s <= self.slo.e2e_s
+        met["all"] = np.logical_and.reduce(list(met.values()))
+        return met
 
     def ended_as(self, end: RequestEnd) -> int:
-        """Return the number of requests with one end."""
+        """Return the number of requests that ended as `end`."""
         return int(self.table.ended_as(end).sum())
 
 
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
-    """One latency over the requests it is told for, in seconds; NaN where there are none."""
+    """Mean and quantiles of one latency over the requests that have it. Seconds; NaN where no request has it."""
 
     mean: float
     p50: float
@@ -100,18 +102,18 @@ class LatencySummary:
 
     @staticmethod
     def of(values: Floats) -> LatencySummary:
-        told = values[np.isfinite(values)]
-        if not told.size:
+        known = values[np.isfinite(values)]
+        if not known.size:
             return LatencySummary(*[float("nan")] * 5)
-        return LatencySummary(float(told.mean()), *(float(q) for q in np.quantile(told, list(QUANTILES.values()))))
+        return LatencySummary(float(known.mean()), *(float(q) for q in np.quantile(known, list(QUANTILES.values()))))
 
 
 @dataclass(frozen=True, slots=True)
 class ResultSummary:
-    """The figures of a run. Requests and tokens are those after the warm-up, all else is of the whole run.
+    """The figures of a run. Requests and tokens are counted after the warm-up, all else over the whole run.
 
-    TTFT is of the requests that got a first token, ITL and e2e of finished ones; attainment is of all that arrived.
-    `warnings` say in words what makes the figures mean less than they seem to.
+    TTFT covers the requests that got a first token, ITL and e2e the finished ones, attainment all that arrived.
+    `warnings` state the limits of the figures.
     """
 
     scenario: str
@@ -158,7 +160,6 @@ class ResultSummary:
 
 
 def summarize(run: SimulationRun) -> ResultSummary:
-    """Return the figures of a run."""
     requests, world, line = CountedRequests(run), run.world, run.timeline
     bills = [pool.bill(world.now_ps, world.kernel.occupied_ps) for pool in world.pools.values()]
     total = sum(b.total for b in bills)
@@ -167,7 +168,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
     desired = np.array([d for d in line.desired if not math.isnan(d)])
     steps = np.diff(desired) if desired.size else desired
     replicas = world.kernel.read()
-    attainment = {name: float(kept.mean()) for name, kept in requests.met.items()} if len(requests) else {}
+    attainment = {name: float(met.mean()) for name, met in requests.met.items()} if len(requests) else {}
     failures = (RequestEnd.REJECTED, RequestEnd.TIMED_OUT, RequestEnd.LOST, RequestEnd.DEAD_LETTER)
     rejected, timed_out, lost, dead = (requests.ended_as(end) for end in failures)
     return ResultSummary(
@@ -213,7 +214,7 @@ def summarize(run: SimulationRun) -> ResultSummary:
 
 
 def usd(cost: int) -> float:
-    """Return a cost in dollars, to a micro-dollar."""
+    """Return a cost, given in cost units, in dollars rounded to a micro-dollar."""
     return round(cost / COST_PER_MICRO_USD) / MICRO_PER_USD
 
 
@@ -223,21 +224,26 @@ def _by_market(bills: list[Bill]) -> dict[str, float]:
 
 
 def node_hours(run: SimulationRun) -> float:
-    """Hours of nodes that ran, whatever for."""
+    """Return the hours that nodes ran, used or not."""
     now_ps = run.world.now_ps
     spans = (b - a for p in run.world.pools.values() for n in p.ledger.nodes for a, b in runs(n, now_ps))
     return sum(spans) / PS_PER_S / 3600
 
 
 def token_gaps(gaps: NDArray[np.int64]) -> dict[str, float]:
-    """Quantiles of the time between two tokens, over all tokens, to a sixteenth of a power of two. Seconds."""
+    """Return quantiles of the time between two tokens, over all tokens. Seconds.
+
+    `gaps` counts gaps in buckets of a sixteenth of a power of two: bucket k = 16 e + f covers
+    [(16 + f) 2**(e - 5), (17 + f) 2**(e - 5)) units of 2**20 ps. The middle of the bucket is returned: bucket 256 + 8
+    stands for 24.5 * 2**11 units, 52.6 ms.
+    """
     total = int(gaps.sum())
     if not total:
         return dict.fromkeys(QUANTILES, float("nan"))
     sums = np.cumsum(gaps)
-    found = {}
+    quantiles = {}
     for name, q in QUANTILES.items():
         bucket = int(np.searchsorted(sums, q * total))
         exponent, sixteenth = divmod(bucket, 16)
-        found[name] = float(np.ldexp(16.5 + sixteenth, exponent - 5)) * 2**20 / PS_PER_S
-    return found
+        quantiles[name] = float(np.ldexp(16.5 + sixteenth, exponent - 5)) * 2**20 / PS_PER_S
+    return quantiles

@@ -1,4 +1,4 @@
-"""One simulated run: the daemon's own controller in a world, from the first turn to the last request."""
+"""One simulated run: the daemon's controller in a simulated world, from the first tick to the last request."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from simulators.world.traffic.trace import RequestTrace, TraceError
 from simulators.world.world import MAX_S, World
 
 ROUND_S: Final = 600.0
-"""How much longer engines by themselves are let run at a time, while requests are left."""
+"""The simulated time between two checks for unfinished requests, without a controller. Seconds."""
 HISTORY_S: Final = 3600.0
-"""What a controller remembers, as the daemon's default has it."""
+"""The controller's history: the daemon's default. Seconds."""
 REMEDY: Final = "can be simulated: take a window, or fewer"
 Progress = Callable[[float], None]
-"""Is told the share that is done."""
+"""A callback that gets the completed share, 0 to 1."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Timeline:
     results: dict[Result, int] = field(default_factory=dict)
     blind: int = 0
 
-    def note(self, tick: Tick) -> None:
+    def record_tick(self, tick: Tick) -> None:
         d = tick.decision
         self.at_s.append(d.at - self.epoch_s)
         values = decision_values(d)
@@ -68,9 +68,9 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class SimulationRun:
-    """A run that has ended: the world as it was left, what the turns decided, and what it was made from.
+    """A finished run: its inputs, the final world, and the timeline of its ticks.
 
-    `beside` are those that ran at the same time, `most_held` the most GPUs and USD per hour that all of them held.
+    `concurrent` holds the runs of the same time, `peak_usage` the peak GPUs and peak USD per hour of all of them.
     """
 
     case: Case
@@ -78,8 +78,8 @@ class SimulationRun:
     trace: RequestTrace
     world: World
     timeline: Timeline
-    beside: tuple[SimulationRun, ...] = ()
-    most_held: Mapping[str, float] = field(default_factory=dict)
+    concurrent: tuple[SimulationRun, ...] = ()
+    peak_usage: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def end_s(self) -> float:
@@ -87,7 +87,7 @@ class SimulationRun:
 
 
 def traffic_of(case: Case, seed: int) -> RequestTrace:
-    """Return the scenario's requests under a seed. Raises `TraceError` where there are none."""
+    """Return the scenario's requests under a seed. Raises `TraceError` if there are none or too many."""
     s = case.scenario
     if s.end_s > MAX_S:
         raise TraceError(f"traffic: lasts {s.end_s:g} s, and at most {MAX_S:g} s (104 days) {REMEDY}")
@@ -99,13 +99,13 @@ def traffic_of(case: Case, seed: int) -> RequestTrace:
 
 
 def replaying(case: Case, trace: RequestTrace) -> Case:
-    """Return the case with a trace's length in the place of its own traffic's."""
+    """Return the case with a trace as its traffic."""
     traffic = TraceFile(file=trace.name, end_s=max(trace.duration_s, 0.001))
     return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, traffic=traffic))
 
 
 def checked(trace: RequestTrace) -> RequestTrace:
-    """Return the trace, if it can be simulated. Raises `TraceError`."""
+    """Return the trace. Raises `TraceError` if it is empty, too long or too large."""
     if not len(trace):
         raise TraceError(f"{trace.name}: no request arrives: nothing to simulate")
     if trace.duration_s > MAX_S:
@@ -115,8 +115,8 @@ def checked(trace: RequestTrace) -> RequestTrace:
     return trace
 
 
-def begin(case: Case, seed: int, trace: RequestTrace) -> World:
-    """Return the case's world, at its start."""
+def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
+    """Return the case's world at its start, with the trace's requests to come."""
     s = case.scenario
     queue, router = s.queue, s.router
     if queue is not None:
@@ -139,8 +139,11 @@ def begin(case: Case, seed: int, trace: RequestTrace) -> World:
     return world
 
 
-def ends_s(case: Case, trace: RequestTrace) -> float:
-    """Return when the run ends: with the traffic, unless the scenario says when, and after it has settled."""
+def run_end_s(case: Case, trace: RequestTrace) -> float:
+    """Return the end of the run: the scenario's duration, or the traffic's, plus the time to settle. Seconds.
+
+    Traffic of 3,600 s and a `settle_s` of 300 end at 3,900 s.
+    """
     s = case.scenario
     length_s = trace.duration_s if s.duration_s is None else s.duration_s
     if s.duration_s is None and s.traffic is not None:
@@ -156,60 +159,61 @@ def _initial(case: Case) -> Mapping[PoolName, int]:
     return {first: case.workload.spec.min_replicas}
 
 
-def simulate(  # noqa: PLR0913 - what is run, and who is told
+def simulate(  # noqa: PLR0913 - the run's inputs and its callbacks
     case: Case,
     seed: int,
     trace: RequestTrace,
     *,
     record: Sequence[Callable[[Tick], None]] = (),
     progress: Progress = lambda _: None,
-    begun: Callable[[SimulationRun], None] = lambda _: None,
+    on_start: Callable[[SimulationRun], None] = lambda _: None,
 ) -> SimulationRun:
-    """Run a case to its end, and those beside it to theirs; `record` is told of the turns of all of them.
+    """Run a case and its concurrent ones to their ends. The `record` callbacks get the ticks of all of them.
 
-    `begun` gets the case's run before its first turn, to look at it from `record` while it goes on. The same case, seed
-    and trace give the same ticks, byte for byte.
+    `on_start` gets the case's run before its first tick, so that `record` can read it. The same case, seed and trace
+    give the same ticks, byte for byte.
     """
     s = case.scenario
-    others = [(other, derived_seed(seed, other.scenario.seed, other.scenario.scenario)) for other in case.beside]
-    told = [(case, seed, trace), *((other, own, traffic_of(other, own)) for other, own in others)]
-    ledger = QuotaLedger(s.fleet) if case.beside or s.fleet.limits else None
-    runs = [SimulationRun(c, own, requests, begin(c, own, requests), Timeline(s.epoch_s)) for c, own, requests in told]
-    begun(runs[0])
-    driven = [_lane(run, ledger, record) for run in runs]
-    held = concurrent_runs.PeakUsage(ledger)
-    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would take Ctrl-C for itself, and wait
-        loop.run_until_complete(concurrent_runs.drive(driven, held.note, progress))
-    for run, lane in zip(runs, driven, strict=True):
-        run.world.run_until(round(lane.end_s * PS_PER_S))
+    inputs = [(case, seed, trace)]
+    for other in case.concurrent:
+        other_seed = derived_seed(seed, other.scenario.seed, other.scenario.scenario)
+        inputs.append((other, other_seed, traffic_of(other, other_seed)))
+    ledger = QuotaLedger(s.fleet) if case.concurrent or s.fleet.limits else None
+    runs = [SimulationRun(*item, build_world(*item), Timeline(s.epoch_s)) for item in inputs]
+    on_start(runs[0])
+    scheduled = [_schedule(run, ledger, record) for run in runs]
+    peak = concurrent_runs.PeakUsage(ledger)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would handle Ctrl-C itself and wait
+        loop.run_until_complete(concurrent_runs.drive(scheduled, peak.update, progress))
+    for run, scheduled_run in zip(runs, scheduled, strict=True):
+        run.world.run_until(round(scheduled_run.end_s * PS_PER_S))
         check(run.world)
-    return dataclasses.replace(runs[0], beside=tuple(runs[1:]), most_held=held.most)
+    return dataclasses.replace(runs[0], concurrent=tuple(runs[1:]), peak_usage=peak.by_unit)
 
 
-def _lane(
+def _schedule(
     run: SimulationRun, ledger: QuotaLedger | None, record: Sequence[Callable[[Tick], None]]
-) -> concurrent_runs.Lane:
-    """Return the daemon's controller over a run's world."""
+) -> concurrent_runs.ScheduledRun:
+    """Return the run with the daemon's controller over its world."""
     s, spec = run.case.scenario, run.case.workload.spec
     clock = ports.SimulatedClock(run.world)
     setup = ports.setup(run.world, run.case.workload, run.case.pools, s.quantities)
     setup = faults.with_faults(setup, s.weather, clock, s.epoch_s, run.seed)
     setup = dataclasses.replace(setup, ledger=ledger)
-    listeners = (run.timeline.note, *record)
+    listeners = (run.timeline.record_tick, *record)
 
-    def tell(tick: Tick) -> None:
+    def publish(tick: Tick) -> None:
         for listener in listeners:
             listener(tick)
 
     history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
-    return concurrent_runs.Lane(Controller(setup, clock, history, tell), clock, s.epoch_s, ends_s(run.case, run.trace))
+    return concurrent_runs.ScheduledRun(
+        Controller(setup, clock, history, publish), clock, s.epoch_s, run_end_s(run.case, run.trace)
+    )
 
 
-def alone(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) -> SimulationRun:
-    """Return the engines by themselves at a fixed size, until every request has ended.
-
-    No controller, and nothing to pay.
-    """
+def simulate_engines(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) -> SimulationRun:
+    """Run a fixed number of engines until every request has ended, without controller and cost."""
     pool = PoolName("engines")
     document = {
         "workload": "engines",
@@ -227,7 +231,7 @@ def alone(model: ServiceModel, replicas: int, trace: RequestTrace, seed: int) ->
         telemetry=Telemetry(scrape_interval_s=3600.0),
     )
     case = Case(scenario, workload_from(document), {model.name: model}, {pool: pool}, Path())
-    world = begin(case, seed, trace)
+    world = build_world(case, seed, trace)
     end_s = trace.duration_s
     while world.kernel.unfinished() and end_s < MAX_S:
         end_s = min(end_s + ROUND_S, MAX_S)

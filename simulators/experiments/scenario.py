@@ -1,4 +1,4 @@
-"""A scenario: traffic, engines, pools, weather and the workload that is to scale them. One YAML file."""
+"""A scenario: traffic, engines, pools, faults and the workload that scales them. One YAML file."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from simulators.world.world import MAX_S
 
 MONDAY: Final = "2026-01-05T00:00:00+00:00"
 YEARS: Final = range(1970, 2200)
-"""In which a scenario may begin: Unix times that are not negative, and dates that all that reads them can write."""
+"""The years in which a scenario may start: no negative Unix times, and dates of four digits."""
 MAX_REPLICAS: Final = 100_000
-"""As many as a workload may have."""
+"""The upper limit of a workload's own maximum."""
 MIN_INTERVAL_S: Final = 0.01
-"""A hundred turns a second: less would be a slip of the pen, and a run without end."""
+"""A hundred ticks a second. A shorter interval is taken for a typing error: the run would not end."""
 MAX_REQUESTS: Final = 100_000_000
-"""They take about ten gigabytes."""
+"""This number of requests takes about 10 GB of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One simulated world and the workload that is to scale it."""
+    """One simulated world and the workload that scales it."""
 
     scenario: Annotated[str, FieldMetadata("The scenario's name.", pattern=NAME, example="chat-day")]
     workload: Annotated[
@@ -139,12 +139,12 @@ class Scenario:
 
     @property
     def epoch_s(self) -> float:
-        """The Unix time of its beginning."""
+        """The Unix time of the start."""
         return datetime.fromisoformat(self.start).timestamp()
 
     @property
     def end_s(self) -> float:
-        """When the traffic ends. Seconds from the beginning."""
+        """The end of the traffic. Seconds from the start."""
         if self.duration_s is not None:
             return self.duration_s
         length: float = self.traffic.length_s
@@ -153,107 +153,110 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A scenario with all that it names, read: ready to be simulated. `folder` is where its files are."""
+    """A scenario with its workload and models loaded, ready to simulate. `folder` holds its files."""
 
     scenario: Scenario
     workload: Workload
     models: Mapping[str, ServiceModel]
     pools: Mapping[PoolName, PoolName]
-    """The scenario's pool for each of the workload's."""
+    """The scenario's pool for each pool of the workload."""
     folder: Path
-    beside: tuple[Case, ...] = ()
-    """Those that run at the same time under the same fleet's limits."""
+    concurrent: tuple[Case, ...] = ()
+    """The cases that run at the same time under the same fleet limits."""
 
     def under(self, workload: Workload, file: str) -> Case:
-        """Return the same world under another workload, beside the same others. Raises `ConfigError`."""
-        case = _case(self.scenario, workload, self.models, self.folder, file)
-        return together(case, self.beside, _source(file))
+        """Return the same world and concurrent cases under another workload. Raises `ConfigError`."""
+        case = _build_case(self.scenario, workload, self.models, self.folder, file)
+        return with_concurrent(case, self.concurrent, _source(file))
 
 
 def load(path: Path) -> Case:
-    """Read a scenario and all that it names. Raises `ConfigError` with every problem found."""
+    """Return the case of a scenario's file. Raises `ConfigError` with all problems."""
     case, source = _read(path)
-    return together(case, tuple(_neighbours(case, source)), source)
+    return with_concurrent(case, tuple(_concurrent_cases(case, source)), source)
 
 
 def _read(path: Path) -> tuple[Case, Document]:
-    """Return a scenario without those beside it, and its document. Raises `ConfigError`."""
+    """Return a scenario's case without the concurrent ones, and its document. Raises `ConfigError`."""
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must hold one scenario, not {len(documents)} documents")]
     if problems:
         raise ConfigError(problems)
-    found = documents[0]
-    scenario: Scenario = spec_loader.read(Scenario, found.data, found)
+    source = documents[0]
+    scenario: Scenario = spec_loader.read(Scenario, source.data, source)
     folder = path.parent
-    models, problems = _models(scenario, folder, found)
-    problems += _supplies(scenario, folder, found)
+    models, problems = _models(scenario, folder, source)
+    problems += _supply_problems(scenario, folder, source)
     if problems:
         raise ConfigError(problems)
-    scenario = dataclasses.replace(scenario, traffic=_with_files(scenario.traffic, folder))
+    scenario = dataclasses.replace(scenario, traffic=_resolve_files(scenario.traffic, folder))
     file = folder / scenario.workload
-    return _case(scenario, load_workload(file), models, folder, str(file)), found
+    return _build_case(scenario, load_workload(file), models, folder, str(file)), source
 
 
-def _neighbours(case: Case, source: Document) -> Iterator[Case]:
-    """Yield the scenarios that are named to run beside it. Raises `ConfigError`."""
+def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
+    """Yield the cases of the scenarios listed in `beside`. Raises `ConfigError`."""
     for name in case.scenario.beside:
-        other, _ = _read(case.folder / name)
-        wrong = "names others beside it" if other.scenario.beside else "has limits of its own"
-        if other.scenario.beside or other.scenario.fleet.limits:
+        neighbour, _ = _read(case.folder / name)
+        rule = "names others beside it" if neighbour.scenario.beside else "has limits of its own"
+        if neighbour.scenario.beside or neighbour.scenario.fleet.limits:
             hint = "say all of them, and the limits, in one scenario"
-            raise ConfigError([source.problem(("beside",), f"{name} {wrong}", hint)])
-        yield other
+            raise ConfigError([source.problem(("beside",), f"{name} {rule}", hint)])
+        yield neighbour
 
 
-def together(case: Case, beside: tuple[Case, ...], source: Document) -> Case:
-    """Return the case with others beside it, if they can share a fleet.
-
-    Raises `ConfigError`; `source` is what names them.
-    """
-    specs = [other.workload.spec for other in (case, *beside)]
+def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) -> Case:
+    """Return the case with concurrent ones that share its fleet. Raises `ConfigError` with places in `source`."""
+    specs = [other.workload.spec for other in (case, *concurrent)]
     across = limits.fleet_limits(case.scenario.fleet, specs)
-    problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # its place is the daemon's
-    for i, other in enumerate(beside):
+    problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # without the key `daemon`
+    for i, other in enumerate(concurrent):
         if other.scenario.epoch_s != case.scenario.epoch_s:
             rule = f"{other.scenario.scenario} begins at {other.scenario.start}, and this one at {case.scenario.start}"
             problems.append(source.problem(("beside",), rule, "give both the same start"))
-        if any(other.workload.name == earlier.workload.name for earlier in (case, *beside[:i])):
+        if any(other.workload.name == earlier.workload.name for earlier in (case, *concurrent[:i])):
             rule = f"two workloads are called {other.workload.name}"
             problems.append(source.problem(("beside",), rule, "each has a name of its own in a fleet"))
     if problems:
         raise ConfigError(problems)
-    return dataclasses.replace(case, beside=beside)
+    return dataclasses.replace(case, concurrent=concurrent)
+
+
+def workload_document(path: Path) -> Document:
+    """Return the one document of a file that is not the daemon's. Raises `ConfigError`."""
+    documents, problems = read_yaml(path)
+    workloads = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
+    if not problems and len(workloads) != 1:
+        problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(workloads)}")]
+    if problems:
+        raise ConfigError(problems)
+    return workloads[0]
 
 
 def load_workload(path: Path) -> Workload:
     """Return the one workload in a file. Raises `ConfigError`."""
-    documents, problems = read_yaml(path)
-    found = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
-    if not problems and len(found) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(found)}")]
-    if problems:
-        raise ConfigError(problems)
-    workload = workload_from(found[0].data, str(path))
+    document = workload_document(path)
+    workload = workload_from(document.data, str(path))
     if broken := list(checks.deciding_sources(workload.spec)):
-        raise ConfigError([found[0].problem(place, rule, hint) for place, rule, hint in broken])
+        raise ConfigError([document.problem(place, rule, hint) for place, rule, hint in broken])
     return workload
 
 
-def _with_files(traffic: Any, folder: Path) -> Any:
-    """Traffic with the files it names looked up beside the scenario, as everything in it is."""
+def _resolve_files(traffic: Any, folder: Path) -> Any:
+    """Return the traffic with its files' paths relative to the scenario's folder."""
     changes: dict[str, Any] = {}
     for name in ("file", "lengths_like"):
         value = getattr(traffic, name, None)
         if isinstance(value, str):
             changes[name] = str(folder / value)
     if isinstance(getattr(traffic, "clients", None), Mapping):
-        changes["clients"] = {name: _with_files(client, folder) for name, client in traffic.clients.items()}
+        changes["clients"] = {name: _resolve_files(client, folder) for name, client in traffic.clients.items()}
     return dataclasses.replace(traffic, **changes) if changes else traffic
 
 
 def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[str, ServiceModel], list[Problem]]:
-    """Return the pools' models by name, and what is wrong with them."""
+    """Return the pools' models by name, and their problems."""
     models: dict[str, ServiceModel] = {}
     problems: list[Problem] = []
     for pool, offer in scenario.pools.items():
@@ -261,22 +264,22 @@ def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[st
         try:
             models[name] = catalogue.load(str(folder / name) if name.endswith(catalogue.SUFFIXES) else name)
         except ConfigError as e:
-            own = [p for p in e.problems if p.file == "catalogue"]
-            problems += [source.problem(place, p.rule, p.hint, name) for p in own] or e.problems
+            unnamed = [p for p in e.problems if p.file == "catalogue"]
+            problems += [source.problem(place, p.rule, p.hint, name) for p in unnamed] or e.problems
     blocks = {name: model.block_tokens for name, model in models.items()}
     if len(dict.fromkeys(blocks.values())) > 1:
-        said = ", ".join(f"{name} {tokens}" for name, tokens in blocks.items())
-        problems.append(source.problem(("pools",), f"the models must have the same block_tokens; these have {said}"))
+        listing = ", ".join(f"{name} {tokens}" for name, tokens in blocks.items())
+        problems.append(source.problem(("pools",), f"the models must have the same block_tokens; these have {listing}"))
     accepted = {name: model.accepted_per_step for name, model in models.items()}
     if len(dict.fromkeys(accepted.values())) > 1:
-        said = ", ".join(f"{name} {tokens:g}" for name, tokens in accepted.items())
-        rule = f"the models must have the same accepted_per_step, as requests draw theirs; these have {said}"
+        listing = ", ".join(f"{name} {tokens:g}" for name, tokens in accepted.items())
+        rule = f"the models must have the same accepted_per_step, as requests draw theirs; these have {listing}"
         problems.append(source.problem(("pools",), rule))
     return models, problems
 
 
-def _supplies(scenario: Scenario, folder: Path, source: Document) -> Iterator[Problem]:
-    """Yield the problems of the recorded capacities that the zones name."""
+def _supply_problems(scenario: Scenario, folder: Path, source: Document) -> Iterator[Problem]:
+    """Yield the problems of the zones' capacity traces."""
     for pool, offer in scenario.pools.items():
         for name, zone in offer.zones.items():
             if zone.trace is not None:
@@ -287,15 +290,14 @@ def _supplies(scenario: Scenario, folder: Path, source: Document) -> Iterator[Pr
 
 
 def _source(file: str) -> Document:
-    """Return a workload's document as its file has it, for the lines of its keys.
-
-    Without lines where there is no file.
-    """
-    found, _ = read_yaml(Path(file))
-    return next((d for d in found if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
+    """Return a workload's document for the line numbers of its keys; an empty one if there is no such file."""
+    documents, _ = read_yaml(Path(file))
+    return next((d for d in documents if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
 
 
-def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceModel], folder: Path, file: str) -> Case:
+def _build_case(
+    scenario: Scenario, workload: Workload, models: Mapping[str, ServiceModel], folder: Path, file: str
+) -> Case:
     source = _source(file)
     problems = [
         source.problem(key, rule, hint) for key, rule, hint in ports.unsupported_readings(workload, scenario.quantities)
@@ -305,9 +307,9 @@ def _case(scenario: Scenario, workload: Workload, models: Mapping[str, ServiceMo
     pools: dict[PoolName, PoolName] = {}
     serving = [name for name, pool in workload.spec.pools.items() if pool.tier == "serving"]
     for name, pool in workload.spec.pools.items():
-        own = name if pool.tier == "serving" else pool.serves  # a tier's nodes are its pool's
-        if own in scenario.pools:
-            pools[name] = own
+        serving_pool = name if pool.tier == "serving" else pool.serves  # a tier's nodes are its pool's
+        if serving_pool in scenario.pools:
+            pools[name] = serving_pool
         elif len(scenario.pools) == len(serving) == 1:
             pools[name] = next(iter(scenario.pools))
         else:

@@ -1,4 +1,4 @@
-"""Documents to the simulator's records, by the rules that stand at their fields; every problem told at once."""
+"""Loader of the simulator's records from YAML documents, by the metadata of their fields."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ COMMAND_LINE: Final = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Marks a field that holds a record chosen by its ``kind``, or a mapping of names to such records.
+    """Marker of a field with a record chosen by its ``kind``, or with a mapping of names to such records.
 
-    `kinds` is a literal table, kind -> "module:Class", resolved on use.
+    `kinds` maps a kind to its "module:Class", which is imported on use.
     """
 
     kinds: Mapping[str, str]
@@ -44,34 +44,33 @@ def read_file(kinds: Mapping[str, str], path: Path) -> Any:
 
 def read_kind(kinds: Mapping[str, str], data: Any, source: Document | str = COMMAND_LINE) -> Any:
     """Return the record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
-    found = _Reading(source)
-    made = found.chosen(kinds, data, ())
-    return found.result(made)
+    loader = _Loader(source)
+    return loader.validated(loader.record_of_kind(kinds, data, ()))
 
 
 def read(cls: type[Any], data: Any, source: Document | str = COMMAND_LINE) -> Any:
-    """Return `data` as a record of `cls`. Raises `ConfigError` with every problem found."""
-    found = _Reading(source)
-    made = found.record(cls, data, ())
-    return found.result(made)
+    """Return `data` as a record of `cls`. Raises `ConfigError` with all problems."""
+    loader = _Loader(source)
+    return loader.validated(loader.record(cls, data, ()))
 
 
-class _Reading:
-    """One document being read, and what is wrong with it."""
+class _Loader:
+    """The reading of one document and its problems."""
 
     def __init__(self, source: Document | str) -> None:
         self.document = source if isinstance(source, Document) else Document(source, {}, {})
         self.problems: list[Problem] = []
 
-    def result(self, made: Any) -> Any:
-        if made is not None:
-            self.problems += [self.document.problem(place, rule, hint) for place, rule, hint in own_problems(made)]
+    def validated(self, loaded: Any) -> Any:
+        """Return the record. Raises `ConfigError` if it or the document has problems."""
+        if loaded is not None:
+            self.problems += [self.document.problem(place, rule, hint) for place, rule, hint in own_problems(loaded)]
         if self.problems:
             raise ConfigError(self.problems)
-        return made
+        return loaded
 
-    def chosen(self, kinds: Mapping[str, str], data: Any, place: Place) -> Any:
-        """Return the record of the kind that `data` names, or None if something is wrong."""
+    def record_of_kind(self, kinds: Mapping[str, str], data: Any, place: Place) -> Any:
+        """Return the record of the kind that `data` names, or None if it has a problem."""
         if not isinstance(data, dict):
             return self._fault(place, "must be a mapping", "", data)
         kind = data.get("kind", ...)
@@ -83,25 +82,26 @@ class _Reading:
         )
 
     def record(self, cls: type[Any], data: Any, place: Place) -> Any:
-        """Return the record of `cls`, or None if something is wrong."""
-        make: Any = cls
+        """Return the record of `cls`, or None if it has a problem."""
+        hashable: Any = cls
+        model: Any = model_of(hashable)
         try:
-            validated = model_of(make).model_validate(data)
+            validated = model.model_validate(data)
         except ValidationError as e:
             for error in e.errors(include_url=False)[:MAX_PROBLEMS]:
-                self.problems.append(problem_of(self.document, error, (*place, *error["loc"]), model_of(make)))
+                self.problems.append(problem_of(self.document, error, (*place, *error["loc"]), model))
             return None
-        made = record(cls, validated)
-        parts = {name: self._part(marker, getattr(made, name), (*place, name)) for name, marker in _marked(cls)}
-        return dataclasses.replace(made, **parts) if parts else made
+        loaded = record(cls, validated)
+        fields = {name: self._field(marker, getattr(loaded, name), (*place, name)) for name, marker in _marked(cls)}
+        return dataclasses.replace(loaded, **fields) if fields else loaded
 
-    def _part(self, marker: Chosen, data: Any, place: Place) -> Any:
-        """Return what a marked field holds."""
-        if data is None or (isinstance(data, dict) and "kind" in data):
-            return None if data is None else self.chosen(marker.kinds, data, place)
+    def _field(self, marker: Chosen, data: Any, place: Place) -> Any:
+        """Return the value of a marked field: a record, or records by name."""
+        if isinstance(data, dict) and "kind" in data:
+            return self.record_of_kind(marker.kinds, data, place)
         if not isinstance(data, dict):
-            return data  # a default, made already
-        return {name: self.chosen(marker.kinds, value, (*place, str(name))) for name, value in data.items()}
+            return data  # null, or a default that is a record already
+        return {name: self.record_of_kind(marker.kinds, value, (*place, str(name))) for name, value in data.items()}
 
     def _fault(self, place: Place, rule: str, hint: str, value: Any) -> None:
         self.problems.append(self.document.problem(place, rule, hint, value))
@@ -109,8 +109,8 @@ class _Reading:
 
 def _marked(cls: type[Any]) -> list[tuple[str, Chosen]]:
     """Return the fields of `cls` that are chosen by kind."""
-    found = []
+    marked = []
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is Annotated:
-            found += [(name, marker) for marker in get_args(hint)[1:] if isinstance(marker, Chosen)]
-    return found
+            marked += [(name, marker) for marker in get_args(hint)[1:] if isinstance(marker, Chosen)]
+    return marked

@@ -1,8 +1,8 @@
-"""The statistics of simulated output: intervals that say how far a figure may be off, and which differences are real.
+"""Statistics of simulated output: confidence intervals, paired comparisons and steady state.
 
 Replications are independent (one seed each), so a mean over them has a t interval. Policies that faced the same seeds
-are compared pair by pair. Within one long run neighbouring requests are alike: what is taken from one run needs its
-warm-up deleted and its batches' means, not its requests.
+are compared pair by pair. Within one run neighbouring requests are correlated: an estimate from one run deletes the
+warm-up and uses the means of batches.
 
 Sources: A. M. Law, "Simulation Modeling and Analysis" (5th ed., 2015), sections 9.5 (batch means) and 10.2 (paired t);
 K. P. White, "An effective truncation heuristic for bias reduction in simulation output" (Simulation 69, 1997) and K. P.
@@ -27,15 +27,12 @@ BATCHES: Final = 20
 """Law (9.5.3): 20 to 30 batches; more of them are too short to be independent."""
 MSER_BATCH: Final = 5
 ROUNDING: Final = 1e-12
-"""Differences smaller than this share of the values are of the arithmetic, not of what was measured."""
+"""A difference below this share of the values is floating-point noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean and how far it may be off: the half-width of its interval at the level asked for; NaN where none is known.
-
-    `n` is the number of values that it is the mean of.
-    """
+    """A mean of `n` values and the half-width of its confidence interval; NaN where unknown."""
 
     mean: float
     half_width: float
@@ -52,7 +49,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The mean difference of pairs, with the two-sided p-value of there being none; NaN with less than two pairs."""
+    """The mean difference of pairs and its two-sided p-value; NaN with fewer than two pairs."""
 
     estimate: Estimate
     p: float
@@ -60,7 +57,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """An interval between two order statistics, and the level that it truly has: whole ranks rarely meet one."""
+    """An interval between two order statistics and its actual level, which whole ranks rarely meet exactly."""
 
     low: float
     high: float
@@ -69,9 +66,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """The mean of a run in steady state. `dropped` values came before it; `lag_1` is the batches' correlation.
+    """The mean of a run in steady state, after `dropped` values; `lag_1` is the batches' autocorrelation.
 
-    Batches whose `lag_1` is far from 0 (beyond 2 / sqrt(batches)) are too short, and the interval too narrow.
+    A `lag_1` beyond 2 / sqrt(batches), 0.45 for 20 batches, means that the batches are too short and the interval too
+    narrow.
     """
 
     estimate: Estimate
@@ -80,54 +78,60 @@ class Steady:
 
 
 def mean(values: Sequence[float] | Floats, level: float = LEVEL) -> Estimate:
-    """Return the mean of independent values with its t interval."""
-    given = np.asarray(values, np.float64)
-    n = len(given)
+    """Return the mean of independent values with its t interval.
+
+    10, 11, 12, 13 and 14 give 12 ± 1.96 at 95 %: t = 2.78 for 4 degrees of freedom, standard error 0.71.
+    """
+    array = np.asarray(values, np.float64)
+    n = len(array)
     if not n:
         return Estimate(math.nan, math.nan, 0)
     if n == 1:
-        return Estimate(float(given[0]), math.nan, 1)
-    return Estimate(float(given.mean()), _t(level, n - 1) * _standard_error(given), n)
+        return Estimate(float(array[0]), math.nan, 1)
+    return Estimate(float(array.mean()), _t(level, n - 1) * _standard_error(array), n)
 
 
 def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: float = LEVEL) -> Difference:
-    """Return the mean of ``a - b`` over pairs that faced the same chance. Raises `ValueError` if they are not pairs."""
+    """Return the mean of ``a - b`` over pairs with the same seed. Raises `ValueError` if the lengths differ.
+
+    10, 12, 15 against 9, 10, 11 gives 2.33 ± 3.79 and p = 0.118: three pairs are too few to tell the two apart.
+    """
     if len(a) != len(b):
         raise ValueError(f"pairs are needed: {len(a)} values cannot be paired with {len(b)}")
-    gaps = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    found = mean(gaps, level)
-    if found.n < 2 or math.isnan(found.mean):
-        return Difference(found, math.nan)
+    differences = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    estimate = mean(differences, level)
+    if estimate.n < 2 or math.isnan(estimate.mean):
+        return Difference(estimate, math.nan)
     noise = ROUNDING * float(np.abs(a).max())
-    if np.abs(gaps).max() <= noise:
-        return Difference(Estimate(0.0, 0.0, found.n), 1.0)
-    error = _standard_error(gaps)
+    if np.abs(differences).max() <= noise:
+        return Difference(Estimate(0.0, 0.0, estimate.n), 1.0)
+    error = _standard_error(differences)
     if error <= noise:
-        return Difference(found, 0.0)
-    return Difference(found, float(2 * stats.t.sf(abs(found.mean) / error, found.n - 1)))
+        return Difference(estimate, 0.0)
+    return Difference(estimate, float(2 * stats.t.sf(abs(estimate.mean) / error, estimate.n - 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return each p-value, adjusted for there being several by Holm's step-down.
+    """Return the p-values adjusted for multiple comparisons by Holm's step-down. NaN stays and is not counted.
 
-    NaN stays, and counts as no comparison.
+    0.01, 0.04 and 0.03 become 0.03, 0.06 and 0.06: the smallest is multiplied by 3, the next by 2, the largest by 1,
+    and none may be below the one before it.
     """
     adjusted = list(p_values)
-    told = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
-    worst = 0.0
-    for rank, i in enumerate(told):
-        worst = max(worst, min(1.0, (len(told) - rank) * p_values[i]))
-        adjusted[i] = worst
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        adjusted[i] = largest
     return adjusted
 
 
 def quantile_spread(values: Sequence[float] | Floats, q: float, level: float = LEVEL) -> Spread:
-    """Return an interval for the q-quantile of independent values of any distribution.
+    """Return a distribution-free interval for the q-quantile of independent values, by binomial ranks.
 
-    Its ends are two of the values, chosen by the binomial law.
-
-    The narrowest symmetric choice of ranks that has the level; with too few values for that their whole range, whose
-    level is then lower. NaN without values.
+    The ranks are the narrowest symmetric choice that reaches the level. With too few values the interval is their whole
+    range, at a lower level. For the median, 20 values give the 6th to the 15th at 95.9 %, and 5 values give all five at
+    93.75 %. NaN without values.
     """
     if not 0 < q < 1:
         raise ValueError(f"q is {q}: must lie between 0 and 1")
@@ -138,47 +142,49 @@ def quantile_spread(values: Sequence[float] | Floats, q: float, level: float = L
     tail = (1 - level) / 2
     low = max(1, int(stats.binom.ppf(tail, n, q)))
     high = min(n, int(stats.binom.ppf(1 - tail, n, q)) + 1)
-    covered = stats.binom.cdf(high - 1, n, q) - stats.binom.cdf(low - 1, n, q)
-    return Spread(float(ordered[low - 1]), float(ordered[high - 1]), float(covered))
+    actual_level = stats.binom.cdf(high - 1, n, q) - stats.binom.cdf(low - 1, n, q)
+    return Spread(float(ordered[low - 1]), float(ordered[high - 1]), float(actual_level))
 
 
 def warm_up(values: Sequence[float] | Floats) -> int:
-    """How many of the first values to drop, by MSER-5; -1 if the run is too short to have reached its steady state.
+    """Return the number of first values to drop, by MSER-5; -1 if the run never reaches its steady state.
 
-    Means of five values each; the cut that makes the standard error of the rest least. A cut in the second half says
-    that the run had not settled (White, 1997).
+    MSER-5 averages five values at a time and cuts where the standard error of the remaining averages is smallest. A cut
+    in the second half means that the run had not settled (White, 1997). Ten values of 100, then 95 values around 10:
+    the first 10 are dropped. Values that only rise, 0 to 99, give -1.
     """
-    given = np.asarray(values, np.float64)
-    count = len(given) // MSER_BATCH
+    array = np.asarray(values, np.float64)
+    count = len(array) // MSER_BATCH
     if count < 2:
         return -1
-    batches = given[: count * MSER_BATCH].reshape(count, MSER_BATCH).mean(axis=1)
+    batches = array[: count * MSER_BATCH].reshape(count, MSER_BATCH).mean(axis=1)
     shifted = batches - batches.mean()
-    left = np.arange(count, 0, -1)
+    remaining = np.arange(count, 0, -1)
     sums = np.cumsum(shifted[::-1])[::-1]
     squares = np.cumsum(shifted[::-1] ** 2)[::-1]
-    errors = np.maximum(squares - sums**2 / left, 0.0) / left.astype(np.float64) ** 2
-    least = int(np.argmin(errors[: max(1, count - MSER_BATCH)]))
-    return -1 if least > count // 2 else least * MSER_BATCH
+    errors = np.maximum(squares - sums**2 / remaining, 0.0) / remaining.astype(np.float64) ** 2
+    cut = int(np.argmin(errors[: max(1, count - MSER_BATCH)]))
+    return -1 if cut > count // 2 else cut * MSER_BATCH
 
 
 def batch_means(values: Sequence[float] | Floats, batches: int = BATCHES, level: float = LEVEL) -> Steady | None:
-    """Return the mean of one run in steady state.
+    """Return the mean of one run in steady state from batch means; None if the run is too short.
 
-    Warm-up dropped by MSER-5, the rest in batches; None if it is too short.
+    MSER-5 drops the warm-up, and the last values fill `batches` equal batches: 105 values with a warm-up of 5 and 20
+    batches give batches of 5.
     """
     dropped = warm_up(values)
-    rest = np.asarray(values, np.float64)[max(dropped, 0) :]
-    size = len(rest) // batches
+    steady = np.asarray(values, np.float64)[max(dropped, 0) :]
+    size = len(steady) // batches
     if dropped < 0 or size < 1:
         return None
-    kept = rest[len(rest) - size * batches :]
-    means = kept.reshape(batches, size).mean(axis=1)
-    return Steady(mean(means, level), len(values) - len(kept), _lag_1(means))
+    batched = steady[len(steady) - size * batches :]
+    means = batched.reshape(batches, size).mean(axis=1)
+    return Steady(mean(means, level), len(values) - len(batched), _lag_1(means))
 
 
-def _t(level: float, freedom: int) -> float:
-    return float(stats.t.ppf((1 + level) / 2, freedom))
+def _t(level: float, degrees: int) -> float:
+    return float(stats.t.ppf((1 + level) / 2, degrees))
 
 
 def _standard_error(values: Floats) -> float:
@@ -186,6 +192,6 @@ def _standard_error(values: Floats) -> float:
 
 
 def _lag_1(values: Floats) -> float:
-    gaps = values - values.mean()
-    power = float((gaps**2).sum())
-    return float((gaps[1:] * gaps[:-1]).sum()) / power if power > 0 else 0.0
+    deviations = values - values.mean()
+    square_sum = float((deviations**2).sum())
+    return float((deviations[1:] * deviations[:-1]).sum()) / square_sum if square_sum > 0 else 0.0

@@ -1,1 +1,1 @@
-"""Runs as pages to read: figures in words, tables, and plots that need no network."""
+"""Reports of runs: text, tables, and pages with plots that need no network."""

@@ -1,4 +1,4 @@
-"""A comparison in lines and tables: figures with their intervals, differences with a verdict, regret."""
+"""Report of a comparison: figures with intervals, differences with verdicts, and regret."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _milli(value: float) -> str:
     return f"${value:,.3f}"
 
 
-def _attained(name: str) -> Figure:
+def _attainment(name: str) -> Figure:
     return lambda s: s.attainment.get(name, math.nan)
 
 
@@ -42,10 +42,10 @@ MEANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("finished", lambda s: s.finished, _count),
     ("rejected, timed out", lambda s: s.rejected + s.timed_out, _count),
     ("lost, dead letter", lambda s: s.lost + s.dead_letter, _count),
-    ("SLO attainment", _attained("all"), share),
-    ("  by TTFT", _attained("ttft"), share),
-    ("  by ITL", _attained("itl"), share),
-    ("  by e2e", _attained("e2e"), share),
+    ("SLO attainment", _attainment("all"), share),
+    ("  by TTFT", _attainment("ttft"), share),
+    ("  by ITL", _attainment("itl"), share),
+    ("  by e2e", _attainment("e2e"), share),
     ("cost", lambda s: s.cost_usd, dollars),
     ("  wasted", lambda s: s.waste_share, share),
     ("  per million tokens", lambda s: s.usd_per_million_tokens, _milli),
@@ -57,7 +57,7 @@ MEANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("writes refused", lambda s: s.refused, _count),
     ("blind turns", lambda s: s.blind_turns, _count),
 )
-"""Told as the mean over replications with its interval."""
+"""The figures shown as the mean over replications with its interval."""
 MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("TTFT p50", lambda s: s.ttft_s.p50, seconds),
     ("TTFT p95", lambda s: s.ttft_s.p95, seconds),
@@ -67,56 +67,63 @@ MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("e2e p95", lambda s: s.e2e_s.p95, seconds),
     ("replicas max", lambda s: s.replicas_max, _count),
 )
-"""Told as the median over replications with its range: a mean of quantiles is no quantile of anything."""
+"""The figures shown as the median over replications with its range: a mean of quantiles is not a quantile."""
 CENT_USD: Final = 0.01
 SETTLING_SHARE: Final = 0.05
-"""A shorter time to settle, of the whole, moves no figure by much: MSER-5 nearly always drops a little."""
+"""A time to settle below this share of the run is not reported: MSER-5 nearly always drops a little."""
 Row = tuple[str, list[str]]
 
 
-def figures(found: Comparison) -> list[Row]:
-    """Return every figure of every contender. Rows that say nothing of any are left out."""
-    if len(found.seeds) == 1:
-        return table.cells([found.runs[name][0].summary for name in found.names])
-    rows = [(title, [_mean(found.values(n, figure), show) for n in found.names]) for title, figure, show in MEANS]
-    rows += [(title, [_median(found.values(n, figure), show) for n in found.names]) for title, figure, show in MEDIANS]
-    missed = [sum(not r.summary.slo_met for r in found.runs[n]) for n in found.names]
-    rows.insert(5, (f"  below {percent(found.slo_share)} in", [f"{k} of {len(found.seeds)} runs" for k in missed]))
+def figures(comparison: Comparison) -> list[Row]:
+    """Return every figure of every contender, without rows that are empty for all."""
+    if len(comparison.seeds) == 1:
+        return table.cells([comparison.runs[name][0].summary for name in comparison.names])
+    rows = [
+        (title, [_mean(comparison.values(n, figure), show) for n in comparison.names]) for title, figure, show in MEANS
+    ]
+    rows += [
+        (title, [_median(comparison.values(n, figure), show) for n in comparison.names])
+        for title, figure, show in MEDIANS
+    ]
+    missed = [sum(not r.summary.slo_met for r in comparison.runs[n]) for n in comparison.names]
+    rows.insert(
+        5, (f"  below {percent(comparison.slo_share)} in", [f"{k} of {len(comparison.seeds)} runs" for k in missed])
+    )
     return [(title, cells) for title, cells in rows if not set(cells) <= {"-", "0"}]
 
 
-def differences(found: Comparison) -> list[Row]:
-    """Return every policy less the first one, and its regret: a row a policy."""
-    first, *others = found.policies or [""]
-    contrasts = found.contrasts()
-    base = float(np.mean(found.values(first, MEASURES["cost_usd"]))) if first else 0.0
-    regrets = found.regrets()
-    rows = [(first, ["", "", "", "", _regret(found, first)])] if first in regrets else []
+def differences(comparison: Comparison) -> list[Row]:
+    """Return a row for each policy: its differences from the first one, and its regret."""
+    first, *others = comparison.policies or [""]
+    contrasts = comparison.contrasts()
+    base = float(np.mean(comparison.values(first, MEASURES["cost_usd"]))) if first else 0.0
+    regrets = comparison.regrets()
+    rows = [(first, ["", "", "", "", _regret(comparison, first)])] if first in regrets else []
     for name in others:
-        cost, kept = (c for c in contrasts if c.name == name)
-        part = f" ({cost.estimate.mean / base:+.1%})" if base and cost.estimate.mean else ""
-        cells = [_signed(cost.estimate, dollars, 1.0) + part, _verdict(cost, found)]
-        cells += [_signed(kept.estimate, lambda v: f"{v:.2f}", 100.0), _verdict(kept, found)]
-        rows.append((name, cells + ([_regret(found, name)] if regrets else [])))
+        cost, attainment = (c for c in contrasts if c.name == name)
+        change = f" ({cost.estimate.mean / base:+.1%})" if base and cost.estimate.mean else ""
+        cells = [_signed(cost.estimate, dollars, 1.0) + change, _verdict(cost, comparison)]
+        cells += [_signed(attainment.estimate, lambda v: f"{v:.2f}", 100.0), _verdict(attainment, comparison)]
+        rows.append((name, cells + ([_regret(comparison, name)] if regrets else [])))
     return rows
 
 
-def head(found: Comparison) -> list[str]:
+def difference_columns(comparison: Comparison) -> list[str]:
     """Return the column names of `differences`."""
     columns = ["cost", "", "SLO, percentage points", ""]
-    return [*columns, "regret"] if found.oracle else columns
+    return [*columns, "regret"] if comparison.oracle else columns
 
 
-def notes(found: Comparison) -> Iterator[str]:
+def notes(comparison: Comparison) -> Iterator[str]:
     """Yield the notes needed to read the tables."""
-    count, contrasts = len(found.seeds), found.contrasts()
-    seeds = f"seeds {found.seeds[0]} to {found.seeds[-1]}" if count > 1 else f"seed {found.seeds[0]}"
-    varied = "the requests are the same in all of them" if found.replayed else "requests differ from seed to seed"
+    count, contrasts = len(comparison.seeds), comparison.contrasts()
+    seeds = f"seeds {comparison.seeds[0]} to {comparison.seeds[-1]}" if count > 1 else f"seed {comparison.seeds[0]}"
+    varied = "the requests are the same in all of them" if comparison.replayed else "requests differ from seed to seed"
     yield (
         f"{count} replication{'s' * (count > 1)}, {seeds}{f'; {varied}' if count > 1 else ''}. Under each seed all face"
         " the same requests, and start-ups and losses by the same chance."
     )
-    yield from _oracle_notes(found)
+    yield from _oracle_notes(comparison)
     if count == 1:
         yield "One replication tells no interval: whether a difference is real cannot be said. Give --replications 5."
         return
@@ -130,136 +137,138 @@ def notes(found: Comparison) -> Iterator[str]:
             f"Differences are paired by seed. Their {len(contrasts)} intervals hold together at {LEVEL:.0%}"
             f" (Bonferroni). P-values are adjusted by Holm; below {1 - LEVEL:.2g} a difference is significant."
         )
-    dull = [
+    undecided = [
         f"{c.name} in {'cost' if c.measure == 'cost_usd' else 'SLO'}"
         for c in contrasts
         if not (c.significant or c.equal)
     ]
-    if dull:
-        yield f"Not significant, so no ground to prefer either: {', '.join(dull)}."
+    if undecided:
+        yield f"Not significant, so no ground to prefer either: {', '.join(undecided)}."
 
 
-def headline(found: Comparison) -> str:
-    """Return who kept the promise, and who of them did so for the least money."""
-    target, count = percent(found.slo_share), len(found.seeds)
-    each = "" if count == 1 else " in every replication"
-    costs = {name: float(np.mean(found.values(name, lambda s: s.cost_usd))) for name in found.names}
-    keeping = [n for n in found.policies if all(r.summary.slo_met for r in found.runs[n])]
-    if not keeping:
-        return f"No policy met the SLO target of {target}{each}."
-    best = min(keeping, key=lambda name: costs[name])
-    said = f"{len(keeping)} of {len(found.policies)} policies met the SLO target of {target}{each}"
-    text = f"{said}; the cheapest of them is {best} at {dollars(costs[best])}"
-    first = found.policies[0]
-    if best == first or not costs[first]:
+def headline(comparison: Comparison) -> str:
+    """Return the policies that met the SLO and the cheapest of them as text."""
+    target, count = percent(comparison.slo_share), len(comparison.seeds)
+    scope = "" if count == 1 else " in every replication"
+    costs = {name: float(np.mean(comparison.values(name, lambda s: s.cost_usd))) for name in comparison.names}
+    meeting = [n for n in comparison.policies if all(r.summary.slo_met for r in comparison.runs[n])]
+    if not meeting:
+        return f"No policy met the SLO target of {target}{scope}."
+    cheapest = min(meeting, key=lambda name: costs[name])
+    text = f"{len(meeting)} of {len(comparison.policies)} policies met the SLO target of {target}{scope}"
+    text = f"{text}; the cheapest of them is {cheapest} at {dollars(costs[cheapest])}"
+    first = comparison.policies[0]
+    if cheapest == first or not costs[first]:
         return f"{text}."
-    kept = "which met it too" if first in keeping else "which did not meet it"
-    return f"{text}, {costs[best] / costs[first] - 1:+.1%} against {first}, {kept}."
+    outcome = "which met it too" if first in meeting else "which did not meet it"
+    return f"{text}, {costs[cheapest] / costs[first] - 1:+.1%} against {first}, {outcome}."
 
 
-def _oracle_notes(found: Comparison) -> Iterator[str]:
-    if found.oracle is None:
+def _oracle_notes(comparison: Comparison) -> Iterator[str]:
+    if comparison.oracle is None:
         return
     yield "Regret is cost over the oracle's, who knew all that was to come, for whoever met the SLO's target as it did."
-    bounds = [r.bound_usd for r in found.runs[found.oracle] if r.bound_usd is not None]
+    bounds = [r.bound_usd for r in comparison.runs[comparison.oracle] if r.bound_usd is not None]
     if bounds and np.mean(bounds) >= CENT_USD:
         yield f"Nobody can meet the target for less than {dollars(float(np.mean(bounds)))}, whatever they know."
 
 
-def warm_up_notes(found: Comparison) -> Iterator[str]:
-    """Yield where a steady state was asked for and the warm-up is too short for it."""
-    for name, replications in found.runs.items():
-        beyond = [r.unsettled_s for r in replications if r.unsettled_s is not None]
-        if any(s < 0 for s in beyond):
+def warm_up_notes(comparison: Comparison) -> Iterator[str]:
+    """Yield a note for each contender whose warm-up is too short for a steady state."""
+    for name, replications in comparison.runs.items():
+        times_s = [r.unsettled_s for r in replications if r.unsettled_s is not None]
+        if any(s < 0 for s in times_s):
             yield f"{name} never settles (MSER-5 on TTFT): its figures depend on how long is simulated."
-        elif max(beyond, default=0.0) > SETTLING_SHARE * replications[0].summary.duration_s:
-            yield f"{name} settles {max(beyond):,.0f} s after the warm-up (MSER-5 on TTFT): raise warm_up_s by that."
+        elif max(times_s, default=0.0) > SETTLING_SHARE * replications[0].summary.duration_s:
+            yield f"{name} settles {max(times_s):,.0f} s after the warm-up (MSER-5 on TTFT): raise warm_up_s by that."
 
 
-def lines(found: Comparison) -> Iterator[str]:
+def lines(comparison: Comparison) -> Iterator[str]:
     """Yield the comparison for a terminal."""
-    yield from table.aligned(figures(found), found.names)
-    rows = differences(found)
+    yield from table.aligned(figures(comparison), comparison.names)
+    rows = differences(comparison)
     if rows:
         yield ""
-        yield from table.aligned(rows, head(found), f"less {found.policies[0]}")
+        yield from table.aligned(rows, difference_columns(comparison), f"less {comparison.policies[0]}")
     yield ""
-    yield from (headline(found), *notes(found), *warm_up_notes(found))
+    yield from (headline(comparison), *notes(comparison), *warm_up_notes(comparison))
 
 
-def view(found: Comparison) -> dict[str, Any]:
-    """Return the comparison's part of a page."""
+def view(comparison: Comparison) -> dict[str, Any]:
+    """Return the template data of the comparison."""
     return {
-        "headline": headline(found),
-        "frontier": html.plot(frontier(found), "frontier", "Cost and SLO attainment", "Better is up and to the left."),
-        "notes": [*notes(found), *warm_up_notes(found)],
-        "base": next(iter(found.policies), ""),
-        "head": head(found),
-        "differences": [(name, *cells) for name, cells in differences(found)],
-        "contenders": list(found.names),
-        "means": [(title.strip(), *cells) for title, cells in figures(found)] if len(found.seeds) > 1 else [],
+        "headline": headline(comparison),
+        "frontier": html.plot(
+            frontier(comparison), "frontier", "Cost and SLO attainment", "Better is up and to the left."
+        ),
+        "notes": [*notes(comparison), *warm_up_notes(comparison)],
+        "base": next(iter(comparison.policies), ""),
+        "head": difference_columns(comparison),
+        "differences": [(name, *cells) for name, cells in differences(comparison)],
+        "contenders": list(comparison.names),
+        "means": [(title.strip(), *cells) for title, cells in figures(comparison)] if len(comparison.seeds) > 1 else [],
     }
 
 
-def frontier(found: Comparison) -> Any:
-    """Return every contender by what it cost and what it kept, means with their intervals, and the target."""
-    made = html.figure(
+def frontier(comparison: Comparison) -> Any:
+    """Return the plot of each contender's mean cost and SLO attainment with intervals, and the target."""
+    chart = html.figure(
         xaxis={"title": {"text": "USD"}, "rangemode": "tozero"},
         yaxis={"title": {"text": "SLO attainment"}, "tickformat": ".2%"},
         hovermode="closest",
     )
-    for k, name in enumerate(found.names):
-        cost, kept = (statistics.mean(found.values(name, figure)) for figure in MEASURES.values())
-        made.add_scatter(
-            name=name, x=_told(cost.mean), y=_told(kept.mean), mode="markers",
-            error_x={"array": _told(cost.half_width)}, error_y={"array": _told(kept.half_width)},
+    for k, name in enumerate(comparison.names):
+        cost, attainment = (statistics.mean(comparison.values(name, figure)) for figure in MEASURES.values())
+        chart.add_scatter(
+            name=name, x=_plot_value(cost.mean), y=_plot_value(attainment.mean), mode="markers",
+            error_x={"array": _plot_value(cost.half_width)}, error_y={"array": _plot_value(attainment.half_width)},
             marker={"size": 11, "color": html.COLOURS[k % len(html.COLOURS)]},
         )  # fmt: skip
-    made.add_hline(y=found.slo_share, line={"color": "#b42318", "dash": "dash", "width": 1.4})
-    return made
+    chart.add_hline(y=comparison.slo_share, line={"color": "#b42318", "dash": "dash", "width": 1.4})
+    return chart
 
 
-def _told(value: float) -> list[float | None]:
+def _plot_value(value: float) -> list[float | None]:
     return [None if math.isnan(value) else float(rounded(np.array([value]))[0])]
 
 
 def _mean(values: Sequence[float], show: Show) -> str:
-    told = statistics.mean(values)
-    if math.isnan(told.mean):
+    estimate = statistics.mean(values)
+    if math.isnan(estimate.mean):
         return "-"
-    return show(told.mean) if told.half_width < 1e-12 * abs(told.mean) or not told.half_width else (
-        f"{show(told.mean)} ± {show(told.half_width)}"
+    return show(estimate.mean) if estimate.half_width < 1e-12 * abs(estimate.mean) or not estimate.half_width else (
+        f"{show(estimate.mean)} ± {show(estimate.half_width)}"
     )  # fmt: skip
 
 
 def _median(values: Sequence[float], show: Show) -> str:
-    told = [v for v in values if not math.isnan(v)]
-    if not told:
+    known = [v for v in values if not math.isnan(v)]
+    if not known:
         return "-"
-    middle, spread = float(np.median(told)), statistics.quantile_spread(told, 0.5)
+    middle, spread = float(np.median(known)), statistics.quantile_spread(known, 0.5)
     low, high = show(spread.low), show(spread.high)
     return show(middle) if low == high else f"{show(middle)} ({low} to {high})"
 
 
-def _signed(told: Estimate, show: Show, factor: float) -> str:
-    if math.isnan(told.mean):
+def _signed(estimate: Estimate, show: Show, factor: float) -> str:
+    if math.isnan(estimate.mean):
         return "-"
-    sign = "-" if told.mean < 0 else "+"
-    text = f"{sign}{show(abs(told.mean) * factor)}"
-    return text if math.isnan(told.half_width) else f"{text} ± {show(told.half_width * factor)}"
+    sign = "-" if estimate.mean < 0 else "+"
+    text = f"{sign}{show(abs(estimate.mean) * factor)}"
+    return text if math.isnan(estimate.half_width) else f"{text} ± {show(estimate.half_width * factor)}"
 
 
-def _verdict(contrast: Contrast, found: Comparison) -> str:
+def _verdict(contrast: Contrast, comparison: Comparison) -> str:
     if contrast.equal:
         return "equal"
-    if len(found.seeds) == 1 or math.isnan(contrast.p):
+    if len(comparison.seeds) == 1 or math.isnan(contrast.p):
         return ""
     p = "p<0.001" if contrast.p < 0.001 else f"p={contrast.p:.3f}"
     return p if contrast.significant else f"{p}, not significant"
 
 
-def _regret(found: Comparison, name: str) -> str:
-    told = found.regrets()[name]
-    if told.usd is None:
-        return f"SLO missed in {told.missed} of {len(found.seeds)}"
-    return f"{_signed(told.usd, dollars, 1.0)} ({told.share:+.1%})"
+def _regret(comparison: Comparison, name: str) -> str:
+    regret = comparison.regrets()[name]
+    if regret.usd is None:
+        return f"SLO missed in {regret.missed} of {len(comparison.seeds)}"
+    return f"{_signed(regret.usd, dollars, 1.0)} ({regret.share:+.1%})"

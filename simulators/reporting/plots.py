@@ -1,4 +1,4 @@
-"""The plots of one run, and of several over one another."""
+"""Plots of one run, and overlays of several."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from simulators.reporting.cost_series import HOUR_S, USES
-from simulators.reporting.html import COLOURS, PagePlot, figure, plot
-from simulators.reporting.run_data import CDF_POINTS, Mark, Sheet
+from simulators.reporting.html import COLOURS, PagePlot, figure, json_numbers, line, plot
+from simulators.reporting.run_data import CDF_POINTS, Mark, RunData
 from simulators.reporting.time_bins import Floats, rounded
 
 TITLES: Final = {"ttft": "Time to first token", "itl": "Time between tokens, mean of a request", "e2e": "Whole request"}
@@ -25,195 +25,186 @@ MARKS: Final = {
     "failed": ("x", "#b42318"),
     "cut": ("cross", "#9a4fd0"),
 }
-USED: Final = "Used is time with one request at least in work: a replica may be used and far from full."
-MISSED: Final = "rgba(180, 35, 24, 0.35)"
+USED_NOTE: Final = "Used is time with one request at least in work: a replica may be used and far from full."
+MISSED_COLOUR: Final = "rgba(180, 35, 24, 0.35)"
 
 
-def of_run(sheet: Sheet, key: str) -> Iterator[PagePlot]:
-    """Yield a run's plots. `key` tells it from the page's other runs."""
-    yield plot(sizes(sheet), f"{key}-sizes", "Traffic and replicas", _sampled(sheet))
-    for what in sheet.latency_s:
-        said = "Quantiles of the requests by when they arrived; bars: share of all requests that missed the SLO."
-        yield plot(latency(sheet, what), f"{key}-{what}", TITLES[what], said)
-    if sheet.cost_usd:
-        said = "Areas: what the time was for (used: with one request at least in work); lines: paid so far."
-        yield plot(cost(sheet), f"{key}-cost", "Money", said)
-    if any(len(cdf) for cdf in sheet.cdf_s.values()):
-        said = "Share of the finished requests that took at most so long."
-        yield plot(distributions({f"{k.upper() if k != 'e2e' else k}": c for k, c in sheet.cdf_s.items()}),
-                   f"{key}-cdf", "Distribution of latencies", said)  # fmt: skip
+def of_run(data: RunData, key: str) -> Iterator[PagePlot]:
+    """Yield a run's plots. `key` makes their ids unique on the page."""
+    yield plot(sizes(data), f"{key}-sizes", "Traffic and replicas", _sampling_note(data))
+    for latency in data.latency_s:
+        note = "Quantiles of the requests by when they arrived; bars: share of all requests that missed the SLO."
+        yield plot(latency_plot(data, latency), f"{key}-{latency}", TITLES[latency], note)
+    if data.cost_usd:
+        note = "Areas: what the time was for (used: with one request at least in work); lines: paid so far."
+        yield plot(cost(data), f"{key}-cost", "Money", note)
+    if any(len(cdf) for cdf in data.cdf_s.values()):
+        note = "Share of the finished requests that took at most so long."
+        yield plot(distributions({f"{k.upper() if k != 'e2e' else k}": c for k, c in data.cdf_s.items()}),
+                   f"{key}-cdf", "Distribution of latencies", note)  # fmt: skip
 
 
-def of_runs(sheets: Sequence[Sheet], key: str = "all") -> Iterator[PagePlot]:
-    """Yield the plots that lay runs over one another. `key` tells them from the page's others."""
-    yield plot(cost_by_use(sheets), f"{key}-cost-by-use", "Cost by what it was for", USED)
-    yield plot(_over(sheets, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")
-    yield plot(_over(sheets, _ttft_p95, "seconds", log=True), f"{key}-ttft", "Time to first token, p95")
-    yield plot(_over(sheets, _missed, "share of requests", shape="hv"), f"{key}-missed", "Missed the SLO")
-    yield plot(_over(sheets, _paid, "USD"), f"{key}-paid", "Paid so far")
-    told = {s.name: s.cdf_s["ttft"] for s in sheets if len(s.cdf_s["ttft"])}
-    if told:
-        yield plot(distributions(told), f"{key}-cdf", "Distribution of the time to first token")
+def of_runs(runs: Sequence[RunData], key: str = "all") -> Iterator[PagePlot]:
+    """Yield the plots that overlay runs. `key` makes their ids unique on the page."""
+    yield plot(cost_by_use(runs), f"{key}-cost-by-use", "Cost by what it was for", USED_NOTE)
+    yield plot(_overlay(runs, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")
+    yield plot(_overlay(runs, _ttft_p95, "seconds", log=True), f"{key}-ttft", "Time to first token, p95")
+    yield plot(_overlay(runs, _missed, "share of requests", shape="hv"), f"{key}-missed", "Missed the SLO")
+    yield plot(_overlay(runs, _paid, "USD"), f"{key}-paid", "Paid so far")
+    cdfs = {s.name: s.cdf_s["ttft"] for s in runs if len(s.cdf_s["ttft"])}
+    if cdfs:
+        yield plot(distributions(cdfs), f"{key}-cdf", "Distribution of the time to first token")
 
 
-def sizes(sheet: Sheet) -> Any:
-    """Return the rate of arrivals, and over it what was wanted, asked for and ready, with marks for what happened."""
-    per, unit = _clock(sheet)
-    made = figure(
-        xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
+def sizes(data: RunData) -> Any:
+    """Return the plot of the arrival rate with demand, desired and ready replicas, and marks for events."""
+    unit_s, unit = _time_unit(data)
+    chart = figure(
+        xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
         yaxis={"title": {"text": "requests a second"}, "rangemode": "tozero"},
         yaxis2={"title": {"text": "replicas"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
                 "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
-    at = _numbers(sheet.edges_s[:-1] / per)
-    made.add_trace(_line("arrivals", at, sheet.rate_rps, "#7d8794", shape="hv", fill="tozeroy", width=0.6))
-    turns = _numbers(sheet.sizes.at_s / per)
-    lines = (("demand", sheet.sizes.demand, "#d9622b"), ("desired", sheet.sizes.desired, "#2f6fde"),
-             ("ready", sheet.sizes.ready, "#14937f"))  # fmt: skip
+    times = json_numbers(data.edges_s[:-1] / unit_s)
+    chart.add_trace(line("arrivals", times, data.rate_rps, "#7d8794", shape="hv", fill="tozeroy", width=0.6))
+    tick_times = json_numbers(data.sizes.at_s / unit_s)
+    lines = (("demand", data.sizes.demand, "#d9622b"), ("desired", data.sizes.desired, "#2f6fde"),
+             ("ready", data.sizes.ready, "#14937f"))  # fmt: skip
     for name, values, colour in lines:
-        made.add_trace(_line(name, turns, values, colour, shape="hv", yaxis="y2"))
-    top = np.nanmax(np.concatenate(([1.0], sheet.sizes.desired, sheet.sizes.ready)))
-    for what in MARKS:
-        found = [m for m in sheet.marks if m.what == what]
-        if found:
-            made.add_trace(_marks(found, per, float(top) * 1.08))
-    return made
+        chart.add_trace(line(name, tick_times, values, colour, shape="hv", yaxis="y2"))
+    maximum = np.nanmax(np.concatenate(([1.0], data.sizes.desired, data.sizes.ready)))
+    for kind in MARKS:
+        marks = [m for m in data.marks if m.kind == kind]
+        if marks:
+            chart.add_trace(_marks(marks, unit_s, float(maximum) * 1.08))
+    return chart
 
 
-def latency(sheet: Sheet, what: str) -> Any:
-    """Return a latency's quantiles over time, the limit promised, and the share of requests that missed the SLO."""
-    per, unit = _clock(sheet)
-    made = figure(
-        xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
+def latency_plot(data: RunData, latency: str) -> Any:
+    """Return the plot of a latency's quantiles over time, its SLO limit, and the share of late requests."""
+    unit_s, unit = _time_unit(data)
+    chart = figure(
+        xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
         yaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
         yaxis2={"title": {"text": "share missed"}, "overlaying": "y", "side": "right", "range": [0, 1],
                 "tickmode": "auto", "showgrid": False, "tickformat": ".0%"},
     )  # fmt: skip
-    at = _numbers(sheet.edges_s[:-1] / per)
-    width = _numbers(np.diff(sheet.edges_s) / per)
-    made.add_trace(
-        go.Bar(name="missed the SLO", x=at, y=_numbers(sheet.missed), width=width, offset=0, yaxis="y2",
-               marker={"color": MISSED, "line": {"width": 0}})
+    times = json_numbers(data.edges_s[:-1] / unit_s)
+    width = json_numbers(np.diff(data.edges_s) / unit_s)
+    chart.add_trace(
+        go.Bar(name="missed the SLO", x=times, y=json_numbers(data.missed), width=width, offset=0, yaxis="y2",
+               marker={"color": MISSED_COLOUR, "line": {"width": 0}})
     )  # fmt: skip
-    for (name, values), colour in zip(sheet.latency_s[what].items(), ("#14937f", "#2f6fde", "#9a4fd0"), strict=True):
-        made.add_trace(_line(name, at, np.where(values > 0, values, np.nan), colour, shape="hv"))
-    limit = getattr(sheet.slo, f"{what}_s")
+    for (name, values), colour in zip(data.latency_s[latency].items(), ("#14937f", "#2f6fde", "#9a4fd0"), strict=True):
+        chart.add_trace(line(name, times, np.where(values > 0, values, np.nan), colour, shape="hv"))
+    limit = getattr(data.slo, f"{latency}_s")
     if limit is not None:
-        ends = [0.0, float(sheet.edges_s[-1] / per)]
-        made.add_trace(_line("promised", ends, np.array([limit, limit]), "#b42318", dash="dash"))
-    return made
+        ends = [0.0, float(data.edges_s[-1] / unit_s)]
+        chart.add_trace(line("promised", ends, np.array([limit, limit]), "#b42318", dash="dash"))
+    return chart
 
 
-def cost(sheet: Sheet) -> Any:
-    """Return the cost per hour by use, and the amount paid so far in each market."""
-    per, unit = _clock(sheet)
-    made = figure(
-        xaxis={"title": {"text": unit}, "range": [0, float(sheet.edges_s[-1] / per)]},
+def cost(data: RunData) -> Any:
+    """Return the plot of the cost per hour by use, and of the cumulative cost in each market."""
+    unit_s, unit = _time_unit(data)
+    chart = figure(
+        xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
         yaxis={"title": {"text": "USD an hour"}, "rangemode": "tozero"},
         yaxis2={"title": {"text": "USD so far"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
                 "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
-    hours = np.diff(sheet.edges_s) / HOUR_S
-    at = _numbers(sheet.edges_s[:-1] / per)
-    for use, values in sheet.cost_usd.items():
-        made.add_trace(
-            _line(use, at, rounded(values / hours), USE_COLOURS[use], shape="hv", stackgroup="use", width=0.5)
+    hours = np.diff(data.edges_s) / HOUR_S
+    times = json_numbers(data.edges_s[:-1] / unit_s)
+    for use, values in data.cost_usd.items():
+        chart.add_trace(
+            line(use, times, rounded(values / hours), USE_COLOURS[use], shape="hv", stackgroup="use", width=0.5)
         )
-    for (market, values), dash in zip(sheet.paid_usd.items(), ("solid", "dash", "dot"), strict=False):
+    for (market, values), dash in zip(data.paid_usd.items(), ("solid", "dash", "dot"), strict=False):
         name = f"paid, {market.replace('_', ' ')}"
-        made.add_trace(_line(name, _numbers(sheet.edges_s / per), values, "#c43d6b", dash=dash, yaxis="y2"))
-    return made
+        chart.add_trace(line(name, json_numbers(data.edges_s / unit_s), values, "#c43d6b", dash=dash, yaxis="y2"))
+    return chart
 
 
 def distributions(cdf_s: Mapping[str, Floats]) -> Any:
-    """Latencies as cumulative distributions."""
-    made = figure(
+    """Return the plot of latencies as cumulative distributions."""
+    chart = figure(
         xaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
         yaxis={"title": {"text": "share of requests"}, "range": [0, 1.01], "tickformat": ".0%"},
         hovermode="closest",
     )
     shares = np.linspace(0, 1, CDF_POINTS + 1)
     for (name, times), colour in zip(cdf_s.items(), _colours(len(cdf_s)), strict=True):
-        seen = times > 0
-        if seen.any():
-            made.add_trace(_line(name, _numbers(times[seen]), shares[seen], colour))
-    return made
+        positive = times > 0
+        if positive.any():
+            chart.add_trace(line(name, json_numbers(times[positive]), shares[positive], colour))
+    return chart
 
 
-def cost_by_use(sheets: Sequence[Sheet]) -> Any:
-    """Return one bar a run."""
-    made = figure(barmode="stack", xaxis={"title": {"text": "USD"}}, hovermode="y unified")
-    names = [s.name for s in sheets]
+def cost_by_use(runs: Sequence[RunData]) -> Any:
+    """Return the plot of the cost by use, one bar for each run."""
+    chart = figure(barmode="stack", xaxis={"title": {"text": "USD"}}, hovermode="y unified")
+    names = [s.name for s in runs]
     for use in (*USES, "rounding"):
-        values = [s.summary.cost_by_use_usd.get(use, 0.0) for s in sheets]
+        values = [s.summary.cost_by_use_usd.get(use, 0.0) for s in runs]
         if any(values):
             colour = USE_COLOURS.get(use, "#7d8794")
-            made.add_trace(go.Bar(name=use, y=names, x=values, orientation="h", marker={"color": colour}))
-    made.update_yaxes(autorange="reversed", automargin=True, type="category")
-    made.update_layout(height=140 + 34 * len(sheets))
-    return made
+            chart.add_trace(go.Bar(name=use, y=names, x=values, orientation="h", marker={"color": colour}))
+    chart.update_yaxes(autorange="reversed", automargin=True, type="category")
+    chart.update_layout(height=140 + 34 * len(runs))
+    return chart
 
 
-def _over(sheets: Sequence[Sheet], pick: Any, unit: str, *, log: bool = False, shape: str = "linear") -> Any:
-    """Return the same series of every run. `pick` gives times and values."""
-    per, clock = _clock(max(sheets, key=lambda s: float(s.edges_s[-1])))
-    made = figure(xaxis={"title": {"text": clock}}, yaxis={"title": {"text": unit}, "rangemode": "tozero"})
-    for sheet, colour in zip(sheets, _colours(len(sheets)), strict=True):
-        at_s, values = pick(sheet)
+def _overlay(runs: Sequence[RunData], series: Any, unit: str, *, log: bool = False, shape: str = "linear") -> Any:
+    """Return the plot of one series of every run. `pick` returns its times and values."""
+    unit_s, clock = _time_unit(max(runs, key=lambda s: float(s.edges_s[-1])))
+    chart = figure(xaxis={"title": {"text": clock}}, yaxis={"title": {"text": unit}, "rangemode": "tozero"})
+    for data, colour in zip(runs, _colours(len(runs)), strict=True):
+        at_s, values = series(data)
         values = np.where(values > 0, values, np.nan) if log else values
-        made.add_trace(_line(sheet.name, _numbers(at_s / per), values, colour, shape=shape))
+        chart.add_trace(line(data.name, json_numbers(at_s / unit_s), values, colour, shape=shape))
     if log:
-        made.update_yaxes(type="log", dtick="D2")
-    return made
+        chart.update_yaxes(type="log", dtick="D2")
+    return chart
 
 
-def _ready(sheet: Sheet) -> tuple[Floats, Floats]:
-    return sheet.sizes.at_s, sheet.sizes.ready
+def _ready(data: RunData) -> tuple[Floats, Floats]:
+    return data.sizes.at_s, data.sizes.ready
 
 
-def _ttft_p95(sheet: Sheet) -> tuple[Floats, Floats]:
-    return sheet.edges_s[:-1], sheet.latency_s["ttft"]["p95"]
+def _ttft_p95(data: RunData) -> tuple[Floats, Floats]:
+    return data.edges_s[:-1], data.latency_s["ttft"]["p95"]
 
 
-def _missed(sheet: Sheet) -> tuple[Floats, Floats]:
-    return sheet.edges_s[:-1], sheet.missed
+def _missed(data: RunData) -> tuple[Floats, Floats]:
+    return data.edges_s[:-1], data.missed
 
 
-def _paid(sheet: Sheet) -> tuple[Floats, Floats]:
-    return sheet.edges_s, rounded(
-        np.sum(list(sheet.paid_usd.values()), axis=0)
-    ) if sheet.paid_usd else sheet.edges_s * 0
+def _paid(data: RunData) -> tuple[Floats, Floats]:
+    return data.edges_s, rounded(np.sum(list(data.paid_usd.values()), axis=0)) if data.paid_usd else data.edges_s * 0
 
 
-def _clock(sheet: Sheet) -> tuple[float, str]:
-    """Return the unit that the run's time is told in: seconds in it, and what it is called."""
-    end_s = float(sheet.edges_s[-1])
+def _time_unit(data: RunData) -> tuple[float, str]:
+    """Return the time axis's unit in seconds, and its title: hours for 3 hours to 3 days."""
+    end_s = float(data.edges_s[-1])
     for unit, size in (("days", 86400.0), ("hours", HOUR_S), ("minutes", 60.0)):
         if end_s >= 3 * size:
             return size, f"{unit} since the beginning"
     return 1.0, "seconds since the beginning"
 
 
-def _sampled(sheet: Sheet) -> str:
-    if sheet.summary.turns <= len(sheet.sizes.at_s):
+def _sampling_note(data: RunData) -> str:
+    if data.summary.turns <= len(data.sizes.at_s):
         return "Replicas at every turn."
     return "Replicas by the worst of the turns in each bin: the largest demand and size, the fewest ready."
 
 
-def _line(name: str, x: Sequence[float | None], y: Floats, colour: str, **more: Any) -> Any:
-    """Return a line; `more` is what plotly calls it, with the line's shape, width and dash among it."""
-    style: dict[str, Any] = {"color": colour, "width": 1.6}
-    style |= {key: more.pop(key) for key in ("shape", "width", "dash") if key in more}
-    return go.Scatter(name=name, x=list(x), y=_numbers(y), mode="lines", line=style, **more)
-
-
-def _marks(found: Sequence[Mark], per: float, height: float) -> Any:
-    symbol, colour = MARKS[found[0].what]
+def _marks(marks: Sequence[Mark], unit_s: float, height: float) -> Any:
+    symbol, colour = MARKS[marks[0].kind]
     return go.Scatter(
-        name=found[0].what,
-        x=_numbers(np.array([m.at_s for m in found]) / per),
-        y=[height] * len(found),
-        text=[f"{m.count}" for m in found],
+        name=marks[0].kind,
+        x=json_numbers(np.array([m.at_s for m in marks]) / unit_s),
+        y=[height] * len(marks),
+        text=[f"{m.count}" for m in marks],
         hovertemplate="%{text}",
         mode="markers",
         marker={"symbol": symbol, "color": colour, "size": 8},
@@ -223,8 +214,3 @@ def _marks(found: Sequence[Mark], per: float, height: float) -> Any:
 
 def _colours(count: int) -> list[str]:
     return [COLOURS[k % len(COLOURS)] for k in range(count)]
-
-
-def _numbers(values: Floats) -> list[float | None]:
-    """Values as JSON has them: null for what is no number."""
-    return [v if np.isfinite(v) else None for v in rounded(values).tolist()]

@@ -1,4 +1,4 @@
-"""All that a page shows of a run, counted into time bins first: small, plain, and fit to be sent between processes."""
+"""Page data of a run, counted into time bins: small enough to be sent between processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from simulators.reporting.time_bins import Floats, edges, rounded
 from simulators.world.infrastructure.events import NodeEventKind
 from simulators.world.infrastructure.units import to_s
 
-LEVELS: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 CDF_POINTS: Final = 400
 LATENCIES: Final = ("ttft", "itl", "e2e")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSeries:
-    """Replicas over time: at each time, as the turn that began then found and decided it."""
+    """Replicas over time, as each tick observed and decided them."""
 
     at_s: Floats
     demand: Floats
@@ -37,19 +37,19 @@ class ReplicaSeries:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at a time, in words, how often."""
+    """Events of one kind in one bin, and their count."""
 
     at_s: float
-    what: str
+    kind: str
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """One run. Requests are binned by when they arrived; bins without any hold NaN.
+class RunData:
+    """The page data of one run. Requests are binned by arrival; a bin without requests has NaN.
 
-    `latency_s` has, by latency and quantile, one value a bin; `cdf_s` the times below which equal shares of
-    the finished requests stay. `cost_usd` is by use, a value a bin; `paid_usd` by market, a value an edge, added up.
+    `latency_s` has one value for each bin by latency and quantile; `cdf_s` the quantiles at equal steps from 0 to 1.
+    `cost_usd` has one value for each bin by use, `paid_usd` the cumulative cost at each edge by market.
     """
 
     name: str
@@ -64,85 +64,85 @@ class Sheet:
     marks: tuple[Mark, ...]
     cost_usd: Mapping[str, Floats]
     paid_usd: Mapping[str, Floats]
-    made_from: Mapping[str, Any]
+    origin: Mapping[str, Any]
 
 
-def sheet(name: str, run: SimulationRun) -> Sheet:
-    """Count a run into the series that a page shows."""
+def run_data(name: str, run: SimulationRun) -> RunData:
+    """Return the page data of a run."""
     requests, edges_s = CountedRequests(run), edges(run.end_s)
     values = {"ttft": requests.ttft_s, "itl": requests.itl_s, "e2e": requests.e2e_s}
     bins = np.searchsorted(requests.arrival_s, edges_s)
     counts = np.diff(bins)
     met = requests.met["all"] if len(requests) else np.zeros(0, np.bool_)
-    kept = np.diff(np.concatenate(([0], np.cumsum(met)))[bins])
-    shares = np.divide(counts - kept, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    return Sheet(
+    met_counts = np.diff(np.concatenate(([0], np.cumsum(met)))[bins])
+    missed = np.divide(counts - met_counts, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return RunData(
         name=name,
         summary=summarize(run),
         slo=run.case.scenario.slo,
         edges_s=edges_s,
         rate_rps=rounded(counts / np.diff(edges_s)),
-        missed=rounded(shares),
-        latency_s={what: _by_bin(values[what], bins) for what in LATENCIES[:2]},
-        cdf_s={what: _cdf(found) for what, found in values.items()},
-        sizes=_sizes(run, edges_s),
+        missed=rounded(missed),
+        latency_s={kind: _by_bin(values[kind], bins) for kind in LATENCIES[:2]},
+        cdf_s={kind: _cdf(latencies) for kind, latencies in values.items()},
+        sizes=_replica_series(run, edges_s),
         marks=_marks(run, edges_s),
         cost_usd=cost_series.by_use(run, edges_s),
         paid_usd=cost_series.by_market(run, edges_s),
-        made_from=_made_from(run),
+        origin=_origin(run),
     )
 
 
 def _by_bin(values: Floats, bins: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, Floats]:
-    """Return the quantiles of those requests of each bin for which the latency is told."""
-    found = np.full((len(LEVELS), len(bins) - 1), np.nan)
-    for k, (first, last) in enumerate(itertools.pairwise(bins)):
-        told = values[first:last]
-        told = told[np.isfinite(told)]
-        if told.size:
-            found[:, k] = np.quantile(told, list(LEVELS.values()))
-    return {name: rounded(row) for name, row in zip(LEVELS, found, strict=True)}
+    """Return the quantiles of each bin's requests that have the latency."""
+    quantiles = np.full((len(QUANTILES), len(bins) - 1), np.nan)
+    for k, (start, end) in enumerate(itertools.pairwise(bins)):
+        known = values[start:end]
+        known = known[np.isfinite(known)]
+        if known.size:
+            quantiles[:, k] = np.quantile(known, list(QUANTILES.values()))
+    return {name: rounded(row) for name, row in zip(QUANTILES, quantiles, strict=True)}
 
 
 def _cdf(values: Floats) -> Floats:
-    told = values[np.isfinite(values)]
-    return rounded(np.quantile(told, np.linspace(0, 1, CDF_POINTS + 1))) if told.size else np.zeros(0)
+    known = values[np.isfinite(values)]
+    return rounded(np.quantile(known, np.linspace(0, 1, CDF_POINTS + 1))) if known.size else np.zeros(0)
 
 
-def _sizes(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
-    """Return each turn; of more turns than bins, in each bin the largest demand and size, and the fewest ready."""
-    line = run.timeline
-    at_s, demand = np.array(line.at_s, np.float64), np.array(line.demand, np.float64)
-    desired, ready = (np.array(v, np.float64) for v in (line.desired, line.ready))
-    if len(at_s) > 4 * len(edges_s):
-        firsts = np.unique(np.searchsorted(at_s, edges_s[:-1]).clip(max=len(at_s) - 1))
-        at_s = at_s[firsts]
-        demand, desired = np.fmax.reduceat(demand, firsts), np.fmax.reduceat(desired, firsts)
-        ready = np.fmin.reduceat(ready, firsts)
-    return ReplicaSeries(rounded(at_s), rounded(demand), desired, ready)
+def _replica_series(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
+    """Return the ticks' sizes. With many ticks, each bin has the largest demand and size and the fewest ready."""
+    timeline = run.timeline
+    times_s, demand = np.array(timeline.at_s, np.float64), np.array(timeline.demand, np.float64)
+    desired, ready = (np.array(v, np.float64) for v in (timeline.desired, timeline.ready))
+    if len(times_s) > 4 * len(edges_s):
+        starts = np.unique(np.searchsorted(times_s, edges_s[:-1]).clip(max=len(times_s) - 1))
+        times_s = times_s[starts]
+        demand, desired = np.fmax.reduceat(demand, starts), np.fmax.reduceat(desired, starts)
+        ready = np.fmin.reduceat(ready, starts)
+    return ReplicaSeries(rounded(times_s), rounded(demand), desired, ready)
 
 
 def _marks(run: SimulationRun, edges_s: Floats) -> tuple[Mark, ...]:
-    """Return node events and size changes, once a bin and kind."""
-    line = run.timeline
-    found: dict[tuple[int, str], int] = {}
+    """Return node events and size changes, counted by bin and kind."""
+    timeline = run.timeline
+    counts: dict[tuple[int, str], int] = {}
 
-    def note(at_s: float, what: str) -> None:
-        key = (int(np.searchsorted(edges_s, at_s, side="right")) - 1, what)
-        found[key] = found.get(key, 0) + 1
+    def add(time_s: float, kind: str) -> None:
+        key = (int(np.searchsorted(edges_s, time_s, side="right")) - 1, kind)
+        counts[key] = counts.get(key, 0) + 1
 
     for pool in run.world.pools.values():
         for event in pool.events:
             if event.kind is not NodeEventKind.REBALANCE:
-                note(to_s(event.at_ps), event.kind.value)
-    for k in range(1, len(line.at_s)):
-        before, after = line.desired[k - 1], line.desired[k]
+                add(to_s(event.at_ps), event.kind.value)
+    for k in range(1, len(timeline.at_s)):
+        before, after = timeline.desired[k - 1], timeline.desired[k]
         if before < after or after < before:  # never where one is NaN
-            note(line.at_s[k], "scaled up" if after > before else "scaled down")
-    return tuple(Mark(float(edges_s[k]), what, count) for (k, what), count in sorted(found.items()))
+            add(timeline.at_s[k], "scaled up" if after > before else "scaled down")
+    return tuple(Mark(float(edges_s[k]), kind, count) for (k, kind), count in sorted(counts.items()))
 
 
-def _made_from(run: SimulationRun) -> dict[str, Any]:
+def _origin(run: SimulationRun) -> dict[str, Any]:
     scenario = run.case.scenario
     return {
         "scenario": scenario.scenario,

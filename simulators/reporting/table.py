@@ -1,4 +1,4 @@
-"""A run's figures as a terminal table: one column a run, so that runs stand side by side."""
+"""Terminal table of runs' figures, with one column for each run."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("  by TTFT", lambda s: share(s.attainment.get("ttft", math.nan))),
     ("  by ITL", lambda s: share(s.attainment.get("itl", math.nan))),
     ("  by e2e", lambda s: share(s.attainment.get("e2e", math.nan))),
-    ("TTFT p50 / p95 / p99", lambda s: spread(s.ttft_s)),
-    ("ITL p50 / p95 / p99", lambda s: spread(s.itl_s)),
-    ("e2e p50 / p95 / p99", lambda s: spread(s.e2e_s)),
+    ("TTFT p50 / p95 / p99", lambda s: quantiles_text(s.ttft_s)),
+    ("ITL p50 / p95 / p99", lambda s: quantiles_text(s.itl_s)),
+    ("e2e p50 / p95 / p99", lambda s: quantiles_text(s.e2e_s)),
     ("output tokens/s", lambda s: f"{s.output_tokens_per_s:,.0f}"),
     ("replicas mean / max", lambda s: f"{s.replicas_mean:.1f} / {s.replicas_max}"),
     ("node hours", lambda s: f"{s.node_hours:,.2f}"),
@@ -37,30 +37,30 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
 
 
 def share(value: float) -> str:
-    """Return a share in percent; a dash where there is none."""
+    """Return a share in percent; a dash for NaN."""
     return "-" if math.isnan(value) else f"{value:.2%}"
 
 
 def dollars(value: float) -> str:
-    """Return an amount of money to the cent; a dash where there is none."""
+    """Return an amount of money to the cent; a dash for NaN."""
     return "-" if math.isnan(value) else f"${value:,.2f}"
 
 
 def seconds(value: float) -> str:
-    """Return a time with three digits, in the unit that suits it."""
+    """Return a time with three significant digits: 0.0123 s as ``12.3 ms``, 1,234 s as ``1,234 s``."""
     if math.isnan(value):
         return "-"
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
 
 
-def spread(latency: LatencySummary) -> str:
+def quantiles_text(latency: LatencySummary) -> str:
     return " / ".join(seconds(q) for q in (latency.p50, latency.p95, latency.p99))
 
 
 def cells(runs: Sequence[ResultSummary]) -> list[tuple[str, list[str]]]:
-    """Return every row's title and what it says of each run. Rows that say nothing in any run are left out."""
-    found = [(title, [show(run) for run in runs]) for title, show in ROWS]
-    return [(title, row) for title, row in found if not set(row) <= {"-", "0"}]
+    """Return each row's title and its cells, without rows that are empty for all runs."""
+    rows = [(title, [show(run) for run in runs]) for title, show in ROWS]
+    return [(title, row) for title, row in rows if not set(row) <= {"-", "0"}]
 
 
 def lines(runs: Sequence[ResultSummary], names: Sequence[str]) -> Iterator[str]:
@@ -69,9 +69,9 @@ def lines(runs: Sequence[ResultSummary], names: Sequence[str]) -> Iterator[str]:
 
 
 def aligned(rows: Sequence[tuple[str, Sequence[str]]], names: Sequence[str], corner: str = "") -> Iterator[str]:
-    """Titled rows under their columns' names, each column as wide as it must be."""
+    """Yield the lines of a table with right-aligned columns."""
     widths = [max(len(name), *(len(row[k]) for _, row in rows)) for k, name in enumerate(names)]
-    left = max(len(corner), *(len(title) for title, _ in rows))
-    yield f"{corner:<{left}}" + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))
+    title_width = max(len(corner), *(len(title) for title, _ in rows))
+    yield f"{corner:<{title_width}}" + "".join(f"  {name:>{w}}" for name, w in zip(names, widths, strict=True))
     for title, row in rows:
-        yield f"{title:<{left}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(row, widths, strict=True))
+        yield f"{title:<{title_width}}" + "".join(f"  {cell:>{w}}" for cell, w in zip(row, widths, strict=True))

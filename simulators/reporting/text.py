@@ -1,4 +1,4 @@
-"""A run in plain sentences, for who decides and does not read plots."""
+"""Text of a run: its figures as sentences."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator, Sequence
 
 from policies.model.spec import Slo
 from simulators.experiments.results import ResultSummary
-from simulators.reporting.run_data import Sheet
+from simulators.reporting.run_data import RunData
 from simulators.reporting.table import dollars, seconds, share
 from simulators.world.traffic.describe import duration
 
 
-def headline(sheet: Sheet) -> str:
-    """Cost, and whether what was promised was kept."""
-    s = sheet.summary
+def headline(data: RunData) -> str:
+    """Return the cost and the SLO attainment of a run as text."""
+    s = data.summary
     if not s.arrived:
         return f"No request arrived after the warm-up in {duration(s.duration_s)}, which cost {dollars(s.cost_usd)}."
     return (
-        f"{_many(s.arrived, 'request')} in {duration(s.duration_s)} for {dollars(s.cost_usd)}:"
-        f" {share(s.attainment['all'])} of them met the SLO, {verdict(s, sheet.slo)}."
+        f"{_counted(s.arrived, 'request')} in {duration(s.duration_s)} for {dollars(s.cost_usd)}:"
+        f" {share(s.attainment['all'])} of them met the SLO, {verdict(s, data.slo)}."
     )
 
 
@@ -30,21 +30,21 @@ def verdict(s: ResultSummary, slo: Slo) -> str:
     return f"so the target of {percent(slo.share)} was missed by {gap:.2f} percentage points"
 
 
-def promise(slo: Slo) -> str:
-    """Return the SLO in words."""
+def slo_text(slo: Slo) -> str:
+    """Return the SLO as text."""
     limits = (
         (slo.ttft_s, "the first token within {}"),
         (slo.itl_s, "{} a token on average after it"),
         (slo.e2e_s, "the whole request within {}"),
     )
-    said = [words.format(seconds(limit)) for limit, words in limits if limit is not None]
-    return f"{', '.join(said)}, for {percent(slo.share)} of the requests"
+    limits_text = [template.format(seconds(limit)) for limit, template in limits if limit is not None]
+    return f"{', '.join(limits_text)}, for {percent(slo.share)} of the requests"
 
 
-def sentences(sheet: Sheet) -> Iterator[str]:
+def sentences(data: RunData) -> Iterator[str]:
     """Yield further sentences about the run."""
-    s = sheet.summary
-    yield f"Promised: {promise(sheet.slo)}."
+    s = data.summary
+    yield f"Promised: {slo_text(data.slo)}."
     failed = {
         "were rejected": s.rejected,
         "gave up waiting": s.timed_out,
@@ -53,31 +53,34 @@ def sentences(sheet: Sheet) -> Iterator[str]:
         "had not ended when the run did": s.unfinished,
     }
     if any(failed.values()):
-        yield f"Of the requests, {listed([f'{n:,} {what}' for what, n in failed.items() if n])}."
+        yield f"Of the requests, {joined([f'{n:,} {end}' for end, n in failed.items() if n])}."
     yield waste(s)
     if s.replicas_max:
-        changes = f"{_many(s.scale_ups, 'time')} up and {_many(s.scale_downs, 'time')} down"
+        changes = f"{_counted(s.scale_ups, 'time')} up and {_counted(s.scale_downs, 'time')} down"
         yield f"{s.replicas_mean:.1f} replicas were asked for on average, {s.replicas_max} at most; scaled {changes}."
     if s.interruptions or s.streams_cut:
-        yield f"The cloud took {_many(s.interruptions, 'node')}; {_many(s.streams_cut, 'request')} lost a replica."
+        nodes, requests = _counted(s.interruptions, "node"), _counted(s.streams_cut, "request")
+        yield f"The cloud took {nodes}; {requests} lost a replica."
     if s.refused or s.blind_turns:
-        turns = f"{s.blind_turns:,} of {_many(s.turns, 'turn')} lacked evidence"
-        yield f"{turns}, and {_many(s.refused, 'resize')} came to nothing."
+        blind = f"{s.blind_turns:,} of {_counted(s.turns, 'turn')} lacked evidence"
+        yield f"{blind}, and {_counted(s.refused, 'resize')} came to nothing."
 
 
 def percent(value: float) -> str:
-    """Return a share that somebody set, in percent with the digits that they gave it."""
+    """Return a configured share in percent with all its digits: 0.995 as ``99.5%``."""
     return f"{round(100 * value, 9):.10g}%"
 
 
 def waste(s: ResultSummary) -> str:
-    """Return the cost that served no request, in words."""
+    """Return the cost that served no request as text."""
     if not s.cost_usd:
         return "Nothing was paid."
-    rest = {use: cost for use, cost in s.cost_by_use_usd.items() if use != "used" and cost >= 0.005}
-    parts = [f"{dollars(cost)} {USES[use]}" for use, cost in sorted(rest.items(), key=lambda item: (-item[1], item[0]))]
-    said = f"{share(s.waste_share)} of the money bought no service"
-    return f"{said}: {listed(parts)}." if parts else f"{said}."
+    unused = {use: cost for use, cost in s.cost_by_use_usd.items() if use != "used" and cost >= 0.005}
+    uses = [
+        f"{dollars(cost)} {USES[use]}" for use, cost in sorted(unused.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    text = f"{share(s.waste_share)} of the money bought no service"
+    return f"{text}: {joined(uses)}." if uses else f"{text}."
 
 
 USES = {
@@ -91,10 +94,10 @@ USES = {
 }
 
 
-def listed(parts: Sequence[str]) -> str:
-    """Parts as one enumeration."""
+def joined(parts: Sequence[str]) -> str:
+    """Join parts to an enumeration: ``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

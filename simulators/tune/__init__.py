@@ -1,1 +1,1 @@
-"""The search for a better configuration: parameters tried on the simulator, judged on traffic the search never saw."""
+"""The search for a better configuration: settings tried on the simulator, validated on held-out traffic."""

@@ -1,4 +1,4 @@
-"""What a search starts from: the scenario's own workload, another file, or the HPA or ScaledObject that runs today."""
+"""Baseline of a search: the scenario's own workload, another file, or the HPA or ScaledObject that runs today."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from simulators.experiments.scenario import Case, load_workload
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.world.telemetry import QUANTITIES
 
-MEAN: Final = re.compile(r"avg\s*\(\s*sum by \(pod\)\s*\((.*)\)\s*\)")
-"""How an import asks for what the HPA calls a pods metric."""
+MEAN_QUERY: Final = re.compile(r"avg\s*\(\s*sum by \(pod\)\s*\((.*)\)\s*\)")
+"""The query that a migration writes for an HPA's pods metric."""
 LABELS: Final = re.compile(r"\{[^{}]*\}")
 PER_REPLICA: Final = "_per_replica"
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The case whose workload is searched, the text of that workload's file, and what to say of how it was made.
+    """The case whose workload is tuned, and the text and name of that workload's file.
 
-    `present` is what runs today where that is another workload: then the search begins at a proposal. `imported` says
-    whether the workload was made of manifests.
+    `present` is the workload that runs today if it is another one: the search then starts at a proposal. `imported`
+    means that the workload comes from manifests; `remarks` list where it differs from them.
     """
 
     case: Case
@@ -41,30 +41,30 @@ class Baseline:
     imported: bool = False
 
 
-def begin(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Baseline:
-    """Return the start of a search. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
-    if case.beside:
-        others = ", ".join(other.workload.name for other in case.beside)
+def load_baseline(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Baseline:
+    """Return the baseline. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
+    if case.concurrent:
+        others = ", ".join(other.workload.name for other in case.concurrent)
         rule = f"runs others beside its workload ({others}), and one is tuned at a time"
         raise _problem("SCENARIO", case.scenario.scenario, rule, "give a scenario without beside")
     if source is None:
         file = case.folder / case.scenario.workload
-        return Baseline(case, _text(file), str(file))
-    if not _manifest(source):
+        return Baseline(case, _read_text(file), str(file))
+    if not _is_manifest(source):
         if native or prometheus is not None:
             option = "--native" if native else "--prometheus"
             raise _problem(option, "", "is about an HPA or a ScaledObject, and --from names a workload's file")
-        return Baseline(case.under(load_workload(source), str(source)), _text(source), str(source))
-    today, said = _imported(source, prometheus, native=False)
+        return Baseline(case.under(load_workload(source), str(source)), _read_text(source), str(source))
+    today_text, remarks = _imported(source, prometheus, native=False)
     if not native:
-        return _of(case, today, source, said)
-    proposed, said = _imported(source, prometheus, native=True)
-    now = _of(case, today, source, ())
-    begun = _of(now.case, proposed, source, said)
-    return dataclasses.replace(begun, present=now.case.workload)
+        return _imported_baseline(case, today_text, source, remarks)
+    proposed_text, remarks = _imported(source, prometheus, native=True)
+    today = _imported_baseline(case, today_text, source, ())
+    proposal = _imported_baseline(today.case, proposed_text, source, remarks)
+    return dataclasses.replace(proposal, present=today.case.workload)
 
 
-def _manifest(source: Path) -> bool:
+def _is_manifest(source: Path) -> bool:
     """Return whether a file holds Kubernetes objects. Raises `ConfigError` if it is no YAML."""
     documents, problems = read_yaml(source)
     if problems:
@@ -73,49 +73,54 @@ def _manifest(source: Path) -> bool:
 
 
 def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[str, tuple[str, ...]]:
-    """Return the text of the one workload that manifests make, and what of it is not as today."""
-    made = manifests.read([source], prometheus, native_policies=native)
-    if len(made.names) != 1:
-        rule = f"makes {len(made.names)} workloads ({', '.join(made.names)}), and one is tuned at a time"
+    """Return the text of the one workload that manifests migrate to, and its differences from them."""
+    migrated = manifests.read([source], prometheus, native_policies=native)
+    if len(migrated.names) != 1:
+        rule = f"makes {len(migrated.names)} workloads ({', '.join(migrated.names)}), and one is tuned at a time"
         raise _problem("--from", str(source), rule, "give a file with one of them")
-    return made.text, tuple(str(problem) for problem in (*made.findings.lost, *made.findings.differs))
+    return migrated.text, tuple(str(problem) for problem in (*migrated.findings.lost, *migrated.findings.differs))
 
 
-def _of(case: Case, text: str, source: Path, said: tuple[str, ...]) -> Baseline:
-    """Return a start from a text that was made. What is wrong is told of the manifest that it was made of."""
+def _imported_baseline(case: Case, text: str, source: Path, remarks: tuple[str, ...]) -> Baseline:
+    """Return the baseline of a migrated workload's text. A `ConfigError` names the manifest as its file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workload.yaml"
         file.write_text(text, encoding="utf-8")
         try:
             workload = load_workload(file)
-            return Baseline(
-                _telling(case, workload).under(workload, str(file)), text, str(source), remarks=said, imported=True
-            )
+            renamed = _with_query_names(case, workload).under(workload, str(file))
+            return Baseline(renamed, text, str(source), remarks=remarks, imported=True)
         except ConfigError as e:
-            named = f"the workload made of {source}"
-            raise ConfigError([dataclasses.replace(p, file=named) for p in e.problems]) from e
+            source_name = f"the workload made of {source}"
+            raise ConfigError([dataclasses.replace(p, file=source_name) for p in e.problems]) from e
 
 
-def _telling(case: Case, workload: Workload) -> Case:
-    """Return the case with the names that an import gave to engines' metrics, as what the simulator has of these."""
-    asked = [source.get("queries") or {} for source in workload.document["sources"].values()]
-    found = {name: what for queries in asked for name, query in queries.items() if (what := _quantity(str(query)))}
-    names = {**found, **case.scenario.quantities}
-    return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, quantities=names))
+def _with_query_names(case: Case, workload: Workload) -> Case:
+    """Return the case with the quantities behind the workload's query names added to the scenario's."""
+    quantities: dict[str, str] = {}
+    for source in workload.document["sources"].values():
+        for name, query in (source.get("queries") or {}).items():
+            if quantity := _quantity(str(query)):
+                quantities[name] = quantity
+    quantities |= case.scenario.quantities
+    return dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, quantities=quantities))
 
 
 def _quantity(query: str) -> str | None:
-    """Return the engine quantity that a query reads: a total or its mean per replica; None for anything else."""
-    plain = LABELS.sub("", query).strip()  # in a simulated world there are no others to be told from
-    mean = MEAN.fullmatch(plain)
-    read = recognize(f"sum({mean[1]})" if mean else plain)
-    if read is None or len(read.quantities) != 1 or read.divisor != 1 or (mean and read.across != "sum"):
+    """Return the engine quantity that a query reads: a total or its mean per replica; None for anything else.
+
+    ``sum(vllm:num_requests_waiting{namespace="llm"})`` reads `waiting`.
+    """
+    unlabelled = LABELS.sub("", query).strip()  # a simulated world has only this workload's engines
+    mean = MEAN_QUERY.fullmatch(unlabelled)
+    metric = recognize(f"sum({mean[1]})" if mean else unlabelled)
+    if metric is None or len(metric.quantities) != 1 or metric.divisor != 1 or (mean and metric.across != "sum"):
         return None
-    name = read.quantities[0] + (PER_REPLICA if mean else "")
+    name = metric.quantities[0] + (PER_REPLICA if mean else "")
     return name if name in QUANTITIES else None
 
 
-def _text(file: Path) -> str:
+def _read_text(file: Path) -> str:
     try:
         return read_text(file)
     except Unreadable as e:

@@ -1,4 +1,4 @@
-"""What runs jobs: processes on this machine. Elsewhere: `engine_dask`."""
+"""Executors of trial jobs: the interface, and processes on this machine. `executor_dask` runs them on a cluster."""
 
 from __future__ import annotations
 
@@ -6,135 +6,128 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Final, Protocol
 
-from simulators.tune.study_inputs import Bundle
-from simulators.tune.trial import TrialJob, TrialOutcome, play
+from simulators.tune.study_inputs import StudyInputs
+from simulators.tune.trial import TrialJob, TrialOutcome, run_job
 
-DEATHS: Final = 3
-"""A job whose process has died so often is not tried again: it takes more memory than there is."""
+MAX_DEATHS: Final = 3
+"""A job is not run again after this many dead processes: it most likely needs more memory than there is."""
 Done = tuple[TrialJob, TrialOutcome]
 
 
-class EngineFailed(Exception):
-    """The simulations cannot go on: why, and what to do."""
+class ExecutorFailed(Exception):
+    """The simulations cannot continue. The message names the cause and the remedy."""
 
 
 class Executor(Protocol):
-    """Runs jobs, somewhere. A job whose runner dies is run again, and is told of once."""
+    """Runner of jobs. A job whose process dies runs again; each job is reported once."""
 
-    def room(self) -> int:
-        """Return how many jobs it makes sense to have submitted."""
+    def capacity(self) -> int:
+        """Return the number of jobs to keep submitted."""
 
     def submit(self, job: TrialJob) -> None:
-        """Have a job run."""
+        """Start a job."""
 
     def wait(self, timeout_s: float) -> list[Done]:
-        """Return the jobs that ended, once one has or time is up. Raises `EngineFailed`, and the error of a job."""
+        """Return the jobs that ended, waiting up to `timeout_s`. Raises `ExecutorFailed`, or a job's own error."""
 
     def close(self) -> None:
-        """Forget what still runs."""
+        """Abandon the running jobs."""
 
 
-OpenEngine = Callable[[Bundle], Executor]
-"""Makes an engine that has the bundle."""
+class LocalExecutor:
+    """Processes on this machine. Each gets the study's inputs once, at its start."""
 
-
-class Local:
-    """Processes on this machine. Each gets the bundle once, as it starts."""
-
-    def __init__(self, bundle: Bundle, jobs: int) -> None:
-        self._bundle = bundle
+    def __init__(self, inputs: StudyInputs, jobs: int) -> None:
+        self._inputs = inputs
         self._jobs = jobs
         self._running: dict[Future[TrialOutcome], TrialJob] = {}
         self._deaths: dict[TrialJob, int] = {}
-        self._pool = self._begun()
+        self._pool = self._start_pool()
 
-    def room(self) -> int:
-        """Return one job more than processes, so that none waits for the client.
-
-        With one process there is none to spare.
-        """
+    def capacity(self) -> int:
+        """Return one job more than processes, so that no process waits for the client; 1 with one process."""
         return self._jobs + 1 if self._jobs > 1 else 1
 
     def submit(self, job: TrialJob) -> None:
-        with _undisturbed():
+        with _sigint_blocked():
             try:
-                future = self._pool.submit(_do, job)
+                future = self._pool.submit(_run, job)
             except BrokenProcessPool:
-                self._again()
-                future = self._pool.submit(_do, job)
+                self._restart()
+                future = self._pool.submit(_run, job)
         self._running[future] = job
 
     def wait(self, timeout_s: float) -> list[Done]:
-        ended, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
-        lost = [f for f in ended if isinstance(f.exception(), BrokenProcessPool)]
-        found = [(self._running.pop(f), f.result()) for f in ended if f not in lost]
-        if lost:
-            self._again()
-        return sorted(found, key=lambda done: done[0].number)
+        done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
+        broken = [f for f in done if isinstance(f.exception(), BrokenProcessPool)]
+        outcomes = [(self._running.pop(f), f.result()) for f in done if f not in broken]
+        if broken:
+            self._restart()
+        return sorted(outcomes, key=lambda done: done[0].number)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in list((self._pool._processes or {}).values()):  # noqa: SLF001 - a pool waits for what runs
             process.terminate()
 
-    def _begun(self) -> ProcessPoolExecutor:
+    def _start_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_begin, initargs=(self._bundle,))
+        return ProcessPoolExecutor(self._jobs, mp_context=context, initializer=_start_worker, initargs=(self._inputs,))
 
-    def _again(self) -> None:
-        """Run again the jobs of a pool of which a process died, in a new pool."""
+    def _restart(self) -> None:
+        """Run all jobs again in a new pool, after a process of the pool died."""
         jobs = list(self._running.values())
         for job in jobs:
             self._deaths[job] = self._deaths.get(job, 0) + 1
-            if self._deaths[job] > DEATHS:
-                raise EngineFailed(
+            if self._deaths[job] > MAX_DEATHS:
+                raise ExecutorFailed(
                     f"processes end early, {self._deaths[job]} times by now, most likely for want of memory: give fewer"
                     " --jobs; the same command goes on where this one ended"
                 )
         self._running.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = self._begun()
+        self._pool = self._start_pool()
         for job in jobs:
             self.submit(job)
 
 
-_mine: list[Bundle] = []
-"""A worker process's bundle."""
+_worker_inputs: list[StudyInputs] = []
+"""The study's inputs in a worker process."""
 
 
-def _begin(bundle: Bundle) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's
-    _mine[:] = [bundle]
+def _start_worker(inputs: StudyInputs) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client handles Ctrl-C
+    _worker_inputs[:] = [inputs]
     threading.Thread(target=_end_with_client, daemon=True).start()
 
 
 def _end_with_client() -> None:
-    """End this process with its client: one that is killed cannot end its processes."""
+    """End this process with its client: a killed client cannot end its processes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
 
 
-def _do(job: TrialJob) -> TrialOutcome:
-    return play(_mine[0], job)
+def _run(job: TrialJob) -> TrialOutcome:
+    return run_job(_worker_inputs[0], job)
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Block Ctrl-C, also for processes that begin here: each would end with a traceback."""
+def _sigint_blocked() -> Iterator[None]:
+    """Block Ctrl-C, also for processes started here, which would end with a traceback."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)

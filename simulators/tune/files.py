@@ -1,4 +1,4 @@
-"""What a search leaves in its folder: a policy file a point, the one to deploy, the page, and every figure."""
+"""Output files of a search: a policy file for each point, the recommended one, the page, and all figures."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from simulators.world.traffic.writers import replacing
 
 RECOMMENDED: Final = "recommended.yaml"
 REPORT: Final = "report.html"
-FIGURES: Final = "result.json"
-POINT: Final = "point-{}.yaml"
+RESULT: Final = "result.json"
+POINT_FILE: Final = "point-{}.yaml"
 
 
-def write(folder: Path, result: TuneResult, begun: Baseline, space: Space) -> list[Path]:
-    """Write all of it; the files written. What an earlier search left there and this one has not is removed.
+def write(folder: Path, result: TuneResult, baseline: Baseline, space: Space) -> list[Path]:
+    """Write all files and return their paths. Policy files of an earlier search are removed.
 
-    Raises `ConfigError` if a point's file would not be read by the daemon, `TraceError` if it cannot be written.
+    Raises `ConfigError` if the daemon would reject a point's file, `TraceError` if it cannot be written.
     """
-    written = list(_policies(folder, result, begun, space))
-    for old in (folder / RECOMMENDED, *folder.glob(POINT.format("*"))):
-        if old not in written:
-            old.unlink(missing_ok=True)
+    written = list(_policies(folder, result, baseline, space))
+    for stale in (folder / RECOMMENDED, *folder.glob(POINT_FILE.format("*"))):
+        if stale not in written:
+            stale.unlink(missing_ok=True)
     with replacing(folder / REPORT) as file:
         file.write(page(result, space).encode())
-    write_json(result.as_dict(), folder / FIGURES)
-    return [*written, folder / REPORT, folder / FIGURES]
+    write_json(result.as_dict(), folder / RESULT)
+    return [*written, folder / REPORT, folder / RESULT]
 
 
-def _policies(folder: Path, result: TuneResult, begun: Baseline, space: Space) -> Iterator[Path]:
-    for number, one in enumerate(result.points, 1):
-        names = [POINT.format(number)]
-        if result.dared is not None and result.dared.tried.number == one.number:
+def _policies(folder: Path, result: TuneResult, baseline: Baseline, space: Space) -> Iterator[Path]:
+    for number, point in enumerate(result.points, 1):
+        names = [POINT_FILE.format(number)]
+        if result.recommended is not None and result.recommended.trial.number == point.number:
             names.append(RECOMMENDED)
         for name in names:
-            policy.write(folder / name, begun, one.settings, space, list(text.head(result, one)))
+            policy.write(folder / name, baseline, point.settings, space, list(text.head(result, point)))
             yield folder / name

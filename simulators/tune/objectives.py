@@ -1,7 +1,7 @@
-"""What a configuration came to, with intervals that tell how far other traffic of the kind may lead elsewhere.
+"""Cost and late requests of a configuration, with intervals over batches of time.
 
-The unit is a batch of time of a trace, averaged over the replications: with a recorded trace replications differ in
-start-ups and losses only, and would make any figure look certain. Sources: A. M. Law, "Simulation Modeling and
+A batch of a trace's time is averaged over the replications. With a recorded trace, replications differ only in start-up
+times and interruptions and would give intervals that are too narrow. Sources: A. M. Law, "Simulation Modeling and
 Analysis" (5th ed., 2015), 9.5.3 (batch means); W. G. Cochran, "Sampling Techniques" (3rd ed., 1977), 6.3 (the variance
 of a ratio: late requests over requests).
 """
@@ -19,7 +19,7 @@ from scipy import stats
 
 from simulators.experiments import statistics
 from simulators.experiments.statistics import LEVEL, Difference, Estimate
-from simulators.tune.trial import PlayedStretch
+from simulators.tune.trial import WindowResult
 
 MONTH_H: Final = 730.0
 """Hours of a month: 365 days of 24, by 12."""
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A configuration's cost and late requests: a row a batch of time, means over the replications."""
+    """A configuration's cost, requests and late requests: one value for each batch of time, means over replications."""
 
     cost_usd: Floats
     arrived: Floats
@@ -52,47 +52,50 @@ class Figures:
     def requests_per_month(self) -> float:
         return float(self.arrived.sum()) / self.hours * MONTH_H
 
-    def in_time(self, level: float = LEVEL) -> Estimate:
-        """Return the share of requests in time, with its interval: the ratio's, over batches."""
+    def attainment(self, level: float = LEVEL) -> Estimate:
+        """Return the SLO attainment with the interval of a ratio over batches.
+
+        Batches of 1,000, 500, 1,500 and 1,000 requests with 10, 0, 20 and 6 late ones give 99.1 % ± 0.8 %.
+        """
         n, total = len(self.late), float(self.arrived.sum())
         if not total:
             return Estimate(math.nan, math.nan, n)
         share = self.late_share
         if n < 2:
             return Estimate(1 - share, math.nan, n)
-        rest = self.late - share * self.arrived
-        error = math.sqrt(n / (n - 1) * float((rest**2).sum())) / total
+        residuals = self.late - share * self.arrived
+        error = math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total
         return Estimate(1 - share, float(stats.t.ppf((1 + level) / 2, n - 1)) * error, n)
 
-    def most_late(self) -> float:
-        """Return the share of late requests, at the upper end of its interval; the share itself where there is none."""
-        told = self.in_time()
-        return 1 - (told.mean if math.isnan(told.half_width) else told.low)
+    def max_late_share(self) -> float:
+        """Return the upper end of the late share's interval; the share itself if it has no interval."""
+        attainment = self.attainment()
+        return 1 - (attainment.mean if math.isnan(attainment.half_width) else attainment.low)
 
 
-def figures(played: Sequence[PlayedStretch]) -> Figures:
-    """Return the figures of runs of the same stretches under several seeds."""
-    seeds = dict.fromkeys(p.seed for p in played)
-    by_stretch: dict[int, list[Floats]] = {}
+def figures(results: Sequence[WindowResult]) -> Figures:
+    """Return the figures of runs of the same windows under several seeds."""
+    seeds = dict.fromkeys(p.seed for p in results)
+    by_window: dict[int, list[Floats]] = {}
     hours = 0.0
-    for one in played:
-        by_stretch.setdefault(one.stretch, []).append(np.array(one.blocks, np.float64))
-        hours += one.hours / len(seeds)
-    rows = np.concatenate([np.mean(found, axis=0) for _, found in sorted(by_stretch.items())])
+    for result in results:
+        by_window.setdefault(result.window, []).append(np.array(result.blocks, np.float64))
+        hours += result.hours / len(seeds)
+    rows = np.concatenate([np.mean(replications, axis=0) for _, replications in sorted(by_window.items())])
     return Figures(rows[:, 0], rows[:, 1], rows[:, 2], hours)
 
 
 def cost_difference(a: Figures, b: Figures) -> Difference:
-    """Return how much more `a` costs than `b`, USD a month: paired by batches of time."""
+    """Return the cost of `a` minus that of `b`, paired by batches of time. USD per month."""
     return _scaled(statistics.paired(a.cost_usd, b.cost_usd), len(a.cost_usd) / a.hours * MONTH_H)
 
 
 def late_difference(a: Figures, b: Figures) -> Difference:
-    """By how much more of the requests are late with `a` than with `b`. A share; paired by batches of time."""
+    """Return the late share of `a` minus that of `b`, paired by batches of time."""
     total = float(a.arrived.sum())
     return _scaled(statistics.paired(a.late, b.late), len(a.late) / total if total else math.nan)
 
 
-def _scaled(found: Difference, factor: float) -> Difference:
-    told = found.estimate
-    return Difference(Estimate(told.mean * factor, told.half_width * factor, told.n), found.p)
+def _scaled(difference: Difference, factor: float) -> Difference:
+    estimate = difference.estimate
+    return Difference(Estimate(estimate.mean * factor, estimate.half_width * factor, estimate.n), difference.p)

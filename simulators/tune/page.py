@@ -1,4 +1,4 @@
-"""What a search found, on a page: what to do, the front, what matters, and the replays of before and after."""
+"""Page of a search's result: recommendation, front, importance of settings, and the runs before and after."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from simulators.reporting import html
-from simulators.reporting.page import of_sheets
+from simulators.reporting.page import page_of_runs
 from simulators.reporting.text import percent
 from simulators.tune.result import TuneResult
-from simulators.tune.space import Space, written
+from simulators.tune.space import Space, to_yaml
 from simulators.tune.text import HEAD, headline, label, notes, over_fitted, rows
 
 DIGITS: Final = 6
-"""Of a number in a plot: more would only make the page larger."""
+"""Significant digits of a number in a plot."""
 
 
 def page(result: TuneResult, space: Space) -> str:
     """Return the page as HTML: equal for equal results."""
     data = _view(result, space)
-    if result.sheets:
-        return of_sheets(result.sheets, "tuning.html.j2", **data)
-    title = f"{result.made['scenario']}: what was found"
+    if result.runs_data:
+        return page_of_runs(result.runs_data, "tuning.html.j2", **data)
+    title = f"{result.study_info['scenario']}: what was found"
     return html.render("tuning.html.j2", title=title, heading=title, runs=[], **data)
 
 
 def _view(result: TuneResult, space: Space) -> dict[str, Any]:
-    said = (
+    front_note = (
         "Each grey dot is a trial on the search's traffic; the line is its front. Circles: the same points on traffic"
         " that the search never saw, with 95 % intervals. Cheaper is left, fewer late is down."
     )
-    meant = "Parts of what trials differ by (PED-ANOVA): what matters little is safe to leave as it is."
-    importance = html.plot(_importance(result), "tune-importance", "Which settings matter", meant)
+    importance_note = "Parts of what trials differ by (PED-ANOVA): what matters little is safe to leave as it is."
+    importance = html.plot(_importance(result), "tune-importance", "Which settings matter", importance_note)
     return {
         "headline": headline(result),
         "notes": list(notes(result)),
-        "front": html.plot(_front(result), "tune-front", "Cost and late requests", said),
+        "front": html.plot(_front(result), "tune-front", "Cost and late requests", front_note),
         "head": ["", *HEAD],
         "points": [(name, *cells) for name, cells in rows(result)],
         "over_fitted": list(over_fitted(result)),
@@ -47,63 +47,72 @@ def _view(result: TuneResult, space: Space) -> dict[str, Any]:
 
 
 def _settings(result: TuneResult, space: Space) -> Iterator[Sequence[str]]:
-    for path, before in space.present.items():
-        yield (path.removeprefix("."), written(before), *(written(p.settings[path]) for p in result.points))
+    for path, present in space.present.items():
+        yield (path.removeprefix("."), to_yaml(present), *(to_yaml(p.settings[path]) for p in result.points))
 
 
 def _front(result: TuneResult) -> Any:
-    made = html.figure(
+    figure = html.figure(
         xaxis={"title": {"text": "USD a month"}},
         yaxis={"title": {"text": "share of requests late"}, "tickformat": ".2%", "rangemode": "tozero"},
         hovermode="closest",
         height=420,
     )
-    near = [t for t in result.tried if t.figures.late_share <= 4 * max(result.allowed, 1e-3)]
-    made.add_scatter(
-        name="trials", mode="markers", x=[_n(t.figures.usd_per_month) for t in near],
-        y=[_n(t.figures.late_share) for t in near], text=[f"trial {t.number}" for t in near],
+    trials_shown = [t for t in result.completed if t.figures.late_share <= 4 * max(result.allowed, 1e-3)]
+    figure.add_scatter(
+        name="trials", mode="markers", x=[_number(t.figures.usd_per_month) for t in trials_shown],
+        y=[_number(t.figures.late_share) for t in trials_shown], text=[f"trial {t.number}" for t in trials_shown],
         marker={"size": 5, "color": html.GREY, "opacity": 0.5},
     )  # fmt: skip
-    made.add_scatter(
-        name="front, search's traffic", mode="lines+markers", x=[_n(p.figures.usd_per_month) for p in result.points],
-        y=[_n(p.figures.late_share) for p in result.points], text=[f"point {label(result, p)}" for p in result.points],
+    figure.add_scatter(
+        name="front, search's traffic", mode="lines+markers",
+        x=[_number(p.figures.usd_per_month) for p in result.points],
+        y=[_number(p.figures.late_share) for p in result.points],
+        text=[f"point {label(result, p)}" for p in result.points],
         line={"color": html.COLOURS[0], "shape": "vh", "width": 1.6}, marker={"size": 8},
     )  # fmt: skip
-    made.add_scatter(
-        name="the same, unseen traffic", mode="markers", x=[_n(p.figures.usd_per_month) for p in result.proven],
-        y=[_n(p.figures.late_share) for p in result.proven],
-        text=[f"point {label(result, p.tried)}" for p in result.proven],
+    validated = [p.figures for p in result.validated]
+    half_widths = [f.attainment().half_width for f in validated]
+    figure.add_scatter(
+        name="the same, unseen traffic", mode="markers", x=[_number(f.usd_per_month) for f in validated],
+        y=[_number(f.late_share) for f in validated],
+        text=[f"point {label(result, p.trial)}" for p in result.validated],
         error_y={
-            "array": [_n(p.figures.in_time().half_width) for p in result.proven],
-            "arrayminus": [_n(min(p.figures.in_time().half_width, p.figures.late_share)) for p in result.proven],
+            "array": [_number(half_width) for half_width in half_widths],
+            "arrayminus": [_number(min(h, f.late_share)) for h, f in zip(half_widths, validated, strict=True)],
         },
         marker={"size": 10, "symbol": "circle-open", "color": html.COLOURS[1], "line": {"width": 2}},
     )  # fmt: skip
-    now = (("today, search's traffic", result.searched, "x"), ("today, unseen traffic", result.today, "x-open"))
-    for name, found, symbol in now:
-        if found is not None:
-            made.add_scatter(
-                name=name, mode="markers", x=[_n(found.usd_per_month)], y=[_n(found.late_share)],
+    today = (
+        ("today, search's traffic", result.today_tuning, "x"),
+        ("today, unseen traffic", result.today_validation, "x-open"),
+    )
+    for name, figures, symbol in today:
+        if figures is not None:
+            figure.add_scatter(
+                name=name, mode="markers", x=[_number(figures.usd_per_month)], y=[_number(figures.late_share)],
                 marker={"size": 11, "symbol": symbol, "color": html.COLOURS[3]},
             )  # fmt: skip
-    made.add_hline(y=result.allowed, line={"color": "#b42318", "dash": "dash", "width": 1.4})
-    made.add_annotation(
+    figure.add_hline(y=result.allowed, line={"color": "#b42318", "dash": "dash", "width": 1.4})
+    figure.add_annotation(
         x=1, xref="paper", y=result.allowed, text=f"{percent(result.allowed)} allowed", showarrow=False, yshift=9
     )
-    return made
+    return figure
 
 
 def _importance(result: TuneResult) -> Any:
-    shown = result.importance[::-1]
-    made = html.figure(
-        xaxis={"title": {"text": "part"}, "tickformat": ".0%", "rangemode": "tozero"}, height=90 + 34 * len(shown)
+    settings = result.importance[::-1]
+    figure = html.figure(
+        xaxis={"title": {"text": "part"}, "tickformat": ".0%", "rangemode": "tozero"}, height=90 + 34 * len(settings)
     )
-    names = [one.path.removeprefix(".") for one in shown]
-    made.add_bar(name="for cost", y=names, x=[_n(one.cost) for one in shown], orientation="h")
-    made.add_bar(name="for late requests", y=names, x=[_n(one.late) for one in shown], orientation="h")
-    return made
+    names = [setting.path.removeprefix(".") for setting in settings]
+    figure.add_bar(name="for cost", y=names, x=[_number(setting.cost) for setting in settings], orientation="h")
+    figure.add_bar(
+        name="for late requests", y=names, x=[_number(setting.late) for setting in settings], orientation="h"
+    )
+    return figure
 
 
-def _n(value: float) -> float | None:
-    """Return a number as a plot has it: few digits, none where there is none."""
+def _number(value: float) -> float | None:
+    """Return a number with few digits for a plot; None if it is not finite."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

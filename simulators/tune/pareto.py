@@ -1,8 +1,8 @@
-"""The front: configurations that no other undercuts in both cost and late requests, its knee, and which one to take.
+"""The Pareto front of cost and late requests, its knee, and the search's choice.
 
 Sources: J. Branke, K. Deb, H. Dierolf and M. Osswald, "Finding knees in multi-objective optimization" (PPSN 2004); V.
 Satopää, J. Albrecht, D. Irwin and B. Raghavan, "Finding a Kneedle in a haystack" (ICDCS workshops 2011): the knee is
-where the front is farthest below the line between its ends.
+the point farthest below the line between the ends of the front.
 """
 
 from __future__ import annotations
@@ -13,29 +13,33 @@ from typing import Final
 import numpy as np
 
 from simulators.tune.objectives import figures
-from simulators.tune.study import FAR, CompletedTrial
+from simulators.tune.study import MAX_VIOLATION_FACTOR, CompletedTrial
 
-POINTS: Final = 8
-"""Of a front are proved and written: more would be a list, and not a choice."""
-LEAST_PROMISE: Final = 1e-3
-"""A front is drawn up to this share of late requests at the least, however strict the promise."""
+MAX_POINTS: Final = 8
+"""The maximum number of points that are validated and written."""
+MIN_ALLOWED: Final = 1e-3
+"""The front reaches at least up to this late share, however strict the SLO."""
 
 
-def front(tried: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
-    """Those that none undercuts in both, from cheap to dear; of those far outside the promise only the nearest to it.
+def front(completed: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
+    """Return the trials that no other beats in both cost and late share, cheapest first.
 
-    `allowed` is the share of requests that may be late.
+    Trials far outside the SLO are dropped; if all are, the one with the lowest late share is returned. `allowed` is the
+    share of requests that may be late. With 0.01 allowed, a trial with 0.015 late stays and one with 0.5 is dropped.
     """
-    found: list[CompletedTrial] = []
-    for one in sorted(tried, key=lambda t: (t.figures.usd_per_month, t.figures.late_share, t.number)):
-        if not found or one.figures.late_share < found[-1].figures.late_share:
-            found.append(one)
-    near = [t for t in found if t.figures.late_share <= max(FAR * allowed, LEAST_PROMISE)]
-    return near or found[-1:]
+    undominated: list[CompletedTrial] = []
+    for trial in sorted(completed, key=lambda t: (t.figures.usd_per_month, t.figures.late_share, t.number)):
+        if not undominated or trial.figures.late_share < undominated[-1].figures.late_share:
+            undominated.append(trial)
+    mappable = [t for t in undominated if t.figures.late_share <= max(MAX_VIOLATION_FACTOR * allowed, MIN_ALLOWED)]
+    return mappable or undominated[-1:]
 
 
 def knee(points: Sequence[CompletedTrial]) -> CompletedTrial | None:
-    """Return where a little less cost begins to take many more late requests; None where a front has no inside."""
+    """Return the knee of a front; None if no point is below the line between its ends.
+
+    Points of cost 1, 2 and 10 with 100, 10 and 0 late requests have their knee at cost 2.
+    """
     if len(points) < 3:
         return None
     axes = np.array([[p.figures.usd_per_month, p.figures.late_share] for p in points])
@@ -48,46 +52,46 @@ def knee(points: Sequence[CompletedTrial]) -> CompletedTrial | None:
 
 
 def choice(points: Sequence[CompletedTrial], allowed: float) -> CompletedTrial:
-    """Return the cheapest that keeps the promise on the search's traffic; where none does the one with the fewest late.
+    """Return the cheapest trial that meets the SLO on the tuning traffic, else the one with the lowest late share.
 
-    The best of hundreds may keep it by luck: the proof is there to tell.
+    The best of hundreds may meet it by chance; the validation shows that.
     """
-    kept = [p for p in points if p.figures.late_share <= allowed]
-    if kept:
-        return min(kept, key=lambda p: p.figures.usd_per_month)
+    meeting_slo = [p for p in points if p.figures.late_share <= allowed]
+    if meeting_slo:
+        return min(meeting_slo, key=lambda p: p.figures.usd_per_month)
     return min(points, key=lambda p: p.figures.late_share)
 
 
-def picked(points: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
-    """Up to `POINTS` of a front: its ends, its knee, the choice, and others at even steps of cost."""
-    if len(points) <= POINTS:
+def pick_points(points: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
+    """Return up to `MAX_POINTS` of a front: its ends, its knee, the choice, and others at even steps of cost."""
+    if len(points) <= MAX_POINTS:
         return list(points)
-    kept = {points[0].number, points[-1].number, choice(points, allowed).number}
-    if (bend := knee(points)) is not None:
-        kept.add(bend.number)
+    picked = {points[0].number, points[-1].number, choice(points, allowed).number}
+    if (knee_point := knee(points)) is not None:
+        picked.add(knee_point.number)
     costs = np.array([p.figures.usd_per_month for p in points])
-    for cost in np.linspace(costs[0], costs[-1], POINTS):
-        if len(kept) < POINTS:
-            kept.add(points[int(np.argmin(np.abs(costs - cost)))].number)
-    return [p for p in points if p.number in kept]
+    for cost in np.linspace(costs[0], costs[-1], MAX_POINTS):
+        if len(picked) < MAX_POINTS:
+            picked.add(points[int(np.argmin(np.abs(costs - cost)))].number)
+    return [p for p in points if p.number in picked]
 
 
-def left_out(
-    tried: Sequence[CompletedTrial], allowed: float, stretches: int
+def leave_one_out(
+    completed: Sequence[CompletedTrial], allowed: float, windows: int
 ) -> list[tuple[int, CompletedTrial, CompletedTrial]]:
-    """For each trace, what the others would have chosen: (its number, that trial, the trial on this trace alone)."""
-    if stretches < 2:
+    """Return, for each trace, the choice made without it: (trace number, that trial, the trial on this trace alone)."""
+    if windows < 2:
         return []
-    found = []
-    for number in range(stretches):
-        others = front([_only(t, number, without=True) for t in tried], allowed)
-        chosen = choice(others, allowed)
-        (whole,) = (t for t in tried if t.number == chosen.number)
-        found.append((number, chosen, _only(whole, number)))
-    return found
+    choices = []
+    for window in range(windows):
+        front_of_others = front([_restricted_to(t, window, exclude=True) for t in completed], allowed)
+        chosen = choice(front_of_others, allowed)
+        (trial,) = (t for t in completed if t.number == chosen.number)
+        choices.append((window, chosen, _restricted_to(trial, window)))
+    return choices
 
 
-def _only(one: CompletedTrial, stretch: int, *, without: bool = False) -> CompletedTrial:
-    """Return a trial by one trace alone, or by all but that."""
-    played = tuple(p for p in one.played if (p.stretch == stretch) != without)
-    return CompletedTrial(one.number, one.settings, played, figures(played))
+def _restricted_to(trial: CompletedTrial, window: int, *, exclude: bool = False) -> CompletedTrial:
+    """Return a trial restricted to one trace, or to all others if `exclude`."""
+    results = tuple(p for p in trial.results if (p.window == window) != exclude)
+    return CompletedTrial(trial.number, trial.settings, results, figures(results))

@@ -1,4 +1,4 @@
-"""A point of the front as a workload's file that a person would dare to deploy: what it promises stands at its top."""
+"""Policy file of a point of the front: the workload's file with the tuned settings and a header with its figures."""
 
 from __future__ import annotations
 
@@ -14,60 +14,57 @@ from scaler.config.problems import ConfigError
 from scaler.migrate.yaml_writer import comment
 from simulators.experiments.contenders.contenders import contenders
 from simulators.tune.baseline import Baseline
-from simulators.tune.space import Space, Value, word, written
-from simulators.tune.yaml_edit import NoPlace, edited
+from simulators.tune.space import Space, Value, contender_text, to_yaml
+from simulators.tune.yaml_edit import NoPlace, edit_yaml
 from simulators.world.traffic.writers import replacing
 
-FIRST: Final = "Tuned by `forescale tune`"
-LAST: Final = "That much from forescale tune; the file itself follows."
+HEADER_START: Final = "Tuned by `forescale tune`"
+HEADER_END: Final = "That much from forescale tune; the file itself follows."
 
 
-def write(path: Path, begun: Baseline, settings: Mapping[str, Value], space: Space, said: Sequence[str]) -> None:
-    """Write the workload's file with these settings, and `said` at its top. Raises `ConfigError`, `TraceError`.
+def write(path: Path, baseline: Baseline, settings: Mapping[str, Value], space: Space, header: Sequence[str]) -> None:
+    """Write the workload's file with these settings under a header. Raises `ConfigError`, `TraceError`.
 
-    The file is read by the daemon's own loader before it takes the place of another.
+    The daemon's loader reads a draft before it replaces an existing file.
     """
-    told = [*said, *_changed(space, settings), LAST]
-    head = [line for text in told for line in comment(text, "")]
-    body = text_of(begun, settings, space)
-    aside = path.with_name(f".checked-{path.name}")
+    lines = [*header, *_change_lines(space, settings), HEADER_END]
+    comments = [line for text in lines for line in comment(text, "")]
+    body = text_of(baseline, settings, space)
+    draft = path.with_name(f".checked-{path.name}")
     try:
-        aside.write_text("\n".join([*head, body]), encoding="utf-8")
-        load([aside])
+        draft.write_text("\n".join([*comments, body]), encoding="utf-8")
+        load([draft])
         with replacing(path) as file:
-            file.write(aside.read_bytes())
+            file.write(draft.read_bytes())
     finally:
-        aside.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
-def text_of(begun: Baseline, settings: Mapping[str, Value], space: Space) -> str:
-    """Return the owner's own file with the changed settings.
-
-    Where the file cannot be edited, return the whole document with its defaults.
-    """
-    wanted = contenders(begun.case, [word(settings)], with_self=False)[0].case.workload.document
+def text_of(baseline: Baseline, settings: Mapping[str, Value], space: Space) -> str:
+    """Return the owner's file with the changed settings, or the whole document if the file cannot be edited."""
+    expected = contenders(baseline.case, [contender_text(settings)], with_self=False)[0].case.workload.document
     changes = {path: after for path, (_, after) in space.changes(settings).items()}
     try:
-        text = edited(without_head(begun.text), changes)
-        documents, problems = parse(begun.file, text)
-        if not problems and len(documents) == 1 and workload_from(documents[0].data).document == wanted:
+        text = edit_yaml(without_head(baseline.text), changes)
+        documents, problems = parse(baseline.file, text)
+        if not problems and len(documents) == 1 and workload_from(documents[0].data).document == expected:
             return text
     except (NoPlace, ConfigError):
         pass
-    return yaml.safe_dump(dict(wanted), sort_keys=False, allow_unicode=True, width=110)
+    return yaml.safe_dump(dict(expected), sort_keys=False, allow_unicode=True, width=110)
 
 
 def without_head(text: str) -> str:
-    """Return a file's text without what an earlier search wrote at its top."""
-    first, last = f"# {FIRST}", f"# {LAST}\n"
+    """Return a file's text without the header of an earlier search."""
+    first, last = f"# {HEADER_START}", f"# {HEADER_END}\n"
     return text.split(last, 1)[1] if text.startswith(first) and last in text else text
 
 
-def _changed(space: Space, settings: Mapping[str, Value]) -> Iterator[str]:
+def _change_lines(space: Space, settings: Mapping[str, Value]) -> Iterator[str]:
     changes = space.changes(settings)
     if not changes:
         yield "Nothing is changed: these are the settings as they are."
         return
     yield "Changed:"
     for path, (before, after) in changes.items():
-        yield f"  {path.removeprefix('.')}: {written(before)} -> {written(after)}"
+        yield f"  {path.removeprefix('.')}: {to_yaml(before)} -> {to_yaml(after)}"

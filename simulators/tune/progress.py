@@ -1,4 +1,4 @@
-"""How a search stands, on the terminal of whoever waits: the front so far, and how much of the budget is used."""
+"""Progress of a search on the terminal: the front so far and the used share of the budget."""
 
 from __future__ import annotations
 
@@ -11,82 +11,84 @@ from rich.table import Table
 from scaler.clock import stopwatch_s
 from simulators.reporting.progress import Drawing, bar
 from simulators.reporting.table import share
-from simulators.tune.pareto import choice, front, picked
+from simulators.tune.pareto import choice, front, pick_points
 from simulators.tune.study import Study
 from simulators.tune.text import money
 from simulators.tune.validation import saved
 
-AGAIN_S: Final = 1.0
-"""Between two pictures: a faster one could not be read."""
-TENTHS: Final = 10
-"""A line for every tenth of the budget, where there is no terminal to draw on."""
+REDRAW_S: Final = 1.0
+"""The time between two redraws. Seconds."""
+REPORT_STEPS: Final = 10
+"""Lines written over the budget if stderr is no terminal."""
 
 
-class Screen:
-    """The state of a search on stderr, drawn over; one line for every tenth of the budget where it is no terminal."""
+class ProgressScreen:
+    """Display of a search on stderr: redrawn on a terminal, else one line for every tenth of the budget."""
 
-    def __init__(self, what: str, to: TextIO | None = None) -> None:
-        self._what = what
-        self._to = sys.stderr if to is None else to
-        self._drawing = Drawing(self._to)
+    def __init__(self, title: str, to: TextIO | None = None) -> None:
+        self._title = title
+        self._file = sys.stderr if to is None else to
+        self._drawing = Drawing(self._file)
         self._tenth = 0
-        self._part_told = ""
-        self._at_s = -math.inf
+        self._reported_part = ""
+        self._drawn_at_s = -math.inf
 
     def __call__(self, study: Study, used: float) -> None:
-        """Show the front found with the share `used` of the budget."""
+        """Show the front so far and the share `used` of the budget."""
         if not self._drawing.on_terminal:
-            self._line(study, used)
+            self._report_line(study, used)
             return
         now_s = stopwatch_s()
-        if now_s - self._at_s >= AGAIN_S or used >= 1:
-            self._at_s = now_s
-            self._drawing.draw(bar(self._what, used, _counts(study)), _front(study))
+        if now_s - self._drawn_at_s >= REDRAW_S or used >= 1:
+            self._drawn_at_s = now_s
+            self._drawing.draw(bar(self._title, used, _counts(study)), _front_table(study))
 
     def proving(self, used: float) -> None:
         """Show the progress of the validation."""
         self._part("proving the front on traffic the search never saw", used)
 
     def drawing(self, used: float) -> None:
-        """Show the progress of the runs that the page draws."""
+        """Show the progress of the runs for the page."""
         self._part("drawing before and after", used)
 
     def clear(self) -> None:
         """Leave the terminal as it was."""
         self._drawing.clear()
 
-    def _part(self, what: str, used: float) -> None:
-        self._drawing.draw(bar(self._what, used, what))
-        if not self._drawing.on_terminal and what != self._part_told:
-            self._part_told = what
-            self._say(what)
+    def _part(self, title: str, used: float) -> None:
+        self._drawing.draw(bar(self._title, used, title))
+        if not self._drawing.on_terminal and title != self._reported_part:
+            self._reported_part = title
+            self._print(title)
 
-    def _line(self, study: Study, used: float) -> None:
-        tenth = int(used * TENTHS)
-        if tenth > self._tenth and study.tried:
+    def _report_line(self, study: Study, used: float) -> None:
+        tenth = int(used * REPORT_STEPS)
+        if tenth > self._tenth and study.completed:
             self._tenth = tenth
-            best = choice(front(study.tried, study.allowed), study.allowed)
-            said = f"best so far {money(best.figures.usd_per_month)} a month, {share(best.figures.late_share)} late"
-            self._say(f"{used:.0%}, {_counts(study)}, {said}")
+            best = choice(front(study.completed, study.allowed), study.allowed)
+            best_text = (
+                f"best so far {money(best.figures.usd_per_month)} a month, {share(best.figures.late_share)} late"
+            )
+            self._print(f"{used:.0%}, {_counts(study)}, {best_text}")
 
-    def _say(self, said: str) -> None:
-        self._to.write(f"{self._what}: {said}\n")
-        self._to.flush()
+    def _print(self, text: str) -> None:
+        self._file.write(f"{self._title}: {text}\n")
+        self._file.flush()
 
 
 def _counts(study: Study) -> str:
-    return f"{study.finished:,} trials, {study.cut:,} given up early"
+    return f"{study.finished:,} trials, {study.pruned:,} given up early"
 
 
-def _front(study: Study) -> Table:
-    """Return the front so far, compared with the first trial: the settings as they are."""
+def _front_table(study: Study) -> Table:
+    """Return the front so far, compared with the first trial, which has the present settings."""
     table = Table("USD a month", "late", "saved", "", box=None)
     for column in table.columns[:3]:
         column.justify = "right"
-    points = picked(front(study.tried, study.allowed), study.allowed) if study.tried else []
-    first = next((t for t in study.tried if t.number == 0), None)
-    for one in points:
-        part = "" if first is None else f"{saved(one.figures, first.figures):.1%}"
-        mark = "<- cheapest that keeps the promise" if one is choice(points, study.allowed) else ""
-        table.add_row(money(one.figures.usd_per_month), share(one.figures.late_share), part, mark)
+    points = pick_points(front(study.completed, study.allowed), study.allowed) if study.completed else []
+    first = next((t for t in study.completed if t.number == 0), None)
+    for point in points:
+        saving = "" if first is None else f"{saved(point.figures, first.figures):.1%}"
+        mark = "<- cheapest that keeps the promise" if point is choice(points, study.allowed) else ""
+        table.add_row(money(point.figures.usd_per_month), share(point.figures.late_share), saving, mark)
     return table

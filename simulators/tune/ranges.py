@@ -1,4 +1,4 @@
-"""What is searched unless the user says otherwise: parameters by kind of policy, and a workload's own settings."""
+"""Default search ranges: parameters by kind of policy, and a workload's own settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCALARS: Final = (bool, int, float, str)
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """The values that a setting is tried with: from `low` to `high`, or one of `choices`."""
+    """The values to try for a setting: from `low` to `high`, or one of `choices`."""
 
     low: Annotated[float | None, FieldMetadata("The least value.", example=0.5)] = None
     high: Annotated[float | None, FieldMetadata("The largest value.", example=2.0)] = None
@@ -23,7 +23,7 @@ class Range:
     choices: Annotated[tuple[Any, ...], FieldMetadata("Instead: these values and no others.")] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield each reason why this is no range, as (key, rule broken)."""
+        """Yield each problem as (key, rule)."""
         if self.choices:
             if self.low is not None or self.high is not None:
                 yield "choices", "and low, high both say what is tried: keep one"
@@ -41,7 +41,7 @@ class Range:
             yield "low", "must be above 0 where log is true: factors do not lead to 0"
 
 
-def _times(low: float, high: float) -> Range:
+def _times_present(low: float, high: float) -> Range:
     return Range(low=low, high=high, log=True, times=True)
 
 
@@ -50,10 +50,10 @@ WORKLOAD: Final[Mapping[str, Range]] = {
     "scale_down.window_s": Range(low=15, high=1200, log=True),
     "scale_down.max_share": Range(low=0.1, high=1.0),
 }
-"""Of the workload, where a policy leaves settling to it. Bounds, budgets and limits on growth are the user's to say."""
-LATENESS: Final = ".slo_violation_cost_ratio"
-LATENESS_RANGE: Final = Range(low=0.5, high=200.0, log=True)
-"""The 0.33 to 0.995 quantile of what is coming: of the workload, where a predictive policy has none of its own."""
+"""Settings of a workload whose policies leave stabilization to it. The user sets bounds, budgets and growth limits."""
+VIOLATION_COST: Final = ".slo_violation_cost_ratio"
+VIOLATION_COST_RANGE: Final = Range(low=0.5, high=200.0, log=True)
+"""The 0.33 to 0.995 quantile of the forecast, if a predictive policy sets none: 0.5 / 1.5 = 0.33, 200 / 201 = 0.995."""
 _WINDOW: Final = Range(low=0, high=900)
 _HPA: Final[Mapping[str, Range]] = {
     "downscale_stabilization_s": _WINDOW,
@@ -61,24 +61,24 @@ _HPA: Final[Mapping[str, Range]] = {
     "tolerance": Range(low=0.0, high=0.2),
 }
 POLICIES: Final[Mapping[str, Mapping[str, Range]]] = {
-    "concurrency": {"target_per_replica": _times(0.3, 3.0)},
+    "concurrency": {"target_per_replica": _times_present(0.3, 3.0)},
     "dynamo_easy": {
         "scale_up_at": Range(low=0.02, high=0.9, log=True),
         "scale_down_at": Range(low=0.01, high=0.6, log=True),
     },
     "gpu_utilization": {"target": Range(low=0.3, high=0.95)},
     "headroom": {"share": Range(low=0.0, high=0.8)},
-    "hpa": {"metrics.*.target": _times(0.25, 4.0), **_HPA},
-    "keda": {"triggers.*.target": _times(0.25, 4.0), **_HPA},
+    "hpa": {"metrics.*.target": _times_present(0.25, 4.0), **_HPA},
+    "keda": {"triggers.*.target": _times_present(0.25, 4.0), **_HPA},
     "kpa": {
-        "target": _times(0.1, 2.0),
+        "target": _times_present(0.1, 2.0),
         "stable_window_s": Range(low=15, high=600, log=True),
         "panic_threshold": Range(low=1.2, high=4.0),
         "scale_down_delay_s": Range(low=0, high=600),
     },
     "kv_cache_usage": {"target": Range(low=0.2, high=0.95)},
-    "llmd": {"target_queued": _times(0.25, 16.0), "target_running": _times(0.25, 8.0)},
-    "metric": {"target": _times(0.25, 4.0)},
+    "llmd": {"target_queued": _times_present(0.25, 16.0), "target_running": _times_present(0.25, 8.0)},
+    "metric": {"target": _times_present(0.25, 4.0)},
     "predictive": {
         "utilization": Range(low=0.6, high=1.6, log=True),
         "quantile": Range(low=0.3, high=0.995),
@@ -86,17 +86,17 @@ POLICIES: Final[Mapping[str, Mapping[str, Range]]] = {
         "slo_correction_time_s": Range(low=600, high=14_400, log=True),
         "learning_decay_s": Range(low=600, high=14_400, log=True),
     },
-    "queue_depth": {"target_per_replica": _times(0.2, 5.0)},
+    "queue_depth": {"target_per_replica": _times_present(0.2, 5.0)},
     "ray_serve": {
-        "target_ongoing_requests": _times(0.5, 32.0),
+        "target_ongoing_requests": _times_present(0.5, 32.0),
         "upscale_delay_s": Range(low=0, high=120),
         "downscale_delay_s": Range(low=30, high=1200, log=True),
     },
     "skyserve_request_rate": {
-        "target_qps_per_replica": _times(0.25, 4.0),
+        "target_qps_per_replica": _times_present(0.25, 4.0),
         "upscale_delay_s": Range(low=0, high=300),
         "downscale_delay_s": Range(low=30, high=1800, log=True),
     },
     "static": {"replicas": Range(low=0.25, high=4.0, log=True, whole=True, times=True)},
 }
-"""By kind of policy: keys from the policy on, ``*`` for every entry of a list. What is null stays so."""
+"""Ranges by kind of policy and key within the policy; ``*`` stands for every entry of a list. A null value stays."""

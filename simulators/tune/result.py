@@ -1,4 +1,4 @@
-"""What a search came to."""
+"""Result of a search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from simulators.experiments.statistics import Estimate
-from simulators.reporting.run_data import Sheet
+from simulators.reporting.run_data import RunData
 from simulators.tune.objectives import Figures
 from simulators.tune.study import CompletedTrial
 from simulators.tune.validation import ValidatedPoint
@@ -18,13 +18,13 @@ class TrialCounts:
     """Trials by how they ended."""
 
     finished: int
-    cut: int
+    pruned: int
     refused: int
 
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """A setting's part in what trials differ by: shares of 1, for cost and for late requests."""
+    """A setting's importance for cost and for late requests, as shares of 1."""
 
     path: str
     cost: float
@@ -33,91 +33,97 @@ class Importance:
 
 @dataclass(frozen=True, slots=True)
 class TuneResult:
-    """All that is told and written.
+    """The result of a search.
 
-    `points` is the front from cheap to dear, as far as it was proved and written; `tried` is every trial that ran to
-    its end. `searched` and `today` are what runs today, on the search's traffic and on the proof's. `left_out` has, by
-    trace, what the others would have chosen, and that trial on this trace. `made` is what identifies the study.
+    `points` are the points of the front for validation, cheapest first. `today_tuning` and `today_validation` are the
+    figures of today's configuration. `leave_one_out` has, for each trace, the choice made without it and that trial on
+    the trace alone. `study_info` identifies the study.
     """
 
     allowed: float
-    tried: tuple[CompletedTrial, ...]
+    completed: tuple[CompletedTrial, ...]
     counts: TrialCounts
     stopped: bool
     points: tuple[CompletedTrial, ...]
     chosen: CompletedTrial | None
     knee: CompletedTrial | None
-    searched: Figures | None
-    today: Figures | None
-    proven: tuple[ValidatedPoint, ...]
-    dared: ValidatedPoint | None
-    why: str
-    proof_said: str
-    left_out: tuple[tuple[str, CompletedTrial, CompletedTrial], ...]
+    today_tuning: Figures | None
+    today_validation: Figures | None
+    validated: tuple[ValidatedPoint, ...]
+    recommended: ValidatedPoint | None
+    reason: str
+    validation_text: str
+    leave_one_out: tuple[tuple[str, CompletedTrial, CompletedTrial], ...]
     importance: tuple[Importance, ...]
-    sheets: tuple[Sheet, ...]
+    runs_data: tuple[RunData, ...]
     remarks: tuple[str, ...]
-    made: Mapping[str, Any]
+    study_info: Mapping[str, Any]
 
     @property
-    def known(self) -> Mapping[str, int]:
-        """Trials that have a name."""
-        named = {
-            "recommended": None if self.dared is None else self.dared.tried.number,
+    def named_points(self) -> Mapping[str, int]:
+        """The trial numbers of the points with a name."""
+        numbers = {
+            "recommended": None if self.recommended is None else self.recommended.trial.number,
             "choice": None if self.chosen is None else self.chosen.number,
             "knee": None if self.knee is None else self.knee.number,
-            "today": 0 if self.searched is not None and not self.made["proposal"] else None,
+            "today": 0 if self.today_tuning is not None and not self.study_info["proposal"] else None,
         }
-        return {name: number for name, number in named.items() if number is not None}
+        return {name: number for name, number in numbers.items() if number is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
-        proofs = {p.tried.number: p for p in self.proven}
+        validations = {p.trial.number: p for p in self.validated}
         return {
-            **self.made,
+            **self.study_info,
             "allowed_late_share": self.allowed,
-            "trials": asdict(self.counts),
+            "trials": {
+                "finished": self.counts.finished,
+                "cut": self.counts.pruned,
+                "refused": self.counts.refused,
+            },
             "stopped": self.stopped,
-            "recommended": None if self.dared is None else self.dared.tried.number,
-            "why": self.why,
-            "known": dict(self.known),
-            "today": {"search": _figures(self.searched), "proof": _figures(self.today)},
-            "points": [_point(p, proofs.get(p.number)) for p in self.points],
-            "importance": [asdict(one) for one in self.importance],
+            "recommended": None if self.recommended is None else self.recommended.trial.number,
+            "why": self.reason,
+            "known": dict(self.named_points),
+            "today": {"search": _figures(self.today_tuning), "proof": _figures(self.today_validation)},
+            "points": [_point(p, validations.get(p.number)) for p in self.points],
+            "importance": [asdict(setting) for setting in self.importance],
             "left_out": [
-                {"trace": name, "trial": one.number, **_figures(alone.figures)} for name, one, alone in self.left_out
+                {"trace": name, "trial": trial.number, **_figures(on_trace.figures)}
+                for name, trial, on_trace in self.leave_one_out
             ],
             "remarks": list(self.remarks),
         }
 
 
-def _point(one: CompletedTrial, proof: ValidatedPoint | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"trial": one.number, "settings": dict(one.settings), "search": _figures(one.figures)}
-    if proof is not None:
-        told["proof"] = _figures(proof.figures)
-        told["against_today"] = {
-            "usd_per_month": _estimate(proof.cost.estimate),
-            "p": proof.p,
-            "late_share": _estimate(proof.late.estimate),
-            "late_requests_per_month": proof.late_per_month,
-            "saved_share": proof.proven_share,
+def _point(trial: CompletedTrial, validation: ValidatedPoint | None) -> dict[str, Any]:
+    point: dict[str, Any] = {"trial": trial.number, "settings": dict(trial.settings), "search": _figures(trial.figures)}
+    if validation is not None:
+        point["proof"] = _figures(validation.figures)
+        point["against_today"] = {
+            "usd_per_month": _estimate(validation.cost.estimate),
+            "p": validation.p,
+            "late_share": _estimate(validation.late.estimate),
+            "late_requests_per_month": validation.late_per_month,
+            "saved_share": validation.validated_share,
         }
-        told["promise"], told["gain"], told["over_fitted"] = proof.promise, proof.gain, proof.fitted
-    return told
+        point["promise"], point["gain"] = validation.slo_verdict, validation.cost_verdict
+        point["over_fitted"] = validation.overfitting
+    return point
 
 
-def _figures(found: Figures | None) -> dict[str, Any]:
-    if found is None:
+def _figures(figures: Figures | None) -> dict[str, Any]:
+    if figures is None:
         return {}
-    in_time = found.in_time()
+    attainment = figures.attainment()
     return {
-        "usd_per_month": found.usd_per_month,
-        "late_share": found.late_share,
-        "late_share_most": 1 - in_time.low,
-        "late_requests_per_month": found.late_per_month,
-        "requests_per_month": found.requests_per_month,
+        "usd_per_month": figures.usd_per_month,
+        "late_share": figures.late_share,
+        "late_share_most": 1 - attainment.low,
+        "late_requests_per_month": figures.late_per_month,
+        "requests_per_month": figures.requests_per_month,
     }
 
 
-def _estimate(told: Estimate) -> dict[str, float]:
-    return {"mean": told.mean, "half_width": told.half_width}
+def _estimate(estimate: Estimate) -> dict[str, float]:
+    return {"mean": estimate.mean, "half_width": estimate.half_width}

@@ -1,4 +1,4 @@
-"""A whole search: trials, the front, its proof on traffic that the search never saw, and what to make of it."""
+"""A whole search: trials, the front, its validation on held-out traffic, and the recommendation."""
 
 from __future__ import annotations
 
@@ -9,113 +9,120 @@ from typing import Any
 from simulators.tune.executor import Executor
 from simulators.tune.importance import importance
 from simulators.tune.objectives import Figures, figures
-from simulators.tune.pareto import choice, front, knee, left_out, picked
+from simulators.tune.pareto import choice, front, knee, leave_one_out, pick_points
 from simulators.tune.result import TrialCounts, TuneResult
 from simulators.tune.search import Outcomes, SearchBudget, SearchListener, run_all, search
 from simulators.tune.study import CompletedTrial, Study
-from simulators.tune.study_inputs import Bundle
+from simulators.tune.study_inputs import StudyInputs
 from simulators.tune.trial import TODAY, TrialJob, TrialOutcome
-from simulators.tune.validation import ValidatedPoint, dared, promise, proven
+from simulators.tune.validation import ValidatedPoint, recommend, slo_verdict, validate_points
 
 
 @dataclass(frozen=True, slots=True)
 class TuneListeners:
-    """Who is told: of the search, and of the share of the proof that is done."""
+    """Callbacks that get the completed share of the validation and of the page's runs."""
 
     proving: Callable[[float], None] = lambda _: None
     drawing: Callable[[float], None] = lambda _: None
 
 
-def tune(  # noqa: PLR0913 - a study, what runs it and for how long, and who is told
+def tune(  # noqa: PLR0913 - the study, its execution and its listeners
     study: Study,
-    engine: Executor,
-    bundle: Bundle,
+    executor: Executor,
+    inputs: StudyInputs,
     budget: SearchBudget,
-    watch: SearchListener,
-    told: TuneListeners,
-    made: Mapping[str, Any],
+    listener: SearchListener,
+    listeners: TuneListeners,
+    study_info: Mapping[str, Any],
     remarks: tuple[str, ...] = (),
 ) -> TuneResult | None:
-    """Search, prove, draw. None if nothing was tried to its end. To end all of it, ask in each part."""
-    ended = search(study, engine, budget, watch)
-    watch.stop.heed()
-    if not study.tried:
+    """Search, validate and simulate the page's runs. Return None if no trial completed.
+
+    A stop request ends the current part only.
+    """
+    budget_used = search(study, executor, budget, listener)
+    listener.stop.acknowledge()
+    if not study.completed:
         return None
     allowed = study.allowed
-    found = front(study.tried, allowed)
-    points = picked(found, allowed)
+    full_front = front(study.completed, allowed)
+    points = pick_points(full_front, allowed)
     chosen = choice(points, allowed)
 
-    def late(job: TrialJob, outcome: TrialOutcome) -> None:
-        """Hand jobs that ended late to the study; those of the validation belong to nobody."""
+    def record_late_outcome(job: TrialJob, outcome: TrialOutcome) -> None:
+        """Record an outcome that the search left running; ignore those of the validation."""
         if job.task == "search" and job.number != TODAY:
-            study.tell(job, outcome)
+            study.record(job, outcome)
 
-    jobs = _proof(bundle, points)
-    outcomes = run_all(engine, jobs, told.proving, watch, late)
-    proved = len(outcomes) == len(jobs)
-    watch.stop.heed()
-    verdicts, today, searched = _judged(study, bundle, points, outcomes)
-    best, why = None, "the proof was not run to its end"
-    if proved and today is not None:
-        best, why = dared(verdicts, chosen.number, promise(today, allowed))
-    after = chosen if best is None else best.tried
-    drawn = [TrialJob(TODAY, bundle.before, "draw"), TrialJob(after.number, after.word, "draw")]
-    pictures = run_all(engine, drawn, told.drawing, watch, late) if proved else {}
-    shown = [pictures[job.number, job.task].sheet for job in drawn if (job.number, job.task) in pictures]
+    jobs = _validation_jobs(inputs, points)
+    outcomes = run_all(executor, jobs, listeners.proving, listener, record_late_outcome)
+    all_validated = len(outcomes) == len(jobs)
+    listener.stop.acknowledge()
+    verdicts, today_validation, today_tuning = _validate(study, inputs, points, outcomes)
+    recommended, reason = None, "the proof was not run to its end"
+    if all_validated and today_validation is not None:
+        recommended, reason = recommend(verdicts, chosen.number, slo_verdict(today_validation, allowed))
+    after = chosen if recommended is None else recommended.trial
+    page_jobs = [TrialJob(TODAY, inputs.today_contender, "draw"), TrialJob(after.number, after.contender, "draw")]
+    shown: Outcomes = {}
+    if all_validated:
+        shown = run_all(executor, page_jobs, listeners.drawing, listener, record_late_outcome)
+    page_data = [shown[job.number, job.task].run_data for job in page_jobs if (job.number, job.task) in shown]
     return TuneResult(
         allowed=allowed,
-        tried=tuple(study.tried),
-        counts=TrialCounts(study.finished, study.cut, study.refused),
-        stopped=not (ended and proved),
+        completed=tuple(study.completed),
+        counts=TrialCounts(study.finished, study.pruned, study.refused),
+        stopped=not (budget_used and all_validated),
         points=tuple(points),
         chosen=chosen,
         knee=knee(points),
-        searched=searched,
-        today=today,
-        proven=tuple(verdicts),
-        dared=best,
-        why=why,
-        proof_said=_said(bundle),
-        left_out=tuple(
-            (bundle.train[k].name, one, alone) for k, one, alone in left_out(study.tried, allowed, len(bundle.train))
+        today_tuning=today_tuning,
+        today_validation=today_validation,
+        validated=tuple(verdicts),
+        recommended=recommended,
+        reason=reason,
+        validation_text=_validation_text(inputs),
+        leave_one_out=tuple(
+            (inputs.tuning[k].name, trial, on_trace)
+            for k, trial, on_trace in leave_one_out(study.completed, allowed, len(inputs.tuning))
         ),
         importance=importance(study),
-        sheets=tuple(sheet for sheet in shown if sheet is not None),
+        runs_data=tuple(run_data for run_data in page_data if run_data is not None),
         remarks=remarks,
-        made=made,
+        study_info=study_info,
     )
 
 
-def _proof(bundle: Bundle, points: list[CompletedTrial]) -> list[TrialJob]:
-    """Return the trials of today's file and of every point on the validation traffic.
+def _validation_jobs(inputs: StudyInputs, points: list[CompletedTrial]) -> list[TrialJob]:
+    """Return the jobs of today's file and of every point on the validation traffic.
 
-    Today's file is tried on the search's traffic too if no trial was it.
+    Today's file also runs on the tuning traffic if it was no trial.
     """
-    jobs = [TrialJob(TODAY, bundle.before, "prove")]
-    if bundle.present is not None:
-        jobs.append(TrialJob(TODAY, bundle.before))
-    return jobs + [TrialJob(p.number, p.word, "prove") for p in points]
+    jobs = [TrialJob(TODAY, inputs.today_contender, "prove")]
+    if inputs.present is not None:
+        jobs.append(TrialJob(TODAY, inputs.today_contender))
+    return jobs + [TrialJob(p.number, p.contender, "prove") for p in points]
 
 
-def _judged(
-    study: Study, bundle: Bundle, points: list[CompletedTrial], outcomes: Outcomes
+def _validate(
+    study: Study, inputs: StudyInputs, points: list[CompletedTrial], outcomes: Outcomes
 ) -> tuple[list[ValidatedPoint], Figures | None, Figures | None]:
     """Return the validated points, and today's figures on the validation traffic and on the tuning traffic."""
-    first = next((t.figures for t in study.tried if t.number == 0), None) if bundle.present is None else None
-    if (done := outcomes.get((TODAY, "search"))) is not None and done.played:
-        first = figures(done.played)
-    now = outcomes.get((TODAY, "prove"))
-    if now is None or not now.played:
-        return [], None, first
-    today = figures(now.played)
-    proofs = {p.number: outcomes[p.number, "prove"] for p in points if (p.number, "prove") in outcomes}
-    told = [p for p in points if p.number in proofs]
-    return proven(told, proofs, (first, today), study.allowed), today, first
+    today_tuning = next((t.figures for t in study.completed if t.number == 0), None) if inputs.present is None else None
+    if (outcome := outcomes.get((TODAY, "search"))) is not None and outcome.results:
+        today_tuning = figures(outcome.results)
+    outcome = outcomes.get((TODAY, "prove"))
+    if outcome is None or not outcome.results:
+        return [], None, today_tuning
+    today_validation = figures(outcome.results)
+    by_number = {p.number: outcomes[p.number, "prove"] for p in points if (p.number, "prove") in outcomes}
+    completed = [p for p in points if p.number in by_number]
+    today = (today_tuning, today_validation)
+    return validate_points(completed, by_number, today, study.allowed), today_validation, today_tuning
 
 
-def _said(bundle: Bundle) -> str:
-    """Return the validation traffic in words."""
-    seeds = len(bundle.proof[0].traces)
+def _validation_text(inputs: StudyInputs) -> str:
+    """Return the validation traffic as text."""
+    seeds = len(inputs.validation[0].traces)
     runs = f"{seeds} replication{'s' * (seeds != 1)} of each"
-    return f"{'; '.join(stretch.name for stretch in bundle.proof)}; {runs}"
+    return f"{'; '.join(window.name for window in inputs.validation)}; {runs}"

@@ -1,4 +1,4 @@
-"""The search itself: trials asked for, run on an engine, told; until the budget is used up or somebody ends it."""
+"""Search loop: draw trials, run them on an executor and record them, until the budget is used or a stop request."""
 
 from __future__ import annotations
 
@@ -14,107 +14,114 @@ from simulators.tune.study import Study
 from simulators.tune.trial import TrialJob, TrialOutcome
 
 WAIT_S: Final = 0.5
-"""Between two looks at whether it is to end."""
+"""The time between two checks for a stop request. Seconds."""
 UNITS_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 MAX_TRIALS: Final = 1_000_000
-Told = Callable[[Study, float], None]
-"""Is told how the study stands, and which share of the budget is used."""
-Other = Callable[[TrialJob, TrialOutcome], None]
+OnProgress = Callable[[Study, float], None]
+"""A callback that gets the study and the used share of the budget."""
+OnLateOutcome = Callable[[TrialJob, TrialOutcome], None]
 Outcomes = dict[tuple[int, str], TrialOutcome]
-"""What came of jobs, by number and task."""
+"""The outcomes of jobs by number and task."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchBudget:
-    """How long to search: so many trials of the study in all, or so many seconds from now."""
+    """The budget of a search: the total trials of the study, or seconds from the start of this command."""
 
     trials: int | None = None
     seconds: float | None = None
 
     @staticmethod
     def of(text: str) -> SearchBudget:
-        """Return a budget in words, such as ``500-trials`` or ``10m``. Raises `ValueError`."""
-        if found := re.fullmatch(r"([1-9]\d{0,6})-trials?", text):
-            if int(found[1]) <= MAX_TRIALS:
-                return SearchBudget(trials=int(found[1]))
-        elif (found := re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd])", text)) and float(found[1]) > 0:
-            return SearchBudget(seconds=float(found[1]) * UNITS_S[found[2]])
+        """Return the budget of a text such as ``500-trials`` or ``10m``. Raises `ValueError`."""
+        if match := re.fullmatch(r"([1-9]\d{0,6})-trials?", text):
+            if int(match[1]) <= MAX_TRIALS:
+                return SearchBudget(trials=int(match[1]))
+        elif (match := re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd])", text)) and float(match[1]) > 0:
+            return SearchBudget(seconds=float(match[1]) * UNITS_S[match[2]])
         raise ValueError("must be a number of trials or a time, as in 500-trials, 90s, 10m, 2h")
 
     def used(self, trials: int, seconds: float) -> float:
-        """Return the share that is used up."""
+        """Return the used share: 125 of 500 trials are 0.25."""
         if self.trials is not None:
             return trials / self.trials
         return seconds / self.seconds if self.seconds else 1.0
 
 
 class StopRequests:
-    """Requests to end, as of Ctrl-C: each ends what is being done, and not what comes after it."""
+    """Stop requests, as by Ctrl-C: each ends the current part of the work, not the next one."""
 
     def __init__(self) -> None:
-        self._asked = self._heeded = 0
+        self._requested = self._acknowledged = 0
 
     def __call__(self) -> bool:
-        return self._asked > self._heeded
+        return self._requested > self._acknowledged
 
-    def ask(self) -> None:
-        """End what is being done."""
-        self._asked += 1
+    def request(self) -> None:
+        """Request the end of the current part."""
+        self._requested += 1
 
-    def heed(self) -> None:
-        """Mark the stop requested so far as carried out."""
-        self._heeded = self._asked
+    def acknowledge(self) -> None:
+        """Mark all requests so far as handled."""
+        self._acknowledged = self._requested
 
 
 @dataclass(frozen=True, slots=True)
 class SearchListener:
-    """Who follows a search: is told how it stands, may end it, and keeps the lead of its study."""
+    """The observer of a search: gets its progress, may stop it, and renews the lease of its study."""
 
-    told: Told = lambda _study, _share: None
+    on_progress: OnProgress = lambda _study, _share: None
     stop: StopRequests = field(default_factory=StopRequests)
     lease: Lease | None = None
 
 
-def search(study: Study, engine: Executor, budget: SearchBudget, watch: SearchListener) -> bool:
-    """Search. Whether the budget was used up; else somebody stopped it, and what was running is left to be taken up."""
+def search(study: Study, executor: Executor, budget: SearchBudget, listener: SearchListener) -> bool:
+    """Search until the budget is used. Return False if stopped before: the running trials can be resumed."""
     began_s = stopwatch_s()
-    left, running = study.left(), set[int]()
-    while not watch.stop():
+    unfinished, running = study.unfinished_jobs(), set[int]()
+    while not listener.stop():
         now_s = stopwatch_s()
-        if watch.lease is not None:
-            watch.lease.renew(now_s)
-        while len(running) < engine.room() and (
-            left or budget.used(study.finished + len(running), now_s - began_s) < 1
+        if listener.lease is not None:
+            listener.lease.renew(now_s)
+        while len(running) < executor.capacity() and (
+            unfinished or budget.used(study.finished + len(running), now_s - began_s) < 1
         ):
-            job = left.pop(0) if left else study.ask()
-            engine.submit(job)
+            job = unfinished.pop(0) if unfinished else study.next_job()
+            executor.submit(job)
             running.add(job.number)
         if not running:
-            watch.told(study, 1.0)
+            listener.on_progress(study, 1.0)
             return True
-        for job, outcome in engine.wait(WAIT_S):
+        for job, outcome in executor.wait(WAIT_S):
             running.discard(job.number)
-            study.tell(job, outcome)
-        watch.told(study, min(1.0, budget.used(study.finished, stopwatch_s() - began_s)))
+            study.record(job, outcome)
+        listener.on_progress(study, min(1.0, budget.used(study.finished, stopwatch_s() - began_s)))
     return False
 
 
 def run_all(
-    engine: Executor, jobs: Sequence[TrialJob], told: Callable[[float], None], watch: SearchListener, other: Other
+    executor: Executor,
+    jobs: Sequence[TrialJob],
+    on_progress: Callable[[float], None],
+    listener: SearchListener,
+    on_late_outcome: OnLateOutcome,
 ) -> Outcomes:
-    """Run jobs to their end; what had ended when that was stopped. What the search left running is told to `other`."""
-    left, done = list(jobs), Outcomes()
-    mine = {(job.number, job.task) for job in jobs}
-    told(0.0)
-    while len(done) < len(jobs) and not watch.stop():
-        if watch.lease is not None:
-            watch.lease.renew(stopwatch_s())
-        while left and len(jobs) - len(left) - len(done) < engine.room():
-            engine.submit(left.pop(0))
-        for job, outcome in engine.wait(WAIT_S):
-            if (job.number, job.task) in mine:
-                done[job.number, job.task] = outcome
+    """Run the jobs and return their outcomes, without the unfinished ones if stopped.
+
+    `on_late_outcome` gets the outcomes of jobs that an earlier part left running.
+    """
+    waiting, outcomes = list(jobs), Outcomes()
+    own = {(job.number, job.task) for job in jobs}
+    on_progress(0.0)
+    while len(outcomes) < len(jobs) and not listener.stop():
+        if listener.lease is not None:
+            listener.lease.renew(stopwatch_s())
+        while waiting and len(jobs) - len(waiting) - len(outcomes) < executor.capacity():
+            executor.submit(waiting.pop(0))
+        for job, outcome in executor.wait(WAIT_S):
+            if (job.number, job.task) in own:
+                outcomes[job.number, job.task] = outcome
             else:
-                other(job, outcome)
-        told(len(done) / len(jobs))
-    return done
+                on_late_outcome(job, outcome)
+        on_progress(len(outcomes) / len(jobs))
+    return outcomes

@@ -1,7 +1,7 @@
-"""The settings of one workload that are searched: by the table of `ranges`, and by what the user's document says.
+"""Search space of one workload: the ranges of `ranges`, changed by the user's document.
 
-A setting is a place in the workload's file as ``forescale compare`` names it (``self:policies.chat.target=24``,
-``self:.tolerance=0.05``), so that every trial can be run again by that command.
+A setting is named as ``forescale compare`` names it (``self:policies.chat.target=24``, ``self:.tolerance=0.05``), so
+that this command can run every trial again.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from scaler.registry import did_you_mean, resolve
 from simulators.experiments import spec_loader
 from simulators.experiments.contenders.contenders import SELF, contenders
 from simulators.experiments.scenario import Case
-from simulators.tune.ranges import LATENESS, LATENESS_RANGE, POLICIES, WORKLOAD, Range
+from simulators.tune.ranges import POLICIES, VIOLATION_COST, VIOLATION_COST_RANGE, WORKLOAD, Range
 
 DIGITS: Final = 3
-"""Of a number tried: more would be noise, and nobody would want to read it in a file."""
+"""Significant digits of a tried number: more would be noise."""
 Value = bool | int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceDocument:
-    """A document that narrows or extends what is searched."""
+    """A document that narrows or extends the search space."""
 
     search: Annotated[
         Mapping[str, Range | None],
@@ -42,7 +42,7 @@ class SpaceDocument:
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One setting that is searched: where it stands, what is there now, and what is tried."""
+    """One searched setting: its place, its present value, and the values to try."""
 
     path: str
     present: Value
@@ -53,80 +53,83 @@ class Dimension:
     choices: tuple[Value, ...] = ()
 
     def applied(self, value: Any) -> Value:
-        """Return a value as it is written down: few digits, within the range, the present one as it is."""
+        """Return a sampled value rounded to `DIGITS` and within the range; the present value stays as it is.
+
+        23.4567 becomes 23.5.
+        """
         if self.choices or value == self.present or isinstance(value, bool | str):
-            kept: Value = value
-            return kept
+            unchanged: Value = value
+            return unchanged
         if self.whole:
-            whole: int = round(value)
-            return whole
+            rounded: int = round(value)
+            return rounded
         return min(self.high, max(self.low, float(f"{value:.{DIGITS}g}")))
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """All that is searched."""
+    """The searched settings of a workload."""
 
     dimensions: tuple[Dimension, ...]
 
     def applied(self, values: Mapping[str, Any]) -> dict[str, Value]:
-        """Return the settings that sampled values stand for."""
+        """Return the settings of sampled values."""
         return {d.path: d.applied(values[d.path]) for d in self.dimensions}
 
     @property
     def present(self) -> dict[str, Value]:
-        """The settings as they are."""
+        """The present settings."""
         return {d.path: d.present for d in self.dimensions}
 
     def changes(self, settings: Mapping[str, Value]) -> dict[str, tuple[Value, Value]]:
-        """Return what settings change: before and after."""
+        """Return the changed settings as (present, new)."""
         return {d.path: (d.present, settings[d.path]) for d in self.dimensions if settings[d.path] != d.present}
 
 
-def word(settings: Mapping[str, Value]) -> str:
-    """Return settings as ``forescale compare --policies`` takes them."""
-    return f"{SELF}:{';'.join(f'{path}={written(value)}' for path, value in settings.items())}"
+def contender_text(settings: Mapping[str, Value]) -> str:
+    """Return settings as a contender for ``forescale compare --policies``."""
+    return f"{SELF}:{';'.join(f'{path}={to_yaml(value)}' for path, value in settings.items())}"
 
 
-def written(value: Value) -> str:
-    """Return a value as YAML has it in a line, a whole number without its fraction."""
+def to_yaml(value: Value) -> str:
+    """Return a value as YAML in one line, a whole number without its fraction."""
     return flow(value)
 
 
-def space_of(case: Case, told: Path | None = None) -> Space:
-    """Return the search space of a case's workload. Raises `ConfigError` with all problems of `told`."""
-    source = Document("", {"search": {}}, {}) if told is None else _only(told)
+def space_of(case: Case, document: Path | None = None) -> Space:
+    """Return the search space of a case's workload. Raises `ConfigError` with all problems of `document`."""
+    source = Document("", {"search": {}}, {}) if document is None else _one_document(document)
     search: SpaceDocument = spec_loader.read(SpaceDocument, source.data, source)
-    ranges = {} if search.only else dict(_usual(case.workload.document))
+    ranges = {} if search.only else dict(_default_ranges(case.workload.document))
     problems: list[Problem] = []
-    for path, wanted in search.search.items():
-        if wanted is None:
+    for path, searched in search.search.items():
+        if searched is None:
             if ranges.pop(path, None) is None:
                 rule = "is not searched anyway: leave it out"
                 problems.append(source.problem(("search", path), rule, did_you_mean(path, list(ranges))))
         else:
-            ranges[path] = wanted
-    found: list[Dimension] = []
-    for path, wanted in ranges.items():
-        made = _dimension(case.workload.document, path, wanted)
+            ranges[path] = searched
+    dimensions: list[Dimension] = []
+    for path, searched in ranges.items():
+        dimension = _dimension(case.workload.document, path, searched)
         if path not in search.search:
-            found += _allowed(case, made) if isinstance(made, Dimension) else ()
-        elif isinstance(made, Dimension):
-            found.append(made)
-            problems += [source.problem(("search", path), rule) for rule in _refused(case, made)]
+            dimensions += _within_workload_rules(case, dimension) if isinstance(dimension, Dimension) else ()
+        elif isinstance(dimension, Dimension):
+            dimensions.append(dimension)
+            problems += [source.problem(("search", path), rule) for rule in _refusals(case, dimension)]
         else:
-            problems.append(source.problem(("search", path), *made))
-    if not problems and not found:
-        problems.append(Problem(source.file or case.workload.name, 1, "search", "", "names nothing to search", _HELP))
+            problems.append(source.problem(("search", path), *dimension))
+    if not problems and not dimensions:
+        problems.append(Problem(source.file or case.workload.name, 1, "search", "", "names nothing to search", _HINT))
     if problems:
         raise ConfigError(problems)
-    return Space(tuple(found))
+    return Space(tuple(dimensions))
 
 
-_HELP: Final = "give a document with --search, such as {search: {scale_down.window_s: {low: 60, high: 600}}}"
+_HINT: Final = "give a document with --search, such as {search: {scale_down.window_s: {low: 60, high: 600}}}"
 
 
-def _only(path: Path) -> Document:
+def _one_document(path: Path) -> Document:
     documents, problems = read(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must hold one document, not {len(documents)}")]
@@ -135,32 +138,32 @@ def _only(path: Path) -> Document:
     return documents[0]
 
 
-def _usual(workload: Mapping[str, Any]) -> Iterator[tuple[str, Range]]:
-    """Yield the table's ranges for a workload."""
+def _default_ranges(workload: Mapping[str, Any]) -> Iterator[tuple[str, Range]]:
+    """Yield the default ranges for a workload."""
     kinds = {name: str(policy["kind"]) for name, policy in workload["policies"].items()}
     for name, kind in kinds.items():
-        for key, wanted in POLICIES.get(kind, {}).items():
-            for place in _places(workload["policies"][name], tuple(key.split("."))):
-                yield ".".join(map(str, ("policies", name, *place))), wanted
+        for key, searched in POLICIES.get(kind, {}).items():
+            for place in _matching_places(workload["policies"][name], tuple(key.split("."))):
+                yield ".".join(map(str, ("policies", name, *place))), searched
     if not all(resolve("policy", kind).owns_stabilization for kind in kinds.values()):
         yield from WORKLOAD.items()
     if any(kind == "predictive" and workload["policies"][name]["quantile"] is None for name, kind in kinds.items()):
-        yield LATENESS, LATENESS_RANGE
+        yield VIOLATION_COST, VIOLATION_COST_RANGE
 
 
-def _places(data: Any, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield where keys lead, with each entry of a list for a ``*``; nowhere where something on the way is null."""
+def _matching_places(data: Any, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the places of keys, one for each entry of a list at ``*``; none if a parent is null."""
     if not keys:
         yield ()
     elif keys[0] == "*":
-        for number, below in enumerate(data):
-            yield from ((number, *place) for place in _places(below, keys[1:]))
+        for number, child in enumerate(data):
+            yield from ((number, *place) for place in _matching_places(child, keys[1:]))
     elif isinstance(data, Mapping) and data.get(keys[0]) is not None:
-        yield from ((keys[0], *place) for place in _places(data[keys[0]], keys[1:]))
+        yield from ((keys[0], *place) for place in _matching_places(data[keys[0]], keys[1:]))
 
 
-def _dimension(workload: Mapping[str, Any], path: str, wanted: Range) -> Dimension | tuple[str, str]:
-    """Return the setting at a place, or why there is none: what is wrong, and what to do."""
+def _dimension(workload: Mapping[str, Any], path: str, searched: Range) -> Dimension | tuple[str, str]:
+    """Return the setting at a place, or (rule, hint) if there is none."""
     present: Any = workload
     for key in path.removeprefix(".").split("."):
         if isinstance(present, Mapping) and key in present:
@@ -168,52 +171,55 @@ def _dimension(workload: Mapping[str, Any], path: str, wanted: Range) -> Dimensi
         elif isinstance(present, list | tuple) and key.isdigit() and int(key) < len(present):
             present = present[int(key)]
         else:
-            among = list(present) if isinstance(present, Mapping) else []
-            return f"there is no {key!r} in this workload", did_you_mean(key, among)
+            keys = list(present) if isinstance(present, Mapping) else []
+            return f"there is no {key!r} in this workload", did_you_mean(key, keys)
     if "." not in path:
         return "is a setting of the workload itself", f"name it with a leading dot: .{path}"
     if present is None or isinstance(present, Mapping | list | tuple):
-        what = "null" if present is None else "no single value"
-        return f"is {what} in the workload", "give it a value there: the search begins at it"
-    if wanted.choices:
-        return Dimension(path, present, choices=tuple(dict.fromkeys((*wanted.choices, present))))
+        value = "null" if present is None else "no single value"
+        return f"is {value} in the workload", "give it a value there: the search begins at it"
+    if searched.choices:
+        return Dimension(path, present, choices=tuple(dict.fromkeys((*searched.choices, present))))
     if isinstance(present, bool | str):
-        return f"is {written(present)}, no number", "give choices, not low and high"
-    return _numeric(path, present, wanted)
+        return f"is {to_yaml(present)}, no number", "give choices, not low and high"
+    return _numeric(path, present, searched)
 
 
-def _numeric(path: str, present: float, wanted: Range) -> Dimension | tuple[str, str]:
-    """Return a range of numbers, widened to hold the present one."""
-    if wanted.low is None or wanted.high is None:
+def _numeric(path: str, present: float, searched: Range) -> Dimension | tuple[str, str]:
+    """Return a numeric setting, its range widened to hold the present value.
+
+    A target of 12 with a range of 0.3 to 3 times the present value gives 3.6 to 36, and whole numbers 3 to 36.
+    """
+    if searched.low is None or searched.high is None:
         return "has no low and high", "give both, or choices"
-    factor = float(present) if wanted.times else 1.0
-    low, high = min(wanted.low * factor, present), max(wanted.high * factor, present)
-    whole = wanted.whole or isinstance(present, int)
+    factor = float(present) if searched.times else 1.0
+    low, high = min(searched.low * factor, present), max(searched.high * factor, present)
+    whole = searched.whole or isinstance(present, int)
     if whole:
         low, high = math.floor(low), math.ceil(high)
     if low >= high:
         return f"spans nothing: {low:g} to {high:g}", "give low and high apart"
-    return Dimension(path, present, low, high, wanted.log and low > 0, whole)
+    return Dimension(path, present, low, high, searched.log and low > 0, whole)
 
 
-def _refused(case: Case, made: Dimension) -> list[str]:
-    """Why the workload would not take what is tried: the ends of a range, every choice."""
-    tried = made.choices or (made.applied(made.low), made.applied(made.high))
-    return list(dict.fromkeys(rule for value in tried for rule in _why_not(case, {made.path: value})))
+def _refusals(case: Case, dimension: Dimension) -> list[str]:
+    """Return why the workload's rules refuse an end of the range or a choice."""
+    values = dimension.choices or (dimension.applied(dimension.low), dimension.applied(dimension.high))
+    return list(dict.fromkeys(rule for value in values for rule in _rejections(case, {dimension.path: value})))
 
 
-def _allowed(case: Case, made: Dimension) -> Iterator[Dimension]:
-    """Yield a range of the table, without the end that this workload would not take."""
-    present = float(made.present)
-    low = present if any(_why_not(case, {made.path: made.applied(made.low)})) else made.low
-    high = present if any(_why_not(case, {made.path: made.applied(made.high)})) else made.high
+def _within_workload_rules(case: Case, dimension: Dimension) -> Iterator[Dimension]:
+    """Yield a default range; an end that the workload's rules refuse is replaced by the present value."""
+    present = float(dimension.present)
+    low = present if any(_rejections(case, {dimension.path: dimension.applied(dimension.low)})) else dimension.low
+    high = present if any(_rejections(case, {dimension.path: dimension.applied(dimension.high)})) else dimension.high
     if low < high:
-        yield replace(made, low=low, high=high)
+        yield replace(dimension, low=low, high=high)
 
 
-def _why_not(case: Case, settings: Mapping[str, Value]) -> Iterator[str]:
+def _rejections(case: Case, settings: Mapping[str, Value]) -> Iterator[str]:
     try:
-        contenders(case, [word(settings)], with_self=False)
+        contenders(case, [contender_text(settings)], with_self=False)
     except ConfigError as e:
         for problem in e.problems:
-            yield f"{written(next(iter(settings.values())))} is refused: {problem.rule}"
+            yield f"{to_yaml(next(iter(settings.values())))} is refused: {problem.rule}"

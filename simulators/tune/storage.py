@@ -1,6 +1,7 @@
-"""Where a study is kept: a log in its own folder, or any database that Optuna knows. One client leads it at a time.
+"""Storage of a study: a log in its own folder, or any database that Optuna supports. One client leads it at a time.
 
-A folder is locked by the system, which lets go when a client dies. In a database the client renews a lease.
+A folder is locked by the operating system, which releases the lock when a client dies. In a database the client renews
+a lease.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from scaler.clock import wall_time
 from scaler.config.problems import ConfigError, Problem
 from simulators.experiments.spec_loader import COMMAND_LINE
 
-LOG: Final = "study.log"
+LOG_FILE: Final = "study.log"
 LEASE_S: Final = 60.0
-"""A client that has not been heard of for so long leads no more: six renewals may be lost."""
+"""A lease expires this long after its last renewal: six renewals may fail. Seconds."""
 RENEW_S: Final = 10.0
 LEASE: Final = "leader"
 
 
 class LostLease(Exception):
-    """Another client leads the study by now: this one must not write to it."""
+    """Another client leads the study: this one must not write to it."""
 
 
 @contextmanager
-def leading(folder: Path) -> Iterator[str]:
-    """Lead what is in a folder; yields the folder's own name in a lease. Raises `ConfigError` where another does."""
+def lead_folder(folder: Path) -> Iterator[str]:
+    """Lock a folder and yield its name for a lease. Raises `ConfigError` if another client has it."""
     try:
         folder.mkdir(exist_ok=True)
         lock = (folder / ".lock").open("a+")
@@ -53,8 +54,8 @@ def leading(folder: Path) -> Iterator[str]:
         yield name
 
 
-class _Held:
-    """The log's lock: the folder's is held all the time, and needs no other that could outlive a killed client."""
+class _NoLock:
+    """A lock that does nothing: the folder's lock is held, and a lock file could outlive a killed client."""
 
     def acquire(self) -> bool:
         return True
@@ -63,36 +64,33 @@ class _Held:
         return
 
 
-def opened(url: str | None, folder: Path) -> Any:
-    """Optuna's storage. Raises `ConfigError` if the database cannot be reached."""
+def open_storage(url: str | None, folder: Path) -> Any:
+    """Open Optuna's storage. Raises `ConfigError` if the database cannot be reached."""
     from optuna.storages import JournalStorage, RDBStorage  # noqa: PLC0415 - an extra, and slow to import
     from optuna.storages.journal import JournalFileBackend  # noqa: PLC0415
 
     if url is None:
-        _mended(folder / LOG)
-        return JournalStorage(JournalFileBackend(str(folder / LOG), _Held()))
+        _truncate_partial_line(folder / LOG_FILE)
+        return JournalStorage(JournalFileBackend(str(folder / LOG_FILE), _NoLock()))
     try:
         return RDBStorage(
             _with_driver(url), engine_kwargs={"pool_pre_ping": True} if not url.startswith("sqlite") else None
         )
     except Exception as e:
         why = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-        raise _problem("--storage", without_secret(url), f"cannot be opened: {why}", _URLS) from e
+        raise _problem("--storage", without_secret(url), f"cannot be opened: {why}", _URL_HINT) from e
 
 
 def _with_driver(url: str) -> str:
-    """Return a PostgreSQL URL that names no driver, with the one that is installed.
-
-    What is meant by none has changed.
-    """
-    scheme, separator, rest = url.partition("://")
+    """Add the installed driver to a PostgreSQL URL without one: SQLAlchemy's default driver has changed."""
+    scheme, separator, location = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
-        found = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]
-        scheme = f"postgresql+{found[0]}" if found else scheme
-    return f"{scheme}{separator}{rest}"
+        drivers = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]
+        scheme = f"postgresql+{drivers[0]}" if drivers else scheme
+    return f"{scheme}{separator}{location}"
 
 
-_URLS: Final = "such as postgresql://user@host/database or sqlite:////var/lib/tune.db, with its driver installed"
+_URL_HINT: Final = "such as postgresql://user@host/database or sqlite:////var/lib/tune.db, with its driver installed"
 
 
 def without_secret(url: str) -> str:
@@ -101,21 +99,21 @@ def without_secret(url: str) -> str:
     return url.replace(f":{password}@", ":***@") if password else url
 
 
-def _mended(log: Path) -> None:
-    """Cut off a last line that a killed client did not write to its end."""
+def _truncate_partial_line(log: Path) -> None:
+    """Remove a last line that a killed client did not complete."""
     if not log.exists():
         return
     with log.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
-        back = min(size, 1 << 24)
-        file.seek(size - back)
+        tail_size = min(size, 1 << 24)
+        file.seek(size - tail_size)
         tail = file.read()
         if tail and not tail.endswith(b"\n"):
-            file.truncate(size - back + tail.rfind(b"\n") + 1)
+            file.truncate(size - tail_size + tail.rfind(b"\n") + 1)
 
 
 class Lease:
-    """Who leads a study in a database, renewed while it works. A folder's client takes over from itself at once."""
+    """Lease of a study in a database. A client takes over at once from an earlier one of the same folder."""
 
     def __init__(self, study: Any, name: str) -> None:
         self._study = study
@@ -123,24 +121,24 @@ class Lease:
         self._renewed_s = -1e18
 
     def take(self) -> None:
-        """Begin to lead. Raises `ConfigError` while another client does."""
-        held = self._study.user_attrs.get(LEASE)
-        if held and held["name"] not in {self._name, ""}:
-            age_s = _between_s(held["at"], wall_time())
+        """Acquire the lease. Raises `ConfigError` while another client holds it."""
+        lease = self._study.user_attrs.get(LEASE)
+        if lease and lease["name"] not in {self._name, ""}:
+            age_s = _age_s(lease["at"], wall_time())
             if age_s < LEASE_S:
-                rule = f"is led by a client on {held['host']}, last heard of {max(0.0, age_s):.0f} s ago"
+                rule = f"is led by a client on {lease['host']}, last heard of {max(0.0, age_s):.0f} s ago"
                 hint = f"end that one, or wait until it has been silent for {LEASE_S:g} s"
                 raise _problem("--storage", self._study.study_name, rule, hint)
         self._write()
 
     def renew(self, now_s: float) -> None:
-        """Once in `RENEW_S`. Raises `LostLease`."""
+        """Renew the lease every `RENEW_S`. Raises `LostLease`."""
         if now_s - self._renewed_s < RENEW_S:
             return
-        held: Mapping[str, str] = self._study.user_attrs.get(LEASE, {})
-        if held.get("name") != self._name:
+        lease: Mapping[str, str] = self._study.user_attrs.get(LEASE, {})
+        if lease.get("name") != self._name:
             raise LostLease(
-                f"study {self._study.study_name} is led by a client on {held.get('host')} by now: run this command"
+                f"study {self._study.study_name} is led by a client on {lease.get('host')} by now: run this command"
                 " again when that one has ended; what was told so far is kept"
             )
         self._renewed_s = now_s
@@ -153,8 +151,8 @@ class Lease:
         self._study.set_user_attr(LEASE, {"name": self._name, "host": os.uname().nodename, "at": wall_time()})
 
 
-def _between_s(since: str, until: str) -> float:
-    times = [datetime.fromisoformat(t) for t in (since, until)]
+def _age_s(start: str, end: str) -> float:
+    times = [datetime.fromisoformat(t) for t in (start, end)]
     return (times[1] - times[0]).total_seconds()
 
 

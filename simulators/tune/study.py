@@ -1,8 +1,8 @@
-"""A study: what was tried, what is being tried, and what to try next. All of it lives in Optuna's storage.
+"""Study: the completed trials, the running ones and the next one, kept in Optuna's storage.
 
-Only the leading client writes: it asks for trials, and tells what came of them under their own numbers. What was being
-tried when a client was killed is tried again under the same number, so that none is lost and none is counted twice.
-The chance of each trial comes from the study's seed and its number: a study taken up again goes on as it would have.
+Only the leading client writes. Trials that ran when a client was killed run again under the same number, so that none
+is lost and none is counted twice. Each trial's random stream comes from the study's seed and its number, so that a
+resumed study continues as it would have without the interruption.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from scaler.config.problems import ConfigError, Problem
 from simulators.experiments.contenders.contenders import SELF
 from simulators.experiments.spec_loader import COMMAND_LINE
 from simulators.tune.objectives import Figures, figures
-from simulators.tune.space import Dimension, Space, Value, word
-from simulators.tune.trial import Bars, PlayedStretch, Stage, TrialJob, TrialOutcome
+from simulators.tune.space import Dimension, Space, Value, contender_text
+from simulators.tune.trial import PruneLimits, StageFigures, TrialJob, TrialOutcome, WindowResult
 
 SAMPLERS: Final = ("tpe", "nsga2", "cmaes")
-STARTUP: Final = 20
-"""Trials by chance before TPE begins to learn: two or three a setting."""
+STARTUP_TRIALS: Final = 20
+"""Random trials before TPE learns: two or three for each setting."""
 POPULATION: Final = 30
-"""Of NSGA-II: some generations must fit into some hundred trials."""
-FAR: Final = 2.0
-"""A share of late requests beyond so many times the promise's is outside what the search is to map."""
-GIVEN_UP: Final = 10.0
-"""So many times the promise's, or this share if that is more, are given up after the first part."""
-GIVEN_UP_SHARE: Final = 0.05
+"""NSGA-II's population: 300 trials are 10 generations."""
+MAX_VIOLATION_FACTOR: Final = 2.0
+"""The search maps late shares up to this multiple of the allowed one: 2 % with 1 % allowed."""
+PRUNE_FACTOR: Final = 10.0
+"""A trial is pruned after the first part above this multiple of the allowed late share, and above `PRUNE_SHARE`."""
+PRUNE_SHARE: Final = 0.05
 PENALTY: Final = 1.0
-"""CMA-ES knows one objective: a cost, raised by so much for every time that the promise's share is late again."""
-LEAST_ALLOWED: Final = 1e-4
-"""A promise to all requests divides by no zero: times of one in ten thousand."""
+"""CMA-ES minimizes cost * (1 + PENALTY * (late / allowed - 1)): 3 % late with 1 % allowed triples the cost."""
+MIN_ALLOWED: Final = 1e-4
+"""The smallest allowed share that the penalty divides by, for an SLO of 100 %."""
 MANIFEST: Final = "manifest"
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedTrial:
-    """A trial that ran to its end: its number, its settings, and what they came to on the search's traffic."""
+    """A completed trial: its number, its settings, and its figures on the tuning traffic."""
 
     number: int
     settings: Mapping[str, Value]
-    played: tuple[PlayedStretch, ...]
+    results: tuple[WindowResult, ...]
     figures: Figures
 
     @property
-    def word(self) -> str:
+    def contender(self) -> str:
         """The trial as ``forescale compare --policies`` takes it."""
-        return SELF if self.number == 0 else word(self.settings)
+        return SELF if self.number == 0 else contender_text(self.settings)
 
 
 class Study:
@@ -66,98 +66,98 @@ class Study:
         self._seed = seed
         self.allowed = allowed
         self._distributions = {d.path: _distribution(d) for d in space.dimensions}
-        self._asked: dict[int, Any] = {}
-        self.tried: list[CompletedTrial] = []
-        self.cut = self.refused = 0
-        self._stages: list[list[Stage]] = [[], []]
+        self._open_trials: dict[int, Any] = {}
+        self.completed: list[CompletedTrial] = []
+        self.pruned = self.refused = 0
+        self._stages: list[list[StageFigures]] = [[], []]
         self._first_late = 0.0
-        self._recall()
+        self._restore()
 
     @property
     def finished(self) -> int:
-        """Trials that have ended, in whatever way."""
-        return len(self.tried) + self.cut + self.refused
+        """The number of ended trials: completed, pruned or refused."""
+        return len(self.completed) + self.pruned + self.refused
 
-    def left(self) -> list[TrialJob]:
-        """Return the trials under way when the last client ended. Trials not drawn to their end are given up."""
-        found = []
+    def unfinished_jobs(self) -> list[TrialJob]:
+        """Return the jobs that ran when the last client ended. Partially drawn trials are marked as failed."""
+        jobs = []
         for trial in self._trials("RUNNING"):
             if set(trial.params) == set(self._distributions):
-                with _quiet():
-                    self._asked[trial.number] = _Trial(self.optuna, trial)
-                found.append(self._job(trial.number, trial.params))
+                with _warnings_ignored():
+                    self._open_trials[trial.number] = _ResumedTrial(self.optuna, trial)
+                jobs.append(self._job(trial.number, trial.params))
             else:
                 self.optuna.tell(trial.number, state=_state("FAIL"))
-        return found
+        return jobs
 
-    def ask(self) -> TrialJob:
-        """Return the next trial, drawn by all that was told so far."""
+    def next_job(self) -> TrialJob:
+        """Return the job of the next trial, drawn from all outcomes so far. The first one has the present settings."""
         number = len(self.optuna.get_trials(deepcopy=False))
         if not number:
             self.optuna.enqueue_trial(self.space.present, skip_if_exists=True)
-        with _quiet():
+        with _warnings_ignored():
             self.optuna.sampler = self._sampler_for(number)
             trial = self.optuna.ask(self._distributions)
-        self._asked[trial.number] = trial
+        self._open_trials[trial.number] = trial
         return self._job(trial.number, trial.params)
 
-    def tell(self, job: TrialJob, outcome: TrialOutcome) -> None:
-        """Write down what came of a trial."""
-        trial = self._asked.pop(job.number)
+    def record(self, job: TrialJob, outcome: TrialOutcome) -> None:
+        """Record a trial's outcome."""
+        trial = self._open_trials.pop(job.number)
         trial.set_user_attr("stages", [list(stage) for stage in outcome.stages])
         if outcome.refused:
             trial.set_user_attr("refused", outcome.refused)
             self.optuna.tell(job.number, state=_state("FAIL"))
-        elif outcome.cut:
-            trial.set_user_attr("cut", outcome.cut)
+        elif outcome.pruned:
+            trial.set_user_attr("cut", outcome.pruned)
             self.optuna.tell(job.number, state=_state("PRUNED"))
         else:
-            trial.set_user_attr("played", json.dumps([p.as_json() for p in outcome.played], separators=(",", ":")))
-            told = figures(outcome.played)
-            with _quiet():
-                trial.set_constraint("late", told.late_share - FAR * self.allowed)
-                self.optuna.tell(job.number, self._values(told))
-        self._note(job.number, dict(trial.params), outcome)
+            trial.set_user_attr("played", json.dumps([p.as_json() for p in outcome.results], separators=(",", ":")))
+            result = figures(outcome.results)
+            with _warnings_ignored():
+                trial.set_constraint("late", result.late_share - MAX_VIOLATION_FACTOR * self.allowed)
+                self.optuna.tell(job.number, self._objective_values(result))
+        self._count(job.number, dict(trial.params), outcome)
 
-    def _note(self, number: int, params: Mapping[str, Any], outcome: TrialOutcome) -> None:
+    def _count(self, number: int, params: Mapping[str, Any], outcome: TrialOutcome) -> None:
         if outcome.refused:
             self.refused += 1
-        elif outcome.cut:
-            self.cut += 1
+        elif outcome.pruned:
+            self.pruned += 1
         else:
             settings = self.space.applied(params)
-            self.tried.append(CompletedTrial(number, settings, outcome.played, figures(outcome.played)))
-            for stage, found in zip(self._stages, outcome.stages, strict=True):
-                stage.append(found)
+            self.completed.append(CompletedTrial(number, settings, outcome.results, figures(outcome.results)))
+            for others, reached in zip(self._stages, outcome.stages, strict=True):
+                others.append(reached)
             if number == 0:
                 self._first_late = outcome.stages[0][1]
 
-    def _recall(self) -> None:
-        """Take up what was told before."""
+    def _restore(self) -> None:
+        """Read the recorded trials from the storage."""
         for trial in self._trials("COMPLETE", "PRUNED", "FAIL"):
             if trial.state.name == "FAIL" and "refused" not in trial.user_attrs:
                 continue
             attrs = trial.user_attrs
-            played = tuple(PlayedStretch.of_json(p) for p in json.loads(attrs.get("played", "[]")))
+            results = tuple(WindowResult.of_json(p) for p in json.loads(attrs.get("played", "[]")))
             stages = tuple((s[0], s[1]) for s in attrs["stages"])
-            outcome = TrialOutcome(played, stages, attrs.get("cut", ""), attrs.get("refused", ""))
-            self._note(trial.number, trial.params, outcome)
+            outcome = TrialOutcome(results, stages, attrs.get("cut", ""), attrs.get("refused", ""))
+            self._count(trial.number, trial.params, outcome)
 
     def _trials(self, *states: str) -> list[Any]:
-        found: list[Any] = self.optuna.get_trials(deepcopy=False, states=tuple(_state(s) for s in states))
-        return found
+        trials: list[Any] = self.optuna.get_trials(deepcopy=False, states=tuple(_state(s) for s in states))
+        return trials
 
     def _job(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         if number == 0:
             return TrialJob(0, SELF)
-        most = max(GIVEN_UP * self.allowed, GIVEN_UP_SHARE, self._first_late if self.tried else math.inf)
-        bars = Bars((_undominated(self._stages[0]), _undominated(self._stages[1])), most)
-        return TrialJob(number, word(self.space.applied(params)), bars=bars)
+        max_late_share = max(PRUNE_FACTOR * self.allowed, PRUNE_SHARE, self._first_late if self.completed else math.inf)
+        limits = PruneLimits((_undominated(self._stages[0]), _undominated(self._stages[1])), max_late_share)
+        return TrialJob(number, contender_text(self.space.applied(params)), limits=limits)
 
-    def _values(self, told: Figures) -> list[float]:
-        cost, late = told.usd_per_month, told.late_share
+    def _objective_values(self, result: Figures) -> list[float]:
+        cost, late = result.usd_per_month, result.late_share
         if self._sampler == "cmaes":
-            return [cost * (1 + PENALTY * max(0.0, late / max(self.allowed, LEAST_ALLOWED) - 1))]
+            return [cost * (1 + PENALTY * max(0.0, late / max(self.allowed, MIN_ALLOWED) - 1))]
         return [cost, late]
 
     def _sampler_for(self, number: int) -> Any:
@@ -169,16 +169,16 @@ class Study:
         if self._sampler == "cmaes":
             present = {k: v for k, v in self.space.present.items() if not isinstance(v, bool | str)}
             return samplers.CmaEsSampler(x0=present, seed=seed, warn_independent_sampling=False)
-        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
+        return samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True)
 
 
-class _Trial:
-    """A trial that another client asked for, as far as telling needs it."""
+class _ResumedTrial:
+    """A trial that an earlier client drew, with what recording its outcome needs."""
 
     def __init__(self, study: Any, trial: Any) -> None:
         from optuna.trial import Trial  # noqa: PLC0415
 
-        self._trial = Trial(study, trial._trial_id)  # noqa: SLF001 - Optuna's own way to take a trial up again
+        self._trial = Trial(study, trial._trial_id)  # noqa: SLF001 - Optuna resumes a trial by its id
         self.params = trial.params
 
     def __getattr__(self, name: str) -> Any:
@@ -186,41 +186,41 @@ class _Trial:
 
 
 def study(storage: Any, name: str, space: Space, manifest: Mapping[str, Any], allowed: float) -> Study:
-    """Return the study of this name, begun or taken up again. Raises `ConfigError` if it is of something else."""
+    """Create or resume the study of this name. Raises `ConfigError` if its manifest differs."""
     import optuna  # noqa: PLC0415 - an extra, and slow to import
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     objectives = ["minimize"] if manifest["sampler"] == "cmaes" else ["minimize", "minimize"]
-    found = optuna.create_study(storage=storage, study_name=name, directions=objectives, load_if_exists=True)
-    before = found.user_attrs.get(MANIFEST)
-    if before is None:
-        if found.get_trials(deepcopy=False):
-            raise _other(name, "it was not made by forescale")
-        found.set_user_attr(MANIFEST, dict(manifest))
-        with _quiet():
-            found.set_metric_names(["USD a month, raised by lateness"] if len(objectives) == 1 else _METRICS)
-    elif before != manifest:
-        raise _other(name, ", ".join(key for key in manifest if before.get(key) != manifest[key]))
-    return Study(found, space, manifest["sampler"], manifest["seed"], allowed)
+    optuna_study = optuna.create_study(storage=storage, study_name=name, directions=objectives, load_if_exists=True)
+    stored = optuna_study.user_attrs.get(MANIFEST)
+    if stored is None:
+        if optuna_study.get_trials(deepcopy=False):
+            raise _other_study_error(name, "it was not made by forescale")
+        optuna_study.set_user_attr(MANIFEST, dict(manifest))
+        with _warnings_ignored():
+            optuna_study.set_metric_names(["USD a month, raised by lateness"] if len(objectives) == 1 else _METRICS)
+    elif stored != manifest:
+        raise _other_study_error(name, ", ".join(key for key in manifest if stored.get(key) != manifest[key]))
+    return Study(optuna_study, space, manifest["sampler"], manifest["seed"], allowed)
 
 
 _METRICS: Final = ["USD a month", "share late"]
 
 
-def _other(name: str, what: str) -> ConfigError:
+def _other_study_error(name: str, difference: str) -> ConfigError:
     hint = "repeat the command as it was, or give another --out and --study"
     return ConfigError(
-        [Problem(COMMAND_LINE, 1, "--study", name, f"is a study of something else; what differs: {what}", hint)]
+        [Problem(COMMAND_LINE, 1, "--study", name, f"is a study of something else; what differs: {difference}", hint)]
     )
 
 
-def _undominated(stages: list[Stage]) -> tuple[Stage, ...]:
-    """Return those that none undercuts in both, in order of cost."""
-    found: list[Stage] = []
+def _undominated(stages: list[StageFigures]) -> tuple[StageFigures, ...]:
+    """Return the figures that no other beats in both cost and late share, by cost."""
+    front: list[StageFigures] = []
     for cost, late in sorted(s for s in stages if not math.isnan(s[1])):
-        if not found or late < found[-1][1]:
-            found.append((cost, late))
-    return tuple(found)
+        if not front or late < front[-1][1]:
+            front.append((cost, late))
+    return tuple(front)
 
 
 def _distribution(d: Dimension) -> Any:
@@ -240,8 +240,8 @@ def _state(name: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna warns of what it calls experimental, and of constraints that CMA-ES passes over: both are known here."""
+def _warnings_ignored() -> Iterator[None]:
+    """Ignore Optuna's warnings of experimental features, and of constraints that CMA-ES does not use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

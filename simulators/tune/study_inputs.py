@@ -1,8 +1,8 @@
-"""All that a study simulates, in one piece that can be sent anywhere: worlds with their requests, for search and proof.
+"""Inputs of a study in one picklable object: cases with their requests, for tuning and for validation.
 
-The first two thirds of every trace are for the search, the last third is what the result is judged on. The proof's
-world begins a third earlier, so that policies come to it as in operation; nothing is counted until the last third. A
-bundle names no files: what a scenario reads from them is in it.
+The first two thirds of each trace are the tuning part, the last third is the validation part. The validation case
+starts a third earlier, so that policies have a history; requests count only in the last third. A trace of 3,600 s is
+tuned on 0 to 2,400 s; its validation runs from 1,200 s and counts from 2,400 s. The inputs name no files.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from simulators.world.traffic.describe import duration
 from simulators.world.traffic.generate import TraceFile
 from simulators.world.traffic.trace import RequestTrace, TraceError
 
-TRAIN_SHARE: Final = 2 / 3
-"""Of each trace. The rest is to hold bursts that the search did not see, and is to be long enough to tell."""
-LEAD_SHARE: Final = 1 / 3
-"""Of each trace, before the proof's part, is run through without being counted."""
-OTHER_SEEDS: Final = 100_000
-"""Seeds of the proof lie so far from the search's: no chance is met twice."""
-LAST_S: Final = 0.001
-"""A window ends before its end, and a recorded trace with its last request."""
+TUNING_SHARE: Final = 2 / 3
+"""The share of each trace for the search. The remaining part must be long enough to hold other bursts."""
+LEAD_IN_SHARE: Final = 1 / 3
+"""The share of each trace before the validation part that runs without being counted."""
+VALIDATION_SEED_OFFSET: Final = 100_000
+"""The distance of the validation seeds from the tuning seeds: no seed is used for both."""
+END_MARGIN_S: Final = 0.001
+"""Added to a trace's end, since a window excludes its end and a recorded trace ends with a request. Seconds."""
 PRESENT: Final = "present"
-"""The word for what runs today, where that is another workload than the one that is searched."""
+"""The contender that stands for today's workload if it is not the tuned one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """A stretch of one trace as a world of its own: `traces` by seed (one object where they are equal)."""
+class TraceWindow:
+    """A window of one trace as a case of its own. `traces` is by seed, with one object for equal traces."""
 
     name: str
     case: Case
@@ -56,90 +56,93 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """What a study simulates. `digest` is of all of it: equal digests, equal results for equal settings."""
+class StudyInputs:
+    """The inputs of a study. Equal digests give equal results for equal settings."""
 
-    train: tuple[Stretch, ...]
-    proof: tuple[Stretch, ...]
+    tuning: tuple[TraceWindow, ...]
+    validation: tuple[TraceWindow, ...]
     present: Workload | None
     version: str
     digest: str
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        return tuple(self.train[0].traces)
+        return tuple(self.tuning[0].traces)
 
     @property
-    def before(self) -> str:
-        """The word for what runs today."""
+    def today_contender(self) -> str:
+        """The contender that runs today."""
         return SELF if self.present is None else PRESENT
 
 
 @dataclass(frozen=True, slots=True)
-class GivenRequests:
-    """Requests that are given, and not the scenario's own."""
+class RecordedTrace:
+    """A recorded trace that replaces the scenario's traffic."""
 
     name: str
     trace: RequestTrace
 
 
-def bundle(  # noqa: PLR0913 - what is searched on, what it is judged on, and by which chance
+def study_inputs(  # noqa: PLR0913 - traffic and seeds for both parts
     case: Case,
-    recorded: Sequence[GivenRequests],
+    recorded: Sequence[RecordedTrace],
     seed: int,
-    train: int,
-    proof: int,
+    tuning: int,
+    validation: int,
     *,
-    unseen: Sequence[GivenRequests] = (),
+    validation_only: Sequence[RecordedTrace] = (),
     present: Workload | None = None,
-) -> Bundle:
-    """Return a scenario's own traffic, or what was recorded, cut in two; with so many seeds each. Raises `TraceError`.
+) -> StudyInputs:
+    """Return the inputs of a study on the scenario's traffic, or on recorded traces. Raises `TraceError`.
 
-    All of the traces `unseen` is for the proof. `present` is what runs today, where that is not what is searched.
+    `tuning` and `validation` are the numbers of seeds. The traces of `validation_only` are used for validation in full.
+    `present` is today's workload if it is not the tuned one.
     """
-    seeds, others = range(seed, seed + train), range(seed + OTHER_SEEDS, seed + OTHER_SEEDS + proof)
-    found = [_whole(case, one, [*seeds, *others]) for one in recorded or (None,)]
-    searched = tuple(_part(one, 0.0, TRAIN_SHARE, seeds) for one in found)
-    last = [_part(one, TRAIN_SHARE, 1.0, others, LEAD_SHARE) for one in found]
-    last += [_part(_whole(case, one, others), 0.0, 1.0, others) for one in unseen]
-    return _bundle(searched, tuple(last), present)
+    seeds = range(seed, seed + tuning)
+    held_out = range(seed + VALIDATION_SEED_OFFSET, seed + VALIDATION_SEED_OFFSET + validation)
+    wholes = [_whole(case, trace, [*seeds, *held_out]) for trace in recorded or (None,)]
+    validation_windows = [_part(whole, TUNING_SHARE, 1.0, held_out, LEAD_IN_SHARE) for whole in wholes]
+    validation_windows += [_part(_whole(case, trace, held_out), 0.0, 1.0, held_out) for trace in validation_only]
+    return _inputs_of(
+        tuple(_part(whole, 0.0, TUNING_SHARE, seeds) for whole in wholes), tuple(validation_windows), present
+    )
 
 
-def _whole(case: Case, recorded: GivenRequests | None, seeds: Sequence[int]) -> Stretch:
+def _whole(case: Case, recorded: RecordedTrace | None, seeds: Sequence[int]) -> TraceWindow:
     if recorded is not None:
         trace = checked(recorded.trace).with_prefix_hits(case.scenario.prefix_hit_share)
-        return Stretch(recorded.name, replaying(case, trace), dict.fromkeys(seeds, trace))
-    return Stretch(case.scenario.scenario, case, {seed: traffic_of(case, seed) for seed in seeds})
+        return TraceWindow(recorded.name, replaying(case, trace), dict.fromkeys(seeds, trace))
+    return TraceWindow(case.scenario.scenario, case, {seed: traffic_of(case, seed) for seed in seeds})
 
 
-def _part(whole: Stretch, since: float, until: float, seeds: Sequence[int], lead: float = 0.0) -> Stretch:
-    """Return a part of a stretch, in shares of it; `lead` is what is run before it in the place of a warm-up."""
+def _part(whole: TraceWindow, start: float, end: float, seeds: Sequence[int], lead_in: float = 0.0) -> TraceWindow:
+    """Return the part of a window between two shares of it, with `lead_in` (a share) before it as a warm-up."""
     end_s, warm_up_s = whole.length_s, whole.case.scenario.warm_up_s
-    since_s, until_s = round(since * end_s, 3), round(until * end_s, 3)
-    if until == 1.0:
-        until_s += LAST_S
-    begin_s = round((since - lead) * end_s, 3)
+    since_s, until_s = round(start * end_s, 3), round(end * end_s, 3)
+    if end == 1.0:
+        until_s += END_MARGIN_S
+    begin_s = round((start - lead_in) * end_s, 3)
     counted_s = until_s - max(since_s, begin_s + warm_up_s)
     if counted_s <= 0:
         raise TraceError(
             f"{whole.name}: {duration(until_s - since_s)} of {duration(end_s)} are no longer than the scenario's"
             f" warm_up_s, {warm_up_s:g}: give a longer trace, or a shorter warm-up"
         )
-    name = f"{whole.name}, {duration(since_s)} to {duration(until_s)}" if (since, until) != (0.0, 1.0) else whole.name
-    made = _cut(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, begin_s, until_s)
-    scenario = dataclasses.replace(made.case.scenario, warm_up_s=max(since_s - begin_s, warm_up_s))
-    if any(trace.arrival_s[-1] < scenario.warm_up_s for trace in made.traces.values()):
+    name = f"{whole.name}, {duration(since_s)} to {duration(until_s)}" if (start, end) != (0.0, 1.0) else whole.name
+    part = _window(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, begin_s, until_s)
+    scenario = dataclasses.replace(part.case.scenario, warm_up_s=max(since_s - begin_s, warm_up_s))
+    if any(trace.arrival_s[-1] < scenario.warm_up_s for trace in part.traces.values()):
         raise TraceError(f"{name}: no request arrives after its first {scenario.warm_up_s:g} s: give a longer trace")
-    return dataclasses.replace(made, case=dataclasses.replace(made.case, scenario=scenario))
+    return dataclasses.replace(part, case=dataclasses.replace(part.case, scenario=scenario))
 
 
-def _cut(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: float, until_s: float) -> Stretch:
-    """Return a window of a world: its requests, weather, capacities and calendar, with `since_s` as the new time 0."""
-    cuts: dict[int, RequestTrace] = {}
+def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: float, until_s: float) -> TraceWindow:
+    """Return a window of a case: requests, faults, capacities and start time, with `since_s` as the new time 0."""
+    parts: dict[int, RequestTrace] = {}
     for trace in traces.values():
-        if id(trace) not in cuts:
-            cuts[id(trace)] = trace.window(since_s, until_s)
-            if not len(cuts[id(trace)]):
+        if id(trace) not in parts:
+            parts[id(trace)] = trace.window(since_s, until_s)
+            if not len(parts[id(trace)]):
                 raise TraceError(f"{name}: no request arrives in it: give a longer trace")
     s = case.scenario
     scenario = dataclasses.replace(
@@ -147,19 +150,19 @@ def _cut(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: flo
         traffic=TraceFile(file=name, end_s=until_s - since_s),
         duration_s=until_s - since_s,
         start=datetime.fromtimestamp(s.epoch_s + since_s, UTC).isoformat(),
-        weather=tuple(_later(s.weather, since_s)),
+        weather=tuple(_shifted_faults(s.weather, since_s)),
         pools={pool: _offer(case, offer, since_s, until_s + s.settle_s) for pool, offer in s.pools.items()},
     )
-    return Stretch(
-        name, dataclasses.replace(case, scenario=scenario), {seed: cuts[id(t)] for seed, t in traces.items()}
+    return TraceWindow(
+        name, dataclasses.replace(case, scenario=scenario), {seed: parts[id(t)] for seed, t in traces.items()}
     )
 
 
-def _later(weather: Sequence[FaultSettings], by_s: float) -> Iterator[FaultSettings]:
-    for one in weather:
-        if one.until_s is None or one.until_s > by_s:
-            until_s = None if one.until_s is None else one.until_s - by_s
-            yield dataclasses.replace(one, since_s=max(0.0, one.since_s - by_s), until_s=until_s)
+def _shifted_faults(weather: Sequence[FaultSettings], offset_s: float) -> Iterator[FaultSettings]:
+    for fault in weather:
+        if fault.until_s is None or fault.until_s > offset_s:
+            until_s = None if fault.until_s is None else fault.until_s - offset_s
+            yield dataclasses.replace(fault, since_s=max(0.0, fault.since_s - offset_s), until_s=until_s)
 
 
 def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> PoolOffer:
@@ -168,41 +171,43 @@ def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> Pool
 
 
 def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOffer:
-    """Return a zone whose capacity was recorded, or steps, in the window. Chance (`outages`) begins anew."""
+    """Return a zone with its recorded or stepped capacity in the window. Random outages are drawn anew."""
     if not zone.steps and zone.trace is None:
         return zone
     changes = supply.stepped(zone.capacity, zone.steps)
     if zone.trace is not None:
         changes = supply.replayed(zone.trace, case.folder)
-    first: int | None = zone.capacity
+    capacity: int | None = zone.capacity
     steps: list[SupplyStep] = []
     for at_ps, nodes in changes:
         at_s = to_s(at_ps) - since_s
         if at_s > until_s - since_s:
             break
         if at_s <= 0:
-            first = nodes
+            capacity = nodes
         elif nodes is not None:
             steps.append(SupplyStep(at_s=at_s, nodes=nodes))
-    return dataclasses.replace(zone, capacity=first, steps=tuple(steps), trace=None)
+    return dataclasses.replace(zone, capacity=capacity, steps=tuple(steps), trace=None)
 
 
-def _bundle(train: tuple[Stretch, ...], proof: tuple[Stretch, ...], present: Workload | None) -> Bundle:
-    mine = version("forescale")
-    told = hashlib.sha256(mine.encode())
-    for stretch in (*train, *proof):
-        told.update(json.dumps(_plain(stretch), sort_keys=True, default=str).encode())
-    told.update(b"" if present is None else present.fingerprint.encode())
-    return Bundle(train, proof, present, mine, told.hexdigest())
+def _inputs_of(
+    tuning: tuple[TraceWindow, ...], validation: tuple[TraceWindow, ...], present: Workload | None
+) -> StudyInputs:
+    own_version = version("forescale")
+    digest = hashlib.sha256(own_version.encode())
+    for window in (*tuning, *validation):
+        digest.update(json.dumps(_as_plain_data(window), sort_keys=True, default=str).encode())
+    digest.update(b"" if present is None else present.fingerprint.encode())
+    return StudyInputs(tuning, validation, present, own_version, digest.hexdigest())
 
 
-def _plain(stretch: Stretch) -> dict[str, Any]:
-    """Return a stretch as data, for its digest: its requests by theirs."""
-    digests = {id(t): t.digest() for t in stretch.traces.values()}
-    case = stretch.case
+def _as_plain_data(window: TraceWindow) -> dict[str, Any]:
+    """Return a window as plain data for the digest, with its traces' digests."""
+    digests = {id(t): t.digest() for t in window.traces.values()}
+    case = window.case
     return {
         "scenario": plain_value(case.scenario),
         "workload": case.workload.document,
         "models": plain_value(case.models),
-        "traces": {str(seed): digests[id(t)] for seed, t in stretch.traces.items()},
+        "traces": {str(seed): digests[id(t)] for seed, t in window.traces.items()},
     }

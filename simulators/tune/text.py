@@ -1,4 +1,4 @@
-"""What a search found, in plain sentences: for the terminal, the page, and the top of each policy file."""
+"""Text of a search's result: for the terminal, the page, and the header of each policy file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simulators.reporting import table
 from simulators.reporting.table import share
 from simulators.reporting.text import percent
 from simulators.tune.objectives import Figures
-from simulators.tune.policy import FIRST
+from simulators.tune.policy import HEADER_START
 from simulators.tune.result import TuneResult
 from simulators.tune.study import CompletedTrial
 from simulators.tune.validation import ValidatedPoint
@@ -20,7 +20,7 @@ CENTS_BELOW_USD: Final = 100.0
 
 
 def money(usd: float) -> str:
-    """Return an amount a month, with cents only where they count."""
+    """Return an amount, with cents only below $100."""
     if math.isnan(usd):
         return "-"
     return f"${usd:,.0f}" if abs(usd) >= CENTS_BELOW_USD else f"${usd:,.2f}"
@@ -31,106 +31,108 @@ def signed(value: float, text: str) -> str:
     return f"{'-' if value < 0 else '+'}{text.lstrip('-')}"
 
 
-def label(result: TuneResult, one: CompletedTrial) -> str:
-    """Return a point by its place in the front, and what it is known for."""
-    known = [name for name, number in result.known.items() if number == one.number]
-    place = [p.number for p in result.points].index(one.number) + 1
-    return f"{place}" + (f" ({', '.join(known)})" if known else "")
+def label(result: TuneResult, trial: CompletedTrial) -> str:
+    """Return a point's place in the front and its names, such as ``3 (recommended, knee)``."""
+    names = [name for name, number in result.named_points.items() if number == trial.number]
+    place = [p.number for p in result.points].index(trial.number) + 1
+    return f"{place}" + (f" ({', '.join(names)})" if names else "")
 
 
-def late(found: Figures) -> str:
-    """Return the share of late requests with the end of its interval."""
-    told = found.in_time()
-    if math.isnan(told.half_width):
-        return share(found.late_share)
-    return f"{share(found.late_share)} (to {share(min(1.0, 1 - told.low))})"
+def late_text(figures: Figures) -> str:
+    """Return the late share with the upper end of its interval."""
+    attainment = figures.attainment()
+    if math.isnan(attainment.half_width):
+        return share(figures.late_share)
+    return f"{share(figures.late_share)} (to {share(min(1.0, 1 - attainment.low))})"
 
 
-def difference(one: ValidatedPoint) -> str:
-    """Return how a point differs from today in money a month and in late requests."""
-    cost = one.cost.estimate
+def difference(point: ValidatedPoint) -> str:
+    """Return how a point differs from today in USD per month and in late requests."""
+    cost = point.cost.estimate
     spread = "" if math.isnan(cost.half_width) else f" ± {money(cost.half_width)}"
-    part = "" if math.isnan(one.proven_share) else f" ({-one.proven_share:+.1%})"
-    more = one.late_per_month
-    counted = f"{abs(more):,.0f} {'fewer' if more < 0 else 'more'}" if abs(more) >= 1 else "as many"
-    return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} a month{part}, {counted} late requests a month"
+    saving = "" if math.isnan(point.validated_share) else f" ({-point.validated_share:+.1%})"
+    more_late = point.late_per_month
+    counted = f"{abs(more_late):,.0f} {'fewer' if more_late < 0 else 'more'}" if abs(more_late) >= 1 else "as many"
+    return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} a month{saving}, {counted} late requests a month"
 
 
-def verdict(one: ValidatedPoint) -> str:
+def verdict(point: ValidatedPoint) -> str:
     """Return the verdict on a point."""
     noise = {"noise": "the difference in cost is within noise", "cheaper": "cheaper beyond noise", "dearer": "dearer"}
-    said = f"promise {one.promise}; {noise[one.gain]}"
-    return f"{said}; OVER-FITTED: {one.fitted}" if one.fitted else said
+    text = f"promise {point.slo_verdict}; {noise[point.cost_verdict]}"
+    return f"{text}; OVER-FITTED: {point.overfitting}" if point.overfitting else text
 
 
 def headline(result: TuneResult) -> str:
     """Return the recommendation, in a sentence or two."""
-    if result.today is None:
+    if result.today_validation is None:
         return "The proof was not run: no point is recommended. Give the same command again, and it goes on."
-    if result.dared is None:
-        return f"Leave what runs today as it is: {result.why}."
-    one = result.dared
-    place = label(result, one.tried).split(" ", maxsplit=1)[0]
+    if result.recommended is None:
+        return f"Leave what runs today as it is: {result.reason}."
+    point = result.recommended
+    place = label(result, point.trial).split(" ", maxsplit=1)[0]
     return (
-        f"Deploy recommended.yaml (point {place} of {len(result.points)}): {difference(one)}; {late(one.figures)} of"
-        f" the requests late on traffic that the search never saw, {percent(result.allowed)} allowed."
-        f" It is {result.why}."
+        f"Deploy recommended.yaml (point {place} of {len(result.points)}): {difference(point)};"
+        f" {late_text(point.figures)} of the requests late on traffic that the search never saw,"
+        f" {percent(result.allowed)} allowed."
+        f" It is {result.reason}."
     )
 
 
 def notes(result: TuneResult) -> Iterator[str]:
     """Yield further notes, a sentence each."""
     yield (
-        f"{result.counts.finished:,} trials: {result.counts.cut:,} given up early, {result.counts.refused:,} refused by"
-        f" the workload's own rules{', ended before all was done' if result.stopped else ''}."
+        f"{result.counts.finished:,} trials: {result.counts.pruned:,} given up early, {result.counts.refused:,} refused"
+        f" by the workload's own rules{', ended before all was done' if result.stopped else ''}."
     )
-    if result.today is not None:
+    if (today := result.today_validation) is not None:
         yield (
-            f"Today, on the proof's traffic: {money(result.today.usd_per_month)} a month, {late(result.today)} late."
-            f" The proof: {result.proof_said}."
+            f"Today, on the proof's traffic: {money(today.usd_per_month)} a month, {late_text(today)} late."
+            f" The proof: {result.validation_text}."
         )
     if result.chosen is not None and result.chosen.figures.late_share > result.allowed:
         yield (
             "No trial kept the promise on the search's traffic: the choice is the one with the fewest late requests. A"
             " longer search, wider ranges (--search), or more replicas may."
         )
-    elif result.chosen is not None and result.chosen.figures.most_late() > result.allowed:
+    elif result.chosen is not None and result.chosen.figures.max_late_share() > result.allowed:
         yield (
-            f"The search's choice has {late(result.chosen.figures)} of its requests late on the search's traffic:"
+            f"The search's choice has {late_text(result.chosen.figures)} of its requests late on the search's traffic:"
             " whether that keeps the promise is for other traffic to tell."
         )
-    for name, one, alone in result.left_out:
-        kept = "keeps" if alone.figures.late_share <= result.allowed else "MISSES"
+    for name, trial, on_trace in result.leave_one_out:
+        verb = "keeps" if on_trace.figures.late_share <= result.allowed else "MISSES"
         yield (
-            f"Without {name} the search would have chosen trial {one.number}: on that trace it {kept} the promise"
-            f" ({share(alone.figures.late_share)} late), at {money(alone.figures.usd_per_month)} a month."
+            f"Without {name} the search would have chosen trial {trial.number}: on that trace it {verb} the promise"
+            f" ({share(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} a month."
         )
     yield from result.remarks
 
 
-def head(result: TuneResult, one: CompletedTrial) -> Iterator[str]:
-    """Yield the top of a policy file: what it is, what it promises, and how that is known."""
-    made = result.made
+def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
+    """Yield the header of a policy file: its origin and its figures."""
+    info = result.study_info
     yield (
-        f"{FIRST} {made['version']}: point {label(result, one)} of {len(result.points)}, trial {one.number} of study"
-        f" {made['study']} (seed {made['seed']}, {made['sampler']}), scenario {made['scenario']}."
+        f"{HEADER_START} {info['version']}: point {label(result, trial)} of {len(result.points)}, trial {trial.number}"
+        f" of study {info['study']} (seed {info['seed']}, {info['sampler']}), scenario {info['scenario']}."
     )
-    proof = next((p for p in result.proven if p.tried.number == one.number), None)
-    if proof is None or result.today is None:
+    point = next((p for p in result.validated if p.trial.number == trial.number), None)
+    today = result.today_validation
+    if point is None or today is None:
         yield "NOT PROVED: its figures are those of the search's own traffic, and will look better than they are."
     else:
-        yield f"What it promises, on traffic that the search never saw ({result.proof_said}; {LEVEL:.0%} intervals):"
-        yield f"  cost: {money(proof.figures.usd_per_month)} a month; today {money(result.today.usd_per_month)}."
-        yield (
-            f"  late requests: {late(proof.figures)}, {percent(result.allowed)} allowed; today {late(result.today)}."
-        )
-        yield f"  against today: {difference(proof)}."
-        yield f"  verdict: {verdict(proof)}."
-    searched = one.figures
-    yield f"On the search's traffic: {money(searched.usd_per_month)} a month, {late(searched)} of the requests late."
+        basis = f"{result.validation_text}; {LEVEL:.0%} intervals"
+        late = f"{late_text(point.figures)}, {percent(result.allowed)} allowed; today {late_text(today)}"
+        yield f"What it promises, on traffic that the search never saw ({basis}):"
+        yield f"  cost: {money(point.figures.usd_per_month)} a month; today {money(today.usd_per_month)}."
+        yield f"  late requests: {late}."
+        yield f"  against today: {difference(point)}."
+        yield f"  verdict: {verdict(point)}."
+    tuned = trial.figures
+    yield f"On the search's traffic: {money(tuned.usd_per_month)} a month, {late_text(tuned)} of the requests late."
     yield "A month is 730 hours of such traffic. Before it may act: forescale run TODAYS_FILE --shadow THIS_FILE"
-    if not made["imported"]:
-        yield f"All of the scenario with it: forescale compare {made['file']} --without-self --policies THIS_FILE"
+    if not info["imported"]:
+        yield f"All of the scenario with it: forescale compare {info['file']} --without-self --policies THIS_FILE"
 
 
 HEAD: Final = ("search/month", "late", "proof/month", "late", "saved", "more late/month", "promise", "gain")
@@ -147,27 +149,31 @@ def lines(result: TuneResult) -> Iterator[str]:
 
 def rows(result: TuneResult) -> list[tuple[str, list[str]]]:
     """Return today's row and one for every point, under `HEAD`."""
-    found = []
-    if result.searched is not None:
-        found.append(("today", [*_two(result.searched), *_two(result.today), "", "", "", ""]))
-    proofs = {p.tried.number: p for p in result.proven}
-    for one in result.points:
-        proof = proofs.get(one.number)
-        cells = [*_two(one.figures), *_two(None if proof is None else proof.figures)]
-        found.append((label(result, one), cells + (["-"] * 4 if proof is None else _against(proof))))
-    return found
+    table_rows = []
+    if result.today_tuning is not None:
+        table_rows.append(
+            ("today", [*_cost_and_late(result.today_tuning), *_cost_and_late(result.today_validation), "", "", "", ""])
+        )
+    by_number = {p.trial.number: p for p in result.validated}
+    for trial in result.points:
+        validated = by_number.get(trial.number)
+        cells = [*_cost_and_late(trial.figures), *_cost_and_late(None if validated is None else validated.figures)]
+        table_rows.append(
+            (label(result, trial), cells + (["-"] * 4 if validated is None else _verdict_cells(validated)))
+        )
+    return table_rows
 
 
 def over_fitted(result: TuneResult) -> Iterator[str]:
-    """Yield which points fit the search's traffic only."""
-    for one in result.proven:
-        if one.fitted:
-            yield f"Point {label(result, one.tried)} is over-fitted: {one.fitted}."
+    """Yield a sentence for each overfitted point."""
+    for point in result.validated:
+        if point.overfitting:
+            yield f"Point {label(result, point.trial)} is over-fitted: {point.overfitting}."
 
 
-def _against(one: ValidatedPoint) -> list[str]:
-    return [f"{one.proven_share:.1%}", f"{one.late_per_month:+,.0f}", one.promise, one.gain]
+def _verdict_cells(point: ValidatedPoint) -> list[str]:
+    return [f"{point.validated_share:.1%}", f"{point.late_per_month:+,.0f}", point.slo_verdict, point.cost_verdict]
 
 
-def _two(found: Figures | None) -> tuple[str, str]:
-    return ("-", "-") if found is None else (money(found.usd_per_month), late(found))
+def _cost_and_late(figures: Figures | None) -> tuple[str, str]:
+    return ("-", "-") if figures is None else (money(figures.usd_per_month), late_text(figures))

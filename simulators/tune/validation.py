@@ -1,7 +1,7 @@
-"""What the proof says of each point: whether its gain is more than noise, and whether it is over-fitted.
+"""Validation of the front's points: whether a gain is more than noise, and whether a point is overfitted.
 
-The proof is traffic that the search never saw. Every point is compared with what runs today, batch by batch of the same
-time; p-values are adjusted (Holm) for there being several points.
+The validation traffic is held out from the search. Each point is compared with today's configuration, paired by batches
+of time; p-values are adjusted (Holm) for the number of points.
 """
 
 from __future__ import annotations
@@ -17,147 +17,154 @@ from simulators.tune.objectives import Figures, cost_difference, figures, late_d
 from simulators.tune.study import CompletedTrial
 from simulators.tune.trial import TrialOutcome
 
-SHRUNK: Final = 0.5
-"""A gain of which less than this share is left on other traffic was fitted to the search's, or the traffic differs."""
-Promise = Literal["kept", "kept, within noise", "missed, within noise", "missed"]
-Gain = Literal["cheaper", "dearer", "noise"]
+MIN_GAIN_LEFT: Final = 0.5
+"""The minimum share of the tuning gain on the validation traffic: with less the point counts as overfitted."""
+SloVerdict = Literal["kept", "kept, within noise", "missed, within noise", "missed"]
+CostVerdict = Literal["cheaper", "dearer", "noise"]
 
 
 @dataclass(frozen=True, slots=True)
 class ValidatedPoint:
-    """A point on traffic that the search never saw, against what runs there today.
+    """A point on the validation traffic, compared with today's configuration.
 
-    `cost` is the difference in USD a month, `late` that in the share of late requests; `p` is adjusted for all points.
-    `searched_share` and `proven_share` are the shares of the cost saved, on the search's traffic and on the proof's.
+    `cost` is the difference in USD per month, `late` that in the late share; `p` is adjusted for all points.
+    `tuning_share` and `validated_share` are the shares of the cost saved on the tuning and the validation traffic.
     """
 
-    tried: CompletedTrial
+    trial: CompletedTrial
     figures: Figures
     cost: Difference
     late: Difference
     p: float
-    searched_share: float
-    proven_share: float
-    promise: Promise
-    fitted: str
+    tuning_share: float
+    validated_share: float
+    slo_verdict: SloVerdict
+    overfitting: str
 
     @property
-    def gain(self) -> Gain:
-        """What the difference in cost is, once noise is allowed for."""
+    def cost_verdict(self) -> CostVerdict:
+        """The verdict on the difference in cost."""
         if math.isnan(self.p) or self.p >= 1 - LEVEL:
             return "noise"
         return "cheaper" if self.cost.estimate.mean < 0 else "dearer"
 
     @property
-    def kept(self) -> bool:
-        """Whether the promise was kept, by the figure itself."""
-        return self.promise.startswith("kept")
+    def meets_slo(self) -> bool:
+        """Whether the late share is within the SLO, noise ignored."""
+        return self.slo_verdict.startswith("kept")
 
     @property
     def late_per_month(self) -> float:
-        """How many more requests a month are late than today. Negative: fewer."""
+        """The late requests per month compared with today; negative if fewer."""
         return self.late.estimate.mean * self.figures.requests_per_month
 
 
-def proven(
+def validate_points(
     points: Sequence[CompletedTrial],
     outcomes: Mapping[int, TrialOutcome],
     today: tuple[Figures | None, Figures],
     allowed: float,
 ) -> list[ValidatedPoint]:
-    """Return each point with its validation. `today` is today's configuration on tuning and on validation traffic.
+    """Return the validated points. `outcomes` is by trial number; a point without results is left out.
 
-    A point that could not be proved is left out: `outcomes` by trial.
+    `today` is today's configuration on the tuning and on the validation traffic.
     """
-    told = [(p, figures(outcomes[p.number].played)) for p in points if outcomes[p.number].played]
-    costs = [cost_difference(found, today[1]) for _, found in told]
+    validated = [(p, figures(outcomes[p.number].results)) for p in points if outcomes[p.number].results]
+    costs = [cost_difference(result, today[1]) for _, result in validated]
     adjusted = statistics.holm([c.p for c in costs])
     return [
-        _proven(one, found, cost, p, today, allowed)
-        for (one, found), cost, p in zip(told, costs, adjusted, strict=True)
+        _validated_point(trial, result, cost, p, today, allowed)
+        for (trial, result), cost, p in zip(validated, costs, adjusted, strict=True)
     ]
 
 
-def _proven(  # noqa: PLR0913 - one row of what was found
-    one: CompletedTrial,
-    found: Figures,
+def _validated_point(  # noqa: PLR0913 - the inputs of one row
+    trial: CompletedTrial,
+    result: Figures,
     cost: Difference,
     p: float,
     today: tuple[Figures | None, Figures],
     allowed: float,
 ) -> ValidatedPoint:
-    before, now = today
-    searched = saved(one.figures, before) if before is not None else math.nan
-    here = saved(found, now)
+    today_tuning, today_validation = today
+    tuning_share = saved(trial.figures, today_tuning) if today_tuning is not None else math.nan
+    validated_share = saved(result, today_validation)
     return ValidatedPoint(
-        tried=one,
-        figures=found,
+        trial=trial,
+        figures=result,
         cost=cost,
-        late=late_difference(found, now),
+        late=late_difference(result, today_validation),
         p=p,
-        searched_share=searched,
-        proven_share=here,
-        promise=promise(found, allowed),
-        fitted=fitted(one.figures, found, allowed, searched, here),
+        tuning_share=tuning_share,
+        validated_share=validated_share,
+        slo_verdict=slo_verdict(result, allowed),
+        overfitting=overfitting_reason(trial.figures, result, allowed, tuning_share, validated_share),
     )
 
 
 def saved(a: Figures, b: Figures) -> float:
-    """Return the share of `b`'s cost that `a` saves. NaN where `b` costs nothing."""
+    """Return the share of `b`'s cost that `a` saves: 80 against 100 USD saves 0.2. NaN if `b` costs nothing."""
     return 1 - a.usd_per_month / b.usd_per_month if b.usd_per_month else math.nan
 
 
-def promise(found: Figures, allowed: float) -> Promise:
-    """Return whether the promise was kept, and whether the interval leaves doubt."""
-    told = found.in_time()
-    if math.isnan(told.mean):
-        return "missed, within noise"
-    doubt = math.nan if math.isnan(told.half_width) else told.half_width
-    if found.late_share <= allowed:
-        return "kept" if 1 - told.mean + doubt <= allowed else "kept, within noise"
-    return "missed" if 1 - told.mean - doubt > allowed else "missed, within noise"
+def slo_verdict(result: Figures, allowed: float) -> SloVerdict:
+    """Return whether the late share is within `allowed`, and whether its interval crosses it.
 
-
-def fitted(searched: Figures, found: Figures, allowed: float, gain: float, left: float) -> str:
-    """Why a point is over-fitted to the search's traffic; empty if there is no sign of it.
-
-    `gain` is the share of the cost saved on the search's traffic, `left` that on the proof's.
+    With 1 % allowed, 0.75 % ± 1.65 % late is "kept, within noise".
     """
-    if searched.late_share <= allowed < found.late_share:
+    attainment = result.attainment()
+    if math.isnan(attainment.mean):
+        return "missed, within noise"
+    if result.late_share <= allowed:
+        return "kept" if 1 - attainment.mean + attainment.half_width <= allowed else "kept, within noise"
+    return "missed" if 1 - attainment.mean - attainment.half_width > allowed else "missed, within noise"
+
+
+def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_gain: float, left_gain: float) -> str:
+    """Return why a point is overfitted to the tuning traffic; empty if there is no sign of it.
+
+    `tuning_gain` and `left_gain` are the shares of the cost saved on the tuning and on the validation traffic. A gain
+    of 20 % that falls to 5 % is overfitted, since 5 < 0.5 * 20; one that falls to 15 % is not.
+    """
+    if tuning.late_share <= allowed < result.late_share:
         return (
-            f"kept the promise on the search's traffic ({searched.late_share:.2%} late) and not on the rest"
-            f" ({found.late_share:.2%}, {allowed:.2%} allowed)"
+            f"kept the promise on the search's traffic ({tuning.late_share:.2%} late) and not on the rest"
+            f" ({result.late_share:.2%}, {allowed:.2%} allowed)"
         )
-    if gain > 0 and left < SHRUNK * gain:
-        return f"saves {gain:.1%} on the search's traffic, and {left:.1%} on the rest, or that is of another kind"
+    if tuning_gain > 0 and left_gain < MIN_GAIN_LEFT * tuning_gain:
+        return (
+            f"saves {tuning_gain:.1%} on the search's traffic, and {left_gain:.1%} on the rest, or that is of another"
+            " kind"
+        )
     return ""
 
 
-def dared(found: Sequence[ValidatedPoint], chosen: int, today: Promise) -> tuple[ValidatedPoint | None, str]:
-    """Return the point to deploy, and why.
+def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) -> tuple[ValidatedPoint | None, str]:
+    """Return the point to deploy and the reason; None if no point is better than today's configuration.
 
-    It is the search's own choice if the validation confirms it, else the cheapest safer one.
-
-    `today` is what the proof says of what runs now. None where no point is better than that: then it is to stay.
+    It is the search's choice if the validation confirms it, else the cheapest point that is at most as late on the
+    tuning traffic. `today` is the verdict on today's configuration on the validation traffic.
     """
-    kept_today = today.startswith("kept")
-    first = next((p for p in found if p.tried.number == chosen), None)
-    if first is not None and _better(first, kept_today):
-        return first, "the search's own choice, and the proof bears it out"
-    if first is not None and first.kept and first.cost.estimate.mean == 0:
+    today_meets_slo = today.startswith("kept")
+    choice = next((p for p in points if p.trial.number == chosen), None)
+    if choice is not None and _is_better(choice, today_meets_slo):
+        return choice, "the search's own choice, and the proof bears it out"
+    if choice is not None and choice.meets_slo and choice.cost.estimate.mean == 0:
         return None, "nothing that keeps the promise on the search's traffic is cheaper than what runs today"
-    for other in sorted(found, key=lambda p: p.figures.usd_per_month):
-        safer = first is None or other.tried.figures.late_share <= first.tried.figures.late_share
-        if safer and _better(other, kept_today):
-            said = "the proof does not bear out the search's own choice; this is the cheapest safer point that it does"
-            return other, f"{said}: as the proof chose it, prove it on other traffic too"
-    if first is not None and first.kept and first.gain == "noise":
+    for point in sorted(points, key=lambda p: p.figures.usd_per_month):
+        safer = choice is None or point.trial.figures.late_share <= choice.trial.figures.late_share
+        if safer and _is_better(point, today_meets_slo):
+            reason = (
+                "the proof does not bear out the search's own choice; this is the cheapest safer point that it does"
+            )
+            return point, f"{reason}: as the proof chose it, prove it on other traffic too"
+    if choice is not None and choice.meets_slo and choice.cost_verdict == "noise":
         return None, "what the search chose gains nothing beyond noise, and no safer point does"
-    if kept_today:
+    if today_meets_slo:
         return None, "no point is both cheaper than what runs today and within the promise on unseen traffic"
     return None, "no point keeps the promise on unseen traffic, and neither does what runs today"
 
 
-def _better(one: ValidatedPoint, kept_today: bool) -> bool:
-    """Within the promise, and cheaper beyond noise than what keeps it today."""
-    return one.kept and (one.gain == "cheaper" or not kept_today)
+def _is_better(point: ValidatedPoint, today_meets_slo: bool) -> bool:
+    """Return whether a point meets the SLO, and costs less beyond noise if today's configuration meets it too."""
+    return point.meets_slo and (point.cost_verdict == "cheaper" or not today_meets_slo)

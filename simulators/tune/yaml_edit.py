@@ -1,4 +1,4 @@
-"""Settings changed in the text of a workload's file: its comments, order and layout stay as its owner wrote them."""
+"""Edits of settings in the text of a workload's file that keep its comments, order and layout."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.util import load_yaml_guess_indent
 
-from simulators.tune.space import Value, written
+from simulators.tune.space import Value, to_yaml
 
 WIDTH: Final = 1_000_000
-"""Columns of a line: a long line stays one."""
+"""The maximum line width in columns: long lines are not wrapped."""
 
 
 class NoPlace(Exception):
-    """The text has no place where a setting could be written: it is no mapping, or cannot be read."""
+    """The text has no place for a setting: a parent is no mapping, or the text is no YAML."""
 
 
-def edited(text: str, changes: Mapping[str, Value]) -> str:
+def edit_yaml(text: str, changes: Mapping[str, Value]) -> str:
     """Return the text of one YAML document with settings changed or added. Raises `NoPlace`.
 
-    The caller reads the result again: a setting behind an anchor would change in two places.
+    The caller must load the result and compare: a setting behind an anchor changes in two places.
     """
     yaml, out = YAML(), StringIO()
     yaml.preserve_quotes, yaml.width = True, WIDTH
@@ -33,7 +33,7 @@ def edited(text: str, changes: Mapping[str, Value]) -> str:
         yaml.indent(mapping=2, sequence=indent or 4, offset=2 if offset is None else offset)
         yaml.explicit_start = any(line.startswith("---") for line in text.splitlines())
         for path, value in changes.items():
-            _set(document, path.removeprefix(".").split("."), yaml.load(written(value)))
+            _set(document, path.removeprefix(".").split("."), yaml.load(to_yaml(value)))
         yaml.dump(document, out)
     except YAMLError as e:
         raise NoPlace(str(e)) from e
@@ -41,27 +41,27 @@ def edited(text: str, changes: Mapping[str, Value]) -> str:
 
 
 def _set(place: Any, keys: Sequence[str], value: Any) -> None:
-    """Set one setting, with the mappings above it that are missing. Raises `NoPlace`."""
+    """Set one setting and create its missing parents. Raises `NoPlace`."""
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(place, CommentedSeq) and key.isdigit() and int(key) < len(place):
-            at: str | int = int(key)
+            index: str | int = int(key)
         elif isinstance(place, CommentedMap):
-            at = key
+            index = key
             if key not in place:
                 place.insert(_position(place), key, value if last else CommentedMap())
         else:
             raise NoPlace(".".join(keys))
-        if last and isinstance(place[at], CommentedMap | CommentedSeq):
+        if last and isinstance(place[index], CommentedMap | CommentedSeq):
             raise NoPlace(".".join(keys))
         if last:
-            place[at] = value
-        place = place[at]
+            place[index] = value
+        place = place[index]
 
 
 def _position(place: CommentedMap) -> int:
-    """Return where a new key stands: second, or first where a comment on the next key would come to stand above it."""
-    first = next(iter(place), None)
-    comment = place.ca.items.get(first, [None] * 3)[2]
-    nested = isinstance(place.get(first), CommentedMap | CommentedSeq)
-    return 0 if first is None or nested or (comment is not None and "\n" in comment.value.strip()) else 1
+    """Return the index of a new key: 1, or 0 where a comment of the next key would end up above the new one."""
+    first_key = next(iter(place), None)
+    comment = place.ca.items.get(first_key, [None] * 3)[2]
+    nested = isinstance(place.get(first_key), CommentedMap | CommentedSeq)
+    return 0 if first_key is None or nested or (comment is not None and "\n" in comment.value.strip()) else 1

@@ -1,4 +1,4 @@
-"""What a cloud's adapters add to the daemon: resident memory and import time, each cloud in a process of its own."""
+"""Cost of a cloud's adapters in the daemon: resident memory and import time, each cloud in its own process."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CLOUDS: Final = {
         120.0,
     ),
 }
-"""By cloud: the modules that opening its kinds imports, and the most that the process may hold with them. Megabytes."""
+"""By cloud: the modules that its kinds import, and the maximum memory of the process with them. Megabytes."""
 SCRIPT: Final = """
 import importlib, json, os, pathlib, sys
 from scaler import app
@@ -85,21 +85,21 @@ print(json.dumps({"took_s": stopwatch_s() - began, "mb": pages * os.sysconf("SC_
 
 def run(_data: Path) -> Iterator[Figure]:
     for cloud, (modules, limit_mb) in CLOUDS.items():
-        took = [_imported(modules) for _ in range(RUNS)]
-        held = max(one["mb"] for one in took)
-        yield Figure("adapters", f"resident memory of the daemon with {cloud}'s adapters", held, "MB", limit_mb)
+        samples = [_imported(modules) for _ in range(RUNS)]
+        memory_mb = max(sample["mb"] for sample in samples)
+        yield Figure("adapters", f"resident memory of the daemon with {cloud}'s adapters", memory_mb, "MB", limit_mb)
         spread = f"median of {RUNS}, after the daemon's own imports"
-        median_s = statistics.median(one["took_s"] for one in took)
+        median_s = statistics.median(sample["took_s"] for sample in samples)
         yield Figure("adapters", f"import of {cloud}'s adapters", median_s, "s", 1.0, note=spread)
 
 
 def _imported(modules: tuple[str, ...]) -> dict[str, float]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", SCRIPT, *modules],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    measured: dict[str, float] = json.loads(process.stdout)
+    return measured

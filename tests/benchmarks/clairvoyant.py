@@ -1,8 +1,8 @@
-"""What a target costs somebody who knows all capacity to come: an exact plan, as a linear program.
+"""Cheapest plan for a target with all future capacity known, as a linear program.
 
-Time goes in steps. A replica asked for serves `delay` steps later and is paid from the start; what starts or serves in
-a zone is within the zone's capacity in every step, so that one who knows it never loses a start. The program's optimum
-is a lower bound of every plan on this grid, whole replicas or not.
+Time is divided into steps. A requested replica serves `delay` steps later and is paid from its request; starting and
+serving replicas stay within the zone's capacity in every step, so that no start is lost. The optimum is a lower bound
+of every plan on this grid, with whole or fractional replicas.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def cheapest_usd(
     delay: int,
     step_h: float,
 ) -> float:
-    """The least cost of `target` replicas ready in every step, when `first` serve at the beginning. USD.
+    """Return the minimum cost of `target` ready replicas in every step, with `first` serving at the start. USD.
 
     `prices` are USD per hour, `limits` the capacity in each step; None: without limit.
     """
@@ -37,7 +37,7 @@ def cheapest_usd(
     columns: list[NDArray[np.int64]] = []
     values: list[Floats] = []
 
-    def put(row: NDArray[np.int64], column: NDArray[np.int64], value: float) -> None:
+    def add_entries(row: NDArray[np.int64], column: NDArray[np.int64], value: float) -> None:
         rows.append(row)
         columns.append(column)
         values.append(np.full(row.size, value))
@@ -45,10 +45,10 @@ def cheapest_usd(
     # serving[t] - serving[t-1] - starts[t-delay] + stops[t] = 0
     for pool in range(pools):
         row = np.arange(steps) + pool * steps
-        put(row, serving[pool], 1.0)
-        put(row[1:], serving[pool, :-1], -1.0)
-        put(row[delay:], starts[pool, : steps - delay], -1.0)
-        put(row, stops[pool], 1.0)
+        add_entries(row, serving[pool], 1.0)
+        add_entries(row[1:], serving[pool, :-1], -1.0)
+        add_entries(row[delay:], starts[pool, : steps - delay], -1.0)
+        add_entries(row, stops[pool], 1.0)
     flow = _matrix(rows, columns, values, (pools * steps, 3 * pools * steps))
     rows, columns, values = [], [], []
 
@@ -59,14 +59,14 @@ def cheapest_usd(
         if limit is None:
             continue
         row = np.arange(steps) + count
-        put(row, serving[pool], 1.0)
+        add_entries(row, serving[pool], 1.0)
         for age in range(delay):
-            put(row[age:], starts[pool, : steps - age], 1.0)
+            add_entries(row[age:], starts[pool, : steps - age], 1.0)
         bounds.append(limit)
         count += steps
     row = np.arange(steps) + count
     for pool in range(pools):
-        put(row, serving[pool], -1.0)
+        add_entries(row, serving[pool], -1.0)
     bounds.append(-target)
     within = _matrix(rows, columns, values, (count + steps, 3 * pools * steps))
 
@@ -75,12 +75,12 @@ def cheapest_usd(
         cost[serving[pool]] = price * step_h
         paid = np.minimum(delay, steps - np.arange(steps))
         cost[starts[pool]] = price * step_h * paid
-    there = np.zeros((pools, steps))
-    there[:, 0] = first
-    found = linprog(cost, A_ub=within, b_ub=np.concatenate(bounds), A_eq=flow, b_eq=there.ravel(), method="highs")
-    if found.status != 0:
-        raise ValueError(f"no plan meets the target: {found.message}")
-    return float(found.fun)
+    initial = np.zeros((pools, steps))
+    initial[:, 0] = first
+    solution = linprog(cost, A_ub=within, b_ub=np.concatenate(bounds), A_eq=flow, b_eq=initial.ravel(), method="highs")
+    if solution.status != 0:
+        raise ValueError(f"no plan meets the target: {solution.message}")
+    return float(solution.fun)
 
 
 def _matrix(

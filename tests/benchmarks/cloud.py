@@ -34,12 +34,12 @@ CREDENTIALS: Final = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "be
 PODS: Final = 3
 """Pods of a workload."""
 CYCLE_S: Final = 60.0
-"""Each queue swings once in this time, so that a part of the turns resizes something."""
+"""The period of each queue's depth, so that some ticks resize a pool. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """Where a running cloud is."""
+    """The addresses of a running cloud."""
 
     address: str
     kubeconfig: str
@@ -96,8 +96,8 @@ async def cloud(workloads: int) -> AsyncIterator[Cloud]:
     )
     try:
         assert process.stdout is not None
-        told = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
-        yield Cloud(told["address"], told["kubeconfig"])
+        addresses = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
+        yield Cloud(addresses["address"], addresses["kubeconfig"])
     finally:
         process.kill()
         await process.wait()

@@ -18,11 +18,11 @@ from tests.benchmarks.cost.tuning import Runs
 from tests.benchmarks.figure import Figure
 
 MEMORY: Final = Path("build/cost_runs.jsonl")
-LESS: Final = 0.80
+MAX_TO_RIVAL: Final = 0.80
 """At least a fifth under the best rival."""
-OVER: Final = 1.25
+MAX_TO_ORACLE: Final = 1.25
 """At most so many times the oracle."""
-WORST: Final = 1.03
+MAX_OF_ANY: Final = 1.03
 """No trace where a rival is cheaper by more than 3 %."""
 
 
@@ -30,33 +30,33 @@ def run(data: Path) -> Iterator[Figure]:
     if not (data / "requests").is_dir():
         yield Figure("cost_at_slo", "skipped", 0.0, "", note=f"{data} has no requests: it is not shipped")
         return
-    found = scores(Runs(data, MEMORY), cells())
-    yield from figures(found)
+    scores_ = scores(Runs(data, MEMORY), cells())
+    yield from figures(scores_)
 
 
-def figures(found: list[Score]) -> Iterator[Figure]:
-    """Ratios to the best rival and to the oracle, over all cells where somebody keeps the promise."""
+def figures(scores_: list[Score]) -> Iterator[Figure]:
+    """Yield the ratios to the best rival and to the oracle, over all cells where a contender meets the SLO."""
     for share in SHARES:
-        told = [s for s in found if s.share == share]
-        rivals = [s.to_rival for s in told if s.to_rival is not None]
-        alone = sum(s.ours is not None and s.best is None for s in told)
+        at_share = [s for s in scores_ if s.share == share]
+        rivals = [s.to_rival for s in at_share if s.to_rival is not None]
+        alone = sum(s.ours is not None and s.best is None for s in at_share)
         note = f"{len(rivals)} traces and start-ups; {alone} more where only ours keeps it at all"
-        goal = LESS if share == 0.99 else None
+        goal = MAX_TO_RIVAL if share == 0.99 else None
         yield Figure("cost_at_slo", f"ours to best rival at {share:.1%}", geometric_mean(rivals), "", goal, note=note)
         if share == 0.99:
-            yield Figure("cost_at_slo", "largest of these", max(rivals), "", WORST)
-            fixed = [s.to_fixed for s in told if s.to_fixed is not None]
+            yield Figure("cost_at_slo", "largest of these", max(rivals), "", MAX_OF_ANY)
+            fixed = [s.to_fixed for s in at_share if s.to_fixed is not None]
             yield Figure("cost_at_slo", "ours to the best fixed size, in hindsight", geometric_mean(fixed), "")
-            oracle = [s.to_oracle for s in told if s.to_oracle is not None]
-            yield Figure("cost_at_slo", "ours to the oracle at 99%", geometric_mean(oracle), "", OVER)
+            oracle = [s.to_oracle for s in at_share if s.to_oracle is not None]
+            yield Figure("cost_at_slo", "ours to the oracle at 99%", geometric_mean(oracle), "", MAX_TO_ORACLE)
 
 
 def main() -> int:
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
-    found = scores(Runs(data, MEMORY), cells())
-    for figure in figures(found):
+    scores_ = scores(Runs(data, MEMORY), cells())
+    for figure in figures(scores_):
         print(figure.line())
-    page.write(found, Path("docs"))
+    page.write(scores_, Path("docs"))
     return 0
 
 

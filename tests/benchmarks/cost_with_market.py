@@ -16,10 +16,10 @@ from typing import Final
 from tests.benchmarks.cost import market_runs, page
 from tests.benchmarks.cost.families import OURS
 from tests.benchmarks.cost.market import cells
-from tests.benchmarks.cost.market_runs import APART, BEST, OURS_DRAINED, RIVALS, families
+from tests.benchmarks.cost.market_runs import BEST, NOT_RIVALS, OURS_DRAINED, RIVALS, families
 from tests.benchmarks.cost.scores import MAIN, Score, geometric_mean, scores
 from tests.benchmarks.cost.tuning import Runs
-from tests.benchmarks.cost_at_slo import LESS, WORST
+from tests.benchmarks.cost_at_slo import MAX_OF_ANY, MAX_TO_RIVAL
 from tests.benchmarks.figure import Figure
 
 NAME: Final = "cost_with_market"
@@ -30,47 +30,49 @@ def run(data: Path) -> Iterator[Figure]:
     if not (data / "requests").is_dir() or not (data / "spot").is_dir():
         yield Figure(NAME, "skipped", 0.0, "", note=f"{data} has no requests or no spot capacity: it is not shipped")
         return
-    yield from figures(measured(data))
+    yield from figures(run_scores(data))
 
 
-def measured(data: Path, traces: Sequence[str] = ()) -> list[Score]:
+def run_scores(data: Path, traces: Sequence[str] = ()) -> list[Score]:
     chosen = [cell for cell in cells() if not traces or cell.name in traces]
-    return scores(Runs(data, MEMORY, how=market_runs.run), chosen, families, APART)
+    return scores(Runs(data, MEMORY, run_job=market_runs.run), chosen, families, NOT_RIVALS)
 
 
-def figures(found: list[Score]) -> Iterator[Figure]:
-    """Ratios over all cells where both sides keep the promise, at the share that ours aims at."""
-    told = [s for s in found if s.share == MAIN]
-    rivals = [s.to_rival for s in told if s.to_rival is not None]
-    missed = sum(s.ours is None for s in told)
-    note = f"{len(rivals)} of {len(told)} traces, start-ups and markets; ours does not keep it in {missed}"
-    yield Figure(NAME, f"ours to best rival at {MAIN:.1%}", geometric_mean(rivals), "", LESS, note=note)
-    yield Figure(NAME, "largest of these", max(rivals, default=math.nan), "", WORST)
-    yield Figure(NAME, "ours to the best on demand only", _mean(told, OURS, RIVALS), "")
-    given = [f"{name}, forewarned" for name in BEST]
-    yield Figure(NAME, "ours to the best that is given a way with notices", _mean(told, OURS, given), "")
-    drained = [name for name in told[0].costs if name.endswith(", spot")]
-    yield Figure(NAME, "ours to the best on spot, all drained at the notice", _mean(told, OURS_DRAINED, drained), "")
-    plan = [s.to_oracle for s in told if s.to_oracle is not None]
+def figures(scores_: list[Score]) -> Iterator[Figure]:
+    """Yield the ratios over all cells where both sides meet the SLO, at our target share."""
+    at_main_share = [s for s in scores_ if s.share == MAIN]
+    rivals = [s.to_rival for s in at_main_share if s.to_rival is not None]
+    missed = sum(s.ours is None for s in at_main_share)
+    note = f"{len(rivals)} of {len(at_main_share)} traces, start-ups and markets; ours does not keep it in {missed}"
+    yield Figure(NAME, f"ours to best rival at {MAIN:.1%}", geometric_mean(rivals), "", MAX_TO_RIVAL, note=note)
+    yield Figure(NAME, "largest of these", max(rivals, default=math.nan), "", MAX_OF_ANY)
+    yield Figure(NAME, "ours to the best on demand only", _mean(at_main_share, OURS, RIVALS), "")
+    forewarned = [f"{name}, forewarned" for name in BEST]
+    yield Figure(NAME, "ours to the best that is given a way with notices", _mean(at_main_share, OURS, forewarned), "")
+    drained = [name for name in at_main_share[0].costs if name.endswith(", spot")]
+    yield Figure(
+        NAME, "ours to the best on spot, all drained at the notice", _mean(at_main_share, OURS_DRAINED, drained), ""
+    )
+    plan = [s.to_oracle for s in at_main_share if s.to_oracle is not None]
     yield Figure(NAME, "ours to the clairvoyant sizes and purchases", geometric_mean(plan), "")
 
 
-def _mean(found: list[Score], name: str, others: Sequence[str]) -> float:
-    """What one costs over the cheapest of others, where both keep the promise: the geometric mean."""
+def _mean(scores_: list[Score], name: str, others: Sequence[str]) -> float:
+    """Return the geometric mean of one's cost over the cheapest of others, where both meet the SLO."""
     ratios = []
-    for score in found:
-        own, costs = score.costs[name], [cost for other in others if (cost := score.costs[other]) is not None]
-        if own is not None and costs:
-            ratios.append(own / min(costs))
+    for score in scores_:
+        own_cost, costs = score.costs[name], [cost for rival in others if (cost := score.costs[rival]) is not None]
+        if own_cost is not None and costs:
+            ratios.append(own_cost / min(costs))
     return geometric_mean(ratios)
 
 
 def main() -> int:
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
-    found = measured(data, sys.argv[2:])
-    for figure in figures(found):
+    scores_ = run_scores(data, sys.argv[2:])
+    for figure in figures(scores_):
         print(figure.line())
-    page.write([s for s in found if s.share == MAIN], Path("docs"), NAME)
+    page.write([s for s in scores_ if s.share == MAIN], Path("docs"), NAME)
     return 0
 
 

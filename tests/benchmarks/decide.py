@@ -1,4 +1,4 @@
-"""What a decision costs, and what the controller adds to it, without input or output."""
+"""Time of a decision, and the controller's overhead, without I/O."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ TURNS = 2000
 
 def run(_data: Path) -> Iterator[Figure]:
     workload, history, observation = an_hour()
-    taken = microseconds(lambda: decide(workload, history, observation))
-    yield Figure("decide", "median of decide()", quantile(taken, 0.5), "us", 100, note="3 policies, an hour of history")
-    yield Figure("decide", "p99 of decide()", quantile(taken, 0.99), "us")
+    times_us = microseconds(lambda: decide(workload, history, observation))
+    yield Figure(
+        "decide", "median of decide()", quantile(times_us, 0.5), "us", 100, note="3 policies, an hour of history"
+    )
+    yield Figure("decide", "p99 of decide()", quantile(times_us, 0.99), "us")
     yield asyncio.run(overhead())
 
 
 def an_hour() -> tuple[WorkloadSpec, History, Observation]:
-    """Three policies with every window in use, and an hour of turns at 15 s."""
+    """Return three policies with every window in use, and an hour of ticks at 15 s."""
     policies = {
         "queue": QueueDepth(source="queue"),
         "busy": GpuUtilization(source="gpu"),
@@ -60,7 +62,7 @@ def an_hour() -> tuple[WorkloadSpec, History, Observation]:
 
 
 async def overhead() -> Figure:
-    """A whole turn on ports that answer at once, with every projection but the log line and the file."""
+    """Measure a whole tick on ports without delay, with every projection but the log line and the file."""
     workload = workload_from(
         {
             "workload": "llm",
@@ -91,13 +93,13 @@ async def overhead() -> Figure:
         await controller.tick(clock.now())
     _, history, observation = an_hour()
     deciding = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
-    taken = []
+    times_us = []
     for _ in range(TURNS):
         clock.advance(15)
-        began = stopwatch_s()
+        start_s = stopwatch_s()
         await controller.tick(clock.now())
-        taken.append((stopwatch_s() - began) * 1e6)
-    value = quantile(sorted(taken), 0.5)
+        times_us.append((stopwatch_s() - start_s) * 1e6)
+    value = quantile(sorted(times_us), 0.5)
     return Figure(
         "decide", "controller turn without I/O", value, "us", 300, note=f"of which decide() some {deciding:.0f} us"
     )

@@ -1,4 +1,4 @@
-"""What a benchmark prints."""
+"""Figures that benchmarks print."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Figure:
 
 
 def microseconds(work: Callable[[], object], repeats: int = 2000, warm_up: int = 200) -> list[float]:
-    """How long each of `repeats` calls took, sorted. Microseconds."""
+    """Return the sorted times of `repeats` calls. Microseconds."""
     for _ in range(warm_up):
         work()
-    taken = []
+    times_us = []
     for _ in range(repeats):
-        began = stopwatch_s()
+        start_s = stopwatch_s()
         work()
-        taken.append((stopwatch_s() - began) * 1e6)
-    return sorted(taken)
+        times_us.append((stopwatch_s() - start_s) * 1e6)
+    return sorted(times_us)
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
@@ -73,7 +73,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def machine() -> str:
-    """Where the figures were taken, in a line."""
+    """Return the machine of the figures as one line."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()

@@ -1,6 +1,6 @@
-"""What a daemon on SQS, Prometheus and Kubernetes takes: time to the first decision, and memory over a day of turns.
+"""Footprint of a daemon on SQS, Prometheus and Kubernetes: time to the first decision, and memory over a day of ticks.
 
-A day at 15 s is 5,760 turns; they are taken one right after the other here, against servers on loopback.
+A day at 15 s has 5,760 ticks. They run one right after the other against servers on loopback.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ def run(_data: Path) -> Iterator[Figure]:
 
 
 async def measure() -> list[Figure]:
-    async with cloud(1) as there:
-        starts = sorted([await _start(there) for _ in range(STARTS)])
+    async with cloud(1) as cloud_:
+        starts = sorted([await _start(cloud_) for _ in range(STARTS)])
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            async with _daemon(there, folder) as process, asyncio.timeout(LIMIT_S):
+            async with _daemon(cloud_, folder) as process, asyncio.timeout(LIMIT_S):
                 await _turns(process, folder / "journal", WARM_UP)
-                warm = resident_mb(process.pid)
+                warm_mb = resident_mb(process.pid)
                 await _turns(process, folder / "journal", DAY)
-                full = resident_mb(process.pid)
+                full_mb = resident_mb(process.pid)
     spread = f"median of {STARTS}, {starts[0]:.2f} to {starts[-1]:.2f}"
     return [
         Figure("footprint", "start to first decision on full evidence", starts[STARTS // 2], "s", 2.0, note=spread),
-        Figure("footprint", f"resident memory after {DAY} turns", full, "MB", 150.0),
-        Figure("footprint", f"growth from turn {WARM_UP} to {DAY}", full - warm, "MB", 2.0),
+        Figure("footprint", f"resident memory after {DAY} turns", full_mb, "MB", 150.0),
+        Figure("footprint", f"growth from turn {WARM_UP} to {DAY}", full_mb - warm_mb, "MB", 2.0),
     ]
 
 
-async def _start(there: Cloud) -> float:
+async def _start(cloud_: Cloud) -> float:
     """From starting the process to its first decision on full evidence. Seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        began = SystemClock().now()
-        async with _daemon(there, folder) as process, asyncio.timeout(LIMIT_S):
+        start = SystemClock().now()
+        async with _daemon(cloud_, folder) as process, asyncio.timeout(LIMIT_S):
             await _turns(process, folder / "journal", 3)
-        return next(t.at for t in Journal(folder / "journal") if t.decision.may_scale_in) - began
+        return next(t.at for t in Journal(folder / "journal") if t.decision.may_scale_in) - start
 
 
 @asynccontextmanager
-async def _daemon(there: Cloud, folder: Path) -> AsyncIterator[Process]:
+async def _daemon(cloud_: Cloud, folder: Path) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "scaler.cli", "run", "--json", str(there.write(folder, 1, INTERVAL_S))),
-        env=there.environment(),
+        *(sys.executable, "-m", "scaler.cli", "run", "--json", str(cloud_.write(folder, 1, INTERVAL_S))),
+        env=cloud_.environment(),
         stdout=DEVNULL,
         stderr=DEVNULL,
     )
@@ -76,7 +76,7 @@ async def _daemon(there: Cloud, folder: Path) -> AsyncIterator[Process]:
 
 
 async def _turns(process: Process, journal: Path, turns: int) -> None:
-    """Wait until the journal holds so many turns."""
+    """Wait until the journal holds this number of ticks."""
     while _lines(journal) - 2 < turns:
         if process.returncode is not None:
             raise RuntimeError(f"the daemon ended with {process.returncode}")

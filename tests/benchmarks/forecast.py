@@ -1,9 +1,9 @@
-"""How well and how cheaply demand is foreseen, beside the forecasters of statsforecast, on real series of rates.
+"""Accuracy and time of forecasts compared with statsforecast's models, on recorded series of rates.
 
-The first part of each series is history; origins lie evenly in the rest. At each, the quantiles 0.5, 0.9 and 0.99 of
-the value at every horizon are scored by their pinball loss; a peer asked at fewer origins is compared at those. The
-ratio of two forecasters is the geometric mean over series, horizons and quantiles of the ratio of their mean losses.
-The quantile of the *largest* value up to the horizon, which policies ask for, no peer gives: its coverage is told.
+The first part of each series is history; origins lie evenly in the other part. At each, the quantiles 0.5, 0.9 and 0.99
+of the value at every horizon are scored by their pinball loss; a peer with fewer origins is compared at those. The
+ratio of two forecasters is the geometric mean over series, horizons and quantiles of the ratio of their mean losses. No
+peer forecasts the quantile of the *largest* value up to the horizon, which policies use: its coverage is shown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.benchmarks.peers.statsforecast_models import LEVELS, peers
 ORIGINS: Final = 80
 WARM_UP_DAYS: Final = 15
 HORIZONS_S: Final = (120, 300, 600, 1800)
-QS: Final = np.array(list(LEVELS))
+QUANTILES: Final = np.array(list(LEVELS))
 SERIES: Final = {
     "servegen_m-small_10min_clean": (600, 8 / 14),
     "servegen_m-mid_10min_clean": (600, 8 / 14),
@@ -52,39 +52,41 @@ class Result:
 
 
 def run(data: Path) -> Iterator[Figure]:
-    results = [measured(data / "rates" / f"{name}.csv.gz", *about) for name, about in SERIES.items()]
+    results = [score_series(data / "rates" / f"{name}.csv.gz", *parameters) for name, parameters in SERIES.items()]
     yield from against_peers(results)
     for result in results:
         ratio = {name: geometric_mean(r) for name, r in result.ratios.items()}
         best = max(ratio, key=lambda name: ratio[name])
         note = ", ".join(f"{name} {value:.3f}" for name, value in ratio.items())
         yield Figure("forecast", f"loss over the best peer's, {result.name}", ratio[best], "", note=note)
-    points = np.concatenate([r.point_covered.reshape(-1, len(QS)) for r in results])
-    for q, covered in zip(QS, points.mean(axis=0), strict=True):
+    points = np.concatenate([r.point_covered.reshape(-1, len(QUANTILES)) for r in results])
+    for q, covered in zip(QUANTILES, points.mean(axis=0), strict=True):
         yield Figure("forecast", f"coverage of the {q:g} quantile at the horizon", float(covered), "share")
     peaks = float(np.mean([np.mean(r.peak_covered) for r in results]))
     yield Figure("forecast", "coverage of the 0.9 quantile of the largest value", peaks, "share", note="mean of series")
     yield from first_hour(data)
-    yield from costs(results)
+    yield from timings(results)
 
 
-def measured(file: Path, step_s: int, history: float) -> Result:
-    """Ours turn by turn over the series, and the peers at its origins."""
+def score_series(file: Path, step_s: int, history: float) -> Result:
+    """Score our forecasts tick by tick over a series, and the peers' at its origins."""
     values = np.loadtxt(file, delimiter=",", skiprows=1, usecols=1)
     horizons = np.array([h // step_s for h in HORIZONS_S if h % step_s == 0])
     origins = np.linspace(history * len(values), len(values) - 1 - horizons.max(), ORIGINS).astype(int)
-    came = np.stack([values[origins + h] for h in horizons], axis=1)[:, :, None]
+    actual = np.stack([values[origins + h] for h in horizons], axis=1)[:, :, None]
     first = max(0, origins[0] - WARM_UP_DAYS * 86_400 // step_s)
-    result, said = ours(values, first, origins, horizons * step_s, step_s)
+    result, forecasts = ours(values, first, origins, horizons * step_s, step_s)
     result.name = file.name.removesuffix(".csv.gz")
-    result.losses = pinball(came, said)
-    result.point_covered = came <= said
+    result.losses = pinball(actual, forecasts)
+    result.point_covered = actual <= forecasts
     for peer in peers(step_s):
-        asked = range(0, len(origins), peer.every)
-        found = [peer.quantiles(values[: origins[i] + 1], horizons) for i in asked]
-        theirs = pinball(came[asked], np.stack([quantiles for quantiles, _ in found])).mean(axis=0)
-        result.ratios[peer.name] = result.losses[asked].mean(axis=0) / theirs
-        result.times_s[peer.name] = float(np.median([taken_s for _, taken_s in found]))
+        peer_origins = range(0, len(origins), peer.every)
+        peer_forecasts = [peer.quantiles(values[: origins[i] + 1], horizons) for i in peer_origins]
+        peer_losses = pinball(actual[peer_origins], np.stack([quantiles for quantiles, _ in peer_forecasts])).mean(
+            axis=0
+        )
+        result.ratios[peer.name] = result.losses[peer_origins].mean(axis=0) / peer_losses
+        result.times_s[peer.name] = float(np.median([time_s for _, time_s in peer_forecasts]))
     return result
 
 
@@ -94,24 +96,24 @@ def ours(
     """An outlook that watches from `first` on, and what it says at the origins (origins, horizons, quantiles)."""
     outlook = QuantileForecast(step_s)
     result = Result("", np.empty(0), [], [], np.empty(0, bool))
-    said = []
-    asked = set(origins.tolist())
+    forecasts = []
+    origins_asked = set(origins.tolist())
     for i in range(first, int(origins[-1]) + 1):
-        began = processor_s()
+        start_s = processor_s()
         outlook.note(float(i * step_s), float(values[i]))
-        if i in asked:
-            said.append(outlook.at(horizons_s, QS))
-            result.turn_s.append(processor_s() - began)
+        if i in origins_asked:
+            forecasts.append(outlook.at(horizons_s, QUANTILES))
+            result.turn_s.append(processor_s() - start_s)
             for h in horizons_s:
                 peak = outlook.peak(float(h), 0.9).value
                 result.peak_covered.append(bool(values[i + 1 : i + 1 + h // step_s].max() <= peak))
-    return result, np.stack(said)
+    return result, np.stack(forecasts)
 
 
-def pinball(came: NDArray[np.float64], said: NDArray[np.float64]) -> NDArray[np.float64]:
+def pinball(actual: NDArray[np.float64], forecasts: NDArray[np.float64]) -> NDArray[np.float64]:
     """The pinball loss of quantiles in the last axis (Koenker & Bassett 1978)."""
-    over = came - said
-    loss: NDArray[np.float64] = np.maximum(QS * over, (QS - 1.0) * over)
+    error = actual - forecasts
+    loss: NDArray[np.float64] = np.maximum(QUANTILES * error, (QUANTILES - 1.0) * error)
     return loss
 
 
@@ -120,14 +122,14 @@ def geometric_mean(ratios: NDArray[np.float64]) -> float:
 
 
 def against_peers(results: list[Result]) -> Iterator[Figure]:
-    """Loss and time beside each peer."""
+    """Yield loss and time compared with each peer."""
     turn_s = float(np.median(np.concatenate([r.turn_s for r in results])))
     for name in results[0].ratios:
         ratio = geometric_mean(np.concatenate([r.ratios[name].ravel() for r in results]))
         time_ratio = geometric_mean(np.array([np.median(r.turn_s) / r.times_s[name] for r in results]))
-        theirs_s = float(np.median([r.times_s[name] for r in results]))
+        peer_s = float(np.median([r.times_s[name] for r in results]))
         yield Figure("forecast", f"pinball loss over that of {name}", ratio, "", 1.0)
-        note = f"an update and a forecast {turn_s * 1e3:.2f} ms, a fit and a forecast {theirs_s * 1e3:.1f} ms"
+        note = f"an update and a forecast {turn_s * 1e3:.2f} ms, a fit and a forecast {peer_s * 1e3:.1f} ms"
         yield Figure("forecast", f"time over that of {name}", time_ratio, "", 0.01, note=note)
 
 
@@ -138,41 +140,43 @@ def first_hour(data: Path) -> Iterator[Figure]:
     rates = np.bincount((arrival_s // 15).astype(int))[:-1] / 15.0
     for horizon_s, q in FIRST_HOUR:
         outlook, bins = QuantileForecast(15.0), horizon_s // 15
-        covered, over = [], []
+        covered, ratios = [], []
         for i, rate in enumerate(rates):
             outlook.note(15.0 * i, float(rate))
             if 15.0 * i >= LEARN_S and i + bins < len(rates):
-                peak, came = outlook.peak(horizon_s, q).value, rates[i + 1 : i + 1 + bins].max()
-                covered.append(came <= peak)
-                over.append(peak / came)
-        note = f"{np.mean(over) - 1.0:.0%} above what came, on the mean"
+                peak, actual = outlook.peak(horizon_s, q).value, rates[i + 1 : i + 1 + bins].max()
+                covered.append(actual <= peak)
+                ratios.append(peak / actual)
+        note = f"{np.mean(ratios) - 1.0:.0%} above what came, on the mean"
         yield Figure(
             "forecast", f"first hour: coverage of peak({horizon_s} s, {q})", float(np.mean(covered)), "share", note=note
         )
 
 
-def costs(results: list[Result]) -> Iterator[Figure]:
-    """What a turn costs at 15 s and at 1 min, and what it costs to take over two weeks."""
+def timings(results: list[Result]) -> Iterator[Figure]:
+    """Yield the time of an update and of a forecast, and of seeding two weeks."""
     day = 86_400 / 60
     values = np.random.default_rng(1).poisson(60 + 40 * np.sin(np.arange(TWO_WEEKS) * 2 * np.pi / day)) / 10.0
     outlook = QuantileForecast(60.0)
-    began = processor_s()
+    start_s = processor_s()
     outlook.seed((60.0 * np.arange(TWO_WEEKS)).tolist(), values.tolist(), learn_s=0.0)
-    yield Figure("forecast", "two weeks of minutes taken over: the seasons", (processor_s() - began) * 1e3, "ms", 20.0)
+    yield Figure(
+        "forecast", "two weeks of minutes taken over: the seasons", (processor_s() - start_s) * 1e3, "ms", 20.0
+    )
     outlook = QuantileForecast(60.0)
-    began = processor_s()
+    start_s = processor_s()
     outlook.seed((60.0 * np.arange(TWO_WEEKS)).tolist(), values.tolist())
-    yield Figure("forecast", "the same, and four hours learnt from", (processor_s() - began) * 1e3, "ms")
-    taken = []
+    yield Figure("forecast", "the same, and four hours learnt from", (processor_s() - start_s) * 1e3, "ms")
+    times_ms = []
     for i in range(2000):
-        began = processor_s()
+        start_s = processor_s()
         outlook.note(60.0 * (TWO_WEEKS + i), float(values[i]))
-        taken.append((processor_s() - began) * 1e3)
-    yield Figure("forecast", "median update", float(np.median(taken)), "ms", 1.0)
-    yield Figure("forecast", "longest update in 2000", float(np.max(taken)), "ms", 20.0)
-    asked = []
+        times_ms.append((processor_s() - start_s) * 1e3)
+    yield Figure("forecast", "median update", float(np.median(times_ms)), "ms", 1.0)
+    yield Figure("forecast", "longest update in 2000", float(np.max(times_ms)), "ms", 20.0)
+    origins_asked = []
     for _ in range(500):
-        began = processor_s()
+        start_s = processor_s()
         outlook.peak(200.0, 0.9)
-        asked.append((processor_s() - began) * 1e3)
-    yield Figure("forecast", "median peak()", float(np.median(asked)), "ms", 1.0)
+        origins_asked.append((processor_s() - start_s) * 1e3)
+    yield Figure("forecast", "median peak()", float(np.median(origins_asked)), "ms", 1.0)

@@ -1,6 +1,6 @@
-"""What the compiled kernel does on one core, what it costs to start, and what others do with the same load.
+"""Throughput of the compiled kernel on one core, its start-up time, and other simulators with the same load.
 
-The load is the Azure conversation trace at 20 times its speed over 16 replicas, end to end as often as needed. Times
+The load is the Azure conversation trace at 20 times its speed over 16 replicas, repeated as often as needed. Times
 are processor time, the best of five. Peers get the first requests of the same load and the same roofline of a step's
 time; Vidur is among them if VIDUR_PYTHON names a Python that has it (`pip install vidur`).
 """
@@ -35,12 +35,12 @@ REQUESTS: Final = 400_000
 REPEATS: Final = 5
 STARTS: Final = 3
 LARGE: Final = 10_000_000
-LEAST_RPS: Final = 2_000_000
-MOST_MB: Final = 1536
+MIN_RPS: Final = 2_000_000
+MAX_MB: Final = 1536
 SERVERS: Final = 10
 UTILIZATION: Final = 0.8
 BARE: Final = replace(ROOFLINE, ingest_s=0.0)
-"""What every iteration-level peer can express: chunked prefill in synchronous steps."""
+"""The features of every iteration-level peer: chunked prefill in synchronous steps."""
 PEERS: Final[tuple[tuple[str, int, Callable[[ServiceModel, int, Load], Outcome | None], Router], ...]] = (
     ("SimPy, iteration level", 4000, simpy_engine.run, LEAST_LOADED),
     ("Vidur 0.0.26 with our step time", 1000, vidur_engine.run, Router(kind="round_robin")),
@@ -72,7 +72,7 @@ kernel_of(VLLM, REPLICAS, load_of(conversations(Path({data!r}), SPEED), LARGE)).
 class Child:
     """A process that has ended: processor time, and the most memory it held."""
 
-    taken_s: float
+    time_s: float
     memory_mb: float
 
 
@@ -81,16 +81,16 @@ def run(data: Path) -> Iterator[Figure]:
     yield from starts()
     load = load_of(fast, REQUESTS)
     kernel_of(VLLM, 1, load_of(fast, 1)).advance(NEVER)  # compiles, or reads from the cache
-    yield from speed("vLLM, pipelined, 16 replicas", VLLM, REPLICAS, load, LEAST_RPS)
-    yield from speed("roofline, 16 replicas", ROOFLINE, REPLICAS, load, LEAST_RPS)
-    yield from speed("vLLM, pipelined, 1 replica", VLLM, 1, load_of(conversations(data, 1.0), REQUESTS), LEAST_RPS)
+    yield from speed("vLLM, pipelined, 16 replicas", VLLM, REPLICAS, load, MIN_RPS)
+    yield from speed("roofline, 16 replicas", ROOFLINE, REPLICAS, load, MIN_RPS)
+    yield from speed("vLLM, pipelined, 1 replica", VLLM, 1, load_of(conversations(data, 1.0), REQUESTS), MIN_RPS)
     memory = child(MEMORY.format(data=str(data))).memory_mb
-    yield Figure("kernel", f"memory at {LARGE:.0e} requests", memory, "MB", MOST_MB, note="every time of each kept")
+    yield Figure("kernel", f"memory at {LARGE:.0e} requests", memory, "MB", MAX_MB, note="every time of each kept")
     for name, requests, peer, router in PEERS:
-        few = load_of(fast, requests)
-        found = peer(BARE, REPLICAS, few)
-        if found is not None:
-            yield beside(name, found, outcome(*once(BARE, REPLICAS, few, router)), load)
+        peer_load = load_of(fast, requests)
+        outcome_ = peer(BARE, REPLICAS, peer_load)
+        if outcome_ is not None:
+            yield compared_with(name, outcome_, outcome(*run_once(BARE, REPLICAS, peer_load, router)), load)
     yield queue()
 
 
@@ -99,60 +99,60 @@ def starts() -> Iterator[Figure]:
     first, later = [], []
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory() as cache:
-            first.append(child(START, XDG_CACHE_HOME=cache).taken_s)
-            later.append(child(START, XDG_CACHE_HOME=cache).taken_s)
+            first.append(child(START, XDG_CACHE_HOME=cache).time_s)
+            later.append(child(START, XDG_CACHE_HOME=cache).time_s)
     yield Figure("kernel", "first start: import and compile", min(first), "s", 5.0)
     yield Figure("kernel", "later start: import and read the cache", min(later), "s", 1.0)
 
 
 def child(code: str, **environment: str) -> Child:
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **environment})
-    _, status, used = os.wait4(process.pid, 0)
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"the measured process ended with {process.returncode}; its error stands above")
-    return Child(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return Child(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def once(model: ServiceModel, replicas: int, load: Load, router: Router = LEAST_LOADED) -> tuple[float, Kernel]:
+def run_once(model: ServiceModel, replicas: int, load: Load, router: Router = LEAST_LOADED) -> tuple[float, Kernel]:
     k = kernel_of(model, replicas, load, router)
-    began = processor_s()
+    start_s = processor_s()
     k.advance(NEVER)
-    return processor_s() - began, k
+    return processor_s() - start_s, k
 
 
 def speed(name: str, model: ServiceModel, replicas: int, load: Load, goal: float) -> Iterator[Figure]:
-    runs = [once(model, replicas, load) for _ in range(REPEATS)]
-    taken_s, k = min(runs, key=lambda r: r[0])
+    runs = [run_once(model, replicas, load) for _ in range(REPEATS)]
+    time_s, k = min(runs, key=lambda r: r[0])
     events = k.events
-    note = f"{len(load)} requests, {events / len(load):.2f} events each, {taken_s / events * 1e9:.0f} ns an event"
-    yield Figure("kernel", name, len(load) / taken_s, "requests/s", goal, ">=", note=note)
+    note = f"{len(load)} requests, {events / len(load):.2f} events each, {time_s / events * 1e9:.0f} ns an event"
+    yield Figure("kernel", name, len(load) / time_s, "requests/s", goal, ">=", note=note)
 
 
-def outcome(taken_s: float, k: Kernel) -> Outcome:
+def outcome(time_s: float, k: Kernel) -> Outcome:
     times_ps = (k.requests.arrived_ps, k.requests.first_token_ps, k.requests.finished_ps)
     seconds = np.column_stack(times_ps) / PS_PER_S
-    return outcome_of(taken_s, [(arrived, first, finished) for arrived, first, finished in seconds.tolist()])
+    return outcome_of(time_s, [(arrived, first, finished) for arrived, first, finished in seconds.tolist()])
 
 
-def beside(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:
-    """The kernel's rate on the whole load beside a peer's on its beginning, which gave the kernel `same`."""
-    taken_s = min(once(BARE, REPLICAS, many)[0] for _ in range(REPEATS))
+def compared_with(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:
+    """Compare the kernel's rate on the whole load with a peer's on its first requests; `same` is the kernel on them."""
+    time_s = min(run_once(BARE, REPLICAS, many)[0] for _ in range(REPEATS))
     note = f"peer: {peer.requests} requests; mean TTFT and e2e agree within {100 * peer.off(same):.2g} %"
-    return Figure("kernel", f"beside {name}", len(many) / taken_s, "requests/s", None, ">=", name, peer.rate, note)
+    return Figure("kernel", f"beside {name}", len(many) / time_s, "requests/s", None, ">=", name, peer.rate, note)
 
 
 def queue() -> Figure:
-    """M/M/10, which Ciw can express: customers a second of both, and their mean waits beside Erlang's."""
-    theirs = ciw_queue.run(SERVERS, UTILIZATION, 30_000)
+    """Compare an M/M/10 queue with Ciw: customers per second, and the mean waits with Erlang C."""
+    ciw = ciw_queue.run(SERVERS, UTILIZATION, 30_000)
     rng = new_rng(1)
     arrival = poisson(rng, REQUESTS, SERVERS * UTILIZATION / MEAN_STEPS)
     size = sizes(rng, "geometric", REQUESTS)
-    began = processor_s()
+    start_s = processor_s()
     k = serve(engine(), arrival, size, replicas=SERVERS, limit=1)
-    taken_s = processor_s() - began
+    time_s = processor_s() - start_s
     expected = erlang_c(SERVERS, SERVERS * UTILIZATION) / (SERVERS * (1 - UTILIZATION))
-    found = float(np.mean(waits(k))) / MEAN_STEPS
-    note = f"M/M/10: waits {found:.3f} and {theirs.wait:.3f} of a service, Erlang C {expected:.3f}; Ciw has no batching"
-    rate = theirs.customers / theirs.taken_s
-    return Figure("kernel", "beside Ciw", REQUESTS / taken_s, "customers/s", None, ">=", "Ciw", rate, note)
+    wait = float(np.mean(waits(k))) / MEAN_STEPS
+    note = f"M/M/10: waits {wait:.3f} and {ciw.wait:.3f} of a service, Erlang C {expected:.3f}; Ciw has no batching"
+    rate = ciw.customers / ciw.time_s
+    return Figure("kernel", "beside Ciw", REQUESTS / time_s, "customers/s", None, ">=", "Ciw", rate, note)

@@ -1,11 +1,10 @@
-"""Work in a queue against its deadline: ours beside KEDA's queue scaler, tuned by the same grid, and the oracle.
+"""Cost of a queue's deadline: ours compared with KEDA's queue scaler, tuned by the same grid, and with the oracle.
 
-Workers on L40S take prompts from SQS, from zero and back; now and then a node fails. Both contenders have a knob in
-eight steps and their delays in two; KEDA's target per replica is given in what a worker does within the deadline, which
-its users would have to find out. Chosen is the cheapest that keeps 99 % within the deadline under one seed; scored is
-what that comes to under two others (the mean cost, the lower share), and what 99 % would cost there on the knob's curve
-(`cost.tuning.cost_at`). Beside it stands what each comes to by its own defaults. The oracle knows the future
-(docs/oracle.md).
+Workers on L40S take prompts from SQS, from zero and back; sometimes a node fails. Both contenders have a parameter in
+eight steps and their delays in two. KEDA's target per replica is set in messages that a worker serves within the
+deadline, which its users would have to measure. The cheapest member with 99 % within the deadline under one seed is
+chosen and scored under two others (mean cost, lower attainment), together with the cost of 99 % on the curve
+(`cost.tuning.cost_at`) and the result of the defaults. The oracle knows the future (docs/oracle.md).
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ from tests.benchmarks.cost.tuning import Outcome, cost_at
 from tests.benchmarks.figure import Figure
 
 SHARE: Final = 0.99
-CHOSEN_ON: Final = 11
-SCORED_ON: Final = (1, 2)
+CHOICE_SEED: Final = 11
+SCORE_SEEDS: Final = (1, 2)
 """Seeds: of arrivals, lengths, starts and failures."""
 MODEL: Final = "llama-3.1-8b-l40s"
 SHORT, LONG = 60, 300
@@ -49,14 +48,14 @@ STARTS: Final[Mapping[float, Mapping[str, float]]] = {
     180.0: {"node": 60, "image": 20},
     360.0: {"node": 240, "image": 20},
 }
-"""What a start comes to, by its phases' medians (seconds); those not named are what they are by default."""
+"""Start-ups by their phases' medians (seconds); other phases have their defaults."""
 DEFAULTS: Final = {"ours": "self", "keda": "keda-queue"}
 """Nothing tuned: the deadline as it is, and five messages a replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What comes, by when each message must have been answered, and how long a worker takes to start. Seconds."""
+    """Traffic, the deadline of each message, and the start-up time of a worker. Seconds."""
 
     name: str
     deadline_s: float
@@ -65,7 +64,7 @@ class Work:
 
     def case(self) -> Case:
         """The scenario, with our policy as its own workload."""
-        carries = saturation_rates(catalogue.load(MODEL))
+        rates = saturation_rates(catalogue.load(MODEL))
         read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
         slo = {"ttft_s": None, "itl_s": None, "e2e_s": self.deadline_s, "share": SHARE}
         workers = {
@@ -107,8 +106,8 @@ class Work:
                     "queue": "queue",
                     "rate_window_s": 60,
                     "queue_deadline_s": self.deadline_s,
-                    "prompt_tokens_per_s": int(carries.prompt_tokens_per_s),
-                    "generation_tokens_per_s": int(carries.generation_tokens_per_s),
+                    "prompt_tokens_per_s": int(rates.prompt_tokens_per_s),
+                    "generation_tokens_per_s": int(rates.generation_tokens_per_s),
                 }
             },
             "pools": {"workers": {"kind": "kubernetes", "name": "w", "namespace": "llm", "lead_time_s": self.start_s}},
@@ -149,28 +148,28 @@ WORK: Final = (
 def members(work: Work) -> Mapping[str, Sequence[Sequence[str]]]:
     """Each contender's words: for each of its delays, the whole knob."""
     case = work.case()
-    trace = traffic_of(case, CHOSEN_ON)
-    each_s = float(work_s(case.models[MODEL], trace).mean())
-    most = work.deadline_s / each_s
+    trace = traffic_of(case, CHOICE_SEED)
+    work_each_s = float(work_s(case.models[MODEL], trace).mean())
+    per_deadline = work.deadline_s / work_each_s
     ours = [
         [f"self:queue_deadline_s={k * work.deadline_s:g};scale_down.window_s={s};cooldown_s={s}" for k in OURS]
         for s in (SHORT, LONG)
     ]
     keda = [
-        [f"keda-queue:target={k * most:.0f};downscale_stabilization_s={s};cooldown_s={s}" for k in KEDA]
+        [f"keda-queue:target={k * per_deadline:.0f};downscale_stabilization_s={s};cooldown_s={s}" for k in KEDA]
         for s in (SHORT, LONG)
     ]
     return {"ours": ours, "keda": keda}
 
 
-def ran(work: Work, seed: int, word: str) -> Outcome:
+def run_seed(work: Work, seed: int, contender: str) -> Outcome:
     case = work.case()
     trace = traffic_of(case, seed)
-    if word == "oracle":
-        found = plan(case, seed, trace)
-        return {"cost_usd": found.cost_usd, "attainment": found.attainment, "bound_usd": found.bound_usd}
-    (contender,) = contenders(case, [word], with_self=False)
-    s = summarize(simulate(contender.case, seed, trace))
+    if contender == "oracle":
+        planned = plan(case, seed, trace)
+        return {"cost_usd": planned.cost_usd, "attainment": planned.attainment, "bound_usd": planned.bound_usd}
+    (selected,) = contenders(case, [contender], with_self=False)
+    s = summarize(simulate(selected.case, seed, trace))
     return {"cost_usd": s.cost_usd, "attainment": s.attainment["all"]}
 
 
@@ -180,7 +179,7 @@ class Score:
 
     cost_usd: float
     chosen: Outcome
-    word: str
+    contender: str
     default: Outcome
 
 
@@ -190,47 +189,47 @@ def over_seeds(outcomes: Sequence[Outcome]) -> Outcome:
     return {**means, "attainment": min(outcome["attainment"] for outcome in outcomes)}
 
 
-def score(pool: ProcessPoolExecutor, work: Work, words: Sequence[Sequence[str]], default: str) -> Score:
-    flat = [word for curve in words for word in curve]
-    asked = [(seed, word) for seed in (CHOSEN_ON, *SCORED_ON) for word in flat]
-    asked += [(seed, default) for seed in SCORED_ON]
-    seeds, named = zip(*asked, strict=True)
-    outcomes = dict(zip(asked, pool.map(ran, [work] * len(asked), seeds, named), strict=True))
+def score(pool: ProcessPoolExecutor, work: Work, curves: Sequence[Sequence[str]], default: str) -> Score:
+    flat = [contender for curve in curves for contender in curve]
+    runs = [(seed, contender) for seed in (CHOICE_SEED, *SCORE_SEEDS) for contender in flat]
+    runs += [(seed, default) for seed in SCORE_SEEDS]
+    seeds, contenders_ = zip(*runs, strict=True)
+    outcomes = dict(zip(runs, pool.map(run_seed, [work] * len(runs), seeds, contenders_), strict=True))
 
-    def order(word: str) -> tuple[bool, float]:
-        outcome = outcomes[CHOSEN_ON, word]
-        kept = outcome["attainment"] >= SHARE
-        return not kept, outcome["cost_usd"] if kept else -outcome["attainment"]
+    def order(contender: str) -> tuple[bool, float]:
+        outcome = outcomes[CHOICE_SEED, contender]
+        meets_slo = outcome["attainment"] >= SHARE
+        return not meets_slo, outcome["cost_usd"] if meets_slo else -outcome["attainment"]
 
-    def kept_usd(seed: int) -> float:
-        costs = [cost_at([outcomes[seed, word] for word in curve], SHARE) for curve in words]
+    def cost_at_share(seed: int) -> float:
+        costs = [cost_at([outcomes[seed, contender] for contender in curve], SHARE) for curve in curves]
         return min((cost for cost in costs if not math.isnan(cost)), default=math.nan)
 
     chosen = min(flat, key=order)
-    scored = (over_seeds([outcomes[seed, word] for seed in SCORED_ON]) for word in (chosen, default))
-    return Score(float(np.mean([kept_usd(seed) for seed in SCORED_ON])), next(scored), chosen, next(scored))
+    scored = (over_seeds([outcomes[seed, contender] for seed in SCORE_SEEDS]) for contender in (chosen, default))
+    return Score(float(np.mean([cost_at_share(seed) for seed in SCORE_SEEDS])), next(scored), chosen, next(scored))
 
 
 def run(data: Path) -> Iterator[Figure]:
     """Needs no data: all traffic is generated."""
-    ratios, over = [], []
+    ratios, to_oracle = [], []
     with ProcessPoolExecutor(2) as pool:
         for work in WORK:
-            oracles = [pool.submit(ran, work, seed, "oracle") for seed in SCORED_ON]
-            found = {name: score(pool, work, words, DEFAULTS[name]) for name, words in members(work).items()}
+            oracles = [pool.submit(run_seed, work, seed, "oracle") for seed in SCORE_SEEDS]
+            results = {name: score(pool, work, curves, DEFAULTS[name]) for name, curves in members(work).items()}
             best = over_seeds([oracle.result() for oracle in oracles])
-            for name, s in found.items():
-                note = f"chosen: {told(s.chosen)} by {s.word}; by default {told(s.default)}"
+            for name, s in results.items():
+                note = f"chosen: {outcome_text(s.chosen)} by {s.contender}; by default {outcome_text(s.default)}"
                 yield Figure("queue_deadline", f"{work.name}: {name} at {SHARE:.0%}", s.cost_usd, "USD", note=note)
-            note = f"{told(best)}; nobody can below ${best['bound_usd']:.2f}"
+            note = f"{outcome_text(best)}; nobody can below ${best['bound_usd']:.2f}"
             yield Figure("queue_deadline", f"{work.name}: oracle", best["cost_usd"], "USD", note=note)
-            ratios.append(found["ours"].cost_usd / found["keda"].cost_usd)
-            over.append(found["ours"].cost_usd / best["cost_usd"])
-    for name, values, goal in (("ours over KEDA, tuned", ratios, 1.0), ("ours over the oracle", over, None)):
-        kept = [value for value in values if not math.isnan(value)]
-        note = f"where both keep it: {len(kept)} of {len(WORK)}"
-        yield Figure("queue_deadline", name, geometric_mean(kept), "x", goal, note=note)
+            ratios.append(results["ours"].cost_usd / results["keda"].cost_usd)
+            to_oracle.append(results["ours"].cost_usd / best["cost_usd"])
+    for name, values, goal in (("ours over KEDA, tuned", ratios, 1.0), ("ours over the oracle", to_oracle, None)):
+        meets_slo = [value for value in values if not math.isnan(value)]
+        note = f"where both keep it: {len(meets_slo)} of {len(WORK)}"
+        yield Figure("queue_deadline", name, geometric_mean(meets_slo), "x", goal, note=note)
 
 
-def told(outcome: Outcome) -> str:
+def outcome_text(outcome: Outcome) -> str:
     return f"${outcome['cost_usd']:.2f}, {outcome['attainment']:.2%}"

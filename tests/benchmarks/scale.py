@@ -1,4 +1,4 @@
-"""How many workloads one process on one core holds: 2,000 on SQS, Prometheus and Kubernetes, a turn each in 15 s."""
+"""Scale of one process on one core: 2,000 workloads on SQS, Prometheus and Kubernetes, with a tick each in 15 s."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def run(_data: Path) -> Iterator[Figure]:
 
 async def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
-        async with cloud(WORKLOADS) as there:
+        async with cloud(WORKLOADS) as cloud_:
             folder = Path(name)
-            config = there.write(folder, WORKLOADS, INTERVAL_S)
+            config = cloud_.write(folder, WORKLOADS, INTERVAL_S)
             core = str(max(os.sched_getaffinity(0)))
             process = await asyncio.create_subprocess_exec(
                 *("taskset", "-c", core, sys.executable, "-m", "scaler.cli", "run", "--json", "--for", str(RUN_S)),
                 str(config),
-                env=there.environment(),
+                env=cloud_.environment(),
                 stdout=DEVNULL,
                 stderr=DEVNULL,
             )
             await asyncio.sleep(RUN_S * 0.5)
-            began, used = stopwatch_s(), cpu_s(process.pid)
+            start_s, used_s = stopwatch_s(), cpu_s(process.pid)
             await asyncio.sleep(RUN_S * 0.3)
-            busy = (cpu_s(process.pid) - used) / (stopwatch_s() - began)
+            core_share = (cpu_s(process.pid) - used_s) / (stopwatch_s() - start_s)
             memory = resident_mb(process.pid)
             await process.wait()
         ticks = list(Journal(folder / "journal"))
@@ -57,7 +57,7 @@ async def measure() -> list[Figure]:
         ),
         Figure("scale", "largest lateness", lateness[-1], "s"),
         Figure("scale", "workloads held", len({t.workload for t in ticks}), "", WORKLOADS, ">=", KEDA, 1088),
-        Figure("scale", "share of one core used", busy, ""),
+        Figure("scale", "share of one core used", core_share, ""),
         Figure("scale", "resident memory", memory, "MB"),
         Figure("scale", "turns without full evidence", blind, "", 0),
     ]

@@ -1,7 +1,7 @@
-"""What a whole simulation costs: requests, scrapes every 15 s, and the daemon's own controller taking every turn.
+"""Time of a whole simulation: requests, scrapes every 15 s, and every tick of the daemon's controller.
 
-The workload is the one of ``config/scenarios``; its bounds are widened so that the size follows the load. Nothing is
-journalled. Each figure is the best of its repeats, after one run that compiles.
+The workload is the one of ``config/scenarios`` with wider bounds, so that the size follows the load. No journal is
+written. Each figure is the best of its repeats, after one run that compiles.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def case(folder: Path, traffic: dict[str, object], **workload: object) -> Case:
     return load(folder / "scenario.yaml")
 
 
-def timed(found: Case, trace: RequestTrace) -> tuple[float, SimulationRun]:
+def timed(case_: Case, trace: RequestTrace) -> tuple[float, SimulationRun]:
     """The best time of some repeats, and the last run."""
     best = float("inf")
     for _ in range(REPEATS):
-        began = stopwatch_s()
-        run = running.simulate(found, 1, trace)
-        best = min(best, stopwatch_s() - began)
+        start_s = stopwatch_s()
+        run = running.simulate(case_, 1, trace)
+        best = min(best, stopwatch_s() - start_s)
     return best, run
 
 
@@ -78,11 +78,13 @@ def run(data: Path) -> Iterator[Figure]:
         day = case(folder, {"kind": "poisson", "rps": 10.0, "duration_s": DAY_S}, min_replicas=20)
         trace = running.traffic_of(day, 1)
         running.simulate(day, 1, trace.window(0, 600))  # compiles
-        took, done = timed(day, trace)
-        turns = len(done.timeline.at_s)
+        best_s, run_ = timed(day, trace)
+        turns = len(run_.timeline.at_s)
         note = f"{len(trace):,} requests, 20 replicas, {turns:,} turns"
-        yield Figure("simulate", "a day of 10 requests/s", took, "s", 5.0, note=note)
-        yield Figure("simulate", "requests with scrapes and turns", len(trace) / took, "1/s", 200_000, ">=", note=note)
+        yield Figure("simulate", "a day of 10 requests/s", best_s, "s", 5.0, note=note)
+        yield Figure(
+            "simulate", "requests with scrapes and turns", len(trace) / best_s, "1/s", 200_000, ">=", note=note
+        )
         conversation = data / "requests" / "azure2023_conv.csv.gz"
         if conversation.exists():
             yield from _conversation(folder, conversation)
@@ -94,28 +96,28 @@ def run(data: Path) -> Iterator[Figure]:
 
 def _conversation(folder: Path, file: Path) -> Iterator[Figure]:
     """The Azure conversation trace at 20 times its speed, over and over for an hour."""
-    found = case(folder, {"kind": "trace", "file": str(file.resolve()), "speed": 20.0, "repeat": True}, min_replicas=16)
-    scenario = dataclasses.replace(found.scenario, duration_s=3600.0)
-    found = dataclasses.replace(found, scenario=scenario)
-    trace = running.traffic_of(found, 1)
-    took, _ = timed(found, trace)
+    case_ = case(folder, {"kind": "trace", "file": str(file.resolve()), "speed": 20.0, "repeat": True}, min_replicas=16)
+    scenario = dataclasses.replace(case_.scenario, duration_s=3600.0)
+    case_ = dataclasses.replace(case_, scenario=scenario)
+    trace = running.traffic_of(case_, 1)
+    best_s, _ = timed(case_, trace)
     note = f"{len(trace):,} requests, Azure conversation at 20x, 16 replicas and more"
-    yield Figure("simulate", "requests with scrapes and turns", len(trace) / took, "1/s", 200_000, ">=", note=note)
+    yield Figure("simulate", "requests with scrapes and turns", len(trace) / best_s, "1/s", 200_000, ">=", note=note)
 
 
 def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
-    found = case(folder, {"kind": "trace", "file": str(file.resolve())})
-    trace = running.traffic_of(found, 1)
-    took, done = timed(found, trace)
-    turns = len(done.timeline.at_s)
-    world = running.begin(found, 1, trace)
-    began = stopwatch_s()
-    world.kernel.advance(done.world.now_ps)  # with no replica started after the first: the kernel's part, and more
-    kernel = stopwatch_s() - began
+    case_ = case(folder, {"kind": "trace", "file": str(file.resolve())})
+    trace = running.traffic_of(case_, 1)
+    best_s, run_ = timed(case_, trace)
+    turns = len(run_.timeline.at_s)
+    world = running.build_world(case_, 1, trace)
+    start_s = stopwatch_s()
+    world.kernel.advance(run_.world.now_ps)  # with no replica started after the first: the kernel's part, and more
+    kernel = stopwatch_s() - start_s
     note = f"{len(trace):,} requests, {turns:,} turns"
-    yield Figure("simulate", "fourteen days of ServeGen", took, "s", 20.0, note=note)
+    yield Figure("simulate", "fourteen days of ServeGen", best_s, "s", 20.0, note=note)
     yield Figure(
-        "simulate", "a simulated turn, its share of requests included", took / turns * 1e6, "us", 200.0, note=note
+        "simulate", "a simulated turn, its share of requests included", best_s / turns * 1e6, "us", 200.0, note=note
     )
     yield Figure("simulate", "the kernel's part of it", kernel / turns * 1e6, "us", note=note)
 
@@ -123,8 +125,8 @@ def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
 def _memory() -> Figure:
     """Peak memory of a process that simulates ten million requests."""
     command = [sys.executable, "-m", "tests.benchmarks.simulate"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    peak_mb, count = (float(word) for word in said.split())
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    peak_mb, count = (float(number) for number in output.split())
     return Figure("simulate", "peak memory", peak_mb, "MB", 1500.0, note=f"{count:,.0f} requests in one run")
 
 
@@ -132,10 +134,10 @@ def main() -> None:
     """Simulate ten million requests and tell the peak memory."""
     with tempfile.TemporaryDirectory() as name:
         rps = LARGE / DAY_S
-        found = case(Path(name), {"kind": "poisson", "rps": rps, "duration_s": DAY_S}, min_replicas=16)
-        trace = running.traffic_of(found, 1)
-        done = running.simulate(found, 1, trace)
-        count = int(done.world.kernel.requests.has_arrived.sum())
+        case_ = case(Path(name), {"kind": "poisson", "rps": rps, "duration_s": DAY_S}, min_replicas=16)
+        trace = running.traffic_of(case_, 1)
+        run_ = running.simulate(case_, 1, trace)
+        count = int(run_.world.kernel.requests.has_arrived.sum())
         assert count == len(trace)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, count)
 

@@ -1,4 +1,4 @@
-"""What the allocator pays for a target on recorded spot capacity, beside the clairvoyant plan and SkyServe's fallback.
+"""Cost of a target on recorded spot capacity: the allocator, the clairvoyant plan and SkyServe's fallback.
 
 Days of the SpotHedge artifact's traces, on-demand at 3 times the spot price, starts of 120 s. The whole control loop
 decides every 15 s; nothing but the cloud's answers tells it what a zone has. A cost is a share of the same target all
@@ -25,10 +25,10 @@ from tests.benchmarks.figure import Figure
 from tests.benchmarks.spot_world import DAY_S, HOUR_S, ON_DEMAND_USD, SPOT_USD, START_S, Market, SpotWorld
 
 DAYS: Final[Mapping[str, tuple[float, ...]]] = {"AWS1": (0, 3.3, 6.6), "AWS2": (0, 3.3, 6.6), "GCP1": (0,)}
-"""Where in each trace a day starts; GCP1 lasts no longer than one."""
+"""The starts of the days in each trace, in days; GCP1 is one day long."""
 NOTICES_S: Final = {"AWS1": 120.0, "AWS2": 120.0, "GCP1": 30.0}
-"""How long ahead these clouds announce an interruption (`simulators.world.infrastructure.market.NOTICES`)."""
-LATENESS: Final = 30.0
+"""The interruption notice of these clouds (`simulators.world.infrastructure.market.NOTICES`). Seconds."""
+VIOLATION_COST_RATIO: Final = 30.0
 """`slo_violation_cost_ratio`: an hour short costs 30 hours idle. Chosen between 20 and 60 by hand, on these days."""
 STEP_S: Final = 30.0
 TARGETS: Final[Mapping[str, Callable[[float], int]]] = {"3 all day": spot_world.constant, "a wave": spot_world.wave}
@@ -51,18 +51,20 @@ def run(data: Path) -> Iterator[Figure]:
         markets = [Market(folder.resolve(), day * DAY_S) for day in days]
         for title, target in TARGETS.items():
             plan = fmean(clairvoyant(m, target) for m in markets)
-            sky = mean([skyserve(m, target) for m in markets])
-            ours = mean([allocator(m, target) for m in markets])
-            told = mean([allocator(replace(m, notice_s=NOTICES_S[name]), target) for m in markets])
-            yield from _figures(f"{name}, {title}", plan, sky, ours, told)
+            skyserve_ = mean([skyserve(m, target) for m in markets])
+            allocator_ = mean([allocator(m, target) for m in markets])
+            with_notice = mean([allocator(replace(m, notice_s=NOTICES_S[name]), target) for m in markets])
+            yield from _figures(f"{name}, {title}", plan, skyserve_, allocator_, with_notice)
 
 
-def _figures(title: str, plan: float, sky: Score, ours: Score, told: Score) -> Iterator[Figure]:
+def _figures(title: str, plan: float, skyserve_: Score, allocator_: Score, with_notice: Score) -> Iterator[Figure]:
     peer, note = "SkyServe's fallback, one spare", f"all on demand: 1; clairvoyant: {plan:.4f}"
-    for case, score in (("no notice", ours), ("its cloud's notice", told)):
+    for case, score in (("no notice", allocator_), ("its cloud's notice", with_notice)):
         yield Figure("spot", f"{title}, {case}: cost over the plan's", score.cost / plan, "x", 1.15, note=note)
-        yield Figure("spot", f"{title}, {case}: cost", score.cost, "of all on demand", peer=peer, peer_value=sky.cost)
-        yield Figure("spot", f"{title}, {case}: target met", score.met, "of time", 0.995, ">=", peer, sky.met)
+        yield Figure(
+            "spot", f"{title}, {case}: cost", score.cost, "of all on demand", peer=peer, peer_value=skyserve_.cost
+        )
+        yield Figure("spot", f"{title}, {case}: target met", score.met, "of time", 0.995, ">=", peer, skyserve_.met)
 
 
 def mean(scores: list[Score]) -> Score:
@@ -72,13 +74,13 @@ def mean(scores: list[Score]) -> Score:
 def allocator(market: Market, target: Callable[[float], int]) -> Score:
     """A day under our allocator."""
     world = SpotWorld(market.offers(), market.folder, target)
-    spot_world.run(world, spot_world.spec(world.offers, target, slo_violation_cost_ratio=LATENESS), DAY_S)
+    spot_world.run(world, spot_world.spec(world.offers, target, slo_violation_cost_ratio=VIOLATION_COST_RATIO), DAY_S)
     return _score(world)
 
 
 def skyserve(market: Market, target: Callable[[float], int]) -> Score:
     """A day under SkyServe's policy with a spare, falling back dynamically, without the delays of its own."""
-    world = SpotWorld(market.offers(apart=False), market.folder, target)
+    world = SpotWorld(market.offers(by_zone=False), market.folder, target)
     policy = SkyServeRequestRate(
         target_qps_per_replica=1.0,
         source="gateway",
@@ -100,21 +102,21 @@ def skyserve(market: Market, target: Callable[[float], int]) -> Score:
 def clairvoyant(market: Market, target: Callable[[float], int]) -> float:
     """The cost of the best plan, as a share of all on demand."""
     steps = int(DAY_S / STEP_S)
-    wanted = np.array([target(i * STEP_S) for i in range(steps)], float)
+    targets = np.array([target(i * STEP_S) for i in range(steps)], float)
     limits: list[Floats | None] = [capacity(market, file, steps) for file in market.files]
     prices = [*[SPOT_USD] * len(limits), ON_DEMAND_USD]
-    first = [*[0.0] * len(limits), wanted[0]]
+    first = [*[0.0] * len(limits), targets[0]]
     delay, step_h = round(START_S / STEP_S), STEP_S / HOUR_S
-    plan = cheapest_usd(prices, [*limits, None], wanted, first, delay, step_h)
-    return plan / (float(wanted.sum()) * step_h * ON_DEMAND_USD)
+    plan = cheapest_usd(prices, [*limits, None], targets, first, delay, step_h)
+    return plan / (float(targets.sum()) * step_h * ON_DEMAND_USD)
 
 
 def capacity(market: Market, file: Path, steps: int) -> Floats:
     """A zone's capacity in each step: traces change on the grid, where their day starts on it."""
     gap_s, nodes = read(file)
-    at = (np.arange(steps) * STEP_S + market.start_s) // float(gap_s)
-    found: Floats = np.array(nodes, float)[at.astype(int) % len(nodes)]
-    return found
+    steps_at = (np.arange(steps) * STEP_S + market.start_s) // float(gap_s)
+    capacity_: Floats = np.array(nodes, float)[steps_at.astype(int) % len(nodes)]
+    return capacity_
 
 
 def _score(world: SpotWorld) -> Score:

@@ -1,4 +1,4 @@
-"""Recorded spot capacity under the real controller: a pool a zone, on-demand beside them, and a target to keep.
+"""Recorded spot capacity under the real controller: a pool for each zone, on-demand, and a target to keep.
 
 No requests: replicas only start, serve and go, so that days pass in seconds. Whoever decides meets the same zones, the
 same start-up time and the same notices.
@@ -48,16 +48,16 @@ SPOT, ON_DEMAND = PoolName("spot"), PoolName("on-demand")
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A window of recorded capacity: a file a zone, from `start_s` on; `notice_s` is how long ahead a loss is told."""
+    """A window of recorded capacity from `start_s` on, a file for each zone; `notice_s` is the interruption notice."""
 
     folder: Path
     start_s: float
     notice_s: float = 0.0
 
-    def offers(self, *, apart: bool = True) -> dict[PoolName, PoolOffer]:
+    def offers(self, *, by_zone: bool = True) -> dict[PoolName, PoolOffer]:
         """Spot pools, one a zone, or one over all zones; and on-demand without limit."""
         zones = {file.stem: ZoneOffer(trace=SupplyTrace(file=file.name, start_s=self.start_s)) for file in self.files}
-        groups = {PoolName(name): {name: zone} for name, zone in zones.items()} if apart else {SPOT: zones}
+        groups = {PoolName(name): {name: zone} for name, zone in zones.items()} if by_zone else {SPOT: zones}
         common: dict[str, Any] = {"model": "m", "start_up": QUICK, "billing": BY_THE_SECOND}
         spot = {
             name: PoolOffer(
@@ -79,7 +79,7 @@ class Market:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A policy that wants what the target will be until a replica asked for now serves, and knows it exactly.
+    """A policy that recommends the exact maximum of the target until a replica requested now serves.
 
     What is measured is the allocation, not the forecast.
     """
@@ -94,14 +94,14 @@ class Target:
         return ()
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        wanted = ahead(self.at, view.at)
-        return Recommendation(name, float(wanted), Evidence.FULL, True, f"the target is {wanted}")
+        target = target_ahead(self.at, view.at)
+        return Recommendation(name, float(target), Evidence.FULL, True, f"the target is {target}")
 
 
-def ahead(target: Callable[[float], int], at_s: float) -> int:
-    """The most that the target will be until a replica asked for now serves."""
+def target_ahead(target: Callable[[float], int], time_s: float) -> int:
+    """Return the maximum of the target until a replica requested now serves."""
     until_s = START_S + 2 * INTERVAL_S
-    return max(target(at_s + share * until_s / 4) for share in range(5))
+    return max(target(time_s + share * until_s / 4) for share in range(5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Rate:
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
         now = self.world.now()
-        return {"requests_per_s": Fresh(float(ahead(self.world.target, now)), now)}
+        return {"requests_per_s": Fresh(float(target_ahead(self.world.target, now)), now)}
 
 
 class IdleEngines:
@@ -175,16 +175,16 @@ class SpotWorld:
         end_ps = to_ps(t)
         while self.engines.now_ps < end_ps:
             due = [d for p in self.pools.values() if (d := p.next_event_ps()) is not None]
-            self._pass(min([end_ps, *due]))
+            self._advance(min([end_ps, *due]))
 
-    def _pass(self, until_ps: int) -> None:
+    def _advance(self, until_ps: int) -> None:
         """Let time pass in which nothing happens, then do what is due."""
         ready = sum(p.status(self.engines.now_ps).ready for p in self.pools.values())
-        since_s, passed_s = self.now(), (until_ps - self.engines.now_ps) / 1e12
-        wanted = self.target(since_s)
-        self.met_s += passed_s if ready >= wanted else 0.0
-        self.short_s += passed_s if ready < wanted else 0.0
-        self.missing_h += max(0, wanted - ready) * passed_s / HOUR_S
+        now_s, passed_s = self.now(), (until_ps - self.engines.now_ps) / 1e12
+        target = self.target(now_s)
+        self.met_s += passed_s if ready >= target else 0.0
+        self.short_s += passed_s if ready < target else 0.0
+        self.missing_h += max(0, target - ready) * passed_s / HOUR_S
         self.engines.now_ps = until_ps
         for pool in self.pools.values():
             pool.advance(until_ps)
@@ -241,17 +241,17 @@ def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], *
 def run(
     world: SpotWorld, workload: WorkloadSpec, end_s: float, record: Callable[[Tick], None] = lambda _: None
 ) -> None:
-    """The real controller over the world, turn by turn, to the end.
+    """Run the real controller over the world, tick by tick, to the end.
 
-    Turns fall between the grid that the traces change on: what happens is seen half an interval later, as on average.
+    Ticks fall between the changes of the traces: a change is observed half an interval later, as on average.
     """
     actuators = {name: Actuator(world, name) for name in workload.pools}
     setup = Setup(Workload(workload, {}, "spot"), dict(workload.sources), actuators, ports_may_wait=False)
     controller = Controller(setup, world, History(HOUR_S), record)
 
     async def drive() -> None:
-        for turn in range(math.floor(end_s / INTERVAL_S)):
-            await world.sleep_until(turn * INTERVAL_S + INTERVAL_S / 2)
+        for tick in range(math.floor(end_s / INTERVAL_S)):
+            await world.sleep_until(tick * INTERVAL_S + INTERVAL_S / 2)
             await controller.tick(world.now())
         await world.sleep_until(end_s)
 
@@ -264,6 +264,6 @@ def constant(_: float) -> int:
     return 3
 
 
-def wave(at_s: float) -> int:
+def wave(time_s: float) -> int:
     """Two replicas at night and six at noon."""
-    return round(4 - 2 * math.cos(2 * math.pi * at_s / DAY_S))
+    return round(4 - 2 * math.cos(2 * math.pi * time_s / DAY_S))

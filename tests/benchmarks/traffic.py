@@ -35,7 +35,7 @@ def conversations(data: Path, speed: float) -> RequestTrace:
 
 
 def load_of(trace: RequestTrace, requests: int) -> Load:
-    """So many requests of a trace, which begins anew a mean gap after its last arrival."""
+    """Return the first requests of a trace that repeats a mean gap after its last arrival."""
     times = -(-requests // len(trace))
     arrival_ps = np.rint(trace.arrival_s * PS_PER_S).astype(np.int64)
     period = round(trace.duration_s * (1 + 1 / len(trace)) * PS_PER_S)

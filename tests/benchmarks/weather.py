@@ -1,8 +1,8 @@
-"""What bad weather does: each fault at 5 % and at 50 % of calls, by itself, beside the same hours in fair weather.
+"""Effect of faults: each fault alone at 5 % and at 50 % of calls, compared with the same hours without faults.
 
-Traffic rises and falls, so that sizes have to, and never ends, so that no zero is true. No turn may lower a size on
-what it did not see, nor while a source says 0 because it is throttled; at 5 % cost and SLO attainment stay within a
-tenth of fair weather's. Means over seeds.
+Traffic rises and falls, so that sizes change, and never stops, so that every zero is false. No tick may scale in on
+missing data, nor while a throttled source reports 0. At 5 % cost and SLO attainment stay within a tenth of the values
+without faults. All figures are means over seeds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.fuzz.worlds.settings import within_the_pools_bounds, within_the_workl
 from tests.fuzz.worlds.turn import RecordedTick, TickContext
 
 WORKLOAD: Final = Path("config/scenarios/workloads/chat-predictive.yaml")
-"""Who is rained on."""
+"""The workload under faults."""
 SCENARIO: Final = {
     "scenario": "weather",
     "workload": str(WORKLOAD.resolve()),
@@ -46,16 +46,16 @@ SCENARIO: Final = {
     "initial_replicas": {"gpus": 4},
 }
 SEEDS: Final = range(1, 6)
-FAIR: Final = 0.05
-"""Weather that happens: its cost is bounded."""
-FOUL: Final = 0.5
-WITHIN: Final = 0.10
-"""Of fair weather's cost, and of all requests."""
+MILD_SHARE: Final = 0.05
+"""A realistic share of faulty calls: its cost is bounded."""
+SEVERE_SHARE: Final = 0.5
+MAX_DIFFERENCE: Final = 0.10
+"""The maximum difference in cost and in attainment from the runs without faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """One run: what it cost, which share of requests met the SLO, and turns that did what none may."""
+    """One run: its cost, its SLO attainment, and the ticks that broke a rule."""
 
     cost_usd: float
     attainment: float
@@ -66,8 +66,8 @@ class Hours:
     outside: int = 0
 
 
-class Count:
-    """Counts turns that did what none may."""
+class ViolationCounter:
+    """Counter of ticks that break a rule."""
 
     def __init__(self, case: Case, seed: int) -> None:
         self.unseen = self.zeroed = self.outside = 0
@@ -88,10 +88,10 @@ class Count:
 
 def simulated(case: Case, seed: int, trace: RequestTrace, *weather: FaultSettings) -> Hours:
     case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, weather=weather))
-    count = Count(case, seed)
+    count = ViolationCounter(case, seed)
     s = summarize(running.simulate(case, seed, trace, record=[count]))
-    found = (count.unseen, count.zeroed, count.outside)
-    return Hours(s.cost_usd, s.attainment["all"], s.scale_ups, s.scale_downs, *found)
+    counts = (count.unseen, count.zeroed, count.outside)
+    return Hours(s.cost_usd, s.attainment["all"], s.scale_ups, s.scale_downs, *counts)
 
 
 def run(_: Path) -> Iterator[Figure]:
@@ -102,18 +102,20 @@ def run(_: Path) -> Iterator[Figure]:
     traces = {seed: running.traffic_of(case, seed) for seed in SEEDS}
     fair = [simulated(case, seed, trace) for seed, trace in traces.items()]
     yield from _fair(case, fair)
-    for share in (FAIR, FOUL):
+    for share in (MILD_SHARE, SEVERE_SHARE):
         runs = {
             fault: [simulated(case, seed, trace, _weather(fault, share)) for seed, trace in traces.items()]
             for fault in get_args(Fault)
         }
-        yield from _counts(share, [one for found in runs.values() for one in found])
-        for fault, found in runs.items():
-            yield from _beside(f"{fault} at {share:.0%}", found, fair, WITHIN if share == FAIR else None)
+        yield from _counts(share, [hours for counts in runs.values() for hours in counts])
+        for fault, counts in runs.items():
+            yield from _compared(
+                f"{fault} at {share:.0%}", counts, fair, MAX_DIFFERENCE if share == MILD_SHARE else None
+            )
 
 
 def _weather(fault: Fault, share: float) -> FaultSettings:
-    """The fault wherever it can strike."""
+    """Return the settings of a fault in all places where it can occur."""
     strikes = FaultSettings(fault=fault, share=share, where="sources" if fault == "zero" else "both")
     return dataclasses.replace(strikes, where="pools") if fault == "out_of_capacity" else strikes
 
@@ -136,10 +138,10 @@ def _counts(share: float, runs: Sequence[Hours]) -> Iterator[Figure]:
         yield Figure("weather", f"{name}, {share:.0%}", sum(getattr(h, key) for h in runs), "turns", 0.0, note=note)
 
 
-def _beside(what: str, runs: Sequence[Hours], fair: Sequence[Hours], goal: float | None) -> Iterator[Figure]:
-    """Cost and attainment beside fair weather's, seed by seed."""
+def _compared(title: str, runs: Sequence[Hours], fair: Sequence[Hours], goal: float | None) -> Iterator[Figure]:
+    """Yield cost and attainment compared with the runs without faults, seed by seed."""
     ratio = float(np.mean([h.cost_usd / f.cost_usd for h, f in zip(runs, fair, strict=True)]))
     lost = float(np.mean([f.attainment - h.attainment for h, f in zip(runs, fair, strict=True)]))
-    yield Figure("weather", f"{what}: cost off fair weather's", abs(ratio - 1.0), "", goal, note=f"ratio {ratio:.3f}")
+    yield Figure("weather", f"{title}: cost off fair weather's", abs(ratio - 1.0), "", goal, note=f"ratio {ratio:.3f}")
     attained = float(np.mean([h.attainment for h in runs]))
-    yield Figure("weather", f"{what}: SLO attainment lost", lost, "", goal, note=f"attained {attained:.3f}")
+    yield Figure("weather", f"{title}: SLO attainment lost", lost, "", goal, note=f"attained {attained:.3f}")

@@ -9,7 +9,7 @@ import pytest
 
 from policies.model import PoolName
 from simulators.experiments.results import summarize
-from simulators.experiments.run import SimulationRun, begin, simulate, traffic_of
+from simulators.experiments.run import SimulationRun, build_world, simulate, traffic_of
 from simulators.experiments.scenario import Case
 from simulators.world.infrastructure.pool import FleetPool
 from tests.golden.runs import short
@@ -97,7 +97,7 @@ def covered_s(begin_s: np.ndarray, end_s: np.ndarray) -> float:
 
 def test_a_world_that_nobody_touches_costs_its_first_replicas_and_no_more(tmp_path: Path) -> None:
     case: Case = short("chat", tmp_path, 600.0)
-    world = begin(case, 1, traffic_of(case, 1))
+    world = build_world(case, 1, traffic_of(case, 1))
     world.run_until(600 * 10**12)
     bill = world.pools[PoolName("gpus")].bill(world.now_ps, world.kernel.occupied_ps)
     assert bill.total_micro_usd == round(4 * 6.88 * 600 / 3600 * 10**6)

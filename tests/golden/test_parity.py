@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policies.model import Fresh, Tick
-from simulators.commands.simulate import journalled
+from simulators.commands.simulate import simulate_to_journal
 from simulators.experiments.run import simulate, traffic_of
 from tests.golden.runs import forescale, journal_bytes, short, shortened
 
@@ -22,7 +22,7 @@ LONG_ENOUGH_S = 1500.0
 def test_a_simulated_journal_replays_equal(name: str, tmp_path: Path) -> None:
     case = short(name, tmp_path, LONG_ENOUGH_S)
     seed = case.scenario.seed
-    journalled(case, seed, traffic_of(case, seed), tmp_path / "journal", lambda _: None)
+    simulate_to_journal(case, seed, traffic_of(case, seed), tmp_path / "journal", lambda _: None)
     done = forescale("replay", tmp_path / "journal", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -33,7 +33,7 @@ def test_a_simulated_journal_replays_equal(name: str, tmp_path: Path) -> None:
 
 def test_a_replay_under_another_workload_is_not_equal(tmp_path: Path) -> None:
     case = short("chat", tmp_path, LONG_ENOUGH_S)
-    journalled(case, 1, traffic_of(case, 1), tmp_path / "journal", lambda _: None)
+    simulate_to_journal(case, 1, traffic_of(case, 1), tmp_path / "journal", lambda _: None)
     other = tmp_path / "other.yaml"
     text = (Path(__file__).parents[2] / "config/scenarios/workloads/chat.yaml").read_text(encoding="utf-8")
     other.write_text(text.replace("target_per_replica: 24", "target_per_replica: 6"), encoding="utf-8")

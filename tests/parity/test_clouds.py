@@ -25,7 +25,7 @@ from scaler.config.kinds.gcp_sources import PubSub
 from scaler.controller import Controller, Setup
 from scaler.ports import Actuator, Source
 from scaler.shared_resources import Opening, Resources
-from simulators.experiments.run import HISTORY_S, begin, ends_s, traffic_of
+from simulators.experiments.run import HISTORY_S, build_world, run_end_s, traffic_of
 from simulators.experiments.scenario import Case, load
 from simulators.world import ports
 from simulators.world.world import World
@@ -295,12 +295,12 @@ async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case
 async def turns(case: Case, make: Make) -> list[Tick]:
     """Every turn of the world's length under the daemon's controller."""
     trace = traffic_of(case, SEED)
-    world = begin(case, SEED, trace)
+    world = build_world(case, SEED, trace)
     clock, ticks = ports.SimulatedClock(world), list[Tick]()
     spec = case.workload.spec
     history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
     controller = Controller(await make(world, case), clock, history, ticks.append)
-    for turn in range(math.ceil(ends_s(case, trace) / spec.interval_s)):
+    for turn in range(math.ceil(run_end_s(case, trace) / spec.interval_s)):
         due = case.scenario.epoch_s + turn * spec.interval_s
         await clock.sleep_until(due)
         await controller.tick(due)

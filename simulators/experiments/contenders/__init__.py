@@ -1,1 +1,1 @@
-"""The field's own autoscalers as contenders: one template a peer, filled in with the scenario's bounds and pools."""
+"""Other autoscalers as contenders: one template for each peer, completed with the scenario's bounds and pools."""

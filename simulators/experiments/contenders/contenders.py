@@ -1,8 +1,8 @@
-"""Who takes part in a comparison: the scenario's own workload, workload files, peers by name, and the oracle.
+"""Contenders of a comparison: the scenario's own workload, workload files, peers by name, and the oracle.
 
-A contender is named in words such as ``hpa``, ``static:replicas=8`` or ``mine.yaml:scale_down.window_s=60``. A name is
-looked up as a file, then beside the scenario in ``workloads/``, then among the peers shipped here. What stands after
-the colon changes the document before it is read.
+A text such as ``hpa``, ``static:replicas=8`` or ``mine.yaml:scale_down.window_s=60`` names a contender. The name before
+the colon is a file, a workload in the scenario's folder ``workloads/``, or a peer shipped here, in this order. The
+settings after the colon change the document before it is loaded.
 """
 
 from __future__ import annotations
@@ -16,200 +16,199 @@ from typing import Any, Final
 from policies.model.spec import WorkloadSpec
 from policies.recommend.peers.static import Static
 from scaler.config import checks
-from scaler.config.document import Document, read, value_in
+from scaler.config.document import Document, value_in
 from scaler.config.load import Workload, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import REGISTRIES, did_you_mean, kind_of, resolve
-from simulators.experiments.scenario import Case
+from simulators.experiments.scenario import Case, workload_document
 from simulators.world import ports
 
 TEMPLATES: Final = Path(__file__).parent
 SELF: Final = "self"
 ORACLE: Final = "oracle"
-TAKEN_OVER: Final = ("min_replicas", "max_replicas", "interval_s", "deadline_s")
-"""What a peer takes over from the scenario's own workload, beside its pools."""
+INHERITED: Final = ("min_replicas", "max_replicas", "interval_s", "deadline_s")
+"""The keys, besides the pools, that a peer inherits from the scenario's own workload."""
 SETTINGS: Final = tuple(f.name for f in fields(WorkloadSpec))
 COMMAND_LINE: Final = "command line"
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One that takes part: its name in tables, and the case it runs. The oracle plans the case, no policy scales it."""
+    """One policy of a comparison: its name in tables and its case. The oracle plans the case instead of a policy."""
 
     name: str
     case: Case
     oracle: bool = False
 
 
-def names() -> list[str]:
-    """Return the peers that are shipped, sorted."""
+def peer_names() -> list[str]:
+    """Return the names of the shipped peers, sorted."""
     return sorted(path.stem for path in TEMPLATES.glob("*.yaml"))
 
 
-def contenders(case: Case, words: Sequence[str], *, with_self: bool = True) -> list[Contender]:
-    """Return those named, the scenario's own workload first unless it is left out.
+def contenders(case: Case, texts: Sequence[str], *, with_self: bool = True) -> list[Contender]:
+    """Return the contenders named by `texts`, after the scenario's own workload if `with_self`.
 
     Raises `ConfigError` with all problems.
     """
-    wanted = list(dict.fromkeys([SELF, *words] if with_self else words))
-    found: list[Contender] = []
+    texts = list(dict.fromkeys([SELF, *texts] if with_self else texts))
+    selected: list[Contender] = []
     problems: list[Problem] = []
-    for word in wanted:
+    for text in texts:
         try:
-            one = _contender(case, word)
+            contender = _contender(case, text)
         except ConfigError as e:
             problems += e.problems
             continue
-        if any(one.name == other.name for other in found):
+        if any(contender.name == earlier.name for earlier in selected):
             problems.append(
-                _problem(word, f"two contenders would be called {one.name}", "leave one out, or rename its workload")
+                _problem(
+                    text, f"two contenders would be called {contender.name}", "leave one out, or rename its workload"
+                )
             )
-        found.append(one)
-    if not wanted:
-        problems.append(_problem("", "names nobody to compare", f"give some of {', '.join([ORACLE, *names()])}"))
+        selected.append(contender)
+    if not texts:
+        problems.append(_problem("", "names nobody to compare", f"give some of {', '.join([ORACLE, *peer_names()])}"))
     if problems:
         raise ConfigError(problems)
-    return found
+    return selected
 
 
-def split(text: str) -> list[str]:
-    """Contenders' words, separated by commas; those within brackets belong to a value."""
-    words, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{") - (letter in "]}")
-        if letter == "," and depth <= 0:
-            words.append("")
+def split_texts(text: str) -> list[str]:
+    """Return the contenders' texts, separated by commas outside of brackets.
+
+    ``hpa,mine.yaml:metrics=[{quantities: [a, b]}]`` gives two texts.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth <= 0:
+            parts.append("")
         else:
-            words[-1] += letter
-    return [word.strip() for word in words if word.strip()]
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
 
 
-def _contender(case: Case, word: str) -> Contender:
-    name, _, told = word.partition(":")
-    if name in {SELF, ORACLE} and not told:
+def _contender(case: Case, text: str) -> Contender:
+    name, _, settings = text.partition(":")
+    if name in {SELF, ORACLE} and not settings:
         return Contender(case.workload.name if name == SELF else ORACLE, case, name == ORACLE)
     own = Document(case.workload.name, case.workload.document, {})
-    source = own if name == SELF else _found(case, name)
+    source = own if name == SELF else _document(case, name)
     shipped = source.file.startswith(str(TEMPLATES))
-    data = _changed(copy.deepcopy(source.data), told, word)
+    data = _with_settings(copy.deepcopy(source.data), settings, text)
     if shipped and all(isinstance(data[key], int | float) for key in ("interval_s", "deadline_s")):
         data["deadline_s"] = min(data["deadline_s"], data["interval_s"] / 2)  # must stay below a shorter interval
-    file = f"--policies {word}" if told or shipped else source.file
-    return Contender(word if told or shipped else _called(source), _under(case, workload_from(data, file), file))
+    file = f"--policies {text}" if settings or shipped else source.file
+    return Contender(
+        text if settings or shipped else _workload_name(source), _case_under(case, workload_from(data, file), file)
+    )
 
 
-def _called(source: Document) -> str:
-    """Return a file's workload by its own name."""
+def _workload_name(source: Document) -> str:
+    """Return the name of a file's workload, or the file's."""
     data = source.data
     return str(data.get("workload", source.file)) if isinstance(data, dict) else source.file
 
 
-def _found(case: Case, name: str) -> Document:
-    """Return the document that a name stands for.
-
-    Of a file as it is, of a peer with the scenario's own bounds and pools.
-    """
+def _document(case: Case, name: str) -> Document:
+    """Return the document of a file, or of a peer with the scenario's bounds and pools."""
     for path in (Path(name), case.folder / "workloads" / f"{name}.yaml"):
         if path.is_file():
-            return _only(path)
-    if name in names():
-        template = _only(TEMPLATES / f"{name}.yaml")
-        return Document(template.file, _filled(case, name, template.data), template.lines)
-    own = case.folder / "workloads"
-    known = [SELF, ORACLE, *names(), *sorted(path.stem for path in own.glob("*.yaml"))]
+            return _workload_mapping(path)
+    if name in peer_names():
+        template = _workload_mapping(TEMPLATES / f"{name}.yaml")
+        return Document(template.file, _filled_template(case, name, template.data), template.lines)
+    folder = case.folder / "workloads"
+    known = [SELF, ORACLE, *peer_names(), *sorted(path.stem for path in folder.glob("*.yaml"))]
     hint = did_you_mean(name, known) or f"there are {', '.join(known)}, and any workload's file"
-    raise ConfigError([_problem(name, f"is no file, no workload in {own}, and no peer", hint)])
+    raise ConfigError([_problem(name, f"is no file, no workload in {folder}, and no peer", hint)])
 
 
-def _only(path: Path) -> Document:
-    documents, problems = read(path)
-    found = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
-    if not problems and len(found) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(found)}")]
-    elif not problems and not isinstance(found[0].data, dict):
-        problems = [found[0].problem((), "must be a mapping: a workload's keys and their values")]
-    if problems:
-        raise ConfigError(problems)
-    return found[0]
+def _workload_mapping(path: Path) -> Document:
+    document = workload_document(path)
+    if not isinstance(document.data, dict):
+        raise ConfigError([document.problem((), "must be a mapping: a workload's keys and their values")])
+    return document
 
 
-def _filled(case: Case, name: str, template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a peer's template with what the scenario says: bounds, interval, pools, and the KV cache's size."""
+def _filled_template(case: Case, name: str, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a peer's template with the scenario's bounds, interval, pools and KV cache size."""
     own = case.workload.document
     policies = copy.deepcopy(template["policies"])
     for policy in policies.values():
         if "kv_tokens" in policy and policy["kv_tokens"] is None:
             policy["kv_tokens"] = min(model.kv_tokens for model in case.models.values())
-    taken = {key: own[key] for key in TAKEN_OVER}
-    return {"workload": name, **taken, **template, "policies": policies, "pools": own["pools"]}
+    inherited = {key: own[key] for key in INHERITED}
+    return {"workload": name, **inherited, **template, "policies": policies, "pools": own["pools"]}
 
 
-def _changed(data: Any, told: str, word: str) -> Any:
+def _with_settings(data: Any, settings: str, text: str) -> Any:
     """Return the document with ``key=value;key=value`` set in it."""
     problems = []
-    for assignment in filter(None, told.split(";")):
+    for assignment in filter(None, settings.split(";")):
         key, equals, value = assignment.partition("=")
         places = [tuple(key.removeprefix(".").split("."))] if "." in key else _places(data, key)
         if not equals or not key:
-            problems.append(_problem(word, f"{assignment!r} must be key=value", "as in static:replicas=8"))
+            problems.append(_problem(text, f"{assignment!r} must be key=value", "as in static:replicas=8"))
         elif len(places) > 1:
             dotted = " or ".join(".".join(map(str, place)) for place in places)
-            problems.append(_problem(word, f"{key} stands in {len(places)} places", f"say which: {dotted}"))
+            problems.append(_problem(text, f"{key} stands in {len(places)} places", f"say which: {dotted}"))
         else:
-            problems += _assigned(data, places[0], value, word)
+            problems += _assign(data, places[0], value, text)
     if problems:
         raise ConfigError(problems)
     return data
 
 
-def _assigned(data: Any, place: Sequence[Any], value: str, word: str) -> Iterator[Problem]:
-    """Set a place to a value, as YAML has it; why that cannot be done."""
+def _assign(data: Any, place: Sequence[Any], value: str, text: str) -> Iterator[Problem]:
+    """Set a place to a YAML value. Yield the problem if that fails."""
     try:
-        told = value_in(value)
+        parsed = value_in(value)
     except ValueError:
-        yield _problem(word, f"{value!r} is no YAML value", "close what is opened, and quote what is special")
+        yield _problem(text, f"{value!r} is no YAML value", "close what is opened, and quote what is special")
         return
-    if not _set(data, place, told):
+    if not _set(data, place, parsed):
         where = ".".join(map(str, place))
-        yield _problem(word, f"there is no place {where} in this workload", "name the keys that lead there")
+        yield _problem(text, f"there is no place {where} in this workload", "name the keys that lead there")
 
 
 def _places(data: Any, key: str) -> list[tuple[Any, ...]]:
-    """Return where a bare key is meant.
+    """Return the places that a bare key may mean.
 
-    Where the policies hold it already, or could; else among the workload's settings.
+    They are where the policies set it, else where a policy has it as a parameter, else the workload's own setting.
     """
     policies = data.get("policies", {})
-    there: list[tuple[Any, ...]] = [("policies", *place) for place in _holding(policies, key)]
-    could: list[tuple[Any, ...]] = [
-        ("policies", name, key) for name, policy in policies.items() if key in _parameters(policy)
+    existing: list[tuple[Any, ...]] = [("policies", *place) for place in _occurrences(policies, key)]
+    possible: list[tuple[Any, ...]] = [
+        ("policies", name, key) for name, policy in policies.items() if key in _parameter_names(policy)
     ]
-    if there or could or key in SETTINGS:
-        return there or could or [(key,)]
+    if existing or possible or key in SETTINGS:
+        return existing or possible or [(key,)]
     return [("policies", name, key) for name in policies]
 
 
-def _parameters(policy: Any) -> list[str]:
-    """Return the parameters that a policy's kind has."""
+def _parameter_names(policy: Any) -> list[str]:
+    """Return the parameter names of a policy's kind."""
     kind = str(policy.get("kind")) if isinstance(policy, dict) else ""
     return [f.name for f in fields(resolve("policy", kind))] if kind in REGISTRIES["policy"] else []
 
 
-def _holding(data: Any, key: str) -> Iterator[tuple[Any, ...]]:
-    below = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for name, value in below:
+def _occurrences(data: Any, key: str) -> Iterator[tuple[Any, ...]]:
+    children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for name, value in children:
         if name == key:
             yield (name,)
-        yield from ((name, *place) for place in _holding(value, key))
+        yield from ((name, *place) for place in _occurrences(value, key))
 
 
 def _set(data: Any, place: Sequence[Any], value: Any) -> bool:
-    """Set a place in a document; whether the way there exists."""
-    for step in place[:-1]:
-        if isinstance(data, list) and str(step).isdigit() and int(step) < len(data):
-            data = data[int(step)]
+    """Set a place in a document. Return whether its parents exist."""
+    for key in place[:-1]:
+        if isinstance(data, list) and str(key).isdigit() and int(key) < len(data):
+            data = data[int(key)]
         elif isinstance(data, dict):
-            data = data.setdefault(step, {})
+            data = data.setdefault(key, {})
         else:
             return False
     if not isinstance(data, dict):
@@ -218,43 +217,42 @@ def _set(data: Any, place: Sequence[Any], value: Any) -> bool:
     return True
 
 
-def _under(case: Case, workload: Workload, file: str) -> Case:
-    """Return the scenario under another workload. Raises `ConfigError` with every reason why it cannot run there."""
+def _case_under(case: Case, workload: Workload, file: str) -> Case:
+    """Return the case under another workload. Raises `ConfigError` with all reasons why it cannot run there."""
     source = Document(file, workload.document, {})
     findings = [
         *checks.own_problems(workload.spec.policies, ("policies",)),
         *checks.bounds(workload.spec),
-        *_stuck(workload.spec),
+        *_stuck_at_zero(workload.spec),
     ]
-    problems = [source.problem(place, rule, hint) for place, rule, hint in (*findings, *_out_of_bounds(workload.spec))]
+    problems = [
+        source.problem(place, rule, hint) for place, rule, hint in (*findings, *_static_out_of_bounds(workload.spec))
+    ]
     try:
-        made = case.under(workload, file)
+        moved = case.under(workload, file)
     except ConfigError as e:
         raise ConfigError([*problems, *e.problems]) from e
-    if made.scenario.queue != case.scenario.queue:
+    if moved.scenario.queue != case.scenario.queue:
         rule = "reads a queue, and in this scenario a gateway hands requests over"
         problems.append(source.problem(("sources",), rule, "give the scenario a queue, or read the engines"))
     if problems:
         raise ConfigError(problems)
-    return made
+    return moved
 
 
-def _out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
-    """Yield a fixed size that the workload's bounds would change without a word.
-
-    The comparison would be of another size.
-    """
+def _static_out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
+    """Yield the static policies whose size the workload's bounds would silently change."""
     for name, policy in spec.policies.items():
         if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
             rule = f"{policy.replicas} is not within the workload's {spec.min_replicas} to {spec.max_replicas} replicas"
             yield ("policies", name, "replicas"), rule, "widen them: static:replicas=1;min_replicas=1"
 
 
-def _stuck(spec: WorkloadSpec) -> Iterator[checks.Finding]:
-    """Yield a zero that nothing leaves: engines tell nothing while none runs."""
-    told = any(kind_of("source", source) in ports.QUEUES for source in spec.sources.values())
-    blind = all(policy.needs() for policy in spec.policies.values())
-    if spec.min_replicas == 0 and blind and not told:
+def _stuck_at_zero(spec: WorkloadSpec) -> Iterator[checks.Finding]:
+    """Yield a minimum of zero that no signal ends: engines report nothing while none runs."""
+    has_queue = any(kind_of("source", source) in ports.QUEUES for source in spec.sources.values())
+    needs_engines = all(policy.needs() for policy in spec.policies.values())
+    if spec.min_replicas == 0 and needs_engines and not has_queue:
         rule = "0 needs a source that tells of work while no engine runs, and this one reads engines only"
         yield ("min_replicas",), rule, "set it to 1, as in hpa:min_replicas=1"
 

@@ -1,1 +1,1 @@
-"""The clairvoyant oracle: what the scenario's promise costs somebody who knows the future, and what it must cost."""
+"""The clairvoyant oracle: the cheapest plan that meets the SLO with the future known, and a lower bound of the cost."""

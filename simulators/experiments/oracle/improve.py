@@ -1,4 +1,4 @@
-"""A plan that meets the promise made cheaper: replicas without work given up, then those with the least."""
+"""Cost reduction of a plan that meets the SLO: remove the idle replicas, then the least used ones."""
 
 from __future__ import annotations
 
@@ -11,57 +11,60 @@ import numpy as np
 from policies.model import PoolName
 from simulators.experiments.oracle.apply_plan import BUCKET_PS
 from simulators.experiments.oracle.search import PlanSearch
-from simulators.experiments.oracle.sizes import Ints, Sizes, Supply, bridged
+from simulators.experiments.oracle.sizes import Ints, Sizes, Supply, fill_gaps
 from simulators.experiments.run import SimulationRun
 
 TRIMS: Final = 3
-"""Times that replicas without work are looked for: each trim leaves less to find."""
-PIECE: Final = 360
-"""Buckets (an hour) that are taken away as one at most: the requests that may fail are spent where they save most."""
+"""The number of passes that remove idle replicas: each pass leaves fewer."""
+PIECE_BUCKETS: Final = 360
+"""The longest interval removed at once, in buckets: an hour."""
 
 
 def trim(search: PlanSearch, pools: list[Supply]) -> None:
-    """Give up replicas where there are fewer requests than replicas: some have nothing to do.
+    """Remove replicas where a run had fewer requests than replicas.
 
-    Fewer starts are other nodes, with other lives: where that leaves work undone, the run that failed tells for how
-    long the replicas are needed after all.
+    Fewer starts draw other nodes with other start-up times. Each pass reads the open requests of the last run, also of
+    one that failed: they last longer where a removed replica was needed.
     """
     run = search.best.run if search.best is not None else None
     for _ in range(TRIMS):
-        if search.best is None or run is None or search.left <= 0:
+        if search.best is None or run is None or search.remaining <= 0:
             return
-        sizes = _busy(search.best.sizes, run, pools)
-        if search.known(sizes):
+        sizes = _without_idle(search.best.sizes, run, pools)
+        if search.is_known(sizes):
             return
-        run = search.tried(sizes).run
+        run = search.try_plan(sizes).run
 
 
-def _busy(sizes: Sizes, run: SimulationRun, pools: list[Supply]) -> Sizes:
-    """Return no more replicas than a run had requests, but for gaps that are not worth a start."""
-    left = _present(run, len(pools[0].load))
+def _without_idle(sizes: Sizes, run: SimulationRun, pools: list[Supply]) -> Sizes:
+    """Return sizes of at most the run's open requests, with gaps shorter than a start-up filled.
+
+    A size of 3, 3, 3 with 2, 2 and 3 open requests becomes 2, 2, 3. Reserved pools keep their size.
+    """
+    open_requests = _open_requests(run, len(pools[0].load))
     fewer: Sizes = {}
     for pool in pools:
         size = sizes[pool.name]
         if not pool.reserved:
-            size = np.minimum(size, bridged(np.minimum(size, left), pool.start_buckets))
+            size = np.minimum(size, fill_gaps(np.minimum(size, open_requests), pool.start_buckets))
         fewer[pool.name] = size
-        left = np.maximum(left - size, 0)
+        open_requests = np.maximum(open_requests - size, 0)
     return fewer
 
 
-def _present(run: SimulationRun, buckets: int) -> Ints:
-    """Return the requests that were in the world at some time of each bucket: from their arrival until they ended."""
+def _open_requests(run: SimulationRun, buckets: int) -> Ints:
+    """Return the number of requests open at any time of each bucket, from arrival to end."""
     requests = run.world.kernel.arrived_requests
-    begin = requests.arrived_ps // BUCKET_PS
-    ended = np.where(requests.is_finished, requests.finished_ps // BUCKET_PS, buckets)
-    came = np.cumsum(np.bincount(np.minimum(begin, buckets), minlength=buckets + 1))
-    left = np.cumsum(np.bincount(np.minimum(ended + 1, buckets), minlength=buckets + 1))
-    return np.asarray((came - left)[:buckets])
+    arrival = requests.arrived_ps // BUCKET_PS
+    end = np.where(requests.is_finished, requests.finished_ps // BUCKET_PS, buckets)
+    arrived = np.cumsum(np.bincount(np.minimum(arrival, buckets), minlength=buckets + 1))
+    ended_count = np.cumsum(np.bincount(np.minimum(end + 1, buckets), minlength=buckets + 1))
+    return np.asarray((arrived - ended_count)[:buckets])
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One layer of a pool from a bucket to another, and the share of it that its work fills in the mean."""
+    """One layer of a pool between two buckets, and its mean utilization `use`."""
 
     pool: PoolName
     begin: int
@@ -70,41 +73,46 @@ class Interval:
 
 
 def remove(search: PlanSearch, pools: list[Supply]) -> None:
-    """Take away replica-intervals, those used least first: as many at once as go, fewer after a failure."""
+    """Remove replica-intervals, least used first, in batches that grow on success and shrink on failure.
+
+    Of 80 intervals the first batch takes 10. If the plan still meets the SLO the next takes 20, else 2.
+    """
     if search.best is None:
         return
-    waiting = sorted(_intervals(search.best.sizes, pools), key=lambda found: (found.use, found.begin - found.end))
-    many = max(1, len(waiting) // 8)
-    while search.left > 0 and waiting:
-        before = search.best
-        search.meets(_without(before.sizes, waiting[:many]))
-        if search.best is not before:
-            waiting, many = waiting[many:], many * 2
-        elif many > 1:
-            many = max(1, many // 4)
+    candidates = sorted(
+        _intervals(search.best.sizes, pools), key=lambda interval: (interval.use, interval.begin - interval.end)
+    )
+    batch = max(1, len(candidates) // 8)
+    while search.remaining > 0 and candidates:
+        best = search.best
+        search.meets(_subtract(best.sizes, candidates[:batch]))
+        if search.best is not best:
+            candidates, batch = candidates[batch:], batch * 2
+        elif batch > 1:
+            batch = max(1, batch // 4)
         else:
-            waiting = waiting[1:]
+            candidates = candidates[1:]
 
 
-def _without(sizes: Sizes, intervals: list[Interval]) -> Sizes:
-    """Return the plan with a replica less in each of the intervals."""
+def _subtract(sizes: Sizes, intervals: list[Interval]) -> Sizes:
+    """Return the plan with one replica less in each of the intervals."""
     fewer = {name: size.copy() for name, size in sizes.items()}
-    for found in intervals:
-        fewer[found.pool][found.begin : found.end] -= 1
+    for interval in intervals:
+        fewer[interval.pool][interval.begin : interval.end] -= 1
     return fewer
 
 
 def _intervals(sizes: Sizes, pools: list[Supply]) -> Iterator[Interval]:
-    """Yield every interval in which a layer of a pool is on, in pieces, of those pools that are paid by use."""
+    """Yield the intervals in which a layer of a pool is on, in pieces of at most an hour, without reserved pools."""
     below = np.zeros(len(pools[0].load))
     for pool in pools:
         size = sizes[pool.name]
         for layer in range(1, int(size.max()) + 1 if not pool.reserved else 1):
-            on = np.concatenate(([0], (size >= layer).astype(np.int8), [0]))
-            edges = np.flatnonzero(np.diff(on)).tolist()
+            active = np.concatenate(([0], (size >= layer).astype(np.int8), [0]))
+            edges = np.flatnonzero(np.diff(active)).tolist()
             use = np.clip(pool.load - below - (layer - 1), 0.0, 1.0)
-            for since, until in zip(edges[::2], edges[1::2], strict=True):
-                for begin in range(since, until, PIECE):
-                    end = min(begin + PIECE, until)
+            for on, off in zip(edges[::2], edges[1::2], strict=True):
+                for begin in range(on, off, PIECE_BUCKETS):
+                    end = min(begin + PIECE_BUCKETS, off)
                     yield Interval(pool.name, begin, end, float(np.round(use[begin:end].mean(), 9)))
         below = below + size

@@ -1,4 +1,4 @@
-"""The clairvoyant oracle: the least cost that keeps the scenario's promise, by somebody who knows what is to come."""
+"""The clairvoyant oracle: a cheap plan that meets the scenario's SLO with all requests known in advance."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 from simulators.experiments.oracle.improve import remove, trim
 from simulators.experiments.oracle.lower_bound import bound_usd
 from simulators.experiments.oracle.search import PlanSearch
-from simulators.experiments.oracle.sizes import Supply, needed, static, supplies
+from simulators.experiments.oracle.sizes import Supply, fixed_sizes, sizes_at_utilization, supplies
 from simulators.experiments.results import usd
-from simulators.experiments.run import Progress, SimulationRun, ends_s
+from simulators.experiments.run import Progress, SimulationRun, run_end_s
 from simulators.experiments.scenario import Case
 from simulators.world.traffic.trace import RequestTrace
 
 SIMULATIONS: Final = 20
-"""A day of one engine's requests takes some seconds: a minute for the whole plan."""
+"""The default number of simulations. One simulates a day of one engine in seconds, so a plan takes about a minute."""
 BISECTIONS: Final = 7
-"""Halvings of a range of 16 on a logarithmic scale: the utilization comes out to 2 %."""
-RANGE: Final = 4.0
-"""How far from the smallest fixed size's own utilization at the peak the best one is looked for, either way."""
-FILLED: Final = 0.7
-"""Where the search for the smallest fixed size begins: the share of a replica's time at saturation used at the peak."""
+"""Halvings of a range of 16 on a logarithmic scale: 16 ** (1 / 2**7) = 1.022, a precision of 2 %."""
+SEARCH_RANGE: Final = 4.0
+"""The search for the best utilization goes from 1/4 to 4 times the peak utilization of the smallest fixed size."""
+START_UTILIZATION: Final = 0.7
+"""The peak utilization at which the search for the smallest fixed size starts: a peak of 7 replicas starts at 10."""
 
 
 class SloUnreachable(Exception):
-    """No size meets the promise: the promise, the sizes allowed, or the traffic must change."""
+    """No allowed size meets the SLO: the SLO, the allowed sizes or the traffic must change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """What the oracle found. `bound_usd` is what the promise costs at the very least, whoever keeps it and however."""
+    """The oracle's run and figures. `bound_usd` is a lower bound of the cost of any policy that meets the SLO."""
 
     run: SimulationRun
     cost_usd: float
@@ -46,13 +46,12 @@ class Oracle:
 def plan(
     case: Case, seed: int, trace: RequestTrace, progress: Progress = lambda _: None, *, simulations: int = SIMULATIONS
 ) -> Oracle:
-    """Return the cheapest run found that meets the scenario's SLO, within a number of simulations.
+    """Return the cheapest run that meets the scenario's SLO within a number of simulations.
 
-    The smallest fixed size is found however many simulations that takes.
-
-    The workload's sources and policies have no part in it, only how far its pools may grow. Raises `SloUnreachable`.
+    The search for the smallest fixed size is not limited. Of the workload only the pools' limits are used, not its
+    sources and policies. Raises `SloUnreachable`.
     """
-    end_s = ends_s(case, trace)
+    end_s = run_end_s(case, trace)
     pools = supplies(case, seed, trace, end_s)
     search = PlanSearch(case, seed, trace, simulations, progress)
     replicas = _smallest_fixed(search, pools)
@@ -60,7 +59,7 @@ def plan(
     trim(search, pools)
     remove(search, pools)
     best = search.best
-    assert best is not None, "the smallest fixed size has met the promise"  # noqa: S101 - an invariant
+    assert best is not None, "the smallest fixed size has met the SLO"  # noqa: S101 - an invariant
     return Oracle(
         run=best.run,
         cost_usd=usd(best.cost),
@@ -68,31 +67,34 @@ def plan(
         bound_usd=bound_usd(case, seed, trace, end_s),
         static_replicas=replicas,
         utilization=utilization,
-        simulations=search.spent,
+        simulations=search.simulations_run,
     )
 
 
 def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
-    """Return the smallest number of replicas that meets the promise if it never changes: bracketed, then halved."""
+    """Return the smallest fixed number of replicas that meets the SLO, by doubling and then bisection.
+
+    From 3 replicas, 3 and 6 fail and 12 meets it: 9, 7 and 8 are tried next.
+    """
     allowed = search.case.workload.spec.max_replicas
-    most = min(allowed, max(1, int(np.sum([pool.limit for pool in pools], axis=0).max())))
+    limit = min(allowed, max(1, int(np.sum([pool.limit for pool in pools], axis=0).max())))
     peak = min(float(pool.load.max()) for pool in pools)
-    low, high = 0, min(most, max(1, round(peak / FILLED)))
+    low, high = 0, min(limit, max(1, round(peak / START_UTILIZATION)))
     while True:
-        met, attainment = search.meets(static(pools, high))
+        met, attainment = search.meets(fixed_sizes(pools, high))
         if met:
             break
-        if high == most:
+        if high == limit:
             scenario = search.case.scenario
             raise SloUnreachable(
-                f"{scenario.scenario}: no size meets the promise: {most} replicas from beginning to end, the most that"
+                f"{scenario.scenario}: no size meets the promise: {limit} replicas from beginning to end, the most that"
                 f" may be had, keep it for {attainment:.2%} of requests, {scenario.slo.share:.2%} promised: allow more"
                 " replicas, begin with more, or promise less"
             )
-        low, high = high, min(most, 2 * high)
+        low, high = high, min(limit, 2 * high)
     while high - low > 1:
         middle = (low + high) // 2
-        if search.meets(static(pools, middle))[0]:
+        if search.meets(fixed_sizes(pools, middle))[0]:
             high = middle
         else:
             low = middle
@@ -100,20 +102,18 @@ def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
 
 
 def _best_utilization(search: PlanSearch, pools: list[Supply], replicas: int) -> float | None:
-    """Return the highest utilization whose plan keeps the SLO; None if none was found.
+    """Return the highest utilization whose plan meets the SLO, by logarithmic bisection; None if none does.
 
-    The search halves on a logarithmic scale.
-
-    At the lower end of the range the plan is nearly the fixed size, which meets it.
+    At the lower end of the range the plan is nearly the fixed size, which meets the SLO.
     """
     peak = min(float(pool.load.max()) for pool in pools) / replicas
-    low, high, found = peak / RANGE, peak * RANGE, None
+    low, high, best = peak / SEARCH_RANGE, peak * SEARCH_RANGE, None
     for _ in range(BISECTIONS):
-        if search.left <= 0:
+        if search.remaining <= 0:
             break
         middle = float(np.round(np.sqrt(low * high), 6))
-        if search.meets(needed(pools, middle, replicas))[0]:
-            low = found = middle
+        if search.meets(sizes_at_utilization(pools, middle, replicas))[0]:
+            low = best = middle
         else:
             high = middle
-    return found
+    return best

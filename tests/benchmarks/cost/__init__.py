@@ -1,1 +1,1 @@
-"""The same promise at the least money: ours, every rival and the oracle on the shared traces."""
+"""The cost of the same SLO: ours, every rival and the oracle on the shared traces."""

@@ -1,6 +1,6 @@
-"""What is compared on: traces scaled to need 4 to 200 replicas, each with a fast and a slow start, cut in two by time.
+"""Cells of the cost benchmark: traces scaled to need 4 to 200 replicas, each with a fast and a slow start-up.
 
-The first third of a trace is what everybody is tuned on; what is scored is the rest, in a world that begins anew.
+All contenders are tuned on the first third of a trace and scored on the other two, in a new world.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Source:
     train: tuple[float, float]
     test: tuple[float, float]
     rates: bool = False
-    most: int = 100
+    maximum: int = 100
     initial: int = 12
     in_work: tuple[float, ...] = (9.0, 13.0, 20.0, 30.0, 45.0, 68.0)
 
@@ -85,7 +85,7 @@ def _day(file: str, scale: float, first: float) -> Source:
 SOURCES: Final[Mapping[str, Source]] = {
     "azure-conv": Source("requests/azure2023_conv.csv.gz", SMALL, 20, (0, 1166), (1166, 3499)),
     "azure-conv-large": Source(
-        "requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), most=200, initial=70
+        "requests/azure2023_conv.csv.gz", SMALL, 100, (0, 1166), (1166, 3499), maximum=200, initial=70
     ),
     "azure-code": Source(
         "requests/azure2023_code.csv.gz", SMALL, 4, (0, 1142), (1142, 3428), in_work=(0.5, 1, 2, 4, 9, 20)
@@ -111,7 +111,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """What tells its runs from those of others."""
+        """The prefix of its runs' keys."""
         return f"{self.name}|{self.start_s}"
 
     @property
@@ -130,8 +130,8 @@ def cells() -> list[Cell]:
 
 @cache
 def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
-    carries = saturation_rates(catalogue.load(cell.source.model))
-    return read(scenario(cell, data, part, share), ours(carries, cell, share))
+    rates = saturation_rates(catalogue.load(cell.source.model))
+    return read(scenario(cell, data, part, share), ours(rates, cell, share))
 
 
 def scenario(cell: Cell, data: Path, part: str, share: float) -> dict[str, Any]:
@@ -163,14 +163,14 @@ def read(scenario: Mapping[str, Any], workload: Mapping[str, Any]) -> Case:
         return load(Path(folder) / "scenario.yaml")
 
 
-def ours(carries: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
+def ours(rates: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
     """Our workload, as one would write it for this engine."""
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
     engines = {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm", "window_s": 60}
     return {
         "workload": "forescale",
         "min_replicas": 1,
-        "max_replicas": cell.source.most,
+        "max_replicas": cell.source.maximum,
         "interval_s": 15,
         "tolerance": 0.0,
         "slo": {"ttft_s": 1.0, "itl_s": 0.05, "share": share},
@@ -181,8 +181,8 @@ def ours(carries: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
             "predictive": {
                 "kind": "predictive",
                 "rate_window_s": 60,
-                "prompt_tokens_per_s": math.floor(carries.prompt_tokens_per_s),
-                "generation_tokens_per_s": math.floor(carries.generation_tokens_per_s),
+                "prompt_tokens_per_s": math.floor(rates.prompt_tokens_per_s),
+                "generation_tokens_per_s": math.floor(rates.generation_tokens_per_s),
             }
         },
         "pools": {"gpus": {"kind": "kubernetes", "name": "vllm", "namespace": "llm", "lead_time_s": cell.start_s}},

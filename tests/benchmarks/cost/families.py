@@ -1,4 +1,4 @@
-"""Who takes part, and what of each is tuned: one knob in six steps, one other setting in two, for everybody alike."""
+"""Contenders of the cost benchmark and their tuning grid: one parameter in six steps and one setting in two."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Family:
     base: str
     knob: str
     steps: Sequence[float]
-    others: Sequence[str]
+    settings: Sequence[str]
 
-    def word(self, step: float, other: int) -> str:
-        settings = ";".join(filter(None, (f"{self.knob}={step:.6g}", self.others[other])))
+    def contender(self, step: float, setting: int) -> str:
+        settings = ";".join(filter(None, (f"{self.knob}={step:.6g}", self.settings[setting])))
         return f"{self.base}:{settings}"
 
 
@@ -40,12 +40,12 @@ def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) 
     the trace's requests, and `peak_load` the busiest minute of the third that all are tuned on, in engines.
     """
     rates = [round(float(share * saturation_rps), 3) for share in SHARES]
-    sizes = sorted({max(1, math.ceil(times * peak_load)) for times in TIMES}, reverse=True)
+    sizes = sorted({max(1, math.ceil(factor * peak_load)) for factor in TIMES}, reverse=True)
     short = "upscale_delay_s=0;downscale_delay_s=300"
     window = "policies.hpa.behavior.scale_down.stabilization_window_s"
     keda = "downscale_stabilization_s"
     guard = "target_queued=8;recipe=queue_guard"
-    found = [
+    all_families = [
         Family(OURS, "self", "utilization", (0.7, 0.85, 1.0, 1.1, 1.25, 1.5), OUR_OTHERS),
         Family("hpa", "hpa", "target", in_work, (f"{window}=300", f"{window}=120")),
         Family("keda", "keda", "target", in_work, (f"{keda}=300", f"{keda}=120")),
@@ -56,7 +56,7 @@ def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) 
         Family("dynamo", "dynamo", "scale_up_at", (0.03, 0.06, 0.12, 0.2, 0.33, 0.55), DYNAMO),
         Family("static", "static", "replicas", sizes, ("",)),
     ]
-    return {family.name: family for family in found}
+    return {family.name: family for family in all_families}
 
 
 OURS: Final = "forescale"

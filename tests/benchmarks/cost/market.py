@@ -1,4 +1,4 @@
-"""The cost benchmark's cells where spot exists: recorded capacity by zone beside on-demand without limit.
+"""Cells of the cost benchmark with spot: recorded capacity by zone, and on-demand without limit.
 
 Prices are of one type, AWS p5.4xlarge (one H100): on demand in us-east-1, as in the benchmark of sizes, and spot in
 us-east-2. That is 2.45 times, less than most types have (p5.48xlarge in the same region: 3.9 times).
@@ -21,7 +21,7 @@ from tests.benchmarks.cost.cells import DAY_S, GPUS, H100_USD_PER_HOUR, STARTS, 
 SPOT_USD_PER_HOUR: Final = 2.8064
 """AWS p5.4xlarge, us-east-2, spot, 2026 (the shared price catalogue)."""
 SPOT, ON_DEMAND = "spot", "on-demand"
-HOLDS: Final[Mapping[str, int]] = {
+ZONE_CAPACITY: Final[Mapping[str, int]] = {
     "azure-conv": 8,
     "azure-conv-large": 44,
     "azure-code": 8,
@@ -31,15 +31,15 @@ HOLDS: Final[Mapping[str, int]] = {
     "worldcup": 12,
     "taxi": 6,
 }
-"""What a zone holds at its fullest: about the fleet that the trace needs in the mean (SpotHedge's runs: 4 for 3)."""
+"""The maximum capacity of a zone: about the mean fleet that the trace needs (SpotHedge's runs: 4 for 3)."""
 BILLING: Final = {"increment_s": 1, "minimum_s": 60}
 """As AWS bills, but what is taken in its first hour is not free: in a trace of an hour nearly all spot would be."""
-TOLD: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
-"""What finds no node is said to have failed soon after, as groups of machines and autoscalers of clusters say it."""
+FAILURE_REPORT: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
+"""A request without a node is reported as failed soon after, as instance groups and cluster autoscalers do."""
 GROUP, DRAINED, KARPENTER, FOREWARNED = "group", "drained", "karpenter", "forewarned"
 OFFERS: Final[Mapping[str, Mapping[str, Any]]] = {
-    GROUP: {"on_notice": "serve", **TOLD},
-    DRAINED: {"on_notice": "replace", "replace": False, **TOLD},
+    GROUP: {"on_notice": "serve", **FAILURE_REPORT},
+    DRAINED: {"on_notice": "replace", "replace": False, **FAILURE_REPORT},
     KARPENTER: {"on_notice": "replace", "replace": False, "on_shortage": "partial"},
     FOREWARNED: {"on_notice": "serve", "replace": False, "on_shortage": "partial"},
 }
@@ -48,7 +48,7 @@ taken with their requests, and are made up for then. Drained, they take no more 
 drains them too, and hears at once what a zone has not; forewarned, it would let them serve and make up for them before.
 """
 NOTICES_S: Final = {GROUP: NOTICES["aws"].notice_s}
-"""How long ours is told that nodes serve on after the notice, where they do."""
+"""The configured notice of our pools, for offers whose nodes serve on after it. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class Market:
     day: float
     fullest: int
 
-    def zones(self, data: Path, holds: int, start_s: float) -> dict[str, Any]:
+    def zones(self, data: Path, capacity: int, start_s: float) -> dict[str, Any]:
         """Each zone's offer, scaled so that it holds so many at its fullest."""
         files = sorted((data / "spot" / self.folder).resolve().glob("*.json"))
-        begins = {"start_s": self.day * DAY_S + start_s, "scale": holds / self.fullest}
+        begins = {"start_s": self.day * DAY_S + start_s, "scale": capacity / self.fullest}
         return {file.stem.split("_")[0]: {"trace": {"file": str(file), **begins}} for file in files}
 
 
@@ -88,7 +88,7 @@ class MarketCell(Cell):
         return f"{self.name}|{self.start_s}|{self.market}"
 
     @property
-    def alone(self) -> Cell:
+    def without_spot(self) -> Cell:
         """The same without spot."""
         return Cell(self.name, self.start_s)
 
@@ -96,15 +96,15 @@ class MarketCell(Cell):
         """The scenario, with a pool for each zone's spot, and our policy."""
         return _case(self, data, part, share, offer)
 
-    def together(self, data: Path, part: str, share: float = 0.99) -> Case:
+    def with_one_spot_pool(self, data: Path, part: str, share: float = 0.99) -> Case:
         """The scenario with one pool of spot over all zones, as those have it that do not choose among zones."""
-        return _together(self, data, part, share)
+        return _case_with_one_spot_pool(self, data, part, share)
 
     def zones(self, data: Path, part: str) -> dict[str, Any]:
         """Each zone's offer in a part of the trace: time passes in the market as it does in the traffic."""
         source = self.source
         since_s = 0.0 if part == "train" else source.test[0] - source.train[0]
-        return MARKETS[self.market].zones(data, HOLDS[self.name], since_s)
+        return MARKETS[self.market].zones(data, ZONE_CAPACITY[self.name], since_s)
 
     @property
     def usd_per_hour(self) -> tuple[float, float]:
@@ -131,16 +131,20 @@ def _case(cell: MarketCell, data: Path, part: str, share: float, offer: str) -> 
     workload = ours(saturation_rates(catalogue.load(cell.source.model)), cell, share)
     spot_usd, usd = cell.usd_per_hour
     common = {"kind": "kubernetes", "namespace": "llm", "accelerator": "h100", "lead_time_s": cell.start_s}
-    bought = {"market": SPOT, "price_usd_per_hour": spot_usd, "notice_s": NOTICES_S.get(offer, 0.0)}
+    spot_terms = {"market": SPOT, "price_usd_per_hour": spot_usd, "notice_s": NOTICES_S.get(offer, 0.0)}
     workload["pools"] = {
-        **{pool: {**common, **bought, "name": pool, "zone": zone} for pool, zones in groups.items() for zone in zones},
+        **{
+            pool: {**common, **spot_terms, "name": pool, "zone": zone}
+            for pool, zones in groups.items()
+            for zone in zones
+        },
         ON_DEMAND: {**common, "name": ON_DEMAND, "market": "on_demand", "price_usd_per_hour": usd},
     }
     return read(_offered(cell, data, part, share, groups, offer), workload)
 
 
 @cache
-def _together(cell: MarketCell, data: Path, part: str, share: float) -> Case:
+def _case_with_one_spot_pool(cell: MarketCell, data: Path, part: str, share: float) -> Case:
     workload = ours(saturation_rates(catalogue.load(cell.source.model)), cell, share)
     workload["pools"] = {name: {"kind": "kubernetes", "name": name, "namespace": "llm"} for name in (SPOT, ON_DEMAND)}
     return read(_offered(cell, data, part, share, {SPOT: cell.zones(data, part)}, GROUP), workload)
@@ -149,12 +153,12 @@ def _together(cell: MarketCell, data: Path, part: str, share: float) -> Case:
 def _offered(
     cell: MarketCell, data: Path, part: str, share: float, groups: Mapping[str, Mapping[str, Any]], offer: str
 ) -> dict[str, Any]:
-    """The cell's world with these spot pools beside on-demand, which everybody begins on."""
-    found = scenario(cell, data, part, share)
-    (gpus,) = found["pools"].values()
+    """Return the cell's world with these spot pools and on-demand, on which all contenders start."""
+    scenario_ = scenario(cell, data, part, share)
+    (gpus,) = scenario_["pools"].values()
     spot_usd, _ = cell.usd_per_hour
-    bought = {"market": "spot", "price_usd_per_hour": spot_usd, "billing": BILLING}
-    spot = {**gpus, **OFFERS[offer], **bought}
-    found["pools"] = {**{pool: {**spot, "zones": dict(zones)} for pool, zones in groups.items()}, ON_DEMAND: gpus}
-    found["initial_replicas"] = {ON_DEMAND: cell.source.initial}
-    return found
+    spot_terms = {"market": "spot", "price_usd_per_hour": spot_usd, "billing": BILLING}
+    spot = {**gpus, **OFFERS[offer], **spot_terms}
+    scenario_["pools"] = {**{pool: {**spot, "zones": dict(zones)} for pool, zones in groups.items()}, ON_DEMAND: gpus}
+    scenario_["initial_replicas"] = {ON_DEMAND: cell.source.initial}
+    return scenario_

@@ -1,4 +1,4 @@
-"""Who takes part where spot exists, and one run of each: on demand only, spot first, SkyServe's own way, ours."""
+"""Contenders and runs with spot: on demand only, spot first, SkyServe's own fallback, and ours."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ BEST: Final = ("skyserve", "llm-d")
 FALLBACK: Final = f"spot_pool={SPOT};on_demand_pool={ON_DEMAND};dynamic_ondemand_fallback=true"
 SHORT: Final = "upscale_delay_s=0;downscale_delay_s=300"
 OURS_DRAINED: Final = "ours, drained"
-APART: Final = frozenset({OURS, OURS_DRAINED, *(f"{name}, forewarned" for name in BEST)})
-"""Who is no rival: ours, and those who are given what they do not have."""
+NOT_RIVALS: Final = frozenset({OURS, OURS_DRAINED, *(f"{name}, forewarned" for name in BEST)})
+"""The contenders that are no rivals: ours, and those with features that they do not have."""
 STEP_S: Final = 30.0
 
 
 def families(runs: Runs, cell: Cell) -> list[Family]:
     """Ours; rivals on demand only, with spot first, and forewarned; SkyServe with its own fallback, with a spare and
     without."""
-    known = {family.name: family for family in scores.contenders(runs, cell)}
-    others = tuple(f"{SHORT};{FALLBACK};num_overprovision={spares}" for spares in (0, 1))
+    by_name = {family.name: family for family in scores.contenders(runs, cell)}
+    settings = tuple(f"{SHORT};{FALLBACK};num_overprovision={spares}" for spares in (0, 1))
     return [
-        known[OURS],
-        *(known[name] for name in RIVALS),
-        *(_by(known[name], SPOT_FIRST, f"{name}, spot") for name in RIVALS),
-        replace(_by(known["skyserve"], OWN, "skyserve, own"), others=others),
-        _by(known[OURS], DRAINED, OURS_DRAINED),
-        *(_by(known[name], FOREWARNED, f"{name}, forewarned") for name in BEST),
+        by_name[OURS],
+        *(by_name[name] for name in RIVALS),
+        *(_with_mode(by_name[name], SPOT_FIRST, f"{name}, spot") for name in RIVALS),
+        replace(_with_mode(by_name["skyserve"], OWN, "skyserve, own"), settings=settings),
+        _with_mode(by_name[OURS], DRAINED, OURS_DRAINED),
+        *(_with_mode(by_name[name], FOREWARNED, f"{name}, forewarned") for name in BEST),
     ]
 
 
-def _by(family: Family, mode: str, name: str) -> Family:
+def _with_mode(family: Family, mode: str, name: str) -> Family:
     return replace(family, name=name, base=mode + family.base)
 
 
@@ -65,22 +65,22 @@ def run(job: Job, data: Path) -> Outcome:
     cell = job.cell
     if not isinstance(cell, MarketCell):
         raise TypeError(f"{job.key}: must be a cell in a market")
-    if job.word == ORACLE:
+    if job.contender == ORACLE:
         return clairvoyant(cell, data, job.part, job.share)
-    mode, slash, word = job.word.rpartition("/")
-    told = data, job.part, job.share
-    alone = cell.alone.case(*told)
+    mode, slash, contender_text = job.contender.rpartition("/")
+    arguments = data, job.part, job.share
+    without_spot = cell.without_spot.case(*arguments)
     if mode + slash in {SPOT_FIRST, FOREWARNED}:
-        world = cell.case(*told, market.KARPENTER if mode + slash == SPOT_FIRST else market.FOREWARNED)
-        (contender,) = contenders(alone, [word], with_self=False)
+        world = cell.case(*arguments, market.KARPENTER if mode + slash == SPOT_FIRST else market.FOREWARNED)
+        (contender,) = contenders(without_spot, [contender_text], with_self=False)
         return tuning.outcome(deployment.simulate(world, contender.case.workload, SEED, traffic_of(world, SEED)))
     if mode + slash == OWN:
-        case = cell.together(*told)
+        case = cell.with_one_spot_pool(*arguments)
     elif mode + slash == DRAINED:
-        case = cell.case(*told, market.DRAINED)
+        case = cell.case(*arguments, market.DRAINED)
     else:
-        case = cell.case(*told) if word.startswith("self") else alone
-    (contender,) = contenders(case, [word], with_self=False)
+        case = cell.case(*arguments) if contender_text.startswith("self") else without_spot
+    (contender,) = contenders(case, [contender_text], with_self=False)
     return tuning.outcome(simulate(contender.case, SEED, traffic_of(case, SEED)))
 
 
@@ -89,18 +89,18 @@ def clairvoyant(cell: MarketCell, data: Path, part: str, share: float) -> Outcom
 
     `cost_usd` is the plan's, `bound_usd` the same; NaN where the oracle finds no sizes that keep the promise.
     """
-    case = cell.alone.case(data, part, share)
+    case = cell.without_spot.case(data, part, share)
     try:
-        found = plan(case, SEED, traffic_of(case, SEED))
+        planned = plan(case, SEED, traffic_of(case, SEED))
     except SloUnreachable:
         return {"cost_usd": math.nan, "attainment": math.nan, "bound_usd": math.nan}
-    target = ready(found.run)
+    target = ready(planned.run)
     spot_usd, usd = cell.usd_per_hour
     limits = [_capacity(zone, len(target)) for zone in cell.zones(data, part).values()]
     prices, first = [*[spot_usd] * len(limits), usd], [*[0.0] * len(limits), float(target[0])]
     delay = round(cell.start_s / STEP_S)
     cost = cheapest_usd(prices, [*limits, None], target, first, delay, STEP_S / 3600.0)
-    return {"cost_usd": cost, "attainment": found.attainment, "bound_usd": cost}
+    return {"cost_usd": cost, "attainment": planned.attainment, "bound_usd": cost}
 
 
 def ready(run: SimulationRun) -> Floats:
@@ -120,6 +120,6 @@ def _capacity(zone: dict[str, dict[str, float | str]], steps: int) -> Floats:
     trace = zone["trace"]
     gap_s, nodes = read(Path(str(trace["file"])))
     scaled = np.floor(np.array(nodes, float) * float(trace["scale"]) + 1e-9)
-    at_s = float(trace["start_s"]) + np.arange(steps + 1) * STEP_S
-    at = scaled[((at_s // float(gap_s)).astype(np.int64)) % len(scaled)]
-    return np.asarray(np.minimum(at[:-1], at[1:]), np.float64)
+    edges_s = float(trace["start_s"]) + np.arange(steps + 1) * STEP_S
+    nodes_at_edges = scaled[((edges_s // float(gap_s)).astype(np.int64)) % len(scaled)]
+    return np.asarray(np.minimum(nodes_at_edges[:-1], nodes_at_edges[1:]), np.float64)

@@ -1,4 +1,4 @@
-"""The tables and plots of the results page: written between two marks of ``docs/results.md``, plots beside it."""
+"""Tables and plots of the results page, written between two marks of ``docs/results.md`` and to its images."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ MISSED: Final = (0.1, 0.0005)
 """Shares of requests late at the two ends of a panel's axis."""
 
 
-def write(found: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> None:
-    """Raises `ValueError` where the page has no marks for a benchmark of that name."""
+def write(scores: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> None:
+    """Write the tables and the plot. Raises `ValueError` if the page has no marks for the benchmark."""
     page = folder / "results.md"
     begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
     text = page.read_text()
-    before, began, rest = text.partition(begin)
-    _, ended, after = rest.partition(end)
-    if not (began and ended):
+    before, start_mark, rest = text.partition(begin)
+    _, end_mark, after = rest.partition(end)
+    if not (start_mark and end_mark):
         raise ValueError(f"{page} has no place for the tables: put {begin} and {end} where they are to stand")
-    tables = "\n".join(_tables(found))
+    tables = "\n".join(_tables(scores))
     page.write_text(f"{before}{begin}\n{tables}\n{end}{after}")
-    (folder / "images" / f"{name.replace('_', '-')}.svg").write_text(_plot([s for s in found if s.share == MAIN]))
+    (folder / "images" / f"{name.replace('_', '-')}.svg").write_text(_plot([s for s in scores if s.share == MAIN]))
 
 
-def _tables(found: Sequence[Score]) -> Iterator[str]:
+def _tables(scores: Sequence[Score]) -> Iterator[str]:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     yield f"Taken {datetime.now(UTC):%Y-%m-%d}, commit {commit.stdout.strip() or 'unknown'}, {machine()}.\n"
-    names = [name for name in found[0].costs if name != OURS]
-    for share in dict.fromkeys(s.share for s in found):
-        told = [s for s in found if s.share == share]
+    names = [name for name in scores[0].costs if name != OURS]
+    for share in dict.fromkeys(s.share for s in scores):
+        at_share = [s for s in scores if s.share == share]
         yield f"\n**{share:.1%} of requests in time** (USD on the last two thirds; – where no member keeps it)\n"
         yield f"| trace, start-up | ours | {' | '.join(names)} | oracle | to best rival | to oracle |"
         yield "|---" * (len(names) + 5) + "|"
-        for s in told:
+        for s in at_share:
             rivals = " | ".join(_usd(s.costs[name]) for name in names)
             oracle = _usd(s.oracle["cost_usd"]) if share == MAIN else ""
             ratios = f"{_ratio(s.to_rival)} | {_ratio(s.to_oracle)}"
             yield f"| {s.cell.label} | {_usd(s.ours)} | {rivals} | {oracle} | {ratios} |"
-        to_rival = geometric_mean(r for s in told if (r := s.to_rival) is not None)
-        to_oracle = geometric_mean(r for s in told if (r := s.to_oracle) is not None)
+        to_rival = geometric_mean(r for s in at_share if (r := s.to_rival) is not None)
+        to_oracle = geometric_mean(r for s in at_share if (r := s.to_oracle) is not None)
         oracle = "" if math.isnan(to_oracle) else f"**{to_oracle:.2f}**"
         yield f"| **geometric mean** | {'| ' * (len(names) + 2)}| **{to_rival:.2f}** | {oracle} |"
     yield "\n**What the first third chose, at 99%** (cost and share in time on the rest)\n"
     yield f"| trace, start-up | ours as written | ours | {' | '.join(names)} |"
     yield "|---" * (len(names) + 3) + "|"
-    for s in (s for s in found if s.share == MAIN):
-        cells = [s.plain, *(s.curves[name].chosen for name in (OURS, *names))]
+    for s in (s for s in scores if s.share == MAIN):
+        cells = [s.untuned, *(s.curves[name].chosen for name in (OURS, *names))]
         yield f"| {s.cell.label} | {' | '.join(map(_outcome, cells))} |"
 
 
@@ -77,10 +77,10 @@ def _ratio(ratio: float | None) -> str:
     return "" if ratio is None else f"{ratio:.2f}"
 
 
-def _plot(found: Sequence[Score]) -> str:
-    """One panel a cell: cost over the oracle's by the share of requests late, on a logarithmic axis."""
-    rows = math.ceil(len(found) / COLUMNS)
-    names = list(found[0].curves)
+def _plot(scores: Sequence[Score]) -> str:
+    """Return one panel for each cell: cost over the oracle's by the late share, on a logarithmic axis."""
+    rows = math.ceil(len(scores) / COLUMNS)
+    names = list(scores[0].curves)
     step = max(82, 34 + 6 * max(map(len, names)))
     in_row = (COLUMNS * (WIDE + LEFT + GAP) - LEFT) // step
     above = 20 + 20 * math.ceil(len(names) / in_row)
@@ -93,17 +93,17 @@ def _plot(found: Sequence[Score]) -> str:
         x, y = LEFT + k % in_row * step, 16 + 20 * (k // in_row)
         parts.append(f'<line x1="{x}" x2="{x + 16}" y1="{y}" y2="{y}" stroke="{COLOURS[k]}" stroke-width="3"/>')
         parts.append(f'<text x="{x + 20}" y="{y + 4}" fill="#333">{name}</text>')
-    for k, score in enumerate(found):
+    for k, score in enumerate(scores):
         column, row = k % COLUMNS, k // COLUMNS
         parts += _panel(score, names, LEFT + column * (WIDE + LEFT + GAP), above + TOP + row * (HIGH + TOP + GAP))
     return "\n".join([*parts, "</svg>\n"])
 
 
 def _panel(score: Score, names: Sequence[str], x0: float, y0: float) -> Iterator[str]:
-    base = score.oracle["cost_usd"]
-    if math.isnan(base):
-        base = min(cost for cost in score.costs.values() if cost is not None)
-    most = 3.0
+    oracle_usd = score.oracle["cost_usd"]
+    if math.isnan(oracle_usd):
+        oracle_usd = min(cost for cost in score.costs.values() if cost is not None)
+    max_ratio = 3.0
     span = math.log(MISSED[0] / MISSED[1])
 
     def x(attainment: float) -> float:
@@ -111,7 +111,7 @@ def _panel(score: Score, names: Sequence[str], x0: float, y0: float) -> Iterator
         return x0 + WIDE * math.log(MISSED[0] / missed) / span
 
     def y(cost: float) -> float:
-        return y0 + HIGH * (1.0 - min(most, cost / base) / most)
+        return y0 + HIGH * (1.0 - min(max_ratio, cost / oracle_usd) / max_ratio)
 
     yield f'<text x="{x0}" y="{y0 - 8}" font-weight="bold" fill="#333">{score.cell.label}</text>'
     yield f'<rect x="{x0}" y="{y0}" width="{WIDE}" height="{HIGH}" fill="none" stroke="#bbb"/>'
@@ -119,13 +119,13 @@ def _panel(score: Score, names: Sequence[str], x0: float, y0: float) -> Iterator
         yield f'<line x1="{x(share):.1f}" x2="{x(share):.1f}" y1="{y0}" y2="{y0 + HIGH}" stroke="#e5e5e5"/>'
         yield f'<text x="{x(share):.1f}" y="{y0 + HIGH + 13}" text-anchor="middle" fill="#666">{share:.1%}</text>'
     for times in (1, 2, 3):
-        level, grey = y(times * base), "#999" if times == 1 else "#e5e5e5"
+        level, grey = y(times * oracle_usd), "#999" if times == 1 else "#e5e5e5"
         yield f'<line x1="{x0}" x2="{x0 + WIDE}" y1="{level:.1f}" y2="{level:.1f}" stroke="{grey}"/>'
         yield f'<text x="{x0 - 6}" y="{level + 4:.1f}" text-anchor="end" fill="#666">{times}x</text>'
     for k, name in reversed(list(enumerate(names))):
         inside = [p for p in score.curves[name].points if p["attainment"] >= 1 - MISSED[0]]
         points = " ".join(f"{x(p['attainment']):.1f},{y(p['cost_usd']):.1f}" for p in inside)
-        wide = 3 if name == OURS else 1.5
-        yield f'<polyline points="{points}" fill="none" stroke="{COLOURS[k]}" stroke-width="{wide}"/>'
+        width = 3 if name == OURS else 1.5
+        yield f'<polyline points="{points}" fill="none" stroke="{COLOURS[k]}" stroke-width="{width}"/>'
         for p in inside:
-            yield f'<circle cx="{x(p["attainment"]):.1f}" cy="{y(p["cost_usd"]):.1f}" r="{wide}" fill="{COLOURS[k]}"/>'
+            yield f'<circle cx="{x(p["attainment"]):.1f}" cy="{y(p["cost_usd"]):.1f}" r="{width}" fill="{COLOURS[k]}"/>'

@@ -1,4 +1,4 @@
-"""What a cell came to: ours, every rival and the oracle at a share of requests in time."""
+"""Scores of a cell: the cost of ours, every rival and the oracle at an SLO attainment."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs, cost_
 SHARES: Final = (0.95, 0.99, 0.999)
 MAIN: Final = 0.99
 FIXED: Final = "static"
-APART: Final = frozenset({OURS, FIXED})
-"""Who is no rival: ours, and a fixed size, which fits only in hindsight."""
+NOT_RIVALS: Final = frozenset({OURS, FIXED})
+"""The contenders that are no rivals: ours, and a fixed size, which fits only in hindsight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A contender's members on the rest of a trace, with the setting beside the knob that the third chose.
+    """A contender's members on the last two thirds of a trace, with the setting that the first third chose.
 
     `chosen` is the outcome of the member that the third chose: what one would really have got.
     """
 
     family: str
-    other: str
+    setting: str
     points: tuple[Outcome, ...]
     chosen: Outcome
 
@@ -48,8 +48,8 @@ class Score:
     costs: Mapping[str, float | None]
     oracle: Outcome
     curves: Mapping[str, Curve]
-    apart: Set[str] = APART
-    plain: Outcome | None = None
+    not_rivals: Set[str] = NOT_RIVALS
+    untuned: Outcome | None = None
     """Ours as it is written, with nothing tuned."""
 
     @property
@@ -59,9 +59,9 @@ class Score:
     @property
     def best(self) -> tuple[str, float] | None:
         """The cheapest rival and its cost."""
-        told = [(cost, name) for name, cost in self.costs.items() if cost is not None and name not in self.apart]
-        cost, name = min(told, default=(0.0, ""))
-        return (name, cost) if told else None
+        known = [(cost, name) for name, cost in self.costs.items() if cost is not None and name not in self.not_rivals]
+        cost, name = min(known, default=(0.0, ""))
+        return (name, cost) if known else None
 
     @property
     def to_rival(self) -> float | None:
@@ -79,29 +79,29 @@ class Score:
 
 
 def geometric_mean(ratios: Iterable[float]) -> float:
-    found = list(ratios)
-    return math.exp(sum(map(math.log, found)) / len(found)) if found else math.nan
+    results = list(ratios)
+    return math.exp(sum(map(math.log, results)) / len(results)) if results else math.nan
 
 
 def scores(
     runs: Runs,
     cells: Sequence[Cell],
-    who: Callable[[Runs, Cell], list[Family]] | None = None,
-    apart: Set[str] = APART,
+    families_of: Callable[[Runs, Cell], list[Family]] | None = None,
+    not_rivals: Set[str] = NOT_RIVALS,
 ) -> list[Score]:
     """Every cell at every share, of all `contenders` or those of `who`; progress on standard error."""
-    found: list[Score] = []
+    results: list[Score] = []
     for number, cell in enumerate(cells, 1):
-        members = (who or contenders)(runs, cell)
+        members = (families_of or contenders)(runs, cell)
         curves = {family.name: _curve(runs, cell, family) for family in members}
-        oracle, plain = runs.get([Job(cell, "test", word, MAIN) for word in (ORACLE, "self")])
+        oracle, untuned = runs.get([Job(cell, "test", contender, MAIN) for contender in (ORACLE, "self")])
         (ours,) = (family for family in members if family.name == OURS)
         for share in SHARES:
-            told = curves if share == MAIN else {**curves, OURS: _curve(runs, cell, ours, share)}
-            costs = {name: _told(cost_at(c.points, share)) for name, c in told.items()}
-            found.append(Score(cell, share, costs, oracle, told, apart, plain))
+            known = curves if share == MAIN else {**curves, OURS: _curve(runs, cell, ours, share)}
+            costs = {name: _known_cost(cost_at(c.points, share)) for name, c in known.items()}
+            results.append(Score(cell, share, costs, oracle, known, not_rivals, untuned))
         print(f"{number} of {len(cells)}: {cell.label}", file=sys.stderr, flush=True)
-    return found
+    return results
 
 
 def contenders(runs: Runs, cell: Cell) -> list[Family]:
@@ -115,11 +115,11 @@ def contenders(runs: Runs, cell: Cell) -> list[Family]:
 
 
 def _curve(runs: Runs, cell: Cell, family: Family, share: float = MAIN) -> Curve:
-    """Of a family that was tuned at 99 %; where it reads what is promised, `share` is."""
-    step, other = tuned(runs, cell, family, MAIN)
-    points = curve(runs, cell, family, other, share)
-    return Curve(family.name, family.others[other], tuple(points), points[list(family.steps).index(step)])
+    """Return the curve of a family tuned at 99 %, simulated with `share` as its SLO target."""
+    step, setting = tuned(runs, cell, family, MAIN)
+    points = curve(runs, cell, family, setting, share)
+    return Curve(family.name, family.settings[setting], tuple(points), points[list(family.steps).index(step)])
 
 
-def _told(cost: float) -> float | None:
+def _known_cost(cost: float) -> float | None:
     return None if math.isnan(cost) else cost

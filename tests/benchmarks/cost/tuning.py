@@ -1,4 +1,4 @@
-"""Runs of contenders in cells, remembered on disk: what the first third chooses, and curves on the rest."""
+"""Runs of contenders in cells, cached on disk: tuning on the first third, and cost curves on the other two."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Job:
 
     cell: Cell
     part: str
-    word: str
+    contender: str
     share: float = 0.99
 
     @property
     def key(self) -> str:
-        return f"{self.cell.mark}|{self.part}|{self.word}|{self.share:g}"
+        return f"{self.cell.mark}|{self.part}|{self.contender}|{self.share:g}"
 
 
 Outcome = dict[str, float]
@@ -43,18 +43,18 @@ Outcome = dict[str, float]
 def run(job: Job, data: Path) -> Outcome:
     case = job.cell.case(data, job.part, job.share)
     trace = traffic_of(case, SEED)
-    if job.word == ORACLE:
+    if job.contender == ORACLE:
         try:
-            found = plan(case, SEED, trace)
+            costs = plan(case, SEED, trace)
         except SloUnreachable:
             return {"cost_usd": math.nan, "attainment": math.nan, "bound_usd": math.nan}
-        return {"cost_usd": found.cost_usd, "attainment": found.attainment, "bound_usd": found.bound_usd}
-    (contender,) = contenders(case, [job.word], with_self=False)
+        return {"cost_usd": costs.cost_usd, "attainment": costs.attainment, "bound_usd": costs.bound_usd}
+    (contender,) = contenders(case, [job.contender], with_self=False)
     return outcome(simulate(contender.case, SEED, trace))
 
 
-def outcome(done: SimulationRun) -> Outcome:
-    s = summarize(done)
+def outcome(run: SimulationRun) -> Outcome:
+    s = summarize(run)
     return {
         "cost_usd": s.cost_usd,
         "attainment": s.attainment["all"],
@@ -64,31 +64,33 @@ def outcome(done: SimulationRun) -> Outcome:
 
 
 class Runs:
-    """Runs by their jobs, in two processes, each remembered in a file: what was run once is not run again."""
+    """Runs by their jobs, in two processes and cached in a file."""
 
     def __init__(
-        self, data: Path, memory: Path | None, jobs: int = 2, how: Callable[[Job, Path], Outcome] = run
+        self, data: Path, memory: Path | None, jobs: int = 2, run_job: Callable[[Job, Path], Outcome] = run
     ) -> None:
-        self.data, self.memory, self.jobs, self.how = data, memory, jobs, how
-        self.known: dict[str, Outcome] = {}
+        self.data, self.memory, self.jobs, self.run_job = data, memory, jobs, run_job
+        self.outcomes: dict[str, Outcome] = {}
         if memory is not None and memory.exists():
             for line in memory.read_text().splitlines():
                 record: dict[str, Any] = json.loads(line)
-                self.known[record["key"]] = record["outcome"]
+                self.outcomes[record["key"]] = record["outcome"]
 
     def get(self, jobs: Sequence[Job]) -> list[Outcome]:
-        missing = [job for job in dict.fromkeys(jobs) if job.key not in self.known]
+        missing = [job for job in dict.fromkeys(jobs) if job.key not in self.outcomes]
         if self.jobs == 1:
             for job in missing:
-                self._remember(job, self.how(job, self.data))
+                self._remember(job, self.run_job(job, self.data))
         elif missing:
             with ProcessPoolExecutor(self.jobs) as pool:
-                for job, outcome in zip(missing, pool.map(self.how, missing, [self.data] * len(missing)), strict=True):
+                for job, outcome in zip(
+                    missing, pool.map(self.run_job, missing, [self.data] * len(missing)), strict=True
+                ):
                     self._remember(job, outcome)
-        return [self.known[job.key] for job in jobs]
+        return [self.outcomes[job.key] for job in jobs]
 
     def _remember(self, job: Job, outcome: Outcome) -> None:
-        self.known[job.key] = outcome
+        self.outcomes[job.key] = outcome
         if self.memory is not None:
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             with self.memory.open("a") as file:
@@ -96,32 +98,33 @@ class Runs:
 
 
 def tuned(runs: Runs, cell: Cell, family: Family, share: float) -> tuple[float, int]:
-    """The cheapest member on the first third of those that keep the promise there; else the most faithful."""
-    members = [(step, other) for other in range(len(family.others)) for step in family.steps]
-    outcomes = runs.get([Job(cell, "train", family.word(*member), share) for member in members])
+    """Return the cheapest member that meets the SLO on the first third, else the one with the highest attainment."""
+    members = [(step, setting) for setting in range(len(family.settings)) for step in family.steps]
+    outcomes = runs.get([Job(cell, "train", family.contender(*member), share) for member in members])
 
     def order(k: int) -> tuple[bool, float]:
-        kept = outcomes[k]["attainment"] >= share
-        return not kept, outcomes[k]["cost_usd"] if kept else -outcomes[k]["attainment"]
+        meets_slo = outcomes[k]["attainment"] >= share
+        return not meets_slo, outcomes[k]["cost_usd"] if meets_slo else -outcomes[k]["attainment"]
 
     return members[min(range(len(members)), key=order)]
 
 
-def curve(runs: Runs, cell: Cell, family: Family, other: int, share: float) -> list[Outcome]:
-    """Cost and attainment on the rest, over the whole knob."""
-    return runs.get([Job(cell, "test", family.word(step, other), share) for step in family.steps])
+def curve(runs: Runs, cell: Cell, family: Family, setting: int, share: float) -> list[Outcome]:
+    """Return cost and attainment on the other two thirds, over all steps of the parameter."""
+    return runs.get([Job(cell, "test", family.contender(step, setting), share) for step in family.steps])
 
 
 def cost_at(points: Sequence[Outcome], share: float) -> float:
-    """What the promise costs, between the knob's steps: linear in cost over the logarithm of the share missed.
+    """Return the cost of an attainment, interpolated between steps linearly over the logarithm of the late share.
 
-    The least over neighbouring steps that have the share between them, and over steps that keep it. NaN if none does.
+    It is the minimum over the steps that reach the share and over pairs of neighbours around it; NaN if there is none.
+    2 % late for 100 USD and 0.5 % for 200 USD give 150 USD for 1 %.
     """
-    found = [p["cost_usd"] for p in points if p["attainment"] >= share]
+    costs = [p["cost_usd"] for p in points if p["attainment"] >= share]
     for a, b in pairwise(points):
         low, high = sorted((a, b), key=lambda p: p["attainment"])
         if low["attainment"] < share <= high["attainment"]:
             missed = [math.log(max(1 - p["attainment"], 1e-5)) for p in (low, high)]
-            at = (math.log(1 - share) - missed[0]) / (missed[1] - missed[0])
-            found.append(low["cost_usd"] + at * (high["cost_usd"] - low["cost_usd"]))
-    return min(found, default=math.nan)
+            position = (math.log(1 - share) - missed[0]) / (missed[1] - missed[0])
+            costs.append(low["cost_usd"] + position * (high["cost_usd"] - low["cost_usd"]))
+    return min(costs, default=math.nan)

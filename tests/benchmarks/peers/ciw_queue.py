@@ -13,7 +13,7 @@ from tests.benchmarks.peers.outcome import processor_s
 class Queue:
     """M/M/c as it was run: `wait` is the mean wait in mean services."""
 
-    taken_s: float
+    time_s: float
     customers: int
     wait: float
 
@@ -27,8 +27,8 @@ def run(servers: int, load: float, customers: int) -> Queue:
     )
     ciw.seed(1)
     simulation = ciw.Simulation(network)
-    began = processor_s()
+    start_s = processor_s()
     simulation.simulate_until_max_customers(customers)
-    taken_s = processor_s() - began
+    time_s = processor_s() - start_s
     waits = [r.waiting_time for r in simulation.get_all_records()]
-    return Queue(taken_s, len(waits), sum(waits) / len(waits))
+    return Queue(time_s, len(waits), sum(waits) / len(waits))

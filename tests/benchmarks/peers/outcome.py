@@ -1,4 +1,4 @@
-"""What a simulator gave for a load, and how long it took."""
+"""Outcome of a simulator for a load, and its processor time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`taken_s` is processor time; the means are over all requests."""
+    """`time_s` is processor time; the means are over all requests."""
 
-    taken_s: float
+    time_s: float
     requests: int
     ttft_s: float
     e2e_s: float
 
     @property
     def rate(self) -> float:
-        return self.requests / self.taken_s
+        return self.requests / self.time_s
 
     def off(self, other: Outcome) -> float:
         """The larger of the two means' differences, as a share of the other's."""
@@ -33,13 +33,13 @@ def processor_s() -> float:
 
 def timed(work: Callable[[], object]) -> float:
     """Processor time that the work took. Seconds."""
-    began = processor_s()
+    start_s = processor_s()
     work()
-    return processor_s() - began
+    return processor_s() - start_s
 
 
-def outcome_of(taken_s: float, rows: Sequence[tuple[float, float, float]]) -> Outcome:
+def outcome_of(time_s: float, rows: Sequence[tuple[float, float, float]]) -> Outcome:
     """From (arrival, first token, finish) of each request, in seconds."""
     n = len(rows)
     ttft_s, e2e_s = sum(first - arrival for arrival, first, _ in rows), sum(end - arrival for arrival, _, end in rows)
-    return Outcome(taken_s, n, ttft_s / n, e2e_s / n)
+    return Outcome(time_s, n, ttft_s / n, e2e_s / n)

@@ -14,8 +14,8 @@ def run(model: ServiceModel, replicas: int, load: Load) -> Outcome:
     arrival_ps, prompt, output = (c.tolist() for c in (load.arrival_ps, load.prompt, load.output))
     requests = reference.Requests(arrival_ps, prompt, output, [0] * n, [1] * n)
     plans = [reference.ReplicaPlan(0, key) for key in range(replicas)]
-    began = processor_s()
+    start_s = processor_s()
     results = reference.simulate([integers(model)], plans, requests)
-    taken_s = processor_s() - began
+    time_s = processor_s() - start_s
     times = (arrival_ps, results.first, results.finish)
-    return outcome_of(taken_s, [(a / PS_PER_S, b / PS_PER_S, c / PS_PER_S) for a, b, c in zip(*times, strict=True)])
+    return outcome_of(time_s, [(a / PS_PER_S, b / PS_PER_S, c / PS_PER_S) for a, b, c in zip(*times, strict=True)])

@@ -11,5 +11,5 @@ from tests.simulators.engine.kernel.simpy_model import Request, simulate
 def run(model: ServiceModel, replicas: int, load: Load) -> Outcome:
     columns = (c.tolist() for c in (load.arrival_ps / PS_PER_S, load.prompt, load.output))
     requests = [Request(*row) for row in zip(*columns, strict=True)]
-    taken_s = timed(lambda: simulate(model, replicas, requests))
-    return outcome_of(taken_s, [(r.arrival_s, r.first_s, r.finish_s) for r in requests])
+    time_s = timed(lambda: simulate(model, replicas, requests))
+    return outcome_of(time_s, [(r.arrival_s, r.first_s, r.finish_s) for r in requests])

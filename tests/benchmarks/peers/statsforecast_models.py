@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"max_p": 2, "max_q": 1, "max_P": 1, "max_Q": 0, "max_or
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A model, the bins of history that it is given, and at which origins it is asked: every so many."""
+    """A model, its bins of history, and the step between the origins at which it forecasts."""
 
     name: str
     model: Any
@@ -33,17 +33,17 @@ class Peer:
 
     def quantiles(self, past: NDArray[np.float64], horizons: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
         """Quantiles (horizons, levels) after `past`, never below zero, and the processor time of fit and forecast."""
-        began = processor_s()
+        start_s = processor_s()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            said = self.model.forecast(past[-self.window :], int(horizons.max()), level=[80, 98])
-        taken_s = processor_s() - began
-        found = np.stack([np.asarray(said[name], float)[horizons - 1] for name in LEVELS.values()], axis=1)
-        return np.maximum(found, 0.0), taken_s
+            prediction = self.model.forecast(past[-self.window :], int(horizons.max()), level=[80, 98])
+        time_s = processor_s() - start_s
+        quantiles_ = np.stack([np.asarray(prediction[name], float)[horizons - 1] for name in LEVELS.values()], axis=1)
+        return np.maximum(quantiles_, 0.0), time_s
 
 
 def peers(step_s: float) -> tuple[Peer, ...]:
-    """What each peer is given on a series of this step: a day's season, and a week's where it has room for it."""
+    """Return the peers for a series of this step, with a daily season and a weekly one where it fits."""
     day = round(86_400 / step_s)
     if day <= 48:
         return (

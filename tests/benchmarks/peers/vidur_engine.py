@@ -23,7 +23,7 @@ def run(model: ServiceModel, replicas: int, load: Load) -> Outcome | None:
     python = os.environ.get(PYTHON)
     if not python:
         return None
-    asked = {
+    request = {
         "model": dataclasses.asdict(model),
         "replicas": replicas,
         "arrival_s": (load.arrival_ps / PS_PER_S).tolist(),
@@ -31,15 +31,15 @@ def run(model: ServiceModel, replicas: int, load: Load) -> Outcome | None:
         "output": load.output.tolist(),
     }
     with tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "found.json"
+        result_file = Path(folder) / "found.json"
         script = str(Path(__file__).with_name("vidur_script.py"))
         environment = {**os.environ, "PYTHONPATH": "", "WANDB_MODE": "disabled"}
         subprocess.run(
-            [python, script, str(found)],
-            input=json.dumps(asked).encode(),
+            [python, script, str(result_file)],
+            input=json.dumps(request).encode(),
             env=environment,
             stdout=subprocess.DEVNULL,
             check=True,
         )
-        answer = json.loads(found.read_text())
+        answer = json.loads(result_file.read_text())
     return outcome_of(answer["taken_s"], answer["rows"])

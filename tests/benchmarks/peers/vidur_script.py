@@ -51,7 +51,7 @@ class Roofline(BaseExecutionTimePredictor):  # type: ignore[misc]
 
 
 class Given:
-    """The requests asked for."""
+    """Generator of the given requests."""
 
     def __init__(self, _config: object) -> None:
         columns = (ASKED["arrival_s"], ASKED["prompt"], ASKED["output"])
@@ -102,11 +102,11 @@ def main() -> None:
     Roofline.__abstractmethods__ = frozenset()  # the parts of a step's time, which nothing asks for
     with tempfile.TemporaryDirectory() as folder:
         simulator = simulation(folder)
-        began = time.process_time()
+        start_s = time.process_time()
         simulator.run()
-        taken_s = time.process_time() - began
+        time_s = time.process_time() - start_s
     rows = [(r.arrived_at, r.prefill_completed_at, r.completed_at) for r in MADE]
-    Path(sys.argv[1]).write_text(json.dumps({"taken_s": taken_s, "rows": rows}))
+    Path(sys.argv[1]).write_text(json.dumps({"taken_s": time_s, "rows": rows}))
 
 
 if __name__ == "__main__":

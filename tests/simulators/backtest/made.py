@@ -1,4 +1,4 @@
-"""Records to look back at: of a simulated period whose truth is known, and made by hand."""
+"""Recorded runs for backtests: of a simulated period with a known truth, and built by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policies.model import PoolName, SignalName
 from scaler.config.load import workload_from
 from simulators.backtest.reasons import Reasons
 from simulators.backtest.recorded_run import FIXED, LACKING, SIZES, RecordedRun
-from simulators.commands.simulate import journalled
+from simulators.commands.simulate import simulate_to_journal
 from simulators.experiments.results import ResultSummary, summarize
 from simulators.experiments.run import SimulationRun, traffic_of
 from simulators.experiments.scenario import load
@@ -62,18 +62,18 @@ class Period:
 
 @cache
 def period() -> Period:
-    """An hour and a half of chat with a flash crowd, under a policy by concurrency."""
+    """Simulate an hour and a half of chat with a flash crowd, under a policy by concurrency."""
     folder = Path(mkdtemp())
     (folder / "workload.yaml").write_text(yaml.safe_dump(dict(WORKLOAD)))
     scenario = folder / "scenario.yaml"
     scenario.write_text(yaml.safe_dump(dict(SCENARIO)))
     case = load(scenario)
-    run = journalled(case, 1, traffic_of(case, 1), folder / "journal", lambda _: None)
+    run = simulate_to_journal(case, 1, traffic_of(case, 1), folder / "journal", lambda _: None)
     return Period(run, summarize(run), folder / "journal", scenario)
 
 
-def edited(folder: Path, change: Callable[[list[str]], Sequence[str]]) -> Path:
-    """A copy of the period's journal, its lines changed."""
+def edited_journal(folder: Path, change: Callable[[list[str]], Sequence[str]]) -> Path:
+    """Return a copy of the period's journal with changed lines."""
     copy = folder / "journal"
     shutil.copytree(period().journal, copy)
     file = copy / "00000001.jsonl"
@@ -92,7 +92,7 @@ def recorded(
     workload_pools: Mapping[str, Any] | None = None,
     **workload: Any,
 ) -> RecordedRun:
-    """A record made by hand: quiet, with two replicas in its one pool, unless told otherwise."""
+    """Return a recorded run: by default quiet, with two replicas in its one pool."""
     at: Floats = BEGAN + interval_s * np.arange(turns, dtype=np.float64)
     zeros: Floats = np.zeros(turns)
     two: Floats = np.full(turns, 2.0)

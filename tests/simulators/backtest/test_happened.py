@@ -1,4 +1,4 @@
-"""What a period came to: money, idleness and lateness, and the stretches to look at, by hand and against the truth."""
+"""Summary of a period: cost, idle cost, late requests and notable periods, by hand and against the truth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from policies.model import PoolName
 from simulators.backtest.journals import read
-from simulators.backtest.period_summary import looks, paid_for, summarize_period
+from simulators.backtest.period_summary import notable_periods, paid_replicas, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
-from simulators.backtest.supply import capacity, lacking_share, losses_per_hour
+from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
 from tests.simulators.backtest import made
 from tests.simulators.backtest.made import NAN, recorded
 
@@ -24,8 +24,8 @@ HOUR = 240
 """Turns of 15 s."""
 
 
-def pool(market: str = "on_demand", price: float | None = 6.0, **more: Any) -> dict[str, Any]:
-    return {"kind": "kubernetes", "name": "vllm", "market": market, "price_usd_per_hour": price, **more}
+def pool(market: str = "on_demand", price: float | None = 6.0, **sizes: Any) -> dict[str, Any]:
+    return {"kind": "kubernetes", "name": "vllm", "market": market, "price_usd_per_hour": price, **sizes}
 
 
 # --- money
@@ -35,50 +35,50 @@ def test_the_money_is_that_of_the_bill() -> None:
     """Against the simulator's own bill, which charges each node from its start to its end."""
     period = made.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
-    found = summarize_period(record)
-    assert found.total(found.usd) == pytest.approx(period.summary.cost_usd, rel=0.03)
-    assert found.known(found.usd) == 1.0
-    assert found.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
+    summary = summarize_period(record)
+    assert summary.total(summary.usd) == pytest.approx(period.summary.cost_usd, rel=0.03)
+    assert summary.known(summary.usd) == 1.0
+    assert summary.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
 
 
 def test_replicas_cost_their_price_for_as_long_as_they_were_held() -> None:
-    found = summarize_period(recorded(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
-    assert found.total(found.usd) == pytest.approx(18.0)
-    assert found.replica_hours == pytest.approx(3.0)
+    summary = summarize_period(recorded(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
+    assert summary.total(summary.usd) == pytest.approx(18.0)
+    assert summary.replica_hours == pytest.approx(3.0)
 
 
-def test_what_the_cloud_had_no_room_for_is_not_paid() -> None:
+def test_replicas_without_capacity_are_not_paid() -> None:
     desired, ready = [5] * 40, [2] * 40
-    paid = paid_for(recorded(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
+    paid = paid_replicas(recorded(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid[:30].tolist() == [2.0] * 30
     assert paid[-1] == 5.0, "what started last may have come after the end"
 
 
-def test_a_start_is_paid_from_when_it_was_asked_for() -> None:
+def test_a_start_is_paid_from_its_request() -> None:
     desired, ready = [2, 4, 4, 4, 4, 4, 4, 4], [2, 2, 2, 2, 4, 4, 4, 4]
-    paid = paid_for(recorded(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
+    paid = paid_replicas(recorded(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid.tolist() == desired
 
 
 def test_a_reservation_is_paid_whole_and_is_never_idle_money() -> None:
     sizes = {"desired": [1] * HOUR, "ready": [1] * HOUR, "reserved": [4] * HOUR}
-    found = summarize_period(recorded(HOUR, pools={"gpus": sizes}, workload_pools={"gpus": pool("reserved", 2.0)}))
-    assert found.total(found.usd) == pytest.approx(8.0)
-    assert found.total(found.idle_usd) == 0.0
+    summary = summarize_period(recorded(HOUR, pools={"gpus": sizes}, workload_pools={"gpus": pool("reserved", 2.0)}))
+    assert summary.total(summary.usd) == pytest.approx(8.0)
+    assert summary.total(summary.idle_usd) == 0.0
 
 
 def test_without_a_price_the_cost_is_not_known_and_a_pool_of_none_costs_nothing() -> None:
-    two = {"gpus": pool(), "other": pool(price=None)}
+    pools = {"gpus": pool(), "other": pool(price=None)}
     empty = {"gpus": {}, "other": {"desired": [0] * 8, "ready": [0] * 8}}
-    found = summarize_period(recorded(8, pools=empty, workload_pools=two))
-    assert (found.unpriced, found.known(found.usd)) == ((), 1.0)
-    used = summarize_period(recorded(8, pools={"gpus": {}, "other": {}}, workload_pools=two))
+    summary = summarize_period(recorded(8, pools=empty, workload_pools=pools))
+    assert (summary.unpriced, summary.known(summary.usd)) == ((), 1.0)
+    used = summarize_period(recorded(8, pools={"gpus": {}, "other": {}}, workload_pools=pools))
     assert (used.unpriced, used.total(used.usd)) == (("other",), None)
 
 
 def test_idle_money_is_that_of_the_replicas_beyond_the_work() -> None:
-    found = summarize_period(recorded(HOUR, columns={"demand": [0.5] * HOUR}))
-    assert found.total(found.idle_usd) == pytest.approx(9.0)
+    summary = summarize_period(recorded(HOUR, columns={"demand": [0.5] * HOUR}))
+    assert summary.total(summary.idle_usd) == pytest.approx(9.0)
     measured = summarize_period(recorded(HOUR, columns={"demand": [2.0] * HOUR, "work": [1.0] * HOUR}))
     assert measured.total(measured.idle_usd) == pytest.approx(6.0), "what a policy measured goes before its forecast"
     unknown = summarize_period(recorded(HOUR, columns={"demand": [NAN] * HOUR, "work": [NAN] * HOUR}))
@@ -91,60 +91,60 @@ def test_idle_money_is_that_of_the_replicas_beyond_the_work() -> None:
 def test_late_requests_are_near_the_truth() -> None:
     period = made.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
-    found = summarize_period(record)
+    summary = summarize_period(record)
     late = period.summary.arrived * (1 - period.summary.attainment["all"])
-    told = found.total(found.late)
-    assert told is not None
+    late_requests = summary.total(summary.late)
+    assert late_requests is not None
     assert late > 1000, "the crowd comes before the replicas"
-    assert 0.6 * late < told < 1.5 * late
+    assert 0.6 * late < late_requests < 1.5 * late
 
 
 @pytest.mark.parametrize(
-    ("workload", "readings", "said"),
+    ("workload", "readings", "message"),
     [
         pytest.param({"slo": None}, {}, "nothing is promised (slo)", id="no promise"),
         pytest.param({}, {"engines.requests_per_s": [5.0] * 8}, "no source tells requests_per_s beside", id="no tail"),
         pytest.param({}, {"engines.ttft_p95_s": [5.0] * 8}, "no source tells requests_per_s beside", id="no rate"),
     ],
 )
-def test_why_late_requests_are_not_known(
-    workload: dict[str, Any], readings: Mapping[str, Sequence[float]], said: str
+def test_unknown_late_requests_have_a_reason(
+    workload: dict[str, Any], readings: Mapping[str, Sequence[float]], message: str
 ) -> None:
-    found = summarize_period(recorded(8, readings=readings, **workload))
-    assert found.total(found.late) is None
-    assert said in found.late_how
+    summary = summarize_period(recorded(8, readings=readings, **workload))
+    assert summary.total(summary.late) is None
+    assert message in summary.late_method
 
 
-def test_turns_whose_latency_was_not_read_add_nothing_and_are_told() -> None:
+def test_ticks_without_a_latency_add_no_late_requests_and_lower_the_known_share() -> None:
     tail = [0.1] * 4 + [30.0, 30.0, NAN, NAN]
     readings = {"engines.ttft_p95_s": tail, "engines.requests_per_s": [10.0] * 8}
-    found = summarize_period(recorded(8, readings=readings))
-    assert found.known(found.late) == pytest.approx(0.75)
-    assert np.isfinite(found.late).tolist() == [True] * 6 + [False] * 2
-    assert found.late[5] > 10.0 * found.late[0]
-    assert found.late[5] <= 150.0, "no more than came"
+    summary = summarize_period(recorded(8, readings=readings))
+    assert summary.known(summary.late) == pytest.approx(0.75)
+    assert np.isfinite(summary.late).tolist() == [True] * 6 + [False] * 2
+    assert summary.late[5] > 10.0 * summary.late[0]
+    assert summary.late[5] <= 150.0, "no more than came"
 
 
 def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
     late = [0.0, 0.0, 0.1, 0.2, 0.0, 0.0, 0.0, NAN]
     readings = {"engines.itl_late_share": late, "engines.requests_per_s": [10.0] * 8, "engines.itl_p95_s": [9.0] * 8}
-    found = summarize_period(recorded(8, readings=readings))
-    assert found.total(found.late) == pytest.approx(10.0 * 15.0 * 0.3)
-    assert found.late_how == "as itl_late_share told"
+    summary = summarize_period(recorded(8, readings=readings))
+    assert summary.total(summary.late) == pytest.approx(10.0 * 15.0 * 0.3)
+    assert summary.late_method == "as itl_late_share told"
 
 
 # --- where to look
 
 
-def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
+def test_the_hour_with_the_crowd_is_the_first_notable_period() -> None:
     (record,) = read([made.period().journal], -math.inf, math.inf, None).recorded
-    ranked = looks(summarize_period(record))
+    ranked = notable_periods(summarize_period(record))
     first = ranked[0]
-    assert first.what == "most late"
+    assert first.kind == "most late"
     assert first.since <= made.BEGAN + 1500 <= first.since + first.over_s
     assert first.since <= first.worst < first.since + first.over_s
     assert made.BEGAN + 1500 <= first.worst <= made.BEGAN + 2100
-    amounts = [look.amount for look in ranked if look.what == "most late"]
+    amounts = [period.amount for period in ranked if period.kind == "most late"]
     assert amounts == sorted(amounts, reverse=True)
 
 
@@ -154,60 +154,62 @@ def test_the_hour_with_the_crowd_is_the_first_to_look_at() -> None:
         pytest.param("short", [0, 1, 1, 1, 0, 0], "out of capacity", 3.0, 1, id="out of capacity"),
         pytest.param("refused", [0, 1, 3, 0, 0, 0], "refused writes", 4.0, 2, id="refused"),
         pytest.param("errors", [0, 0, 0, 0, 2, 0], "errors", 2.0, 4, id="errors"),
-        pytest.param("by_hand", [0, 12, 36, 12, 0, 0], "overridden", 0.25, 2, id="override"),
+        pytest.param("override_change", [0, 12, 36, 12, 0, 0], "overridden", 0.25, 2, id="override"),
     ],
 )
-def test_what_went_wrong_is_ranked(column: str, values: Sequence[float], what: str, amount: float, worst: int) -> None:
+def test_each_kind_of_problem_is_ranked(
+    column: str, values: Sequence[float], what: str, amount: float, worst: int
+) -> None:
     record = recorded(6, columns={column: values})
-    (look,) = looks(summarize_period(record))
-    assert look.what == what
-    assert look.amount == pytest.approx(amount)
-    assert look.worst == record.at[worst]
+    (period,) = notable_periods(summarize_period(record))
+    assert period.kind == what
+    assert period.amount == pytest.approx(amount)
+    assert period.worst == record.at[worst]
 
 
-def test_long_blindness_and_gaps_are_looked_at_and_a_blind_turn_is_not() -> None:
+def test_long_missing_evidence_and_gaps_are_notable_and_one_blind_tick_is_not() -> None:
     blind = np.zeros(100)
     blind[10], blind[30:40] = 1, 1
     at = made.BEGAN + 15.0 * np.arange(100)
     at[60:] += 1800.0
-    ranked = looks(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
-    assert [(look.what, look.over_s) for look in ranked] == [("blind", 150.0), ("gap", 1800.0)]
+    ranked = notable_periods(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
+    assert [(period.kind, period.over_s) for period in ranked] == [("blind", 150.0), ("gap", 1800.0)]
     assert ranked[0].since == at[30]
     assert ranked[1].since == at[59] + 15.0
 
 
-def test_a_quiet_period_asks_for_no_look() -> None:
-    assert looks(summarize_period(recorded(50))) == []
+def test_a_quiet_period_has_no_notable_periods() -> None:
+    assert notable_periods(summarize_period(recorded(50))) == []
 
 
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60))
-def test_the_stretches_of_a_kind_never_tell_more_than_there_was(values: list[float]) -> None:
+def test_notable_periods_never_sum_to_more_than_the_total(values: list[float]) -> None:
     record = recorded(len(values), columns={"errors": values})
-    told = sum(look.amount for look in looks(summarize_period(record)) if look.what == "errors")
-    assert told <= sum(values) + 1e-6
+    amount = sum(period.amount for period in notable_periods(summarize_period(record)) if period.kind == "errors")
+    assert amount <= sum(values) + 1e-6
 
 
 # --- supply
 
 
-def lacking(ready: Sequence[float], lack: Sequence[float], **more: Sequence[float]) -> RecordedRun:
-    sizes = {"desired": [4] * len(ready), "ready": ready, LACKING: lack, **more}
+def run_with_shortage(ready: Sequence[float], shortage: Sequence[float], **sizes: Sequence[float]) -> RecordedRun:
+    sizes = {"desired": [4] * len(ready), "ready": ready, LACKING: shortage, **sizes}
     return recorded(len(ready), pools={"gpus": sizes}, interval_s=60.0)
 
 
-def test_where_capacity_lacked_no_more_can_be_had_than_served_until_more_came() -> None:
-    record = lacking([1, 1, 1, 1, 1, 4, 4, 4], [0, 1, 1, 0, 0, 0, 0, 0])
+def test_a_shortage_limits_capacity_to_the_ready_replicas_until_more_come() -> None:
+    record = run_with_shortage([1, 1, 1, 1, 1, 4, 4, 4], [0, 1, 1, 0, 0, 0, 0, 0])
     steps = capacity(record, GPUS)
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (180.0, 99)]
-    assert lacking_share(steps, record.span_s) == pytest.approx(2 / 8)
+    assert shortage_share(steps, record.span_s) == pytest.approx(2 / 8)
 
 
-def test_a_lack_that_nobody_tried_again_is_believed_for_half_an_hour() -> None:
-    steps = capacity(lacking([1] * 60, [0, 1, *[0] * 58]), GPUS)
+def test_a_shortage_without_another_attempt_lasts_half_an_hour() -> None:
+    steps = capacity(run_with_shortage([1] * 60, [0, 1, *[0] * 58]), GPUS)
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (60.0 + 31 * 60.0, 99)]
 
 
-def test_what_was_taken_while_nothing_lacked_is_a_loss() -> None:
-    record = lacking([4] * 60, [0] * 60, interrupted=[0] * 30 + [2] * 30)
-    assert losses_per_hour(record, GPUS) == pytest.approx(0.5)
+def test_replicas_taken_outside_of_a_shortage_are_interruptions() -> None:
+    record = run_with_shortage([4] * 60, [0] * 60, interrupted=[0] * 30 + [2] * 30)
+    assert interruptions_per_hour(record, GPUS) == pytest.approx(0.5)
     assert capacity(record, GPUS) == ()

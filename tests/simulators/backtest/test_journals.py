@@ -1,4 +1,4 @@
-"""A period read from journals: merged, cut, with its gaps, and with what cannot be read told."""
+"""Runs read from journals: merged, cut to a period, with gaps, and with unreadable lines reported."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def read_all(
     return read(journals, since, until, name)
 
 
-def only(*journals: Path, **ends: Any) -> RecordedRun:
-    (found,) = read_all(*journals, **ends).recorded
-    return found
+def only_run(*journals: Path, **ends: Any) -> RecordedRun:
+    (run,) = read_all(*journals, **ends).recorded
+    return run
 
 
 def ticks(lines: list[str]) -> list[int]:
@@ -36,24 +36,24 @@ def ticks(lines: list[str]) -> list[int]:
 
 def test_every_turn_is_a_row_and_every_signal_and_pool_a_column() -> None:
     period = made.period()
-    found = only(period.journal)
-    turns = list(Journal(period.journal))
-    assert len(found) == len(turns) == len(period.run.timeline.at_s)
-    assert found.at.tolist() == [t.at for t in turns]
-    assert found.pools.keys() == {"gpus"}
-    assert {name.partition(".")[2] for name in found.readings} == set(made.READ)
-    np.testing.assert_array_equal(found.columns["target"], period.run.timeline.desired)
-    assert found.interval_s == 15.0
-    assert (found.silent_s, found.damaged, found.turned_back) == (0.0, 0, 0)
+    run = only_run(period.journal)
+    ticks_ = list(Journal(period.journal))
+    assert len(run) == len(ticks_) == len(period.run.timeline.at_s)
+    assert run.at.tolist() == [t.at for t in ticks_]
+    assert run.pools.keys() == {"gpus"}
+    assert {name.partition(".")[2] for name in run.readings} == set(made.READ)
+    np.testing.assert_array_equal(run.columns["target"], period.run.timeline.desired)
+    assert run.interval_s == 15.0
+    assert (run.silent_s, run.damaged, run.out_of_order) == (0.0, 0, 0)
 
 
 def test_a_period_is_cut_at_its_ends() -> None:
-    found = only(made.period().journal, since=made.BEGAN + 600, until=made.BEGAN + 1200)
-    assert (found.at[0], found.at[-1], len(found)) == (made.BEGAN + 600, made.BEGAN + 1185, 40)
+    run = only_run(made.period().journal, since=made.BEGAN + 600, until=made.BEGAN + 1200)
+    assert (run.at[0], run.at[-1], len(run)) == (made.BEGAN + 600, made.BEGAN + 1185, 40)
 
 
 def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tmp_path: Path) -> None:
-    whole = only(made.period().journal)
+    whole = only_run(made.period().journal)
     halves = []
     for name in ("early", "late"):
         (tmp_path / name).mkdir()
@@ -61,22 +61,22 @@ def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tm
         def half(lines: list[str], early: bool = name == "early") -> list[str]:
             places = ticks(lines)
             middle = places[len(places) // 2]
-            kept = range(middle) if early else [k for k in range(len(lines)) if k >= middle or k not in places]
-            return [lines[k] for k in kept]
+            kept_lines = range(middle) if early else [k for k in range(len(lines)) if k >= middle or k not in places]
+            return [lines[k] for k in kept_lines]
 
-        halves.append(made.edited(tmp_path / name, half))
+        halves.append(made.edited_journal(tmp_path / name, half))
     early, late = halves
     for order in ((early, late), (late, early)):
-        found = only(*order)
-        assert found.at.tolist() == whole.at.tolist()
-        assert found.turned_back == 0
+        run = only_run(*order)
+        assert run.at.tolist() == whole.at.tolist()
+        assert run.out_of_order == 0
 
 
 def test_a_turn_that_two_journals_have_counts_once() -> None:
     journal = made.period().journal
-    found = only(journal, journal)
-    assert len(found) == len(only(journal))
-    assert found.turned_back == len(found)
+    run = only_run(journal, journal)
+    assert len(run) == len(only_run(journal))
+    assert run.out_of_order == len(run)
 
 
 def test_turns_that_are_missing_are_a_gap_that_holds_nothing(tmp_path: Path) -> None:
@@ -84,45 +84,45 @@ def test_turns_that_are_missing_are_a_gap_that_holds_nothing(tmp_path: Path) -> 
         places = set(ticks(lines)[100:140])
         return [line for k, line in enumerate(lines) if k not in places]
 
-    found = only(made.edited(tmp_path, without))
-    assert found.silent_s == 600.0
-    assert found.span_s == only(made.period().journal).span_s
-    assert found.over_s.max() == 15.0
+    run = only_run(made.edited_journal(tmp_path, without))
+    assert run.silent_s == 600.0
+    assert run.span_s == only_run(made.period().journal).span_s
+    assert run.over_s.max() == 15.0
 
 
 def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
-    def torn(lines: list[str]) -> list[str]:
+    def tear(lines: list[str]) -> list[str]:
         places = ticks(lines)
         return [line[: len(line) // 2] if k in {places[10], places[20]} else line for k, line in enumerate(lines)]
 
-    found = only(made.edited(tmp_path, torn))
-    assert found.damaged == 2
-    assert len(found) == len(only(made.period().journal)) - 2
+    run = only_run(made.edited_journal(tmp_path, tear))
+    assert run.damaged == 2
+    assert len(run) == len(only_run(made.period().journal)) - 2
 
 
 def test_a_reading_that_is_not_fresh_and_whole_is_no_number(tmp_path: Path) -> None:
-    others = (
+    bad_readings = (
         {"absent": "HTTP 503"},
         {"value": 1.0, "measured_at": made.BEGAN, "age_s": 100.0},
         {"value": 1.0, "measured_at": made.BEGAN, "missing": "1 of 2 did not answer"},
     )
 
-    def poorer(lines: list[str]) -> list[str]:
-        places = dict(zip(ticks(lines)[50:53], others, strict=True))
-        found = [json.loads(line) for line in lines]
+    def spoil(lines: list[str]) -> list[str]:
+        places = dict(zip(ticks(lines)[50:53], bad_readings, strict=True))
+        run = [json.loads(line) for line in lines]
         for place, reading in places.items():
-            found[place]["readings"]["engines.running"] = reading
-        return [json.dumps(record) for record in found]
+            run[place]["readings"]["engines.running"] = reading
+        return [json.dumps(record) for record in run]
 
-    before, after = only(made.period().journal), only(made.edited(tmp_path, poorer))
+    before, after = only_run(made.period().journal), only_run(made.edited_journal(tmp_path, spoil))
     lost = np.isfinite(before.readings[RUNNING]) & ~np.isfinite(after.readings[RUNNING])
     assert np.flatnonzero(lost).tolist() == [50, 51, 52]
 
 
 def test_progress_reaches_the_end() -> None:
-    told: list[tuple[int, int]] = []
-    read([made.period().journal], -math.inf, math.inf, None, lambda done, of: told.append((done, of)))
-    done, of = zip(*told, strict=True)
+    progress: list[tuple[int, int]] = []
+    read([made.period().journal], -math.inf, math.inf, None, lambda done, of: progress.append((done, of)))
+    done, of = zip(*progress, strict=True)
     assert list(done) == sorted(done)
     assert len(set(of)) == 1
     assert done[-1] == of[-1]
@@ -136,32 +136,32 @@ def test_files_that_ended_before_the_period_are_not_read(tmp_path: Path) -> None
         begun = {**json.loads(head[0]), "at": json.loads(lines[places[first]])["at"]}
         rows = [json.dumps(begun), *head[1:], *(lines[k] for k in places[first : first + 200])]
         (tmp_path / f"0000000{number}.jsonl").write_text("".join(f"{row}\n" for row in rows))
-    told: list[int] = []
+    progress: list[int] = []
     late = made.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour before
     with pytest.raises(JournalError, match="no turn is recorded then"):
-        read([tmp_path], late, math.inf, None, lambda _, of: told.append(of))
-    assert told[-1] == (tmp_path / "00000002.jsonl").stat().st_size
+        read([tmp_path], late, math.inf, None, lambda _, of: progress.append(of))
+    assert progress[-1] == (tmp_path / "00000002.jsonl").stat().st_size
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         pytest.param({"name": "caht"}, "--workload 'caht': no such workload in the journals; did you mean", id="name"),
         pytest.param({"since": made.BEGAN + 1e6}, "no turn is recorded then; the journals hold 2026-01-05T", id="late"),
         pytest.param({"until": made.BEGAN + 20.0}, "chat: 2 turns only, and 4 are needed", id="few"),
     ],
 )
-def test_why_nothing_can_be_told(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(JournalError, match=said):
-        read_all(made.period().journal, **asked)
+def test_an_empty_period_has_a_reason(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(JournalError, match=message):
+        read_all(made.period().journal, **options)
 
 
-def test_without_its_specification_nothing_can_be_told(tmp_path: Path) -> None:
+def test_a_journal_without_its_specification_is_refused(tmp_path: Path) -> None:
     def without(lines: list[str]) -> list[str]:
         return [line for line in lines if '"type":"spec"' not in line]
 
     with pytest.raises(JournalError, match=r"no specification that decided its turns .* \(damaged: none\)"):
-        read_all(made.edited(tmp_path, without))
+        read_all(made.edited_journal(tmp_path, without))
 
 
 def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path)
         return [line.replace('"target_per_replica"', '"target_of_old"') for line in lines]
 
     with pytest.raises(JournalError, match=r"damaged: .*00000001.jsonl:2\): look back with the version"):
-        read_all(made.edited(tmp_path, other))
+        read_all(made.edited_journal(tmp_path, other))
 
 
 def test_a_journal_of_noise_says_so(tmp_path: Path) -> None:
@@ -179,40 +179,40 @@ def test_a_journal_of_noise_says_so(tmp_path: Path) -> None:
 
 
 def test_reasons_count_every_turn_and_keep_the_largest_changes() -> None:
-    found = only(made.period().journal)
-    reasons = found.reasons
-    assert sum(rule.turns for rule in reasons.rules.values()) == len(found)
+    run = only_run(made.period().journal)
+    reasons = run.reasons
+    assert sum(rule.turns for rule in reasons.rules.values()) == len(run)
     line = made.period().run.timeline
     assert reasons.ups + reasons.downs == sum(rule.changes for rule in reasons.rules.values())
     assert reasons.ups >= 1
-    assert max(c.by for c in reasons.largest) == max(
+    assert max(c.replicas for c in reasons.largest) == max(
         abs(b - a) for a, b in zip(line.desired, line.desired[1:], strict=False) if not math.isnan(b - a)
     )
     assert [c.at for c in reasons.largest] == sorted(c.at for c in reasons.largest)
 
 
 def test_a_pool_that_comes_later_held_nothing_before(tmp_path: Path) -> None:
-    def grown(lines: list[str]) -> list[str]:
-        found = [json.loads(line) for line in lines]
+    def add_pool(lines: list[str]) -> list[str]:
+        run = [json.loads(line) for line in lines]
         for place in ticks(lines)[100:]:
-            found[place]["pools"]["more"] = found[place]["pools"]["gpus"]
-        return [json.dumps(record) for record in found]
+            run[place]["pools"]["more"] = run[place]["pools"]["gpus"]
+        return [json.dumps(record) for record in run]
 
-    record = only(made.edited(tmp_path, grown))
+    record = only_run(made.edited_journal(tmp_path, add_pool))
     more, gpus = record.pools[PoolName("more")], record.pools[PoolName("gpus")]
     assert more["desired"][:100].tolist() == [0.0] * 100
     assert more["desired"][100:].tolist() == gpus["desired"][100:].tolist()
-    assert np.isfinite(record.asked()).all()
+    assert np.isfinite(record.desired()).all()
     assert np.isnan(more["interrupted"][:100]).all(), "a counter that nobody kept is not zero"
 
 
 def test_a_turn_that_writes_replicas_off_lacks_capacity(tmp_path: Path) -> None:
-    def lacking(lines: list[str]) -> list[str]:
-        found = [json.loads(line) for line in lines]
+    def abandon(lines: list[str]) -> list[str]:
+        run = [json.loads(line) for line in lines]
         for place in ticks(lines)[30:35]:
-            found[place]["decision"]["abandoned"] = {"gpus": 2}
-        return [json.dumps(record) for record in found]
+            run[place]["decision"]["abandoned"] = {"gpus": 2}
+        return [json.dumps(record) for record in run]
 
-    record = only(made.edited(tmp_path, lacking))
+    record = only_run(made.edited_journal(tmp_path, abandon))
     assert np.flatnonzero(record.columns["short"]).tolist() == [30, 31, 32, 33, 34]
     assert record.pools[PoolName("gpus")][LACKING][29:36].tolist() == [0, 2, 2, 2, 2, 2, 0]

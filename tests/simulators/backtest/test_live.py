@@ -1,4 +1,4 @@
-"""A daemon's own journal, written as it ran, looked back at."""
+"""Backtest of the journal of a running daemon."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ async def test_the_quickstarts_daemon_is_looked_back_at_with_its_shadow_in_the_j
         await asyncio.wait_for(d.process.wait(), 60)
         turns = len([t for t in d.ticks() if t.workload == "chat"])
     await asyncio.to_thread(main, ["report", str(journal), "--json", "-"])
-    told = json.loads(capsys.readouterr().out)["workloads"]
-    assert set(told) == {"chat", "summaries"}
-    chat = told["chat"]
+    workloads = json.loads(capsys.readouterr().out)["workloads"]
+    assert set(workloads) == {"chat", "summaries"}
+    chat = workloads["chat"]
     assert chat["turns"] == turns, "a shadow's turns are not the workload's"
     assert chat["recorded"]["usd"] > 0
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     same = chat["others"]["error"]["same_sizes"]["usd"]
     assert same["simulated"] == pytest.approx(same["recorded"], rel=0.1)
-    assert set(told["summaries"]["others"]["policies"]) == {"same sizes", "present", "hpa:min_replicas=1", "keda-queue"}
+    assert set(workloads["summaries"]["others"]["policies"]) == {
+        "same sizes",
+        "present",
+        "hpa:min_replicas=1",
+        "keda-queue",
+    }

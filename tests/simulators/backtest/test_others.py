@@ -1,4 +1,4 @@
-"""What others would have done: rebuilt requests against those that came, and counterfactuals against the truth."""
+"""Reconstructed requests compared with the actual ones, and counterfactuals with the truth."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import yaml
 
 from policies.model import WorkloadName
 from scaler.config.problems import ConfigError
-from simulators.backtest.backtest import BacktestResult, Wanted, asked_of, look
-from simulators.backtest.counterfactuals import PRESENT, SAME, ContenderRequest, CounterfactualOutcome
-from simulators.backtest.engines import Unknown, engine, slower
+from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest, contenders_by_workload
+from simulators.backtest.counterfactuals import PRESENT, SAME_SIZES, CounterfactualOutcome, RequestedContenders
+from simulators.backtest.engines import EngineUnknown, infer_engine, scaled_times
 from simulators.backtest.journals import read
-from simulators.backtest.reconstruct import AssumedLengths, Rebuilt, Unseen, rebuild
+from simulators.backtest.reconstruct import ArrivalsUnknown, AssumedLengths, Rebuilt, rebuild
 from simulators.backtest.recorded_run import RecordedRun
 from simulators.backtest.text import comparison
 from simulators.engine.models import catalogue
@@ -35,8 +35,8 @@ LENGTHS = (1000.0, 200.0)
 
 @cache
 def record(until: float = math.inf) -> RecordedRun:
-    (found,) = read([made.period().journal], -math.inf, until, None).recorded
-    return found
+    (run,) = read([made.period().journal], -math.inf, until, None).recorded
+    return run
 
 
 @cache
@@ -45,53 +45,53 @@ def rebuilt() -> Rebuilt:
 
 
 @cache
-def looked() -> BacktestResult:
-    return look(record(), Wanted(model=made.MODEL), ContenderRequest(words=("static:replicas=3",)))
+def result() -> BacktestResult:
+    return backtest(record(), BacktestOptions(model=made.MODEL), RequestedContenders(texts=("static:replicas=3",)))
 
 
 def outcome(name: str) -> CounterfactualOutcome:
-    assert looked().others is not None
-    return next(o for o in looked().others.outcomes if o.name == name)  # type: ignore[union-attr]
+    assert result().counterfactuals is not None
+    return next(o for o in result().counterfactuals.outcomes if o.name == name)  # type: ignore[union-attr]
 
 
 def without(*quantities: str) -> RecordedRun:
-    kept = {name: values for name, values in record().readings.items() if name.partition(".")[2] not in quantities}
-    return dataclasses.replace(record(), readings=kept)
+    readings = {name: values for name, values in record().readings.items() if name.partition(".")[2] not in quantities}
+    return dataclasses.replace(record(), readings=readings)
 
 
 # --- requests
 
 
 def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
-    true, found = made.period().run.trace, rebuilt().trace
-    assert len(found) == pytest.approx(len(true), rel=0.02)
+    actual, trace = made.period().run.trace, rebuilt().trace
+    assert len(trace) == pytest.approx(len(actual), rel=0.02)
     edges = np.arange(0, 5400, 300.0)
-    came, drawn = (np.histogram(t.arrival_s, edges)[0] for t in (true, found))
-    assert np.abs(drawn - came).sum() / came.sum() < 0.06
-    assert rebuilt().seen == pytest.approx(1.0, abs=0.02)
+    arrived, drawn = (np.histogram(t.arrival_s, edges)[0] for t in (actual, trace))
+    assert np.abs(drawn - arrived).sum() / arrived.sum() < 0.06
+    assert rebuilt().covered == pytest.approx(1.0, abs=0.02)
 
 
 def test_their_lengths_are_those_of_the_token_rates() -> None:
-    true, found = made.period().run.trace, rebuilt().trace
+    actual, trace = made.period().run.trace, rebuilt().trace
     for column in ("prompt_tokens", "output_tokens"):
-        assert getattr(found, column).mean() == pytest.approx(getattr(true, column).mean(), rel=0.05)
+        assert getattr(trace, column).mean() == pytest.approx(getattr(actual, column).mean(), rel=0.05)
 
 
 def test_lengths_that_are_given_are_taken() -> None:
-    found = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
-    assert found.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
-    assert found.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
-    assert "as given" in found.how[1]
+    rebuilt_ = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
+    assert rebuilt_.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
+    assert rebuilt_.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
+    assert "as given" in rebuilt_.assumptions[1]
 
 
-def test_without_rates_requests_are_told_by_what_is_in_work() -> None:
+def test_without_rates_requests_follow_from_those_in_work() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
-    poorer = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
-    true = made.period().run.trace
-    given = AssumedLengths(float(true.prompt_tokens.mean()), float(true.output_tokens.mean()))
-    found = rebuild(poorer, catalogue.load(made.MODEL), given, 1)
-    assert len(found.trace) == pytest.approx(len(true), rel=0.1)
-    assert "over the model's time for one" in found.how[0]
+    run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
+    actual = made.period().run.trace
+    lengths = AssumedLengths(float(actual.prompt_tokens.mean()), float(actual.output_tokens.mean()))
+    rebuilt_ = rebuild(run, catalogue.load(made.MODEL), lengths, 1)
+    assert len(rebuilt_.trace) == pytest.approx(len(actual), rel=0.1)
+    assert "over the model's time for one" in rebuilt_.assumptions[0]
 
 
 def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None:
@@ -100,50 +100,50 @@ def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None
     assert rebuild(record(), model, AssumedLengths(), 2).trace.digest() != rebuilt().trace.digest()
 
 
-def test_what_was_seen_too_little_is_not_made_up() -> None:
-    with pytest.raises(Unseen, match="arrivals cannot be rebuilt"):
+def test_a_record_with_too_few_readings_is_not_rebuilt() -> None:
+    with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
         rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), AssumedLengths(), 1)
-    holes = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
-    with pytest.raises(Unseen, match=r"readings cover \d+% of the period, and 50% are needed"):
-        rebuild(dataclasses.replace(record(), readings=holes), catalogue.load(made.MODEL), AssumedLengths(), 1)
+    readings = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
+    with pytest.raises(ArrivalsUnknown, match=r"readings cover \d+% of the period, and 50% are needed"):
+        rebuild(dataclasses.replace(record(), readings=readings), catalogue.load(made.MODEL), AssumedLengths(), 1)
 
 
 # --- engines
 
 
-def test_the_model_that_served_is_told_by_how_long_requests_stayed() -> None:
-    found = engine(record(), None, LENGTHS)
-    assert "its times multiplied by" in found.how
+def test_the_engine_follows_from_the_service_time() -> None:
+    inferred = infer_engine(record(), None, LENGTHS)
+    assert "its times multiplied by" in inferred.origin
     base = catalogue.load(made.MODEL)
-    assert found.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
+    assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
 
 
 def test_slower_engines_are_seen_to_be_slower() -> None:
-    half = {name: values * 2 if name.endswith("running") else values for name, values in record().readings.items()}
-    usual = engine(record(), None, LENGTHS).model.mem_base_s
-    assert engine(dataclasses.replace(record(), readings=half), None, LENGTHS).model.mem_base_s > 1.4 * usual
+    readings = {name: values * 2 if name.endswith("running") else values for name, values in record().readings.items()}
+    usual = infer_engine(record(), None, LENGTHS).model.mem_base_s
+    assert infer_engine(dataclasses.replace(record(), readings=readings), None, LENGTHS).model.mem_base_s > 1.4 * usual
 
 
-def test_where_nothing_tells_the_model_one_is_asked_for() -> None:
-    with pytest.raises(Unknown, match="give --model NAME"):
-        engine(without("requests_per_s"), None, LENGTHS)
-    assert engine(without("requests_per_s"), made.MODEL, LENGTHS).how.endswith("as asked for")
+def test_an_unknown_engine_needs_a_named_model() -> None:
+    with pytest.raises(EngineUnknown, match="give --model NAME"):
+        infer_engine(without("requests_per_s"), None, LENGTHS)
+    assert infer_engine(without("requests_per_s"), made.MODEL, LENGTHS).origin.endswith("as asked for")
     with pytest.raises(ConfigError):
-        engine(record(), "llama-9", LENGTHS)
+        infer_engine(record(), "llama-9", LENGTHS)
 
 
-def test_a_slower_model_takes_so_much_longer_for_everything() -> None:
+def test_scaled_times_multiply_every_time_of_a_model() -> None:
     model = catalogue.load(made.MODEL)
-    twice = slower(model, 2.0)
+    twice = scaled_times(model, 2.0)
     assert (twice.mem_base_s, twice.kv_tokens) == (2 * model.mem_base_s, model.kv_tokens)
 
 
 # --- the method's error, and the others
 
 
-def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> None:
-    """The world's own error, with the true bill and the true late requests beside it."""
-    period, same = made.period(), outcome(SAME)
+def test_the_recorded_sizes_in_the_rebuilt_world_cost_the_recorded_amount() -> None:
+    """The world's own error, compared with the true bill and the true late requests."""
+    period, same = made.period(), outcome(SAME_SIZES)
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
     assert same.usd == pytest.approx(period.summary.cost_usd, rel=0.03)
     assert same.late is not None
@@ -151,9 +151,9 @@ def test_the_recorded_sizes_in_the_rebuilt_world_come_to_what_was_recorded() -> 
 
 
 def test_the_present_policy_simulated_is_near_the_record() -> None:
-    others = looked().others
-    assert others is not None
-    error = others.error
+    counterfactuals = result().counterfactuals
+    assert counterfactuals is not None
+    error = counterfactuals.error
     assert error.sizes is not None
     assert error.sizes.turns > 200
     assert abs(error.sizes.bias) < 0.06
@@ -164,94 +164,99 @@ def test_the_present_policy_simulated_is_near_the_record() -> None:
     assert error.late is not None
     assert 0.5 < error.late[1] / error.late[0] < 1.6
     assert error.usd_off == max(abs(b - a) for a, b in (error.usd or (0, 0), error.world_usd or (0, 0)))
-    assert "Differences between policies that are smaller than this tell nothing" in error.words()
-    assert others.base.name == PRESENT
+    assert "Differences between policies that are smaller than this tell nothing" in error.sentences()
+    assert counterfactuals.baseline.name == PRESENT
 
 
-def test_a_difference_smaller_than_the_error_is_told_to_be_so() -> None:
-    others = looked().others
-    assert others is not None
-    near = dataclasses.replace(others.outcomes[2], usd=(others.base.usd or 0.0) + 0.01)
-    far = dataclasses.replace(others.outcomes[3], usd=2 * (others.base.usd or 0.0))
-    changed = dataclasses.replace(others, outcomes=(*others.outcomes[:2], near, far))
-    head, rows = comparison(dataclasses.replace(looked(), others=changed))
-    told = dict(zip(head, dict(rows)["cost against present"], strict=True))
-    assert told["hpa"].endswith("within the error")
-    assert "within the error" not in told["keda"]
-    assert "(+100.0%)" in told["keda"]
+def test_a_difference_smaller_than_the_error_is_marked() -> None:
+    counterfactuals = result().counterfactuals
+    assert counterfactuals is not None
+    within_error = dataclasses.replace(counterfactuals.outcomes[2], usd=(counterfactuals.baseline.usd or 0.0) + 0.01)
+    beyond_error = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * (counterfactuals.baseline.usd or 0.0))
+    changed = dataclasses.replace(counterfactuals, outcomes=(*counterfactuals.outcomes[:2], within_error, beyond_error))
+    head, rows = comparison(dataclasses.replace(result(), counterfactuals=changed))
+    shares = dict(zip(head, dict(rows)["cost against present"], strict=True))
+    assert shares["hpa"].endswith("within the error")
+    assert "within the error" not in shares["keda"]
+    assert "(+100.0%)" in shares["keda"]
 
 
-@pytest.mark.parametrize("word", ["hpa", "keda", "static:replicas=3"])
-def test_what_another_would_have_cost_and_missed_is_near_what_it_does_in_the_true_world(word: str) -> None:
+@pytest.mark.parametrize("policy", ["hpa", "keda", "static:replicas=3"])
+def test_a_counterfactuals_cost_and_lateness_are_near_the_true_worlds(policy: str) -> None:
     """The truth: the same policy in the very world that the record is of, with the requests that came."""
     case = load(made.period().scenario)
-    (contender,) = contenders(case, [word], with_self=False)
-    true = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
-    told = outcome(word)
-    assert told.usd == pytest.approx(true.cost_usd, rel=0.08)
-    assert told.late is not None
-    missed, predicted = 1 - true.attainment["all"], told.late / told.requests
+    (contender,) = contenders(case, [policy], with_self=False)
+    actual = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
+    shares = outcome(policy)
+    assert shares.usd == pytest.approx(actual.cost_usd, rel=0.08)
+    assert shares.late is not None
+    missed, predicted = 1 - actual.attainment["all"], shares.late / shares.requests
     assert predicted == pytest.approx(missed, abs=0.02)
 
 
-def test_the_record_and_everybody_are_measured_over_the_same_time() -> None:
+def test_the_record_and_all_policies_cover_the_same_time() -> None:
     assert outcome("static:replicas=3").replica_hours == pytest.approx(3 * record().span_s / 3600, rel=0.01)
     assert outcome("static:replicas=3").usd == pytest.approx(18 * record().span_s / 3600, rel=0.02)
 
 
-def dried(share: float) -> RecordedRun:
-    """The first twenty minutes, the first turns of them dry."""
+def with_dry_share(share: float) -> RecordedRun:
+    """Return the first twenty minutes, with a share of dry-run ticks at the start."""
     short = record(until=made.BEGAN + 1200)
     dry = (np.arange(len(short)) < share * len(short)).astype(np.float64)
     return dataclasses.replace(short, columns={**short.columns, "dry_run": dry})
 
 
-def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_sizes_found_are_the_measure() -> None:
-    others = look(dried(1.0), Wanted(model=made.MODEL), ContenderRequest()).others
-    assert others is not None
-    assert others.error.sizes is None
-    assert others.error.world_usd is not None
-    assert "The record is of a dry run" in others.error.words()
-    assert others.base.name == SAME, "what ran was somebody else's"
+def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_recorded_sizes_are_the_baseline() -> None:
+    counterfactuals = backtest(
+        with_dry_share(1.0), BacktestOptions(model=made.MODEL), RequestedContenders()
+    ).counterfactuals
+    assert counterfactuals is not None
+    assert counterfactuals.error.sizes is None
+    assert counterfactuals.error.world_usd is not None
+    assert "The record is of a dry run" in counterfactuals.error.sentences()
+    assert counterfactuals.baseline.name == SAME_SIZES, "what ran was somebody else's"
 
 
 def test_turns_that_were_not_dry_are_compared() -> None:
-    whole, half = (look(dried(share), Wanted(model=made.MODEL), ContenderRequest()).others for share in (0.0, 0.7))
+    whole, readings = (
+        backtest(with_dry_share(share), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
+        for share in (0.0, 0.7)
+    )
     assert whole is not None
-    assert half is not None
+    assert readings is not None
     assert whole.error.sizes is not None
-    assert half.error.sizes is not None
-    assert half.error.sizes.turns == 24 < whole.error.sizes.turns
+    assert readings.error.sizes is not None
+    assert readings.error.sizes.turns == 24 < whole.error.sizes.turns
 
 
-def test_a_period_shorter_than_the_window_tells_no_error_of_the_policy() -> None:
-    others = look(record(until=made.BEGAN + 300), Wanted(model=made.MODEL), ContenderRequest()).others
-    assert others is not None
-    assert others.error.sizes is None
-    assert "shorter than the first scale-in window" in others.error.words()
+def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:
+    counterfactuals = backtest(
+        record(until=made.BEGAN + 300), BacktestOptions(model=made.MODEL), RequestedContenders()
+    ).counterfactuals
+    assert counterfactuals is not None
+    assert counterfactuals.error.sizes is None
+    assert "shorter than the first scale-in window" in counterfactuals.error.sentences()
 
 
 def test_progress_goes_up_to_the_end() -> None:
-    told: list[float] = []
-    look(record(until=made.BEGAN + 600), Wanted(model=made.MODEL), ContenderRequest(), told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    shares: list[float] = []
+    backtest(record(until=made.BEGAN + 600), BacktestOptions(model=made.MODEL), RequestedContenders(), shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
 
 
 @pytest.mark.parametrize(
-    ("lost", "said"),
+    ("missing", "message"),
     [
         pytest.param(("requests_per_s", "running"), "give --model NAME", id="no rates"),
         pytest.param(tuple(made.READ), "give --model NAME", id="nothing"),
     ],
 )
-def test_what_cannot_be_simulated_says_why_and_the_record_is_told_all_the_same(
-    lost: tuple[str, ...], said: str
-) -> None:
-    found = look(without(*lost), Wanted(), ContenderRequest())
-    assert found.others is None
-    assert said in found.why_not
-    assert found.found.total(found.found.usd) is not None
+def test_a_record_that_cannot_be_simulated_has_a_reason_and_a_summary(missing: tuple[str, ...], message: str) -> None:
+    backtest_result = backtest(without(*missing), BacktestOptions(), RequestedContenders())
+    assert backtest_result.counterfactuals is None
+    assert message in backtest_result.skip_reason
+    assert backtest_result.summary.total(backtest_result.summary.usd) is not None
 
 
 # --- who is asked for
@@ -266,26 +271,28 @@ def write(folder: Path, name: str, **changes: Any) -> Path:
 def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
     tuned = write(tmp_path, "tuned.yaml", policies={"c": {"kind": "concurrency", "target_per_replica": 48}})
     short = record(until=made.BEGAN + 1200)
-    asked = asked_of([str(tuned), "kpa"], [short.name])
-    others = look(short, Wanted(model=made.MODEL), asked[short.name]).others
-    assert others is not None
-    assert [o.name for o in others.outcomes] == [SAME, PRESENT, "hpa", "keda", "kpa", "tuned"]
-    costs = {o.name: o.usd or 0.0 for o in others.outcomes}
+    requested = contenders_by_workload([str(tuned), "kpa"], [short.name])
+    counterfactuals = backtest(short, BacktestOptions(model=made.MODEL), requested[short.name]).counterfactuals
+    assert counterfactuals is not None
+    assert [o.name for o in counterfactuals.outcomes] == [SAME_SIZES, PRESENT, "hpa", "keda", "kpa", "tuned"]
+    costs = {o.name: o.usd or 0.0 for o in counterfactuals.outcomes}
     assert costs["tuned"] <= costs[PRESENT], "fuller replicas are fewer"
 
 
 def test_a_file_of_a_workload_that_is_not_recorded_is_refused(tmp_path: Path) -> None:
     other = write(tmp_path, "other.yaml", workload="chta")
     with pytest.raises(ConfigError) as caught:
-        asked_of([str(other)], [WorkloadName("chat"), WorkloadName("batch")])
+        contenders_by_workload([str(other)], [WorkloadName("chat"), WorkloadName("batch")])
     (problem,) = caught.value.problems
     assert "which is not recorded" in problem.rule
     assert "chat" in problem.hint
-    assert [p for p, _ in asked_of([str(other)], [WorkloadName("chat")])[WorkloadName("chat")].files] == [other]
+    assert [p for p, _ in contenders_by_workload([str(other)], [WorkloadName("chat")])[WorkloadName("chat")].files] == [
+        other
+    ]
 
 
-def test_a_file_that_is_broken_tells_all_that_is_wrong_with_it(tmp_path: Path) -> None:
+def test_all_problems_of_broken_files_are_reported(tmp_path: Path) -> None:
     broken = write(tmp_path, "broken.yaml", max_replicas="lots")
     with pytest.raises(ConfigError) as caught:
-        asked_of([str(broken), str(tmp_path / "none.yaml")], [WorkloadName("chat")])
+        contenders_by_workload([str(broken), str(tmp_path / "none.yaml")], [WorkloadName("chat")])
     assert {Path(p.file).name for p in caught.value.problems} == {"broken.yaml", "none.yaml"}

@@ -1,4 +1,4 @@
-"""Why sizes were what they were: counted, the largest changes kept, and overrides measured."""
+"""Reasons of sizes: deciding rules are counted, the largest changes kept, and overrides measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from policies.model import Decision, RuleId, Step
 from policies.model.limits import Override
-from simulators.backtest.reasons import KEPT, Reasons, by_hand, last_word
+from simulators.backtest.reasons import MAX_CHANGES, Reasons, deciding_rule, override_change
 from tests.factories import NOW, live, queue, spec
 
 DECISION = live(spec(), [queue(40)])[0]
@@ -21,10 +21,10 @@ def changed(at: float, before: int | None, after: int | None, rule: RuleId = Rul
     return dataclasses.replace(DECISION, at=at, current=before, target=after, steps=steps)
 
 
-def test_the_last_word_is_counted_by_rule_with_what_it_said_last() -> None:
+def test_the_deciding_rule_is_counted_with_its_last_reason() -> None:
     reasons = Reasons()
     for k, rule in enumerate([RuleId.DEMAND, RuleId.STEP, RuleId.DEMAND]):
-        reasons.note(changed(NOW + k, 2, 2 + k, rule))
+        reasons.record(changed(NOW + k, 2, 2 + k, rule))
     assert {name: (r.turns, r.changes) for name, r in reasons.rules.items()} == {"demand": (2, 1), "step": (1, 1)}
     assert reasons.rules["demand"].reason == "demand makes it 4"
     assert reasons.rules["demand"].at == NOW + 2
@@ -32,8 +32,8 @@ def test_the_last_word_is_counted_by_rule_with_what_it_said_last() -> None:
 
 def test_a_size_that_is_not_known_is_no_change() -> None:
     reasons = Reasons()
-    reasons.note(changed(NOW, None, None))
-    reasons.note(changed(NOW, 3, None))
+    reasons.record(changed(NOW, None, None))
+    reasons.record(changed(NOW, 3, None))
     assert (reasons.ups, reasons.downs, reasons.largest) == (0, 0, [])
 
 
@@ -41,10 +41,10 @@ def test_a_size_that_is_not_known_is_no_change() -> None:
 def test_the_largest_changes_are_kept_and_all_are_counted(sizes: list[tuple[int, int]]) -> None:
     reasons = Reasons()
     for k, (before, after) in enumerate(sizes):
-        reasons.note(changed(NOW + k, before, after))
+        reasons.record(changed(NOW + k, before, after))
     by = sorted((abs(b - a) for a, b in sizes if a != b), reverse=True)
     assert reasons.ups + reasons.downs == len(by)
-    assert sorted((c.by for c in reasons.largest), reverse=True) == by[:KEPT]
+    assert sorted((c.replicas for c in reasons.largest), reverse=True) == by[:MAX_CHANGES]
     assert [c.at for c in reasons.largest] == sorted(c.at for c in reasons.largest)
 
 
@@ -61,19 +61,19 @@ def test_an_override_counts_by_how_far_it_moved_the_size(until: str, replicas: i
     held = spec(override=Override(replicas=replicas, until=until, reason="launch"))
     decision = live(held, [queue(40)], start=4)[-1]
     assert any(step.rule == RuleId.OVERRIDE for step in decision.steps)
-    assert by_hand(decision) == moved
+    assert override_change(decision) == moved
 
 
-def test_without_an_override_nothing_was_moved_by_hand() -> None:
-    assert by_hand(DECISION) == 0.0
+def test_without_an_override_its_change_is_zero() -> None:
+    assert override_change(DECISION) == 0.0
 
 
-def test_how_a_size_is_shared_out_is_no_reason_for_it() -> None:
+def test_rules_that_divide_a_size_do_not_decide_it() -> None:
     steps = (
         Step(RuleId.DEMAND, 4, "queue wants 4"),
         Step(RuleId.STEP, 3, "at most 1 more"),
         Step(RuleId.COST_ALLOCATION, 3, "spot 3"),
     )
-    assert last_word(dataclasses.replace(DECISION, steps=steps)) == ("step", "at most 1 more")
-    assert last_word(dataclasses.replace(DECISION, steps=steps[2:])) == ("cost allocation", "spot 3")
-    assert last_word(dataclasses.replace(DECISION, steps=()))[0] == "none"
+    assert deciding_rule(dataclasses.replace(DECISION, steps=steps)) == ("step", "at most 1 more")
+    assert deciding_rule(dataclasses.replace(DECISION, steps=steps[2:])) == ("cost allocation", "spot 3")
+    assert deciding_rule(dataclasses.replace(DECISION, steps=()))[0] == "none"

@@ -1,4 +1,4 @@
-"""``forescale report`` from outside: what it prints and writes, and how it refuses what cannot be."""
+"""``forescale report`` from outside: its output and files, and refused options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
 EARLY = ("--until", str(made.BEGAN + 1800))
-"""Enough turns for every section, and the beginning of the crowd."""
+"""Enough ticks for every section, and the start of the crowd."""
 
 
 def report(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
@@ -32,18 +32,18 @@ def refuse(name: str) -> None:
     raise AssertionError(f"{name} is no JSON")
 
 
-def gone(lines: list[str]) -> list[str]:
-    """The lines without the turns from the tenth minute to the twentieth."""
+def without_ten_minutes(lines: list[str]) -> list[str]:
+    """Return the lines without the ticks from the tenth minute to the twentieth."""
     return [line for line in lines if not made.BEGAN + 600 <= json.loads(line).get("at", 0.0) < made.BEGAN + 1200]
 
 
 def called_batch(lines: list[str]) -> list[str]:
-    """The lines as of another workload, with a specification of its own."""
+    """Return the lines as those of another workload with its own specification."""
     fingerprint = next(json.loads(line)["fingerprint"] for line in lines if '"type":"spec"' in line)
     return [line.replace('"chat"', '"batch"').replace(fingerprint, "other") for line in lines]
 
 
-def test_it_tells_what_happened_where_to_look_and_what_others_would_have_done(
+def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = report(capsys, made.period().journal)
@@ -59,9 +59,9 @@ def test_it_tells_what_happened_where_to_look_and_what_others_would_have_done(
 
 def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = report(capsys, made.period().journal, "--json", "-", *EARLY)
-    told = json.loads(out, parse_constant=refuse)
+    report_json = json.loads(out, parse_constant=refuse)
     assert code == 0
-    chat = told["workloads"]["chat"]
+    chat = report_json["workloads"]["chat"]
     assert chat["turns"] == 120
     assert chat["recorded"]["usd"] > 0
     assert chat["looks"][0]["what"] == "most late"
@@ -69,11 +69,13 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     assert chat["others"]["error"]["usd_off"] > 0
     assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
     report(capsys, made.period().journal, "--json", tmp_path / "o.json", *EARLY)
-    assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == told, "equal for equal records"
+    assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == report_json, (
+        "equal for equal records"
+    )
 
 
-def test_the_page_says_the_same_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    journal = made.edited(tmp_path, gone)
+def test_the_page_has_the_same_text_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = made.edited_journal(tmp_path, without_ten_minutes)
     page = tmp_path / "page.html"
     code, out, _ = report(capsys, journal, "--html", page, *EARLY)
     text = script_of(page.read_text())
@@ -90,7 +92,7 @@ def test_the_page_says_the_same_and_shows_gaps_as_gaps(tmp_path: Path, capsys: p
     assert [ready["y"][k] for k in at] == [None], "no line over what nobody saw"
 
 
-def test_record_only_simulates_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_only_simulates_no_policy(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = report(capsys, made.period().journal, "--record-only")
     assert code == 0
     assert "What other policies would have done was not simulated: not asked for." in out
@@ -98,7 +100,7 @@ def test_record_only_simulates_nobody(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    renamed = made.edited(tmp_path, called_batch)
+    renamed = made.edited_journal(tmp_path, called_batch)
     page = tmp_path / "page.html"
     code, out, _ = report(capsys, made.period().journal, renamed, "--record-only", "--html", page)
     assert code == 0
@@ -109,7 +111,7 @@ def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         pytest.param(("none",), "none: no such file or directory", id="no journal"),
         pytest.param(("JOURNAL", "--since", "yesterday"), "--since 'yesterday': neither ISO 8601", id="time"),
@@ -123,11 +125,11 @@ def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pyt
         pytest.param(("JOURNAL", "--html", "none/page.html"), "there is no such directory", id="page"),
     ],
 )
-def test_what_cannot_be_is_told(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], said: str) -> None:
-    given: list[Any] = [made.period().journal if word == "JOURNAL" else word for word in args]
-    code, out, err = report(capsys, *given)
+def test_invalid_options_are_reported(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str) -> None:
+    arguments: list[Any] = [made.period().journal if argument == "JOURNAL" else argument for argument in args]
+    code, out, err = report(capsys, *arguments)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.slow
@@ -136,7 +138,7 @@ async def test_a_browser_draws_every_plot_and_complains_of_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    await asyncio.to_thread(lambda: report(capsys, made.edited(tmp_path, gone), "--html", page))
+    await asyncio.to_thread(lambda: report(capsys, made.edited_journal(tmp_path, without_ten_minutes), "--html", page))
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, "light")
         await tab.go(page.as_uri())

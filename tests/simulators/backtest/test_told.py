@@ -1,4 +1,4 @@
-"""A record in words, figures and on a page: whatever is missing in it, and whatever stands in its reasons."""
+"""A record as text, figures and a page, with any data missing and any text in its reasons."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from policies.model import RuleId, Step
 from simulators.backtest import figures
-from simulators.backtest import text as words
-from simulators.backtest.backtest import BacktestResult, Wanted, look
-from simulators.backtest.counterfactuals import ContenderRequest
+from simulators.backtest import text as report_text
+from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest
+from simulators.backtest.counterfactuals import RequestedContenders
 from simulators.backtest.page import page
 from simulators.backtest.plots import MAX_POINTS, thinned
 from simulators.backtest.reasons import Reasons
-from simulators.backtest.recorded_run import SILENT
+from simulators.backtest.recorded_run import MAX_GAP_INTERVALS
 from simulators.commands.given import without_nan
 from tests.laws import law
 from tests.simulators.backtest.made import BEGAN, NAN, recorded
@@ -28,53 +28,53 @@ from tests.simulators.reporting.test_report import script_of
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 
 
-def told(one: BacktestResult) -> str:
-    """Everything that is said of a record."""
-    text = json.dumps(without_nan(figures.as_dict([one], {})), allow_nan=False)
-    return "\n".join([text, *words.lines(one), script_of(page([one], {}))])
+def all_output(result: BacktestResult) -> str:
+    """Return all output about a record."""
+    json_text = json.dumps(without_nan(figures.as_dict([result], {})), allow_nan=False)
+    return "\n".join([json_text, *report_text.lines(result), script_of(page([result], {}))])
 
 
 @st.composite
 def records(draw: st.DrawFn) -> BacktestResult:
-    """Records in which anything may be missing, with gaps of any length."""
+    """Draw records with missing data and gaps of any length."""
     turns, missing = draw(st.integers(4, 60)), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
-    chance = np.random.default_rng(draw(st.integers(0, 2**32)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 
     def column() -> list[float]:
-        values = np.round(chance.exponential(10.0, turns) * chance.integers(0, 2, turns), 2)
-        return np.where(chance.random(turns) < missing, NAN, values).tolist()  # type: ignore[no-any-return]
+        values = np.round(rng.exponential(10.0, turns) * rng.integers(0, 2, turns), 2)
+        return np.where(rng.random(turns) < missing, NAN, values).tolist()  # type: ignore[no-any-return]
 
     def flags() -> list[float]:
-        return (chance.random(turns) < 0.3).astype(np.float64).tolist()  # type: ignore[no-any-return]
+        return (rng.random(turns) < 0.3).astype(np.float64).tolist()  # type: ignore[no-any-return]
 
-    at = BEGAN + np.cumsum(np.where(chance.random(turns) < 0.2, 900.0, 15.0))
+    at = BEGAN + np.cumsum(np.where(rng.random(turns) < 0.2, 900.0, 15.0))
     columns = {name: column() for name in ("demand", "work", "target", "ready")}
     columns |= {name: flags() for name in ("blind", "refused", "short", "dry_run")}
     sizes = {name: column() for name in ("desired", "ready", "interrupted", "reserved")}
     readings = {f"engines.{name}": column() for name in ("running", "waiting", "requests_per_s", "ttft_p95_s")}
     record = recorded(turns, columns={**columns, "at": at.tolist()}, pools={"gpus": sizes}, readings=readings)
-    return look(record, Wanted(simulate=False), ContenderRequest())
+    return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
 
 @law(8)
 @given(records())
-def test_whatever_is_missing_everything_else_is_told_and_no_figure_is_made_up(one: BacktestResult) -> None:
-    text = told(one)
-    assert "nan" not in " ".join(words.lines(one)).split()
-    if one.found.total(one.found.usd) is None:
+def test_with_data_missing_all_other_figures_are_shown(result: BacktestResult) -> None:
+    text = all_output(result)
+    assert "nan" not in " ".join(report_text.lines(result)).split()
+    if result.summary.total(result.summary.usd) is None:
         assert "not known" in text
-    for look_at in one.looks:
-        assert math.isfinite(look_at.amount)
-        assert look_at.amount > 0
+    for period in result.notable:
+        assert math.isfinite(period.amount)
+        assert period.amount > 0
 
 
 @law(40)
 @given(records())
-def test_no_line_goes_over_a_gap(one: BacktestResult) -> None:
-    record = one.recorded
+def test_no_line_goes_over_a_gap(result: BacktestResult) -> None:
+    record = result.recorded
     at, values = thinned(record, np.ones(len(record)), np.fmax)
     assert (np.diff(at) >= 0).all()
-    for k in np.flatnonzero(np.diff(record.at) > SILENT * record.interval_s):
+    for k in np.flatnonzero(np.diff(record.at) > MAX_GAP_INTERVALS * record.interval_s):
         within = (at > record.at[k]) & (at < record.at[k + 1])
         assert np.isnan(values[within]).any(), "the line is broken in every gap"
     assert np.isfinite(values).sum() <= MAX_POINTS + len(record)
@@ -85,28 +85,28 @@ def test_long_records_are_thinned_to_the_worst_of_each_stretch() -> None:
     record = recorded(turns)
     values = np.zeros(turns)
     values[31_234] = 7.0
-    at, found = thinned(record, values, np.fmax)
+    at, thinned_values = thinned(record, values, np.fmax)
     assert len(at) <= MAX_POINTS
-    assert found.max() == 7.0
+    assert thinned_values.max() == 7.0
 
 
 def test_hostile_words_appear_as_text() -> None:
     reasons = Reasons()
     steps = (Step(RuleId.DEMAND, 4, HOSTILE),)
-    reasons.note(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
+    reasons.record(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
     record = dataclasses.replace(recorded(), reasons=reasons)
-    text = page([look(record, Wanted(simulate=False), ContenderRequest())], {HOSTILE: HOSTILE})
-    assert HOSTILE not in text
-    assert "&lt;script&gt;window.hacked" in text
+    html = page([backtest(record, BacktestOptions(simulate=False), RequestedContenders())], {HOSTILE: HOSTILE})
+    assert HOSTILE not in html
+    assert "&lt;script&gt;window.hacked" in html
 
 
 def test_over_all_workloads_the_worst_of_each_kind_stand_first() -> None:
     def late(name: str, requests: float, **columns: list[float]) -> BacktestResult:
         readings = {"engines.requests_per_s": [requests] * 8, "engines.ttft_p95_s": [0.1] * 4 + [60.0] * 4}
         record = recorded(8, columns=columns, readings=readings, workload=name)
-        return look(record, Wanted(simulate=False), ContenderRequest())
+        return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
-    rows = words.over_all([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
+    rows = report_text.notable_overall([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
     kinds = [row[0] for row in rows]
     assert kinds == sorted(kinds, key=["most late", "refused writes"].index)
     assert rows[0][1] == "many"

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from simulators.commands.simulate import journalled
+from simulators.commands.simulate import simulate_to_journal
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.evidence import WorkloadEvidence
 from simulators.cost.inputs import NO_OFFERS, LoadedOffers, load
@@ -90,7 +90,7 @@ def journal(scenario: Path) -> Path:
     """Run the scenario and return the folder of its journal."""
     case = load_scenario(scenario)
     folder = scenario.parent / "journal"
-    journalled(case, 1, running.traffic_of(case, 1), folder, lambda _: None)
+    simulate_to_journal(case, 1, running.traffic_of(case, 1), folder, lambda _: None)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Comparing policies: the same chance for all, whatever runs where; intervals, verdicts and regret."""
+"""Comparison of policies: the same seeds for all in any process; intervals, verdicts and regret."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CROWD = "flash_crowd, base_rps: 5, factor: 6, at_s: 200"
 
 
 def write_scenario(folder: Path, traffic: str = POISSON) -> Path:
-    """A small scenario's file, with its workload beside it: a quarter of an hour on spot nodes that are lost."""
+    """Write a small scenario and its workload: a quarter of an hour on spot nodes with interruptions."""
     (folder / "workloads").mkdir()
     (folder / "workloads" / "small.yaml").write_text(WORKLOAD)
     file = folder / "small.yaml"
@@ -64,9 +64,9 @@ def write_scenario(folder: Path, traffic: str = POISSON) -> Path:
 
 
 @cache
-def compared(traffic: str, words: tuple[str, ...], count: int, jobs: int = 1) -> Comparison:
+def compared(traffic: str, policies: tuple[str, ...], count: int, jobs: int = 1) -> Comparison:
     case = load(write_scenario(Path(mkdtemp()), traffic))
-    return compare(contenders(case, words), range(1, count + 1), jobs=jobs)
+    return compare(contenders(case, policies), range(1, count + 1), jobs=jobs)
 
 
 def crowd(count: int = 3) -> Comparison:
@@ -74,42 +74,42 @@ def crowd(count: int = 3) -> Comparison:
 
 
 def test_all_face_the_same_requests_and_another_seed_brings_others() -> None:
-    found = crowd()
-    traces = [{found.runs[name][r].summary.trace for name in found.names} for r in range(3)]
-    assert all(len(of_seed) == 1 for of_seed in traces)
+    result = crowd()
+    traces = [{result.runs[name][r].summary.trace for name in result.names} for r in range(3)]
+    assert all(len(traces_of_seed) == 1 for traces_of_seed in traces)
     assert len(set.union(*traces)) == 3
-    assert not found.replayed
+    assert not result.replayed
 
 
 def test_the_same_policy_twice_differs_in_nothing() -> None:
-    found = compared(CROWD, ("self:interval_s=15",), 2)
-    own, again = ([dataclasses.asdict(r.summary) for r in found.runs[name]] for name in found.names)
+    result = compared(CROWD, ("self:interval_s=15",), 2)
+    own, again = ([dataclasses.asdict(r.summary) for r in result.runs[name]] for name in result.names)
     assert own == again
-    assert all(c.equal and not c.significant for c in found.contrasts())
+    assert all(c.equal and not c.significant for c in result.contrasts())
 
 
 def test_processes_change_nothing() -> None:
-    words = ("static:replicas=5", "hpa:target=24")
-    one, two = compared(CROWD, words, 2), compared(CROWD, words, 2, jobs=2)
-    assert json.dumps(one.runs, default=dataclasses.asdict) == json.dumps(two.runs, default=dataclasses.asdict)
-    assert list(comparison.lines(one)) == list(comparison.lines(two))
+    policies = ("static:replicas=5", "hpa:target=24")
+    serial, parallel = compared(CROWD, policies, 2), compared(CROWD, policies, 2, jobs=2)
+    assert json.dumps(serial.runs, default=dataclasses.asdict) == json.dumps(parallel.runs, default=dataclasses.asdict)
+    assert list(comparison.lines(serial)) == list(comparison.lines(parallel))
 
 
 def test_progress_runs_from_nothing_to_all() -> None:
     case = load(write_scenario(Path(mkdtemp())))
-    told: list[float] = []
-    compare(contenders(case, []), [1, 2], progress=told.append)
-    assert told == sorted(told)
-    assert (told[0], told[-1]) == (0.0, 1.0)
+    shares: list[float] = []
+    compare(contenders(case, []), [1, 2], progress=shares.append)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
 
 
 def test_a_replayed_trace_keeps_its_requests_and_varies_the_rest() -> None:
     case = load(write_scenario(Path(mkdtemp())))
     trace = RequestTrace(np.arange(0, 600, 0.2), np.full(3000, 900), np.full(3000, 100))
-    found = compare(contenders(case, ["static:replicas=3"]), [1, 2], trace)
-    assert found.replayed
-    assert len({r.summary.ttft_s.mean for r in found.runs["static:replicas=3"]}) == 2
-    assert "the requests are the same in all of them" in "\n".join(comparison.notes(found))
+    result = compare(contenders(case, ["static:replicas=3"]), [1, 2], trace)
+    assert result.replayed
+    assert len({r.summary.ttft_s.mean for r in result.runs["static:replicas=3"]}) == 2
+    assert "the requests are the same in all of them" in "\n".join(comparison.notes(result))
 
 
 def summary(**figures: object) -> ResultSummary:
@@ -118,11 +118,13 @@ def summary(**figures: object) -> ResultSummary:
     return dataclasses.replace(base, **figures)  # type: ignore[arg-type]
 
 
-def made(costs: dict[str, list[float]], kept: dict[str, list[float]], oracle: str | None = None) -> Comparison:
+def comparison_of(
+    costs: dict[str, list[float]], attainment: dict[str, list[float]], oracle: str | None = None
+) -> Comparison:
     runs = {
         name: tuple(
             Replication(summary(cost_usd=cost, attainment={"all": share}, slo_met=share >= 0.9))
-            for cost, share in zip(costs[name], kept[name], strict=True)
+            for cost, share in zip(costs[name], attainment[name], strict=True)
         )
         for name in costs
     }
@@ -134,72 +136,72 @@ ALIKE = [0.95, 0.96, 0.94, 0.95]
 
 
 def test_differences_are_paired_and_corrected_for_being_several() -> None:
-    found = made(
+    result = comparison_of(
         {"own": [10, 20, 30, 40], "dear": [12, 22.1, 31.9, 42], "noisy": [9, 25, 27, 44]},
         {"own": ALIKE, "dear": ALIKE, "noisy": [0.99, 0.91, 0.97, 0.93]},
     )
-    by = {(c.name, c.measure): c for c in found.contrasts()}
-    dear = by["dear", "cost_usd"]
+    contrasts = {(c.name, c.measure): c for c in result.contrasts()}
+    dear = contrasts["dear", "cost_usd"]
     assert dear.estimate.mean == pytest.approx(2.0)
     assert dear.significant
-    assert not by["noisy", "cost_usd"].significant
-    assert by["dear", "attainment"].equal
-    text = "\n".join(comparison.lines(found))
+    assert not contrasts["noisy", "cost_usd"].significant
+    assert contrasts["dear", "attainment"].equal
+    text = "\n".join(comparison.lines(result))
     assert "Not significant, so no ground to prefer either: noisy in cost, noisy in SLO." in text
     assert "+$2.00 ± " in text
 
 
 def test_one_replication_claims_nothing() -> None:
-    found = made({"own": [10], "other": [12]}, {"own": [0.95], "other": [0.94]})
-    text = "\n".join(comparison.lines(found))
+    result = comparison_of({"own": [10], "other": [12]}, {"own": [0.95], "other": [0.94]})
+    text = "\n".join(comparison.lines(result))
     assert "whether a difference is real cannot be said" in text
     assert "±" not in text
     assert "p=" not in text
     assert "+$2.00 (+20.0%)" in text
 
 
-def test_regret_is_told_only_of_those_who_kept_the_slo() -> None:
-    found = made(
+def test_regret_is_reported_only_for_policies_that_met_the_slo() -> None:
+    result = comparison_of(
         {"own": [10.0, 11.0], "cheap": [4.0, 4.0], "oracle": [5.0, 5.0]},
         {"own": [0.95, 0.95], "cheap": [0.95, 0.5], "oracle": [0.9, 0.9]},
         oracle="oracle",
     )
-    regrets = found.regrets()
+    regrets = result.regrets()
     assert set(regrets) == {"own", "cheap"}
     assert regrets["own"].usd is not None
     assert regrets["own"].usd.mean == 5.5
     assert regrets["own"].share == pytest.approx(1.1)
     assert (regrets["cheap"].usd, regrets["cheap"].missed) == (None, 1)
-    assert [c.name for c in found.contrasts()] == ["cheap", "cheap"]
-    assert "SLO missed in 1 of 2" in "\n".join(comparison.lines(found))
+    assert [c.name for c in result.contrasts()] == ["cheap", "cheap"]
+    assert "SLO missed in 1 of 2" in "\n".join(comparison.lines(result))
 
 
-def test_the_headline_names_who_kept_the_promise_for_least() -> None:
-    kept = {"own": [0.95, 0.95], "cheap": [0.95, 0.5], "mid": [0.91, 0.92]}
-    text = comparison.headline(made({"own": [10, 10], "cheap": [4, 4], "mid": [7, 9]}, kept))
+def test_the_headline_names_the_cheapest_policy_that_met_the_slo() -> None:
+    attainment = {"own": [0.95, 0.95], "cheap": [0.95, 0.5], "mid": [0.91, 0.92]}
+    text = comparison.headline(comparison_of({"own": [10, 10], "cheap": [4, 4], "mid": [7, 9]}, attainment))
     assert text == (
         "2 of 3 policies met the SLO target of 90% in every replication; the cheapest of them is mid at $8.00, -20.0%"
         " against own, which met it too."
     )
-    assert "No policy met" in comparison.headline(made({"own": [1.0]}, {"own": [0.1]}))
+    assert "No policy met" in comparison.headline(comparison_of({"own": [1.0]}, {"own": [0.1]}))
 
 
 def test_quantiles_are_medians_with_their_range_and_means_have_intervals() -> None:
-    found = crowd()
-    rows = dict(comparison.figures(found))
-    p99 = sorted(r.summary.ttft_s.p99 for r in found.runs["small"])
+    result = crowd()
+    rows = dict(comparison.figures(result))
+    p99 = sorted(r.summary.ttft_s.p99 for r in result.runs["small"])
     shown = [seconds(v) for v in (p99[1], p99[0], p99[2])]
     assert rows["TTFT p99"][0] == f"{shown[0]} ({shown[1]} to {shown[2]})"
     assert "±" in rows["cost"][0]
 
 
 def test_figures_that_are_no_numbers_stay_away() -> None:
-    found = made({"own": [1.0, 1.0], "b": [2.0, 2.5]}, {"own": [math.nan] * 2, "b": [0.9, 0.9]})
-    assert dict(comparison.figures(found))["SLO attainment"][0] == "-"
-    assert math.isnan(next(c.p for c in found.contrasts() if c.measure == "attainment"))
+    result = comparison_of({"own": [1.0, 1.0], "b": [2.0, 2.5]}, {"own": [math.nan] * 2, "b": [0.9, 0.9]})
+    assert dict(comparison.figures(result))["SLO attainment"][0] == "-"
+    assert math.isnan(next(c.p for c in result.contrasts() if c.measure == "attainment"))
 
 
-def test_a_steady_state_that_begins_too_late_is_told() -> None:
+def test_a_warm_up_too_short_for_the_steady_state_is_reported() -> None:
     own = crowd().runs["small"]
     settled, late, never = (
         dataclasses.replace(crowd(), runs={"small": tuple(dataclasses.replace(r, unsettled_s=s) for r in own)})
@@ -212,14 +214,14 @@ def test_a_steady_state_that_begins_too_late_is_told() -> None:
     assert all(r.unsettled_s is not None for r in compared(POISSON, (), 1).runs["small"])
 
 
-def test_the_oracle_is_no_dearer_than_those_who_keep_the_promise() -> None:
-    found = compared(POISSON, ("static:replicas=5", "oracle"), 1)
-    regret = found.regrets()["static:replicas=5"]
+def test_the_oracle_costs_no_more_than_policies_that_meet_the_slo() -> None:
+    result = compared(POISSON, ("static:replicas=5", "oracle"), 1)
+    regret = result.regrets()["static:replicas=5"]
     assert regret.usd is not None
     assert regret.usd.mean > 0
-    bound = found.runs["oracle"][0].bound_usd
+    bound = result.runs["oracle"][0].bound_usd
     assert bound is not None
-    assert bound <= found.runs["oracle"][0].summary.cost_usd
+    assert bound <= result.runs["oracle"][0].summary.cost_usd
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
@@ -237,10 +239,10 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(
     assert code == 0
     assert "less small" in out
     assert "2 replications, seeds 1 to 2" in out
-    told = json.loads(figures.read_text())
-    assert told["seeds"] == [1, 2]
-    assert [len(runs) for runs in told["policies"].values()] == [2, 2]
-    assert {d["measure"] for d in told["differences"]} == {"cost_usd", "attainment"}
+    report = json.loads(figures.read_text())
+    assert report["seeds"] == [1, 2]
+    assert [len(runs) for runs in report["policies"].values()] == [2, 2]
+    assert {d["measure"] for d in report["differences"]} == {"cost_usd", "attainment"}
     assert "small under 2 policies" in page.read_text()
     again = run(capsys, file, "--policies", "static:replicas=2", "--replications", "2", "--jobs", "1", "--json", "-")[1]
     assert again == figures.read_text()
@@ -253,12 +255,12 @@ def test_the_command_takes_a_trace_and_a_first_seed(tmp_path: Path, capsys: pyte
         capsys, file, "--trace", trace, "--seed", "7", "--replications", "1", "--json", "-", "--jobs", "1"
     )
     assert code == 0
-    told = json.loads(out)
-    assert (told["seeds"], told["same_requests"]) == ([7], True)
-    assert told["policies"]["small"][0]["arrived"] == 600
+    report = json.loads(out)
+    assert (report["seeds"], report["same_requests"]) == ([7], True)
+    assert report["policies"]["small"][0]["arrived"] == 600
 
 
-def test_the_command_says_that_a_promise_cannot_be_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_an_slo_that_cannot_be_met(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_scenario(tmp_path)
     file.write_text(file.read_text().replace("ttft_s: 0.4", "ttft_s: 0.0001"))
     code, out, err = run(capsys, file, "--policies", "oracle", "--replications", "1", "--jobs", "1")
@@ -266,15 +268,13 @@ def test_the_command_says_that_a_promise_cannot_be_kept(tmp_path: Path, capsys: 
     assert err.startswith("forescale: ")
 
 
-def test_a_page_of_one_policy_tells_its_replications_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_of_one_policy_shows_its_replications(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "c.html"
     assert run(capsys, write_scenario(tmp_path), "--replications", "2", "--jobs", "1", "--html", page)[0] == 0
     assert "Over all replications" in page.read_text()
 
 
-def test_the_command_tells_all_that_is_wrong_before_anything_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_reports_all_problems_before_any_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_scenario(tmp_path)
     code, _, err = run(capsys, file, "--replications", "0", "--jobs", "0")
     assert code == 2

@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: by what words, with what settings, and what is told of those who cannot."""
+"""Contenders of a comparison: their texts, their settings, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from policies.recommend.peers.kpa import Kpa
 from policies.recommend.peers.static import Static
 from scaler.config.problems import ConfigError
 from simulators.experiments.compare import compare
-from simulators.experiments.contenders.contenders import TEMPLATES, Contender, contenders, names, split
+from simulators.experiments.contenders.contenders import TEMPLATES, Contender, contenders, peer_names, split_texts
 from simulators.experiments.scenario import Case, load
 from tests.simulators.experiments.test_compare import write_scenario
 
 QUEUE = "keda-queue"
-FIFTH = "hpa:policies.hpa.metrics.5.target=1"
-ON_ENGINES = [name for name in names() if name != QUEUE]
+NO_FIFTH_METRIC = "hpa:policies.hpa.metrics.5.target=1"
+ON_ENGINES = [name for name in peer_names() if name != QUEUE]
 
 
 @pytest.fixture
@@ -28,19 +28,19 @@ def case(tmp_path: Path) -> Case:
     return load(write_scenario(tmp_path))
 
 
-def only(case: Case, word: str) -> Contender:
-    (found,) = contenders(case, [word], with_self=False)
-    return found
+def contender_of(case: Case, text: str) -> Contender:
+    (contender,) = contenders(case, [text], with_self=False)
+    return contender
 
 
-def policy(found: Contender) -> object:
-    (one,) = found.case.workload.spec.policies.values()
-    return one
+def policy(contender: Contender) -> object:
+    (policy_,) = contender.case.workload.spec.policies.values()
+    return policy_
 
 
-def problems(case: Case, *words: str) -> str:
+def problems(case: Case, *texts: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        contenders(case, words)
+        contenders(case, texts)
     return str(caught.value)
 
 
@@ -51,89 +51,91 @@ def test_the_scenarios_own_workload_comes_first_and_once(case: Case) -> None:
 
 @pytest.mark.parametrize("name", ON_ENGINES)
 def test_every_peer_runs_with_the_scenarios_bounds_and_pools(case: Case, name: str) -> None:
-    spec, own = only(case, name).case.workload.spec, case.workload.spec
+    spec, own = contender_of(case, name).case.workload.spec, case.workload.spec
     assert (spec.min_replicas, spec.max_replicas, spec.interval_s) == (1, 6, own.interval_s)
     assert spec.pools == own.pools
     assert spec.workload == name
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_peer_says_its_target_and_leaves_to_the_scenario_what_is_its_own(name: str) -> None:
+@pytest.mark.parametrize("name", peer_names())
+def test_every_template_states_its_target_and_sets_only_sources_and_policies(name: str) -> None:
     text = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
     assert "Target:" in text.split("sources:")[0]
     assert yaml.safe_load(text).keys() == {"sources", "policies"}
 
 
-@pytest.mark.parametrize("name", [n for n in names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
+@pytest.mark.parametrize("name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
 def test_peers_have_their_true_defaults(case: Case, name: str) -> None:
-    """What a template sets is its target: everything else is as the policy's record has it."""
+    """A template sets only its target: all else is the policy's default."""
     document = yaml.safe_load((TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
-    (given,) = document["policies"].values()
-    assert {key for key in given if key != "kind" and not key.startswith("target")} <= {"triggers", "recipe"}
+    (policy_,) = document["policies"].values()
+    assert {key for key in policy_ if key != "kind" and not key.startswith("target")} <= {"triggers", "recipe"}
 
 
-def test_dynamo_is_told_the_scenarios_kv_cache(case: Case) -> None:
-    found = policy(only(case, "dynamo"))
-    assert isinstance(found, DynamoEasy)
-    assert found.kv_tokens == min(m.kv_tokens for m in case.models.values())
+def test_dynamo_gets_the_scenarios_kv_cache_size(case: Case) -> None:
+    planner = policy(contender_of(case, "dynamo"))
+    assert isinstance(planner, DynamoEasy)
+    assert planner.kv_tokens == min(m.kv_tokens for m in case.models.values())
 
 
 def test_settings_are_put_where_the_key_stands_already(case: Case) -> None:
-    changed = only(case, "hpa:target=24;tolerance=0.2;max_replicas=9")
-    found = policy(changed)
-    assert isinstance(found, Hpa)
-    assert (found.metrics[0].target, found.tolerance) == (24, 0.2)
+    changed = contender_of(case, "hpa:target=24;tolerance=0.2;max_replicas=9")
+    hpa = policy(changed)
+    assert isinstance(hpa, Hpa)
+    assert (hpa.metrics[0].target, hpa.tolerance) == (24, 0.2)
     assert changed.case.workload.spec.max_replicas == 9
     assert changed.name == "hpa:target=24;tolerance=0.2;max_replicas=9"
 
 
 def test_a_dotted_key_leads_there_through_lists_and_mappings(case: Case) -> None:
-    changed = only(case, "self:scale_up.max_replicas=2")
-    found = policy(only(case, "hpa:policies.hpa.metrics.0.target=7"))
-    assert isinstance(found, Hpa)
-    assert found.metrics[0].target == 7
+    changed = contender_of(case, "self:scale_up.max_replicas=2")
+    hpa = policy(contender_of(case, "hpa:policies.hpa.metrics.0.target=7"))
+    assert isinstance(hpa, Hpa)
+    assert hpa.metrics[0].target == 7
     assert changed.case.workload.spec.scale_up.max_replicas == 2
 
 
 def test_values_may_hold_commas_in_brackets(case: Case) -> None:
-    words = split("kpa:quantities=[running, waiting];target=50, hpa:policies.hpa.metrics=[{quantities: [a, b]}],static")
-    assert words == [
+    texts = split_texts(
+        "kpa:quantities=[running, waiting];target=50, hpa:policies.hpa.metrics=[{quantities: [a, b]}],static"
+    )
+    assert texts == [
         "kpa:quantities=[running, waiting];target=50",
         "hpa:policies.hpa.metrics=[{quantities: [a, b]}]",
         "static",
     ]
-    found = policy(only(case, "kpa:quantities=[running];target=50"))
-    assert isinstance(found, Kpa)
-    assert (found.quantities, found.target) == (("running",), 50)
+    kpa = policy(contender_of(case, "kpa:quantities=[running];target=50"))
+    assert isinstance(kpa, Kpa)
+    assert (kpa.quantities, kpa.target) == (("running",), 50)
 
 
 @pytest.mark.parametrize("name", ON_ENGINES)
-def test_every_peer_runs_to_the_end_and_is_told_what_it_reads(case: Case, name: str) -> None:
-    (found,) = compare([only(case, name)], [1]).runs[name]
-    assert found.summary.finished > 0
-    assert found.summary.blind_turns < found.summary.turns / 4
+def test_every_peer_runs_to_the_end_with_its_signals(case: Case, name: str) -> None:
+    (replication,) = compare([contender_of(case, name)], [1]).runs[name]
+    assert replication.summary.finished > 0
+    assert replication.summary.blind_turns < replication.summary.turns / 4
 
 
 def test_the_queues_peer_runs_where_there_is_a_queue(tmp_path: Path) -> None:
     file = write_scenario(tmp_path)
     file.write_text(file.read_text() + "queue: {service: sqs}\n")
-    (found,) = compare([only(load(file), QUEUE)], [1]).runs[QUEUE]
-    assert found.summary.finished > 0
-    assert found.summary.blind_turns == 0
+    (replication,) = compare([contender_of(load(file), QUEUE)], [1]).runs[QUEUE]
+    assert replication.summary.finished > 0
+    assert replication.summary.blind_turns == 0
 
 
-def test_an_engine_reader_that_could_not_leave_zero_is_told(case: Case) -> None:
-    told = problems(case, "hpa:min_replicas=0", "ray-serve:min_replicas=0", "static:min_replicas=0")
-    assert told.count("0 needs a source that tells of work while no engine runs") == 2
-    assert "static" not in told
+def test_an_engine_reader_stuck_at_zero_is_refused(case: Case) -> None:
+    message = problems(case, "hpa:min_replicas=0", "ray-serve:min_replicas=0", "static:min_replicas=0")
+    assert message.count("0 needs a source that tells of work while no engine runs") == 2
+    assert "static" not in message
 
 
 def test_a_peer_can_be_given_its_own_interval(case: Case) -> None:
-    spec = only(case, "kpa:interval_s=2").case.workload.spec
+    spec = contender_of(case, "kpa:interval_s=2").case.workload.spec
     assert (spec.interval_s, spec.deadline_s) == (2, 1)
 
 
-def test_a_file_that_is_no_workload_is_told(case: Case) -> None:
+def test_a_file_that_is_no_workload_is_refused(case: Case) -> None:
     file = case.folder / "workloads" / "odd.yaml"
     file.write_text("- 1\n")
     assert "must be a mapping" in problems(case, "odd")
@@ -152,63 +154,63 @@ def test_a_file_is_taken_before_a_workload_beside_the_scenario_and_that_before_a
 ) -> None:
     document = dict(case.workload.document) | {"workload": "mine"}
     document["policies"] = {"size": {"kind": "static", "replicas": 2}}
-    beside = tmp_path / "workloads" / "hpa.yaml"
-    beside.write_text(yaml.safe_dump(document))
-    assert only(case, "hpa").name == "mine"
-    elsewhere = tmp_path / "other.yaml"
-    elsewhere.write_text(yaml.safe_dump(document | {"workload": "other"}))
-    assert only(case, str(elsewhere)).name == "other"
-    assert isinstance(policy(only(case, f"{elsewhere}:replicas=3")), Static)
+    workload_file = tmp_path / "workloads" / "hpa.yaml"
+    workload_file.write_text(yaml.safe_dump(document))
+    assert contender_of(case, "hpa").name == "mine"
+    other_file = tmp_path / "other.yaml"
+    other_file.write_text(yaml.safe_dump(document | {"workload": "other"}))
+    assert contender_of(case, str(other_file)).name == "other"
+    assert isinstance(policy(contender_of(case, f"{other_file}:replicas=3")), Static)
 
 
 def test_contenders_can_be_sent_to_another_process(case: Case) -> None:
-    found = contenders(case, [*ON_ENGINES, "oracle"])
-    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 - made here
+    selected = contenders(case, [*ON_ENGINES, "oracle"])
+    assert pickle.loads(pickle.dumps(selected)) == selected  # noqa: S301 - made here
 
 
-def test_all_that_is_wrong_is_told_at_once(case: Case) -> None:
-    told = problems(
+def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
+    message = problems(
         case,
         *("hpaa", QUEUE, "static:replica=8", "static:8"),
-        *("hpa:metrics.target=1", "static:replicas=99", FIFTH, "kpa:target=[1"),
+        *("hpa:metrics.target=1", "static:replicas=99", NO_FIFTH_METRIC, "kpa:target=[1"),
     )
-    assert "hpaa: is no file, no workload in" in told
-    assert "did you mean 'hpa'?" in told
-    assert "reads a queue, and in this scenario a gateway hands requests over" in told
-    assert "policies.static.replica: unknown key (did you mean 'replicas'?)" in told
-    assert "'8' must be key=value" in told
-    assert "metrics: unknown key" in told
-    assert "'[1' is no YAML value" in told
-    assert "there is no place policies.hpa.metrics.5.target" in told
-    assert "99 is not within the workload's 1 to 6 replicas" in told
+    assert "hpaa: is no file, no workload in" in message
+    assert "did you mean 'hpa'?" in message
+    assert "reads a queue, and in this scenario a gateway hands requests over" in message
+    assert "policies.static.replica: unknown key (did you mean 'replicas'?)" in message
+    assert "'8' must be key=value" in message
+    assert "metrics: unknown key" in message
+    assert "'[1' is no YAML value" in message
+    assert "there is no place policies.hpa.metrics.5.target" in message
+    assert "99 is not within the workload's 1 to 6 replicas" in message
 
 
 def test_a_key_in_several_places_must_say_which(case: Case) -> None:
     document = dict(case.workload.document)
-    both = {
+    policies = {
         "a": {"kind": "concurrency", "target_per_replica": 9},
         "b": {"kind": "concurrency", "target_per_replica": 8},
     }
     (case.folder / "workloads" / "two.yaml").write_text(
-        yaml.safe_dump(document | {"workload": "two", "policies": both})
+        yaml.safe_dump(document | {"workload": "two", "policies": policies})
     )
-    told = problems(case, "two:target_per_replica=4")
-    assert "stands in 2 places (say which: policies.a.target_per_replica or policies.b.target_per_replica)" in told
+    message = problems(case, "two:target_per_replica=4")
+    assert "stands in 2 places (say which: policies.a.target_per_replica or policies.b.target_per_replica)" in message
 
 
-def test_what_the_simulator_does_not_tell_and_pools_that_do_not_match_are_told(case: Case) -> None:
+def test_unknown_quantities_and_unmatched_pools_are_refused(case: Case) -> None:
     document = dict(case.workload.document) | {"workload": "blind"}
     sources = {"engines": {"kind": "prometheus", "url": "http://p", "queries": {"tokens_queued": "sum(x)"}}}
     metric = {"kind": "metric", "quantity": "tokens_queued", "target": 10}
     pools = {name: {"kind": "kubernetes", "name": name} for name in ("a", "b")}
     blind = document | {"sources": sources, "policies": {"m": metric}, "pools": pools}
     (case.folder / "workloads" / "blind.yaml").write_text(yaml.safe_dump(blind))
-    told = problems(case, "blind")
-    assert "the simulator does not tell tokens_queued" in told
-    assert "pools.a: the scenario offers no pool of this name; it offers gpus" in told
+    message = problems(case, "blind")
+    assert "the simulator does not tell tokens_queued" in message
+    assert "pools.a: the scenario offers no pool of this name; it offers gpus" in message
 
 
-def test_two_of_one_name_and_nobody_at_all_are_refused(case: Case) -> None:
+def test_duplicate_names_and_an_empty_comparison_are_refused(case: Case) -> None:
     assert "two contenders would be called small" in problems(case, "small")
     with pytest.raises(ConfigError, match="names nobody to compare"):
         contenders(case, [], with_self=False)

@@ -1,4 +1,4 @@
-"""Workloads side by side under one fleet's limits: the daemon's own ledger, in simulated worlds."""
+"""Concurrent workloads under one fleet's limits: the daemon's quota ledger in simulated worlds."""
 
 from __future__ import annotations
 
@@ -25,105 +25,107 @@ BUSY = trace(*[(0.1 * k, 20, 200) for k in range(3000)])
 CHAT, BATCH = WorkloadName("chat"), WorkloadName("batch")
 
 
-def world(folder: Path, name: str, replicas: int = 8, rps: float = 10.0, **given: Any) -> Path:
+def world(folder: Path, name: str, replicas: int = 8, rps: float = 10.0, **options: Any) -> Path:
     """A scenario's files in a folder of their own, with that workload and that load."""
-    own = folder / name
-    own.mkdir()
+    own_folder = folder / name
+    own_folder.mkdir()
 
     def change(s: dict[str, Any]) -> None:
         s["scenario"] = name
         s["traffic"] |= {"rps": rps, "duration_s": 600.0}
-        s |= given.pop("scenario", {})
+        s |= options.pop("scenario", {})
 
     def change_workload(w: dict[str, Any]) -> None:
-        w |= {"workload": name, "max_replicas": replicas, **given}
+        w |= {"workload": name, "max_replicas": replicas, **options}
         w["pools"]["gpus"]["price_usd_per_hour"] = 3.6
 
-    return files(own, change, change_workload)
+    return files(own_folder, change, change_workload)
 
 
-def ran(path: Path, seed: int = 1) -> tuple[run.SimulationRun, list[Tick]]:
-    found, ticks = load(path), list[Tick]()
-    return run.simulate(found, seed, run.traffic_of(found, seed), record=[ticks.append]), ticks
+def simulated(path: Path, seed: int = 1) -> tuple[run.SimulationRun, list[Tick]]:
+    case_, ticks = load(path), list[Tick]()
+    return run.simulate(case_, seed, run.traffic_of(case_, seed), record=[ticks.append]), ticks
 
 
 def sizes(ticks: list[Tick]) -> dict[WorkloadName, list[int]]:
-    found = defaultdict(list)
+    targets = defaultdict(list)
     for tick in ticks:
-        found[tick.workload].append(tick.decision.target or 0)
-    return found
+        targets[tick.workload].append(tick.decision.target or 0)
+    return targets
 
 
 @pytest.mark.parametrize("limit", [{"max_gpus": 9}, {"max_usd_per_hour": 9 * 3.6}], ids=["GPUs", "money"])
 def test_together_they_never_hold_more_than_the_limit(tmp_path: Path, limit: dict[str, float]) -> None:
     world(tmp_path, "batch")
-    done, ticks = ran(world(tmp_path, "chat", scenario={"fleet": limit, "beside": ["../batch/scenario.yaml"]}))
-    found = sizes(ticks)
-    assert max(a + b for a, b in zip(found[CHAT], found[BATCH], strict=True)) == 9
-    assert done.most_held["gpus"] == 9
+    run_, ticks = simulated(world(tmp_path, "chat", scenario={"fleet": limit, "beside": ["../batch/scenario.yaml"]}))
+    targets = sizes(ticks)
+    assert max(a + b for a, b in zip(targets[CHAT], targets[BATCH], strict=True)) == 9
+    assert run_.peak_usage["gpus"] == 9
     assert {s.rule for t in ticks for s in t.decision.steps} >= {"fleet"}
     assert all(t.observation.grant is not None for t in ticks)
 
 
 def test_the_higher_priority_has_what_it_needs_and_no_equal_goes_without(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    given = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
-    equal = sizes(ran(world(tmp_path, "chat", scenario=given))[1])
+    options = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
+    equal = sizes(simulated(world(tmp_path, "chat", scenario=options))[1])
     assert min(equal[CHAT][25], equal[BATCH][25]) >= 3
     (tmp_path / "second").mkdir()
     world(tmp_path / "second", "batch")
-    first = sizes(ran(world(tmp_path / "second", "chat", priority=5, scenario=given))[1])
+    first = sizes(simulated(world(tmp_path / "second", "chat", priority=5, scenario=options))[1])
     assert (first[CHAT][25], first[BATCH][25]) == (8, 1)
 
 
 def test_a_workload_by_itself_is_held_to_the_fleets_limit() -> None:
     ticks: list[Tick] = []
     limited = case(workload(max_replicas=8), fleet=FleetLimits(max_gpus=3))
-    done = run.simulate(limited, 1, BUSY, record=[ticks.append])
-    assert max(done.timeline.desired) == 3
+    run_ = run.simulate(limited, 1, BUSY, record=[ticks.append])
+    assert max(run_.timeline.desired) == 3
     free = run.simulate(case(workload(max_replicas=8)), 1, BUSY)
-    assert (max(free.timeline.desired), free.most_held) == (8, {})
+    assert (max(free.timeline.desired), free.peak_usage) == (8, {})
 
 
 def test_each_turns_when_it_is_due_and_runs_to_its_own_end(tmp_path: Path) -> None:
     world(tmp_path, "batch", interval_s=20, scenario={"settle_s": 300.0})
-    done, ticks = ran(world(tmp_path, "chat", interval_s=15, scenario={"beside": ["../batch/scenario.yaml"]}))
-    at = [tick.at for tick in ticks]
-    assert at == sorted(at)
-    epoch_s = done.case.scenario.epoch_s
-    for name, interval_s, run_ in ((CHAT, 15.0, done), (BATCH, 20.0, done.beside[0])):
-        own = [t.at - epoch_s for t in ticks if t.workload == name]
-        assert own == [interval_s * k for k in range(len(own))]
-        assert run_.end_s - interval_s <= own[-1] < run_.end_s
-    assert (done.end_s, done.beside[0].end_s) == (660.0, 900.0)
+    run_, ticks = simulated(world(tmp_path, "chat", interval_s=15, scenario={"beside": ["../batch/scenario.yaml"]}))
+    times = [tick.at for tick in ticks]
+    assert times == sorted(times)
+    epoch_s = run_.case.scenario.epoch_s
+    for name, interval_s, each_run in ((CHAT, 15.0, run_), (BATCH, 20.0, run_.concurrent[0])):
+        own_ticks = [t.at - epoch_s for t in ticks if t.workload == name]
+        assert own_ticks == [interval_s * k for k in range(len(own_ticks))]
+        assert each_run.end_s - interval_s <= own_ticks[-1] < each_run.end_s
+    assert (run_.end_s, run_.concurrent[0].end_s) == (660.0, 900.0)
 
 
 def test_without_limits_each_decides_as_if_it_were_alone(tmp_path: Path) -> None:
-    alone = sizes(ran(world(tmp_path, "chat"))[1])
+    alone = sizes(simulated(world(tmp_path, "chat"))[1])
     (tmp_path / "both").mkdir()
     world(tmp_path / "both", "batch")
-    beside = {"beside": ["../batch/scenario.yaml"]}
-    assert sizes(ran(world(tmp_path / "both", "chat", scenario=beside))[1])[CHAT] == alone[CHAT]
+    options = {"beside": ["../batch/scenario.yaml"]}
+    assert sizes(simulated(world(tmp_path / "both", "chat", scenario=options))[1])[CHAT] == alone[CHAT]
 
 
 def test_the_same_seed_gives_the_same_and_each_has_chance_of_its_own(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     path = world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]})
-    (one, first), (two, second) = ran(path), ran(path)
+    (first_run, first), (second_run, second) = simulated(path), simulated(path)
     assert first == second
-    assert one.beside[0].trace.digest() == two.beside[0].trace.digest() != one.trace.digest()
-    assert ran(path, seed=2)[0].beside[0].trace.digest() != one.beside[0].trace.digest()
+    assert first_run.concurrent[0].trace.digest() == second_run.concurrent[0].trace.digest() != first_run.trace.digest()
+    assert simulated(path, seed=2)[0].concurrent[0].trace.digest() != first_run.concurrent[0].trace.digest()
 
 
 def test_every_grant_is_on_record_and_replays(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    given = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
-    done, ticks = ran(world(tmp_path, "chat", scenario=given))
-    workloads = {r.case.workload.fingerprint: r.case.workload for r in (done, *done.beside)}
+    options = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
+    run_, ticks = simulated(world(tmp_path, "chat", scenario=options))
+    workloads = {r.case.workload.fingerprint: r.case.workload for r in (run_, *run_.concurrent)}
     assert all(compared.equal for compared in replay(ticks, workloads))
 
 
-def test_the_command_tells_of_all_and_of_what_was_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_all_workloads_and_the_peak_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     world(tmp_path, "batch")
     path = world(tmp_path, "chat", scenario={"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]})
     journal = tmp_path / "journal"
@@ -138,11 +140,11 @@ def test_the_command_tells_of_all_and_of_what_was_held(tmp_path: Path, capsys: p
 
 def test_another_policy_meets_the_same_others(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    found = load(world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]}))
-    other = found.under(dataclasses.replace(found.workload, fingerprint="other"), "other.yaml")
-    assert other.beside == found.beside
+    case_ = load(world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]}))
+    changed = case_.under(dataclasses.replace(case_.workload, fingerprint="other"), "other.yaml")
+    assert changed.concurrent == case_.concurrent
     with pytest.raises(ConfigError, match="two workloads are called batch"):
-        found.under(found.beside[0].workload, "batch.yaml")
+        case_.under(case_.concurrent[0].workload, "batch.yaml")
 
 
 def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: int = 1) -> Case:
@@ -154,7 +156,7 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
 
 
 @pytest.mark.parametrize(
-    ("other", "own", "said"),
+    ("other", "own", "message"),
     [
         ({"start": "2026-01-06T00:00:00+00:00"}, {}, "batch begins at 2026-01-06.*give both the same start"),
         ({"beside": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}}, {}, "names others beside it"),
@@ -166,17 +168,17 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
     ],
     ids=["other start", "nested", "two limits", "same name", "minimums", "slip of the pen", "no such file"],
 )
-def test_what_cannot_be_side_by_side_is_refused(
-    tmp_path: Path, other: dict[str, Any], own: dict[str, Any], said: str
+def test_scenarios_that_cannot_run_concurrently_are_refused(
+    tmp_path: Path, other: dict[str, Any], own: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         loaded(tmp_path, other, own)
 
 
 def test_money_needs_every_price(tmp_path: Path) -> None:
     path = world(tmp_path, "chat", scenario={"fleet": {"max_usd_per_hour": 40.0}})
-    told = yaml.safe_load((path.parent / "workload.yaml").read_text())
-    del told["pools"]["gpus"]["price_usd_per_hour"]
-    (path.parent / "workload.yaml").write_text(yaml.safe_dump(told))
+    document = yaml.safe_load((path.parent / "workload.yaml").read_text())
+    del document["pools"]["gpus"]["price_usd_per_hour"]
+    (path.parent / "workload.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(ConfigError, match=r"needs a price of every pool: pools\.gpus of workload chat has none"):
         load(path)

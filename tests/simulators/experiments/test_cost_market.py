@@ -14,7 +14,7 @@ import pytest
 from policies.model import PoolName
 from simulators.engine.models.service import PS_PER_S
 from simulators.experiments.oracle.plan import plan
-from simulators.experiments.run import begin, traffic_of
+from simulators.experiments.run import build_world, traffic_of
 from simulators.world.world import World
 from tests.benchmarks.cost import market_runs
 from tests.benchmarks.cost.deployment import ON_DEMAND_POOL, Deployment
@@ -30,7 +30,7 @@ FULL, NONE = [4] * 8, [0] * 8
 
 
 def data(folder: Path, *zones: list[int]) -> Path:
-    """Requests, ten in a second once they are scaled, and recorded zones that begin as told on the cell's day."""
+    """Write requests, ten a second once scaled, and recorded zones with these nodes from the cell's day on."""
     (folder / "requests").mkdir()
     (folder / "spot" / "AWS1").mkdir(parents=True)
     with gzip.open(folder / "requests/azure2023_conv.csv.gz", "wt", newline="") as file:
@@ -38,60 +38,60 @@ def data(folder: Path, *zones: list[int]) -> Path:
         writer.writerow(["arrival_s", "prompt_tokens", "output_tokens"])
         writer.writerows([[f"{2.0 * k:.3f}", 1000, 200] for k in range(1750)])
     for k, nodes in enumerate(zones):
-        told = {"metadata": {"gap_seconds": 300}, "data": [0] * DAY + nodes + [nodes[-1]] * 40}
-        (folder / "spot" / "AWS1" / f"zone-{k}_v100_1.json").write_text(json.dumps(told))
+        trace = {"metadata": {"gap_seconds": 300}, "data": [0] * DAY + nodes + [nodes[-1]] * 40}
+        (folder / "spot" / "AWS1" / f"zone-{k}_v100_1.json").write_text(json.dumps(trace))
     return folder
 
 
-class Kept:
-    """A Deployment of eight pods in a world without requests, looked at every 15 s."""
+class WatchedDeployment:
+    """A Deployment of eight pods in a world without requests, observed every 15 s."""
 
     def __init__(self, folder: Path, offer: str) -> None:
         case = CELL.case(folder, "train", offer=offer)
-        self.world: World = begin(case, SEED, traffic_of(case, SEED))
+        self.world: World = build_world(case, SEED, traffic_of(case, SEED))
         self.deployment = Deployment(self.world)
         self.ready: dict[int, int] = {}
         self.sizes: dict[int, tuple[int, int]] = {}
         asyncio.run(self._drive())
 
     async def _drive(self) -> None:
-        for at_s in range(0, 1500, 15):
-            self.world.run_until(at_s * PS_PER_S)
-            seen = await self.deployment.status()
-            if at_s == 0:
-                await self.deployment.resize(8, seen.value)
-            self.ready[at_s] = seen.value.ready
+        for time_s in range(0, 1500, 15):
+            self.world.run_until(time_s * PS_PER_S)
+            status = await self.deployment.status()
+            if time_s == 0:
+                await self.deployment.resize(8, status.value)
+            self.ready[time_s] = status.value.ready
             spot = sum(self.world.status(pool).ready for pool in self.world.pools if pool != ON_DEMAND_POOL)
-            self.sizes[at_s] = spot, self.world.status(ON_DEMAND_POOL).desired
+            self.sizes[time_s] = spot, self.world.status(ON_DEMAND_POOL).desired
 
 
 def test_a_deployment_moves_to_spot_without_a_gap(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, FULL), KARPENTER)
-    assert min(kept.ready.values()) == 8
-    assert kept.sizes[300] == (8, 0)
+    watched = WatchedDeployment(data(tmp_path, FULL), KARPENTER)
+    assert min(watched.ready.values()) == 8
+    assert watched.sizes[300] == (8, 0)
 
 
 def test_it_falls_back_when_spot_is_taken_and_comes_back_with_it(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, [4, 4, 0, 4, 4]), KARPENTER)
-    assert kept.sizes[450] == (8, 0)
-    assert kept.sizes[495] == (0, 8), "drained at the notice, and made up for at once"
-    assert kept.ready[495] == 0
-    assert min(kept.ready[at] for at in range(630, 1500, 15)) == 8
-    assert kept.sizes[1200] == (8, 0)
+    watched = WatchedDeployment(data(tmp_path, [4, 4, 0, 4, 4]), KARPENTER)
+    assert watched.sizes[450] == (8, 0)
+    assert watched.sizes[495] == (0, 8), "drained at the notice, and made up for at once"
+    assert watched.ready[495] == 0
+    assert min(watched.ready[time_s] for time_s in range(630, 1500, 15)) == 8
+    assert watched.sizes[1200] == (8, 0)
 
 
-def test_what_a_zone_takes_is_made_up_for_in_another(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, FULL, [4, 0, 4, 4, 4]), KARPENTER)
-    assert kept.sizes[165] == (8, 0), "four in each zone"
-    assert kept.sizes[195] == (4, 0), "the other zone starts four, and nothing is bought on demand"
-    assert kept.sizes[315] == (8, 0)
-    assert kept.world.status(PoolName("spot-zone-0")).desired == 8
+def test_nodes_interrupted_in_one_zone_are_replaced_in_another(tmp_path: Path) -> None:
+    watched = WatchedDeployment(data(tmp_path, FULL, [4, 0, 4, 4, 4]), KARPENTER)
+    assert watched.sizes[165] == (8, 0), "four in each zone"
+    assert watched.sizes[195] == (4, 0), "the other zone starts four, and nothing is bought on demand"
+    assert watched.sizes[315] == (8, 0)
+    assert watched.world.status(PoolName("spot-zone-0")).desired == 8
 
 
 def test_forewarned_it_loses_nothing_that_starts_within_the_notice(tmp_path: Path) -> None:
-    kept = Kept(data(tmp_path, [4, 4, 0, 0, 0]), FOREWARNED)
-    assert min(kept.ready.values()) == 8
-    assert kept.sizes[750] == (0, 8)
+    watched = WatchedDeployment(data(tmp_path, [4, 4, 0, 0, 0]), FOREWARNED)
+    assert min(watched.ready.values()) == 8
+    assert watched.sizes[750] == (0, 8)
 
 
 def test_time_passes_in_the_market_as_in_the_traffic(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def families(folder: Path) -> dict[str, Family]:
 def test_every_contender_runs_and_spot_is_cheaper(folder: Path, families: dict[str, Family]) -> None:
     costs = {}
     for name, family in families.items():
-        outcome = market_runs.run(Job(CELL, "test", family.word(family.steps[2], 0)), folder)
+        outcome = market_runs.run(Job(CELL, "test", family.contender(family.steps[2], 0)), folder)
         costs[name] = outcome["cost_usd"]
         assert outcome["attainment"] > 0.5, name
     for name in ("hpa", "skyserve", "llm-d"):
@@ -125,15 +125,17 @@ def test_every_contender_runs_and_spot_is_cheaper(folder: Path, families: dict[s
 
 def test_only_real_set_ups_are_rivals(families: dict[str, Family]) -> None:
     costs = dict.fromkeys(families, 9.0) | {"forescale": 8.0, "skyserve, forewarned": 1.0, "ours, drained": 2.0}
-    score = Score(CELL, 0.99, costs, {}, {}, market_runs.APART)
+    score = Score(CELL, 0.99, costs, {}, {}, market_runs.NOT_RIVALS)
     assert score.best is not None
     assert score.best[1] == 9.0
-    assert families.keys() >= market_runs.APART
+    assert families.keys() >= market_runs.NOT_RIVALS
 
 
 def test_the_clairvoyant_buys_spot_where_there_is_some(folder: Path) -> None:
-    plenty = market_runs.clairvoyant(CELL, folder, "test", 0.99)
-    alone = plan(CELL.alone.case(folder, "test"), SEED, traffic_of(CELL.alone.case(folder, "test"), SEED))
+    with_spot = market_runs.clairvoyant(CELL, folder, "test", 0.99)
+    on_demand_only = plan(
+        CELL.without_spot.case(folder, "test"), SEED, traffic_of(CELL.without_spot.case(folder, "test"), SEED)
+    )
     spot_usd, usd = CELL.usd_per_hour
-    hours = float(np.sum(market_runs.ready(alone.run))) * market_runs.STEP_S / 3600.0
-    assert hours * spot_usd < plenty["cost_usd"] < hours * usd
+    hours = float(np.sum(market_runs.ready(on_demand_only.run))) * market_runs.STEP_S / 3600.0
+    assert hours * spot_usd < with_spot["cost_usd"] < hours * usd

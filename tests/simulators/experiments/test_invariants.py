@@ -1,4 +1,4 @@
-"""Every invariant fires when the world breaks its rule, and holds in worlds that do not."""
+"""Every invariant fails in a world that breaks its rule, and holds in all others."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.simulators.world.makers import POOL, trace, world
 ROWS = [(0.25 * k, 20, 40) for k in range(100)]
 
 
-def running(at_s: float = 12.3, **given: object) -> World:
-    made = world(trace(*ROWS), replicas=2, **given)
-    made.run_until(round(at_s * PS_PER_S))
-    return made
+def running(at_s: float = 12.3, **options: object) -> World:
+    world_ = world(trace(*ROWS), replicas=2, **options)
+    world_.run_until(round(at_s * PS_PER_S))
+    return world_
 
 
 @pytest.mark.parametrize("at_s", [0.0, 0.26, 12.3, 60.0])
@@ -29,38 +29,38 @@ def test_sound_worlds_pass(at_s: float, queue: SimulatedQueue | None) -> None:
     check(running(at_s, queue=queue))
 
 
-def replica(field: int, by: int) -> Callable[[World], None]:
-    def breaks(w: World) -> None:
-        w.kernel.replicas[0, field] += by
+def replica(field: int, change: int) -> Callable[[World], None]:
+    def break_world(w: World) -> None:
+        w.kernel.replicas[0, field] += change
 
-    return breaks
+    return break_world
 
 
 def time_of(request: int, field: int, at_ps: int) -> Callable[[World], None]:
-    def breaks(w: World) -> None:
+    def break_world(w: World) -> None:
         w.kernel.times[request, field] = at_ps
 
-    return breaks
+    return break_world
 
 
-def world_field(field: int, by: int) -> Callable[[World], None]:
-    def breaks(w: World) -> None:
-        w.kernel.world[field] += by
+def world_field(field: int, change: int) -> Callable[[World], None]:
+    def break_world(w: World) -> None:
+        w.kernel.world[field] += change
 
-    return breaks
+    return break_world
 
 
-def busy_but_asleep(w: World) -> None:
+def stall_busy_replica(w: World) -> None:
     number = int(w.kernel.replicas[: w.kernel.world[layout.REPLICAS], layout.OUTSTANDING].argmax())
     w.kernel.replicas[number, layout.DUE] = layout.NEVER
 
 
-def idle_with_blocks(w: World) -> None:
+def hold_blocks_while_idle(w: World) -> None:
     w.kernel.replicas[0, layout.USED] = 1
 
 
 @pytest.mark.parametrize(
-    ("breaks", "at_s", "said"),
+    ("break_world", "at_s", "message"),
     [
         (time_of(3, layout.FINISH, layout.OPEN), 60.0, "requests are conserved: 100 arrived, 99 found"),
         (world_field(layout.QUEUED, 1), 12.3, "requests are conserved"),
@@ -72,33 +72,33 @@ def idle_with_blocks(w: World) -> None:
         (replica(layout.TOKENS_OUT, -4000), 12.3, "tokens are conserved"),
         (replica(layout.USED, 10_000), 12.3, "KV blocks in use are within the cache"),
         (replica(layout.USED, -10_000), 12.3, "KV blocks in use are within the cache"),
-        (idle_with_blocks, 60.0, "an engine that runs nothing holds no KV blocks"),
+        (hold_blocks_while_idle, 60.0, "an engine that runs nothing holds no KV blocks"),
         (time_of(3, layout.ENTER, 1), 60.0, "a request arrives, enters, is admitted, starts and ends"),
         (time_of(3, layout.ADMIT, 50 * PS_PER_S), 60.0, "a request arrives, enters, is admitted, starts and ends"),
         (time_of(3, layout.FIRST, 50 * PS_PER_S), 60.0, "a request arrives, enters, is admitted, starts and ends"),
-        (busy_but_asleep, 12.3, "a replica with requests has something to do"),
+        (stall_busy_replica, 12.3, "a replica with requests has something to do"),
     ],
 )
-def test_a_world_that_is_broken_is_found_out(breaks: Callable[[World], None], at_s: float, said: str) -> None:
-    made = running(at_s)
-    check(made)
-    breaks(made)
-    with pytest.raises(InvariantBroken, match=said) as e:
-        check(made)
+def test_a_world_that_is_broken_is_found_out(break_world: Callable[[World], None], at_s: float, message: str) -> None:
+    broken_world = running(at_s)
+    check(broken_world)
+    break_world(broken_world)
+    with pytest.raises(InvariantBroken, match=message) as e:
+        check(broken_world)
     assert "please report this" in str(e.value)
 
 
 def test_a_request_that_waits_beside_a_free_replica_is_found_out() -> None:
-    made = world(trace(*[(0.0, 20, 400)] * 9), replicas=2, queue=SimulatedQueue())  # eight run, one waits
-    made.run_until(PS_PER_S)
-    check(made)
-    made.kernel.world[layout.LIMIT] += 1
+    broken_world = world(trace(*[(0.0, 20, 400)] * 9), replicas=2, queue=SimulatedQueue())  # eight run, one waits
+    broken_world.run_until(PS_PER_S)
+    check(broken_world)
+    broken_world.kernel.world[layout.LIMIT] += 1
     with pytest.raises(InvariantBroken, match="no request waits centrally while a replica has room"):
-        check(made)
+        check(broken_world)
 
 
 def test_a_pool_that_is_broken_is_found_out() -> None:
-    made = running()
-    made.pools[POOL].ledger.nodes[0].moves.append((made.now_ps, NodeState.GONE))
+    broken_world = running()
+    broken_world.pools[POOL].ledger.nodes[0].moves.append((broken_world.now_ps, NodeState.GONE))
     with pytest.raises(InvariantBroken, match="pool gpus: 2 replicas are desired, and 1 live and 0 wait"):
-        check(made)
+        check(broken_world)

@@ -1,4 +1,4 @@
-"""The oracle knows the future: no dearer than any fixed size, as good as it says, and never below what must be paid."""
+"""The oracle costs no more than any fixed size, reports its true figures, and is never below the lower bound."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from policies.model.spec import Slo
 from scaler.config.load import Workload, workload_from
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.models.service import ServiceModel
-from simulators.experiments.oracle.apply_plan import drive
+from simulators.experiments.oracle.apply_plan import apply_plan
 from simulators.experiments.oracle.lower_bound import bound_usd
 from simulators.experiments.oracle.plan import Oracle, SloUnreachable, plan
-from simulators.experiments.oracle.sizes import BUCKET_S, bridged, static, supplies
+from simulators.experiments.oracle.sizes import BUCKET_S, fill_gaps, fixed_sizes, supplies
 from simulators.experiments.results import CountedRequests, summarize
-from simulators.experiments.run import ends_s, simulate, traffic_of
+from simulators.experiments.run import run_end_s, simulate, traffic_of
 from simulators.experiments.scenario import Case, Scenario
 from simulators.world.infrastructure.market import PoolOffer, ZoneOffer
 from simulators.world.infrastructure.node_lifecycle import NodeState, Phase, StartUp
@@ -60,15 +60,15 @@ EVEN: dict[str, Any] = {
 FIRST_IN_A_SECOND = Slo(ttft_s=1.0, itl_s=None)
 
 
-def offer(**given: Any) -> PoolOffer:
-    return PoolOffer(**{"model": ENGINE.name, "price_usd_per_hour": 3.6, "start_up": SLOW, **given})
+def offer(**settings: Any) -> PoolOffer:
+    return PoolOffer(**{"model": ENGINE.name, "price_usd_per_hour": 3.6, "start_up": SLOW, **settings})
 
 
-def workload(pools: Any, policy: dict[str, Any], most: int) -> Workload:
+def workload(pools: Any, policy: dict[str, Any], maximum: int) -> Workload:
     return workload_from(
         {
             "workload": "engines",
-            "max_replicas": most,
+            "max_replicas": maximum,
             "sources": {"engines": {"kind": "prometheus", "url": "http://localhost", "preset": "vllm"}},
             "policies": {"size": policy},
             "pools": {name: {"kind": "kubernetes", "name": name} for name in pools},
@@ -77,27 +77,32 @@ def workload(pools: Any, policy: dict[str, Any], most: int) -> Workload:
 
 
 def case_of(
-    traffic: Any, pools: dict[PoolName, PoolOffer] | None = None, *, most: int = 12, replicas: int = 1, **settings: Any
+    traffic: Any,
+    pools: dict[PoolName, PoolOffer] | None = None,
+    *,
+    maximum: int = 12,
+    replicas: int = 1,
+    **settings: Any,
 ) -> Case:
     """A world of `ENGINE`s; every pool's first replicas are there from the start."""
     offers = {GPUS: offer()} if pools is None else pools
     first = next(iter(offers))
     plain: dict[str, Any] = {"initial_replicas": {first: 1}, "slo": FIRST_IN_A_SECOND, "settle_s": 60.0}
     scenario = Scenario(scenario="oracle", workload="", traffic=traffic, pools=offers, **plain | settings)
-    sized = workload(offers, {"kind": "static", "replicas": replicas}, most)
+    sized = workload(offers, {"kind": "static", "replicas": replicas}, maximum)
     return Case(scenario, sized, {ENGINE.name: ENGINE}, {name: name for name in offers}, Path())
 
 
 def fixed(case: Case, replicas: int) -> tuple[float, float]:
-    """Cost and attainment of a fixed size, by a controller of its own."""
+    """Return cost and attainment of a fixed size under a controller."""
     sized = dataclasses.replace(
         case, workload=workload(case.pools, {"kind": "static", "replicas": replicas}, max(replicas, 12))
     )
-    found = summarize(simulate(sized, 1, traffic_of(case, 1)))
-    return found.cost_usd, found.attainment["all"]
+    result = summarize(simulate(sized, 1, traffic_of(case, 1)))
+    return result.cost_usd, result.attainment["all"]
 
 
-def oracle(case: Case, **settings: Any) -> Oracle:
+def oracle_plan(case: Case, **settings: Any) -> Oracle:
     return plan(case, 1, traffic_of(case, 1), **settings)
 
 
@@ -105,9 +110,9 @@ def oracle(case: Case, **settings: Any) -> Oracle:
 def test_under_constant_load_it_is_the_smallest_fixed_size(rps: float) -> None:
     case = case_of(Poisson(rps=rps, duration_s=600.0, **EVEN), initial_replicas={GPUS: 6})
     meeting = [n for n in range(1, 9) if fixed(case, n)[1] >= case.scenario.slo.share]
-    found = oracle(case)
-    during = found.run.timeline.desired[: int(600 / 15)]
-    assert found.static_replicas == meeting[0] == int(np.ceil(rps / 10))
+    result = oracle_plan(case)
+    during = result.run.timeline.desired[: int(600 / 15)]
+    assert result.static_replicas == meeting[0] == int(np.ceil(rps / 10))
     assert set(during) == {meeting[0]}
 
 
@@ -120,38 +125,38 @@ TRAFFICS = {
 
 
 @pytest.mark.parametrize("traffic", TRAFFICS.values(), ids=TRAFFICS)
-def test_no_fixed_size_that_meets_the_promise_is_cheaper(traffic: Any) -> None:
+def test_no_fixed_size_that_meets_the_slo_is_cheaper(traffic: Any) -> None:
     case = case_of(traffic, initial_replicas={GPUS: 4})
-    found = oracle(case)
+    result = oracle_plan(case)
     costs = [cost for cost, share in (fixed(case, n) for n in range(1, 11)) if share >= case.scenario.slo.share]
     assert costs
-    assert found.cost_usd <= min(costs)
+    assert result.cost_usd <= min(costs)
 
 
 @pytest.mark.parametrize("traffic", TRAFFICS.values(), ids=TRAFFICS)
-def test_its_run_keeps_the_promise_at_the_cost_it_tells(traffic: Any) -> None:
-    found = oracle(case_of(traffic, initial_replicas={GPUS: 4}))
-    summary = summarize(found.run)
+def test_its_run_meets_the_slo_at_the_reported_cost(traffic: Any) -> None:
+    result = oracle_plan(case_of(traffic, initial_replicas={GPUS: 4}))
+    summary = summarize(result.run)
     assert summary.slo_met
-    assert summary.attainment["all"] == found.attainment
-    assert summary.cost_usd == found.cost_usd >= found.bound_usd > 0
-    assert found.simulations <= 20
+    assert summary.attainment["all"] == result.attainment
+    assert summary.cost_usd == result.cost_usd >= result.bound_usd > 0
+    assert result.simulations <= 20
 
 
 def test_a_gap_that_costs_more_than_a_start_is_let_go_and_a_shorter_one_is_bridged() -> None:
     def sizes(off_s: float) -> list[float]:
         wave = OnOff(on_rps=35.0, off_rps=5.0, on_s=200.0, off_s=off_s, duration_s=200.0 + off_s + 200.0, **EVEN)
-        found = oracle(case_of(wave, initial_replicas={GPUS: 4}))
-        line = found.run.timeline
-        return [n for at, n in zip(line.at_s, line.ready, strict=True) if 200 < at < 200 + off_s]
+        result = oracle_plan(case_of(wave, initial_replicas={GPUS: 4}))
+        timeline = result.run.timeline
+        return [n for time_s, n in zip(timeline.at_s, timeline.ready, strict=True) if 200 < time_s < 200 + off_s]
 
     assert min(sizes(600.0)) == 1
     assert min(sizes(50.0)) >= 3
 
 
-def test_every_start_is_asked_for_as_long_ahead_as_the_nodes_to_come_will_take() -> None:
+def test_every_start_is_requested_ahead_by_its_nodes_start_up_time() -> None:
     step = FlashCrowd(base_rps=5.0, factor=9.0, at_s=400.0, rise_s=0.0, hold_s=400.0, fall_s=0.0, duration_s=1200.0)
-    pool = oracle(case_of(dataclasses.replace(step, **EVEN))).run.world.pools[GPUS]
+    pool = oracle_plan(case_of(dataclasses.replace(step, **EVEN))).run.world.pools[GPUS]
     later = [n for n in pool.ledger.nodes if n.born_ps]
     latest_ps = [400 * 10**12 - pool.start_up_ps(n.number) for n in later]
     assert len(set(latest_ps)) == len(later) >= 4
@@ -159,12 +164,12 @@ def test_every_start_is_asked_for_as_long_ahead_as_the_nodes_to_come_will_take()
     assert max(at_ps for n in later for at_ps, state in n.moves if state is NodeState.READY) == 400 * 10**12
 
 
-def test_the_pool_tells_how_long_each_node_will_take() -> None:
+def test_the_pool_knows_each_nodes_start_up_time() -> None:
     case = case_of(TRAFFICS["batches"], initial_replicas={GPUS: 0})
-    pool = drive(case, 1, traffic_of(case, 1), {GPUS: np.full(96, 6)}).world.pools[GPUS]
-    took = [n.due_ps - n.born_ps for n in pool.ledger.nodes]
-    assert took == [pool.start_up_ps(n.number) for n in pool.ledger.nodes]
-    assert len(took) == 6
+    pool = apply_plan(case, 1, traffic_of(case, 1), {GPUS: np.full(96, 6)}).world.pools[GPUS]
+    durations_ps = [n.due_ps - n.born_ps for n in pool.ledger.nodes]
+    assert durations_ps == [pool.start_up_ps(n.number) for n in pool.ledger.nodes]
+    assert len(durations_ps) == 6
 
 
 def test_reserved_nodes_are_used_first_then_cheap_spot_as_it_is_offered_then_the_rest() -> None:
@@ -186,39 +191,39 @@ def test_reserved_nodes_are_used_first_then_cheap_spot_as_it_is_offered_then_the
         pools,
         initial_replicas={**dict.fromkeys(pools, 1), PoolName("spot"): 2},
     )
-    found = oracle(case)
-    line = found.run.timeline
-    sizes = {name: np.array(size) for name, size in line.pools.items()}
-    at_s = np.array(line.at_s)
-    calm, outage = (at_s >= 150) & (at_s < 540), (at_s >= 600) & (at_s < 890)
+    result = oracle_plan(case)
+    timeline = result.run.timeline
+    sizes = {name: np.array(size) for name, size in timeline.pools.items()}
+    at_s = np.array(timeline.at_s)
+    before_outage, outage = (at_s >= 150) & (at_s < 540), (at_s >= 600) & (at_s < 890)
     assert set(sizes[PoolName("reserved")].tolist()) == {1}
-    assert set(sizes[PoolName("spot")][calm].tolist()) == {2}
+    assert set(sizes[PoolName("spot")][before_outage].tolist()) == {2}
     assert set(sizes[PoolName("spot")][outage].tolist()) == {0}
     assert set(sizes[PoolName("on-demand")][outage].tolist()) == {3}
-    assert summarize(found.run).slo_met
+    assert summarize(result.run).slo_met
 
 
-def test_it_does_not_grow_beyond_the_workloads_maximum_and_says_what_that_reaches() -> None:
-    case = case_of(Poisson(rps=60.0, duration_s=300.0, **EVEN), most=4, initial_replicas={GPUS: 4})
+def test_it_respects_the_workloads_maximum_and_reports_the_attainment_there() -> None:
+    case = case_of(Poisson(rps=60.0, duration_s=300.0, **EVEN), maximum=4, initial_replicas={GPUS: 4})
     _, share = fixed(case, 4)
     with pytest.raises(SloUnreachable, match=rf"oracle: no size .*: 4 replicas .* keep it for {share:.2%} .*99\.00%"):
-        oracle(case)
+        oracle_plan(case)
 
 
 def test_it_spends_no_more_simulations_than_it_may() -> None:
-    told: list[float] = []
-    found = oracle(case_of(TRAFFICS["crowd"], initial_replicas={GPUS: 4}), simulations=8, progress=told.append)
-    assert found.simulations <= 8
-    assert told == sorted(told)
-    assert max(told) <= 1.0
+    shares: list[float] = []
+    result = oracle_plan(case_of(TRAFFICS["crowd"], initial_replicas={GPUS: 4}), simulations=8, progress=shares.append)
+    assert result.simulations <= 8
+    assert shares == sorted(shares)
+    assert max(shares) <= 1.0
 
 
 def test_the_same_seed_gives_the_same_plan() -> None:
     case = case_of(TRAFFICS["bursty"])
     case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, initial_replicas={GPUS: 4}))
-    one, other = oracle(case), oracle(case)
-    assert one.run.timeline == other.run.timeline
-    assert summarize(one.run) == summarize(other.run)
+    first, second = oracle_plan(case), oracle_plan(case)
+    assert first.run.timeline == second.run.timeline
+    assert summarize(first.run) == summarize(second.run)
 
 
 @given(
@@ -232,43 +237,43 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 def test_no_fixed_plan_is_cheaper_than_the_bound(
     on_rps: float, share: float, market: Any, losses: float, seed: int
 ) -> None:
-    fallen = (SupplyStep(at_s=150.0, nodes=3), SupplyStep(at_s=200.0, nodes=6)) if market == "spot" else ()
-    zones = {"zone-a": ZoneOffer(capacity=6, losses_per_node_hour=losses, steps=fallen)}
+    steps = (SupplyStep(at_s=150.0, nodes=3), SupplyStep(at_s=200.0, nodes=6)) if market == "spot" else ()
+    zones = {"zone-a": ZoneOffer(capacity=6, losses_per_node_hour=losses, steps=steps)}
     burst = OnOff(on_rps=on_rps, off_rps=0.0, on_s=100.0, off_s=200.0, duration_s=400.0)
     slo = Slo(ttft_s=None, itl_s=None, e2e_s=300.0, share=share)
     case = case_of(burst, {GPUS: offer(market=market, zones=zones)}, slo=slo, initial_replicas={GPUS: 3})
     trace = traffic_of(case, seed)
-    pools = supplies(case, seed, trace, ends_s(case, trace))
-    found = [summarize(drive(case, seed, trace, static(pools, n))) for n in (1, 3, 6)]
-    meeting = [s.cost_usd for s in found if s.slo_met]
+    pools = supplies(case, seed, trace, run_end_s(case, trace))
+    summaries = [summarize(apply_plan(case, seed, trace, fixed_sizes(pools, n))) for n in (1, 3, 6)]
+    meeting = [s.cost_usd for s in summaries if s.slo_met]
     event(f"{len(meeting)} of 3 sizes meet the target")
-    assert min(meeting, default=math.inf) >= bound_usd(case, seed, trace, ends_s(case, trace)) - 1e-6
+    assert min(meeting, default=math.inf) >= bound_usd(case, seed, trace, run_end_s(case, trace)) - 1e-6
 
 
 def by_layer(size: list[int], gap: int) -> list[int]:
-    """Each layer's short gaps filled, one after the other."""
+    """Fill each layer's short gaps, one after the other."""
     filled = [0] * len(size)
     for layer in range(1, max(size, default=0) + 1):
-        on = [n >= layer for n in size]
-        marks = [i for i, here in enumerate(on) if here]
+        filled_layer = [n >= layer for n in size]
+        marks = [i for i, is_on in enumerate(filled_layer) if is_on]
         for left, right in itertools.pairwise(marks):
             if 1 < right - left <= gap + 1:
-                on[left:right] = [True] * (right - left)
-        filled = [n + here for n, here in zip(filled, on, strict=True)]
+                filled_layer[left:right] = [True] * (right - left)
+        filled = [n + is_on for n, is_on in zip(filled, filled_layer, strict=True)]
     return filled
 
 
 @given(size=st.lists(st.integers(0, 5), min_size=1, max_size=40), gap=st.integers(0, 45))
 def test_bridging_fills_the_short_gaps_of_every_layer_and_no_others(size: list[int], gap: int) -> None:
-    assert bridged(np.array(size), gap).tolist() == by_layer(size, gap)
+    assert fill_gaps(np.array(size), gap).tolist() == by_layer(size, gap)
 
 
 def test_requests_that_need_not_be_served_do_not_count_towards_the_bound() -> None:
     case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN))
     half = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, slo=Slo(ttft_s=1.0, share=0.5)))
     trace = traffic_of(case, 1)
-    whole, part = (bound_usd(c, 1, trace, ends_s(c, trace)) for c in (case, half))
-    assert part == pytest.approx(whole * np.ceil(0.5 * len(trace)) / np.ceil(0.99 * len(trace)))
+    all_served, part = (bound_usd(c, 1, trace, run_end_s(c, trace)) for c in (case, half))
+    assert part == pytest.approx(all_served * np.ceil(0.5 * len(trace)) / np.ceil(0.99 * len(trace)))
 
 
 def test_the_bound_is_tight_for_an_engine_that_is_always_full() -> None:
@@ -289,15 +294,15 @@ def test_replicas_without_work_are_given_up() -> None:
     burst = OnOff(on_rps=60.0, off_rps=0.0, on_s=30.0, off_s=870.0, duration_s=900.0, **EVEN)
     slo = Slo(ttft_s=None, itl_s=None, e2e_s=600.0, share=1.0)
     case = case_of(burst, slo=slo, router=Router(limit=10), initial_replicas={GPUS: 1})
-    found = oracle(case)
-    done_s = float(found.run.world.kernel.requests.finished_ps.max()) / 10**12
-    node_s = found.cost_usd / 3.6 * 3600
+    result = oracle_plan(case)
+    done_s = float(result.run.world.kernel.requests.finished_ps.max()) / 10**12
+    node_s = result.cost_usd / 3.6 * 3600
     assert done_s < 300
     assert node_s <= done_s + 60 + BUCKET_S
 
 
-def test_requests_kept_by_the_oracle_are_those_that_the_scenario_counts() -> None:
+def test_the_oracle_counts_the_same_requests_as_the_scenario() -> None:
     case = case_of(TRAFFICS["crowd"], warm_up_s=300.0, initial_replicas={GPUS: 1})
-    found = oracle(case)
-    assert len(CountedRequests(found.run)) < len(found.run.trace)
-    assert found.attainment >= 0.99
+    result = oracle_plan(case)
+    assert len(CountedRequests(result.run)) < len(result.run.trace)
+    assert result.attainment >= 0.99

@@ -19,7 +19,7 @@ from simulators.engine.models import catalogue
 from simulators.experiments import run
 from simulators.experiments.results import CountedRequests, ResultSummary, summarize, token_gaps, usd
 from simulators.experiments.run import SimulationRun
-from simulators.experiments.warnings import most_replicas, run_warnings, work_s
+from simulators.experiments.warnings import full_batch_work_s, max_replicas, run_warnings
 from simulators.reporting.table import dollars, lines, seconds, share
 from simulators.world.faults import FaultSettings
 from simulators.world.infrastructure.market import ZoneOffer
@@ -32,19 +32,19 @@ THREE = trace((0.0, 10, 1), (1.0, 10, 11), (2.0, 10, 101))
 """10 ms; 10 ms and ten gaps; 10 ms and a hundred gaps: each alone on the replica, a step of 10 ms a token."""
 
 
-def ran(requests: RequestTrace, replicas: int = 1, seed: int = 1, **given: Any) -> SimulationRun:
+def simulated(requests: RequestTrace, replicas: int = 1, seed: int = 1, **options: Any) -> SimulationRun:
     policies = {"want": {"kind": "static", "replicas": replicas}}
-    given.setdefault("scaled", workload(policies=policies, min_replicas=1))
-    given.setdefault("initial_replicas", {POOL: replicas})
-    given.setdefault("settle_s", 98.0)
-    return run.simulate(case(**given), seed, requests)
+    options.setdefault("scaled", workload(policies=policies, min_replicas=1))
+    options.setdefault("initial_replicas", {POOL: replicas})
+    options.setdefault("settle_s", 98.0)
+    return run.simulate(case(**options), seed, requests)
 
 
 # --- requests
 
 
 def test_the_figures_of_three_requests_are_those_counted_by_hand() -> None:
-    summary = summarize(ran(THREE))
+    summary = summarize(simulated(THREE))
     assert (summary.arrived, summary.finished, summary.duration_s) == (3, 3, 100.0)
     assert (summary.unfinished, summary.rejected, summary.timed_out, summary.lost, summary.dead_letter) == (0,) * 5
     assert dataclasses.astuple(summary.ttft_s) == pytest.approx([0.01] * 5)
@@ -68,7 +68,7 @@ def test_the_figures_of_three_requests_are_those_counted_by_hand() -> None:
 
 
 def test_money_is_what_a_node_costs_from_its_start_to_the_end() -> None:
-    summary = summarize(ran(THREE))  # 100 s at 1,000 micro-dollars
+    summary = summarize(simulated(THREE))  # 100 s at 1,000 micro-dollars
     assert summary.cost_usd == 0.1
     assert summary.node_hours == pytest.approx(100 / 3600)
     assert summary.cost_by_market_usd == {"on_demand": 0.1}
@@ -80,10 +80,14 @@ def test_money_is_what_a_node_costs_from_its_start_to_the_end() -> None:
 
 
 def test_nodes_that_start_are_paid_too_and_changes_are_counted() -> None:
-    grown = summarize(ran(THREE, replicas=2, initial_replicas={POOL: 1}))  # decided at 0, serves from 35 s on
-    assert (grown.scale_ups, grown.scale_downs, grown.replicas_max) == (0, 0, 2)  # its first turn wants two already
-    assert grown.cost_usd == 0.2
-    assert grown.cost_by_use_usd["starting"] == pytest.approx(0.035)
+    summary = summarize(simulated(THREE, replicas=2, initial_replicas={POOL: 1}))  # decided at 0, serves from 35 s on
+    assert (summary.scale_ups, summary.scale_downs, summary.replicas_max) == (
+        0,
+        0,
+        2,
+    )  # its first turn wants two already
+    assert summary.cost_usd == 0.2
+    assert summary.cost_by_use_usd["starting"] == pytest.approx(0.035)
 
 
 @pytest.mark.parametrize(
@@ -96,101 +100,101 @@ def test_nodes_that_start_are_paid_too_and_changes_are_counted() -> None:
         (Slo(ttft_s=1.0, itl_s=0.009, e2e_s=0.05), {"ttft": 1.0, "itl": 1 / 3, "e2e": 1 / 3, "all": 1 / 3}),
     ],
 )
-def test_attainment_is_the_share_that_met_each_promise_and_all(slo: Slo, met: dict[str, float]) -> None:
-    found = summarize(ran(THREE, slo=slo))
-    assert found.attainment == pytest.approx(met)
-    assert found.slo_met == (met["all"] >= 0.99)
+def test_attainment_is_the_share_that_met_each_limit_and_all(slo: Slo, met: dict[str, float]) -> None:
+    summary = summarize(simulated(THREE, slo=slo))
+    assert summary.attainment == pytest.approx(met)
+    assert summary.slo_met == (met["all"] >= 0.99)
 
 
-def test_what_failed_met_no_promise() -> None:
+def test_failed_requests_meet_no_limit() -> None:
     rows = trace((0.0, 10, 1), (1.0, 15_999, 100), (2.0, 10, 20_000), (3.0, 10, 1))
-    found = summarize(ran(rows, slo=Slo(ttft_s=60.0, itl_s=None)))
-    assert (found.rejected, found.finished) == (2, 2)
-    assert found.attainment == {"ttft": 0.5, "all": 0.5}
-    (warning,) = found.warnings
+    summary = summarize(simulated(rows, slo=Slo(ttft_s=60.0, itl_s=None)))
+    assert (summary.rejected, summary.finished) == (2, 2)
+    assert summary.attainment == {"ttft": 0.5, "all": 0.5}
+    (warning,) = summary.warnings
     assert warning.startswith("2 of 4 requests are longer, prompt and output together, than a replica's KV cache of")
     assert warning.endswith("16,000 tokens: they are rejected")
 
 
-def test_the_longest_request_that_fits_is_served_and_one_token_more_is_said_to_be_rejected() -> None:
-    found = summarize(ran(trace((0.0, 15_900, 99), (10.0, 15_900, 100)), settle_s=300.0))
-    assert (found.finished, found.rejected) == (1, 1)
-    assert [w.split(" requests")[0] for w in found.warnings] == ["1 of 2"]
+def test_the_longest_request_that_fits_is_served_and_one_token_more_is_rejected_with_a_warning() -> None:
+    summary = summarize(simulated(trace((0.0, 15_900, 99), (10.0, 15_900, 100)), settle_s=300.0))
+    assert (summary.finished, summary.rejected) == (1, 1)
+    assert [w.split(" requests")[0] for w in summary.warnings] == ["1 of 2"]
 
 
-def test_a_first_token_counts_where_the_request_did_not_end_and_the_promise_was_not_kept() -> None:
-    found = summarize(ran(trace((0.0, 10, 5000)), settle_s=10.0))
-    assert found.ttft_s.p50 == pytest.approx(0.01)
-    assert math.isnan(found.e2e_s.p50)
-    assert found.attainment == {"ttft": 0.0, "itl": 0.0, "all": 0.0}
+def test_an_unfinished_request_has_a_ttft_but_misses_the_slo() -> None:
+    summary = summarize(simulated(trace((0.0, 10, 5000)), settle_s=10.0))
+    assert summary.ttft_s.p50 == pytest.approx(0.01)
+    assert math.isnan(summary.e2e_s.p50)
+    assert summary.attainment == {"ttft": 0.0, "itl": 0.0, "all": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("given", "fate"),
+    ("options", "end"),
     [
         ({"router": Router(limit=1, queue_limit=0)}, "rejected"),
         ({"router": Router(limit=1, patience_s=0.5)}, "timed_out"),
     ],
 )
-def test_fates_are_counted_apart(given: dict[str, Any], fate: str) -> None:
-    found = summarize(ran(trace((0.0, 10, 200), (0.0, 10, 1), (0.0, 10, 1)), **given))
-    assert (found.finished, getattr(found, fate)) == (1, 2)
+def test_fates_are_counted_apart(options: dict[str, Any], end: str) -> None:
+    summary = summarize(simulated(trace((0.0, 10, 200), (0.0, 10, 1), (0.0, 10, 1)), **options))
+    assert (summary.finished, getattr(summary, end)) == (1, 2)
 
 
 def test_the_warm_up_is_served_and_not_counted() -> None:
-    found = summarize(ran(THREE, warm_up_s=1.0))
-    assert (found.arrived, found.finished) == (2, 2)
-    assert found.output_tokens_per_s == pytest.approx(112 / 2.01)
-    assert found.cost_usd == 0.1  # the money is that of the whole run
+    summary = summarize(simulated(THREE, warm_up_s=1.0))
+    assert (summary.arrived, summary.finished) == (2, 2)
+    assert summary.output_tokens_per_s == pytest.approx(112 / 2.01)
+    assert summary.cost_usd == 0.1  # the money is that of the whole run
 
 
 def test_without_requests_there_are_no_figures_and_no_zeros() -> None:
-    found = summarize(ran(THREE, warm_up_s=50.0))
-    assert (found.arrived, found.attainment, found.slo_met) == (0, {}, False)
-    assert all(math.isnan(x) for x in dataclasses.astuple(found.ttft_s))
-    assert math.isnan(found.usd_per_million_tokens)
-    assert found.warnings == ("every request arrives before warm_up_s, 50: none is counted",)
+    summary = summarize(simulated(THREE, warm_up_s=50.0))
+    assert (summary.arrived, summary.attainment, summary.slo_met) == (0, {}, False)
+    assert all(math.isnan(x) for x in dataclasses.astuple(summary.ttft_s))
+    assert math.isnan(summary.usd_per_million_tokens)
+    assert summary.warnings == ("every request arrives before warm_up_s, 50: none is counted",)
 
 
 def test_rows_that_the_figures_come_from() -> None:
-    found = CountedRequests(ran(THREE))
-    assert found.arrival_s.tolist() == [0.0, 1.0, 2.0]
-    assert found.ttft_s == pytest.approx([0.01] * 3)
-    assert found.e2e_s == pytest.approx([0.01, 0.11, 1.01])
-    assert found.itl_s == pytest.approx([math.nan, 0.01, 0.01], nan_ok=True)
+    summary = CountedRequests(simulated(THREE))
+    assert summary.arrival_s.tolist() == [0.0, 1.0, 2.0]
+    assert summary.ttft_s == pytest.approx([0.01] * 3)
+    assert summary.e2e_s == pytest.approx([0.01, 0.11, 1.01])
+    assert summary.itl_s == pytest.approx([math.nan, 0.01, 0.01], nan_ok=True)
 
 
 # --- turns
 
 
 def test_blind_turns_and_refused_writes_are_counted() -> None:
-    stormy = FaultSettings(fault="hang", share=1, where="sources", until_s=30.0)
+    fault = FaultSettings(fault="hang", share=1, where="sources", until_s=30.0)
     scaled = workload(interval_s=15)
-    found = summarize(ran(THREE, scaled=scaled, weather=(stormy,)))
-    assert (found.turns, found.blind_turns) == (7, 2)
+    summary = summarize(simulated(THREE, scaled=scaled, weather=(fault,)))
+    assert (summary.turns, summary.blind_turns) == (7, 2)
     full = offer(on_shortage="refuse", zones={"a": ZoneOffer(capacity=1)})
-    done = ran(THREE, replicas=3, initial_replicas={POOL: 1}, pools={POOL: full})
-    assert summarize(done).refused == done.timeline.results[Result.OUT_OF_CAPACITY] == 7
+    run_ = simulated(THREE, replicas=3, initial_replicas={POOL: 1}, pools={POOL: full})
+    assert summarize(run_).refused == run_.timeline.results[Result.OUT_OF_CAPACITY] == 7
 
 
-def test_what_was_lost_after_redelivery_is_a_dead_letter() -> None:
+def test_a_message_lost_after_redelivery_is_a_dead_letter() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=60.0)})
     queue = SimulatedQueue(max_receives=1, visibility_timeout_s=1.0)
     scaled = workload("sqs", policies=FIXED)
-    found = summarize(ran(trace(*[(float(k), 10, 1500) for k in range(40)]), scaled=scaled, queue=queue,
+    summary = summarize(simulated(trace(*[(float(k), 10, 1500) for k in range(40)]), scaled=scaled, queue=queue,
                           pools={POOL: spot}, settle_s=5000.0))  # fmt: skip
-    assert found.dead_letter == found.streams_cut > 0
-    assert found.finished + found.dead_letter == 40
+    assert summary.dead_letter == summary.streams_cut > 0
+    assert summary.finished + summary.dead_letter == 40
 
 
 # --- figures in pieces
 
 
-def test_token_gaps_are_told_by_their_buckets() -> None:
+def test_token_gaps_are_read_from_their_buckets() -> None:
     gaps = np.zeros(ITL_BUCKETS, np.int64)
     assert all(math.isnan(q) for q in token_gaps(gaps).values())
-    done = ran(trace((0.0, 10, 1000)))
-    assert all(q == pytest.approx(0.01, rel=1 / 16) for q in token_gaps(done.world.kernel.gaps).values())
+    run_ = simulated(trace((0.0, 10, 1000)))
+    assert all(q == pytest.approx(0.01, rel=1 / 16) for q in token_gaps(run_.world.kernel.gaps).values())
 
 
 def test_money_is_rounded_half_up_to_micro_dollars() -> None:
@@ -199,17 +203,19 @@ def test_money_is_rounded_half_up_to_micro_dollars() -> None:
 
 
 def test_figures_become_json_without_nan() -> None:
-    told = json.loads(json.dumps(without_nan(summarize(ran(THREE, warm_up_s=50.0)).as_dict()), allow_nan=False))
-    assert set(told) == {f.name for f in dataclasses.fields(ResultSummary)}
-    assert told["ttft_s"] == dict.fromkeys(("mean", "p50", "p90", "p95", "p99"))
+    document = json.loads(
+        json.dumps(without_nan(summarize(simulated(THREE, warm_up_s=50.0)).as_dict()), allow_nan=False)
+    )
+    assert set(document) == {f.name for f in dataclasses.fields(ResultSummary)}
+    assert document["ttft_s"] == dict.fromkeys(("mean", "p50", "p90", "p95", "p99"))
 
 
 # --- the table
 
 
-def test_the_table_leaves_out_what_says_nothing() -> None:
-    one = summarize(ran(THREE))
-    text = list(lines([one, one], ["a", "b"]))
+def test_the_table_leaves_out_empty_rows() -> None:
+    summary = summarize(simulated(THREE))
+    text = list(lines([summary, summary], ["a", "b"]))
     assert text[0].split() == ["a", "b"]
     assert not any(line.startswith(("rejected", "interruptions", "  by e2e")) for line in text)
     assert next(line for line in text if line.startswith("finished")).split() == ["finished", "3", "3"]
@@ -217,7 +223,7 @@ def test_the_table_leaves_out_what_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (seconds(0.00954), "9.54 ms"),
         (seconds(0.99949), "999 ms"),
@@ -231,19 +237,19 @@ def test_the_table_leaves_out_what_says_nothing() -> None:
         (dollars(math.nan), "-"),
     ],
 )
-def test_numbers_are_told_in_the_unit_that_suits_them(text: str, said: str) -> None:
-    assert text == said
+def test_numbers_have_a_suitable_unit(text: str, message: str) -> None:
+    assert text == message
 
 
 # --- what must be known of the figures
 
 
-def test_more_work_than_the_most_replicas_can_do_is_said() -> None:
+def test_an_overload_of_the_maximum_replicas_gives_a_warning() -> None:
     rows = trace(*[(0.05 * k, 10, 400) for k in range(12_000)])  # 20 a second of a second's full batch each
-    found = run_warnings(ran(rows, scaled=workload(max_replicas=4), duration_s=600.0))
-    said = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
-    assert found[0] == f"{said}: no policy can serve them in time"
-    assert not run_warnings(ran(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
+    summary = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
+    message = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
+    assert summary[0] == f"{message}: no policy can serve them in time"
+    assert not run_warnings(simulated(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b-h100-vllm", "steady"])
@@ -251,15 +257,17 @@ def test_the_least_work_is_never_more_than_an_engine_took(name: str) -> None:
     model = STEADY if name == "steady" else catalogue.load(name)
     rng = np.random.default_rng(3)
     rows = [(0.0, int(p), int(n)) for p, n in zip(rng.integers(1, 400, 300), rng.integers(1, 300, 300), strict=True)]
-    done = run.alone(model, 1, trace(*rows), 1)
-    took_s = done.world.kernel.read().busy_ps[0] / 1e12
-    requests = done.world.kernel.requests
-    least_s = float(work_s(model, requests.prompt_tokens, requests.cached_tokens, requests.output_tokens).sum())
-    assert 0.5 * took_s < least_s <= took_s
+    run_ = run.simulate_engines(model, 1, trace(*rows), 1)
+    took_s = run_.world.kernel.read().busy_ps[0] / 1e12
+    requests = run_.world.kernel.requests
+    minimum_s = float(
+        full_batch_work_s(model, requests.prompt_tokens, requests.cached_tokens, requests.output_tokens).sum()
+    )
+    assert 0.5 * took_s < minimum_s <= took_s
 
 
 @pytest.mark.parametrize(
-    ("pool", "limits", "most"),
+    ("pool", "limits", "maximum"),
     [
         ({}, {}, 4),
         ({"quota": 3}, {}, 3),
@@ -268,8 +276,6 @@ def test_the_least_work_is_never_more_than_an_engine_took(name: str) -> None:
         ({}, {"max_replicas": 1}, 1),
     ],
 )
-def test_the_most_replicas_are_those_that_every_limit_allows(
-    pool: dict[str, Any], limits: dict[str, Any], most: int
-) -> None:
+def test_max_replicas_respects_every_limit(pool: dict[str, Any], limits: dict[str, Any], maximum: int) -> None:
     scaled = workload(policies=FIXED, **limits)
-    assert most_replicas(ran(THREE, scaled=scaled, pools={POOL: offer(**pool)})) == most
+    assert max_replicas(simulated(THREE, scaled=scaled, pools={POOL: offer(**pool)})) == maximum

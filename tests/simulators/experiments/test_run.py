@@ -1,4 +1,4 @@
-"""Whole runs: how long they last, when turns come, and that nothing is lost that the scenario does not take."""
+"""Whole runs: their length, the times of their ticks, and that only the scenario loses requests."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ LAW = law(60)
 FEW = trace(*[(0.5 * k, 20, 40) for k in range(100)])
 
 
-def ran(requests: RequestTrace = FEW, seed: int = 1, **given_: Any) -> tuple[SimulationRun, list[Tick]]:
+def simulated(requests: RequestTrace = FEW, seed: int = 1, **options: Any) -> tuple[SimulationRun, list[Tick]]:
     ticks: list[Tick] = []
-    done = run.simulate(case(**given_), seed, requests, record=[ticks.append])
-    return done, ticks
+    run_ = run.simulate(case(**options), seed, requests, record=[ticks.append])
+    return run_, ticks
 
 
 # --- time
 
 
 @pytest.mark.parametrize(
-    ("given_", "end_s"),
+    ("options", "end_s"),
     [
         ({"settle_s": 60.0}, 49.5 + 60),  # to the end of the trace
         ({"settle_s": 0.0}, 49.5),
@@ -58,29 +58,29 @@ def ran(requests: RequestTrace = FEW, seed: int = 1, **given_: Any) -> tuple[Sim
         ({"settle_s": 60.0, "traffic": Poisson(rps=1.0, duration_s=300.0)}, 360.0),
     ],
 )
-def test_a_run_lasts_as_long_as_its_traffic_or_as_said_and_settles(given_: dict[str, Any], end_s: float) -> None:
-    done, ticks = ran(**given_)
-    assert done.end_s == end_s
+def test_a_run_lasts_as_long_as_its_traffic_or_duration_and_settles(options: dict[str, Any], end_s: float) -> None:
+    run_, ticks = simulated(**options)
+    assert run_.end_s == end_s
     assert [t.at - ticks[0].at for t in ticks] == [15.0 * k for k in range(len(ticks))]
-    assert ticks[0].at == done.case.scenario.epoch_s
+    assert ticks[0].at == run_.case.scenario.epoch_s
     assert end_s - 15 <= ticks[-1].at - ticks[0].at < end_s
 
 
 def test_turns_stand_on_the_grid_and_take_no_time() -> None:
-    _, ticks = ran(scaled=workload(interval_s=7.5))
+    _, ticks = simulated(scaled=workload(interval_s=7.5))
     assert {t.lateness_s for t in ticks} == {t.took_s for t in ticks} == {0.0}
     assert [t.at - ticks[0].at for t in ticks[:4]] == [0.0, 7.5, 15.0, 22.5]
 
 
-def test_requests_after_the_end_are_told_and_not_counted() -> None:
-    done, _ = ran(duration_s=20.0, settle_s=10.0)
-    summary = summarize(done)
+def test_requests_after_the_end_are_not_counted_and_give_a_warning() -> None:
+    run_, _ = simulated(duration_s=20.0, settle_s=10.0)
+    summary = summarize(run_)
     assert (summary.arrived, len(FEW)) == (60, 100)
     assert summary.warnings == ("40 of 100 requests come after the end and are not counted: see duration_s",)
 
 
-def test_what_has_not_ended_is_unfinished() -> None:
-    summary = summarize(ran(trace((0.0, 10, 5000)), settle_s=10.0)[0])
+def test_an_open_request_is_unfinished() -> None:
+    summary = summarize(simulated(trace((0.0, 10, 5000)), settle_s=10.0)[0])
     assert (summary.arrived, summary.finished, summary.unfinished) == (1, 0, 1)
     assert summary.warnings == ("1 requests had not ended when the run did: a longer settle_s may let them",)
 
@@ -95,43 +95,43 @@ def test_a_trace_without_requests_or_too_long_is_refused() -> None:
 # --- sizes at the start
 
 
-@pytest.mark.parametrize(("given_", "first"), [({}, 1), ({"initial_replicas": {POOL: 3}}, 3)])
-def test_it_starts_with_the_replicas_said_or_with_the_minimum(given_: dict[str, Any], first: int) -> None:
-    _, ticks = ran(**given_)
+@pytest.mark.parametrize(("options", "first"), [({}, 1), ({"initial_replicas": {POOL: 3}}, 3)])
+def test_it_starts_with_the_initial_replicas_or_the_minimum(options: dict[str, Any], first: int) -> None:
+    _, ticks = simulated(**options)
     assert ticks[0].decision.current == ticks[0].decision.ready == first
 
 
 def test_the_minimum_is_the_workloads() -> None:
-    _, ticks = ran(scaled=workload(min_replicas=2))
+    _, ticks = simulated(scaled=workload(min_replicas=2))
     assert ticks[0].decision.ready == 2
 
 
 def test_from_zero_a_queue_wakes_the_pool() -> None:
     scaled = workload("sqs", min_replicas=0, cooldown_s=60)
-    done, ticks = ran(scaled=scaled, queue=SimulatedQueue(), settle_s=600.0)
+    run_, ticks = simulated(scaled=scaled, queue=SimulatedQueue(), settle_s=600.0)
     sizes = [t.decision.target for t in ticks]
     assert sizes[0] == 0  # nothing has come yet
     assert sizes[1] > 0  # type: ignore[operator]
     assert sizes[-1] == 0
-    assert summarize(done).finished == 100
+    assert summarize(run_).finished == 100
 
 
 # --- what a queue changes
 
 
-@pytest.mark.parametrize(("per_replica", "most"), [(None, STEADY.max_seqs), (2, 2), (1, 1)])
-def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None, most: int) -> None:
-    seen = run.begin(
+@pytest.mark.parametrize(("per_replica", "maximum"), [(None, STEADY.max_seqs), (2, 2), (1, 1)])
+def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None, maximum: int) -> None:
+    world_ = run.build_world(
         case(workload("sqs"), queue=SimulatedQueue(per_replica=per_replica)), 1, trace(*[(0.0, 10, 1000)] * 20)
     )
-    seen.run_until(PS_PER_S)
-    assert (seen.counts().in_flight, seen.counts().visible) == (most, 20 - most)
+    world_.run_until(PS_PER_S)
+    assert (world_.counts().in_flight, world_.counts().visible) == (maximum, 20 - maximum)
 
 
 def test_a_gateway_hands_over_all_at_once() -> None:
-    seen = run.begin(case(), 1, trace(*[(0.0, 10, 1000)] * 20))
-    seen.run_until(PS_PER_S)
-    assert seen.kernel.outstanding(0) == 20
+    world_ = run.build_world(case(), 1, trace(*[(0.0, 10, 1000)] * 20))
+    world_.run_until(PS_PER_S)
+    assert world_.kernel.outstanding(0) == 20
 
 
 # --- drains, kills
@@ -144,51 +144,51 @@ def test_scaling_in_cuts_no_stream(seed: int, queue: SimulatedQueue | None) -> N
     rows = sorted(
         (float(t), 20, int(n)) for t, n in zip(rng.uniform(0, 200, 300), rng.integers(1, 2000, 300), strict=True)
     )
-    seen = world(trace(*rows), replicas=4, queue=queue, seed=seed)
+    world_ = world(trace(*rows), replicas=4, queue=queue, seed=seed)
     for _ in range(60):
-        seen.run_until(seen.now_ps + round(float(rng.uniform(0, 10)) * PS_PER_S))
-        seen.resize(POOL, int(rng.integers(1, 7)))
-    seen.resize(POOL, 1)
-    seen.run_until(5000 * PS_PER_S)
-    check(seen)
-    assert seen.lost_requests == 0
-    assert (seen.kernel.requests.finished_ps >= 0).all()
+        world_.run_until(world_.now_ps + round(float(rng.uniform(0, 10)) * PS_PER_S))
+        world_.resize(POOL, int(rng.integers(1, 7)))
+    world_.resize(POOL, 1)
+    world_.run_until(5000 * PS_PER_S)
+    check(world_)
+    assert world_.lost_requests == 0
+    assert (world_.kernel.requests.finished_ps >= 0).all()
 
 
 def test_a_killed_replicas_requests_are_lost_and_counted() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=120.0)})
     busy = trace(*[(0.25 * k, 20, 400) for k in range(2000)])
-    summary = summarize(ran(busy, pools={POOL: spot}, initial_replicas={POOL: 4})[0])
+    summary = summarize(simulated(busy, pools={POOL: spot}, initial_replicas={POOL: 4})[0])
     assert summary.interruptions > 0
     assert summary.streams_cut == summary.lost > 0
     assert summary.finished == summary.arrived - summary.lost
     assert summary.attainment["all"] <= 1 - summary.lost / summary.arrived
     queued = summarize(
-        ran(busy, scaled=workload("sqs"), queue=SimulatedQueue(), pools={POOL: spot}, settle_s=3600.0)[0]
+        simulated(busy, scaled=workload("sqs"), queue=SimulatedQueue(), pools={POOL: spot}, settle_s=3600.0)[0]
     )
     assert queued.streams_cut > 0
     assert (queued.lost, queued.finished + queued.dead_letter) == (0, queued.arrived)
 
 
-def test_a_grace_that_ends_cuts_what_is_left() -> None:
+def test_the_end_of_the_grace_period_interrupts_open_requests() -> None:
     hasty = offer(grace_s=1.0)
-    seen = world(trace((0.0, 10, 1000), (0.0, 10, 1000)), replicas=2, pool=hasty)
-    seen.run_until(PS_PER_S)
-    seen.resize(POOL, 1)
-    seen.run_until(60 * PS_PER_S)
-    assert seen.lost_requests == 1
-    assert sorted(seen.kernel.requests.finished_ps >= 0) == [False, True]
+    world_ = world(trace((0.0, 10, 1000), (0.0, 10, 1000)), replicas=2, pool=hasty)
+    world_.run_until(PS_PER_S)
+    world_.resize(POOL, 1)
+    world_.run_until(60 * PS_PER_S)
+    assert world_.lost_requests == 1
+    assert sorted(world_.kernel.requests.finished_ps >= 0) == [False, True]
 
 
 # --- ports
 
 
-def test_a_pool_tells_asked_for_and_ready_and_raises_the_ports_errors() -> None:
-    seen = world(FEW, replicas=1, pool=offer(quota=3, on_shortage="refuse", zones={"a": ZoneOffer(capacity=2)}))
-    made = ports.setup(seen, workload(), {POOL: POOL}, {})
-    pool = made.actuators[POOL]
+def test_a_pool_reports_desired_and_ready_and_raises_the_ports_errors() -> None:
+    world_ = world(FEW, replicas=1, pool=offer(quota=3, on_shortage="refuse", zones={"a": ZoneOffer(capacity=2)}))
+    setup = ports.setup(world_, workload(), {POOL: POOL}, {})
+    pool = setup.actuators[POOL]
     status = asyncio.run(pool.status())
-    assert (status.value.desired, status.value.ready, status.measured_at) == (1, 1, seen.now)
+    assert (status.value.desired, status.value.ready, status.measured_at) == (1, 1, world_.now)
     asyncio.run(pool.resize(2, status.value))
     status = asyncio.run(pool.status())
     assert (status.value.desired, status.value.ready) == (2, 1)
@@ -197,29 +197,29 @@ def test_a_pool_tells_asked_for_and_ready_and_raises_the_ports_errors() -> None:
     with pytest.raises(OutOfQuota):
         asyncio.run(pool.resize(4, status.value))
     asyncio.run(pool.resize(2, status.value))  # to ask for what is there changes nothing
-    seen.run_until(60 * PS_PER_S)
+    world_.run_until(60 * PS_PER_S)
     assert asyncio.run(pool.status()).value.ready == 2
 
 
-def test_to_sleep_is_to_let_the_world_run() -> None:
-    seen = world(FEW)
-    clock = ports.SimulatedClock(seen)
+def test_the_clocks_sleep_advances_the_world() -> None:
+    world_ = world(FEW)
+    clock = ports.SimulatedClock(world_)
     assert (clock.now(), clock.step_s()) == (1000.0, 0.0)
     asyncio.run(clock.sleep_until(1012.5))
-    assert (clock.now(), seen.now_ps) == (1012.5, round(12.5 * PS_PER_S))
+    assert (clock.now(), world_.now_ps) == (1012.5, round(12.5 * PS_PER_S))
     asyncio.run(clock.sleep_until(1000.0))  # what is past is past
     assert clock.now() == 1012.5
 
 
-def test_quantities_are_told_under_the_workloads_own_names() -> None:
-    seen = world(FEW, telemetry=Telemetry(scrape_interval_s=5))
-    made = ports.setup(seen, workload(), {POOL: POOL}, {"waiting": "running"})
-    seen.run_until(6 * PS_PER_S)
-    found = asyncio.run(made.sources["watch"].sample())
+def test_quantities_have_the_workloads_own_names() -> None:
+    world_ = world(FEW, telemetry=Telemetry(scrape_interval_s=5))
+    setup = ports.setup(world_, workload(), {POOL: POOL}, {"waiting": "running"})
+    world_.run_until(6 * PS_PER_S)
+    found = asyncio.run(setup.sources["watch"].sample())
     assert found["waiting"] == found["running"]
 
 
-def test_what_no_world_tells_is_named() -> None:
+def test_an_unknown_quantity_is_named() -> None:
     scaled = workload()
     found = [rule for _, rule, _ in ports.unsupported_readings(scaled, {"running": "speed"})]
     assert len(found) == 1
@@ -267,7 +267,7 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]
     rows = [(at, *draw(lengths)) for at in np.cumsum(gaps).tolist()]
     limited = {} if source == "sqs" else {"limit": draw(st.sampled_from([None, 1, 3]))}
     fault = st.builds(FaultSettings, fault=st.sampled_from(["hang", "zero", "garble", "throttled"]), share=st.just(0.2))
-    given_ = {
+    options = {
         "scaled": workload(source, pools=names, min_replicas=draw(st.integers(1, 2))),
         "pools": {name: draw(offers()) for name in names},
         "initial_replicas": {name: draw(st.integers(0, 3)) for name in names},
@@ -287,16 +287,16 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]
         "weather": tuple(draw(st.lists(fault, max_size=2))),
         "settle_s": draw(st.sampled_from([0.0, 30.0, 600.0])),
     }  # fmt: skip
-    return given_, trace(*rows), draw(st.integers(0, 2**63 - 1))
+    return options, trace(*rows), draw(st.integers(0, 2**63 - 1))
 
 
 @LAW
 @given(drawn=small_scenarios())
 def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], RequestTrace, int]) -> None:
     """`simulate` checks every invariant at the end; the figures must add up, and a run tells the same twice."""
-    given_, requests, seed = drawn
-    done, ticks = ran(requests, seed, **given_)
-    summary = summarize(done)
+    options, requests, seed = drawn
+    run_, ticks = simulated(requests, seed, **options)
+    summary = summarize(run_)
     ends = (
         summary.finished,
         summary.unfinished,
@@ -309,44 +309,44 @@ def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], Reque
     assert min(ends) >= 0
     assert summary.cost_usd == pytest.approx(sum(summary.cost_by_use_usd.values()), abs=1e-5)
     assert summary.cost_usd == pytest.approx(sum(summary.cost_by_market_usd.values()), abs=1e-5)
-    assert all(0 <= kept <= 1 for kept in summary.attainment.values())
-    again, same = ran(requests, seed, **given_)
+    assert all(0 <= share <= 1 for share in summary.attainment.values())
+    again, same = simulated(requests, seed, **options)
     assert repr(summarize(again)) == repr(summary)
     assert [encode_tick(t) for t in same] == [encode_tick(t) for t in ticks]
 
 
 def test_another_seed_is_another_world() -> None:
-    chancy: dict[str, Any] = {"weather": (FaultSettings(fault="unavailable", share=0.3),)}
-    one, two = (json.dumps([encode_tick(t) for t in ran(seed=seed, **chancy)[1]]) for seed in (1, 2))
-    assert one != two
+    options: dict[str, Any] = {"weather": (FaultSettings(fault="unavailable", share=0.3),)}
+    first, second = (json.dumps([encode_tick(t) for t in simulated(seed=seed, **options)[1]]) for seed in (1, 2))
+    assert first != second
 
 
 def test_policies_meet_the_same_world_under_one_seed() -> None:
     generator = Poisson(rps=2.0, duration_s=120.0)
-    told = case(traffic=generator)
-    other = dataclasses.replace(told, workload=workload(max_replicas=9))
-    assert run.traffic_of(told, 7).digest() == run.traffic_of(other, 7).digest() != run.traffic_of(told, 8).digest()
+    case_ = case(traffic=generator)
+    changed = dataclasses.replace(case_, workload=workload(max_replicas=9))
+    assert run.traffic_of(case_, 7).digest() == run.traffic_of(changed, 7).digest() != run.traffic_of(case_, 8).digest()
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
     script = (
         "import json; from tests.simulators.experiments.test_run import *; "
-        "_, ticks = ran(seed=5, weather=(FaultSettings(fault='hang', share=0.3),),"
+        "_, ticks = simulated(seed=5, weather=(FaultSettings(fault='hang', share=0.3),),"
         " pools={POOL: offer(market='spot', zones={'a': ZoneOffer(losses_per_node_hour=60.0), 'b': ZoneOffer()})});"
         " print(json.dumps([encode_tick(t) for t in ticks]))"
     )
-    told = [
+    case_ = [
         subprocess.run(
             [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": h}, capture_output=True, check=True
         ).stdout
         for h in ("0", "77")
     ]
-    assert told[0] == told[1] != b""
+    assert case_[0] == case_[1] != b""
 
 
 def test_writes_that_are_refused_are_counted() -> None:
     busy = trace(*[(0.25 * k, 20, 400) for k in range(400)])
     full = offer(on_shortage="refuse", zones={"a": ZoneOffer(capacity=1)})
-    done, _ = ran(busy, pools={POOL: full})
-    assert summarize(done).refused == done.timeline.results[Result.OUT_OF_CAPACITY] > 0
+    run_, _ = simulated(busy, pools={POOL: full})
+    assert summarize(run_).refused == run_.timeline.results[Result.OUT_OF_CAPACITY] > 0

@@ -1,4 +1,4 @@
-"""Reading scenarios: what they mean, and that whatever is wrong with one is told as such."""
+"""Loading of scenarios: their meaning, and an error for every invalid one."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ ODD: st.SearchStrategy[Any] = st.one_of(
 )
 
 
-def read(folder: Path, **given_: Any) -> Case:
-    return load(files(folder, lambda s: s.update(given_)))
+def read(folder: Path, **settings_: Any) -> Case:
+    return load(files(folder, lambda s: s.update(settings_)))
 
 
 def test_a_scenario_holds_all_that_it_names(tmp_path: Path) -> None:
@@ -56,10 +56,10 @@ def test_every_scenario_shipped_can_be_read(path: Path) -> None:
 
 
 def test_one_pool_stands_for_one_pool_whatever_their_names(tmp_path: Path) -> None:
-    def other(s: dict[str, Any]) -> None:
+    def rename_pool(s: dict[str, Any]) -> None:
         s["pools"] = {"h100s": s["pools"]["gpus"]}
 
-    assert load(files(tmp_path, other)).pools == {PoolName("gpus"): PoolName("h100s")}
+    assert load(files(tmp_path, rename_pool)).pools == {PoolName("gpus"): PoolName("h100s")}
 
 
 def test_files_are_looked_up_beside_the_scenario(tmp_path: Path) -> None:
@@ -70,17 +70,17 @@ def test_files_are_looked_up_beside_the_scenario(tmp_path: Path) -> None:
     assert (trace.client == 0).sum() == 2
 
 
-def test_who_reads_a_queue_gets_one(tmp_path: Path) -> None:
+def test_a_workload_that_reads_a_queue_gets_one(tmp_path: Path) -> None:
     def reads_sqs(w: dict[str, Any]) -> None:
         w |= {k: document("sqs")[k] for k in ("sources", "policies")}
 
     assert load(files(tmp_path, change_workload=reads_sqs)).scenario.queue == SimulatedQueue(service="sqs")
-    own = load(files(tmp_path, lambda s: s.update(queue={"service": "pubsub"}), reads_sqs))
-    assert own.scenario.queue == SimulatedQueue(service="pubsub")
+    with_queue = load(files(tmp_path, lambda s: s.update(queue={"service": "pubsub"}), reads_sqs))
+    assert with_queue.scenario.queue == SimulatedQueue(service="pubsub")
     assert read(tmp_path).scenario.queue is None
 
 
-def test_who_reads_pub_sub_sees_its_minutes(tmp_path: Path) -> None:
+def test_a_workload_that_reads_pub_sub_gets_its_queue(tmp_path: Path) -> None:
     def reads_pubsub(w: dict[str, Any]) -> None:
         queue = {"kind": "pubsub", "project": {"id": "my-project"}, "subscription": "prompts"}
         w |= {"sources": {"queue": queue}, "policies": {"depth": {"kind": "queue_depth", "count": ["visible"]}}}
@@ -91,26 +91,26 @@ def test_who_reads_pub_sub_sees_its_minutes(tmp_path: Path) -> None:
 def test_another_workload_meets_the_same_world(tmp_path: Path) -> None:
     case = read(tmp_path)
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(document(workload="other", max_replicas=9)))
-    other = case.under(load_workload(tmp_path / "other.yaml"), "other.yaml")
-    assert (other.workload.name, other.scenario, other.models) == ("other", case.scenario, case.models)
+    changed = case.under(load_workload(tmp_path / "other.yaml"), "other.yaml")
+    assert (changed.workload.name, changed.scenario, changed.models) == ("other", case.scenario, case.models)
     with pytest.raises(ConfigError, match="the scenario offers no pool of this name"):
-        case.under(load_workload(written(tmp_path, pools=("a", "b"))), "two.yaml")
+        case.under(load_workload(write_workload(tmp_path, pools=("a", "b"))), "two.yaml")
 
 
-def written(folder: Path, **given_: Any) -> Path:
+def write_workload(folder: Path, **settings_: Any) -> Path:
     path = folder / "two.yaml"
-    path.write_text(yaml.safe_dump(document(**given_)))
+    path.write_text(yaml.safe_dump(document(**settings_)))
     return path
 
 
-def test_the_length_is_asked_of_the_traffic_only_where_nobody_says_it(tmp_path: Path) -> None:
-    gone = {"kind": "trace", "file": "gone.csv"}
-    assert read(tmp_path, traffic=gone, duration_s=60.0).scenario.end_s == 60.0
+def test_the_duration_comes_from_the_traffic_only_if_the_scenario_has_none(tmp_path: Path) -> None:
+    missing_file = {"kind": "trace", "file": "gone.csv"}
+    assert read(tmp_path, traffic=missing_file, duration_s=60.0).scenario.end_s == 60.0
     with pytest.raises(TraceError, match=r"gone\.csv: cannot be read"):
-        _ = read(tmp_path, traffic=gone).scenario.end_s
+        _ = read(tmp_path, traffic=missing_file).scenario.end_s
 
 
-def test_something_must_be_promised() -> None:
+def test_an_slo_needs_a_limit() -> None:
     assert [key for key, _ in Slo(ttft_s=None, itl_s=None).problems()] == ["ttft_s"]
     assert not list(Slo(ttft_s=None, itl_s=None, e2e_s=3.0).problems())
 
@@ -123,19 +123,19 @@ def test_models_of_different_blocks_cannot_meet(tmp_path: Path) -> None:
         load(scenario)
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as e:
         read(tmp_path, seed=-1, settle_s="x", trafic=3)
     assert len(e.value.problems) == 3
 
 
-def places(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def places(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a document."""
-    found = [at] if at else []
+    all_places = [place] if place else []
     if isinstance(data, dict):
         for key, value in data.items():
-            found += places(value, (*at, key))
-    return found
+            all_places += places(value, (*place, key))
+    return all_places
 
 
 FULL: dict[str, Any] = {
@@ -159,16 +159,16 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
     """A scenario with a few places replaced by something odd, removed, or joined by an unknown key."""
     data: dict[str, Any] = json.loads(json.dumps(FULL))
     for _ in range(draw(st.integers(1, 3))):
-        *above, last = draw(st.sampled_from(PLACES))
+        *parents, last = draw(st.sampled_from(PLACES))
         node: Any = data
-        for key in above:
+        for key in parents:
             node = node.get(key) if isinstance(node, dict) else None
         if not isinstance(node, dict):
             continue
-        what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
-        if what == "replace":
+        change = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
+        if change == "replace":
             node[last] = draw(ODD)
-        elif what == "remove":
+        elif change == "remove":
             node.pop(last, None)
         else:
             node[draw(st.sampled_from(["x", "", "kind", 3, None, "file", "zones"]))] = draw(ODD)
@@ -178,7 +178,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.mark.slow
 @FUZZ
 @given(data=mutated())
-def test_whatever_a_scenario_says_it_is_read_or_told_what_is_wrong(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_any_scenario_loads_or_is_refused_with_an_error(tmp_path: Path, data: dict[str, Any]) -> None:
     path = files(tmp_path)
     path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     with suppress(ConfigError, TraceError):
@@ -189,7 +189,7 @@ def test_whatever_a_scenario_says_it_is_read_or_told_what_is_wrong(tmp_path: Pat
 
 @FUZZ
 @given(text=st.text(max_size=200) | st.text("{}[]:-,&*!|>'\"#%@` \n\tab1.", max_size=60))
-def test_whatever_a_file_holds_it_is_read_or_told_what_is_wrong(tmp_path: Path, text: str) -> None:
+def test_any_file_that_is_no_scenario_is_refused_with_an_error(tmp_path: Path, text: str) -> None:
     path = files(tmp_path)
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises((ConfigError, TraceError)):

@@ -35,25 +35,25 @@ def case_of(name: str, workload: str | None = None) -> Case:
 
 
 @cache
-def shown(name: str, workload: str | None = None) -> tuple[SimulationRun, ResultSummary, list[Tick]]:
+def simulated(name: str, workload: str | None = None) -> tuple[SimulationRun, ResultSummary, list[Tick]]:
     case, ticks = case_of(name, workload), list[Tick]()
-    done = simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
-    return done, summarize(done), ticks
+    run = simulate(case, case.scenario.seed, traffic_of(case, case.scenario.seed), record=[ticks.append])
+    return run, summarize(run), ticks
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_scenario_says_what_it_shows_and_is_named_as_its_file(file: Path) -> None:
+def test_every_scenario_has_a_comment_and_its_files_name(file: Path) -> None:
     assert file.read_text(encoding="utf-8").startswith("# ")
     assert load(file).scenario.scenario == file.stem
 
 
 def test_every_workload_here_belongs_to_a_scenario() -> None:
-    told = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
-    assert [f.name for f in (SCENARIOS / "workloads").glob("*.yaml") if f"workloads/{f.name}" not in told] == []
+    report = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
+    assert [f.name for f in (SCENARIOS / "workloads").glob("*.yaml") if f"workloads/{f.name}" not in report] == []
 
 
 def peak(workload: str) -> float:
-    return max(shown("trap", workload)[0].timeline.desired)
+    return max(simulated("trap", workload)[0].timeline.desired)
 
 
 def test_a_value_target_runs_away_from_slow_starters() -> None:
@@ -65,89 +65,91 @@ def test_an_average_value_target_buys_a_replica_for_every_ten_seconds_of_backlog
 
 
 def test_a_backlog_priced_by_the_start_up_does_not_fall_into_the_trap() -> None:
-    ours = shown("trap", "trap")[1]
+    summary = simulated("trap", "trap")[1]
     assert peak("trap") <= 30
-    assert ours.slo_met
-    assert ours.cost_usd < 0.2 * shown("trap", "trap-hpa-average-value")[1].cost_usd
+    assert summary.slo_met
+    assert summary.cost_usd < 0.2 * simulated("trap", "trap-hpa-average-value")[1].cost_usd
 
 
 def test_the_traps_replica_answers_ten_requests_a_second() -> None:
-    alone = shown("trap", "trap")[0]
-    done = np.sort(alone.world.kernel.requests.finished_ps)
-    answered = np.searchsorted(done, 180 * 10**12) - np.searchsorted(done, 60 * 10**12)
+    run = simulated("trap", "trap")[0]
+    finished_ps = np.sort(run.world.kernel.requests.finished_ps)
+    answered = np.searchsorted(finished_ps, 180 * 10**12) - np.searchsorted(finished_ps, 60 * 10**12)
     assert answered / 120 == pytest.approx(10, rel=0.05)
 
 
 def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
-    ready = np.array(shown("batch-queue")[0].timeline.ready)
+    ready = np.array(simulated("batch-queue")[0].timeline.ready)
     working = ready > 0
-    begun = np.flatnonzero(working[1:] & ~working[:-1])
-    ended = np.flatnonzero(~working[1:] & working[:-1])
+    starts = np.flatnonzero(working[1:] & ~working[:-1])
+    ends = np.flatnonzero(~working[1:] & working[:-1])
     assert not working[0]
     assert not working[-1]
-    assert len(begun) == len(ended) >= 4
+    assert len(starts) == len(ends) >= 4
 
 
 def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
-    done, summary, _ = shown("batch-queue")
-    cut = [e.lost_requests for e in done.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
-    tries = done.world.kernel.requests.deliveries
+    run, summary, _ = simulated("batch-queue")
+    cut = [e.lost_requests for e in run.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
+    deliveries = run.world.kernel.requests.deliveries
     assert summary.streams_cut == sum(cut) > 0
     assert summary.finished == summary.arrived
-    assert int((tries > 1).sum()) > 0
+    assert int((deliveries > 1).sum()) > 0
 
 
 def test_redelivered_messages_wait_out_their_visibility_timeout() -> None:
-    done = shown("batch-queue")[0]
-    requests = done.world.kernel.requests
+    run = simulated("batch-queue")[0]
+    requests = run.world.kernel.requests
     waited_s = (requests.finished_ps - requests.arrived_ps) / 10**12
     assert waited_s[requests.deliveries > 1].min() >= 120
 
 
-def test_who_knows_when_messages_are_due_keeps_that_for_less() -> None:
-    by_depth, by_deadline = shown("batch-queue")[1], shown("batch-queue", "batch-queue-predictive")[1]
+def test_a_deadline_policy_meets_the_slo_for_less() -> None:
+    by_depth, by_deadline = simulated("batch-queue")[1], simulated("batch-queue", "batch-queue-predictive")[1]
     assert by_deadline.slo_met
     assert by_deadline.finished == by_deadline.arrived
     assert by_deadline.cost_usd < 0.8 * by_depth.cost_usd
 
 
-def test_spot_carries_the_load_where_it_is_to_be_had_and_outages_cost_no_promise() -> None:
-    done, summary, _ = shown("spot")
-    sizes = {name: np.array(size) for name, size in done.timeline.pools.items()}
-    spot = done.world.pools[PoolName("spot")]
+def test_spot_carries_the_load_when_available_and_outages_break_no_slo() -> None:
+    run, summary, _ = simulated("spot")
+    sizes = {name: np.array(size) for name, size in run.timeline.pools.items()}
+    spot = run.world.pools[PoolName("spot")]
     assert summary.slo_met
     assert summary.interruptions > 0
     assert sizes[PoolName("spot")].max() > 0
     assert {spot.offer.zones[e.zone].capacity for e in spot.events if e.kind is NodeEventKind.INTERRUPTED} == {3}
     assert {*summary.cost_by_market_usd} == {"reserved", "spot", "on_demand"}
-    assert summary.cost_by_market_usd["reserved"] == pytest.approx(2 * 4.13 * done.end_s / 3600, rel=1e-6)
+    assert summary.cost_by_market_usd["reserved"] == pytest.approx(2 * 4.13 * run.end_s / 3600, rel=1e-6)
 
 
-def test_a_slow_start_breaks_the_promise_for_eight_minutes_after_a_rise() -> None:
-    done, summary, _ = shown("cold-start")
-    kernel = done.world.kernel
+def test_a_slow_start_breaks_the_slo_for_eight_minutes_after_a_rise() -> None:
+    run, summary, _ = simulated("cold-start")
+    kernel = run.world.kernel
     arrival_s = kernel.requests.arrived_ps / 10**12
     ttft_s = (kernel.requests.first_token_ps - kernel.requests.arrived_ps) / 10**12
-    rise = (arrival_s > 2460) & (arrival_s < 2400 + 480)
-    calm = arrival_s < 2400
+    during_rise = (arrival_s > 2460) & (arrival_s < 2400 + 480)
+    before_rise = arrival_s < 2400
     assert not summary.slo_met
-    assert np.median(ttft_s[calm]) < 0.1
-    assert np.median(ttft_s[rise]) > 1.0
+    assert np.median(ttft_s[before_rise]) < 0.1
+    assert np.median(ttft_s[during_rise]) > 1.0
 
 
 def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept() -> None:
-    done, _, ticks = shown("fleet")
-    limit = done.case.scenario.fleet.max_usd_per_hour
+    run, _, ticks = simulated("fleet")
+    limit = run.case.scenario.fleet.max_usd_per_hour
     assert limit is not None
-    assert 0.95 * limit < done.most_held["usd_per_hour"] <= limit
-    ousted = [t for t in ticks if t.workload == "batch-queue" and any(s.rule == RuleId.FLEET for s in t.decision.steps)]
-    gave = [t.decision for t in ousted if (t.decision.target or 0) < (t.decision.current or 0)]
-    assert any((d.target or 0) + 2 < (d.demand or 0) for d in gave), "they had work for what they gave"
-    assert summarize(done.beside[0]).finished == summarize(done.beside[0]).arrived
+    assert 0.95 * limit < run.peak_usage["usd_per_hour"] <= limit
+    limited = [
+        t for t in ticks if t.workload == "batch-queue" and any(s.rule == RuleId.FLEET for s in t.decision.steps)
+    ]
+    reduced = [t.decision for t in limited if (t.decision.target or 0) < (t.decision.current or 0)]
+    assert any((d.target or 0) + 2 < (d.demand or 0) for d in reduced), "they had work for what they gave"
+    assert summarize(run.concurrent[0]).finished == summarize(run.concurrent[0]).arrived
 
 
-def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:
-    _, summary, ticks = shown("bad-weather")
+def test_under_faults_nothing_scales_in_on_missing_data() -> None:
+    _, summary, ticks = simulated("bad-weather")
     blind = [t for t in ticks if any(isinstance(r, Stale | Absent) for r in t.observation.readings.values())]
     lowered = [t for t in blind if t.decision.target is not None and t.decision.target < (t.decision.current or 0)]
     assert len(blind) > 0.2 * len(ticks)
@@ -156,27 +158,27 @@ def test_in_bad_weather_nothing_is_lowered_on_what_was_not_seen() -> None:
     assert summary.refused > 0
 
 
-def test_bad_weather_brings_every_fault_that_it_names() -> None:
+def test_the_bad_weather_scenario_has_every_fault_that_it_names() -> None:
     case, ticks = case_of("bad-weather"), list[Tick]()
     for seed in range(1, 9):  # one fault meets growth alone, and a run grows a dozen times
         simulate(case, seed, traffic_of(case, seed), record=[ticks.append])
-    words = " ".join(
+    messages = " ".join(
         [e for t in ticks for e in (*t.observation.source_errors.values(), *t.observation.pool_errors.values())]
         + [o.reason for t in ticks for o in t.outcomes]
         + [r.reason for t in ticks for r in t.observation.readings.values() if isinstance(r, Absent)]
     )
-    for said in ("connection reset", "too many requests", "no answer within", "not permitted", "no capacity"):
-        assert said in words, said
+    for message in ("connection reset", "too many requests", "no answer within", "not permitted", "no capacity"):
+        assert message in messages, message
 
 
 def test_a_trace_of_ones_own_takes_the_traffics_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TraceError, match=r"requests\.csv\.gz"):
         traffic_of(case_of("trace"), 1)
-    own = Poisson(rps=5.0, duration_s=300.0).requests(streams(1))
-    write(own, tmp_path / "own.csv.gz")
+    trace = Poisson(rps=5.0, duration_s=300.0).requests(streams(1))
+    write(trace, tmp_path / "own.csv.gz")
     command = ["simulate", str(SCENARIOS / "trace.yaml"), "--trace", str(tmp_path / "own.csv.gz"), "--json", "-"]
     assert main(command) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["arrived"] == told["finished"] == len(own)
-    assert told["trace"] == own.digest()[:16]
-    assert told["duration_s"] == pytest.approx(own.duration_s + 300.0)
+    report = json.loads(capsys.readouterr().out)
+    assert report["arrived"] == report["finished"] == len(trace)
+    assert report["trace"] == trace.digest()[:16]
+    assert report["duration_s"] == pytest.approx(trace.duration_s + 300.0)

@@ -18,17 +18,17 @@ SHARES = st.floats(0, 1)
 
 def test_a_mean_has_the_half_width_of_laws_worked_example() -> None:
     """Law, Simulation Modeling and Analysis, example 4.26: ten values, 90%: 1.34 plus or minus 0.24."""
-    found = mean([1.20, 1.50, 1.68, 1.89, 0.95, 1.49, 1.58, 1.55, 0.50, 1.09], 0.90)
-    assert found.mean == pytest.approx(1.343, abs=5e-4)
-    assert found.half_width == pytest.approx(0.24, abs=5e-3)
-    assert (found.low, found.high, found.n) == (found.mean - found.half_width, found.mean + found.half_width, 10)
+    result = mean([1.20, 1.50, 1.68, 1.89, 0.95, 1.49, 1.58, 1.55, 0.50, 1.09], 0.90)
+    assert result.mean == pytest.approx(1.343, abs=5e-4)
+    assert result.half_width == pytest.approx(0.24, abs=5e-3)
+    assert (result.low, result.high, result.n) == (result.mean - result.half_width, result.mean + result.half_width, 10)
 
 
-def test_a_mean_of_normal_values_is_held_as_often_as_it_says() -> None:
-    chance = np.random.default_rng(1)
-    values = chance.normal(3, 2, (4000, 5))
-    held = sum(e.low <= 3 <= e.high for e in map(mean, values))
-    assert held / 4000 == pytest.approx(0.95, abs=0.012)
+def test_the_interval_of_a_normal_mean_has_its_nominal_coverage() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(3, 2, (4000, 5))
+    covered = sum(e.low <= 3 <= e.high for e in map(mean, values))
+    assert covered / 4000 == pytest.approx(0.95, abs=0.012)
 
 
 def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
@@ -41,10 +41,10 @@ def test_a_paired_difference_is_students_sleep_study() -> None:
     """Student (1908): the extra sleep of ten patients under two drugs; t = 4.0621, p = 0.002833."""
     a = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
     b = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
-    found = paired(a, b)
-    assert found.estimate.mean == pytest.approx(1.58)
-    assert (found.estimate.low, found.estimate.high) == pytest.approx((0.7001142, 2.4598858))
-    assert found.p == pytest.approx(0.002833, abs=1e-6)
+    result = paired(a, b)
+    assert result.estimate.mean == pytest.approx(1.58)
+    assert (result.estimate.low, result.estimate.high) == pytest.approx((0.7001142, 2.4598858))
+    assert result.p == pytest.approx(0.002833, abs=1e-6)
 
 
 def test_pairs_that_all_differ_by_the_same_leave_no_doubt() -> None:
@@ -56,10 +56,10 @@ def test_pairs_that_all_differ_by_the_same_leave_no_doubt() -> None:
         paired([1, 2], [1])
 
 
-def test_pairing_takes_out_what_both_share() -> None:
-    chance = np.random.default_rng(2)
-    shared = chance.normal(0, 100, 30)
-    a, b = shared + 1 + chance.normal(0, 0.5, 30), shared + chance.normal(0, 0.5, 30)
+def test_pairing_removes_the_common_variation() -> None:
+    rng = np.random.default_rng(2)
+    shared = rng.normal(0, 100, 30)
+    a, b = shared + 1 + rng.normal(0, 0.5, 30), shared + rng.normal(0, 0.5, 30)
     assert paired(a, b).p < 1e-6
     assert mean(a).half_width > 30 * paired(a, b).estimate.half_width
 
@@ -76,32 +76,32 @@ def test_holm_is_between_nothing_and_bonferroni_and_keeps_the_order(p: list[floa
     assert [adjusted[i] for i in np.argsort(p, kind="stable")] == sorted(adjusted)
 
 
-def test_a_comparison_that_tells_nothing_is_not_counted() -> None:
-    found = holm([0.03, math.nan])
-    assert found[0] == 0.03
-    assert math.isnan(found[1])
+def test_a_nan_p_value_is_not_counted() -> None:
+    result = holm([0.03, math.nan])
+    assert result[0] == 0.03
+    assert math.isnan(result[1])
 
 
 def test_the_range_of_five_holds_the_median_in_15_of_16_cases() -> None:
-    found = quantile_spread([5, 1, 4, 2, 3], 0.5)
-    assert (found.low, found.high) == (1, 5)
-    assert found.level == pytest.approx(15 / 16)
+    result = quantile_spread([5, 1, 4, 2, 3], 0.5)
+    assert (result.low, result.high) == (1, 5)
+    assert result.level == pytest.approx(15 / 16)
 
 
 def test_order_statistics_hold_a_median_of_twenty_between_the_6th_and_the_15th() -> None:
     """Conover, Practical Nonparametric Statistics, table: n = 20, 95%: ranks 6 and 15, level 0.9586."""
-    found = quantile_spread(list(range(1, 21)), 0.5)
-    assert (found.low, found.high) == (6, 15)
-    assert found.level == pytest.approx(0.9586, abs=1e-4)
+    result = quantile_spread(list(range(1, 21)), 0.5)
+    assert (result.low, result.high) == (6, 15)
+    assert result.level == pytest.approx(0.9586, abs=1e-4)
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 9), (0.9, 200), (0.99, 1000)])
-def test_a_quantile_is_held_as_often_as_it_says(q: float, n: int) -> None:
-    chance = np.random.default_rng(3)
+def test_the_interval_of_a_quantile_has_its_nominal_coverage(q: float, n: int) -> None:
+    rng = np.random.default_rng(3)
     truth = -math.log(1 - q)
-    spreads = [quantile_spread(row, q) for row in chance.exponential(1.0, (2000, n))]
-    held = sum(s.low <= truth <= s.high for s in spreads) / 2000
-    assert held == pytest.approx(spreads[0].level, abs=0.015)
+    spreads = [quantile_spread(row, q) for row in rng.exponential(1.0, (2000, n))]
+    covered = sum(s.low <= truth <= s.high for s in spreads) / 2000
+    assert covered == pytest.approx(spreads[0].level, abs=0.015)
     assert spreads[0].level >= 0.95
 
 
@@ -113,19 +113,19 @@ def test_a_quantile_of_nothing_is_no_number() -> None:
 
 @given(st.lists(FINITE, min_size=1, max_size=60), st.floats(0.01, 0.99))
 def test_a_spread_holds_the_samples_own_quantile(values: list[float], q: float) -> None:
-    found = quantile_spread(values, q)
-    assert found.low <= float(np.quantile(values, q, method="inverted_cdf")) <= found.high
+    result = quantile_spread(values, q)
+    assert result.low <= float(np.quantile(values, q, method="inverted_cdf")) <= result.high
 
 
 def test_mser_drops_the_warm_up_and_little_else() -> None:
-    chance = np.random.default_rng(4)
-    values = 5 + chance.normal(0, 1, 4000)
+    rng = np.random.default_rng(4)
+    values = 5 + rng.normal(0, 1, 4000)
     values[:400] += np.linspace(30, 0, 400)
     assert 350 <= warm_up(values) <= 450
-    assert warm_up(5 + chance.normal(0, 1, 4000)) < 400
+    assert warm_up(5 + rng.normal(0, 1, 4000)) < 400
 
 
-def test_mser_says_that_a_run_has_not_settled() -> None:
+def test_mser_detects_a_run_that_has_not_settled() -> None:
     assert warm_up(np.linspace(0, 100, 1000)) == -1
     assert warm_up([1.0] * 9) == -1
 
@@ -138,27 +138,27 @@ def test_mser_is_the_textbooks_formula() -> None:
     assert warm_up(values) == 5 * int(np.argmin(errors))
 
 
-def autoregressive(keeps: float, length: int, count: int) -> Floats:
+def autoregressive(correlation: float, length: int, count: int) -> Floats:
     """Stationary series with mean 0, one a row, each value keeping a share of the one before."""
     noise = np.random.default_rng(6).normal(0, 1, (length, count))
-    noise[0] /= math.sqrt(1 - keeps**2)
-    return np.array(list(itertools.accumulate(noise, lambda before, new: keeps * before + new))).T
+    noise[0] /= math.sqrt(1 - correlation**2)
+    return np.array(list(itertools.accumulate(noise, lambda previous, noise_: correlation * previous + noise_))).T
 
 
 def test_batch_means_hold_the_mean_of_values_that_depend_on_their_past() -> None:
     """An autoregressive series, whose plain interval would be nearly five times too narrow (rho 0.9)."""
     series = autoregressive(0.9, 8000, 300)
-    found = [batch_means(values) for values in series]
-    held = sum(f is not None and f.estimate.low <= 0 <= f.estimate.high for f in found)
-    plain = sum(mean(values).low <= 0 <= mean(values).high for values in series)
-    assert held / 300 >= 0.91
-    assert plain / 300 < 0.6
+    result = [batch_means(values) for values in series]
+    covered = sum(f is not None and f.estimate.low <= 0 <= f.estimate.high for f in result)
+    naive_covered = sum(mean(values).low <= 0 <= mean(values).high for values in series)
+    assert covered / 300 >= 0.91
+    assert naive_covered / 300 < 0.6
 
 
 def test_batches_that_are_too_short_show_in_their_correlation() -> None:
     long, short = (
-        np.median([f.lag_1 for f in map(batch_means, autoregressive(keeps, 8000, 60)) if f is not None])
-        for keeps in (0.9, 0.997)
+        np.median([f.lag_1 for f in map(batch_means, autoregressive(correlation, 8000, 60)) if f is not None])
+        for correlation in (0.9, 0.997)
     )
     assert abs(long) < 0.2
     assert short > 0.3

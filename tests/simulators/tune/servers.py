@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Dask cluster of one's own, as processes on free ports, that can be killed and started again."""
+"""A private PostgreSQL and a Dask cluster as processes on free ports, which can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 
 from tests.servers.tcp_fault import free_port
-from tests.simulators.tune.small import until
+from tests.simulators.tune.small import wait_until
 
 INITDB: Final = shutil.which("initdb")
 needs_postgres = pytest.mark.skipif(INITDB is None, reason="no initdb on PATH (Debian: apt install postgresql)")
@@ -25,21 +25,21 @@ needs_postgres = pytest.mark.skipif(INITDB is None, reason="no initdb on PATH (D
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A database, by its URL. It refuses to run as root: then it is the system's nobody."""
+    """Start a database and yield its URL. PostgreSQL refuses to run as root; it then runs as nobody."""
     port = free_port()
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chown(folder, user.pw_uid, user.pw_gid)
         data = Path(folder) / "data"
-        made = ["initdb", "-D", str(data), "-U", "tune", "-A", "trust", "--no-sync", "-E", "UTF8"]
-        subprocess.run(made, check=True, user=user.pw_uid, capture_output=True, cwd=folder)
+        created = ["initdb", "-D", str(data), "-U", "tune", "-A", "trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(created, check=True, user=user.pw_uid, capture_output=True, cwd=folder)
         server = subprocess.Popen(
             ["postgres", "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"],
             user=user.pw_uid, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            ask = ["pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
-            until(lambda: subprocess.run(ask, check=False).returncode == 0, "the database answers")
+            probe = ["pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"]
+            wait_until(lambda: subprocess.run(probe, check=False).returncode == 0, "the database answers")
             yield f"postgresql://tune@127.0.0.1:{port}/postgres"
         finally:
             server.send_signal(signal.SIGINT)
@@ -59,21 +59,21 @@ class Cluster:
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self._port}"
 
-    def begin_worker(self) -> None:
-        words = ["dask", "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        self.workers.append(self._begun(words, f"worker-{len(self.workers)}"))
+    def start_worker(self) -> None:
+        arguments = ["dask", "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        self.workers.append(self._start(arguments, f"worker-{len(self.workers)}"))
 
-    def begin_scheduler(self) -> None:
-        """Another one at the same address, after the first was killed: its workers have gone with it."""
+    def start_scheduler(self) -> None:
+        """Start another scheduler at the same address, after the first and its workers were killed."""
         self.scheduler = self._scheduler()
 
     def _scheduler(self) -> subprocess.Popen[bytes]:
-        words = ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard"]
-        return self._begun(words, "scheduler")
+        arguments = ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard"]
+        return self._start(arguments, "scheduler")
 
-    def _begun(self, words: list[str], name: str) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str], name: str) -> subprocess.Popen[bytes]:
         log = (self._folder / f"{name}.log").open("ab")
-        program = [str(Path(sys.executable).parent / words[0]), *words[1:]]
+        program = [str(Path(sys.executable).parent / arguments[0]), *arguments[1:]]
         with log:
             return subprocess.Popen(program, cwd=self._folder, stdout=log, stderr=log)
 
@@ -86,11 +86,11 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
-    """A cluster with so many workers of one thread."""
-    made = Cluster(folder)
+    """Start a cluster with workers of one thread."""
+    created = Cluster(folder)
     try:
         for _ in range(workers):
-            made.begin_worker()
-        yield made
+            created.start_worker()
+        yield created
     finally:
-        made.close()
+        created.close()

@@ -17,9 +17,9 @@ import numpy as np
 from scaler.clock import stopwatch_s
 from simulators.experiments.scenario import Case, load
 from simulators.tune.objectives import figures
-from simulators.tune.storage import opened
+from simulators.tune.storage import open_storage
 from simulators.tune.study import CompletedTrial
-from simulators.tune.trial import PlayedStretch
+from simulators.tune.trial import WindowResult
 from tests.foreground import FOREGROUND
 
 SCENARIO: Final = """
@@ -49,12 +49,12 @@ pools:
   gpus: {kind: kubernetes, name: vllm, namespace: llm}
 """
 PATIENCE_S: Final = 120.0
-"""For a process on a machine that others use too."""
+"""The maximum wait for a process on a shared machine. Seconds."""
 ENDED: Final = ("COMPLETE", "PRUNED", "FAIL")
 
 
 def write(folder: Path) -> Path:
-    """The scenario's file, with its workload beside it."""
+    """Write the scenario and its workload; return the scenario's file."""
     (folder / "workloads").mkdir()
     (folder / "workloads" / "small.yaml").write_text(WORKLOAD)
     (folder / "small.yaml").write_text(SCENARIO)
@@ -65,28 +65,28 @@ def case(folder: Path) -> Case:
     return load(write(folder))
 
 
-def tried(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> CompletedTrial:
-    """A trial told in batches of an hour each."""
+def completed_trial(number: int, cost: Sequence[float], late: Sequence[int], arrived: int = 1000) -> CompletedTrial:
+    """Return a completed trial with batches of an hour each."""
     blocks = tuple((c, arrived, k) for c, k in zip(cost, late, strict=True))
-    played = (PlayedStretch(0, 1, float(len(blocks)), blocks),)
-    return CompletedTrial(number, {"a.b": number}, played, figures(played))
+    results = (WindowResult(0, 1, float(len(blocks)), blocks),)
+    return CompletedTrial(number, {"a.b": number}, results, figures(results))
 
 
-def flat(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> CompletedTrial:
-    """A trial whose batches are all alike, but for a little noise that is every trial's own."""
+def steady_trial(number: int, usd_per_hour: float, late_share: float, batches: int = 12) -> CompletedTrial:
+    """Return a completed trial with equal batches apart from a little noise."""
     noise = np.random.default_rng(number).normal(1.0, 0.002, batches)
-    return tried(number, list(usd_per_hour * noise), [round(1000 * late_share)] * batches)
+    return completed_trial(number, list(usd_per_hour * noise), [round(1000 * late_share)] * batches)
 
 
-def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "scaler.cli", "tune", *map(str, words)]
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "scaler.cli", "tune", *map(str, arguments)]
 
 
 @contextmanager
-def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A search as a process of its own, in a group of its own; all of it is gone at the end."""
+def running(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a search as a process in its own group; all of it is killed at the end."""
     process = subprocess.Popen(
-        [*FOREGROUND, *command(*words)],
+        [*FOREGROUND, *command(*arguments)],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -102,35 +102,35 @@ def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def until(told: Callable[[], bool], what: str, process: subprocess.Popen[str] | None = None) -> None:
-    """Wait for something that happens in another process; fail with what it said if it has ended."""
-    began_s = stopwatch_s()
-    while not told():
+def wait_until(is_true: Callable[[], bool], event: str, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for an event in another process; fail with its output if it has ended."""
+    start_s = stopwatch_s()
+    while not is_true():
         if process is not None and process.poll() is not None:
-            raise AssertionError(f"ended with {process.returncode} before {what}: {process.communicate()}")
-        if stopwatch_s() - began_s > PATIENCE_S:
-            raise AssertionError(f"not within {PATIENCE_S:g} s: {what}")
+            raise AssertionError(f"ended with {process.returncode} before {event}: {process.communicate()}")
+        if stopwatch_s() - start_s > PATIENCE_S:
+            raise AssertionError(f"not within {PATIENCE_S:g} s: {event}")
         time.sleep(0.05)
 
 
 def trials(out: Path, url: str | None = None) -> list[Any]:
-    """The trials of the study, as Optuna has them: of its log in a folder, or in a database."""
-    storage = opened(url, out)
+    """Return Optuna's trials of the study in a folder or in a database."""
+    storage = open_storage(url, out)
     (study,) = storage.get_all_studies()
-    found: list[Any] = storage.get_all_trials(study._study_id)
-    return found
+    optuna_trials: list[Any] = storage.get_all_trials(study._study_id)
+    return optuna_trials
 
 
-def states(found: Sequence[Any]) -> Mapping[str, int]:
-    names = [trial.state.name for trial in found]
+def states(optuna_trials: Sequence[Any]) -> Mapping[str, int]:
+    names = [trial.state.name for trial in optuna_trials]
     return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
-def ended(log: Path) -> int:
-    """How many trials a study's log has as ended: each is told once with what it came to."""
+def count_ended(log: Path) -> int:
+    """Return the number of ended trials in a study's log."""
     return log.read_text(errors="replace").count('"stages"') if log.exists() else 0
 
 
 def result(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "result.json").read_text())
-    return found
+    document: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return document

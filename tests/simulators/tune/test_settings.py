@@ -1,4 +1,4 @@
-"""What is searched, and how it is written back into its owner's file."""
+"""The search space, and its settings written back into the owner's file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from scaler.config.load import load as load_config
 from scaler.config.problems import ConfigError
 from simulators.experiments.scenario import Case
 from simulators.tune import policy
-from simulators.tune.baseline import begin
+from simulators.tune.baseline import load_baseline
 from simulators.tune.space import Space, space_of
-from simulators.tune.yaml_edit import NoPlace, edited
+from simulators.tune.yaml_edit import NoPlace, edit_yaml
 from tests.laws import law
 from tests.simulators.tune import small
 
@@ -62,25 +62,25 @@ def searching(case: Case, folder: Path, document: str) -> Space:
     return space_of(case, folder / "search.yaml")
 
 
-def test_each_kind_of_policy_has_ranges_around_what_is_there(case: Case) -> None:
-    found = {d.path: (d.present, d.low, d.high) for d in space_of(case).dimensions}
-    assert found[TARGET] == pytest.approx((12, 3.6, 36))
-    assert set(found) == {TARGET, ".tolerance", "scale_down.window_s", "scale_down.max_share"}
+def test_each_kind_of_policy_has_ranges_around_the_present_values(case: Case) -> None:
+    dimensions = {d.path: (d.present, d.low, d.high) for d in space_of(case).dimensions}
+    assert dimensions[TARGET] == pytest.approx((12, 3.6, 36))
+    assert set(dimensions) == {TARGET, ".tolerance", "scale_down.window_s", "scale_down.max_share"}
 
 
 def test_a_document_adds_narrows_and_leaves_out(case: Case, tmp_path: Path) -> None:
     document = (
         f"search: {{{TARGET}: {{low: 10, high: 20}}, scale_down.window_s: null, .interval_s: {{choices: [15, 30]}}}}"
     )
-    found = {d.path: d for d in searching(case, tmp_path, document).dimensions}
-    assert (found[TARGET].low, found[TARGET].high) == (10, 20)
-    assert found[".interval_s"].choices == (15, 30)
-    assert "scale_down.window_s" not in found
+    dimensions = {d.path: d for d in searching(case, tmp_path, document).dimensions}
+    assert (dimensions[TARGET].low, dimensions[TARGET].high) == (10, 20)
+    assert dimensions[".interval_s"].choices == (15, 30)
+    assert "scale_down.window_s" not in dimensions
     assert list(searching(case, tmp_path, "only: true\nsearch: {.tolerance: {low: 0, high: 0.1}}").dimensions)
 
 
 @pytest.mark.parametrize(
-    ("document", "told"),
+    ("document", "message"),
     [
         ("search: {policies.concurency.target_per_replica: {low: 1, high: 2}}", "there is no 'concurency'"),
         ("search: {tolerance: {low: 0, high: 0.1}}", "name it with a leading dot: .tolerance"),
@@ -92,8 +92,10 @@ def test_a_document_adds_narrows_and_leaves_out(case: Case, tmp_path: Path) -> N
         ("serach: {}", "did you mean 'search'"),
     ],
 )
-def test_what_cannot_be_searched_is_told_with_its_rule(case: Case, tmp_path: Path, document: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told.replace("(", r"\(")):
+def test_a_setting_that_cannot_be_searched_is_refused_with_its_rule(
+    case: Case, tmp_path: Path, document: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         searching(case, tmp_path, document)
 
 
@@ -120,14 +122,14 @@ def test_a_setting_is_changed_where_it_stands_and_comments_stay() -> None:
         "scale_down.window_s": 60,
         "scale_up.max_replicas": 4,
     }
-    found = edited(TEXT, changes)
-    data = yaml.safe_load(found)
+    text = edit_yaml(TEXT, changes)
+    data = yaml.safe_load(text)
     assert data["tolerance"] == 0.05
     assert data["policies"]["flow"] == {"kind": "predictive", "demand_hold_s": 20, "utilization": 1.2}
     assert data["policies"]["block"]["triggers"][0] == {"target": 7, "query": "x: é"}
     assert data["scale_down"] == {"window_s": 60}
     assert data["scale_up"] == {"max_replicas": 4}
-    assert all(comment in found for comment in ("# mine", "# why", "# beside it"))
+    assert all(comment in text for comment in ("# mine", "# why", "# beside it"))
 
 
 keys = st.text("abcxyz", min_size=1, max_size=4)
@@ -154,47 +156,47 @@ def test_an_edited_text_reads_as_the_document_with_the_setting(
         place = place.setdefault(key, {}) if isinstance(place, dict) else None
     if not isinstance(place, dict) or isinstance(place.get(path[-1]), dict):
         with pytest.raises(NoPlace):
-            edited(text, {"." + ".".join(path): value})
+            edit_yaml(text, {"." + ".".join(path): value})
         return
     place[path[-1]] = value
-    assert yaml.safe_load(edited(text, {"." + ".".join(path): value})) == wanted
+    assert yaml.safe_load(edit_yaml(text, {"." + ".".join(path): value})) == wanted
 
 
 def written(case: Case, folder: Path, settings: dict[str, Any], source: Path | None = None) -> str:
-    begun = begin(case, source, "http://prom:9090" if source else None, native=False)
-    space = space_of(begun.case)
-    policy.write(folder / "point.yaml", begun, {**space.present, **settings}, space, [f"{policy.FIRST} 9"])
+    baseline = load_baseline(case, source, "http://prom:9090" if source else None, native=False)
+    space = space_of(baseline.case)
+    policy.write(folder / "point.yaml", baseline, {**space.present, **settings}, space, [f"{policy.HEADER_START} 9"])
     return (folder / "point.yaml").read_text()
 
 
 def test_a_policy_file_is_its_owners_with_the_changes_at_its_top_and_loads(case: Case, tmp_path: Path) -> None:
-    found = written(case, tmp_path, {TARGET: 24.5})
-    assert found.startswith(f"# {policy.FIRST} 9\n# Changed:\n#   {TARGET}: 12 -> 24.5\n")
-    assert "max_replicas: 6   # what the quota has" in found
-    made = load_config([tmp_path / "point.yaml"]).workloads[WorkloadName("small")].document
+    text = written(case, tmp_path, {TARGET: 24.5})
+    assert text.startswith(f"# {policy.HEADER_START} 9\n# Changed:\n#   {TARGET}: 12 -> 24.5\n")
+    assert "max_replicas: 6   # what the quota has" in text
+    document_ = load_config([tmp_path / "point.yaml"]).workloads[WorkloadName("small")].document
     before = case.workload.document
     concurrency = before["policies"]["concurrency"] | {"target_per_replica": 24.5}
-    assert made == {**before, "policies": {"concurrency": concurrency}}
+    assert document_ == {**before, "policies": {"concurrency": concurrency}}
 
 
 def test_a_file_that_was_tuned_before_has_one_heading(case: Case, tmp_path: Path) -> None:
     first = written(case, tmp_path, {TARGET: 24.5})
     (tmp_path / "again.yaml").write_text(first)
     assert policy.without_head(first) == small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 24.5")
-    again = begin(case, tmp_path / "again.yaml", None, native=False)
-    space = space_of(again.case)
-    policy.write(tmp_path / "twice.yaml", again, {**space.present, TARGET: 9}, space, [f"{policy.FIRST} 9"])
-    assert (tmp_path / "twice.yaml").read_text().count(policy.FIRST) == 1
+    second = load_baseline(case, tmp_path / "again.yaml", None, native=False)
+    space = space_of(second.case)
+    policy.write(tmp_path / "twice.yaml", second, {**space.present, TARGET: 9}, space, [f"{policy.HEADER_START} 9"])
+    assert (tmp_path / "twice.yaml").read_text().count(policy.HEADER_START) == 1
 
 
 def test_a_text_in_which_a_change_would_change_more_is_written_out_whole(case: Case, tmp_path: Path) -> None:
     text = small.WORKLOAD.replace("max_replicas: 6 ", "max_replicas: &n 12 ").replace("replica: 12", "replica: *n")
-    begun = dataclasses.replace(begin(case, None, None, native=False), text=text)
+    baseline = dataclasses.replace(load_baseline(case, None, None, native=False), text=text)
     space = space_of(case)
-    found = policy.text_of(begun, {**space.present, TARGET: 9}, space)
-    assert "&n" not in found
-    assert yaml.safe_load(found)["max_replicas"] == 6
-    assert yaml.safe_load(found)["policies"]["concurrency"]["target_per_replica"] == 9
+    written_text = policy.text_of(baseline, {**space.present, TARGET: 9}, space)
+    assert "&n" not in written_text
+    assert yaml.safe_load(written_text)["max_replicas"] == 6
+    assert yaml.safe_load(written_text)["policies"]["concurrency"]["target_per_replica"] == 9
 
 
 def test_a_point_that_the_loader_refuses_leaves_the_file_that_was_there(case: Case, tmp_path: Path) -> None:
@@ -206,29 +208,29 @@ def test_a_point_that_the_loader_refuses_leaves_the_file_that_was_there(case: Ca
 
 
 @pytest.mark.parametrize(("manifest", "kind"), [(HPA, "hpa"), (SCALED_OBJECT, "keda")], ids=["hpa", "keda"])
-def test_a_search_begins_at_what_kubernetes_runs_today(case: Case, tmp_path: Path, manifest: str, kind: str) -> None:
+def test_a_search_starts_at_todays_kubernetes_manifest(case: Case, tmp_path: Path, manifest: str, kind: str) -> None:
     (tmp_path / "today.yaml").write_text(manifest)
-    begun = begin(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
-    (only,) = begun.case.workload.document["policies"].values()
+    baseline = load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
+    (only,) = baseline.case.workload.document["policies"].values()
     assert only["kind"] == kind
-    assert begun.present is None
-    assert any("target" in d.path for d in space_of(begun.case).dimensions)
+    assert baseline.present is None
+    assert any("target" in d.path for d in space_of(baseline.case).dimensions)
 
 
-def test_a_native_proposal_is_searched_and_held_against_what_runs_today(case: Case, tmp_path: Path) -> None:
+def test_a_native_proposal_is_searched_and_compared_with_todays_workload(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA)
-    begun = begin(case, tmp_path / "today.yaml", "http://prom:9090", native=True)
-    assert begun.present is not None
-    assert [p["kind"] for p in begun.present.document["policies"].values()] == ["hpa"]
-    assert [p["kind"] for p in begun.case.workload.document["policies"].values()] == ["metric"]
+    baseline = load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=True)
+    assert baseline.present is not None
+    assert [p["kind"] for p in baseline.present.document["policies"].values()] == ["hpa"]
+    assert [p["kind"] for p in baseline.case.workload.document["policies"].values()] == ["metric"]
 
 
 def test_a_scenario_that_runs_others_beside_its_workload_is_refused(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"runs others beside its workload \(small\), and one is tuned at a time"):
-        begin(dataclasses.replace(case, beside=(case,)), None, None, native=False)
+        load_baseline(dataclasses.replace(case, concurrent=(case,)), None, None, native=False)
 
 
-def test_what_the_simulator_does_not_tell_is_refused_by_its_name(case: Case, tmp_path: Path) -> None:
+def test_a_metric_without_a_simulated_quantity_is_refused_by_name(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA.replace("vllm:num_requests_running", "my_own_metric"))
     with pytest.raises(ConfigError, match=r"the workload made of .*the simulator does not tell my_own_metric"):
-        begin(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
+        load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)

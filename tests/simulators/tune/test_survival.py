@@ -1,4 +1,4 @@
-"""Searches whose client, workers or scheduler are killed: no trial is lost, and none is told twice."""
+"""Searches whose client, workers or scheduler are killed: no trial is lost or recorded twice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy
 from sqlalchemy.pool import NullPool
 
-from simulators.tune.executor import Local
+from simulators.tune.executor import LocalExecutor
 from simulators.tune.search import SearchListener, run_all
-from simulators.tune.study_inputs import bundle
-from simulators.tune.trial import TrialJob, play
+from simulators.tune.study_inputs import study_inputs
+from simulators.tune.trial import TrialJob, run_job
 from tests.simulators.tune import small
 from tests.simulators.tune.servers import cluster, needs_postgres, postgres
 
@@ -27,36 +27,36 @@ TRIALS = 16
 
 def tuning(scenario: Path, out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """The search as a process."""
-    words: tuple[str | Path, ...] = (scenario, "--out", out, "--budget", f"{TRIALS}-trials", "--proof", "1", *more)
-    return small.running(*words, cwd=out.parent)
+    arguments: tuple[str | Path, ...] = (scenario, "--out", out, "--budget", f"{TRIALS}-trials", "--proof", "1", *more)
+    return small.running(*arguments, cwd=out.parent)
 
 
-def whole(found: Sequence[Any]) -> None:
-    """Every number once, every trial ended once, and as many as were asked for.
+def check_all_ended(trials: Sequence[Any]) -> None:
+    """Check that every trial number occurs once, every trial ended, and the count is as requested.
 
-    A trial that a killed client was still drawing was never tried: it is given up, and counts for nothing.
+    A trial that a killed client was still drawing never ran: it is marked as failed and not counted.
     """
-    assert [trial.number for trial in found] == list(range(len(found)))
-    assert set(small.states(found)) <= set(small.ENDED)
-    tried = [trial for trial in found if "stages" in trial.user_attrs]
-    given_up = [trial for trial in found if "stages" not in trial.user_attrs]
-    assert len(tried) == TRIALS, small.states(found)
-    most = max(len(trial.params) for trial in tried)
-    assert all(trial.state.name == "FAIL" and len(trial.params) < most for trial in given_up)
-    assert len(given_up) <= 1
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+    assert set(small.states(trials)) <= set(small.ENDED)
+    recorded = [trial for trial in trials if "stages" in trial.user_attrs]
+    dropped = [trial for trial in trials if "stages" not in trial.user_attrs]
+    assert len(recorded) == TRIALS, small.states(trials)
+    parameters = max(len(trial.params) for trial in recorded)
+    assert all(trial.state.name == "FAIL" and len(trial.params) < parameters for trial in dropped)
+    assert len(dropped) <= 1
 
 
 def finish(scenario: Path, out: Path, *more: str) -> None:
     """Give the same command again, and let it come to its end."""
     with tuning(scenario, out, *more) as process:
-        said, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (said, complaints)
+        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, complaints)
     assert small.result(out)["trials"]["finished"] == TRIALS
 
 
 def children(pid: int) -> list[int]:
     """A process's children that are workers, by the system's own list."""
-    found = []
+    trials = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -64,43 +64,43 @@ def children(pid: int) -> list[int]:
             except OSError:
                 continue
             if int(stat.rpartition(")")[2].split()[1]) == pid and "spawn_main" in line:
-                found.append(int(folder.name))
-    return found
+                trials.append(int(folder.name))
+    return trials
 
 
 def test_a_killed_client_is_gone_on_from_and_its_processes_end_with_it(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with tuning(scenario, out, "--jobs", "2") as process:
-        small.until(lambda: small.ended(out / "study.log") >= 6, "six trials have ended", process)
+        small.wait_until(lambda: small.count_ended(out / "study.log") >= 6, "six trials have ended", process)
         workers = children(process.pid)
         process.kill()
         process.communicate()
     assert workers
-    small.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "its processes have ended")
+    small.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "its processes have ended")
     assert small.states(small.trials(out)).get("RUNNING", 0) >= 1, "something was being tried"
     finish(scenario, out, "--jobs", "2")
-    whole(small.trials(out))
+    check_all_ended(small.trials(out))
 
 
 def test_a_job_whose_process_is_killed_is_run_again(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with tuning(scenario, out, "--jobs", "2") as process:
-        small.until(lambda: small.ended(out / "study.log") >= 4, "four trials have ended", process)
+        small.wait_until(lambda: small.count_ended(out / "study.log") >= 4, "four trials have ended", process)
         os.kill(children(process.pid)[0], signal.SIGKILL)
-        said, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (said, complaints)
-    whole(small.trials(out))
+        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, complaints)
+    check_all_ended(small.trials(out))
 
 
 def test_processes_give_the_outcomes_that_one_would_have_given(tmp_path: Path) -> None:
-    world = bundle(small.case(tmp_path), [], 1, 1, 1)
+    world = study_inputs(small.case(tmp_path), [], 1, 1, 1)
     jobs = [TrialJob(k, f"self:policies.concurrency.target_per_replica={10 + k}") for k in range(4)]
-    engine = Local(world, 2)
+    executor = LocalExecutor(world, 2)
     try:
-        found = run_all(engine, jobs, lambda _: None, SearchListener(), lambda *_: None)
+        trials = run_all(executor, jobs, lambda _: None, SearchListener(), lambda *_: None)
     finally:
-        engine.close()
-    assert found == {(job.number, "search"): play(world, job) for job in jobs}
+        executor.close()
+    assert trials == {(job.number, "search"): run_job(world, job) for job in jobs}
 
 
 @needs_postgres
@@ -109,45 +109,45 @@ def test_a_study_in_postgresql_outlives_its_client(tmp_path: Path) -> None:
     with postgres() as url:
         more = ("--jobs", "2", "--storage", url)
         with tuning(scenario, out, *more) as process:
-            small.until(lambda: in_database(url) >= 5, "five trials have ended", process)
+            small.wait_until(lambda: in_database(url) >= 5, "five trials have ended", process)
             process.kill()
             process.communicate()
         finish(scenario, out, *more)
-        whole(small.trials(out, url))
+        check_all_ended(small.trials(out, url))
 
 
 def in_database(url: str) -> int:
-    """How many trials have ended, asked without Optuna: it would make the tables that its client is making."""
-    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
-    with engine.connect() as connection:
+    """Return the number of ended trials, read without Optuna, which would create the tables at the same time."""
+    executor = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
+    with executor.connect() as connection:
         if not sqlalchemy.inspect(connection).has_table("trials"):
             return 0
-        found = connection.execute(sqlalchemy.text("select count(*) from trials where state <> 'RUNNING'"))
-        return int(found.scalar_one())
+        trials = connection.execute(sqlalchemy.text("select count(*) from trials where state <> 'RUNNING'"))
+        return int(trials.scalar_one())
 
 
 def test_a_dask_worker_that_is_killed_loses_no_trial(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with cluster(tmp_path, 2) as dask, tuning(scenario, out, "--on", dask.address) as process:
-        small.until(lambda: small.ended(out / "study.log") >= 5, "five trials have ended", process)
+        small.wait_until(lambda: small.count_ended(out / "study.log") >= 5, "five trials have ended", process)
         dask.workers[0].kill()
-        said, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (said, complaints)
-    whole(small.trials(out))
+        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, complaints)
+    check_all_ended(small.trials(out))
 
 
 def test_a_dask_scheduler_that_is_killed_is_waited_for(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with cluster(tmp_path, 1) as dask, tuning(scenario, out, "--on", dask.address) as process:
-        small.until(lambda: small.ended(out / "study.log") >= 5, "five trials have ended", process)
+        small.wait_until(lambda: small.count_ended(out / "study.log") >= 5, "five trials have ended", process)
         dask.scheduler.kill()
         dask.scheduler.wait()
         dask.workers[0].kill()
-        dask.begin_scheduler()
-        dask.begin_worker()
-        said, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (said, complaints)
-    whole(small.trials(out))
+        dask.start_scheduler()
+        dask.start_worker()
+        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, complaints)
+    check_all_ended(small.trials(out))
 
 
 def test_a_dask_client_that_is_killed_is_gone_on_from_with_the_same_outcomes(tmp_path: Path) -> None:
@@ -155,20 +155,20 @@ def test_a_dask_client_that_is_killed_is_gone_on_from_with_the_same_outcomes(tmp
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with cluster(tmp_path, 1) as dask:
         with tuning(scenario, out, "--on", dask.address) as process:
-            small.until(lambda: small.ended(out / "study.log") >= 5, "five trials have ended", process)
+            small.wait_until(lambda: small.count_ended(out / "study.log") >= 5, "five trials have ended", process)
             process.kill()
             process.communicate()
         finish(scenario, out, "--on", dask.address)
-    whole(small.trials(out))
+    check_all_ended(small.trials(out))
     finish(scenario, tmp_path / "here", "--jobs", "1")
     here, there = small.result(tmp_path / "here"), small.result(out)
     assert here == there
 
 
-def test_a_scheduler_that_is_not_there_is_told_when_asked_to_end(tmp_path: Path) -> None:
+def test_a_missing_scheduler_is_reported_on_a_stop_request(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with tuning(scenario, out, "--on", "tcp://127.0.0.1:9") as process:
-        small.until((out / "study.log").exists, "the study has begun", process)
+        small.wait_until((out / "study.log").exists, "the study has begun", process)
         process.send_signal(signal.SIGINT)
         _, complaints = process.communicate(timeout=small.PATIENCE_S)
     assert process.returncode in {2, 130}, complaints

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from scaler.cli import VERBS, main
-from simulators.reporting.progress import LEAST, ProgressBar
+from simulators.reporting.progress import MIN_WORK, ProgressBar
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 from simulators.world.traffic.writers import replacing, write
@@ -138,12 +138,12 @@ def test_what_fails_half_way_leaves_the_old_file_whole(tmp_path: Path) -> None:
 
 def test_progress_is_told_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("reading") as bar:
-        bar.large(LEAST, 2 * LEAST)
+        bar.large(MIN_WORK, 2 * MIN_WORK)
     assert capsys.readouterr().err == ""
     terminal = Terminal()
     with ProgressBar("reading", terminal) as bar:
-        for done in range(0, 2 * LEAST, LEAST // 1000):
-            bar.large(done, 2 * LEAST)
+        for done in range(0, 2 * MIN_WORK, MIN_WORK // 1000):
+            bar.large(done, 2 * MIN_WORK)
         bar.large(5, 10)  # too little to tell of
         drawn = terminal.getvalue()
     assert [int(percent) for percent in re.findall(r"(\d+)%", drawn)] == list(range(100))
