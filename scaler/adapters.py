@@ -16,7 +16,7 @@ from scaler.controller import Setup
 from scaler.ports import Actuator, Clock, Context, Misconfigured, Source, SourceSpec
 from scaler.quota_ledger import QuotaLedger
 from scaler.registry import POOLS, SOURCES, Kind, import_object, kind_of
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 
 EXTRAS: Final = {
     "aiobotocore": "aws",
@@ -48,9 +48,9 @@ def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
         raise Misconfigured(f"{workload}: {e}") from e
 
 
-def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> Opening:
+def adapter_context(workload: Workload, resources: Resources, clock: Clock) -> AdapterContext:
     """Return the context in which the workload's adapters are opened."""
-    return Opening(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
+    return AdapterContext(resources, clock, workload.spec.deadline_s, slo_limits_s(workload.spec))
 
 
 async def open_source(spec: SourceSpec, context: Context) -> Source:

@@ -42,7 +42,7 @@ class Resources:
         return cast("T", self._opened[key])
 
 
-class Opening:
+class AdapterContext:
     """The context that one workload's adapters are opened in."""
 
     def __init__(

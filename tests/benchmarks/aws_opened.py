@@ -9,7 +9,7 @@ from typing import Final
 from scaler.clock import SystemClock
 from scaler.clouds.aws import session
 from scaler.clouds.aws.account import AwsAccount
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 
 SERVICES: Final = ("autoscaling", "cloudwatch", "ec2", "eks", "sqs")
 NOWHERE: Final = AwsAccount(region="us-east-1", endpoint_url="http://127.0.0.1:9")
@@ -18,7 +18,7 @@ NOWHERE: Final = AwsAccount(region="us-east-1", endpoint_url="http://127.0.0.1:9
 async def _open() -> None:
     async with Resources() as resources:
         for service in SERVICES:
-            await session.service(Opening(resources, SystemClock(), 10.0), service, NOWHERE)
+            await session.service(AdapterContext(resources, SystemClock(), 10.0), service, NOWHERE)
 
 
 os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}

@@ -12,7 +12,7 @@ import pytest
 from policies.model import Fresh, PoolStatus
 from scaler.clock import SystemClock
 from scaler.ports import Actuator, Clock, Misconfigured, OutOfCapacity, PortError, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.patience import patience
 
 DEADLINE_S = 2.0
@@ -26,7 +26,7 @@ class ActuatorRig(ABC):
     """A pool on a platform that the suite can put into any state. Faults last until `recover`."""
 
     @abstractmethod
-    async def open(self, context: Opening) -> Actuator: ...
+    async def open(self, context: AdapterContext) -> Actuator: ...
     @abstractmethod
     async def size(self) -> int:
         """The platform's last requested size, read without the adapter."""
@@ -97,7 +97,7 @@ class ActuatorContract(ABC):
     @pytest.fixture
     async def opened(self) -> AsyncIterator[tuple[ActuatorRig, Actuator]]:
         async with self.rig() as rig, Resources() as resources:
-            yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
+            yield rig, await rig.open(AdapterContext(resources, self.clock(), DEADLINE_S))
 
     async def test_reports_desired_and_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         _, actuator = opened

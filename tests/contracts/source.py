@@ -13,7 +13,7 @@ import pytest
 from policies.model import Absent, Fresh
 from scaler.clock import SystemClock
 from scaler.ports import Clock, Misconfigured, PortError, Source, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 
 DEADLINE_S = 2.0
 """Deadline of one read in these suites; a rig's server responds in milliseconds. Seconds."""
@@ -26,7 +26,7 @@ class SourceRig(ABC):
     """Quantity that `answer` sets."""
 
     @abstractmethod
-    async def open(self, context: Opening) -> Source: ...
+    async def open(self, context: AdapterContext) -> Source: ...
     @abstractmethod
     async def answer(self, value: float) -> None:
         """Set the quantity to `value`; return when the server reports it."""
@@ -80,7 +80,7 @@ class SourceContract(ABC):
     @pytest.fixture
     async def opened(self) -> AsyncIterator[tuple[SourceRig, Source]]:
         async with self.rig() as rig, Resources() as resources:
-            yield rig, await rig.open(Opening(resources, self.clock(), DEADLINE_S))
+            yield rig, await rig.open(AdapterContext(resources, self.clock(), DEADLINE_S))
 
     async def test_answers_seven(self, opened: tuple[SourceRig, Source]) -> None:
         rig, source = opened

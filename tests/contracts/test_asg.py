@@ -12,7 +12,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.aws_pools import Asg
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
@@ -37,7 +37,7 @@ class AsgRig(AwsRig):
     def flock(self) -> Group:
         return self.world.groups["llm"]
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = Asg(group="llm", account=self.account, notices=self.notices, launch=self.launch)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 

@@ -11,7 +11,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.aws_pools import AsgWarmPool
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
@@ -44,7 +44,7 @@ class WarmRig(AwsRig):
     async def doom(self, replicas: int) -> bool:
         return False  # stopped instances are not interrupted, and there are no spot warm pools
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = AsgWarmPool(group="llm", account=self.account, tier="warm_node", serves=PoolName("gpus"))
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("warm"))
 

@@ -13,7 +13,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
@@ -88,7 +88,7 @@ class MachinesRig(AzureRig):
 
 
 class VmssRig(MachinesRig):
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         account = self.cloud.account(self.wire.port)
         spec = Vmss(resource_group="llm", name="h100", account=account, events_url=self.events.url)
         return await open_pool(spec, context, LLM, GPUS)
@@ -116,7 +116,7 @@ class AksRig(MachinesRig):
         super().__init__(cloud, wire, pool.nodes, events)
         self.pool = pool
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = AksAgentPool(
             resource_group="llm",
             cluster="llm",
@@ -154,7 +154,7 @@ class StandbyRig(AzureRig):
         super().__init__(cloud, wire, pool.of, events)
         self.pool = pool
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         account = self.cloud.account(self.wire.port)
         return await open_pool(VmssStandbyPool(resource_group="llm", name="warm", account=account), context, LLM, GPUS)
 

@@ -12,7 +12,7 @@ import pytest
 from scaler.adapters import open_source
 from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.ports import Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.azure import EVERYTHING, SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
@@ -55,7 +55,7 @@ class ServiceBusRig(AzureSourceRig):
         self.wire = wire
         self.bus.queues["prompts"] = Counted()
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         spec = ServiceBus(
             namespace=f"127.0.0.1:{self.wire.port}",
             queue="prompts",
@@ -97,7 +97,7 @@ class AzureMonitorRig(AzureSourceRig):
         self.wire = wire
         self.metric: dict[str, Any] = {"waiting": "ActiveMessages"}
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         spec = AzureMonitor(
             resource=NAMESPACE,
             region="eastus",

@@ -14,7 +14,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -42,7 +42,7 @@ class CloudWatchRig(SourceRig):
         self._wire = wire
         self._ahead_s = 0.0
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         account = AwsAccount(region=REGION, endpoint_url=f"http://127.0.0.1:{self._wire.port}")
         dimensions = {"QueueName": "prompts"}
         metric = CloudWatchMetric(

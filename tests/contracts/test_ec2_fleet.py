@@ -11,7 +11,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.aws_pools import Ec2Fleet, Ec2InstantFleet
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
@@ -37,7 +37,7 @@ class FleetRig(AwsRig):
     def flock(self) -> Flock:
         return self.world.fleets[FLEET]
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = Ec2Fleet(fleet=FLEET, account=self.account, notices=self.notices, market="spot")
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
@@ -73,7 +73,7 @@ class InstantRig(AwsRig):
         del quota
         return False  # an instant fleet reports failures at once
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = Ec2InstantFleet(
             launch_template="llm",
             subnets=("subnet-a", "subnet-b"),

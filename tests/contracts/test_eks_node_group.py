@@ -11,7 +11,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.aws_pools import EksNodeGroup
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
@@ -39,7 +39,7 @@ class EksRig(AwsRig):
     async def set_size(self, replicas: int) -> None:
         self.world.nodes["serving", "h100"].desired = self.flock.desired = replicas
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = EksNodeGroup(
             cluster="serving", node_group="h100", account=self.account, notices=self.notices, market="spot"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.ports import Actuator, Clock, Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from simulators.quickstart.embedded import open_embedded_source
 from simulators.quickstart.kinds import EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world.faults import Fault, FaultInjector, FaultSettings, FaultyActuator, FaultySource
@@ -63,7 +63,7 @@ class EmbeddedSourceRig(WeatherRig, SourceRig):
 
     offers: ClassVar[Literal["queue", "engines"]]
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         pool = EmbeddedPool(initial_replicas=1, start_up_s=START_UP_S, start_up_sigma=0.0)
         self.pool = await open_pool(pool, context, WorkloadName("llm"), MAIN)
         source = await open_embedded_source(EmbeddedSource(offers=self.offers, traffic=QUIET), context)
@@ -138,7 +138,7 @@ class TestEmbeddedEngines(EmbeddedSourceContract):
 
 
 class EmbeddedPoolRig(WeatherRig, ActuatorRig):
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         pool = EmbeddedPool(initial_replicas=2, start_up_s=START_UP_S, start_up_sigma=0.0)
         self._pool = await open_pool(pool, context, WorkloadName("llm"), MAIN)
         return FaultyActuator(self._pool, self.sky)

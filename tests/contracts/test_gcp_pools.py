@@ -13,7 +13,7 @@ from scaler.adapters import open_pool
 from scaler.clouds.gcp.settings import GcpNotices
 from scaler.config.kinds.gcp_pools import GceMig, GceMigStandby, GkeNodePool, GkeTpuSlices
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.gcp import SINK, PoolFaults, exhaust, preempted
 from tests.servers.gcp import PROJECT, Gcp, gcp
@@ -58,7 +58,7 @@ class MigRig(GroupRig):
         self.mig.resize(2)
         self.mig.boot()
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = GceMig(project=self.cloud.project(), name="vllm", location=ZONE, market="spot", notices=HEARD)
         return await open_pool(spec, context, *NAMES)
 
@@ -84,7 +84,7 @@ class StandbyRig(PoolFaults, ActuatorRig):
         self.mig.rest("STOPPED", 2)
         self.mig.boot()
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         project = self.cloud.project()
         spec = GceMigStandby(project=project, name="vllm", location="us-central1", tier="warm_node", serves=NAMES[1])
         return await open_pool(spec, context, *NAMES)
@@ -114,7 +114,7 @@ class NodePoolRig(GroupRig):
         self.pool: Pool = cloud.container.add(CLUSTER, "h100", (ZONE,), nodes_per_zone=2, spot=True)
         self.mig = self.pool.migs[0]
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = GkeNodePool(
             project=self.cloud.project(),
             cluster="serving",
@@ -149,7 +149,7 @@ class SlicesRig(PoolFaults, ActuatorRig):
     def pools(self) -> list[Pool]:
         return list(self.cloud.container.pools[CLUSTER].values())
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = GkeTpuSlices(
             project=self.cloud.project(),
             cluster="serving",

@@ -12,7 +12,7 @@ from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.config.kinds.gcp_sources import CloudMonitoring, GcpMetric, PubSub
 from scaler.ports import Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.gcp import DENIED, THROTTLED, GcpFaults
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.gcp import PROJECT, Gcp, gcp
@@ -62,7 +62,7 @@ class MonitoringFaults(GcpFaults):
 class PubSubRig(MonitoringFaults, SourceRig):
     quantity = "visible"
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         self.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{NAME}")
         return await open_source(PubSub(project=self.cloud.project(), subscription=NAME), context)
 
@@ -74,7 +74,7 @@ class PubSubRig(MonitoringFaults, SourceRig):
 class CloudMonitoringRig(MonitoringFaults, SourceRig):
     quantity = "depth"
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         metric = GcpMetric(filter=f'metric.type = "{DEPTH}" AND resource.labels.cluster_name = "serving"')
         return await open_source(CloudMonitoring(project=self.cloud.project(), metrics={"depth": metric}), context)
 

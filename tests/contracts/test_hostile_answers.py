@@ -41,7 +41,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.secret import Secret
 from scaler.ports import PortError
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus import open_prometheus
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.azure import CLIENT, SUBSCRIPTION, TENANT
@@ -60,7 +60,7 @@ DEADLINE_S: Final = 4.0
 class Site:
     """A hostile server, and the context to open adapters."""
 
-    def __init__(self, server: Hostile, context: Opening, folder: Path, trust: str) -> None:
+    def __init__(self, server: Hostile, context: AdapterContext, folder: Path, trust: str) -> None:
         self.server = server
         self.context = context
         self.folder = folder
@@ -247,7 +247,7 @@ async def site_of(folder: Path, secure: bool) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(hostile(tls if secure else None))
         resources = await stack.enter_async_context(Resources())
-        yield Site(server, Opening(resources, SystemClock(), DEADLINE_S), folder, trust)
+        yield Site(server, AdapterContext(resources, SystemClock(), DEADLINE_S), folder, trust)
 
 
 @pytest.mark.parametrize("adapter", [*PLAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in SECURE)])

@@ -13,7 +13,7 @@ from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.contracts.test_kubernetes import FakeRig
 from tests.servers.kube_fake import kube_fake, write_kubeconfig
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 class KarpenterRig(FakeRig):
     """NodePool `spot`, with a NodeClaim and a node for each replica."""
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = KarpenterNodePool(name="spot", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("nodes"))
 
@@ -65,7 +65,7 @@ class KarpenterRig(FakeRig):
 class BufferRig(FakeRig):
     """CapacityBuffer `room`, with Karpenter's status."""
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = CapacityBuffer(name="room", tier="warm_node", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("room"))
 

@@ -16,7 +16,7 @@ from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.control_plane import SCALER, WRITES, ControlPlane, why_not
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
@@ -31,7 +31,7 @@ class FakeRig(ActuatorRig):
         self._proxy = proxy
         self._kubeconfig = kubeconfig
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(self._kubeconfig)))
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
@@ -122,7 +122,7 @@ class RealRig(ActuatorRig):
         self._ground = ground
         self._stalled: list[asyncio.StreamWriter] = []
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         cluster = KubeCluster(kubeconfig=str(self._ground.kubeconfig))
         spec = Kubernetes(name="llm", namespace=self._ground.namespace, cluster=cluster)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))

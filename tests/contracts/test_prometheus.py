@@ -11,7 +11,7 @@ import pytest
 from scaler.adapters import open_source
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.beside import beside
@@ -31,7 +31,7 @@ class Rig(FrontedRig):
         self._server = server
         super().__init__(front, proxy)
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         spec = Prometheus(url=f"http://127.0.0.1:{self.proxy.port}", preset="vllm", match={"case": "contract"})
         return await open_source(spec, context)
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from scaler.adapters import open_source
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.exporter import Engine, State, exporter
@@ -25,7 +25,7 @@ class Rig(FrontedRig):
         self._engine = engine
         super().__init__(front, proxy)
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         spec = Scrape(urls=(f"http://127.0.0.1:{self.proxy.port}/vllm/metrics",), preset="vllm")
         return await open_source(spec, context)
 

@@ -13,7 +13,7 @@ from scaler.adapters import open_source
 from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import Sqs
 from scaler.ports import Source
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
@@ -40,7 +40,7 @@ class SqsRig(SourceRig):
         self._queue = queue
         self._faults = faults
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         account = AwsAccount(region=REGION, endpoint_url=f"http://127.0.0.1:{self._wire.port}")
         return await open_source(Sqs(queue_url=self._queue, account=account), context)
 

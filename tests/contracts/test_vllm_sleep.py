@@ -9,7 +9,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening
+from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.sleeping_engines import SleepingEngines, sleeping_engines
 
@@ -20,7 +20,7 @@ class SleepRig(ActuatorRig):
     def __init__(self, engines: SleepingEngines) -> None:
         self._engines = engines
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = VllmSleep(urls=self._engines.urls, max_replicas=ENGINES)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("engines"))
 

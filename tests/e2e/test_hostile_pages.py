@@ -18,7 +18,7 @@ from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import workload_from
 from scaler.controller import Controller, Setup
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.fakes import FakeActuator, ManualClock
 from tests.servers.exporter import vllm
 from tests.servers.site import listening
@@ -49,7 +49,7 @@ class Daemon:
 
     def __init__(self, resources: Resources) -> None:
         self.clock = Wall()
-        self.context = Opening(resources, self.clock, DEADLINE_S)
+        self.context = AdapterContext(resources, self.clock, DEADLINE_S)
         self.ticks: dict[str, list[Tick]] = {}
         self.longest_step_s = 0.0
         self._tasks: list[asyncio.Task[None]] = []

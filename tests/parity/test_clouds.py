@@ -24,7 +24,7 @@ from scaler.config.kinds.aws_pools import Asg
 from scaler.config.kinds.gcp_sources import PubSub
 from scaler.controller import Controller, Setup
 from scaler.ports import Actuator, Source
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from simulators.experiments.run import HISTORY_S, build_world, run_end_s, traffic_of
 from simulators.experiments.scenario import Case, load
 from simulators.world import ports
@@ -113,7 +113,7 @@ class Beside(test_asg.AsgRig):
     def flock(self) -> aws_world.Group:
         return self.world.groups[self._group]
 
-    async def open(self, context: Opening) -> Actuator:
+    async def open(self, context: AdapterContext) -> Actuator:
         spec = Asg(group=self._group, account=self.account, notices=self.notices)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName(self._group))
 
@@ -141,7 +141,7 @@ def amazon(_: Path) -> Rigs:
 class AskedAlways(test_gcp_sources.PubSubRig):
     """Pub/Sub whose backlog is read anew each time: fifteen seconds of the world are milliseconds here."""
 
-    async def open(self, context: Opening) -> Source:
+    async def open(self, context: AdapterContext) -> Source:
         self.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
         spec = PubSub(project=self.cloud.project(), subscription=test_gcp_sources.NAME, read_interval_s=0.001)
         return await open_source(spec, context)
@@ -277,8 +277,8 @@ async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case
 
     shared = await known()
 
-    async def opening() -> Opening:
-        return Opening(shared if rigs.together else await known(), wall, DEADLINE_S)
+    async def opening() -> AdapterContext:
+        return AdapterContext(shared if rigs.together else await known(), wall, DEADLINE_S)
 
     sources: dict[str, Source] = {}
     for name, source in simulated.sources.items():

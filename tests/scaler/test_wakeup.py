@@ -9,7 +9,7 @@ from policies.model import Tick
 from scaler.clock import SystemClock
 from scaler.clouds.interruptions import INTERRUPTION_LIFETIME_S, Kind, Notice, NoticeBoard, board
 from scaler.controller import Controller, Setup
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.wakeup import GATHER_S
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 from tests.scaler.test_controller import MAIN, workload
@@ -18,7 +18,7 @@ from tests.servers.daemon import until
 
 async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
     ticks, clock = list[Tick](), SystemClock()
-    context = Opening(Resources(), clock, 1.0)
+    context = AdapterContext(Resources(), clock, 1.0)
     servers = await board(context)
     source, pool = FakeSource(ManualClock(), {"visible": 1.0}), FakeActuator(ManualClock())
     setup = Setup(workload(interval_s=600.0), {"queue": source}, {MAIN: pool}, wakeup=context.wakeup)

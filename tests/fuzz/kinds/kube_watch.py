@@ -16,7 +16,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.watch import SharedWatch
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import PortError
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.fuzz.kinds.loop import DEADLINE_S, loop
 from tests.fuzz.kinds.readings import unwritable
 from tests.fuzz.mutate import json_text
@@ -86,10 +86,10 @@ async def _check(data: bytes) -> str:
 
     here.answer = answer
     async with Resources() as resources:  # a new watch per case: a watch that ends affects this case only
-        return await _followed(Opening(hasty(resources), here.clock, DEADLINE_S), here.port)
+        return await _followed(AdapterContext(hasty(resources), here.clock, DEADLINE_S), here.port)
 
 
-async def _followed(context: Opening, port: int) -> str:
+async def _followed(context: AdapterContext, port: int) -> str:
     spec = Kubernetes(name=NAME, cluster=_cluster(port), watch_pods=False)
     pool = await open_pool(spec, context, WorkloadName("chat"), PoolName("main"))
     watch = next(value for value in vars(pool).values() if isinstance(value, SharedWatch))

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.site import listening
 from tests.servers.spoiling import Ahead, hasty
 
@@ -34,7 +34,7 @@ class Loop:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self.port = await self._stack.enter_async_context(listening(app))
         self.resources = hasty(await self._stack.enter_async_context(Resources()))
-        self.context = Opening(self.resources, self.clock, DEADLINE_S)
+        self.context = AdapterContext(self.resources, self.clock, DEADLINE_S)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         made = self.answer(request)

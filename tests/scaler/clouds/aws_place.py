@@ -12,7 +12,7 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.adapters import open_pool
 from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount, AwsNotices
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import REGION, Aws, aws
 from tests.servers.aws_compute import Compute, compute
 from tests.servers.aws_world import Flock, World
@@ -29,7 +29,7 @@ class AwsEnvironment:
     cloud: Aws
     endpoint: Compute
     resources: Resources
-    context: Opening
+    context: AdapterContext
 
     @property
     def account(self) -> AwsAccount:
@@ -55,7 +55,7 @@ async def aws_environment() -> AsyncIterator[AwsEnvironment]:
     """Open an empty account."""
     world = World()
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
-        yield AwsEnvironment(world, cloud, endpoint, resources, Opening(resources, SystemClock(), 5.0))
+        yield AwsEnvironment(world, cloud, endpoint, resources, AdapterContext(resources, SystemClock(), 5.0))
 
 
 async def read_status(pool: Any) -> PoolStatus:

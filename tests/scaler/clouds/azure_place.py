@@ -13,7 +13,7 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.ports import Clock
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
 from tests.servers.azure_managed import AgentPool
@@ -28,7 +28,7 @@ class AzureEnvironment:
     """One subscription and a context to open adapters in."""
 
     cloud: Azure
-    context: Opening
+    context: AdapterContext
     resources: Resources
     clock: Ahead
     events: Events
@@ -66,7 +66,7 @@ async def azure_environment(folder: Path, *, at_once: bool = False) -> AsyncIter
         if at_once:
             hasty(resources)
         typed_clock: Clock = clock
-        yield AzureEnvironment(cloud, Opening(resources, typed_clock, 5.0), resources, clock, events)
+        yield AzureEnvironment(cloud, AdapterContext(resources, typed_clock, 5.0), resources, clock, events)
 
 
 def serving(cloud: Azure, count: int, name: str = "h100", **more: Any) -> ScaleSet:

@@ -12,7 +12,7 @@ from policies.model import PoolName, PoolStatus, WorkloadName
 from scaler.adapters import open_pool
 from scaler.clock import SystemClock
 from scaler.ports import Actuator
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
@@ -42,7 +42,7 @@ class Shifted:
 @dataclass
 class GcpEnvironment:
     cloud: Gcp
-    context: Opening
+    context: AdapterContext
     clock: Shifted
 
     async def pool(self, spec: Any) -> Actuator:
@@ -65,7 +65,7 @@ async def gcp_environment(folder: Path, *, at_once: bool = False) -> AsyncIterat
     async with gcp(folder) as cloud, Resources() as resources:
         if at_once:
             hasty(resources)
-        yield GcpEnvironment(cloud, Opening(resources, clock, 5.0), clock)
+        yield GcpEnvironment(cloud, AdapterContext(resources, clock, 5.0), clock)
 
 
 async def read_status(actuator: Actuator, until: Callable[[PoolStatus], bool] = lambda _: True) -> PoolStatus:

@@ -12,7 +12,7 @@ from scaler.clock import stopwatch_s
 from scaler.clouds.api_budget import MAX_READ_PAUSE_S, Api, Bucket, Calls
 from scaler.clouds.api_channel import Channel
 from scaler.ports import Misconfigured, OutOfCapacity, PortError, Throttled, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.telemetry.api_calls import CallsCollector
 from tests.fakes import ManualClock
 
@@ -21,7 +21,7 @@ WIDE = Api("aws/autoscaling", per_s=100.0, burst=100)
 
 def channel(api: Api = WIDE, deadline_s: float = 1.0) -> tuple[Channel, Calls, ManualClock]:
     clock, resources = ManualClock(), Resources()
-    return Channel(Opening(resources, clock, deadline_s), api, "account"), resources.calls, clock
+    return Channel(AdapterContext(resources, clock, deadline_s), api, "account"), resources.calls, clock
 
 
 class Answers:
@@ -123,7 +123,7 @@ async def test_after_a_throttle_reads_give_way_and_writes_go_on() -> None:
 async def test_equal_accounts_share_a_budget_and_others_do_not() -> None:
     clock, resources = ManualClock(), Resources()
     api = Api("aws/ec2", per_s=0.001, burst=2)
-    first, same, second = (Channel(Opening(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
+    first, same, second = (Channel(AdapterContext(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
     await first.call("Describe", Answers("there"))
     with pytest.raises(Throttled):
         await same.call("Describe", Answers("there"))

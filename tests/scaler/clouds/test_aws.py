@@ -17,7 +17,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import Sqs
 from scaler.ports import Misconfigured, Source, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import ACCOUNT, KEYS, REGION, Aws, aws, isolate, web_token
 from tests.servers.aws_fault import Front, front
 from tests.servers.pod_identity import pod_identity
@@ -51,7 +51,7 @@ class AwsSetup:
     ) -> Source:
         account = AwsAccount(region=region, endpoint_url=self.front.url)
         spec = Sqs(queue_url=queue or self.queue, account=account, oldest_age=oldest_age)
-        return await open_source(spec, Opening(self.resources, SystemClock(), deadline_s))
+        return await open_source(spec, AdapterContext(self.resources, SystemClock(), deadline_s))
 
 
 @pytest.fixture

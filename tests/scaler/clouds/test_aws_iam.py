@@ -19,7 +19,7 @@ from scaler.clouds.aws.account import AwsAccount, AwsNotices
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
 from scaler.ports import Misconfigured, OutOfCapacity
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import compute
@@ -52,7 +52,7 @@ class IamEnvironment:
     world: World
     cloud: Aws
     resources: Resources
-    context: Opening
+    context: AdapterContext
     account: AwsAccount
     queue: str
 
@@ -85,7 +85,7 @@ async def iam_environment(granted: frozenset[str]) -> AsyncIterator[IamEnvironme
     world.reservations.append({"CapacityReservationId": RESERVATION, "State": "active", "TotalInstanceCount": 3})
     async with aws() as cloud, compute(world, cloud.url) as endpoint, Resources() as resources:
         account = AwsAccount(region=REGION, endpoint_url=endpoint.url)
-        context = Opening(resources, SystemClock(), 5.0)
+        context = AdapterContext(resources, SystemClock(), 5.0)
         yield IamEnvironment(world, cloud, resources, context, account, await event_queue(cloud))
 
 
@@ -181,7 +181,7 @@ async def sample_as(
         for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfGroupsWithInflightMessages"):
             cloud.metric(queue, metric, 5, clock.now() - 120)
         async with cloud.strangers_refused():
-            source = await open_source(spec, Opening(resources, clock, 5.0))
+            source = await open_source(spec, AdapterContext(resources, clock, 5.0))
             return dict(await source.sample()), aws_front
 
 

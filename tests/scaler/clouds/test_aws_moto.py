@@ -15,7 +15,7 @@ from scaler.clock import SystemClock
 from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.ports import Misconfigured
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 @dataclass
 class Moto:
     cloud: Aws
-    context: Opening
+    context: AdapterContext
 
     async def open(self, kind: type, **keys: Any) -> Any:
         account = AwsAccount(region=REGION, endpoint_url=self.cloud.url)
@@ -58,7 +58,7 @@ class Moto:
 async def moto(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Moto]:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with aws() as cloud, Resources() as resources:
-        yield Moto(cloud, Opening(resources, SystemClock(), 20.0))
+        yield Moto(cloud, AdapterContext(resources, SystemClock(), 20.0))
 
 
 async def read_status(pool: Any) -> PoolStatus:

@@ -20,7 +20,7 @@ from scaler.clouds.interruptions import board
 from scaler.config.kinds.aws_pools import Asg, AsgWarmPool, Ec2Fleet, Ec2InstantFleet, EksNodeGroup
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric, Sqs
 from scaler.ports import PortError
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.scaler.clouds.aws_place import FLEET, A, AwsEnvironment, B
 from tests.servers.aws import KEYS, REGION, aws, isolate
 from tests.servers.aws_cloudwatch import cloudwatch
@@ -67,7 +67,7 @@ async def lanes(
             endpoint = await stack.enter_async_context(compute(World(), cloud.url))
             resources = hasty(await stack.enter_async_context(Resources()))
             clock = Ahead()
-            env = AwsEnvironment(endpoint.world, cloud, endpoint, resources, Opening(resources, clock, 5.0))
+            env = AwsEnvironment(endpoint.world, cloud, endpoint, resources, AdapterContext(resources, clock, 5.0))
             opened.append(Lane(endpoint, await arrange(env), clock, holds, optional))
         yield opened
 
@@ -252,7 +252,7 @@ async def test_answers_of_cloudwatch() -> None:
         account = AwsAccount(region=REGION, endpoint_url=server.url)
         metric = CloudWatchMetric(namespace="AWS/SageMaker", metric="Concurrency")
         source = await open_source(
-            CloudWatch(metrics={"concurrency": metric}, account=account), Opening(hasty(resources), clock, 5.0)
+            CloudWatch(metrics={"concurrency": metric}, account=account), AdapterContext(hasty(resources), clock, 5.0)
         )
 
         async def sample() -> Any:
@@ -268,7 +268,7 @@ async def test_answers_of_cloudwatch() -> None:
 async def test_events_of_the_queue_of_notices() -> None:
     """The reader continues after any event."""
     async with aws() as cloud, Resources() as resources:
-        context = Opening(resources, Ahead(), 5.0)
+        context = AdapterContext(resources, Ahead(), 5.0)
         sqs = await service(context, "sqs", AwsAccount(region=REGION, endpoint_url=cloud.url))
         events = EventQueueReader(sqs, "http://127.0.0.1/1/notices", await board(context), context.clock)
         detail = {"instance-id": "i-1", "instance-action": "terminate"}

@@ -15,7 +15,7 @@ from scaler.clock import SystemClock
 from scaler.config.kinds.azure_pools import AksAgentPool, Vmss, VmssStandbyPool
 from scaler.config.kinds.azure_sources import AzureMonitor, ServiceBus
 from scaler.ports import Misconfigured, Permit
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.azure import SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import NODES, ScaleSet, reserve
@@ -41,7 +41,9 @@ def furnish(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
     return [uniform, mixed, nodes]
 
 
-async def everything(cloud: Azure, namespace: Bus, context: Opening, sets: Sequence[ScaleSet]) -> Sequence[Permit]:
+async def everything(
+    cloud: Azure, namespace: Bus, context: AdapterContext, sets: Sequence[ScaleSet]
+) -> Sequence[Permit]:
     """Read and write with every adapter, follow the writes, and return the permits."""
     account = cloud.account()
     pools: list[Any] = [
@@ -84,7 +86,7 @@ async def test_the_role_grants_exactly_the_called_permissions(tmp_path: Path) ->
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
         sets = furnish(cloud, namespace)
         cloud.granted = tuple(GRANTED)
-        permits = await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
+        permits = await everything(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
         called = {operation for _, operation, _ in resources.calls.results}
         assert sorted(called) == sorted(GRANTED)
         actions = {p.action for p in permits}
@@ -109,7 +111,7 @@ async def test_a_permission_missing_in_the_role_is_named_with_the_remedy(tmp_pat
         sets = furnish(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != action)
         with pytest.raises(Misconfigured, match=r"azure-role\.json") as raised:
-            await everything(cloud, namespace, Opening(resources, SystemClock(), 10.0), sets)
+            await everything(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
         assert action in str(raised.value)
 
 
@@ -119,7 +121,7 @@ async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")
         spec = Vmss(resource_group="llm", name="h100", account=cloud.account())
         pool: Any = await open_pool(
-            spec, Opening(resources, SystemClock(), 10.0), WorkloadName("llm"), PoolName("gpus")
+            spec, AdapterContext(resources, SystemClock(), 10.0), WorkloadName("llm"), PoolName("gpus")
         )
         permits = {p.action: p.granted for p in await pool.permits()}
         assert permits["Microsoft.Compute/virtualMachineScaleSets/read"] is True
@@ -134,7 +136,7 @@ async def test_without_leave_to_read_metrics_a_zero_is_not_believed(tmp_path: Pa
         spec = ServiceBus(
             namespace=f"127.0.0.1:{namespace.port}", queue="prompts", resource_group="llm", account=cloud.account()
         )
-        source = await open_source(spec, Opening(resources, SystemClock(), 10.0))
+        source = await open_source(spec, AdapterContext(resources, SystemClock(), 10.0))
         reading = (await source.sample())["visible"]
         assert isinstance(reading, Absent)
         assert "Microsoft.Insights/metrics/read" in reading.reason

@@ -19,7 +19,7 @@ from scaler.clouds.kubernetes.objects import is_newer
 from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import MAX_MESSAGE, PortError, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus import open_prometheus
 from tests.servers.exporter import Engine, exporter, gauges
 from tests.servers.http_fault import Front, http_front
@@ -36,9 +36,9 @@ JSON: Final = st.recursive(
 
 
 @pytest.fixture
-async def opening() -> AsyncIterator[Opening]:
+async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, SystemClock(), 20.0)
+        yield AdapterContext(resources, SystemClock(), 20.0)
 
 
 @given(JSON, st.booleans())
@@ -120,14 +120,14 @@ def matrix() -> dict[str, Any]:
     return {"status": "success", "data": {"resultType": "matrix", "result": result}, "warnings": []}
 
 
-async def test_every_part_of_an_instant_answer_may_be_spoiled(opening: Opening) -> None:
+async def test_every_part_of_an_instant_answer_may_be_spoiled(opening: AdapterContext) -> None:
     whole = vector(({"forescale": "value:running"}, [1000.0, "7"]), ({"forescale": "time:running"}, [1000.0, "990"]))
     async with http_front("http://127.0.0.1:9") as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", read=("running",)), opening)
         assert await _spoilt(front, whole, source.sample) > 100
 
 
-async def test_every_part_of_a_ranges_answer_may_be_spoiled(opening: Opening) -> None:
+async def test_every_part_of_a_ranges_answer_may_be_spoiled(opening: AdapterContext) -> None:
     async with http_front("http://127.0.0.1:9") as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", read=("running",)), opening)
         assert await _spoilt(front, matrix(), lambda: source.past(["running"], 0.0, 600.0, 60.0)) > 100
@@ -152,14 +152,14 @@ async def _spoilt(front: Front, whole: Any, ask: Any) -> int:
 
 
 @pytest.mark.parametrize("value", ["9" * 310, "9" * 400, "9" * 5000, "1_0", "0x10", "\u0661", ""])
-async def test_a_value_that_is_no_number_spoils_the_page(opening: Opening, value: str) -> None:
+async def test_a_value_that_is_no_number_spoils_the_page(opening: AdapterContext, value: str) -> None:
     async with exporter({"a": Engine(f"{RUNNING}{{}} {value}\n")}) as pages:
         source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm"), opening)
         with pytest.raises(Unavailable):
             await source.sample()
 
 
-async def test_a_sum_beyond_a_float_is_absent(opening: Opening) -> None:
+async def test_a_sum_beyond_a_float_is_absent(opening: AdapterContext) -> None:
     counters = "".join(f'vllm:generation_tokens_total{{engine="{i}"}} {HUGE}\n' for i in range(3))
     bounds = "".join(f'vllm:time_to_first_token_seconds_bucket{{engine="{i}",le="+Inf"}} {HUGE}\n' for i in range(3))
     text = gauges(RUNNING, {'engine="0"': HUGE, 'engine="1"': HUGE}) + counters + bounds
@@ -183,14 +183,14 @@ async def test_a_sum_beyond_a_float_is_absent(opening: Opening) -> None:
         (" " * (16 * 2**20 + 1), "more than 16 MiB: have the engine show fewer metrics"),
     ],
 )
-async def test_a_limit_names_itself(opening: Opening, page: str, why: str) -> None:
+async def test_a_limit_names_itself(opening: AdapterContext, page: str, why: str) -> None:
     async with exporter({"a": Engine(page)}) as pages:
         source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm"), opening)
         with pytest.raises(Unavailable, match=why):
             await source.sample()
 
 
-async def test_a_large_page_of_many_ranks_is_read_whole(opening: Opening) -> None:
+async def test_a_large_page_of_many_ranks_is_read_whole(opening: AdapterContext) -> None:
     ranks = "".join(f'{RUNNING}{{engine="{i}",model_name="m"}} 2 1700000000000\n' for i in range(64))
     unread = "".join(f'other_bucket{{le="{i}",model_name="m",adapter="{"x" * 60}"}} {i}\n' for i in range(60_000))
     async with exporter({"a": Engine(ranks + unread)}) as pages:

@@ -16,7 +16,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.timestamps import text_of
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool
 from scaler.ports import Misconfigured
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
@@ -41,13 +41,13 @@ async def fake() -> AsyncIterator[FakeKube]:
 
 
 @pytest.fixture
-async def context() -> AsyncIterator[Opening]:
+async def context() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, ManualClock(), 5.0)
+        yield AdapterContext(resources, ManualClock(), 5.0)
 
 
 @pytest.fixture
-async def pool(fake: FakeKube, context: Opening, tmp_path: Path) -> KarpenterResizer:
+async def pool(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> KarpenterResizer:
     cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
     return await open_karpenter_node_pool(
         KarpenterNodePool(name="spot", cluster=cluster), context, WorkloadName("chat"), PoolName("spot")
@@ -55,7 +55,7 @@ async def pool(fake: FakeKube, context: Opening, tmp_path: Path) -> KarpenterRes
 
 
 @pytest.fixture
-async def buffer(fake: FakeKube, context: Opening, tmp_path: Path) -> BufferResizer:
+async def buffer(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> BufferResizer:
     cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
     spec = CapacityBuffer(name="room", tier="warm_node", cluster=cluster)
     return await open_capacity_buffer(spec, context, WorkloadName("chat"), PoolName("room"))
@@ -129,7 +129,9 @@ async def test_a_failed_launch_of_a_claim_has_its_reason(fake: FakeKube, pool: K
     assert (status.failed, status.shortfall.reason) == (1, "LaunchFailed: no such subnet")
 
 
-async def test_a_later_launch_ends_the_shortage(fake: FakeKube, pool: KarpenterResizer, context: Opening) -> None:
+async def test_a_later_launch_ends_the_shortage(
+    fake: FakeKube, pool: KarpenterResizer, context: AdapterContext
+) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
     text = "NodeClaim spot-x7k2p event: InsufficientInstanceCapacity"
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", text, at=text_of(context.clock.now())))
@@ -142,7 +144,7 @@ async def test_a_later_launch_ends_the_shortage(fake: FakeKube, pool: KarpenterR
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
-async def test_an_earlier_shortage_is_ignored(fake: FakeKube, pool: KarpenterResizer, context: Opening) -> None:
+async def test_an_earlier_shortage_is_ignored(fake: FakeKube, pool: KarpenterResizer, context: AdapterContext) -> None:
     await settled(pool, lambda s: s.ready == 3)
     old = text_of(context.clock.now() - 600)
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", "none", at=old))
@@ -205,6 +207,6 @@ async def test_both_report_their_permissions(fake: FakeKube, pool: KarpenterResi
     assert granted["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
 
 
-async def test_a_buffer_that_is_to_serve_is_refused(context: Opening) -> None:
+async def test_a_buffer_that_is_to_serve_is_refused(context: AdapterContext) -> None:
     with pytest.raises(Misconfigured, match="room: tier is serving, but what a buffer holds is empty"):
         await open_pool(CapacityBuffer(name="room"), context, WorkloadName("chat"), PoolName("room"))

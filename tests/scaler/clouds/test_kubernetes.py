@@ -13,7 +13,7 @@ from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Conflict
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.control_plane import why_not
@@ -53,7 +53,9 @@ async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
                 api_version=api_version,
                 cluster=KubeCluster(kubeconfig=str(place.kubeconfig)),
             )
-            return await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            return await open_kubernetes(
+                spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+            )
 
         yield opening
 

@@ -12,7 +12,7 @@ from policies.model import PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node, put_deployment
 from tests.servers.spoiling import GONE, Ahead, Lane, Mangle, same_pool_or_fair, spoil_everything
@@ -46,7 +46,7 @@ def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
 
     async def ask() -> Any:
         async with Resources() as resources:
-            pool = await open_pool(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("pool"))
+            pool = await open_pool(spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("pool"))
             return (await pool.status()).value
 
     return ask

@@ -15,7 +15,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Conflict, Misconfigured, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.control_plane import why_not
@@ -49,7 +49,9 @@ class Stage:
         drain = Drain(routing_label=ROUTED, port=self.engines.port, settle_s=SETTLE_S, deadline_s=DEADLINE_S)
         cluster = KubeCluster(kubeconfig=str(self._kubeconfig))
         pool = Kubernetes(name="llm", cluster=cluster, drain=drain, **spec)
-        return await open_kubernetes(pool, Opening(resources, self.clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        return await open_kubernetes(
+            pool, AdapterContext(resources, self.clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+        )
 
     async def tick(self, actuator: KubernetesResizer, target: int, after_s: float = 6.0) -> PoolStatus:
         """Run one tick of the controller: read, and write where needed."""
@@ -360,7 +362,9 @@ async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) 
             cluster=KubeCluster(kubeconfig=str(real.kubeconfig)),
             drain=Drain(routing_label=ROUTED, port=1, settle_s=0, deadline_s=5),
         )
-        actuator = await open_kubernetes(pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        actuator = await open_kubernetes(
+            pool, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+        )
         observed = await settled(actuator, lambda s: s.ready == 2)
         for pod in (await real.call("GET", real.path("pods", api="api/v1")))["items"]:
             await real.call("PATCH", real.path("pods", pod["metadata"]["name"], "api/v1"), labels)

@@ -18,7 +18,7 @@ from scaler.clouds.kubernetes.credentials import in_pod
 from scaler.clouds.singleflight import Singleflight
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Misconfigured, PortError, Throttled, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import Served, write_kubeconfig
@@ -46,7 +46,9 @@ async def opened(place: FakePlace, clock: ManualClock) -> AsyncIterator[Open]:
         async def opening(name: str = "llm", kind: str = "Deployment", version: str = "apps/v1") -> KubernetesResizer:
             cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
             spec = Kubernetes(name=name, object_kind=kind, api_version=version, cluster=cluster)
-            return await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            return await open_kubernetes(
+                spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+            )
 
         yield opening
 
@@ -249,7 +251,7 @@ async def test_a_throttled_read_has_a_retry_pause(place: FakePlace) -> None:
     place.fake.throttled = True
     async with Resources() as resources:
         spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(place.kubeconfig)))
-        opening = Opening(resources, SystemClock(), 5.0)
+        opening = AdapterContext(resources, SystemClock(), 5.0)
         actuator = await open_kubernetes(spec, opening, WorkloadName("chat"), PoolName("gpus"))
         with pytest.raises(Throttled) as caught:
             await actuator.status()
@@ -464,7 +466,7 @@ async def test_a_bad_kubeconfig_is_refused_at_the_start(
     spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(path), context=context))
     async with Resources() as resources:
         with pytest.raises(Misconfigured, match=says):
-            await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+            await open_kubernetes(spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
 
 async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> None:

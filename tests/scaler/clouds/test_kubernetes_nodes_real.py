@@ -13,7 +13,7 @@ from scaler.actuators.kubernetes import KubernetesResizer, open_kubernetes
 from scaler.clock import SystemClock
 from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.config.kinds.kubernetes import Kubernetes
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.patience import patience
 from tests.servers.control_plane import why_not
@@ -40,20 +40,20 @@ async def place() -> AsyncIterator[Ground]:
 
 
 @pytest.fixture
-async def context() -> AsyncIterator[Opening]:
+async def context() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), 5.0)
 
 
 @pytest.fixture
-async def pool(place: Ground, context: Opening) -> KubernetesResizer:
+async def pool(place: Ground, context: AdapterContext) -> KubernetesResizer:
     cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
     spec = Kubernetes(name="llm", namespace=place.namespace, cluster=cluster)
     return await open_kubernetes(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
 
 async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
-    place: Ground, pool: KubernetesResizer, context: Opening
+    place: Ground, pool: KubernetesResizer, context: AdapterContext
 ) -> None:
     await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
     wakeup = asyncio.create_task(context.wakeup.wait())

@@ -19,7 +19,7 @@ from scaler.clouds.kubernetes.drain_settings import Drain
 from scaler.clouds.kubernetes.session import Session
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.ports import Misconfigured, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.control_plane import SCALER, why_not
@@ -57,7 +57,9 @@ async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
             cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
             named = {"api_version": api_version, "object_kind": object_kind, "namespace": place.namespace}
             spec = Kubernetes(name="llm", cluster=cluster, **named)  # type: ignore[arg-type]
-            return await open_kubernetes(spec, Opening(resources, clock, 2.0), WorkloadName("chat"), PoolName("gpus"))
+            return await open_kubernetes(
+                spec, AdapterContext(resources, clock, 2.0), WorkloadName("chat"), PoolName("gpus")
+            )
 
         yield opening
 
@@ -112,7 +114,7 @@ async def test_a_rotated_service_account_token_is_used_at_once(
     (tmp_path / "token").write_text("expired")
     (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
-    session = Session(Opening(Resources(), clock, 5.0), in_pod(environ, tmp_path))
+    session = Session(AdapterContext(Resources(), clock, 5.0), in_pod(environ, tmp_path))
     path = place.ground.path("deployments", "llm")
     with pytest.raises(Misconfigured, match="does not accept our credentials"):
         await session.call("get", "GET", path, 5.0)
@@ -129,7 +131,9 @@ async def test_a_server_with_another_certificate_is_misconfigured(
     (tmp_path / "kubeconfig").write_text(json.dumps(document))
     spec = Kubernetes(name="llm", cluster=KubeCluster(kubeconfig=str(tmp_path / "kubeconfig")))
     async with Resources() as resources:
-        actuator = await open_kubernetes(spec, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
+        actuator = await open_kubernetes(
+            spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus")
+        )
         with pytest.raises(Misconfigured, match="certificate is not trusted"):
             await actuator.status()
 
@@ -154,7 +158,7 @@ async def test_the_shipped_roles_permit_exactly_the_calls(place: RealPlace, open
             draining(place),
         ):
             actuator_of_chat: Any = await open_pool(
-                pool, Opening(resources, clock, 5.0), WorkloadName("chat"), PoolName("other")
+                pool, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("other")
             )
             await actuator_of_chat.resize(1, await settled(actuator_of_chat, lambda s: s.desired in {2, 4}))
             assert not [permit for permit in await actuator_of_chat.permits() if permit.granted is not True]

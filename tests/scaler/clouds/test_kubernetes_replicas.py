@@ -17,7 +17,7 @@ from scaler.clouds.kubernetes.cluster import KubeCluster
 from scaler.clouds.kubernetes.pods import parse
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import Permit
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.fakes import ManualClock
 from tests.patience import patience
@@ -40,13 +40,13 @@ async def fake() -> AsyncIterator[FakeKube]:
 
 
 @pytest.fixture
-async def context(clock: ManualClock) -> AsyncIterator[Opening]:
+async def context(clock: ManualClock) -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, clock, 5.0)
+        yield AdapterContext(resources, clock, 5.0)
 
 
 @pytest.fixture
-def opened(fake: FakeKube, context: Opening, tmp_path: Path) -> Opened:
+def opened(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> Opened:
     kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)
 
     async def opening(**spec: Any) -> KubernetesResizer:
@@ -78,7 +78,7 @@ def opened(fake: FakeKube, context: Opening, tmp_path: Path) -> Opened:
     ],
 )
 async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
-    fake: FakeKube, opened: Opened, context: Opening, body: dict[str, Any]
+    fake: FakeKube, opened: Opened, context: AdapterContext, body: dict[str, Any]
 ) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
@@ -124,7 +124,7 @@ async def test_a_withdrawn_notice_is_not_pending(fake: FakeKube, opened: Opened)
 
 
 async def test_a_cloud_s_notice_for_the_machine_counts_for_its_pods(
-    fake: FakeKube, opened: Opened, context: Opening, clock: ManualClock
+    fake: FakeKube, opened: Opened, context: AdapterContext, clock: ManualClock
 ) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
@@ -132,7 +132,7 @@ async def test_a_cloud_s_notice_for_the_machine_counts_for_its_pods(
     assert (await settled(actuator, lambda s: s.interruption_pending == 1)).parts[1].interruption_pending == 1
 
 
-async def test_a_node_s_notice_counts_for_its_machine(fake: FakeKube, opened: Opened, context: Opening) -> None:
+async def test_a_node_s_notice_counts_for_its_machine(fake: FakeKube, opened: Opened, context: AdapterContext) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}

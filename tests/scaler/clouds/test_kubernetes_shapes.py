@@ -23,7 +23,7 @@ from scaler.clouds.kubernetes.objects import ScalableKind
 from scaler.clouds.kubernetes.other_autoscalers import targets
 from scaler.config.kinds.kubernetes import CapacityBuffer, KarpenterNodePool, Kubernetes
 from scaler.ports import PortError, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import claim, event, node, put_deployment, ready_pod
@@ -165,7 +165,7 @@ async def ask(kubeconfig: Path) -> None:
         CapacityBuffer(name="room", tier="warm_node", cluster=cluster),
     )
     async with Resources() as resources:
-        context = Opening(resources, ManualClock(), 5.0)
+        context = AdapterContext(resources, ManualClock(), 5.0)
         for pool in pools:
             opened: Any = await open_pool(pool, context, WorkloadName("chat"), PoolName("pool"))
             with contextlib.suppress(PortError):

@@ -12,7 +12,7 @@ from scaler.actuators.vllm_sleep import VllmSleepResizer, open_vllm_sleep
 from scaler.adapters import open_pool
 from scaler.config.kinds.engines import VllmSleep
 from scaler.ports import Misconfigured, OutOfCapacity, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.sleeping_engines import SleepingEngines, sleeping_engines
@@ -30,7 +30,7 @@ async def engines() -> AsyncIterator[SleepingEngines]:
 async def pool(engines: SleepingEngines) -> AsyncIterator[VllmSleepResizer]:
     async with Resources() as resources:
         spec = VllmSleep(urls=engines.urls)
-        context = Opening(resources, ManualClock(), 1.0)
+        context = AdapterContext(resources, ManualClock(), 1.0)
         yield await open_vllm_sleep(spec, context, WorkloadName("chat"), PoolName("engines"))
 
 
@@ -125,7 +125,7 @@ async def test_continues_after_a_restart_from_the_engines_states(
 ) -> None:
     await pool.resize(1, (await pool.status()).value)
     async with Resources() as resources:
-        context = Opening(resources, ManualClock(), 1.0)
+        context = AdapterContext(resources, ManualClock(), 1.0)
         anew = await open_pool(VllmSleep(urls=engines.urls), context, WorkloadName("chat"), PoolName("engines"))
         assert (await settled(anew, lambda _: True)).desired == 1
 
@@ -155,4 +155,6 @@ async def test_as_headroom_it_is_refused(engines: SleepingEngines) -> None:
     spec = VllmSleep(urls=engines.urls, tier="slept", serves=PoolName("gpus"))
     async with Resources() as resources:
         with pytest.raises(Misconfigured, match="its size is how many serve"):
-            await open_pool(spec, Opening(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines"))
+            await open_pool(
+                spec, AdapterContext(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines")
+            )

@@ -18,7 +18,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.clouds.aws.metrics import Query, metrics
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Misconfigured
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import KEYS, REGION, isolate
 from tests.servers.aws_cloudwatch import Clouds, cloudwatch
 
@@ -51,7 +51,7 @@ class SourceEnvironment:
 
     async def open(self, **given: CloudWatchMetric) -> Any:
         return await open_source(
-            CloudWatch(metrics=given, account=self.account), Opening(self.resources, self.clock, 5.0)
+            CloudWatch(metrics=given, account=self.account), AdapterContext(self.resources, self.clock, 5.0)
         )
 
 
@@ -165,7 +165,7 @@ async def test_the_same_metric_of_two_workloads_is_paid_once(env: SourceEnvironm
 
 async def test_a_read_for_a_write_does_not_wait_for_other_reads(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
-    batch = await metrics(Opening(env.resources, SystemClock(), 5.0), env.account, 60)
+    batch = await metrics(AdapterContext(env.resources, SystemClock(), 5.0), env.account, 60)
     query = Query("LLM", "m", (), "Average", 60)
     at, sample = await batch.get(query, urgent=True)
     assert datetime.fromtimestamp(at, UTC).year >= 2026

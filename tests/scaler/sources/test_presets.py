@@ -20,7 +20,7 @@ from scaler.clouds.http_access import Access
 from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.load import load
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.promql import lost_targets_query, selector, time_query, value_query
 from tests.servers.exporter import Engine, exporter, gauges
 
@@ -106,7 +106,7 @@ async def test_accelerators_pages_are_read_in_shares(
 ) -> None:
     async with exporter({"node": Engine(PAGES[preset])}) as served, Resources() as resources:
         spec = Scrape(preset=preset, urls=(served.url("node"),), match=match)
-        source = await open_source(spec, Opening(resources, SystemClock(), 5.0))
+        source = await open_source(spec, AdapterContext(resources, SystemClock(), 5.0))
         read = await source.sample()
     values = {quantity: reading.value for quantity, reading in read.items() if isinstance(reading, Fresh)}
     assert values == pytest.approx(expected)

@@ -15,7 +15,7 @@ from scaler.clock import SystemClock
 from scaler.config.kinds.engines import Scrape
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, Source
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus import open_prometheus
 from tests.servers.beside import beside
 from tests.servers.exporter import State
@@ -38,9 +38,9 @@ def server(fleet: Fleet) -> PrometheusServer:
 
 
 @pytest.fixture
-async def opening() -> AsyncIterator[Opening]:
+async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), 5.0)
 
 
 PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
@@ -48,13 +48,13 @@ MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_shar
 
 
 @pytest.fixture
-async def promising() -> AsyncIterator[Opening]:
+async def promising() -> AsyncIterator[AdapterContext]:
     """The context of a workload with a latency SLO."""
     async with Resources() as resources:
-        yield Opening(resources, SystemClock(), 5.0, PROMISED)
+        yield AdapterContext(resources, SystemClock(), 5.0, PROMISED)
 
 
-async def read(opening: Opening, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
+async def read(opening: AdapterContext, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
     match = {} if case is None else {"case": case}
     source: Source = await open_prometheus(Prometheus(url=server.url, match=match, **fields), opening)
     return await source.sample()
@@ -64,7 +64,9 @@ def values(readings: Mapping[str, Any]) -> dict[str, float]:
     return {q: reading.value for q, reading in readings.items() if isinstance(reading, Fresh)}
 
 
-async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(opening: Opening, fleet: Fleet) -> None:
+async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(
+    opening: AdapterContext, fleet: Fleet
+) -> None:
     direct = await open_source(Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)), opening)
     readings = values(await read(opening, fleet.server, "recorded", preset="vllm"))
     assert readings == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4}
@@ -79,30 +81,32 @@ async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(
         pytest.param("both", 0.4, id="both-names-at-once-count-once"),
     ],
 )
-async def test_renamed_metrics_are_found(opening: Opening, server: PrometheusServer, case: str, usage: float) -> None:
+async def test_renamed_metrics_are_found(
+    opening: AdapterContext, server: PrometheusServer, case: str, usage: float
+) -> None:
     readings = await read(opening, server, case, preset="vllm")
     assert readings["kv_cache_usage"].value == pytest.approx(usage)
 
 
-async def test_gpus_in_percent_read_as_shares(opening: Opening, server: PrometheusServer) -> None:
+async def test_gpus_in_percent_read_as_shares(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = values(await read(opening, server, "dcgm", preset="dcgm", read=("utilization", "tensor_active")))
     assert readings == {"utilization": pytest.approx(0.4), "tensor_active": pytest.approx(0.1)}
 
 
-async def test_tensorrt_llm_is_read_by_its_labels(opening: Opening, server: PrometheusServer) -> None:
+async def test_tensorrt_llm_is_read_by_its_labels(opening: AdapterContext, server: PrometheusServer) -> None:
     quantities = ("running", "waiting", "kv_cache_usage")
     readings = values(await read(opening, server, "trtllm", preset="triton_trtllm", read=quantities))
     assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
 
 
-async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: Opening, fleet: Fleet) -> None:
+async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: AdapterContext, fleet: Fleet) -> None:
     direct = await open_source(Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)), opening)
     readings = values(await read(opening, fleet.server, "sglang", preset="sglang"))
     assert readings == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
     assert readings == values(await direct.sample())
 
 
-async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, server: PrometheusServer) -> None:
+async def test_rates_and_latencies_are_those_of_the_window(opening: AdapterContext, server: PrometheusServer) -> None:
     quantities = ("generation_tokens_per_s", "ttft_p95_s")
     readings = values(await read(opening, server, "counting", preset="vllm", read=quantities, window_s=3))
     assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
@@ -110,7 +114,7 @@ async def test_rates_and_latencies_are_those_of_the_window(opening: Opening, ser
 
 
 async def test_means_and_late_shares_are_those_of_the_recorded_engine(
-    promising: Opening, server: PrometheusServer
+    promising: AdapterContext, server: PrometheusServer
 ) -> None:
     readings = await read(promising, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings) == {
@@ -122,7 +126,9 @@ async def test_means_and_late_shares_are_those_of_the_recorded_engine(
     assert readings["ttft_late_share"].measured_at == pytest.approx(time.time(), abs=5)
 
 
-async def test_a_replica_counts_under_its_first_available_name(promising: Opening, server: PrometheusServer) -> None:
+async def test_a_replica_counts_under_its_first_available_name(
+    promising: AdapterContext, server: PrometheusServer
+) -> None:
     quantities = ("itl_mean_s", "itl_late_share", "itl_p95_s")
     readings = values(await read(promising, server, "upgrade", preset="vllm", read=quantities, window_s=3))
     assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
@@ -134,7 +140,7 @@ async def test_a_replica_counts_under_its_first_available_name(promising: Openin
 async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promise_s: float, late: float) -> None:
     quantities = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
     async with Resources() as resources:
-        opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
         readings = values(await read(opening, server, "triton", preset="triton", read=quantities, window_s=3))
     assert readings == {
         "ttft_mean_s": pytest.approx(0.65),
@@ -144,19 +150,19 @@ async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promis
 
 
 async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
-    promising: Opening, server: PrometheusServer
+    promising: AdapterContext, server: PrometheusServer
 ) -> None:
     readings = await read(promising, server, "recorded", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
 
 
-async def test_without_an_slo_nothing_is_late(opening: Opening, server: PrometheusServer) -> None:
+async def test_without_an_slo_nothing_is_late(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
     assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
 
 
-async def test_without_a_replica_there_is_no_mean_and_no_share(promising: Opening, fleet: Fleet) -> None:
+async def test_without_a_replica_there_is_no_mean_and_no_share(promising: AdapterContext, fleet: Fleet) -> None:
     fields: dict[str, Any] = {"preset": "vllm", "read": MEANS_AND_LATE, "window_s": 3}
     assert values(await read(promising, fleet.server, "parted", **fields)).keys() == {*MEANS_AND_LATE}
     fleet.engines["parted-2"].state = State.DOWN
@@ -166,13 +172,13 @@ async def test_without_a_replica_there_is_no_mean_and_no_share(promising: Openin
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent(why))
 
 
-async def test_a_reading_is_as_old_as_its_oldest_sample(opening: Opening, fleet: Fleet) -> None:
+async def test_a_reading_is_as_old_as_its_oldest_sample(opening: AdapterContext, fleet: Fleet) -> None:
     readings = await read(opening, fleet.server, "held", preset="vllm", read=("running",))
     assert readings["running"].value == 2
     assert readings["running"].measured_at == pytest.approx(fleet.began - 40, abs=0.01)
 
 
-async def test_a_query_s_age_comes_from_its_timestamp_query(opening: Opening, fleet: Fleet) -> None:
+async def test_a_query_s_age_comes_from_its_timestamp_query(opening: AdapterContext, fleet: Fleet) -> None:
     series = 'vllm:num_requests_running{case="held"}'
     queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
     times = {"timed": f"max(timestamp({series}))"}
@@ -182,14 +188,16 @@ async def test_a_query_s_age_comes_from_its_timestamp_query(opening: Opening, fl
         assert readings["untimed"].measured_at > fleet.began
 
 
-async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: Opening, fleet: Fleet) -> None:
+async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: AdapterContext, fleet: Fleet) -> None:
     fleet.engines["gone"].state = State.DOWN
     await fleet.server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
     readings = await read(opening, fleet.server, "gone", preset="vllm")
     assert all("though there were in the last day" in reading.reason for reading in readings.values())
 
 
-async def test_a_metric_that_never_was_is_loud_and_hides_no_other(opening: Opening, server: PrometheusServer) -> None:
+async def test_a_metric_that_never_was_is_loud_and_hides_no_other(
+    opening: AdapterContext, server: PrometheusServer
+) -> None:
     readings = await read(opening, server, "partly", preset="vllm")
     assert values(readings) == {"running": 3}
     reason = readings["kv_cache_usage"].reason
@@ -213,7 +221,7 @@ async def test_a_metric_that_never_was_is_loud_and_hides_no_other(opening: Openi
     ],
 )
 async def test_nothing_to_be_read_at_all_is_misconfigured(
-    opening: Opening, server: PrometheusServer, fields: dict[str, Any], why: str
+    opening: AdapterContext, server: PrometheusServer, fields: dict[str, Any], why: str
 ) -> None:
     source = await open_prometheus(Prometheus(url=server.url, **fields), opening)
     with pytest.raises(Misconfigured, match=why):
@@ -221,7 +229,7 @@ async def test_nothing_to_be_read_at_all_is_misconfigured(
 
 
 async def test_the_lookup_of_a_missing_metric_is_not_repeated_each_tick(
-    opening: Opening, server: PrometheusServer
+    opening: AdapterContext, server: PrometheusServer
 ) -> None:
     async with http_front(server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", match={"case": "partly"}), opening)
@@ -233,7 +241,7 @@ async def test_the_lookup_of_a_missing_metric_is_not_repeated_each_tick(
         assert len(front.seen) == requests + 1
 
 
-async def test_all_quantities_take_one_request_a_tick(opening: Opening, server: PrometheusServer) -> None:
+async def test_all_quantities_take_one_request_a_tick(opening: AdapterContext, server: PrometheusServer) -> None:
     async with http_front(server.url, prefix="/prefix") as front:
         queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
         source = await open_prometheus(
@@ -250,7 +258,9 @@ async def test_all_quantities_take_one_request_a_tick(opening: Opening, server: 
 @pytest.mark.parametrize(
     "broken", ["sum(", "up + on(job) up{case='mixed'} * on() up", "vllm:num_requests_running", "up) or (up"]
 )
-async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: PrometheusServer, broken: str) -> None:
+async def test_a_broken_query_hides_no_other_quantity(
+    opening: AdapterContext, server: PrometheusServer, broken: str
+) -> None:
     queries = {"broken": broken, "sound": 'sum(vllm:num_requests_waiting{case="old"})'}
     source = await open_prometheus(
         Prometheus(url=server.url, preset="vllm", match={"case": "recorded"}, queries=queries), opening
@@ -261,7 +271,7 @@ async def test_a_broken_query_hides_no_other_quantity(opening: Opening, server: 
         assert values(readings) == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "sound": 5}
 
 
-async def test_two_series_are_absent(opening: Opening, server: PrometheusServer) -> None:
+async def test_two_series_are_absent(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
     assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
 
@@ -276,23 +286,23 @@ async def test_two_series_are_absent(opening: Opening, server: PrometheusServer)
     ],
 )
 async def test_an_invalid_measurement_is_absent(
-    opening: Opening, server: PrometheusServer, case: str, quantity: str, why: str
+    opening: AdapterContext, server: PrometheusServer, case: str, quantity: str, why: str
 ) -> None:
     readings = await read(opening, server, case, preset="vllm", read=(quantity,))
     assert readings[quantity] == Absent(why)
 
 
-async def test_any_label_value_is_matched_as_it_is(opening: Opening, server: PrometheusServer) -> None:
+async def test_any_label_value_is_matched_as_it_is(opening: AdapterContext, server: PrometheusServer) -> None:
     assert values(await read(opening, server, WEIRD, preset="vllm", read=("running",))) == {"running": 6}
 
 
 @pytest.mark.parametrize("value", ['x"} or vector(99) or up{case="', "x\\", ".*", "x\n#", "`"])
-async def test_a_label_value_cannot_break_out(opening: Opening, server: PrometheusServer, value: str) -> None:
+async def test_a_label_value_cannot_break_out(opening: AdapterContext, server: PrometheusServer, value: str) -> None:
     with pytest.raises(Misconfigured, match="none with these labels"):
         await read(opening, server, value, preset="vllm")
 
 
-async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening: Opening, fleet: Fleet) -> None:
+async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening: AdapterContext, fleet: Fleet) -> None:
     assert values(await read(opening, fleet.server, "lost", preset="vllm"))["running"] == 24
     fleet.engines["lost-2"].state = State.HANGING
     await fleet.server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
@@ -303,12 +313,14 @@ async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening:
     assert readings["kv_cache_usage"] == Absent(why)
 
 
-async def test_a_replica_that_has_not_answered_yet_is_not_missed(opening: Opening, server: PrometheusServer) -> None:
+async def test_a_replica_that_has_not_answered_yet_is_not_missed(
+    opening: AdapterContext, server: PrometheusServer
+) -> None:
     assert await server.query('up{case="starting"} == 0')
     assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12
 
 
-async def test_every_step_has_its_past_reading(opening: Opening, fleet: Fleet) -> None:
+async def test_every_step_has_its_past_reading(opening: AdapterContext, fleet: Fleet) -> None:
     quantities = ("generation_tokens_per_s", "running")
     source = await open_prometheus(
         Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=quantities), opening
@@ -325,7 +337,7 @@ async def test_every_step_has_its_past_reading(opening: Opening, fleet: Fleet) -
         await broken.past(("running",), now - 600, now, 4.0)
 
 
-async def test_more_points_than_the_server_s_maximum_are_read_in_parts(opening: Opening, fleet: Fleet) -> None:
+async def test_more_points_than_the_server_s_maximum_are_read_in_parts(opening: AdapterContext, fleet: Fleet) -> None:
     async with http_front(fleet.server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, queries={"running": "time()"}), opening)
         start = float(round(time.time()) - 30_000)

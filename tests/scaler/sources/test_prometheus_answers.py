@@ -17,7 +17,7 @@ from scaler.clouds.http_access import Access
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.config.secret import Secret
 from scaler.ports import Misconfigured, PortError, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.promql import metric_names
 from tests.servers.certificate import self_signed
 from tests.servers.http_fault import Front, http_front
@@ -30,9 +30,9 @@ async def front() -> AsyncIterator[Front]:
 
 
 @pytest.fixture
-async def opening() -> AsyncIterator[Opening]:
+async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), 5.0)
 
 
 def answer(rows: dict[str, str], **more: Any) -> bytes:
@@ -44,12 +44,12 @@ def answer(rows: dict[str, str], **more: Any) -> bytes:
 RUNNING = answer({"value:running": "7", "time:running": "990.5"})
 
 
-async def read(opening: Opening, front: Front, **fields: Any) -> Fresh[float] | Absent:
+async def read(opening: AdapterContext, front: Front, **fields: Any) -> Fresh[float] | Absent:
     source = await open_source(Prometheus(url=front.url, preset="vllm", read=("running",), **fields), opening)
     return (await source.sample())["running"]
 
 
-async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
+async def test_a_value_and_its_time(opening: AdapterContext, front: Front) -> None:
     front.body = RUNNING
     assert await read(opening, front) == Fresh(7.0, 990.5)
 
@@ -87,7 +87,7 @@ async def test_a_value_and_its_time(opening: Opening, front: Front) -> None:
     ],
 )
 async def test_errors_are_reported_by_remedy(
-    opening: Opening, front: Front, status: int, body: bytes, error: type[PortError], message: str
+    opening: AdapterContext, front: Front, status: int, body: bytes, error: type[PortError], message: str
 ) -> None:
     front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}
     with pytest.raises(error, match=message) as raised:
@@ -97,7 +97,7 @@ async def test_errors_are_reported_by_remedy(
 
 @pytest.mark.parametrize(("header", "wait_s"), [("7", 7), ("86400", 300), ("soon", None), ("-1", None)])
 async def test_a_throttling_server_gets_the_requested_pause(
-    opening: Opening, front: Front, header: str, wait_s: float | None
+    opening: AdapterContext, front: Front, header: str, wait_s: float | None
 ) -> None:
     front.status, front.headers = 429, {"Retry-After": header}
     with pytest.raises(Unavailable) as raised:
@@ -105,25 +105,25 @@ async def test_a_throttling_server_gets_the_requested_pause(
     assert raised.value.retry_after_s == wait_s
 
 
-async def test_a_partial_answer_is_no_answer(opening: Opening, front: Front) -> None:
+async def test_a_partial_answer_is_no_answer(opening: AdapterContext, front: Front) -> None:
     front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=["store 10.0.0.3 did not answer"])
     assert await read(opening, front) == Absent("a partial answer: store 10.0.0.3 did not answer")
 
 
-async def test_remarks_on_style_are_no_warnings(opening: Opening, front: Front) -> None:
+async def test_remarks_on_style_are_no_warnings(opening: AdapterContext, front: Front) -> None:
     remark = "PromQL info: metric might not be a counter"
     front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=[remark], infos=[remark])
     assert await read(opening, front) == Fresh(7.0, 990.5)
 
 
 @pytest.mark.parametrize("at", ["NaN", "+Inf", "noon"])
-async def test_an_invalid_time_makes_no_reading(opening: Opening, front: Front, at: str) -> None:
+async def test_an_invalid_time_makes_no_reading(opening: AdapterContext, front: Front, at: str) -> None:
     front.body = answer({"value:running": "7", "time:running": at})
     assert isinstance(await read(opening, front), Absent)
 
 
 @pytest.mark.parametrize("quantity", ["ttft_p95_s", "ttft_mean_s"])
-async def test_latencies_of_nothing_are_absent(opening: Opening, front: Front, quantity: str) -> None:
+async def test_latencies_of_nothing_are_absent(opening: AdapterContext, front: Front, quantity: str) -> None:
     front.body = answer({f"value:{quantity}": "NaN", f"time:{quantity}": "990"})
     source = await open_source(Prometheus(url=front.url, preset="vllm", read=(quantity,)), opening)
     assert await source.sample() == {quantity: Absent("nothing was observed in the last 120 s")}
@@ -146,7 +146,7 @@ def buckets(*counts: Bucket, lost: bool = False) -> bytes:
 async def late(front: Front, body: bytes, preset: Any = "vllm", promise_s: float = 1.0) -> Any:
     front.body = body
     async with Resources() as resources:
-        opening = Opening(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
         source = await open_source(Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)), opening)
         return (await source.sample())["ttft_late_share"]
 
@@ -190,7 +190,7 @@ async def test_an_invalid_bucket_makes_no_late_share(front: Front, spoilt: Bucke
 
 @pytest.mark.parametrize(("text", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
 async def test_a_late_share_of_ones_own_is_a_share(
-    opening: Opening, front: Front, text: str, value: float | None
+    opening: AdapterContext, front: Front, text: str, value: float | None
 ) -> None:
     front.body = answer({"": text})
     source = await open_source(Prometheus(url=front.url, queries={"ttft_late_share": "late"}), opening)
@@ -198,14 +198,14 @@ async def test_a_late_share_of_ones_own_is_a_share(
     assert await source.sample() == {"ttft_late_share": refused if value is None else Fresh(value, 1000.0)}
 
 
-async def test_a_native_histogram_is_not_a_number(opening: Opening, front: Front) -> None:
+async def test_a_native_histogram_is_not_a_number(opening: AdapterContext, front: Front) -> None:
     row = {"metric": {}, "histogram": [1000.0, {"count": "3", "sum": "1"}]}
     front.body = json.dumps({"status": "success", "data": {"resultType": "vector", "result": [row]}}).encode()
     source = await open_source(Prometheus(url=front.url, queries={"depth": "x"}), opening)
     assert await source.sample() == {"depth": Absent("'a histogram' is not a number")}
 
 
-async def test_credentials_are_read_for_every_request(opening: Opening, front: Front, tmp_path: Path) -> None:
+async def test_credentials_are_read_for_every_request(opening: AdapterContext, front: Front, tmp_path: Path) -> None:
     front.body = RUNNING
     token = tmp_path / "token"
     token.write_text("first-token\n", encoding="utf-8")
@@ -218,7 +218,9 @@ async def test_credentials_are_read_for_every_request(opening: Opening, front: F
     assert front.seen[0][1]["X-Scope-OrgID"] == "llm"
 
 
-async def test_basic_authentication_and_a_secret_that_went_away(opening: Opening, front: Front, tmp_path: Path) -> None:
+async def test_basic_authentication_and_a_secret_that_went_away(
+    opening: AdapterContext, front: Front, tmp_path: Path
+) -> None:
     front.body = RUNNING
     password = tmp_path / "password"
     password.write_text("pässword", encoding="utf-8")
@@ -230,7 +232,7 @@ async def test_basic_authentication_and_a_secret_that_went_away(opening: Opening
         await read(opening, front, access=access)
 
 
-async def test_certificates_are_verified(opening: Opening, tmp_path: Path) -> None:
+async def test_certificates_are_verified(opening: AdapterContext, tmp_path: Path) -> None:
     context, trusted = self_signed(tmp_path)
     async with http_front("http://127.0.0.1:9", tls=context) as front:
         front.body = RUNNING
@@ -239,13 +241,13 @@ async def test_certificates_are_verified(opening: Opening, tmp_path: Path) -> No
         assert await read(opening, front, access=Access(ca_file=trusted)) == Fresh(7.0, 990.5)
 
 
-async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Opening) -> None:
+async def test_authorities_that_cannot_be_read_are_misconfigured(opening: AdapterContext) -> None:
     with pytest.raises(Misconfigured, match="nowhere"):
         await open_source(Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")), opening)
 
 
 async def test_a_query_that_becomes_invalid_is_sent_separately_until_it_is_valid(
-    opening: Opening, front: Front
+    opening: AdapterContext, front: Front
 ) -> None:
     def say(query: str) -> tuple[int, bytes]:
         if is_bad and "mine" in query:

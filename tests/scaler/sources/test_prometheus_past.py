@@ -14,7 +14,7 @@ from scaler.adapters import open_source
 from scaler.clock import SystemClock
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, PortError, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus_past import MAX_POINTS
 from tests.servers.prometheus_ranges import Formula, Ranges, prometheus_ranges
 
@@ -30,13 +30,13 @@ async def server() -> AsyncIterator[Ranges]:
 
 
 @pytest.fixture
-async def opening() -> AsyncIterator[Opening]:
+async def opening() -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, SystemClock(), 5.0)
+        yield AdapterContext(resources, SystemClock(), 5.0)
 
 
 async def past(
-    opening: Opening, server: Ranges, steps: float, quantities: tuple[str, ...] = TOKENS, **fields: Any
+    opening: AdapterContext, server: Ranges, steps: float, quantities: tuple[str, ...] = TOKENS, **fields: Any
 ) -> dict[str, NDArray[np.float64]]:
     spec = Prometheus(url=server.url, **{"preset": "vllm", "read": quantities, **fields})
     source = await open_source(spec, opening)
@@ -49,7 +49,7 @@ def place(at: float) -> str:
 
 
 async def test_each_step_has_the_value_at_its_end_and_a_partial_step_is_omitted(
-    opening: Opening, server: Ranges
+    opening: AdapterContext, server: Ranges
 ) -> None:
     server.parts = {TOKENS[0]: place, TOKENS[1]: lambda at: place(at) if at > START + 700 else None}
     means = await past(opening, server, 4.9)
@@ -57,7 +57,7 @@ async def test_each_step_has_the_value_at_its_end_and_a_partial_step_is_omitted(
     assert means[TOKENS[1]].tolist() == pytest.approx([np.nan, np.nan, 3, 4], nan_ok=True)
 
 
-async def test_one_request_reads_all_recipes_over_the_step_itself(opening: Opening, server: Ranges) -> None:
+async def test_one_request_reads_all_recipes_over_the_step_itself(opening: AdapterContext, server: Ranges) -> None:
     await past(opening, server, 4320, match={"namespace": "llm"})
     (request,) = server.asked
     assert 'sum(rate(vllm:prompt_tokens_total{namespace="llm"}[300000ms]))' in request["query"]
@@ -69,7 +69,7 @@ async def test_one_request_reads_all_recipes_over_the_step_itself(opening: Openi
     )
 
 
-async def test_steps_have_means_and_no_late_shares(opening: Opening, server: Ranges) -> None:
+async def test_steps_have_means_and_no_late_shares(opening: AdapterContext, server: Ranges) -> None:
     wanted = ("ttft_mean_s", "ttft_late_share")
     server.parts = {wanted[0]: lambda at: "NaN" if at < START + 350 else "0.4"}
     means = await past(opening, server, 3, wanted)
@@ -82,7 +82,7 @@ async def test_steps_have_means_and_no_late_shares(opening: Opening, server: Ran
     assert not server.asked
 
 
-async def test_a_past_beyond_the_server_s_points_is_read_in_parts(opening: Opening, server: Ranges) -> None:
+async def test_a_past_beyond_the_server_s_points_is_read_in_parts(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: place}
     means = await past(opening, server, 2 * MAX_POINTS + 5)
     assert len(server.asked) == 3
@@ -101,33 +101,33 @@ HOSTILE: dict[str, object] = {
 
 
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
-async def test_an_invalid_measurement_is_a_gap(opening: Opening, server: Ranges, value: object) -> None:
+async def test_an_invalid_measurement_is_a_gap(opening: AdapterContext, server: Ranges, value: object) -> None:
     formula: Formula = lambda at: value if at < START + 350 else "5"  # noqa: E731 - a formula
     server.parts = {TOKENS[0]: formula}
     assert (await past(opening, server, 3))[TOKENS[0]].tolist() == pytest.approx([np.nan, 5, 5], nan_ok=True)
 
 
 async def test_a_step_in_which_a_target_was_missed_is_a_gap_and_no_smaller_sum(
-    opening: Opening, server: Ranges
+    opening: AdapterContext, server: Ranges
 ) -> None:
     server.parts = {TOKENS[0]: lambda _: "7", "lost": lambda at: "1" if at < START + 650 else None}
     assert (await past(opening, server, 4))[TOKENS[0]].tolist() == pytest.approx([np.nan, np.nan, 7, 7], nan_ok=True)
 
 
-async def test_nothing_known_is_nothing_and_no_error(opening: Opening, server: Ranges) -> None:
+async def test_nothing_known_is_nothing_and_no_error(opening: AdapterContext, server: Ranges) -> None:
     means = await past(opening, server, 3)
     assert all(np.isnan(values).all() and len(values) == 3 for values in means.values())
     assert (await past(opening, server, 0.5))[TOKENS[0]].size == 0
 
 
-async def test_a_configured_query_is_sent_unchanged(opening: Opening, server: Ranges) -> None:
+async def test_a_configured_query_is_sent_unchanged(opening: AdapterContext, server: Ranges) -> None:
     server.whole = {"tokens:rate1m": [({}, lambda _: "3")], "4": [({}, lambda _: "4")]}
     queries = {TOKENS[0]: "tokens:rate1m", TOKENS[1]: "4"}
     means = await past(opening, server, 2, preset=None, read=None, queries=queries)
     assert [values.tolist() for values in means.values()] == [[3, 3], [4, 4]]
 
 
-async def test_two_series_where_one_is_expected_are_misconfigured(opening: Opening, server: Ranges) -> None:
+async def test_two_series_where_one_is_expected_are_misconfigured(opening: AdapterContext, server: Ranges) -> None:
     server.whole = {"up": [({"job": "a"}, lambda _: "1"), ({"job": "b"}, lambda _: "1")]}
     with pytest.raises(Misconfigured, match="2 series where one is expected"):
         await past(opening, server, 2, preset=None, read=None, queries={TOKENS[0]: "up"})
@@ -160,14 +160,14 @@ FAULTS: dict[str, tuple[int, object, type[PortError], str]] = {
 @pytest.mark.parametrize(("status", "document", "kind", "why"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("number", [0, 1], ids=["at once", "in the second part"])
 async def test_errors_are_reported_by_remedy(
-    opening: Opening, server: Ranges, status: int, document: object, kind: type[PortError], why: str, number: int
+    opening: AdapterContext, server: Ranges, status: int, document: object, kind: type[PortError], why: str, number: int
 ) -> None:
     server.fail = lambda request: answer(status, document) if request == number else None
     with pytest.raises(kind, match=why):
         await past(opening, server, MAX_POINTS + 1)
 
 
-async def test_a_partial_answer_is_no_answer(opening: Opening, server: Ranges) -> None:
+async def test_a_partial_answer_is_no_answer(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: lambda _: "7"}
     server.more = {"warnings": ["store 10.0.0.3 did not answer"]}
     with pytest.raises(Unavailable, match=r"a partial answer: store 10\.0\.0\.3"):

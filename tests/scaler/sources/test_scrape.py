@@ -11,7 +11,7 @@ from policies.model import Absent, Fresh
 from scaler.clouds import http_client
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import Misconfigured, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.scrape import ScrapeSource, open_scrape, resolve_addresses
 from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gauges, vllm
 
@@ -40,9 +40,9 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-async def opening(watch: Watch) -> AsyncIterator[Opening]:
+async def opening(watch: Watch) -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield Opening(resources, watch, 2.0)
+        yield AdapterContext(resources, watch, 2.0)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def engines() -> AsyncIterator[Exporter]:
         yield pages
 
 
-async def source(opening: Opening, pages: Exporter, **fields: Any) -> ScrapeSource:
+async def source(opening: AdapterContext, pages: Exporter, **fields: Any) -> ScrapeSource:
     spec = Scrape(urls=tuple(pages.url(name) for name in pages.engines), **{"preset": "vllm", **fields})
     return await open_scrape(spec, opening)
 
@@ -63,7 +63,7 @@ def counters(**values: float) -> str:
     return "".join(f'{COUNTER}{{engine="{engine}"}} {value}\n' for engine, value in values.items())
 
 
-async def test_amounts_are_summed_and_shares_averaged(opening: Opening, engines: Exporter) -> None:
+async def test_amounts_are_summed_and_shares_averaged(opening: AdapterContext, engines: Exporter) -> None:
     readings = await (await source(opening, engines)).sample()
     assert readings == {
         "running": Fresh(24, 1000),
@@ -72,13 +72,13 @@ async def test_amounts_are_summed_and_shares_averaged(opening: Opening, engines:
     }
 
 
-async def test_gpus_in_percent_read_as_shares(opening: Opening) -> None:
+async def test_gpus_in_percent_read_as_shares(opening: AdapterContext) -> None:
     async with exporter({"node-0": Engine(dcgm([90, 30])), "node-1": Engine(dcgm([0]))}) as pages:
         readings = await (await source(opening, pages, preset="dcgm", read=("utilization",))).sample()
     assert readings == {"utilization": Fresh(0.4, 1000)}
 
 
-async def test_series_are_matched_by_their_own_labels(opening: Opening, engines: Exporter) -> None:
+async def test_series_are_matched_by_their_own_labels(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["b"].page = vllm({"num_requests_running": 99}, model="another")
     readings = await (await source(opening, engines, match={"model_name": "llama-3.1-8b"}, read=("running",))).sample()
     assert readings == {"running": Fresh(12, 1000)}
@@ -94,7 +94,7 @@ async def test_series_are_matched_by_their_own_labels(opening: Opening, engines:
     ],
 )
 async def test_a_total_over_some_engines_is_a_lower_bound_and_a_mean_is_absent(
-    opening: Opening, engines: Exporter, state: State, why: str
+    opening: AdapterContext, engines: Exporter, state: State, why: str
 ) -> None:
     engines.engines["b"].state = state
     readings = await (await source(opening, engines)).sample()
@@ -107,13 +107,13 @@ async def test_a_total_over_some_engines_is_a_lower_bound_and_a_mean_is_absent(
         assert why in told
 
 
-async def test_no_engine_at_all_is_unavailable(opening: Opening, engines: Exporter) -> None:
+async def test_no_engine_at_all_is_unavailable(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["a"].state = engines.engines["b"].state = State.DOWN
     with pytest.raises(Unavailable, match="none of 2 engines answered"):
         await (await source(opening, engines)).sample()
 
 
-async def test_an_engine_without_the_metric_is_counted(opening: Opening, engines: Exporter) -> None:
+async def test_an_engine_without_the_metric_is_counted(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["b"].page = gauges("vllm:num_requests_running", {"": 3})
     readings = await (await source(opening, engines)).sample()
     assert readings["running"] == Fresh(15, 1000)
@@ -129,7 +129,9 @@ async def test_an_engine_without_the_metric_is_counted(opening: Opening, engines
         ("up 1\n", "there are up"),
     ],
 )
-async def test_pages_without_any_of_the_metrics_are_misconfigured(opening: Opening, shown: str, hint: str) -> None:
+async def test_pages_without_any_of_the_metrics_are_misconfigured(
+    opening: AdapterContext, shown: str, hint: str
+) -> None:
     async with exporter({"a": Engine(shown)}) as pages:
         with pytest.raises(Misconfigured, match=hint):
             await (await source(opening, pages)).sample()
@@ -138,25 +140,25 @@ async def test_pages_without_any_of_the_metrics_are_misconfigured(opening: Openi
 @pytest.mark.parametrize(
     "line", ["vllm:num_requests_running{", "vllm:num_requests_running many", "vllm:num_requests_running"]
 )
-async def test_a_bad_line_among_those_wanted_spoils_the_page(opening: Opening, line: str) -> None:
+async def test_a_bad_line_among_those_wanted_spoils_the_page(opening: AdapterContext, line: str) -> None:
     async with exporter({"a": Engine(f"{line}\n")}) as pages:
         with pytest.raises(Unavailable):
             await (await source(opening, pages)).sample()
 
 
-async def test_a_bad_line_elsewhere_does_not(opening: Opening, engines: Exporter) -> None:
+async def test_a_bad_line_elsewhere_does_not(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["a"].page = "python_info{{{ oops\n" + engines.engines["a"].text()
     assert isinstance((await (await source(opening, engines)).sample())["running"], Fresh)
 
 
-async def test_sentinels_do_not_pass(opening: Opening) -> None:
+async def test_sentinels_do_not_pass(opening: AdapterContext) -> None:
     text = gauges("vllm:num_requests_running", {"": "NaN"}) + gauges("vllm:num_requests_waiting", {"": -1})
     async with exporter({"a": Engine(text)}) as pages:
         readings = await (await source(opening, pages, read=("running", "waiting"))).sample()
     assert readings == {"running": Absent("nan is not finite"), "waiting": Absent("-1 is negative")}
 
 
-async def test_a_rate_takes_two_samples(opening: Opening, watch: Watch) -> None:
+async def test_a_rate_takes_two_samples(opening: AdapterContext, watch: Watch) -> None:
     engine = Engine(counters(a=500, b=40))
     async with exporter({"a": engine}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
@@ -171,7 +173,7 @@ async def test_a_rate_takes_two_samples(opening: Opening, watch: Watch) -> None:
         assert await rates.sample() == {"generation_tokens_per_s": Absent("two looks 1000 s apart give no rate")}
 
 
-async def test_a_rate_waits_for_an_engine_that_joins(opening: Opening, watch: Watch) -> None:
+async def test_a_rate_waits_for_an_engine_that_joins(opening: AdapterContext, watch: Watch) -> None:
     engine, joined = Engine(counters(a=0)), Engine(counters(a=5000))
     async with exporter({"a": engine, "b": joined}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
@@ -183,7 +185,7 @@ async def test_a_rate_waits_for_an_engine_that_joins(opening: Opening, watch: Wa
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(40, 1020)}
 
 
-async def test_a_latency_is_that_between_two_samples(opening: Opening, watch: Watch) -> None:
+async def test_a_latency_is_that_between_two_samples(opening: AdapterContext, watch: Watch) -> None:
     def buckets(**counts: float) -> str:
         bounds = zip(("1.0", "2.5", "+Inf"), counts.values(), strict=True)
         return "".join(f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n}\n' for le, n in bounds)
@@ -207,13 +209,13 @@ async def test_a_latency_is_that_between_two_samples(opening: Opening, watch: Wa
     ],
 )
 async def test_a_name_that_leads_nowhere_is_not_zero(
-    opening: Opening, resolved: list[str] | OSError, error: type[Exception], why: str
+    opening: AdapterContext, resolved: list[str] | OSError, error: type[Exception], why: str
 ) -> None:
     with pytest.raises(error, match=why):
         await (await service(opening, 1, resolved)).sample()
 
 
-async def test_every_address_of_a_service_is_read_each_turn(opening: Opening, engines: Exporter) -> None:
+async def test_every_address_of_a_service_is_read_each_turn(opening: AdapterContext, engines: Exporter) -> None:
     ips = ["127.0.0.1"]
     headless = await service(opening, engines.port, ips)
     assert (await headless.sample())["running"] == Fresh(12, 1000)
@@ -227,7 +229,7 @@ async def test_a_dual_stacked_name_counts_once() -> None:
     assert await resolve_addresses("localhost", 80) == ["127.0.0.1"]
 
 
-async def service(opening: Opening, port: int, resolved: Sequence[str] | OSError) -> ScrapeSource:
+async def service(opening: AdapterContext, port: int, resolved: Sequence[str] | OSError) -> ScrapeSource:
     async def resolve(host: str, port: int) -> Sequence[str]:
         assert host == "engines.test"
         if isinstance(resolved, OSError):

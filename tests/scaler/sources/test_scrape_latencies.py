@@ -9,7 +9,7 @@ import pytest
 
 from policies.model import Absent, Fresh
 from scaler.config.kinds.engines import Scrape
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.scrape import ScrapeSource, open_scrape
 from tests.fakes import ManualClock
 from tests.servers.exporter import Engine, Exporter, State, exporter, histogram, vllm
@@ -55,7 +55,7 @@ async def opened(
 ) -> ScrapeSource:
     urls = tuple(pages.url(name) for name in pages.engines)
     spec = Scrape(urls=urls, **{"preset": "vllm", "read": ("ttft_mean_s", "ttft_late_share"), **fields})
-    return await open_scrape(spec, Opening(resources, clock, 2.0, slo_limits_s))
+    return await open_scrape(spec, AdapterContext(resources, clock, 2.0, slo_limits_s))
 
 
 def first_tokens(*, total_s: float, counts: Mapping[str, float]) -> str:

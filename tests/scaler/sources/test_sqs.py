@@ -15,7 +15,7 @@ from scaler.clouds.aws.account import AwsAccount
 from scaler.config.kinds.aws_sources import Sqs
 from scaler.controller import grade
 from scaler.ports import Misconfigured, Source, Unavailable
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from tests.factories import NOW
 from tests.fakes import ManualClock
 from tests.servers import aws_fault
@@ -43,7 +43,7 @@ class SourceEnvironment:
             account=AwsAccount(region=REGION, endpoint_url=self.front.url),
             **parameters,
         )
-        return await open_source(spec, Opening(self.resources, self.clock, deadline_s))
+        return await open_source(spec, AdapterContext(self.resources, self.clock, deadline_s))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from policies.model import Fresh, PoolName, WorkloadName
 from scaler.adapters import open_pool
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
-from scaler.shared_resources import Opening, Resources
+from scaler.shared_resources import AdapterContext, Resources
 from simulators.quickstart.embedded import open_embedded_source
 from simulators.quickstart.kinds import ENGINES, QUEUE, EmbeddedPool, EmbeddedSource, Traffic
 from simulators.world import queue, telemetry
@@ -69,7 +69,7 @@ def test_what_no_world_could_have_is_refused(
 async def test_a_full_world_tells_lower_bounds() -> None:
     clock = ManualClock()
     async with Resources() as resources:
-        context = Opening(resources, clock, 10.0)
+        context = AdapterContext(resources, clock, 10.0)
         source = await open_embedded_source(EmbeddedSource(traffic=Traffic(mean_rps=10.0)), context)
         await open_pool(EmbeddedPool(initial_replicas=0), context, WorkloadName("llm"), PoolName("gpus"))
         first = (await source.sample())["visible"]
@@ -85,7 +85,7 @@ async def test_a_full_world_tells_lower_bounds() -> None:
 async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
     clock = ManualClock()
     async with Resources() as resources:
-        context = Opening(resources, clock, 10.0)
+        context = AdapterContext(resources, clock, 10.0)
         source = await open_embedded_source(EmbeddedSource(), context)
         await open_pool(EmbeddedPool(initial_replicas=2), context, WorkloadName("llm"), PoolName("gpus"))
 
@@ -106,7 +106,7 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
 async def test_the_engines_are_as_the_last_scrape_found_them() -> None:
     clock = ManualClock()
     async with Resources() as resources:
-        context = Opening(resources, clock, 10.0)
+        context = AdapterContext(resources, clock, 10.0)
         source = await open_embedded_source(EmbeddedSource(offers="engines"), context)
         await open_pool(EmbeddedPool(), context, WorkloadName("llm"), PoolName("gpus"))
         await source.sample()
