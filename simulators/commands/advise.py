@@ -10,7 +10,7 @@ from typing import Final
 
 from scaler.config.problems import ConfigError, Problem
 from simulators.backtest.reconstruct import AssumedLengths as Lengths
-from simulators.commands import given
+from simulators.commands import shared_options
 from simulators.cost import inputs as cost_inputs
 from simulators.cost import of_journal, of_scenario
 from simulators.cost.advice import Advice, advice, as_dict
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompt-tokens", type=float, metavar="N", help="mean tokens of the journal's prompts")
     parser.add_argument("--output-tokens", type=float, metavar="N", help="mean tokens of the journal's outputs")
-    given.trace_arguments(parser)
+    shared_options.trace_arguments(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's, or 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
@@ -53,7 +53,7 @@ def command(args: argparse.Namespace) -> int:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
     if args.json:
-        given.write_json(as_dict(result), args.json)
+        shared_options.write_json(as_dict(result), args.json)
     if args.html:
         from simulators.cost.page import page  # noqa: PLC0415 - the one use of plotly, which is slow to import
 
@@ -87,8 +87,8 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
             yield Problem(COMMAND_LINE, 1, f"--{name.replace('_', '-')}", f"{value:g}", "must be 1 to 1,000,000 tokens")
     if args.seed is not None and not 0 <= args.seed < 2**63:
         yield Problem(COMMAND_LINE, 1, "--seed", str(args.seed), "must be 0 to 2**63 - 1")
-    yield from given.trace_option_problems(args)
-    yield from given.output_problems({"--json": args.json, "--html": args.html})
+    yield from shared_options.trace_option_problems(args)
+    yield from shared_options.output_problems({"--json": args.json, "--html": args.html})
 
 
 def _advice(args: argparse.Namespace) -> Advice:
@@ -110,7 +110,7 @@ def _scenario_evidence(args: argparse.Namespace, offers: cost_inputs.LoadedOffer
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
+        trace = shared_options.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         inputs = of_scenario.ScenarioInputs(args.what, case, trace, seed)

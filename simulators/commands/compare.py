@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.commands import given
+from simulators.commands import shared_options
 from simulators.experiments.compare import REPLICATIONS, Comparison, compare
 from simulators.experiments.contenders.contenders import contenders, peer_names, split_texts
 from simulators.experiments.invariants import InvariantBroken
@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"runs of each, under seeds that follow one another (default: {REPLICATIONS})",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the scenario's)")
-    given.trace_arguments(parser)
+    shared_options.trace_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
     parser.add_argument("--jobs", type=int, metavar="J", help="processes at most (default: one a CPU)")
@@ -53,7 +53,7 @@ def command(args: argparse.Namespace) -> int:
     try:
         result = _compare(args)
         if args.json:
-            given.write_json(as_dict(result), args.json)
+            shared_options.write_json(as_dict(result), args.json)
         if args.html:
             from simulators.reporting.page import page_of_runs  # noqa: PLC0415 - plotly is slow to import
 
@@ -82,13 +82,16 @@ def _compare(args: argparse.Namespace) -> Comparison:
         )
         if value is not None and not minimum <= value <= maximum
     ]
-    problems += [*given.trace_option_problems(args), *given.output_problems({"--json": args.json, "--html": args.html})]
+    problems += [
+        *shared_options.trace_option_problems(args),
+        *shared_options.output_problems({"--json": args.json, "--html": args.html}),
+    ]
     if problems:
         raise ConfigError(problems)
     case = load(args.scenario)
     policies = contenders(case, split_texts(args.policies), with_self=not args.without_self)
     first = case.scenario.seed if args.seed is None else args.seed
-    trace = None if args.trace is None else given.read_trace(args)
+    trace = None if args.trace is None else shared_options.read_trace(args)
     seeds = range(first, first + args.replications)
     with ProgressBar(f"compare {len(policies)} in {case.scenario.scenario}") as progress:
         jobs = args.jobs or os.cpu_count() or 1

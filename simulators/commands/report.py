@@ -14,7 +14,7 @@ from scaler.config.problems import ConfigError, Problem
 from simulators.backtest import figures, journals, text
 from simulators.backtest.backtest import BacktestOptions, BacktestResult, backtest, contenders_by_workload
 from simulators.backtest.reconstruct import MAX_OUTPUT, MAX_PROMPT, AssumedLengths
-from simulators.commands import given
+from simulators.commands import shared_options
 from simulators.engine.models import catalogue
 from simulators.experiments.contenders.contenders import peer_names
 from simulators.experiments.invariants import InvariantBroken
@@ -54,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(args: argparse.Namespace) -> int:
     since, until = _period_of(args)
-    problems = [*_misuse(args), *given.output_problems({"--json": args.json, "--html": args.html})]
+    problems = [*_misuse(args), *shared_options.output_problems({"--json": args.json, "--html": args.html})]
     if problems:
         raise ConfigError(problems)
     try:
@@ -66,7 +66,7 @@ def command(args: argparse.Namespace) -> int:
         print("forescale: interrupted", file=sys.stderr)
         return 130
     if args.json:
-        given.write_json(figures.as_dict(results, left_out), args.json)
+        shared_options.write_json(figures.as_dict(results, left_out), args.json)
     if args.html:
         from simulators.backtest.page import page  # noqa: PLC0415 - plotly is slow to import
 

@@ -20,7 +20,7 @@ from scaler.config.problems import ConfigError, Problem
 from scaler.journal.reader import JournalError
 from scaler.journal.writer import JournalWriter
 from scaler.journal.writer import files as journal_files
-from simulators.commands import given
+from simulators.commands import shared_options
 from simulators.engine.models import catalogue
 from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
@@ -41,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO", help="the scenario's YAML file")
     parser.add_argument("--model", metavar="NAME", help="without a scenario: engines of this service model alone")
     parser.add_argument("--replicas", type=int, metavar="N", help="without a scenario: so many engines (default: 1)")
-    given.trace_arguments(parser)
+    shared_options.trace_arguments(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON; - writes them to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
@@ -68,7 +68,7 @@ def _report(args: argparse.Namespace, run: SimulationRun) -> int:
     concurrent = [summarize(other) for other in run.concurrent]
     if args.json:
         fleet = {"beside": [other.as_dict() for other in concurrent], "most_held": dict(run.peak_usage)}
-        given.write_json({**summary.as_dict(), **(fleet if run.peak_usage else {})}, args.json)
+        shared_options.write_json({**summary.as_dict(), **(fleet if run.peak_usage else {})}, args.json)
     if args.requests:
         write_requests(run, args.requests)
     if args.html:
@@ -118,15 +118,15 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         yield problem("--replicas", args.replicas, f"must be 1 to {MAX_REPLICAS}")
     if args.seed is not None and not 0 <= args.seed < 2**63:
         yield problem("--seed", args.seed, "must be 0 to 2**63 - 1")
-    yield from given.trace_option_problems(args)
+    yield from shared_options.trace_option_problems(args)
 
 
 def _output_problems(args: argparse.Namespace) -> Iterator[Problem]:
-    yield from given.output_problems({"--json": args.json, "--html": args.html, "--requests": args.requests})
+    yield from shared_options.output_problems({"--json": args.json, "--html": args.html, "--requests": args.requests})
     if args.journal is None:
         return
     draft = args.journal.with_name(f".{args.journal.name}.")  # the journal is written there and renamed when complete
-    problem = next(given.output_problems({"--journal": draft}), None)
+    problem = next(shared_options.output_problems({"--journal": draft}), None)
     rule = problem.rule if problem else journal_folder_problem(args.journal)
     if rule:
         yield Problem(COMMAND_LINE, 1, "--journal", str(args.journal), rule)
@@ -134,7 +134,9 @@ def _output_problems(args: argparse.Namespace) -> Iterator[Problem]:
 
 def _simulate_engines(args: argparse.Namespace) -> SimulationRun:
     seed = 1 if args.seed is None else args.seed
-    return running.simulate_engines(catalogue.load(args.model), args.replicas or 1, given.read_trace(args), seed)
+    return running.simulate_engines(
+        catalogue.load(args.model), args.replicas or 1, shared_options.read_trace(args), seed
+    )
 
 
 def _simulate_scenario(args: argparse.Namespace) -> SimulationRun:
@@ -143,7 +145,7 @@ def _simulate_scenario(args: argparse.Namespace) -> SimulationRun:
     if args.trace is None:
         trace = running.traffic_of(case, seed)
     else:
-        trace = given.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
+        trace = shared_options.read_trace(args).with_prefix_hits(case.scenario.prefix_hit_share)
         case = running.replaying(case, trace)
     with ProgressBar(f"simulate {case.scenario.scenario}") as progress:
         if args.journal is None:

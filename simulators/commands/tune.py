@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaler.config.problems import ConfigError, Problem
-from simulators.commands import given
+from simulators.commands import shared_options
 from simulators.experiments import run as running
 from simulators.experiments.invariants import InvariantBroken
 from simulators.experiments.scenario import Case, load
@@ -155,7 +155,7 @@ def _report(args: argparse.Namespace, folder: Path, result: TuneResult | None, b
         return 130
     written = files.write(folder, result, baseline, space)
     if args.json:
-        print(json.dumps(given.without_nan(result.as_dict()), indent=2, allow_nan=False))
+        print(json.dumps(shared_options.without_nan(result.as_dict()), indent=2, allow_nan=False))
     else:
         print("\n".join(text.lines(result)))
         print(f"Written to {folder}: {', '.join(path.name for path in written)}")

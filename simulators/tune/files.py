@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from simulators.commands.given import write_json
+from simulators.commands.shared_options import write_json
 from simulators.tune import policy, text
 from simulators.tune.baseline import Baseline
 from simulators.tune.page import page

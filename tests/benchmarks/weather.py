@@ -28,7 +28,7 @@ from tests.benchmarks.figure import Figure
 from tests.fuzz.worlds.evidence import no_scale_in_without_evidence
 from tests.fuzz.worlds.injected_zeros import InjectedZeros
 from tests.fuzz.worlds.settings import within_the_pools_bounds, within_the_workloads_bounds
-from tests.fuzz.worlds.turn import RecordedTick, TickContext
+from tests.fuzz.worlds.tick_context import RecordedTick, TickContext
 
 WORKLOAD: Final = Path("config/scenarios/workloads/chat-predictive.yaml")
 """The workload under faults."""

@@ -14,9 +14,9 @@ from scaler.ports import Source
 from scaler.shared_resources import AdapterContext
 from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
-from tests.servers.beside import beside
 from tests.servers.exporter import Engine, exporter, vllm
 from tests.servers.http_fault import Front, http_front
+from tests.servers.in_thread import beside
 from tests.servers.prometheus import PrometheusServer, Target, needs_prometheus, prometheus
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 

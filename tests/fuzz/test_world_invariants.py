@@ -27,7 +27,7 @@ from policies.model import (
 from policies.model.spec import WorkloadSpec
 from policies.pipeline import decide
 from tests.fuzz.worlds.invariants import INVARIANTS, broken
-from tests.fuzz.worlds.turn import RecordedTick, TickContext
+from tests.fuzz.worlds.tick_context import RecordedTick, TickContext
 from tests.simulators.world.makers import POOL, workload
 
 AT = 1_800_000_000.0

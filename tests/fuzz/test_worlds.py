@@ -23,7 +23,7 @@ from tests.fuzz.worlds.__main__ import main
 from tests.fuzz.worlds.injected_zeros import InjectedZeros
 from tests.fuzz.worlds.invariants import INVARIANTS, sentence
 from tests.fuzz.worlds.search import REPEAT_EVERY, judge
-from tests.fuzz.worlds.turn import TickContext
+from tests.fuzz.worlds.tick_context import TickContext
 from tests.fuzz.worlds.world import SCENARIO, WORKLOAD, draw
 from tests.simulators.world.makers import case, trace, workload
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scaler.live import Live, live
+from tests.scaler.live_daemon import Live, live
 from tests.servers.daemon import until
 
 ROOT = Path(__file__).parents[2]

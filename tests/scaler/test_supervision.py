@@ -22,7 +22,7 @@ from scaler.supervised_tasks import Tasks
 from scaler.telemetry.health import Health
 from scaler.telemetry.metrics import Metrics
 from tests.fakes import ManualClock
-from tests.scaler.live import Live, live
+from tests.scaler.live_daemon import Live, live
 from tests.servers.daemon import Daemon, until
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.soak.daemons import embedded, live
 from tests.soak.drive import Report, soak
-from tests.soak.house import embedded, live
 
 MINUTES: Final = 20.0
 HOUSES: Final = {"embedded": embedded, "live": live}

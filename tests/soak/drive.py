@@ -11,8 +11,8 @@ from typing import Final
 
 from scaler.clock import stopwatch_s
 from scaler.journal.reader import Journal, JournalError
+from tests.soak.daemons import House
 from tests.soak.faults import FAULTS, Fault
-from tests.soak.house import House
 from tests.soak.samples import Sample, leaks, look, lost, ticks
 
 CALM_S: Final = 15.0

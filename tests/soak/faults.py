@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from tests.fuzz.kinds import config, exposition, kube_watch, prometheus
-from tests.soak.house import QUICKSTART, House
+from tests.soak.daemons import QUICKSTART, House
 
 LASTS_S: Final = 2.5
 """How long a fault lasts: longer than two looks at the configuration."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.daemons import embedded, live
 from tests.soak.drive import soak
-from tests.soak.house import embedded, live
 from tests.soak.samples import MIB, Sample, growth, leaks
 
 SECONDS = 25.0

@@ -17,7 +17,7 @@ from tests.fuzz.kinds.config import CPU_S, TOKENS, readable
 from tests.fuzz.mutate import text, tree
 from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.guard import bounded
-from tests.scaler.migrate.made import HPA, KEDA, SQS
+from tests.scaler.migrate.importing import HPA, KEDA, SQS
 
 SERVER: Final = "http://prometheus:9090"
 FOLDER: Final = Path(__file__).parents[2] / "scaler" / "migrate" / "manifests"

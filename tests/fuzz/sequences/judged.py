@@ -11,7 +11,7 @@ from policies.model import Fresh, PoolName, PoolStatus, RuleId, SignalName, Tick
 from policies.quota.fleet_quota import FleetLimits
 from scaler.registry import kind_of
 from tests.fuzz.sequences.policies import PEERS
-from tests.fuzz.worlds.turn import TickContext
+from tests.fuzz.worlds.tick_context import TickContext
 
 
 @dataclass(frozen=True, slots=True)

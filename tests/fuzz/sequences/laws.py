@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from policies.allocate import quantum
 from policies.model import RuleId
-from tests.fuzz.sequences import caps, readiness, rest
+from tests.fuzz.sequences import caps, readiness, scale_to_zero
 from tests.fuzz.sequences.judged import Judged
 from tests.fuzz.worlds import evidence, manual_override, records, settings, supply
 from tests.fuzz.worlds.manual_override import NOISE, gpus, usd_per_hour, use
@@ -178,8 +178,8 @@ LAWS: Final[tuple[Law, ...]] = (
     readiness.saturated_survivors_hold,
     readiness.none_ready_is_blind,
     readiness.lost_replicas_count,
-    rest.zero_is_earned,
-    rest.rest_comes,
+    scale_to_zero.zero_is_earned,
+    scale_to_zero.rest_comes,
 )
 
 

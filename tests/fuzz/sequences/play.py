@@ -28,7 +28,7 @@ from tests.fuzz.sequences.platform import StoryClock, StoryPool, StorySource
 from tests.fuzz.sequences.policies import ENGINES, QUEUE
 from tests.fuzz.sequences.story import Scene, Story, StoryTick
 from tests.fuzz.sequences.workloads import EPOCH
-from tests.fuzz.worlds.turn import RecordedTick, TickContext
+from tests.fuzz.worlds.tick_context import RecordedTick, TickContext
 
 DECIDE_TWICE_EVERY: Final = 4
 """One tick in this many is decided again, after a decision without readings in between."""

@@ -7,7 +7,7 @@ import math
 from policies.model import Absent, Fresh, Stale
 from policies.signals.demand import whole_replicas
 from policies.signals.zero_suspicion import source_of
-from tests.fuzz.worlds.turn import TickContext, missing_evidence
+from tests.fuzz.worlds.tick_context import TickContext, missing_evidence
 
 
 def no_scale_in_without_evidence(context: TickContext) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.fuzz.worlds import evidence, manual_override, records, settings, supply, zero_invariants
-from tests.fuzz.worlds.turn import TickContext
+from tests.fuzz.worlds.tick_context import TickContext
 
 Invariant = Callable[[TickContext], str | None]
 """Function that describes what is wrong with a tick, or returns None. Its docstring is the invariant."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from policies.model import Absent, Fresh, Tick
 from policies.model.spec import Pool
-from tests.fuzz.worlds.turn import TickContext
+from tests.fuzz.worlds.tick_context import TickContext
 
 NOISE: Final = 1e-6
 """Relative rounding error of a sum of prices."""

@@ -12,7 +12,7 @@ from policies.model import Fresh, Result, Tick
 from policies.pipeline import decide
 from policies.signals.demand import whole_replicas
 from scaler.journal.codec import decode_tick, encode_tick
-from tests.fuzz.worlds.turn import TickContext
+from tests.fuzz.worlds.tick_context import TickContext
 
 
 def sizes_add_up(context: TickContext) -> str | None:

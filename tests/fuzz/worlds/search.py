@@ -26,7 +26,7 @@ from simulators.world.traffic.trace import RequestTrace
 from tests.fuzz.worlds.injected_zeros import InjectedZeros
 from tests.fuzz.worlds.invariants import INVARIANTS, Invariant, Violation, broken
 from tests.fuzz.worlds.records import journalled
-from tests.fuzz.worlds.turn import RecordedTick, TickContext
+from tests.fuzz.worlds.tick_context import RecordedTick, TickContext
 from tests.fuzz.worlds.world import draw
 
 REPEAT_EVERY: Final = 8

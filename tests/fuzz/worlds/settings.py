@@ -9,7 +9,7 @@ from policies.model import Fresh
 from policies.model.spec import ScaleDown, ScaleUp
 from policies.signals.demand import EPSILON
 from tests.fuzz.worlds.supply import short_of_quota
-from tests.fuzz.worlds.turn import TickContext, missing_evidence
+from tests.fuzz.worlds.tick_context import TickContext, missing_evidence
 
 
 def within_the_workloads_bounds(context: TickContext) -> str | None:

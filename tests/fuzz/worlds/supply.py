@@ -9,7 +9,7 @@ from policies.history.capacity_backoff import LONGEST_S, QUOTA_SHORTEST_S
 from policies.history.pool_memory import REFUSALS
 from policies.model import Fresh, PoolName, PoolStatus, Result, Tick
 from policies.signals.demand import EPSILON
-from tests.fuzz.worlds.turn import TickContext
+from tests.fuzz.worlds.tick_context import TickContext
 
 PATIENCE: Final = 3
 """Consecutive ticks in which a workload may lack replicas that other pools could provide."""

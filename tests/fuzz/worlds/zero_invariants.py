@@ -9,7 +9,7 @@ from typing import Final
 
 from policies.model import Fresh
 from policies.signals.zero_suspicion import source_of
-from tests.fuzz.worlds.turn import RecordedTick, TickContext, read_sources
+from tests.fuzz.worlds.tick_context import RecordedTick, TickContext, read_sources
 
 MIN_WORK: Final = 10.0
 """Minimum sum of readings that counts as work: less may disappear within one tick by chance."""

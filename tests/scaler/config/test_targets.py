@@ -15,7 +15,7 @@ from policies.model.spec import Pool
 from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import POOLS, resolve
-from tests.scaler.migrate.made import HPA, changed, imported
+from tests.scaler.migrate.importing import HPA, changed, imported
 from tests.scaler.test_daemon import configuration, running
 from tests.servers.daemon import until
 

@@ -20,7 +20,7 @@ from scaler.journal.reader import Journal
 from scaler.journal.replay import ReplayedTick, replay
 from scaler.ports import Misconfigured, PortError, Unavailable
 from tests.factories import queue, seen, spec, tick_of
-from tests.scaler.lives import NAME, Scripted, World, workload
+from tests.scaler.scripted_daemon import NAME, Scripted, World, workload
 
 pytestmark = pytest.mark.slow
 

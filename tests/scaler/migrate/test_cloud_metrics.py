@@ -11,7 +11,7 @@ from policies.recommend.peers.keda import Keda, Trigger
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from tests.scaler.migrate.made import KEDA, SQS, changed, imported, loaded
+from tests.scaler.migrate.importing import KEDA, SQS, changed, imported, loaded
 
 TRIGGER: dict[str, Any] = {
     "type": "aws-cloudwatch",

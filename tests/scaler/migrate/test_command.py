@@ -15,7 +15,7 @@ import yaml
 
 from scaler.cli import main
 from scaler.config.load import load
-from tests.scaler.migrate.made import HPA, KEDA, MANIFESTS, SERVER, changed
+from tests.scaler.migrate.importing import HPA, KEDA, MANIFESTS, SERVER, changed
 from tests.servers.kube_fake import kube_fake, write_kubeconfig
 from tests.servers.prometheus import needs_prometheus, prometheus
 

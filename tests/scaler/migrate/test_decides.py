@@ -19,7 +19,7 @@ from policies.pipeline import decide
 from scaler.config.load import workload_from
 from scaler.migrate.manifests import Imported
 from tests.factories import NOW, fresh, seen, tick_of
-from tests.scaler.migrate.made import HPA, KEDA, SQS, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import HPA, KEDA, SQS, changed, imported, loaded, workload
 
 TOLERANCE = 0.1
 

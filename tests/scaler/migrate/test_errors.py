@@ -9,7 +9,7 @@ import pytest
 
 from scaler.config.problems import ConfigError, Problem
 from scaler.migrate.manifests import read
-from tests.scaler.migrate.made import HPA, KEDA, SERVER, SQS, changed, imported
+from tests.scaler.migrate.importing import HPA, KEDA, SERVER, SQS, changed, imported
 
 
 def errors(folder: Path, *manifests: Any, prometheus: str | None = SERVER) -> list[Problem]:

@@ -12,7 +12,7 @@ from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.migrate.manifests import read
-from tests.scaler.migrate.made import HPA, MANIFESTS, SERVER, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import HPA, MANIFESTS, SERVER, changed, imported, loaded, workload
 
 PODS = 'namespace="llm",pod=~"vllm-[a-z0-9]+-[a-z0-9]+"'
 

@@ -13,7 +13,7 @@ from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from policies.recommend.peers.keda_cron import Cron
 from scaler.config.problems import ConfigError
 from scaler.migrate.manifests import read
-from tests.scaler.migrate.made import KEDA, MANIFESTS, SERVER, SQS, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import KEDA, MANIFESTS, SERVER, SQS, changed, imported, loaded, workload
 
 PROMETHEUS: dict[str, Any] = {
     "type": "prometheus",

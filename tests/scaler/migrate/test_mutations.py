@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from scaler.cli import main
 from tests.laws import law
-from tests.scaler.migrate.made import MANIFESTS
+from tests.scaler.migrate.importing import MANIFESTS
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text("aZ-.:/{ ", max_size=6), st.just(10**400),

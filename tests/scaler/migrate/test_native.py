@@ -12,7 +12,7 @@ from policies.model.spec import WorkloadSpec
 from scaler.migrate.manifests import read
 from scaler.migrate.metric_detection import recognize
 from scaler.registry import kind_of
-from tests.scaler.migrate.made import HPA, KEDA, MANIFESTS, SERVER, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import HPA, KEDA, MANIFESTS, SERVER, changed, imported, loaded, workload
 
 
 def kinds(spec: WorkloadSpec) -> dict[str, str]:

@@ -15,7 +15,7 @@ from scaler.config.kinds.gcp_sources import PubSub
 from scaler.config.problems import ConfigError
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from tests.scaler.migrate.made import KEDA, changed, imported, loaded
+from tests.scaler.migrate.importing import KEDA, changed, imported, loaded
 
 PUBSUB: dict[str, Any] = {
     "type": "gcp-pubsub",

@@ -22,7 +22,7 @@ from scaler.shadow.late_requests import (
     max_wait_of,
 )
 from tests.factories import NOW, live, seen, spec, tick_of
-from tests.simulators.backtest import made
+from tests.simulators.backtest import recorded_runs
 
 PROMISED = {"slo": Slo(ttft_s=2.0, itl_s=None)}
 
@@ -139,7 +139,7 @@ def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
 
 def test_the_late_requests_predicted_for_the_size_that_was_held_are_near_those_that_were_late() -> None:
     """Compare with the simulator's truth in a flash crowd on too few replicas: within a factor of 1.5."""
-    period = made.period()
+    period = recorded_runs.period()
     true = period.summary.arrived * (1 - period.summary.attainment["all"])
     configured, estimator, queue, predicted = (
         period.run.case.workload.spec,

@@ -17,10 +17,10 @@ from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import Misconfigured, PastSource, Source
 from scaler.shared_resources import AdapterContext, Resources
 from scaler.sources.prometheus import open_prometheus
-from tests.servers.beside import beside
 from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped
 from tests.servers.http_fault import http_front
+from tests.servers.in_thread import beside
 from tests.servers.prometheus import PrometheusServer, needs_prometheus
 
 pytestmark = [pytest.mark.slow, needs_prometheus]

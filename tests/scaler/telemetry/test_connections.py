@@ -27,7 +27,7 @@ from scaler.telemetry.http.access import AccessControl
 from scaler.telemetry.http.server import application, serve
 from scaler.telemetry.metrics import Metrics
 from tests.fakes import ManualClock
-from tests.scaler.live import live
+from tests.scaler.live_daemon import live
 from tests.servers.daemon import until
 
 PATHS = ["", "static/main.js", "api/workloads", "metrics", "healthz", "readyz", "nothing"]

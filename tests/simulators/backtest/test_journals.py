@@ -14,7 +14,7 @@ from policies.model import PoolName, SignalName
 from scaler.journal.reader import Journal, JournalError
 from simulators.backtest.journals import JournalPeriod, read
 from simulators.backtest.recorded_run import LACKING, RecordedRun
-from tests.simulators.backtest import made
+from tests.simulators.backtest import recorded_runs
 
 RUNNING = SignalName("engines.running")
 
@@ -35,25 +35,25 @@ def ticks(lines: list[str]) -> list[int]:
 
 
 def test_every_turn_is_a_row_and_every_signal_and_pool_a_column() -> None:
-    period = made.period()
+    period = recorded_runs.period()
     run = only_run(period.journal)
     ticks_ = list(Journal(period.journal))
     assert len(run) == len(ticks_) == len(period.run.timeline.at_s)
     assert run.at.tolist() == [t.at for t in ticks_]
     assert run.pools.keys() == {"gpus"}
-    assert {name.partition(".")[2] for name in run.readings} == set(made.READ)
+    assert {name.partition(".")[2] for name in run.readings} == set(recorded_runs.READ)
     np.testing.assert_array_equal(run.columns["target"], period.run.timeline.desired)
     assert run.interval_s == 15.0
     assert (run.silent_s, run.damaged, run.out_of_order) == (0.0, 0, 0)
 
 
 def test_a_period_is_cut_at_its_ends() -> None:
-    run = only_run(made.period().journal, since=made.BEGAN + 600, until=made.BEGAN + 1200)
-    assert (run.at[0], run.at[-1], len(run)) == (made.BEGAN + 600, made.BEGAN + 1185, 40)
+    run = only_run(recorded_runs.period().journal, since=recorded_runs.BEGAN + 600, until=recorded_runs.BEGAN + 1200)
+    assert (run.at[0], run.at[-1], len(run)) == (recorded_runs.BEGAN + 600, recorded_runs.BEGAN + 1185, 40)
 
 
 def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tmp_path: Path) -> None:
-    whole = only_run(made.period().journal)
+    whole = only_run(recorded_runs.period().journal)
     halves = []
     for name in ("early", "late"):
         (tmp_path / name).mkdir()
@@ -64,7 +64,7 @@ def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tm
             kept_lines = range(middle) if early else [k for k in range(len(lines)) if k >= middle or k not in places]
             return [lines[k] for k in kept_lines]
 
-        halves.append(made.edited_journal(tmp_path / name, half))
+        halves.append(recorded_runs.edited_journal(tmp_path / name, half))
     early, late = halves
     for order in ((early, late), (late, early)):
         run = only_run(*order)
@@ -73,7 +73,7 @@ def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tm
 
 
 def test_a_turn_that_two_journals_have_counts_once() -> None:
-    journal = made.period().journal
+    journal = recorded_runs.period().journal
     run = only_run(journal, journal)
     assert len(run) == len(only_run(journal))
     assert run.out_of_order == len(run)
@@ -84,9 +84,9 @@ def test_turns_that_are_missing_are_a_gap_that_holds_nothing(tmp_path: Path) -> 
         places = set(ticks(lines)[100:140])
         return [line for k, line in enumerate(lines) if k not in places]
 
-    run = only_run(made.edited_journal(tmp_path, without))
+    run = only_run(recorded_runs.edited_journal(tmp_path, without))
     assert run.silent_s == 600.0
-    assert run.span_s == only_run(made.period().journal).span_s
+    assert run.span_s == only_run(recorded_runs.period().journal).span_s
     assert run.over_s.max() == 15.0
 
 
@@ -95,16 +95,16 @@ def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
         places = ticks(lines)
         return [line[: len(line) // 2] if k in {places[10], places[20]} else line for k, line in enumerate(lines)]
 
-    run = only_run(made.edited_journal(tmp_path, tear))
+    run = only_run(recorded_runs.edited_journal(tmp_path, tear))
     assert run.damaged == 2
-    assert len(run) == len(only_run(made.period().journal)) - 2
+    assert len(run) == len(only_run(recorded_runs.period().journal)) - 2
 
 
 def test_a_reading_that_is_not_fresh_and_whole_is_no_number(tmp_path: Path) -> None:
     bad_readings = (
         {"absent": "HTTP 503"},
-        {"value": 1.0, "measured_at": made.BEGAN, "age_s": 100.0},
-        {"value": 1.0, "measured_at": made.BEGAN, "missing": "1 of 2 did not answer"},
+        {"value": 1.0, "measured_at": recorded_runs.BEGAN, "age_s": 100.0},
+        {"value": 1.0, "measured_at": recorded_runs.BEGAN, "missing": "1 of 2 did not answer"},
     )
 
     def spoil(lines: list[str]) -> list[str]:
@@ -114,14 +114,14 @@ def test_a_reading_that_is_not_fresh_and_whole_is_no_number(tmp_path: Path) -> N
             run[place]["readings"]["engines.running"] = reading
         return [json.dumps(record) for record in run]
 
-    before, after = only_run(made.period().journal), only_run(made.edited_journal(tmp_path, spoil))
+    before, after = only_run(recorded_runs.period().journal), only_run(recorded_runs.edited_journal(tmp_path, spoil))
     lost = np.isfinite(before.readings[RUNNING]) & ~np.isfinite(after.readings[RUNNING])
     assert np.flatnonzero(lost).tolist() == [50, 51, 52]
 
 
 def test_progress_reaches_the_end() -> None:
     progress: list[tuple[int, int]] = []
-    read([made.period().journal], -math.inf, math.inf, None, lambda done, of: progress.append((done, of)))
+    read([recorded_runs.period().journal], -math.inf, math.inf, None, lambda done, of: progress.append((done, of)))
     done, of = zip(*progress, strict=True)
     assert list(done) == sorted(done)
     assert len(set(of)) == 1
@@ -129,7 +129,7 @@ def test_progress_reaches_the_end() -> None:
 
 
 def test_files_that_ended_before_the_period_are_not_read(tmp_path: Path) -> None:
-    lines = (made.period().journal / "00000001.jsonl").read_text().splitlines()
+    lines = (recorded_runs.period().journal / "00000001.jsonl").read_text().splitlines()
     places = ticks(lines)
     head = [line for k, line in enumerate(lines) if k not in places]
     for number, first in enumerate((0, 200), 1):
@@ -137,7 +137,7 @@ def test_files_that_ended_before_the_period_are_not_read(tmp_path: Path) -> None
         rows = [json.dumps(begun), *head[1:], *(lines[k] for k in places[first : first + 200])]
         (tmp_path / f"0000000{number}.jsonl").write_text("".join(f"{row}\n" for row in rows))
     progress: list[int] = []
-    late = made.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour before
+    late = recorded_runs.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour before
     with pytest.raises(JournalError, match="no turn is recorded then"):
         read([tmp_path], late, math.inf, None, lambda _, of: progress.append(of))
     assert progress[-1] == (tmp_path / "00000002.jsonl").stat().st_size
@@ -147,13 +147,15 @@ def test_files_that_ended_before_the_period_are_not_read(tmp_path: Path) -> None
     ("options", "message"),
     [
         pytest.param({"name": "caht"}, "--workload 'caht': no such workload in the journals; did you mean", id="name"),
-        pytest.param({"since": made.BEGAN + 1e6}, "no turn is recorded then; the journals hold 2026-01-05T", id="late"),
-        pytest.param({"until": made.BEGAN + 20.0}, "chat: 2 turns only, and 4 are needed", id="few"),
+        pytest.param(
+            {"since": recorded_runs.BEGAN + 1e6}, "no turn is recorded then; the journals hold 2026-01-05T", id="late"
+        ),
+        pytest.param({"until": recorded_runs.BEGAN + 20.0}, "chat: 2 turns only, and 4 are needed", id="few"),
     ],
 )
 def test_an_empty_period_has_a_reason(options: dict[str, Any], message: str) -> None:
     with pytest.raises(JournalError, match=message):
-        read_all(made.period().journal, **options)
+        read_all(recorded_runs.period().journal, **options)
 
 
 def test_a_journal_without_its_specification_is_refused(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_journal_without_its_specification_is_refused(tmp_path: Path) -> None:
         return [line for line in lines if '"type":"spec"' not in line]
 
     with pytest.raises(JournalError, match=r"no specification that decided its turns .* \(damaged: none\)"):
-        read_all(made.edited_journal(tmp_path, without))
+        read_all(recorded_runs.edited_journal(tmp_path, without))
 
 
 def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path)
         return [line.replace('"target_per_replica"', '"target_of_old"') for line in lines]
 
     with pytest.raises(JournalError, match=r"damaged: .*00000001.jsonl:2\): look back with the version"):
-        read_all(made.edited_journal(tmp_path, other))
+        read_all(recorded_runs.edited_journal(tmp_path, other))
 
 
 def test_a_journal_of_noise_says_so(tmp_path: Path) -> None:
@@ -179,10 +181,10 @@ def test_a_journal_of_noise_says_so(tmp_path: Path) -> None:
 
 
 def test_reasons_count_every_turn_and_keep_the_largest_changes() -> None:
-    run = only_run(made.period().journal)
+    run = only_run(recorded_runs.period().journal)
     reasons = run.reasons
     assert sum(rule.turns for rule in reasons.rules.values()) == len(run)
-    line = made.period().run.timeline
+    line = recorded_runs.period().run.timeline
     assert reasons.ups + reasons.downs == sum(rule.changes for rule in reasons.rules.values())
     assert reasons.ups >= 1
     assert max(c.replicas for c in reasons.largest) == max(
@@ -198,7 +200,7 @@ def test_a_pool_that_comes_later_held_nothing_before(tmp_path: Path) -> None:
             run[place]["pools"]["more"] = run[place]["pools"]["gpus"]
         return [json.dumps(record) for record in run]
 
-    record = only_run(made.edited_journal(tmp_path, add_pool))
+    record = only_run(recorded_runs.edited_journal(tmp_path, add_pool))
     more, gpus = record.pools[PoolName("more")], record.pools[PoolName("gpus")]
     assert more["desired"][:100].tolist() == [0.0] * 100
     assert more["desired"][100:].tolist() == gpus["desired"][100:].tolist()
@@ -213,6 +215,6 @@ def test_a_turn_that_writes_replicas_off_lacks_capacity(tmp_path: Path) -> None:
             run[place]["decision"]["abandoned"] = {"gpus": 2}
         return [json.dumps(record) for record in run]
 
-    record = only_run(made.edited_journal(tmp_path, abandon))
+    record = only_run(recorded_runs.edited_journal(tmp_path, abandon))
     assert np.flatnonzero(record.columns["short"]).tolist() == [30, 31, 32, 33, 34]
     assert record.pools[PoolName("gpus")][LACKING][29:36].tolist() == [0, 2, 2, 2, 2, 2, 0]

@@ -12,13 +12,13 @@ import pytest
 
 from scaler.cli import main
 from tests.servers import chromium
-from tests.simulators.backtest import made
+from tests.simulators.backtest import recorded_runs
 from tests.simulators.reporting.test_report import script_of
 
 pytestmark = pytest.mark.slow
 
 needs_browser = pytest.mark.skipif(chromium.find() is None, reason="no Chromium on PATH")
-EARLY = ("--until", str(made.BEGAN + 1800))
+EARLY = ("--until", str(recorded_runs.BEGAN + 1800))
 """Enough ticks for every section, and the start of the crowd."""
 
 
@@ -34,7 +34,11 @@ def refuse(name: str) -> None:
 
 def without_ten_minutes(lines: list[str]) -> list[str]:
     """Return the lines without the ticks from the tenth minute to the twentieth."""
-    return [line for line in lines if not made.BEGAN + 600 <= json.loads(line).get("at", 0.0) < made.BEGAN + 1200]
+    return [
+        line
+        for line in lines
+        if not recorded_runs.BEGAN + 600 <= json.loads(line).get("at", 0.0) < recorded_runs.BEGAN + 1200
+    ]
 
 
 def called_batch(lines: list[str]) -> list[str]:
@@ -46,7 +50,7 @@ def called_batch(lines: list[str]) -> list[str]:
 def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, out, err = report(capsys, made.period().journal)
+    code, out, err = report(capsys, recorded_runs.period().journal)
     assert (code, err) == (0, "")
     assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d; about", out)
     assert re.search(r"most late +2026-01-05T00:20:00Z", out)
@@ -58,7 +62,7 @@ def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
 
 
 def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = report(capsys, made.period().journal, "--json", "-", *EARLY)
+    code, out, _ = report(capsys, recorded_runs.period().journal, "--json", "-", *EARLY)
     report_json = json.loads(out, parse_constant=refuse)
     assert code == 0
     chat = report_json["workloads"]["chat"]
@@ -68,14 +72,14 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     assert chat["others"]["error"]["usd_off"] > 0
     assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
-    report(capsys, made.period().journal, "--json", tmp_path / "o.json", *EARLY)
+    report(capsys, recorded_runs.period().journal, "--json", tmp_path / "o.json", *EARLY)
     assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == report_json, (
         "equal for equal records"
     )
 
 
 def test_the_page_has_the_same_text_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    journal = made.edited_journal(tmp_path, without_ten_minutes)
+    journal = recorded_runs.edited_journal(tmp_path, without_ten_minutes)
     page = tmp_path / "page.html"
     code, out, _ = report(capsys, journal, "--html", page, *EARLY)
     text = script_of(page.read_text())
@@ -93,20 +97,20 @@ def test_the_page_has_the_same_text_and_shows_gaps_as_gaps(tmp_path: Path, capsy
 
 
 def test_record_only_simulates_no_policy(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = report(capsys, made.period().journal, "--record-only")
+    code, out, _ = report(capsys, recorded_runs.period().journal, "--record-only")
     assert code == 0
     assert "What other policies would have done was not simulated: not asked for." in out
     assert "hpa" not in out
 
 
 def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    renamed = made.edited_journal(tmp_path, called_batch)
+    renamed = recorded_runs.edited_journal(tmp_path, called_batch)
     page = tmp_path / "page.html"
-    code, out, _ = report(capsys, made.period().journal, renamed, "--record-only", "--html", page)
+    code, out, _ = report(capsys, recorded_runs.period().journal, renamed, "--record-only", "--html", page)
     assert code == 0
     assert [line.split(",")[0] for line in out.splitlines() if "replica-hours for" in line] == ["batch", "chat"]
     assert all(f'<div id="w{k}-record-sizes">' in page.read_text() for k in range(2))
-    code, out, _ = report(capsys, made.period().journal, renamed, "--record-only", "--workload", "batch")
+    code, out, _ = report(capsys, recorded_runs.period().journal, renamed, "--record-only", "--workload", "batch")
     assert "chat" not in out
 
 
@@ -126,7 +130,7 @@ def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pyt
     ],
 )
 def test_invalid_options_are_reported(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str) -> None:
-    arguments: list[Any] = [made.period().journal if argument == "JOURNAL" else argument for argument in args]
+    arguments: list[Any] = [recorded_runs.period().journal if argument == "JOURNAL" else argument for argument in args]
     code, out, err = report(capsys, *arguments)
     assert (code, out) == (2, "")
     assert message in err
@@ -138,7 +142,9 @@ async def test_a_browser_draws_every_plot_and_complains_of_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.html"
-    await asyncio.to_thread(lambda: report(capsys, made.edited_journal(tmp_path, without_ten_minutes), "--html", page))
+    await asyncio.to_thread(
+        lambda: report(capsys, recorded_runs.edited_journal(tmp_path, without_ten_minutes), "--html", page)
+    )
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, "light")
         await tab.go(page.as_uri())

@@ -17,7 +17,7 @@ from simulators.cost.figures import MONTH_H, Basis, SourcedNumber
 from simulators.cost.inputs import NO_OFFERS, LoadedOffers
 from simulators.cost.offers import merge_offers
 from simulators.cost.parity import comparable_models
-from tests.simulators.cost.made import (
+from tests.simulators.cost.inputs import (
     LADDER,
     MARKETS,
     MODEL,

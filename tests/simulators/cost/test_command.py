@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaler.cli import main
-from tests.simulators.cost.made import MODEL, journal, written
+from tests.simulators.cost.inputs import MODEL, journal, written
 
 pytestmark = pytest.mark.slow
 

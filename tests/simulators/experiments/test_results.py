@@ -12,7 +12,7 @@ import pytest
 
 from policies.model import Result
 from policies.model.spec import Slo
-from simulators.commands.given import without_nan
+from simulators.commands.shared_options import without_nan
 from simulators.engine.kernel.event_loop import Router
 from simulators.engine.kernel.layout import ITL_BUCKETS
 from simulators.engine.models import catalogue

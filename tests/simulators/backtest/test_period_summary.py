@@ -16,8 +16,8 @@ from simulators.backtest.journals import read
 from simulators.backtest.period_summary import notable_periods, paid_replicas, summarize_period
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
-from tests.simulators.backtest import made
-from tests.simulators.backtest.made import NAN, recorded
+from tests.simulators.backtest import recorded_runs
+from tests.simulators.backtest.recorded_runs import NAN, recorded
 
 GPUS = PoolName("gpus")
 HOUR = 240
@@ -33,7 +33,7 @@ def pool(market: str = "on_demand", price: float | None = 6.0, **sizes: Any) -> 
 
 def test_the_money_is_that_of_the_bill() -> None:
     """Against the simulator's own bill, which charges each node from its start to its end."""
-    period = made.period()
+    period = recorded_runs.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
     summary = summarize_period(record)
     assert summary.total(summary.usd) == pytest.approx(period.summary.cost_usd, rel=0.03)
@@ -89,7 +89,7 @@ def test_idle_money_is_that_of_the_replicas_beyond_the_work() -> None:
 
 
 def test_late_requests_are_near_the_truth() -> None:
-    period = made.period()
+    period = recorded_runs.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
     summary = summarize_period(record)
     late = period.summary.arrived * (1 - period.summary.attainment["all"])
@@ -137,13 +137,13 @@ def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
 
 
 def test_the_hour_with_the_crowd_is_the_first_notable_period() -> None:
-    (record,) = read([made.period().journal], -math.inf, math.inf, None).recorded
+    (record,) = read([recorded_runs.period().journal], -math.inf, math.inf, None).recorded
     ranked = notable_periods(summarize_period(record))
     first = ranked[0]
     assert first.kind == "most late"
-    assert first.since <= made.BEGAN + 1500 <= first.since + first.over_s
+    assert first.since <= recorded_runs.BEGAN + 1500 <= first.since + first.over_s
     assert first.since <= first.worst < first.since + first.over_s
-    assert made.BEGAN + 1500 <= first.worst <= made.BEGAN + 2100
+    assert recorded_runs.BEGAN + 1500 <= first.worst <= recorded_runs.BEGAN + 2100
     amounts = [period.amount for period in ranked if period.kind == "most late"]
     assert amounts == sorted(amounts, reverse=True)
 
@@ -170,7 +170,7 @@ def test_each_kind_of_problem_is_ranked(
 def test_long_missing_evidence_and_gaps_are_notable_and_one_blind_tick_is_not() -> None:
     blind = np.zeros(100)
     blind[10], blind[30:40] = 1, 1
-    at = made.BEGAN + 15.0 * np.arange(100)
+    at = recorded_runs.BEGAN + 15.0 * np.arange(100)
     at[60:] += 1800.0
     ranked = notable_periods(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
     assert [(period.kind, period.over_s) for period in ranked] == [("blind", 150.0), ("gap", 1800.0)]

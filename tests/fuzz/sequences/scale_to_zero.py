@@ -9,7 +9,7 @@ from policies.signals.zero_suspicion import LONGEST_S
 from tests.fuzz.sequences.judged import Judged, fresh
 from tests.fuzz.sequences.policies import ENGINES
 from tests.fuzz.worlds import settings
-from tests.fuzz.worlds.turn import missing_evidence
+from tests.fuzz.worlds.tick_context import missing_evidence
 
 SLACK: Final = 4
 """Tolerance in intervals: for a step, the edge of a window and the age of a reading."""

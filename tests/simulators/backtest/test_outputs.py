@@ -19,9 +19,9 @@ from simulators.backtest.page import page
 from simulators.backtest.plots import MAX_POINTS, thinned
 from simulators.backtest.reasons import Reasons
 from simulators.backtest.recorded_run import MAX_GAP_INTERVALS
-from simulators.commands.given import without_nan
+from simulators.commands.shared_options import without_nan
 from tests.laws import law
-from tests.simulators.backtest.made import BEGAN, NAN, recorded
+from tests.simulators.backtest.recorded_runs import BEGAN, NAN, recorded
 from tests.simulators.backtest.test_reasons import DECISION
 from tests.simulators.reporting.test_report import script_of
 

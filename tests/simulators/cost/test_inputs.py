@@ -10,7 +10,7 @@ from scaler.config.problems import ConfigError, Problem
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import load
 from simulators.cost.offers import ReplicaOffer, engine, merge_offers
-from tests.simulators.cost.made import MODEL, offered
+from tests.simulators.cost.inputs import MODEL, offered
 
 PRICES = """\
 cloud,instance_type,region,on_demand_usd_h,spot_usd_h

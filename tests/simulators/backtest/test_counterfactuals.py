@@ -26,7 +26,7 @@ from simulators.experiments.contenders.contenders import contenders
 from simulators.experiments.results import summarize
 from simulators.experiments.run import simulate, traffic_of
 from simulators.experiments.scenario import load
-from tests.simulators.backtest import made
+from tests.simulators.backtest import recorded_runs
 
 pytestmark = pytest.mark.slow
 
@@ -35,18 +35,20 @@ LENGTHS = (1000.0, 200.0)
 
 @cache
 def record(until: float = math.inf) -> RecordedRun:
-    (run,) = read([made.period().journal], -math.inf, until, None).recorded
+    (run,) = read([recorded_runs.period().journal], -math.inf, until, None).recorded
     return run
 
 
 @cache
 def rebuilt() -> Rebuilt:
-    return rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(), 1)
+    return rebuild(record(), catalogue.load(recorded_runs.MODEL), AssumedLengths(), 1)
 
 
 @cache
 def result() -> BacktestResult:
-    return backtest(record(), BacktestOptions(model=made.MODEL), RequestedContenders(texts=("static:replicas=3",)))
+    return backtest(
+        record(), BacktestOptions(model=recorded_runs.MODEL), RequestedContenders(texts=("static:replicas=3",))
+    )
 
 
 def outcome(name: str) -> CounterfactualOutcome:
@@ -63,7 +65,7 @@ def without(*quantities: str) -> RecordedRun:
 
 
 def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
-    actual, trace = made.period().run.trace, rebuilt().trace
+    actual, trace = recorded_runs.period().run.trace, rebuilt().trace
     assert len(trace) == pytest.approx(len(actual), rel=0.02)
     edges = np.arange(0, 5400, 300.0)
     arrived, drawn = (np.histogram(t.arrival_s, edges)[0] for t in (actual, trace))
@@ -72,13 +74,13 @@ def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
 
 
 def test_their_lengths_are_those_of_the_token_rates() -> None:
-    actual, trace = made.period().run.trace, rebuilt().trace
+    actual, trace = recorded_runs.period().run.trace, rebuilt().trace
     for column in ("prompt_tokens", "output_tokens"):
         assert getattr(trace, column).mean() == pytest.approx(getattr(actual, column).mean(), rel=0.05)
 
 
 def test_lengths_that_are_given_are_taken() -> None:
-    rebuilt_ = rebuild(record(), catalogue.load(made.MODEL), AssumedLengths(500.0, 50.0), 1)
+    rebuilt_ = rebuild(record(), catalogue.load(recorded_runs.MODEL), AssumedLengths(500.0, 50.0), 1)
     assert rebuilt_.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
     assert rebuilt_.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
     assert "as given" in rebuilt_.assumptions[1]
@@ -87,25 +89,27 @@ def test_lengths_that_are_given_are_taken() -> None:
 def test_without_rates_requests_follow_from_those_in_work() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
     run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
-    actual = made.period().run.trace
+    actual = recorded_runs.period().run.trace
     lengths = AssumedLengths(float(actual.prompt_tokens.mean()), float(actual.output_tokens.mean()))
-    rebuilt_ = rebuild(run, catalogue.load(made.MODEL), lengths, 1)
+    rebuilt_ = rebuild(run, catalogue.load(recorded_runs.MODEL), lengths, 1)
     assert len(rebuilt_.trace) == pytest.approx(len(actual), rel=0.1)
     assert "over the model's time for one" in rebuilt_.assumptions[0]
 
 
 def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None:
-    model = catalogue.load(made.MODEL)
+    model = catalogue.load(recorded_runs.MODEL)
     assert rebuild(record(), model, AssumedLengths(), 1).trace.digest() == rebuilt().trace.digest()
     assert rebuild(record(), model, AssumedLengths(), 2).trace.digest() != rebuilt().trace.digest()
 
 
 def test_a_record_with_too_few_readings_is_not_rebuilt() -> None:
     with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
-        rebuild(without("requests_per_s", "running"), catalogue.load(made.MODEL), AssumedLengths(), 1)
+        rebuild(without("requests_per_s", "running"), catalogue.load(recorded_runs.MODEL), AssumedLengths(), 1)
     readings = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
     with pytest.raises(ArrivalsUnknown, match=r"readings cover \d+% of the period, and 50% are needed"):
-        rebuild(dataclasses.replace(record(), readings=readings), catalogue.load(made.MODEL), AssumedLengths(), 1)
+        rebuild(
+            dataclasses.replace(record(), readings=readings), catalogue.load(recorded_runs.MODEL), AssumedLengths(), 1
+        )
 
 
 # --- engines
@@ -114,7 +118,7 @@ def test_a_record_with_too_few_readings_is_not_rebuilt() -> None:
 def test_the_engine_follows_from_the_service_time() -> None:
     inferred = infer_engine(record(), None, LENGTHS)
     assert "its times multiplied by" in inferred.origin
-    base = catalogue.load(made.MODEL)
+    base = catalogue.load(recorded_runs.MODEL)
     assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
 
 
@@ -127,13 +131,13 @@ def test_slower_engines_are_seen_to_be_slower() -> None:
 def test_an_unknown_engine_needs_a_named_model() -> None:
     with pytest.raises(EngineUnknown, match="give --model NAME"):
         infer_engine(without("requests_per_s"), None, LENGTHS)
-    assert infer_engine(without("requests_per_s"), made.MODEL, LENGTHS).origin.endswith("as asked for")
+    assert infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS).origin.endswith("as asked for")
     with pytest.raises(ConfigError):
         infer_engine(record(), "llama-9", LENGTHS)
 
 
 def test_scaled_times_multiply_every_time_of_a_model() -> None:
-    model = catalogue.load(made.MODEL)
+    model = catalogue.load(recorded_runs.MODEL)
     twice = scaled_times(model, 2.0)
     assert (twice.mem_base_s, twice.kv_tokens) == (2 * model.mem_base_s, model.kv_tokens)
 
@@ -143,7 +147,7 @@ def test_scaled_times_multiply_every_time_of_a_model() -> None:
 
 def test_the_recorded_sizes_in_the_rebuilt_world_cost_the_recorded_amount() -> None:
     """The world's own error, compared with the true bill and the true late requests."""
-    period, same = made.period(), outcome(SAME_SIZES)
+    period, same = recorded_runs.period(), outcome(SAME_SIZES)
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
     assert same.usd == pytest.approx(period.summary.cost_usd, rel=0.03)
     assert same.late is not None
@@ -184,7 +188,7 @@ def test_a_difference_smaller_than_the_error_is_marked() -> None:
 @pytest.mark.parametrize("policy", ["hpa", "keda", "static:replicas=3"])
 def test_a_counterfactuals_cost_and_lateness_are_near_the_true_worlds(policy: str) -> None:
     """The truth: the same policy in the very world that the record is of, with the requests that came."""
-    case = load(made.period().scenario)
+    case = load(recorded_runs.period().scenario)
     (contender,) = contenders(case, [policy], with_self=False)
     actual = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
     shares = outcome(policy)
@@ -201,14 +205,14 @@ def test_the_record_and_all_policies_cover_the_same_time() -> None:
 
 def with_dry_share(share: float) -> RecordedRun:
     """Return the first twenty minutes, with a share of dry-run ticks at the start."""
-    short = record(until=made.BEGAN + 1200)
+    short = record(until=recorded_runs.BEGAN + 1200)
     dry = (np.arange(len(short)) < share * len(short)).astype(np.float64)
     return dataclasses.replace(short, columns={**short.columns, "dry_run": dry})
 
 
 def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_recorded_sizes_are_the_baseline() -> None:
     counterfactuals = backtest(
-        with_dry_share(1.0), BacktestOptions(model=made.MODEL), RequestedContenders()
+        with_dry_share(1.0), BacktestOptions(model=recorded_runs.MODEL), RequestedContenders()
     ).counterfactuals
     assert counterfactuals is not None
     assert counterfactuals.error.sizes is None
@@ -219,7 +223,9 @@ def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_recorded_sizes_are_
 
 def test_turns_that_were_not_dry_are_compared() -> None:
     whole, readings = (
-        backtest(with_dry_share(share), BacktestOptions(model=made.MODEL), RequestedContenders()).counterfactuals
+        backtest(
+            with_dry_share(share), BacktestOptions(model=recorded_runs.MODEL), RequestedContenders()
+        ).counterfactuals
         for share in (0.0, 0.7)
     )
     assert whole is not None
@@ -231,7 +237,7 @@ def test_turns_that_were_not_dry_are_compared() -> None:
 
 def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:
     counterfactuals = backtest(
-        record(until=made.BEGAN + 300), BacktestOptions(model=made.MODEL), RequestedContenders()
+        record(until=recorded_runs.BEGAN + 300), BacktestOptions(model=recorded_runs.MODEL), RequestedContenders()
     ).counterfactuals
     assert counterfactuals is not None
     assert counterfactuals.error.sizes is None
@@ -240,7 +246,12 @@ def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:
 
 def test_progress_goes_up_to_the_end() -> None:
     shares: list[float] = []
-    backtest(record(until=made.BEGAN + 600), BacktestOptions(model=made.MODEL), RequestedContenders(), shares.append)
+    backtest(
+        record(until=recorded_runs.BEGAN + 600),
+        BacktestOptions(model=recorded_runs.MODEL),
+        RequestedContenders(),
+        shares.append,
+    )
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 
@@ -249,7 +260,7 @@ def test_progress_goes_up_to_the_end() -> None:
     ("missing", "message"),
     [
         pytest.param(("requests_per_s", "running"), "give --model NAME", id="no rates"),
-        pytest.param(tuple(made.READ), "give --model NAME", id="nothing"),
+        pytest.param(tuple(recorded_runs.READ), "give --model NAME", id="nothing"),
     ],
 )
 def test_a_record_that_cannot_be_simulated_has_a_reason_and_a_summary(missing: tuple[str, ...], message: str) -> None:
@@ -264,15 +275,15 @@ def test_a_record_that_cannot_be_simulated_has_a_reason_and_a_summary(missing: t
 
 def write(folder: Path, name: str, **changes: Any) -> Path:
     file = folder / name
-    file.write_text(yaml.safe_dump({**made.WORKLOAD, **changes}))
+    file.write_text(yaml.safe_dump({**recorded_runs.WORKLOAD, **changes}))
     return file
 
 
 def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
     tuned = write(tmp_path, "tuned.yaml", policies={"c": {"kind": "concurrency", "target_per_replica": 48}})
-    short = record(until=made.BEGAN + 1200)
+    short = record(until=recorded_runs.BEGAN + 1200)
     requested = contenders_by_workload([str(tuned), "kpa"], [short.name])
-    counterfactuals = backtest(short, BacktestOptions(model=made.MODEL), requested[short.name]).counterfactuals
+    counterfactuals = backtest(short, BacktestOptions(model=recorded_runs.MODEL), requested[short.name]).counterfactuals
     assert counterfactuals is not None
     assert [o.name for o in counterfactuals.outcomes] == [SAME_SIZES, PRESENT, "hpa", "keda", "kpa", "tuned"]
     costs = {o.name: o.usd or 0.0 for o in counterfactuals.outcomes}
