@@ -40,21 +40,23 @@ def evaluate(
 
     No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
     """
-    view = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
+    context = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
     most = most_needed(spec, current)
     measured = {
-        n: bounded(p.recommend(n, view), most, history.memory(n)) for n, p in spec.policies.items() if not p.post_demand
+        n: bounded(p.recommend(n, context), most, history.memory(n))
+        for n, p in spec.policies.items()
+        if not p.post_demand
     }
     missing, full = readiness.not_ready(spec, history, seen, ready), ""
     if missing is not None:
-        measured, full = readiness.counted(measured, missing, view, spec)
+        measured, full = readiness.counted(measured, missing, context, spec)
     winner = largest(measured.values())
     demand = None if winner is None else winner.need
-    shaped = _shaped(view, spec, demand, most)
+    shaped = _shaped(context, spec, demand, most)
     found = tuple({**measured, **shaped}[n] for n in spec.policies)
     without = None
     if any(r.latency_driven for r in found):
-        without = _need_without_latency(measured, view, spec, most)
+        without = _need_without_latency(measured, context, spec, most)
     return Evaluated(found, largest(found), demand, full, without)
 
 
@@ -69,24 +71,24 @@ def largest(recommendations: Iterable[Recommendation]) -> Recommendation | None:
 
 
 def _shaped(
-    view: PolicyContext, spec: WorkloadSpec, demand: float | None, most: float
+    context: PolicyContext, spec: WorkloadSpec, demand: float | None, most: float
 ) -> dict[PolicyName, Recommendation]:
     """Return what the shaping policies make of a demand."""
-    shaping = dataclasses.replace(view, demand=demand)
+    shaping = dataclasses.replace(context, demand=demand)
     return {
-        n: bounded(p.recommend(n, shaping), most, view.history.memory(n))
+        n: bounded(p.recommend(n, shaping), most, context.history.memory(n))
         for n, p in spec.policies.items()
         if p.post_demand
     }
 
 
 def _need_without_latency(
-    measured: Mapping[PolicyName, Recommendation], view: PolicyContext, spec: WorkloadSpec, most: float
+    measured: Mapping[PolicyName, Recommendation], context: PolicyContext, spec: WorkloadSpec, most: float
 ) -> float:
     """Return the largest need without what is recommended because users wait; shaping policies shape that demand.
 
     Example: 6 replicas, of which 2 because users wait, and a headroom of 20 %: 4 are measured, and 5 needed.
     """
     calm = max(((r.need or 0.0) - (r.latency_driven or 0.0) for r in measured.values()), default=0.0)
-    shaped = _shaped(view, spec, calm, most)
+    shaped = _shaped(context, spec, calm, most)
     return max(calm, 0.0, *(r.need or 0.0 for r in shaped.values()))

@@ -50,7 +50,7 @@ class Filled(Protocol):
     the load is counted before it reaches the replicas, so that lost ones hide nothing.
     """
 
-    def __call__(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None: ...
+    def __call__(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,81 +121,93 @@ def _expected(spec: WorkloadSpec, were: NDArray[np.float64], held: NDArray[np.fl
 
 
 def counted(
-    found: Mapping[PolicyName, Recommendation], missing: NotReady, view: PolicyContext, spec: WorkloadSpec
+    found: Mapping[PolicyName, Recommendation], missing: NotReady, context: PolicyContext, spec: WorkloadSpec
 ) -> tuple[dict[PolicyName, Recommendation], str]:
     """Return the recommendations with what lost replicas carried, and why the size may not fall.
 
     The reason is empty where the size may fall.
     """
-    empty = any(_sees_no_work(spec.policies[name], said) for name, said in found.items())
+    empty = any(_sees_no_work(spec.policies[name], recommendation) for name, recommendation in found.items())
     counted, full = {}, ""
-    for name, said in found.items():
+    for name, recommendation in found.items():
         policy = spec.policies[name]
         filled: Filled | None = getattr(policy, "filled", None)
-        share = None if filled is None else filled(name, view, said)
+        share = None if filled is None else filled(name, context, recommendation)
         if share is None:
-            counted[name] = said
+            counted[name] = recommendation
             continue
         counted[name] = (
-            _without(said, view) if empty else _with_lost(said, missing, view, can_activate=policy.can_activate)
+            _without(recommendation, context)
+            if empty
+            else _with_lost(recommendation, missing, context, can_activate=policy.can_activate)
         )
-        if share >= 1.0 and view.ready and not missing.starting:
+        if share >= 1.0 and context.ready and not missing.starting:
             full = full or f"{missing}, and the ready ones are full by {name}: how many more are needed is not known"
     return counted, full
 
 
-def _sees_no_work(policy: Any, said: Recommendation) -> bool:
+def _sees_no_work(policy: Any, recommendation: Recommendation) -> bool:
     """Return whether a policy that reads a queue before the replicas sees nothing in it."""
     upstream = "visible" in policy.needs() and not hasattr(policy, "filled")
-    return upstream and said.evidence is Evidence.FULL and said.need == 0.0
+    return upstream and recommendation.evidence is Evidence.FULL and recommendation.need == 0.0
 
 
-def _without(said: Recommendation, view: PolicyContext) -> Recommendation:
+def _without(recommendation: Recommendation, context: PolicyContext) -> Recommendation:
     """Return a recommendation while the queue before the replicas is empty: that none is ready then hides nothing."""
-    readings = (view.readings.get(signal) for signal in said.used)
+    readings = (context.readings.get(signal) for signal in recommendation.used)
     whole_and_fresh = all(isinstance(reading, Fresh) and not reading.missing for reading in readings)
-    if view.ready or said.evidence is not Evidence.BLIND or not whole_and_fresh:
-        return said
-    return replace(said, evidence=Evidence.FULL, reason=f"{said.reason}; but the queue before them is empty")
+    if context.ready or recommendation.evidence is not Evidence.BLIND or not whole_and_fresh:
+        return recommendation
+    return replace(
+        recommendation, evidence=Evidence.FULL, reason=f"{recommendation.reason}; but the queue before them is empty"
+    )
 
 
-def _with_lost(said: Recommendation, missing: NotReady, view: PolicyContext, *, can_activate: bool) -> Recommendation:
+def _with_lost(
+    recommendation: Recommendation, missing: NotReady, context: PolicyContext, *, can_activate: bool
+) -> Recommendation:
     """Return a recommendation that counts lost replicas, and is a lower bound while none is ready."""
-    if said.replicas is None:
-        return said
+    if recommendation.replicas is None:
+        return recommendation
     words: list[str] = []
-    replicas, evidence = said.replicas, said.evidence
+    replicas, evidence = recommendation.replicas, recommendation.evidence
     floor = min(missing.before, replicas + missing.lost, float(missing.size))
     if floor > replicas:
         words.append(f"{missing}: what they carried before counts, {replicas:.2f} without it")
         replicas = floor
-    rests = can_activate and view.min_replicas == 0 and replicas == missing.before == 0.0
-    if not view.ready and evidence is Evidence.FULL and not rests:
+    rests = can_activate and context.min_replicas == 0 and replicas == missing.before == 0.0
+    if not context.ready and evidence is Evidence.FULL and not rests:
         evidence = Evidence.PARTIAL
         words.append(f"none of {missing.requested} replicas is ready: at least")
     if not words:
-        return said
-    active = said.active or replicas > said.replicas
-    return replace(said, replicas=replicas, evidence=evidence, active=active, reason="; ".join((said.reason, *words)))
+        return recommendation
+    active = recommendation.active or replicas > recommendation.replicas
+    return replace(
+        recommendation,
+        replicas=replicas,
+        evidence=evidence,
+        active=active,
+        reason="; ".join((recommendation.reason, *words)),
+    )
 
 
-def unshared(view: PolicyContext) -> str:
+def unshared(context: PolicyContext) -> str:
     """Return why a mean share over the ready replicas says nothing; empty where it does."""
-    if view.ready is None:
+    if context.ready is None:
         return "the number of ready replicas is not known"
-    if view.ready == 0 and view.desired:
-        return f"none of {view.desired} replicas is ready, and a share is measured on ready ones"
+    if context.ready == 0 and context.desired:
+        return f"none of {context.desired} replicas is ready, and a share is measured on ready ones"
     return ""
 
 
-def filled_share(work: float | None, view: PolicyContext, source: str | None) -> float:
+def filled_share(work: float | None, context: PolicyContext, source: str | None) -> float:
     """Return how full the ready replicas are by `work`, as a share of the target; infinity where requests wait.
 
     As many requests as ready replicas wait before it counts: an engine takes up one in its next step, and in a large
     fleet one always waits somewhere.
     """
     (signal,) = signal_names(source, ("waiting",))
-    waiting = view.readings.get(signal)
-    if not view.ready or (isinstance(waiting, Fresh) and waiting.value >= view.ready):
+    waiting = context.readings.get(signal)
+    if not context.ready or (isinstance(waiting, Fresh) and waiting.value >= context.ready):
         return math.inf
-    return (work or 0.0) / view.ready
+    return (work or 0.0) / context.ready

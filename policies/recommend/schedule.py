@@ -48,8 +48,8 @@ class Schedule:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        local = local_time(view.at, self.time_zone)
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        local = local_time(context.at, self.time_zone)
         replicas = max((w.replicas for w in self.windows if w.covers(local)), default=0)
         clock = time_text(local, self.time_zone)
         reason = f"{clock}: at least {replicas}" if replicas else f"{clock}: no window is open"

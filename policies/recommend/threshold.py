@@ -68,22 +68,22 @@ class QueueDepth:
     def needs(self) -> tuple[str, ...]:
         return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.count)
-        values, evidence, wrong = fresh_values(used, view.readings)
+        values, evidence, problems = fresh_values(used, context.readings)
         if evidence is Evidence.BLIND:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         depth = sum(values.values())
         work = work_of_amount(depth, self.target_per_replica)
         reason = f"{depth:g} messages at {self.target_per_replica:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
-        if self.groups_per_replica and view.ready:
+        if problems:
+            reason += f", at least ({problems})"
+        if self.groups_per_replica and context.ready:
             (groups_signal,) = signal_names(self.source, ("groups_in_flight",))
-            groups = view.readings.get(groups_signal)
+            groups = context.readings.get(groups_signal)
             used = (*used, groups_signal)
             if isinstance(groups, Fresh):
-                useful = serialized_work(work, groups.value, self.groups_per_replica, view.ready)
+                useful = serialized_work(work, groups.value, self.groups_per_replica, context.ready)
                 if useful < work:
                     work = useful
                     reason += f", but only {groups.value:g} message groups are in flight: more would find no work"
@@ -114,35 +114,35 @@ class Concurrency:
     def needs(self) -> tuple[str, ...]:
         return ("running", "waiting")
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
+        values, evidence, problems = fresh_values(used, context.readings)
         if evidence is Evidence.BLIND:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         requests = sum(values.values())
         reason = f"{requests:g} requests running or waiting at {self.target_per_replica:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
+        if problems:
+            reason += f", at least ({problems})"
         work = work_of_amount(requests, self.target_per_replica)
         return Recommendation(name, work, evidence, requests > self.activation, reason, used)
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 def _recommend_share(
-    name: PolicyName, view: PolicyContext, policy: GpuUtilization | KvCacheUsage, words: str
+    name: PolicyName, context: PolicyContext, policy: GpuUtilization | KvCacheUsage, words: str
 ) -> Recommendation:
     """Return a mean share over the ready replicas, brought to the policy's target."""
     (signal,) = signal_names(policy.source, policy.needs())
-    values, evidence, wrong = fresh_values((signal,), view.readings)
+    values, evidence, problems = fresh_values((signal,), context.readings)
     if evidence is Evidence.BLIND:
-        return no_opinion(name, (signal,), wrong)
-    if why := unshared(view):
+        return no_opinion(name, (signal,), problems)
+    if why := unshared(context):
         return no_opinion(name, (signal,), why)
     share = values[signal]
-    reason = f"{words} {share:.0%} over {view.ready} ready, {policy.target:.0%} wanted"
-    ready = view.ready or 0
+    reason = f"{words} {share:.0%} over {context.ready} ready, {policy.target:.0%} wanted"
+    ready = context.ready or 0
     work = work_of_share(share, ready, policy.target)
     return Recommendation(name, work, evidence, ready > 0 and share > policy.activation, reason, (signal,))
 
@@ -169,11 +169,11 @@ class GpuUtilization:
     def needs(self) -> tuple[str, ...]:
         return ("utilization",)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        return _recommend_share(name, view, self, "GPU utilization")
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        return _recommend_share(name, context, self, "GPU utilization")
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,11 +198,11 @@ class KvCacheUsage:
     def needs(self) -> tuple[str, ...]:
         return ("kv_cache_usage",)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        return _recommend_share(name, view, self, "KV-cache usage")
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        return _recommend_share(name, context, self, "KV-cache usage")
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,28 +237,28 @@ class Metric:
     def needs(self) -> tuple[str, ...]:
         return (self.quantity,)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
+        values, evidence, problems = fresh_values(used, context.readings)
         if evidence is Evidence.BLIND:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         value = values[used[0]]
         if self.across == "total":
             work, words = (
                 work_of_amount(value, self.target),
                 f"{self.quantity} {value:g} at {self.target:g} per replica",
             )
-        elif why := unshared(view):
+        elif why := unshared(context):
             return no_opinion(name, used, why)
         else:
-            work = work_of_share(value, view.ready or 0, self.target)
-            words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
-        if wrong:
-            words += f", at least ({wrong})"
+            work = work_of_share(value, context.ready or 0, self.target)
+            words = f"mean {self.quantity} {value:g} over {context.ready} ready, {self.target:g} wanted"
+        if problems:
+            words += f", at least ({problems})"
         return Recommendation(name, work, evidence, work > 0 and value > self.activation, words, used)
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,9 +278,9 @@ class Headroom:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        if view.demand is None:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        if context.demand is None:
             return Recommendation(name, None, Evidence.FULL, active=False, reason="no demand known to leave room above")
-        work = with_headroom(view.demand, self.share)
-        reason = f"{view.demand:.2f} replicas' worth of work with {self.share:.0%} left free"
+        work = with_headroom(context.demand, self.share)
+        reason = f"{context.demand:.2f} replicas' worth of work with {self.share:.0%} left free"
         return Recommendation(name, work, Evidence.FULL, active=False, reason=reason)

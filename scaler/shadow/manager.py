@@ -12,7 +12,7 @@ from typing import Final
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
 from policies.recommend.predictive.latency_model import slo_limits_s
-from policies.signals.latency_quantities import LATE
+from policies.signals.latency_quantities import LATE_SHARES
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem
@@ -188,7 +188,7 @@ def share_sources(shadow: Workload, present: Workload) -> dict[str, str]:
     agreed = slo_limits_s(shadow.spec) == slo_limits_s(present.spec)
     found: dict[str, str] = {}
     for name, spec in shadow.spec.sources.items():
-        if not agreed and not LATE.isdisjoint(spec.quantities()):
+        if not agreed and not LATE_SHARES.isdisjoint(spec.quantities()):
             continue
         there = [name, *known]
         match = next((n for n in there if n in known and known[n] == spec), None)

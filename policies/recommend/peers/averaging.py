@@ -34,7 +34,7 @@ class PeerTick:
     """One tick of a peer: fresh `values` of its signals, all of them or a part, and what it handed on before."""
 
     name: PolicyName
-    view: PolicyContext
+    context: PolicyContext
     values: Mapping[SignalName, float]
     evidence: Evidence
     memory: Mapping[str, float]
@@ -64,7 +64,7 @@ def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) ->
     counts = change > 0 or tick.evidence is Evidence.FULL
     before = recall(MoveMemory, tick.memory)
     if before.direction == direction and before.agreed_s is not None:
-        agreed_s = before.agreed_s + (elapsed_s(tick.view) if counts else 0.0)
+        agreed_s = before.agreed_s + (elapsed_s(tick.context) if counts else 0.0)
     else:
         agreed_s = first_s if counts else 0.0
     is_due = agreed_s >= delay_s - JITTER_S
@@ -87,19 +87,19 @@ class AveragingPolicy(ABC):
     def size(self, tick: PeerTick) -> PeerSize:
         """Return the size decided on."""
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        memory = view.history.memory(name)
-        if evidence is Evidence.BLIND or view.ready is None or view.desired is None:
-            return no_opinion(name, used, wrong or "the number of replicas is not known", memory)
-        size = self.size(PeerTick(name, view, values, evidence, memory, view.ready, view.desired))
+        values, evidence, problems = fresh_values(used, context.readings)
+        memory = context.history.memory(name)
+        if evidence is Evidence.BLIND or context.ready is None or context.desired is None:
+            return no_opinion(name, used, problems or "the number of replicas is not known", memory)
+        size = self.size(PeerTick(name, context, values, evidence, memory, context.ready, context.desired))
         return Recommendation(
             name,
             size.replicas,
             evidence,
             size.active,
-            f"{size.reason}, at least ({wrong})" if wrong else size.reason,
+            f"{size.reason}, at least ({problems})" if problems else size.reason,
             used,
             unstabilized=size.unstabilized,
             retained_signals=used,

@@ -72,22 +72,22 @@ class DynamoEasy:
     def needs(self) -> tuple[str, ...]:
         return ("waiting",) if self.mode == "prefill" else (self.kv_cache_usage, "waiting")
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        size = view.desired
-        if evidence is Evidence.BLIND or not size or not view.ready:
-            return no_opinion(name, used, wrong or "no replica is ready: there is no engine to look at")
-        load = sum(self._load(q, values.get(s, 0.0), view.ready) for q, s in zip(self.needs(), used, strict=True))
-        replicas = size + self._change(load) if view.ready == size else size
+        values, evidence, problems = fresh_values(used, context.readings)
+        size = context.desired
+        if evidence is Evidence.BLIND or not size or not context.ready:
+            return no_opinion(name, used, problems or "no replica is ready: there is no engine to look at")
+        load = sum(self._load(q, values.get(s, 0.0), context.ready) for q, s in zip(self.needs(), used, strict=True))
+        replicas = size + self._change(load) if context.ready == size else size
         if size == 1 and replicas == 0:
             replicas = 1
         reason = f"{load:.0%} of {'the context length queued' if self.mode == 'prefill' else 'the KV cache'}"
-        if wrong:
-            reason += f", at least ({wrong})"
-        if view.ready != size:
-            reason += f"; {view.ready} of {size} ready: observing only"
-        busy = any(isinstance(r := view.readings.get(s), Fresh) and r.value > 0 for s in used)
+        if problems:
+            reason += f", at least ({problems})"
+        if context.ready != size:
+            reason += f"; {context.ready} of {size} ready: observing only"
+        busy = any(isinstance(r := context.readings.get(s), Fresh) and r.value > 0 for s in used)
         return Recommendation(name, float(replicas), evidence, busy, reason, used, unstabilized=float(replicas))
 
     def _load(self, quantity: str, value: float, ready: int) -> float:

@@ -25,19 +25,19 @@ JITTER_S: Final = 1e-6
 """What sums of float durations may lack: ten tenths of a second are a second."""
 
 
-def elapsed_s(view: PolicyContext) -> float:
+def elapsed_s(context: PolicyContext) -> float:
     """Return the time that this turn adds to whatever is being timed. Seconds; 0 in the first turn."""
-    at = view.history.column(AT)
-    return min(view.at - float(at[-1]), MAX_GAP_S) if at.size else 0.0
+    at = context.history.column(AT)
+    return min(context.at - float(at[-1]), MAX_GAP_S) if at.size else 0.0
 
 
-def totals(view: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
+def totals(context: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
     """Return the sum of these signals in each tick younger than `window_s` that saw them all.
 
     This tick's `values` come last.
     """
-    since = view.at - window_s
-    seen = [view.history.signal(name, since) for name in values]
+    since = context.at - window_s
+    seen = [context.history.signal(name, since) for name in values]
     common = reduce(np.intersect1d, (at for at, _ in seen))
     common = common[common > since]
     past = np.zeros(common.size)

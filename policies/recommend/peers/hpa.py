@@ -88,12 +88,12 @@ class MetricProposal:
 
 
 def propose(
-    metrics: Sequence[HpaMetric], source: str | None, view: PolicyContext, tolerance: Tolerance
+    metrics: Sequence[HpaMetric], source: str | None, context: PolicyContext, tolerance: Tolerance
 ) -> tuple[list[MetricProposal], Evidence, tuple[SignalName, ...], str]:
     """Return each metric's proposal, the evidence, the signals used and what is wrong in words."""
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
-    values, evidence, wrong = fresh_values(used, view.readings)
-    if view.desired is None or view.ready is None:
+    values, evidence, problems = fresh_values(used, context.readings)
+    if context.desired is None or context.ready is None:
         return [MetricProposal(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
     asked: list[MetricProposal] = []
     for metric in metrics:
@@ -102,11 +102,11 @@ def propose(
         if len(seen) < len(parts):
             asked.append(MetricProposal(None, None))
             continue
-        asked.append(MetricProposal(sum(seen), metric.proposal(sum(seen), view.desired, view.ready, tolerance)))
+        asked.append(MetricProposal(sum(seen), metric.proposal(sum(seen), context.desired, context.ready, tolerance)))
     lost = sum(a.replicas is None for a in asked)
     if lost == len(asked):
-        return asked, Evidence.BLIND, used, wrong or "no replica is ready, so no pod has a sample"
-    return asked, Evidence.PARTIAL if lost else evidence, used, wrong
+        return asked, Evidence.BLIND, used, problems or "no replica is ready, so no pod has a sample"
+    return asked, Evidence.PARTIAL if lost else evidence, used, problems
 
 
 def tolerance_of(behavior: Behavior | None, tolerance: float) -> Tolerance:
@@ -161,27 +161,27 @@ class Hpa:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(q for m in self.metrics if m.source is None for q in m.quantities))
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        asked, evidence, used, wrong = propose(
-            self.metrics, self.source, view, tolerance_of(self.behavior, self.tolerance)
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        asked, evidence, used, problems = propose(
+            self.metrics, self.source, context, tolerance_of(self.behavior, self.tolerance)
         )
-        size = view.desired
+        size = context.desired
         if evidence is Evidence.BLIND or size is None:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         raw = max(a.replicas for a in asked if a.replicas is not None)
-        reason = proposal_text(self.metrics, asked, wrong)
+        reason = proposal_text(self.metrics, asked, problems)
         if evidence is Evidence.PARTIAL and raw < size:
             return Recommendation(
                 name, None, evidence, active=False, reason=f"{reason}: no shrinking on that", used=used
             )
-        past = memory_of(view, size, self.lookback_s, rests_at_zero=False)
+        past = memory_of(context, size, self.lookback_s, rests_at_zero=False)
         replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
         active = any(a.value for a in asked)
         reason = f"{reason}; {why}" if why else reason
         return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))
 
 
-def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:
+def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], problems: str) -> str:
     """Return what the metrics said."""
     said = [
         f"{' + '.join(metric.quantities)} {a.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"
@@ -189,4 +189,4 @@ def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal],
         for metric, a in zip(metrics, asked, strict=True)
         if a.value is not None and a.replicas is not None
     ]
-    return ", ".join(said) + (f" ({wrong})" if wrong else "")
+    return ", ".join(said) + (f" ({problems})" if problems else "")

@@ -150,24 +150,24 @@ class BehaviorMemory:
         return int(np.sum(self.changes[self.made_at > self.now - period_s]))
 
 
-def memory_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
+def memory_of(context: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
     """Return the last `span_s` as the controller would remember them.
 
     A change counts as far as it was both decided and then found: a write refused was no event. `rests_at_zero` leaves
     out turns found at zero, in which an HPA that does not scale to zero itself is disabled.
     """
-    since = view.at - span_s
-    at, wants, found, decided = (view.history.column(c, since) for c in (AT, WANTED, CURRENT, TARGET))
+    since = context.at - span_s
+    at, wants, found, decided = (context.history.column(c, since) for c in (AT, WANTED, CURRENT, TARGET))
     then = np.append(found[1:], float(size))[: found.size]
     meant = np.nan_to_num(decided - found)
     seen = np.nan_to_num(then - found)
     changes = np.where(meant * seen > 0, np.sign(meant) * np.minimum(np.abs(meant), np.abs(seen)), 0.0)
     known = ~np.isnan(wants) & ~(rests_at_zero & (found == 0))
-    began, size_then = view.at, float(size)
-    if len(view.history):
-        began = float(view.history.column(AT)[0])
-        size_then = float(np.nan_to_num(view.history.column(CURRENT)[0], nan=size))
-    return BehaviorMemory(view.at, np.append(began, at[known]), np.append(size_then, wants[known]), at, changes)
+    began, size_then = context.at, float(size)
+    if len(context.history):
+        began = float(context.history.column(AT)[0])
+        size_then = float(np.nan_to_num(context.history.column(CURRENT)[0], nan=size))
+    return BehaviorMemory(context.at, np.append(began, at[known]), np.append(size_then, wants[known]), at, changes)
 
 
 def settle(

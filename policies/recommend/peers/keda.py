@@ -159,44 +159,49 @@ class Keda:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(q for t in self.triggers if t.source is None for q in t.quantities))
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         metrics = [t.metric for t in self.triggers]
         tolerance = tolerance_of(self.behavior, self.tolerance)
-        asked, evidence, used, wrong = propose(metrics, self.source, view, tolerance)
-        old = view.history.memory(name)
+        asked, evidence, used, problems = propose(metrics, self.source, context, tolerance)
+        old = context.history.memory(name)
         failures = self._failures(asked, old)
-        size = view.desired
+        size = context.desired
         if size is None:
-            return no_opinion(name, used, wrong, {**old, **failures})
-        poll = self._poll(asked, view, recall(KedaMemory, old))
+            return no_opinion(name, used, problems, {**old, **failures})
+        poll = self._poll(asked, context, recall(KedaMemory, old))
         memory = {**record(poll.memory), **failures}
-        asked, fell_back = self._fall_back(asked, failures, size, view.ready, tolerance)
-        timed = [cron.proposal(view.at, size, tolerance) for cron in self.crons]
+        asked, fell_back = self._fall_back(asked, failures, size, context.ready, tolerance)
+        timed = [cron.proposal(context.at, size, tolerance) for cron in self.crons]
         proposals = [a.replicas for a in asked if a.replicas is not None] + timed
         if not proposals:
-            return no_opinion(name, used, wrong, memory)
+            return no_opinion(name, used, problems, memory)
         if not self.triggers:
-            evidence, wrong = Evidence.FULL, ""
+            evidence, problems = Evidence.FULL, ""
         evidence = Evidence.PARTIAL if evidence is Evidence.BLIND else evidence
-        said_by = [proposal_text(metrics, asked, wrong), *(f"the clock asks for {replicas}" for replicas in timed)]
+        said_by = [proposal_text(metrics, asked, problems), *(f"the clock asks for {replicas}" for replicas in timed)]
         reason = ", ".join(filter(None, said_by)) + fell_back
         floor = max(1, self.active_replicas or 1)
-        said = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
+        recommendation = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
         if size == 0:
             wake = float(floor if poll.active else 0)
             return replace(
-                said, replicas=wake, unstabilized=wake, reason=f"{reason}; {'active' if poll.active else 'idle'}"
+                recommendation,
+                replicas=wake,
+                unstabilized=wake,
+                reason=f"{reason}; {'active' if poll.active else 'idle'}",
             )
         if poll.rested:
-            return replace(said, replicas=0.0, unstabilized=0.0, reason=f"{reason}; idle throughout the cooldown")
+            return replace(
+                recommendation, replicas=0.0, unstabilized=0.0, reason=f"{reason}; idle throughout the cooldown"
+            )
         raw = max(proposals)
         if evidence is Evidence.PARTIAL and raw < size and not fell_back:
-            return replace(said, reason=f"{reason}: no shrinking on that")
-        past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
+            return replace(recommendation, reason=f"{reason}: no shrinking on that")
+        past = memory_of(context, size, self.lookback_s, rests_at_zero=True)
         replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
         least = floor if poll.active else 1
         return replace(
-            said,
+            recommendation,
             replicas=float(max(least, replicas)),
             unstabilized=float(raw),
             reason=f"{reason}; {why}" if why else reason,
@@ -230,12 +235,12 @@ class Keda:
                 lost.append(" + ".join(trigger.quantities))
         return result, f"; {', '.join(lost)} can't be read: fallback to {wanted}" if lost else ""
 
-    def _poll(self, asked: Sequence[MetricProposal], view: PolicyContext, before: KedaMemory) -> Poll:
+    def _poll(self, asked: Sequence[MetricProposal], context: PolicyContext, before: KedaMemory) -> Poll:
         """Return the operator's look at activity, if it is time for one; else what the last one found.
 
         The time of the last activity moves only if every trigger could be read, or the workload is at zero.
         """
-        passed_s = elapsed_s(view)
+        passed_s = elapsed_s(context)
         polled_s = (self.polling_interval_s if before.polled_s is None else before.polled_s) + passed_s
         idle_s = None if before.idle_s is None else before.idle_s + passed_s
         age_s = (before.age_s or 0.0) + passed_s
@@ -246,12 +251,12 @@ class Keda:
             polled_s = 0.0
             over = zip(asked, self.triggers, strict=True)
             active = any(a.value is not None and a.value > t.activation for a, t in over)
-            active = active or any(cron.active(view.at) for cron in self.crons)
-            if active and (whole or view.desired == 0):
+            active = active or any(cron.active(context.at) for cron in self.crons)
+            if active and (whole or context.desired == 0):
                 idle_s = 0.0
         rested = age_s > self.initial_cooldown_s if idle_s is None else idle_s > self.cooldown_s
         return Poll(
             active,
-            due and whole and not active and rested and view.min_replicas == 0,
+            due and whole and not active and rested and context.min_replicas == 0,
             KedaMemory(float(active), polled_s, age_s, idle_s),
         )

@@ -87,14 +87,14 @@ class Kpa(AveragingPolicy):
         return self.quantities
 
     def size(self, tick: PeerTick) -> PeerSize:
-        view = tick.view
+        context = tick.context
         per_replica = self.target * self.target_utilization
-        stable = totals(view, tick.values, self.stable_window_s).mean()
-        panic = totals(view, tick.values, self.stable_window_s * self.panic_window_share).mean()
+        stable = totals(context, tick.values, self.stable_window_s).mean()
+        panic = totals(context, tick.values, self.stable_window_s * self.panic_window_share).mean()
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
         before = recall(KpaMemory, tick.memory)
-        raw, memory = self._scale(averages, view, before)
-        delayed = view.history.column(WANTED, view.at - self.scale_down_delay_s)
+        raw, memory = self._scale(averages, context, before)
+        delayed = context.history.column(WANTED, context.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         held = int(np.max(delayed, initial=raw))
         replicas, idle_s = self._rest(held, tick, before.idle_s)
@@ -102,15 +102,15 @@ class Kpa(AveragingPolicy):
         reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
         return PeerSize(float(replicas), float(raw), bool(stable > 0), reason, record(replace(memory, idle_s=idle_s)))
 
-    def _scale(self, averages: Averages, view: PolicyContext, before: KpaMemory) -> tuple[int, KpaMemory]:
+    def _scale(self, averages: Averages, context: PolicyContext, before: KpaMemory) -> tuple[int, KpaMemory]:
         """Return the size for the averages, and the memory with the panic's age and its largest size."""
-        ready = max(1, view.ready or 0)
+        ready = max(1, context.ready or 0)
         highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
         wants = [min(max(n, lowest), highest) for n in (averages.stable, averages.panic)]
         if self.activation_scale > 1:
             loads = (averages.stable, averages.panic)
             wants = [max(w, self.activation_scale) if n > 0 else w for w, n in zip(wants, loads, strict=True)]
-        panic_s, largest = self._panic(view, before)
+        panic_s, largest = self._panic(context, before)
         if averages.panic / ready >= self.panic_threshold:
             panic_s = 0.0
         elif panic_s is not None and panic_s > self.stable_window_s + JITTER_S:
@@ -121,17 +121,17 @@ class Kpa(AveragingPolicy):
         return largest, KpaMemory(1.0, panic_s, float(largest))
 
     @staticmethod
-    def _panic(view: PolicyContext, before: KpaMemory) -> tuple[float | None, int]:
+    def _panic(context: PolicyContext, before: KpaMemory) -> tuple[float | None, int]:
         """Return the time since the load was last over the threshold (None outside one) and the panic's largest size.
 
         A first tick with more than one ready replica begins in a panic.
         """
         if before == KpaMemory():
-            ready = view.ready or 0
+            ready = context.ready or 0
             return (0.0, ready) if ready > 1 else (None, 0)
         if before.panic_s is None or before.panic_replicas is None:
             return None, 0
-        return before.panic_s + elapsed_s(view), int(before.panic_replicas)
+        return before.panic_s + elapsed_s(context), int(before.panic_replicas)
 
     def _rest(self, wanted: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
         """Return one replica through the grace period, then zero; and the time without load, None where there is load.
@@ -140,7 +140,7 @@ class Kpa(AveragingPolicy):
         """
         if wanted > 0 or not tick.desired:
             return wanted, None
-        seen_s = elapsed_s(tick.view) if tick.evidence is Evidence.FULL else 0.0
+        seen_s = elapsed_s(tick.context) if tick.evidence is Evidence.FULL else 0.0
         idle_s = 0.0 if idle_s is None else idle_s + seen_s
         grace_s = max(self.scale_to_zero_grace_s, self.scale_to_zero_retention_s)
         return (0 if idle_s >= grace_s - JITTER_S else 1), idle_s

@@ -94,21 +94,21 @@ class LlmD:
             case "token":
                 return (self.inflight_tokens, self.kv_cache_usage)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        size, ready = view.desired, view.ready
+        values, evidence, problems = fresh_values(used, context.readings)
+        size, ready = context.desired, context.ready
         if evidence is Evidence.BLIND or size is None or ready is None:
-            return no_opinion(name, used, wrong or "the number of replicas is not known")
+            return no_opinion(name, used, problems or "the number of replicas is not known")
         work = self._work(dict(zip(self.needs(), (values.get(s) for s in used), strict=True)), size, ready)
         raw = max(by_average_value(amount, target, size, TOLERANCE) for amount, target, _ in work)
         reason = ", ".join(f"{amount:g} {words} at {target:g} per replica" for amount, target, words in work)
-        if wrong:
-            reason += f", at least ({wrong})"
+        if problems:
+            reason += f", at least ({problems})"
         active = any(amount > 0 for amount, _, _ in work)
         if evidence is Evidence.PARTIAL and raw < size:
             return Recommendation(name, None, evidence, active, f"{reason}: no shrinking on that", used)
-        past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
+        past = memory_of(context, size, self.lookback_s, rests_at_zero=True)
         replicas, why = settle(raw, size, past, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S)
         reason = f"{reason}; {why}" if why else reason
         return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))

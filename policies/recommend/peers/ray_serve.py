@@ -61,7 +61,7 @@ class RayServe(AveragingPolicy):
 
     def size(self, tick: PeerTick) -> PeerSize:
         ready, size = tick.ready, tick.desired
-        window = totals(tick.view, tick.values, self.look_back_period_s)
+        window = totals(tick.context, tick.values, self.look_back_period_s)
         ongoing = float(getattr(window, self.aggregation)())
         reason = f"{ongoing:g} ongoing at {self.target_ongoing_requests:g} per replica"
         raw = self._scaled(ongoing, ready, size)

@@ -78,11 +78,11 @@ class SkyServeRequestRate(AveragingPolicy):
         return (self.quantity,)
 
     def size(self, tick: PeerTick) -> PeerSize:
-        view = tick.view
-        rate = float(totals(view, tick.values, self.qps_window_s).mean())
+        context = tick.context
+        rate = float(totals(context, tick.values, self.qps_window_s).mean())
         wanted = whole_replicas(rate / self.target_qps_per_replica)
         before = recall(MoveMemory, tick.memory).target
-        last_target = self._found(view, tick.desired) if before is None else int(before)
+        last_target = self._found(context, tick.desired) if before is None else int(before)
         target = max(0, last_target - self.num_overprovision)
         reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
         decided, move = target, NO_MOVE
@@ -90,31 +90,31 @@ class SkyServeRequestRate(AveragingPolicy):
             decided = wanted
         elif wanted != target:
             delay_s = self.upscale_delay_s if wanted > target else self.downscale_delay_s
-            move = delayed_move(tick, wanted - target, delay_s, first_s=elapsed_s(view))
+            move = delayed_move(tick, wanted - target, delay_s, first_s=elapsed_s(context))
             decided = wanted if move.is_due else target
             reason += move.reason
         extra, memory = self.num_overprovision, move.memory
         pools: dict[PoolName, int] = {}
         if self.spot_pool and self.on_demand_pool:
             memory = replace(memory, target=float(decided + extra))
-            pools = self._share_out(decided + extra, view)
+            pools = self._share_out(decided + extra, context)
             reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on demand"
         replicas = float(sum(pools.values()) if pools else decided + extra)
         return PeerSize(replicas, float(wanted + extra), rate > 0, reason, record(memory), pools)
 
-    def _found(self, view: PolicyContext, desired: int) -> int:
+    def _found(self, context: PolicyContext, desired: int) -> int:
         """Return the target that the sizes found stand for: what is on demand beyond the base only fills in."""
-        sizes = [view.pools.get(PoolName(name)) for name in self.pools_named()]
+        sizes = [context.pools.get(PoolName(name)) for name in self.pools_named()]
         if not sizes:
             return desired
         spot, on_demand = (0 if s is None or isinstance(s, Absent) else s.value.desired for s in sizes)
         return spot + min(on_demand, self.base_ondemand_fallback_replicas)
 
-    def _share_out(self, target: int, view: PolicyContext) -> dict[PoolName, int]:
+    def _share_out(self, target: int, context: PolicyContext) -> dict[PoolName, int]:
         """Spot and on-demand replicas for a target. A spot pool that cannot be read is taken to have none ready."""
         spot, on_demand = PoolName(str(self.spot_pool)), PoolName(str(self.on_demand_pool))
         base = min(target, self.base_ondemand_fallback_replicas)
-        seen = view.pools.get(spot)
+        seen = context.pools.get(spot)
         ready = seen.value.ready if isinstance(seen, Fresh) else 0
         fallback = max(0, target - base - ready) if self.dynamic_ondemand_fallback else 0
         return {spot: target - base, on_demand: base + fallback}

@@ -112,7 +112,7 @@ class ReplicaCapacity:
 
 
 def engine_load(
-    view: PolicyContext,
+    context: PolicyContext,
     used: tuple[SignalName, ...],
     values: Mapping[SignalName, float],
     worth: ReplicaCapacity,
@@ -128,13 +128,13 @@ def engine_load(
     held = (*used[:2], queue) if queue is not None and queue in values else used[:2]
     there = sum(values[signal] for signal in held)
     done, window_s = worth.load(prompt, generated), worth.window_s
-    since = view.at - window_s - 1.0
-    grown_per_s = _grown_per_s(view, held, there, since)
-    if waiting > SURGE * (view.ready or 0):
-        grown_per_s = max(grown_per_s, _grown_per_s(view, held, there, view.at - SURGE_S))
-    ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
+    since = context.at - window_s - 1.0
+    grown_per_s = _grown_per_s(context, held, there, since)
+    if waiting > SURGE * (context.ready or 0):
+        grown_per_s = max(grown_per_s, _grown_per_s(context, held, there, context.at - SURGE_S))
+    ready = np.append(context.history.column(READY, since - 30.0), float(context.ready or 0))
     window = ready[2:] if ready.size > 3 else ready
-    if (view.ready or 0) < min(float(np.nanmax(window)), view.desired or 0):
+    if (context.ready or 0) < min(float(np.nanmax(window)), context.desired or 0):
         grown_per_s = max(0.0, grown_per_s)  # the requests of replicas that were lost are gone, and not answered
     ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
     return EngineLoad(
@@ -145,29 +145,29 @@ def engine_load(
         waiting=waiting,
         ready=float(np.nanmean(window)),
         steady=bool(np.nanmax(window) == np.nanmin(window)),
-        lasting=min([waiting, *view.history.signal(used[1], view.at - SURGE_S)[1][-1:]]),
-        backed_up=min([waiting, *view.history.signal(used[1], since)[1]]) > STEADY * float(np.nanmax(window)),
-        uneven=_uneven(view, used[1], waiting),
+        lasting=min([waiting, *context.history.signal(used[1], context.at - SURGE_S)[1][-1:]]),
+        backed_up=min([waiting, *context.history.signal(used[1], since)[1]]) > STEADY * float(np.nanmax(window)),
+        uneven=_uneven(context, used[1], waiting),
         window_s=window_s,
     )
 
 
-def _uneven(view: PolicyContext, signal: SignalName, waiting: float) -> bool:
-    since = view.at - SETTLED_S
-    ready = np.append(view.history.column(READY, since), float(view.ready or 0))
-    most = max([waiting, *view.history.signal(signal, since)[1]])
+def _uneven(context: PolicyContext, signal: SignalName, waiting: float) -> bool:
+    since = context.at - SETTLED_S
+    ready = np.append(context.history.column(READY, since), float(context.ready or 0))
+    most = max([waiting, *context.history.signal(signal, since)[1]])
     return bool((np.diff(ready) > 0).any() and most > STEADY * max(1.0, float(np.nanmin(ready))))
 
 
-def _grown_per_s(view: PolicyContext, held: tuple[SignalName, ...], there: float, since: float) -> float:
+def _grown_per_s(context: PolicyContext, held: tuple[SignalName, ...], there: float, since: float) -> float:
     """Return the growth of the requests in work per second, since the first ticks of the span.
 
     `held` are the gauges that add up to them, `there` is their sum now.
 
     The larger of the first two is taken: a reading that says 0 for once is no growth afterwards.
     """
-    found = [view.history.signal(signal, since) for signal in held]
+    found = [context.history.signal(signal, since) for signal in held]
     at, sizes = found[0][0], {values.size for _, values in found}
-    if not at.size or len(sizes) > 1 or at[0] >= view.at:
+    if not at.size or len(sizes) > 1 or at[0] >= context.at:
         return 0.0
-    return (there - float(np.sum([values[:2] for _, values in found], axis=0).max())) / (view.at - float(at[0]))
+    return (there - float(np.sum([values[:2] for _, values in found], axis=0).max())) / (context.at - float(at[0]))

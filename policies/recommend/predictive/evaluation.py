@@ -31,7 +31,7 @@ from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
 from policies.signals.demand_hold import demand_to_hold
-from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
+from policies.signals.gpu_activity_fallback import UTILIZATION, by_activity
 from policies.signals.latency_quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -76,18 +76,18 @@ class Evaluation:
 
     policy: PredictiveParameters
     name: PolicyName
-    view: PolicyContext
+    context: PolicyContext
     values: Mapping[SignalName, float]
     memory: PredictiveMemory
 
-    def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
+    def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, problems: str) -> Recommendation:
         """Return the need by all that engines tell."""
-        policy, view = self.policy, self.view
+        policy, context = self.policy, self.context
         worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
-        load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
+        load = engine_load(context, used[: len(READ)], self.values, worth, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
         before = self.memory.latencies(prompt / generated if generated > 0 else 0.0)
-        told = observed_latencies(view, policy.source, before)
+        told = observed_latencies(context, policy.source, before)
         learnt = self._learned(load, before, told)
         allowed = load_limit(learnt, self._slo_limits_s, self._share)
         carries = capacity_at(allowed)
@@ -97,11 +97,13 @@ class Evaluation:
         queued = None if self.visible is None else self._deadline_need(self.visible, each_s, answers_s)
         memory = self.memory.with_engines(each_s, answers_s, learnt)
         if queued is not None and self._deadline_allows_waiting:
-            said = self._by_deadline(queued, evidence, used, memory)
-            busy = said.active or load.in_work > 0
-            return replace(said, work=rate, active=busy and not self._traffic_has_ended(load, queued, answers_s))
+            recommendation = self._by_deadline(queued, evidence, used, memory)
+            busy = recommendation.active or load.in_work > 0
+            return replace(
+                recommendation, work=rate, active=busy and not self._traffic_has_ended(load, queued, answers_s)
+            )
         work = max(rate, self._kv_cache_need(load))
-        peaks = view.history.forecast(self.name).peaks(self._lead_s, PEAKS)
+        peaks = context.history.forecast(self.name).peaks(self._lead_s, PEAKS)
         foreseen = policy.use_forecast and bool(np.isfinite(peaks).all())
         margin = self._margin(told)
         untold = tuple(key for key in self._slo_limits_s if key not in told)
@@ -122,11 +124,11 @@ class Evaluation:
             replicas,
             evidence,
             load.in_work + load.requests_per_s + (queued.waiting if queued else 0.0) > 0,
-            need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
+            need.words(quantile, self._lead_s) + (f" ({problems})" if problems else ""),
             used,
             retained_signals=(
                 *used,
-                *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in view.readings),
+                *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in context.readings),
             ),
             memory=memory.with_slo(need.correction, margin).with_need(replicas).recorded,
             work=work,
@@ -134,27 +136,29 @@ class Evaluation:
             latency_driven=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
         )
 
-    def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+    def by_queue(self, visible: float, used: tuple[SignalName, ...], problems: str) -> Recommendation:
         """Return what can be said without the engines: what waits in the queue, at what a message took before."""
         found = self._deadline_need(visible, self._last_service_time_s, self._last_response_time_s)
-        said = self._by_deadline(found, Evidence.PARTIAL, used, self.memory)
-        return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
+        recommendation = self._by_deadline(found, Evidence.PARTIAL, used, self.memory)
+        return replace(
+            recommendation, reason=f"the engines tell nothing ({problems or 'none is ready'}); {recommendation.reason}"
+        )
 
-    def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
+    def by_activity(self, used: tuple[SignalName, ...], problems: str) -> Recommendation:
         """Return what the GPUs say, where nobody else says anything; nothing where they are not read either."""
-        wrong = wrong or "no replica is ready"
-        signal = SignalName(f"{self.policy.gpu_activity}.{QUANTITY}")
-        ready, busy = self.view.ready, self.view.readings.get(signal)
+        problems = problems or "no replica is ready"
+        signal = SignalName(f"{self.policy.gpu_activity}.{UTILIZATION}")
+        ready, busy = self.context.ready, self.context.readings.get(signal)
         if self.policy.gpu_activity is None or not ready or not isinstance(busy, Fresh):
-            return no_opinion(self.name, used, wrong, self.memory.recorded)
-        last_need = float(self.view.desired or ready) if self.memory.need is None else self.memory.need
+            return no_opinion(self.name, used, problems, self.memory.recorded)
+        last_need = float(self.context.desired or ready) if self.memory.need is None else self.memory.need
         found = by_activity(busy.value, ready, last_need)
         return Recommendation(
             self.name,
             found.replicas,
             Evidence.PARTIAL,
             busy.value > IDLE,
-            f"neither engines nor a queue tell anything ({wrong}); {found.reason}",
+            f"neither engines nor a queue tell anything ({problems}); {found.reason}",
             (*used, signal),
             memory=self.memory.with_need(last_need).recorded,
         )
@@ -180,26 +184,26 @@ class Evaluation:
 
         What is due cannot wait until the shortage is as large as the tolerance.
         """
-        size, spec = float(self.view.desired or 0), self.view.spec
+        size, spec = float(self.context.desired or 0), self.context.spec
         if spec is None or replicas <= size * (1.0 + SHORT):
             return replicas
         return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
 
-    def filled(self, said: Recommendation) -> float | None:
+    def filled(self, recommendation: Recommendation) -> float | None:
         """How full the ready replicas are; None where the queue decides, by its deadline or because engines are silent.
 
         Engines before a queue with a far deadline are always full: they take in as much as they hold.
         """
-        if self.visible is not None and (said.work is None or self._deadline_allows_waiting):
+        if self.visible is not None and (recommendation.work is None or self._deadline_allows_waiting):
             return None
-        work = None if said.work is None else said.work / self.policy.utilization
-        return filled_share(work, self.view, self.policy.source)
+        work = None if recommendation.work is None else recommendation.work / self.policy.utilization
+        return filled_share(work, self.context, self.policy.source)
 
     # --- what the workload says
 
     @property
     def _share(self) -> float:
-        return slo_share(self.view.spec)
+        return slo_share(self.context.spec)
 
     @property
     def _allowed_share(self) -> float:
@@ -208,7 +212,7 @@ class Evaluation:
 
     @property
     def _slo_limits_s(self) -> dict[str, float]:
-        return slo_limits_s(self.view.spec)
+        return slo_limits_s(self.context.spec)
 
     def _quantile(self, margin: SloMargin) -> float:
         """Return the newsvendor's quantile, or as much of it as the SLO needs.
@@ -218,18 +222,18 @@ class Evaluation:
         """
         if self.policy.quantile is not None:
             return self.policy.quantile
-        ratio = self.view.spec.slo_violation_cost_ratio if self.view.spec else LATENESS_RATIO
+        ratio = self.context.spec.slo_violation_cost_ratio if self.context.spec else LATENESS_RATIO
         return margin.quantile(ratio / (1.0 + ratio))
 
     @property
     def _interval_s(self) -> float:
-        return self.view.spec.interval_s if self.view.spec else INTERVAL_S
+        return self.context.spec.interval_s if self.context.spec else INTERVAL_S
 
     @property
     def _lead_s(self) -> float:
         """From now to when a replica asked for now serves: the slowest pool's P90, and the turn until it is seen."""
-        pools = self.view.spec.pools.items() if self.view.spec else ()
-        markets = self.view.history.pool_memories
+        pools = self.context.spec.pools.items() if self.context.spec else ()
+        markets = self.context.history.pool_memories
         serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
         leads = [markets.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
         return max(leads, default=LEAD_TIME_S) + self._interval_s
@@ -273,17 +277,17 @@ class Evaluation:
 
         The cooldown then need not wait for it. Once it has begun, the queue must be empty when it ends.
         """
-        worked = self.view.history.column(ACTIVE)[-1:].any()
+        worked = self.context.history.column(ACTIVE)[-1:].any()
         if self.visible is None or found.clears_in_s < (SPARE if worked else 0.0) * answers_s:
             return False
         held = (self._queue, *signal_names(self.policy.source, READ[:2]))
-        return traffic_has_ended(self.view, load, held, self.visible + load.in_work)
+        return traffic_has_ended(self.context, load, held, self.visible + load.in_work)
 
     def _measured_service_time_s(self, load: EngineLoad) -> float:
         if self.visible is None:
             return load.each
         running = SignalName(f"{self.policy.source}.{READ[0]}")
-        return service_time_when_full_s(self.view, load, running, self.values[running], self._interval_s)
+        return service_time_when_full_s(self.context, load, running, self.values[running], self._interval_s)
 
     @property
     def _last_response_time_s(self) -> float:
@@ -309,8 +313,8 @@ class Evaluation:
     @property
     def _next_s(self) -> float:
         """How long the next of the replicas under way may still take; a lead time where none is. Seconds."""
-        since = self.view.pending_since()
-        return max(0.0, since[0] + self._lead_s - self.view.at) if since else self._lead_s
+        since = self.context.pending_since()
+        return max(0.0, since[0] + self._lead_s - self.context.at) if since else self._lead_s
 
     @property
     def _deadline_allows_waiting(self) -> bool:
@@ -318,13 +322,13 @@ class Evaluation:
         return self.policy.queue_deadline_s - self._last_response_time_s > self._lead_s + self.policy.backlog_clear_s
 
     def _queue_state(self, visible: float, window_s: float) -> QueueState:
-        return QueueState.of(self.view, self._queue, visible, self.view.at - window_s)
+        return QueueState.of(self.context, self._queue, visible, self.context.at - window_s)
 
     def _deadline_need(self, visible: float, each_s: float, answers_s: float) -> DeadlineNeed:
         """Return what the queue's deadline needs."""
-        view, policy = self.view, self.policy
-        hands = SupplyTimeline.of(view, self._lead_s)
-        age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
+        context, policy = self.context, self.policy
+        hands = SupplyTimeline.of(context, self._lead_s)
+        age = context.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
         age_s = age.value if isinstance(age, Fresh) else 0.0
         queued = self._queue_state(visible, policy.queue_deadline_s)
         return deadline_need(
@@ -334,13 +338,13 @@ class Evaluation:
     def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
         """Return what waits in engines, where it is more than a moment's."""
         waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
-        ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
+        ready, size, spec = float(self.context.ready or 0), float(self.context.desired or 0), self.context.spec
         stay_s, ratio = (spec.scale_down.window_s, spec.slo_violation_cost_ratio) if spec else (60.0, LATENESS_RATIO)
         help_ = ComingReplicas(self._lead_s, self._next_s, stay_s, ratio)
         return backlog_need(WaitingWork(waiting, each_s), rate, ready, size, help_)
 
     def _held_demand(self) -> float:
-        fine = self.view.history.forecast(self.name).series.fine
+        fine = self.context.history.forecast(self.name).series.fine
         return demand_to_hold(
             fine.window(round(self.policy.demand_hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s))
         )
@@ -350,7 +354,7 @@ class Evaluation:
 
         While a backlog stands, no less than the work that `busy` replicas clear, none of them filled beyond 1.
         """
-        size = self.view.desired
+        size = self.context.desired
         need = most * correction / utilization
         if size is None or need >= size:
             return need

@@ -53,9 +53,10 @@ class LearnedLatency:
         prior = LATENCIES[key]
         spread = prior.spread
         if key == ITL and mix > 0.0:
-            spread = max(LEAST, min(prior.most, BY_MIX * math.sqrt(mix)))
+            spread = max(LEAST, min(prior.max_spread, BY_MIX * math.sqrt(mix)))
         return LearnedLatency(
-            LoadLine.from_memory(key, memory, prior.idle_s), LatencyTail.from_memory(key, memory, spread, prior.most)
+            LoadLine.from_memory(key, memory, prior.idle_s),
+            LatencyTail.from_memory(key, memory, spread, prior.max_spread),
         )
 
     def memory(self, key: str) -> dict[str, float]:
@@ -116,22 +117,22 @@ def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
 
 
 def observed_latencies(
-    view: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
+    context: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
     """Return what a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
     found = {}
     for key, known in learnt.items():
         latency = LATENCIES[key]
-        mean_s, p95_s = (_fresh(view, source, quantity) for quantity in (latency.mean, latency.p95))
+        mean_s, p95_s = (_fresh(context, source, quantity) for quantity in (latency.mean, latency.p95))
         if not mean_s and p95_s:
             mean_s = known.tail.mean_s(p95_s, P95)
         if mean_s:
-            found[key] = LatencyObservation(mean_s, _fresh(view, source, latency.late_share))
+            found[key] = LatencyObservation(mean_s, _fresh(context, source, latency.late_share))
     return found
 
 
-def _fresh(view: PolicyContext, source: str | None, quantity: str) -> float | None:
-    match view.readings.get(SignalName(f"{source}.{quantity}")):
+def _fresh(context: PolicyContext, source: str | None, quantity: str) -> float | None:
+    match context.readings.get(SignalName(f"{source}.{quantity}")):
         case Fresh(value, _, missing) if value >= 0 and math.isfinite(value) and not missing:
             return value
     return None

@@ -16,7 +16,7 @@ from policies.recommend.predictive.latency_model import load_limit, recall_laten
 from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.parameters import PredictiveParameters
 from policies.signals.demand import fresh_values, no_opinion, signal_names
-from policies.signals.gpu_activity_fallback import QUANTITY
+from policies.signals.gpu_activity_fallback import UTILIZATION
 from policies.signals.plausibility import LIMITS
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Predictive(PredictiveParameters):
         """Return what it reads of other sources than `source`."""
         also = {self.queue: ("visible",)} if self.queue is not None else {}
         if self.gpu_activity is not None:
-            also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), QUANTITY)
+            also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), UTILIZATION)
         return also
 
     def past_needs(self) -> tuple[str, ...]:
@@ -64,19 +64,25 @@ class Predictive(PredictiveParameters):
             load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
         )
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         engines, queued = signal_names(self.source, READ), signal_names(self.queue, ("visible",)) if self.queue else ()
-        used = (*engines, *queued, *(signal for signal in signal_names(self.source, (KV,)) if signal in view.readings))
-        values, evidence, wrong = fresh_values(used, view.readings)
-        old = view.history.memory(name)
-        if view.ready is None:
-            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
-        turn = Evaluation(self, name, view, values, PredictiveMemory(old))
-        if view.ready and all(signal in values for signal in engines):
-            return turn.by_engines(used, evidence, wrong)
-        return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
+        used = (
+            *engines,
+            *queued,
+            *(signal for signal in signal_names(self.source, (KV,)) if signal in context.readings),
+        )
+        values, evidence, problems = fresh_values(used, context.readings)
+        old = context.history.memory(name)
+        if context.ready is None:
+            return no_opinion(name, used, problems or "the number of ready replicas is not known", old)
+        turn = Evaluation(self, name, context, values, PredictiveMemory(old))
+        if context.ready and all(signal in values for signal in engines):
+            return turn.by_engines(used, evidence, problems)
+        return turn.by_activity(used, problems) if turn.visible is None else turn.by_queue(turn.visible, used, problems)
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
         queued = signal_names(self.queue, ("visible",)) if self.queue else ()
-        values, _, _ = fresh_values(queued, view.readings)
-        return Evaluation(self, name, view, values, PredictiveMemory(view.history.memory(name))).filled(said)
+        values, _, _ = fresh_values(queued, context.readings)
+        return Evaluation(self, name, context, values, PredictiveMemory(context.history.memory(name))).filled(
+            recommendation
+        )

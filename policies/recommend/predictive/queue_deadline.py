@@ -41,13 +41,13 @@ class QueueState:
     ready: NDArray[np.float64]
 
     @staticmethod
-    def of(view: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
+    def of(context: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
         """Return what the turns since a time saw of a queue, and this one, in which so many are `visible`."""
-        at, waited = view.history.signal(queue, since)
-        turns, ready = view.history.column(AT, since), view.history.column(READY, since)
+        at, waited = context.history.signal(queue, since)
+        turns, ready = context.history.column(AT, since), context.history.column(READY, since)
         known = np.nan_to_num(ready[np.isin(turns, at)])  # what was not seen has worked nothing off
-        last = float(view.ready or 0)
-        return QueueState(np.append(at, view.at), np.append(waited, visible), np.append(known, last))
+        last = float(context.ready or 0)
+        return QueueState(np.append(at, context.at), np.append(waited, visible), np.append(known, last))
 
     @property
     def backed_up(self) -> bool:

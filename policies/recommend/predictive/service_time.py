@@ -19,7 +19,7 @@ ways, a moment apart."""
 
 
 def service_time_when_full_s(
-    view: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float
+    context: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float
 ) -> float:
     """Return what a request takes of a replica's saturation, for a second; 0 where that cannot be told.
 
@@ -29,8 +29,8 @@ def service_time_when_full_s(
     """
     if load.requests_per_s <= 0:
         return 0.0
-    since = view.at - load.window_s
-    at, was = view.history.signal(running, since - turn_s)
+    since = context.at - load.window_s
+    at, was = context.history.signal(running, since - turn_s)
     begun = float(was[0]) if at.size and at[0] <= since + turn_s else 0.0
     filled_per_s = (now - begun) / load.window_s
     if filled_per_s < -EMPTYING * load.requests_per_s:
@@ -43,12 +43,12 @@ def response_time_s(load: EngineLoad) -> float:
     return load.in_work / load.requests_per_s if load.requests_per_s > 0 else 0.0
 
 
-def traffic_has_ended(view: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
+def traffic_has_ended(context: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
     """Return whether all that was answered in the rates' window was there before it.
 
     `held` tell what was, `there` is now.
     """
-    was = [view.history.signal(signal, view.at - load.window_s)[1][:1] for signal in held]
+    was = [context.history.signal(signal, context.at - load.window_s)[1][:1] for signal in held]
     if load.requests_per_s <= 0 or not all(values.size for values in was):
         return False
     answered = load.requests_per_s * load.window_s

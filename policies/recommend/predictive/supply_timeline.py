@@ -34,19 +34,19 @@ class Retained:
     rests_s: float = math.inf
 
     @staticmethod
-    def by_windows(view: PolicyContext, size: float) -> Retained:
+    def by_windows(context: PolicyContext, size: float) -> Retained:
         """Return what the workload's scale-down window and cooldown keep of the present `size`."""
-        spec = view.spec
+        spec = context.spec
         if spec is None:
             return Retained()
         window_s, rest_s = spec.scale_down.window_s, spec.cooldown_s
-        at, wanted = (view.history.column(column, view.at - window_s) for column in (AT, WANTED))
+        at, wanted = (context.history.column(column, context.at - window_s) for column in (AT, WANTED))
         told = ~np.isnan(wanted) if window_s else np.zeros(at.size, bool)
-        turns, active = (view.history.column(column, view.at - rest_s) for column in (AT, ACTIVE))
+        turns, active = (context.history.column(column, context.at - rest_s) for column in (AT, ACTIVE))
         worked = turns[active > 0][-1:]
-        ends = np.concatenate((at[told] + window_s, worked + rest_s)) - view.at
+        ends = np.concatenate((at[told] + window_s, worked + rest_s)) - context.at
         until_s = (np.floor(ends / spec.interval_s) + 1.0) * spec.interval_s  # the first turn not held back
-        rests_s = math.inf if view.min_replicas else max(until_s[at[told].size :], default=0.0)
+        rests_s = math.inf if context.min_replicas else max(until_s[at[told].size :], default=0.0)
         replicas = np.minimum(size, np.concatenate((wanted[told], np.ones(worked.size))))
         order = np.argsort(until_s, kind="stable")
         return Retained(until_s[order], np.maximum.accumulate(replicas[order][::-1])[::-1], rests_s)
@@ -84,16 +84,16 @@ class SupplyTimeline:
         object.__setattr__(self, "_retained", self.retained.at(edges_s))
 
     @staticmethod
-    def of(view: PolicyContext, lead_s: float) -> SupplyTimeline:
+    def of(context: PolicyContext, lead_s: float) -> SupplyTimeline:
         """Return those that a turn sees, when a start takes `lead_s`."""
-        size = float(view.desired or 0)
-        ready = min(size, float(view.ready or 0))
+        size = float(context.desired or 0)
+        ready = min(size, float(context.ready or 0))
         awaited = min(MAX_ASKS, int(size - ready))
-        since = view.pending_since()[:awaited]
-        since += [view.at] * (awaited - len(since))
-        spare_s = max(0.0, lead_s - view.spec.scale_down.window_s) if view.spec else 0.0
-        coming_s = np.maximum(0.0, np.array(since) + lead_s - view.at)
-        return SupplyTimeline(ready, size, lead_s, spare_s, coming_s, Retained.by_windows(view, size))
+        since = context.pending_since()[:awaited]
+        since += [context.at] * (awaited - len(since))
+        spare_s = max(0.0, lead_s - context.spec.scale_down.window_s) if context.spec else 0.0
+        coming_s = np.maximum(0.0, np.array(since) + lead_s - context.at)
+        return SupplyTimeline(ready, size, lead_s, spare_s, coming_s, Retained.by_windows(context, size))
 
     def work_s(self, within_s: NDArray[np.float64], size: float) -> NDArray[np.float64]:
         """Return the replica-seconds that are worked within these times when `size` is asked for from now on."""

@@ -126,6 +126,6 @@ class Day:
         return [self.turn(rps) for rps in rates]
 
 
-def said(decision: Decision) -> Recommendation:
+def recommendation_of(decision: Decision) -> Recommendation:
     (recommendation,) = decision.recommendations
     return recommendation

@@ -119,8 +119,8 @@ def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> Non
 
 
 def told(**readings: Reading[float]) -> dict[str, LatencyObservation]:
-    view = PolicyContext(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
-    return observed_latencies(view, "e", KNOWN)
+    context = PolicyContext(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
+    return observed_latencies(context, "e", KNOWN)
 
 
 def test_the_mean_is_read_and_drawn_from_the_95th_percentile_where_there_is_none() -> None:

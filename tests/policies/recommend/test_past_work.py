@@ -15,7 +15,7 @@ from policies.model.spec import Slo
 from policies.recommend.context import LooksFarBack
 from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, spec
-from tests.policies.recommend.engines import Day, said
+from tests.policies.recommend.engines import Day, recommendation_of
 
 DAY_S = 86_400.0
 POLICY = Predictive(source="e", quantile=0.5)
@@ -40,13 +40,13 @@ def test_the_policy_says_that_it_looks_far_back_and_at_what() -> None:
 
 def test_what_was_learnt_makes_the_same_work_of_a_past_as_of_the_present() -> None:
     day = Day(policy=POLICY)
-    last = said(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
+    last = recommendation_of(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
     assert work(rates(60.0), last.memory) == pytest.approx([last.work], rel=0.02)
     assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors' units are others"
 
 
 def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> None:
-    first = said(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
+    first = recommendation_of(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
     assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
 
 

@@ -21,7 +21,7 @@ from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, Slo
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.latency_quantities import QUANTITIES
 from tests.factories import NOW, spec
-from tests.policies.recommend.engines import ITL, Day, Engines, said
+from tests.policies.recommend.engines import ITL, Day, Engines, recommendation_of
 
 CALM = [60.0] * 120
 
@@ -48,7 +48,7 @@ def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
     last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
     assert last.target is not None
     assert last.target >= fair(day, 50.0)
-    assert said(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
+    assert recommendation_of(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
 def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later() -> None:
@@ -56,15 +56,15 @@ def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later
     size = day.run(CALM)[-1].target
     assert size is not None
     day.sizes = [1] * len(day.sizes)
-    before = said(day.run([60.0] * 2)[-1]).memory
+    before = recommendation_of(day.run([60.0] * 2)[-1]).memory
     day.sizes = [size + 2] * len(day.sizes)
     day.engines.waiting = 0.0
     day.seen = lambda told: {**told, "waiting": 1000.0, "ttft_mean_s": 30.0}
-    after = said(day.run([60.0] * 19)[-1]).memory
+    after = recommendation_of(day.run([60.0] * 19)[-1]).memory
     assert {key: after[key] for key in after if key.startswith("itl_s")} == {
         key: before[key] for key in before if key.startswith("itl_s")
     }
-    later = said(day.run([60.0] * 12)[-1]).memory
+    later = recommendation_of(day.run([60.0] * 12)[-1]).memory
     assert later["itl_s.saturation"] < after["itl_s.saturation"], "a queue that stands for longer is everybody's"
 
 
@@ -79,7 +79,7 @@ def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
 @pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
 def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
     policy = Predictive(source="e", rate_window_s=60.0, learn_capacity=False)
-    first = said(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
+    first = recommendation_of(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
     expected = load_limit(recall_latencies({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
     assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / capacity_at(expected))
     assert capacity_at(expected) != capacity_at(load_limit(recall_latencies({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
@@ -134,7 +134,7 @@ def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
     last = decisions[-1]
     assert last.target is not None
     assert last.target <= 6
-    assert "misses its promise at any size" in said(last).reason
+    assert "misses its promise at any size" in recommendation_of(last).reason
 
 
 def test_from_one_replica_a_flood_is_answered_within_reason() -> None:
@@ -165,8 +165,8 @@ def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[flo
     day.run(CALM)
     told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()}
     told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
-    view = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
-    found = day.policy.recommend(PolicyName("predictive"), view)
+    context = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    found = day.policy.recommend(PolicyName("predictive"), context)
     assert found.evidence is not Evidence.FULL
     assert found.replicas is None
     assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
@@ -180,10 +180,10 @@ def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last
     before = day.sizes[-1]
     lying = True
     first = day.turn(60.0)
-    assert said(first).evidence is Evidence.BLIND
+    assert recommendation_of(first).evidence is Evidence.BLIND
     assert first.target == before
-    assert said(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
-    assert said(day.turn(60.0)).evidence is Evidence.FULL
+    assert recommendation_of(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
+    assert recommendation_of(day.turn(60.0)).evidence is Evidence.FULL
 
 
 def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
@@ -204,9 +204,9 @@ def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
     day = Day(seen=lambda told: {k: v for k, v in told.items() if k not in QUANTITIES})
     last = day.run(CALM)[-1]
     assert last.may_scale_in
-    assert said(last).memory["itl_s.saturation"] == 1.0
-    assert "no source tells ttft_s or itl_s, which is promised" in said(last).reason
-    assert said(last).latency_driven is None
+    assert recommendation_of(last).memory["itl_s.saturation"] == 1.0
+    assert "no source tells ttft_s or itl_s, which is promised" in recommendation_of(last).reason
+    assert recommendation_of(last).latency_driven is None
 
 
 def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> PolicyContext:
@@ -278,7 +278,7 @@ def test_an_outage_is_not_paid_for_all_day() -> None:
 def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
     day = Day(policy=Predictive(source="e", rate_window_s=60.0))
     last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
-    peaks = said(last).peaks
+    peaks = recommendation_of(last).peaks
     assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(peaks))
     again = Day(policy=Predictive(source="e", rate_window_s=60.0))
     assert again.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1] == last
@@ -287,7 +287,7 @@ def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
 def test_without_a_workloads_word_it_aims_at_throughput() -> None:
     day = Day()
     day.spec = dataclasses.replace(day.spec, slo=None)
-    assert "by throughput" in said(day.run(CALM)[-1]).reason
+    assert "by throughput" in recommendation_of(day.run(CALM)[-1]).reason
 
 
 MINUTE = 4

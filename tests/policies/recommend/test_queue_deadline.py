@@ -33,7 +33,7 @@ from policies.recommend.predictive.queue_deadline import QueueSlo, QueueState, d
 from policies.recommend.predictive.supply_timeline import Retained, SupplyTimeline
 from tests.factories import NOW, spec, tick_of
 from tests.laws import law
-from tests.policies.recommend.engines import said
+from tests.policies.recommend.engines import recommendation_of
 
 LAW = law(60)
 TURN_S = 15.0
@@ -208,7 +208,9 @@ def test_busy_workers_are_no_demand_for_as_many() -> None:
     """Their rate is what they can do. Followed, it keeps them all, and a forecast of it buys more."""
     workers = Workers(PATIENT, 10)
     decisions = [workers.turn(2000.0 - 20 * k) for k in range(30)]
-    assert said(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), "the one that the cooldown keeps does it"
+    assert recommendation_of(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), (
+        "the one that the cooldown keeps does it"
+    )
     assert decisions[-1].target == 1
 
 
@@ -216,14 +218,14 @@ def test_what_a_message_takes_is_seen_while_the_queue_never_empties() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=1.0), 10)
     for _ in range(40):
         decision = workers.turn(5000.0, per_replica=4.0)
-    assert said(decision).memory["each_s"] == pytest.approx(0.25, rel=0.02)
+    assert recommendation_of(decision).memory["each_s"] == pytest.approx(0.25, rel=0.02)
 
 
 def test_without_a_first_guess_one_replica_finds_out() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=None), 0)
     decision = workers.turn(5000.0, told={})
-    assert (decision.target, said(decision).evidence) == (1, Evidence.PARTIAL)
-    assert "nobody knows yet" in said(decision).reason
+    assert (decision.target, recommendation_of(decision).evidence) == (1, Evidence.PARTIAL)
+    assert "nobody knows yet" in recommendation_of(decision).reason
     assert (Workers(PATIENT, 0).turn(5000.0, told={}).target or 0) > 1
 
 
@@ -234,9 +236,9 @@ def test_a_deadline_before_help_comes_asks_what_may_come_too() -> None:
     workers, patient = Workers(hasty, 10), Workers(PATIENT, 10)
     for _ in range(30):
         decision, waiting = workers.turn(0.0), patient.turn(0.0)
-    assert (said(decision).replicas or 0) > 0.5
-    assert said(waiting).replicas == 0.0
-    assert said(waiting).active, "what is in work keeps a replica"
+    assert (recommendation_of(decision).replicas or 0) > 0.5
+    assert recommendation_of(waiting).replicas == 0.0
+    assert recommendation_of(waiting).active, "what is in work keeps a replica"
 
 
 def test_it_looks_back_over_its_deadline() -> None:

@@ -15,7 +15,7 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from tests.factories import NOW, queue, seen, spec, tick_of
-from tests.policies.recommend.engines import said
+from tests.policies.recommend.engines import recommendation_of
 from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TURN_S, Workers
 
 UNKNOWN = dataclasses.replace(PATIENT, message_service_s=None)
@@ -33,7 +33,9 @@ def test_the_first_answers_do_not_carry_all_that_full_engines_have_begun() -> No
     """64 are in work and 6 answered in a minute: at 0.2 s each (6 + 32) x 0.2 s were computed, and not 6 x 0.2 s."""
     workers = Workers(UNKNOWN, 1)
     decision = workers.turn(5000.0, engines(FULL, 38 * EACH_S / 60), per_replica=0.1)
-    assert said(decision).memory["each_s"] == pytest.approx(EACH_S, rel=0.2), "the engine is trusted for a little less"
+    assert recommendation_of(decision).memory["each_s"] == pytest.approx(EACH_S, rel=0.2), (
+        "the engine is trusted for a little less"
+    )
 
 
 def test_engines_that_empty_teach_nothing() -> None:
@@ -42,7 +44,7 @@ def test_engines_that_empty_teach_nothing() -> None:
     for _ in range(10):
         before = workers.turn(500.0, engines(2 * FULL, 1.6), per_replica=5.0)
     after = workers.turn(0.0, engines(10.0, 1.6), per_replica=1.0)
-    assert said(after).memory["each_s"] == said(before).memory["each_s"]
+    assert recommendation_of(after).memory["each_s"] == recommendation_of(before).memory["each_s"]
 
 
 def batch(policy: Predictive, messages: float, ready: int, window_s: float, cooldown_s: float) -> list[Decision]:
@@ -67,7 +69,7 @@ def test_nobody_stays_for_windows_after_the_last_message(window_s: float, cooldo
     """Work goes on in a window: 4,500 messages are 15 minutes of one replica."""
     decisions = batch(PATIENT, 4500.0, 2, window_s, cooldown_s)
     done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
-    empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in said(d).reason)
+    empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in recommendation_of(d).reason)
     assert done <= empty, "nothing is asked for that is kept anyway"
     assert 0 <= (len(decisions) - 1 - empty) * TURN_S <= 120.0, "and the last one goes soon after"
 
@@ -84,7 +86,7 @@ def test_a_deadline_cannot_wait_until_the_dead_band_is_left() -> None:
     workers = Workers(PATIENT, 6)
     workers.spec = dataclasses.replace(workers.spec, tolerance=0.1)
     decision = workers.turn(27_500.0, engines(6 * FULL, 6.0), per_replica=5.0)
-    assert "6.23 keep that" in said(decision).reason
+    assert "6.23 keep that" in recommendation_of(decision).reason
     assert (decision.current, decision.target) == (6, 7)
 
 
@@ -126,7 +128,7 @@ def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
         decision = dataclasses.replace(decide(shape, History(), observation), target=asked, ready=4)
         outcome = Outcome(PoolName("main"), found, asked, Result.ACCEPTED)
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
-    view = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
-    assert view.pending_since() == [NOW - 30.0] * 2
-    coming = SupplyTimeline.of(view, 120.0).coming_s
+    context = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
+    assert context.pending_since() == [NOW - 30.0] * 2
+    coming = SupplyTimeline.of(context, 120.0).coming_s
     assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"

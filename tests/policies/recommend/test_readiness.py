@@ -135,9 +135,9 @@ def test_requests_that_are_gone_with_their_replicas_do_not_count_as_answered() -
             told = read(1.0, replicas.ready)
             told.pop("kv_cache_usage")
             decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in told.items()})
-            (said,) = decision.recommendations
-            assert said.work is not None
-            assert said.work >= replicas.ready, f"{lost} are lost, and the others are full"
+            (recommendation,) = decision.recommendations
+            assert recommendation.work is not None
+            assert recommendation.work >= replicas.ready, f"{lost} are lost, and the others are full"
             assert decision.target == 12
 
 

@@ -39,7 +39,7 @@ from policies.recommend.predictive.policy import Predictive
 from policies.recommend.registry import POLICIES
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
-from policies.signals.plausibility import ANY_LIMIT, LIMITS, MOST_REPLICAS, plausible
+from policies.signals.plausibility import ANY_LIMIT, LIMITS, MAX_PLAUSIBLE_REPLICAS, plausible
 from tests.factories import NOW, fresh, seen, spec, tick_of
 from tests.policies.allocate.worlds import Foresees
 
@@ -167,7 +167,7 @@ def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
     assert "s.generation_tokens_per_s" in decision.recommendations[0].reason
 
 
-@pytest.mark.parametrize("size", [MOST_REPLICAS + 1, 10**12, -1])
+@pytest.mark.parametrize("size", [MAX_PLAUSIBLE_REPLICAS + 1, 10**12, -1])
 def test_a_size_that_no_platform_has_is_as_good_as_not_read(size: int) -> None:
     workload = spec({"p": QueueDepth(source="s")}, {"a": Pool(), "b": Pool()})
     found = {"a": Fresh(PoolStatus(size, 2), NOW), "b": Fresh(PoolStatus(2, 2), NOW)}
@@ -183,7 +183,7 @@ def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
     for i in range(3):
         at = NOW + 15.0 * i
         now = {n: dataclasses.replace(r, measured_at=at) for n, r in readings(1e6, within=True).items()}
-        observation = seen(now, MOST_REPLICAS, ready=0, at=at)
+        observation = seen(now, MAX_PLAUSIBLE_REPLICAS, ready=0, at=at)
         decision, peak, calls = measured(workload, history, observation)
         assert peak <= MOST_BYTES
         assert calls <= MOST_CALLS

@@ -10,10 +10,10 @@ import pytest
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.policy import Predictive
-from policies.signals.gpu_activity_fallback import MOST, by_activity
+from policies.signals.gpu_activity_fallback import MAX_RAISE, by_activity
 from scaler.config.load import workload_from
 from scaler.config.problems import ConfigError
-from tests.policies.recommend.engines import Day, said
+from tests.policies.recommend.engines import Day, recommendation_of
 
 LAST_RESORT = Predictive(source="e", rate_window_s=60.0, quantile=0.5, gpu_activity="e")
 NAME = PolicyName("predictive")
@@ -28,7 +28,7 @@ def day_gone_dark(busy: float | None, turns: int) -> tuple[Day, float, list[int 
     """A day whose engines fall silent: the day, what they needed before, and the sizes decided after."""
     lost = False
     day = Day(policy=LAST_RESORT, seen=lambda told: dark(busy) if lost else told)
-    needed = said(day.run([60.0] * 80)[-1]).replicas
+    needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
     lost = True
     return day, needed, [decision.target for decision in day.run([1.0] * turns)]
@@ -37,12 +37,12 @@ def day_gone_dark(busy: float | None, turns: int) -> tuple[Day, float, list[int 
 def test_a_single_request_that_reads_100_percent_everywhere_buys_one_step_and_no_more() -> None:
     day, needed, sizes = day_gone_dark(1.0, 400)
     assert sizes[-1] is not None
-    assert max(size or 0 for size in sizes) <= MOST * needed + 1
+    assert max(size or 0 for size in sizes) <= MAX_RAISE * needed + 1
     assert sizes[-1] == sizes[100], "it stands still, however long the metrics are gone"
     decision = day.turn(1.0)
-    assert "busy, not loaded" in said(decision).reason
-    assert "no more than" in said(decision).reason
-    assert said(decision).evidence is Evidence.PARTIAL
+    assert "busy, not loaded" in recommendation_of(decision).reason
+    assert "no more than" in recommendation_of(decision).reason
+    assert recommendation_of(decision).evidence is Evidence.PARTIAL
 
 
 def test_it_does_raise_where_all_that_is_there_is_busy() -> None:
@@ -59,12 +59,12 @@ def test_it_lowers_nothing(busy: float | None) -> None:
 
 def test_metrics_that_come_and_go_do_not_wind_it_up() -> None:
     day = Day(policy=LAST_RESORT)
-    needed = said(day.run([60.0] * 80)[-1]).replicas
+    needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
     for turn in range(400):
         day.seen = (lambda told: told) if turn % 8 == 0 else (lambda _: dark(1.0))
         day.turn(60.0)
-    assert max(day.sizes[-300:]) <= MOST * 1.3 * needed
+    assert max(day.sizes[-300:]) <= MAX_RAISE * 1.3 * needed
 
 
 def test_while_engines_tell_activity_is_not_looked_at() -> None:

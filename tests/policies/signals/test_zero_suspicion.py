@@ -13,7 +13,7 @@ from policies.model import Absent, Decision, Fresh, Observation
 from policies.model.spec import ScaleDown, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.threshold import Concurrency, QueueDepth
-from policies.signals.zero_suspicion import LONGEST_S, SuspicionLimits, ZeroSuspicion
+from policies.signals.zero_suspicion import MAX_SUSPICION_S, SuspicionLimits, ZeroSuspicion
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.explain import paragraphs
 from tests.factories import NOW, seen, spec, tick_of
@@ -87,7 +87,7 @@ def test_lies_are_forgotten() -> None:
 def test_no_zero_is_doubted_for_ever() -> None:
     liar = doubted([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
     assert liar[-80]
-    assert sum(liar[-80:]) * STEP_S <= LONGEST_S
+    assert sum(liar[-80:]) * STEP_S <= MAX_SUSPICION_S
 
 
 @pytest.mark.parametrize("rate", [5.0, 0.0], ids=["rates", "a rate that was 0"])

@@ -78,6 +78,6 @@ def test_a_fallback_without_pools_is_a_problem() -> None:
 
 def test_the_share_out_is_what_the_recommendation_tells() -> None:
     decision = decided({"spot": size(0, 0), "on-demand": size(0, 0)}, dynamic_ondemand_fallback=True)
-    (said,) = decision.recommendations
-    assert said.pools == {PoolName("spot"): 4, PoolName("on-demand"): 4}
+    (recommendation,) = decision.recommendations
+    assert recommendation.pools == {PoolName("spot"): 4, PoolName("on-demand"): 4}
     assert decision.target == 8

@@ -219,8 +219,8 @@ def test_a_lower_bound_does_not_shrink() -> None:
 def test_a_pods_metric_without_a_ready_replica_says_nothing() -> None:
     policy = Hpa(source="e", metrics=(HpaMetric(type="pods", quantities=("kv",), target=0.5),))
     readings = {"e.kv": fresh(0.9)}
-    said = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
-    assert (said.replicas, said.evidence) == (None, Evidence.BLIND)
+    recommendation = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
+    assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
     assert not policy.can_activate
 
 

@@ -58,4 +58,4 @@ def test_a_queue_that_cannot_be_read_beside_the_clock_holds_the_size_and_lets_it
     ids=["no window", "no zone"],
 )
 def test_what_is_wrong_is_told(cron: Cron, rule: str) -> None:
-    assert any(rule in said for _, said in cron.problems())
+    assert any(rule in recommendation for _, recommendation in cron.problems())
