@@ -28,7 +28,7 @@ class ActivityNeed:
     reason: str
 
 
-def by_activity(utilization: float, ready: int, last_need: float) -> ActivityNeed:
+def activity_need(utilization: float, ready: int, last_need: float) -> ActivityNeed:
     """Return the need of `ready` replicas with this mean GPU utilization (a share of the time).
 
     Example: 4 ready replicas at 100 % need 4 * 1.0 / 0.7 = 5.71 replicas. With a last known need of 3, the result is

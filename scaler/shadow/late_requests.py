@@ -17,7 +17,7 @@ from policies.history.ticks import History
 from policies.model import Fresh, Observation, PolicyName, SignalName, Tick
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.engine_load import READ, SURGE, ReplicaCapacity, engine_load
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import LearnedLatency, recall_latencies, slo_limits_s
 from policies.recommend.predictive.policy import Predictive
 
@@ -89,7 +89,7 @@ class LateRequestEstimator:
         self, turn: LateRequestContext, name: PolicyName, policy: Predictive, patience_s: float
     ) -> EngineLoadLine | None:
         seen, said = turn.tick.observation, _reported_latencies(turn.tick, name)
-        used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in READ)
+        used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in ENGINE_QUANTITIES)
         values = {signal: r.value for signal in used if isinstance(r := seen.readings.get(signal), Fresh)}
         if len(values) < len(used) or turn.tick.decision.ready is None:
             return None
@@ -99,15 +99,15 @@ class LateRequestEstimator:
         )
         load = engine_load(view, used, values, worth)
         learnt = recall_latencies(said)
-        self._each = load.each or self._each
+        self._each = load.work_per_request or self._each
         most = min(known.line.saturation for known in learnt.values())
         before_rps = self._grown_per_s(seen, _visible(seen, turn.spec))
-        part = load.coming / load.done if load.done > 0 else 1.0
+        part = load.arriving / load.processed if load.processed > 0 else 1.0
         return EngineLoadLine(
             arrivals_rps=max(0.0, load.requests_per_s * part + before_rps),
             each_rps=most / self._each if self._each else math.inf,
             patience_s=patience_s,
-            coming=load.coming,
+            coming=load.arriving,
             lines=tuple((learnt[key], limit_s) for key, limit_s in slo_limits_s(turn.spec).items()),
         )
 

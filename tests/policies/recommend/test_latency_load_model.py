@@ -62,12 +62,12 @@ def test_engines_with_a_standing_queue_tell_what_they_carry() -> None:
 
 def test_it_gets_surer_with_every_turn_and_less_sure_while_nothing_is_learnt() -> None:
     fit = LoadLine.prior(0.1)
-    before = fit.unsure(0.9)
+    before = fit.uncertainty(0.9)
     for load in LOADS[:40]:
         after = fit.learn(load, 0.1 / (1.0 - load), FORGET)
-        assert after.unsure(0.9) <= fit.unsure(0.9) * (1.0 + FORGET)
+        assert after.uncertainty(0.9) <= fit.uncertainty(0.9) * (1.0 + FORGET)
         fit = after
-    assert fit.unsure(0.9) < before / 2
+    assert fit.uncertainty(0.9) < before / 2
 
 
 def test_one_turn_of_nonsense_moves_little() -> None:
@@ -94,9 +94,12 @@ def test_whatever_it_is_taught_it_stays_finite_positive_and_within_eight_times_w
     fit = LoadLine.prior(0.1)
     for load, latency_s, weight in turns:
         fit = fit.learn(load, latency_s, forget, weight)
-        assert all(math.isfinite(v) for v in (fit.pace, fit.saturation, fit.pp, fit.ps, fit.ss))
+        assert all(
+            math.isfinite(v)
+            for v in (fit.pace, fit.saturation, fit.pace_variance, fit.covariance, fit.saturation_variance)
+        )
         assert 0.125 - 1e-9 <= fit.saturation <= 8.0 + 1e-9
-        assert fit.pp > 0
-        assert fit.ss > 0
-        assert fit.pp * fit.ss >= fit.ps**2 * (1 - 1e-6)
+        assert fit.pace_variance > 0
+        assert fit.saturation_variance > 0
+        assert fit.pace_variance * fit.saturation_variance >= fit.covariance**2 * (1 - 1e-6)
         assert LoadLine.from_memory("x", fit.memory("x"), 1.0) == fit

@@ -13,8 +13,8 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import EngineLoad
 from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_model import (
-    FILLED,
-    HOPELESS,
+    DEFAULT_LOAD,
+    MIN_USEFUL_LOAD,
     LatencyObservation,
     LearnedLatency,
     load_limit,
@@ -32,26 +32,31 @@ KNOWN = recall_latencies({})
 
 
 def load(
-    *, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False, uneven: bool = False
+    *,
+    processed: float = 2.0,
+    waiting: float = 0.0,
+    is_steady: bool = True,
+    is_backed_up: bool = False,
+    is_uneven: bool = False,
 ) -> EngineLoad:
     """Four replicas that answer 10 requests a second, in a window of a minute."""
     return EngineLoad(
-        done=done,
-        coming=done,
+        processed=processed,
+        arriving=processed,
         requests_per_s=10.0,
         in_work=20.0,
         waiting=waiting,
         ready=4.0,
-        steady=steady,
-        lasting=waiting,
-        backed_up=backed_up,
-        uneven=uneven,
+        is_steady=is_steady,
+        sustained_waiting=waiting,
+        is_backed_up=is_backed_up,
+        is_uneven=is_uneven,
         window_s=60.0,
     )
 
 
 def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
-    taught = load().teach(KNOWN, {"itl_s": LatencyObservation(0.03, 0.02)}, PROMISED, FORGET, 15.0)
+    taught = load().learned_latencies(KNOWN, {"itl_s": LatencyObservation(0.03, 0.02)}, PROMISED, FORGET, 15.0)
     line, tail = KNOWN["itl_s"].line, KNOWN["itl_s"].tail
     assert taught["itl_s"].line == line.learn(0.5, 0.03, FORGET, 0.25)
     assert taught["itl_s"].tail == tail.learn(0.05, 0.03, 0.02, 150.0, FORGET)
@@ -63,21 +68,23 @@ def test_nobody_is_late_where_nothing_is_promised_or_told() -> None:
         (LatencyObservation(0.03, None), PROMISED),
         (LatencyObservation(0.03, 0.02), {"ttft_s": 1.0}),
     ):
-        taught = load().teach(KNOWN, {"itl_s": told}, promised, FORGET, 15.0)
+        taught = load().learned_latencies(KNOWN, {"itl_s": told}, promised, FORGET, 15.0)
         assert taught["itl_s"].tail == KNOWN["itl_s"].tail
         assert taught["itl_s"].line != KNOWN["itl_s"].line
 
 
 def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_what_was_done_counts() -> None:
     seen = {"ttft_s": LatencyObservation(30.0, 1.0)}
-    taught = load(waiting=400.0, backed_up=True).teach(KNOWN, seen, PROMISED, FORGET, 60.0)
+    taught = load(waiting=400.0, is_backed_up=True).learned_latencies(KNOWN, seen, PROMISED, FORGET, 60.0)
     assert taught == {key: replace(one, line=one.line.saturated(0.5, FORGET)) for key, one in KNOWN.items()}
 
 
 def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
-    queued = load(waiting=400.0, backed_up=True, uneven=True)
-    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0), queued):
-        assert nothing.teach(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
+    queued = load(waiting=400.0, is_backed_up=True, is_uneven=True)
+    for nothing in (load(is_steady=False, is_backed_up=True), load(processed=0.1), load(waiting=400.0), queued):
+        assert (
+            nothing.learned_latencies(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
+        )
 
 
 def of(idle_s: float, spread: float, saturation: float = 1.0) -> LearnedLatency:
@@ -88,7 +95,7 @@ def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
     found = load_limit({"ttft_s": of(0.1, 0.7), "itl_s": of(0.02, 0.1)}, PROMISED, 0.95)
     assert found.latency == "itl_s"
     assert found.load == pytest.approx(1.0 - 0.02 * (1.0 + 0.1 * 1.9957) / 0.05, abs=1e-4)
-    assert (found.relaxed, found.unattainable) == (FILLED, "")
+    assert (found.without_slo, found.unattainable) == (DEFAULT_LOAD, "")
 
 
 def test_a_longer_tail_and_a_larger_share_leave_less_load() -> None:
@@ -108,14 +115,14 @@ def test_at_the_limit_as_many_are_late_as_may_be() -> None:
 
 def test_no_promise_leaves_throughput_alone() -> None:
     found = load_limit({"ttft_s": of(0.1, 0.7)}, {}, 0.99)
-    assert (found.latency, found.load) == ("", found.relaxed)
+    assert (found.latency, found.load) == ("", found.without_slo)
 
 
 def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> None:
     found = load_limit({"itl_s": of(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
     assert found.unattainable == "itl_s"
-    assert found.load == found.relaxed
-    assert found.load > HOPELESS
+    assert found.load == found.without_slo
+    assert found.load > MIN_USEFUL_LOAD
 
 
 def told(**readings: Reading[float]) -> dict[str, LatencyObservation]:

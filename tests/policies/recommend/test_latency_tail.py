@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.recommend.predictive.latency_tail import WITHIN, LatencyTail
+from policies.recommend.predictive.latency_tail import MAX_FACTOR, LatencyTail
 from tests.laws import LAW
 
 FORGET = 15.0 / 3600.0
@@ -98,7 +98,7 @@ def test_whatever_it_is_taught_it_stays_within_four_times_the_prior(
     tail = LatencyTail.of(0.15)
     for mean_s, late, requests, limit_s in turns:
         tail = tail.learn(limit_s, mean_s, late, requests, forget)
-        assert tail.spread * (1 + 1e-9) >= 0.15 / WITHIN
-        assert tail.spread <= 0.15 * WITHIN * (1 + 1e-9)
+        assert tail.spread * (1 + 1e-9) >= 0.15 / MAX_FACTOR
+        assert tail.spread <= 0.15 * MAX_FACTOR * (1 + 1e-9)
         assert 0 < tail.variance <= 0.25
         assert LatencyTail.from_memory("x", tail.memory("x"), 0.15) == tail

@@ -13,11 +13,11 @@ from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.model.spec import Slo
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.backlog_clearing import ComingReplicas, WaitingWork, backlog_need
+from policies.recommend.predictive.backlog_clearing import BacklogSupply, WaitingWork, backlog_need
 from policies.recommend.predictive.evaluation import capacity_at
 from policies.recommend.predictive.latency_model import load_limit, recall_latencies
 from policies.recommend.predictive.policy import Predictive
-from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, SloCorrection
+from policies.recommend.predictive.slo_correction import IGNORED_RATIO, MAX_CORRECTION, MIN_CORRECTION, SloCorrection
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.latency_quantities import QUANTITIES
 from tests.factories import NOW, spec
@@ -240,15 +240,15 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
 def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
     requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, ComingReplicas(100.0, 20.0, 100.0, 19.0))
-    assert found.extra == pytest.approx(extra)
+    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
+    assert found.extra_replicas == pytest.approx(extra)
 
 
 def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
     late = idle = SloCorrection()
     for _ in range(2000):
         late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
-    assert (late.correction, idle.correction) == (MOST, LEAST)
+    assert (late.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
     assert SloCorrection().after(None, 0.01, 15.0, 1800.0) == SloCorrection()
     kept = SloCorrection()
     for _ in range(500):
@@ -259,8 +259,8 @@ def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further
 def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
     within = beyond = SloCorrection()
     for _ in range(500):
-        within = within.after(0.9 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
-        beyond = beyond.after(1.2 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
+        within = within.after(0.9 * IGNORED_RATIO * 0.01, 0.01, 15.0, 1800.0)
+        beyond = beyond.after(1.2 * IGNORED_RATIO * 0.01, 0.01, 15.0, 1800.0)
     assert within.correction == 1.0
     assert beyond.correction > 1.05
 

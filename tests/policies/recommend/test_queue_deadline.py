@@ -47,11 +47,13 @@ def rows(*told: tuple[float, float, float]) -> QueueState:
     return QueueState(NOW - ago, visible, ready)
 
 
-def hands(
+def timeline(
     ready: float, size: float | None = None, next_s: float = 120.0, kept: Retained | None = None
 ) -> SupplyTimeline:
     size = ready if size is None else size
-    return SupplyTimeline(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), retained=kept or Retained())
+    return SupplyTimeline(
+        ready, size, 120.0, ready_in_s=np.full(int(size - ready), next_s), retained=kept or Retained()
+    )
 
 
 def keeping(*told: tuple[float, float]) -> Retained:
@@ -63,18 +65,26 @@ def keeping(*told: tuple[float, float]) -> Retained:
 @pytest.mark.parametrize(
     ("queued", "with_", "replicas"),
     [
-        pytest.param(rows((0, 0, 3)), hands(3), 0.0, id="nothing waits, whatever is there"),
-        pytest.param(rows((0, 2700, 2)), hands(2), 1.1, id="just now: the deadline, a minute and a tenth to spare"),
+        pytest.param(rows((0, 0, 3)), timeline(3), 0.0, id="nothing waits, whatever is there"),
+        pytest.param(rows((0, 2700, 2)), timeline(2), 1.1, id="just now: the deadline, a minute and a tenth to spare"),
         pytest.param(
-            rows((300, 3000, 1), (285, 2925, 1), (0, 1500, 1)), hands(1), 1.0, id="half done in half the time"
+            rows((300, 3000, 1), (285, 2925, 1), (0, 1500, 1)), timeline(1), 1.0, id="half done in half the time"
         ),
-        pytest.param(rows((300, 2400, 0), (15, 2400, 0), (0, 2400, 2)), hands(2), 2.0, id="nothing done: half is left"),
-        pytest.param(rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)), hands(4), 1.65, id="who came since has time"),
-        pytest.param(rows((0, 6000, 1)), hands(1), 1.0 + 600.0 / 480.0, id="more come after a start, and do the rest"),
-        pytest.param(rows((0, 6000, 1)), hands(1, 3), 1.0 + 780.0 / 420.0, id="enough is under way: no more"),
-        pytest.param(rows((570, 150, 0), (0, 150, 1)), hands(1), 1.0, id="due in 30 s, and done in 30"),
-        pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1), 1.0 + 420.0 / 60.0, id="late: done soon after help"),
-        pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1, 8, 30.0), 8.0, id="late, and help is under way"),
+        pytest.param(
+            rows((300, 2400, 0), (15, 2400, 0), (0, 2400, 2)), timeline(2), 2.0, id="nothing done: half is left"
+        ),
+        pytest.param(
+            rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)), timeline(4), 1.65, id="who came since has time"
+        ),
+        pytest.param(
+            rows((0, 6000, 1)), timeline(1), 1.0 + 600.0 / 480.0, id="more come after a start, and do the rest"
+        ),
+        pytest.param(rows((0, 6000, 1)), timeline(1, 3), 1.0 + 780.0 / 420.0, id="enough is under way: no more"),
+        pytest.param(rows((570, 150, 0), (0, 150, 1)), timeline(1), 1.0, id="due in 30 s, and done in 30"),
+        pytest.param(
+            rows((590, 3000, 0), (0, 3000, 1)), timeline(1), 1.0 + 420.0 / 60.0, id="late: done soon after help"
+        ),
+        pytest.param(rows((590, 3000, 0), (0, 3000, 1)), timeline(1, 8, 30.0), 8.0, id="late, and help is under way"),
     ],
 )
 def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeline, replicas: float) -> None:
@@ -92,30 +102,32 @@ def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeli
         ),
     ],
 )
-def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, over_s: float) -> None:
+def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, slack_s: float) -> None:
     """Where the need is stated for as long as there is work, a window begins when there is none any more."""
-    found = deadline_need(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
-    assert (found.replicas, found.clears_in_s) == pytest.approx((replicas, over_s))
+    found = deadline_need(rows((0, 3000, 2)), EACH_S, timeline(2, kept=kept), KEEP)
+    assert (found.replicas, found.slack_s) == pytest.approx((replicas, slack_s))
 
 
 def test_work_that_is_done_stays_done_when_messages_seem_to_take_longer() -> None:
     """A remainder is never more than what waits now: 3,000 messages of which nobody is left are no work."""
-    assert deadline_need(rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, hands(1), KEEP).replicas == 0.0
+    assert deadline_need(rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, timeline(1), KEEP).replicas == 0.0
 
 
 def test_messages_may_have_come_just_after_the_turn_before() -> None:
-    due_s = [deadline_need(rows((ago, 0, 1), (0, 3000, 2)), EACH_S, hands(2), KEEP).time_s for ago in (15, 60)]
+    due_s = [deadline_need(rows((ago, 0, 1), (0, 3000, 2)), EACH_S, timeline(2), KEEP).time_s for ago in (15, 60)]
     assert due_s == [585.0, 540.0]
 
 
 def test_who_came_before_anybody_looked_is_as_old_as_the_queue_says() -> None:
-    young, old = (deadline_need(rows((0, 1200, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
+    young, old = (
+        deadline_need(rows((0, 1200, 5)), EACH_S, timeline(5), KEEP, age_s).replicas for age_s in (0.0, 300.0)
+    )
     assert (young, old) == pytest.approx((264.0 / 540.0, 1.1))
 
 
 def test_an_age_that_the_turns_explain_changes_nothing() -> None:
     queued = rows((300, 1500, 1), (0, 1500, 5))
-    assert deadline_need(queued, EACH_S, hands(5), KEEP, 300.0) == deadline_need(queued, EACH_S, hands(5), KEEP)
+    assert deadline_need(queued, EACH_S, timeline(5), KEEP, 300.0) == deadline_need(queued, EACH_S, timeline(5), KEEP)
 
 
 def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[int]]:
@@ -139,8 +151,8 @@ def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[
         past = [row for row in seen if row[0] >= now - KEEP.deadline_s]
         at, visible, readies = (np.array(column) for column in zip(*past, strict=True))
         since = [next(k for k in range(1, lead_turns + 1) if sizes[-k] <= n) for n in range(ready, size)]
-        coming_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
-        there = SupplyTimeline(ready, size, lead_turns * TURN_S, coming_s=coming_s)
+        ready_in_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
+        there = SupplyTimeline(ready, size, lead_turns * TURN_S, ready_in_s=ready_in_s)
         found = deadline_need(QueueState(at, visible, readies), EACH_S, there, KEEP)
         size = math.ceil(found.replicas - 1e-9)
         sizes.append(size)

@@ -98,15 +98,15 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
         history.append(tick_of(observation, decision))
-    hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
+    timeline = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
     times_s = np.array([0.0, 239.0, 240.0, 299.0, 300.0, 584.0, 585.0])
-    assert hands.retained.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
-    assert hands.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
-    assert hands.spare_s == 0.0, "a window is longer than a start"
+    assert timeline.retained.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
+    assert timeline.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
+    assert timeline.spare_s == 0.0, "a window is longer than a start"
 
 
 @pytest.mark.parametrize(("least", "rests_s"), [(1, np.inf), (0, 45.0)])
-def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests_s: float) -> None:
+def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldown_end_s: float) -> None:
     """Four were wanted 15 s ago and work was seen 30 s ago: at zero after 60 s, whatever a window of 300 s keeps."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
     history = History()
@@ -114,9 +114,9 @@ def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
         history.append(tick_of(observation, decision))
-    hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
-    assert hands.retained.rests_s == rests_s
-    assert hands.clears_in_s(40.0) == min(rests_s, 300.0) - 10.0
+    timeline = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
+    assert timeline.retained.cooldown_end_s == cooldown_end_s
+    assert timeline.slack_s(40.0) == min(cooldown_end_s, 300.0) - 10.0
 
 
 def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
@@ -130,5 +130,5 @@ def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
     context = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
     assert context.pending_since() == [NOW - 30.0] * 2
-    coming = SupplyTimeline.of(context, 120.0).coming_s
+    coming = SupplyTimeline.of(context, 120.0).ready_in_s
     assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"

@@ -10,7 +10,7 @@ import pytest
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName
 from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.policy import Predictive
-from policies.signals.gpu_activity_fallback import MAX_RAISE, by_activity
+from policies.signals.gpu_activity_fallback import MAX_RAISE, activity_need
 from scaler.config.load import workload_from
 from scaler.config.problems import ConfigError
 from tests.policies.recommend.engines import Day, recommendation_of
@@ -99,7 +99,7 @@ def test_at_no_replica_nothing_is_said() -> None:
 
 
 def test_half_busy_is_worth_what_it_reads() -> None:
-    assert by_activity(0.35, 4, 4.0).replicas == pytest.approx(2.0)
+    assert activity_need(0.35, 4, 4.0).replicas == pytest.approx(2.0)
 
 
 def test_a_source_without_utilization_is_refused() -> None:
