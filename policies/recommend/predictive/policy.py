@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictive(PredictiveParameters):
-    """A policy that scales out ahead of demand by the measured lead time of a replica.
+    """The work that is coming, ahead by the measured time that a replica takes to serve.
 
     Example: the engines process 2.0 replicas of work, and arrivals grow by 20 %: 2.4. With a limit of 0.72 of the
     saturation, that is 2.4 / 0.72 = 3.3 replicas now. If the P95 of the demand within the lead time is 4.5 replicas,

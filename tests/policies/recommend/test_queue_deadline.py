@@ -92,7 +92,7 @@ def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeli
 
 
 @pytest.mark.parametrize(
-    ("kept", "replicas", "over_s"),
+    ("kept", "replicas", "slack_s"),
     [
         pytest.param(Retained(), 660.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
         pytest.param(keeping((330, 2)), 0.0, 0.0, id="two are kept for 330 s: that does it, and nothing need be said"),
