@@ -1,4 +1,4 @@
-"""The part that Knative, Ray Serve and SkyServe share: an average of past loads, windows, and a memory of both."""
+"""The common part of Knative, Ray Serve and SkyServe: an average of recent loads, delayed moves, and a memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PeerSize:
-    """The size that a peer decides on, after its own windows and limits, and `unstabilized` before them."""
+    """The size that a peer recommends: `replicas` after its own windows and limits, `unstabilized` before them."""
 
     replicas: float
     unstabilized: float
@@ -31,7 +31,7 @@ class PeerSize:
 
 @dataclass(frozen=True, slots=True)
 class PeerTick:
-    """One tick of a peer: fresh `values` of its signals, all of them or a part, and what it handed on before."""
+    """One tick of a peer: the fresh `values` among its signals, and its memory."""
 
     name: PolicyName
     context: PolicyContext
@@ -57,8 +57,9 @@ NO_MOVE: Final = DelayedMove(MoveMemory(0.0, 0.0), is_due=False, reason="")
 def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) -> DelayedMove:
     """Return the move by `change` replicas: for how long it has been recommended, and whether `delay_s` is over.
 
-    The first tick counts for `first_s`. A move in on a part of the evidence gains no time: less may only look like
-    less. Example: +3 for 20 s so far, a tick after 10 s, a delay of 30 s: 30 s, due, and the next move starts at 0.
+    The first tick counts for `first_s`. Scale-in with a part of the evidence gains no time, since a missing reading
+    looks like less load. Example: +3 has been recommended for 20 s, and this tick adds 10 s. With a delay of 30 s the
+    move is due, and the next move starts at 0.
     """
     direction = 1.0 if change > 0 else -1.0
     counts = change > 0 or tick.evidence is Evidence.FULL
@@ -73,7 +74,7 @@ def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) ->
 
 
 class AveragingPolicy(ABC):
-    """A peer that sizes by the average of a load; its past values are kept, and what it remembers is handed on."""
+    """A peer that sizes by the average of a load in the history, and that has a memory between ticks."""
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
@@ -85,7 +86,7 @@ class AveragingPolicy(ABC):
 
     @abstractmethod
     def size(self, tick: PeerTick) -> PeerSize:
-        """Return the size decided on."""
+        """Return the recommended size."""
 
     def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())

@@ -1,4 +1,4 @@
-"""No autoscaling: what every autoscaler has to beat."""
+"""No autoscaling: the baseline of every comparison."""
 
 from __future__ import annotations
 

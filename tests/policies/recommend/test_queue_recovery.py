@@ -105,7 +105,7 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
     assert timeline.spare_s == 0.0, "a window is longer than a start"
 
 
-@pytest.mark.parametrize(("least", "rests_s"), [(1, np.inf), (0, 45.0)])
+@pytest.mark.parametrize(("least", "cooldown_end_s"), [(1, np.inf), (0, 45.0)])
 def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldown_end_s: float) -> None:
     """Four were wanted 15 s ago and work was seen 30 s ago: at zero after 60 s, whatever a window of 300 s keeps."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
