@@ -99,7 +99,7 @@ def test_before_the_first_observation_nothing_is_claimed() -> None:
     said = QuantileForecast(STEP_S).peak(300, 0.9)
     assert math.isnan(said.value)
     assert math.isnan(said.mean)
-    assert (said.leader, said.sure) == ("reactive", 0.0)
+    assert (said.leader, said.confidence) == ("reactive", 0.0)
     assert said.reason == "reactive: nothing was seen yet"
 
 
@@ -108,15 +108,15 @@ def test_a_cold_start_is_reactive_and_says_so() -> None:
     assert said.leader == "reactive"
     assert "too little was seen" in said.reason
     assert 2.0 <= said.value < 4.0
-    assert said.sure < 0.5
+    assert said.confidence < 0.5
 
 
 def test_no_more_is_claimed_than_the_residuals_bear_out() -> None:
     """n residuals reach to n/(n+1): what lies beyond is the tail's, and less sure the further out."""
     outlook = watched(poisson(1, 240))
-    sure = [outlook.peak(60, q).sure for q in (0.5, 0.9, 0.99, 0.999)]
-    assert sure[:2] == [1.0, 1.0]
-    assert 0.0 < sure[3] < sure[2] < 1.0
+    confidence = [outlook.peak(60, q).confidence for q in (0.5, 0.9, 0.99, 0.999)]
+    assert confidence[:2] == [1.0, 1.0]
+    assert 0.0 < confidence[3] < confidence[2] < 1.0
     values = outlook.peaks(60, (0.9, 0.99, 0.999))
     assert values[0] < values[1] < values[2], "beyond the largest residual the tail goes on"
 
@@ -243,7 +243,7 @@ def size_of(outlook: QuantileForecast) -> int:
         if isinstance(part, np.ndarray):
             held[id(part)] = part.nbytes
         names = [*getattr(part, "__dict__", {}), *getattr(type(part), "__slots__", ())]
-        parts += [getattr(part, name, None) for name in names if name != "_said"]
+        parts += [getattr(part, name, None) for name in names if name != "_latest"]
     return sum(held.values())
 
 

@@ -91,8 +91,8 @@ def test_a_seasonal_series_promotes_one_that_knows_the_season_once_it_was_seen_t
     values = days(6, 4.45, 300.0)
     outlook = watched(values[: 288 * 2 - 10], 300.0)
     assert np.isnan(outlook.at(1800, 0.5)).sum() == 0
-    said = outlook._look().means[0]
+    said = outlook._current_forecasts().means[0]
     assert np.isnan(said[4:7]).all(), "two days were not seen yet"
     note(outlook, values[288 * 2 - 10 :], 288 * 2 - 10, 300.0)
     assert outlook.peak(1800, 0.9).leader in {"daily", "regression", "yesterday"}
-    assert np.isnan(outlook._look().means[0, 6]).all(), "two weeks were not seen yet"
+    assert np.isnan(outlook._current_forecasts().means[0, 6]).all(), "two weeks were not seen yet"
