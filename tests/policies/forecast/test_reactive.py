@@ -1,4 +1,4 @@
-"""The level forgets after a shift and not for noise; the trend is believed as far as it is proved."""
+"""The level forgets after a shift but not for noise, and the trend is shrunk by its uncertainty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The predictive policy over engines by a formula: the traps that autoscalers of LLMs fall into."""
+"""The predictive policy on engines by a formula: the known failures of autoscalers for LLMs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ CALM = [60.0] * 120
 
 
 def fair(day: Day, rps: float) -> float:
-    """The replicas that keep ITL's p99 within 50 ms on the day's engines."""
+    """Return the replicas that keep the p99 of ITL within 50 ms on the day's engines."""
     mean_s = ITL.mean_s(0.05, 0.99)
-    return rps * day.engines.each / (day.engines.saturation_tokens_per_s * (1 - day.engines.itl_s / mean_s))
+    return (
+        rps * day.engines.tokens_per_request / (day.engines.saturation_tokens_per_s * (1 - day.engines.itl_s / mean_s))
+    )
 
 
 def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> None:
@@ -59,7 +61,7 @@ def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later
     before = recommendation_of(day.run([60.0] * 2)[-1]).memory
     day.sizes = [size + 2] * len(day.sizes)
     day.engines.waiting = 0.0
-    day.seen = lambda told: {**told, "waiting": 1000.0, "ttft_mean_s": 30.0}
+    day.transform = lambda values: {**values, "waiting": 1000.0, "ttft_mean_s": 30.0}
     after = recommendation_of(day.run([60.0] * 19)[-1]).memory
     assert {key: after[key] for key in after if key.startswith("itl_s")} == {
         key: before[key] for key in before if key.startswith("itl_s")
@@ -70,7 +72,9 @@ def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later
 
 def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
     """llm-d's workload-variant-autoscaler #662: usage stays at 32 % while the queue grows."""
-    day = Day(engines=Engines(prompt=6000.0, output=2.0), ready=2, seen=lambda told: {**told, "kv_cache_usage": 0.32})
+    day = Day(
+        engines=Engines(prompt=6000.0, output=2.0), ready=2, transform=lambda values: {**values, "kv_cache_usage": 0.32}
+    )
     decisions = day.run([40.0] * 40)
     assert decisions[-1].target is not None
     assert decisions[-1].target >= 40.0 * 6000 / 40_000
@@ -99,7 +103,7 @@ def test_it_grows_before_anything_waits() -> None:
 
 
 def test_gpu_utilization_is_not_looked_at() -> None:
-    day = Day(seen=lambda told: {**told, "utilization": 1.0})
+    day = Day(transform=lambda values: {**values, "utilization": 1.0})
     idle = Day()
     assert [d.target for d in day.run([5.0] * 40)] == [d.target for d in idle.run([5.0] * 40)]
 
@@ -115,16 +119,16 @@ def test_longer_outputs_at_the_same_rate_need_more() -> None:
 
 
 def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
-    late = {}
+    shortages = {}
     for quantile in (0.5, 0.9):
         day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, slo_correction=False), ready=4)
         day.run([30.0] * 60)
-        short = 0.0
+        shortage = 0.0
         for rps in np.linspace(30.0, 150.0, 90):
             day.turn(float(rps))
-            short += max(0.0, fair(day, float(rps)) - day.ready)
-        late[quantile] = short
-    assert late[0.9] < 0.7 * late[0.5]
+            shortage += max(0.0, fair(day, float(rps)) - day.ready)
+        shortages[quantile] = shortage
+    assert shortages[0.9] < 0.7 * shortages[0.5]
 
 
 def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
@@ -139,7 +143,7 @@ def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
 
 def test_from_one_replica_a_flood_is_answered_within_reason() -> None:
     """Neither does a slow start multiply what waits, nor is one replica a dead end."""
-    day = Day(ready=1, lead_turns=12, most=10_000)
+    day = Day(ready=1, lead_turns=12, max_replicas=10_000)
     decisions = day.run([100.0] * 80)
     sizes = [d.target for d in decisions if d.target is not None]
     enough = fair(day, 100.0)
@@ -163,7 +167,7 @@ GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0,
 def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[float]) -> None:
     day = Day()
     day.run(CALM)
-    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()}
+    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()}
     told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
     context = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
     found = day.policy.recommend(PolicyName("predictive"), context)
@@ -173,12 +177,12 @@ def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[flo
 
 
 def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last() -> None:
-    lies = dict.fromkeys(Engines().tell(1.0, 1), 0.0)
-    day = Day(seen=lambda told: dict(lies) if lying else told)
-    lying = False
+    false_zeros = dict.fromkeys(Engines().readings(1.0, 1), 0.0)
+    day = Day(transform=lambda values: dict(false_zeros) if is_lying else values)
+    is_lying = False
     day.run(CALM)
     before = day.sizes[-1]
-    lying = True
+    is_lying = True
     first = day.turn(60.0)
     assert recommendation_of(first).evidence is Evidence.BLIND
     assert first.target == before
@@ -187,10 +191,10 @@ def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last
 
 
 def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
-    day = Day(seen=lambda told: {**told, "kv_cache_usage": 0.3})
+    day = Day(transform=lambda values: {**values, "kv_cache_usage": 0.3})
     day.run(CALM)
     told: dict[SignalName, Reading[float]] = {
-        SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()
+        SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()
     }
     told[SignalName("e.kv_cache_usage")] = Absent("gone")
     found = day.policy.recommend(
@@ -201,7 +205,7 @@ def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
 
 
 def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
-    day = Day(seen=lambda told: {k: v for k, v in told.items() if k not in QUANTITIES})
+    day = Day(transform=lambda values: {k: v for k, v in values.items() if k not in QUANTITIES})
     last = day.run(CALM)[-1]
     assert last.may_scale_in
     assert recommendation_of(last).memory["itl_s.saturation"] == 1.0
@@ -245,10 +249,10 @@ def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
 
 
 def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
-    late = idle = SloCorrection()
+    shortages = idle = SloCorrection()
     for _ in range(2000):
-        late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
-    assert (late.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
+        shortages, idle = shortages.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
+    assert (shortages.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
     assert SloCorrection().after(None, 0.01, 15.0, 1800.0) == SloCorrection()
     kept = SloCorrection()
     for _ in range(500):

@@ -1,4 +1,4 @@
-"""A batch turn by turn: what a message takes is known from the first engines on, and nobody stays for the last ones."""
+"""A batch tick by tick: the service time is known from the first engines on, and no replica stays too long."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TURN_S
 
 UNKNOWN = dataclasses.replace(PATIENT, message_service_s=None)
 FULL = 64.0
-"""Messages that a replica has in work."""
+"""Messages in flight in a full replica."""
 
 
-def engines(running: float, done: float) -> dict[str, float]:
-    """What engines tell when so many run and so many saturations were computed in the window, all by prompts."""
-    prompts = done * PATIENT.prompt_tokens_per_s
+def engines(running: float, work_done: float) -> dict[str, float]:
+    """Return the readings of engines with `running` requests and this work in the window, all of it prompts."""
+    prompts = work_done * PATIENT.prompt_tokens_per_s
     return {"running": running, "waiting": 0.0, "prompt_tokens_per_s": prompts, "generation_tokens_per_s": 0.0}
 
 
@@ -48,7 +48,7 @@ def test_engines_that_empty_teach_nothing() -> None:
 
 
 def batch(policy: Predictive, messages: float, ready: int, window_s: float, cooldown_s: float) -> list[Decision]:
-    """A batch that has come, and the replicas that take 0.2 s for a message, until nobody is left."""
+    """Return the decisions for a batch of messages of 0.2 s each, until no replica is left."""
     workers = Workers(policy, ready)
     down = dataclasses.replace(workers.spec.scale_down, window_s=window_s)
     workers.spec = dataclasses.replace(workers.spec, scale_down=down, cooldown_s=cooldown_s)
@@ -57,8 +57,8 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
         running = FULL * workers.ready if visible else running // 4
         rates = [*rates[1:], workers.ready / EACH_S if visible else running / TURN_S]
         rate = float(np.mean(rates))
-        told = {**engines(running, rate * EACH_S), "requests_per_s": rate}
-        decisions.append(workers.turn(visible, told, per_replica=rate / workers.ready))
+        engine_values = {**engines(running, rate * EACH_S), "requests_per_s": rate}
+        decisions.append(workers.turn(visible, engine_values, per_replica=rate / workers.ready))
         visible = max(0.0, visible - workers.ready / EACH_S * TURN_S)
         workers.ready = decisions[-1].target or 0
     return decisions
@@ -68,9 +68,9 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
 def test_nobody_stays_for_windows_after_the_last_message(window_s: float, cooldown_s: float) -> None:
     """Work goes on in a window: 4,500 messages are 15 minutes of one replica."""
     decisions = batch(PATIENT, 4500.0, 2, window_s, cooldown_s)
-    done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
+    work_done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
     empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in recommendation_of(d).reason)
-    assert done <= empty, "nothing is asked for that is kept anyway"
+    assert work_done <= empty, "nothing is asked for that is kept anyway"
     assert 0 <= (len(decisions) - 1 - empty) * TURN_S <= 120.0, "and the last one goes soon after"
 
 
@@ -123,10 +123,10 @@ def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
     """Six stand where there is no capacity; two more were asked for half a minute ago."""
     shape = spec(pools={"main": Pool(lead_time_s=90.0)})
     history = History()
-    for ago_s, found, asked in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
+    for ago_s, found, requested in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
         observation = seen(queue(0.0), found, 4, at=NOW - ago_s)
-        decision = dataclasses.replace(decide(shape, History(), observation), target=asked, ready=4)
-        outcome = Outcome(PoolName("main"), found, asked, Result.ACCEPTED)
+        decision = dataclasses.replace(decide(shape, History(), observation), target=requested, ready=4)
+        outcome = Outcome(PoolName("main"), found, requested, Result.ACCEPTED)
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
     context = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
     assert context.pending_since() == [NOW - 30.0] * 2

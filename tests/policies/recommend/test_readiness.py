@@ -1,4 +1,4 @@
-"""Replicas that lose readiness: a smaller measurement is then no evidence for a smaller size."""
+"""Replicas that lose readiness: then a smaller measurement is no evidence for a smaller size."""
 
 from __future__ import annotations
 

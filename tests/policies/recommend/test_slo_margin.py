@@ -1,4 +1,4 @@
-"""The margin goes as far as the promise lets it, and comes back faster."""
+"""The margin falls as far as the SLO allows, and rises faster than it falls."""
 
 from __future__ import annotations
 
@@ -94,12 +94,12 @@ def test_a_quantile_that_is_given_is_kept_and_so_is_the_margin_where_nothing_is_
 @pytest.mark.slow
 def test_hearsay_spends_nothing() -> None:
     """Where one promise is not measured, or only a percentile tells of it, all of the margin is kept."""
-    for lacking in ("ttft_late_share", "itl_late_share"):
-        day = Day(policy=BY_PRICE, seen=without(lacking))
+    for missing in ("ttft_late_share", "itl_late_share"):
+        day = Day(policy=BY_PRICE, transform=without(missing))
         assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
-    day = Day(policy=BY_PRICE, slo=Slo(ttft_s=None), seen=without("ttft_mean_s", "ttft_late_share", "ttft_p95_s"))
+    day = Day(policy=BY_PRICE, slo=Slo(ttft_s=None), transform=without("ttft_mean_s", "ttft_late_share", "ttft_p95_s"))
     assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] < 0.8
 
 
-def without(*lacking: str) -> Callable[[dict[str, float]], dict[str, float]]:
-    return lambda told: {quantity: value for quantity, value in told.items() if quantity not in lacking}
+def without(*missing: str) -> Callable[[dict[str, float]], dict[str, float]]:
+    return lambda values: {quantity: value for quantity, value in values.items() if quantity not in missing}

@@ -1,4 +1,4 @@
-"""What each threshold policy makes of its signals."""
+"""The recommendation of each threshold policy for its signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Absurd readings and sizes: a decision costs what the sizes configured and found cost, whatever is read."""
+"""Absurd readings and sizes: only the configured and current sizes determine the cost of a decision."""
 
 from __future__ import annotations
 
