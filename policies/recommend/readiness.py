@@ -180,10 +180,10 @@ def _with_lost(
         return recommendation
     notes: list[str] = []
     replicas, evidence = recommendation.replicas, recommendation.evidence
-    least = min(missing.before, replicas + missing.lost, float(missing.size))
-    if least > replicas:
+    minimum = min(missing.before, replicas + missing.lost, float(missing.size))
+    if minimum > replicas:
         notes.append(f"{missing}: what they carried before counts, {replicas:.2f} without it")
-        replicas = least
+        replicas = minimum
     may_rest = can_activate and context.min_replicas == 0 and replicas == missing.before == 0.0
     if not context.ready and evidence is Evidence.FULL and not may_rest:
         evidence = Evidence.PARTIAL

@@ -129,8 +129,8 @@ class SourceActivity:
         after_s = min(MAX_SUSPICION_S, max(history_s, max(limits.window_s, MAX_FALSE_ZERO_S) if sudden else 0.0))
         if at - since >= after_s:
             return ""
-        why = reason if history_s == after_s or not sudden else "rates do not fade so fast"
-        return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {why}"
+        cause = reason if history_s == after_s or not sudden else "rates do not fade so fast"
+        return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {cause}"
 
     def _is_usual(self, work: float) -> bool:
         before = self.work[-1] if self.work else 0.0

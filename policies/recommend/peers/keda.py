@@ -200,8 +200,10 @@ class Keda:
         proposal = max(sizes)
         if evidence is Evidence.PARTIAL and proposal < size and not fell_back:
             return replace(recommendation, reason=f"{reason}: no shrinking on that")
-        past = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
-        replicas, limit_reason = stabilized_size(proposal, size, past, self.behavior, self.downscale_stabilization_s)
+        hpa_memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
+        replicas, limit_reason = stabilized_size(
+            proposal, size, hpa_memory, self.behavior, self.downscale_stabilization_s
+        )
         minimum = active_minimum if poll.active else 1
         return replace(
             recommendation,
@@ -243,16 +245,16 @@ class Keda:
                 failed.append(" + ".join(trigger.quantities))
         return replaced, f"; {', '.join(failed)} can't be read: fallback to {fallback_size}" if failed else ""
 
-    def _poll(self, proposals: Sequence[MetricProposal], context: PolicyContext, before: KedaMemory) -> Poll:
+    def _poll(self, proposals: Sequence[MetricProposal], context: PolicyContext, memory: KedaMemory) -> Poll:
         """Return the operator's poll if it is due, else the state after the last one.
 
         The time of the last activity moves only if every trigger could be read, or if the workload is at zero.
         """
         passed_s = elapsed_s(context)
-        polled_s = (self.polling_interval_s if before.polled_s is None else before.polled_s) + passed_s
-        idle_s = None if before.idle_s is None else before.idle_s + passed_s
-        age_s = (before.age_s or 0.0) + passed_s
-        active = (before.active or 0.0) > 0
+        polled_s = (self.polling_interval_s if memory.polled_s is None else memory.polled_s) + passed_s
+        idle_s = None if memory.idle_s is None else memory.idle_s + passed_s
+        age_s = (memory.age_s or 0.0) + passed_s
+        active = (memory.active or 0.0) > 0
         due = polled_s >= self.polling_interval_s - JITTER_S
         all_read = all(p.value is not None for p in proposals)
         if due:

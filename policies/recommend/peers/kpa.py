@@ -95,19 +95,19 @@ class Kpa(AveragingPolicy):
         stable = totals(context, tick.values, self.stable_window_s).mean()
         panic = totals(context, tick.values, self.stable_window_s * self.panic_window_share).mean()
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
-        before = recall(KpaMemory, tick.memory)
-        proposal, memory = self._scale(averages, context, before)
+        last = recall(KpaMemory, tick.memory)
+        proposal, memory = self._scale(averages, context, last)
         delayed = context.history.column(WANTED, context.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         largest_delayed = int(np.max(delayed, initial=proposal))
-        replicas, idle_s = self._scale_to_zero(largest_delayed, tick, before.idle_s)
+        replicas, idle_s = self._scale_to_zero(largest_delayed, tick, last.idle_s)
         mode = "stable" if memory.panic_s is None else "panic"
         reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
         return PeerSize(
             float(replicas), float(proposal), bool(stable > 0), reason, record(replace(memory, idle_s=idle_s))
         )
 
-    def _scale(self, averages: Averages, context: PolicyContext, before: KpaMemory) -> tuple[int, KpaMemory]:
+    def _scale(self, averages: Averages, context: PolicyContext, last: KpaMemory) -> tuple[int, KpaMemory]:
         """Return the size for the averages, and the memory with the panic's age and largest size.
 
         Example: 16 ready replicas and no load give floor(16 / 2) = 8, the limit of the scale-down rate.
@@ -118,7 +118,7 @@ class Kpa(AveragingPolicy):
         if self.activation_scale > 1:
             loads = (averages.stable, averages.panic)
             limited = [max(n, self.activation_scale) if load > 0 else n for n, load in zip(limited, loads, strict=True)]
-        panic_s, largest = self._panic(context, before)
+        panic_s, largest = self._panic(context, last)
         if averages.panic / ready >= self.panic_threshold:
             panic_s = 0.0
         elif panic_s is not None and panic_s > self.stable_window_s + JITTER_S:
@@ -129,25 +129,25 @@ class Kpa(AveragingPolicy):
         return largest, KpaMemory(1.0, panic_s, float(largest))
 
     @staticmethod
-    def _panic(context: PolicyContext, before: KpaMemory) -> tuple[float | None, int]:
+    def _panic(context: PolicyContext, last: KpaMemory) -> tuple[float | None, int]:
         """Return the time since the load was last over the threshold (None outside one) and the panic's largest size.
 
         A first tick with more than one ready replica begins in a panic.
         """
-        if before == KpaMemory():
+        if last == KpaMemory():
             ready = context.ready or 0
             return (0.0, ready) if ready > 1 else (None, 0)
-        if before.panic_s is None or before.panic_replicas is None:
+        if last.panic_s is None or last.panic_replicas is None:
             return None, 0
-        return before.panic_s + elapsed_s(context), int(before.panic_replicas)
+        return last.panic_s + elapsed_s(context), int(last.panic_replicas)
 
-    def _scale_to_zero(self, wanted: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
+    def _scale_to_zero(self, proposal: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
         """Return one replica during the grace period, then zero; and the time without load, None with load.
 
         Only time with full evidence counts.
         """
-        if wanted > 0 or not tick.desired:
-            return wanted, None
+        if proposal > 0 or not tick.desired:
+            return proposal, None
         counted_s = elapsed_s(tick.context) if tick.evidence is Evidence.FULL else 0.0
         idle_s = 0.0 if idle_s is None else idle_s + counted_s
         grace_s = max(self.scale_to_zero_grace_s, self.scale_to_zero_retention_s)

@@ -102,7 +102,7 @@ class LlmD:
             return no_opinion(name, used, problems or "the number of replicas is not known")
         work = self._work(dict(zip(self.needs(), (values.get(s) for s in used), strict=True)), size, ready)
         proposal = max(by_average_value(amount, target, size, TOLERANCE) for amount, target, _ in work)
-        reason = ", ".join(f"{amount:g} {words} at {target:g} per replica" for amount, target, words in work)
+        reason = ", ".join(f"{amount:g} {title} at {target:g} per replica" for amount, target, title in work)
         if problems:
             reason += f", at least ({problems})"
         active = any(amount > 0 for amount, _, _ in work)
@@ -140,4 +140,4 @@ class LlmD:
                 (prefill_s, self.target_prefill_s, "s of prefill work"),
                 (caches, self.target_kv_cache, "KV caches full"),
             )
-        return [(amount, target, words) for amount, target, words in triggers if amount is not None]
+        return [(amount, target, title) for amount, target, title in triggers if amount is not None]

@@ -11,7 +11,7 @@ from policies.pipeline import decide
 from tests.factories import NOW, fresh, seen, spec, tick_of
 
 
-class Turns:
+class PeerTicks:
     """One pool with one policy. A decision takes effect at once, and its replicas are ready `start_s` later."""
 
     def __init__(
@@ -30,7 +30,7 @@ class Turns:
     def ready(self) -> int:
         return sum(t <= self.at for t in self.ready_at)
 
-    def turn(self, readings: Mapping[str, float | Reading[float]]) -> int:
+    def tick(self, readings: Mapping[str, float | Reading[float]]) -> int:
         """Run one tick with these readings, then advance the time to the next."""
         readings_now = {n: fresh(r, now=self.at) if isinstance(r, int | float) else r for n, r in readings.items()}
         observation = seen(readings_now, self.size, self.ready, at=self.at)
@@ -44,14 +44,14 @@ class Turns:
         self.at += self.step_s
         return decision.target
 
-    def run(self, turns: int, readings: Mapping[str, float | Reading[float]]) -> list[int]:
-        return [self.turn(readings) for _ in range(turns)]
+    def run(self, ticks: int, readings: Mapping[str, float | Reading[float]]) -> list[int]:
+        return [self.tick(readings) for _ in range(ticks)]
 
 
-def peak_under_backlog(turns: Turns, signal: str, *, arrivals: float, served: float, minutes: float) -> int:
+def peak_under_backlog(ticks: PeerTicks, signal: str, *, arrivals: float, served: float, minutes: float) -> int:
     """Return the largest size at `arrivals` per second, with replicas that serve `served` per second; others queue."""
     backlog, peak = 0.0, 0
-    for _ in range(int(minutes * 60 / turns.step_s)):
-        backlog = max(0.0, backlog + (arrivals - served * turns.ready) * turns.step_s)
-        peak = max(peak, turns.turn({signal: backlog}))
+    for _ in range(int(minutes * 60 / ticks.step_s)):
+        backlog = max(0.0, backlog + (arrivals - served * ticks.ready) * ticks.step_s)
+        peak = max(peak, ticks.tick({signal: backlog}))
     return peak
