@@ -220,7 +220,6 @@ def _legacy_size(proposal: int, size: int, memory: BehaviorMemory, stabilization
     limit = max(LEGACY_FACTOR * size, LEGACY_MINIMUM)
     if stabilized > limit:
         return limit, f"at most the larger of twice the size and {LEGACY_MINIMUM}"
-    return (
-        stabilized,
-        f"the largest want of the last {stabilization_s:g} s is {stabilized}" if stabilized != proposal else "",
-    )
+    if stabilized == proposal:
+        return stabilized, ""
+    return stabilized, f"the largest want of the last {stabilization_s:g} s is {stabilized}"

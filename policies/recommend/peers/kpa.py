@@ -110,7 +110,8 @@ class Kpa(AveragingPolicy):
     def _scale(self, averages: Averages, context: PolicyContext, last: KpaMemory) -> tuple[int, KpaMemory]:
         """Return the size for the averages, and the memory with the panic's age and largest size.
 
-        Example: 16 ready replicas and no load give floor(16 / 2) = 8, the limit of the scale-down rate.
+        Example: outside a panic, 16 ready replicas and no load give floor(16 / 2) = 8, the limit of the scale-down
+        rate.
         """
         ready = max(1, context.ready or 0)
         highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
