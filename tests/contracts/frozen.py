@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DERIVED: Final = {"_said", "_leads", "_past"}
+DERIVED: Final = {"_latest", "_leaders", "_earlier_days"}
 """Attributes that hold what was computed from the others, and are computed again where they are empty."""
 
 
