@@ -1,1 +1,1 @@
-"""Forecasts with quantiles, chosen by a rolling back-test, falling back to the reactive one when none does better."""
+"""Quantile forecasts, selected by a rolling back-test, with the reactive candidate as the fallback."""

@@ -1,4 +1,4 @@
-"""A past that an outlook is sown with at its start: work in even steps, compact enough to be written down whole."""
+"""A history of work in even steps that seeds a forecast, compact enough for the journal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from policies.forecast.quantile_forecast import QuantileForecast
 
-HALF: Final[Any] = np.dtype("<f2")
-"""Three digits, up to 65,504: what is beyond that is nobody's work. Two weeks of it are 9 kB."""
+FLOAT16: Final[Any] = np.dtype("<f2")
+"""16-bit floats have three digits and hold up to 65,504 replicas. 15 days at 5 min are 4,320 values, 9 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistorySeed:
-    """Replicas' worth of work, a mean for every step of `step_s` seconds from `start_s` (Unix epoch) on.
+    """Work in replica equivalents: a mean for each step of `step_s` seconds from `start_s` (Unix seconds) on.
 
-    `halves` are the means in two bytes each, NaN where nothing is known. What is used is what is kept here, so that
-    whoever reads it again starts from the same.
+    `halves` are the means as 16-bit floats, NaN where unknown. The forecast uses these rounded values, so that a replay
+    from the journal starts from the same ones.
     """
 
     start_s: float
@@ -29,31 +29,31 @@ class HistorySeed:
     halves: bytes
 
     def __post_init__(self) -> None:
-        if len(self.halves) % HALF.itemsize:
+        if len(self.halves) % FLOAT16.itemsize:
             raise ValueError(f"{len(self.halves)} bytes are no whole number of steps")
 
     @staticmethod
     def of(start_s: float, step_s: float, work: NDArray[np.float64]) -> HistorySeed:
-        """From means; those that are no work (NaN, infinite, negative, beyond any size) are gaps."""
+        """Return the seed of these means. NaN, infinite, negative and too large means become gaps."""
         with np.errstate(over="ignore", invalid="ignore"):
-            halves = np.where(work >= 0.0, work, np.nan).astype(HALF)
-        return HistorySeed(start_s, step_s, np.where(np.isfinite(halves), halves, np.nan).astype(HALF).tobytes())
+            halves = np.where(work >= 0.0, work, np.nan).astype(FLOAT16)
+        return HistorySeed(start_s, step_s, np.where(np.isfinite(halves), halves, np.nan).astype(FLOAT16).tobytes())
 
     @property
     def work(self) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.frombuffer(self.halves, HALF).astype(np.float64)
-        return found
+        work: NDArray[np.float64] = np.frombuffer(self.halves, FLOAT16).astype(np.float64)
+        return work
 
     @property
     def at(self) -> NDArray[np.float64]:
         """The middle of every step, in seconds since the Unix epoch."""
-        return self.start_s + self.step_s * (np.arange(len(self.halves) // HALF.itemsize) + 0.5)
+        return self.start_s + self.step_s * (np.arange(len(self.halves) // FLOAT16.itemsize) + 0.5)
 
     @property
     def known_s(self) -> float:
-        """How much of it is known. Seconds."""
+        """Total time of the known steps. Seconds."""
         return float(np.count_nonzero(~np.isnan(self.work))) * self.step_s
 
     def apply(self, outlook: QuantileForecast) -> None:
-        """Give the outlook its seasons. Who forecasts best, and how far off, is learnt from turns alone."""
+        """Seed the seasons of a forecast. The selection and the residuals are learned from ticks only."""
         outlook.seed(self.at.tolist(), self.work.tolist(), learn_s=0.0)

@@ -1,7 +1,7 @@
-"""What demand may come to: quantiles of the largest value before a horizon, and of the value at one.
+"""Quantile forecasts of demand: of the largest value up to a horizon, and of the value at a horizon.
 
-A `QuantileForecast` belongs to one workload. Everything it says follows from what was noted, in the order in which it
-was noted: the same observations give the same answer, bit for bit. Asking changes nothing.
+A `QuantileForecast` belongs to one policy of a workload. It is a function of the recorded values in their order: the
+same values give the same forecast, bit for bit, and reading a forecast changes nothing.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 HORIZONS_S: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
-"""Horizons that are scored: the start-up times of a slept engine up to those of a new node with a large model."""
+"""Horizons that are scored: from the start-up time of a sleeping engine to that of a new node with a large model."""
 LEARN_S: Final = 4 * 3600.0
-"""Of a past taken over, so much is learnt from by default: half a second's work at turns of 15 s."""
+"""The last part of a seeded history that is learned from by default: half a second of computing at 15 s per tick."""
 TYPICAL_S: Final = 86_400.0
-"""The long-run mean forgets half in a day."""
+"""Half-life of the long-run mean: a tick of 15 s has a weight of 1 - 0.5 ** (15 / 86400) = 0.00012. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A quantile of what may come.
+    """A quantile of future demand.
 
-    `value` is the quantile and `mean` what the leader takes for most likely, both in the unit of what was noted;
-    `leader` is the candidate that leads, `sure` (0 to 1) how much of the claim is covered by residuals seen: 1 where
-    the quantile lies among them, less where it is the tail's extrapolation. NaN values before the first observation.
+    `value` is the quantile and `mean` the leader's mean forecast, both in the unit of the recorded values (NaN before
+    the first one); `leader` is the leading candidate. `confidence` (0 to 1) is the share of the tail that residuals
+    cover: 1 if the quantile lies within them, less if it is extrapolated. Example: for the 0.99 quantile, 30
+    independent residuals give (1 - 0.99) * (30 + 1) = 0.31.
     """
 
     value: float
     mean: float
     leader: str
-    sure: float
+    confidence: float
     reason: str
 
 
 class QuantileForecast:
-    """Watches one measured value, noted every `step_s` seconds or so, and says what it may come to."""
+    """The forecast of one measured value that is recorded about every `step_s` seconds."""
 
     def __init__(self, step_s: float) -> None:
         self.series = DemandSeries(step_s)
@@ -58,9 +59,9 @@ class QuantileForecast:
         self._scored_s = tuple(self._horizons_s.tolist())
         self._backtest = Backtest(len(CANDIDATES), horizons, step_s)
         self._candidates = Candidates(self.series, self._horizons_s, self._backtest.stride * step_s)
-        self._said: CandidateForecasts | None = None
-        self._leads: dict[int, NDArray[np.int64]] = {}
-        self._typical = self._for_seasons = 0.0
+        self._latest: CandidateForecasts | None = None
+        self._leaders: dict[int, NDArray[np.int64]] = {}
+        self._typical = self._season_typical = 0.0
         self._noted = 0
 
     def note(self, at: float, value: float | None) -> None:
@@ -69,14 +70,14 @@ class QuantileForecast:
         Raises ValueError for a value that is infinite or negative: an adapter's fault that must not become a forecast.
         """
         value = _checked(value)
-        place = self.series.place(at)
+        position = self.series.fine_index(at)
         newest = self.series.fine.last
         if newest is not None:
-            if place < newest:
+            if position < newest:
                 return
-            if place > newest:
-                self._close(newest)
-        self._said = None
+            if position > newest:
+                self._close_bin(newest)
+        self._latest = None
         coarse = self.series.coarse.last
         self.series.note(at, value)
         if not math.isnan(value):
@@ -84,23 +85,23 @@ class QuantileForecast:
             share = max(1.0 / self._noted, 1.0 - 0.5 ** (self.series.step_s / TYPICAL_S))
             self._typical += share * (value - self._typical)
         if self.series.coarse.last != coarse:
-            self._for_seasons = self._typical
+            self._season_typical = self._typical
 
     def seed(self, at: Iterable[float], values: Iterable[float | None], learn_s: float = LEARN_S) -> None:
-        """Take over a past (from a journal, from Prometheus), oldest first, as if it had been noted.
+        """Add a history (from a journal or from Prometheus), oldest first, as if its values had been recorded.
 
-        Its last `learn_s` seconds are noted turn by turn, to learn from; what is older gives the seasons alone, at a
-        thousandth of the cost. So a past no longer than that, or one that follows on observations, is as good as
-        observed; with a `learn_s` of 0 all of it gives the seasons alone. Raises ValueError as `note` does.
+        Its last `learn_s` seconds are recorded tick by tick and learned from. Older values give the seasons only, at a
+        thousandth of the cost; with a `learn_s` of 0, all values do. A shorter history, or one that follows recorded
+        values, gives the same forecast as recorded ticks. Raises ValueError as `note` does.
         """
         checked = np.array([_checked(value) for value in values])
         times = np.fromiter(at, float)
-        old = 0
+        first_learned = 0
         if times.size and self.series.fine.last is None:
-            learnt_from = self.series.coarse_start(times[-1] - learn_s) if learn_s > 0.0 else math.inf
-            old = int(np.searchsorted(times, learnt_from))
-            self._seed_seasons(times[:old], checked[:old])
-        for t, value in zip(times[old:].tolist(), checked[old:].tolist(), strict=True):
+            learned_from = self.series.coarse_start(times[-1] - learn_s) if learn_s > 0.0 else math.inf
+            first_learned = int(np.searchsorted(times, learned_from))
+            self._seed_seasons(times[:first_learned], checked[:first_learned])
+        for t, value in zip(times[first_learned:].tolist(), checked[first_learned:].tolist(), strict=True):
             self.note(t, value)
 
     def _seed_seasons(self, at: NDArray[np.float64], values: NDArray[np.float64]) -> None:
@@ -108,115 +109,118 @@ class QuantileForecast:
         known = values[~np.isnan(values)]
         if known.size:
             self._noted, self._typical = known.size, float(known.mean())
-            self._for_seasons = self._typical
+            self._season_typical = self._typical
 
     def shift(self, step_s: float) -> None:
-        """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
-        self._said = None
+        """Move all times by `step_s`, as the wall clock moved, so that ages stay the same."""
+        self._latest = None
         self.series.shift(step_s)
 
     def peak(self, horizon_s: float, q: float) -> Forecast:
-        """Return the `q` quantile of the largest value in (now, now + horizon_s]."""
+        """Return the `q` quantile of the largest value in (now, now + horizon_s], with its leader and reason."""
         value = float(self._quantiles(PEAK, horizon_s, q)[0, 0])
         i = int(np.argmin(np.abs(self._horizons_s - horizon_s)))
         level = min(int(np.searchsorted(LEVELS, q)), len(LEVELS) - 1)
-        row = int(self._leader(PEAK)[i, level])
-        evidence = self._backtest.evidence(i, PEAK, row)
-        sure = min(1.0, (1.0 - q) * (evidence + 1.0)) if evidence else 0.0
+        candidate = int(self._leader(PEAK)[i, level])
+        evidence = self._backtest.evidence(i, PEAK, candidate)
+        confidence = min(1.0, (1.0 - q) * (evidence + 1.0)) if evidence else 0.0
         return Forecast(
-            value, float(self._look().means[PEAK, row, i]), CANDIDATES[row], sure, self._reason(i, row, level)
+            value,
+            float(self._current_forecasts().means[PEAK, candidate, i]),
+            CANDIDATES[candidate],
+            confidence,
+            self._reason(i, candidate, level),
         )
 
     def peaks(self, horizon_s: float, qs: ArrayLike) -> NDArray[np.float64]:
-        """Quantiles of the largest value in (now, now + horizon_s], one for each of `qs`; NaN before the first."""
-        found: NDArray[np.float64] = self._quantiles(PEAK, horizon_s, qs)[0]
-        return found
+        """Return quantiles `qs` of the largest value in (now, now + horizon_s]; NaN before the first value."""
+        quantiles: NDArray[np.float64] = self._quantiles(PEAK, horizon_s, qs)[0]
+        return quantiles
 
     def at(self, horizons_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
-        """Quantiles of the value at each of the horizons (seconds from now), shape (horizons, quantiles)."""
+        """Return quantiles of the value at each horizon (seconds from now), shape (horizons, quantiles)."""
         return self._quantiles(POINT, horizons_s, qs)
 
-    def _close(self, place: int) -> None:
-        """Close the newest bin: retain the forecasts made from it, then learn from its values.
+    def _close_bin(self, bin_index: int) -> None:
+        """Close the newest bin: retain the forecasts made from it, then learn from its value.
 
-        In this order, so that what is scored is what an answer in between has said.
+        This order retains the forecasts that were returned before the bin closed.
         """
         fine = self.series.fine
         if not math.isnan(fine.newest()):
-            said = self._look()
-            self._candidates.keep(*self._backtest.promise(place, said.means), said)
-        due, slot = self._backtest.mature(place)
+            forecasts = self._current_forecasts()
+            self._candidates.retain(*self._backtest.retain(bin_index, forecasts.means), forecasts)
+        due, slot = self._backtest.take_due(bin_index)
         if due.size:
-            came = fine.came(self._backtest.horizons[due])
-            self._backtest.settle(due, slot, came, self._typical)
-            self._candidates.learn(due, slot, came)
+            actual = fine.actual(self._backtest.horizons[due])
+            self._backtest.score(due, slot, actual, self._typical)
+            self._candidates.learn(due, slot, actual)
 
-    def _look(self) -> CandidateForecasts:
-        """Return what the candidates say of the newest bin on, worked out once."""
-        if self._said is None:
-            self._leads.clear()
-            self._said = self._candidates.means(self._typical, self._for_seasons)
-        return self._said
+    def _current_forecasts(self) -> CandidateForecasts:
+        """Return the candidates' forecasts from the newest bin, computed once per value."""
+        if self._latest is None:
+            self._leaders.clear()
+            self._latest = self._candidates.means(self._typical, self._season_typical)
+        return self._latest
 
-    def _quantiles(self, target: int, ahead_s: ArrayLike, at: ArrayLike) -> NDArray[np.float64]:
-        """Quantiles (horizons, qs): the leaders' at the scored horizons around, in between on a straight line.
+    def _quantiles(self, target: int, ahead_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
+        """Return quantiles (horizons, qs) of the leaders, interpolated linearly between the scored horizons.
 
-        Beyond the last scored horizon the spread grows with the root of time, as a random walk's.
+        Beyond the last scored horizon the spread grows with the root of time, as that of a random walk.
+
+        Example: at 450 s, halfway between 300 and 600 s, quantiles of 4.0 and 5.0 give 4.5. At 3,600 s, twice the last
+        scored horizon, the distance from the median forecast is 1.41 times that at 1,800 s.
         """
-        asked, where = _requested(_floats(at)), _horizon_index(self._scored_s, _floats(ahead_s))
-        means = self._look().means[target, :, : where.grid]
-        leader = self._leader(target)[: where.grid]
-        middle = means[leader[:, 0], np.arange(where.grid)]
-        values = self._leaders_say(target, means, leader[:, asked.ruling], asked.levels)
-        values = np.maximum.accumulate(values) if target == PEAK else _never_narrower(values, middle, asked.levels)
+        requested, horizon = _requested(_floats(qs)), _horizon_index(self._scored_s, _floats(ahead_s))
+        means = self._current_forecasts().means[target, :, : horizon.needed]
+        leader = self._leader(target)[: horizon.needed]
+        center = means[leader[:, 0], np.arange(horizon.needed)]
+        values = self._leader_quantiles(target, means, leader[:, requested.leader_level], requested.levels)
+        is_peak = target == PEAK
+        values = np.maximum.accumulate(values) if is_peak else _never_narrowing(values, center, requested.levels)
         values = np.maximum(values, 0.0)
-        found = (where.nearer * values[where.lower] + where.further * values[where.upper])[:, asked.place]
-        if where.beyond is not None:
-            anchor = where.nearer * middle[where.lower, None] + where.further * middle[where.upper, None]
-            found = np.maximum(anchor + where.beyond * (found - anchor), 0.0)
-        answer: NDArray[np.float64] = found
-        return answer
+        between = horizon.lower_weight * values[horizon.lower] + horizon.upper_weight * values[horizon.upper]
+        quantiles: NDArray[np.float64] = between[:, requested.position]
+        if horizon.spread_factor is not None:
+            anchor = (
+                horizon.lower_weight * center[horizon.lower, None] + horizon.upper_weight * center[horizon.upper, None]
+            )
+            quantiles = np.maximum(anchor + horizon.spread_factor * (quantiles - anchor), 0.0)
+        return quantiles
 
     def _leader(self, target: int) -> NDArray[np.int64]:
-        """Return who speaks at each scored horizon and level.
+        """Return the candidate to use at each scored horizon and level; the reactive one without a recent value."""
+        forecasts = self._current_forecasts().means[target]
+        if target not in self._leaders:
+            self._leaders[target] = self._backtest.selection.leaders(target, ~np.isnan(forecasts + forecasts[REACTIVE]))
+        return self._leaders[target]
 
-        Nobody but the reactive one, while nothing was seen lately.
-        """
-        said = self._look().means[target]
-        if target not in self._leads:
-            self._leads[target] = self._backtest.selection.ruling(target, ~np.isnan(said + said[REACTIVE]))
-        return self._leads[target]
-
-    def _leaders_say(
+    def _leader_quantiles(
         self, target: int, means: NDArray[np.float64], leader: NDArray[np.int64], levels: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """At each scored horizon and level, the quantile of the candidate that leads there: (horizons, levels).
-
-        No quantile lies below a lower level's.
-        """
+        """Return the leader's quantile at each scored horizon and level: (horizons, levels), rising with the level."""
         h = len(leader)
         pair = leader + len(CANDIDATES) * np.arange(h)[:, None]
-        asked = np.zeros(h * len(CANDIDATES), np.bool_)
-        asked[pair] = True
-        horizon, row = np.divmod(asked.nonzero()[0], len(CANDIDATES))
-        offsets = self._backtest.offsets(horizon, target, row, levels)
-        mean = means[row, horizon]
-        said = mean[:, None] + offsets * scale(mean, self._typical)[:, None]
-        place = (asked.cumsum() - 1)[pair]
-        values: NDArray[np.float64] = np.maximum.accumulate(said[place, np.arange(len(levels))], axis=1)
+        requested = np.zeros(h * len(CANDIDATES), np.bool_)
+        requested[pair] = True
+        horizon, candidate = np.divmod(requested.nonzero()[0], len(CANDIDATES))
+        offsets = self._backtest.offsets(horizon, target, candidate, levels)
+        mean = means[candidate, horizon]
+        forecasts = mean[:, None] + offsets * scale(mean, self._typical)[:, None]
+        position = (requested.cumsum() - 1)[pair]
+        values: NDArray[np.float64] = np.maximum.accumulate(forecasts[position, np.arange(len(levels))], axis=1)
         return values
 
-    def _reason(self, i: int, row: int, level: int) -> str:
+    def _reason(self, i: int, candidate: int, level: int) -> str:
         over = f"over {self._horizons_s[i] / 60.0:g} min"
         if self._noted == 0:
             return "reactive: nothing was seen yet"
-        if math.isnan(self._look().means[PEAK, REACTIVE, i]):
+        if math.isnan(self._current_forecasts().means[PEAK, REACTIVE, i]):
             return "reactive: nothing was seen lately"
         ratio = self._backtest.selection.ratio(np.array([i]))[0, PEAK, :, level]
-        if row != REACTIVE:
-            return (
-                f"{CANDIDATES[row]}: lost {1.0 - ratio[row]:.0%} less than the last value at {LEVELS[level]:g} {over}"
-            )
+        if candidate != REACTIVE:
+            less = f"lost {1.0 - ratio[candidate]:.0%} less than the last value at {LEVELS[level]:g} {over}"
+            return f"{CANDIDATES[candidate]}: {less}"
         if np.isinf(ratio[1:]).all():
             return f"reactive: too little was seen {over} to trust another"
         return f"reactive: none does better than the last value at {LEVELS[level]:g} {over}"
@@ -224,38 +228,38 @@ class QuantileForecast:
 
 @dataclass(frozen=True, slots=True)
 class RequestedQuantiles:
-    """Quantiles asked for: with those that are scored in one rising list, and the `place` in it of each one asked.
+    """The requested quantiles and the scored levels in one rising list, and the `position` of each request in it.
 
-    A level between two that are scored goes by the higher one's leader: `ruling` is its index.
+    A level between two scored ones uses the leader of the higher one, whose index is `leader_level`.
     """
 
     levels: NDArray[np.float64]
-    place: NDArray[np.int64]
-    ruling: NDArray[np.int64]
+    position: NDArray[np.int64]
+    leader_level: NDArray[np.int64]
 
 
 @lru_cache(maxsize=256)
 def _requested(qs: tuple[float, ...]) -> RequestedQuantiles:
     if not all(0.0 < q < 1.0 for q in qs):
         raise ValueError(f"a quantile lies between 0 and 1, not at {qs}")
-    levels, place = np.unique((*LEVELS.tolist(), *qs), return_inverse=True)
-    return RequestedQuantiles(levels, place[len(LEVELS) :], np.minimum(LEVELS.searchsorted(levels), len(LEVELS) - 1))
+    levels, position = np.unique((*LEVELS.tolist(), *qs), return_inverse=True)
+    return RequestedQuantiles(levels, position[len(LEVELS) :], np.minimum(LEVELS.searchsorted(levels), len(LEVELS) - 1))
 
 
 @dataclass(frozen=True, slots=True)
 class HorizonIndex:
-    """Horizons asked for among the scored ones, of which the first `grid` are needed.
+    """The requested horizons among the scored ones, of which the first `needed` are read.
 
-    Each lies between `lower` and `upper`, by shares (n, 1) of what is said at either. Beyond the last scored one the
-    spread is `beyond` (n, 1) times as wide; None if none lies there.
+    Each lies between `lower` and `upper`, with weights (n, 1) of both. Beyond the last scored horizon, the spread is
+    `spread_factor` (n, 1) times as wide; None if no horizon lies there.
     """
 
-    grid: int
+    needed: int
     lower: NDArray[np.int64]
     upper: NDArray[np.int64]
-    nearer: NDArray[np.float64]
-    further: NDArray[np.float64]
-    beyond: NDArray[np.float64] | None
+    lower_weight: NDArray[np.float64]
+    upper_weight: NDArray[np.float64]
+    spread_factor: NDArray[np.float64] | None
 
 
 @lru_cache(maxsize=1024)
@@ -266,9 +270,9 @@ def _horizon_index(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> H
     upper = np.minimum(scored.searchsorted(ahead), len(scored) - 1)
     lower = np.maximum(upper - 1, 0)
     gap_s = np.where(upper > lower, scored[upper] - scored[lower], 1.0)
-    further = np.where(upper > lower, np.minimum((ahead - scored[lower]) / gap_s, 1.0), 1.0)[:, None]
-    beyond = np.sqrt(np.maximum(ahead / scored[-1], 1.0))[:, None] if ahead.max() > scored[-1] else None
-    return HorizonIndex(int(upper.max()) + 1, lower, upper, 1.0 - further, further, beyond)
+    upper_weight = np.where(upper > lower, np.minimum((ahead - scored[lower]) / gap_s, 1.0), 1.0)[:, None]
+    spread_factor = np.sqrt(np.maximum(ahead / scored[-1], 1.0))[:, None] if ahead.max() > scored[-1] else None
+    return HorizonIndex(int(upper.max()) + 1, lower, upper, 1.0 - upper_weight, upper_weight, spread_factor)
 
 
 def _floats(values: ArrayLike) -> tuple[float, ...]:
@@ -277,13 +281,13 @@ def _floats(values: ArrayLike) -> tuple[float, ...]:
     return tuple(np.atleast_1d(np.asarray(values, float)).tolist())
 
 
-def _never_narrower(
-    values: NDArray[np.float64], middle: NDArray[np.float64], levels: NDArray[np.float64]
+def _never_narrowing(
+    values: NDArray[np.float64], center: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Quantiles (horizons, levels) whose distance from the middle never shrinks with the horizon."""
-    apart = values - middle[:, None]
-    apart = np.where(levels > 0.5, np.maximum.accumulate(apart), apart)
-    return middle[:, None] + np.where(levels < 0.5, np.minimum.accumulate(apart), apart)
+    """Return the quantiles (horizons, levels), with a distance from the center that never shrinks with the horizon."""
+    distance = values - center[:, None]
+    distance = np.where(levels > 0.5, np.maximum.accumulate(distance), distance)
+    return center[:, None] + np.where(levels < 0.5, np.minimum.accumulate(distance), distance)
 
 
 def _checked(value: float | None) -> float:

@@ -1,9 +1,9 @@
-"""A regression on the recent and the seasonal past, one for each horizon, learnt as forecasts come true.
+"""A regression on recent and seasonal values for each horizon, learned when the horizons have passed.
 
 Direct forecasts (Marcellino, Stock & Watson, J. Econometrics 2006) from means over windows that double (the HAR model:
-Corsi, J. Financial Econometrics 2009) and from the seasonal past, by recursive least squares with forgetting
-(Ljung & Söderström 1983), a ridge towards the level, and Huber's weights for outliers. With the usual value of now
-and of then among the features it holds the seasonal forecast with autoregressive residuals as a special case.
+Corsi, J. Financial Econometrics 2009) and from earlier days, by recursive least squares with forgetting (Ljung &
+Söderström 1983), a ridge towards the level, and Huber's weights for outliers. The usual values of now and of the
+horizon are among the features, so the seasonal forecast with autoregressive residuals is a special case.
 """
 
 from __future__ import annotations
@@ -16,54 +16,57 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORGET_S: Final = 30 * 86_400.0
-"""What was learnt weighs half after a month: coefficients change more slowly than levels."""
+"""Half-life of an observation's weight, 30 days: coefficients change more slowly than levels. Seconds."""
 RIDGE: Final = 0.1
-"""The belief in the plain level weighs as much as a tenth of a typical observation."""
+"""Weight of the prior (the level alone): a tenth of a typical observation."""
 HUBER: Final = 2.0
-"""Errors beyond so many mean absolute errors count by their size only, not its square (Huber 1964)."""
-CLIPPED: Final = 6.0
-"""No error moves the mean error by more than this many of it."""
+"""Errors above this many mean absolute errors count linearly, not squared (Huber 1964)."""
+MAX_ERROR_RATIO: Final = 6.0
+"""An error counts as at most this many mean errors in the mean error."""
 ERROR_SHARE: Final = 0.01
-"""What one error weighs in the mean error: about a hundred make it."""
+"""Weight of one error in the mean error, a moving average over about a hundred."""
 
 
 class Regression:
     """Coefficients (H, 2, F) for H horizons, two targets (the value, the largest) and F features, the first the level.
 
-    Features and targets come in units of one scale, so that quiet and busy hours teach alike.
+    Features and targets have one common unit, so that quiet and busy hours count alike.
     """
 
     def __init__(self, features: int, strides_s: NDArray[np.float64]) -> None:
         h = len(strides_s)
         self._features = features
-        self._keep = 0.5 ** (strides_s / FORGET_S)[:, None, None]
+        self._decay = 0.5 ** (strides_s / FORGET_S)[:, None, None]
         self._moments = np.zeros((h, features, features + 2))
         """Products of features with features, and with both targets."""
-        self._error = [0.0] * h
-        self._belief = np.zeros(features)
-        self._belief[0] = 1.0
+        self._mean_error = [0.0] * h
+        self._prior = np.zeros(features)
+        self._prior[0] = 1.0
         self._ridge = RIDGE * np.eye(features)
-        self.coefficients = np.tile(self._belief, (h, 2, 1))
+        self.coefficients = np.tile(self._prior, (h, 2, 1))
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means of both targets (2, H) from features (H, F), in their unit."""
+        """Return the means of both targets (2, H) from features (H, F), in the same unit."""
         predicted: NDArray[np.float64] = (self.coefficients @ features[:, :, None])[:, :, 0].T
         return predicted
 
-    def learn(self, due: NDArray[np.int64], known: NDArray[np.float64]) -> None:
-        """Learn from forecasts of the horizons `due` that came true: features then, and what came, (due, F + 2)."""
-        features, came = known[:, : self._features], known[:, self._features :]
-        errors = np.abs(came - (self.coefficients[due] @ features[:, :, None])[:, :, 0]).max(axis=1)
+    def learn(self, due: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
+        """Learn from past forecasts of the horizons `due`: rows of features and actual values, (due, F + 2)."""
+        features, targets = rows[:, : self._features], rows[:, self._features :]
+        errors = np.abs(targets - (self.coefficients[due] @ features[:, :, None])[:, :, 0]).max(axis=1)
         weight = np.array([self._weight(i, e) for i, e in zip(due.tolist(), errors.tolist(), strict=True)])
-        moments = self._keep[due] * self._moments[due]
-        moments += (features * weight[:, None])[:, :, None] * known[:, None, :]
+        moments = self._decay[due] * self._moments[due]
+        moments += (features * weight[:, None])[:, :, None] * rows[:, None, :]
         self._moments[due] = moments
         moment, product = moments[:, :, : self._features], moments[:, :, self._features :]
-        change = np.linalg.solve(moment + self._ridge, product - (moment @ self._belief)[:, :, None])
-        self.coefficients[due] = self._belief + change.transpose(0, 2, 1)
+        change = np.linalg.solve(moment + self._ridge, product - (moment @ self._prior)[:, :, None])
+        self.coefficients[due] = self._prior + change.transpose(0, 2, 1)
 
     def _weight(self, i: int, error: float) -> float:
-        """Return what an observation of this error weighs; the error is noted."""
-        usual = self._error[i] or error
-        self._error[i] = usual + ERROR_SHARE * (min(error, CLIPPED * usual) - usual)
-        return min(1.0, HUBER * usual / max(error, 1e-12))
+        """Return the weight of an observation with this error, and add the error to the mean error.
+
+        Example: an error of 4 mean errors has a weight of 2 / 4 = 0.5, one of 1 mean error a weight of 1.
+        """
+        mean_error = self._mean_error[i] or error
+        self._mean_error[i] = mean_error + ERROR_SHARE * (min(error, MAX_ERROR_RATIO * mean_error) - mean_error)
+        return min(1.0, HUBER * mean_error / max(error, 1e-12))

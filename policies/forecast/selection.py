@@ -1,6 +1,9 @@
-"""Who leads: the candidate with the smallest pinball loss of late, at each horizon, target and level.
+"""Selection of the leader: the candidate with the smallest recent pinball loss, at each horizon, target and level.
 
 The reactive candidate leads until another has beaten it by a margin on enough evidence, and again when none does.
+
+Example: the leader loses 0.80 of the reactive candidate's loss. A candidate that loses 0.77 replaces it, since 0.77 is
+below (1 - 0.03) * 0.80 = 0.776. One that loses 0.78 does not.
 """
 
 from __future__ import annotations
@@ -14,99 +17,98 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEVELS: Final = np.array([0.5, 0.75, 0.9, 0.95, 0.99])
-"""Levels at which candidates are scored; a level in between goes by the next higher one."""
-MEDIAN, USUAL = 0, 2
-"""The places of 0.5 and 0.9 among them."""
+"""Levels at which candidates are scored; a level in between uses the leader of the next higher one."""
+MEDIAN, P90 = 0, 2
+"""The indices of 0.5 and 0.9 in `LEVELS`."""
 REACTIVE: Final = 0
-KEEP: Final = 0.5 ** (1.0 / 64.0)
-"""What a loss keeps of its weight with each one after it: half after 64."""
+LOSS_DECAY: Final = 0.5 ** (1.0 / 64.0)
+"""Factor on the weight of a loss per later loss, 0.989: half after 64 losses."""
 MARGIN: Final = 0.03
-"""A leader changes only for a loss smaller by this share: below it, the order of candidates is chance."""
-LEAST_EVIDENCE: Final = 3.0
-"""Independent scores that a candidate needs before it may lead."""
-
-
-SURPRISE: Final = 1.0
-CLIP: Final = 3.0
-ALARM: Final = 3.0
-"""Page's CUSUM test (Biometrika 1954) on errors in units of the distance from their median to their 0.9 quantile: an
-error is allowed one unit and counts for three at most, so that one alone, however large, raises no alarm. Upwards
-only: a shift down that goes unseen costs some money until the losses tell, a shift up costs promises."""
+"""A leader changes only for a loss that is smaller by this share: below it, the order of candidates is random."""
+MIN_EVIDENCE: Final = 3.0
+"""Independent scores that a candidate needs before it may lead: 12 scores if 4 overlap."""
+CUSUM_ALLOWANCE: Final = 1.0
+CUSUM_CLIP: Final = 3.0
+CUSUM_ALARM: Final = 3.0
+"""Page's CUSUM test (Biometrika 1954) on errors, in units of the distance from their median to their 0.9 quantile. Each
+error adds its units, at most three, less an allowance of one, so that a single error never raises the alarm. Example:
+errors of 2.5 units add 1.5 each, and the third one exceeds 3. The test is one-sided: an undetected shift down costs
+some idle replicas until the losses show it, an undetected shift up costs SLO violations."""
 
 
 class Selection:
-    """Exponentially forgotten losses of each candidate, beside the reactive one's over the same turns."""
+    """Exponentially weighted losses of each candidate, and of the reactive one over the same ticks."""
 
     def __init__(self, candidates: int, overlap: NDArray[np.float64]) -> None:
         h, n = len(overlap), len(LEVELS)
-        self._least = LEAST_EVIDENCE * overlap[:, None, None]
+        self._min_evidence = MIN_EVIDENCE * overlap[:, None, None]
         self._sums = np.zeros((h, 2, candidates, 2 * n + 1))
-        """For (horizon, target, candidate): its losses at the levels, the reactive one's, and their weight."""
-        self._surprise = np.zeros(candidates)
+        """For (horizon, target, candidate): its losses at the levels, the reactive candidate's, and their weight."""
+        self._cusum = np.zeros(candidates)
         self.leader = np.full((h, 2, n), REACTIVE)
         """Index of the leading candidate: (horizon, target, level)."""
 
     def note(self, due: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
-        """Note losses (due, 2, candidates, levels) at the horizons `due`; NaN for those that took no part."""
+        """Add losses (due, 2, candidates, levels) at the horizons `due`; NaN for a candidate without a forecast."""
         n = len(LEVELS)
-        took_part = ~np.isnan(loss[..., :1] + loss[:, :, :1, :1])
+        has_loss = ~np.isnan(loss[..., :1] + loss[:, :, :1, :1])
         new = np.empty((*loss.shape[:3], 2 * n + 1))
         new[..., :n] = loss
         new[..., n : 2 * n] = loss[:, :, :1]
         new[..., 2 * n] = 1.0
         sums = self._sums[due]
-        sums = np.where(took_part, KEEP * sums + new, sums)
+        sums = np.where(has_loss, LOSS_DECAY * sums + new, sums)
         self._sums[due] = sums
-        self._choose(due, self._ratio(sums, self._least[due]))
+        self._update_leaders(due, self._ratio(sums, self._min_evidence[due]))
 
-    def watch(self, units: NDArray[np.float64]) -> None:
-        """Note each candidate's newest error at the shortest horizon, in units of what is usual; NaN for none."""
-        grown = self._surprise + np.minimum(np.where(np.isnan(units), 0.0, units), CLIP) - SURPRISE
-        self._surprise = np.minimum(np.maximum(grown, 0.0), 2.0 * ALARM)
+    def note_error(self, units: NDArray[np.float64]) -> None:
+        """Add each candidate's newest error at the shortest horizon, in units of its usual error; NaN for none."""
+        cusum = self._cusum + np.minimum(np.where(np.isnan(units), 0.0, units), CUSUM_CLIP) - CUSUM_ALLOWANCE
+        self._cusum = np.minimum(np.maximum(cusum, 0.0), 2.0 * CUSUM_ALARM)
 
-    def ruling(self, target: int, able: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Who speaks at each horizon and level: the leader, or while it is not able or off the track, the next best.
+    def leaders(self, target: int, has_forecast: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the candidate to use at each horizon and level: the leader, or the best one that is usable.
 
-        `able` (candidates, H) tells who has something to go by. A candidate is off the track when demand has lately
-        exceeded what it said beyond chance: a shift that it does not see. The reactive one cannot be.
+        `has_forecast` (candidates, H) is whether a candidate has a forecast. A candidate is not usable while its CUSUM
+        alarm is raised: demand has exceeded its forecasts by more than chance. The reactive one has no alarm.
         """
-        on_track = self._surprise <= ALARM
+        on_track = self._cusum <= CUSUM_ALARM
         on_track[REACTIVE] = True
-        able = able.T & on_track
-        every = np.arange(len(able))
+        has_forecast = has_forecast.T & on_track
+        horizons = np.arange(len(has_forecast))
         leader: NDArray[np.int64] = self.leader[:, target].copy()
-        fit = able[every[:, None], leader]
-        if fit.all():
+        is_usable = has_forecast[horizons[:, None], leader]
+        if is_usable.all():
             return leader
-        best = np.where(able[:, :, None], self.ratio(every)[:, target], np.inf).argmin(axis=1)
-        return np.where(fit, leader, best)
+        best = np.where(has_forecast[:, :, None], self.ratio(horizons)[:, target], np.inf).argmin(axis=1)
+        return np.where(is_usable, leader, best)
 
     def ratio(self, due: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Losses over the reactive one's (due, 2, candidates, levels); infinite on too little evidence."""
-        return self._ratio(self._sums[due], self._least[due])
+        """Return losses relative to the reactive one's (due, 2, candidates, levels); infinite on little evidence."""
+        return self._ratio(self._sums[due], self._min_evidence[due])
 
-    def _ratio(self, sums: NDArray[np.float64], least: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _ratio(self, sums: NDArray[np.float64], min_evidence: NDArray[np.float64]) -> NDArray[np.float64]:
         n = len(LEVELS)
         reactive = sums[..., n : 2 * n]
-        known = (reactive > 0.0) & (sums[..., 2 * n] >= least)[..., None]
-        ratio = np.full(known.shape, np.inf)
-        np.divide(sums[..., :n], reactive, out=ratio, where=known)
+        has_evidence = (reactive > 0.0) & (sums[..., 2 * n] >= min_evidence)[..., None]
+        ratio = np.full(has_evidence.shape, np.inf)
+        np.divide(sums[..., :n], reactive, out=ratio, where=has_evidence)
         ratio[:, :, REACTIVE] = 1.0
         return ratio
 
-    def _choose(self, due: NDArray[np.int64], ratio: NDArray[np.float64]) -> None:
-        """Change leaders where another does better by the margin; back to the reactive one where none beats it."""
+    def _update_leaders(self, due: NDArray[np.int64], ratio: NDArray[np.float64]) -> None:
+        """Change leaders where another is better by the margin; back to the reactive one where none beats it."""
         leader = self.leader[due]
-        ruling = ratio.ravel()[_first(len(due), ratio.shape[2]) + len(LEVELS) * leader]
-        contending = ratio.min(axis=2)
-        better = contending < (1.0 - MARGIN) * ruling
-        chosen = np.where(better, ratio.argmin(axis=2), leader)
-        beaten = np.where(better, contending, ruling) > 1.0
-        self.leader[due] = np.where(beaten, REACTIVE, chosen)
+        leader_ratio = ratio.ravel()[_first(len(due), ratio.shape[2]) + len(LEVELS) * leader]
+        best_ratio = ratio.min(axis=2)
+        is_better = best_ratio < (1.0 - MARGIN) * leader_ratio
+        chosen = np.where(is_better, ratio.argmin(axis=2), leader)
+        is_beaten = np.where(is_better, best_ratio, leader_ratio) > 1.0
+        self.leader[due] = np.where(is_beaten, REACTIVE, chosen)
 
 
 @lru_cache(maxsize=64)
 def _first(due: int, candidates: int) -> NDArray[np.int64]:
-    """Return where in a flat array (due, 2, candidates, levels) the first candidates are: (due, 2, levels)."""
+    """Return the flat indices of the first candidates in an array (due, 2, candidates, levels): (due, 2, levels)."""
     n = len(LEVELS)
     return candidates * n * np.arange(2 * due).reshape(due, 2, 1) + np.arange(n)

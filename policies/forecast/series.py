@@ -1,7 +1,7 @@
 """A bounded, evenly spaced record of one measured value: fine for the last hours, coarse for the last two weeks.
 
-Values are means of what was noted in a bin; a bin in which nothing was noted is NaN: missing is never zero. Time never
-runs back: what is noted before the newest bin is dropped.
+A bin holds the mean of its values, and NaN without a value: missing is not zero. A value before the newest bin is
+dropped.
 """
 
 from __future__ import annotations
@@ -16,52 +16,55 @@ if TYPE_CHECKING:
 
 DAY_S: Final = 86_400.0
 COARSE_STEP_S: Final = 300.0
-"""Fine enough for the shape of a day, coarse enough that two weeks of it are 17 kB, at seven digits."""
+"""Length of a coarse bin: fine enough for the shape of a day. 15 days are 4,320 bins of 4 bytes, 17 kB. Seconds."""
 COARSE_SPAN_S: Final = 15 * DAY_S
-"""Two whole weeks behind every moment of the last day: what a weekly season is learnt from."""
+"""Two whole weeks before every moment of the last day, for a weekly season. Seconds."""
 FINE_SPAN_S: Final = 4 * 3600.0
-LEAST_FINE: Final = 256
-MOST_FINE: Final = 2048
-"""Fine bins kept: four hours, and never so few that no window fits nor so many (turns of 1 s) that memory grows."""
-LEAST_SEEN: Final = 0.75
-"""Share of a span that was seen, below which its largest value is not known."""
+MIN_FINE_BINS: Final = 256
+MAX_FINE_BINS: Final = 2048
+"""Bounds of the number of fine bins: 960 for four hours at 15 s. Windows fit in 256, and 2,048 bound the memory."""
+MIN_KNOWN_SHARE: Final = 0.75
+"""Share of a span that must be known for its largest value to be known."""
 
 
 class Ring:
-    """The last `size` bins of one step, addressed by their number since the epoch of the series."""
+    """The last `size` bins, addressed by their number since the start of the series. `last` is the newest."""
 
-    __slots__ = ("_seen", "_values", "last", "size")
+    __slots__ = ("_count", "_values", "last", "size")
 
-    def __init__(self, size: int, kept: type[np.floating[Any]] = np.float64) -> None:
+    def __init__(self, size: int, dtype: type[np.floating[Any]] = np.float64) -> None:
         self.size = size
         self.last: int | None = None
-        self._values: NDArray[np.floating[Any]] = np.full(size, np.nan, kept)
-        self._seen = 0
+        self._values: NDArray[np.floating[Any]] = np.full(size, np.nan, dtype)
+        self._count = 0
 
-    def put(self, place: int, value: float) -> None:
-        """Note `value` (NaN: nothing) in bin `place`; bins that were passed over are gaps. An older bin is dropped."""
-        if self.last is None or place - self.last >= self.size:
+    def put(self, index: int, value: float) -> None:
+        """Add `value` (NaN for none) to bin `index`: 2 and 4 are a mean of 3. Skipped bins are gaps.
+
+        A value for an older bin is dropped.
+        """
+        if self.last is None or index - self.last >= self.size:
             self._values[:] = np.nan
-        elif place == self.last + 1:
-            self._values[place % self.size] = np.nan
-        elif place > self.last:
-            self._values[np.arange(self.last + 1, place + 1) % self.size] = np.nan
-        elif place < self.last:
+        elif index == self.last + 1:
+            self._values[index % self.size] = np.nan
+        elif index > self.last:
+            self._values[np.arange(self.last + 1, index + 1) % self.size] = np.nan
+        elif index < self.last:
             return
-        if place != self.last:
-            self.last, self._seen = place, 0
+        if index != self.last:
+            self.last, self._count = index, 0
         if not math.isnan(value):
-            self._seen += 1
-            i = place % self.size
-            before = float(self._values[i]) if self._seen > 1 else 0.0
-            self._values[i] = before + (value - before) / self._seen
+            self._count += 1
+            i = index % self.size
+            mean_before = float(self._values[i]) if self._count > 1 else 0.0
+            self._values[i] = mean_before + (value - mean_before) / self._count
 
     def newest(self) -> float:
-        """Return the newest bin; NaN while nothing was seen in it."""
+        """Return the newest bin; NaN while it has no value."""
         return math.nan if self.last is None else float(self._values[self.last % self.size])
 
     def window(self, size: int) -> NDArray[np.float64]:
-        """Return the newest `size` bins (as many as are kept), oldest first: a copy."""
+        """Return a copy of the newest `size` bins (or all of them), oldest first."""
         size = min(size, self.size)
         if self.last is None:
             return np.full(size, np.nan)
@@ -71,39 +74,40 @@ class Ring:
         return np.concatenate((self._values[end - size :], self._values[:end]), dtype=float)
 
     def mean(self) -> float:
-        """Return the mean of all bins kept; NaN while nothing is."""
+        """Return the mean of all bins; NaN without a value."""
         known = self._values[~np.isnan(self._values)]
         return float(known.sum(dtype=float)) / known.size if known.size else math.nan
 
-    def came(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return what the newest bins brought, for spans of so many: the newest value and the largest of the span.
+    def actual(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the newest value and the largest value of the newest bins, for spans of bins: (spans, 2).
 
-        Shape (spans, 2); NaN where the newest bin, or more than a quarter of a span, was not seen.
+        NaN where the newest bin, or more than a quarter of a span, is unknown. Example: the newest bins are 1, 4, 2. A
+        span of 1 gives (2, 2), a span of 3 gives (2, 4).
         """
         backwards = self.window(int(spans.max()))[::-1]
         last = spans - 1
-        found = np.empty((len(spans), 2))
-        found[:, 0] = backwards[0]
-        found[:, 1] = np.fmax.accumulate(backwards)[last]
-        missed = np.isnan(backwards)
-        if missed.any():
-            found[missed.cumsum()[last] > (1.0 - LEAST_SEEN) * spans, 1] = np.nan
-        return found
+        actual = np.empty((len(spans), 2))
+        actual[:, 0] = backwards[0]
+        actual[:, 1] = np.fmax.accumulate(backwards)[last]
+        missing = np.isnan(backwards)
+        if missing.any():
+            actual[missing.cumsum()[last] > (1.0 - MIN_KNOWN_SHARE) * spans, 1] = np.nan
+        return actual
 
-    def at(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the bins at `places`; NaN for what is not, or no longer, or not yet known."""
+    def at(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the bins at `indices`; NaN for a gap, and for a bin that is too old or in the future."""
         if self.last is None:
-            return np.full(places.shape, np.nan)
-        known = (places <= self.last) & (places > self.last - self.size)
-        return np.where(known, self._values[places % self.size], np.nan)
+            return np.full(indices.shape, np.nan)
+        known = (indices <= self.last) & (indices > self.last - self.size)
+        return np.where(known, self._values[indices % self.size], np.nan)
 
 
 class DemandSeries:
-    """The record: `fine` has a bin a turn, `coarse` one in five minutes (or in a turn, where turns are longer).
+    """The record of one value: `fine` has a bin per tick, `coarse` one per five minutes (or per tick, if longer).
 
-    `step_s` is the time between turns in seconds. The first value noted lies in the middle of its fine bin, so that
-    turns that come a little early or late still fall into bins of their own. Coarse bins divide a day evenly: bin
-    `i` has the time of day `i % per_day`.
+    `step_s` is the time between ticks in seconds. The first value lies in the middle of its fine bin, so that ticks
+    that are a little early or late fall into separate bins. Coarse bins divide a day evenly: bin `i` has the time of
+    day `i % per_day`, of 288 at five minutes.
     """
 
     __slots__ = ("_fine_start_s", "_shift_s", "coarse", "coarse_step_s", "fine", "per_day", "step_s")
@@ -114,44 +118,44 @@ class DemandSeries:
         self.step_s = step_s
         self.per_day = int(DAY_S // max(COARSE_STEP_S, step_s))
         self.coarse_step_s = DAY_S / self.per_day
-        self.fine = Ring(min(MOST_FINE, max(LEAST_FINE, math.ceil(FINE_SPAN_S / step_s))))
+        self.fine = Ring(min(MAX_FINE_BINS, max(MIN_FINE_BINS, math.ceil(FINE_SPAN_S / step_s))))
         self.coarse = Ring(math.ceil(COARSE_SPAN_S / self.coarse_step_s), np.float32)
         self._fine_start_s = 0.0
         self._shift_s = 0.0
 
-    def place(self, at: float) -> int:
+    def fine_index(self, at: float) -> int:
         """Return the fine bin of a time (seconds since the Unix epoch)."""
         if self.fine.last is None:
             self._fine_start_s = at - self.step_s / 2
         return math.floor((at - self._fine_start_s) / self.step_s)
 
     def note(self, at: float, value: float) -> None:
-        """Note `value` (NaN: missed) at a time."""
-        self.fine.put(self.place(at), value)
-        self.coarse.put(self._coarse_place(at), value)
+        """Add `value` (NaN if missing) at a time."""
+        self.fine.put(self.fine_index(at), value)
+        self.coarse.put(self._coarse_index(at), value)
 
     def seed(self, at: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-        """Note a past, oldest first, in the coarse record alone: too old, or too coarse, for the fine one."""
-        places = np.floor((at - self._shift_s) / self.coarse_step_s).astype(np.int64)
+        """Add a history, oldest first, to the coarse record only."""
+        indices = np.floor((at - self._shift_s) / self.coarse_step_s).astype(np.int64)
         known = ~np.isnan(values)
-        bins, which = np.unique(places[known], return_inverse=True)
-        means = np.bincount(which, values[known]) / np.bincount(which)
-        for place, mean in zip(bins[-self.coarse.size :].tolist(), means[-self.coarse.size :].tolist(), strict=True):
-            self.coarse.put(place, mean)
+        bins, inverse = np.unique(indices[known], return_inverse=True)
+        means = np.bincount(inverse, values[known]) / np.bincount(inverse)
+        for index, mean in zip(bins[-self.coarse.size :].tolist(), means[-self.coarse.size :].tolist(), strict=True):
+            self.coarse.put(index, mean)
 
     def coarse_start(self, at: float) -> float:
         """Return the start of the coarse bin of a time."""
-        return self._coarse_place(at) * self.coarse_step_s + self._shift_s
+        return self._coarse_index(at) * self.coarse_step_s + self._shift_s
 
-    def _coarse_place(self, at: float) -> int:
+    def _coarse_index(self, at: float) -> int:
         return math.floor((at - self._shift_s) / self.coarse_step_s)
 
     def shift(self, step_s: float) -> None:
-        """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
+        """Move all times by `step_s`, as the wall clock moved, so that ages stay the same."""
         self._fine_start_s += step_s
         self._shift_s += step_s
 
-    def coarse_places(self, ahead_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    def coarse_indices(self, ahead_s: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the coarse bins that lie `ahead_s` seconds after the middle of the newest fine bin."""
         now = self._fine_start_s + ((self.fine.last or 0) + 0.5) * self.step_s
         return np.floor((now + ahead_s - self._shift_s) / self.coarse_step_s).astype(np.int64)

@@ -1,1 +1,1 @@
-"""Policies: each turns readings into a recommendation. One file a policy."""
+"""Policies that turn readings into recommendations."""

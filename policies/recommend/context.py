@@ -1,4 +1,4 @@
-"""What a policy and a rule see of one turn."""
+"""The inputs of policies and rules in one tick."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What a policy sees of one tick.
+    """The input of a policy in one tick.
 
-    `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
-    that measure demand; a post-demand policy (`Policy.post_demand`) runs after them and sees the largest need.
-    `min_replicas` is the workload's: 0 where it may scale to zero. `pools` are the statuses of the pools, `spec` the
-    workload's specification.
+    `at` is the time (Unix seconds). `ready` and `desired` are sums over the pools, None if a pool's size is unknown.
+    `demand` is None for policies that measure demand; a post-demand policy (`Policy.post_demand`) runs after them and
+    receives the largest need. `min_replicas` is 0 if the workload may scale to zero. `pools` are the statuses of the
+    pools, `spec` is the workload's specification.
     """
 
     at: float
@@ -37,20 +37,20 @@ class PolicyContext:
     spec: WorkloadSpec | None = None
 
     def pending_since(self) -> list[float]:
-        """Since when what was asked for, and may still be counted on, is awaited; first asked for first."""
+        """Return the request time of each pending replica that still counts as supply, oldest first (Unix seconds)."""
         return self.history.pool_memories.pending_since(self.spec.pools, self.at) if self.spec else []
 
 
 class Policy(Protocol):
     """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
 
-    `post_demand` is False for a policy that measures demand and True for one that shapes the demand others measured;
-    `can_activate` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
-    reads, `source` the name of that source (filled in by the loader where only one fits).
+    `post_demand` is False for a policy that measures demand and True for one that shapes the measured demand.
+    `can_activate` is whether it detects work at zero replicas. `needs` are the quantities that it reads of its source,
+    and `source` is the name of that source (the loader fills it in if only one fits).
 
-    `owns_stabilization` is True for a policy with a tolerance, windows and limits of its own: it is then the only
-    policy of its workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back
-    in the history it looks; equal histories over that span give equal recommendations.
+    `owns_stabilization` is True for a policy with its own tolerance, windows and limits. It is then the only policy of
+    its workload, and only the guard's rules apply to its size. `lookback_s` is the span of the history that it reads:
+    equal histories over that span give equal recommendations. Seconds.
     """
 
     @property
@@ -67,11 +67,11 @@ class Policy(Protocol):
 
 @runtime_checkable
 class LooksFarBack(Protocol):
-    """A policy whose outlook gains from a past that no turn saw (`Recommendation.work` is what it notes).
+    """A policy whose forecast of `Recommendation.work` can start from a history that no tick recorded.
 
-    `past_needs` are the quantities of its source that such a past is made of. `past_work` makes replicas' worth of work
-    of their means over even steps, as it would have measured it, by what it has learnt (`memory`, its last
-    recommendation's; empty: the priors); NaN where one of them is not known, or is no measurement.
+    `past_needs` are the quantities of its source that such a history needs. `past_work` converts their means over even
+    steps to replica equivalents, with the models in `memory` (of its last recommendation; empty for the priors). The
+    result is NaN where a value is unknown or not plausible.
     """
 
     @property
@@ -84,15 +84,14 @@ class LooksFarBack(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """What the rules between a need and a size look at.
+    """The input of the rules between a need and a size.
 
-    `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;
-    `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
-    `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
-    `ready` what can serve, `recommendations` what each policy wants. `full` says why the replicas that are not ready
-    may be needed; empty where nothing says so. `abandoned` are the pending replicas that the allocation does not count,
-    `planned` the replica equivalents that it gives the serving pools, the size at the most. `need_without_latency` is
-    the need without replicas that are recommended because users wait; None where none are.
+    `need` is the largest recommendation in replica equivalents, None if no policy has a need; `current` is the current
+    size and `ready` the ready capacity. `missing_evidence` names the policies and pools without fresh evidence, empty
+    if `may_scale_in`. `sizes` are the desired sizes of the serving pools in `observation`, `desired` those of all
+    pools. `full` is the reason why replicas that are not ready may be needed, or empty. `abandoned` are the pending
+    replicas that the allocation does not count, `planned` the replica equivalents that it gives the serving pools, at
+    most the size. `need_without_latency` is the need without replicas for late requests; None if there are none.
     """
 
     spec: WorkloadSpec
@@ -115,13 +114,13 @@ class RuleContext:
 
 
 SizeRule = Callable[[int, RuleContext], Step | None]
-"""A rule on the way from a need to a size: takes the size so far, gives the next one, or None without an effect."""
+"""A rule between a need and a size: it receives the size so far and returns the next one, or None for no effect."""
 
 
-def apply_rules(rules: Iterable[SizeRule], size: int, s: RuleContext, steps: list[Step]) -> int:
-    """Return the size after these rules; those that had an effect are added to `steps`."""
+def apply_rules(rules: Iterable[SizeRule], size: int, context: RuleContext, steps: list[Step]) -> int:
+    """Return the size after these rules; the step of each rule with an effect is added to `steps`."""
     for rule in rules:
-        step = rule(size, s)
+        step = rule(size, context)
         if step is not None and step.replicas is not None:
             size = int(step.replicas)
             steps.append(step)

@@ -1,4 +1,4 @@
-"""Every policy's recommendation of one tick, and which of them wins."""
+"""The recommendations of all policies in one tick, and the one that wins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from policies.model import Recommendation
 from policies.recommend import readiness
 from policies.recommend.context import PolicyContext
-from policies.recommend.need_bounds import bounded, most_needed
+from policies.recommend.need_bounds import bounded_recommendation, max_need
 
 if TYPE_CHECKING:
     from policies.history.ticks import History
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Evaluated(NamedTuple):
     """The recommendations of one tick, in the order configured.
 
-    `winner` states the largest need; None where no policy states one. `demand` is the largest need that was measured,
-    `full` says why the size may not fall (empty where it may), and `need_without_latency` is the largest need without
-    replicas that are recommended because users wait; None where nothing is recommended for that reason.
+    `winner` has the largest need; None if no policy has a need. `demand` is the largest measured need, before headroom.
+    `full` is the reason why the size may not fall (empty if it may). `need_without_latency` is the largest need without
+    the replicas that are recommended because requests are late; None if there are none.
     """
 
     recommendations: tuple[Recommendation, ...]
@@ -34,59 +34,67 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
+    spec: WorkloadSpec, history: History, observation: Observation, ready: int | None, current: int | None
 ) -> Evaluated:
-    """Evaluate the policies that measure demand, then those that shape it.
+    """Evaluate the policies that measure demand, then the policies that shape it.
 
-    No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
+    Each need is limited to `max_need`, which bounds the cost of the later stages. `ready` and `current` are the ready
+    and the requested capacity in replica equivalents, None if unknown.
     """
-    view = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
-    most = most_needed(spec, current)
+    context = PolicyContext(
+        observation.at, observation.readings, ready, current, None, history, spec.min_replicas, observation.pools, spec
+    )
+    maximum = max_need(spec, current)
     measured = {
-        n: bounded(p.recommend(n, view), most, history.memory(n)) for n, p in spec.policies.items() if not p.post_demand
+        name: bounded_recommendation(policy.recommend(name, context), maximum, history.memory(name))
+        for name, policy in spec.policies.items()
+        if not policy.post_demand
     }
-    missing, full = readiness.not_ready(spec, history, seen, ready), ""
+    missing, full = readiness.not_ready(spec, history, observation, ready), ""
     if missing is not None:
-        measured, full = readiness.counted(measured, missing, view, spec)
+        measured, full = readiness.with_lost_replicas(measured, missing, context, spec)
     winner = largest(measured.values())
     demand = None if winner is None else winner.need
-    shaped = _shaped(view, spec, demand, most)
-    found = tuple({**measured, **shaped}[n] for n in spec.policies)
-    without = None
-    if any(r.latency_driven for r in found):
-        without = _need_without_latency(measured, view, spec, most)
-    return Evaluated(found, largest(found), demand, full, without)
+    shaped = _shaped(context, spec, demand, maximum)
+    recommendations = tuple({**measured, **shaped}[name] for name in spec.policies)
+    need_without_latency = None
+    if any(recommendation.latency_driven for recommendation in recommendations):
+        need_without_latency = _need_without_latency(measured, context, spec, maximum)
+    return Evaluated(recommendations, largest(recommendations), demand, full, need_without_latency)
 
 
 def largest(recommendations: Iterable[Recommendation]) -> Recommendation | None:
-    """Return the first of those that state the largest need; None where no policy states one."""
-    winner, most = None, -math.inf
+    """Return the first recommendation with the largest need; None if none has a need."""
+    winner, maximum = None, -math.inf
     for recommendation in recommendations:
         need = recommendation.need
-        if need is not None and need > most:
-            winner, most = recommendation, need
+        if need is not None and need > maximum:
+            winner, maximum = recommendation, need
     return winner
 
 
 def _shaped(
-    view: PolicyContext, spec: WorkloadSpec, demand: float | None, most: float
+    context: PolicyContext, spec: WorkloadSpec, demand: float | None, maximum: float
 ) -> dict[PolicyName, Recommendation]:
-    """Return what the shaping policies make of a demand."""
-    shaping = dataclasses.replace(view, demand=demand)
+    """Return the recommendations of the shaping policies for a demand."""
+    shaping = dataclasses.replace(context, demand=demand)
     return {
-        n: bounded(p.recommend(n, shaping), most, view.history.memory(n))
-        for n, p in spec.policies.items()
-        if p.post_demand
+        name: bounded_recommendation(policy.recommend(name, shaping), maximum, context.history.memory(name))
+        for name, policy in spec.policies.items()
+        if policy.post_demand
     }
 
 
 def _need_without_latency(
-    measured: Mapping[PolicyName, Recommendation], view: PolicyContext, spec: WorkloadSpec, most: float
+    measured: Mapping[PolicyName, Recommendation], context: PolicyContext, spec: WorkloadSpec, maximum: float
 ) -> float:
-    """Return the largest need without what is recommended because users wait; shaping policies shape that demand.
+    """Return the largest need without the replicas for late requests. The shaping policies shape the remaining demand.
 
-    Example: 6 replicas, of which 2 because users wait, and a headroom of 20 %: 4 are measured, and 5 needed.
+    Example: 6 replicas are recommended, 2 of them for late requests, with a headroom of 20 %: 4 / (1 - 0.2) = 5.
     """
-    calm = max(((r.need or 0.0) - (r.latency_driven or 0.0) for r in measured.values()), default=0.0)
-    shaped = _shaped(view, spec, calm, most)
-    return max(calm, 0.0, *(r.need or 0.0 for r in shaped.values()))
+    measured_need = max(
+        ((recommendation.need or 0.0) - (recommendation.latency_driven or 0.0) for recommendation in measured.values()),
+        default=0.0,
+    )
+    shaped = _shaped(context, spec, measured_need, maximum)
+    return max(measured_need, 0.0, *(recommendation.need or 0.0 for recommendation in shaped.values()))

@@ -1,8 +1,8 @@
-"""Bounds on what a policy recommends, so that no later stage meets a need whose size only a reading limits.
+"""Bounds on recommendations, so that no later stage receives a need that only a reading limits.
 
-A need beyond the maximum tells an operator by how much that is too low, so it is kept up to ten times the larger of
-`max_replicas` and the size found: with a maximum of 20 and 5 replicas found, a need of 1e15 counts as 200, and one of
-36 stays 36.
+A need above `max_replicas` shows an operator by how much the setting is too low, so needs are limited to ten times the
+larger of `max_replicas` and the current size. Example: with max_replicas 20 and 5 current replicas, a need of 1e15
+counts as 200, and a need of 36 stays 36.
 """
 
 from __future__ import annotations
@@ -19,46 +19,54 @@ if TYPE_CHECKING:
     from policies.model import Recommendation
     from policies.model.spec import WorkloadSpec
 
-BEYOND: Final = 10.0
-"""Times the maximum or the size found that a need may state: enough to see by how much a maximum is too low."""
+MAX_NEED_RATIO: Final = 10.0
+"""A need is at most this multiple of `max_replicas` or the current size: enough to show how low a maximum is."""
 
 
-def most_needed(spec: WorkloadSpec, current: int | None) -> float:
-    """Return the largest need that counts, in replicas."""
-    return BEYOND * max(spec.max_replicas, current or 0)
+def max_need(spec: WorkloadSpec, current: int | None) -> float:
+    """Return the largest need that counts, in replicas: 200 with max_replicas 20 and 5 current replicas."""
+    return MAX_NEED_RATIO * max(spec.max_replicas, current or 0)
 
 
-def bounded(r: Recommendation, most: float, remembered: Mapping[str, float]) -> Recommendation:
-    """Return the recommendation with no need above `most`, and no opinion where a need is no number.
+def bounded_recommendation(
+    recommendation: Recommendation, maximum: float, last_memory: Mapping[str, float]
+) -> Recommendation:
+    """Return the recommendation with needs of at most `maximum`, or without an opinion if a need is not finite.
 
-    `remembered` is what the policy handed on before: it stays where what it hands on now holds something that is no
-    number.
+    `last_memory` is the policy's memory before this tick. It replaces a memory with a value that is not finite.
     """
-    memory = r.memory if all(map(math.isfinite, r.memory.values())) else remembered
-    needs = [n for n in (r.replicas, r.unstabilized) if n is not None]
+    memory = recommendation.memory if all(map(math.isfinite, recommendation.memory.values())) else last_memory
+    needs = [n for n in (recommendation.replicas, recommendation.unstabilized) if n is not None]
     if not all(map(math.isfinite, needs)):
-        why = f"no opinion: its need is not a number ({r.reason})"
+        reason = f"no opinion: its need is not a number ({recommendation.reason})"
         return replace(
-            _silent(r),
+            _silent(recommendation),
             replicas=None,
             unstabilized=None,
             evidence=Evidence.BLIND,
             active=False,
-            reason=why,
+            reason=reason,
             memory=memory,
         )
-    work = None if r.work is None or not math.isfinite(r.work) else min(r.work, most)
-    peaks = tuple((q, min(peak, most)) for q, peak in r.peaks) if _finite(r.peaks) else ()
-    if max(needs, default=0.0) <= most:
-        if memory is r.memory and work == r.work and peaks == r.peaks:
-            return r
-        return replace(r, memory=memory, work=work, peaks=peaks)
-    reason = f"{r.reason}; counted as {most:g}, {BEYOND:g} times the larger of max_replicas and the size found"
+    work = (
+        None
+        if recommendation.work is None or not math.isfinite(recommendation.work)
+        else min(recommendation.work, maximum)
+    )
+    peaks = tuple((q, min(peak, maximum)) for q, peak in recommendation.peaks) if _finite(recommendation.peaks) else ()
+    if max(needs, default=0.0) <= maximum:
+        if memory is recommendation.memory and work == recommendation.work and peaks == recommendation.peaks:
+            return recommendation
+        return replace(recommendation, memory=memory, work=work, peaks=peaks)
+    reason = (
+        f"{recommendation.reason}; counted as {maximum:g}, {MAX_NEED_RATIO:g} times the larger of max_replicas and the"
+        " size found"
+    )
     return replace(
-        r,
-        replicas=_at_most(r.replicas, most),
-        unstabilized=_at_most(r.unstabilized, most),
-        latency_driven=_late_part(r, most),
+        recommendation,
+        replicas=_at_most(recommendation.replicas, maximum),
+        unstabilized=_at_most(recommendation.unstabilized, maximum),
+        latency_driven=_late_part(recommendation, maximum),
         pools={},
         reason=reason,
         memory=memory,
@@ -67,20 +75,23 @@ def bounded(r: Recommendation, most: float, remembered: Mapping[str, float]) -> 
     )
 
 
-def _silent(r: Recommendation) -> Recommendation:
-    return replace(r, work=None, peaks=(), latency_driven=None, pools={})
+def _silent(recommendation: Recommendation) -> Recommendation:
+    return replace(recommendation, work=None, peaks=(), latency_driven=None, pools={})
 
 
 def _finite(peaks: tuple[tuple[float, float], ...]) -> bool:
     return all(math.isfinite(peak) for _, peak in peaks)
 
 
-def _at_most(need: float | None, most: float) -> float | None:
-    return None if need is None else min(need, most)
+def _at_most(need: float | None, maximum: float) -> float | None:
+    return None if need is None else min(need, maximum)
 
 
-def _late_part(r: Recommendation, most: float) -> float | None:
-    """Return the part that is asked for because users wait, of what is left: load is met first."""
-    if r.latency_driven is None or r.need is None:
+def _late_part(recommendation: Recommendation, maximum: float) -> float | None:
+    """Return the part for late requests within `maximum`, which load uses first.
+
+    Example: of a need of 250, 100 are for late requests. With a maximum of 200, load keeps 150 and 50 are left.
+    """
+    if recommendation.latency_driven is None or recommendation.need is None:
         return None
-    return min(r.need, most) - min(r.need - r.latency_driven, most)
+    return min(recommendation.need, maximum) - min(recommendation.need - recommendation.latency_driven, maximum)

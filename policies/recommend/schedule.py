@@ -1,4 +1,4 @@
-"""Sizes by the clock on the wall: at least so many replicas in weekly windows of a named time zone."""
+"""A minimum size by the wall clock: weekly windows in a named time zone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class Window(Span):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """At least so many replicas in weekly windows; outside them it wants none."""
+    """At least so many replicas in weekly windows; outside them it wants none.
+
+    Example: 4 replicas from 08:00 to 18:00 and 12 from 12:00 to 13:00. It recommends 12 at 12:30, 4 at 17:59, 0 at
+    18:00.
+    """
 
     post_demand: ClassVar[bool] = True
     can_activate: ClassVar[bool] = True
@@ -48,8 +52,8 @@ class Schedule:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        local = local_time(view.at, self.time_zone)
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        local = local_time(context.at, self.time_zone)
         replicas = max((w.replicas for w in self.windows if w.covers(local)), default=0)
         clock = time_text(local, self.time_zone)
         reason = f"{clock}: at least {replicas}" if replicas else f"{clock}: no window is open"

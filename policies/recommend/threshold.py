@@ -1,7 +1,7 @@
-"""The threshold policies of the field: so much work per replica, and no more.
+"""Threshold policies: a fixed amount of work per replica.
 
-Each reads one source's quantities and states the replicas that would bring them to the target. A policy that saw only
-a part of its signals states a lower bound; one that saw none states nothing.
+Each policy reads quantities of one source and recommends the replicas that bring them to the target. With a part of its
+signals it recommends a lower bound; without any signal it has no opinion.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
-from policies.recommend.readiness import filled_share, unshared
+from policies.recommend.readiness import filled_share, share_unknown_reason
 from policies.signals.demand import (
     fresh_values,
     no_opinion,
@@ -33,7 +33,10 @@ SOURCE = "The source to read; null: the only one that offers what this policy re
 
 @dataclass(frozen=True, kw_only=True)
 class QueueDepth:
-    """Messages waiting and in work, so many per replica."""
+    """Messages waiting and in work, so many per replica.
+
+    Example: 25 messages visible and 5 in flight at 10 per replica need 3.0 replicas.
+    """
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
@@ -68,22 +71,22 @@ class QueueDepth:
     def needs(self) -> tuple[str, ...]:
         return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.count)
-        values, evidence, wrong = fresh_values(used, view.readings)
+        values, evidence, problems = fresh_values(used, context.readings)
         if evidence is Evidence.BLIND:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         depth = sum(values.values())
         work = work_of_amount(depth, self.target_per_replica)
         reason = f"{depth:g} messages at {self.target_per_replica:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
-        if self.groups_per_replica and view.ready:
+        if problems:
+            reason += f", at least ({problems})"
+        if self.groups_per_replica and context.ready:
             (groups_signal,) = signal_names(self.source, ("groups_in_flight",))
-            groups = view.readings.get(groups_signal)
+            groups = context.readings.get(groups_signal)
             used = (*used, groups_signal)
             if isinstance(groups, Fresh):
-                useful = serialized_work(work, groups.value, self.groups_per_replica, view.ready)
+                useful = serialized_work(work, groups.value, self.groups_per_replica, context.ready)
                 if useful < work:
                     work = useful
                     reason += f", but only {groups.value:g} message groups are in flight: more would find no work"
@@ -92,7 +95,10 @@ class QueueDepth:
 
 @dataclass(frozen=True, kw_only=True)
 class Concurrency:
-    """Requests running and waiting in the engines, so many per replica."""
+    """Requests running and waiting in the engines, so many per replica.
+
+    Example: 150 running and 50 waiting requests at 100 per replica need 2.0 replicas.
+    """
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
@@ -114,35 +120,38 @@ class Concurrency:
     def needs(self) -> tuple[str, ...]:
         return ("running", "waiting")
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
+        values, evidence, problems = fresh_values(used, context.readings)
         if evidence is Evidence.BLIND:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         requests = sum(values.values())
         reason = f"{requests:g} requests running or waiting at {self.target_per_replica:g} per replica"
-        if wrong:
-            reason += f", at least ({wrong})"
+        if problems:
+            reason += f", at least ({problems})"
         work = work_of_amount(requests, self.target_per_replica)
         return Recommendation(name, work, evidence, requests > self.activation, reason, used)
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 def _recommend_share(
-    name: PolicyName, view: PolicyContext, policy: GpuUtilization | KvCacheUsage, words: str
+    name: PolicyName, context: PolicyContext, policy: GpuUtilization | KvCacheUsage, title: str
 ) -> Recommendation:
-    """Return a mean share over the ready replicas, brought to the policy's target."""
+    """Return the recommendation that brings a mean share over the ready replicas to the policy's target.
+
+    Example: a KV-cache usage of 96 % over 5 ready replicas, with a target of 80 %, needs 5 * 0.96 / 0.8 = 6.0.
+    """
     (signal,) = signal_names(policy.source, policy.needs())
-    values, evidence, wrong = fresh_values((signal,), view.readings)
+    values, evidence, problems = fresh_values((signal,), context.readings)
     if evidence is Evidence.BLIND:
-        return no_opinion(name, (signal,), wrong)
-    if why := unshared(view):
-        return no_opinion(name, (signal,), why)
+        return no_opinion(name, (signal,), problems)
+    if unknown := share_unknown_reason(context):
+        return no_opinion(name, (signal,), unknown)
     share = values[signal]
-    reason = f"{words} {share:.0%} over {view.ready} ready, {policy.target:.0%} wanted"
-    ready = view.ready or 0
+    reason = f"{title} {share:.0%} over {context.ready} ready, {policy.target:.0%} wanted"
+    ready = context.ready or 0
     work = work_of_share(share, ready, policy.target)
     return Recommendation(name, work, evidence, ready > 0 and share > policy.activation, reason, (signal,))
 
@@ -151,8 +160,8 @@ def _recommend_share(
 class GpuUtilization:
     """Mean GPU utilization over the replicas.
 
-    It says busy, not loaded: a continuously batching engine reads near 100 % with a single request. Fit for
-    classical inference; for LLM engines prefer `concurrency` or `kv_cache_usage`.
+    High utilization is not high load: a continuously batching engine reads near 100 % with a single request. Suitable
+    for classical inference; for LLM engines prefer `concurrency` or `kv_cache_usage`.
     """
 
     post_demand: ClassVar[bool] = False
@@ -169,19 +178,19 @@ class GpuUtilization:
     def needs(self) -> tuple[str, ...]:
         return ("utilization",)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        return _recommend_share(name, view, self, "GPU utilization")
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        return _recommend_share(name, context, self, "GPU utilization")
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KvCacheUsage:
     """Mean KV-cache usage over the replicas.
 
-    Blind to prefill: usage can stay flat while prompts queue without bound. Use it beside `concurrency` or
-    `queue_depth`.
+    It does not show prefill: usage can stay flat while prompts queue without bound. Use it together with `concurrency`
+    or `queue_depth`.
     """
 
     post_demand: ClassVar[bool] = False
@@ -198,16 +207,20 @@ class KvCacheUsage:
     def needs(self) -> tuple[str, ...]:
         return ("kv_cache_usage",)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        return _recommend_share(name, view, self, "KV-cache usage")
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        return _recommend_share(name, context, self, "KV-cache usage")
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """Any quantity of any source: a total shared out per replica, or a mean held at a value."""
+    """Any quantity of any source: a total shared out per replica, or a mean held at a value.
+
+    Examples: a total of 125 at 50 per replica needs 2.5 replicas; a mean of 3 over 4 ready replicas with a target of 2
+    needs 4 * 3 / 2 = 6.0.
+    """
 
     post_demand: ClassVar[bool] = False
     owns_stabilization: ClassVar[bool] = False
@@ -237,33 +250,34 @@ class Metric:
     def needs(self) -> tuple[str, ...]:
         return (self.quantity,)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
+        values, evidence, problems = fresh_values(used, context.readings)
         if evidence is Evidence.BLIND:
-            return no_opinion(name, used, wrong)
+            return no_opinion(name, used, problems)
         value = values[used[0]]
         if self.across == "total":
-            work, words = (
-                work_of_amount(value, self.target),
-                f"{self.quantity} {value:g} at {self.target:g} per replica",
-            )
-        elif why := unshared(view):
-            return no_opinion(name, used, why)
+            work = work_of_amount(value, self.target)
+            reason = f"{self.quantity} {value:g} at {self.target:g} per replica"
+        elif unknown := share_unknown_reason(context):
+            return no_opinion(name, used, unknown)
         else:
-            work = work_of_share(value, view.ready or 0, self.target)
-            words = f"mean {self.quantity} {value:g} over {view.ready} ready, {self.target:g} wanted"
-        if wrong:
-            words += f", at least ({wrong})"
-        return Recommendation(name, work, evidence, work > 0 and value > self.activation, words, used)
+            work = work_of_share(value, context.ready or 0, self.target)
+            reason = f"mean {self.quantity} {value:g} over {context.ready} ready, {self.target:g} wanted"
+        if problems:
+            reason += f", at least ({problems})"
+        return Recommendation(name, work, evidence, work > 0 and value > self.activation, reason, used)
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        return filled_share(said.replicas, view, self.source)
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Headroom:
-    """A fixed share of capacity left free, above what the measuring policies need."""
+    """A fixed share of capacity left free, above what the measuring policies need.
+
+    Example: a demand of 3.0 replicas with 50 % free needs 6.0.
+    """
 
     post_demand: ClassVar[bool] = True
     can_activate: ClassVar[bool] = False
@@ -278,9 +292,9 @@ class Headroom:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        if view.demand is None:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        if context.demand is None:
             return Recommendation(name, None, Evidence.FULL, active=False, reason="no demand known to leave room above")
-        work = with_headroom(view.demand, self.share)
-        reason = f"{view.demand:.2f} replicas' worth of work with {self.share:.0%} left free"
+        work = with_headroom(context.demand, self.share)
+        reason = f"{context.demand:.2f} replicas' worth of work with {self.share:.0%} left free"
         return Recommendation(name, work, Evidence.FULL, active=False, reason=reason)

@@ -1,1 +1,1 @@
-"""Readings to demand in replicas, and what is believed of them."""
+"""Convert readings to demand in replicas, and reject readings that cannot be true."""

@@ -1,6 +1,6 @@
-"""Readings to replicas' worth of work: the one unit in which every signal is compared.
+"""Convert readings to demand in replicas: the common unit of all signals.
 
-Each function answers "how many ready replicas does this need to meet the target", as a fraction.
+Demand is the number of ready replicas that meet the target. It may be a fraction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 EPSILON: Final = 1e-9
-"""Above rounding noise in a quotient (10.000000000000002 replicas are 10), below any work that matters."""
+"""Tolerance for rounding noise: a demand of 10.000000000000002 replicas counts as 10. Replicas."""
 
 
 def whole_replicas(work: float) -> int:
@@ -27,38 +27,42 @@ def whole_replicas(work: float) -> int:
 
 
 def work_of_amount(amount: float, per_replica: float) -> float:
-    """Return an amount (messages, requests in flight, tokens a second) shared out at `per_replica` each."""
+    """Return the replicas for an amount at `per_replica` each: 30 messages at 10 per replica need 3.0 replicas."""
     return amount / per_replica
 
 
 def work_of_share(share: float, ready: int, target: float) -> float:
-    """`ready` replicas, each used to `share` on average, brought to `target`.
+    """Return the replicas that bring the mean usage of `ready` replicas from `share` to `target`.
 
-    Says nothing at zero replicas: nobody measures a share there, and the product would keep zero at zero.
+    Example: 10 ready replicas at 91 % usage with a target of 70 % need 10 * 0.91 / 0.7 = 13 replicas. At zero replicas
+    no usage is measured and the result is 0: the caller must check `ready` first.
     """
     return ready * share / target
 
 
 def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
-    """Return what the serving pools among these sizes carry, in replica equivalents."""
+    """Return the capacity of the serving pools at these sizes, in replica equivalents."""
     return float(sum(n * spec.pools[p].work_per_replica for p, n in sizes.items() if spec.pools[p].tier == "serving"))
 
 
 def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
-    """Return the same as a size: 3 replicas that carry 0.5 each are 1.5 equivalents, a size of 2."""
+    """Return the same capacity as a size: 3 replicas that carry 0.5 each are 1.5 equivalents, a size of 2."""
     return whole_replicas(equivalents(spec, sizes))
 
 
 def with_headroom(work: float, share: float) -> float:
-    """Return the replicas that carry `work` with `share` of their capacity left free."""
+    """Return the replicas that carry `work` with `share` of their capacity free: 4.0 with 20 % free need 5.0."""
     return work / (1.0 - share)
 
 
 def serialized_work(work: float, groups_in_flight: float, groups_per_replica: float, ready: int) -> float:
-    """`work` capped at what an ordered queue can use.
+    """Return `work`, capped at the replicas that a FIFO queue can use.
 
-    A FIFO queue hands a message group to one consumer at a time. While fewer groups are in flight than the ready
-    replicas could hold, the rest of the backlog belongs to groups already held: more replicas would find nothing.
+    A FIFO queue delivers a message group to one consumer at a time. While fewer groups are in flight than the ready
+    replicas can hold, the backlog belongs to groups that a consumer already holds, so more replicas would stay idle.
+
+    Example: 100 messages need 10 replicas, 4 are ready, and each works on one group. With 3 groups in flight, 3
+    replicas can work. With 4 groups in flight, there may be more groups, so 10 are needed.
     """
     if groups_in_flight >= ready * groups_per_replica:
         return work
@@ -68,38 +72,41 @@ def serialized_work(work: float, groups_in_flight: float, groups_per_replica: fl
 def fresh_values(
     names: Iterable[SignalName], readings: Mapping[SignalName, Reading[float]]
 ) -> tuple[dict[SignalName, float], Evidence, str]:
-    """Return the fresh values among `names`, how complete they are, and what is wrong with the others in words."""
+    """Return the fresh values among `names`, the evidence, and a text about readings that are not fresh and complete.
+
+    Example: visible is fresh at 5, in_flight is absent: {visible: 5}, PARTIAL, "in_flight is absent (no answer)".
+    """
     values: dict[SignalName, float] = {}
-    wrong: list[str] = []
+    problems: list[str] = []
     for name in names:
         match readings.get(name, Absent("never read")):
             case Fresh(value, _, missing):
                 values[name] = value
                 if missing:
-                    wrong.append(f"{name} is a lower bound: {missing}")
+                    problems.append(f"{name} is a lower bound: {missing}")
             case Stale(_, _, age_s):
-                wrong.append(f"{name} is {age_s:.0f} s old")
+                problems.append(f"{name} is {age_s:.0f} s old")
             case Absent(reason):
-                wrong.append(f"{name} is absent ({reason})")
-    if not wrong:
+                problems.append(f"{name} is absent ({reason})")
+    if not problems:
         return values, Evidence.FULL, ""
-    return values, Evidence.PARTIAL if values else Evidence.BLIND, "; ".join(wrong)
+    return values, Evidence.PARTIAL if values else Evidence.BLIND, "; ".join(problems)
 
 
 def signal_names(source: str | None, quantities: Iterable[str]) -> tuple[SignalName, ...]:
-    """Return the names of a source's quantities."""
+    """Return the signal names of these quantities of a source: ``engines.running``."""
     return tuple(SignalName(f"{source}.{quantity}") for quantity in quantities)
 
 
 def no_opinion(
-    name: PolicyName, used: tuple[SignalName, ...], why: str, memory: Mapping[str, float] | None = None
+    name: PolicyName, used: tuple[SignalName, ...], problems: str, memory: Mapping[str, float] | None = None
 ) -> Recommendation:
-    """Return the recommendation of a policy that saw nothing; what it had in mind it keeps in mind."""
-    reason = f"no fresh reading: {why}"
+    """Return the recommendation of a policy without fresh readings. It passes its `memory` on unchanged."""
+    reason = f"no fresh reading: {problems}"
     return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})
 
 
 def quantity_problems(quantities: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a choice of quantities to be added up, as (field, rule)."""
+    """Yield the problems of a list of quantities to be summed, as (field, rule)."""
     if not quantities or len(set(quantities)) < len(quantities):
         yield "quantities", "must name each quantity once, and one at least"

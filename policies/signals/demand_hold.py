@@ -1,7 +1,7 @@
-"""A collapse is not believed at once: demand that is gone from one minute to the next mostly comes back as suddenly.
+"""Hold the previous demand for a while after demand collapses.
 
-It is an outage upstream, a pause between bursts, a client that restarts; users leave slowly. Until the collapse has
-lasted, what was needed before it is held.
+Demand that disappears within a minute usually returns as suddenly: an outage upstream, a pause between bursts, a client
+that restarts. Users leave slowly. So the demand before a collapse is held until the collapse has lasted.
 """
 
 from __future__ import annotations
@@ -13,21 +13,25 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-COLLAPSED: Final = 0.35
-"""Demand of the last minute below this share of what was usual is a collapse: a day's wave takes an hour to fall so far
-(a sine of a swing of 60 % loses 16 % an hour at the steepest), batches and outages take a minute."""
-USUAL: Final = 0.9
-"""The quantile of the demand before that is held: all but its peaks."""
+COLLAPSE_SHARE: Final = 0.35
+"""Demand of the last minute below this share of the mean is a collapse. A daily wave falls more slowly: a sine with a
+swing of 60 % loses at most 0.6 * 2 pi / 24 = 16 % of its mean per hour. Batches and outages take a minute. Share."""
+HELD_QUANTILE: Final = 0.9
+"""Quantile of the demand that is held: the demand without its peaks."""
 
 
-def demand_to_hold(past: NDArray[np.float64], last: int) -> float:
-    """Return the demand to hold on to, in replicas' worth; 0 where nothing has collapsed.
+def demand_to_hold(demand: NDArray[np.float64], recent_ticks: int) -> float:
+    """Return the demand to hold, in replica equivalents; 0 without a collapse.
 
-    `past` is the demand of the turns over which a collapse is disbelieved, oldest first, NaN where it was not seen; the
-    `last` of them are the last minute.
+    `demand` has one value per tick of the hold time, oldest first, NaN where it is unknown. The last `recent_ticks` of
+    them are the last minute.
+
+    Example: 56 ticks at 4.0 replicas and a last minute (4 ticks) at 0.1. The mean is 3.74, and 0.1 is less than
+    0.35 * 3.74 = 1.31: a collapse. The 0.9 quantile is held: 4.0 replicas.
     """
-    seen = past[~np.isnan(past)]
-    lately = past[-last:][~np.isnan(past[-last:])]
-    if not lately.size or seen.size <= lately.size:
+    recent = demand[-recent_ticks:]
+    recent = recent[~np.isnan(recent)]
+    known = demand[~np.isnan(demand)]
+    if not recent.size or known.size <= recent.size or float(recent.mean()) >= COLLAPSE_SHARE * float(known.mean()):
         return 0.0
-    return float(np.quantile(seen, USUAL)) if float(lately.mean()) < COLLAPSED * float(seen.mean()) else 0.0
+    return float(np.quantile(known, HELD_QUANTILE))

@@ -1,8 +1,8 @@
-"""The last resort: how busy the GPUs are, where neither engines nor a queue tell what there is to do.
+"""Fallback demand from GPU utilization, while neither the engines nor a queue provide readings.
 
-Busy is not loaded: a continuously batching engine reads near 100 % with a single request, and so does every replica
-that is added. Followed as it reads, it would buy without end. So it may raise the size once, by a part of what was last
-known to be needed, and never lowers it.
+High GPU utilization is not high load: a continuously batching engine reads near 100 % with a single request, and so
+does every replica that is added. A policy that followed the reading would scale out without end. So utilization may
+raise the size once, by a part of the last known need, and never lowers it.
 """
 
 from __future__ import annotations
@@ -12,26 +12,32 @@ from typing import Final
 
 from policies.signals.demand import work_of_share
 
-QUANTITY: Final = "utilization"
-FILLED: Final = 0.7
-"""The share of the time that GPUs may be busy, as in `gpu_utilization`."""
-MOST: Final = 1.5
-"""So many times what was last known to be needed, at the most: what comes is seldom half as much again within an outage
-of metrics, and where it is, 100 % cannot tell."""
+UTILIZATION: Final = "utilization"
+TARGET_UTILIZATION: Final = 0.7
+"""Mean GPU utilization to hold: the default target of the policy `gpu_utilization`. Share."""
+MAX_RAISE: Final = 1.5
+"""The need is at most this multiple of the last known need. Demand seldom grows by half during an outage of metrics,
+and a utilization of 100 % cannot show by how much."""
 
 
 @dataclass(frozen=True, slots=True)
-class Activity:
-    """The replicas that GPUs so busy may need, and the words for it."""
+class ActivityNeed:
+    """The need in replicas that follows from GPU utilization, and its reason."""
 
     replicas: float
     reason: str
 
 
-def by_activity(busy: float, ready: int, known: float) -> Activity:
-    """Return the need when `ready` replicas' GPUs are `busy` (mean share of the time), and `known` were last needed."""
-    asked, most = work_of_share(busy, ready, FILLED), MOST * max(1.0, known)
-    reason = f"GPUs are busy {busy:.0%} of the time over {ready} ready, which says busy, not loaded"
-    if asked > most:
-        reason += f": no more than {most:.2f}, {MOST:g} times the {max(1.0, known):.2f} last known to be needed"
-    return Activity(min(asked, most), reason)
+def activity_need(utilization: float, ready: int, last_need: float) -> ActivityNeed:
+    """Return the need of `ready` replicas with this mean GPU utilization (a share of the time).
+
+    Example: 4 ready replicas at 100 % need 4 * 1.0 / 0.7 = 5.71 replicas. With a last known need of 3, the result is
+    at most 1.5 * 3 = 4.5.
+    """
+    need, maximum = work_of_share(utilization, ready, TARGET_UTILIZATION), MAX_RAISE * max(1.0, last_need)
+    reason = f"GPUs are busy {utilization:.0%} of the time over {ready} ready, which says busy, not loaded"
+    if need > maximum:
+        reason += (
+            f": no more than {maximum:.2f}, {MAX_RAISE:g} times the {max(1.0, last_need):.2f} last known to be needed"
+        )
+    return ActivityNeed(min(need, maximum), reason)

@@ -1,4 +1,4 @@
-"""The quantities that sources report of each latency with an SLO, and what an engine does before they are known."""
+"""The quantities that sources report of each latency with an SLO, and the priors of each latency."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class LatencyMetric:
-    """The quantities that tell of one latency, and what an engine does before that is known.
+    """The quantities and the priors of one latency.
 
-    `mean` and `late` are its mean (s) and the share beyond the promise; `p95` its 95th percentile (s), for sources that
-    have no mean. `idle_s` is what an idle engine takes, `spread` the tail's, at the most `most`.
+    `mean` is the quantity of its mean (seconds), `late_share` that of the share of requests beyond the SLO, and `p95`
+    that of the 95th percentile (seconds), for sources without a mean. `idle_s` is the prior latency of an idle engine,
+    `spread` the prior spread of its tail (see `latency_tail.py`) and `max_spread` the largest spread.
     """
 
     mean: str
@@ -20,7 +21,7 @@ class LatencyMetric:
     p95: str
     idle_s: float
     spread: float
-    most: float
+    max_spread: float
 
 
 TTFT, ITL = "ttft_s", "itl_s"
@@ -28,8 +29,8 @@ LATENCIES: Final[Mapping[str, LatencyMetric]] = {
     TTFT: LatencyMetric("ttft_mean_s", "ttft_late_share", "ttft_p95_s", 0.05, 0.7, 1.5),
     ITL: LatencyMetric("itl_mean_s", "itl_late_share", "itl_p95_s", 0.008, 0.15, 0.6),
 }
-"""By the promise that each belongs to. Priors: vLLM and Llama-3.1-8B on an H100, conversations (measured). A wait is
-exponential, a spread of 1; averages over a request vary less."""
-LATE: Final = frozenset(latency.late_share for latency in LATENCIES.values())
-"""Quantities that hang on what is promised."""
+"""The latencies by the SLO setting that limits them. The priors were measured with vLLM and Llama-3.1-8B on an H100,
+conversations. A waiting time is exponential, with a spread of 1; an average over a request varies less."""
+LATE_SHARES: Final = frozenset(latency.late_share for latency in LATENCIES.values())
+"""Quantities that depend on the SLO."""
 QUANTITIES: Final = tuple(q for latency in LATENCIES.values() for q in (latency.mean, latency.late_share, latency.p95))

@@ -1,9 +1,11 @@
-"""Zeros that may be lies: a source that says 0 of everything at once, as throttled services do.
+"""Suspicion of false zeros: a source that reports 0 for everything at once, as throttled services do.
 
-One look cannot tell it from an idle service. Its past can. A source is caught when it says 0 throughout between two
-turns of like work, and then its zeros have to last the longer, the oftener and the longer it lied. A rate over minutes
-fades as slowly as its window is long: one that is gone from one turn to the next is a lie at the first sight. Any other
-source is believed at once. While a zero is doubted it is absent: what is blind never lowers a size.
+A single tick cannot tell false zeros from an idle service, but the history can. Zeros are false if the same amount of
+work stands before and after them. After that, the zeros of this source must last longer before they count: the more
+false zeros there were and the longer they lasted, the longer. A rate over minutes also fades for as long as its window,
+so a rate that is gone within one tick is suspected at once. Every other source is believed at once.
+
+A suspected zero becomes an absent reading, and a policy without readings never lowers a size.
 """
 
 from __future__ import annotations
@@ -23,52 +25,54 @@ if TYPE_CHECKING:
 
     from policies.model import Observation, Reading, SignalName
 
-PLENTY: Final = 10.0
-"""Of less, nothing may be left a turn later by chance: of so many requests in work, once in 20,000 turns."""
-ALIKE: Final = 2.0
-"""Work before and after within this factor is the same work: another batch is seldom so like the last one."""
-SOON_S: Final = 300.0
-"""Zeros that lasted longer before the same work was there again were a pause: as long as users stay away from one."""
-LONGEST_S: Final = 900.0
-"""No zero is doubted for longer: an idle workload must come to rest."""
-LATELY_S: Final = FALSE_ZERO_LOOKBACK_S - LONGEST_S
-"""Lies are remembered so long; the last `SOON_S` count by themselves where they were worse."""
-SURE: Final = 1e-6
-"""A run of lies as long as a zero has lasted must be less likely: about one turn in half a year."""
-TWICE: Final = 2.0
-"""So many times the longest lie lately: faults last about as long as they did."""
-FADED_S: Final = 120.0
-"""Rates that fade have been twice as high within so long: they are over a minute or two, mostly."""
-GAP_TURNS: Final = 2.5
-"""Turns, with their jitter, in which no rate fades to 0."""
-RATE: Final = "_per_s"
+MIN_WORK: Final = 10.0
+"""Minimum work at which a drop to zero within one tick is implausible: a Poisson count with a mean of 10 is 0 with a
+probability of e^-10, 1 in 22,000. Requests or messages."""
+MAX_WORK_RATIO: Final = 2.0
+"""Work before and after the zeros within this factor is the same work; a new batch is seldom of the same size."""
+MAX_FALSE_ZERO_S: Final = 300.0
+"""Zeros that last longer than this are a pause in the traffic, not false zeros. Seconds."""
+MAX_SUSPICION_S: Final = 900.0
+"""Maximum time for which zeros are suspected: an idle workload must be able to scale to zero. Seconds."""
+MEMORY_S: Final = FALSE_ZERO_LOOKBACK_S - MAX_SUSPICION_S
+"""False zeros are remembered for this time. The last `MAX_FALSE_ZERO_S` count alone if their share is higher."""
+MAX_RUN_CHANCE: Final = 1e-6
+"""Zeros are believed once a run of false zeros of their length is less likely than this: one tick in a million is one
+in 174 days at an interval of 15 s."""
+DURATION_FACTOR: Final = 2.0
+"""Zeros must last this many times as long as the longest recent run of false zeros."""
+FADE_S: Final = 120.0
+"""A rate that fades was at least twice as high within this time, since rates span a minute or two. Seconds."""
+MAX_GAP_TICKS: Final = 2.5
+"""No rate fades to 0 within this many ticks, jitter included."""
+RATE_SUFFIX: Final = "_per_s"
 
 
 @dataclass(frozen=True, slots=True)
 class FalseZeroRun:
-    """Zeros between two turns of like work: when they ended, how many turns and how many seconds they were."""
+    """A run of false zeros: when it ended, and how many ticks and seconds it lasted."""
 
     at: float
     ticks: int
-    lasted_s: float
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class FalseZeroRate:
-    """So many turns were lies of those that told anything."""
+    """The number of false zeros among the ticks of a source."""
 
     false_zeros: int
-    zeros: int
+    ticks: int
 
     @property
     def share(self) -> float:
-        """The share of turns that are lies, by Laplace's rule of succession: few turns prove little."""
-        return (self.false_zeros + 1) / (self.zeros + 2)
+        """Estimated share of false zeros, by Laplace's rule of succession: 1 of 20 gives (1 + 1) / (20 + 2) = 0.091."""
+        return (self.false_zeros + 1) / (self.ticks + 2)
 
 
 @dataclass(frozen=True, slots=True)
 class SuspicionLimits:
-    """What a workload asks of evidence: its scale-down window and its interval. Seconds."""
+    """The scale-down window and the tick interval of a workload. Seconds."""
 
     window_s: float
     interval_s: float
@@ -76,114 +80,128 @@ class SuspicionLimits:
 
 @dataclass(slots=True)
 class SourceActivity:
-    """What one source told lately: turns with work (when, and how much in all), the zeros since, and its lies."""
+    """The recent readings of one source.
+
+    `at` and `work` are the times and total work of the ticks with work, oldest first; `zeros_since` and `zero_ticks`
+    the start and length of the zeros since then; `false_zeros` the runs of zeros that proved false.
+    """
 
     at: array[float] = field(default_factory=lambda: array("d"))
     work: array[float] = field(default_factory=lambda: array("d"))
     false_zeros: deque[FalseZeroRun] = field(default_factory=deque)
-    since: float | None = None
-    zeros: int = 0
+    zeros_since: float | None = None
+    zero_ticks: int = 0
 
     def note(self, at: float, work: float) -> None:
-        """Add a turn. What came before the zeros that it ends, or goes on with, is kept until they have ended."""
+        """Add a tick. The work before a run of zeros is kept until the run ends."""
         if work == 0.0:
-            self.since = at if self.since is None else self.since
-            self.zeros += 1
+            self.zeros_since = at if self.zeros_since is None else self.zeros_since
+            self.zero_ticks += 1
             return
-        if self.since is not None:
-            if self._is_usual(work) and at - self.since <= SOON_S:
-                self.false_zeros.append(FalseZeroRun(at, self.zeros, at - self.since))
-            self.since, self.zeros = None, 0
+        if self.zeros_since is not None:
+            if self._is_usual(work) and at - self.zeros_since <= MAX_FALSE_ZERO_S:
+                self.false_zeros.append(FalseZeroRun(at, self.zero_ticks, at - self.zeros_since))
+            self.zeros_since, self.zero_ticks = None, 0
         self.at.append(at)
         self.work.append(work)
-        old = bisect_left(self.at, at - LATELY_S)
+        old = bisect_left(self.at, at - MEMORY_S)
         del self.at[:old], self.work[:old]
-        while self.false_zeros and self.false_zeros[0].at < at - LATELY_S:
+        while self.false_zeros and self.false_zeros[0].at < at - MEMORY_S:
             self.false_zeros.popleft()
 
     def shift(self, step_s: float) -> None:
-        """Move its past by `step_s`."""
+        """Move all recorded times by `step_s`, as the wall clock moved."""
         self.at = array("d", (at + step_s for at in self.at))
-        self.false_zeros = deque(FalseZeroRun(lie.at + step_s, lie.ticks, lie.lasted_s) for lie in self.false_zeros)
-        self.since = None if self.since is None else self.since + step_s
+        self.false_zeros = deque(FalseZeroRun(run.at + step_s, run.ticks, run.duration_s) for run in self.false_zeros)
+        self.zeros_since = None if self.zeros_since is None else self.zeros_since + step_s
 
     def suspicion(self, at: float, limits: SuspicionLimits, *, rates: bool) -> str:
-        """Why a zero told `at` is not believed; empty where it is. `rates`: whether it tells rates too."""
-        since = at if self.since is None else self.since
-        if not self.at or self.work[-1] < PLENTY or since - self.at[-1] > SOON_S:
+        """Return why zeros at this time are suspected; empty if they are believed.
+
+        `rates` is whether the source also reports rates. Example: 1,000 tokens a second drop to 0 within one tick. With
+        a scale-down window of 300 s, the zeros are suspected for 300 s.
+        """
+        since = at if self.zeros_since is None else self.zeros_since
+        if not self.at or self.work[-1] < MIN_WORK or since - self.at[-1] > MAX_FALSE_ZERO_S:
             return ""
-        caught_s, words = self._recent_false_zero(since, limits.interval_s)
+        history_s, reason = self._recent_false_zero(since, limits.interval_s)
         sudden = rates and self._is_sudden(since, limits.interval_s)
-        after_s = min(LONGEST_S, max(caught_s, max(limits.window_s, SOON_S) if sudden else 0.0))
+        after_s = min(MAX_SUSPICION_S, max(history_s, max(limits.window_s, MAX_FALSE_ZERO_S) if sudden else 0.0))
         if at - since >= after_s:
             return ""
-        why = words if caught_s == after_s or not sudden else "rates do not fade so fast"
-        return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {why}"
+        cause = reason if history_s == after_s or not sudden else "rates do not fade so fast"
+        return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {cause}"
 
     def _is_usual(self, work: float) -> bool:
         before = self.work[-1] if self.work else 0.0
-        return min(before, work) >= PLENTY and max(before, work) <= ALIKE * min(before, work)
+        return min(before, work) >= MIN_WORK and max(before, work) <= MAX_WORK_RATIO * min(before, work)
 
     def _recent_false_zero(self, since: float, interval_s: float) -> tuple[float, str]:
-        """How long zeros that began at `since` have to last for the lies before them, and the words for these."""
-        odds = [found for span_s in (LATELY_S, SOON_S) if (found := self._false_zero_rate(since - span_s)) is not None]
-        if not odds:
+        """Return how long zeros that begin at `zeros_since` must last because of earlier false zeros, and the reason.
+
+        Example: 1 of the 20 ticks of the last 300 s was a false zero that lasted 15 s. The estimated share is
+        (1 + 1) / (20 + 2) = 0.091. A run of ln(1e-6) / ln(0.091) = 5.8 false zeros is as rare as `MAX_RUN_CHANCE`, so
+        at an interval of 15 s zeros must last 86 s. Twice the longest run is less, 30 s.
+        """
+        spans = (self._false_zero_rate(since - span_s) for span_s in (MEMORY_S, MAX_FALSE_ZERO_S))
+        rates = [rate for rate in spans if rate is not None]
+        if not rates:
             return 0.0, ""
-        worst = max(odds, key=lambda found: found.share)
-        longest_s = max(lie.lasted_s for lie in self.false_zeros if lie.at >= since - LATELY_S)
-        words = (
-            f"{worst.false_zeros} of {worst.zeros} turns lately were such, for up to {longest_s:.0f} s, and taken back"
+        worst = max(rates, key=lambda rate: rate.share)
+        longest_s = max(run.duration_s for run in self.false_zeros if run.at >= since - MEMORY_S)
+        reason = (
+            f"{worst.false_zeros} of {worst.ticks} turns lately were such, for up to {longest_s:.0f} s, and taken back"
         )
-        return max(math.log(SURE) / math.log(worst.share) * interval_s, TWICE * longest_s), words
+        return max(math.log(MAX_RUN_CHANCE) / math.log(worst.share) * interval_s, DURATION_FACTOR * longest_s), reason
 
     def _false_zero_rate(self, after: float) -> FalseZeroRate | None:
-        """Return how often it lied `after`; None where it was not caught."""
-        lied = sum(lie.ticks for lie in self.false_zeros if lie.at >= after)
-        return FalseZeroRate(lied, lied + len(self.at) - bisect_left(self.at, after)) if lied else None
+        """Return the rate of false zeros since `after`; None without any."""
+        ticks = sum(run.ticks for run in self.false_zeros if run.at >= after)
+        return FalseZeroRate(ticks, ticks + len(self.at) - bisect_left(self.at, after)) if ticks else None
 
     def _is_sudden(self, since: float, interval_s: float) -> bool:
-        """Return whether the work was gone from one turn to the next, not fading before."""
-        lately = max(self.work[bisect_left(self.at, self.at[-1] - FADED_S) :])
-        return since - self.at[-1] <= GAP_TURNS * interval_s and self.work[-1] >= lately / 2.0
+        """Return whether the work disappeared within one tick and did not fade before."""
+        highest = max(self.work[bisect_left(self.at, self.at[-1] - FADE_S) :])
+        return since - self.at[-1] <= MAX_GAP_TICKS * interval_s and self.work[-1] >= highest / 2.0
 
 
 class ZeroSuspicion:
-    """How far the zeros of each source are to be believed: a function of the turns noted."""
+    """The suspicion of false zeros for each source: a function of the recorded ticks alone."""
 
     def __init__(self) -> None:
         self._activity: dict[str, SourceActivity] = {}
 
-    def note(self, seen: Observation) -> None:
-        """Add a turn."""
-        for source, values in _fresh(seen).items():
-            work = _work(values, seen)
+    def note(self, observation: Observation) -> None:
+        """Add a tick."""
+        for source, values in _fresh(observation).items():
+            work = _work(values, observation)
             if source in self._activity or work:
-                self._activity.setdefault(source, SourceActivity()).note(seen.at, work)
+                self._activity.setdefault(source, SourceActivity()).note(observation.at, work)
 
     def shift(self, step_s: float) -> None:
-        """Move the past by `step_s`, as the wall clock was."""
-        for told in self._activity.values():
-            told.shift(step_s)
+        """Move all recorded times by `step_s`, as the wall clock moved."""
+        for activity in self._activity.values():
+            activity.shift(step_s)
 
-    def suspected(self, seen: Observation, limits: SuspicionLimits) -> dict[str, str]:
-        """Return the sources whose zeros are not believed, and why."""
-        found = {}
-        for source, values in _fresh(seen).items():
+    def suspected(self, observation: Observation, limits: SuspicionLimits) -> dict[str, str]:
+        """Return the sources whose zeros are suspected, each with its reason."""
+        reasons = {}
+        for source, values in _fresh(observation).items():
             if source in self._activity and not any(values.values()):
-                rates = any(signal.endswith(RATE) for signal in values)
-                if why := self._activity[source].suspicion(seen.at, limits, rates=rates):
-                    found[source] = why
-        return found
+                rates = any(signal.endswith(RATE_SUFFIX) for signal in values)
+                if reason := self._activity[source].suspicion(observation.at, limits, rates=rates):
+                    reasons[source] = reason
+        return reasons
 
 
 def without_suspected_zeros(
-    readings: Mapping[SignalName, Reading[float]], doubted: Mapping[str, str]
+    readings: Mapping[SignalName, Reading[float]], suspected: Mapping[str, str]
 ) -> Mapping[SignalName, Reading[float]]:
-    """Return the readings with those of doubted sources absent."""
-    if not doubted:
+    """Return the readings with those of suspected sources replaced by `Absent`."""
+    if not suspected:
         return readings
     return {
-        signal: Absent(doubted[source]) if (source := source_of(signal)) in doubted else reading
+        signal: Absent(suspected[source]) if (source := source_of(signal)) in suspected else reading
         for signal, reading in readings.items()
     }
 
@@ -193,16 +211,19 @@ def source_of(signal: SignalName) -> str:
     return signal.partition(".")[0]
 
 
-def _fresh(seen: Observation) -> dict[str, dict[SignalName, float]]:
-    """Return what each source told this turn; sources that told nothing are left out."""
-    found: dict[str, dict[SignalName, float]] = {}
-    for signal, reading in seen.readings.items():
+def _fresh(observation: Observation) -> dict[str, dict[SignalName, float]]:
+    """Return the fresh values of each source; a source without any is left out."""
+    by_source: dict[str, dict[SignalName, float]] = {}
+    for signal, reading in observation.readings.items():
         if isinstance(reading, Fresh):
-            found.setdefault(source_of(signal), {})[signal] = reading.value
-    return found
+            by_source.setdefault(source_of(signal), {})[signal] = reading.value
+    return by_source
 
 
-def _work(values: Mapping[SignalName, float], seen: Observation) -> float:
-    """Return all that a source told, added up. What is at most 1 may be a share: it counts for each ready replica."""
-    ready = sum(r.value.ready for r in seen.pools.values() if not isinstance(r, Absent))
+def _work(values: Mapping[SignalName, float], observation: Observation) -> float:
+    """Return the sum of a source's values. A value up to 1 may be a mean share, so it counts for each ready replica.
+
+    Example: 12 requests running and a utilization of 0.5 on 4 ready replicas give 12 + 4 * 0.5 = 14.
+    """
+    ready = sum(r.value.ready for r in observation.pools.values() if not isinstance(r, Absent))
     return sum(value if value > 1.0 else value * ready for value in values.values())

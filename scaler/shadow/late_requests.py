@@ -16,7 +16,7 @@ from policies.history.ticks import History
 from policies.model import Fresh, Observation, PolicyName, SignalName, Tick
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.engine_load import READ, SURGE, ReplicaCapacity, engine_load
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import LearnedLatency, recall_latencies, slo_limits_s
 from policies.recommend.predictive.policy import Predictive
 
@@ -90,7 +90,7 @@ class LateRequestEstimator:
         self, context: LateRequestContext, name: PolicyName, policy: Predictive, max_wait_s: float
     ) -> ServingLoad | None:
         tick, observation = context.tick, context.tick.observation
-        used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in READ)
+        used = tuple(SignalName(f"{policy.source}.{quantity}") for quantity in ENGINE_QUANTITIES)
         values = {signal: r.value for signal in used if isinstance(r := observation.readings.get(signal), Fresh)}
         if len(values) < len(used) or tick.decision.ready is None:
             return None
@@ -100,15 +100,15 @@ class LateRequestEstimator:
         )
         load = engine_load(policy_context, used, values, capacity)
         learned = recall_latencies(_policy_memory(tick, name))
-        self._load_per_rps = load.each or self._load_per_rps
+        self._load_per_rps = load.work_per_request or self._load_per_rps
         saturation = min(latency.line.saturation for latency in learned.values())
         queue_growth_rps = self._growth_rps(observation, _visible(observation, context.spec))
-        arriving_per_completed = load.coming / load.done if load.done > 0 else 1.0
+        arriving_per_completed = load.arriving / load.processed if load.processed > 0 else 1.0
         return ServingLoad(
             arrivals_rps=max(0.0, load.requests_per_s * arriving_per_completed + queue_growth_rps),
             replica_rps=saturation / self._load_per_rps if self._load_per_rps else math.inf,
             max_wait_s=max_wait_s,
-            total_load=load.coming,
+            total_load=load.arriving,
             lines=tuple((learned[key], limit_s) for key, limit_s in slo_limits_s(context.spec).items()),
         )
 

@@ -12,7 +12,7 @@ from typing import Final
 from policies.history.ticks import History
 from policies.model import Tick, WorkloadName
 from policies.recommend.predictive.latency_model import slo_limits_s
-from policies.signals.latency_quantities import LATE
+from policies.signals.latency_quantities import LATE_SHARES
 from scaler.config.daemon import DaemonSpec
 from scaler.config.load import Workload, load
 from scaler.config.problems import ConfigError, Problem
@@ -189,7 +189,7 @@ def share_sources(shadow: Workload, live: Workload) -> dict[str, str]:
     has_same_limits = slo_limits_s(shadow.spec) == slo_limits_s(live.spec)
     shared: dict[str, str] = {}
     for name, spec in shadow.spec.sources.items():
-        if not has_same_limits and not LATE.isdisjoint(spec.quantities()):
+        if not has_same_limits and not LATE_SHARES.isdisjoint(spec.quantities()):
             continue
         match = next((n for n in (name, *live_sources) if live_sources.get(n) == spec), None)
         if match is not None:

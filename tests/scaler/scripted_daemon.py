@@ -111,6 +111,6 @@ class World:
         self.clock.advance(INTERVAL_S)
         self.turns += 1
         rps = 60.0 + 40.0 * math.sin(self.turns / 11.0) + 7.0 * math.sin(self.turns * 1.7)
-        values = self.engines.tell(rps, 12)
+        values = self.engines.readings(rps, 12)
         self.source.values = dict[str, float | Absent](values) if not blind else dict.fromkeys(values, Absent("gone"))
         return await app.controller.tick(self.clock.now())

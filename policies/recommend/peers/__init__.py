@@ -1,7 +1,7 @@
-"""The field's own autoscalers, restated: for users who come from them, and to be compared with.
+"""Other autoscalers as policies, for migration and for comparison.
 
-Each owns its stabilization (`Policy.owns_stabilization`): it brings its own tolerance, windows and limits, and is the
-only policy of its workload. Of our rules only the guard's apply after it (`policies.guard`). So a peer grows and
-shrinks as the original does, except for what no policy may do here: scale in without fresh evidence of everything, or
-leave the workload's bounds. Each docstring names the source, and where the original differs.
+Each owns its stabilization (`Policy.owns_stabilization`): it has its own tolerance, windows and limits, and is the only
+policy of its workload. After it, only the guard's rules apply (`policies.guard`). So a peer scales as the original
+does, except where no policy may: it never scales in without complete fresh evidence, and it stays within the workload's
+bounds. Each docstring names the source and the differences from the original.
 """

@@ -1,4 +1,4 @@
-"""The part that Knative, Ray Serve and SkyServe share: an average of past loads, windows, and a memory of both."""
+"""The common part of Knative, Ray Serve and SkyServe: an average of recent loads, delayed moves, and a memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PeerSize:
-    """The size that a peer decides on, after its own windows and limits, and `unstabilized` before them."""
+    """The size that a peer recommends: `replicas` after its own windows and limits, `unstabilized` before them."""
 
     replicas: float
     unstabilized: float
@@ -31,10 +31,10 @@ class PeerSize:
 
 @dataclass(frozen=True, slots=True)
 class PeerTick:
-    """One tick of a peer: fresh `values` of its signals, all of them or a part, and what it handed on before."""
+    """One tick of a peer: the fresh `values` among its signals, and its memory."""
 
     name: PolicyName
-    view: PolicyContext
+    context: PolicyContext
     values: Mapping[SignalName, float]
     evidence: Evidence
     memory: Mapping[str, float]
@@ -57,14 +57,15 @@ NO_MOVE: Final = DelayedMove(MoveMemory(0.0, 0.0), is_due=False, reason="")
 def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) -> DelayedMove:
     """Return the move by `change` replicas: for how long it has been recommended, and whether `delay_s` is over.
 
-    The first tick counts for `first_s`. A move in on a part of the evidence gains no time: less may only look like
-    less. Example: +3 for 20 s so far, a tick after 10 s, a delay of 30 s: 30 s, due, and the next move starts at 0.
+    The first tick counts for `first_s`. Scale-in with a part of the evidence gains no time, since a missing reading
+    looks like less load. Example: +3 has been recommended for 20 s, and this tick adds 10 s. With a delay of 30 s the
+    move is due, and the next move starts at 0.
     """
     direction = 1.0 if change > 0 else -1.0
     counts = change > 0 or tick.evidence is Evidence.FULL
     before = recall(MoveMemory, tick.memory)
     if before.direction == direction and before.agreed_s is not None:
-        agreed_s = before.agreed_s + (elapsed_s(tick.view) if counts else 0.0)
+        agreed_s = before.agreed_s + (elapsed_s(tick.context) if counts else 0.0)
     else:
         agreed_s = first_s if counts else 0.0
     is_due = agreed_s >= delay_s - JITTER_S
@@ -73,7 +74,7 @@ def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) ->
 
 
 class AveragingPolicy(ABC):
-    """A peer that sizes by the average of a load; its past values are kept, and what it remembers is handed on."""
+    """A peer that sizes by the average of a load in the history, and that has a memory between ticks."""
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
@@ -85,21 +86,21 @@ class AveragingPolicy(ABC):
 
     @abstractmethod
     def size(self, tick: PeerTick) -> PeerSize:
-        """Return the size decided on."""
+        """Return the recommended size."""
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        memory = view.history.memory(name)
-        if evidence is Evidence.BLIND or view.ready is None or view.desired is None:
-            return no_opinion(name, used, wrong or "the number of replicas is not known", memory)
-        size = self.size(PeerTick(name, view, values, evidence, memory, view.ready, view.desired))
+        values, evidence, problems = fresh_values(used, context.readings)
+        memory = context.history.memory(name)
+        if evidence is Evidence.BLIND or context.ready is None or context.desired is None:
+            return no_opinion(name, used, problems or "the number of replicas is not known", memory)
+        size = self.size(PeerTick(name, context, values, evidence, memory, context.ready, context.desired))
         return Recommendation(
             name,
             size.replicas,
             evidence,
             size.active,
-            f"{size.reason}, at least ({wrong})" if wrong else size.reason,
+            f"{size.reason}, at least ({problems})" if problems else size.reason,
             used,
             unstabilized=size.unstabilized,
             retained_signals=used,

@@ -11,10 +11,10 @@ from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 from policies.signals.demand import fresh_values, no_opinion, signal_names
 
-AGGREGATE: Final = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
-"""KV utilization above which to grow and below which to shrink, by what is optimized."""
-PREFILL: Final = {"throughput": (1.0, 0.1), "latency": (0.1, 0.0)}
-"""The same for queued prompt tokens, in context lengths per engine."""
+AGGREGATE_THRESHOLDS: Final = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
+"""KV-cache usage above which to add a replica and below which to remove one, by optimization target."""
+PREFILL_THRESHOLDS: Final = {"throughput": (1.0, 0.1), "latency": (0.1, 0.0)}
+"""The same thresholds for queued prompt tokens, in context lengths per engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,15 @@ class DynamoEasy:
     min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas. Dynamo decides every 5 s.
 
     Source: ai-dynamo/dynamo 1.6.1, ``components/src/dynamo/planner/core/load_scaling.py``; isl from ``config/
-    defaults.py``. The original looks at each engine: any above the upper threshold adds one, all below the lower one
-    take one away, and while a change is under way it only observes. Here a source tells means over the replicas: a
-    single full engine is not seen, unless `kv_cache_usage` names a quantity of yours that is the maximum. Tokens queued
-    are waiting requests times `input_tokens`, where the original is told them by its engines. It leaves zero never.
-    An engine that does not start stops it for good (issue 14671), and so it does here; one that tells nothing stops it
-    too (issue 12591), which here blocks shrinking only.
+    defaults.py``. The original reads each engine: any engine above the upper threshold adds one, all engines below the
+    lower one remove one, and while a change is pending it only observes. Here a source reports means over the replicas,
+    which do not show a single full engine, unless `kv_cache_usage` names a quantity that is the maximum. The queued
+    tokens are the waiting requests times `input_tokens`; the original reads them from its engines. It never leaves
+    zero. An engine that does not start stops the original for good (issue 14671), and this policy too; an engine
+    without metrics stops the original (issue 12591), and here only blocks scale-in.
+
+    Example: 2 replicas with a cache of 100,000 tokens each, a usage of 0.9 and 10 waiting requests of 3,000 tokens. The
+    load is 0.9 + 10 * 3000 / (2 * 100000) = 1.05, more than 1.0: a third replica is added.
     """
 
     post_demand: ClassVar[bool] = False
@@ -61,10 +64,10 @@ class DynamoEasy:
     context_tokens: Annotated[int, FieldMetadata("With prefill: the context length. Tokens.", ge=1)] = 8192
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        given = self.scale_up_at is not None, self.scale_down_at is not None
-        if self.optimize == "load" and not all(given):
+        thresholds_set = self.scale_up_at is not None, self.scale_down_at is not None
+        if self.optimize == "load" and not all(thresholds_set):
             yield "optimize", "load needs scale_up_at and scale_down_at"
-        if self.optimize != "load" and any(given):
+        if self.optimize != "load" and any(thresholds_set):
             yield "optimize", f"{self.optimize} has thresholds of its own: leave scale_up_at and scale_down_at out"
         if self.scale_up_at is not None and self.scale_down_at is not None and self.scale_down_at >= self.scale_up_at:
             yield "scale_down_at", f"must be below scale_up_at, {self.scale_up_at:g}"
@@ -72,22 +75,22 @@ class DynamoEasy:
     def needs(self) -> tuple[str, ...]:
         return ("waiting",) if self.mode == "prefill" else (self.kv_cache_usage, "waiting")
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        size = view.desired
-        if evidence is Evidence.BLIND or not size or not view.ready:
-            return no_opinion(name, used, wrong or "no replica is ready: there is no engine to look at")
-        load = sum(self._load(q, values.get(s, 0.0), view.ready) for q, s in zip(self.needs(), used, strict=True))
-        replicas = size + self._change(load) if view.ready == size else size
+        values, evidence, problems = fresh_values(used, context.readings)
+        size = context.desired
+        if evidence is Evidence.BLIND or not size or not context.ready:
+            return no_opinion(name, used, problems or "no replica is ready: there is no engine to look at")
+        load = sum(self._load(q, values.get(s, 0.0), context.ready) for q, s in zip(self.needs(), used, strict=True))
+        replicas = size + self._change(load) if context.ready == size else size
         if size == 1 and replicas == 0:
             replicas = 1
         reason = f"{load:.0%} of {'the context length queued' if self.mode == 'prefill' else 'the KV cache'}"
-        if wrong:
-            reason += f", at least ({wrong})"
-        if view.ready != size:
-            reason += f"; {view.ready} of {size} ready: observing only"
-        busy = any(isinstance(r := view.readings.get(s), Fresh) and r.value > 0 for s in used)
+        if problems:
+            reason += f", at least ({problems})"
+        if context.ready != size:
+            reason += f"; {context.ready} of {size} ready: observing only"
+        busy = any(isinstance(r := context.readings.get(s), Fresh) and r.value > 0 for s in used)
         return Recommendation(name, float(replicas), evidence, busy, reason, used, unstabilized=float(replicas))
 
     def _load(self, quantity: str, value: float, ready: int) -> float:
@@ -97,12 +100,12 @@ class DynamoEasy:
         return value * self.input_tokens / (ready * (self.context_tokens if self.mode == "prefill" else self.kv_tokens))
 
     def _change(self, load: float) -> int:
-        """Return one more, one less, or none. The thresholds of load, and some of prefill's, are met by equality."""
+        """Return the change: 1, -1 or 0. Equality meets the thresholds of `load`, and some of those of `prefill`."""
         prefill = self.mode == "prefill"
         if self.optimize == "load":
             up, down = self.scale_up_at or 0.0, self.scale_down_at or 0.0
         else:
-            up, down = (PREFILL if prefill else AGGREGATE)[self.optimize]
+            up, down = (PREFILL_THRESHOLDS if prefill else AGGREGATE_THRESHOLDS)[self.optimize]
         meets_up = prefill or self.optimize == "load"
         meets_down = self.optimize == "load" or (prefill and self.optimize == "latency")
         if load > up or (meets_up and load == up):

@@ -1,7 +1,7 @@
-"""Queries of the history that the peers share: totals over past ticks, and the time that a tick adds.
+"""Queries of the history that the peers share: totals of recent ticks, and the time that a tick adds.
 
-The originals count loop iterations or compare times of day. Here it is time seen: a turn adds the time since the turn
-before it, so that an interval's jitter changes nothing and a jump of the clock is no time at all.
+The originals count loop iterations or compare times of day. Here each tick adds the time since the previous tick, so
+the jitter of the interval changes nothing, and a jump of the clock adds no time.
 """
 
 from __future__ import annotations
@@ -20,27 +20,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_GAP_S: Final = 60.0
-"""The longest that a gap between two turns counts for: in a longer one nobody looked, and nothing is proved."""
+"""A gap between two ticks counts for at most this time, since nothing was observed in it. Seconds."""
 JITTER_S: Final = 1e-6
-"""What sums of float durations may lack: ten tenths of a second are a second."""
+"""Tolerance for sums of float durations: ten times 0.1 s are a second. Seconds."""
 
 
-def elapsed_s(view: PolicyContext) -> float:
-    """Return the time that this turn adds to whatever is being timed. Seconds; 0 in the first turn."""
-    at = view.history.column(AT)
-    return min(view.at - float(at[-1]), MAX_GAP_S) if at.size else 0.0
+def elapsed_s(context: PolicyContext) -> float:
+    """Return the time that this tick adds to a timer: 15 s after the last tick, 60 s after a gap of 2 h. Seconds.
 
-
-def totals(view: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
-    """Return the sum of these signals in each tick younger than `window_s` that saw them all.
-
-    This tick's `values` come last.
+    It is 0 in the first tick.
     """
-    since = view.at - window_s
-    seen = [view.history.signal(name, since) for name in values]
-    common = reduce(np.intersect1d, (at for at, _ in seen))
+    times = context.history.column(AT)
+    return min(context.at - float(times[-1]), MAX_GAP_S) if times.size else 0.0
+
+
+def totals(context: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
+    """Return the sum of these signals in each tick within `window_s` that has all of them; this tick's `values` last.
+
+    Example: running was 3 and waiting 1 in the last tick, and they are 5 and 2 now: [4.0, 7.0].
+    """
+    since = context.at - window_s
+    series = [context.history.signal(name, since) for name in values]
+    common = reduce(np.intersect1d, (times for times, _ in series))
     common = common[common > since]
-    past = np.zeros(common.size)
-    for at, value in seen:
-        past += value[np.isin(at, common)]
-    return np.append(past, sum(values.values()))
+    sums = np.zeros(common.size)
+    for times, values_at in series:
+        sums += values_at[np.isin(times, common)]
+    return np.append(sums, sum(values.values()))

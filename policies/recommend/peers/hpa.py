@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from policies.model import Evidence, PolicyName, Recommendation, SignalName
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
-from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, memory_of, settle
+from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, behavior_memory, stabilized_size
 from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
 from policies.signals.demand import fresh_values, no_opinion, quantity_problems
 
@@ -63,13 +63,13 @@ class HpaMetric:
             yield "target_type", "must be average_value: a Pods metric has no other target"
 
     def signals(self, source: str | None) -> tuple[SignalName, ...]:
-        """Return the signals that it adds up, of its own source or else of `source`."""
+        """Return the signals that it sums, from its own source or else from `source`."""
         return tuple(SignalName(f"{self.source or source}.{quantity}") for quantity in self.quantities)
 
     def proposal(self, value: float, size: int, ready: int, tolerance: Tolerance) -> int | None:
-        """Return the replicas that it asks for, or None where it can't tell.
+        """Return the replicas that the metric proposes, or None if it has no sample.
 
-        A replica asked for and not ready counts as a pod without a sample: it runs and loads its model.
+        A requested replica that is not ready counts as a running pod without a sample: it loads its model.
         """
         if self.type == "pods":
             pods = PodGroups(measured=ready, missing=max(0, size - ready))
@@ -81,36 +81,38 @@ class HpaMetric:
 
 @dataclass(frozen=True, slots=True)
 class MetricProposal:
-    """What a metric said this turn: its value, and the replicas it asks for; None where it can't tell."""
+    """The value of a metric in this tick and the replicas that it proposes; None where unknown."""
 
     value: float | None
     replicas: int | None
 
 
 def propose(
-    metrics: Sequence[HpaMetric], source: str | None, view: PolicyContext, tolerance: Tolerance
+    metrics: Sequence[HpaMetric], source: str | None, context: PolicyContext, tolerance: Tolerance
 ) -> tuple[list[MetricProposal], Evidence, tuple[SignalName, ...], str]:
-    """Return each metric's proposal, the evidence, the signals used and what is wrong in words."""
+    """Return each metric's proposal, the evidence, the signals used, and a text about missing readings."""
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
-    values, evidence, wrong = fresh_values(used, view.readings)
-    if view.desired is None or view.ready is None:
+    values, evidence, problems = fresh_values(used, context.readings)
+    if context.desired is None or context.ready is None:
         return [MetricProposal(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
-    asked: list[MetricProposal] = []
+    proposals: list[MetricProposal] = []
     for metric in metrics:
-        parts = [values.get(s) for s in metric.signals(source)]
-        seen = [v for v in parts if v is not None]
-        if len(seen) < len(parts):
-            asked.append(MetricProposal(None, None))
+        values_read = [values.get(s) for s in metric.signals(source)]
+        known = [v for v in values_read if v is not None]
+        if len(known) < len(values_read):
+            proposals.append(MetricProposal(None, None))
             continue
-        asked.append(MetricProposal(sum(seen), metric.proposal(sum(seen), view.desired, view.ready, tolerance)))
-    lost = sum(a.replicas is None for a in asked)
-    if lost == len(asked):
-        return asked, Evidence.BLIND, used, wrong or "no replica is ready, so no pod has a sample"
-    return asked, Evidence.PARTIAL if lost else evidence, used, wrong
+        proposals.append(
+            MetricProposal(sum(known), metric.proposal(sum(known), context.desired, context.ready, tolerance))
+        )
+    failed = sum(p.replicas is None for p in proposals)
+    if failed == len(proposals):
+        return proposals, Evidence.BLIND, used, problems or "no replica is ready, so no pod has a sample"
+    return proposals, Evidence.PARTIAL if failed else evidence, used, problems
 
 
 def tolerance_of(behavior: Behavior | None, tolerance: float) -> Tolerance:
-    """Return the dead band with what the behavior says of it."""
+    """Return the dead band, with the tolerances of the behavior where it has any."""
     if behavior is None:
         return Tolerance(tolerance, tolerance)
     down, up = behavior.scale_down.tolerance, behavior.scale_up.tolerance
@@ -124,11 +126,11 @@ class Hpa:
     minReplicas and maxReplicas are the workload's; a workload with min_replicas 0 is an HPA with HPAScaleToZero. The
     controller's sync period is the workload's interval_s, 15 s.
 
-    Sources: kubernetes/kubernetes, ``pkg/controller/podautoscaler`` (see `hpa_replicas`, `hpa_behavior` beside this).
-    Metrics are combined by the maximum; where some can't be read, the rest may grow and not shrink, and that turn is
-    not remembered. The original believes every sample, however old, and a zero from a broken metrics server (kubernetes
-    issue 104387); here such readings are stale or absent and never lower the size. A pool found at zero with
-    min_replicas above it is raised, where the original takes it as paused (say `paused` instead).
+    Sources: kubernetes/kubernetes, ``pkg/controller/podautoscaler`` (see `hpa_replicas` and `hpa_behavior`). The
+    largest proposal of all metrics counts. If a metric cannot be read, the others may scale out but not in, and the
+    tick is not remembered. The original uses every sample, however old, and a zero from a broken metrics server
+    (kubernetes issue 104387); here such readings are stale or absent and never lower the size. A pool at zero with
+    min_replicas above it is raised, where the original counts as paused (set `paused` instead).
     """
 
     post_demand: ClassVar[bool] = False
@@ -161,32 +163,32 @@ class Hpa:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(q for m in self.metrics if m.source is None for q in m.quantities))
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        asked, evidence, used, wrong = propose(
-            self.metrics, self.source, view, tolerance_of(self.behavior, self.tolerance)
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        proposals, evidence, used, problems = propose(
+            self.metrics, self.source, context, tolerance_of(self.behavior, self.tolerance)
         )
-        size = view.desired
+        size = context.desired
         if evidence is Evidence.BLIND or size is None:
-            return no_opinion(name, used, wrong)
-        raw = max(a.replicas for a in asked if a.replicas is not None)
-        reason = proposal_text(self.metrics, asked, wrong)
-        if evidence is Evidence.PARTIAL and raw < size:
+            return no_opinion(name, used, problems)
+        proposal = max(p.replicas for p in proposals if p.replicas is not None)
+        reason = proposal_text(self.metrics, proposals, problems)
+        if evidence is Evidence.PARTIAL and proposal < size:
             return Recommendation(
                 name, None, evidence, active=False, reason=f"{reason}: no shrinking on that", used=used
             )
-        past = memory_of(view, size, self.lookback_s, rests_at_zero=False)
-        replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
-        active = any(a.value for a in asked)
-        reason = f"{reason}; {why}" if why else reason
-        return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))
+        memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=False)
+        replicas, limit_reason = stabilized_size(proposal, size, memory, self.behavior, self.downscale_stabilization_s)
+        active = any(p.value for p in proposals)
+        reason = f"{reason}; {limit_reason}" if limit_reason else reason
+        return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(proposal))
 
 
-def proposal_text(metrics: Sequence[HpaMetric], asked: Sequence[MetricProposal], wrong: str) -> str:
-    """Return what the metrics said."""
-    said = [
-        f"{' + '.join(metric.quantities)} {a.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"
-        f" asks for {a.replicas}"
-        for metric, a in zip(metrics, asked, strict=True)
-        if a.value is not None and a.replicas is not None
+def proposal_text(metrics: Sequence[HpaMetric], proposals: Sequence[MetricProposal], problems: str) -> str:
+    """Return a text of the metrics' values and proposals."""
+    parts = [
+        f"{' + '.join(metric.quantities)} {p.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"
+        f" asks for {p.replicas}"
+        for metric, p in zip(metrics, proposals, strict=True)
+        if p.value is not None and p.replicas is not None
     ]
-    return ", ".join(said) + (f" ({wrong})" if wrong else "")
+    return ", ".join(parts) + (f" ({problems})" if problems else "")

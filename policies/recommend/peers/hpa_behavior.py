@@ -1,8 +1,8 @@
-"""From what the metrics ask for to a size: the HorizontalPodAutoscaler's windows and rates.
+"""From the proposal of the metrics to a size: the HorizontalPodAutoscaler's windows and rates.
 
 Source: kubernetes/kubernetes, ``pkg/controller/podautoscaler/horizontal.go`` and
-``pkg/apis/autoscaling/v2/defaults.go`` (master, mid-2026). Two paths, as there: with a ``behavior``, whose parts left
-out take the v2 defaults, and without one, the older rule that most HPAs (KEDA's among them) still run.
+``pkg/apis/autoscaling/v2/defaults.go`` (master, mid-2026). There are two paths, as in the source: with a ``behavior``,
+whose missing parts have the v2 defaults, and without one, the older rule that most HPAs (KEDA's among them) still use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DOWNSCALE_STABILIZATION_S: Final = 300.0
 """``--horizontal-pod-autoscaler-downscale-stabilization``."""
 LEGACY_FACTOR: Final = 2
 LEGACY_MINIMUM: Final = 4
-"""``scaleUpLimitFactor``, ``scaleUpLimitMinimum``: without a behavior the size may double, or reach four."""
+"""``scaleUpLimitFactor`` and ``scaleUpLimitMinimum``: without a behavior the size may double, or reach four."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,12 @@ class ScalingPolicy:
     value: Annotated[int, FieldMetadata("By how much the size may change. Replicas, or percent.", ge=1, example=4)]
     period_s: Annotated[float, FieldMetadata("The period (periodSeconds). Seconds.", gt=0, le=1800, example=15)]
 
-    def above(self, start: int) -> int:
-        """Return the largest size that may be reached from `start`, the size at the period's start."""
+    def largest_from(self, start: int) -> int:
+        """Return the largest size from `start`, the size at the period's start: 9 from 5 with 4 pods, 8 with 50 %."""
         return start + self.value if self.type == "pods" else math.ceil(start * (1 + self.value / 100))
 
-    def below(self, start: int) -> int:
-        """Return the smallest size that may be reached from `start`."""
+    def smallest_from(self, start: int) -> int:
+        """Return the smallest size from `start`: 1 from 5 with 4 pods, 2 with 50 %."""
         return start - self.value if self.type == "pods" else int(start * (1 - self.value / 100))
 
 
@@ -72,12 +72,15 @@ class ScaleUpRules:
     select_policy: Select = "max"
     tolerance: ToleranceField = None
 
-    def limit(self, size: int, past: BehaviorMemory) -> int:
-        """Return the largest size that may be decided now."""
+    def limit(self, size: int, memory: BehaviorMemory) -> int:
+        """Return the largest size allowed now.
+
+        Example: 4 pods per 60 s, a size of 7, and 2 pods were added in the last 60 s: (7 - 2) + 4 = 9.
+        """
         if self.select_policy == "disabled":
             return size
-        reach = [p.above(size - past.net_change(p.period_s)) for p in self.policies]
-        return max(size, max(reach) if self.select_policy == "max" else min(reach))
+        limits = [p.largest_from(size - memory.net_change(p.period_s)) for p in self.policies]
+        return max(size, max(limits) if self.select_policy == "max" else min(limits))
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.policies:
@@ -101,12 +104,15 @@ class ScaleDownRules:
     select_policy: Select = "max"
     tolerance: ToleranceField = None
 
-    def limit(self, size: int, past: BehaviorMemory) -> int:
-        """Return the smallest size that may be decided now."""
+    def limit(self, size: int, memory: BehaviorMemory) -> int:
+        """Return the smallest size allowed now.
+
+        Example: 2 pods per 60 s, a size of 9, and 1 pod was removed in the last 60 s: (9 + 1) - 2 = 8.
+        """
         if self.select_policy == "disabled":
             return size
-        reach = [p.below(size - past.net_change(p.period_s)) for p in self.policies]
-        return min(size, min(reach) if self.select_policy == "max" else max(reach))
+        limits = [p.smallest_from(size - memory.net_change(p.period_s)) for p in self.policies]
+        return min(size, min(limits) if self.select_policy == "max" else max(limits))
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.policies:
@@ -129,82 +135,91 @@ class Behavior:
 
 @dataclass(frozen=True, slots=True)
 class BehaviorMemory:
-    """What the controller keeps in memory: past wants, and the changes of size that were made.
+    """The controller's memory: earlier recommendations, and the changes of size that took place.
 
-    `made_at` and `changes` are aligned, `wanted_at` and `wants` are. Before the first want stands the size then found,
-    as the controller seeds its list when it starts.
+    `changes` took place at `changed_at`, and `recommended` sizes were recommended at `recommended_at`. The first
+    recommendation is the size at the first tick: the controller seeds its list with it.
     """
 
     now: float
-    wanted_at: NDArray[np.float64]
-    wants: NDArray[np.float64]
-    made_at: NDArray[np.float64]
+    recommended_at: NDArray[np.float64]
+    recommended: NDArray[np.float64]
+    changed_at: NDArray[np.float64]
     changes: NDArray[np.float64]
 
-    def wants_since(self, window_s: float) -> NDArray[np.float64]:
-        """Return the wants younger than `window_s`."""
-        return self.wants[self.wanted_at > self.now - window_s]
+    def recommended_since(self, window_s: float) -> NDArray[np.float64]:
+        """Return the sizes recommended within `window_s`."""
+        return self.recommended[self.recommended_at > self.now - window_s]
 
     def net_change(self, period_s: float) -> int:
-        """Return what was added less what was removed in the last `period_s`."""
-        return int(np.sum(self.changes[self.made_at > self.now - period_s]))
+        """Return the replicas added less the replicas removed in the last `period_s`."""
+        return int(np.sum(self.changes[self.changed_at > self.now - period_s]))
 
 
-def memory_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: bool) -> BehaviorMemory:
-    """Return the last `span_s` as the controller would remember them.
+def behavior_memory(context: PolicyContext, size: int, lookback_s: float, *, disabled_at_zero: bool) -> BehaviorMemory:
+    """Return the controller's memory of the last `lookback_s`.
 
-    A change counts as far as it was both decided and then found: a write refused was no event. `rests_at_zero` leaves
-    out turns found at zero, in which an HPA that does not scale to zero itself is disabled.
+    A change counts as far as it was both decided and then observed, since a refused write is not an event. Example: 9
+    were decided at a size of 5, and 7 are observed in the next tick: a change of 2. `disabled_at_zero` leaves out ticks
+    at a size of zero, in which an HPA that does not scale to zero itself is disabled.
     """
-    since = view.at - span_s
-    at, wants, found, decided = (view.history.column(c, since) for c in (AT, WANTED, CURRENT, TARGET))
-    then = np.append(found[1:], float(size))[: found.size]
-    meant = np.nan_to_num(decided - found)
-    seen = np.nan_to_num(then - found)
-    changes = np.where(meant * seen > 0, np.sign(meant) * np.minimum(np.abs(meant), np.abs(seen)), 0.0)
-    known = ~np.isnan(wants) & ~(rests_at_zero & (found == 0))
-    began, size_then = view.at, float(size)
-    if len(view.history):
-        began = float(view.history.column(AT)[0])
-        size_then = float(np.nan_to_num(view.history.column(CURRENT)[0], nan=size))
-    return BehaviorMemory(view.at, np.append(began, at[known]), np.append(size_then, wants[known]), at, changes)
+    since = context.at - lookback_s
+    at, recommended, sizes, targets = (context.history.column(c, since) for c in (AT, WANTED, CURRENT, TARGET))
+    next_size = np.append(sizes[1:], float(size))[: sizes.size]
+    intended = np.nan_to_num(targets - sizes)
+    observed = np.nan_to_num(next_size - sizes)
+    made = np.sign(intended) * np.minimum(np.abs(intended), np.abs(observed))
+    changes = np.where(intended * observed > 0, made, 0.0)
+    known = ~np.isnan(recommended) & ~(disabled_at_zero & (sizes == 0))
+    started_at, first_size = context.at, float(size)
+    if len(context.history):
+        started_at = float(context.history.column(AT)[0])
+        first_size = float(np.nan_to_num(context.history.column(CURRENT)[0], nan=size))
+    return BehaviorMemory(
+        context.at, np.append(started_at, at[known]), np.append(first_size, recommended[known]), at, changes
+    )
 
 
-def settle(
-    raw: int,
+def stabilized_size(
+    proposal: int,
     size: int,
-    past: BehaviorMemory,
+    memory: BehaviorMemory,
     behavior: Behavior | None,
     stabilization_s: float,
 ) -> tuple[int, str]:
-    """Return the size that the controller would decide before the bounds.
+    """Return the size that the controller decides before the bounds, and why it differs from `proposal` (or empty).
 
-    With it comes why it differs from `raw`, or an empty text.
+    Example: the size is 10 and 2 are proposed. The largest size recommended in the last 300 s is 10, so it stays at 10.
     """
     if behavior is None:
-        return _settle_legacy(raw, size, past, stabilization_s)
+        return _legacy_size(proposal, size, memory, stabilization_s)
     down_s = behavior.scale_down.stabilization_window_s
     down_s = stabilization_s if down_s is None else down_s
     up_s = behavior.scale_up.stabilization_window_s
-    lowest = int(np.min(past.wants_since(up_s), initial=raw))
-    highest = int(np.max(past.wants_since(down_s), initial=raw))
-    steady = min(max(size, lowest), highest)
-    why = ""
-    if steady != raw:
-        which, window_s = ("smallest", up_s) if raw > size else ("largest", down_s)
-        why = f"the {which} want of the last {window_s:g} s makes it {steady}"
-    if steady > size and steady > (limit := behavior.scale_up.limit(size, past)):
+    lowest = int(np.min(memory.recommended_since(up_s), initial=proposal))
+    highest = int(np.max(memory.recommended_since(down_s), initial=proposal))
+    stabilized = min(max(size, lowest), highest)
+    reason = ""
+    if stabilized != proposal:
+        extreme, window_s = ("smallest", up_s) if proposal > size else ("largest", down_s)
+        reason = f"the {extreme} want of the last {window_s:g} s makes it {stabilized}"
+    if stabilized > size and stabilized > (limit := behavior.scale_up.limit(size, memory)):
         return limit, f"scaleUp allows {limit}"
-    if steady < size and steady < (limit := behavior.scale_down.limit(size, past)):
+    if stabilized < size and stabilized < (limit := behavior.scale_down.limit(size, memory)):
         return limit, f"scaleDown allows {limit}"
-    return steady, why
+    return stabilized, reason
 
 
-def _settle_legacy(raw: int, size: int, past: BehaviorMemory, stabilization_s: float) -> tuple[int, str]:
-    """Without a behavior: the largest want of the window, and at most the larger of twice the size and four."""
-    inside = past.wants[past.wanted_at >= past.now - stabilization_s]
-    steady = int(np.max(inside, initial=raw))
+def _legacy_size(proposal: int, size: int, memory: BehaviorMemory, stabilization_s: float) -> tuple[int, str]:
+    """Return the size without a behavior: the largest recommended in the window, at most twice the size or four.
+
+    Example: at a size of 1, a proposal of 50 gives 4, then 8, then 16.
+    """
+    recent = memory.recommended[memory.recommended_at >= memory.now - stabilization_s]
+    stabilized = int(np.max(recent, initial=proposal))
     limit = max(LEGACY_FACTOR * size, LEGACY_MINIMUM)
-    if steady > limit:
+    if stabilized > limit:
         return limit, f"at most the larger of twice the size and {LEGACY_MINIMUM}"
-    return steady, f"the largest want of the last {stabilization_s:g} s is {steady}" if steady != raw else ""
+    if stabilized == proposal:
+        return stabilized, ""
+    return stabilized, f"the largest want of the last {stabilization_s:g} s is {stabilized}"

@@ -1,7 +1,8 @@
-"""How many replicas a metric asks for, by the Kubernetes HorizontalPodAutoscaler v2.
+"""The replicas that a metric proposes, by the Kubernetes HorizontalPodAutoscaler v2.
 
 Source: kubernetes/kubernetes, ``pkg/controller/podautoscaler/replica_calculator.go`` (master, mid-2026). Kubernetes
-holds metrics as whole thousandths (``resource.Quantity.MilliValue``); so does this, and the quotients round exactly.
+stores metrics as whole thousandths (``resource.Quantity.MilliValue``). So does this module, so that quotients round
+exactly.
 """
 
 from __future__ import annotations
@@ -14,51 +15,54 @@ MILLI: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The dead band around the target, as shares of it, for shrinking and for growing."""
+    """The dead band around the target, as shares of it: `down` for scale-in, `up` for scale-out."""
 
     down: float
     up: float
 
     def holds(self, ratio: float) -> bool:
-        """Return whether the metric is so near its target that nothing should change."""
+        """Return whether the metric is within the dead band: 1.05 is with 0.1 both ways, 1.11 is not."""
         return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
 def milli(value: float) -> int:
-    """Return a value in whole thousandths."""
+    """Return a value in whole thousandths: 2,500 for 2.5."""
     return round(value * MILLI)
 
 
 def by_average_value(total: float, target: float, size: int, tolerance: Tolerance) -> int:
-    """External or object metric, target type AverageValue: a total shared out over all `size` replicas.
+    """Return the proposal of an External or Object metric with target type AverageValue: a total per replica.
 
-    What a replica gets does not depend on how many are ready, so a slow start is not multiplied; but a backlog that
-    grows while replicas start is turned into replicas one to one.
+    The ready replicas do not matter, so a slow start is not multiplied. But a backlog that grows while replicas start
+    becomes replicas one to one. Example: 1,101 at 100 per replica proposes 12. At 10 replicas and a tolerance of 10 %,
+    1,100 proposes no change.
     """
-    amount, each = milli(total), milli(target)
-    if size and tolerance.holds(amount / (each * size)):
+    amount, per_replica = milli(total), milli(target)
+    if size and tolerance.holds(amount / (per_replica * size)):
         return size
-    return -(-amount // each)
+    return -(-amount // per_replica)
 
 
 def by_value(total: float, target: float, size: int, ready: int, tolerance: Tolerance) -> int:
-    """External or object metric, target type Value: the ratio to the target, times the *ready* replicas.
+    """Return the proposal of an External or Object metric with target type Value: its ratio times the ready replicas.
 
-    The ratio ignores those that are still starting: if a backlog lasts while replicas start, each batch that turns
-    ready is multiplied by the whole ratio again (llm-d-autoscaling PR 1019: 22,745 pods for 100 requests a second). No
-    replica ready at all proposes 0 (kubernetes issue 130130).
+    The ratio ignores replicas that are starting. If a backlog lasts while replicas start, each batch that becomes ready
+    is multiplied by the whole ratio again (llm-d-autoscaling PR 1019: 22,745 pods for 100 requests a second). Without a
+    ready replica the proposal is 0 (kubernetes issue 130130).
+
+    Example: 300 at a target of 100 proposes 12 with 4 ready replicas, and 36 once these 12 are ready.
     """
-    amount, wanted = milli(total), milli(target)
+    amount, target_amount = milli(total), milli(target)
     if size == 0:
-        return -(-amount // wanted)
-    if tolerance.holds(amount / wanted):
+        return -(-amount // target_amount)
+    if tolerance.holds(amount / target_amount):
         return size
-    return -(-amount * ready // wanted)
+    return -(-amount * ready // target_amount)
 
 
 @dataclass(frozen=True, slots=True)
 class PodGroups:
-    """A workload's pods as the controller groups them: with a sample, not ready, running without a sample."""
+    """The pods of a workload by group: with a sample, not ready, and running without a sample."""
 
     measured: int
     unready: int = 0
@@ -66,26 +70,29 @@ class PodGroups:
 
 
 def by_pods(mean: float, target: float, size: int, pods: PodGroups, tolerance: Tolerance) -> int | None:
-    """Pods metric: the mean over the pods with a sample, the others filled in so that the change gets smaller.
+    """Return the proposal of a Pods metric: the mean over the pods with a sample, damped by the other pods.
 
-    A pod without a sample counts as at the target when shrinking and as idle when growing, an unready one as idle when
-    growing. Where that turns the direction round, nothing changes. None if no pod has a sample.
+    A pod without a sample counts as at the target for scale-in and as idle for scale-out, an unready pod as idle for
+    scale-out. If that reverses the direction, nothing changes. None if no pod has a sample.
+
+    Example: 6 pods with a target of 1.0, 3 of them without a sample. A mean of 3.0 proposes 3 * 3.0 = 9. Example: 10
+    pods, 5 of them without a sample. A mean of 0.4 proposes 5 * 0.4 + 5 * 1.0 = 7.
     """
     if pods.measured == 0:
         return None
-    each, used = milli(target), milli(mean) * pods.measured
-    ratio = used / (each * pods.measured)
+    per_replica, usage = milli(target), milli(mean) * pods.measured
+    ratio = usage / (per_replica * pods.measured)
     growing = ratio > 1.0
-    filled = pods.measured
+    counted = pods.measured
     if pods.missing and ratio != 1.0:
-        filled += pods.missing
-        used += 0 if growing else each * pods.missing
+        counted += pods.missing
+        usage += 0 if growing else per_replica * pods.missing
     if pods.unready and growing:
-        filled += pods.unready
-    corrected = used / (each * filled)
+        counted += pods.unready
+    corrected = usage / (per_replica * counted)
     if tolerance.holds(corrected) or (ratio < 1.0 < corrected) or (corrected < 1.0 < ratio):
         return size
-    wanted = -(-used // each)
-    if filled > pods.measured and (wanted < size if corrected > 1.0 else wanted > size):
+    proposal = -(-usage // per_replica)
+    if counted > pods.measured and (proposal < size if corrected > 1.0 else proposal > size):
         return size
-    return wanted
+    return proposal

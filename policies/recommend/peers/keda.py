@@ -22,7 +22,7 @@ from policies.recommend.peers.hpa import (
     propose,
     tolerance_of,
 )
-from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, memory_of, settle
+from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, behavior_memory, stabilized_size
 from policies.recommend.peers.hpa_replicas import Tolerance
 from policies.recommend.peers.keda_cron import Cron
 from policies.recommend.peers.memory import KedaMemory, recall, record
@@ -73,7 +73,7 @@ class Fallback:
     ] = "static"
 
     def size(self, now: int) -> int:
-        """Return the size to ask for, with `now` replicas there."""
+        """Return the fallback's size, with `now` replicas at present."""
         match self.behavior:
             case "static":
                 return self.replicas
@@ -87,10 +87,10 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """What the operator's own loop knows: whether anything is active, and for how long nothing was."""
+    """The state of the operator's own loop: whether a trigger is active, and whether the cooldown is over."""
 
     active: bool
-    rested: bool
+    cooled_down: bool
     memory: KedaMemory
 
 
@@ -102,13 +102,13 @@ class Keda:
     with idleReplicaCount, that is min_replicas and `active_replicas` is minReplicaCount.
 
     Sources: kedacore/keda 2.20 to 2.21, ``pkg/scaling/executor/scale_scaledobjects.go``, ``pkg/fallback/fallback.go``,
-    ``controllers/keda/hpa.go``, ``apis/keda/v1alpha1``. Leaving zero and going there is the operator's, every
-    `polling_interval_s`; between one and the maximum the HPA decides, every turn. KEDA writes no behavior into its HPA
-    unless told to, so the default here is the HPA's older path.
+    ``controllers/keda/hpa.go``, ``apis/keda/v1alpha1``. The operator scales from and to zero, every
+    `polling_interval_s`; between one and the maximum the HPA decides, every tick. KEDA sets no behavior in its HPA by
+    default, so the default here is the HPA's older path.
 
     The original reads a missing, negative or non-finite metric as zero in places (issues 1850, 7651, 7880), and its
-    fallback may shrink in mid-burst; here no size is lowered without fresh evidence, a fallback included. It counts
-    failed queries, two loops together, where this counts turns.
+    fallback may scale in during a burst; here no size is lowered without fresh evidence, not by a fallback either. The
+    original counts failed queries of two loops together, and this policy counts ticks.
     """
 
     post_demand: ClassVar[bool] = False
@@ -159,99 +159,114 @@ class Keda:
     def needs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(q for t in self.triggers if t.source is None for q in t.quantities))
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         metrics = [t.metric for t in self.triggers]
         tolerance = tolerance_of(self.behavior, self.tolerance)
-        asked, evidence, used, wrong = propose(metrics, self.source, view, tolerance)
-        old = view.history.memory(name)
-        failures = self._failures(asked, old)
-        size = view.desired
+        proposals, evidence, used, problems = propose(metrics, self.source, context, tolerance)
+        memory_before = context.history.memory(name)
+        failures = self._failures(proposals, memory_before)
+        size = context.desired
         if size is None:
-            return no_opinion(name, used, wrong, {**old, **failures})
-        poll = self._poll(asked, view, recall(KedaMemory, old))
+            return no_opinion(name, used, problems, {**memory_before, **failures})
+        poll = self._poll(proposals, context, recall(KedaMemory, memory_before))
         memory = {**record(poll.memory), **failures}
-        asked, fell_back = self._fall_back(asked, failures, size, view.ready, tolerance)
-        timed = [cron.proposal(view.at, size, tolerance) for cron in self.crons]
-        proposals = [a.replicas for a in asked if a.replicas is not None] + timed
-        if not proposals:
-            return no_opinion(name, used, wrong, memory)
+        proposals, fell_back = self._fall_back(proposals, failures, size, context.ready, tolerance)
+        cron_proposals = [cron.proposal(context.at, size, tolerance) for cron in self.crons]
+        sizes = [p.replicas for p in proposals if p.replicas is not None] + cron_proposals
+        if not sizes:
+            return no_opinion(name, used, problems, memory)
         if not self.triggers:
-            evidence, wrong = Evidence.FULL, ""
+            evidence, problems = Evidence.FULL, ""
         evidence = Evidence.PARTIAL if evidence is Evidence.BLIND else evidence
-        said_by = [proposal_text(metrics, asked, wrong), *(f"the clock asks for {replicas}" for replicas in timed)]
-        reason = ", ".join(filter(None, said_by)) + fell_back
-        floor = max(1, self.active_replicas or 1)
-        said = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
+        reasons = [
+            proposal_text(metrics, proposals, problems),
+            *(f"the clock asks for {replicas}" for replicas in cron_proposals),
+        ]
+        reason = ", ".join(filter(None, reasons)) + fell_back
+        active_minimum = max(1, self.active_replicas or 1)
+        recommendation = Recommendation(name, None, evidence, poll.active, reason, used, memory=memory)
         if size == 0:
-            wake = float(floor if poll.active else 0)
+            replicas_from_zero = float(active_minimum if poll.active else 0)
             return replace(
-                said, replicas=wake, unstabilized=wake, reason=f"{reason}; {'active' if poll.active else 'idle'}"
+                recommendation,
+                replicas=replicas_from_zero,
+                unstabilized=replicas_from_zero,
+                reason=f"{reason}; {'active' if poll.active else 'idle'}",
             )
-        if poll.rested:
-            return replace(said, replicas=0.0, unstabilized=0.0, reason=f"{reason}; idle throughout the cooldown")
-        raw = max(proposals)
-        if evidence is Evidence.PARTIAL and raw < size and not fell_back:
-            return replace(said, reason=f"{reason}: no shrinking on that")
-        past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
-        replicas, why = settle(raw, size, past, self.behavior, self.downscale_stabilization_s)
-        least = floor if poll.active else 1
+        if poll.cooled_down:
+            return replace(
+                recommendation, replicas=0.0, unstabilized=0.0, reason=f"{reason}; idle throughout the cooldown"
+            )
+        proposal = max(sizes)
+        if evidence is Evidence.PARTIAL and proposal < size and not fell_back:
+            return replace(recommendation, reason=f"{reason}: no shrinking on that")
+        hpa_memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
+        replicas, limit_reason = stabilized_size(
+            proposal, size, hpa_memory, self.behavior, self.downscale_stabilization_s
+        )
+        minimum = active_minimum if poll.active else 1
         return replace(
-            said,
-            replicas=float(max(least, replicas)),
-            unstabilized=float(raw),
-            reason=f"{reason}; {why}" if why else reason,
+            recommendation,
+            replicas=float(max(minimum, replicas)),
+            unstabilized=float(proposal),
+            reason=f"{reason}; {limit_reason}" if limit_reason else reason,
         )
 
-    def _failures(self, asked: Sequence[MetricProposal], old: Mapping[str, float]) -> dict[str, float]:
+    def _failures(self, proposals: Sequence[MetricProposal], memory_before: Mapping[str, float]) -> dict[str, float]:
         """Return the ticks in a row in which a trigger could not be read, by trigger."""
-        counts = ((f"failures_{i}", a) for i, a in enumerate(asked))
-        return {key: old.get(key, 0.0) + 1.0 if a.replicas is None else 0.0 for key, a in counts}
+        counts = ((f"failures_{i}", p) for i, p in enumerate(proposals))
+        return {key: memory_before.get(key, 0.0) + 1.0 if p.replicas is None else 0.0 for key, p in counts}
 
     def _fall_back(
         self,
-        asked: Sequence[MetricProposal],
+        proposals: Sequence[MetricProposal],
         failures: Mapping[str, float],
         size: int,
         ready: int | None,
         tolerance: Tolerance,
     ) -> tuple[list[MetricProposal], str]:
-        """Return what each trigger asks for, those that failed too often by a value made up of the fallback's size."""
+        """Return each trigger's proposal, with the fallback's size for a trigger that failed too often, and the reason.
+
+        The HPA receives a value that proposes this size: a fallback of 6 at a target of 5 per replica is a value of 30.
+        """
         if self.fallback is None:
-            return list(asked), ""
-        wanted = self.fallback.size(size)
-        result, lost = list(asked), []
+            return list(proposals), ""
+        fallback_size = self.fallback.size(size)
+        replaced, failed = list(proposals), []
         for i, trigger in enumerate(self.triggers):
             if failures[f"failures_{i}"] <= self.fallback.failure_threshold:
                 continue
-            among = 1 if trigger.target_type == "average_value" else ready
-            if among:
-                proposal = trigger.metric.proposal(trigger.target * wanted / among, size, ready or 0, tolerance)
-                result[i] = MetricProposal(None, proposal)
-                lost.append(" + ".join(trigger.quantities))
-        return result, f"; {', '.join(lost)} can't be read: fallback to {wanted}" if lost else ""
+            divisor = 1 if trigger.target_type == "average_value" else ready
+            if divisor:
+                proposal = trigger.metric.proposal(
+                    trigger.target * fallback_size / divisor, size, ready or 0, tolerance
+                )
+                replaced[i] = MetricProposal(None, proposal)
+                failed.append(" + ".join(trigger.quantities))
+        return replaced, f"; {', '.join(failed)} can't be read: fallback to {fallback_size}" if failed else ""
 
-    def _poll(self, asked: Sequence[MetricProposal], view: PolicyContext, before: KedaMemory) -> Poll:
-        """Return the operator's look at activity, if it is time for one; else what the last one found.
+    def _poll(self, proposals: Sequence[MetricProposal], context: PolicyContext, memory: KedaMemory) -> Poll:
+        """Return the operator's poll if it is due, else the state after the last one.
 
-        The time of the last activity moves only if every trigger could be read, or the workload is at zero.
+        The time of the last activity moves only if every trigger could be read, or if the workload is at zero.
         """
-        passed_s = elapsed_s(view)
-        polled_s = (self.polling_interval_s if before.polled_s is None else before.polled_s) + passed_s
-        idle_s = None if before.idle_s is None else before.idle_s + passed_s
-        age_s = (before.age_s or 0.0) + passed_s
-        active = (before.active or 0.0) > 0
+        passed_s = elapsed_s(context)
+        polled_s = (self.polling_interval_s if memory.polled_s is None else memory.polled_s) + passed_s
+        idle_s = None if memory.idle_s is None else memory.idle_s + passed_s
+        age_s = (memory.age_s or 0.0) + passed_s
+        active = (memory.active or 0.0) > 0
         due = polled_s >= self.polling_interval_s - JITTER_S
-        whole = all(a.value is not None for a in asked)
+        all_read = all(p.value is not None for p in proposals)
         if due:
             polled_s = 0.0
-            over = zip(asked, self.triggers, strict=True)
-            active = any(a.value is not None and a.value > t.activation for a, t in over)
-            active = active or any(cron.active(view.at) for cron in self.crons)
-            if active and (whole or view.desired == 0):
+            triggers = zip(proposals, self.triggers, strict=True)
+            active = any(p.value is not None and p.value > t.activation for p, t in triggers)
+            active = active or any(cron.active(context.at) for cron in self.crons)
+            if active and (all_read or context.desired == 0):
                 idle_s = 0.0
-        rested = age_s > self.initial_cooldown_s if idle_s is None else idle_s > self.cooldown_s
+        cooled_down = age_s > self.initial_cooldown_s if idle_s is None else idle_s > self.cooldown_s
         return Poll(
             active,
-            due and whole and not active and rested and view.min_replicas == 0,
+            due and all_read and not active and cooled_down and context.min_replicas == 0,
             KedaMemory(float(active), polled_s, age_s, idle_s),
         )

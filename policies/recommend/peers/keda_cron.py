@@ -1,7 +1,7 @@
-"""KEDA's cron trigger: a number of replicas by the clock on the wall.
+"""KEDA's cron trigger: a number of replicas by the wall clock.
 
 Source: kedacore/keda, ``pkg/scalers/cron_scaler.go``: between start and end the metric is desiredReplicas and the
-trigger active, else the metric is 1 and the trigger idle; the target is 1 per replica.
+trigger is active, otherwise the metric is 1 and the trigger is idle; the target is 1 per replica.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from policies.model.field_metadata import FieldMetadata
 from policies.model.weekly_window import Span, local_time, zone_problems
 from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
 
-OUTSIDE: Final = 1
-"""``defaultDesiredReplicas``: what the trigger asks for while it is idle."""
+IDLE_REPLICAS: Final = 1
+"""``defaultDesiredReplicas``: the metric while the trigger is idle."""
 TARGET: Final = 1.0
 
 
@@ -38,6 +38,6 @@ class Cron:
         return any(window.covers(local) for window in self.windows)
 
     def proposal(self, at: float, size: int, tolerance: Tolerance) -> int:
-        """Return the replicas that the HPA makes of its metric."""
-        value = float(self.replicas if self.active(at) else OUTSIDE)
+        """Return the replicas that the HPA proposes for its metric."""
+        value = float(self.replicas if self.active(at) else IDLE_REPLICAS)
         return by_average_value(value, TARGET, size, tolerance)

@@ -23,7 +23,7 @@ SOURCE = "The source to read; null: the only one that offers what is read."
 
 @dataclass(frozen=True, slots=True)
 class Averages:
-    """The load over both windows, in replicas' worth: rounded up, not yet limited."""
+    """The replicas for the mean load of both windows, rounded up and not yet limited."""
 
     stable: int
     panic: int
@@ -37,10 +37,13 @@ class Kpa(AveragingPolicy):
     every second: set interval_s to 2. At a longer interval than the panic window, that window is the last reading.
 
     Sources: knative/serving (August 2026), ``pkg/autoscaler/scaling/autoscaler.go``, ``config/core/configmaps/
-    autoscaler.yaml``, ``pkg/reconciler/autoscaling/kpa/scaler.go``. While replicas start, the ready ones stay few and
-    the load stays high, so a panic lasts and overshoots with engines that take minutes (serving issue 13284). After a
-    restart with more than one ready replica the original begins in a panic that holds them; so does this. At zero it
-    needs a signal from what holds the requests there, as Knative's activator does.
+    autoscaler.yaml``, ``pkg/reconciler/autoscaling/kpa/scaler.go``. While replicas start, few are ready and the load
+    stays high, so a panic lasts and overshoots with engines that start for minutes (serving issue 13284). After a
+    restart with more than one ready replica the original begins in a panic that retains them; so does this policy. At
+    zero it needs a signal from the component that holds the requests, which is Knative's activator.
+
+    Example: 100 requests per replica at a utilization of 70 % are 70. A mean of 240 needs ceil(240 / 70) = 4 replicas.
+    If the mean of the panic window needs at least twice the ready replicas, a panic begins: with one ready, at 2.
     """
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
@@ -87,60 +90,66 @@ class Kpa(AveragingPolicy):
         return self.quantities
 
     def size(self, tick: PeerTick) -> PeerSize:
-        view = tick.view
+        context = tick.context
         per_replica = self.target * self.target_utilization
-        stable = totals(view, tick.values, self.stable_window_s).mean()
-        panic = totals(view, tick.values, self.stable_window_s * self.panic_window_share).mean()
+        stable = totals(context, tick.values, self.stable_window_s).mean()
+        panic = totals(context, tick.values, self.stable_window_s * self.panic_window_share).mean()
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
-        before = recall(KpaMemory, tick.memory)
-        raw, memory = self._scale(averages, view, before)
-        delayed = view.history.column(WANTED, view.at - self.scale_down_delay_s)
+        last = recall(KpaMemory, tick.memory)
+        proposal, memory = self._scale(averages, context, last)
+        delayed = context.history.column(WANTED, context.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
-        held = int(np.max(delayed, initial=raw))
-        replicas, idle_s = self._rest(held, tick, before.idle_s)
+        largest_delayed = int(np.max(delayed, initial=proposal))
+        replicas, idle_s = self._scale_to_zero(largest_delayed, tick, last.idle_s)
         mode = "stable" if memory.panic_s is None else "panic"
         reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
-        return PeerSize(float(replicas), float(raw), bool(stable > 0), reason, record(replace(memory, idle_s=idle_s)))
+        return PeerSize(
+            float(replicas), float(proposal), bool(stable > 0), reason, record(replace(memory, idle_s=idle_s))
+        )
 
-    def _scale(self, averages: Averages, view: PolicyContext, before: KpaMemory) -> tuple[int, KpaMemory]:
-        """Return the size for the averages, and the memory with the panic's age and its largest size."""
-        ready = max(1, view.ready or 0)
+    def _scale(self, averages: Averages, context: PolicyContext, last: KpaMemory) -> tuple[int, KpaMemory]:
+        """Return the size for the averages, and the memory with the panic's age and largest size.
+
+        Example: outside a panic, 16 ready replicas and no load give floor(16 / 2) = 8, the limit of the scale-down
+        rate.
+        """
+        ready = max(1, context.ready or 0)
         highest, lowest = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
-        wants = [min(max(n, lowest), highest) for n in (averages.stable, averages.panic)]
+        limited = [min(max(average, lowest), highest) for average in (averages.stable, averages.panic)]
         if self.activation_scale > 1:
             loads = (averages.stable, averages.panic)
-            wants = [max(w, self.activation_scale) if n > 0 else w for w, n in zip(wants, loads, strict=True)]
-        panic_s, largest = self._panic(view, before)
+            limited = [max(n, self.activation_scale) if load > 0 else n for n, load in zip(limited, loads, strict=True)]
+        panic_s, largest = self._panic(context, last)
         if averages.panic / ready >= self.panic_threshold:
             panic_s = 0.0
         elif panic_s is not None and panic_s > self.stable_window_s + JITTER_S:
             panic_s = None
         if panic_s is None:
-            return wants[0], KpaMemory(started=1.0)
-        largest = max(largest, *wants)
+            return limited[0], KpaMemory(started=1.0)
+        largest = max(largest, *limited)
         return largest, KpaMemory(1.0, panic_s, float(largest))
 
     @staticmethod
-    def _panic(view: PolicyContext, before: KpaMemory) -> tuple[float | None, int]:
+    def _panic(context: PolicyContext, last: KpaMemory) -> tuple[float | None, int]:
         """Return the time since the load was last over the threshold (None outside one) and the panic's largest size.
 
         A first tick with more than one ready replica begins in a panic.
         """
-        if before == KpaMemory():
-            ready = view.ready or 0
+        if last == KpaMemory():
+            ready = context.ready or 0
             return (0.0, ready) if ready > 1 else (None, 0)
-        if before.panic_s is None or before.panic_replicas is None:
+        if last.panic_s is None or last.panic_replicas is None:
             return None, 0
-        return before.panic_s + elapsed_s(view), int(before.panic_replicas)
+        return last.panic_s + elapsed_s(context), int(last.panic_replicas)
 
-    def _rest(self, wanted: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
-        """Return one replica through the grace period, then zero; and the time without load, None where there is load.
+    def _scale_to_zero(self, proposal: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
+        """Return one replica during the grace period, then zero; and the time without load, None with load.
 
         Only time with full evidence counts.
         """
-        if wanted > 0 or not tick.desired:
-            return wanted, None
-        seen_s = elapsed_s(tick.view) if tick.evidence is Evidence.FULL else 0.0
-        idle_s = 0.0 if idle_s is None else idle_s + seen_s
+        if proposal > 0 or not tick.desired:
+            return proposal, None
+        counted_s = elapsed_s(tick.context) if tick.evidence is Evidence.FULL else 0.0
+        idle_s = 0.0 if idle_s is None else idle_s + counted_s
         grace_s = max(self.scale_to_zero_grace_s, self.scale_to_zero_retention_s)
         return (0 if idle_s >= grace_s - JITTER_S else 1), idle_s

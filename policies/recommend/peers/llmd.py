@@ -15,8 +15,8 @@ from policies.recommend.peers.hpa_behavior import (
     ScaleDownRules,
     ScaleUpRules,
     ScalingPolicy,
-    memory_of,
-    settle,
+    behavior_memory,
+    stabilized_size,
 )
 from policies.recommend.peers.hpa_replicas import Tolerance, by_average_value
 from policies.signals.demand import fresh_values, no_opinion, signal_names
@@ -32,7 +32,7 @@ BEHAVIORS: Final[Mapping[Recipe, Behavior]] = {
         scale_down=ScaleDownRules(policies=(ScalingPolicy(type="pods", value=1, period_s=300.0),)),
     ),
 }
-"""What each recipe gives its HPA; the scale-down window is the HPA's own 300 s in all."""
+"""The HPA behavior of each recipe; the scale-down window is the HPA's default of 300 s in all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ class LlmD:
     is the poll's 15 s.
 
     Source: llm-d/llm-d (November 2026), ``guides/workload-autoscaling/keda-epp`` and ``keda-epp-token-aware``.
-    ``queue``: the larger of requests queued at 1 and running at 16 per replica, with windows of 300 s both ways: each
-    growth comes five minutes late. ``queue_guard``: the queue less the replicas still starting, never below those
-    there, without the window up. ``token``: the larger of seconds of prefill work at 1.5 and pods' worth of KV cache at
-    0.8 per replica, one replica more in 180 s and one less in 300 s. The guard's fallback to one replica when its
-    metric is lost, even in mid-burst, is left out: here that holds the size.
+    ``queue``: the larger of queued requests at 1 and running requests at 16 per replica, with windows of 300 s both
+    ways, so each scale-out is five minutes late. ``queue_guard``: the queue less the replicas that are starting, never
+    below the current size, without a scale-up window. ``token``: the larger of seconds of prefill work at 1.5 and full
+    KV caches at 0.8 per replica, one replica more per 180 s and one less per 300 s. The guard's fallback to one replica
+    when its metric is lost, even during a burst, is left out: here the size is held.
     """
 
     post_demand: ClassVar[bool] = False
@@ -94,44 +94,50 @@ class LlmD:
             case "token":
                 return (self.inflight_tokens, self.kv_cache_usage)
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         used = signal_names(self.source, self.needs())
-        values, evidence, wrong = fresh_values(used, view.readings)
-        size, ready = view.desired, view.ready
+        values, evidence, problems = fresh_values(used, context.readings)
+        size, ready = context.desired, context.ready
         if evidence is Evidence.BLIND or size is None or ready is None:
-            return no_opinion(name, used, wrong or "the number of replicas is not known")
+            return no_opinion(name, used, problems or "the number of replicas is not known")
         work = self._work(dict(zip(self.needs(), (values.get(s) for s in used), strict=True)), size, ready)
-        raw = max(by_average_value(amount, target, size, TOLERANCE) for amount, target, _ in work)
-        reason = ", ".join(f"{amount:g} {words} at {target:g} per replica" for amount, target, words in work)
-        if wrong:
-            reason += f", at least ({wrong})"
+        proposal = max(by_average_value(amount, target, size, TOLERANCE) for amount, target, _ in work)
+        reason = ", ".join(f"{amount:g} {title} at {target:g} per replica" for amount, target, title in work)
+        if problems:
+            reason += f", at least ({problems})"
         active = any(amount > 0 for amount, _, _ in work)
-        if evidence is Evidence.PARTIAL and raw < size:
+        if evidence is Evidence.PARTIAL and proposal < size:
             return Recommendation(name, None, evidence, active, f"{reason}: no shrinking on that", used)
-        past = memory_of(view, size, self.lookback_s, rests_at_zero=True)
-        replicas, why = settle(raw, size, past, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S)
-        reason = f"{reason}; {why}" if why else reason
-        return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(raw))
+        memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
+        replicas, limit_reason = stabilized_size(
+            proposal, size, memory, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S
+        )
+        reason = f"{reason}; {limit_reason}" if limit_reason else reason
+        return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(proposal))
 
-    def _work(self, seen: Mapping[str, float | None], size: int, ready: int) -> list[tuple[float, float, str]]:
-        """Return each trigger that could be read: its amount, the target per replica, and what it is."""
+    def _work(self, readings: Mapping[str, float | None], size: int, ready: int) -> list[tuple[float, float, str]]:
+        """Return each trigger that could be read: its amount, the target per replica, and the amount's name.
+
+        Example of the guard: 10 requests queued at 1 per replica, a size of 8 and 2 ready. 6 replicas are starting, so
+        max(10 - 6, 8) = 8 replicas.
+        """
         if self.recipe == "queue_guard":
-            demand = (seen[self.queued] or 0.0) / self.target_queued
+            demand = (readings[self.queued] or 0.0) / self.target_queued
             pending = max(0, size - ready)
             guarded = demand if demand <= size else max(demand - pending, float(size))
             return [(guarded, 1.0, f"replicas' worth queued ({pending} starting)")]
         triggers: tuple[tuple[float | None, float, str], ...]
         if self.recipe == "queue":
             triggers = (
-                (seen[self.queued], self.target_queued, "queued"),
-                (seen[self.running], self.target_running, "running"),
+                (readings[self.queued], self.target_queued, "queued"),
+                (readings[self.running], self.target_running, "running"),
             )
         else:
-            tokens, share = seen[self.inflight_tokens], seen[self.kv_cache_usage]
+            tokens, share = readings[self.inflight_tokens], readings[self.kv_cache_usage]
             prefill_s = None if tokens is None else tokens / self.peak_prefill_tokens_per_s
             caches = None if share is None else share * ready
             triggers = (
                 (prefill_s, self.target_prefill_s, "s of prefill work"),
                 (caches, self.target_kv_cache, "KV caches full"),
             )
-        return [(amount, target, words) for amount, target, words in triggers if amount is not None]
+        return [(amount, target, title) for amount, target, title in triggers if amount is not None]

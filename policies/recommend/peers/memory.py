@@ -1,4 +1,4 @@
-"""What the peers remember from one tick to the next, as types over the numbers that a recommendation records."""
+"""The peers' memory from one tick to the next, as types over the numbers that a recommendation records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class KpaMemory:
     """The Knative Pod Autoscaler's memory.
 
     `started` is 1 after the first tick; `panic_s` and `panic_replicas` are a panic's age and largest size, `idle_s` the
-    time without load. None where there is none.
+    time without load. None outside a panic and with load.
     """
 
     started: float | None = None

@@ -22,9 +22,9 @@ class RayServe(AveragingPolicy):
     min_replicas and max_replicas are the workload's. Ray decides every 0.1 s on metrics that come every 10 s.
 
     Source: ray-project/ray 2.60, ``python/ray/serve/autoscaling_policy.py``, ``python/ray/serve/config.py``. A change
-    is made once it was wanted for the whole delay; then, or when the direction turns, the delay begins anew. The
-    original counts loop iterations, this counts the time seen. It drops what a silent replica last told, so that lost
-    metrics look like less work; here that blocks shrinking.
+    is made once it was recommended for the whole delay; then, or when the direction changes, the delay starts again.
+    The original counts loop iterations, and this policy counts observed time. The original drops the last value of a
+    silent replica, so that lost metrics look like less work; here lost metrics block scale-in.
     """
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
@@ -61,30 +61,31 @@ class RayServe(AveragingPolicy):
 
     def size(self, tick: PeerTick) -> PeerSize:
         ready, size = tick.ready, tick.desired
-        window = totals(tick.view, tick.values, self.look_back_period_s)
+        window = totals(tick.context, tick.values, self.look_back_period_s)
         ongoing = float(getattr(window, self.aggregation)())
         reason = f"{ongoing:g} ongoing at {self.target_ongoing_requests:g} per replica"
-        raw = self._scaled(ongoing, ready, size)
+        proposal = self._scaled(ongoing, ready, size)
         replicas, move = size, NO_MOVE
         if ready == 0:
-            replicas = raw
-        elif raw != size:
-            move = delayed_move(tick, raw - size, self._delay_s(raw - size, size), first_s=0.0)
+            replicas = proposal
+        elif proposal != size:
+            move = delayed_move(tick, proposal - size, self._delay_s(proposal - size, size), first_s=0.0)
             if move.is_due:
-                replicas = raw if raw > size or size == 1 else max(1, raw)
-        return PeerSize(float(replicas), float(raw), ongoing > 0, reason + move.reason, record(move.memory))
+                replicas = proposal if proposal > size or size == 1 else max(1, proposal)
+        return PeerSize(float(replicas), float(proposal), ongoing > 0, reason + move.reason, record(move.memory))
 
     def _scaled(self, ongoing: float, ready: int, size: int) -> int:
-        """Return what the requests want, with the factors applied to the difference from the replicas ready.
+        """Return the proposal for the requests, with the factors applied to the difference from the ready replicas.
 
-        With none ready nothing can be averaged: any work asks for one replica (times the factor), at once.
+        Without a ready replica there is no average: any work proposes one replica (times the factor) at once. Example:
+        64 requests at 8 per replica, 2 ready and a factor of 0.5 give 2 + 0.5 * (8 - 2) = 5.
         """
         if ready == 0:
             return max(whole_replicas(self.upscaling_factor), size) if ongoing > 0 else size
-        wanted = ongoing / self.target_ongoing_requests
-        factor = self.upscaling_factor if wanted > ready else self.downscaling_factor
-        scaled = whole_replicas(ready + factor * (wanted - ready))
-        return scaled - 1 if whole_replicas(wanted) < ready == scaled else max(0, scaled)
+        desired = ongoing / self.target_ongoing_requests
+        factor = self.upscaling_factor if desired > ready else self.downscaling_factor
+        scaled = whole_replicas(ready + factor * (desired - ready))
+        return scaled - 1 if whole_replicas(desired) < ready == scaled else max(0, scaled)
 
     def _delay_s(self, change: int, size: int) -> float:
         if change > 0:

@@ -22,15 +22,15 @@ class SkyServeRequestRate(AveragingPolicy):
     min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
 
     Source: skypilot-org/skypilot 0.14.1, ``sky/serve/autoscalers.py``, ``RequestRateAutoscaler``; defaults in
-    ``sky/serve/constants.py``. The original counts turns in agreement (15 up, 60 down), this the time they span, the
-    first turn included. It divides by the whole window even before one has passed, so that a service starts too small;
-    this takes the mean of what was seen. It counts what its load balancer handed on, so a silent one is no traffic;
-    here a rate that can't be read blocks shrinking. A rate that the engines tell is of requests *answered*: prefer a
-    gateway's, since the answers of full engines do not grow with the load.
+    ``sky/serve/constants.py``. The original counts consecutive ticks (15 up, 60 down), and this policy the time that
+    they span, the first tick included. The original divides by the whole window even before one has passed, so that a
+    service starts too small; this policy uses the mean of the observed rates. The original counts the requests of its
+    load balancer, so a silent one is no traffic; here a missing rate blocks scale-in. The engines report the rate of
+    *completed* requests. Prefer a gateway's rate, since the completions of full engines do not grow with the load.
 
-    With `spot_pool` and `on_demand_pool` it is ``FallbackRequestRateAutoscaler``: all but the base on spot, and, where
-    dynamic_ondemand_fallback is set, on demand what spot replicas are not ready, on top. It rents that twice while spot
-    replicas start, and lets it go as they get ready.
+    With `spot_pool` and `on_demand_pool` it is ``FallbackRequestRateAutoscaler``: all replicas but the base on spot,
+    and with dynamic_ondemand_fallback additional on-demand replicas for spot replicas that are not ready. Capacity is
+    paid twice while spot replicas start, and the on-demand replicas are removed as these become ready.
     """
 
     target_qps_per_replica: Annotated[float, FieldMetadata("Requests a second per replica.", gt=0, example=2.5)]
@@ -67,7 +67,7 @@ class SkyServeRequestRate(AveragingPolicy):
             yield "spot_pool", "is needed for a fallback: name it, and on_demand_pool"
 
     def pools_named(self) -> tuple[str, ...]:
-        """Return the workload's pools that it shares out to by name."""
+        """Return the names of the pools that it splits the replicas between."""
         return tuple(name for name in (self.spot_pool, self.on_demand_pool) if name is not None)
 
     @property
@@ -78,43 +78,51 @@ class SkyServeRequestRate(AveragingPolicy):
         return (self.quantity,)
 
     def size(self, tick: PeerTick) -> PeerSize:
-        view = tick.view
-        rate = float(totals(view, tick.values, self.qps_window_s).mean())
-        wanted = whole_replicas(rate / self.target_qps_per_replica)
-        before = recall(MoveMemory, tick.memory).target
-        last_target = self._found(view, tick.desired) if before is None else int(before)
+        context = tick.context
+        rate = float(totals(context, tick.values, self.qps_window_s).mean())
+        proposal = whole_replicas(rate / self.target_qps_per_replica)
+        recorded_target = recall(MoveMemory, tick.memory).target
+        last_target = self._initial_target(context, tick.desired) if recorded_target is None else int(recorded_target)
         target = max(0, last_target - self.num_overprovision)
         reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
         decided, move = target, NO_MOVE
         if target == 0:
-            decided = wanted
-        elif wanted != target:
-            delay_s = self.upscale_delay_s if wanted > target else self.downscale_delay_s
-            move = delayed_move(tick, wanted - target, delay_s, first_s=elapsed_s(view))
-            decided = wanted if move.is_due else target
+            decided = proposal
+        elif proposal != target:
+            delay_s = self.upscale_delay_s if proposal > target else self.downscale_delay_s
+            move = delayed_move(tick, proposal - target, delay_s, first_s=elapsed_s(context))
+            decided = proposal if move.is_due else target
             reason += move.reason
         extra, memory = self.num_overprovision, move.memory
         pools: dict[PoolName, int] = {}
         if self.spot_pool and self.on_demand_pool:
             memory = replace(memory, target=float(decided + extra))
-            pools = self._share_out(decided + extra, view)
+            pools = self._share_out(decided + extra, context)
             reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on demand"
         replicas = float(sum(pools.values()) if pools else decided + extra)
-        return PeerSize(replicas, float(wanted + extra), rate > 0, reason, record(memory), pools)
+        return PeerSize(replicas, float(proposal + extra), rate > 0, reason, record(memory), pools)
 
-    def _found(self, view: PolicyContext, desired: int) -> int:
-        """Return the target that the sizes found stand for: what is on demand beyond the base only fills in."""
-        sizes = [view.pools.get(PoolName(name)) for name in self.pools_named()]
+    def _initial_target(self, context: PolicyContext, desired: int) -> int:
+        """Return the target at the current sizes: on-demand replicas above the base are a fallback and do not count.
+
+        Example: 3 spot and 2 on-demand replicas with a base of 1 are a target of 3 + 1 = 4.
+        """
+        sizes = [context.pools.get(PoolName(name)) for name in self.pools_named()]
         if not sizes:
             return desired
-        spot, on_demand = (0 if s is None or isinstance(s, Absent) else s.value.desired for s in sizes)
+        spot, on_demand = (
+            0 if status is None or isinstance(status, Absent) else status.value.desired for status in sizes
+        )
         return spot + min(on_demand, self.base_ondemand_fallback_replicas)
 
-    def _share_out(self, target: int, view: PolicyContext) -> dict[PoolName, int]:
-        """Spot and on-demand replicas for a target. A spot pool that cannot be read is taken to have none ready."""
+    def _share_out(self, target: int, context: PolicyContext) -> dict[PoolName, int]:
+        """Return the spot and on-demand replicas for a target. A spot pool that cannot be read counts as not ready.
+
+        Example: a target of 4 with 2 ready spot replicas and a dynamic fallback: 4 on spot, 2 on demand.
+        """
         spot, on_demand = PoolName(str(self.spot_pool)), PoolName(str(self.on_demand_pool))
         base = min(target, self.base_ondemand_fallback_replicas)
-        seen = view.pools.get(spot)
-        ready = seen.value.ready if isinstance(seen, Fresh) else 0
+        status = context.pools.get(spot)
+        ready = status.value.ready if isinstance(status, Fresh) else 0
         fallback = max(0, target - base - ready) if self.dynamic_ondemand_fallback else 0
         return {spot: target - base, on_demand: base + fallback}

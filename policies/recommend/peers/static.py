@@ -1,4 +1,4 @@
-"""No autoscaling: what every autoscaler has to beat."""
+"""No autoscaling: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ class Static:
     def needs(self) -> tuple[str, ...]:
         return ()
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         reason = f"fixed at {self.replicas}"
         return Recommendation(name, float(self.replicas), Evidence.FULL, self.replicas > 0, reason)

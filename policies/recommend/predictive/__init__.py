@@ -1,1 +1,1 @@
-"""The predictive policy: load, latency model, queue deadline, forecast margin."""
+"""The predictive policy: engine load, latency models, queue deadline and forecast margin."""

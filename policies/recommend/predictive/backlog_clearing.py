@@ -1,4 +1,4 @@
-"""Work that waits: what of it is left when help comes, and the replicas that are worth buying to clear it."""
+"""The replicas that are worth adding to clear requests that wait in the engines."""
 
 from __future__ import annotations
 
@@ -6,60 +6,67 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-LEAST_S: Final = 15.0
-"""Sooner than a turn nothing need be gone: nobody could see it."""
+MIN_CLEAR_S: Final = 15.0
+"""A backlog need not be cleared faster than within one tick, the default interval. Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class ComingReplicas:
-    """What help for a backlog is like.
+class BacklogSupply:
+    """When more replicas serve, for how long, and what waiting costs.
 
-    Replicas asked for now come after `lead_s`, the next of those asked for before after `next_s`; each stays for
-    `stay_s` at least. Waiting costs `ratio` times what an idle replica does.
+    Replicas requested now serve after `lead_s`, the next pending replica after `next_s`. Each stays for at least
+    `min_lifetime_s`. A second of late requests costs `violation_cost_ratio` times a second of an idle replica.
     """
 
     lead_s: float
     next_s: float
-    stay_s: float
-    ratio: float
+    min_lifetime_s: float
+    violation_cost_ratio: float
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingWork:
-    """Requests that wait in engines, and the replica-seconds that each takes."""
+    """The requests that wait in the engines, and the replica-seconds of each."""
 
     requests: float
-    each_s: float
+    service_time_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogNeed:
-    """The replicas beyond those that the rate needs (`extra`) that clear what waits.
+    """The replicas that clear the backlog, in addition to those that the request rate needs.
 
-    A backlog is not a rate: multiplying it by the replicas there, or buying for what they will have worked off before
-    help comes, is how autoscalers run away.
+    A backlog is an amount, not a rate. An autoscaler runs away if it multiplies the backlog by the current replicas, or
+    adds replicas for work that will be done before they serve.
     """
 
-    extra: float
+    extra_replicas: float
     reason: str = ""
 
 
-def backlog_need(waits: WaitingWork, rate: float, ready: float, size: float, help_: ComingReplicas) -> BacklogNeed:
+def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, supply: BacklogSupply) -> BacklogNeed:
     """Return the replicas that clear the backlog.
 
-    `rate` is the work that arrives; `ready` and `size` are the replicas that serve and that are requested.
+    `rate` is the arriving work in replicas; `ready` and `size` are the replicas that serve and that are requested.
 
-    While requests wait in engines all that come are late. E replicas more clear B replica-seconds in B / E seconds,
-    which costs ``ratio x rate x B / E`` for lateness and ``E x (lead + stay)`` for them: the least of the sum is at
-    the square root below. B is what there will be when help comes; what is there may be all the help it needs, and then
-    nothing is bought, and nothing given back before it is done.
+    While requests wait in the engines, every arriving request is late. E extra replicas clear B replica-seconds in B /
+    E seconds. That costs ``ratio * rate * B / E`` for late requests and ``E * (lead + lifetime)`` for the replicas; the
+    sum is smallest at ``E = sqrt(ratio * rate * B / (lead + lifetime))``. B is the backlog when the next replicas
+    serve. If the requested size clears it within a lead time, no more is added, and nothing is removed before it is
+    cleared.
+
+    Example: 1,000 requests of 0.1 replica-seconds wait, so B = 100. The rate is 4 and 4 replicas are ready. With a
+    ratio of 19, a lead time of 100 s and a lifetime of 100 s: sqrt(19 * 4 * 100 / 200) = 6.2 replicas. If 8 are already
+    requested, they clear (8 - 4) * 100 = 400 replica-seconds within a lead time, so 8 - 4 = 4 extra are enough.
     """
-    if waits.requests <= 0:
+    if waiting.requests <= 0:
         return BacklogNeed(0.0)
-    pending = size > ready
-    left_s = waits.requests * waits.each_s + max(0.0, rate - ready) * (help_.next_s if pending else help_.lead_s)
-    urgent = math.sqrt(help_.ratio * rate * left_s / (help_.lead_s + help_.stay_s))
-    extra = min(urgent, left_s / LEAST_S)
-    if left_s <= (size - rate) * help_.lead_s:
+    next_s = supply.next_s if size > ready else supply.lead_s
+    backlog_s = waiting.requests * waiting.service_time_s + max(0.0, rate - ready) * next_s
+    cost_ratio = supply.violation_cost_ratio * rate * backlog_s / (supply.lead_s + supply.min_lifetime_s)
+    extra = min(math.sqrt(cost_ratio), backlog_s / MIN_CLEAR_S)
+    if backlog_s <= (size - rate) * supply.lead_s:
         extra = min(extra, size - rate)
-    return BacklogNeed(extra, f"{waits.requests:g} wait, {left_s:.0f} replica-seconds: {extra:.2f} more clear them")
+    return BacklogNeed(
+        extra, f"{waiting.requests:g} wait, {backlog_s:.0f} replica-seconds: {extra:.2f} more clear them"
+    )

@@ -1,4 +1,4 @@
-"""What engines have to do now: tokens computed, and requests that came and have not gone."""
+"""The current load of the engines, from token rates and from the requests that arrive and wait."""
 
 from __future__ import annotations
 
@@ -20,154 +20,169 @@ if TYPE_CHECKING:
     from policies.recommend.predictive.latency_model import LatencyObservation
 
 Values = TypeVar("Values", float, "NDArray[np.float64]")
-READ: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
-MOST: Final = 3.0
-"""Requests that come are at most so many times those that are answered, and at least so much less: beyond that the
-difference of two gauges is noise on a rate near zero."""
+ENGINE_QUANTITIES: Final = ("running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
+MAX_ARRIVAL_RATIO: Final = 3.0
+"""Arrivals are at most this multiple of the completed requests, and at least the reciprocal: beyond it, the difference
+of two gauges is noise on a rate near zero."""
 SURGE: Final = 2.0
-"""Requests waiting per replica that tell of a surge: an engine takes up fewer in its next step. What comes is then
-judged by the last turns and not the window."""
+"""Waiting requests per ready replica that indicate a surge: an engine admits fewer in its next step. Then the growth of
+the last ticks counts if it is larger than that of the rate window."""
 SURGE_S: Final = 31.0
-"""Two turns by default, and their jitter. Seconds."""
-STEADY: Final = 20.0
-"""Requests waiting per replica beyond which latencies are those of a queue, and teach nothing about engines."""
-SETTLED_S: Final = 300.0
-"""Requests that wait in an engine stay there: after one has come, a queue of before is long not shared evenly."""
-WORKS: Final = 0.05
-"""Below this share of what was believed to be its saturation a replica idles: that says nothing of what it carries."""
-ENOUGH: Final = 200.0
-"""Requests in a window at which its mean is worth a whole lesson."""
+"""Two ticks at the default interval, and their jitter. Seconds."""
+BACKED_UP_PER_REPLICA: Final = 20.0
+"""Above this many waiting requests per replica, latencies are those of a queue and do not describe the engines."""
+UNEVEN_QUEUE_S: Final = 300.0
+"""A waiting request stays in its engine, so a queue is uneven for this time after a replica was added. Seconds."""
+MIN_LOAD: Final = 0.05
+"""Below this share of its prior saturation a replica is idle, and its latency does not show its capacity."""
+FULL_WEIGHT_REQUESTS: Final = 200.0
+"""Requests in a rate window from which its mean latency has full weight."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """One turn's load. Loads are in a replica's saturations, over all replicas.
+    """The load of one tick. Loads are in prior saturations of a replica, summed over all replicas.
 
-    `done` is what was computed in the rate window, `coming` what came in it; `lasting` is what waits now and waited a
-    turn ago, `steady` whether the replicas were the same throughout, `backed_up` whether more than `STEADY` requests a
-    replica waited throughout, `uneven` whether such a queue stood, lately, when a replica came.
+    `processed` is the work done in the rate window, `arriving` the work that arrived in it, `requests_per_s` the
+    completed requests. `in_work` are the requests in the engines, `waiting` those of them that wait, and
+    `sustained_waiting` those that waited in the last tick, too. `ready` is the mean number of ready replicas in the
+    window; `is_steady` whether it stayed the same. `is_backed_up` is whether more than `BACKED_UP_PER_REPLICA` requests
+    per replica waited in the whole window, and `is_uneven` whether a recently added replica found such a queue.
     """
 
-    done: float
-    coming: float
+    processed: float
+    arriving: float
     requests_per_s: float
     in_work: float
     waiting: float
     ready: float
-    steady: bool
-    lasting: float
-    backed_up: bool
-    uneven: bool
+    is_steady: bool
+    sustained_waiting: float
+    is_backed_up: bool
+    is_uneven: bool
     window_s: float
 
     @property
-    def each(self) -> float:
-        """What a request takes of a replica's saturation, for a second; 0 where none was answered."""
-        return self.done / self.requests_per_s if self.requests_per_s > 0 else 0.0
+    def work_per_request(self) -> float:
+        """Work of a request in replica-seconds at saturation: 2.0 at 10 requests per s is 0.2 s; 0 without requests."""
+        return self.processed / self.requests_per_s if self.requests_per_s > 0 else 0.0
 
-    def teach(
+    def learned_latencies(
         self,
-        learnt: Mapping[str, LearnedLatency],
-        seen: Mapping[str, LatencyObservation],
-        promised_s: Mapping[str, float],
+        learned: Mapping[str, LearnedLatency],
+        observations: Mapping[str, LatencyObservation],
+        limits_s: Mapping[str, float],
         forget: float,
-        took_s: float,
+        interval_s: float,
     ) -> dict[str, LearnedLatency]:
-        """Return what is known after this turn of `took_s`: a steady one under some load teaches.
+        """Return the latency models after this tick of `interval_s`. Only a steady tick with some load changes them.
 
-        As much as it had requests, and no more than it is of the window: what windows share is told once. Where
-        requests waited throughout, engines did all they could, and latencies are those of the queue; but not where the
-        queue is that of a few, and the others, which came later, have none.
+        The weight of a tick is its part of the rate window, since windows overlap, times its number of requests. If
+        requests waited in the whole window, the engines ran at saturation and the latencies are those of the queue. An
+        uneven queue is ignored: it stands in a few engines, and those added later have none.
+
+        Example: a tick of 15 s is 0.25 of a window of 60 s. At 10 requests per s the window has 600 requests, more than
+        200, so the weight is 0.25 and the tick counts for 150 requests.
         """
-        per_replica = self.done / self.ready if self.ready > 0 else 0.0
-        taught = dict(learnt)
-        if not self.steady or self.uneven or per_replica <= WORKS:
-            return taught
-        new = min(1.0, took_s / self.window_s)
-        requests = new * self.requests_per_s * self.window_s
-        weight = new * min(1.0, self.requests_per_s * self.window_s / ENOUGH)
-        for key, known in learnt.items():
-            line, tail, told = known.line, known.tail, seen.get(key)
-            if self.backed_up:
+        per_replica = self.processed / self.ready if self.ready > 0 else 0.0
+        updated = dict(learned)
+        if not self.is_steady or self.is_uneven or per_replica <= MIN_LOAD:
+            return updated
+        new_share = min(1.0, interval_s / self.window_s)
+        requests = new_share * self.requests_per_s * self.window_s
+        weight = new_share * min(1.0, self.requests_per_s * self.window_s / FULL_WEIGHT_REQUESTS)
+        for key, latency in learned.items():
+            line, tail, observation = latency.line, latency.tail, observations.get(key)
+            if self.is_backed_up:
                 line = line.saturated(per_replica, forget, weight)
-            elif told is not None and self.waiting < STEADY * self.ready:
-                line = line.learn(per_replica, told.mean_s, forget, weight)
-                if told.late_share is not None and key in promised_s:
-                    tail = tail.learn(promised_s[key], told.mean_s, told.late_share, requests, forget)
-            taught[key] = LearnedLatency(line, tail)
-        return taught
+            elif observation is not None and self.waiting < BACKED_UP_PER_REPLICA * self.ready:
+                line = line.learn(per_replica, observation.mean_s, forget, weight)
+                if observation.late_share is not None and key in limits_s:
+                    tail = tail.learn(limits_s[key], observation.mean_s, observation.late_share, requests, forget)
+            updated[key] = LearnedLatency(line, tail)
+        return updated
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCapacity:
-    """What a replica takes at saturation, if all were of one kind, and what the rates that tell of it span."""
+    """The prior saturation of a replica, with prompt tokens or output tokens alone, and the window of the rates."""
 
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
     window_s: float
 
     def load(self, prompt_tokens_per_s: Values, generation_tokens_per_s: Values) -> Values:
-        """Token rates in replicas' saturations."""
+        """Return token rates in saturations of a replica.
+
+        Example: 20,000 prompt tokens per s of 40,000 and 4,500 output tokens per s of 9,000 are 0.5 + 0.5 = 1.0.
+        """
         return prompt_tokens_per_s / self.prompt_tokens_per_s + generation_tokens_per_s / self.generation_tokens_per_s
 
 
 def engine_load(
-    view: PolicyContext,
+    context: PolicyContext,
     used: tuple[SignalName, ...],
     values: Mapping[SignalName, float],
-    worth: ReplicaCapacity,
+    capacity: ReplicaCapacity,
     queue: SignalName | None = None,
 ) -> EngineLoad:
-    """Return the load by the signals of `READ` (named in `used`), all of which are in `values`.
+    """Return the load from the signals of `ENGINE_QUANTITIES` (named in `used`), all of which are in `values`.
 
-    What came is what was done and what the requests in work grew by; those that wait in a `queue` before the engines,
-    if it is in `values` too, are among them.
+    The arriving work is the processed work, scaled by the growth of the requests in the system. Messages that wait in a
+    `queue` before the engines are in the system, too, if `values` has them.
+
+    Example: 2.0 replicas of work are processed, 10 requests per s are completed, and the requests in the system grow
+    from 20 to 140 in 60 s, by 2 per s. The arriving work is 2.0 * (1 + 2 / 10) = 2.4.
     """
     running, waiting, requests_per_s, prompt, generated = (values[signal] for signal in used)
     in_work = running + waiting
-    held = (*used[:2], queue) if queue is not None and queue in values else used[:2]
-    there = sum(values[signal] for signal in held)
-    done, window_s = worth.load(prompt, generated), worth.window_s
-    since = view.at - window_s - 1.0
-    grown_per_s = _grown_per_s(view, held, there, since)
-    if waiting > SURGE * (view.ready or 0):
-        grown_per_s = max(grown_per_s, _grown_per_s(view, held, there, view.at - SURGE_S))
-    ready = np.append(view.history.column(READY, since - 30.0), float(view.ready or 0))
+    gauges = (*used[:2], queue) if queue is not None and queue in values else used[:2]
+    in_system = sum(values[signal] for signal in gauges)
+    processed, window_s = capacity.load(prompt, generated), capacity.window_s
+    since = context.at - window_s - 1.0
+    growth_per_s = _growth_per_s(context, gauges, in_system, since)
+    if waiting > SURGE * (context.ready or 0):
+        growth_per_s = max(growth_per_s, _growth_per_s(context, gauges, in_system, context.at - SURGE_S))
+    ready = np.append(context.history.column(READY, since - 30.0), float(context.ready or 0))
     window = ready[2:] if ready.size > 3 else ready
-    if (view.ready or 0) < min(float(np.nanmax(window)), view.desired or 0):
-        grown_per_s = max(0.0, grown_per_s)  # the requests of replicas that were lost are gone, and not answered
-    ratio = 1.0 + grown_per_s / requests_per_s if requests_per_s > 0 else 1.0
+    if (context.ready or 0) < min(float(np.nanmax(window)), context.desired or 0):
+        growth_per_s = max(0.0, growth_per_s)  # the requests of lost replicas are gone and not completed
+    ratio = 1.0 + growth_per_s / requests_per_s if requests_per_s > 0 else 1.0
+    waiting_before = context.history.signal(used[1], since)[1]
     return EngineLoad(
-        done=done,
-        coming=done * min(MOST, max(1.0 / MOST, ratio)),
+        processed=processed,
+        arriving=processed * min(MAX_ARRIVAL_RATIO, max(1.0 / MAX_ARRIVAL_RATIO, ratio)),
         requests_per_s=requests_per_s,
         in_work=in_work,
         waiting=waiting,
         ready=float(np.nanmean(window)),
-        steady=bool(np.nanmax(window) == np.nanmin(window)),
-        lasting=min([waiting, *view.history.signal(used[1], view.at - SURGE_S)[1][-1:]]),
-        backed_up=min([waiting, *view.history.signal(used[1], since)[1]]) > STEADY * float(np.nanmax(window)),
-        uneven=_uneven(view, used[1], waiting),
+        is_steady=bool(np.nanmax(window) == np.nanmin(window)),
+        sustained_waiting=min([waiting, *context.history.signal(used[1], context.at - SURGE_S)[1][-1:]]),
+        is_backed_up=min([waiting, *waiting_before]) > BACKED_UP_PER_REPLICA * float(np.nanmax(window)),
+        is_uneven=_is_uneven(context, used[1], waiting),
         window_s=window_s,
     )
 
 
-def _uneven(view: PolicyContext, signal: SignalName, waiting: float) -> bool:
-    since = view.at - SETTLED_S
-    ready = np.append(view.history.column(READY, since), float(view.ready or 0))
-    most = max([waiting, *view.history.signal(signal, since)[1]])
-    return bool((np.diff(ready) > 0).any() and most > STEADY * max(1.0, float(np.nanmin(ready))))
+def _is_uneven(context: PolicyContext, signal: SignalName, waiting: float) -> bool:
+    """Return whether a replica was added recently while a long queue stood, which `signal` reports."""
+    since = context.at - UNEVEN_QUEUE_S
+    ready = np.append(context.history.column(READY, since), float(context.ready or 0))
+    longest = max([waiting, *context.history.signal(signal, since)[1]])
+    return bool((np.diff(ready) > 0).any() and longest > BACKED_UP_PER_REPLICA * max(1.0, float(np.nanmin(ready))))
 
 
-def _grown_per_s(view: PolicyContext, held: tuple[SignalName, ...], there: float, since: float) -> float:
-    """Return the growth of the requests in work per second, since the first ticks of the span.
+def _growth_per_s(context: PolicyContext, gauges: tuple[SignalName, ...], in_system: float, since: float) -> float:
+    """Return the growth of the requests in the system per second, from the first ticks after `since` to now.
 
-    `held` are the gauges that add up to them, `there` is their sum now.
-
-    The larger of the first two is taken: a reading that says 0 for once is no growth afterwards.
+    `gauges` are the signals whose sum is the requests in the system, `in_system` is their sum now. The larger of the
+    first two ticks counts, so that a single reading of 0 is no growth. Example: the first two ticks read 0 and 80, 60 s
+    and 45 s ago, and now there are 140: (140 - 80) / 60 = 1 per s.
     """
-    found = [view.history.signal(signal, since) for signal in held]
-    at, sizes = found[0][0], {values.size for _, values in found}
-    if not at.size or len(sizes) > 1 or at[0] >= view.at:
+    series = [context.history.signal(signal, since) for signal in gauges]
+    times, lengths = series[0][0], {values.size for _, values in series}
+    if not times.size or len(lengths) > 1 or times[0] >= context.at:
         return 0.0
-    return (there - float(np.sum([values[:2] for _, values in found], axis=0).max())) / (view.at - float(at[0]))
+    return (in_system - float(np.sum([values[:2] for _, values in series], axis=0).max())) / (
+        context.at - float(times[0])
+    )

@@ -1,4 +1,4 @@
-"""One turn of the predictive policy: from what is seen to a need, by engines, by a queue's deadline, or by activity."""
+"""One tick of the predictive policy: the need from engines, from a queue's deadline, or from GPU activity."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from policies.history.ticks import ACTIVE
 from policies.model import Evidence, Fresh, PolicyName, Recommendation, SignalName
-from policies.recommend.predictive.backlog_clearing import BacklogNeed, ComingReplicas, WaitingWork, backlog_need
-from policies.recommend.predictive.engine_load import READ, SURGE, EngineLoad, ReplicaCapacity, engine_load
+from policies.recommend.predictive.backlog_clearing import BacklogNeed, BacklogSupply, WaitingWork, backlog_need
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, SURGE, EngineLoad, ReplicaCapacity, engine_load
 from policies.recommend.predictive.latency_model import (
     LatencyObservation,
     LearnedLatency,
@@ -24,14 +24,14 @@ from policies.recommend.predictive.latency_model import (
 from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.need import Need
 from policies.recommend.predictive.queue_deadline import DeadlineNeed, QueueSlo, QueueState, deadline_need
-from policies.recommend.predictive.service_time import response_time_s, service_time_when_full_s, traffic_has_ended
+from policies.recommend.predictive.service_time import mean_response_time_s, service_time_when_full_s, traffic_has_ended
 from policies.recommend.predictive.slo_correction import SloCorrection
 from policies.recommend.predictive.slo_margin import SloMargin
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from policies.recommend.readiness import filled_share
 from policies.signals.demand import no_opinion, signal_names, work_of_share
 from policies.signals.demand_hold import demand_to_hold
-from policies.signals.gpu_activity_fallback import QUANTITY, by_activity
+from policies.signals.gpu_activity_fallback import UTILIZATION, activity_need
 from policies.signals.latency_quantities import QUANTITIES
 
 if TYPE_CHECKING:
@@ -39,255 +39,259 @@ if TYPE_CHECKING:
     from policies.recommend.context import PolicyContext
     from policies.recommend.predictive.parameters import PredictiveParameters
 
-PEAKS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""Quantiles of the largest demand that are told to the allocator."""
+PEAK_LEVELS: Final = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""Quantiles of the largest demand that a recommendation reports to the allocator."""
 KV_TARGET: Final = 0.9
-"""Mean share of the KV cache to fill: engines preempt when one runs full, and replicas differ."""
-CAUTION: Final = 0.5
-"""Standard deviations that a limit is believed to be lower than learnt: the first replicas are bought in doubt."""
-INTERVAL_S, LEAD_TIME_S, SHARE, LATENESS_RATIO = 15.0, 120.0, 0.99, 19.0
-"""Where no workload says otherwise, as the specification has it."""
-SHORT: Final = 0.02
-"""A queue's need beyond the size that is no more than noise in what a message takes. Share."""
-LENGTHS_S: Final = 300.0
-"""The work of a request is averaged over so long: longer than a burst, shorter than a drift of lengths."""
-LONGEST_EACH_S: Final = 86_400.0
-"""Of a replica, for one request: none takes a day, and what is computed with it stays finite. Seconds."""
-SPARE: Final = 2.0
-"""Answers' times to spare for what is left when a cooldown begins: how long one takes is an average."""
-KV: Final = "kv_cache_usage"
-IDLE: Final = 0.05
-"""GPUs busy for less of the time do no work, as in `gpu_utilization`."""
+"""Mean share of the KV cache to fill: an engine preempts requests when its cache is full, and replicas differ."""
+CAUTION_SIGMAS: Final = 0.5
+"""A load limit counts as this many standard deviations below its estimate, since the first estimates are uncertain."""
+DEFAULT_INTERVAL_S, DEFAULT_LEAD_TIME_S, DEFAULT_SLO_SHARE, DEFAULT_COST_RATIO = 15.0, 120.0, 0.99, 19.0
+"""The defaults of the specification, for a context without one."""
+SHORTAGE_NOISE: Final = 0.02
+"""A queue's need above the size by less than this share is noise of the service time. Share."""
+AVERAGE_S: Final = 300.0
+"""Service and response times are averaged over this time: more than a burst, less than a drift of lengths. Seconds."""
+MAX_SERVICE_TIME_S: Final = 86_400.0
+"""Maximum service time of a request, so that results stay finite. Seconds."""
+SPARE_RESPONSE_TIMES: Final = 2.0
+"""Response times to spare when a cooldown begins, since a response time is an average."""
+KV_CACHE: Final = "kv_cache_usage"
+IDLE_UTILIZATION: Final = 0.05
+"""GPUs with a lower utilization are idle: the default activation of the policy `gpu_utilization`. Share."""
 
 
 def slo_share(spec: WorkloadSpec | None) -> float:
-    """Return the share of requests that the promise is of."""
-    return spec.slo.share if spec is not None and spec.slo is not None else SHARE
+    """Return the share of requests that must keep the SLO."""
+    return spec.slo.share if spec is not None and spec.slo is not None else DEFAULT_SLO_SHARE
 
 
-def capacity_at(allowed: LoadLimit) -> float:
-    """Return what a replica is trusted to carry of what it may, in the prior's saturations."""
-    return allowed.load * (1.0 - min(0.3, CAUTION * allowed.uncertain))
+def capacity_at(limit: LoadLimit) -> float:
+    """Return the load that counts as the capacity of a replica: the limit, less a part of its uncertainty.
+
+    Example: a limit of 0.8 with an uncertainty of 20 % counts as 0.8 * (1 - 0.5 * 0.2) = 0.72. At most 30 % are
+    deducted.
+    """
+    return limit.load * (1.0 - min(0.3, CAUTION_SIGMAS * limit.uncertain))
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One turn of the policy: its parameters, what it sees, what of that is fresh, and what it handed on."""
+    """One tick of the policy: its parameters, its context, the fresh `values` in it, and its memory."""
 
     policy: PredictiveParameters
     name: PolicyName
-    view: PolicyContext
+    context: PolicyContext
     values: Mapping[SignalName, float]
     memory: PredictiveMemory
 
-    def by_engines(self, used: tuple[SignalName, ...], evidence: Evidence, wrong: str) -> Recommendation:
-        """Return the need by all that engines tell."""
-        policy, view = self.policy, self.view
-        worth = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
-        load = engine_load(view, used[: len(READ)], self.values, worth, self._queue)
+    def need_from_engines(self, used: tuple[SignalName, ...], evidence: Evidence, problems: str) -> Recommendation:
+        """Return the need that follows from the engines' readings, and the queue's if there is one.
+
+        `latency_driven` is the part that the SLO correction adds: 1.0 of 6.0 replicas at a correction of 1.2.
+        """
+        policy, context = self.policy, self.context
+        capacity = ReplicaCapacity(policy.prompt_tokens_per_s, policy.generation_tokens_per_s, policy.rate_window_s)
+        load = engine_load(context, used[: len(ENGINE_QUANTITIES)], self.values, capacity, self._queue)
         prompt, generated = (self.values[signal] for signal in used[3:5])
         before = self.memory.latencies(prompt / generated if generated > 0 else 0.0)
-        told = observed_latencies(view, policy.source, before)
-        learnt = self._learned(load, before, told)
-        allowed = load_limit(learnt, self._slo_limits_s, self._share)
-        carries = capacity_at(allowed)
-        each_s = self._service_time_s(load, carries)
-        rate = load.coming / carries
-        answers_s = self._response_time_s(load)
-        queued = None if self.visible is None else self._deadline_need(self.visible, each_s, answers_s)
-        memory = self.memory.with_engines(each_s, answers_s, learnt)
-        if queued is not None and self._deadline_allows_waiting:
-            said = self._by_deadline(queued, evidence, used, memory)
-            busy = said.active or load.in_work > 0
-            return replace(said, work=rate, active=busy and not self._traffic_has_ended(load, queued, answers_s))
+        observed = observed_latencies(context, policy.source, before)
+        learned = self._learned(load, before, observed)
+        limit = load_limit(learned, self._slo_limits_s, self._slo_share)
+        replica_load = capacity_at(limit)
+        service_s, response_s = self._service_time_s(load, replica_load), self._response_time_s(load)
+        rate = load.arriving / replica_load
+        queue = None if self.visible is None else self._deadline_need(self.visible, service_s, response_s)
+        memory = self.memory.with_engines(service_s, response_s, learned)
+        if queue is not None and self._deadline_allows_waiting:
+            recommendation = self._by_deadline(queue, evidence, used, memory)
+            active = recommendation.active or load.in_work > 0
+            return replace(
+                recommendation, work=rate, active=active and not self._traffic_has_ended(load, queue, response_s)
+            )
         work = max(rate, self._kv_cache_need(load))
-        peaks = view.history.forecast(self.name).peaks(self._lead_s, PEAKS)
-        foreseen = policy.use_forecast and bool(np.isfinite(peaks).all())
-        margin = self._margin(told)
-        untold = tuple(key for key in self._slo_limits_s if key not in told)
+        peaks = context.history.forecast(self.name).peaks(self._lead_s, PEAK_LEVELS)
+        has_forecast = policy.use_forecast and bool(np.isfinite(peaks).all())
+        margin = self._margin(observed)
+        unmeasured = tuple(key for key in self._slo_limits_s if key not in observed)
         quantile = self._quantile(margin)
-        expected = float(np.interp(quantile, PEAKS, peaks)) if foreseen else work
+        expected = float(np.interp(quantile, PEAK_LEVELS, peaks)) if has_forecast else work
         expected = max(expected, self._held_demand())
-        waits = self._backlog(load, rate, each_s)
-        need = Need(work, rate, allowed, waits, queued, expected, self._slo_correction(told, learnt), margin, untold)
-        correction = need.correction.correction
+        backlog = self._backlog(load, rate, service_s)
+        slo = self._slo_correction(observed, learned)
+        need = Need(work, rate, limit, backlog, queue, expected, slo, margin, unmeasured)
+        correction = slo.correction
         utilization = policy.utilization * margin.fill_factor
         factor = correction / utilization
-        if waits.extra:
+        if backlog.extra_replicas:
             correction = max(1.0, correction)
-        most = max(expected, work + waits.extra, queued.replicas if queued else 0.0)
-        replicas = self._slowly_released(most, work + waits.extra if waits.extra else 0.0, correction, utilization)
+        largest = max(expected, work + backlog.extra_replicas, queue.replicas if queue else 0.0)
+        clearing = work + backlog.extra_replicas if backlog.extra_replicas else 0.0
+        replicas = self._limited_release(largest, clearing, correction, utilization)
+        latencies = (signal for signal in signal_names(policy.source, QUANTITIES) if signal in context.readings)
         return Recommendation(
             self.name,
             replicas,
             evidence,
-            load.in_work + load.requests_per_s + (queued.waiting if queued else 0.0) > 0,
-            need.words(quantile, self._lead_s) + (f" ({wrong})" if wrong else ""),
+            load.in_work + load.requests_per_s + (queue.waiting if queue else 0.0) > 0,
+            need.reason(quantile, self._lead_s) + (f" ({problems})" if problems else ""),
             used,
-            retained_signals=(
-                *used,
-                *(signal for signal in signal_names(policy.source, QUANTITIES) if signal in view.readings),
-            ),
-            memory=memory.with_slo(need.correction, margin).with_need(replicas).recorded,
+            retained_signals=(*used, *latencies),
+            memory=memory.with_slo(slo, margin).with_need(replicas).recorded,
             work=work,
-            peaks=tuple(zip(PEAKS, (peaks * factor).tolist(), strict=True)) if foreseen else (),
-            latency_driven=replicas * (1.0 - 1.0 / correction) if told and correction > 1.0 else None,
+            peaks=tuple(zip(PEAK_LEVELS, (peaks * factor).tolist(), strict=True)) if has_forecast else (),
+            latency_driven=replicas * (1.0 - 1.0 / correction) if observed and correction > 1.0 else None,
         )
 
-    def by_queue(self, visible: float, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
-        """Return what can be said without the engines: what waits in the queue, at what a message took before."""
-        found = self._deadline_need(visible, self._last_service_time_s, self._last_response_time_s)
-        said = self._by_deadline(found, Evidence.PARTIAL, used, self.memory)
-        return replace(said, reason=f"the engines tell nothing ({wrong or 'none is ready'}); {said.reason}")
+    def need_from_queue(self, visible: float, used: tuple[SignalName, ...], problems: str) -> Recommendation:
+        """Return the need without the engines' readings: the queue's messages at their last known service time."""
+        queue = self._deadline_need(visible, self._last_service_time_s, self.memory.response_time_s)
+        recommendation = self._by_deadline(queue, Evidence.PARTIAL, used, self.memory)
+        return replace(
+            recommendation, reason=f"the engines tell nothing ({problems or 'none is ready'}); {recommendation.reason}"
+        )
 
-    def by_activity(self, used: tuple[SignalName, ...], wrong: str) -> Recommendation:
-        """Return what the GPUs say, where nobody else says anything; nothing where they are not read either."""
-        wrong = wrong or "no replica is ready"
-        signal = SignalName(f"{self.policy.gpu_activity}.{QUANTITY}")
-        ready, busy = self.view.ready, self.view.readings.get(signal)
-        if self.policy.gpu_activity is None or not ready or not isinstance(busy, Fresh):
-            return no_opinion(self.name, used, wrong, self.memory.recorded)
-        last_need = float(self.view.desired or ready) if self.memory.need is None else self.memory.need
-        found = by_activity(busy.value, ready, last_need)
+    def need_from_gpu_activity(self, used: tuple[SignalName, ...], problems: str) -> Recommendation:
+        """Return the need from GPU utilization, without other readings; no opinion if it is not read either."""
+        problems = problems or "no replica is ready"
+        signal = SignalName(f"{self.policy.gpu_activity}.{UTILIZATION}")
+        ready, utilization = self.context.ready, self.context.readings.get(signal)
+        if self.policy.gpu_activity is None or not ready or not isinstance(utilization, Fresh):
+            return no_opinion(self.name, used, problems, self.memory.recorded)
+        last_need = float(self.context.desired or ready) if self.memory.need is None else self.memory.need
+        need = activity_need(utilization.value, ready, last_need)
         return Recommendation(
             self.name,
-            found.replicas,
+            need.replicas,
             Evidence.PARTIAL,
-            busy.value > IDLE,
-            f"neither engines nor a queue tell anything ({wrong}); {found.reason}",
+            utilization.value > IDLE_UTILIZATION,
+            f"neither engines nor a queue tell anything ({problems}); {need.reason}",
             (*used, signal),
             memory=self.memory.with_need(last_need).recorded,
         )
 
     def _by_deadline(
-        self, found: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: PredictiveMemory
+        self, queue: DeadlineNeed, evidence: Evidence, used: tuple[SignalName, ...], memory: PredictiveMemory
     ) -> Recommendation:
-        """Return what keeps a queue's deadline, without a forecast."""
-        replicas, active = self._past_tolerance(found.replicas / self.policy.utilization), found.waiting > 0
+        """Return the recommendation that keeps a queue's deadline, without a forecast."""
+        replicas = self._raised_past_tolerance(queue.replicas / self.policy.utilization)
         return Recommendation(
             self.name,
             replicas,
             evidence,
-            active,
-            found.reason,
+            queue.waiting > 0,
+            queue.reason,
             used,
             retained_signals=used,
             memory=memory.with_need(replicas).recorded,
         )
 
-    def _past_tolerance(self, replicas: float) -> float:
-        """Return the need, raised to the first size that the tolerance lets through where it is short.
+    def _raised_past_tolerance(self, replicas: float) -> float:
+        """Return the need; if it exceeds the size, at least the smallest size that the tolerance does not suppress.
 
-        What is due cannot wait until the shortage is as large as the tolerance.
+        Due work cannot wait until the shortage exceeds the tolerance. Example: at a size of 6 and a tolerance of 10 %,
+        a need of 6.23 is raised to floor(6 * 1.1) + 1 = 7. A need of 6.1 is within the noise of 2 % and stays.
         """
-        size, spec = float(self.view.desired or 0), self.view.spec
-        if spec is None or replicas <= size * (1.0 + SHORT):
+        size, spec = float(self.context.desired or 0), self.context.spec
+        if spec is None or replicas <= size * (1.0 + SHORTAGE_NOISE):
             return replicas
         return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
 
-    def filled(self, said: Recommendation) -> float | None:
-        """How full the ready replicas are; None where the queue decides, by its deadline or because engines are silent.
+    def filled(self, recommendation: Recommendation) -> float | None:
+        """Return how full the ready replicas are; None if the queue decides, by its deadline or without the engines.
 
-        Engines before a queue with a far deadline are always full: they take in as much as they hold.
+        Engines on a queue with a distant deadline are always full: they admit as many messages as they can hold.
         """
-        if self.visible is not None and (said.work is None or self._deadline_allows_waiting):
+        if self.visible is not None and (recommendation.work is None or self._deadline_allows_waiting):
             return None
-        work = None if said.work is None else said.work / self.policy.utilization
-        return filled_share(work, self.view, self.policy.source)
+        work = None if recommendation.work is None else recommendation.work / self.policy.utilization
+        return filled_share(work, self.context, self.policy.source)
 
-    # --- what the workload says
-
-    @property
-    def _share(self) -> float:
-        return slo_share(self.view.spec)
+    # --- settings of the workload
 
     @property
-    def _allowed_share(self) -> float:
-        """Of the requests, so many may be late."""
-        return max(1e-4, 1.0 - self._share)
+    def _slo_share(self) -> float:
+        return slo_share(self.context.spec)
+
+    @property
+    def _allowed_late_share(self) -> float:
+        return max(1e-4, 1.0 - self._slo_share)
 
     @property
     def _slo_limits_s(self) -> dict[str, float]:
-        return slo_limits_s(self.view.spec)
+        return slo_limits_s(self.context.spec)
 
     def _quantile(self, margin: SloMargin) -> float:
-        """Return the newsvendor's quantile, or as much of it as the SLO needs.
+        """Return the configured quantile, or the part of the newsvendor's quantile that the SLO needs.
 
-        It is the cost of lateness over the cost of lateness and idleness: a ratio of 19 gives 19 / (19 + 1) =
-        0.95 (Arrow, Harris and Marschak 1951).
+        The newsvendor's quantile is the cost of late requests over the cost of late requests and idle replicas: a ratio
+        of 19 gives 19 / (19 + 1) = 0.95 (Arrow, Harris and Marschak 1951).
         """
         if self.policy.quantile is not None:
             return self.policy.quantile
-        ratio = self.view.spec.slo_violation_cost_ratio if self.view.spec else LATENESS_RATIO
+        ratio = self.context.spec.slo_violation_cost_ratio if self.context.spec else DEFAULT_COST_RATIO
         return margin.quantile(ratio / (1.0 + ratio))
 
     @property
     def _interval_s(self) -> float:
-        return self.view.spec.interval_s if self.view.spec else INTERVAL_S
+        return self.context.spec.interval_s if self.context.spec else DEFAULT_INTERVAL_S
 
     @property
     def _lead_s(self) -> float:
-        """From now to when a replica asked for now serves: the slowest pool's P90, and the turn until it is seen."""
-        pools = self.view.spec.pools.items() if self.view.spec else ()
-        markets = self.view.history.pool_memories
+        """Time until a replica requested now serves: the P90 of the slowest pool and one tick, 150 + 15 = 165 s."""
+        pools = self.context.spec.pools.items() if self.context.spec else ()
+        memories = self.context.history.pool_memories
         serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
-        leads = [markets.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
-        return max(leads, default=LEAD_TIME_S) + self._interval_s
+        leads = [memories.of(name).lead_times.usual_s(prior_s) for name, prior_s in serving]
+        return max(leads, default=DEFAULT_LEAD_TIME_S) + self._interval_s
 
     # --- parts of the need
 
     def _learned(
-        self, load: EngineLoad, before: Mapping[str, LearnedLatency], told: Mapping[str, LatencyObservation]
+        self, load: EngineLoad, before: Mapping[str, LearnedLatency], observed: Mapping[str, LatencyObservation]
     ) -> Mapping[str, LearnedLatency]:
+        """Return the latency models after this tick; each tick forgets 15 / 3600 = 0.4 % by default."""
         if not self.policy.learn_capacity:
             return before
         forget = min(0.5, self._interval_s / self.policy.learning_decay_s)
-        return load.teach(before, told, self._slo_limits_s, forget, self._interval_s)
+        return load.learned_latencies(before, observed, self._slo_limits_s, forget, self._interval_s)
 
-    def _service_time_s(self, load: EngineLoad, carries: float) -> float:
-        """Return what a request takes of a replica: slowly averaged, as lengths scatter. Seconds."""
-        now_s, over_s = self._measured_service_time_s(load) / carries, LENGTHS_S
-        if (
-            self.visible
-            and load.requests_per_s
-            and self._queue_state(self.visible, self.policy.rate_window_s).backed_up
-        ):
-            now_s, over_s = load.ready / load.requests_per_s, self.policy.rate_window_s
+    def _service_time_s(self, load: EngineLoad, replica_load: float) -> float:
+        """Return the replica-seconds of a request, as a moving average. Seconds.
+
+        Example: 0.2 s so far and 0.3 s in a tick of 15 s give 0.2 + 15 / 300 * (0.3 - 0.2) = 0.205 s.
+        """
+        now_s, over_s = self._measured_service_time_s(load) / replica_load, AVERAGE_S
+        window_s = self.policy.rate_window_s
+        if self.visible and load.requests_per_s and self._queue_state(self.visible, window_s).is_backed_up:
+            now_s, over_s = load.ready / load.requests_per_s, window_s
         before_s = self._last_service_time_s or now_s
         after_s = before_s + min(1.0, self._interval_s / over_s) * (now_s - before_s) if now_s > 0 else before_s
-        return min(after_s, LONGEST_EACH_S)
+        return min(after_s, MAX_SERVICE_TIME_S)
 
     def _response_time_s(self, load: EngineLoad) -> float:
-        """Return how long engines take to answer a request of the queue, slowly averaged while they are full.
-
-        Seconds.
-        """
-        before_s = self._last_response_time_s
-        now_s = response_time_s(load) if self.visible and load.steady else 0.0
+        """Return the time of a message in an engine, as a moving average over steady ticks with a queue. Seconds."""
+        before_s = self.memory.response_time_s
+        now_s = mean_response_time_s(load) if self.visible and load.is_steady else 0.0
         if not before_s or not now_s:
             return before_s or now_s
-        return before_s + min(1.0, self._interval_s / LENGTHS_S) * (now_s - before_s)
+        return before_s + min(1.0, self._interval_s / AVERAGE_S) * (now_s - before_s)
 
-    def _traffic_has_ended(self, load: EngineLoad, found: DeadlineNeed, answers_s: float) -> bool:
-        """Return whether traffic has ended and what is left is answered before the cooldown ends.
+    def _traffic_has_ended(self, load: EngineLoad, queue: DeadlineNeed, response_s: float) -> bool:
+        """Return whether traffic has ended and the remaining messages are answered before the cooldown ends.
 
-        The cooldown then need not wait for it. Once it has begun, the queue must be empty when it ends.
+        Then the cooldown may begin before the queue is empty. Once it has begun, the queue must be empty when it ends.
         """
-        worked = self.view.history.column(ACTIVE)[-1:].any()
-        if self.visible is None or found.clears_in_s < (SPARE if worked else 0.0) * answers_s:
+        was_active = self.context.history.column(ACTIVE)[-1:].any()
+        if self.visible is None or queue.slack_s < (SPARE_RESPONSE_TIMES if was_active else 0.0) * response_s:
             return False
-        held = (self._queue, *signal_names(self.policy.source, READ[:2]))
-        return traffic_has_ended(self.view, load, held, self.visible + load.in_work)
+        gauges = (self._queue, *signal_names(self.policy.source, ENGINE_QUANTITIES[:2]))
+        return traffic_has_ended(self.context, load, gauges, self.visible + load.in_work)
 
     def _measured_service_time_s(self, load: EngineLoad) -> float:
         if self.visible is None:
-            return load.each
-        running = SignalName(f"{self.policy.source}.{READ[0]}")
-        return service_time_when_full_s(self.view, load, running, self.values[running], self._interval_s)
-
-    @property
-    def _last_response_time_s(self) -> float:
-        return self.memory.response_time_s
+            return load.work_per_request
+        running = SignalName(f"{self.policy.source}.{ENGINE_QUANTITIES[0]}")
+        return service_time_when_full_s(self.context, load, running, self.values[running], self._interval_s)
 
     @property
     def _last_service_time_s(self) -> float:
@@ -295,7 +299,8 @@ class Evaluation:
         return (self.policy.message_service_s or 0.0) if known_s is None else known_s
 
     def _kv_cache_need(self, load: EngineLoad) -> float:
-        usage = self.values.get(SignalName(f"{self.policy.source}.{KV}"), 0.0)
+        """Return the replicas that hold the KV cache at its target: 5 replicas at 96 % need 5 * 0.96 / 0.9 = 5.3."""
+        usage = self.values.get(SignalName(f"{self.policy.source}.{KV_CACHE}"), 0.0)
         return work_of_share(usage, round(load.ready), KV_TARGET)
 
     @property
@@ -307,77 +312,80 @@ class Evaluation:
         return self.values.get(self._queue)
 
     @property
-    def _next_s(self) -> float:
-        """How long the next of the replicas under way may still take; a lead time where none is. Seconds."""
-        since = self.view.pending_since()
-        return max(0.0, since[0] + self._lead_s - self.view.at) if since else self._lead_s
+    def _next_ready_s(self) -> float:
+        """Time until the next pending replica serves, or a lead time: 120 s less 90 s of waiting are 30 s."""
+        since = self.context.pending_since()
+        return max(0.0, since[0] + self._lead_s - self.context.at) if since else self._lead_s
 
     @property
     def _deadline_allows_waiting(self) -> bool:
-        """Whether help comes before a message's deadline does: then what waits is all that need be known."""
-        return self.policy.queue_deadline_s - self._last_response_time_s > self._lead_s + self.policy.backlog_clear_s
+        """Whether a replica requested now serves before a message of now is due. Then no forecast is needed.
+
+        Example: 900 s of deadline less 5 s of response time are more than 165 s of lead time and 60 s to clear.
+        """
+        return self.policy.queue_deadline_s - self.memory.response_time_s > self._lead_s + self.policy.backlog_clear_s
 
     def _queue_state(self, visible: float, window_s: float) -> QueueState:
-        return QueueState.of(self.view, self._queue, visible, self.view.at - window_s)
+        return QueueState.of(self.context, self._queue, visible, self.context.at - window_s)
 
-    def _deadline_need(self, visible: float, each_s: float, answers_s: float) -> DeadlineNeed:
-        """Return what the queue's deadline needs."""
-        view, policy = self.view, self.policy
-        hands = SupplyTimeline.of(view, self._lead_s)
-        age = view.readings.get(SignalName(f"{policy.queue}.oldest_age_s"))
-        age_s = age.value if isinstance(age, Fresh) else 0.0
-        queued = self._queue_state(visible, policy.queue_deadline_s)
-        return deadline_need(
-            queued, each_s, hands, QueueSlo(policy.queue_deadline_s - answers_s, policy.backlog_clear_s), age_s
+    def _deadline_need(self, visible: float, service_s: float, response_s: float) -> DeadlineNeed:
+        """Return the need of the queue's deadline, less the time that an engine takes to answer."""
+        policy, age = self.policy, self.context.readings.get(SignalName(f"{self.policy.queue}.oldest_age_s"))
+        timeline = SupplyTimeline.of(self.context, self._lead_s)
+        slo = QueueSlo(policy.queue_deadline_s - response_s, policy.backlog_clear_s)
+        state = self._queue_state(visible, policy.queue_deadline_s)
+        return deadline_need(state, service_s, timeline, slo, age.value if isinstance(age, Fresh) else 0.0)
+
+    def _backlog(self, load: EngineLoad, rate: float, service_s: float) -> BacklogNeed:
+        """Return the need of requests that wait in the engines, if more than `SURGE` per replica wait for two ticks."""
+        waiting = load.sustained_waiting if load.sustained_waiting > SURGE * load.ready else 0.0
+        ready, size, spec = float(self.context.ready or 0), float(self.context.desired or 0), self.context.spec
+        window_s, ratio = (
+            (spec.scale_down.window_s, spec.slo_violation_cost_ratio) if spec else (60.0, DEFAULT_COST_RATIO)
         )
-
-    def _backlog(self, load: EngineLoad, rate: float, each_s: float) -> BacklogNeed:
-        """Return what waits in engines, where it is more than a moment's."""
-        waiting = load.lasting if load.lasting > SURGE * load.ready else 0.0
-        ready, size, spec = float(self.view.ready or 0), float(self.view.desired or 0), self.view.spec
-        stay_s, ratio = (spec.scale_down.window_s, spec.slo_violation_cost_ratio) if spec else (60.0, LATENESS_RATIO)
-        help_ = ComingReplicas(self._lead_s, self._next_s, stay_s, ratio)
-        return backlog_need(WaitingWork(waiting, each_s), rate, ready, size, help_)
+        supply = BacklogSupply(self._lead_s, self._next_ready_s, window_s, ratio)
+        return backlog_need(WaitingWork(waiting, service_s), rate, ready, size, supply)
 
     def _held_demand(self) -> float:
-        fine = self.view.history.forecast(self.name).series.fine
-        return demand_to_hold(
-            fine.window(round(self.policy.demand_hold_s / self._interval_s)), max(1, round(60.0 / self._interval_s))
-        )
+        fine = self.context.history.forecast(self.name).series.fine
+        held_ticks, minute_ticks = round(self.policy.demand_hold_s / self._interval_s), round(60.0 / self._interval_s)
+        return demand_to_hold(fine.window(held_ticks), max(1, minute_ticks))
 
-    def _slowly_released(self, most: float, busy: float, correction: float, utilization: float) -> float:
-        """Return the need, and on the way down what the others carry without that replica, filled half as far beyond 1.
+    def _limited_release(self, demand: float, clearing: float, correction: float, utilization: float) -> float:
+        """Return the need of a demand, and release replicas only to half of a utilization above 1.
 
-        While a backlog stands, no less than the work that `busy` replicas clear, none of them filled beyond 1.
+        `clearing` is the work of a backlog, and no replica is filled beyond 1 for it. Example: at a size of 10 and a
+        utilization of 1.21, a demand of 9.9 needs 9.9 / 1.21 = 8.2. The release stops at 9.9 / sqrt(1.21) = 9.0.
         """
-        size = self.view.desired
-        need = most * correction / utilization
+        size = self.context.desired
+        need = demand * correction / utilization
         if size is None or need >= size:
             return need
-        return min(float(size), max(need, busy, most * correction / math.sqrt(max(1.0, utilization))))
+        return min(float(size), max(need, clearing, demand * correction / math.sqrt(max(1.0, utilization))))
 
-    def _margin(self, told: Mapping[str, LatencyObservation]) -> SloMargin:
-        """Return what of the margin is needed.
-
-        All of it where the quantile is given, or while a promise is not measured.
-        """
+    def _margin(self, observed: Mapping[str, LatencyObservation]) -> SloMargin:
+        """Return the margin after this tick; all of it with a configured quantile or while an SLO is not measured."""
         if self.policy.quantile is not None or not self.policy.slo_correction:
             return SloMargin()
-        promised = self._slo_limits_s
-        late = {key: one.late_share for key, one in told.items() if key in promised and one.late_share is not None}
-        share = max(late.values(), default=None) if late.keys() == promised.keys() else None
-        return self.memory.slo_margin.after(share, self._allowed_share, self._interval_s)
+        limits_s = self._slo_limits_s
+        late = {key: latency.late_share for key, latency in observed.items() if key in limits_s}
+        known = {key: share for key, share in late.items() if share is not None}
+        share = max(known.values(), default=None) if known.keys() == limits_s.keys() else None
+        return self.memory.slo_margin.after(share, self._allowed_late_share, self._interval_s)
 
     def _slo_correction(
-        self, told: Mapping[str, LatencyObservation], learnt: Mapping[str, LearnedLatency]
+        self, observed: Mapping[str, LatencyObservation], learned: Mapping[str, LearnedLatency]
     ) -> SloCorrection:
+        """Return the correction after this tick; a late share that is not measured follows from the learned tail."""
         if not self.policy.slo_correction:
             return SloCorrection()
-        promised = self._slo_limits_s
-        missed = [
-            one.late_share if one.late_share is not None else learnt[key].tail.late_share(promised[key], one.mean_s)
-            for key, one in told.items()
-            if key in promised
+        limits_s = self._slo_limits_s
+        late_shares = [
+            learned[key].tail.late_share(limits_s[key], latency.mean_s)
+            if latency.late_share is None
+            else latency.late_share
+            for key, latency in observed.items()
+            if key in limits_s
         ]
         before, period_s = self.memory.slo_correction, self.policy.slo_correction_time_s
-        return before.after(max(missed, default=None), self._allowed_share, self._interval_s, period_s)
+        return before.after(max(late_shares, default=None), self._allowed_late_share, self._interval_s, period_s)

@@ -1,4 +1,4 @@
-"""The latencies that are promised: what tells of each, what was learnt of it, and the load where the promise ends."""
+"""The latencies with an SLO: their readings, the learned models, and the load at which an SLO is just kept."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ if TYPE_CHECKING:
     from policies.recommend.context import PolicyContext
 
 P95: Final = 0.95
-"""What lies below a 95th percentile. Share."""
-FILLED: Final = 0.9
-"""Share of the saturation that is filled where no latency says less: queues grow without bound near 1."""
-HOPELESS: Final = 0.2
-"""A promise that leaves less than this share of the saturation is not bought: nearly idle replicas miss it."""
-
-
-BY_MIX: Final = 0.065
-"""The spread of a request's time per token, over the root of prompt tokens to a generated one: which prompts are taken
-in while it is answered is a matter of chance, and of few where answers are short. On an H100, conversations of 5 prompt
-tokens to a generated one had 0.08 and 0.14, code of 70 had 0.5 and more."""
-LEAST: Final = 0.05
-"""What the mix alone says of a spread is no less."""
+"""Share of the requests below a 95th percentile."""
+DEFAULT_LOAD: Final = 0.9
+"""Load to fill if no SLO allows less, as a share of the saturation: queues grow without bound near 1."""
+MIN_USEFUL_LOAD: Final = 0.2
+"""An SLO that allows less than this share of the saturation is unattainable: nearly idle replicas miss it."""
+ITL_SPREAD_PER_MIX: Final = 0.065
+"""Prior ITL spread per root of prompt tokens per output token. An ITL depends on the prompts that are prefilled
+meanwhile: a matter of chance, and of few prompts if answers are short. Measured on an H100: conversations with 5 prompt
+tokens per output token had 0.08 and 0.14, code with 70 had 0.5 and more. The formula gives 0.065 * sqrt(5) = 0.15 and
+0.54."""
+MIN_ITL_SPREAD: Final = 0.05
+"""Smallest prior spread that follows from the mix of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyObservation:
-    """What a turn tells of one latency: its mean, and the share beyond the promise (None: nobody tells)."""
+    """The readings of one latency in one tick: its mean, and the late share (None if no source reports it)."""
 
     mean_s: float
     late_share: float | None
@@ -42,96 +41,105 @@ class LatencyObservation:
 
 @dataclass(frozen=True, slots=True)
 class LearnedLatency:
-    """What is known of one latency: its mean by the load, and its tail by the mean."""
+    """The learned model of one latency: its mean by the load, and its tail by the mean."""
 
     line: LoadLine
     tail: LatencyTail
 
     @staticmethod
     def from_memory(key: str, memory: Mapping[str, float], mix: float = 0.0) -> LearnedLatency:
-        """As it was handed on; the prior where it was not. `mix` is prompt tokens to a generated one, 0: not known."""
+        """Return the recorded model, or the prior. `mix` is prompt tokens per output token, 0 if unknown."""
         prior = LATENCIES[key]
         spread = prior.spread
         if key == ITL and mix > 0.0:
-            spread = max(LEAST, min(prior.most, BY_MIX * math.sqrt(mix)))
+            spread = max(MIN_ITL_SPREAD, min(prior.max_spread, ITL_SPREAD_PER_MIX * math.sqrt(mix)))
         return LearnedLatency(
-            LoadLine.from_memory(key, memory, prior.idle_s), LatencyTail.from_memory(key, memory, spread, prior.most)
+            LoadLine.from_memory(key, memory, prior.idle_s),
+            LatencyTail.from_memory(key, memory, spread, prior.max_spread),
         )
 
     def memory(self, key: str) -> dict[str, float]:
         return {**self.line.memory(key), **self.tail.memory(key)}
 
-    def limit(self, promise_s: float, share: float) -> float:
-        """Return the load at which `share` of the requests keep the promise, in the prior's saturations."""
-        return self.line.limit(self.tail.mean_s(promise_s, share))
+    def limit(self, limit_s: float, share: float) -> float:
+        """Return the load per replica at which `share` of the requests keep the SLO.
 
-    def late_share(self, promise_s: float, load: float) -> float:
-        """Return the share of the requests that misses the promise at a load."""
+        Example: 99 % stay within 50 ms at a mean ITL of 32.5 ms (see `LatencyTail.mean_s`). With 20 ms on an idle
+        engine and a saturation of 1.0, that is a load of 1.0 * (1 - 20 / 32.5) = 0.38.
+        """
+        return self.line.limit(self.tail.mean_s(limit_s, share))
+
+    def late_share(self, limit_s: float, load: float) -> float:
+        """Return the share of the requests that misses the SLO at a load."""
         pace = self.line.pace * (1.0 - load / self.line.saturation)
-        return self.tail.late_share(promise_s, 1.0 / pace) if pace > 0 else 1.0
+        return self.tail.late_share(limit_s, 1.0 / pace) if pace > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoadLimit:
-    """The load that a replica may carry, in the prior's saturations.
+    """The load that a replica may carry, as a multiple of the prior saturation.
 
-    `latency` is the promise that sets it (empty: none does), `unsure` its standard deviation as a share, `relaxed`
-    what it would be if no latency were promised, `hopeless` the promise that no number of replicas keeps.
+    `latency` is the SLO that sets the limit (empty if none does), `uncertain` the standard deviation of the limit as a
+    share of it, `without_slo` the limit without an SLO, and `unattainable` an SLO that no number of replicas keeps.
     """
 
     load: float
     latency: str
     uncertain: float
-    relaxed: float
+    without_slo: float
     unattainable: str = ""
 
 
-def load_limit(learnt: Mapping[str, LearnedLatency], promised_s: Mapping[str, float], share: float) -> LoadLimit:
-    """Return the least load at which a promise is kept to no more than `share` of the requests."""
-    relaxed = FILLED * min((known.line.saturation for known in learnt.values()), default=1.0)
-    found = LoadLimit(relaxed, "", 0.0, relaxed)
-    for key, promise_s in promised_s.items():
-        known = learnt[key]
-        load = known.limit(promise_s, share)
-        if load < HOPELESS * known.line.saturation:
-            found = LoadLimit(found.load, found.latency, found.uncertain, relaxed, key)
-        elif load < found.load:
-            found = LoadLimit(load, key, known.line.unsure(load), relaxed, found.unattainable)
-    return found
+def load_limit(learned: Mapping[str, LearnedLatency], limits_s: Mapping[str, float], share: float) -> LoadLimit:
+    """Return the largest load at which `share` of the requests keep every attainable SLO.
+
+    Example: TTFT allows a load of 0.7 and ITL 0.38, the saturation is 1.0. The limit is 0.38, set by ITL. If ITL allows
+    only 0.15, less than 0.2, it is unattainable, and TTFT sets the limit.
+    """
+    without_slo = DEFAULT_LOAD * min((known.line.saturation for known in learned.values()), default=1.0)
+    limit = LoadLimit(without_slo, "", 0.0, without_slo)
+    for key, limit_s in limits_s.items():
+        known = learned[key]
+        load = known.limit(limit_s, share)
+        if load < MIN_USEFUL_LOAD * known.line.saturation:
+            limit = LoadLimit(limit.load, limit.latency, limit.uncertain, without_slo, key)
+        elif load < limit.load:
+            limit = LoadLimit(load, key, known.line.uncertainty(load), without_slo, limit.unattainable)
+    return limit
 
 
 def recall_latencies(memory: Mapping[str, float], mix: float = 0.0) -> dict[str, LearnedLatency]:
-    """Return what a policy's memory holds of each latency.
-
-    The priors where it holds nothing (`LearnedLatency.recalled`).
-    """
+    """Return the model of each latency from a policy's memory; the prior if it holds none."""
     return {key: LearnedLatency.from_memory(key, memory, mix) for key in LATENCIES}
 
 
 def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
-    """Return what is promised of each latency. Seconds."""
+    """Return the SLO of each latency that has one. Seconds."""
     slo = spec.slo if spec is not None else None
-    found = {key: getattr(slo, key, None) for key in LATENCIES}
-    return {key: limit_s for key, limit_s in found.items() if limit_s is not None}
+    limits_s = {key: getattr(slo, key, None) for key in LATENCIES}
+    return {key: limit_s for key, limit_s in limits_s.items() if limit_s is not None}
 
 
 def observed_latencies(
-    view: PolicyContext, source: str | None, learnt: Mapping[str, LearnedLatency]
+    context: PolicyContext, source: str | None, learned: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
-    """Return what a source tells, fresh and whole. Where it tells no mean, that is drawn from the 95th percentile."""
-    found = {}
-    for key, known in learnt.items():
+    """Return the fresh and complete latency readings of a source. A missing mean is derived from the 95th percentile.
+
+    Example: a p95 of 26 ms at a spread of 0.15 is a mean of 26 / (1 + 0.15 * (ln(20) - 1)) = 20 ms.
+    """
+    observations = {}
+    for key, model in learned.items():
         latency = LATENCIES[key]
-        mean_s, p95_s = (_fresh(view, source, quantity) for quantity in (latency.mean, latency.p95))
+        mean_s, p95_s = (_fresh(context, source, quantity) for quantity in (latency.mean, latency.p95))
         if not mean_s and p95_s:
-            mean_s = known.tail.mean_s(p95_s, P95)
+            mean_s = model.tail.mean_s(p95_s, P95)
         if mean_s:
-            found[key] = LatencyObservation(mean_s, _fresh(view, source, latency.late_share))
-    return found
+            observations[key] = LatencyObservation(mean_s, _fresh(context, source, latency.late_share))
+    return observations
 
 
-def _fresh(view: PolicyContext, source: str | None, quantity: str) -> float | None:
-    match view.readings.get(SignalName(f"{source}.{quantity}")):
+def _fresh(context: PolicyContext, source: str | None, quantity: str) -> float | None:
+    match context.readings.get(SignalName(f"{source}.{quantity}")):
         case Fresh(value, _, missing) if value >= 0 and math.isfinite(value) and not missing:
             return value
     return None

@@ -1,13 +1,18 @@
-"""How far the slowest requests lie beyond the mean, learnt from how many were late.
+"""The tail of a latency above its mean, learned from the share of late requests.
 
-Beyond its mean a latency is taken to fall off exponentially: a share of ``exp(-1 - (x / mean - 1) / spread)`` takes
-longer than `x`. A waiting time has a spread of 1; a time per token, averaged over a request, one of 0.1 to 0.2 where
-prompts are short beside the decoding, and more where they are not. So it is learnt, in its logarithm, by a Poisson
-regression of the late ones that updates itself (the extended Kalman filter of a Poisson count: Fahrmeir 1992). It
-learns where requests are late or nearly so, which is where it matters: far below the promise nobody can tell.
+The tail is exponential: a share of ``exp(-1 - (x / mean - 1) / spread)`` of the requests takes longer than `x`. A
+waiting time has a spread of 1; a time per output token, averaged over a request, one of 0.1 to 0.2 if prompts are short
+compared with decoding, and more otherwise.
 
-A mean and a share of late ones are exact in a histogram, the latter where the promise is one of its bounds. Quantiles
-are not: between bounds of 25 and 50 ms each is an interpolation, which says 48.8 of all that lies there.
+Example: at a mean ITL of 30 ms and a spread of 0.15, exp(-1 - (50 / 30 - 1) / 0.15) = 0.43 % take longer than 50 ms.
+
+The logarithm of the spread is learned by a recursive Poisson regression of the number of late requests (the extended
+Kalman filter of a Poisson count: Fahrmeir 1992). It learns where requests are late or nearly late, which is where the
+tail matters; far below the SLO there is nothing to learn from.
+
+A histogram gives the exact mean, and the exact late share if the SLO is one of its bounds. It does not give exact
+quantiles: between bounds of 25 and 50 ms, a p95 is an interpolation and reads 48.8 ms for any distribution between
+them.
 """
 
 from __future__ import annotations
@@ -17,90 +22,102 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-DOUBT: Final = 0.5
-"""Prior standard deviation of the spread, in its logarithm."""
-WITHIN: Final = 4.0
-"""A learnt spread lies within this factor of the prior, either way, and below `most`: beyond it something else is
-wrong. Late requests of bursts within a window otherwise teach spreads that no engine has, and buy fleets for them."""
-LINGER: Final = 4.0
-"""What was learnt lasts so many times as long as a line: there is mostly nothing to learn it from."""
-CLUMP: Final = 4.0
-"""Late requests come in clumps: so many count as one."""
-OUTLIER: Final = 2.0
-"""Residuals count at most as so many standard deviations."""
-FAR: Final = 100.0
-"""Mean excesses from the mean to a limit are told apart up to this: nobody is ever that late."""
-STEP: Final = 0.3
-"""The logarithm moves by no more than this in a turn: beyond it the line is no tangent any more."""
-SURE: Final = 1e-4
-"""Nothing is ever known to better than a hundredth (as a variance)."""
-WIDEST: Final = 1e3
-"""No latency exceeds its mean by a thousand means, on average."""
-SELDOM: Final = 1e-4
-"""Shares are told apart down to this: one request in ten thousand."""
+SPREAD_SIGMA: Final = 0.5
+"""Prior standard deviation of the logarithm of the spread."""
+MAX_FACTOR: Final = 4.0
+"""The spread stays within this factor of the prior, either way, and below `max_spread`: beyond it another part of the
+model is wrong. Otherwise late requests of short bursts teach spreads that no engine has, and the fleet grows for
+them."""
+DECAY_RATIO: Final = 4.0
+"""The spread decays to the prior this many times as slowly as a `LoadLine`, since few ticks have late requests."""
+CLUMP_SIZE: Final = 4.0
+"""Late requests occur in clumps: this many count as one."""
+OUTLIER_SIGMAS: Final = 2.0
+"""A residual counts as at most this many standard deviations."""
+MAX_DISTANCE: Final = 100.0
+"""Largest distance from the mean to the limit, in mean excesses: no request is that late."""
+MAX_STEP: Final = 0.3
+"""The logarithm moves by at most this much per tick: beyond it the linearization is not valid."""
+MIN_VARIANCE: Final = 1e-4
+"""Smallest variance, a standard deviation of 0.01."""
+MAX_SPREAD: Final = 1e3
+"""Largest spread that a record may hold: a mean excess of a thousand means."""
+MIN_LATE_SHARE: Final = 1e-4
+"""Smallest allowed late share: one request in ten thousand."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyTail:
     """The spread of one latency above its mean.
 
-    `spread` is the mean excess over the mean, as a share of it: `prior` before anything is measured, and `most` at
-    the most. `variance` is that of its logarithm.
+    `spread` is the mean excess over the mean, as a share of the mean: `prior_spread` before any measurement, and at
+    most `max_spread`. `variance` is the variance of its logarithm.
     """
 
     spread: float
-    prior: float
-    most: float = math.inf
-    variance: float = DOUBT**2
+    prior_spread: float
+    max_spread: float = math.inf
+    variance: float = SPREAD_SIGMA**2
 
     @staticmethod
-    def of(prior: float, most: float = math.inf) -> LatencyTail:
-        """Before anything is known but the prior."""
-        return LatencyTail(prior, prior, most)
+    def of(prior_spread: float, max_spread: float = math.inf) -> LatencyTail:
+        """Return the tail before any measurement."""
+        return LatencyTail(prior_spread, prior_spread, max_spread)
 
     def late_share(self, limit_s: float, mean_s: float) -> float:
-        """Return the share of requests that takes longer than `limit_s`."""
+        """Return the share of requests that takes longer than `limit_s`: 0.43 % above 50 ms at 30 ms, spread 0.15."""
         if mean_s <= 0.0:
             return 0.0
         return math.exp(-max(0.0, 1.0 + (limit_s / mean_s - 1.0) / self.spread))
 
     def mean_s(self, limit_s: float, share: float) -> float:
-        """Return the mean at which `share` of the requests take no longer than `limit_s`."""
-        beyond = -math.log(max(1.0 - share, SELDOM)) - 1.0
-        return limit_s / max(1.0 + self.spread * beyond, 0.5)
+        """Return the mean at which `share` of the requests take no longer than `limit_s`.
+
+        Example: with a spread of 0.15, 99 % stay within 50 ms at a mean of 50 / (1 + 0.15 * (ln(100) - 1)) = 32.5 ms.
+        """
+        distance = -math.log(max(1.0 - share, MIN_LATE_SHARE)) - 1.0
+        return limit_s / max(1.0 + self.spread * distance, 0.5)
 
     def learn(self, limit_s: float, mean_s: float, late_share: float, requests: float, forget: float) -> LatencyTail:
-        """With one more turn of so many requests, with this mean, of which this share took longer than `limit_s`."""
+        """Return the tail after one more tick: `late_share` of its `requests` took longer than `limit_s`.
+
+        Example: 150 requests have a mean of 30 ms. A spread of 0.15 predicts 0.65 requests above 50 ms; 1 % are above,
+        1.5 requests. The spread rises to 0.17.
+        """
         faded = self.faded(forget)
-        beyond = min(FAR, (limit_s / mean_s - 1.0) / faded.spread)
-        if beyond <= 0.0 or requests <= 0.0:
+        distance = min(MAX_DISTANCE, (limit_s / mean_s - 1.0) / faded.spread)
+        if distance <= 0.0 or requests <= 0.0:
             return faded
         expected = requests * faded.late_share(limit_s, mean_s)
-        noise, slope = max(CLUMP * expected, 1e-12), expected * beyond
-        spread_of = math.sqrt(noise + slope * slope * faded.variance)
-        off = max(-OUTLIER * spread_of, min(OUTLIER * spread_of, requests * late_share - expected))
-        variance = 1.0 / (1.0 / faded.variance + slope * slope / noise)
-        step = max(-STEP, min(STEP, variance * slope / noise * off))
+        count_variance, slope = max(CLUMP_SIZE * expected, 1e-12), expected * distance
+        sigma = math.sqrt(count_variance + slope * slope * faded.variance)
+        residual = max(-OUTLIER_SIGMAS * sigma, min(OUTLIER_SIGMAS * sigma, requests * late_share - expected))
+        variance = 1.0 / (1.0 / faded.variance + slope * slope / count_variance)
+        step = max(-MAX_STEP, min(MAX_STEP, variance * slope / count_variance * residual))
         spread = faded.spread * math.exp(step)
-        bounded = max(self.prior / WITHIN, min(self.prior * WITHIN, self.most, spread))
-        return replace(self, spread=bounded, variance=max(variance, SURE))
+        bounded_spread = max(
+            self.prior_spread / MAX_FACTOR, min(self.prior_spread * MAX_FACTOR, self.max_spread, spread)
+        )
+        return replace(self, spread=bounded_spread, variance=max(variance, MIN_VARIANCE))
 
     def faded(self, forget: float) -> LatencyTail:
-        """After some forgetting: less sure, and nearer to the prior."""
-        spread = self.spread * (self.prior / self.spread) ** (forget / LINGER)
-        return replace(self, spread=spread, variance=min(self.variance / (1.0 - forget), DOUBT**2))
+        """Return the tail with a larger variance and a spread nearer to the prior."""
+        spread = self.spread * (self.prior_spread / self.spread) ** (forget / DECAY_RATIO)
+        return replace(self, spread=spread, variance=min(self.variance / (1.0 - forget), SPREAD_SIGMA**2))
 
     def memory(self, name: str) -> dict[str, float]:
-        """As a policy hands it on; nothing while nothing was learnt, so that a prior may still change."""
-        if self.spread == self.prior:
+        """Return the tail as numbers for the policy's memory; none while it is the prior, which may still change."""
+        if self.spread == self.prior_spread:
             return {}
         return {f"{name}.spread": self.spread, f"{name}.spread_variance": self.variance}
 
     @staticmethod
-    def from_memory(name: str, memory: Mapping[str, float], prior: float, most: float = math.inf) -> LatencyTail:
-        """As it was handed on; the prior where it was not, or where a record gives what cannot have been learned."""
+    def from_memory(
+        name: str, memory: Mapping[str, float], prior_spread: float, max_spread: float = math.inf
+    ) -> LatencyTail:
+        """Return the recorded tail; the prior if none is recorded, or if the record cannot have been learned."""
         spread = memory.get(f"{name}.spread", math.nan)
         variance = memory.get(f"{name}.spread_variance", math.nan)
-        if not (0.0 < spread <= WIDEST and 0.0 <= variance <= 2.0 * DOUBT**2):
-            return LatencyTail.of(prior, most)
-        return LatencyTail(spread, prior, most, variance)
+        if not (0.0 < spread <= MAX_SPREAD and 0.0 <= variance <= 2.0 * SPREAD_SIGMA**2):
+            return LatencyTail.of(prior_spread, max_spread)
+        return LatencyTail(spread, prior_spread, max_spread, variance)

@@ -1,4 +1,4 @@
-"""What the predictive policy remembers from one tick to the next."""
+"""The predictive policy's memory from one tick to the next."""
 
 from __future__ import annotations
 

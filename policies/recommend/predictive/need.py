@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one turn comes to, in replicas' worth of work, and the words for it."""
+    """The parts of one tick's need, in replica equivalents.
+
+    `rate` is the need of the arriving work, `work` the larger of it and of the need of the KV cache, `expected` the
+    quantile of the forecast. `limit` is the load that fills a replica. `unmeasured` names SLOs without readings.
+    """
 
     work: float
     rate: float
-    allowed: LoadLimit
+    limit: LoadLimit
     backlog: BacklogNeed
     queue: DeadlineNeed | None
     expected: float
@@ -27,24 +31,29 @@ class Need:
     margin: SloMargin
     unmeasured: tuple[str, ...]
 
-    def words(self, quantile: float, lead_s: float) -> str:
-        allowed, supervisor = self.allowed, self.correction
-        by = f"by {allowed.latency}" if allowed.latency else "by throughput"
-        told = [f"{self.work:.2f} replicas' worth now, each filled to {allowed.load:.0%} of the engine given, {by}"]
+    def reason(self, quantile: float, lead_s: float) -> str:
+        """Return the reason, with the quantile of the forecast (0 to 1) and the lead time that it covers."""
+        limit, correction = self.limit, self.correction
+        limited_by = f"by {limit.latency}" if limit.latency else "by throughput"
+        parts = [
+            f"{self.work:.2f} replicas' worth now, each filled to {limit.load:.0%} of the engine given, {limited_by}"
+        ]
         if self.work > self.rate:
-            told.append(f"the rate needs {self.rate:.2f}, the cache the rest")
-        if allowed.unattainable:
-            told.append(f"{allowed.unattainable} misses its promise at any size and is left out")
+            parts.append(f"the rate needs {self.rate:.2f}, the cache the rest")
+        if limit.unattainable:
+            parts.append(f"{limit.unattainable} misses its promise at any size and is left out")
         if self.unmeasured:
-            told.append(f"no source tells {' or '.join(self.unmeasured)}, which is promised: what is known of it stays")
-        if self.backlog.extra:
-            told.append(self.backlog.reason)
+            parts.append(
+                f"no source tells {' or '.join(self.unmeasured)}, which is promised: what is known of it stays"
+            )
+        if self.backlog.extra_replicas:
+            parts.append(self.backlog.reason)
         if self.queue is not None and self.queue.due_work_s:
-            told.append(self.queue.reason)
-        told.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
+            parts.append(self.queue.reason)
+        parts.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
         if self.margin.level < 1.0:
-            fuller = f", replicas {self.margin.fill_factor - 1:.0%} fuller" if self.margin.fill_factor > 1.005 else ""
-            told.append(f"a margin of {max(0.0, self.margin.level):.0%}{fuller}, for {self.margin.late_share:.2%} late")
-        if abs(supervisor.correction - 1.0) > 0.005:
-            told.append(f"{supervisor.correction:.2f} times that, for {supervisor.late_share:.2%} lately late")
-        return "; ".join(told)
+            fill = f", replicas {self.margin.fill_factor - 1:.0%} fuller" if self.margin.fill_factor > 1.005 else ""
+            parts.append(f"a margin of {max(0.0, self.margin.level):.0%}{fill}, for {self.margin.late_share:.2%} late")
+        if abs(correction.correction - 1.0) > 0.005:
+            parts.append(f"{correction.correction:.2f} times that, for {correction.late_share:.2%} lately late")
+        return "; ".join(parts)

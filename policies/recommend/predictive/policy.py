@@ -1,4 +1,4 @@
-"""The predictive policy: what the work may come to by the time that a replica asked for now would serve."""
+"""The predictive policy: provide for the demand expected by the time that a replica requested now serves."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from policies.model import PolicyName, Recommendation
+from policies.model import PolicyName, Recommendation, SignalName
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.engine_load import READ, SETTLED_S, ReplicaCapacity
-from policies.recommend.predictive.evaluation import KV, Evaluation, capacity_at, slo_share
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES, UNEVEN_QUEUE_S, ReplicaCapacity
+from policies.recommend.predictive.evaluation import KV_CACHE, Evaluation, capacity_at, slo_share
 from policies.recommend.predictive.latency_model import load_limit, recall_latencies, slo_limits_s
 from policies.recommend.predictive.memory import PredictiveMemory
 from policies.recommend.predictive.parameters import PredictiveParameters
 from policies.signals.demand import fresh_values, no_opinion, signal_names
-from policies.signals.gpu_activity_fallback import QUANTITY
+from policies.signals.gpu_activity_fallback import UTILIZATION
 from policies.signals.plausibility import LIMITS
 
 if TYPE_CHECKING:
@@ -27,56 +27,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictive(PredictiveParameters):
-    """The work that is coming, ahead by the measured time that a replica takes to serve."""
+    """The work that is coming, ahead by the measured time that a replica takes to serve.
+
+    Example: the engines process 2.0 replicas of work, and arrivals grow by 20 %: 2.4. With a limit of 0.72 of the
+    saturation, that is 2.4 / 0.72 = 3.3 replicas now. If the P95 of the demand within the lead time is 4.5 replicas,
+    the policy recommends 4.5.
+    """
 
     post_demand: ClassVar[bool] = False
     owns_stabilization: ClassVar[bool] = False
 
     @property
     def lookback_s(self) -> float:
-        return max(self.rate_window_s + 60.0, SETTLED_S, 0.0 if self.queue is None else self.queue_deadline_s)
+        return max(self.rate_window_s + 60.0, UNEVEN_QUEUE_S, 0.0 if self.queue is None else self.queue_deadline_s)
 
     @property
     def can_activate(self) -> bool:
         return self.queue is not None
 
     def needs(self) -> tuple[str, ...]:
-        return READ
+        return ENGINE_QUANTITIES
 
     def needs_also(self) -> Mapping[str, tuple[str, ...]]:
-        """Return what it reads of other sources than `source`."""
+        """Return the quantities that it reads from sources other than `source`."""
         also = {self.queue: ("visible",)} if self.queue is not None else {}
         if self.gpu_activity is not None:
-            also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), QUANTITY)
+            also[self.gpu_activity] = (*also.get(self.gpu_activity, ()), UTILIZATION)
         return also
 
     def past_needs(self) -> tuple[str, ...]:
-        return READ[3:]
+        return ENGINE_QUANTITIES[3:]
 
     def past_work(
         self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
     ) -> NDArray[np.float64]:
-        """Return the mean rates' part of the work: the cache does not show in means over minutes."""
-        worth = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
-        read = ((values[q], LIMITS[q]) for q in self.past_needs())
-        rates = (np.where((v >= 0.0) & (v <= most), v, np.nan) for v, most in read)
-        return worth.load(*rates) / capacity_at(
-            load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
-        )
+        """Return the work of mean token rates; means over minutes do not show the need of the KV cache.
 
-    def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        engines, queued = signal_names(self.source, READ), signal_names(self.queue, ("visible",)) if self.queue else ()
-        used = (*engines, *queued, *(signal for signal in signal_names(self.source, (KV,)) if signal in view.readings))
-        values, evidence, wrong = fresh_values(used, view.readings)
-        old = view.history.memory(name)
-        if view.ready is None:
-            return no_opinion(name, used, wrong or "the number of ready replicas is not known", old)
-        turn = Evaluation(self, name, view, values, PredictiveMemory(old))
-        if view.ready and all(signal in values for signal in engines):
-            return turn.by_engines(used, evidence, wrong)
-        return turn.by_activity(used, wrong) if turn.visible is None else turn.by_queue(turn.visible, used, wrong)
+        Example: 20,000 prompt tokens per s of 40,000 and 4,500 output tokens per s of 9,000 are 1.0 saturations. At a
+        limit of 0.8 per replica, that is 1.25 replicas.
+        """
+        capacity = ReplicaCapacity(self.prompt_tokens_per_s, self.generation_tokens_per_s, self.rate_window_s)
+        limited = ((values[q], LIMITS[q]) for q in self.past_needs())
+        rates = (np.where((v >= 0.0) & (v <= maximum), v, np.nan) for v, maximum in limited)
+        limit = load_limit(recall_latencies(memory), slo_limits_s(spec), slo_share(spec))
+        return capacity.load(*rates) / capacity_at(limit)
 
-    def filled(self, name: PolicyName, view: PolicyContext, said: Recommendation) -> float | None:
-        queued = signal_names(self.queue, ("visible",)) if self.queue else ()
-        values, _, _ = fresh_values(queued, view.readings)
-        return Evaluation(self, name, view, values, PredictiveMemory(view.history.memory(name))).filled(said)
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        engines = signal_names(self.source, ENGINE_QUANTITIES)
+        cache = (signal for signal in signal_names(self.source, (KV_CACHE,)) if signal in context.readings)
+        used = (*engines, *self._queue_signals(), *cache)
+        values, evidence, problems = fresh_values(used, context.readings)
+        memory = context.history.memory(name)
+        if context.ready is None:
+            return no_opinion(name, used, problems or "the number of ready replicas is not known", memory)
+        evaluation = Evaluation(self, name, context, values, PredictiveMemory(memory))
+        if context.ready and all(signal in values for signal in engines):
+            return evaluation.need_from_engines(used, evidence, problems)
+        if evaluation.visible is None:
+            return evaluation.need_from_gpu_activity(used, problems)
+        return evaluation.need_from_queue(evaluation.visible, used, problems)
+
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        values, _, _ = fresh_values(self._queue_signals(), context.readings)
+        memory = PredictiveMemory(context.history.memory(name))
+        return Evaluation(self, name, context, values, memory).filled(recommendation)
+
+    def _queue_signals(self) -> tuple[SignalName, ...]:
+        return signal_names(self.queue, ("visible",)) if self.queue else ()

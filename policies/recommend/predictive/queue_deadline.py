@@ -1,9 +1,12 @@
-"""What waits in a queue for its deadline: the replicas that keep it, and no more.
+"""The replicas that answer a queue's messages by their deadline, and no more.
 
-Workers on a queue are always as busy as there are of them: their rate tells how many there are, not how many are
-needed. What counts is when each message came. Of those that waited a while ago some were worked off since, by so many
-replicas for so long; what is left of them has its deadline a while sooner than what came now. The most urgent of these
-remainders rules: earliest deadline first, as a fluid. Where help comes before the deadline does, no forecast is needed.
+Workers on a queue are always busy, so their rate shows how many there are and not how many are needed. The age of the
+messages decides. Of the messages that waited at an earlier tick, some have been processed since; the remaining ones are
+due that much sooner than messages of now. The most urgent remainder decides: earliest deadline first, as a fluid. If
+new replicas serve before the deadline, no forecast is needed.
+
+Example: 3,000 messages of 0.2 replica-seconds waited 300 s ago, 600 replica-seconds. One replica has done 300 since, so
+300 remain. With a deadline of 600 s they are due within 300 s, and need one replica.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.history.ticks import AT, READY
-from policies.recommend.predictive.backlog_clearing import LEAST_S
+from policies.recommend.predictive.backlog_clearing import MIN_CLEAR_S
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,75 +30,84 @@ if TYPE_CHECKING:
     Seconds = NDArray[np.float64]
 
 
-DOUBT: Final = 0.1
-"""Before anybody is let go, messages are taken to be so much more work: what one takes is a mean of late."""
-EMPTY: Final = "the queue is empty"
+SERVICE_TIME_MARGIN: Final = 0.1
+"""Before a replica is removed, messages count as this much more work: the service time is an average. Share."""
+EMPTY_REASON: Final = "the queue is empty"
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A queue's past, a row a turn, oldest first, the present last: what waited, and the replicas that were ready."""
+    """A queue's history, one row per tick, oldest first, the current tick last.
+
+    `visible` are the messages that wait, `ready` the replicas that serve, `at` the times (Unix seconds).
+    """
 
     at: NDArray[np.float64]
     visible: NDArray[np.float64]
     ready: NDArray[np.float64]
 
     @staticmethod
-    def of(view: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
-        """Return what the turns since a time saw of a queue, and this one, in which so many are `visible`."""
-        at, waited = view.history.signal(queue, since)
-        turns, ready = view.history.column(AT, since), view.history.column(READY, since)
-        known = np.nan_to_num(ready[np.isin(turns, at)])  # what was not seen has worked nothing off
-        last = float(view.ready or 0)
-        return QueueState(np.append(at, view.at), np.append(waited, visible), np.append(known, last))
+    def of(context: PolicyContext, queue: SignalName, visible: float, since: float) -> QueueState:
+        """Return the rows of a queue since a time, and the current row with `visible` messages."""
+        at, visible_before = context.history.signal(queue, since)
+        times, ready = context.history.column(AT, since), context.history.column(READY, since)
+        ready_before = np.nan_to_num(ready[np.isin(times, at)])  # an unknown number of replicas counts as none
+        now = float(context.ready or 0)
+        return QueueState(np.append(at, context.at), np.append(visible_before, visible), np.append(ready_before, now))
 
     @property
-    def backed_up(self) -> bool:
-        """Whether messages waited all the time, with the same replicas ready: these did what they can."""
+    def is_backed_up(self) -> bool:
+        """Whether messages waited at each row and the ready replicas stayed the same, so that these were full."""
         return bool(self.at.size > 1 and self.visible.min() > 0 and self.ready.min() == self.ready.max() > 0)
 
     @property
     def oldest_s(self) -> NDArray[np.float64]:
-        """How long the oldest may have waited of those that a row was the first to see: since the row before it."""
-        seen: NDArray[np.float64] = self.at[-1] - np.append(self.at[:1], self.at[:-1])
-        return seen
+        """Maximum wait so far of the messages that a row was the first to see: since the row before it. Seconds."""
+        oldest_s: NDArray[np.float64] = self.at[-1] - np.append(self.at[:1], self.at[:-1])
+        return oldest_s
 
-    def left_s(self, each_s: float) -> NDArray[np.float64]:
-        """Return what is left now of what waited at each row, in replica-seconds.
+    def remaining_s(self, service_time_s: float) -> NDArray[np.float64]:
+        """Return the replica-seconds that remain of the messages of each row, at `service_time_s` per message.
 
-        A message takes `each_s` of them.
+        A remainder is at most the work that waits now. Example, with 0.2 s per message and one ready replica: 3,000
+        messages 300 s ago and 1,500 now. Of 600 replica-seconds 300 remain; all 1,500 messages of now are 300, too.
         """
-        worked_s = np.append(np.cumsum((self.ready[:-1] * np.diff(self.at))[::-1])[::-1], 0.0)
-        most_s = self.visible[-1] * each_s
-        left_s: NDArray[np.float64] = np.clip(self.visible * each_s - worked_s, 0.0, most_s)
-        return left_s
+        done_s = np.append(np.cumsum((self.ready[:-1] * np.diff(self.at))[::-1])[::-1], 0.0)
+        waiting_s = self.visible[-1] * service_time_s
+        remaining_s: NDArray[np.float64] = np.clip(self.visible * service_time_s - done_s, 0.0, waiting_s)
+        return remaining_s
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSlo:
-    """Every message is to be in work within `deadline_s` of its coming; what is late within `soonest_s` of help."""
+    """The SLO of a queue. Seconds.
+
+    An engine must start a message within `deadline_s` of its arrival, and an overdue message within `backlog_clear_s`
+    after new replicas serve.
+    """
 
     deadline_s: float
-    soonest_s: float
+    backlog_clear_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlineNeed:
-    """The replicas that the deadline needs, and what is behind it.
+    """The replicas that the deadline needs.
 
-    Who is kept in any case is there for `over_s` longer than all that waits takes them.
+    `due_work_s` replica-seconds are due within `time_s`; `waiting` messages are in the queue. Retained replicas stay
+    for `slack_s` after they have done all the work that waits.
     """
 
     replicas: float
     waiting: float
     due_work_s: float
     time_s: float
-    clears_in_s: float = -math.inf
+    slack_s: float = -math.inf
 
     @property
     def reason(self) -> str:
         if not self.due_work_s:
-            return f"{self.waiting:g} wait, of which nobody knows yet what they take" if self.waiting else EMPTY
+            return f"{self.waiting:g} wait, of which nobody knows yet what they take" if self.waiting else EMPTY_REASON
         keep = f"{self.replicas:.2f} keep that" if self.replicas else "those that are kept in any case do that"
         return (
             f"{self.waiting:g} wait; {self.due_work_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
@@ -103,46 +115,53 @@ class DeadlineNeed:
 
 
 def deadline_need(
-    queued: QueueState, each_s: float, hands: SupplyTimeline, promise: QueueSlo, age_s: float = 0.0
+    queue: QueueState, service_time_s: float, timeline: SupplyTimeline, slo: QueueSlo, age_s: float = 0.0
 ) -> DeadlineNeed:
-    """Return the replicas that keep the promise, when a message takes `each_s` of one.
+    """Return the replicas that keep the SLO, at `service_time_s` replica-seconds per message.
 
-    What those that are there cannot do in time waits for help: for the replicas under way, and for more where they do
-    not clear it in time. `age_s` is how long the oldest message has waited, where that is known: what waited at the
-    first row came before anybody looked.
+    If the requested size keeps the SLO, the result is the smallest size that does; otherwise the size is raised.
+    `age_s` is the age of the oldest message (0 if unknown): messages of the first row arrived before the history
+    starts.
     """
-    left_s = queued.left_s(each_s)
-    waiting, over_s = float(queued.visible[-1]), hands.clears_in_s(float(left_s[-1]) * (1.0 + DOUBT))
-    if not left_s.any():
-        return DeadlineNeed(0.0, waiting, 0.0, promise.deadline_s, over_s)
-    time_s = promise.deadline_s - queued.oldest_s
-    time_s[0] = promise.deadline_s - max(age_s, float(queued.oldest_s[0]))
-    needed, k = _replicas_for(left_s, time_s, hands, promise)
-    if not needed:
-        needed, k = _fewest(left_s, time_s, hands, promise)
-    return DeadlineNeed(needed, waiting, float(left_s[k]), float(max(LEAST_S, time_s[k])), over_s)
+    remaining_s = queue.remaining_s(service_time_s)
+    waiting, slack_s = float(queue.visible[-1]), timeline.slack_s(float(remaining_s[-1]) * (1.0 + SERVICE_TIME_MARGIN))
+    if not remaining_s.any():
+        return DeadlineNeed(0.0, waiting, 0.0, slo.deadline_s, slack_s)
+    time_s = slo.deadline_s - queue.oldest_s
+    time_s[0] = slo.deadline_s - max(age_s, float(queue.oldest_s[0]))
+    replicas, row = _scale_out_need(remaining_s, time_s, timeline, slo)
+    if not replicas:
+        replicas, row = _smallest_size(remaining_s, time_s, timeline, slo)
+    return DeadlineNeed(replicas, waiting, float(remaining_s[row]), float(max(MIN_CLEAR_S, time_s[row])), slack_s)
 
 
-def _replicas_for(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
-    """More than there are, where these keep no deadline nor clear soon what is late, and which row asks for it."""
-    late_s = np.where(left_s > hands.work_s(np.maximum(LEAST_S, time_s), hands.size), left_s, 0.0)
+def _scale_out_need(
+    remaining_s: Seconds, time_s: Seconds, timeline: SupplyTimeline, slo: QueueSlo
+) -> tuple[float, int]:
+    """Return a size above the requested one, and the row that needs it; 0 if the requested size keeps the SLO.
+
+    Example: 1,200 replica-seconds are due within 600 s, one replica serves, and the lead time is 120 s. The replica
+    does 600 in time. The other 600 need 600 / (600 - 120) = 1.25 more replicas: 2.25.
+    """
+    late_s = np.where(remaining_s > timeline.work_s(np.maximum(MIN_CLEAR_S, time_s), timeline.size), remaining_s, 0.0)
     if not late_s.any():
         return 0.0, 0
-    helped_s = np.maximum(time_s, hands.lead_s + promise.soonest_s)
-    more = np.maximum(0.0, late_s - hands.work_s(helped_s, hands.size)) / (helped_s - hands.lead_s)
-    k = int(np.argmax(more))
-    return (hands.size + float(more[k]), k) if more[k] > 0 else (0.0, 0)
+    clear_s = np.maximum(time_s, timeline.lead_s + slo.backlog_clear_s)
+    extra = np.maximum(0.0, late_s - timeline.work_s(clear_s, timeline.size)) / (clear_s - timeline.lead_s)
+    row = int(np.argmax(extra))
+    return (timeline.size + float(extra[row]), row) if extra[row] > 0 else (0.0, 0)
 
 
-def _fewest(left_s: Seconds, time_s: Seconds, hands: SupplyTimeline, promise: QueueSlo) -> tuple[float, int]:
-    """Return the fewest of those that there are, and which row asks for them.
+def _smallest_size(remaining_s: Seconds, time_s: Seconds, timeline: SupplyTimeline, slo: QueueSlo) -> tuple[float, int]:
+    """Return the smallest size that keeps the SLO, and the row that needs it; 0 if the retained replicas keep it.
 
-    None where those that are kept in any case do it; else with time to spare, so that one that is lost can be replaced.
+    A size above 0 finishes early enough to replace a lost replica, by `backlog_clear_s` at least. Example: 540
+    replica-seconds, 594 with the margin of 10 %, are due within 600 s: 594 / (600 - 60) = 1.1 replicas.
     """
-    doubted_s = left_s * (1.0 + DOUBT)
-    soonest_s = np.maximum(LEAST_S, hands.soonest_s(doubted_s))
-    needed, k = hands.fewest_replicas(doubted_s, np.maximum(time_s, soonest_s))
-    if not needed:
-        return needed, k
-    spare_s = max(hands.spare_s, promise.soonest_s)
-    return hands.fewest_replicas(doubted_s, np.maximum(time_s - spare_s, soonest_s))
+    padded_s = remaining_s * (1.0 + SERVICE_TIME_MARGIN)
+    completion_s = np.maximum(MIN_CLEAR_S, timeline.completion_s(padded_s))
+    replicas, row = timeline.fewest_replicas(padded_s, np.maximum(time_s, completion_s))
+    if not replicas:
+        return replicas, row
+    spare_s = max(timeline.spare_s, slo.backlog_clear_s)
+    return timeline.fewest_replicas(padded_s, np.maximum(time_s - spare_s, completion_s))

@@ -1,4 +1,4 @@
-"""What engines before a queue tell of its messages: what one takes, how long it is in work, whether more come."""
+"""The service time and the response time of a queue's messages, measured on the engines that process them."""
 
 from __future__ import annotations
 
@@ -11,45 +11,53 @@ if TYPE_CHECKING:
     from policies.recommend.context import PolicyContext
     from policies.recommend.predictive.engine_load import EngineLoad
 
-EMPTYING: Final = 0.1
-"""Engines empty when the requests in them fall by more than this share of those answered."""
-COMES: Final = 0.1
-"""Where no more messages come than this share of those that are answered, none come any more: they are counted in two
-ways, a moment apart."""
+EMPTYING_SHARE: Final = 0.1
+"""Engines are emptying if the requests in them fall by more than this share of the completed ones."""
+MIN_ARRIVAL_SHARE: Final = 0.1
+"""Arrivals below this share of the completed messages count as none: both are counted in different ways, a moment
+apart."""
 
 
 def service_time_when_full_s(
-    view: PolicyContext, load: EngineLoad, running: SignalName, now: float, turn_s: float
+    context: PolicyContext, load: EngineLoad, running: SignalName, now: float, interval_s: float
 ) -> float:
-    """Return what a request takes of a replica's saturation, for a second; 0 where that cannot be told.
+    """Return the replica-seconds of a request; 0 where they cannot be measured.
 
-    `now` run, as the signal `running` tells. Engines before a queue fill up at once when they come to serve: half of
-    the work of those in them is done too, and none of them is answered. While they empty the long ones are left, which
-    tell nothing of the others.
+    `now` requests are running, as the signal `running` reports. Engines on a queue fill up as soon as they serve. Then
+    half of the work of the new requests is done too, although none of them is completed. While engines are emptying,
+    only the longest requests remain, and these do not show the mean.
+
+    Example: a new replica fills up with 64 requests in a window of 60 s and completes 6, with 7.6 replica-seconds of
+    work done. The service time is 7.6 / (6 + 64 / 2) = 0.2 s, and not 7.6 / 6 = 1.3 s.
     """
     if load.requests_per_s <= 0:
         return 0.0
-    since = view.at - load.window_s
-    at, was = view.history.signal(running, since - turn_s)
-    begun = float(was[0]) if at.size and at[0] <= since + turn_s else 0.0
-    filled_per_s = (now - begun) / load.window_s
-    if filled_per_s < -EMPTYING * load.requests_per_s:
+    since = context.at - load.window_s
+    times, counts = context.history.signal(running, since - interval_s)
+    at_start = float(counts[0]) if times.size and times[0] <= since + interval_s else 0.0
+    growth_per_s = (now - at_start) / load.window_s
+    if growth_per_s < -EMPTYING_SHARE * load.requests_per_s:
         return 0.0
-    return load.done / (load.requests_per_s + max(0.0, filled_per_s / 2.0))
+    return load.processed / (load.requests_per_s + max(0.0, growth_per_s / 2.0))
 
 
-def response_time_s(load: EngineLoad) -> float:
-    """Return how long a request is in work, by Little's law; 0 where none is answered. Seconds."""
+def mean_response_time_s(load: EngineLoad) -> float:
+    """Return the time of a request in an engine by Little's law; 0 if none is completed: 40 at 20 per s take 2 s."""
     return load.in_work / load.requests_per_s if load.requests_per_s > 0 else 0.0
 
 
-def traffic_has_ended(view: PolicyContext, load: EngineLoad, held: tuple[SignalName, ...], there: float) -> bool:
-    """Return whether all that was answered in the rates' window was there before it.
+def traffic_has_ended(
+    context: PolicyContext, load: EngineLoad, gauges: tuple[SignalName, ...], in_system: float
+) -> bool:
+    """Return whether the requests completed in the rate window all arrived before it.
 
-    `held` tell what was, `there` is now.
+    `gauges` are the signals whose sum is the requests in the queue and the engines, `in_system` is that sum now.
+
+    Example: 120 are completed in the window, 125 were in the system at its start and 10 are now. So 120 + 10 - 125 = 5
+    arrived, less than 10 % of 120: the traffic has ended.
     """
-    was = [view.history.signal(signal, view.at - load.window_s)[1][:1] for signal in held]
-    if load.requests_per_s <= 0 or not all(values.size for values in was):
+    at_start = [context.history.signal(signal, context.at - load.window_s)[1][:1] for signal in gauges]
+    if load.requests_per_s <= 0 or not all(values.size for values in at_start):
         return False
-    answered = load.requests_per_s * load.window_s
-    return answered + there - float(np.sum(was)) <= COMES * answered
+    completed = load.requests_per_s * load.window_s
+    return completed + in_system - float(np.sum(at_start)) <= MIN_ARRIVAL_SHARE * completed

@@ -11,37 +11,44 @@ from policies.recommend.predictive.late_share import LateShareControl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RATE: Final = 0.3
-"""The correction moves by this much of its logarithm in a period in which lateness is off by e or more."""
-DOUBT: Final = 2.0
-"""Late requests up to this multiple of the share allowed are ignored: the margin (`slo_margin.py`) answers to the SLO
-itself. Held to it, the correction made day-long traces 3 to 5 % more expensive (`cost_at_slo`)."""
-LEAST, MOST = 1.0, 1.6
-"""Its bounds. It never trims what the model asks for: a calm hour says nothing of the next outage. Beyond the upper one
-the model of the engines is wrong, and buying is no remedy."""
-MEMORY: Final = 3.0
-"""Lateness is averaged over a period divided by this."""
-CONTROL: Final = LateShareControl(aim=DOUBT, incident=10.0)
+STEP: Final = 0.3
+"""The logarithm of the correction moves by this much per period and unit of push."""
+IGNORED_RATIO: Final = 2.0
+"""Late requests up to this multiple of the allowed share are ignored: the margin (`slo_margin.py`) controls the SLO
+itself. With a ratio of 1 the correction made day-long traces 3 to 5 % more expensive (`cost_at_slo`)."""
+MIN_CORRECTION, MAX_CORRECTION = 1.0, 1.6
+"""Bounds of the correction. It never reduces the need of the model, since a calm hour does not predict the next one.
+Beyond the upper bound the model of the engines is wrong, and more replicas do not help."""
+AVERAGES_PER_PERIOD: Final = 3.0
+"""The late share is averaged over a period divided by this: over 40 min of the default period of 2 h."""
+CONTROL: Final = LateShareControl(aim=IGNORED_RATIO, incident=10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SloCorrection:
-    """A factor on the size (`correction`), and the share of users lately served late (`late_share`).
+    """A factor on the size (`correction`), and the average share of late requests (`late_share`; negative if unknown).
 
-    An integral controller in the logarithm of lateness over `DOUBT` times what is allowed: it is there for a model of
-    the engines that is wrong, not to steer to the last percent.
+    An integral controller in the logarithm of the late share over `IGNORED_RATIO` times the allowed share. It corrects
+    a wrong model of the engines and does not control the SLO to the last percent.
+
+    Example: 1 % may be late and 5.4 % are, on average: a push of ln(5.4 / 2) = 1.0. A tick of 15 s in a period of 7,200
+    s multiplies the correction by exp(0.3 * 1.0 * 15 / 7200) = 1.0006, two hours of such ticks by exp(0.3) = 1.35.
     """
 
     correction: float = 1.0
     late_share: float = -1.0
 
-    def after(self, late_share: float | None, allowed_share: float, took_s: float, period_s: float) -> SloCorrection:
-        """Return the state after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
+    def after(
+        self, late_share: float | None, allowed_share: float, interval_s: float, period_s: float
+    ) -> SloCorrection:
+        """Return the state after a tick of `interval_s` with this late share; None if it is unknown."""
         if late_share is None:
             return self
-        lately, push = CONTROL.step(self.late_share, late_share, allowed_share, MEMORY * took_s / period_s)
-        moved = self.correction * math.exp(RATE * push * took_s / period_s)
-        return SloCorrection(max(LEAST, min(MOST, moved)), lately)
+        average, push = CONTROL.step(
+            self.late_share, late_share, allowed_share, AVERAGES_PER_PERIOD * interval_s / period_s
+        )
+        correction = self.correction * math.exp(STEP * push * interval_s / period_s)
+        return SloCorrection(max(MIN_CORRECTION, min(MAX_CORRECTION, correction)), average)
 
     def memory(self) -> dict[str, float]:
         return {"correction": self.correction, "late_share": self.late_share}

@@ -1,11 +1,13 @@
-"""How much of the forecast's margin is needed, by how much of what may be late really was.
+"""The part of the forecast's margin that the SLO needs, controlled by the share of late requests.
 
-A promise of 99 % allows one request in a hundred to be late. The newsvendor's quantile knows the price of lateness and
-not the promise: on smooth traffic it keeps 99.9 % where 99 % was asked. So a level between 1 and -1 moves with what was
-late in the last hours (an integral controller on the error budget, in the logarithm of the share): from the whole
-quantile, to the median at 0, and below it to a little more than a replica may carry at any one moment, which ends only
-few of them late while the load is mostly below its peak. What is late spends the budget of hours: the level
-falls slowly and rises twice as fast.
+An SLO of 99 % allows one late request in a hundred. The newsvendor's quantile depends on the cost of late requests and
+not on the SLO: on smooth traffic it keeps 99.9 % instead of 99 %. So a level between 1 and -1 follows the late share of
+the last hours, by an integral controller on the error budget in the logarithm of the share. At level 1 the full
+quantile of the forecast counts, at 0 the median. Below 0 replicas are filled beyond their limit by up to 10 %, which
+makes few requests late while the load is mostly below its peak. The level falls slowly and rises twice as fast.
+
+Example: the newsvendor's quantile is 0.95. At level 0.5, 0.5 + (0.95 - 0.5) * 0.5 = 0.725 counts. At level -0.5, the
+median counts and replicas are filled by 5 % more.
 """
 
 from __future__ import annotations
@@ -16,39 +18,42 @@ from typing import Final
 
 from policies.recommend.predictive.late_share import LateShareControl
 
-BUDGET_S: Final = 14_400.0
-"""Lateness is averaged over so long: calm between two jumps of the load is no licence."""
-SPENT: Final = 0.7
-"""Of what may be late, so much is aimed at."""
-TURN_S: Final = 7200.0
-"""The level moves by 1 in so long, where lateness is off by e."""
-FULLER: Final = 0.1
-"""At a level of -1 replicas are filled by so much more."""
-CONTROL: Final = LateShareControl(aim=SPENT, incident=30.0)
+AVERAGE_S: Final = 14_400.0
+"""The late share is averaged over this time: a calm between two jumps of the load does not count alone. Seconds."""
+TARGET_RATIO: Final = 0.7
+"""The controller aims at this share of the allowed late requests: at 0.7 % late for an SLO of 99 %."""
+LEVEL_TIME_S: Final = 7200.0
+"""The level moves by 1 in this time, at a push of 1 (a late share of e times the aim). Seconds."""
+MAX_EXTRA_FILL: Final = 0.1
+"""At level -1 replicas are filled by this much more. Share."""
+CONTROL: Final = LateShareControl(aim=TARGET_RATIO, incident=30.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SloMargin:
-    """`level` is 1 (the whole margin) to -1, `late_share` what was late in the last hours (negative: not known)."""
+    """The level of the margin, 1 (all of it) to -1, and the average late share (negative if unknown)."""
 
     level: float = 1.0
     late_share: float = -1.0
 
-    def after(self, late_share: float | None, allowed_share: float, took_s: float) -> SloMargin:
-        """Return the margin after a turn of `took_s` in which `late_share` were late; None where nobody can tell."""
+    def after(self, late_share: float | None, allowed_share: float, interval_s: float) -> SloMargin:
+        """Return the margin after a tick of `interval_s` with this late share; None if it is unknown.
+
+        Example: a push of 1 moves the level by 15 / 7200 = 0.002 in a tick of 15 s.
+        """
         if late_share is None:
             return self
-        lately, push = CONTROL.step(self.late_share, late_share, allowed_share, took_s / BUDGET_S)
-        return SloMargin(max(-1.0, min(1.0, self.level + push * took_s / TURN_S)), lately)
+        average, push = CONTROL.step(self.late_share, late_share, allowed_share, interval_s / AVERAGE_S)
+        return SloMargin(max(-1.0, min(1.0, self.level + push * interval_s / LEVEL_TIME_S)), average)
 
-    def quantile(self, whole: float) -> float:
-        """Return the quantile to be ready for, of `whole` where all of the margin is needed."""
-        return whole if whole <= 0.5 else 0.5 + (whole - 0.5) * max(0.0, self.level)
+    def quantile(self, full_quantile: float) -> float:
+        """Return the quantile of the forecast to provide for: `full_quantile` at level 1, the median from 0 down."""
+        return full_quantile if full_quantile <= 0.5 else 0.5 + (full_quantile - 0.5) * max(0.0, self.level)
 
     @property
     def fill_factor(self) -> float:
-        """By how much replicas may be filled beyond what they carry."""
-        return 1.0 + FULLER * max(0.0, -self.level)
+        """Factor on the load limit of a replica: 1.0 from level 0 up, 1.1 at level -1."""
+        return 1.0 + MAX_EXTRA_FILL * max(0.0, -self.level)
 
     def memory(self) -> dict[str, float]:
         return {"margin": self.level, "margin.late_share": self.late_share}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from policies.model import Tick
-from policies.signals.zero_suspicion import LONGEST_S
+from policies.signals.zero_suspicion import MAX_SUSPICION_S
 from tests.fuzz.sequences.judged import Judged, fresh
 from tests.fuzz.sequences.policies import ENGINES
 from tests.fuzz.worlds import settings
@@ -39,7 +39,7 @@ def rest_comes(judged: Judged) -> str | None:
     if any(status.other_writer for status in judged.statuses(judged.tick).values()):
         return None
     hold_s = max((getattr(policy, "demand_hold_s", 0.0) for policy in spec.policies.values()), default=0.0)
-    span_s = max(spec.cooldown_s, spec.scale_down.window_s, spec.scale_down.period_s, LONGEST_S, hold_s)
+    span_s = max(spec.cooldown_s, spec.scale_down.window_s, spec.scale_down.period_s, MAX_SUSPICION_S, hold_s)
     span_s += SLACK * spec.interval_s
     idle_s = _idle_s(judged)
     if idle_s < span_s:

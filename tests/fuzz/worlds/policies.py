@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from policies.recommend.predictive.engine_load import READ
+from policies.recommend.predictive.engine_load import ENGINE_QUANTITIES
 from policies.signals.latency_quantities import QUANTITIES
 from tests.fuzz.worlds.rng import WorldRng, rounded
 from tests.fuzz.worlds.traffic import Load
@@ -96,7 +96,7 @@ def _predictive(rng: WorldRng, load: Load, maximum: int) -> Wish:
         "backlog_clear_s": rng.scale(15, 600),
     }
     latencies = rng.choice(((), ("ttft_p95_s",), (*QUANTITIES, "kv_cache_usage")))
-    return Wish(document, ENGINES, (*READ, *latencies))
+    return Wish(document, ENGINES, (*ENGINE_QUANTITIES, *latencies))
 
 
 def _queue_depth(rng: WorldRng, load: Load, maximum: int) -> Wish:

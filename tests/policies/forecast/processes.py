@@ -1,4 +1,4 @@
-"""Made demand, in replicas' worth of work, and an outlook that watched it."""
+"""Synthetic demand in replica equivalents, and a forecast that recorded it."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ DAY_S = 86_400.0
 
 
 def watched(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> QuantileForecast:
-    outlook = QuantileForecast(step_s)
-    note(outlook, values, 0, step_s)
-    return outlook
+    forecast = QuantileForecast(step_s)
+    note(forecast, values, 0, step_s)
+    return forecast
 
 
 def note(
-    outlook: QuantileForecast, values: Sequence[float | None] | NDArray[np.float64], turn: int, step_s: float = STEP_S
+    forecast: QuantileForecast, values: Sequence[float | None] | NDArray[np.float64], turn: int, step_s: float = STEP_S
 ) -> None:
-    """Note the values of the turns from `turn` on."""
+    """Record the values of the ticks from `turn` on."""
     for i, value in enumerate(values):
-        outlook.note(START + step_s * (turn + i), value)
+        forecast.note(START + step_s * (turn + i), value)
 
 
 def poisson(seed: int, turns: int, mean: float = 50.0, worth: float = 0.1) -> NDArray[np.float64]:
-    """So many requests a turn, each worth a part of a replica."""
+    """Return a Poisson number of requests per tick, each with `worth` replicas of work."""
     return np.asarray(np.random.default_rng(seed).poisson(mean, turns), float) * worth
 
 
 def walk(seed: int, turns: int, sigma: float = 0.02) -> NDArray[np.float64]:
-    """A geometric random walk from 10: nothing beats its last value."""
+    """Return a geometric random walk from 10, whose best forecast is its last value."""
     factor: NDArray[np.float64] = np.exp(np.cumsum(np.random.default_rng(seed).normal(0.0, sigma, turns)))
     return 10.0 * factor
 
 
 def ramp(seed: int, turns: int) -> NDArray[np.float64]:
-    """Growth by a replica in five minutes, with noise."""
+    """Return growth by one replica per five minutes, with noise."""
     return 2.0 + np.arange(turns) / 20.0 + np.random.default_rng(seed).normal(0.0, 0.05, turns)
 
 
 def days(seed: int, count: float, step_s: float, noise: float = 0.03) -> NDArray[np.float64]:
-    """A steep day, 2 replicas at night and 20 at noon, with noise that grows with the level."""
+    """Return steep days, 2 replicas at night and 20 at noon, with noise that grows with the level."""
     at = np.arange(int(count * DAY_S / step_s)) * step_s
     level = 2.0 + 18.0 * np.exp(-(((at % DAY_S) / 3600.0 - 12.0) ** 2) / 8.0)
     factor: NDArray[np.float64] = level * np.exp(np.random.default_rng(seed).normal(0.0, noise, at.size))

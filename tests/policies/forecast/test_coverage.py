@@ -1,4 +1,4 @@
-"""As often as promised: coverage of quantiles on made demand, within what chance allows."""
+"""Coverage of the quantiles on synthetic demand, within random variation."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ def bursts(seed: int, turns: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize("made", [poisson, walk, bursts], ids=["steady", "walk", "bursts"])
 def test_the_largest_value_stays_below_its_quantile_as_often_as_promised(made: object) -> None:
     values = made(12, TURNS)  # type: ignore[operator]
-    outlook = watched(values[:WARM_UP])
+    forecast = watched(values[:WARM_UP])
     below: list[NDArray[np.bool_]] = []
     levels = np.array([0.5, 0.9, 0.99])
     for turn in range(WARM_UP, TURNS - BINS, BINS):
-        said = outlook.peaks(15.0 * BINS, levels)
-        below.append(values[turn : turn + BINS].max() <= said)
-        note(outlook, values[turn : turn + BINS], turn)
+        quantiles = forecast.peaks(15.0 * BINS, levels)
+        below.append(values[turn : turn + BINS].max() <= quantiles)
+        note(forecast, values[turn : turn + BINS], turn)
     covered, n = np.mean(below, axis=0), len(below)
     for q, share in zip(levels, covered, strict=True):
         assert abs(share - q) < 3.5 * math.sqrt(q * (1 - q) / n) + 1.0 / n, f"{share:.3f} at {q}"
 
 
 def test_after_a_shift_of_the_level_the_forecast_follows_within_three_turns() -> None:
-    outlook = watched(poisson(1, 300, 20.0))
-    note(outlook, poisson(2, 3, 80.0), 300)
-    said = outlook.peak(60, 0.9)
-    assert said.value > 8.0
-    note(outlook, poisson(3, 60, 20.0), 303)
-    assert outlook.peak(60, 0.5).mean < 3.0
+    forecast = watched(poisson(1, 300, 20.0))
+    note(forecast, poisson(2, 3, 80.0), 300)
+    quantiles = forecast.peak(60, 0.9)
+    assert quantiles.value > 8.0
+    note(forecast, poisson(3, 60, 20.0), 303)
+    assert forecast.peak(60, 0.5).mean < 3.0
 
 
 def test_an_outlier_leaves_no_trace_in_the_median_of_an_hour_later() -> None:
@@ -54,10 +54,10 @@ def test_an_outlier_leaves_no_trace_in_the_median_of_an_hour_later() -> None:
 
 
 def test_demand_that_was_always_zero_is_expected_to_stay_so_and_its_end_is_seen() -> None:
-    outlook = watched([0.0] * 200)
-    assert outlook.peak(300, 0.99).value == 0.0
-    note(outlook, [5.0], 200)
-    assert 5.0 <= outlook.peak(60, 0.9).value < 100.0
+    forecast = watched([0.0] * 200)
+    assert forecast.peak(300, 0.99).value == 0.0
+    note(forecast, [5.0], 200)
+    assert 5.0 <= forecast.peak(60, 0.9).value < 100.0
 
 
 def test_growth_is_met_ahead_of_time() -> None:

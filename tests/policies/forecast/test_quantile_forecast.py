@@ -1,4 +1,4 @@
-"""What an outlook promises, whatever it is shown."""
+"""Laws of a quantile forecast for any recorded values."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ LAW = law(25)
 def test_quantiles_are_never_negative_never_cross_and_only_a_blind_outlook_has_none(
     values: Sequence[float | None],
 ) -> None:
-    outlook = watched(values)
+    forecast = watched(values)
     blind = all(v is None for v in values)
-    for quantiles in (outlook.at(HORIZONS_S, QS), np.array([outlook.peaks(h, QS) for h in HORIZONS_S])):
+    for quantiles in (forecast.at(HORIZONS_S, QS), np.array([forecast.peaks(h, QS) for h in HORIZONS_S])):
         assert np.isnan(quantiles).all() if blind else (quantiles >= 0.0).all()
         assert blind or (np.diff(quantiles, axis=1) >= 0.0).all()
 
@@ -39,8 +39,8 @@ def test_quantiles_are_never_negative_never_cross_and_only_a_blind_outlook_has_n
 @given(demand)
 @LAW
 def test_a_longer_window_has_no_smaller_maximum(values: Sequence[float | None]) -> None:
-    outlook = watched([*values, 1.0])
-    peaks = np.array([outlook.peaks(h, QS) for h in HORIZONS_S])
+    forecast = watched([*values, 1.0])
+    peaks = np.array([forecast.peaks(h, QS) for h in HORIZONS_S])
     assert (np.diff(peaks, axis=0) >= -1e-9 * peaks[1:]).all()
 
 
@@ -52,10 +52,10 @@ def test_the_further_ahead_the_wider(made: NDArray[np.float64]) -> None:
 
 @pytest.mark.parametrize("made", [poisson(1, 400), walk(2, 400), ramp(3, 400)], ids=["steady", "walk", "ramp"])
 def test_one_answer_is_the_same_as_many(made: NDArray[np.float64]) -> None:
-    outlook = watched(made)
+    forecast = watched(made)
     for h in HORIZONS_S:
-        assert outlook.peaks(h, QS).tolist() == [outlook.peak(h, q).value for q in QS]
-    assert outlook.at(HORIZONS_S, (0.9,))[:, 0].tolist() == [outlook.at(h, 0.9)[0, 0] for h in HORIZONS_S]
+        assert forecast.peaks(h, QS).tolist() == [forecast.peak(h, q).value for q in QS]
+    assert forecast.at(HORIZONS_S, (0.9,))[:, 0].tolist() == [forecast.at(h, 0.9)[0, 0] for h in HORIZONS_S]
 
 
 @given(demand, st.sampled_from([2.0**-12, 0.5, 4.0, 2.0**20]))
@@ -69,97 +69,97 @@ def test_demand_in_another_unit_gives_the_forecast_in_that_unit(values: Sequence
 
 def test_the_same_observations_give_the_same_bits_and_asking_changes_nothing() -> None:
     values = poisson(1, 300)
-    quiet, asked = QuantileForecast(STEP_S), QuantileForecast(STEP_S)
+    quiet, queried = QuantileForecast(STEP_S), QuantileForecast(STEP_S)
     for i, value in enumerate(values):
-        for outlook in (quiet, asked):
-            outlook.note(START + STEP_S * i, value)
-        first = asked.peak(90, 0.9)
-        asked.at([60, 300], [0.5, 0.9])
-        assert asked.peak(90, 0.9) == first
-    assert asked.peak(300, 0.95) == quiet.peak(300, 0.95)
-    assert np.array_equal(asked.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
+        for forecast in (quiet, queried):
+            forecast.note(START + STEP_S * i, value)
+        first = queried.peak(90, 0.9)
+        queried.at([60, 300], [0.5, 0.9])
+        assert queried.peak(90, 0.9) == first
+    assert queried.peak(300, 0.95) == quiet.peak(300, 0.95)
+    assert np.array_equal(queried.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
 
 
 def test_asking_changes_nothing_in_turns_that_are_missed_or_come_twice() -> None:
     """With seasons: what is kept of the past between turns is the same, whoever asked when."""
     past, turns = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
-    quiet, asked = QuantileForecast(60.0), QuantileForecast(60.0)
-    for outlook in (quiet, asked):
-        outlook.seed(START + 300.0 * np.arange(len(past)), past)
+    quiet, queried = QuantileForecast(60.0), QuantileForecast(60.0)
+    for forecast in (quiet, queried):
+        forecast.seed(START + 300.0 * np.arange(len(past)), past)
     for i, times in enumerate(turns):
         at = START + 3 * 86_400.0 + 60.0 * i
         for k in range(max(1, times)):
-            for outlook in (quiet, asked):
-                outlook.note(at + k, 3.0 + i % 7 + k if times else None)
-            asked.peak(300, 0.9)
-    assert np.array_equal(asked.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
+            for forecast in (quiet, queried):
+                forecast.note(at + k, 3.0 + i % 7 + k if times else None)
+            queried.peak(300, 0.9)
+    assert np.array_equal(queried.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
 
 
 def test_before_the_first_observation_nothing_is_claimed() -> None:
-    said = QuantileForecast(STEP_S).peak(300, 0.9)
-    assert math.isnan(said.value)
-    assert math.isnan(said.mean)
-    assert (said.leader, said.sure) == ("reactive", 0.0)
-    assert said.reason == "reactive: nothing was seen yet"
+    peak = QuantileForecast(STEP_S).peak(300, 0.9)
+    assert math.isnan(peak.value)
+    assert math.isnan(peak.mean)
+    assert (peak.leader, peak.confidence) == ("reactive", 0.0)
+    assert peak.reason == "reactive: nothing was seen yet"
 
 
 def test_a_cold_start_is_reactive_and_says_so() -> None:
-    said = watched([2.0, 2.0]).peak(300, 0.9)
-    assert said.leader == "reactive"
-    assert "too little was seen" in said.reason
-    assert 2.0 <= said.value < 4.0
-    assert said.sure < 0.5
+    peak = watched([2.0, 2.0]).peak(300, 0.9)
+    assert peak.leader == "reactive"
+    assert "too little was seen" in peak.reason
+    assert 2.0 <= peak.value < 4.0
+    assert peak.confidence < 0.5
 
 
 def test_no_more_is_claimed_than_the_residuals_bear_out() -> None:
     """n residuals reach to n/(n+1): what lies beyond is the tail's, and less sure the further out."""
-    outlook = watched(poisson(1, 240))
-    sure = [outlook.peak(60, q).sure for q in (0.5, 0.9, 0.99, 0.999)]
-    assert sure[:2] == [1.0, 1.0]
-    assert 0.0 < sure[3] < sure[2] < 1.0
-    values = outlook.peaks(60, (0.9, 0.99, 0.999))
+    forecast = watched(poisson(1, 240))
+    confidence = [forecast.peak(60, q).confidence for q in (0.5, 0.9, 0.99, 0.999)]
+    assert confidence[:2] == [1.0, 1.0]
+    assert 0.0 < confidence[3] < confidence[2] < 1.0
+    values = forecast.peaks(60, (0.9, 0.99, 0.999))
     assert values[0] < values[1] < values[2], "beyond the largest residual the tail goes on"
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.inf, -math.inf])
 def test_impossible_values_are_refused_at_the_door(bad: float) -> None:
-    outlook = watched([1.0, 2.0])
-    before = outlook.peak(60, 0.9)
+    forecast = watched([1.0, 2.0])
+    before = forecast.peak(60, 0.9)
     with pytest.raises(ValueError, match="finite and not negative"):
-        outlook.note(START + 100, bad)
+        forecast.note(START + 100, bad)
     with pytest.raises(ValueError, match="finite and not negative"):
-        outlook.seed([START + 100, START + 115], [1.0, bad])
-    assert outlook.peak(60, 0.9) == before
+        forecast.seed([START + 100, START + 115], [1.0, bad])
+    assert forecast.peak(60, 0.9) == before
 
 
 @pytest.mark.parametrize("q", [0.0, 1.0, -0.1, 1.5, math.nan])
 def test_a_quantile_lies_between_zero_and_one(q: float) -> None:
-    outlook = watched([1.0])
+    forecast = watched([1.0])
     with pytest.raises(ValueError, match="between 0 and 1"):
-        outlook.peak(60, q)
+        forecast.peak(60, q)
     with pytest.raises(ValueError, match="between 0 and 1"):
-        outlook.peaks(60, [0.5, q])
+        forecast.peaks(60, [0.5, q])
     with pytest.raises(ValueError, match="between 0 and 1"):
-        outlook.at([60], [q])
+        forecast.at([60], [q])
 
 
 @pytest.mark.parametrize("horizon_s", [0.0, -15.0, math.nan, math.inf])
 def test_a_horizon_lies_ahead(horizon_s: float) -> None:
-    outlook = watched([1.0])
+    forecast = watched([1.0])
     with pytest.raises(ValueError, match="horizon"):
-        outlook.peak(horizon_s, 0.9)
+        forecast.peak(horizon_s, 0.9)
     with pytest.raises(ValueError, match="horizon"):
-        outlook.at([60, horizon_s], 0.9)
+        forecast.at([60, horizon_s], 0.9)
 
 
 @pytest.mark.parametrize("missed", [None, math.nan], ids=["none", "not-a-number"])
 def test_a_missed_turn_moves_nothing(missed: float | None) -> None:
     """A gap brings no residual and no level: what is said stays as it was."""
-    outlook = watched(poisson(4, 200))
-    before = outlook.peak(90, 0.9)
-    note(outlook, [missed] * 3, 200)
-    assert outlook.peak(90, 0.9).mean == pytest.approx(before.mean, rel=0.05)
-    assert outlook.peak(90, 0.9).value == pytest.approx(before.value, rel=0.1)
+    forecast = watched(poisson(4, 200))
+    before = forecast.peak(90, 0.9)
+    note(forecast, [missed] * 3, 200)
+    assert forecast.peak(90, 0.9).mean == pytest.approx(before.mean, rel=0.05)
+    assert forecast.peak(90, 0.9).value == pytest.approx(before.value, rel=0.1)
 
 
 def test_gaps_are_not_zeros() -> None:
@@ -171,20 +171,20 @@ def test_gaps_are_not_zeros() -> None:
 
 
 def test_a_long_gap_leaves_the_seasons_and_is_blind_until_the_next_value() -> None:
-    outlook = watched(days(6, 3, 60.0), 60.0)
+    forecast = watched(days(6, 3, 60.0), 60.0)
     after = 3 * 1440 + 600  # ten hours blind, to ten in the morning
-    note(outlook, [None], after, 60.0)
-    assert math.isnan(outlook.peak(300, 0.9).value)
-    assert "nothing was seen lately" in outlook.peak(300, 0.9).reason
-    note(outlook, [12.9], after + 1, 60.0)
-    assert 12.0 < outlook.peak(300, 0.9).value < 30.0
+    note(forecast, [None], after, 60.0)
+    assert math.isnan(forecast.peak(300, 0.9).value)
+    assert "nothing was seen lately" in forecast.peak(300, 0.9).reason
+    note(forecast, [12.9], after + 1, 60.0)
+    assert 12.0 < forecast.peak(300, 0.9).value < 30.0
 
 
 def test_what_comes_late_is_dropped() -> None:
-    outlook = watched(poisson(7, 50))
-    before = outlook.peak(90, 0.9)
-    outlook.note(START, 1e6)
-    assert outlook.peak(90, 0.9) == before
+    forecast = watched(poisson(7, 50))
+    before = forecast.peak(90, 0.9)
+    forecast.note(START, 1e6)
+    assert forecast.peak(90, 0.9) == before
 
 
 def test_several_values_in_a_turn_count_as_their_mean() -> None:
@@ -218,37 +218,37 @@ def test_a_past_taken_over_is_as_good_as_one_observed(learn_s: float) -> None:
 def test_weeks_taken_over_give_the_seasons_at_once() -> None:
     """Five-minute means of two weeks, as Prometheus keeps them, then ten minutes of turns."""
     past = days(10, 14.375, 300.0)  # until nine in the morning, when the load doubles within the hour
-    outlook = QuantileForecast(STEP_S)
-    outlook.seed(START + 300.0 * np.arange(len(past)), past)
-    seen = EarlierDays(outlook.series, np.array([1800.0])).seasons(float(past.mean()))
+    forecast = QuantileForecast(STEP_S)
+    forecast.seed(START + 300.0 * np.arange(len(past)), past)
+    seen = EarlierDays(forecast.series, np.array([1800.0])).seasons(float(past.mean()))
     assert seen[0, DAILY] > 1.25
     assert seen[0, WEEKLY] > 1.25
 
 
 @pytest.mark.parametrize("step_s", [1.0, 15.0, 60.0])
 def test_it_holds_some_hundred_kilobytes_however_long_it_watches(step_s: float) -> None:
-    outlook = QuantileForecast(step_s)
-    assert size_of(outlook) < 125_000
-    arrays = size_of(outlook)
-    note(outlook, np.ones(300), 0, step_s)
-    assert size_of(outlook) == arrays
+    forecast = QuantileForecast(step_s)
+    assert size_of(forecast) < 125_000
+    arrays = size_of(forecast)
+    note(forecast, np.ones(300), 0, step_s)
+    assert size_of(forecast) == arrays
 
 
-def size_of(outlook: QuantileForecast) -> int:
-    """Bytes of the arrays that an outlook holds, in parts shared or not, without the last answer."""
-    held: dict[int, int] = {}
-    parts: list[object] = [outlook]
+def size_of(forecast: QuantileForecast) -> int:
+    """Return the bytes of all arrays in a forecast, without the cached candidates' forecasts."""
+    arrays: dict[int, int] = {}
+    parts: list[object] = [forecast]
     while parts:
         part = parts.pop()
         if isinstance(part, np.ndarray):
-            held[id(part)] = part.nbytes
+            arrays[id(part)] = part.nbytes
         names = [*getattr(part, "__dict__", {}), *getattr(type(part), "__slots__", ())]
-        parts += [getattr(part, name, None) for name in names if name != "_said"]
-    return sum(held.values())
+        parts += [getattr(part, name, None) for name in names if name != "_latest"]
+    return sum(arrays.values())
 
 
 def test_a_forecast_tells_its_reason_in_words() -> None:
-    said = watched(ramp(11, 400)).peak(300, 0.9)
-    assert isinstance(said, Forecast)
-    assert said.reason.startswith(f"{said.leader}: ")
-    assert "less than the last value at 0.9 over 5 min" in said.reason
+    peak = watched(ramp(11, 400)).peak(300, 0.9)
+    assert isinstance(peak, Forecast)
+    assert peak.reason.startswith(f"{peak.leader}: ")
+    assert "less than the last value at 0.9 over 5 min" in peak.reason

@@ -1,4 +1,4 @@
-"""The level forgets after a shift and not for noise; the trend is believed as far as it is proved."""
+"""The level forgets after a shift but not for noise, and the trend is shrunk by its uncertainty."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shifted(before: float, after: float, since: int) -> NDArray[np.float64]:
 
 
 def trend(values: NDArray[np.float64], step_s: float) -> NDArray[np.float64]:
-    return reactive.trend(reactive.RecentBins(values), step_s, reactive.onward_s(step_s, AHEAD_S))
+    return reactive.trend(reactive.RecentBins(values), step_s, reactive.damped_s(step_s, AHEAD_S))
 
 
 @pytest.mark.parametrize(

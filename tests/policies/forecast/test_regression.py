@@ -1,4 +1,4 @@
-"""What the regression learns: the line that is there, outliers or not."""
+"""The regression learns the true line, with and without outliers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def observed(seed: int, count: int, noise: float) -> NDArray[np.float64]:
     return np.hstack((features, features @ TRUE.T + rng.normal(0.0, noise, (count, 2))))
 
 
-def taught(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def learned_coefficients(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The coefficients (2, F) of a horizon that saw these rows, one after the other."""
     regression = Regression(3, HOUR_S)
     for row in rows:
@@ -29,7 +29,7 @@ def taught(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def test_it_finds_the_line_that_is_there() -> None:
-    assert taught(observed(1, 400, 0.01)) == pytest.approx(TRUE, abs=0.02)
+    assert learned_coefficients(observed(1, 400, 0.01)) == pytest.approx(TRUE, abs=0.02)
 
 
 def test_it_is_the_ridge_towards_the_level_with_forgetting() -> None:
@@ -37,17 +37,19 @@ def test_it_is_the_ridge_towards_the_level_with_forgetting() -> None:
     rows = observed(2, 76, 0.0)
     age = np.arange(len(rows))[::-1]
     weight = 0.5 ** (age * HOUR_S[0] / (30 * 86_400.0))
-    belief = np.array([1.0, 0.0, 0.0])
-    features, came = rows[:, :3], rows[:, 3:]
+    prior = np.array([1.0, 0.0, 0.0])
+    features, targets = rows[:, :3], rows[:, 3:]
     moment = (features.T * weight) @ features
-    change = np.linalg.solve(moment + RIDGE * np.eye(3), (features.T * weight) @ (came - (features @ belief)[:, None]))
-    assert taught(rows) == pytest.approx(belief + change.T, rel=0.02)
+    change = np.linalg.solve(
+        moment + RIDGE * np.eye(3), (features.T * weight) @ (targets - (features @ prior)[:, None])
+    )
+    assert learned_coefficients(rows) == pytest.approx(prior + change.T, rel=0.02)
 
 
 def test_outliers_hardly_move_it() -> None:
     rows = observed(3, 400, 0.01)
     rows[100::40, 3:] += 50.0
-    assert taught(rows) == pytest.approx(TRUE, abs=0.05)
+    assert learned_coefficients(rows) == pytest.approx(TRUE, abs=0.05)
 
 
 def test_horizons_learn_apart() -> None:

@@ -1,4 +1,4 @@
-"""Residual quantiles: weighted, honest about their number, with a tail."""
+"""Weighted quantiles of residuals, with a tail."""
 
 from __future__ import annotations
 
@@ -11,58 +11,60 @@ from policies.forecast.residuals import prior, quantiles, scale
 ONE = np.ones((1, 1))
 
 
-def of(
+def quantiles_of(
     residuals: list[float] | NDArray[np.float64], levels: list[float], weights: NDArray[np.float64] | None = None
 ) -> list[float]:
     row = np.array(residuals)[None, :]
-    given = np.ones_like(row) if weights is None else weights[None, :]
-    found: list[float] = quantiles(row, given, ONE, np.array(levels))[0].tolist()
-    return found
+    row_weights = np.ones_like(row) if weights is None else weights[None, :]
+    result: list[float] = quantiles(row, row_weights, ONE, np.array(levels))[0].tolist()
+    return result
 
 
 def test_the_ith_of_n_residuals_stands_at_i_over_n_plus_one() -> None:
     """Conformal: the next one, exchangeable with them, falls below the i-th with just this chance."""
     residuals = [5.0, 1.0, 9.0, 7.0]
-    assert of(residuals, [0.2, 0.4, 0.6, 0.8]) == pytest.approx([1.0, 5.0, 7.0, 9.0])
-    assert of(residuals, [0.3, 0.5]) == pytest.approx([3.0, 6.0])
+    assert quantiles_of(residuals, [0.2, 0.4, 0.6, 0.8]) == pytest.approx([1.0, 5.0, 7.0, 9.0])
+    assert quantiles_of(residuals, [0.3, 0.5]) == pytest.approx([3.0, 6.0])
 
 
 def test_beyond_the_outermost_the_tail_is_exponential() -> None:
     """The quantiles of an exponential sample go on as the logarithm of what is left."""
     n = 99
     sample = -np.log1p(-(np.arange(n) + 1.0) / (n + 1.0))
-    found = of(sample, [0.99, 0.999, 0.9999])
-    assert np.diff(found) == pytest.approx(np.log(10.0), rel=0.2)
-    low = of(-sample, [0.001, 0.01])
-    assert low == pytest.approx([-found[1], -found[0]], rel=0.01)
+    result = quantiles_of(sample, [0.99, 0.999, 0.9999])
+    assert np.diff(result) == pytest.approx(np.log(10.0), rel=0.2)
+    low = quantiles_of(-sample, [0.001, 0.01])
+    assert low == pytest.approx([-result[1], -result[0]], rel=0.01)
 
 
 def test_no_single_residual_makes_the_tail() -> None:
     """The largest of 160 is chance: it moves the 0.99 quantile by its share of the mean excess alone."""
     sample = -np.log1p(-(np.arange(160) + 1.0) / 161.0)
-    before = of(sample, [0.9, 0.99])
+    before = quantiles_of(sample, [0.9, 0.99])
     assert before[1] == pytest.approx(np.log(100.0), rel=0.05)
     sample[-1] += 10.0
-    after = of(sample, [0.9, 0.99])
+    after = quantiles_of(sample, [0.9, 0.99])
     assert after[0] == before[0]
     assert 0.5 < after[1] - before[1] < 1.5
 
 
 def test_what_weighs_nothing_counts_for_nothing() -> None:
     weights = np.array([1.0, 1.0, 0.0, 1.0])
-    assert of([1.0, 2.0, 99.0, 3.0], [0.25, 0.5, 0.75], weights) == pytest.approx([1.0, 2.0, 3.0])
+    assert quantiles_of([1.0, 2.0, 99.0, 3.0], [0.25, 0.5, 0.75], weights) == pytest.approx([1.0, 2.0, 3.0])
 
 
 def test_what_is_not_known_counts_for_nothing() -> None:
-    assert of([np.nan, 2.0, 1.0, np.nan, 3.0], [0.25, 0.5, 0.75, 0.9]) == of([2.0, 1.0, 3.0], [0.25, 0.5, 0.75, 0.9])
-    assert np.isnan(of([np.nan] * 3, [0.5, 0.9])).all()
+    assert quantiles_of([np.nan, 2.0, 1.0, np.nan, 3.0], [0.25, 0.5, 0.75, 0.9]) == quantiles_of(
+        [2.0, 1.0, 3.0], [0.25, 0.5, 0.75, 0.9]
+    )
+    assert np.isnan(quantiles_of([np.nan] * 3, [0.5, 0.9])).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30])
 def test_quantiles_rise_with_their_level(n: int) -> None:
     sample = np.random.default_rng(n).standard_t(2, (20, n))
-    found = quantiles(sample, np.ones_like(sample), np.ones((20, 1)), np.linspace(0.001, 0.999, 300))
-    assert (np.diff(found, axis=1) >= 0.0).all()
+    result = quantiles(sample, np.ones_like(sample), np.ones((20, 1)), np.linspace(0.001, 0.999, 300))
+    assert (np.diff(result, axis=1) >= 0.0).all()
 
 
 def test_the_prior_widens_with_the_root_of_time() -> None:

@@ -49,14 +49,14 @@ def growth(values: NDArray[np.float64]) -> None:
     values[-3 * PER_DAY :] *= 2.0
 
 
-@pytest.mark.parametrize("happened", [as_it_was, holiday, silence, growth])
-def test_the_day_grows_as_days_do_whatever_happened(happened: Callable[[NDArray[np.float64]], None]) -> None:
+@pytest.mark.parametrize("event", [as_it_was, holiday, silence, growth])
+def test_the_day_grows_as_days_do_whatever_happened(event: Callable[[NDArray[np.float64]], None]) -> None:
     values = days(1, 14 + NINE / PER_DAY, 300.0)
-    happened(values)
-    seen = EarlierDays(recorded(values), AHEAD_S).seasons(float(np.nanmean(values)))
+    event(values)
+    seasons = EarlierDays(recorded(values), AHEAD_S).seasons(float(np.nanmean(values)))
     clean = days(1, 14, 300.0, noise=0.0)
     expected = clean[NINE + np.array([2, 5])] / clean[NINE - 1]
-    assert seen[:, DAILY] == pytest.approx(expected, rel=0.12)
+    assert seasons[:, DAILY] == pytest.approx(expected, rel=0.12)
 
 
 @pytest.mark.parametrize("step_s", [15.0, 60.0, 900.0, 7200.0, 43_200.0])
@@ -75,10 +75,10 @@ def test_what_is_kept_is_what_would_be_looked_up(step_s: float) -> None:
 
 @pytest.mark.parametrize(("count", "daily", "weekly"), [(1.9, False, False), (2.3, True, False), (14.3, True, True)])
 def test_a_season_takes_part_once_it_was_seen_twice(count: float, daily: bool, weekly: bool) -> None:
-    seen = EarlierDays(recorded(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
-    assert np.isnan(seen[:, DAILY]).any() != daily
-    assert np.isnan(seen[:, YESTERDAY]).any() != daily
-    assert np.isnan(seen[:, WEEKLY]).any() != weekly
+    seasons = EarlierDays(recorded(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
+    assert np.isnan(seasons[:, DAILY]).any() != daily
+    assert np.isnan(seasons[:, YESTERDAY]).any() != daily
+    assert np.isnan(seasons[:, WEEKLY]).any() != weekly
 
 
 def test_a_season_with_a_hole_at_its_last_turn_is_not_believed() -> None:
@@ -89,8 +89,8 @@ def test_a_season_with_a_hole_at_its_last_turn_is_not_believed() -> None:
 
 def test_growth_from_nothing_is_bounded() -> None:
     values = np.where(np.arange(5 * PER_DAY + NINE) % PER_DAY < NINE, 0.0, 10.0)
-    seen = EarlierDays(recorded(values), AHEAD_S).seasons(float(values.mean()))
-    assert (seen[:, DAILY] <= 22.0).all()
+    seasons = EarlierDays(recorded(values), AHEAD_S).seasons(float(values.mean()))
+    assert (seasons[:, DAILY] <= 22.0).all()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who leads where: the right candidate for each kind of demand, and back to the reactive one."""
+"""The leader for each kind of demand, and the return to the reactive candidate."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def test_a_rival_is_judged_by_the_turns_in_which_it_took_part() -> None:
 
 
 def leaders(
-    outlook: QuantileForecast, values: NDArray[np.float64], turn: int, step_s: float, horizon_s: float
+    forecast: QuantileForecast, values: NDArray[np.float64], turn: int, step_s: float, horizon_s: float
 ) -> Counter[str]:
     found: Counter[str] = Counter()
     for i, value in enumerate(values):
-        note(outlook, [value], turn + i, step_s)
-        found[outlook.peak(horizon_s, 0.9).leader] += 1
+        note(forecast, [value], turn + i, step_s)
+        found[forecast.peak(horizon_s, 0.9).leader] += 1
     return found
 
 
@@ -89,10 +89,10 @@ def test_who_sees_more_than_the_last_value_leads(made: NDArray[np.float64], expe
 
 def test_a_seasonal_series_promotes_one_that_knows_the_season_once_it_was_seen_twice() -> None:
     values = days(6, 4.45, 300.0)
-    outlook = watched(values[: 288 * 2 - 10], 300.0)
-    assert np.isnan(outlook.at(1800, 0.5)).sum() == 0
-    said = outlook._look().means[0]
-    assert np.isnan(said[4:7]).all(), "two days were not seen yet"
-    note(outlook, values[288 * 2 - 10 :], 288 * 2 - 10, 300.0)
-    assert outlook.peak(1800, 0.9).leader in {"daily", "regression", "yesterday"}
-    assert np.isnan(outlook._look().means[0, 6]).all(), "two weeks were not seen yet"
+    forecast = watched(values[: 288 * 2 - 10], 300.0)
+    assert np.isnan(forecast.at(1800, 0.5)).sum() == 0
+    means = forecast._current_forecasts().means[0]
+    assert np.isnan(means[4:7]).all(), "two days were not seen yet"
+    note(forecast, values[288 * 2 - 10 :], 288 * 2 - 10, 300.0)
+    assert forecast.peak(1800, 0.9).leader in {"daily", "regression", "yesterday"}
+    assert np.isnan(forecast._current_forecasts().means[0, 6]).all(), "two weeks were not seen yet"

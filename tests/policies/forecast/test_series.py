@@ -43,9 +43,9 @@ def test_what_came_is_the_newest_and_the_largest_of_a_span_seen_well_enough() ->
     ring = Ring(8)
     for place, value in enumerate([9.0, 1.0, NAN, 4.0, 2.0]):
         ring.put(place, value)
-    assert ring.came(np.array([1, 2, 4])).tolist() == [[2.0, 2.0], [2.0, 4.0], [2.0, 4.0]]
+    assert ring.actual(np.array([1, 2, 4])).tolist() == [[2.0, 2.0], [2.0, 4.0], [2.0, 4.0]]
     ring.put(5, NAN)
-    assert np.isnan(ring.came(np.array([1, 2]))).all()
+    assert np.isnan(ring.actual(np.array([1, 2]))).all()
 
 
 @pytest.mark.parametrize("late_s", [-0.4, -0.1, 0.0, 0.1, 0.4])
@@ -73,7 +73,7 @@ def test_the_coarse_record_holds_means_at_their_time_of_day() -> None:
     series = DemandSeries(60.0)
     for i in range(10):
         series.note(START + 60.0 * i, float(i))
-    now = series.coarse_places(np.array([0.0, -300.0, 86_400.0]))
+    now = series.coarse_indices(np.array([0.0, -300.0, 86_400.0]))
     assert series.coarse.at(now[:2]).tolist() == [7.0, 2.0]
     assert now[2] - now[0] == series.per_day
 

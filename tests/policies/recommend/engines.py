@@ -1,4 +1,4 @@
-"""Engines by a formula: what a policy would read of replicas that are ideal shared processors."""
+"""Engines by a formula: the readings of replicas that are ideal shared processors."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tests.factories import NOW, spec, tick_of
 
 STEP_S = 15.0
 TTFT, ITL = LatencyTail.of(0.7), LatencyTail.of(0.15)
-"""How far their slowest requests lie beyond the mean."""
+"""The tails of their latencies."""
 GPUS = PoolName("main")
 MINUTE = ScaleDown(window_s=60.0, max_replicas=10_000)
 
 
 @dataclass
 class Engines:
-    """Replicas of which each takes `saturation_tokens_per_s` of prompts, and that slow down as they fill.
+    """Replicas that each process `saturation_tokens_per_s` prompt tokens, and that slow down as they fill.
 
-    `ttft_s` and `itl_s` are an idle engine's. Requests have `prompt` and `output` tokens; a generated token costs
-    `decode_cost` prompt tokens. Beyond 98 % what is too much waits.
+    `ttft_s` and `itl_s` are those of an idle engine. Requests have `prompt` and `output` tokens; an output token costs
+    as much as `decode_cost` prompt tokens. Work beyond 98 % of the capacity waits.
     """
 
     saturation_tokens_per_s: float = 40_000.0
@@ -47,61 +47,61 @@ class Engines:
     output: float = 200.0
     decode_cost: float = 40.0 / 9.0
     waiting: float = 0.0
-    answers: deque[float] = field(default_factory=lambda: deque(maxlen=4))
+    completed_rates: deque[float] = field(default_factory=lambda: deque(maxlen=4))
 
     @property
-    def each(self) -> float:
-        """Prompt tokens' worth of work a request."""
+    def tokens_per_request(self) -> float:
+        """Work of a request, in prompt tokens."""
         return self.prompt + self.decode_cost * self.output
 
-    def tell(self, rps: float, ready: int) -> dict[str, float]:
-        """What they tell at the end of a turn of `rps` requests a second. Rates are over the last four turns."""
-        most = 0.98 * ready * self.saturation_tokens_per_s / self.each
-        answered = min(most, rps + self.waiting / STEP_S)
-        self.waiting = max(0.0, self.waiting + (rps - answered) * STEP_S)
-        busy = answered * self.each / (ready * self.saturation_tokens_per_s)
-        slow = 1.0 / (1.0 - busy)
-        queued_s = self.waiting / most
-        self.answers.append(answered)
-        rate = sum(self.answers) / len(self.answers)
+    def readings(self, rps: float, ready: int) -> dict[str, float]:
+        """Return the readings after a tick of `rps` requests per second. Rates are over the last four ticks."""
+        max_rate = 0.98 * ready * self.saturation_tokens_per_s / self.tokens_per_request
+        completed = min(max_rate, rps + self.waiting / STEP_S)
+        self.waiting = max(0.0, self.waiting + (rps - completed) * STEP_S)
+        utilization = completed * self.tokens_per_request / (ready * self.saturation_tokens_per_s)
+        slowdown = 1.0 / (1.0 - utilization)
+        queued_s = self.waiting / max_rate
+        self.completed_rates.append(completed)
+        rate = sum(self.completed_rates) / len(self.completed_rates)
         return {
-            "running": min(128.0 * ready, answered * (self.ttft_s + self.output * self.itl_s) * slow),
+            "running": min(128.0 * ready, completed * (self.ttft_s + self.output * self.itl_s) * slowdown),
             "waiting": self.waiting,
             "requests_per_s": rate,
             "prompt_tokens_per_s": rate * self.prompt,
             "generation_tokens_per_s": rate * self.output,
-            **_told("ttft", self.ttft_s * slow + queued_s, TTFT, 1.0),
-            **_told("itl", self.itl_s * slow, ITL, 0.05),
+            **_latency_readings("ttft", self.ttft_s * slowdown + queued_s, TTFT, 1.0),
+            **_latency_readings("itl", self.itl_s * slowdown, ITL, 0.05),
         }
 
 
-def _told(latency: str, mean_s: float, tail: LatencyTail, promise_s: float) -> dict[str, float]:
-    """A latency as engines tell it whose slowest lie exponentially beyond the mean."""
+def _latency_readings(latency: str, mean_s: float, tail: LatencyTail, limit_s: float) -> dict[str, float]:
+    """Return the readings of a latency with an exponential tail."""
     return {
         f"{latency}_mean_s": mean_s,
-        f"{latency}_late_share": tail.late_share(promise_s, mean_s),
+        f"{latency}_late_share": tail.late_share(limit_s, mean_s),
         f"{latency}_p95_s": mean_s * (1.0 + tail.spread * (math.log(20.0) - 1.0)),
     }
 
 
 @dataclass
 class Day:
-    """A workload over such engines, turn by turn; what is decided serves after `lead_turns` turns."""
+    """A workload on such engines, tick by tick; a decision takes effect after `lead_turns` ticks."""
 
     policy: Predictive = field(default_factory=lambda: Predictive(source="e", rate_window_s=60.0, quantile=0.5))
     slo: Slo = field(default_factory=Slo)
     engines: Engines = field(default_factory=Engines)
     ready: int = 4
     lead_turns: int = 6
-    most: int = 100
-    seen: Callable[[dict[str, float]], dict[str, float]] = lambda told: told
+    max_replicas: int = 100
+    transform: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
 
     def __post_init__(self) -> None:
         self.spec: WorkloadSpec = spec(
             {"predictive": self.policy},
             {"main": Pool(lead_time_s=90.0)},
             slo=self.slo,
-            max_replicas=self.most,
+            max_replicas=self.max_replicas,
             scale_down=MINUTE,
         )
         self.history = History()
@@ -111,14 +111,14 @@ class Day:
     def turn(self, rps: float) -> Decision:
         self.at += STEP_S
         self.ready = min(self.sizes[-self.lead_turns - 1 :])
-        told = self.seen(self.engines.tell(rps, self.ready)) if self.ready else {}
+        values = self.transform(self.engines.readings(rps, self.ready)) if self.ready else {}
         readings: dict[SignalName, Reading[float]] = {
-            SignalName(f"e.{name}"): Fresh(value, self.at) for name, value in told.items()
+            SignalName(f"e.{name}"): Fresh(value, self.at) for name, value in values.items()
         }
         status = PoolStatus(max(self.sizes[-1], self.ready), self.ready)
-        seen = Observation(WorkloadName("llm"), self.at, readings, {GPUS: Fresh(status, self.at)})
-        decision = decide(self.spec, self.history, seen)
-        self.history.append(tick_of(seen, decision, history_len=len(self.history)))
+        observation = Observation(WorkloadName("llm"), self.at, readings, {GPUS: Fresh(status, self.at)})
+        decision = decide(self.spec, self.history, observation)
+        self.history.append(tick_of(observation, decision, history_len=len(self.history)))
         self.sizes.append(self.sizes[-1] if decision.target is None else decision.target)
         return decision
 
@@ -126,6 +126,6 @@ class Day:
         return [self.turn(rps) for rps in rates]
 
 
-def said(decision: Decision) -> Recommendation:
+def recommendation_of(decision: Decision) -> Recommendation:
     (recommendation,) = decision.recommendations
     return recommendation

@@ -1,4 +1,4 @@
-"""A workload whose replicas lose readiness: tick after tick, with what its sources read of the ones that are ready."""
+"""A workload whose replicas lose readiness, tick by tick, with readings of the ready ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
 def read(load: float, ready: int) -> dict[str, float]:
     """Return what the engines report when each of `ready` replicas has `load` (share of its capacity).
 
-    What is beyond 1 is shed: nothing of it is reported.
+    Load beyond 1 is shed and not reported.
     """
     share = min(1.0, load)
     running = share * CAPACITY * ready
@@ -75,17 +75,17 @@ class Replicas:
 
     def tick(self, traffic: float, also: Mapping[str, Reading[float]] | None = None) -> Decision:
         """One tick with `traffic` (in full replicas), shared evenly by the ready ones."""
-        told = read(traffic / self.ready if self.ready else float(traffic > 0), max(self.ready, 1))
-        readings: dict[str, Reading[float]] = {f"e.{name}": Fresh(value, self.at) for name, value in told.items()}
+        values = read(traffic / self.ready if self.ready else float(traffic > 0), max(self.ready, 1))
+        readings: dict[str, Reading[float]] = {f"e.{name}": Fresh(value, self.at) for name, value in values.items()}
         return self.observe({**readings, **(also or {})})
 
     def observe(self, readings: Mapping[str, Reading[float]]) -> Decision:
         """One tick with these readings; its target is taken at once."""
         status = Fresh(PoolStatus(self.size, self.ready), self.at)
         named = {SignalName(name): reading for name, reading in readings.items()}
-        seen = Observation(WorkloadName("llm"), self.at, named, {PoolName("main"): status})
-        self.last = decide(self.spec, self.history, seen)
-        self.history.append(tick_of(seen, self.last))
+        observation = Observation(WorkloadName("llm"), self.at, named, {PoolName("main"): status})
+        self.last = decide(self.spec, self.history, observation)
+        self.history.append(tick_of(observation, self.last))
         target = self.size if self.last.target is None else self.last.target
         self.lost = max(0, self.lost - max(0, self.size - target))
         self.size = target
@@ -93,5 +93,5 @@ class Replicas:
         return self.last
 
     def ticks(self, count: int, traffic: float) -> list[int]:
-        """The sizes after so many ticks of the same traffic."""
+        """Return the sizes of `count` ticks with the same traffic."""
         return [self.tick(traffic).target or 0 for _ in range(count)]

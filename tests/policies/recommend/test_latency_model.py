@@ -1,4 +1,4 @@
-"""What a turn teaches of the latencies that are promised, and the load at which the promise ends."""
+"""The latency models after a tick, and the load at which an SLO is just kept."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.engine_load import EngineLoad
 from policies.recommend.predictive.latency_load_model import LoadLine
 from policies.recommend.predictive.latency_model import (
-    FILLED,
-    HOPELESS,
+    DEFAULT_LOAD,
+    MIN_USEFUL_LOAD,
     LatencyObservation,
     LearnedLatency,
     load_limit,
@@ -27,73 +27,82 @@ from policies.signals.latency_quantities import LATENCIES
 from tests.factories import NOW, spec
 
 FORGET = 15.0 / 3600.0
-PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
+LIMITS_S = {"ttft_s": 1.0, "itl_s": 0.05}
 KNOWN = recall_latencies({})
 
 
 def load(
-    *, done: float = 2.0, waiting: float = 0.0, steady: bool = True, backed_up: bool = False, uneven: bool = False
+    *,
+    processed: float = 2.0,
+    waiting: float = 0.0,
+    is_steady: bool = True,
+    is_backed_up: bool = False,
+    is_uneven: bool = False,
 ) -> EngineLoad:
-    """Four replicas that answer 10 requests a second, in a window of a minute."""
+    """Return the load of four replicas that complete 10 requests per second, in a window of a minute."""
     return EngineLoad(
-        done=done,
-        coming=done,
+        processed=processed,
+        arriving=processed,
         requests_per_s=10.0,
         in_work=20.0,
         waiting=waiting,
         ready=4.0,
-        steady=steady,
-        lasting=waiting,
-        backed_up=backed_up,
-        uneven=uneven,
+        is_steady=is_steady,
+        sustained_waiting=waiting,
+        is_backed_up=is_backed_up,
+        is_uneven=is_uneven,
         window_s=60.0,
     )
 
 
 def test_a_turn_teaches_what_its_window_has_that_the_last_one_had_not() -> None:
-    taught = load().teach(KNOWN, {"itl_s": LatencyObservation(0.03, 0.02)}, PROMISED, FORGET, 15.0)
+    updated = load().learned_latencies(KNOWN, {"itl_s": LatencyObservation(0.03, 0.02)}, LIMITS_S, FORGET, 15.0)
     line, tail = KNOWN["itl_s"].line, KNOWN["itl_s"].tail
-    assert taught["itl_s"].line == line.learn(0.5, 0.03, FORGET, 0.25)
-    assert taught["itl_s"].tail == tail.learn(0.05, 0.03, 0.02, 150.0, FORGET)
-    assert taught["ttft_s"] == KNOWN["ttft_s"]
+    assert updated["itl_s"].line == line.learn(0.5, 0.03, FORGET, 0.25)
+    assert updated["itl_s"].tail == tail.learn(0.05, 0.03, 0.02, 150.0, FORGET)
+    assert updated["ttft_s"] == KNOWN["ttft_s"]
 
 
 def test_nobody_is_late_where_nothing_is_promised_or_told() -> None:
-    for told, promised in (
-        (LatencyObservation(0.03, None), PROMISED),
+    for observed, limits_s in (
+        (LatencyObservation(0.03, None), LIMITS_S),
         (LatencyObservation(0.03, 0.02), {"ttft_s": 1.0}),
     ):
-        taught = load().teach(KNOWN, {"itl_s": told}, promised, FORGET, 15.0)
-        assert taught["itl_s"].tail == KNOWN["itl_s"].tail
-        assert taught["itl_s"].line != KNOWN["itl_s"].line
+        updated = load().learned_latencies(KNOWN, {"itl_s": observed}, limits_s, FORGET, 15.0)
+        assert updated["itl_s"].tail == KNOWN["itl_s"].tail
+        assert updated["itl_s"].line != KNOWN["itl_s"].line
 
 
 def test_where_requests_waited_throughout_their_latencies_are_the_queues_and_what_was_done_counts() -> None:
     seen = {"ttft_s": LatencyObservation(30.0, 1.0)}
-    taught = load(waiting=400.0, backed_up=True).teach(KNOWN, seen, PROMISED, FORGET, 60.0)
-    assert taught == {key: replace(one, line=one.line.saturated(0.5, FORGET)) for key, one in KNOWN.items()}
+    updated = load(waiting=400.0, is_backed_up=True).learned_latencies(KNOWN, seen, LIMITS_S, FORGET, 60.0)
+    assert updated == {
+        key: replace(latency, line=latency.line.saturated(0.5, FORGET)) for key, latency in KNOWN.items()
+    }
 
 
 def test_changing_sizes_idleness_and_a_queue_that_has_just_come_teach_nothing() -> None:
-    queued = load(waiting=400.0, backed_up=True, uneven=True)
-    for nothing in (load(steady=False, backed_up=True), load(done=0.1), load(waiting=400.0), queued):
-        assert nothing.teach(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, PROMISED, FORGET, 15.0) == KNOWN
+    queued = load(waiting=400.0, is_backed_up=True, is_uneven=True)
+    for nothing in (load(is_steady=False, is_backed_up=True), load(processed=0.1), load(waiting=400.0), queued):
+        assert (
+            nothing.learned_latencies(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, LIMITS_S, FORGET, 15.0) == KNOWN
+        )
 
 
-def of(idle_s: float, spread: float, saturation: float = 1.0) -> LearnedLatency:
+def learned_latency(idle_s: float, spread: float, saturation: float = 1.0) -> LearnedLatency:
     return LearnedLatency(LoadLine(1.0 / idle_s, saturation, 1e-4, 0.0, 1e-4), LatencyTail.of(spread))
 
 
 def test_the_stricter_latency_sets_the_limit_and_says_so() -> None:
-    found = load_limit({"ttft_s": of(0.1, 0.7), "itl_s": of(0.02, 0.1)}, PROMISED, 0.95)
-    assert found.latency == "itl_s"
-    assert found.load == pytest.approx(1.0 - 0.02 * (1.0 + 0.1 * 1.9957) / 0.05, abs=1e-4)
-    assert (found.relaxed, found.unattainable) == (FILLED, "")
+    limit = load_limit({"ttft_s": learned_latency(0.1, 0.7), "itl_s": learned_latency(0.02, 0.1)}, LIMITS_S, 0.95)
+    assert limit.latency == "itl_s"
+    assert limit.load == pytest.approx(1.0 - 0.02 * (1.0 + 0.1 * 1.9957) / 0.05, abs=1e-4)
+    assert (limit.without_slo, limit.unattainable) == (DEFAULT_LOAD, "")
 
 
 def test_a_longer_tail_and_a_larger_share_leave_less_load() -> None:
     loads = [
-        load_limit({"itl_s": of(0.01, spread)}, {"itl_s": 0.05}, share).load
+        load_limit({"itl_s": learned_latency(0.01, spread)}, {"itl_s": 0.05}, share).load
         for spread, share in ((0.1, 0.95), (0.1, 0.99), (0.1, 0.999), (0.3, 0.999))
     ]
     assert loads == sorted(loads, reverse=True)
@@ -101,41 +110,41 @@ def test_a_longer_tail_and_a_larger_share_leave_less_load() -> None:
 
 
 def test_at_the_limit_as_many_are_late_as_may_be() -> None:
-    learnt = of(0.01, 0.2)
+    learnt = learned_latency(0.01, 0.2)
     assert learnt.late_share(0.05, learnt.limit(0.05, 0.99)) == pytest.approx(0.01)
     assert learnt.late_share(0.05, 1.0) == 1.0
 
 
 def test_no_promise_leaves_throughput_alone() -> None:
-    found = load_limit({"ttft_s": of(0.1, 0.7)}, {}, 0.99)
-    assert (found.latency, found.load) == ("", found.relaxed)
+    limit = load_limit({"ttft_s": learned_latency(0.1, 0.7)}, {}, 0.99)
+    assert (limit.latency, limit.load) == ("", limit.without_slo)
 
 
 def test_a_promise_that_an_idle_engine_misses_is_named_and_buys_nothing() -> None:
-    found = load_limit({"itl_s": of(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
-    assert found.unattainable == "itl_s"
-    assert found.load == found.relaxed
-    assert found.load > HOPELESS
+    limit = load_limit({"itl_s": learned_latency(0.035, 0.1)}, {"itl_s": 0.03}, 0.95)
+    assert limit.unattainable == "itl_s"
+    assert limit.load == limit.without_slo
+    assert limit.load > MIN_USEFUL_LOAD
 
 
-def told(**readings: Reading[float]) -> dict[str, LatencyObservation]:
-    view = PolicyContext(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
-    return observed_latencies(view, "e", KNOWN)
+def observed(**readings: Reading[float]) -> dict[str, LatencyObservation]:
+    context = PolicyContext(NOW, {SignalName(f"e.{q}"): r for q, r in readings.items()}, 2, 2, None, History())
+    return observed_latencies(context, "e", KNOWN)
 
 
 def test_the_mean_is_read_and_drawn_from_the_95th_percentile_where_there_is_none() -> None:
-    assert told(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Fresh(0.0, NOW), itl_p95_s=Fresh(0.048, NOW)) == {
+    assert observed(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Fresh(0.0, NOW), itl_p95_s=Fresh(0.048, NOW)) == {
         "itl_s": LatencyObservation(0.02, 0.0)
     }
-    drawn = told(itl_p95_s=Fresh(0.026, NOW))["itl_s"]
+    drawn = observed(itl_p95_s=Fresh(0.026, NOW))["itl_s"]
     assert drawn.mean_s == pytest.approx(0.026 / (1.0 + 0.15 * 1.9957), rel=1e-4)
     assert drawn.late_share is None
 
 
 def test_what_is_stale_partial_or_senseless_tells_nothing() -> None:
-    assert told(itl_mean_s=Fresh(0.02, NOW, "one did not answer"), ttft_mean_s=Absent("nothing was observed")) == {}
-    assert told(itl_mean_s=Fresh(float("nan"), NOW), ttft_mean_s=Fresh(0.0, NOW)) == {}
-    assert told(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Absent("x"))["itl_s"].late_share is None
+    assert observed(itl_mean_s=Fresh(0.02, NOW, "one did not answer"), ttft_mean_s=Absent("nothing was observed")) == {}
+    assert observed(itl_mean_s=Fresh(float("nan"), NOW), ttft_mean_s=Fresh(0.0, NOW)) == {}
+    assert observed(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Absent("x"))["itl_s"].late_share is None
 
 
 def test_only_what_is_promised_is_held_against_it() -> None:

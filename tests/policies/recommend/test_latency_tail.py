@@ -1,4 +1,4 @@
-"""How far the slowest lie beyond the mean is learnt from how many were late."""
+"""The spread of a latency's tail is learned from the share of late requests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.recommend.predictive.latency_tail import WITHIN, LatencyTail
+from policies.recommend.predictive.latency_tail import MAX_FACTOR, LatencyTail
 from tests.laws import LAW
 
 FORGET = 15.0 / 3600.0
 LIMIT_S = 0.05
 
 
-def taught(true: float, means_s: list[float], requests: float = 150.0, tail: LatencyTail | None = None) -> LatencyTail:
-    """A tail after turns in which as many were late as by chance."""
-    chance, tail = np.random.default_rng(1), tail or LatencyTail.of(0.15)
+def learned_tail(
+    true: float, means_s: list[float], requests: float = 150.0, tail: LatencyTail | None = None
+) -> LatencyTail:
+    """Return the tail after ticks with a random number of late requests."""
+    rng, tail = np.random.default_rng(1), tail or LatencyTail.of(0.15)
     for mean_s in means_s:
         share = LatencyTail.of(true).late_share(LIMIT_S, mean_s)
-        tail = tail.learn(LIMIT_S, mean_s, chance.binomial(round(requests), share) / requests, requests, FORGET)
+        tail = tail.learn(LIMIT_S, mean_s, rng.binomial(round(requests), share) / requests, requests, FORGET)
     return tail
 
 
@@ -30,16 +32,16 @@ NEAR = [0.030 + 0.002 * (k % 5) for k in range(240)]
 
 @pytest.mark.parametrize("true", [0.06, 0.15, 0.4])
 def test_the_spread_is_learnt_where_requests_are_nearly_late(true: float) -> None:
-    assert taught(true, NEAR).spread == pytest.approx(true, rel=0.25)
+    assert learned_tail(true, NEAR).spread == pytest.approx(true, rel=0.25)
 
 
 def test_far_below_the_promise_nobody_can_tell_and_nothing_moves() -> None:
-    assert taught(0.06, [0.01] * 240).spread == pytest.approx(0.15, rel=0.01)
+    assert learned_tail(0.06, [0.01] * 240).spread == pytest.approx(0.15, rel=0.01)
 
 
 def test_late_ones_where_none_can_be_move_it_fast_and_one_clump_does_not() -> None:
     far = [0.02] * 40
-    assert taught(0.5, far).spread > 0.3
+    assert learned_tail(0.5, far).spread > 0.3
     once = LatencyTail.of(0.15).learn(LIMIT_S, 0.02, 0.3, 150.0, FORGET)
     assert once.spread < 0.15 * math.exp(0.31)
 
@@ -64,8 +66,8 @@ def test_a_mean_beyond_the_promise_says_nothing_of_the_tail() -> None:
 
 
 def test_what_nothing_confirms_fades_to_the_prior_within_hours() -> None:
-    known = taught(0.4, NEAR)
-    later = taught(0.4, [0.005] * 240 * 24, tail=known)
+    known = learned_tail(0.4, NEAR)
+    later = learned_tail(0.4, [0.005] * 240 * 24, tail=known)
     assert known.spread > 0.3
     assert later.spread == pytest.approx(0.15, rel=0.05)
     assert later.variance == pytest.approx(0.25)
@@ -98,7 +100,7 @@ def test_whatever_it_is_taught_it_stays_within_four_times_the_prior(
     tail = LatencyTail.of(0.15)
     for mean_s, late, requests, limit_s in turns:
         tail = tail.learn(limit_s, mean_s, late, requests, forget)
-        assert tail.spread * (1 + 1e-9) >= 0.15 / WITHIN
-        assert tail.spread <= 0.15 * WITHIN * (1 + 1e-9)
+        assert tail.spread * (1 + 1e-9) >= 0.15 / MAX_FACTOR
+        assert tail.spread <= 0.15 * MAX_FACTOR * (1 + 1e-9)
         assert 0 < tail.variance <= 0.25
         assert LatencyTail.from_memory("x", tail.memory("x"), 0.15) == tail

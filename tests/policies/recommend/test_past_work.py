@@ -1,4 +1,4 @@
-"""A past's token rates made into work: by the priors or by what was learnt, and gaps stay gaps."""
+"""Token rates of a history become work, by the priors or the learned models, and gaps stay gaps."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from policies.model.spec import Slo
 from policies.recommend.context import LooksFarBack
 from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, spec
-from tests.policies.recommend.engines import Day, said
+from tests.policies.recommend.engines import Day, recommendation_of
 
 DAY_S = 86_400.0
 POLICY = Predictive(source="e", quantile=0.5)
 
 
 def rates(rps: float | list[float]) -> dict[str, NDArray[np.float64]]:
-    """What engines of `tests.policies.recommend.engines` would have told of so many requests a second."""
+    """Return the readings of the engines of `tests.policies.recommend.engines` at these requests per second."""
     per_s = np.atleast_1d(np.array(rps, float))
     return {"prompt_tokens_per_s": 1000.0 * per_s, "generation_tokens_per_s": 200.0 * per_s}
 
 
 def work(values: Mapping[str, NDArray[np.float64]], memory: Mapping[str, float] | None = None) -> list[float]:
-    found: list[float] = POLICY.past_work(values, spec(slo=Slo()), memory or {}).tolist()
-    return found
+    result: list[float] = POLICY.past_work(values, spec(slo=Slo()), memory or {}).tolist()
+    return result
 
 
 def test_the_policy_says_that_it_looks_far_back_and_at_what() -> None:
@@ -40,13 +40,13 @@ def test_the_policy_says_that_it_looks_far_back_and_at_what() -> None:
 
 def test_what_was_learnt_makes_the_same_work_of_a_past_as_of_the_present() -> None:
     day = Day(policy=POLICY)
-    last = said(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
+    last = recommendation_of(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
     assert work(rates(60.0), last.memory) == pytest.approx([last.work], rel=0.02)
     assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors' units are others"
 
 
 def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> None:
-    first = said(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
+    first = recommendation_of(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
     assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
 
 
@@ -57,10 +57,10 @@ def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> Non
 def test_a_hostile_value_of_either_is_a_gap(bad: float, quantity: str) -> None:
     values = rates([60.0, 60.0, 0.0])
     values[quantity][1] = bad
-    told = work(values)
-    assert told[0] > 0
-    assert math.isnan(told[1])
-    assert told[2] == 0.0
+    work_values = work(values)
+    assert work_values[0] > 0
+    assert math.isnan(work_values[1])
+    assert work_values[2] == 0.0
 
 
 def day_of(at: float) -> float:
@@ -68,18 +68,18 @@ def day_of(at: float) -> float:
 
 
 def test_seasons_sown_are_heard_though_the_units_have_changed_since() -> None:
-    """What a replica carries is learnt anew, and all work is then twice what it was: days are told by their shape."""
-    sown, cold = QuantileForecast(15.0), QuantileForecast(15.0)
+    """The learned capacity changes and doubles all work: the shape of the days still counts."""
+    seeded, cold = QuantileForecast(15.0), QuantileForecast(15.0)
     start_s = NOW + DAY_S / 2 - 15 * DAY_S
     past = HistorySeed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
-    past.apply(sown)
-    assert np.isnan(sown.peaks(600.0, [0.5])).all(), "a past says nothing of now"
-    off: dict[str, list[float]] = {"sown": [], "cold": []}
+    past.apply(seeded)
+    assert np.isnan(seeded.peaks(600.0, [0.5])).all(), "a past says nothing of now"
+    errors: dict[str, list[float]] = {"sown": [], "cold": []}
     for k in range(8 * 240):
         t = NOW + DAY_S / 2 + 15.0 * k
-        for name, outlook in (("sown", sown), ("cold", cold)):
+        for name, outlook in (("sown", seeded), ("cold", cold)):
             outlook.note(t, 2.0 * day_of(t))
             if k > 4 * 240 and k % 20 == 0:
-                off[name].append(abs(outlook.at([1800.0], [0.5])[0, 0] / (2.0 * day_of(t + 1800.0)) - 1.0))
-    assert np.mean(off["sown"]) < 0.02
-    assert np.mean(off["sown"]) < 0.5 * np.mean(off["cold"])
+                errors[name].append(abs(outlook.at([1800.0], [0.5])[0, 0] / (2.0 * day_of(t + 1800.0)) - 1.0))
+    assert np.mean(errors["sown"]) < 0.02
+    assert np.mean(errors["sown"]) < 0.5 * np.mean(errors["cold"])

@@ -1,4 +1,4 @@
-"""The predictive policy over engines by a formula: the traps that autoscalers of LLMs fall into."""
+"""The predictive policy on engines by a formula: the known failures of autoscalers for LLMs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from policies.history.ticks import History
 from policies.model import Absent, Evidence, Fresh, PolicyName, Reading, SignalName, Stale
 from policies.model.spec import Slo
 from policies.recommend.context import PolicyContext
-from policies.recommend.predictive.backlog_clearing import ComingReplicas, WaitingWork, backlog_need
+from policies.recommend.predictive.backlog_clearing import BacklogSupply, WaitingWork, backlog_need
 from policies.recommend.predictive.evaluation import capacity_at
 from policies.recommend.predictive.latency_model import load_limit, recall_latencies
 from policies.recommend.predictive.policy import Predictive
-from policies.recommend.predictive.slo_correction import DOUBT, LEAST, MOST, SloCorrection
+from policies.recommend.predictive.slo_correction import IGNORED_RATIO, MAX_CORRECTION, MIN_CORRECTION, SloCorrection
 from policies.signals.demand_hold import demand_to_hold
 from policies.signals.latency_quantities import QUANTITIES
 from tests.factories import NOW, spec
-from tests.policies.recommend.engines import ITL, Day, Engines, said
+from tests.policies.recommend.engines import ITL, Day, Engines, recommendation_of
 
 CALM = [60.0] * 120
 
 
 def fair(day: Day, rps: float) -> float:
-    """The replicas that keep ITL's p99 within 50 ms on the day's engines."""
+    """Return the replicas that keep the p99 of ITL within 50 ms on the day's engines."""
     mean_s = ITL.mean_s(0.05, 0.99)
-    return rps * day.engines.each / (day.engines.saturation_tokens_per_s * (1 - day.engines.itl_s / mean_s))
+    return (
+        rps * day.engines.tokens_per_request / (day.engines.saturation_tokens_per_s * (1 - day.engines.itl_s / mean_s))
+    )
 
 
 def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> None:
@@ -48,7 +50,7 @@ def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
     last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
     assert last.target is not None
     assert last.target >= fair(day, 50.0)
-    assert said(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
+    assert recommendation_of(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
 def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later() -> None:
@@ -56,21 +58,23 @@ def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later
     size = day.run(CALM)[-1].target
     assert size is not None
     day.sizes = [1] * len(day.sizes)
-    before = said(day.run([60.0] * 2)[-1]).memory
+    before = recommendation_of(day.run([60.0] * 2)[-1]).memory
     day.sizes = [size + 2] * len(day.sizes)
     day.engines.waiting = 0.0
-    day.seen = lambda told: {**told, "waiting": 1000.0, "ttft_mean_s": 30.0}
-    after = said(day.run([60.0] * 19)[-1]).memory
+    day.transform = lambda values: {**values, "waiting": 1000.0, "ttft_mean_s": 30.0}
+    after = recommendation_of(day.run([60.0] * 19)[-1]).memory
     assert {key: after[key] for key in after if key.startswith("itl_s")} == {
         key: before[key] for key in before if key.startswith("itl_s")
     }
-    later = said(day.run([60.0] * 12)[-1]).memory
+    later = recommendation_of(day.run([60.0] * 12)[-1]).memory
     assert later["itl_s.saturation"] < after["itl_s.saturation"], "a queue that stands for longer is everybody's"
 
 
 def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
     """llm-d's workload-variant-autoscaler #662: usage stays at 32 % while the queue grows."""
-    day = Day(engines=Engines(prompt=6000.0, output=2.0), ready=2, seen=lambda told: {**told, "kv_cache_usage": 0.32})
+    day = Day(
+        engines=Engines(prompt=6000.0, output=2.0), ready=2, transform=lambda values: {**values, "kv_cache_usage": 0.32}
+    )
     decisions = day.run([40.0] * 40)
     assert decisions[-1].target is not None
     assert decisions[-1].target >= 40.0 * 6000 / 40_000
@@ -79,7 +83,7 @@ def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
 @pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
 def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
     policy = Predictive(source="e", rate_window_s=60.0, learn_capacity=False)
-    first = said(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
+    first = recommendation_of(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
     expected = load_limit(recall_latencies({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
     assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / capacity_at(expected))
     assert capacity_at(expected) != capacity_at(load_limit(recall_latencies({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
@@ -99,7 +103,7 @@ def test_it_grows_before_anything_waits() -> None:
 
 
 def test_gpu_utilization_is_not_looked_at() -> None:
-    day = Day(seen=lambda told: {**told, "utilization": 1.0})
+    day = Day(transform=lambda values: {**values, "utilization": 1.0})
     idle = Day()
     assert [d.target for d in day.run([5.0] * 40)] == [d.target for d in idle.run([5.0] * 40)]
 
@@ -115,16 +119,16 @@ def test_longer_outputs_at_the_same_rate_need_more() -> None:
 
 
 def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
-    late = {}
+    shortages = {}
     for quantile in (0.5, 0.9):
         day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, slo_correction=False), ready=4)
         day.run([30.0] * 60)
-        short = 0.0
+        shortage = 0.0
         for rps in np.linspace(30.0, 150.0, 90):
             day.turn(float(rps))
-            short += max(0.0, fair(day, float(rps)) - day.ready)
-        late[quantile] = short
-    assert late[0.9] < 0.7 * late[0.5]
+            shortage += max(0.0, fair(day, float(rps)) - day.ready)
+        shortages[quantile] = shortage
+    assert shortages[0.9] < 0.7 * shortages[0.5]
 
 
 def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
@@ -134,12 +138,12 @@ def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
     last = decisions[-1]
     assert last.target is not None
     assert last.target <= 6
-    assert "misses its promise at any size" in said(last).reason
+    assert "misses its promise at any size" in recommendation_of(last).reason
 
 
 def test_from_one_replica_a_flood_is_answered_within_reason() -> None:
     """Neither does a slow start multiply what waits, nor is one replica a dead end."""
-    day = Day(ready=1, lead_turns=12, most=10_000)
+    day = Day(ready=1, lead_turns=12, max_replicas=10_000)
     decisions = day.run([100.0] * 80)
     sizes = [d.target for d in decisions if d.target is not None]
     enough = fair(day, 100.0)
@@ -163,34 +167,34 @@ GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0,
 def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[float]) -> None:
     day = Day()
     day.run(CALM)
-    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()}
+    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()}
     told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
-    view = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
-    found = day.policy.recommend(PolicyName("predictive"), view)
+    context = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    found = day.policy.recommend(PolicyName("predictive"), context)
     assert found.evidence is not Evidence.FULL
     assert found.replicas is None
     assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
 
 
 def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last() -> None:
-    lies = dict.fromkeys(Engines().tell(1.0, 1), 0.0)
-    day = Day(seen=lambda told: dict(lies) if lying else told)
-    lying = False
+    false_zeros = dict.fromkeys(Engines().readings(1.0, 1), 0.0)
+    day = Day(transform=lambda values: dict(false_zeros) if is_lying else values)
+    is_lying = False
     day.run(CALM)
     before = day.sizes[-1]
-    lying = True
+    is_lying = True
     first = day.turn(60.0)
-    assert said(first).evidence is Evidence.BLIND
+    assert recommendation_of(first).evidence is Evidence.BLIND
     assert first.target == before
-    assert said(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
-    assert said(day.turn(60.0)).evidence is Evidence.FULL
+    assert recommendation_of(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
+    assert recommendation_of(day.turn(60.0)).evidence is Evidence.FULL
 
 
 def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
-    day = Day(seen=lambda told: {**told, "kv_cache_usage": 0.3})
+    day = Day(transform=lambda values: {**values, "kv_cache_usage": 0.3})
     day.run(CALM)
     told: dict[SignalName, Reading[float]] = {
-        SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.tell(60.0, 5).items()
+        SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()
     }
     told[SignalName("e.kv_cache_usage")] = Absent("gone")
     found = day.policy.recommend(
@@ -201,12 +205,12 @@ def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
 
 
 def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
-    day = Day(seen=lambda told: {k: v for k, v in told.items() if k not in QUANTITIES})
+    day = Day(transform=lambda values: {k: v for k, v in values.items() if k not in QUANTITIES})
     last = day.run(CALM)[-1]
     assert last.may_scale_in
-    assert said(last).memory["itl_s.saturation"] == 1.0
-    assert "no source tells ttft_s or itl_s, which is promised" in said(last).reason
-    assert said(last).latency_driven is None
+    assert recommendation_of(last).memory["itl_s.saturation"] == 1.0
+    assert "no source tells ttft_s or itl_s, which is promised" in recommendation_of(last).reason
+    assert recommendation_of(last).latency_driven is None
 
 
 def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_s: float = 0.0) -> PolicyContext:
@@ -240,15 +244,15 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
 def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
     requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, ComingReplicas(100.0, 20.0, 100.0, 19.0))
-    assert found.extra == pytest.approx(extra)
+    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
+    assert found.extra_replicas == pytest.approx(extra)
 
 
 def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
-    late = idle = SloCorrection()
+    shortages = idle = SloCorrection()
     for _ in range(2000):
-        late, idle = late.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
-    assert (late.correction, idle.correction) == (MOST, LEAST)
+        shortages, idle = shortages.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
+    assert (shortages.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
     assert SloCorrection().after(None, 0.01, 15.0, 1800.0) == SloCorrection()
     kept = SloCorrection()
     for _ in range(500):
@@ -259,8 +263,8 @@ def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further
 def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
     within = beyond = SloCorrection()
     for _ in range(500):
-        within = within.after(0.9 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
-        beyond = beyond.after(1.2 * DOUBT * 0.01, 0.01, 15.0, 1800.0)
+        within = within.after(0.9 * IGNORED_RATIO * 0.01, 0.01, 15.0, 1800.0)
+        beyond = beyond.after(1.2 * IGNORED_RATIO * 0.01, 0.01, 15.0, 1800.0)
     assert within.correction == 1.0
     assert beyond.correction > 1.05
 
@@ -278,7 +282,7 @@ def test_an_outage_is_not_paid_for_all_day() -> None:
 def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
     day = Day(policy=Predictive(source="e", rate_window_s=60.0))
     last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
-    peaks = said(last).peaks
+    peaks = recommendation_of(last).peaks
     assert all(a[0] < b[0] and a[1] <= b[1] for a, b in pairwise(peaks))
     again = Day(policy=Predictive(source="e", rate_window_s=60.0))
     assert again.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1] == last
@@ -287,7 +291,7 @@ def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
 def test_without_a_workloads_word_it_aims_at_throughput() -> None:
     day = Day()
     day.spec = dataclasses.replace(day.spec, slo=None)
-    assert "by throughput" in said(day.run(CALM)[-1]).reason
+    assert "by throughput" in recommendation_of(day.run(CALM)[-1]).reason
 
 
 MINUTE = 4

@@ -1,4 +1,4 @@
-"""What waits for its deadline: enough for the most urgent of it, no more, and no running away while help comes."""
+"""The queue deadline: enough replicas for the most urgent messages, no more, and no runaway while replicas start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from policies.recommend.predictive.queue_deadline import QueueSlo, QueueState, d
 from policies.recommend.predictive.supply_timeline import Retained, SupplyTimeline
 from tests.factories import NOW, spec, tick_of
 from tests.laws import law
-from tests.policies.recommend.engines import said
+from tests.policies.recommend.engines import recommendation_of
 
 LAW = law(60)
 TURN_S = 15.0
@@ -41,40 +41,68 @@ EACH_S = 0.2
 KEEP = QueueSlo(600.0, 60.0)
 
 
-def rows(*told: tuple[float, float, float]) -> QueueState:
-    """Turns as (seconds ago, messages that waited, replicas ready), oldest first."""
-    ago, visible, ready = (np.array(column) for column in zip(*told, strict=True))
+def queue_rows(*engine_values: tuple[float, float, float]) -> QueueState:
+    """Return ticks given as (seconds ago, messages waiting, replicas ready), oldest first."""
+    ago, visible, ready = (np.array(column) for column in zip(*engine_values, strict=True))
     return QueueState(NOW - ago, visible, ready)
 
 
-def hands(
+def timeline_of(
     ready: float, size: float | None = None, next_s: float = 120.0, kept: Retained | None = None
 ) -> SupplyTimeline:
     size = ready if size is None else size
-    return SupplyTimeline(ready, size, 120.0, coming_s=np.full(int(size - ready), next_s), retained=kept or Retained())
+    return SupplyTimeline(
+        ready, size, 120.0, ready_in_s=np.full(int(size - ready), next_s), retained=kept or Retained()
+    )
 
 
-def keeping(*told: tuple[float, float]) -> Retained:
-    """Sizes kept as (until so many seconds from now, replicas)."""
-    until_s, replicas = (np.array(column) for column in zip(*told, strict=True))
+def retained_until(*engine_values: tuple[float, float]) -> Retained:
+    """Return retained sizes given as (seconds from now, replicas)."""
+    until_s, replicas = (np.array(column) for column in zip(*engine_values, strict=True))
     return Retained(until_s, replicas)
 
 
 @pytest.mark.parametrize(
     ("queued", "with_", "replicas"),
     [
-        pytest.param(rows((0, 0, 3)), hands(3), 0.0, id="nothing waits, whatever is there"),
-        pytest.param(rows((0, 2700, 2)), hands(2), 1.1, id="just now: the deadline, a minute and a tenth to spare"),
+        pytest.param(queue_rows((0, 0, 3)), timeline_of(3), 0.0, id="nothing waits, whatever is there"),
         pytest.param(
-            rows((300, 3000, 1), (285, 2925, 1), (0, 1500, 1)), hands(1), 1.0, id="half done in half the time"
+            queue_rows((0, 2700, 2)), timeline_of(2), 1.1, id="just now: the deadline, a minute and a tenth to spare"
         ),
-        pytest.param(rows((300, 2400, 0), (15, 2400, 0), (0, 2400, 2)), hands(2), 2.0, id="nothing done: half is left"),
-        pytest.param(rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)), hands(4), 1.65, id="who came since has time"),
-        pytest.param(rows((0, 6000, 1)), hands(1), 1.0 + 600.0 / 480.0, id="more come after a start, and do the rest"),
-        pytest.param(rows((0, 6000, 1)), hands(1, 3), 1.0 + 780.0 / 420.0, id="enough is under way: no more"),
-        pytest.param(rows((570, 150, 0), (0, 150, 1)), hands(1), 1.0, id="due in 30 s, and done in 30"),
-        pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1), 1.0 + 420.0 / 60.0, id="late: done soon after help"),
-        pytest.param(rows((590, 3000, 0), (0, 3000, 1)), hands(1, 8, 30.0), 8.0, id="late, and help is under way"),
+        pytest.param(
+            queue_rows((300, 3000, 1), (285, 2925, 1), (0, 1500, 1)),
+            timeline_of(1),
+            1.0,
+            id="half done in half the time",
+        ),
+        pytest.param(
+            queue_rows((300, 2400, 0), (15, 2400, 0), (0, 2400, 2)),
+            timeline_of(2),
+            2.0,
+            id="nothing done: half is left",
+        ),
+        pytest.param(
+            queue_rows((300, 3000, 1), (15, 1575, 1), (0, 3937.5, 4)),
+            timeline_of(4),
+            1.65,
+            id="who came since has time",
+        ),
+        pytest.param(
+            queue_rows((0, 6000, 1)), timeline_of(1), 1.0 + 600.0 / 480.0, id="more come after a start, and do the rest"
+        ),
+        pytest.param(
+            queue_rows((0, 6000, 1)), timeline_of(1, 3), 1.0 + 780.0 / 420.0, id="enough is under way: no more"
+        ),
+        pytest.param(queue_rows((570, 150, 0), (0, 150, 1)), timeline_of(1), 1.0, id="due in 30 s, and done in 30"),
+        pytest.param(
+            queue_rows((590, 3000, 0), (0, 3000, 1)),
+            timeline_of(1),
+            1.0 + 420.0 / 60.0,
+            id="late: done soon after help",
+        ),
+        pytest.param(
+            queue_rows((590, 3000, 0), (0, 3000, 1)), timeline_of(1, 8, 30.0), 8.0, id="late, and help is under way"
+        ),
     ],
 )
 def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeline, replicas: float) -> None:
@@ -82,67 +110,75 @@ def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeli
 
 
 @pytest.mark.parametrize(
-    ("kept", "replicas", "over_s"),
+    ("kept", "replicas", "slack_s"),
     [
         pytest.param(Retained(), 660.0 / 540.0, -math.inf, id="no window: what the deadline asks"),
-        pytest.param(keeping((330, 2)), 0.0, 0.0, id="two are kept for 330 s: that does it, and nothing need be said"),
-        pytest.param(keeping((200, 2)), 260.0 / 340.0, -math.inf, id="two for 200 s, and one may do the rest"),
         pytest.param(
-            keeping((200, 2), (500, 1)), 0.0, 40.0, id="two for 200 s, and the cooldown keeps one for 300 more"
+            retained_until((330, 2)), 0.0, 0.0, id="two are kept for 330 s: that does it, and nothing need be said"
+        ),
+        pytest.param(retained_until((200, 2)), 260.0 / 340.0, -math.inf, id="two for 200 s, and one may do the rest"),
+        pytest.param(
+            retained_until((200, 2), (500, 1)), 0.0, 40.0, id="two for 200 s, and the cooldown keeps one for 300 more"
         ),
     ],
 )
-def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, over_s: float) -> None:
+def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, slack_s: float) -> None:
     """Where the need is stated for as long as there is work, a window begins when there is none any more."""
-    found = deadline_need(rows((0, 3000, 2)), EACH_S, hands(2, kept=kept), KEEP)
-    assert (found.replicas, found.clears_in_s) == pytest.approx((replicas, over_s))
+    need = deadline_need(queue_rows((0, 3000, 2)), EACH_S, timeline_of(2, kept=kept), KEEP)
+    assert (need.replicas, need.slack_s) == pytest.approx((replicas, slack_s))
 
 
 def test_work_that_is_done_stays_done_when_messages_seem_to_take_longer() -> None:
     """A remainder is never more than what waits now: 3,000 messages of which nobody is left are no work."""
-    assert deadline_need(rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, hands(1), KEEP).replicas == 0.0
+    assert deadline_need(queue_rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, timeline_of(1), KEEP).replicas == 0.0
 
 
 def test_messages_may_have_come_just_after_the_turn_before() -> None:
-    due_s = [deadline_need(rows((ago, 0, 1), (0, 3000, 2)), EACH_S, hands(2), KEEP).time_s for ago in (15, 60)]
+    due_s = [
+        deadline_need(queue_rows((ago, 0, 1), (0, 3000, 2)), EACH_S, timeline_of(2), KEEP).time_s for ago in (15, 60)
+    ]
     assert due_s == [585.0, 540.0]
 
 
 def test_who_came_before_anybody_looked_is_as_old_as_the_queue_says() -> None:
-    young, old = (deadline_need(rows((0, 1200, 5)), EACH_S, hands(5), KEEP, age_s).replicas for age_s in (0.0, 300.0))
+    young, old = (
+        deadline_need(queue_rows((0, 1200, 5)), EACH_S, timeline_of(5), KEEP, age_s).replicas for age_s in (0.0, 300.0)
+    )
     assert (young, old) == pytest.approx((264.0 / 540.0, 1.1))
 
 
 def test_an_age_that_the_turns_explain_changes_nothing() -> None:
-    queued = rows((300, 1500, 1), (0, 1500, 5))
-    assert deadline_need(queued, EACH_S, hands(5), KEEP, 300.0) == deadline_need(queued, EACH_S, hands(5), KEEP)
+    queued = queue_rows((300, 1500, 1), (0, 1500, 5))
+    assert deadline_need(queued, EACH_S, timeline_of(5), KEEP, 300.0) == deadline_need(
+        queued, EACH_S, timeline_of(5), KEEP
+    )
 
 
-def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[int]]:
-    """Fluid workers under the rule: how long each turn's messages waited at the most, and the sizes."""
+def serve_arrivals(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[int]]:
+    """Return the longest wait of each tick's messages and the sizes, with workers as a fluid."""
     waiting: deque[list[float]] = deque()
-    seen: list[tuple[float, float, float]] = []
+    observed: list[tuple[float, float, float]] = []
     sizes, waits, size = [0] * lead_turns, list[float](), 0
     for turn in range(len(arrivals) + 400):
         now = turn * TURN_S
         ready = min(sizes[-lead_turns:])
         work = ready * TURN_S / EACH_S
         while waiting and work > 0:
-            took = min(work, waiting[0][1])
-            waiting[0][1] -= took
-            work -= took
+            done = min(work, waiting[0][1])
+            waiting[0][1] -= done
+            work -= done
             if waiting[0][1] <= 1e-9:
                 waits.append(now - waiting.popleft()[0])
         if turn < len(arrivals) and arrivals[turn]:
             waiting.append([now, float(arrivals[turn])])
-        seen.append((now, sum(left for _, left in waiting), float(ready)))
-        past = [row for row in seen if row[0] >= now - KEEP.deadline_s]
+        observed.append((now, sum(left for _, left in waiting), float(ready)))
+        past = [row for row in observed if row[0] >= now - KEEP.deadline_s]
         at, visible, readies = (np.array(column) for column in zip(*past, strict=True))
         since = [next(k for k in range(1, lead_turns + 1) if sizes[-k] <= n) for n in range(ready, size)]
-        coming_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
-        there = SupplyTimeline(ready, size, lead_turns * TURN_S, coming_s=coming_s)
-        found = deadline_need(QueueState(at, visible, readies), EACH_S, there, KEEP)
-        size = math.ceil(found.replicas - 1e-9)
+        ready_in_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
+        timeline = SupplyTimeline(ready, size, lead_turns * TURN_S, ready_in_s=ready_in_s)
+        need = deadline_need(QueueState(at, visible, readies), EACH_S, timeline, KEEP)
+        size = math.ceil(need.replicas - 1e-9)
         sizes.append(size)
         if turn >= len(arrivals) and not waiting:
             break
@@ -153,14 +189,14 @@ def served(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[
 @LAW
 @given(st.lists(st.sampled_from([0, 0, 0, 10, 200, 3000]), min_size=1, max_size=80), st.integers(1, 12))
 def test_every_message_is_in_work_by_its_deadline_whatever_comes(arrivals: list[int], lead_turns: int) -> None:
-    waits, sizes = served(arrivals, lead_turns)
+    waits, sizes = serve_arrivals(arrivals, lead_turns)
     assert max(waits, default=0.0) <= KEEP.deadline_s + 2 * TURN_S, "a turn to be seen, one to be done"
     most = max(sum(arrivals[k : k + 40]) for k in range(len(arrivals))) * EACH_S
     assert max(sizes) <= math.ceil(most / (KEEP.deadline_s - (lead_turns + 2) * TURN_S)) + 1, "and nothing runs away"
 
 
 def test_a_steady_stream_is_carried_by_what_it_needs() -> None:
-    sizes = served([150] * 200, 8)[1]
+    sizes = serve_arrivals([150] * 200, 8)[1]
     assert {*sizes[120:190]} <= {2, 3}
 
 
@@ -176,7 +212,7 @@ ENGINES = {
 
 
 class Workers:
-    """A workload before its queue, turn by turn: what engines tell is what as many busy ones would."""
+    """A workload on a queue, tick by tick. Its engines report the readings of busy ones."""
 
     def __init__(self, policy: Predictive, ready: int) -> None:
         self.spec = spec(
@@ -190,17 +226,17 @@ class Workers:
         self.history = History()
         self.at, self.ready = NOW, ready
 
-    def turn(self, visible: float, told: Mapping[str, float] = ENGINES, per_replica: float = 5.0) -> Decision:
+    def turn(self, visible: float, engine_values: Mapping[str, float] = ENGINES, per_replica: float = 5.0) -> Decision:
         self.at += TURN_S
-        values = {**told, "requests_per_s": per_replica * self.ready} if told else {}
+        values = {**engine_values, "requests_per_s": per_replica * self.ready} if engine_values else {}
         readings: dict[SignalName, Reading[float]] = {
             SignalName(f"e.{name}"): Fresh(value, self.at) for name, value in values.items()
         }
         readings[QUEUE] = Fresh(visible, self.at)
         pools = {PoolName("main"): Fresh(PoolStatus(self.ready, self.ready), self.at)}
-        seen = Observation(WorkloadName("llm"), self.at, readings, pools)
-        decision = decide(self.spec, self.history, seen)
-        self.history.append(tick_of(seen, decision, history_len=len(self.history)))
+        observed = Observation(WorkloadName("llm"), self.at, readings, pools)
+        decision = decide(self.spec, self.history, observed)
+        self.history.append(tick_of(observed, decision, history_len=len(self.history)))
         return decision
 
 
@@ -208,7 +244,9 @@ def test_busy_workers_are_no_demand_for_as_many() -> None:
     """Their rate is what they can do. Followed, it keeps them all, and a forecast of it buys more."""
     workers = Workers(PATIENT, 10)
     decisions = [workers.turn(2000.0 - 20 * k) for k in range(30)]
-    assert said(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), "the one that the cooldown keeps does it"
+    assert recommendation_of(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), (
+        "the one that the cooldown keeps does it"
+    )
     assert decisions[-1].target == 1
 
 
@@ -216,15 +254,15 @@ def test_what_a_message_takes_is_seen_while_the_queue_never_empties() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=1.0), 10)
     for _ in range(40):
         decision = workers.turn(5000.0, per_replica=4.0)
-    assert said(decision).memory["each_s"] == pytest.approx(0.25, rel=0.02)
+    assert recommendation_of(decision).memory["each_s"] == pytest.approx(0.25, rel=0.02)
 
 
 def test_without_a_first_guess_one_replica_finds_out() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=None), 0)
-    decision = workers.turn(5000.0, told={})
-    assert (decision.target, said(decision).evidence) == (1, Evidence.PARTIAL)
-    assert "nobody knows yet" in said(decision).reason
-    assert (Workers(PATIENT, 0).turn(5000.0, told={}).target or 0) > 1
+    decision = workers.turn(5000.0, engine_values={})
+    assert (decision.target, recommendation_of(decision).evidence) == (1, Evidence.PARTIAL)
+    assert "nobody knows yet" in recommendation_of(decision).reason
+    assert (Workers(PATIENT, 0).turn(5000.0, engine_values={}).target or 0) > 1
 
 
 def test_a_deadline_before_help_comes_asks_what_may_come_too() -> None:
@@ -234,9 +272,9 @@ def test_a_deadline_before_help_comes_asks_what_may_come_too() -> None:
     workers, patient = Workers(hasty, 10), Workers(PATIENT, 10)
     for _ in range(30):
         decision, waiting = workers.turn(0.0), patient.turn(0.0)
-    assert (said(decision).replicas or 0) > 0.5
-    assert said(waiting).replicas == 0.0
-    assert said(waiting).active, "what is in work keeps a replica"
+    assert (recommendation_of(decision).replicas or 0) > 0.5
+    assert recommendation_of(waiting).replicas == 0.0
+    assert recommendation_of(waiting).active, "what is in work keeps a replica"
 
 
 def test_it_looks_back_over_its_deadline() -> None:
@@ -246,6 +284,8 @@ def test_it_looks_back_over_its_deadline() -> None:
 
 def test_a_queue_that_is_not_fresh_lets_nothing_go() -> None:
     workers = Workers(PATIENT, 10)
-    told: dict[SignalName, Reading[float]] = {SignalName(f"e.{k}"): Fresh(v, NOW) for k, v in ENGINES.items()}
-    found = PATIENT.recommend(PolicyName("p"), PolicyContext(NOW, told, 10, 10, None, History(), spec=workers.spec))
-    assert found.evidence is Evidence.PARTIAL
+    engine_values: dict[SignalName, Reading[float]] = {SignalName(f"e.{k}"): Fresh(v, NOW) for k, v in ENGINES.items()}
+    need = PATIENT.recommend(
+        PolicyName("p"), PolicyContext(NOW, engine_values, 10, 10, None, History(), spec=workers.spec)
+    )
+    assert need.evidence is Evidence.PARTIAL

@@ -1,4 +1,4 @@
-"""A batch turn by turn: what a message takes is known from the first engines on, and nobody stays for the last ones."""
+"""A batch tick by tick: the service time is known from the first engines on, and no replica stays too long."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from tests.factories import NOW, queue, seen, spec, tick_of
-from tests.policies.recommend.engines import said
+from tests.policies.recommend.engines import recommendation_of
 from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TURN_S, Workers
 
 UNKNOWN = dataclasses.replace(PATIENT, message_service_s=None)
 FULL = 64.0
-"""Messages that a replica has in work."""
+"""Messages in flight in a full replica."""
 
 
-def engines(running: float, done: float) -> dict[str, float]:
-    """What engines tell when so many run and so many saturations were computed in the window, all by prompts."""
-    prompts = done * PATIENT.prompt_tokens_per_s
+def engines(running: float, work_done: float) -> dict[str, float]:
+    """Return the readings of engines with `running` requests and this work in the window, all of it prompts."""
+    prompts = work_done * PATIENT.prompt_tokens_per_s
     return {"running": running, "waiting": 0.0, "prompt_tokens_per_s": prompts, "generation_tokens_per_s": 0.0}
 
 
@@ -33,7 +33,9 @@ def test_the_first_answers_do_not_carry_all_that_full_engines_have_begun() -> No
     """64 are in work and 6 answered in a minute: at 0.2 s each (6 + 32) x 0.2 s were computed, and not 6 x 0.2 s."""
     workers = Workers(UNKNOWN, 1)
     decision = workers.turn(5000.0, engines(FULL, 38 * EACH_S / 60), per_replica=0.1)
-    assert said(decision).memory["each_s"] == pytest.approx(EACH_S, rel=0.2), "the engine is trusted for a little less"
+    assert recommendation_of(decision).memory["each_s"] == pytest.approx(EACH_S, rel=0.2), (
+        "the engine is trusted for a little less"
+    )
 
 
 def test_engines_that_empty_teach_nothing() -> None:
@@ -42,11 +44,11 @@ def test_engines_that_empty_teach_nothing() -> None:
     for _ in range(10):
         before = workers.turn(500.0, engines(2 * FULL, 1.6), per_replica=5.0)
     after = workers.turn(0.0, engines(10.0, 1.6), per_replica=1.0)
-    assert said(after).memory["each_s"] == said(before).memory["each_s"]
+    assert recommendation_of(after).memory["each_s"] == recommendation_of(before).memory["each_s"]
 
 
 def batch(policy: Predictive, messages: float, ready: int, window_s: float, cooldown_s: float) -> list[Decision]:
-    """A batch that has come, and the replicas that take 0.2 s for a message, until nobody is left."""
+    """Return the decisions for a batch of messages of 0.2 s each, until no replica is left."""
     workers = Workers(policy, ready)
     down = dataclasses.replace(workers.spec.scale_down, window_s=window_s)
     workers.spec = dataclasses.replace(workers.spec, scale_down=down, cooldown_s=cooldown_s)
@@ -55,8 +57,8 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
         running = FULL * workers.ready if visible else running // 4
         rates = [*rates[1:], workers.ready / EACH_S if visible else running / TURN_S]
         rate = float(np.mean(rates))
-        told = {**engines(running, rate * EACH_S), "requests_per_s": rate}
-        decisions.append(workers.turn(visible, told, per_replica=rate / workers.ready))
+        engine_values = {**engines(running, rate * EACH_S), "requests_per_s": rate}
+        decisions.append(workers.turn(visible, engine_values, per_replica=rate / workers.ready))
         visible = max(0.0, visible - workers.ready / EACH_S * TURN_S)
         workers.ready = decisions[-1].target or 0
     return decisions
@@ -66,9 +68,9 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
 def test_nobody_stays_for_windows_after_the_last_message(window_s: float, cooldown_s: float) -> None:
     """Work goes on in a window: 4,500 messages are 15 minutes of one replica."""
     decisions = batch(PATIENT, 4500.0, 2, window_s, cooldown_s)
-    done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
-    empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in said(d).reason)
-    assert done <= empty, "nothing is asked for that is kept anyway"
+    work_done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
+    empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in recommendation_of(d).reason)
+    assert work_done <= empty, "nothing is asked for that is kept anyway"
     assert 0 <= (len(decisions) - 1 - empty) * TURN_S <= 120.0, "and the last one goes soon after"
 
 
@@ -84,7 +86,7 @@ def test_a_deadline_cannot_wait_until_the_dead_band_is_left() -> None:
     workers = Workers(PATIENT, 6)
     workers.spec = dataclasses.replace(workers.spec, tolerance=0.1)
     decision = workers.turn(27_500.0, engines(6 * FULL, 6.0), per_replica=5.0)
-    assert "6.23 keep that" in said(decision).reason
+    assert "6.23 keep that" in recommendation_of(decision).reason
     assert (decision.current, decision.target) == (6, 7)
 
 
@@ -96,15 +98,15 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
         history.append(tick_of(observation, decision))
-    hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
+    timeline = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
     times_s = np.array([0.0, 239.0, 240.0, 299.0, 300.0, 584.0, 585.0])
-    assert hands.retained.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
-    assert hands.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
-    assert hands.spare_s == 0.0, "a window is longer than a start"
+    assert timeline.retained.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
+    assert timeline.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
+    assert timeline.spare_s == 0.0, "a window is longer than a start"
 
 
-@pytest.mark.parametrize(("least", "rests_s"), [(1, np.inf), (0, 45.0)])
-def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests_s: float) -> None:
+@pytest.mark.parametrize(("least", "cooldown_end_s"), [(1, np.inf), (0, 45.0)])
+def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldown_end_s: float) -> None:
     """Four were wanted 15 s ago and work was seen 30 s ago: at zero after 60 s, whatever a window of 300 s keeps."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
     history = History()
@@ -112,21 +114,21 @@ def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, rests
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
         history.append(tick_of(observation, decision))
-    hands = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
-    assert hands.retained.rests_s == rests_s
-    assert hands.clears_in_s(40.0) == min(rests_s, 300.0) - 10.0
+    timeline = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
+    assert timeline.retained.cooldown_end_s == cooldown_end_s
+    assert timeline.slack_s(40.0) == min(cooldown_end_s, 300.0) - 10.0
 
 
 def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
     """Six stand where there is no capacity; two more were asked for half a minute ago."""
     shape = spec(pools={"main": Pool(lead_time_s=90.0)})
     history = History()
-    for ago_s, found, asked in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
+    for ago_s, found, requested in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
         observation = seen(queue(0.0), found, 4, at=NOW - ago_s)
-        decision = dataclasses.replace(decide(shape, History(), observation), target=asked, ready=4)
-        outcome = Outcome(PoolName("main"), found, asked, Result.ACCEPTED)
+        decision = dataclasses.replace(decide(shape, History(), observation), target=requested, ready=4)
+        outcome = Outcome(PoolName("main"), found, requested, Result.ACCEPTED)
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
-    view = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
-    assert view.pending_since() == [NOW - 30.0] * 2
-    coming = SupplyTimeline.of(view, 120.0).coming_s
+    context = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
+    assert context.pending_since() == [NOW - 30.0] * 2
+    coming = SupplyTimeline.of(context, 120.0).ready_in_s
     assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"

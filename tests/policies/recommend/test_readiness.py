@@ -1,4 +1,4 @@
-"""Replicas that lose readiness: a smaller measurement is then no evidence for a smaller size."""
+"""Replicas that lose readiness: then a smaller measurement is no evidence for a smaller size."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Evidence, Fresh, Reading, RuleId
-from policies.recommend.readiness import COUNTS_S
+from policies.recommend.readiness import LOST_REPLICA_S
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
 LONG = round(2400.0 / STEP_S)
-COUNTED = round(COUNTS_S / STEP_S)
+COUNTED = round(LOST_REPLICA_S / STEP_S)
 BUSY = 0.75
 """The load of each of 12 replicas before anything is lost, in full replicas."""
 EVERY = pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
@@ -135,9 +135,9 @@ def test_requests_that_are_gone_with_their_replicas_do_not_count_as_answered() -
             told = read(1.0, replicas.ready)
             told.pop("kv_cache_usage")
             decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in told.items()})
-            (said,) = decision.recommendations
-            assert said.work is not None
-            assert said.work >= replicas.ready, f"{lost} are lost, and the others are full"
+            (recommendation,) = decision.recommendations
+            assert recommendation.work is not None
+            assert recommendation.work >= replicas.ready, f"{lost} are lost, and the others are full"
             assert decision.target == 12
 
 
@@ -187,4 +187,4 @@ def test_a_workload_that_may_rest_does_not_while_lost_replicas_had_work() -> Non
 
 
 def test_a_history_reaches_back_as_far_as_lost_replicas_count() -> None:
-    assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= COUNTS_S
+    assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= LOST_REPLICA_S

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies.model import Absent, Evidence, Fresh, Reading
 from policies.model.spec import ScaleDown
 from policies.recommend.predictive.policy import Predictive
-from policies.recommend.readiness import COUNTS_S
+from policies.recommend.readiness import LOST_REPLICA_S
 from tests.laws import law
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
@@ -28,7 +28,7 @@ WITHOUT_FORECAST = {**POLICIES, "predictive": {"p": Predictive(source="e", rate_
 
 
 @dataclass(frozen=True)
-class Weather:
+class Stretch:
     """A stretch of ticks: the share of the replicas that is lost, the load of each of the others, readings gone."""
 
     ticks: int
@@ -39,7 +39,7 @@ class Weather:
 
 STRETCHES = st.lists(
     st.builds(
-        Weather,
+        Stretch,
         ticks=st.integers(1, 8),
         lost=st.sampled_from((0.0, 0.0, 0.1, 0.5, 0.8, 1.0)),
         load=st.sampled_from((0.0, 0.05, 0.4, 0.6, 0.85, 1.0, 3.0)),
@@ -52,33 +52,33 @@ WINDOWS_S = st.sampled_from((0.0, 60.0, 200.0))
 EVERY = pytest.mark.parametrize("kind", POLICIES)
 
 
-def made(policies: Mapping[str, Any], size: int, window_s: float) -> Replicas:
+def replicas_of(policies: Mapping[str, Any], size: int, window_s: float) -> Replicas:
     down = ScaleDown(window_s=window_s, max_replicas=100, max_share=1.0)
     return Replicas(policies, size, {"scale_down": down, "max_replicas": 40})
 
 
-def readings(told: Mapping[str, float], blind: bool, at: float) -> dict[str, Reading[float]]:
-    return {f"e.{name}": Absent("no answer") if blind else Fresh(value, at) for name, value in told.items()}
+def readings(values: Mapping[str, float], blind: bool, at: float) -> dict[str, Reading[float]]:
+    return {f"e.{name}": Absent("no answer") if blind else Fresh(value, at) for name, value in values.items()}
 
 
 @EVERY
 @EXAMPLES
 @given(st.integers(1, 12), WINDOWS_S, STRETCHES)
 def test_full_or_silent_survivors_never_lower_the_size(
-    kind: str, size: int, window_s: float, stretches: list[Weather]
+    kind: str, size: int, window_s: float, stretches: list[Stretch]
 ) -> None:
-    replicas = made(POLICIES[kind], size, window_s)
+    replicas = replicas_of(POLICIES[kind], size, window_s)
     smallest, were_ready = size, 0
-    for weather in stretches:
-        replicas.lost = math.ceil(weather.lost * replicas.size)
-        for _ in range(weather.ticks):
+    for stretch in stretches:
+        replicas.lost = math.ceil(stretch.lost * replicas.size)
+        for _ in range(stretch.ticks):
             before, lost, ready = replicas.size, replicas.lost, replicas.ready
             smallest, were_ready = min(smallest, before), min(max(were_ready, ready), before)
-            told = read(weather.load, ready or before)
-            decision = replicas.observe(readings(told, weather.blind, replicas.at))
-            full = weather.load >= TARGETS.get(kind, 0.8)
+            values = read(stretch.load, ready or before)
+            decision = replicas.observe(readings(values, stretch.blind, replicas.at))
+            full = stretch.load >= TARGETS.get(kind, 0.8)
             starting = ready == were_ready and lost <= before - smallest
-            if lost and (not ready or weather.blind or (full and not starting)):
+            if lost and (not ready or stretch.blind or (full and not starting)):
                 assert decision.target is not None
                 assert decision.target >= before, decision.steps
             if lost and not ready:
@@ -90,13 +90,13 @@ def test_full_or_silent_survivors_never_lower_the_size(
 @EXAMPLES
 @given(st.integers(2, 12), st.sampled_from((0.1, 0.3, 0.5, 0.65)), st.sampled_from((0.1, 0.5, 0.8, 1.0)))
 def test_a_loss_alone_never_lowers_the_size(kind: str, size: int, load: float, lost: float) -> None:
-    replicas = made(WITHOUT_FORECAST[kind], size, 60.0)
+    replicas = replicas_of(WITHOUT_FORECAST[kind], size, 60.0)
     traffic = load * size
     sizes = [replicas.tick(traffic).target or 0 for _ in range(100)]
     settled, each = replicas.size, traffic / replicas.size
     assume(set(sizes[50:]) == {settled})
     replicas.lost = math.ceil(lost * replicas.size)
-    for _ in range(round(COUNTS_S / STEP_S) - 1):
+    for _ in range(round(LOST_REPLICA_S / STEP_S) - 1):
         decision = replicas.observe(readings(read(each, replicas.ready), False, replicas.at))
         assert decision.target is not None
         assert decision.target >= settled, decision.steps
@@ -106,15 +106,15 @@ def test_a_loss_alone_never_lowers_the_size(kind: str, size: int, load: float, l
 @EXAMPLES
 @given(st.integers(1, 12), WINDOWS_S, STRETCHES)
 def test_full_readiness_and_low_load_shrink_in_bounded_time(
-    kind: str, size: int, window_s: float, stretches: list[Weather]
+    kind: str, size: int, window_s: float, stretches: list[Stretch]
 ) -> None:
-    replicas = made(WITHOUT_FORECAST[kind], size, window_s)
-    for weather in stretches:
-        replicas.lost = math.ceil(weather.lost * replicas.size)
-        for _ in range(weather.ticks):
-            replicas.observe(readings(read(weather.load, replicas.ready or replicas.size), weather.blind, replicas.at))
+    replicas = replicas_of(WITHOUT_FORECAST[kind], size, window_s)
+    for stretch in stretches:
+        replicas.lost = math.ceil(stretch.lost * replicas.size)
+        for _ in range(stretch.ticks):
+            replicas.observe(readings(read(stretch.load, replicas.ready or replicas.size), stretch.blind, replicas.at))
     replicas.lost = 0
-    for _ in range(round(2.0 * COUNTS_S / STEP_S)):
+    for _ in range(round(2.0 * LOST_REPLICA_S / STEP_S)):
         replicas.observe(readings(read(0.3 / replicas.size, replicas.ready), False, replicas.at))
         if replicas.size == 1:
             return
@@ -127,11 +127,11 @@ def test_full_readiness_and_low_load_shrink_in_bounded_time(
 def test_replicas_that_never_come_back_delay_scale_in_and_do_not_prevent_it(
     kind: str, size: int, window_s: float, survivors: int
 ) -> None:
-    replicas = made(WITHOUT_FORECAST[kind], size, window_s)
+    replicas = replicas_of(WITHOUT_FORECAST[kind], size, window_s)
     for _ in range(8):
         replicas.observe(readings(read(0.6, replicas.ready), False, replicas.at))
     replicas.lost = max(0, replicas.size - survivors)
-    for _ in range(round(2.0 * COUNTS_S / STEP_S)):
+    for _ in range(round(2.0 * LOST_REPLICA_S / STEP_S)):
         replicas.observe(readings(read(0.2 / max(1, replicas.ready), replicas.ready), False, replicas.at))
         if replicas.size <= survivors:
             return

@@ -17,7 +17,7 @@ NIGHT = Window(start="22:00", end="06:00", replicas=5, days=("fri",))
 OFFICE = Window(start="08:00", end="18:00", replicas=8, days=("mon", "tue", "wed", "thu", "fri"))
 
 
-def wanted(schedule: Schedule, at: datetime) -> float | None:
+def recommended(schedule: Schedule, at: datetime) -> float | None:
     return schedule.recommend(PolicyName("me"), PolicyContext(at.timestamp(), {}, 1, 1, None, History())).replicas
 
 
@@ -38,7 +38,7 @@ def wanted(schedule: Schedule, at: datetime) -> float | None:
 )
 def test_windows_open_and_close_by_local_time(window: Window, local: str, replicas: float) -> None:
     at = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(BERLIN))
-    assert wanted(Schedule(time_zone=BERLIN, windows=(window,)), at) == replicas
+    assert recommended(Schedule(time_zone=BERLIN, windows=(window,)), at) == replicas
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_windows_open_and_close_by_local_time(window: Window, local: str, replic
 )
 def test_windows_follow_the_wall_clock_through_daylight_saving(utc: str, replicas: float) -> None:
     window = Window(start="02:00", end="03:30", replicas=3)
-    assert wanted(Schedule(time_zone=BERLIN, windows=(window,)), datetime.fromisoformat(utc)) == replicas
+    assert recommended(Schedule(time_zone=BERLIN, windows=(window,)), datetime.fromisoformat(utc)) == replicas
 
 
 def test_the_largest_of_overlapping_windows_counts() -> None:
     lunch = Window(start="12:00", end="13:00", replicas=12)
     at = datetime(2026, 6, 1, 12, 30, tzinfo=ZoneInfo("UTC"))
-    assert wanted(Schedule(windows=(OFFICE, lunch)), at) == 12
+    assert recommended(Schedule(windows=(OFFICE, lunch)), at) == 12
 
 
 def test_a_zone_that_does_not_exist_is_a_problem() -> None:

@@ -1,4 +1,4 @@
-"""The margin goes as far as the promise lets it, and comes back faster."""
+"""The margin falls as far as the SLO allows, and rises faster than it falls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policies.model.spec import Slo
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.slo_margin import SloMargin
 from tests.laws import LAW
-from tests.policies.recommend.engines import Day, said
+from tests.policies.recommend.engines import Day, recommendation_of
 
 HOUR = 240
 """Turns of 15 s."""
@@ -80,26 +80,26 @@ def test_a_calm_day_spends_the_margin_and_says_so() -> None:
     last = Day(policy=BY_PRICE).run([50.0] * 8 * HOUR)[-1]
     careful = Day(policy=replace(BY_PRICE, slo_correction=False)).run([50.0] * 8 * HOUR)[-1]
     assert (last.target, careful.target) == (4, 5)
-    assert said(last).memory["margin.late_share"] < 0.005
-    assert "(P50)" in said(last).reason
-    assert "replicas 10% fuller" in said(last).reason
+    assert recommendation_of(last).memory["margin.late_share"] < 0.005
+    assert "(P50)" in recommendation_of(last).reason
+    assert "replicas 10% fuller" in recommendation_of(last).reason
 
 
 @pytest.mark.slow
 def test_a_quantile_that_is_given_is_kept_and_so_is_the_margin_where_nothing_is_supervised() -> None:
     for policy in (replace(BY_PRICE, quantile=0.9), replace(BY_PRICE, slo_correction=False)):
-        assert said(Day(policy=policy).run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
+        assert recommendation_of(Day(policy=policy).run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
 
 
 @pytest.mark.slow
 def test_hearsay_spends_nothing() -> None:
     """Where one promise is not measured, or only a percentile tells of it, all of the margin is kept."""
-    for lacking in ("ttft_late_share", "itl_late_share"):
-        day = Day(policy=BY_PRICE, seen=without(lacking))
-        assert said(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
-    day = Day(policy=BY_PRICE, slo=Slo(ttft_s=None), seen=without("ttft_mean_s", "ttft_late_share", "ttft_p95_s"))
-    assert said(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] < 0.8
+    for missing in ("ttft_late_share", "itl_late_share"):
+        day = Day(policy=BY_PRICE, transform=without(missing))
+        assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0
+    day = Day(policy=BY_PRICE, slo=Slo(ttft_s=None), transform=without("ttft_mean_s", "ttft_late_share", "ttft_p95_s"))
+    assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] < 0.8
 
 
-def without(*lacking: str) -> Callable[[dict[str, float]], dict[str, float]]:
-    return lambda told: {quantity: value for quantity, value in told.items() if quantity not in lacking}
+def without(*missing: str) -> Callable[[dict[str, float]], dict[str, float]]:
+    return lambda values: {quantity: value for quantity, value in values.items() if quantity not in missing}

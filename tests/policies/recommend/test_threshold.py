@@ -1,4 +1,4 @@
-"""What each threshold policy makes of its signals."""
+"""The recommendation of each threshold policy for its signals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.factories import ABSENT, NOW, fresh, stale
 ME = PolicyName("me")
 
 
-def view(readings: dict[str, Reading[float]], ready: int | None = 4, demand: float | None = None) -> PolicyContext:
+def context(readings: dict[str, Reading[float]], ready: int | None = 4, demand: float | None = None) -> PolicyContext:
     return PolicyContext(NOW, {SignalName(n): r for n, r in readings.items()}, ready, ready, demand, History())
 
 
@@ -45,10 +45,10 @@ def test_the_documented_defaults_of_the_field() -> None:
 def test_signals_become_replicas_worth_of_work(
     policy: Policy, readings: dict[str, float], ready: int, replicas: float
 ) -> None:
-    said = policy.recommend(ME, view({n: fresh(v) for n, v in readings.items()}, ready))
-    assert said.replicas == pytest.approx(replicas)
-    assert said.evidence is Evidence.FULL
-    assert set(said.used) == set(readings)
+    recommendation = policy.recommend(ME, context({n: fresh(v) for n, v in readings.items()}, ready))
+    assert recommendation.replicas == pytest.approx(replicas)
+    assert recommendation.evidence is Evidence.FULL
+    assert set(recommendation.used) == set(readings)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_signals_become_replicas_worth_of_work(
     ],
 )
 def test_missing_is_not_zero(readings: dict[str, Reading[float]], replicas: float | None, evidence: Evidence) -> None:
-    said = QueueDepth(source="q").recommend(ME, view(readings))
-    assert (said.replicas, said.evidence) == (replicas, evidence)
+    recommendation = QueueDepth(source="q").recommend(ME, context(readings))
+    assert (recommendation.replicas, recommendation.evidence) == (replicas, evidence)
 
 
 def test_a_share_says_nothing_while_the_number_of_replicas_is_unknown() -> None:
-    said = GpuUtilization(source="g").recommend(ME, view({"g.utilization": fresh(0.9)}, ready=None))
-    assert (said.replicas, said.evidence) == (None, Evidence.BLIND)
+    recommendation = GpuUtilization(source="g").recommend(ME, context({"g.utilization": fresh(0.9)}, ready=None))
+    assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_share_says_nothing_while_the_number_of_replicas_is_unknown() -> None:
     ],
 )
 def test_activation_is_strictly_above_the_threshold(policy: Policy, readings: dict[str, float], active: bool) -> None:
-    assert policy.recommend(ME, view({n: fresh(v) for n, v in readings.items()})).active is active
+    assert policy.recommend(ME, context({n: fresh(v) for n, v in readings.items()})).active is active
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_activation_is_strictly_above_the_threshold(policy: Policy, readings: di
 )
 def test_a_fifo_queue_caps_the_useful_replicas(groups: Reading[float], ready: int, replicas: float) -> None:
     readings = {"q.visible": fresh(100), "q.in_flight": fresh(0), "q.groups_in_flight": groups}
-    said = QueueDepth(source="q", groups_per_replica=1).recommend(ME, view(readings, ready))
-    assert said.replicas == replicas
+    recommendation = QueueDepth(source="q", groups_per_replica=1).recommend(ME, context(readings, ready))
+    assert recommendation.replicas == replicas
 
 
 def test_headroom_leaves_a_share_free_and_never_blocks_others() -> None:
-    said = Headroom(share=0.5).recommend(ME, view({}, demand=3.0))
-    assert (said.replicas, said.evidence, said.active) == (6.0, Evidence.FULL, False)
-    blind = Headroom().recommend(ME, view({}, demand=None))
+    recommendation = Headroom(share=0.5).recommend(ME, context({}, demand=3.0))
+    assert (recommendation.replicas, recommendation.evidence, recommendation.active) == (6.0, Evidence.FULL, False)
+    blind = Headroom().recommend(ME, context({}, demand=None))
     assert (blind.replicas, blind.evidence) == (None, Evidence.FULL)

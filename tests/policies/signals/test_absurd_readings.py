@@ -1,4 +1,4 @@
-"""Absurd readings and sizes: a decision costs what the sizes configured and found cost, whatever is read."""
+"""Absurd readings and sizes: only the configured and current sizes determine the cost of a decision."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from policies.model import (
 )
 from policies.model.spec import Pool, Slo, WorkloadSpec
 from policies.pipeline import decide
-from policies.recommend.need_bounds import bounded, most_needed
+from policies.recommend.need_bounds import bounded_recommendation, max_need
 from policies.recommend.peers.dynamo import DynamoEasy
 from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.keda import Keda, Trigger
@@ -39,7 +39,7 @@ from policies.recommend.predictive.policy import Predictive
 from policies.recommend.registry import POLICIES
 from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
-from policies.signals.plausibility import ANY_LIMIT, LIMITS, MOST_REPLICAS, plausible
+from policies.signals.plausibility import ANY_LIMIT, LIMITS, MAX_PLAUSIBLE_REPLICAS, plausible
 from tests.factories import NOW, fresh, seen, spec, tick_of
 from tests.policies.allocate.worlds import Foresees
 
@@ -167,7 +167,7 @@ def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
     assert "s.generation_tokens_per_s" in decision.recommendations[0].reason
 
 
-@pytest.mark.parametrize("size", [MOST_REPLICAS + 1, 10**12, -1])
+@pytest.mark.parametrize("size", [MAX_PLAUSIBLE_REPLICAS + 1, 10**12, -1])
 def test_a_size_that_no_platform_has_is_as_good_as_not_read(size: int) -> None:
     workload = spec({"p": QueueDepth(source="s")}, {"a": Pool(), "b": Pool()})
     found = {"a": Fresh(PoolStatus(size, 2), NOW), "b": Fresh(PoolStatus(2, 2), NOW)}
@@ -183,7 +183,7 @@ def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
     for i in range(3):
         at = NOW + 15.0 * i
         now = {n: dataclasses.replace(r, measured_at=at) for n, r in readings(1e6, within=True).items()}
-        observation = seen(now, MOST_REPLICAS, ready=0, at=at)
+        observation = seen(now, MAX_PLAUSIBLE_REPLICAS, ready=0, at=at)
         decision, peak, calls = measured(workload, history, observation)
         assert peak <= MOST_BYTES
         assert calls <= MOST_CALLS
@@ -214,14 +214,14 @@ WANTS = Recommendation(
 
 
 def test_a_need_beyond_the_maximum_is_told_as_it_is() -> None:
-    assert bounded(WANTS, most_needed(spec(max_replicas=20), 5), {}) is WANTS
+    assert bounded_recommendation(WANTS, max_need(spec(max_replicas=20), 5), {}) is WANTS
 
 
 def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
     huge = dataclasses.replace(
         WANTS, replicas=1e15, unstabilized=2e15, latency_driven=1e15, work=1e14, peaks=((0.5, 1e14),)
     )
-    found = bounded(huge, most_needed(spec(max_replicas=20), 30), {})
+    found = bounded_recommendation(huge, max_need(spec(max_replicas=20), 30), {})
     assert (found.replicas, found.unstabilized, found.work, found.peaks) == (300.0, 300.0, 300.0, ((0.5, 300.0),))
     assert found.latency_driven == 0.0, "load alone asks for more than counts"
     assert "counted as 300" in found.reason
@@ -229,14 +229,14 @@ def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
 
 @pytest.mark.parametrize("need", [math.nan, math.inf, -math.inf])
 def test_a_need_that_is_no_number_is_no_opinion(need: float) -> None:
-    found = bounded(dataclasses.replace(WANTS, replicas=need, memory={"x": need}), 200.0, {"x": 1.0})
+    found = bounded_recommendation(dataclasses.replace(WANTS, replicas=need, memory={"x": need}), 200.0, {"x": 1.0})
     assert (found.need, found.evidence, found.memory) == (None, Evidence.BLIND, {"x": 1.0})
     assert found.reason == "no opinion: its need is not a number (36 wait)"
 
 
 @pytest.mark.parametrize("work", [math.nan, math.inf])
 def test_work_and_peaks_that_are_no_numbers_are_left_out(work: float) -> None:
-    found = bounded(dataclasses.replace(WANTS, work=work, peaks=((0.5, 1.0), (0.9, work))), 200.0, {})
+    found = bounded_recommendation(dataclasses.replace(WANTS, work=work, peaks=((0.5, 1.0), (0.9, work))), 200.0, {})
     assert (found.replicas, found.work, found.peaks) == (36.0, None, ())
 
 

@@ -1,4 +1,4 @@
-"""Zeros that may be lies: when they are doubted, for how long, and that true ones are believed at once."""
+"""False zeros: when zeros are suspected and for how long, and true zeros are believed at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from policies.model import Absent, Decision, Fresh, Observation
 from policies.model.spec import ScaleDown, WorkloadSpec
 from policies.pipeline import decide
 from policies.recommend.threshold import Concurrency, QueueDepth
-from policies.signals.zero_suspicion import LONGEST_S, SuspicionLimits, ZeroSuspicion
+from policies.signals.zero_suspicion import MAX_SUSPICION_S, SuspicionLimits, ZeroSuspicion
 from scaler.journal.codec import decode_tick, encode_tick
 from scaler.journal.explain import paragraphs
 from tests.factories import NOW, seen, spec, tick_of
@@ -21,30 +21,31 @@ from tests.factories import NOW, seen, spec, tick_of
 STEP_S = 15.0
 LIMITS = SuspicionLimits(300.0, STEP_S)
 BUSY = [100.0] * 20
-LIED = [*BUSY, 0.0, 100.0, 100.0]
-"""A queue that was caught."""
+CAUGHT = [*BUSY, 0.0, 100.0, 100.0]
+"""A queue with a false zero."""
 
 
-def told(at: float, **values: float | None) -> Observation:
-    """One source's turn; None: not told."""
+def observation(at: float, **values: float | None) -> Observation:
+    """Return one tick of one source; None is an absent reading."""
     readings = {f"queue.{q}": Absent("gone") if v is None else Fresh(v, at) for q, v in values.items()}
     return seen(readings, desired=4, at=at)
 
 
-def looked(turns: Sequence[Mapping[str, float | None]], limits: SuspicionLimits = LIMITS) -> list[str]:
-    """Why each turn was doubted, or nothing."""
-    credit, found = ZeroSuspicion(), []
+def reasons_for(turns: Sequence[Mapping[str, float | None]], limits: SuspicionLimits = LIMITS) -> list[str]:
+    """Return why each tick was suspected, or an empty text."""
+    suspicion, reasons = ZeroSuspicion(), []
     for k, values in enumerate(turns):
-        turn = told(NOW + STEP_S * k, **values)
-        found.append(credit.suspected(turn, limits).get("queue", ""))
-        credit.note(turn)
-    return found
+        turn = observation(NOW + STEP_S * k, **values)
+        reasons.append(suspicion.suspected(turn, limits).get("queue", ""))
+        suspicion.note(turn)
+    return reasons
 
 
-def doubted(visible: Sequence[float | None], limits: SuspicionLimits = LIMITS) -> list[bool]:
-    """Whether each turn was, of a queue with so many messages."""
+def suspected(visible: Sequence[float | None], limits: SuspicionLimits = LIMITS) -> list[bool]:
+    """Return whether each tick of a queue with these messages was suspected."""
     return [
-        bool(why) for why in looked([{"visible": v, "in_flight": 0.0 if v is not None else v} for v in visible], limits)
+        bool(why)
+        for why in reasons_for([{"visible": v, "in_flight": 0.0 if v is not None else v} for v in visible], limits)
     ]
 
 
@@ -62,12 +63,12 @@ def doubted(visible: Sequence[float | None], limits: SuspicionLimits = LIMITS) -
     ids=["nothing", "work", "drained", "idle", "another batch", "hardly any work", "a long pause"],
 )
 def test_a_source_that_was_never_caught_is_believed_at_once(before: list[float]) -> None:
-    assert not any(doubted([*before, 0.0, 0.0, 0.0]))
+    assert not any(suspected([*before, 0.0, 0.0, 0.0]))
 
 
 def test_a_source_that_was_caught_is_doubted_for_twice_its_lie_and_for_longer_than_chance_explains() -> None:
-    once = doubted([*LIED, *[0.0] * 40])
-    often = doubted([100.0, *[0.0, 100.0] * 20, *[0.0] * 40])
+    once = suspected([*CAUGHT, *[0.0] * 40])
+    often = suspected([100.0, *[0.0, 100.0] * 20, *[0.0] * 40])
     assert 0 < sum(once[23:]) * STEP_S < 120.0
     assert sum(often[41:]) * STEP_S == pytest.approx(300.0, rel=0.2), "one in two, twenty times in a row"
     assert not once[-1]
@@ -75,48 +76,50 @@ def test_a_source_that_was_caught_is_doubted_for_twice_its_lie_and_for_longer_th
 
 
 def test_lies_that_last_are_outlasted() -> None:
-    lasting = doubted([*BUSY, *([0.0] * 12 + BUSY) * 2, *[0.0] * 40])
+    lasting = suspected([*BUSY, *([0.0] * 12 + BUSY) * 2, *[0.0] * 40])
     assert sum(lasting[84:]) * STEP_S >= 2 * 12 * STEP_S
     assert not lasting[-1]
 
 
 def test_lies_are_forgotten() -> None:
-    assert not any(doubted([*LIED, *[100.0] * 130, 0.0, 0.0]))
+    assert not any(suspected([*CAUGHT, *[100.0] * 130, 0.0, 0.0]))
 
 
 def test_no_zero_is_doubted_for_ever() -> None:
-    liar = doubted([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
+    liar = suspected([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
     assert liar[-80]
-    assert sum(liar[-80:]) * STEP_S <= LONGEST_S
+    assert sum(liar[-80:]) * STEP_S <= MAX_SUSPICION_S
 
 
 @pytest.mark.parametrize("rate", [5.0, 0.0], ids=["rates", "a rate that was 0"])
 def test_rates_that_are_gone_from_one_turn_to_the_next_are_a_lie_at_the_first_sight(rate: float) -> None:
     turns = [{"running": 40.0, "prompt_tokens_per_s": 1000.0, "requests_per_s": rate}] * 10
-    found = looked([*turns, *[dict.fromkeys(turns[0], 0.0)] * 30])
-    assert [bool(why) for why in found[10:]] == [STEP_S * k < LIMITS.window_s for k in range(30)]
-    assert "rates do not fade so fast" in found[10]
+    reasons = reasons_for([*turns, *[dict.fromkeys(turns[0], 0.0)] * 30])
+    assert [bool(why) for why in reasons[10:]] == [STEP_S * k < LIMITS.window_s for k in range(30)]
+    assert "rates do not fade so fast" in reasons[10]
 
 
 def test_rates_that_fade_are_believed() -> None:
     fading = [{"running": 0.0, "prompt_tokens_per_s": 1000.0 * share} for share in (0.75, 0.5, 0.25, 0.0, 0.0)]
-    assert not any(looked([*[{"running": 40.0, "prompt_tokens_per_s": 1000.0}] * 10, *fading]))
+    assert not any(reasons_for([*[{"running": 40.0, "prompt_tokens_per_s": 1000.0}] * 10, *fading]))
 
 
 def test_what_was_not_told_ends_no_lie_and_is_none() -> None:
-    assert doubted([*LIED, 0.0, None, 0.0])[-3:] == [True, False, True]
-    assert not any(doubted([*BUSY, None, 100.0, 0.0]))
+    assert suspected([*CAUGHT, 0.0, None, 0.0])[-3:] == [True, False, True]
+    assert not any(suspected([*BUSY, None, 100.0, 0.0]))
 
 
 def test_a_clock_that_jumps_changes_nothing() -> None:
     steady, moved = ZeroSuspicion(), ZeroSuspicion()
-    for k, visible in enumerate([*LIED, 0.0]):
-        steady.note(told(NOW + STEP_S * k, visible=visible))
-        moved.note(told(NOW + STEP_S * k, visible=visible))
+    for k, visible in enumerate([*CAUGHT, 0.0]):
+        steady.note(observation(NOW + STEP_S * k, visible=visible))
+        moved.note(observation(NOW + STEP_S * k, visible=visible))
     moved.shift(3600.0)
-    at = NOW + STEP_S * len(LIED) + 15.0
+    at = NOW + STEP_S * len(CAUGHT) + 15.0
     assert (
-        moved.suspected(told(at + 3600.0, visible=0.0), LIMITS) == steady.suspected(told(at, visible=0.0), LIMITS) != {}
+        moved.suspected(observation(at + 3600.0, visible=0.0), LIMITS)
+        == steady.suspected(observation(at, visible=0.0), LIMITS)
+        != {}
     )
 
 
@@ -131,8 +134,8 @@ QUICK: dict[str, Any] = {
 }
 
 
-def lived(workload: WorkloadSpec, visible: Sequence[float], history: History) -> list[Decision]:
-    """Decisions over a queue of so many messages, each carried out at once; turns end up in the history."""
+def decisions_for(workload: WorkloadSpec, visible: Sequence[float], history: History) -> list[Decision]:
+    """Return the decisions for a queue with these messages; each takes effect at once and enters the history."""
     size, decisions = 10, []
     for k, messages in enumerate(visible):
         at = NOW + STEP_S * k
@@ -146,19 +149,19 @@ def lived(workload: WorkloadSpec, visible: Sequence[float], history: History) ->
 
 def test_a_doubted_zero_lowers_nothing_and_a_true_one_does_within_a_window() -> None:
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
-    fair = lived(workload, [*BUSY, *[0.0] * 4], History())
+    fair = decisions_for(workload, [*BUSY, *[0.0] * 4], History())
     assert fair[-1].target == 0, "never caught: after the cooldown"
-    held = lived(workload, [*LIED, *[0.0] * 4], History())
+    held = decisions_for(workload, [*CAUGHT, *[0.0] * 4], History())
     assert held[-1].target == 10
     assert not held[-1].may_scale_in
-    rest = lived(workload, [*LIED, *[0.0] * 14], History())
+    rest = decisions_for(workload, [*CAUGHT, *[0.0] * 14], History())
     assert rest[-1].target == 0
 
 
 def test_the_other_source_may_still_raise() -> None:
     history = History()
-    lived(spec(TWO, **QUICK), LIED, history)
-    at = NOW + STEP_S * len(LIED)
+    decisions_for(spec(TWO, **QUICK), CAUGHT, history)
+    at = NOW + STEP_S * len(CAUGHT)
     queue = {"queue.visible": Fresh(0.0, at), "queue.in_flight": Fresh(0.0, at)}
     turn = seen({**queue, "engines.running": Fresh(4000.0, at), "engines.waiting": Fresh(0.0, at)}, 10, at=at)
     decision = decide(spec(TWO, **QUICK), history, turn)
@@ -169,8 +172,8 @@ def test_the_other_source_may_still_raise() -> None:
 def test_it_is_told_and_recorded() -> None:
     history = History()
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
-    lived(workload, LIED, history)
-    turn = told(NOW + STEP_S * len(LIED), visible=0.0, in_flight=0.0)
+    decisions_for(workload, CAUGHT, history)
+    turn = observation(NOW + STEP_S * len(CAUGHT), visible=0.0, in_flight=0.0)
     tick = tick_of(turn, decide(workload, history, turn))
     assert tick.decision.suspected_zeros["queue"].startswith(
         "everything is 0 and was not a turn before, which is doubted for"
@@ -181,6 +184,6 @@ def test_it_is_told_and_recorded() -> None:
 
 def test_a_doubted_zero_is_not_kept_as_a_reading() -> None:
     history = History()
-    decisions = lived(spec({"queue": QueueDepth(source="queue")}), [*LIED, 0.0], history)
+    decisions = decisions_for(spec({"queue": QueueDepth(source="queue")}), [*CAUGHT, 0.0], history)
     assert decisions[-1].suspected_zeros
     assert np.isnan(history.column(1)[-1])

@@ -46,7 +46,7 @@ class Recovery:
         for k in range(2 * HOUR + 60):
             at += STEP_S
             place.turn()
-            told = self.engines.tell(before if k < 60 else after, place.ready)
+            told = self.engines.readings(before if k < 60 else after, place.ready)
 
             def resize(pool: PoolName, target: int, tick: int = k, waiting: float = told["waiting"]) -> Outcome:
                 self._count(tick, waiting, place, target)

@@ -131,7 +131,7 @@ def resting(policy: Predictive, **settings: Any) -> Day:
 @pytest.mark.parametrize("use_forecast", [True, False], ids=["forecasts", "reactive"])
 def test_predictive_rests_once_traffic_has_ended(use_forecast: bool) -> None:
     day = resting(Predictive(source="e", rate_window_s=60.0, use_forecast=use_forecast))
-    day.seen = lambda told: told | {"generation_tokens_per_s": told["generation_tokens_per_s"] + 0.3}
+    day.transform = lambda values: values | {"generation_tokens_per_s": values["generation_tokens_per_s"] + 0.3}
     day.run([60.0] * HOUR)
     after = day.run([0.0] * (4 * HOUR))
     assert after[-1].target == 0
@@ -145,7 +145,7 @@ def test_predictive_rests_once_traffic_has_ended(use_forecast: bool) -> None:
 def test_requests_too_short_to_be_seen_in_work_keep_a_replica() -> None:
     """One a second, answered between two ticks: none runs when the engines are read, and the rates tell of them."""
     day = resting(Predictive(source="e", rate_window_s=60.0))
-    day.seen = lambda told: told | {"running": 0.0, "waiting": 0.0}
+    day.transform = lambda values: values | {"running": 0.0, "waiting": 0.0}
     assert all(d.target for d in day.run([1.0] * HOUR))
 
 

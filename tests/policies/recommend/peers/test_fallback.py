@@ -20,7 +20,7 @@ DOCUMENT = {
 }
 
 
-def decided(
+def decision_for(
     pools: Mapping[str, Reading[PoolStatus]], rate: Reading[float] | None = None, **settings: object
 ) -> Decision:
     """The first turn's decision at 8 requests a second and 2 per replica."""
@@ -42,23 +42,23 @@ def size(desired: int, ready: int) -> Fresh[PoolStatus]:
 
 def test_spot_replicas_that_are_not_ready_are_made_up_for_on_demand() -> None:
     """Worked in the original: 2 ready and 1 starting on spot, 1 on demand, 4 wanted: one more on demand."""
-    decision = decided({"spot": size(3, 2), "on-demand": size(1, 1)}, dynamic_ondemand_fallback=True)
+    decision = decision_for({"spot": size(3, 2), "on-demand": size(1, 1)}, dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 4, "on-demand": 2}
 
 
 def test_on_demand_replicas_go_once_spot_is_ready() -> None:
-    decision = decided({"spot": size(4, 4), "on-demand": size(2, 2)}, dynamic_ondemand_fallback=True)
+    decision = decision_for({"spot": size(4, 4), "on-demand": size(2, 2)}, dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 4, "on-demand": 0}
 
 
 def test_the_base_stays_on_demand_and_the_rest_is_spot() -> None:
     pools = {"spot": size(4, 4), "on-demand": size(0, 0)}
-    assert decided(pools, base_ondemand_fallback_replicas=1).targets == {"spot": 3, "on-demand": 1}
+    assert decision_for(pools, base_ondemand_fallback_replicas=1).targets == {"spot": 3, "on-demand": 1}
 
 
 def test_no_pool_is_lowered_without_fresh_evidence() -> None:
     pools = {"spot": size(2, 2), "on-demand": size(5, 5)}
-    decision = decided(pools, Absent("down"), dynamic_ondemand_fallback=True)
+    decision = decision_for(pools, Absent("down"), dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 2, "on-demand": 5}
 
 
@@ -77,7 +77,7 @@ def test_a_fallback_without_pools_is_a_problem() -> None:
 
 
 def test_the_share_out_is_what_the_recommendation_tells() -> None:
-    decision = decided({"spot": size(0, 0), "on-demand": size(0, 0)}, dynamic_ondemand_fallback=True)
-    (said,) = decision.recommendations
-    assert said.pools == {PoolName("spot"): 4, PoolName("on-demand"): 4}
+    decision = decision_for({"spot": size(0, 0), "on-demand": size(0, 0)}, dynamic_ondemand_fallback=True)
+    (recommendation,) = decision.recommendations
+    assert recommendation.pools == {PoolName("spot"): 4, PoolName("on-demand"): 4}
     assert decision.target == 8

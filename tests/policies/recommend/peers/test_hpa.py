@@ -13,7 +13,7 @@ from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules, ScalingPolicy
 from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
 from tests.factories import ABSENT, NOW, fresh
-from tests.policies.recommend.peers.turns import Turns, peak_under_backlog
+from tests.policies.recommend.peers.turns import PeerTicks, peak_under_backlog
 
 TENTH = Tolerance(0.1, 0.1)
 V2 = Behavior()
@@ -93,7 +93,7 @@ def test_pods_without_a_sample_make_the_change_smaller(
     ],
 )
 def test_growth_from_one_to_fifty(behavior: Behavior | None, sizes: list[int]) -> None:
-    assert Turns(hpa(behavior=behavior)).run(5, {"q.n": 5000}) == sizes
+    assert PeerTicks(hpa(behavior=behavior)).run(5, {"q.n": 5000}) == sizes
 
 
 @pytest.mark.parametrize(
@@ -120,29 +120,29 @@ def test_a_backlog_behind_slow_starters_overshoots_as_the_field_knows_it(
     start_s: float, value: bool, behavior: Behavior | None, peak: int
 ) -> None:
     """100 requests a second meet replicas of 10 a second; ten would do. An independent model found these peaks."""
-    turns = Turns(hpa(value=value, behavior=behavior), start_s=start_s)
-    assert peak_under_backlog(turns, "q.n", arrivals=100, served=10, minutes=15) == peak
+    ticks = PeerTicks(hpa(value=value, behavior=behavior), start_s=start_s)
+    assert peak_under_backlog(ticks, "q.n", arrivals=100, served=10, minutes=15) == peak
 
 
 @pytest.mark.parametrize("behavior", [V2, None], ids=["v2", "legacy"])
 def test_shrinking_waits_for_the_largest_want_of_five_minutes(behavior: Behavior | None) -> None:
-    turns = Turns(hpa(behavior=behavior), 10)
-    turns.run(2, {"q.n": 1000})
-    sizes = turns.run(22, {"q.n": 200})
+    ticks = PeerTicks(hpa(behavior=behavior), 10)
+    ticks.run(2, {"q.n": 1000})
+    sizes = ticks.run(22, {"q.n": 200})
     held = 19 if behavior else 20  # a want of exactly 300 s ago is too old with a behavior, and counts without
     assert sizes == [10] * held + [2] * (22 - held)
 
 
 def test_the_size_found_at_the_start_counts_as_wanted() -> None:
-    sizes = Turns(hpa(behavior=V2), 10).run(21, {"q.n": 200})
+    sizes = PeerTicks(hpa(behavior=V2), 10).run(21, {"q.n": 200})
     assert sizes == [10] * 20 + [2]
 
 
 def test_a_scale_up_window_grows_to_the_smallest_want_in_it() -> None:
     behavior = Behavior(scale_up=ScaleUpRules(stabilization_window_s=60))
-    turns = Turns(hpa(behavior=behavior), 2)
-    turns.run(1, {"q.n": 200})
-    assert turns.run(5, {"q.n": 600}) == [2, 2, 2, 6, 6]
+    ticks = PeerTicks(hpa(behavior=behavior), 2)
+    ticks.run(1, {"q.n": 200})
+    assert ticks.run(5, {"q.n": 600}) == [2, 2, 2, 6, 6]
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_select_policy_picks_the_largest_change_the_smallest_or_none(
             ScalingPolicy(type="pods", value=2, period_s=15),
         ),
     )
-    turns = Turns(hpa(behavior=Behavior(scale_down=rules)), 10, min_replicas=0)
-    assert turns.run(3, {"q.n": 0}) == sizes
+    ticks = PeerTicks(hpa(behavior=Behavior(scale_down=rules)), 10, min_replicas=0)
+    assert ticks.run(3, {"q.n": 0}) == sizes
 
 
 def test_a_rate_counts_what_was_changed_within_its_period_in_both_directions() -> None:
     rules = ScaleUpRules(policies=(ScalingPolicy(type="pods", value=3, period_s=60),))
-    turns = Turns(hpa(behavior=Behavior(scale_up=rules)), 1)
-    assert turns.run(9, {"q.n": 5000}) == [4, 4, 4, 4, 7, 7, 7, 7, 10]
+    ticks = PeerTicks(hpa(behavior=Behavior(scale_up=rules)), 1)
+    assert ticks.run(9, {"q.n": 5000}) == [4, 4, 4, 4, 7, 7, 7, 7, 10]
 
 
 @pytest.mark.parametrize(
@@ -181,17 +181,17 @@ def test_a_rate_counts_what_was_changed_within_its_period_in_both_directions() -
 )
 def test_a_change_uses_up_the_rate_as_far_as_it_was_made(found: int, size: int) -> None:
     four = ScaleUpRules(policies=(ScalingPolicy(type="pods", value=4, period_s=60),))
-    turns = Turns(hpa(behavior=Behavior(scale_up=four)), 5)
-    assert turns.turn({"q.n": 5000}) == 9
-    turns.size, turns.ready_at = found, [NOW] * found
-    assert turns.turn({"q.n": 5000}) == size
+    ticks = PeerTicks(hpa(behavior=Behavior(scale_up=four)), 5)
+    assert ticks.tick({"q.n": 5000}) == 9
+    ticks.size, ticks.ready_at = found, [NOW] * found
+    assert ticks.tick({"q.n": 5000}) == size
 
 
 def test_a_tolerance_of_one_direction_holds_for_that_direction() -> None:
     behavior = Behavior(scale_up=ScaleUpRules(tolerance=0.5))
-    turns = Turns(hpa(behavior=behavior), 10)
-    assert turns.turn({"q.n": 1400}) == 10
-    assert turns.turn({"q.n": 1600}) == 16
+    ticks = PeerTicks(hpa(behavior=behavior), 10)
+    assert ticks.tick({"q.n": 1400}) == 10
+    assert ticks.tick({"q.n": 1600}) == 16
 
 
 # --- several metrics, and missing ones
@@ -200,34 +200,34 @@ TWO = Hpa(source="q", metrics=(HpaMetric(quantities=("n",), target=10), HpaMetri
 
 
 def test_the_largest_proposal_counts() -> None:
-    assert Turns(TWO, 4).turn({"q.n": 50, "q.m": 7}) == 7
+    assert PeerTicks(TWO, 4).tick({"q.n": 50, "q.m": 7}) == 7
 
 
 def test_with_a_metric_missing_the_others_grow_and_do_not_shrink_and_that_is_not_remembered() -> None:
-    turns = Turns(TWO, 4)
-    assert turns.turn({"q.n": 80, "q.m": ABSENT}) == 8
-    assert turns.turn({"q.n": 10, "q.m": ABSENT}) == 8
-    assert [d.capped_need for d in turns.decisions] == [8, None]
+    ticks = PeerTicks(TWO, 4)
+    assert ticks.tick({"q.n": 80, "q.m": ABSENT}) == 8
+    assert ticks.tick({"q.n": 10, "q.m": ABSENT}) == 8
+    assert [d.capped_need for d in ticks.decisions] == [8, None]
 
 
 def test_a_lower_bound_does_not_shrink() -> None:
-    turns = Turns(hpa(behavior=Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))), 8)
-    assert turns.turn({"q.n": Fresh(100.0, turns.at, "a replica did not answer")}) == 8
-    assert turns.turn({"q.n": 100}) == 1
+    ticks = PeerTicks(hpa(behavior=Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))), 8)
+    assert ticks.tick({"q.n": Fresh(100.0, ticks.at, "a replica did not answer")}) == 8
+    assert ticks.tick({"q.n": 100}) == 1
 
 
 def test_a_pods_metric_without_a_ready_replica_says_nothing() -> None:
     policy = Hpa(source="e", metrics=(HpaMetric(type="pods", quantities=("kv",), target=0.5),))
     readings = {"e.kv": fresh(0.9)}
-    said = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
-    assert (said.replicas, said.evidence) == (None, Evidence.BLIND)
+    recommendation = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
+    assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
     assert not policy.can_activate
 
 
 def test_what_it_wanted_before_its_windows_is_what_is_remembered() -> None:
-    turns = Turns(hpa(), 1)
-    turns.turn({"q.n": 5000})
-    decision = turns.decisions[0]
+    ticks = PeerTicks(hpa(), 1)
+    ticks.tick({"q.n": 5000})
+    decision = ticks.decisions[0]
     assert (decision.demand, decision.capped_need, decision.target) == (50.0, 50, 4)
     assert [s.rule for s in decision.steps] == ["demand", "own limits"]
     assert "twice the size and 4" in decision.recommendations[0].reason

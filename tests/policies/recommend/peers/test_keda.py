@@ -10,7 +10,7 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from tests.factories import ABSENT, NOW
-from tests.policies.recommend.peers.turns import Turns
+from tests.policies.recommend.peers.turns import PeerTicks
 
 ONE = (Trigger(quantities=("n",), target=5, activation=2),)
 AT_ONCE = Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))
@@ -24,66 +24,71 @@ def test_the_defaults_are_the_fields() -> None:
 
 @pytest.mark.parametrize(("messages", "size"), [(2, 0), (3, 1), (500, 1)], ids=["at it", "above it", "far above it"])
 def test_zero_is_left_above_the_activation_threshold_and_to_one(messages: float, size: int) -> None:
-    assert Turns(Keda(source="q", triggers=ONE), 0, min_replicas=0).turn({"q.n": messages}) == size
+    assert PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0).tick({"q.n": messages}) == size
 
 
 def test_activity_is_looked_at_every_thirty_seconds_and_the_size_every_fifteen() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE), 0, min_replicas=0)
-    assert turns.turn({"q.n": 0}) == 0
-    assert turns.run(2, {"q.n": 500}) == [0, 1], "the next look is thirty seconds after the first"
-    assert turns.run(2, {"q.n": 500}) == [4, 8]
+    ticks = PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0)
+    assert ticks.tick({"q.n": 0}) == 0
+    assert ticks.run(2, {"q.n": 500}) == [0, 1], "the next look is thirty seconds after the first"
+    assert ticks.run(2, {"q.n": 500}) == [4, 8]
 
 
 def test_zero_is_reached_once_the_cooldown_since_the_last_activity_has_passed() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE, cooldown_s=60, behavior=AT_ONCE), 3, min_replicas=0)
-    assert turns.run(3, {"q.n": 15}) == [3, 3, 3]
-    assert turns.run(8, {"q.n": 2}) == [1, 1, 1, 1, 1, 0, 0, 0], "active at 30 s, idle for over 60 s at 120 s"
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, cooldown_s=60, behavior=AT_ONCE), 3, min_replicas=0)
+    assert ticks.run(3, {"q.n": 15}) == [3, 3, 3]
+    assert ticks.run(8, {"q.n": 2}) == [1, 1, 1, 1, 1, 0, 0, 0], "active at 30 s, idle for over 60 s at 120 s"
 
 
 def test_what_never_was_active_goes_to_zero_after_the_initial_cooldown() -> None:
-    assert Turns(Keda(source="q", triggers=ONE, behavior=AT_ONCE), 1, min_replicas=0).run(4, {"q.n": 0}) == [1, 1, 0, 0]
+    assert PeerTicks(Keda(source="q", triggers=ONE, behavior=AT_ONCE), 1, min_replicas=0).run(4, {"q.n": 0}) == [
+        1,
+        1,
+        0,
+        0,
+    ]
     later = Keda(source="q", triggers=ONE, behavior=AT_ONCE, initial_cooldown_s=60)
-    assert Turns(later, 1, min_replicas=0).run(7, {"q.n": 0}) == [1, 1, 1, 1, 1, 1, 0]
+    assert PeerTicks(later, 1, min_replicas=0).run(7, {"q.n": 0}) == [1, 1, 1, 1, 1, 1, 0]
 
 
 def test_with_a_minimum_the_cooldown_does_not_matter_and_the_hpa_decides() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE, cooldown_s=0), 9, min_replicas=2)
-    assert turns.run(21, {"q.n": 0}) == [9] * 21
-    assert turns.run(2, {"q.n": 0}) == [2, 2]
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, cooldown_s=0), 9, min_replicas=2)
+    assert ticks.run(21, {"q.n": 0}) == [9] * 21
+    assert ticks.run(2, {"q.n": 0}) == [2, 2]
 
 
 def test_with_an_idle_count_it_wakes_to_the_minimum_and_rests_at_zero() -> None:
     keda = Keda(source="q", triggers=ONE, active_replicas=3, cooldown_s=30, behavior=AT_ONCE)
-    turns = Turns(keda, 0, min_replicas=0)
-    assert turns.run(3, {"q.n": 4}) == [3, 3, 3]
-    assert turns.run(5, {"q.n": 0})[-1] == 0
+    ticks = PeerTicks(keda, 0, min_replicas=0)
+    assert ticks.run(3, {"q.n": 4}) == [3, 3, 3]
+    assert ticks.run(5, {"q.n": 0})[-1] == 0
 
 
 def test_any_active_trigger_wakes_and_the_largest_proposal_counts() -> None:
     triggers = (Trigger(quantities=("n",), target=5), Trigger(quantities=("m",), target=1, source="other"))
-    turns = Turns(Keda(source="q", triggers=triggers), 0, min_replicas=0)
-    assert turns.turn({"q.n": 0, "other.m": 1}) == 1
-    assert turns.turn({"q.n": 0, "other.m": 3}) == 3
+    ticks = PeerTicks(Keda(source="q", triggers=triggers), 0, min_replicas=0)
+    assert ticks.tick({"q.n": 0, "other.m": 1}) == 1
+    assert ticks.tick({"q.n": 0, "other.m": 3}) == 3
 
 
 def test_an_error_is_no_activity_and_no_rest() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE, cooldown_s=30, behavior=AT_ONCE), 2, min_replicas=0)
-    turns.run(2, {"q.n": 10})
-    assert turns.run(20, {"q.n": ABSENT}) == [2] * 20
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, cooldown_s=30, behavior=AT_ONCE), 2, min_replicas=0)
+    ticks.run(2, {"q.n": 10})
+    assert ticks.run(20, {"q.n": ABSENT}) == [2] * 20
 
 
 def test_activity_beside_a_trigger_that_fails_does_not_move_the_cooldown() -> None:
     triggers = (Trigger(quantities=("n",), target=5), Trigger(quantities=("m",), target=5))
-    turns = Turns(Keda(source="q", triggers=triggers, cooldown_s=60, behavior=AT_ONCE), 2, min_replicas=0)
-    turns.turn({"q.n": 10, "q.m": 0})
-    assert turns.run(7, {"q.n": 10, "q.m": ABSENT}) == [2] * 7, "active: the HPA holds it"
-    assert turns.turn({"q.n": 0, "q.m": 0}) == 0, "120 s after the last activity that counted"
+    ticks = PeerTicks(Keda(source="q", triggers=triggers, cooldown_s=60, behavior=AT_ONCE), 2, min_replicas=0)
+    ticks.tick({"q.n": 10, "q.m": 0})
+    assert ticks.run(7, {"q.n": 10, "q.m": ABSENT}) == [2] * 7, "active: the HPA holds it"
+    assert ticks.tick({"q.n": 0, "q.m": 0}) == 0, "120 s after the last activity that counted"
 
 
 def test_the_hpa_behind_it_forgets_the_time_at_zero() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE), 0, min_replicas=0)
-    turns.run(1, {"q.n": 500})
-    assert turns.run(3, {"q.n": 500}) == [4, 8, 16]
+    ticks = PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0)
+    ticks.run(1, {"q.n": 500})
+    assert ticks.run(3, {"q.n": 500}) == [4, 8, 16]
 
 
 # --- fallback
@@ -92,22 +97,22 @@ LOST = Fallback(failure_threshold=3, replicas=6)
 
 
 def test_it_falls_back_after_more_failures_than_the_threshold() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE, fallback=LOST), 2)
-    assert turns.run(5, {"q.n": ABSENT}) == [2, 2, 2, 4, 6]
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=LOST), 2)
+    assert ticks.run(5, {"q.n": ABSENT}) == [2, 2, 2, 4, 6]
 
 
 def test_a_reading_between_two_failures_starts_the_count_anew() -> None:
-    turns = Turns(Keda(source="q", triggers=ONE, fallback=LOST), 2)
-    turns.run(3, {"q.n": ABSENT})
-    turns.turn({"q.n": 10})
-    assert turns.run(3, {"q.n": ABSENT}) == [2, 2, 2]
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=LOST), 2)
+    ticks.run(3, {"q.n": ABSENT})
+    ticks.tick({"q.n": 10})
+    assert ticks.run(3, {"q.n": ABSENT}) == [2, 2, 2]
 
 
 def test_a_fallback_below_the_size_found_does_not_shrink_here() -> None:
     low = Fallback(failure_threshold=0, replicas=1)
-    turns = Turns(Keda(source="q", triggers=ONE, fallback=low, behavior=AT_ONCE), 20)
-    assert turns.run(30, {"q.n": ABSENT}) == [20] * 30
-    assert turns.decisions[-1].steps[-1].rule == RuleId.EVIDENCE
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=low, behavior=AT_ONCE), 20)
+    assert ticks.run(30, {"q.n": ABSENT}) == [20] * 30
+    assert ticks.decisions[-1].steps[-1].rule == RuleId.EVIDENCE
 
 
 @pytest.mark.parametrize(

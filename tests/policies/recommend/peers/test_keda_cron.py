@@ -11,7 +11,7 @@ from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
 from policies.recommend.peers.keda import Keda, Trigger
 from policies.recommend.peers.keda_cron import Cron
 from tests.factories import ABSENT, NOW
-from tests.policies.recommend.peers.turns import Turns
+from tests.policies.recommend.peers.turns import PeerTicks
 
 AT_ONCE = Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))
 ALWAYS = (Span(start="00:00", end="00:00"),)
@@ -25,28 +25,28 @@ def window(minutes: float) -> Cron:
 
 
 def test_in_its_window_it_asks_for_its_replicas_and_outside_for_one() -> None:
-    turns = Turns(Keda(triggers=(), crons=(window(1),), behavior=AT_ONCE), 1)
-    assert turns.run(5, {}) == [4, 4, 4, 4, 1]
+    ticks = PeerTicks(Keda(triggers=(), crons=(window(1),), behavior=AT_ONCE), 1)
+    assert ticks.run(5, {}) == [4, 4, 4, 4, 1]
 
 
 def test_it_wakes_from_zero_and_rests_after_the_cooldown() -> None:
     keda = Keda(triggers=(), crons=(window(1),), cooldown_s=30, behavior=AT_ONCE)
-    turns = Turns(keda, 0, min_replicas=0)
-    assert turns.run(3, {}) == [1, 4, 4]
-    assert turns.run(5, {})[-1] == 0
+    ticks = PeerTicks(keda, 0, min_replicas=0)
+    assert ticks.run(3, {}) == [1, 4, 4]
+    assert ticks.run(5, {})[-1] == 0
 
 
 def test_the_larger_of_clock_and_queue_counts() -> None:
     keda = Keda(source="q", triggers=(Trigger(quantities=("n",), target=5),), crons=(Cron(replicas=3, windows=ALWAYS),))
-    assert Turns(keda, 3).turn({"q.n": 5}) == 3
-    assert Turns(keda, 3).turn({"q.n": 30}) == 6
+    assert PeerTicks(keda, 3).tick({"q.n": 5}) == 3
+    assert PeerTicks(keda, 3).tick({"q.n": 30}) == 6
 
 
 def test_a_queue_that_cannot_be_read_beside_the_clock_holds_the_size_and_lets_it_grow() -> None:
     queue = (Trigger(quantities=("n",), target=5),)
     keda = Keda(source="q", triggers=queue, crons=(Cron(replicas=3, windows=ALWAYS),), behavior=AT_ONCE)
-    assert Turns(keda, 8).run(3, {"q.n": ABSENT}) == [8, 8, 8]
-    assert Turns(keda, 1).turn({"q.n": ABSENT}) == 3
+    assert PeerTicks(keda, 8).run(3, {"q.n": ABSENT}) == [8, 8, 8]
+    assert PeerTicks(keda, 1).tick({"q.n": ABSENT}) == 3
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,4 @@ def test_a_queue_that_cannot_be_read_beside_the_clock_holds_the_size_and_lets_it
     ids=["no window", "no zone"],
 )
 def test_what_is_wrong_is_told(cron: Cron, rule: str) -> None:
-    assert any(rule in said for _, said in cron.problems())
+    assert any(rule in recommendation for _, recommendation in cron.problems())

@@ -115,11 +115,11 @@ def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
 @given(lives())
 def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
     for turn in life.turns:
-        for said in turn.decision.recommendations:
-            for size in (said.replicas, said.unstabilized):
+        for recommendation in turn.decision.recommendations:
+            for size in (recommendation.replicas, recommendation.unstabilized):
                 assert size is None or (math.isfinite(size) and size >= 0 and size == int(size))
-            assert all(math.isfinite(value) for value in said.memory.values())
-            assert (said.replicas is None) or said.evidence is not Evidence.BLIND
+            assert all(math.isfinite(value) for value in recommendation.memory.values())
+            assert (recommendation.replicas is None) or recommendation.evidence is not Evidence.BLIND
 
 
 @LAW
@@ -169,5 +169,7 @@ def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) ->
 @given(st.sampled_from(PEERS), st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e12, allow_nan=False))
 def test_no_load_is_too_large_to_be_told_in_replicas(peer: Any, ready: int, pending: int, load: float) -> None:
     readings = {SignalName(name): Fresh(min(load, 1.0) if max(v) <= 1 else load, START) for name, v in SIGNALS.items()}
-    said = peer.recommend(PolicyName("me"), PolicyContext(START, readings, ready, ready + pending, None, History()))
-    assert said.replicas is None or (said.replicas >= 0 and math.isfinite(said.replicas))
+    recommendation = peer.recommend(
+        PolicyName("me"), PolicyContext(START, readings, ready, ready + pending, None, History())
+    )
+    assert recommendation.replicas is None or (recommendation.replicas >= 0 and math.isfinite(recommendation.replicas))

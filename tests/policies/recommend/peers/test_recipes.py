@@ -10,22 +10,22 @@ from policies.recommend.peers.dynamo import DynamoEasy
 from policies.recommend.peers.llmd import LlmD
 from policies.recommend.peers.static import Static
 from tests.factories import ABSENT
-from tests.policies.recommend.peers.turns import Turns
+from tests.policies.recommend.peers.turns import PeerTicks
 
 # --- llm-d
 
 
 def test_llmd_takes_the_larger_of_queued_and_running_and_waits_five_minutes() -> None:
-    turns = Turns(LlmD(source="r"), 2)
-    sizes = turns.run(24, {"r.waiting": 3, "r.running": 90})
-    assert turns.decisions[0].capped_need == 6, "90 / 16, rounded up"
+    ticks = PeerTicks(LlmD(source="r"), 2)
+    sizes = ticks.run(24, {"r.waiting": 3, "r.running": 90})
+    assert ticks.decisions[0].capped_need == 6, "90 / 16, rounded up"
     assert (sizes[:20], sizes[20:22]) == ([2] * 20, [4, 6]), "then doubling every 15 s"
 
 
 def test_llmds_guard_does_not_order_again_what_is_starting() -> None:
-    guarded = Turns(LlmD(source="r", recipe="queue_guard"), 2, start_s=600.0)
+    guarded = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2, start_s=600.0)
     assert guarded.run(4, {"r.waiting": 10}) == [4, 8, 8, 8], "10 queued less 6 starting is less than there is"
-    free = Turns(LlmD(source="r", recipe="queue_guard"), 2)
+    free = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2)
     assert free.run(4, {"r.waiting": 10})[-1] == 10
 
 
@@ -38,20 +38,20 @@ def test_llmds_guard_does_not_order_again_what_is_starting() -> None:
     ],
 )
 def test_llmds_token_recipe_takes_the_larger_of_prefill_and_cache(tokens: float, usage: float, wanted: int) -> None:
-    turns = Turns(LlmD(source="r", recipe="token"), 2)
-    turns.turn({"r.inflight_tokens": tokens, "r.kv_cache_usage": usage})
-    assert turns.decisions[0].capped_need == wanted
+    ticks = PeerTicks(LlmD(source="r", recipe="token"), 2)
+    ticks.tick({"r.inflight_tokens": tokens, "r.kv_cache_usage": usage})
+    assert ticks.decisions[0].capped_need == wanted
 
 
 def test_llmds_token_recipe_adds_one_in_three_minutes() -> None:
-    turns = Turns(LlmD(source="r", recipe="token"), 1)
-    sizes = turns.run(26, {"r.inflight_tokens": 1e6, "r.kv_cache_usage": 1.0})
+    ticks = PeerTicks(LlmD(source="r", recipe="token"), 1)
+    sizes = ticks.run(26, {"r.inflight_tokens": 1e6, "r.kv_cache_usage": 1.0})
     assert [sizes.index(n) for n in (2, 3, 4)] == [0, 12, 24]
 
 
 def test_llmd_does_not_shrink_on_half_the_evidence() -> None:
-    turns = Turns(LlmD(source="r"), 6)
-    assert set(turns.run(40, {"r.waiting": 0, "r.running": ABSENT})) == {6}
+    ticks = PeerTicks(LlmD(source="r"), 6)
+    assert set(ticks.run(40, {"r.waiting": 0, "r.running": ABSENT})) == {6}
 
 
 # --- Dynamo
@@ -73,7 +73,7 @@ Optimize = Literal["throughput", "latency", "load"]
 )
 def test_dynamo_adds_one_or_takes_one_away(optimize: Optimize, usage: float, waiting: float, size: int) -> None:
     policy = DynamoEasy(source="e", kv_tokens=100_000, optimize=optimize)
-    assert Turns(policy, 2).turn({"e.kv_cache_usage": usage, "e.waiting": waiting}) == size
+    assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": usage, "e.waiting": waiting}) == size
 
 
 @pytest.mark.parametrize(
@@ -89,25 +89,25 @@ def test_dynamo_adds_one_or_takes_one_away(optimize: Optimize, usage: float, wai
 )
 def test_dynamos_prefill_workers_follow_the_queued_prompts(optimize: Optimize, waiting: float, size: int) -> None:
     policy = DynamoEasy(source="e", kv_tokens=1, mode="prefill", optimize=optimize, context_tokens=9000)
-    assert Turns(policy, 2).turn({"e.waiting": waiting}) == size
+    assert PeerTicks(policy, 2).tick({"e.waiting": waiting}) == size
 
 
 def test_dynamos_own_thresholds_are_met_by_equality() -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000, optimize="load", scale_up_at=0.5, scale_down_at=0.25)
-    assert Turns(policy, 2).turn({"e.kv_cache_usage": 0.5, "e.waiting": 0}) == 3
-    assert Turns(policy, 2).turn({"e.kv_cache_usage": 0.25, "e.waiting": 0}) == 1
+    assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.5, "e.waiting": 0}) == 3
+    assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.25, "e.waiting": 0}) == 1
 
 
 def test_dynamo_only_observes_while_a_replica_starts() -> None:
-    turns = Turns(DynamoEasy(source="e", kv_tokens=1000), 2, step_s=5.0, start_s=60.0)
+    ticks = PeerTicks(DynamoEasy(source="e", kv_tokens=1000), 2, step_s=5.0, start_s=60.0)
     full = {"e.kv_cache_usage": 1.0, "e.waiting": 9}
-    assert turns.run(14, full) == [3] * 12 + [4] * 2
+    assert ticks.run(14, full) == [3] * 12 + [4] * 2
 
 
 def test_dynamo_never_takes_the_last_one_nor_leaves_zero() -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000)
-    assert Turns(policy, 1, min_replicas=0).turn({"e.kv_cache_usage": 0, "e.waiting": 0}) == 1
-    assert Turns(policy, 0, min_replicas=0).turn({"e.kv_cache_usage": 0, "e.waiting": 50}) == 0
+    assert PeerTicks(policy, 1, min_replicas=0).tick({"e.kv_cache_usage": 0, "e.waiting": 0}) == 1
+    assert PeerTicks(policy, 0, min_replicas=0).tick({"e.kv_cache_usage": 0, "e.waiting": 50}) == 0
 
 
 @pytest.mark.parametrize(
@@ -128,5 +128,5 @@ def test_dynamos_thresholds_go_with_load_alone(settings: dict[str, float | str],
 
 
 def test_a_static_size_is_taken_at_once_and_kept() -> None:
-    assert Turns(Static(replicas=7), 2).run(3, {}) == [7, 7, 7]
-    assert Turns(Static(replicas=7), 30).run(1, {}) == [7]
+    assert PeerTicks(Static(replicas=7), 2).run(3, {}) == [7, 7, 7]
+    assert PeerTicks(Static(replicas=7), 30).run(1, {}) == [7]

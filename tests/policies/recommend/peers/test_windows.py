@@ -8,7 +8,7 @@ from policies.recommend.peers.kpa import Kpa
 from policies.recommend.peers.ray_serve import RayServe
 from policies.recommend.peers.skyserve import SkyServeRequestRate
 from tests.factories import ABSENT
-from tests.policies.recommend.peers.turns import Turns
+from tests.policies.recommend.peers.turns import PeerTicks
 
 # --- Knative: 100 requests per replica at 70 %
 
@@ -18,74 +18,74 @@ def kpa(**settings: float) -> Kpa:
 
 
 def test_knative_shares_the_mean_of_the_stable_window_out_at_seventy_percent() -> None:
-    turns = Turns(kpa(), 1, step_s=2.0)
-    assert turns.turn({"e.n": 70}) == 1
-    assert turns.run(30, {"e.n": 105})[-1] == 2, "105 / 70"
+    ticks = PeerTicks(kpa(), 1, step_s=2.0)
+    assert ticks.tick({"e.n": 70}) == 1
+    assert ticks.run(30, {"e.n": 105})[-1] == 2, "105 / 70"
 
 
 def test_knative_panics_at_twice_what_is_ready_and_does_not_shrink_in_a_panic() -> None:
-    turns = Turns(kpa(), 1, step_s=2.0)
-    turns.run(30, {"e.n": 60})
-    assert turns.turn({"e.n": 600}) == 4, "the mean of 60, 60, 600 is 240: 4 of 70"
-    assert turns.run(2, {"e.n": 600}) == [6, 9]
-    assert set(turns.run(28, {"e.n": 0})) == {9}, "held for 60 s after the last look above the threshold"
-    assert "panic" in turns.decisions[-1].recommendations[0].reason
-    assert turns.turn({"e.n": 0}) == 4, "half of it is the least"
+    ticks = PeerTicks(kpa(), 1, step_s=2.0)
+    ticks.run(30, {"e.n": 60})
+    assert ticks.tick({"e.n": 600}) == 4, "the mean of 60, 60, 600 is 240: 4 of 70"
+    assert ticks.run(2, {"e.n": 600}) == [6, 9]
+    assert set(ticks.run(28, {"e.n": 0})) == {9}, "held for 60 s after the last look above the threshold"
+    assert "panic" in ticks.decisions[-1].recommendations[0].reason
+    assert ticks.tick({"e.n": 0}) == 4, "half of it is the least"
 
 
 def test_knative_overshoots_while_slow_starters_are_not_ready() -> None:
     """A panic compares with the ready ones: with a start of 3 minutes it goes on raising what is asked for."""
-    turns = Turns(kpa(), 1, step_s=2.0, start_s=180.0)
-    peaks = [turns.turn({"e.n": 70 + 7 * i}) for i in range(60)]
+    ticks = PeerTicks(kpa(), 1, step_s=2.0, start_s=180.0)
+    peaks = [ticks.tick({"e.n": 70 + 7 * i}) for i in range(60)]
     assert peaks[-1] == 7, "the last 6 s hold 476 on average"
-    assert turns.ready == 1
-    assert "panic" in turns.decisions[-1].recommendations[0].reason
+    assert ticks.ready == 1
+    assert "panic" in ticks.decisions[-1].recommendations[0].reason
 
 
 def test_knative_begins_in_a_panic_that_holds_what_is_ready() -> None:
-    turns = Turns(kpa(), 6, step_s=2.0)
-    assert set(turns.run(31, {"e.n": 70})) == {6}
-    assert turns.run(1, {"e.n": 70}) == [3], "then at most by half"
-    one = Turns(kpa(), 1, step_s=2.0)
-    one.turn({"e.n": 70})
+    ticks = PeerTicks(kpa(), 6, step_s=2.0)
+    assert set(ticks.run(31, {"e.n": 70})) == {6}
+    assert ticks.run(1, {"e.n": 70}) == [3], "then at most by half"
+    one = PeerTicks(kpa(), 1, step_s=2.0)
+    one.tick({"e.n": 70})
     assert one.decisions[0].recommendations[0].reason.startswith("stable")
 
 
 def test_knative_shrinks_by_half_at_most_and_grows_to_the_rate() -> None:
-    turns = Turns(kpa(max_scale_up_rate=1.5), 3, step_s=2.0)
-    turns.run(32, {"e.n": 210})
-    assert turns.run(3, {"e.n": 100_000}) == [5, 8, 12]
-    down = Turns(kpa(stable_window_s=6.0), 16, step_s=2.0)
+    ticks = PeerTicks(kpa(max_scale_up_rate=1.5), 3, step_s=2.0)
+    ticks.run(32, {"e.n": 210})
+    assert ticks.run(3, {"e.n": 100_000}) == [5, 8, 12]
+    down = PeerTicks(kpa(stable_window_s=6.0), 16, step_s=2.0)
     down.run(10, {"e.n": 1120})
     assert down.run(5, {"e.n": 0}) == [11, 6, 3, 1, 1]
 
 
 def test_knative_holds_one_for_the_grace_period_and_needs_no_word_for_that() -> None:
-    turns = Turns(kpa(), 1, step_s=2.0, min_replicas=0)
-    turns.run(31, {"e.n": 10})
-    sizes = turns.run(60, {"e.n": 0})
+    ticks = PeerTicks(kpa(), 1, step_s=2.0, min_replicas=0)
+    ticks.run(31, {"e.n": 10})
+    sizes = ticks.run(60, {"e.n": 0})
     assert sizes.index(0) == 44, "out of the window after 29 turns, then 30 s of grace"
-    assert turns.run(1, {"e.n": 1}) == [1]
+    assert ticks.run(1, {"e.n": 1}) == [1]
 
 
 def test_knative_counts_no_grace_on_half_the_evidence() -> None:
     policy = Kpa(source="e", quantities=("n", "m"))
-    turns = Turns(policy, 1, step_s=2.0, min_replicas=0)
-    assert set(turns.run(60, {"e.n": 0, "e.m": ABSENT})) == {1}
-    assert turns.turn({"e.n": 0, "e.m": 0}) == 1
-    assert turns.run(16, {"e.n": 0, "e.m": 0})[-1] == 0
+    ticks = PeerTicks(policy, 1, step_s=2.0, min_replicas=0)
+    assert set(ticks.run(60, {"e.n": 0, "e.m": ABSENT})) == {1}
+    assert ticks.tick({"e.n": 0, "e.m": 0}) == 1
+    assert ticks.run(16, {"e.n": 0, "e.m": 0})[-1] == 0
 
 
 def test_knative_delays_shrinking_to_the_largest_want_of_the_window() -> None:
-    turns = Turns(kpa(scale_down_delay_s=120.0, stable_window_s=6.0), 4, step_s=2.0)
-    turns.run(10, {"e.n": 280})
-    assert set(turns.run(59, {"e.n": 70})) == {4}
-    assert turns.run(5, {"e.n": 70})[-1] < 4
+    ticks = PeerTicks(kpa(scale_down_delay_s=120.0, stable_window_s=6.0), 4, step_s=2.0)
+    ticks.run(10, {"e.n": 280})
+    assert set(ticks.run(59, {"e.n": 70})) == {4}
+    assert ticks.run(5, {"e.n": 70})[-1] < 4
 
 
 def test_knative_activates_to_the_activation_scale() -> None:
-    turns = Turns(kpa(activation_scale=3.0), 0, step_s=2.0, min_replicas=0)
-    assert turns.turn({"e.n": 1}) == 3
+    ticks = PeerTicks(kpa(activation_scale=3.0), 0, step_s=2.0, min_replicas=0)
+    assert ticks.tick({"e.n": 1}) == 3
 
 
 # --- Ray Serve
@@ -98,54 +98,54 @@ def ray(**settings: float) -> RayServe:
 
 def test_ray_serve_waits_as_its_own_run_did() -> None:
     """64 ongoing at 8 per replica, idle from 300 s: what Ray 2.60 did when it was run."""
-    turns = Turns(ray(), 1, step_s=1.0, min_replicas=0)
-    assert turns.run(31, {"e.n": 64}) == [1] * 30 + [8]
-    turns.run(269, {"e.n": 64})
-    idle = turns.run(1300, {"e.n": 0})
-    assert (turns.decisions[300].at - turns.decisions[0].at, set(idle[:600])) == (300, {8})
+    ticks = PeerTicks(ray(), 1, step_s=1.0, min_replicas=0)
+    assert ticks.run(31, {"e.n": 64}) == [1] * 30 + [8]
+    ticks.run(269, {"e.n": 64})
+    idle = ticks.run(1300, {"e.n": 0})
+    assert (ticks.decisions[300].at - ticks.decisions[0].at, set(idle[:600])) == (300, {8})
     to_one, to_zero = idle.index(1), idle.index(0)
     assert 600 <= to_one <= 630, "600 s after the mean of the look-back fell below"
     assert to_zero == to_one + 601
 
 
 def test_ray_serve_leaves_zero_at_once_for_one() -> None:
-    assert Turns(ray(), 0, min_replicas=0).turn({"e.n": 100}) == 1
+    assert PeerTicks(ray(), 0, min_replicas=0).tick({"e.n": 100}) == 1
 
 
 def test_ray_serve_scales_the_difference_by_its_factors_and_never_sticks_on_the_way_down() -> None:
-    up = Turns(ray(upscaling_factor=0.5, upscale_delay_s=0), 2)
-    assert up.turn({"e.n": 64}) == 5
-    down = Turns(ray(downscaling_factor=0.1, downscale_delay_s=0), 5)
-    assert down.turn({"e.n": 32}) == 4, "5 - 0.1 rounds up to 5, and still one goes"
+    up = PeerTicks(ray(upscaling_factor=0.5, upscale_delay_s=0), 2)
+    assert up.tick({"e.n": 64}) == 5
+    down = PeerTicks(ray(downscaling_factor=0.1, downscale_delay_s=0), 5)
+    assert down.tick({"e.n": 32}) == 4, "5 - 0.1 rounds up to 5, and still one goes"
 
 
 def test_a_turn_of_the_direction_begins_the_delay_anew() -> None:
-    turns = Turns(ray(upscale_delay_s=30, look_back_period_s=1), 2)
-    turns.run(2, {"e.n": 64})
-    turns.turn({"e.n": 8})
-    assert turns.run(3, {"e.n": 64}) == [2, 2, 8]
+    ticks = PeerTicks(ray(upscale_delay_s=30, look_back_period_s=1), 2)
+    ticks.run(2, {"e.n": 64})
+    ticks.tick({"e.n": 8})
+    assert ticks.run(3, {"e.n": 64}) == [2, 2, 8]
 
 
 def test_a_blind_turn_neither_counts_nor_resets() -> None:
-    turns = Turns(ray(upscale_delay_s=30, look_back_period_s=1), 1)
-    turns.run(2, {"e.n": 64})
-    assert turns.turn({"e.n": ABSENT}) == 1
-    assert turns.run(1, {"e.n": 64}) == [8]
+    ticks = PeerTicks(ray(upscale_delay_s=30, look_back_period_s=1), 1)
+    ticks.run(2, {"e.n": 64})
+    assert ticks.tick({"e.n": ABSENT}) == 1
+    assert ticks.run(1, {"e.n": 64}) == [8]
 
 
 def test_a_wish_to_shrink_on_half_the_evidence_counts_for_nothing_and_one_to_grow_counts() -> None:
     policy = RayServe(source="e", quantities=("n", "m"), downscale_delay_s=30, look_back_period_s=1)
-    turns = Turns(policy, 4)
-    turns.run(10, {"e.n": 0, "e.m": ABSENT})
-    assert turns.run(4, {"e.n": 0, "e.m": 0}) == [4, 1, 1, 1], "not at once"
-    assert turns.run(3, {"e.n": 16, "e.m": ABSENT}) == [1, 1, 8]
+    ticks = PeerTicks(policy, 4)
+    ticks.run(10, {"e.n": 0, "e.m": ABSENT})
+    assert ticks.run(4, {"e.n": 0, "e.m": 0}) == [4, 1, 1, 1], "not at once"
+    assert ticks.run(3, {"e.n": 16, "e.m": ABSENT}) == [1, 1, 8]
 
 
 def test_a_long_silence_proves_nothing() -> None:
-    turns = Turns(ray(), 8)
-    turns.turn({"e.n": 0})
-    turns.at += 7200.0
-    assert turns.turn({"e.n": 0}) == 8
+    ticks = PeerTicks(ray(), 8)
+    ticks.tick({"e.n": 0})
+    ticks.at += 7200.0
+    assert ticks.tick({"e.n": 0}) == 8
 
 
 @pytest.mark.parametrize(("how", "size"), [("mean", 4), ("max", 8), ("min", 1)])
@@ -158,29 +158,29 @@ def test_ray_serve_aggregates_over_its_look_back(how: str, size: int) -> None:
         downscale_delay_s=1e9,
         aggregation=how,  # type: ignore[arg-type]
     )
-    turns = Turns(policy, 1)
-    turns.turn({"e.n": 0})
-    assert turns.turn({"e.n": 64}) == size
+    ticks = PeerTicks(policy, 1)
+    ticks.tick({"e.n": 0})
+    assert ticks.tick({"e.n": 64}) == size
 
 
 # --- SkyServe
 
 
 def test_skyserve_grows_after_five_minutes_and_shrinks_after_twenty() -> None:
-    turns = Turns(SkyServeRequestRate(source="g", target_qps_per_replica=2), 2, step_s=20.0)
-    assert turns.run(16, {"g.requests_per_s": 10}) == [2] * 15 + [5], "at 300 s, as SkyServe 0.14 did when it was run"
-    turns.run(4, {"g.requests_per_s": 10})
-    sizes = turns.run(70, {"g.requests_per_s": 2})
+    ticks = PeerTicks(SkyServeRequestRate(source="g", target_qps_per_replica=2), 2, step_s=20.0)
+    assert ticks.run(16, {"g.requests_per_s": 10}) == [2] * 15 + [5], "at 300 s, as SkyServe 0.14 did when it was run"
+    ticks.run(4, {"g.requests_per_s": 10})
+    sizes = ticks.run(70, {"g.requests_per_s": 2})
     assert set(sizes[:59]) == {5}
     assert sizes[-1] == 1
 
 
 def test_skyserve_leaves_zero_at_once() -> None:
     policy = SkyServeRequestRate(source="g", target_qps_per_replica=2)
-    assert Turns(policy, 0, min_replicas=0).turn({"g.requests_per_s": 10}) == 5
+    assert PeerTicks(policy, 0, min_replicas=0).tick({"g.requests_per_s": 10}) == 5
 
 
 def test_skyserve_keeps_its_overprovision_beside_what_the_rate_asks_for() -> None:
     policy = SkyServeRequestRate(source="g", target_qps_per_replica=2, num_overprovision=2, upscale_delay_s=20)
-    turns = Turns(policy, 3, step_s=20.0)
-    assert turns.run(3, {"g.requests_per_s": 4}) == [3, 4, 4]
+    ticks = PeerTicks(policy, 3, step_s=20.0)
+    assert ticks.run(3, {"g.requests_per_s": 4}) == [3, 4, 4]

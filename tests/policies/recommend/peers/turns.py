@@ -1,4 +1,4 @@
-"""A workload under one peer, turn after turn, through the whole pipeline."""
+"""A workload with one peer policy, tick by tick, through the whole pipeline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from policies.pipeline import decide
 from tests.factories import NOW, fresh, seen, spec, tick_of
 
 
-class Turns:
-    """One pool under one policy. What is decided is taken at once, and is ready `start_s` later."""
+class PeerTicks:
+    """One pool with one policy. A decision takes effect at once, and its replicas are ready `start_s` later."""
 
     def __init__(
         self, policy: Any, size: int = 1, *, step_s: float = 15.0, start_s: float = 0.0, **settings: Any
@@ -30,10 +30,10 @@ class Turns:
     def ready(self) -> int:
         return sum(t <= self.at for t in self.ready_at)
 
-    def turn(self, readings: Mapping[str, float | Reading[float]]) -> int:
-        """One turn with these readings, then the time until the next."""
-        told = {n: fresh(r, now=self.at) if isinstance(r, int | float) else r for n, r in readings.items()}
-        observation = seen(told, self.size, self.ready, at=self.at)
+    def tick(self, readings: Mapping[str, float | Reading[float]]) -> int:
+        """Run one tick with these readings, then advance the time to the next."""
+        readings_now = {n: fresh(r, now=self.at) if isinstance(r, int | float) else r for n, r in readings.items()}
+        observation = seen(readings_now, self.size, self.ready, at=self.at)
         decision = decide(self.spec, self.history, observation)
         self.history.append(tick_of(observation, decision))
         self.decisions.append(decision)
@@ -44,14 +44,14 @@ class Turns:
         self.at += self.step_s
         return decision.target
 
-    def run(self, turns: int, readings: Mapping[str, float | Reading[float]]) -> list[int]:
-        return [self.turn(readings) for _ in range(turns)]
+    def run(self, ticks: int, readings: Mapping[str, float | Reading[float]]) -> list[int]:
+        return [self.tick(readings) for _ in range(ticks)]
 
 
-def peak_under_backlog(turns: Turns, signal: str, *, arrivals: float, served: float, minutes: float) -> int:
-    """The largest size while `arrivals` a second meet replicas that serve `served` a second each, the rest queueing."""
+def peak_under_backlog(ticks: PeerTicks, signal: str, *, arrivals: float, served: float, minutes: float) -> int:
+    """Return the largest size at `arrivals` per second, with replicas that serve `served` per second; others queue."""
     backlog, peak = 0.0, 0
-    for _ in range(int(minutes * 60 / turns.step_s)):
-        backlog = max(0.0, backlog + (arrivals - served * turns.ready) * turns.step_s)
-        peak = max(peak, turns.turn({signal: backlog}))
+    for _ in range(int(minutes * 60 / ticks.step_s)):
+        backlog = max(0.0, backlog + (arrivals - served * ticks.ready) * ticks.step_s)
+        peak = max(peak, ticks.tick({signal: backlog}))
     return peak
