@@ -1,4 +1,4 @@
-"""What a policy and a rule see of one turn."""
+"""The context of one tick, for policies and for rules."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """What a policy sees of one tick.
+    """The context of a policy in one tick.
 
-    `ready` and `desired` are sums over the pools, None when a pool's size is not known. `demand` is None for policies
-    that measure demand; a post-demand policy (`Policy.post_demand`) runs after them and sees the largest need.
-    `min_replicas` is the workload's: 0 where it may scale to zero. `pools` are the statuses of the pools, `spec` the
-    workload's specification.
+    `ready` and `desired` are sums over the pools in replica equivalents, None when a pool's size is not known. `demand`
+    is None for policies that measure demand; a post-demand policy (`Policy.post_demand`) runs after them, and its
+    `demand` is their largest need. `min_replicas` is the workload's: 0 where it may scale to zero. `pools` are the
+    statuses of the pools, `spec` the workload's specification.
     """
 
     at: float
@@ -37,20 +37,20 @@ class PolicyContext:
     spec: WorkloadSpec | None = None
 
     def pending_since(self) -> list[float]:
-        """Since when what was asked for, and may still be counted on, is awaited; first asked for first."""
+        """Return the request times of pending replicas that may still arrive, oldest first."""
         return self.history.pool_memories.pending_since(self.spec.pools, self.at) if self.spec else []
 
 
 class Policy(Protocol):
     """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
 
-    `post_demand` is False for a policy that measures demand and True for one that shapes the demand others measured;
-    `can_activate` says whether it can tell work at zero replicas; `needs` are the quantities of its source that it
-    reads, `source` the name of that source (filled in by the loader where only one fits).
-
-    `owns_stabilization` is True for a policy with a tolerance, windows and limits of its own: it is then the only
-    policy of its workload, and of the rules between need and size only the guard's apply. `lookback_s` is how far back
-    in the history it looks; equal histories over that span give equal recommendations.
+    - `post_demand`: False for a policy that measures demand, True for one that shapes the demand that others measured.
+    - `can_activate`: whether it detects work at zero replicas.
+    - `needs`: the quantities that it reads of its source. `source` is the name of that source; the loader sets it where
+      only one fits.
+    - `owns_stabilization`: True for a policy with a tolerance, windows and limits of its own. It is then the only
+      policy of its workload, and of the rules between need and size only the guard's apply.
+    - `lookback_s`: the span of the history that it reads. Equal histories over it give equal recommendations.
     """
 
     @property
@@ -67,11 +67,11 @@ class Policy(Protocol):
 
 @runtime_checkable
 class LooksFarBack(Protocol):
-    """A policy whose outlook gains from a past that no turn saw (`Recommendation.work` is what it notes).
+    """A policy whose forecast can be seeded with a history from before the first tick.
 
-    `past_needs` are the quantities of its source that such a past is made of. `past_work` makes replicas' worth of work
-    of their means over even steps, as it would have measured it, by what it has learnt (`memory`, its last
-    recommendation's; empty: the priors); NaN where one of them is not known, or is no measurement.
+    `past_needs` are the quantities of its source that such a history consists of. `past_work` returns the work in
+    replica equivalents for their means over equal steps, as `Recommendation.work` would have reported it; NaN where a
+    mean is not known or implausible. `memory` is the memory of the policy's last recommendation; empty: the priors.
     """
 
     @property
@@ -84,15 +84,16 @@ class LooksFarBack(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """What the rules between a need and a size look at.
+    """The context of the rules between a need and the pools' targets.
 
-    `need` is the largest recommendation in replicas' worth of work, None when every policy is blind;
-    `current` is the size found; `lacking` names the policies and pools without fresh evidence, empty where `may_lower`.
-    `seen` is what the turn saw, `sizes` the serving pools' desired sizes in it and `held` all pools',
-    `ready` what can serve, `recommendations` what each policy wants. `full` says why the replicas that are not ready
-    may be needed; empty where nothing says so. `abandoned` are the pending replicas that the allocation does not count,
-    `planned` the replica equivalents that it gives the serving pools, the size at the most. `need_without_latency` is
-    the need without replicas that are recommended because users wait; None where none are.
+    - `need`: the largest need in replica equivalents; None when every policy is blind.
+    - `current`: the observed size in replica equivalents; `ready`: those that can serve.
+    - `missing_evidence`: the policies and pools without fresh evidence; empty where `may_scale_in`.
+    - `sizes`: the desired sizes of the serving pools; `desired`: those of all pools.
+    - `full_reason`: why replicas that are not ready may be needed; empty where the ready ones are not full.
+    - `abandoned`: the requests that the allocation does not count as supply; `planned`: the replica equivalents that it
+      gives the serving pools, at most the size.
+    - `need_without_latency`: the need without replicas that are recommended because users wait; None where none are.
     """
 
     spec: WorkloadSpec
@@ -108,20 +109,20 @@ class RuleContext:
     desired: Mapping[PoolName, int]
     ready: int | None
     recommendations: tuple[Recommendation, ...]
-    full: str = ""
+    full_reason: str = ""
     abandoned: Mapping[PoolName, int] = field(default_factory=dict)
     planned: float = 0.0
     need_without_latency: float | None = None
 
 
 SizeRule = Callable[[int, RuleContext], Step | None]
-"""A rule on the way from a need to a size: takes the size so far, gives the next one, or None without an effect."""
+"""A rule between a need and a size: it takes the size so far and returns a step, or None without an effect."""
 
 
-def apply_rules(rules: Iterable[SizeRule], size: int, s: RuleContext, steps: list[Step]) -> int:
-    """Return the size after these rules; those that had an effect are added to `steps`."""
+def apply_rules(rules: Iterable[SizeRule], size: int, context: RuleContext, steps: list[Step]) -> int:
+    """Return the size after these rules, and append the steps that had an effect to `steps`."""
     for rule in rules:
-        step = rule(size, s)
+        step = rule(size, context)
         if step is not None and step.replicas is not None:
             size = int(step.replicas)
             steps.append(step)

@@ -1,4 +1,4 @@
-"""Every policy's recommendation of one tick, and which of them wins."""
+"""The recommendations of all policies in one tick, and the winner."""
 
 from __future__ import annotations
 
@@ -21,72 +21,77 @@ if TYPE_CHECKING:
 class Evaluated(NamedTuple):
     """The recommendations of one tick, in the order configured.
 
-    `winner` states the largest need; None where no policy states one. `demand` is the largest need that was measured,
-    `full` says why the size may not fall (empty where it may), and `need_without_latency` is the largest need without
-    replicas that are recommended because users wait; None where nothing is recommended for that reason.
+    - `winner`: the recommendation with the largest need; None where no policy states one.
+    - `demand`: the largest need of the policies that measure demand.
+    - `full_reason`: why the size may not fall, because the ready replicas are full; empty where it may.
+    - `need_without_latency`: the largest need without replicas that are recommended because users wait; None where none
+      are.
     """
 
     recommendations: tuple[Recommendation, ...]
     winner: Recommendation | None
     demand: float | None
-    full: str
+    full_reason: str
     need_without_latency: float | None
 
 
 def evaluate(
-    spec: WorkloadSpec, history: History, seen: Observation, ready: int | None, current: int | None
+    spec: WorkloadSpec, history: History, observation: Observation, ready: int | None, current: int | None
 ) -> Evaluated:
     """Evaluate the policies that measure demand, then those that shape it.
 
-    No need is larger than `most_needed`: the cost of what follows is bounded by the sizes configured and found.
+    No need exceeds `most_needed`, so that the configured and observed sizes bound the cost of the stages that follow.
     """
-    view = PolicyContext(seen.at, seen.readings, ready, current, None, history, spec.min_replicas, seen.pools, spec)
-    most = most_needed(spec, current)
+    at, readings, pools = observation.at, observation.readings, observation.pools
+    context = PolicyContext(at, readings, ready, current, None, history, spec.min_replicas, pools, spec)
+    max_need = most_needed(spec, current)
     measured = {
-        n: bounded(p.recommend(n, view), most, history.memory(n)) for n, p in spec.policies.items() if not p.post_demand
+        n: bounded(p.recommend(n, context), max_need, history.memory(n))
+        for n, p in spec.policies.items()
+        if not p.post_demand
     }
-    missing, full = readiness.not_ready(spec, history, seen, ready), ""
+    missing, full_reason = readiness.not_ready(spec, history, observation, ready), ""
     if missing is not None:
-        measured, full = readiness.counted(measured, missing, view, spec)
+        measured, full_reason = readiness.with_lost_replicas(measured, missing, context, spec)
     winner = largest(measured.values())
     demand = None if winner is None else winner.need
-    shaped = _shaped(view, spec, demand, most)
-    found = tuple({**measured, **shaped}[n] for n in spec.policies)
-    without = None
-    if any(r.latency_driven for r in found):
-        without = _need_without_latency(measured, view, spec, most)
-    return Evaluated(found, largest(found), demand, full, without)
+    shaped = _shaped(context, spec, demand, max_need)
+    recommendations = tuple({**measured, **shaped}[n] for n in spec.policies)
+    without_latency = None
+    if any(r.latency_driven for r in recommendations):
+        without_latency = _need_without_latency(measured, context, spec, max_need)
+    return Evaluated(recommendations, largest(recommendations), demand, full_reason, without_latency)
 
 
 def largest(recommendations: Iterable[Recommendation]) -> Recommendation | None:
-    """Return the first of those that state the largest need; None where no policy states one."""
-    winner, most = None, -math.inf
+    """Return the first recommendation with the largest need; None where no policy states one."""
+    winner, max_need = None, -math.inf
     for recommendation in recommendations:
         need = recommendation.need
-        if need is not None and need > most:
-            winner, most = recommendation, need
+        if need is not None and need > max_need:
+            winner, max_need = recommendation, need
     return winner
 
 
 def _shaped(
-    view: PolicyContext, spec: WorkloadSpec, demand: float | None, most: float
+    context: PolicyContext, spec: WorkloadSpec, demand: float | None, max_need: float
 ) -> dict[PolicyName, Recommendation]:
-    """Return what the shaping policies make of a demand."""
-    shaping = dataclasses.replace(view, demand=demand)
+    """Return the recommendations of the post-demand policies for a demand."""
+    post_demand = dataclasses.replace(context, demand=demand)
     return {
-        n: bounded(p.recommend(n, shaping), most, view.history.memory(n))
+        n: bounded(p.recommend(n, post_demand), max_need, context.history.memory(n))
         for n, p in spec.policies.items()
         if p.post_demand
     }
 
 
 def _need_without_latency(
-    measured: Mapping[PolicyName, Recommendation], view: PolicyContext, spec: WorkloadSpec, most: float
+    measured: Mapping[PolicyName, Recommendation], context: PolicyContext, spec: WorkloadSpec, max_need: float
 ) -> float:
-    """Return the largest need without what is recommended because users wait; shaping policies shape that demand.
+    """Return the largest need without replicas that are recommended because users wait.
 
     Example: 6 replicas, of which 2 because users wait, and a headroom of 20 %: 4 are measured, and 5 needed.
     """
-    calm = max(((r.need or 0.0) - (r.latency_driven or 0.0) for r in measured.values()), default=0.0)
-    shaped = _shaped(view, spec, calm, most)
-    return max(calm, 0.0, *(r.need or 0.0 for r in shaped.values()))
+    demand = max(((r.need or 0.0) - (r.latency_driven or 0.0) for r in measured.values()), default=0.0)
+    shaped = _shaped(context, spec, demand, max_need)
+    return max(demand, 0.0, *(r.need or 0.0 for r in shaped.values()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.history.lead_times import ENOUGH
+from policies.history.lead_times import MIN_LEAD_TIMES
 from policies.model import PoolName
 from policies.model.spec import Slo
 from simulators.backtest.recorded_run import RecordedRun
@@ -150,7 +150,7 @@ def available(recorded: RecordedRun, pool: PoolName, turns: Citation) -> Sourced
 def lead_time_s(recorded: RecordedRun, pool: PoolName, turns: Citation) -> SourcedNumber:
     """Return the 90th percentile of a pool's starts; what its specification says until enough were seen."""
     seen = lead_times(recorded, pool)
-    if len(seen) >= ENOUGH:
+    if len(seen) >= MIN_LEAD_TIMES:
         value = seen.usual_s(0.0)
         return SourcedNumber(value, (turns, Citation(turns.basis, f"p90 of {len(seen)} starts of {pool}")))
     value = recorded.spec.pools[pool].lead_time_s

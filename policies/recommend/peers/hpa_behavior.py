@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import numpy as np
 
-from policies.history.ticks import AT, CURRENT, TARGET, WANTED
+from policies.history.ticks import AT, CAPPED_NEED, CURRENT, TARGET
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 
@@ -157,7 +157,7 @@ def memory_of(view: PolicyContext, size: int, span_s: float, *, rests_at_zero: b
     out turns found at zero, in which an HPA that does not scale to zero itself is disabled.
     """
     since = view.at - span_s
-    at, wants, found, decided = (view.history.column(c, since) for c in (AT, WANTED, CURRENT, TARGET))
+    at, wants, found, decided = (view.history.column(c, since) for c in (AT, CAPPED_NEED, CURRENT, TARGET))
     then = np.append(found[1:], float(size))[: found.size]
     meant = np.nan_to_num(decided - found)
     seen = np.nan_to_num(then - found)

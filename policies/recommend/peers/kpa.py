@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 
-from policies.history.ticks import WANTED
+from policies.history.ticks import CAPPED_NEED
 from policies.model import Evidence
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
@@ -94,7 +94,7 @@ class Kpa(AveragingPolicy):
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
         before = recall(KpaMemory, tick.memory)
         raw, memory = self._scale(averages, view, before)
-        delayed = view.history.column(WANTED, view.at - self.scale_down_delay_s)
+        delayed = view.history.column(CAPPED_NEED, view.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         held = int(np.max(delayed, initial=raw))
         replicas, idle_s = self._rest(held, tick, before.idle_s)

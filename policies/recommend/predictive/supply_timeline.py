@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.history.lead_times import MAX_ASKS
-from policies.history.ticks import ACTIVE, AT, WANTED
+from policies.history.lead_times import MAX_PENDING
+from policies.history.ticks import ACTIVE, AT, CAPPED_NEED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Retained:
         if spec is None:
             return Retained()
         window_s, rest_s = spec.scale_down.window_s, spec.cooldown_s
-        at, wanted = (view.history.column(column, view.at - window_s) for column in (AT, WANTED))
+        at, wanted = (view.history.column(column, view.at - window_s) for column in (AT, CAPPED_NEED))
         told = ~np.isnan(wanted) if window_s else np.zeros(at.size, bool)
         turns, active = (view.history.column(column, view.at - rest_s) for column in (AT, ACTIVE))
         worked = turns[active > 0][-1:]
@@ -88,7 +88,7 @@ class SupplyTimeline:
         """Return those that a turn sees, when a start takes `lead_s`."""
         size = float(view.desired or 0)
         ready = min(size, float(view.ready or 0))
-        awaited = min(MAX_ASKS, int(size - ready))
+        awaited = min(MAX_PENDING, int(size - ready))
         since = view.pending_since()[:awaited]
         since += [view.at] * (awaited - len(since))
         spare_s = max(0.0, lead_s - view.spec.scale_down.window_s) if view.spec else 0.0

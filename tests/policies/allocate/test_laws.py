@@ -18,14 +18,14 @@ from policies.model.spec import CostAllocationSpec, Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW
-from tests.policies.allocate.worlds import Lived, Place, ladder
+from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
 from tests.policies.lives import Dice
 
 MARKETS = ("spot", "spot", "on_demand", "reserved")
 
 
 @st.composite
-def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None) -> Lived:
+def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None) -> Simulation:
     """Two to four pools that differ, a cloud under them, and a workload as careful or careless as may be."""
     pools = {}
     for name in "abcd"[: draw(st.integers(2, 4))]:
@@ -41,7 +41,7 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
             accelerator="gpu",
         )
     pools["e"] = Pool(price_usd_per_hour=2.0)  # so that there is always something to choose
-    workload = ladder(
+    workload = workload_over(
         pools,
         max_replicas=draw(st.integers(10, 20)),
         slo_violation_cost_ratio=draw(st.sampled_from((0.01, 19.0, 300.0))),
@@ -50,27 +50,27 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
         ),
         **(limits or {}),
     )
-    places = {}
+    fake_pools = {}
     for name in workload.pools:
         size = draw(st.integers(0, 4))
-        places[name] = Place(size, draw(st.integers(0, size)), start_turns=draw(st.sampled_from((1, 8, 20))))
-    return Lived(workload, places)
+        fake_pools[name] = FakePool(size, draw(st.integers(0, size)), start_ticks=draw(st.sampled_from((1, 8, 20))))
+    return Simulation(workload, fake_pools)
 
 
-def weather(lived: Lived, dice: Dice) -> None:
-    """What the cloud does before a turn: it takes, announces, has room or none, refuses, forgets its counter."""
-    for place in lived.places.values():
+def weather(sim: Simulation, dice: Dice) -> None:
+    """What the cloud does before a tick: it takes, announces, has room or none, refuses, forgets its counter."""
+    for fake_pool in sim.fake_pools.values():
         match dice.pick(range(24)):
             case 23:
-                place.lose(dice.pick(range(place.ready + 1)))
+                fake_pool.interrupt(dice.pick(range(fake_pool.ready + 1)))
             case 22:
-                place.doomed = dice.pick(range(place.ready + 1))
+                fake_pool.interruption_pending = dice.pick(range(fake_pool.ready + 1))
             case 21:
-                place.room = dice.pick((0, place.ready + len(place.starts), 99))
+                fake_pool.capacity = dice.pick((0, fake_pool.ready + len(fake_pool.starts), 99))
             case 20:
-                place.refuses = dice.pick((None, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.UNAVAILABLE))
+                fake_pool.refusal = dice.pick((None, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.UNAVAILABLE))
             case 19:
-                place.interrupted = 0
+                fake_pool.interrupted = 0
             case _:
                 pass
 
@@ -78,27 +78,27 @@ def weather(lived: Lived, dice: Dice) -> None:
 @st.composite
 def stories(
     draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None
-) -> list[tuple[Lived, dict[PoolName, Place]]]:
-    """A life of 5 to 30 turns; each turn's places as it found them."""
-    lived = draw(workloads(quanta, limits))
+) -> list[tuple[Simulation, dict[PoolName, FakePool]]]:
+    """A life of 5 to 30 ticks; each tick's fake_pools as it found them."""
+    sim = draw(workloads(quanta, limits))
     found = []
     chances = st.just(0) | st.binary(min_size=16, max_size=16).map(lambda b: int.from_bytes(b, "big"))
     for number in draw(st.lists(chances, min_size=5, max_size=30)):
         dice = Dice(number)
-        weather(lived, dice)
-        now = {n: dataclasses.replace(p, starts=list(p.starts)) for n, p in lived.places.items()}
-        for place in now.values():
-            place.turn()
-        lived.turn(dice.pick((3.0, 3.0, 0.0, 5.4, 8.0)), blind=dice.one_in(10))
-        found.append((lived, now))
+        weather(sim, dice)
+        now = {n: dataclasses.replace(p, starts=list(p.starts)) for n, p in sim.fake_pools.items()}
+        for fake_pool in now.values():
+            fake_pool.tick()
+        sim.tick(dice.pick((3.0, 3.0, 0.0, 5.4, 8.0)), blind=dice.one_in(10))
+        found.append((sim, now))
     return found
 
 
 @LAW
 @given(stories())
-def test_no_pool_is_lowered_blind(story: list[tuple[Lived, dict[PoolName, Place]]]) -> None:
-    for turn, (lived, found) in enumerate(story):
-        decision = lived.decisions[turn]
+def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+    for tick, (sim, found) in enumerate(story):
+        decision = sim.decisions[tick]
         if not decision.may_scale_in:
             assert all(target >= found[n].desired for n, target in decision.targets.items())
 
@@ -106,12 +106,12 @@ def test_no_pool_is_lowered_blind(story: list[tuple[Lived, dict[PoolName, Place]
 @LAW
 @given(stories())
 def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for turn, (lived, found) in enumerate(story):
-        decision = lived.decisions[turn]
-        work = {n: p.work_per_replica for n, p in lived.workload.pools.items()}
-        lasting = {n: min(p.ready, p.desired) - min(p.doomed, p.ready) for n, p in found.items()}
+    for tick, (sim, found) in enumerate(story):
+        decision = sim.decisions[tick]
+        work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
+        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in found.items()}
         before = sum(n * work[name] for name, n in lasting.items())
         kept = sum(min(found[n].ready, target) * work[n] for n, target in decision.targets.items())
         wanted = decision.demand or 0.0
@@ -123,10 +123,10 @@ def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
 @LAW
 @given(stories())
 def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for turn, (lived, found) in enumerate(story):
-        targets, spec = lived.decisions[turn].targets, lived.workload
+    for tick, (sim, found) in enumerate(story):
+        targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():
             pool = spec.pools[name]
             most = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
@@ -137,13 +137,13 @@ def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
 @LAW
 @given(stories())
 def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_over(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    lived = story[-1][0]
+    sim = story[-1][0]
     until: dict[PoolName, float] = {}
-    for (_, found), tick in zip(story, lived.ticks, strict=True):
+    for (_, found), tick in zip(story, sim.ticks, strict=True):
         for outcome in tick.outcomes:
-            name, least = outcome.pool, lived.workload.pools[outcome.pool].min_replicas
+            name, least = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
             if found[name].ready:
                 until.pop(name, None)  # it may have come since, which ends it
             assert outcome.after <= max(outcome.before, least) or tick.at >= until.get(name, 0.0)
@@ -156,26 +156,26 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
 @LAW
 @given(stories())
 def test_the_same_ticks_give_the_same_decisions_through_the_journal(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    lived, history = story[-1][0], History(7200.0)
-    for tick, decision in zip(lived.ticks, lived.decisions, strict=True):
+    sim, history = story[-1][0], History(7200.0)
+    for tick, decision in zip(sim.ticks, sim.decisions, strict=True):
         read = decode_tick(json.loads(json.dumps(encode_tick(tick))))
         assert read == tick
-        assert decide(lived.workload, history, read.observation) == decision
+        assert decide(sim.workload, history, read.observation) == decision
         history.append(read)
 
 
 @LAW
 @given(stories(), st.floats(-1e6, 1e6))
 def test_a_jump_of_the_clock_changes_no_decision(
-    story: list[tuple[Lived, dict[PoolName, Place]]], jump_s: float
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float
 ) -> None:
-    lived, history = story[-1][0], History(7200.0)
+    sim, history = story[-1][0], History(7200.0)
     jump_s = round(jump_s)
-    for tick in lived.ticks[:-1]:
+    for tick in sim.ticks[:-1]:
         history.append(tick)
     history.shift(jump_s)
-    seen = lived.ticks[-1].observation
+    seen = sim.ticks[-1].observation
     later = dataclasses.replace(seen, at=seen.at + jump_s)
-    assert decide(lived.workload, history, later).targets == lived.decisions[-1].targets
+    assert decide(sim.workload, history, later).targets == sim.decisions[-1].targets
