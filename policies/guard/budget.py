@@ -98,7 +98,7 @@ def cap_need(size: int, context: RuleContext) -> Step | None:
 
 
 def _allowed_size(cap: Cap, context: RuleContext) -> float:
-    """Return the largest size that may fit the limit, or the first one below it after removals.
+    """Return the largest size that may fit the limit, or that after the fewest removals.
 
     Where pools differ, growth is measured by the pool that is cheapest for its work, and a removal by the most
     expensive one: the cut pool by pool, and further ticks, make it exact. Example: 10 replicas at 2 USD/h and a limit

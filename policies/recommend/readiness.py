@@ -181,7 +181,7 @@ def _with_lost(
 
 
 def unshared(context: PolicyContext) -> str:
-    """Return why a mean share over the ready replicas measures nothing; empty where it does."""
+    """Return why a mean share over the ready replicas is meaningless; empty where it is not."""
     if context.ready is None:
         return "the number of ready replicas is not known"
     if context.ready == 0 and context.desired:
