@@ -1,4 +1,4 @@
-"""Work shared out in money: candidates, risk, shortages, moves, and what others got wrong."""
+"""Cost allocation: candidates, risk, shortages, moves, and known mistakes of other allocators."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.policies.allocate.worlds import POOLS, Simulation, workload_over
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
 SPOT = {name: POOLS[name] for name in ("spot-a", "spot-b", "on-demand")}
 CALM: dict[str, Any] = {"slo_violation_cost_ratio": 0.01}
-"""Lateness so cheap that no risk is insured: what is left is price."""
+"""Violations so cheap that no risk is insured: only the price decides."""
 
 
 def quiet(sim: Simulation, hours: float, work: float) -> None:
-    """Long enough without a loss that spot is trusted."""
+    """Run hours without a loss, so that the interruption rate of spot pools falls."""
     sim.run(round(hours * 240), work)
 
 

@@ -1,4 +1,4 @@
-"""How many replicas rest ahead of need, and in which tier."""
+"""Headroom: the number of waiting replicas, and their tier."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def foreseeing(
 
 
 def rests(workload: WorkloadSpec, **found: int) -> dict[str, int]:
-    """The sizes of the tiers when 4 replicas serve."""
+    """Return the sizes of the tiers when 4 replicas serve."""
     sizes = {"gpus": 4, **found}
     pools = {str(n): Fresh(PoolStatus(sizes.get(n, 0), sizes.get(n, 0)), NOW) for n in workload.pools}
     decision = decide(workload, Simulation.of(workload).history, seen({}, pools={**pools}))

@@ -1,4 +1,4 @@
-"""Laws of sharing out in money: they hold for all pools, clouds and weather."""
+"""Laws of cost allocation for random pools, clouds and faults."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MARKETS = ("spot", "spot", "on_demand", "reserved")
 
 @st.composite
 def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None) -> Simulation:
-    """Two to four pools that differ, a cloud under them, and a workload as careful or careless as may be."""
+    """Draw two to four pools that differ, their cloud, and a workload with any price of violations."""
     pools = {}
     for name in "abcd"[: draw(st.integers(2, 4))]:
-        least, quantum = draw(st.sampled_from((0, 0, 0, 1, 2))), draw(st.sampled_from(quanta))
+        minimum, quantum = draw(st.sampled_from((0, 0, 0, 1, 2))), draw(st.sampled_from(quanta))
         pools[name] = Pool(
             market=draw(st.sampled_from(MARKETS)),
             price_usd_per_hour=draw(st.sampled_from((None, 0.0, 0.8, 1.0, 3.0))),
             work_per_replica=draw(st.sampled_from((1.0, 1.0, 0.4, 2.5))),
-            min_replicas=least,
-            max_replicas=draw(st.none() | st.integers(max(1, round_up(least, quantum)), 8)),
+            min_replicas=minimum,
+            max_replicas=draw(st.none() | st.integers(max(1, round_up(minimum, quantum)), 8)),
             quantum=quantum,
             zone=draw(st.sampled_from((None, "x", "y"))),
             accelerator="gpu",
@@ -57,8 +57,8 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
     return Simulation(workload, fake_pools)
 
 
-def weather(sim: Simulation, dice: Dice) -> None:
-    """What the cloud does before a tick: it takes, announces, has room or none, refuses, forgets its counter."""
+def inject_faults(sim: Simulation, dice: Dice) -> None:
+    """Interrupt, announce, change the capacity, refuse, or reset the counter of each pool, or none of these."""
     for fake_pool in sim.fake_pools.values():
         match dice.pick(range(24)):
             case 23:
@@ -79,28 +79,28 @@ def weather(sim: Simulation, dice: Dice) -> None:
 def stories(
     draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None
 ) -> list[tuple[Simulation, dict[PoolName, FakePool]]]:
-    """A life of 5 to 30 ticks; each tick's fake_pools as it found them."""
+    """Draw a run of 5 to 30 ticks; return it with the pools that each tick observed."""
     sim = draw(workloads(quanta, limits))
-    found = []
-    chances = st.just(0) | st.binary(min_size=16, max_size=16).map(lambda b: int.from_bytes(b, "big"))
-    for number in draw(st.lists(chances, min_size=5, max_size=30)):
+    observations = []
+    seeds = st.just(0) | st.binary(min_size=16, max_size=16).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(seeds, min_size=5, max_size=30)):
         dice = Dice(number)
-        weather(sim, dice)
+        inject_faults(sim, dice)
         now = {n: dataclasses.replace(p, starts=list(p.starts)) for n, p in sim.fake_pools.items()}
         for fake_pool in now.values():
             fake_pool.tick()
         sim.tick(dice.pick((3.0, 3.0, 0.0, 5.4, 8.0)), blind=dice.one_in(10))
-        found.append((sim, now))
-    return found
+        observations.append((sim, now))
+    return observations
 
 
 @LAW
 @given(stories())
 def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    for tick, (sim, found) in enumerate(story):
+    for tick, (sim, observed) in enumerate(story):
         decision = sim.decisions[tick]
         if not decision.may_scale_in:
-            assert all(target >= found[n].desired for n, target in decision.targets.items())
+            assert all(target >= observed[n].desired for n, target in decision.targets.items())
 
 
 @LAW
@@ -108,16 +108,16 @@ def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, F
 def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, found) in enumerate(story):
+    for tick, (sim, observed) in enumerate(story):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
-        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in found.items()}
+        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
         before = sum(n * work[name] for name, n in lasting.items())
-        kept = sum(min(found[n].ready, target) * work[n] for n, target in decision.targets.items())
-        wanted = decision.demand or 0.0
-        if decision.target is not None and decision.target < wanted:
-            wanted = decision.target  # the workload's own maximum
-        assert kept >= min(before, wanted) - 1e-6
+        remaining = sum(min(observed[n].ready, target) * work[n] for n, target in decision.targets.items())
+        needed = decision.demand or 0.0
+        if decision.target is not None and decision.target < needed:
+            needed = decision.target  # the workload's own maximum
+        assert remaining >= min(before, needed) - 1e-6
 
 
 @LAW
@@ -125,13 +125,13 @@ def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
 def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, found) in enumerate(story):
+    for tick, (sim, observed) in enumerate(story):
         targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():
             pool = spec.pools[name]
-            most = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
-            assert min(found[name].desired, pool.min_replicas) <= target <= max(found[name].desired, most)
-        assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in found.values()))
+            maximum = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+            assert min(observed[name].desired, pool.min_replicas) <= target <= max(observed[name].desired, maximum)
+        assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in observed.values()))
 
 
 @LAW
@@ -141,12 +141,12 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
 ) -> None:
     sim = story[-1][0]
     until: dict[PoolName, float] = {}
-    for (_, found), tick in zip(story, sim.ticks, strict=True):
+    for (_, observed), tick in zip(story, sim.ticks, strict=True):
         for outcome in tick.outcomes:
-            name, least = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
-            if found[name].ready:
+            name, minimum = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
+            if observed[name].ready:
                 until.pop(name, None)  # it may have come since, which ends it
-            assert outcome.after <= max(outcome.before, least) or tick.at >= until.get(name, 0.0)
+            assert outcome.after <= max(outcome.before, minimum) or tick.at >= until.get(name, 0.0)
             if outcome.result is Result.OUT_OF_CAPACITY:
                 until[name] = tick.at + FIRST_S
             elif outcome.result is Result.OUT_OF_QUOTA:
@@ -176,6 +176,6 @@ def test_a_jump_of_the_clock_changes_no_decision(
     for tick in sim.ticks[:-1]:
         history.append(tick)
     history.shift(jump_s)
-    seen = sim.ticks[-1].observation
-    later = dataclasses.replace(seen, at=seen.at + jump_s)
+    observation = sim.ticks[-1].observation
+    later = dataclasses.replace(observation, at=observation.at + jump_s)
     assert decide(sim.workload, history, later).targets == sim.decisions[-1].targets

@@ -1,4 +1,4 @@
-"""Whole quanta: replicas of a pool come and go in multiples, whatever wants them and whatever forbids it."""
+"""Whole quanta: replicas of a pool come and go in multiples, whatever the policies and limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_pools_hold_the_size_decided_unless_no_whole_quantum_fits(life: Life
 
 
 def kept(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    """Multiples or as current, and within the bounds of pools and workload."""
+    """Targets are multiples or the current size, within the bounds of pools and workload."""
     for tick, (sim, current) in enumerate(story):
         targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():

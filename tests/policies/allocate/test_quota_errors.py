@@ -21,9 +21,9 @@ POOLS: dict[str, dict[str, Pool]] = {
     "two priced pools": {"a": CHEAP, "b": DEAR},
     "two priced pools, the dear one first": {"b": DEAR, "a": CHEAP},
 }
-"""The quota is that of `a`."""
+"""Pools whose `a` has the quota."""
 LATE = 2
-"""Ticks until what was refused is seen and decided upon."""
+"""Ticks until a refusal is observed and a decision responds to it."""
 
 
 def limited(pools: dict[str, Pool]) -> Simulation:
@@ -33,7 +33,7 @@ def limited(pools: dict[str, Pool]) -> Simulation:
 
 
 def requests(sim: Simulation) -> list[float]:
-    """When pool `a` was requested to grow, in seconds from the start."""
+    """Return the times of requests for growth of pool `a`, in seconds from the start."""
     return [t.at - NOW for t in sim.ticks for o in t.outcomes if o.pool == A and o.after > o.before]
 
 
@@ -49,20 +49,20 @@ def test_a_quota_error_of_45_seconds_is_over_within_minutes(pools: dict[str, Poo
     sim.run(ticks(sim, QUOTA_FIRST_S) + LATE, 4)
     sim.run(40, 6)
     assert sim.fake_pools[A].ready >= 2, "its capacity is used"
-    again = [at for at in requests(sim) if at > 45.0]
-    assert again
+    later_s = [at for at in requests(sim) if at > 45.0]
+    assert later_s
     if "b" not in pools or pools["a"] != pools["b"]:
-        assert again[0] <= QUOTA_FIRST_S + LATE * 15.0
+        assert later_s[0] <= QUOTA_FIRST_S + LATE * 15.0
 
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_while_a_quota_lasts_its_pool_is_requested_seldom_and_used_once_it_heals(pools: dict[str, Pool]) -> None:
     sim = limited(pools)
     sim.run(ticks(sim, 6 * 3600.0), 4)
-    asked = requests(sim)
-    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    requested_s = requests(sim)
+    waits = [later - earlier for earlier, later in itertools.pairwise(requested_s)]
     assert min(waits, default=QUOTA_SHORTEST_S) >= QUOTA_SHORTEST_S
-    assert len(asked) <= (12 if "b" in pools else 6 * 3600.0 / QUOTA_SHORTEST_S + 1)
+    assert len(requested_s) <= (12 if "b" in pools else 6 * 3600.0 / QUOTA_SHORTEST_S + 1)
     if "b" in pools:
         assert sim.fake_pools[B].ready == 4, "bought elsewhere meanwhile"
     sim.fake_pools[A].refusal = None
@@ -76,8 +76,8 @@ def test_waits_double_from_five_minutes_to_an_hour_and_are_told() -> None:
     sim.run(3, 4)
     assert sim.reason_of("shortage").startswith("a: quota error (none to be had): retry in ")
     sim.run(ticks(sim, 8 * 3600.0), 4)
-    asked = requests(sim)
-    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    requested_s = requests(sim)
+    waits = [later - earlier for earlier, later in itertools.pairwise(requested_s)]
     for wait_s, whole_s in zip(waits, [300, 600, 1200, 2400, 3600, 3600, 3600], strict=False):
         assert (1.0 - JITTER) * whole_s <= wait_s <= whole_s + 15.0
     assert len(waits) >= 8
@@ -113,7 +113,7 @@ def test_a_changed_specification_ends_the_wait_at_once() -> None:
 
 
 def test_what_was_on_its_way_does_not_end_the_wait() -> None:
-    """Of a pool with a quota of 2 another replica was lost and replaced: that is no more than before."""
+    """A lost replica of a pool with a quota of 2 was replaced: the quota is no larger than before."""
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     assert first.granted(1, NOW + 60.0).until == first.until
     assert not first.granted(1, first.until).is_active(first.until)
@@ -121,7 +121,7 @@ def test_what_was_on_its_way_does_not_end_the_wait() -> None:
 
 def test_a_capacity_error_does_not_shorten_the_wait_and_a_quota_error_says_nothing_of_the_market() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
-    assert first.refused(NOW + 15.0, "2 asked for have not come") == first
+    assert first.refused(NOW + 15.0, "2 requested_s for have not come") == first
     assert first.grant_probability() == CapacityBackoff().grant_probability()
 
 

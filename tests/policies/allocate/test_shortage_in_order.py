@@ -1,4 +1,4 @@
-"""Pools that differ in nothing fill in the order listed, but for those that are known to give no more."""
+"""Pools that do not differ fill in the order listed, except for those with a shortage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workload over pools that differ, sim tick by tick: a small cloud that gives, delays, refuses and takes."""
+"""A workload over pools that differ, and a small cloud that grants, delays, refuses and interrupts."""
 
 from __future__ import annotations
 

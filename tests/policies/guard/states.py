@@ -1,4 +1,4 @@
-"""Random states of one workload in one tick: pools, limits, what the fleet granted, and what was held before."""
+"""Random states of one workload in one tick: pools, limits, grant, and past sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A blast radius holds removals back, and with them the growth that was to replace what goes."""
+"""A blast radius cancels removals, and the growth that was to replace them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may have how much of what all share: minimums, priorities, equals, and what is free now."""
+"""Grants of shared limits: minimums, priorities, equal workloads, and free amounts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ME = WorkloadName("me")
 
 
 def claim_of(n: int, needs: float | None = None, priority: int = 0, minimum: int = 0, gpus: int = 1) -> ResourceClaim:
-    """A workload that holds `n` replicas, and needs as many unless said otherwise."""
+    """Return the claim of a workload that holds `n` replicas and needs as many by default."""
     workload = spec(pools={"main": Pool(gpus_per_replica=gpus)}, priority=priority, min_replicas=minimum)
     return claim(workload, {PoolName("main"): n}, needs)
 
 
 def partly(known: int, maximum: int) -> ResourceClaim:
-    """A workload with `known` replicas in one pool, and another that was never read; it counts for `maximum`."""
+    """Return the claim of a workload with `known` replicas in one pool, and another that was never read."""
     pools = {"main": Pool(), "unread": Pool()}
     return claim(spec(pools=pools, max_replicas=maximum), None, None, {PoolName("main"): known})
 

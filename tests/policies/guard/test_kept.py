@@ -63,7 +63,7 @@ def test_full_replicas_keep_every_pool(failed: int, target: int, expected: int) 
 
 
 def test_what_cannot_be_replaced_stays() -> None:
-    """One of b was to go for one of a, and the budget has no room for that."""
+    """A replica of a was to replace one of b, but exceeds the budget."""
     context = rule_context({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
     steps, targets = enforce_targets({A: 2, B: 0}, context)
     assert targets == {A: 1, B: 1}
@@ -76,7 +76,7 @@ def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:
 
 
 def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
-    """Pool a was read at 2 and set to 8; then it cannot be read, and b must not take its room."""
+    """Pool a was read at 2 and set to 8; then it cannot be read, and b must not use its part of the maximum."""
     workload = spec(pools={"a": Pool(), "b": Pool()}, max_replicas=10)
     history = History(workload.lookback_s)
     first = seen(queue(80), pools={A: Fresh(PoolStatus(2, 2), NOW), B: Fresh(PoolStatus(0, 0), NOW)})

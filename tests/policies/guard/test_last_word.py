@@ -1,4 +1,4 @@
-"""The guard's last word: all its limits hold together, whatever was asked for and in whatever order they stand."""
+"""All limits of the guard hold together, whatever the targets and the order of the rules."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
 
 
 def test_while_paused_the_target_is_the_size_found() -> None:
-    """Of 5 replicas asked for, 2 were spares that the allocator desired beyond the last size."""
+    """Of 5 requested replicas, 2 were spares beyond the last size."""
     priced = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, market="spot")}
     history = History()
     observed = seen(queue(30), pools={"a": Fresh(PoolStatus(1, 1), NOW), "b": Fresh(PoolStatus(2, 2), NOW)})
@@ -192,7 +192,7 @@ def test_while_paused_the_target_is_the_size_found() -> None:
 
 
 def test_every_step_of_a_decision_counts_replica_equivalents() -> None:
-    """Replicas of a carry 2 each: of 10 wanted, the budget has room for 2 replicas, which are 4 equivalents."""
+    """Replicas of a carry 2 each: of 10 equivalents, the budget allows 2 replicas, which are 4 equivalents."""
     pools = {"a": Pool(work_per_replica=2.0, gpus_per_replica=1), "warm": Pool(tier="warm_node", serves=A)}
     statuses = {"a": Fresh(PoolStatus(1, 1), NOW), "warm": Fresh(PoolStatus(3, 3), NOW)}
     workload = spec(pools=pools, max_replicas=8, budget=Budget(gpus=5))

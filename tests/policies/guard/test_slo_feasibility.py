@@ -1,4 +1,4 @@
-"""Growth for the sake of latency ends where it would not help; growth that load asks for goes on."""
+"""Growth for latency ends where it would not help; growth for load continues."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.factories import spec
 from tests.policies.guard.engines import Chaser, Engines
 
 HOUR = 240
-"""Turns."""
+"""Ticks."""
 
 
 def chased(limit_s: float = 0.03, *, reports_latency: bool = True, **settings: Any) -> WorkloadSpec:

@@ -1,4 +1,4 @@
-"""What a memory has shown: losses, refusals, waits; remembered, forgotten, and moved with the clock."""
+"""Pool memory: losses, refusals and waits, their decay, and clock jumps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR_S = 3600.0
 def tick(
     memory: PoolMemory, at: float, status: PoolStatus, requested: int | None = None, *, abandoned: int = 0
 ) -> None:
-    """A turn that asks for `requested` replicas, or for what is there."""
+    """Record a tick that requests `requested` replicas, or the current size."""
     after = status.desired if requested is None else requested
     memory.note(at, status, Outcome(POOL, status.desired, after, Result.ACCEPTED), abandoned, "abc")
 

@@ -1,4 +1,4 @@
-"""The bounded past: windows, gaps, lead times."""
+"""History: its bounds, windows, gaps, lead times, signals and memory."""
 
 from __future__ import annotations
 

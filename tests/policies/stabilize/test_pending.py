@@ -1,4 +1,4 @@
-"""Pending replicas while work waits: a recovery never cancels help that is on its way and requests it again."""
+"""Pending replicas while work waits: a recovery never cancels pending replicas to request them again."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Recovery:
     cleared: int | None = None
 
     def run(self, before: float, after: float) -> None:
-        """A quarter of an hour at one rate, then two hours at another."""
+        """Run a quarter of an hour at one rate, then two hours at another."""
         workload = self._workload()
         history, fake_pool, at = (
             History(workload.lookback_s),
@@ -114,7 +114,7 @@ def test_what_is_pending_stays_while_the_need_does_not_fall() -> None:
 
 
 def test_what_is_done_before_it_comes_is_cancelled() -> None:
-    """Ten messages go in a turn: in two minutes the four that serve are enough."""
+    """Ten messages are done per tick: in two minutes the four ready replicas are enough."""
     sim = waiting()
     for left in range(18, 4, -1):
         sim.tick(float(left))
