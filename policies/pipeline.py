@@ -1,6 +1,6 @@
-"""`decide`: from an observation to the size of each pool, stage by stage.
+"""The decision of one tick, from an observation to the size of each pool.
 
-`STAGES` is the whole way: sanitize -> recommend -> cap -> stabilize -> allocate -> enforce.
+`decide` runs `STAGES`: sanitize -> recommend -> cap -> stabilize -> allocate -> enforce.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from policies.recommend.evaluate import evaluate
 from policies.signals.demand import equivalents, whole_replicas
 from policies.signals.plausibility import plausible
 from policies.signals.zero_suspicion import SuspicionLimits, without_suspected_zeros
-from policies.stabilize.rules import GIVE_WAY, STABILIZE, keep_while_full
+from policies.stabilize.rules import OVER_BUDGET, STABILIZE, keep_while_full
 
-NOTHING_PLACED: Final = Allocation((), None, {})
+NO_ALLOCATION: Final = Allocation((), None, {})
 """The allocation while a pool's size is unknown: nothing is written."""
 
 
 @dataclass(slots=True)
 class DecisionState:
-    """One tick on its way to a decision. Each stage reads what the stages before it found and sets its own part.
+    """The state of one decision. Each stage reads the earlier results and sets its own.
 
-    `requested` is the size that the winning recommendation asks for before any cap, `size` the size so far. `context`
-    is what the rules see. `is_held` ends the way early: a pool's size is unknown, so nothing is written.
+    `requested` is the winner's need in whole replicas before any cap, `size` the size so far, and `context` the context
+    of the rules. `is_held` skips the remaining stages: a pool's size is unknown, so nothing is written.
     """
 
     spec: WorkloadSpec
@@ -52,13 +52,13 @@ class DecisionState:
     requested: int = 0
     size: int = 0
     capped_need: int | None = None
-    allocation: Allocation = NOTHING_PLACED
+    allocation: Allocation = NO_ALLOCATION
     is_held: bool = False
 
     def decision(self) -> Decision:
-        """Return what was decided."""
-        placed, pools = self.allocation, self.observation.pools
-        targets = {**placed.headroom, **placed.targets}
+        """Return the decision."""
+        allocation, pools = self.allocation, self.observation.pools
+        targets = {**allocation.headroom, **allocation.targets}
         return Decision(
             at=self.observation.at,
             recommendations=self.recommendations,
@@ -68,17 +68,17 @@ class DecisionState:
             may_scale_in=not self.missing_evidence,
             current=self.supply.current,
             ready=self.supply.ready,
-            target=placed.target,
-            steps=(*self.steps, *placed.steps),
+            target=allocation.target,
+            steps=(*self.steps, *allocation.steps),
             targets=targets,
-            abandoned=placed.abandoned,
-            cost_usd_per_hour=allocator.cost_usd_per_hour(self.spec, pools, targets, placed.abandoned),
+            abandoned=allocation.abandoned,
+            cost_usd_per_hour=allocator.cost_usd_per_hour(self.spec, pools, targets, allocation.abandoned),
             suspected_zeros=self.suspected_zeros,
         )
 
 
 def decide(spec: WorkloadSpec, history: History, observation: Observation) -> Decision:
-    """Return the size that this workload should have, and why: a pure function of its arguments."""
+    """Return the size of the workload and each of its pools, with reasons. A pure function."""
     state = DecisionState(spec, history, observation)
     for stage in STAGES:
         if state.is_held:
@@ -88,44 +88,45 @@ def decide(spec: WorkloadSpec, history: History, observation: Observation) -> De
 
 
 def sanitize(state: DecisionState) -> None:
-    """Keep of the observation what can be believed, and count the supply that it shows."""
-    seen, history = state.observation, state.history
-    spec = state.spec = with_override_bounds(state.spec, seen.at)
-    seen = with_accepted_sizes(plausible(seen), history)
+    """Remove implausible values and suspected false zeros, and count the supply."""
+    observation, history = state.observation, state.history
+    spec = state.spec = with_override_bounds(state.spec, observation.at)
+    observation = with_requested_sizes(plausible(observation), history)
     limits = SuspicionLimits(spec.scale_down.window_s, spec.interval_s)
-    state.suspected_zeros = history.zero_suspicion.suspected(seen, limits)
-    if state.suspected_zeros:
-        seen = dataclasses.replace(seen, readings=without_suspected_zeros(seen.readings, state.suspected_zeros))
-    state.observation = seen
-    state.supply = allocator.serving_supply(spec, history, seen)
+    zeros = state.suspected_zeros = history.zero_suspicion.suspected(observation, limits)
+    if zeros:
+        readings = without_suspected_zeros(observation.readings, zeros)
+        observation = dataclasses.replace(observation, readings=readings)
+    state.observation = observation
+    state.supply = allocator.serving_supply(spec, history, observation)
 
 
-def with_accepted_sizes(seen: Observation, history: History) -> Observation:
-    """Return the observation with what was requested of pools that could not be read since, where that is more.
+def with_requested_sizes(observation: Observation, history: History) -> Observation:
+    """Return the observation with the last requested size of each unreadable pool, if larger.
 
-    A pool that was read at 2, was then set to 8 and cannot be read now has 8 as far as limits are concerned.
+    Example: a pool was read at 2, then set to 8, and cannot be read now: it counts as 8.
     """
     raised = {
         name: dataclasses.replace(reading, value=dataclasses.replace(reading.value, desired=requested))
-        for name, reading in seen.pools.items()
+        for name, reading in observation.pools.items()
         if isinstance(reading, Stale)
         and (requested := history.pool_memories.of(name).requested) > reading.value.desired
     }
-    return dataclasses.replace(seen, pools={**seen.pools, **raised}) if raised else seen
+    return dataclasses.replace(observation, pools={**observation.pools, **raised}) if raised else observation
 
 
 def recommend(state: DecisionState) -> None:
-    """Evaluate every policy; the largest need wins. Where a pool's size is unknown, hold: nothing follows."""
-    spec, history, seen, supply = state.spec, state.history, state.observation, state.supply
-    made = evaluate(spec, history, seen, supply.ready, supply.current)
-    state.recommendations, state.demand, state.winner = made.recommendations, made.demand, made.winner
-    need = None if made.winner is None else made.winner.need
-    state.active = any(r.active for r in made.recommendations)
-    lacking = [str(r.policy) for r in made.recommendations if r.evidence is not Evidence.FULL]
-    lacking += [f"the size of {name}" for name, r in seen.pools.items() if not isinstance(r, Fresh)]
-    state.missing_evidence = ", ".join(lacking)
+    """Evaluate every policy; the largest need wins. Hold where a pool's size is unknown."""
+    spec, history, observation, supply = state.spec, state.history, state.observation, state.supply
+    evaluated = evaluate(spec, history, observation, supply.ready, supply.current)
+    state.recommendations, state.demand, state.winner = evaluated.recommendations, evaluated.demand, evaluated.winner
+    need = None if evaluated.winner is None else evaluated.winner.need
+    state.active = any(r.active for r in evaluated.recommendations)
+    missing = [str(r.policy) for r in evaluated.recommendations if r.evidence is not Evidence.FULL]
+    missing += [f"the size of {name}" for name, r in observation.pools.items() if not isinstance(r, Fresh)]
+    state.missing_evidence = ", ".join(missing)
     if supply.current is None:
-        absent = "; ".join(f"{name}: {r.reason}" for name, r in seen.pools.items() if isinstance(r, Absent))
+        absent = "; ".join(f"{name}: {r.reason}" for name, r in observation.pools.items() if isinstance(r, Absent))
         state.steps.append(Step(RuleId.SIZE_UNKNOWN, None, f"hold, a pool's size is not known ({absent})"))
         state.capped_need = None if need is None else whole_replicas(need)
         state.is_held = True
@@ -133,67 +134,68 @@ def recommend(state: DecisionState) -> None:
     state.context = RuleContext(
         spec,
         history,
-        seen.at,
+        observation.at,
         need,
         supply.current,
         state.active,
-        not lacking,
+        not missing,
         state.missing_evidence,
-        seen,
+        observation,
         supply.sizes,
-        {name: r.value.desired for name, r in seen.pools.items() if not isinstance(r, Absent)},
+        {name: r.value.desired for name, r in observation.pools.items() if not isinstance(r, Absent)},
         supply.ready,
-        made.recommendations,
-        made.full,
-        need_without_latency=made.need_without_latency,
+        evaluated.recommendations,
+        evaluated.full_reason,
+        need_without_latency=evaluated.need_without_latency,
     )
 
 
 def cap(state: DecisionState) -> None:
-    """Turn the winning need into whole replicas, and cap it by what helps and what budgets allow."""
-    s, winner, steps = state.context, state.winner, state.steps
-    if winner is None or s.need is None:
-        state.requested = state.size = s.current
-        steps.append(Step(RuleId.BLIND, s.current, f"hold, no policy states a need ({s.missing_evidence})"))
+    """Round the winning need up to whole replicas, and cap it by SLO feasibility and budgets."""
+    context, winner, steps = state.context, state.winner, state.steps
+    if winner is None or context.need is None:
+        state.requested = state.size = context.current
+        reason = f"hold, no policy states a need ({context.missing_evidence})"
+        steps.append(Step(RuleId.BLIND, context.current, reason))
         return
-    steps.append(Step(RuleId.DEMAND, s.need, f"{winner.policy} wants {s.need:.2f}: {winner.reason}"))
-    stabilized = None if winner.replicas == s.need else winner.replicas
-    state.requested = apply_rules((keep_while_full,), whole_replicas(s.need), s, steps)
-    state.size = state.capped_need = apply_rules(CAPS, state.requested, s, steps if stabilized is None else [])
+    steps.append(Step(RuleId.DEMAND, context.need, f"{winner.policy} wants {context.need:.2f}: {winner.reason}"))
+    stabilized = None if winner.replicas == context.need else winner.replicas
+    state.requested = apply_rules((keep_while_full,), whole_replicas(context.need), context, steps)
+    state.size = state.capped_need = apply_rules(CAPS, state.requested, context, steps if stabilized is None else [])
     if stabilized is not None:
         state.requested = whole_replicas(stabilized)
         reason = f"{winner.policy}'s own windows and limits make it {state.requested}"
         steps.append(Step(RuleId.OWN_LIMITS, state.requested, reason))
-        state.size = apply_rules(CAPS, state.requested, s, steps)
+        state.size = apply_rules(CAPS, state.requested, context, steps)
 
 
 def stabilize(state: DecisionState) -> None:
-    """Make the need a steady size within the workload's limits. A policy that owns stabilization skips the windows."""
-    s, capped = state.context, state.context
+    """Stabilize the size, unless a policy owns stabilization, and apply the limits on it."""
+    context = capped = state.context
     rules = STABILIZE
     if any(p.owns_stabilization for p in state.spec.policies.values()):
-        rules = GIVE_WAY if state.size < min(state.requested, s.current) else ()
+        rules = OVER_BUDGET if state.size < min(state.requested, context.current) else ()
     if state.size != state.requested:
-        capped = dataclasses.replace(s, need=float(state.size))
+        capped = dataclasses.replace(context, need=float(state.size))
     size = apply_rules(rules, state.size, capped, state.steps)
-    state.size = apply_rules(SIZE_LIMITS, size, s, state.steps)
+    state.size = apply_rules(SIZE_LIMITS, size, context, state.steps)
 
 
 def allocate(state: DecisionState) -> None:
-    """Share the size out over the pools: as a policy does it by itself, in the order listed, or by cost."""
+    """Split the size over the pools: by a policy's own split, in the order listed, or by cost."""
     size = state.size
     split = next((r.pools for r in state.recommendations if r.pools and sum(r.pools.values()) == size), None)
-    state.allocation = allocator.place(state.context, (), size, split)
+    state.allocation = allocator.place(state.context, size, split)
 
 
 def enforce(state: DecisionState) -> None:
-    """Have every limit hold for the pools' targets. A size below the present one was allowed to fall: see `full`."""
-    s, placed = state.context, state.allocation
-    planned = min(float(state.size), equivalents(s.spec, {**s.sizes, **placed.targets}))
-    full = "" if state.size < s.current else s.full
-    s = dataclasses.replace(s, full=full, abandoned=placed.abandoned, planned=planned)
-    steps, allowed = enforce_targets({**placed.headroom, **placed.targets}, s)
-    state.allocation = placed.corrected(s, steps, allowed)
+    """Apply every limit to the pools' targets. Full replicas keep no pool if the size falls."""
+    context, allocation = state.context, state.allocation
+    planned = min(float(state.size), equivalents(context.spec, {**context.sizes, **allocation.targets}))
+    full_reason = "" if state.size < context.current else context.full_reason
+    context = dataclasses.replace(context, full_reason=full_reason, abandoned=allocation.abandoned, planned=planned)
+    steps, allowed = enforce_targets({**allocation.headroom, **allocation.targets}, context)
+    state.allocation = allocation.corrected(context, steps, allowed)
 
 
 Stage = Callable[[DecisionState], None]

@@ -1,1 +1,1 @@
-"""From a size to pools and tiers: in the order listed where pools differ in nothing, by money where they do."""
+"""From a size to pools and tiers: by cost, or in the order listed."""

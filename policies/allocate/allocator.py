@@ -1,4 +1,4 @@
-"""Where a size meets the pools: what is there in replicas' worth, and what to ask of each pool."""
+"""The supply of the pools in replica equivalents, and the split of a size over them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from policies.allocate import candidates, cost_allocation, headroom, quantum
 from policies.allocate.in_order import allocate
-from policies.allocate.transition import still_pending
+from policies.allocate.transition import remaining_abandoned
 from policies.guard.bounds import unmanaged_pools, within
 from policies.history.ticks import TARGET
 from policies.model import Absent, Fresh, PoolName, PoolStatus, Reading, RuleId, Step
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServingSupply:
-    """The serving pools as found: their sizes, and what they hold and serve in replicas' worth.
+    """The serving pools' sizes, and the current and ready supply in replica equivalents.
 
     `current` and `ready` are None while a serving pool's size is not known.
     """
@@ -38,8 +38,8 @@ class ServingSupply:
 class Allocation:
     """Sizes to request from the pools.
 
-    `target` is the size as allocated; `resting` are the headroom tiers' sizes, which are kept apart until the guard
-    has run.
+    `target` is the allocated size in replica equivalents, `abandoned` the requests that no longer count as supply.
+    `headroom` are the sizes of the headroom tiers, which stay apart until the guard has run.
     """
 
     steps: tuple[Step, ...]
@@ -48,124 +48,135 @@ class Allocation:
     abandoned: Mapping[PoolName, int] = field(default_factory=dict)
     headroom: Mapping[PoolName, int] = field(default_factory=dict)
 
-    def corrected(self, s: RuleContext, rules: tuple[Step, ...], allowed: dict[PoolName, int]) -> Allocation:
-        """Return what the guard leaves of it, by these rules: growth that it cuts was spare first."""
-        if not rules or self.target is None:
+    def corrected(self, context: RuleContext, steps: tuple[Step, ...], allowed: dict[PoolName, int]) -> Allocation:
+        """Return the allocation with the targets that the guard allows, by the rules in `steps`.
+
+        Growth that the guard cuts counts as a spare first. Example: a size of 4 is placed as 6 replicas with 2 spares,
+        and the guard allows 5 of them: the target stays 4.
+        """
+        if not steps or self.target is None:
             return self
-        more = max(0, replica_equivalents(s.spec, allowed) - replica_equivalents(s.spec, self.targets))
-        target = min(self.target + more, replica_equivalents(s.spec, {**s.sizes, **allowed}))
-        return replace(self, steps=(*self.steps, *rules), target=target, targets=allowed, headroom={})
+        spec = context.spec
+        more = max(0, replica_equivalents(spec, allowed) - replica_equivalents(spec, self.targets))
+        target = min(self.target + more, replica_equivalents(spec, {**context.sizes, **allowed}))
+        return replace(self, steps=(*self.steps, *steps), target=target, targets=allowed, headroom={})
 
 
-def serving_supply(spec: WorkloadSpec, history: History, seen: Observation) -> ServingSupply:
-    """Return what is there. Where money decides, what the allocator held beyond the last size is no size: it is spare.
+def serving_supply(spec: WorkloadSpec, history: History, observation: Observation) -> ServingSupply:
+    """Return the observed supply. Where cost decides, replicas beyond the last target are spares.
 
-    Of replicas that are there one counts in any case: a window without growth must not take the last for a spare.
+    One replica counts in any case, or a window without growth would remove the last one as a spare. Example: the last
+    target was 4, and 6 replicas include 2 spares: the current size is 4.
     """
-    pools = candidates.serving(spec)
-    read = {n: r.value for n in pools if not isinstance(r := seen.pools[n], Absent)}
-    sizes = {n: status.desired for n, status in read.items()}
+    pools = candidates.serving_pools(spec)
+    statuses = {n: r.value for n in pools if not isinstance(r := observation.pools[n], Absent)}
+    sizes = {n: status.desired for n, status in statuses.items()}
     if len(sizes) < len(pools):
         return ServingSupply(sizes, None, None)
-    ready = whole_replicas(sum(status.ready * pools[n].work_per_replica for n, status in read.items()))
-    held = replica_equivalents(spec, sizes)
-    last = history.column(TARGET)[-1:]
-    if candidates.differ_in_cost(spec) and last.size and last[0] >= 0:  # not a number where no size was known
-        held = min(held, max(1, int(last[0])))
-    return ServingSupply(sizes, held, ready)
+    ready = whole_replicas(sum(status.ready * pools[n].work_per_replica for n, status in statuses.items()))
+    current = replica_equivalents(spec, sizes)
+    last_target = history.column(TARGET)[-1:]
+    if candidates.differ_in_cost(spec) and last_target.size and last_target[0] >= 0:  # NaN where no size was known
+        current = min(current, max(1, int(last_target[0])))
+    return ServingSupply(sizes, current, ready)
 
 
-def place(s: RuleContext, steps: tuple[Step, ...], size: int, split: Mapping[PoolName, int] | None) -> Allocation:
-    """Split the size over the pools, and return what the pools cannot take.
+def place(context: RuleContext, size: int, split: Mapping[PoolName, int] | None) -> Allocation:
+    """Return the size of each pool for `size` replica equivalents.
 
-    A policy's own `split` goes first; pools that do not differ are filled in the order listed; all others by cost.
+    A policy's own `split` comes first. Pools that do not differ in cost are filled in the order listed, others by cost.
     """
-    spec, sizes = s.spec, s.sizes
-    kept = unmanaged_pools(spec, s.observation.pools)
-    written_off: Mapping[PoolName, int] = {}
-    pools: dict[PoolName, int] = {}
+    spec, sizes = context.spec, context.sizes
+    steps: tuple[Step, ...] = ()
+    unmanaged = unmanaged_pools(spec, context.observation.pools)
+    abandoned: Mapping[PoolName, int] = {}
+    targets: dict[PoolName, int] = {}
     if spec.paused:
-        target = s.current
+        target = context.current
     elif split is not None:
-        least = dict.fromkeys(sizes, 0) if s.may_scale_in else sizes
-        wanted = {name: max(least[name], split.get(name, 0)) for name in sizes if name not in kept}
-        pools = {name: within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in wanted.items()}
-        target = replica_equivalents(spec, {**sizes, **pools})
+        minimums = dict.fromkeys(sizes, 0) if context.may_scale_in else sizes
+        shares = {name: max(minimums[name], split.get(name, 0)) for name in sizes if name not in unmanaged}
+        targets = {name: within(spec.pools[name], n, sizes[name], spec.max_replicas) for name, n in shares.items()}
+        target = replica_equivalents(spec, {**sizes, **targets})
     elif candidates.differ_in_cost(spec):
-        exact = s.need is not None and whole_replicas(s.need) == size and candidates.differ_in_capacity(spec)
-        work = s.need if exact and s.need is not None else float(size)
-        placed = cost_allocation.place(work, s, kept.keys())
-        pools, written_off = placed.targets, placed.abandoned
-        steps = (*steps, *placed.steps)
-        target = min(size, replica_equivalents(spec, {**sizes, **pools}))
+        need, work = context.need, float(size)
+        if need is not None and whole_replicas(need) == size and candidates.differ_in_capacity(spec):
+            work = need
+        placed = cost_allocation.place(work, context, unmanaged.keys())
+        targets, abandoned, steps = placed.targets, placed.abandoned, placed.steps
+        target = min(size, replica_equivalents(spec, {**sizes, **targets}))
     else:
-        pools, why = _in_order(s, size, kept.keys())
-        steps = (*steps, *why)
-        target = sum({**sizes, **pools}.values())
-    if kept:
-        steps = (*steps, Step(RuleId.UNMANAGED_POOLS, target, "; ".join(kept.values())))
+        targets, steps = _in_order(context, size, unmanaged.keys())
+        target = sum({**sizes, **targets}.values())
+    if unmanaged:
+        steps = (*steps, Step(RuleId.UNMANAGED_POOLS, target, "; ".join(unmanaged.values())))
     elif target != size:
         steps = (*steps, Step(RuleId.POOL_BOUNDS, target, f"the pools' own bounds make {target} of {size}"))
-    resting: dict[PoolName, int] = {}
+    tiers: dict[PoolName, int] = {}
     if not spec.paused:
-        resting, why = headroom.rest(s, max(float(target), float(size)), kept.keys())
-        steps = (*steps, *why)
-    return Allocation(steps, target, pools, written_off, resting)
+        tiers, tier_steps = headroom.size_tiers(context, max(float(target), float(size)), unmanaged.keys())
+        steps = (*steps, *tier_steps)
+    return Allocation(steps, target, targets, abandoned, tiers)
 
 
-def _in_order(s: RuleContext, size: int, kept: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
-    """Return the sizes in the order listed, without growth in pools that are short.
+def _in_order(
+    context: RuleContext, size: int, unmanaged: Set[PoolName]
+) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
+    """Return the sizes in the order listed, without growth in pools that have a shortage.
 
-    A pool that is known to give no more keeps what serves or may still come there, and the next pools take the
-    rest. Where none may give more, all are requested, but only every few minutes after a quota error.
+    A pool with a shortage keeps the replicas that serve or may still arrive, and the next pools take the others. Where
+    every pool has a shortage, all are requested, except for a few minutes after a quota error.
+
+    Example: a holds 3, of which 1 failed, and b holds 0. A size of 4 makes a 2 and b 2.
     """
-    spec, pools = s.spec, candidates.serving(s.spec)
-    asked = allocate(size, s.sizes, pools, kept, spec.max_replicas)
-    shut = {
+    spec, now, memories = context.spec, context.now, context.history.pool_memories
+    pools = candidates.serving_pools(spec)
+    unlimited = allocate(size, context.sizes, pools, unmanaged, spec.max_replicas)
+    unavailable = {
         n: why
         for n in pools
-        if (why := candidates.unavailable_reason(n, pools, s.observation.pools, s.history.pool_memories, s.now))
+        if (why := candidates.unavailable_reason(n, pools, context.observation.pools, memories, now))
     }
-    alone = not pools.keys() - kept - shut.keys()
-    if alone:
-        shut = {n: why for n, why in shut.items() if s.history.pool_memories.of(n).backoff.fresh_quota(s.now)}
-    if not shut:
-        return asked, ()
-    sizes, closed = dict(s.sizes), dict(pools)
-    for name in shut.keys() - kept:
-        reading, pool = s.observation.pools[name], pools[name]
-        if isinstance(reading, Fresh) and s.may_scale_in and not alone:
+    has_no_alternative = not pools.keys() - unmanaged - unavailable.keys()
+    if has_no_alternative:
+        unavailable = {n: why for n, why in unavailable.items() if memories.of(n).backoff.is_recent_quota_error(now)}
+    if not unavailable:
+        return unlimited, ()
+    sizes, limited_pools = dict(context.sizes), dict(pools)
+    for name in unavailable.keys() - unmanaged:
+        reading, pool = context.observation.pools[name], pools[name]
+        if isinstance(reading, Fresh) and context.may_scale_in and not has_no_alternative:
             sizes[name] -= quantum.removal(sizes[name], reading.value.failed, pool.quantum)
-        closed[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
-    given = allocate(size, sizes, closed, kept, spec.max_replicas)
-    if given == asked:
-        return asked, ()
-    total = sum({**s.sizes, **given}.values())
-    return given, (Step(RuleId.SHORTAGE, total, "; ".join(f"{n}: {why}" for n, why in shut.items())),)
+        limited_pools[name] = replace(pool, max_replicas=max(sizes[name], pool.min_replicas))
+    targets = allocate(size, sizes, limited_pools, unmanaged, spec.max_replicas)
+    if targets == unlimited:
+        return unlimited, ()
+    total = sum({**context.sizes, **targets}.values())
+    reason = "; ".join(f"{n}: {why}" for n, why in unavailable.items())
+    return targets, (Step(RuleId.SHORTAGE, total, reason),)
 
 
 def cost_usd_per_hour(
     spec: WorkloadSpec,
-    seen: Mapping[PoolName, Reading[PoolStatus]],
+    statuses: Mapping[PoolName, Reading[PoolStatus]],
     targets: Mapping[PoolName, int],
-    written_off: Mapping[PoolName, int],
+    abandoned: Mapping[PoolName, int],
 ) -> float | None:
-    """Return what the pools cost at their targets, the others as they are.
+    """Return the cost of the pools at their targets, or at their sizes without a target.
 
-    None where a size or a price is not known.
-
-    What was written off, and is not given back, costs nothing while it waits.
+    None where a size or a price is not known. Abandoned requests that remain cost nothing: 5 replicas at 2 USD/h, of
+    which 1 is abandoned, cost 8 USD/h.
     """
     total = 0.0
     for name, pool in spec.pools.items():
-        price, reading = pool.price_usd_per_hour, seen[name]
-        asked = None if isinstance(reading, Absent) else reading.value.desired
-        n = targets.get(name, asked)
-        if n is None:
+        price, reading = pool.price_usd_per_hour, statuses[name]
+        desired = None if isinstance(reading, Absent) else reading.value.desired
+        replicas = targets.get(name, desired)
+        if replicas is None:
             return None
-        if asked is not None:
-            n = max(0, n - still_pending(written_off.get(name, 0), asked, n))
-        if n and price is None:
+        if desired is not None:
+            replicas = max(0, replicas - remaining_abandoned(abandoned.get(name, 0), desired, replicas))
+        if replicas and price is None:
             return None
-        total += n * (price or 0.0)
+        total += replicas * (price or 0.0)
     return total

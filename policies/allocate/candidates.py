@@ -1,4 +1,4 @@
-"""Pool candidates: each pool with its price, what it supplies, what it would give, and how soon it may lose it."""
+"""Pool candidates: each pool's price, supply, remaining capacity and risk of interruption."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ if TYPE_CHECKING:
     from policies.model import PoolName, PoolStatus, Reading
     from policies.model.spec import Pool, WorkloadSpec
 
-PAID: Final = 1e-6
-"""What a reserved replica costs over one that is not, as a share: it is paid either way, so it is the first to be used
-and the last to go, but is not kept for nothing."""
-HELD: Final = 4.0, 0.2
-"""Grants and refusals believed of a market that serves some: in recorded spot capacity most zones have all or nothing.
-Light enough that a zone which has few is known after a refusal or two."""
-SURE: Final = 1.0
-"""That on-demand and reserved capacity comes, unless a shortage is remembered: those are skipped altogether."""
+RESERVED_PRICE_SHARE: Final = 1e-6
+"""Price of a reserved replica as a share of the cheapest on-demand one. It is paid whether used or not, so it is the
+first to be used and the last to go; a price above zero releases it when it is not needed."""
+SERVING_PRIOR: Final = 4.0, 0.2
+"""Prior grants and refusals of a spot market that serves some replicas: in recorded spot capacity most zones have all
+or nothing. Light enough that one or two refusals reveal a zone with little capacity."""
+CERTAIN: Final = 1.0
+"""Grant probability of on-demand and reserved capacity: while a shortage is remembered, the pool is skipped instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolCandidate:
-    """One serving pool in one turn.
+    """One serving pool in one tick. Counts are replicas.
 
-    Supply is `ready` (serving, not doomed) and `counted` (asked for and still to be counted on). `overdue` ones are
-    written off, `doomed` ones as good as gone. `price` is USD an hour, of a replica that carries `work`; `shown` the
-    price as configured. `unavailable` says why no more can be had, or is empty. `fixed`: the pool keeps its size.
-    `chance` is the probability that within the time it takes to replace it a loss takes `share` of the supply;
-    `belief` that what is asked for comes. `start_h` is the usual lead time in hours. `ceiling` is how many there were
-    when the pool gave no more, as far as that bounds `most`; None where it does not.
+    - `price`: USD per hour of a replica, which carries `work` replica equivalents.
+    - `ready`: replicas that serve, without those with an interruption pending; `expected_pending`: pending replicas
+      that may still arrive; `abandoned`: requested replicas that no longer count. `oldest_pending_s` is the age of the
+      oldest request.
+    - `fixed`: the pool keeps its size. `unavailable`: why it can grant no more; empty where it can.
+    - `max_supply`: the supply that it may reach. `ceiling`: what it held when it last granted no more, where that
+      limits `max_supply`; None where it does not.
+    - `lead_time_h`: the usual time from request to serving.
+    - `loss_probability`: the probability that an interruption takes `interrupted_share` of the supply before it could
+      be replaced. `grant_probability`: the probability that requested replicas arrive.
     """
 
     name: PoolName
@@ -46,12 +50,12 @@ class PoolCandidate:
     ready: int
     interruption_pending: int
     expected_pending: int
-    overdue: int
-    waited_s: float
+    abandoned: int
+    oldest_pending_s: float
     fixed: bool
     unavailable: str
-    most: int
-    start_h: float
+    max_supply: int
+    lead_time_h: float
     loss_probability: float
     interrupted_share: float
     grant_probability: float
@@ -66,167 +70,174 @@ class PoolCandidate:
         return self.ready + self.expected_pending
 
     def size(self, supply: int) -> int:
-        """Return the size to ask for so that so much is supplied."""
+        """Return the size to request so that `supply` replicas serve or may arrive."""
         return self.desired + supply - self.supply
 
     @property
     def interruptible(self) -> bool:
-        """Whether its replicas may be taken away."""
         return self.pool.market == "spot"
 
 
-def serving(spec: WorkloadSpec) -> dict[PoolName, Pool]:
-    """Return the pools that serve, without those that rest as headroom."""
+def serving_pools(spec: WorkloadSpec) -> dict[PoolName, Pool]:
+    """Return the pools that serve, without the headroom tiers."""
     return {name: pool for name, pool in spec.pools.items() if pool.tier == "serving"}
 
 
 def differ_in_cost(spec: WorkloadSpec) -> bool:
-    """Return whether pools differ in money or worth, so that there is something to choose.
-
-    Else the order listed decides.
-    """
-    pools = serving(spec).values()
+    """Return whether pools differ in price or capacity: then cost decides, or else the order."""
     if differ_in_capacity(spec):
         return True
+    pools = serving_pools(spec).values()
     return len(pools) > 1 and (
         len({p.market for p in pools}) > 1 or any(p.price_usd_per_hour is not None for p in pools)
     )
 
 
 def differ_in_capacity(spec: WorkloadSpec) -> bool:
-    """Return whether replicas of different worth serve, so that a part of a replica's work may fit a smaller one."""
-    return any(p.work_per_replica != 1.0 for p in serving(spec).values())
+    """Return whether any serving pool's replicas differ from capacity 1."""
+    return any(p.work_per_replica != 1.0 for p in serving_pools(spec).values())
 
 
 def prices(pools: Mapping[PoolName, Pool]) -> dict[PoolName, float]:
-    """USD an hour of each pool's replica; what is not told is as dear as the dearest, 1 where nothing is."""
-    dearest = max((p.price_usd_per_hour or 0.0 for p in pools.values()), default=0.0) or 1.0
-    return {n: dearest if p.price_usd_per_hour is None else p.price_usd_per_hour for n, p in pools.items()}
+    """Return the price of each pool's replica, USD per hour.
 
-
-def dearest_sure_price(pools: Mapping[PoolName, Pool]) -> float:
-    """Return what a replica's worth that is sure to be there costs.
-
-    The cheapest that nobody takes away. USD per hour.
+    A pool without a price counts as the most expensive one, or as 1 where no pool has a price.
     """
-    told = prices(pools)
-    worths = {n: told[n] / p.work_per_replica for n, p in pools.items() if told[n] > 0}
-    lasting = [w for n, w in worths.items() if pools[n].market == "on_demand"]
-    return min(lasting or worths.values(), default=1.0)
+    highest = max((p.price_usd_per_hour or 0.0 for p in pools.values()), default=0.0) or 1.0
+    return {n: highest if p.price_usd_per_hour is None else p.price_usd_per_hour for n, p in pools.items()}
+
+
+def cheapest_on_demand_price(pools: Mapping[PoolName, Pool]) -> float:
+    """Return the lowest on-demand price per replica equivalent (or of all pools). USD per hour.
+
+    Example: at 2 USD/h for a replica of capacity 1, and 1 USD/h for one of capacity 0.4, it is 2 USD/h and not 2.5.
+    """
+    usd_per_hour = prices(pools)
+    per_work = {n: usd_per_hour[n] / p.work_per_replica for n, p in pools.items() if usd_per_hour[n] > 0}
+    on_demand = [price for n, price in per_work.items() if pools[n].market == "on_demand"]
+    return min(on_demand or per_work.values(), default=1.0)
 
 
 def build(
     spec: WorkloadSpec,
-    found: Mapping[PoolName, Reading[PoolStatus]],
-    markets: PoolMemories,
-    pinned: Set[PoolName],
+    statuses: Mapping[PoolName, Reading[PoolStatus]],
+    memories: PoolMemories,
+    unmanaged: Set[PoolName],
     now: float,
 ) -> list[PoolCandidate]:
-    """Return a rung for each serving pool whose size is known, in the order listed."""
-    pools = serving(spec)
-    leads = {name: markets.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
-    lasting = [leads[n] for n, p in pools.items() if p.market != "spot"]
-    cover_s = min(lasting or leads.values()) + spec.interval_s / 2
-    told, least = prices(pools), PAID * dearest_sure_price(pools)
-    options = []
+    """Return a candidate for each serving pool whose size is known, in the order listed."""
+    pools = serving_pools(spec)
+    lead_times_s = {name: memories.of(name).lead_times.usual_s(p.lead_time_s) for name, p in pools.items()}
+    lasting_s = [lead_times_s[n] for n, p in pools.items() if p.market != "spot"]
+    replacement_s = min(lasting_s or lead_times_s.values()) + spec.interval_s / 2
+    usd_per_hour, reserved_price = prices(pools), RESERVED_PRICE_SHARE * cheapest_on_demand_price(pools)
+    candidates = []
     for name, pool in pools.items():
-        reading, market = found[name], markets.of(name)
+        reading, memory = statuses[name], memories.of(name)
         if isinstance(reading, Absent):
             continue
-        status, takes = reading.value, pool.market == "spot"
-        supplied = _supplied(pool, status, market, now)
-        overdue = max(0, status.desired - sum(supplied))
-        ready, counted, doomed = supplied
-        closed = unavailable_reason(name, pools, found, markets, now)
-        if overdue and not closed:
-            closed = f"{overdue} asked for have not come yet"
-        _, limit = quantum.bounds(pool, spec.max_replicas)
+        status, interruptible = reading.value, pool.market == "spot"
+        ready, pending, interruption_pending = _supply(pool, status, memory, now)
+        abandoned = max(0, status.desired - ready - pending - interruption_pending)
+        unavailable = unavailable_reason(name, pools, statuses, memories, now)
+        if abandoned and not unavailable:
+            unavailable = f"{abandoned} asked for have not come yet"
+        _, maximum = quantum.bounds(pool, spec.max_replicas)
         if pool.market == "reserved" and status.reserved is not None:
-            limit = min(limit, quantum.round_down(status.reserved, pool.quantum))  # beyond it, it isn't paid already
-        supply = ready + counted
-        unannounced_s = max(0.0, cover_s - market.interruption_rate.notice_s(pool.notice_s))
-        oldest = market.lead_times.oldest
-        options.append(
+            maximum = min(maximum, quantum.round_down(status.reserved, pool.quantum))  # more would not be prepaid
+        supply = ready + pending
+        unannounced_s = max(0.0, replacement_s - memory.interruption_rate.notice_s(pool.notice_s))
+        oldest = memory.lead_times.oldest
+        candidates.append(
             PoolCandidate(
                 name=name,
                 pool=pool,
-                price=least if pool.market == "reserved" else max(told[name], least),
+                price=reserved_price if pool.market == "reserved" else max(usd_per_hour[name], reserved_price),
                 desired=status.desired,
                 ready=ready,
-                interruption_pending=doomed,
-                expected_pending=counted,
-                overdue=overdue,
-                waited_s=0.0 if oldest is None else now - oldest,
-                fixed=name in pinned,
-                unavailable=closed,
-                most=supply if name in pinned or closed else max(supply, limit - doomed),
-                start_h=leads[name] / 3600.0,
-                loss_probability=market.interruption_rate.probability(unannounced_s) if takes else 0.0,
-                interrupted_share=market.interruption_rate.share,
-                grant_probability=_belief(market, ready) if takes else SURE,
+                interruption_pending=interruption_pending,
+                expected_pending=pending,
+                abandoned=abandoned,
+                oldest_pending_s=0.0 if oldest is None else now - oldest,
+                fixed=name in unmanaged,
+                unavailable=unavailable,
+                max_supply=(
+                    supply if name in unmanaged or unavailable else max(supply, maximum - interruption_pending)
+                ),
+                lead_time_h=lead_times_s[name] / 3600.0,
+                loss_probability=memory.interruption_rate.probability(unannounced_s) if interruptible else 0.0,
+                interrupted_share=memory.interruption_rate.share,
+                grant_probability=_grant_probability(memory, ready) if interruptible else CERTAIN,
             )
         )
-    return options
+    return candidates
 
 
-def limit_to_ceiling(options: list[PoolCandidate], markets: PoolMemories, work: float) -> list[PoolCandidate]:
-    """Return the candidates, each limited to little more than its last known ceiling.
+def limit_to_ceiling(candidates: list[PoolCandidate], memories: PoolMemories, work: float) -> list[PoolCandidate]:
+    """Return the candidates, each limited to slightly more than its last known ceiling.
 
-    Where these together cannot carry `work`, they are returned without the limit.
+    Where these together cannot carry `work`, they are returned without the limit. Example: a pool granted no more than
+    8 replicas, so that its limit is 9, and another one may reach 4: the limit holds for 13 replicas of work, and not
+    for 14.
     """
-    bounded = []
-    for r in options:
-        ceiling = markets.of(r.name).ceiling
-        most = r.most if math.isinf(ceiling.most) else quantum.round_up(int(ceiling.most), r.pool.quantum)
-        held = most < r.most and not (r.fixed or r.unavailable)
-        bounded.append(replace(r, most=max(r.supply, most), ceiling=ceiling.held) if held else r)
-    return bounded if sum(r.most * r.work for r in bounded) >= work else options
+    limited = []
+    for c in candidates:
+        ceiling = memories.of(c.name).ceiling
+        maximum = c.max_supply
+        if not math.isinf(ceiling.max_supply):
+            maximum = quantum.round_up(int(ceiling.max_supply), c.pool.quantum)
+        is_limited = maximum < c.max_supply and not (c.fixed or c.unavailable)
+        limited.append(replace(c, max_supply=max(c.supply, maximum), ceiling=ceiling.held) if is_limited else c)
+    return limited if sum(c.max_supply * c.work for c in limited) >= work else candidates
 
 
-def _supplied(pool: Pool, status: PoolStatus, market: PoolMemory, now: float) -> tuple[int, int, int]:
-    """Ready replicas that stay, pending ones that count, and those about to be taken."""
-    doomed = min(status.interruption_pending, status.ready, status.desired)
-    patience_s = market.lead_times.patience_s(pool.lead_time_s)
-    counted = market.expected_pending(status, now, patience_s, takes=pool.market == "spot")
-    return min(status.ready, status.desired) - doomed, counted, doomed
+def _supply(pool: Pool, status: PoolStatus, memory: PoolMemory, now: float) -> tuple[int, int, int]:
+    """Return the ready replicas that stay, those that may arrive, and those being interrupted."""
+    interruption_pending = min(status.interruption_pending, status.ready, status.desired)
+    patience_s = memory.lead_times.patience_s(pool.lead_time_s)
+    pending = memory.expected_pending(status, now, patience_s, interruptible=pool.market == "spot")
+    return min(status.ready, status.desired) - interruption_pending, pending, interruption_pending
 
 
-def _belief(market: PoolMemory, ready: int) -> float:
-    """Return the probability that what is asked for comes: from grants and refusals, and from what serves there now."""
-    return market.backoff.belief(*HELD) if ready else market.backoff.belief()
+def _grant_probability(memory: PoolMemory, ready: int) -> float:
+    """Return the probability that requested replicas arrive; higher where some serve already."""
+    return memory.backoff.grant_probability(*SERVING_PRIOR) if ready else memory.backoff.grant_probability()
 
 
 def unavailable_reason(
     name: PoolName,
     pools: Mapping[PoolName, Pool],
-    found: Mapping[PoolName, Reading[PoolStatus]],
-    markets: PoolMemories,
+    statuses: Mapping[PoolName, Reading[PoolStatus]],
+    memories: PoolMemories,
     now: float,
 ) -> str:
-    """Why there is no use in asking for more: a shortage of this kind of node in this zone and market, remembered."""
+    """Return why a request for more would fail; empty where it may succeed.
+
+    A shortage also counts for other pools of the same accelerator, zone and market, a quota error only for its pool.
+    """
     own = pools[name]
     key = own.accelerator, own.zone, own.market
     for other, pool in pools.items():
-        same = other == name or (all(key) and (pool.accelerator, pool.zone, pool.market) == key)
-        if not same:
+        is_same_offering = other == name or (all(key) and (pool.accelerator, pool.zone, pool.market) == key)
+        if not is_same_offering:
             continue
-        market, reading = markets.of(other), found[other]
+        memory, reading = memories.of(other), statuses[other]
         if own.market == "spot":
-            if market.interruption_backoff.lasts(now):
-                return _backoff_reason(market.interruption_backoff, now)
-            if not isinstance(reading, Absent) and (lost := market.lost(reading.value)):
+            if memory.interruption_backoff.is_active(now):
+                return _backoff_reason(memory.interruption_backoff, now)
+            if not isinstance(reading, Absent) and (lost := memory.lost(reading.value)):
                 return f"{lost} of it were taken just now"
             if not isinstance(reading, Absent) and reading.value.interruption_pending:
                 return f"{reading.value.interruption_pending} of it are about to be taken"
-        said = None if isinstance(reading, Absent) else market.shortfall_news(reading.value)
-        if said is not None and (other == name or not said.quota):
-            return f"quota error ({said.reason})" if said.quota else said.reason
-        if market.backoff.lasts(now) and (other == name or not market.backoff.quota):
-            return _backoff_reason(market.backoff, now)
+        shortfall = None if isinstance(reading, Absent) else memory.new_shortfall(reading.value)
+        if shortfall is not None and (other == name or not shortfall.quota):
+            return f"quota error ({shortfall.reason})" if shortfall.quota else shortfall.reason
+        if memory.backoff.is_active(now) and (other == name or not memory.backoff.quota_spec):
+            return _backoff_reason(memory.backoff, now)
     return ""
 
 
-def _backoff_reason(shortage: CapacityBackoff, now: float) -> str:
-    if shortage.quota:
-        return f"quota error ({shortage.reason}): retry in {math.ceil((shortage.until - now) / 60.0)} min"
-    return f"{shortage.reason}, {now - shortage.since:.0f} s ago; asked again in {shortage.until - now:.0f} s"
+def _backoff_reason(backoff: CapacityBackoff, now: float) -> str:
+    if backoff.quota_spec:
+        return f"quota error ({backoff.reason}): retry in {math.ceil((backoff.until - now) / 60.0)} min"
+    return f"{backoff.reason}, {now - backoff.since:.0f} s ago; asked again in {backoff.until - now:.0f} s"

@@ -1,8 +1,10 @@
-"""Headroom by marginal value: how many replicas rest ahead of need, and in which tier.
+"""Headroom by marginal value: how many replicas wait ahead of need, and in which tier.
 
-The k-th replica's worth beyond what serves is needed with the probability that demand peaks above it until a cold start
-would serve (`Recommendation.peaks`). Resting in a tier it comes sooner by the difference of the lead times, and is paid
-all the time: a tier is worth ``P(peak > k) * lateness * (1 - tier lead / cold lead) - price`` an hour.
+The k-th replica beyond the supply is needed if demand peaks above it before a cold start would serve
+(`Recommendation.peaks`). A replica that waits in a tier serves sooner by the difference of the lead times, and costs
+its price all the time. Its value per hour is ``P(peak > k) * violation price * (1 - tier lead / cold lead) - price``.
+Example: with a probability of 0.2, 19 USD/h, 30 s instead of 120 s, and a price of 1 USD/h, it is ``0.2 * 19 * 0.75 - 1
+= 1.85`` USD/h.
 """
 
 from __future__ import annotations
@@ -23,79 +25,83 @@ if TYPE_CHECKING:
     from policies.recommend.context import RuleContext
 
 Peaks = tuple[tuple[float, float], ...]
-STAYS: Final = 0.5
-"""What rests already stays until it loses more than this share of its price: forecasts move a little every turn."""
-LUMP: Final = 64
-"""The first so many replicas are weighed one by one, then a part like this of those chosen at a time: of 100,000 that
-may rest some 500 steps are made."""
+HYSTERESIS: Final = 0.5
+"""A waiting replica stays until its value is below -0.5 times its price: forecasts change a little in every tick."""
+STEP_DIVISOR: Final = 64
+"""Replicas are added one by one up to 128, and then by a 64th of those chosen at a time: 575 steps reach 100,000."""
 
 
-def tiers(s: RuleContext) -> dict[PoolName, Pool]:
-    """Return the pools that rest, whose own serving pool is there and whose size may be set."""
-    return {n: p for n, p in s.spec.pools.items() if p.tier != "serving" and p.serves in s.spec.pools}
-
-
-def exceeds(peaks: Peaks, work: float) -> float:
-    """Return the probability that demand peaks above `work`; 0 beyond the highest quantile told."""
-    quantiles = [q for q, _ in peaks]
-    worths = [w for _, w in peaks]
-    return 1.0 - float(np.interp(work, worths, quantiles, left=quantiles[0], right=1.0))
-
-
-def rest(s: RuleContext, supply: float, pinned: Set[PoolName]) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
-    """Return the size of each tier, when `supply` replicas' worth serve, and why. Without peaks nothing moves."""
-    resting = tiers(s)
-    if not resting:
+def size_tiers(
+    context: RuleContext, supply: float, unmanaged: Set[PoolName]
+) -> tuple[dict[PoolName, int], tuple[Step, ...]]:
+    """Return each tier's size for a serving `supply`, and why. Without peaks nothing changes."""
+    pools = context.spec.pools
+    tiers = {n: p for n, p in pools.items() if p.tier != "serving" and p.serves in pools}
+    if not tiers:
         return {}, ()
-    found = {n: r.value.desired for n in resting if isinstance(r := s.observation.pools[n], Fresh) and n not in pinned}
-    peaks = max((r.peaks for r in s.recommendations if r.peaks), key=lambda p: p[-1][1], default=())
-    wanted, why = _filled(s, {n: resting[n] for n in found}, found, supply, peaks) if peaks else (dict(found), "")
+    current = {
+        n: r.value.desired for n in tiers if isinstance(r := context.observation.pools[n], Fresh) and n not in unmanaged
+    }
+    peaks = max((r.peaks for r in context.recommendations if r.peaks), key=lambda p: p[-1][1], default=())
+    targets, why = dict(current), ""
+    if peaks:
+        targets, why = _by_value(context, {n: tiers[n] for n in current}, current, supply, peaks)
     sizes = {}
-    for name, size in wanted.items():
-        pool = resting[name]
-        least, limit = quantum.bounds(pool, s.spec.max_replicas)
-        bounded = max(least, min(quantum.round_up(size, pool.quantum), limit))
-        sizes[name] = bounded if s.may_scale_in else max(bounded, found[name])
-    if not why:
-        return sizes, ()
-    return sizes, (Step(RuleId.HEADROOM, whole_replicas(supply), why),)
+    for name, size in targets.items():
+        pool = tiers[name]
+        minimum, maximum = quantum.bounds(pool, context.spec.max_replicas)
+        bounded = max(minimum, min(quantum.round_up(size, pool.quantum), maximum))
+        sizes[name] = bounded if context.may_scale_in else max(bounded, current[name])
+    return sizes, (Step(RuleId.HEADROOM, whole_replicas(supply), why),) if why else ()
 
 
-def _filled(
-    s: RuleContext, free: Mapping[PoolName, Pool], found: Mapping[PoolName, int], supply: float, peaks: Peaks
+def exceedance_probability(peaks: Peaks, work: float) -> float:
+    """Return the probability that demand peaks above `work`; 0 beyond the highest quantile.
+
+    Example: peaks of 4 at the 0.5 quantile and 8 at 0.9 exceed 6 with a probability of 0.3, and 9 with one of 0.
+    """
+    quantiles = [q for q, _ in peaks]
+    works = [w for _, w in peaks]
+    return 1.0 - float(np.interp(work, works, quantiles, left=quantiles[0], right=1.0))
+
+
+def _by_value(
+    context: RuleContext, tiers: Mapping[PoolName, Pool], current: Mapping[PoolName, int], supply: float, peaks: Peaks
 ) -> tuple[dict[PoolName, int], str]:
-    """Replica after replica in the tier that is worth most, until none is worth its price (`LUMP`)."""
-    serving = candidates.serving(s.spec)
-    lateness = s.spec.slo_violation_cost_ratio * candidates.dearest_sure_price(serving)
-    prices = candidates.prices(s.spec.pools)
-    sooner = {n: _sooner(s, n, p) for n, p in free.items()}
-    sizes = dict.fromkeys(found, 0)
-    limits = {n: s.spec.max_replicas if p.max_replicas is None else p.max_replicas for n, p in free.items()}
-    beyond, chance = 0.0, exceeds(peaks, supply)
+    """Add replicas to the tier of the highest value until no value is above zero."""
+    max_replicas, serving = context.spec.max_replicas, candidates.serving_pools(context.spec)
+    violation_usd_per_hour = context.spec.slo_violation_cost_ratio * candidates.cheapest_on_demand_price(serving)
+    prices = candidates.prices(context.spec.pools)
+    saved = {n: _saved_start(context, p) for n, p in tiers.items()}
+    works = {n: serving[PoolName(str(p.serves))].work_per_replica for n, p in tiers.items()}
+    sizes = dict.fromkeys(current, 0)
+    limits = {n: max_replicas if p.max_replicas is None else p.max_replicas for n, p in tiers.items()}
+    added, probability = 0.0, exceedance_probability(peaks, supply)
     last = ""
-    while supply + beyond + 1e-9 < s.spec.max_replicas:
-        value = {}
-        for name, pool in free.items():
+    while supply + added + 1e-9 < max_replicas:
+        values = {}
+        for name in tiers:
             if sizes[name] < limits[name]:
-                stays = STAYS * prices[name] if sizes[name] < found[name] else 0.0
-                worth = serving[PoolName(str(pool.serves))].work_per_replica
-                value[name] = chance * lateness * worth * sooner[name] - prices[name] + stays
-        choice = max(value, key=lambda n: value[n], default=None)
-        if choice is None or value[choice] <= 0:
+                stay_bonus = HYSTERESIS * prices[name] if sizes[name] < current[name] else 0.0
+                value = probability * violation_usd_per_hour * works[name] * saved[name] - prices[name]
+                values[name] = value + stay_bonus
+        choice = max(values, key=lambda n: values[n], default=None)
+        if choice is None or values[choice] <= 0:
             break
-        work = serving[PoolName(str(free[choice].serves))].work_per_replica
-        room = math.ceil((s.spec.max_replicas - supply - beyond) / work - 1e-9)
-        step = max(1, min(sum(sizes.values()) // LUMP, limits[choice] - sizes[choice], room))
+        work = works[choice]
+        max_step = math.ceil((max_replicas - supply - added) / work - 1e-9)
+        step = max(1, min(sum(sizes.values()) // STEP_DIVISOR, limits[choice] - sizes[choice], max_step))
         sizes[choice] += step
-        last = f"the last one is needed with a probability of {chance:.2f}"
-        beyond += step * work
-        chance = exceeds(peaks, supply + beyond)
-    told = ", ".join(f"{n} {size}" for n, size in sizes.items())
-    return sizes, f"{told}; {last or f'one more is needed with a probability of {chance:.2f}: not worth its price'}"
+        last = f"the last one is needed with a probability of {probability:.2f}"
+        added += step * work
+        probability = exceedance_probability(peaks, supply + added)
+    sizes_text = ", ".join(f"{n} {size}" for n, size in sizes.items())
+    reason = last or f"one more is needed with a probability of {probability:.2f}: not worth its price"
+    return sizes, f"{sizes_text}; {reason}"
 
 
-def _sooner(s: RuleContext, name: PoolName, pool: Pool) -> float:
-    """Return the share of a cold start that a tier saves."""
-    cold_of = PoolName(str(pool.serves))
-    cold_s = s.history.pool_memories.of(cold_of).lead_times.usual_s(s.spec.pools[cold_of].lead_time_s)
-    return max(0.0, 1.0 - pool.lead_time_s / cold_s) if cold_s > 0 else 0.0
+def _saved_start(context: RuleContext, tier: Pool) -> float:
+    """Return the share of a cold start that a tier saves: 0.75 for 30 s instead of 120 s."""
+    name = PoolName(str(tier.serves))
+    cold_s = context.history.pool_memories.of(name).lead_times.usual_s(context.spec.pools[name].lead_time_s)
+    return max(0.0, 1.0 - tier.lead_time_s / cold_s) if cold_s > 0 else 0.0

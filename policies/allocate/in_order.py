@@ -1,6 +1,6 @@
-"""A workload's size to its pools: fill in the order listed, empty in the reverse, and never move.
+"""Split of a size in the order listed: fill in that order, empty in reverse, never move.
 
-Moving a replica between pools in one turn would stop one that serves before its substitute does.
+A move of a replica between pools within one tick would stop a serving replica before its substitute serves.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ def allocate(
     target: int,
     sizes: Mapping[PoolName, int],
     pools: Mapping[PoolName, Pool],
-    pinned: Set[PoolName],
-    cap: int,
+    unmanaged: Set[PoolName],
+    max_replicas: int,
 ) -> dict[PoolName, int]:
-    """Return the size of each pool that is not pinned, as near to `target` as bounds allow.
+    """Return the size of each managed pool, for a total as near to `target` as bounds allow.
 
-    The pinned pools count towards the target.
+    `sizes` are the current sizes of all pools; the unmanaged ones count towards the target. `max_replicas` limits the
+    total, and each pool without a maximum of its own. A pool below its minimum grows to it as far as `max_replicas`
+    allows; later ticks remove what that adds beyond `target`. Pools change in whole quanta: beyond `target` where
+    `max_replicas` allows it, and below it only to come back within `max_replicas`.
 
-    `sizes` are the present sizes of all pools, `cap` the maximum of all and of a pool that sets none. A pool below its
-    minimum is brought up to it as far as `cap` leaves room; what that adds beyond `target`, later turns take away.
-    Pools change in whole quanta: more than `target` where `cap` allows it, and less only to come back within `cap`.
+    Example: a (at most 3) holds 3, and b holds 2. A target of 6 makes b 3, and a target of 2 makes b 0 and a 2.
     """
-    present = sum(sizes.values())
-    free = {name: pool for name, pool in pools.items() if name not in pinned}
-    result = {name: sizes[name] for name in free}
-    room = max(0, cap - present)
-    for name, pool in free.items():
-        lifted = quantum.growth(result[name], pool.min_replicas - result[name], room, pool.quantum)
-        result[name] += lifted
-        room -= lifted
-    _fill(result, target, sizes, free, cap)
-    surplus = present - target
-    for name, pool in reversed(free.items()):
+    current = sum(sizes.values())
+    managed = {name: pool for name, pool in pools.items() if name not in unmanaged}
+    result = {name: sizes[name] for name in managed}
+    max_growth = max(0, max_replicas - current)
+    for name, pool in managed.items():
+        added = quantum.growth(result[name], pool.min_replicas - result[name], max_growth, pool.quantum)
+        result[name] += added
+        max_growth -= added
+    _fill(result, target, sizes, managed, max_replicas)
+    surplus = current - target
+    for name, pool in reversed(managed.items()):
         removed = quantum.removal(result[name], min(surplus, result[name] - pool.min_replicas), pool.quantum)
         result[name] -= removed
         surplus -= removed
-    over = sum({**sizes, **result}.values()) - max(cap, target)
-    for name, pool in reversed(free.items()):
-        least = min(result[name], quantum.round_up(pool.min_replicas, pool.quantum))
-        removed = (
-            result[name] - max(least, quantum.round_down(result[name] - max(0, over), pool.quantum)) if over > 0 else 0
-        )
-        result[name] -= removed
-        over -= removed
-    _fill(result, target, sizes, free, cap)  # whole quanta that had to go may leave room for those of another pool
+    excess = sum({**sizes, **result}.values()) - max(max_replicas, target)
+    for name, pool in reversed(managed.items()):
+        if excess > 0:
+            minimum = min(result[name], quantum.round_up(pool.min_replicas, pool.quantum))
+            reduced = max(minimum, quantum.round_down(result[name] - excess, pool.quantum))
+            excess -= result[name] - reduced
+            result[name] = reduced
+    _fill(result, target, sizes, managed, max_replicas)  # a removed quantum may make way for another pool's smaller one
     return result
 
 
@@ -61,14 +61,15 @@ def _fill(
     result: dict[PoolName, int],
     target: int,
     sizes: Mapping[PoolName, int],
-    free: Mapping[PoolName, Pool],
-    cap: int,
+    managed: Mapping[PoolName, Pool],
+    max_replicas: int,
 ) -> None:
-    """Raise the sizes in `result` in the order listed until all pools together have `target`, within the bounds."""
+    """Raise the sizes in `result` in the order listed to the total `target`, within bounds."""
     missing = target - sum({**sizes, **result}.values())
-    for name, pool in free.items():
-        limit = cap if pool.max_replicas is None else pool.max_replicas
+    for name, pool in managed.items():
+        limit = max_replicas if pool.max_replicas is None else pool.max_replicas
         total = sum({**sizes, **result}.values())
-        added = quantum.growth(result[name], missing, min(limit - result[name], cap - total), pool.quantum)
+        max_growth = min(limit - result[name], max_replicas - total)
+        added = quantum.growth(result[name], missing, max_growth, pool.quantum)
         result[name] += added
         missing -= added

@@ -1,8 +1,9 @@
-"""The fleet that costs least: rent and expected lateness in one sum of money, improved from what is there.
+"""The supply of the lowest cost, as the sum of rent and expected SLO violations.
 
-Newsvendor in a portfolio: a further replica, here or there, is worth what it takes off the expected shortfall, times
-the price of lateness. Moves start from the present fleet, and a move between pools must earn back its start within the
-payback time, so that a fleet does not flap between equals.
+A newsvendor rule over a portfolio: a further replica is worth the expected shortfall that it removes, times the price
+of a violation. Example: at 19 USD/h per missing replica, a spare that removes 0.1 of a missing replica is worth 1.9
+USD/h. The search starts from the present supply, and a move between pools must pay back its start, so that supply does
+not flap between pools of equal cost.
 """
 
 from __future__ import annotations
@@ -20,179 +21,205 @@ if TYPE_CHECKING:
     from policies.allocate.candidates import PoolCandidate
 
 MAX_MOVES: Final = 64
-"""Moves between pools considered in one turn; the next turn goes on."""
-LUMP: Final = 16
-"""A gap is filled in no more than about so many steps a pool, and spares beyond it grow by such a part of themselves:
-exact for small fleets, quick for large ones. The first 31 spares are added one by one, the next 16 in steps of 2."""
-STAYS: Final = 0.1
-"""A spare stays until it is worth less than its price by this share: risks move a little every turn."""
+"""Moves between pools considered in one tick; the next tick continues."""
+STEP_DIVISOR: Final = 16
+"""A gap, or the spares beyond the work, change by a 16th of themselves at a time: exact for small supplies, fast for
+large ones. A step is 1 replica while up to 31 are missing, and 2 while 32 to 47 are."""
+SPARE_HYSTERESIS: Final = 0.1
+"""A spare is bought where it is worth its price, and removed where it is worth less than 0.9 of it: risks change a
+little in every tick."""
 EPSILON: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationTarget:
-    """What the fleet is for: `work` to carry, of which `floor` where nothing is taken away.
+    """The work to supply, in replica equivalents, and the prices that weigh it.
 
-    `lateness` is the price of a replica's worth that waits (USD per hour), `payback_h` the hours in which a move must
-    pay, `cap` the most replicas. `must` stands above every price: what is wanted is bought whatever it costs, and only
-    insurance against losses is weighed.
+    `floor` is the part of `work` that pools without interruptions carry. `violation_usd_per_hour` is the price of a
+    replica equivalent of work that waits, `payback_h` the hours in which a move must pay back, `max_replicas` the
+    maximum of the total. `missing_usd_per_hour`, the price of a replica equivalent that is not even requested, exceeds
+    every rent, so that the whole `work` is bought whatever it costs, and only spares for losses are weighed.
     """
 
     work: float
     floor: float
-    lateness: float
+    violation_usd_per_hour: float
     payback_h: float
-    cap: int
-    priority_usd: float
+    max_replicas: int
+    missing_usd_per_hour: float
 
 
-def best(options: Sequence[PoolCandidate], aim: AllocationTarget, *, may_lower: bool) -> tuple[list[int], list[int]]:
-    """Return the supply of each rung wanted for now, while what is pending may not come, and once it has come.
+def best_supply(
+    candidates: Sequence[PoolCandidate], target: AllocationTarget, *, may_scale_in: bool
+) -> tuple[list[int], list[int]]:
+    """Return each candidate's supply until pending replicas arrive, and its final supply.
 
-    Until the other serves, the one given up does: so a move is judged as if it had been made, and what may not come is
-    insured apart.
+    A pool that loses a move's replicas serves until the other pool does. So the final supply assumes that all pending
+    replicas arrive, and the interim supply insures against those that may not.
     """
-    settled = [replace(r, grant_probability=1.0) for r in options]
-    fleet = [r.supply for r in options]
-    _grow(settled, fleet, aim)
-    if may_lower:
-        _shrink(settled, fleet, aim)
+    settled = [replace(c, grant_probability=1.0) for c in candidates]
+    final = [c.supply for c in candidates]
+    _grow(settled, final, target)
+    if may_scale_in:
+        _shrink(settled, final, target)
         for _ in range(MAX_MOVES):
-            moved = next(_exchanges(settled, fleet, aim), None)
+            moved = next(_moves(settled, final, target), None)
             if moved is None:
                 break
-            fleet = moved
-    now, stays = [max(n, r.supply) for r, n in zip(options, fleet, strict=True)], [r.supply for r in options]
-    _grow(options, now, aim)
-    if may_lower:
-        _shrink(options, stays, aim)  # what starts is not taken back for what is only asked for
-    return [n if n > r.supply else s for r, n, s in zip(options, now, stays, strict=True)], fleet
+            final = moved
+    interim = [max(n, c.supply) for c, n in zip(candidates, final, strict=True)]
+    retained = [c.supply for c in candidates]
+    _grow(candidates, interim, target)
+    if may_scale_in:
+        _shrink(candidates, retained, target)  # a new request does not replace a replica that starts
+    interim = [n if n > c.supply else r for c, n, r in zip(candidates, interim, retained, strict=True)]
+    return interim, final
 
 
-def expected_shortfall_cost(options: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
-    """Return the price of the lateness to be expected, and of what is wanted and not even asked for. USD per hour."""
-    missing = aim.work - sum(n * r.work for r, n in zip(options, fleet, strict=True))
-    if aim.floor:
-        lasting = sum(n * r.work for r, n in zip(options, fleet, strict=True) if not r.interruptible)
-        missing = max(missing, aim.floor - lasting)
-    owed = max(0.0, missing) * aim.priority_usd
-    return owed + aim.lateness * shortfall(options, fleet, aim.work)
+def violation_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> float:
+    """Return the price of the expected shortfall and of unrequested work. USD per hour."""
+    missing = target.work - sum(n * c.work for c, n in zip(candidates, supply, strict=True))
+    if target.floor:
+        lasting = sum(n * c.work for c, n in zip(candidates, supply, strict=True) if not c.interruptible)
+        missing = max(missing, target.floor - lasting)
+    unrequested = max(0.0, missing) * target.missing_usd_per_hour
+    return unrequested + target.violation_usd_per_hour * shortfall(candidates, supply, target.work)
 
 
-def cost(options: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> float:
-    """Rent and lateness. USD per hour."""
-    return sum(n * r.price for r, n in zip(options, fleet, strict=True)) + expected_shortfall_cost(options, fleet, aim)
+def expected_cost(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> float:
+    """Return rent and expected violations. USD per hour."""
+    rent = sum(n * c.price for c, n in zip(candidates, supply, strict=True))
+    return rent + violation_cost(candidates, supply, target)
 
 
-def _grow(options: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget) -> None:
-    """Add where a dollar relieves most, until it relieves less than itself; among equals where there is least."""
-    while (room := aim.cap - sum(fleet)) > 0:
-        now = expected_shortfall_cost(options, fleet, aim)
-        if now <= EPSILON:
+def _grow(candidates: Sequence[PoolCandidate], supply: list[int], target: AllocationTarget) -> None:
+    """Add where a dollar avoids most violation cost, while it avoids more than itself.
+
+    On ties the smallest pool grows. The price includes the rent until the replica serves: 1 USD/h with a lead time of
+    0.1 h and a payback time of 1 h counts as 1.1 USD/h. So at 19 USD/h a spare is bought where it removes 0.058 of a
+    missing replica.
+    """
+    while (max_growth := target.max_replicas - sum(supply)) > 0:
+        present = violation_cost(candidates, supply, target)
+        if present <= EPSILON:
             return
-        missing = aim.work - sum(n * r.work for r, n in zip(options, fleet, strict=True))
+        missing = target.work - sum(n * c.work for c, n in zip(candidates, supply, strict=True))
         choice = None
-        for i, r in enumerate(options):
-            lump = max(1, int(abs(missing) / r.work) // LUMP)
-            step = quantum.growth(r.size(fleet[i]), lump, min(r.most - fleet[i], room), r.pool.quantum)
+        for i, c in enumerate(candidates):
+            lump = max(1, int(abs(missing) / c.work) // STEP_DIVISOR)
+            step = quantum.growth(c.size(supply[i]), lump, min(c.max_supply - supply[i], max_growth), c.pool.quantum)
             if step <= 0:
                 continue
-            fleet[i] += step
-            relief = now - expected_shortfall_cost(options, fleet, aim)
-            fleet[i] -= step
-            spent = step * r.price * (1.0 + r.start_h / aim.payback_h)
-            if relief > spent + EPSILON:
-                rank = round(relief / spent, 6), -fleet[i] * r.work
+            supply[i] += step
+            avoided = present - violation_cost(candidates, supply, target)
+            supply[i] -= step
+            price = step * c.price * (1.0 + c.lead_time_h / target.payback_h)
+            if avoided > price + EPSILON:
+                rank = round(avoided / price, 6), -supply[i] * c.work
                 if choice is None or rank > choice[0]:
                     choice = rank, i, step
         if choice is None:
             return
-        fleet[choice[1]] += choice[2]
+        supply[choice[1]] += choice[2]
 
 
-def _shrink(options: Sequence[PoolCandidate], fleet: list[int], aim: AllocationTarget, keep: int = -1) -> None:
-    """Remove where it saves most, as long as the lateness that this costs is less; among equals where there is most.
+def _shrink(candidates: Sequence[PoolCandidate], supply: list[int], target: AllocationTarget, pinned: int = -1) -> None:
+    """Remove where it saves most, while that exceeds the added violation cost.
 
-    The rung numbered `keep` loses none.
+    On ties the largest pool shrinks. The candidate at the index `pinned` loses none.
     """
     while True:
-        now = expected_shortfall_cost(options, fleet, aim)
-        spare = sum(n * r.work for r, n in zip(options, fleet, strict=True)) - aim.work
+        present = violation_cost(candidates, supply, target)
+        spare = sum(n * c.work for c, n in zip(candidates, supply, strict=True)) - target.work
         choice = None
-        for i, r in enumerate(options):
-            lump = max(r.pool.quantum, int(spare / r.work) // LUMP)
-            step = quantum.removal(r.size(fleet[i]), min(lump, fleet[i] - least(r)), r.pool.quantum)
-            if r.fixed or step <= 0 or i == keep:
+        for i, c in enumerate(candidates):
+            lump = max(c.pool.quantum, int(spare / c.work) // STEP_DIVISOR)
+            step = quantum.removal(c.size(supply[i]), min(lump, supply[i] - min_supply(c)), c.pool.quantum)
+            if c.fixed or step <= 0 or i == pinned:
                 continue
-            fleet[i] -= step
-            lost = expected_shortfall_cost(options, fleet, aim) - now
-            fleet[i] += step
-            saved = step * r.price - lost
-            rank = round(saved, 9), fleet[i] * r.work
-            if lost < (1.0 - STAYS) * step * r.price - EPSILON and (choice is None or rank > choice[0]):
+            supply[i] -= step
+            added = violation_cost(candidates, supply, target) - present
+            supply[i] += step
+            saved = step * c.price - added
+            rank = round(saved, 9), supply[i] * c.work
+            if added < (1.0 - SPARE_HYSTERESIS) * step * c.price - EPSILON and (choice is None or rank > choice[0]):
                 choice = rank, i, step
         if choice is None:
             return
-        fleet[choice[1]] -= choice[2]
+        supply[choice[1]] -= choice[2]
 
 
-def _exchanges(options: Sequence[PoolCandidate], fleet: Sequence[int], aim: AllocationTarget) -> Iterator[list[int]]:
-    """Fleets with other replicas in the place of some that pay.
+def _moves(candidates: Sequence[PoolCandidate], supply: Sequence[int], target: AllocationTarget) -> Iterator[list[int]]:
+    """Yield supplies that replace some replicas by others, and pay back, in three kinds.
 
-    A quantum more where that gains most, among equals where there is least, and as many fewer elsewhere as it carries;
-    all that a lasting pool holds, given up for spot with its spares, which one by one would not pay; where machines
-    differ, also one fewer here, and what is cheapest for its work.
+    1. One more quantum in a pool, and as many fewer elsewhere as it carries; the largest gain first.
+    2. A pool without interruptions gives up all that it holds for spot with its spares, which would not pay back
+       replica by replica.
+    3. Where replicas differ in capacity: one quantum fewer in a pool, and the cheapest substitute for its work.
     """
-    present = cost(options, fleet, aim)
-    paying = []
-    for i, r in sorted(enumerate(options), key=lambda p: p[1].price / p[1].work):
-        if step := quantum.growth(r.size(fleet[i]), 1, r.most - fleet[i], r.pool.quantum):
-            other = list(fleet)
-            other[i] += step
-            _shrink(options, other, aim, keep=i)
-            gain = present - cost(options, other, aim)
-            if sum(other) <= aim.cap and _pays(options, fleet, other, gain, aim):
-                paying.append(((-round(gain, 6), fleet[i] * r.work), other))
-    for _, other in sorted(paying, key=itemgetter(0)):
-        yield other
-    dearest = sorted(enumerate(options), key=lambda p: -p[1].price / p[1].work)
-    for i, r in dearest:
-        step = quantum.removal(r.size(fleet[i]), fleet[i] - least(r), r.pool.quantum)
-        if not (r.fixed or r.interruptible) and step > 0:
-            other = list(fleet)
-            other[i] -= step
-            _grow([replace(o, most=other[i]) if o is r else o for o in options], other, aim)
-            yield from _replaced(options, fleet, other, present, aim)
-    if len({r.work for r in options}) == 1:
+    present = expected_cost(candidates, supply, target)
+    gains = []
+    for i, c in sorted(enumerate(candidates), key=lambda p: p[1].price / p[1].work):
+        if step := quantum.growth(c.size(supply[i]), 1, c.max_supply - supply[i], c.pool.quantum):
+            moved = list(supply)
+            moved[i] += step
+            _shrink(candidates, moved, target, pinned=i)
+            gain = present - expected_cost(candidates, moved, target)
+            if sum(moved) <= target.max_replicas and _pays_back(candidates, supply, moved, gain, target):
+                gains.append(((-round(gain, 6), supply[i] * c.work), moved))
+    for _, moved in sorted(gains, key=itemgetter(0)):
+        yield moved
+    most_expensive_first = sorted(enumerate(candidates), key=lambda p: -p[1].price / p[1].work)
+    for i, c in most_expensive_first:
+        step = quantum.removal(c.size(supply[i]), supply[i] - min_supply(c), c.pool.quantum)
+        if not (c.fixed or c.interruptible) and step > 0:
+            moved = list(supply)
+            moved[i] -= step
+            _grow([replace(o, max_supply=moved[i]) if o is c else o for o in candidates], moved, target)
+            yield from _substituted(candidates, supply, moved, present, target)
+    if len({c.work for c in candidates}) == 1:
         return
-    for i, r in dearest:
-        step = quantum.removal(r.size(fleet[i]), min(r.pool.quantum, fleet[i] - least(r)), r.pool.quantum)
-        if not r.fixed and step:
-            other = list(fleet)
-            other[i] -= step
-            yield from _replaced(options, fleet, other, present, aim)
+    for i, c in most_expensive_first:
+        step = quantum.removal(c.size(supply[i]), min(c.pool.quantum, supply[i] - min_supply(c)), c.pool.quantum)
+        if not c.fixed and step:
+            moved = list(supply)
+            moved[i] -= step
+            yield from _substituted(candidates, supply, moved, present, target)
 
 
-def _replaced(
-    options: Sequence[PoolCandidate], fleet: Sequence[int], other: list[int], present: float, aim: AllocationTarget
+def _substituted(
+    candidates: Sequence[PoolCandidate],
+    supply: Sequence[int],
+    moved: list[int],
+    present: float,
+    target: AllocationTarget,
 ) -> Iterator[list[int]]:
-    """Yield a fleet with the cheapest replacement of what `present` lacks, if that pays."""
-    _grow(options, other, aim)
-    _shrink(options, other, aim)
-    if _pays(options, fleet, other, present - cost(options, other, aim), aim):
-        yield other
+    """Yield `moved` with the cheapest substitute, if that pays back against the cost `present`."""
+    _grow(candidates, moved, target)
+    _shrink(candidates, moved, target)
+    if _pays_back(candidates, supply, moved, present - expected_cost(candidates, moved, target), target):
+        yield moved
 
 
-def _pays(
-    options: Sequence[PoolCandidate], fleet: Sequence[int], other: Sequence[int], gain: float, aim: AllocationTarget
+def _pays_back(
+    candidates: Sequence[PoolCandidate],
+    supply: Sequence[int],
+    moved: Sequence[int],
+    gain: float,
+    target: AllocationTarget,
 ) -> bool:
-    """Whether a gain (USD per hour) earns back what the starts cost, in what is left of the payback time after them."""
-    started = [(r, m - n) for r, n, m in zip(options, fleet, other, strict=True) if m > n]
-    waste = sum(n * r.price * r.start_h for r, n in started)
-    left_h = aim.payback_h - max((r.start_h for r, _ in started), default=0.0)
-    return bool(started) and gain * left_h > waste + EPSILON
+    """Return whether a gain (USD per hour) earns back the starts in the payback time.
+
+    Example: one replica at 2 USD/h that starts in 0.1 h costs 0.2 USD. In the 0.9 h left of a payback time of 1 h, a
+    gain of more than 0.222 USD/h earns that back.
+    """
+    started = [(c, m - n) for c, n, m in zip(candidates, supply, moved, strict=True) if m > n]
+    start_cost = sum(n * c.price * c.lead_time_h for c, n in started)
+    remaining_h = target.payback_h - max((c.lead_time_h for c, _ in started), default=0.0)
+    return bool(started) and gain * remaining_h > start_cost + EPSILON
 
 
-def least(r: PoolCandidate) -> int:
-    """Return the supply that the pool's own minimum keeps."""
-    return max(0, min(r.supply, quantum.round_up(r.pool.min_replicas, r.pool.quantum) - r.interruption_pending))
+def min_supply(candidate: PoolCandidate) -> int:
+    """Return the supply that keeps the pool at its own minimum."""
+    minimum = quantum.round_up(candidate.pool.min_replicas, candidate.pool.quantum)
+    return max(0, min(candidate.supply, minimum - candidate.interruption_pending))

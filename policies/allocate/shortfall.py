@@ -1,4 +1,9 @@
-"""What may be missing: expected shortfall of a fleet whose spot pools lose replicas, or never get them."""
+"""Expected shortfall of a supply whose spot pools lose replicas or are refused.
+
+Example: 4 spot replicas in one zone that loses all of them with a probability of 0.1 leave 0.4 of 4 replicas missing on
+average. With one replica to spare (3 are needed) it is 0.3. Two independent zones of 2 are better then: one of them is
+lost with a probability of 0.18 (1 missing), both with 0.01 (3 missing), which makes 0.21.
+"""
 
 from __future__ import annotations
 
@@ -10,57 +15,60 @@ if TYPE_CHECKING:
 
     from policies.allocate.candidates import PoolCandidate
 
-MAX_RISKY: Final = 6
-"""Pools whose fates are combined exactly (3 to the 6th outcomes); of others, expected losses are taken off."""
-TOGETHER: Final = 0.3
-"""How far zones that have none have none together: correlations of availability between zones are 0.22 (9 zones of AWS
-V100 spot) and 0.37 (6 zones of GCP A100 spot). So asking everywhere at once is no surety."""
+MAX_EXACT_POOLS: Final = 6
+"""Pools whose outcomes are combined exactly (3**6 = 729 combinations); of others the expected loss is subtracted."""
+ZONE_CORRELATION: Final = 0.3
+"""How often zones are without capacity together: correlations of availability between zones are 0.22 (9 zones of AWS
+V100 spot) and 0.37 (6 zones of GCP A100 spot). So requests in several zones at once may all fail."""
 Outcome = tuple[float, float]
-"""Work lost, and with which probability."""
+"""Lost work in replica equivalents, and its probability."""
 
 
-def shortfall(rungs: Sequence[PoolCandidate], fleet: Sequence[int], work: float) -> float:
-    """Return the expected replica equivalents below `work`: the area below the survivors' quantiles.
+def shortfall(candidates: Sequence[PoolCandidate], supply: Sequence[int], work: float) -> float:
+    """Return the expected missing replica equivalents, with the `supply` of each candidate.
 
-    Pools lose independently. What is pending fails to come independently, or, by TOGETHER, everywhere or nowhere.
+    Losses of pools are independent. Pending replicas fail to arrive either independently or, with the weight
+    `ZONE_CORRELATION`, in all pools at once. Example: 1 is needed, and 1 is pending in each of two zones that grant it
+    with a probability of 0.6: ``0.7 * 0.4 * 0.4 + 0.3 * 0.4 = 0.232`` is missing.
     """
-    supply = sum(n * r.work for r, n in zip(rungs, fleet, strict=True))
-    risky = [(r, n) for r, n in zip(rungs, fleet, strict=True) if n and r.interruptible]
-    if supply - sum(n * r.work for r, n in risky) >= work:
+    total = sum(n * c.work for c, n in zip(candidates, supply, strict=True))
+    risky = [(c, n) for c, n in zip(candidates, supply, strict=True) if n and c.interruptible]
+    if total - sum(n * c.work for c, n in risky) >= work:
         return 0.0
-    late = sum(max(0, n - r.ready) * r.work for r, n in risky)
-    apart = _missing([outcomes(r, n, 1.0 - r.grant_probability) for r, n in risky], work - supply)
-    if not late:
-        return apart
-    doubt = max(1.0 - r.grant_probability for r, n in risky if n > r.ready)
-    if not doubt:
-        return apart
-    lost = [outcomes(r, n, 0.0) for r, n in risky]
-    nowhere = _missing([outcomes(r, min(n, r.ready), 0.0) for r, n in risky], work - supply + late)
-    together = doubt * nowhere + (1.0 - doubt) * _missing(lost, work - supply)
-    return TOGETHER * together + (1.0 - TOGETHER) * apart
+    pending = sum(max(0, n - c.ready) * c.work for c, n in risky)
+    independent = _missing([outcomes(c, n, 1.0 - c.grant_probability) for c, n in risky], work - total)
+    if not pending:
+        return independent
+    refusal_probability = max(1.0 - c.grant_probability for c, n in risky if n > c.ready)
+    if not refusal_probability:
+        return independent
+    if_granted = _missing([outcomes(c, n, 0.0) for c, n in risky], work - total)
+    if_refused = _missing([outcomes(c, min(n, c.ready), 0.0) for c, n in risky], work - total + pending)
+    together = refusal_probability * if_refused + (1.0 - refusal_probability) * if_granted
+    return ZONE_CORRELATION * together + (1.0 - ZONE_CORRELATION) * independent
 
 
-def outcomes(rung: PoolCandidate, replicas: int, doubt: float) -> tuple[Outcome, ...]:
-    """Return what may become of `replicas` of a pool's supply until something else could serve in their place.
+def outcomes(candidate: PoolCandidate, replicas: int, refusal_probability: float) -> tuple[Outcome, ...]:
+    """Return the possible losses of `replicas` of a pool until a substitute could serve.
 
-    Either nothing; or a loss takes a share of them; or, with the probability `doubt`, what is pending does not come.
+    Either nothing is lost; or an interruption takes a share of them; or the pending ones do not arrive.
     """
-    pending = max(0, replicas - rung.ready)
-    taken = math.ceil(rung.interrupted_share * replicas - 1e-9) * rung.work
-    if not pending or not doubt:
-        return (0.0, 1.0 - rung.loss_probability), (taken, rung.loss_probability)
-    fails = doubt * (1.0 - rung.loss_probability)
-    return (0.0, 1.0 - rung.loss_probability - fails), (taken, rung.loss_probability), (pending * rung.work, fails)
+    pending = max(0, replicas - candidate.ready)
+    interrupted = math.ceil(candidate.interrupted_share * replicas - 1e-9) * candidate.work
+    loss = candidate.loss_probability
+    if not pending or not refusal_probability:
+        return (0.0, 1.0 - loss), (interrupted, loss)
+    refused = refusal_probability * (1.0 - loss)
+    return (0.0, 1.0 - loss - refused), (interrupted, loss), (pending * candidate.work, refused)
 
 
-def _missing(risky: list[tuple[Outcome, ...]], short: float) -> float:
-    """Return the expected missing work when `short` is missing before any loss; below zero: spare."""
-    if len(risky) > MAX_RISKY:
+def _missing(risky: list[tuple[Outcome, ...]], missing: float) -> float:
+    """Return the expected missing work; `missing` is that before any loss, below zero a spare."""
+    if len(risky) > MAX_EXACT_POOLS:
         risky = sorted(risky, key=lambda o: -max(lost * p for lost, p in o))
-        short += sum(lost * p for o in risky[MAX_RISKY:] for lost, p in o)
-        risky = risky[:MAX_RISKY]
-    fates: list[Outcome] = [(0.0, 1.0)]
-    for possible in risky:
-        fates = [(lost + more, p * q) for lost, p in fates for more, q in possible]
-    return sum(p * (short + lost) for lost, p in fates if short + lost > 0)
+        missing += sum(lost * p for o in risky[MAX_EXACT_POOLS:] for lost, p in o)
+        risky = risky[:MAX_EXACT_POOLS]
+    joint: list[Outcome] = [(0.0, 1.0)]
+    for pool_outcomes in risky:
+        joint = [(lost + more, p * q) for lost, p in joint for more, q in pool_outcomes]
+    return sum(p * (missing + lost) for lost, p in joint if missing + lost > 0)

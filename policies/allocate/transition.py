@@ -1,4 +1,4 @@
-"""From the fleet wanted to sizes: make before break, what is pending first, and nothing above the bounds."""
+"""From the best supply to sizes to request: make before break, within the bounds."""
 
 from __future__ import annotations
 
@@ -15,117 +15,132 @@ if TYPE_CHECKING:
 
 
 def sizes(
-    options: Sequence[PoolCandidate],
-    now: Sequence[int],
-    fleet: Sequence[int],
-    aim: AllocationTarget,
+    candidates: Sequence[PoolCandidate],
+    interim: Sequence[int],
+    final: Sequence[int],
+    target: AllocationTarget,
     *,
-    may_lower: bool,
+    may_scale_in: bool,
 ) -> list[int]:
-    """Return the size to ask of each pool, so that its supply becomes the fleet's, by way of what is wanted for now.
+    """Return the size to request from each pool, from its supply via `interim` to `final`.
 
-    A ready replica goes only when those that stay ready carry the whole fleet's work, spares included: until what
-    replaces it serves, it does. A pending one goes when it is not wanted even for now. Asks that were written off
-    stand as far as they would be of use if they came.
+    A ready replica goes only when the replicas that stay ready carry the work of the whole final supply, spares
+    included: it serves until its substitute does. A pending replica goes when the interim supply does not need it
+    either. Abandoned requests stay as far as they would be useful if they arrived.
+
+    Example: 2 ready on-demand replicas are to be replaced by 2 spot ones. The first tick requests 2 and 2; once both
+    spot replicas are ready, the next one requests 0 and 2.
     """
-    wanted = [r.desired + max(0, m - r.supply, n - r.supply) for r, m, n in zip(options, now, fleet, strict=True)]
-    if may_lower:
-        _withdraw(options, fleet, wanted, aim.work)
-        _give_up(options, now, fleet, wanted, aim.work)
-        _keep_pending(options, wanted, aim.work, math.inf)
-    _lift(options, wanted, aim.cap)
-    _fit(options, wanted, aim.cap, may_lower=may_lower)
-    _fill(options, wanted, aim)
-    if may_lower:
-        _keep_pending(
-            options, wanted, aim.work, aim.cap
-        )  # a quantum that does not fit leaves room for what it replaces
-    return wanted
+    targets = [
+        c.desired + max(0, m - c.supply, n - c.supply) for c, m, n in zip(candidates, interim, final, strict=True)
+    ]
+    if may_scale_in:
+        _withdraw_abandoned(candidates, final, targets, target.work)
+        _remove_surplus(candidates, interim, final, targets, target.work)
+        _retain_pending(candidates, targets, target.work, math.inf)
+    _raise_to_minimum(candidates, targets, target.max_replicas)
+    _limit_to_maximum(candidates, targets, target.max_replicas, may_scale_in=may_scale_in)
+    _fill_gap(candidates, targets, target)
+    if may_scale_in:  # a quantum that does not fit makes way for the pending replicas that it was to replace
+        _retain_pending(candidates, targets, target.work, target.max_replicas)
+    return targets
 
 
-def _withdraw(options: Sequence[PoolCandidate], fleet: Sequence[int], wanted: list[int], work: float) -> None:
-    """Take back asks that were written off, beyond the pool's even share of the work in its market."""
-    for i, (r, n) in enumerate(zip(options, fleet, strict=True)):
-        alike = sum(o.pool.market == r.pool.market for o in options)
-        useful = max(0, math.ceil(work / (r.work * alike) - 1e-9) - n)
-        if not r.fixed and r.overdue:
-            wanted[i] -= quantum.removal(wanted[i], r.overdue - useful, r.pool.quantum)
-
-
-def _give_up(
-    options: Sequence[PoolCandidate], now: Sequence[int], fleet: Sequence[int], wanted: list[int], work: float
+def _withdraw_abandoned(
+    candidates: Sequence[PoolCandidate], final: Sequence[int], targets: list[int], work: float
 ) -> None:
-    """Take back supply that is not wanted: pending ones at once, ready ones as far as the others already serve.
+    """Withdraw abandoned requests beyond the pool's even part of the work in its market.
 
-    A platform takes back first what waits for capacity, then what starts: written-off asks go with pending ones, and
-    ready ones only when none is pending.
+    Example: 12 replicas of work and 3 spot pools make 4 per pool. A pool with a final supply of 1 and 5 abandoned
+    requests withdraws 2.
     """
-    ready = sum(r.ready * r.work for r in options)
-    kept = max(sum(n * r.work for r, n in zip(options, fleet, strict=True)), min(work, ready))
-    spare = ready - kept
-    for i in sorted(range(len(options)), key=lambda i: -options[i].price / options[i].work):
-        r = options[i]
-        pending = min(r.expected_pending, max(0, r.supply - max(now[i], fleet[i])))
+    for i, (c, n) in enumerate(zip(candidates, final, strict=True)):
+        pools_of_market = sum(o.pool.market == c.pool.market for o in candidates)
+        useful = max(0, math.ceil(work / (c.work * pools_of_market) - 1e-9) - n)
+        if not c.fixed and c.abandoned:
+            targets[i] -= quantum.removal(targets[i], c.abandoned - useful, c.pool.quantum)
+
+
+def _remove_surplus(
+    candidates: Sequence[PoolCandidate], interim: Sequence[int], final: Sequence[int], targets: list[int], work: float
+) -> None:
+    """Remove surplus pending replicas at once, and ready ones as far as the others serve.
+
+    A platform removes first what waits for capacity, and then what starts. So abandoned requests go with pending ones,
+    and ready ones only when none is pending.
+    """
+    ready = sum(c.ready * c.work for c in candidates)
+    needed = max(sum(n * c.work for c, n in zip(candidates, final, strict=True)), min(work, ready))
+    spare = ready - needed
+    for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].price / candidates[i].work):
+        c = candidates[i]
+        pending = min(c.expected_pending, max(0, c.supply - max(interim[i], final[i])))
         serving = 0
-        if pending == r.expected_pending:
-            serving = max(0, min(r.ready - fleet[i], math.floor(spare / r.work + 1e-9)))
-        if r.fixed or not pending + serving:
+        if pending == c.expected_pending:
+            serving = max(0, min(c.ready - final[i], math.floor(spare / c.work + 1e-9)))
+        if c.fixed or not pending + serving:
             continue
-        rest = r.desired - r.overdue - pending
-        wanted[i] = min(r.desired, quantum.round_up(rest - serving, r.pool.quantum))
-        spare -= max(0, rest - wanted[i]) * r.work
+        without_pending = c.desired - c.abandoned - pending
+        targets[i] = min(c.desired, quantum.round_up(without_pending - serving, c.pool.quantum))
+        spare -= max(0, without_pending - targets[i]) * c.work
 
 
-def _keep_pending(options: Sequence[PoolCandidate], wanted: list[int], work: float, cap: float) -> None:
-    """Let asks stand as far as without them less would be asked for than the size, the cheapest first, within `cap`.
+def _retain_pending(candidates: Sequence[PoolCandidate], targets: list[int], work: float, max_replicas: float) -> None:
+    """Retain pending requests, cheapest first, where the targets would fall below the size.
 
-    They are no supply, but the size is the policies' to lower, by their windows and steps.
+    They are no supply, but only the policies lower the size, by their windows and steps.
     """
-    for i in sorted(range(len(options)), key=lambda i: options[i].price / options[i].work):
-        lacking = work - sum(n * r.work for r, n in zip(options, wanted, strict=True))
-        if not options[i].fixed and lacking > 1e-9:
-            room = max(0, min(options[i].desired - wanted[i], cap - sum(wanted)))
-            wanted[i] += int(min(room, math.ceil(lacking / options[i].work - 1e-9)))
+    for i in sorted(range(len(candidates)), key=lambda i: candidates[i].price / candidates[i].work):
+        missing = work - sum(n * c.work for c, n in zip(candidates, targets, strict=True))
+        if not candidates[i].fixed and missing > 1e-9:
+            limit = max(0, min(candidates[i].desired - targets[i], max_replicas - sum(targets)))
+            targets[i] += int(min(limit, math.ceil(missing / candidates[i].work - 1e-9)))
 
 
-def _lift(options: Sequence[PoolCandidate], wanted: list[int], cap: int) -> None:
-    """Bring pools up to their own minimum, as far as the workload's maximum leaves room."""
-    for i, r in enumerate(options):
-        if not r.fixed:
-            wanted[i] += quantum.growth(wanted[i], r.pool.min_replicas - wanted[i], cap - sum(wanted), r.pool.quantum)
+def _raise_to_minimum(candidates: Sequence[PoolCandidate], targets: list[int], max_replicas: int) -> None:
+    """Raise pools to their own minimum, as far as the workload's maximum allows."""
+    for i, c in enumerate(candidates):
+        if not c.fixed:
+            missing = c.pool.min_replicas - targets[i]
+            targets[i] += quantum.growth(targets[i], missing, max_replicas - sum(targets), c.pool.quantum)
 
 
-def _fit(options: Sequence[PoolCandidate], wanted: list[int], cap: int, *, may_lower: bool) -> None:
-    """Back within `cap`: first by taking back written-off asks, then by asking for less, the dearest first."""
-    free = [i for i, r in enumerate(options) if not r.fixed]
-    for i in free if may_lower else ():
-        r = options[i]
-        left = still_pending(r.overdue, r.desired, wanted[i])
-        over = min(quantum.round_up(max(0, sum(wanted) - cap), r.pool.quantum), left, wanted[i] - r.pool.min_replicas)
-        wanted[i] -= quantum.removal(wanted[i], over, r.pool.quantum)
-    for i in sorted(free, key=lambda i: -options[i].price / options[i].work):
-        if (over := sum(wanted) - cap) > 0 and wanted[i] > options[i].desired:
-            wanted[i] = max(options[i].desired, quantum.round_down(wanted[i] - over, options[i].pool.quantum))
+def _limit_to_maximum(
+    candidates: Sequence[PoolCandidate], targets: list[int], max_replicas: int, *, may_scale_in: bool
+) -> None:
+    """Return to `max_replicas`: withdraw abandoned requests, then cut the most expensive growth."""
+    managed = [i for i, c in enumerate(candidates) if not c.fixed]
+    for i in managed if may_scale_in else ():
+        c = candidates[i]
+        abandoned = remaining_abandoned(c.abandoned, c.desired, targets[i])
+        excess = quantum.round_up(max(0, sum(targets) - max_replicas), c.pool.quantum)
+        surplus = min(excess, abandoned, targets[i] - c.pool.min_replicas)
+        targets[i] -= quantum.removal(targets[i], surplus, c.pool.quantum)
+    for i in sorted(managed, key=lambda i: -candidates[i].price / candidates[i].work):
+        c = candidates[i]
+        if (excess := sum(targets) - max_replicas) > 0 and targets[i] > c.desired:
+            targets[i] = max(c.desired, quantum.round_down(targets[i] - excess, c.pool.quantum))
 
 
-def _fill(options: Sequence[PoolCandidate], wanted: list[int], aim: AllocationTarget) -> None:
-    """Ask for what is still missing where it fits, the cheapest first: a quantum too large for `cap` leaves a gap."""
-    for i in sorted(range(len(options)), key=lambda i: options[i].price / options[i].work):
-        r = options[i]
-        missing = aim.work - sum(_supply(o, n) * o.work for o, n in zip(options, wanted, strict=True))
-        if missing > 1e-9 and not (r.fixed or r.unavailable):
-            room = min(r.size(r.most) - wanted[i], aim.cap - sum(wanted))
-            wanted[i] += quantum.growth(wanted[i], math.ceil(missing / r.work - 1e-9), room, r.pool.quantum)
+def _fill_gap(candidates: Sequence[PoolCandidate], targets: list[int], target: AllocationTarget) -> None:
+    """Request missing work, cheapest first: a quantum beyond the maximum leaves a gap."""
+    for i in sorted(range(len(candidates)), key=lambda i: candidates[i].price / candidates[i].work):
+        c = candidates[i]
+        missing = target.work - sum(_supply_of(o, n) * o.work for o, n in zip(candidates, targets, strict=True))
+        if missing > 1e-9 and not (c.fixed or c.unavailable):
+            max_growth = min(c.size(c.max_supply) - targets[i], target.max_replicas - sum(targets))
+            targets[i] += quantum.growth(targets[i], math.ceil(missing / c.work - 1e-9), max_growth, c.pool.quantum)
 
 
-def _supply(r: PoolCandidate, wanted: int) -> int:
-    """Return what a size supplies."""
-    return wanted - r.interruption_pending - still_pending(r.overdue, r.desired, wanted)
+def _supply_of(candidate: PoolCandidate, size: int) -> int:
+    """Return the supply of a pool that is resized to `size`."""
+    abandoned = remaining_abandoned(candidate.abandoned, candidate.desired, size)
+    return size - candidate.interruption_pending - abandoned
 
 
-def still_pending(overdue: int, asked: int, wanted: int) -> int:
-    """Return the written-off asks that stand when a pool asked for so many is `wanted` to be so large.
+def remaining_abandoned(abandoned: int, desired: int, target: int) -> int:
+    """Return the abandoned requests that remain after a resize: they go first.
 
-    They go first.
+    Example: 3 of 10 are abandoned. A target of 8 leaves 1 of them, and a target of 6 none.
     """
-    return max(0, overdue - max(0, asked - wanted))
+    return max(0, abandoned - max(0, desired - target))

@@ -1,1 +1,1 @@
-"""The guard: what no policy may do, whatever it recommends. `caps` stands before stabilization, `enforce` after."""
+"""The guard: limits that hold for every policy, before and after stabilization."""

@@ -1,9 +1,9 @@
-"""Blast radius: at most a share of the workload, and of the fleet, scaled in within a window.
+"""Blast radius: limits on scale-in within a window, of the workload and of the fleet.
 
-What was removed is read off the sizes found, so it counts whoever removed it, and a refused write counts for nothing.
-Where the share rounds to less than a pool's quantum, one quantum of one pool may go, lest that pool never shrinks: a
-share of 0.1 of 20 replicas lets 2 go of pools with a quantum of 1, or else 8 at once of a single pool with a quantum of
-8, and in either case nothing more within the window.
+Removals are counted from the observed sizes, whoever made them, so a refused write does not count. Where the share
+rounds to less than a pool's quantum, one quantum of one pool may go, or that pool would never shrink: a share of 0.1 of
+20 replicas lets 2 go from pools with a quantum of 1, or else 8 at once from a single pool with a quantum of 8, and in
+either case no more within the window.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from policies.allocate import quantum as quanta
-from policies.history.ticks import HELD
+from policies.history.ticks import DESIRED
 from policies.model import RuleId, Step
 from policies.signals.demand import replica_equivalents
 
@@ -28,95 +28,102 @@ if TYPE_CHECKING:
 
 
 def removable(radius: BlastRadius, largest: float, removed: float) -> int:
-    """Return how many replicas may still go: of `largest` in the window, `removed` went. One always may."""
+    """Return the replicas that may still go, of `largest` in the window, after `removed` went.
+
+    Example: a share of 0.1 of 25 replicas allows 2, and 1 more after the first; of 5 replicas it allows 1.
+    """
     return max(0, max(1, math.floor(radius.share * largest + 1e-9)) - round(removed))
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What one radius still allows: `left` replicas of all pools together. `removed` went within its window."""
+class RemovalLimit:
+    """One radius: `removable` more replicas of all pools, after `removed` in its window."""
 
     rule: RuleId
-    left: int
+    removable: int
     removed: int
     reason: str
 
     def of_one_pool(self, quantum: int) -> int:
-        """Return how many replicas may go if they are all of one pool with this quantum."""
-        return max(self.left, quantum - self.removed)
+        """Return how many replicas may go if all are from one pool with this quantum."""
+        return max(self.removable, quantum - self.removed)
 
-    def allows(self, removals: Mapping[PoolName, int], s: RuleContext) -> bool:
+    def allows(self, removals: Mapping[PoolName, int], context: RuleContext) -> bool:
         """Return whether these removals fit: together, or as one quantum of a single pool."""
         total = sum(removals.values())
-        if total <= self.left:
+        if total <= self.removable:
             return True
-        return len(removals) == 1 and all(n <= self.of_one_pool(_quantum(p, s)) for p, n in removals.items())
+        return len(removals) == 1 and all(n <= self.of_one_pool(_quantum(p, context)) for p, n in removals.items())
 
 
-def limit_blast_radius(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """Give back the removals that a radius does not allow; the most expensive pools' removals stay.
+def limit_blast_radius(
+    targets: Mapping[PoolName, int], context: RuleContext
+) -> tuple[dict[PoolName, int], Step] | None:
+    """Cancel the removals that a radius does not allow, those of the most expensive pools last.
 
-    What is given back was to be replaced elsewhere, by a move between pools: that growth goes with it.
+    A cancelled removal may have been part of a move to another pool: that growth is cut with it.
     """
-    removals = {name: s.desired[name] - target for name, target in targets.items() if target < s.desired[name]}
-    rooms = tuple(_rooms(s)) if removals else ()
-    tight = min((r for r in rooms if not r.allows(removals, s)), key=lambda r: r.left, default=None)
-    if tight is None:
+    desired = context.desired
+    removals = {name: desired[name] - target for name, target in targets.items() if target < desired[name]}
+    limits = tuple(_limits(context)) if removals else ()
+    exceeded = [limit for limit in limits if not limit.allows(removals, context)]
+    if not exceeded:
         return None
-    allowed = _allowed(removals, rooms, s)
-    kept = {**targets, **{name: s.desired[name] - allowed.get(name, 0) for name in removals}}
-    _cut_replacements(kept, sum(kept.values()) - sum(targets.values()), s)
+    tightest = min(exceeded, key=lambda limit: limit.removable)
+    allowed = _allowed_removals(removals, limits, context)
+    corrected = {**targets, **{name: desired[name] - allowed.get(name, 0) for name in removals}}
+    _cut_replacements(corrected, sum(corrected.values()) - sum(targets.values()), context)
     total = sum(removals.values())
-    whole = ", ".join(f"one quantum of {name} goes" for name, n in allowed.items() if n > tight.left)
-    reason = f"{tight.reason}; {total} were to go" + (f", {whole}" if whole else "")
-    return kept, Step(tight.rule, replica_equivalents(s.spec, {**s.desired, **kept}), reason)
+    whole = ", ".join(f"one quantum of {name} goes" for name, n in allowed.items() if n > tightest.removable)
+    reason = f"{tightest.reason}; {total} were to go" + (f", {whole}" if whole else "")
+    return corrected, Step(tightest.rule, replica_equivalents(context.spec, {**desired, **corrected}), reason)
 
 
-def _rooms(s: RuleContext) -> Iterator[Room]:
-    """Yield the workload's own radius, and the fleet's as it was granted."""
-    radius, grant = s.spec.blast_radius, s.observation.grant
+def _limits(context: RuleContext) -> Iterator[RemovalLimit]:
+    """Yield the limit of the workload's own radius, and that of the fleet's as it was granted."""
+    radius, grant = context.spec.blast_radius, context.observation.grant
     if radius.share < 1.0:
-        sizes = s.history.column(HELD, s.now - radius.window_s)
-        sizes = np.append(sizes[~np.isnan(sizes)], sum(s.desired.values()))
+        sizes = context.history.column(DESIRED, context.now - radius.window_s)
+        sizes = np.append(sizes[~np.isnan(sizes)], sum(context.desired.values()))
         removed = float(np.maximum(-np.diff(sizes), 0.0).sum())
         left = removable(radius, float(sizes.max()), removed)
         key = f"blast_radius.share {radius.share:g} in {radius.window_s:g} s"
         reason = f"{key}: {removed:g} of {sizes.max():g} went already, {left} may go"
-        yield Room(RuleId.BLAST_RADIUS, left, round(removed), reason)
+        yield RemovalLimit(RuleId.BLAST_RADIUS, left, round(removed), reason)
     if grant is not None and grant.removable is not None:
-        yield Room(RuleId.FLEET_BLAST_RADIUS, int(grant.removable.most), grant.removed, grant.removable.reason)
+        quota = grant.removable
+        yield RemovalLimit(RuleId.FLEET_BLAST_RADIUS, int(quota.most), grant.removed, quota.reason)
 
 
-def _allowed(removals: Mapping[PoolName, int], rooms: Sequence[Room], s: RuleContext) -> dict[PoolName, int]:
-    """Return the removals that every radius allows, in whole quanta.
-
-    One quantum of one pool where nothing fits together.
-    """
-    left = min(room.left for room in rooms)
-    pools = sorted(removals, key=lambda n: s.spec.pools[n].price_usd_per_hour or 0.0)[::-1]
+def _allowed_removals(
+    removals: Mapping[PoolName, int], limits: Sequence[RemovalLimit], context: RuleContext
+) -> dict[PoolName, int]:
+    """Return the removals that all limits allow in whole quanta, or one quantum of one pool."""
+    left = min(limit.removable for limit in limits)
+    pools = sorted(removals, key=lambda n: context.spec.pools[n].price_usd_per_hour or 0.0)[::-1]
     allowed = {}
     for name in pools:
-        allowed[name] = quanta.removal(s.desired[name], min(left, removals[name]), _quantum(name, s))
+        allowed[name] = quanta.removal(context.desired[name], min(left, removals[name]), _quantum(name, context))
         left -= allowed[name]
     if any(allowed.values()):
         return allowed
     for name in pools:
-        quantum = _quantum(name, s)
-        most = min(removals[name], *(room.of_one_pool(quantum) for room in rooms))
-        if (one := quanta.removal(s.desired[name], most, quantum)) > 0:
-            return {name: one}
+        quantum = _quantum(name, context)
+        maximum = min(removals[name], *(limit.of_one_pool(quantum) for limit in limits))
+        if (removed := quanta.removal(context.desired[name], maximum, quantum)) > 0:
+            return {name: removed}
     return {}
 
 
-def _cut_replacements(kept: dict[PoolName, int], over: int, s: RuleContext) -> None:
-    """Cut `over` replicas of growth, the most expensive pools' first."""
-    for name in sorted(kept, key=lambda n: -(s.spec.pools[n].price_usd_per_hour or 0.0)):
-        grown = max(0, kept[name] - s.desired[name])
-        cut = grown if grown <= over else quanta.removal(kept[name], over, _quantum(name, s))
-        kept[name] -= cut
-        over -= cut
+def _cut_replacements(targets: dict[PoolName, int], excess: int, context: RuleContext) -> None:
+    """Cut `excess` replicas of growth, the most expensive pools' first."""
+    for name in sorted(targets, key=lambda n: -(context.spec.pools[n].price_usd_per_hour or 0.0)):
+        grown = max(0, targets[name] - context.desired[name])
+        cut = grown if grown <= excess else quanta.removal(targets[name], excess, _quantum(name, context))
+        targets[name] -= cut
+        excess -= cut
 
 
-def _quantum(name: PoolName, s: RuleContext) -> int:
-    quantum: int = s.spec.pools[name].quantum
+def _quantum(name: PoolName, context: RuleContext) -> int:
+    quantum: int = context.spec.pools[name].quantum
     return quantum

@@ -1,8 +1,8 @@
 """Budgets: GPUs and USD per hour, the workload's own and what the fleet grants it.
 
-A limit works twice. Before stabilization it caps the need, so that a workload over its limit gives back through its own
-scale-down window and steps, and never beneath its minimum. After the allocation it cuts growth pool by pool, by what
-each costs, so that no growth ever exceeds it: not to a minimum, not by hand.
+A limit applies twice. Before stabilization it caps the need, so that a workload over its limit shrinks by its own
+scale-down window and steps, and never below its minimum. After the allocation it cuts growth pool by pool, by the cost
+of each, so that growth never exceeds it: not even to reach a minimum or an override.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from policies.model import PoolName, Quota
-    from policies.model.spec import Pool, WorkloadSpec
+    from policies.model.spec import Pool
     from policies.recommend.context import RuleContext
 
 EPSILON: Final = 1e-9
@@ -27,42 +27,46 @@ EPSILON: Final = 1e-9
 
 
 def gpus(pool: Pool) -> float:
-    """GPUs of a replica."""
+    """Return the GPUs of a replica."""
     return float(pool.gpus_per_replica)
 
 
 def usd_per_hour(pool: Pool) -> float:
-    """Return what a replica adds to the bill: a reserved one nothing, since it is paid whether used or not."""
+    """Return what a replica adds to the bill: nothing where it is reserved, and so paid anyway."""
     return 0.0 if pool.market == "reserved" else pool.price_usd_per_hour or 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """One limit: at most `most` of what `unit` counts, set by `key`."""
+    """One limit: at most `maximum` GPUs or USD per hour, which `unit` counts per replica.
+
+    `key` names the setting in reasons.
+    """
 
     rule: RuleId
-    most: float
+    maximum: float
     unit: Callable[[Pool], float]
     key: str
 
-    def of(self, pools: Mapping[PoolName, Pool], sizes: Mapping[PoolName, int]) -> float:
-        """Return how much of it these sizes hold."""
+    def amount(self, pools: Mapping[PoolName, Pool], sizes: Mapping[PoolName, int]) -> float:
+        """Return the GPUs or USD per hour of these sizes."""
         return sum(size * self.unit(pools[name]) for name, size in sizes.items())
 
     @property
-    def within(self) -> float:
-        """The limit with room for rounding noise."""
-        return self.most * (1.0 + EPSILON) + EPSILON
+    def tolerated(self) -> float:
+        """The limit plus rounding noise."""
+        return self.maximum * (1.0 + EPSILON) + EPSILON
 
 
-def unlimited(s: RuleContext) -> bool:
-    """Return whether nothing is limited, as in most turns."""
-    return s.observation.grant is None and s.spec.budget.gpus is None and s.spec.budget.usd_per_hour is None
+def has_no_limit(context: RuleContext) -> bool:
+    """Return whether neither the workload nor the fleet sets a budget."""
+    budget = context.spec.budget
+    return context.observation.grant is None and budget.gpus is None and budget.usd_per_hour is None
 
 
-def caps(s: RuleContext) -> Iterator[Cap]:
+def caps(context: RuleContext) -> Iterator[Cap]:
     """Yield every limit that is set, the workload's own first."""
-    budget, grant = s.spec.budget, s.observation.grant
+    budget, grant = context.spec.budget, context.observation.grant
     if budget.gpus is not None:
         yield Cap(RuleId.BUDGET, budget.gpus, gpus, f"budget.gpus is {budget.gpus}")
     if budget.usd_per_hour is not None:
@@ -77,73 +81,77 @@ def _granted(quota: Quota | None, unit: Callable[[Pool], float]) -> Iterator[Cap
         yield Cap(RuleId.FLEET, quota.most, unit, quota.reason)
 
 
-def cap_need(size: int, s: RuleContext) -> Step | None:
-    """Return the need, no larger than the limits have room for.
-
-    Below the present size where the limits are exceeded.
-    """
-    if unlimited(s):
+def cap_need(size: int, context: RuleContext) -> Step | None:
+    """Cap the need at what the limits allow: below the current size where they are exceeded."""
+    if has_no_limit(context):
         return None
-    found, least = None, float(size)
-    for cap in caps(s):
-        allowed = max(_allowed(cap, s), min(s.spec.min_replicas, s.current))
-        if allowed < least:
-            least = allowed
-            held = cap.of(s.spec.pools, s.desired)
-            does = "give way down to" if allowed < s.current else "no more than"
-            found = Step(cap.rule, allowed, f"{cap.key}, {held:g} held: {does} {allowed:g} of the {size} wanted")
-    return found
+    spec, current = context.spec, context.current
+    step, lowest = None, float(size)
+    for cap in caps(context):
+        allowed = max(_allowed_size(cap, context), min(spec.min_replicas, current))
+        if allowed < lowest:
+            lowest = allowed
+            held = cap.amount(spec.pools, context.desired)
+            does = "give way down to" if allowed < current else "no more than"
+            step = Step(cap.rule, allowed, f"{cap.key}, {held:g} held: {does} {allowed:g} of the {size} wanted")
+    return step
 
 
-def _allowed(cap: Cap, s: RuleContext) -> float:
-    """Return the largest size that the limit may have room for; from above it, the size after the fewest that must go.
+def _allowed_size(cap: Cap, context: RuleContext) -> float:
+    """Return the largest size that may fit the limit, or that after the fewest removals.
 
-    Where pools differ, growth is measured by the pool that is cheapest for its work and shrinking by the dearest: the
-    cut pool by pool and the turns to come make it exact.
+    Where pools differ, growth is measured by the pool that is cheapest for its work, and a removal by the most
+    expensive one: the cut pool by pool, and further ticks, make it exact. Example: 10 replicas at 2 USD/h and a limit
+    of 25 allow 12; a limit of 15 allows 7.
     """
-    pools = s.spec.pools
-    room = cap.within - cap.of(pools, s.desired)
-    price = {n: cap.unit(pool) / pool.work_per_replica for n, pool in pools.items() if pool.tier == "serving"}
-    if room < 0:
-        dearest = max((price[name] for name in price if s.desired[name]), default=0.0)
-        fewest = quantum.round_up(math.ceil(-room / dearest - EPSILON), _quantum(s)) if dearest else 0
-        return s.current - fewest
-    cheapest = min((price[name] for name in price if s.desired[name] < _most(s.spec, name)), default=0.0)
-    return s.current + math.floor(room / cheapest) if cheapest else math.inf
+    pools, desired = context.spec.pools, context.desired
+    remaining = cap.tolerated - cap.amount(pools, desired)
+    prices = {n: cap.unit(pool) / pool.work_per_replica for n, pool in pools.items() if pool.tier == "serving"}
+    if remaining < 0:
+        highest = max((price for n, price in prices.items() if desired[n]), default=0.0)
+        if not highest:
+            return context.current
+        return context.current - quantum.round_up(math.ceil(-remaining / highest - EPSILON), _smallest_quantum(context))
+    cheapest = min((price for n, price in prices.items() if desired[n] < _max_replicas(context, n)), default=0.0)
+    return context.current + math.floor(remaining / cheapest) if cheapest else math.inf
 
 
-def _quantum(s: RuleContext) -> int:
-    """Return the smallest quantum that may go of what serves: giving way by less would never come to anything."""
-    pools = (s.spec.pools[name] for name, size in s.sizes.items() if size > s.spec.pools[name].min_replicas)
-    return min((pool.quantum for pool in pools), default=1)
+def _smallest_quantum(context: RuleContext) -> int:
+    """Return the smallest quantum that may go: a smaller removal would remove nothing."""
+    pools = context.spec.pools
+    return min((pools[n].quantum for n, size in context.sizes.items() if size > pools[n].min_replicas), default=1)
 
 
-def _most(spec: WorkloadSpec, name: PoolName) -> int:
-    most = spec.pools[name].max_replicas
-    return spec.max_replicas if most is None else most
+def _max_replicas(context: RuleContext, name: PoolName) -> int:
+    maximum = context.spec.pools[name].max_replicas
+    return context.spec.max_replicas if maximum is None else maximum
 
 
-def cap_targets(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """Return the targets with so much growth cut, the dearest pools' first, that every limit is exceeded no further."""
-    if unlimited(s):
+def cap_targets(targets: Mapping[PoolName, int], context: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+    """Cut growth, the most expensive first, until it exceeds no limit any further.
+
+    Example: 5 replicas of a at 2 USD/h and 5 of b at 1 USD/h are to grow to 7 each, with a limit of 18 USD/h, and cost
+    21: a is cut by 2 to 5, which leaves 17.
+    """
+    if has_no_limit(context):
         return None
-    pools, kept = s.spec.pools, dict(targets)
-    over: list[Cap] = []
-    for cap in caps(s):
-        limit = max(cap.within, cap.of(pools, s.desired) * (1.0 + EPSILON))
-        excess = cap.of(pools, {**s.desired, **kept}) - limit
+    pools, desired, allowed = context.spec.pools, context.desired, dict(targets)
+    exceeded: list[Cap] = []
+    for cap in caps(context):
+        limit = max(cap.tolerated, cap.amount(pools, desired) * (1.0 + EPSILON))
+        excess = cap.amount(pools, {**desired, **allowed}) - limit
         if excess <= 0:
             continue
-        over.append(cap)
-        units = {name: cap.unit(pools[name]) for name in reversed(kept)}
+        exceeded.append(cap)
+        units = {name: cap.unit(pools[name]) for name in reversed(allowed)}
         for name in sorted(units, key=units.__getitem__, reverse=True):
-            grown = kept[name] - s.desired[name]
+            grown = allowed[name] - desired[name]
             if excess > 0 and grown > 0 and units[name] > 0:
                 cut = min(grown, math.ceil(excess / units[name] - EPSILON))
-                kept[name] -= cut
+                allowed[name] -= cut
                 excess -= cut * units[name]
-    if kept == targets:
+    if allowed == targets:
         return None
-    size = replica_equivalents(s.spec, {**s.desired, **kept})
-    held = "; ".join(f"{cap.key}, {cap.of(pools, s.desired):g} held" for cap in over)
-    return kept, Step(over[0].rule, size, f"{held}: grow no further than {size}")
+    size = replica_equivalents(context.spec, {**desired, **allowed})
+    limits = "; ".join(f"{cap.key}, {cap.amount(pools, desired):g} held" for cap in exceeded)
+    return allowed, Step(exceeded[0].rule, size, f"{limits}: grow no further than {size}")

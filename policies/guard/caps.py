@@ -1,4 +1,4 @@
-"""The guard before stabilization: caps on the need, so that a workload over a limit gives back at its own pace."""
+"""The guard before stabilization: caps on the need, so that windows and steps still apply."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ if TYPE_CHECKING:
     from policies.recommend.context import SizeRule
 
 CAPS: Final[tuple[SizeRule, ...]] = (limit_latency_growth, cap_need)
-"""Growth that would not help ends first; budgets cap what is left."""
+"""Growth that would not help is cut first; budgets cap the remaining need."""

@@ -1,12 +1,12 @@
-"""The guard after stabilization: limits on the size, and limits on each pool's target, after which nothing comes.
+"""The guard after stabilization: limits on the size, and then on each pool's target.
 
-A limit on targets only moves a pool's target towards the size held, never past it, and returns None where it holds. One
-may undo what another relied on (a removal that is given back leaves growth elsewhere without its room), so they run
-until a whole round changes nothing. All of them hold then, in whatever order they stand; and each change makes the sum
-of ``|target - held|`` a whole number smaller, so that this ends.
+A limit on targets only moves a pool's target towards its current size, never past it, and returns None where it holds.
+One limit may undo what another relied on (a cancelled removal uses up the maximum for growth elsewhere), so they run
+until a whole round changes nothing. Then all of them hold, in whatever order they run. Each change makes the sum of
+``|target - current|`` smaller by a whole number, so the rounds end.
 
-Example: a holds 2 and is to go to 1, b holds 1 and is to go to 2, and the maximum is 3. Where maintenance forbids to
-scale in, a keeps 2; the bounds then cut b to 1, as 2 and 2 exceed 3; in the third round nothing changes.
+Example: a goes from 2 to 1, b from 1 to 2, and the maximum is 3. Maintenance forbids to scale in, so a keeps 2; the
+bounds then cut b to 1, as 2 and 2 exceed 3; the second round changes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 TargetRule = Callable[[Mapping[PoolName, int], RuleContext], tuple[dict[PoolName, int], Step] | None]
 
 SIZE_LIMITS: Final[tuple[SizeRule, ...]] = (override, bound, keep_blind_size, maintain, pause)
-"""Limits on the size, in this order: each takes the size so far. Evidence is checked after all that may lower it."""
+"""Limits on the size, in this order; each takes the size so far. Evidence is checked after the rules that lower it."""
 TARGET_LIMITS: Final[tuple[TargetRule, ...]] = (
     keep_blind_pools,
     keep_full_pools,
@@ -46,19 +46,19 @@ TARGET_LIMITS: Final[tuple[TargetRule, ...]] = (
     cap_targets,
     keep_unreplaced,
 )
-"""Removals are given back before growth is cut, so that little is cut twice."""
+"""Removals are cancelled before growth is cut, so that little is cut twice."""
 
 
 def enforce_targets(
-    targets: dict[PoolName, int], s: RuleContext, rules: Sequence[TargetRule] = TARGET_LIMITS
+    targets: dict[PoolName, int], context: RuleContext, rules: Sequence[TargetRule] = TARGET_LIMITS
 ) -> tuple[tuple[Step, ...], dict[PoolName, int]]:
-    """Return the rules that had an effect, and the targets as they may be written: all limits hold together."""
+    """Return the steps that had an effect, and the targets for which all limits hold together."""
     steps: list[Step] = []
     changes = bool(targets)
     while changes:
         changes = False
         for rule in rules:
-            changed = rule(targets, s)
+            changed = rule(targets, context)
             if changed is not None:
                 changes = True
                 targets, step = changed

@@ -1,4 +1,4 @@
-"""The operator's hands: a size set for a while, weekly windows in which nothing moves, and pause."""
+"""Settings of the operator: a temporary size, maintenance windows, and pause."""
 
 from __future__ import annotations
 
@@ -12,75 +12,70 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from policies.model import PoolName
-    from policies.model.limits import Override
     from policies.recommend.context import RuleContext
 
 
-def override_in_force(s: RuleContext) -> Override | None:
-    """Return the override that holds now."""
-    override = s.spec.override
-    return override if override is not None and override.in_force(s.now) else None
-
-
-def override(size: int, s: RuleContext) -> Step | None:
-    """Return the size set by hand, in the place of what policies, windows and steps made.
-
-    One that has ended does nothing but say so.
-    """
-    given = s.spec.override
-    if given is None:
+def override(size: int, context: RuleContext) -> Step | None:
+    """Return the override's size; report one that has ended."""
+    setting = context.spec.override
+    if setting is None:
         return None
-    why = f" ({given.reason})" if given.reason else ""
-    if not given.in_force(s.now):
-        return Step(RuleId.OVERRIDE, size, f"the override to {given.replicas}{why} ended at {given.until}: remove it")
-    told = f"set by hand to {given.replicas} until {given.until}{why}"
-    return Step(RuleId.OVERRIDE, given.replicas, f"{told}; {size} otherwise" if given.replicas != size else told)
+    why = f" ({setting.reason})" if setting.reason else ""
+    if not setting.in_force(context.now):
+        text = f"the override to {setting.replicas}{why} ended at {setting.until}: remove it"
+        return Step(RuleId.OVERRIDE, size, text)
+    text = f"set by hand to {setting.replicas} until {setting.until}{why}"
+    return Step(RuleId.OVERRIDE, setting.replicas, f"{text}; {size} otherwise" if setting.replicas != size else text)
 
 
-def maintenance_forbids(s: RuleContext) -> tuple[bool, bool, str]:
-    """Return whether maintenance forbids to shrink, and to grow, and the words for it."""
-    maintenance = s.spec.maintenance
-    if not maintenance.windows or override_in_force(s) is not None:
+def maintenance_forbids(context: RuleContext) -> tuple[bool, bool, str]:
+    """Return whether maintenance forbids scale-in, whether it forbids scale-out, and the reason."""
+    maintenance, setting = context.spec.maintenance, context.spec.override
+    if not maintenance.windows or (setting is not None and setting.in_force(context.now)):
         return False, False, ""
-    local = local_time(s.now, maintenance.time_zone)
+    local = local_time(context.now, maintenance.time_zone)
     open_now = [w for w in maintenance.windows if w.covers(local)]
     if not open_now:
         return False, False, ""
     spans = ", ".join(f"{w.start} to {w.end} ({w.mode})" for w in open_now)
-    no_in = any(w.mode in {"hold", "no_scale_in"} for w in open_now)
-    no_out = any(w.mode in {"hold", "no_scale_out"} for w in open_now)
-    return no_in, no_out, f"maintenance, {time_text(local, maintenance.time_zone)}: {spans}"
+    no_scale_in = any(w.mode in {"hold", "no_scale_in"} for w in open_now)
+    no_scale_out = any(w.mode in {"hold", "no_scale_out"} for w in open_now)
+    return no_scale_in, no_scale_out, f"maintenance, {time_text(local, maintenance.time_zone)}: {spans}"
 
 
-def maintain(size: int, s: RuleContext) -> Step | None:
-    """Neither shrink nor grow in a window that forbids it."""
-    no_in, no_out, why = maintenance_forbids(s)
-    if (size < s.current and no_in) or (size > s.current and no_out):
-        return Step(RuleId.MAINTENANCE, s.current, f"{why}; {size} would be the size")
+def maintain(size: int, context: RuleContext) -> Step | None:
+    """Keep the current size in a window that forbids the change."""
+    no_scale_in, no_scale_out, why = maintenance_forbids(context)
+    if (size < context.current and no_scale_in) or (size > context.current and no_scale_out):
+        return Step(RuleId.MAINTENANCE, context.current, f"{why}; {size} would be the size")
     return None
 
 
-def maintain_pools(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """Return the same for each pool: none shrinks in exchange for another, nor is brought within its bounds."""
-    no_in, no_out, why = maintenance_forbids(s)
-    if not (no_in or no_out):
+def maintain_pools(targets: Mapping[PoolName, int], context: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+    """Keep each pool's size in a window that forbids its change, in a move as well.
+
+    Where growth is cut, as many removals are cancelled. Example: scale-out is forbidden, a is to go from 2 to 3 and b
+    from 2 to 1: both keep 2.
+    """
+    no_scale_in, no_scale_out, why = maintenance_forbids(context)
+    if not (no_scale_in or no_scale_out):
         return None
-    kept = dict(targets)
+    desired, allowed = context.desired, dict(targets)
     for name, target in targets.items():
-        if (target < s.desired[name] and no_in) or (target > s.desired[name] and no_out):
-            kept[name] = s.desired[name]
-    lacking = min(sum(targets.values()), sum(s.desired[name] for name in targets)) - sum(kept.values())
-    for name, size in kept.items():
-        back = max(0, min(lacking, s.desired[name] - size))
-        kept[name] = size + back
-        lacking -= back
-    if kept == targets:
+        if (target < desired[name] and no_scale_in) or (target > desired[name] and no_scale_out):
+            allowed[name] = desired[name]
+    missing = min(sum(targets.values()), sum(desired[name] for name in targets)) - sum(allowed.values())
+    for name, size in allowed.items():
+        restored = max(0, min(missing, desired[name] - size))
+        allowed[name] = size + restored
+        missing -= restored
+    if allowed == targets:
         return None
-    return kept, Step(RuleId.MAINTENANCE, replica_equivalents(s.spec, {**s.desired, **kept}), why)
+    return allowed, Step(RuleId.MAINTENANCE, replica_equivalents(context.spec, {**desired, **allowed}), why)
 
 
-def pause(size: int, s: RuleContext) -> Step | None:
-    """Hold, and say what the size would be."""
-    if s.spec.paused and size != s.current:
-        return Step(RuleId.PAUSED, s.current, f"paused by configuration: {size} would be the size")
+def pause(size: int, context: RuleContext) -> Step | None:
+    """Keep the current size while the workload is paused, and report the other one."""
+    if context.spec.paused and size != context.current:
+        return Step(RuleId.PAUSED, context.current, f"paused by configuration: {size} would be the size")
     return None

@@ -1,7 +1,7 @@
-"""Whole quanta, kept through every cut: a part of a quantum neither comes nor goes.
+"""Whole quanta after every cut: no part of a quantum is added or removed.
 
-A cut growth is cut to a multiple, and never below what is held; of a removal that is cut, less goes. Where that keeps
-more than may run, the rules on bounds and budgets cut growth elsewhere in the next round.
+Growth is cut to a multiple, and never below the current size; a removal that is cut removes fewer. Where the total then
+exceeds the maximum, the rules on bounds and budgets cut growth elsewhere in the next round.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
     from policies.recommend.context import RuleContext
 
 
-def keep_whole_quanta(targets: Mapping[PoolName, int], s: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
-    """Return the targets in whole quanta."""
-    pools, held = s.spec.pools, s.desired
+def keep_whole_quanta(targets: Mapping[PoolName, int], context: RuleContext) -> tuple[dict[PoolName, int], Step] | None:
+    """Return the targets in whole quanta: by 4, 8 -> 5 becomes 8, and 4 -> 10 becomes 8."""
+    pools, desired = context.spec.pools, context.desired
     if quantum.largest(pools.values()) == 1:
         return None
-    kept = {
-        name: min(quantum.round_up(size, pools[name].quantum), held[name])
-        if size < held[name]
-        else quantum.fit(size, held[name], size, pools[name].quantum)
+    allowed = {
+        name: min(quantum.round_up(size, pools[name].quantum), desired[name])
+        if size < desired[name]
+        else quantum.fit(size, desired[name], size, pools[name].quantum)
         for name, size in targets.items()
     }
-    if kept == targets:
+    if allowed == targets:
         return None
-    changed = ", ".join(f"{n} {kept[n]} in the place of {size}" for n, size in targets.items() if kept[n] != size)
-    return kept, Step(
-        RuleId.QUANTUM, replica_equivalents(s.spec, {**held, **kept}), f"replicas come and go by the quantum: {changed}"
+    changed = ", ".join(f"{n} {allowed[n]} in the place of {size}" for n, size in targets.items() if allowed[n] != size)
+    return allowed, Step(
+        RuleId.QUANTUM,
+        replica_equivalents(context.spec, {**desired, **allowed}),
+        f"replicas come and go by the quantum: {changed}",
     )

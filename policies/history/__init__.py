@@ -1,1 +1,1 @@
-"""Past ticks as windows, and what is learned of each pool from them."""
+"""Past ticks as windows, and the memory of each pool built from them."""

@@ -1,4 +1,4 @@
-"""How many a pool had when it gave no more: afterwards a little more is asked for, and soon more if that comes."""
+"""Ceiling of a pool's capacity: after a refusal, requests exceed it only step by step."""
 
 from __future__ import annotations
 
@@ -6,42 +6,45 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-FIRST: Final = 1
-"""Replicas asked for beyond what a pool held when it refused; what comes doubles it."""
+FIRST_MARGIN: Final = 1
+"""Replicas requested beyond the ceiling after a refusal; each success doubles them."""
 FORGET_S: Final = 900.0
-"""How long it is remembered after it was last found true: as long as asks for all at once are likely to fail again."""
+"""A ceiling is forgotten this long after it was last confirmed: for that time requests beyond it are likely to fail
+again."""
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityCeiling:
-    """`held` is what the pool had, ready or on its way, when it gave no more; None where that is not known.
+    """A pool's ready and pending replicas when it granted no more (`held`), or None.
 
-    `more` is how many beyond it are worth asking for, `age_s` how long ago it was last found true.
+    `margin` is how many replicas beyond it may be requested, `age_s` the time since it was last confirmed.
+
+    Example: the pool held 8 and refused more, so up to 9 are requested. When 9 serve, up to 11 are; when 11 serve, 15.
     """
 
     held: int | None = None
-    more: int = FIRST
+    margin: int = FIRST_MARGIN
     age_s: float = 0.0
 
     def hit(self, held: int) -> CapacityCeiling:
-        """More than `held` was asked for and not given, or everything above it was taken."""
+        """Return the ceiling after all beyond `held` was refused or interrupted."""
         return CapacityCeiling(held)
 
     def passed(self, ready: int) -> CapacityCeiling:
-        """So many serve: if they are more than were known to be had, twice as many more may be.
+        """Return the ceiling while `ready` serve: above it, it rises and its margin doubles.
 
-        A pool that had none and has some is as good as never asked: most zones have all or nothing.
+        A ceiling of zero is forgotten as soon as a replica serves: most zones have all or nothing.
         """
         if self.held is None or ready <= self.held:
             return self
-        return CapacityCeiling(ready, 2 * self.more) if self.held else CapacityCeiling()
+        return CapacityCeiling(ready, 2 * self.margin) if self.held else CapacityCeiling()
 
-    def faded(self, passed_s: float) -> CapacityCeiling:
-        """After a time; what is too old is forgotten."""
+    def aged(self, passed_s: float) -> CapacityCeiling:
+        """Return the ceiling `passed_s` later; after `FORGET_S` it is forgotten."""
         age_s = self.age_s + passed_s
         return CapacityCeiling() if age_s > FORGET_S else replace(self, age_s=age_s)
 
     @property
-    def most(self) -> float:
-        """The supply up to which it is worth asking; without limit where none is known."""
-        return math.inf if self.held is None else self.held + self.more
+    def max_supply(self) -> float:
+        """The supply up to which replicas are requested; infinite where no ceiling is known."""
+        return math.inf if self.held is None else self.held + self.margin

@@ -1,9 +1,11 @@
-"""How soon a pool's replicas will be taken: a rate of losses learnt online, forgetting, in groups, with notice.
+"""Interruption rate of a pool: learned online, with forgetting, in groups, and with notice.
 
-A Gamma prior on the rate of losses per hour, updated by losses seen in the hours in which the pool held replicas: the
-posterior mean is ``(A + losses) / (B + hours)``. Within one quiet run it falls as 1 / (B + t), the Lomax law: what has
-lasted, lasts, as recorded spot capacity does (SkyPilot's traces: up-times with means 3 to 10 times their medians).
-Losses come in groups (a zone's capacity goes at once), so a turn with losses is one event and its share is learnt too.
+A Gamma prior on interruptions per hour, updated by the interruptions in the hours in which the pool held replicas: the
+posterior mean is ``(EVENTS + interruptions) / (HOURS + hours)``. Example without forgetting: 0.5 per hour at first, and
+``0.5 / (1 + 4) = 0.1`` after 4 quiet hours. So within one quiet run it falls as 1 / (HOURS + t), the Lomax law: what
+has lasted, lasts, as recorded spot capacity does (SkyPilot's traces: up-times with means 3 to 10 times their medians).
+Replicas are lost in groups (a zone's capacity goes at once), so a tick with losses is one event, and its share is
+learned too.
 """
 
 from __future__ import annotations
@@ -13,21 +15,21 @@ from typing import Final
 
 EVENTS: Final = 0.5
 HOURS: Final = 1.0
-"""The prior's weight and time: 0.5 a pool-hour at first, as in the middle of 9 zones of AWS V100 spot (0.1 to 1.4).
-Weak on purpose: AWS's own yearly figures are three orders of magnitude lower, and a few quiet hours say which it is."""
+"""The prior's events and hours: 0.5 per pool-hour, as in the middle of 9 zones of AWS V100 spot (0.1 to 1.4). Weak on
+purpose: AWS's own yearly figures are three orders of magnitude lower, and a few quiet hours show which one holds."""
 HALF_LIFE_S: Final = 6 * 3600.0
-"""After which a loss or a quiet hour counts for half: markets change within the day."""
+"""After this time an interruption or a quiet hour counts for half: markets change within the day."""
 UNHELD_HALF_LIFE_S: Final = 3600.0
-"""The same while a pool held to be worse than the prior holds nothing: nobody sees then that it has become quiet, and
-what is never tried again would be held to its worst hours for days. What was quiet stays trusted."""
+"""The same while a pool that is worse than the prior holds no replicas. No tick shows then that the market has become
+quiet, and without a faster decay the pool would be judged by its worst hours for days."""
 AT_RISK: Final = 2.0
-"""Weight of the prior belief that a loss takes all that the pool holds, in replicas."""
+"""Weight in replicas of the prior that an interruption takes all replicas of the pool."""
 MAX_GAP_S: Final = 600.0
-"""A longer gap between two turns proves no quiet: nobody looked."""
+"""A longer gap between two ticks counts only for this long as quiet: no tick observed the pool."""
 
 
 class InterruptionRate:
-    """One pool's losses, as exponentially forgotten sums."""
+    """Interruptions of one pool, as exponentially decayed sums."""
 
     def __init__(self) -> None:
         self._events = 0.0
@@ -36,41 +38,42 @@ class InterruptionRate:
         self._at_risk = 0.0
         self._noticed_s = 0.0
 
-    def note(self, passed_s: float, held: int, lost: int, notice_s: float) -> None:
-        """Record the seconds since the tick before, the replicas held, those lost, and the notice they had."""
-        unseen = not held and self.per_hour > EVENTS / HOURS
-        kept = 0.5 ** (passed_s / (UNHELD_HALF_LIFE_S if unseen else HALF_LIFE_S))
-        self._events *= kept
-        self._hours *= kept
-        self._lost *= kept
-        self._at_risk *= kept
-        self._noticed_s *= kept
-        if held:
+    def note(self, passed_s: float, replicas: int, lost: int, notice_s: float) -> None:
+        """Record the time since the last tick, the replicas, those lost since, and their notice."""
+        is_unobserved = not replicas and self.per_hour > EVENTS / HOURS
+        weight = 0.5 ** (passed_s / (UNHELD_HALF_LIFE_S if is_unobserved else HALF_LIFE_S))
+        self._events *= weight
+        self._hours *= weight
+        self._lost *= weight
+        self._at_risk *= weight
+        self._noticed_s *= weight
+        if replicas:
             self._hours += min(passed_s, MAX_GAP_S) / 3600.0
         if lost:
             self._events += 1.0
             self._lost += lost
-            self._at_risk += max(held, lost)
+            self._at_risk += max(replicas, lost)
             self._noticed_s += notice_s
 
     @property
     def per_hour(self) -> float:
-        """Losses an hour while the pool holds any."""
+        """Interruptions per hour while the pool holds replicas."""
         return (EVENTS + self._events) / (HOURS + self._hours)
 
     @property
     def share(self) -> float:
-        """The share of the pool that a loss takes."""
+        """Share of the pool that an interruption takes: 1 at first, 3/6 after 1 of 4 was lost."""
         return (AT_RISK + self._lost) / (AT_RISK + self._at_risk)
 
-    def notice_s(self, told_s: float = 0.0) -> float:
-        """How long ahead a loss is announced: the mean of those seen, of one unannounced, and of one as `told_s`.
+    def notice_s(self, configured_s: float = 0.0) -> float:
+        """Return the mean of the observed notices, of one without notice, and of the configured one.
 
-        `told_s` is what the cloud says that it gives, 0 where it says nothing. To believe it alone would leave a whole
-        fleet in one zone by a margin that the first loss without a word takes away.
+        `configured_s` is the notice that the cloud documents, 0 where it documents none. Example: 120 s count as 60 s
+        until an interruption is observed. In full they would place a whole workload in one zone, by a margin that the
+        first interruption without notice disproves.
         """
-        return (told_s + self._noticed_s) / ((2.0 if told_s else 1.0) + self._events)
+        return (configured_s + self._noticed_s) / ((2.0 if configured_s else 1.0) + self._events)
 
     def probability(self, within_s: float) -> float:
-        """Return the probability of a loss within a time."""
+        """Return the probability of an interruption: 0.08 within 600 s at 0.5 per hour."""
         return -math.expm1(-self.per_hour * within_s / 3600.0)

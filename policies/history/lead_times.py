@@ -1,4 +1,4 @@
-"""Decided-to-serving times, and for how long what has not come yet has been awaited."""
+"""Lead times from request to serving, and the age of pending requests. Seconds."""
 
 from __future__ import annotations
 
@@ -11,73 +11,74 @@ import numpy as np
 
 MAX_LEAD_TIMES: Final = 256
 """Lead times kept: some days of scale-outs, few enough that a changed start-up time shows within a week."""
-MAX_ASKS: Final = 100_000
-"""Asks kept at the most: a workload's own maximum."""
+MAX_PENDING: Final = 100_000
+"""Pending replicas kept at most: the largest maximum of a workload."""
 OUTLIER: Final = 3.0
-"""What took more medians than this waited for capacity: it tells nothing of how long a start takes. A log-normal start
+"""A start that takes more than this many medians waited for capacity, and is no measure of a start. A log-normal start
 with the spread of GPU nodes (sigma 0.45) exceeds 3 medians once in 140."""
 LONGEST_S: Final = 3600.0
-"""What took longer waited for capacity, whatever the others took: where all waited, their median tells nothing."""
-UNMEASURED: Final = 3.0
-"""Patience before the first start has been seen, over the lead time configured: that may be a guess."""
-MARGIN: Final = 1.25
-"""Patience over the 0.99 quantile: with few starts seen, that is no more than their largest."""
-ENOUGH: Final = 3
-"""Starts after which the measured ones count, and no longer the one configured."""
+"""A start that takes longer waited for capacity, whatever the median: where all starts waited, it is wrong as well."""
+UNMEASURED_PATIENCE: Final = 3.0
+"""Patience before the first starts are measured, as a multiple of the configured lead time, which may be a guess."""
+PATIENCE_MARGIN: Final = 1.25
+"""Patience as a multiple of the 0.99 quantile: with few starts measured, that is at most their largest."""
+MIN_LEAD_TIMES: Final = 3
+"""Measured starts after which they replace the configured lead time."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingReplica:
-    """A replica asked for: since when, whether it makes up for one that the cloud took, and whether it had to wait.
+    """A requested replica that does not serve yet.
 
-    The market that took one rarely gives another at once: such an ask is no supply until it has come. One that had to
-    wait for capacity tells nothing of how long a start takes.
+    `replaces_lost`: it was requested for an interrupted one. A market that just took a replica rarely grants another,
+    so it is no supply until it has arrived. `waited`: it had to wait for capacity, so it does not measure a start.
     """
 
     at: float
-    doubtful: bool = False
+    replaces_lost: bool = False
     waited: bool = False
 
 
 class LeadTimes:
-    """First asked for, first come: what is awaited, and how long those took that came.
+    """Pending replicas and measured lead times, first requested first served.
 
-    Seconds, resolved to the interval of the turns. A replica no longer wanted is dropped, not counted.
+    Resolved to the interval of the ticks. A replica whose request is withdrawn is dropped and not measured.
     """
 
     def __init__(self) -> None:
-        self._pending: deque[PendingReplica] = deque(maxlen=MAX_ASKS)
+        self._pending: deque[PendingReplica] = deque(maxlen=MAX_PENDING)
         self._measured: deque[float] = deque(maxlen=MAX_LEAD_TIMES)
         self._ready: int | None = None
         self._quantiles: dict[float, float] = {}
 
     def note(self, at: float, target: int, ready: int, lost: int = 0) -> int:
-        """Return one turn's size decided and size ready, `lost` having been taken since.
+        """Record a tick's target, ready and lost replicas; return how many have arrived.
 
-        Gives how many came to serve.
+        Example: 2 of 5 requested replicas were ready, and 4 are now: 2 arrived, and 1 is pending.
         """
-        came = 0 if self._ready is None else min(len(self._pending), max(0, ready - self._ready + lost))
+        arrived = 0 if self._ready is None else min(len(self._pending), max(0, ready - self._ready + lost))
         self._ready = ready
-        for _ in range(came):
-            ask = self._pending.popleft()
-            if not (ask.doubtful or ask.waited) and at - ask.at <= LONGEST_S:
-                self._measured.append(at - ask.at)
+        for _ in range(arrived):
+            replica = self._pending.popleft()
+            if not (replica.replaces_lost or replica.waited) and at - replica.at <= LONGEST_S:
+                self._measured.append(at - replica.at)
                 self._quantiles.clear()
-        awaited = min(MAX_ASKS, max(0, target - ready))
-        while len(self._pending) > awaited:
+        pending = min(MAX_PENDING, max(0, target - ready))
+        while len(self._pending) > pending:
             self._pending.pop()
-        self._pending.extend(PendingReplica(at, doubtful=lost > n) for n in range(awaited - len(self._pending)))
-        return came
+        new = range(pending - len(self._pending))
+        self._pending.extend(PendingReplica(at, replaces_lost=lost > n) for n in new)
+        return arrived
 
     def mark_shortage(self) -> None:
-        """There is no capacity now: what is awaited will have waited for some."""
-        self._pending = deque((replace(a, waited=True) for a in self._pending), MAX_ASKS)
+        """Mark the pending replicas as waiting for capacity, because the pool has none now."""
+        self._pending = deque((replace(r, waited=True) for r in self._pending), MAX_PENDING)
 
     def shift(self, step_s: float) -> None:
-        self._pending = deque((replace(a, at=a.at + step_s) for a in self._pending), MAX_ASKS)
+        self._pending = deque((replace(r, at=r.at + step_s) for r in self._pending), MAX_PENDING)
 
     def quantile_s(self, q: float) -> float | None:
-        """Return the `q` quantile (0 to 1) of the lead times seen, in seconds; None before the first."""
+        """Return the `q` quantile (0 to 1) of the measured lead times; None before the first."""
         if not self._measured:
             return None
         if q not in self._quantiles:
@@ -85,42 +86,44 @@ class LeadTimes:
         return self._quantiles[q]
 
     def usual_s(self, prior_s: float, q: float = 0.9) -> float:
-        """Return how long a start takes.
-
-        The `q` quantile without those that waited for capacity; `prior_s` until measured.
-        """
-        if len(self._measured) < ENOUGH:
+        """Return the `q` quantile of starts with capacity; `prior_s` until enough are measured."""
+        if len(self._measured) < MIN_LEAD_TIMES:
             return prior_s
         key = -1.0 - q
         if key not in self._quantiles:
-            seen = np.fromiter(self._measured, float)
-            self._quantiles[key] = float(np.quantile(seen[seen <= OUTLIER * np.median(seen)], q))
+            measured = np.fromiter(self._measured, float)
+            self._quantiles[key] = float(np.quantile(measured[measured <= OUTLIER * np.median(measured)], q))
         return self._quantiles[key]
 
     def patience_s(self, prior_s: float) -> float:
-        """Return how long an ask counts as supply: what is not there by then is not on its way."""
-        if len(self._measured) < ENOUGH:
-            return UNMEASURED * prior_s
-        return MARGIN * self.usual_s(prior_s, 0.99)
+        """Return the age up to which a pending replica counts as supply.
+
+        Example: 360 s for a configured lead time of 120 s, and 125 s once all measured starts take 100 s.
+        """
+        if len(self._measured) < MIN_LEAD_TIMES:
+            return UNMEASURED_PATIENCE * prior_s
+        return PATIENCE_MARGIN * self.usual_s(prior_s, 0.99)
 
     def pending_since(
-        self, now: float, patience_s: float, *, came: int = 0, heed_doubt: bool = True
+        self, now: float, patience_s: float, *, arrived: int = 0, without_replacements: bool = True
     ) -> tuple[float, ...]:
-        """Return the request time of each replica that may still be counted on, first requested first.
+        """Return the request time of each replica that may still arrive, oldest first.
 
-        The first `came` have arrived.
+        The first `arrived` are left out; with `without_replacements`, substitutes for interrupted replicas are too.
         """
-        asks = islice(self._pending, came, None)
-        return tuple(a.at for a in asks if now - a.at <= patience_s and not (heed_doubt and a.doubtful))
+        pending = islice(self._pending, arrived, None)
+        return tuple(
+            r.at for r in pending if now - r.at <= patience_s and not (without_replacements and r.replaces_lost)
+        )
 
     @property
     def oldest(self) -> float | None:
-        """Since when the one asked for first has been awaited."""
+        """The request time of the oldest pending replica."""
         return self._pending[0].at if self._pending else None
 
     @property
     def pending(self) -> int:
-        """How many are awaited."""
+        """The number of pending replicas."""
         return len(self._pending)
 
     def __len__(self) -> int:

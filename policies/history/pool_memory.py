@@ -1,4 +1,4 @@
-"""What each pool's market has shown: how soon it serves, what it takes away, what it would not give."""
+"""Memory of each pool: lead times, interruptions, refusals and the ceiling of its capacity."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from policies.model.spec import Pool
 
 REFUSALS: Final = frozenset({Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED})
-"""Results of an ask for more after which it is worth asking elsewhere. The wait after a quota error is longer than the
-others. A permission or a bound that a person has to change is retried as a shortage is, since no platform reports the
-change."""
+"""Results of a request for more after which other pools are tried. The wait after a quota error is the longest. A
+missing permission or a bound that a person has to change is retried like a shortage: no platform reports the change."""
 
 
 class PoolMemory:
     """One pool's memory, built from ticks alone.
 
-    `short` remembers what was refused or never came, `taken` what the cloud took back: the first concerns every market,
-    the second is for the reader to heed where nodes may be taken. `ceiling` is how many there were then.
+    `backoff` follows refusals and replicas that never arrived, in every market; `interruption_backoff` follows
+    interruptions, and matters for spot pools only. `ceiling` is the size at which the pool last granted no more.
+    `requested` is the size after the last write.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -36,133 +36,126 @@ class PoolMemory:
         self.backoff = CapacityBackoff()
         self.interruption_backoff = CapacityBackoff()
         self.ceiling = CapacityCeiling()
+        self.requested = 0
         self._at = 0.0
         self._status: PoolStatus | None = None
-        self.requested = 0
         self._notice_at: float | None = None
-        self._refused = False
+        self._write_was_refused = False
 
     @property
-    def was_seen(self) -> bool:
-        """Whether the pool has been seen at all."""
+    def is_known(self) -> bool:
+        """Whether a tick has read the pool's size."""
         return self._status is not None
 
     def lost(self, status: PoolStatus) -> int:
-        """Replicas taken since the pool was last seen: as the platform tells, or ready ones gone that are still wanted.
+        """Return the replicas lost since the last tick, by the counter or the ready replicas.
 
-        A counter that fell begins anew.
+        A counter that fell has restarted. Example: 5 were ready and 5 are still desired, but only 3 are ready: 2 were
+        lost. Where 3 are desired now, none was.
         """
         if self._status is None:
             return 0
-        told = status.interrupted - self._status.interrupted
-        told = min(status.interrupted, self._status.ready) if told < 0 else told
-        wanted = min(self._status.ready, self.requested)
-        gone = max(0, wanted - status.ready) if status.desired >= self.requested else 0
-        return max(told, gone)
+        counted = status.interrupted - self._status.interrupted
+        counted = min(status.interrupted, self._status.ready) if counted < 0 else counted
+        expected = min(self._status.ready, self.requested)
+        missing = max(0, expected - status.ready) if status.desired >= self.requested else 0
+        return max(counted, missing)
 
-    def shortfall_news(self, status: PoolStatus) -> Shortfall | None:
-        """Return what the platform says now that it cannot give, if that is news."""
+    def new_shortfall(self, status: PoolStatus) -> Shortfall | None:
+        """Return the shortfall that the platform reports, unless the last tick saw the same one."""
         return status.shortfall if self._status is None or self._status.shortfall != status.shortfall else None
 
-    def expected_pending(self, status: PoolStatus, now: float, patience_s: float, *, takes: bool) -> int:
-        """Return the pending replicas that may be counted on.
+    def expected_pending(self, status: PoolStatus, now: float, patience_s: float, *, interruptible: bool) -> int:
+        """Return the pending replicas that may arrive; without substitutes if `interruptible`.
 
-        `takes`: the cloud interrupts replicas of this pool, and replaces none.
-
-        What nobody asked for in the turns remembered is as good as just asked for: it may be a person's.
+        A replica that no remembered tick requested counts as requested now: another writer may have requested it.
         """
-        if not self.was_seen:
+        if not self.is_known:
             return status.pending
-        fresh = status.pending - self.lead_times.pending
-        counted = len(self.lead_times.pending_since(now, patience_s, came=max(0, -fresh), heed_doubt=takes))
-        news = max(0, fresh - (self.lost(status) if takes else 0))
-        return min(status.pending, counted + news)
+        unknown = status.pending - self.lead_times.pending
+        arrived = max(0, -unknown)
+        known = len(self.lead_times.pending_since(now, patience_s, arrived=arrived, without_replacements=interruptible))
+        new = max(0, unknown - (self.lost(status) if interruptible else 0))
+        return min(status.pending, known + new)
 
-    def note(self, at: float, status: PoolStatus, outcome: Outcome | None, overdue: int, spec: str) -> None:
+    def note(self, at: float, status: PoolStatus, outcome: Outcome | None, abandoned: int, spec: str) -> None:
         """Record one tick: the observed size, the outcome of a write, and the abandoned requests."""
-        lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.was_seen else 0.0
-        said = self.shortfall_news(status)
+        lost, passed_s = self.lost(status), max(0.0, at - self._at) if self.is_known else 0.0
+        shortfall = self.new_shortfall(status)
         if status.interruption_pending and self._notice_at is None:
             self._notice_at = at
         if self._status is not None:
             notice_s = 0.0 if self._notice_at is None else at - self._notice_at
             self.interruption_rate.note(passed_s, self._status.ready, lost, notice_s)
-            self.backoff, self.interruption_backoff = (
-                self.backoff.faded(passed_s),
-                self.interruption_backoff.faded(passed_s),
-            )
-            self._note_ceiling(status, lost, overdue, passed_s)
+            self.backoff = self.backoff.decayed(passed_s)
+            self.interruption_backoff = self.interruption_backoff.decayed(passed_s)
+            self._note_ceiling(status, lost, abandoned, passed_s)
         if not status.interruption_pending:
             self._notice_at = None
-        raised = self.was_seen and status.desired > self.requested
-        done = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
-        self.requested = outcome.after if outcome is not None and done else status.desired
-        came = self.lead_times.note(at, self.requested, status.ready, lost)
+        was_raised = self.is_known and status.desired > self.requested
+        was_written = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
+        self.requested = outcome.after if outcome is not None and was_written else status.desired
+        arrived = self.lead_times.note(at, self.requested, status.ready, lost)
         self._status, self._at = status, at
-        if came:
-            self.backoff, self.interruption_backoff = (
-                self.backoff.granted(came, at),
-                self.interruption_backoff.granted(came, at),
-            )
+        if arrived:
+            self.backoff = self.backoff.granted(arrived, at)
+            self.interruption_backoff = self.interruption_backoff.granted(arrived, at)
         if lost:
             self.interruption_backoff = self.interruption_backoff.refused(at, f"{lost} of it were taken")
-        if (late := overdue - status.failed) > 0:  # of the failed ones the platform itself tells
-            self.backoff = self.backoff.refused(at, f"{late} asked for have not come")
-        if self.backoff.quota and (raised or self.backoff.quota != spec):
-            self.backoff = self.backoff.lifted()
-        self._note_refusals(at, said, outcome, spec)
-        self._refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
+        if (unreported := abandoned - status.failed) > 0:  # the platform itself reports the failed ones
+            self.backoff = self.backoff.refused(at, f"{unreported} asked for have not come")
+        if self.backoff.quota_spec and (was_raised or self.backoff.quota_spec != spec):
+            self.backoff = self.backoff.without_wait()
+        self._note_refusals(at, shortfall, outcome, spec)
+        self._write_was_refused = outcome is not None and outcome.result is Result.OUT_OF_CAPACITY
 
-    def _note_ceiling(self, status: PoolStatus, lost: int, overdue: int, passed_s: float) -> None:
-        """Record the size at which the pool gives no more. After a refused write the next tick shows what was given."""
-        ceiling, said = self.ceiling.faded(passed_s).passed(status.ready), self.shortfall_news(status)
-        given = status.desired - max(status.failed, overdue)
+    def _note_ceiling(self, status: PoolStatus, lost: int, abandoned: int, passed_s: float) -> None:
+        """Record the size at which the pool grants no more; the tick after a refused write shows it."""
+        ceiling, shortfall = self.ceiling.aged(passed_s).passed(status.ready), self.new_shortfall(status)
         if lost:
             ceiling = ceiling.hit(status.ready)
-        if self._refused or overdue > status.failed or (said is not None and not said.quota):
-            ceiling = ceiling.hit(given)
+        if self._write_was_refused or abandoned > status.failed or (shortfall is not None and not shortfall.quota):
+            ceiling = ceiling.hit(status.desired - max(status.failed, abandoned))
         self.ceiling = ceiling
 
-    def _note_refusals(self, at: float, said: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
-        """Record what the platform refused, by a write's outcome or, later, by the pool's status."""
-        refusals = [] if said is None else [(said.quota, said.reason)]
+    def _note_refusals(self, at: float, shortfall: Shortfall | None, outcome: Outcome | None, spec: str) -> None:
+        """Record refusals by the platform, in a write's outcome or, later, in the pool's status."""
+        refusals = [] if shortfall is None else [(shortfall.quota, shortfall.reason)]
         if outcome is not None and outcome.after > outcome.before and outcome.result in REFUSALS:
             refusals.append((outcome.result is Result.OUT_OF_QUOTA, outcome.reason))
         if refusals:
             self.lead_times.mark_shortage()
-        for quota, reason in refusals:
-            short = self.backoff
-            self.backoff = short.over_quota(at, reason, spec, self.name) if quota else short.refused(at, reason)
+        for is_quota, reason in refusals:
+            backoff = self.backoff
+            self.backoff = backoff.over_quota(at, reason, spec, self.name) if is_quota else backoff.refused(at, reason)
 
     def shift(self, step_s: float) -> None:
-        """After the wall clock jumped, ages stay what they were."""
+        """Shift all times after a jump of the wall clock, so that ages stay the same."""
         self.lead_times.shift(step_s)
-        self.backoff, self.interruption_backoff = (
-            self.backoff.shifted(step_s),
-            self.interruption_backoff.shifted(step_s),
-        )
+        self.backoff = self.backoff.shifted(step_s)
+        self.interruption_backoff = self.interruption_backoff.shifted(step_s)
         self._at += step_s
         if self._notice_at is not None:
             self._notice_at += step_s
 
 
 class PoolMemories:
-    """The memory of every pool of a workload. A pool not seen in a turn stays as it was."""
+    """The memory of every pool of a workload. A pool that a tick could not read stays as it was."""
 
     def __init__(self) -> None:
         self._pools: dict[PoolName, PoolMemory] = {}
 
     def of(self, pool: PoolName) -> PoolMemory:
-        """Return the pool's memory; an empty one for a pool never seen."""
+        """Return the pool's memory; an empty one for a pool that no tick has read."""
         return self._pools.get(pool) or PoolMemory()
 
     def pending_since(self, pools: Mapping[PoolName, Pool], now: float) -> list[float]:
-        """Since when what these pools were asked for and may be counted on is awaited; first asked for first."""
+        """Return the request times of these pools' replicas that may still arrive, oldest first."""
         since: list[float] = []
         for name, pool in pools.items():
             lead_times = self.of(name).lead_times
             patience_s = lead_times.patience_s(pool.lead_time_s)
-            since += lead_times.pending_since(now, patience_s, heed_doubt=pool.market == "spot")
+            since += lead_times.pending_since(now, patience_s, without_replacements=pool.market == "spot")
         return sorted(since)
 
     def note(self, tick: Tick) -> None:
@@ -171,10 +164,10 @@ class PoolMemories:
         self._pools = {n: m for n, m in self._pools.items() if n in tick.observation.pools}
         for name, reading in tick.observation.pools.items():
             if isinstance(reading, Fresh):
-                market = self._pools.setdefault(name, PoolMemory(name))
-                overdue = tick.decision.abandoned.get(name, 0)
-                market.note(tick.decision.at, reading.value, outcomes.get(name), overdue, tick.spec)
+                memory = self._pools.setdefault(name, PoolMemory(name))
+                abandoned = tick.decision.abandoned.get(name, 0)
+                memory.note(tick.decision.at, reading.value, outcomes.get(name), abandoned, tick.spec)
 
     def shift(self, step_s: float) -> None:
-        for market in self._pools.values():
-            market.shift(step_s)
+        for memory in self._pools.values():
+            memory.shift(step_s)

@@ -1,4 +1,4 @@
-"""Numbers of a tick as columns hold them: NaN for a value that is absent or not fresh, never zero."""
+"""Values of a tick as floats: NaN for a value that is absent or not fresh, never zero."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DecisionValues(NamedTuple):
 
 
 def decision_values(decision: Decision) -> DecisionValues:
-    """Return a decision's sizes: a target of None is NaN."""
+    """Return the sizes of a decision, with NaN for None."""
     d = decision
     return DecisionValues(
         NAN if d.demand is None else d.demand,
@@ -41,5 +41,5 @@ def fresh_value(reading: Reading[float] | None) -> float:
 
 
 def whole_value(reading: Reading[float] | None) -> float:
-    """Return the value of a fresh reading to which every part reported: a lower bound is NaN."""
+    """Return the value of a fresh reading to which every part reported; NaN for a lower bound."""
     return reading.value if isinstance(reading, Fresh) and not reading.missing else NAN

@@ -1,10 +1,7 @@
-"""The recent past of one workload.
+"""History of one workload: bounded rows of ticks, and memory of pools, sources and policies.
 
-Bounded rows in numpy windows, the lead times measured, and what is known of pools and sources.
-
-A row is what later decisions look back at. Rows come from ticks alone, so the same journal gives the same history.
-Beside the columns that every turn has, a row holds the signals that a recommendation asks to be kept, and the history
-holds each policy's memory: what its last recommendation handed on to its next.
+Rows come from ticks alone, so the same journal gives the same history. A row has the columns of `COLUMNS`, and the
+signals that a recommendation retains (`Recommendation.retained_signals`).
 """
 
 from __future__ import annotations
@@ -29,17 +26,17 @@ if TYPE_CHECKING:
     from policies.forecast.history_seed import HistorySeed
     from policies.model import PolicyName, SignalName, Tick
 
-COLUMNS: Final = ("at", "demand", "wanted", "may_lower", "active", "current", "target", "ready", "held")
-AT, DEMAND, WANTED, MAY_LOWER, ACTIVE, CURRENT, TARGET, READY, HELD = range(len(COLUMNS))
-"""`held` is the number of replicas asked for over all pools, whatever they do and are worth."""
+COLUMNS: Final = ("at", "demand", "capped_need", "may_scale_in", "active", "current", "target", "ready", "desired")
+AT, DEMAND, CAPPED_NEED, MAY_SCALE_IN, ACTIVE, CURRENT, TARGET, READY, DESIRED = range(len(COLUMNS))
+"""`desired` is the number of requested replicas of all pools, headroom tiers included, whatever their capacity."""
 MAX_ROWS: Final = 4096
-"""Rows kept at the most: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
+"""Maximum number of rows: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
 
 
 class History:
-    """A bounded run of rows, oldest first, each column a contiguous numpy view.
+    """Rows of ticks, oldest first; each column is a contiguous numpy view.
 
-    Rows are kept for `span_s`, and at most `max_rows` of them: appending is amortised O(1), a window is a slice.
+    Rows are kept for `span_s`, and at most `max_rows` of them. Appending is amortized O(1), a window is a slice.
     """
 
     def __init__(self, span_s: float = 3600.0, max_rows: int = MAX_ROWS, step_s: float = 15.0) -> None:
@@ -60,14 +57,14 @@ class History:
         return self._end - self._start
 
     def add_without_forecast(self, tick: Tick) -> None:
-        """Add a turn from the record, after the jump of the clock before it, if there was one."""
+        """Add a recorded tick, after the clock's jump before it if there was one."""
         if tick.clock_step_s:
             self.shift(tick.clock_step_s)
         self.append(tick)
 
     def append(self, tick: Tick) -> None:
-        """Add a turn. A row that does not lie after the last one is refused: time does not run backwards here."""
-        d, seen = tick.decision, tick.observation
+        """Add a tick. A tick that is not later than the last one is ignored: times only rise."""
+        d, observation = tick.decision, tick.observation
         if len(self) and d.at <= self._rows[AT, self._end - 1]:
             return
         if self._end == self._rows.shape[1]:
@@ -82,7 +79,7 @@ class History:
             values.current,
             values.target,
             values.ready,
-            sum(NAN if isinstance(r, Absent) else r.value.desired for r in seen.pools.values()),
+            sum(NAN if isinstance(r, Absent) else r.value.desired for r in observation.pools.values()),
         )
         for r in d.recommendations:
             self._retain(r.retained_signals)
@@ -92,78 +89,76 @@ class History:
                 self._forecast_to_write(r.policy).note(d.at, r.work)
         for signal, row in self._retained.items():
             suspected = source_of(signal) in d.suspected_zeros
-            self._rows[row, self._end] = NAN if suspected else whole_value(seen.readings.get(signal))
+            self._rows[row, self._end] = NAN if suspected else whole_value(observation.readings.get(signal))
         self._end += 1
         while self._end - self._start > self.max_rows or self._rows[AT, self._start] < d.at - self.span_s:
             self._start += 1
         if d.target is not None and d.ready is not None:
             self.lead_times.note(d.at, d.target, d.ready)
         self.pool_memories.note(tick)
-        self.zero_suspicion.note(seen)
+        self.zero_suspicion.note(observation)
 
     def _retain(self, signals: tuple[SignalName, ...]) -> None:
-        """Keep these signals from now on; of the turns before nothing is known."""
+        """Keep these signals from now on; earlier rows hold NaN."""
         for signal in signals:
             if signal not in self._retained:
                 self._retained[signal] = len(self._rows)
                 self._rows = np.vstack((self._rows, np.full(self._rows.shape[1], NAN)))
 
     def _make_room(self) -> None:
+        """Move the rows to the start of the array; double it where they fill more than half of it."""
         rows = len(self)
-        kept = self._rows[:, self._start : self._end]
+        retained = self._rows[:, self._start : self._end]
         if 2 * rows > self._rows.shape[1]:
             grown = np.empty((len(self._rows), 2 * self._rows.shape[1]))
-            grown[:, :rows] = kept
+            grown[:, :rows] = retained
             self._rows = grown
         else:
-            self._rows[:, :rows] = kept.copy()
+            self._rows[:, :rows] = retained.copy()
         self._start, self._end = 0, rows
 
     def shift(self, step_s: float) -> None:
-        """Move the whole past by `step_s`: after the wall clock jumped, ages stay what they were."""
+        """Shift all times by `step_s` after a jump of the wall clock, so that ages stay the same."""
         self._rows[AT, self._start : self._end] += step_s
         self.lead_times.shift(step_s)
-        for outlook in self._forecasts.values():
-            outlook.shift(step_s)
+        for forecast in self._forecasts.values():
+            forecast.shift(step_s)
         self.pool_memories.shift(step_s)
         self.zero_suspicion.shift(step_s)
 
     def column(self, column: int, since: float | None = None) -> NDArray[np.float64]:
-        """Return a column's values at or after `since` (all of them without it), oldest first.
-
-        A view, not to be written.
-        """
+        """Return a read-only view of a column's values since `since` (or all), oldest first."""
         start = self._start if since is None else self._index(since)
         return self._rows[column, start : self._end]
 
     def signal(self, name: SignalName, since: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the ticks since `since` that saw `name` fresh and whole: (at, values), oldest first.
+        """Return the times and values of a retained signal since `since`, oldest first.
 
-        Empty for a signal that no recommendation asked to keep. A lower bound is not kept: a mean with it would be one.
+        Empty for a signal that no recommendation retains. Without lower bounds: a mean with one would be one too.
         """
         if name not in self._retained:
             return np.empty(0), np.empty(0)
         values = self.column(self._retained[name], since)
-        seen = ~np.isnan(values)
-        return self.column(AT, since)[seen], values[seen]
+        known = ~np.isnan(values)
+        return self.column(AT, since)[known], values[known]
 
     def memory(self, policy: PolicyName) -> Mapping[str, float]:
-        """Return what the policy's last recommendation handed on (`Recommendation.memory`); empty before the first."""
+        """Return the memory of the policy's last recommendation; empty before the first."""
         return self._memory.get(policy, {})
 
     def forecasts_for(self, policy: PolicyName) -> bool:
-        """Return whether the policy has an outlook: a past, or work that it measured."""
+        """Return whether the policy has a forecast: it reported work, or its forecast was seeded."""
         return policy in self._forecasts
 
     def forecast(self, policy: PolicyName) -> QuantileForecast:
-        """Return the forecast of the work that the policy measured (`Recommendation.work`), only to be read.
+        """Return the read-only forecast of the work that the policy reports (`Recommendation.work`).
 
-        It has seen nothing where the policy measured none so far.
+        It is empty where the policy has reported none so far.
         """
-        return self._forecasts.get(policy) or _nothing_measured(self.step_s)
+        return self._forecasts.get(policy) or _empty_forecast(self.step_s)
 
     def seed_forecast(self, policy: PolicyName, seed: HistorySeed) -> None:
-        """Give the policy's forecast an older past."""
+        """Seed the policy's forecast with an older history."""
         seed.apply(self._forecast_to_write(policy))
 
     def _forecast_to_write(self, policy: PolicyName) -> QuantileForecast:
@@ -172,16 +167,16 @@ class History:
         return self._forecasts[policy]
 
     def longest_gap_s(self, column: int, since: float, now: float) -> float:
-        """Return the longest stretch in [since, now] without a true value in `column`.
+        """Return the longest time in [since, now] without a true value; infinite if none precedes.
 
-        A row at `now` is taken as true (the turn being decided). The last true row before `since` counts as the left
-        edge only by its age: a window whose start nothing vouches for has a gap at its start.
+        The tick at `now`, which is being decided, counts as true. Example: true values at 0, 15, 75 and 90 s leave 60 s
+        in [10, 100], and 15 s in [80, 100], where the last true value before the window starts the count.
         """
-        good = self.column(AT)[self.column(column) > 0]
-        first = int(good.searchsorted(since, side="right")) - 1
+        true_at = self.column(AT)[self.column(column) > 0]
+        first = int(true_at.searchsorted(since, side="right")) - 1
         if first < 0:
             return float("inf")
-        inside = good[first:]
+        inside = true_at[first:]
         return float(max((inside[1:] - inside[:-1]).max(initial=0.0), now - inside[-1]))
 
     def _index(self, since: float) -> int:
@@ -189,6 +184,6 @@ class History:
 
 
 @lru_cache(maxsize=64)
-def _nothing_measured(step_s: float) -> QuantileForecast:
-    """Return the forecast that has seen nothing, one for all that only read it."""
+def _empty_forecast(step_s: float) -> QuantileForecast:
+    """Return the empty forecast that all readers share."""
     return QuantileForecast(step_s)

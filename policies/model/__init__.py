@@ -1,4 +1,4 @@
-"""The vocabulary, one module a noun: readings, observation, recommendation, decision, tick.
+"""The records of a tick: readings, observation, recommendation, decision, outcome.
 
 All records are frozen. Times are seconds since the Unix epoch on the controller's clock; shares are 0 to 1.
 """

@@ -12,7 +12,7 @@ from policies.model.rule_id import RuleId
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule's effect on the size, on the way from demand to target.
+    """One rule's effect on the size, between demand and target.
 
     `replicas` is the size after the rule in replica equivalents of the serving pools; None where no size is known.
     """
@@ -24,19 +24,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The sizes decided for one workload, and every reason on the way.
+    """The sizes decided for one workload, and the reason of each rule.
 
     - `demand`: the largest need in replica equivalents; None when every policy is blind.
     - `capped_need`: that need within budgets and SLO feasibility, in whole replicas, before stabilization.
-    - `current`: the size found (the sum of the pools' desired sizes); `target`: the size decided. Both are None while
-      a pool's size is unknown.
+    - `current`: the observed size (the sum of the pools' desired sizes); `target`: the decided size. Both are None
+      while a pool's size is unknown.
     - `targets`: the size of each pool that may be resized now.
     - `abandoned`: requested replicas that no longer count as supply.
     - `cost_usd_per_hour`: the cost of the targets without the abandoned replicas; None where a price is unknown.
-    - `suspected_zeros`: sources that reported 0 of everything and are not believed, and why.
+    - `suspected_zeros`: sources that reported 0 for every quantity, which is probably false, and why.
 
     Where pools differ in market, price or capacity, `current`, `ready` and `target` are replica equivalents, and
-    `current` and `target` leave out what the allocator holds beyond the size: spares for losses, both ends of a move.
+    `current` and `target` leave out what the allocator holds beyond the size: spares for losses, and both pools of a
+    move. Example: a size of 4 held as 4 on-demand replicas and the 4 spot ones that replace them stays 4.
     """
 
     at: float

@@ -1,7 +1,7 @@
-"""What a configuration field means and which values it takes, said once, beside the field.
+"""Metadata of a configuration field: its meaning and its bounds, next to the field.
 
-A parameter is a field of a frozen dataclass, annotated ``Annotated[float, Rule("Meaning.", gt=0)]``. The configuration
-loader turns rules into validation and into the published JSON Schema; nothing here knows how.
+A parameter is a field of a frozen dataclass, annotated ``Annotated[float, FieldMetadata("Meaning. Unit.", gt=0)]``. The
+configuration loader turns metadata into validation and into the published JSON Schema.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 LARGEST: Final = 10**15
-"""The largest value of a number whose rule names none, either way: products of several stay finite."""
+"""The largest absolute value of a number without a bound of its own: products of several stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMetadata:
-    """The meaning of a field (`doc`, ending with its unit) and the bounds of its values, `LARGEST` by default."""
+    """Meaning of a field (`doc`, ending with its unit) and bounds of its values."""
 
     doc: str
     gt: float | None = None
@@ -24,11 +24,11 @@ class FieldMetadata:
     le: float | None = None
     pattern: str | None = None
     example: object = None
-    """What the documented example shows where the field has no default."""
+    """The value in the documented example where the field has no default."""
 
 
 @dataclass(frozen=True, slots=True)
 class ByKind:
-    """Marks a field whose values are records chosen by their ``kind`` from a registry: policy, source or pool."""
+    """Mark of a field of policies, sources or pools: records that ``kind`` selects."""
 
     registry: str

@@ -1,6 +1,6 @@
-"""What a workload may never do, as its owner states it: budgets, blast radius, maintenance, overrides, promises.
+"""Limits of a workload: budgets, blast radius, SLO feasibility, maintenance and overrides.
 
-These records only hold and check the settings. The rules that obey them stand in `policies.guard`.
+These records hold and check the settings. The rules that apply them are in `policies.guard`.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class BlastRadius:
 class LateGrowth:
     """When to stop buying replicas because users wait too long: where more of them would not help.
 
-    Latency grows in a straight line with the requests in the engines per ready replica, which is learnt from the
-    workload's own turns. It never holds back growth that load asks for.
+    Latency grows linearly with the requests per ready replica, by a line that is fitted to the workload's own ticks.
+    Growth for load is never limited.
     """
 
     min_gain: Annotated[
@@ -117,7 +117,7 @@ class Override:
             yield "until", f"not a time: {e}"
 
     def in_force(self, now: float) -> bool:
-        """Return whether it has not ended at `now`."""
+        """Return whether the override has not ended at `now`."""
         return now < parse_instant(self.until)
 
 

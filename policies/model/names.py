@@ -1,4 +1,4 @@
-"""Names of workloads, pools, policies and signals, as types of their own."""
+"""Types of the names of workloads, pools, policies and signals."""
 
 from __future__ import annotations
 

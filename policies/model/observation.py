@@ -1,4 +1,4 @@
-"""What one tick sees of a workload: readings, the status of each pool, and the fleet's grant."""
+"""The observation of one tick: readings, the status of each pool, and the fleet's grant."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from policies.model.readings import Reading
 class Shortfall:
     """A size that the platform accepted and cannot provide.
 
-    `at` is when the platform reported it: one report is one refusal, however often it is read. `quota` is True for a
-    limit of the account, which heals more slowly than a lack of capacity.
+    `at` is the time of the platform's report: one report is one refusal, however often it is read. `quota` is True for
+    a limit of the account, which lasts longer than a lack of capacity.
     """
 
     at: float
@@ -24,7 +24,7 @@ class Shortfall:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A pool's replicas in one zone and market, where the platform tells them apart."""
+    """A pool's replicas in one zone and market, where the platform reports them separately."""
 
     zone: str
     market: str
@@ -66,7 +66,7 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """An upper limit and its reason."""
+    """An upper limit (`most`) and its reason."""
 
     most: float
     reason: str
@@ -74,11 +74,12 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the fleet lets one workload hold and remove now; None where the fleet sets no limit.
+    """The amounts that one workload may hold and remove now; None where the fleet sets no limit.
 
-    `gpus` and `usd_per_hour` are the most that it may hold: less than it holds now means that it must give way.
-    `removable` is how many replicas it may remove, `removed` how many all workloads removed within the blast radius's
-    window. A pool whose quantum is larger than `removable` may remove one quantum less `removed`.
+    - `gpus`, `usd_per_hour`: the maximum that it may hold. A workload that holds more must shrink.
+    - `removable`: the replicas that it may remove; `removed`: those that all workloads removed within the blast
+      radius's window. A pool whose quantum is larger than `removable` may remove one quantum less `removed`: with a
+      quantum of 8, 1 removable and 0 removed, 8 replicas.
     """
 
     gpus: Quota | None = None
@@ -89,9 +90,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """All that one tick saw of one workload, and the error of each source and pool that could not be read.
+    """The observation of one workload in one tick, and the errors of its sources and pools.
 
-    `grant` is what the fleet allowed at that moment; None where no limit spans workloads.
+    `grant` is the fleet's grant in that tick; None where no limit spans workloads.
     """
 
     workload: WorkloadName

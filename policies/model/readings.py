@@ -1,4 +1,4 @@
-"""A value that was read, or why there is none: missing is never zero."""
+"""Readings: a fresh or stale value, or the reason for its absence, which is never zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Fresh(Generic[T]):
     """A value recent enough to act on.
 
     `missing` names the part of a total that did not respond. The value is then a lower bound, which may raise the size
-    and not lower it.
+    and not lower it: 7 messages in one of two queues, while the other one does not respond.
     """
 
     value: T
@@ -23,7 +23,7 @@ class Fresh(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Stale(Generic[T]):
-    """The last known value, too old to act on: it is shown and blocks scale-in, but changes no size."""
+    """The last known value, too old to act on: it blocks scale-in, and changes no size."""
 
     value: T
     measured_at: float
@@ -32,7 +32,7 @@ class Stale(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """No value, and the reason. Never read as zero."""
+    """No value, and the reason. It never counts as zero."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Names of the rules that move a size on the way from a need to the pools' targets."""
+"""Names of the rules that change a size between a need and the pools' targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class RuleId(StrEnum):
-    """A rule of a decision. The value stands in journals, metrics, logs and reports."""
+    """A rule of a decision. Journals, metrics, logs and reports contain the value."""
 
     # recommend
     DEMAND = "demand"

@@ -1,6 +1,6 @@
-"""A workload's specification: the one record that configuration is read into and `decide` works from.
+"""A workload's specification: the loaded configuration that `decide` reads.
 
-Defaults stand here and nowhere else; ``config/example/workload.yaml`` shows them all and is tested to equal them.
+Defaults are defined here only. ``config/example/workload.yaml`` lists them all, and a test compares both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from policies.model.field_metadata import ByKind, FieldMetadata
 from policies.model.limits import BlastRadius, Budget, LateGrowth, Maintenance, Override
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""Names are DNS labels, so that they can stand in metrics, files and addresses unquoted."""
+"""Names are DNS labels, so that metrics, files and URLs contain them unquoted."""
 FALSE_ZERO_LOOKBACK_S = 2700.0
 """False zeros of a source change no decision after this time (`policies.signals.zero_suspicion`). Seconds."""
 
@@ -58,9 +58,9 @@ class ScaleDown:
 
 
 class Target(NamedTuple):
-    """One size that a pool writes: no other pool may write it too.
+    """One size that a pool writes. No other pool may write it.
 
-    `what` names the kind of object and which of its sizes, `scope` where it is, as in cluster or account and region.
+    `what` names the kind of object and which of its sizes, `scope` its location, such as cluster or account and region.
     """
 
     what: str
@@ -131,7 +131,7 @@ class Pool:
     ] = "yield"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
-        """Return the sizes that this pool writes, under its names in the configuration. Every kind states its own."""
+        """Return the sizes that this pool writes, by its names; every kind defines its own."""
         raise NotImplementedError(f"{type(self).__name__} states no target")
 
 
@@ -251,7 +251,7 @@ class WorkloadSpec:
 
     @property
     def lookback_s(self) -> float:
-        """How far back a decision looks: equal histories over this span give equal decisions."""
+        """Span of the history that a decision reads: equal ones give equal decisions."""
         windows = (
             self.scale_down.window_s + self.scale_down.max_evidence_gap_s,
             self.cooldown_s + self.scale_down.max_evidence_gap_s,

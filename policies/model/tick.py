@@ -18,7 +18,7 @@ class Result(StrEnum):
     DRY_RUN = "dry_run"  # decided only
     UNAVAILABLE = "unavailable"  # no response, throttled or refused: the next tick tries again
     OUT_OF_CAPACITY = "out_of_capacity"
-    OUT_OF_QUOTA = "out_of_quota"  # a limit of the account: retried within the hour
+    OUT_OF_QUOTA = "out_of_quota"  # a limit of the account; retried within the hour
     CONFLICT = "conflict"  # another writer changed the size
     MISCONFIGURED = "misconfigured"  # needs a human
 
@@ -41,12 +41,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The record of one tick: log line, metrics, dashboard, `explain` and `replay` are drawn from it.
+    """The record of one tick: the input of logs, metrics, dashboard, `explain` and `replay`.
 
     - `spec`: the fingerprint of the specification that decided.
-    - `history_len`: how many ticks the history held then.
-    - `lateness_s`: how long after its due time the tick began; `took_s`: how long observing and acting took.
-    - `clock_step_s`: by how much the wall clock had jumped since the tick before; nearly always 0.
+    - `history_len`: the number of ticks in the history when it was decided.
+    - `lateness_s`: the delay of the tick's start after its due time; `took_s`: the duration of observing and acting.
+    - `clock_step_s`: the jump of the wall clock since the last tick; nearly always 0.
     """
 
     spec: str

@@ -32,10 +32,11 @@ class Span:
     days: Annotated[tuple[Day, ...], FieldMetadata("Days on which it opens.")] = DAYS
 
     def covers(self, local: datetime) -> bool:
-        """Return whether it is open at `local`, a wall-clock time in its zone.
+        """Return whether the span covers `local`, a wall-clock time in its zone.
 
-        Wall-clock readings are compared, so a span opens and closes by the clock on the wall through a daylight
-        saving change: an hour that is skipped is missing from it, an hour that is repeated is in it twice.
+        Wall-clock times are compared, so a daylight saving change shortens or lengthens a span: a skipped hour is
+        missing from it, and a repeated hour is in it twice. Example: 22:00 to 02:00 on Saturdays covers Saturday 23:00
+        and Sunday 01:00.
         """
         start, end = _clock_time(self.start), _clock_time(self.end)
         opened_today = DAYS[local.weekday()] in self.days
@@ -47,17 +48,17 @@ class Span:
 
 
 def local_time(at: float, time_zone: str) -> datetime:
-    """Return what the clocks on the wall show at `at` in a zone."""
+    """Return the wall-clock time of the epoch time `at` in a zone."""
     return datetime.fromtimestamp(at, ZoneInfo(time_zone))
 
 
 def time_text(local: datetime, time_zone: str) -> str:
-    """Return a wall-clock time in words: ``mon 08:30 in Europe/Berlin``."""
+    """Return a wall-clock time as text: ``mon 08:30 in Europe/Berlin``."""
     return f"{DAYS[local.weekday()]} {local:%H:%M} in {time_zone}"
 
 
 def zone_problems(time_zone: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the name of a zone, as (field, rule)."""
+    """Yield the problem of an unknown zone name, as (field, rule)."""
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -1,1 +1,1 @@
-"""Limits that all workloads of a daemon share, and each workload's claims on them."""
+"""Limits that all workloads of a daemon share, and the claims of each workload on them."""

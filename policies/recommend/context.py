@@ -1,4 +1,4 @@
-"""The inputs of policies and rules in one tick."""
+"""The context of one tick, for policies and for rules."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PolicyContext:
-    """The input of a policy in one tick.
+    """The context of a policy in one tick.
 
-    `at` is the time (Unix seconds). `ready` and `desired` are sums over the pools, None if a pool's size is unknown.
-    `demand` is None for policies that measure demand; a post-demand policy (`Policy.post_demand`) runs after them and
-    receives the largest need. `min_replicas` is 0 if the workload may scale to zero. `pools` are the statuses of the
-    pools, `spec` is the workload's specification.
+    `ready` and `desired` are sums over the pools in replica equivalents, None when a pool's size is not known. `demand`
+    is None for policies that measure demand; a post-demand policy (`Policy.post_demand`) runs after them, and its
+    `demand` is their largest need. `min_replicas` is the workload's: 0 where it may scale to zero. `pools` are the
+    statuses of the pools, `spec` the workload's specification.
     """
 
     at: float
@@ -37,20 +37,20 @@ class PolicyContext:
     spec: WorkloadSpec | None = None
 
     def pending_since(self) -> list[float]:
-        """Return the request time of each pending replica that still counts as supply, oldest first (Unix seconds)."""
+        """Return the request times of pending replicas that may still arrive, oldest first."""
         return self.history.pool_memories.pending_since(self.spec.pools, self.at) if self.spec else []
 
 
 class Policy(Protocol):
     """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
 
-    `post_demand` is False for a policy that measures demand and True for one that shapes the measured demand.
-    `can_activate` is whether it detects work at zero replicas. `needs` are the quantities that it reads of its source,
-    and `source` is the name of that source (the loader fills it in if only one fits).
-
-    `owns_stabilization` is True for a policy with its own tolerance, windows and limits. It is then the only policy of
-    its workload, and only the guard's rules apply to its size. `lookback_s` is the span of the history that it reads:
-    equal histories over that span give equal recommendations. Seconds.
+    - `post_demand`: False for a policy that measures demand, True for one that shapes the demand that others measured.
+    - `can_activate`: whether it detects work at zero replicas.
+    - `needs`: the quantities that it reads of its source. `source` is the name of that source; the loader sets it where
+      only one fits.
+    - `owns_stabilization`: True for a policy with a tolerance, windows and limits of its own. It is then the only
+      policy of its workload, and of the rules between need and size only the guard's apply.
+    - `lookback_s`: the span of the history that it reads. Equal histories over it give equal recommendations.
     """
 
     @property
@@ -67,11 +67,11 @@ class Policy(Protocol):
 
 @runtime_checkable
 class LooksFarBack(Protocol):
-    """A policy whose forecast of `Recommendation.work` can start from a history that no tick recorded.
+    """A policy whose forecast can be seeded with a history from before the first tick.
 
-    `past_needs` are the quantities of its source that such a history needs. `past_work` converts their means over even
-    steps to replica equivalents, with the models in `memory` (of its last recommendation; empty for the priors). The
-    result is NaN where a value is unknown or not plausible.
+    `past_needs` are the quantities of its source that such a history consists of. `past_work` returns the work in
+    replica equivalents for their means over equal steps, as `Recommendation.work` would have reported it; NaN where a
+    mean is not known or implausible. `memory` is the memory of the policy's last recommendation; empty: the priors.
     """
 
     @property
@@ -84,14 +84,16 @@ class LooksFarBack(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """The input of the rules between a need and a size.
+    """The context of the rules between a need and the pools' targets.
 
-    `need` is the largest recommendation in replica equivalents, None if no policy has a need; `current` is the current
-    size and `ready` the ready capacity. `missing_evidence` names the policies and pools without fresh evidence, empty
-    if `may_scale_in`. `sizes` are the desired sizes of the serving pools in `observation`, `desired` those of all
-    pools. `full` is the reason why replicas that are not ready may be needed, or empty. `abandoned` are the pending
-    replicas that the allocation does not count, `planned` the replica equivalents that it gives the serving pools, at
-    most the size. `need_without_latency` is the need without replicas for late requests; None if there are none.
+    - `need`: the largest need in replica equivalents; None when every policy is blind.
+    - `current`: the observed size in replica equivalents; `ready`: those that can serve.
+    - `missing_evidence`: the policies and pools without fresh evidence; empty where `may_scale_in`.
+    - `sizes`: the desired sizes of the serving pools; `desired`: those of all pools.
+    - `full_reason`: why replicas that are not ready may be needed; empty where the ready ones are not full.
+    - `abandoned`: the requests that the allocation does not count as supply; `planned`: the replica equivalents that it
+      gives the serving pools, at most the size.
+    - `need_without_latency`: the need without replicas that are recommended because users wait; None where none are.
     """
 
     spec: WorkloadSpec
@@ -107,18 +109,18 @@ class RuleContext:
     desired: Mapping[PoolName, int]
     ready: int | None
     recommendations: tuple[Recommendation, ...]
-    full: str = ""
+    full_reason: str = ""
     abandoned: Mapping[PoolName, int] = field(default_factory=dict)
     planned: float = 0.0
     need_without_latency: float | None = None
 
 
 SizeRule = Callable[[int, RuleContext], Step | None]
-"""A rule between a need and a size: it receives the size so far and returns the next one, or None for no effect."""
+"""A rule between a need and a size: it takes the size so far and returns a step, or None without an effect."""
 
 
 def apply_rules(rules: Iterable[SizeRule], size: int, context: RuleContext, steps: list[Step]) -> int:
-    """Return the size after these rules; the step of each rule with an effect is added to `steps`."""
+    """Return the size after these rules, and append the steps that had an effect to `steps`."""
     for rule in rules:
         step = rule(size, context)
         if step is not None and step.replicas is not None:

@@ -1,4 +1,4 @@
-"""The recommendations of all policies in one tick, and the one that wins."""
+"""The recommendations of all policies in one tick, and the winner."""
 
 from __future__ import annotations
 
@@ -21,50 +21,50 @@ if TYPE_CHECKING:
 class Evaluated(NamedTuple):
     """The recommendations of one tick, in the order configured.
 
-    `winner` has the largest need; None if no policy has a need. `demand` is the largest measured need, before headroom.
-    `full` is the reason why the size may not fall (empty if it may). `need_without_latency` is the largest need without
-    the replicas that are recommended because requests are late; None if there are none.
+    - `winner`: the recommendation with the largest need; None where no policy states one.
+    - `demand`: the largest need of the policies that measure demand.
+    - `full_reason`: why the size may not fall, because the ready replicas are full; empty where it may.
+    - `need_without_latency`: the largest need without replicas that are recommended because users wait; None where none
+      are.
     """
 
     recommendations: tuple[Recommendation, ...]
     winner: Recommendation | None
     demand: float | None
-    full: str
+    full_reason: str
     need_without_latency: float | None
 
 
 def evaluate(
     spec: WorkloadSpec, history: History, observation: Observation, ready: int | None, current: int | None
 ) -> Evaluated:
-    """Evaluate the policies that measure demand, then the policies that shape it.
+    """Evaluate the policies that measure demand, then those that shape it.
 
-    Each need is limited to `max_need`, which bounds the cost of the later stages. `ready` and `current` are the ready
-    and the requested capacity in replica equivalents, None if unknown.
+    No need exceeds `max_need`, so that the configured and observed sizes bound the cost of the stages that follow.
     """
-    context = PolicyContext(
-        observation.at, observation.readings, ready, current, None, history, spec.min_replicas, observation.pools, spec
-    )
+    at, readings, pools = observation.at, observation.readings, observation.pools
+    context = PolicyContext(at, readings, ready, current, None, history, spec.min_replicas, pools, spec)
     maximum = max_need(spec, current)
     measured = {
-        name: bounded_recommendation(policy.recommend(name, context), maximum, history.memory(name))
-        for name, policy in spec.policies.items()
-        if not policy.post_demand
+        n: bounded_recommendation(p.recommend(n, context), maximum, history.memory(n))
+        for n, p in spec.policies.items()
+        if not p.post_demand
     }
-    missing, full = readiness.not_ready(spec, history, observation, ready), ""
+    missing, full_reason = readiness.not_ready(spec, history, observation, ready), ""
     if missing is not None:
-        measured, full = readiness.with_lost_replicas(measured, missing, context, spec)
+        measured, full_reason = readiness.with_lost_replicas(measured, missing, context, spec)
     winner = largest(measured.values())
     demand = None if winner is None else winner.need
     shaped = _shaped(context, spec, demand, maximum)
-    recommendations = tuple({**measured, **shaped}[name] for name in spec.policies)
-    need_without_latency = None
-    if any(recommendation.latency_driven for recommendation in recommendations):
-        need_without_latency = _need_without_latency(measured, context, spec, maximum)
-    return Evaluated(recommendations, largest(recommendations), demand, full, need_without_latency)
+    recommendations = tuple({**measured, **shaped}[n] for n in spec.policies)
+    without_latency = None
+    if any(r.latency_driven for r in recommendations):
+        without_latency = _need_without_latency(measured, context, spec, maximum)
+    return Evaluated(recommendations, largest(recommendations), demand, full_reason, without_latency)
 
 
 def largest(recommendations: Iterable[Recommendation]) -> Recommendation | None:
-    """Return the first recommendation with the largest need; None if none has a need."""
+    """Return the first recommendation with the largest need; None where no policy states one."""
     winner, maximum = None, -math.inf
     for recommendation in recommendations:
         need = recommendation.need
@@ -76,25 +76,22 @@ def largest(recommendations: Iterable[Recommendation]) -> Recommendation | None:
 def _shaped(
     context: PolicyContext, spec: WorkloadSpec, demand: float | None, maximum: float
 ) -> dict[PolicyName, Recommendation]:
-    """Return the recommendations of the shaping policies for a demand."""
-    shaping = dataclasses.replace(context, demand=demand)
+    """Return the recommendations of the post-demand policies for a demand."""
+    post_demand = dataclasses.replace(context, demand=demand)
     return {
-        name: bounded_recommendation(policy.recommend(name, shaping), maximum, context.history.memory(name))
-        for name, policy in spec.policies.items()
-        if policy.post_demand
+        n: bounded_recommendation(p.recommend(n, post_demand), maximum, context.history.memory(n))
+        for n, p in spec.policies.items()
+        if p.post_demand
     }
 
 
 def _need_without_latency(
     measured: Mapping[PolicyName, Recommendation], context: PolicyContext, spec: WorkloadSpec, maximum: float
 ) -> float:
-    """Return the largest need without the replicas for late requests. The shaping policies shape the remaining demand.
+    """Return the largest need without replicas that are recommended because users wait.
 
-    Example: 6 replicas are recommended, 2 of them for late requests, with a headroom of 20 %: 4 / (1 - 0.2) = 5.
+    Example: 6 replicas, of which 2 because users wait, and a headroom of 20 %: 4 are measured, and 5 needed.
     """
-    measured_need = max(
-        ((recommendation.need or 0.0) - (recommendation.latency_driven or 0.0) for recommendation in measured.values()),
-        default=0.0,
-    )
-    shaped = _shaped(context, spec, measured_need, maximum)
-    return max(measured_need, 0.0, *(recommendation.need or 0.0 for recommendation in shaped.values()))
+    demand = max(((r.need or 0.0) - (r.latency_driven or 0.0) for r in measured.values()), default=0.0)
+    shaped = _shaped(context, spec, demand, maximum)
+    return max(demand, 0.0, *(r.need or 0.0 for r in shaped.values()))

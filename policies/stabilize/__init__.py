@@ -1,1 +1,1 @@
-"""From a need to a steady size: tolerance, windows, steps, pending replicas and scale to zero."""
+"""From a need to a steady size: tolerance, windows, steps, pending replicas, zero."""

@@ -1,6 +1,6 @@
 """From a need to a steady size: tolerance, activation, windows and steps, all in seconds.
 
-Each rule takes the size so far and gives the next one with its reason, or nothing where it has no effect.
+Each rule takes the size so far and returns a step with the next one, or None where it has no effect.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from policies.allocate import quantum as quanta
-from policies.history.ticks import ACTIVE, CURRENT, MAY_LOWER, TARGET, WANTED
+from policies.history.ticks import ACTIVE, CAPPED_NEED, CURRENT, MAY_SCALE_IN, TARGET
 from policies.model import RuleId, Step
 from policies.signals.demand import EPSILON
 from policies.stabilize.pending import keep_pending
@@ -22,103 +22,114 @@ if TYPE_CHECKING:
     from policies.recommend.context import RuleContext, SizeRule
 
 
-def keep_while_full(size: int, s: RuleContext) -> Step | None:
+def keep_while_full(size: int, context: RuleContext) -> Step | None:
     """Keep the size while the ready replicas are full and others are not ready."""
-    return Step(RuleId.READINESS, s.current, s.full) if s.full and size < s.current else None
-
-
-def apply_tolerance(size: int, s: RuleContext) -> Step | None:
-    """Return the HPA's dead band: a need so near the present size that changing it would only be churn."""
-    if s.need is None or s.current in {0, size}:
-        return None
-    if abs(s.need / s.current - 1.0) <= s.spec.tolerance + EPSILON:
-        return Step(RuleId.TOLERANCE, s.current, f"{s.need:.2f} is within {s.spec.tolerance:.0%} of {s.current}")
+    if context.full_reason and size < context.current:
+        return Step(RuleId.READINESS, context.current, context.full_reason)
     return None
 
 
-def stay_awake(size: int, s: RuleContext) -> Step | None:
-    """At least one replica while there is work, and until `cooldown_s` has provably passed without any."""
-    if s.need is None or size >= 1:
+def apply_tolerance(size: int, context: RuleContext) -> Step | None:
+    """Keep the size while the need is near it, like the HPA: 0.1 keeps 10 for a need of 9 to 11."""
+    need, current, tolerance = context.need, context.current, context.spec.tolerance
+    if need is None or current in {0, size}:
         return None
-    if s.active:
+    if abs(need / current - 1.0) <= tolerance + EPSILON:
+        return Step(RuleId.TOLERANCE, current, f"{need:.2f} is within {tolerance:.0%} of {current}")
+    return None
+
+
+def stay_awake(size: int, context: RuleContext) -> Step | None:
+    """Keep one replica while there is work, and until `cooldown_s` has passed without any."""
+    if context.need is None or size >= 1:
+        return None
+    if context.active:
         return Step(RuleId.ACTIVATION, 1, "there is work: at least one replica")
-    if s.spec.min_replicas > 0 or s.current == 0:
+    if context.spec.min_replicas > 0 or context.current == 0:
         return None
-    why = _why_awake(s)
+    why = _awake_reason(context)
     return Step(RuleId.COOLDOWN, 1, why) if why else None
 
 
-def rest(size: int, s: RuleContext) -> Step | None:
-    """Zero once no policy is active and `cooldown_s` has provably passed so, whatever need is left below activation.
+def scale_to_zero(size: int, context: RuleContext) -> Step | None:
+    """Scale to zero once no policy was active for `cooldown_s`, whatever need is left.
 
-    It comes after tolerance and windows, so that neither keeps a replica for that need: 2 messages at 10 per replica
+    It runs after tolerance and windows, so that neither keeps a replica for that need: 2 messages at 10 per replica
     need 0.2 replicas, which a window keeps as 1, and with an activation of 5 the size is 0. Steps still limit the pace.
-    A forecast is no work: it sizes a workload that works, and neither keeps one awake nor wakes it.
+    A forecast is not work: it sizes an active workload, and neither keeps one awake nor wakes it.
     """
-    if size == 0 or s.need is None or s.active or s.spec.min_replicas > 0:
+    if size == 0 or context.need is None or context.active or context.spec.min_replicas > 0:
         return None
-    if s.current == 0:
+    if context.current == 0:
         return Step(RuleId.ACTIVATION, 0, "no work above the activation threshold: stay at zero")
-    if _why_awake(s):
+    if _awake_reason(context):
         return None
-    return Step(RuleId.COOLDOWN, 0, f"no work above the activation threshold for {s.spec.cooldown_s:g} s")
+    return Step(RuleId.COOLDOWN, 0, f"no work above the activation threshold for {context.spec.cooldown_s:g} s")
 
 
-def _why_awake(s: RuleContext) -> str:
-    """Why a workload without work now may not go to zero yet; empty where it may."""
-    cooldown_s = s.spec.cooldown_s
-    since = s.now - cooldown_s
-    if s.history.column(ACTIVE, since).any():
+def _awake_reason(context: RuleContext) -> str:
+    """Return why a workload without work must not go to zero yet; empty where it may."""
+    cooldown_s = context.spec.cooldown_s
+    since = context.now - cooldown_s
+    if context.history.column(ACTIVE, since).any():
         return f"there was work in the last {cooldown_s:g} s"
-    if not s.may_scale_in or _has_evidence_gap(since, s):
+    if not context.may_scale_in or _has_evidence_gap(since, context):
         return f"not seen to be idle throughout the last {cooldown_s:g} s"
     return ""
 
 
-def apply_scale_up_window(size: int, s: RuleContext) -> Step | None:
-    """Return the smallest need in the scale-up window, where one is configured."""
-    window_s = s.spec.scale_up.window_s
-    if size <= s.current or window_s == 0:
+def apply_scale_up_window(size: int, context: RuleContext) -> Step | None:
+    """Grow to the smallest need in the scale-up window: from 5 to 6 for needs of 6, 8 and 7."""
+    window_s = context.spec.scale_up.window_s
+    if size <= context.current or window_s == 0:
         return None
-    seen = _known(s.history.column(WANTED, s.now - window_s))
-    lowest = max(s.current, min(size, int(np.min(seen)))) if seen.size else size
+    needs = _known(context.history.column(CAPPED_NEED, context.now - window_s))
+    lowest = max(context.current, min(size, int(np.min(needs)))) if needs.size else size
     if lowest < size:
         return Step(RuleId.SCALE_UP_WINDOW, lowest, f"the smallest need in the last {window_s:g} s is {lowest}")
     return None
 
 
-def apply_scale_down_window(size: int, s: RuleContext) -> Step | None:
-    """Return the largest need in the scale-down window, and no less than the present size while the window has gaps."""
-    window_s = s.spec.scale_down.window_s
-    if size >= s.current or window_s == 0:
+def apply_scale_down_window(size: int, context: RuleContext) -> Step | None:
+    """Shrink to the largest need in the scale-down window, or not at all while it has gaps.
+
+    Example: needs of 4, 6 and 5 shrink a size of 9 to 6.
+    """
+    window_s = context.spec.scale_down.window_s
+    if size >= context.current or window_s == 0:
         return None
-    since = s.now - window_s
-    if _has_evidence_gap(since, s):
-        return Step(RuleId.SCALE_DOWN_WINDOW, s.current, f"the last {window_s:g} s were not seen throughout")
-    seen = _known(s.history.column(WANTED, since))
-    highest = min(s.current, max(size, int(np.max(seen)))) if seen.size else size
+    since = context.now - window_s
+    if _has_evidence_gap(since, context):
+        return Step(RuleId.SCALE_DOWN_WINDOW, context.current, f"the last {window_s:g} s were not seen throughout")
+    needs = _known(context.history.column(CAPPED_NEED, since))
+    highest = min(context.current, max(size, int(np.max(needs)))) if needs.size else size
     if highest > size:
         return Step(RuleId.SCALE_DOWN_WINDOW, highest, f"the largest need in the last {window_s:g} s is {highest}")
     return None
 
 
-def limit_step(size: int, s: RuleContext) -> Step | None:
-    """So many replicas, or such a share of the size, per period; from the size at the period's start."""
-    if size == s.current:
+def limit_step(size: int, context: RuleContext) -> Step | None:
+    """Limit the change per period to `max_replicas` or a share of its first size if larger.
+
+    Example: 10 replicas at the start, at most 4 or a share of 0.5 fewer per 60 s: the size may fall to 5.
+    """
+    spec, current = context.spec, context.current
+    if size == current:
         return None
-    rule = s.spec.scale_up if size > s.current else s.spec.scale_down
-    since = s.now - rule.period_s
-    found = s.history.column(CURRENT, since + s.spec.interval_s)  # the first turn of a life found what came before it
-    decided = _known(np.append(s.history.column(TARGET, since), found))
-    if size > s.current:
-        start = min(s.current, int(np.min(decided))) if decided.size else s.current
-        limit = max(s.current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
+    rule = spec.scale_up if size > current else spec.scale_down
+    since = context.now - rule.period_s
+    # The first tick of a process observes the size from before it, so its observed size counts too.
+    observed = context.history.column(CURRENT, since + spec.interval_s)
+    sizes = _known(np.append(context.history.column(TARGET, since), observed))
+    if size > current:
+        start = min(current, int(np.min(sizes))) if sizes.size else current
+        limit = max(current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
         if size > limit:
             return Step(RuleId.STEP, limit, f"at most {limit - start} more in {rule.period_s:g} s")
     else:
-        start = max(s.current, int(np.max(decided))) if decided.size else s.current
-        quantum = quanta.largest(s.spec.pools.values())
-        limit = min(s.current, start - max(rule.max_replicas, quantum, math.ceil(start * rule.max_share)))
+        start = max(current, int(np.max(sizes))) if sizes.size else current
+        quantum = quanta.largest(spec.pools.values())
+        limit = min(current, start - max(rule.max_replicas, quantum, math.ceil(start * rule.max_share)))
         if size < limit:
             return Step(RuleId.STEP, limit, f"at most {start - limit} fewer in {rule.period_s:g} s")
     return None
@@ -128,10 +139,10 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
-def _has_evidence_gap(since: float, s: RuleContext) -> bool:
-    """Return whether [since, now] has a stretch without full evidence that is too long to vouch for the whole."""
-    allowed_s = max(s.spec.scale_down.max_evidence_gap_s, 2.5 * s.spec.interval_s)
-    return s.history.longest_gap_s(MAY_LOWER, since, s.now) > allowed_s
+def _has_evidence_gap(since: float, context: RuleContext) -> bool:
+    """Return whether full evidence is missing for over `max_evidence_gap_s` or 2.5 ticks."""
+    allowed_s = max(context.spec.scale_down.max_evidence_gap_s, 2.5 * context.spec.interval_s)
+    return context.history.longest_gap_s(MAY_SCALE_IN, since, context.now) > allowed_s
 
 
 STABILIZE: Final[tuple[SizeRule, ...]] = (
@@ -140,9 +151,9 @@ STABILIZE: Final[tuple[SizeRule, ...]] = (
     apply_scale_up_window,
     apply_scale_down_window,
     keep_pending,
-    rest,
+    scale_to_zero,
     limit_step,
 )
-"""From a need to a steady size, in this order: each takes the size so far."""
-GIVE_WAY: Final[tuple[SizeRule, ...]] = (apply_scale_down_window, limit_step)
-"""The way down for a policy that owns stabilization and is over a budget: its own windows know of none."""
+"""From a need to a steady size, in this order; each takes the size so far."""
+OVER_BUDGET: Final[tuple[SizeRule, ...]] = (apply_scale_down_window, limit_step)
+"""Scale-in of a policy that owns stabilization and exceeds a budget: its own windows do not apply to a budget."""

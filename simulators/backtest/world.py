@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from policies.history.lead_times import ENOUGH
+from policies.history.lead_times import MIN_LEAD_TIMES
 from policies.model import PoolName
 from policies.model.spec import Pool, Slo, WorkloadSpec
 from scaler.config.load import Workload, workload_from
@@ -152,7 +152,7 @@ def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartU
     starts = lead_times(recorded, name)
     p50 = starts.quantile_s(0.5)
     p90 = None if p50 is None else starts.usual_s(p50)
-    if len(starts) < ENOUGH or p50 is None or p90 is None or p50 <= 0:
+    if len(starts) < MIN_LEAD_TIMES or p50 is None or p90 is None or p50 <= 0:
         median_s = max(pool.lead_time_s, 1.0)
         return _lognormal_start_up(
             median_s, 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from policies.history.lead_times import ENOUGH
+from policies.history.lead_times import MIN_LEAD_TIMES
 from policies.model import PoolName
 from policies.model.spec import Slo
 from simulators.backtest.recorded_run import RecordedRun
@@ -153,7 +153,7 @@ def available(recorded: RecordedRun, pool: PoolName, recording: Citation) -> Sou
 def lead_time_s(recorded: RecordedRun, pool: PoolName, recording: Citation) -> SourcedNumber:
     """Return the 90th percentile of a pool's start times; the specified lead time until there are enough starts."""
     starts = lead_times(recorded, pool)
-    if len(starts) >= ENOUGH:
+    if len(starts) >= MIN_LEAD_TIMES:
         value = starts.usual_s(0.0)
         return SourcedNumber(value, (recording, Citation(recording.basis, f"p90 of {len(starts)} starts of {pool}")))
     value = recorded.spec.pools[pool].lead_time_s

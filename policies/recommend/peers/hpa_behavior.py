@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import numpy as np
 
-from policies.history.ticks import AT, CURRENT, TARGET, WANTED
+from policies.history.ticks import AT, CAPPED_NEED, CURRENT, TARGET
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
 
@@ -164,7 +164,7 @@ def behavior_memory(context: PolicyContext, size: int, lookback_s: float, *, dis
     at a size of zero, in which an HPA that does not scale to zero itself is disabled.
     """
     since = context.at - lookback_s
-    at, recommended, sizes, targets = (context.history.column(c, since) for c in (AT, WANTED, CURRENT, TARGET))
+    at, recommended, sizes, targets = (context.history.column(c, since) for c in (AT, CAPPED_NEED, CURRENT, TARGET))
     next_size = np.append(sizes[1:], float(size))[: sizes.size]
     intended = np.nan_to_num(targets - sizes)
     observed = np.nan_to_num(next_size - sizes)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 
-from policies.history.ticks import WANTED
+from policies.history.ticks import CAPPED_NEED
 from policies.model import Evidence
 from policies.model.field_metadata import FieldMetadata
 from policies.recommend.context import PolicyContext
@@ -97,7 +97,7 @@ class Kpa(AveragingPolicy):
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
         last = recall(KpaMemory, tick.memory)
         proposal, memory = self._scale(averages, context, last)
-        delayed = context.history.column(WANTED, context.at - self.scale_down_delay_s)
+        delayed = context.history.column(CAPPED_NEED, context.at - self.scale_down_delay_s)
         delayed = delayed[~np.isnan(delayed)] if self.scale_down_delay_s else delayed[:0]
         largest_delayed = int(np.max(delayed, initial=proposal))
         replicas, idle_s = self._scale_to_zero(largest_delayed, tick, last.idle_s)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from policies.history.lead_times import MAX_ASKS
-from policies.history.ticks import ACTIVE, AT, WANTED
+from policies.history.lead_times import MAX_PENDING
+from policies.history.ticks import ACTIVE, AT, CAPPED_NEED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Retained:
         if spec is None:
             return Retained()
         window_s, cooldown_s = spec.scale_down.window_s, spec.cooldown_s
-        at, needs = (context.history.column(column, context.at - window_s) for column in (AT, WANTED))
+        at, needs = (context.history.column(column, context.at - window_s) for column in (AT, CAPPED_NEED))
         known = ~np.isnan(needs) if window_s else np.zeros(at.size, bool)
         times, active = (context.history.column(column, context.at - cooldown_s) for column in (AT, ACTIVE))
         last_active = times[active > 0][-1:]
@@ -92,7 +92,7 @@ class SupplyTimeline:
         """Return the timeline of this tick, with a lead time of `lead_s`."""
         size = float(context.desired or 0)
         ready = min(size, float(context.ready or 0))
-        pending = min(MAX_ASKS, int(size - ready))
+        pending = min(MAX_PENDING, int(size - ready))
         since = context.pending_since()[:pending]
         since += [context.at] * (pending - len(since))
         spare_s = max(0.0, lead_s - context.spec.scale_down.window_s) if context.spec else 0.0

@@ -1,4 +1,4 @@
-"""Work shared out in money: rungs, risk, shortages, moves, and what others got wrong."""
+"""Cost allocation: candidates, risk, shortages, moves, and known mistakes of other allocators."""
 
 from __future__ import annotations
 
@@ -16,81 +16,81 @@ from policies.history.capacity_backoff import FIRST_S
 from policies.history.pool_memory import PoolMemory
 from policies.model import Outcome, PoolName, PoolStatus, Result, RuleId, Shortfall
 from policies.model.spec import CostAllocationSpec, Pool
-from tests.policies.allocate.worlds import POOLS, Lived, ladder
+from tests.policies.allocate.worlds import POOLS, Simulation, workload_over
 
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
 SPOT = {name: POOLS[name] for name in ("spot-a", "spot-b", "on-demand")}
 CALM: dict[str, Any] = {"slo_violation_cost_ratio": 0.01}
-"""Lateness so cheap that no risk is insured: what is left is price."""
+"""Violations so cheap that no risk is insured: only the price decides."""
 
 
-def quiet(lived: Lived, hours: float, work: float) -> None:
-    """Long enough without a loss that spot is trusted."""
-    lived.turns(round(hours * 240), work)
+def quiet(sim: Simulation, hours: float, work: float) -> None:
+    """Run hours without a loss, so that the interruption rate of spot pools falls."""
+    sim.run(round(hours * 240), work)
 
 
 # --- order
 
 
 def test_what_is_paid_already_goes_first_and_spot_before_on_demand() -> None:
-    lived = Lived.of(ladder(**CALM))
-    lived.turn(5)
-    assert lived.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
-    assert "reserved 2 (paid already)" in lived.told(RuleId.COST_ALLOCATION)
+    sim = Simulation.of(workload_over(**CALM))
+    sim.tick(5)
+    assert sim.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
+    assert "reserved 2 (paid already)" in sim.reason_of(RuleId.COST_ALLOCATION)
 
 
 def test_what_a_reservation_does_not_hold_is_not_taken_for_paid() -> None:
-    lived = Lived.of(ladder(**CALM))
-    lived.places[PoolName("reserved")].reserved = 1
-    lived.turn(5)
-    assert lived.sizes() == {"reserved": 1, "spot-a": 2, "spot-b": 2}
+    sim = Simulation.of(workload_over(**CALM))
+    sim.fake_pools[PoolName("reserved")].reserved = 1
+    sim.tick(5)
+    assert sim.sizes() == {"reserved": 1, "spot-a": 2, "spot-b": 2}
 
 
-def test_what_fails_after_it_was_accepted_is_bought_elsewhere_in_the_same_turn() -> None:
-    lived = Lived.of(ladder(SPOT, **CALM))
-    lived.turn(6)
-    lived.places[PoolName("spot-a")].fail(lived.now)
-    lived.turn(6)
-    assert lived.sizes()["spot-b"] == 6
-    assert "spot-a" in lived.told("shortage")
+def test_what_fails_after_it_was_accepted_is_bought_elsewhere_in_the_same_tick() -> None:
+    sim = Simulation.of(workload_over(SPOT, **CALM))
+    sim.tick(6)
+    sim.fake_pools[PoolName("spot-a")].fail(sim.now)
+    sim.tick(6)
+    assert sim.sizes()["spot-b"] == 6
+    assert "spot-a" in sim.reason_of("shortage")
 
 
 @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
-def test_what_a_platform_takes_back_is_bought_elsewhere_in_the_same_turn(quota: bool) -> None:
-    lived = Lived.of(ladder(SPOT, **CALM))
-    lived.turn(6)
-    place = lived.places[PoolName("spot-a")]
-    place.fail(lived.now, quota=quota)
-    place.desired = place.ready
-    lived.turn(6)
-    assert lived.sizes() == {"spot-b": 6}
-    assert lived.told("shortage") == ("spot-a: quota error (none to be had)" if quota else "spot-a: none to be had")
+def test_what_a_platform_takes_back_is_bought_elsewhere_in_the_same_tick(quota: bool) -> None:
+    sim = Simulation.of(workload_over(SPOT, **CALM))
+    sim.tick(6)
+    fake_pool = sim.fake_pools[PoolName("spot-a")]
+    fake_pool.fail(sim.now, quota=quota)
+    fake_pool.desired = fake_pool.ready
+    sim.tick(6)
+    assert sim.sizes() == {"spot-b": 6}
+    assert sim.reason_of("shortage") == ("spot-a: quota error (none to be had)" if quota else "spot-a: none to be had")
 
 
 def test_one_saying_of_a_shortage_is_one_refusal() -> None:
-    lived = Lived.of(ladder(SPOT, **CALM))
-    lived.turn(6)
-    lived.places[PoolName("spot-a")].fail(lived.now)
-    lived.turns(20, 6)  # beyond the first wait, and within the patience for what has not come
-    assert lived.history.pool_memories.of(PoolName("spot-a")).backoff.wait_s == FIRST_S
+    sim = Simulation.of(workload_over(SPOT, **CALM))
+    sim.tick(6)
+    sim.fake_pools[PoolName("spot-a")].fail(sim.now)
+    sim.run(20, 6)  # beyond the first wait, and within the patience for what has not come
+    assert sim.history.pool_memories.of(PoolName("spot-a")).backoff.wait_s == FIRST_S
 
 
 def test_what_is_bought_spot_is_spread_over_zones() -> None:
-    lived = Lived.of(ladder(SPOT, **CALM))
-    lived.turn(6)
-    assert lived.sizes() == {"spot-a": 3, "spot-b": 3}
+    sim = Simulation.of(workload_over(SPOT, **CALM))
+    sim.tick(6)
+    assert sim.sizes() == {"spot-a": 3, "spot-b": 3}
 
 
 def test_pools_that_differ_in_nothing_fill_in_the_order_listed() -> None:
-    lived = Lived.of(ladder({"a": Pool(max_replicas=2), "b": Pool()}))
-    lived.turn(5)
-    assert lived.sizes() == {"a": 2, "b": 3}
-    assert lived.decisions[-1].cost_usd_per_hour is None
+    sim = Simulation.of(workload_over({"a": Pool(max_replicas=2), "b": Pool()}))
+    sim.tick(5)
+    assert sim.sizes() == {"a": 2, "b": 3}
+    assert sim.decisions[-1].cost_usd_per_hour is None
 
 
 def test_the_cost_is_that_of_the_targets() -> None:
-    lived = Lived.of(ladder(**CALM))
-    assert lived.turn(5).cost_usd_per_hour == 2 * 2.0 + 3 * 1.0
+    sim = Simulation.of(workload_over(**CALM))
+    assert sim.tick(5).cost_usd_per_hour == 2 * 2.0 + 3 * 1.0
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_a_small_remainder_goes_to_a_small_machine(work: float, sizes: dict[str,
         "big": Pool(price_usd_per_hour=2.0),
         "small": Pool(price_usd_per_hour=1.1, work_per_replica=0.4),
     }
-    lived = Lived.of(ladder(pools))
-    lived.turn(work)
-    assert lived.sizes() == sizes
+    sim = Simulation.of(workload_over(pools))
+    sim.tick(work)
+    assert sim.sizes() == sizes
 
 
 def test_unlike_machines_leave_zero_together() -> None:
     pools = {"big": Pool(price_usd_per_hour=2.0), "small": Pool(price_usd_per_hour=1.1, work_per_replica=0.4)}
-    lived = Lived.of(ladder(pools, min_replicas=0))
-    assert lived.turn(0).target == 0
-    lived.turn(1.4)
-    assert lived.sizes() == {"big": 1, "small": 1}
+    sim = Simulation.of(workload_over(pools, min_replicas=0))
+    assert sim.tick(0).target == 0
+    sim.tick(1.4)
+    assert sim.sizes() == {"big": 1, "small": 1}
 
 
 @pytest.mark.parametrize(
@@ -124,308 +124,318 @@ def test_unlike_machines_leave_zero_together() -> None:
     ],
 )
 def test_a_floor_is_kept_where_nothing_is_taken_away(floor: CostAllocationSpec) -> None:
-    lived = Lived.of(ladder(SPOT, cost_allocation=floor, slo_violation_cost_ratio=5.0), spot_a=2, spot_b=2)
-    quiet(lived, 3, 4)
-    assert lived.places[OD].desired >= 2
+    sim = Simulation.of(workload_over(SPOT, cost_allocation=floor, slo_violation_cost_ratio=5.0), spot_a=2, spot_b=2)
+    quiet(sim, 3, 4)
+    assert sim.fake_pools[OD].desired >= 2
 
 
 # --- risk
 
 
 def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
-    careless, careful = (Lived.of(ladder(SPOT, slo_violation_cost_ratio=r), spot_a=2, spot_b=2) for r in (0.01, 300.0))
-    careless.turn(4)
-    careful.turn(4)
+    careless, careful = (
+        Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=r), spot_a=2, spot_b=2) for r in (0.01, 300.0)
+    )
+    careless.tick(4)
+    careful.tick(4)
     assert sum(careless.sizes().values()) == 4
     assert sum(careful.sizes().values()) > 4
-    assert "more than the size for losses" in careful.told(RuleId.COST_ALLOCATION)
+    assert "more than the size for losses" in careful.reason_of(RuleId.COST_ALLOCATION)
 
 
 @pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])
 def test_what_is_announced_before_its_substitute_could_serve_needs_no_spare(spare: bool) -> None:
-    told_s = 0.0 if spare else 280.0
-    pools = {n: replace(p, notice_s=told_s if p.market == "spot" else 0.0) for n, p in SPOT.items()}
-    lived = Lived.of(ladder(pools, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
-    lived.turn(4)
-    assert (sum(lived.sizes().values()) > 4) == spare
+    notice_s = 0.0 if spare else 280.0
+    pools = {n: replace(p, notice_s=notice_s if p.market == "spot" else 0.0) for n, p in SPOT.items()}
+    sim = Simulation.of(workload_over(pools, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
+    sim.tick(4)
+    assert (sum(sim.sizes().values()) > 4) == spare
 
 
 def test_what_is_kept_for_losses_is_no_size() -> None:
-    lived = Lived.of(ladder(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
-    first = lived.turn(4)
-    lived.turns(40, 4)
-    assert {d.target for d in lived.decisions} == {first.target} == {4}
-    assert sum(lived.sizes().values()) <= 10
+    sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
+    first = sim.tick(4)
+    sim.run(40, 4)
+    assert {d.target for d in sim.decisions} == {first.target} == {4}
+    assert sum(sim.sizes().values()) <= 10
 
 
 @pytest.mark.slow
 def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, slo_violation_cost_ratio=30.0), spot_a=3)
+    sim = Simulation.of(
+        workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, slo_violation_cost_ratio=30.0), spot_a=3
+    )
     for _ in range(6):
-        lived.places[A].lose(lived.places[A].ready)
-        lived.turns(12, 3)
-        lived.places[A].room = 99
-        lived.turns(40, 3)
-    assert lived.places[OD].ready >= 2, "before the next dip"
-    quiet(lived, 40, 3)
-    assert lived.places[OD].desired == 0, "what has lasted is trusted again"
+        sim.fake_pools[A].interrupt(sim.fake_pools[A].ready)
+        sim.run(12, 3)
+        sim.fake_pools[A].capacity = 99
+        sim.run(40, 3)
+    assert sim.fake_pools[OD].ready >= 2, "before the next dip"
+    quiet(sim, 40, 3)
+    assert sim.fake_pools[OD].desired == 0, "what has lasted is trusted again"
 
 
 def test_spot_with_spares_takes_the_place_of_on_demand_where_a_single_move_would_not_pay() -> None:
-    lived = Lived.of(ladder(SPOT, slo_violation_cost_ratio=40.0), on_demand=3)
-    lived.turns(60, 3)
-    assert OD not in lived.sizes()
-    spot = [lived.sizes()[A], lived.sizes()[B]]
+    sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=40.0), on_demand=3)
+    sim.run(60, 3)
+    assert OD not in sim.sizes()
+    spot = [sim.sizes()[A], sim.sizes()[B]]
     assert min(spot) >= 3, f"each zone by itself carries the work, at {sum(spot)} USD/h instead of 9"
 
 
 def test_moves_to_spot_are_spread_over_zones_that_are_equal() -> None:
-    lived = Lived.of(ladder(SPOT, **CALM), on_demand=6)
-    lived.turns(60, 6)
-    assert lived.sizes() == {"spot-a": 3, "spot-b": 3}
+    sim = Simulation.of(workload_over(SPOT, **CALM), on_demand=6)
+    sim.run(60, 6)
+    assert sim.sizes() == {"spot-a": 3, "spot-b": 3}
 
 
 def test_a_zone_that_refused_is_asked_for_one_more_and_for_twice_as_many_once_that_comes() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=40, **CALM), on_demand=12)
-    place, asked = lived.places[A], 0
-    place.room = 4
-    lived.turn(12)
-    assert place.desired == 12
-    lived.turns(10, 12)
-    assert place.ready == 4
-    place.desired, place.short = 4, Shortfall(lived.now, "none to be had")
-    lived.turns(8, 12)
-    assert place.desired == 4
-    place.room, place.short = 99, None
+    sim = Simulation.of(
+        workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=40, **CALM), on_demand=12
+    )
+    fake_pool, asked = sim.fake_pools[A], 0
+    fake_pool.capacity = 4
+    sim.tick(12)
+    assert fake_pool.desired == 12
+    sim.run(10, 12)
+    assert fake_pool.ready == 4
+    fake_pool.desired, fake_pool.shortfall = 4, Shortfall(sim.now, "none to be had")
+    sim.run(8, 12)
+    assert fake_pool.desired == 4
+    fake_pool.capacity, fake_pool.shortfall = 99, None
     steps = []
     for _ in range(120):
-        lived.turn(12)
-        if place.desired != asked:
-            asked = place.desired
+        sim.tick(12)
+        if fake_pool.desired != asked:
+            asked = fake_pool.desired
             steps.append(asked)
     assert steps == [4, 5, 7, 11, 12]
-    assert lived.sizes() == {"spot-a": 12}
+    assert sim.sizes() == {"spot-a": 12}
 
 
 def test_a_ceiling_yields_where_nothing_else_could_carry_the_work() -> None:
-    lived = Lived.of(ladder({"spot-a": SPOT["spot-a"]}, **CALM), spot_a=4)
-    place = lived.places[A]
-    lived.turn(4)
-    place.short = Shortfall(lived.now, "none to be had")
-    lived.turns(round(FIRST_S / 15) + 2, 4)
-    lived.turn(12)
-    assert place.desired == 12
+    sim = Simulation.of(workload_over({"spot-a": SPOT["spot-a"]}, **CALM), spot_a=4)
+    fake_pool = sim.fake_pools[A]
+    sim.tick(4)
+    fake_pool.shortfall = Shortfall(sim.now, "none to be had")
+    sim.run(round(FIRST_S / 15) + 2, 4)
+    sim.tick(12)
+    assert fake_pool.desired == 12
 
 
 # --- losses and notices
 
 
 def test_a_zone_is_not_asked_again_seconds_after_it_took_what_it_gave() -> None:
-    lived = Lived.of(ladder(SPOT), spot_a=3)
-    quiet(lived, 1, 3)
-    before = lived.places[A].desired
-    lived.places[A].lose(lived.places[A].ready)
-    lived.turn(3)
-    assert "taken just now" in lived.told("shortage")
-    assert lived.places[A].desired <= before
-    others = lived.places[B].desired + lived.places[OD].desired
-    assert others >= 3, "in the same turn"
-    lived.turns(8, 3)
-    assert lived.places[A].desired <= before
+    sim = Simulation.of(workload_over(SPOT), spot_a=3)
+    quiet(sim, 1, 3)
+    before = sim.fake_pools[A].desired
+    sim.fake_pools[A].interrupt(sim.fake_pools[A].ready)
+    sim.tick(3)
+    assert "taken just now" in sim.reason_of("shortage")
+    assert sim.fake_pools[A].desired <= before
+    others = sim.fake_pools[B].desired + sim.fake_pools[OD].desired
+    assert others >= 3, "in the same tick"
+    sim.run(8, 3)
+    assert sim.fake_pools[A].desired <= before
 
 
 def test_what_makes_up_for_a_loss_is_written_off_at_once_and_counts_again_when_it_comes() -> None:
     pools = {**SPOT, "spot-b": replace(SPOT["spot-b"], max_replicas=2)}
-    lived = Lived.of(ladder(pools, **CALM), spot_a=2, spot_b=2)
-    lived.turns(3, 4)
-    lived.places[A].lose(2)
-    lived.turn(4)
-    assert lived.decisions[-1].abandoned == {A: 2}
-    assert "2 of spot-a" in lived.told(RuleId.ABANDONED)
-    lived.turns(20, 4)
-    assert lived.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
-    assert lived.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
-    lived.places[A].room = 99
-    lived.turns(30, 4)
-    assert not lived.decisions[-1].abandoned
-    assert lived.sizes() == {"spot-a": 2, "spot-b": 2}
+    sim = Simulation.of(workload_over(pools, **CALM), spot_a=2, spot_b=2)
+    sim.run(3, 4)
+    sim.fake_pools[A].interrupt(2)
+    sim.tick(4)
+    assert sim.decisions[-1].abandoned == {A: 2}
+    assert "2 of spot-a" in sim.reason_of(RuleId.ABANDONED)
+    sim.run(20, 4)
+    assert sim.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
+    assert sim.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
+    sim.fake_pools[A].capacity = 99
+    sim.run(30, 4)
+    assert not sim.decisions[-1].abandoned
+    assert sim.sizes() == {"spot-a": 2, "spot-b": 2}
 
 
 def test_at_a_notice_the_replacement_starts_and_what_is_doomed_serves_on() -> None:
-    lived = Lived.of(ladder(SPOT), on_demand=1, spot_a=2)
-    lived.turns(3, 3)
-    lived.places[A].doomed = 2
-    ready = lived.places[A].ready
-    lived.turn(3)
-    assert "2 of spot-a" in lived.told(RuleId.INTERRUPTION_PENDING)
-    assert lived.places[A].ready == ready
-    assert lived.places[B].desired + lived.places[OD].desired >= 3
+    sim = Simulation.of(workload_over(SPOT), on_demand=1, spot_a=2)
+    sim.run(3, 3)
+    sim.fake_pools[A].interruption_pending = 2
+    ready = sim.fake_pools[A].ready
+    sim.tick(3)
+    assert "2 of spot-a" in sim.reason_of(RuleId.INTERRUPTION_PENDING)
+    assert sim.fake_pools[A].ready == ready
+    assert sim.fake_pools[B].desired + sim.fake_pools[OD].desired >= 3
 
 
 def test_what_is_doomed_counts_towards_the_pools_maximum_until_it_is_gone() -> None:
     pools = {"first": Pool(price_usd_per_hour=1.0, max_replicas=3), "rest": Pool(price_usd_per_hour=3.0)}
-    lived = Lived.of(ladder(pools, **CALM), first=3)
-    lived.turns(3, 3)
-    lived.places[PoolName("first")].doomed = 2
-    lived.turn(3)
-    assert lived.sizes() == {"first": 3, "rest": 2}
+    sim = Simulation.of(workload_over(pools, **CALM), first=3)
+    sim.run(3, 3)
+    sim.fake_pools[PoolName("first")].interruption_pending = 2
+    sim.tick(3)
+    assert sim.sizes() == {"first": 3, "rest": 2}
 
 
 # --- shortages
 
 
-def test_a_capacity_error_sends_the_next_turn_elsewhere_and_is_asked_about_ever_more_seldom() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
-    lived.places[A].refuses = Result.OUT_OF_CAPACITY
+def test_a_capacity_error_sends_the_next_tick_elsewhere_and_is_asked_about_ever_more_seldom() -> None:
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
+    sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
     asked: list[float] = []
     for _ in range(1200):
-        turn = lived.turn(2)
-        if turn.targets[A] > 0:
-            asked.append(turn.at - lived.decisions[0].at)
-        if len(lived.decisions) == 2:
-            assert lived.places[OD].desired == 2
-            assert "none to be had" in lived.told("shortage")
+        tick = sim.tick(2)
+        if tick.targets[A] > 0:
+            asked.append(tick.at - sim.decisions[0].at)
+        if len(sim.decisions) == 2:
+            assert sim.fake_pools[OD].desired == 2
+            assert "none to be had" in sim.reason_of("shortage")
     waits = [round(b - a) for a, b in itertools.pairwise(asked)]
     assert waits[:5] == [180, 360, 720, 1440, 1800]
     assert set(waits[5:]) == {1800}
-    lived.places[A].refuses = None
-    lived.turns(300, 2)
-    assert lived.sizes() == {"spot-a": 2}, "what came resets it, and the dearer one is given up"
+    sim.fake_pools[A].refusal = None
+    sim.run(300, 2)
+    assert sim.sizes() == {"spot-a": 2}, "what came resets it, and the dearer one is given up"
 
 
 def test_what_a_human_is_to_mend_is_asked_for_again_without_being_told_that_it_was_mended() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
-    lived.places[A].refuses = Result.MISCONFIGURED
-    lived.turns(10, 2)
-    assert lived.sizes() == {"on-demand": 2}, "it is bought elsewhere"
-    lived.places[A].refuses = None
-    lived.turns(300, 2)
-    assert lived.sizes() == {"spot-a": 2}
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
+    sim.fake_pools[A].refusal = Result.MISCONFIGURED
+    sim.run(10, 2)
+    assert sim.sizes() == {"on-demand": 2}, "it is bought elsewhere"
+    sim.fake_pools[A].refusal = None
+    sim.run(300, 2)
+    assert sim.sizes() == {"spot-a": 2}
 
 
 @pytest.mark.parametrize("refusal", [Result.MISCONFIGURED, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA])
 def test_a_size_that_may_not_be_lowered_says_nothing_of_growing(refusal: Result) -> None:
     market = PoolMemory()
     market.note(0.0, PoolStatus(2, 2), Outcome(A, 2, 1, refusal, "MinSize is 2"), 0, "abc")
-    assert not market.backoff.lasts(1.0)
+    assert not market.backoff.is_active(1.0)
 
 
 def test_a_shortage_is_that_of_every_pool_of_the_same_kind_zone_and_market() -> None:
     pools = {**SPOT, "spot-a-too": replace(SPOT["spot-a"], price_usd_per_hour=1.1)}
-    lived = Lived.of(ladder(pools, **CALM))
-    lived.places[A].refuses = Result.OUT_OF_CAPACITY
-    lived.turns(3, 4)
-    assert lived.places[PoolName("spot-a-too")].desired == 0
-    assert lived.told("shortage").count("none to be had") == 2
+    sim = Simulation.of(workload_over(pools, **CALM))
+    sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
+    sim.run(3, 4)
+    assert sim.fake_pools[PoolName("spot-a-too")].desired == 0
+    assert sim.reason_of("shortage").count("none to be had") == 2
 
 
 def test_what_has_not_come_in_its_time_is_replaced_elsewhere() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
-    lived.places[A].room = 0
-    lived.turns(24, 2)
-    assert lived.places[OD].desired == 0, "it counts as supply within three times its lead time"
-    lived.turns(2, 2)
-    assert lived.decisions[-1].abandoned == {A: 2}
-    assert lived.places[OD].desired == 2
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
+    sim.fake_pools[A].capacity = 0
+    sim.run(24, 2)
+    assert sim.fake_pools[OD].desired == 0, "it counts as supply within three times its lead time"
+    sim.run(2, 2)
+    assert sim.decisions[-1].abandoned == {A: 2}
+    assert sim.fake_pools[OD].desired == 2
 
 
 def test_a_written_off_ask_stands_and_its_coming_ends_the_shortage() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
-    lived.places[A].room = 0
-    lived.turns(60, 2)
-    assert lived.places[A].desired > 0
-    lived.places[A].room = 9
-    lived.turns(20, 2)
-    assert (lived.places[A].ready, lived.places[OD].desired) == (2, 0)
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
+    sim.fake_pools[A].capacity = 0
+    sim.run(60, 2)
+    assert sim.fake_pools[A].desired > 0
+    sim.fake_pools[A].capacity = 9
+    sim.run(20, 2)
+    assert (sim.fake_pools[A].ready, sim.fake_pools[OD].desired) == (2, 0)
 
 
 # --- moves
 
 
 def test_the_dearer_is_given_up_only_when_the_cheaper_serves() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
-    lived.turn(3)
-    assert lived.sizes() == {"spot-a": 3, "on-demand": 3}
-    assert "3 of on-demand" in lived.told(RuleId.MAKE_BEFORE_BREAK)
-    while lived.places[A].ready < 3:
-        assert lived.places[OD].ready == 3
-        lived.turn(3)
-    assert lived.sizes() == {"spot-a": 3}
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
+    sim.tick(3)
+    assert sim.sizes() == {"spot-a": 3, "on-demand": 3}
+    assert "3 of on-demand" in sim.reason_of(RuleId.MAKE_BEFORE_BREAK)
+    while sim.fake_pools[A].ready < 3:
+        assert sim.fake_pools[OD].ready == 3
+        sim.tick(3)
+    assert sim.sizes() == {"spot-a": 3}
 
 
 def test_a_move_that_does_not_earn_back_its_start_is_not_made() -> None:
     short = CostAllocationSpec(payback_s=60.0)
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, cost_allocation=short, **CALM), on_demand=3)
-    lived.turns(40, 3)
-    assert lived.sizes() == {"on-demand": 3}
+    sim = Simulation.of(
+        workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, cost_allocation=short, **CALM), on_demand=3
+    )
+    sim.run(40, 3)
+    assert sim.sizes() == {"on-demand": 3}
 
 
 def test_a_ready_cheap_one_stays_and_a_pending_dear_one_goes() -> None:
     pools = {"l4": Pool(price_usd_per_hour=0.8, work_per_replica=0.5), "a100": Pool(price_usd_per_hour=3.0)}
-    lived = Lived.of(ladder(pools, slo_violation_cost_ratio=100.0), l4=2)
-    lived.places[PoolName("l4")].refuses = Result.OUT_OF_CAPACITY
-    lived.turns(2, 2)
-    assert (lived.places[PoolName("a100")].desired, lived.places[PoolName("a100")].ready) == (1, 0)
-    lived.turn(1)
-    assert lived.sizes() == {"l4": 2}
+    sim = Simulation.of(workload_over(pools, slo_violation_cost_ratio=100.0), l4=2)
+    sim.fake_pools[PoolName("l4")].refusal = Result.OUT_OF_CAPACITY
+    sim.run(2, 2)
+    assert (sim.fake_pools[PoolName("a100")].desired, sim.fake_pools[PoolName("a100")].ready) == (1, 0)
+    sim.tick(1)
+    assert sim.sizes() == {"l4": 2}
 
 
 def test_without_full_evidence_nothing_moves() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
     for _ in range(20):
-        decision = lived.turn(3, blind=True)
+        decision = sim.tick(3, blind=True)
         assert not decision.may_scale_in
-    assert lived.sizes() == {"on-demand": 3}
+    assert sim.sizes() == {"on-demand": 3}
 
 
 def test_a_settled_fleet_does_not_flap() -> None:
-    lived = Lived.of(ladder(slo_violation_cost_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
-    quiet(lived, 2, 5)
-    sizes = {tuple(sorted(d.targets.items())) for d in lived.decisions[-240:]}
+    sim = Simulation.of(workload_over(slo_violation_cost_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
+    quiet(sim, 2, 5)
+    sizes = {tuple(sorted(d.targets.items())) for d in sim.decisions[-240:]}
     assert len(sizes) <= 2
 
 
 def test_spares_do_not_pile_up_while_nothing_can_be_seen() -> None:
-    lived = Lived.of(ladder(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
-    lived.turns(10, 4)
-    spared = sum(lived.sizes().values())
+    sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
+    sim.run(10, 4)
+    spared = sum(sim.sizes().values())
     for _ in range(30):
-        lived.turn(4, blind=True)
-    assert lived.decisions[-1].target == 4
-    assert sum(lived.sizes().values()) == spared
+        sim.tick(4, blind=True)
+    assert sim.decisions[-1].target == 4
+    assert sum(sim.sizes().values()) == spared
 
 
 def test_asks_that_were_written_off_make_room_under_the_workloads_maximum() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), spot_a=3)
-    lived.turns(3, 3)
-    lived.places[A].lose(3)
-    lived.turn(3)
-    assert (lived.places[A].desired, lived.places[OD].desired) == (1, 3)
+    sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), spot_a=3)
+    sim.run(3, 3)
+    sim.fake_pools[A].interrupt(3)
+    sim.tick(3)
+    assert (sim.fake_pools[A].desired, sim.fake_pools[OD].desired) == (1, 3)
 
 
 def test_the_workloads_maximum_holds_even_during_a_move() -> None:
-    lived = Lived.of(ladder({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), on_demand=3)
+    sim = Simulation.of(
+        workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), on_demand=3
+    )
     for _ in range(40):
-        lived.turn(3)
-        assert sum(lived.sizes().values()) <= 4
-    assert lived.sizes() == {"spot-a": 3}, "one after the other"
+        sim.tick(3)
+        assert sum(sim.sizes().values()) <= 4
+    assert sim.sizes() == {"spot-a": 3}, "one after the other"
 
 
 # --- the parts
 
 
-def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
-    """A rung that supplies nothing and has it all to give, unless said otherwise."""
+def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
+    """A candidate without supply that may reach 10 replicas."""
     defaults: dict[str, Any] = {
         "name": PoolName(name),
         "pool": POOLS[name],
         "price": POOLS[name].price_usd_per_hour,
-        **dict.fromkeys(("desired", "ready", "interruption_pending", "expected_pending", "overdue"), 0),
-        "waited_s": 0.0,
+        **dict.fromkeys(("desired", "ready", "interruption_pending", "expected_pending", "abandoned"), 0),
+        "oldest_pending_s": 0.0,
         "fixed": False,
         "unavailable": "",
-        "most": 10,
-        "start_h": 0.03,
+        "max_supply": 10,
+        "lead_time_h": 0.03,
         "loss_probability": 0.0,
         "interrupted_share": 1.0,
         "grant_probability": 1.0,
@@ -439,25 +449,27 @@ def rung(name: str = "spot-a", **given: Any) -> PoolCandidate:
     ids=["all in one zone", "spread, no spare", "either zone does", "one zone does"],
 )
 def test_expected_shortfall_is_that_of_independent_losses(fleet: tuple[int, int], missing: float) -> None:
-    zones = [rung(n, ready=k, loss_probability=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
+    zones = [candidate(n, ready=k, loss_probability=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
     assert shortfall(zones, fleet, 4.0) == pytest.approx(missing)
 
 
 def test_asking_in_more_zones_is_no_surety_since_zones_have_none_together() -> None:
-    zones = [rung(n, expected_pending=1, grant_probability=0.6) for n in ("spot-a", "spot-b")]
+    zones = [candidate(n, expected_pending=1, grant_probability=0.6) for n in ("spot-a", "spot-b")]
     assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
 
 
 def test_many_zones_are_reckoned_in_bounded_time() -> None:
-    zones = [rung("spot-a", ready=3, loss_probability=0.1) for _ in range(40)]
+    zones = [candidate("spot-a", ready=3, loss_probability=0.1) for _ in range(40)]
     assert 0 < shortfall(zones, [3] * 40, 119.0) < 40 * 0.3 + 1
 
 
 def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
-    rungs = [
-        rung("on-demand", desired=3, ready=2, expected_pending=1),
-        rung("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
+    candidates = [
+        candidate("on-demand", desired=3, ready=2, expected_pending=1),
+        candidate("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
     ]
-    aim = AllocationTarget(work=3.0, floor=0.0, lateness=1.0, payback_h=1.0, cap=20, priority_usd=1e5)
-    assert transition.sizes(rungs, [3, 4], [0, 4], aim, may_lower=True) == [3, 4]
-    assert transition.sizes(rungs, [0, 4], [0, 4], aim, may_lower=True) == [1, 4], "4 of 5 ready ones stay"
+    target = AllocationTarget(
+        work=3.0, floor=0.0, violation_usd_per_hour=1.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
+    )
+    assert transition.sizes(candidates, [3, 4], [0, 4], target, may_scale_in=True) == [3, 4]
+    assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready ones stay"

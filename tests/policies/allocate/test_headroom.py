@@ -1,15 +1,15 @@
-"""How many replicas rest ahead of need, and in which tier."""
+"""Headroom: the number of waiting replicas, and their tier."""
 
 from __future__ import annotations
 
 import pytest
 
-from policies.allocate.headroom import exceeds
+from policies.allocate.headroom import exceedance_probability
 from policies.model import Fresh, PoolName, PoolStatus, Reading, Stale
 from policies.model.spec import Pool, WorkloadSpec
 from policies.pipeline import decide
 from tests.factories import NOW, seen, spec
-from tests.policies.allocate.worlds import Foresees, Lived
+from tests.policies.allocate.worlds import FixedRecommendation, Simulation
 
 PEAKS = ((0.5, 4.0), (0.8, 5.0), (0.9, 6.0), (0.95, 7.0), (0.99, 9.0))
 GPUS, SLEPT = PoolName("gpus"), PoolName("slept")
@@ -24,21 +24,23 @@ POOLS = {
 def foreseeing(
     peaks: tuple[tuple[float, float], ...] = PEAKS, *, wants: float = 4.0, ratio: float = 19.0, **pools: Pool
 ) -> WorkloadSpec:
-    return spec({"told": Foresees(wants=wants, peaks=peaks)}, {**POOLS, **pools}, slo_violation_cost_ratio=ratio)
+    return spec(
+        {"fixed": FixedRecommendation(replicas=wants, peaks=peaks)}, {**POOLS, **pools}, slo_violation_cost_ratio=ratio
+    )
 
 
 def rests(workload: WorkloadSpec, **found: int) -> dict[str, int]:
-    """The sizes of the tiers when 4 replicas serve."""
+    """Return the sizes of the tiers when 4 replicas serve."""
     sizes = {"gpus": 4, **found}
     pools = {str(n): Fresh(PoolStatus(sizes.get(n, 0), sizes.get(n, 0)), NOW) for n in workload.pools}
-    decision = decide(workload, Lived.of(workload).history, seen({}, pools={**pools}))
+    decision = decide(workload, Simulation.of(workload).history, seen({}, pools={**pools}))
     assert (decision.current, decision.target) == (4, 4), "what rests is no size"
     return {str(n): size for n, size in decision.targets.items() if size and n != "gpus"}
 
 
 @pytest.mark.parametrize(("work", "chance"), [(3.0, 0.5), (4.0, 0.5), (4.5, 0.35), (6.0, 0.1), (9.0, 0.01), (9.1, 0.0)])
 def test_the_chance_that_demand_peaks_above_a_size(work: float, chance: float) -> None:
-    assert exceeds(PEAKS, work) == pytest.approx(chance)
+    assert exceedance_probability(PEAKS, work) == pytest.approx(chance)
 
 
 def test_a_slept_engine_at_half_the_price_is_worth_more_than_an_awake_one() -> None:
@@ -90,6 +92,6 @@ def test_no_tier_is_lowered_blind_nor_what_is_somebody_elses(blind: bool) -> Non
         "slept": Fresh(PoolStatus(3, 3), NOW),
         "warm": Fresh(PoolStatus(0, 0), NOW),
     }
-    decision = decide(workload, Lived.of(workload).history, seen({}, pools=pools))
+    decision = decide(workload, Simulation.of(workload).history, seen({}, pools=pools))
     assert decision.targets[SLEPT] == (3 if blind else 0)
     assert "awake" not in decision.targets

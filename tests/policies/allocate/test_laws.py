@@ -1,4 +1,4 @@
-"""Laws of sharing out in money: they hold for all pools, clouds and weather."""
+"""Laws of cost allocation for random pools, clouds and faults."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from policies.model.spec import CostAllocationSpec, Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW
-from tests.policies.allocate.worlds import Lived, Place, ladder
+from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
 from tests.policies.lives import Dice
 
 MARKETS = ("spot", "spot", "on_demand", "reserved")
 
 
 @st.composite
-def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None) -> Lived:
-    """Two to four pools that differ, a cloud under them, and a workload as careful or careless as may be."""
+def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None) -> Simulation:
+    """Draw two to four pools that differ, their cloud, and a workload with any price of violations."""
     pools = {}
     for name in "abcd"[: draw(st.integers(2, 4))]:
-        least, quantum = draw(st.sampled_from((0, 0, 0, 1, 2))), draw(st.sampled_from(quanta))
+        minimum, quantum = draw(st.sampled_from((0, 0, 0, 1, 2))), draw(st.sampled_from(quanta))
         pools[name] = Pool(
             market=draw(st.sampled_from(MARKETS)),
             price_usd_per_hour=draw(st.sampled_from((None, 0.0, 0.8, 1.0, 3.0))),
             work_per_replica=draw(st.sampled_from((1.0, 1.0, 0.4, 2.5))),
-            min_replicas=least,
-            max_replicas=draw(st.none() | st.integers(max(1, round_up(least, quantum)), 8)),
+            min_replicas=minimum,
+            max_replicas=draw(st.none() | st.integers(max(1, round_up(minimum, quantum)), 8)),
             quantum=quantum,
             zone=draw(st.sampled_from((None, "x", "y"))),
             accelerator="gpu",
         )
     pools["e"] = Pool(price_usd_per_hour=2.0)  # so that there is always something to choose
-    workload = ladder(
+    workload = workload_over(
         pools,
         max_replicas=draw(st.integers(10, 20)),
         slo_violation_cost_ratio=draw(st.sampled_from((0.01, 19.0, 300.0))),
@@ -50,27 +50,27 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
         ),
         **(limits or {}),
     )
-    places = {}
+    fake_pools = {}
     for name in workload.pools:
         size = draw(st.integers(0, 4))
-        places[name] = Place(size, draw(st.integers(0, size)), start_turns=draw(st.sampled_from((1, 8, 20))))
-    return Lived(workload, places)
+        fake_pools[name] = FakePool(size, draw(st.integers(0, size)), start_ticks=draw(st.sampled_from((1, 8, 20))))
+    return Simulation(workload, fake_pools)
 
 
-def weather(lived: Lived, dice: Dice) -> None:
-    """What the cloud does before a turn: it takes, announces, has room or none, refuses, forgets its counter."""
-    for place in lived.places.values():
+def inject_faults(sim: Simulation, dice: Dice) -> None:
+    """Interrupt, announce, change the capacity, refuse, or reset the counter of each pool, or none of these."""
+    for fake_pool in sim.fake_pools.values():
         match dice.pick(range(24)):
             case 23:
-                place.lose(dice.pick(range(place.ready + 1)))
+                fake_pool.interrupt(dice.pick(range(fake_pool.ready + 1)))
             case 22:
-                place.doomed = dice.pick(range(place.ready + 1))
+                fake_pool.interruption_pending = dice.pick(range(fake_pool.ready + 1))
             case 21:
-                place.room = dice.pick((0, place.ready + len(place.starts), 99))
+                fake_pool.capacity = dice.pick((0, fake_pool.ready + len(fake_pool.starts), 99))
             case 20:
-                place.refuses = dice.pick((None, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.UNAVAILABLE))
+                fake_pool.refusal = dice.pick((None, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.UNAVAILABLE))
             case 19:
-                place.interrupted = 0
+                fake_pool.interrupted = 0
             case _:
                 pass
 
@@ -78,75 +78,75 @@ def weather(lived: Lived, dice: Dice) -> None:
 @st.composite
 def stories(
     draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None
-) -> list[tuple[Lived, dict[PoolName, Place]]]:
-    """A life of 5 to 30 turns; each turn's places as it found them."""
-    lived = draw(workloads(quanta, limits))
-    found = []
-    chances = st.just(0) | st.binary(min_size=16, max_size=16).map(lambda b: int.from_bytes(b, "big"))
-    for number in draw(st.lists(chances, min_size=5, max_size=30)):
+) -> list[tuple[Simulation, dict[PoolName, FakePool]]]:
+    """Draw a run of 5 to 30 ticks; return it with the pools that each tick observed."""
+    sim = draw(workloads(quanta, limits))
+    observations = []
+    seeds = st.just(0) | st.binary(min_size=16, max_size=16).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(seeds, min_size=5, max_size=30)):
         dice = Dice(number)
-        weather(lived, dice)
-        now = {n: dataclasses.replace(p, starts=list(p.starts)) for n, p in lived.places.items()}
-        for place in now.values():
-            place.turn()
-        lived.turn(dice.pick((3.0, 3.0, 0.0, 5.4, 8.0)), blind=dice.one_in(10))
-        found.append((lived, now))
-    return found
+        inject_faults(sim, dice)
+        now = {n: dataclasses.replace(p, starts=list(p.starts)) for n, p in sim.fake_pools.items()}
+        for fake_pool in now.values():
+            fake_pool.tick()
+        sim.tick(dice.pick((3.0, 3.0, 0.0, 5.4, 8.0)), blind=dice.one_in(10))
+        observations.append((sim, now))
+    return observations
 
 
 @LAW
 @given(stories())
-def test_no_pool_is_lowered_blind(story: list[tuple[Lived, dict[PoolName, Place]]]) -> None:
-    for turn, (lived, found) in enumerate(story):
-        decision = lived.decisions[turn]
+def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+    for tick, (sim, observed) in enumerate(story):
+        decision = sim.decisions[tick]
         if not decision.may_scale_in:
-            assert all(target >= found[n].desired for n, target in decision.targets.items())
+            assert all(target >= observed[n].desired for n, target in decision.targets.items())
 
 
 @LAW
 @given(stories())
 def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for turn, (lived, found) in enumerate(story):
-        decision = lived.decisions[turn]
-        work = {n: p.work_per_replica for n, p in lived.workload.pools.items()}
-        lasting = {n: min(p.ready, p.desired) - min(p.doomed, p.ready) for n, p in found.items()}
+    for tick, (sim, observed) in enumerate(story):
+        decision = sim.decisions[tick]
+        work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
+        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
         before = sum(n * work[name] for name, n in lasting.items())
-        kept = sum(min(found[n].ready, target) * work[n] for n, target in decision.targets.items())
-        wanted = decision.demand or 0.0
-        if decision.target is not None and decision.target < wanted:
-            wanted = decision.target  # the workload's own maximum
-        assert kept >= min(before, wanted) - 1e-6
+        remaining = sum(min(observed[n].ready, target) * work[n] for n, target in decision.targets.items())
+        needed = decision.demand or 0.0
+        if decision.target is not None and decision.target < needed:
+            needed = decision.target  # the workload's own maximum
+        assert remaining >= min(before, needed) - 1e-6
 
 
 @LAW
 @given(stories())
 def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for turn, (lived, found) in enumerate(story):
-        targets, spec = lived.decisions[turn].targets, lived.workload
+    for tick, (sim, observed) in enumerate(story):
+        targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():
             pool = spec.pools[name]
-            most = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
-            assert min(found[name].desired, pool.min_replicas) <= target <= max(found[name].desired, most)
-        assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in found.values()))
+            maximum = spec.max_replicas if pool.max_replicas is None else pool.max_replicas
+            assert min(observed[name].desired, pool.min_replicas) <= target <= max(observed[name].desired, maximum)
+        assert sum(targets.values()) <= max(spec.max_replicas, sum(p.desired for p in observed.values()))
 
 
 @LAW
 @given(stories())
 def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_over(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    lived = story[-1][0]
+    sim = story[-1][0]
     until: dict[PoolName, float] = {}
-    for (_, found), tick in zip(story, lived.ticks, strict=True):
+    for (_, observed), tick in zip(story, sim.ticks, strict=True):
         for outcome in tick.outcomes:
-            name, least = outcome.pool, lived.workload.pools[outcome.pool].min_replicas
-            if found[name].ready:
+            name, minimum = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
+            if observed[name].ready:
                 until.pop(name, None)  # it may have come since, which ends it
-            assert outcome.after <= max(outcome.before, least) or tick.at >= until.get(name, 0.0)
+            assert outcome.after <= max(outcome.before, minimum) or tick.at >= until.get(name, 0.0)
             if outcome.result is Result.OUT_OF_CAPACITY:
                 until[name] = tick.at + FIRST_S
             elif outcome.result is Result.OUT_OF_QUOTA:
@@ -156,26 +156,26 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
 @LAW
 @given(stories())
 def test_the_same_ticks_give_the_same_decisions_through_the_journal(
-    story: list[tuple[Lived, dict[PoolName, Place]]],
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    lived, history = story[-1][0], History(7200.0)
-    for tick, decision in zip(lived.ticks, lived.decisions, strict=True):
+    sim, history = story[-1][0], History(7200.0)
+    for tick, decision in zip(sim.ticks, sim.decisions, strict=True):
         read = decode_tick(json.loads(json.dumps(encode_tick(tick))))
         assert read == tick
-        assert decide(lived.workload, history, read.observation) == decision
+        assert decide(sim.workload, history, read.observation) == decision
         history.append(read)
 
 
 @LAW
 @given(stories(), st.floats(-1e6, 1e6))
 def test_a_jump_of_the_clock_changes_no_decision(
-    story: list[tuple[Lived, dict[PoolName, Place]]], jump_s: float
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float
 ) -> None:
-    lived, history = story[-1][0], History(7200.0)
+    sim, history = story[-1][0], History(7200.0)
     jump_s = round(jump_s)
-    for tick in lived.ticks[:-1]:
+    for tick in sim.ticks[:-1]:
         history.append(tick)
     history.shift(jump_s)
-    seen = lived.ticks[-1].observation
-    later = dataclasses.replace(seen, at=seen.at + jump_s)
-    assert decide(lived.workload, history, later).targets == lived.decisions[-1].targets
+    observation = sim.ticks[-1].observation
+    later = dataclasses.replace(observation, at=observation.at + jump_s)
+    assert decide(sim.workload, history, later).targets == sim.decisions[-1].targets

@@ -10,7 +10,7 @@ from policies.history.capacity_backoff import JITTER, QUOTA_FIRST_S, QUOTA_LONGE
 from policies.model import PoolName, Result
 from policies.model.spec import Pool, ScaleDown
 from tests.factories import NOW
-from tests.policies.allocate.worlds import Lived, ladder
+from tests.policies.allocate.worlds import Simulation, workload_over
 
 A, B = PoolName("a"), PoolName("b")
 CHEAP, DEAR = Pool(price_usd_per_hour=1.0), Pool(price_usd_per_hour=3.0)
@@ -21,108 +21,108 @@ POOLS: dict[str, dict[str, Pool]] = {
     "two priced pools": {"a": CHEAP, "b": DEAR},
     "two priced pools, the dear one first": {"b": DEAR, "a": CHEAP},
 }
-"""The quota is that of `a`."""
+"""Pools whose `a` has the quota."""
 LATE = 2
-"""Ticks until what was refused is seen and decided upon."""
+"""Ticks until a refusal is observed and a decision responds to it."""
 
 
-def limited(pools: dict[str, Pool]) -> Lived:
-    lived = Lived.of(ladder(pools, scale_down=ScaleDown(window_s=60.0)))
-    lived.places[A].refuses = Result.OUT_OF_QUOTA
-    return lived
+def limited(pools: dict[str, Pool]) -> Simulation:
+    sim = Simulation.of(workload_over(pools, scale_down=ScaleDown(window_s=60.0)))
+    sim.fake_pools[A].refusal = Result.OUT_OF_QUOTA
+    return sim
 
 
-def requests(lived: Lived) -> list[float]:
-    """When pool `a` was requested to grow, in seconds from the start."""
-    return [t.at - NOW for t in lived.ticks for o in t.outcomes if o.pool == A and o.after > o.before]
+def requests(sim: Simulation) -> list[float]:
+    """Return the times of requests for growth of pool `a`, in seconds from the start."""
+    return [t.at - NOW for t in sim.ticks for o in t.outcomes if o.pool == A and o.after > o.before]
 
 
-def ticks(lived: Lived, seconds: float) -> int:
-    return int(seconds / lived.workload.interval_s)
+def ticks(sim: Simulation, seconds: float) -> int:
+    return int(seconds / sim.workload.interval_s)
 
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_a_quota_error_of_45_seconds_is_over_within_minutes(pools: dict[str, Pool]) -> None:
-    lived = limited(pools)
-    lived.turns(3, 4)
-    lived.places[A].refuses = None
-    lived.turns(ticks(lived, QUOTA_FIRST_S) + LATE, 4)
-    lived.turns(40, 6)
-    assert lived.places[A].ready >= 2, "its capacity is used"
-    again = [at for at in requests(lived) if at > 45.0]
-    assert again
+    sim = limited(pools)
+    sim.run(3, 4)
+    sim.fake_pools[A].refusal = None
+    sim.run(ticks(sim, QUOTA_FIRST_S) + LATE, 4)
+    sim.run(40, 6)
+    assert sim.fake_pools[A].ready >= 2, "its capacity is used"
+    later_s = [at for at in requests(sim) if at > 45.0]
+    assert later_s
     if "b" not in pools or pools["a"] != pools["b"]:
-        assert again[0] <= QUOTA_FIRST_S + LATE * 15.0
+        assert later_s[0] <= QUOTA_FIRST_S + LATE * 15.0
 
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_while_a_quota_lasts_its_pool_is_requested_seldom_and_used_once_it_heals(pools: dict[str, Pool]) -> None:
-    lived = limited(pools)
-    lived.turns(ticks(lived, 6 * 3600.0), 4)
-    asked = requests(lived)
-    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    sim = limited(pools)
+    sim.run(ticks(sim, 6 * 3600.0), 4)
+    requested_s = requests(sim)
+    waits = [later - earlier for earlier, later in itertools.pairwise(requested_s)]
     assert min(waits, default=QUOTA_SHORTEST_S) >= QUOTA_SHORTEST_S
-    assert len(asked) <= (12 if "b" in pools else 6 * 3600.0 / QUOTA_SHORTEST_S + 1)
+    assert len(requested_s) <= (12 if "b" in pools else 6 * 3600.0 / QUOTA_SHORTEST_S + 1)
     if "b" in pools:
-        assert lived.places[B].ready == 4, "bought elsewhere meanwhile"
-    lived.places[A].refuses = None
-    lived.turns(ticks(lived, QUOTA_LONGEST_S) + LATE, 6)
-    lived.turns(40, 8)
-    assert lived.places[A].ready >= 2
+        assert sim.fake_pools[B].ready == 4, "bought elsewhere meanwhile"
+    sim.fake_pools[A].refusal = None
+    sim.run(ticks(sim, QUOTA_LONGEST_S) + LATE, 6)
+    sim.run(40, 8)
+    assert sim.fake_pools[A].ready >= 2
 
 
 def test_waits_double_from_five_minutes_to_an_hour_and_are_told() -> None:
-    lived = limited(POOLS["two priced pools"])
-    lived.turns(3, 4)
-    assert lived.told("shortage").startswith("a: quota error (none to be had): retry in ")
-    lived.turns(ticks(lived, 8 * 3600.0), 4)
-    asked = requests(lived)
-    waits = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    sim = limited(POOLS["two priced pools"])
+    sim.run(3, 4)
+    assert sim.reason_of("shortage").startswith("a: quota error (none to be had): retry in ")
+    sim.run(ticks(sim, 8 * 3600.0), 4)
+    requested_s = requests(sim)
+    waits = [later - earlier for earlier, later in itertools.pairwise(requested_s)]
     for wait_s, whole_s in zip(waits, [300, 600, 1200, 2400, 3600, 3600, 3600], strict=False):
         assert (1.0 - JITTER) * whole_s <= wait_s <= whole_s + 15.0
     assert len(waits) >= 8
 
 
 def test_a_quota_error_that_comes_after_the_write_is_waited_out_too() -> None:
-    lived = Lived.of(ladder(POOLS["two priced pools"], scale_down=ScaleDown(window_s=60.0)))
-    lived.turn(4)
-    lived.places[A].fail(lived.now, quota=True)
-    lived.places[A].desired = lived.places[A].ready
-    lived.turns(20, 4)
-    assert lived.places[B].ready == 4
-    lived.places[A].short, lived.places[A].room = None, 99
-    lived.turns(40, 4)
-    assert lived.sizes() == {"a": 4}
+    sim = Simulation.of(workload_over(POOLS["two priced pools"], scale_down=ScaleDown(window_s=60.0)))
+    sim.tick(4)
+    sim.fake_pools[A].fail(sim.now, quota=True)
+    sim.fake_pools[A].desired = sim.fake_pools[A].ready
+    sim.run(20, 4)
+    assert sim.fake_pools[B].ready == 4
+    sim.fake_pools[A].shortfall, sim.fake_pools[A].capacity = None, 99
+    sim.run(40, 4)
+    assert sim.sizes() == {"a": 4}
 
 
 def test_a_pool_alone_keeps_a_standing_request_that_failed_for_want_of_quota() -> None:
     """The platform fulfils it by itself once the quota allows it."""
-    lived = Lived.of(ladder(POOLS["one pool"], scale_down=ScaleDown(window_s=60.0)))
-    lived.turn(4)
-    lived.places[A].fail(lived.now, quota=True)
-    assert lived.turns(20, 4).targets == {A: 4}
+    sim = Simulation.of(workload_over(POOLS["one pool"], scale_down=ScaleDown(window_s=60.0)))
+    sim.tick(4)
+    sim.fake_pools[A].fail(sim.now, quota=True)
+    assert sim.run(20, 4).targets == {A: 4}
 
 
 def test_a_changed_specification_ends_the_wait_at_once() -> None:
-    lived = limited(POOLS["two priced pools"])
-    lived.turns(ticks(lived, 6 * 3600.0), 2)
-    lived.places[A].refuses = None
-    lived.fingerprint = "new"
-    lived.turns(3, 2)
-    assert lived.places[A].desired == 2
+    sim = limited(POOLS["two priced pools"])
+    sim.run(ticks(sim, 6 * 3600.0), 2)
+    sim.fake_pools[A].refusal = None
+    sim.fingerprint = "new"
+    sim.run(3, 2)
+    assert sim.fake_pools[A].desired == 2
 
 
 def test_what_was_on_its_way_does_not_end_the_wait() -> None:
-    """Of a pool with a quota of 2 another replica was lost and replaced: that is no more than before."""
+    """A lost replica of a pool with a quota of 2 was replaced: the quota is no larger than before."""
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     assert first.granted(1, NOW + 60.0).until == first.until
-    assert not first.granted(1, first.until).lasts(first.until)
+    assert not first.granted(1, first.until).is_active(first.until)
 
 
 def test_a_capacity_error_does_not_shorten_the_wait_and_a_quota_error_says_nothing_of_the_market() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
-    assert first.refused(NOW + 15.0, "2 asked for have not come") == first
-    assert first.belief() == CapacityBackoff().belief()
+    assert first.refused(NOW + 15.0, "2 requested_s for have not come") == first
+    assert first.grant_probability() == CapacityBackoff().grant_probability()
 
 
 def test_pools_under_one_quota_retry_apart_and_a_replay_alike() -> None:
@@ -133,4 +133,4 @@ def test_pools_under_one_quota_retry_apart_and_a_replay_alike() -> None:
 def test_a_jump_of_the_clock_leaves_the_wait_as_long_as_it_was() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     moved = first.shifted(-5000.0)
-    assert moved.until - first.until == moved.last - first.last == -5000.0
+    assert moved.until - first.until == moved.quota_error_at - first.quota_error_at == -5000.0

@@ -1,4 +1,4 @@
-"""A workload over pools that differ, lived turn by turn: a small cloud that gives, delays, refuses and takes."""
+"""A workload over pools that differ, and a small cloud that grants, delays, refuses and interrupts."""
 
 from __future__ import annotations
 
@@ -38,54 +38,54 @@ POOLS: Mapping[str, Pool] = {
 }
 
 
-def ladder(pools: Mapping[str, Pool] | None = None, **settings: Any) -> WorkloadSpec:
-    """A workload over the pools given, or the usual four; a message is a tenth of a replica's work."""
+def workload_over(pools: Mapping[str, Pool] | None = None, **settings: Any) -> WorkloadSpec:
+    """Return a workload over `pools` or `POOLS`; a message is a tenth of a replica's work."""
     policies = {"queue": QueueDepth(source="queue")}
     return spec(policies, pools or POOLS, **{"max_replicas": 20, **settings})
 
 
 @dataclass
-class Place:
-    """One pool as its platform has it. `room` is what may run, `start_turns` how long a start takes."""
+class FakePool:
+    """One pool of a platform that can run `capacity` replicas, whose start takes `start_ticks`."""
 
     desired: int = 0
     ready: int = 0
-    room: int = 99
-    start_turns: int = 8
-    refuses: Result | None = None
-    doomed: int = 0
+    capacity: int = 99
+    start_ticks: int = 8
+    refusal: Result | None = None
+    interruption_pending: int = 0
     interrupted: int = 0
     reserved: int | None = None
-    short: Shortfall | None = None
+    shortfall: Shortfall | None = None
     starts: list[int] = field(default_factory=list)
 
     def status(self) -> PoolStatus:
-        failed = 0 if self.short is None else self.desired - self.ready
+        failed = 0 if self.shortfall is None else self.desired - self.ready
         return PoolStatus(
             self.desired,
             self.ready,
-            interruption_pending=self.doomed,
+            interruption_pending=self.interruption_pending,
             interrupted=self.interrupted,
             failed=failed,
-            shortfall=self.short,
+            shortfall=self.shortfall,
             reserved=self.reserved,
         )
 
     def fail(self, at: float, *, quota: bool = False) -> None:
-        """The platform says that nothing of what it accepted will come."""
-        self.short, self.room, self.starts = Shortfall(at, "none to be had", quota), self.ready, []
+        """Report that the pending replicas will not arrive."""
+        self.shortfall, self.capacity, self.starts = Shortfall(at, "none to be had", quota), self.ready, []
 
-    def turn(self) -> None:
-        """Starts go on, and what is asked for and may run begins to start."""
+    def tick(self) -> None:
+        """Continue the starts, and start the requested replicas within the capacity."""
         self.starts = [left - 1 for left in self.starts]
         self.ready += sum(left <= 0 for left in self.starts)
         self.starts = [left for left in self.starts if left > 0]
-        while self.ready + len(self.starts) < min(self.desired, self.room):
-            self.starts.append(self.start_turns)
+        while self.ready + len(self.starts) < min(self.desired, self.capacity):
+            self.starts.append(self.start_ticks)
 
     def resize(self, replicas: int) -> Result:
-        if replicas > self.desired and self.refuses is not None:
-            return self.refuses
+        if replicas > self.desired and self.refusal is not None:
+            return self.refusal
         self.desired = replicas
         while self.ready + len(self.starts) > replicas:
             if self.starts:
@@ -94,20 +94,20 @@ class Place:
                 self.ready -= 1
         return Result.ACCEPTED
 
-    def lose(self, replicas: int) -> None:
-        """The cloud takes ready ones, and has no room for others."""
+    def interrupt(self, replicas: int) -> None:
+        """Interrupt ready replicas, and leave no capacity for others."""
         self.ready -= replicas
-        self.room = self.ready + len(self.starts)
+        self.capacity = self.ready + len(self.starts)
         self.interrupted += replicas
-        self.doomed = max(0, self.doomed - replicas)
+        self.interruption_pending = max(0, self.interruption_pending - replicas)
 
 
 @dataclass
-class Lived:
-    """A workload's turns over its places."""
+class Simulation:
+    """A workload, its pools and its ticks so far."""
 
     workload: WorkloadSpec
-    places: dict[PoolName, Place]
+    fake_pools: dict[PoolName, FakePool]
     now: float = NOW
     history: History = field(default_factory=lambda: History(7200.0))
     decisions: list[Decision] = field(default_factory=list)
@@ -115,25 +115,27 @@ class Lived:
     fingerprint: str = "abc"
 
     @classmethod
-    def of(cls, workload: WorkloadSpec, **sizes: int) -> Lived:
-        """Pools that serve already, by name with an underscore for a dash."""
-        found = {n.replace("_", "-"): size for n, size in sizes.items()}
-        return cls(workload, {n: Place(found.get(n, 0), found.get(n, 0)) for n in workload.pools})
+    def of(cls, workload: WorkloadSpec, **sizes: int) -> Simulation:
+        """Return a workload whose pools serve `sizes` already, by name with an underscore for a dash."""
+        ready = {n.replace("_", "-"): size for n, size in sizes.items()}
+        return cls(workload, {n: FakePool(ready.get(n, 0), ready.get(n, 0)) for n in workload.pools})
 
-    def turn(self, work: float, *, blind: bool = False) -> Decision:
-        """One turn with `work` replicas' worth in the queue."""
-        for place in self.places.values():
-            place.turn()
+    def tick(self, work: float, *, blind: bool = False) -> Decision:
+        """Run one tick with `work` replica equivalents in the queue."""
+        for fake_pool in self.fake_pools.values():
+            fake_pool.tick()
         readings: dict[SignalName, Reading[float]] = {} if blind else self._queue(work)
-        pools: dict[PoolName, Reading[PoolStatus]] = {n: Fresh(p.status(), self.now) for n, p in self.places.items()}
-        seen = Observation(WorkloadName("llm"), self.now, readings, pools)
-        decision = decide(self.workload, self.history, seen)
+        pools: dict[PoolName, Reading[PoolStatus]] = {
+            n: Fresh(p.status(), self.now) for n, p in self.fake_pools.items()
+        }
+        observation = Observation(WorkloadName("llm"), self.now, readings, pools)
+        decision = decide(self.workload, self.history, observation)
         outcomes = []
         for name, target in decision.targets.items():
-            before = self.places[name].desired
-            result = self.places[name].resize(target) if target != before else Result.UNCHANGED
+            before = self.fake_pools[name].desired
+            result = self.fake_pools[name].resize(target) if target != before else Result.UNCHANGED
             outcomes.append(Outcome(name, before, target, result, "none to be had" if result.refused else ""))
-        self.ticks.append(Tick(self.fingerprint, seen, decision, tuple(outcomes), len(self.history), 0.0, 0.0))
+        self.ticks.append(Tick(self.fingerprint, observation, decision, tuple(outcomes), len(self.history), 0.0, 0.0))
         self.history.append(self.ticks[-1])
         self.decisions.append(decision)
         self.now += self.workload.interval_s
@@ -145,32 +147,32 @@ class Lived:
             SignalName("queue.in_flight"): Fresh(0.0, self.now),
         }
 
-    def turns(self, count: int, work: float) -> Decision:
+    def run(self, count: int, work: float) -> Decision:
         for _ in range(count):
-            decision = self.turn(work)
+            decision = self.tick(work)
         return decision
 
     def sizes(self) -> dict[str, int]:
-        return {name: place.desired for name, place in self.places.items() if place.desired}
+        return {name: fake_pool.desired for name, fake_pool in self.fake_pools.items() if fake_pool.desired}
 
-    def told(self, rule: str) -> str:
-        """What the last decision says of a rule; empty where it says nothing."""
+    def reason_of(self, rule: str) -> str:
+        """Return the last decision's reason for a rule; empty where the rule had no effect."""
         return next((s.reason for s in self.decisions[-1].steps if s.rule == rule), "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foresees:
-    """A policy that wants what it is told to, and foresees peaks."""
+class FixedRecommendation:
+    """A policy with a fixed recommendation and fixed peaks."""
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
     owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
-    wants: float
+    replicas: float
     peaks: tuple[tuple[float, float], ...] = ()
 
     def needs(self) -> tuple[str, ...]:
         return ()
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        return Recommendation(name, self.wants, Evidence.FULL, True, "as told", peaks=self.peaks)
+        return Recommendation(name, self.replicas, Evidence.FULL, True, "fixed", peaks=self.peaks)

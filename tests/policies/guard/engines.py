@@ -1,4 +1,4 @@
-"""Engines whose latency is known, and a policy that chases it: a world in which buying for latency can be watched."""
+"""Engines with a known latency, and a policy that adds replicas while the latency exceeds a limit."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from policies.recommend.context import PolicyContext
 from tests.factories import NOW, fresh, seen, tick_of
 
 ITL = SignalName("engines.itl_p95_s")
-KEEPS = (ITL, SignalName("engines.running"), SignalName("engines.waiting"))
+RETAINED = (ITL, SignalName("engines.running"), SignalName("engines.waiting"))
 
 
 @dataclass(frozen=True)
 class Chaser:
-    """Dynamo's SLA mode in short: while a latency is above its limit, one replica (or `more`) more than there are.
+    """Dynamo's SLA mode in short: `more` replicas beyond the desired ones while a latency exceeds its limit.
 
-    Without `tells` it does not say that it asks because users wait.
+    Without `reports_latency` it does not report that part as `latency_driven`.
     """
 
     limit_s: float
     per_replica: float = 8.0
-    tells: bool = True
+    reports_latency: bool = True
     more: float = 1.0
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
@@ -45,43 +45,43 @@ class Chaser:
         return ()
 
     def recommend(self, name: PolicyName, view: PolicyContext) -> Recommendation:
-        itl, running = view.readings.get(ITL), view.readings.get(KEEPS[1])
+        itl, running = view.readings.get(ITL), view.readings.get(RETAINED[1])
         assert isinstance(running, Fresh)
         load = running.value / self.per_replica
-        late = isinstance(itl, Fresh) and itl.value > self.limit_s
-        wanted = max(load, float(view.desired or 0) + self.more) if late else load
-        because_late = wanted - load if self.tells else None
+        is_late = isinstance(itl, Fresh) and itl.value > self.limit_s
+        replicas = max(load, float(view.desired or 0) + self.more) if is_late else load
+        latency_driven = replicas - load if self.reports_latency else None
         return Recommendation(
             name,
-            wanted,
+            replicas,
             Evidence.FULL,
             True,
             "chases a latency",
-            KEEPS,
-            retained_signals=KEEPS,
-            latency_driven=because_late,
+            RETAINED,
+            retained_signals=RETAINED,
+            latency_driven=latency_driven,
         )
 
 
 @dataclass
 class Engines:
-    """Replicas that take `start_turns` to serve; `itl_s` is the latency at so many requests per ready replica."""
+    """Replicas that take `start_ticks` to serve; `itl_s` is the latency at so many requests per ready replica."""
 
     spec: WorkloadSpec
     itl_s: Callable[[float], float]
     size: int = 2
-    start_turns: int = 4
-    lag_turns: int = 0
+    start_ticks: int = 4
+    lag_ticks: int = 0
     noise: Callable[[], float] = lambda: 1.0
     now: float = NOW
     history: History = field(default_factory=lambda: History(7200.0))
-    past: list[int] = field(default_factory=list)
-    true: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
 
-    def turn(self, running: float, waiting: float = 0.0) -> Decision:
-        self.past.append(self.size)
-        ready = min(self.past[-self.start_turns - 1 :])
+    def tick(self, running: float, waiting: float = 0.0) -> Decision:
+        self.sizes.append(self.size)
+        ready = min(self.sizes[-self.start_ticks - 1 :])
         readings: dict[str, Reading[float]] = {
             "engines.running": fresh(running, now=self.now),
             "engines.waiting": fresh(waiting, now=self.now),
@@ -97,13 +97,13 @@ class Engines:
         return decision
 
     def _measured(self, load: float) -> float:
-        """The mean over the last turns, as a window of a minute or two tells it."""
-        self.true.append(self.itl_s(load) * self.noise())
-        last = self.true[-self.lag_turns - 1 :]
+        """Return the mean latency of the last ticks, as a source with a window of a minute or two reports it."""
+        self.latencies_s.append(self.itl_s(load) * self.noise())
+        last = self.latencies_s[-self.lag_ticks - 1 :]
         return sum(last) / len(last)
 
-    def turns(self, n: int, running: float) -> list[int]:
-        """The sizes decided in `n` turns under one load."""
+    def run(self, n: int, running: float) -> list[int]:
+        """Return the sizes decided in `n` ticks under one load."""
         for _ in range(n):
-            self.turn(running)
+            self.tick(running)
         return [d.target or 0 for d in self.decisions[-n:]]

@@ -1,4 +1,4 @@
-"""Random states of one workload in one tick: pools, limits, what the fleet granted, and what was held before."""
+"""Random states of one workload in one tick: pools, limits, grant, and past sizes."""
 
 from __future__ import annotations
 
@@ -33,49 +33,51 @@ UNTIL = "2027-01-15T09:00:00Z"  # NOW is 2027-01-15T08:00:00Z
 
 @dataclass(frozen=True)
 class State:
-    """A workload, what one tick saw of it, and the sizes of the ticks before."""
+    """A workload, its observation in one tick, and the sizes of the ticks before."""
 
     spec: WorkloadSpec
-    seen: Observation
+    observation: Observation
     history: History
 
     @property
-    def held(self) -> dict[PoolName, int]:
-        return {n: r.value.desired for n, r in self.seen.pools.items() if isinstance(r, Fresh)}
+    def desired(self) -> dict[PoolName, int]:
+        return {n: r.value.desired for n, r in self.observation.pools.items() if isinstance(r, Fresh)}
 
     @property
     def serving(self) -> dict[PoolName, int]:
-        return {n: size for n, size in self.held.items() if self.spec.pools[n].tier == "serving"}
+        return {n: size for n, size in self.desired.items() if self.spec.pools[n].tier == "serving"}
 
 
 @st.composite
 def pools(draw: st.DrawFn, high: int) -> dict[PoolName, Pool]:
-    """One to four pools that may differ in all that the guard looks at; the last may rest as headroom."""
-    made: dict[PoolName, Pool] = {}
+    """Draw one to four pools that may differ in all that the guard looks at; the last may rest as headroom."""
+    result: dict[PoolName, Pool] = {}
     priced = draw(st.booleans())
     for name in "abcd"[: draw(st.integers(1, 4))]:
-        least, quantum = draw(st.sampled_from((0, 0, 0, 1, 3))), draw(st.sampled_from((1, 1, 2, 4, 8)))
-        made[PoolName(name)] = Pool(
-            min_replicas=least,
-            max_replicas=draw(st.none() | st.integers(round_up(least, quantum), max(high, round_up(least, quantum)))),
+        minimum, quantum = draw(st.sampled_from((0, 0, 0, 1, 3))), draw(st.sampled_from((1, 1, 2, 4, 8)))
+        result[PoolName(name)] = Pool(
+            min_replicas=minimum,
+            max_replicas=draw(
+                st.none() | st.integers(round_up(minimum, quantum), max(high, round_up(minimum, quantum)))
+            ),
             quantum=quantum,
             market=draw(st.sampled_from(MARKETS)) if priced else "on_demand",
             price_usd_per_hour=draw(st.sampled_from((0.0, 1.0, 1.0, 3.3))) if priced else None,
             gpus_per_replica=draw(st.sampled_from((1, 1, 2, 8))),
         )
-    if len(made) > 1 and draw(st.booleans()):
-        last = list(made)[-1]
-        made[last] = dataclasses.replace(made[last], tier="awake_spare", serves=PoolName("a"))
-    return made
+    if len(result) > 1 and draw(st.booleans()):
+        last = list(result)[-1]
+        result[last] = dataclasses.replace(result[last], tier="awake_spare", serves=PoolName("a"))
+    return result
 
 
 @st.composite
 def workloads(draw: st.DrawFn) -> WorkloadSpec:
-    """A workload with any of the owner's limits."""
+    """Draw a workload with any limits."""
     high = draw(st.integers(1, 40))
-    made = draw(pools(high))
+    drawn_pools = draw(pools(high))
     money = st.none() | st.sampled_from((0.0, 7.0, 20.0, 61.5))
-    priced = made[PoolName("a")].price_usd_per_hour is not None
+    priced = drawn_pools[PoolName("a")].price_usd_per_hour is not None
     limits: dict[str, Any] = {
         "budget": Budget(gpus=draw(st.none() | st.integers(0, 60)), usd_per_hour=draw(money) if priced else None),
         "blast_radius": BlastRadius(share=draw(st.sampled_from((1.0, 0.05, 0.1, 0.25, 0.5))), window_s=600.0),
@@ -86,13 +88,16 @@ def workloads(draw: st.DrawFn) -> WorkloadSpec:
     if draw(st.integers(0, 5)) == 5:
         limits["override"] = Override(replicas=draw(st.integers(0, 60)), until=UNTIL, beyond_bounds=draw(st.booleans()))
     return spec(
-        pools={str(n): p for n, p in made.items()}, max_replicas=high, min_replicas=draw(st.integers(0, high)), **limits
+        pools={str(n): p for n, p in drawn_pools.items()},
+        max_replicas=high,
+        min_replicas=draw(st.integers(0, high)),
+        **limits,
     )
 
 
 @st.composite
 def grants(draw: st.DrawFn) -> Grant | None:
-    """What the fleet allows, if anything spans workloads."""
+    """Draw a grant of the fleet, or none."""
     if draw(st.booleans()):
         return None
     amounts = st.none() | st.integers(0, 60).map(lambda n: Quota(float(n), "the fleet's"))
@@ -102,7 +107,7 @@ def grants(draw: st.DrawFn) -> Grant | None:
 
 
 def remembered(sizes: list[int]) -> History:
-    """A past in which so many replicas were held, a tick a minute, the last one a minute ago."""
+    """Return a history with these sizes, one tick per minute, the last one a minute ago."""
     history = History()
     for i, size in enumerate(sizes):
         at = NOW - 60.0 * (len(sizes) - i)
@@ -113,16 +118,16 @@ def remembered(sizes: list[int]) -> History:
 
 @st.composite
 def states(draw: st.DrawFn) -> State:
-    """A workload in any state: blind or not, with failed replicas, sized by another writer, within a past."""
+    """Draw a workload in any state: blind or not, with failed replicas, sized by another writer, within a past."""
     workload = draw(workloads())
-    found: dict[PoolName, Reading[PoolStatus]] = {}
+    statuses: dict[PoolName, Reading[PoolStatus]] = {}
     for name in workload.pools:
         desired = draw(st.integers(0, 30))
         ready = draw(st.integers(0, desired))
         failed = draw(st.sampled_from((0, desired - ready)))
-        short = Shortfall(NOW, "no capacity") if failed else None
-        foreign = draw(st.sampled_from((None, None, None, None, "HPA llm")))
-        found[name] = Fresh(PoolStatus(desired, ready, foreign, failed=failed, shortfall=short), NOW)
+        shortfall = Shortfall(NOW, "no capacity") if failed else None
+        other_writer = draw(st.sampled_from((None, None, None, None, "HPA llm")))
+        statuses[name] = Fresh(PoolStatus(desired, ready, other_writer, failed=failed, shortfall=shortfall), NOW)
     messages = draw(st.sampled_from((0.0, 5.0, 50.0, 100.0, 390.0, 5000.0)))
     blind = draw(st.integers(0, 4)) == 4
     readings: Mapping[str, Any] = {
@@ -130,9 +135,9 @@ def states(draw: st.DrawFn) -> State:
         "queue.in_flight": fresh(0.0),
     }
     observation = dataclasses.replace(
-        seen(readings, pools={str(n): r for n, r in found.items()}),
+        seen(readings, pools={str(n): r for n, r in statuses.items()}),
         workload=WorkloadName("llm"),
         grant=draw(grants()),
     )
-    before = draw(st.lists(st.integers(0, 60), max_size=4))
-    return State(workload, observation, remembered(before))
+    past_sizes = draw(st.lists(st.integers(0, 60), max_size=4))
+    return State(workload, observation, remembered(past_sizes))

@@ -1,4 +1,4 @@
-"""A blast radius holds removals back, and with them the growth that was to replace what goes."""
+"""A blast radius cancels removals, and the growth that was to replace them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sizes = tuple[int, int]
 
 
 @pytest.mark.parametrize(
-    ("held", "targets", "expected"),
+    ("desired", "targets", "expected"),
     [
         pytest.param((10, 10), (8, 10), (8, 10), id="within the radius"),
         pytest.param((10, 10), (2, 10), (8, 10), id="no more goes than it leaves"),
@@ -29,19 +29,19 @@ Sizes = tuple[int, int]
         pytest.param((10, 10), (12, 2), (10, 8), id="whichever way it goes"),
     ],
 )
-def test_what_may_go_at_once(held: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_what_may_go_at_once(desired: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]) -> None:
     pools = {"dear": Pool(price_usd_per_hour=6.0), "cheap": Pool(price_usd_per_hour=2.0)}
     workload = spec(pools=pools, blast_radius=BlastRadius(share=0.1))
-    sizes = dict(zip((DEAR, CHEAP), held, strict=True))
-    situation = RuleContext(
-        workload, History(), NOW, 20.0, sum(held), True, True, "", seen({}), sizes, sizes, sum(held), ()
+    sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
+    context = RuleContext(
+        workload, History(), NOW, 20.0, sum(desired), True, True, "", seen({}), sizes, sizes, sum(desired), ()
     )
-    found = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
-    assert (targets if found is None else tuple(found[0].values())) == expected
+    result = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), context)
+    assert (targets if result is None else tuple(result[0].values())) == expected
 
 
 @pytest.mark.parametrize(
-    ("quanta", "held", "targets", "went", "expected"),
+    ("quanta", "desired", "targets", "removed", "expected"),
     [
         pytest.param((1, 4), (10, 12), (7, 8), 0, (8, 12), id="another pool's quantum is not granted to one with less"),
         pytest.param((1, 4), (10, 12), (7, 12), 0, (8, 12), id="nor where the other does not shrink"),
@@ -54,19 +54,19 @@ def test_what_may_go_at_once(held: tuple[int, int], targets: tuple[int, int], ex
 )
 @pytest.mark.parametrize("of_the_fleet", [False, True], ids=["the workload's", "the fleet's"])
 def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_may_go(
-    quanta: Sizes, held: Sizes, targets: Sizes, went: int, expected: Sizes, of_the_fleet: bool
+    quanta: Sizes, desired: Sizes, targets: Sizes, removed: int, expected: Sizes, of_the_fleet: bool
 ) -> None:
     pools = {
         "dear": Pool(price_usd_per_hour=6.0, quantum=quanta[0]),
         "cheap": Pool(price_usd_per_hour=2.0, quantum=quanta[1]),
     }
-    radius, total = BlastRadius(share=0.1), sum(held)
+    radius, total = BlastRadius(share=0.1), sum(desired)
     workload = spec(pools=pools, blast_radius=BlastRadius() if of_the_fleet else radius)
-    left = removable(radius, total + went, went)
-    grant = Grant(removable=Quota(left, "the fleet's"), removed=went) if of_the_fleet else None
-    seen_now = dataclasses.replace(seen({}), grant=grant)
-    sizes = dict(zip((DEAR, CHEAP), held, strict=True))
-    past = remembered([total + went, total])
-    situation = RuleContext(workload, past, NOW, 20.0, total, True, True, "", seen_now, sizes, sizes, total, ())
-    found = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), situation)
-    assert (targets if found is None else tuple(found[0].values())) == expected
+    left = removable(radius, total + removed, removed)
+    grant = Grant(removable=Quota(left, "the fleet's"), removed=removed) if of_the_fleet else None
+    observation = dataclasses.replace(seen({}), grant=grant)
+    sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
+    history = remembered([total + removed, total])
+    context = RuleContext(workload, history, NOW, 20.0, total, True, True, "", observation, sizes, sizes, total, ())
+    result = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), context)
+    assert (targets if result is None else tuple(result[0].values())) == expected

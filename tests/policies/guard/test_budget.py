@@ -1,4 +1,4 @@
-"""Budgets: growth never exceeds them, and what is held beyond them is given back through the scale-down window."""
+"""Budgets: growth never exceeds them, and a size beyond them falls by the scale-down window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may have how much of what all share: minimums, priorities, equals, and what is free now."""
+"""Grants of shared limits: minimums, priorities, equal workloads, and free amounts."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tests.factories import queue, seen, spec
 ME = WorkloadName("me")
 
 
-def held(n: int, needs: float | None = None, priority: int = 0, least: int = 0, gpus: int = 1) -> ResourceClaim:
-    """A workload that holds `n` replicas, and needs as many unless said otherwise."""
-    workload = spec(pools={"main": Pool(gpus_per_replica=gpus)}, priority=priority, min_replicas=least)
+def claim_of(n: int, needs: float | None = None, priority: int = 0, minimum: int = 0, gpus: int = 1) -> ResourceClaim:
+    """Return the claim of a workload that holds `n` replicas and needs as many by default."""
+    workload = spec(pools={"main": Pool(gpus_per_replica=gpus)}, priority=priority, min_replicas=minimum)
     return claim(workload, {PoolName("main"): n}, needs)
 
 
-def partly(known: int, most: int) -> ResourceClaim:
-    """A workload with `known` replicas in one pool, and another that was never read; it counts for `most`."""
+def partly(known: int, maximum: int) -> ResourceClaim:
+    """Return the claim of a workload with `known` replicas in one pool, and another that was never read."""
     pools = {"main": Pool(), "unread": Pool()}
-    return claim(spec(pools=pools, max_replicas=most), None, None, {PoolName("main"): known})
+    return claim(spec(pools=pools, max_replicas=maximum), None, None, {PoolName("main"): known})
 
 
-def most(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
+def max_gpus(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
     claims = {WorkloadName(f"other-{i}"): c for i, c in enumerate(others)}
     quota = grant(FleetLimits(max_gpus=limit), ME, ResourceClaims({ME: me, **claims})).gpus
     assert quota is not None
@@ -42,38 +42,40 @@ def most(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
 @pytest.mark.parametrize(
     ("limit", "me", "others", "expected"),
     [
-        pytest.param(10, held(2), [], 10, id="alone, all of it"),
-        pytest.param(10, held(2), [held(5)], 5, id="what others hold is taken"),
-        pytest.param(10, held(2), [held(5, least=6)], 4, id="another's minimum is kept for it"),
-        pytest.param(10, held(2), [held(5, needs=7, priority=1)], 3, id="a higher one's need is kept for it"),
-        pytest.param(10, held(2), [held(5, needs=7, priority=-1)], 5, id="a lower one's need is not"),
-        pytest.param(10, held(6), [held(4, needs=9, priority=1)], 1, id="a lower one gives way to it"),
-        pytest.param(10, held(6, least=3), [held(4, needs=9, priority=1)], 3, id="but for its minimum"),
-        pytest.param(10, held(4, priority=1), [held(6, needs=6)], 4, id="the higher one waits for what is free"),
-        pytest.param(10, held(6), [held(4, needs=9)], 6, id="nobody gives way to an equal"),
-        pytest.param(10, held(2), [held(2, needs=9)], 5, id="equals share what is free"),
-        pytest.param(10, held(2), [held(2, needs=3)], 7, id="and one who needs less leaves the rest"),
-        pytest.param(16, held(0, gpus=8), [held(0, needs=2, gpus=8)], 8, id="a replica each"),
+        pytest.param(10, claim_of(2), [], 10, id="alone, all of it"),
+        pytest.param(10, claim_of(2), [claim_of(5)], 5, id="what others hold is taken"),
+        pytest.param(10, claim_of(2), [claim_of(5, minimum=6)], 4, id="another's minimum is kept for it"),
+        pytest.param(10, claim_of(2), [claim_of(5, needs=7, priority=1)], 3, id="a higher one's need is kept for it"),
+        pytest.param(10, claim_of(2), [claim_of(5, needs=7, priority=-1)], 5, id="a lower one's need is not"),
+        pytest.param(10, claim_of(6), [claim_of(4, needs=9, priority=1)], 1, id="a lower one gives way to it"),
+        pytest.param(10, claim_of(6, minimum=3), [claim_of(4, needs=9, priority=1)], 3, id="but for its minimum"),
         pytest.param(
-            8, held(0, gpus=8), [held(0, needs=1, gpus=8)], 8, id="one that cannot be halved: who comes first"
+            10, claim_of(4, priority=1), [claim_of(6, needs=6)], 4, id="the higher one waits for what is free"
         ),
-        pytest.param(4, held(6), [held(6)], 2, id="over the limit, equals give way alike"),
-        pytest.param(4, held(6, priority=1), [held(6)], 4, id="over the limit, the lower one gives way"),
-        pytest.param(4, held(6), [held(6, priority=1)], 0, id="to the last"),
-        pytest.param(3, held(0, least=1), [held(2, needs=9, priority=1)], 1, id="minimums come before needs"),
-        pytest.param(1, held(0, least=1), [held(0, least=1)], 1, id="of two minimums, who comes first"),
+        pytest.param(10, claim_of(6), [claim_of(4, needs=9)], 6, id="nobody gives way to an equal"),
+        pytest.param(10, claim_of(2), [claim_of(2, needs=9)], 5, id="equals share what is free"),
+        pytest.param(10, claim_of(2), [claim_of(2, needs=3)], 7, id="and one who needs less leaves the rest"),
+        pytest.param(16, claim_of(0, gpus=8), [claim_of(0, needs=2, gpus=8)], 8, id="a replica each"),
+        pytest.param(
+            8, claim_of(0, gpus=8), [claim_of(0, needs=1, gpus=8)], 8, id="one that cannot be halved: who comes first"
+        ),
+        pytest.param(4, claim_of(6), [claim_of(6)], 2, id="over the limit, equals give way alike"),
+        pytest.param(4, claim_of(6, priority=1), [claim_of(6)], 4, id="over the limit, the lower one gives way"),
+        pytest.param(4, claim_of(6), [claim_of(6, priority=1)], 0, id="to the last"),
+        pytest.param(3, claim_of(0, minimum=1), [claim_of(2, needs=9, priority=1)], 1, id="minimums come before needs"),
+        pytest.param(1, claim_of(0, minimum=1), [claim_of(0, minimum=1)], 1, id="of two minimums, who comes first"),
         pytest.param(22, partly(5, 20), [], 7, id="an unread pool may hold the rest of what counts"),
-        pytest.param(20, partly(5, 20), [held(6)], 5, id="which leaves no room, and lowers nothing"),
+        pytest.param(20, partly(5, 20), [claim_of(6)], 5, id="which leaves no room, and lowers nothing"),
         pytest.param(4, partly(5, 20), [], 4, id="but by what is too much without it"),
     ],
 )
 def test_what_one_may_hold(limit: int, me: ResourceClaim, others: list[ResourceClaim], expected: float) -> None:
-    assert most(limit, me, *others) == expected
+    assert max_gpus(limit, me, *others) == expected
 
 
 def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
     unread = claim(spec(max_replicas=7), None, None)
-    quota = grant(FleetLimits(max_gpus=10), ME, ResourceClaims({ME: held(1), WorkloadName("dark"): unread})).gpus
+    quota = grant(FleetLimits(max_gpus=10), ME, ResourceClaims({ME: claim_of(1), WorkloadName("dark"): unread})).gpus
     assert quota is not None
     assert quota.most == 3
     assert quota.reason.endswith("dark counts in full: never read")
@@ -87,7 +89,7 @@ def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
 )
 def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
     fleet = FleetLimits(blast_radius=BlastRadius(share=share))
-    claims = {ME: held(4), WorkloadName("other"): held(4 - removed)}
+    claims = {ME: claim_of(4), WorkloadName("other"): claim_of(4 - removed)}
     quota = grant(fleet, ME, ResourceClaims(claims), removed, 8).removable
     assert quota is not None
     assert quota.most == left
@@ -95,7 +97,7 @@ def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
 
 
 def test_without_limits_nothing_is_granted() -> None:
-    granted = grant(FleetLimits(), ME, ResourceClaims({ME: held(4)}), 3, 7)
+    granted = grant(FleetLimits(), ME, ResourceClaims({ME: claim_of(4)}), 3, 7)
     assert (granted.gpus, granted.usd_per_hour, granted.removable) == (None, None, None)
     assert not FleetLimits().limits
 
@@ -153,5 +155,5 @@ def test_prices_of_pools_are_what_is_held() -> None:
         "owned": Pool(market="reserved", price_usd_per_hour=5.0),
         "spot": Pool(market="spot", price_usd_per_hour=2.0, gpus_per_replica=4),
     }
-    made = claim(spec(pools=pools), {PoolName("owned"): 3, PoolName("spot"): 2}, None)
-    assert (made.usd_per_hour.held, made.gpus.held, made.replicas) == (4.0, 11.0, 5)
+    result = claim(spec(pools=pools), {PoolName("owned"): 3, PoolName("spot"): 2}, None)
+    assert (result.usd_per_hour.held, result.gpus.held, result.replicas) == (4.0, 11.0, 5)

@@ -22,44 +22,61 @@ A, B = PoolName("a"), PoolName("b")
 PRICED = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, market="spot")}
 
 
-def situation(
-    statuses: Mapping[PoolName, PoolStatus], planned: float, full: str = "", budget: Budget | None = None
+def rule_context(
+    statuses: Mapping[PoolName, PoolStatus], planned: float, full_reason: str = "", budget: Budget | None = None
 ) -> RuleContext:
     workload = spec(pools=PRICED, max_replicas=10, budget=budget or Budget())
-    observed = seen(queue(10), pools={name: Fresh(status, NOW) for name, status in statuses.items()})
-    held = {name: status.desired for name, status in statuses.items()}
-    size, ready = sum(held.values()), sum(status.ready for status in statuses.values())
+    observation = seen(queue(10), pools={name: Fresh(status, NOW) for name, status in statuses.items()})
+    desired = {name: status.desired for name, status in statuses.items()}
+    size, ready = sum(desired.values()), sum(status.ready for status in statuses.values())
     return RuleContext(
-        workload, History(), NOW, float(size), size, True, True, "", observed, held, held, ready, (), full, {}, planned
+        workload,
+        History(),
+        NOW,
+        float(size),
+        size,
+        True,
+        True,
+        "",
+        observation,
+        desired,
+        desired,
+        ready,
+        (),
+        full_reason,
+        {},
+        planned,
     )
 
 
 @pytest.mark.parametrize(
-    ("failed", "target", "kept"),
+    ("failed", "target", "expected"),
     [(0, 4, 6), (2, 4, 4), (1, 3, 5), (0, 7, 7)],
     ids=["none goes", "failed ones may go", "and no more", "growth stays"],
 )
-def test_full_replicas_keep_every_pool(failed: int, target: int, kept: int) -> None:
-    s = situation({A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=target + 2.0, full="full")
-    _, targets = enforce_targets({A: target, B: 2}, s)
-    assert targets == {A: kept, B: 2}
+def test_full_replicas_keep_every_pool(failed: int, target: int, expected: int) -> None:
+    context = rule_context(
+        {A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=target + 2.0, full_reason="full"
+    )
+    _, targets = enforce_targets({A: target, B: 2}, context)
+    assert targets == {A: expected, B: 2}
 
 
 def test_what_cannot_be_replaced_stays() -> None:
-    """One of b was to go for one of a, and the budget has no room for that."""
-    s = situation({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
-    steps, targets = enforce_targets({A: 2, B: 0}, s)
+    """A replica of a was to replace one of b, but exceeds the budget."""
+    context = rule_context({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
+    steps, targets = enforce_targets({A: 2, B: 0}, context)
     assert targets == {A: 1, B: 1}
     assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.UNREPLACED]
 
 
 def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:
-    s = situation({A: PoolStatus(6, 6), B: PoolStatus(1, 1)}, planned=3.0)
-    assert enforce_targets({A: 2, B: 1}, s) == ((), {A: 2, B: 1})
+    context = rule_context({A: PoolStatus(6, 6), B: PoolStatus(1, 1)}, planned=3.0)
+    assert enforce_targets({A: 2, B: 1}, context) == ((), {A: 2, B: 1})
 
 
 def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
-    """Pool a was read at 2 and set to 8; then it cannot be read, and b must not take its room."""
+    """Pool a was read at 2 and set to 8; then it cannot be read, and b must not use its part of the maximum."""
     workload = spec(pools={"a": Pool(), "b": Pool()}, max_replicas=10)
     history = History(workload.lookback_s)
     first = seen(queue(80), pools={A: Fresh(PoolStatus(2, 2), NOW), B: Fresh(PoolStatus(0, 0), NOW)})
@@ -82,8 +99,8 @@ def test_memory_that_nothing_can_have_taught_is_forgotten(key: str, value: float
     line, tail = LoadLine.prior(0.05).saturated(1.5, 0.01), LatencyTail.of(0.4).learn(1.0, 0.9, 0.2, 100.0, 0.01)
     memory = {**line.memory("x"), **tail.memory("x")}
     assert (LoadLine.from_memory("x", memory, 0.05), LatencyTail.from_memory("x", memory, 0.4)) == (line, tail)
-    for spoiled in ({**memory, f"x.{key}": value}, {k: v for k, v in memory.items() if k != f"x.{key}"}):
-        of_line, of_tail = LoadLine.from_memory("x", spoiled, 0.05), LatencyTail.from_memory("x", spoiled, 0.4)
+    for corrupt in ({**memory, f"x.{key}": value}, {k: v for k, v in memory.items() if k != f"x.{key}"}):
+        of_line, of_tail = LoadLine.from_memory("x", corrupt, 0.05), LatencyTail.from_memory("x", corrupt, 0.4)
         if key.startswith("spread"):
             assert of_tail == LatencyTail.of(0.4) or (key, value) == ("spread_variance", 0.0)
         else:

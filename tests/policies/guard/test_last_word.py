@@ -1,4 +1,4 @@
-"""The guard's last word: all its limits hold together, whatever was asked for and in whatever order they stand."""
+"""All limits of the guard hold together, whatever the targets and the order of the rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies.guard.bounds import with_override_bounds
 from policies.guard.budget import gpus, usd_per_hour
 from policies.guard.enforce import TARGET_LIMITS, enforce_targets
-from policies.history.ticks import HELD, History
+from policies.history.ticks import DESIRED, History
 from policies.model import Evidence, Fresh, PoolName, PoolStatus, RuleId, Shortfall
 from policies.model.limits import Budget, Maintenance, MaintenanceWindow
 from policies.model.spec import Pool, WorkloadSpec
@@ -28,8 +28,8 @@ A, B = PoolName("a"), PoolName("b")
 NOISE = 1e-6
 
 
-def situation(state: State, *, may_lower: bool) -> RuleContext:
-    serving, held = state.serving, state.held
+def rule_context(state: State, *, may_scale_in: bool) -> RuleContext:
+    serving, desired = state.serving, state.desired
     size = sum(serving.values())
     return RuleContext(
         with_override_bounds(state.spec, NOW),
@@ -38,65 +38,65 @@ def situation(state: State, *, may_lower: bool) -> RuleContext:
         float(size),
         size,
         True,
-        may_lower,
+        may_scale_in,
         "",
-        state.seen,
+        state.observation,
         serving,
-        held,
+        desired,
         size,
         (),
     )
 
 
-def rooms(state: State) -> Iterator[tuple[int, int]]:
-    """Of each blast radius: how many it lets go in its window, and how many of these went already."""
-    radius, grant = state.spec.blast_radius, state.seen.grant
+def removal_limits(state: State) -> Iterator[tuple[int, int]]:
+    """Yield the maximum removals of each blast radius in its window, and those made already."""
+    radius, grant = state.spec.blast_radius, state.observation.grant
     if radius.share < 1.0:
-        sizes = [*state.history.column(HELD, NOW - radius.window_s).tolist(), float(sum(state.held.values()))]
-        went = sum(max(0.0, before - after) for before, after in itertools.pairwise(sizes))
-        yield max(1, math.floor(radius.share * max(sizes) + NOISE)), round(went)
+        sizes = [*state.history.column(DESIRED, NOW - radius.window_s).tolist(), float(sum(state.desired.values()))]
+        removed = sum(max(0.0, before - after) for before, after in itertools.pairwise(sizes))
+        yield max(1, math.floor(radius.share * max(sizes) + NOISE)), round(removed)
     if grant is not None and grant.removable is not None:
         yield int(grant.removable.most) + grant.removed, grant.removed
 
 
-def broken(state: State, targets: Mapping[PoolName, int], *, may_lower: bool) -> Iterator[str]:
-    """Every limit that these targets break."""
-    workload, held = with_override_bounds(state.spec, NOW), state.held
-    after = {**held, **targets}
+def violations(state: State, targets: Mapping[PoolName, int], *, may_scale_in: bool) -> Iterator[str]:
+    """Yield every limit that these targets violate."""
+    workload, desired = with_override_bounds(state.spec, NOW), state.desired
+    after = {**desired, **targets}
     serving = {n: after[n] for n in state.serving}
     if sum(serving.values()) > max(workload.max_replicas, sum(state.serving.values())):
         yield f"{sum(serving.values())} serve, at most {workload.max_replicas}"
-    yield from _pools_broken(workload, held, targets)
-    yield from _budgets_broken(state, held, after)
-    gone = {n: held[n] - size for n, size in targets.items() if size < held[n]}
-    if gone and not may_lower:
-        yield f"{gone} go without evidence"
+    yield from _pools_broken(workload, desired, targets)
+    yield from _budgets_broken(state, desired, after)
+    removals = {n: desired[n] - size for n, size in targets.items() if size < desired[n]}
+    if removals and not may_scale_in:
+        yield f"{removals} go without evidence"
     overridden = workload.override is not None and workload.override.in_force(NOW)
     for window in () if overridden else workload.maintenance.windows:
-        if gone and window.mode in {"hold", "no_scale_in"}:
-            yield f"{gone} go in maintenance"
-        if window.mode in {"hold", "no_scale_out"} and any(size > held[n] for n, size in targets.items()):
+        if removals and window.mode in {"hold", "no_scale_in"}:
+            yield f"{removals} go in maintenance"
+        if window.mode in {"hold", "no_scale_out"} and any(size > desired[n] for n, size in targets.items()):
             yield "growth in maintenance"
-    alone = max(workload.pools[n].quantum for n in gone) if len(gone) == 1 else 1
-    for most, went in rooms(state):
-        if gone and sum(gone.values()) + went > max(most, alone):
-            yield f"{gone} go and {went} went of {most}"
+    alone = max(workload.pools[n].quantum for n in removals) if len(removals) == 1 else 1
+    for maximum, removed in removal_limits(state):
+        if removals and sum(removals.values()) + removed > max(maximum, alone):
+            yield f"{removals} go and {removed} went of {maximum}"
 
 
 def _pools_broken(
-    workload: WorkloadSpec, held: Mapping[PoolName, int], targets: Mapping[PoolName, int]
+    workload: WorkloadSpec, desired: Mapping[PoolName, int], targets: Mapping[PoolName, int]
 ) -> Iterator[str]:
     for name, size in targets.items():
         pool = workload.pools[name]
-        most = workload.max_replicas if pool.max_replicas is None else pool.max_replicas
-        if size > max(most, held[name]):
-            yield f"{name} {size}, at most {most}"
-        if size != held[name] and size % pool.quantum:
-            yield f"{name} {held[name]} -> {size}, by {pool.quantum}"
+        maximum = workload.max_replicas if pool.max_replicas is None else pool.max_replicas
+        if size > max(maximum, desired[name]):
+            yield f"{name} {size}, at most {maximum}"
+        if size != desired[name] and size % pool.quantum:
+            yield f"{name} {desired[name]} -> {size}, by {pool.quantum}"
 
 
-def _budgets_broken(state: State, held: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
-    workload, grant = state.spec, state.seen.grant
+def _budgets_broken(state: State, desired: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
+    workload, grant = state.spec, state.observation.grant
     limits: list[tuple[float | None, Any]] = [
         (workload.budget.gpus, gpus),
         (workload.budget.usd_per_hour, usd_per_hour),
@@ -104,37 +104,37 @@ def _budgets_broken(state: State, held: Mapping[PoolName, int], after: Mapping[P
     if grant is not None:
         limits += [(q.most, unit) for q, unit in ((grant.gpus, gpus), (grant.usd_per_hour, usd_per_hour)) if q]
     for limit, unit in limits:
-        before, then = (sum(n * unit(workload.pools[p]) for p, n in sizes.items()) for sizes in (held, after))
+        before, then = (sum(n * unit(workload.pools[p]) for p, n in sizes.items()) for sizes in (desired, after))
         if limit is not None and then > max(limit, before) * (1 + NOISE) + NOISE:
-            yield f"{then:g} of {limit:g}, {before:g} held"
+            yield f"{then:g} of {limit:g}, {before:g} desired"
 
 
 @law(300)
 @given(states(), st.data())
 def test_no_order_of_the_rules_breaks_a_limit_whatever_is_asked_for(state: State, data: st.DataObject) -> None:
-    may_lower, rules = data.draw(st.booleans()), data.draw(st.permutations(TARGET_LIMITS))
+    may_scale_in, rules = data.draw(st.booleans()), data.draw(st.permutations(TARGET_LIMITS))
     targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools if data.draw(st.integers(0, 5))}
-    _, sizes = enforce_targets(dict(targets), situation(state, may_lower=may_lower), rules)
-    assert not list(broken(state, sizes, may_lower=may_lower))
+    _, sizes = enforce_targets(dict(targets), rule_context(state, may_scale_in=may_scale_in), rules)
+    assert not list(violations(state, sizes, may_scale_in=may_scale_in))
     for name, size in sizes.items():
-        low, high = sorted((state.held[name], targets[name]))
+        low, high = sorted((state.desired[name], targets[name]))
         assert low <= size <= high or targets[name] % state.spec.pools[name].quantum
 
 
 @law(300)
 @given(states())
 def test_no_decision_breaks_a_limit(state: State) -> None:
-    decision = decide(state.spec, state.history, state.seen)
+    decision = decide(state.spec, state.history, state.observation)
     full = all(r.evidence is Evidence.FULL for r in decision.recommendations)
     assert decision.may_scale_in is full
-    assert not list(broken(state, decision.targets, may_lower=full))
+    assert not list(violations(state, decision.targets, may_scale_in=full))
 
 
 @law(100)
 @given(states(), st.data())
 def test_what_the_last_word_allows_it_leaves_alone(state: State, data: st.DataObject) -> None:
     targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools}
-    s = situation(state, may_lower=True)
+    s = rule_context(state, may_scale_in=True)
     _, sizes = enforce_targets(targets, s)
     assert enforce_targets(sizes, s) == ((), sizes)
 
@@ -162,7 +162,7 @@ def test_a_removal_rounded_to_a_quantum_leaves_growth_no_more_than_the_maximum()
     state = State(
         workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 8), ("b", 2))}), History()
     )
-    _, sizes = enforce_targets({A: 5, B: 5}, situation(state, may_lower=True))
+    _, sizes = enforce_targets({A: 5, B: 5}, rule_context(state, may_scale_in=True))
     assert sizes == {A: 8, B: 2}
 
 
@@ -171,13 +171,13 @@ def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
     state = State(
         workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 4), ("b", 2))}), History()
     )
-    steps, sizes = enforce_targets({A: 12, B: 2}, situation(state, may_lower=True))
+    steps, sizes = enforce_targets({A: 12, B: 2}, rule_context(state, may_scale_in=True))
     assert sizes == {A: 8, B: 2}
     assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.QUANTUM]
 
 
 def test_while_paused_the_target_is_the_size_found() -> None:
-    """Of 5 replicas asked for, 2 were spares that the allocator held beyond the last size."""
+    """Of 5 requested replicas, 2 were spares beyond the last size."""
     priced = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, market="spot")}
     history = History()
     observed = seen(queue(30), pools={"a": Fresh(PoolStatus(1, 1), NOW), "b": Fresh(PoolStatus(2, 2), NOW)})
@@ -192,7 +192,7 @@ def test_while_paused_the_target_is_the_size_found() -> None:
 
 
 def test_every_step_of_a_decision_counts_replica_equivalents() -> None:
-    """Replicas of a carry 2 each: of 10 wanted, the budget has room for 2 replicas, which are 4 equivalents."""
+    """Replicas of a carry 2 each: of 10 equivalents, the budget allows 2 replicas, which are 4 equivalents."""
     pools = {"a": Pool(work_per_replica=2.0, gpus_per_replica=1), "warm": Pool(tier="warm_node", serves=A)}
     statuses = {"a": Fresh(PoolStatus(1, 1), NOW), "warm": Fresh(PoolStatus(3, 3), NOW)}
     workload = spec(pools=pools, max_replicas=8, budget=Budget(gpus=5))

@@ -1,4 +1,4 @@
-"""The operator's hands: overrides that end, weekly windows in which nothing moves, and pause."""
+"""The operator's settings: overrides that end, maintenance windows, and pause."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def night(mode: Any = "hold", start: str = "22:00", end: str = "04:00", days: An
 
 
 def held(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
-    """Whether growing, and whether shrinking, is held back at a moment."""
+    """Return whether scale-out and scale-in are forbidden at a time."""
 
     def size(messages: float) -> int | None:
         readings = {n: Fresh(r.value, moment) for n, r in queue(messages).items() if isinstance(r, Fresh)}

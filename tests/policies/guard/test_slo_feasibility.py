@@ -1,4 +1,4 @@
-"""Growth for the sake of latency ends where it would not help; growth that load asks for goes on."""
+"""Growth for latency ends where it would not help; growth for load continues."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from tests.factories import spec
 from tests.policies.guard.engines import Chaser, Engines
 
 HOUR = 240
-"""Turns."""
+"""Ticks."""
 
 
-def chased(limit_s: float = 0.03, *, tells: bool = True, **settings: Any) -> WorkloadSpec:
+def chased(limit_s: float = 0.03, *, reports_latency: bool = True, **settings: Any) -> WorkloadSpec:
     slo = Slo(ttft_s=None, itl_s=limit_s)
     slow = ScaleDown(window_s=300, max_replicas=1000)
-    return spec({"chaser": Chaser(limit_s, tells=tells)}, slo=slo, **{"scale_down": slow, **settings})
+    return spec(
+        {"chaser": Chaser(limit_s, reports_latency=reports_latency)}, slo=slo, **{"scale_down": slow, **settings}
+    )
 
 
 def unreachable(load: float) -> float:
@@ -38,7 +40,7 @@ def linear(load: float) -> float:
 
 def test_the_trap_a_promise_that_no_size_can_keep_does_not_walk_from_two_to_eight() -> None:
     engines = Engines(chased(), unreachable)
-    assert max(engines.turns(HOUR - 30, running=16.0)) == 3
+    assert max(engines.run(HOUR - 30, running=16.0)) == 3
     last = engines.decisions[-1]
     (step,) = [s for s in last.steps if s.rule == RuleId.SLO_FEASIBILITY]
     assert "the promise cannot be kept at any size: engines.itl_p95_s is 0.0505 s with 5.33 requests" in step.reason
@@ -47,18 +49,18 @@ def test_the_trap_a_promise_that_no_size_can_keep_does_not_walk_from_two_to_eigh
 
 
 def test_without_the_guard_knowing_why_it_is_asked_the_same_world_does_walk() -> None:
-    engines = Engines(chased(tells=False), unreachable)
-    assert max(engines.turns(60, running=16.0)) > 8
+    engines = Engines(chased(reports_latency=False), unreachable)
+    assert max(engines.run(60, running=16.0)) > 8
 
 
 def test_a_promise_that_more_replicas_keep_is_reached() -> None:
     engines = Engines(chased(limit_s=0.03), linear)  # 30 ms at 4 requests per replica
-    assert max(engines.turns(120, running=16.0)) == 4
+    assert max(engines.run(120, running=16.0)) == 4
 
 
 def test_what_was_bought_must_serve_and_settle_before_more_is_bought() -> None:
-    engines = Engines(chased(), linear, start_turns=4)
-    assert engines.turns(14, running=24.0) == [3] * 13 + [4]
+    engines = Engines(chased(), linear, start_ticks=4)
+    assert engines.run(14, running=24.0) == [3] * 13 + [4]
     reasons = [d.reason for d in engines.decisions]
     assert "2 of 3 serve: wait for what was bought" in reasons[1]
     assert "slo_feasibility.settle_s 120 s" in reasons[8]
@@ -66,9 +68,9 @@ def test_what_was_bought_must_serve_and_settle_before_more_is_bought() -> None:
 
 def test_load_grows_through_a_promise_that_cannot_be_kept() -> None:
     engines = Engines(chased(), unreachable)
-    engines.turns(100, running=16.0)
-    assert engines.turns(1, running=80.0) == [10]
-    assert engines.turns(1, running=160.0) == [20]
+    engines.run(100, running=16.0)
+    assert engines.run(1, running=80.0) == [10]
+    assert engines.run(1, running=160.0) == [20]
 
 
 def test_growth_resumes_when_load_shows_that_replicas_help() -> None:
@@ -76,21 +78,21 @@ def test_growth_resumes_when_load_shows_that_replicas_help() -> None:
         return 0.035 if load <= 6 else 0.035 + 0.02 * (load - 6)
 
     engines = Engines(chased(limit_s=0.04, scale_down=ScaleDown(window_s=0, max_replicas=1000)), with_a_knee)
-    engines.turns(60, running=12.0)
+    engines.run(60, running=12.0)
     assert engines.size == 2, "below its promise, nothing is asked"
-    engines.turns(60, running=15.9)  # 7.95 a replica: 74 ms, and three replicas keep it
+    engines.run(60, running=15.9)  # 7.95 a replica: 74 ms, and three replicas keep it
     assert max(d.target or 0 for d in engines.decisions) == 3
 
 
 def test_one_request_per_replica_is_as_fast_as_it_gets() -> None:
     engines = Engines(chased(), unreachable, size=4)
-    assert engines.turns(1, running=4.0) == [4]
+    assert engines.run(1, running=4.0) == [4]
     assert "with 1 requests per replica" in engines.decisions[-1].reason
 
 
 def test_evidence_expires_and_one_more_is_tried() -> None:
     engines = Engines(chased(slo_feasibility=LateGrowth(window_s=1800)), unreachable)
-    sizes = engines.turns(3 * HOUR, running=16.0)
+    sizes = engines.run(3 * HOUR, running=16.0)
     assert sizes[100] == 3
     assert 3 < sizes[-1] <= 16, "one or two every half hour, and never more than requests"
     changes = [i for i in range(1, len(sizes)) if sizes[i] > sizes[i - 1]]
@@ -103,19 +105,19 @@ def test_a_replica_that_gains_too_little_is_not_bought() -> None:
 
     spec_ = chased(limit_s=0.03013, slo_feasibility=LateGrowth(min_gain=0.05))
     engines = Engines(spec_, flat, size=3)
-    assert max(engines.turns(100, running=24.0)) == 4
+    assert max(engines.run(100, running=24.0)) == 4
     assert "less than slo_feasibility.min_gain 5.0%" in engines.decisions[-1].reason
 
 
 def test_growth_that_latency_asks_for_is_weighed_within_the_maximum() -> None:
     engines = Engines(chased(limit_s=0.02, min_replicas=8, slo_feasibility=LateGrowth(min_gain=0.0)), linear, size=8)
-    engines.turns(20, running=10.0)
-    engines.turns(20, running=15.0)
+    engines.run(20, running=10.0)
+    engines.run(20, running=15.0)
     boundless = {PolicyName("chaser"): Chaser(0.02, more=1e12)}
     engines.spec = dataclasses.replace(engines.spec, policies=boundless, max_replicas=100_000)
     tracemalloc.start()
     try:
-        decision = engines.turn(running=32.0)
+        decision = engines.tick(running=32.0)
         assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
     finally:
         tracemalloc.stop()
@@ -129,36 +131,36 @@ def test_growth_that_latency_asks_for_is_weighed_within_the_maximum() -> None:
 def test_a_gain_that_is_large_enough_is_bought(rule: LateGrowth) -> None:
     slow = ScaleDown(window_s=3600)
     engines = Engines(chased(limit_s=0.02, scale_down=slow, slo_feasibility=rule), linear)
-    assert max(engines.turns(200, running=16.0)) == 8
+    assert max(engines.run(200, running=16.0)) == 8
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_lagging_and_noisy_latency_neither_stops_a_promise_that_can_be_kept(seed: int) -> None:
     rng = np.random.default_rng(seed)
     slow = ScaleDown(window_s=3600)
-    engines = Engines(chased(limit_s=0.03, scale_down=slow), linear, size=1, lag_turns=5)
+    engines = Engines(chased(limit_s=0.03, scale_down=slow), linear, size=1, lag_ticks=5)
     engines.noise = lambda: float(rng.lognormal(0, 0.15))
     for i in range(160):  # load comes up over ten minutes: latencies lag behind it all the way
-        engines.turn(running=float(rng.poisson(min(40.0, 4.0 + i))))
+        engines.tick(running=float(rng.poisson(min(40.0, 4.0 + i))))
     assert engines.size >= 9, "40 requests at 4 a replica are 10"
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_nor_lets_one_walk_that_cannot(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    engines = Engines(chased(), unreachable, lag_turns=5)
+    engines = Engines(chased(), unreachable, lag_ticks=5)
     engines.noise = lambda: float(rng.lognormal(0, 0.15))
     for _ in range(220):
-        engines.turn(running=float(rng.poisson(16.0)))
+        engines.tick(running=float(rng.poisson(16.0)))
     assert max(d.target or 0 for d in engines.decisions) <= 5, "two or three more, to be sure"
 
 
 def test_headroom_is_shaped_anew_without_what_latency_asks_for() -> None:
     policies = {"chaser": Chaser(0.03, per_replica=1.0), "room": Headroom(share=0.5)}
     engines = Engines(spec(policies, slo=Slo(ttft_s=None, itl_s=0.03)), unreachable, size=5)
-    assert engines.turns(1, running=4.0) == [8], "4 for load and as many free; 6 for latency would make 12"
+    assert engines.run(1, running=4.0) == [8], "4 for load and as many free; 6 for latency would make 12"
 
 
 def test_without_a_promise_there_is_nothing_to_be_infeasible() -> None:
     workload = spec({"chaser": Chaser(0.03)}, scale_down=ScaleDown(window_s=300))
-    assert Engines(workload, unreachable).turns(100, running=16.0)[-1] > 3
+    assert Engines(workload, unreachable).run(100, running=16.0)[-1] > 3

@@ -1,4 +1,4 @@
-"""Lead times: what came, what is awaited, and for how long an ask counts."""
+"""Lead times: arrived and pending replicas, and how long a request counts as supply."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from policies.history.lead_times import LeadTimes
 
 
 def test_a_lead_time_runs_from_decided_to_serving() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=2, ready=2)
-    lead.note(15, target=4, ready=2)
-    lead.note(30, target=5, ready=2)
-    lead.note(105, target=5, ready=3)
-    lead.note(135, target=5, ready=5)
-    assert len(lead) == 3
-    assert [lead.quantile_s(q) for q in (0.0, 0.5, 1.0)] == [90, 105, 120]
+    lead_times = LeadTimes()
+    lead_times.note(0, target=2, ready=2)
+    lead_times.note(15, target=4, ready=2)
+    lead_times.note(30, target=5, ready=2)
+    lead_times.note(105, target=5, ready=3)
+    lead_times.note(135, target=5, ready=5)
+    assert len(lead_times) == 3
+    assert [lead_times.quantile_s(q) for q in (0.0, 0.5, 1.0)] == [90, 105, 120]
 
 
 def test_a_replica_no_longer_wanted_has_no_lead_time() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=6, ready=2)
-    lead.note(15, target=3, ready=2)
-    lead.note(60, target=3, ready=3)
-    lead.note(75, target=6, ready=3)
-    lead.note(100, target=6, ready=6)
-    assert len(lead) == 4
-    assert lead.quantile_s(1.0) == 60
-    assert lead.quantile_s(0.0) == 25
+    lead_times = LeadTimes()
+    lead_times.note(0, target=6, ready=2)
+    lead_times.note(15, target=3, ready=2)
+    lead_times.note(60, target=3, ready=3)
+    lead_times.note(75, target=6, ready=3)
+    lead_times.note(100, target=6, ready=6)
+    assert len(lead_times) == 4
+    assert lead_times.quantile_s(1.0) == 60
+    assert lead_times.quantile_s(0.0) == 25
 
 
 def test_no_lead_time_is_known_before_the_first() -> None:
@@ -33,27 +33,27 @@ def test_no_lead_time_is_known_before_the_first() -> None:
 
 
 def test_what_waited_for_capacity_teaches_no_lead_time() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=3, ready=0)
-    lead.mark_shortage()
-    lead.note(15, target=4, ready=0)
-    lead.note(1800, target=4, ready=3)
-    assert len(lead) == 0
-    lead.note(1815, target=4, ready=4)
-    assert lead.quantile_s(0.5) == 1800, "what was asked for after the shortage was told is a start like others"
+    lead_times = LeadTimes()
+    lead_times.note(0, target=3, ready=0)
+    lead_times.mark_shortage()
+    lead_times.note(15, target=4, ready=0)
+    lead_times.note(1800, target=4, ready=3)
+    assert len(lead_times) == 0
+    lead_times.note(1815, target=4, ready=4)
+    assert lead_times.quantile_s(0.5) == 1800, "what was asked for after the shortage was told is a start like others"
 
 
 def test_what_takes_longer_than_any_start_waited_though_all_did() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=4, ready=0)
-    lead.note(31_000, target=4, ready=4)
-    assert (len(lead), lead.usual_s(90.0), lead.patience_s(90.0)) == (0, 90.0, 270.0)
+    lead_times = LeadTimes()
+    lead_times.note(0, target=4, ready=0)
+    lead_times.note(31_000, target=4, ready=4)
+    assert (len(lead_times), lead_times.usual_s(90.0), lead_times.patience_s(90.0)) == (0, 90.0, 270.0)
 
 
 def test_the_clock_s_jump_leaves_what_waited_as_it_was() -> None:
-    lead = LeadTimes()
-    lead.note(0, target=1, ready=0)
-    lead.mark_shortage()
-    lead.shift(-500.0)
-    lead.note(-400, target=1, ready=1)
-    assert len(lead) == 0
+    lead_times = LeadTimes()
+    lead_times.note(0, target=1, ready=0)
+    lead_times.mark_shortage()
+    lead_times.shift(-500.0)
+    lead_times.note(-400, target=1, ready=1)
+    assert len(lead_times) == 0

@@ -1,4 +1,4 @@
-"""What a market has shown: losses, refusals, waits; remembered, forgotten, and moved with the clock."""
+"""Pool memory: losses, refusals and waits, their decay, and clock jumps."""
 
 from __future__ import annotations
 
@@ -17,79 +17,81 @@ POOL = PoolName("spot")
 HOUR_S = 3600.0
 
 
-def turn(market: PoolMemory, at: float, status: PoolStatus, asked: int | None = None, *, overdue: int = 0) -> None:
-    """A turn that asks for `asked` replicas, or for what is there."""
-    after = status.desired if asked is None else asked
-    market.note(at, status, Outcome(POOL, status.desired, after, Result.ACCEPTED), overdue, "abc")
+def tick(
+    memory: PoolMemory, at: float, status: PoolStatus, requested: int | None = None, *, abandoned: int = 0
+) -> None:
+    """Record a tick that requests `requested` replicas, or the current size."""
+    after = status.desired if requested is None else requested
+    memory.note(at, status, Outcome(POOL, status.desired, after, Result.ACCEPTED), abandoned, "abc")
 
 
-# --- hazard
+# --- rate
 
 
 def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
-    hazard = InterruptionRate()
-    assert hazard.per_hour == EVENTS / HOURS
+    rate = InterruptionRate()
+    assert rate.per_hour == EVENTS / HOURS
     for _ in range(60):
-        hazard.note(60.0, held=3, lost=0, notice_s=0.0)
+        rate.note(60.0, replicas=3, lost=0, notice_s=0.0)
     half_life_h = HALF_LIFE_S / HOUR_S
     remembered_h = half_life_h / math.log(2) * (1 - 0.5 ** (1 / half_life_h))
-    assert hazard.per_hour == pytest.approx(EVENTS / (HOURS + remembered_h), rel=0.01)
+    assert rate.per_hour == pytest.approx(EVENTS / (HOURS + remembered_h), rel=0.01)
 
 
 def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None:
-    hazard = InterruptionRate()
-    hazard.note(60.0, held=3, lost=3, notice_s=0.0)
-    seen = hazard.per_hour
-    hazard.note(HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
-    assert EVENTS / HOURS < hazard.per_hour < seen
+    rate = InterruptionRate()
+    rate.note(60.0, replicas=3, lost=3, notice_s=0.0)
+    seen = rate.per_hour
+    rate.note(HALF_LIFE_S, replicas=0, lost=0, notice_s=0.0)
+    assert EVENTS / HOURS < rate.per_hour < seen
 
 
 def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
     held, left = InterruptionRate(), InterruptionRate()
-    for hazard in (held, left):
+    for rate in (held, left):
         for _ in range(6):
-            hazard.note(600.0, held=3, lost=3, notice_s=0.0)
+            rate.note(600.0, replicas=3, lost=3, notice_s=0.0)
     for _ in range(36):
-        left.note(600.0, held=0, lost=0, notice_s=0.0)
-    kept = 0.5 ** (6 * 3600.0 / UNHELD_HALF_LIFE_S)
+        left.note(600.0, replicas=0, lost=0, notice_s=0.0)
+    weight = 0.5 ** (6 * 3600.0 / UNHELD_HALF_LIFE_S)
     before = held.per_hour
-    assert left.per_hour < (EVENTS + 6 * kept * 1.01) / (HOURS + kept * 0.8)
+    assert left.per_hour < (EVENTS + 6 * weight * 1.01) / (HOURS + weight * 0.8)
     assert EVENTS / HOURS < left.per_hour < before / 4
 
 
 def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held() -> None:
-    hazard = InterruptionRate()
+    rate = InterruptionRate()
     for _ in range(24):
-        hazard.note(600.0, held=3, lost=0, notice_s=0.0)
-    quiet = hazard.per_hour
-    hazard.note(UNHELD_HALF_LIFE_S, held=0, lost=0, notice_s=0.0)
-    assert quiet < hazard.per_hour < quiet * 1.15
+        rate.note(600.0, replicas=3, lost=0, notice_s=0.0)
+    quiet = rate.per_hour
+    rate.note(UNHELD_HALF_LIFE_S, replicas=0, lost=0, notice_s=0.0)
+    assert quiet < rate.per_hour < quiet * 1.15
 
 
 def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> None:
-    hazard = InterruptionRate()
+    rate = InterruptionRate()
     for _ in range(20):
-        hazard.note(600.0, held=4, lost=1, notice_s=0.0)
-    assert 0.25 < hazard.share < 0.35
-    assert hazard.per_hour == pytest.approx(5.0, rel=0.2)
+        rate.note(600.0, replicas=4, lost=1, notice_s=0.0)
+    assert 0.25 < rate.share < 0.35
+    assert rate.per_hour == pytest.approx(5.0, rel=0.2)
 
 
 def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
-    hazard = InterruptionRate()
-    assert hazard.notice_s() == 0
+    rate = InterruptionRate()
+    assert rate.notice_s() == 0
     for _ in range(9):
-        hazard.note(60.0, held=1, lost=1, notice_s=100.0)
-    assert 80 < hazard.notice_s() < 100
-    hazard.note(60.0, held=1, lost=1, notice_s=0.0)
-    assert hazard.notice_s() < 90
+        rate.note(60.0, replicas=1, lost=1, notice_s=100.0)
+    assert 80 < rate.notice_s() < 100
+    rate.note(60.0, replicas=1, lost=1, notice_s=0.0)
+    assert rate.notice_s() < 90
 
 
 def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
     announced, unannounced = InterruptionRate(), InterruptionRate()
     assert announced.notice_s(120.0) == 60
     for _ in range(9):
-        announced.note(60.0, held=1, lost=1, notice_s=120.0)
-        unannounced.note(60.0, held=1, lost=1, notice_s=0.0)
+        announced.note(60.0, replicas=1, lost=1, notice_s=120.0)
+        unannounced.note(60.0, replicas=1, lost=1, notice_s=0.0)
     assert announced.notice_s(120.0) == pytest.approx(110, rel=0.01)
     assert unannounced.notice_s(120.0) < 12
 
@@ -98,16 +100,16 @@ def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
 
 
 def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(2, 2))
-    market.note(15.0, PoolStatus(2, 2), Outcome(POOL, 2, 12, Result.OUT_OF_CAPACITY), 0, "abc")
-    turn(market, 30.0, PoolStatus(8, 2))
-    assert market.ceiling.held == 8
-    assert market.ceiling.most == 9
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(2, 2))
+    memory.note(15.0, PoolStatus(2, 2), Outcome(POOL, 2, 12, Result.OUT_OF_CAPACITY), 0, "abc")
+    tick(memory, 30.0, PoolStatus(8, 2))
+    assert memory.ceiling.held == 8
+    assert memory.ceiling.max_supply == 9
 
 
 @pytest.mark.parametrize(
-    ("seen", "overdue"),
+    ("seen", "abandoned"),
     [
         (PoolStatus(12, 3, failed=4, shortfall=Shortfall(20.0, "none to be had")), 0),
         (PoolStatus(12, 8), 4),
@@ -115,33 +117,33 @@ def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
     ],
     ids=["told", "never came", "taken"],
 )
-def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, overdue: int) -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(12, seen.ready + seen.interrupted), 12)
-    turn(market, 30.0, seen, overdue=overdue)
-    assert market.ceiling.held == 8
+def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, abandoned: int) -> None:
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(12, seen.ready + seen.interrupted), 12)
+    tick(memory, 30.0, seen, abandoned=abandoned)
+    assert memory.ceiling.held == 8
 
 
 def test_a_quota_is_no_ceiling() -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(2, 2), 12)
-    turn(market, 15.0, PoolStatus(12, 2, failed=10, shortfall=Shortfall(10.0, "quota", quota=True)))
-    assert math.isinf(market.ceiling.most)
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(2, 2), 12)
+    tick(memory, 15.0, PoolStatus(12, 2, failed=10, shortfall=Shortfall(10.0, "quota", quota=True)))
+    assert math.isinf(memory.ceiling.max_supply)
 
 
 def test_what_comes_beyond_a_ceiling_doubles_what_is_asked_beyond_it() -> None:
     ceiling, most = CapacityCeiling().hit(8), []
     while ceiling.held is not None and ceiling.held < 23:
-        most.append(ceiling.most)
-        ceiling = ceiling.passed(int(ceiling.most))
+        most.append(ceiling.max_supply)
+        ceiling = ceiling.passed(int(ceiling.max_supply))
     assert most == [9, 11, 15, 23]
-    assert ceiling.hit(31).most == 32, "refused again"
+    assert ceiling.hit(31).max_supply == 32, "refused again"
 
 
 def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
-    ceiling = CapacityCeiling().hit(8).faded(FORGET_S)
-    assert ceiling.most == 9
-    assert math.isinf(ceiling.faded(15.0).most)
+    ceiling = CapacityCeiling().hit(8).aged(FORGET_S)
+    assert ceiling.max_supply == 9
+    assert math.isinf(ceiling.aged(15.0).max_supply)
 
 
 # --- shortage
@@ -159,8 +161,8 @@ def test_every_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
 def test_a_refusal_within_the_wait_is_the_same_one() -> None:
     first = CapacityBackoff().refused(0.0, "none")
     assert first.refused(60.0, "none") == first
-    assert first.lasts(FIRST_S - 1)
-    assert not first.lasts(FIRST_S)
+    assert first.is_active(FIRST_S - 1)
+    assert not first.is_active(FIRST_S)
 
 
 def test_a_refusal_long_after_the_last_begins_anew() -> None:
@@ -170,16 +172,16 @@ def test_a_refusal_long_after_the_last_begins_anew() -> None:
 
 def test_what_came_ends_it() -> None:
     shortage = CapacityBackoff().refused(0.0, "none").granted(9, 0.0)
-    assert not shortage.lasts(1.0)
+    assert not shortage.is_active(1.0)
     assert shortage.refused(10.0, "none").wait_s == FIRST_S
-    assert shortage.belief() > CapacityBackoff().belief()
+    assert shortage.grant_probability() > CapacityBackoff().grant_probability()
 
 
-# --- market
+# --- memory
 
 
 @pytest.mark.parametrize(
-    ("before", "asked", "after", "lost"),
+    ("before", "requested", "after", "lost"),
     [
         (PoolStatus(3, 3), 3, PoolStatus(3, 1), 2),
         (PoolStatus(3, 3), 1, PoolStatus(1, 1), 0),
@@ -190,51 +192,57 @@ def test_what_came_ends_it() -> None:
     ],
     ids=["ready fell", "scaled in", "scaled in, one more gone", "told", "counter began anew", "somebody shrank it"],
 )
-def test_losses(before: PoolStatus, asked: int, after: PoolStatus, lost: int) -> None:
-    market = PoolMemory()
-    turn(market, 0.0, before, asked)
-    assert market.lost(after) == lost
+def test_losses(before: PoolStatus, requested: int, after: PoolStatus, lost: int) -> None:
+    memory = PoolMemory()
+    tick(memory, 0.0, before, requested)
+    assert memory.lost(after) == lost
 
 
 def test_a_pool_never_seen_is_taken_at_its_word() -> None:
-    assert PoolMemory().expected_pending(PoolStatus(5, 2), 0.0, 60.0, takes=True) == 3
+    assert PoolMemory().expected_pending(PoolStatus(5, 2), 0.0, 60.0, interruptible=True) == 3
 
 
 def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(3, 3))
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(3, 3))
     now = PoolStatus(3, 1)
-    assert market.expected_pending(now, 15.0, 60.0, takes=True) == 0
-    assert market.expected_pending(now, 15.0, 60.0, takes=False) == 2, "an on-demand replica that restarts comes back"
-    turn(market, 15.0, now)
-    assert market.expected_pending(now, 30.0, 60.0, takes=True) == 0
-    assert market.interruption_backoff.lasts(30.0)
+    assert memory.expected_pending(now, 15.0, 60.0, interruptible=True) == 0
+    assert memory.expected_pending(now, 15.0, 60.0, interruptible=False) == 2, (
+        "an on-demand replica that restarts comes back"
+    )
+    tick(memory, 15.0, now)
+    assert memory.expected_pending(now, 30.0, 60.0, interruptible=True) == 0
+    assert memory.interruption_backoff.is_active(30.0)
 
 
 def test_an_ask_counts_for_as_long_as_patience_lasts() -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(1, 1), 3)
-    turn(market, 15.0, PoolStatus(3, 1), 4)
-    assert [market.expected_pending(PoolStatus(4, 1), at, 60.0, takes=True) for at in (30.0, 61.0, 76.0)] == [3, 1, 0]
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(1, 1), 3)
+    tick(memory, 15.0, PoolStatus(3, 1), 4)
+    assert [memory.expected_pending(PoolStatus(4, 1), at, 60.0, interruptible=True) for at in (30.0, 61.0, 76.0)] == [
+        3,
+        1,
+        0,
+    ]
 
 
 def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(2, 2))
-    turn(market, 15.0, PoolStatus(2, 2, interruption_pending=1))
-    turn(market, 120.0, PoolStatus(2, 2, interruption_pending=1))
-    turn(market, 135.0, PoolStatus(2, 1, interrupted=1))
-    assert market.interruption_rate.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(2, 2))
+    tick(memory, 15.0, PoolStatus(2, 2, interruption_pending=1))
+    tick(memory, 120.0, PoolStatus(2, 2, interruption_pending=1))
+    tick(memory, 135.0, PoolStatus(2, 1, interrupted=1))
+    assert memory.interruption_rate.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
 
 
 def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(1, 1), 3)
-    turn(market, 15.0, PoolStatus(3, 1), overdue=1)
-    market.shift(-5000.0)
-    assert market.expected_pending(PoolStatus(3, 1), -4950.0, 60.0, takes=True) == 2
-    assert market.backoff.lasts(-4950.0)
-    assert not market.backoff.lasts(-4700.0)
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(1, 1), 3)
+    tick(memory, 15.0, PoolStatus(3, 1), abandoned=1)
+    memory.shift(-5000.0)
+    assert memory.expected_pending(PoolStatus(3, 1), -4950.0, 60.0, interruptible=True) == 2
+    assert memory.backoff.is_active(-4950.0)
+    assert not memory.backoff.is_active(-4700.0)
 
 
 # --- patience
@@ -254,12 +262,12 @@ def test_a_wait_for_capacity_is_no_start_up_time() -> None:
 
 @pytest.mark.parametrize("waited_s", [1_200.0, 31_000.0])
 def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_patient(waited_s: float) -> None:
-    market = PoolMemory()
-    turn(market, 0.0, PoolStatus(0, 0), 4)
-    turn(market, 30.0, PoolStatus(4, 0, failed=4, shortfall=Shortfall(30.0, "no spot capacity")))
-    turn(market, waited_s, PoolStatus(4, 4))
-    assert market.lead_times.usual_s(prior_s=90.0) == 90.0
-    assert market.lead_times.patience_s(prior_s=90.0) == 270.0
+    memory = PoolMemory()
+    tick(memory, 0.0, PoolStatus(0, 0), 4)
+    tick(memory, 30.0, PoolStatus(4, 0, failed=4, shortfall=Shortfall(30.0, "no spot capacity")))
+    tick(memory, waited_s, PoolStatus(4, 4))
+    assert memory.lead_times.usual_s(prior_s=90.0) == 90.0
+    assert memory.lead_times.patience_s(prior_s=90.0) == 270.0
 
 
 def test_a_start_up_that_grew_longer_is_believed_once_it_is_the_rule() -> None:

@@ -1,26 +1,28 @@
-"""The bounded past: windows, gaps, lead times."""
+"""History: its bounds, windows, gaps, lead times, signals and memory."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from policies.history.ticks import AT, MAY_LOWER, TARGET, WANTED, History
+from policies.history.ticks import AT, CAPPED_NEED, MAY_SCALE_IN, TARGET, History
 from policies.model import Absent, Decision, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName
 from tests.factories import seen, stale, tick_of
 
 LOAD = SignalName("e.load")
-ME = PolicyName("me")
+POLICY = PolicyName("me")
 
 
-def row(history: History, at: float, *, target: int | None = 1, may_lower: bool = True, ready: int = 1) -> None:
-    decision = Decision(at, (), 1.0, target, True, may_lower, target, ready, target, ())
+def append_tick(
+    history: History, at: float, *, target: int | None = 1, may_scale_in: bool = True, ready: int = 1
+) -> None:
+    decision = Decision(at, (), 1.0, target, True, may_scale_in, target, ready, target, ())
     history.append(tick_of(seen({}, at=at), decision))
 
 
 def test_a_window_is_what_lies_at_or_after_its_start() -> None:
     history = History()
     for at in (0, 15, 30, 45):
-        row(history, at, target=at)
+        append_tick(history, at, target=at)
     assert history.column(TARGET, since=15).tolist() == [15, 30, 45]
     assert history.column(TARGET, since=46).tolist() == []
 
@@ -28,7 +30,7 @@ def test_a_window_is_what_lies_at_or_after_its_start() -> None:
 def test_keeps_its_span_and_no_more() -> None:
     history = History(span_s=600)
     for i in range(10_000):
-        row(history, 15.0 * i)
+        append_tick(history, 15.0 * i)
     at = history.column(AT)
     assert at[0] == at[-1] - 600
     assert len(history) == 41
@@ -37,73 +39,75 @@ def test_keeps_its_span_and_no_more() -> None:
 def test_keeps_no_more_rows_than_allowed() -> None:
     history = History(span_s=1e9, max_rows=100)
     for i in range(1000):
-        row(history, float(i), target=i)
+        append_tick(history, float(i), target=i)
     assert history.column(TARGET).tolist() == list(range(900, 1000))
 
 
 def test_refuses_a_row_that_does_not_lie_after_the_last() -> None:
     history = History()
-    row(history, 100)
-    row(history, 100)
-    row(history, 50)
+    append_tick(history, 100)
+    append_tick(history, 100)
+    append_tick(history, 50)
     assert history.column(AT).tolist() == [100]
 
 
 def test_unknown_values_are_not_numbers() -> None:
     history = History()
-    row(history, 1, target=5)
-    row(history, 2, target=None)
-    assert np.isnan(history.column(WANTED)[-1])
+    append_tick(history, 1, target=5)
+    append_tick(history, 2, target=None)
+    assert np.isnan(history.column(CAPPED_NEED)[-1])
 
 
 def test_the_longest_gap_counts_both_ends_of_the_window() -> None:
     history = History()
     for at in (0, 15, 30, 90, 105):
-        row(history, at)
-    assert history.longest_gap_s(MAY_LOWER, 0, 120) == 60
-    assert history.longest_gap_s(MAY_LOWER, 95, 120) == 15
-    assert history.longest_gap_s(MAY_LOWER, 100, 400) == 295
-    assert history.longest_gap_s(MAY_LOWER, -50, 120) == np.inf, "nothing vouches for the window's start"
+        append_tick(history, at)
+    assert history.longest_gap_s(MAY_SCALE_IN, 0, 120) == 60
+    assert history.longest_gap_s(MAY_SCALE_IN, 95, 120) == 15
+    assert history.longest_gap_s(MAY_SCALE_IN, 100, 400) == 295
+    assert history.longest_gap_s(MAY_SCALE_IN, -50, 120) == np.inf, "nothing vouches for the window's start"
 
 
 def test_turns_without_full_evidence_are_gaps() -> None:
     history = History()
     for at in (0, 15, 30, 45, 60):
-        row(history, at, may_lower=at not in {15, 30, 45})
-    assert history.longest_gap_s(MAY_LOWER, 0, 60) == 60
+        append_tick(history, at, may_scale_in=at not in {15, 30, 45})
+    assert history.longest_gap_s(MAY_SCALE_IN, 0, 60) == 60
 
 
 def test_a_clock_jump_moves_the_whole_past() -> None:
     history = History()
-    row(history, 10, target=5, ready=1)
+    append_tick(history, 10, target=5, ready=1)
     history.shift(3600)
     assert history.column(AT).tolist() == [3610]
-    row(history, 3625, target=5, ready=5)
+    append_tick(history, 3625, target=5, ready=5)
     assert history.lead_times.quantile_s(0.5) == 15
 
 
 # --- signals and memory
 
 
-def told(
+def append_reading(
     history: History,
     at: float,
     reading: Reading[float],
     *,
-    keeps: tuple[SignalName, ...] = (LOAD,),
+    retained: tuple[SignalName, ...] = (LOAD,),
     memory: dict[str, float] | None = None,
 ) -> None:
-    said = Recommendation(ME, 1.0, Evidence.FULL, True, "", retained_signals=keeps, memory=memory or {})
-    decision = Decision(at, (said,), 1.0, 1, True, True, 1, 1, 1, ())
+    recommendation = Recommendation(
+        POLICY, 1.0, Evidence.FULL, True, "", retained_signals=retained, memory=memory or {}
+    )
+    decision = Decision(at, (recommendation,), 1.0, 1, True, True, 1, 1, 1, ())
     history.append(tick_of(seen({LOAD: reading}, at=at), decision))
 
 
 def test_a_signal_is_kept_from_the_turn_in_which_a_recommendation_asks_for_it() -> None:
     history = History()
-    told(history, 0, Fresh(1.0, 0), keeps=())
+    append_reading(history, 0, Fresh(1.0, 0), retained=())
     assert [a.tolist() for a in history.signal(LOAD, 0)] == [[], []]
-    told(history, 15, Fresh(2.0, 15))
-    told(history, 30, Fresh(3.0, 30), keeps=())
+    append_reading(history, 15, Fresh(2.0, 15))
+    append_reading(history, 30, Fresh(3.0, 30), retained=())
     assert [a.tolist() for a in history.signal(LOAD, 0)] == [[15, 30], [2, 3]]
     assert [a.tolist() for a in history.signal(LOAD, 30)] == [[30], [3]]
 
@@ -118,14 +122,14 @@ def test_what_was_stale_absent_or_a_lower_bound_is_not_kept() -> None:
         Fresh(0.0, 4),
     )
     for at, reading in enumerate(readings):
-        told(history, float(at), reading)
+        append_reading(history, float(at), reading)
     assert [a.tolist() for a in history.signal(LOAD, 0)] == [[0, 4], [1, 0]]
 
 
 def test_a_signal_is_bounded_and_shifted_with_the_rows() -> None:
     history = History(span_s=600)
     for i in range(1000):
-        told(history, 15.0 * i, Fresh(float(i), 15.0 * i))
+        append_reading(history, 15.0 * i, Fresh(float(i), 15.0 * i))
     at, values = history.signal(LOAD, 0)
     assert (len(values), values[0], values[-1]) == (41, 959, 999)
     history.shift(-100)
@@ -134,8 +138,8 @@ def test_a_signal_is_bounded_and_shifted_with_the_rows() -> None:
 
 def test_a_policys_memory_is_what_its_last_recommendation_handed_on() -> None:
     history = History()
-    assert history.memory(ME) == {}
-    told(history, 0, Fresh(1.0, 0), memory={"agreed_s": 15.0})
-    assert history.memory(ME) == {"agreed_s": 15.0}
-    told(history, 15, Fresh(1.0, 15))
-    assert history.memory(ME) == {}
+    assert history.memory(POLICY) == {}
+    append_reading(history, 0, Fresh(1.0, 0), memory={"agreed_s": 15.0})
+    assert history.memory(POLICY) == {"agreed_s": 15.0}
+    append_reading(history, 15, Fresh(1.0, 15))
+    assert history.memory(POLICY) == {}

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from policies.model import Absent, Evidence, Fresh, Reading, RuleId
-from policies.recommend.readiness import LOST_REPLICA_S
+from policies.recommend.readiness import LOST_S
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
 LONG = round(2400.0 / STEP_S)
-COUNTED = round(LOST_REPLICA_S / STEP_S)
+COUNTED = round(LOST_S / STEP_S)
 BUSY = 0.75
 """The load of each of 12 replicas before anything is lost, in full replicas."""
 EVERY = pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
@@ -187,4 +187,4 @@ def test_a_workload_that_may_rest_does_not_while_lost_replicas_had_work() -> Non
 
 
 def test_a_history_reaches_back_as_far_as_lost_replicas_count() -> None:
-    assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= LOST_REPLICA_S
+    assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= LOST_S

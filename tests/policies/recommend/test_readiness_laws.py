@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from policies.model import Absent, Evidence, Fresh, Reading
 from policies.model.spec import ScaleDown
 from policies.recommend.predictive.policy import Predictive
-from policies.recommend.readiness import LOST_REPLICA_S
+from policies.recommend.readiness import LOST_S
 from tests.laws import law
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
@@ -96,7 +96,7 @@ def test_a_loss_alone_never_lowers_the_size(kind: str, size: int, load: float, l
     settled, each = replicas.size, traffic / replicas.size
     assume(set(sizes[50:]) == {settled})
     replicas.lost = math.ceil(lost * replicas.size)
-    for _ in range(round(LOST_REPLICA_S / STEP_S) - 1):
+    for _ in range(round(LOST_S / STEP_S) - 1):
         decision = replicas.observe(readings(read(each, replicas.ready), False, replicas.at))
         assert decision.target is not None
         assert decision.target >= settled, decision.steps
@@ -114,7 +114,7 @@ def test_full_readiness_and_low_load_shrink_in_bounded_time(
         for _ in range(stretch.ticks):
             replicas.observe(readings(read(stretch.load, replicas.ready or replicas.size), stretch.blind, replicas.at))
     replicas.lost = 0
-    for _ in range(round(2.0 * LOST_REPLICA_S / STEP_S)):
+    for _ in range(round(2.0 * LOST_S / STEP_S)):
         replicas.observe(readings(read(0.3 / replicas.size, replicas.ready), False, replicas.at))
         if replicas.size == 1:
             return
@@ -131,7 +131,7 @@ def test_replicas_that_never_come_back_delay_scale_in_and_do_not_prevent_it(
     for _ in range(8):
         replicas.observe(readings(read(0.6, replicas.ready), False, replicas.at))
     replicas.lost = max(0, replicas.size - survivors)
-    for _ in range(round(2.0 * LOST_REPLICA_S / STEP_S)):
+    for _ in range(round(2.0 * LOST_S / STEP_S)):
         replicas.observe(readings(read(0.2 / max(1, replicas.ready), replicas.ready), False, replicas.at))
         if replicas.size <= survivors:
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from policies.history.lead_times import MAX_ASKS
+from policies.history.lead_times import MAX_PENDING
 from policies.history.ticks import History
 from policies.model import (
     Absent,
@@ -41,7 +41,7 @@ from policies.recommend.schedule import Schedule, Window
 from policies.recommend.threshold import Concurrency, GpuUtilization, Headroom, KvCacheUsage, Metric, QueueDepth
 from policies.signals.plausibility import ANY_LIMIT, LIMITS, MAX_PLAUSIBLE_REPLICAS, plausible
 from tests.factories import NOW, fresh, seen, spec, tick_of
-from tests.policies.allocate.worlds import Foresees
+from tests.policies.allocate.worlds import FixedRecommendation
 
 DEPTH = QueueDepth(source="s", target_per_replica=1e-3)
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -189,7 +189,7 @@ def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
         assert calls <= MOST_CALLS
         with Calls() as noted:
             history.append(tick_of(observation, decision))
-        assert noted.count <= 5 * MAX_ASKS, "no more is remembered, nor tried to be, than the largest maximum"
+        assert noted.count <= 5 * MAX_PENDING, "no more is remembered, nor tried to be, than the largest maximum"
 
 
 PEAKS = ((0.5, 1e15), (0.99, 1e17))
@@ -197,7 +197,10 @@ PEAKS = ((0.5, 1e15), (0.99, 1e17))
 
 def test_headroom_for_peaks_beyond_all_measure_is_filled_in_few_steps() -> None:
     workload = spec(
-        {"told": Foresees(wants=4.0, peaks=PEAKS)}, PRICED, max_replicas=100_000, slo_violation_cost_ratio=1e6
+        {"p": FixedRecommendation(replicas=4.0, peaks=PEAKS)},
+        PRICED,
+        max_replicas=100_000,
+        slo_violation_cost_ratio=1e6,
     )
     found = {n: Fresh(PoolStatus(4 * (n == "sure"), 4 * (n == "sure")), NOW) for n in PRICED}
     decision, peak, calls = measured(workload, History(), seen({}, pools=found))

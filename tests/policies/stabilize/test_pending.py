@@ -1,4 +1,4 @@
-"""Pending replicas while work waits: a recovery never cancels help that is on its way and requests it again."""
+"""Pending replicas while work waits: a recovery never cancels pending replicas to request them again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policies.model.limits import Budget
 from policies.model.spec import Pool, ScaleDown, ScaleUp, Slo, WorkloadSpec
 from policies.recommend.predictive.policy import Predictive
 from tests.factories import NOW, next_tick
-from tests.policies.allocate.worlds import Lived, Place, ladder
+from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
 from tests.policies.recommend.engines import STEP_S, Engines
 
 MAIN = PoolName("main")
@@ -40,19 +40,23 @@ class Recovery:
     cleared: int | None = None
 
     def run(self, before: float, after: float) -> None:
-        """A quarter of an hour at one rate, then two hours at another."""
+        """Run a quarter of an hour at one rate, then two hours at another."""
         workload = self._workload()
-        history, place, at = History(workload.lookback_s), Place(4, 4, start_turns=int(self.lead_s / STEP_S)), NOW
+        history, fake_pool, at = (
+            History(workload.lookback_s),
+            FakePool(4, 4, start_ticks=int(self.lead_s / STEP_S)),
+            NOW,
+        )
         for k in range(2 * HOUR + 60):
             at += STEP_S
-            place.turn()
-            told = self.engines.readings(before if k < 60 else after, place.ready)
+            fake_pool.tick()
+            told = self.engines.readings(before if k < 60 else after, fake_pool.ready)
 
             def resize(pool: PoolName, target: int, tick: int = k, waiting: float = told["waiting"]) -> Outcome:
-                self._count(tick, waiting, place, target)
-                return Outcome(pool, place.desired, target, place.resize(target))
+                self._count(tick, waiting, fake_pool, target)
+                return Outcome(pool, fake_pool.desired, target, fake_pool.resize(target))
 
-            next_tick(workload, history, at, {f"e.{n}": v for n, v in told.items()}, {MAIN: place.status()}, resize)
+            next_tick(workload, history, at, {f"e.{n}": v for n, v in told.items()}, {MAIN: fake_pool.status()}, resize)
 
     def _workload(self) -> WorkloadSpec:
         return WorkloadSpec(
@@ -66,9 +70,9 @@ class Recovery:
             scale_up=ScaleUp(),
         )
 
-    def _count(self, tick: int, waiting: float, place: Place, target: int) -> None:
-        backlog = waiting > 2.0 * place.ready
-        self.waiting_shrinks += backlog and target < place.desired
+    def _count(self, tick: int, waiting: float, fake_pool: FakePool, target: int) -> None:
+        backlog = waiting > 2.0 * fake_pool.ready
+        self.waiting_shrinks += backlog and target < fake_pool.desired
         self.replica_hours += target * STEP_S / 3600.0
         self.cleared = tick if backlog else self.cleared
 
@@ -91,71 +95,71 @@ def test_no_shrink_while_work_waits(policy: Predictive, lead_s: float, window_s:
 # --- every policy: a queue of messages, ten of which are a replica's
 
 
-def waiting(**settings: object) -> Lived:
+def waiting(**settings: object) -> Simulation:
     """4 serve, 15 more were requested for 190 messages and take ten minutes."""
-    lived = Lived.of(
-        ladder({"main": Pool(lead_time_s=600.0)}, **{"scale_down": ScaleDown(window_s=60.0), **settings}), main=4
+    sim = Simulation.of(
+        workload_over({"main": Pool(lead_time_s=600.0)}, **{"scale_down": ScaleDown(window_s=60.0), **settings}), main=4
     )
-    lived.places[MAIN].start_turns = 40
-    lived.turn(19)
-    assert lived.sizes() == {"main": 19}
-    return lived
+    sim.fake_pools[MAIN].start_ticks = 40
+    sim.tick(19)
+    assert sim.sizes() == {"main": 19}
+    return sim
 
 
 def test_what_is_pending_stays_while_the_need_does_not_fall() -> None:
-    lived = waiting()
-    sizes = {lived.turn(14).target for _ in range(20)}
+    sim = waiting()
+    sizes = {sim.tick(14).target for _ in range(20)}
     assert sizes == {19}
-    assert lived.told("pending") == "work waits, and 15 pending replicas serve before it is done"
+    assert sim.reason_of("pending") == "work waits, and 15 pending replicas serve before it is done"
 
 
 def test_what_is_done_before_it_comes_is_cancelled() -> None:
-    """Ten messages go in a turn: in two minutes the four that serve are enough."""
-    lived = waiting()
+    """Ten messages are done per tick: in two minutes the four ready replicas are enough."""
+    sim = waiting()
     for left in range(18, 4, -1):
-        lived.turn(float(left))
-    assert lived.sizes()["main"] < 19
+        sim.tick(float(left))
+    assert sim.sizes()["main"] < 19
 
 
 def test_once_those_that_serve_are_enough_the_windows_rule() -> None:
-    lived = waiting()
-    lived.turns(20, 14)
-    lived.turns(20, 1)
-    assert lived.sizes() == {"main": 1}
+    sim = waiting()
+    sim.run(20, 14)
+    sim.run(20, 1)
+    assert sim.sizes() == {"main": 1}
 
 
 def test_failed_replicas_are_not_kept() -> None:
-    lived = waiting()
-    lived.places[MAIN].fail(lived.now)
-    lived.turns(20, 14)
-    assert lived.sizes() == {"main": 14}
+    sim = waiting()
+    sim.fake_pools[MAIN].fail(sim.now)
+    sim.run(20, 14)
+    assert sim.sizes() == {"main": 14}
 
 
 def test_replicas_that_are_no_longer_counted_on_are_not_kept() -> None:
     """Patience is three times the configured lead time before a start was seen."""
-    lived = waiting()
-    lived.places[MAIN].room = 4
-    lived.places[MAIN].starts = []
-    lived.turns(110, 14)
-    assert lived.sizes() == {"main": 19}
-    lived.turns(20, 14)
-    assert lived.sizes() == {"main": 14}
+    sim = waiting()
+    sim.fake_pools[MAIN].capacity = 4
+    sim.fake_pools[MAIN].starts = []
+    sim.run(110, 14)
+    assert sim.sizes() == {"main": 19}
+    sim.run(20, 14)
+    assert sim.sizes() == {"main": 14}
 
 
 def test_a_budget_takes_pending_replicas_first() -> None:
-    lived = waiting()
-    lived.workload = ladder(
+    sim = waiting()
+    sim.workload = workload_over(
         {"main": Pool(lead_time_s=600.0)}, scale_down=ScaleDown(window_s=60.0), budget=Budget(gpus=10)
     )
-    lived.turns(20, 14)
-    assert lived.sizes() == {"main": 10}
+    sim.run(20, 14)
+    assert sim.sizes() == {"main": 10}
 
 
 def test_priced_pools_keep_what_is_pending_too() -> None:
     pools = {"main": Pool(price_usd_per_hour=1.0, lead_time_s=600.0), "dear": Pool(price_usd_per_hour=3.0)}
-    lived = Lived.of(ladder(pools, scale_down=ScaleDown(window_s=60.0)), main=4)
-    lived.places[MAIN].start_turns = 40
-    lived.turn(19)
-    decisions: list[Decision] = [lived.turn(14) for _ in range(20)]
+    sim = Simulation.of(workload_over(pools, scale_down=ScaleDown(window_s=60.0)), main=4)
+    sim.fake_pools[MAIN].start_ticks = 40
+    sim.tick(19)
+    decisions: list[Decision] = [sim.tick(14) for _ in range(20)]
     assert {d.target for d in decisions} == {19}
-    assert all(o.result is not Result.ACCEPTED for t in lived.ticks[1:] for o in t.outcomes)
+    assert all(o.result is not Result.ACCEPTED for t in sim.ticks[1:] for o in t.outcomes)

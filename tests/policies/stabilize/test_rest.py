@@ -1,4 +1,4 @@
-"""Scale to zero: below activation for the cooldown means zero, whatever need is left, for every policy of ours."""
+"""Scale to zero: below activation for the cooldown means zero, whatever need is left, for every own policy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PRICED = {
 
 
 def lived(workload: WorkloadSpec, readings: Mapping[str, float], start: int, ticks: int) -> list[Decision]:
-    """Tick after tick with the same readings; what is written is there at the next one."""
+    """Run ticks with the same readings; each write is complete at the next tick."""
     history, decisions = History(workload.lookback_s), list[Decision]()
     sizes = {name: start if name == MAIN else 0 for name in workload.pools}
 
@@ -70,7 +70,7 @@ def lived(workload: WorkloadSpec, readings: Mapping[str, float], start: int, tic
 
 
 def idle(workload: WorkloadSpec, readings: Mapping[str, float]) -> dict[str, float]:
-    """The readings, and 0 of every other signal that the policies read."""
+    """Return the readings, and 0 for every other signal that the policies read."""
     wanted = {f"{p.source}.{q}": 0.0 for p in workload.policies.values() if p.needs() for q in p.needs()}
     return wanted | dict(readings)
 
@@ -143,14 +143,14 @@ def test_predictive_rests_once_traffic_has_ended(use_forecast: bool) -> None:
 
 
 def test_requests_too_short_to_be_seen_in_work_keep_a_replica() -> None:
-    """One a second, answered between two ticks: none runs when the engines are read, and the rates tell of them."""
+    """One a second, answered between two ticks: none runs when the engines are read, and only the rates show them."""
     day = resting(Predictive(source="e", rate_window_s=60.0))
     day.transform = lambda values: values | {"running": 0.0, "waiting": 0.0}
     assert all(d.target for d in day.run([1.0] * HOUR))
 
 
 def test_a_forecast_alone_keeps_no_replica_awake() -> None:
-    """The demand swings from hour to hour when it ends: what may come is more than nothing."""
+    """Demand changes from hour to hour before it ends, so its forecast is above zero."""
     day = resting(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
     for _ in range(2):
         day.run([60.0] * HOUR)
