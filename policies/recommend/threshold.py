@@ -136,38 +136,52 @@ class Concurrency:
         return filled_share(recommendation.replicas, context, self.source)
 
 
-def _recommend_share(
-    name: PolicyName, context: PolicyContext, policy: GpuUtilization | KvCacheUsage, title: str
-) -> Recommendation:
-    """Return the recommendation that brings a mean share over the ready replicas to the policy's target.
+class _MeanShare:
+    """A policy that holds a mean share over the ready replicas at a target.
 
     Example: a KV-cache usage of 96 % over 5 ready replicas, with a target of 80 %, needs 5 * 0.96 / 0.8 = 6.0.
-    """
-    (signal,) = signal_names(policy.source, policy.needs())
-    values, evidence, problems = fresh_values((signal,), context.readings)
-    if evidence is Evidence.BLIND:
-        return no_opinion(name, (signal,), problems)
-    if unknown := share_unknown_reason(context):
-        return no_opinion(name, (signal,), unknown)
-    share = values[signal]
-    reason = f"{title} {share:.0%} over {context.ready} ready, {policy.target:.0%} wanted"
-    ready = context.ready or 0
-    work = work_of_share(share, ready, policy.target)
-    return Recommendation(name, work, evidence, ready > 0 and share > policy.activation, reason, (signal,))
-
-
-@dataclass(frozen=True, kw_only=True)
-class GpuUtilization:
-    """Mean GPU utilization over the replicas.
-
-    High utilization is not high load: a continuously batching engine reads near 100 % with a single request. Suitable
-    for classical inference; for LLM engines prefer `concurrency` or `kv_cache_usage`.
     """
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = False
     owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
+    quantity: ClassVar[str]
+    title: ClassVar[str]
+
+    source: str | None
+    target: float
+    activation: float
+
+    def needs(self) -> tuple[str, ...]:
+        return (self.quantity,)
+
+    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
+        used = signal_names(self.source, self.needs())
+        values, evidence, problems = fresh_values(used, context.readings)
+        if evidence is Evidence.BLIND:
+            return no_opinion(name, used, problems)
+        if unknown := share_unknown_reason(context):
+            return no_opinion(name, used, unknown)
+        share, ready = values[used[0]], context.ready or 0
+        reason = f"{self.title} {share:.0%} over {ready} ready, {self.target:.0%} wanted"
+        work = work_of_share(share, ready, self.target)
+        return Recommendation(name, work, evidence, ready > 0 and share > self.activation, reason, used)
+
+    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
+        return filled_share(recommendation.replicas, context, self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuUtilization(_MeanShare):
+    """Mean GPU utilization over the replicas.
+
+    High utilization is not high load: a continuously batching engine reads near 100 % with a single request. Suitable
+    for classical inference; for LLM engines prefer `concurrency` or `kv_cache_usage`.
+    """
+
+    quantity: ClassVar[str] = "utilization"
+    title: ClassVar[str] = "GPU utilization"
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="scrape")] = None
     target: Annotated[float, FieldMetadata("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
@@ -175,43 +189,23 @@ class GpuUtilization:
         float, FieldMetadata("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
     ] = 0.05
 
-    def needs(self) -> tuple[str, ...]:
-        return ("utilization",)
-
-    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
-        return _recommend_share(name, context, self, "GPU utilization")
-
-    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
-        return filled_share(recommendation.replicas, context, self.source)
-
 
 @dataclass(frozen=True, kw_only=True)
-class KvCacheUsage:
+class KvCacheUsage(_MeanShare):
     """Mean KV-cache usage over the replicas.
 
     It does not show prefill: usage can stay flat while prompts queue without bound. Use it together with `concurrency`
     or `queue_depth`.
     """
 
-    post_demand: ClassVar[bool] = False
-    can_activate: ClassVar[bool] = False
-    owns_stabilization: ClassVar[bool] = False
-    lookback_s: ClassVar[float] = 0.0
+    quantity: ClassVar[str] = "kv_cache_usage"
+    title: ClassVar[str] = "KV-cache usage"
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     target: Annotated[float, FieldMetadata("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
     activation: Annotated[
         float, FieldMetadata("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
     ] = 0.0
-
-    def needs(self) -> tuple[str, ...]:
-        return ("kv_cache_usage",)
-
-    def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
-        return _recommend_share(name, context, self, "KV-cache usage")
-
-    def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
-        return filled_share(recommendation.replicas, context, self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
