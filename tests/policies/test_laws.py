@@ -17,7 +17,7 @@ from policies.model.spec import Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW, law
-from tests.policies.lives import Life, Turn, lives
+from tests.policies.random_workloads import Life, Turn, lives
 
 VISIBLE = SignalName("queue.visible")
 

@@ -29,7 +29,7 @@ from policies.quota.fleet_quota import FleetLimits
 from policies.recommend.peers.static import Static
 from policies.recommend.threshold import QueueDepth
 from scaler.quota_ledger import QuotaLedger
-from tests.policies.lives import START, Dice
+from tests.policies.random_workloads import START, Dice
 
 INTERVAL_S = 15.0
 

@@ -19,7 +19,7 @@ from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
-from tests.policies.lives import Dice
+from tests.policies.random_workloads import Dice
 
 MARKETS = ("spot", "spot", "on_demand", "reserved")
 

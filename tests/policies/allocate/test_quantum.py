@@ -14,7 +14,7 @@ from policies.model.spec import Pool
 from tests.laws import LAW
 from tests.policies.allocate.test_laws import stories
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
-from tests.policies.lives import Life, lives
+from tests.policies.random_workloads import Life, lives
 from tests.policies.test_laws import is_blind, sizes
 
 SOME = (1, 2, 4)

@@ -13,7 +13,7 @@ from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules, ScaleUpRules, ScalingPolicy
 from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
 from tests.factories import ABSENT, NOW, fresh
-from tests.policies.recommend.peers.turns import PeerTicks, peak_under_backlog
+from tests.policies.recommend.peers.ticks import PeerTicks, peak_under_backlog
 
 TENTH = Tolerance(0.1, 0.1)
 V2 = Behavior()

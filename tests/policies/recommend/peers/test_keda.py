@@ -10,7 +10,7 @@ from policies.recommend.context import PolicyContext
 from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
 from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from tests.factories import ABSENT, NOW
-from tests.policies.recommend.peers.turns import PeerTicks
+from tests.policies.recommend.peers.ticks import PeerTicks
 
 ONE = (Trigger(quantities=("n",), target=5, activation=2),)
 AT_ONCE = Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))

@@ -11,7 +11,7 @@ from policies.recommend.peers.hpa_behavior import Behavior, ScaleDownRules
 from policies.recommend.peers.keda import Keda, Trigger
 from policies.recommend.peers.keda_cron import Cron
 from tests.factories import ABSENT, NOW
-from tests.policies.recommend.peers.turns import PeerTicks
+from tests.policies.recommend.peers.ticks import PeerTicks
 
 AT_ONCE = Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))
 ALWAYS = (Span(start="00:00", end="00:00"),)

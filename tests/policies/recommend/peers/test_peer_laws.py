@@ -27,7 +27,7 @@ from policies.recommend.peers.static import Static
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.factories import spec
 from tests.laws import LAW
-from tests.policies.lives import SIGNALS, START, Dice, Life
+from tests.policies.random_workloads import SIGNALS, START, Dice, Life
 from tests.policies.test_laws import is_blind, sizes
 
 FAST = Behavior(

@@ -10,7 +10,7 @@ from policies.recommend.peers.dynamo import DynamoEasy
 from policies.recommend.peers.llmd import LlmD
 from policies.recommend.peers.static import Static
 from tests.factories import ABSENT
-from tests.policies.recommend.peers.turns import PeerTicks
+from tests.policies.recommend.peers.ticks import PeerTicks
 
 # --- llm-d
 

@@ -8,7 +8,7 @@ from policies.recommend.peers.kpa import Kpa
 from policies.recommend.peers.ray_serve import RayServe
 from policies.recommend.peers.skyserve import SkyServeRequestRate
 from tests.factories import ABSENT
-from tests.policies.recommend.peers.turns import PeerTicks
+from tests.policies.recommend.peers.ticks import PeerTicks
 
 # --- Knative: 100 requests per replica at 70 %
 
