@@ -80,12 +80,12 @@ class FakeActuator:
         ready = self.desired if self.ready is None else self.ready
         return Fresh(PoolStatus(self.desired, ready, self.foreign), self.clock.now())
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         if self.hang:
             await asyncio.sleep(3600)
         if self.resize_error is not None:
             raise self.resize_error
-        assert seen.desired == self.desired
+        assert observed.desired == self.desired
         self.desired = replicas
         self.writes.append(replicas)
         self.on_resize(replicas)

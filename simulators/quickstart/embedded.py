@@ -81,5 +81,5 @@ class EmbeddedActuator:
         world = await self.live.present()
         return Fresh(world.status(self._pool), world.now)
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         (await self.live.present()).resize(self._pool, replicas)

@@ -107,14 +107,14 @@ class FaultyActuator:
         self._injector.raise_error(self._injector.fault())
         return await self._actuator.status()
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         fault = self._injector.fault()
         self._injector.raise_error(fault)
         if fault == "garble":
             raise Unavailable("simulated: an answer that is cut short")
-        if fault == "out_of_capacity" and replicas > seen.desired:
+        if fault == "out_of_capacity" and replicas > observed.desired:
             raise OutOfCapacity("simulated: no capacity of this type in this zone")
-        await self._actuator.resize(replicas, seen)
+        await self._actuator.resize(replicas, observed)
 
 
 def with_faults(setup: Setup, settings: Sequence[FaultSettings], clock: Clock, epoch_s: float, seed: int) -> Setup:

@@ -78,7 +78,7 @@ class SimulatedPool:
     async def status(self) -> Fresh[PoolStatus]:
         return Fresh(self._world.status(self._name), self._world.now)
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         self._world.resize(self._name, replicas)
 
 
@@ -92,7 +92,7 @@ class SimulatedTier:
     async def status(self) -> Fresh[PoolStatus]:
         return Fresh(self._world.headroom_status(self._pool, self._tier), self._world.now)
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         self._world.resize_headroom(self._pool, self._tier, replicas)
 
 

@@ -209,7 +209,7 @@ class Actuator:
     async def status(self) -> Fresh[PoolStatus]:
         return Fresh(self.world.pools[self.pool].status(self.world.engines.now_ps), self.world.now())
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         self.world.pools[self.pool].resize(replicas, self.world.engines.now_ps)
 
 

@@ -41,11 +41,11 @@ class MirroredPool:
         told = await self._settled(truth)
         return Fresh(dataclasses.replace(told, version="", parts=()), self.clock.now())
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         """Resize the platform, and the world by what the platform was then asked for."""
         current = (await self.live.status()).value
         try:
-            await self.world.resize(replicas, seen)
+            await self.world.resize(replicas, observed)
         except OutOfCapacity:
             assert await self.rig.run_out(), "the platform accepts what the world refuses"
             await self.live.resize(replicas, current)

@@ -319,10 +319,10 @@ class BrokenPool(FakeActuator):
             raise RecursionError
         return await super().status()
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         if self.where == "resize":
             raise KeyError("size")
-        await super().resize(replicas, seen)
+        await super().resize(replicas, observed)
 
 
 class TestFaults:

@@ -48,7 +48,7 @@ class Deployment:
         ready = sum(self._world.status(pool).ready for pool in self._world.pools)
         return Fresh(PoolStatus(self._size, min(self._size, ready)), self._world.now)  # both ends of a move are one pod
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         self._size = replicas
         self._rebalance()
 

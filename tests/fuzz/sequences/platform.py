@@ -134,9 +134,9 @@ class StoryPool:
         )
         return Fresh(status, self._clock.now())
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         assert replicas >= 0
-        if seen.version != str(self.version):
+        if observed.version != str(self.version):
             raise Conflict("the size was changed since it was read")
         match self.event.write_result:
             case "refused":

@@ -56,7 +56,7 @@ class FakePool:
     async def status(self) -> Fresh[PoolStatus]:
         return Fresh(PoolStatus(self.replicas, self.replicas), 1000.0)
 
-    async def resize(self, replicas: int, seen: PoolStatus) -> None:
+    async def resize(self, replicas: int, observed: PoolStatus) -> None:
         self.replicas = replicas
 
 
