@@ -16,7 +16,7 @@ from policies.guard.bounds import with_override_bounds
 from policies.guard.caps import CAPS
 from policies.guard.enforce import SIZE_LIMITS, enforce_targets
 from policies.history.ticks import History
-from policies.model import Absent, Decision, Evidence, Fresh, Observation, Recommendation, RuleId, Stale, Step
+from policies.model import Absent, Decision, Evidence, Fresh, Observation, PoolName, Recommendation, RuleId, Stale, Step
 from policies.model.spec import WorkloadSpec
 from policies.recommend.context import RuleContext, apply_rules
 from policies.recommend.evaluate import evaluate
@@ -115,6 +115,19 @@ def with_requested_sizes(observation: Observation, history: History) -> Observat
     return dataclasses.replace(observation, pools={**observation.pools, **raised}) if raised else observation
 
 
+def possible_sizes(observation: Observation, history: History) -> dict[PoolName, int]:
+    """Return the size that each pool may hold, for the limits on what the pools hold together.
+
+    Example: a pool was read at 2, a write of 8 had no response, and it cannot be read now: 8.
+    """
+    memories = history.pool_memories
+    return {
+        name: max(r.value.desired, memories.of(name).possible) if isinstance(r, Stale) else r.value.desired
+        for name, r in observation.pools.items()
+        if not isinstance(r, Absent)
+    }
+
+
 def recommend(state: DecisionState) -> None:
     """Evaluate every policy; the largest need wins. Hold where a pool's size is unknown."""
     spec, history, observation, supply = state.spec, state.history, state.observation, state.supply
@@ -142,7 +155,7 @@ def recommend(state: DecisionState) -> None:
         state.missing_evidence,
         observation,
         supply.sizes,
-        {name: r.value.desired for name, r in observation.pools.items() if not isinstance(r, Absent)},
+        possible_sizes(observation, history),
         supply.ready,
         evaluated.recommendations,
         evaluated.full_reason,

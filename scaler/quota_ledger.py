@@ -11,17 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from policies.model import Absent, Decision, Grant, Observation, Outcome, PoolName, Result, Tick, WorkloadName
+from policies.model import Absent, Decision, Grant, Observation, PoolName, Result, Tick, WorkloadName
 from policies.model.spec import WorkloadSpec
 from policies.quota import fleet_quota, resource_claims
 from policies.quota.fleet_quota import FleetLimits
 from policies.quota.resource_claims import ResourceClaim, ResourceClaims
 
-APPLIED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
-"""Results after which the platform has the decided size."""
-UNCERTAIN: Final = frozenset({Result.UNAVAILABLE})
-"""Results after which it may have it. The larger size counts as held, and the removal as done."""
-
+REMOVED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED, Result.UNAVAILABLE})
+"""Results after which a removal counts: the platform applied it, or may have."""
 NEVER: Final = float("-inf")
 
 
@@ -117,9 +114,9 @@ class QuotaLedger:
         """Record a tick's outcomes: the sizes that the platform has accepted, or may have accepted."""
         entry = self._entries[tick.workload]
         entry.update_sizes(tick.observation)
-        entry.sizes |= {o.pool: held_replicas(o) for o in tick.outcomes}
+        entry.sizes |= {o.pool: o.possible_replicas for o in tick.outcomes}
         entry.need = resource_claims.need(entry.spec, tick.decision)
-        written = [o for o in tick.outcomes if o.result in APPLIED | UNCERTAIN]
+        written = [o for o in tick.outcomes if o.result in REMOVED]
         decided_at = tick.at if entry.decided_at == NEVER else entry.decided_at  # `shift` may have moved it
         self._set_removed(tick.workload, decided_at, sum(max(0, o.before - o.after) for o in written))
         self._claim(tick.workload)
@@ -160,10 +157,3 @@ class QuotaLedger:
         """Return the GPUs and USD per hour that the fleet holds, of the workloads whose sizes are known."""
         known = [claim for entry in self._entries.values() if not (claim := entry.claim()).unread]
         return {"gpus": sum(c.gpus.held for c in known), "usd_per_hour": sum(c.usd_per_hour.held for c in known)}
-
-
-def held_replicas(outcome: Outcome) -> int:
-    """Return the size to count after a write: the larger one where it is not known whether it was applied."""
-    if outcome.result in APPLIED:
-        return outcome.after
-    return outcome.before if outcome.result is Result.DRY_RUN else max(outcome.before, outcome.after)

@@ -99,8 +99,9 @@ def within_bounds(targets: Mapping[PoolName, int], context: RuleContext) -> tupl
         name: max(min(target, max(desired[name], bounds[name][1])), min(desired[name], bounds[name][0]))
         for name, target in targets.items()
     }
-    serving = {**context.sizes, **{n: allowed[n] for n in allowed if n in context.sizes}}
-    excess = sum(serving.values()) - max(maximum, sum(context.sizes.values()))
+    held = {name: desired[name] for name in context.sizes}
+    serving = {**held, **{n: allowed[n] for n in allowed if n in held}}
+    excess = sum(serving.values()) - max(maximum, sum(held.values()))
     grown = [n for n in reversed(allowed) if n in context.sizes and allowed[n] > desired[n]]
     for name in sorted(grown, key=lambda n: -(pools[n].price_usd_per_hour or 0.0)) if excess > 0 else ():
         if excess > 0:

@@ -26,7 +26,7 @@ class PoolMemory:
 
     `backoff` follows refusals and replicas that never arrived, in every market; `interruption_backoff` follows
     interruptions, and matters for spot pools only. `ceiling` is the size at which the pool last granted no more.
-    `requested` is the size after the last write.
+    `requested` is the size after the last write, `possible` the one that the platform may hold after it.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -37,6 +37,7 @@ class PoolMemory:
         self.interruption_backoff = CapacityBackoff()
         self.ceiling = CapacityCeiling()
         self.requested = 0
+        self.possible = 0
         self._at = 0.0
         self._status: PoolStatus | None = None
         self._notice_at: float | None = None
@@ -95,6 +96,7 @@ class PoolMemory:
         was_raised = self.is_known and status.desired > self.requested
         was_written = outcome is not None and not outcome.result.refused and outcome.result is not Result.DRY_RUN
         self.requested = outcome.after if outcome is not None and was_written else status.desired
+        self.possible = status.desired if outcome is None else outcome.possible_replicas
         arrived = self.lead_times.note(at, self.requested, status.ready, lost)
         self._status, self._at = status, at
         if arrived:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from policies.model.decision import Decision
 from policies.model.names import PoolName, WorkloadName
@@ -28,6 +29,10 @@ class Result(StrEnum):
         return self not in {Result.UNCHANGED, Result.ACCEPTED, Result.DRY_RUN}
 
 
+APPLIED: Final = frozenset({Result.UNCHANGED, Result.ACCEPTED})
+"""Results after which the platform has the decided size."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """The outcome of one pool's target in this tick."""
@@ -37,6 +42,16 @@ class Outcome:
     after: int
     result: Result
     reason: str = ""
+
+    @property
+    def possible_replicas(self) -> int:
+        """The size that the platform may hold now: the larger one where it is not known whether the write was applied.
+
+        Example: a write of 8 in the place of 2 had no response: 8 count until the size is read.
+        """
+        if self.result in APPLIED:
+            return self.after
+        return self.before if self.result is Result.DRY_RUN else max(self.before, self.after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from typing import Final
 from policies.history.ticks import History
 from policies.model import Absent, PoolName, Tick
 from policies.model.spec import WorkloadSpec
-from scaler.quota_ledger import held_replicas
 from scaler.shadow.late_requests import ServingLoad
 
 MAX_STEPS: Final = 32
@@ -90,7 +89,7 @@ class HypotheticalSizes:
 
     def set_observed(self, tick: Tick) -> None:
         """Set the sizes to the ones that a tick observed or wrote."""
-        written = {o.pool: held_replicas(o) for o in tick.outcomes}
+        written = {o.pool: o.possible_replicas for o in tick.outcomes}
         for name, reading in tick.observation.pools.items():
             if not isinstance(reading, Absent):
                 status = reading.value

@@ -121,7 +121,7 @@ def test_what_was_on_its_way_does_not_end_the_wait() -> None:
 
 def test_a_capacity_error_does_not_shorten_the_wait_and_a_quota_error_says_nothing_of_the_market() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
-    assert first.refused(NOW + 15.0, "2 requested_s for have not come") == first
+    assert first.refused(NOW + 15.0, "2 asked for have not come") == first
     assert first.grant_probability() == CapacityBackoff().grant_probability()
 
 

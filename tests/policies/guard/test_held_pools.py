@@ -75,21 +75,23 @@ def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:
     assert enforce_targets({A: 2, B: 1}, context) == ((), {A: 2, B: 1})
 
 
-def test_what_was_requested_of_a_pool_that_cannot_be_read_counts() -> None:
-    """Pool a was read at 2 and set to 8; then it cannot be read, and b must not use its part of the maximum."""
+@pytest.mark.parametrize("result", [Result.ACCEPTED, Result.UNAVAILABLE], ids=str)
+def test_what_was_requested_of_a_pool_that_cannot_be_read_counts(result: Result) -> None:
+    """Pool a was read at 2 and set to 8, with or without a response; then it cannot be read, and b must not use its
+    part of the maximum."""
     workload = spec(pools={"a": Pool(), "b": Pool()}, max_replicas=10)
     history = History(workload.lookback_s)
     first = seen(queue(80), pools={A: Fresh(PoolStatus(2, 2), NOW), B: Fresh(PoolStatus(0, 0), NOW)})
     decision = decide(workload, history, first)
     assert decision.targets == {A: 8, B: 0}
-    accepted = (Outcome(A, 2, 8, Result.ACCEPTED), Outcome(B, 0, 0, Result.UNCHANGED))
-    history.append(dataclasses.replace(tick_of(first, decision), outcomes=accepted))
+    outcomes = (Outcome(A, 2, 8, result), Outcome(B, 0, 0, Result.UNCHANGED))
+    history.append(dataclasses.replace(tick_of(first, decision), outcomes=outcomes))
     pools: dict[str, Reading[PoolStatus]] = {
         A: Stale(PoolStatus(2, 2), NOW, 15.0),
         B: Fresh(PoolStatus(0, 0), NOW + 15),
     }
     after = decide(workload, history, seen(queue(1000), at=15, pools=pools))
-    assert after.current == 8
+    assert after.current == (8 if result is Result.ACCEPTED else 2)
     assert after.targets == {B: 2}
 
 
