@@ -7,6 +7,7 @@ from typing import Final
 
 RENAMED: Final = {
     "activity": "gpu_activity",
+    "beside": "concurrent_scenarios",
     "bridge_s": "stale_bound_s",
     "deadline_s": "queue_deadline_s",
     "drain_s": "backlog_clear_s",
@@ -27,6 +28,7 @@ RENAMED: Final = {
     "seed_s": "history_backfill_s",
     "supervise": "slo_correction",
     "supervise_period_s": "slo_correction_time_s",
+    "tells": "reports",
     "yield_s": "other_writer_yield_s",
 }
 """Old names and new ones. A name applies where the new key is a setting of the same mapping."""

@@ -93,9 +93,9 @@ class Scenario:
     ] = ()
     fleet: Annotated[
         FleetLimits,
-        FieldMetadata("Limits that span its workload and those beside it, as the daemon's `fleet` has them."),
+        FieldMetadata("Limits that span its workload and the concurrent ones, as the daemon's `fleet` has them."),
     ] = field(default_factory=FleetLimits)
-    beside: Annotated[
+    concurrent_scenarios: Annotated[
         tuple[str, ...],
         FieldMetadata(
             "Scenarios that run at the same time under the same limits, each in a world of its own: their files."
@@ -197,12 +197,12 @@ def _read(path: Path) -> tuple[Case, Document]:
 
 def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
     """Yield the cases of the scenarios listed in `beside`. Raises `ConfigError`."""
-    for name in case.scenario.beside:
+    for name in case.scenario.concurrent_scenarios:
         neighbour, _ = _read(case.folder / name)
-        rule = "names others beside it" if neighbour.scenario.beside else "has limits of its own"
-        if neighbour.scenario.beside or neighbour.scenario.fleet.limits:
+        rule = "names others beside it" if neighbour.scenario.concurrent_scenarios else "has limits of its own"
+        if neighbour.scenario.concurrent_scenarios or neighbour.scenario.fleet.limits:
             hint = "say all of them, and the limits, in one scenario"
-            raise ConfigError([source.problem(("beside",), f"{name} {rule}", hint)])
+            raise ConfigError([source.problem(("concurrent_scenarios",), f"{name} {rule}", hint)])
         yield neighbour
 
 
@@ -214,10 +214,10 @@ def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) 
     for i, other in enumerate(concurrent):
         if other.scenario.epoch_s != case.scenario.epoch_s:
             rule = f"{other.scenario.scenario} begins at {other.scenario.start}, and this one at {case.scenario.start}"
-            problems.append(source.problem(("beside",), rule, "give both the same start"))
+            problems.append(source.problem(("concurrent_scenarios",), rule, "give both the same start"))
         if any(other.workload.name == earlier.workload.name for earlier in (case, *concurrent[:i])):
             rule = f"two workloads are called {other.workload.name}"
-            problems.append(source.problem(("beside",), rule, "each has a name of its own in a fleet"))
+            problems.append(source.problem(("concurrent_scenarios",), rule, "each has a name of its own in a fleet"))
     if problems:
         raise ConfigError(problems)
     return dataclasses.replace(case, concurrent=concurrent)

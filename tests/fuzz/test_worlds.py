@@ -78,7 +78,7 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
             failures = pool.get("failures", {})
             drawn_values["then"].add(failures.get("then"))
             drawn_values["late quota"].add(failures.get("quota", False))
-            drawn_values["tells"].update(pool["tells"])
+            drawn_values["reports"].update(pool["reports"])
             drawn_values["zones"].add(len(pool["zones"]))
         drawn_values["quantum"].update(pool.get("quantum", 1) for pool in scaled["pools"].values())
         drawn_values["zero"].add(scaled["min_replicas"] == 0)
@@ -92,7 +92,7 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
     assert drawn_values["market"] == {"on_demand", "spot", "reserved"}
     assert drawn_values["on_shortage"] == {"wait", "refuse", "partial"}
     assert drawn_values["then"] == {None, "retry", "stay", "roll_back"}
-    assert drawn_values["tells"] == {"parts", "reserved"}
+    assert drawn_values["reports"] == {"parts", "reserved"}
     assert drawn_values["zones"] == {1, 2, 3}
     assert drawn_values["quantum"] == {1, 2, 3, 4, 8}
     assert drawn_values["late quota"] == {True, False}

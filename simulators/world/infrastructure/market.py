@@ -162,10 +162,10 @@ class PoolOffer:
         Failures | None,
         FieldMetadata("What is said later of replicas that wait for capacity; null: nothing, they wait."),
     ] = None
-    tells: Annotated[
+    reports: Annotated[
         tuple[Literal["parts", "reserved"], ...],
         FieldMetadata(
-            "What is told beside sizes, as clouds do: parts, the replicas by zone; reserved, how many a reservation"
+            "What the platform reports besides sizes: parts, the replicas by zone; reserved, how many a reservation"
             " holds."
         ),
     ] = ()
@@ -228,8 +228,8 @@ class PoolOffer:
             yield "headroom", "stopped nodes cannot be spot nodes: a stopped spot instance is the cloud's to restart"
         if self.failures is not None and self.failures.quota and self.on_shortage != "wait":
             yield "failures", f"quota: true needs on_shortage: wait; {self.on_shortage} tells at the write"
-        if "reserved" in self.tells and self.market != "reserved":
-            yield "tells", f"reserved is told of market reserved, not of {self.market}"
+        if "reserved" in self.reports and self.market != "reserved":
+            yield "reports", f"reserved is reported of market reserved, not of {self.market}"
         if any(zone.outages is not None and zone.capacity is None for zone in self.zones.values()):
             yield "zones", "a zone with outages needs its capacity: the nodes it offers while available"
 

@@ -87,7 +87,7 @@ class FleetPool:
         self.advance(now_ps)
         replicas = self._replicas
         ready = len(self._inventory.members[NodeState.READY])
-        tells = self.offer.tells
+        reports = self.offer.reports
         return PoolStatus(
             self.desired,
             ready,
@@ -95,8 +95,8 @@ class FleetPool:
             interrupted=replicas.interrupted,
             failed=replicas.waiting.failed,
             shortfall=self._shortfall(),
-            reserved=sum(self.ledger.reserved or ()) if "reserved" in tells else None,
-            parts=replicas.parts() if "parts" in tells else (),
+            reserved=sum(self.ledger.reserved or ()) if "reserved" in reports else None,
+            parts=replicas.parts() if "parts" in reports else (),
         )
 
     def headroom_status(self, tier: Tier, now_ps: int) -> PoolStatus:

@@ -67,8 +67,8 @@ def _failure_options(rng: WorldRng, offer: dict[str, Any], maximum: int) -> dict
             document["zones"] = {
                 name: few[name] if "trace" not in zone else zone for name, zone in offer["zones"].items()
             }
-    tells = [what for what, may in (("parts", True), ("reserved", offer["market"] == "reserved")) if may]
-    document["tells"] = [what for what in tells if rng.happens(0.5)]
+    reports = [what for what, may in (("parts", True), ("reserved", offer["market"] == "reserved")) if may]
+    document["reports"] = [what for what in reports if rng.happens(0.5)]
     return document
 
 

@@ -57,7 +57,9 @@ def sizes(ticks: list[Tick]) -> dict[WorkloadName, list[int]]:
 @pytest.mark.parametrize("limit", [{"max_gpus": 9}, {"max_usd_per_hour": 9 * 3.6}], ids=["GPUs", "money"])
 def test_together_they_never_hold_more_than_the_limit(tmp_path: Path, limit: dict[str, float]) -> None:
     world(tmp_path, "batch")
-    run_, ticks = simulated(world(tmp_path, "chat", scenario={"fleet": limit, "beside": ["../batch/scenario.yaml"]}))
+    run_, ticks = simulated(
+        world(tmp_path, "chat", scenario={"fleet": limit, "concurrent_scenarios": ["../batch/scenario.yaml"]})
+    )
     targets = sizes(ticks)
     assert max(a + b for a, b in zip(targets[CHAT], targets[BATCH], strict=True)) == 9
     assert run_.peak_usage["gpus"] == 9
@@ -67,7 +69,7 @@ def test_together_they_never_hold_more_than_the_limit(tmp_path: Path, limit: dic
 
 def test_the_higher_priority_has_what_it_needs_and_no_equal_goes_without(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    options = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
+    options = {"fleet": {"max_gpus": 9}, "concurrent_scenarios": ["../batch/scenario.yaml"]}
     equal = sizes(simulated(world(tmp_path, "chat", scenario=options))[1])
     assert min(equal[CHAT][25], equal[BATCH][25]) >= 3
     (tmp_path / "second").mkdir()
@@ -87,7 +89,9 @@ def test_a_workload_by_itself_is_held_to_the_fleets_limit() -> None:
 
 def test_each_turns_when_it_is_due_and_runs_to_its_own_end(tmp_path: Path) -> None:
     world(tmp_path, "batch", interval_s=20, scenario={"settle_s": 300.0})
-    run_, ticks = simulated(world(tmp_path, "chat", interval_s=15, scenario={"beside": ["../batch/scenario.yaml"]}))
+    run_, ticks = simulated(
+        world(tmp_path, "chat", interval_s=15, scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]})
+    )
     times = [tick.at for tick in ticks]
     assert times == sorted(times)
     epoch_s = run_.case.scenario.epoch_s
@@ -102,13 +106,13 @@ def test_without_limits_each_decides_as_if_it_were_alone(tmp_path: Path) -> None
     alone = sizes(simulated(world(tmp_path, "chat"))[1])
     (tmp_path / "both").mkdir()
     world(tmp_path / "both", "batch")
-    options = {"beside": ["../batch/scenario.yaml"]}
+    options = {"concurrent_scenarios": ["../batch/scenario.yaml"]}
     assert sizes(simulated(world(tmp_path / "both", "chat", scenario=options))[1])[CHAT] == alone[CHAT]
 
 
 def test_the_same_seed_gives_the_same_and_each_has_chance_of_its_own(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    path = world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]})
+    path = world(tmp_path, "chat", scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]})
     (first_run, first), (second_run, second) = simulated(path), simulated(path)
     assert first == second
     assert first_run.concurrent[0].trace.digest() == second_run.concurrent[0].trace.digest() != first_run.trace.digest()
@@ -117,7 +121,7 @@ def test_the_same_seed_gives_the_same_and_each_has_chance_of_its_own(tmp_path: P
 
 def test_every_grant_is_on_record_and_replays(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    options = {"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]}
+    options = {"fleet": {"max_gpus": 9}, "concurrent_scenarios": ["../batch/scenario.yaml"]}
     run_, ticks = simulated(world(tmp_path, "chat", scenario=options))
     workloads = {r.case.workload.fingerprint: r.case.workload for r in (run_, *run_.concurrent)}
     assert all(compared.equal for compared in replay(ticks, workloads))
@@ -127,7 +131,9 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world(tmp_path, "batch")
-    path = world(tmp_path, "chat", scenario={"fleet": {"max_gpus": 9}, "beside": ["../batch/scenario.yaml"]})
+    path = world(
+        tmp_path, "chat", scenario={"fleet": {"max_gpus": 9}, "concurrent_scenarios": ["../batch/scenario.yaml"]}
+    )
     journal = tmp_path / "journal"
     assert main(["simulate", str(path), "--journal", str(journal)]) == 0
     out = capsys.readouterr().out
@@ -140,7 +146,7 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
 
 def test_another_policy_meets_the_same_others(tmp_path: Path) -> None:
     world(tmp_path, "batch")
-    case_ = load(world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]}))
+    case_ = load(world(tmp_path, "chat", scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]}))
     changed = case_.under(dataclasses.replace(case_.workload, fingerprint="other"), "other.yaml")
     assert changed.concurrent == case_.concurrent
     with pytest.raises(ConfigError, match="two workloads are called batch"):
@@ -149,22 +155,22 @@ def test_another_policy_meets_the_same_others(tmp_path: Path) -> None:
 
 def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: int = 1) -> Case:
     path = world(folder, "batch", scenario=other, min_replicas=minimum)
-    if own.get("beside") == "twice":
-        own = {**own, "beside": ["../batch/scenario.yaml"] * 2}
+    if own.get("concurrent_scenarios") == "twice":
+        own = {**own, "concurrent_scenarios": ["../batch/scenario.yaml"] * 2}
     assert path.is_file()
-    return load(world(folder, "chat", scenario={"beside": ["../batch/scenario.yaml"], **own}))
+    return load(world(folder, "chat", scenario={"concurrent_scenarios": ["../batch/scenario.yaml"], **own}))
 
 
 @pytest.mark.parametrize(
     ("other", "own", "message"),
     [
         ({"start": "2026-01-06T00:00:00+00:00"}, {}, "batch begins at 2026-01-06.*give both the same start"),
-        ({"beside": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}}, {}, "names others beside it"),
+        ({"concurrent_scenarios": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}}, {}, "names others beside it"),
         ({"fleet": {"max_gpus": 4}}, {}, "has limits of its own"),
-        ({}, {"beside": "twice"}, "two workloads are called batch"),
+        ({}, {"concurrent_scenarios": "twice"}, "two workloads are called batch"),
         ({}, {"fleet": {"max_gpus": 1}}, "fleet.max_gpus: .*below what the workloads' minimums take together, 2"),
         ({}, {"fleet": {"max_gpu": 1}}, "unknown key .did you mean 'max_gpus'"),
-        ({}, {"beside": ["gone.yaml"]}, "gone.yaml"),
+        ({}, {"concurrent_scenarios": ["gone.yaml"]}, "gone.yaml"),
     ],
     ids=["other start", "nested", "two limits", "same name", "minimums", "slip of the pen", "no such file"],
 )

@@ -181,7 +181,7 @@ def test_the_times_said_are_those_of_the_worlds_clock() -> None:
     ("settings", "shortfall"),
     [
         ({"failures": Failures(quota=True), "on_shortage": "refuse"}, "failures quota: true needs on_shortage: wait"),
-        ({"tells": ("reserved",)}, "tells reserved is told of market reserved, not of on_demand"),
+        ({"reports": ("reserved",)}, "reports reserved is reported of market reserved, not of on_demand"),
     ],
     ids=["a quota told twice", "a reservation of nothing"],
 )
@@ -195,7 +195,7 @@ def test_an_offer_that_contradicts_itself_is_refused(settings: dict[str, Any], s
 
 def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
     zones = {"b": ZoneOffer(capacity=2), "a": ZoneOffer(), "c": ZoneOffer(capacity=0)}
-    world = World(offer(zones=zones, tells=("parts",), market="spot", on_notice="serve"), begin=3)
+    world = World(offer(zones=zones, reports=("parts",), market="spot", on_notice="serve"), begin=3)
     world.resize(6)
     world.pool.interrupt(1, to_ps(130), world.now_ps)
     world.until(20)
@@ -209,7 +209,7 @@ def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
         "market": "reserved",
         "zones": {"a": ZoneOffer(capacity=3), "b": ZoneOffer(capacity=2)},
     }
-    assert World(offer(**settings, tells=("reserved",)), begin=1).pool.status(0).reserved == 5
+    assert World(offer(**settings, reports=("reserved",)), begin=1).pool.status(0).reserved == 5
     assert World(offer(**settings), begin=1).pool.status(0).reserved is None
 
 
