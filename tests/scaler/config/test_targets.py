@@ -15,7 +15,7 @@ from policies.model.spec import Pool
 from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import POOLS, resolve
-from tests.scaler.migrate.importing import HPA, changed, imported
+from tests.scaler.migrate.importing import HPA, changed, import_manifests
 from tests.scaler.test_daemon import configuration, running
 from tests.servers.daemon import until
 
@@ -221,7 +221,7 @@ def test_recorded_workload_with_conflicting_pools_still_loads(tmp_path: Path) ->
 def test_import_of_two_autoscalers_of_one_object_names_both_places(tmp_path: Path) -> None:
     other = changed(HPA, metadata__name="another", spec__scaleTargetRef__apiVersion="apps/v1beta2")
     with pytest.raises(ConfigError) as caught:
-        imported(tmp_path, HPA, other)
+        import_manifests(tmp_path, HPA, other)
     rule = next(p.rule for p in caught.value.problems if p.path == "spec.scaleTargetRef")
     assert rule.startswith("resizes apps/Deployment")
     assert f":1 HorizontalPodAutoscaler {HPA['metadata']['name']}: each would undo" in rule
