@@ -17,7 +17,7 @@ from tests.fuzz.sequences.laws import LAWS, named
 from tests.fuzz.sequences.play import play
 from tests.fuzz.sequences.policies import POLICIES
 from tests.fuzz.sequences.shrink import shrink
-from tests.fuzz.workers import Verdict, described, judged
+from tests.fuzz.workers import Verdict, describe_failures, judged
 from tests.laws import QUICK
 
 CHUNKS = 10
@@ -27,7 +27,7 @@ CHUNK = 10 if QUICK else 50
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_sequences_violate_no_law(chunk: int) -> None:
     verdicts = [case.sequence(seed) for seed in range(1 + 50 * chunk, 1 + 50 * chunk + CHUNK)]
-    assert not any(v.failure for v in verdicts), described(verdicts)
+    assert not any(v.failure for v in verdicts), describe_failures(verdicts)
     assert sum(v.counts["shrank"] for v in verdicts) > 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz import mutate, mutations
 from tests.fuzz.rng import Rng
-from tests.fuzz.workers import described, judged
+from tests.fuzz.workers import describe_failures, judged
 from tests.laws import QUICK
 
 COUNTS = {
@@ -29,7 +29,7 @@ def test_mutated_inputs_cause_no_failure(kind: str) -> None:
     count = COUNTS[kind] // 5 if QUICK else COUNTS[kind]
     verdicts = list(judged(((mutations.case(kind), seed) for seed in range(1, 1 + count)), jobs=1))
     assert len(verdicts) == count
-    assert not any(v.failure for v in verdicts), described(verdicts)
+    assert not any(v.failure for v in verdicts), describe_failures(verdicts)
 
 
 @pytest.mark.parametrize("kind", mutations.KINDS)
@@ -37,7 +37,7 @@ def test_corpus_inputs_cause_no_failure(kind: str) -> None:
     files = mutations.corpus(kind)
     assert files, f"tests/fuzz/corpus/{kind} is empty"
     verdicts = list(judged(((f"tests.fuzz.mutations:file:{path}", 0) for path in files), jobs=1))
-    assert not any(v.failure for v in verdicts), described(verdicts)
+    assert not any(v.failure for v in verdicts), describe_failures(verdicts)
 
 
 def test_every_kind_has_a_count_and_small_corpus_files() -> None:
@@ -48,7 +48,7 @@ def test_every_kind_has_a_count_and_small_corpus_files() -> None:
 
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_seed_reproduces_the_same_input(kind: str) -> None:
-    assert mutations.of(kind, 5) == mutations.of(kind, 5)
+    assert mutations.input_of(kind, 5) == mutations.input_of(kind, 5)
 
 
 @pytest.mark.parametrize("seed", range(20))

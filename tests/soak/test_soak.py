@@ -1,4 +1,4 @@
-"""Half a minute of the soak, and the rule by which growth is told."""
+"""A soak of half a minute, and the detection of growth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def test_daemon_resources_stay_flat_under_faults(house: object, tmp_path: 
     assert callable(house)
     async with house(tmp_path, seed=1) as running:
         report = await soak(running, SECONDS, lambda _: None)
-    assert not report.wrong, str(report)
+    assert not report.problems, str(report)
     assert report.counted > 0
 
 

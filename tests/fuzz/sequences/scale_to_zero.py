@@ -75,8 +75,8 @@ def _idle(judged: Judged, tick: Tick, name: str, policy: Any) -> bool:
             signals += [f"{policy.queue}.visible"] if policy.queue is not None else []
             return all(fresh(tick, signal) == 0.0 for signal in signals)
         case "schedule":
-            found = next((r for r in tick.decision.recommendations if r.policy == name), None)
-            return found is not None and not found.active
+            recommendation = next((r for r in tick.decision.recommendations if r.policy == name), None)
+            return recommendation is not None and not recommendation.active
         case "headroom":
             return True
     return False

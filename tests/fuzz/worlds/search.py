@@ -56,7 +56,7 @@ class Failure:
     def __str__(self) -> str:
         when = "" if self.tick_number is None else f", turn {self.tick_number} ({self.at_s:g} s)"
         violation = self.violation
-        text = f"seed {self.seed}{when}: {violation.name}: {violation.found}\n  must hold: {violation.sentence}\n"
+        text = f"seed {self.seed}{when}: {violation.name}: {violation.details}\n  must hold: {violation.sentence}\n"
         return f"{text}  again: python -m tests.fuzz.worlds --seed {self.seed}\n{self.explained}"
 
 
@@ -134,8 +134,8 @@ def _end(seed: int, run_result: SimulationRun, recorder: InvariantRecorder) -> F
     checks: list[Callable[[], Violation | None]] = [lambda: _accounts(summarize(run_result))]
     if seed % REPEAT_EVERY == 0:
         checks.append(lambda: _again(run_result, recorder))
-    found = next((violation for check in checks if (violation := check()) is not None), None)
-    return None if found is None else Failure(seed, found)
+    violation = next((v for check in checks if (v := check()) is not None), None)
+    return None if violation is None else Failure(seed, violation)
 
 
 def _accounts(s: ResultSummary) -> Violation | None:
