@@ -177,5 +177,5 @@ def test_configuration_with_every_kind_loads_no_sdk() -> None:
         "sdks = {'aiobotocore', 'azure', 'botocore', 'google', 'grpc', 'kubernetes_asyncio', 'numba', 'scipy'}\n"
         "print(sorted(sdks & {module.partition('.')[0] for module in sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Random inputs against what must always hold: ``python -m tests.fuzz [--sequences N --mutations N --jobs N]``.
+"""Random inputs against the laws: ``python -m tests.fuzz [--sequences N --mutations N --jobs N]``.
 
 Decision sequences first, then mutations of every kind. One seed again, as a story: ``--seed N [--smaller]``; one
 mutation again: ``--seed N --kind KIND``.

@@ -114,7 +114,7 @@ def test_two_hundred_worlds_cover_every_feature() -> None:
 def test_injected_zeros_are_derived_from_the_fault_seed(
     service: Any, throttled_share: float, weather: list[FaultSettings]
 ) -> None:
-    """A queue that is never empty, so that every 0 is one."""
+    """The queue is never empty, so every 0 is false."""
     queue = SimulatedQueue(service=service, throttled_share=throttled_share)
     scenario = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
     ticks: list[Tick] = []

@@ -23,9 +23,9 @@ def test_simulated_journal_replays_equal(name: str, tmp_path: Path) -> None:
     case = short(name, tmp_path, LONG_ENOUGH_S)
     seed = case.scenario.seed
     simulate_to_journal(case, seed, traffic_of(case, seed), tmp_path / "journal", lambda _: None)
-    done = forescale("replay", tmp_path / "journal", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    result = forescale("replay", tmp_path / "journal", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
     ticks = (LONG_ENOUGH_S + case.scenario.settle_s) / case.workload.spec.interval_s
     assert report["equal"] == report["turns"] == ticks
     assert report["different"] == report["past_not_recorded"] == report["damaged_lines"] == 0
@@ -47,9 +47,9 @@ def test_seed_gives_a_byte_identical_journal_in_any_process(name: str, tmp_path:
     journals = []
     for hash_seed, seed in ((0, 1), (4242, 1), (0, 2)):
         folder = tmp_path / f"{hash_seed}-{seed}"
-        done = forescale("simulate", file, "--seed", seed, "--journal", folder, "--json", "-", hash_seed=hash_seed)
-        assert done.returncode == 0, done.stderr
-        journals.append((journal_bytes(folder), done.stdout))
+        result = forescale("simulate", file, "--seed", seed, "--journal", folder, "--json", "-", hash_seed=hash_seed)
+        assert result.returncode == 0, result.stderr
+        journals.append((journal_bytes(folder), result.stdout))
     assert len(journals[0][0]) > 10_000
     assert journals[0] == journals[1]
     assert journals[0][0] != journals[2][0]

@@ -26,9 +26,9 @@ RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rul
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)")
 def test_promtool_accepts_the_alerting_rules() -> None:
-    done = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"SUCCESS: {len(RULES)} rules found" in done.stdout
+    result = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"SUCCESS: {len(RULES)} rules found" in result.stdout
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: str(r["alert"]))

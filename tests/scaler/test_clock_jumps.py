@@ -51,7 +51,7 @@ class Member:
 
     def __post_init__(self) -> None:
         sources: dict[str, Source] = {"queue": self}
-        pools = {MAIN: FakeActuator(self.clock)}  # type: ignore[arg-type]  # it only tells the time
+        pools = {MAIN: FakeActuator(self.clock)}  # type: ignore[arg-type]  # only its time is read
         self.controller = Controller(
             Setup(workload(scale_down=WINDOW), sources, pools), self.clock, History(), self.ticks.append
         )
@@ -98,7 +98,7 @@ async def test_clock_jump_detected_by_another_controller_mid_tick_replays_equal(
         await first.tick()
         fake_clocks.pass_time(15)
     targets = [t.decision.target for t in first.ticks]
-    assert targets == [6] * 9 + [1, 1], "60 s of window, seen throughout"
+    assert targets == [6] * 9 + [1, 1], "a window of 60 s, observed without a gap"
     assert [t.clock_step_s for t in first.ticks[5:8]] == pytest.approx([0, jump_s, 0])
     assert all(0 <= t.took_s < 1 and t.lateness_s < 1 for t in first.ticks)
     configured = workload(scale_down=WINDOW)
@@ -132,7 +132,7 @@ async def test_clock_jump_does_not_mark_an_hourly_loop_as_stalled(jump_s: float)
     clock.jump_s = 3 * jump_s
     assert health.stalled() == {}
     clock.advance(4 * 3600)
-    assert health.stalled(), "and a real stall is told"
+    assert health.stalled(), "a real stall is reported"
 
 
 async def test_retry_after_pause_of_a_source_is_unaffected_by_a_clock_jump() -> None:
@@ -149,10 +149,10 @@ async def test_blast_radius_window_is_unaffected_by_a_clock_jump(jump_s: float) 
     shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
     await shared.tick_both(10, 10)
     await shared.tick_both(1, 10)
-    assert await shared.tick_both(1, 1) == (1, 9), "ten of twenty have gone"
+    assert await shared.tick_both(1, 1) == (1, 9), "ten of twenty are removed"
     shared.clock.jump_s = jump_s
     for _ in range(37):
         assert await shared.tick_both(1, 1) == (1, 9)
     for _ in range(3):
         sizes = await shared.tick_both(1, 1)
-    assert sizes == (1, 5), "after ten minutes, half of what there was may go again"
+    assert sizes == (1, 5), "after ten minutes, half of the replicas may be removed again"

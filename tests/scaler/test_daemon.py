@@ -118,10 +118,10 @@ async def test_invalid_configuration_change_keeps_the_old_configuration(tmp_path
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 1, 20, d)
-        good, turns = d.ticks()[-1].spec, len(d.ticks())
+        good, ticks_before = d.ticks()[-1].spec, len(d.ticks())
         (config / "llm.yaml").write_text("workload: llm\nmax_replicas: lots\n")
         await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 20, d)
-        await until(lambda: len(d.ticks()) > turns + 2, 20, d)
+        await until(lambda: len(d.ticks()) > ticks_before + 2, 20, d)
         assert d.ticks()[-1].spec == good
         assert "forescale_config_valid 0.0" in (await d.get("metrics"))[1]
         error = next(e for e in d.events() if e["event"] == "reload")
@@ -171,10 +171,10 @@ async def test_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_once_runs_one_tick_and_explains_it(tmp_path: Path) -> None:
     configuration(tmp_path)
-    done = forescale("run", str(tmp_path / "config"), "--once")
-    assert done.returncode == 0, done.stderr
-    assert "llm at " in done.stdout
-    assert "depth: wants " in done.stdout
+    result = forescale("run", str(tmp_path / "config"), "--once")
+    assert result.returncode == 0, result.stderr
+    assert "llm at " in result.stdout
+    assert "depth: wants " in result.stdout
     assert len(list(Journal(tmp_path / "journal"))) == 1
 
 
@@ -200,25 +200,25 @@ def test_invalid_daemon_settings_are_reported_before_the_first_tick(
             port = occupied.getsockname()[1]
             settings["daemon"]["listen"] = f"127.0.0.1:{port}"
             (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
-            done = forescale("run", str(config), "--for", "1")
+            result = forescale("run", str(config), "--for", "1")
         message = message.replace(":1", f":{port}")
     else:
         settings["daemon"].update(change)
         (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
-        done = forescale("run", str(config), "--for", "1")
-    assert done.returncode == 2
-    assert message in done.stderr
+        result = forescale("run", str(config), "--for", "1")
+    assert result.returncode == 2
+    assert message in result.stderr
 
 
 @pytest.mark.slow
 def test_quickstart_runs_as_in_the_readme(tmp_path: Path) -> None:
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
-    done = forescale("run", str(tmp_path), "--for", "4", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "dashboard at http://127.0.0.1:" in done.stderr
-    assert "chat" in done.stdout
-    assert "summaries" in done.stdout
+    result = forescale("run", str(tmp_path), "--for", "4", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "dashboard at http://127.0.0.1:" in result.stderr
+    assert "chat" in result.stdout
+    assert "summaries" in result.stdout
     explained = forescale("explain", "journal", "--workload", "chat", cwd=tmp_path)
     assert "chat at " in explained.stdout
     assert forescale("replay", "journal", cwd=tmp_path).returncode == 0

@@ -103,7 +103,7 @@ def test_checks_pass_in_the_embedded_world(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quickstart = str(Path("config/quickstart").resolve())
-    monkeypatch.chdir(tmp_path)  # where no journal knows better
+    monkeypatch.chdir(tmp_path)  # a folder without a journal
     assert main(["check", "--live", quickstart]) == 0
     out = capsys.readouterr().out
     assert "ok   chat pool gpus (embedded)" in out

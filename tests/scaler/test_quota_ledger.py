@@ -74,7 +74,7 @@ async def test_lower_priority_scales_in_after_its_window_down_to_its_minimum() -
     await shared.tick_both(2, 6)
     sizes = await shared.rounds(9, chat=20, batch=6)
     assert all(a + b <= 8 for a, b in sizes)
-    assert sizes[2] == (2, 6), "its scale-down window of 60 s has not been seen yet"
+    assert sizes[2] == (2, 6), "its scale-down window of 60 s has not elapsed"
     assert sizes[-1] == (7, 1)
     reason = " ".join(s.reason for s in shared.batch.ticks[-1].decision.steps)
     assert "daemon.fleet.max_gpus is 8, the fleet holds 8, priority 0 may have 1" in reason
@@ -118,9 +118,9 @@ async def test_unread_pool_of_the_same_workload_counts_in_full() -> None:
     shared = Shared(FleetLimits(max_gpus=16), (2, 6), pools=pools)
     shared.chat.actuators[PoolName("spare")].status_error = Unavailable("API down")
     await shared.tick_both(2, 6)
-    assert await shared.tick_both(20, 6) == (2, 6), "12 are batch's, and no one knows what chat's spare pool holds"
+    assert await shared.tick_both(20, 6) == (2, 6), "batch has 12, and the size of chat's spare pool is unknown"
     shared.chat.actuators[PoolName("spare")].status_error = None
-    assert await shared.tick_both(20, 6) == (2, 6), "2 more are spares"
+    assert await shared.tick_both(20, 6) == (2, 6), "its spare pool has 2"
     shared.chat.actuators[PoolName("spare")].desired = 0
     assert await shared.tick_both(20, 6) == (4, 6)
 
@@ -131,7 +131,7 @@ async def test_quota_of_a_failed_resize_is_released() -> None:
     shared.chat.actuator.resize_error = Unavailable("503")
     await shared.tick_both(6, 1)
     assert shared.chat.ticks[-1].outcomes[0].result is Result.UNAVAILABLE
-    assert shared.ledger.held()["gpus"] == 7, "it may have come through"
+    assert shared.ledger.held()["gpus"] == 7, "the write may have succeeded"
     shared.chat.actuator.resize_error = None
     assert await shared.tick_both(1, 7) == (1, 7)
 
@@ -174,7 +174,7 @@ async def test_policy_with_own_stabilization_obeys_fleet_limits() -> None:
     }
     shared = Shared(FleetLimits(max_gpus=8), (2, 2), **peer)
     assert all(a + b <= 8 for a, b in await shared.rounds(40, 0, 0))
-    assert shared.chat.actuator.desired == 7, "the lower one gave way within its default window"
+    assert shared.chat.actuator.desired == 7, "the lower priority scales in within its default window"
 
 
 async def test_changed_limits_apply_from_the_next_tick() -> None:
@@ -185,7 +185,7 @@ async def test_changed_limits_apply_from_the_next_tick() -> None:
     assert await shared.tick_both(9, 2) == (4, 2)
     shared.ledger.forget(WorkloadName("batch"))
     shared.clock.advance(15)
-    assert await shared.chat.tick(9) == 6, "what nobody here resizes any more is not this fleet's"
+    assert await shared.chat.tick(9) == 6, "a removed workload does not count against the fleet"
 
 
 async def test_grant_is_reported_in_text_and_metrics() -> None:

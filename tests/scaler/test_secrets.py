@@ -230,7 +230,7 @@ def test_daemon_and_command_output_contains_no_secret(
     outputs = asyncio.run(daemon_outputs(tmp_path, planted))
     outputs |= {path.name: path.read_text() for path in (tmp_path / "journal").glob("*.jsonl")}
     outputs |= dict(command_outputs(tmp_path, capsys))
-    assert "401" in outputs["log"], "the servers' refusals are told"
+    assert "401" in outputs["log"], "the servers' errors are logged"
     assert "is not UTF-8" in outputs["log"]
     assert '"stalled": {}' in outputs["/healthz"], "no loop ended"
     assert "Traceback" not in "".join(outputs.values())
@@ -322,11 +322,11 @@ def test_traceback_contains_no_secret() -> None:
         "import sys; from scaler.cli import hide_secrets; hide_secrets();"
         "raise RuntimeError('http://u:' + sys.argv[1] + '@prom')"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, planted], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
     )
-    assert "RuntimeError" in done.stderr
-    assert planted not in done.stderr
+    assert "RuntimeError" in result.stderr
+    assert planted not in result.stderr
 
 
 def mode(path: Path) -> int:

@@ -51,8 +51,8 @@ def has_loaded(pid: int, library: str) -> bool:
 
 def test_cli_import_loads_no_heavy_library() -> None:
     script = f"import scaler.cli, sys; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.slow

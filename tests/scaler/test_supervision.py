@@ -181,9 +181,9 @@ async def test_daemon_reports_spoiled_files_and_applies_the_next_edit(
             return not await valid(d) and "configuration" in json.loads((await d.get("healthz"))[1])["problems"]
 
         await until(is_reported, 30, d)
-        turns = len(d.ticks())
-        await until(lambda: len(d.ticks()) > turns + 4, 30, d)
-        assert (await d.get("healthz"))[0] == 200, "a restart would not mend it"
+        ticks_before = len(d.ticks())
+        await until(lambda: len(d.ticks()) > ticks_before + 4, 30, d)
+        assert (await d.get("healthz"))[0] == 200, "a restart would not fix it"
         repair()
         servers.write(paused=True)
         await until(lambda: d.ticks()[-1].spec != before, 60, d)

@@ -26,7 +26,7 @@ async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
     running = asyncio.create_task(controller.run(clock.now()))
     await until(lambda: len(ticks) == 1, 10)
     pinned_at = clock.now()
-    for machine in ("i-1", "i-2", "i-3"):  # a bunch is one tick
+    for machine in ("i-1", "i-2", "i-3"):  # several notices cause one tick
         servers.pin(Notice(machine, "interruption", clock.now()))
     await until(lambda: len(ticks) == 2, 10)
     assert ticks[1].at - pinned_at < 2

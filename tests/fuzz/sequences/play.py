@@ -190,8 +190,8 @@ class StoryRun:
             trace = f"{e!r}\n{traceback.format_exc()}"
             raise Stop(LawViolation("nothing_raises", "No input makes a tick fail.", trace, number, name)) from e
         self.played.record.append((number, tick))
-        decoded = self._journalled(number, name, tick)
-        history = self._decided_again(number, name, run, decoded)
+        decoded = self._round_trip(number, name, tick)
+        history = self._decide_again(number, name, run, decoded)
         context = TickContext(with_override_bounds(run.workload.spec, tick.at), RecordedTick(tick), run.past, history)
         judged = Judged(context, self._story.fleet, self.ledger.held())
         for law in self._laws:

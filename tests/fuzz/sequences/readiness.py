@@ -49,7 +49,9 @@ def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
     if kind == "concurrency" or (kind == "predictive" and not _queue_decides(judged, name, policy)):
         waiting = judged.reading(f"{ENGINES}.waiting")
-        noise = max(1, _ready(judged, judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
+        noise = max(
+            1, _ready(judged, judged.tick), judged.tick.decision.ready or 0
+        )  # in replicas or replica equivalents
         return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
     return ""
 

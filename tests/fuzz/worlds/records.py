@@ -26,7 +26,7 @@ def sizes_add_up(context: TickContext) -> str | None:
     if d.targets.keys() - pools.keys():
         return f"targets {dict(d.targets)} for pools that there are not"
     if not all(isinstance(reading, Fresh) for reading in context.tick.observation.pools.values()):
-        return None  # what was requested of a pool since it was read counts, and is not in the tick
+        return None  # replicas requested since the pool was read count, but are not in the tick
     sizes = {name: status.desired for name, status in context.statuses.items()}
     decided_sizes = (d.current, d.target)
     pool_sizes = (sum(sizes.values()), sum({**sizes, **d.targets}.values()))

@@ -86,9 +86,9 @@ def _step(start: int, rule: ScaleUp | ScaleDown) -> int:
 
 def _held(context: TickContext, rule: ScaleUp | ScaleDown) -> list[int]:
     """Return the sizes decided and observed in the period. The first tick's observation is the size before it."""
-    began = context.now.at - rule.period_s + context.spec.interval_s
+    period_start = context.now.at - rule.period_s + context.spec.interval_s
     recorded = list(context.since(rule.period_s))
-    sizes = [s.decision.target for s in recorded] + [s.decision.current for s in recorded if s.at >= began]
+    sizes = [s.decision.target for s in recorded] + [s.decision.current for s in recorded if s.at >= period_start]
     return [size for size in sizes if size is not None]
 
 

@@ -102,7 +102,7 @@ def _missing(context: TickContext, tick: Tick) -> str:
     available = spec.max_replicas - (expected if d.may_scale_in else sum(sizes.values()))
     needed = (
         d.target if d.capped_need is None else min(d.target, d.capped_need)
-    )  # what only a window keeps is not bought anew
+    )  # replicas that only a window retains are not replaced
     for name in d.targets if expected < needed else ():
         limit = _maximum_of(context, name, statuses[name])
         growth = quanta.growth(sizes[name], 1, min(limit - sizes[name], available), spec.pools[name].quantum)

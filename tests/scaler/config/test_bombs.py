@@ -66,12 +66,12 @@ def sparse(path: Path) -> None:
 
 def a_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as s:
-        here = Path.cwd()
+        previous_folder = Path.cwd()
         os.chdir(path.parent)  # a socket's path may have 108 characters
         try:
             s.bind(path.name)
         finally:
-            os.chdir(here)
+            os.chdir(previous_folder)
 
 
 def folder(path: Path) -> None:
@@ -101,11 +101,11 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
 def test_check_rejects_hostile_text_with_file_and_line(tmp_path: Path, case: str) -> None:
     text, rule = TEXTS[case]
     (tmp_path / "bomb.yaml").write_text(text)
-    done = check(tmp_path)
-    assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
-    assert rule in done.stderr
-    assert f"{tmp_path / 'bomb.yaml'}:" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = check(tmp_path)
+    assert result.returncode == 2, (result.returncode, result.stderr[-2000:])
+    assert rule in result.stderr
+    assert f"{tmp_path / 'bomb.yaml'}:" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
@@ -113,11 +113,11 @@ def test_check_rejects_hostile_text_with_file_and_line(tmp_path: Path, case: str
 def test_check_rejects_special_and_oversized_files(tmp_path: Path, case: str) -> None:
     make, rule = FILES[case]
     make(tmp_path / "bomb.yaml")
-    done = check(tmp_path)
-    assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
-    assert f"{tmp_path / 'bomb.yaml'}:1" in done.stderr
-    assert rule in done.stderr
-    assert "Traceback" not in done.stderr
+    result = check(tmp_path)
+    assert result.returncode == 2, (result.returncode, result.stderr[-2000:])
+    assert f"{tmp_path / 'bomb.yaml'}:1" in result.stderr
+    assert rule in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ async def test_daemon_rejects_hostile_file_and_keeps_its_configuration(tmp_path:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 1, 120, d)
-        good, turns = d.ticks()[-1].spec, len(d.ticks())
+        good, ticks_before = d.ticks()[-1].spec, len(d.ticks())
         if case in FILES:
             make, rule = FILES[case]
             make(config / "bomb.yaml")
@@ -142,7 +142,7 @@ async def test_daemon_rejects_hostile_file_and_keeps_its_configuration(tmp_path:
         await until(lambda: bool(reload_errors()), 120, d)
         assert rule in reload_errors()[0]["error"]
         assert "bomb.yaml:" in reload_errors()[0]["error"]
-        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
+        await until(lambda: len(d.ticks()) > ticks_before + 2, 120, d)
         assert d.ticks()[-1].spec == good
         assert (await d.get("healthz"))[0] == 200
         assert await d.stop(signal.SIGTERM) == 0
@@ -213,7 +213,7 @@ def test_empty_file_is_ignored_but_is_no_configuration_alone(tmp_path: Path) -> 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="ab:-?[]{}&*!|>'\"#%,~0 1\n\t", max_size=60))
 def test_parse_never_raises_for_any_text(text: str) -> None:
-    """No text raises; what is read is plain data."""
+    """No text raises, and each document has the line of every value."""
     documents, problems = parse("f.yaml", text)
     assert all(p.rule and p.line >= 1 for p in problems)
     for document in documents:

@@ -207,7 +207,7 @@ def test_workload_document_round_trips_through_json(tmp_path: Path) -> None:
     assert workload_from(json.loads(json.dumps(workload.document))) == workload
 
 
-# --- what is published
+# --- published files
 
 
 def test_documented_example_is_generated_from_code() -> None:

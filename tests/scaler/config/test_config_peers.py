@@ -141,7 +141,7 @@ def test_triggers_can_read_different_sources(tmp_path: Path) -> None:
     assert [t.source for t in spec.policies["scaler"].triggers] == [None, "engines"]  # type: ignore[index]
 
 
-# --- what is published
+# --- published files
 
 
 def documented(kind: str) -> Any:

@@ -241,8 +241,8 @@ async def test_reload_rejects_conflicting_pools_but_shadow_may_share_them(tmp_pa
         assert "other.yaml:" in error
         assert "llm.yaml:" in error
         assert "each would undo the other's size" in error
-        turns = len(d.ticks())
-        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
+        ticks_before = len(d.ticks())
+        await until(lambda: len(d.ticks()) > ticks_before + 2, 120, d)
         assert {t.workload for t in d.ticks()} == {"llm"}
 
 

@@ -46,7 +46,7 @@ def initial_histories(world: World) -> list[InitialHistory]:
 
 
 async def run_three_processes(world: World) -> None:
-    """Run longer than the history, restart at once, crash while blind, and stay stopped for an hour."""
+    """Run longer than the history, restart at once, stop while blind, and start again after an hour."""
     async with world.started() as app:
         await world.run_ticks(app, LONG)
     async with world.started() as app:
@@ -69,10 +69,10 @@ async def test_replay_across_restarts_needs_the_initial_history_records(world: W
     unseeded = replay_all(world, starts=False)
     assert all(c.equal for c in unseeded[:LONG])
     assert not all(c.equal for c in unseeded[LONG:])
-    assert not any(c.comparable for c in unseeded[LONG : LONG + 35]), "what cannot be known is not called different"
+    assert not any(c.comparable for c in unseeded[LONG : LONG + 35]), "unknown history is not reported as a difference"
     first, second, third = initial_histories(world)
     assert (first.ticks, first.seeds) == (0, {})
-    assert 60 < second.ticks < 130, "what its span reaches back to"
+    assert 60 < second.ticks < 130, "the ticks within its span"
     assert (third.ticks, third.span_s, third.step_s) == (0, second.span_s, 30.0)
     assert third.seeds[PREDICTIVE].known_s > second.seeds[PREDICTIVE].known_s > 0
 
@@ -140,7 +140,7 @@ async def test_source_backfills_work_missing_from_the_journal(world: World) -> N
     async with world.started() as app:
         spec = app.controller.workload.spec
         assert np.isnan(app.controller.history.forecast(PREDICTIVE).peaks(60.0, [0.5])).all(), (
-            "seasons alone say nothing"
+            "seasons alone give no forecast"
         )
         await world.run_ticks(app, LONG)
     expected = spec.policies[PREDICTIVE].past_work(
@@ -153,7 +153,7 @@ async def test_source_backfills_work_missing_from_the_journal(world: World) -> N
     assert (step_s, since % 300) == (300, 0)
     assert world.clock.now() - 2 * 3600 < until <= world.clock.now()
     async with world.started():
-        assert len(world.source.requests) == 1, "what was told once is in the journal"
+        assert len(world.source.requests) == 1, "a backfill is journaled, so it is requested once"
     assert initial_histories(world)[-1].seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
     assert all(c.comparable and c.equal for c in replay_all(world))
 
@@ -202,7 +202,7 @@ async def test_policy_added_by_reload_is_seeded_and_replays_equal(world: World) 
         assert app.controller.history.forecast(PREDICTIVE).series.coarse.window(24).size
         await reloaded(app, {**ADDED, "other": REACTIVE["threshold"]})
         await world.run_ticks(app, 3)
-    assert len(world.source.requests) == 1, "what a policy has it is not given again"
+    assert len(world.source.requests) == 1, "a seeded policy is not seeded again"
     first, added = initial_histories(world)
     assert (first.keeps_ticks, added.keeps_ticks, added.ticks) == (False, True, 0)
     assert added.seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)

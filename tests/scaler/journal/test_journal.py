@@ -85,7 +85,7 @@ def test_journal_rotates_by_size_and_retains_keep_files(tmp_path: Path, workload
     journal = Journal(tmp_path)
     read = list(journal)
     assert [t.at for t in read] == [NOW + i for i in range(400 - len(read), 400)]
-    assert journal.specs, "each file tells the specifications that its ticks name"
+    assert journal.specs, "each file contains the specifications of its ticks"
     assert list(Journal(paths[-1])), "a file can be read alone"
 
 
@@ -180,8 +180,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 w.write(tick(workload, NOW + 6), workload)
 print(json.dumps([*lost, w.lost, w.error]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [3, "File too large", 3, None]
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == [3, "File too large", 3, None]
     assert [t.at - NOW for t in Journal(tmp_path)] == [0, 1, 2, 6]
 
 
@@ -239,9 +239,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 w.write(tick(workload, NOW + 1), workload)
 print(json.dumps([*lost, w.lost, w.error]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    lost, error, later, mended = json.loads(done.stdout)
-    assert (lost, later, mended) == (1, 1, None)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lost, error, lost_later, error_after_recovery = json.loads(result.stdout)
+    assert (lost, lost_later, error_after_recovery) == (1, 1, None)
     assert error in {"File too large", "No space left on device"}
     assert [t.at - NOW for t in Journal(tmp_path)] == [1]
 

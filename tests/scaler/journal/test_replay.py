@@ -12,7 +12,7 @@ WINDOW = {"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45}
 
 
 async def recorded_ticks(jump_s: float) -> list[Tick]:
-    """Ticks of one controller whose wall clock jumps in the middle, with a need that falls before it."""
+    """Ticks of one controller whose wall clock jumps in the middle, with a demand that falls before it."""
     rig = Rig(scale_down=WINDOW)
     for messages in (60, 60, 10, 10, 10):
         rig.source.values["visible"] = messages

@@ -46,7 +46,7 @@ def test_import_prints_workloads_that_pass_check(tmp_path: Path, capsys: pytest.
 def test_import_writes_a_manifest_folder_to_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workload_file = tmp_path / "made.yaml"
     code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", workload_file)
-    assert (code, out) == (1, ""), "a kafka trigger is among them"
+    assert (code, out) == (1, ""), "one manifest has an unsupported kafka trigger"
     assert f"{workload_file}: 5 workloads. Next: forescale run {workload_file} --dry-run" in err
     assert "Not carried over:" in err
     assert sorted(load([workload_file]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]
@@ -134,5 +134,5 @@ async def test_imported_scaled_object_runs_its_first_tick(tmp_path: Path) -> Non
         workload_file.write_text(f"daemon: {{journal: {{directory: {journal}}}}}\n---\n" + workload_file.read_text())
         code, out, err = await forescale("run", workload_file, "--once", "--dry-run", env=env)
         assert code == 0, err
-        assert "2 -> 4 replicas" in out, f"17 at 5 a replica are 4: {out} {err}"
+        assert "2 -> 4 replicas" in out, f"17 at 5 per replica need 4: {out} {err}"
         assert kube.get("deployments", "workers", "llm")["spec"]["replicas"] == 2, "a dry run writes nothing"

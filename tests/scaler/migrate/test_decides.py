@@ -115,7 +115,7 @@ def test_scaled_object_scales_from_and_to_zero_like_keda(tmp_path: Path) -> None
     assert scaling_out[-1] == 12, "60 messages at 5"
     scaling_in = sizes(spec, [queue(60)] * 2 + [queue(0)] * 16, 12)
     assert scaling_in[-1] == 0
-    assert scaling_in.index(1) < scaling_in.index(0), "the HPA goes to one, and KEDA, after its cooldown, to none"
+    assert scaling_in.index(1) < scaling_in.index(0), "the HPA scales to one, and KEDA to zero after its cooldown"
 
 
 def test_imported_documents_equal_the_loaded_workloads(tmp_path: Path) -> None:

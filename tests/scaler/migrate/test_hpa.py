@@ -45,7 +45,7 @@ def test_kubectl_output_of_an_hpa_imports_the_same_settings(tmp_path: Path) -> N
     assert (up.stabilization_window_s, up.select_policy, up.tolerance) == (30, "max", 0.05)
     assert [(p.type, p.value, p.period_s) for p in up.policies] == [("pods", 2, 30), ("percent", 50, 30)]
     assert (down.stabilization_window_s, [p.value for p in down.policies], down.tolerance) == (600, [1], None)
-    assert not result.findings.lost, "uid, resourceVersion, status and other such fields mean nothing to a size"
+    assert not result.findings.lost, "uid, resourceVersion, status and similar fields do not affect the size"
 
 
 def pool_of(spec: WorkloadSpec) -> Kubernetes:
@@ -65,7 +65,7 @@ def test_scale_target_becomes_the_pool(tmp_path: Path) -> None:
 def test_omitted_hpa_fields_have_kubernetes_defaults(tmp_path: Path) -> None:
     spec = workload(tmp_path, HPA)
     assert spec.min_replicas == 1
-    assert hpa_of(spec).behavior is None, "the older path: neither windows nor rates were given"
+    assert hpa_of(spec).behavior is None, "without windows and rates, the older code path applies"
     assert hpa_of(workload(tmp_path, changed(HPA, spec__behavior={}))).behavior == Behavior()
 
 
@@ -143,7 +143,7 @@ def test_hpa_metric_becomes_a_prometheus_query(
     spec = workload(tmp_path, changed(HPA, spec__metrics=[given]))
     (source,) = spec.sources.values()
     assert list(source.queries.values()) == [query]
-    assert list(source.timestamp_queries) == list(source.queries), "its age is that of the samples"
+    assert list(source.timestamp_queries) == list(source.queries), "the age is that of the samples"
     assert source.url == SERVER
     assert hpa_of(spec).metrics[0].target == pytest.approx(target)
 

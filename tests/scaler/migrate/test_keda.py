@@ -52,7 +52,9 @@ def test_scaled_object_of_a_queue_imports_the_same_settings(tmp_path: Path) -> N
     policy = keda_of(spec)
     assert (spec.workload, spec.min_replicas, spec.max_replicas) == ("llm-workers", 0, 40)
     assert (policy.polling_interval_s, policy.cooldown_s, policy.initial_cooldown_s) == (10, 600, 120)
-    assert policy.active_replicas == 2, "minReplicaCount counts only while there is work, where there is an idle count"
+    assert policy.active_replicas == 2, (
+        "with idleReplicaCount, minReplicaCount applies only while the workload is active"
+    )
     assert policy.fallback == Fallback(failure_threshold=3, replicas=6, behavior="current_replicas_if_higher")
     assert policy.triggers == (Trigger(quantities=("visible", "in_flight", "delayed"), target=8, activation=1),)
     (source,) = spec.sources.values()

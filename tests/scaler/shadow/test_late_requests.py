@@ -55,7 +55,7 @@ def test_replica_rate_is_a_lower_bound_until_requests_wait() -> None:
     assert (load.replica_rps, load.exact, load.arrivals_rps) == (5.0, False, 10.0)
     load, _ = estimator.estimate([context(rates(8, 0, 4.0), at=NOW + 15)])
     assert load is not None
-    assert load.replica_rps == 5.0, "less work does not make replicas slower"
+    assert load.replica_rps == 5.0, "less work does not lower the measured replica rate"
     load, _ = estimator.estimate([context(rates(60, 100, 8.0), at=NOW + 30)])
     assert load is not None
     assert (load.replica_rps, load.exact) == (4.0, True)

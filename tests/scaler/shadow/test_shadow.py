@@ -117,7 +117,7 @@ def recorded(folder: Path) -> list[ShadowTick]:
     return list(JournalReader(folder / "journal").shadows())
 
 
-# --- what it sees and does
+# --- observations and actions
 
 
 async def test_shadow_decides_on_live_observation_and_writes_nothing(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_shadow_decides_on_live_observation_and_writes_nothing(tmp_path: P
         assert (tick.decision.target, shadow_tick.tick.decision.target) == (3, 6)
         assert shadow_tick.tick.observation == tick.observation
         assert app.actuator.writes == [3]
-        assert app.source.calls == 1, "what both read is read once"
+        assert app.source.calls == 1, "a source of both is read once"
         assert [o.result for o in shadow_tick.tick.outcomes] == [Result.DRY_RUN]
 
 
@@ -190,7 +190,7 @@ async def test_clock_jump_reaches_the_shadow_once(tmp_path: Path) -> None:
         assert app.shadow.totals.span_s == 30.0
 
 
-# --- it disturbs nothing
+# --- isolation from the live workload
 
 
 async def test_failing_shadow_does_not_affect_live_and_recovers(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ async def test_failing_shadow_does_not_affect_live_and_recovers(tmp_path: Path) 
         ticks = [await app.tick() for _ in range(3)]
         assert [t.decision.target for t in ticks] == [3, 3, 3]
         assert app.shadow.totals.failed == 3
-        assert len(app.shadow._logged) == 1, "told once"
+        assert len(app.shadow._logged) == 1, "logged once"
         app.engines.values = {"running": 40.0, "waiting": 0.0}
         await app.tick()
         assert (app.shadow.totals.failed, app.shadow.totals.ticks) == (3, 1)
@@ -255,7 +255,7 @@ async def test_reload_applies_changed_shadow_and_rejects_invalid_one(tmp_path: P
         (tmp_path / "new.yaml").write_text(yaml.safe_dump(document(per_replica=3)))
         await app.shadows.reload(app.controllers)
         await app.tick()
-        assert app.shadow is before, "its past is kept"
+        assert app.shadow is before, "its history is retained"
         assert app.shadow.last is not None
         assert app.shadow.last.tick.decision.target == 10
         (tmp_path / "new.yaml").write_text("workload: llm\nmax_replicas: lots\n")
@@ -276,7 +276,7 @@ async def test_shadow_follows_a_reload_of_its_workload(tmp_path: Path) -> None:
         assert not app.shadows.all
 
 
-# --- the record
+# --- journal
 
 
 async def test_shadow_ticks_are_journaled_and_skipped_by_replay(tmp_path: Path) -> None:
@@ -288,10 +288,10 @@ async def test_shadow_ticks_are_journaled_and_skipped_by_replay(tmp_path: Path) 
     assert sum(isinstance(t, Tick) for t in ticks) == 4
     assert all(c.equal for c in replay(ticks, journal.specs))
     assert not journal.damaged
-    turns = recorded(tmp_path)
-    assert [t.tick.decision.target for t in turns] == [6] * 4
-    assert {t.tick.spec for t in turns} < journal.specs.keys()
-    for shadow_tick in turns:
+    shadow_ticks = recorded(tmp_path)
+    assert [t.tick.decision.target for t in shadow_ticks] == [6] * 4
+    assert {t.tick.spec for t in shadow_ticks} < journal.specs.keys()
+    for shadow_tick in shadow_ticks:
         assert decode_shadow(json.loads(json.dumps(encode_shadow(shadow_tick)))) == shadow_tick
 
 
@@ -334,11 +334,11 @@ async def test_open_loop_size_serves_after_pool_lead_time(tmp_path: Path) -> Non
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
             await app.tick()
-    turns = recorded(tmp_path)
-    assert [(t.shadow.requested, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
-    assert [t.first.requested for t in turns] == [3, 3, 3, 3]
-    assert turns[0].shadow.usd_per_hour == 12.0
-    assert not turns[0].open_loop
+    shadow_ticks = recorded(tmp_path)
+    assert [(t.shadow.requested, t.shadow.serving) for t in shadow_ticks] == [(6, 1), (6, 1), (6, 6), (6, 6)]
+    assert [t.first.requested for t in shadow_ticks] == [3, 3, 3, 3]
+    assert shadow_ticks[0].shadow.usd_per_hour == 12.0
+    assert not shadow_ticks[0].open_loop
 
 
 async def test_dry_run_holds_both_sizes_open_loop(tmp_path: Path) -> None:
@@ -346,9 +346,9 @@ async def test_dry_run_holds_both_sizes_open_loop(tmp_path: Path) -> None:
         for _ in range(3):
             await app.tick()
         assert app.actuator.writes == []
-    turns = recorded(tmp_path)
-    assert [t.first.requested for t in turns] == [3, 3, 3], "the size found stays 1"
-    assert all(t.open_loop for t in turns)
+    shadow_ticks = recorded(tmp_path)
+    assert [t.first.requested for t in shadow_ticks] == [3, 3, 3], "the observed size stays 1"
+    assert all(t.open_loop for t in shadow_ticks)
 
 
 def status_tick(at: float, target: int) -> Tick:
@@ -400,9 +400,9 @@ def test_queue_counts_each_late_request_once() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=30))
-def test_late_requests_never_exceed_arrivals_or_grow_with_replicas(turns: list[tuple[float, float]]) -> None:
+def test_late_requests_never_exceed_arrivals_or_grow_with_replicas(intervals: list[tuple[float, float]]) -> None:
     few, many, arrived, late = HypotheticalQueue(), HypotheticalQueue(), 0.0, [0.0, 0.0]
-    for arrivals_rps, serving in turns:
+    for arrivals_rps, serving in intervals:
         arrived += arrivals_rps * 15.0
         for k, (queue, size) in enumerate(((few, serving), (many, serving + 1))):
             late[k] += queue.advance(15.0, size, load(arrivals_rps)) or 0.0
@@ -436,7 +436,7 @@ def test_totals_exclude_unknown_values() -> None:
     assert "known for 50% of the time" in totals.text()
 
 
-# --- from outside
+# --- end to end
 
 
 @pytest.mark.slow
@@ -464,7 +464,7 @@ async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> N
     assert totals["more_usd"] < 0
     assert totals["more_late"] is not None
     assert "shadow" not in summary["summaries"]
-    turns = list(JournalReader(journal).shadows())
+    shadow_ticks = list(JournalReader(journal).shadows())
     ticks = {t.at: t for t in JournalReader(journal) if t.workload == "chat"}
-    assert len(turns) == totals["turns"]
-    assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in turns)
+    assert len(shadow_ticks) == totals["turns"]
+    assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in shadow_ticks)

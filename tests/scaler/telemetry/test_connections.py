@@ -132,7 +132,7 @@ async def test_tls_uses_a_renewed_certificate_without_restart(tmp_path: Path) ->
         assert await subject(address) == "renewed"
         key = Path(pair.key).read_text()
         Path(pair.key).write_text("spoiled")
-        assert await subject(address) == "renewed", "the pair before it stays in use"
+        assert await subject(address) == "renewed", "the previous certificate stays in use"
         Path(pair.key).write_text(key)
 
 
@@ -159,7 +159,7 @@ async def test_idle_and_slow_connections_do_not_exhaust_server_or_sources(tmp_pa
         await until(lambda: len(d.ticks()) > ticks + 10, 60, d)
         since = d.ticks()[ticks:]
         assert [t for t in since if t.observation.source_errors or t.observation.pool_errors] == []
-        assert len(d.lines) - lines <= len(d.ticks()) - ticks + 40, "a line a tick, and few others"
+        assert len(d.lines) - lines <= len(d.ticks()) - ticks + 40, "one line per tick, and few others"
         for writer in writers:
             writer.close()
 
@@ -170,5 +170,5 @@ def test_descriptor_soft_limit_is_raised_to_the_hard_limit() -> None:
         "from scaler.telemetry.http.connections import raise_descriptor_limit as r; print(r(),"
         " resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "200 (200, 200)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "200 (200, 200)"

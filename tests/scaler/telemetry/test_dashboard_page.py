@@ -170,10 +170,10 @@ async def test_hidden_tab_sends_no_requests(page: chromium.Page, dashboard: Dash
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
     tell = "document.dispatchEvent(new Event('visibilitychange'))"
     await page.tell(f"{hide % 'true'} {tell}")
-    await asyncio.sleep(0.3)  # an answer under way
-    before = len(page.asked_for)
+    await asyncio.sleep(0.3)  # for a pending response
+    requests_before = len(page.asked_for)
     await asyncio.sleep(2.2)
-    assert len(page.asked_for) == before
+    assert len(page.asked_for) == requests_before
     dashboard.observe(tick(turn=1, demand=3.25))
     await page.tell(f"{hide % 'false'} {tell}")
     await page.until("document.querySelector('.figures dd').textContent === '3.25'")
