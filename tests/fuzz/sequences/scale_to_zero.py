@@ -27,10 +27,10 @@ def rest_comes(judged: Judged) -> str | None:
     """Below every activation throughout cooldown, windows and suspicion of false zeros, the last replica goes."""
     context, spec = judged.context, judged.context.spec
     bound = spec.min_replicas or any(pool.min_replicas for pool in spec.pools.values()) or len(spec.pools) > 1
-    held = context.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
+    limited = context.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
     if (
         bound
-        or held
+        or limited
         or judged.is_peer
         or judged.by_owner
         or (context.decision.current, context.decision.target) != (1, 1)
