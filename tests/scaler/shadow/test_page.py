@@ -45,7 +45,7 @@ async def test_workload_page_reports_both_sizes_and_totals(tmp_path: Path) -> No
     assert section_body["told_by"] == "nothing is promised: give slo.ttft_s or slo.e2e_s"
 
 
-async def test_shadow_section_is_empty_before_first_tick_and_absent_without_shadow(
+async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
     tmp_path: Path,
 ) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
