@@ -1,4 +1,4 @@
-"""The house rules that a tool can check: what the registry names is tested, shown and told; rooms stay small."""
+"""Rules of the repository: registry entries have tests, examples and docs; files are small; no import cycles."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ DOCS = {
 MAX_LINES = 400
 
 
-def python_files(*rooms: str) -> Iterator[Path]:
-    for room in rooms:
-        yield from sorted((ROOT / room).rglob("*.py"))
+def python_files(*packages: str) -> Iterator[Path]:
+    for package in packages:
+        yield from sorted((ROOT / package).rglob("*.py"))
 
 
 def contract_tests() -> str:
@@ -37,13 +37,13 @@ def contract_tests() -> str:
 
 
 @pytest.mark.parametrize(("registry", "kind"), ENTRIES)
-def test_every_entry_has_its_contract_test(registry: str, kind: str) -> None:
+def test_every_registry_entry_has_a_contract_test(registry: str, kind: str) -> None:
     name = resolve(registry, kind).__name__
     assert re.search(rf"\b{name}\(", contract_tests()), f"tests/contracts/ has no subclass that makes a {name}"
 
 
 @pytest.mark.parametrize(("registry", "kind"), ENTRIES)
-def test_every_entry_has_its_example(registry: str, kind: str) -> None:
+def test_every_registry_entry_has_an_example(registry: str, kind: str) -> None:
     key = {"policy": "policies", "source": "sources", "pool": "pools"}[registry]
     shown = {
         entry["kind"]
@@ -57,7 +57,7 @@ def test_every_entry_has_its_example(registry: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("registry", "kind"), ENTRIES)
-def test_every_entry_has_its_line_in_the_readme(registry: str, kind: str) -> None:
+def test_every_registry_entry_has_a_line_in_the_readme(registry: str, kind: str) -> None:
     assert f"`{kind}`" in (ROOT / "README.md").read_text(), f"the README's table of {registry} kinds lacks `{kind}`"
 
 
@@ -67,15 +67,15 @@ def test_registries_are_in_alphabetical_order(registry: str) -> None:
 
 
 @pytest.mark.parametrize("doc", sorted(DOCS.values()))
-def test_what_a_how_to_imports_is_there(doc: str) -> None:
+def test_imports_in_how_to_pages_exist(doc: str) -> None:
     page = (ROOT / doc).read_text()
     code = [
         textwrap.dedent(block) for block in re.findall(r"^   ```python\n(.*?)^   ```", page, re.DOTALL | re.MULTILINE)
     ]
     files = [ast.parse(block) for block in code if block.startswith('"""')]
-    written = {name.removesuffix(".py").replace("/", ".") for name in re.findall(r"`([\w/]+\.py)`", page)}
+    created_files = {name.removesuffix(".py").replace("/", ".") for name in re.findall(r"`([\w/]+\.py)`", page)}
     imports = [node for file in files for node in ast.walk(file) if isinstance(node, ast.ImportFrom)]
-    checked = [n for n in imports if str(n.module).startswith(("policies", "scaler")) and n.module not in written]
+    checked = [n for n in imports if str(n.module).startswith(("policies", "scaler")) and n.module not in created_files]
     assert len(checked) >= 3
     for node in checked:
         module = importlib.import_module(str(node.module))
@@ -84,14 +84,14 @@ def test_what_a_how_to_imports_is_there(doc: str) -> None:
 
 
 @pytest.mark.parametrize(("registry", "kind"), [entry for entry in ENTRIES if entry[0] != "policy"])
-def test_an_adapter_has_a_file_of_its_own_named_after_its_kind(registry: str, kind: str) -> None:
+def test_adapter_has_its_own_file_named_after_its_kind(registry: str, kind: str) -> None:
     opening = {"source": SOURCES, "pool": POOLS}[registry][kind].open
-    room = {"source": "scaler.sources", "pool": "scaler.actuators"}[registry]
-    assert opening in {f"{room}.{kind}:open_{kind}", f"simulators.quickstart.embedded:open_{kind}_{registry}"}
+    package = {"source": "scaler.sources", "pool": "scaler.actuators"}[registry]
+    assert opening in {f"{package}.{kind}:open_{kind}", f"simulators.quickstart.embedded:open_{kind}_{registry}"}
     assert inspect.iscoroutinefunction(import_object(opening))
 
 
-def imported(module: str, modules: Mapping[str, Path]) -> set[str]:
+def imports_of(module: str, modules: Mapping[str, Path]) -> set[str]:
     """Return those of `modules` that one of them imports, under TYPE_CHECKING and within functions too.
 
     To import `a.b.c` is to import `a` and `a.b` first, unless these are packages that the importer is in itself.
@@ -104,16 +104,16 @@ def imported(module: str, modules: Mapping[str, Path]) -> set[str]:
             inner = {f"{node.module}.{name.name}" for name in node.names} & modules.keys()
             named |= inner or {node.module}
     packages = {name.rsplit(".", depth)[0] for name in named for depth in range(1, name.count(".") + 1)}
-    found = named | {package for package in packages if not module.startswith(f"{package}.")}
-    return {name for name in found if name in modules and name != module}
+    imports = named | {package for package in packages if not module.startswith(f"{package}.")}
+    return {name for name in imports if name in modules and name != module}
 
 
-def circles(imports: Mapping[str, set[str]]) -> list[set[str]]:
-    """Return the sets of modules in which each leads to each: strongly connected components of two and more."""
+def import_cycles(imports: Mapping[str, set[str]]) -> list[set[str]]:
+    """Return the import cycles: strongly connected components of at least two modules."""
     order: dict[str, int] = {}
     low: dict[str, int] = {}
     path: list[str] = []
-    found: list[set[str]] = []
+    cycles: list[set[str]] = []
 
     def visit(module: str) -> None:
         order[module] = low[module] = len(order)
@@ -127,45 +127,45 @@ def circles(imports: Mapping[str, set[str]]) -> list[set[str]]:
             component = set(path[path.index(module) :])
             del path[path.index(module) :]
             if len(component) > 1:
-                found.append(component)
+                cycles.append(component)
 
     for module in imports:
         if module not in order:
             visit(module)
-    return found
+    return cycles
 
 
-def test_circles_are_found() -> None:
-    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}) == [{"b", "c"}]
-    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+def test_import_cycles_are_detected() -> None:
+    assert import_cycles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"a"}}) == [{"b", "c"}]
+    assert import_cycles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
-def test_no_two_files_import_each_other() -> None:
+def test_no_import_cycles_exist() -> None:
     files = python_files("policies", "scaler", "simulators")
     modules = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in files}
-    found = circles({name: imported(name, modules) for name in modules})
-    assert [sorted(circle) for circle in found] == []
+    cycles = import_cycles({name: imports_of(name, modules) for name in modules})
+    assert [sorted(cycle) for cycle in cycles] == []
 
 
 @pytest.mark.parametrize("file", [str(p.relative_to(ROOT)) for p in python_files("policies", "scaler", "simulators")])
-def test_files_are_small_and_say_what_they_are(file: str) -> None:
+def test_files_are_small_and_have_a_docstring(file: str) -> None:
     text = (ROOT / file).read_text()
-    assert text.count("\n") <= MAX_LINES, "a room that may hold two"
+    assert text.count("\n") <= MAX_LINES, f"more than {MAX_LINES} lines"
     assert ast.get_docstring(ast.parse(text)), "no docstring"
 
 
-def test_only_the_clock_reads_a_clock() -> None:
-    reading = re.compile(r"\btime\.(time|monotonic|perf_counter)\(|datetime\.now\(|loop\.time\(")
-    found = [p.name for p in python_files("policies", "scaler", "simulators") if reading.search(p.read_text())]
-    assert found == ["clock.py"]
+def test_only_the_clock_module_reads_the_time() -> None:
+    clock_read = re.compile(r"\btime\.(time|monotonic|perf_counter)\(|datetime\.now\(|loop\.time\(")
+    readers = [p.name for p in python_files("policies", "scaler", "simulators") if clock_read.search(p.read_text())]
+    assert readers == ["clock.py"]
 
 
-def test_nothing_is_patched() -> None:
+def test_tests_patch_nothing() -> None:
     patching = re.compile("mock" + r"\.patch|monkeypatch\.setattr|" + "Magic" + "Mock|Async" + "Mock")
     assert [p.name for p in python_files("tests") if patching.search(p.read_text())] == []
 
 
-def test_a_configuration_with_every_kind_loads_no_sdk() -> None:
+def test_configuration_with_every_kind_loads_no_sdk() -> None:
     script = (
         "import sys; from pathlib import Path; from scaler.config.load import load\n"
         "from scaler.registry import POOLS, SOURCES, kind_of\n"
@@ -177,5 +177,5 @@ def test_a_configuration_with_every_kind_loads_no_sdk() -> None:
         "sdks = {'aiobotocore', 'azure', 'botocore', 'google', 'grpc', 'kubernetes_asyncio', 'numba', 'scipy'}\n"
         "print(sorted(sdks & {module.partition('.')[0] for module in sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

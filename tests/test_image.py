@@ -1,4 +1,4 @@
-"""What can be told of the container image without an engine to build it."""
+"""Checks of the container image that need no container engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES = [line.strip() for line in DOCKERFILE.replace("\\\n", " ").splitlines() i
 LOCK = (ROOT / "requirements/image.txt").read_text()
 
 
-def test_everything_copied_exists_and_is_not_ignored() -> None:
+def test_copied_paths_exist_and_are_not_dockerignored() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [
         word for line in LINES if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
@@ -25,25 +25,25 @@ def test_everything_copied_exists_and_is_not_ignored() -> None:
         assert path in allowed, path
 
 
-def test_it_runs_as_the_user_that_the_manifest_names() -> None:
+def test_image_user_equals_the_manifest_user() -> None:
     users = [line.split()[1] for line in LINES if line.startswith("USER ")]
     manifest = (ROOT / "config/deploy/kubernetes.yaml").read_text()
-    found = re.search(r"runAsUser: (\d+)", manifest)
-    assert found
-    assert users == [f"{found[1]}:{found[1]}"]
-    assert found[1] != "0"
+    user = re.search(r"runAsUser: (\d+)", manifest)
+    assert user
+    assert users == [f"{user[1]}:{user[1]}"]
+    assert user[1] != "0"
 
 
 @pytest.mark.parametrize("digest", ["", f"sha256:{'0' * 64}"], ids=["by tag", "by digest"])
-def test_the_base_image_can_be_named_by_its_digest(digest: str, tmp_path: Path) -> None:
-    """What `make image` asks an engine for; this one writes it down."""
+def test_make_image_passes_the_base_image_digest(digest: str, tmp_path: Path) -> None:
+    """Run `make image` with a fake container engine that records its arguments."""
     engine = tmp_path / "docker"
     engine.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
     engine.chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     subprocess.run(["make", "image", f"BASE_DIGEST={digest}"], cwd=ROOT, env=env, check=True, capture_output=True)
-    asked = (tmp_path / "asked").read_text()
-    assert (f"--build-arg BASE=python:3.13-slim@{digest}" in asked) == bool(digest)
+    command = (tmp_path / "asked").read_text()
+    assert (f"--build-arg BASE=python:3.13-slim@{digest}" in command) == bool(digest)
     assert [line.split()[1] for line in LINES if line.startswith("FROM ")] == ["${BASE}", "${BASE}"]
     assert "ARG BASE=python:${PYTHON}-slim" in LINES
     assert "ARG PYTHON=3.13" in LINES
@@ -56,19 +56,19 @@ def test_every_dependency_is_pinned_by_hash() -> None:
     assert len(re.findall(r"--hash=sha256:", LOCK)) >= len(pinned)
 
 
-def test_it_carries_no_simulator_and_no_development_dependencies() -> None:
+def test_image_lock_excludes_simulator_and_development_packages() -> None:
     names = set(re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==", LOCK, re.MULTILINE))
     assert {"aiobotocore", "kubernetes-asyncio", "numpy", "structlog"} <= names
     assert not names & {"numba", "scipy", "pandas", "matplotlib", "pytest", "mypy", "ruff", "moto", "hypothesis"}
 
 
-def test_every_lock_resolves_the_same_versions() -> None:
+def test_all_locks_resolve_the_same_versions() -> None:
     def versions(name: str) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+        by_package: dict[str, set[str]] = {}
         text = (ROOT / f"requirements/{name}.txt").read_text()
         for package, version in re.findall(r"^([a-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", text, re.MULTILINE):
-            found.setdefault(package, set()).add(version)
-        return found
+            by_package.setdefault(package, set()).add(version)
+        return by_package
 
     dev = versions("dev")
     for name in ("run", "image"):

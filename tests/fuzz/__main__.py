@@ -1,4 +1,4 @@
-"""Random inputs against what must always hold: ``python -m tests.fuzz [--sequences N --mutations N --jobs N]``.
+"""Random inputs against the laws: ``python -m tests.fuzz [--sequences N --mutations N --jobs N]``.
 
 Decision sequences first, then mutations of every kind. One seed again, as a story: ``--seed N [--smaller]``; one
 mutation again: ``--seed N --kind KIND``.
@@ -39,10 +39,10 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments_given: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 if all laws hold, 1 if one fails, 2 for wrong arguments, 130 when interrupted."""
     parser = arguments()
-    args = parser.parse_args(arguments_given)
+    args = parser.parse_args(argv)
     if args.jobs < 1 or min(args.sequences, args.mutations, args.first, args.seed or 0) < 0:
         parser.error("--jobs must be 1 or more; counts and seeds 0 or more")
     if args.seed is None and (args.kind or args.smaller):
@@ -55,7 +55,7 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
 def _run_one(seed: int, kind: str | None, *, smaller: bool) -> int:
     if kind is not None:
         verdict = judge(mutations.case(kind), seed)
-        sys.stdout.write(mutations.input_text(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.found}\n")
+        sys.stdout.write(mutations.input_text(kind, seed) + f"\n{verdict.failure or 'it holds'}: {verdict.details}\n")
         return int(bool(verdict.failure))
     for line in decisions.story(seed, smaller=smaller):
         sys.stdout.write(line + "\n")
@@ -73,39 +73,40 @@ def _cases(first: int, sequences: int, mutated: int) -> Iterator[Case]:
 
 
 def _search(cases: Iterator[Case], total: int, args: argparse.Namespace) -> int:
-    started = reported = stopwatch_s()
-    done: list[Verdict] = []
+    started_s = reported_s = stopwatch_s()
+    verdicts: list[Verdict] = []
     code = 0
     try:
-        for verdict in judged(_until(cases, started, args.for_s), args.jobs):
-            done.append(verdict)
-            failed = sum(bool(v.failure) for v in done)
+        for verdict in judged(_until(cases, started_s, args.for_s), args.jobs):
+            verdicts.append(verdict)
+            failed = sum(bool(v.failure) for v in verdicts)
             if verdict.failure and failed <= MAX_SHOWN:
-                sys.stdout.write(f"{verdict.case} seed {verdict.seed}: {verdict.failure}: {verdict.found}\n\n")
+                sys.stdout.write(f"{verdict.case} seed {verdict.seed}: {verdict.failure}: {verdict.details}\n\n")
                 sys.stdout.flush()
-            if stopwatch_s() - reported > PROGRESS_S:
-                reported = stopwatch_s()
-                _log(f"{len(done):,} of {total:,}, {failed} failed, {len(done) / (reported - started):.1f} a second")
+            if stopwatch_s() - reported_s > PROGRESS_S:
+                reported_s = stopwatch_s()
+                rate = len(verdicts) / (reported_s - started_s)
+                _log(f"{len(verdicts):,} of {total:,}, {failed} failed, {rate:.1f} a second")
     except KeyboardInterrupt:
         _log("interrupted")
         code = 130
-    _summary(done, stopwatch_s() - started)
-    return code or int(any(v.failure for v in done))
+    _summary(verdicts, stopwatch_s() - started_s)
+    return code or int(any(v.failure for v in verdicts))
 
 
-def _until(cases: Iterator[Case], started: float, for_s: float | None) -> Iterator[Case]:
-    return itertools.takewhile(lambda _: for_s is None or stopwatch_s() - started < for_s, cases)
+def _until(cases: Iterator[Case], started_s: float, for_s: float | None) -> Iterator[Case]:
+    return itertools.takewhile(lambda _: for_s is None or stopwatch_s() - started_s < for_s, cases)
 
 
-def _summary(done: Sequence[Verdict], duration_s: float) -> None:
-    by_case = Counter(v.case for v in done)
+def _summary(verdicts: Sequence[Verdict], duration_s: float) -> None:
+    by_case = Counter(v.case for v in verdicts)
     counts: Counter[str] = Counter()
     failed: dict[tuple[str, str], list[int]] = {}
-    for verdict in done:
+    for verdict in verdicts:
         counts.update(verdict.counts)
         if verdict.failure:
             failed.setdefault((verdict.case, verdict.failure), []).append(verdict.seed)
-    _log(f"{len(done):,} cases in {duration_s:.0f} s")
+    _log(f"{len(verdicts):,} cases in {duration_s:.0f} s")
     for case, n in sorted(by_case.items()):
         _log(f"  {n:,} {case.rpartition('.')[2]}")
     _log("  " + ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items())))

@@ -24,18 +24,18 @@ STRANGE: Final[tuple[Any, ...]] = (
 """Replacements of a value that most parsers do not expect."""
 
 
-def spots(node: Any, path: Path = ()) -> Iterator[Path]:
+def paths_of(node: Any, path: Path = ()) -> Iterator[Path]:
     """Yield the path of every value in a document of mappings and lists."""
     yield path
     if isinstance(node, dict):
         for key, value in node.items():
-            yield from spots(value, (*path, key))
+            yield from paths_of(value, (*path, key))
     elif isinstance(node, list):
         for k, value in enumerate(node):
-            yield from spots(value, (*path, k))
+            yield from paths_of(value, (*path, k))
 
 
-def at(node: Any, path: Path) -> Any:
+def value_at(node: Any, path: Path) -> Any:
     """Return the value at a path."""
     for step in path:
         node = node[step]
@@ -44,30 +44,30 @@ def at(node: Any, path: Path) -> Any:
 
 def tree(rng: Rng, document: Any, changes: int = 3) -> Any:
     """Return the document after one to `changes` mutations of its parts."""
-    made = copy.deepcopy(document)
+    mutated = copy.deepcopy(document)
     for _ in range(rng.randint(1, changes)):
-        places = list(spots(made))
-        path = rng.choice(places)
+        paths = list(paths_of(mutated))
+        path = rng.choice(paths)
         if not path:
-            made = _whole(rng, made)
+            mutated = _whole(rng, mutated)
             continue
-        _change(rng, made, path, places)
-    return made
+        _change(rng, mutated, path, paths)
+    return mutated
 
 
 def _whole(rng: Rng, document: Any) -> Any:
     return rng.choice((document, document, document, [document], {"whole": document}, None, []))
 
 
-def _change(rng: Rng, made: Any, path: Path, places: Sequence[Path]) -> None:
-    holder, key = at(made, path[:-1]), path[-1]
+def _change(rng: Rng, mutated: Any, path: Path, paths: Sequence[Path]) -> None:
+    holder, key = value_at(mutated, path[:-1]), path[-1]
     match rng.randint(0, 7):
         case 0 | 1 | 2:
             holder[key] = copy.deepcopy(rng.choice(STRANGE))
         case 3:
             del holder[key]
         case 4:
-            holder[key] = copy.deepcopy(at(made, rng.choice(places)))
+            holder[key] = copy.deepcopy(value_at(mutated, rng.choice(paths)))
         case 5 if isinstance(holder, dict):
             holder[rng.choice((f"{key}x", "", "~", "kind", "name", f" {key}", 1, None, 1.5))] = holder.pop(key)
         case 6:
@@ -168,6 +168,6 @@ def json_text(rng: Rng, document: Any) -> bytes:
         return rng.choice(
             (b"[" * DEPTH, b'{"a":' * DEPTH, b"[" * DEPTH + b"]" * DEPTH, DIGITS.encode(), b'"' + b"a" * 2**20)
         )
-    made = tree(rng, document) if rng.happens(0.8) else document
-    data = json.dumps(made, skipkeys=True).encode()
-    return text(rng, data, JSON_TOKENS) if made is document or rng.happens(0.25) else data
+    mutated = tree(rng, document) if rng.happens(0.8) else document
+    data = json.dumps(mutated, skipkeys=True).encode()
+    return text(rng, data, JSON_TOKENS) if mutated is document or rng.happens(0.25) else data

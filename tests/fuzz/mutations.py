@@ -25,10 +25,10 @@ def case(kind: str) -> str:
 
 def mutation(kind: str, seed: int) -> Verdict:
     """Create the input of a seed and judge its handling."""
-    return judged(kind, seed, of(kind, seed))
+    return judged(kind, seed, input_of(kind, seed))
 
 
-def of(kind: str, seed: int) -> bytes:
+def input_of(kind: str, seed: int) -> bytes:
     """Return the input of a seed."""
     data = _module(kind).mutated(Rng(seed, f"mutation/{kind}"))
     assert isinstance(data, bytes)
@@ -38,11 +38,11 @@ def of(kind: str, seed: int) -> bytes:
 def judged(kind: str, seed: int, data: bytes) -> Verdict:
     """Judge the handling of an input."""
     try:
-        found = str(_module(kind).check(data))
+        problem = str(_module(kind).check(data))
     except (Exception, Runaway, SystemExit) as e:  # noqa: BLE001 - an unexpected exception is what is looked for
-        words = f"{e!r}"[:SHOWN] + "\n" + traceback.format_exc()[-SHOWN:]
-        return Verdict(case(kind), seed, f"{kind}: {type(e).__name__} in {_place(e)}", words, {kind: 1})
-    return Verdict(case(kind), seed, f"{kind}: wrong result" if found else "", found, {kind: 1})
+        details = f"{e!r}"[:SHOWN] + "\n" + traceback.format_exc()[-SHOWN:]
+        return Verdict(case(kind), seed, f"{kind}: {type(e).__name__} in {_place(e)}", details, {kind: 1})
+    return Verdict(case(kind), seed, f"{kind}: wrong result" if problem else "", problem, {kind: 1})
 
 
 def corpus(kind: str) -> list[Path]:
@@ -58,9 +58,9 @@ def file(path: str, _seed: int = 0) -> Verdict:
 
 def input_text(kind: str, seed: int) -> str:
     """Return the input of a seed as text, truncated."""
-    data = of(kind, seed)
-    shown = data[:SHOWN].decode(errors="backslashreplace")
-    return f"{len(data):,} bytes of {kind}:\n{shown}" + ("\n..." if len(data) > SHOWN else "")
+    data = input_of(kind, seed)
+    excerpt = data[:SHOWN].decode(errors="backslashreplace")
+    return f"{len(data):,} bytes of {kind}:\n{excerpt}" + ("\n..." if len(data) > SHOWN else "")
 
 
 def _module(kind: str) -> Any:

@@ -17,7 +17,7 @@ from tests.fuzz.sequences.laws import LAWS, named
 from tests.fuzz.sequences.play import play
 from tests.fuzz.sequences.policies import POLICIES
 from tests.fuzz.sequences.shrink import shrink
-from tests.fuzz.workers import Verdict, described, judged
+from tests.fuzz.workers import Verdict, describe_failures, judged
 from tests.laws import QUICK
 
 CHUNKS = 10
@@ -25,9 +25,9 @@ CHUNK = 10 if QUICK else 50
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_sequences_break_no_law(chunk: int) -> None:
+def test_sequences_violate_no_law(chunk: int) -> None:
     verdicts = [case.sequence(seed) for seed in range(1 + 50 * chunk, 1 + 50 * chunk + CHUNK)]
-    assert not any(v.failure for v in verdicts), described(verdicts)
+    assert not any(v.failure for v in verdicts), describe_failures(verdicts)
     assert sum(v.counts["shrank"] for v in verdicts) > 0
 
 
@@ -35,14 +35,14 @@ def test_every_registered_policy_is_drawn() -> None:
     assert POLICIES.keys() == REGISTERED.keys()
 
 
-def test_a_seed_gives_the_same_story_each_time() -> None:
+def test_seed_reproduces_the_same_story() -> None:
     first, second = (play(draw(7), laws=()) for _ in range(2))
     assert [tick for _, tick in first.record] == [tick for _, tick in second.record]
     assert draw(7).ticks == draw(7).ticks
     assert draw(7).ticks != draw(8).ticks
 
 
-def test_every_law_has_a_sentence() -> None:
+def test_every_law_has_a_docstring_sentence() -> None:
     assert all(named(law)[1].endswith(".") for law in LAWS)
     assert len({law.__name__ for law in LAWS}) == len(LAWS)
 
@@ -52,15 +52,15 @@ def grows_to_three(judged: Judged) -> str | None:
     return "three" if (judged.context.decision.target or 0) >= 3 else None
 
 
-def test_a_broken_story_is_made_smaller_and_breaks_the_same_law() -> None:
-    seed = next(seed for seed in range(1, 100) if len(draw(seed).ticks) > 10 and _breaks(seed))
+def test_shrunk_story_is_smaller_and_violates_the_same_law() -> None:
+    seed = next(seed for seed in range(1, 100) if len(draw(seed).ticks) > 10 and _violates(seed))
     story, played = shrink(draw(seed), "grows_to_three", laws=(grows_to_three,), tries=40)
     assert played.violation is not None
     assert played.violation.law == "grows_to_three"
     assert len(story.ticks) < len(draw(seed).ticks)
 
 
-def _breaks(seed: int) -> bool:
+def _violates(seed: int) -> bool:
     played = play(draw(seed), laws=(grows_to_three,))
     return (
         played.violation is not None and played.violation.law == "grows_to_three" and played.violation.tick_number > 0
@@ -74,20 +74,20 @@ def dies(seed: int) -> Verdict:
     return Verdict("dies", seed)
 
 
-def test_a_process_that_dies_is_a_finding_and_the_others_go_on() -> None:
+def test_killed_worker_process_is_a_failure_and_others_continue() -> None:
     cases: Iterator[Any] = (("tests.fuzz.test_decisions:dies", seed) for seed in range(5))
-    found = {v.seed: v.failure for v in judged(cases, jobs=2)}
-    assert found == {0: "", 1: "the_process_lives", 2: "", 3: "the_process_lives", 4: ""}
+    failures = {v.seed: v.failure for v in judged(cases, jobs=2)}
+    assert failures == {0: "", 1: "the_process_lives", 2: "", 3: "the_process_lives", 4: ""}
 
 
-def test_a_run_counts_and_exits_by_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fuzz_command_counts_cases_and_rejects_invalid_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--sequences", "2", "--mutations", "2", "--first", "3", "--jobs", "1"]) in {0, 1}
     assert "4 cases in" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--smaller"])
 
 
-def test_a_seed_is_told_as_a_story(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fuzz_command_prints_the_story_of_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--seed", "3"])
     output = capsys.readouterr().out
     assert output.startswith("seed 3: ")

@@ -33,7 +33,7 @@ from tests.simulators.world.makers import POOL, workload
 AT = 1_800_000_000.0
 QUICK: dict[str, Any] = {"scale_down": {"window_s": 60, "max_replicas": 100}, "scale_up": {"max_replicas": 100}}
 ZERO: dict[str, Any] = {**QUICK, "min_replicas": 0, "cooldown_s": 30}
-WOKEN: dict[str, Any] = {
+ACTIVATED: dict[str, Any] = {
     **ZERO,
     "policies": {"want": {"kind": "queue_depth", "target_per_replica": 4, "activation": 5}},
 }
@@ -112,7 +112,7 @@ def with_false_zeros(messages: Sequence[float]) -> TickContext:
     return dataclasses.replace(context, past=earlier)
 
 
-def pool(context: TickContext, value: Any) -> TickContext:
+def with_pool(context: TickContext, value: Any) -> TickContext:
     return with_observation(context, pools={POOL: value})
 
 
@@ -123,7 +123,7 @@ def with_statuses(
     (pool,) = context.spec.pools.values()
     pools = {name: dataclasses.replace(pool, price_usd_per_hour=1.0 + k) for k, name in enumerate(statuses)}
 
-    def shown(recorded: RecordedTick) -> RecordedTick:
+    def with_pools(recorded: RecordedTick) -> RecordedTick:
         value = {name: Fresh(status, recorded.at) for name, status in statuses.items()}
         observation = dataclasses.replace(recorded.tick.observation, pools=value)
         decision = dataclasses.replace(recorded.decision, target=size, targets=targets)
@@ -133,7 +133,7 @@ def with_statuses(
 
     spec = dataclasses.replace(context.spec, pools=pools)
     return dataclasses.replace(
-        context, spec=spec, now=shown(context.now), past=[shown(recorded) for recorded in context.past]
+        context, spec=spec, now=with_pools(context.now), past=[with_pools(recorded) for recorded in context.past]
     )
 
 
@@ -156,7 +156,10 @@ BUSY, IDLE, ZEROS = [16.0] * 8, [0.0] * 8, [0.0] * 8
 VIOLATIONS: list[tuple[str, Callable[[], TickContext]]] = [
     ("no_scale_in_without_evidence", lambda: with_size(last_tick([*BUSY, None]), 3)),
     ("no_scale_in_without_evidence", lambda: with_size(last_tick([0.0] * 3, missing="replica 2 did not answer"), 3)),
-    ("no_scale_in_without_evidence", lambda: pool(with_size(last_tick([0.0]), 3), Stale(PoolStatus(4, 4), AT, 20.0))),
+    (
+        "no_scale_in_without_evidence",
+        lambda: with_pool(with_size(last_tick([0.0]), 3), Stale(PoolStatus(4, 4), AT, 20.0)),
+    ),
     ("no_scale_in_without_evidence", lambda: with_decision(with_size(last_tick([0.0]), 3), may_scale_in=False)),
     ("false_zeros_lower_nothing", lambda: with_injected_zeros(with_size(last_tick([*BUSY, 0.0]), 3))),
     ("repeated_false_zeros_lower_nothing", lambda: with_size(with_false_zeros([*BUSY, *ZEROS, *BUSY, *ZEROS]), 3)),
@@ -178,8 +181,11 @@ VIOLATIONS: list[tuple[str, Callable[[], TickContext]]] = [
     ("within_the_workloads_bounds", lambda: with_size(last_tick(IDLE), 0)),
     ("within_the_pools_bounds", lambda: with_size(last_tick(BUSY, bounds={"max_replicas": 5}), 6)),
     ("within_the_pools_bounds", lambda: with_size(last_tick(BUSY, bounds={"min_replicas": 2}), 1)),
-    ("only_own_pools_are_resized", lambda: pool(last_tick(BUSY), Fresh(PoolStatus(4, 4, other_writer="an HPA"), AT))),
-    ("only_own_pools_are_resized", lambda: pool(last_tick(BUSY), Absent("no answer"))),
+    (
+        "only_own_pools_are_resized",
+        lambda: with_pool(last_tick(BUSY), Fresh(PoolStatus(4, 4, other_writer="an HPA"), AT)),
+    ),
+    ("only_own_pools_are_resized", lambda: with_pool(last_tick(BUSY), Absent("no answer"))),
     ("only_own_pools_are_resized", lambda: with_size(last_tick(BUSY, paused=True), 5)),
     ("growth_by_steps", lambda: with_size(last_tick([32.0], scale_up={"max_replicas": 2, "max_share": 0.0}), 7)),
     ("growth_by_steps", lambda: with_size(last_tick([20.0, 32.0], scale_up={"period_s": 60, "max_replicas": 2}), 13)),
@@ -195,8 +201,8 @@ VIOLATIONS: list[tuple[str, Callable[[], TickContext]]] = [
     ("zero_is_earned", lambda: with_size(last_tick([*IDLE, 4.0, 0.0], **ZERO), 0)),
     ("zero_is_earned", lambda: with_size(last_tick([0.0, 0.0], **ZERO), 0)),
     ("rest_comes", lambda: with_size(last_tick([0.0] * 5, size=1, **ZERO), 1)),
-    ("rest_comes", lambda: with_size(last_tick([2.0] * 5, size=1, **WOKEN), 1)),
-    ("rest_comes", lambda: with_size(last_tick([2.0], size=0, **WOKEN), 1)),
+    ("rest_comes", lambda: with_size(last_tick([2.0] * 5, size=1, **ACTIVATED), 1)),
+    ("rest_comes", lambda: with_size(last_tick([2.0], size=0, **ACTIVATED), 1)),
     ("within_budgets", lambda: with_size(last_tick(BUSY, budget={"gpus": 4}), 5)),
     (
         "within_budgets",
@@ -220,7 +226,7 @@ VIOLATIONS: list[tuple[str, Callable[[], TickContext]]] = [
     ("failed_replicas_are_replaced_elsewhere", lambda: with_failures(PoolStatus(1, 1), 1, first=3)),
     ("sizes_add_up", lambda: with_decision(last_tick(BUSY), target=3)),
     ("sizes_add_up", lambda: with_decision(last_tick(BUSY), ready=3)),
-    ("sizes_add_up", lambda: pool(last_tick(BUSY), Absent("no answer"))),
+    ("sizes_add_up", lambda: with_pool(last_tick(BUSY), Absent("no answer"))),
     ("reasons_are_given", lambda: with_decision(last_tick(BUSY), steps=())),
     ("reasons_are_given", lambda: with_decision(last_tick(BUSY), steps=(Step(RuleId.DEMAND, 4.0, " "),))),
     ("reasons_are_given", lambda: with_decision(last_tick(BUSY), steps=(Step(RuleId.DEMAND, 3.0, "so it is"),))),
@@ -245,12 +251,12 @@ VIOLATIONS: list[tuple[str, Callable[[], TickContext]]] = [
 @pytest.mark.parametrize(
     ("name", "violating"), VIOLATIONS, ids=[f"{name} {k}" for k, (name, _) in enumerate(VIOLATIONS)]
 )
-def test_an_invariant_complains_of_a_turn_that_breaks_it(name: str, violating: Callable[[], TickContext]) -> None:
+def test_invariant_reports_a_violating_tick(name: str, violating: Callable[[], TickContext]) -> None:
     (invariant,) = (i for i in INVARIANTS if i.__name__ == name)
     assert [violation.name for violation in broken(violating(), [invariant])] == [name]
 
 
-def test_every_invariant_is_made_to_complain() -> None:
+def test_every_invariant_has_a_violating_tick() -> None:
     assert [i.__name__ for i in INVARIANTS] == list(dict.fromkeys(name for name, _ in VIOLATIONS))
 
 
@@ -263,7 +269,7 @@ def test_every_invariant_is_made_to_complain() -> None:
         pytest.param(lambda: last_tick([*BUSY, None]), id="blind"),
         pytest.param(lambda: last_tick([*BUSY, *IDLE], **ZERO), id="going to zero"),
         pytest.param(lambda: last_tick([4.0], size=0, **ZERO), id="waking"),
-        pytest.param(lambda: last_tick([*BUSY, 2.0, 2.0, 2.0], **WOKEN), id="going to zero with a need left"),
+        pytest.param(lambda: last_tick([*BUSY, 2.0, 2.0, 2.0], **ACTIVATED), id="going to zero with a need left"),
         pytest.param(lambda: last_tick([*BUSY, *IDLE], paused=True), id="paused"),
         pytest.param(lambda: with_injected_zeros(last_tick([*BUSY, 0.0])), id="injected zeros"),
         pytest.param(lambda: with_false_zeros([*BUSY, *ZEROS, *BUSY, *ZEROS]), id="repeated false zeros"),
@@ -274,7 +280,7 @@ def test_every_invariant_is_made_to_complain() -> None:
         pytest.param(lambda: last_tick(BUSY, override={"replicas": 6, "until": "2099-01-01T00:00Z"}), id="set by hand"),
     ],
 )
-def test_no_invariant_complains_of_a_sound_turn(context: Callable[[], TickContext]) -> None:
+def test_no_invariant_reports_a_valid_tick(context: Callable[[], TickContext]) -> None:
     assert [str(violation) for violation in broken(context())] == []
 
 
@@ -319,6 +325,6 @@ def test_no_invariant_complains_of_a_sound_turn(context: Callable[[], TickContex
         ),
     ],
 )
-def test_an_invariant_of_supply_lets_a_sound_turn_pass(name: str, context: Callable[[], TickContext]) -> None:
+def test_supply_invariant_accepts_a_valid_tick(name: str, context: Callable[[], TickContext]) -> None:
     (invariant,) = (i for i in INVARIANTS if i.__name__ == name)
     assert [str(violation) for violation in broken(context(), [invariant])] == []

@@ -36,7 +36,7 @@ def failures(seeds: range) -> list[str]:
 
 
 @pytest.mark.slow
-def test_ten_worlds_hold_all_invariants() -> None:
+def test_first_ten_worlds_hold_all_invariants() -> None:
     assert failures(FAST) == []
 
 
@@ -49,12 +49,12 @@ def test_worlds_hold_all_invariants(seeds: range) -> None:
 # --- worlds
 
 
-def test_a_seed_is_one_world() -> None:
+def test_seed_reproduces_the_same_world() -> None:
     assert draw(7) == draw(7)
     assert draw(7).files[SCENARIO] != draw(8).files[SCENARIO]
 
 
-def test_every_kind_of_traffic_and_policy_is_made_up() -> None:
+def test_every_traffic_and_policy_kind_is_generated() -> None:
     """A new kind needs a line in ``tests/fuzz/worlds/traffic.py`` or ``policies.py``."""
     assert set(traffic.TRAFFIC) == set(GENERATORS)
     own = {kind for kind, path in REGISTERED.items() if not path.startswith("policies.recommend.peers.")}
@@ -62,11 +62,11 @@ def test_every_kind_of_traffic_and_policy_is_made_up() -> None:
 
 
 @pytest.mark.slow
-def test_two_hundred_worlds_hold_everything_there_is() -> None:
+def test_two_hundred_worlds_cover_every_feature() -> None:
     drawn_values: dict[str, set[Any]] = collections.defaultdict(set)
     for seed in range(200):
-        drawn = draw(seed)
-        scenario, scaled = yaml.safe_load(drawn.files[SCENARIO]), yaml.safe_load(drawn.files[WORKLOAD])
+        world = draw(seed)
+        scenario, scaled = yaml.safe_load(world.files[SCENARIO]), yaml.safe_load(world.files[WORKLOAD])
         drawn_values["traffic"].add(scenario["traffic"]["kind"])
         drawn_values["faults"].update(w["fault"] for w in scenario["weather"])
         drawn_values["policies"].update(p["kind"] for p in scaled["policies"].values())
@@ -111,10 +111,10 @@ def test_two_hundred_worlds_hold_everything_there_is() -> None:
         ("service_bus", 0.3, [FaultSettings(fault="zero", share=0.3), FaultSettings(fault="hang", share=0.3)]),
     ],
 )
-def test_a_lie_is_known_from_the_chance_that_made_it(
+def test_injected_zeros_are_derived_from_the_fault_seed(
     service: Any, throttled_share: float, weather: list[FaultSettings]
 ) -> None:
-    """A queue that is never empty, so that every 0 is one."""
+    """The queue is never empty, so every 0 is false."""
     queue = SimulatedQueue(service=service, throttled_share=throttled_share)
     scenario = case(workload("sqs", max_replicas=1), queue=queue, weather=tuple(weather))
     ticks: list[Tick] = []
@@ -143,7 +143,7 @@ def clumsy(context: TickContext) -> str | None:
     return f"{1 / len(context.past)}"
 
 
-def test_a_failure_tells_seed_turn_sentence_decision_and_how_to_see_it_again() -> None:
+def test_failure_report_has_seed_tick_sentence_decision_and_command() -> None:
     verdict = judge(6, [fussy])
     assert verdict.failure is not None
     assert (verdict.ticks, verdict.failure.tick_number, verdict.failure.at_s) == (3, 3, 45.0)
@@ -154,14 +154,14 @@ def test_a_failure_tells_seed_turn_sentence_decision_and_how_to_see_it_again() -
     assert "Each policy:" in text
 
 
-def test_whatever_a_world_makes_the_code_raise_is_a_failure() -> None:
+def test_exception_in_a_world_is_a_failure() -> None:
     failure = judge(6, [clumsy]).failure
     assert failure is not None
     assert failure.violation.name == "nothing_raises"
     assert "ZeroDivisionError" in str(failure)
 
 
-def test_every_invariant_says_in_a_sentence_what_must_hold() -> None:
+def test_every_invariant_has_a_docstring_sentence() -> None:
     sentences = [sentence(invariant) for invariant in INVARIANTS]
     assert all(s.endswith(".") and len(s) > 20 for s in sentences)
     assert len(set(sentences)) == len(sentences)
@@ -170,7 +170,7 @@ def test_every_invariant_says_in_a_sentence_what_must_hold() -> None:
 # --- the command
 
 
-def test_the_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
+def test_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     assert main(["--seed", str(REPEAT_EVERY), "--keep", str(tmp_path / "kept")]) == 0
     assert (tmp_path / "kept" / SCENARIO).read_text() == draw(REPEAT_EVERY).files[SCENARIO]
     assert main(["--first", "3", "--worlds", "2"]) == 0
@@ -181,7 +181,7 @@ def test_the_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("given", [["--keep", "x"], ["--worlds", "0"], ["--jobs", "0"], ["--first", "-1"]])
-def test_what_makes_no_sense_is_refused(given: list[str]) -> None:
+def test_command_rejects_invalid_arguments(given: list[str]) -> None:
     with pytest.raises(SystemExit) as e:
         main(given)
     assert e.value.code == 2
@@ -189,7 +189,7 @@ def test_what_makes_no_sense_is_refused(given: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_ends_it_and_tells_what_was_done(jobs: str) -> None:
+def test_ctrl_c_interrupts_the_command_without_a_traceback(jobs: str) -> None:
     command = [*FOREGROUND, sys.executable, "-m", "tests.fuzz.worlds", "--worlds", "100000", "--jobs", jobs]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as swarm:
         assert swarm.stderr is not None

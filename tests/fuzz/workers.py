@@ -20,12 +20,12 @@ CONTEXT: Final = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Result of one case. `failure` is the violated law or kind of failure, `found` the details; empty if it passed."""
+    """Result of one case. `failure` is the violated law or kind of failure, with its `details`; empty if it passed."""
 
     case: str
     seed: int
     failure: str = ""
-    found: str = ""
+    details: str = ""
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -37,18 +37,18 @@ class Worker:
     """A process that judges one case at a time."""
 
     def __init__(self) -> None:
-        self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs,), daemon=True)
+        self.pipe, child_pipe = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_serve, args=(child_pipe,), daemon=True)
         self.process.start()
-        theirs.close()
+        child_pipe.close()
         self.case: Case | None = None
-        self.began = 0.0
+        self.started_s = 0.0
 
-    def give(self, case: Case) -> None:
-        self.case, self.began = case, stopwatch_s()
+    def assign(self, case: Case) -> None:
+        self.case, self.started_s = case, stopwatch_s()
         self.pipe.send(case)
 
-    def take(self) -> Verdict:
+    def receive(self) -> Verdict:
         """Return the worker's verdict, or a failure if its process ended."""
         assert self.case is not None
         name, seed = self.case
@@ -58,14 +58,14 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self.process.join()
             code = self.process.exitcode
-            died = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-            verdict = Verdict(name, seed, "the_process_lives", f"the process ended: {died}")
+            exit_reason = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+            verdict = Verdict(name, seed, "the_process_lives", f"the process ended: {exit_reason}")
         self.case = None
         return verdict
 
     def hung(self) -> Verdict | None:
         """Return a failure and end the process if the case takes too long."""
-        if self.case is None or stopwatch_s() - self.began < HANG_S:
+        if self.case is None or stopwatch_s() - self.started_s < HANG_S:
             return None
         name, seed = self.case
         self.end()
@@ -85,27 +85,27 @@ def judged(cases: Iterator[Case], jobs: int) -> Iterator[Verdict]:
             case = next(cases, None)
             if case is not None:
                 workers.append(Worker())
-                workers[-1].give(case)
+                workers[-1].assign(case)
         while workers:
-            yield from _round(workers, cases)
+            yield from _collect(workers, cases)
     finally:
         for worker in workers:
             with contextlib.suppress(OSError, ValueError):
                 worker.end()
 
 
-def _round(workers: list[Worker], cases: Iterator[Case]) -> Iterator[Verdict]:
+def _collect(workers: list[Worker], cases: Iterator[Case]) -> Iterator[Verdict]:
     """Wait for verdicts. A worker that is done gets the next case, and one that died is replaced."""
     ready = wait([worker.pipe for worker in workers], timeout=1.0)
     for k, worker in enumerate(list(workers)):
-        verdict = worker.take() if worker.pipe in ready else worker.hung()
+        verdict = worker.receive() if worker.pipe in ready else worker.hung()
         if verdict is None:
             continue
         case = next(cases, None)
         if not worker.process.is_alive() and case is not None:
             worker = workers[k] = Worker()  # noqa: PLW2901 - the dead one is replaced in its place
         if case is not None:
-            worker.give(case)
+            worker.assign(case)
         yield verdict
     workers[:] = [worker for worker in workers if worker.case is not None]
 
@@ -129,7 +129,7 @@ def judge(name: str, seed: int) -> Verdict:
     return verdict
 
 
-def described(verdicts: Sequence[Verdict]) -> str:
+def describe_failures(verdicts: Sequence[Verdict]) -> str:
     """Return the failures as text, one line each."""
     failed = [v for v in verdicts if v.failure]
-    return "\n".join(f"{v.case} seed {v.seed}: {v.failure}: {v.found}" for v in failed)
+    return "\n".join(f"{v.case} seed {v.seed}: {v.failure}: {v.details}" for v in failed)

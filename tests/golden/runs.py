@@ -17,7 +17,7 @@ SCENARIOS = ROOT / "config" / "scenarios"
 
 
 def shortened(name: str, folder: Path, duration_s: float, **changes: Any) -> Path:
-    """A shipped scenario that ends sooner, as a file of its own."""
+    """Write a shipped scenario with a shorter duration to its own file."""
     scenario = yaml.safe_load((SCENARIOS / f"{name}.yaml").read_text(encoding="utf-8"))
     scenario["workload"] = str(SCENARIOS / scenario["workload"])
     scenario.setdefault("settle_s", 60.0)
@@ -32,7 +32,7 @@ def short(name: str, folder: Path, duration_s: float, **changes: Any) -> Case:
 
 
 def forescale(*arguments: object, hash_seed: int = 0) -> subprocess.CompletedProcess[str]:
-    """The command, in a process of its own."""
+    """Run the command in a separate process."""
     script = "import sys; from scaler.cli import main; sys.exit(main(sys.argv[1:]))"
     return subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],

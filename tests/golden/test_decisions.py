@@ -1,4 +1,4 @@
-"""Decisions of every shipped scenario, whole runs, as they were recorded: a refactoring must not change one of them.
+"""Golden decisions of every shipped scenario over whole runs: a refactoring must not change one of them.
 
 Each file in ``decisions/`` begins with a digest of all ticks and lists those in which a target changed, so that a
 difference can be read. After an intended change of behaviour: ``python -m tests.golden.test_decisions``, and say in the
@@ -30,7 +30,7 @@ CASES: Final = {
     "trap-hpa-value": "trap",
     "trap-hpa-average-value": "trap",
 }
-"""Each case's scenario; where the two differ, the case is the name of another shipped workload to run in it.
+"""Scenario of each case. If the two names differ, the case is the name of another shipped workload to run in it.
 
 ``trace.yaml`` needs a file of the user's own.
 """
@@ -67,7 +67,7 @@ def lines(name: str) -> Iterator[str]:
 
 
 def _row(d: Decision, at_s: float) -> str:
-    """A decision without its reasons. Needs have six digits: the seventh may differ between processors."""
+    """Return a decision without its reasons. Needs have six digits: the seventh may differ between processors."""
     needs = " ".join("-" if r.need is None else f"{r.need:.6g}" for r in d.recommendations)
     targets = " ".join(f"{pool}={size}" for pool, size in sorted(d.targets.items()))
     flags = f"{'active' if d.active else 'idle'} {'may lower' if d.may_scale_in else 'may not lower'}"
@@ -76,11 +76,11 @@ def _row(d: Decision, at_s: float) -> str:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_decisions_are_as_recorded(name: str) -> None:
+def test_decisions_equal_the_recorded_ones(name: str) -> None:
     recorded = (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    made = list(lines(name))
-    assert made[1:] == recorded[1:]
-    assert made[0] == recorded[0]
+    actual = list(lines(name))
+    assert actual[1:] == recorded[1:]
+    assert actual[0] == recorded[0]
 
 
 if __name__ == "__main__":

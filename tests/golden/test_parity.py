@@ -1,4 +1,4 @@
-"""One core, live and simulated: a run's journal replays equal, is the same anywhere, and holds only what was seen."""
+"""Simulated and live decisions agree: a run's journal replays equal and is the same in any process."""
 
 from __future__ import annotations
 
@@ -19,46 +19,44 @@ LONG_ENOUGH_S = 1500.0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_simulated_journal_replays_equal(name: str, tmp_path: Path) -> None:
+def test_simulated_journal_replays_equal(name: str, tmp_path: Path) -> None:
     case = short(name, tmp_path, LONG_ENOUGH_S)
     seed = case.scenario.seed
     simulate_to_journal(case, seed, traffic_of(case, seed), tmp_path / "journal", lambda _: None)
-    done = forescale("replay", tmp_path / "journal", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    turns = (LONG_ENOUGH_S + case.scenario.settle_s) / case.workload.spec.interval_s
-    assert told["equal"] == told["turns"] == turns
-    assert told["different"] == told["past_not_recorded"] == told["damaged_lines"] == 0
+    result = forescale("replay", tmp_path / "journal", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    ticks = (LONG_ENOUGH_S + case.scenario.settle_s) / case.workload.spec.interval_s
+    assert report["equal"] == report["turns"] == ticks
+    assert report["different"] == report["past_not_recorded"] == report["damaged_lines"] == 0
 
 
-def test_a_replay_under_another_workload_is_not_equal(tmp_path: Path) -> None:
+def test_replay_with_another_workload_differs(tmp_path: Path) -> None:
     case = short("chat", tmp_path, LONG_ENOUGH_S)
     simulate_to_journal(case, 1, traffic_of(case, 1), tmp_path / "journal", lambda _: None)
     other = tmp_path / "other.yaml"
     text = (Path(__file__).parents[2] / "config/scenarios/workloads/chat.yaml").read_text(encoding="utf-8")
     other.write_text(text.replace("target_per_replica: 24", "target_per_replica: 6"), encoding="utf-8")
-    told = json.loads(forescale("replay", tmp_path / "journal", "--json", "--config", other).stdout)
-    assert told["different"] > 0
+    report = json.loads(forescale("replay", tmp_path / "journal", "--json", "--config", other).stdout)
+    assert report["different"] > 0
 
 
 @pytest.mark.parametrize("name", ["bad-weather", "spot"])
-def test_a_seed_gives_one_journal_to_the_byte_in_any_process(name: str, tmp_path: Path) -> None:
+def test_seed_gives_a_byte_identical_journal_in_any_process(name: str, tmp_path: Path) -> None:
     file = shortened(name, tmp_path, 900.0)
     journals = []
     for hash_seed, seed in ((0, 1), (4242, 1), (0, 2)):
         folder = tmp_path / f"{hash_seed}-{seed}"
-        done = forescale("simulate", file, "--seed", seed, "--journal", folder, "--json", "-", hash_seed=hash_seed)
-        assert done.returncode == 0, done.stderr
-        journals.append((journal_bytes(folder), done.stdout))
+        result = forescale("simulate", file, "--seed", seed, "--journal", folder, "--json", "-", hash_seed=hash_seed)
+        assert result.returncode == 0, result.stderr
+        journals.append((journal_bytes(folder), result.stdout))
     assert len(journals[0][0]) > 10_000
     assert journals[0] == journals[1]
     assert journals[0][0] != journals[2][0]
 
 
 @pytest.mark.parametrize(("every_s", "lag_s"), [(7.0, 4.0), (15.0, 0.0), (20.0, 30.0)])
-def test_policies_see_scrapes_that_could_be_queried_and_nothing_later(
-    every_s: float, lag_s: float, tmp_path: Path
-) -> None:
+def test_policies_read_only_scrapes_older_than_the_lag(every_s: float, lag_s: float, tmp_path: Path) -> None:
     telemetry = {"scrape_interval_s": every_s, "lag_s": lag_s}
     case = short("chat", tmp_path, LONG_ENOUGH_S, telemetry=telemetry)
     ticks: list[Tick] = []

@@ -130,7 +130,7 @@ class FleetLife:
         if failure != 11:
             member.sizes[pool] = target
             return Outcome(pool, before, target, Result.ACCEPTED)
-        if dice.one_in(2):  # no answer, and only the next look tells
+        if dice.one_in(2):  # no response: only the next read shows the result
             member.sizes[pool] = target
         return Outcome(pool, before, target, Result.UNAVAILABLE, "no answer")
 

@@ -86,7 +86,7 @@ class World:
     clock: ManualClock = field(default_factory=ManualClock)
     engines: Engines = field(default_factory=Engines)
     daemon: Mapping[str, Any] = field(default_factory=dict)
-    turns: int = 0
+    tick_count: int = 0
 
     def __post_init__(self) -> None:
         self.source: EngineSource = EngineSource(self.clock)
@@ -104,13 +104,13 @@ class World:
             finally:
                 await app.close()
 
-    async def run_ticks(self, app: Scripted, turns: int, blind: bool = False) -> list[Tick]:
-        return [await self.tick(app, blind) for _ in range(turns)]
+    async def run_ticks(self, app: Scripted, count: int, blind: bool = False) -> list[Tick]:
+        return [await self.tick(app, blind) for _ in range(count)]
 
     async def tick(self, app: Scripted, blind: bool = False) -> Tick:
         self.clock.advance(INTERVAL_S)
-        self.turns += 1
-        rps = 60.0 + 40.0 * math.sin(self.turns / 11.0) + 7.0 * math.sin(self.turns * 1.7)
+        self.tick_count += 1
+        rps = 60.0 + 40.0 * math.sin(self.tick_count / 11.0) + 7.0 * math.sin(self.tick_count * 1.7)
         values = self.engines.readings(rps, 12)
         self.source.values = dict[str, float | Absent](values) if not blind else dict.fromkeys(values, Absent("gone"))
         return await app.controller.tick(self.clock.now())

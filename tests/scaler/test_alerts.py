@@ -25,14 +25,14 @@ RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rul
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool on PATH (Debian: apt install prometheus)")
-def test_prometheus_takes_the_rules() -> None:
-    done = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"SUCCESS: {len(RULES)} rules found" in done.stdout
+def test_promtool_accepts_the_alerting_rules() -> None:
+    result = subprocess.run(["promtool", "check", "rules", FILE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"SUCCESS: {len(RULES)} rules found" in result.stdout
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: str(r["alert"]))
-def test_every_rule_is_on_metrics_that_there_are(rule: dict[str, Any]) -> None:
+def test_alerting_rule_uses_only_exported_metrics(rule: dict[str, Any]) -> None:
     metrics = Metrics("1")
     calls = Calls()
     calls.record(Api("aws/sqs", 1.0, 1), "sqs:GetQueueAttributes", "ok", 0.1)

@@ -67,7 +67,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str
 # --- check
 
 
-def test_check_tells_what_will_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_describes_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "w.yaml").write_text(yaml.safe_dump(DOCUMENT))
     code, out, _ = run(capsys, "check", tmp_path)
     assert code == 0
@@ -75,7 +75,7 @@ def test_check_tells_what_will_be_done(tmp_path: Path, capsys: pytest.CaptureFix
     assert json.loads(run(capsys, "check", tmp_path, "--json")[1]) == {"valid": True, "workloads": ["llm"]}
 
 
-def test_check_tells_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "w.yaml").write_text(yaml.safe_dump({**DOCUMENT, "max_replicas": 0, "tolerence": 1}))
     code, _, err = run(capsys, "check", tmp_path)
     assert code == 2
@@ -89,7 +89,7 @@ def test_check_tells_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture
 # --- explain
 
 
-def test_explain_tells_a_stranger_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_reports_readings_policies_and_outcome(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path)
     code, out, _ = run(capsys, "explain", tmp_path)
     assert code == 0
@@ -104,7 +104,7 @@ def test_explain_tells_a_stranger_why(tmp_path: Path, capsys: pytest.CaptureFixt
         assert phrase in out
 
 
-def test_explain_finds_the_turn_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_selects_the_tick_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path)
     assert "1 -> 3 replicas" in run(capsys, "explain", tmp_path, "--at", "2027-01-15T08:00:14Z")[1]
     assert "3 -> 5 replicas" in run(capsys, "explain", tmp_path, "--at", str(NOW + 15))[1]
@@ -112,7 +112,7 @@ def test_explain_finds_the_turn_at_a_time(tmp_path: Path, capsys: pytest.Capture
     assert decoded[0]["decision"]["target"] == 3
 
 
-def test_explain_says_that_missing_is_not_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_reports_a_missing_reading_as_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, (50, None))
     out = run(capsys, "explain", tmp_path)[1]
     assert "queue.visible: absent, which is not zero (gone)" in out
@@ -127,7 +127,7 @@ def test_explain_says_that_missing_is_not_zero(tmp_path: Path, capsys: pytest.Ca
         (["--at", "yesterday"], "neither ISO 8601"),
     ],
 )
-def test_explain_says_why_there_is_nothing(
+def test_explain_without_a_match_reports_the_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
 ) -> None:
     record(tmp_path)
@@ -139,13 +139,13 @@ def test_explain_says_why_there_is_nothing(
 # --- replay
 
 
-def test_replay_with_the_same_configuration_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_with_the_recorded_configuration_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, (30, 50, None, 50, 20, None, 20))
     code, out, _ = run(capsys, "replay", tmp_path)
     assert (code, out.strip()) == (0, "7 turns decided again: 7 equal")
 
 
-def test_replay_finds_a_decision_that_does_not_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_detects_a_changed_decision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path)
     file = tmp_path / "00000001.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -157,7 +157,7 @@ def test_replay_finds_a_decision_that_does_not_follow(tmp_path: Path, capsys: py
     assert json.loads(run(capsys, "replay", tmp_path, "--json")[1])["different"] >= 1
 
 
-def test_replay_with_another_configuration_tells_what_would_have_changed(
+def test_replay_with_another_configuration_reports_the_differences(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record(tmp_path / "journal")
@@ -170,9 +170,7 @@ def test_replay_with_another_configuration_tells_what_would_have_changed(
     assert "anew because" in out
 
 
-def test_replay_does_not_compare_where_the_past_is_not_recorded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_replay_skips_ticks_without_recorded_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, [30] * 4 + [20] * 60)
     file = tmp_path / "00000001.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -191,16 +189,16 @@ def test_schema_and_example_are_printed(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("args", [["run", "x", "--for", "0"], ["run"], ["dance"], []])
-def test_misuse_is_refused_with_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+def test_invalid_arguments_exit_with_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
         main(args)
-    assert ended.value.code == 2
+    assert exit_info.value.code == 2
     assert "usage: forescale" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["run", "check", "schema", "explain", "replay"])
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_info:
         main([verb, "--help"])
-    assert ended.value.code == 0
+    assert exit_info.value.code == 0
     assert f"usage: forescale {verb}" in capsys.readouterr().out

@@ -51,7 +51,7 @@ class Member:
 
     def __post_init__(self) -> None:
         sources: dict[str, Source] = {"queue": self}
-        pools = {MAIN: FakeActuator(self.clock)}  # type: ignore[arg-type]  # it only tells the time
+        pools = {MAIN: FakeActuator(self.clock)}  # type: ignore[arg-type]  # only its time is read
         self.controller = Controller(
             Setup(workload(scale_down=WINDOW), sources, pools), self.clock, History(), self.ticks.append
         )
@@ -68,37 +68,37 @@ class Member:
 
 
 @JUMPS
-async def test_each_of_two_controllers_learns_of_each_jump_once(jump_s: float) -> None:
-    hands = FakeClocks()
-    clock = hands.clock()
+async def test_each_controller_applies_each_clock_jump_once(jump_s: float) -> None:
+    fake_clocks = FakeClocks()
+    clock = fake_clocks.clock()
     first, second = Member(clock), Member(clock)
     for jump in (0.0, jump_s, 0.0, 600.0, 0.0):
-        hands.wall_s += jump
+        fake_clocks.wall_s += jump
         for member in (first, second):
             await member.tick()
-        hands.pass_time(15)
+        fake_clocks.pass_time(15)
     for member in (first, second):
         assert [t.clock_step_s for t in member.ticks] == pytest.approx([0, jump_s, 0, 600, 0])
         at = member.controller.history.column(0)
-        assert list(at) == pytest.approx([hands.wall_s - 15 * n for n in (5, 4, 3, 2, 1)])
+        assert list(at) == pytest.approx([fake_clocks.wall_s - 15 * n for n in (5, 4, 3, 2, 1)])
 
 
 @JUMPS
-async def test_a_jump_that_another_notices_in_the_middle_of_a_turn_ages_nothing_and_replays(jump_s: float) -> None:
-    hands = FakeClocks()
-    clock = hands.clock()
+async def test_clock_jump_detected_by_another_controller_mid_tick_replays_equal(jump_s: float) -> None:
+    fake_clocks = FakeClocks()
+    clock = fake_clocks.clock()
     first, second = Member(clock), Member(clock)
     for _ in range(5):
         await first.tick()
-        hands.pass_time(15)
+        fake_clocks.pass_time(15)
     first.messages, first.meanwhile = 0.0, second.controller
-    seconds = iter([0.0, jump_s, 0.0, 0.0, 0.0, 0.0])
-    for jump in seconds:
-        second.messages, hands.wall_s = 60.0, hands.wall_s + jump
+    jumps = iter([0.0, jump_s, 0.0, 0.0, 0.0, 0.0])
+    for jump in jumps:
+        second.messages, fake_clocks.wall_s = 60.0, fake_clocks.wall_s + jump
         await first.tick()
-        hands.pass_time(15)
+        fake_clocks.pass_time(15)
     targets = [t.decision.target for t in first.ticks]
-    assert targets == [6] * 9 + [1, 1], "60 s of window, seen throughout"
+    assert targets == [6] * 9 + [1, 1], "a window of 60 s, observed without a gap"
     assert [t.clock_step_s for t in first.ticks[5:8]] == pytest.approx([0, jump_s, 0])
     assert all(0 <= t.took_s < 1 and t.lateness_s < 1 for t in first.ticks)
     configured = workload(scale_down=WINDOW)
@@ -106,7 +106,7 @@ async def test_a_jump_that_another_notices_in_the_middle_of_a_turn_ages_nothing_
     assert all(c.comparable and c.equal for c in compared)
 
 
-async def test_after_a_jump_backwards_turns_go_on_at_their_interval() -> None:
+async def test_ticks_keep_their_interval_after_a_backward_clock_jump() -> None:
     rig = Rig()
 
     def on_tick(tick: Tick) -> None:
@@ -116,14 +116,14 @@ async def test_after_a_jump_backwards_turns_go_on_at_their_interval() -> None:
             rig.controller.stop()
 
     rig.controller._record = on_tick
-    began = rig.clock.now()
-    await asyncio.wait_for(rig.controller.run(began), timeout=5)
-    assert [t.at - began for t in rig.ticks] == [0, 15, 30 - 7200, 45 - 7200]
+    start = rig.clock.now()
+    await asyncio.wait_for(rig.controller.run(start), timeout=5)
+    assert [t.at - start for t in rig.ticks] == [0, 15, 30 - 7200, 45 - 7200]
     assert [t.lateness_s for t in rig.ticks] == [0, 0, 0, 0]
 
 
 @JUMPS
-async def test_a_loop_of_an_hour_does_not_count_as_stalled_when_another_notices_a_jump(jump_s: float) -> None:
+async def test_clock_jump_does_not_mark_an_hourly_loop_as_stalled(jump_s: float) -> None:
     clock = ManualClock()
     setup = Setup(workload(interval_s=3600), {"queue": FakeSource(clock)}, {MAIN: FakeActuator(clock)})
     controller = Controller(setup, clock, History(), lambda _: None)
@@ -132,10 +132,10 @@ async def test_a_loop_of_an_hour_does_not_count_as_stalled_when_another_notices_
     clock.jump_s = 3 * jump_s
     assert health.stalled() == {}
     clock.advance(4 * 3600)
-    assert health.stalled(), "and a real stall is told"
+    assert health.stalled(), "a real stall is reported"
 
 
-async def test_a_source_that_asked_for_a_pause_is_asked_after_it_whatever_the_wall_clock_does() -> None:
+async def test_retry_after_pause_of_a_source_is_unaffected_by_a_clock_jump() -> None:
     rig = Rig()
     rig.source.error = Unavailable("busy", retry_after_s=40.0)
     await rig.tick()
@@ -144,15 +144,15 @@ async def test_a_source_that_asked_for_a_pause_is_asked_after_it_whatever_the_wa
 
 
 @JUMPS
-async def test_the_fleets_removals_keep_their_age_though_all_of_its_workloads_learn_of_the_jump(jump_s: float) -> None:
+async def test_blast_radius_window_is_unaffected_by_a_clock_jump(jump_s: float) -> None:
     window = {"scale_down": {"window_s": 0, "max_replicas": 1000, "max_share": 1.0, "max_evidence_gap_s": 1000}}
     shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.5, window_s=600.0)), sizes=(10, 10), **window)
     await shared.tick_both(10, 10)
     await shared.tick_both(1, 10)
-    assert await shared.tick_both(1, 1) == (1, 9), "ten of twenty have gone"
+    assert await shared.tick_both(1, 1) == (1, 9), "ten of twenty are removed"
     shared.clock.jump_s = jump_s
     for _ in range(37):
         assert await shared.tick_both(1, 1) == (1, 9)
     for _ in range(3):
         sizes = await shared.tick_both(1, 1)
-    assert sizes == (1, 5), "after ten minutes, half of what there was may go again"
+    assert sizes == (1, 5), "after ten minutes, half of the replicas may be removed again"

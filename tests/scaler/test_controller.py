@@ -57,7 +57,7 @@ class Rig:
         return await self.controller.tick(self.clock.now())
 
 
-async def test_sees_decides_does_and_records() -> None:
+async def test_tick_reads_decides_resizes_and_records() -> None:
     rig = Rig()
     tick = await rig.tick()
     assert rig.actuator.writes == [3]
@@ -67,7 +67,7 @@ async def test_sees_decides_does_and_records() -> None:
     assert len(rig.controller.history) == 1
 
 
-async def test_writes_only_differences() -> None:
+async def test_tick_writes_only_changed_sizes() -> None:
     rig = Rig()
     await rig.tick()
     tick = await rig.tick()
@@ -75,7 +75,7 @@ async def test_writes_only_differences() -> None:
     assert tick.outcomes[0].result is Result.UNCHANGED
 
 
-async def test_a_dry_run_writes_nothing() -> None:
+async def test_dry_run_writes_nothing() -> None:
     rig = Rig()
     controller = rig.make(workload(), dry_run=True)
     tick = await controller.tick(rig.clock.now())
@@ -83,7 +83,7 @@ async def test_a_dry_run_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("503"), Misconfigured("403")], ids=["unavailable", "misconfigured"])
-async def test_a_failed_read_keeps_the_last_value_as_stale(error: PortError) -> None:
+async def test_failed_read_keeps_the_last_value_as_stale(error: PortError) -> None:
     rig = Rig()
     await rig.tick()
     rig.source.error = error
@@ -93,7 +93,7 @@ async def test_a_failed_read_keeps_the_last_value_as_stale(error: PortError) -> 
     assert tick.decision.target == 3
 
 
-async def test_a_source_that_never_answered_is_absent_with_its_error() -> None:
+async def test_source_that_never_responded_is_absent_with_its_error() -> None:
     rig = Rig()
     rig.source.error = Unavailable("connection refused")
     tick = await rig.tick()
@@ -102,7 +102,7 @@ async def test_a_source_that_never_answered_is_absent_with_its_error() -> None:
     assert tick.decision.target == 1
 
 
-async def test_a_hanging_source_costs_its_deadline_and_no_more() -> None:
+async def test_hanging_source_times_out_at_its_deadline() -> None:
     rig = Rig()
     rig.source.hang = True
     async with asyncio.timeout(5):
@@ -110,14 +110,14 @@ async def test_a_hanging_source_costs_its_deadline_and_no_more() -> None:
     assert tick.observation.source_errors == {"queue": "no answer within 0.05 s"}
 
 
-async def test_an_old_sample_is_stale() -> None:
+async def test_sample_older_than_the_limit_is_stale() -> None:
     rig = Rig()
     rig.source.age_s = 61
     tick = await rig.tick()
     assert isinstance(tick.observation.readings[VISIBLE], Stale)
 
 
-async def test_a_sample_from_the_future_is_disbelieved() -> None:
+async def test_sample_from_the_future_is_absent() -> None:
     rig = Rig()
     rig.source.age_s = -3600
     reading = (await rig.tick()).observation.readings[VISIBLE]
@@ -137,7 +137,7 @@ async def test_a_sample_from_the_future_is_disbelieved() -> None:
     ],
     ids=["beyond its limit", "near the largest float", "of 401 digits", "nan", "inf", "negative"],
 )
-async def test_a_value_that_nothing_measures_is_absent_with_the_reason_in_the_journal(value: float, why: str) -> None:
+async def test_implausible_value_is_absent_with_the_reason_in_the_journal(value: float, why: str) -> None:
     rig = Rig()
     await rig.tick()
     rig.source.values["visible"] = value
@@ -152,7 +152,7 @@ async def test_a_value_that_nothing_measures_is_absent_with_the_reason_in_the_jo
 @pytest.mark.parametrize(
     "size", [1_000_001, 4 * 10**12, 10**400, -1], ids=["a million and one", "4e12", "of 401 digits", "-1"]
 )
-async def test_a_size_that_no_platform_has_counts_as_not_read(size: int) -> None:
+async def test_implausible_pool_size_counts_as_a_failed_read(size: int) -> None:
     rig = Rig()
     await rig.tick()
     rig.actuator.ready = size
@@ -164,14 +164,14 @@ async def test_a_size_that_no_platform_has_counts_as_not_read(size: int) -> None
     assert (await rig.tick()).decision.target == 3
 
 
-async def test_a_quantity_the_source_leaves_out_is_absent() -> None:
+async def test_quantity_missing_from_the_sample_is_absent() -> None:
     rig = Rig()
     del rig.source.values["visible"]
     reading = (await rig.tick()).observation.readings[VISIBLE]
     assert reading == Absent("not among what the source gave")
 
 
-async def test_waits_as_long_as_a_throttling_source_asks() -> None:
+async def test_throttling_source_is_not_called_before_retry_after() -> None:
     rig = Rig()
     rig.source.error = Unavailable("throttled", retry_after_s=40)
     await rig.tick()
@@ -182,7 +182,7 @@ async def test_waits_as_long_as_a_throttling_source_asks() -> None:
     assert rig.source.calls == 2
 
 
-async def test_waits_as_long_as_a_throttling_platform_asks() -> None:
+async def test_throttling_platform_is_not_called_before_retry_after() -> None:
     rig = Rig()
     rig.actuator.status_error = Unavailable("throttled", retry_after_s=25)
     await rig.tick()
@@ -193,7 +193,7 @@ async def test_waits_as_long_as_a_throttling_platform_asks() -> None:
     assert (await rig.tick()).decision.target == 3
 
 
-async def test_nobody_is_left_alone_for_a_day() -> None:
+async def test_retry_after_is_capped_at_five_minutes() -> None:
     rig = Rig()
     rig.source.error = Unavailable("throttled", retry_after_s=86_400)
     await rig.tick()
@@ -203,7 +203,7 @@ async def test_nobody_is_left_alone_for_a_day() -> None:
     assert rig.source.calls == 2
 
 
-async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> None:
+async def test_pool_of_unknown_or_stale_size_is_not_resized() -> None:
     rig = Rig()
     rig.actuator.status_error = Unavailable("API down")
     tick = await rig.tick()
@@ -226,7 +226,7 @@ async def test_an_unknown_size_is_left_alone_and_a_last_known_one_is_stale() -> 
         (OutOfCapacity("no H100 in a"), Result.OUT_OF_CAPACITY),
     ],
 )
-async def test_a_refused_write_is_an_outcome_and_the_next_turn_the_retry(error: PortError, result: Result) -> None:
+async def test_failed_write_is_an_outcome_and_is_retried_in_the_next_tick(error: PortError, result: Result) -> None:
     rig = Rig()
     rig.actuator.resize_error = error
     tick = await rig.tick()
@@ -236,7 +236,7 @@ async def test_a_refused_write_is_an_outcome_and_the_next_turn_the_retry(error: 
     assert rig.actuator.writes == [3]
 
 
-async def test_a_hanging_write_is_unavailable() -> None:
+async def test_hanging_write_is_unavailable() -> None:
     rig = Rig()
     rig.actuator.hang = True
     async with asyncio.timeout(5):
@@ -244,7 +244,7 @@ async def test_a_hanging_write_is_unavailable() -> None:
     assert tick.outcomes[0].result is Result.UNAVAILABLE
 
 
-async def test_a_clock_that_jumps_makes_no_window_older_or_younger() -> None:
+async def test_clock_jump_does_not_change_the_age_of_a_window() -> None:
     rig = Rig(scale_down={"window_s": 60, "max_replicas": 1000, "max_evidence_gap_s": 45})
     rig.actuator.desired = 3
     rig.source.values["visible"] = 0.0
@@ -252,11 +252,11 @@ async def test_a_clock_that_jumps_makes_no_window_older_or_younger() -> None:
     rig.clock.jump_s = 7200.0
     tick = await rig.tick()
     assert tick.clock_step_s == 7200
-    assert tick.decision.target == 1, "the last 60 s were seen throughout"
+    assert tick.decision.target == 1, "the last 60 s were observed without a gap"
     assert tick.lateness_s == pytest.approx(0)
 
 
-async def test_a_new_setup_is_adopted_whole_between_turns_and_keeps_the_past() -> None:
+async def test_new_setup_is_adopted_between_ticks_and_keeps_history() -> None:
     rig = Rig()
     await rig.tick()
     changed = workload(policies={"depth": {"kind": "queue_depth", "target_per_replica": 5}})
@@ -266,7 +266,7 @@ async def test_a_new_setup_is_adopted_whole_between_turns_and_keeps_the_past() -
     assert (tick.spec, tick.decision.target, tick.history_len) == (changed.fingerprint, 6, 1)
 
 
-async def test_turns_keep_to_the_grid_and_a_missed_one_is_skipped() -> None:
+async def test_ticks_stay_on_the_interval_grid_and_missed_ones_are_skipped() -> None:
     rig = Rig()
     first = rig.clock.now() + 3
     slow = iter([0.0, 40.0, 0.0, 0.0])
@@ -282,14 +282,14 @@ async def test_turns_keep_to_the_grid_and_a_missed_one_is_skipped() -> None:
     assert [t.at - first for t in rig.ticks] == [0, 15, 60, 75]
 
 
-async def test_a_stopped_controller_ends_the_turn_it_is_in() -> None:
+async def test_stopped_controller_completes_the_current_tick() -> None:
     rig = Rig()
     rig.actuator.on_resize = lambda _: rig.controller.stop()
     await rig.controller.run(rig.clock.now())
     assert len(rig.ticks) == 1
 
 
-async def test_a_fault_of_ours_is_not_swallowed() -> None:
+async def test_unexpected_exception_propagates_without_fault_handling() -> None:
     rig = Rig()
 
     class Broken(FakeSource):
@@ -333,9 +333,7 @@ class TestFaults:
         setup = dataclasses.replace(rig.setup(workload()), faults=faults, **parts)
         return Controller(setup, rig.clock, History(), rig.ticks.append), faults
 
-    async def test_an_adapters_exception_is_a_failed_read_that_is_counted_and_logged_once(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    async def test_unexpected_source_exception_is_a_counted_failed_read(self, caplog: pytest.LogCaptureFixture) -> None:
         rig = Rig()
         controller, faults = self.make(rig, sources={"queue": Broken(rig.clock)})
         for _ in range(3):
@@ -346,7 +344,7 @@ class TestFaults:
         assert (tick.decision.target, rig.actuator.writes) == (1, [])
         assert faults.counts == {("llm", "source", "queue"): 3}
 
-    async def test_what_a_source_said_before_its_adapter_failed_is_no_longer_relied_upon(self) -> None:
+    async def test_unexpected_source_exception_discards_the_last_value(self) -> None:
         rig = Rig()
         source = Broken(rig.clock, {"visible": 1.0}, error=Unavailable("answers"))
         controller, _ = self.make(rig, sources={"queue": source})
@@ -357,7 +355,7 @@ class TestFaults:
         assert isinstance(tick.observation.readings[VISIBLE], Absent)
 
     @pytest.mark.parametrize("where", ["status", "resize"])
-    async def test_a_pool_whose_adapter_fails_is_left_as_it_is(self, where: str) -> None:
+    async def test_pool_with_failing_adapter_is_not_resized(self, where: str) -> None:
         rig = Rig()
         pool = BrokenPool(rig.clock)
         pool.where = where
@@ -367,7 +365,7 @@ class TestFaults:
         assert [o.result for o in tick.outcomes] == ([Result.UNAVAILABLE] if where == "resize" else [])
         assert faults.counts == {("llm", "pool", "main"): 1}
 
-    async def test_an_exception_of_the_core_ends_the_loop_after_three_ticks_in_a_row(self) -> None:
+    async def test_core_exception_ends_the_loop_after_three_consecutive_ticks(self) -> None:
         rig = Rig()
         failing = iter([True, True, False, True, True, True])
         controller, faults = self.make(rig)

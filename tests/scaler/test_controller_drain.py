@@ -38,25 +38,25 @@ def controller(actuator: Draining, ticks: list[Tick], *, dry_run: bool = False) 
     return Controller(setup, actuator.clock, History(), ticks.append, dry_run=dry_run)
 
 
-async def test_a_size_that_is_still_carried_out_is_told_again_until_it_is() -> None:
+async def test_unfinished_resize_is_written_again_until_it_finishes() -> None:
     clock, ticks = ManualClock(), list[Tick]()
     actuator = Draining(clock)
-    draining = controller(actuator, ticks)
+    drain_controller = controller(actuator, ticks)
     for _ in range(4):
         clock.advance(15)
-        await draining.tick(clock.now())
+        await drain_controller.tick(clock.now())
     assert actuator.writes == [1, 1]
     assert [o.result for tick in ticks for o in tick.outcomes] == [Result.UNCHANGED] * 4
 
 
-async def test_what_goes_wrong_on_the_way_is_told() -> None:
+async def test_failed_resize_while_draining_is_reported() -> None:
     clock, ticks = ManualClock(), list[Tick]()
     await controller(Draining(clock, resize_error=Unavailable("no pods")), ticks).tick(clock.now())
     assert [(o.result, o.reason) for o in ticks[0].outcomes] == [(Result.UNAVAILABLE, "no pods")]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-async def test_a_dry_run_carries_nothing_out(dry_run: bool) -> None:
+async def test_dry_run_writes_nothing_while_draining(dry_run: bool) -> None:
     clock, ticks = ManualClock(), list[Tick]()
     actuator = Draining(clock)
     await controller(actuator, ticks, dry_run=dry_run).tick(clock.now())

@@ -60,7 +60,7 @@ def forescale(*args: str, cwd: Path | None = None) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-async def test_runs_until_told_and_ends_with_a_summary(tmp_path: Path) -> None:
+async def test_daemon_runs_until_stopped_and_prints_a_summary(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 3, 20, d)
@@ -72,7 +72,7 @@ async def test_runs_until_told_and_ends_with_a_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_one_canonical_line_a_turn(tmp_path: Path) -> None:
+async def test_each_tick_logs_one_canonical_line(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 3, 20, d)
@@ -84,7 +84,7 @@ async def test_one_canonical_line_a_turn(tmp_path: Path) -> None:
         ].keys()
 
 
-async def test_tells_its_health_its_readiness_and_its_metrics(tmp_path: Path) -> None:
+async def test_daemon_serves_health_readiness_and_metrics(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 1, 20, d)
@@ -98,7 +98,7 @@ async def test_tells_its_health_its_readiness_and_its_metrics(tmp_path: Path) ->
         assert (await d.get(""))[0] == 200
 
 
-async def test_a_changed_file_is_taken_at_a_turns_boundary(tmp_path: Path) -> None:
+async def test_changed_configuration_is_applied_between_ticks(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 1, 20, d)
@@ -114,14 +114,14 @@ async def test_a_changed_file_is_taken_at_a_turns_boundary(tmp_path: Path) -> No
         assert (await d.get("healthz"))[0] == 200
 
 
-async def test_a_bad_change_is_refused_and_the_old_configuration_stays(tmp_path: Path) -> None:
+async def test_invalid_configuration_change_keeps_the_old_configuration(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 1, 20, d)
-        good, turns = d.ticks()[-1].spec, len(d.ticks())
+        good, ticks_before = d.ticks()[-1].spec, len(d.ticks())
         (config / "llm.yaml").write_text("workload: llm\nmax_replicas: lots\n")
         await until(lambda: any(e["event"] == "reload" and e["level"] == "error" for e in d.events()), 20, d)
-        await until(lambda: len(d.ticks()) > turns + 2, 20, d)
+        await until(lambda: len(d.ticks()) > ticks_before + 2, 20, d)
         assert d.ticks()[-1].spec == good
         assert "forescale_config_valid 0.0" in (await d.get("metrics"))[1]
         error = next(e for e in d.events() if e["event"] == "reload")
@@ -131,7 +131,7 @@ async def test_a_bad_change_is_refused_and_the_old_configuration_stays(tmp_path:
 
 
 @pytest.mark.slow
-async def test_a_restarted_daemon_remembers_and_a_killed_one_lost_nothing(tmp_path: Path) -> None:
+async def test_daemon_restarted_after_kill_keeps_its_history(tmp_path: Path) -> None:
     configuration(tmp_path, speed=1.0, interval_s=0.2, deadline_s=0.1)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 5, 20, d)
@@ -145,7 +145,7 @@ async def test_a_restarted_daemon_remembers_and_a_killed_one_lost_nothing(tmp_pa
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
-async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
+async def test_ended_loop_fails_the_health_check(tmp_path: Path) -> None:
     """The loop fails by a defect: its time passes the last year of `datetime`."""
     hours = {"kind": "schedule", "windows": [{"start": "08:00", "end": "18:00", "replicas": 2}]}
     config = configuration(tmp_path, policies={"depth": {"kind": "queue_depth"}, "hours": hours})
@@ -160,7 +160,7 @@ async def test_a_stalled_loop_fails_its_health_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_a_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
+async def test_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
     configuration(tmp_path)
     async with running(tmp_path, "--dry-run", "--for", "3") as d:
         await asyncio.wait_for(d.process.wait(), 20)
@@ -169,12 +169,12 @@ async def test_a_dry_run_decides_and_writes_nothing(tmp_path: Path) -> None:
         assert Result.ACCEPTED not in results
 
 
-def test_once_takes_one_turn_and_explains_it(tmp_path: Path) -> None:
+def test_once_runs_one_tick_and_explains_it(tmp_path: Path) -> None:
     configuration(tmp_path)
-    done = forescale("run", str(tmp_path / "config"), "--once")
-    assert done.returncode == 0, done.stderr
-    assert "llm at " in done.stdout
-    assert "depth: wants " in done.stdout
+    result = forescale("run", str(tmp_path / "config"), "--once")
+    assert result.returncode == 0, result.stderr
+    assert "llm at " in result.stdout
+    assert "depth: wants " in result.stdout
     assert len(list(Journal(tmp_path / "journal"))) == 1
 
 
@@ -186,7 +186,7 @@ def test_once_takes_one_turn_and_explains_it(tmp_path: Path) -> None:
     ],
     ids=["a port that is not to be had", "a folder that cannot be written"],
 )
-def test_what_cannot_be_run_is_said_before_the_first_turn(
+def test_invalid_daemon_settings_are_reported_before_the_first_tick(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     config = configuration(tmp_path)
@@ -194,31 +194,31 @@ def test_what_cannot_be_run_is_said_before_the_first_turn(
     if change.get("listen") == "127.0.0.1:1":
         import socket  # noqa: PLC0415
 
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            port = taken.getsockname()[1]
+        with socket.socket() as occupied:
+            occupied.bind(("127.0.0.1", 0))
+            occupied.listen()
+            port = occupied.getsockname()[1]
             settings["daemon"]["listen"] = f"127.0.0.1:{port}"
             (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
-            done = forescale("run", str(config), "--for", "1")
+            result = forescale("run", str(config), "--for", "1")
         message = message.replace(":1", f":{port}")
     else:
         settings["daemon"].update(change)
         (config / "daemon.yaml").write_text(yaml.safe_dump(settings))
-        done = forescale("run", str(config), "--for", "1")
-    assert done.returncode == 2
-    assert message in done.stderr
+        result = forescale("run", str(config), "--for", "1")
+    assert result.returncode == 2
+    assert message in result.stderr
 
 
 @pytest.mark.slow
-def test_the_quickstart_runs_as_the_readme_says(tmp_path: Path) -> None:
+def test_quickstart_runs_as_in_the_readme(tmp_path: Path) -> None:
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
         (tmp_path / file.name).write_text(file.read_text().replace("127.0.0.1:8080", "127.0.0.1:0"))
-    done = forescale("run", str(tmp_path), "--for", "4", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "dashboard at http://127.0.0.1:" in done.stderr
-    assert "chat" in done.stdout
-    assert "summaries" in done.stdout
+    result = forescale("run", str(tmp_path), "--for", "4", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "dashboard at http://127.0.0.1:" in result.stderr
+    assert "chat" in result.stdout
+    assert "summaries" in result.stdout
     explained = forescale("explain", "journal", "--workload", "chat", cwd=tmp_path)
     assert "chat at " in explained.stdout
     assert forescale("replay", "journal", cwd=tmp_path).returncode == 0

@@ -30,7 +30,7 @@ async def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
         yield aws_server, proxy
 
 
-def written(tmp_path: Path, queue: str, url: str) -> Config:
+def load_config(tmp_path: Path, queue: str, url: str) -> Config:
     """Configure two queues, one of which does not exist, and a cluster that does not exist."""
     account = {"region": REGION, "endpoint_url": url}
     document: dict[str, Any] = {
@@ -49,11 +49,13 @@ def written(tmp_path: Path, queue: str, url: str) -> Config:
     return load([file])
 
 
-async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
+async def test_failing_adapter_does_not_hide_the_other_checks(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
     aws_server, proxy = cloud
     queue = await aws_server.queue("prompts")
     await aws_server.send(queue, 3)
-    by_name = {check.name: check for check in await check_adapters(written(tmp_path, queue, proxy.url), SystemClock())}
+    by_name = {
+        check.name: check for check in await check_adapters(load_config(tmp_path, queue, proxy.url), SystemClock())
+    }
     assert isinstance(visible := by_name["there"].readings["visible"], Fresh)
     assert visible.value == 3
     assert by_name["there"].ok
@@ -63,7 +65,7 @@ async def test_one_that_fails_does_not_hide_the_others(cloud: tuple[Aws, Front],
     assert not by_name["main"].ok
 
 
-async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) -> None:
+async def test_late_share_is_measured_against_the_workloads_slo(tmp_path: Path) -> None:
     async with exporter({"a": Engine(growing(vllm({})))}) as pages:
         document = {
             "workload": "llm",
@@ -81,15 +83,15 @@ async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) 
     assert late.value == pytest.approx((2131 - 1587) / 2131)
 
 
-async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
+async def test_checks_call_only_read_operations(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
     aws_server, proxy = cloud
-    await check_adapters(written(tmp_path, await aws_server.queue("prompts"), proxy.url), SystemClock())
+    await check_adapters(load_config(tmp_path, await aws_server.queue("prompts"), proxy.url), SystemClock())
     assert {a.operation for a in proxy.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
 
 
-async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
+async def test_missing_permission_is_reported_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
     aws_server, proxy = cloud
-    config = written(tmp_path, await aws_server.queue("prompts"), proxy.url)
+    config = load_config(tmp_path, await aws_server.queue("prompts"), proxy.url)
     proxy.faults["sqs"] = FORBIDDEN["json"]
     by_name = {check.name: check for check in await check_adapters(config, SystemClock())}
     assert "AccessDenied" in by_name["there"].error
@@ -97,11 +99,11 @@ async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple
 
 
 @pytest.mark.slow
-def test_the_embedded_world_answers_all(
+def test_checks_pass_in_the_embedded_world(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     quickstart = str(Path("config/quickstart").resolve())
-    monkeypatch.chdir(tmp_path)  # where no journal knows better
+    monkeypatch.chdir(tmp_path)  # a folder without a journal
     assert main(["check", "--live", quickstart]) == 0
     out = capsys.readouterr().out
     assert "ok   chat pool gpus (embedded)" in out
@@ -119,14 +121,14 @@ def test_the_embedded_world_answers_all(
         (None, "not known whether permitted: eks:UpdateNodegroupConfig: add it to the role"),
     ],
 )
-def test_permissions_are_told_apart_by_what_is_known(granted: bool | None, out: str) -> None:
+def test_permission_text_distinguishes_granted_denied_and_unknown(granted: bool | None, out: str) -> None:
     permit = Permit("eks:UpdateNodegroupConfig", granted, "" if granted else "add it to the role")
     check = AdapterCheck(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
     assert list(permits(check)) == [out]
     assert check.ok is (granted is not False)
 
 
-def test_a_pool_is_told_by_zone_with_what_it_is_short_of() -> None:
+def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     config = load([Path("config/example")])
     (name,) = config.workloads
     pool = next(iter(config.workloads[name].spec.pools))

@@ -20,7 +20,7 @@ CENT = 1e-6
 
 @FLEET
 @given(fleets())
-def test_growth_never_exceeds_the_fleets_budgets(life: FleetLife) -> None:
+def test_growth_never_exceeds_the_fleet_budgets(life: FleetLife) -> None:
     for change in life.changes:
         for limit, before, after in zip(
             (life.limits.max_gpus, life.limits.max_usd_per_hour), change.before, change.after, strict=False
@@ -30,19 +30,21 @@ def test_growth_never_exceeds_the_fleets_budgets(life: FleetLife) -> None:
 
 @FLEET
 @given(fleets())
-def test_growth_never_exceeds_a_workloads_own_budget(life: FleetLife) -> None:
+def test_growth_never_exceeds_the_workload_budget(life: FleetLife) -> None:
     for member in life.members:
         budget, pools = member.spec.budget.gpus, member.spec.pools
         for tick in member.ticks if budget is not None else ():
-            held = {o.pool: o.before for o in tick.outcomes}
+            previous_sizes = {o.pool: o.before for o in tick.outcomes}
             targets = {o.pool: o.after for o in tick.outcomes}
-            before, after = (sum(n * pools[p].gpus_per_replica for p, n in s.items()) for s in (held, targets))
+            before, after = (
+                sum(n * pools[p].gpus_per_replica for p, n in s.items()) for s in (previous_sizes, targets)
+            )
             assert after <= max(budget or 0, before)
 
 
 @FLEET
 @given(fleets())
-def test_no_more_of_the_fleet_goes_in_any_window_than_its_blast_radius(life: FleetLife) -> None:
+def test_removals_in_any_window_stay_within_the_fleet_blast_radius(life: FleetLife) -> None:
     radius = life.limits.blast_radius
     if radius.share == 1.0:
         return
@@ -56,7 +58,7 @@ def test_no_more_of_the_fleet_goes_in_any_window_than_its_blast_radius(life: Fle
 
 @FLEET
 @given(fleets())
-def test_no_more_of_a_workload_goes_in_any_window_than_its_blast_radius(life: FleetLife) -> None:
+def test_removals_in_any_window_stay_within_the_workload_blast_radius(life: FleetLife) -> None:
     for member in life.members:
         radius = member.spec.blast_radius
         for i, tick in enumerate(member.ticks if radius.share < 1.0 else ()):
@@ -70,7 +72,7 @@ def test_no_more_of_a_workload_goes_in_any_window_than_its_blast_radius(life: Fl
 
 @FLEET
 @given(fleets())
-def test_nobody_is_pushed_beneath_its_minimum(life: FleetLife) -> None:
+def test_no_workload_is_scaled_below_its_minimum(life: FleetLife) -> None:
     for member in life.members:
         for tick in member.ticks:
             current, target = tick.decision.current or 0, tick.decision.target or 0
@@ -79,7 +81,7 @@ def test_nobody_is_pushed_beneath_its_minimum(life: FleetLife) -> None:
 
 @FLEET
 @given(fleets())
-def test_what_was_recorded_decides_again_in_the_same_way_with_its_grants(life: FleetLife) -> None:
+def test_recorded_ticks_with_grants_replay_equal(life: FleetLife) -> None:
     for member in life.members:
         history = History(7200.0)
         for tick in member.ticks:
@@ -91,9 +93,9 @@ def test_what_was_recorded_decides_again_in_the_same_way_with_its_grants(life: F
 
 @FLEET
 @given(fleets())
-def test_without_its_grant_no_decision_removes_less_or_holds_less(life: FleetLife) -> None:
+def test_grant_never_raises_the_capped_need(life: FleetLife) -> None:
     for member in life.members:
         for tick in member.ticks[-1:]:
-            free = decide(member.spec, History(7200.0), dataclasses.replace(tick.observation, grant=None))
-            tied = decide(member.spec, History(7200.0), tick.observation)
-            assert (tied.capped_need or 0) <= (free.capped_need or 0)
+            unlimited = decide(member.spec, History(7200.0), dataclasses.replace(tick.observation, grant=None))
+            limited = decide(member.spec, History(7200.0), tick.observation)
+            assert (limited.capped_need or 0) <= (unlimited.capped_need or 0)

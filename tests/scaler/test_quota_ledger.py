@@ -69,30 +69,30 @@ class Shared:
         return [await self.tick_both(chat, batch) for _ in range(n)]
 
 
-async def test_the_lower_one_gives_way_through_its_own_window_and_keeps_its_minimum() -> None:
+async def test_lower_priority_scales_in_after_its_window_down_to_its_minimum() -> None:
     shared = Shared(FleetLimits(max_gpus=8))
     await shared.tick_both(2, 6)
     sizes = await shared.rounds(9, chat=20, batch=6)
     assert all(a + b <= 8 for a, b in sizes)
-    assert sizes[2] == (2, 6), "its scale-down window of 60 s has not been seen yet"
+    assert sizes[2] == (2, 6), "its scale-down window of 60 s has not elapsed"
     assert sizes[-1] == (7, 1)
     reason = " ".join(s.reason for s in shared.batch.ticks[-1].decision.steps)
     assert "daemon.fleet.max_gpus is 8, the fleet holds 8, priority 0 may have 1" in reason
 
 
-async def test_what_the_higher_one_needs_no_more_is_free_for_the_lower_one() -> None:
+async def test_quota_released_by_higher_priority_goes_to_lower_priority() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (7, 1))
     sizes = await shared.rounds(9, chat=2, batch=20)
     assert all(a + b <= 8 for a, b in sizes)
     assert sizes[-1] == (2, 6)
 
 
-async def test_a_budget_of_money_holds_in_the_same_way() -> None:
+async def test_fleet_limit_on_usd_per_hour_is_kept() -> None:
     shared = Shared(FleetLimits(max_usd_per_hour=11.0), (1, 1))
     assert (await shared.rounds(3, chat=4, batch=9))[-1] == (4, 1)
 
 
-async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
+async def test_overlapping_ticks_never_share_the_same_quota() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1))
     await shared.tick_both(1, 1)
     for member in (shared.chat, shared.batch):
@@ -102,7 +102,7 @@ async def test_turns_that_overlap_never_grow_into_the_same_room() -> None:
     assert shared.chat.actuator.desired + shared.batch.actuator.desired <= 8
 
 
-async def test_nobody_grows_into_what_was_never_read() -> None:
+async def test_unread_pool_of_another_workload_counts_in_full() -> None:
     shared = Shared(FleetLimits(max_gpus=60), (1, 1))
     shared.batch.actuator.status_error = Unavailable("API down")
     assert await shared.tick_both(40, 0) == (10, 1)
@@ -112,40 +112,40 @@ async def test_nobody_grows_into_what_was_never_read() -> None:
     assert await shared.tick_both(40, 0) == (40, 1)
 
 
-async def test_a_workload_grows_into_no_room_that_its_own_unread_pool_may_hold() -> None:
+async def test_unread_pool_of_the_same_workload_counts_in_full() -> None:
     pools = {name: {"kind": "embedded", "price_usd_per_hour": 2.0} for name in ("main", "spare")}
     pools["spare"] |= {"tier": "awake_spare", "serves": "main"}
     shared = Shared(FleetLimits(max_gpus=16), (2, 6), pools=pools)
     shared.chat.actuators[PoolName("spare")].status_error = Unavailable("API down")
     await shared.tick_both(2, 6)
-    assert await shared.tick_both(20, 6) == (2, 6), "12 are batch's, and no one knows what chat's spare pool holds"
+    assert await shared.tick_both(20, 6) == (2, 6), "batch has 12, and the size of chat's spare pool is unknown"
     shared.chat.actuators[PoolName("spare")].status_error = None
-    assert await shared.tick_both(20, 6) == (2, 6), "2 more are spares"
+    assert await shared.tick_both(20, 6) == (2, 6), "its spare pool has 2"
     shared.chat.actuators[PoolName("spare")].desired = 0
     assert await shared.tick_both(20, 6) == (4, 6)
 
 
-async def test_what_was_refused_is_free_again() -> None:
+async def test_quota_of_a_failed_resize_is_released() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1), priority=0)
     await shared.tick_both(1, 1)
     shared.chat.actuator.resize_error = Unavailable("503")
     await shared.tick_both(6, 1)
     assert shared.chat.ticks[-1].outcomes[0].result is Result.UNAVAILABLE
-    assert shared.ledger.held()["gpus"] == 7, "it may have come through"
+    assert shared.ledger.held()["gpus"] == 7, "the write may have succeeded"
     shared.chat.actuator.resize_error = None
     assert await shared.tick_both(1, 7) == (1, 7)
 
 
-async def test_a_size_that_was_read_before_the_last_decision_frees_nothing() -> None:
+async def test_size_read_before_the_last_decision_releases_no_quota() -> None:
     shared = Shared(FleetLimits(max_gpus=8), (1, 1))
     await shared.tick_both(1, 1)
     await shared.tick_both(6, 1)
-    seen = shared.chat.ticks[-1].observation
-    shared.ledger.grant(WorkloadName("chat"), seen)  # a watch that has not caught up with the write
+    observation = shared.chat.ticks[-1].observation
+    shared.ledger.grant(WorkloadName("chat"), observation)  # a watch that has not caught up with the write
     assert shared.ledger.held()["gpus"] == 7
 
 
-async def test_the_blast_radius_spans_workloads() -> None:
+async def test_fleet_blast_radius_spans_workloads() -> None:
     shared = Shared(FleetLimits(blast_radius=BlastRadius(share=0.25, window_s=120)), (8, 8), scale_down={"window_s": 0})
     await shared.tick_both(8, 8)
     sizes = [sum(s) for s in await shared.rounds(18, chat=1, batch=1)]
@@ -155,7 +155,7 @@ async def test_the_blast_radius_spans_workloads() -> None:
     assert any(step.rule == RuleId.FLEET_BLAST_RADIUS for step in shared.batch.ticks[1].decision.steps)
 
 
-async def test_a_recorded_journal_replays_with_its_grants() -> None:
+async def test_recorded_ticks_replay_equal_with_their_grants() -> None:
     shared = Shared(FleetLimits(max_gpus=8, blast_radius=BlastRadius(share=0.5)))
     for need in (2, 20, 20, 3, 9, 1, 1, 1, 20):
         await shared.tick_both(need, 6)
@@ -166,7 +166,7 @@ async def test_a_recorded_journal_replays_with_its_grants() -> None:
     assert all(c.equal and c.comparable for c in compared)
 
 
-async def test_a_peer_that_settles_by_itself_does_not_bypass_it() -> None:
+async def test_policy_with_own_stabilization_obeys_fleet_limits() -> None:
     peer = {
         "policies": {"size": {"kind": "static", "replicas": 9}},
         "scale_up": {},
@@ -174,10 +174,10 @@ async def test_a_peer_that_settles_by_itself_does_not_bypass_it() -> None:
     }
     shared = Shared(FleetLimits(max_gpus=8), (2, 2), **peer)
     assert all(a + b <= 8 for a, b in await shared.rounds(40, 0, 0))
-    assert shared.chat.actuator.desired == 7, "the lower one gave way within its default window"
+    assert shared.chat.actuator.desired == 7, "the lower priority scales in within its default window"
 
 
-async def test_changed_limits_hold_from_the_next_turn_on() -> None:
+async def test_changed_limits_apply_from_the_next_tick() -> None:
     shared = Shared(FleetLimits(), (2, 2))
     assert await shared.tick_both(2, 2) == (2, 2)
     assert shared.chat.ticks[-1].observation.grant is None
@@ -185,10 +185,10 @@ async def test_changed_limits_hold_from_the_next_turn_on() -> None:
     assert await shared.tick_both(9, 2) == (4, 2)
     shared.ledger.forget(WorkloadName("batch"))
     shared.clock.advance(15)
-    assert await shared.chat.tick(9) == 6, "what nobody here resizes any more is not this fleet's"
+    assert await shared.chat.tick(9) == 6, "a removed workload does not count against the fleet"
 
 
-async def test_it_is_told_in_the_log_in_metrics_and_in_words() -> None:
+async def test_grant_is_reported_in_text_and_metrics() -> None:
     shared = Shared(FleetLimits(max_gpus=8, max_usd_per_hour=20.0, blast_radius=BlastRadius(share=0.25)))
     metrics = Metrics("test")
     metrics.registry.register(FleetCollector(shared.ledger))

@@ -112,7 +112,7 @@ def workload(source: str, pool: str, planted: str) -> str:
     return WORKLOAD.replace("SOURCE", source).replace("POOL", pool).replace("SECRET", planted)
 
 
-def everything(captured: pytest.CaptureFixture[str]) -> str:
+def captured_text(captured: pytest.CaptureFixture[str]) -> str:
     return "".join(captured.readouterr())
 
 
@@ -123,7 +123,7 @@ def everything(captured: pytest.CaptureFixture[str]) -> str:
         *(pytest.param(EMBEDDED, p, id=name) for name, p in WRONG_POOLS.items()),
     ],
 )
-def test_a_configuration_in_error_is_told_without_the_secret_in_it(
+def test_configuration_errors_contain_no_secret(
     source: str, pool: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     planted = secret()
@@ -131,7 +131,7 @@ def test_a_configuration_in_error_is_told_without_the_secret_in_it(
     file.write_text(workload(source, pool, planted))
     for arguments in (["check", str(file)], ["check", "--json", str(file)], ["run", "--once", str(file)]):
         assert main(arguments) == 2
-        out = everything(capsys)
+        out = captured_text(capsys)
         assert "chat.yaml" in out
         assert planted not in out
         assert "73829105" not in out
@@ -159,7 +159,7 @@ def test_a_configuration_in_error_is_told_without_the_secret_in_it(
         "-----BEGIN RSA PRIVATE KEY-----\nSECRET\n-----END RSA PRIVATE KEY-----",
     ],
 )
-def test_messages_lose_their_secrets_and_nothing_else(planted: str) -> None:
+def test_mask_removes_secrets_from_messages(planted: str) -> None:
     word = "HUNTER2ZQ7X" if "AKIA" in planted else secret()
     masked = mask(planted.replace("SECRET", word))
     assert word not in masked
@@ -177,7 +177,7 @@ def test_messages_lose_their_secrets_and_nothing_else(planted: str) -> None:
         "the token was refused; another one is asked for",
     ],
 )
-def test_messages_without_secrets_stay_as_they_are(harmless: str) -> None:
+def test_mask_keeps_messages_without_secrets(harmless: str) -> None:
     assert mask(harmless) == harmless
 
 
@@ -219,7 +219,7 @@ def planted_workload(port: int, planted: Mapping[str, str], folder: Path) -> str
 
 
 @pytest.mark.slow
-def test_nothing_that_a_daemon_and_its_verbs_give_out_holds_a_secret(
+def test_daemon_and_command_output_contains_no_secret(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("token in a file", "query of a page", "unknown header", "API key", "password", "spoiled", "reload")
@@ -227,10 +227,10 @@ def test_nothing_that_a_daemon_and_its_verbs_give_out_holds_a_secret(
     monkeypatch.setenv("API_KEY", planted["API key"])
     monkeypatch.setenv("PASSWORD", planted["password"])
     monkeypatch.setenv("SPOILED", os.fsdecode(planted["spoiled"].encode() + b"\xff\xfe"))
-    outputs = asyncio.run(watched(tmp_path, planted))
+    outputs = asyncio.run(daemon_outputs(tmp_path, planted))
     outputs |= {path.name: path.read_text() for path in (tmp_path / "journal").glob("*.jsonl")}
-    outputs |= dict(commands(tmp_path, capsys))
-    assert "401" in outputs["log"], "the servers' refusals are told"
+    outputs |= dict(command_outputs(tmp_path, capsys))
+    assert "401" in outputs["log"], "the servers' errors are logged"
     assert "is not UTF-8" in outputs["log"]
     assert '"stalled": {}' in outputs["/healthz"], "no loop ended"
     assert "Traceback" not in "".join(outputs.values())
@@ -239,7 +239,7 @@ def test_nothing_that_a_daemon_and_its_verbs_give_out_holds_a_secret(
     assert not leaks
 
 
-async def watched(folder: Path, planted: Mapping[str, str]) -> dict[str, str]:
+async def daemon_outputs(folder: Path, planted: Mapping[str, str]) -> dict[str, str]:
     """Return a daemon's whole output while servers repeat its secrets and its configuration is invalid."""
     config = folder / "config"
     config.mkdir()
@@ -252,20 +252,20 @@ async def watched(folder: Path, planted: Mapping[str, str]) -> dict[str, str]:
             wrong = workload(WRONG_SOURCES["a token as text"], EMBEDDED, planted["reload"])
             (config / "chat.yaml").write_text(wrong)
             await until(lambda: any(e["event"] == "reload" and "error" in e for e in d.events()), 60, d)
-            outputs = await answers(d)
+            outputs = await responses(d)
             (config / "chat.yaml").write_text(planted_workload(port, planted, folder))
             assert await d.stop() == 0
             assert d.process.stdout is not None
             return {**outputs, "log": "\n".join(d.lines), "stdout": (await d.process.stdout.read()).decode()}
 
 
-async def answers(d: Daemon) -> dict[str, str]:
+async def responses(d: Daemon) -> dict[str, str]:
     """Return the responses of all the daemon's paths."""
     paths = ("", "metrics", "healthz", "readyz", "api/workloads", "api/workloads/chat")
     return {f"/{path}": (await d.get(path))[1] for path in paths}
 
 
-def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
+def command_outputs(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple[str, str]]:
     """Yield the output of the verbs on the configuration and its journal."""
     config, journal, page = str(folder / "config"), str(folder / "journal"), folder / "report.html"
     for arguments in (
@@ -275,7 +275,7 @@ def commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[tuple
         ("schema",), ("schema", "--example"),
     ):  # fmt: skip
         code = main(list(arguments))
-        out = everything(capsys)
+        out = captured_text(capsys)
         assert code in {0, 1}, f"{arguments}: {out}"
         yield " ".join(arguments), out
     yield page.name, page.read_text()
@@ -303,7 +303,7 @@ spec:
 """
 
 
-def test_what_import_prints_and_writes_holds_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_output_contains_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     planted = [secret() for _ in range(7)]
     manifest = MANIFEST
     for i, word in enumerate(planted):
@@ -311,36 +311,36 @@ def test_what_import_prints_and_writes_holds_no_secret(tmp_path: Path, capsys: p
     (tmp_path / "object.yaml").write_text(manifest)
     for arguments in ([], ["--json"], ["--native"]):
         main(["import", str(tmp_path / "object.yaml"), *arguments])
-        out = everything(capsys)
+        out = captured_text(capsys)
         assert "object.yaml" in out
         assert not [word for word in planted if word in out]
 
 
-def test_a_traceback_is_printed_without_secrets() -> None:
+def test_traceback_contains_no_secret() -> None:
     planted = secret()
     script = (
         "import sys; from scaler.cli import hide_secrets; hide_secrets();"
         "raise RuntimeError('http://u:' + sys.argv[1] + '@prom')"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, planted], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
     )
-    assert "RuntimeError" in done.stderr
-    assert planted not in done.stderr
+    assert "RuntimeError" in result.stderr
+    assert planted not in result.stderr
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_journal_is_closed_to_other_users(tmp_path: Path) -> None:
+def test_new_journal_is_private_to_its_user(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "journal"
     JournalWriter(Settings(directory=str(folder)), 0.0, "1").close()
     assert mode(folder) == 0o700
     assert {mode(path) for path in folder.iterdir()} == {0o600}
 
 
-def test_a_journal_of_before_is_closed_to_other_users(tmp_path: Path) -> None:
+def test_existing_journal_becomes_private_to_its_user(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     folder.mkdir(mode=0o755)
     for name in (".lock", "00000001.jsonl"):
@@ -350,7 +350,7 @@ def test_a_journal_of_before_is_closed_to_other_users(tmp_path: Path) -> None:
     assert {mode(path) for path in folder.iterdir()} == {0o600}
 
 
-def test_a_folder_that_holds_more_than_a_journal_keeps_its_mode(tmp_path: Path) -> None:
+def test_shared_journal_folder_keeps_its_mode(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     folder.mkdir(mode=0o755)
     (folder / "notes.txt").touch(mode=0o644)

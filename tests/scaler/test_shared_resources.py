@@ -27,7 +27,7 @@ class Resource:
         self.closing_count += 1
 
 
-async def test_many_callers_at_once_open_it_once_and_it_is_shut_once() -> None:
+async def test_concurrent_callers_open_and_close_a_resource_once() -> None:
     resource = Resource()
     async with Resources() as resources:
         callers = [asyncio.ensure_future(resources.shared("door", resource.opening)) for _ in range(5)]
@@ -38,28 +38,28 @@ async def test_many_callers_at_once_open_it_once_and_it_is_shut_once() -> None:
 
 
 @pytest.mark.parametrize("who", [0, 1], ids=["the one that opens it", "one that waits"])
-async def test_a_caller_that_gives_up_takes_nobody_with_it(who: int) -> None:
+async def test_cancelled_caller_does_not_cancel_the_other_callers(who: int) -> None:
     resource = Resource()
     async with Resources() as resources:
         callers = [asyncio.ensure_future(resources.shared("door", resource.opening)) for _ in range(3)]
         await asyncio.sleep(0)
-        given_up = callers.pop(who)
-        given_up.cancel()
-        await asyncio.wait([given_up])
+        cancelled = callers.pop(who)
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
         resource.may_open.set()
         assert await asyncio.gather(*callers) == ["open"] * 2
 
 
-async def test_what_failed_to_open_is_tried_again_by_the_next_caller() -> None:
+async def test_next_caller_retries_a_resource_that_failed_to_open() -> None:
     resource = Resource()
 
     @asynccontextmanager
-    async def jammed() -> AsyncIterator[str]:
+    async def failing() -> AsyncIterator[str]:
         raise OSError("jammed")
         yield "never"
 
     async with Resources() as resources:
         with pytest.raises(OSError, match="jammed"):
-            await resources.shared("door", jammed)
+            await resources.shared("door", failing)
         resource.may_open.set()
         assert await resources.shared("door", resource.opening) == "open"

@@ -49,14 +49,14 @@ def has_loaded(pid: int, library: str) -> bool:
     return library in Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_the_first_line_of_the_command_line_waits_for_no_library() -> None:
+def test_cli_import_loads_no_heavy_library() -> None:
     script = f"import scaler.cli, sys; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.slow
-async def test_sighup_every_50_ms_from_the_first_moment_on_ends_nothing(tmp_path: Path) -> None:
+async def test_repeated_sighup_during_start_does_not_end_the_daemon(tmp_path: Path) -> None:
     async with live(tmp_path) as servers, starting(servers) as process:
         ready, lines = asyncio.Event(), list[str]()
 
@@ -81,7 +81,7 @@ async def test_sighup_every_50_ms_from_the_first_moment_on_ends_nothing(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=str)
-async def test_a_daemon_that_is_stopped_before_its_first_tick_ends_well(tmp_path: Path, sig: signal.Signals) -> None:
+async def test_daemon_stopped_before_its_first_tick_exits_with_zero(tmp_path: Path, sig: signal.Signals) -> None:
     async with live(tmp_path) as servers, starting(servers) as process:
         process.send_signal(sig)
         _, err = await process.communicate()

@@ -26,17 +26,17 @@ from tests.scaler.live_daemon import Live, live
 from tests.servers.daemon import Daemon, until
 
 
-async def eventually(true: Callable[[], bool], steps: int = 2000) -> None:
+async def wait_until(condition: Callable[[], bool], steps: int = 2000) -> None:
     """Run other tasks until `true` returns True."""
     for _ in range(steps):
-        if true():
+        if condition():
             return
         await asyncio.sleep(0.005)
     raise AssertionError("it did not happen")
 
 
 class TestTasks:
-    async def test_a_task_that_fails_is_started_again_counted_and_reported(self) -> None:
+    async def test_failed_task_is_restarted_counted_and_reported(self) -> None:
         tasks, runs, go = Tasks(first_pause_s=0.001), list[int](), asyncio.Event()
 
         async def run() -> None:
@@ -46,7 +46,7 @@ class TestTasks:
             await go.wait()
 
         task = tasks.start("configuration", run)
-        await eventually(lambda: len(runs) == 4)
+        await wait_until(lambda: len(runs) == 4)
         assert tasks.restarts == {"configuration": 3}
         assert tasks.failing["configuration"].startswith("MemoryError at test_supervision.py:")
         tasks.recovered("configuration")
@@ -54,18 +54,18 @@ class TestTasks:
         go.set()
         await task
 
-    async def test_a_message_that_may_quote_a_secret_is_not_shown(self) -> None:
+    async def test_task_failure_report_omits_the_exception_message(self) -> None:
         tasks = Tasks(first_pause_s=60.0)
 
         async def run() -> None:
             raise ValueError("password hunter2")
 
         task = tasks.start("x", run)
-        await eventually(lambda: "x" in tasks.failing)
+        await wait_until(lambda: "x" in tasks.failing)
         assert "hunter2" not in tasks.failing["x"]
         task.cancel()
 
-    async def test_a_task_that_returns_has_ended(self) -> None:
+    async def test_task_that_returns_is_not_restarted(self) -> None:
         tasks = Tasks()
 
         async def run() -> None:
@@ -98,7 +98,7 @@ class App:
         return self.metrics.registry.get_sample_value("forescale_config_valid")
 
 
-async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanwhile(tmp_path: Path) -> None:
+async def test_unexpected_reload_failure_is_reported_and_retried(tmp_path: Path) -> None:
     document = {
         "workload": "llm",
         "max_replicas": 3,
@@ -113,17 +113,17 @@ async def test_a_reload_that_fails_unexpectedly_is_tried_again_and_says_so_meanw
     task = app.tasks.start("configuration", reloader.follow)
     assert app.valid() == 1
     file.write_text(yaml.safe_dump({**document, "max_replicas": 4}))
-    await eventually(lambda: app.tasks.restarts["configuration"] == 1)
+    await wait_until(lambda: app.tasks.restarts["configuration"] == 1)
     assert app.valid() == 0
     assert "configuration" in app.health.problems()
-    await eventually(lambda: bool(app.taken))
-    await eventually(lambda: app.valid() == 1)
+    await wait_until(lambda: bool(app.taken))
+    await wait_until(lambda: app.valid() == 1)
     assert app.tasks.restarts["configuration"] == 2
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-def test_a_look_neither_waits_for_a_fifo_nor_reads_what_is_too_large(tmp_path: Path) -> None:
+def test_snapshot_rejects_fifos_and_oversized_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
     assert "only regular files are" in snapshot([tmp_path]).problem
     (tmp_path / "a.yaml").unlink()
@@ -152,8 +152,8 @@ def number_key(servers: Live) -> Callable[[], None]:
 
 
 def folder_gone(servers: Live) -> Callable[[], None]:
-    away = servers.config.rename(servers.folder / "away")
-    return lambda: (away.rename(servers.config), None)[1]
+    moved = servers.config.rename(servers.folder / "away")
+    return lambda: (moved.rename(servers.config), None)[1]
 
 
 def sparse(servers: Live) -> Callable[[], None]:
@@ -169,22 +169,22 @@ def fifo(servers: Live) -> Callable[[], None]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoil", [null_key, number_key, folder_gone, sparse, fifo])
-async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
+async def test_daemon_reports_spoiled_files_and_applies_the_next_edit(
     tmp_path: Path, spoil: Callable[[Live], Callable[[], None]]
 ) -> None:
     async with live(tmp_path) as servers, servers.run() as d:
         await until(lambda: len(d.ticks()) > 1, 30, d)
         before = d.ticks()[-1].spec
-        mend = spoil(servers)
+        repair = spoil(servers)
 
         async def is_reported() -> bool:
             return not await valid(d) and "configuration" in json.loads((await d.get("healthz"))[1])["problems"]
 
         await until(is_reported, 30, d)
-        turns = len(d.ticks())
-        await until(lambda: len(d.ticks()) > turns + 4, 30, d)
-        assert (await d.get("healthz"))[0] == 200, "a restart would not mend it"
-        mend()
+        ticks_before = len(d.ticks())
+        await until(lambda: len(d.ticks()) > ticks_before + 4, 30, d)
+        assert (await d.get("healthz"))[0] == 200, "a restart would not fix it"
+        repair()
         servers.write(paused=True)
         await until(lambda: d.ticks()[-1].spec != before, 60, d)
         await until(lambda: valid(d), 30, d)
@@ -193,7 +193,7 @@ async def test_a_daemon_survives_spoiled_files_says_so_and_takes_the_next_edit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["truncated", "gone"])
-async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_path: Path, lost: str) -> None:
+async def test_file_empty_or_missing_for_one_poll_keeps_its_workload(tmp_path: Path, lost: str) -> None:
     async with live(tmp_path) as servers:
         servers.daemon_settings(config_poll_s=2.0)
         other = servers.write("other")
@@ -211,19 +211,19 @@ async def test_a_file_that_is_empty_or_gone_for_one_look_keeps_its_workload(tmp_
             await until(lambda: any(e.get("removed") == ["other"] for e in d.events()), 30, d)
 
 
-async def decided(d: Daemon, ticks: int) -> None:
+async def wait_for_ticks(d: Daemon, ticks: int) -> None:
     """Wait until the log has this many more ticks."""
     before = sum(e["event"] == "tick" for e in d.events())
     await until(lambda: sum(e["event"] == "tick" for e in d.events()) >= before + ticks, 30, d)
 
 
 @pytest.mark.slow
-async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_record(tmp_path: Path) -> None:
+async def test_daemon_on_a_full_disk_decides_and_reports_lost_records(tmp_path: Path) -> None:
     async with live(tmp_path) as servers:
         servers.journal.mkdir()
         (servers.journal / "00000001.jsonl").write_text('{"v":2,"type":"tick","workload":"llm","at":"damaged"}\n')
         async with servers.run(limits={resource.RLIMIT_FSIZE: 1}) as d:
-            await decided(d, 3)
+            await wait_for_ticks(d, 3)
             status, body = await d.get("healthz")
             assert (status, json.loads(body)["status"]) == (200, "degraded")
             assert "cannot record: File too large" in json.loads(body)["problems"]["journal"]
@@ -237,24 +237,24 @@ async def test_a_daemon_starts_on_a_full_disk_decides_and_says_that_it_cannot_re
 
 
 @pytest.mark.slow
-async def test_a_daemon_starts_beside_a_journal_of_another_schema_and_says_so_once(tmp_path: Path) -> None:
+async def test_daemon_reports_a_journal_of_another_schema_once(tmp_path: Path) -> None:
     async with live(tmp_path) as servers:
         servers.journal.mkdir()
-        old = servers.journal / "00000001.jsonl"
-        old.write_text('{"v":1,"type":"start","at":1}\n{"v":1,"type":"tick"}\n')
+        old_file = servers.journal / "00000001.jsonl"
+        old_file.write_text('{"v":1,"type":"start","at":1}\n{"v":1,"type":"tick"}\n')
         async with servers.run() as d:
-            await decided(d, 3)
+            await wait_for_ticks(d, 3)
             assert "forescale_journal_damaged_lines 2.0" in (await d.get("metrics"))[1]
             (event,) = [e for e in d.events() if e["event"] == "journal"]
             assert event["unreadable_records"] == 2
             assert "this version reads schema 2. Read it with Forescale 0.1.0" in event["error"]
             assert await d.stop() == 0
-        assert old.read_text().count("\n") == 2
+        assert old_file.read_text().count("\n") == 2
         assert '"type":"tick"' in (servers.journal / "00000002.jsonl").read_text()
 
 
 @pytest.mark.slow
-async def test_a_journal_folder_that_is_removed_while_the_daemon_runs_is_begun_anew(tmp_path: Path) -> None:
+async def test_running_daemon_recreates_a_removed_journal_folder(tmp_path: Path) -> None:
     async with live(tmp_path) as servers, servers.run() as d:
         await until(lambda: len(d.ticks()) > 2, 30, d)
         servers.journal.rename(tmp_path / "removed")

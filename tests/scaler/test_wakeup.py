@@ -16,7 +16,7 @@ from tests.scaler.test_controller import MAIN, workload
 from tests.servers.daemon import until
 
 
-async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
+async def test_interruption_notice_starts_a_tick_within_two_seconds() -> None:
     ticks, clock = list[Tick](), SystemClock()
     context = AdapterContext(Resources(), clock, 1.0)
     servers = await board(context)
@@ -25,11 +25,11 @@ async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
     controller = Controller(setup, clock, History(), ticks.append)
     running = asyncio.create_task(controller.run(clock.now()))
     await until(lambda: len(ticks) == 1, 10)
-    seen_at = clock.now()
-    for machine in ("i-1", "i-2", "i-3"):  # a bunch is one tick
+    pinned_at = clock.now()
+    for machine in ("i-1", "i-2", "i-3"):  # several notices cause one tick
         servers.pin(Notice(machine, "interruption", clock.now()))
     await until(lambda: len(ticks) == 2, 10)
-    assert ticks[1].at - seen_at < 2
+    assert ticks[1].at - pinned_at < 2
     await asyncio.sleep(2 * GATHER_S)
     assert len(ticks) == 2
     assert ticks[1].lateness_s < 1
@@ -38,7 +38,7 @@ async def test_a_notice_brings_the_turn_forward_within_two_seconds() -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-def test_a_notice_that_nothing_came_of_is_forgotten() -> None:
+def test_interruption_notice_expires() -> None:
     clock = ManualClock()
     board = NoticeBoard(clock)
     board.pin(Notice("i-1", "interruption", clock.now()))
@@ -47,7 +47,7 @@ def test_a_notice_that_nothing_came_of_is_forgotten() -> None:
     assert board.notices_for(["i-1"]) == {}
 
 
-def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() -> None:
+def test_interruption_takes_precedence_over_rebalance_recommendation() -> None:
     clock = ManualClock()
     board = NoticeBoard(clock)
     kinds: list[Kind] = ["rebalance", "interruption", "rebalance"]
@@ -56,7 +56,7 @@ def test_an_interruption_stands_above_a_recommendation_and_both_are_told_once() 
     assert board.notices_for(["i-1"])["i-1"].kind == "interruption"
 
 
-def test_a_machine_that_is_gone_is_unpinned() -> None:
+def test_unpinned_notice_is_no_longer_returned() -> None:
     board = NoticeBoard(ManualClock())
     board.pin(Notice("i-1", "interruption", board.clock.now()))
     board.unpin("i-1")

@@ -1,4 +1,4 @@
-"""What a soak runs: a daemon over embedded clouds on a fast clock, and one over hostile servers in real time."""
+"""Daemons of the soak: one over embedded clouds on a fast clock, and one over hostile servers in real time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.servers.site import listening
 
 QUICKSTART: Final = Path(__file__).parents[2] / "config" / "quickstart"
 SPEED: Final = 60
-COMPILES_S: Final = 180.0
-"""For a start that compiles the simulator first, on a busy machine."""
-READY_S: Final = 1.0
-"""Between two looks of the stand-in for a Deployment controller, which makes replicas ready."""
+COMPILE_S: Final = 180.0
+"""Start timeout with compilation of the simulator, on a busy machine. Seconds."""
+READY_POLL_S: Final = 1.0
+"""Poll interval of the fake Deployment controller, which makes replicas ready. Seconds."""
 PAGE: Final = "\n".join(
     f'vllm:{name}{{model_name="m"}} {value}'
     for name, value in (("num_requests_running", 20), ("num_requests_waiting", 2), ("kv_cache_usage_perc", 0.5))
@@ -31,8 +31,8 @@ PAGE: Final = "\n".join(
 
 
 @dataclass
-class Hostile:
-    """A server of metrics: honest until a fault says otherwise."""
+class HostileServer:
+    """A metrics server with valid responses, except during a fault."""
 
     port: int = 0
     body: bytes | None = None
@@ -56,16 +56,16 @@ class Hostile:
 
 
 @dataclass
-class House:
+class SoakTarget:
     """One daemon with its folder, and the servers it reads."""
 
     name: str
     folder: Path
     rng: Rng
     daemon: Daemon
-    hostile: Hostile | None = None
+    hostile: HostileServer | None = None
     kube: FakeKube | None = None
-    moved: list[Path] = field(default_factory=list)
+    moved_journals: list[Path] = field(default_factory=list)
     """Folders to which journals were moved while the daemon ran."""
 
     @property
@@ -77,7 +77,7 @@ class House:
         return self.folder / "journal"
 
     async def page(self, path: str = "metrics") -> tuple[int, str]:
-        """Return a page of the daemon's; status 0 where it gives none."""
+        """Return a page of the daemon; status 0 without a response."""
         with contextlib.suppress(OSError, TimeoutError):
             return await self.daemon.get(path)
         return 0, ""
@@ -96,21 +96,21 @@ def _daemon_file(folder: Path, speed: int) -> None:
 
 
 @asynccontextmanager
-async def embedded(folder: Path, seed: int) -> AsyncIterator[House]:
-    """The quickstart's workloads on a fast clock."""
+async def embedded(folder: Path, seed: int) -> AsyncIterator[SoakTarget]:
+    """Run the quickstart's workloads on a fast clock."""
     _daemon_file(folder, SPEED)
     for name in ("chat", "summaries"):
         (folder / "config" / f"{name}.yaml").write_text((QUICKSTART / f"{name}.yaml").read_text())
-    async with daemon(str(folder / "config"), journal=folder / "journal", cwd=folder, start_s=COMPILES_S) as running:
-        yield House("embedded", folder, Rng(seed, "soak/embedded"), running)
+    async with daemon(str(folder / "config"), journal=folder / "journal", cwd=folder, start_s=COMPILE_S) as running:
+        yield SoakTarget("embedded", folder, Rng(seed, "soak/embedded"), running)
 
 
 @asynccontextmanager
-async def live(folder: Path, seed: int) -> AsyncIterator[House]:
-    """Workloads on a Prometheus, a scraped page and a Kubernetes API server, all of them ours to spoil."""
+async def live(folder: Path, seed: int) -> AsyncIterator[SoakTarget]:
+    """Run workloads on a Prometheus, a scraped page and a Kubernetes API server that inject faults."""
     _daemon_file(folder, 1)
     async with AsyncExitStack() as stack:
-        hostile, kube = Hostile(), await stack.enter_async_context(kube_fake())
+        hostile, kube = HostileServer(), await stack.enter_async_context(kube_fake())
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", hostile.handle)
         hostile.port = await stack.enter_async_context(listening(app))
@@ -124,7 +124,7 @@ async def live(folder: Path, seed: int) -> AsyncIterator[House]:
         running = await stack.enter_async_context(
             daemon(str(folder / "config"), journal=folder / "journal", cwd=folder)
         )
-        yield House("live", folder, Rng(seed, "soak/live"), running, hostile, kube)
+        yield SoakTarget("live", folder, Rng(seed, "soak/live"), running, hostile, kube)
 
 
 def _workload(name: str, port: int, kubeconfig: Path) -> dict[str, Any]:
@@ -149,10 +149,10 @@ def _workload(name: str, port: int, kubeconfig: Path) -> dict[str, Any]:
 
 
 async def _make_ready(kube: FakeKube) -> None:
-    """Make every replica ready that is asked for, as a Deployment's controller does."""
+    """Make every requested replica ready, as the Deployment controller does."""
     while True:
-        await asyncio.sleep(READY_S)
-        for found in kube.all("deployments"):
-            replicas = found.get("spec", {}).get("replicas", 0)
-            if found.get("status", {}).get("readyReplicas") != replicas:
-                await kube.put("deployments", found["metadata"]["name"], {"status": {"readyReplicas": replicas}})
+        await asyncio.sleep(READY_POLL_S)
+        for deployment in kube.all("deployments"):
+            replicas = deployment.get("spec", {}).get("replicas", 0)
+            if deployment.get("status", {}).get("readyReplicas") != replicas:
+                await kube.put("deployments", deployment["metadata"]["name"], {"status": {"readyReplicas": replicas}})

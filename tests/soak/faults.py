@@ -1,4 +1,4 @@
-"""Faults that a daemon meets in a soak. Each begins, lasts a little, and is taken back: a table of small functions."""
+"""Faults of a soak. Each function injects one fault for a few seconds and then removes it."""
 
 from __future__ import annotations
 
@@ -14,120 +14,120 @@ from urllib.parse import urlsplit
 import yaml
 
 from tests.fuzz.kinds import config, exposition, kube_watch, prometheus
-from tests.soak.daemons import QUICKSTART, House
+from tests.soak.daemons import QUICKSTART, SoakTarget
 
-LASTS_S: Final = 2.5
-"""How long a fault lasts: longer than two looks at the configuration."""
+FAULT_S: Final = 2.5
+"""Duration of a fault: longer than two polls of the configuration. Seconds."""
 CONNECTIONS: Final = 200
 SPARSE: Final = 3 * 2**30
-"""Bytes of a file that takes no room on disk."""
-Fault = Callable[[House], Awaitable[None]]
+"""Size of a sparse file in bytes."""
+Fault = Callable[[SoakTarget], Awaitable[None]]
 
 
-async def edit(house: House) -> None:
-    """Another maximum for one workload."""
-    path = house.rng.choice(sorted(p for p in house.config.glob("*.yaml") if p.name != "daemon.yaml"))
+async def edit(target: SoakTarget) -> None:
+    """Change the maximum of one workload."""
+    path = target.rng.choice(sorted(p for p in target.config.glob("*.yaml") if p.name != "daemon.yaml"))
     document = yaml.safe_load(path.read_text())
-    document["max_replicas"] = house.rng.randint(5, 20)
+    document["max_replicas"] = target.rng.randint(5, 20)
     path.write_text(yaml.safe_dump(document))
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(FAULT_S)
 
 
-async def pause(house: House) -> None:
-    """A workload paused and resumed by its file."""
-    path = house.rng.choice(sorted(p for p in house.config.glob("*.yaml") if p.name != "daemon.yaml"))
+async def pause(target: SoakTarget) -> None:
+    """Pause and resume a workload by its file."""
+    path = target.rng.choice(sorted(p for p in target.config.glob("*.yaml") if p.name != "daemon.yaml"))
     text = path.read_text()
     path.write_text(text + "\npaused: true\n")
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(FAULT_S)
     path.write_text(text)
 
 
-async def strange_file(house: House) -> None:
-    """A file beside the others that is mutated, or a bomb."""
-    path = house.config / "strange.yaml"
-    await _for_a_while(path, config.mutated(house.rng))
+async def strange_file(target: SoakTarget) -> None:
+    """Add a mutated configuration file."""
+    path = target.config / "strange.yaml"
+    await _with_file(path, config.mutated(target.rng))
 
 
-async def bomb(house: House) -> None:
-    """A file that takes a parser's stack, memory or time."""
-    await _for_a_while(house.config / "bomb.yaml", house.rng.choice(config._bombs()))
+async def bomb(target: SoakTarget) -> None:
+    """Add a file that exhausts a parser's stack, memory or time."""
+    await _with_file(target.config / "bomb.yaml", target.rng.choice(config.bombs()))
 
 
-async def _for_a_while(path: Path, data: bytes) -> None:
+async def _with_file(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(FAULT_S)
     path.unlink(missing_ok=True)
 
 
-async def truncated(house: House) -> None:
-    """A file that is empty while it is written."""
-    path = house.rng.choice(sorted(p for p in house.config.glob("*.yaml") if p.name != "daemon.yaml"))
+async def truncated(target: SoakTarget) -> None:
+    """Truncate a configuration file for a moment, as during a write."""
+    path = target.rng.choice(sorted(p for p in target.config.glob("*.yaml") if p.name != "daemon.yaml"))
     text = path.read_text()
     path.write_text("")
     await asyncio.sleep(1.1)
     path.write_text(text)
 
 
-async def fifo(house: House) -> None:
-    """A pipe in the configuration's folder, which no one writes to."""
-    path = house.config / "pipe.yaml"
+async def fifo(target: SoakTarget) -> None:
+    """Add a FIFO without a writer to the configuration folder."""
+    path = target.config / "pipe.yaml"
     os.mkfifo(path)
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(FAULT_S)
     path.unlink()
 
 
-async def sparse(house: House) -> None:
-    """A file of 3 GB."""
-    path = house.config / "huge.yaml"
+async def sparse(target: SoakTarget) -> None:
+    """Add a sparse configuration file of 3 GB."""
+    path = target.config / "huge.yaml"
     path.touch()
     os.truncate(path, SPARSE)
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(FAULT_S)
     path.unlink()
 
 
-async def folder_gone(house: House) -> None:
-    """The configuration's folder is away for a moment."""
-    away = house.folder / "away"
-    house.config.rename(away)
-    await asyncio.sleep(LASTS_S)
-    away.rename(house.config)
+async def folder_gone(target: SoakTarget) -> None:
+    """Move the configuration folder away for a moment."""
+    moved_to = target.folder / "away"
+    target.config.rename(moved_to)
+    await asyncio.sleep(FAULT_S)
+    moved_to.rename(target.config)
 
 
-async def workload_comes_and_goes(house: House) -> None:
-    """One workload more for a while."""
+async def workload_comes_and_goes(target: SoakTarget) -> None:
+    """Add a workload, and remove it again."""
     document = yaml.safe_load((QUICKSTART / "summaries.yaml").read_text())
-    if house.name == "live":
-        document = yaml.safe_load((house.config / "prom.yaml").read_text())
+    if target.name == "live":
+        document = yaml.safe_load((target.config / "prom.yaml").read_text())
         document["pools"]["pool"]["name"] = "guest"
     document["workload"] = "guest"
-    await _for_a_while(house.config / "guest.yaml", yaml.safe_dump(document).encode())
+    await _with_file(target.config / "guest.yaml", yaml.safe_dump(document).encode())
 
 
-async def hangups(house: House) -> None:
-    """SIGHUP, many times."""
+async def hangups(target: SoakTarget) -> None:
+    """Send SIGHUP 20 times."""
     for _ in range(20):
         with contextlib.suppress(ProcessLookupError):
-            house.daemon.process.send_signal(signal.SIGHUP)
+            target.daemon.process.send_signal(signal.SIGHUP)
         await asyncio.sleep(0.01)
 
 
-async def idle_connections(house: House) -> None:
-    """Connections that are opened and left."""
-    parts = urlsplit(house.daemon.address)
+async def idle_connections(target: SoakTarget) -> None:
+    """Open connections and leave them idle."""
+    parts = urlsplit(target.daemon.address)
     writers = []
     for k in range(CONNECTIONS):
         with contextlib.suppress(OSError, TimeoutError):
             _, writer = await asyncio.wait_for(asyncio.open_connection(parts.hostname, parts.port), 1.0)
             writer.write(b"" if k % 2 else b"GET /healthz HTTP/1.1\r\nHost: ")
             writers.append(writer)
-    await asyncio.sleep(LASTS_S)
+    await asyncio.sleep(FAULT_S)
     for writer in writers:
         writer.close()
 
 
-async def strange_requests(house: House) -> None:
-    """Requests that are no HTTP, too long, or for what is not there."""
-    parts = urlsplit(house.daemon.address)
+async def strange_requests(target: SoakTarget) -> None:
+    """Send requests that are malformed, too long, or for unknown paths."""
+    parts = urlsplit(target.daemon.address)
     lines = (
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
         b"\x00\xff\xfe\r\n\r\n",
@@ -143,43 +143,43 @@ async def strange_requests(house: House) -> None:
             writer.close()
 
 
-async def journal_moved(house: House) -> None:
-    """The journal's folder is moved away while it is written to."""
-    away = house.folder / f"journal-{len(house.moved)}"
+async def move_journal(target: SoakTarget) -> None:
+    """Move the journal folder away while the daemon writes to it."""
+    moved_to = target.folder / f"journal-{len(target.moved_journals)}"
     with contextlib.suppress(OSError):
-        house.journal.rename(away)
-        house.moved.append(away)
-    await asyncio.sleep(LASTS_S)
+        target.journal.rename(moved_to)
+        target.moved_journals.append(moved_to)
+    await asyncio.sleep(FAULT_S)
 
 
-async def bad_answers(house: House) -> None:
-    """Answers of another shape from every server that is read."""
-    if house.hostile is None or house.kube is None:
+async def malformed_responses(target: SoakTarget) -> None:
+    """Return malformed responses from every server."""
+    if target.hostile is None or target.kube is None:
         return
-    house.hostile.body = house.rng.choice((prometheus, exposition)).mutated(house.rng)
-    house.kube.garbage = house.rng.choice((None, kube_watch.mutated(house.rng), b"[" * 50_000))
-    await asyncio.sleep(LASTS_S)
-    house.kube.garbage = None
-    house.hostile.clear()
+    target.hostile.body = target.rng.choice((prometheus, exposition)).mutated(target.rng)
+    target.kube.garbage = target.rng.choice((None, kube_watch.mutated(target.rng), b"[" * 50_000))
+    await asyncio.sleep(FAULT_S)
+    target.kube.garbage = None
+    target.hostile.clear()
 
 
-async def no_answers(house: House) -> None:
-    """Servers that hang, reset, refuse or are overloaded."""
-    if house.hostile is None or house.kube is None:
+async def failed_responses(target: SoakTarget) -> None:
+    """Let the servers hang, reset connections, return errors or throttle."""
+    if target.hostile is None or target.kube is None:
         return
-    match house.rng.randint(0, 3):
+    match target.rng.randint(0, 3):
         case 0:
-            house.hostile.hangs = True
+            target.hostile.hangs = True
         case 1:
-            house.hostile.resets = True
+            target.hostile.resets = True
         case 2:
-            house.hostile.status, house.kube.broken = 503, 503
+            target.hostile.status, target.kube.broken = 503, 503
         case _:
-            house.hostile.body, house.kube.throttled = b"a 1\n" * 2_000_000, True
-    await asyncio.sleep(LASTS_S)
-    house.hostile.clear()
-    house.kube.broken, house.kube.throttled = None, False
-    await house.kube.drop_watches()
+            target.hostile.body, target.kube.throttled = b"a 1\n" * 2_000_000, True
+    await asyncio.sleep(FAULT_S)
+    target.hostile.clear()
+    target.kube.broken, target.kube.throttled = None, False
+    await target.kube.drop_watches()
 
 
 FAULTS: Final[tuple[Fault, ...]] = (
@@ -195,7 +195,7 @@ FAULTS: Final[tuple[Fault, ...]] = (
     hangups,
     idle_connections,
     strange_requests,
-    journal_moved,
-    bad_answers,
-    no_answers,
+    move_journal,
+    malformed_responses,
+    failed_responses,
 )

@@ -1,4 +1,4 @@
-"""What a process takes, sampled over time, and the rule by which that is flat."""
+"""Samples of a process's resources over time, and the limits on their growth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS: Final = re.compile(r"^forescale_(?:asyncio_)?tasks(?:_running)? ([0-9.e+]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at a process: seconds since the start, resident bytes, descriptors, threads; tasks where it tells."""
+    """One sample of a process: seconds since the start, resident bytes, descriptors, threads; tasks if exported."""
 
     at_s: float
     rss: int
@@ -29,8 +29,8 @@ class Sample:
     tasks: int | None = None
 
 
-def look(pid: int, at_s: float, page: str = "") -> Sample:
-    """Look at a process, and at its metrics page for the number of its tasks. Raises `OSError` where it has ended."""
+def take_sample(pid: int, at_s: float, page: str = "") -> Sample:
+    """Sample a process, and read the number of its tasks from its metrics page. Raises `OSError` if it has ended."""
     status = Path(f"/proc/{pid}/status").read_text()
     words = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     tasks = TASKS.search(page)
@@ -44,27 +44,31 @@ def look(pid: int, at_s: float, page: str = "") -> Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Flat:
-    """By how much a quantity may grow after the warm-up: by `most`, or by a share of its median if that is more."""
+class GrowthLimit:
+    """Allowed growth of a quantity after the warm-up: `max_growth`, or a share of its median if that is more."""
 
     name: str
-    most: float
+    max_growth: float
     share: float = 0.0
 
-    def wrong(self, at_s: Sequence[float], values: Sequence[float]) -> str:
-        """Say by how much it grew; empty where it is flat."""
-        grown, middle = growth(at_s, values), float(np.median(values))
-        allowed = max(self.most, self.share * middle)
-        return f"{self.name} grows by {grown:.3g} over {middle:.3g}; {allowed:.3g} may be" if grown > allowed else ""
+    def violation(self, at_s: Sequence[float], values: Sequence[float]) -> str:
+        """Describe growth beyond the limit; empty if it is within the limit."""
+        growth_now, median = growth(at_s, values), float(np.median(values))
+        allowed = max(self.max_growth, self.share * median)
+        return (
+            f"{self.name} grows by {growth_now:.3g} over {median:.3g}; {allowed:.3g} may be"
+            if growth_now > allowed
+            else ""
+        )
 
 
-def rules(short: bool) -> tuple[Flat, ...]:
-    """Return the rules. A short run is mostly warm-up, so that more memory may come in it."""
+def rules(short: bool) -> tuple[GrowthLimit, ...]:
+    """Return the limits. A short run is mostly warm-up, so it may allocate more memory."""
     return (
-        Flat("memory (MiB)", 96.0 if short else 24.0, 0.1),
-        Flat("descriptors", 24.0 if short else 10.0),
-        Flat("threads", 12.0 if short else 4.0),
-        Flat("tasks", 24.0 if short else 10.0),
+        GrowthLimit("memory (MiB)", 96.0 if short else 24.0, 0.1),
+        GrowthLimit("descriptors", 24.0 if short else 10.0),
+        GrowthLimit("threads", 12.0 if short else 4.0),
+        GrowthLimit("tasks", 24.0 if short else 10.0),
     )
 
 
@@ -75,28 +79,28 @@ def growth(at_s: Sequence[float], values: Sequence[float]) -> float:
     """
     at, value = np.asarray(at_s, float), np.asarray(values, float)
     first, second = np.triu_indices(len(at), 1)
-    apart = at[second] - at[first]
-    slopes = (value[second] - value[first])[apart > 0] / apart[apart > 0]
+    gap_s = at[second] - at[first]
+    slopes = (value[second] - value[first])[gap_s > 0] / gap_s[gap_s > 0]
     return float(np.median(slopes)) * float(at[-1] - at[0]) if slopes.size else 0.0
 
 
 def leaks(samples: Sequence[Sample], *, short: bool) -> list[str]:
-    """Return what is not flat after the warm-up."""
-    kept = list(samples)[int(len(samples) * WARM_UP) :]
-    if len(kept) < 3:
+    """Return the quantities that grow beyond their limit after the warm-up."""
+    retained = list(samples)[int(len(samples) * WARM_UP) :]
+    if len(retained) < 3:
         return [f"only {len(samples)} samples were taken"]
-    at_s = [sample.at_s for sample in kept]
+    at_s = [sample.at_s for sample in retained]
     columns: list[list[float] | None] = [
-        [sample.rss / MIB for sample in kept],
-        [float(sample.descriptors) for sample in kept],
-        [float(sample.threads) for sample in kept],
-        [float(sample.tasks) for sample in kept if sample.tasks is not None],
+        [sample.rss / MIB for sample in retained],
+        [float(sample.descriptors) for sample in retained],
+        [float(sample.threads) for sample in retained],
+        [float(sample.tasks) for sample in retained if sample.tasks is not None],
     ]
-    found = []
+    violations = []
     for rule, values in zip(rules(short), columns, strict=True):
-        if values is not None and len(values) == len(kept) and (wrong := rule.wrong(at_s, values)):
-            found.append(wrong)
-    return found
+        if values is not None and len(values) == len(retained) and (violation := rule.violation(at_s, values)):
+            violations.append(violation)
+    return violations
 
 
 def ticks(page: str) -> dict[str, int]:
@@ -104,7 +108,7 @@ def ticks(page: str) -> dict[str, int]:
     return {name: int(float(count)) for name, count in TICKS.findall(page)}
 
 
-def lost(page: str) -> int:
+def lost_records(page: str) -> int:
     """Return the records that the journal lost by a metrics page."""
-    found = LOST.search(page)
-    return int(float(found.group(1))) if found else 0
+    match = LOST.search(page)
+    return int(float(match.group(1))) if match else 0

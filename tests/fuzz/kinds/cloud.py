@@ -15,14 +15,14 @@ from policies.signals.plausibility import implausible_size
 from scaler.config.kinds.gcp_pools import GceMig, GkeNodePool
 from scaler.ports import PortError
 from tests.fuzz.kinds.loop import loop
-from tests.fuzz.kinds.readings import unwritable
+from tests.fuzz.kinds.readings import encoding_problem
 from tests.fuzz.mutate import json_text
 from tests.fuzz.rng import Rng
 from tests.scaler.clouds.azure_place import agent_pool, azure_environment, serving
 from tests.scaler.clouds.gcp_place import CLUSTER, ZONES, gcp_environment
 from tests.servers.spoiling import LATER_S, is_count
 
-MOST: Final = 1_000_000
+MAX_COUNT: Final = 1_000_000
 FOLDER: Final = "fuzz-cloud-"
 
 
@@ -32,7 +32,7 @@ class CloudPool:
 
     server: Any
     clock: Any
-    ask: Callable[[], Awaitable[PoolStatus]]
+    read_status: Callable[[], Awaitable[PoolStatus]]
     answers: dict[str, Any]
 
 
@@ -69,19 +69,19 @@ async def _open() -> dict[str, CloudPool]:
 async def _open_pool(site: Any, pool: Any) -> CloudPool:
     answers: dict[str, Any] = {}
 
-    async def ask() -> PoolStatus:
+    async def read_status() -> PoolStatus:
         status: PoolStatus = (await pool.status()).value
         return status
 
-    def note(name: str, body: Any) -> Any:
+    def record_answer(name: str, body: Any) -> Any:
         answers.setdefault(name, json.loads(json.dumps(body)))
         return body
 
     site.clock.ahead_s += LATER_S
-    site.cloud.mangle = note
-    await ask()
+    site.cloud.mangle = record_answer
+    await read_status()
     site.cloud.mangle = None
-    return CloudPool(site.cloud, site.clock, ask, answers)
+    return CloudPool(site.cloud, site.clock, read_status, answers)
 
 
 def mutated(rng: Rng) -> bytes:
@@ -97,20 +97,20 @@ def check(data: bytes) -> str:
     cloud_pool.server.mangle = lambda requested_call, valid: body if requested_call == call else valid
     cloud_pool.clock.ahead_s += LATER_S
     try:
-        return _wrong(loop().run(_status(cloud_pool)))
+        return _invalid_status(loop().run(_status(cloud_pool)))
     except PortError as e:
-        return unwritable(str(e))
+        return encoding_problem(str(e))
     finally:
         cloud_pool.server.mangle = None
 
 
 async def _status(cloud_pool: CloudPool) -> PoolStatus:
-    return await cloud_pool.ask()
+    return await cloud_pool.read_status()
 
 
-def _wrong(status: PoolStatus) -> str:
+def _invalid_status(status: PoolStatus) -> str:
     counts = (status.desired, status.ready, status.interruption_pending, status.failed, status.interrupted)
-    if not all(map(is_count, counts)) or (max(counts) > MOST and not implausible_size(status)):
+    if not all(map(is_count, counts)) or (max(counts) > MAX_COUNT and not implausible_size(status)):
         return f"counts are {counts!r}"
     texts = (
         status.version,
@@ -118,4 +118,4 @@ def _wrong(status: PoolStatus) -> str:
         status.shortfall.reason if status.shortfall else "",
         *(p.zone for p in status.parts),
     )
-    return next((problem for one in texts if (problem := unwritable(one))), "")
+    return next((problem for text in texts if (problem := encoding_problem(text))), "")

@@ -11,7 +11,7 @@ import yaml
 
 from scaler.config.load import load
 from scaler.config.problems import ConfigError
-from tests.fuzz.kinds.readings import unwritable
+from tests.fuzz.kinds.readings import encoding_problem
 from tests.fuzz.mutate import DEPTH, DIGITS, text, tree
 from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.guard import bounded
@@ -19,7 +19,7 @@ from tests.fuzz.sequences.guard import bounded
 ROOT: Final = Path(__file__).parents[3] / "config"
 FOLDERS: Final = ("example", "peers", "quickstart", "scenarios", "workloads")
 CPU_S: Final = 30.0
-LONGEST: Final = 4000
+MAX_CHARS: Final = 4000
 """Maximum characters of one problem."""
 TOKENS: Final = (
     b"~:",
@@ -66,7 +66,7 @@ TOKENS: Final = (
 ALIASES: Final = 24
 
 
-def _bombs() -> tuple[bytes, ...]:
+def bombs() -> tuple[bytes, ...]:
     """Return texts that exhaust a parser's stack, memory or time."""
     laughs = b"a0: &a0 [x, x, x, x]\n" + b"".join(
         b"a%d: &a%d [%s]\n" % (k, k, b", ".join([b"*a%d" % (k - 1)] * 4)) for k in range(1, ALIASES)
@@ -89,7 +89,7 @@ def _files() -> tuple[bytes, ...]:
 
 def mutated(rng: Rng) -> bytes:
     if rng.happens(0.02):
-        return rng.choice(_bombs())
+        return rng.choice(bombs())
     data = rng.choice(_files())
     if rng.happens(0.6):
         documents = [tree(rng, document) for document in yaml.safe_load_all(data)]
@@ -112,9 +112,9 @@ def check(data: bytes) -> str:
 
 def readable(problem: Any) -> str:
     """Describe why a problem is not readable; empty if it is."""
-    words = str(problem)
+    text_of_problem = str(problem)
     if problem.line < 1 or not problem.rule.strip():
         return f"a problem without a line or a rule: {problem!r}"
-    if len(words) > LONGEST or not words.isprintable():
-        return f"a problem that is not one readable line: {words[:200]!r}"
-    return unwritable(words)
+    if len(text_of_problem) > MAX_CHARS or not text_of_problem.isprintable():
+        return f"a problem that is not one readable line: {text_of_problem[:200]!r}"
+    return encoding_problem(text_of_problem)

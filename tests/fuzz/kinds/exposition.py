@@ -11,7 +11,7 @@ from scaler.adapters import open_source
 from scaler.config.kinds.engines import Scrape
 from scaler.ports import PortError
 from tests.fuzz.kinds.loop import loop
-from tests.fuzz.kinds.readings import unwritable, wrong
+from tests.fuzz.kinds.readings import encoding_problem, invalid_reading
 from tests.fuzz.mutate import DIGITS, text
 from tests.fuzz.rng import Rng
 
@@ -65,19 +65,19 @@ def check(data: bytes) -> str:
 
 
 async def _check(data: bytes) -> str:
-    here = loop()
+    event_loop = loop()
     source = await open_source(
-        Scrape(preset="vllm", urls=(f"http://127.0.0.1:{here.port}/metrics",), read=NAMES), here.context
+        Scrape(preset="vllm", urls=(f"http://127.0.0.1:{event_loop.port}/metrics",), read=NAMES), event_loop.context
     )
     for body in (_page(), data, _page()):
-        here.answer = lambda _, body=body: web.Response(body=body, content_type="text/plain")  # type: ignore[misc]
-        here.clock.ahead_s += 15.0
+        event_loop.answer = lambda _, body=body: web.Response(body=body, content_type="text/plain")  # type: ignore[misc]
+        event_loop.clock.ahead_s += 15.0
         try:
             readings = await source.sample()
         except PortError as e:
-            if problem := unwritable(str(e)):
+            if problem := encoding_problem(str(e)):
                 return problem
             continue
-        if problem := wrong(readings):
+        if problem := invalid_reading(readings):
             return problem
     return ""

@@ -30,22 +30,22 @@ TICKS: Final = 8
 @functools.cache
 def _records() -> tuple[dict[str, Any], ...]:
     """Return records of every type: specifications, starts, ticks."""
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     for seed in STORIES:
-        drawn = draw(seed)
-        for made in drawn.workloads.values():
-            found += [_spec(made), encode_initial_history(InitialHistory(made.name, 0.0, 0, 3600.0, 15.0))]
-        ticks = [tick for _, tick in play(drawn).record]
-        found += [encode_tick(tick) for tick in _known(ticks, drawn.workloads.values())][:TICKS]
-    return tuple(found)
+        story = draw(seed)
+        for workload in story.workloads.values():
+            records += [_spec(workload), encode_initial_history(InitialHistory(workload.name, 0.0, 0, 3600.0, 15.0))]
+        ticks = [tick for _, tick in play(story).record]
+        records += [encode_tick(tick) for tick in _with_known_spec(ticks, story.workloads.values())][:TICKS]
+    return tuple(records)
 
 
-def _spec(made: Workload) -> dict[str, Any]:
-    return {"v": SCHEMA, "type": "spec", "fingerprint": made.fingerprint, "document": made.document}
+def _spec(workload: Workload) -> dict[str, Any]:
+    return {"v": SCHEMA, "type": "spec", "fingerprint": workload.fingerprint, "document": workload.document}
 
 
-def _known(ticks: list[Tick], workloads: Any) -> list[Tick]:
-    fingerprints = {made.fingerprint for made in workloads}
+def _with_known_spec(ticks: list[Tick], workloads: Any) -> list[Tick]:
+    fingerprints = {workload.fingerprint for workload in workloads}
     return [tick for tick in ticks if tick.spec in fingerprints]
 
 

@@ -18,7 +18,7 @@ from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.ports import PortError
 from scaler.shared_resources import AdapterContext, Resources
 from tests.fuzz.kinds.loop import DEADLINE_S, loop
-from tests.fuzz.kinds.readings import unwritable
+from tests.fuzz.kinds.readings import encoding_problem
 from tests.fuzz.mutate import json_text
 from tests.fuzz.rng import Rng
 from tests.servers.kube_fake import write_kubeconfig
@@ -35,10 +35,15 @@ RESOURCES: Final = {
 
 
 def _deployment(replicas: int, version: str = "7") -> dict[str, Any]:
-    written = {"manager": "kubectl", "operation": "Update", "time": "2026-11-30T08:00:00Z"}
-    written["fieldsV1"] = {"f:spec": {"f:replicas": {}}}  # type: ignore[assignment]
+    managed_field = {"manager": "kubectl", "operation": "Update", "time": "2026-11-30T08:00:00Z"}
+    managed_field["fieldsV1"] = {"f:spec": {"f:replicas": {}}}  # type: ignore[assignment]
     return {
-        "metadata": {"name": NAME, "namespace": "default", "resourceVersion": version, "managedFields": [written]},
+        "metadata": {
+            "name": NAME,
+            "namespace": "default",
+            "resourceVersion": version,
+            "managedFields": [managed_field],
+        },
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": NAME}}},
         "status": {"replicas": replicas, "readyReplicas": replicas, "conditions": [{"type": "Available"}]},
     }
@@ -75,7 +80,7 @@ def _cluster(port: int) -> KubeCluster:
 
 
 async def _check(data: bytes) -> str:
-    here = loop()
+    event_loop = loop()
 
     def answer(request: web.Request) -> web.StreamResponse:
         if request.query.get("watch"):
@@ -84,12 +89,12 @@ async def _check(data: bytes) -> str:
             return web.json_response({"metadata": {"resourceVersion": "7"}, "items": [_deployment(2)]})
         return web.json_response(_deployment(2) if request.path.endswith(NAME) else RESOURCES)
 
-    here.answer = answer
+    event_loop.answer = answer
     async with Resources() as resources:  # a new watch per case: a watch that ends affects this case only
-        return await _followed(AdapterContext(hasty(resources), here.clock, DEADLINE_S), here.port)
+        return await _follow(AdapterContext(hasty(resources), event_loop.clock, DEADLINE_S), event_loop.port)
 
 
-async def _followed(context: AdapterContext, port: int) -> str:
+async def _follow(context: AdapterContext, port: int) -> str:
     spec = Kubernetes(name=NAME, cluster=_cluster(port), watch_pods=False)
     pool = await open_pool(spec, context, WorkloadName("chat"), PoolName("main"))
     watch = next(value for value in vars(pool).values() if isinstance(value, SharedWatch))
@@ -98,7 +103,7 @@ async def _followed(context: AdapterContext, port: int) -> str:
         await watch._watch(await watch.watch_path(), "7")
         status = (await pool.status()).value
     except PortError as e:
-        return unwritable(str(e))
+        return encoding_problem(str(e))
     if type(status.desired) is not int or not 0 <= status.desired <= 10**6 or not 0 <= status.ready <= 10**6:
         return f"a size of {status.desired!r}, {status.ready!r} ready"
-    return unwritable(status.version) or unwritable(status.other_writer or "")
+    return encoding_problem(status.version) or encoding_problem(status.other_writer or "")

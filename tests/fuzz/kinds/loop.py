@@ -37,8 +37,8 @@ class Loop:
         self.context = AdapterContext(self.resources, self.clock, DEADLINE_S)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        made = self.answer(request)
-        return made if isinstance(made, web.StreamResponse) else await made
+        response = self.answer(request)
+        return response if isinstance(response, web.StreamResponse) else await response
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end on this loop."""

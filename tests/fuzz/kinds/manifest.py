@@ -48,7 +48,7 @@ def check(data: bytes) -> str:
             except ConfigError as e:
                 if wrong := next((wrong for problem in e.problems if (wrong := readable(problem))), ""):
                     return wrong
-        made = Path(folder) / "made.yaml"
+        output = Path(folder) / "made.yaml"
         with contextlib.redirect_stderr(io.StringIO()):
-            code = main(["import", str(path), "--prometheus", SERVER, "--out", str(made)])
+            code = main(["import", str(path), "--prometheus", SERVER, "--out", str(output)])
         return "" if code in {0, 1, 2} else f"exit code {code}"

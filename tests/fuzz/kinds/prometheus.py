@@ -11,7 +11,7 @@ from scaler.adapters import open_source
 from scaler.config.kinds.prometheus import Prometheus
 from scaler.ports import PortError
 from tests.fuzz.kinds.loop import loop
-from tests.fuzz.kinds.readings import unwritable, wrong
+from tests.fuzz.kinds.readings import encoding_problem, invalid_reading
 from tests.fuzz.mutate import json_text
 from tests.fuzz.rng import Rng
 
@@ -19,7 +19,7 @@ NAMES: Final = ("running", "waiting", "kv_cache_usage", "requests_per_s", "ttft_
 AT: Final = 1_790_000_000.0
 
 
-def _answer() -> dict[str, Any]:
+def _vector() -> dict[str, Any]:
     rows = []
     for name in NAMES:
         for key, value in ((f"value:{name}", "3"), (f"time:{name}", str(AT))):
@@ -33,8 +33,8 @@ def _scalar() -> dict[str, Any]:
 
 
 def mutated(rng: Rng) -> bytes:
-    refused = {"status": "error", "errorType": "bad_data", "error": "parse error"}
-    return json_text(rng, rng.choice((_answer(), _answer(), _answer(), _scalar(), refused)))
+    error = {"status": "error", "errorType": "bad_data", "error": "parse error"}
+    return json_text(rng, rng.choice((_vector(), _vector(), _vector(), _scalar(), error)))
 
 
 def check(data: bytes) -> str:
@@ -42,20 +42,20 @@ def check(data: bytes) -> str:
 
 
 async def _check(data: bytes) -> str:
-    here = loop()
-    here.answer = lambda _: web.Response(body=data, content_type="application/json")
-    preset = Prometheus(url=f"http://127.0.0.1:{here.port}", preset="vllm", read=NAMES)
-    given = Prometheus(url=f"http://127.0.0.1:{here.port}", queries={"running": "sum(running)"})
-    for spec in (preset, given):
-        source = await open_source(spec, here.context)
+    event_loop = loop()
+    event_loop.answer = lambda _: web.Response(body=data, content_type="application/json")
+    preset = Prometheus(url=f"http://127.0.0.1:{event_loop.port}", preset="vllm", read=NAMES)
+    by_queries = Prometheus(url=f"http://127.0.0.1:{event_loop.port}", queries={"running": "sum(running)"})
+    for spec in (preset, by_queries):
+        source = await open_source(spec, event_loop.context)
         for _ in range(2):
             try:
                 readings = await source.sample()
             except PortError as e:
-                if problem := unwritable(str(e)):
+                if problem := encoding_problem(str(e)):
                     return problem
                 continue
-            if problem := wrong(readings):
+            if problem := invalid_reading(readings):
                 return problem
             json.dumps({q: repr(r) for q, r in readings.items()})
     return ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from policies.model import Absent, Fresh
 
 
-def wrong(readings: Mapping[str, Fresh[float] | Absent]) -> str:
+def invalid_reading(readings: Mapping[str, Fresh[float] | Absent]) -> str:
     """Describe the first invalid reading; empty if all are valid."""
     for quantity, reading in readings.items():
         if isinstance(reading, Absent):
@@ -22,12 +22,12 @@ def wrong(readings: Mapping[str, Fresh[float] | Absent]) -> str:
             if not math.isfinite(reading.measured_at):
                 return f"{quantity} was measured at {reading.measured_at!r}"
             text = reading.missing
-        if problem := unwritable(text):
+        if problem := encoding_problem(text):
             return f"{quantity}: {problem}"
     return ""
 
 
-def unwritable(text: str) -> str:
+def encoding_problem(text: str) -> str:
     """Describe why a text cannot be written to a journal, a log or a page; empty if it can."""
     try:
         json.dumps(text, ensure_ascii=False).encode()

@@ -13,7 +13,7 @@ from simulators.world.traffic.formats.options import ReadOptions
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
 from tests.fuzz.kinds.config import CPU_S
-from tests.fuzz.kinds.readings import unwritable
+from tests.fuzz.kinds.readings import encoding_problem
 from tests.fuzz.mutate import DIGITS, json_text, text
 from tests.fuzz.rng import Rng
 from tests.fuzz.sequences.guard import bounded
@@ -82,17 +82,17 @@ def check(data: bytes) -> str:
         for options in (ReadOptions(), ReadOptions(skip_bad=True)):
             try:
                 with bounded(cpu_s=CPU_S):
-                    made = read(path, options)
+                    trace = read(path, options)
             except TraceError as e:
-                if problem := unwritable(str(e)):
+                if problem := encoding_problem(str(e)):
                     return problem
                 continue
             if (
-                not np.isfinite(made.arrival_s).all()
-                or (np.diff(made.arrival_s) < 0).any()
-                or (made.arrival_s < 0).any()
+                not np.isfinite(trace.arrival_s).all()
+                or (np.diff(trace.arrival_s) < 0).any()
+                or (trace.arrival_s < 0).any()
             ):
                 return "arrivals are not finite, or out of order"
-            if (made.prompt_tokens < 1).any() or (made.output_tokens < 1).any():
+            if (trace.prompt_tokens < 1).any() or (trace.output_tokens < 1).any():
                 return "requests without tokens"
     return ""

@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from tests.fuzz.sequences.judged import Judged
-from tests.fuzz.worlds.manual_override import held, removed_in_window
+from tests.fuzz.worlds.manual_override import observed_size, removed_in_window
 
 NOISE: Final = 1e-9
 
@@ -27,7 +27,7 @@ def within_blast_radius(judged: Judged) -> str | None:
     that do not shrink have no effect.
     """
     context = judged.context
-    radius, now = context.spec.blast_radius, held(context.tick)
+    radius, now = context.spec.blast_radius, observed_size(context.tick)
     if radius.share == 1.0 or now is None:
         return None
     shrinking = [(name, size - target) for name, size, target in context.changes if target < size]

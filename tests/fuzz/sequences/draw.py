@@ -51,17 +51,17 @@ def draw(seed: int) -> Story:
 
 
 def _fault_rates(rng: Rng) -> FaultRates:
-    def often(*shares: float) -> float:
+    def pick_rate(*shares: float) -> float:
         return rng.choice(shares)
 
     return FaultRates(
-        reading_faults=often(0.0, 0.0, 0.05, 0.3),
-        source_errors=often(0.0, 0.0, 0.05, 0.3),
-        pool_errors=often(0.0, 0.0, 0.05, 0.2),
-        platform=often(0.0, 0.1, 0.3, 0.6),
-        absurd=often(0.0, 0.0, 0.0, 0.02, 0.2),
-        reloads=often(0.0, 0.0, 0.05, 0.2),
-        steps=often(0.0, 0.0, 0.0, 0.1),
+        reading_faults=pick_rate(0.0, 0.0, 0.05, 0.3),
+        source_errors=pick_rate(0.0, 0.0, 0.05, 0.3),
+        pool_errors=pick_rate(0.0, 0.0, 0.05, 0.2),
+        platform=pick_rate(0.0, 0.1, 0.3, 0.6),
+        absurd=pick_rate(0.0, 0.0, 0.0, 0.02, 0.2),
+        reloads=pick_rate(0.0, 0.0, 0.05, 0.2),
+        steps=pick_rate(0.0, 0.0, 0.0, 0.1),
     )
 
 
@@ -184,9 +184,9 @@ class WorkloadCourse:
         if self._is_fault_free or not rng.happens(self._rates.platform):
             error: Any = rng.choice(ERRORS) if not self._is_fault_free and rng.happens(self._rates.pool_errors) else ""
             return PoolEvent(starts=starts, error=error)
-        return replace(self._trouble(config), starts=starts)
+        return replace(self._random_fault(config), starts=starts)
 
-    def _trouble(self, config: Workload) -> PoolEvent:
+    def _random_fault(self, config: Workload) -> PoolEvent:
         rng = self._rng
         match rng.randint(0, 7):
             case 0:

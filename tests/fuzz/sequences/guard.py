@@ -25,7 +25,7 @@ class Runaway(BaseException):
 def bounded(memory: int = MEMORY, cpu_s: float = CPU_S) -> Iterator[None]:
     """Raise `MemoryError` or `Runaway` if the step exceeds a limit. Main thread only; memory on Linux only."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    handler = signal.signal(signal.SIGVTALRM, _end)
+    handler = signal.signal(signal.SIGVTALRM, _raise_runaway)
     try:
         if STATM.exists():
             used = int(STATM.read_text().split()[0]) * resource.getpagesize()
@@ -39,5 +39,5 @@ def bounded(memory: int = MEMORY, cpu_s: float = CPU_S) -> Iterator[None]:
         signal.signal(signal.SIGVTALRM, handler)
 
 
-def _end(_: int, __: FrameType | None) -> None:
+def _raise_runaway(_: int, __: FrameType | None) -> None:
     raise Runaway("took more processor time than any step may")

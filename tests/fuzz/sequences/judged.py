@@ -29,20 +29,20 @@ class Judged:
     @property
     def before(self) -> int:
         """Observed replicas of all serving pools."""
-        found = self.context.statuses
-        return sum(found[name].desired for name in self.serving)
+        statuses = self.context.statuses
+        return sum(statuses[name].desired for name in self.serving)
 
     @property
     def after(self) -> int:
         """Decided replicas of all serving pools."""
-        found, targets = self.context.statuses, self.context.decision.targets
-        return sum(targets.get(name, found[name].desired) for name in self.serving)
+        statuses, targets = self.context.statuses, self.context.decision.targets
+        return sum(targets.get(name, statuses[name].desired) for name in self.serving)
 
     @property
     def serving(self) -> list[PoolName]:
         """The serving pools whose size is known."""
-        found = self.context.statuses
-        return [name for name, pool in self.context.spec.pools.items() if pool.tier == "serving" and name in found]
+        statuses = self.context.statuses
+        return [name for name, pool in self.context.spec.pools.items() if pool.tier == "serving" and name in statuses]
 
     @property
     def lowered(self) -> bool:
@@ -50,20 +50,20 @@ class Judged:
 
         111 replicas of 0.5 equivalents each are 55, as are 110.
         """
-        found, targets, pools = self.context.statuses, self.context.decision.targets, self.context.spec.pools
-        before = sum(found[name].desired * pools[name].work_per_replica for name in self.serving)
-        after = sum(targets.get(name, found[name].desired) * pools[name].work_per_replica for name in self.serving)
+        statuses, targets, pools = self.context.statuses, self.context.decision.targets, self.context.spec.pools
+        before = sum(statuses[name].desired * pools[name].work_per_replica for name in self.serving)
+        after = sum(targets.get(name, statuses[name].desired) * pools[name].work_per_replica for name in self.serving)
         return self.after < self.before and math.floor(after) < math.floor(before)
 
     @property
     def must_empty(self) -> bool:
         """True if no serving pool has room for one of its quanta within the maximums; or if the size is above the
         workload's maximum, no pool with such room holds replicas, and the other pools lack capacity or quota."""
-        spec, found = self.context.spec, self.context.statuses
+        spec, statuses = self.context.spec, self.context.statuses
         roomy = {name for name in self.serving if quantum.bounds(spec.pools[name], spec.max_replicas)[1]}
         lacks = any(step.rule == RuleId.SHORTAGE for step in self.context.decision.steps)
         over = self.before > spec.max_replicas
-        return not roomy or (over and lacks and not any(found[name].desired for name in roomy))
+        return not roomy or (over and lacks and not any(statuses[name].desired for name in roomy))
 
     @property
     def refused_to_shrink(self) -> bool:

@@ -41,11 +41,11 @@ class StoryClock:
         self._stepped_s += step_s
 
 
-def _raised(error: Fault, what: str) -> None:
+def _raise_fault(error: Fault, subject: str) -> None:
     if error == "misconfigured":
-        raise Misconfigured(f"{what}: no such thing")
+        raise Misconfigured(f"{subject}: no such thing")
     if error:
-        raise Unavailable(f"{what}: no answer", 45.0 if error == "raises_wait" else None)
+        raise Unavailable(f"{subject}: no answer", 45.0 if error == "raises_wait" else None)
 
 
 class StorySource:
@@ -54,19 +54,19 @@ class StorySource:
     def __init__(self, clock: StoryClock) -> None:
         self._clock = clock
         self.readings = Readings({}, "unavailable")
-        self.served = 1.0
+        self.ready_share = 1.0
         """Share of the requested replicas that is ready, by which totals are scaled."""
         self.saturated = 0
         """Number of ready replicas if they are saturated, else 0."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        _raised(self.readings.error, "source")
+        _raise_fault(self.readings.error, "source")
         return {quantity: self._sample(quantity, level) for quantity, level in self.readings.levels.items()}
 
     def _sample(self, quantity: str, level: SourceValue) -> Fresh[float] | Absent:
         now, value = self._clock.now(), level.value
         if quantity in TOTALS:
-            value *= self.served
+            value *= self.ready_share
         if self.saturated and quantity in SHARES:
             value = 1.0
         if self.saturated and quantity == "waiting":
@@ -101,8 +101,8 @@ class StoryPool:
         pending = max(0, self.desired - self.ready - self.failed)
         self.ready += min(pending, math.ceil(event.starts * pending))
         self.ready -= min(self.ready, math.ceil(event.loses * self.ready))
-        gone = min(self.ready, event.interrupts)
-        self.ready, self.interrupted = self.ready - gone, self.interrupted + gone
+        interrupted = min(self.ready, event.interrupts)
+        self.ready, self.interrupted = self.ready - interrupted, self.interrupted + interrupted
         pending = max(0, self.desired - self.ready - self.failed)
         self.failed += min(pending, event.fails)
         if event.shortage:
@@ -121,7 +121,7 @@ class StoryPool:
         self.version += 1
 
     async def status(self) -> Fresh[PoolStatus]:
-        _raised(self.event.error, "pool")
+        _raise_fault(self.event.error, "pool")
         status = PoolStatus(
             self.desired,
             self.ready,

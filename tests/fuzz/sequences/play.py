@@ -73,62 +73,64 @@ class StoryLedger(QuotaLedger):
 
     def __init__(self, fleet: FleetLimits | None) -> None:
         super().__init__(fleet or FleetLimits())
-        self.drawn: Grant | None = None
+        self.random_grant: Grant | None = None
 
-    def grant(self, name: WorkloadName, seen: Observation) -> Grant | None:
-        return super().grant(name, seen) or self.drawn
+    def grant(self, name: WorkloadName, observation: Observation) -> Grant | None:
+        return super().grant(name, observation) or self.random_grant
 
 
 class WorkloadRun:
     """One workload while it runs: its controller, its ports, and a second history fed from the journal's lines."""
 
-    def __init__(self, config: Workload, stage: StoryRun, pools: dict[str, StoryPool], before: Sequence[Tick]) -> None:
-        self.made = config
+    def __init__(
+        self, config: Workload, story_run: StoryRun, pools: dict[str, StoryPool], before: Sequence[Tick]
+    ) -> None:
+        self.workload = config
         self.pools = pools
-        self.sources = {name: StorySource(stage.clock) for name in (ENGINES, QUEUE)}
+        self.sources = {name: StorySource(story_run.clock) for name in (ENGINES, QUEUE)}
         self.past: list[RecordedTick] = []
         self.ticks = list(before)
-        self.life = ReplayedHistory()
-        self._stage = stage
+        self.replayed_history = ReplayedHistory()
+        self._story_run = story_run
         span_s = max(SPAN_S, config.spec.lookback_s)
-        past = InitialHistory(config.name, stage.clock.now(), len(before), span_s, config.spec.interval_s)
-        self.life.ticks.extend(before)
-        self.life.start(past)
+        past = InitialHistory(config.name, story_run.clock.now(), len(before), span_s, config.spec.interval_s)
+        self.replayed_history.ticks.extend(before)
+        self.replayed_history.start(past)
         history = past.history(before)
-        self.controller = Controller(self._setup(config), stage.clock, history, lambda _: None)
+        self.controller = Controller(self._setup(config), story_run.clock, history, lambda _: None)
 
     def _setup(self, config: Workload) -> Setup:
         actuators = {PoolName(name): self.pool(name) for name in config.spec.pools}
-        return Setup(config, self.sources, actuators, ports_may_wait=False, ledger=self._stage.ledger)
+        return Setup(config, self.sources, actuators, ports_may_wait=False, ledger=self._story_run.ledger)
 
     def pool(self, name: str) -> StoryPool:
         """Return the pool of a name. A pool that a reload adds has one replica."""
-        return self.pools.setdefault(name, StoryPool(self._stage.clock, 1))
+        return self.pools.setdefault(name, StoryPool(self._story_run.clock, 1))
 
     def edit(self, config: Workload) -> None:
-        self.made = config
+        self.workload = config
         self.controller.adopt(self._setup(config))
 
     async def tick(self, scene: Scene) -> Tick:
         """Run one tick of the controller, within limits of memory and time."""
-        names = list(self.made.spec.pools)
+        names = list(self.workload.spec.pools)
         for name in names:
             self.pool(name).apply_event(scene.pools[name] if name in scene.pools else self.pool(name).event)
         desired, ready = (sum(getattr(self.pool(n), key) for n in names) for key in ("desired", "ready"))
         for source_name, source in self.sources.items():
             source.readings = scene.readings[source_name]
-            source.served = ready / desired if scene.share_served and desired else 1.0
+            source.ready_share = ready / desired if scene.share_served and desired else 1.0
             source.saturated = ready if scene.saturated else 0
-        self._stage.ledger.drawn = scene.grant
+        self._story_run.ledger.random_grant = scene.grant
         with bounded():
-            return await self.controller.tick(self._stage.clock.now())
+            return await self.controller.tick(self._story_run.clock.now())
 
     def shift(self, step_s: float) -> None:
         """Shift the past after a jump of the clock, so that it keeps its age."""
-        self.past = [replace(recorded, tick=_shifted(recorded.tick, step_s)) for recorded in self.past]
+        self.past = [replace(recorded, tick=_shift(recorded.tick, step_s)) for recorded in self.past]
 
 
-def _shifted(tick: Tick, step_s: float) -> Tick:
+def _shift(tick: Tick, step_s: float) -> Tick:
     at = tick.at + step_s
     return replace(tick, observation=replace(tick.observation, at=at), decision=replace(tick.decision, at=at))
 
@@ -188,9 +190,9 @@ class StoryRun:
             trace = f"{e!r}\n{traceback.format_exc()}"
             raise Stop(LawViolation("nothing_raises", "No input makes a tick fail.", trace, number, name)) from e
         self.played.record.append((number, tick))
-        decoded = self._journalled(number, name, tick)
-        history = self._decided_again(number, name, run, decoded)
-        context = TickContext(with_override_bounds(run.made.spec, tick.at), RecordedTick(tick), run.past, history)
+        decoded = self._round_trip(number, name, tick)
+        history = self._decide_again(number, name, run, decoded)
+        context = TickContext(with_override_bounds(run.workload.spec, tick.at), RecordedTick(tick), run.past, history)
         judged = Judged(context, self._story.fleet, self.ledger.held())
         for law in self._laws:
             difference = law(judged)
@@ -200,10 +202,10 @@ class StoryRun:
         self.played.shrank += context.shrinks()
         self.played.grew += context.grows()
         run.past.append(RecordedTick(tick))
-        run.life.append(decoded)
+        run.replayed_history.append(decoded)
         self._records[name].append(decoded)
 
-    def _journalled(self, number: int, name: str, tick: Tick) -> Tick:
+    def _round_trip(self, number: int, name: str, tick: Tick) -> Tick:
         sentence = "What the journal gives back equals what was written."
         try:
             line = json.dumps(encode_tick(tick), allow_nan=False, ensure_ascii=False).encode()
@@ -214,10 +216,10 @@ class StoryRun:
             raise Stop(LawViolation("journal_keeps_it", sentence, "the tick read back differs", number, name))
         return decoded
 
-    def _decided_again(self, number: int, name: str, run: WorkloadRun, decoded: Tick) -> History:
+    def _decide_again(self, number: int, name: str, run: WorkloadRun, decoded: Tick) -> History:
         """Decide again on the history from the journal, also after another decision in between."""
-        spec, observation = run.made.spec, decoded.observation
-        history = run.life.history_before(decoded, spec)
+        spec, observation = run.workload.spec, decoded.observation
+        history = run.replayed_history.history_before(decoded, spec)
         rows = len(history)
         first = second = decide(spec, history, observation)
         if number % DECIDE_TWICE_EVERY == 0:

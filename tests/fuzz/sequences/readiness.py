@@ -25,11 +25,15 @@ def saturated_survivors_hold(judged: Judged) -> str | None:
     the size does not fall but by replicas that failed or are abandoned, which count for nothing. Engines that work on a
     queue with a far deadline are always full.
     """
-    if not _applies(judged) or _lost(judged) is None or judged.after >= judged.before - _failed_replicas(judged):
+    if (
+        not _applies(judged)
+        or _describe_loss(judged) is None
+        or judged.after >= judged.before - _failed_replicas(judged)
+    ):
         return None
     for name, policy in judged.context.spec.policies.items():
         if full := _saturated(judged, name, policy):
-            return f"{judged.before} -> {judged.after}, {_lost(judged)}, and {full}"
+            return f"{judged.before} -> {judged.after}, {_describe_loss(judged)}, and {full}"
     return None
 
 
@@ -49,7 +53,9 @@ def _saturated(judged: Judged, name: PolicyName, policy: Any) -> str:
         return f"{quantity} is {value:g}" if value is not None and value >= policy.target else ""
     if kind == "concurrency" or (kind == "predictive" and not _queue_decides(judged, name, policy)):
         waiting = judged.reading(f"{ENGINES}.waiting")
-        noise = max(1, _ready(judged, judged.tick), judged.tick.decision.ready or 0)  # each counted as what it is worth
+        noise = max(
+            1, _ready(judged, judged.tick), judged.tick.decision.ready or 0
+        )  # in replicas or replica equivalents
         return f"{waiting:g} requests wait" if waiting is not None and waiting >= noise else ""
     return ""
 
@@ -70,7 +76,7 @@ def lost_replicas_count(judged: Judged) -> str | None:
     what was needed before under the same configuration and within its maximum, in replica equivalents, unless a queue
     decides in their place.
     """
-    earlier_tick = _before_the_loss(judged) if _applies(judged) else None
+    earlier_tick = _tick_before_loss(judged) if _applies(judged) else None
     if earlier_tick is None or earlier_tick.spec != judged.tick.spec:
         return None
     target = judged.context.decision.target
@@ -87,7 +93,7 @@ def lost_replicas_count(judged: Judged) -> str | None:
         signal = f"{ENGINES}.{quantity}"
         value, ready = judged.reading(signal), _ready(judged, judged.tick)
         earlier_value, earlier_ready = fresh(earlier_tick, signal), _ready(judged, earlier_tick)
-        needed = min(_need(earlier_tick, str(name)), judged.context.spec.max_replicas)
+        needed = min(_measured_demand(earlier_tick, str(name)), judged.context.spec.max_replicas)
         if not (value and earlier_value and ready and earlier_ready) or (target or 0) >= math.floor(needed):
             continue
         if value / ready >= SAME * earlier_value / earlier_ready:
@@ -109,7 +115,7 @@ def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:
     return bool(left_s > max(leads_s) + spec.interval_s + policy.backlog_clear_s)
 
 
-def _need(tick: Tick, policy: str) -> float:
+def _measured_demand(tick: Tick, policy: str) -> float:
     """Return a policy's demand at a tick from the measured load, without forecast; 0 without a measurement."""
     config = next((r for r in tick.decision.recommendations if r.policy == policy), None)
     if config is None or config.need is None:
@@ -127,13 +133,13 @@ def _applies(judged: Judged) -> bool:
     return judged.lowered and not judged.is_peer and not judged.by_owner and not idle
 
 
-def _lost(judged: Judged) -> str | None:
+def _describe_loss(judged: Judged) -> str | None:
     """Describe the replicas lost without a request of ours; None if there are none."""
-    before = _before_the_loss(judged)
+    before = _tick_before_loss(judged)
     return None if before is None else f"{_ready(judged, before)} were ready and {_ready(judged, judged.tick)} are"
 
 
-def _before_the_loss(judged: Judged) -> Tick | None:
+def _tick_before_loss(judged: Judged) -> Tick | None:
     """Return the latest tick with more ready replicas, if since then no size was lowered and no replica became ready
     again; else None."""
     ready = _ready(judged, judged.tick)

@@ -27,10 +27,10 @@ def rest_comes(judged: Judged) -> str | None:
     """Below every activation throughout cooldown, windows and suspicion of false zeros, the last replica goes."""
     context, spec = judged.context, judged.context.spec
     bound = spec.min_replicas or any(pool.min_replicas for pool in spec.pools.values()) or len(spec.pools) > 1
-    held = context.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
+    limited = context.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0 or spec.paused
     if (
         bound
-        or held
+        or limited
         or judged.is_peer
         or judged.by_owner
         or (context.decision.current, context.decision.target) != (1, 1)
@@ -75,8 +75,8 @@ def _idle(judged: Judged, tick: Tick, name: str, policy: Any) -> bool:
             signals += [f"{policy.queue}.visible"] if policy.queue is not None else []
             return all(fresh(tick, signal) == 0.0 for signal in signals)
         case "schedule":
-            found = next((r for r in tick.decision.recommendations if r.policy == name), None)
-            return found is not None and not found.active
+            recommendation = next((r for r in tick.decision.recommendations if r.policy == name), None)
+            return recommendation is not None and not recommendation.active
         case "headroom":
             return True
     return False

@@ -17,17 +17,17 @@ MAX_TRIES: Final = 300
 def shrink(story: Story, law: str, laws: Sequence[Law] = LAWS, tries: int = MAX_TRIES) -> tuple[Story, PlayResult]:
     """Return the smallest story found that violates the law, and its result."""
     best, played = story, play(story, laws)
-    left = tries
+    remaining_tries = tries
     progress = True
-    while progress and left > 0:
+    while progress and remaining_tries > 0:
         progress = False
         for smaller in _smaller(best, played):
-            left -= 1
-            found = play(smaller, laws)
-            if found.violation is not None and found.violation.law == law:
-                best, played, progress = smaller, found, True
+            remaining_tries -= 1
+            result = play(smaller, laws)
+            if result.violation is not None and result.violation.law == law:
+                best, played, progress = smaller, result, True
                 break
-            if left <= 0:
+            if remaining_tries <= 0:
                 break
     return best, played
 
@@ -46,9 +46,9 @@ def _smaller(story: Story, played: PlayResult) -> Iterator[Story]:
         size //= 2
     for change in (_no_edit, _no_step, _no_platform, _no_faults):
         for k, tick_inputs in enumerate(story.ticks):
-            calmer = change(tick_inputs)
-            if calmer != tick_inputs:
-                yield replace(story, ticks=(*story.ticks[:k], calmer, *story.ticks[k + 1 :]))
+            reduced = change(tick_inputs)
+            if reduced != tick_inputs:
+                yield replace(story, ticks=(*story.ticks[:k], reduced, *story.ticks[k + 1 :]))
 
 
 def _without(story: Story, name: str) -> Story:
@@ -86,11 +86,11 @@ def _no_platform(tick_inputs: StoryTick) -> StoryTick:
 
 
 def _no_faults(tick_inputs: StoryTick) -> StoryTick:
-    def calm(scene: Scene) -> Scene:
+    def without_faults(scene: Scene) -> Scene:
         readings = {
             source: replace(r, error="", levels={q: replace(level, fault="") for q, level in r.levels.items()})
             for source, r in scene.readings.items()
         }
         return replace(scene, readings=readings)
 
-    return _each(tick_inputs, calm)
+    return _each(tick_inputs, without_faults)

@@ -26,13 +26,13 @@ def workload(seed: int, name: str, like: Mapping[str, Any] | None = None) -> Wor
     """Return the workload of a seed and name; with `like`, that document after an edit of some of its settings."""
     rng = Rng(seed, f"workload/{name}")
     for _ in range(MAX_TRIES):
-        config = _checked(_document(rng, name) if like is None else _edited(rng, name, like))
+        config = _validated(_document(rng, name) if like is None else _edit_document(rng, name, like))
         if config is not None:
             return config
     raise AssertionError(f"seed {seed}: no valid document in {MAX_TRIES}")
 
 
-def _checked(document: Mapping[str, Any]) -> Workload | None:
+def _validated(document: Mapping[str, Any]) -> Workload | None:
     try:
         config = workload_from(document)
     except ConfigError:
@@ -63,11 +63,11 @@ def _document(rng: Rng, name: str) -> dict[str, Any]:
         "slo_violation_cost_ratio": rng.choice((1.0, 19.0, 1000.0)),
         "priority": rng.randint(-1, 1),
     }
-    settling = {} if any(policy["kind"] in PEERS for policy in own_policies.values()) else _settling(rng)
-    return document | settling | _limits(rng, document)
+    stabilization = {} if any(policy["kind"] in PEERS for policy in own_policies.values()) else _stabilization(rng)
+    return document | stabilization | _limits(rng, document)
 
 
-def _settling(rng: Rng) -> dict[str, Any]:
+def _stabilization(rng: Rng) -> dict[str, Any]:
     return {
         "cooldown_s": rng.choice((0.0, 30.0, 120.0, 300.0)),
         "tolerance": rng.choice((0.0, 0.1, 0.1, 0.5)),
@@ -120,8 +120,8 @@ def _limits(rng: Rng, document: Mapping[str, Any]) -> dict[str, Any]:
 def _pools(rng: Rng, name: str, maximum: int) -> dict[str, Any]:
     """Return one to four pools. In two thirds of the workloads they differ in market, price or work per replica."""
     count = rng.choice((1, 1, 2, 2, 3, 4))
-    differ = rng.happens(0.66)
-    pools = {f"pool-{'abcd'[k]}": _pool(rng, f"{name}-{k}", maximum, differ=differ) for k in range(count)}
+    different = rng.happens(0.66)
+    pools = {f"pool-{'abcd'[k]}": _pool(rng, f"{name}-{k}", maximum, different=different) for k in range(count)}
     if count > 1 and rng.happens(0.2):
         pools[f"pool-{'abcd'[count - 1]}"] |= {
             "tier": rng.choice(("awake_spare", "slept", "warm_node")),
@@ -131,7 +131,7 @@ def _pools(rng: Rng, name: str, maximum: int) -> dict[str, Any]:
     return pools
 
 
-def _pool(rng: Rng, name: str, maximum: int, *, differ: bool) -> dict[str, Any]:
+def _pool(rng: Rng, name: str, maximum: int, *, different: bool) -> dict[str, Any]:
     pool: dict[str, Any] = {"kind": "kubernetes", "name": name, "lead_time_s": rng.choice((30.0, 120.0, 600.0))}
     if rng.happens(0.25):
         pool["min_replicas"] = rng.randint(0, min(2, maximum))
@@ -143,7 +143,7 @@ def _pool(rng: Rng, name: str, maximum: int, *, differ: bool) -> dict[str, Any]:
         pool["gpus_per_replica"] = rng.choice((0, 1, 8))
     if rng.happens(0.2):
         pool["on_other_writer"] = "take_over"
-    if not differ:
+    if not different:
         return pool
     pool["market"] = rng.choice(("on_demand", "on_demand", "spot", "spot", "reserved"))
     if rng.happens(0.8):
@@ -157,22 +157,22 @@ def _pool(rng: Rng, name: str, maximum: int, *, differ: bool) -> dict[str, Any]:
     return pool
 
 
-def _edited(rng: Rng, name: str, like: Mapping[str, Any]) -> dict[str, Any]:
+def _edit_document(rng: Rng, name: str, like: Mapping[str, Any]) -> dict[str, Any]:
     """Return the document with some new settings: other bounds, another policy, a pool added or removed."""
-    anew = _document(rng, name)
+    new = _document(rng, name)
     edited = dict(like)
     for key in rng.subset(("max_replicas", "min_replicas", "policies", "pools", "budget", "override", "paused"), 3):
         if key == "pools":
-            edited[key] = _other_pools(rng, like["pools"], anew["pools"])
-        elif key in anew:
-            edited[key] = anew[key]
+            edited[key] = _other_pools(rng, like["pools"], new["pools"])
+        elif key in new:
+            edited[key] = new[key]
         else:
             edited.pop(key, None)
     return edited
 
 
-def _other_pools(rng: Rng, pools: Mapping[str, Any], anew: Mapping[str, Any]) -> dict[str, Any]:
+def _other_pools(rng: Rng, pools: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     if rng.happens(0.5) and len(pools) > 1:
-        gone = rng.choice(sorted(pools))
-        return {name: pool for name, pool in pools.items() if name != gone and pool.get("serves") != gone}
-    return {**anew, **pools} if rng.happens(0.5) else {**pools, **anew}
+        removed = rng.choice(sorted(pools))
+        return {name: pool for name, pool in pools.items() if name != removed and pool.get("serves") != removed}
+    return {**new, **pools} if rng.happens(0.5) else {**pools, **new}

@@ -52,23 +52,23 @@ def main(arguments_given: Sequence[str] | None = None) -> int:
 
 def _search(seeds: range, jobs: int) -> int:
     started = reported = stopwatch_s()
-    done: list[Verdict] = []
+    verdicts: list[Verdict] = []
     code = 0
     try:
         _log(f"seeds {seeds[0]} to {seeds[-1]}")
         for verdict in _verdicts(seeds, jobs):
-            done.append(verdict)
+            verdicts.append(verdict)
             if verdict.failure is not None:
                 sys.stdout.write(f"{verdict.failure}\n")
                 sys.stdout.flush()
             if stopwatch_s() - reported > PROGRESS_S:
                 reported = stopwatch_s()
-                _log(_summary(done, reported - started, len(seeds)))
+                _log(_summary(verdicts, reported - started, len(seeds)))
     except KeyboardInterrupt:
         _log("interrupted")
         code = 130
-    _log(_summary(done, stopwatch_s() - started, len(seeds)))
-    return code or int(any(v.failure is not None for v in done))
+    _log(_summary(verdicts, stopwatch_s() - started, len(seeds)))
+    return code or int(any(v.failure is not None for v in verdicts))
 
 
 def _verdicts(seeds: range, jobs: int) -> Iterator[Verdict]:
@@ -86,12 +86,12 @@ def _verdicts(seeds: range, jobs: int) -> Iterator[Verdict]:
             raise
 
 
-def _summary(done: Sequence[Verdict], duration_s: float, worlds: int) -> str:
-    failed = [v.seed for v in done if v.failure is not None]
-    ticks, shrank = sum(v.ticks for v in done), sum(v.shrank for v in done)
+def _summary(verdicts: Sequence[Verdict], duration_s: float, worlds: int) -> str:
+    failed = [v.seed for v in verdicts if v.failure is not None]
+    ticks, shrank = sum(v.ticks for v in verdicts), sum(v.shrank for v in verdicts)
     seeds = f": seeds {', '.join(map(str, failed))}" if failed else ""
-    each = f", {duration_s / len(done):.2f} s a world" if done else ""
-    return f"{len(done)} of {worlds} worlds, {ticks:,} turns ({shrank:,} shrank), {len(failed)} failed{seeds}{each}"
+    each = f", {duration_s / len(verdicts):.2f} s a world" if verdicts else ""
+    return f"{len(verdicts)} of {worlds} worlds, {ticks:,} turns ({shrank:,} shrank), {len(failed)} failed{seeds}{each}"
 
 
 def _log(line: str) -> None:

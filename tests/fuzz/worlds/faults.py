@@ -12,22 +12,22 @@ UNFIT: Final = {"zero": "pools", "out_of_capacity": "sources"}
 """Targets that a fault does not apply to."""
 
 
-def weather(rng: WorldRng, duration_s: float) -> list[dict[str, Any]]:
+def fault_settings(rng: WorldRng, duration_s: float) -> list[dict[str, Any]]:
     """Return no fault in half of the worlds, else one to four kinds."""
     if rng.happens(0.5):
         return []
-    return [_trouble(rng, fault, duration_s) for fault in rng.subset(FAULTS, 4)]
+    return [_random_fault(rng, fault, duration_s) for fault in rng.subset(FAULTS, 4)]
 
 
-def _trouble(rng: WorldRng, fault: Fault, duration_s: float) -> dict[str, Any]:
+def _random_fault(rng: WorldRng, fault: Fault, duration_s: float) -> dict[str, Any]:
     """Return a temporary fault, or a permanent one in a share of the calls; sometimes in all calls."""
     places = [place for place in ("sources", "pools", "both") if place != UNFIT.get(fault)]
-    trouble: dict[str, Any] = {"fault": fault, "where": rng.choice(places)}
+    settings: dict[str, Any] = {"fault": fault, "where": rng.choice(places)}
     if rng.happens(0.6):
         since_s = round(rng.share(0.0, 0.9) * duration_s, 1)
         until_s = since_s + round(rng.scale(10, duration_s), 1)
-        return {**trouble, "share": rng.choice((1.0, rng.share())), "since_s": since_s, "until_s": until_s}
-    return {**trouble, "share": rng.choice((0.02, 0.05, 0.2, rng.share(), 1.0))}
+        return {**settings, "share": rng.choice((1.0, rng.share())), "since_s": since_s, "until_s": until_s}
+    return {**settings, "share": rng.choice((0.02, 0.05, 0.2, rng.share(), 1.0))}
 
 
 def telemetry(rng: WorldRng) -> dict[str, Any]:

@@ -55,15 +55,15 @@ class Violation:
 
     name: str
     sentence: str
-    found: str
+    details: str
 
 
 def broken(context: TickContext, invariants: Sequence[Invariant] = INVARIANTS) -> Iterator[Violation]:
     """Yield every invariant that a tick violates."""
     for invariant in invariants:
-        found = invariant(context)
-        if found is not None:
-            yield Violation(invariant.__name__, sentence(invariant), found)
+        details = invariant(context)
+        if details is not None:
+            yield Violation(invariant.__name__, sentence(invariant), details)
 
 
 def sentence(invariant: Invariant) -> str:

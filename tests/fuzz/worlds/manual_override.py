@@ -45,13 +45,13 @@ def use(context: TickContext, unit: Callable[[Pool], float]) -> tuple[float, flo
 def removed_in_window(context: TickContext, now: int) -> tuple[int, int]:
     """Return the replicas removed within the blast radius's window, and its largest size: 8, 6, 7 gives 2 and 8."""
     window_s = context.spec.blast_radius.window_s
-    sizes = [now, *(size for s in context.since(window_s) if (size := held(s.tick)) is not None)]
+    sizes = [now, *(size for s in context.since(window_s) if (size := observed_size(s.tick)) is not None)]
     return sum(max(0, earlier - later) for later, earlier in itertools.pairwise(sizes)), max(sizes)
 
 
 def within_the_blast_radius(context: TickContext) -> str | None:
     """Within the blast radius's window at most its share of the largest size is removed, or one quantum of one pool."""
-    radius, now = context.spec.blast_radius, held(context.tick)
+    radius, now = context.spec.blast_radius, observed_size(context.tick)
     if radius.share == 1.0 or now is None:
         return None
     removal = now - sum({**{n: s.desired for n, s in context.statuses.items()}, **context.decision.targets}.values())
@@ -64,7 +64,7 @@ def within_the_blast_radius(context: TickContext) -> str | None:
     return None
 
 
-def held(tick: Tick) -> int | None:
+def observed_size(tick: Tick) -> int | None:
     """Return the sum of the pools' observed sizes; None if one is unknown."""
     sizes = [r.value.desired for r in tick.observation.pools.values() if not isinstance(r, Absent)]
     return sum(sizes) if len(sizes) == len(tick.observation.pools) else None

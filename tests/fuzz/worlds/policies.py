@@ -16,7 +16,7 @@ QUEUE: Final = "queue"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class RandomPolicy:
     """A policy's document, the kind of source that it reads (or None), and the quantities."""
 
     document: dict[str, Any]
@@ -24,7 +24,7 @@ class Wish:
     quantities: tuple[str, ...] = ()
 
 
-Maker = Callable[[WorldRng, Load, int], Wish]
+Maker = Callable[[WorldRng, Load, int], RandomPolicy]
 """Function of the load and of the maximum replicas."""
 
 
@@ -58,32 +58,32 @@ def _activation(rng: WorldRng) -> float:
     return rng.choice((0.0, 0.0, 0.0, rng.scale(0.5, 20.0)))
 
 
-def _concurrency(rng: WorldRng, load: Load, maximum: int) -> Wish:
+def _concurrency(rng: WorldRng, load: Load, maximum: int) -> RandomPolicy:
     target = _per_replica(rng, load.peak("running"), maximum)
-    return Wish({"target_per_replica": target, "activation": _activation(rng)}, ENGINES, ("running", "waiting"))
+    return RandomPolicy({"target_per_replica": target, "activation": _activation(rng)}, ENGINES, ("running", "waiting"))
 
 
-def _gpu_utilization(rng: WorldRng, _: Load, __: int) -> Wish:
+def _gpu_utilization(rng: WorldRng, _: Load, __: int) -> RandomPolicy:
     document = {"target": rng.share(0.2, 1.0), "activation": rng.share(0.0, 0.3)}
-    return Wish(document, ENGINES, ("utilization",))
+    return RandomPolicy(document, ENGINES, ("utilization",))
 
 
-def _kv_cache_usage(rng: WorldRng, _: Load, __: int) -> Wish:
+def _kv_cache_usage(rng: WorldRng, _: Load, __: int) -> RandomPolicy:
     document = {"target": rng.share(0.05, 1.0), "activation": rng.choice((0.0, 0.1))}
-    return Wish(document, ENGINES, ("kv_cache_usage",))
+    return RandomPolicy(document, ENGINES, ("kv_cache_usage",))
 
 
-def _metric(rng: WorldRng, load: Load, maximum: int) -> Wish:
+def _metric(rng: WorldRng, load: Load, maximum: int) -> RandomPolicy:
     if rng.happens(0.6):
         quantity = rng.choice(TOTALS[: rng.choice((2, 4, 6))])
         document = {"across": "total", "target": _per_replica(rng, load.peak(quantity), maximum)}
     else:
         quantity = rng.choice(list(MEANS)[: rng.choice((1, 2, 5))])
         document = {"across": "mean", "target": rng.scale(*MEANS[quantity])}
-    return Wish({"quantity": quantity, **document, "activation": _activation(rng)}, ENGINES, (quantity,))
+    return RandomPolicy({"quantity": quantity, **document, "activation": _activation(rng)}, ENGINES, (quantity,))
 
 
-def _predictive(rng: WorldRng, load: Load, maximum: int) -> Wish:
+def _predictive(rng: WorldRng, load: Load, maximum: int) -> RandomPolicy:
     """Return a predictive policy with an initial capacity from far too low to far too high."""
     document: dict[str, Any] = {
         f"{kind}_tokens_per_s": min(_per_replica(rng, load.peak(f"{kind}_tokens_per_s"), maximum), 1e6)
@@ -96,20 +96,22 @@ def _predictive(rng: WorldRng, load: Load, maximum: int) -> Wish:
         "backlog_clear_s": rng.scale(15, 600),
     }
     latencies = rng.choice(((), ("ttft_p95_s",), (*QUANTITIES, "kv_cache_usage")))
-    return Wish(document, ENGINES, (*ENGINE_QUANTITIES, *latencies))
+    return RandomPolicy(document, ENGINES, (*ENGINE_QUANTITIES, *latencies))
 
 
-def _queue_depth(rng: WorldRng, load: Load, maximum: int) -> Wish:
+def _queue_depth(rng: WorldRng, load: Load, maximum: int) -> RandomPolicy:
     count = rng.subset(("visible", "in_flight", "delayed"), 3)
     target = _per_replica(rng, load.peak("running") * rng.scale(1, 10), maximum)
-    return Wish({"target_per_replica": target, "count": count, "activation": _activation(rng)}, QUEUE, tuple(count))
+    return RandomPolicy(
+        {"target_per_replica": target, "count": count, "activation": _activation(rng)}, QUEUE, tuple(count)
+    )
 
 
-def _headroom(rng: WorldRng, _: Load, __: int) -> Wish:
-    return Wish({"share": rng.share(0.0, 0.8)})
+def _headroom(rng: WorldRng, _: Load, __: int) -> RandomPolicy:
+    return RandomPolicy({"share": rng.share(0.0, 0.8)})
 
 
-def _schedule(rng: WorldRng, _: Load, maximum: int) -> Wish:
+def _schedule(rng: WorldRng, _: Load, maximum: int) -> RandomPolicy:
     windows = [
         {
             "start": f"{rng.integer(0, 2):02d}:{rng.integer(0, 59):02d}",
@@ -118,7 +120,7 @@ def _schedule(rng: WorldRng, _: Load, maximum: int) -> Wish:
         }
         for _ in range(rng.integer(1, 3))
     ]
-    return Wish({"windows": windows, "time_zone": rng.choice(("UTC", "Europe/Berlin", "Asia/Kolkata"))})
+    return RandomPolicy({"windows": windows, "time_zone": rng.choice(("UTC", "Europe/Berlin", "Asia/Kolkata"))})
 
 
 POLICIES: Final[Mapping[str, Kind]] = {
@@ -135,15 +137,15 @@ POLICIES: Final[Mapping[str, Kind]] = {
 MEASURING: Final = tuple(kind for kind in POLICIES if kind not in {"headroom", "schedule"})
 
 
-def wishes(rng: WorldRng, sources: frozenset[str], load: Load, maximum: int) -> dict[str, Wish]:
+def random_policies(rng: WorldRng, sources: frozenset[str], load: Load, maximum: int) -> dict[str, RandomPolicy]:
     """Return one to four policies by name, at least one of which reads a source."""
-    fitting = [kind for kind, how in POLICIES.items() if how.sources & sources]
+    fitting = [kind for kind, settings in POLICIES.items() if settings.sources & sources]
     kinds = [rng.choice([kind for kind in fitting if kind in MEASURING])]
     kinds += [rng.choice(fitting) for _ in range(rng.choice((0, 0, 1, 1, 2, 3)))]
-    wishes_by_name = {}
+    policies_by_name = {}
     for number, kind in enumerate(kinds):
-        wish = POLICIES[kind].make(rng, load, maximum)
-        wishes_by_name[f"{kind.replace('_', '-')}-{number}"] = Wish(
-            {"kind": kind, **wish.document}, wish.source, wish.quantities
+        policy = POLICIES[kind].make(rng, load, maximum)
+        policies_by_name[f"{kind.replace('_', '-')}-{number}"] = RandomPolicy(
+            {"kind": kind, **policy.document}, policy.source, policy.quantities
         )
-    return wishes_by_name
+    return policies_by_name

@@ -19,14 +19,14 @@ def sizes_add_up(context: TickContext) -> str | None:
     """Size, ready and target are the pools' sums, or at most these if pools differ in cost; none without all pools."""
     d, pools = context.decision, context.spec.pools
     if len(context.statuses) < len(pools):
-        held = (d.current, d.target, d.ready, dict(d.targets))
-        return None if held == (None, None, None, {}) else f"decided {held}, and not every pool's size is known"
+        decided = (d.current, d.target, d.ready, dict(d.targets))
+        return None if decided == (None, None, None, {}) else f"decided {decided}, and not every pool's size is known"
     if d.current is None or d.target is None or d.ready is None:
         return "every pool's size is known, and none is decided"
     if d.targets.keys() - pools.keys():
         return f"targets {dict(d.targets)} for pools that there are not"
     if not all(isinstance(reading, Fresh) for reading in context.tick.observation.pools.values()):
-        return None  # what was requested of a pool since it was read counts, and is not in the tick
+        return None  # replicas requested since the pool was read count, but are not in the tick
     sizes = {name: status.desired for name, status in context.statuses.items()}
     decided_sizes = (d.current, d.target)
     pool_sizes = (sum(sizes.values()), sum({**sizes, **d.targets}.values()))

@@ -56,7 +56,7 @@ class Failure:
     def __str__(self) -> str:
         when = "" if self.tick_number is None else f", turn {self.tick_number} ({self.at_s:g} s)"
         violation = self.violation
-        text = f"seed {self.seed}{when}: {violation.name}: {violation.found}\n  must hold: {violation.sentence}\n"
+        text = f"seed {self.seed}{when}: {violation.name}: {violation.details}\n  must hold: {violation.sentence}\n"
         return f"{text}  again: python -m tests.fuzz.worlds --seed {self.seed}\n{self.explained}"
 
 
@@ -104,7 +104,7 @@ def _judge(seed: int, invariants: Sequence[Invariant], folder: Path) -> Verdict:
         trace = requests(case, seed)
         recorder = InvariantRecorder(case, seed, invariants)
         run_result = simulate(case, seed, trace, record=[recorder])
-        failure = _end(seed, run_result, recorder)
+        failure = _judge_end(seed, run_result, recorder)
     except InvariantBroken as e:
         at_s = e.tick.at - case.scenario.epoch_s
         failure = Failure(seed, e.violation, e.number, at_s, "\n".join(paragraphs(e.tick)) + "\n")
@@ -129,16 +129,16 @@ def requests(case: Case, seed: int) -> RequestTrace:
     return trace.with_prefix_hits(s.prefix_hit_share)
 
 
-def _end(seed: int, run_result: SimulationRun, recorder: InvariantRecorder) -> Failure | None:
+def _judge_end(seed: int, run_result: SimulationRun, recorder: InvariantRecorder) -> Failure | None:
     """Return the failure of the whole run, or None."""
-    checks: list[Callable[[], Violation | None]] = [lambda: _accounts(summarize(run_result))]
+    checks: list[Callable[[], Violation | None]] = [lambda: _check_accounts(summarize(run_result))]
     if seed % REPEAT_EVERY == 0:
         checks.append(lambda: _again(run_result, recorder))
-    found = next((violation for check in checks if (violation := check()) is not None), None)
-    return None if found is None else Failure(seed, found)
+    violation = next((v for check in checks if (v := check()) is not None), None)
+    return None if violation is None else Failure(seed, violation)
 
 
-def _accounts(s: ResultSummary) -> Violation | None:
+def _check_accounts(s: ResultSummary) -> Violation | None:
     sentence = "Every request that arrived has one end, every token and dollar is accounted for, none is negative."
     ends = (s.finished, s.unfinished, s.rejected, s.timed_out, s.lost, s.dead_letter)
     money = (s.cost_usd, *s.cost_by_use_usd.values(), *s.cost_by_market_usd.values())

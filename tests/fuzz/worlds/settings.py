@@ -60,7 +60,7 @@ def growth_by_steps(context: TickContext) -> str | None:
     d = context.decision
     if not context.grows() or d.current is None or d.target is None or context.override_in_force():
         return None
-    start = min([d.current, *_held(context, context.spec.scale_up)])
+    start = min([d.current, *_sizes_in_period(context, context.spec.scale_up)])
     maximum = max(start + _step(start, context.spec.scale_up), d.current, context.minimum) + context.rounding
     if d.target > maximum:
         return f"{d.current} -> {d.target}; {start} within {context.spec.scale_up.period_s:g} s allow {maximum}"
@@ -72,7 +72,7 @@ def shrinking_by_steps(context: TickContext) -> str | None:
     d = context.decision
     if not context.shrinks() or d.current is None or d.target is None or context.override_in_force():
         return None
-    start = max([d.current, *_held(context, context.spec.scale_down)])
+    start = max([d.current, *_sizes_in_period(context, context.spec.scale_down)])
     step = max(_step(start, context.spec.scale_down), quantum.largest(context.spec.pools.values()))
     minimum = min(start - step, d.current, context.spec.max_replicas)
     if d.target < minimum:
@@ -84,11 +84,11 @@ def _step(start: int, rule: ScaleUp | ScaleDown) -> int:
     return max(rule.max_replicas, math.ceil(start * rule.max_share))
 
 
-def _held(context: TickContext, rule: ScaleUp | ScaleDown) -> list[int]:
+def _sizes_in_period(context: TickContext, rule: ScaleUp | ScaleDown) -> list[int]:
     """Return the sizes decided and observed in the period. The first tick's observation is the size before it."""
-    began = context.now.at - rule.period_s + context.spec.interval_s
+    period_start = context.now.at - rule.period_s + context.spec.interval_s
     recorded = list(context.since(rule.period_s))
-    sizes = [s.decision.target for s in recorded] + [s.decision.current for s in recorded if s.at >= began]
+    sizes = [s.decision.target for s in recorded] + [s.decision.current for s in recorded if s.at >= period_start]
     return [size for size in sizes if size is not None]
 
 
@@ -117,7 +117,7 @@ def scale_down_window(context: TickContext) -> str | None:
         or d.target is None
         or d.current is None
         or context.override_in_force()
-        or _at_rest(context)
+        or _may_go_to_zero(context)
     ):
         return None
     needed = [s.decision.capped_need for s in context.since(window_s)] if window_s else []
@@ -125,7 +125,7 @@ def scale_down_window(context: TickContext) -> str | None:
     highest = min(max((n for n in needed if n is not None), default=0), d.current, context.spec.max_replicas)
     if d.target < highest:
         return f"{d.current} -> {d.target}, and {highest} was wanted in the last {window_s:g} s"
-    if window_s and d.target < min(d.current, context.spec.max_replicas) and not _seen_throughout(context, window_s):
+    if window_s and d.target < min(d.current, context.spec.max_replicas) and not _has_full_evidence(context, window_s):
         return f"{d.current} -> {d.target}, and the last {window_s:g} s were not seen throughout"
     return None
 
@@ -144,7 +144,7 @@ def tolerance(context: TickContext) -> str | None:
         return None
     need = min(max(needs), d.capped_need)
     inside = abs(need / d.current - 1) <= context.spec.tolerance + EPSILON
-    if inside and not _at_rest(context) and context.minimum <= d.current <= context.spec.max_replicas:
+    if inside and not _may_go_to_zero(context) and context.minimum <= d.current <= context.spec.max_replicas:
         return f"{d.current} -> {d.target} for a need of {need:g}, with a tolerance of {context.spec.tolerance:g}"
     return None
 
@@ -169,9 +169,9 @@ def work_starts_a_replica(context: TickContext) -> str | None:
         return None
     if not all(s.decision.active for s in context.since(context.spec.scale_up.window_s)):
         return None
-    growable = [n for n in d.targets if context.spec.pools[n].max_replicas != 0 and not short_of_quota(n, context)]
-    if growable:
-        return f"there is work, and {', '.join(growable)} stay at 0: {d.reason}"
+    can_grow = [n for n in d.targets if context.spec.pools[n].max_replicas != 0 and not short_of_quota(n, context)]
+    if can_grow:
+        return f"there is work, and {', '.join(can_grow)} stay at 0: {d.reason}"
     return None
 
 
@@ -185,7 +185,7 @@ def zero_is_earned(context: TickContext) -> str | None:
     busy = [s.at for s in context.since(cooldown_s) if s.decision.active]
     if busy:
         return f"{d.current} -> 0, and there was work {context.now.at - busy[0]:g} s ago"
-    if not _seen_throughout(context, cooldown_s):
+    if not _has_full_evidence(context, cooldown_s):
         return f"{d.current} -> 0, and the last {cooldown_s:g} s were not seen throughout"
     return None
 
@@ -203,24 +203,24 @@ def rest_comes(context: TickContext) -> str | None:
         return f"it leaves zero for {d.target}, and there is no work: {d.reason}"
     if (d.current, d.target) != (1, 1) or context.forbids("hold", "no_scale_in") or spec.blast_radius.share < 1.0:
         return None
-    if not _at_rest(context) or missing_evidence(spec, context.tick) or _stepped_down(context):
+    if not _may_go_to_zero(context) or missing_evidence(spec, context.tick) or _recently_shrank(context):
         return None
     return f"it stays at 1, and there was no work for {spec.cooldown_s:g} s: {d.reason}"
 
 
-def _stepped_down(context: TickContext) -> bool:
+def _recently_shrank(context: TickContext) -> bool:
     """Return whether the size was larger within the scale-down period."""
-    return max(_held(context, context.spec.scale_down), default=1) > 1
+    return max(_sizes_in_period(context, context.spec.scale_down), default=1) > 1
 
 
-def _at_rest(context: TickContext) -> bool:
+def _may_go_to_zero(context: TickContext) -> bool:
     """Return whether zero is allowed and a whole cooldown was observed without work. No demand counts then."""
     cooldown_s = context.spec.cooldown_s
     quiet = not context.decision.active and not any(s.decision.active for s in context.since(cooldown_s))
-    return quiet and context.spec.min_replicas == 0 and _seen_throughout(context, cooldown_s)
+    return quiet and context.spec.min_replicas == 0 and _has_full_evidence(context, cooldown_s)
 
 
-def _seen_throughout(context: TickContext, window_s: float) -> bool:
+def _has_full_evidence(context: TickContext, window_s: float) -> bool:
     """Return whether no part of [now - window_s, now] without full evidence is longer than allowed."""
     allowed_s = max(context.spec.scale_down.max_evidence_gap_s, 2.5 * context.spec.interval_s)
     since, later = context.now.at - window_s, context.now.at

@@ -68,18 +68,18 @@ def failed_replicas_are_replaced_elsewhere(context: TickContext) -> str | None:
     The violation: for `PATIENCE` consecutive ticks replicas are failed, fewer than needed are present or expected, and
     a pool without trouble for `CALM_S` is not asked for the missing ones.
     """
-    if context.pools_are_alike or len(context.past) < PATIENCE or _held_back(context):
+    if context.pools_are_alike or len(context.past) < PATIENCE or _growth_is_limited(context):
         return None
     ticks = [context.tick, *(recorded.tick for recorded in context.past[:-PATIENCE:-1])]
     missing = ""
     for tick in ticks:
-        missing = _missing(context, tick)
+        missing = _missing_replicas(context, tick)
         if not missing:
             return None
     return missing
 
 
-def _held_back(context: TickContext) -> bool:
+def _growth_is_limited(context: TickContext) -> bool:
     """Return whether something other than the allocator may keep pools from growing."""
     budget = context.spec.budget
     limited = budget.gpus is not None or budget.usd_per_hour is not None
@@ -91,27 +91,27 @@ def _held_back(context: TickContext) -> bool:
     )
 
 
-def _missing(context: TickContext, tick: Tick) -> str:
+def _missing_replicas(context: TickContext, tick: Tick) -> str:
     """Describe the replicas missing at a tick and the pool that could provide them; empty if there are none."""
     d, spec = tick.decision, context.spec
     statuses = {name: status for name in spec.pools if (status := _status(name, tick)) is not None}
     if len(statuses) < len(spec.pools) or d.target is None or not any(s.failed for s in statuses.values()):
         return ""
     sizes = {name: d.targets.get(name, status.desired) for name, status in statuses.items()}
-    expected = sum(_coming(status, sizes[name]) for name, status in statuses.items())
+    expected = sum(_expected_replicas(status, sizes[name]) for name, status in statuses.items())
     available = spec.max_replicas - (expected if d.may_scale_in else sum(sizes.values()))
     needed = (
         d.target if d.capped_need is None else min(d.target, d.capped_need)
-    )  # what only a window keeps is not bought anew
+    )  # replicas that only a window retains are not replaced
     for name in d.targets if expected < needed else ():
         limit = _maximum_of(context, name, statuses[name])
         growth = quanta.growth(sizes[name], 1, min(limit - sizes[name], available), spec.pools[name].quantum)
-        if growth and sizes[name] <= statuses[name].desired and _calm(context, name, tick):
+        if growth and sizes[name] <= statuses[name].desired and _is_stable(context, name, tick):
             return f"{expected} of {needed} are there or on their way, and {name} stays at {sizes[name]}"
     return ""
 
 
-def _coming(status: PoolStatus, target: int) -> int:
+def _expected_replicas(status: PoolStatus, target: int) -> int:
     """Return the part of a pool's target that serves and stays, or may still come. Failed ones are removed first."""
     failed = max(0, status.failed - max(0, status.desired - target))
     return max(0, target - failed - status.interruption_pending)
@@ -125,26 +125,28 @@ def _maximum_of(context: TickContext, name: PoolName, status: PoolStatus) -> int
     return limit if reserved is None else min(limit, quanta.round_down(reserved, pool.quantum))
 
 
-def _calm(context: TickContext, name: PoolName, tick: Tick) -> bool:
+def _is_stable(context: TickContext, name: PoolName, tick: Tick) -> bool:
     """Return whether a pool, and others of its type, zone and market, had no trouble up to a tick."""
     pool = context.spec.pools[name]
     kind = pool.accelerator, pool.zone, pool.market
     same = {n for n, p in context.spec.pools.items() if (p.accelerator, p.zone, p.market) == kind}
     same_market = same if all(kind) else {name}
     current_statuses = {other: _status(other, tick) for other in same_market}
-    if any(status is None or not _sound(status, status, tick, other) for other, status in current_statuses.items()):
+    if any(
+        status is None or not _is_healthy(status, status, tick, other) for other, status in current_statuses.items()
+    ):
         return False
     for recorded in reversed(context.past):
         if recorded.at < tick.at - CALM_S:
             break
         for other in same_market if recorded.at <= tick.at else ():
             earlier, later = _status(other, recorded.tick), current_statuses[other]
-            if earlier is not None and later is not None and not _sound(earlier, later, recorded.tick, other):
+            if earlier is not None and later is not None and not _is_healthy(earlier, later, recorded.tick, other):
                 return False
     return True
 
 
-def _sound(earlier: PoolStatus, later: PoolStatus, tick: Tick, name: PoolName) -> bool:
+def _is_healthy(earlier: PoolStatus, later: PoolStatus, tick: Tick, name: PoolName) -> bool:
     """Return whether a pool had no trouble at a tick, and lost nothing since."""
     troubled = (
         earlier.shortfall is not None

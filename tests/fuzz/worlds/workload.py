@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from policies.allocate import quantum
 from simulators.world.telemetry import QUANTITIES
-from tests.fuzz.worlds.policies import ENGINES, QUEUE, Wish, wishes
+from tests.fuzz.worlds.policies import ENGINES, QUEUE, RandomPolicy, random_policies
 from tests.fuzz.worlds.rng import WorldRng
 from tests.fuzz.worlds.traffic import Load
 
@@ -22,9 +22,9 @@ def workload(
     """Return a workload's document without its guards, for the offered pools, a load and `maximum` replicas."""
     queued = rng.happens(0.4)
     sources = frozenset({QUEUE, *([ENGINES] if rng.happens(0.6) else [])}) if queued else frozenset({ENGINES})
-    wishes_by_name = wishes(rng, sources, load, maximum)
-    names = {name: _source_of(rng, wish) for name, wish in wishes_by_name.items()}
-    wakes = any(wish.document["kind"] in WAKING for wish in wishes_by_name.values())
+    policies_by_name = random_policies(rng, sources, load, maximum)
+    names = {name: _source_of(rng, policy) for name, policy in policies_by_name.items()}
+    wakes = any(policy.document["kind"] in WAKING for policy in policies_by_name.values())
     minimum = 0 if wakes and rng.happens(0.5) else rng.choice((1, 1, 1, rng.integer(1, maximum)))
     return {
         "workload": "swarm",
@@ -37,30 +37,30 @@ def workload(
         "paused": rng.happens(0.03),
         "scale_up": _scale_up(rng),
         "scale_down": _scale_down(rng),
-        "sources": dict(_sources(rng, wishes_by_name, names)),
-        "policies": {name: _named(wish, names[name]) for name, wish in wishes_by_name.items()},
+        "sources": dict(_sources(rng, policies_by_name, names)),
+        "policies": {name: _policy_document(policy, names[name]) for name, policy in policies_by_name.items()},
         "pools": _pools(rng, pools, minimum, maximum),
     }
 
 
-def _source_of(rng: WorldRng, wish: Wish) -> str | None:
+def _source_of(rng: WorldRng, policy: RandomPolicy) -> str | None:
     """Return the name of the source that a policy reads. There may be two sources of the engines."""
-    return rng.choice((ENGINES, ENGINES, "other-engines")) if wish.source == ENGINES else wish.source
+    return rng.choice((ENGINES, ENGINES, "other-engines")) if policy.source == ENGINES else policy.source
 
 
-def _named(wish: Wish, source: str | None) -> dict[str, Any]:
-    return wish.document if source is None else {**wish.document, "source": source}
+def _policy_document(policy: RandomPolicy, source: str | None) -> dict[str, Any]:
+    return policy.document if source is None else {**policy.document, "source": source}
 
 
 def _sources(
-    rng: WorldRng, wishes_by_name: Mapping[str, Wish], names: Mapping[str, str | None]
+    rng: WorldRng, policies_by_name: Mapping[str, RandomPolicy], names: Mapping[str, str | None]
 ) -> Sequence[tuple[str, dict[str, Any]]]:
     """Return the sources that the policies read, with their quantities and sometimes another one."""
     read: dict[str, set[str]] = {}
-    for name, wish in wishes_by_name.items():
+    for name, policy in policies_by_name.items():
         source = names[name]
         if source is not None:
-            read.setdefault(source, set()).update(wish.quantities)
+            read.setdefault(source, set()).update(policy.quantities)
     return [(source, _source(rng, source, sorted(read[source]))) for source in sorted(read)]
 
 
@@ -128,11 +128,11 @@ def quantized(rng: WorldRng, scaled: Mapping[str, Any]) -> dict[str, dict[str, A
     for name, pool in scaled["pools"].items():
         if rng.happens(0.3):
             shaped = {**pools, name: {**pool, "quantum": rng.choice((2, 2, 3, 4, 8))}}
-            pools = shaped if _possible(scaled, shaped) else pools
+            pools = shaped if _is_feasible(scaled, shaped) else pools
     return pools
 
 
-def _possible(scaled: Mapping[str, Any], pools: Mapping[str, Mapping[str, Any]]) -> bool:
+def _is_feasible(scaled: Mapping[str, Any], pools: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether the bounds contain multiples of every quantum, compatible with the workload's bounds."""
     maximum: int = scaled["max_replicas"]
     low = [quantum.round_up(pool.get("min_replicas", 0), pool.get("quantum", 1)) for pool in pools.values()]

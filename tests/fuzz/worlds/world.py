@@ -68,7 +68,7 @@ def draw(seed: int) -> Drawn:
         "start": start,
         "seed": seed,
         "telemetry": faults.telemetry(WorldRng(seed, "telemetry")),
-        "weather": faults.weather(WorldRng(seed, "weather"), duration_s),
+        "weather": faults.fault_settings(WorldRng(seed, "weather"), duration_s),
         "prefix_hit_share": rng.choice((0.0, 0.0, 0.5)),
         "router": _router(rng, queued=QUEUE in workload_document["sources"]),
     }

@@ -66,12 +66,12 @@ def sparse(path: Path) -> None:
 
 def a_socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as s:
-        here = Path.cwd()
+        previous_folder = Path.cwd()
         os.chdir(path.parent)  # a socket's path may have 108 characters
         try:
             s.bind(path.name)
         finally:
-            os.chdir(here)
+            os.chdir(previous_folder)
 
 
 def folder(path: Path) -> None:
@@ -98,37 +98,37 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", TEXTS)
-def test_check_refuses_a_text_with_its_line(tmp_path: Path, case: str) -> None:
+def test_check_rejects_hostile_text_with_file_and_line(tmp_path: Path, case: str) -> None:
     text, rule = TEXTS[case]
     (tmp_path / "bomb.yaml").write_text(text)
-    done = check(tmp_path)
-    assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
-    assert rule in done.stderr
-    assert f"{tmp_path / 'bomb.yaml'}:" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = check(tmp_path)
+    assert result.returncode == 2, (result.returncode, result.stderr[-2000:])
+    assert rule in result.stderr
+    assert f"{tmp_path / 'bomb.yaml'}:" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FILES)
-def test_check_refuses_what_is_no_regular_file_of_reasonable_size(tmp_path: Path, case: str) -> None:
+def test_check_rejects_special_and_oversized_files(tmp_path: Path, case: str) -> None:
     make, rule = FILES[case]
     make(tmp_path / "bomb.yaml")
-    done = check(tmp_path)
-    assert done.returncode == 2, (done.returncode, done.stderr[-2000:])
-    assert f"{tmp_path / 'bomb.yaml'}:1" in done.stderr
-    assert rule in done.stderr
-    assert "Traceback" not in done.stderr
+    result = check(tmp_path)
+    assert result.returncode == 2, (result.returncode, result.stderr[-2000:])
+    assert f"{tmp_path / 'bomb.yaml'}:1" in result.stderr
+    assert rule in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case", ["flow sequences", "block sequences", "billion laughs", "null and numbers as keys", *FILES]
 )
-async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: Path, case: str) -> None:
+async def test_daemon_rejects_hostile_file_and_keeps_its_configuration(tmp_path: Path, case: str) -> None:
     config = configuration(tmp_path)
     async with running(tmp_path) as d:
         await until(lambda: len(d.ticks()) > 1, 120, d)
-        good, turns = d.ticks()[-1].spec, len(d.ticks())
+        good, ticks_before = d.ticks()[-1].spec, len(d.ticks())
         if case in FILES:
             make, rule = FILES[case]
             make(config / "bomb.yaml")
@@ -136,19 +136,19 @@ async def test_a_running_daemon_survives_and_keeps_its_configuration(tmp_path: P
             text, rule = TEXTS[case]
             (config / "bomb.yaml").write_text(text)
 
-        def refused() -> list[dict[str, Any]]:
+        def reload_errors() -> list[dict[str, Any]]:
             return [e for e in d.events() if e["event"] == "reload" and e["level"] == "error"]
 
-        await until(lambda: bool(refused()), 120, d)
-        assert rule in refused()[0]["error"]
-        assert "bomb.yaml:" in refused()[0]["error"]
-        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
+        await until(lambda: bool(reload_errors()), 120, d)
+        assert rule in reload_errors()[0]["error"]
+        assert "bomb.yaml:" in reload_errors()[0]["error"]
+        await until(lambda: len(d.ticks()) > ticks_before + 2, 120, d)
         assert d.ticks()[-1].spec == good
         assert (await d.get("healthz"))[0] == 200
         assert await d.stop(signal.SIGTERM) == 0
 
 
-def test_a_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path: Path) -> None:
+def test_file_above_the_size_limit_is_rejected(tmp_path: Path) -> None:
     file = tmp_path / "w.yaml"
     file.write_text(GOOD + "#" * (MAX_FILE_BYTES - len(GOOD)))
     assert load([file]).workloads
@@ -158,14 +158,14 @@ def test_a_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path: P
         load([file])
 
 
-def test_an_alias_counts_as_what_it_stands_for_and_keeps_its_lines() -> None:
+def test_alias_expands_and_keeps_line_numbers() -> None:
     documents, problems = parse("f.yaml", "a: &a {b: [1, 2]}\nc: *a\nd: 3\n")
     assert (documents[0].data, problems) == ({"a": {"b": [1, 2]}, "c": {"b": [1, 2]}, "d": 3}, [])
     lines = documents[0].lines
     assert [lines[p] for p in ((), ("a",), ("c",), ("c", "b", 1), ("d",))] == [1, 1, 2, 1, 3]
 
 
-def test_lines_stay_right_after_a_key_given_twice() -> None:
+def test_line_numbers_are_correct_after_a_duplicate_key() -> None:
     documents, problems = parse("f.yaml", "a:\n  x: 1\na:\n  y: [1,\n  2]\nb: 2\n")
     assert [(p.line, p.path) for p in problems] == [(3, "a")]
     assert documents[0].line(("b",)) == 6
@@ -181,7 +181,7 @@ def test_lines_stay_right_after_a_key_given_twice() -> None:
         ("1:30.5", ("as 90.5,", "as text")),
     ],
 )
-def test_a_number_that_versions_of_yaml_read_differently_is_refused(written: str, readings: tuple[str, str]) -> None:
+def test_number_that_yaml_versions_read_differently_is_rejected(written: str, readings: tuple[str, str]) -> None:
     _, problems = parse("f.yaml", f"workload: llm\nmax_replicas: {written}\n")
     assert [(p.line, p.path) for p in problems] == [(2, "max_replicas")]
     assert all(reading in problems[0].rule for reading in readings)
@@ -193,16 +193,16 @@ def test_a_number_that_versions_of_yaml_read_differently_is_refused(written: str
     ("written", "value"),
     [("0", 0), ("00", 0), ("0.5", 0.5), ("10", 10), ("0x10", 16), ("08:00", "08:00"), ("1_000", 1000), ("-0", 0)],
 )
-def test_a_number_that_all_read_alike_is_read(written: str, value: object) -> None:
+def test_number_that_yaml_versions_read_alike_is_accepted(written: str, value: object) -> None:
     documents, problems = parse("f.yaml", f"a: {written}")
     assert (documents[0].data, problems) == ({"a": value}, [])
 
 
-def test_a_file_mode_in_a_manifest_is_no_error() -> None:
+def test_octal_file_mode_in_a_manifest_is_accepted() -> None:
     assert parse("f.yaml", "defaultMode: 0644", old_numbers=True)[0][0].data == {"defaultMode": 420}
 
 
-def test_an_empty_file_in_a_directory_says_nothing_and_alone_is_no_configuration(tmp_path: Path) -> None:
+def test_empty_file_is_ignored_but_is_no_configuration_alone(tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     with pytest.raises(ConfigError, match="no workload is configured"):
         load([tmp_path])
@@ -212,27 +212,27 @@ def test_an_empty_file_in_a_directory_says_nothing_and_alone_is_no_configuration
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="ab:-?[]{}&*!|>'\"#%,~0 1\n\t", max_size=60))
-def test_any_text_is_read_or_refused_as_the_reference_reads_it(text: str) -> None:
-    """No text raises; what is read is plain data."""
+def test_parse_never_raises_for_any_text(text: str) -> None:
+    """No text raises, and each document has the line of every value."""
     documents, problems = parse("f.yaml", text)
     assert all(p.rule and p.line >= 1 for p in problems)
     for document in documents:
         assert len(document.lines) == len(list(document.lines))
 
 
-def test_a_value_from_the_command_line_is_read_within_the_same_limits() -> None:
+def test_command_line_values_have_the_same_limits() -> None:
     assert value_in("[1, a]") == [1, "a"]
     assert value_in("") is None
     with pytest.raises(ValueError, match="nested more than"):
         value_in("[" * 10_000)
 
 
-def test_what_a_rule_quotes_is_cut_to_a_readable_length() -> None:
+def test_problem_truncates_long_quoted_text() -> None:
     problem = Problem("f.yaml", 1, "kind", "", f"{'a' * 100_000!r} is no kind", "write " + "b " * 100_000)
     assert "is no kind" in str(problem)
     assert len(str(problem)) < 2000
 
 
-def test_what_cannot_be_printed_is_escaped() -> None:
+def test_problem_escapes_unprintable_characters() -> None:
     problem = Problem("f.yaml", 1, "a\x1b", "b\ud800", "name \x1b[31m\nis taken", "rename \x00")
     assert str(problem) == "f.yaml:1: a\\x1b = b\\ud800: name \\x1b[31m\\nis taken (rename \\x00)"

@@ -38,7 +38,7 @@ def problems(tmp_path: Path, text: str) -> list[Problem]:
     return list(caught.value.problems)
 
 
-def test_a_short_document_gets_every_default(tmp_path: Path) -> None:
+def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(GOOD)
     spec = load([tmp_path]).workloads["llm"].spec  # type: ignore[index]
     assert (spec.min_replicas, spec.interval_s, spec.scale_down) == (1, 15.0, ScaleDown())
@@ -77,7 +77,7 @@ def test_a_short_document_gets_every_default(tmp_path: Path) -> None:
         pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "names must match", "", id="a pool's name that is no label"),
     ],
 )  # fmt: skip
-def test_each_error_says_where_what_and_how(
+def test_each_error_has_path_line_rule_and_hint(
     tmp_path: Path, change: tuple[str, str], path: str, line: int, rule: str, hint: str
 ) -> None:
     assert change[0] in GOOD
@@ -88,7 +88,7 @@ def test_each_error_says_where_what_and_how(
     assert hint in matching[0].hint
 
 
-def test_all_errors_come_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     text = (
         "workload: A\nmax_replicas: -1\nmin_replicas: x\nsources: {q: {kind: nope}}\npolicies: {}\npools: {}\nwat: 1\n"
     )
@@ -126,35 +126,35 @@ def test_all_errors_come_at_once(tmp_path: Path) -> None:
         "daemon: {}\nworkload: x\n",
     ],
 )
-def test_hostile_documents_are_refused_in_words(tmp_path: Path, text: str) -> None:
+def test_malformed_documents_raise_config_error(tmp_path: Path, text: str) -> None:
     assert problems(tmp_path, text)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_non_utf8_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_bytes(b"workload: \xff\xfe\n")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load([tmp_path])
 
 
-def test_a_workload_may_be_given_once(tmp_path: Path) -> None:
+def test_duplicate_workload_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text(f"{GOOD}---\n{GOOD.replace('llm', 'other')}")
     with pytest.raises(ConfigError, match=r"b\.yaml:1: workload: given twice, first in .*a\.yaml:1"):
         load([tmp_path])
 
 
-def test_a_zero_that_nothing_could_leave_is_refused(tmp_path: Path) -> None:
+def test_zero_min_replicas_needs_a_policy_that_measures_work_at_zero(tmp_path: Path) -> None:
     text = GOOD.replace("{kind: embedded}\npolicies", "{kind: embedded, offers: engines}\npolicies")
     text = text.replace("queue_depth", "gpu_utilization").replace("max_replicas: 8", "max_replicas: 8\nmin_replicas: 0")
     assert [p.rule for p in problems(tmp_path, text)] == ["0 needs a policy that can tell work at zero replicas"]
 
 
-def test_two_sources_that_fit_must_be_told_apart(tmp_path: Path) -> None:
+def test_ambiguous_policy_source_is_rejected(tmp_path: Path) -> None:
     text = GOOD.replace("  queue: {kind: embedded}", "  queue: {kind: embedded}\n  other: {kind: embedded}")
     assert "name one of queue, other" in problems(tmp_path, text)[0].hint
 
 
-def test_the_daemons_settings_stand_in_one_document(tmp_path: Path) -> None:
+def test_daemon_settings_are_allowed_in_one_document_only(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '0.0.0.0:9', journal: {{keep_files: 2}}}}\n---\n{GOOD}")
     daemon = load([tmp_path]).daemon
     assert (daemon.listen, daemon.journal.keep_files, daemon.journal.directory) == ("0.0.0.0:9", 2, "journal")
@@ -172,19 +172,19 @@ def test_the_daemons_settings_stand_in_one_document(tmp_path: Path) -> None:
         ("[1:2]:80", "its host is no address"),
     ],
 )
-def test_an_address_that_nothing_can_listen_on_is_refused(tmp_path: Path, listen: str, rule: str) -> None:
+def test_invalid_listen_address_is_rejected(tmp_path: Path, listen: str, rule: str) -> None:
     problem = problems(tmp_path, f"{GOOD}---\ndaemon:\n  listen: '{listen}'\n")[0]
     assert (problem.path, problem.line, problem.value) == ("daemon.listen", 11, f'"{listen}"')
     assert rule in problem.rule
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:8080", "localhost:65535", "0.0.0.0:8080"])
-def test_an_address_that_can_be_listened_on_is_accepted(tmp_path: Path, listen: str) -> None:
+def test_valid_listen_address_is_accepted(tmp_path: Path, listen: str) -> None:
     (tmp_path / "w.yaml").write_text(f"daemon: {{listen: '{listen}'}}\n---\n{GOOD}")
     assert load([tmp_path]).daemon.listen == listen
 
 
-def test_a_fast_clock_is_for_embedded_worlds(tmp_path: Path) -> None:
+def test_fast_clock_is_rejected_for_live_pools(tmp_path: Path) -> None:
     live = GOOD.replace("gpus: {kind: embedded}", "gpus: {kind: kubernetes, name: llm}")
     text = f"daemon: {{clock: {{speed: 60}}}}\n---\n{live}"
     assert [(p.path, p.line) for p in problems(tmp_path, text)] == [("daemon.clock", 1)]
@@ -192,7 +192,7 @@ def test_a_fast_clock_is_for_embedded_worlds(tmp_path: Path) -> None:
     assert load([tmp_path]).workloads
 
 
-def test_the_fingerprint_is_of_what_is_meant_not_of_how_it_is_written(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_values_not_on_spelling(tmp_path: Path) -> None:
     def fingerprint(text: str) -> str:
         (tmp_path / "w.yaml").write_text(text)
         return load([tmp_path]).workloads["llm"].fingerprint  # type: ignore[index]
@@ -201,40 +201,40 @@ def test_the_fingerprint_is_of_what_is_meant_not_of_how_it_is_written(tmp_path: 
     assert fingerprint(GOOD) != fingerprint(f"{GOOD}min_replicas: 2\n")
 
 
-def test_a_workload_survives_the_journal(tmp_path: Path) -> None:
+def test_workload_document_round_trips_through_json(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(GOOD)
     workload = next(iter(load([tmp_path]).workloads.values()))
     assert workload_from(json.loads(json.dumps(workload.document))) == workload
 
 
-# --- what is published
+# --- published files
 
 
-def test_the_documented_example_is_written_from_the_code() -> None:
+def test_documented_example_is_generated_from_code() -> None:
     assert (ROOT / "config/example/workload.yaml").read_text() == example(), "run: make schema"
 
 
-def test_the_published_schema_is_written_from_the_code() -> None:
+def test_published_schema_is_generated_from_code() -> None:
     assert json.loads((ROOT / "config/schema.json").read_text()) == json_schema(), "run: make schema"
 
 
-def test_every_number_has_a_smallest_and_a_largest_value() -> None:
-    numbers = list(numbers_of(json_schema()))
+def test_schema_bounds_every_number() -> None:
+    numbers = list(number_schemas(json_schema()))
     assert len(numbers) > 300
     assert not [n for n in numbers if not n.keys() & {"minimum", "exclusiveMinimum"}]
     assert not [n for n in numbers if not n.keys() & {"maximum", "exclusiveMaximum"}]
 
 
-def numbers_of(schema: Any) -> Iterator[dict[str, Any]]:
+def number_schemas(schema: Any) -> Iterator[dict[str, Any]]:
     """Yield each part of a schema that is about a number."""
     if isinstance(schema, dict) and schema.get("type") in ("integer", "number"):
         yield schema
     parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     for part in parts:
-        yield from numbers_of(part)
+        yield from number_schemas(part)
 
 
-def test_the_documented_example_is_valid_and_equals_the_defaults(tmp_path: Path) -> None:
+def test_documented_example_equals_the_defaults(tmp_path: Path) -> None:
     loaded = load([ROOT / "config/example"])
     spec = next(iter(loaded.workloads.values())).spec
     (tmp_path / "w.yaml").write_text(GOOD)
@@ -245,7 +245,7 @@ def test_the_documented_example_is_valid_and_equals_the_defaults(tmp_path: Path)
 
 
 @pytest.mark.parametrize("folder", ["example", "quickstart", "workloads"])
-def test_every_shipped_configuration_fits_the_published_schema(folder: str) -> None:
+def test_shipped_configuration_validates_against_published_schema(folder: str) -> None:
     schema: dict[str, Any] = json.loads((ROOT / "config/schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     documents = [
@@ -257,6 +257,6 @@ def test_every_shipped_configuration_fits_the_published_schema(folder: str) -> N
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config/workloads").glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_shipped_workload_loads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_workload_loads(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_TOKEN", "a token")
     assert load([file]).workloads

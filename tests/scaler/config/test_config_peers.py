@@ -41,7 +41,7 @@ def problems(tmp_path: Path, text: str) -> list[Problem]:
     return list(caught.value.problems)
 
 
-def test_a_settling_policy_finds_its_source(tmp_path: Path) -> None:
+def test_policy_with_own_stabilization_resolves_its_source(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(GOOD)
     spec = next(iter(load([tmp_path]).workloads.values())).spec
     policy = spec.policies["scaler"]  # type: ignore[index]
@@ -118,7 +118,7 @@ def test_a_settling_policy_finds_its_source(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_each_error_says_where_what_and_how(
+def test_each_error_has_path_line_rule_and_hint(
     tmp_path: Path, change: tuple[str, str], path: str, line: int, rule: str, hint: str
 ) -> None:
     assert change[0] in GOOD
@@ -129,19 +129,19 @@ def test_each_error_says_where_what_and_how(
     assert hint in matching[0].hint
 
 
-def test_settings_at_their_defaults_may_stand_beside_it(tmp_path: Path) -> None:
+def test_workload_settings_at_their_defaults_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_text(f"{GOOD}tolerance: 0.1\ncooldown_s: 300\nscale_up: {{}}\n")
     assert load([tmp_path]).workloads
 
 
-def test_triggers_may_read_sources_of_their_own(tmp_path: Path) -> None:
+def test_triggers_can_read_different_sources(tmp_path: Path) -> None:
     more = "target: 5}, {quantities: [running], target: 16, source: engines}"
     (tmp_path / "w.yaml").write_text(GOOD.replace("target: 5}", more))
     (spec,) = (w.spec for w in load([tmp_path]).workloads.values())
     assert [t.source for t in spec.policies["scaler"].triggers] == [None, "engines"]  # type: ignore[index]
 
 
-# --- what is published
+# --- published files
 
 
 def documented(kind: str) -> Any:
@@ -158,7 +158,7 @@ def documented(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", PEERS)
-def test_the_documented_example_shows_every_setting_with_its_default(kind: str) -> None:
+def test_documented_example_shows_every_setting_with_its_default(kind: str) -> None:
     shown = documented(kind)
     cls = resolve("policy", kind)
     assert shown.pop("kind") == kind
@@ -168,12 +168,12 @@ def test_the_documented_example_shows_every_setting_with_its_default(kind: str) 
             assert shown[f.name] == plain_value(f.default), f.name
 
 
-def test_there_is_an_example_for_each_peer_and_none_for_another_policy() -> None:
+def test_example_files_cover_exactly_the_peer_policies() -> None:
     kinds = {p["kind"] for file in FILES for p in yaml.safe_load(file.read_text())["policies"].values()}
     assert kinds == set(PEERS)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_shipped_peer_loads_and_fits_the_schema(file: Path) -> None:
+def test_shipped_peer_loads_and_validates_against_the_schema(file: Path) -> None:
     assert load([file]).workloads
     jsonschema.Draft202012Validator(json_schema()).validate(yaml.safe_load(file.read_text()))

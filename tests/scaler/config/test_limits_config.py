@@ -54,7 +54,7 @@ def workload(more: str = "", pool: str = "", name: str = "llm") -> str:
         pytest.param("priority: high", "priority", "must be a whole number", id="a priority in words"),
     ],
 )  # fmt: skip
-def test_each_limit_says_what_is_wrong(tmp_path: Path, more: str, path: str, rule: str) -> None:
+def test_invalid_limit_reports_path_and_rule(tmp_path: Path, more: str, path: str, rule: str) -> None:
     problems = [p for p in problems_of(tmp_path, workload(more)) if p.path == path]
     assert problems, problems_of(tmp_path, workload(more))
     assert rule in problems[0].rule
@@ -69,18 +69,18 @@ def test_each_limit_says_what_is_wrong(tmp_path: Path, more: str, path: str, rul
         "maintenance: {time_zone: Europe/Berlin, windows: [{start: '22:00', end: '04:00', days: [sat]}]}",
     ],
 )
-def test_what_the_documents_show_is_taken(tmp_path: Path, more: str) -> None:
+def test_documented_limits_are_accepted(tmp_path: Path, more: str) -> None:
     assert problems_of(tmp_path, workload(more)) == []
 
 
-def test_the_guards_page_shows_what_is_taken(tmp_path: Path) -> None:
+def test_guard_page_example_is_accepted(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/guard.md").read_text()
     shown = page.partition("```yaml\n")[2].partition("```")[0]
     sections = "sources: {queue: {kind: embedded}}\npolicies: {depth: {kind: queue_depth}}\n"
     assert problems_of(tmp_path, shown.replace("# ...\n", sections)) == []
 
 
-def test_a_fleet_needs_prices_and_room_for_every_minimum(tmp_path: Path) -> None:
+def test_fleet_limits_need_prices_and_fit_all_minimums(tmp_path: Path) -> None:
     daemon = "daemon: {fleet: {max_gpus: 3, max_usd_per_hour: 5}}\n"
     first = workload("min_replicas: 2", ", price_usd_per_hour: 1, gpus_per_replica: 2", "a")
     problems = problems_of(tmp_path, daemon, first, workload(name="b"))

@@ -15,7 +15,7 @@ from policies.model.spec import Pool
 from scaler.config.load import load, workload_from
 from scaler.config.problems import ConfigError, Problem
 from scaler.registry import POOLS, resolve
-from tests.scaler.migrate.importing import HPA, changed, imported
+from tests.scaler.migrate.importing import HPA, changed, import_manifests
 from tests.scaler.test_daemon import configuration, running
 from tests.servers.daemon import until
 
@@ -149,7 +149,7 @@ def problems(folder: Path) -> list[Problem]:
 
 
 @pytest.mark.parametrize("kind", SAME)
-def test_two_workloads_that_resize_one_object_are_refused(tmp_path: Path, kind: str) -> None:
+def test_two_workloads_that_resize_one_object_are_rejected(tmp_path: Path, kind: str) -> None:
     (tmp_path / "a.yaml").write_text(f"# first\n{document('a', {'gpus': SAME[kind][0]})}")
     (tmp_path / "b.yaml").write_text(document("b", {"gpus": SAME[kind][1]}))
     conflicts = problems(tmp_path)
@@ -161,7 +161,7 @@ def test_two_workloads_that_resize_one_object_are_refused(tmp_path: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SAME if kind != "embedded"])
-def test_two_pools_of_one_workload_that_resize_one_object_are_refused(tmp_path: Path, kind: str) -> None:
+def test_two_pools_of_one_workload_that_resize_one_object_are_rejected(tmp_path: Path, kind: str) -> None:
     one, other = SAME[kind]
     (tmp_path / "a.yaml").write_text(document("a", {"one": one, "other": other}))
     assert [p.path for p in problems(tmp_path)] == ["pools.other"], problems(tmp_path)
@@ -176,16 +176,16 @@ def test_pools_that_resize_different_objects_are_accepted(tmp_path: Path, case: 
 
 
 @pytest.mark.parametrize("kind", POOLS)
-def test_every_kind_of_pool_states_what_it_resizes(kind: str) -> None:
+def test_every_pool_kind_implements_targets(kind: str) -> None:
     assert resolve("pool", kind).targets is not Pool.targets, f"{kind} needs a method targets()"
 
 
-def test_every_kind_of_pool_has_its_case() -> None:
+def test_every_pool_kind_has_a_case() -> None:
     """An instant fleet's instances carry the pool's own name: no other pool can have them."""
     assert SAME.keys() | {"ec2_instant_fleet"} == POOLS.keys()
 
 
-def test_the_shipped_examples_state_targets_that_can_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_examples_have_hashable_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_TOKEN", "a token")
     for file in sorted((ROOT / "config/workloads").glob("*.yaml")):
         for workload in load([file]).workloads.values():
@@ -193,7 +193,7 @@ def test_the_shipped_examples_state_targets_that_can_be_compared(monkeypatch: py
                 assert len({*pool.targets(workload.name, name)}) >= 1
 
 
-def test_a_cluster_that_no_file_tells_is_known_by_its_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cluster_without_kubeconfig_is_identified_by_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     (tmp_path / "a.yaml").write_text(document("a", {"gpus": {"kind": "kubernetes", "name": "llm"}}))
     other = {"kind": "kubernetes", "name": "llm", "cluster": {"context": "east"}}
@@ -204,13 +204,13 @@ def test_a_cluster_that_no_file_tells_is_known_by_its_context(tmp_path: Path, mo
     assert [p.path for p in problems(tmp_path)] == ["pools.gpus"]
 
 
-def test_an_engine_that_stands_in_a_pool_twice_is_refused_however_it_is_written(tmp_path: Path) -> None:
+def test_duplicate_engine_url_in_a_pool_is_rejected_in_any_spelling(tmp_path: Path) -> None:
     pool = {"kind": "vllm_sleep", "urls": ["http://vllm-0:80", "http://VLLM-0/"]}
     (tmp_path / "a.yaml").write_text(document("a", {"gpus": pool}))
     assert "an engine stands there twice" in {p.rule for p in problems(tmp_path)}
 
 
-def test_what_the_journal_holds_is_replayed_all_the_same(tmp_path: Path) -> None:
+def test_recorded_workload_with_conflicting_pools_still_loads(tmp_path: Path) -> None:
     """Recorded workloads were accepted when they ran, each by itself."""
     (tmp_path / "a.yaml").write_text(document("a", {"one": SAME["kubernetes"][0]}))
     recorded = json.loads(json.dumps(dict(load([tmp_path]).workloads["a"].document)))  # type: ignore[index]
@@ -218,17 +218,17 @@ def test_what_the_journal_holds_is_replayed_all_the_same(tmp_path: Path) -> None
     assert set(workload_from(recorded).spec.pools) == {"one", "other"}
 
 
-def test_an_import_of_two_autoscalers_of_one_object_names_both_places(tmp_path: Path) -> None:
+def test_import_of_two_autoscalers_of_one_object_names_both_places(tmp_path: Path) -> None:
     other = changed(HPA, metadata__name="another", spec__scaleTargetRef__apiVersion="apps/v1beta2")
     with pytest.raises(ConfigError) as caught:
-        imported(tmp_path, HPA, other)
+        import_manifests(tmp_path, HPA, other)
     rule = next(p.rule for p in caught.value.problems if p.path == "spec.scaleTargetRef")
     assert rule.startswith("resizes apps/Deployment")
     assert f":1 HorizontalPodAutoscaler {HPA['metadata']['name']}: each would undo" in rule
 
 
 @pytest.mark.slow
-async def test_a_reload_refuses_it_and_a_shadow_may_name_the_same_pools(tmp_path: Path) -> None:
+async def test_reload_rejects_conflicting_pools_but_shadow_may_share_them(tmp_path: Path) -> None:
     config = configuration(tmp_path)
     shadow = tmp_path / "shadow.yaml"
     shadow.write_text((config / "llm.yaml").read_text())
@@ -241,12 +241,12 @@ async def test_a_reload_refuses_it_and_a_shadow_may_name_the_same_pools(tmp_path
         assert "other.yaml:" in error
         assert "llm.yaml:" in error
         assert "each would undo the other's size" in error
-        turns = len(d.ticks())
-        await until(lambda: len(d.ticks()) > turns + 2, 120, d)
+        ticks_before = len(d.ticks())
+        await until(lambda: len(d.ticks()) > ticks_before + 2, 120, d)
         assert {t.workload for t in d.ticks()} == {"llm"}
 
 
-def test_targets_of_a_pool_are_those_of_its_own_settings() -> None:
+def test_pool_targets_ignore_bounds_and_prices() -> None:
     """The same pool under other bounds and prices resizes the same object."""
     for kind in POOLS:
         cls = resolve("pool", kind)

@@ -35,18 +35,18 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def replayed(world: World, *, starts: bool = True) -> list[ReplayedTick]:
+def replay_all(world: World, *, starts: bool = True) -> list[ReplayedTick]:
     """Replay every tick of the journal, with or without the records of starts."""
     journal = Journal(world.directory)
     return list(replay(journal.records() if starts else journal, journal.specs))
 
 
-def started(world: World) -> list[InitialHistory]:
+def initial_histories(world: World) -> list[InitialHistory]:
     return [record for record in Journal(world.directory).records() if isinstance(record, InitialHistory)]
 
 
-async def three_lives(world: World) -> None:
-    """Run longer than the history, restart at once, crash while blind, and stay stopped for an hour."""
+async def run_three_processes(world: World) -> None:
+    """Run longer than the history, restart at once, stop while blind, and start again after an hour."""
     async with world.started() as app:
         await world.run_ticks(app, LONG)
     async with world.started() as app:
@@ -57,35 +57,35 @@ async def three_lives(world: World) -> None:
         await world.run_ticks(app, 40)
 
 
-async def test_every_decision_over_restarts_is_made_again(world: World) -> None:
-    await three_lives(world)
-    compared = replayed(world)
+async def test_replay_reproduces_every_decision_across_restarts(world: World) -> None:
+    await run_three_processes(world)
+    compared = replay_all(world)
     assert len(compared) == LONG + 78
     assert all(c.comparable and c.equal for c in compared)
 
 
-async def test_a_life_remembers_less_than_one_that_went_on_and_the_record_of_its_start_tells_what(world: World) -> None:
-    await three_lives(world)
-    without = replayed(world, starts=False)
-    assert all(c.equal for c in without[:LONG])
-    assert not all(c.equal for c in without[LONG:])
-    assert not any(c.comparable for c in without[LONG : LONG + 35]), "what cannot be known is not called different"
-    first, second, third = started(world)
+async def test_replay_across_restarts_needs_the_initial_history_records(world: World) -> None:
+    await run_three_processes(world)
+    unseeded = replay_all(world, starts=False)
+    assert all(c.equal for c in unseeded[:LONG])
+    assert not all(c.equal for c in unseeded[LONG:])
+    assert not any(c.comparable for c in unseeded[LONG : LONG + 35]), "unknown history is not reported as a difference"
+    first, second, third = initial_histories(world)
     assert (first.ticks, first.seeds) == (0, {})
-    assert 60 < second.ticks < 130, "what its span reaches back to"
+    assert 60 < second.ticks < 130, "the ticks within its span"
     assert (third.ticks, third.span_s, third.step_s) == (0, second.span_s, 30.0)
     assert third.seeds[PREDICTIVE].known_s > second.seeds[PREDICTIVE].known_s > 0
 
 
 @pytest.mark.parametrize("jump_s", [5000.0, -5000.0], ids=["forward", "backward"])
-async def test_a_jump_of_the_clock_before_a_restart_is_no_matter(world: World, jump_s: float) -> None:
+async def test_replay_reproduces_decisions_after_clock_jump_and_restart(world: World, jump_s: float) -> None:
     async with world.started() as app:
         await world.run_ticks(app, 20)
         world.clock.jump_s = jump_s
         await world.run_ticks(app, 5)
     async with world.started() as app:
         await world.run_ticks(app, 20)
-    compared = replayed(world)
+    compared = replay_all(world)
     assert len(compared) == 45
     assert all(c.comparable and c.equal for c in compared)
 
@@ -97,7 +97,7 @@ async def test_a_jump_of_the_clock_before_a_restart_is_no_matter(world: World, j
         pytest.param(-95.0, [5.0, 20.0, 35.0, 50.0, 65.0], id="while it ran: their age stays"),
     ],
 )
-def test_what_came_before_a_clock_was_set_back_is_not_taken_for_the_future(
+def test_initial_history_contains_no_future_tick_after_backward_clock_jump(
     step_s: float, expected: list[float]
 ) -> None:
     ticks = [recorded(at) for at in (100.0, 115.0, 130.0)] + [recorded(50.0, step_s), recorded(65.0)]
@@ -111,8 +111,8 @@ def recorded(at: float, step_s: float = 0.0) -> Tick:
     return dataclasses.replace(tick, clock_step_s=step_s)
 
 
-async def test_another_specification_may_be_tried_over_restarts(world: World) -> None:
-    await three_lives(world)
+async def test_replay_applies_another_specification_across_restarts(world: World) -> None:
+    await run_three_processes(world)
     journal = Journal(world.directory)
     other = {NAME: workload(policies={"predictive": {"kind": "predictive", "utilization": 0.5}})}
     compared = list(replay(journal.records(), {}, other))
@@ -120,13 +120,13 @@ async def test_another_specification_may_be_tried_over_restarts(world: World) ->
     assert sum((c.decision.target or 0) > (c.tick.decision.target or 0) for c in compared) > 100
 
 
-async def test_the_journals_work_becomes_the_seasons_of_the_next_life(world: World) -> None:
+async def test_recorded_work_seeds_the_forecast_after_restart(world: World) -> None:
     async with world.started() as app:
         ticks = await world.run_ticks(app, LONG)
     async with world.started() as app:
         history = app.controller.history
         coarse = history.forecast(PREDICTIVE).series.coarse.window(24)
-    seed = started(world)[-1].seeds[PREDICTIVE]
+    seed = initial_histories(world)[-1].seeds[PREDICTIVE]
     assert seed.known_s >= 1500
     first = seed.work[~np.isnan(seed.work)][1]
     assert first in coarse.astype(np.float32)
@@ -135,34 +135,34 @@ async def test_the_journals_work_becomes_the_seasons_of_the_next_life(world: Wor
     assert first == pytest.approx(np.mean(noted), rel=1e-3)
 
 
-async def test_a_source_that_can_tell_fills_what_the_journal_lacks(world: World) -> None:
+async def test_source_backfills_work_missing_from_the_journal(world: World) -> None:
     world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
     async with world.started() as app:
         spec = app.controller.workload.spec
         assert np.isnan(app.controller.history.forecast(PREDICTIVE).peaks(60.0, [0.5])).all(), (
-            "seasons alone say nothing"
+            "seasons alone give no forecast"
         )
         await world.run_ticks(app, LONG)
     expected = spec.policies[PREDICTIVE].past_work(
         {"prompt_tokens_per_s": np.array([80_000.0]), "generation_tokens_per_s": np.array([0.0])}, spec, {}
     )
-    seed = started(world)[-1].seeds[PREDICTIVE]
+    seed = initial_histories(world)[-1].seeds[PREDICTIVE]
     assert seed.work[~np.isnan(seed.work)] == pytest.approx(expected[0], rel=1e-3)
     assert seed.known_s == pytest.approx(15 * DAY_S, abs=600)
     ((since, until, step_s),) = world.source.requests
     assert (step_s, since % 300) == (300, 0)
     assert world.clock.now() - 2 * 3600 < until <= world.clock.now()
     async with world.started():
-        assert len(world.source.requests) == 1, "what was told once is in the journal"
-    assert started(world)[-1].seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
-    assert all(c.comparable and c.equal for c in replayed(world))
+        assert len(world.source.requests) == 1, "a backfill is journaled, so it is requested once"
+    assert initial_histories(world)[-1].seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
+    assert all(c.comparable and c.equal for c in replay_all(world))
 
 
 FAILURES = {"unavailable": Unavailable("no answer"), "misconfigured": Misconfigured("HTTP 403")}
 
 
 @pytest.mark.parametrize("error", FAILURES.values(), ids=FAILURES)
-async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(world: World, error: PortError) -> None:
+async def test_failed_backfill_logs_warning_and_workload_starts_without_seed(world: World, error: PortError) -> None:
     world.source.past_error = error
     with capture_logs() as logged:
         async with world.started() as app:
@@ -170,18 +170,18 @@ async def test_a_source_that_fails_is_said_and_the_workload_starts_cold(world: W
     (warning,) = (line for line in logged if line["log_level"] == "warning")
     assert (warning["event"], warning["workload"], warning["error"]) == ("seed", NAME, str(error))
     assert tick.decision.target is not None
-    assert started(world)[-1].seeds == {}
+    assert initial_histories(world)[-1].seeds == {}
 
 
-async def test_nothing_is_looked_for_where_it_is_switched_off(tmp_path: Path) -> None:
+async def test_backfill_disabled_requests_nothing_from_sources(tmp_path: Path) -> None:
     world = World(tmp_path, daemon={"history_backfill_s": 0.0})
     world.source.before = {"prompt_tokens_per_s": 1.0, "generation_tokens_per_s": 1.0}
     for _ in range(2):
         async with world.started() as app:
             await world.run_ticks(app, 40)
     assert world.source.requests == []
-    assert [past.seeds for past in started(world)] == [{}, {}]
-    assert all(c.comparable and c.equal for c in replayed(world))
+    assert [past.seeds for past in initial_histories(world)] == [{}, {}]
+    assert all(c.comparable and c.equal for c in replay_all(world))
 
 
 REACTIVE = {"threshold": {"kind": "concurrency"}}
@@ -192,7 +192,7 @@ async def reloaded(app: Scripted, policies: Mapping[str, Any]) -> None:
     await app.reload(dataclasses.replace(app.config, workloads={NAME: workload(policies=policies)}))
 
 
-async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_are_made_again(world: World) -> None:
+async def test_policy_added_by_reload_is_seeded_and_replays_equal(world: World) -> None:
     world.source.before = {"prompt_tokens_per_s": 80_000.0, "generation_tokens_per_s": 0.0}
     async with world.started(policies=REACTIVE) as app:
         await world.run_ticks(app, 30)
@@ -202,26 +202,26 @@ async def test_a_policy_that_a_reload_adds_begins_with_a_past_and_its_decisions_
         assert app.controller.history.forecast(PREDICTIVE).series.coarse.window(24).size
         await reloaded(app, {**ADDED, "other": REACTIVE["threshold"]})
         await world.run_ticks(app, 3)
-    assert len(world.source.requests) == 1, "what a policy has it is not given again"
-    first, added = started(world)
+    assert len(world.source.requests) == 1, "a seeded policy is not seeded again"
+    first, added = initial_histories(world)
     assert (first.keeps_ticks, added.keeps_ticks, added.ticks) == (False, True, 0)
     assert added.seeds[PREDICTIVE].known_s == pytest.approx(15 * DAY_S, abs=3600)
-    compared = replayed(world)
+    compared = replay_all(world)
     assert len(compared) == 63
     assert all(c.comparable and c.equal for c in compared)
 
 
-async def test_a_past_that_fails_leaves_an_added_policy_cold_and_running(world: World) -> None:
+async def test_policy_added_by_reload_runs_unseeded_after_failed_backfill(world: World) -> None:
     world.source.past_error = Unavailable("no answer")
     async with world.started(policies=REACTIVE) as app:
         await world.run_ticks(app, 3)
         await reloaded(app, ADDED)
         tick = (await world.run_ticks(app, 1))[-1]
     assert PREDICTIVE in {r.policy for r in tick.decision.recommendations}
-    assert [past.keeps_ticks for past in started(world)] == [False]
+    assert [past.keeps_ticks for past in initial_histories(world)] == [False]
 
 
-def test_a_record_with_negative_work_is_damaged() -> None:
+def test_decode_tick_rejects_negative_work() -> None:
     observation = seen(queue(10.0), 2, at=100.0)
     record = encode_tick(tick_of(observation, decide(spec(), History(), observation)))
     record["decision"]["recommendations"][0]["work"] = -1.32

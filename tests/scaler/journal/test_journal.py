@@ -56,12 +56,12 @@ def writer(directory: Path, max_bytes: int = 65536, keep: int = 3) -> JournalWri
     return JournalWriter(Settings(directory=str(directory), max_bytes=max_bytes, keep_files=keep), NOW, "1")
 
 
-def test_what_is_decoded_equals_what_was_encoded(workload: Workload) -> None:
+def test_decoded_tick_equals_the_encoded_tick(workload: Workload) -> None:
     original = tick(workload)
     assert decode_tick(json.loads(json.dumps(encode_tick(original)))) == original
 
 
-def test_reads_back_what_was_written(tmp_path: Path, workload: Workload) -> None:
+def test_journal_reads_back_written_ticks(tmp_path: Path, workload: Workload) -> None:
     w = writer(tmp_path)
     ticks = [tick(workload, NOW + i) for i in range(5)]
     for t in ticks:
@@ -73,7 +73,7 @@ def test_reads_back_what_was_written(tmp_path: Path, workload: Workload) -> None
     assert journal.damaged == []
 
 
-def test_rotates_by_size_and_keeps_a_bounded_number(tmp_path: Path, workload: Workload) -> None:
+def test_journal_rotates_by_size_and_retains_keep_files(tmp_path: Path, workload: Workload) -> None:
     w = writer(tmp_path, keep=2)
     for i in range(400):
         w.write(tick(workload, NOW + i), workload)
@@ -85,12 +85,12 @@ def test_rotates_by_size_and_keeps_a_bounded_number(tmp_path: Path, workload: Wo
     journal = Journal(tmp_path)
     read = list(journal)
     assert [t.at for t in read] == [NOW + i for i in range(400 - len(read), 400)]
-    assert journal.specs, "each file tells the specifications that its ticks name"
+    assert journal.specs, "each file contains the specifications of its ticks"
     assert list(Journal(paths[-1])), "a file can be read alone"
 
 
 @pytest.mark.parametrize("torn", [1, 20, 300])
-def test_a_torn_last_line_loses_that_line_only(tmp_path: Path, workload: Workload, torn: int) -> None:
+def test_truncated_last_line_loses_only_that_line(tmp_path: Path, workload: Workload, torn: int) -> None:
     w = writer(tmp_path)
     for i in range(3):
         w.write(tick(workload, NOW + i), workload)
@@ -108,7 +108,7 @@ def test_a_torn_last_line_loses_that_line_only(tmp_path: Path, workload: Workloa
     assert len(journal.damaged) == (torn != 1)
 
 
-def test_damage_anywhere_costs_the_damaged_lines_only(tmp_path: Path, workload: Workload) -> None:
+def test_damaged_lines_are_skipped_and_counted(tmp_path: Path, workload: Workload) -> None:
     w = writer(tmp_path)
     for i in range(3):
         w.write(tick(workload, NOW + i), workload)
@@ -130,13 +130,13 @@ def test_damage_anywhere_costs_the_damaged_lines_only(tmp_path: Path, workload: 
     assert [t.at - NOW for t in tail(tmp_path, NOW, [t.workload for t in Journal(tmp_path)])["llm"]] == [0, 1, 2]  # type: ignore[index]
 
 
-def test_a_newer_schema_is_refused_and_not_misread(tmp_path: Path) -> None:
+def test_journal_of_newer_schema_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "00000001.jsonl").write_text('{"v":99,"type":"tick"}\n')
     with pytest.raises(JournalError, match="newer Forescale"):
         list(Journal(tmp_path))
 
 
-def test_the_tail_is_the_recent_past_of_the_workloads_asked_for(tmp_path: Path, workload: Workload) -> None:
+def test_tail_returns_recent_ticks_of_requested_workloads(tmp_path: Path, workload: Workload) -> None:
     w = writer(tmp_path, keep=100)
     for i in range(200):
         w.write(tick(workload, NOW + i), workload)
@@ -147,7 +147,7 @@ def test_the_tail_is_the_recent_past_of_the_workloads_asked_for(tmp_path: Path, 
     assert tail(tmp_path, NOW, []) == {}
 
 
-def test_one_daemon_writes_a_journal(tmp_path: Path) -> None:
+def test_second_writer_of_the_same_journal_is_rejected(tmp_path: Path) -> None:
     w = writer(tmp_path)
     with pytest.raises(Misconfigured, match="another daemon writes to"):
         writer(tmp_path)
@@ -155,13 +155,13 @@ def test_one_daemon_writes_a_journal(tmp_path: Path) -> None:
     writer(tmp_path).close()
 
 
-def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+def test_unwritable_journal_directory_raises_misconfigured(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Misconfigured, match=r"daemon\.journal\.directory: cannot write to"):
         writer(tmp_path / "file" / "journal")
 
 
-def test_a_full_disk_stops_nothing_and_is_counted(tmp_path: Path, workload: Workload) -> None:
+def test_writer_counts_records_lost_to_a_full_disk(tmp_path: Path, workload: Workload) -> None:
     script = f"""
 import json, resource, signal
 from pathlib import Path
@@ -180,13 +180,13 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 w.write(tick(workload, NOW + 6), workload)
 print(json.dumps([*lost, w.lost, w.error]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [3, "File too large", 3, None]
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout) == [3, "File too large", 3, None]
     assert [t.at - NOW for t in Journal(tmp_path)] == [0, 1, 2, 6]
 
 
 @pytest.mark.parametrize("removed", ["folder", "file", "lock"])
-def test_a_journal_that_is_removed_is_begun_anew_and_its_records_are_counted(
+def test_writer_recreates_a_removed_journal_and_counts_lost_records(
     tmp_path: Path, workload: Workload, removed: str
 ) -> None:
     folder = tmp_path / "journal"
@@ -205,7 +205,7 @@ def test_a_journal_that_is_removed_is_begun_anew_and_its_records_are_counted(
     w.close()
 
 
-def test_a_daemon_that_lost_its_folder_to_another_one_does_not_write_there(tmp_path: Path, workload: Workload) -> None:
+def test_writer_stops_while_another_writer_holds_its_directory(tmp_path: Path, workload: Workload) -> None:
     folder = tmp_path / "journal"
     w = writer(folder)
     w.write(tick(workload), workload)
@@ -224,9 +224,7 @@ def test_a_daemon_that_lost_its_folder_to_another_one_does_not_write_there(tmp_p
 
 
 @pytest.mark.parametrize("room", [0, 60], ids=["no byte", "a torn start"])
-def test_a_disk_that_is_full_at_the_start_loses_records_until_it_has_room(
-    tmp_path: Path, workload: Workload, room: int
-) -> None:
+def test_writer_recovers_from_a_disk_that_is_full_at_start(tmp_path: Path, workload: Workload, room: int) -> None:
     script = f"""
 import json, resource
 from pathlib import Path
@@ -241,14 +239,14 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM
 w.write(tick(workload, NOW + 1), workload)
 print(json.dumps([*lost, w.lost, w.error]))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    lost, error, later, mended = json.loads(done.stdout)
-    assert (lost, later, mended) == (1, 1, None)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lost, error, lost_later, error_after_recovery = json.loads(result.stdout)
+    assert (lost, lost_later, error_after_recovery) == (1, 1, None)
     assert error in {"File too large", "No space left on device"}
     assert [t.at - NOW for t in Journal(tmp_path)] == [1]
 
 
-def test_what_is_no_text_and_no_number_costs_at_most_its_own_record(tmp_path: Path, workload: Workload) -> None:
+def test_unencodable_values_lose_at_most_their_own_record(tmp_path: Path, workload: Workload) -> None:
     w = writer(tmp_path)
     good = tick(workload)
     spoiled = seen({"queue.visible": fresh(float("inf"))}, 1)
@@ -299,7 +297,7 @@ HUGE = 10**310
     ],
     ids=lambda change: repr(change)[:60],
 )
-def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counted(
+def test_valid_json_with_malformed_tick_is_skipped_and_counted(
     tmp_path: Path, workload: Workload, change: dict[str, object]
 ) -> None:
     w = writer(tmp_path)
@@ -332,7 +330,9 @@ def test_a_line_that_can_be_parsed_and_is_none_of_ours_is_passed_over_and_counte
     ],
     ids=lambda change: repr(change)[:60],
 )
-def test_a_damaged_start_is_passed_over_and_counted(tmp_path: Path, workload: Workload, change: dict[str, Any]) -> None:
+def test_damaged_initial_history_is_skipped_and_counted(
+    tmp_path: Path, workload: Workload, change: dict[str, Any]
+) -> None:
     record = {**encode_initial_history(InitialHistory(workload.name, NOW, 0, 60.0, 15.0)), **change}
     (tmp_path / "00000001.jsonl").write_text(json.dumps(record) + "\n")
     journal = Journal(tmp_path)
@@ -341,7 +341,7 @@ def test_a_damaged_start_is_passed_over_and_counted(tmp_path: Path, workload: Wo
     assert work_since(tmp_path, NOW - 60, {workload.name: {PolicyName("p")}}).starts == []
 
 
-def test_a_killed_writer_loses_nothing_that_was_written(tmp_path: Path) -> None:
+def test_killed_writer_keeps_all_written_records(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
@@ -359,13 +359,13 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("path", ["nothing", "empty"])
-def test_no_journal_is_a_clear_error(tmp_path: Path, path: str) -> None:
+def test_missing_journal_raises_journal_error(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(JournalError, match=f"{path}: (no such file|holds no journal)"):
         Journal(tmp_path / path)
 
 
-def test_statuses_and_readings_of_every_kind_survive() -> None:
+def test_readings_and_statuses_of_every_kind_round_trip() -> None:
     status = PoolStatus(3, 1, None, "v7")
     observation = seen(
         {"a.b": Fresh(1.5, NOW), "a.c": Fresh(2.0, NOW, "1 of 2 did not answer")},

@@ -26,7 +26,7 @@ def workload() -> Workload:
     return workload_from(DOCUMENT)
 
 
-def written(directory: Path, workload: Workload, *at: float) -> None:
+def write_ticks(directory: Path, workload: Workload, *at: float) -> None:
     """Append a start, and ticks at these times, to a journal."""
     w = writer(directory)
     w.write_initial_history(InitialHistory(workload.name, NOW, 0, 3600.0, 15.0))
@@ -35,9 +35,9 @@ def written(directory: Path, workload: Workload, *at: float) -> None:
     w.close()
 
 
-def old(directory: Path, workload: Workload) -> bytes:
+def write_old_journal(directory: Path, workload: Workload) -> bytes:
     """Write a journal of the previous schema, and return the bytes of its file."""
-    written(directory, workload, NOW, NOW + 1)
+    write_ticks(directory, workload, NOW, NOW + 1)
     (file,) = files(directory)
     data = file.read_bytes().replace(f'{{"v":{SCHEMA},'.encode(), f'{{"v":{OLD},'.encode())
     file.write_bytes(data)
@@ -45,44 +45,44 @@ def old(directory: Path, workload: Workload) -> bytes:
 
 
 @pytest.mark.parametrize("verb", ["explain", "replay", "report", "advise"])
-def test_a_command_refuses_an_old_journal_and_names_the_version_that_reads_it(
+def test_command_rejects_old_journal_and_names_a_version_that_reads_it(
     tmp_path: Path, workload: Workload, verb: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old(tmp_path, workload)
+    write_old_journal(tmp_path, workload)
     assert main([verb, str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path / '00000001.jsonl'}:1: journal schema 1; this version reads schema 2" in error
     assert f"Read it with Forescale {READERS[OLD]}, or begin a new journal folder" in error
 
 
-def test_one_old_line_among_others_is_refused_too(tmp_path: Path, workload: Workload) -> None:
-    written(tmp_path, workload, NOW)
+def test_one_line_of_an_old_schema_is_rejected(tmp_path: Path, workload: Workload) -> None:
+    write_ticks(tmp_path, workload, NOW)
     (file,) = files(tmp_path)
     file.write_text(file.read_text() + json.dumps({"v": OLD, "type": "tick"}) + "\n")
     with pytest.raises(JournalError, match="journal schema 1"):
         list(Journal(tmp_path))
 
 
-def test_a_writer_begins_a_new_file_beside_an_old_journal(tmp_path: Path, workload: Workload) -> None:
-    before = old(tmp_path, workload)
+def test_writer_starts_a_new_file_after_an_old_journal(tmp_path: Path, workload: Workload) -> None:
+    before = write_old_journal(tmp_path, workload)
     for at in (NOW + 2, NOW + 3):
-        written(tmp_path, workload, at)
+        write_ticks(tmp_path, workload, at)
     first, second = files(tmp_path)
     assert first.read_bytes() == before
     assert {schema_of(line) for line in second.read_bytes().splitlines()} == {SCHEMA}
     assert [t.at - NOW for t in Journal(second)] == [2, 3]
 
 
-def test_a_start_counts_old_records_and_goes_on_without_them(tmp_path: Path, workload: Workload) -> None:
-    records = len(old(tmp_path, workload).splitlines())
-    written(tmp_path, workload, NOW + 2)
+def test_tail_counts_and_skips_records_of_an_old_schema(tmp_path: Path, workload: Workload) -> None:
+    records = len(write_old_journal(tmp_path, workload).splitlines())
+    write_ticks(tmp_path, workload, NOW + 2)
     unread = Unread()
     assert [t.at - NOW for t in tail(tmp_path, 0.0, [workload.name], unread)[workload.name]] == [2]
     assert (unread.damaged, unread.schemas) == ([], Counter({OLD: records}))
 
 
-def test_an_old_journal_tells_policies_nothing_of_the_past(tmp_path: Path, workload: Workload) -> None:
-    old(tmp_path, workload)
+def test_work_since_ignores_a_journal_of_an_old_schema(tmp_path: Path, workload: Workload) -> None:
+    write_old_journal(tmp_path, workload)
     assert work_since(tmp_path, 0.0, {workload.name: list(workload.spec.policies)}) == RecordedWork()
 
 
@@ -98,5 +98,5 @@ def test_an_old_journal_tells_policies_nothing_of_the_past(tmp_path: Path, workl
         (b"", None),
     ],
 )
-def test_a_schema_is_found_without_decoding(line: bytes, schema: int | None) -> None:
+def test_schema_of_reads_the_version_of_a_line(line: bytes, schema: int | None) -> None:
     assert schema_of(line) == schema

@@ -55,13 +55,11 @@ TRAPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", TRAPS.values(), ids=TRAPS)
 @pytest.mark.parametrize("work", [2.5, 0.0, 1e-7, 12345678.9, None])
-def test_work_is_read_as_it_was_measured_and_nothing_else_is(
-    tmp_path: Path, work: float | None, fields: dict[str, Any]
-) -> None:
+def test_work_since_reads_only_the_recorded_work(tmp_path: Path, work: float | None, fields: dict[str, Any]) -> None:
     assert recorded_work(tmp_path, measuring(NOW, work, **fields)) == ([] if work is None else [(NOW, work)])
 
 
-def test_an_error_that_quotes_a_record_is_a_text(tmp_path: Path) -> None:
+def test_work_since_ignores_a_record_quoted_in_a_source_error(tmp_path: Path) -> None:
     quoted = json.dumps({"policy": "me", "work": 7.0})
     base = measuring(NOW, None)
     recommendation = replace(
@@ -70,7 +68,7 @@ def test_an_error_that_quotes_a_record_is_a_text(tmp_path: Path) -> None:
     assert recorded_work(tmp_path, recommendation) == []
 
 
-def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp_path: Path) -> None:
+def test_work_since_skips_old_ticks_and_damaged_lines(tmp_path: Path) -> None:
     ticks = [measuring(NOW + i, float(i)) for i in range(100)]
     assert len(recorded_work(tmp_path, *ticks)) == 100
     file = max(tmp_path.glob("*.jsonl"))
@@ -89,7 +87,7 @@ def test_old_ticks_and_other_files_are_passed_over_and_damage_costs_its_line(tmp
     assert work_since(tmp_path / "none", NOW, {LLM: [ME]}) == RecordedWork()
 
 
-def test_means_leave_gaps_where_nothing_was_measured_or_what_was_is_no_work() -> None:
+def test_means_leave_gaps_for_missing_and_invalid_work() -> None:
     at = np.array([-1.0, 0.0, 10.0, 299.0, 700.0, 701.0, 899.0, 950.0, np.inf, np.nan])
     work = np.array([9.0, 1.0, 2.0, 3.0, 4.0, np.nan, -5.0, 9.0, 9.0, 9.0])
     samples = means(at, work, Grid(0.0, 300.0, 4), until=940.0)
@@ -97,14 +95,14 @@ def test_means_leave_gaps_where_nothing_was_measured_or_what_was_is_no_work() ->
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 1e9])
-def test_a_seed_keeps_three_digits_and_no_hostile_value(bad: float) -> None:
+def test_seed_keeps_three_digits_and_drops_invalid_values(bad: float) -> None:
     seed = HistorySeed.of(0.0, 300.0, np.array([0.0123456, 3.14159, bad, 4096.4]))
     assert seed.work[[0, 1, 3]] == pytest.approx([0.0123456, 3.14159, 4096.4], rel=5e-4)
     assert np.isnan(seed.work[2])
     assert (seed.at.tolist(), seed.known_s) == ([150.0, 450.0, 750.0, 1050.0], 900.0)
 
 
-def test_a_start_is_decoded_as_it_was_encoded_and_readers_of_ticks_pass_it_over(tmp_path: Path) -> None:
+def test_initial_history_round_trips_and_tick_readers_skip_it(tmp_path: Path) -> None:
     assert decode_initial_history(json.loads(json.dumps(encode_initial_history(PAST)))) == PAST
     w = writer(tmp_path)
     w.write(tick(WORKLOAD, NOW - 1), WORKLOAD)
@@ -124,13 +122,13 @@ def test_a_start_is_decoded_as_it_was_encoded_and_readers_of_ticks_pass_it_over(
     [{"seeds": 5}, {"seeds": {"me": {"start_s": 0, "step_s": 300, "work": "AAA"}}}, {"ticks": None}, {"at": "noon"}],
     ids=["no seeds", "half a byte", "no count", "no time"],
 )
-def test_a_damaged_start_costs_its_line(tmp_path: Path, broken: dict[str, Any]) -> None:
+def test_damaged_initial_history_counts_as_one_damaged_line(tmp_path: Path, broken: dict[str, Any]) -> None:
     (tmp_path / "00000001.jsonl").write_text(json.dumps({**encode_initial_history(PAST), **broken}) + "\n")
     journal = Journal(tmp_path)
     assert list(journal.records()) == []
     assert len(journal.damaged) == 1
 
 
-def test_two_weeks_take_a_dozen_kilobytes() -> None:
+def test_seed_of_two_weeks_encodes_below_12_kilobytes() -> None:
     seed = HistorySeed.of(NOW, 300.0, np.random.default_rng(1).gamma(2.0, 2.0, 4320))
     assert len(json.dumps(encode_initial_history(replace(PAST, seeds={ME: seed})))) < 12_000

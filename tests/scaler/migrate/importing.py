@@ -61,14 +61,14 @@ def changed(manifest: Mapping[str, Any], /, **changes: Any) -> dict[str, Any]:
     return copied
 
 
-def imported(folder: Path, *manifests: Any, prometheus: str | None = SERVER, native: bool = False) -> Imported:
+def import_manifests(folder: Path, *manifests: Any, prometheus: str | None = SERVER, native: bool = False) -> Imported:
     """Write these documents to a file, and import it."""
     file = folder / "manifests.yaml"
     file.write_text(yaml.safe_dump_all(manifests, sort_keys=False), encoding="utf-8")
     return read([file], prometheus, native_policies=native)
 
 
-def loaded(folder: Path, result: Imported) -> list[WorkloadSpec]:
+def load_imported(folder: Path, result: Imported) -> list[WorkloadSpec]:
     """Return the workloads that the daemon loads from the imported file."""
     file = folder / "made.yaml"
     file.write_text(result.text, encoding="utf-8")
@@ -77,5 +77,5 @@ def loaded(folder: Path, result: Imported) -> list[WorkloadSpec]:
 
 def workload(folder: Path, *manifests: Any, native: bool = False) -> WorkloadSpec:
     """Import these documents, and return their only workload."""
-    (spec,) = loaded(folder, imported(folder, *manifests, native=native))
+    (spec,) = load_imported(folder, import_manifests(folder, *manifests, native=native))
     return spec

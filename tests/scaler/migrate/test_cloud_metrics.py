@@ -11,7 +11,7 @@ from policies.recommend.peers.keda import Keda, Trigger
 from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from tests.scaler.migrate.importing import KEDA, SQS, changed, imported, loaded
+from tests.scaler.migrate.importing import KEDA, SQS, changed, import_manifests, load_imported
 
 TRIGGER: dict[str, Any] = {
     "type": "aws-cloudwatch",
@@ -27,14 +27,14 @@ TRIGGER: dict[str, Any] = {
 }
 
 
-def made(folder: Path, *, native: bool = False, **metadata: Any) -> Imported:
-    one = changed(TRIGGER, **{f"metadata__{k}": v for k, v in metadata.items()})
-    return imported(folder, changed(KEDA, spec__triggers=[one, SQS]), native=native)
+def import_trigger(folder: Path, *, native: bool = False, **metadata: Any) -> Imported:
+    trigger = changed(TRIGGER, **{f"metadata__{k}": v for k, v in metadata.items()})
+    return import_manifests(folder, changed(KEDA, spec__triggers=[trigger, SQS]), native=native)
 
 
-def test_a_metric_is_read_with_its_dimensions(tmp_path: Path) -> None:
-    result = made(tmp_path, metricStat="Maximum", metricStatPeriod="60", activationTargetMetricValue="1")
-    (spec,) = loaded(tmp_path, result)
+def test_cloudwatch_trigger_imports_the_metric_with_dimensions(tmp_path: Path) -> None:
+    result = import_trigger(tmp_path, metricStat="Maximum", metricStatPeriod="60", activationTargetMetricValue="1")
+    (spec,) = load_imported(tmp_path, result)
     source = next(s for s in spec.sources.values() if isinstance(s, CloudWatch))
     dimensions = {"EndpointName": "llama", "VariantName": "main"}
     metric = CloudWatchMetric(
@@ -55,16 +55,16 @@ def test_a_metric_is_read_with_its_dimensions(tmp_path: Path) -> None:
     assert any(p.path.endswith("minMetricValue") for p in result.findings.differs)
 
 
-def test_kedas_defaults_are_those_of_the_source(tmp_path: Path) -> None:
-    (spec,) = loaded(tmp_path, made(tmp_path))
+def test_cloudwatch_trigger_defaults_match_the_source(tmp_path: Path) -> None:
+    (spec,) = load_imported(tmp_path, import_trigger(tmp_path))
     source = next(s for s in spec.sources.values() if isinstance(s, CloudWatch))
     (metric,) = source.metrics.values()
     assert (metric.stat, metric.period_s) == ("Average", 300)
     assert source.max_age_s >= 2 * metric.period_s
 
 
-def test_its_own_policy_takes_it_as_a_total(tmp_path: Path) -> None:
-    (spec,) = loaded(tmp_path, made(tmp_path, native=True))
+def test_native_import_of_a_cloudwatch_trigger_is_a_metric_policy(tmp_path: Path) -> None:
+    (spec,) = load_imported(tmp_path, import_trigger(tmp_path, native=True))
     kinds = [kind_of("policy", policy) for policy in spec.policies.values()]
     assert kinds == ["metric", "queue_depth"]
 
@@ -78,7 +78,9 @@ def test_its_own_policy_takes_it_as_a_total(tmp_path: Path) -> None:
         ({"awsAccessKeyIDFromEnv": "KEY"}, "", "keys are not copied"),
     ],
 )
-def test_what_is_not_carried_over_is_told(tmp_path: Path, metadata: dict[str, Any], key: str, rule: str) -> None:
-    (lost,) = made(tmp_path, **metadata).findings.lost
+def test_unsupported_cloudwatch_metadata_is_reported_as_lost(
+    tmp_path: Path, metadata: dict[str, Any], key: str, rule: str
+) -> None:
+    (lost,) = import_trigger(tmp_path, **metadata).findings.lost
     assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
     assert rule in lost.rule

@@ -28,13 +28,13 @@ def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str
     return code, captured.out, captured.err
 
 
-def written(folder: Path, *manifests: Mapping[str, Any]) -> Path:
+def write_manifests(folder: Path, *manifests: Mapping[str, Any]) -> Path:
     file = folder / "manifests.yaml"
     file.write_text(yaml.safe_dump_all(manifests))
     return file
 
 
-def test_it_prints_workloads_that_check_finds_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_prints_workloads_that_pass_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "import", MANIFESTS / "hpa-vllm.yaml", "--prometheus", SERVER)
     assert code == 0
     assert "Done another way:" in err
@@ -43,16 +43,16 @@ def test_it_prints_workloads_that_check_finds_well(tmp_path: Path, capsys: pytes
     assert (code, out.splitlines()[0]) == (0, "vllm-llama: 2 to 12 replicas, a turn every 15 s")
 
 
-def test_a_folder_of_manifests_becomes_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_writes_a_manifest_folder_to_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workload_file = tmp_path / "made.yaml"
     code, out, err = run(capsys, "import", MANIFESTS, "--prometheus", SERVER, "--out", workload_file)
-    assert (code, out) == (1, ""), "a kafka trigger is among them"
+    assert (code, out) == (1, ""), "one manifest has an unsupported kafka trigger"
     assert f"{workload_file}: 5 workloads. Next: forescale run {workload_file} --dry-run" in err
     assert "Not carried over:" in err
     assert sorted(load([workload_file]).workloads) == ["embedder", "gemma-server", "llm-workers", "vllm", "vllm-llama"]
 
 
-def test_json_holds_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_equals_the_yaml_output(capsys: pytest.CaptureFixture[str]) -> None:
     file = MANIFESTS / "keda-sqs.yaml"
     report = json.loads(run(capsys, "import", file, "--json")[1])
     text = run(capsys, "import", file)[1]
@@ -61,10 +61,10 @@ def test_json_holds_what_the_file_holds(capsys: pytest.CaptureFixture[str]) -> N
     assert {p["path"] for p in report["done_another_way"]} >= {"spec.fallback", "spec.pollingInterval"}
 
 
-def test_workloads_of_one_name_are_told_apart_by_their_namespaces(
+def test_workloads_of_one_name_get_their_namespace_as_prefix(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = written(tmp_path, HPA, changed(HPA, metadata__namespace="other"))
+    file = write_manifests(tmp_path, HPA, changed(HPA, metadata__namespace="other"))
     report = json.loads(run(capsys, "import", file, "--prometheus", SERVER, "--json")[1])
     assert [w["workload"] for w in report["workloads"]] == ["llm-vllm", "other-vllm"]
 
@@ -78,10 +78,10 @@ def test_workloads_of_one_name_are_told_apart_by_their_namespaces(
         (["--out", "{folder}/none/made.yaml"], "there is no such directory"),
     ],
 )
-def test_misuse_is_told_and_writes_nothing(
+def test_invalid_arguments_are_reported_and_write_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], rule: str
 ) -> None:
-    file = written(tmp_path, KEDA)
+    file = write_manifests(tmp_path, KEDA)
     before = file.read_text()
     code, out, err = run(capsys, "import", file, *(a.format(folder=tmp_path) for a in args))
     assert (code, out) == (2, "")
@@ -90,10 +90,10 @@ def test_misuse_is_told_and_writes_nothing(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_what_no_workload_may_have_is_told_before_anything_is_written(
+def test_invalid_workload_is_reported_before_the_file_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = written(tmp_path, changed(HPA, spec__maxReplicas=1_000_000))
+    file = write_manifests(tmp_path, changed(HPA, spec__maxReplicas=1_000_000))
     code, out, err = run(capsys, "import", file, "--prometheus", SERVER, "--out", tmp_path / "made.yaml")
     assert (code, out) == (2, "")
     assert "the workload made of it" in err
@@ -116,7 +116,7 @@ async def forescale(*args: str | Path, env: Mapping[str, str]) -> tuple[int, str
 
 @pytest.mark.slow
 @needs_prometheus
-async def test_an_imported_scaled_object_takes_its_first_turn(tmp_path: Path) -> None:
+async def test_imported_scaled_object_runs_its_first_tick(tmp_path: Path) -> None:
     trigger = {
         "type": "prometheus",
         "metricType": "AverageValue",
@@ -125,7 +125,7 @@ async def test_an_imported_scaled_object_takes_its_first_turn(tmp_path: Path) ->
     async with prometheus([]) as server, kube_fake() as kube:
         await kube.put("deployments", "workers", {"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}, "llm")
         trigger["metadata"]["serverAddress"] = server.url  # type: ignore[index]
-        file = written(tmp_path, changed(KEDA, spec__triggers=[trigger]))
+        file = write_manifests(tmp_path, changed(KEDA, spec__triggers=[trigger]))
         workload_file, journal = tmp_path / "made.yaml", tmp_path / "journal"
         env = {"KUBECONFIG": str(write_kubeconfig(tmp_path / "kubeconfig", kube.port))}
         code, _, err = await forescale("import", file, "--out", workload_file, env=env)
@@ -134,5 +134,5 @@ async def test_an_imported_scaled_object_takes_its_first_turn(tmp_path: Path) ->
         workload_file.write_text(f"daemon: {{journal: {{directory: {journal}}}}}\n---\n" + workload_file.read_text())
         code, out, err = await forescale("run", workload_file, "--once", "--dry-run", env=env)
         assert code == 0, err
-        assert "2 -> 4 replicas" in out, f"17 at 5 a replica are 4: {out} {err}"
+        assert "2 -> 4 replicas" in out, f"17 at 5 per replica need 4: {out} {err}"
         assert kube.get("deployments", "workers", "llm")["spec"]["replicas"] == 2, "a dry run writes nothing"

@@ -17,24 +17,28 @@ MONDAY = datetime(2026, 1, 5)  # noqa: DTZ001 - a wall clock without a zone
 WEEKDAYS = ["mon", "tue", "wed", "thu", "fri"]
 
 
-def said(start: str, end: str, days: list[str] | None = None) -> dict[str, object]:
+def window_dict(start: str, end: str, days: list[str] | None = None) -> dict[str, object]:
     return {"start": start, "end": end, **({} if days is None else {"days": days})}
 
 
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
-        ("0 8 * * 1-5", "0 18 * * 1-5", [said("08:00", "18:00", WEEKDAYS)]),
-        ("0 8 * * MON-FRI", "0 18 * * mon,tue,wed,thu,fri", [said("08:00", "18:00", WEEKDAYS)]),
-        ("0 22 * * *", "0 6 * * *", [said("22:00", "06:00")]),
-        ("@daily", "30 7 ? * *", [said("00:00", "07:30")]),
-        ("0 8 * * 1", "0 18 * * 3", [said("08:00", "08:00", ["mon", "tue"]), said("08:00", "18:00", ["wed"])]),
-        ("0 8 * * *", "0 12,18 * * *", [said("08:00", "18:00")]),
-        ("0 20 * * 0", "0 4 * * 1", [said("20:00", "04:00", ["sun"])]),
+        ("0 8 * * 1-5", "0 18 * * 1-5", [window_dict("08:00", "18:00", WEEKDAYS)]),
+        ("0 8 * * MON-FRI", "0 18 * * mon,tue,wed,thu,fri", [window_dict("08:00", "18:00", WEEKDAYS)]),
+        ("0 22 * * *", "0 6 * * *", [window_dict("22:00", "06:00")]),
+        ("@daily", "30 7 ? * *", [window_dict("00:00", "07:30")]),
+        (
+            "0 8 * * 1",
+            "0 18 * * 3",
+            [window_dict("08:00", "08:00", ["mon", "tue"]), window_dict("08:00", "18:00", ["wed"])],
+        ),
+        ("0 8 * * *", "0 12,18 * * *", [window_dict("08:00", "18:00")]),
+        ("0 20 * * 0", "0 4 * * 1", [window_dict("20:00", "04:00", ["sun"])]),
     ],
     ids=["office hours", "names", "night", "descriptor", "days on end", "two ends", "over the week's end"],
 )
-def test_a_pair_becomes_windows(start: str, end: str, expected: list[dict[str, object]]) -> None:
+def test_cron_pair_becomes_weekly_windows(start: str, end: str, expected: list[dict[str, object]]) -> None:
     assert windows(start, end) == expected
 
 
@@ -50,7 +54,7 @@ def test_a_pair_becomes_windows(start: str, end: str, expected: list[dict[str, o
         ("0 8 * * *", "0 8 * * *", "must differ"),
     ],
 )
-def test_what_no_window_can_state_is_refused(start: str, end: str, rule: str) -> None:
+def test_unsupported_cron_expression_raises_cron_error(start: str, end: str, rule: str) -> None:
     with pytest.raises(CronError, match=rule):
         windows(start, end)
 
@@ -63,10 +67,10 @@ def span(window: Mapping[str, Any]) -> Span:
 def active(starts: list[int], ends: list[int], minute: int) -> bool:
     """Return whether KEDA's trigger is active: the next end comes no later than the next start."""
 
-    def ahead(times: list[int]) -> int:
+    def next_minute(times: list[int]) -> int:
         return min(t + WEEK * (t <= minute) for t in times)
 
-    return ahead(ends) <= ahead(starts)
+    return next_minute(ends) <= next_minute(starts)
 
 
 FIELD = st.sampled_from(["0", "7", "15", "20", "*/9", "3-5", "1,6,13"])
@@ -74,7 +78,7 @@ DAY = st.sampled_from(["*", "1-5", "0", "6", "2,4", "sun,wed"])
 
 
 @given(st.tuples(FIELD, FIELD, DAY), st.tuples(FIELD, FIELD, DAY))
-def test_windows_are_open_when_the_trigger_is_active(start: tuple[str, ...], end: tuple[str, ...]) -> None:
+def test_windows_are_open_exactly_while_the_trigger_is_active(start: tuple[str, ...], end: tuple[str, ...]) -> None:
     first, last = (f"{m} {h} * * {d}" for m, h, d in (start, end))
     starts, ends = minutes(first), minutes(last)
     if starts == ends:

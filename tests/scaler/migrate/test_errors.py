@@ -9,12 +9,12 @@ import pytest
 
 from scaler.config.problems import ConfigError, Problem
 from scaler.migrate.manifests import read
-from tests.scaler.migrate.importing import HPA, KEDA, SERVER, SQS, changed, imported
+from tests.scaler.migrate.importing import HPA, KEDA, SERVER, SQS, changed, import_manifests
 
 
 def errors(folder: Path, *manifests: Any, prometheus: str | None = SERVER) -> list[Problem]:
     with pytest.raises(ConfigError) as caught:
-        imported(folder, *manifests, prometheus=prometheus)
+        import_manifests(folder, *manifests, prometheus=prometheus)
     return list(caught.value.problems)
 
 
@@ -44,9 +44,9 @@ def problems_of(folder: Path, text: str) -> list[Problem]:
         ({"apiVersion": "autoscaling/v2beta2"}, "apiVersion", "autoscaling/v1, autoscaling/v2"),
     ],
 )  # fmt: skip
-def test_an_hpa_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], path: str, rule: str) -> None:
-    found_problems = errors(tmp_path, changed(HPA, **change))
-    assert any(p.path == path and rule in p.rule for p in found_problems), found_problems
+def test_invalid_hpa_reports_path_and_rule(tmp_path: Path, change: dict[str, Any], path: str, rule: str) -> None:
+    problems = errors(tmp_path, changed(HPA, **change))
+    assert any(p.path == path and rule in p.rule for p in problems), problems
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,15 @@ def test_an_hpa_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], path
         ({"spec__pollingInterval": "soon"}, "spec.pollingInterval", "whole number"),
     ],
 )  # fmt: skip
-def test_a_scaled_object_that_cannot_be_read(tmp_path: Path, change: dict[str, Any], path: str, rule: str) -> None:
-    found_problems = errors(tmp_path, changed(KEDA, **change))
-    assert any(p.path == path and rule in p.rule for p in found_problems), found_problems
+def test_invalid_scaled_object_reports_path_and_rule(
+    tmp_path: Path, change: dict[str, Any], path: str, rule: str
+) -> None:
+    problems = errors(tmp_path, changed(KEDA, **change))
+    assert any(p.path == path and rule in p.rule for p in problems), problems
 
 
-def test_an_error_has_the_line_of_its_key_in_its_own_document(tmp_path: Path) -> None:
-    found_problems = problems_of(
+def test_error_has_the_line_of_its_key_in_a_multi_document_file(tmp_path: Path) -> None:
+    problems = problems_of(
         tmp_path,
         """\
 apiVersion: v1
@@ -91,30 +93,30 @@ spec:
   maxReplicas: many
 """,
     )
-    assert {(p.line, p.path, p.value) for p in found_problems} >= {
+    assert {(p.line, p.path, p.value) for p in problems} >= {
         (10, "spec.minReplicas", "-1"),
         (11, "spec.maxReplicas", '"many"'),
     }
-    assert all(p.file.endswith("given.yaml") for p in found_problems)
+    assert all(p.file.endswith("given.yaml") for p in problems)
 
 
-def test_two_scalers_of_one_target_would_fight(tmp_path: Path) -> None:
+def test_two_autoscalers_of_one_target_are_rejected(tmp_path: Path) -> None:
     other = changed(HPA, metadata__name="second")
-    (found_problems,) = errors(tmp_path, HPA, other)
-    assert (found_problems.path, found_problems.hint) == ("spec.scaleTargetRef", "import one of the two")
-    assert "HorizontalPodAutoscaler vllm" in found_problems.rule
+    (problem,) = errors(tmp_path, HPA, other)
+    assert (problem.path, problem.hint) == ("spec.scaleTargetRef", "import one of the two")
+    assert "HorizontalPodAutoscaler vllm" in problem.rule
 
 
-def test_what_kubernetes_has_from_its_metrics_api_needs_a_server(tmp_path: Path) -> None:
-    found_problems = errors(tmp_path, HPA, prometheus=None)
-    assert "--prometheus URL" in found_problems[0].hint
-    assert found_problems[0].path == "spec.metrics[0].external.metric"
+def test_metrics_api_metric_needs_a_prometheus_server(tmp_path: Path) -> None:
+    problems = errors(tmp_path, HPA, prometheus=None)
+    assert "--prometheus URL" in problems[0].hint
+    assert problems[0].path == "spec.metrics[0].external.metric"
 
 
-def test_kedas_own_hpa_alone_names_the_scaled_object(tmp_path: Path) -> None:
+def test_keda_generated_hpa_alone_names_its_scaled_object(tmp_path: Path) -> None:
     own = changed(HPA, metadata__labels={"scaledobject.keda.sh/name": "workers"})
-    (found_problems,) = errors(tmp_path, own)
-    assert found_problems.hint == "import that: kubectl get scaledobject workers -o yaml"
+    (problem,) = errors(tmp_path, own)
+    assert problem.hint == "import that: kubectl get scaledobject workers -o yaml"
 
 
 @pytest.mark.parametrize(
@@ -129,20 +131,20 @@ def test_kedas_own_hpa_alone_names_the_scaled_object(tmp_path: Path) -> None:
     ],
     ids=["no YAML", "a template", "no object", "no autoscaler", "a list of numbers", "empty"],
 )
-def test_a_file_without_an_autoscaler(tmp_path: Path, text: str, rule: str, hint: str) -> None:
-    found_problems = problems_of(tmp_path, text)
-    assert rule in found_problems[0].rule
-    assert hint in found_problems[0].hint
+def test_file_without_an_autoscaler_is_rejected(tmp_path: Path, text: str, rule: str, hint: str) -> None:
+    problems = problems_of(tmp_path, text)
+    assert rule in problems[0].rule
+    assert hint in problems[0].hint
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_missing_file_raises_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read([tmp_path / "none.yaml"], None, native_policies=False)
     assert str(tmp_path / "none.yaml") in str(caught.value)
 
 
-def test_a_secret_is_not_shown_in_an_error(tmp_path: Path) -> None:
+def test_error_does_not_show_a_secret(tmp_path: Path) -> None:
     wrong = changed(SQS, metadata__queueLength="hunter2")
-    found_problems = errors(tmp_path, changed(KEDA, spec__triggers=[wrong]))
-    assert any(p.path == "spec.triggers[0].metadata.queueLength" for p in found_problems)
-    assert "hunter2" not in "".join(map(str, found_problems))
+    problems = errors(tmp_path, changed(KEDA, spec__triggers=[wrong]))
+    assert any(p.path == "spec.triggers[0].metadata.queueLength" for p in problems)
+    assert "hunter2" not in "".join(map(str, problems))

@@ -12,7 +12,7 @@ from policies.recommend.peers.hpa import Hpa, HpaMetric
 from policies.recommend.peers.hpa_behavior import Behavior
 from scaler.config.kinds.kubernetes import Kubernetes
 from scaler.migrate.manifests import read
-from tests.scaler.migrate.importing import HPA, MANIFESTS, SERVER, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import HPA, MANIFESTS, SERVER, changed, import_manifests, load_imported, workload
 
 PODS = 'namespace="llm",pod=~"vllm-[a-z0-9]+-[a-z0-9]+"'
 
@@ -28,9 +28,9 @@ def metric(kind: str, target: dict[str, Any], **inner: Any) -> dict[str, Any]:
     return {"type": kind, kind[0].lower() + kind[1:]: {**inner, "target": target}}
 
 
-def test_what_kubectl_shows_becomes_the_same_rules(tmp_path: Path) -> None:
+def test_kubectl_output_of_an_hpa_imports_the_same_settings(tmp_path: Path) -> None:
     result = read([MANIFESTS / "hpa-vllm.yaml"], SERVER, native_policies=False)
-    (spec,) = loaded(tmp_path, result)
+    (spec,) = load_imported(tmp_path, result)
     policy = hpa_of(spec)
     assert (spec.workload, spec.min_replicas, spec.max_replicas, spec.interval_s) == ("vllm-llama", 2, 12, 15)
     assert policy.metrics == (
@@ -45,7 +45,7 @@ def test_what_kubectl_shows_becomes_the_same_rules(tmp_path: Path) -> None:
     assert (up.stabilization_window_s, up.select_policy, up.tolerance) == (30, "max", 0.05)
     assert [(p.type, p.value, p.period_s) for p in up.policies] == [("pods", 2, 30), ("percent", 50, 30)]
     assert (down.stabilization_window_s, [p.value for p in down.policies], down.tolerance) == (600, [1], None)
-    assert not result.findings.lost, "uid, resourceVersion, status and other such fields mean nothing to a size"
+    assert not result.findings.lost, "uid, resourceVersion, status and similar fields do not affect the size"
 
 
 def pool_of(spec: WorkloadSpec) -> Kubernetes:
@@ -54,7 +54,7 @@ def pool_of(spec: WorkloadSpec) -> Kubernetes:
     return pool
 
 
-def test_the_target_is_the_pool(tmp_path: Path) -> None:
+def test_scale_target_becomes_the_pool(tmp_path: Path) -> None:
     pool = pool_of(workload(tmp_path, HPA))
     assert (pool.name, pool.namespace, pool.api_version, pool.object_kind) == ("vllm", "llm", "apps/v1", "Deployment")
     custom = {"apiVersion": "leaderworkerset.x-k8s.io/v1", "kind": "LeaderWorkerSet", "name": "big"}
@@ -62,31 +62,31 @@ def test_the_target_is_the_pool(tmp_path: Path) -> None:
     assert (pool.name, pool.api_version, pool.object_kind) == ("big", custom["apiVersion"], custom["kind"])
 
 
-def test_what_is_left_out_has_kubernetes_defaults(tmp_path: Path) -> None:
+def test_omitted_hpa_fields_have_kubernetes_defaults(tmp_path: Path) -> None:
     spec = workload(tmp_path, HPA)
     assert spec.min_replicas == 1
-    assert hpa_of(spec).behavior is None, "the older path: neither windows nor rates were given"
+    assert hpa_of(spec).behavior is None, "without windows and rates, the older code path applies"
     assert hpa_of(workload(tmp_path, changed(HPA, spec__behavior={}))).behavior == Behavior()
 
 
-def test_no_metrics_at_all_is_80_percent_of_the_cpu(tmp_path: Path) -> None:
+def test_hpa_without_metrics_targets_80_percent_cpu(tmp_path: Path) -> None:
     result = workload(tmp_path, changed(HPA, spec__metrics=...))
     assert hpa_of(result).metrics == (HpaMetric(quantities=("cpu_share",), target=0.8, type="pods"),)
 
 
 @pytest.mark.parametrize(("percent", "target"), [(65, 0.65), (..., 0.8)], ids=["said", "default"])
-def test_version_1_has_one_metric(tmp_path: Path, percent: Any, target: float) -> None:
+def test_autoscaling_v1_has_one_cpu_metric(tmp_path: Path, percent: Any, target: float) -> None:
     v1 = changed(HPA, apiVersion="autoscaling/v1", spec__metrics=..., spec__targetCPUUtilizationPercentage=percent)
     assert hpa_of(workload(tmp_path, v1)).metrics[0].target == pytest.approx(target)
 
 
-def test_what_version_1_hides_in_annotations_is_told(tmp_path: Path) -> None:
+def test_autoscaling_v1_annotations_are_reported_as_lost(tmp_path: Path) -> None:
     hidden = {"autoscaling.alpha.kubernetes.io/metrics": "[]", "autoscaling.alpha.kubernetes.io/behavior": "{}"}
     v1 = changed(
         HPA, apiVersion="autoscaling/v1", spec__metrics=..., metadata__annotations=hidden,
         spec__targetCPUUtilizationPercentage=70,
     )  # fmt: skip
-    result = imported(tmp_path, v1)
+    result = import_manifests(tmp_path, v1)
     assert [p.path.rpartition("/")[2] for p in result.findings.lost] == ["metrics", "behavior"]
     assert "kubectl get hpa.v2.autoscaling" in result.findings.lost[0].hint
 
@@ -137,11 +137,13 @@ def test_what_version_1_hides_in_annotations_is_told(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_each_metric_is_asked_of_prometheus(tmp_path: Path, given: dict[str, Any], query: str, target: float) -> None:
+def test_hpa_metric_becomes_a_prometheus_query(
+    tmp_path: Path, given: dict[str, Any], query: str, target: float
+) -> None:
     spec = workload(tmp_path, changed(HPA, spec__metrics=[given]))
     (source,) = spec.sources.values()
     assert list(source.queries.values()) == [query]
-    assert list(source.timestamp_queries) == list(source.queries), "its age is that of the samples"
+    assert list(source.timestamp_queries) == list(source.queries), "the age is that of the samples"
     assert source.url == SERVER
     assert hpa_of(spec).metrics[0].target == pytest.approx(target)
 
@@ -173,17 +175,17 @@ def test_each_metric_is_asked_of_prometheus(tmp_path: Path, given: dict[str, Any
         ),
     ],
 )
-def test_what_is_not_carried_over_is_told_and_written(
+def test_unsupported_hpa_metric_is_reported_as_lost(
     tmp_path: Path, given: dict[str, Any], path: str, rule: str
 ) -> None:
-    result = imported(tmp_path, changed(HPA, spec__metrics=[*HPA["spec"]["metrics"], given]))
+    result = import_manifests(tmp_path, changed(HPA, spec__metrics=[*HPA["spec"]["metrics"], given]))
     (lost,) = result.findings.lost
     assert lost.path == path
     assert rule in lost.rule
     assert f"NOT CARRIED OVER: {path}" in result.text
 
 
-def test_an_unknown_key_is_not_carried_over_and_its_likely_meaning_is_named(tmp_path: Path) -> None:
-    result = imported(tmp_path, changed(HPA, spec__minReplica=3))
+def test_unknown_hpa_key_is_lost_with_a_suggestion(tmp_path: Path) -> None:
+    result = import_manifests(tmp_path, changed(HPA, spec__minReplica=3))
     (lost,) = result.findings.lost
     assert (lost.path, lost.hint) == ("spec.minReplica", "did you mean 'minReplicas'?")

@@ -13,7 +13,16 @@ from policies.recommend.peers.keda import Fallback, Keda, Trigger
 from policies.recommend.peers.keda_cron import Cron
 from scaler.config.problems import ConfigError
 from scaler.migrate.manifests import read
-from tests.scaler.migrate.importing import KEDA, MANIFESTS, SERVER, SQS, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import (
+    KEDA,
+    MANIFESTS,
+    SERVER,
+    SQS,
+    changed,
+    import_manifests,
+    load_imported,
+    workload,
+)
 
 PROMETHEUS: dict[str, Any] = {
     "type": "prometheus",
@@ -37,13 +46,15 @@ def with_trigger(trigger: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return changed(KEDA, spec__triggers=[changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})])
 
 
-def test_a_queues_scaled_object_becomes_the_same_rules(tmp_path: Path) -> None:
+def test_scaled_object_of_a_queue_imports_the_same_settings(tmp_path: Path) -> None:
     result = read([MANIFESTS / "keda-sqs.yaml"], None, native_policies=False)
-    (spec,) = loaded(tmp_path, result)
+    (spec,) = load_imported(tmp_path, result)
     policy = keda_of(spec)
     assert (spec.workload, spec.min_replicas, spec.max_replicas) == ("llm-workers", 0, 40)
     assert (policy.polling_interval_s, policy.cooldown_s, policy.initial_cooldown_s) == (10, 600, 120)
-    assert policy.active_replicas == 2, "minReplicaCount counts only while there is work, where there is an idle count"
+    assert policy.active_replicas == 2, (
+        "with idleReplicaCount, minReplicaCount applies only while the workload is active"
+    )
     assert policy.fallback == Fallback(failure_threshold=3, replicas=6, behavior="current_replicas_if_higher")
     assert policy.triggers == (Trigger(quantities=("visible", "in_flight", "delayed"), target=8, activation=1),)
     (source,) = spec.sources.values()
@@ -51,9 +62,9 @@ def test_a_queues_scaled_object_becomes_the_same_rules(tmp_path: Path) -> None:
     assert "TriggerAuthentication aws (pod identity aws)" in result.text
 
 
-def test_triggers_of_several_kinds_share_a_workload(tmp_path: Path) -> None:
+def test_triggers_of_several_kinds_share_one_workload(tmp_path: Path) -> None:
     result = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=False)
-    (spec,) = loaded(tmp_path, result)
+    (spec,) = load_imported(tmp_path, result)
     policy = keda_of(spec)
     assert [(t.quantities, t.target, t.source) for t in policy.triggers] == [
         (("waiting",), 20, "prometheus"),
@@ -69,7 +80,7 @@ def test_triggers_of_several_kinds_share_a_workload(tmp_path: Path) -> None:
     assert "kafka" in lost.rule
 
 
-def test_what_is_left_out_has_kedas_defaults(tmp_path: Path) -> None:
+def test_omitted_scaled_object_fields_have_keda_defaults(tmp_path: Path) -> None:
     spec = workload(tmp_path, with_trigger(SQS, queueLength=...))
     policy = keda_of(spec)
     assert (spec.min_replicas, spec.max_replicas) == (0, 100)
@@ -85,21 +96,23 @@ def test_what_is_left_out_has_kedas_defaults(tmp_path: Path) -> None:
         ({"scaleOnDelayed": True, "scaleOnInFlight": "0"}, ("visible", "delayed")),
     ],
 )
-def test_which_messages_count(tmp_path: Path, flags: dict[str, Any], counted: tuple[str, ...]) -> None:
+def test_sqs_trigger_flags_select_the_counted_messages(
+    tmp_path: Path, flags: dict[str, Any], counted: tuple[str, ...]
+) -> None:
     assert keda_of(workload(tmp_path, with_trigger(SQS, **flags))).triggers[0].quantities == counted
 
 
-def test_cpu_and_memory_alone_are_an_hpa_that_keeps_one(tmp_path: Path) -> None:
+def test_cpu_trigger_alone_becomes_an_hpa_with_one_minimum_replica(tmp_path: Path) -> None:
     only = changed(KEDA, spec__triggers=[{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}])
-    result = imported(tmp_path, only)
-    (spec,) = loaded(tmp_path, result)
+    result = import_manifests(tmp_path, only)
+    (spec,) = load_imported(tmp_path, result)
     (policy,) = spec.policies.values()
     assert isinstance(policy, Hpa)
     assert (spec.min_replicas, policy.metrics[0].target) == (1, 0.6)
     assert any(p.path == "spec.minReplicaCount" for p in result.findings.differs)
 
 
-def test_a_clock_alone_needs_a_server_to_read(tmp_path: Path) -> None:
+def test_cron_trigger_alone_is_imported(tmp_path: Path) -> None:
     clock = {
         "type": "cron",
         "metadata": {"timezone": "Asia/Tokyo", "start": "0 9 * * *", "end": "0 17 * * *", "desiredReplicas": "3"},
@@ -110,7 +123,7 @@ def test_a_clock_alone_needs_a_server_to_read(tmp_path: Path) -> None:
     assert not policy.triggers
 
 
-def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
+def test_imported_file_contains_no_secret(tmp_path: Path) -> None:
     secrets = with_trigger(
         PROMETHEUS,
         serverAddress="https://me:hunter2@p.example/prom",
@@ -118,8 +131,8 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
         unsafeSsl="true",
         authModes="basic",
     )
-    result = imported(tmp_path, secrets)
-    (spec,) = loaded(tmp_path, result)
+    result = import_manifests(tmp_path, secrets)
+    (spec,) = load_imported(tmp_path, result)
     (source,) = spec.sources.values()
     assert source.url == "https://p.example/prom"
     assert source.access.headers == {"X-Scope-OrgID": "team"}
@@ -131,8 +144,8 @@ def test_no_secret_reaches_the_file(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_keys_of_an_account_are_named_and_not_copied(tmp_path: Path) -> None:
-    result = imported(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
+def test_account_keys_are_reported_but_not_copied(tmp_path: Path) -> None:
+    result = import_manifests(tmp_path, with_trigger(SQS, awsAccessKeyID="AKIAEXAMPLE", awsSecretAccessKey="s3cr3t"))
     text = result.text + "".join(map(str, [*result.findings.lost, *result.findings.differs]))
     assert "keys are not copied" in text
     assert "s3cr3t" not in text
@@ -155,21 +168,21 @@ NOT_IN = "autoscaling.keda.sh/paused-scale-in"
     ],
     ids=["formula", "fallback by formula", "unknown key", "trigger", "paused one way"],
 )  # fmt: skip
-def test_what_is_not_carried_over_is_told_and_written(tmp_path: Path, change: dict[str, Any], path: str) -> None:
-    result = imported(tmp_path, changed(KEDA, **change))
+def test_unsupported_scaled_object_field_is_reported_as_lost(tmp_path: Path, change: dict[str, Any], path: str) -> None:
+    result = import_manifests(tmp_path, changed(KEDA, **change))
     assert path in [p.path for p in result.findings.lost]
     assert "NOT CARRIED OVER: " in result.text
 
 
-def test_a_paused_one_is_paused(tmp_path: Path) -> None:
+def test_paused_scaled_object_is_imported_paused(tmp_path: Path) -> None:
     paused = changed(KEDA, metadata__annotations={"autoscaling.keda.sh/paused-replicas": "4"})
-    result = imported(tmp_path, paused)
-    (spec,) = loaded(tmp_path, result)
+    result = import_manifests(tmp_path, paused)
+    (spec,) = load_imported(tmp_path, result)
     assert spec.paused
     assert any("where KEDA first sets it to 4" in p.rule for p in result.findings.differs)
 
 
-def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> None:
+def test_keda_generated_hpa_is_skipped_with_its_scaled_object(tmp_path: Path) -> None:
     own = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -183,8 +196,8 @@ def test_kedas_own_hpa_is_left_out_beside_its_scaled_object(tmp_path: Path) -> N
             "maxReplicas": 9,
         },
     }
-    result = imported(tmp_path, KEDA, own)
+    result = import_manifests(tmp_path, KEDA, own)
     assert result.names == ("workers",)
     assert "KEDA's own HPA" in result.findings.differs[0].rule
     with pytest.raises(ConfigError, match="import that: kubectl get scaledobject workers"):
-        imported(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)
+        import_manifests(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)

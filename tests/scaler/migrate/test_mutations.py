@@ -43,17 +43,17 @@ def manifests(draw: Callable[..., Any]) -> list[Any]:
         at: Any = documents
         for step in above:
             at = at[step]
-        what = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
-        if what == "remove":
+        mutation = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add"]))
+        if mutation == "remove":
             del at[key]
-        elif what == "add" and isinstance(at, dict):
+        elif mutation == "add" and isinstance(at, dict):
             at[draw(st.sampled_from(["zz", "spec", "type", 1, None]))] = copy.deepcopy(draw(VALUES))
         else:
             at[key] = copy.deepcopy(draw(VALUES))
     return documents
 
 
-def imported(*options: str) -> tuple[int, str]:
+def run_import(*options: str) -> tuple[int, str]:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         code = main(["import", *options])
@@ -62,12 +62,12 @@ def imported(*options: str) -> tuple[int, str]:
 
 @law(examples=400)
 @given(documents=manifests(), option=st.sampled_from([(), ("--native",), ("--prometheus", "http://prom:9090")]))
-def test_a_manifest_with_anything_anywhere_is_imported_or_told_with_its_line(
+def test_mutated_manifest_is_imported_or_rejected_with_its_line(
     tmp_path_factory: pytest.TempPathFactory, documents: list[Any], option: tuple[str, ...]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "changed.yaml"
     file.write_text(yaml.safe_dump_all(documents))
-    code, out = imported(str(file), *option)
+    code, out = run_import(str(file), *option)
     assert code in {0, 1, 2}
     if code:
         assert re.search(r"(changed\.yaml|the workload made of it):[0-9]+", out)
@@ -84,14 +84,14 @@ WRONG = {
 
 @pytest.mark.parametrize("rules", WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize("option", [(), ("--native",)])
-def test_a_behavior_in_error_is_told_with_its_line(
+def test_invalid_behavior_is_rejected_with_its_line(
     rules: str, option: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     documents = yaml.safe_load((MANIFESTS / "hpa-vllm.yaml").read_text())
     documents["spec"]["behavior"] = {"scaleUp": yaml.safe_load(rules)}
     file = tmp_path_factory.getbasetemp() / "behavior.yaml"
     file.write_text(yaml.safe_dump(documents))
-    code, out = imported(str(file), *option)
+    code, out = run_import(str(file), *option)
     assert code == 2
     assert re.search(r"behavior\.yaml:[0-9]+: spec\.behavior\.scaleUp", out)
 
@@ -99,9 +99,9 @@ def test_a_behavior_in_error_is_told_with_its_line(
 @pytest.mark.parametrize(
     "text", ["kind: [a]\n", "kind: {a: b}\n", "kind: List\nitems: 5\n", "kind: List\nitems: {a: 1}\n"]
 )
-def test_a_kind_or_list_in_error_is_told(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_invalid_kind_or_list_is_rejected(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.getbasetemp() / "kind.yaml"
     file.write_text(text)
-    code, out = imported(str(file))
+    code, out = run_import(str(file))
     assert code == 2
     assert "kind.yaml:" in out

@@ -12,16 +12,25 @@ from policies.model.spec import WorkloadSpec
 from scaler.migrate.manifests import read
 from scaler.migrate.metric_detection import recognize
 from scaler.registry import kind_of
-from tests.scaler.migrate.importing import HPA, KEDA, MANIFESTS, SERVER, changed, imported, loaded, workload
+from tests.scaler.migrate.importing import (
+    HPA,
+    KEDA,
+    MANIFESTS,
+    SERVER,
+    changed,
+    import_manifests,
+    load_imported,
+    workload,
+)
 
 
 def kinds(spec: WorkloadSpec) -> dict[str, str]:
     return {str(name): kind_of("policy", policy) for name, policy in spec.policies.items()}
 
 
-def test_queries_that_a_preset_reads_become_its_quantities(tmp_path: Path) -> None:
+def test_preset_queries_become_preset_quantities(tmp_path: Path) -> None:
     result = read([MANIFESTS / "keda-prometheus.yaml"], SERVER, native_policies=True)
-    (spec,) = loaded(tmp_path, result)
+    (spec,) = load_imported(tmp_path, result)
     assert kinds(spec) == {
         "concurrency": "concurrency", "kv-cache": "kv_cache_usage", "cpu-share": "metric", "schedule": "schedule",
     }  # fmt: skip
@@ -33,7 +42,7 @@ def test_queries_that_a_preset_reads_become_its_quantities(tmp_path: Path) -> No
     assert (spec.cooldown_s, spec.scale_down.window_s, spec.scale_down.max_share) == (300, 120, 0.2)
 
 
-def test_a_queue_is_shared_out_over_its_replicas(tmp_path: Path) -> None:
+def test_queue_trigger_becomes_a_queue_depth_policy(tmp_path: Path) -> None:
     spec = workload(tmp_path, KEDA, native=True)
     assert kinds(spec) == {"queue-depth": "queue_depth"}
     policy = spec.policies[PolicyName("queue-depth")]
@@ -41,13 +50,13 @@ def test_a_queue_is_shared_out_over_its_replicas(tmp_path: Path) -> None:
     assert spec.min_replicas == 0
 
 
-def test_zero_is_not_left_to_policies_that_measure_replicas(tmp_path: Path) -> None:
+def test_policy_that_measures_replicas_gets_min_replicas_one(tmp_path: Path) -> None:
     mean = {
         "type": "prometheus",
         "metadata": {"serverAddress": SERVER, "threshold": "0.7", "query": "avg(vllm:kv_cache_usage_perc)"},
     }
-    result = imported(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
-    (spec,) = loaded(tmp_path, result)
+    result = import_manifests(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
+    (spec,) = load_imported(tmp_path, result)
     assert spec.min_replicas == 1
     assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in result.findings.lost)
 
@@ -69,12 +78,12 @@ TWO = [{"type": "Pods", "value": 2, "periodSeconds": 30}]
     ],
     ids=["none", "empty", "one step", "two periods", "disabled"],
 )  # fmt: skip
-def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
+def test_behavior_becomes_windows_and_steps_where_expressible(
     tmp_path: Path, behavior: dict[str, Any] | None, up: tuple[float, ...], down: tuple[float, ...], lost: int
 ) -> None:
     manifest = HPA if behavior is None else changed(HPA, spec__behavior=behavior)
-    result = imported(tmp_path, manifest, native=True)
-    (spec,) = loaded(tmp_path, result)
+    result = import_manifests(tmp_path, manifest, native=True)
+    (spec,) = load_imported(tmp_path, result)
     sides = [(s.window_s, s.period_s, s.max_replicas, s.max_share) for s in (spec.scale_up, spec.scale_down)]
     assert sides == [up, down]
     assert len(result.findings.lost) == lost
@@ -89,7 +98,7 @@ def test_behavior_becomes_windows_and_steps_as_far_as_they_go(
         ('avg(DCGM_FI_DEV_GPU_UTIL{pod="x"})', ("utilization",), {"pod": "x"}),
     ],
 )
-def test_a_query_equal_to_a_presets_is_recognised(
+def test_query_equal_to_a_preset_query_is_recognized(
     query: str, quantities: tuple[str, ...], match: dict[str, str]
 ) -> None:
     result = recognize(query)
@@ -110,5 +119,5 @@ def test_a_query_equal_to_a_presets_is_recognised(
         "avg(vllm:kv_cache_usage_perc) + avg(vllm:gpu_cache_usage_perc)",
     ],
 )
-def test_what_says_anything_else_is_left_as_it_is(query: str) -> None:
+def test_query_unlike_any_preset_is_not_recognized(query: str) -> None:
     assert recognize(query) is None

@@ -15,7 +15,7 @@ from scaler.config.kinds.gcp_sources import PubSub
 from scaler.config.problems import ConfigError
 from scaler.migrate.manifests import Imported
 from scaler.registry import kind_of
-from tests.scaler.migrate.importing import KEDA, changed, imported, loaded
+from tests.scaler.migrate.importing import KEDA, changed, import_manifests, load_imported
 
 PUBSUB: dict[str, Any] = {
     "type": "gcp-pubsub",
@@ -28,13 +28,13 @@ CRON: dict[str, Any] = {
 }
 
 
-def made(
+def import_trigger(
     folder: Path, trigger: dict[str, Any], *, native: bool = False, **metadata: Any
 ) -> tuple[Imported, WorkloadSpec]:
     """Import a ScaledObject with other metadata of its trigger; ... removes a key."""
-    one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
-    result = imported(folder, changed(KEDA, spec__triggers=[one]), native=native)
-    (spec,) = loaded(folder, result)
+    changed_trigger = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
+    result = import_manifests(folder, changed(KEDA, spec__triggers=[changed_trigger]), native=native)
+    (spec,) = load_imported(folder, result)
     return result, spec
 
 
@@ -45,8 +45,8 @@ def trigger_of(spec: WorkloadSpec) -> Trigger:
     return trigger
 
 
-def test_a_subscription_is_read_with_its_size(tmp_path: Path) -> None:
-    _, spec = made(tmp_path, PUBSUB, activationValue="2.5")
+def test_pubsub_trigger_imports_subscription_and_target(tmp_path: Path) -> None:
+    _, spec = import_trigger(tmp_path, PUBSUB, activationValue="2.5")
     (source,) = spec.sources.values()
     assert isinstance(source, PubSub)
     assert (source.project.id, source.subscription) == ("my-project", "prompts")
@@ -64,15 +64,17 @@ def test_a_subscription_is_read_with_its_size(tmp_path: Path) -> None:
     ],
     ids=["default", "by its metric", "age", "old name", "old name alone"],
 )
-def test_what_of_a_subscription_counts(tmp_path: Path, metadata: dict[str, Any], quantity: str, target: float) -> None:
-    trigger = trigger_of(made(tmp_path, PUBSUB, **metadata)[1])
+def test_pubsub_mode_selects_quantity_and_target(
+    tmp_path: Path, metadata: dict[str, Any], quantity: str, target: float
+) -> None:
+    trigger = trigger_of(import_trigger(tmp_path, PUBSUB, **metadata)[1])
     assert (trigger.quantities, trigger.target) == ((quantity,), target)
 
 
-def test_ages_are_no_counts_of_messages(tmp_path: Path) -> None:
-    _, spec = made(tmp_path, PUBSUB, native=True)
+def test_native_import_of_message_age_is_a_metric_policy(tmp_path: Path) -> None:
+    _, spec = import_trigger(tmp_path, PUBSUB, native=True)
     assert kind_of("policy", spec.policies[PolicyName("queue-depth")]) == "queue_depth"
-    _, spec = made(tmp_path, PUBSUB, native=True, mode="OldestUnackedMessageAge")
+    _, spec = import_trigger(tmp_path, PUBSUB, native=True, mode="OldestUnackedMessageAge")
     (policy,) = spec.policies.values()
     assert (kind_of("policy", policy), policy.quantity) == ("metric", "oldest_age_s")
 
@@ -87,16 +89,18 @@ def test_ages_are_no_counts_of_messages(tmp_path: Path) -> None:
     ],
     ids=["queue", "topic", "a cloud of one's own"],
 )  # fmt: skip
-def test_a_bus_is_read(tmp_path: Path, metadata: dict[str, Any], settings: dict[str, Any]) -> None:
-    _, spec = made(tmp_path, BUS, **metadata)
+def test_service_bus_trigger_imports_queue_or_topic(
+    tmp_path: Path, metadata: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    _, spec = import_trigger(tmp_path, BUS, **metadata)
     (source,) = spec.sources.values()
     assert isinstance(source, ServiceBus)
     assert {key: getattr(source, key) for key in settings} == settings
     assert trigger_of(spec) == Trigger(quantities=("visible",), target=5)
 
 
-def test_other_clouds_of_azure_are_named(tmp_path: Path) -> None:
-    _, spec = made(tmp_path, BUS, cloud="AzureChinaCloud")
+def test_service_bus_trigger_imports_another_azure_cloud(tmp_path: Path) -> None:
+    _, spec = import_trigger(tmp_path, BUS, cloud="AzureChinaCloud")
     (source,) = spec.sources.values()
     assert source.account.cloud == "china"
     assert source.host == "llm-jobs.servicebus.chinacloudapi.cn"
@@ -110,10 +114,10 @@ def test_other_clouds_of_azure_are_named(tmp_path: Path) -> None:
         (BUS, {"connection": "Endpoint=sb://x;SharedAccessKey=hunter2"}, "connection"),
     ],
 )
-def test_what_is_not_carried_over_is_told_without_its_secret(
+def test_unsupported_queue_metadata_is_lost_without_its_secret(
     tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str
 ) -> None:
-    result, _ = made(tmp_path, trigger, **metadata)
+    result, _ = import_trigger(tmp_path, trigger, **metadata)
     assert [p.path for p in result.findings.lost] == [f"spec.triggers[0].metadata.{key}"]
     assert "hunter2" not in result.text + "".join(map(str, result.findings.lost))
 
@@ -133,14 +137,14 @@ def test_what_is_not_carried_over_is_told_without_its_secret(
         (BUS, {"topicName": "t"}, "", "must name a queueName, or a topicName and a subscriptionName"),
     ],
 )
-def test_a_queue_that_cannot_be_read_is_lost_beside_others_and_an_error_alone(
+def test_unreadable_queue_is_lost_among_triggers_and_an_error_alone(
     tmp_path: Path, trigger: dict[str, Any], metadata: dict[str, Any], key: str, rule: str
 ) -> None:
-    one = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
-    result = imported(tmp_path, changed(KEDA, spec__triggers=[one, CRON]))
+    changed_trigger = changed(trigger, **{f"metadata__{k}": v for k, v in metadata.items()})
+    result = import_manifests(tmp_path, changed(KEDA, spec__triggers=[changed_trigger, CRON]))
     (lost,) = result.findings.lost
     assert lost.path == f"spec.triggers[0].metadata.{key}".rstrip(".")
     assert rule in lost.rule
     with pytest.raises(ConfigError) as caught:
-        imported(tmp_path, changed(KEDA, spec__triggers=[one]))
+        import_manifests(tmp_path, changed(KEDA, spec__triggers=[changed_trigger]))
     assert rule in str(caught.value)

@@ -24,11 +24,11 @@ from scaler.shadow.late_requests import (
 from tests.factories import NOW, live, seen, spec, tick_of
 from tests.simulators.backtest import recorded_runs
 
-PROMISED = {"slo": Slo(ttft_s=2.0, itl_s=None)}
+SLO_SETTINGS = {"slo": Slo(ttft_s=2.0, itl_s=None)}
 
 
 def workload(**settings: Any) -> WorkloadSpec:
-    configured = spec(**{**PROMISED, **settings})
+    configured = spec(**{**SLO_SETTINGS, **settings})
     object.__setattr__(configured, "sources", {"engines": None})
     return configured
 
@@ -47,7 +47,7 @@ def context(
     return LateRequestContext(configured, History(), tick_of(observation, decision))
 
 
-def test_what_one_replica_answered_is_a_lower_bound_until_requests_wait() -> None:
+def test_replica_rate_is_a_lower_bound_until_requests_wait() -> None:
     estimator = LateRequestEstimator()
     load, method = estimator.estimate([context(rates(8, 0, 10.0))])
     assert method == BY_REPLICA_RATE
@@ -55,13 +55,13 @@ def test_what_one_replica_answered_is_a_lower_bound_until_requests_wait() -> Non
     assert (load.replica_rps, load.exact, load.arrivals_rps) == (5.0, False, 10.0)
     load, _ = estimator.estimate([context(rates(8, 0, 4.0), at=NOW + 15)])
     assert load is not None
-    assert load.replica_rps == 5.0, "less work does not make replicas slower"
+    assert load.replica_rps == 5.0, "less work does not lower the measured replica rate"
     load, _ = estimator.estimate([context(rates(60, 100, 8.0), at=NOW + 30)])
     assert load is not None
     assert (load.replica_rps, load.exact) == (4.0, True)
 
 
-def test_what_came_is_what_was_answered_and_what_waits_more_than_before() -> None:
+def test_arrival_rate_is_answered_rate_plus_queue_growth() -> None:
     estimator = LateRequestEstimator()
     estimator.estimate([context(rates(10, 0, 10.0))])
     load, _ = estimator.estimate([context(rates(20, 50, 10.0, NOW + 30), at=NOW + 30)])
@@ -72,7 +72,7 @@ def test_what_came_is_what_was_answered_and_what_waits_more_than_before() -> Non
     assert load.arrivals_rps >= 0.0, "no rate is negative"
 
 
-def test_a_jump_of_the_clock_does_not_change_how_fast_waiting_grows() -> None:
+def test_clock_jump_does_not_change_the_queue_growth_rate() -> None:
     estimator = LateRequestEstimator()
     estimator.estimate([context(rates(10, 0, 10.0))])
     estimator.shift(3600.0)
@@ -96,15 +96,15 @@ def test_a_jump_of_the_clock_does_not_change_how_fast_waiting_grows() -> None:
         ),
     ],
 )
-def test_what_is_not_known_is_not_zero(contexts: list[LateRequestContext], reason: str) -> None:
+def test_load_is_none_with_reason_when_readings_are_missing(contexts: list[LateRequestContext], reason: str) -> None:
     load, method = LateRequestEstimator().estimate(contexts)
     assert load is None
     assert reason in method
 
 
-def test_the_first_turn_that_tells_it_is_taken() -> None:
-    blind, seeing = context({}), context(rates(8, 0, 10.0))
-    load, _ = LateRequestEstimator().estimate([blind, seeing])
+def test_first_context_with_readings_provides_the_load() -> None:
+    blind, readable = context({}), context(rates(8, 0, 10.0))
+    load, _ = LateRequestEstimator().estimate([blind, readable])
     assert load is not None
     assert load.arrivals_rps == 10.0
 
@@ -118,15 +118,15 @@ def test_the_first_turn_that_tells_it_is_taken() -> None:
         pytest.param(None, None, id="nothing"),
     ],
 )
-def test_a_request_may_wait_as_long_as_is_promised(slo: Slo | None, expected: float | None) -> None:
+def test_max_wait_is_the_slo_on_first_token_or_whole_request(slo: Slo | None, expected: float | None) -> None:
     assert max_wait_of(workload(slo=slo)) == expected
 
 
-def test_without_a_line_learnt_nobody_is_late_who_does_not_wait() -> None:
+def test_late_share_without_latency_model_is_zero() -> None:
     assert ServingLoad(10.0, 5.0, 1.0).late_share(0.0) == 0.0
 
 
-def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
+def test_late_share_falls_with_more_replicas() -> None:
     line = recall_latencies({})["ttft_s"]
     shares = [
         ServingLoad(10.0, 5.0, 1.0, total_load=4.0, lines=((line, 1.0),)).late_share(n)
@@ -137,7 +137,7 @@ def test_the_fuller_the_replicas_the_larger_the_share_that_is_late() -> None:
     assert ServingLoad(10.0, 5.0, 1.0, total_load=4.0, lines=((line, 1.0),)).late_share(0.0) == 1.0
 
 
-def test_the_late_requests_predicted_for_the_size_that_was_held_are_near_those_that_were_late() -> None:
+def test_predicted_late_requests_are_near_the_simulated_ones() -> None:
     """Compare with the simulator's truth in a flash crowd on too few replicas: within a factor of 1.5."""
     period = recorded_runs.period()
     true = period.summary.arrived * (1 - period.summary.attainment["all"])

@@ -29,7 +29,7 @@ async def section(app: Scripted) -> dict[str, object] | None:
         return section_body
 
 
-async def test_a_page_tells_both_sizes_and_what_they_came_to(tmp_path: Path) -> None:
+async def test_workload_page_reports_both_sizes_and_totals(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
             await app.tick()
@@ -45,7 +45,7 @@ async def test_a_page_tells_both_sizes_and_what_they_came_to(tmp_path: Path) -> 
     assert section_body["told_by"] == "nothing is promised: give slo.ttft_s or slo.e2e_s"
 
 
-async def test_before_a_shadows_first_turn_nothing_is_known_and_without_one_there_is_no_section(
+async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
     tmp_path: Path,
 ) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
@@ -57,7 +57,7 @@ async def test_before_a_shadows_first_turn_nothing_is_known_and_without_one_ther
         assert await section(app) is None
 
 
-async def test_explain_tells_the_shadows_turn_and_that_of_the_first_apart(
+async def test_explain_distinguishes_shadow_ticks_from_live_ticks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
@@ -79,7 +79,7 @@ async def test_explain_tells_the_shadows_turn_and_that_of_the_first_apart(
     assert record["against"]["shadow"]["asked"] == 6
 
 
-async def test_explain_says_where_no_shadow_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_explain_reports_missing_shadow_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.shadows.reload({})
         await app.tick()
@@ -87,9 +87,7 @@ async def test_explain_says_where_no_shadow_was_recorded(tmp_path: Path, capsys:
     assert "no turn of a shadow is recorded yet" in capsys.readouterr().err
 
 
-async def test_replay_decides_the_first_ones_turns_and_passes_the_shadows_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_replay_skips_shadow_ticks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
             await app.tick()
@@ -100,7 +98,7 @@ async def test_replay_decides_the_first_ones_turns_and_passes_the_shadows_over(
     assert summary["damaged_lines"] == 0
 
 
-async def test_the_end_tells_the_difference_in_words(tmp_path: Path) -> None:
+async def test_run_summary_describes_the_shadow_difference(tmp_path: Path) -> None:
     summary = RunSummary()
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(3):
@@ -114,7 +112,7 @@ async def test_the_end_tells_the_difference_in_words(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_browser
-async def test_a_browser_shows_the_shadow_beside_the_policy_that_is_run(tmp_path: Path) -> None:
+async def test_browser_shows_the_shadow_next_to_the_live_policy(tmp_path: Path) -> None:
     (tmp_path / "profile").mkdir()
     async with (
         shadowed(tmp_path, document(per_replica=5)) as app,

@@ -117,10 +117,10 @@ def recorded(folder: Path) -> list[ShadowTick]:
     return list(JournalReader(folder / "journal").shadows())
 
 
-# --- what it sees and does
+# --- observations and actions
 
 
-async def test_it_decides_on_what_the_first_saw_and_writes_nothing(tmp_path: Path) -> None:
+async def test_shadow_decides_on_live_observation_and_writes_nothing(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         tick = await app.tick()
         shadow_tick = app.shadow.last
@@ -128,11 +128,11 @@ async def test_it_decides_on_what_the_first_saw_and_writes_nothing(tmp_path: Pat
         assert (tick.decision.target, shadow_tick.tick.decision.target) == (3, 6)
         assert shadow_tick.tick.observation == tick.observation
         assert app.actuator.writes == [3]
-        assert app.source.calls == 1, "what both read is read once"
+        assert app.source.calls == 1, "a source of both is read once"
         assert [o.result for o in shadow_tick.tick.outcomes] == [Result.DRY_RUN]
 
 
-async def test_a_source_that_the_first_lacks_is_opened_and_read_beside(tmp_path: Path) -> None:
+async def test_shadow_opens_and_reads_only_sources_that_live_lacks(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(**BOTH)) as app:
         await app.tick()
         shadow_tick = app.shadow.last
@@ -151,7 +151,7 @@ async def test_a_source_that_the_first_lacks_is_opened_and_read_beside(tmp_path:
         pytest.param(["running", "ttft_mean_s"], 2.0, False, id="no-promise-in-what-is-read"),
     ],
 )
-async def test_late_requests_are_those_of_the_shadows_own_promise(
+async def test_shadow_opens_own_source_when_its_slo_changes_a_read_quantity(
     tmp_path: Path, read: list[str], ttft_s: float, opened: bool
 ) -> None:
     engines = {"sources": {"engines": {**ENGINES, "read": [*read, "waiting"]}}, "policies": BOTH["policies"]}
@@ -161,7 +161,7 @@ async def test_late_requests_are_those_of_the_shadows_own_promise(
         assert promises == ([1.0, ttft_s] if opened else [1.0])
 
 
-async def test_what_the_first_could_not_read_is_stale_for_the_shadow_too(tmp_path: Path) -> None:
+async def test_failed_live_reads_are_stale_for_the_shadow(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.tick()
         app.source.error = Unavailable("503")
@@ -177,7 +177,7 @@ async def test_what_the_first_could_not_read_is_stale_for_the_shadow_too(tmp_pat
         assert shadow_tick.tick.decision.may_scale_in is False
 
 
-async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> None:
+async def test_clock_jump_reaches_the_shadow_once(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.tick()
         assert isinstance(app.clock, ManualClock)
@@ -190,23 +190,23 @@ async def test_a_jump_of_the_clock_reaches_the_shadow_once(tmp_path: Path) -> No
         assert app.shadow.totals.span_s == 30.0
 
 
-# --- it disturbs nothing
+# --- isolation from the live workload
 
 
-async def test_a_failing_shadow_never_disturbs_the_first_and_goes_on(tmp_path: Path) -> None:
+async def test_failing_shadow_does_not_affect_live_and_recovers(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(**BOTH)) as app:
         app.engines.values = {"running": object()}  # type: ignore[dict-item]
         ticks = [await app.tick() for _ in range(3)]
         assert [t.decision.target for t in ticks] == [3, 3, 3]
         assert app.shadow.totals.failed == 3
-        assert len(app.shadow._logged) == 1, "told once"
+        assert len(app.shadow._logged) == 1, "logged once"
         app.engines.values = {"running": 40.0, "waiting": 0.0}
         await app.tick()
         assert (app.shadow.totals.failed, app.shadow.totals.ticks) == (3, 1)
 
 
 @pytest.mark.slow
-async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path: Path) -> None:
+async def test_hanging_shadow_source_does_not_delay_live_ticks(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(**BOTH)) as app:
         app.engines.hang = True
         assert isinstance(app.clock, ManualClock)
@@ -234,7 +234,7 @@ async def test_a_hanging_source_of_its_own_does_not_make_the_first_wait(tmp_path
         ),
     ],
 )
-async def test_what_cannot_be_a_shadow_is_told_before_the_first_turn(
+async def test_invalid_shadow_raises_config_error_at_start(
     tmp_path: Path, shadow: dict[str, Any], path: str, rule: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -248,14 +248,14 @@ async def test_what_cannot_be_a_shadow_is_told_before_the_first_turn(
 # --- reload
 
 
-async def test_a_changed_shadow_is_taken_and_a_broken_one_refused(tmp_path: Path) -> None:
+async def test_reload_applies_changed_shadow_and_rejects_invalid_one(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.tick()
         before = app.shadow
         (tmp_path / "new.yaml").write_text(yaml.safe_dump(document(per_replica=3)))
         await app.shadows.reload(app.controllers)
         await app.tick()
-        assert app.shadow is before, "its past is kept"
+        assert app.shadow is before, "its history is retained"
         assert app.shadow.last is not None
         assert app.shadow.last.tick.decision.target == 10
         (tmp_path / "new.yaml").write_text("workload: llm\nmax_replicas: lots\n")
@@ -264,7 +264,7 @@ async def test_a_changed_shadow_is_taken_and_a_broken_one_refused(tmp_path: Path
         assert app.shadow.totals.ticks == 3
 
 
-async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path: Path) -> None:
+async def test_shadow_follows_a_reload_of_its_workload(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.tick()
         changed = workload_from(document(per_replica=15))
@@ -276,10 +276,10 @@ async def test_a_shadow_follows_a_change_of_the_workload_it_belongs_to(tmp_path:
         assert not app.shadows.all
 
 
-# --- the record
+# --- journal
 
 
-async def test_its_turns_are_recorded_beside_the_ticks_and_replay_passes_them_over(tmp_path: Path) -> None:
+async def test_shadow_ticks_are_journaled_and_skipped_by_replay(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
             await app.tick()
@@ -288,14 +288,14 @@ async def test_its_turns_are_recorded_beside_the_ticks_and_replay_passes_them_ov
     assert sum(isinstance(t, Tick) for t in ticks) == 4
     assert all(c.equal for c in replay(ticks, journal.specs))
     assert not journal.damaged
-    turns = recorded(tmp_path)
-    assert [t.tick.decision.target for t in turns] == [6] * 4
-    assert {t.tick.spec for t in turns} < journal.specs.keys()
-    for shadow_tick in turns:
+    shadow_ticks = recorded(tmp_path)
+    assert [t.tick.decision.target for t in shadow_ticks] == [6] * 4
+    assert {t.tick.spec for t in shadow_ticks} < journal.specs.keys()
+    for shadow_tick in shadow_ticks:
         assert decode_shadow(json.loads(json.dumps(encode_shadow(shadow_tick)))) == shadow_tick
 
 
-async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> None:
+async def test_shadow_starts_with_recorded_history(tmp_path: Path) -> None:
     shadow = document(per_replica=5, scale_down={"window_s": 60, "max_replicas": 1000})
     async with shadowed(tmp_path, shadow) as app:
         for _ in range(6):
@@ -306,17 +306,17 @@ async def test_a_shadow_begins_with_the_last_turns_on_record(tmp_path: Path) -> 
     settings = DaemonSpec(journal=JournalSpec(directory=str(tmp_path / "journal")))
     async with Resources() as resources:
         options = RunOptions([], shadows=[tmp_path / "new.yaml"])
-        again = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock(at))
+        restarted = Scripted(Config(settings, {NAME: workload}), options, resources, ManualClock(at))
         try:
-            await again.prepare()
-            await again.tick()
-            assert again.shadow.last is not None
-            assert again.shadow.last.tick.history_len == 6
+            await restarted.prepare()
+            await restarted.tick()
+            assert restarted.shadow.last is not None
+            assert restarted.shadow.last.tick.history_len == 6
         finally:
-            await again.close()
+            await restarted.close()
 
 
-async def test_its_metrics_leave_out_what_is_not_known(tmp_path: Path) -> None:
+async def test_shadow_metrics_omit_unknown_values(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         await app.tick()
         await app.tick()
@@ -330,25 +330,25 @@ async def test_its_metrics_leave_out_what_is_not_known(tmp_path: Path) -> None:
 # --- sizes held open-loop
 
 
-async def test_a_size_held_open_loop_serves_after_its_pools_lead_time(tmp_path: Path) -> None:
+async def test_open_loop_size_serves_after_pool_lead_time(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         for _ in range(4):
             await app.tick()
-    turns = recorded(tmp_path)
-    assert [(t.shadow.requested, t.shadow.serving) for t in turns] == [(6, 1), (6, 1), (6, 6), (6, 6)]
-    assert [t.first.requested for t in turns] == [3, 3, 3, 3]
-    assert turns[0].shadow.usd_per_hour == 12.0
-    assert not turns[0].open_loop
+    shadow_ticks = recorded(tmp_path)
+    assert [(t.shadow.requested, t.shadow.serving) for t in shadow_ticks] == [(6, 1), (6, 1), (6, 6), (6, 6)]
+    assert [t.first.requested for t in shadow_ticks] == [3, 3, 3, 3]
+    assert shadow_ticks[0].shadow.usd_per_hour == 12.0
+    assert not shadow_ticks[0].open_loop
 
 
-async def test_in_a_dry_run_both_sizes_are_held_open_loop(tmp_path: Path) -> None:
+async def test_dry_run_holds_both_sizes_open_loop(tmp_path: Path) -> None:
     async with shadowed(tmp_path, document(per_replica=5), dry_run=True) as app:
         for _ in range(3):
             await app.tick()
         assert app.actuator.writes == []
-    turns = recorded(tmp_path)
-    assert [t.first.requested for t in turns] == [3, 3, 3], "the size found stays 1"
-    assert all(t.open_loop for t in turns)
+    shadow_ticks = recorded(tmp_path)
+    assert [t.first.requested for t in shadow_ticks] == [3, 3, 3], "the observed size stays 1"
+    assert all(t.open_loop for t in shadow_ticks)
 
 
 def status_tick(at: float, target: int) -> Tick:
@@ -356,7 +356,7 @@ def status_tick(at: float, target: int) -> Tick:
 
 
 @given(targets=st.lists(st.integers(0, 30), min_size=1, max_size=30))
-def test_what_serves_is_never_more_than_what_is_asked_for_and_settles_at_it(targets: list[int]) -> None:
+def test_serving_replicas_never_exceed_and_converge_to_requested(targets: list[int]) -> None:
     configured, sizes = workload_from(document()).spec, HypotheticalSizes()
     for k, target in enumerate([*targets, targets[-1], targets[-1], targets[-1]]):
         sizes.apply_targets(status_tick(NOW + 15.0 * k, target), configured, History())
@@ -382,7 +382,7 @@ def load(arrivals_rps: float, replica_rps: float = 10.0, max_wait_s: float = 1.0
         pytest.param(0.0, load(10.0, max_wait_s=60.0), 0.0, id="patient ones are not late yet"),
     ],
 )
-def test_late_requests_are_those_that_wait_longer_than_promised(
+def test_queue_counts_requests_that_wait_longer_than_the_slo(
     serving: float, given_load: ServingLoad, late: float | None
 ) -> None:
     assert HypotheticalQueue().advance(15.0, serving, given_load) == (
@@ -390,7 +390,7 @@ def test_late_requests_are_those_that_wait_longer_than_promised(
     )
 
 
-def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() -> None:
+def test_queue_counts_each_late_request_once() -> None:
     queue = HypotheticalQueue()
     first = queue.advance(15.0, 0.0, load(10.0))
     assert first is not None
@@ -400,14 +400,14 @@ def test_those_that_waited_too_long_are_counted_once_however_long_they_wait() ->
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 10)), min_size=1, max_size=30))
-def test_no_more_are_late_than_came_and_more_replicas_never_make_more_late(turns: list[tuple[float, float]]) -> None:
-    few, many, come, late = HypotheticalQueue(), HypotheticalQueue(), 0.0, [0.0, 0.0]
-    for arrivals_rps, serving in turns:
-        come += arrivals_rps * 15.0
+def test_late_requests_never_exceed_arrivals_or_grow_with_replicas(intervals: list[tuple[float, float]]) -> None:
+    few, many, arrived, late = HypotheticalQueue(), HypotheticalQueue(), 0.0, [0.0, 0.0]
+    for arrivals_rps, serving in intervals:
+        arrived += arrivals_rps * 15.0
         for k, (queue, size) in enumerate(((few, serving), (many, serving + 1))):
             late[k] += queue.advance(15.0, size, load(arrivals_rps)) or 0.0
     assert late[1] <= late[0] + 1e-6
-    assert late[0] <= come + 1e-6
+    assert late[0] <= arrived + 1e-6
 
 
 def shadow_tick(interval_s: float, late: tuple[float | None, float | None], usd: float | None = 1.0) -> ShadowTick:
@@ -421,7 +421,7 @@ def shadow_tick(interval_s: float, late: tuple[float | None, float | None], usd:
     )
 
 
-def test_unknown_is_not_zero_in_the_totals() -> None:
+def test_totals_exclude_unknown_values() -> None:
     totals, before = ShadowTotals(), shadow_tick(0.0, (None, None), None)
     totals.add(before, None)
     assert (totals.more_late, totals.more_usd) == (None, None)
@@ -436,11 +436,11 @@ def test_unknown_is_not_zero_in_the_totals() -> None:
     assert "known for 50% of the time" in totals.text()
 
 
-# --- from outside
+# --- end to end
 
 
 @pytest.mark.slow
-async def test_the_quickstart_with_a_shadow_that_fills_replicas_more(tmp_path: Path) -> None:
+async def test_quickstart_with_shadow_of_higher_utilization(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.mkdir()
     for file in (ROOT / "config/quickstart").glob("*.yaml"):
@@ -464,7 +464,7 @@ async def test_the_quickstart_with_a_shadow_that_fills_replicas_more(tmp_path: P
     assert totals["more_usd"] < 0
     assert totals["more_late"] is not None
     assert "shadow" not in summary["summaries"]
-    turns = list(JournalReader(journal).shadows())
+    shadow_ticks = list(JournalReader(journal).shadows())
     ticks = {t.at: t for t in JournalReader(journal) if t.workload == "chat"}
-    assert len(turns) == totals["turns"]
-    assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in turns)
+    assert len(shadow_ticks) == totals["turns"]
+    assert all(t.tick.observation.readings == ticks[t.tick.at].observation.readings for t in shadow_ticks)

@@ -40,11 +40,11 @@ async def serving(**server: Any) -> AsyncIterator[str]:
     health, tasks = Health({}, ManualClock()), Tasks()
     dashboard = Dashboard("1", LiveWorkloads({}, health))
     app = application(Metrics("1"), health, dashboard, AccessControl(spec.server, spec.listen))
-    served, address = await serve(app, spec, health, tasks)
+    server_handle, address = await serve(app, spec, health, tasks)
     try:
         yield address
     finally:
-        await served.close()
+        await server_handle.close()
 
 
 async def get(address: str, path: str, **options: Any) -> tuple[int, Any]:
@@ -67,7 +67,7 @@ async def get(address: str, path: str, **options: Any) -> tuple[int, Any]:
         ("127.0.0.1.nip.io", False),
     ],
 )
-async def test_only_known_hosts_may_read_more_than_health_and_metrics(path: str, host: str, ours: bool) -> None:
+async def test_unknown_host_may_read_only_health_and_metrics(path: str, host: str, ours: bool) -> None:
     async with serving(hosts=("Forescale.example.com",)) as address:
         status, headers = await get(address, path, headers={"Host": host})
         expected = 404 if path == "nothing" else 200
@@ -75,7 +75,7 @@ async def test_only_known_hosts_may_read_more_than_health_and_metrics(path: str,
         assert headers["Server"] == "forescale"
 
 
-async def test_a_malformed_request_is_not_told_the_versions_either() -> None:
+async def test_malformed_request_response_hides_versions() -> None:
     async with serving() as address:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rsplit(":", 1)[1].strip("/")))
         writer.write(b"GET / HTTP/9.9\r\nHo st: x\r\n\r\n")
@@ -87,7 +87,7 @@ async def test_a_malformed_request_is_not_told_the_versions_either() -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_token_is_required_of_all_but_health_checks(path: str, tmp_path: Path) -> None:
+async def test_token_is_required_except_for_health_checks(path: str, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("a secret\n")
     async with serving(token=Secret(file=str(file))) as address:
@@ -113,7 +113,7 @@ def make_pair(folder: Path, name: str) -> Tls:
     return pair
 
 
-async def test_tls_is_served_and_a_renewed_certificate_is_taken_without_a_restart(tmp_path: Path) -> None:
+async def test_tls_uses_a_renewed_certificate_without_restart(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "localhost")
 
     async def subject(address: str) -> str:
@@ -132,11 +132,11 @@ async def test_tls_is_served_and_a_renewed_certificate_is_taken_without_a_restar
         assert await subject(address) == "renewed"
         key = Path(pair.key).read_text()
         Path(pair.key).write_text("spoiled")
-        assert await subject(address) == "renewed", "the pair before it stays in use"
+        assert await subject(address) == "renewed", "the previous certificate stays in use"
         Path(pair.key).write_text(key)
 
 
-async def test_a_certificate_that_cannot_be_used_is_said_at_the_start(tmp_path: Path) -> None:
+async def test_invalid_certificate_raises_misconfigured_at_start(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "localhost")
     Path(pair.key).write_text("spoiled")
     with pytest.raises(Misconfigured, match=r"daemon\.server\.tls: cannot use .*tls\.crt"):
@@ -145,7 +145,7 @@ async def test_a_certificate_that_cannot_be_used_is_said_at_the_start(tmp_path: 
 
 
 @pytest.mark.slow
-async def test_idle_and_slow_connections_exhaust_neither_the_server_nor_the_sources(tmp_path: Path) -> None:
+async def test_idle_and_slow_connections_do_not_exhaust_server_or_sources(tmp_path: Path) -> None:
     async with live(tmp_path) as servers, servers.run(limits={resource.RLIMIT_NOFILE: 256}) as d:
         await until(lambda: len(d.ticks()) > 1, 30, d)
         port = int(d.address.rsplit(":", 1)[1].strip("/"))
@@ -159,16 +159,16 @@ async def test_idle_and_slow_connections_exhaust_neither_the_server_nor_the_sour
         await until(lambda: len(d.ticks()) > ticks + 10, 60, d)
         since = d.ticks()[ticks:]
         assert [t for t in since if t.observation.source_errors or t.observation.pool_errors] == []
-        assert len(d.lines) - lines <= len(d.ticks()) - ticks + 40, "a line a tick, and few others"
+        assert len(d.lines) - lines <= len(d.ticks()) - ticks + 40, "one line per tick, and few others"
         for writer in writers:
             writer.close()
 
 
-def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
+def test_descriptor_soft_limit_is_raised_to_the_hard_limit() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200));"
         "from scaler.telemetry.http.connections import raise_descriptor_limit as r; print(r(),"
         " resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "200 (200, 200)"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "200 (200, 200)"

@@ -15,7 +15,7 @@ from scaler.telemetry.dashboard import Dashboard
 from tests.servers.dashboard import HOSTILE, INTERVAL_S, NOON, Known, rough_hour, serving, tick
 
 
-def refuse(constant: str) -> None:
+def reject_constant(constant: str) -> None:
     raise AssertionError(f"{constant} is not JSON")
 
 
@@ -30,7 +30,7 @@ class Client:
             assert reply.status == status, await reply.text()
             assert reply.content_type == "application/json"
             assert reply.headers["Cache-Control"] == "no-store"
-            return json.loads(await reply.text(), parse_constant=refuse)
+            return json.loads(await reply.text(), parse_constant=reject_constant)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def client(dashboard: Dashboard) -> AsyncIterator[Client]:
         yield Client(session, address)
 
 
-async def test_a_list_without_a_turn_names_the_workloads_that_start(client: Client, known: Known) -> None:
+async def test_list_before_the_first_tick_names_starting_workloads(client: Client, known: Known) -> None:
     known.configured.append(WorkloadName("chat"))
     listed = await client.json("api/workloads")
     assert listed["starting"] == ["chat"]
@@ -57,9 +57,7 @@ async def test_a_list_without_a_turn_names_the_workloads_that_start(client: Clie
     assert (await client.json("api/workloads/chat"))["now"] is None
 
 
-async def test_a_line_tells_the_size_the_state_the_verdict_and_the_last_turns(
-    client: Client, dashboard: Dashboard
-) -> None:
+async def test_list_item_has_size_states_verdict_and_sparkline(client: Client, dashboard: Dashboard) -> None:
     dashboard.observe(tick(turn=0))
     dashboard.observe(tick(turn=1, target=6, ready=3, result=Result.ACCEPTED))
     (line,) = (await client.json("api/workloads"))["workloads"]
@@ -87,14 +85,14 @@ STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize(("fields", "expected"), STATES.values(), ids=STATES)
-async def test_the_state_is_all_that_is_true_worst_first(
+async def test_states_are_listed_worst_first(
     client: Client, dashboard: Dashboard, fields: dict[str, Any], expected: list[str]
 ) -> None:
     dashboard.observe(tick(**fields))
     assert (await client.json("api/workloads"))["workloads"][0]["states"] == expected
 
 
-async def test_paused_and_stalled_are_told_by_others_than_the_tick(
+async def test_paused_and_stalled_states_come_from_outside_the_tick(
     client: Client, dashboard: Dashboard, known: Known
 ) -> None:
     known.about = replace(known.about, paused=True)
@@ -105,9 +103,7 @@ async def test_paused_and_stalled_are_told_by_others_than_the_tick(
     assert listed["stalled"] == {"chat": "no turn ended for 90 s"}
 
 
-async def test_a_list_since_a_revision_gives_only_workloads_with_a_turn_since(
-    client: Client, dashboard: Dashboard
-) -> None:
+async def test_list_since_a_revision_has_only_workloads_with_a_newer_tick(client: Client, dashboard: Dashboard) -> None:
     for name in ("a", "b", "c"):
         dashboard.observe(tick(name))
     before = await client.json("api/workloads")
@@ -118,9 +114,7 @@ async def test_a_list_since_a_revision_gives_only_workloads_with_a_turn_since(
     assert after["generation"] == before["generation"]
 
 
-async def test_a_workload_removed_is_gone_and_the_list_says_so_by_its_generation(
-    client: Client, dashboard: Dashboard
-) -> None:
+async def test_removed_workload_is_absent_and_changes_the_generation(client: Client, dashboard: Dashboard) -> None:
     dashboard.observe(tick("a"))
     dashboard.observe(tick("b"))
     before = await client.json("api/workloads")
@@ -129,7 +123,7 @@ async def test_a_workload_removed_is_gone_and_the_list_says_so_by_its_generation
     assert "no workload is called a" in (await client.json("api/workloads/a", 404))["error"]
 
 
-async def test_what_is_stale_absent_or_unknown_is_null_and_never_zero(client: Client, dashboard: Dashboard) -> None:
+async def test_stale_absent_and_unknown_values_are_null(client: Client, dashboard: Dashboard) -> None:
     for t in rough_hour():
         dashboard.observe(t)
     dashboard.observe(tick(turn=240, demand=float("inf"), current=None, target=None))
@@ -140,7 +134,7 @@ async def test_what_is_stale_absent_or_unknown_is_null_and_never_zero(client: Cl
     assert (columns["demand"][-1], columns["target"][-1], columns["ready"][-1]) == (None, None, None)
 
 
-async def test_since_gives_only_the_turns_after_it(client: Client, dashboard: Dashboard) -> None:
+async def test_since_returns_only_later_ticks(client: Client, dashboard: Dashboard) -> None:
     for t in rough_hour():
         dashboard.observe(t)
     whole = await client.json("api/workloads/chat")
@@ -153,16 +147,14 @@ async def test_since_gives_only_the_turns_after_it(client: Client, dashboard: Da
 
 
 @pytest.mark.parametrize("since", ["yesterday", "nan", "inf", ""])
-async def test_a_since_that_is_no_number_is_refused(client: Client, dashboard: Dashboard, since: str) -> None:
+async def test_since_that_is_not_a_finite_number_is_rejected(client: Client, dashboard: Dashboard, since: str) -> None:
     dashboard.observe(tick())
     for path in ("api/workloads", "api/workloads/chat"):
         async with client.session.get(f"{client.address}{path}?since={since}") as reply:
             assert reply.status == 400
 
 
-async def test_a_jump_of_the_clock_moves_the_past_and_begins_a_new_generation(
-    client: Client, dashboard: Dashboard
-) -> None:
+async def test_clock_jump_shifts_stored_ticks_and_changes_the_generation(client: Client, dashboard: Dashboard) -> None:
     dashboard.observe(tick(turn=10))
     before = await client.json("api/workloads/chat")
     dashboard.observe(tick(turn=1, clock_step_s=-10 * INTERVAL_S))
@@ -171,7 +163,7 @@ async def test_a_jump_of_the_clock_moves_the_past_and_begins_a_new_generation(
     assert after["generation"] != before["generation"]
 
 
-async def test_decisions_are_those_that_changed_refused_or_held_with_their_explanation(
+async def test_decisions_list_changed_refused_and_blind_runs_with_explanation(
     client: Client, dashboard: Dashboard
 ) -> None:
     for t in rough_hour():
@@ -192,9 +184,7 @@ async def test_decisions_are_those_that_changed_refused_or_held_with_their_expla
     assert shown["now"]["verdict"].startswith("stays at 7")
 
 
-async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
-    client: Client, dashboard: Dashboard
-) -> None:
+async def test_last_tick_has_value_age_and_state_of_signals_and_pools(client: Client, dashboard: Dashboard) -> None:
     at_100 = list(rough_hour())[100]
     bound = Fresh(28.0, at_100.at - 2, "2 of 3 queues answered")
     readings = {**at_100.observation.readings, SignalName("queue.delayed"): bound}
@@ -209,7 +199,7 @@ async def test_signals_and_pools_of_the_last_turn_tell_value_age_and_state(
     assert (pool["pool"], pool["desired"], pool["ready"], pool["pending"]) == ("gpus", 7, 7, 0)
 
 
-async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Client, dashboard: Dashboard) -> None:
+async def test_pool_reports_interruptions_failures_and_shortfall(client: Client, dashboard: Dashboard) -> None:
     short = Shortfall(NOON, "no p5 in a", quota=True)
     status = PoolStatus(6, 3, interruption_pending=1, failed=2, shortfall=short, parts=(Part("a", "spot", 3, 1, 1),))
     dashboard.observe(tick(pool=Fresh(status, NOON)))
@@ -223,7 +213,7 @@ async def test_a_pool_of_which_a_part_goes_or_does_not_come_says_so(client: Clie
     assert pool["remarks"][0] in lines
 
 
-async def test_hostile_words_come_as_json_and_as_nothing_else(client: Client, dashboard: Dashboard) -> None:
+async def test_hostile_text_is_served_as_json_only(client: Client, dashboard: Dashboard) -> None:
     dashboard.observe(tick(step=Step(RuleId.DEMAND, 4, HOSTILE)))
     async with client.session.get(f"{client.address}api/workloads") as reply:
         assert reply.content_type == "application/json"

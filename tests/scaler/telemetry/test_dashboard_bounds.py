@@ -13,7 +13,7 @@ from scaler.telemetry.dashboard.decisions import MAX_RUNS
 from tests.servers.dashboard import INTERVAL_S, NOON, Known, tick
 
 
-def test_a_size_held_while_need_comes_and_goes_is_one_decision() -> None:
+def test_held_size_with_varying_demand_is_one_decision() -> None:
     dashboard = Dashboard("1.2.3", Known())
     for turn in range(20):
         dashboard.observe(tick(turn=turn, wanted=4 if turn % 3 == 0 else 3))
@@ -31,11 +31,11 @@ def test_a_size_held_while_need_comes_and_goes_is_one_decision() -> None:
         ("vllm.running", "count"),
     ],
 )
-def test_a_signals_unit_is_told_by_its_name(signal: str, expected: str) -> None:
+def test_signal_unit_is_derived_from_its_name(signal: str, expected: str) -> None:
     assert unit(SignalName(signal)) == expected
 
 
-def test_turns_decisions_and_signals_kept_are_bounded() -> None:
+def test_stored_ticks_decisions_and_signals_are_bounded() -> None:
     dashboard = Dashboard("1.2.3", Known())
     for turn in range(MAX_ROWS + 300):
         dashboard.observe(tick(turn=turn, target=4 + turn % 2))
@@ -48,16 +48,16 @@ def test_turns_decisions_and_signals_kept_are_bounded() -> None:
     assert len(columns.signals) == MAX_SIGNALS
 
 
-def test_two_thousand_workloads_stay_small_and_a_turn_costs_microseconds() -> None:
+def test_two_thousand_workloads_use_bounded_memory_and_cpu_per_tick() -> None:
     dashboard = Dashboard("1.2.3", Known())
     for turn in range(3):
         for i in range(2000):
             dashboard.observe(tick(f"w-{i}", turn))
     ticks = [tick(f"w-{i}", turn, target=4 + turn % 2) for turn in range(3, 3 + 2 * MIN_RUNS + 4) for i in range(500)]
-    before = time.process_time()
+    start_s = time.process_time()
     for t in ticks:
         dashboard.observe(t)
-    assert (time.process_time() - before) / len(ticks) < 200e-6  # some 12 us, of the processor and not of the wall
+    assert (time.process_time() - start_s) / len(ticks) < 200e-6  # about 12 us of processor time
     stored = dashboard._stored.values()
     assert max(len(t.decisions.runs) for t in stored) == MIN_RUNS
     assert max(t.columns._rows.nbytes for t in stored) < 4096

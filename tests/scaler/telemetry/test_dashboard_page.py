@@ -51,7 +51,7 @@ ASSETS = ["", "static/style.css", "static/main.js", "static/icon.svg", "static/v
 
 
 @pytest.mark.parametrize("path", ASSETS)
-async def test_files_come_from_the_package_and_may_load_from_here_only(
+async def test_static_files_have_etag_and_restrictive_security_policy(
     session: aiohttp.ClientSession, address: str, path: str
 ) -> None:
     async with session.get(address + path) as reply:
@@ -65,12 +65,14 @@ async def test_files_come_from_the_package_and_may_load_from_here_only(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", ["", "api/workloads", "api/workloads/chat"])
-async def test_nothing_can_be_written(session: aiohttp.ClientSession, address: str, method: str, path: str) -> None:
+async def test_dashboard_rejects_write_methods(
+    session: aiohttp.ClientSession, address: str, method: str, path: str
+) -> None:
     async with session.request(method, address + path) as reply:
         assert reply.status == 405
 
 
-def test_no_file_names_an_address_elsewhere_but_in_a_licence_comment() -> None:
+def test_static_files_contain_no_external_url_or_html_injection() -> None:
     with resources.as_file(resources.files("scaler.telemetry.dashboard") / "static") as folder:
         files = [f for f in Path(folder).rglob("*") if f.suffix in {".html", ".js", ".css"}]
         assert len(files) > 10
@@ -85,7 +87,7 @@ def test_no_file_names_an_address_elsewhere_but_in_a_licence_comment() -> None:
 @needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "height", "scheme"), SIZES.values(), ids=SIZES)
-async def test_a_browser_shows_plots_and_reasons_without_complaint(
+async def test_browser_shows_plots_and_reasons_without_errors(
     page: chromium.Page, dashboard: Dashboard, address: str, width: int, height: int, scheme: str
 ) -> None:
     for t in rough_hour():
@@ -112,7 +114,7 @@ async def test_a_browser_shows_plots_and_reasons_without_complaint(
 
 @needs_browser
 @pytest.mark.slow
-async def test_hostile_words_appear_as_text_and_run_nowhere(
+async def test_hostile_text_is_rendered_as_text_and_not_executed(
     page: chromium.Page, dashboard: Dashboard, address: str
 ) -> None:
     for t in list(rough_hour())[:184]:
@@ -129,7 +131,7 @@ async def test_hostile_words_appear_as_text_and_run_nowhere(
 
 @needs_browser
 @pytest.mark.slow
-async def test_the_page_follows_the_turns_and_outlives_the_daemon(page: chromium.Page) -> None:
+async def test_page_follows_ticks_and_survives_a_daemon_restart(page: chromium.Page) -> None:
     dashboard = Dashboard("1.2.3", Known())
     dashboard.observe(tick(turn=0))
     await page.show(1440, 900, "dark")
@@ -141,16 +143,16 @@ async def test_the_page_follows_the_turns_and_outlives_the_daemon(page: chromium
     await page.until("!document.getElementById('banner').hidden")
     assert "Connection lost, showing the state of" in await page.tell("document.getElementById('banner').textContent")
     assert await page.tell("document.querySelector('.figures dd').textContent") == "3.25"
-    again = Dashboard("1.2.3", Known())
-    again.observe(tick(turn=2, demand=1.5))
-    async with serving(again, int(address.rsplit(":", 1)[1].strip("/"))):
+    restarted = Dashboard("1.2.3", Known())
+    restarted.observe(tick(turn=2, demand=1.5))
+    async with serving(restarted, int(address.rsplit(":", 1)[1].strip("/"))):
         await page.until("document.getElementById('banner').hidden")
         await page.until("document.querySelector('.figures dd').textContent === '1.50'")
 
 
 @needs_browser
 @pytest.mark.slow
-async def test_times_are_the_daemons_in_the_browsers_zone(
+async def test_times_are_daemon_times_in_the_browser_time_zone(
     page: chromium.Page, dashboard: Dashboard, address: str
 ) -> None:
     dashboard.observe(tick())
@@ -161,17 +163,17 @@ async def test_times_are_the_daemons_in_the_browsers_zone(
 
 @needs_browser
 @pytest.mark.slow
-async def test_a_hidden_tab_asks_for_nothing(page: chromium.Page, dashboard: Dashboard, address: str) -> None:
+async def test_hidden_tab_sends_no_requests(page: chromium.Page, dashboard: Dashboard, address: str) -> None:
     dashboard.observe(tick())
     await page.go(f"{address}#/w/chat")
     await page.until("!document.querySelector('.detail').hidden")
     hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
     tell = "document.dispatchEvent(new Event('visibilitychange'))"
     await page.tell(f"{hide % 'true'} {tell}")
-    await asyncio.sleep(0.3)  # an answer under way
-    before = len(page.asked_for)
+    await asyncio.sleep(0.3)  # for a pending response
+    requests_before = len(page.asked_for)
     await asyncio.sleep(2.2)
-    assert len(page.asked_for) == before
+    assert len(page.asked_for) == requests_before
     dashboard.observe(tick(turn=1, demand=3.25))
     await page.tell(f"{hide % 'false'} {tell}")
     await page.until("document.querySelector('.figures dd').textContent === '3.25'")
@@ -179,7 +181,7 @@ async def test_a_hidden_tab_asks_for_nothing(page: chromium.Page, dashboard: Das
 
 @needs_browser
 @pytest.mark.slow
-async def test_the_arrow_keys_move_one_crosshair_over_all_plots(
+async def test_arrow_keys_move_one_crosshair_over_all_plots(
     page: chromium.Page, dashboard: Dashboard, address: str
 ) -> None:
     for t in rough_hour():
@@ -218,7 +220,7 @@ async def test_two_thousand_workloads_are_listed_worst_first_and_searched(
 
 @needs_browser
 @pytest.mark.slow
-async def test_before_the_first_turn_and_for_a_name_unknown_the_page_says_so(page: chromium.Page, address: str) -> None:
+async def test_page_reports_no_tick_yet_and_unknown_workload(page: chromium.Page, address: str) -> None:
     await page.show(390, 844, "dark", mobile=True)
     await page.go(address)
     await page.until("document.querySelector('main').textContent.includes('No turn yet')")

@@ -39,7 +39,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(s.name, tuple(sorted(s.labels.values()))): s.value for f in families for s in f.samples}
 
 
-def test_metrics_tell_the_tick() -> None:
+def test_metrics_report_the_tick() -> None:
     metrics = Metrics("1")
     metrics.observe(a_tick())
     values = samples(metrics)
@@ -50,7 +50,7 @@ def test_metrics_tell_the_tick() -> None:
     assert values["forescale_blind", ("llm",)] == 1
 
 
-def test_a_reading_that_is_absent_has_no_value_and_says_so() -> None:
+def test_absent_reading_has_state_but_no_value() -> None:
     metrics = Metrics("1")
     metrics.observe(a_tick())
     values = samples(metrics)
@@ -62,14 +62,14 @@ def test_a_reading_that_is_absent_has_no_value_and_says_so() -> None:
     assert len(states) == 4
 
 
-def test_a_workload_that_goes_takes_its_series_along() -> None:
+def test_forgotten_workload_has_no_series() -> None:
     metrics = Metrics("1")
     metrics.observe(a_tick())
     metrics.forget(LLM)
     assert not [key for key in samples(metrics) if "llm" in key[1]]
 
 
-def test_the_canonical_line_is_one_line_of_json_with_what_was_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tick_log_line_is_one_json_line_with_outcomes(capsys: pytest.CaptureFixture[str]) -> None:
     handlers = logging.getLogger().handlers[:]
     try:
         configure("json")
@@ -91,28 +91,28 @@ class TestHealth:
         controller = Controller(setup, clock, History(), lambda _: None)
         return Health({LLM: controller}, clock), controller, clock
 
-    def test_a_loop_without_progress_is_stalled_although_the_server_answers(self) -> None:
+    def test_loop_without_a_finished_tick_is_stalled(self) -> None:
         health, _, clock = self.make()
         clock.advance(44)
         assert health.stalled() == {}
         clock.advance(3)
         assert "no turn ended for 47 s" in health.stalled()[LLM]
 
-    async def test_each_turn_is_a_beat(self) -> None:
+    async def test_each_tick_resets_the_stall_timer(self) -> None:
         health, controller, clock = self.make()
         for _ in range(5):
             clock.advance(40)
             await controller.tick(clock.now())
             assert health.stalled() == {}
 
-    async def test_ready_after_the_first_turn(self) -> None:
+    async def test_workload_is_ready_after_the_first_tick(self) -> None:
         health, controller, clock = self.make()
         assert health.waiting() == [LLM]
         await controller.tick(clock.now())
         assert health.waiting() == []
 
 
-def test_a_logger_that_was_used_follows_a_later_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+def test_used_logger_follows_a_later_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -128,25 +128,27 @@ def test_a_logger_that_was_used_follows_a_later_configuration(capsys: pytest.Cap
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["first"]
 
 
-async def test_a_fast_clock_passes_time_faster() -> None:
+async def test_fast_clock_advances_faster_than_the_wall_clock() -> None:
     clock = FastClock(speed=1000.0, start=5.0)
     await clock.sleep_until(55.0)
     assert 55.0 <= clock.now() < 5.0 + 1000 * 5
     assert clock.step_s() == 0
 
 
-async def test_the_system_clock_runs_with_the_wall() -> None:
+async def test_system_clock_advances_without_steps() -> None:
     clock = SystemClock()
-    began = clock.now()
+    start = clock.now()
     await asyncio.sleep(0.01)
-    assert clock.now() > began
+    assert clock.now() > start
     assert clock.step_s() == 0
 
 
 class TestLogLimits:
     """Log lines of one event through the daemon's handler."""
 
-    def test_ten_lines_of_an_event_and_workload_pass_and_all_ticks(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_rate_limit_passes_ten_lines_per_event_and_workload_and_all_ticks(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         handlers = logging.getLogger().handlers[:]
         try:
             configure("json")
@@ -162,7 +164,7 @@ class TestLogLimits:
         assert len(lines) == 500 + 4 * 10
         assert sum(line["event"] == "tick" for line in lines) == 500
 
-    def test_what_was_left_out_is_summed_up(self) -> None:
+    def test_rate_limit_reports_omitted_lines(self) -> None:
         event: list[dict[str, Any]] = []
         limit = RateLimit(lambda _event, **fields: event.append(fields))
         for _ in range(25):
