@@ -39,7 +39,7 @@ def earlier(life: Life, turn: Turn, window_s: float) -> Iterator[Turn]:
 
 @LAW
 @given(lives())
-def test_blind_never_scales_down(life: Life) -> None:
+def test_blind_tick_never_scales_in(life: Life) -> None:
     for turn in life.turns:
         if is_blind(turn):
             found = sizes(turn.seen)
@@ -48,7 +48,7 @@ def test_blind_never_scales_down(life: Life) -> None:
 
 @LAW
 @given(lives())
-def test_targets_lie_within_the_bounds_or_no_further_outside_than_what_was_found(life: Life) -> None:
+def test_targets_stay_within_bounds_or_no_further_outside_than_before(life: Life) -> None:
     spec = life.spec
     for turn in life.turns:
         decision, found = turn.decision, sizes(turn.seen)
@@ -66,7 +66,7 @@ def test_targets_lie_within_the_bounds_or_no_further_outside_than_what_was_found
 
 @LAW
 @given(lives())
-def test_the_same_past_and_present_give_the_same_decision_and_the_past_stays_as_it_was(life: Life) -> None:
+def test_decide_is_deterministic_and_does_not_change_the_history(life: Life) -> None:
     history = History(7200.0)
     for turn in life.turns:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)
@@ -78,7 +78,7 @@ def test_the_same_past_and_present_give_the_same_decision_and_the_past_stays_as_
 
 @LAW
 @given(lives())
-def test_a_pool_whose_size_is_not_fresh_or_that_another_sizes_is_left_alone(life: Life) -> None:
+def test_pools_with_stale_status_or_another_writer_are_not_resized(life: Life) -> None:
     for turn in life.turns:
         for pool in turn.decision.targets:
             status = turn.seen.pools[pool]
@@ -88,13 +88,13 @@ def test_a_pool_whose_size_is_not_fresh_or_that_another_sizes_is_left_alone(life
 
 @LAW
 @given(lives(paused=True))
-def test_paused_changes_nothing(life: Life) -> None:
+def test_paused_workload_writes_no_targets(life: Life) -> None:
     assert all(not turn.decision.targets for turn in life.turns)
 
 
 @LAW
 @given(lives(), st.sampled_from((1.0, 10.0, 1000.0)))
-def test_more_messages_never_want_less(life: Life, more: float) -> None:
+def test_more_messages_never_lower_the_need(life: Life, more: float) -> None:
     seen = life.turns[-1].seen
     reading = seen.readings[VISIBLE]
     assume(isinstance(reading, Fresh))
@@ -110,7 +110,7 @@ def test_more_messages_never_want_less(life: Life, more: float) -> None:
 
 @LAW
 @given(lives(calm=True))
-def test_shrinking_removes_no_more_in_a_period_than_allowed(life: Life) -> None:
+def test_scale_in_never_exceeds_the_limit_per_period(life: Life) -> None:
     rule = life.spec.scale_down
     for turn in life.turns:
         target, current = turn.decision.target, turn.decision.current
@@ -125,7 +125,7 @@ def test_shrinking_removes_no_more_in_a_period_than_allowed(life: Life) -> None:
 
 @LAW
 @given(lives(calm=True))
-def test_growing_adds_no_more_in_a_period_than_allowed(life: Life) -> None:
+def test_scale_out_never_exceeds_the_limit_per_period(life: Life) -> None:
     rule, spec = life.spec.scale_up, life.spec
     least = max(spec.min_replicas, sum(p.min_replicas for p in spec.pools.values()))
     for turn in life.turns:
@@ -141,7 +141,7 @@ def test_growing_adds_no_more_in_a_period_than_allowed(life: Life) -> None:
 
 @LAW
 @given(lives())
-def test_never_to_zero_while_work_was_seen_within_the_cooldown(life: Life) -> None:
+def test_active_workload_does_not_scale_to_zero_within_the_cooldown(life: Life) -> None:
     for turn in life.turns:
         if turn.decision.target == 0 and turn.decision.current:
             assert not turn.decision.active
@@ -151,7 +151,7 @@ def test_never_to_zero_while_work_was_seen_within_the_cooldown(life: Life) -> No
 
 @LAW
 @given(lives())
-def test_a_tick_comes_back_from_the_journal_as_it_was_written(life: Life) -> None:
+def test_tick_survives_a_journal_round_trip(life: Life) -> None:
     for turn in life.turns:
         assert decode_tick(json.loads(json.dumps(encode_tick(turn.tick)))) == turn.tick
 
@@ -171,7 +171,7 @@ def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Po
 
 @law(600)
 @given(shares())
-def test_no_replica_moves_between_pools_in_one_turn(
+def test_allocate_moves_no_replica_between_pools_in_one_tick(
     share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
 ) -> None:
     target, found, pools, pinned, cap = share
@@ -187,7 +187,7 @@ def test_no_replica_moves_between_pools_in_one_turn(
 
 @law(600)
 @given(shares())
-def test_what_is_shared_out_comes_as_near_to_the_target_as_the_pools_allow(
+def test_allocate_gets_as_close_to_the_target_as_the_pools_allow(
     share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
 ) -> None:
     target, found, pools, pinned, cap = share

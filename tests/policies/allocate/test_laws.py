@@ -96,7 +96,7 @@ def stories(
 
 @LAW
 @given(stories())
-def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+def test_no_pool_scales_in_while_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
     for tick, (sim, observed) in enumerate(story):
         decision = sim.decisions[tick]
         if not decision.may_scale_in:
@@ -105,7 +105,7 @@ def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, F
 
 @LAW
 @given(stories())
-def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
+def test_targets_never_take_serving_replicas_below_the_demand(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
     for tick, (sim, observed) in enumerate(story):
@@ -122,7 +122,7 @@ def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
 
 @LAW
 @given(stories())
-def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
+def test_targets_stay_within_bounds_or_no_further_outside_than_before(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
     for tick, (sim, observed) in enumerate(story):
@@ -136,7 +136,7 @@ def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
 
 @LAW
 @given(stories())
-def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_over(
+def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
     sim = story[-1][0]
@@ -155,7 +155,7 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
 
 @LAW
 @given(stories())
-def test_the_same_ticks_give_the_same_decisions_through_the_journal(
+def test_journaled_ticks_replay_to_the_same_decisions(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
     sim, history = story[-1][0], History(7200.0)
@@ -168,7 +168,7 @@ def test_the_same_ticks_give_the_same_decisions_through_the_journal(
 
 @LAW
 @given(stories(), st.floats(-1e6, 1e6))
-def test_a_jump_of_the_clock_changes_no_decision(
+def test_clock_jump_changes_no_decision(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float
 ) -> None:
     sim, history = story[-1][0], History(7200.0)

@@ -23,7 +23,7 @@ NODES = {"nodes": Pool(quantum=8)}
 
 @LAW
 @given(lives(quanta=SOME))
-def test_what_changes_changes_to_whole_quanta_and_never_down_blind(life: Life) -> None:
+def test_targets_change_to_whole_quanta_and_never_scale_in_blind(life: Life) -> None:
     for tick in life.turns:
         current = sizes(tick.seen)
         for name, target in tick.decision.targets.items():
@@ -33,7 +33,7 @@ def test_what_changes_changes_to_whole_quanta_and_never_down_blind(life: Life) -
 
 @LAW
 @given(lives(quanta=SOME))
-def test_quanta_pass_no_bound(life: Life) -> None:
+def test_quanta_respect_the_bounds_of_pools_and_workload(life: Life) -> None:
     for tick in life.turns:
         current, targets = sizes(tick.seen), tick.decision.targets
         for name, target in targets.items():
@@ -45,7 +45,7 @@ def test_quanta_pass_no_bound(life: Life) -> None:
 
 @LAW
 @given(lives(quanta=SOME))
-def test_the_pools_hold_the_size_decided_unless_no_whole_quantum_fits(life: Life) -> None:
+def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(life: Life) -> None:
     for tick in life.turns:
         decision, targets, spec = tick.decision, tick.decision.targets, life.spec
         settled = next(
@@ -77,13 +77,13 @@ def kept(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
 
 @LAW
 @given(stories(SOME))
-def test_money_buys_whole_quanta(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+def test_cost_allocation_requests_whole_quanta(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
     kept(story)
 
 
 @LAW
 @given(stories(SOME, {"budget": Budget(gpus=7), "blast_radius": BlastRadius(share=0.3, window_s=60.0)}))
-def test_what_the_guard_cuts_it_cuts_to_whole_quanta(
+def test_guard_limits_cut_to_whole_quanta(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
     kept(story)
@@ -93,7 +93,9 @@ def test_what_the_guard_cuts_it_cuts_to_whole_quanta(
 
 @LAW
 @given(stories(SOME))
-def test_what_serves_stays_through_quanta(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+def test_serving_replicas_stay_when_sizes_are_rounded_to_quanta(
+    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+) -> None:
     for tick, (sim, current) in enumerate(story):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
@@ -106,7 +108,9 @@ def test_what_serves_stays_through_quanta(story: list[tuple[Simulation, dict[Poo
 
 @LAW
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 40), st.integers(1, 9))
-def test_a_part_of_a_quantum_comes_whole_and_goes_not_at_all(size: int, by: int, max_growth: int, quantum: int) -> None:
+def test_growth_rounds_up_and_removal_rounds_down_to_whole_quanta(
+    size: int, by: int, max_growth: int, quantum: int
+) -> None:
     held = quanta.round_up(size, quantum)
     grown, shrunk = quanta.growth(held, by, max_growth, quantum), quanta.removal(held, by, quantum)
     assert grown % quantum == shrunk % quantum == 0
@@ -124,28 +128,28 @@ def test_a_part_of_a_quantum_comes_whole_and_goes_not_at_all(size: int, by: int,
         pytest.param(0, 40, 0, id="a whole one goes"),
     ],
 )
-def test_a_size_is_met_in_whole_nodes(target: int, cap: int, expected: int) -> None:
+def test_allocate_meets_a_target_in_whole_quanta(target: int, cap: int, expected: int) -> None:
     current = {PoolName("nodes"): 8}
     assert allocate(target, current, {PoolName("nodes"): NODES["nodes"]}, set(), cap) == {"nodes": expected}
 
 
-def test_above_the_maximum_a_quantum_more_goes_rather_than_less() -> None:
+def test_scale_in_to_the_maximum_rounds_up_to_a_whole_quantum() -> None:
     nodes = PoolName("nodes")
     assert allocate(20, {nodes: 24}, {nodes: Pool(quantum=8)}, set(), 20) == {nodes: 16}
 
 
-def test_whole_nodes_that_must_go_make_room_for_single_ones() -> None:
+def test_forced_removal_of_quanta_frees_room_for_single_replicas() -> None:
     one, nodes = PoolName("one"), PoolName("nodes")
     pools = {nodes: Pool(quantum=4, max_replicas=0), one: Pool()}
     assert allocate(1, {nodes: 6, one: 0}, pools, set(), 1) == {nodes: 0, one: 1}
 
 
-def test_a_surplus_smaller_than_a_quantum_goes_from_a_pool_that_can_give_it() -> None:
+def test_surplus_below_a_quantum_is_removed_from_a_pool_of_single_replicas() -> None:
     one, nodes = PoolName("one"), PoolName("nodes")
     assert allocate(15, {one: 10, nodes: 8}, {one: Pool(), nodes: Pool(quantum=8)}, set(), 40) == {one: 7, nodes: 8}
 
 
-def test_a_narrow_step_and_a_narrow_radius_let_a_quantum_go() -> None:
+def test_small_step_and_small_blast_radius_still_remove_a_quantum() -> None:
     sim = Simulation.of(
         workload_over(NODES, max_replicas=32, blast_radius=BlastRadius(share=0.1, window_s=60.0)), nodes=24
     )
@@ -153,13 +157,13 @@ def test_a_narrow_step_and_a_narrow_radius_let_a_quantum_go() -> None:
     assert sim.sizes() == {"nodes": 8}
 
 
-def test_a_workload_over_its_budget_gives_a_quantum_back() -> None:
+def test_workload_over_its_budget_scales_in_by_a_quantum() -> None:
     sim = Simulation.of(workload_over(NODES, max_replicas=32, budget=Budget(gpus=15)), nodes=16)
     sim.run(60, 16.0)
     assert sim.sizes() == {"nodes": 8}
 
 
-def test_money_fills_the_quantum_that_is_paid_for_before_another() -> None:
+def test_cost_allocation_adds_a_single_replica_before_another_quantum() -> None:
     pools = {
         "slices": Pool(quantum=4, price_usd_per_hour=1.0),
         "single": Pool(price_usd_per_hour=1.5),
@@ -169,7 +173,7 @@ def test_money_fills_the_quantum_that_is_paid_for_before_another() -> None:
     assert sim.sizes() == {"slices": 4, "single": 1}
 
 
-def test_a_quantum_that_does_not_fit_beside_what_it_would_replace_gives_nothing_up_for_it() -> None:
+def test_no_replica_is_removed_for_a_quantum_that_does_not_fit() -> None:
     pools = {
         "nodes": Pool(quantum=3, price_usd_per_hour=1.0),
         "spot": Pool(market="spot", price_usd_per_hour=2.0),
@@ -181,7 +185,7 @@ def test_a_quantum_that_does_not_fit_beside_what_it_would_replace_gives_nothing_
     assert sum(sim.tick(7.0).targets.values()) >= 7
 
 
-def test_what_a_quantum_too_large_for_the_maximum_would_give_is_bought_where_it_fits() -> None:
+def test_quantum_above_the_maximum_is_replaced_by_pools_that_fit() -> None:
     pools = {
         "held": Pool(market="reserved", price_usd_per_hour=1.0),
         "block": Pool(market="reserved", price_usd_per_hour=1.0, quantum=8),

@@ -42,7 +42,7 @@ def ticks(sim: Simulation, seconds: float) -> int:
 
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
-def test_a_quota_error_of_45_seconds_is_over_within_minutes(pools: dict[str, Pool]) -> None:
+def test_quota_error_of_45_seconds_ends_within_minutes(pools: dict[str, Pool]) -> None:
     sim = limited(pools)
     sim.run(3, 4)
     sim.fake_pools[A].refusal = None
@@ -56,7 +56,7 @@ def test_a_quota_error_of_45_seconds_is_over_within_minutes(pools: dict[str, Poo
 
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
-def test_while_a_quota_lasts_its_pool_is_requested_seldom_and_used_once_it_heals(pools: dict[str, Pool]) -> None:
+def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: dict[str, Pool]) -> None:
     sim = limited(pools)
     sim.run(ticks(sim, 6 * 3600.0), 4)
     requested_s = requests(sim)
@@ -71,7 +71,7 @@ def test_while_a_quota_lasts_its_pool_is_requested_seldom_and_used_once_it_heals
     assert sim.fake_pools[A].ready >= 2
 
 
-def test_waits_double_from_five_minutes_to_an_hour_and_are_told() -> None:
+def test_quota_waits_double_to_an_hour_and_appear_in_the_reason() -> None:
     sim = limited(POOLS["two priced pools"])
     sim.run(3, 4)
     assert sim.reason_of("shortage").startswith("a: quota error (none to be had): retry in ")
@@ -83,7 +83,7 @@ def test_waits_double_from_five_minutes_to_an_hour_and_are_told() -> None:
     assert len(waits) >= 8
 
 
-def test_a_quota_error_that_comes_after_the_write_is_waited_out_too() -> None:
+def test_quota_error_reported_after_the_write_is_waited_out_too() -> None:
     sim = Simulation.of(workload_over(POOLS["two priced pools"], scale_down=ScaleDown(window_s=60.0)))
     sim.tick(4)
     sim.fake_pools[A].fail(sim.now, quota=True)
@@ -95,7 +95,7 @@ def test_a_quota_error_that_comes_after_the_write_is_waited_out_too() -> None:
     assert sim.sizes() == {"a": 4}
 
 
-def test_a_pool_alone_keeps_a_standing_request_that_failed_for_want_of_quota() -> None:
+def test_only_pool_keeps_its_standing_request_after_a_quota_error() -> None:
     """The platform fulfils it by itself once the quota allows it."""
     sim = Simulation.of(workload_over(POOLS["one pool"], scale_down=ScaleDown(window_s=60.0)))
     sim.tick(4)
@@ -103,7 +103,7 @@ def test_a_pool_alone_keeps_a_standing_request_that_failed_for_want_of_quota() -
     assert sim.run(20, 4).targets == {A: 4}
 
 
-def test_a_changed_specification_ends_the_wait_at_once() -> None:
+def test_changed_specification_ends_the_wait_at_once() -> None:
     sim = limited(POOLS["two priced pools"])
     sim.run(ticks(sim, 6 * 3600.0), 2)
     sim.fake_pools[A].refusal = None
@@ -112,25 +112,25 @@ def test_a_changed_specification_ends_the_wait_at_once() -> None:
     assert sim.fake_pools[A].desired == 2
 
 
-def test_what_was_on_its_way_does_not_end_the_wait() -> None:
+def test_arrival_of_earlier_requests_does_not_end_the_wait() -> None:
     """A lost replica of a pool with a quota of 2 was replaced: the quota is no larger than before."""
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     assert first.granted(1, NOW + 60.0).until == first.until
     assert not first.granted(1, first.until).is_active(first.until)
 
 
-def test_a_capacity_error_does_not_shorten_the_wait_and_a_quota_error_says_nothing_of_the_market() -> None:
+def test_quota_wait_ignores_capacity_errors_and_keeps_grant_probability() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     assert first.refused(NOW + 15.0, "2 asked for have not come") == first
     assert first.grant_probability() == CapacityBackoff().grant_probability()
 
 
-def test_pools_under_one_quota_retry_apart_and_a_replay_alike() -> None:
+def test_pools_under_one_quota_retry_at_different_reproducible_times() -> None:
     waits = [CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", name).until for name in ("a", "b", "b")]
     assert waits[0] != waits[1] == waits[2]
 
 
-def test_a_jump_of_the_clock_leaves_the_wait_as_long_as_it_was() -> None:
+def test_clock_jump_keeps_the_remaining_wait() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
     moved = first.shifted(-5000.0)
     assert moved.until - first.until == moved.quota_error_at - first.quota_error_at == -5000.0

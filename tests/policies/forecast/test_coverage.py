@@ -23,7 +23,7 @@ def bursts(seed: int, turns: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("made", [poisson, walk, bursts], ids=["steady", "walk", "bursts"])
-def test_the_largest_value_stays_below_its_quantile_as_often_as_promised(made: object) -> None:
+def test_peak_quantiles_have_their_nominal_coverage(made: object) -> None:
     values = made(12, TURNS)  # type: ignore[operator]
     forecast = watched(values[:WARM_UP])
     below: list[NDArray[np.bool_]] = []
@@ -37,7 +37,7 @@ def test_the_largest_value_stays_below_its_quantile_as_often_as_promised(made: o
         assert abs(share - q) < 3.5 * math.sqrt(q * (1 - q) / n) + 1.0 / n, f"{share:.3f} at {q}"
 
 
-def test_after_a_shift_of_the_level_the_forecast_follows_within_three_turns() -> None:
+def test_forecast_follows_a_level_shift_within_three_ticks() -> None:
     forecast = watched(poisson(1, 300, 20.0))
     note(forecast, poisson(2, 3, 80.0), 300)
     quantiles = forecast.peak(60, 0.9)
@@ -46,21 +46,21 @@ def test_after_a_shift_of_the_level_the_forecast_follows_within_three_turns() ->
     assert forecast.peak(60, 0.5).mean < 3.0
 
 
-def test_an_outlier_leaves_no_trace_in_the_median_of_an_hour_later() -> None:
+def test_outlier_does_not_move_the_median_an_hour_later() -> None:
     values = poisson(4, 480)
     clean = watched(values).peak(300, 0.5).value
     values[240] = 1000.0
     assert watched(values).peak(300, 0.5).value == pytest.approx(clean, rel=0.25)
 
 
-def test_demand_that_was_always_zero_is_expected_to_stay_so_and_its_end_is_seen() -> None:
+def test_all_zero_demand_forecasts_zero_until_demand_appears() -> None:
     forecast = watched([0.0] * 200)
     assert forecast.peak(300, 0.99).value == 0.0
     note(forecast, [5.0], 200)
     assert 5.0 <= forecast.peak(60, 0.9).value < 100.0
 
 
-def test_growth_is_met_ahead_of_time() -> None:
+def test_forecast_of_a_ramp_is_ahead_of_the_growth() -> None:
     """On a ramp the 0.9 quantile of the next five minutes lies about where the ramp will be."""
     values = ramp(5, 420)
     assert QuantileForecast(15.0).peak(300, 0.9).leader == "reactive"

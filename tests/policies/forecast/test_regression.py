@@ -28,11 +28,11 @@ def learned_coefficients(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(regression.coefficients[1])
 
 
-def test_it_finds_the_line_that_is_there() -> None:
+def test_regression_recovers_the_true_coefficients() -> None:
     assert learned_coefficients(observed(1, 400, 0.01)) == pytest.approx(TRUE, abs=0.02)
 
 
-def test_it_is_the_ridge_towards_the_level_with_forgetting() -> None:
+def test_regression_equals_ridge_regression_with_forgetting() -> None:
     """Without outliers: weighted least squares, solved at once."""
     rows = observed(2, 76, 0.0)
     age = np.arange(len(rows))[::-1]
@@ -46,13 +46,13 @@ def test_it_is_the_ridge_towards_the_level_with_forgetting() -> None:
     assert learned_coefficients(rows) == pytest.approx(prior + change.T, rel=0.02)
 
 
-def test_outliers_hardly_move_it() -> None:
+def test_outliers_hardly_change_the_coefficients() -> None:
     rows = observed(3, 400, 0.01)
     rows[100::40, 3:] += 50.0
     assert learned_coefficients(rows) == pytest.approx(TRUE, abs=0.05)
 
 
-def test_horizons_learn_apart() -> None:
+def test_horizons_learn_independently() -> None:
     regression = Regression(3, HOUR_S)
     for row in observed(5, 20, 0.01):
         regression.learn(np.array([0]), row[None])

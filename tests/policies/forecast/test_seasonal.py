@@ -50,7 +50,7 @@ def growth(values: NDArray[np.float64]) -> None:
 
 
 @pytest.mark.parametrize("event", [as_it_was, holiday, silence, growth])
-def test_the_day_grows_as_days_do_whatever_happened(event: Callable[[NDArray[np.float64]], None]) -> None:
+def test_daily_season_is_robust_to_one_unusual_event(event: Callable[[NDArray[np.float64]], None]) -> None:
     values = days(1, 14 + NINE / PER_DAY, 300.0)
     event(values)
     seasons = EarlierDays(recorded(values), AHEAD_S).seasons(float(np.nanmean(values)))
@@ -60,7 +60,7 @@ def test_the_day_grows_as_days_do_whatever_happened(event: Callable[[NDArray[np.
 
 
 @pytest.mark.parametrize("step_s", [15.0, 60.0, 900.0, 7200.0, 43_200.0])
-def test_what_is_kept_is_what_would_be_looked_up(step_s: float) -> None:
+def test_cached_seasons_equal_a_fresh_lookup(step_s: float) -> None:
     """Turn by turn, with gaps in the past: a page is turned when the hour comes, not later."""
     series, ahead_s = DemandSeries(step_s), step_s * np.unique(np.ceil(np.array([60.0, 300.0, 1800.0]) / step_s))
     values = np.random.default_rng(4).uniform(1.0, 9.0, 15 * PER_DAY)
@@ -74,20 +74,20 @@ def test_what_is_kept_is_what_would_be_looked_up(step_s: float) -> None:
 
 
 @pytest.mark.parametrize(("count", "daily", "weekly"), [(1.9, False, False), (2.3, True, False), (14.3, True, True)])
-def test_a_season_takes_part_once_it_was_seen_twice(count: float, daily: bool, weekly: bool) -> None:
+def test_season_takes_part_after_two_periods(count: float, daily: bool, weekly: bool) -> None:
     seasons = EarlierDays(recorded(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
     assert np.isnan(seasons[:, DAILY]).any() != daily
     assert np.isnan(seasons[:, YESTERDAY]).any() != daily
     assert np.isnan(seasons[:, WEEKLY]).any() != weekly
 
 
-def test_a_season_with_a_hole_at_its_last_turn_is_not_believed() -> None:
+def test_daily_season_is_unknown_with_a_gap_at_its_last_tick() -> None:
     values = days(3, 5 + NINE / PER_DAY, 300.0)
     outage(values)
     assert np.isnan(EarlierDays(recorded(values), AHEAD_S).seasons(5.0)[:, DAILY]).all()
 
 
-def test_growth_from_nothing_is_bounded() -> None:
+def test_growth_from_zero_is_bounded() -> None:
     values = np.where(np.arange(5 * PER_DAY + NINE) % PER_DAY < NINE, 0.0, 10.0)
     seasons = EarlierDays(recorded(values), AHEAD_S).seasons(float(values.mean()))
     assert (seasons[:, DAILY] <= 22.0).all()
@@ -97,5 +97,5 @@ def test_growth_from_nothing_is_bounded() -> None:
     ("row", "expected"),
     [([3.0, 1.0, 2.0], 2.0), ([np.nan, 4.0, 1.0], 2.5), ([np.nan, np.nan, 7.0], 7.0), ([np.nan] * 3, np.nan)],
 )
-def test_the_median_leaves_out_what_is_not_known(row: list[float], expected: float) -> None:
+def test_median_ignores_nan(row: list[float], expected: float) -> None:
     assert median(np.array([row])) == pytest.approx(expected, nan_ok=True)

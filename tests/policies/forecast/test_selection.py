@@ -49,11 +49,11 @@ def scored(losses: list[tuple[float, float]], selection: Selection | None = None
         "nothing to lose",
     ],
 )
-def test_the_leader(losses: list[tuple[float, float]], leader: int) -> None:
+def test_leader_changes_with_enough_evidence_beyond_the_margin(losses: list[tuple[float, float]], leader: int) -> None:
     assert (scored(losses).leader == leader).all()
 
 
-def test_a_rival_is_judged_by_the_turns_in_which_it_took_part() -> None:
+def test_candidate_is_scored_only_on_ticks_in_which_it_took_part() -> None:
     """A season that was seen late is not compared with losses of before."""
     selection = scored([(9.0, np.nan)] * 20)
     assert (scored([(1.0, 1.5)] * 20, selection).leader == REACTIVE).all()
@@ -69,7 +69,7 @@ def leaders(
     return found
 
 
-def test_a_random_walk_stays_reactive_for_the_most_part() -> None:
+def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
     """Nothing beats its last value; what leads now and then does so by chance."""
     found: Counter[str] = Counter()
     for seed in (1, 2, 3):
@@ -83,11 +83,11 @@ def test_a_random_walk_stays_reactive_for_the_most_part() -> None:
     [(poisson(4, 480), {"level", "steady", "trend", "regression"}), (ramp(5, 480), {"trend", "regression"})],
     ids=["noise about a level", "growth"],
 )
-def test_who_sees_more_than_the_last_value_leads(made: NDArray[np.float64], expected: set[str]) -> None:
+def test_noise_and_growth_are_led_by_a_fitting_candidate(made: NDArray[np.float64], expected: set[str]) -> None:
     assert watched(made).peak(300, 0.9).leader in expected
 
 
-def test_a_seasonal_series_promotes_one_that_knows_the_season_once_it_was_seen_twice() -> None:
+def test_seasonal_series_promotes_a_seasonal_candidate_after_two_periods() -> None:
     values = days(6, 4.45, 300.0)
     forecast = watched(values[: 288 * 2 - 10], 300.0)
     assert np.isnan(forecast.at(1800, 0.5)).sum() == 0

@@ -29,7 +29,9 @@ Sizes = tuple[int, int]
         pytest.param((10, 10), (12, 2), (10, 8), id="whichever way it goes"),
     ],
 )
-def test_what_may_go_at_once(desired: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_blast_radius_limits_removals_and_their_replacements(
+    desired: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]
+) -> None:
     pools = {"dear": Pool(price_usd_per_hour=6.0), "cheap": Pool(price_usd_per_hour=2.0)}
     workload = spec(pools=pools, blast_radius=BlastRadius(share=0.1))
     sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
@@ -53,7 +55,7 @@ def test_what_may_go_at_once(desired: tuple[int, int], targets: tuple[int, int],
     ],
 )
 @pytest.mark.parametrize("of_the_fleet", [False, True], ids=["the workload's", "the fleet's"])
-def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_may_go(
+def test_blast_radius_below_a_quantum_allows_one_quantum_of_one_pool(
     quanta: Sizes, desired: Sizes, targets: Sizes, removed: int, expected: Sizes, of_the_fleet: bool
 ) -> None:
     pools = {

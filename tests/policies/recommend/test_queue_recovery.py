@@ -29,7 +29,7 @@ def engines(running: float, work_done: float) -> dict[str, float]:
     return {"running": running, "waiting": 0.0, "prompt_tokens_per_s": prompts, "generation_tokens_per_s": 0.0}
 
 
-def test_the_first_answers_do_not_carry_all_that_full_engines_have_begun() -> None:
+def test_service_time_counts_work_in_flight_at_the_first_responses() -> None:
     """64 are in work and 6 answered in a minute: at 0.2 s each (6 + 32) x 0.2 s were computed, and not 6 x 0.2 s."""
     workers = Workers(UNKNOWN, 1)
     decision = workers.turn(5000.0, engines(FULL, 38 * EACH_S / 60), per_replica=0.1)
@@ -38,7 +38,7 @@ def test_the_first_answers_do_not_carry_all_that_full_engines_have_begun() -> No
     )
 
 
-def test_engines_that_empty_teach_nothing() -> None:
+def test_draining_engines_do_not_change_the_service_time() -> None:
     """The last to run are the longest: what they take is not what a message takes."""
     workers = Workers(PATIENT, 2)
     for _ in range(10):
@@ -65,7 +65,7 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
 
 
 @pytest.mark.parametrize(("window_s", "cooldown_s"), [(0.0, 60.0), (60.0, 60.0), (300.0, 300.0), (300.0, 60.0)])
-def test_nobody_stays_for_windows_after_the_last_message(window_s: float, cooldown_s: float) -> None:
+def test_replicas_leave_soon_after_the_last_message_despite_windows(window_s: float, cooldown_s: float) -> None:
     """Work goes on in a window: 4,500 messages are 15 minutes of one replica."""
     decisions = batch(PATIENT, 4500.0, 2, window_s, cooldown_s)
     work_done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
@@ -74,14 +74,14 @@ def test_nobody_stays_for_windows_after_the_last_message(window_s: float, cooldo
     assert 0 <= (len(decisions) - 1 - empty) * TURN_S <= 120.0, "and the last one goes soon after"
 
 
-def test_messages_that_keep_coming_keep_a_replica() -> None:
+def test_steady_messages_keep_a_replica() -> None:
     workers = Workers(PATIENT, 1)
     for _ in range(60):
         decision = workers.turn(20.0, engines(30.0, 0.4), per_replica=2.0)
         assert (decision.active, decision.target) == (True, 1)
 
 
-def test_a_deadline_cannot_wait_until_the_dead_band_is_left() -> None:
+def test_queue_deadline_takes_precedence_over_the_tolerance() -> None:
     """6.2 of 6 replicas are needed: a tolerance of a tenth would have all of it late."""
     workers = Workers(PATIENT, 6)
     workers.spec = dataclasses.replace(workers.spec, tolerance=0.1)
@@ -90,7 +90,7 @@ def test_a_deadline_cannot_wait_until_the_dead_band_is_left() -> None:
     assert (decision.current, decision.target) == (6, 7)
 
 
-def test_windows_keep_what_was_asked_for_in_them() -> None:
+def test_windows_retain_the_sizes_requested_in_them() -> None:
     """Ten were wanted 75 s ago, four 15 s ago, and work was seen 30 s ago."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=600.0)
     history = History()
@@ -106,7 +106,7 @@ def test_windows_keep_what_was_asked_for_in_them() -> None:
 
 
 @pytest.mark.parametrize(("least", "cooldown_end_s"), [(1, np.inf), (0, 45.0)])
-def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldown_end_s: float) -> None:
+def test_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldown_end_s: float) -> None:
     """Four were wanted 15 s ago and work was seen 30 s ago: at zero after 60 s, whatever a window of 300 s keeps."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
     history = History()
@@ -119,7 +119,7 @@ def test_a_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, coold
     assert timeline.slack_s(40.0) == min(cooldown_end_s, 300.0) - 10.0
 
 
-def test_what_was_asked_for_hours_ago_is_not_about_to_serve() -> None:
+def test_old_unfulfilled_requests_are_not_expected_to_serve_soon() -> None:
     """Six stand where there is no capacity; two more were asked for half a minute ago."""
     shape = spec(pools={"main": Pool(lead_time_s=90.0)})
     history = History()

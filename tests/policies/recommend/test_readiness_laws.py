@@ -64,7 +64,7 @@ def readings(values: Mapping[str, float], blind: bool, at: float) -> dict[str, R
 @EVERY
 @EXAMPLES
 @given(st.integers(1, 12), WINDOWS_S, STRETCHES)
-def test_full_or_silent_survivors_never_lower_the_size(
+def test_full_or_unreadable_survivors_never_lower_the_size(
     kind: str, size: int, window_s: float, stretches: list[Stretch]
 ) -> None:
     replicas = replicas_of(POLICIES[kind], size, window_s)
@@ -89,7 +89,7 @@ def test_full_or_silent_survivors_never_lower_the_size(
 @EVERY
 @EXAMPLES
 @given(st.integers(2, 12), st.sampled_from((0.1, 0.3, 0.5, 0.65)), st.sampled_from((0.1, 0.5, 0.8, 1.0)))
-def test_a_loss_alone_never_lowers_the_size(kind: str, size: int, load: float, lost: float) -> None:
+def test_loss_of_readiness_alone_never_lowers_the_size(kind: str, size: int, load: float, lost: float) -> None:
     replicas = replicas_of(WITHOUT_FORECAST[kind], size, 60.0)
     traffic = load * size
     sizes = [replicas.tick(traffic).target or 0 for _ in range(100)]
@@ -105,7 +105,7 @@ def test_a_loss_alone_never_lowers_the_size(kind: str, size: int, load: float, l
 @EVERY
 @EXAMPLES
 @given(st.integers(1, 12), WINDOWS_S, STRETCHES)
-def test_full_readiness_and_low_load_shrink_in_bounded_time(
+def test_ready_replicas_at_low_load_scale_in_within_bounded_time(
     kind: str, size: int, window_s: float, stretches: list[Stretch]
 ) -> None:
     replicas = replicas_of(WITHOUT_FORECAST[kind], size, window_s)
@@ -124,7 +124,7 @@ def test_full_readiness_and_low_load_shrink_in_bounded_time(
 @EVERY
 @EXAMPLES
 @given(st.integers(4, 12), WINDOWS_S, st.integers(1, 3))
-def test_replicas_that_never_come_back_delay_scale_in_and_do_not_prevent_it(
+def test_replicas_that_never_recover_delay_but_do_not_prevent_scale_in(
     kind: str, size: int, window_s: float, survivors: int
 ) -> None:
     replicas = replicas_of(WITHOUT_FORECAST[kind], size, window_s)

@@ -129,13 +129,13 @@ def lived(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Itera
         yield decision, peak, calls
 
 
-def test_every_kind_is_tried() -> None:
+def test_every_policy_kind_is_covered() -> None:
     assert KINDS.keys() == POLICIES.keys()
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["as read", "within the ceilings"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_decision_is_bounded_whatever_is_read(kind: str, within: bool) -> None:
+def test_cost_of_a_decision_is_bounded_for_any_reading(kind: str, within: bool) -> None:
     for pools in (None, PRICED):
         workload = spec(KINDS[kind], pools, max_replicas=50, min_replicas=0, slo=Slo())
         for value in VALUES:
@@ -148,7 +148,7 @@ def test_a_decision_is_bounded_whatever_is_read(kind: str, within: bool) -> None
 
 
 @pytest.mark.parametrize("kind", ["queue_depth", "predictive", "hpa", "headroom"])
-def test_a_decision_is_bounded_at_the_largest_maximum(kind: str) -> None:
+def test_cost_of_a_decision_is_bounded_at_the_largest_max_replicas(kind: str) -> None:
     for pools in (None, PRICED):
         workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=Slo(), slo_violation_cost_ratio=1e6)
         for value, size in ((1.0, 3), (1e12, 3), (0.0, 30_000), (1e4, 90_000)):
@@ -159,7 +159,7 @@ def test_a_decision_is_bounded_at_the_largest_maximum(kind: str) -> None:
 
 
 @pytest.mark.parametrize("value", [1e12, sys.float_info.max, math.nan, math.inf, -1.0])
-def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
+def test_implausible_reading_counts_as_absent(value: float) -> None:
     workload = spec({"p": Metric(source="s", quantity="generation_tokens_per_s", target=9000.0)})
     decision = decide(workload, History(), seen({"s.generation_tokens_per_s": fresh(value)}, desired=3))
     assert decision.target == 3
@@ -168,7 +168,7 @@ def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
 
 
 @pytest.mark.parametrize("size", [MAX_PLAUSIBLE_REPLICAS + 1, 10**12, -1])
-def test_a_size_that_no_platform_has_is_as_good_as_not_read(size: int) -> None:
+def test_implausible_pool_size_counts_as_unread(size: int) -> None:
     workload = spec({"p": QueueDepth(source="s")}, {"a": Pool(), "b": Pool()})
     found = {"a": Fresh(PoolStatus(size, 2), NOW), "b": Fresh(PoolStatus(2, 2), NOW)}
     observation = seen({"s.visible": fresh(5.0), "s.in_flight": fresh(0.0)}, pools=found)
@@ -177,7 +177,7 @@ def test_a_size_that_no_platform_has_is_as_good_as_not_read(size: int) -> None:
     assert "beyond any plausible size (limit 1000000)" in decision.reason
 
 
-def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
+def test_largest_plausible_pool_size_has_a_bounded_cost() -> None:
     workload = spec(KINDS["predictive"], max_replicas=100_000)
     history = History()
     for i in range(3):
@@ -195,7 +195,7 @@ def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
 PEAKS = ((0.5, 1e15), (0.99, 1e17))
 
 
-def test_headroom_for_peaks_beyond_all_measure_is_filled_in_few_steps() -> None:
+def test_headroom_for_huge_peaks_has_a_bounded_cost() -> None:
     workload = spec(
         {"p": FixedRecommendation(replicas=4.0, peaks=PEAKS)},
         PRICED,
@@ -216,11 +216,11 @@ WANTS = Recommendation(
 )
 
 
-def test_a_need_beyond_the_maximum_is_told_as_it_is() -> None:
+def test_need_above_max_replicas_is_reported_unchanged() -> None:
     assert bounded_recommendation(WANTS, max_need(spec(max_replicas=20), 5), {}) is WANTS
 
 
-def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
+def test_huge_need_is_capped_at_ten_times_the_maximum() -> None:
     huge = dataclasses.replace(
         WANTS, replicas=1e15, unstabilized=2e15, latency_driven=1e15, work=1e14, peaks=((0.5, 1e14),)
     )
@@ -231,19 +231,19 @@ def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
 
 
 @pytest.mark.parametrize("need", [math.nan, math.inf, -math.inf])
-def test_a_need_that_is_no_number_is_no_opinion(need: float) -> None:
+def test_non_finite_need_counts_as_no_recommendation(need: float) -> None:
     found = bounded_recommendation(dataclasses.replace(WANTS, replicas=need, memory={"x": need}), 200.0, {"x": 1.0})
     assert (found.need, found.evidence, found.memory) == (None, Evidence.BLIND, {"x": 1.0})
     assert found.reason == "no opinion: its need is not a number (36 wait)"
 
 
 @pytest.mark.parametrize("work", [math.nan, math.inf])
-def test_work_and_peaks_that_are_no_numbers_are_left_out(work: float) -> None:
+def test_non_finite_work_and_peaks_are_dropped(work: float) -> None:
     found = bounded_recommendation(dataclasses.replace(WANTS, work=work, peaks=((0.5, 1.0), (0.9, work))), 200.0, {})
     assert (found.replicas, found.work, found.peaks) == (36.0, None, ())
 
 
-def test_an_absent_reading_says_its_limit() -> None:
+def test_implausible_reading_names_its_limit() -> None:
     found = plausible(seen({"s.visible": fresh(2e12), "s.running": fresh(3.0)}))
     assert found.readings == {
         "s.visible": Absent("2e+12 is beyond any plausible value (limit 1e+12)"),

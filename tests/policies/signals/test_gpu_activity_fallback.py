@@ -34,7 +34,7 @@ def day_without_engine_metrics(utilization: float | None, turns: int) -> tuple[D
     return day, needed, [decision.target for decision in day.run([1.0] * turns)]
 
 
-def test_a_single_request_that_reads_100_percent_everywhere_buys_one_step_and_no_more() -> None:
+def test_full_gpu_activity_adds_one_step_and_no_more() -> None:
     day, needed, sizes = day_without_engine_metrics(1.0, 400)
     assert sizes[-1] is not None
     assert max(size or 0 for size in sizes) <= MAX_RAISE * needed + 1
@@ -45,19 +45,19 @@ def test_a_single_request_that_reads_100_percent_everywhere_buys_one_step_and_no
     assert recommendation_of(decision).evidence is Evidence.PARTIAL
 
 
-def test_it_does_raise_where_all_that_is_there_is_busy() -> None:
+def test_full_gpu_activity_scales_out_by_at_least_30_percent() -> None:
     _, needed, sizes = day_without_engine_metrics(1.0, 40)
     assert sizes[-1] is not None
     assert sizes[-1] >= 1.3 * needed
 
 
 @pytest.mark.parametrize("utilization", [0.0, 0.3, None], ids=["idle", "hardly busy", "not read either"])
-def test_it_lowers_nothing(utilization: float | None) -> None:
+def test_low_or_absent_gpu_activity_never_lowers_the_size(utilization: float | None) -> None:
     day, _, sizes = day_without_engine_metrics(utilization, 200)
     assert sizes[-1] == sizes[0] == day.sizes[-201]
 
 
-def test_metrics_that_come_and_go_do_not_wind_it_up() -> None:
+def test_intermittent_engine_metrics_do_not_ratchet_the_size_up() -> None:
     day = Day(policy=LAST_RESORT)
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
@@ -67,7 +67,7 @@ def test_metrics_that_come_and_go_do_not_wind_it_up() -> None:
     assert max(day.sizes[-300:]) <= MAX_RAISE * 1.3 * needed
 
 
-def test_while_engines_tell_activity_is_not_looked_at() -> None:
+def test_gpu_activity_is_ignored_while_engine_metrics_are_present() -> None:
     day = Day(policy=LAST_RESORT, transform=lambda values: {**values, "utilization": 1.0})
     plain = Day(policy=dataclasses.replace(LAST_RESORT, gpu_activity=None))
     assert [d.target for d in day.run([60.0] * 60)] == [d.target for d in plain.run([60.0] * 60)]
@@ -79,13 +79,13 @@ def context_of(readings: Mapping[str, Reading[float]], ready: int) -> PolicyCont
     return PolicyContext(day.at, values, ready, ready, None, day.history, spec=day.spec)
 
 
-def test_from_a_start_without_a_past_it_goes_by_the_size_found_and_remembers_it() -> None:
+def test_fallback_without_a_history_starts_from_the_current_size() -> None:
     recommendation = LAST_RESORT.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 4))
     assert recommendation.replicas == pytest.approx(4 / 0.7)
     assert recommendation.memory == {"needed": 4.0}
 
 
-def test_a_queue_goes_before_it() -> None:
+def test_queue_takes_precedence_over_gpu_activity() -> None:
     policy = dataclasses.replace(LAST_RESORT, queue="q")
     readings: dict[str, Reading[float]] = {"e.utilization": Fresh(1.0, 0.0), "q.visible": Fresh(0.0, 0.0)}
     assert "the queue is empty" in policy.recommend(NAME, context_of(readings, 4)).reason
@@ -93,16 +93,16 @@ def test_a_queue_goes_before_it() -> None:
     assert "busy, not loaded" in policy.recommend(NAME, context_of(gone, 4)).reason
 
 
-def test_at_no_replica_nothing_is_said() -> None:
+def test_fallback_is_blind_at_zero_replicas() -> None:
     recommendation = LAST_RESORT.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 0))
     assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
 
 
-def test_half_busy_is_worth_what_it_reads() -> None:
+def test_gpu_activity_at_half_its_target_needs_half_the_replicas() -> None:
     assert activity_need(0.35, 4, 4.0).replicas == pytest.approx(2.0)
 
 
-def test_a_source_without_utilization_is_refused() -> None:
+def test_source_without_utilization_is_rejected() -> None:
     engines = {"kind": "prometheus", "url": "http://localhost:9090", "preset": "vllm"}
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
     with pytest.raises(ConfigError, match="does not offer utilization"):

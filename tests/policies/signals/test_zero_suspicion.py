@@ -62,11 +62,11 @@ def suspected(visible: Sequence[float | None], limits: SuspicionLimits = LIMITS)
     ],
     ids=["nothing", "work", "drained", "idle", "another batch", "hardly any work", "a long pause"],
 )
-def test_a_source_that_was_never_caught_is_believed_at_once(before: list[float]) -> None:
+def test_source_without_past_false_zeros_is_believed_at_once(before: list[float]) -> None:
     assert not any(suspected([*before, 0.0, 0.0, 0.0]))
 
 
-def test_a_source_that_was_caught_is_doubted_for_twice_its_lie_and_for_longer_than_chance_explains() -> None:
+def test_suspicion_lasts_longer_with_more_past_false_zeros() -> None:
     once = suspected([*CAUGHT, *[0.0] * 40])
     often = suspected([100.0, *[0.0, 100.0] * 20, *[0.0] * 40])
     assert 0 < sum(once[23:]) * STEP_S < 120.0
@@ -75,41 +75,41 @@ def test_a_source_that_was_caught_is_doubted_for_twice_its_lie_and_for_longer_th
     assert not often[-1]
 
 
-def test_lies_that_last_are_outlasted() -> None:
+def test_suspicion_lasts_twice_as_long_as_past_false_zeros() -> None:
     lasting = suspected([*BUSY, *([0.0] * 12 + BUSY) * 2, *[0.0] * 40])
     assert sum(lasting[84:]) * STEP_S >= 2 * 12 * STEP_S
     assert not lasting[-1]
 
 
-def test_lies_are_forgotten() -> None:
+def test_past_false_zeros_are_forgotten() -> None:
     assert not any(suspected([*CAUGHT, *[100.0] * 130, 0.0, 0.0]))
 
 
-def test_no_zero_is_doubted_for_ever() -> None:
+def test_suspicion_is_bounded_in_time() -> None:
     liar = suspected([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
     assert liar[-80]
     assert sum(liar[-80:]) * STEP_S <= MAX_SUSPICION_S
 
 
 @pytest.mark.parametrize("rate", [5.0, 0.0], ids=["rates", "a rate that was 0"])
-def test_rates_that_are_gone_from_one_turn_to_the_next_are_a_lie_at_the_first_sight(rate: float) -> None:
+def test_rates_that_vanish_within_one_tick_are_suspected_at_once(rate: float) -> None:
     turns = [{"running": 40.0, "prompt_tokens_per_s": 1000.0, "requests_per_s": rate}] * 10
     reasons = reasons_for([*turns, *[dict.fromkeys(turns[0], 0.0)] * 30])
     assert [bool(why) for why in reasons[10:]] == [STEP_S * k < LIMITS.window_s for k in range(30)]
     assert "rates do not fade so fast" in reasons[10]
 
 
-def test_rates_that_fade_are_believed() -> None:
+def test_rates_that_fade_to_zero_are_believed() -> None:
     fading = [{"running": 0.0, "prompt_tokens_per_s": 1000.0 * share} for share in (0.75, 0.5, 0.25, 0.0, 0.0)]
     assert not any(reasons_for([*[{"running": 40.0, "prompt_tokens_per_s": 1000.0}] * 10, *fading]))
 
 
-def test_what_was_not_told_ends_no_lie_and_is_none() -> None:
+def test_absent_readings_neither_end_nor_count_as_false_zeros() -> None:
     assert suspected([*CAUGHT, 0.0, None, 0.0])[-3:] == [True, False, True]
     assert not any(suspected([*BUSY, None, 100.0, 0.0]))
 
 
-def test_a_clock_that_jumps_changes_nothing() -> None:
+def test_clock_jump_does_not_change_the_suspicion() -> None:
     steady, moved = ZeroSuspicion(), ZeroSuspicion()
     for k, visible in enumerate([*CAUGHT, 0.0]):
         steady.note(observation(NOW + STEP_S * k, visible=visible))
@@ -147,7 +147,7 @@ def decisions_for(workload: WorkloadSpec, visible: Sequence[float], history: His
     return decisions
 
 
-def test_a_doubted_zero_lowers_nothing_and_a_true_one_does_within_a_window() -> None:
+def test_suspected_zero_does_not_scale_in_and_a_true_zero_does() -> None:
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
     fair = decisions_for(workload, [*BUSY, *[0.0] * 4], History())
     assert fair[-1].target == 0, "never caught: after the cooldown"
@@ -158,7 +158,7 @@ def test_a_doubted_zero_lowers_nothing_and_a_true_one_does_within_a_window() -> 
     assert rest[-1].target == 0
 
 
-def test_the_other_source_may_still_raise() -> None:
+def test_other_source_may_scale_out_during_a_suspicion() -> None:
     history = History()
     decisions_for(spec(TWO, **QUICK), CAUGHT, history)
     at = NOW + STEP_S * len(CAUGHT)
@@ -169,7 +169,7 @@ def test_the_other_source_may_still_raise() -> None:
     assert set(decision.suspected_zeros) == {"queue"}
 
 
-def test_it_is_told_and_recorded() -> None:
+def test_suspicion_appears_in_the_journal_and_its_explanation() -> None:
     history = History()
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
     decisions_for(workload, CAUGHT, history)
@@ -182,7 +182,7 @@ def test_it_is_told_and_recorded() -> None:
     assert any("source queue is not believed: everything is 0" in line for line in paragraphs(tick))
 
 
-def test_a_doubted_zero_is_not_kept_as_a_reading() -> None:
+def test_suspected_zero_is_not_recorded_as_a_reading() -> None:
     history = History()
     decisions = decisions_for(spec({"queue": QueueDepth(source="queue")}), [*CAUGHT, 0.0], history)
     assert decisions[-1].suspected_zeros

@@ -84,7 +84,7 @@ class Recovery:
     [(SURPLUS, 600.0), (ORDINARY, 120.0), (ORDINARY, 300.0)],
     ids=["filled twice, median", "ordinary", "ordinary, slow starts"],
 )
-def test_no_shrink_while_work_waits(policy: Predictive, lead_s: float, window_s: float, rate: float) -> None:
+def test_no_scale_in_while_requests_wait(policy: Predictive, lead_s: float, window_s: float, rate: float) -> None:
     recovery = Recovery(policy, lead_s, window_s)
     recovery.run(60.0, rate)
     assert recovery.waiting_shrinks == 0
@@ -106,14 +106,14 @@ def waiting(**settings: object) -> Simulation:
     return sim
 
 
-def test_what_is_pending_stays_while_the_need_does_not_fall() -> None:
+def test_pending_replicas_stay_while_the_need_does_not_fall() -> None:
     sim = waiting()
     sizes = {sim.tick(14).target for _ in range(20)}
     assert sizes == {19}
     assert sim.reason_of("pending") == "work waits, and 15 pending replicas serve before it is done"
 
 
-def test_what_is_done_before_it_comes_is_cancelled() -> None:
+def test_pending_replicas_are_cancelled_if_work_ends_before_they_serve() -> None:
     """Ten messages are done per tick: in two minutes the four ready replicas are enough."""
     sim = waiting()
     for left in range(18, 4, -1):
@@ -121,7 +121,7 @@ def test_what_is_done_before_it_comes_is_cancelled() -> None:
     assert sim.sizes()["main"] < 19
 
 
-def test_once_those_that_serve_are_enough_the_windows_rule() -> None:
+def test_windows_decide_once_the_ready_replicas_suffice() -> None:
     sim = waiting()
     sim.run(20, 14)
     sim.run(20, 1)
@@ -135,7 +135,7 @@ def test_failed_replicas_are_not_kept() -> None:
     assert sim.sizes() == {"main": 14}
 
 
-def test_replicas_that_are_no_longer_counted_on_are_not_kept() -> None:
+def test_abandoned_replicas_are_not_kept() -> None:
     """Patience is three times the configured lead time before a start was seen."""
     sim = waiting()
     sim.fake_pools[MAIN].capacity = 4
@@ -146,7 +146,7 @@ def test_replicas_that_are_no_longer_counted_on_are_not_kept() -> None:
     assert sim.sizes() == {"main": 14}
 
 
-def test_a_budget_takes_pending_replicas_first() -> None:
+def test_budget_removes_pending_replicas_first() -> None:
     sim = waiting()
     sim.workload = workload_over(
         {"main": Pool(lead_time_s=600.0)}, scale_down=ScaleDown(window_s=60.0), budget=Budget(gpus=10)
@@ -155,7 +155,7 @@ def test_a_budget_takes_pending_replicas_first() -> None:
     assert sim.sizes() == {"main": 10}
 
 
-def test_priced_pools_keep_what_is_pending_too() -> None:
+def test_priced_pools_keep_pending_replicas_too() -> None:
     pools = {"main": Pool(price_usd_per_hour=1.0, lead_time_s=600.0), "dear": Pool(price_usd_per_hour=3.0)}
     sim = Simulation.of(workload_over(pools, scale_down=ScaleDown(window_s=60.0)), main=4)
     sim.fake_pools[MAIN].start_ticks = 40

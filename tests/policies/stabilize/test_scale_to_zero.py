@@ -78,7 +78,7 @@ def idle(workload: WorkloadSpec, readings: Mapping[str, float]) -> dict[str, flo
 @pytest.mark.parametrize("pools", [None, PRICED], ids=["one pool", "priced pools"])
 @pytest.mark.parametrize("start", [1, 12])
 @pytest.mark.parametrize(("policies", "readings"), LEFT.values(), ids=LEFT)
-def test_below_activation_for_the_cooldown_means_zero(
+def test_below_activation_for_the_cooldown_scales_to_zero(
     policies: dict[str, Any], readings: dict[str, float], start: int, pools: dict[str, Pool] | None
 ) -> None:
     workload = spec(policies, pools, **OURS)
@@ -96,7 +96,7 @@ def test_no_window_or_step_keeps_the_last_replica(scale_down: ScaleDown) -> None
     assert lived(workload, {"queue.visible": 2.0}, 3, HOUR)[-1].target == 0
 
 
-def test_the_cooldown_has_to_be_seen_throughout() -> None:
+def test_cooldown_needs_full_evidence_throughout() -> None:
     """Two messages, and GPUs that are not read: full evidence is missing."""
     workload = spec({"queue": WOKEN, "gpu": GpuUtilization(source="e")}, **OURS)
     history, size = History(7200.0), 2
@@ -107,13 +107,13 @@ def test_the_cooldown_has_to_be_seen_throughout() -> None:
         assert size == 2
 
 
-def test_work_within_the_cooldown_keeps_one() -> None:
+def test_work_within_the_cooldown_keeps_one_replica() -> None:
     workload = spec({"queue": WOKEN}, **OURS)
     busy = lived(workload, {"queue.visible": 6.0}, 1, HOUR)
     assert {d.target for d in busy} == {1}
 
 
-def test_a_schedule_keeps_what_it_asks_for() -> None:
+def test_schedule_keeps_its_replicas() -> None:
     always = Schedule(windows=(Window(start="00:00", end="00:00", replicas=2),))
     decisions = lived(spec({"queue": WOKEN, "always": always}, **OURS), {"queue.visible": 2.0}, 2, HOUR)
     assert {d.target for d in decisions} == {2}
@@ -129,7 +129,7 @@ def resting(policy: Predictive, **settings: Any) -> Day:
 
 
 @pytest.mark.parametrize("use_forecast", [True, False], ids=["forecasts", "reactive"])
-def test_predictive_rests_once_traffic_has_ended(use_forecast: bool) -> None:
+def test_predictive_scales_to_zero_once_traffic_ends(use_forecast: bool) -> None:
     day = resting(Predictive(source="e", rate_window_s=60.0, use_forecast=use_forecast))
     day.transform = lambda values: values | {"generation_tokens_per_s": values["generation_tokens_per_s"] + 0.3}
     day.run([60.0] * HOUR)
@@ -142,14 +142,14 @@ def test_predictive_rests_once_traffic_has_ended(use_forecast: bool) -> None:
     assert came >= int(300.0 / STEP_S)
 
 
-def test_requests_too_short_to_be_seen_in_work_keep_a_replica() -> None:
+def test_requests_too_short_to_be_running_keep_a_replica() -> None:
     """One a second, answered between two ticks: none runs when the engines are read, and only the rates show them."""
     day = resting(Predictive(source="e", rate_window_s=60.0))
     day.transform = lambda values: values | {"running": 0.0, "waiting": 0.0}
     assert all(d.target for d in day.run([1.0] * HOUR))
 
 
-def test_a_forecast_alone_keeps_no_replica_awake() -> None:
+def test_forecast_alone_does_not_prevent_scale_to_zero() -> None:
     """Demand changes from hour to hour before it ends, so its forecast is above zero."""
     day = resting(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_a_forecast_alone_keeps_no_replica_awake() -> None:
     assert {d.target for d in after[HOUR:]} == {0}
 
 
-def test_predictive_with_a_queue_rests_and_wakes() -> None:
+def test_predictive_with_a_queue_scales_to_zero_and_activates() -> None:
     policy = Predictive(source="e", queue="queue", rate_window_s=60.0, queue_deadline_s=30.0, message_service_s=1.0)
     workload = dataclasses.replace(resting(policy).spec, policies={PolicyName("predictive"): policy})
     told = dict.fromkeys(("e.running", "e.waiting", "e.requests_per_s", "e.prompt_tokens_per_s"), 0.0)

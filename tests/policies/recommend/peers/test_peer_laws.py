@@ -95,7 +95,7 @@ def lives(draw: st.DrawFn) -> Life:
 
 @LAW
 @given(lives())
-def test_a_peer_that_is_blind_never_scales_down(life: Life) -> None:
+def test_blind_peer_never_scales_in(life: Life) -> None:
     for turn in life.turns:
         if is_blind(turn):
             found = sizes(turn.seen)
@@ -104,7 +104,7 @@ def test_a_peer_that_is_blind_never_scales_down(life: Life) -> None:
 
 @LAW
 @given(lives())
-def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
+def test_peer_stays_within_the_bounds_of_the_workload(life: Life) -> None:
     for turn in life.turns:
         decision = turn.decision
         if decision.target is not None and decision.may_scale_in and decision.targets:
@@ -113,7 +113,7 @@ def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
 
 @LAW
 @given(lives())
-def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
+def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(life: Life) -> None:
     for turn in life.turns:
         for recommendation in turn.decision.recommendations:
             for size in (recommendation.replicas, recommendation.unstabilized):
@@ -124,7 +124,7 @@ def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
 
 @LAW
 @given(lives())
-def test_a_peers_decisions_follow_from_the_ticks_alone(life: Life) -> None:
+def test_decisions_of_a_peer_follow_from_the_ticks_alone(life: Life) -> None:
     history = History(7200.0)
     for turn in life.turns:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))]
@@ -138,7 +138,7 @@ def test_a_peers_decisions_follow_from_the_ticks_alone(life: Life) -> None:
 
 @LAW
 @given(lives(), st.integers(0, 30))
-def test_a_past_that_begins_late_serves_as_well_if_it_covers_the_look_back(life: Life, late: int) -> None:
+def test_history_that_covers_the_lookback_gives_the_same_decisions(life: Life, late: int) -> None:
     """What `WorkloadSpec.lookback_s` promises: replay from the middle of a journal."""
     history = History(7200.0)
     for turn in life.turns[late:]:
@@ -150,7 +150,7 @@ def test_a_past_that_begins_late_serves_as_well_if_it_covers_the_look_back(life:
 
 @LAW
 @given(lives(), st.sampled_from((-3600.0, 86_400.0)))
-def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) -> None:
+def test_clock_jump_changes_no_decision_of_a_peer(life: Life, step_s: float) -> None:
     history = History(7200.0)
     for turn in life.turns[:-1]:
         history.append(turn.tick)
@@ -167,7 +167,7 @@ def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) ->
 
 @LAW
 @given(st.sampled_from(PEERS), st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e12, allow_nan=False))
-def test_no_load_is_too_large_to_be_told_in_replicas(peer: Any, ready: int, pending: int, load: float) -> None:
+def test_recommendation_of_a_peer_is_finite_for_any_load(peer: Any, ready: int, pending: int, load: float) -> None:
     readings = {SignalName(name): Fresh(min(load, 1.0) if max(v) <= 1 else load, START) for name, v in SIGNALS.items()}
     recommendation = peer.recommend(
         PolicyName("me"), PolicyContext(START, readings, ready, ready + pending, None, History())
