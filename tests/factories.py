@@ -90,8 +90,8 @@ def next_tick(
     resize: Callable[[PoolName, int], Outcome] | None = None,
 ) -> Decision:
     """Decide on fresh readings and pools, and append the tick; `resize` writes each target."""
-    told = {SignalName(name): Fresh(value, at) for name, value in readings.items()}
-    observation = Observation(WorkloadName("llm"), at, told, {name: Fresh(p, at) for name, p in pools.items()})
+    values = {SignalName(name): Fresh(value, at) for name, value in readings.items()}
+    observation = Observation(WorkloadName("llm"), at, values, {name: Fresh(p, at) for name, p in pools.items()})
     decision = decide(workload, history, observation)
     outcomes = () if resize is None else tuple(resize(name, target) for name, target in decision.targets.items())
     history.append(Tick("abc", observation, decision, outcomes, len(history), 0.0, 0.0))

@@ -62,14 +62,14 @@ def test_pool_with_a_stale_size_is_not_resized() -> None:
 
 
 def test_pool_does_not_scale_in_while_another_pool_is_stale() -> None:
-    found: dict[str, Reading[PoolStatus]] = {
+    statuses: dict[str, Reading[PoolStatus]] = {
         "a": Stale(PoolStatus(5, 5), NOW - 90, 90),
         "b": Fresh(PoolStatus(5, 5), NOW),
     }
-    held = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(10), pools=found))
+    held = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(10), pools=statuses))
     assert (dict(held.targets), held.may_scale_in) == ({"b": 5}, False)
     assert "the size of a" in held.steps[1].reason
-    grown = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(120), pools=found))
+    grown = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(120), pools=statuses))
     assert dict(grown.targets) == {"b": 7}
 
 
@@ -146,14 +146,14 @@ def test_scale_in_waits_until_the_history_covers_the_window() -> None:
 
 def test_single_blind_tick_does_not_reset_the_window() -> None:
     workload = spec(scale_down=ScaleDown(window_s=120, max_replicas=1000, max_evidence_gap_s=60))
-    turns = [queue(20)] * 4 + [{}] + [queue(20)] * 4
-    assert targets(live(workload, turns, start=5))[-1] == 2
+    ticks = [queue(20)] * 4 + [{}] + [queue(20)] * 4
+    assert targets(live(workload, ticks, start=5))[-1] == 2
 
 
 def test_long_blind_period_within_the_window_holds_the_size() -> None:
     workload = spec(scale_down=ScaleDown(window_s=120, max_replicas=1000, max_evidence_gap_s=40))
-    turns = [queue(20)] * 4 + [{}] * 4 + [queue(20)] * 2
-    assert set(targets(live(workload, turns, start=5))) == {5}
+    ticks = [queue(20)] * 4 + [{}] * 4 + [queue(20)] * 2
+    assert set(targets(live(workload, ticks, start=5))) == {5}
 
 
 def test_windows_are_in_seconds_not_ticks() -> None:
@@ -237,11 +237,11 @@ def test_schedule_activates_a_workload_at_zero_without_readings() -> None:
 def test_pools_fill_in_order_and_empty_in_reverse() -> None:
     pools = {"reserved": Pool(max_replicas=4), "spot": Pool(max_replicas=6), "rest": Pool()}
 
-    def sizes(messages: float, *now: int) -> dict[str, int]:
-        found = {n: Fresh(PoolStatus(s, s), NOW) for n, s in zip(pools, now, strict=True)}
+    def sizes(messages: float, *current: int) -> dict[str, int]:
+        statuses = {n: Fresh(PoolStatus(s, s), NOW) for n, s in zip(pools, current, strict=True)}
         return {
             str(n): t
-            for n, t in decide(spec(pools=pools), History(), seen(queue(messages), pools=found)).targets.items()
+            for n, t in decide(spec(pools=pools), History(), seen(queue(messages), pools=statuses)).targets.items()
         }
 
     assert sizes(120, 0, 0, 0) == {"reserved": 4, "spot": 6, "rest": 2}
@@ -251,16 +251,16 @@ def test_pools_fill_in_order_and_empty_in_reverse() -> None:
 
 def test_own_pools_add_what_a_pool_of_another_writer_lacks() -> None:
     pools = {"theirs": Pool(), "ours": Pool()}
-    found = {"theirs": Fresh(PoolStatus(2, 2, "a person"), NOW), "ours": Fresh(PoolStatus(0, 0), NOW)}
-    decision = decide(spec(pools=pools), History(), seen(queue(50), pools=found))
+    statuses = {"theirs": Fresh(PoolStatus(2, 2, "a person"), NOW), "ours": Fresh(PoolStatus(0, 0), NOW)}
+    decision = decide(spec(pools=pools), History(), seen(queue(50), pools=statuses))
     assert dict(decision.targets) == {"ours": 3}
 
 
 def test_decision_lists_every_recommendation() -> None:
     workload = spec({**TWO, "busy": Concurrency(source="e")})
     decision = decide(workload, History(), seen({**queue(5), "e.running": fresh(3)}, desired=1))
-    told = {r.policy: r.evidence for r in decision.recommendations}
-    assert told == {"queue": Evidence.FULL, "gpu": Evidence.BLIND, "busy": Evidence.PARTIAL}
+    evidence = {r.policy: r.evidence for r in decision.recommendations}
+    assert evidence == {"queue": Evidence.FULL, "gpu": Evidence.BLIND, "busy": Evidence.PARTIAL}
 
 
 def test_decide_does_not_change_its_inputs() -> None:

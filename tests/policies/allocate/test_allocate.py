@@ -193,7 +193,7 @@ def test_requests_beyond_a_capacity_ceiling_double_after_each_success() -> None:
     sim = Simulation.of(
         workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=40, **CALM), on_demand=12
     )
-    fake_pool, asked = sim.fake_pools[A], 0
+    fake_pool, requested = sim.fake_pools[A], 0
     fake_pool.capacity = 4
     sim.tick(12)
     assert fake_pool.desired == 12
@@ -203,13 +203,13 @@ def test_requests_beyond_a_capacity_ceiling_double_after_each_success() -> None:
     sim.run(8, 12)
     assert fake_pool.desired == 4
     fake_pool.capacity, fake_pool.shortfall = 99, None
-    steps = []
+    requests = []
     for _ in range(120):
         sim.tick(12)
-        if fake_pool.desired != asked:
-            asked = fake_pool.desired
-            steps.append(asked)
-    assert steps == [4, 5, 7, 11, 12]
+        if fake_pool.desired != requested:
+            requested = fake_pool.desired
+            requests.append(requested)
+    assert requests == [4, 5, 7, 11, 12]
     assert sim.sizes() == {"spot-a": 12}
 
 
@@ -283,15 +283,15 @@ def test_interruption_pending_replicas_count_towards_the_pool_maximum() -> None:
 def test_capacity_error_moves_requests_elsewhere_and_backs_off() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
-    asked: list[float] = []
+    requested_at: list[float] = []
     for _ in range(1200):
         tick = sim.tick(2)
         if tick.targets[A] > 0:
-            asked.append(tick.at - sim.decisions[0].at)
+            requested_at.append(tick.at - sim.decisions[0].at)
         if len(sim.decisions) == 2:
             assert sim.fake_pools[OD].desired == 2
             assert "none to be had" in sim.reason_of("shortage")
-    waits = [round(b - a) for a, b in itertools.pairwise(asked)]
+    waits = [round(b - a) for a, b in itertools.pairwise(requested_at)]
     assert waits[:5] == [180, 360, 720, 1440, 1800]
     assert set(waits[5:]) == {1800}
     sim.fake_pools[A].refusal = None
@@ -396,11 +396,11 @@ def test_steady_load_does_not_flap() -> None:
 def test_spare_replicas_do_not_accumulate_while_blind() -> None:
     sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
     sim.run(10, 4)
-    spared = sum(sim.sizes().values())
+    with_spares = sum(sim.sizes().values())
     for _ in range(30):
         sim.tick(4, blind=True)
     assert sim.decisions[-1].target == 4
-    assert sum(sim.sizes().values()) == spared
+    assert sum(sim.sizes().values()) == with_spares
 
 
 def test_abandoned_requests_free_room_under_max_replicas() -> None:

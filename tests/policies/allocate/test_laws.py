@@ -111,13 +111,13 @@ def test_targets_never_take_serving_replicas_below_the_demand(
     for tick, (sim, observed) in enumerate(story):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
-        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
-        before = sum(n * work[name] for name, n in lasting.items())
-        remaining = sum(min(observed[n].ready, target) * work[n] for n, target in decision.targets.items())
+        remaining = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
+        before = sum(n * work[name] for name, n in remaining.items())
+        after = sum(min(observed[n].ready, target) * work[n] for n, target in decision.targets.items())
         needed = decision.demand or 0.0
         if decision.target is not None and decision.target < needed:
             needed = decision.target  # the workload's own maximum
-        assert remaining >= min(before, needed) - 1e-6
+        assert after >= min(before, needed) - 1e-6
 
 
 @LAW

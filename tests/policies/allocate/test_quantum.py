@@ -24,8 +24,8 @@ NODES = {"nodes": Pool(quantum=8)}
 @LAW
 @given(lives(quanta=SOME))
 def test_targets_change_to_whole_quanta_and_never_scale_in_blind(life: Life) -> None:
-    for tick in life.turns:
-        current = sizes(tick.seen)
+    for tick in life.ticks:
+        current = sizes(tick.observation)
         for name, target in tick.decision.targets.items():
             assert target == current[name] or target % life.spec.pools[name].quantum == 0
             assert target >= current[name] or not is_blind(tick)
@@ -34,8 +34,8 @@ def test_targets_change_to_whole_quanta_and_never_scale_in_blind(life: Life) -> 
 @LAW
 @given(lives(quanta=SOME))
 def test_quanta_respect_the_bounds_of_pools_and_workload(life: Life) -> None:
-    for tick in life.turns:
-        current, targets = sizes(tick.seen), tick.decision.targets
+    for tick in life.ticks:
+        current, targets = sizes(tick.observation), tick.decision.targets
         for name, target in targets.items():
             minimum, maximum = quanta.bounds(life.spec.pools[name], life.spec.max_replicas)
             assert min(minimum, current[name]) <= target <= max(maximum, current[name])
@@ -46,7 +46,7 @@ def test_quanta_respect_the_bounds_of_pools_and_workload(life: Life) -> None:
 @LAW
 @given(lives(quanta=SOME))
 def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(life: Life) -> None:
-    for tick in life.turns:
+    for tick in life.ticks:
         decision, targets, spec = tick.decision, tick.decision.targets, life.spec
         settled = next(
             (s.replicas for s in reversed(decision.steps) if s.rule not in {RuleId.POOL_BOUNDS, RuleId.QUANTUM}), None
@@ -59,11 +59,13 @@ def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(life: Life) ->
             min(max_growth, spec.max_replicas - total) >= p.quantum
             for max_growth, p in zip(max_growths, spec.pools.values(), strict=True)
         ]
-        beyond = sum(sizes(tick.seen).values()) > spec.max_replicas  # coming back within it takes a whole quantum
+        beyond = (
+            sum(sizes(tick.observation).values()) > spec.max_replicas
+        )  # coming back within it takes a whole quantum
         assert total >= settled - 1e-9 or beyond or not any(fits)
 
 
-def kept(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+def check_targets(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
     """Targets are multiples or the current size, within the bounds of pools and workload."""
     for tick, (sim, current) in enumerate(story):
         targets, spec = sim.decisions[tick].targets, sim.workload
@@ -78,7 +80,7 @@ def kept(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
 @LAW
 @given(stories(SOME))
 def test_cost_allocation_requests_whole_quanta(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    kept(story)
+    check_targets(story)
 
 
 @LAW
@@ -86,7 +88,7 @@ def test_cost_allocation_requests_whole_quanta(story: list[tuple[Simulation, dic
 def test_guard_limits_cut_to_whole_quanta(
     story: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    kept(story)
+    check_targets(story)
     for tick, (sim, current) in enumerate(story):
         assert sum(sim.decisions[tick].targets.values()) <= max(7, sum(p.desired for p in current.values()))
 
@@ -99,11 +101,11 @@ def test_serving_replicas_stay_when_sizes_are_rounded_to_quanta(
     for tick, (sim, current) in enumerate(story):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
-        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in current.items()}
-        before = sum(n * work[name] for name, n in lasting.items())
+        remaining = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in current.items()}
+        before = sum(n * work[name] for name, n in remaining.items())
         after = sum(min(current[n].ready, target) * work[n] for n, target in decision.targets.items())
-        wanted = min(decision.demand or 0.0, decision.target if decision.target is not None else 0.0)
-        assert after >= min(before, wanted) - 1e-6
+        needed = min(decision.demand or 0.0, decision.target if decision.target is not None else 0.0)
+        assert after >= min(before, needed) - 1e-6
 
 
 @LAW

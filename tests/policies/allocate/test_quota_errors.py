@@ -13,16 +13,16 @@ from tests.factories import NOW
 from tests.policies.allocate.worlds import Simulation, workload_over
 
 A, B = PoolName("a"), PoolName("b")
-CHEAP, DEAR = Pool(price_usd_per_hour=1.0), Pool(price_usd_per_hour=3.0)
+CHEAP, EXPENSIVE = Pool(price_usd_per_hour=1.0), Pool(price_usd_per_hour=3.0)
 POOLS: dict[str, dict[str, Pool]] = {
     "one pool": {"a": Pool()},
     "one priced pool": {"a": CHEAP},
     "two pools": {"a": Pool(), "b": Pool()},
-    "two priced pools": {"a": CHEAP, "b": DEAR},
-    "two priced pools, the dear one first": {"b": DEAR, "a": CHEAP},
+    "two priced pools": {"a": CHEAP, "b": EXPENSIVE},
+    "two priced pools, the dear one first": {"b": EXPENSIVE, "a": CHEAP},
 }
 """Pools whose `a` has the quota."""
-LATE = 2
+RESPONSE_TICKS = 2
 """Ticks until a refusal is observed and a decision responds to it."""
 
 
@@ -46,13 +46,13 @@ def test_quota_error_of_45_seconds_ends_within_minutes(pools: dict[str, Pool]) -
     sim = limited(pools)
     sim.run(3, 4)
     sim.fake_pools[A].refusal = None
-    sim.run(ticks(sim, QUOTA_FIRST_S) + LATE, 4)
+    sim.run(ticks(sim, QUOTA_FIRST_S) + RESPONSE_TICKS, 4)
     sim.run(40, 6)
     assert sim.fake_pools[A].ready >= 2, "its capacity is used"
     later_s = [at for at in requests(sim) if at > 45.0]
     assert later_s
     if "b" not in pools or pools["a"] != pools["b"]:
-        assert later_s[0] <= QUOTA_FIRST_S + LATE * 15.0
+        assert later_s[0] <= QUOTA_FIRST_S + RESPONSE_TICKS * 15.0
 
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
@@ -66,7 +66,7 @@ def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: di
     if "b" in pools:
         assert sim.fake_pools[B].ready == 4, "bought elsewhere meanwhile"
     sim.fake_pools[A].refusal = None
-    sim.run(ticks(sim, QUOTA_LONGEST_S) + LATE, 6)
+    sim.run(ticks(sim, QUOTA_LONGEST_S) + RESPONSE_TICKS, 6)
     sim.run(40, 8)
     assert sim.fake_pools[A].ready >= 2
 

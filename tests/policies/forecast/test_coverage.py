@@ -12,26 +12,26 @@ from policies.forecast.quantile_forecast import QuantileForecast
 from tests.policies.forecast.processes import note, poisson, ramp, walk, watched
 
 WARM_UP = 240
-TURNS = 1440
+TICKS = 1440
 BINS = 4
 """A minute of turns at 15 s: the horizon, and the distance of windows that do not overlap."""
 
 
-def bursts(seed: int, turns: int) -> NDArray[np.float64]:
+def bursts(seed: int, ticks: int) -> NDArray[np.float64]:
     """Heavy-tailed demand: what comes in a turn is log-normal."""
-    return np.asarray(np.random.default_rng(seed).lognormal(1.0, 0.6, turns))
+    return np.asarray(np.random.default_rng(seed).lognormal(1.0, 0.6, ticks))
 
 
 @pytest.mark.parametrize("made", [poisson, walk, bursts], ids=["steady", "walk", "bursts"])
 def test_peak_quantiles_have_their_nominal_coverage(made: object) -> None:
-    values = made(12, TURNS)  # type: ignore[operator]
+    values = made(12, TICKS)  # type: ignore[operator]
     forecast = watched(values[:WARM_UP])
     below: list[NDArray[np.bool_]] = []
     levels = np.array([0.5, 0.9, 0.99])
-    for turn in range(WARM_UP, TURNS - BINS, BINS):
+    for tick in range(WARM_UP, TICKS - BINS, BINS):
         quantiles = forecast.peaks(15.0 * BINS, levels)
-        below.append(values[turn : turn + BINS].max() <= quantiles)
-        note(forecast, values[turn : turn + BINS], turn)
+        below.append(values[tick : tick + BINS].max() <= quantiles)
+        note(forecast, values[tick : tick + BINS], tick)
     covered, n = np.mean(below, axis=0), len(below)
     for q, share in zip(levels, covered, strict=True):
         assert abs(share - q) < 3.5 * math.sqrt(q * (1 - q) / n) + 1.0 / n, f"{share:.3f} at {q}"

@@ -82,11 +82,11 @@ def test_forecast_is_deterministic_and_queries_do_not_change_it() -> None:
 
 def test_queries_do_not_change_the_forecast_in_missed_or_repeated_ticks() -> None:
     """With seasons: what is kept of the past between turns is the same, whoever asked when."""
-    past, turns = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
+    past, ticks = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
     quiet, queried = QuantileForecast(60.0), QuantileForecast(60.0)
     for forecast in (quiet, queried):
         forecast.seed(START + 300.0 * np.arange(len(past)), past)
-    for i, times in enumerate(turns):
+    for i, times in enumerate(ticks):
         at = START + 3 * 86_400.0 + 60.0 * i
         for k in range(max(1, times)):
             for forecast in (quiet, queried):
@@ -220,9 +220,9 @@ def test_seeded_weeks_provide_the_seasons_at_once() -> None:
     past = days(10, 14.375, 300.0)  # until nine in the morning, when the load doubles within the hour
     forecast = QuantileForecast(STEP_S)
     forecast.seed(START + 300.0 * np.arange(len(past)), past)
-    seen = EarlierDays(forecast.series, np.array([1800.0])).seasons(float(past.mean()))
-    assert seen[0, DAILY] > 1.25
-    assert seen[0, WEEKLY] > 1.25
+    seasons = EarlierDays(forecast.series, np.array([1800.0])).seasons(float(past.mean()))
+    assert seasons[0, DAILY] > 1.25
+    assert seasons[0, WEEKLY] > 1.25
 
 
 @pytest.mark.parametrize("step_s", [1.0, 15.0, 60.0])

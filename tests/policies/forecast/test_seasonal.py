@@ -67,9 +67,9 @@ def test_cached_seasons_equal_a_fresh_lookup(step_s: float) -> None:
     values[::7] = np.nan
     series.seed(START + 300.0 * np.arange(len(values), dtype=np.float64), values)
     past, now = EarlierDays(series, ahead_s), START + 300.0 * len(values)
-    for turn in range(90):
-        series.note(now + step_s * turn, 5.0 + turn % 3)
-        typical = 5.0 if turn < 50 else 6.0
+    for tick in range(90):
+        series.note(now + step_s * tick, 5.0 + tick % 3)
+        typical = 5.0 if tick < 50 else 6.0
         assert np.array_equal(past.seasons(typical), EarlierDays(series, ahead_s).seasons(typical), equal_nan=True)
 
 

@@ -60,22 +60,22 @@ def test_candidate_is_scored_only_on_ticks_in_which_it_took_part() -> None:
 
 
 def leaders(
-    forecast: QuantileForecast, values: NDArray[np.float64], turn: int, step_s: float, horizon_s: float
+    forecast: QuantileForecast, values: NDArray[np.float64], tick: int, step_s: float, horizon_s: float
 ) -> Counter[str]:
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for i, value in enumerate(values):
-        note(forecast, [value], turn + i, step_s)
-        found[forecast.peak(horizon_s, 0.9).leader] += 1
-    return found
+        note(forecast, [value], tick + i, step_s)
+        counts[forecast.peak(horizon_s, 0.9).leader] += 1
+    return counts
 
 
 def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
     """Nothing beats its last value; what leads now and then does so by chance."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for seed in (1, 2, 3):
         values = walk(seed, 700)
-        found += leaders(watched(values[:300]), values[300::4], 300, 15.0, 60.0)
-    assert found.most_common(1)[0][0] == "reactive"
+        counts += leaders(watched(values[:300]), values[300::4], 300, 15.0, 60.0)
+    assert counts.most_common(1)[0][0] == "reactive"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from policies.recommend.context import RuleContext
 from tests.factories import NOW, seen, spec
 from tests.policies.guard.states import remembered
 
-DEAR, CHEAP = PoolName("dear"), PoolName("cheap")
+EXPENSIVE, CHEAP = PoolName("dear"), PoolName("cheap")
 Sizes = tuple[int, int]
 
 
@@ -34,11 +34,11 @@ def test_blast_radius_limits_removals_and_their_replacements(
 ) -> None:
     pools = {"dear": Pool(price_usd_per_hour=6.0), "cheap": Pool(price_usd_per_hour=2.0)}
     workload = spec(pools=pools, blast_radius=BlastRadius(share=0.1))
-    sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
+    sizes = dict(zip((EXPENSIVE, CHEAP), desired, strict=True))
     context = RuleContext(
         workload, History(), NOW, 20.0, sum(desired), True, True, "", seen({}), sizes, sizes, sum(desired), ()
     )
-    result = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), context)
+    result = limit_blast_radius(dict(zip((EXPENSIVE, CHEAP), targets, strict=True)), context)
     assert (targets if result is None else tuple(result[0].values())) == expected
 
 
@@ -67,8 +67,8 @@ def test_blast_radius_below_a_quantum_allows_one_quantum_of_one_pool(
     left = removable(radius, total + removed, removed)
     grant = Grant(removable=Quota(left, "the fleet's"), removed=removed) if of_the_fleet else None
     observation = dataclasses.replace(seen({}), grant=grant)
-    sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
+    sizes = dict(zip((EXPENSIVE, CHEAP), desired, strict=True))
     history = remembered([total + removed, total])
     context = RuleContext(workload, history, NOW, 20.0, total, True, True, "", observation, sizes, sizes, total, ())
-    result = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), context)
+    result = limit_blast_radius(dict(zip((EXPENSIVE, CHEAP), targets, strict=True)), context)
     assert (targets if result is None else tuple(result[0].values())) == expected

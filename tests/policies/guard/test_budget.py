@@ -19,8 +19,8 @@ EIGHTS = {"main": Pool(gpus_per_replica=8, price_usd_per_hour=98.32)}
 
 
 def decided(messages: float, sizes: dict[str, int], grant: Grant | None = None, **settings: Any) -> Decision:
-    found = {name: Fresh(PoolStatus(n, n), NOW) for name, n in sizes.items()}
-    observation = seen(queue(messages), pools=found)
+    statuses = {name: Fresh(PoolStatus(n, n), NOW) for name, n in sizes.items()}
+    observation = seen(queue(messages), pools=statuses)
     observation = type(observation)(observation.workload, NOW, observation.readings, observation.pools, grant=grant)
     return decide(spec(**settings), History(), observation)
 

@@ -146,9 +146,9 @@ PRICED = {"a": Pool(price_usd_per_hour=1.0), "b": Pool(price_usd_per_hour=1.0)}
 @pytest.mark.parametrize(("most", "taken_over"), [(10, 0), (12, 2), (20, 5)])
 def test_replacement_growth_stops_at_the_maximum_during_maintenance(most: int, taken_over: int) -> None:
     failed = PoolStatus(10, 5, failed=5, shortfall=Shortfall(NOW, "no capacity"))
-    found = {"a": Fresh(failed, NOW), "b": Fresh(PoolStatus(0, 0), NOW)}
+    statuses = {"a": Fresh(failed, NOW), "b": Fresh(PoolStatus(0, 0), NOW)}
     workload = spec(pools=PRICED, max_replicas=most, maintenance=NO_SCALE_IN)
-    decision = decide(workload, History(), seen(queue(100), pools=found))
+    decision = decide(workload, History(), seen(queue(100), pools=statuses))
     assert decision.abandoned == {A: 5}
     assert dict(decision.targets) == {A: 10, B: taken_over}
     if taken_over < 5:

@@ -151,8 +151,8 @@ def test_maintenance_reason_names_the_window_and_the_intended_size() -> None:
 def test_maintenance_takes_precedence_over_pool_bounds() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
     pools = {"a": Pool(min_replicas=2), "b": Pool()}
-    found = {"a": Fresh(PoolStatus(0, 0), NOW), "b": Fresh(PoolStatus(5, 5), NOW)}
-    decision = decide(spec(pools=pools, maintenance=always), History(), seen(queue(50), pools=found))
+    statuses = {"a": Fresh(PoolStatus(0, 0), NOW), "b": Fresh(PoolStatus(5, 5), NOW)}
+    decision = decide(spec(pools=pools, maintenance=always), History(), seen(queue(50), pools=statuses))
     assert dict(decision.targets) == {"a": 0, "b": 5}
     assert "maintenance" in rules(decision)
 

@@ -41,22 +41,22 @@ def test_interruption_rate_falls_with_the_time_without_losses() -> None:
 def test_time_without_replicas_decays_the_rate_towards_the_prior() -> None:
     rate = InterruptionRate()
     rate.note(60.0, replicas=3, lost=3, notice_s=0.0)
-    seen = rate.per_hour
+    before = rate.per_hour
     rate.note(HALF_LIFE_S, replicas=0, lost=0, notice_s=0.0)
-    assert EVENTS / HOURS < rate.per_hour < seen
+    assert EVENTS / HOURS < rate.per_hour < before
 
 
 def test_interruption_rate_decays_faster_while_no_replica_is_held() -> None:
-    held, left = InterruptionRate(), InterruptionRate()
-    for rate in (held, left):
+    held, unheld = InterruptionRate(), InterruptionRate()
+    for rate in (held, unheld):
         for _ in range(6):
             rate.note(600.0, replicas=3, lost=3, notice_s=0.0)
     for _ in range(36):
-        left.note(600.0, replicas=0, lost=0, notice_s=0.0)
+        unheld.note(600.0, replicas=0, lost=0, notice_s=0.0)
     weight = 0.5 ** (6 * 3600.0 / UNHELD_HALF_LIFE_S)
     before = held.per_hour
-    assert left.per_hour < (EVENTS + 6 * weight * 1.01) / (HOURS + weight * 0.8)
-    assert EVENTS / HOURS < left.per_hour < before / 4
+    assert unheld.per_hour < (EVENTS + 6 * weight * 1.01) / (HOURS + weight * 0.8)
+    assert EVENTS / HOURS < unheld.per_hour < before / 4
 
 
 def test_time_without_replicas_hardly_raises_a_low_interruption_rate() -> None:

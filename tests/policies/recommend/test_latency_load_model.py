@@ -89,10 +89,10 @@ def test_drift_of_the_saturation_is_followed_within_hours() -> None:
     st.floats(0.0, 0.5),
 )
 def test_learned_line_stays_finite_and_within_eight_times_the_prior(
-    turns: list[tuple[float, float, float]], forget: float
+    ticks: list[tuple[float, float, float]], forget: float
 ) -> None:
     line = LoadLine.prior(0.1)
-    for load, latency_s, weight in turns:
+    for load, latency_s, weight in ticks:
         line = line.learn(load, latency_s, forget, weight)
         assert all(
             math.isfinite(v)

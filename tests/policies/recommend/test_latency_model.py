@@ -74,8 +74,8 @@ def test_tail_is_not_learned_without_an_slo_or_a_late_share() -> None:
 
 
 def test_sustained_queue_teaches_the_saturation_not_the_latency() -> None:
-    seen = {"ttft_s": LatencyObservation(30.0, 1.0)}
-    updated = load(waiting=400.0, is_backed_up=True).learned_latencies(KNOWN, seen, LIMITS_S, FORGET, 60.0)
+    observations = {"ttft_s": LatencyObservation(30.0, 1.0)}
+    updated = load(waiting=400.0, is_backed_up=True).learned_latencies(KNOWN, observations, LIMITS_S, FORGET, 60.0)
     assert updated == {
         key: replace(latency, line=latency.line.saturated(0.5, FORGET)) for key, latency in KNOWN.items()
     }
@@ -83,9 +83,9 @@ def test_sustained_queue_teaches_the_saturation_not_the_latency() -> None:
 
 def test_unsteady_idle_or_newly_queued_ticks_teach_nothing() -> None:
     queued = load(waiting=400.0, is_backed_up=True, is_uneven=True)
-    for nothing in (load(is_steady=False, is_backed_up=True), load(processed=0.1), load(waiting=400.0), queued):
+    for ignored in (load(is_steady=False, is_backed_up=True), load(processed=0.1), load(waiting=400.0), queued):
         assert (
-            nothing.learned_latencies(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, LIMITS_S, FORGET, 15.0) == KNOWN
+            ignored.learned_latencies(KNOWN, {"ttft_s": LatencyObservation(0.3, 0.1)}, LIMITS_S, FORGET, 15.0) == KNOWN
         )
 
 
@@ -110,9 +110,9 @@ def test_longer_tail_and_higher_quantile_lower_the_load_limit() -> None:
 
 
 def test_late_share_at_the_load_limit_is_the_allowed_share() -> None:
-    learnt = learned_latency(0.01, 0.2)
-    assert learnt.late_share(0.05, learnt.limit(0.05, 0.99)) == pytest.approx(0.01)
-    assert learnt.late_share(0.05, 1.0) == 1.0
+    learned = learned_latency(0.01, 0.2)
+    assert learned.late_share(0.05, learned.limit(0.05, 0.99)) == pytest.approx(0.01)
+    assert learned.late_share(0.05, 1.0) == 1.0
 
 
 def test_load_limit_without_an_slo_is_the_throughput_limit() -> None:
@@ -136,9 +136,9 @@ def test_mean_latency_is_derived_from_the_p95_where_it_is_missing() -> None:
     assert observed(itl_mean_s=Fresh(0.02, NOW), itl_late_share=Fresh(0.0, NOW), itl_p95_s=Fresh(0.048, NOW)) == {
         "itl_s": LatencyObservation(0.02, 0.0)
     }
-    drawn = observed(itl_p95_s=Fresh(0.026, NOW))["itl_s"]
-    assert drawn.mean_s == pytest.approx(0.026 / (1.0 + 0.15 * 1.9957), rel=1e-4)
-    assert drawn.late_share is None
+    derived = observed(itl_p95_s=Fresh(0.026, NOW))["itl_s"]
+    assert derived.mean_s == pytest.approx(0.026 / (1.0 + 0.15 * 1.9957), rel=1e-4)
+    assert derived.late_share is None
 
 
 def test_partial_absent_or_invalid_latencies_are_ignored() -> None:
@@ -162,5 +162,7 @@ def test_itl_spread_prior_grows_with_the_prompt_to_output_ratio() -> None:
 
 def test_learned_latency_survives_a_memory_round_trip() -> None:
     for key in LATENCIES:
-        learnt = LearnedLatency(LoadLine(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04))
-        assert LearnedLatency.from_memory(key, learnt.memory(key)) == learnt
+        learned = LearnedLatency(
+            LoadLine(3.0, 1.2, 0.1, 0.01, 0.2), replace(KNOWN[key].tail, spread=0.3, variance=0.04)
+        )
+        assert LearnedLatency.from_memory(key, learned.memory(key)) == learned

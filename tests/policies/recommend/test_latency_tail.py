@@ -56,9 +56,9 @@ def test_bursts_do_not_raise_the_spread_beyond_its_maximum() -> None:
 
 def test_prior_may_change_until_the_tail_is_learned() -> None:
     assert LatencyTail.of(0.15).memory("x") == {}
-    learnt = LatencyTail.of(0.15).learn(LIMIT_S, 0.03, 0.1, 150.0, FORGET)
+    learned = LatencyTail.of(0.15).learn(LIMIT_S, 0.03, 0.1, 150.0, FORGET)
     assert LatencyTail.from_memory("x", LatencyTail.of(0.15).memory("x"), 0.5).spread == 0.5
-    assert LatencyTail.from_memory("x", learnt.memory("x"), 0.5).spread == learnt.spread
+    assert LatencyTail.from_memory("x", learned.memory("x"), 0.5).spread == learned.spread
 
 
 def test_mean_beyond_the_limit_does_not_change_the_spread() -> None:
@@ -95,10 +95,10 @@ def test_late_share_is_0_at_zero_latency_and_1_at_a_huge_one() -> None:
     st.floats(0.0, 0.5),
 )
 def test_learned_spread_stays_within_a_factor_of_the_prior(
-    turns: list[tuple[float, float, float, float]], forget: float
+    ticks: list[tuple[float, float, float, float]], forget: float
 ) -> None:
     tail = LatencyTail.of(0.15)
-    for mean_s, late, requests, limit_s in turns:
+    for mean_s, late, requests, limit_s in ticks:
         tail = tail.learn(limit_s, mean_s, late, requests, forget)
         assert tail.spread * (1 + 1e-9) >= 0.15 / MAX_FACTOR
         assert tail.spread <= 0.15 * MAX_FACTOR * (1 + 1e-9)

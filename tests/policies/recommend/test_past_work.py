@@ -46,7 +46,7 @@ def test_learned_capacity_gives_past_work_in_current_units() -> None:
 
 
 def test_past_work_agrees_with_the_first_tick_before_learning() -> None:
-    first = recommendation_of(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
+    first = recommendation_of(Day(policy=POLICY, ready=60).tick(60.0))  # so idle that the turn itself teaches nothing
     assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
 
 

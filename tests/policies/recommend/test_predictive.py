@@ -26,7 +26,7 @@ from tests.policies.recommend.engines import ITL, Day, Engines, recommendation_o
 CALM = [60.0] * 120
 
 
-def fair(day: Day, rps: float) -> float:
+def ideal_replicas(day: Day, rps: float) -> float:
     """Return the replicas that keep the p99 of ITL within 50 ms on the day's engines."""
     mean_s = ITL.mean_s(0.05, 0.99)
     return (
@@ -38,7 +38,7 @@ def test_steady_load_converges_to_the_fewest_replicas_within_the_slo() -> None:
     day = Day()
     last = day.run(CALM)[-1]
     assert last.target is not None
-    assert 0.9 * fair(day, 60.0) <= last.target <= fair(day, 60.0) + 2
+    assert 0.9 * ideal_replicas(day, 60.0) <= last.target <= ideal_replicas(day, 60.0) + 2
 
 
 def test_wrong_configured_capacity_is_corrected_by_learning() -> None:
@@ -49,7 +49,7 @@ def test_wrong_configured_capacity_is_corrected_by_learning() -> None:
     )
     last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
     assert last.target is not None
-    assert last.target >= fair(day, 50.0)
+    assert last.target >= ideal_replicas(day, 50.0)
     assert recommendation_of(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
@@ -83,7 +83,7 @@ def test_flat_kv_cache_does_not_hide_a_growing_prefill_queue() -> None:
 @pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
 def test_initial_capacity_follows_the_prompt_to_output_ratio(prompt: float, output: float) -> None:
     policy = Predictive(source="e", rate_window_s=60.0, learn_capacity=False)
-    first = recommendation_of(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
+    first = recommendation_of(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).tick(10.0))
     expected = load_limit(recall_latencies({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
     assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / capacity_at(expected))
     assert capacity_at(expected) != capacity_at(load_limit(recall_latencies({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
@@ -95,7 +95,7 @@ def test_rising_load_scales_out_before_requests_wait() -> None:
     size = day.sizes[-1]
     grown: list[float] = []
     for rps in np.linspace(30.0, 90.0, 60):
-        decision = day.turn(float(rps))
+        decision = day.tick(float(rps))
         if decision.target is not None and decision.target > size:
             grown.append(day.engines.waiting)
             break
@@ -125,8 +125,8 @@ def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
         day.run([30.0] * 60)
         shortage = 0.0
         for rps in np.linspace(30.0, 150.0, 90):
-            day.turn(float(rps))
-            shortage += max(0.0, fair(day, float(rps)) - day.ready)
+            day.tick(float(rps))
+            shortage += max(0.0, ideal_replicas(day, float(rps)) - day.ready)
         shortages[quantile] = shortage
     assert shortages[0.9] < 0.7 * shortages[0.5]
 
@@ -143,10 +143,10 @@ def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
 
 def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
     """Neither does a slow start multiply what waits, nor is one replica a dead end."""
-    day = Day(ready=1, lead_turns=12, max_replicas=10_000)
+    day = Day(ready=1, lead_ticks=12, max_replicas=10_000)
     decisions = day.run([100.0] * 80)
     sizes = [d.target for d in decisions if d.target is not None]
-    enough = fair(day, 100.0)
+    enough = ideal_replicas(day, 100.0)
     assert max(sizes) <= 6 * enough
     assert enough <= sizes[-1] <= 2 * enough
 
@@ -155,7 +155,7 @@ def test_falling_load_removes_idle_replicas() -> None:
     day = Day(ready=20)
     sizes = [d.target for d in day.run([10.0] * 120)]
     assert sizes[-1] is not None
-    assert sizes[-1] <= fair(day, 10.0) + 1
+    assert sizes[-1] <= ideal_replicas(day, 10.0) + 1
     assert all(size is not None and size <= 2 for size in sizes[8:])
 
 
@@ -167,41 +167,41 @@ GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0,
 def test_missing_signal_does_not_count_as_zero(quantity: str, reading: Reading[float]) -> None:
     day = Day()
     day.run(CALM)
-    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()}
-    told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
-    context = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
-    found = day.policy.recommend(PolicyName("predictive"), context)
-    assert found.evidence is not Evidence.FULL
-    assert found.replicas is None
-    assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
+    readings = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()}
+    readings[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
+    context = PolicyContext(day.at, readings, 5, 5, None, day.history, spec=day.spec)
+    recommendation = day.policy.recommend(PolicyName("predictive"), context)
+    assert recommendation.evidence is not Evidence.FULL
+    assert recommendation.replicas is None
+    assert dict(recommendation.memory) == dict(day.history.memory(PolicyName("predictive")))
 
 
 def test_simultaneous_zeros_under_load_are_believed_only_if_they_last() -> None:
     false_zeros = dict.fromkeys(Engines().readings(1.0, 1), 0.0)
-    day = Day(transform=lambda values: dict(false_zeros) if is_lying else values)
-    is_lying = False
+    day = Day(transform=lambda values: dict(false_zeros) if is_faulty else values)
+    is_faulty = False
     day.run(CALM)
     before = day.sizes[-1]
-    is_lying = True
-    first = day.turn(60.0)
+    is_faulty = True
+    first = day.tick(60.0)
     assert recommendation_of(first).evidence is Evidence.BLIND
     assert first.target == before
     assert recommendation_of(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
-    assert recommendation_of(day.turn(60.0)).evidence is Evidence.FULL
+    assert recommendation_of(day.tick(60.0)).evidence is Evidence.FULL
 
 
 def test_absent_kv_cache_reading_blocks_scale_in() -> None:
     day = Day(transform=lambda values: {**values, "kv_cache_usage": 0.3})
     day.run(CALM)
-    told: dict[SignalName, Reading[float]] = {
+    readings: dict[SignalName, Reading[float]] = {
         SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()
     }
-    told[SignalName("e.kv_cache_usage")] = Absent("gone")
-    found = day.policy.recommend(
-        PolicyName("predictive"), PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    readings[SignalName("e.kv_cache_usage")] = Absent("gone")
+    recommendation = day.policy.recommend(
+        PolicyName("predictive"), PolicyContext(day.at, readings, 5, 5, None, day.history, spec=day.spec)
     )
-    assert found.evidence is Evidence.PARTIAL
-    assert found.replicas is not None
+    assert recommendation.evidence is Evidence.PARTIAL
+    assert recommendation.replicas is not None
 
 
 def test_missing_latencies_teach_nothing_and_do_not_block_scale_in() -> None:
@@ -225,8 +225,8 @@ WITH_QUEUE = Predictive(source="e", rate_window_s=60.0, queue="q")
 
 
 def test_queue_activates_a_workload_without_engine_metrics() -> None:
-    found = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
-    assert (found.active, found.evidence) == (True, Evidence.PARTIAL)
+    recommendation = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
+    assert (recommendation.active, recommendation.evidence) == (True, Evidence.PARTIAL)
     assert WITH_QUEUE.can_activate
     assert not WITH_QUEUE.recommend(PolicyName("p"), queue_view(0.0)).active
 
@@ -244,20 +244,20 @@ def test_queue_activates_a_workload_without_engine_metrics() -> None:
 def test_backlog_need_counts_what_remains_when_replicas_start(
     requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
-    assert found.extra_replicas == pytest.approx(extra)
+    need = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
+    assert need.extra_replicas == pytest.approx(extra)
 
 
 def test_slo_correction_rises_with_violations_and_falls_without() -> None:
-    shortages = idle = SloCorrection()
+    violated = idle = SloCorrection()
     for _ in range(2000):
-        shortages, idle = shortages.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
-    assert (shortages.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
+        violated, idle = violated.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
+    assert (violated.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
     assert SloCorrection().after(None, 0.01, 15.0, 1800.0) == SloCorrection()
-    kept = SloCorrection()
+    at_aim = SloCorrection()
     for _ in range(500):
-        kept = kept.after(0.01, 0.01, 15.0, 1800.0)
-    assert kept.correction == pytest.approx(1.0)
+        at_aim = at_aim.after(0.01, 0.01, 15.0, 1800.0)
+    assert at_aim.correction == pytest.approx(1.0)
 
 
 def test_slo_correction_ignores_late_shares_below_the_ignored_ratio() -> None:
@@ -317,6 +317,6 @@ def test_sudden_drop_keeps_the_replicas_for_a_quarter_of_an_hour() -> None:
     day = Day(ready=6)
     day.run(CALM)
     before = day.sizes[-1]
-    gone = [d.target for d in day.run([0.5] * 100)]
-    assert all(size is not None and size >= before - 1 for size in gone[4:50])
-    assert gone[-1] == 1
+    sizes = [d.target for d in day.run([0.5] * 100)]
+    assert all(size is not None and size >= before - 1 for size in sizes[4:50])
+    assert sizes[-1] == 1

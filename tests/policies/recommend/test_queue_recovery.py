@@ -16,7 +16,7 @@ from policies.recommend.predictive.policy import Predictive
 from policies.recommend.predictive.supply_timeline import SupplyTimeline
 from tests.factories import NOW, queue, seen, spec, tick_of
 from tests.policies.recommend.engines import recommendation_of
-from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TURN_S, Workers
+from tests.policies.recommend.test_queue_deadline import EACH_S, PATIENT, TICK_S, Workers
 
 UNKNOWN = dataclasses.replace(PATIENT, message_service_s=None)
 FULL = 64.0
@@ -32,7 +32,7 @@ def engines(running: float, work_done: float) -> dict[str, float]:
 def test_service_time_counts_work_in_flight_at_the_first_responses() -> None:
     """64 are in work and 6 answered in a minute: at 0.2 s each (6 + 32) x 0.2 s were computed, and not 6 x 0.2 s."""
     workers = Workers(UNKNOWN, 1)
-    decision = workers.turn(5000.0, engines(FULL, 38 * EACH_S / 60), per_replica=0.1)
+    decision = workers.tick(5000.0, engines(FULL, 38 * EACH_S / 60), per_replica=0.1)
     assert recommendation_of(decision).memory["each_s"] == pytest.approx(EACH_S, rel=0.2), (
         "the engine is trusted for a little less"
     )
@@ -42,8 +42,8 @@ def test_draining_engines_do_not_change_the_service_time() -> None:
     """The last to run are the longest: what they take is not what a message takes."""
     workers = Workers(PATIENT, 2)
     for _ in range(10):
-        before = workers.turn(500.0, engines(2 * FULL, 1.6), per_replica=5.0)
-    after = workers.turn(0.0, engines(10.0, 1.6), per_replica=1.0)
+        before = workers.tick(500.0, engines(2 * FULL, 1.6), per_replica=5.0)
+    after = workers.tick(0.0, engines(10.0, 1.6), per_replica=1.0)
     assert recommendation_of(after).memory["each_s"] == recommendation_of(before).memory["each_s"]
 
 
@@ -55,11 +55,11 @@ def batch(policy: Predictive, messages: float, ready: int, window_s: float, cool
     decisions, visible, running, rates = list[Decision](), messages, 0.0, [0.0] * 4
     while workers.ready and len(decisions) < 200:
         running = FULL * workers.ready if visible else running // 4
-        rates = [*rates[1:], workers.ready / EACH_S if visible else running / TURN_S]
+        rates = [*rates[1:], workers.ready / EACH_S if visible else running / TICK_S]
         rate = float(np.mean(rates))
         engine_values = {**engines(running, rate * EACH_S), "requests_per_s": rate}
-        decisions.append(workers.turn(visible, engine_values, per_replica=rate / workers.ready))
-        visible = max(0.0, visible - workers.ready / EACH_S * TURN_S)
+        decisions.append(workers.tick(visible, engine_values, per_replica=rate / workers.ready))
+        visible = max(0.0, visible - workers.ready / EACH_S * TICK_S)
         workers.ready = decisions[-1].target or 0
     return decisions
 
@@ -71,13 +71,13 @@ def test_replicas_leave_soon_after_the_last_message_despite_windows(window_s: fl
     work_done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
     empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in recommendation_of(d).reason)
     assert work_done <= empty, "nothing is asked for that is kept anyway"
-    assert 0 <= (len(decisions) - 1 - empty) * TURN_S <= 120.0, "and the last one goes soon after"
+    assert 0 <= (len(decisions) - 1 - empty) * TICK_S <= 120.0, "and the last one goes soon after"
 
 
 def test_steady_messages_keep_a_replica() -> None:
     workers = Workers(PATIENT, 1)
     for _ in range(60):
-        decision = workers.turn(20.0, engines(30.0, 0.4), per_replica=2.0)
+        decision = workers.tick(20.0, engines(30.0, 0.4), per_replica=2.0)
         assert (decision.active, decision.target) == (True, 1)
 
 
@@ -85,7 +85,7 @@ def test_queue_deadline_takes_precedence_over_the_tolerance() -> None:
     """6.2 of 6 replicas are needed: a tolerance of a tenth would have all of it late."""
     workers = Workers(PATIENT, 6)
     workers.spec = dataclasses.replace(workers.spec, tolerance=0.1)
-    decision = workers.turn(27_500.0, engines(6 * FULL, 6.0), per_replica=5.0)
+    decision = workers.tick(27_500.0, engines(6 * FULL, 6.0), per_replica=5.0)
     assert "6.23 keep that" in recommendation_of(decision).reason
     assert (decision.current, decision.target) == (6, 7)
 

@@ -132,9 +132,9 @@ def test_requests_lost_with_their_replicas_do_not_count_as_answered() -> None:
     for lost in (0, 10):
         replicas.lost = lost
         for _ in range(6):
-            told = read(1.0, replicas.ready)
-            told.pop("kv_cache_usage")
-            decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in told.items()})
+            values = read(1.0, replicas.ready)
+            values.pop("kv_cache_usage")
+            decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in values.items()})
             (recommendation,) = decision.recommendations
             assert recommendation.work is not None
             assert recommendation.work >= replicas.ready, f"{lost} are lost, and the others are full"
@@ -161,8 +161,8 @@ def test_empty_queue_allows_scale_in_despite_lost_replicas(survivors: int) -> No
 @pytest.mark.parametrize("reading", [Absent("no series"), Fresh(0.02, 0.0, "1 of 3 engines did not answer")])
 def test_empty_queue_does_not_replace_a_partial_or_absent_reading(reading: Reading[float]) -> None:
     replicas = Replicas(WITH_QUEUE, lost=12)
-    kept = {replicas.observe({**queue(0.0), "e.kv_cache_usage": reading}).target for _ in range(LONG)}
-    assert kept == {12}
+    targets = {replicas.observe({**queue(0.0), "e.kv_cache_usage": reading}).target for _ in range(LONG)}
+    assert targets == {12}
 
 
 def test_empty_queue_does_not_scale_in_full_replicas() -> None:

@@ -20,8 +20,8 @@ HOUR = 240
 """Turns of 15 s."""
 
 
-def after(margin: SloMargin, late_share: float | None, turns: int) -> SloMargin:
-    for _ in range(turns):
+def after(margin: SloMargin, late_share: float | None, ticks: int) -> SloMargin:
+    for _ in range(ticks):
         margin = margin.after(late_share, 0.01, 15.0)
     return margin
 
@@ -39,8 +39,8 @@ def test_half_an_hour_without_violations_hardly_lowers_the_margin() -> None:
 
 def test_slo_violations_restore_the_margin_faster_than_it_fell() -> None:
     calm = after(SloMargin(), 0.0, 24 * HOUR)
-    turns = next(k for k in range(1, 24 * HOUR) if after(calm, 0.2, k).level >= 1.0)
-    assert turns <= 3 * HOUR
+    ticks = next(k for k in range(1, 24 * HOUR) if after(calm, 0.2, k).level >= 1.0)
+    assert ticks <= 3 * HOUR
 
 
 def test_margin_is_stable_at_the_target_late_share() -> None:

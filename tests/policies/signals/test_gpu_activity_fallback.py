@@ -24,14 +24,16 @@ def without_engine_metrics(utilization: float | None) -> dict[str, float]:
     return {} if utilization is None else {"utilization": utilization}
 
 
-def day_without_engine_metrics(utilization: float | None, turns: int) -> tuple[Day, float, list[int | None]]:
+def day_without_engine_metrics(utilization: float | None, ticks: int) -> tuple[Day, float, list[int | None]]:
     """Return a day whose engine metrics disappear, the need before that, and the sizes after it."""
-    lost = False
-    day = Day(policy=LAST_RESORT, transform=lambda values: without_engine_metrics(utilization) if lost else values)
+    metrics_missing = False
+    day = Day(
+        policy=LAST_RESORT, transform=lambda values: without_engine_metrics(utilization) if metrics_missing else values
+    )
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
-    lost = True
-    return day, needed, [decision.target for decision in day.run([1.0] * turns)]
+    metrics_missing = True
+    return day, needed, [decision.target for decision in day.run([1.0] * ticks)]
 
 
 def test_full_gpu_activity_adds_one_step_and_no_more() -> None:
@@ -39,7 +41,7 @@ def test_full_gpu_activity_adds_one_step_and_no_more() -> None:
     assert sizes[-1] is not None
     assert max(size or 0 for size in sizes) <= MAX_RAISE * needed + 1
     assert sizes[-1] == sizes[100], "it stands still, however long the metrics are gone"
-    decision = day.turn(1.0)
+    decision = day.tick(1.0)
     assert "busy, not loaded" in recommendation_of(decision).reason
     assert "no more than" in recommendation_of(decision).reason
     assert recommendation_of(decision).evidence is Evidence.PARTIAL
@@ -61,9 +63,9 @@ def test_intermittent_engine_metrics_do_not_ratchet_the_size_up() -> None:
     day = Day(policy=LAST_RESORT)
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
-    for turn in range(400):
-        day.transform = (lambda values: values) if turn % 8 == 0 else (lambda _: without_engine_metrics(1.0))
-        day.turn(60.0)
+    for tick in range(400):
+        day.transform = (lambda values: values) if tick % 8 == 0 else (lambda _: without_engine_metrics(1.0))
+        day.tick(60.0)
     assert max(day.sizes[-300:]) <= MAX_RAISE * 1.3 * needed
 
 
@@ -89,8 +91,8 @@ def test_queue_takes_precedence_over_gpu_activity() -> None:
     policy = dataclasses.replace(LAST_RESORT, queue="q")
     readings: dict[str, Reading[float]] = {"e.utilization": Fresh(1.0, 0.0), "q.visible": Fresh(0.0, 0.0)}
     assert "the queue is empty" in policy.recommend(NAME, context_of(readings, 4)).reason
-    gone: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
-    assert "busy, not loaded" in policy.recommend(NAME, context_of(gone, 4)).reason
+    without_queue: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
+    assert "busy, not loaded" in policy.recommend(NAME, context_of(without_queue, 4)).reason
 
 
 def test_fallback_is_blind_at_zero_replicas() -> None:

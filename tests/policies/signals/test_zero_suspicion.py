@@ -21,7 +21,7 @@ from tests.factories import NOW, seen, spec, tick_of
 STEP_S = 15.0
 LIMITS = SuspicionLimits(300.0, STEP_S)
 BUSY = [100.0] * 20
-CAUGHT = [*BUSY, 0.0, 100.0, 100.0]
+WITH_FALSE_ZERO = [*BUSY, 0.0, 100.0, 100.0]
 """A queue with a false zero."""
 
 
@@ -31,13 +31,13 @@ def observation(at: float, **values: float | None) -> Observation:
     return seen(readings, desired=4, at=at)
 
 
-def reasons_for(turns: Sequence[Mapping[str, float | None]], limits: SuspicionLimits = LIMITS) -> list[str]:
+def reasons_for(ticks: Sequence[Mapping[str, float | None]], limits: SuspicionLimits = LIMITS) -> list[str]:
     """Return why each tick was suspected, or an empty text."""
     suspicion, reasons = ZeroSuspicion(), []
-    for k, values in enumerate(turns):
-        turn = observation(NOW + STEP_S * k, **values)
-        reasons.append(suspicion.suspected(turn, limits).get("queue", ""))
-        suspicion.note(turn)
+    for k, values in enumerate(ticks):
+        observed = observation(NOW + STEP_S * k, **values)
+        reasons.append(suspicion.suspected(observed, limits).get("queue", ""))
+        suspicion.note(observed)
     return reasons
 
 
@@ -67,7 +67,7 @@ def test_source_without_past_false_zeros_is_believed_at_once(before: list[float]
 
 
 def test_suspicion_lasts_longer_with_more_past_false_zeros() -> None:
-    once = suspected([*CAUGHT, *[0.0] * 40])
+    once = suspected([*WITH_FALSE_ZERO, *[0.0] * 40])
     often = suspected([100.0, *[0.0, 100.0] * 20, *[0.0] * 40])
     assert 0 < sum(once[23:]) * STEP_S < 120.0
     assert sum(often[41:]) * STEP_S == pytest.approx(300.0, rel=0.2), "one in two, twenty times in a row"
@@ -76,25 +76,25 @@ def test_suspicion_lasts_longer_with_more_past_false_zeros() -> None:
 
 
 def test_suspicion_lasts_twice_as_long_as_past_false_zeros() -> None:
-    lasting = suspected([*BUSY, *([0.0] * 12 + BUSY) * 2, *[0.0] * 40])
-    assert sum(lasting[84:]) * STEP_S >= 2 * 12 * STEP_S
-    assert not lasting[-1]
+    suspicions = suspected([*BUSY, *([0.0] * 12 + BUSY) * 2, *[0.0] * 40])
+    assert sum(suspicions[84:]) * STEP_S >= 2 * 12 * STEP_S
+    assert not suspicions[-1]
 
 
 def test_past_false_zeros_are_forgotten() -> None:
-    assert not any(suspected([*CAUGHT, *[100.0] * 130, 0.0, 0.0]))
+    assert not any(suspected([*WITH_FALSE_ZERO, *[100.0] * 130, 0.0, 0.0]))
 
 
 def test_suspicion_is_bounded_in_time() -> None:
-    liar = suspected([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
-    assert liar[-80]
-    assert sum(liar[-80:]) * STEP_S <= MAX_SUSPICION_S
+    suspicions = suspected([*BUSY, *([0.0] * 18 + [100.0]) * 12, *[0.0] * 80])
+    assert suspicions[-80]
+    assert sum(suspicions[-80:]) * STEP_S <= MAX_SUSPICION_S
 
 
 @pytest.mark.parametrize("rate", [5.0, 0.0], ids=["rates", "a rate that was 0"])
 def test_rates_that_vanish_within_one_tick_are_suspected_at_once(rate: float) -> None:
-    turns = [{"running": 40.0, "prompt_tokens_per_s": 1000.0, "requests_per_s": rate}] * 10
-    reasons = reasons_for([*turns, *[dict.fromkeys(turns[0], 0.0)] * 30])
+    ticks = [{"running": 40.0, "prompt_tokens_per_s": 1000.0, "requests_per_s": rate}] * 10
+    reasons = reasons_for([*ticks, *[dict.fromkeys(ticks[0], 0.0)] * 30])
     assert [bool(why) for why in reasons[10:]] == [STEP_S * k < LIMITS.window_s for k in range(30)]
     assert "rates do not fade so fast" in reasons[10]
 
@@ -105,17 +105,17 @@ def test_rates_that_fade_to_zero_are_believed() -> None:
 
 
 def test_absent_readings_neither_end_nor_count_as_false_zeros() -> None:
-    assert suspected([*CAUGHT, 0.0, None, 0.0])[-3:] == [True, False, True]
+    assert suspected([*WITH_FALSE_ZERO, 0.0, None, 0.0])[-3:] == [True, False, True]
     assert not any(suspected([*BUSY, None, 100.0, 0.0]))
 
 
 def test_clock_jump_does_not_change_the_suspicion() -> None:
     steady, moved = ZeroSuspicion(), ZeroSuspicion()
-    for k, visible in enumerate([*CAUGHT, 0.0]):
+    for k, visible in enumerate([*WITH_FALSE_ZERO, 0.0]):
         steady.note(observation(NOW + STEP_S * k, visible=visible))
         moved.note(observation(NOW + STEP_S * k, visible=visible))
     moved.shift(3600.0)
-    at = NOW + STEP_S * len(CAUGHT) + 15.0
+    at = NOW + STEP_S * len(WITH_FALSE_ZERO) + 15.0
     assert (
         moved.suspected(observation(at + 3600.0, visible=0.0), LIMITS)
         == steady.suspected(observation(at, visible=0.0), LIMITS)
@@ -140,31 +140,31 @@ def decisions_for(workload: WorkloadSpec, visible: Sequence[float], history: His
     for k, messages in enumerate(visible):
         at = NOW + STEP_S * k
         readings = {"queue.visible": Fresh(messages, at), "queue.in_flight": Fresh(0.0, at)}
-        turn = seen({**readings, "engines.running": Fresh(0.0, at), "engines.waiting": Fresh(0.0, at)}, size, at=at)
-        decisions.append(decide(workload, history, turn))
-        history.append(tick_of(turn, decisions[-1], history_len=len(history)))
+        observed = seen({**readings, "engines.running": Fresh(0.0, at), "engines.waiting": Fresh(0.0, at)}, size, at=at)
+        decisions.append(decide(workload, history, observed))
+        history.append(tick_of(observed, decisions[-1], history_len=len(history)))
         size = decisions[-1].target or 0
     return decisions
 
 
 def test_suspected_zero_does_not_scale_in_and_a_true_zero_does() -> None:
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
-    fair = decisions_for(workload, [*BUSY, *[0.0] * 4], History())
-    assert fair[-1].target == 0, "never caught: after the cooldown"
-    held = decisions_for(workload, [*CAUGHT, *[0.0] * 4], History())
+    believed = decisions_for(workload, [*BUSY, *[0.0] * 4], History())
+    assert believed[-1].target == 0, "never caught: after the cooldown"
+    held = decisions_for(workload, [*WITH_FALSE_ZERO, *[0.0] * 4], History())
     assert held[-1].target == 10
     assert not held[-1].may_scale_in
-    rest = decisions_for(workload, [*CAUGHT, *[0.0] * 14], History())
-    assert rest[-1].target == 0
+    expired = decisions_for(workload, [*WITH_FALSE_ZERO, *[0.0] * 14], History())
+    assert expired[-1].target == 0
 
 
 def test_other_source_may_scale_out_during_a_suspicion() -> None:
     history = History()
-    decisions_for(spec(TWO, **QUICK), CAUGHT, history)
-    at = NOW + STEP_S * len(CAUGHT)
+    decisions_for(spec(TWO, **QUICK), WITH_FALSE_ZERO, history)
+    at = NOW + STEP_S * len(WITH_FALSE_ZERO)
     queue = {"queue.visible": Fresh(0.0, at), "queue.in_flight": Fresh(0.0, at)}
-    turn = seen({**queue, "engines.running": Fresh(4000.0, at), "engines.waiting": Fresh(0.0, at)}, 10, at=at)
-    decision = decide(spec(TWO, **QUICK), history, turn)
+    observed = seen({**queue, "engines.running": Fresh(4000.0, at), "engines.waiting": Fresh(0.0, at)}, 10, at=at)
+    decision = decide(spec(TWO, **QUICK), history, observed)
     assert decision.target == 40
     assert set(decision.suspected_zeros) == {"queue"}
 
@@ -172,9 +172,9 @@ def test_other_source_may_scale_out_during_a_suspicion() -> None:
 def test_suspicion_appears_in_the_journal_and_its_explanation() -> None:
     history = History()
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
-    decisions_for(workload, CAUGHT, history)
-    turn = observation(NOW + STEP_S * len(CAUGHT), visible=0.0, in_flight=0.0)
-    tick = tick_of(turn, decide(workload, history, turn))
+    decisions_for(workload, WITH_FALSE_ZERO, history)
+    observed = observation(NOW + STEP_S * len(WITH_FALSE_ZERO), visible=0.0, in_flight=0.0)
+    tick = tick_of(observed, decide(workload, history, observed))
     assert tick.decision.suspected_zeros["queue"].startswith(
         "everything is 0 and was not a turn before, which is doubted for"
     )
@@ -184,6 +184,6 @@ def test_suspicion_appears_in_the_journal_and_its_explanation() -> None:
 
 def test_suspected_zero_is_not_recorded_as_a_reading() -> None:
     history = History()
-    decisions = decisions_for(spec({"queue": QueueDepth(source="queue")}), [*CAUGHT, 0.0], history)
+    decisions = decisions_for(spec({"queue": QueueDepth(source="queue")}), [*WITH_FALSE_ZERO, 0.0], history)
     assert decisions[-1].suspected_zeros
     assert np.isnan(history.column(1)[-1])

@@ -50,13 +50,15 @@ class Recovery:
         for k in range(2 * HOUR + 60):
             at += STEP_S
             fake_pool.tick()
-            told = self.engines.readings(before if k < 60 else after, fake_pool.ready)
+            values = self.engines.readings(before if k < 60 else after, fake_pool.ready)
 
-            def resize(pool: PoolName, target: int, tick: int = k, waiting: float = told["waiting"]) -> Outcome:
+            def resize(pool: PoolName, target: int, tick: int = k, waiting: float = values["waiting"]) -> Outcome:
                 self._count(tick, waiting, fake_pool, target)
                 return Outcome(pool, fake_pool.desired, target, fake_pool.resize(target))
 
-            next_tick(workload, history, at, {f"e.{n}": v for n, v in told.items()}, {MAIN: fake_pool.status()}, resize)
+            next_tick(
+                workload, history, at, {f"e.{n}": v for n, v in values.items()}, {MAIN: fake_pool.status()}, resize
+            )
 
     def _workload(self) -> WorkloadSpec:
         return WorkloadSpec(

@@ -136,7 +136,7 @@ def test_fallback_of_a_value_trigger_needs_ready_replicas() -> None:
         triggers=(Trigger(quantities=("n",), target=5, target_type="value"),),
         fallback=Fallback(failure_threshold=0, replicas=6),
     )
-    nobody = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 0, 3, None, History()))
-    assert (nobody.replicas, nobody.evidence) == (None, Evidence.BLIND)
-    some = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 2, 3, None, History()))
-    assert (some.unstabilized, some.evidence) == (6.0, Evidence.PARTIAL)
+    none_ready = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 0, 3, None, History()))
+    assert (none_ready.replicas, none_ready.evidence) == (None, Evidence.BLIND)
+    two_ready = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 2, 3, None, History()))
+    assert (two_ready.unstabilized, two_ready.evidence) == (6.0, Evidence.PARTIAL)

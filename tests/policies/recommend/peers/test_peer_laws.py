@@ -87,26 +87,26 @@ def specs(draw: st.DrawFn) -> WorkloadSpec:
 def lives(draw: st.DrawFn) -> Life:
     workload = draw(specs())
     life = Life(workload, {name: draw(st.integers(0, 12)) for name in workload.pools}, calm=False)
-    chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
-    for number in draw(st.lists(chances, min_size=5, max_size=50)):
-        life.turn(Dice(number))
+    seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(seeds, min_size=5, max_size=50)):
+        life.tick(Dice(number))
     return life
 
 
 @LAW
 @given(lives())
 def test_blind_peer_never_scales_in(life: Life) -> None:
-    for turn in life.turns:
-        if is_blind(turn):
-            found = sizes(turn.seen)
-            assert all(target >= found[pool] for pool, target in turn.decision.targets.items())
+    for tick in life.ticks:
+        if is_blind(tick):
+            current = sizes(tick.observation)
+            assert all(target >= current[pool] for pool, target in tick.decision.targets.items())
 
 
 @LAW
 @given(lives())
 def test_peer_stays_within_the_bounds_of_the_workload(life: Life) -> None:
-    for turn in life.turns:
-        decision = turn.decision
+    for tick in life.ticks:
+        decision = tick.decision
         if decision.target is not None and decision.may_scale_in and decision.targets:
             assert life.spec.min_replicas <= decision.target <= life.spec.max_replicas
 
@@ -114,8 +114,8 @@ def test_peer_stays_within_the_bounds_of_the_workload(life: Life) -> None:
 @LAW
 @given(lives())
 def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(life: Life) -> None:
-    for turn in life.turns:
-        for recommendation in turn.decision.recommendations:
+    for tick in life.ticks:
+        for recommendation in tick.decision.recommendations:
             for size in (recommendation.replicas, recommendation.unstabilized):
                 assert size is None or (math.isfinite(size) and size >= 0 and size == int(size))
             assert all(math.isfinite(value) for value in recommendation.memory.values())
@@ -126,13 +126,13 @@ def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(life: Life) ->
 @given(lives())
 def test_decisions_of_a_peer_follow_from_the_ticks_alone(life: Life) -> None:
     history = History(7200.0)
-    for turn in life.turns:
+    for tick in life.ticks:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))]
-        assert decide(life.spec, history, turn.seen) == turn.decision
-        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert decide(life.spec, history, tick.observation) == tick.decision
+        assert decide(life.spec, history, tick.observation) == tick.decision
         assert [history.column(c).tobytes() for c in range(len(COLUMNS))] == before
-        read_back = decode_tick(json.loads(json.dumps(encode_tick(turn.tick))))
-        assert read_back == turn.tick
+        read_back = decode_tick(json.loads(json.dumps(encode_tick(tick.record))))
+        assert read_back == tick.record
         history.append(read_back)
 
 
@@ -141,26 +141,26 @@ def test_decisions_of_a_peer_follow_from_the_ticks_alone(life: Life) -> None:
 def test_history_that_covers_the_lookback_gives_the_same_decisions(life: Life, late: int) -> None:
     """What `WorkloadSpec.lookback_s` promises: replay from the middle of a journal."""
     history = History(7200.0)
-    for turn in life.turns[late:]:
-        began = life.turns[late].decision.at
-        if turn.decision.at - began > life.spec.lookback_s:
-            assert decide(life.spec, history, turn.seen) == turn.decision
-        history.append(turn.tick)
+    for tick in life.ticks[late:]:
+        start = life.ticks[late].decision.at
+        if tick.decision.at - start > life.spec.lookback_s:
+            assert decide(life.spec, history, tick.observation) == tick.decision
+        history.append(tick.record)
 
 
 @LAW
 @given(lives(), st.sampled_from((-3600.0, 86_400.0)))
 def test_clock_jump_changes_no_decision_of_a_peer(life: Life, step_s: float) -> None:
     history = History(7200.0)
-    for turn in life.turns[:-1]:
-        history.append(turn.tick)
-    last = life.turns[-1]
+    for tick in life.ticks[:-1]:
+        history.append(tick.record)
+    last = life.ticks[-1]
     history.shift(step_s)
     readings = {
         name: dataclasses.replace(r, measured_at=r.measured_at + step_s) if isinstance(r, Fresh) else r
-        for name, r in last.seen.readings.items()
+        for name, r in last.observation.readings.items()
     }
-    moved = dataclasses.replace(last.seen, at=last.seen.at + step_s, readings=readings)
+    moved = dataclasses.replace(last.observation, at=last.observation.at + step_s, readings=readings)
     again = decide(life.spec, history, moved)
     assert (again.target, again.capped_need) == (last.decision.target, last.decision.capped_need)
 

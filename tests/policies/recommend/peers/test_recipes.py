@@ -121,7 +121,7 @@ def test_dynamo_never_removes_the_last_replica_nor_leaves_zero() -> None:
 )
 def test_dynamo_custom_thresholds_require_optimize_load(settings: dict[str, float | str], field: str | None) -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000, **settings)  # type: ignore[arg-type]
-    assert [found for found, _ in policy.problems()] == ([field] if field else [])
+    assert [name for name, _ in policy.problems()] == ([field] if field else [])
 
 
 # --- static
