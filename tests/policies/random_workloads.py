@@ -1,7 +1,7 @@
-"""Whole lives of a workload for the laws: a random specification, and turn after turn of random weather.
+"""Random histories of a workload for the laws: a random specification, and ticks with random faults.
 
-A turn's chances are one whole number, read digit by digit. Zero reads as the plainest turn (all fresh, nothing
-there, nobody else about), so that a law's counterexample shrinks to the few turns that matter.
+One integer, read digit by digit, determines a tick. Zero gives the simplest tick (all readings fresh, no load, no
+other writer), so that Hypothesis shrinks a counterexample to the few ticks that matter.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ SIGNALS = {
     "engine.utilization": (0.0, 0.05, 0.6, 1.0),
     "engine.tokens_per_s": (0.0, 10.0, 2500.0, 9000.0),
 }
-"""What may be read, and the values that it takes."""
+"""Signals, and the values of each."""
 
 
 class Dice:
-    """A whole number read digit by digit."""
+    """An integer read digit by digit."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -76,7 +76,7 @@ class LifeTick:
 
 @dataclass
 class Life:
-    """A workload's turns so far. `sizes` is the truth, `known` what was last seen of it."""
+    """A workload's ticks so far. `sizes` are the actual sizes, `known` the last statuses reported."""
 
     spec: WorkloadSpec
     sizes: dict[PoolName, int]
@@ -118,14 +118,14 @@ class Life:
         return Fresh(status, self.now)
 
     def tick(self, dice: Dice) -> LifeTick:
-        """One turn as the controller does it, but for the writes that fail in bad weather."""
+        """Run one tick as the controller does; a write fails at random unless `calm`."""
         observation = self.observe(dice)
         decision = decide(self.spec, self.history, observation)
         outcomes = tuple(self._write(dice, pool, target) for pool, target in decision.targets.items())
         record = Tick("abc", observation, decision, outcomes, len(self.history), 0.25, 0.125)
         self.history.append(record)
         self.ticks.append(LifeTick(observation, decision, record))
-        if not self.calm and dice.one_in(12):  # somebody else, or a dying node
+        if not self.calm and dice.one_in(12):  # another writer, or a failing node
             pool = dice.pick(list(self.sizes))
             self.sizes[pool] = dice.pick((0, 1, 5, 12))
         self.now += self.spec.interval_s * dice.pick((1, 1, 1, 1, 1, 1, 1, 5))
@@ -143,7 +143,7 @@ class Life:
 
 @st.composite
 def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
-    """A specification that the loader would take."""
+    """Draw a specification that the loader accepts."""
     pools: dict[PoolName, Pool] = {}
     for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"), ("a", "b", "c")))):
         minimum, quantum = draw(st.integers(0, 2)), draw(st.sampled_from(quanta))
@@ -183,7 +183,7 @@ def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
 
 
 def policies() -> st.SearchStrategy[Mapping[PolicyName, Any]]:
-    """A queue policy, and some others."""
+    """Draw a queue policy and up to three other policies."""
     queue = st.builds(
         QueueDepth,
         source=st.just("queue"),
@@ -206,7 +206,7 @@ def policies() -> st.SearchStrategy[Mapping[PolicyName, Any]]:
 
 @st.composite
 def lives(draw: st.DrawFn, *, calm: bool = False, paused: bool = False, quanta: Sequence[int] = (1,)) -> Life:
-    """A life of 10 to 60 turns; a `calm` one has no other writer, and every write is taken."""
+    """Draw a history of 10 to 60 ticks; a `calm` one has no other writer, and every write is accepted."""
     spec = replace(draw(specs(quanta)), paused=paused)
     life = Life(spec, {name: draw(st.integers(0, 12)) for name in spec.pools}, calm)
     seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))

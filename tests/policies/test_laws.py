@@ -1,4 +1,4 @@
-"""Laws of the pure core: they hold for every workload, history and weather."""
+"""Laws of the pure core: they hold for every workload, history and fault."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VISIBLE = SignalName("queue.visible")
 
 
 def sizes(seen: Observation) -> dict[PoolName, int]:
-    """The sizes that could be read."""
+    """Return the sizes of the pools with a fresh status."""
     return {name: r.value.desired for name, r in seen.pools.items() if isinstance(r, Fresh)}
 
 
@@ -32,7 +32,7 @@ def is_blind(tick: LifeTick) -> bool:
 
 
 def earlier(life: Life, tick: LifeTick, window_s: float) -> Iterator[LifeTick]:
-    """The turns before `turn` that lie in the `window_s` up to it."""
+    """Return the ticks of the `window_s` before `tick`."""
     at = tick.decision.at
     return (t for t in life.ticks if at - window_s <= t.decision.at < at)
 
@@ -119,7 +119,7 @@ def test_scale_in_never_exceeds_the_limit_per_period(life: Life) -> None:
         decided = [t.decision.target for t in earlier(life, tick, rule.period_s)]
         start = max([current, *(d for d in decided if d is not None)])
         allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
-        above = current > life.spec.max_replicas  # back within the bounds at once
+        above = current > life.spec.max_replicas  # a size above the maximum returns to it at once
         assert start - target <= allowed or (above and target == life.spec.max_replicas)
 
 
@@ -136,7 +136,10 @@ def test_scale_out_never_exceeds_the_limit_per_period(life: Life) -> None:
         start = min([current, *(d for d in decided if d is not None)])
         allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
         lifted = sum(max(0, p.min_replicas - sizes(tick.observation)[n]) for n, p in spec.pools.items())
-        assert target - start <= allowed or target <= max(minimum, current + lifted)  # to the bounds at once
+        # A size below the minimum returns to it at once.
+        assert target - start <= allowed or target <= max(
+            minimum, current + lifted
+        )  # a size below the minimum returns to it at once
 
 
 @LAW
@@ -158,7 +161,7 @@ def test_tick_survives_a_journal_round_trip(life: Life) -> None:
 
 @st.composite
 def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int]:
-    """What `allocate` takes: sizes in and out of the pools' bounds, and some of the pools pinned."""
+    """Draw the arguments of `allocate`: sizes inside and outside the pools' bounds, and some pinned pools."""
     names = [PoolName(n) for n in "abcd"[: draw(st.integers(1, 4))]]
     pools = {}
     for name in names:

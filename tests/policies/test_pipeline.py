@@ -1,4 +1,4 @@
-"""From readings to targets, turn after turn."""
+"""The pipeline from readings to targets, tick by tick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a size moves in a period, from the first turn of a life on."""
+"""Limits of scale-out and scale-in per period, from the first tick of a history on."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.policies.allocate.worlds import POOLS, Simulation, workload_over
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
 SPOT = {name: POOLS[name] for name in ("spot-a", "spot-b", "on-demand")}
 CALM: dict[str, Any] = {"slo_violation_cost_ratio": 0.01}
-"""Violations so cheap that no risk is insured: only the price decides."""
+"""Violations so cheap that no spare replica pays off: only the price decides."""
 
 
 def quiet(sim: Simulation, hours: float, work: float) -> None:
@@ -71,7 +71,7 @@ def test_standing_shortfall_counts_as_one_refusal() -> None:
     sim = Simulation.of(workload_over(SPOT, **CALM))
     sim.tick(6)
     sim.fake_pools[PoolName("spot-a")].fail(sim.now)
-    sim.run(20, 6)  # beyond the first wait, and within the patience for what has not come
+    sim.run(20, 6)  # beyond the first wait, and within the patience for pending replicas
     assert sim.history.pool_memories.of(PoolName("spot-a")).backoff.wait_s == FIRST_S
 
 
@@ -170,9 +170,9 @@ def test_on_demand_covers_a_zone_with_repeated_interruptions() -> None:
         sim.run(12, 3)
         sim.fake_pools[A].capacity = 99
         sim.run(40, 3)
-    assert sim.fake_pools[OD].ready >= 2, "before the next dip"
+    assert sim.fake_pools[OD].ready >= 2, "before the next interruption"
     quiet(sim, 40, 3)
-    assert sim.fake_pools[OD].desired == 0, "what has lasted is trusted again"
+    assert sim.fake_pools[OD].desired == 0, "spot is used again after a quiet time"
 
 
 def test_on_demand_moves_to_spot_with_spares_where_one_move_does_not_pay() -> None:
@@ -249,8 +249,8 @@ def test_replacements_of_lost_replicas_are_abandoned_until_they_arrive() -> None
     assert sim.decisions[-1].abandoned == {A: 2}
     assert "2 of spot-a" in sim.reason_of(RuleId.ABANDONED)
     sim.run(20, 4)
-    assert sim.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
-    assert sim.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
+    assert sim.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the requests stand, and do not count"
+    assert sim.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "pending replicas cost nothing"
     sim.fake_pools[A].capacity = 99
     sim.run(30, 4)
     assert not sim.decisions[-1].abandoned
@@ -296,14 +296,14 @@ def test_capacity_error_moves_requests_elsewhere_and_backs_off() -> None:
     assert set(waits[5:]) == {1800}
     sim.fake_pools[A].refusal = None
     sim.run(300, 2)
-    assert sim.sizes() == {"spot-a": 2}, "what came resets it, and the dearer one is given up"
+    assert sim.sizes() == {"spot-a": 2}, "an arrival ends the backoff, and the expensive pool is released"
 
 
 def test_misconfigured_pool_is_requested_again_without_a_signal() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].refusal = Result.MISCONFIGURED
     sim.run(10, 2)
-    assert sim.sizes() == {"on-demand": 2}, "it is bought elsewhere"
+    assert sim.sizes() == {"on-demand": 2}, "requested elsewhere"
     sim.fake_pools[A].refusal = None
     sim.run(300, 2)
     assert sim.sizes() == {"spot-a": 2}
@@ -418,14 +418,14 @@ def test_max_replicas_holds_during_a_move() -> None:
     for _ in range(40):
         sim.tick(3)
         assert sum(sim.sizes().values()) <= 4
-    assert sim.sizes() == {"spot-a": 3}, "one after the other"
+    assert sim.sizes() == {"spot-a": 3}, "replicas move one after the other"
 
 
-# --- the parts
+# --- shortfall and transition
 
 
 def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
-    """A candidate without supply that may reach 10 replicas."""
+    """Return a candidate without supply that may reach 10 replicas."""
     defaults: dict[str, Any] = {
         "name": PoolName(name),
         "pool": POOLS[name],
@@ -472,4 +472,4 @@ def test_transition_keeps_the_ready_replicas_that_the_work_needs() -> None:
         work=3.0, floor=0.0, violation_usd_per_hour=1.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
     )
     assert transition.sizes(candidates, [3, 4], [0, 4], target, may_scale_in=True) == [3, 4]
-    assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready ones stay"
+    assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready stay"

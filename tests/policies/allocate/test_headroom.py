@@ -34,7 +34,7 @@ def rests(workload: WorkloadSpec, **found: int) -> dict[str, int]:
     sizes = {"gpus": 4, **found}
     pools = {str(n): Fresh(PoolStatus(sizes.get(n, 0), sizes.get(n, 0)), NOW) for n in workload.pools}
     decision = decide(workload, Simulation.of(workload).history, seen({}, pools={**pools}))
-    assert (decision.current, decision.target) == (4, 4), "what rests is no size"
+    assert (decision.current, decision.target) == (4, 4), "headroom does not count in the size"
     return {str(n): size for n, size in decision.targets.items() if size and n != "gpus"}
 
 

@@ -40,7 +40,7 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
             zone=draw(st.sampled_from((None, "x", "y"))),
             accelerator="gpu",
         )
-    pools["e"] = Pool(price_usd_per_hour=2.0)  # so that there is always something to choose
+    pools["e"] = Pool(price_usd_per_hour=2.0)  # so that at least one pool can always grow
     workload = workload_over(
         pools,
         max_replicas=draw(st.integers(10, 20)),
@@ -145,7 +145,7 @@ def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(
         for outcome in tick.outcomes:
             name, minimum = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
             if observed[name].ready:
-                until.pop(name, None)  # it may have come since, which ends it
+                until.pop(name, None)  # replicas may have arrived since, which ends the wait
             assert outcome.after <= max(outcome.before, minimum) or tick.at >= until.get(name, 0.0)
             if outcome.result is Result.OUT_OF_CAPACITY:
                 until[name] = tick.at + FIRST_S

@@ -1,4 +1,4 @@
-"""Whole quanta: replicas of a pool come and go in multiples, whatever the policies and limits."""
+"""Whole quanta: a pool scales in multiples of its quantum under all policies and limits."""
 
 from __future__ import annotations
 
@@ -59,14 +59,12 @@ def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(life: Life) ->
             min(max_growth, spec.max_replicas - total) >= p.quantum
             for max_growth, p in zip(max_growths, spec.pools.values(), strict=True)
         ]
-        beyond = (
-            sum(sizes(tick.observation).values()) > spec.max_replicas
-        )  # coming back within it takes a whole quantum
+        beyond = sum(sizes(tick.observation).values()) > spec.max_replicas  # scale-in to it takes whole quanta
         assert total >= settled - 1e-9 or beyond or not any(fits)
 
 
 def check_targets(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    """Targets are multiples or the current size, within the bounds of pools and workload."""
+    """Assert that targets are multiples of the quantum or the current size, within all bounds."""
     for tick, (sim, current) in enumerate(story):
         targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():

@@ -64,7 +64,7 @@ def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: di
     assert min(waits, default=QUOTA_SHORTEST_S) >= QUOTA_SHORTEST_S
     assert len(requested_s) <= (12 if "b" in pools else 6 * 3600.0 / QUOTA_SHORTEST_S + 1)
     if "b" in pools:
-        assert sim.fake_pools[B].ready == 4, "bought elsewhere meanwhile"
+        assert sim.fake_pools[B].ready == 4, "requested elsewhere meanwhile"
     sim.fake_pools[A].refusal = None
     sim.run(ticks(sim, QUOTA_LONGEST_S) + RESPONSE_TICKS, 6)
     sim.run(40, 8)

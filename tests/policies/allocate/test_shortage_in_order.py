@@ -44,7 +44,7 @@ def test_first_pool_is_requested_again_after_its_wait() -> None:
     sim.fake_pools[FIRST].refusal = None
     sim.run(int(FIRST_S / sim.workload.interval_s) + 1, 4)
     sim.run(2, 6)
-    assert sim.sizes() == {"first": 2, "second": 4}, "what serves is not moved"
+    assert sim.sizes() == {"first": 2, "second": 4}, "serving replicas are not moved"
 
 
 def test_only_pool_is_requested_every_tick() -> None:

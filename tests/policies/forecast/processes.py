@@ -24,13 +24,13 @@ def watched(values: Sequence[float | None] | NDArray[np.float64], step_s: float 
 def note(
     forecast: QuantileForecast, values: Sequence[float | None] | NDArray[np.float64], tick: int, step_s: float = STEP_S
 ) -> None:
-    """Record the values of the ticks from `turn` on."""
+    """Record the values of the ticks from `tick` on."""
     for i, value in enumerate(values):
         forecast.note(START + step_s * (tick + i), value)
 
 
 def poisson(seed: int, ticks: int, mean: float = 50.0, work: float = 0.1) -> NDArray[np.float64]:
-    """Return a Poisson number of requests per tick, each with `worth` replicas of work."""
+    """Return a Poisson number of requests per tick, each with `work` replicas of work."""
     return np.asarray(np.random.default_rng(seed).poisson(mean, ticks), float) * work
 
 

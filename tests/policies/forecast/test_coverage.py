@@ -14,11 +14,11 @@ from tests.policies.forecast.processes import note, poisson, ramp, walk, watched
 WARM_UP = 240
 TICKS = 1440
 BINS = 4
-"""A minute of turns at 15 s: the horizon, and the distance of windows that do not overlap."""
+"""Ticks in a minute at 15 s: the horizon, and the distance of windows that do not overlap."""
 
 
 def bursts(seed: int, ticks: int) -> NDArray[np.float64]:
-    """Heavy-tailed demand: what comes in a turn is log-normal."""
+    """Return heavy-tailed demand: log-normal work per tick."""
     return np.asarray(np.random.default_rng(seed).lognormal(1.0, 0.6, ticks))
 
 
@@ -61,7 +61,7 @@ def test_all_zero_demand_forecasts_zero_until_demand_appears() -> None:
 
 
 def test_forecast_of_a_ramp_is_ahead_of_the_growth() -> None:
-    """On a ramp the 0.9 quantile of the next five minutes lies about where the ramp will be."""
+    """On a ramp the 0.9 quantile of the next five minutes is close to the ramp's value then."""
     values = ramp(5, 420)
     assert QuantileForecast(15.0).peak(300, 0.9).leader == "reactive"
     assert watched(values[:400]).peak(300, 0.9).value == pytest.approx(values[419], rel=0.05)

@@ -81,7 +81,7 @@ def test_forecast_is_deterministic_and_queries_do_not_change_it() -> None:
 
 
 def test_queries_do_not_change_the_forecast_in_missed_or_repeated_ticks() -> None:
-    """With seasons: what is kept of the past between turns is the same, whoever asked when."""
+    """With seasons: the cached earlier days do not depend on the queries between ticks."""
     past, ticks = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
     quiet, queried = QuantileForecast(60.0), QuantileForecast(60.0)
     for forecast in (quiet, queried):
@@ -112,13 +112,13 @@ def test_cold_start_is_reactive_and_gives_the_reason() -> None:
 
 
 def test_confidence_falls_beyond_the_largest_residual() -> None:
-    """n residuals reach to n/(n+1): what lies beyond is the tail's, and less sure the further out."""
+    """n residuals cover quantiles up to n/(n+1); beyond that the tail applies, with falling confidence."""
     forecast = watched(poisson(1, 240))
     confidence = [forecast.peak(60, q).confidence for q in (0.5, 0.9, 0.99, 0.999)]
     assert confidence[:2] == [1.0, 1.0]
     assert 0.0 < confidence[3] < confidence[2] < 1.0
     values = forecast.peaks(60, (0.9, 0.99, 0.999))
-    assert values[0] < values[1] < values[2], "beyond the largest residual the tail goes on"
+    assert values[0] < values[1] < values[2], "the tail continues beyond the largest residual"
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.inf, -math.inf])
@@ -154,7 +154,7 @@ def test_horizon_that_is_not_positive_and_finite_raises_value_error(horizon_s: f
 
 @pytest.mark.parametrize("missed", [None, math.nan], ids=["none", "not-a-number"])
 def test_missed_ticks_do_not_move_the_forecast(missed: float | None) -> None:
-    """A gap brings no residual and no level: what is said stays as it was."""
+    """A gap adds no residual and no level: the forecast stays the same."""
     forecast = watched(poisson(4, 200))
     before = forecast.peak(90, 0.9)
     note(forecast, [missed] * 3, 200)
@@ -163,7 +163,7 @@ def test_missed_ticks_do_not_move_the_forecast(missed: float | None) -> None:
 
 
 def test_gaps_are_not_zeros() -> None:
-    """Every third turn missed: the level and the spread are those of the turns seen."""
+    """With every third tick missed, the level and the spread are those of the other ticks."""
     values: list[float | None] = list(poisson(5, 900))
     whole = watched(values).peak(90, 0.9).value
     values[::3] = [None] * len(values[::3])
@@ -172,7 +172,7 @@ def test_gaps_are_not_zeros() -> None:
 
 def test_long_gap_keeps_the_seasons_and_is_blind_until_the_next_value() -> None:
     forecast = watched(days(6, 3, 60.0), 60.0)
-    after = 3 * 1440 + 600  # ten hours blind, to ten in the morning
+    after = 3 * 1440 + 600  # ten hours without readings, until 10:00
     note(forecast, [None], after, 60.0)
     assert math.isnan(forecast.peak(300, 0.9).value)
     assert "nothing was seen lately" in forecast.peak(300, 0.9).reason
@@ -216,8 +216,8 @@ def test_seeded_history_equals_an_observed_one(learn_s: float) -> None:
 
 
 def test_seeded_weeks_provide_the_seasons_at_once() -> None:
-    """Five-minute means of two weeks, as Prometheus keeps them, then ten minutes of turns."""
-    past = days(10, 14.375, 300.0)  # until nine in the morning, when the load doubles within the hour
+    """Five-minute means of two weeks, as Prometheus retains them."""
+    past = days(10, 14.375, 300.0)  # until 09:00, when the load doubles within the hour
     forecast = QuantileForecast(STEP_S)
     forecast.seed(START + 300.0 * np.arange(len(past)), past)
     seasons = EarlierDays(forecast.series, np.array([1800.0])).seasons(float(past.mean()))

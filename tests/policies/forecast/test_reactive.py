@@ -16,7 +16,7 @@ AHEAD_S = np.array([60.0, 300.0, 1800.0])
 
 
 def shifted(before: float, after: float, since: int) -> NDArray[np.float64]:
-    """A shift so many bins ago, with a little noise."""
+    """Return a level shift `since` bins ago, with a little noise."""
     noise = np.random.default_rng(1).normal(0.0, 0.05, reactive.WINDOW)
     return np.where(np.arange(reactive.WINDOW) < reactive.WINDOW - since, before, after) + noise
 

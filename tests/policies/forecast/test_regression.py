@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from policies.forecast.regression import RIDGE, Regression
 
 TRUE = np.array([[0.5, 0.3, -0.2], [0.6, 0.3, 0.1]])
-"""Coefficients of the value and of the largest."""
+"""Coefficients of the value and of the largest value up to the horizon."""
 HOUR_S = np.array([3600.0, 3600.0])
 
 
 def observed(seed: int, count: int, noise: float) -> NDArray[np.float64]:
-    """Features and what came of them: (count, 3 + 2)."""
+    """Return features and their targets, of shape (count, 3 + 2)."""
     rng = np.random.default_rng(seed)
     features = rng.normal(1.0, 0.5, (count, 3))
     return np.hstack((features, features @ TRUE.T + rng.normal(0.0, noise, (count, 2))))
 
 
 def learned_coefficients(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The coefficients (2, F) of a horizon that saw these rows, one after the other."""
+    """Return the coefficients (2, F) of a horizon that learned these rows in order."""
     regression = Regression(3, HOUR_S)
     for row in rows:
         regression.learn(np.array([1]), row[None])
@@ -33,7 +33,7 @@ def test_regression_recovers_the_true_coefficients() -> None:
 
 
 def test_regression_equals_ridge_regression_with_forgetting() -> None:
-    """Without outliers: weighted least squares, solved at once."""
+    """Without outliers it equals weighted least squares over all rows."""
     rows = observed(2, 76, 0.0)
     age = np.arange(len(rows))[::-1]
     weight = 0.5 ** (age * HOUR_S[0] / (30 * 86_400.0))

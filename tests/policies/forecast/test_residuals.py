@@ -21,14 +21,14 @@ def quantiles_of(
 
 
 def test_residual_i_of_n_is_the_quantile_i_over_n_plus_one() -> None:
-    """Conformal: the next one, exchangeable with them, falls below the i-th with just this chance."""
+    """Conformal: the next residual, exchangeable with them, falls below the i-th with exactly this probability."""
     residuals = [5.0, 1.0, 9.0, 7.0]
     assert quantiles_of(residuals, [0.2, 0.4, 0.6, 0.8]) == pytest.approx([1.0, 5.0, 7.0, 9.0])
     assert quantiles_of(residuals, [0.3, 0.5]) == pytest.approx([3.0, 6.0])
 
 
 def test_tail_beyond_the_outermost_residual_is_exponential() -> None:
-    """The quantiles of an exponential sample go on as the logarithm of what is left."""
+    """The quantiles of an exponential sample grow with the logarithm of the remaining probability."""
     n = 99
     sample = -np.log1p(-(np.arange(n) + 1.0) / (n + 1.0))
     result = quantiles_of(sample, [0.99, 0.999, 0.9999])
@@ -38,7 +38,7 @@ def test_tail_beyond_the_outermost_residual_is_exponential() -> None:
 
 
 def test_single_residual_does_not_determine_the_tail() -> None:
-    """The largest of 160 is chance: it moves the 0.99 quantile by its share of the mean excess alone."""
+    """The largest of 160 is random: it moves the 0.99 quantile only by its share of the mean excess."""
     sample = -np.log1p(-(np.arange(160) + 1.0) / 161.0)
     before = quantiles_of(sample, [0.9, 0.99])
     assert before[1] == pytest.approx(np.log(100.0), rel=0.05)

@@ -15,7 +15,7 @@ from tests.policies.forecast.processes import START, days
 AHEAD_S = np.array([900.0, 1800.0])
 PER_DAY = 288
 NINE = 9 * 12
-"""The bin of nine in the morning, when the load doubles within the hour."""
+"""The bin of 09:00, when the load doubles within the hour."""
 
 
 def recorded(values: NDArray[np.float64]) -> DemandSeries:
@@ -26,26 +26,26 @@ def recorded(values: NDArray[np.float64]) -> DemandSeries:
 
 
 def as_it_was(values: NDArray[np.float64]) -> None:
-    """A fortnight like any other."""
+    """Leave two regular weeks unchanged."""
 
 
 def holiday(values: NDArray[np.float64]) -> None:
-    """Yesterday was as quiet as a night."""
+    """Set yesterday to the load of a night."""
     values[-PER_DAY - NINE : -NINE] = 2.0
 
 
 def outage(values: NDArray[np.float64]) -> None:
-    """Yesterday morning nothing was seen."""
+    """Remove the values of yesterday morning."""
     values[-PER_DAY - 24 : -PER_DAY + 24] = np.nan
 
 
 def silence(values: NDArray[np.float64]) -> None:
-    """The day before yesterday morning everything stood still."""
+    """Set the morning of the day before yesterday to zero."""
     values[-2 * PER_DAY - 24 : -2 * PER_DAY + 24] = 0.0
 
 
 def growth(values: NDArray[np.float64]) -> None:
-    """Three days ago the load doubled for good."""
+    """Double the load permanently from three days ago."""
     values[-3 * PER_DAY :] *= 2.0
 
 
@@ -61,7 +61,7 @@ def test_daily_season_is_robust_to_one_unusual_event(event: Callable[[NDArray[np
 
 @pytest.mark.parametrize("step_s", [15.0, 60.0, 900.0, 7200.0, 43_200.0])
 def test_cached_seasons_equal_a_fresh_lookup(step_s: float) -> None:
-    """Turn by turn, with gaps in the past: a page is turned when the hour comes, not later."""
+    """Tick by tick, with gaps in the past: the cache is renewed on time at each new bin."""
     series, ahead_s = DemandSeries(step_s), step_s * np.unique(np.ceil(np.array([60.0, 300.0, 1800.0]) / step_s))
     values = np.random.default_rng(4).uniform(1.0, 9.0, 15 * PER_DAY)
     values[::7] = np.nan

@@ -16,7 +16,7 @@ HORIZON = np.array([0])
 
 
 def scored(losses: list[tuple[float, float]], selection: Selection | None = None) -> Selection:
-    """The reactive candidate's losses and a rival's, at one horizon."""
+    """Return a selection after these losses of the reactive candidate and another one, at one horizon."""
     selection = selection or Selection(2, np.array([1.0]))
     for reactive, rival in losses:
         loss = np.broadcast_to(np.array([reactive, rival])[:, None], (1, 2, 2, len(LEVELS)))
@@ -54,7 +54,7 @@ def test_leader_changes_with_enough_evidence_beyond_the_margin(losses: list[tupl
 
 
 def test_candidate_is_scored_only_on_ticks_in_which_it_took_part() -> None:
-    """A season that was seen late is not compared with losses of before."""
+    """A season known only later is not compared with earlier losses of the reactive candidate."""
     selection = scored([(9.0, np.nan)] * 20)
     assert (scored([(1.0, 1.5)] * 20, selection).leader == REACTIVE).all()
 
@@ -70,7 +70,7 @@ def leaders(
 
 
 def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
-    """Nothing beats its last value; what leads now and then does so by chance."""
+    """No candidate beats the last value; others lead only by random variation."""
     counts: Counter[str] = Counter()
     for seed in (1, 2, 3):
         values = walk(seed, 700)
@@ -92,7 +92,7 @@ def test_seasonal_series_promotes_a_seasonal_candidate_after_two_periods() -> No
     forecast = watched(values[: 288 * 2 - 10], 300.0)
     assert np.isnan(forecast.at(1800, 0.5)).sum() == 0
     means = forecast._current_forecasts().means[0]
-    assert np.isnan(means[4:7]).all(), "two days were not seen yet"
+    assert np.isnan(means[4:7]).all(), "the record covers less than two days"
     note(forecast, values[288 * 2 - 10 :], 288 * 2 - 10, 300.0)
     assert forecast.peak(1800, 0.9).leader in {"daily", "regression", "yesterday"}
-    assert np.isnan(forecast._current_forecasts().means[0, 6]).all(), "two weeks were not seen yet"
+    assert np.isnan(forecast._current_forecasts().means[0, 6]).all(), "the record covers less than two weeks"

@@ -1,4 +1,4 @@
-"""The record: bins, gaps, bounds, and a clock that jumps."""
+"""The demand record: bins, gaps, bounds, and clock jumps."""
 
 from __future__ import annotations
 

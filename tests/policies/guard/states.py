@@ -50,7 +50,7 @@ class State:
 
 @st.composite
 def pools(draw: st.DrawFn, high: int) -> dict[PoolName, Pool]:
-    """Draw one to four pools that may differ in all that the guard looks at; the last may rest as headroom."""
+    """Draw one to four pools that may differ in everything that the guard reads; the last may be headroom."""
     result: dict[PoolName, Pool] = {}
     priced = draw(st.booleans())
     for name in "abcd"[: draw(st.integers(1, 4))]:

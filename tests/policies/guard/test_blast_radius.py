@@ -1,4 +1,4 @@
-"""A blast radius cancels removals, and the growth that was to replace them."""
+"""A blast radius cancels removals, and the growth that would replace them."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_reserved_replicas_do_not_count_towards_the_usd_budget(market: Any) -> N
 def test_most_expensive_growth_is_cut_first() -> None:
     pools = {"big": Pool(gpus_per_replica=8, max_replicas=2), "small": Pool(gpus_per_replica=1, max_replicas=20)}
     decision = decided(200, {"big": 0, "small": 0}, pools=pools, budget=Budget(gpus=21))
-    assert dict(decision.targets) == {"big": 0, "small": 18}, "2 big and 18 small were wanted, which are 34 GPUs"
+    assert dict(decision.targets) == {"big": 0, "small": 18}, "2 big and 18 small replicas would take 34 GPUs"
 
 
 def test_size_over_budget_falls_by_window_and_steps() -> None:
@@ -75,7 +75,7 @@ def test_size_over_budget_falls_by_window_and_steps() -> None:
 def test_self_stabilizing_policy_over_budget_falls_by_the_window() -> None:
     decisions = live(spec({"size": Static(replicas=10)}, budget=Budget(gpus=4), scale_down=ScaleDown()), [{}] * 40, 10)
     sizes = targets(decisions)
-    assert sizes[:19] == [10] * 19, "the window of 300 s must have been seen"
+    assert sizes[:19] == [10] * 19, "the history must cover the window of 300 s"
     assert sizes[-1] == 4
     assert min(t for t in sizes if t is not None) == 4
 

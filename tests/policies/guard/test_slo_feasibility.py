@@ -30,7 +30,7 @@ def chased(limit_s: float = 0.03, *, reports_latency: bool = True, **settings: A
 
 
 def unreachable(load: float) -> float:
-    """An engine that cannot keep 30 ms at any load."""
+    """Return the latency of an engine that exceeds 30 ms at any load."""
     return 0.05 + 0.0001 * load
 
 
@@ -79,8 +79,8 @@ def test_growth_resumes_when_load_shows_that_replicas_help() -> None:
 
     engines = Engines(chased(limit_s=0.04, scale_down=ScaleDown(window_s=0, max_replicas=1000)), with_a_knee)
     engines.run(60, running=12.0)
-    assert engines.size == 2, "below its promise, nothing is asked"
-    engines.run(60, running=15.9)  # 7.95 a replica: 74 ms, and three replicas keep it
+    assert engines.size == 2, "within the SLO, no replica is added"
+    engines.run(60, running=15.9)  # 7.95 requests per replica: 74 ms; three replicas meet the SLO
     assert max(d.target or 0 for d in engines.decisions) == 3
 
 
@@ -101,7 +101,7 @@ def test_expired_evidence_allows_one_more_replica() -> None:
 
 def test_replica_with_too_little_gain_is_not_added() -> None:
     def flat(load: float) -> float:
-        return 0.0301 + 0.00002 * load  # the promise is just missed, and load hardly matters
+        return 0.0301 + 0.00002 * load  # just above the SLO, and load hardly matters
 
     spec_ = chased(limit_s=0.03013, slo_feasibility=LateGrowth(min_gain=0.05))
     engines = Engines(spec_, flat, size=3)
@@ -140,9 +140,9 @@ def test_lagging_noisy_latency_does_not_block_an_attainable_slo(seed: int) -> No
     slow = ScaleDown(window_s=3600)
     engines = Engines(chased(limit_s=0.03, scale_down=slow), linear, size=1, lag_ticks=5)
     engines.noise = lambda: float(rng.lognormal(0, 0.15))
-    for i in range(160):  # load comes up over ten minutes: latencies lag behind it all the way
+    for i in range(160):  # load rises over ten minutes, and latencies lag behind it
         engines.tick(running=float(rng.poisson(min(40.0, 4.0 + i))))
-    assert engines.size >= 9, "40 requests at 4 a replica are 10"
+    assert engines.size >= 9, "40 requests at 4 per replica need 10"
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -152,13 +152,13 @@ def test_lagging_noisy_latency_does_not_chase_an_unattainable_slo(seed: int) -> 
     engines.noise = lambda: float(rng.lognormal(0, 0.15))
     for _ in range(220):
         engines.tick(running=float(rng.poisson(16.0)))
-    assert max(d.target or 0 for d in engines.decisions) <= 5, "two or three more, to be sure"
+    assert max(d.target or 0 for d in engines.decisions) <= 5, "a few more because of noise"
 
 
 def test_headroom_is_computed_again_without_the_latency_driven_need() -> None:
     policies = {"chaser": Chaser(0.03, per_replica=1.0), "room": Headroom(share=0.5)}
     engines = Engines(spec(policies, slo=Slo(ttft_s=None, itl_s=0.03)), unreachable, size=5)
-    assert engines.run(1, running=4.0) == [8], "4 for load and as many free; 6 for latency would make 12"
+    assert engines.run(1, running=4.0) == [8], "4 for load and 4 free; 6 for latency would give 12"
 
 
 def test_feasibility_check_is_inactive_without_an_slo() -> None:

@@ -40,7 +40,7 @@ def test_replicas_delayed_by_a_shortage_record_no_lead_time() -> None:
     lead_times.note(1800, target=4, ready=3)
     assert len(lead_times) == 0
     lead_times.note(1815, target=4, ready=4)
-    assert lead_times.quantile_s(0.5) == 1800, "what was asked for after the shortage was told is a start like others"
+    assert lead_times.quantile_s(0.5) == 1800, "a request after the shortage is a regular start"
 
 
 def test_implausibly_long_starts_record_no_lead_time() -> None:

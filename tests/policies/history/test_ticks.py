@@ -65,7 +65,7 @@ def test_longest_gap_includes_both_ends_of_the_window() -> None:
     assert history.longest_gap_s(MAY_SCALE_IN, 0, 120) == 60
     assert history.longest_gap_s(MAY_SCALE_IN, 95, 120) == 15
     assert history.longest_gap_s(MAY_SCALE_IN, 100, 400) == 295
-    assert history.longest_gap_s(MAY_SCALE_IN, -50, 120) == np.inf, "nothing vouches for the window's start"
+    assert history.longest_gap_s(MAY_SCALE_IN, -50, 120) == np.inf, "no tick covers the start of the window"
 
 
 def test_ticks_without_full_evidence_are_gaps() -> None:

@@ -86,7 +86,7 @@ def _latency_readings(latency: str, mean_s: float, tail: LatencyTail, limit_s: f
 
 @dataclass
 class Day:
-    """A workload on such engines, tick by tick; a decision takes effect after `lead_turns` ticks."""
+    """A workload on such engines, tick by tick; a decision takes effect after `lead_ticks` ticks."""
 
     policy: Predictive = field(default_factory=lambda: Predictive(source="e", rate_window_s=60.0, quantile=0.5))
     slo: Slo = field(default_factory=Slo)

@@ -39,7 +39,7 @@ def test_idle_latency_is_learned_in_20_ticks_from_a_wrong_prior() -> None:
 
 @pytest.mark.parametrize("saturation", [0.2, 0.4, 2.5], ids=["a fifth", "two fifths", "two and a half"])
 def test_wrong_prior_is_corrected_by_loads_around_the_saturation(saturation: float) -> None:
-    """Loads beyond the saturation believed so far correct it, and not the pace, which once ended at nothing."""
+    """Loads beyond the estimated saturation correct the saturation, and do not drive the pace to zero."""
     line = learned_line(saturation, 0.014, [saturation * (0.4 + load) for load in 2 * LOADS], prior_s=0.01)
     assert line.saturation == pytest.approx(saturation, rel=0.1)
     assert line.idle_s == pytest.approx(0.014, rel=0.15)
@@ -79,7 +79,7 @@ def test_single_outlier_hardly_moves_the_saturation() -> None:
 def test_drift_of_the_saturation_is_followed_within_hours() -> None:
     line = learned_line(1.0, 0.1, LOADS)
     for load in 4 * LOADS:
-        line = line.learn(load * 0.6, 0.1 / (1.0 - load), FORGET)  # the same slowness at three fifths of the load
+        line = line.learn(load * 0.6, 0.1 / (1.0 - load), FORGET)  # the same slowdown at 60 % of the load
     assert line.saturation == pytest.approx(0.6, rel=0.1)
 
 

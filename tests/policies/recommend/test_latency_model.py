@@ -1,4 +1,4 @@
-"""The latency models after a tick, and the load at which an SLO is just kept."""
+"""The latency models after a tick, and the highest load within an SLO."""
 
 from __future__ import annotations
 
@@ -153,10 +153,10 @@ def test_slo_limits_contain_only_configured_latencies() -> None:
 
 
 def test_itl_spread_prior_grows_with_the_prompt_to_output_ratio() -> None:
-    """As measured on an H100: conversations have 5 prompt tokens to a generated one, code 70."""
+    """As measured on an H100: conversations have 5 prompt tokens per output token, code has 70."""
     spreads = [recall_latencies({}, mix)["itl_s"].tail.spread for mix in (0.001, 5.3, 70.0, 1e9)]
     assert spreads == pytest.approx([0.05, 0.15, 0.54, 0.6], abs=0.005)
-    assert recall_latencies({}, 0.0) == KNOWN, "a mix that is not known says nothing"
+    assert recall_latencies({}, 0.0) == KNOWN, "an unknown mix keeps the priors"
     assert recall_latencies({}, 70.0)["ttft_s"] == KNOWN["ttft_s"]
 
 

@@ -47,7 +47,7 @@ def test_repeated_violations_raise_the_spread_and_a_single_burst_hardly() -> Non
 
 
 def test_bursts_do_not_raise_the_spread_beyond_its_maximum() -> None:
-    """A tenth is late in every turn at half of the promise: no tail of an engine does that."""
+    """In each tick a tenth violates the SLO at a mean of half the limit: no engine has such a tail."""
     tail = LatencyTail.of(0.15, 0.4)
     for _ in range(240):
         tail = tail.learn(LIMIT_S, 0.025, 0.1, 150.0, FORGET)

@@ -42,11 +42,11 @@ def test_learned_capacity_gives_past_work_in_current_units() -> None:
     day = Day(policy=POLICY)
     last = recommendation_of(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
     assert work(rates(60.0), last.memory) == pytest.approx([last.work], rel=0.02)
-    assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors' units are others"
+    assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors give other units"
 
 
 def test_past_work_agrees_with_the_first_tick_before_learning() -> None:
-    first = recommendation_of(Day(policy=POLICY, ready=60).tick(60.0))  # so idle that the turn itself teaches nothing
+    first = recommendation_of(Day(policy=POLICY, ready=60).tick(60.0))  # so idle that the tick itself teaches nothing
     assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
 
 
@@ -73,7 +73,7 @@ def test_seeded_seasons_improve_forecasts_after_a_change_of_units() -> None:
     start_s = NOW + DAY_S / 2 - 15 * DAY_S
     past = HistorySeed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
     past.apply(seeded)
-    assert np.isnan(seeded.peaks(600.0, [0.5])).all(), "a past says nothing of now"
+    assert np.isnan(seeded.peaks(600.0, [0.5])).all(), "a seeded past gives no current level"
     errors: dict[str, list[float]] = {"sown": [], "cold": []}
     for k in range(8 * 240):
         t = NOW + DAY_S / 2 + 15.0 * k

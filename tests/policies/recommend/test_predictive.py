@@ -67,7 +67,7 @@ def test_queue_of_earlier_engines_does_not_change_the_learned_itl() -> None:
         key: before[key] for key in before if key.startswith("itl_s")
     }
     later = recommendation_of(day.run([60.0] * 12)[-1]).memory
-    assert later["itl_s.saturation"] < after["itl_s.saturation"], "a queue that stands for longer is everybody's"
+    assert later["itl_s.saturation"] < after["itl_s.saturation"], "a longer-lasting queue belongs to all engines"
 
 
 def test_flat_kv_cache_does_not_hide_a_growing_prefill_queue() -> None:
@@ -132,7 +132,7 @@ def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
 
 
 def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
-    """Dynamo's planner in SLA mode walked from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
+    """Dynamo's planner in SLA mode went from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
     day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
     decisions = day.run([40.0] * 240)
     last = decisions[-1]
@@ -142,7 +142,7 @@ def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
 
 
 def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
-    """Neither does a slow start multiply what waits, nor is one replica a dead end."""
+    """A slow start does not multiply the waiting requests, and one replica can still scale out."""
     day = Day(ready=1, lead_ticks=12, max_replicas=10_000)
     decisions = day.run([100.0] * 80)
     sizes = [d.target for d in decisions if d.target is not None]

@@ -123,13 +123,13 @@ def test_most_urgent_messages_set_the_need(queued: QueueState, with_: SupplyTime
     ],
 )
 def test_replicas_retained_by_windows_are_not_requested(kept: Retained, replicas: float, slack_s: float) -> None:
-    """Where the need is stated for as long as there is work, a window begins when there is none any more."""
+    """The need is reported while there is work, so that a window begins only when the work ends."""
     need = deadline_need(queue_rows((0, 3000, 2)), EACH_S, timeline_of(2, kept=kept), SLO)
     assert (need.replicas, need.slack_s) == pytest.approx((replicas, slack_s))
 
 
 def test_completed_work_stays_completed_at_a_longer_service_time() -> None:
-    """A remainder is never more than what waits now: 3,000 messages of which nobody is left are no work."""
+    """A remainder never exceeds the messages waiting now: 3,000 completed messages are no work."""
     assert deadline_need(queue_rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, timeline_of(1), SLO).replicas == 0.0
 
 
@@ -190,11 +190,9 @@ def serve_arrivals(arrivals: Sequence[int], lead_ticks: int) -> tuple[list[float
 @given(st.lists(st.sampled_from([0, 0, 0, 10, 200, 3000]), min_size=1, max_size=80), st.integers(1, 12))
 def test_every_message_meets_its_deadline_without_a_runaway(arrivals: list[int], lead_ticks: int) -> None:
     waits, sizes = serve_arrivals(arrivals, lead_ticks)
-    assert max(waits, default=0.0) <= SLO.deadline_s + 2 * TICK_S, "a turn to be seen, one to be done"
+    assert max(waits, default=0.0) <= SLO.deadline_s + 2 * TICK_S, "one tick to be observed, one to be processed"
     max_work_s = max(sum(arrivals[k : k + 40]) for k in range(len(arrivals))) * EACH_S
-    assert max(sizes) <= math.ceil(max_work_s / (SLO.deadline_s - (lead_ticks + 2) * TICK_S)) + 1, (
-        "and nothing runs away"
-    )
+    assert max(sizes) <= math.ceil(max_work_s / (SLO.deadline_s - (lead_ticks + 2) * TICK_S)) + 1, "no runaway"
 
 
 def test_steady_stream_holds_the_replicas_it_needs() -> None:
@@ -243,11 +241,11 @@ class Workers:
 
 
 def test_busy_workers_do_not_count_as_demand() -> None:
-    """Their rate is what they can do. Followed, it keeps them all, and a forecast of it buys more."""
+    """Their rate is their capacity. Taken as demand, it would keep all of them, and its forecast would add more."""
     workers = Workers(PATIENT, 10)
     decisions = [workers.tick(2000.0 - 20 * k) for k in range(30)]
     assert recommendation_of(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), (
-        "the one that the cooldown keeps does it"
+        "the replica that the cooldown keeps suffices"
     )
     assert decisions[-1].target == 1
 
@@ -276,12 +274,12 @@ def test_short_deadline_includes_expected_arrivals() -> None:
         decision, waiting = workers.tick(0.0), patient.tick(0.0)
     assert (recommendation_of(decision).replicas or 0) > 0.5
     assert recommendation_of(waiting).replicas == 0.0
-    assert recommendation_of(waiting).active, "what is in work keeps a replica"
+    assert recommendation_of(waiting).active, "running requests keep a replica"
 
 
 def test_lookback_covers_the_queue_deadline() -> None:
     assert PATIENT.lookback_s == 900.0
-    assert dataclasses.replace(PATIENT, queue=None).lookback_s == 300.0, "for queues that are of a few engines"
+    assert dataclasses.replace(PATIENT, queue=None).lookback_s == 300.0, "for queues of a few engines"
 
 
 def test_absent_queue_reading_blocks_scale_in() -> None:

@@ -34,12 +34,12 @@ def test_service_time_counts_work_in_flight_at_the_first_responses() -> None:
     workers = Workers(UNKNOWN, 1)
     decision = workers.tick(5000.0, engines(FULL, 38 * EACH_S / 60), per_replica=0.1)
     assert recommendation_of(decision).memory["each_s"] == pytest.approx(EACH_S, rel=0.2), (
-        "the engine is trusted for a little less"
+        "the engine's estimated capacity is a little lower"
     )
 
 
 def test_draining_engines_do_not_change_the_service_time() -> None:
-    """The last to run are the longest: what they take is not what a message takes."""
+    """The last requests to run are the longest: their duration is not the mean service time."""
     workers = Workers(PATIENT, 2)
     for _ in range(10):
         before = workers.tick(500.0, engines(2 * FULL, 1.6), per_replica=5.0)
@@ -70,8 +70,8 @@ def test_replicas_leave_soon_after_the_last_message_despite_windows(window_s: fl
     decisions = batch(PATIENT, 4500.0, 2, window_s, cooldown_s)
     work_done = next(k for k, d in enumerate(decisions) if not [r for r in d.recommendations if r.active or r.need])
     empty = next(k for k, d in enumerate(decisions) if "the queue is empty" in recommendation_of(d).reason)
-    assert work_done <= empty, "nothing is asked for that is kept anyway"
-    assert 0 <= (len(decisions) - 1 - empty) * TICK_S <= 120.0, "and the last one goes soon after"
+    assert work_done <= empty, "replicas retained by windows are not requested"
+    assert 0 <= (len(decisions) - 1 - empty) * TICK_S <= 120.0, "the last replica leaves soon after"
 
 
 def test_steady_messages_keep_a_replica() -> None:
@@ -82,7 +82,7 @@ def test_steady_messages_keep_a_replica() -> None:
 
 
 def test_queue_deadline_takes_precedence_over_the_tolerance() -> None:
-    """6.2 of 6 replicas are needed: a tolerance of a tenth would have all of it late."""
+    """6.2 replicas are needed and 6 run: with a tolerance of 10 % all messages would violate the SLO."""
     workers = Workers(PATIENT, 6)
     workers.spec = dataclasses.replace(workers.spec, tolerance=0.1)
     decision = workers.tick(27_500.0, engines(6 * FULL, 6.0), per_replica=5.0)
@@ -91,7 +91,7 @@ def test_queue_deadline_takes_precedence_over_the_tolerance() -> None:
 
 
 def test_windows_retain_the_sizes_requested_in_them() -> None:
-    """Ten were wanted 75 s ago, four 15 s ago, and work was seen 30 s ago."""
+    """The need was 10 replicas 75 s ago and 4 replicas 15 s ago; the workload was active 30 s ago."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=600.0)
     history = History()
     for ago_s, wanted, active in ((75.0, 10, True), (30.0, 3, True), (15.0, 4, False)):
@@ -102,12 +102,12 @@ def test_windows_retain_the_sizes_requested_in_them() -> None:
     times_s = np.array([0.0, 239.0, 240.0, 299.0, 300.0, 584.0, 585.0])
     assert timeline.retained.at(times_s).tolist() == [10.0, 10.0, 4.0, 4.0, 1.0, 1.0, 0.0]
     assert timeline.work_s(times_s[1:3], 0.0).tolist() == [2390.0, 2400.0]
-    assert timeline.spare_s == 0.0, "a window is longer than a start"
+    assert timeline.spare_s == 0.0, "the window is longer than a start"
 
 
 @pytest.mark.parametrize(("least", "cooldown_end_s"), [(1, np.inf), (0, 45.0)])
 def test_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldown_end_s: float) -> None:
-    """Four were wanted 15 s ago and work was seen 30 s ago: at zero after 60 s, whatever a window of 300 s keeps."""
+    """The need was 4 replicas 15 s ago and the workload active 30 s ago: zero after 60 s, despite a window of 300 s."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
     history = History()
     for ago_s, wanted, active in ((30.0, 3, True), (15.0, 4, False)):
@@ -120,7 +120,7 @@ def test_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldow
 
 
 def test_old_unfulfilled_requests_are_not_expected_to_serve_soon() -> None:
-    """Six stand where there is no capacity; two more were asked for half a minute ago."""
+    """Six pending replicas have no capacity; two more were requested 30 s ago."""
     shape = spec(pools={"main": Pool(lead_time_s=90.0)})
     history = History()
     for ago_s, found, requested in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
@@ -131,4 +131,4 @@ def test_old_unfulfilled_requests_are_not_expected_to_serve_soon() -> None:
     context = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
     assert context.pending_since() == [NOW - 30.0] * 2
     coming = SupplyTimeline.of(context, 120.0).ready_in_s
-    assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the rest are a whole start away"
+    assert coming.tolist() == [90.0] * 2 + [120.0] * 6, "the others take a whole lead time"

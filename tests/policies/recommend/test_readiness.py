@@ -1,4 +1,4 @@
-"""Replicas that lose readiness: then a smaller measurement is no evidence for a smaller size."""
+"""Replicas that lose readiness: a smaller measurement is then no evidence for a smaller size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
 
 
 def busy(policies: Mapping[str, Any], size: int = 12, **settings: Any) -> Replicas:
-    """A workload that needs about all of its replicas."""
+    """Return a workload that needs about all of its replicas."""
     replicas = Replicas(policies, size, settings)
     replicas.ticks(20, BUSY * size)
     assert replicas.size >= size - 1
@@ -67,7 +67,7 @@ def test_survivors_with_spare_capacity_do_not_prove_lost_replicas_idle(policies:
     before = replicas.size
     replicas.lost = 10
     sizes = replicas.ticks(COUNTED - 1, 0.3 * replicas.ready)
-    assert min(sizes) >= before - 2, "the two that are left show what they lost themselves, and no more"
+    assert min(sizes) >= before - 2, "the two ready replicas prove only their own drop in load"
 
 
 @EVERY
@@ -101,7 +101,7 @@ def test_interrupted_replica_counts_as_full_and_is_removed_first() -> None:
     replicas.lost = 1
     sizes = replicas.ticks(12, 0.3 * replicas.ready)
     assert sizes[4] == 6, "11 ready at 30 of 80 % are 4.1, and one is counted as full"
-    assert sizes[-1] == 5, "the one that was not ready went first"
+    assert sizes[-1] == 5, "the replica that was not ready is removed first"
 
 
 def test_load_of_lost_replicas_is_named_in_the_reason() -> None:

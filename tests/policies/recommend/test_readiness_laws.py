@@ -1,4 +1,4 @@
-"""Laws over random losses of readiness: they hold for every policy of ours that measures replicas."""
+"""Laws over random losses of readiness: they hold for every own policy that measures replicas."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
 
 EXAMPLES = law(25)
 TARGETS = {"gpu_utilization": 0.7, "predictive": 0.95}
-"""The share of a full replica that a policy fills; 0.8 where it is not here."""
+"""The share of a full replica that a policy fills; 0.8 for the others."""
 
 
 WITHOUT_FORECAST = {**POLICIES, "predictive": {"p": Predictive(source="e", rate_window_s=60.0, use_forecast=False)}}
-"""A forecast of random load falls, and stays high, for reasons of its own."""
+"""A forecast of random load changes independently of readiness."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of ticks: the share of the replicas that is lost, the load of each of the others, readings gone."""
+    """A stretch of ticks: lost share of replicas, load of each other one, and whether readings are absent."""
 
     ticks: int
     lost: float

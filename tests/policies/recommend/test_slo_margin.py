@@ -95,7 +95,7 @@ def test_fixed_quantile_or_disabled_correction_keeps_the_margin() -> None:
 
 @pytest.mark.slow
 def test_unmeasured_latency_keeps_the_margin() -> None:
-    """Where one promise is not measured, or only a percentile tells of it, all of the margin is kept."""
+    """The whole margin stays where an SLO latency is not measured, or only as a percentile."""
     for missing in ("ttft_late_share", "itl_late_share"):
         day = Day(policy=BY_PRICE, transform=without(missing))
         assert recommendation_of(day.run([50.0] * 4 * HOUR)[-1]).memory["margin"] == 1.0

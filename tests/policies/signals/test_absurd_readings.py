@@ -65,7 +65,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "skyserve_request_rate": {"p": SkyServeRequestRate(source="s", target_qps_per_replica=1e-3)},
     "static": {"p": Static(replicas=10**12)},
 }
-"""Every kind of policy, as sensitive as it may be set."""
+"""Every kind of policy with its most sensitive settings."""
 VALUES = (0.0, 5e-324, 1e-300, 1e-9, 1.0, 1e6, 1e9, 1e10, 1e12, 1e17, 1e300, sys.float_info.max)
 PRICED = {
     "owned": Pool(market="reserved", price_usd_per_hour=1.0, max_replicas=7, quantum=4),
@@ -75,17 +75,17 @@ PRICED = {
 }
 MAX_BYTES = 64 * 2**20
 MAX_CALLS = 400_000
-"""Of one decision: some hundred microseconds of work each tick are a few thousand."""
+"""Maximum calls of one decision; a usual tick makes a few thousand."""
 
 
 def readings(value: float, *, within: bool) -> dict[str, Any]:
-    """One value for everything that is read; `within` the ceiling of each quantity."""
+    """Return one value for all quantities; `within` cuts it to the limit of each quantity."""
     limits = {**LIMITS, "anything": ANY_LIMIT, "mean": ANY_LIMIT}
     return {f"s.{q}": fresh(min(value, limit) if within else value) for q, limit in limits.items()}
 
 
 class Calls:
-    """Counts calls of functions, Python's and C's, while it is entered."""
+    """Counts calls of Python and C functions inside a `with` block."""
 
     def __enter__(self) -> Calls:
         self.count = 0
@@ -100,7 +100,7 @@ class Calls:
 
 
 def measured(workload: WorkloadSpec, history: History, observation: Observation) -> tuple[Decision, int, int]:
-    """The decision, the most memory it took at a time in bytes, and how many calls it made."""
+    """Return the decision, its peak memory in bytes, and its number of calls."""
     tracemalloc.start()
     try:
         decide(workload, history, observation)
@@ -113,7 +113,7 @@ def measured(workload: WorkloadSpec, history: History, observation: Observation)
 
 
 def run_ticks(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Iterator[tuple[Decision, int, int]]:
-    """Six ticks with these readings; the platform takes each size at once, and half of it serves."""
+    """Yield six ticks with these readings; each size takes effect at once, and half of it serves."""
     history, sizes = History(7200.0), dict.fromkeys(workload.pools, size)
     for i in range(6):
         at = NOW + 15.0 * i
@@ -189,7 +189,7 @@ def test_largest_plausible_pool_size_has_a_bounded_cost() -> None:
         assert calls <= MAX_CALLS
         with Calls() as counter:
             history.append(tick_of(observation, decision))
-        assert counter.count <= 5 * MAX_PENDING, "no more is remembered, nor tried to be, than the largest maximum"
+        assert counter.count <= 5 * MAX_PENDING, "the history records no more than the largest maximum"
 
 
 PEAKS = ((0.5, 1e15), (0.99, 1e17))
@@ -231,7 +231,7 @@ def test_huge_need_is_capped_at_ten_times_the_maximum() -> None:
         300.0,
         ((0.5, 300.0),),
     )
-    assert bounded.latency_driven == 0.0, "load alone asks for more than counts"
+    assert bounded.latency_driven == 0.0, "load alone exceeds the cap"
     assert "counted as 300" in bounded.reason
 
 

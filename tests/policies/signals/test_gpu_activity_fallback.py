@@ -1,4 +1,4 @@
-"""GPU activity as the predictive policy's last resort: 100 % with a single request must not buy without end."""
+"""GPU activity as the predictive policy's fallback: 100 % with a single request must not scale out without end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_full_gpu_activity_adds_one_step_and_no_more() -> None:
     day, needed, sizes = day_without_engine_metrics(1.0, 400)
     assert sizes[-1] is not None
     assert max(size or 0 for size in sizes) <= MAX_RAISE * needed + 1
-    assert sizes[-1] == sizes[100], "it stands still, however long the metrics are gone"
+    assert sizes[-1] == sizes[100], "the size does not change while the metrics are absent"
     decision = day.tick(1.0)
     assert "busy, not loaded" in recommendation_of(decision).reason
     assert "no more than" in recommendation_of(decision).reason

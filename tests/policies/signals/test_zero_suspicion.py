@@ -1,4 +1,4 @@
-"""False zeros: when zeros are suspected and for how long, and true zeros are believed at once."""
+"""False zeros: when and for how long zeros are suspected; true zeros are believed at once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_suspicion_lasts_longer_with_more_past_false_zeros() -> None:
     once = suspected([*WITH_FALSE_ZERO, *[0.0] * 40])
     often = suspected([100.0, *[0.0, 100.0] * 20, *[0.0] * 40])
     assert 0 < sum(once[23:]) * STEP_S < 120.0
-    assert sum(often[41:]) * STEP_S == pytest.approx(300.0, rel=0.2), "one in two, twenty times in a row"
+    assert sum(often[41:]) * STEP_S == pytest.approx(300.0, rel=0.2), "every second tick, twenty times in a row"
     assert not once[-1]
     assert not often[-1]
 
@@ -123,7 +123,7 @@ def test_clock_jump_does_not_change_the_suspicion() -> None:
     )
 
 
-# --- what comes of it
+# --- effect on decisions
 
 
 TWO = {"queue": QueueDepth(source="queue"), "requests": Concurrency(source="engines")}
@@ -150,7 +150,7 @@ def decisions_for(workload: WorkloadSpec, visible: Sequence[float], history: His
 def test_suspected_zero_does_not_scale_in_and_a_true_zero_does() -> None:
     workload = spec({"queue": QueueDepth(source="queue")}, **QUICK)
     believed = decisions_for(workload, [*BUSY, *[0.0] * 4], History())
-    assert believed[-1].target == 0, "never caught: after the cooldown"
+    assert believed[-1].target == 0, "no past false zero: zero after the cooldown"
     held = decisions_for(workload, [*WITH_FALSE_ZERO, *[0.0] * 4], History())
     assert held[-1].target == 10
     assert not held[-1].may_scale_in

@@ -94,11 +94,11 @@ def test_no_scale_in_while_requests_wait(policy: Predictive, lead_s: float, wind
     assert recovery.cleared < 60 + HOUR, "and it is cleared within the hour"
 
 
-# --- every policy: a queue of messages, ten of which are a replica's
+# --- every policy: a queue of messages, ten per replica
 
 
 def waiting(**settings: object) -> Simulation:
-    """4 serve, 15 more were requested for 190 messages and take ten minutes."""
+    """Return a simulation with 4 ready replicas and 15 pending ones for 190 messages, which start in ten minutes."""
     sim = Simulation.of(
         workload_over({"main": Pool(lead_time_s=600.0)}, **{"scale_down": ScaleDown(window_s=60.0), **settings}), main=4
     )
@@ -138,7 +138,7 @@ def test_failed_replicas_are_not_kept() -> None:
 
 
 def test_abandoned_replicas_are_not_kept() -> None:
-    """Patience is three times the configured lead time before a start was seen."""
+    """Patience is three times the configured lead time until a start is observed."""
     sim = waiting()
     sim.fake_pools[MAIN].capacity = 4
     sim.fake_pools[MAIN].starts = []

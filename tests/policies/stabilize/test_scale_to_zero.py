@@ -1,4 +1,4 @@
-"""Scale to zero: below activation for the cooldown means zero, whatever need is left, for every own policy."""
+"""Scale to zero: below activation for the cooldown means zero at any remaining need, for every own policy."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def test_below_activation_for_the_cooldown_scales_to_zero(
 ) -> None:
     workload = spec(policies, pools, **DEFAULTS)
     decisions = decisions_for(workload, readings, start, 3 * HOUR)
-    assert all((d.demand or 0.0) > 0.0 for d in decisions[:20]), "a need is left"
+    assert all((d.demand or 0.0) > 0.0 for d in decisions[:20]), "a need remains"
     assert all(d.target for d in decisions[:20]), "not before the cooldown is over"
     by_then = int((300.0 + 4 * workload.scale_down.period_s) / STEP_S) + 2
-    assert {d.target for d in decisions[by_then:]} == {0}, "and never again while nothing is above activation"
+    assert {d.target for d in decisions[by_then:]} == {0}, "zero while all signals stay below activation"
     assert {sum(d.targets.values()) for d in decisions[by_then:]} == {0}
 
 
@@ -143,7 +143,7 @@ def test_predictive_scales_to_zero_once_traffic_ends(use_forecast: bool) -> None
 
 
 def test_requests_too_short_to_be_running_keep_a_replica() -> None:
-    """One a second, answered between two ticks: none runs when the engines are read, and only the rates show them."""
+    """One request per second, answered between two ticks: only the rates show it."""
     day = resting(Predictive(source="e", rate_window_s=60.0))
     day.transform = lambda values: values | {"running": 0.0, "waiting": 0.0}
     assert all(d.target for d in day.run([1.0] * HOUR))

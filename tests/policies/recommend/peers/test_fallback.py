@@ -1,4 +1,4 @@
-"""SkyServe's fallback to on-demand replicas: a share-out that the policy makes by itself."""
+"""SkyServe's fallback to on-demand replicas: an allocation that the policy makes itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENT = {
 def decision_for(
     pools: Mapping[str, Reading[PoolStatus]], rate: Reading[float] | None = None, **settings: object
 ) -> Decision:
-    """The first turn's decision at 8 requests a second and 2 per replica."""
+    """Return the first tick's decision at 8 requests per second and 2 per replica."""
     policy = {
         "kind": "skyserve_request_rate",
         "target_qps_per_replica": 2,
@@ -41,7 +41,7 @@ def size(desired: int, ready: int) -> Fresh[PoolStatus]:
 
 
 def test_on_demand_replaces_spot_replicas_that_are_not_ready() -> None:
-    """Worked in the original: 2 ready and 1 starting on spot, 1 on demand, 4 wanted: one more on demand."""
+    """SkyServe's example: 2 ready and 1 starting on spot, 1 on demand, 4 needed: one more on demand."""
     decision = decision_for({"spot": size(3, 2), "on-demand": size(1, 1)}, dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 4, "on-demand": 2}
 

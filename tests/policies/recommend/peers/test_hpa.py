@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler, against numbers worked by hand from its source and from studies of it."""
+"""The HorizontalPodAutoscaler, against numbers computed by hand from its source and from studies of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hpa(target: float = 100.0, *, value: bool = False, behavior: Behavior | None
     return Hpa(source="q", metrics=(metric,), behavior=behavior)
 
 
-# --- what a metric asks for
+# --- the proposal of a metric
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_scale_out_from_one_to_fifty(behavior: Behavior | None, sizes: list[int]
 def test_backlog_with_slow_starts_overshoots_to_the_known_peak(
     start_s: float, value: bool, behavior: Behavior | None, peak: int
 ) -> None:
-    """100 requests a second meet replicas of 10 a second; ten would do. An independent model found these peaks."""
+    """100 requests per second at 10 per replica: ten suffice. The peaks are those of an independent model."""
     ticks = PeerTicks(hpa(value=value, behavior=behavior), start_s=start_s)
     assert peak_under_backlog(ticks, "q.n", arrivals=100, served=10, minutes=15) == peak
 
@@ -129,7 +129,7 @@ def test_scale_in_waits_for_the_largest_need_of_five_minutes(behavior: Behavior 
     ticks = PeerTicks(hpa(behavior=behavior), 10)
     ticks.run(2, {"q.n": 1000})
     sizes = ticks.run(22, {"q.n": 200})
-    held = 19 if behavior else 20  # a want of exactly 300 s ago is too old with a behavior, and counts without
+    held = 19 if behavior else 20  # a proposal of exactly 300 s ago is too old with a behavior, and counts without
     assert sizes == [10] * held + [2] * (22 - held)
 
 

@@ -1,4 +1,4 @@
-"""A ScaledObject: when it leaves zero, when it goes there, and what it falls back to."""
+"""A ScaledObject: activation, scale to zero, and fallback."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_workload_leaves_zero_above_activation_with_one_replica(messages: float,
 def test_activity_is_polled_every_30_s_and_the_size_every_15_s() -> None:
     ticks = PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0)
     assert ticks.tick({"q.n": 0}) == 0
-    assert ticks.run(2, {"q.n": 500}) == [0, 1], "the next look is thirty seconds after the first"
+    assert ticks.run(2, {"q.n": 500}) == [0, 1], "the next poll is 30 s after the first"
     assert ticks.run(2, {"q.n": 500}) == [4, 8]
 
 

@@ -1,4 +1,4 @@
-"""A ScaledObject with a cron trigger: what it asks for by the clock, and what it does beside other triggers."""
+"""A ScaledObject with a cron trigger: its replicas by time of day, alone and with other triggers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MINUTE = 60.0
 
 
 def window(minutes: float) -> Cron:
-    """Four replicas for the first minutes from `NOW` on."""
+    """Return a cron of four replicas for these minutes from `NOW` on."""
     start, end = (datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at in (NOW, NOW + MINUTE * minutes))
     return Cron(replicas=4, windows=(Span(start=start, end=end),))
 

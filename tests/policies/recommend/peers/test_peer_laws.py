@@ -1,4 +1,4 @@
-"""Laws of the peers: they hold for every parameter, past and weather, and after the guard."""
+"""Laws of the peers: they hold for all parameters, histories and faults, and after the guard."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ PEERS: tuple[Any, ...] = (
 
 @st.composite
 def specs(draw: st.DrawFn) -> WorkloadSpec:
-    """A workload under one peer."""
+    """Draw a workload with one peer policy."""
     high = draw(st.integers(1, 20))
     return spec(
         {"peer": draw(st.sampled_from(PEERS))},
@@ -139,7 +139,7 @@ def test_decisions_of_a_peer_follow_from_the_ticks_alone(life: Life) -> None:
 @LAW
 @given(lives(), st.integers(0, 30))
 def test_history_that_covers_the_lookback_gives_the_same_decisions(life: Life, late: int) -> None:
-    """What `WorkloadSpec.lookback_s` promises: replay from the middle of a journal."""
+    """`WorkloadSpec.lookback_s` suffices for a replay from the middle of a journal."""
     history = History(7200.0)
     for tick in life.ticks[late:]:
         start = life.ticks[late].decision.at

@@ -24,7 +24,7 @@ def test_llmd_uses_the_larger_of_queued_and_running_after_five_minutes() -> None
 
 def test_llmd_queue_guard_subtracts_starting_replicas() -> None:
     guarded = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2, start_s=600.0)
-    assert guarded.run(4, {"r.waiting": 10}) == [4, 8, 8, 8], "10 queued less 6 starting is less than there is"
+    assert guarded.run(4, {"r.waiting": 10}) == [4, 8, 8, 8], "10 queued less 6 starting is below the current size"
     free = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2)
     assert free.run(4, {"r.waiting": 10})[-1] == 10
 

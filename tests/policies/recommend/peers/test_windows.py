@@ -1,4 +1,4 @@
-"""The peers that average over time and wait: Knative, Ray Serve, SkyServe."""
+"""The peers that average over windows and delay: Knative, Ray Serve, SkyServe."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def test_knative_panics_at_twice_the_ready_capacity_and_keeps_the_size() -> None
     ticks.run(30, {"e.n": 60})
     assert ticks.tick({"e.n": 600}) == 4, "the mean of 60, 60, 600 is 240: 4 of 70"
     assert ticks.run(2, {"e.n": 600}) == [6, 9]
-    assert set(ticks.run(28, {"e.n": 0})) == {9}, "held for 60 s after the last look above the threshold"
+    assert set(ticks.run(28, {"e.n": 0})) == {9}, "held for 60 s after the last tick above the threshold"
     assert "panic" in ticks.decisions[-1].recommendations[0].reason
-    assert ticks.tick({"e.n": 0}) == 4, "half of it is the least"
+    assert ticks.tick({"e.n": 0}) == 4, "at most by half"
 
 
 def test_knative_overshoots_while_slow_replicas_start() -> None:
-    """A panic compares with the ready ones: with a start of 3 minutes it goes on raising what is asked for."""
+    """A panic compares with ready replicas: with starts of 3 minutes it keeps raising the desired size."""
     ticks = PeerTicks(kpa(), 1, step_s=2.0, start_s=180.0)
     peaks = [ticks.tick({"e.n": 70 + 7 * i}) for i in range(60)]
     assert peaks[-1] == 7, "the last 6 s hold 476 on average"
@@ -64,7 +64,7 @@ def test_knative_keeps_one_replica_for_the_grace_period() -> None:
     ticks = PeerTicks(kpa(), 1, step_s=2.0, min_replicas=0)
     ticks.run(31, {"e.n": 10})
     sizes = ticks.run(60, {"e.n": 0})
-    assert sizes.index(0) == 44, "out of the window after 29 turns, then 30 s of grace"
+    assert sizes.index(0) == 44, "out of the window after 29 ticks, then 30 s of grace"
     assert ticks.run(1, {"e.n": 1}) == [1]
 
 
@@ -97,7 +97,7 @@ def ray(**settings: float) -> RayServe:
 
 
 def test_ray_serve_delays_match_a_measured_run() -> None:
-    """64 ongoing at 8 per replica, idle from 300 s: what Ray 2.60 did when it was run."""
+    """64 ongoing requests at 8 per replica, idle from 300 s on: the sizes measured with Ray 2.60."""
     ticks = PeerTicks(ray(), 1, step_s=1.0, min_replicas=0)
     assert ticks.run(31, {"e.n": 64}) == [1] * 30 + [8]
     ticks.run(269, {"e.n": 64})
@@ -116,7 +116,7 @@ def test_ray_serve_factors_scale_the_difference_without_stalling() -> None:
     up = PeerTicks(ray(upscaling_factor=0.5, upscale_delay_s=0), 2)
     assert up.tick({"e.n": 64}) == 5
     down = PeerTicks(ray(downscaling_factor=0.1, downscale_delay_s=0), 5)
-    assert down.tick({"e.n": 32}) == 4, "5 - 0.1 rounds up to 5, and still one goes"
+    assert down.tick({"e.n": 32}) == 4, "5 - 0.1 rounds up to 5, but one replica is removed"
 
 
 def test_change_of_direction_restarts_the_delay() -> None:
@@ -168,7 +168,7 @@ def test_ray_serve_aggregates_over_its_look_back(how: str, size: int) -> None:
 
 def test_skyserve_scales_out_after_5_minutes_and_in_after_20() -> None:
     ticks = PeerTicks(SkyServeRequestRate(source="g", target_qps_per_replica=2), 2, step_s=20.0)
-    assert ticks.run(16, {"g.requests_per_s": 10}) == [2] * 15 + [5], "at 300 s, as SkyServe 0.14 did when it was run"
+    assert ticks.run(16, {"g.requests_per_s": 10}) == [2] * 15 + [5], "at 300 s, as measured with SkyServe 0.14"
     ticks.run(4, {"g.requests_per_s": 10})
     sizes = ticks.run(70, {"g.requests_per_s": 2})
     assert set(sizes[:59]) == {5}
