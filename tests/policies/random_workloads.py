@@ -66,7 +66,7 @@ class Dice:
 
 
 @dataclass
-class LifeTick:
+class RunTick:
     """One tick as the controller records it."""
 
     observation: Observation
@@ -75,7 +75,7 @@ class LifeTick:
 
 
 @dataclass
-class Life:
+class WorkloadRun:
     """A workload's ticks so far. `sizes` are the actual sizes, `known` the last statuses reported."""
 
     spec: WorkloadSpec
@@ -84,7 +84,7 @@ class Life:
     now: float = START
     history: History = field(default_factory=lambda: History(7200.0))
     known: dict[PoolName, PoolStatus] = field(default_factory=dict)
-    ticks: list[LifeTick] = field(default_factory=list)
+    ticks: list[RunTick] = field(default_factory=list)
 
     def observe(self, dice: Dice) -> Observation:
         readings = {SignalName(name): self._reading(dice, values) for name, values in SIGNALS.items()}
@@ -117,14 +117,14 @@ class Life:
         self.known[pool] = status
         return Fresh(status, self.now)
 
-    def tick(self, dice: Dice) -> LifeTick:
+    def tick(self, dice: Dice) -> RunTick:
         """Run one tick as the controller does; a write fails at random unless `calm`."""
         observation = self.observe(dice)
         decision = decide(self.spec, self.history, observation)
         outcomes = tuple(self._write(dice, pool, target) for pool, target in decision.targets.items())
         record = Tick("abc", observation, decision, outcomes, len(self.history), 0.25, 0.125)
         self.history.append(record)
-        self.ticks.append(LifeTick(observation, decision, record))
+        self.ticks.append(RunTick(observation, decision, record))
         if not self.calm and dice.one_in(12):  # another writer, or a failing node
             pool = dice.pick(list(self.sizes))
             self.sizes[pool] = dice.pick((0, 1, 5, 12))
@@ -205,11 +205,13 @@ def policies() -> st.SearchStrategy[Mapping[PolicyName, Any]]:
 
 
 @st.composite
-def lives(draw: st.DrawFn, *, calm: bool = False, paused: bool = False, quanta: Sequence[int] = (1,)) -> Life:
+def workload_runs(
+    draw: st.DrawFn, *, calm: bool = False, paused: bool = False, quanta: Sequence[int] = (1,)
+) -> WorkloadRun:
     """Draw a history of 10 to 60 ticks; a `calm` one has no other writer, and every write is accepted."""
     spec = replace(draw(specs(quanta)), paused=paused)
-    life = Life(spec, {name: draw(st.integers(0, 12)) for name in spec.pools}, calm)
+    run = WorkloadRun(spec, {name: draw(st.integers(0, 12)) for name in spec.pools}, calm)
     seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
     for number in draw(st.lists(seeds, min_size=10, max_size=60)):
-        life.tick(Dice(number))
-    return life
+        run.tick(Dice(number))
+    return run

@@ -17,7 +17,7 @@ from policies.model.spec import Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW, law
-from tests.policies.random_workloads import Life, LifeTick, lives
+from tests.policies.random_workloads import RunTick, WorkloadRun, workload_runs
 
 VISIBLE = SignalName("queue.visible")
 
@@ -27,30 +27,30 @@ def sizes(seen: Observation) -> dict[PoolName, int]:
     return {name: r.value.desired for name, r in seen.pools.items() if isinstance(r, Fresh)}
 
 
-def is_blind(tick: LifeTick) -> bool:
+def is_blind(tick: RunTick) -> bool:
     return any(r.evidence is not Evidence.FULL for r in tick.decision.recommendations)
 
 
-def earlier(life: Life, tick: LifeTick, window_s: float) -> Iterator[LifeTick]:
+def earlier(run: WorkloadRun, tick: RunTick, window_s: float) -> Iterator[RunTick]:
     """Return the ticks of the `window_s` before `tick`."""
     at = tick.decision.at
-    return (t for t in life.ticks if at - window_s <= t.decision.at < at)
+    return (t for t in run.ticks if at - window_s <= t.decision.at < at)
 
 
 @LAW
-@given(lives())
-def test_blind_tick_never_scales_in(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_blind_tick_never_scales_in(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         if is_blind(tick):
             current = sizes(tick.observation)
             assert all(target >= current[pool] for pool, target in tick.decision.targets.items())
 
 
 @LAW
-@given(lives())
-def test_targets_stay_within_bounds_or_no_further_outside_than_before(life: Life) -> None:
-    spec = life.spec
-    for tick in life.ticks:
+@given(workload_runs())
+def test_targets_stay_within_bounds_or_no_further_outside_than_before(run: WorkloadRun) -> None:
+    spec = run.spec
+    for tick in run.ticks:
         decision, current = tick.decision, sizes(tick.observation)
         if decision.target is None or decision.current is None:
             continue
@@ -65,43 +65,43 @@ def test_targets_stay_within_bounds_or_no_further_outside_than_before(life: Life
 
 
 @LAW
-@given(lives())
-def test_decide_is_deterministic_and_does_not_change_the_history(life: Life) -> None:
+@given(workload_runs())
+def test_decide_is_deterministic_and_does_not_change_the_history(run: WorkloadRun) -> None:
     history = History(7200.0)
-    for tick in life.ticks:
+    for tick in run.ticks:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)
-        assert decide(life.spec, history, tick.observation) == tick.decision
-        assert decide(life.spec, history, tick.observation) == tick.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
         assert ([history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)) == before
         history.append(tick.record)
 
 
 @LAW
-@given(lives())
-def test_pools_with_stale_status_or_another_writer_are_not_resized(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_pools_with_stale_status_or_another_writer_are_not_resized(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         for pool in tick.decision.targets:
             status = tick.observation.pools[pool]
             assert isinstance(status, Fresh)
-            assert status.value.other_writer is None or life.spec.pools[pool].on_other_writer == "take_over"
+            assert status.value.other_writer is None or run.spec.pools[pool].on_other_writer == "take_over"
 
 
 @LAW
-@given(lives(paused=True))
-def test_paused_workload_writes_no_targets(life: Life) -> None:
-    assert all(not tick.decision.targets for tick in life.ticks)
+@given(workload_runs(paused=True))
+def test_paused_workload_writes_no_targets(run: WorkloadRun) -> None:
+    assert all(not tick.decision.targets for tick in run.ticks)
 
 
 @LAW
-@given(lives(), st.sampled_from((1.0, 10.0, 1000.0)))
-def test_more_messages_never_lower_the_need(life: Life, more: float) -> None:
-    observation = life.ticks[-1].observation
+@given(workload_runs(), st.sampled_from((1.0, 10.0, 1000.0)))
+def test_more_messages_never_lower_the_need(run: WorkloadRun, more: float) -> None:
+    observation = run.ticks[-1].observation
     reading = observation.readings[VISIBLE]
     assume(isinstance(reading, Fresh))
     assert isinstance(reading, Fresh)
     more_readings = {**observation.readings, VISIBLE: dataclasses.replace(reading, value=reading.value + more)}
-    before = decide(life.spec, life.history, observation)
-    after = decide(life.spec, life.history, dataclasses.replace(observation, readings=more_readings))
+    before = decide(run.spec, run.history, observation)
+    after = decide(run.spec, run.history, dataclasses.replace(observation, readings=more_readings))
     assume(not before.suspected_zeros)
     assert before.capped_need is not None
     assert after.capped_need is not None
@@ -109,53 +109,51 @@ def test_more_messages_never_lower_the_need(life: Life, more: float) -> None:
 
 
 @LAW
-@given(lives(calm=True))
-def test_scale_in_never_exceeds_the_limit_per_period(life: Life) -> None:
-    rule = life.spec.scale_down
-    for tick in life.ticks:
+@given(workload_runs(calm=True))
+def test_scale_in_never_exceeds_the_limit_per_period(run: WorkloadRun) -> None:
+    rule = run.spec.scale_down
+    for tick in run.ticks:
         target, current = tick.decision.target, tick.decision.current
         if target is None or current is None or target >= current:
             continue
-        decided = [t.decision.target for t in earlier(life, tick, rule.period_s)]
+        decided = [t.decision.target for t in earlier(run, tick, rule.period_s)]
         start = max([current, *(d for d in decided if d is not None)])
         allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
-        above = current > life.spec.max_replicas  # a size above the maximum returns to it at once
-        assert start - target <= allowed or (above and target == life.spec.max_replicas)
+        above = current > run.spec.max_replicas  # a size above the maximum returns to it at once
+        assert start - target <= allowed or (above and target == run.spec.max_replicas)
 
 
 @LAW
-@given(lives(calm=True))
-def test_scale_out_never_exceeds_the_limit_per_period(life: Life) -> None:
-    rule, spec = life.spec.scale_up, life.spec
+@given(workload_runs(calm=True))
+def test_scale_out_never_exceeds_the_limit_per_period(run: WorkloadRun) -> None:
+    rule, spec = run.spec.scale_up, run.spec
     minimum = max(spec.min_replicas, sum(p.min_replicas for p in spec.pools.values()))
-    for tick in life.ticks:
+    for tick in run.ticks:
         target, current = tick.decision.target, tick.decision.current
         if target is None or current is None or target <= current:
             continue
-        decided = [t.decision.target for t in earlier(life, tick, rule.period_s)]
+        decided = [t.decision.target for t in earlier(run, tick, rule.period_s)]
         start = min([current, *(d for d in decided if d is not None)])
         allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
         lifted = sum(max(0, p.min_replicas - sizes(tick.observation)[n]) for n, p in spec.pools.items())
         # A size below the minimum returns to it at once.
-        assert target - start <= allowed or target <= max(
-            minimum, current + lifted
-        )  # a size below the minimum returns to it at once
+        assert target - start <= allowed or target <= max(minimum, current + lifted)
 
 
 @LAW
-@given(lives())
-def test_active_workload_does_not_scale_to_zero_within_the_cooldown(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_active_workload_does_not_scale_to_zero_within_the_cooldown(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         if tick.decision.target == 0 and tick.decision.current:
             assert not tick.decision.active
-            assert not any(t.decision.active for t in earlier(life, tick, life.spec.cooldown_s))
-            assert life.spec.min_replicas == 0
+            assert not any(t.decision.active for t in earlier(run, tick, run.spec.cooldown_s))
+            assert run.spec.min_replicas == 0
 
 
 @LAW
-@given(lives())
-def test_tick_survives_a_journal_round_trip(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_tick_survives_a_journal_round_trip(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         assert decode_tick(json.loads(json.dumps(encode_tick(tick.record)))) == tick.record
 
 

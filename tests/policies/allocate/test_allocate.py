@@ -24,7 +24,7 @@ CALM: dict[str, Any] = {"slo_violation_cost_ratio": 0.01}
 """Violations so cheap that no spare replica pays off: only the price decides."""
 
 
-def quiet(sim: Simulation, hours: float, work: float) -> None:
+def run_without_losses(sim: Simulation, hours: float, work: float) -> None:
     """Run hours without a loss, so that the interruption rate of spot pools falls."""
     sim.run(round(hours * 240), work)
 
@@ -125,7 +125,7 @@ def test_unlike_machines_leave_zero_together() -> None:
 )
 def test_floor_is_kept_in_the_on_demand_pool(floor: CostAllocationSpec) -> None:
     sim = Simulation.of(workload_over(SPOT, cost_allocation=floor, slo_violation_cost_ratio=5.0), spot_a=2, spot_b=2)
-    quiet(sim, 3, 4)
+    run_without_losses(sim, 3, 4)
     assert sim.fake_pools[OD].desired >= 2
 
 
@@ -171,7 +171,7 @@ def test_on_demand_covers_a_zone_with_repeated_interruptions() -> None:
         sim.fake_pools[A].capacity = 99
         sim.run(40, 3)
     assert sim.fake_pools[OD].ready >= 2, "before the next interruption"
-    quiet(sim, 40, 3)
+    run_without_losses(sim, 40, 3)
     assert sim.fake_pools[OD].desired == 0, "spot is used again after a quiet time"
 
 
@@ -228,7 +228,7 @@ def test_capacity_ceiling_is_ignored_where_no_other_pool_can_grow() -> None:
 
 def test_interrupted_zone_is_not_requested_again_immediately() -> None:
     sim = Simulation.of(workload_over(SPOT), spot_a=3)
-    quiet(sim, 1, 3)
+    run_without_losses(sim, 1, 3)
     before = sim.fake_pools[A].desired
     sim.fake_pools[A].interrupt(sim.fake_pools[A].ready)
     sim.tick(3)
@@ -388,7 +388,7 @@ def test_no_replica_moves_without_full_evidence() -> None:
 
 def test_steady_load_does_not_flap() -> None:
     sim = Simulation.of(workload_over(slo_violation_cost_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
-    quiet(sim, 2, 5)
+    run_without_losses(sim, 2, 5)
     sizes = {tuple(sorted(d.targets.items())) for d in sim.decisions[-240:]}
     assert len(sizes) <= 2
 

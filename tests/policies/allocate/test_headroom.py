@@ -29,7 +29,7 @@ def workload_with_peaks(
     )
 
 
-def rests(workload: WorkloadSpec, **found: int) -> dict[str, int]:
+def headroom_sizes(workload: WorkloadSpec, **found: int) -> dict[str, int]:
     """Return the sizes of the tiers when 4 replicas serve."""
     sizes = {"gpus": 4, **found}
     pools = {str(n): Fresh(PoolStatus(sizes.get(n, 0), sizes.get(n, 0)), NOW) for n in workload.pools}
@@ -44,44 +44,44 @@ def test_exceedance_probability_interpolates_the_peaks(work: float, chance: floa
 
 
 def test_slept_engine_at_half_the_price_beats_an_awake_spare() -> None:
-    assert rests(workload_with_peaks()) == {"slept": 5}, (
+    assert headroom_sizes(workload_with_peaks()) == {"slept": 5}, (
         "needed with 0.5, 0.2, 0.1, 0.05, 0.03, each above 2 / (76 * 0.99)"
     )
 
 
 def test_slowly_waking_engine_is_replaced_by_awake_spares() -> None:
     lazy = Pool(tier="slept", serves=GPUS, price_usd_per_hour=3.9, lead_time_s=40.0)
-    assert rests(workload_with_peaks(slept=lazy)) == {"awake": 3, "warm": 1}
+    assert headroom_sizes(workload_with_peaks(slept=lazy)) == {"awake": 3, "warm": 1}
 
 
 def test_cheaper_tier_covers_the_less_likely_demand() -> None:
     node = Pool(tier="warm_node", serves=GPUS, price_usd_per_hour=0.1, lead_time_s=70.0)
-    assert rests(workload_with_peaks(warm=node)) == {"slept": 4, "warm": 2}
+    assert headroom_sizes(workload_with_peaks(warm=node)) == {"slept": 4, "warm": 2}
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.5, 0), (5.0, 2), (19.0, 5), (1000.0, 6)])
 def test_headroom_grows_with_the_cost_of_slo_violations(ratio: float, count: int) -> None:
-    assert sum(rests(workload_with_peaks(ratio=ratio)).values()) == count
+    assert sum(headroom_sizes(workload_with_peaks(ratio=ratio)).values()) == count
 
 
 def test_headroom_stays_within_forecast_peaks_and_max_replicas() -> None:
     sure = ((0.5, 4.0), (0.99, 4.0))
-    assert rests(workload_with_peaks(sure)) == {}
-    assert sum(rests(workload_with_peaks(((0.1, 4.0), (0.2, 500.0)))).values()) == 96
+    assert headroom_sizes(workload_with_peaks(sure)) == {}
+    assert sum(headroom_sizes(workload_with_peaks(((0.1, 4.0), (0.2, 500.0)))).values()) == 96
 
 
 def test_tiers_keep_their_size_within_bounds_without_a_forecast() -> None:
     with_minimum = Pool(tier="slept", serves=GPUS, min_replicas=2, lead_time_s=1.0)
-    assert rests(workload_with_peaks(()), slept=3) == {"slept": 3}
-    assert rests(workload_with_peaks((), slept=with_minimum)) == {"slept": 2}
+    assert headroom_sizes(workload_with_peaks(()), slept=3) == {"slept": 3}
+    assert headroom_sizes(workload_with_peaks((), slept=with_minimum)) == {"slept": 2}
 
 
 def test_headroom_stays_while_it_is_nearly_worth_its_price() -> None:
     nearly = ((0.5, 4.0), (0.98, 5.0), (0.99, 5.1))
     workload = workload_with_peaks(nearly)
-    assert rests(workload) == {"slept": 1}
-    assert rests(workload, slept=2) == {"slept": 2}
-    assert rests(workload, slept=5) == {"slept": 2}
+    assert headroom_sizes(workload) == {"slept": 1}
+    assert headroom_sizes(workload, slept=2) == {"slept": 2}
+    assert headroom_sizes(workload, slept=5) == {"slept": 2}
 
 
 @pytest.mark.parametrize("blind", [False, True], ids=["seeing", "blind"])

@@ -76,7 +76,7 @@ def inject_faults(sim: Simulation, dice: Dice) -> None:
 
 
 @st.composite
-def stories(
+def simulation_runs(
     draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None
 ) -> list[tuple[Simulation, dict[PoolName, FakePool]]]:
     """Draw a run of 5 to 30 ticks; return it with the pools that each tick observed."""
@@ -95,20 +95,20 @@ def stories(
 
 
 @LAW
-@given(stories())
-def test_no_pool_scales_in_while_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    for tick, (sim, observed) in enumerate(story):
+@given(simulation_runs())
+def test_no_pool_scales_in_while_blind(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+    for tick, (sim, observed) in enumerate(run):
         decision = sim.decisions[tick]
         if not decision.may_scale_in:
             assert all(target >= observed[n].desired for n, target in decision.targets.items())
 
 
 @LAW
-@given(stories())
+@given(simulation_runs())
 def test_targets_never_take_serving_replicas_below_the_demand(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, observed) in enumerate(story):
+    for tick, (sim, observed) in enumerate(run):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
         remaining = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
@@ -121,11 +121,11 @@ def test_targets_never_take_serving_replicas_below_the_demand(
 
 
 @LAW
-@given(stories())
+@given(simulation_runs())
 def test_targets_stay_within_bounds_or_no_further_outside_than_before(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, observed) in enumerate(story):
+    for tick, (sim, observed) in enumerate(run):
         targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():
             pool = spec.pools[name]
@@ -135,13 +135,13 @@ def test_targets_stay_within_bounds_or_no_further_outside_than_before(
 
 
 @LAW
-@given(stories())
+@given(simulation_runs())
 def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    sim = story[-1][0]
+    sim = run[-1][0]
     until: dict[PoolName, float] = {}
-    for (_, observed), tick in zip(story, sim.ticks, strict=True):
+    for (_, observed), tick in zip(run, sim.ticks, strict=True):
         for outcome in tick.outcomes:
             name, minimum = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
             if observed[name].ready:
@@ -154,11 +154,11 @@ def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(
 
 
 @LAW
-@given(stories())
+@given(simulation_runs())
 def test_journaled_ticks_replay_to_the_same_decisions(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    sim, history = story[-1][0], History(7200.0)
+    sim, history = run[-1][0], History(7200.0)
     for tick, decision in zip(sim.ticks, sim.decisions, strict=True):
         read = decode_tick(json.loads(json.dumps(encode_tick(tick))))
         assert read == tick
@@ -167,11 +167,9 @@ def test_journaled_ticks_replay_to_the_same_decisions(
 
 
 @LAW
-@given(stories(), st.floats(-1e6, 1e6))
-def test_clock_jump_changes_no_decision(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float
-) -> None:
-    sim, history = story[-1][0], History(7200.0)
+@given(simulation_runs(), st.floats(-1e6, 1e6))
+def test_clock_jump_changes_no_decision(run: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float) -> None:
+    sim, history = run[-1][0], History(7200.0)
     jump_s = round(jump_s)
     for tick in sim.ticks[:-1]:
         history.append(tick)

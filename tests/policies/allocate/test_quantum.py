@@ -12,9 +12,9 @@ from policies.model import PoolName, RuleId
 from policies.model.limits import BlastRadius, Budget
 from policies.model.spec import Pool
 from tests.laws import LAW
-from tests.policies.allocate.test_laws import stories
+from tests.policies.allocate.test_laws import simulation_runs
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
-from tests.policies.random_workloads import Life, lives
+from tests.policies.random_workloads import WorkloadRun, workload_runs
 from tests.policies.test_laws import is_blind, sizes
 
 SOME = (1, 2, 4)
@@ -22,32 +22,32 @@ NODES = {"nodes": Pool(quantum=8)}
 
 
 @LAW
-@given(lives(quanta=SOME))
-def test_targets_change_to_whole_quanta_and_never_scale_in_blind(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs(quanta=SOME))
+def test_targets_change_to_whole_quanta_and_never_scale_in_blind(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         current = sizes(tick.observation)
         for name, target in tick.decision.targets.items():
-            assert target == current[name] or target % life.spec.pools[name].quantum == 0
+            assert target == current[name] or target % run.spec.pools[name].quantum == 0
             assert target >= current[name] or not is_blind(tick)
 
 
 @LAW
-@given(lives(quanta=SOME))
-def test_quanta_respect_the_bounds_of_pools_and_workload(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs(quanta=SOME))
+def test_quanta_respect_the_bounds_of_pools_and_workload(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         current, targets = sizes(tick.observation), tick.decision.targets
         for name, target in targets.items():
-            minimum, maximum = quanta.bounds(life.spec.pools[name], life.spec.max_replicas)
+            minimum, maximum = quanta.bounds(run.spec.pools[name], run.spec.max_replicas)
             assert min(minimum, current[name]) <= target <= max(maximum, current[name])
-        if targets.keys() == life.spec.pools.keys():
-            assert sum(targets.values()) <= max(life.spec.max_replicas, sum(current.values()))
+        if targets.keys() == run.spec.pools.keys():
+            assert sum(targets.values()) <= max(run.spec.max_replicas, sum(current.values()))
 
 
 @LAW
-@given(lives(quanta=SOME))
-def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(life: Life) -> None:
-    for tick in life.ticks:
-        decision, targets, spec = tick.decision, tick.decision.targets, life.spec
+@given(workload_runs(quanta=SOME))
+def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        decision, targets, spec = tick.decision, tick.decision.targets, run.spec
         settled = next(
             (s.replicas for s in reversed(decision.steps) if s.rule not in {RuleId.POOL_BOUNDS, RuleId.QUANTUM}), None
         )
@@ -63,9 +63,9 @@ def test_pools_hold_the_decided_size_unless_no_whole_quantum_fits(life: Life) ->
         assert total >= settled - 1e-9 or beyond or not any(fits)
 
 
-def check_targets(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+def check_targets(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
     """Assert that targets are multiples of the quantum or the current size, within all bounds."""
-    for tick, (sim, current) in enumerate(story):
+    for tick, (sim, current) in enumerate(run):
         targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():
             minimum, maximum = quanta.bounds(spec.pools[name], spec.max_replicas)
@@ -76,27 +76,27 @@ def check_targets(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> N
 
 
 @LAW
-@given(stories(SOME))
-def test_cost_allocation_requests_whole_quanta(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    check_targets(story)
+@given(simulation_runs(SOME))
+def test_cost_allocation_requests_whole_quanta(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+    check_targets(run)
 
 
 @LAW
-@given(stories(SOME, {"budget": Budget(gpus=7), "blast_radius": BlastRadius(share=0.3, window_s=60.0)}))
+@given(simulation_runs(SOME, {"budget": Budget(gpus=7), "blast_radius": BlastRadius(share=0.3, window_s=60.0)}))
 def test_guard_limits_cut_to_whole_quanta(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    check_targets(story)
-    for tick, (sim, current) in enumerate(story):
+    check_targets(run)
+    for tick, (sim, current) in enumerate(run):
         assert sum(sim.decisions[tick].targets.values()) <= max(7, sum(p.desired for p in current.values()))
 
 
 @LAW
-@given(stories(SOME))
+@given(simulation_runs(SOME))
 def test_serving_replicas_stay_when_sizes_are_rounded_to_quanta(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, current) in enumerate(story):
+    for tick, (sim, current) in enumerate(run):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
         remaining = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in current.items()}

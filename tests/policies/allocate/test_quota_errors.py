@@ -26,7 +26,7 @@ RESPONSE_TICKS = 2
 """Ticks until a refusal is observed and a decision responds to it."""
 
 
-def limited(pools: dict[str, Pool]) -> Simulation:
+def simulation_over_quota(pools: dict[str, Pool]) -> Simulation:
     sim = Simulation.of(workload_over(pools, scale_down=ScaleDown(window_s=60.0)))
     sim.fake_pools[A].refusal = Result.OUT_OF_QUOTA
     return sim
@@ -43,7 +43,7 @@ def ticks(sim: Simulation, seconds: float) -> int:
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_quota_error_of_45_seconds_ends_within_minutes(pools: dict[str, Pool]) -> None:
-    sim = limited(pools)
+    sim = simulation_over_quota(pools)
     sim.run(3, 4)
     sim.fake_pools[A].refusal = None
     sim.run(ticks(sim, QUOTA_FIRST_S) + RESPONSE_TICKS, 4)
@@ -57,7 +57,7 @@ def test_quota_error_of_45_seconds_ends_within_minutes(pools: dict[str, Pool]) -
 
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: dict[str, Pool]) -> None:
-    sim = limited(pools)
+    sim = simulation_over_quota(pools)
     sim.run(ticks(sim, 6 * 3600.0), 4)
     requested_s = requests(sim)
     waits = [later - earlier for earlier, later in itertools.pairwise(requested_s)]
@@ -72,7 +72,7 @@ def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: di
 
 
 def test_quota_waits_double_to_an_hour_and_appear_in_the_reason() -> None:
-    sim = limited(POOLS["two priced pools"])
+    sim = simulation_over_quota(POOLS["two priced pools"])
     sim.run(3, 4)
     assert sim.reason_of("shortage").startswith("a: quota error (none to be had): retry in ")
     sim.run(ticks(sim, 8 * 3600.0), 4)
@@ -104,7 +104,7 @@ def test_only_pool_keeps_its_standing_request_after_a_quota_error() -> None:
 
 
 def test_changed_specification_ends_the_wait_at_once() -> None:
-    sim = limited(POOLS["two priced pools"])
+    sim = simulation_over_quota(POOLS["two priced pools"])
     sim.run(ticks(sim, 6 * 3600.0), 2)
     sim.fake_pools[A].refusal = None
     sim.fingerprint = "new"

@@ -14,13 +14,13 @@ FIRST, SECOND = PoolName("first"), PoolName("second")
 PLAIN = {"first": Pool(), "second": Pool()}
 
 
-def two() -> Simulation:
+def two_pools() -> Simulation:
     return Simulation.of(workload_over(PLAIN, scale_down=ScaleDown(window_s=60.0)))
 
 
 @pytest.mark.parametrize("refusal", [Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED])
 def test_refused_replicas_are_requested_from_the_next_pool(refusal: Result) -> None:
-    sim = two()
+    sim = two_pools()
     sim.fake_pools[FIRST].refusal = refusal
     sim.run(3, 4)
     assert sim.sizes() == {"second": 4}
@@ -29,7 +29,7 @@ def test_refused_replicas_are_requested_from_the_next_pool(refusal: Result) -> N
 
 @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
 def test_failed_replicas_are_withdrawn_and_requested_from_the_next_pool(quota: bool) -> None:
-    sim = two()
+    sim = two_pools()
     sim.run(12, 3)
     sim.tick(6)
     sim.fake_pools[FIRST].fail(sim.now, quota=quota)
@@ -38,7 +38,7 @@ def test_failed_replicas_are_withdrawn_and_requested_from_the_next_pool(quota: b
 
 
 def test_first_pool_is_requested_again_after_its_wait() -> None:
-    sim = two()
+    sim = two_pools()
     sim.fake_pools[FIRST].refusal = Result.OUT_OF_CAPACITY
     sim.run(3, 4)
     sim.fake_pools[FIRST].refusal = None
@@ -55,7 +55,7 @@ def test_only_pool_is_requested_every_tick() -> None:
 
 
 def test_pools_fill_in_the_order_listed_if_all_have_a_shortage() -> None:
-    sim = two()
+    sim = two_pools()
     for fake_pool in sim.fake_pools.values():
         fake_pool.refusal = Result.OUT_OF_CAPACITY
     sim.run(8, 4)
@@ -64,7 +64,7 @@ def test_pools_fill_in_the_order_listed_if_all_have_a_shortage() -> None:
 
 
 def test_missing_evidence_withdraws_no_replicas() -> None:
-    sim = two()
+    sim = two_pools()
     sim.run(12, 3)
     sim.tick(6)
     sim.fake_pools[FIRST].fail(sim.now)

@@ -15,7 +15,7 @@ STEP_S = 15.0
 DAY_S = 86_400.0
 
 
-def watched(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> QuantileForecast:
+def forecast_of(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> QuantileForecast:
     forecast = QuantileForecast(step_s)
     note(forecast, values, 0, step_s)
     return forecast

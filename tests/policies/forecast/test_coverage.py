@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from policies.forecast.quantile_forecast import QuantileForecast
-from tests.policies.forecast.processes import note, poisson, ramp, walk, watched
+from tests.policies.forecast.processes import forecast_of, note, poisson, ramp, walk
 
 WARM_UP = 240
 TICKS = 1440
@@ -25,7 +25,7 @@ def bursts(seed: int, ticks: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize("made", [poisson, walk, bursts], ids=["steady", "walk", "bursts"])
 def test_peak_quantiles_have_their_nominal_coverage(made: object) -> None:
     values = made(12, TICKS)  # type: ignore[operator]
-    forecast = watched(values[:WARM_UP])
+    forecast = forecast_of(values[:WARM_UP])
     below: list[NDArray[np.bool_]] = []
     levels = np.array([0.5, 0.9, 0.99])
     for tick in range(WARM_UP, TICKS - BINS, BINS):
@@ -38,7 +38,7 @@ def test_peak_quantiles_have_their_nominal_coverage(made: object) -> None:
 
 
 def test_forecast_follows_a_level_shift_within_three_ticks() -> None:
-    forecast = watched(poisson(1, 300, 20.0))
+    forecast = forecast_of(poisson(1, 300, 20.0))
     note(forecast, poisson(2, 3, 80.0), 300)
     quantiles = forecast.peak(60, 0.9)
     assert quantiles.value > 8.0
@@ -48,13 +48,13 @@ def test_forecast_follows_a_level_shift_within_three_ticks() -> None:
 
 def test_outlier_does_not_move_the_median_an_hour_later() -> None:
     values = poisson(4, 480)
-    clean = watched(values).peak(300, 0.5).value
+    clean = forecast_of(values).peak(300, 0.5).value
     values[240] = 1000.0
-    assert watched(values).peak(300, 0.5).value == pytest.approx(clean, rel=0.25)
+    assert forecast_of(values).peak(300, 0.5).value == pytest.approx(clean, rel=0.25)
 
 
 def test_all_zero_demand_forecasts_zero_until_demand_appears() -> None:
-    forecast = watched([0.0] * 200)
+    forecast = forecast_of([0.0] * 200)
     assert forecast.peak(300, 0.99).value == 0.0
     note(forecast, [5.0], 200)
     assert 5.0 <= forecast.peak(60, 0.9).value < 100.0
@@ -64,4 +64,4 @@ def test_forecast_of_a_ramp_is_ahead_of_the_growth() -> None:
     """On a ramp the 0.9 quantile of the next five minutes is close to the ramp's value then."""
     values = ramp(5, 420)
     assert QuantileForecast(15.0).peak(300, 0.9).leader == "reactive"
-    assert watched(values[:400]).peak(300, 0.9).value == pytest.approx(values[419], rel=0.05)
+    assert forecast_of(values[:400]).peak(300, 0.9).value == pytest.approx(values[419], rel=0.05)

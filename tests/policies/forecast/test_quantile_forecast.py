@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from policies.forecast.quantile_forecast import Forecast, QuantileForecast
 from policies.forecast.seasonal import DAILY, WEEKLY, EarlierDays
 from tests.laws import law
-from tests.policies.forecast.processes import START, STEP_S, days, note, poisson, ramp, walk, watched
+from tests.policies.forecast.processes import START, STEP_S, days, forecast_of, note, poisson, ramp, walk
 
 QS = (0.05, 0.25, 0.5, 0.6, 0.75, 0.8, 0.9, 0.93, 0.95, 0.97, 0.99, 0.999)
 HORIZONS_S = (10.0, 30.0, 45.0, 90.0, 120.0, 300.0, 500.0, 900.0, 1800.0, 3600.0)
@@ -29,7 +29,7 @@ LAW = law(25)
 def test_quantiles_are_nonnegative_and_ordered_unless_blind(
     values: Sequence[float | None],
 ) -> None:
-    forecast = watched(values)
+    forecast = forecast_of(values)
     blind = all(v is None for v in values)
     for quantiles in (forecast.at(HORIZONS_S, QS), np.array([forecast.peaks(h, QS) for h in HORIZONS_S])):
         assert np.isnan(quantiles).all() if blind else (quantiles >= 0.0).all()
@@ -39,20 +39,20 @@ def test_quantiles_are_nonnegative_and_ordered_unless_blind(
 @given(demand)
 @LAW
 def test_longer_horizon_has_no_smaller_peak(values: Sequence[float | None]) -> None:
-    forecast = watched([*values, 1.0])
+    forecast = forecast_of([*values, 1.0])
     peaks = np.array([forecast.peaks(h, QS) for h in HORIZONS_S])
     assert (np.diff(peaks, axis=0) >= -1e-9 * peaks[1:]).all()
 
 
 @pytest.mark.parametrize("made", [poisson(1, 700), walk(2, 700), ramp(3, 700)], ids=["steady", "walk", "ramp"])
 def test_interval_widens_with_the_horizon(made: NDArray[np.float64]) -> None:
-    low, high = watched(made).at(HORIZONS_S, (0.05, 0.95)).T
+    low, high = forecast_of(made).at(HORIZONS_S, (0.05, 0.95)).T
     assert (np.diff(high - low) >= 0.0).all()
 
 
 @pytest.mark.parametrize("made", [poisson(1, 400), walk(2, 400), ramp(3, 400)], ids=["steady", "walk", "ramp"])
 def test_single_and_batched_queries_agree(made: NDArray[np.float64]) -> None:
-    forecast = watched(made)
+    forecast = forecast_of(made)
     for h in HORIZONS_S:
         assert forecast.peaks(h, QS).tolist() == [forecast.peak(h, q).value for q in QS]
     assert forecast.at(HORIZONS_S, (0.9,))[:, 0].tolist() == [forecast.at(h, 0.9)[0, 0] for h in HORIZONS_S]
@@ -61,8 +61,8 @@ def test_single_and_batched_queries_agree(made: NDArray[np.float64]) -> None:
 @given(demand, st.sampled_from([2.0**-12, 0.5, 4.0, 2.0**20]))
 @LAW
 def test_forecast_scales_with_the_unit_of_demand(values: Sequence[float | None], factor: float) -> None:
-    plain = watched(values)
-    scaled = watched([None if v is None else factor * v for v in values])
+    plain = forecast_of(values)
+    scaled = forecast_of([None if v is None else factor * v for v in values])
     assert np.allclose(scaled.at(HORIZONS_S, QS), factor * plain.at(HORIZONS_S, QS), rtol=1e-6, equal_nan=True)
     assert np.allclose(scaled.peaks(300, QS), factor * plain.peaks(300, QS), rtol=1e-6, equal_nan=True)
 
@@ -104,7 +104,7 @@ def test_forecast_is_nan_before_the_first_observation() -> None:
 
 
 def test_cold_start_is_reactive_and_gives_the_reason() -> None:
-    peak = watched([2.0, 2.0]).peak(300, 0.9)
+    peak = forecast_of([2.0, 2.0]).peak(300, 0.9)
     assert peak.leader == "reactive"
     assert "too little was seen" in peak.reason
     assert 2.0 <= peak.value < 4.0
@@ -113,7 +113,7 @@ def test_cold_start_is_reactive_and_gives_the_reason() -> None:
 
 def test_confidence_falls_beyond_the_largest_residual() -> None:
     """n residuals cover quantiles up to n/(n+1); beyond that the tail applies, with falling confidence."""
-    forecast = watched(poisson(1, 240))
+    forecast = forecast_of(poisson(1, 240))
     confidence = [forecast.peak(60, q).confidence for q in (0.5, 0.9, 0.99, 0.999)]
     assert confidence[:2] == [1.0, 1.0]
     assert 0.0 < confidence[3] < confidence[2] < 1.0
@@ -123,7 +123,7 @@ def test_confidence_falls_beyond_the_largest_residual() -> None:
 
 @pytest.mark.parametrize("bad", [-1.0, math.inf, -math.inf])
 def test_negative_or_infinite_values_raise_value_error(bad: float) -> None:
-    forecast = watched([1.0, 2.0])
+    forecast = forecast_of([1.0, 2.0])
     before = forecast.peak(60, 0.9)
     with pytest.raises(ValueError, match="finite and not negative"):
         forecast.note(START + 100, bad)
@@ -134,7 +134,7 @@ def test_negative_or_infinite_values_raise_value_error(bad: float) -> None:
 
 @pytest.mark.parametrize("q", [0.0, 1.0, -0.1, 1.5, math.nan])
 def test_quantile_outside_zero_to_one_raises_value_error(q: float) -> None:
-    forecast = watched([1.0])
+    forecast = forecast_of([1.0])
     with pytest.raises(ValueError, match="between 0 and 1"):
         forecast.peak(60, q)
     with pytest.raises(ValueError, match="between 0 and 1"):
@@ -145,7 +145,7 @@ def test_quantile_outside_zero_to_one_raises_value_error(q: float) -> None:
 
 @pytest.mark.parametrize("horizon_s", [0.0, -15.0, math.nan, math.inf])
 def test_horizon_that_is_not_positive_and_finite_raises_value_error(horizon_s: float) -> None:
-    forecast = watched([1.0])
+    forecast = forecast_of([1.0])
     with pytest.raises(ValueError, match="horizon"):
         forecast.peak(horizon_s, 0.9)
     with pytest.raises(ValueError, match="horizon"):
@@ -155,7 +155,7 @@ def test_horizon_that_is_not_positive_and_finite_raises_value_error(horizon_s: f
 @pytest.mark.parametrize("missed", [None, math.nan], ids=["none", "not-a-number"])
 def test_missed_ticks_do_not_move_the_forecast(missed: float | None) -> None:
     """A gap adds no residual and no level: the forecast stays the same."""
-    forecast = watched(poisson(4, 200))
+    forecast = forecast_of(poisson(4, 200))
     before = forecast.peak(90, 0.9)
     note(forecast, [missed] * 3, 200)
     assert forecast.peak(90, 0.9).mean == pytest.approx(before.mean, rel=0.05)
@@ -165,13 +165,13 @@ def test_missed_ticks_do_not_move_the_forecast(missed: float | None) -> None:
 def test_gaps_are_not_zeros() -> None:
     """With every third tick missed, the level and the spread are those of the other ticks."""
     values: list[float | None] = list(poisson(5, 900))
-    whole = watched(values).peak(90, 0.9).value
+    whole = forecast_of(values).peak(90, 0.9).value
     values[::3] = [None] * len(values[::3])
-    assert watched(values).peak(90, 0.9).value == pytest.approx(whole, rel=0.1)
+    assert forecast_of(values).peak(90, 0.9).value == pytest.approx(whole, rel=0.1)
 
 
 def test_long_gap_keeps_the_seasons_and_is_blind_until_the_next_value() -> None:
-    forecast = watched(days(6, 3, 60.0), 60.0)
+    forecast = forecast_of(days(6, 3, 60.0), 60.0)
     after = 3 * 1440 + 600  # ten hours without readings, until 10:00
     note(forecast, [None], after, 60.0)
     assert math.isnan(forecast.peak(300, 0.9).value)
@@ -181,14 +181,14 @@ def test_long_gap_keeps_the_seasons_and_is_blind_until_the_next_value() -> None:
 
 
 def test_out_of_order_value_is_dropped() -> None:
-    forecast = watched(poisson(7, 50))
+    forecast = forecast_of(poisson(7, 50))
     before = forecast.peak(90, 0.9)
     forecast.note(START, 1e6)
     assert forecast.peak(90, 0.9) == before
 
 
 def test_values_in_the_same_tick_count_as_their_mean() -> None:
-    once, twice = watched([1.0] * 9), watched([1.0] * 9)
+    once, twice = forecast_of([1.0] * 9), forecast_of([1.0] * 9)
     once.note(START + 9 * STEP_S, 3.0)
     twice.note(START + 9 * STEP_S, 2.0)
     twice.note(START + 9 * STEP_S + 3.0, 4.0)
@@ -198,7 +198,7 @@ def test_values_in_the_same_tick_count_as_their_mean() -> None:
 @pytest.mark.parametrize("jump_s", [3600.0, -7200.0, 0.4])
 def test_clock_jump_does_not_change_the_forecast(jump_s: float) -> None:
     values = poisson(8, 400)
-    steady, jumped = watched(values[:200]), watched(values[:200])
+    steady, jumped = forecast_of(values[:200]), forecast_of(values[:200])
     jumped.shift(jump_s)
     note(steady, values[200:], 200)
     for i, value in enumerate(values[200:]):
@@ -212,7 +212,7 @@ def test_seeded_history_equals_an_observed_one(learn_s: float) -> None:
     at = START + STEP_S * np.arange(240)
     seeded = QuantileForecast(STEP_S)
     seeded.seed(at, values, max(learn_s, 3700.0))
-    assert seeded.peak(300, 0.9) == watched(values).peak(300, 0.9)
+    assert seeded.peak(300, 0.9) == forecast_of(values).peak(300, 0.9)
 
 
 def test_seeded_weeks_provide_the_seasons_at_once() -> None:
@@ -248,7 +248,7 @@ def size_of(forecast: QuantileForecast) -> int:
 
 
 def test_forecast_reason_names_the_leader_and_the_change() -> None:
-    peak = watched(ramp(11, 400)).peak(300, 0.9)
+    peak = forecast_of(ramp(11, 400)).peak(300, 0.9)
     assert isinstance(peak, Forecast)
     assert peak.reason.startswith(f"{peak.leader}: ")
     assert "less than the last value at 0.9 over 5 min" in peak.reason

@@ -18,7 +18,7 @@ NINE = 9 * 12
 """The bin of 09:00, when the load doubles within the hour."""
 
 
-def recorded(values: NDArray[np.float64]) -> DemandSeries:
+def series_of(values: NDArray[np.float64]) -> DemandSeries:
     series = DemandSeries(300.0)
     for i, value in enumerate(values):
         series.note(START + 300.0 * i, value)
@@ -53,7 +53,7 @@ def growth(values: NDArray[np.float64]) -> None:
 def test_daily_season_is_robust_to_one_unusual_event(event: Callable[[NDArray[np.float64]], None]) -> None:
     values = days(1, 14 + NINE / PER_DAY, 300.0)
     event(values)
-    seasons = EarlierDays(recorded(values), AHEAD_S).seasons(float(np.nanmean(values)))
+    seasons = EarlierDays(series_of(values), AHEAD_S).seasons(float(np.nanmean(values)))
     clean = days(1, 14, 300.0, noise=0.0)
     expected = clean[NINE + np.array([2, 5])] / clean[NINE - 1]
     assert seasons[:, DAILY] == pytest.approx(expected, rel=0.12)
@@ -75,7 +75,7 @@ def test_cached_seasons_equal_a_fresh_lookup(step_s: float) -> None:
 
 @pytest.mark.parametrize(("count", "daily", "weekly"), [(1.9, False, False), (2.3, True, False), (14.3, True, True)])
 def test_season_takes_part_after_two_periods(count: float, daily: bool, weekly: bool) -> None:
-    seasons = EarlierDays(recorded(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
+    seasons = EarlierDays(series_of(days(2, count, 300.0)), AHEAD_S).seasons(5.0)
     assert np.isnan(seasons[:, DAILY]).any() != daily
     assert np.isnan(seasons[:, YESTERDAY]).any() != daily
     assert np.isnan(seasons[:, WEEKLY]).any() != weekly
@@ -84,12 +84,12 @@ def test_season_takes_part_after_two_periods(count: float, daily: bool, weekly: 
 def test_daily_season_is_unknown_with_a_gap_at_its_last_tick() -> None:
     values = days(3, 5 + NINE / PER_DAY, 300.0)
     outage(values)
-    assert np.isnan(EarlierDays(recorded(values), AHEAD_S).seasons(5.0)[:, DAILY]).all()
+    assert np.isnan(EarlierDays(series_of(values), AHEAD_S).seasons(5.0)[:, DAILY]).all()
 
 
 def test_growth_from_zero_is_bounded() -> None:
     values = np.where(np.arange(5 * PER_DAY + NINE) % PER_DAY < NINE, 0.0, 10.0)
-    seasons = EarlierDays(recorded(values), AHEAD_S).seasons(float(values.mean()))
+    seasons = EarlierDays(series_of(values), AHEAD_S).seasons(float(values.mean()))
     assert (seasons[:, DAILY] <= 22.0).all()
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from policies.forecast.quantile_forecast import QuantileForecast
 from policies.forecast.selection import LEVELS, MARGIN, REACTIVE, Selection
-from tests.policies.forecast.processes import days, note, poisson, ramp, walk, watched
+from tests.policies.forecast.processes import days, forecast_of, note, poisson, ramp, walk
 
 HORIZON = np.array([0])
 
 
-def scored(losses: list[tuple[float, float]], selection: Selection | None = None) -> Selection:
+def selection_after(losses: list[tuple[float, float]], selection: Selection | None = None) -> Selection:
     """Return a selection after these losses of the reactive candidate and another one, at one horizon."""
     selection = selection or Selection(2, np.array([1.0]))
     for reactive, rival in losses:
@@ -50,13 +50,13 @@ def scored(losses: list[tuple[float, float]], selection: Selection | None = None
     ],
 )
 def test_leader_changes_with_enough_evidence_beyond_the_margin(losses: list[tuple[float, float]], leader: int) -> None:
-    assert (scored(losses).leader == leader).all()
+    assert (selection_after(losses).leader == leader).all()
 
 
 def test_candidate_is_scored_only_on_ticks_in_which_it_took_part() -> None:
     """A season known only later is not compared with earlier losses of the reactive candidate."""
-    selection = scored([(9.0, np.nan)] * 20)
-    assert (scored([(1.0, 1.5)] * 20, selection).leader == REACTIVE).all()
+    selection = selection_after([(9.0, np.nan)] * 20)
+    assert (selection_after([(1.0, 1.5)] * 20, selection).leader == REACTIVE).all()
 
 
 def leaders(
@@ -74,7 +74,7 @@ def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
     counts: Counter[str] = Counter()
     for seed in (1, 2, 3):
         values = walk(seed, 700)
-        counts += leaders(watched(values[:300]), values[300::4], 300, 15.0, 60.0)
+        counts += leaders(forecast_of(values[:300]), values[300::4], 300, 15.0, 60.0)
     assert counts.most_common(1)[0][0] == "reactive"
 
 
@@ -84,12 +84,12 @@ def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
     ids=["noise about a level", "growth"],
 )
 def test_noise_and_growth_are_led_by_a_fitting_candidate(made: NDArray[np.float64], expected: set[str]) -> None:
-    assert watched(made).peak(300, 0.9).leader in expected
+    assert forecast_of(made).peak(300, 0.9).leader in expected
 
 
 def test_seasonal_series_promotes_a_seasonal_candidate_after_two_periods() -> None:
     values = days(6, 4.45, 300.0)
-    forecast = watched(values[: 288 * 2 - 10], 300.0)
+    forecast = forecast_of(values[: 288 * 2 - 10], 300.0)
     assert np.isnan(forecast.at(1800, 0.5)).sum() == 0
     means = forecast._current_forecasts().means[0]
     assert np.isnan(means[4:7]).all(), "the record covers less than two days"

@@ -13,7 +13,7 @@ from policies.model.limits import BlastRadius
 from policies.model.spec import Pool
 from policies.recommend.context import RuleContext
 from tests.factories import NOW, seen, spec
-from tests.policies.guard.states import remembered
+from tests.policies.guard.states import history_of
 
 EXPENSIVE, CHEAP = PoolName("dear"), PoolName("cheap")
 Sizes = tuple[int, int]
@@ -68,7 +68,7 @@ def test_blast_radius_below_a_quantum_allows_one_quantum_of_one_pool(
     grant = Grant(removable=Quota(left, "the fleet's"), removed=removed) if of_the_fleet else None
     observation = dataclasses.replace(seen({}), grant=grant)
     sizes = dict(zip((EXPENSIVE, CHEAP), desired, strict=True))
-    history = remembered([total + removed, total])
+    history = history_of([total + removed, total])
     context = RuleContext(workload, history, NOW, 20.0, total, True, True, "", observation, sizes, sizes, total, ())
     result = limit_blast_radius(dict(zip((EXPENSIVE, CHEAP), targets, strict=True)), context)
     assert (targets if result is None else tuple(result[0].values())) == expected

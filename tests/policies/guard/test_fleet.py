@@ -26,7 +26,7 @@ def claim_of(n: int, needs: float | None = None, priority: int = 0, minimum: int
     return claim(workload, {PoolName("main"): n}, needs)
 
 
-def partly(known: int, maximum: int) -> ResourceClaim:
+def partly_read_claim(known: int, maximum: int) -> ResourceClaim:
     """Return the claim of a workload with `known` replicas in one pool, and another that was never read."""
     pools = {"main": Pool(), "unread": Pool()}
     return claim(spec(pools=pools, max_replicas=maximum), None, None, {PoolName("main"): known})
@@ -64,9 +64,9 @@ def max_gpus(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
         pytest.param(4, claim_of(6), [claim_of(6, priority=1)], 0, id="to the last"),
         pytest.param(3, claim_of(0, minimum=1), [claim_of(2, needs=9, priority=1)], 1, id="minimums come before needs"),
         pytest.param(1, claim_of(0, minimum=1), [claim_of(0, minimum=1)], 1, id="of two minimums, who comes first"),
-        pytest.param(22, partly(5, 20), [], 7, id="an unread pool may hold the rest of what counts"),
-        pytest.param(20, partly(5, 20), [claim_of(6)], 5, id="which leaves no room, and lowers nothing"),
-        pytest.param(4, partly(5, 20), [], 4, id="but by what is too much without it"),
+        pytest.param(22, partly_read_claim(5, 20), [], 7, id="an unread pool may hold the rest of what counts"),
+        pytest.param(20, partly_read_claim(5, 20), [claim_of(6)], 5, id="which leaves no room, and lowers nothing"),
+        pytest.param(4, partly_read_claim(5, 20), [], 4, id="but by what is too much without it"),
     ],
 )
 def test_fleet_quota_follows_minimums_priorities_and_equal_shares(

@@ -95,7 +95,7 @@ def night(mode: Any = "hold", start: str = "22:00", end: str = "04:00", days: An
     )
 
 
-def held(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
+def blocked_directions(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
     """Return whether scale-out and scale-in are forbidden at a time."""
 
     def size(messages: float) -> int | None:
@@ -110,7 +110,7 @@ def held(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
     [("hold", (True, True)), ("no_scale_in", (False, True)), ("no_scale_out", (True, False))],
 )
 def test_maintenance_mode_blocks_its_directions(mode: str, expected: tuple[bool, bool]) -> None:
-    assert held(night(mode), at("2026-06-06T23:00")) == expected
+    assert blocked_directions(night(mode), at("2026-06-06T23:00")) == expected
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_maintenance_mode_blocks_its_directions(mode: str, expected: tuple[bool,
     ],
 )
 def test_maintenance_window_spans_midnight(moment: str, open_: bool) -> None:
-    assert held(night(), at(moment)) == (open_, open_)
+    assert blocked_directions(night(), at(moment)) == (open_, open_)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_maintenance_window_spans_midnight(moment: str, open_: bool) -> None:
 )
 def test_maintenance_window_follows_daylight_saving_changes(moment: str, fold: int, open_: bool) -> None:
     window = night(start="02:00", end="03:30", days=("sun",))
-    assert held(window, at(moment, fold=fold)) == (open_, open_)
+    assert blocked_directions(window, at(moment, fold=fold)) == (open_, open_)
 
 
 def test_maintenance_reason_names_the_window_and_the_intended_size() -> None:

@@ -21,7 +21,7 @@ HOUR = 240
 """Ticks."""
 
 
-def chased(limit_s: float = 0.03, *, reports_latency: bool = True, **settings: Any) -> WorkloadSpec:
+def workload_with_chaser(limit_s: float = 0.03, *, reports_latency: bool = True, **settings: Any) -> WorkloadSpec:
     slo = Slo(ttft_s=None, itl_s=limit_s)
     slow = ScaleDown(window_s=300, max_replicas=1000)
     return spec(
@@ -29,7 +29,7 @@ def chased(limit_s: float = 0.03, *, reports_latency: bool = True, **settings: A
     )
 
 
-def unreachable(load: float) -> float:
+def unattainable(load: float) -> float:
     """Return the latency of an engine that exceeds 30 ms at any load."""
     return 0.05 + 0.0001 * load
 
@@ -39,7 +39,7 @@ def linear(load: float) -> float:
 
 
 def test_unattainable_slo_does_not_scale_out_from_two_to_eight() -> None:
-    engines = Engines(chased(), unreachable)
+    engines = Engines(workload_with_chaser(), unattainable)
     assert max(engines.run(HOUR - 30, running=16.0)) == 3
     last = engines.decisions[-1]
     (step,) = [s for s in last.steps if s.rule == RuleId.SLO_FEASIBILITY]
@@ -49,17 +49,17 @@ def test_unattainable_slo_does_not_scale_out_from_two_to_eight() -> None:
 
 
 def test_unattainable_slo_scales_out_if_latency_need_is_not_reported() -> None:
-    engines = Engines(chased(reports_latency=False), unreachable)
+    engines = Engines(workload_with_chaser(reports_latency=False), unattainable)
     assert max(engines.run(60, running=16.0)) > 8
 
 
 def test_attainable_slo_is_reached() -> None:
-    engines = Engines(chased(limit_s=0.03), linear)  # 30 ms at 4 requests per replica
+    engines = Engines(workload_with_chaser(limit_s=0.03), linear)  # 30 ms at 4 requests per replica
     assert max(engines.run(120, running=16.0)) == 4
 
 
 def test_added_replicas_must_serve_and_settle_before_more_are_added() -> None:
-    engines = Engines(chased(), linear, start_ticks=4)
+    engines = Engines(workload_with_chaser(), linear, start_ticks=4)
     assert engines.run(14, running=24.0) == [3] * 13 + [4]
     reasons = [d.reason for d in engines.decisions]
     assert "2 of 3 serve: wait for what was bought" in reasons[1]
@@ -67,7 +67,7 @@ def test_added_replicas_must_serve_and_settle_before_more_are_added() -> None:
 
 
 def test_load_scales_out_despite_an_unattainable_slo() -> None:
-    engines = Engines(chased(), unreachable)
+    engines = Engines(workload_with_chaser(), unattainable)
     engines.run(100, running=16.0)
     assert engines.run(1, running=80.0) == [10]
     assert engines.run(1, running=160.0) == [20]
@@ -77,7 +77,9 @@ def test_growth_resumes_when_load_shows_that_replicas_help() -> None:
     def with_a_knee(load: float) -> float:
         return 0.035 if load <= 6 else 0.035 + 0.02 * (load - 6)
 
-    engines = Engines(chased(limit_s=0.04, scale_down=ScaleDown(window_s=0, max_replicas=1000)), with_a_knee)
+    engines = Engines(
+        workload_with_chaser(limit_s=0.04, scale_down=ScaleDown(window_s=0, max_replicas=1000)), with_a_knee
+    )
     engines.run(60, running=12.0)
     assert engines.size == 2, "within the SLO, no replica is added"
     engines.run(60, running=15.9)  # 7.95 requests per replica: 74 ms; three replicas meet the SLO
@@ -85,13 +87,13 @@ def test_growth_resumes_when_load_shows_that_replicas_help() -> None:
 
 
 def test_latency_adds_no_replica_at_one_request_per_replica() -> None:
-    engines = Engines(chased(), unreachable, size=4)
+    engines = Engines(workload_with_chaser(), unattainable, size=4)
     assert engines.run(1, running=4.0) == [4]
     assert "with 1 requests per replica" in engines.decisions[-1].reason
 
 
 def test_expired_evidence_allows_one_more_replica() -> None:
-    engines = Engines(chased(slo_feasibility=LateGrowth(window_s=1800)), unreachable)
+    engines = Engines(workload_with_chaser(slo_feasibility=LateGrowth(window_s=1800)), unattainable)
     sizes = engines.run(3 * HOUR, running=16.0)
     assert sizes[100] == 3
     assert 3 < sizes[-1] <= 16, "one or two every half hour, and never more than requests"
@@ -103,14 +105,16 @@ def test_replica_with_too_little_gain_is_not_added() -> None:
     def flat(load: float) -> float:
         return 0.0301 + 0.00002 * load  # just above the SLO, and load hardly matters
 
-    spec_ = chased(limit_s=0.03013, slo_feasibility=LateGrowth(min_gain=0.05))
+    spec_ = workload_with_chaser(limit_s=0.03013, slo_feasibility=LateGrowth(min_gain=0.05))
     engines = Engines(spec_, flat, size=3)
     assert max(engines.run(100, running=24.0)) == 4
     assert "less than slo_feasibility.min_gain 5.0%" in engines.decisions[-1].reason
 
 
 def test_latency_driven_growth_is_evaluated_within_max_replicas() -> None:
-    engines = Engines(chased(limit_s=0.02, min_replicas=8, slo_feasibility=LateGrowth(min_gain=0.0)), linear, size=8)
+    engines = Engines(
+        workload_with_chaser(limit_s=0.02, min_replicas=8, slo_feasibility=LateGrowth(min_gain=0.0)), linear, size=8
+    )
     engines.run(20, running=10.0)
     engines.run(20, running=15.0)
     boundless = {PolicyName("chaser"): Chaser(0.02, more=1e12)}
@@ -130,7 +134,7 @@ def test_latency_driven_growth_is_evaluated_within_max_replicas() -> None:
 )
 def test_sufficient_gain_adds_replicas(rule: LateGrowth) -> None:
     slow = ScaleDown(window_s=3600)
-    engines = Engines(chased(limit_s=0.02, scale_down=slow, slo_feasibility=rule), linear)
+    engines = Engines(workload_with_chaser(limit_s=0.02, scale_down=slow, slo_feasibility=rule), linear)
     assert max(engines.run(200, running=16.0)) == 8
 
 
@@ -138,7 +142,7 @@ def test_sufficient_gain_adds_replicas(rule: LateGrowth) -> None:
 def test_lagging_noisy_latency_does_not_block_an_attainable_slo(seed: int) -> None:
     rng = np.random.default_rng(seed)
     slow = ScaleDown(window_s=3600)
-    engines = Engines(chased(limit_s=0.03, scale_down=slow), linear, size=1, lag_ticks=5)
+    engines = Engines(workload_with_chaser(limit_s=0.03, scale_down=slow), linear, size=1, lag_ticks=5)
     engines.noise = lambda: float(rng.lognormal(0, 0.15))
     for i in range(160):  # load rises over ten minutes, and latencies lag behind it
         engines.tick(running=float(rng.poisson(min(40.0, 4.0 + i))))
@@ -148,7 +152,7 @@ def test_lagging_noisy_latency_does_not_block_an_attainable_slo(seed: int) -> No
 @pytest.mark.parametrize("seed", range(8))
 def test_lagging_noisy_latency_does_not_chase_an_unattainable_slo(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    engines = Engines(chased(), unreachable, lag_ticks=5)
+    engines = Engines(workload_with_chaser(), unattainable, lag_ticks=5)
     engines.noise = lambda: float(rng.lognormal(0, 0.15))
     for _ in range(220):
         engines.tick(running=float(rng.poisson(16.0)))
@@ -157,10 +161,10 @@ def test_lagging_noisy_latency_does_not_chase_an_unattainable_slo(seed: int) -> 
 
 def test_headroom_is_computed_again_without_the_latency_driven_need() -> None:
     policies = {"chaser": Chaser(0.03, per_replica=1.0), "room": Headroom(share=0.5)}
-    engines = Engines(spec(policies, slo=Slo(ttft_s=None, itl_s=0.03)), unreachable, size=5)
+    engines = Engines(spec(policies, slo=Slo(ttft_s=None, itl_s=0.03)), unattainable, size=5)
     assert engines.run(1, running=4.0) == [8], "4 for load and 4 free; 6 for latency would give 12"
 
 
 def test_feasibility_check_is_inactive_without_an_slo() -> None:
     workload = spec({"chaser": Chaser(0.03)}, scale_down=ScaleDown(window_s=300))
-    assert Engines(workload, unreachable).run(100, running=16.0)[-1] > 3
+    assert Engines(workload, unattainable).run(100, running=16.0)[-1] > 3

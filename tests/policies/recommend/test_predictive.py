@@ -159,10 +159,10 @@ def test_falling_load_removes_idle_replicas() -> None:
     assert all(size is not None and size <= 2 for size in sizes[8:])
 
 
-GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
+MISSING: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
 
 
-@pytest.mark.parametrize("reading", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("reading", MISSING.values(), ids=MISSING)
 @pytest.mark.parametrize("quantity", ["running", "waiting", "requests_per_s", "prompt_tokens_per_s"])
 def test_missing_signal_does_not_count_as_zero(quantity: str, reading: Reading[float]) -> None:
     day = Day()

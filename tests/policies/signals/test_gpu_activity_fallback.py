@@ -15,7 +15,7 @@ from scaler.config.load import workload_from
 from scaler.config.problems import ConfigError
 from tests.policies.recommend.engines import Day, recommendation_of
 
-LAST_RESORT = Predictive(source="e", rate_window_s=60.0, quantile=0.5, gpu_activity="e")
+WITH_FALLBACK = Predictive(source="e", rate_window_s=60.0, quantile=0.5, gpu_activity="e")
 NAME = PolicyName("predictive")
 
 
@@ -28,7 +28,8 @@ def day_without_engine_metrics(utilization: float | None, ticks: int) -> tuple[D
     """Return a day whose engine metrics disappear, the need before that, and the sizes after it."""
     metrics_missing = False
     day = Day(
-        policy=LAST_RESORT, transform=lambda values: without_engine_metrics(utilization) if metrics_missing else values
+        policy=WITH_FALLBACK,
+        transform=lambda values: without_engine_metrics(utilization) if metrics_missing else values,
     )
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
@@ -60,7 +61,7 @@ def test_low_or_absent_gpu_activity_never_lowers_the_size(utilization: float | N
 
 
 def test_intermittent_engine_metrics_do_not_ratchet_the_size_up() -> None:
-    day = Day(policy=LAST_RESORT)
+    day = Day(policy=WITH_FALLBACK)
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
     for tick in range(400):
@@ -70,8 +71,8 @@ def test_intermittent_engine_metrics_do_not_ratchet_the_size_up() -> None:
 
 
 def test_gpu_activity_is_ignored_while_engine_metrics_are_present() -> None:
-    day = Day(policy=LAST_RESORT, transform=lambda values: {**values, "utilization": 1.0})
-    plain = Day(policy=dataclasses.replace(LAST_RESORT, gpu_activity=None))
+    day = Day(policy=WITH_FALLBACK, transform=lambda values: {**values, "utilization": 1.0})
+    plain = Day(policy=dataclasses.replace(WITH_FALLBACK, gpu_activity=None))
     assert [d.target for d in day.run([60.0] * 60)] == [d.target for d in plain.run([60.0] * 60)]
 
 
@@ -82,13 +83,13 @@ def context_of(readings: Mapping[str, Reading[float]], ready: int) -> PolicyCont
 
 
 def test_fallback_without_a_history_starts_from_the_current_size() -> None:
-    recommendation = LAST_RESORT.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 4))
+    recommendation = WITH_FALLBACK.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 4))
     assert recommendation.replicas == pytest.approx(4 / 0.7)
     assert recommendation.memory == {"needed": 4.0}
 
 
 def test_queue_takes_precedence_over_gpu_activity() -> None:
-    policy = dataclasses.replace(LAST_RESORT, queue="q")
+    policy = dataclasses.replace(WITH_FALLBACK, queue="q")
     readings: dict[str, Reading[float]] = {"e.utilization": Fresh(1.0, 0.0), "q.visible": Fresh(0.0, 0.0)}
     assert "the queue is empty" in policy.recommend(NAME, context_of(readings, 4)).reason
     without_queue: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
@@ -96,7 +97,7 @@ def test_queue_takes_precedence_over_gpu_activity() -> None:
 
 
 def test_fallback_is_blind_at_zero_replicas() -> None:
-    recommendation = LAST_RESORT.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 0))
+    recommendation = WITH_FALLBACK.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 0))
     assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
 
 

@@ -97,7 +97,7 @@ def test_no_scale_in_while_requests_wait(policy: Predictive, lead_s: float, wind
 # --- every policy: a queue of messages, ten per replica
 
 
-def waiting(**settings: object) -> Simulation:
+def simulation_with_pending(**settings: object) -> Simulation:
     """Return a simulation with 4 ready replicas and 15 pending ones for 190 messages, which start in ten minutes."""
     sim = Simulation.of(
         workload_over({"main": Pool(lead_time_s=600.0)}, **{"scale_down": ScaleDown(window_s=60.0), **settings}), main=4
@@ -109,7 +109,7 @@ def waiting(**settings: object) -> Simulation:
 
 
 def test_pending_replicas_stay_while_the_need_does_not_fall() -> None:
-    sim = waiting()
+    sim = simulation_with_pending()
     sizes = {sim.tick(14).target for _ in range(20)}
     assert sizes == {19}
     assert sim.reason_of("pending") == "work waits, and 15 pending replicas serve before it is done"
@@ -117,21 +117,21 @@ def test_pending_replicas_stay_while_the_need_does_not_fall() -> None:
 
 def test_pending_replicas_are_cancelled_if_work_ends_before_they_serve() -> None:
     """Ten messages are done per tick: in two minutes the four ready replicas are enough."""
-    sim = waiting()
+    sim = simulation_with_pending()
     for left in range(18, 4, -1):
         sim.tick(float(left))
     assert sim.sizes()["main"] < 19
 
 
 def test_windows_decide_once_the_ready_replicas_suffice() -> None:
-    sim = waiting()
+    sim = simulation_with_pending()
     sim.run(20, 14)
     sim.run(20, 1)
     assert sim.sizes() == {"main": 1}
 
 
 def test_failed_replicas_are_not_kept() -> None:
-    sim = waiting()
+    sim = simulation_with_pending()
     sim.fake_pools[MAIN].fail(sim.now)
     sim.run(20, 14)
     assert sim.sizes() == {"main": 14}
@@ -139,7 +139,7 @@ def test_failed_replicas_are_not_kept() -> None:
 
 def test_abandoned_replicas_are_not_kept() -> None:
     """Patience is three times the configured lead time until a start is observed."""
-    sim = waiting()
+    sim = simulation_with_pending()
     sim.fake_pools[MAIN].capacity = 4
     sim.fake_pools[MAIN].starts = []
     sim.run(110, 14)
@@ -149,7 +149,7 @@ def test_abandoned_replicas_are_not_kept() -> None:
 
 
 def test_budget_removes_pending_replicas_first() -> None:
-    sim = waiting()
+    sim = simulation_with_pending()
     sim.workload = workload_over(
         {"main": Pool(lead_time_s=600.0)}, scale_down=ScaleDown(window_s=60.0), budget=Budget(gpus=10)
     )

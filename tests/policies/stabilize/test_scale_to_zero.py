@@ -29,22 +29,31 @@ HOUR = int(3600.0 / STEP_S)
 """Ticks in an hour."""
 DEFAULTS: dict[str, Any] = {"min_replicas": 0, "cooldown_s": 300.0, "tolerance": 0.1, "scale_down": ScaleDown()}
 """Scale to zero with every other setting at its default."""
-WOKEN = QueueDepth(source="queue", activation=5.0)
+ACTIVATED_ABOVE_5 = QueueDepth(source="queue", activation=5.0)
 NIGHT = Window(start="03:00", end="04:00", replicas=3)
 
 BELOW_ACTIVATION: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
-    "queue_depth": ({"queue": WOKEN}, {"queue.visible": 2.0}),
-    "queue_depth, many": ({"queue": dataclasses.replace(WOKEN, activation=200.0)}, {"queue.visible": 120.0}),
+    "queue_depth": ({"queue": ACTIVATED_ABOVE_5}, {"queue.visible": 2.0}),
+    "queue_depth, many": (
+        {"queue": dataclasses.replace(ACTIVATED_ABOVE_5, activation=200.0)},
+        {"queue.visible": 120.0},
+    ),
     "concurrency": ({"busy": Concurrency(source="e", activation=5.0)}, {"e.running": 3.0, "e.waiting": 0.0}),
-    "gpu_utilization": ({"queue": WOKEN, "gpu": GpuUtilization(source="e")}, {"e.utilization": 0.03}),
-    "kv_cache_usage": ({"queue": WOKEN, "kv": KvCacheUsage(source="e", activation=0.05)}, {"e.kv_cache_usage": 0.04}),
+    "gpu_utilization": ({"queue": ACTIVATED_ABOVE_5, "gpu": GpuUtilization(source="e")}, {"e.utilization": 0.03}),
+    "kv_cache_usage": (
+        {"queue": ACTIVATED_ABOVE_5, "kv": KvCacheUsage(source="e", activation=0.05)},
+        {"e.kv_cache_usage": 0.04},
+    ),
     "metric, total": ({"rate": Metric(source="e", quantity="tps", target=100.0, activation=9.0)}, {"e.tps": 8.0}),
     "metric, mean": (
-        {"queue": WOKEN, "mean": Metric(source="e", quantity="load", target=0.7, across="mean", activation=0.05)},
+        {
+            "queue": ACTIVATED_ABOVE_5,
+            "mean": Metric(source="e", quantity="load", target=0.7, across="mean", activation=0.05),
+        },
         {"e.load": 0.03},
     ),
-    "headroom": ({"queue": WOKEN, "room": Headroom(share=0.5)}, {"queue.visible": 4.0}),
-    "schedule": ({"queue": WOKEN, "night": Schedule(windows=(NIGHT,))}, {"queue.visible": 4.0}),
+    "headroom": ({"queue": ACTIVATED_ABOVE_5, "room": Headroom(share=0.5)}, {"queue.visible": 4.0}),
+    "schedule": ({"queue": ACTIVATED_ABOVE_5, "night": Schedule(windows=(NIGHT,))}, {"queue.visible": 4.0}),
 }
 """Policies, and readings below their activation that leave a need."""
 PRICED = {
@@ -92,13 +101,15 @@ def test_below_activation_for_the_cooldown_scales_to_zero(
 
 @pytest.mark.parametrize("scale_down", [ScaleDown(window_s=3600.0), ScaleDown(max_replicas=1, max_share=0.0)])
 def test_no_window_or_step_keeps_the_last_replica(scale_down: ScaleDown) -> None:
-    workload = spec({"queue": WOKEN}, **{**DEFAULTS, "scale_down": scale_down, "scale_up": ScaleUp(window_s=60.0)})
+    workload = spec(
+        {"queue": ACTIVATED_ABOVE_5}, **{**DEFAULTS, "scale_down": scale_down, "scale_up": ScaleUp(window_s=60.0)}
+    )
     assert decisions_for(workload, {"queue.visible": 2.0}, 3, HOUR)[-1].target == 0
 
 
 def test_cooldown_needs_full_evidence_throughout() -> None:
     """Two messages, and GPUs that are not read: full evidence is missing."""
-    workload = spec({"queue": WOKEN, "gpu": GpuUtilization(source="e")}, **DEFAULTS)
+    workload = spec({"queue": ACTIVATED_ABOVE_5, "gpu": GpuUtilization(source="e")}, **DEFAULTS)
     history, size = History(7200.0), 2
     for k in range(HOUR):
         values = {"queue.visible": 2.0, "queue.in_flight": 0.0}
@@ -108,21 +119,23 @@ def test_cooldown_needs_full_evidence_throughout() -> None:
 
 
 def test_work_within_the_cooldown_keeps_one_replica() -> None:
-    workload = spec({"queue": WOKEN}, **DEFAULTS)
+    workload = spec({"queue": ACTIVATED_ABOVE_5}, **DEFAULTS)
     busy = decisions_for(workload, {"queue.visible": 6.0}, 1, HOUR)
     assert {d.target for d in busy} == {1}
 
 
 def test_schedule_keeps_its_replicas() -> None:
     always = Schedule(windows=(Window(start="00:00", end="00:00", replicas=2),))
-    decisions = decisions_for(spec({"queue": WOKEN, "always": always}, **DEFAULTS), {"queue.visible": 2.0}, 2, HOUR)
+    decisions = decisions_for(
+        spec({"queue": ACTIVATED_ABOVE_5, "always": always}, **DEFAULTS), {"queue.visible": 2.0}, 2, HOUR
+    )
     assert {d.target for d in decisions} == {2}
 
 
 # --- predictive
 
 
-def resting(policy: Predictive, **settings: Any) -> Day:
+def day_with_scale_to_zero(policy: Predictive, **settings: Any) -> Day:
     day = Day(policy)
     day.spec = dataclasses.replace(day.spec, **{**DEFAULTS, **settings})
     return day
@@ -130,7 +143,7 @@ def resting(policy: Predictive, **settings: Any) -> Day:
 
 @pytest.mark.parametrize("use_forecast", [True, False], ids=["forecasts", "reactive"])
 def test_predictive_scales_to_zero_once_traffic_ends(use_forecast: bool) -> None:
-    day = resting(Predictive(source="e", rate_window_s=60.0, use_forecast=use_forecast))
+    day = day_with_scale_to_zero(Predictive(source="e", rate_window_s=60.0, use_forecast=use_forecast))
     day.transform = lambda values: values | {"generation_tokens_per_s": values["generation_tokens_per_s"] + 0.3}
     day.run([60.0] * HOUR)
     after = day.run([0.0] * (4 * HOUR))
@@ -144,14 +157,14 @@ def test_predictive_scales_to_zero_once_traffic_ends(use_forecast: bool) -> None
 
 def test_requests_too_short_to_be_running_keep_a_replica() -> None:
     """One request per second, answered between two ticks: only the rates show it."""
-    day = resting(Predictive(source="e", rate_window_s=60.0))
+    day = day_with_scale_to_zero(Predictive(source="e", rate_window_s=60.0))
     day.transform = lambda values: values | {"running": 0.0, "waiting": 0.0}
     assert all(d.target for d in day.run([1.0] * HOUR))
 
 
 def test_forecast_alone_does_not_prevent_scale_to_zero() -> None:
     """Demand changes from hour to hour before it ends, so its forecast is above zero."""
-    day = resting(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
+    day = day_with_scale_to_zero(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
     for _ in range(2):
         day.run([60.0] * HOUR)
         day.run([5.0] * HOUR)
@@ -163,7 +176,7 @@ def test_forecast_alone_does_not_prevent_scale_to_zero() -> None:
 
 def test_predictive_with_a_queue_scales_to_zero_and_activates() -> None:
     policy = Predictive(source="e", queue="queue", rate_window_s=60.0, queue_deadline_s=30.0, message_service_s=1.0)
-    workload = dataclasses.replace(resting(policy).spec, policies={PolicyName("predictive"): policy})
+    workload = dataclasses.replace(day_with_scale_to_zero(policy).spec, policies={PolicyName("predictive"): policy})
     zeros = dict.fromkeys(("e.running", "e.waiting", "e.requests_per_s", "e.prompt_tokens_per_s"), 0.0)
     readings = {**zeros, "e.generation_tokens_per_s": 0.3, "queue.visible": 0.0}
     decisions = decisions_for(workload, readings, 3, 3 * HOUR)

@@ -93,16 +93,16 @@ def test_hpa_history_excludes_the_time_at_zero() -> None:
 
 # --- fallback
 
-LOST = Fallback(failure_threshold=3, replicas=6)
+FALLBACK = Fallback(failure_threshold=3, replicas=6)
 
 
 def test_fallback_applies_after_more_failures_than_the_threshold() -> None:
-    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=LOST), 2)
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=FALLBACK), 2)
     assert ticks.run(5, {"q.n": ABSENT}) == [2, 2, 2, 4, 6]
 
 
 def test_successful_reading_resets_the_failure_count() -> None:
-    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=LOST), 2)
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=FALLBACK), 2)
     ticks.run(3, {"q.n": ABSENT})
     ticks.tick({"q.n": 10})
     assert ticks.run(3, {"q.n": ABSENT}) == [2, 2, 2]

@@ -27,7 +27,7 @@ from policies.recommend.peers.static import Static
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.factories import spec
 from tests.laws import LAW
-from tests.policies.random_workloads import SIGNALS, START, Dice, Life
+from tests.policies.random_workloads import SIGNALS, START, Dice, WorkloadRun
 from tests.policies.test_laws import is_blind, sizes
 
 FAST = Behavior(
@@ -84,37 +84,37 @@ def specs(draw: st.DrawFn) -> WorkloadSpec:
 
 
 @st.composite
-def lives(draw: st.DrawFn) -> Life:
+def workload_runs(draw: st.DrawFn) -> WorkloadRun:
     workload = draw(specs())
-    life = Life(workload, {name: draw(st.integers(0, 12)) for name in workload.pools}, calm=False)
+    run = WorkloadRun(workload, {name: draw(st.integers(0, 12)) for name in workload.pools}, calm=False)
     seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
     for number in draw(st.lists(seeds, min_size=5, max_size=50)):
-        life.tick(Dice(number))
-    return life
+        run.tick(Dice(number))
+    return run
 
 
 @LAW
-@given(lives())
-def test_blind_peer_never_scales_in(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_blind_peer_never_scales_in(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         if is_blind(tick):
             current = sizes(tick.observation)
             assert all(target >= current[pool] for pool, target in tick.decision.targets.items())
 
 
 @LAW
-@given(lives())
-def test_peer_stays_within_the_bounds_of_the_workload(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_peer_stays_within_the_bounds_of_the_workload(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         decision = tick.decision
         if decision.target is not None and decision.may_scale_in and decision.targets:
-            assert life.spec.min_replicas <= decision.target <= life.spec.max_replicas
+            assert run.spec.min_replicas <= decision.target <= run.spec.max_replicas
 
 
 @LAW
-@given(lives())
-def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(life: Life) -> None:
-    for tick in life.ticks:
+@given(workload_runs())
+def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(run: WorkloadRun) -> None:
+    for tick in run.ticks:
         for recommendation in tick.decision.recommendations:
             for size in (recommendation.replicas, recommendation.unstabilized):
                 assert size is None or (math.isfinite(size) and size >= 0 and size == int(size))
@@ -123,13 +123,13 @@ def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(life: Life) ->
 
 
 @LAW
-@given(lives())
-def test_decisions_of_a_peer_follow_from_the_ticks_alone(life: Life) -> None:
+@given(workload_runs())
+def test_decisions_of_a_peer_follow_from_the_ticks_alone(run: WorkloadRun) -> None:
     history = History(7200.0)
-    for tick in life.ticks:
+    for tick in run.ticks:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))]
-        assert decide(life.spec, history, tick.observation) == tick.decision
-        assert decide(life.spec, history, tick.observation) == tick.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
         assert [history.column(c).tobytes() for c in range(len(COLUMNS))] == before
         read_back = decode_tick(json.loads(json.dumps(encode_tick(tick.record))))
         assert read_back == tick.record
@@ -137,31 +137,31 @@ def test_decisions_of_a_peer_follow_from_the_ticks_alone(life: Life) -> None:
 
 
 @LAW
-@given(lives(), st.integers(0, 30))
-def test_history_that_covers_the_lookback_gives_the_same_decisions(life: Life, late: int) -> None:
+@given(workload_runs(), st.integers(0, 30))
+def test_history_that_covers_the_lookback_gives_the_same_decisions(run: WorkloadRun, late: int) -> None:
     """`WorkloadSpec.lookback_s` suffices for a replay from the middle of a journal."""
     history = History(7200.0)
-    for tick in life.ticks[late:]:
-        start = life.ticks[late].decision.at
-        if tick.decision.at - start > life.spec.lookback_s:
-            assert decide(life.spec, history, tick.observation) == tick.decision
+    for tick in run.ticks[late:]:
+        start = run.ticks[late].decision.at
+        if tick.decision.at - start > run.spec.lookback_s:
+            assert decide(run.spec, history, tick.observation) == tick.decision
         history.append(tick.record)
 
 
 @LAW
-@given(lives(), st.sampled_from((-3600.0, 86_400.0)))
-def test_clock_jump_changes_no_decision_of_a_peer(life: Life, step_s: float) -> None:
+@given(workload_runs(), st.sampled_from((-3600.0, 86_400.0)))
+def test_clock_jump_changes_no_decision_of_a_peer(run: WorkloadRun, step_s: float) -> None:
     history = History(7200.0)
-    for tick in life.ticks[:-1]:
+    for tick in run.ticks[:-1]:
         history.append(tick.record)
-    last = life.ticks[-1]
+    last = run.ticks[-1]
     history.shift(step_s)
     readings = {
         name: dataclasses.replace(r, measured_at=r.measured_at + step_s) if isinstance(r, Fresh) else r
         for name, r in last.observation.readings.items()
     }
     moved = dataclasses.replace(last.observation, at=last.observation.at + step_s, readings=readings)
-    again = decide(life.spec, history, moved)
+    again = decide(run.spec, history, moved)
     assert (again.target, again.capped_need) == (last.decision.target, last.decision.capped_need)
 
 
