@@ -22,9 +22,9 @@ from tests.policies.random_workloads import RunTick, WorkloadRun, workload_runs
 VISIBLE = SignalName("queue.visible")
 
 
-def sizes(seen: Observation) -> dict[PoolName, int]:
+def sizes(observation: Observation) -> dict[PoolName, int]:
     """Return the sizes of the pools with a fresh status."""
-    return {name: r.value.desired for name, r in seen.pools.items() if isinstance(r, Fresh)}
+    return {name: r.value.desired for name, r in observation.pools.items() if isinstance(r, Fresh)}
 
 
 def is_blind(tick: RunTick) -> bool:
@@ -158,7 +158,7 @@ def test_tick_survives_a_journal_round_trip(run: WorkloadRun) -> None:
 
 
 @st.composite
-def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int]:
+def allocate_arguments(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int]:
     """Draw the arguments of `allocate`: sizes inside and outside the pools' bounds, and some pinned pools."""
     names = [PoolName(n) for n in "abcd"[: draw(st.integers(1, 4))]]
     pools = {}
@@ -171,11 +171,11 @@ def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Po
 
 
 @law(600)
-@given(shares())
+@given(allocate_arguments())
 def test_allocate_moves_no_replica_between_pools_in_one_tick(
-    share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
+    arguments: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
 ) -> None:
-    target, current, pools, pinned, cap = share
+    target, current, pools, pinned, cap = arguments
     targets = allocate(target, current, pools, pinned, cap)
     grew = [n for n, size in targets.items() if size > current[n]]
     shrank = [n for n, size in targets.items() if size < current[n]]
@@ -187,11 +187,11 @@ def test_allocate_moves_no_replica_between_pools_in_one_tick(
 
 
 @law(600)
-@given(shares())
+@given(allocate_arguments())
 def test_allocate_gets_as_close_to_the_target_as_the_pools_allow(
-    share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
+    arguments: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
 ) -> None:
-    target, current, pools, pinned, cap = share
+    target, current, pools, pinned, cap = arguments
     targets = allocate(target, current, pools, pinned, cap)
     total = sum({**current, **targets}.values())
     limits = {n: pools[n].max_replicas for n in targets}

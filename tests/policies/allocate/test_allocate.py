@@ -133,14 +133,14 @@ def test_floor_is_kept_in_the_on_demand_pool(floor: CostAllocationSpec) -> None:
 
 
 def test_spare_replicas_are_kept_where_a_loss_would_cost_more() -> None:
-    careless, careful = (
+    cheap_violations, costly_violations = (
         Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=r), spot_a=2, spot_b=2) for r in (0.01, 300.0)
     )
-    careless.tick(4)
-    careful.tick(4)
-    assert sum(careless.sizes().values()) == 4
-    assert sum(careful.sizes().values()) > 4
-    assert "more than the size for losses" in careful.reason_of(RuleId.COST_ALLOCATION)
+    cheap_violations.tick(4)
+    costly_violations.tick(4)
+    assert sum(cheap_violations.sizes().values()) == 4
+    assert sum(costly_violations.sizes().values()) > 4
+    assert "more than the size for losses" in costly_violations.reason_of(RuleId.COST_ALLOCATION)
 
 
 @pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])
@@ -424,7 +424,7 @@ def test_max_replicas_holds_during_a_move() -> None:
 # --- shortfall and transition
 
 
-def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
+def candidate(name: str = "spot-a", **values: Any) -> PoolCandidate:
     """Return a candidate without supply that may reach 10 replicas."""
     defaults: dict[str, Any] = {
         "name": PoolName(name),
@@ -440,7 +440,7 @@ def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
         "interrupted_share": 1.0,
         "grant_probability": 1.0,
     }
-    return PoolCandidate(**{**defaults, **given})
+    return PoolCandidate(**{**defaults, **values})
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,16 @@ POOLS = {
 
 
 def workload_with_peaks(
-    peaks: tuple[tuple[float, float], ...] = PEAKS, *, wants: float = 4.0, ratio: float = 19.0, **pools: Pool
+    peaks: tuple[tuple[float, float], ...] = PEAKS, *, need: float = 4.0, ratio: float = 19.0, **pools: Pool
 ) -> WorkloadSpec:
     return spec(
-        {"fixed": FixedRecommendation(replicas=wants, peaks=peaks)}, {**POOLS, **pools}, slo_violation_cost_ratio=ratio
+        {"fixed": FixedRecommendation(replicas=need, peaks=peaks)}, {**POOLS, **pools}, slo_violation_cost_ratio=ratio
     )
 
 
-def headroom_sizes(workload: WorkloadSpec, **found: int) -> dict[str, int]:
+def headroom_sizes(workload: WorkloadSpec, **current: int) -> dict[str, int]:
     """Return the sizes of the tiers when 4 replicas serve."""
-    sizes = {"gpus": 4, **found}
+    sizes = {"gpus": 4, **current}
     pools = {str(n): Fresh(PoolStatus(sizes.get(n, 0), sizes.get(n, 0)), NOW) for n in workload.pools}
     decision = decide(workload, Simulation.of(workload).history, seen({}, pools={**pools}))
     assert (decision.current, decision.target) == (4, 4), "headroom does not count in the size"
@@ -50,8 +50,8 @@ def test_slept_engine_at_half_the_price_beats_an_awake_spare() -> None:
 
 
 def test_slowly_waking_engine_is_replaced_by_awake_spares() -> None:
-    lazy = Pool(tier="slept", serves=GPUS, price_usd_per_hour=3.9, lead_time_s=40.0)
-    assert headroom_sizes(workload_with_peaks(slept=lazy)) == {"awake": 3, "warm": 1}
+    slow_to_wake = Pool(tier="slept", serves=GPUS, price_usd_per_hour=3.9, lead_time_s=40.0)
+    assert headroom_sizes(workload_with_peaks(slept=slow_to_wake)) == {"awake": 3, "warm": 1}
 
 
 def test_cheaper_tier_covers_the_less_likely_demand() -> None:
@@ -65,8 +65,8 @@ def test_headroom_grows_with_the_cost_of_slo_violations(ratio: float, count: int
 
 
 def test_headroom_stays_within_forecast_peaks_and_max_replicas() -> None:
-    sure = ((0.5, 4.0), (0.99, 4.0))
-    assert headroom_sizes(workload_with_peaks(sure)) == {}
+    flat_peaks = ((0.5, 4.0), (0.99, 4.0))
+    assert headroom_sizes(workload_with_peaks(flat_peaks)) == {}
     assert sum(headroom_sizes(workload_with_peaks(((0.1, 4.0), (0.2, 500.0)))).values()) == 96
 
 
@@ -77,8 +77,8 @@ def test_tiers_keep_their_size_within_bounds_without_a_forecast() -> None:
 
 
 def test_headroom_stays_while_it_is_nearly_worth_its_price() -> None:
-    nearly = ((0.5, 4.0), (0.98, 5.0), (0.99, 5.1))
-    workload = workload_with_peaks(nearly)
+    peaks = ((0.5, 4.0), (0.98, 5.0), (0.99, 5.1))
+    workload = workload_with_peaks(peaks)
     assert headroom_sizes(workload) == {"slept": 1}
     assert headroom_sizes(workload, slept=2) == {"slept": 2}
     assert headroom_sizes(workload, slept=5) == {"slept": 2}

@@ -18,7 +18,7 @@ EIGHTS = {"main": Pool(gpus_per_replica=8, price_usd_per_hour=98.32)}
 """p5.48xlarge, on demand, us-east-1, November 2024."""
 
 
-def decided(messages: float, sizes: dict[str, int], grant: Grant | None = None, **settings: Any) -> Decision:
+def decision_for(messages: float, sizes: dict[str, int], grant: Grant | None = None, **settings: Any) -> Decision:
     statuses = {name: Fresh(PoolStatus(n, n), NOW) for name, n in sizes.items()}
     observation = seen(queue(messages), pools=statuses)
     observation = type(observation)(observation.workload, NOW, observation.readings, observation.pools, grant=grant)
@@ -40,27 +40,27 @@ def decided(messages: float, sizes: dict[str, int], grant: Grant | None = None, 
 )
 def test_scale_out_stops_at_the_budget(budget: Budget, current: int, target: int) -> None:
     slow = ScaleDown(window_s=300)
-    decision = decided(100, {"main": current}, pools=EIGHTS, budget=budget, scale_down=slow)
+    decision = decision_for(100, {"main": current}, pools=EIGHTS, budget=budget, scale_down=slow)
     assert decision.target == target
     if target < 10:
         assert "budget." in " ".join(step.reason for step in decision.steps if step.rule == RuleId.BUDGET)
 
 
 def test_min_replicas_does_not_exceed_the_budget() -> None:
-    decision = decided(0, {"main": 0}, pools=EIGHTS, budget=Budget(gpus=16), min_replicas=3)
+    decision = decision_for(0, {"main": 0}, pools=EIGHTS, budget=Budget(gpus=16), min_replicas=3)
     assert decision.target == 2
 
 
 @pytest.mark.parametrize("market", ["on_demand", "reserved"])
 def test_reserved_replicas_do_not_count_towards_the_usd_budget(market: Any) -> None:
     pools = {"main": Pool(market=market, price_usd_per_hour=10.0, max_replicas=6)}
-    decision = decided(100, {"main": 2}, pools=pools, budget=Budget(usd_per_hour=30.0))
+    decision = decision_for(100, {"main": 2}, pools=pools, budget=Budget(usd_per_hour=30.0))
     assert decision.target == (6 if market == "reserved" else 3)
 
 
 def test_most_expensive_growth_is_cut_first() -> None:
     pools = {"big": Pool(gpus_per_replica=8, max_replicas=2), "small": Pool(gpus_per_replica=1, max_replicas=20)}
-    decision = decided(200, {"big": 0, "small": 0}, pools=pools, budget=Budget(gpus=21))
+    decision = decision_for(200, {"big": 0, "small": 0}, pools=pools, budget=Budget(gpus=21))
     assert dict(decision.targets) == {"big": 0, "small": 18}, "2 big and 18 small replicas would take 34 GPUs"
 
 
@@ -82,13 +82,13 @@ def test_self_stabilizing_policy_over_budget_falls_by_the_window() -> None:
 
 def test_fleet_grant_limits_the_size_like_a_budget() -> None:
     grant = Grant(gpus=Quota(6, "daemon.fleet.max_gpus is 64"), removable=Quota(1, "one may go"))
-    assert decided(100, {"main": 2}, grant).target == 6
-    assert decided(10, {"main": 5}, grant).target == 4
-    assert decided(10, {"main": 5}, grant).reason == "one may go; 4 were to go"
+    assert decision_for(100, {"main": 2}, grant).target == 6
+    assert decision_for(10, {"main": 5}, grant).target == 4
+    assert decision_for(10, {"main": 5}, grant).reason == "one may go; 4 were to go"
 
 
 def test_budget_cut_in_one_pool_keeps_the_other_pools() -> None:
     pools = {"a": Pool(max_replicas=3), "b": Pool(gpus_per_replica=4)}
-    decision = decided(100, {"a": 1, "b": 2}, pools=pools, budget=Budget(gpus=10))
+    decision = decision_for(100, {"a": 1, "b": 2}, pools=pools, budget=Budget(gpus=10))
     assert dict(decision.targets) == {"a": 2, "b": 2}
     assert MAIN not in decision.targets

@@ -66,8 +66,8 @@ def violations(state: State, targets: Mapping[PoolName, int], *, may_scale_in: b
     serving = {n: after[n] for n in state.serving}
     if sum(serving.values()) > max(workload.max_replicas, sum(state.serving.values())):
         yield f"{sum(serving.values())} serve, at most {workload.max_replicas}"
-    yield from _pools_broken(workload, desired, targets)
-    yield from _budgets_broken(state, desired, after)
+    yield from _pool_violations(workload, desired, targets)
+    yield from _budget_violations(state, desired, after)
     removals = {n: desired[n] - size for n, size in targets.items() if size < desired[n]}
     if removals and not may_scale_in:
         yield f"{removals} go without evidence"
@@ -83,7 +83,7 @@ def violations(state: State, targets: Mapping[PoolName, int], *, may_scale_in: b
             yield f"{removals} go and {removed} went of {maximum}"
 
 
-def _pools_broken(
+def _pool_violations(
     workload: WorkloadSpec, desired: Mapping[PoolName, int], targets: Mapping[PoolName, int]
 ) -> Iterator[str]:
     for name, size in targets.items():
@@ -95,7 +95,7 @@ def _pools_broken(
             yield f"{name} {desired[name]} -> {size}, by {pool.quantum}"
 
 
-def _budgets_broken(state: State, desired: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
+def _budget_violations(state: State, desired: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
     workload, grant = state.spec, state.observation.grant
     limits: list[tuple[float | None, Any]] = [
         (workload.budget.gpus, gpus),

@@ -19,7 +19,7 @@ UNTIL = "2027-01-15T08:01:00Z"  # NOW is 2027-01-15T08:00:00Z
 LAUNCH = Override(replicas=12, until=UNTIL, reason="launch")
 
 
-def decided(messages: float | None, current: int, at: float = NOW, **settings: Any) -> Decision:
+def decision_for(messages: float | None, current: int, at: float = NOW, **settings: Any) -> Decision:
     readings = {} if messages is None else queue(messages)
     return decide(spec(**settings), History(), seen(readings, desired=current, at=at))
 
@@ -48,13 +48,13 @@ def rules(decision: Decision) -> list[str]:
 def test_override_sets_the_target_within_the_limits(
     settings: dict[str, Any], messages: float | None, current: int, target: int
 ) -> None:
-    decision = decided(messages, current, override=LAUNCH, **settings)
+    decision = decision_for(messages, current, override=LAUNCH, **settings)
     assert decision.target == target
     assert "set by hand to 12 until 2027-01-15T08:01:00Z (launch)" in " ".join(s.reason for s in decision.steps)
 
 
 def test_blind_override_explains_why_it_does_not_scale_in() -> None:
-    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
+    step = next(s for s in decision_for(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
     assert step.replicas == 30
     assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
 
@@ -62,24 +62,24 @@ def test_blind_override_explains_why_it_does_not_scale_in() -> None:
 @pytest.mark.parametrize(("current", "target"), [(3, 12), (20, 12)])
 def test_override_exceeds_the_bounds_with_beyond_bounds(current: int, target: int) -> None:
     beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)
-    assert decided(30, current, override=beyond, max_replicas=8).target == target
+    assert decision_for(30, current, override=beyond, max_replicas=8).target == target
 
 
 def test_override_expires_at_its_end_time_and_is_reported() -> None:
-    assert decided(30, 12, at=NOW + 59.9, override=LAUNCH).target == 12
-    ended = decided(30, 12, at=NOW + 60, override=LAUNCH)
+    assert decision_for(30, 12, at=NOW + 59.9, override=LAUNCH).target == 12
+    ended = decision_for(30, 12, at=NOW + 60, override=LAUNCH)
     assert ended.target == 3
     assert "the override to 12 (launch) ended at 2027-01-15T08:01:00Z: remove it" in ended.reason
 
 
 def test_bounds_apply_again_after_an_override_beyond_them_ends() -> None:
     beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)
-    assert decided(300, 12, at=NOW + 60, override=beyond, max_replicas=8).target == 8
+    assert decision_for(300, 12, at=NOW + 60, override=beyond, max_replicas=8).target == 8
 
 
 def test_override_takes_precedence_over_maintenance() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
-    assert decided(30, 3, override=LAUNCH, maintenance=always).target == 12
+    assert decision_for(30, 3, override=LAUNCH, maintenance=always).target == 12
 
 
 # --- maintenance
@@ -144,7 +144,7 @@ def test_maintenance_window_follows_daylight_saving_changes(moment: str, fold: i
 
 def test_maintenance_reason_names_the_window_and_the_intended_size() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
-    decision = decided(100, 5, maintenance=always)
+    decision = decision_for(100, 5, maintenance=always)
     assert decision.reason == "maintenance, fri 08:00 in UTC: 00:00 to 00:00 (hold); 10 would be the size"
 
 

@@ -132,11 +132,11 @@ def test_quota_error_sets_no_capacity_ceiling() -> None:
 
 
 def test_requests_beyond_the_ceiling_double_after_each_success() -> None:
-    ceiling, most = CapacityCeiling().hit(8), []
+    ceiling, limits = CapacityCeiling().hit(8), []
     while ceiling.held is not None and ceiling.held < 23:
-        most.append(ceiling.max_supply)
+        limits.append(ceiling.max_supply)
         ceiling = ceiling.passed(int(ceiling.max_supply))
-    assert most == [9, 11, 15, 23]
+    assert limits == [9, 11, 15, 23]
     assert ceiling.hit(31).max_supply == 32, "refused again"
 
 

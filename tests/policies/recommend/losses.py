@@ -30,7 +30,7 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
 """Every own policy that measures replicas, and one that shapes their demand."""
 
 
-def read(load: float, ready: int) -> dict[str, float]:
+def engine_readings(load: float, ready: int) -> dict[str, float]:
     """Return what the engines report when each of `ready` replicas has `load` (share of its capacity).
 
     Load beyond 1 is shed and not reported.
@@ -75,7 +75,7 @@ class Replicas:
 
     def tick(self, traffic: float, also: Mapping[str, Reading[float]] | None = None) -> Decision:
         """Run one tick with `traffic` (in full replicas), shared evenly by the ready replicas."""
-        values = read(traffic / self.ready if self.ready else float(traffic > 0), max(self.ready, 1))
+        values = engine_readings(traffic / self.ready if self.ready else float(traffic > 0), max(self.ready, 1))
         readings: dict[str, Reading[float]] = {f"e.{name}": Fresh(value, self.at) for name, value in values.items()}
         return self.observe({**readings, **(also or {})})
 

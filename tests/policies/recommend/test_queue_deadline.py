@@ -266,10 +266,10 @@ def test_unknown_service_time_starts_one_replica() -> None:
 
 
 def test_short_deadline_includes_expected_arrivals() -> None:
-    hasty = Predictive(
+    short_deadline = Predictive(
         source="e", queue="q", rate_window_s=60.0, queue_deadline_s=100.0, message_service_s=EACH_S, quantile=0.5
     )
-    workers, patient = Workers(hasty, 10), Workers(PATIENT, 10)
+    workers, patient = Workers(short_deadline, 10), Workers(PATIENT, 10)
     for _ in range(30):
         decision, waiting = workers.tick(0.0), patient.tick(0.0)
     assert (recommendation_of(decision).replicas or 0) > 0.5

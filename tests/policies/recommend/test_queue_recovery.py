@@ -94,9 +94,9 @@ def test_windows_retain_the_sizes_requested_in_them() -> None:
     """The need was 10 replicas 75 s ago and 4 replicas 15 s ago; the workload was active 30 s ago."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=600.0)
     history = History()
-    for ago_s, wanted, active in ((75.0, 10, True), (30.0, 3, True), (15.0, 4, False)):
+    for ago_s, need, active in ((75.0, 10, True), (30.0, 3, True), (15.0, 4, False)):
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
-        decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
+        decision = dataclasses.replace(decide(shape, History(), observation), capped_need=need, active=active)
         history.append(tick_of(observation, decision))
     timeline = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, spec=shape), 120.0)
     times_s = np.array([0.0, 239.0, 240.0, 299.0, 300.0, 584.0, 585.0])
@@ -110,9 +110,9 @@ def test_cooldown_ends_a_longer_window_where_zero_is_allowed(least: int, cooldow
     """The need was 4 replicas 15 s ago and the workload active 30 s ago: zero after 60 s, despite a window of 300 s."""
     shape = spec(scale_down=ScaleDown(window_s=300.0), cooldown_s=60.0, min_replicas=least)
     history = History()
-    for ago_s, wanted, active in ((30.0, 3, True), (15.0, 4, False)):
+    for ago_s, need, active in ((30.0, 3, True), (15.0, 4, False)):
         observation = seen(queue(0.0), 10, at=NOW - ago_s)
-        decision = dataclasses.replace(decide(shape, History(), observation), capped_need=wanted, active=active)
+        decision = dataclasses.replace(decide(shape, History(), observation), capped_need=need, active=active)
         history.append(tick_of(observation, decision))
     timeline = SupplyTimeline.of(PolicyContext(NOW, {}, 10, 10, None, history, shape.min_replicas, spec=shape), 120.0)
     assert timeline.retained.cooldown_end_s == cooldown_end_s
@@ -123,10 +123,10 @@ def test_old_unfulfilled_requests_are_not_expected_to_serve_soon() -> None:
     """Six pending replicas have no capacity; two more were requested 30 s ago."""
     shape = spec(pools={"main": Pool(lead_time_s=90.0)})
     history = History()
-    for ago_s, found, requested in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
-        observation = seen(queue(0.0), found, 4, at=NOW - ago_s)
+    for ago_s, desired, requested in ((30_000.0, 4, 10), (60.0, 10, 10), (30.0, 10, 12)):
+        observation = seen(queue(0.0), desired, 4, at=NOW - ago_s)
         decision = dataclasses.replace(decide(shape, History(), observation), target=requested, ready=4)
-        outcome = Outcome(PoolName("main"), found, requested, Result.ACCEPTED)
+        outcome = Outcome(PoolName("main"), desired, requested, Result.ACCEPTED)
         history.append(dataclasses.replace(tick_of(observation, decision), outcomes=(outcome,)))
     context = PolicyContext(NOW, {}, 4, 12, None, history, spec=shape)
     assert context.pending_since() == [NOW - 30.0] * 2

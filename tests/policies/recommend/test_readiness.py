@@ -10,7 +10,7 @@ import pytest
 from policies.model import Absent, Evidence, Fresh, Reading, RuleId
 from policies.recommend.readiness import LOST_S
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
-from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, engine_readings
 
 LONG = round(2400.0 / STEP_S)
 COUNTED = round(LOST_S / STEP_S)
@@ -132,7 +132,7 @@ def test_requests_lost_with_their_replicas_do_not_count_as_answered() -> None:
     for lost in (0, 10):
         replicas.lost = lost
         for _ in range(6):
-            values = read(1.0, replicas.ready)
+            values = engine_readings(1.0, replicas.ready)
             values.pop("kv_cache_usage")
             decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in values.items()})
             (recommendation,) = decision.recommendations

@@ -16,7 +16,7 @@ from policies.model.spec import ScaleDown
 from policies.recommend.predictive.policy import Predictive
 from policies.recommend.readiness import LOST_S
 from tests.laws import law
-from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, engine_readings
 
 EXAMPLES = law(25)
 TARGETS = {"gpu_utilization": 0.7, "predictive": 0.95}
@@ -74,7 +74,7 @@ def test_full_or_unreadable_survivors_never_lower_the_size(
         for _ in range(stretch.ticks):
             before, lost, ready = replicas.size, replicas.lost, replicas.ready
             smallest, were_ready = min(smallest, before), min(max(were_ready, ready), before)
-            values = read(stretch.load, ready or before)
+            values = engine_readings(stretch.load, ready or before)
             decision = replicas.observe(readings(values, stretch.blind, replicas.at))
             full = stretch.load >= TARGETS.get(kind, 0.8)
             starting = ready == were_ready and lost <= before - smallest
@@ -97,7 +97,7 @@ def test_loss_of_readiness_alone_never_lowers_the_size(kind: str, size: int, loa
     assume(set(sizes[50:]) == {settled})
     replicas.lost = math.ceil(lost * replicas.size)
     for _ in range(round(LOST_S / STEP_S) - 1):
-        decision = replicas.observe(readings(read(each, replicas.ready), False, replicas.at))
+        decision = replicas.observe(readings(engine_readings(each, replicas.ready), False, replicas.at))
         assert decision.target is not None
         assert decision.target >= settled, decision.steps
 
@@ -112,10 +112,12 @@ def test_ready_replicas_at_low_load_scale_in_within_bounded_time(
     for stretch in stretches:
         replicas.lost = math.ceil(stretch.lost * replicas.size)
         for _ in range(stretch.ticks):
-            replicas.observe(readings(read(stretch.load, replicas.ready or replicas.size), stretch.blind, replicas.at))
+            replicas.observe(
+                readings(engine_readings(stretch.load, replicas.ready or replicas.size), stretch.blind, replicas.at)
+            )
     replicas.lost = 0
     for _ in range(round(2.0 * LOST_S / STEP_S)):
-        replicas.observe(readings(read(0.3 / replicas.size, replicas.ready), False, replicas.at))
+        replicas.observe(readings(engine_readings(0.3 / replicas.size, replicas.ready), False, replicas.at))
         if replicas.size == 1:
             return
     pytest.fail(f"still {replicas.size} replicas")
@@ -129,10 +131,10 @@ def test_replicas_that_never_recover_delay_but_do_not_prevent_scale_in(
 ) -> None:
     replicas = replicas_of(WITHOUT_FORECAST[kind], size, window_s)
     for _ in range(8):
-        replicas.observe(readings(read(0.6, replicas.ready), False, replicas.at))
+        replicas.observe(readings(engine_readings(0.6, replicas.ready), False, replicas.at))
     replicas.lost = max(0, replicas.size - survivors)
     for _ in range(round(2.0 * LOST_S / STEP_S)):
-        replicas.observe(readings(read(0.2 / max(1, replicas.ready), replicas.ready), False, replicas.at))
+        replicas.observe(readings(engine_readings(0.2 / max(1, replicas.ready), replicas.ready), False, replicas.at))
         if replicas.size <= survivors:
             return
     pytest.fail(f"still {replicas.size} replicas")

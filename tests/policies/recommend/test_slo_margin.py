@@ -80,8 +80,8 @@ BY_PRICE = Predictive(source="e", rate_window_s=60.0)
 @pytest.mark.slow
 def test_calm_day_lowers_the_margin_and_reports_it() -> None:
     last = Day(policy=BY_PRICE).run([50.0] * 8 * HOUR)[-1]
-    careful = Day(policy=replace(BY_PRICE, slo_correction=False)).run([50.0] * 8 * HOUR)[-1]
-    assert (last.target, careful.target) == (4, 5)
+    without_correction = Day(policy=replace(BY_PRICE, slo_correction=False)).run([50.0] * 8 * HOUR)[-1]
+    assert (last.target, without_correction.target) == (4, 5)
     assert recommendation_of(last).memory["margin.late_share"] < 0.005
     assert "(P50)" in recommendation_of(last).reason
     assert "replicas 10% fuller" in recommendation_of(last).reason
