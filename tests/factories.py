@@ -1,4 +1,4 @@
-"""Small makers of the core's records, so that a test states only what it is about."""
+"""Builders of the core's records with defaults, so that a test sets only the values it checks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FREE_DOWN = ScaleDown(window_s=0.0, max_replicas=10_000)
 def spec(
     policies: Mapping[str, Any] | None = None, pools: Mapping[str, Pool] | None = None, **settings: Any
 ) -> WorkloadSpec:
-    """A workload with one queue policy and one pool, free of windows and steps unless said otherwise."""
+    """Return a workload with one queue policy and one pool, without windows and step limits by default."""
     defaults: dict[str, Any] = {"scale_up": FREE_UP, "scale_down": FREE_DOWN, "tolerance": 0.0, "max_replicas": 100}
     return WorkloadSpec(
         workload="llm",
@@ -90,8 +90,8 @@ def next_tick(
     resize: Callable[[PoolName, int], Outcome] | None = None,
 ) -> Decision:
     """Decide on fresh readings and pools, and append the tick; `resize` writes each target."""
-    told = {SignalName(name): Fresh(value, at) for name, value in readings.items()}
-    observation = Observation(WorkloadName("llm"), at, told, {name: Fresh(p, at) for name, p in pools.items()})
+    values = {SignalName(name): Fresh(value, at) for name, value in readings.items()}
+    observation = Observation(WorkloadName("llm"), at, values, {name: Fresh(p, at) for name, p in pools.items()})
     decision = decide(workload, history, observation)
     outcomes = () if resize is None else tuple(resize(name, target) for name, target in decision.targets.items())
     history.append(Tick("abc", observation, decision, outcomes, len(history), 0.0, 0.0))
@@ -101,7 +101,7 @@ def next_tick(
 def live(
     workload: WorkloadSpec, demands: Sequence[Mapping[str, Reading[float]]], start: int = 1, step_s: float = 15.0
 ) -> list[Decision]:
-    """Turn after turn with these readings, each target taken at once by the platform; ends at `NOW`."""
+    """Return the decisions of one tick per reading; each target takes effect at once, the last tick is at `NOW`."""
     history = History()
     size, decisions = start, []
     for i, readings in enumerate(demands):

@@ -1,7 +1,7 @@
-"""Whole lives of a workload for the laws: a random specification, and turn after turn of random weather.
+"""Random histories of a workload for the laws: a random specification, and ticks with random faults.
 
-A turn's chances are one whole number, read digit by digit. Zero reads as the plainest turn (all fresh, nothing
-there, nobody else about), so that a law's counterexample shrinks to the few turns that matter.
+One integer, read digit by digit, determines a tick. Zero gives the simplest tick (all readings fresh, no load, no
+other writer), so that Hypothesis shrinks a counterexample to the few ticks that matter.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ SIGNALS = {
     "engine.utilization": (0.0, 0.05, 0.6, 1.0),
     "engine.tokens_per_s": (0.0, 10.0, 2500.0, 9000.0),
 }
-"""What may be read, and the values that it takes."""
+"""Signals, and the values of each."""
 
 
 class Dice:
-    """A whole number read digit by digit."""
+    """An integer read digit by digit."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -66,17 +66,17 @@ class Dice:
 
 
 @dataclass
-class Turn:
-    """One turn as the controller records it."""
+class RunTick:
+    """One tick as the controller records it."""
 
-    seen: Observation
+    observation: Observation
     decision: Decision
-    tick: Tick
+    record: Tick
 
 
 @dataclass
-class Life:
-    """A workload's turns so far. `sizes` is the truth, `known` what was last seen of it."""
+class WorkloadRun:
+    """A workload's ticks so far. `sizes` are the actual sizes, `known` the last statuses reported."""
 
     spec: WorkloadSpec
     sizes: dict[PoolName, int]
@@ -84,7 +84,7 @@ class Life:
     now: float = START
     history: History = field(default_factory=lambda: History(7200.0))
     known: dict[PoolName, PoolStatus] = field(default_factory=dict)
-    turns: list[Turn] = field(default_factory=list)
+    ticks: list[RunTick] = field(default_factory=list)
 
     def observe(self, dice: Dice) -> Observation:
         readings = {SignalName(name): self._reading(dice, values) for name, values in SIGNALS.items()}
@@ -108,28 +108,28 @@ class Life:
     def _status(self, dice: Dice, pool: PoolName) -> Reading[PoolStatus]:
         size = self.sizes[pool]
         foreign = None if self.calm else dice.pick((*[None] * 15, "hpa/llm"))
-        status = PoolStatus(size, dice.pick((size, size, size // 2, 0)), foreign, version=str(len(self.turns)))
-        weather = 0 if self.calm else dice.pick(range(24))
-        if weather == 23:
+        status = PoolStatus(size, dice.pick((size, size, size // 2, 0)), foreign, version=str(len(self.ticks)))
+        fault = 0 if self.calm else dice.pick(range(24))
+        if fault == 23:
             return Absent("no answer")
-        if weather == 22 and pool in self.known:
+        if fault == 22 and pool in self.known:
             return Stale(self.known[pool], self.now - 90.0, 90.0)
         self.known[pool] = status
         return Fresh(status, self.now)
 
-    def turn(self, dice: Dice) -> Turn:
-        """One turn as the controller does it, but for the writes that fail in bad weather."""
-        seen = self.observe(dice)
-        decision = decide(self.spec, self.history, seen)
+    def tick(self, dice: Dice) -> RunTick:
+        """Run one tick as the controller does; a write fails at random unless `calm`."""
+        observation = self.observe(dice)
+        decision = decide(self.spec, self.history, observation)
         outcomes = tuple(self._write(dice, pool, target) for pool, target in decision.targets.items())
-        tick = Tick("abc", seen, decision, outcomes, len(self.history), 0.25, 0.125)
-        self.history.append(tick)
-        self.turns.append(Turn(seen, decision, tick))
-        if not self.calm and dice.one_in(12):  # somebody else, or a dying node
+        record = Tick("abc", observation, decision, outcomes, len(self.history), 0.25, 0.125)
+        self.history.append(record)
+        self.ticks.append(RunTick(observation, decision, record))
+        if not self.calm and dice.one_in(12):  # another writer, or a failing node
             pool = dice.pick(list(self.sizes))
             self.sizes[pool] = dice.pick((0, 1, 5, 12))
         self.now += self.spec.interval_s * dice.pick((1, 1, 1, 1, 1, 1, 1, 5))
-        return self.turns[-1]
+        return self.ticks[-1]
 
     def _write(self, dice: Dice, pool: PoolName, target: int) -> Outcome:
         before = self.sizes[pool]
@@ -143,22 +143,22 @@ class Life:
 
 @st.composite
 def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
-    """A specification that the loader would take."""
+    """Draw a specification that the loader accepts."""
     pools: dict[PoolName, Pool] = {}
     for name in draw(st.sampled_from((("a",), ("a",), ("a", "b"), ("a", "b", "c")))):
-        least, quantum = draw(st.integers(0, 2)), draw(st.sampled_from(quanta))
-        most = draw(st.none() | st.integers(max(1, round_up(least, quantum)), 12))
+        minimum, quantum = draw(st.integers(0, 2)), draw(st.sampled_from(quanta))
+        maximum = draw(st.none() | st.integers(max(1, round_up(minimum, quantum)), 12))
         pools[PoolName(name)] = Pool(
-            min_replicas=least,
-            max_replicas=most,
+            min_replicas=minimum,
+            max_replicas=maximum,
             quantum=quantum,
             on_other_writer=draw(st.sampled_from(("yield", "take_over"))),
         )
     high = draw(st.integers(max(1, sum(round_up(p.min_replicas, p.quantum) for p in pools.values())), 20))
-    reach = sum(high if p.max_replicas is None else p.max_replicas for p in pools.values())
+    max_total = sum(high if p.max_replicas is None else p.max_replicas for p in pools.values())
     return WorkloadSpec(
         workload="llm",
-        min_replicas=draw(st.integers(0, min(3, high, reach))),
+        min_replicas=draw(st.integers(0, min(3, high, max_total))),
         max_replicas=high,
         sources={},
         policies=draw(policies()),
@@ -183,7 +183,7 @@ def specs(draw: st.DrawFn, quanta: Sequence[int] = (1,)) -> WorkloadSpec:
 
 
 def policies() -> st.SearchStrategy[Mapping[PolicyName, Any]]:
-    """A queue policy, and some others."""
+    """Draw a queue policy and up to three other policies."""
     queue = st.builds(
         QueueDepth,
         source=st.just("queue"),
@@ -205,11 +205,13 @@ def policies() -> st.SearchStrategy[Mapping[PolicyName, Any]]:
 
 
 @st.composite
-def lives(draw: st.DrawFn, *, calm: bool = False, paused: bool = False, quanta: Sequence[int] = (1,)) -> Life:
-    """A life of 10 to 60 turns; a `calm` one has no other writer, and every write is taken."""
+def workload_runs(
+    draw: st.DrawFn, *, calm: bool = False, paused: bool = False, quanta: Sequence[int] = (1,)
+) -> WorkloadRun:
+    """Draw a history of 10 to 60 ticks; a `calm` one has no other writer, and every write is accepted."""
     spec = replace(draw(specs(quanta)), paused=paused)
-    life = Life(spec, {name: draw(st.integers(0, 12)) for name in spec.pools}, calm)
-    chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
-    for number in draw(st.lists(chances, min_size=10, max_size=60)):
-        life.turn(Dice(number))
-    return life
+    run = WorkloadRun(spec, {name: draw(st.integers(0, 12)) for name in spec.pools}, calm)
+    seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(seeds, min_size=10, max_size=60)):
+        run.tick(Dice(number))
+    return run

@@ -1,4 +1,4 @@
-"""Laws of the pure core: they hold for every workload, history and weather."""
+"""Laws of the pure core: they hold for every workload, history and fault."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from policies.model.spec import Pool
 from policies.pipeline import decide
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.laws import LAW, law
-from tests.policies.random_workloads import Life, Turn, lives
+from tests.policies.random_workloads import RunTick, WorkloadRun, workload_runs
 
 VISIBLE = SignalName("queue.visible")
 
 
-def sizes(seen: Observation) -> dict[PoolName, int]:
-    """The sizes that could be read."""
-    return {name: r.value.desired for name, r in seen.pools.items() if isinstance(r, Fresh)}
+def sizes(observation: Observation) -> dict[PoolName, int]:
+    """Return the sizes of the pools with a fresh status."""
+    return {name: r.value.desired for name, r in observation.pools.items() if isinstance(r, Fresh)}
 
 
-def is_blind(turn: Turn) -> bool:
-    return any(r.evidence is not Evidence.FULL for r in turn.decision.recommendations)
+def is_blind(tick: RunTick) -> bool:
+    return any(r.evidence is not Evidence.FULL for r in tick.decision.recommendations)
 
 
-def earlier(life: Life, turn: Turn, window_s: float) -> Iterator[Turn]:
-    """The turns before `turn` that lie in the `window_s` up to it."""
-    at = turn.decision.at
-    return (t for t in life.turns if at - window_s <= t.decision.at < at)
-
-
-@LAW
-@given(lives())
-def test_blind_never_scales_down(life: Life) -> None:
-    for turn in life.turns:
-        if is_blind(turn):
-            found = sizes(turn.seen)
-            assert all(target >= found[pool] for pool, target in turn.decision.targets.items())
+def earlier(run: WorkloadRun, tick: RunTick, window_s: float) -> Iterator[RunTick]:
+    """Return the ticks of the `window_s` before `tick`."""
+    at = tick.decision.at
+    return (t for t in run.ticks if at - window_s <= t.decision.at < at)
 
 
 @LAW
-@given(lives())
-def test_targets_lie_within_the_bounds_or_no_further_outside_than_what_was_found(life: Life) -> None:
-    spec = life.spec
-    for turn in life.turns:
-        decision, found = turn.decision, sizes(turn.seen)
+@given(workload_runs())
+def test_blind_tick_never_scales_in(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        if is_blind(tick):
+            current = sizes(tick.observation)
+            assert all(target >= current[pool] for pool, target in tick.decision.targets.items())
+
+
+@LAW
+@given(workload_runs())
+def test_targets_stay_within_bounds_or_no_further_outside_than_before(run: WorkloadRun) -> None:
+    spec = run.spec
+    for tick in run.ticks:
+        decision, current = tick.decision, sizes(tick.observation)
         if decision.target is None or decision.current is None:
             continue
         low, high = spec.min_replicas, spec.max_replicas
@@ -60,144 +60,145 @@ def test_targets_lie_within_the_bounds_or_no_further_outside_than_what_was_found
             assert low <= decision.target <= high
         for pool, target in decision.targets.items():
             limit = spec.pools[pool].max_replicas
-            assert target <= max(found[pool], spec.max_replicas if limit is None else limit)
-            assert target >= min(found[pool], spec.pools[pool].min_replicas)
+            assert target <= max(current[pool], spec.max_replicas if limit is None else limit)
+            assert target >= min(current[pool], spec.pools[pool].min_replicas)
 
 
 @LAW
-@given(lives())
-def test_the_same_past_and_present_give_the_same_decision_and_the_past_stays_as_it_was(life: Life) -> None:
+@given(workload_runs())
+def test_decide_is_deterministic_and_does_not_change_the_history(run: WorkloadRun) -> None:
     history = History(7200.0)
-    for turn in life.turns:
+    for tick in run.ticks:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)
-        assert decide(life.spec, history, turn.seen) == turn.decision
-        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
         assert ([history.column(c).tobytes() for c in range(len(COLUMNS))], len(history.lead_times)) == before
-        history.append(turn.tick)
+        history.append(tick.record)
 
 
 @LAW
-@given(lives())
-def test_a_pool_whose_size_is_not_fresh_or_that_another_sizes_is_left_alone(life: Life) -> None:
-    for turn in life.turns:
-        for pool in turn.decision.targets:
-            status = turn.seen.pools[pool]
+@given(workload_runs())
+def test_pools_with_stale_status_or_another_writer_are_not_resized(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        for pool in tick.decision.targets:
+            status = tick.observation.pools[pool]
             assert isinstance(status, Fresh)
-            assert status.value.other_writer is None or life.spec.pools[pool].on_other_writer == "take_over"
+            assert status.value.other_writer is None or run.spec.pools[pool].on_other_writer == "take_over"
 
 
 @LAW
-@given(lives(paused=True))
-def test_paused_changes_nothing(life: Life) -> None:
-    assert all(not turn.decision.targets for turn in life.turns)
+@given(workload_runs(paused=True))
+def test_paused_workload_writes_no_targets(run: WorkloadRun) -> None:
+    assert all(not tick.decision.targets for tick in run.ticks)
 
 
 @LAW
-@given(lives(), st.sampled_from((1.0, 10.0, 1000.0)))
-def test_more_messages_never_want_less(life: Life, more: float) -> None:
-    seen = life.turns[-1].seen
-    reading = seen.readings[VISIBLE]
+@given(workload_runs(), st.sampled_from((1.0, 10.0, 1000.0)))
+def test_more_messages_never_lower_the_need(run: WorkloadRun, more: float) -> None:
+    observation = run.ticks[-1].observation
+    reading = observation.readings[VISIBLE]
     assume(isinstance(reading, Fresh))
     assert isinstance(reading, Fresh)
-    fuller = {**seen.readings, VISIBLE: dataclasses.replace(reading, value=reading.value + more)}
-    few = decide(life.spec, life.history, seen)
-    many = decide(life.spec, life.history, dataclasses.replace(seen, readings=fuller))
-    assume(not few.suspected_zeros)
-    assert few.capped_need is not None
-    assert many.capped_need is not None
-    assert many.capped_need >= few.capped_need
+    more_readings = {**observation.readings, VISIBLE: dataclasses.replace(reading, value=reading.value + more)}
+    before = decide(run.spec, run.history, observation)
+    after = decide(run.spec, run.history, dataclasses.replace(observation, readings=more_readings))
+    assume(not before.suspected_zeros)
+    assert before.capped_need is not None
+    assert after.capped_need is not None
+    assert after.capped_need >= before.capped_need
 
 
 @LAW
-@given(lives(calm=True))
-def test_shrinking_removes_no_more_in_a_period_than_allowed(life: Life) -> None:
-    rule = life.spec.scale_down
-    for turn in life.turns:
-        target, current = turn.decision.target, turn.decision.current
+@given(workload_runs(calm=True))
+def test_scale_in_never_exceeds_the_limit_per_period(run: WorkloadRun) -> None:
+    rule = run.spec.scale_down
+    for tick in run.ticks:
+        target, current = tick.decision.target, tick.decision.current
         if target is None or current is None or target >= current:
             continue
-        decided = [t.decision.target for t in earlier(life, turn, rule.period_s)]
+        decided = [t.decision.target for t in earlier(run, tick, rule.period_s)]
         start = max([current, *(d for d in decided if d is not None)])
         allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
-        above = current > life.spec.max_replicas  # back within the bounds at once
-        assert start - target <= allowed or (above and target == life.spec.max_replicas)
+        above = current > run.spec.max_replicas  # a size above the maximum returns to it at once
+        assert start - target <= allowed or (above and target == run.spec.max_replicas)
 
 
 @LAW
-@given(lives(calm=True))
-def test_growing_adds_no_more_in_a_period_than_allowed(life: Life) -> None:
-    rule, spec = life.spec.scale_up, life.spec
-    least = max(spec.min_replicas, sum(p.min_replicas for p in spec.pools.values()))
-    for turn in life.turns:
-        target, current = turn.decision.target, turn.decision.current
+@given(workload_runs(calm=True))
+def test_scale_out_never_exceeds_the_limit_per_period(run: WorkloadRun) -> None:
+    rule, spec = run.spec.scale_up, run.spec
+    minimum = max(spec.min_replicas, sum(p.min_replicas for p in spec.pools.values()))
+    for tick in run.ticks:
+        target, current = tick.decision.target, tick.decision.current
         if target is None or current is None or target <= current:
             continue
-        decided = [t.decision.target for t in earlier(life, turn, rule.period_s)]
+        decided = [t.decision.target for t in earlier(run, tick, rule.period_s)]
         start = min([current, *(d for d in decided if d is not None)])
         allowed = max(rule.max_replicas, math.ceil(start * rule.max_share))
-        lifted = sum(max(0, p.min_replicas - sizes(turn.seen)[n]) for n, p in spec.pools.items())
-        assert target - start <= allowed or target <= max(least, current + lifted)  # to the bounds at once
+        lifted = sum(max(0, p.min_replicas - sizes(tick.observation)[n]) for n, p in spec.pools.items())
+        # A size below the minimum returns to it at once.
+        assert target - start <= allowed or target <= max(minimum, current + lifted)
 
 
 @LAW
-@given(lives())
-def test_never_to_zero_while_work_was_seen_within_the_cooldown(life: Life) -> None:
-    for turn in life.turns:
-        if turn.decision.target == 0 and turn.decision.current:
-            assert not turn.decision.active
-            assert not any(t.decision.active for t in earlier(life, turn, life.spec.cooldown_s))
-            assert life.spec.min_replicas == 0
+@given(workload_runs())
+def test_active_workload_does_not_scale_to_zero_within_the_cooldown(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        if tick.decision.target == 0 and tick.decision.current:
+            assert not tick.decision.active
+            assert not any(t.decision.active for t in earlier(run, tick, run.spec.cooldown_s))
+            assert run.spec.min_replicas == 0
 
 
 @LAW
-@given(lives())
-def test_a_tick_comes_back_from_the_journal_as_it_was_written(life: Life) -> None:
-    for turn in life.turns:
-        assert decode_tick(json.loads(json.dumps(encode_tick(turn.tick)))) == turn.tick
+@given(workload_runs())
+def test_tick_survives_a_journal_round_trip(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        assert decode_tick(json.loads(json.dumps(encode_tick(tick.record)))) == tick.record
 
 
 @st.composite
-def shares(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int]:
-    """What `allocate` takes: sizes in and out of the pools' bounds, and some of the pools pinned."""
+def allocate_arguments(draw: st.DrawFn) -> tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int]:
+    """Draw the arguments of `allocate`: sizes inside and outside the pools' bounds, and some pinned pools."""
     names = [PoolName(n) for n in "abcd"[: draw(st.integers(1, 4))]]
     pools = {}
     for name in names:
-        least = draw(st.integers(0, 4))
-        pools[name] = Pool(min_replicas=least, max_replicas=draw(st.none() | st.integers(least, 12)))
-    found = {name: draw(st.integers(0, 14)) for name in names}
+        minimum = draw(st.integers(0, 4))
+        pools[name] = Pool(min_replicas=minimum, max_replicas=draw(st.none() | st.integers(minimum, 12)))
+    current = {name: draw(st.integers(0, 14)) for name in names}
     cap = draw(st.integers(sum(p.min_replicas for p in pools.values()) or 1, 30))
-    return draw(st.integers(0, cap)), found, pools, set(draw(st.sets(st.sampled_from(names)))), cap
+    return draw(st.integers(0, cap)), current, pools, set(draw(st.sets(st.sampled_from(names)))), cap
 
 
 @law(600)
-@given(shares())
-def test_no_replica_moves_between_pools_in_one_turn(
-    share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
+@given(allocate_arguments())
+def test_allocate_moves_no_replica_between_pools_in_one_tick(
+    arguments: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
 ) -> None:
-    target, found, pools, pinned, cap = share
-    given = allocate(target, found, pools, pinned, cap)
-    grew = [n for n, size in given.items() if size > found[n]]
-    shrank = [n for n, size in given.items() if size < found[n]]
-    assert given.keys() == pools.keys() - pinned
-    if target >= sum(found.values()):
+    target, current, pools, pinned, cap = arguments
+    targets = allocate(target, current, pools, pinned, cap)
+    grew = [n for n, size in targets.items() if size > current[n]]
+    shrank = [n for n, size in targets.items() if size < current[n]]
+    assert targets.keys() == pools.keys() - pinned
+    if target >= sum(current.values()):
         assert not shrank
-    assert all(given[n] <= pools[n].min_replicas for n in grew) or not shrank
-    assert sum(found[n] - given[n] for n in shrank) <= max(0, sum(found.values()) - target)
+    assert all(targets[n] <= pools[n].min_replicas for n in grew) or not shrank
+    assert sum(current[n] - targets[n] for n in shrank) <= max(0, sum(current.values()) - target)
 
 
 @law(600)
-@given(shares())
-def test_what_is_shared_out_comes_as_near_to_the_target_as_the_pools_allow(
-    share: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
+@given(allocate_arguments())
+def test_allocate_gets_as_close_to_the_target_as_the_pools_allow(
+    arguments: tuple[int, dict[PoolName, int], dict[PoolName, Pool], set[PoolName], int],
 ) -> None:
-    target, found, pools, pinned, cap = share
-    given = allocate(target, found, pools, pinned, cap)
-    total = sum({**found, **given}.values())
-    limits = {n: pools[n].max_replicas for n in given}
-    most = {n: max(found[n], cap if limit is None else limit) for n, limit in limits.items()}
-    assert all(min(found[n], pools[n].min_replicas) <= size <= most[n] for n, size in given.items())
-    assert total <= max(cap, sum(found.values()))
+    target, current, pools, pinned, cap = arguments
+    targets = allocate(target, current, pools, pinned, cap)
+    total = sum({**current, **targets}.values())
+    limits = {n: pools[n].max_replicas for n in targets}
+    maximums = {n: max(current[n], cap if limit is None else limit) for n, limit in limits.items()}
+    assert all(min(current[n], pools[n].min_replicas) <= size <= maximums[n] for n, size in targets.items())
+    assert total <= max(cap, sum(current.values()))
     if total < target:
-        assert all(size == most[n] for n, size in given.items())
+        assert all(size == maximums[n] for n, size in targets.items())
     if total > target:
-        assert all(size <= max(found[n], pools[n].min_replicas) for n, size in given.items())
+        assert all(size <= max(current[n], pools[n].min_replicas) for n, size in targets.items())

@@ -21,10 +21,10 @@ from tests.policies.allocate.worlds import POOLS, Simulation, workload_over
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
 SPOT = {name: POOLS[name] for name in ("spot-a", "spot-b", "on-demand")}
 CALM: dict[str, Any] = {"slo_violation_cost_ratio": 0.01}
-"""Violations so cheap that no risk is insured: only the price decides."""
+"""Violations so cheap that no spare replica pays off: only the price decides."""
 
 
-def quiet(sim: Simulation, hours: float, work: float) -> None:
+def run_without_losses(sim: Simulation, hours: float, work: float) -> None:
     """Run hours without a loss, so that the interruption rate of spot pools falls."""
     sim.run(round(hours * 240), work)
 
@@ -32,21 +32,21 @@ def quiet(sim: Simulation, hours: float, work: float) -> None:
 # --- order
 
 
-def test_what_is_paid_already_goes_first_and_spot_before_on_demand() -> None:
+def test_reserved_pool_fills_first_and_spot_before_on_demand() -> None:
     sim = Simulation.of(workload_over(**CALM))
     sim.tick(5)
     assert sim.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
     assert "reserved 2 (paid already)" in sim.reason_of(RuleId.COST_ALLOCATION)
 
 
-def test_what_a_reservation_does_not_hold_is_not_taken_for_paid() -> None:
+def test_pool_counts_only_its_actual_reservation_as_paid() -> None:
     sim = Simulation.of(workload_over(**CALM))
     sim.fake_pools[PoolName("reserved")].reserved = 1
     sim.tick(5)
     assert sim.sizes() == {"reserved": 1, "spot-a": 2, "spot-b": 2}
 
 
-def test_what_fails_after_it_was_accepted_is_bought_elsewhere_in_the_same_tick() -> None:
+def test_failed_replicas_are_requested_elsewhere_in_the_same_tick() -> None:
     sim = Simulation.of(workload_over(SPOT, **CALM))
     sim.tick(6)
     sim.fake_pools[PoolName("spot-a")].fail(sim.now)
@@ -56,7 +56,7 @@ def test_what_fails_after_it_was_accepted_is_bought_elsewhere_in_the_same_tick()
 
 
 @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
-def test_what_a_platform_takes_back_is_bought_elsewhere_in_the_same_tick(quota: bool) -> None:
+def test_withdrawn_replicas_are_requested_elsewhere_in_the_same_tick(quota: bool) -> None:
     sim = Simulation.of(workload_over(SPOT, **CALM))
     sim.tick(6)
     fake_pool = sim.fake_pools[PoolName("spot-a")]
@@ -67,28 +67,28 @@ def test_what_a_platform_takes_back_is_bought_elsewhere_in_the_same_tick(quota: 
     assert sim.reason_of("shortage") == ("spot-a: quota error (none to be had)" if quota else "spot-a: none to be had")
 
 
-def test_one_saying_of_a_shortage_is_one_refusal() -> None:
+def test_standing_shortfall_counts_as_one_refusal() -> None:
     sim = Simulation.of(workload_over(SPOT, **CALM))
     sim.tick(6)
     sim.fake_pools[PoolName("spot-a")].fail(sim.now)
-    sim.run(20, 6)  # beyond the first wait, and within the patience for what has not come
+    sim.run(20, 6)  # beyond the first wait, and within the patience for pending replicas
     assert sim.history.pool_memories.of(PoolName("spot-a")).backoff.wait_s == FIRST_S
 
 
-def test_what_is_bought_spot_is_spread_over_zones() -> None:
+def test_spot_replicas_are_spread_over_zones() -> None:
     sim = Simulation.of(workload_over(SPOT, **CALM))
     sim.tick(6)
     assert sim.sizes() == {"spot-a": 3, "spot-b": 3}
 
 
-def test_pools_that_differ_in_nothing_fill_in_the_order_listed() -> None:
+def test_identical_pools_fill_in_the_order_listed() -> None:
     sim = Simulation.of(workload_over({"a": Pool(max_replicas=2), "b": Pool()}))
     sim.tick(5)
     assert sim.sizes() == {"a": 2, "b": 3}
     assert sim.decisions[-1].cost_usd_per_hour is None
 
 
-def test_the_cost_is_that_of_the_targets() -> None:
+def test_cost_of_a_decision_is_the_cost_of_its_targets() -> None:
     sim = Simulation.of(workload_over(**CALM))
     assert sim.tick(5).cost_usd_per_hour == 2 * 2.0 + 3 * 1.0
 
@@ -97,7 +97,7 @@ def test_the_cost_is_that_of_the_targets() -> None:
     ("work", "sizes"),
     [(2.0, {"big": 2}), (2.3, {"big": 2, "small": 1}), (2.7, {"big": 3}), (0.3, {"small": 1}), (0.9, {"big": 1})],
 )
-def test_a_small_remainder_goes_to_a_small_machine(work: float, sizes: dict[str, int]) -> None:
+def test_small_remainder_goes_to_a_small_machine(work: float, sizes: dict[str, int]) -> None:
     pools = {
         "big": Pool(price_usd_per_hour=2.0),
         "small": Pool(price_usd_per_hour=1.1, work_per_replica=0.4),
@@ -123,28 +123,28 @@ def test_unlike_machines_leave_zero_together() -> None:
         CostAllocationSpec(floor_replicas=1, floor_share=0.5),
     ],
 )
-def test_a_floor_is_kept_where_nothing_is_taken_away(floor: CostAllocationSpec) -> None:
+def test_floor_is_kept_in_the_on_demand_pool(floor: CostAllocationSpec) -> None:
     sim = Simulation.of(workload_over(SPOT, cost_allocation=floor, slo_violation_cost_ratio=5.0), spot_a=2, spot_b=2)
-    quiet(sim, 3, 4)
+    run_without_losses(sim, 3, 4)
     assert sim.fake_pools[OD].desired >= 2
 
 
 # --- risk
 
 
-def test_a_spare_is_kept_where_a_loss_would_cost_more() -> None:
-    careless, careful = (
+def test_spare_replicas_are_kept_where_a_loss_would_cost_more() -> None:
+    cheap_violations, costly_violations = (
         Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=r), spot_a=2, spot_b=2) for r in (0.01, 300.0)
     )
-    careless.tick(4)
-    careful.tick(4)
-    assert sum(careless.sizes().values()) == 4
-    assert sum(careful.sizes().values()) > 4
-    assert "more than the size for losses" in careful.reason_of(RuleId.COST_ALLOCATION)
+    cheap_violations.tick(4)
+    costly_violations.tick(4)
+    assert sum(cheap_violations.sizes().values()) == 4
+    assert sum(costly_violations.sizes().values()) > 4
+    assert "more than the size for losses" in costly_violations.reason_of(RuleId.COST_ALLOCATION)
 
 
 @pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])
-def test_what_is_announced_before_its_substitute_could_serve_needs_no_spare(spare: bool) -> None:
+def test_announced_interruptions_need_no_spare_replica(spare: bool) -> None:
     notice_s = 0.0 if spare else 280.0
     pools = {n: replace(p, notice_s=notice_s if p.market == "spot" else 0.0) for n, p in SPOT.items()}
     sim = Simulation.of(workload_over(pools, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
@@ -152,7 +152,7 @@ def test_what_is_announced_before_its_substitute_could_serve_needs_no_spare(spar
     assert (sum(sim.sizes().values()) > 4) == spare
 
 
-def test_what_is_kept_for_losses_is_no_size() -> None:
+def test_spare_replicas_do_not_count_in_the_target() -> None:
     sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
     first = sim.tick(4)
     sim.run(40, 4)
@@ -161,7 +161,7 @@ def test_what_is_kept_for_losses_is_no_size() -> None:
 
 
 @pytest.mark.slow
-def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
+def test_on_demand_covers_a_zone_with_repeated_interruptions() -> None:
     sim = Simulation.of(
         workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, slo_violation_cost_ratio=30.0), spot_a=3
     )
@@ -170,12 +170,12 @@ def test_on_demand_is_bought_ahead_where_one_zone_keeps_being_taken() -> None:
         sim.run(12, 3)
         sim.fake_pools[A].capacity = 99
         sim.run(40, 3)
-    assert sim.fake_pools[OD].ready >= 2, "before the next dip"
-    quiet(sim, 40, 3)
-    assert sim.fake_pools[OD].desired == 0, "what has lasted is trusted again"
+    assert sim.fake_pools[OD].ready >= 2, "before the next interruption"
+    run_without_losses(sim, 40, 3)
+    assert sim.fake_pools[OD].desired == 0, "spot is used again after a quiet time"
 
 
-def test_spot_with_spares_takes_the_place_of_on_demand_where_a_single_move_would_not_pay() -> None:
+def test_on_demand_moves_to_spot_with_spares_where_one_move_does_not_pay() -> None:
     sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=40.0), on_demand=3)
     sim.run(60, 3)
     assert OD not in sim.sizes()
@@ -183,17 +183,17 @@ def test_spot_with_spares_takes_the_place_of_on_demand_where_a_single_move_would
     assert min(spot) >= 3, f"each zone by itself carries the work, at {sum(spot)} USD/h instead of 9"
 
 
-def test_moves_to_spot_are_spread_over_zones_that_are_equal() -> None:
+def test_moves_to_spot_are_spread_over_equal_zones() -> None:
     sim = Simulation.of(workload_over(SPOT, **CALM), on_demand=6)
     sim.run(60, 6)
     assert sim.sizes() == {"spot-a": 3, "spot-b": 3}
 
 
-def test_a_zone_that_refused_is_asked_for_one_more_and_for_twice_as_many_once_that_comes() -> None:
+def test_requests_beyond_a_capacity_ceiling_double_after_each_success() -> None:
     sim = Simulation.of(
         workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=40, **CALM), on_demand=12
     )
-    fake_pool, asked = sim.fake_pools[A], 0
+    fake_pool, requested = sim.fake_pools[A], 0
     fake_pool.capacity = 4
     sim.tick(12)
     assert fake_pool.desired == 12
@@ -203,17 +203,17 @@ def test_a_zone_that_refused_is_asked_for_one_more_and_for_twice_as_many_once_th
     sim.run(8, 12)
     assert fake_pool.desired == 4
     fake_pool.capacity, fake_pool.shortfall = 99, None
-    steps = []
+    requests = []
     for _ in range(120):
         sim.tick(12)
-        if fake_pool.desired != asked:
-            asked = fake_pool.desired
-            steps.append(asked)
-    assert steps == [4, 5, 7, 11, 12]
+        if fake_pool.desired != requested:
+            requested = fake_pool.desired
+            requests.append(requested)
+    assert requests == [4, 5, 7, 11, 12]
     assert sim.sizes() == {"spot-a": 12}
 
 
-def test_a_ceiling_yields_where_nothing_else_could_carry_the_work() -> None:
+def test_capacity_ceiling_is_ignored_where_no_other_pool_can_grow() -> None:
     sim = Simulation.of(workload_over({"spot-a": SPOT["spot-a"]}, **CALM), spot_a=4)
     fake_pool = sim.fake_pools[A]
     sim.tick(4)
@@ -226,9 +226,9 @@ def test_a_ceiling_yields_where_nothing_else_could_carry_the_work() -> None:
 # --- losses and notices
 
 
-def test_a_zone_is_not_asked_again_seconds_after_it_took_what_it_gave() -> None:
+def test_interrupted_zone_is_not_requested_again_immediately() -> None:
     sim = Simulation.of(workload_over(SPOT), spot_a=3)
-    quiet(sim, 1, 3)
+    run_without_losses(sim, 1, 3)
     before = sim.fake_pools[A].desired
     sim.fake_pools[A].interrupt(sim.fake_pools[A].ready)
     sim.tick(3)
@@ -240,7 +240,7 @@ def test_a_zone_is_not_asked_again_seconds_after_it_took_what_it_gave() -> None:
     assert sim.fake_pools[A].desired <= before
 
 
-def test_what_makes_up_for_a_loss_is_written_off_at_once_and_counts_again_when_it_comes() -> None:
+def test_replacements_of_lost_replicas_are_abandoned_until_they_arrive() -> None:
     pools = {**SPOT, "spot-b": replace(SPOT["spot-b"], max_replicas=2)}
     sim = Simulation.of(workload_over(pools, **CALM), spot_a=2, spot_b=2)
     sim.run(3, 4)
@@ -249,15 +249,15 @@ def test_what_makes_up_for_a_loss_is_written_off_at_once_and_counts_again_when_i
     assert sim.decisions[-1].abandoned == {A: 2}
     assert "2 of spot-a" in sim.reason_of(RuleId.ABANDONED)
     sim.run(20, 4)
-    assert sim.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the asks stand, and do not count"
-    assert sim.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "nor cost anything while they wait"
+    assert sim.sizes() == {"spot-a": 2, "spot-b": 2, "on-demand": 2}, "the requests stand, and do not count"
+    assert sim.decisions[-1].cost_usd_per_hour == 2 * 1.0 + 2 * 3.0, "pending replicas cost nothing"
     sim.fake_pools[A].capacity = 99
     sim.run(30, 4)
     assert not sim.decisions[-1].abandoned
     assert sim.sizes() == {"spot-a": 2, "spot-b": 2}
 
 
-def test_at_a_notice_the_replacement_starts_and_what_is_doomed_serves_on() -> None:
+def test_interruption_notice_starts_a_replacement_and_keeps_the_replica() -> None:
     sim = Simulation.of(workload_over(SPOT), on_demand=1, spot_a=2)
     sim.run(3, 3)
     sim.fake_pools[A].interruption_pending = 2
@@ -268,7 +268,7 @@ def test_at_a_notice_the_replacement_starts_and_what_is_doomed_serves_on() -> No
     assert sim.fake_pools[B].desired + sim.fake_pools[OD].desired >= 3
 
 
-def test_what_is_doomed_counts_towards_the_pools_maximum_until_it_is_gone() -> None:
+def test_interruption_pending_replicas_count_towards_the_pool_maximum() -> None:
     pools = {"first": Pool(price_usd_per_hour=1.0, max_replicas=3), "rest": Pool(price_usd_per_hour=3.0)}
     sim = Simulation.of(workload_over(pools, **CALM), first=3)
     sim.run(3, 3)
@@ -280,43 +280,43 @@ def test_what_is_doomed_counts_towards_the_pools_maximum_until_it_is_gone() -> N
 # --- shortages
 
 
-def test_a_capacity_error_sends_the_next_tick_elsewhere_and_is_asked_about_ever_more_seldom() -> None:
+def test_capacity_error_moves_requests_elsewhere_and_backs_off() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
-    asked: list[float] = []
+    requested_at: list[float] = []
     for _ in range(1200):
         tick = sim.tick(2)
         if tick.targets[A] > 0:
-            asked.append(tick.at - sim.decisions[0].at)
+            requested_at.append(tick.at - sim.decisions[0].at)
         if len(sim.decisions) == 2:
             assert sim.fake_pools[OD].desired == 2
             assert "none to be had" in sim.reason_of("shortage")
-    waits = [round(b - a) for a, b in itertools.pairwise(asked)]
+    waits = [round(b - a) for a, b in itertools.pairwise(requested_at)]
     assert waits[:5] == [180, 360, 720, 1440, 1800]
     assert set(waits[5:]) == {1800}
     sim.fake_pools[A].refusal = None
     sim.run(300, 2)
-    assert sim.sizes() == {"spot-a": 2}, "what came resets it, and the dearer one is given up"
+    assert sim.sizes() == {"spot-a": 2}, "an arrival ends the backoff, and the expensive pool is released"
 
 
-def test_what_a_human_is_to_mend_is_asked_for_again_without_being_told_that_it_was_mended() -> None:
+def test_misconfigured_pool_is_requested_again_without_a_signal() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].refusal = Result.MISCONFIGURED
     sim.run(10, 2)
-    assert sim.sizes() == {"on-demand": 2}, "it is bought elsewhere"
+    assert sim.sizes() == {"on-demand": 2}, "requested elsewhere"
     sim.fake_pools[A].refusal = None
     sim.run(300, 2)
     assert sim.sizes() == {"spot-a": 2}
 
 
 @pytest.mark.parametrize("refusal", [Result.MISCONFIGURED, Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA])
-def test_a_size_that_may_not_be_lowered_says_nothing_of_growing(refusal: Result) -> None:
+def test_refused_scale_in_does_not_start_a_backoff(refusal: Result) -> None:
     market = PoolMemory()
     market.note(0.0, PoolStatus(2, 2), Outcome(A, 2, 1, refusal, "MinSize is 2"), 0, "abc")
     assert not market.backoff.is_active(1.0)
 
 
-def test_a_shortage_is_that_of_every_pool_of_the_same_kind_zone_and_market() -> None:
+def test_shortage_applies_to_pools_of_the_same_type_zone_and_market() -> None:
     pools = {**SPOT, "spot-a-too": replace(SPOT["spot-a"], price_usd_per_hour=1.1)}
     sim = Simulation.of(workload_over(pools, **CALM))
     sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
@@ -325,7 +325,7 @@ def test_a_shortage_is_that_of_every_pool_of_the_same_kind_zone_and_market() -> 
     assert sim.reason_of("shortage").count("none to be had") == 2
 
 
-def test_what_has_not_come_in_its_time_is_replaced_elsewhere() -> None:
+def test_overdue_pending_replicas_are_replaced_elsewhere() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].capacity = 0
     sim.run(24, 2)
@@ -335,7 +335,7 @@ def test_what_has_not_come_in_its_time_is_replaced_elsewhere() -> None:
     assert sim.fake_pools[OD].desired == 2
 
 
-def test_a_written_off_ask_stands_and_its_coming_ends_the_shortage() -> None:
+def test_abandoned_request_stands_and_its_arrival_ends_the_shortage() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].capacity = 0
     sim.run(60, 2)
@@ -348,7 +348,7 @@ def test_a_written_off_ask_stands_and_its_coming_ends_the_shortage() -> None:
 # --- moves
 
 
-def test_the_dearer_is_given_up_only_when_the_cheaper_serves() -> None:
+def test_expensive_replicas_leave_only_once_cheaper_ones_serve() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
     sim.tick(3)
     assert sim.sizes() == {"spot-a": 3, "on-demand": 3}
@@ -359,7 +359,7 @@ def test_the_dearer_is_given_up_only_when_the_cheaper_serves() -> None:
     assert sim.sizes() == {"spot-a": 3}
 
 
-def test_a_move_that_does_not_earn_back_its_start_is_not_made() -> None:
+def test_move_that_does_not_pay_back_its_start_is_not_made() -> None:
     short = CostAllocationSpec(payback_s=60.0)
     sim = Simulation.of(
         workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, cost_allocation=short, **CALM), on_demand=3
@@ -368,7 +368,7 @@ def test_a_move_that_does_not_earn_back_its_start_is_not_made() -> None:
     assert sim.sizes() == {"on-demand": 3}
 
 
-def test_a_ready_cheap_one_stays_and_a_pending_dear_one_goes() -> None:
+def test_ready_cheap_replica_stays_and_pending_expensive_one_goes() -> None:
     pools = {"l4": Pool(price_usd_per_hour=0.8, work_per_replica=0.5), "a100": Pool(price_usd_per_hour=3.0)}
     sim = Simulation.of(workload_over(pools, slo_violation_cost_ratio=100.0), l4=2)
     sim.fake_pools[PoolName("l4")].refusal = Result.OUT_OF_CAPACITY
@@ -378,7 +378,7 @@ def test_a_ready_cheap_one_stays_and_a_pending_dear_one_goes() -> None:
     assert sim.sizes() == {"l4": 2}
 
 
-def test_without_full_evidence_nothing_moves() -> None:
+def test_no_replica_moves_without_full_evidence() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM), on_demand=3)
     for _ in range(20):
         decision = sim.tick(3, blind=True)
@@ -386,24 +386,24 @@ def test_without_full_evidence_nothing_moves() -> None:
     assert sim.sizes() == {"on-demand": 3}
 
 
-def test_a_settled_fleet_does_not_flap() -> None:
+def test_steady_load_does_not_flap() -> None:
     sim = Simulation.of(workload_over(slo_violation_cost_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
-    quiet(sim, 2, 5)
+    run_without_losses(sim, 2, 5)
     sizes = {tuple(sorted(d.targets.items())) for d in sim.decisions[-240:]}
     assert len(sizes) <= 2
 
 
-def test_spares_do_not_pile_up_while_nothing_can_be_seen() -> None:
+def test_spare_replicas_do_not_accumulate_while_blind() -> None:
     sim = Simulation.of(workload_over(SPOT, slo_violation_cost_ratio=300.0), spot_a=2, spot_b=2)
     sim.run(10, 4)
-    spared = sum(sim.sizes().values())
+    with_spares = sum(sim.sizes().values())
     for _ in range(30):
         sim.tick(4, blind=True)
     assert sim.decisions[-1].target == 4
-    assert sum(sim.sizes().values()) == spared
+    assert sum(sim.sizes().values()) == with_spares
 
 
-def test_asks_that_were_written_off_make_room_under_the_workloads_maximum() -> None:
+def test_abandoned_requests_free_room_under_max_replicas() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), spot_a=3)
     sim.run(3, 3)
     sim.fake_pools[A].interrupt(3)
@@ -411,21 +411,21 @@ def test_asks_that_were_written_off_make_room_under_the_workloads_maximum() -> N
     assert (sim.fake_pools[A].desired, sim.fake_pools[OD].desired) == (1, 3)
 
 
-def test_the_workloads_maximum_holds_even_during_a_move() -> None:
+def test_max_replicas_holds_during_a_move() -> None:
     sim = Simulation.of(
         workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, max_replicas=4, **CALM), on_demand=3
     )
     for _ in range(40):
         sim.tick(3)
         assert sum(sim.sizes().values()) <= 4
-    assert sim.sizes() == {"spot-a": 3}, "one after the other"
+    assert sim.sizes() == {"spot-a": 3}, "replicas move one after the other"
 
 
-# --- the parts
+# --- shortfall and transition
 
 
-def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
-    """A candidate without supply that may reach 10 replicas."""
+def candidate(name: str = "spot-a", **values: Any) -> PoolCandidate:
+    """Return a candidate without supply that may reach 10 replicas."""
     defaults: dict[str, Any] = {
         "name": PoolName(name),
         "pool": POOLS[name],
@@ -440,7 +440,7 @@ def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
         "interrupted_share": 1.0,
         "grant_probability": 1.0,
     }
-    return PoolCandidate(**{**defaults, **given})
+    return PoolCandidate(**{**defaults, **values})
 
 
 @pytest.mark.parametrize(
@@ -448,22 +448,22 @@ def candidate(name: str = "spot-a", **given: Any) -> PoolCandidate:
     [((4, 0), 0.4), ((2, 2), 0.1 * 2 + 0.1 * 2), ((4, 4), 4 * 0.01), ((6, 2), 0.1 * 0.9 * 2 + 0.01 * 4)],
     ids=["all in one zone", "spread, no spare", "either zone does", "one zone does"],
 )
-def test_expected_shortfall_is_that_of_independent_losses(fleet: tuple[int, int], missing: float) -> None:
+def test_expected_shortfall_assumes_independent_losses(fleet: tuple[int, int], missing: float) -> None:
     zones = [candidate(n, ready=k, loss_probability=0.1) for n, k in zip(("spot-a", "spot-b"), fleet, strict=True)]
     assert shortfall(zones, fleet, 4.0) == pytest.approx(missing)
 
 
-def test_asking_in_more_zones_is_no_surety_since_zones_have_none_together() -> None:
+def test_refusals_are_correlated_across_zones() -> None:
     zones = [candidate(n, expected_pending=1, grant_probability=0.6) for n in ("spot-a", "spot-b")]
     assert shortfall(zones, (1, 1), 1.0) == pytest.approx(0.7 * 0.4**2 + 0.3 * 0.4)
 
 
-def test_many_zones_are_reckoned_in_bounded_time() -> None:
+def test_shortfall_of_40_zones_is_computed_within_bounds() -> None:
     zones = [candidate("spot-a", ready=3, loss_probability=0.1) for _ in range(40)]
     assert 0 < shortfall(zones, [3] * 40, 119.0) < 40 * 0.3 + 1
 
 
-def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_for_now() -> None:
+def test_transition_keeps_the_ready_replicas_that_the_work_needs() -> None:
     candidates = [
         candidate("on-demand", desired=3, ready=2, expected_pending=1),
         candidate("spot-a", desired=4, ready=3, expected_pending=1, grant_probability=0.5),
@@ -472,4 +472,4 @@ def test_a_ready_one_stays_while_one_that_a_platform_would_take_first_is_kept_fo
         work=3.0, floor=0.0, violation_usd_per_hour=1.0, payback_h=1.0, max_replicas=20, missing_usd_per_hour=1e5
     )
     assert transition.sizes(candidates, [3, 4], [0, 4], target, may_scale_in=True) == [3, 4]
-    assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready ones stay"
+    assert transition.sizes(candidates, [0, 4], [0, 4], target, may_scale_in=True) == [1, 4], "4 of 5 ready stay"

@@ -40,7 +40,7 @@ def workloads(draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str
             zone=draw(st.sampled_from((None, "x", "y"))),
             accelerator="gpu",
         )
-    pools["e"] = Pool(price_usd_per_hour=2.0)  # so that there is always something to choose
+    pools["e"] = Pool(price_usd_per_hour=2.0)  # so that at least one pool can always grow
     workload = workload_over(
         pools,
         max_replicas=draw(st.integers(10, 20)),
@@ -76,7 +76,7 @@ def inject_faults(sim: Simulation, dice: Dice) -> None:
 
 
 @st.composite
-def stories(
+def simulation_runs(
     draw: st.DrawFn, quanta: Sequence[int] = (1,), limits: Mapping[str, Any] | None = None
 ) -> list[tuple[Simulation, dict[PoolName, FakePool]]]:
     """Draw a run of 5 to 30 ticks; return it with the pools that each tick observed."""
@@ -95,37 +95,37 @@ def stories(
 
 
 @LAW
-@given(stories())
-def test_no_pool_is_lowered_blind(story: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
-    for tick, (sim, observed) in enumerate(story):
+@given(simulation_runs())
+def test_no_pool_scales_in_while_blind(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
+    for tick, (sim, observed) in enumerate(run):
         decision = sim.decisions[tick]
         if not decision.may_scale_in:
             assert all(target >= observed[n].desired for n, target in decision.targets.items())
 
 
 @LAW
-@given(stories())
-def test_what_serves_never_falls_below_what_is_wanted_by_our_own_doing(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+@given(simulation_runs())
+def test_targets_never_take_serving_replicas_below_the_demand(
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, observed) in enumerate(story):
+    for tick, (sim, observed) in enumerate(run):
         decision = sim.decisions[tick]
         work = {n: p.work_per_replica for n, p in sim.workload.pools.items()}
-        lasting = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
-        before = sum(n * work[name] for name, n in lasting.items())
-        remaining = sum(min(observed[n].ready, target) * work[n] for n, target in decision.targets.items())
+        remaining = {n: min(p.ready, p.desired) - min(p.interruption_pending, p.ready) for n, p in observed.items()}
+        before = sum(n * work[name] for name, n in remaining.items())
+        after = sum(min(observed[n].ready, target) * work[n] for n, target in decision.targets.items())
         needed = decision.demand or 0.0
         if decision.target is not None and decision.target < needed:
             needed = decision.target  # the workload's own maximum
-        assert remaining >= min(before, needed) - 1e-6
+        assert after >= min(before, needed) - 1e-6
 
 
 @LAW
-@given(stories())
-def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+@given(simulation_runs())
+def test_targets_stay_within_bounds_or_no_further_outside_than_before(
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    for tick, (sim, observed) in enumerate(story):
+    for tick, (sim, observed) in enumerate(run):
         targets, spec = sim.decisions[tick].targets, sim.workload
         for name, target in targets.items():
             pool = spec.pools[name]
@@ -135,17 +135,17 @@ def test_sizes_lie_within_the_bounds_or_no_further_outside_than_found(
 
 
 @LAW
-@given(stories())
-def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_over(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+@given(simulation_runs())
+def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    sim = story[-1][0]
+    sim = run[-1][0]
     until: dict[PoolName, float] = {}
-    for (_, observed), tick in zip(story, sim.ticks, strict=True):
+    for (_, observed), tick in zip(run, sim.ticks, strict=True):
         for outcome in tick.outcomes:
             name, minimum = outcome.pool, sim.workload.pools[outcome.pool].min_replicas
             if observed[name].ready:
-                until.pop(name, None)  # it may have come since, which ends it
+                until.pop(name, None)  # replicas may have arrived since, which ends the wait
             assert outcome.after <= max(outcome.before, minimum) or tick.at >= until.get(name, 0.0)
             if outcome.result is Result.OUT_OF_CAPACITY:
                 until[name] = tick.at + FIRST_S
@@ -154,11 +154,11 @@ def test_a_pool_that_refused_is_left_alone_until_something_comes_or_its_wait_is_
 
 
 @LAW
-@given(stories())
-def test_the_same_ticks_give_the_same_decisions_through_the_journal(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]],
+@given(simulation_runs())
+def test_journaled_ticks_replay_to_the_same_decisions(
+    run: list[tuple[Simulation, dict[PoolName, FakePool]]],
 ) -> None:
-    sim, history = story[-1][0], History(7200.0)
+    sim, history = run[-1][0], History(7200.0)
     for tick, decision in zip(sim.ticks, sim.decisions, strict=True):
         read = decode_tick(json.loads(json.dumps(encode_tick(tick))))
         assert read == tick
@@ -167,11 +167,9 @@ def test_the_same_ticks_give_the_same_decisions_through_the_journal(
 
 
 @LAW
-@given(stories(), st.floats(-1e6, 1e6))
-def test_a_jump_of_the_clock_changes_no_decision(
-    story: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float
-) -> None:
-    sim, history = story[-1][0], History(7200.0)
+@given(simulation_runs(), st.floats(-1e6, 1e6))
+def test_clock_jump_changes_no_decision(run: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float) -> None:
+    sim, history = run[-1][0], History(7200.0)
     jump_s = round(jump_s)
     for tick in sim.ticks[:-1]:
         history.append(tick)

@@ -14,13 +14,13 @@ FIRST, SECOND = PoolName("first"), PoolName("second")
 PLAIN = {"first": Pool(), "second": Pool()}
 
 
-def two() -> Simulation:
+def two_pools() -> Simulation:
     return Simulation.of(workload_over(PLAIN, scale_down=ScaleDown(window_s=60.0)))
 
 
 @pytest.mark.parametrize("refusal", [Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA, Result.MISCONFIGURED])
-def test_what_the_first_refuses_is_asked_of_the_next(refusal: Result) -> None:
-    sim = two()
+def test_refused_replicas_are_requested_from_the_next_pool(refusal: Result) -> None:
+    sim = two_pools()
     sim.fake_pools[FIRST].refusal = refusal
     sim.run(3, 4)
     assert sim.sizes() == {"second": 4}
@@ -28,8 +28,8 @@ def test_what_the_first_refuses_is_asked_of_the_next(refusal: Result) -> None:
 
 
 @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
-def test_what_fails_after_it_was_accepted_is_withdrawn_and_asked_of_the_next(quota: bool) -> None:
-    sim = two()
+def test_failed_replicas_are_withdrawn_and_requested_from_the_next_pool(quota: bool) -> None:
+    sim = two_pools()
     sim.run(12, 3)
     sim.tick(6)
     sim.fake_pools[FIRST].fail(sim.now, quota=quota)
@@ -37,25 +37,25 @@ def test_what_fails_after_it_was_accepted_is_withdrawn_and_asked_of_the_next(quo
     assert sim.sizes() == {"first": 3, "second": 3}
 
 
-def test_the_first_is_asked_again_when_its_wait_is_over() -> None:
-    sim = two()
+def test_first_pool_is_requested_again_after_its_wait() -> None:
+    sim = two_pools()
     sim.fake_pools[FIRST].refusal = Result.OUT_OF_CAPACITY
     sim.run(3, 4)
     sim.fake_pools[FIRST].refusal = None
     sim.run(int(FIRST_S / sim.workload.interval_s) + 1, 4)
     sim.run(2, 6)
-    assert sim.sizes() == {"first": 2, "second": 4}, "what serves is not moved"
+    assert sim.sizes() == {"first": 2, "second": 4}, "serving replicas are not moved"
 
 
-def test_a_pool_alone_is_asked_every_tick() -> None:
+def test_only_pool_is_requested_every_tick() -> None:
     sim = Simulation.of(workload_over({"first": Pool()}))
     sim.fake_pools[FIRST].refusal = Result.OUT_OF_CAPACITY
     sim.run(5, 4)
     assert [d.targets[FIRST] for d in sim.decisions] == [4] * 5
 
 
-def test_where_all_are_short_the_order_listed_stands() -> None:
-    sim = two()
+def test_pools_fill_in_the_order_listed_if_all_have_a_shortage() -> None:
+    sim = two_pools()
     for fake_pool in sim.fake_pools.values():
         fake_pool.refusal = Result.OUT_OF_CAPACITY
     sim.run(8, 4)
@@ -63,8 +63,8 @@ def test_where_all_are_short_the_order_listed_stands() -> None:
     assert sim.decisions[-1].targets == plain
 
 
-def test_nothing_is_withdrawn_on_missing_evidence() -> None:
-    sim = two()
+def test_missing_evidence_withdraws_no_replicas() -> None:
+    sim = two_pools()
     sim.run(12, 3)
     sim.tick(6)
     sim.fake_pools[FIRST].fail(sim.now)
@@ -73,7 +73,7 @@ def test_nothing_is_withdrawn_on_missing_evidence() -> None:
 
 
 @pytest.mark.parametrize("most", [2, 20])
-def test_a_shortage_leaves_replicas_that_are_no_whole_quantum_as_they_are(most: int) -> None:
+def test_shortage_keeps_replicas_of_an_incomplete_quantum(most: int) -> None:
     sim = Simulation.of(workload_over({"first": Pool(quantum=3), "second": Pool()}, max_replicas=most), first=2)
     sim.fake_pools[FIRST].fail(sim.now)
     assert sim.tick(2.0).targets == {FIRST: 2, SECOND: 0}

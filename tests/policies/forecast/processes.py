@@ -15,34 +15,34 @@ STEP_S = 15.0
 DAY_S = 86_400.0
 
 
-def watched(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> QuantileForecast:
+def forecast_of(values: Sequence[float | None] | NDArray[np.float64], step_s: float = STEP_S) -> QuantileForecast:
     forecast = QuantileForecast(step_s)
     note(forecast, values, 0, step_s)
     return forecast
 
 
 def note(
-    forecast: QuantileForecast, values: Sequence[float | None] | NDArray[np.float64], turn: int, step_s: float = STEP_S
+    forecast: QuantileForecast, values: Sequence[float | None] | NDArray[np.float64], tick: int, step_s: float = STEP_S
 ) -> None:
-    """Record the values of the ticks from `turn` on."""
+    """Record the values of the ticks from `tick` on."""
     for i, value in enumerate(values):
-        forecast.note(START + step_s * (turn + i), value)
+        forecast.note(START + step_s * (tick + i), value)
 
 
-def poisson(seed: int, turns: int, mean: float = 50.0, worth: float = 0.1) -> NDArray[np.float64]:
-    """Return a Poisson number of requests per tick, each with `worth` replicas of work."""
-    return np.asarray(np.random.default_rng(seed).poisson(mean, turns), float) * worth
+def poisson(seed: int, ticks: int, mean: float = 50.0, work: float = 0.1) -> NDArray[np.float64]:
+    """Return a Poisson number of requests per tick, each with `work` replicas of work."""
+    return np.asarray(np.random.default_rng(seed).poisson(mean, ticks), float) * work
 
 
-def walk(seed: int, turns: int, sigma: float = 0.02) -> NDArray[np.float64]:
+def walk(seed: int, ticks: int, sigma: float = 0.02) -> NDArray[np.float64]:
     """Return a geometric random walk from 10, whose best forecast is its last value."""
-    factor: NDArray[np.float64] = np.exp(np.cumsum(np.random.default_rng(seed).normal(0.0, sigma, turns)))
+    factor: NDArray[np.float64] = np.exp(np.cumsum(np.random.default_rng(seed).normal(0.0, sigma, ticks)))
     return 10.0 * factor
 
 
-def ramp(seed: int, turns: int) -> NDArray[np.float64]:
+def ramp(seed: int, ticks: int) -> NDArray[np.float64]:
     """Return growth by one replica per five minutes, with noise."""
-    return 2.0 + np.arange(turns) / 20.0 + np.random.default_rng(seed).normal(0.0, 0.05, turns)
+    return 2.0 + np.arange(ticks) / 20.0 + np.random.default_rng(seed).normal(0.0, 0.05, ticks)
 
 
 def days(seed: int, count: float, step_s: float, noise: float = 0.03) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The record: bins, gaps, bounds, and a clock that jumps."""
+"""The demand record: bins, gaps, bounds, and clock jumps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.policies.forecast.processes import DAY_S, START
 NAN = math.nan
 
 
-def test_bins_passed_over_are_gaps_not_zeros() -> None:
+def test_skipped_bins_are_gaps_not_zeros() -> None:
     ring = Ring(8)
     ring.put(3, 1.0)
     ring.put(6, 2.0)
@@ -25,7 +25,7 @@ def test_bins_passed_over_are_gaps_not_zeros() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.one_of(st.just(NAN), st.floats(0, 1e3))), max_size=40))
 @law(50)
-def test_a_ring_is_the_tail_of_an_endless_record(steps: list[tuple[int, float]]) -> None:
+def test_ring_equals_the_tail_of_an_unbounded_record(steps: list[tuple[int, float]]) -> None:
     endless: dict[int, list[float]] = {}
     ring, place = Ring(16), 0
     for ahead, value in steps:
@@ -39,7 +39,7 @@ def test_a_ring_is_the_tail_of_an_endless_record(steps: list[tuple[int, float]])
     assert np.isnan(ring.at(np.array([place - 16, place + 1]))).all()
 
 
-def test_what_came_is_the_newest_and_the_largest_of_a_span_seen_well_enough() -> None:
+def test_ring_actual_is_the_latest_and_largest_value_of_a_covered_span() -> None:
     ring = Ring(8)
     for place, value in enumerate([9.0, 1.0, NAN, 4.0, 2.0]):
         ring.put(place, value)
@@ -49,7 +49,7 @@ def test_what_came_is_the_newest_and_the_largest_of_a_span_seen_well_enough() ->
 
 
 @pytest.mark.parametrize("late_s", [-0.4, -0.1, 0.0, 0.1, 0.4])
-def test_turns_a_little_early_or_late_have_bins_of_their_own(late_s: float) -> None:
+def test_slightly_early_or_late_ticks_have_their_own_bins(late_s: float) -> None:
     series = DemandSeries(1.0)
     for i in range(10):
         series.note(START + i + (late_s if i % 2 else 0.0), float(i))
@@ -57,7 +57,7 @@ def test_turns_a_little_early_or_late_have_bins_of_their_own(late_s: float) -> N
 
 
 @pytest.mark.parametrize("step_s", [0.0, -1.0, NAN, 2 * DAY_S])
-def test_a_step_is_positive_and_at_most_a_day(step_s: float) -> None:
+def test_step_must_be_positive_and_at_most_a_day(step_s: float) -> None:
     with pytest.raises(ValueError, match="a step of more than 0 s"):
         DemandSeries(step_s)
 
@@ -69,7 +69,7 @@ def test_coarse_bins_divide_a_day(step_s: float) -> None:
     assert series.coarse.size == pytest.approx(15 * series.per_day, abs=1)
 
 
-def test_the_coarse_record_holds_means_at_their_time_of_day() -> None:
+def test_coarse_bins_hold_means_by_time_of_day() -> None:
     series = DemandSeries(60.0)
     for i in range(10):
         series.note(START + 60.0 * i, float(i))
@@ -78,7 +78,7 @@ def test_the_coarse_record_holds_means_at_their_time_of_day() -> None:
     assert now[2] - now[0] == series.per_day
 
 
-def test_a_seeded_past_is_the_same_as_one_noted() -> None:
+def test_seeded_values_equal_noted_values() -> None:
     noted, seeded = DemandSeries(60.0), DemandSeries(60.0)
     values = np.arange(100.0)
     at = START + 60.0 * values

@@ -65,7 +65,7 @@ class Chaser:
 
 @dataclass
 class Engines:
-    """Replicas that take `start_ticks` to serve; `itl_s` is the latency at so many requests per ready replica."""
+    """Replicas that take `start_ticks` to serve; `itl_s` maps requests per ready replica to a latency."""
 
     spec: WorkloadSpec
     itl_s: Callable[[float], float]

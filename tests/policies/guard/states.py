@@ -50,7 +50,7 @@ class State:
 
 @st.composite
 def pools(draw: st.DrawFn, high: int) -> dict[PoolName, Pool]:
-    """Draw one to four pools that may differ in all that the guard looks at; the last may rest as headroom."""
+    """Draw one to four pools that may differ in everything that the guard reads; the last may be headroom."""
     result: dict[PoolName, Pool] = {}
     priced = draw(st.booleans())
     for name in "abcd"[: draw(st.integers(1, 4))]:
@@ -106,7 +106,7 @@ def grants(draw: st.DrawFn) -> Grant | None:
     return Grant(draw(amounts), draw(amounts), removable, removed)
 
 
-def remembered(sizes: list[int]) -> History:
+def history_of(sizes: list[int]) -> History:
     """Return a history with these sizes, one tick per minute, the last one a minute ago."""
     history = History()
     for i, size in enumerate(sizes):
@@ -140,4 +140,4 @@ def states(draw: st.DrawFn) -> State:
         grant=draw(grants()),
     )
     past_sizes = draw(st.lists(st.integers(0, 60), max_size=4))
-    return State(workload, observation, remembered(past_sizes))
+    return State(workload, observation, history_of(past_sizes))

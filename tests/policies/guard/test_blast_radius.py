@@ -1,4 +1,4 @@
-"""A blast radius cancels removals, and the growth that was to replace them."""
+"""A blast radius cancels removals, and the growth that would replace them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from policies.model.limits import BlastRadius
 from policies.model.spec import Pool
 from policies.recommend.context import RuleContext
 from tests.factories import NOW, seen, spec
-from tests.policies.guard.states import remembered
+from tests.policies.guard.states import history_of
 
-DEAR, CHEAP = PoolName("dear"), PoolName("cheap")
+EXPENSIVE, CHEAP = PoolName("dear"), PoolName("cheap")
 Sizes = tuple[int, int]
 
 
@@ -29,14 +29,16 @@ Sizes = tuple[int, int]
         pytest.param((10, 10), (12, 2), (10, 8), id="whichever way it goes"),
     ],
 )
-def test_what_may_go_at_once(desired: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_blast_radius_limits_removals_and_their_replacements(
+    desired: tuple[int, int], targets: tuple[int, int], expected: tuple[int, int]
+) -> None:
     pools = {"dear": Pool(price_usd_per_hour=6.0), "cheap": Pool(price_usd_per_hour=2.0)}
     workload = spec(pools=pools, blast_radius=BlastRadius(share=0.1))
-    sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
+    sizes = dict(zip((EXPENSIVE, CHEAP), desired, strict=True))
     context = RuleContext(
         workload, History(), NOW, 20.0, sum(desired), True, True, "", seen({}), sizes, sizes, sum(desired), ()
     )
-    result = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), context)
+    result = limit_blast_radius(dict(zip((EXPENSIVE, CHEAP), targets, strict=True)), context)
     assert (targets if result is None else tuple(result[0].values())) == expected
 
 
@@ -53,7 +55,7 @@ def test_what_may_go_at_once(desired: tuple[int, int], targets: tuple[int, int],
     ],
 )
 @pytest.mark.parametrize("of_the_fleet", [False, True], ids=["the workload's", "the fleet's"])
-def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_may_go(
+def test_blast_radius_below_a_quantum_allows_one_quantum_of_one_pool(
     quanta: Sizes, desired: Sizes, targets: Sizes, removed: int, expected: Sizes, of_the_fleet: bool
 ) -> None:
     pools = {
@@ -65,8 +67,8 @@ def test_where_the_share_rounds_to_less_than_a_quantum_one_quantum_of_one_pool_m
     left = removable(radius, total + removed, removed)
     grant = Grant(removable=Quota(left, "the fleet's"), removed=removed) if of_the_fleet else None
     observation = dataclasses.replace(seen({}), grant=grant)
-    sizes = dict(zip((DEAR, CHEAP), desired, strict=True))
-    history = remembered([total + removed, total])
+    sizes = dict(zip((EXPENSIVE, CHEAP), desired, strict=True))
+    history = history_of([total + removed, total])
     context = RuleContext(workload, history, NOW, 20.0, total, True, True, "", observation, sizes, sizes, total, ())
-    result = limit_blast_radius(dict(zip((DEAR, CHEAP), targets, strict=True)), context)
+    result = limit_blast_radius(dict(zip((EXPENSIVE, CHEAP), targets, strict=True)), context)
     assert (targets if result is None else tuple(result[0].values())) == expected

@@ -26,7 +26,7 @@ def claim_of(n: int, needs: float | None = None, priority: int = 0, minimum: int
     return claim(workload, {PoolName("main"): n}, needs)
 
 
-def partly(known: int, maximum: int) -> ResourceClaim:
+def partly_read_claim(known: int, maximum: int) -> ResourceClaim:
     """Return the claim of a workload with `known` replicas in one pool, and another that was never read."""
     pools = {"main": Pool(), "unread": Pool()}
     return claim(spec(pools=pools, max_replicas=maximum), None, None, {PoolName("main"): known})
@@ -64,16 +64,18 @@ def max_gpus(limit: int, me: ResourceClaim, *others: ResourceClaim) -> float:
         pytest.param(4, claim_of(6), [claim_of(6, priority=1)], 0, id="to the last"),
         pytest.param(3, claim_of(0, minimum=1), [claim_of(2, needs=9, priority=1)], 1, id="minimums come before needs"),
         pytest.param(1, claim_of(0, minimum=1), [claim_of(0, minimum=1)], 1, id="of two minimums, who comes first"),
-        pytest.param(22, partly(5, 20), [], 7, id="an unread pool may hold the rest of what counts"),
-        pytest.param(20, partly(5, 20), [claim_of(6)], 5, id="which leaves no room, and lowers nothing"),
-        pytest.param(4, partly(5, 20), [], 4, id="but by what is too much without it"),
+        pytest.param(22, partly_read_claim(5, 20), [], 7, id="an unread pool may hold the rest of what counts"),
+        pytest.param(20, partly_read_claim(5, 20), [claim_of(6)], 5, id="which leaves no room, and lowers nothing"),
+        pytest.param(4, partly_read_claim(5, 20), [], 4, id="but by what is too much without it"),
     ],
 )
-def test_what_one_may_hold(limit: int, me: ResourceClaim, others: list[ResourceClaim], expected: float) -> None:
+def test_fleet_quota_follows_minimums_priorities_and_equal_shares(
+    limit: int, me: ResourceClaim, others: list[ResourceClaim], expected: float
+) -> None:
     assert max_gpus(limit, me, *others) == expected
 
 
-def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
+def test_unread_workload_counts_in_full_and_is_named_in_the_reason() -> None:
     unread = claim(spec(max_replicas=7), None, None)
     quota = grant(FleetLimits(max_gpus=10), ME, ResourceClaims({ME: claim_of(1), WorkloadName("dark"): unread})).gpus
     assert quota is not None
@@ -87,7 +89,7 @@ def test_one_that_was_never_read_counts_in_full_and_is_named() -> None:
     [(0.25, 0, 2), (0.25, 1, 1), (0.25, 2, 0), (0.01, 0, 1), (0.01, 1, 0)],
     ids=["a quarter of 8", "one went", "all went", "one always may", "but one only"],
 )
-def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
+def test_fleet_blast_radius_limits_removals(share: float, removed: int, left: int) -> None:
     fleet = FleetLimits(blast_radius=BlastRadius(share=share))
     claims = {ME: claim_of(4), WorkloadName("other"): claim_of(4 - removed)}
     quota = grant(fleet, ME, ResourceClaims(claims), removed, 8).removable
@@ -96,7 +98,7 @@ def test_how_many_it_may_remove(share: float, removed: int, left: int) -> None:
     assert f"{removed} of the fleet's 8 went already" in quota.reason
 
 
-def test_without_limits_nothing_is_granted() -> None:
+def test_fleet_without_limits_grants_no_quota() -> None:
     granted = grant(FleetLimits(), ME, ResourceClaims({ME: claim_of(4)}), 3, 7)
     assert (granted.gpus, granted.usd_per_hour, granted.removable) == (None, None, None)
     assert not FleetLimits().limits
@@ -114,7 +116,7 @@ def test_without_limits_nothing_is_granted() -> None:
         pytest.param(2, [9], 3, 2, id="and never more than there is"),
     ],
 )
-def test_even_shares_leave_to_others_what_one_does_not_need(
+def test_fair_share_redistributes_what_others_do_not_need(
     left: float, others: list[float], replica: float, part: float
 ) -> None:
     assert fair_share(left, np.array(others, dtype=float), replica) == part
@@ -133,24 +135,26 @@ def needed(workload: WorkloadSpec, messages: float, current: int) -> float | Non
         pytest.param({"paused": True}, None, id="paused, what it holds"),
     ],
 )
-def test_what_a_workload_is_said_to_need(settings: dict[str, Any], expected: float | None) -> None:
+def test_need_ignores_the_budget_and_follows_override_and_pause(
+    settings: dict[str, Any], expected: float | None
+) -> None:
     assert needed(spec(**settings), 90, 2) == expected
 
 
-def test_a_workload_at_rest_needs_nothing_for_what_is_left_below_activation() -> None:
+def test_workload_at_zero_needs_nothing_below_activation() -> None:
     idle = spec({"queue": QueueDepth(source="queue", activation=5.0)}, min_replicas=0)
     assert needed(idle, 2, 0) == 0.0
     assert needed(idle, 6, 0) == 0.6
     assert needed(idle, 2, 1) == 0.2, "it still holds one"
 
 
-def test_a_need_never_exceeds_its_own_budget_and_bounds() -> None:
+def test_need_of_a_claim_is_capped_by_budget_and_bounds() -> None:
     tight = spec(budget=Budget(gpus=4), max_replicas=20)
     assert claim(tight, {PoolName("main"): 2}, 90.0).gpus.need == 4
     assert claim(spec(max_replicas=20), {PoolName("main"): 2}, 90.0).gpus.need == 20
 
 
-def test_prices_of_pools_are_what_is_held() -> None:
+def test_cost_of_a_claim_excludes_reserved_pools() -> None:
     pools = {
         "owned": Pool(market="reserved", price_usd_per_hour=5.0),
         "spot": Pool(market="spot", price_usd_per_hour=2.0, gpus_per_replica=4),

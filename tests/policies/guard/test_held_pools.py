@@ -54,7 +54,7 @@ def rule_context(
     [(0, 4, 6), (2, 4, 4), (1, 3, 5), (0, 7, 7)],
     ids=["none goes", "failed ones may go", "and no more", "growth stays"],
 )
-def test_full_replicas_keep_every_pool(failed: int, target: int, expected: int) -> None:
+def test_full_replicas_block_removals_except_of_failed_replicas(failed: int, target: int, expected: int) -> None:
     context = rule_context(
         {A: PoolStatus(6, 2, failed=failed), B: PoolStatus(2, 2)}, planned=target + 2.0, full_reason="full"
     )
@@ -62,7 +62,7 @@ def test_full_replicas_keep_every_pool(failed: int, target: int, expected: int) 
     assert targets == {A: expected, B: 2}
 
 
-def test_what_cannot_be_replaced_stays() -> None:
+def test_replica_without_an_affordable_replacement_stays() -> None:
     """A replica of a was to replace one of b, but exceeds the budget."""
     context = rule_context({A: PoolStatus(1, 1), B: PoolStatus(1, 1)}, planned=2.0, budget=Budget(usd_per_hour=3.0))
     steps, targets = enforce_targets({A: 2, B: 0}, context)
@@ -70,13 +70,13 @@ def test_what_cannot_be_replaced_stays() -> None:
     assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.UNREPLACED]
 
 
-def test_a_pool_that_shrinks_without_a_replacement_shrinks() -> None:
+def test_pool_without_a_planned_replacement_scales_in() -> None:
     context = rule_context({A: PoolStatus(6, 6), B: PoolStatus(1, 1)}, planned=3.0)
     assert enforce_targets({A: 2, B: 1}, context) == ((), {A: 2, B: 1})
 
 
 @pytest.mark.parametrize("result", [Result.ACCEPTED, Result.UNAVAILABLE], ids=str)
-def test_what_was_requested_of_a_pool_that_cannot_be_read_counts(result: Result) -> None:
+def test_requested_size_of_an_unreadable_pool_counts(result: Result) -> None:
     """Pool a was read at 2 and set to 8, with or without a response; then it cannot be read, and b must not use its
     part of the maximum."""
     workload = spec(pools={"a": Pool(), "b": Pool()}, max_replicas=10)
@@ -97,7 +97,7 @@ def test_what_was_requested_of_a_pool_that_cannot_be_read_counts(result: Result)
 
 @pytest.mark.parametrize("value", [0.0, -1.0, 1e300])
 @pytest.mark.parametrize("key", ["pace", "saturation", "pp", "ss", "spread", "spread_variance"])
-def test_memory_that_nothing_can_have_taught_is_forgotten(key: str, value: float) -> None:
+def test_impossible_learned_memory_is_discarded(key: str, value: float) -> None:
     line, tail = LoadLine.prior(0.05).saturated(1.5, 0.01), LatencyTail.of(0.4).learn(1.0, 0.9, 0.2, 100.0, 0.01)
     memory = {**line.memory("x"), **tail.memory("x")}
     assert (LoadLine.from_memory("x", memory, 0.05), LatencyTail.from_memory("x", memory, 0.4)) == (line, tail)

@@ -66,8 +66,8 @@ def violations(state: State, targets: Mapping[PoolName, int], *, may_scale_in: b
     serving = {n: after[n] for n in state.serving}
     if sum(serving.values()) > max(workload.max_replicas, sum(state.serving.values())):
         yield f"{sum(serving.values())} serve, at most {workload.max_replicas}"
-    yield from _pools_broken(workload, desired, targets)
-    yield from _budgets_broken(state, desired, after)
+    yield from _pool_violations(workload, desired, targets)
+    yield from _budget_violations(state, desired, after)
     removals = {n: desired[n] - size for n, size in targets.items() if size < desired[n]}
     if removals and not may_scale_in:
         yield f"{removals} go without evidence"
@@ -83,7 +83,7 @@ def violations(state: State, targets: Mapping[PoolName, int], *, may_scale_in: b
             yield f"{removals} go and {removed} went of {maximum}"
 
 
-def _pools_broken(
+def _pool_violations(
     workload: WorkloadSpec, desired: Mapping[PoolName, int], targets: Mapping[PoolName, int]
 ) -> Iterator[str]:
     for name, size in targets.items():
@@ -95,7 +95,7 @@ def _pools_broken(
             yield f"{name} {desired[name]} -> {size}, by {pool.quantum}"
 
 
-def _budgets_broken(state: State, desired: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
+def _budget_violations(state: State, desired: Mapping[PoolName, int], after: Mapping[PoolName, int]) -> Iterator[str]:
     workload, grant = state.spec, state.observation.grant
     limits: list[tuple[float | None, Any]] = [
         (workload.budget.gpus, gpus),
@@ -111,7 +111,7 @@ def _budgets_broken(state: State, desired: Mapping[PoolName, int], after: Mappin
 
 @law(300)
 @given(states(), st.data())
-def test_no_order_of_the_rules_breaks_a_limit_whatever_is_asked_for(state: State, data: st.DataObject) -> None:
+def test_no_order_of_the_rules_violates_a_limit(state: State, data: st.DataObject) -> None:
     may_scale_in, rules = data.draw(st.booleans()), data.draw(st.permutations(TARGET_LIMITS))
     targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools if data.draw(st.integers(0, 5))}
     _, sizes = enforce_targets(dict(targets), rule_context(state, may_scale_in=may_scale_in), rules)
@@ -123,7 +123,7 @@ def test_no_order_of_the_rules_breaks_a_limit_whatever_is_asked_for(state: State
 
 @law(300)
 @given(states())
-def test_no_decision_breaks_a_limit(state: State) -> None:
+def test_no_decision_violates_a_limit(state: State) -> None:
     decision = decide(state.spec, state.history, state.observation)
     full = all(r.evidence is Evidence.FULL for r in decision.recommendations)
     assert decision.may_scale_in is full
@@ -132,7 +132,7 @@ def test_no_decision_breaks_a_limit(state: State) -> None:
 
 @law(100)
 @given(states(), st.data())
-def test_what_the_last_word_allows_it_leaves_alone(state: State, data: st.DataObject) -> None:
+def test_enforce_targets_is_idempotent(state: State, data: st.DataObject) -> None:
     targets = {n: data.draw(st.integers(0, 70)) for n in state.spec.pools}
     s = rule_context(state, may_scale_in=True)
     _, sizes = enforce_targets(targets, s)
@@ -144,20 +144,18 @@ PRICED = {"a": Pool(price_usd_per_hour=1.0), "b": Pool(price_usd_per_hour=1.0)}
 
 
 @pytest.mark.parametrize(("most", "taken_over"), [(10, 0), (12, 2), (20, 5)])
-def test_growth_that_relied_on_a_removal_that_maintenance_undoes_ends_at_the_maximum(
-    most: int, taken_over: int
-) -> None:
+def test_replacement_growth_stops_at_the_maximum_during_maintenance(most: int, taken_over: int) -> None:
     failed = PoolStatus(10, 5, failed=5, shortfall=Shortfall(NOW, "no capacity"))
-    found = {"a": Fresh(failed, NOW), "b": Fresh(PoolStatus(0, 0), NOW)}
+    statuses = {"a": Fresh(failed, NOW), "b": Fresh(PoolStatus(0, 0), NOW)}
     workload = spec(pools=PRICED, max_replicas=most, maintenance=NO_SCALE_IN)
-    decision = decide(workload, History(), seen(queue(100), pools=found))
+    decision = decide(workload, History(), seen(queue(100), pools=statuses))
     assert decision.abandoned == {A: 5}
     assert dict(decision.targets) == {A: 10, B: taken_over}
     if taken_over < 5:
         assert f"at most {most} in all: b {taken_over} in the place of 5" in decision.reason
 
 
-def test_a_removal_rounded_to_a_quantum_leaves_growth_no_more_than_the_maximum() -> None:
+def test_removal_rounded_to_a_quantum_cancels_growth_above_the_maximum() -> None:
     workload = spec(pools={"a": Pool(quantum=4), "b": Pool()}, max_replicas=10)
     state = State(
         workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 8), ("b", 2))}), History()
@@ -166,7 +164,7 @@ def test_a_removal_rounded_to_a_quantum_leaves_growth_no_more_than_the_maximum()
     assert sizes == {A: 8, B: 2}
 
 
-def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
+def test_budget_cuts_growth_to_whole_quanta() -> None:
     workload = spec(pools={"a": Pool(quantum=4), "b": Pool()}, max_replicas=30, budget=Budget(gpus=13))
     state = State(
         workload, seen({}, pools={n: Fresh(PoolStatus(k, k), NOW) for n, k in (("a", 4), ("b", 2))}), History()
@@ -176,7 +174,7 @@ def test_growth_cut_for_a_budget_is_cut_to_whole_quanta() -> None:
     assert [step.rule for step in steps] == [RuleId.BUDGET, RuleId.QUANTUM]
 
 
-def test_while_paused_the_target_is_the_size_found() -> None:
+def test_paused_target_is_the_current_size() -> None:
     """Of 5 requested replicas, 2 were spares beyond the last size."""
     priced = {"a": Pool(price_usd_per_hour=2.0), "b": Pool(price_usd_per_hour=1.0, market="spot")}
     history = History()
@@ -191,7 +189,7 @@ def test_while_paused_the_target_is_the_size_found() -> None:
     assert (decision.current, decision.target, decision.targets) == (3, 3, {})
 
 
-def test_every_step_of_a_decision_counts_replica_equivalents() -> None:
+def test_steps_of_a_decision_count_replica_equivalents() -> None:
     """Replicas of a carry 2 each: of 10 equivalents, the budget allows 2 replicas, which are 4 equivalents."""
     pools = {"a": Pool(work_per_replica=2.0, gpus_per_replica=1), "warm": Pool(tier="warm_node", serves=A)}
     statuses = {"a": Fresh(PoolStatus(1, 1), NOW), "warm": Fresh(PoolStatus(3, 3), NOW)}

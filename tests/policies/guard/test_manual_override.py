@@ -19,7 +19,7 @@ UNTIL = "2027-01-15T08:01:00Z"  # NOW is 2027-01-15T08:00:00Z
 LAUNCH = Override(replicas=12, until=UNTIL, reason="launch")
 
 
-def decided(messages: float | None, current: int, at: float = NOW, **settings: Any) -> Decision:
+def decision_for(messages: float | None, current: int, at: float = NOW, **settings: Any) -> Decision:
     readings = {} if messages is None else queue(messages)
     return decide(spec(**settings), History(), seen(readings, desired=current, at=at))
 
@@ -45,39 +45,41 @@ def rules(decision: Decision) -> list[str]:
         pytest.param({"pools": {"main": Pool(max_replicas=5)}}, 30, 3, 5, id="a pool's bounds hold"),
     ],
 )
-def test_a_size_set_by_hand(settings: dict[str, Any], messages: float | None, current: int, target: int) -> None:
-    decision = decided(messages, current, override=LAUNCH, **settings)
+def test_override_sets_the_target_within_the_limits(
+    settings: dict[str, Any], messages: float | None, current: int, target: int
+) -> None:
+    decision = decision_for(messages, current, override=LAUNCH, **settings)
     assert decision.target == target
     assert "set by hand to 12 until 2027-01-15T08:01:00Z (launch)" in " ".join(s.reason for s in decision.steps)
 
 
-def test_blind_it_says_why_it_does_not_shrink() -> None:
-    step = next(s for s in decided(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
+def test_blind_override_explains_why_it_does_not_scale_in() -> None:
+    step = next(s for s in decision_for(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
     assert step.replicas == 30
     assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
 
 
 @pytest.mark.parametrize(("current", "target"), [(3, 12), (20, 12)])
-def test_it_leaves_the_bounds_where_it_says_so(current: int, target: int) -> None:
+def test_override_exceeds_the_bounds_with_beyond_bounds(current: int, target: int) -> None:
     beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)
-    assert decided(30, current, override=beyond, max_replicas=8).target == target
+    assert decision_for(30, current, override=beyond, max_replicas=8).target == target
 
 
-def test_it_ends_at_its_time_and_says_so() -> None:
-    assert decided(30, 12, at=NOW + 59.9, override=LAUNCH).target == 12
-    ended = decided(30, 12, at=NOW + 60, override=LAUNCH)
+def test_override_expires_at_its_end_time_and_is_reported() -> None:
+    assert decision_for(30, 12, at=NOW + 59.9, override=LAUNCH).target == 12
+    ended = decision_for(30, 12, at=NOW + 60, override=LAUNCH)
     assert ended.target == 3
     assert "the override to 12 (launch) ended at 2027-01-15T08:01:00Z: remove it" in ended.reason
 
 
-def test_one_beyond_the_bounds_leaves_them_no_longer_than_it_lasts() -> None:
+def test_bounds_apply_again_after_an_override_beyond_them_ends() -> None:
     beyond = Override(replicas=12, until=UNTIL, beyond_bounds=True)
-    assert decided(300, 12, at=NOW + 60, override=beyond, max_replicas=8).target == 8
+    assert decision_for(300, 12, at=NOW + 60, override=beyond, max_replicas=8).target == 8
 
 
-def test_it_stands_above_maintenance() -> None:
+def test_override_takes_precedence_over_maintenance() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
-    assert decided(30, 3, override=LAUNCH, maintenance=always).target == 12
+    assert decision_for(30, 3, override=LAUNCH, maintenance=always).target == 12
 
 
 # --- maintenance
@@ -93,7 +95,7 @@ def night(mode: Any = "hold", start: str = "22:00", end: str = "04:00", days: An
     )
 
 
-def held(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
+def blocked_directions(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
     """Return whether scale-out and scale-in are forbidden at a time."""
 
     def size(messages: float) -> int | None:
@@ -107,8 +109,8 @@ def held(maintenance: Maintenance, moment: float) -> tuple[bool, bool]:
     ("mode", "expected"),
     [("hold", (True, True)), ("no_scale_in", (False, True)), ("no_scale_out", (True, False))],
 )
-def test_maintenance_forbids_its_ways(mode: str, expected: tuple[bool, bool]) -> None:
-    assert held(night(mode), at("2026-06-06T23:00")) == expected
+def test_maintenance_mode_blocks_its_directions(mode: str, expected: tuple[bool, bool]) -> None:
+    assert blocked_directions(night(mode), at("2026-06-06T23:00")) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,8 +123,8 @@ def test_maintenance_forbids_its_ways(mode: str, expected: tuple[bool, bool]) ->
         pytest.param("2026-06-06T01:00", False, id="Friday's night is not Saturday's"),
     ],
 )
-def test_maintenance_over_midnight(moment: str, open_: bool) -> None:
-    assert held(night(), at(moment)) == (open_, open_)
+def test_maintenance_window_spans_midnight(moment: str, open_: bool) -> None:
+    assert blocked_directions(night(), at(moment)) == (open_, open_)
 
 
 @pytest.mark.parametrize(
@@ -135,31 +137,31 @@ def test_maintenance_over_midnight(moment: str, open_: bool) -> None:
         pytest.param("2026-10-25T03:30", 0, False, id="autumn, when it is over"),
     ],
 )
-def test_maintenance_through_a_change_of_the_clocks(moment: str, fold: int, open_: bool) -> None:
+def test_maintenance_window_follows_daylight_saving_changes(moment: str, fold: int, open_: bool) -> None:
     window = night(start="02:00", end="03:30", days=("sun",))
-    assert held(window, at(moment, fold=fold)) == (open_, open_)
+    assert blocked_directions(window, at(moment, fold=fold)) == (open_, open_)
 
 
-def test_maintenance_says_which_window_and_what_would_be() -> None:
+def test_maintenance_reason_names_the_window_and_the_intended_size() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
-    decision = decided(100, 5, maintenance=always)
+    decision = decision_for(100, 5, maintenance=always)
     assert decision.reason == "maintenance, fri 08:00 in UTC: 00:00 to 00:00 (hold); 10 would be the size"
 
 
-def test_in_maintenance_no_pool_is_brought_within_its_bounds_either() -> None:
+def test_maintenance_takes_precedence_over_pool_bounds() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
     pools = {"a": Pool(min_replicas=2), "b": Pool()}
-    found = {"a": Fresh(PoolStatus(0, 0), NOW), "b": Fresh(PoolStatus(5, 5), NOW)}
-    decision = decide(spec(pools=pools, maintenance=always), History(), seen(queue(50), pools=found))
+    statuses = {"a": Fresh(PoolStatus(0, 0), NOW), "b": Fresh(PoolStatus(5, 5), NOW)}
+    decision = decide(spec(pools=pools, maintenance=always), History(), seen(queue(50), pools=statuses))
     assert dict(decision.targets) == {"a": 0, "b": 5}
     assert "maintenance" in rules(decision)
 
 
-def test_an_unknown_size_is_left_alone_by_hand_too() -> None:
+def test_override_does_not_resize_a_pool_of_unknown_size() -> None:
     decision = decide(spec(override=LAUNCH), History(), seen(queue(30), pools={"main": ABSENT}))
     assert dict(decision.targets) == {}
 
 
-def test_another_writers_pool_is_left_alone_by_hand_too() -> None:
+def test_override_does_not_resize_a_pool_of_another_writer() -> None:
     decision = decide(spec(override=LAUNCH), History(), seen(queue(30), desired=2, foreign="HPA llm"))
     assert MAIN not in decision.targets

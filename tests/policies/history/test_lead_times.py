@@ -5,7 +5,7 @@ from __future__ import annotations
 from policies.history.lead_times import LeadTimes
 
 
-def test_a_lead_time_runs_from_decided_to_serving() -> None:
+def test_lead_time_runs_from_decision_to_serving() -> None:
     lead_times = LeadTimes()
     lead_times.note(0, target=2, ready=2)
     lead_times.note(15, target=4, ready=2)
@@ -16,7 +16,7 @@ def test_a_lead_time_runs_from_decided_to_serving() -> None:
     assert [lead_times.quantile_s(q) for q in (0.0, 0.5, 1.0)] == [90, 105, 120]
 
 
-def test_a_replica_no_longer_wanted_has_no_lead_time() -> None:
+def test_cancelled_replica_has_no_lead_time() -> None:
     lead_times = LeadTimes()
     lead_times.note(0, target=6, ready=2)
     lead_times.note(15, target=3, ready=2)
@@ -28,11 +28,11 @@ def test_a_replica_no_longer_wanted_has_no_lead_time() -> None:
     assert lead_times.quantile_s(0.0) == 25
 
 
-def test_no_lead_time_is_known_before_the_first() -> None:
+def test_lead_time_is_unknown_before_the_first_arrival() -> None:
     assert LeadTimes().quantile_s(0.9) is None
 
 
-def test_what_waited_for_capacity_teaches_no_lead_time() -> None:
+def test_replicas_delayed_by_a_shortage_record_no_lead_time() -> None:
     lead_times = LeadTimes()
     lead_times.note(0, target=3, ready=0)
     lead_times.mark_shortage()
@@ -40,17 +40,17 @@ def test_what_waited_for_capacity_teaches_no_lead_time() -> None:
     lead_times.note(1800, target=4, ready=3)
     assert len(lead_times) == 0
     lead_times.note(1815, target=4, ready=4)
-    assert lead_times.quantile_s(0.5) == 1800, "what was asked for after the shortage was told is a start like others"
+    assert lead_times.quantile_s(0.5) == 1800, "a request after the shortage is a regular start"
 
 
-def test_what_takes_longer_than_any_start_waited_though_all_did() -> None:
+def test_implausibly_long_starts_record_no_lead_time() -> None:
     lead_times = LeadTimes()
     lead_times.note(0, target=4, ready=0)
     lead_times.note(31_000, target=4, ready=4)
     assert (len(lead_times), lead_times.usual_s(90.0), lead_times.patience_s(90.0)) == (0, 90.0, 270.0)
 
 
-def test_the_clock_s_jump_leaves_what_waited_as_it_was() -> None:
+def test_clock_jump_keeps_the_shortage_mark() -> None:
     lead_times = LeadTimes()
     lead_times.note(0, target=1, ready=0)
     lead_times.mark_shortage()

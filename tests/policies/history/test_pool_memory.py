@@ -28,7 +28,7 @@ def tick(
 # --- rate
 
 
-def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
+def test_interruption_rate_falls_with_the_time_without_losses() -> None:
     rate = InterruptionRate()
     assert rate.per_hour == EVENTS / HOURS
     for _ in range(60):
@@ -38,28 +38,28 @@ def test_a_quiet_pool_is_trusted_as_one_over_the_time_it_was_quiet() -> None:
     assert rate.per_hour == pytest.approx(EVENTS / (HOURS + remembered_h), rel=0.01)
 
 
-def test_time_in_which_nothing_was_held_proves_nothing_and_lets_forget() -> None:
+def test_time_without_replicas_decays_the_rate_towards_the_prior() -> None:
     rate = InterruptionRate()
     rate.note(60.0, replicas=3, lost=3, notice_s=0.0)
-    seen = rate.per_hour
+    before = rate.per_hour
     rate.note(HALF_LIFE_S, replicas=0, lost=0, notice_s=0.0)
-    assert EVENTS / HOURS < rate.per_hour < seen
+    assert EVENTS / HOURS < rate.per_hour < before
 
 
-def test_a_bad_hour_is_forgotten_sooner_where_nothing_is_held_to_tell() -> None:
-    held, left = InterruptionRate(), InterruptionRate()
-    for rate in (held, left):
+def test_interruption_rate_decays_faster_while_no_replica_is_held() -> None:
+    held, unheld = InterruptionRate(), InterruptionRate()
+    for rate in (held, unheld):
         for _ in range(6):
             rate.note(600.0, replicas=3, lost=3, notice_s=0.0)
     for _ in range(36):
-        left.note(600.0, replicas=0, lost=0, notice_s=0.0)
+        unheld.note(600.0, replicas=0, lost=0, notice_s=0.0)
     weight = 0.5 ** (6 * 3600.0 / UNHELD_HALF_LIFE_S)
     before = held.per_hour
-    assert left.per_hour < (EVENTS + 6 * weight * 1.01) / (HOURS + weight * 0.8)
-    assert EVENTS / HOURS < left.per_hour < before / 4
+    assert unheld.per_hour < (EVENTS + 6 * weight * 1.01) / (HOURS + weight * 0.8)
+    assert EVENTS / HOURS < unheld.per_hour < before / 4
 
 
-def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held() -> None:
+def test_time_without_replicas_hardly_raises_a_low_interruption_rate() -> None:
     rate = InterruptionRate()
     for _ in range(24):
         rate.note(600.0, replicas=3, lost=0, notice_s=0.0)
@@ -68,7 +68,7 @@ def test_a_quiet_pool_is_trusted_no_less_for_an_hour_in_which_nothing_was_held()
     assert quiet < rate.per_hour < quiet * 1.15
 
 
-def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> None:
+def test_interruption_event_rate_and_interrupted_share_are_learned() -> None:
     rate = InterruptionRate()
     for _ in range(20):
         rate.note(600.0, replicas=4, lost=1, notice_s=0.0)
@@ -76,7 +76,7 @@ def test_a_group_that_goes_at_once_is_one_event_and_its_share_is_learnt() -> Non
     assert rate.per_hour == pytest.approx(5.0, rel=0.2)
 
 
-def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
+def test_learned_notice_is_weighted_by_the_losses_that_had_one() -> None:
     rate = InterruptionRate()
     assert rate.notice_s() == 0
     for _ in range(9):
@@ -86,7 +86,7 @@ def test_a_notice_is_believed_as_far_as_losses_had_one() -> None:
     assert rate.notice_s() < 90
 
 
-def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
+def test_documented_notice_counts_half_until_losses_are_observed() -> None:
     announced, unannounced = InterruptionRate(), InterruptionRate()
     assert announced.notice_s(120.0) == 60
     for _ in range(9):
@@ -99,7 +99,7 @@ def test_a_clouds_own_word_is_half_believed_until_losses_show() -> None:
 # --- ceiling
 
 
-def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
+def test_capacity_ceiling_is_the_size_in_the_tick_after_a_refusal() -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(2, 2))
     memory.note(15.0, PoolStatus(2, 2), Outcome(POOL, 2, 12, Result.OUT_OF_CAPACITY), 0, "abc")
@@ -117,30 +117,30 @@ def test_what_a_pool_held_when_it_refused_is_told_by_its_next_turn() -> None:
     ],
     ids=["told", "never came", "taken"],
 )
-def test_a_ceiling_is_what_is_there_beside_what_does_not_come(seen: PoolStatus, abandoned: int) -> None:
+def test_capacity_ceiling_excludes_replicas_that_do_not_arrive(seen: PoolStatus, abandoned: int) -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(12, seen.ready + seen.interrupted), 12)
     tick(memory, 30.0, seen, abandoned=abandoned)
     assert memory.ceiling.held == 8
 
 
-def test_a_quota_is_no_ceiling() -> None:
+def test_quota_error_sets_no_capacity_ceiling() -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(2, 2), 12)
     tick(memory, 15.0, PoolStatus(12, 2, failed=10, shortfall=Shortfall(10.0, "quota", quota=True)))
     assert math.isinf(memory.ceiling.max_supply)
 
 
-def test_what_comes_beyond_a_ceiling_doubles_what_is_asked_beyond_it() -> None:
-    ceiling, most = CapacityCeiling().hit(8), []
+def test_requests_beyond_the_ceiling_double_after_each_success() -> None:
+    ceiling, limits = CapacityCeiling().hit(8), []
     while ceiling.held is not None and ceiling.held < 23:
-        most.append(ceiling.max_supply)
+        limits.append(ceiling.max_supply)
         ceiling = ceiling.passed(int(ceiling.max_supply))
-    assert most == [9, 11, 15, 23]
+    assert limits == [9, 11, 15, 23]
     assert ceiling.hit(31).max_supply == 32, "refused again"
 
 
-def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
+def test_unconfirmed_capacity_ceiling_is_forgotten() -> None:
     ceiling = CapacityCeiling().hit(8).aged(FORGET_S)
     assert ceiling.max_supply == 9
     assert math.isinf(ceiling.aged(15.0).max_supply)
@@ -149,7 +149,7 @@ def test_a_ceiling_not_found_true_for_long_is_forgotten() -> None:
 # --- shortage
 
 
-def test_every_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
+def test_each_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
     shortage, at, waits = CapacityBackoff(), 0.0, []
     for _ in range(6):
         shortage = shortage.refused(at, "none")
@@ -158,19 +158,19 @@ def test_every_refusal_doubles_the_wait_up_to_half_an_hour() -> None:
     assert waits == [180, 360, 720, 1440, 1800, 1800]
 
 
-def test_a_refusal_within_the_wait_is_the_same_one() -> None:
+def test_repeated_refusal_within_the_wait_counts_once() -> None:
     first = CapacityBackoff().refused(0.0, "none")
     assert first.refused(60.0, "none") == first
     assert first.is_active(FIRST_S - 1)
     assert not first.is_active(FIRST_S)
 
 
-def test_a_refusal_long_after_the_last_begins_anew() -> None:
+def test_refusal_long_after_the_last_restarts_the_wait() -> None:
     shortage = CapacityBackoff().refused(0.0, "none").refused(FIRST_S, "none")
     assert shortage.refused(10 * LONGEST_S, "none").wait_s == FIRST_S
 
 
-def test_what_came_ends_it() -> None:
+def test_granted_replicas_end_the_backoff() -> None:
     shortage = CapacityBackoff().refused(0.0, "none").granted(9, 0.0)
     assert not shortage.is_active(1.0)
     assert shortage.refused(10.0, "none").wait_s == FIRST_S
@@ -192,17 +192,17 @@ def test_what_came_ends_it() -> None:
     ],
     ids=["ready fell", "scaled in", "scaled in, one more gone", "told", "counter began anew", "somebody shrank it"],
 )
-def test_losses(before: PoolStatus, requested: int, after: PoolStatus, lost: int) -> None:
+def test_losses_between_ticks_are_counted(before: PoolStatus, requested: int, after: PoolStatus, lost: int) -> None:
     memory = PoolMemory()
     tick(memory, 0.0, before, requested)
     assert memory.lost(after) == lost
 
 
-def test_a_pool_never_seen_is_taken_at_its_word() -> None:
+def test_pool_without_a_history_counts_all_pending_replicas() -> None:
     assert PoolMemory().expected_pending(PoolStatus(5, 2), 0.0, 60.0, interruptible=True) == 3
 
 
-def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None:
+def test_replacements_of_losses_count_only_in_uninterruptible_pools() -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(3, 3))
     now = PoolStatus(3, 1)
@@ -215,7 +215,7 @@ def test_what_makes_up_for_a_loss_does_not_count_where_nodes_are_taken() -> None
     assert memory.interruption_backoff.is_active(30.0)
 
 
-def test_an_ask_counts_for_as_long_as_patience_lasts() -> None:
+def test_request_counts_as_pending_until_the_patience_ends() -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(1, 1), 3)
     tick(memory, 15.0, PoolStatus(3, 1), 4)
@@ -226,7 +226,7 @@ def test_an_ask_counts_for_as_long_as_patience_lasts() -> None:
     ]
 
 
-def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
+def test_notice_runs_from_the_first_tick_that_reports_it() -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(2, 2))
     tick(memory, 15.0, PoolStatus(2, 2, interruption_pending=1))
@@ -235,7 +235,7 @@ def test_the_notice_runs_from_the_first_turn_that_saw_it() -> None:
     assert memory.interruption_rate.notice_s() == pytest.approx(60.0, rel=0.01), "120 s, and a prior of none"
 
 
-def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
+def test_clock_jump_keeps_the_ages_in_pool_memory() -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(1, 1), 3)
     tick(memory, 15.0, PoolStatus(3, 1), abandoned=1)
@@ -248,7 +248,7 @@ def test_a_jump_of_the_clock_leaves_ages_as_they_were() -> None:
 # --- patience
 
 
-def test_a_wait_for_capacity_is_no_start_up_time() -> None:
+def test_wait_for_capacity_does_not_raise_the_patience() -> None:
     lead = LeadTimes()
     for i in range(9):
         lead.note(1000.0 * i, target=1, ready=0)
@@ -261,7 +261,7 @@ def test_a_wait_for_capacity_is_no_start_up_time() -> None:
 
 
 @pytest.mark.parametrize("waited_s", [1_200.0, 31_000.0])
-def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_patient(waited_s: float) -> None:
+def test_requests_that_waited_for_capacity_do_not_raise_the_lead_time(waited_s: float) -> None:
     memory = PoolMemory()
     tick(memory, 0.0, PoolStatus(0, 0), 4)
     tick(memory, 30.0, PoolStatus(4, 0, failed=4, shortfall=Shortfall(30.0, "no spot capacity")))
@@ -270,7 +270,7 @@ def test_asks_that_stood_through_a_shortage_make_no_pool_slow_nor_the_next_ask_p
     assert memory.lead_times.patience_s(prior_s=90.0) == 270.0
 
 
-def test_a_start_up_that_grew_longer_is_believed_once_it_is_the_rule() -> None:
+def test_longer_start_is_learned_once_it_is_typical() -> None:
     lead = LeadTimes()
     for i in range(9):
         took_s = 100.0 if i < 4 else 600.0
@@ -280,5 +280,5 @@ def test_a_start_up_that_grew_longer_is_believed_once_it_is_the_rule() -> None:
     assert lead.usual_s(prior_s=50.0) == 600
 
 
-def test_patience_is_three_times_the_configured_lead_time_until_starts_are_seen() -> None:
+def test_patience_is_three_times_the_configured_lead_time_at_first() -> None:
     assert LeadTimes().patience_s(prior_s=120.0) == 360

@@ -19,7 +19,7 @@ def append_tick(
     history.append(tick_of(seen({}, at=at), decision))
 
 
-def test_a_window_is_what_lies_at_or_after_its_start() -> None:
+def test_column_since_a_time_includes_that_time() -> None:
     history = History()
     for at in (0, 15, 30, 45):
         append_tick(history, at, target=at)
@@ -27,7 +27,7 @@ def test_a_window_is_what_lies_at_or_after_its_start() -> None:
     assert history.column(TARGET, since=46).tolist() == []
 
 
-def test_keeps_its_span_and_no_more() -> None:
+def test_history_keeps_its_span() -> None:
     history = History(span_s=600)
     for i in range(10_000):
         append_tick(history, 15.0 * i)
@@ -36,14 +36,14 @@ def test_keeps_its_span_and_no_more() -> None:
     assert len(history) == 41
 
 
-def test_keeps_no_more_rows_than_allowed() -> None:
+def test_history_keeps_at_most_max_rows() -> None:
     history = History(span_s=1e9, max_rows=100)
     for i in range(1000):
         append_tick(history, float(i), target=i)
     assert history.column(TARGET).tolist() == list(range(900, 1000))
 
 
-def test_refuses_a_row_that_does_not_lie_after_the_last() -> None:
+def test_history_ignores_a_row_that_is_not_after_the_last() -> None:
     history = History()
     append_tick(history, 100)
     append_tick(history, 100)
@@ -51,31 +51,31 @@ def test_refuses_a_row_that_does_not_lie_after_the_last() -> None:
     assert history.column(AT).tolist() == [100]
 
 
-def test_unknown_values_are_not_numbers() -> None:
+def test_unknown_values_are_nan() -> None:
     history = History()
     append_tick(history, 1, target=5)
     append_tick(history, 2, target=None)
     assert np.isnan(history.column(CAPPED_NEED)[-1])
 
 
-def test_the_longest_gap_counts_both_ends_of_the_window() -> None:
+def test_longest_gap_includes_both_ends_of_the_window() -> None:
     history = History()
     for at in (0, 15, 30, 90, 105):
         append_tick(history, at)
     assert history.longest_gap_s(MAY_SCALE_IN, 0, 120) == 60
     assert history.longest_gap_s(MAY_SCALE_IN, 95, 120) == 15
     assert history.longest_gap_s(MAY_SCALE_IN, 100, 400) == 295
-    assert history.longest_gap_s(MAY_SCALE_IN, -50, 120) == np.inf, "nothing vouches for the window's start"
+    assert history.longest_gap_s(MAY_SCALE_IN, -50, 120) == np.inf, "no tick covers the start of the window"
 
 
-def test_turns_without_full_evidence_are_gaps() -> None:
+def test_ticks_without_full_evidence_are_gaps() -> None:
     history = History()
     for at in (0, 15, 30, 45, 60):
         append_tick(history, at, may_scale_in=at not in {15, 30, 45})
     assert history.longest_gap_s(MAY_SCALE_IN, 0, 60) == 60
 
 
-def test_a_clock_jump_moves_the_whole_past() -> None:
+def test_clock_jump_shifts_the_whole_history() -> None:
     history = History()
     append_tick(history, 10, target=5, ready=1)
     history.shift(3600)
@@ -102,7 +102,7 @@ def append_reading(
     history.append(tick_of(seen({LOAD: reading}, at=at), decision))
 
 
-def test_a_signal_is_kept_from_the_turn_in_which_a_recommendation_asks_for_it() -> None:
+def test_signal_is_retained_from_the_first_tick_that_requests_it() -> None:
     history = History()
     append_reading(history, 0, Fresh(1.0, 0), retained=())
     assert [a.tolist() for a in history.signal(LOAD, 0)] == [[], []]
@@ -112,7 +112,7 @@ def test_a_signal_is_kept_from_the_turn_in_which_a_recommendation_asks_for_it() 
     assert [a.tolist() for a in history.signal(LOAD, 30)] == [[30], [3]]
 
 
-def test_what_was_stale_absent_or_a_lower_bound_is_not_kept() -> None:
+def test_stale_absent_or_partial_readings_are_not_retained() -> None:
     history = History()
     readings: tuple[Reading[float], ...] = (
         Fresh(1.0, 0),
@@ -126,7 +126,7 @@ def test_what_was_stale_absent_or_a_lower_bound_is_not_kept() -> None:
     assert [a.tolist() for a in history.signal(LOAD, 0)] == [[0, 4], [1, 0]]
 
 
-def test_a_signal_is_bounded_and_shifted_with_the_rows() -> None:
+def test_retained_signal_is_bounded_and_shifted_with_the_rows() -> None:
     history = History(span_s=600)
     for i in range(1000):
         append_reading(history, 15.0 * i, Fresh(float(i), 15.0 * i))
@@ -136,7 +136,7 @@ def test_a_signal_is_bounded_and_shifted_with_the_rows() -> None:
     assert history.signal(LOAD, 0)[0].tolist() == (at - 100).tolist()
 
 
-def test_a_policys_memory_is_what_its_last_recommendation_handed_on() -> None:
+def test_policy_memory_is_that_of_its_last_recommendation() -> None:
     history = History()
     assert history.memory(POLICY) == {}
     append_reading(history, 0, Fresh(1.0, 0), memory={"agreed_s": 15.0})

@@ -86,13 +86,13 @@ def _latency_readings(latency: str, mean_s: float, tail: LatencyTail, limit_s: f
 
 @dataclass
 class Day:
-    """A workload on such engines, tick by tick; a decision takes effect after `lead_turns` ticks."""
+    """A workload on such engines, tick by tick; a decision takes effect after `lead_ticks` ticks."""
 
     policy: Predictive = field(default_factory=lambda: Predictive(source="e", rate_window_s=60.0, quantile=0.5))
     slo: Slo = field(default_factory=Slo)
     engines: Engines = field(default_factory=Engines)
     ready: int = 4
-    lead_turns: int = 6
+    lead_ticks: int = 6
     max_replicas: int = 100
     transform: Callable[[dict[str, float]], dict[str, float]] = lambda values: values
 
@@ -106,11 +106,11 @@ class Day:
         )
         self.history = History()
         self.at = NOW
-        self.sizes = [self.ready] * (self.lead_turns + 1)
+        self.sizes = [self.ready] * (self.lead_ticks + 1)
 
-    def turn(self, rps: float) -> Decision:
+    def tick(self, rps: float) -> Decision:
         self.at += STEP_S
-        self.ready = min(self.sizes[-self.lead_turns - 1 :])
+        self.ready = min(self.sizes[-self.lead_ticks - 1 :])
         values = self.transform(self.engines.readings(rps, self.ready)) if self.ready else {}
         readings: dict[SignalName, Reading[float]] = {
             SignalName(f"e.{name}"): Fresh(value, self.at) for name, value in values.items()
@@ -123,7 +123,7 @@ class Day:
         return decision
 
     def run(self, rates: Iterator[float] | list[float]) -> list[Decision]:
-        return [self.turn(rps) for rps in rates]
+        return [self.tick(rps) for rps in rates]
 
 
 def recommendation_of(decision: Decision) -> Recommendation:

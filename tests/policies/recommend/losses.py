@@ -27,10 +27,10 @@ POLICIES: Mapping[str, Mapping[str, Any]] = {
     "predictive": {"p": Predictive(source="e", rate_window_s=60.0)},
     "headroom": {"p": KvCacheUsage(source="e"), "room": Headroom(share=0.2)},
 }
-"""Every policy of ours that measures replicas, and one that shapes their demand."""
+"""Every own policy that measures replicas, and one that shapes their demand."""
 
 
-def read(load: float, ready: int) -> dict[str, float]:
+def engine_readings(load: float, ready: int) -> dict[str, float]:
     """Return what the engines report when each of `ready` replicas has `load` (share of its capacity).
 
     Load beyond 1 is shed and not reported.
@@ -74,13 +74,13 @@ class Replicas:
         return max(0, self.size - self.lost)
 
     def tick(self, traffic: float, also: Mapping[str, Reading[float]] | None = None) -> Decision:
-        """One tick with `traffic` (in full replicas), shared evenly by the ready ones."""
-        values = read(traffic / self.ready if self.ready else float(traffic > 0), max(self.ready, 1))
+        """Run one tick with `traffic` (in full replicas), shared evenly by the ready replicas."""
+        values = engine_readings(traffic / self.ready if self.ready else float(traffic > 0), max(self.ready, 1))
         readings: dict[str, Reading[float]] = {f"e.{name}": Fresh(value, self.at) for name, value in values.items()}
         return self.observe({**readings, **(also or {})})
 
     def observe(self, readings: Mapping[str, Reading[float]]) -> Decision:
-        """One tick with these readings; its target is taken at once."""
+        """Run one tick with these readings; its target takes effect at once."""
         status = Fresh(PoolStatus(self.size, self.ready), self.at)
         named = {SignalName(name): reading for name, reading in readings.items()}
         observation = Observation(WorkloadName("llm"), self.at, named, {PoolName("main"): status})

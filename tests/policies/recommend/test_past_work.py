@@ -32,21 +32,21 @@ def work(values: Mapping[str, NDArray[np.float64]], memory: Mapping[str, float] 
     return result
 
 
-def test_the_policy_says_that_it_looks_far_back_and_at_what() -> None:
+def test_predictive_policy_declares_the_quantities_of_its_past() -> None:
     assert isinstance(POLICY, LooksFarBack)
     assert POLICY.past_needs() == ("prompt_tokens_per_s", "generation_tokens_per_s")
     assert set(POLICY.past_needs()) <= set(POLICY.needs())
 
 
-def test_what_was_learnt_makes_the_same_work_of_a_past_as_of_the_present() -> None:
+def test_learned_capacity_gives_past_work_in_current_units() -> None:
     day = Day(policy=POLICY)
     last = recommendation_of(day.run([60.0 + 5.0 * math.sin(k / 5) for k in range(200)] + [60.0] * 20)[-1])
     assert work(rates(60.0), last.memory) == pytest.approx([last.work], rel=0.02)
-    assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors' units are others"
+    assert work(rates(60.0)) != pytest.approx([last.work], rel=0.02), "the priors give other units"
 
 
-def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> None:
-    first = recommendation_of(Day(policy=POLICY, ready=60).turn(60.0))  # so idle that the turn itself teaches nothing
+def test_past_work_agrees_with_the_first_tick_before_learning() -> None:
+    first = recommendation_of(Day(policy=POLICY, ready=60).tick(60.0))  # so idle that the tick itself teaches nothing
     assert work(rates(60.0), {}) == pytest.approx([first.work], rel=0.05)
 
 
@@ -54,7 +54,7 @@ def test_before_anything_was_learnt_the_first_turn_agrees_with_the_past() -> Non
     "bad", [math.nan, math.inf, -math.inf, -1.0, 1e300], ids=["nan", "inf", "-inf", "negative", "absurd"]
 )
 @pytest.mark.parametrize("quantity", POLICY.past_needs())
-def test_a_hostile_value_of_either_is_a_gap(bad: float, quantity: str) -> None:
+def test_invalid_token_rate_is_a_gap_in_past_work(bad: float, quantity: str) -> None:
     values = rates([60.0, 60.0, 0.0])
     values[quantity][1] = bad
     work_values = work(values)
@@ -67,13 +67,13 @@ def day_of(at: float) -> float:
     return 3.0 + 2.0 * math.sin(at / DAY_S * 2 * math.pi)
 
 
-def test_seasons_sown_are_heard_though_the_units_have_changed_since() -> None:
+def test_seeded_seasons_improve_forecasts_after_a_change_of_units() -> None:
     """The learned capacity changes and doubles all work: the shape of the days still counts."""
     seeded, cold = QuantileForecast(15.0), QuantileForecast(15.0)
     start_s = NOW + DAY_S / 2 - 15 * DAY_S
     past = HistorySeed.of(start_s, 300.0, np.array([day_of(start_s + 300.0 * (k + 0.5)) for k in range(15 * 288)]))
     past.apply(seeded)
-    assert np.isnan(seeded.peaks(600.0, [0.5])).all(), "a past says nothing of now"
+    assert np.isnan(seeded.peaks(600.0, [0.5])).all(), "a seeded past gives no current level"
     errors: dict[str, list[float]] = {"sown": [], "cold": []}
     for k in range(8 * 240):
         t = NOW + DAY_S / 2 + 15.0 * k

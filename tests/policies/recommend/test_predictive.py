@@ -26,7 +26,7 @@ from tests.policies.recommend.engines import ITL, Day, Engines, recommendation_o
 CALM = [60.0] * 120
 
 
-def fair(day: Day, rps: float) -> float:
+def ideal_replicas(day: Day, rps: float) -> float:
     """Return the replicas that keep the p99 of ITL within 50 ms on the day's engines."""
     mean_s = ITL.mean_s(0.05, 0.99)
     return (
@@ -34,14 +34,14 @@ def fair(day: Day, rps: float) -> float:
     )
 
 
-def test_a_steady_load_ends_at_the_fewest_replicas_that_keep_the_promise() -> None:
+def test_steady_load_converges_to_the_fewest_replicas_within_the_slo() -> None:
     day = Day()
     last = day.run(CALM)[-1]
     assert last.target is not None
-    assert 0.9 * fair(day, 60.0) <= last.target <= fair(day, 60.0) + 2
+    assert 0.9 * ideal_replicas(day, 60.0) <= last.target <= ideal_replicas(day, 60.0) + 2
 
 
-def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
+def test_wrong_configured_capacity_is_corrected_by_learning() -> None:
     day = Day(
         policy=Predictive(
             source="e", rate_window_s=60.0, quantile=0.5, prompt_tokens_per_s=80_000.0, generation_tokens_per_s=18_000.0
@@ -49,11 +49,11 @@ def test_a_wrong_capacity_is_put_right_by_what_the_engines_do() -> None:
     )
     last = day.run([60.0 + 20.0 * math.sin(k / 9) for k in range(400)])[-1]
     assert last.target is not None
-    assert last.target >= fair(day, 50.0)
+    assert last.target >= ideal_replicas(day, 50.0)
     assert recommendation_of(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
-def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later() -> None:
+def test_queue_of_earlier_engines_does_not_change_the_learned_itl() -> None:
     day = Day()
     size = day.run(CALM)[-1].target
     assert size is not None
@@ -67,10 +67,10 @@ def test_a_queue_that_stands_in_one_engine_says_nothing_of_those_that_came_later
         key: before[key] for key in before if key.startswith("itl_s")
     }
     later = recommendation_of(day.run([60.0] * 12)[-1]).memory
-    assert later["itl_s.saturation"] < after["itl_s.saturation"], "a queue that stands for longer is everybody's"
+    assert later["itl_s.saturation"] < after["itl_s.saturation"], "a longer-lasting queue belongs to all engines"
 
 
-def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
+def test_flat_kv_cache_does_not_hide_a_growing_prefill_queue() -> None:
     """llm-d's workload-variant-autoscaler #662: usage stays at 32 % while the queue grows."""
     day = Day(
         engines=Engines(prompt=6000.0, output=2.0), ready=2, transform=lambda values: {**values, "kv_cache_usage": 0.32}
@@ -81,34 +81,34 @@ def test_a_flat_kv_cache_hides_no_prefill_that_queues_without_bound() -> None:
 
 
 @pytest.mark.parametrize(("prompt", "output"), [(1000.0, 200.0), (6000.0, 60.0)], ids=["conversation", "code"])
-def test_what_a_replica_is_trusted_with_at_first_follows_from_the_mix_of_tokens(prompt: float, output: float) -> None:
+def test_initial_capacity_follows_the_prompt_to_output_ratio(prompt: float, output: float) -> None:
     policy = Predictive(source="e", rate_window_s=60.0, learn_capacity=False)
-    first = recommendation_of(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).turn(10.0))
+    first = recommendation_of(Day(policy=policy, engines=Engines(prompt=prompt, output=output), ready=20).tick(10.0))
     expected = load_limit(recall_latencies({}, prompt / output), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99)
     assert first.work == pytest.approx(10.0 * (prompt / 40_000 + output / 9_000) / capacity_at(expected))
     assert capacity_at(expected) != capacity_at(load_limit(recall_latencies({}), {"ttft_s": 1.0, "itl_s": 0.05}, 0.99))
 
 
-def test_it_grows_before_anything_waits() -> None:
+def test_rising_load_scales_out_before_requests_wait() -> None:
     day = Day(ready=6)
     day.run([30.0] * 80)
     size = day.sizes[-1]
     grown: list[float] = []
     for rps in np.linspace(30.0, 90.0, 60):
-        decision = day.turn(float(rps))
+        decision = day.tick(float(rps))
         if decision.target is not None and decision.target > size:
             grown.append(day.engines.waiting)
             break
     assert grown == [0.0]
 
 
-def test_gpu_utilization_is_not_looked_at() -> None:
+def test_gpu_utilization_does_not_change_the_decision() -> None:
     day = Day(transform=lambda values: {**values, "utilization": 1.0})
     idle = Day()
     assert [d.target for d in day.run([5.0] * 40)] == [d.target for d in idle.run([5.0] * 40)]
 
 
-def test_longer_outputs_at_the_same_rate_need_more() -> None:
+def test_longer_outputs_at_the_same_rate_need_more_replicas() -> None:
     day = Day(ready=5)
     before = day.run(CALM)[-1]
     day.engines.output = 600.0
@@ -118,21 +118,21 @@ def test_longer_outputs_at_the_same_rate_need_more() -> None:
     assert after.target > before.target * 1.5
 
 
-def test_a_rise_is_met_ahead_by_the_lead_time() -> None:
+def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
     shortages = {}
     for quantile in (0.5, 0.9):
         day = Day(policy=Predictive(source="e", rate_window_s=60.0, quantile=quantile, slo_correction=False), ready=4)
         day.run([30.0] * 60)
         shortage = 0.0
         for rps in np.linspace(30.0, 150.0, 90):
-            day.turn(float(rps))
-            shortage += max(0.0, fair(day, float(rps)) - day.ready)
+            day.tick(float(rps))
+            shortage += max(0.0, ideal_replicas(day, float(rps)) - day.ready)
         shortages[quantile] = shortage
     assert shortages[0.9] < 0.7 * shortages[0.5]
 
 
-def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
-    """Dynamo's planner in SLA mode walked from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
+def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
+    """Dynamo's planner in SLA mode went from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
     day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
     decisions = day.run([40.0] * 240)
     last = decisions[-1]
@@ -141,70 +141,70 @@ def test_an_unreachable_promise_buys_nothing_and_says_so() -> None:
     assert "misses its promise at any size" in recommendation_of(last).reason
 
 
-def test_from_one_replica_a_flood_is_answered_within_reason() -> None:
-    """Neither does a slow start multiply what waits, nor is one replica a dead end."""
-    day = Day(ready=1, lead_turns=12, max_replicas=10_000)
+def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
+    """A slow start does not multiply the waiting requests, and one replica can still scale out."""
+    day = Day(ready=1, lead_ticks=12, max_replicas=10_000)
     decisions = day.run([100.0] * 80)
     sizes = [d.target for d in decisions if d.target is not None]
-    enough = fair(day, 100.0)
+    enough = ideal_replicas(day, 100.0)
     assert max(sizes) <= 6 * enough
     assert enough <= sizes[-1] <= 2 * enough
 
 
-def test_a_lull_hands_back_what_is_idle() -> None:
+def test_falling_load_removes_idle_replicas() -> None:
     day = Day(ready=20)
     sizes = [d.target for d in day.run([10.0] * 120)]
     assert sizes[-1] is not None
-    assert sizes[-1] <= fair(day, 10.0) + 1
+    assert sizes[-1] <= ideal_replicas(day, 10.0) + 1
     assert all(size is not None and size <= 2 for size in sizes[8:])
 
 
-GONE: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
+MISSING: dict[str, Reading[float]] = {"absent": Absent("gone"), "stale": Stale(1.0, NOW - 100, 100.0)}
 
 
-@pytest.mark.parametrize("reading", GONE.values(), ids=GONE)
+@pytest.mark.parametrize("reading", MISSING.values(), ids=MISSING)
 @pytest.mark.parametrize("quantity", ["running", "waiting", "requests_per_s", "prompt_tokens_per_s"])
-def test_a_signal_that_is_missing_is_no_zero(quantity: str, reading: Reading[float]) -> None:
+def test_missing_signal_does_not_count_as_zero(quantity: str, reading: Reading[float]) -> None:
     day = Day()
     day.run(CALM)
-    told = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()}
-    told[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
-    context = PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
-    found = day.policy.recommend(PolicyName("predictive"), context)
-    assert found.evidence is not Evidence.FULL
-    assert found.replicas is None
-    assert dict(found.memory) == dict(day.history.memory(PolicyName("predictive")))
+    readings = {SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()}
+    readings[SignalName(f"e.{quantity}")] = reading  # type: ignore[assignment]
+    context = PolicyContext(day.at, readings, 5, 5, None, day.history, spec=day.spec)
+    recommendation = day.policy.recommend(PolicyName("predictive"), context)
+    assert recommendation.evidence is not Evidence.FULL
+    assert recommendation.replicas is None
+    assert dict(recommendation.memory) == dict(day.history.memory(PolicyName("predictive")))
 
 
-def test_zeros_all_at_once_under_load_are_a_lie_and_believed_only_when_they_last() -> None:
+def test_simultaneous_zeros_under_load_are_believed_only_if_they_last() -> None:
     false_zeros = dict.fromkeys(Engines().readings(1.0, 1), 0.0)
-    day = Day(transform=lambda values: dict(false_zeros) if is_lying else values)
-    is_lying = False
+    day = Day(transform=lambda values: dict(false_zeros) if is_faulty else values)
+    is_faulty = False
     day.run(CALM)
     before = day.sizes[-1]
-    is_lying = True
-    first = day.turn(60.0)
+    is_faulty = True
+    first = day.tick(60.0)
     assert recommendation_of(first).evidence is Evidence.BLIND
     assert first.target == before
     assert recommendation_of(day.run([60.0] * 19)[-1]).evidence is Evidence.BLIND
-    assert recommendation_of(day.turn(60.0)).evidence is Evidence.FULL
+    assert recommendation_of(day.tick(60.0)).evidence is Evidence.FULL
 
 
-def test_a_cache_that_is_read_and_not_fresh_lets_nothing_go() -> None:
+def test_absent_kv_cache_reading_blocks_scale_in() -> None:
     day = Day(transform=lambda values: {**values, "kv_cache_usage": 0.3})
     day.run(CALM)
-    told: dict[SignalName, Reading[float]] = {
+    readings: dict[SignalName, Reading[float]] = {
         SignalName(f"e.{k}"): Fresh(v, day.at) for k, v in day.engines.readings(60.0, 5).items()
     }
-    told[SignalName("e.kv_cache_usage")] = Absent("gone")
-    found = day.policy.recommend(
-        PolicyName("predictive"), PolicyContext(day.at, told, 5, 5, None, day.history, spec=day.spec)
+    readings[SignalName("e.kv_cache_usage")] = Absent("gone")
+    recommendation = day.policy.recommend(
+        PolicyName("predictive"), PolicyContext(day.at, readings, 5, 5, None, day.history, spec=day.spec)
     )
-    assert found.evidence is Evidence.PARTIAL
-    assert found.replicas is not None
+    assert recommendation.evidence is Evidence.PARTIAL
+    assert recommendation.replicas is not None
 
 
-def test_missing_latencies_teach_nothing_and_block_nothing() -> None:
+def test_missing_latencies_teach_nothing_and_do_not_block_scale_in() -> None:
     day = Day(transform=lambda values: {k: v for k, v in values.items() if k not in QUANTITIES})
     last = day.run(CALM)[-1]
     assert last.may_scale_in
@@ -224,9 +224,9 @@ def queue_view(visible: float, age_s: float | None = None, ready: int = 0, each_
 WITH_QUEUE = Predictive(source="e", rate_window_s=60.0, queue="q")
 
 
-def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
-    found = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
-    assert (found.active, found.evidence) == (True, Evidence.PARTIAL)
+def test_queue_activates_a_workload_without_engine_metrics() -> None:
+    recommendation = WITH_QUEUE.recommend(PolicyName("p"), queue_view(50.0))
+    assert (recommendation.active, recommendation.evidence) == (True, Evidence.PARTIAL)
     assert WITH_QUEUE.can_activate
     assert not WITH_QUEUE.recommend(PolicyName("p"), queue_view(0.0)).active
 
@@ -241,26 +241,26 @@ def test_a_queue_wakes_a_workload_that_engines_cannot_tell_of() -> None:
         pytest.param(10.0, 100.0, 100.0, 100.0, 1.0 / 15.0, id="no sooner than a turn"),
     ],
 )
-def test_a_backlog_needs_what_is_left_of_it_when_help_comes(
+def test_backlog_need_counts_what_remains_when_replicas_start(
     requests: float, rate: float, ready: float, size: float, extra: float
 ) -> None:
-    found = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
-    assert found.extra_replicas == pytest.approx(extra)
+    need = backlog_need(WaitingWork(requests, 0.1), rate, ready, size, BacklogSupply(100.0, 20.0, 100.0, 19.0))
+    assert need.extra_replicas == pytest.approx(extra)
 
 
-def test_the_correction_rises_while_users_are_late_and_falls_back_and_no_further_while_nobody_is() -> None:
-    shortages = idle = SloCorrection()
+def test_slo_correction_rises_with_violations_and_falls_without() -> None:
+    violated = idle = SloCorrection()
     for _ in range(2000):
-        shortages, idle = shortages.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
-    assert (shortages.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
+        violated, idle = violated.after(0.2, 0.01, 15.0, 1800.0), idle.after(0.0, 0.01, 15.0, 1800.0)
+    assert (violated.correction, idle.correction) == (MAX_CORRECTION, MIN_CORRECTION)
     assert SloCorrection().after(None, 0.01, 15.0, 1800.0) == SloCorrection()
-    kept = SloCorrection()
+    at_aim = SloCorrection()
     for _ in range(500):
-        kept = kept.after(0.01, 0.01, 15.0, 1800.0)
-    assert kept.correction == pytest.approx(1.0)
+        at_aim = at_aim.after(0.01, 0.01, 15.0, 1800.0)
+    assert at_aim.correction == pytest.approx(1.0)
 
 
-def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
+def test_slo_correction_ignores_late_shares_below_the_ignored_ratio() -> None:
     within = beyond = SloCorrection()
     for _ in range(500):
         within = within.after(0.9 * IGNORED_RATIO * 0.01, 0.01, 15.0, 1800.0)
@@ -269,7 +269,7 @@ def test_lateness_within_what_a_quantile_can_tell_is_let_be() -> None:
     assert beyond.correction > 1.05
 
 
-def test_an_outage_is_not_paid_for_all_day() -> None:
+def test_slo_correction_recovers_within_an_hour_of_an_outage() -> None:
     state = SloCorrection()
     for _ in range(8):
         state = state.after(1.0, 0.01, 15.0, 1800.0)
@@ -279,7 +279,7 @@ def test_an_outage_is_not_paid_for_all_day() -> None:
     assert state.correction == 1.0
 
 
-def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
+def test_peaks_are_monotonic_and_decisions_are_deterministic() -> None:
     day = Day(policy=Predictive(source="e", rate_window_s=60.0))
     last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
     peaks = recommendation_of(last).peaks
@@ -288,7 +288,7 @@ def test_peaks_rise_and_what_is_told_is_the_same_twice() -> None:
     assert again.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1] == last
 
 
-def test_without_a_workloads_word_it_aims_at_throughput() -> None:
+def test_policy_without_an_slo_targets_throughput() -> None:
     day = Day()
     day.spec = dataclasses.replace(day.spec, slo=None)
     assert "by throughput" in recommendation_of(day.run(CALM)[-1]).reason
@@ -309,14 +309,14 @@ MINUTE = 4
         pytest.param([math.nan] * 60, 0.0, id="never seen"),
     ],
 )
-def test_demand_that_collapses_is_held_and_what_fades_is_not(past: list[float], expected: float) -> None:
+def test_sudden_drop_of_demand_is_held_and_a_gradual_one_is_not(past: list[float], expected: float) -> None:
     assert demand_to_hold(np.array(past), MINUTE) == pytest.approx(expected)
 
 
-def test_an_outage_upstream_keeps_its_replicas_for_a_quarter_of_an_hour() -> None:
+def test_sudden_drop_keeps_the_replicas_for_a_quarter_of_an_hour() -> None:
     day = Day(ready=6)
     day.run(CALM)
     before = day.sizes[-1]
-    gone = [d.target for d in day.run([0.5] * 100)]
-    assert all(size is not None and size >= before - 1 for size in gone[4:50])
-    assert gone[-1] == 1
+    sizes = [d.target for d in day.run([0.5] * 100)]
+    assert all(size is not None and size >= before - 1 for size in sizes[4:50])
+    assert sizes[-1] == 1

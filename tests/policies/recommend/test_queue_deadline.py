@@ -36,9 +36,9 @@ from tests.laws import law
 from tests.policies.recommend.engines import recommendation_of
 
 LAW = law(60)
-TURN_S = 15.0
+TICK_S = 15.0
 EACH_S = 0.2
-KEEP = QueueSlo(600.0, 60.0)
+SLO = QueueSlo(600.0, 60.0)
 
 
 def queue_rows(*engine_values: tuple[float, float, float]) -> QueueState:
@@ -105,8 +105,8 @@ def retained_until(*engine_values: tuple[float, float]) -> Retained:
         ),
     ],
 )
-def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeline, replicas: float) -> None:
-    assert deadline_need(queued, EACH_S, with_, KEEP).replicas == pytest.approx(replicas)
+def test_most_urgent_messages_set_the_need(queued: QueueState, with_: SupplyTimeline, replicas: float) -> None:
+    assert deadline_need(queued, EACH_S, with_, SLO).replicas == pytest.approx(replicas)
 
 
 @pytest.mark.parametrize(
@@ -122,65 +122,65 @@ def test_the_most_urgent_remainder_rules(queued: QueueState, with_: SupplyTimeli
         ),
     ],
 )
-def test_what_windows_keep_in_any_case_is_not_asked_for(kept: Retained, replicas: float, slack_s: float) -> None:
-    """Where the need is stated for as long as there is work, a window begins when there is none any more."""
-    need = deadline_need(queue_rows((0, 3000, 2)), EACH_S, timeline_of(2, kept=kept), KEEP)
+def test_replicas_retained_by_windows_are_not_requested(kept: Retained, replicas: float, slack_s: float) -> None:
+    """The need is reported while there is work, so that a window begins only when the work ends."""
+    need = deadline_need(queue_rows((0, 3000, 2)), EACH_S, timeline_of(2, kept=kept), SLO)
     assert (need.replicas, need.slack_s) == pytest.approx((replicas, slack_s))
 
 
-def test_work_that_is_done_stays_done_when_messages_seem_to_take_longer() -> None:
-    """A remainder is never more than what waits now: 3,000 messages of which nobody is left are no work."""
-    assert deadline_need(queue_rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, timeline_of(1), KEEP).replicas == 0.0
+def test_completed_work_stays_completed_at_a_longer_service_time() -> None:
+    """A remainder never exceeds the messages waiting now: 3,000 completed messages are no work."""
+    assert deadline_need(queue_rows((300, 3000, 1), (0, 0, 1)), 10 * EACH_S, timeline_of(1), SLO).replicas == 0.0
 
 
-def test_messages_may_have_come_just_after_the_turn_before() -> None:
+def test_messages_may_have_arrived_just_after_the_previous_tick() -> None:
     due_s = [
-        deadline_need(queue_rows((ago, 0, 1), (0, 3000, 2)), EACH_S, timeline_of(2), KEEP).time_s for ago in (15, 60)
+        deadline_need(queue_rows((ago, 0, 1), (0, 3000, 2)), EACH_S, timeline_of(2), SLO).time_s for ago in (15, 60)
     ]
     assert due_s == [585.0, 540.0]
 
 
-def test_who_came_before_anybody_looked_is_as_old_as_the_queue_says() -> None:
+def test_messages_older_than_the_history_count_as_oldest_age() -> None:
     young, old = (
-        deadline_need(queue_rows((0, 1200, 5)), EACH_S, timeline_of(5), KEEP, age_s).replicas for age_s in (0.0, 300.0)
+        deadline_need(queue_rows((0, 1200, 5)), EACH_S, timeline_of(5), SLO, age_s).replicas for age_s in (0.0, 300.0)
     )
     assert (young, old) == pytest.approx((264.0 / 540.0, 1.1))
 
 
-def test_an_age_that_the_turns_explain_changes_nothing() -> None:
+def test_oldest_age_that_the_history_explains_changes_nothing() -> None:
     queued = queue_rows((300, 1500, 1), (0, 1500, 5))
-    assert deadline_need(queued, EACH_S, timeline_of(5), KEEP, 300.0) == deadline_need(
-        queued, EACH_S, timeline_of(5), KEEP
+    assert deadline_need(queued, EACH_S, timeline_of(5), SLO, 300.0) == deadline_need(
+        queued, EACH_S, timeline_of(5), SLO
     )
 
 
-def serve_arrivals(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float], list[int]]:
+def serve_arrivals(arrivals: Sequence[int], lead_ticks: int) -> tuple[list[float], list[int]]:
     """Return the longest wait of each tick's messages and the sizes, with workers as a fluid."""
     waiting: deque[list[float]] = deque()
     observed: list[tuple[float, float, float]] = []
-    sizes, waits, size = [0] * lead_turns, list[float](), 0
-    for turn in range(len(arrivals) + 400):
-        now = turn * TURN_S
-        ready = min(sizes[-lead_turns:])
-        work = ready * TURN_S / EACH_S
+    sizes, waits, size = [0] * lead_ticks, list[float](), 0
+    for tick in range(len(arrivals) + 400):
+        now = tick * TICK_S
+        ready = min(sizes[-lead_ticks:])
+        work = ready * TICK_S / EACH_S
         while waiting and work > 0:
             done = min(work, waiting[0][1])
             waiting[0][1] -= done
             work -= done
             if waiting[0][1] <= 1e-9:
                 waits.append(now - waiting.popleft()[0])
-        if turn < len(arrivals) and arrivals[turn]:
-            waiting.append([now, float(arrivals[turn])])
+        if tick < len(arrivals) and arrivals[tick]:
+            waiting.append([now, float(arrivals[tick])])
         observed.append((now, sum(left for _, left in waiting), float(ready)))
-        past = [row for row in observed if row[0] >= now - KEEP.deadline_s]
+        past = [row for row in observed if row[0] >= now - SLO.deadline_s]
         at, visible, readies = (np.array(column) for column in zip(*past, strict=True))
-        since = [next(k for k in range(1, lead_turns + 1) if sizes[-k] <= n) for n in range(ready, size)]
-        ready_in_s = TURN_S * (lead_turns + 1.0 - np.array(since, float))
-        timeline = SupplyTimeline(ready, size, lead_turns * TURN_S, ready_in_s=ready_in_s)
-        need = deadline_need(QueueState(at, visible, readies), EACH_S, timeline, KEEP)
+        since = [next(k for k in range(1, lead_ticks + 1) if sizes[-k] <= n) for n in range(ready, size)]
+        ready_in_s = TICK_S * (lead_ticks + 1.0 - np.array(since, float))
+        timeline = SupplyTimeline(ready, size, lead_ticks * TICK_S, ready_in_s=ready_in_s)
+        need = deadline_need(QueueState(at, visible, readies), EACH_S, timeline, SLO)
         size = math.ceil(need.replicas - 1e-9)
         sizes.append(size)
-        if turn >= len(arrivals) and not waiting:
+        if tick >= len(arrivals) and not waiting:
             break
     assert not waiting
     return waits, sizes
@@ -188,14 +188,14 @@ def serve_arrivals(arrivals: Sequence[int], lead_turns: int) -> tuple[list[float
 
 @LAW
 @given(st.lists(st.sampled_from([0, 0, 0, 10, 200, 3000]), min_size=1, max_size=80), st.integers(1, 12))
-def test_every_message_is_in_work_by_its_deadline_whatever_comes(arrivals: list[int], lead_turns: int) -> None:
-    waits, sizes = serve_arrivals(arrivals, lead_turns)
-    assert max(waits, default=0.0) <= KEEP.deadline_s + 2 * TURN_S, "a turn to be seen, one to be done"
-    most = max(sum(arrivals[k : k + 40]) for k in range(len(arrivals))) * EACH_S
-    assert max(sizes) <= math.ceil(most / (KEEP.deadline_s - (lead_turns + 2) * TURN_S)) + 1, "and nothing runs away"
+def test_every_message_meets_its_deadline_without_a_runaway(arrivals: list[int], lead_ticks: int) -> None:
+    waits, sizes = serve_arrivals(arrivals, lead_ticks)
+    assert max(waits, default=0.0) <= SLO.deadline_s + 2 * TICK_S, "one tick to be observed, one to be processed"
+    max_work_s = max(sum(arrivals[k : k + 40]) for k in range(len(arrivals))) * EACH_S
+    assert max(sizes) <= math.ceil(max_work_s / (SLO.deadline_s - (lead_ticks + 2) * TICK_S)) + 1, "no runaway"
 
 
-def test_a_steady_stream_is_carried_by_what_it_needs() -> None:
+def test_steady_stream_holds_the_replicas_it_needs() -> None:
     sizes = serve_arrivals([150] * 200, 8)[1]
     assert {*sizes[120:190]} <= {2, 3}
 
@@ -226,8 +226,8 @@ class Workers:
         self.history = History()
         self.at, self.ready = NOW, ready
 
-    def turn(self, visible: float, engine_values: Mapping[str, float] = ENGINES, per_replica: float = 5.0) -> Decision:
-        self.at += TURN_S
+    def tick(self, visible: float, engine_values: Mapping[str, float] = ENGINES, per_replica: float = 5.0) -> Decision:
+        self.at += TICK_S
         values = {**engine_values, "requests_per_s": per_replica * self.ready} if engine_values else {}
         readings: dict[SignalName, Reading[float]] = {
             SignalName(f"e.{name}"): Fresh(value, self.at) for name, value in values.items()
@@ -240,49 +240,49 @@ class Workers:
         return decision
 
 
-def test_busy_workers_are_no_demand_for_as_many() -> None:
-    """Their rate is what they can do. Followed, it keeps them all, and a forecast of it buys more."""
+def test_busy_workers_do_not_count_as_demand() -> None:
+    """Their rate is their capacity. Taken as demand, it would keep all of them, and its forecast would add more."""
     workers = Workers(PATIENT, 10)
-    decisions = [workers.turn(2000.0 - 20 * k) for k in range(30)]
+    decisions = [workers.tick(2000.0 - 20 * k) for k in range(30)]
     assert recommendation_of(decisions[-1]).replicas == pytest.approx(0.0, abs=0.1), (
-        "the one that the cooldown keeps does it"
+        "the replica that the cooldown keeps suffices"
     )
     assert decisions[-1].target == 1
 
 
-def test_what_a_message_takes_is_seen_while_the_queue_never_empties() -> None:
+def test_service_time_is_learned_while_the_queue_never_empties() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=1.0), 10)
     for _ in range(40):
-        decision = workers.turn(5000.0, per_replica=4.0)
+        decision = workers.tick(5000.0, per_replica=4.0)
     assert recommendation_of(decision).memory["each_s"] == pytest.approx(0.25, rel=0.02)
 
 
-def test_without_a_first_guess_one_replica_finds_out() -> None:
+def test_unknown_service_time_starts_one_replica() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=None), 0)
-    decision = workers.turn(5000.0, engine_values={})
+    decision = workers.tick(5000.0, engine_values={})
     assert (decision.target, recommendation_of(decision).evidence) == (1, Evidence.PARTIAL)
     assert "nobody knows yet" in recommendation_of(decision).reason
-    assert (Workers(PATIENT, 0).turn(5000.0, engine_values={}).target or 0) > 1
+    assert (Workers(PATIENT, 0).tick(5000.0, engine_values={}).target or 0) > 1
 
 
-def test_a_deadline_before_help_comes_asks_what_may_come_too() -> None:
-    hasty = Predictive(
+def test_short_deadline_includes_expected_arrivals() -> None:
+    short_deadline = Predictive(
         source="e", queue="q", rate_window_s=60.0, queue_deadline_s=100.0, message_service_s=EACH_S, quantile=0.5
     )
-    workers, patient = Workers(hasty, 10), Workers(PATIENT, 10)
+    workers, patient = Workers(short_deadline, 10), Workers(PATIENT, 10)
     for _ in range(30):
-        decision, waiting = workers.turn(0.0), patient.turn(0.0)
+        decision, waiting = workers.tick(0.0), patient.tick(0.0)
     assert (recommendation_of(decision).replicas or 0) > 0.5
     assert recommendation_of(waiting).replicas == 0.0
-    assert recommendation_of(waiting).active, "what is in work keeps a replica"
+    assert recommendation_of(waiting).active, "running requests keep a replica"
 
 
-def test_it_looks_back_over_its_deadline() -> None:
+def test_lookback_covers_the_queue_deadline() -> None:
     assert PATIENT.lookback_s == 900.0
-    assert dataclasses.replace(PATIENT, queue=None).lookback_s == 300.0, "for queues that are of a few engines"
+    assert dataclasses.replace(PATIENT, queue=None).lookback_s == 300.0, "for queues of a few engines"
 
 
-def test_a_queue_that_is_not_fresh_lets_nothing_go() -> None:
+def test_absent_queue_reading_blocks_scale_in() -> None:
     workers = Workers(PATIENT, 10)
     engine_values: dict[SignalName, Reading[float]] = {SignalName(f"e.{k}"): Fresh(v, NOW) for k, v in ENGINES.items()}
     need = PATIENT.recommend(

@@ -1,4 +1,4 @@
-"""Replicas that lose readiness: then a smaller measurement is no evidence for a smaller size."""
+"""Replicas that lose readiness: a smaller measurement is then no evidence for a smaller size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from policies.model import Absent, Evidence, Fresh, Reading, RuleId
 from policies.recommend.readiness import LOST_S
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
-from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, read
+from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, engine_readings
 
 LONG = round(2400.0 / STEP_S)
 COUNTED = round(LOST_S / STEP_S)
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("policies", POLICIES.values(), ids=POLICIES)
 
 
 def busy(policies: Mapping[str, Any], size: int = 12, **settings: Any) -> Replicas:
-    """A workload that needs about all of its replicas."""
+    """Return a workload that needs about all of its replicas."""
     replicas = Replicas(policies, size, settings)
     replicas.ticks(20, BUSY * size)
     assert replicas.size >= size - 1
@@ -62,16 +62,16 @@ def test_flapping_readiness_keeps_the_size(policies: Mapping[str, Any]) -> None:
 
 
 @EVERY
-def test_survivors_with_room_do_not_prove_that_the_lost_ones_were_idle(policies: Mapping[str, Any]) -> None:
+def test_survivors_with_spare_capacity_do_not_prove_lost_replicas_idle(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
     before = replicas.size
     replicas.lost = 10
     sizes = replicas.ticks(COUNTED - 1, 0.3 * replicas.ready)
-    assert min(sizes) >= before - 2, "the two that are left show what they lost themselves, and no more"
+    assert min(sizes) >= before - 2, "the two ready replicas prove only their own drop in load"
 
 
 @EVERY
-def test_replicas_that_never_come_back_do_not_block_scale_in_for_ever(policies: Mapping[str, Any]) -> None:
+def test_lost_replicas_do_not_block_scale_in_forever(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
     replicas.lost = 10
     window = round(60.0 / STEP_S)
@@ -80,7 +80,7 @@ def test_replicas_that_never_come_back_do_not_block_scale_in_for_ever(policies: 
 
 
 @EVERY
-def test_low_load_on_replicas_that_are_ready_again_shrinks(policies: Mapping[str, Any]) -> None:
+def test_low_load_after_readiness_returns_scales_in(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
     replicas.lost = 10
     replicas.ticks(20, 100.0)
@@ -89,22 +89,22 @@ def test_low_load_on_replicas_that_are_ready_again_shrinks(policies: Mapping[str
 
 
 @EVERY
-def test_scale_in_of_our_own_is_no_loss(policies: Mapping[str, Any]) -> None:
+def test_own_scale_in_does_not_count_as_a_loss(policies: Mapping[str, Any]) -> None:
     replicas = busy(policies)
     sizes = replicas.ticks(100, 4.0)
     assert sizes[-1] <= 7
     assert replicas.ticks(100, 0.5)[-1] <= 2
 
 
-def test_spot_replicas_that_are_interrupted_while_load_falls_shrink_by_what_the_others_show() -> None:
+def test_interrupted_replica_counts_as_full_and_is_removed_first() -> None:
     replicas = busy({"p": KvCacheUsage(source="e")})
     replicas.lost = 1
     sizes = replicas.ticks(12, 0.3 * replicas.ready)
     assert sizes[4] == 6, "11 ready at 30 of 80 % are 4.1, and one is counted as full"
-    assert sizes[-1] == 5, "the one that was not ready went first"
+    assert sizes[-1] == 5, "the replica that was not ready is removed first"
 
 
-def test_what_lost_replicas_carried_is_named() -> None:
+def test_load_of_lost_replicas_is_named_in_the_reason() -> None:
     replicas = busy({"p": KvCacheUsage(source="e")})
     replicas.lost = 4
     decision = replicas.tick(0.5 * replicas.ready)
@@ -119,7 +119,7 @@ def test_what_lost_replicas_carried_is_named() -> None:
 
 
 @pytest.mark.parametrize("policy", [POLICIES["concurrency"], POLICIES["kv_cache_usage"], POLICIES["predictive"]])
-def test_requests_that_wait_are_full_replicas(policy: Mapping[str, Any]) -> None:
+def test_waiting_requests_mean_full_replicas(policy: Mapping[str, Any]) -> None:
     replicas = busy(policy)
     before = replicas.size
     replicas.lost = 10
@@ -127,14 +127,14 @@ def test_requests_that_wait_are_full_replicas(policy: Mapping[str, Any]) -> None
     assert {replicas.tick(0.4, waiting).target for _ in range(LONG)} == {before}
 
 
-def test_requests_that_are_gone_with_their_replicas_do_not_count_as_answered() -> None:
+def test_requests_lost_with_their_replicas_do_not_count_as_answered() -> None:
     replicas = Replicas(POLICIES["predictive"])
     for lost in (0, 10):
         replicas.lost = lost
         for _ in range(6):
-            told = read(1.0, replicas.ready)
-            told.pop("kv_cache_usage")
-            decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in told.items()})
+            values = engine_readings(1.0, replicas.ready)
+            values.pop("kv_cache_usage")
+            decision = replicas.observe({f"e.{name}": Fresh(value, replicas.at) for name, value in values.items()})
             (recommendation,) = decision.recommendations
             assert recommendation.work is not None
             assert recommendation.work >= replicas.ready, f"{lost} are lost, and the others are full"
@@ -149,7 +149,7 @@ WITH_QUEUE = {"p": KvCacheUsage(source="e"), "q": QueueDepth(source="q")}
 
 
 @pytest.mark.parametrize("survivors", [0, 2])
-def test_an_empty_queue_shows_that_nothing_was_lost(survivors: int) -> None:
+def test_empty_queue_allows_scale_in_despite_lost_replicas(survivors: int) -> None:
     replicas = Replicas(WITH_QUEUE)
     for _ in range(20):
         replicas.tick(9.0, queue(40.0))
@@ -159,25 +159,25 @@ def test_an_empty_queue_shows_that_nothing_was_lost(survivors: int) -> None:
 
 
 @pytest.mark.parametrize("reading", [Absent("no series"), Fresh(0.02, 0.0, "1 of 3 engines did not answer")])
-def test_an_empty_queue_does_not_make_up_for_a_reading_that_lacks_engines(reading: Reading[float]) -> None:
+def test_empty_queue_does_not_replace_a_partial_or_absent_reading(reading: Reading[float]) -> None:
     replicas = Replicas(WITH_QUEUE, lost=12)
-    kept = {replicas.observe({**queue(0.0), "e.kv_cache_usage": reading}).target for _ in range(LONG)}
-    assert kept == {12}
+    targets = {replicas.observe({**queue(0.0), "e.kv_cache_usage": reading}).target for _ in range(LONG)}
+    assert targets == {12}
 
 
-def test_an_empty_queue_does_not_shrink_below_full_replicas() -> None:
+def test_empty_queue_does_not_scale_in_full_replicas() -> None:
     replicas = Replicas(WITH_QUEUE)
     replicas.lost = 10
     assert {replicas.tick(100.0, queue(0.0)).target for _ in range(LONG)} == {12}
 
 
-def test_a_workload_that_may_rest_does_so_where_a_replica_never_came() -> None:
+def test_workload_scales_to_zero_if_its_replica_never_became_ready() -> None:
     replicas = Replicas(POLICIES["concurrency"], 1, {"min_replicas": 0, "max_replicas": 4}, lost=1)
     idle = {"e.running": Fresh(0.0, 0.0), "e.waiting": Fresh(0.0, 0.0)}
     assert [replicas.observe(idle).target for _ in range(60)][-1] == 0
 
 
-def test_a_workload_that_may_rest_does_not_while_lost_replicas_had_work() -> None:
+def test_workload_with_lost_busy_replicas_does_not_scale_to_zero() -> None:
     replicas = busy(POLICIES["concurrency"], min_replicas=0)
     replicas.lost = 12
     idle = {"e.running": Fresh(0.0, 0.0), "e.waiting": Fresh(0.0, 0.0)}
@@ -186,5 +186,5 @@ def test_a_workload_that_may_rest_does_not_while_lost_replicas_had_work() -> Non
     assert {r.evidence for d in decisions for r in d.recommendations} == {Evidence.PARTIAL}
 
 
-def test_a_history_reaches_back_as_far_as_lost_replicas_count() -> None:
+def test_lookback_covers_the_time_that_lost_replicas_count() -> None:
     assert Replicas(POLICIES["kv_cache_usage"]).spec.lookback_s >= LOST_S

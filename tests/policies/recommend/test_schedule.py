@@ -58,12 +58,12 @@ def test_windows_follow_the_wall_clock_through_daylight_saving(utc: str, replica
     assert recommended(Schedule(time_zone=BERLIN, windows=(window,)), datetime.fromisoformat(utc)) == replicas
 
 
-def test_the_largest_of_overlapping_windows_counts() -> None:
+def test_largest_of_overlapping_windows_counts() -> None:
     lunch = Window(start="12:00", end="13:00", replicas=12)
     at = datetime(2026, 6, 1, 12, 30, tzinfo=ZoneInfo("UTC"))
     assert recommended(Schedule(windows=(OFFICE, lunch)), at) == 12
 
 
-def test_a_zone_that_does_not_exist_is_a_problem() -> None:
+def test_unknown_time_zone_or_no_windows_is_a_problem() -> None:
     assert [field for field, _ in Schedule(time_zone="Mars/Base", windows=(OFFICE,)).problems()] == ["time_zone"]
     assert [field for field, _ in Schedule(windows=()).problems()] == ["windows"]

@@ -17,7 +17,7 @@ def context(readings: dict[str, Reading[float]], ready: int | None = 4, demand: 
     return PolicyContext(NOW, {SignalName(n): r for n, r in readings.items()}, ready, ready, demand, History())
 
 
-def test_the_documented_defaults_of_the_field() -> None:
+def test_defaults_match_the_documented_values() -> None:
     assert QueueDepth().target_per_replica == 10
     assert GpuUtilization().target == 0.70
     assert KvCacheUsage().target == 0.80
@@ -42,7 +42,7 @@ def test_the_documented_defaults_of_the_field() -> None:
         pytest.param(Metric(quantity="ttft", target=2, source="e", across="mean"), {"e.ttft": 3}, 4, 6.0, id="a mean"),
     ],
 )
-def test_signals_become_replicas_worth_of_work(
+def test_signals_convert_to_replica_equivalents(
     policy: Policy, readings: dict[str, float], ready: int, replicas: float
 ) -> None:
     recommendation = policy.recommend(ME, context({n: fresh(v) for n, v in readings.items()}, ready))
@@ -72,12 +72,14 @@ def test_signals_become_replicas_worth_of_work(
         pytest.param({}, None, Evidence.BLIND, id="nothing at all: no opinion"),
     ],
 )
-def test_missing_is_not_zero(readings: dict[str, Reading[float]], replicas: float | None, evidence: Evidence) -> None:
+def test_missing_reading_does_not_count_as_zero(
+    readings: dict[str, Reading[float]], replicas: float | None, evidence: Evidence
+) -> None:
     recommendation = QueueDepth(source="q").recommend(ME, context(readings))
     assert (recommendation.replicas, recommendation.evidence) == (replicas, evidence)
 
 
-def test_a_share_says_nothing_while_the_number_of_replicas_is_unknown() -> None:
+def test_utilization_is_blind_while_ready_replicas_are_unknown() -> None:
     recommendation = GpuUtilization(source="g").recommend(ME, context({"g.utilization": fresh(0.9)}, ready=None))
     assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
 
@@ -108,13 +110,13 @@ def test_activation_is_strictly_above_the_threshold(policy: Policy, readings: di
         pytest.param(fresh(0), 0, 10.0, id="no workers yet: nothing to conclude"),
     ],
 )
-def test_a_fifo_queue_caps_the_useful_replicas(groups: Reading[float], ready: int, replicas: float) -> None:
+def test_fifo_queue_caps_the_useful_replicas(groups: Reading[float], ready: int, replicas: float) -> None:
     readings = {"q.visible": fresh(100), "q.in_flight": fresh(0), "q.groups_in_flight": groups}
     recommendation = QueueDepth(source="q", groups_per_replica=1).recommend(ME, context(readings, ready))
     assert recommendation.replicas == replicas
 
 
-def test_headroom_leaves_a_share_free_and_never_blocks_others() -> None:
+def test_headroom_leaves_a_share_free_and_reports_full_evidence() -> None:
     recommendation = Headroom(share=0.5).recommend(ME, context({}, demand=3.0))
     assert (recommendation.replicas, recommendation.evidence, recommendation.active) == (6.0, Evidence.FULL, False)
     blind = Headroom().recommend(ME, context({}, demand=None))

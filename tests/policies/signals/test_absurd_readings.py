@@ -65,7 +65,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "skyserve_request_rate": {"p": SkyServeRequestRate(source="s", target_qps_per_replica=1e-3)},
     "static": {"p": Static(replicas=10**12)},
 }
-"""Every kind of policy, as sensitive as it may be set."""
+"""Every kind of policy with its most sensitive settings."""
 VALUES = (0.0, 5e-324, 1e-300, 1e-9, 1.0, 1e6, 1e9, 1e10, 1e12, 1e17, 1e300, sys.float_info.max)
 PRICED = {
     "owned": Pool(market="reserved", price_usd_per_hour=1.0, max_replicas=7, quantum=4),
@@ -73,19 +73,19 @@ PRICED = {
     "sure": Pool(price_usd_per_hour=3.0),
     "rests": Pool(tier="awake_spare", serves="sure", price_usd_per_hour=0.1, lead_time_s=5.0),  # type: ignore[arg-type]
 }
-MOST_BYTES = 64 * 2**20
-MOST_CALLS = 400_000
-"""Of one decision: some hundred microseconds of work each tick are a few thousand."""
+MAX_BYTES = 64 * 2**20
+MAX_CALLS = 400_000
+"""Maximum calls of one decision; a usual tick makes a few thousand."""
 
 
 def readings(value: float, *, within: bool) -> dict[str, Any]:
-    """One value for everything that is read; `within` the ceiling of each quantity."""
+    """Return one value for all quantities; `within` cuts it to the limit of each quantity."""
     limits = {**LIMITS, "anything": ANY_LIMIT, "mean": ANY_LIMIT}
     return {f"s.{q}": fresh(min(value, limit) if within else value) for q, limit in limits.items()}
 
 
 class Calls:
-    """Counts calls of functions, Python's and C's, while it is entered."""
+    """Counts calls of Python and C functions inside a `with` block."""
 
     def __enter__(self) -> Calls:
         self.count = 0
@@ -100,7 +100,7 @@ class Calls:
 
 
 def measured(workload: WorkloadSpec, history: History, observation: Observation) -> tuple[Decision, int, int]:
-    """The decision, the most memory it took at a time in bytes, and how many calls it made."""
+    """Return the decision, its peak memory in bytes, and its number of calls."""
     tracemalloc.start()
     try:
         decide(workload, history, observation)
@@ -112,14 +112,14 @@ def measured(workload: WorkloadSpec, history: History, observation: Observation)
     return decision, peak, calls.count
 
 
-def lived(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Iterator[tuple[Decision, int, int]]:
-    """Six ticks with these readings; the platform takes each size at once, and half of it serves."""
+def run_ticks(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Iterator[tuple[Decision, int, int]]:
+    """Yield six ticks with these readings; each size takes effect at once, and half of it serves."""
     history, sizes = History(7200.0), dict.fromkeys(workload.pools, size)
     for i in range(6):
         at = NOW + 15.0 * i
         now = {n: dataclasses.replace(r, measured_at=at) for n, r in values.items()}
-        found = {str(n): Fresh(PoolStatus(k, k - k // 2), at) for n, k in sizes.items()}
-        observation = seen(now, pools=found, at=at)
+        statuses = {str(n): Fresh(PoolStatus(k, k - k // 2), at) for n, k in sizes.items()}
+        observation = seen(now, pools=statuses, at=at)
         last = i in {0, 5}
         decision, peak, calls = (
             measured(workload, history, observation) if last else (decide(workload, history, observation), 0, 0)
@@ -129,37 +129,37 @@ def lived(workload: WorkloadSpec, values: Mapping[str, Any], size: int) -> Itera
         yield decision, peak, calls
 
 
-def test_every_kind_is_tried() -> None:
+def test_every_policy_kind_is_covered() -> None:
     assert KINDS.keys() == POLICIES.keys()
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["as read", "within the ceilings"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_decision_is_bounded_whatever_is_read(kind: str, within: bool) -> None:
+def test_cost_of_a_decision_is_bounded_for_any_reading(kind: str, within: bool) -> None:
     for pools in (None, PRICED):
         workload = spec(KINDS[kind], pools, max_replicas=50, min_replicas=0, slo=Slo())
         for value in VALUES:
-            for decision, peak, calls in lived(workload, readings(value, within=within), 3):
+            for decision, peak, calls in run_ticks(workload, readings(value, within=within), 3):
                 where = f"{value:g}, {decision.reason}"
-                assert peak <= MOST_BYTES, where
-                assert calls <= MOST_CALLS, where
+                assert peak <= MAX_BYTES, where
+                assert calls <= MAX_CALLS, where
                 assert sum(decision.targets.values()) <= 50 + 12, where
                 assert decision.demand is None or 0.0 <= decision.demand <= 500.0, where
 
 
 @pytest.mark.parametrize("kind", ["queue_depth", "predictive", "hpa", "headroom"])
-def test_a_decision_is_bounded_at_the_largest_maximum(kind: str) -> None:
+def test_cost_of_a_decision_is_bounded_at_the_largest_max_replicas(kind: str) -> None:
     for pools in (None, PRICED):
         workload = spec(KINDS[kind], pools, max_replicas=100_000, slo=Slo(), slo_violation_cost_ratio=1e6)
         for value, size in ((1.0, 3), (1e12, 3), (0.0, 30_000), (1e4, 90_000)):
-            for decision, peak, calls in lived(workload, readings(value, within=True), size):
-                assert peak <= MOST_BYTES, f"{value:g}, {decision.reason}"
-                assert calls <= MOST_CALLS, f"{value:g}, {decision.reason}"
+            for decision, peak, calls in run_ticks(workload, readings(value, within=True), size):
+                assert peak <= MAX_BYTES, f"{value:g}, {decision.reason}"
+                assert calls <= MAX_CALLS, f"{value:g}, {decision.reason}"
                 assert sum(decision.targets.values()) <= 4 * 90_000
 
 
 @pytest.mark.parametrize("value", [1e12, sys.float_info.max, math.nan, math.inf, -1.0])
-def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
+def test_implausible_reading_counts_as_absent(value: float) -> None:
     workload = spec({"p": Metric(source="s", quantity="generation_tokens_per_s", target=9000.0)})
     decision = decide(workload, History(), seen({"s.generation_tokens_per_s": fresh(value)}, desired=3))
     assert decision.target == 3
@@ -168,16 +168,16 @@ def test_a_reading_that_was_not_measured_decides_nothing(value: float) -> None:
 
 
 @pytest.mark.parametrize("size", [MAX_PLAUSIBLE_REPLICAS + 1, 10**12, -1])
-def test_a_size_that_no_platform_has_is_as_good_as_not_read(size: int) -> None:
+def test_implausible_pool_size_counts_as_unread(size: int) -> None:
     workload = spec({"p": QueueDepth(source="s")}, {"a": Pool(), "b": Pool()})
-    found = {"a": Fresh(PoolStatus(size, 2), NOW), "b": Fresh(PoolStatus(2, 2), NOW)}
-    observation = seen({"s.visible": fresh(5.0), "s.in_flight": fresh(0.0)}, pools=found)
+    statuses = {"a": Fresh(PoolStatus(size, 2), NOW), "b": Fresh(PoolStatus(2, 2), NOW)}
+    observation = seen({"s.visible": fresh(5.0), "s.in_flight": fresh(0.0)}, pools=statuses)
     decision = decide(workload, History(), observation)
     assert dict(decision.targets) == {}
     assert "beyond any plausible size (limit 1000000)" in decision.reason
 
 
-def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
+def test_largest_plausible_pool_size_has_a_bounded_cost() -> None:
     workload = spec(KINDS["predictive"], max_replicas=100_000)
     history = History()
     for i in range(3):
@@ -185,67 +185,76 @@ def test_the_largest_size_that_a_platform_may_have_costs_no_more() -> None:
         now = {n: dataclasses.replace(r, measured_at=at) for n, r in readings(1e6, within=True).items()}
         observation = seen(now, MAX_PLAUSIBLE_REPLICAS, ready=0, at=at)
         decision, peak, calls = measured(workload, history, observation)
-        assert peak <= MOST_BYTES
-        assert calls <= MOST_CALLS
-        with Calls() as noted:
+        assert peak <= MAX_BYTES
+        assert calls <= MAX_CALLS
+        with Calls() as counter:
             history.append(tick_of(observation, decision))
-        assert noted.count <= 5 * MAX_PENDING, "no more is remembered, nor tried to be, than the largest maximum"
+        assert counter.count <= 5 * MAX_PENDING, "the history records no more than the largest maximum"
 
 
 PEAKS = ((0.5, 1e15), (0.99, 1e17))
 
 
-def test_headroom_for_peaks_beyond_all_measure_is_filled_in_few_steps() -> None:
+def test_headroom_for_huge_peaks_has_a_bounded_cost() -> None:
     workload = spec(
         {"p": FixedRecommendation(replicas=4.0, peaks=PEAKS)},
         PRICED,
         max_replicas=100_000,
         slo_violation_cost_ratio=1e6,
     )
-    found = {n: Fresh(PoolStatus(4 * (n == "sure"), 4 * (n == "sure")), NOW) for n in PRICED}
-    decision, peak, calls = measured(workload, History(), seen({}, pools=found))
+    statuses = {n: Fresh(PoolStatus(4 * (n == "sure"), 4 * (n == "sure")), NOW) for n in PRICED}
+    decision, peak, calls = measured(workload, History(), seen({}, pools=statuses))
     assert decision.targets[PoolName("rests")] == 100_000 - 4
-    assert peak <= MOST_BYTES
-    assert calls <= MOST_CALLS
+    assert peak <= MAX_BYTES
+    assert calls <= MAX_CALLS
 
 
 # --- what a policy recommends
 
-WANTS = Recommendation(
+RECOMMENDATION = Recommendation(
     PolicyName("p"), 36.0, Evidence.FULL, True, "36 wait", unstabilized=40.0, latency_driven=4.0, work=30.0
 )
 
 
-def test_a_need_beyond_the_maximum_is_told_as_it_is() -> None:
-    assert bounded_recommendation(WANTS, max_need(spec(max_replicas=20), 5), {}) is WANTS
+def test_need_above_max_replicas_is_reported_unchanged() -> None:
+    assert bounded_recommendation(RECOMMENDATION, max_need(spec(max_replicas=20), 5), {}) is RECOMMENDATION
 
 
-def test_a_need_beyond_all_measure_counts_as_ten_times_the_maximum() -> None:
+def test_huge_need_is_capped_at_ten_times_the_maximum() -> None:
     huge = dataclasses.replace(
-        WANTS, replicas=1e15, unstabilized=2e15, latency_driven=1e15, work=1e14, peaks=((0.5, 1e14),)
+        RECOMMENDATION, replicas=1e15, unstabilized=2e15, latency_driven=1e15, work=1e14, peaks=((0.5, 1e14),)
     )
-    found = bounded_recommendation(huge, max_need(spec(max_replicas=20), 30), {})
-    assert (found.replicas, found.unstabilized, found.work, found.peaks) == (300.0, 300.0, 300.0, ((0.5, 300.0),))
-    assert found.latency_driven == 0.0, "load alone asks for more than counts"
-    assert "counted as 300" in found.reason
+    bounded = bounded_recommendation(huge, max_need(spec(max_replicas=20), 30), {})
+    assert (bounded.replicas, bounded.unstabilized, bounded.work, bounded.peaks) == (
+        300.0,
+        300.0,
+        300.0,
+        ((0.5, 300.0),),
+    )
+    assert bounded.latency_driven == 0.0, "load alone exceeds the cap"
+    assert "counted as 300" in bounded.reason
 
 
 @pytest.mark.parametrize("need", [math.nan, math.inf, -math.inf])
-def test_a_need_that_is_no_number_is_no_opinion(need: float) -> None:
-    found = bounded_recommendation(dataclasses.replace(WANTS, replicas=need, memory={"x": need}), 200.0, {"x": 1.0})
-    assert (found.need, found.evidence, found.memory) == (None, Evidence.BLIND, {"x": 1.0})
-    assert found.reason == "no opinion: its need is not a number (36 wait)"
+def test_non_finite_need_counts_as_no_recommendation(need: float) -> None:
+    bounded = bounded_recommendation(
+        dataclasses.replace(RECOMMENDATION, replicas=need, memory={"x": need}), 200.0, {"x": 1.0}
+    )
+    assert (bounded.need, bounded.evidence, bounded.memory) == (None, Evidence.BLIND, {"x": 1.0})
+    assert bounded.reason == "no opinion: its need is not a number (36 wait)"
 
 
 @pytest.mark.parametrize("work", [math.nan, math.inf])
-def test_work_and_peaks_that_are_no_numbers_are_left_out(work: float) -> None:
-    found = bounded_recommendation(dataclasses.replace(WANTS, work=work, peaks=((0.5, 1.0), (0.9, work))), 200.0, {})
-    assert (found.replicas, found.work, found.peaks) == (36.0, None, ())
+def test_non_finite_work_and_peaks_are_dropped(work: float) -> None:
+    bounded = bounded_recommendation(
+        dataclasses.replace(RECOMMENDATION, work=work, peaks=((0.5, 1.0), (0.9, work))), 200.0, {}
+    )
+    assert (bounded.replicas, bounded.work, bounded.peaks) == (36.0, None, ())
 
 
-def test_an_absent_reading_says_its_limit() -> None:
-    found = plausible(seen({"s.visible": fresh(2e12), "s.running": fresh(3.0)}))
-    assert found.readings == {
+def test_implausible_reading_names_its_limit() -> None:
+    checked = plausible(seen({"s.visible": fresh(2e12), "s.running": fresh(3.0)}))
+    assert checked.readings == {
         "s.visible": Absent("2e+12 is beyond any plausible value (limit 1e+12)"),
         "s.running": fresh(3.0),
     }

@@ -1,4 +1,4 @@
-"""GPU activity as the predictive policy's last resort: 100 % with a single request must not buy without end."""
+"""GPU activity as the predictive policy's fallback: 100 % with a single request must not scale out without end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scaler.config.load import workload_from
 from scaler.config.problems import ConfigError
 from tests.policies.recommend.engines import Day, recommendation_of
 
-LAST_RESORT = Predictive(source="e", rate_window_s=60.0, quantile=0.5, gpu_activity="e")
+WITH_FALLBACK = Predictive(source="e", rate_window_s=60.0, quantile=0.5, gpu_activity="e")
 NAME = PolicyName("predictive")
 
 
@@ -24,52 +24,55 @@ def without_engine_metrics(utilization: float | None) -> dict[str, float]:
     return {} if utilization is None else {"utilization": utilization}
 
 
-def day_without_engine_metrics(utilization: float | None, turns: int) -> tuple[Day, float, list[int | None]]:
+def day_without_engine_metrics(utilization: float | None, ticks: int) -> tuple[Day, float, list[int | None]]:
     """Return a day whose engine metrics disappear, the need before that, and the sizes after it."""
-    lost = False
-    day = Day(policy=LAST_RESORT, transform=lambda values: without_engine_metrics(utilization) if lost else values)
+    metrics_missing = False
+    day = Day(
+        policy=WITH_FALLBACK,
+        transform=lambda values: without_engine_metrics(utilization) if metrics_missing else values,
+    )
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
-    lost = True
-    return day, needed, [decision.target for decision in day.run([1.0] * turns)]
+    metrics_missing = True
+    return day, needed, [decision.target for decision in day.run([1.0] * ticks)]
 
 
-def test_a_single_request_that_reads_100_percent_everywhere_buys_one_step_and_no_more() -> None:
+def test_full_gpu_activity_adds_one_step_and_no_more() -> None:
     day, needed, sizes = day_without_engine_metrics(1.0, 400)
     assert sizes[-1] is not None
     assert max(size or 0 for size in sizes) <= MAX_RAISE * needed + 1
-    assert sizes[-1] == sizes[100], "it stands still, however long the metrics are gone"
-    decision = day.turn(1.0)
+    assert sizes[-1] == sizes[100], "the size does not change while the metrics are absent"
+    decision = day.tick(1.0)
     assert "busy, not loaded" in recommendation_of(decision).reason
     assert "no more than" in recommendation_of(decision).reason
     assert recommendation_of(decision).evidence is Evidence.PARTIAL
 
 
-def test_it_does_raise_where_all_that_is_there_is_busy() -> None:
+def test_full_gpu_activity_scales_out_by_at_least_30_percent() -> None:
     _, needed, sizes = day_without_engine_metrics(1.0, 40)
     assert sizes[-1] is not None
     assert sizes[-1] >= 1.3 * needed
 
 
 @pytest.mark.parametrize("utilization", [0.0, 0.3, None], ids=["idle", "hardly busy", "not read either"])
-def test_it_lowers_nothing(utilization: float | None) -> None:
+def test_low_or_absent_gpu_activity_never_lowers_the_size(utilization: float | None) -> None:
     day, _, sizes = day_without_engine_metrics(utilization, 200)
     assert sizes[-1] == sizes[0] == day.sizes[-201]
 
 
-def test_metrics_that_come_and_go_do_not_wind_it_up() -> None:
-    day = Day(policy=LAST_RESORT)
+def test_intermittent_engine_metrics_do_not_ratchet_the_size_up() -> None:
+    day = Day(policy=WITH_FALLBACK)
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas
     assert needed is not None
-    for turn in range(400):
-        day.transform = (lambda values: values) if turn % 8 == 0 else (lambda _: without_engine_metrics(1.0))
-        day.turn(60.0)
+    for tick in range(400):
+        day.transform = (lambda values: values) if tick % 8 == 0 else (lambda _: without_engine_metrics(1.0))
+        day.tick(60.0)
     assert max(day.sizes[-300:]) <= MAX_RAISE * 1.3 * needed
 
 
-def test_while_engines_tell_activity_is_not_looked_at() -> None:
-    day = Day(policy=LAST_RESORT, transform=lambda values: {**values, "utilization": 1.0})
-    plain = Day(policy=dataclasses.replace(LAST_RESORT, gpu_activity=None))
+def test_gpu_activity_is_ignored_while_engine_metrics_are_present() -> None:
+    day = Day(policy=WITH_FALLBACK, transform=lambda values: {**values, "utilization": 1.0})
+    plain = Day(policy=dataclasses.replace(WITH_FALLBACK, gpu_activity=None))
     assert [d.target for d in day.run([60.0] * 60)] == [d.target for d in plain.run([60.0] * 60)]
 
 
@@ -79,30 +82,30 @@ def context_of(readings: Mapping[str, Reading[float]], ready: int) -> PolicyCont
     return PolicyContext(day.at, values, ready, ready, None, day.history, spec=day.spec)
 
 
-def test_from_a_start_without_a_past_it_goes_by_the_size_found_and_remembers_it() -> None:
-    recommendation = LAST_RESORT.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 4))
+def test_fallback_without_a_history_starts_from_the_current_size() -> None:
+    recommendation = WITH_FALLBACK.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 4))
     assert recommendation.replicas == pytest.approx(4 / 0.7)
     assert recommendation.memory == {"needed": 4.0}
 
 
-def test_a_queue_goes_before_it() -> None:
-    policy = dataclasses.replace(LAST_RESORT, queue="q")
+def test_queue_takes_precedence_over_gpu_activity() -> None:
+    policy = dataclasses.replace(WITH_FALLBACK, queue="q")
     readings: dict[str, Reading[float]] = {"e.utilization": Fresh(1.0, 0.0), "q.visible": Fresh(0.0, 0.0)}
     assert "the queue is empty" in policy.recommend(NAME, context_of(readings, 4)).reason
-    gone: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
-    assert "busy, not loaded" in policy.recommend(NAME, context_of(gone, 4)).reason
+    without_queue: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
+    assert "busy, not loaded" in policy.recommend(NAME, context_of(without_queue, 4)).reason
 
 
-def test_at_no_replica_nothing_is_said() -> None:
-    recommendation = LAST_RESORT.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 0))
+def test_fallback_is_blind_at_zero_replicas() -> None:
+    recommendation = WITH_FALLBACK.recommend(NAME, context_of({"e.utilization": Fresh(1.0, 0.0)}, 0))
     assert (recommendation.replicas, recommendation.evidence) == (None, Evidence.BLIND)
 
 
-def test_half_busy_is_worth_what_it_reads() -> None:
+def test_gpu_activity_at_half_its_target_needs_half_the_replicas() -> None:
     assert activity_need(0.35, 4, 4.0).replicas == pytest.approx(2.0)
 
 
-def test_a_source_without_utilization_is_refused() -> None:
+def test_source_without_utilization_is_rejected() -> None:
     engines = {"kind": "prometheus", "url": "http://localhost:9090", "preset": "vllm"}
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
     with pytest.raises(ConfigError, match="does not offer utilization"):

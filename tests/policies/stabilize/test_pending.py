@@ -50,13 +50,15 @@ class Recovery:
         for k in range(2 * HOUR + 60):
             at += STEP_S
             fake_pool.tick()
-            told = self.engines.readings(before if k < 60 else after, fake_pool.ready)
+            values = self.engines.readings(before if k < 60 else after, fake_pool.ready)
 
-            def resize(pool: PoolName, target: int, tick: int = k, waiting: float = told["waiting"]) -> Outcome:
+            def resize(pool: PoolName, target: int, tick: int = k, waiting: float = values["waiting"]) -> Outcome:
                 self._count(tick, waiting, fake_pool, target)
                 return Outcome(pool, fake_pool.desired, target, fake_pool.resize(target))
 
-            next_tick(workload, history, at, {f"e.{n}": v for n, v in told.items()}, {MAIN: fake_pool.status()}, resize)
+            next_tick(
+                workload, history, at, {f"e.{n}": v for n, v in values.items()}, {MAIN: fake_pool.status()}, resize
+            )
 
     def _workload(self) -> WorkloadSpec:
         return WorkloadSpec(
@@ -84,7 +86,7 @@ class Recovery:
     [(SURPLUS, 600.0), (ORDINARY, 120.0), (ORDINARY, 300.0)],
     ids=["filled twice, median", "ordinary", "ordinary, slow starts"],
 )
-def test_no_shrink_while_work_waits(policy: Predictive, lead_s: float, window_s: float, rate: float) -> None:
+def test_no_scale_in_while_requests_wait(policy: Predictive, lead_s: float, window_s: float, rate: float) -> None:
     recovery = Recovery(policy, lead_s, window_s)
     recovery.run(60.0, rate)
     assert recovery.waiting_shrinks == 0
@@ -92,11 +94,11 @@ def test_no_shrink_while_work_waits(policy: Predictive, lead_s: float, window_s:
     assert recovery.cleared < 60 + HOUR, "and it is cleared within the hour"
 
 
-# --- every policy: a queue of messages, ten of which are a replica's
+# --- every policy: a queue of messages, ten per replica
 
 
-def waiting(**settings: object) -> Simulation:
-    """4 serve, 15 more were requested for 190 messages and take ten minutes."""
+def simulation_with_pending(**settings: object) -> Simulation:
+    """Return a simulation with 4 ready replicas and 15 pending ones for 190 messages, which start in ten minutes."""
     sim = Simulation.of(
         workload_over({"main": Pool(lead_time_s=600.0)}, **{"scale_down": ScaleDown(window_s=60.0), **settings}), main=4
     )
@@ -106,38 +108,38 @@ def waiting(**settings: object) -> Simulation:
     return sim
 
 
-def test_what_is_pending_stays_while_the_need_does_not_fall() -> None:
-    sim = waiting()
+def test_pending_replicas_stay_while_the_need_does_not_fall() -> None:
+    sim = simulation_with_pending()
     sizes = {sim.tick(14).target for _ in range(20)}
     assert sizes == {19}
     assert sim.reason_of("pending") == "work waits, and 15 pending replicas serve before it is done"
 
 
-def test_what_is_done_before_it_comes_is_cancelled() -> None:
+def test_pending_replicas_are_cancelled_if_work_ends_before_they_serve() -> None:
     """Ten messages are done per tick: in two minutes the four ready replicas are enough."""
-    sim = waiting()
+    sim = simulation_with_pending()
     for left in range(18, 4, -1):
         sim.tick(float(left))
     assert sim.sizes()["main"] < 19
 
 
-def test_once_those_that_serve_are_enough_the_windows_rule() -> None:
-    sim = waiting()
+def test_windows_decide_once_the_ready_replicas_suffice() -> None:
+    sim = simulation_with_pending()
     sim.run(20, 14)
     sim.run(20, 1)
     assert sim.sizes() == {"main": 1}
 
 
 def test_failed_replicas_are_not_kept() -> None:
-    sim = waiting()
+    sim = simulation_with_pending()
     sim.fake_pools[MAIN].fail(sim.now)
     sim.run(20, 14)
     assert sim.sizes() == {"main": 14}
 
 
-def test_replicas_that_are_no_longer_counted_on_are_not_kept() -> None:
-    """Patience is three times the configured lead time before a start was seen."""
-    sim = waiting()
+def test_abandoned_replicas_are_not_kept() -> None:
+    """Patience is three times the configured lead time until a start is observed."""
+    sim = simulation_with_pending()
     sim.fake_pools[MAIN].capacity = 4
     sim.fake_pools[MAIN].starts = []
     sim.run(110, 14)
@@ -146,8 +148,8 @@ def test_replicas_that_are_no_longer_counted_on_are_not_kept() -> None:
     assert sim.sizes() == {"main": 14}
 
 
-def test_a_budget_takes_pending_replicas_first() -> None:
-    sim = waiting()
+def test_budget_removes_pending_replicas_first() -> None:
+    sim = simulation_with_pending()
     sim.workload = workload_over(
         {"main": Pool(lead_time_s=600.0)}, scale_down=ScaleDown(window_s=60.0), budget=Budget(gpus=10)
     )
@@ -155,7 +157,7 @@ def test_a_budget_takes_pending_replicas_first() -> None:
     assert sim.sizes() == {"main": 10}
 
 
-def test_priced_pools_keep_what_is_pending_too() -> None:
+def test_priced_pools_keep_pending_replicas_too() -> None:
     pools = {"main": Pool(price_usd_per_hour=1.0, lead_time_s=600.0), "dear": Pool(price_usd_per_hour=3.0)}
     sim = Simulation.of(workload_over(pools, scale_down=ScaleDown(window_s=60.0)), main=4)
     sim.fake_pools[MAIN].start_ticks = 40

@@ -1,4 +1,4 @@
-"""SkyServe's fallback to on-demand replicas: a share-out that the policy makes by itself."""
+"""SkyServe's fallback to on-demand replicas: an allocation that the policy makes itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENT = {
 def decision_for(
     pools: Mapping[str, Reading[PoolStatus]], rate: Reading[float] | None = None, **settings: object
 ) -> Decision:
-    """The first turn's decision at 8 requests a second and 2 per replica."""
+    """Return the first tick's decision at 8 requests per second and 2 per replica."""
     policy = {
         "kind": "skyserve_request_rate",
         "target_qps_per_replica": 2,
@@ -40,29 +40,29 @@ def size(desired: int, ready: int) -> Fresh[PoolStatus]:
     return Fresh(PoolStatus(desired, ready), NOW)
 
 
-def test_spot_replicas_that_are_not_ready_are_made_up_for_on_demand() -> None:
-    """Worked in the original: 2 ready and 1 starting on spot, 1 on demand, 4 wanted: one more on demand."""
+def test_on_demand_replaces_spot_replicas_that_are_not_ready() -> None:
+    """SkyServe's example: 2 ready and 1 starting on spot, 1 on demand, 4 needed: one more on demand."""
     decision = decision_for({"spot": size(3, 2), "on-demand": size(1, 1)}, dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 4, "on-demand": 2}
 
 
-def test_on_demand_replicas_go_once_spot_is_ready() -> None:
+def test_on_demand_replicas_are_removed_once_spot_is_ready() -> None:
     decision = decision_for({"spot": size(4, 4), "on-demand": size(2, 2)}, dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 4, "on-demand": 0}
 
 
-def test_the_base_stays_on_demand_and_the_rest_is_spot() -> None:
+def test_base_replicas_stay_on_demand_and_the_rest_is_spot() -> None:
     pools = {"spot": size(4, 4), "on-demand": size(0, 0)}
     assert decision_for(pools, base_ondemand_fallback_replicas=1).targets == {"spot": 3, "on-demand": 1}
 
 
-def test_no_pool_is_lowered_without_fresh_evidence() -> None:
+def test_no_pool_scales_in_without_fresh_evidence() -> None:
     pools = {"spot": size(2, 2), "on-demand": size(5, 5)}
     decision = decision_for(pools, Absent("down"), dynamic_ondemand_fallback=True)
     assert decision.targets == {"spot": 2, "on-demand": 5}
 
 
-def test_a_pool_that_is_not_there_is_a_problem_with_a_hint() -> None:
+def test_unknown_pool_is_a_problem_with_a_hint() -> None:
     policy = {"kind": "skyserve_request_rate", "target_qps_per_replica": 2, "spot_pool": "spt", "on_demand_pool": "on"}
     spec = workload_from({**DOCUMENT, "policies": {"rate": policy}}).spec
     (first, *_), hints = zip(*((rule, hint) for _, rule, hint in named_pools(spec)), strict=True)
@@ -70,13 +70,13 @@ def test_a_pool_that_is_not_there_is_a_problem_with_a_hint() -> None:
     assert hints == ("did you mean 'spot'?", "did you mean 'on-demand'?")
 
 
-def test_a_fallback_without_pools_is_a_problem() -> None:
+def test_fallback_without_pools_is_a_problem() -> None:
     problems = list(SkyServeRequestRate(target_qps_per_replica=1.0, dynamic_ondemand_fallback=True).problems())
     assert problems
     assert problems[0][0] == "spot_pool"
 
 
-def test_the_share_out_is_what_the_recommendation_tells() -> None:
+def test_recommendation_contains_the_size_of_each_pool() -> None:
     decision = decision_for({"spot": size(0, 0), "on-demand": size(0, 0)}, dynamic_ondemand_fallback=True)
     (recommendation,) = decision.recommendations
     assert recommendation.pools == {PoolName("spot"): 4, PoolName("on-demand"): 4}

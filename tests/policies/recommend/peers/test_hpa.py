@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler, against numbers worked by hand from its source and from studies of it."""
+"""The HorizontalPodAutoscaler, against numbers computed by hand from its source and from studies of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hpa(target: float = 100.0, *, value: bool = False, behavior: Behavior | None
     return Hpa(source="q", metrics=(metric,), behavior=behavior)
 
 
-# --- what a metric asks for
+# --- the proposal of a metric
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def hpa(target: float = 100.0, *, value: bool = False, behavior: Behavior | None
         pytest.param(30.000000000000004, 5, 1, id="no replica for rounding noise"),
     ],
 )
-def test_average_value_shares_a_total_out_whatever_is_ready(total: float, size: int, asked: int) -> None:
+def test_average_value_divides_a_total_whatever_is_ready(total: float, size: int, asked: int) -> None:
     assert by_average_value(total, 100, size, TENTH) == asked
 
 
@@ -92,7 +92,7 @@ def test_pods_without_a_sample_make_the_change_smaller(
         pytest.param(None, [4, 8, 16, 32, 50], id="without a behavior: double, or up to four"),
     ],
 )
-def test_growth_from_one_to_fifty(behavior: Behavior | None, sizes: list[int]) -> None:
+def test_scale_out_from_one_to_fifty(behavior: Behavior | None, sizes: list[int]) -> None:
     assert PeerTicks(hpa(behavior=behavior)).run(5, {"q.n": 5000}) == sizes
 
 
@@ -116,29 +116,29 @@ def test_growth_from_one_to_fifty(behavior: Behavior | None, sizes: list[int]) -
         (300, True, UNBOUNDED, 7872),
     ],
 )
-def test_a_backlog_behind_slow_starters_overshoots_as_the_field_knows_it(
+def test_backlog_with_slow_starts_overshoots_to_the_known_peak(
     start_s: float, value: bool, behavior: Behavior | None, peak: int
 ) -> None:
-    """100 requests a second meet replicas of 10 a second; ten would do. An independent model found these peaks."""
+    """100 requests per second at 10 per replica: ten suffice. The peaks are those of an independent model."""
     ticks = PeerTicks(hpa(value=value, behavior=behavior), start_s=start_s)
     assert peak_under_backlog(ticks, "q.n", arrivals=100, served=10, minutes=15) == peak
 
 
 @pytest.mark.parametrize("behavior", [V2, None], ids=["v2", "legacy"])
-def test_shrinking_waits_for_the_largest_want_of_five_minutes(behavior: Behavior | None) -> None:
+def test_scale_in_waits_for_the_largest_need_of_five_minutes(behavior: Behavior | None) -> None:
     ticks = PeerTicks(hpa(behavior=behavior), 10)
     ticks.run(2, {"q.n": 1000})
     sizes = ticks.run(22, {"q.n": 200})
-    held = 19 if behavior else 20  # a want of exactly 300 s ago is too old with a behavior, and counts without
+    held = 19 if behavior else 20  # a proposal of exactly 300 s ago is too old with a behavior, and counts without
     assert sizes == [10] * held + [2] * (22 - held)
 
 
-def test_the_size_found_at_the_start_counts_as_wanted() -> None:
+def test_initial_size_counts_as_a_recommendation() -> None:
     sizes = PeerTicks(hpa(behavior=V2), 10).run(21, {"q.n": 200})
     assert sizes == [10] * 20 + [2]
 
 
-def test_a_scale_up_window_grows_to_the_smallest_want_in_it() -> None:
+def test_scale_up_window_grows_to_its_smallest_need() -> None:
     behavior = Behavior(scale_up=ScaleUpRules(stabilization_window_s=60))
     ticks = PeerTicks(hpa(behavior=behavior), 2)
     ticks.run(1, {"q.n": 200})
@@ -164,7 +164,7 @@ def test_select_policy_picks_the_largest_change_the_smallest_or_none(
     assert ticks.run(3, {"q.n": 0}) == sizes
 
 
-def test_a_rate_counts_what_was_changed_within_its_period_in_both_directions() -> None:
+def test_rate_limit_counts_the_changes_within_its_period() -> None:
     rules = ScaleUpRules(policies=(ScalingPolicy(type="pods", value=3, period_s=60),))
     ticks = PeerTicks(hpa(behavior=Behavior(scale_up=rules)), 1)
     assert ticks.run(9, {"q.n": 5000}) == [4, 4, 4, 4, 7, 7, 7, 7, 10]
@@ -179,7 +179,7 @@ def test_a_rate_counts_what_was_changed_within_its_period_in_both_directions() -
         pytest.param(3, 7, id="somebody removed two meanwhile: four more than there are"),
     ],
 )
-def test_a_change_uses_up_the_rate_as_far_as_it_was_made(found: int, size: int) -> None:
+def test_rate_limit_counts_a_change_as_far_as_it_was_made(found: int, size: int) -> None:
     four = ScaleUpRules(policies=(ScalingPolicy(type="pods", value=4, period_s=60),))
     ticks = PeerTicks(hpa(behavior=Behavior(scale_up=four)), 5)
     assert ticks.tick({"q.n": 5000}) == 9
@@ -187,7 +187,7 @@ def test_a_change_uses_up_the_rate_as_far_as_it_was_made(found: int, size: int) 
     assert ticks.tick({"q.n": 5000}) == size
 
 
-def test_a_tolerance_of_one_direction_holds_for_that_direction() -> None:
+def test_tolerance_applies_to_its_direction_only() -> None:
     behavior = Behavior(scale_up=ScaleUpRules(tolerance=0.5))
     ticks = PeerTicks(hpa(behavior=behavior), 10)
     assert ticks.tick({"q.n": 1400}) == 10
@@ -199,24 +199,24 @@ def test_a_tolerance_of_one_direction_holds_for_that_direction() -> None:
 TWO = Hpa(source="q", metrics=(HpaMetric(quantities=("n",), target=10), HpaMetric(quantities=("m",), target=1)))
 
 
-def test_the_largest_proposal_counts() -> None:
+def test_largest_proposal_counts() -> None:
     assert PeerTicks(TWO, 4).tick({"q.n": 50, "q.m": 7}) == 7
 
 
-def test_with_a_metric_missing_the_others_grow_and_do_not_shrink_and_that_is_not_remembered() -> None:
+def test_missing_metric_allows_only_scale_out_and_is_not_recorded() -> None:
     ticks = PeerTicks(TWO, 4)
     assert ticks.tick({"q.n": 80, "q.m": ABSENT}) == 8
     assert ticks.tick({"q.n": 10, "q.m": ABSENT}) == 8
     assert [d.capped_need for d in ticks.decisions] == [8, None]
 
 
-def test_a_lower_bound_does_not_shrink() -> None:
+def test_partial_reading_does_not_scale_in() -> None:
     ticks = PeerTicks(hpa(behavior=Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))), 8)
     assert ticks.tick({"q.n": Fresh(100.0, ticks.at, "a replica did not answer")}) == 8
     assert ticks.tick({"q.n": 100}) == 1
 
 
-def test_a_pods_metric_without_a_ready_replica_says_nothing() -> None:
+def test_pods_metric_without_a_ready_replica_is_blind() -> None:
     policy = Hpa(source="e", metrics=(HpaMetric(type="pods", quantities=("kv",), target=0.5),))
     readings = {"e.kv": fresh(0.9)}
     recommendation = policy.recommend(PolicyName("me"), PolicyContext(NOW, readings, 0, 3, None, History()))  # type: ignore[arg-type]
@@ -224,7 +224,7 @@ def test_a_pods_metric_without_a_ready_replica_says_nothing() -> None:
     assert not policy.can_activate
 
 
-def test_what_it_wanted_before_its_windows_is_what_is_remembered() -> None:
+def test_need_before_windows_and_limits_is_recorded() -> None:
     ticks = PeerTicks(hpa(), 1)
     ticks.tick({"q.n": 5000})
     decision = ticks.decisions[0]

@@ -1,4 +1,4 @@
-"""A ScaledObject: when it leaves zero, when it goes there, and what it falls back to."""
+"""A ScaledObject: activation, scale to zero, and fallback."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ ONE = (Trigger(quantities=("n",), target=5, activation=2),)
 AT_ONCE = Behavior(scale_down=ScaleDownRules(stabilization_window_s=0))
 
 
-def test_the_defaults_are_the_fields() -> None:
+def test_defaults_match_keda() -> None:
     keda = Keda(triggers=ONE)
     assert (keda.polling_interval_s, keda.cooldown_s, keda.initial_cooldown_s) == (30, 300, 0)
     assert (keda.behavior, keda.tolerance, keda.downscale_stabilization_s, keda.fallback) == (None, 0.1, 300, None)
 
 
 @pytest.mark.parametrize(("messages", "size"), [(2, 0), (3, 1), (500, 1)], ids=["at it", "above it", "far above it"])
-def test_zero_is_left_above_the_activation_threshold_and_to_one(messages: float, size: int) -> None:
+def test_workload_leaves_zero_above_activation_with_one_replica(messages: float, size: int) -> None:
     assert PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0).tick({"q.n": messages}) == size
 
 
-def test_activity_is_looked_at_every_thirty_seconds_and_the_size_every_fifteen() -> None:
+def test_activity_is_polled_every_30_s_and_the_size_every_15_s() -> None:
     ticks = PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0)
     assert ticks.tick({"q.n": 0}) == 0
-    assert ticks.run(2, {"q.n": 500}) == [0, 1], "the next look is thirty seconds after the first"
+    assert ticks.run(2, {"q.n": 500}) == [0, 1], "the next poll is 30 s after the first"
     assert ticks.run(2, {"q.n": 500}) == [4, 8]
 
 
-def test_zero_is_reached_once_the_cooldown_since_the_last_activity_has_passed() -> None:
+def test_workload_scales_to_zero_after_the_cooldown() -> None:
     ticks = PeerTicks(Keda(source="q", triggers=ONE, cooldown_s=60, behavior=AT_ONCE), 3, min_replicas=0)
     assert ticks.run(3, {"q.n": 15}) == [3, 3, 3]
     assert ticks.run(8, {"q.n": 2}) == [1, 1, 1, 1, 1, 0, 0, 0], "active at 30 s, idle for over 60 s at 120 s"
 
 
-def test_what_never_was_active_goes_to_zero_after_the_initial_cooldown() -> None:
+def test_never_active_workload_scales_to_zero_after_initial_cooldown() -> None:
     assert PeerTicks(Keda(source="q", triggers=ONE, behavior=AT_ONCE), 1, min_replicas=0).run(4, {"q.n": 0}) == [
         1,
         1,
@@ -51,33 +51,33 @@ def test_what_never_was_active_goes_to_zero_after_the_initial_cooldown() -> None
     assert PeerTicks(later, 1, min_replicas=0).run(7, {"q.n": 0}) == [1, 1, 1, 1, 1, 1, 0]
 
 
-def test_with_a_minimum_the_cooldown_does_not_matter_and_the_hpa_decides() -> None:
+def test_workload_with_a_minimum_ignores_the_cooldown() -> None:
     ticks = PeerTicks(Keda(source="q", triggers=ONE, cooldown_s=0), 9, min_replicas=2)
     assert ticks.run(21, {"q.n": 0}) == [9] * 21
     assert ticks.run(2, {"q.n": 0}) == [2, 2]
 
 
-def test_with_an_idle_count_it_wakes_to_the_minimum_and_rests_at_zero() -> None:
+def test_active_replicas_is_the_size_on_activation() -> None:
     keda = Keda(source="q", triggers=ONE, active_replicas=3, cooldown_s=30, behavior=AT_ONCE)
     ticks = PeerTicks(keda, 0, min_replicas=0)
     assert ticks.run(3, {"q.n": 4}) == [3, 3, 3]
     assert ticks.run(5, {"q.n": 0})[-1] == 0
 
 
-def test_any_active_trigger_wakes_and_the_largest_proposal_counts() -> None:
+def test_any_active_trigger_activates_and_the_largest_proposal_counts() -> None:
     triggers = (Trigger(quantities=("n",), target=5), Trigger(quantities=("m",), target=1, source="other"))
     ticks = PeerTicks(Keda(source="q", triggers=triggers), 0, min_replicas=0)
     assert ticks.tick({"q.n": 0, "other.m": 1}) == 1
     assert ticks.tick({"q.n": 0, "other.m": 3}) == 3
 
 
-def test_an_error_is_no_activity_and_no_rest() -> None:
+def test_failing_trigger_prevents_scale_to_zero() -> None:
     ticks = PeerTicks(Keda(source="q", triggers=ONE, cooldown_s=30, behavior=AT_ONCE), 2, min_replicas=0)
     ticks.run(2, {"q.n": 10})
     assert ticks.run(20, {"q.n": ABSENT}) == [2] * 20
 
 
-def test_activity_beside_a_trigger_that_fails_does_not_move_the_cooldown() -> None:
+def test_activity_with_a_failing_trigger_does_not_reset_the_cooldown() -> None:
     triggers = (Trigger(quantities=("n",), target=5), Trigger(quantities=("m",), target=5))
     ticks = PeerTicks(Keda(source="q", triggers=triggers, cooldown_s=60, behavior=AT_ONCE), 2, min_replicas=0)
     ticks.tick({"q.n": 10, "q.m": 0})
@@ -85,7 +85,7 @@ def test_activity_beside_a_trigger_that_fails_does_not_move_the_cooldown() -> No
     assert ticks.tick({"q.n": 0, "q.m": 0}) == 0, "120 s after the last activity that counted"
 
 
-def test_the_hpa_behind_it_forgets_the_time_at_zero() -> None:
+def test_hpa_history_excludes_the_time_at_zero() -> None:
     ticks = PeerTicks(Keda(source="q", triggers=ONE), 0, min_replicas=0)
     ticks.run(1, {"q.n": 500})
     assert ticks.run(3, {"q.n": 500}) == [4, 8, 16]
@@ -93,22 +93,22 @@ def test_the_hpa_behind_it_forgets_the_time_at_zero() -> None:
 
 # --- fallback
 
-LOST = Fallback(failure_threshold=3, replicas=6)
+FALLBACK = Fallback(failure_threshold=3, replicas=6)
 
 
-def test_it_falls_back_after_more_failures_than_the_threshold() -> None:
-    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=LOST), 2)
+def test_fallback_applies_after_more_failures_than_the_threshold() -> None:
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=FALLBACK), 2)
     assert ticks.run(5, {"q.n": ABSENT}) == [2, 2, 2, 4, 6]
 
 
-def test_a_reading_between_two_failures_starts_the_count_anew() -> None:
-    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=LOST), 2)
+def test_successful_reading_resets_the_failure_count() -> None:
+    ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=FALLBACK), 2)
     ticks.run(3, {"q.n": ABSENT})
     ticks.tick({"q.n": 10})
     assert ticks.run(3, {"q.n": ABSENT}) == [2, 2, 2]
 
 
-def test_a_fallback_below_the_size_found_does_not_shrink_here() -> None:
+def test_fallback_below_the_current_size_does_not_scale_in() -> None:
     low = Fallback(failure_threshold=0, replicas=1)
     ticks = PeerTicks(Keda(source="q", triggers=ONE, fallback=low, behavior=AT_ONCE), 20)
     assert ticks.run(30, {"q.n": ABSENT}) == [20] * 30
@@ -126,17 +126,17 @@ def test_a_fallback_below_the_size_found_does_not_shrink_here() -> None:
         ("current_replicas_if_lower", 2, 2),
     ],
 )
-def test_the_fallback_may_be_the_present_size(behavior: str, now: int, size: int) -> None:
+def test_fallback_behavior_may_use_the_current_size(behavior: str, now: int, size: int) -> None:
     assert Fallback(failure_threshold=1, replicas=6, behavior=behavior).size(now) == size  # type: ignore[arg-type]
 
 
-def test_a_value_triggers_fallback_is_shared_among_the_ready_and_none_while_none_is() -> None:
+def test_fallback_of_a_value_trigger_needs_ready_replicas() -> None:
     keda = Keda(
         source="q",
         triggers=(Trigger(quantities=("n",), target=5, target_type="value"),),
         fallback=Fallback(failure_threshold=0, replicas=6),
     )
-    nobody = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 0, 3, None, History()))
-    assert (nobody.replicas, nobody.evidence) == (None, Evidence.BLIND)
-    some = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 2, 3, None, History()))
-    assert (some.unstabilized, some.evidence) == (6.0, Evidence.PARTIAL)
+    none_ready = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 0, 3, None, History()))
+    assert (none_ready.replicas, none_ready.evidence) == (None, Evidence.BLIND)
+    two_ready = keda.recommend(PolicyName("me"), PolicyContext(NOW, {}, 2, 3, None, History()))
+    assert (two_ready.unstabilized, two_ready.evidence) == (6.0, Evidence.PARTIAL)

@@ -1,4 +1,4 @@
-"""A ScaledObject with a cron trigger: what it asks for by the clock, and what it does beside other triggers."""
+"""A ScaledObject with a cron trigger: its replicas by time of day, alone and with other triggers."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ MINUTE = 60.0
 
 
 def window(minutes: float) -> Cron:
-    """Four replicas for the first minutes from `NOW` on."""
+    """Return a cron of four replicas for these minutes from `NOW` on."""
     start, end = (datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at in (NOW, NOW + MINUTE * minutes))
     return Cron(replicas=4, windows=(Span(start=start, end=end),))
 
 
-def test_in_its_window_it_asks_for_its_replicas_and_outside_for_one() -> None:
+def test_cron_requests_its_replicas_in_its_window_and_one_outside() -> None:
     ticks = PeerTicks(Keda(triggers=(), crons=(window(1),), behavior=AT_ONCE), 1)
     assert ticks.run(5, {}) == [4, 4, 4, 4, 1]
 
 
-def test_it_wakes_from_zero_and_rests_after_the_cooldown() -> None:
+def test_cron_activates_from_zero_and_scales_to_zero_after_the_cooldown() -> None:
     keda = Keda(triggers=(), crons=(window(1),), cooldown_s=30, behavior=AT_ONCE)
     ticks = PeerTicks(keda, 0, min_replicas=0)
     assert ticks.run(3, {}) == [1, 4, 4]
     assert ticks.run(5, {})[-1] == 0
 
 
-def test_the_larger_of_clock_and_queue_counts() -> None:
+def test_larger_of_cron_and_queue_counts() -> None:
     keda = Keda(source="q", triggers=(Trigger(quantities=("n",), target=5),), crons=(Cron(replicas=3, windows=ALWAYS),))
     assert PeerTicks(keda, 3).tick({"q.n": 5}) == 3
     assert PeerTicks(keda, 3).tick({"q.n": 30}) == 6
 
 
-def test_a_queue_that_cannot_be_read_beside_the_clock_holds_the_size_and_lets_it_grow() -> None:
+def test_unreadable_queue_with_a_cron_allows_only_scale_out() -> None:
     queue = (Trigger(quantities=("n",), target=5),)
     keda = Keda(source="q", triggers=queue, crons=(Cron(replicas=3, windows=ALWAYS),), behavior=AT_ONCE)
     assert PeerTicks(keda, 8).run(3, {"q.n": ABSENT}) == [8, 8, 8]
@@ -57,5 +57,5 @@ def test_a_queue_that_cannot_be_read_beside_the_clock_holds_the_size_and_lets_it
     ],
     ids=["no window", "no zone"],
 )
-def test_what_is_wrong_is_told(cron: Cron, rule: str) -> None:
+def test_invalid_cron_is_reported(cron: Cron, rule: str) -> None:
     assert any(rule in recommendation for _, recommendation in cron.problems())

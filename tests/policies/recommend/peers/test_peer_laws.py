@@ -1,4 +1,4 @@
-"""Laws of the peers: they hold for every parameter, past and weather, and after the guard."""
+"""Laws of the peers: they hold for all parameters, histories and faults, and after the guard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from policies.recommend.peers.static import Static
 from scaler.journal.codec import decode_tick, encode_tick
 from tests.factories import spec
 from tests.laws import LAW
-from tests.policies.random_workloads import SIGNALS, START, Dice, Life
+from tests.policies.random_workloads import SIGNALS, START, Dice, WorkloadRun
 from tests.policies.test_laws import is_blind, sizes
 
 FAST = Behavior(
@@ -73,7 +73,7 @@ PEERS: tuple[Any, ...] = (
 
 @st.composite
 def specs(draw: st.DrawFn) -> WorkloadSpec:
-    """A workload under one peer."""
+    """Draw a workload with one peer policy."""
     high = draw(st.integers(1, 20))
     return spec(
         {"peer": draw(st.sampled_from(PEERS))},
@@ -84,38 +84,38 @@ def specs(draw: st.DrawFn) -> WorkloadSpec:
 
 
 @st.composite
-def lives(draw: st.DrawFn) -> Life:
+def workload_runs(draw: st.DrawFn) -> WorkloadRun:
     workload = draw(specs())
-    life = Life(workload, {name: draw(st.integers(0, 12)) for name in workload.pools}, calm=False)
-    chances = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
-    for number in draw(st.lists(chances, min_size=5, max_size=50)):
-        life.turn(Dice(number))
-    return life
+    run = WorkloadRun(workload, {name: draw(st.integers(0, 12)) for name in workload.pools}, calm=False)
+    seeds = st.just(0) | st.binary(min_size=24, max_size=24).map(lambda b: int.from_bytes(b, "big"))
+    for number in draw(st.lists(seeds, min_size=5, max_size=50)):
+        run.tick(Dice(number))
+    return run
 
 
 @LAW
-@given(lives())
-def test_a_peer_that_is_blind_never_scales_down(life: Life) -> None:
-    for turn in life.turns:
-        if is_blind(turn):
-            found = sizes(turn.seen)
-            assert all(target >= found[pool] for pool, target in turn.decision.targets.items())
+@given(workload_runs())
+def test_blind_peer_never_scales_in(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        if is_blind(tick):
+            current = sizes(tick.observation)
+            assert all(target >= current[pool] for pool, target in tick.decision.targets.items())
 
 
 @LAW
-@given(lives())
-def test_a_peer_stays_within_the_workloads_bounds(life: Life) -> None:
-    for turn in life.turns:
-        decision = turn.decision
+@given(workload_runs())
+def test_peer_stays_within_the_bounds_of_the_workload(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        decision = tick.decision
         if decision.target is not None and decision.may_scale_in and decision.targets:
-            assert life.spec.min_replicas <= decision.target <= life.spec.max_replicas
+            assert run.spec.min_replicas <= decision.target <= run.spec.max_replicas
 
 
 @LAW
-@given(lives())
-def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
-    for turn in life.turns:
-        for recommendation in turn.decision.recommendations:
+@given(workload_runs())
+def test_recommendation_of_a_peer_is_finite_whole_and_nonnegative(run: WorkloadRun) -> None:
+    for tick in run.ticks:
+        for recommendation in tick.decision.recommendations:
             for size in (recommendation.replicas, recommendation.unstabilized):
                 assert size is None or (math.isfinite(size) and size >= 0 and size == int(size))
             assert all(math.isfinite(value) for value in recommendation.memory.values())
@@ -123,51 +123,51 @@ def test_what_a_peer_says_is_finite_whole_and_not_negative(life: Life) -> None:
 
 
 @LAW
-@given(lives())
-def test_a_peers_decisions_follow_from_the_ticks_alone(life: Life) -> None:
+@given(workload_runs())
+def test_decisions_of_a_peer_follow_from_the_ticks_alone(run: WorkloadRun) -> None:
     history = History(7200.0)
-    for turn in life.turns:
+    for tick in run.ticks:
         before = [history.column(c).tobytes() for c in range(len(COLUMNS))]
-        assert decide(life.spec, history, turn.seen) == turn.decision
-        assert decide(life.spec, history, turn.seen) == turn.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
+        assert decide(run.spec, history, tick.observation) == tick.decision
         assert [history.column(c).tobytes() for c in range(len(COLUMNS))] == before
-        read_back = decode_tick(json.loads(json.dumps(encode_tick(turn.tick))))
-        assert read_back == turn.tick
+        read_back = decode_tick(json.loads(json.dumps(encode_tick(tick.record))))
+        assert read_back == tick.record
         history.append(read_back)
 
 
 @LAW
-@given(lives(), st.integers(0, 30))
-def test_a_past_that_begins_late_serves_as_well_if_it_covers_the_look_back(life: Life, late: int) -> None:
-    """What `WorkloadSpec.lookback_s` promises: replay from the middle of a journal."""
+@given(workload_runs(), st.integers(0, 30))
+def test_history_that_covers_the_lookback_gives_the_same_decisions(run: WorkloadRun, late: int) -> None:
+    """`WorkloadSpec.lookback_s` suffices for a replay from the middle of a journal."""
     history = History(7200.0)
-    for turn in life.turns[late:]:
-        began = life.turns[late].decision.at
-        if turn.decision.at - began > life.spec.lookback_s:
-            assert decide(life.spec, history, turn.seen) == turn.decision
-        history.append(turn.tick)
+    for tick in run.ticks[late:]:
+        start = run.ticks[late].decision.at
+        if tick.decision.at - start > run.spec.lookback_s:
+            assert decide(run.spec, history, tick.observation) == tick.decision
+        history.append(tick.record)
 
 
 @LAW
-@given(lives(), st.sampled_from((-3600.0, 86_400.0)))
-def test_a_jump_of_the_clock_changes_no_peers_mind(life: Life, step_s: float) -> None:
+@given(workload_runs(), st.sampled_from((-3600.0, 86_400.0)))
+def test_clock_jump_changes_no_decision_of_a_peer(run: WorkloadRun, step_s: float) -> None:
     history = History(7200.0)
-    for turn in life.turns[:-1]:
-        history.append(turn.tick)
-    last = life.turns[-1]
+    for tick in run.ticks[:-1]:
+        history.append(tick.record)
+    last = run.ticks[-1]
     history.shift(step_s)
     readings = {
         name: dataclasses.replace(r, measured_at=r.measured_at + step_s) if isinstance(r, Fresh) else r
-        for name, r in last.seen.readings.items()
+        for name, r in last.observation.readings.items()
     }
-    moved = dataclasses.replace(last.seen, at=last.seen.at + step_s, readings=readings)
-    again = decide(life.spec, history, moved)
+    moved = dataclasses.replace(last.observation, at=last.observation.at + step_s, readings=readings)
+    again = decide(run.spec, history, moved)
     assert (again.target, again.capped_need) == (last.decision.target, last.decision.capped_need)
 
 
 @LAW
 @given(st.sampled_from(PEERS), st.integers(0, 50), st.integers(0, 50), st.floats(0, 1e12, allow_nan=False))
-def test_no_load_is_too_large_to_be_told_in_replicas(peer: Any, ready: int, pending: int, load: float) -> None:
+def test_recommendation_of_a_peer_is_finite_for_any_load(peer: Any, ready: int, pending: int, load: float) -> None:
     readings = {SignalName(name): Fresh(min(load, 1.0) if max(v) <= 1 else load, START) for name, v in SIGNALS.items()}
     recommendation = peer.recommend(
         PolicyName("me"), PolicyContext(START, readings, ready, ready + pending, None, History())

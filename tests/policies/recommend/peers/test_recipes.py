@@ -15,16 +15,16 @@ from tests.policies.recommend.peers.ticks import PeerTicks
 # --- llm-d
 
 
-def test_llmd_takes_the_larger_of_queued_and_running_and_waits_five_minutes() -> None:
+def test_llmd_uses_the_larger_of_queued_and_running_after_five_minutes() -> None:
     ticks = PeerTicks(LlmD(source="r"), 2)
     sizes = ticks.run(24, {"r.waiting": 3, "r.running": 90})
     assert ticks.decisions[0].capped_need == 6, "90 / 16, rounded up"
     assert (sizes[:20], sizes[20:22]) == ([2] * 20, [4, 6]), "then doubling every 15 s"
 
 
-def test_llmds_guard_does_not_order_again_what_is_starting() -> None:
+def test_llmd_queue_guard_subtracts_starting_replicas() -> None:
     guarded = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2, start_s=600.0)
-    assert guarded.run(4, {"r.waiting": 10}) == [4, 8, 8, 8], "10 queued less 6 starting is less than there is"
+    assert guarded.run(4, {"r.waiting": 10}) == [4, 8, 8, 8], "10 queued less 6 starting is below the current size"
     free = PeerTicks(LlmD(source="r", recipe="queue_guard"), 2)
     assert free.run(4, {"r.waiting": 10})[-1] == 10
 
@@ -37,19 +37,19 @@ def test_llmds_guard_does_not_order_again_what_is_starting() -> None:
         pytest.param(1000, 0.8, 2, id="within the tolerance"),
     ],
 )
-def test_llmds_token_recipe_takes_the_larger_of_prefill_and_cache(tokens: float, usage: float, wanted: int) -> None:
+def test_llmd_token_recipe_uses_the_larger_of_prefill_and_cache(tokens: float, usage: float, wanted: int) -> None:
     ticks = PeerTicks(LlmD(source="r", recipe="token"), 2)
     ticks.tick({"r.inflight_tokens": tokens, "r.kv_cache_usage": usage})
     assert ticks.decisions[0].capped_need == wanted
 
 
-def test_llmds_token_recipe_adds_one_in_three_minutes() -> None:
+def test_llmd_token_recipe_adds_one_replica_in_three_minutes() -> None:
     ticks = PeerTicks(LlmD(source="r", recipe="token"), 1)
     sizes = ticks.run(26, {"r.inflight_tokens": 1e6, "r.kv_cache_usage": 1.0})
     assert [sizes.index(n) for n in (2, 3, 4)] == [0, 12, 24]
 
 
-def test_llmd_does_not_shrink_on_half_the_evidence() -> None:
+def test_llmd_does_not_scale_in_on_partial_evidence() -> None:
     ticks = PeerTicks(LlmD(source="r"), 6)
     assert set(ticks.run(40, {"r.waiting": 0, "r.running": ABSENT})) == {6}
 
@@ -71,7 +71,7 @@ Optimize = Literal["throughput", "latency", "load"]
         pytest.param("latency", 0.05, 0, 1, id="idle"),
     ],
 )
-def test_dynamo_adds_one_or_takes_one_away(optimize: Optimize, usage: float, waiting: float, size: int) -> None:
+def test_dynamo_adds_or_removes_one_replica(optimize: Optimize, usage: float, waiting: float, size: int) -> None:
     policy = DynamoEasy(source="e", kv_tokens=100_000, optimize=optimize)
     assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": usage, "e.waiting": waiting}) == size
 
@@ -87,12 +87,12 @@ def test_dynamo_adds_one_or_takes_one_away(optimize: Optimize, usage: float, wai
         pytest.param("latency", 0, 1, id="nothing queued"),
     ],
 )
-def test_dynamos_prefill_workers_follow_the_queued_prompts(optimize: Optimize, waiting: float, size: int) -> None:
+def test_dynamo_prefill_workers_follow_the_queued_prompts(optimize: Optimize, waiting: float, size: int) -> None:
     policy = DynamoEasy(source="e", kv_tokens=1, mode="prefill", optimize=optimize, context_tokens=9000)
     assert PeerTicks(policy, 2).tick({"e.waiting": waiting}) == size
 
 
-def test_dynamos_own_thresholds_are_met_by_equality() -> None:
+def test_dynamo_custom_thresholds_are_inclusive() -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000, optimize="load", scale_up_at=0.5, scale_down_at=0.25)
     assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.5, "e.waiting": 0}) == 3
     assert PeerTicks(policy, 2).tick({"e.kv_cache_usage": 0.25, "e.waiting": 0}) == 1
@@ -104,7 +104,7 @@ def test_dynamo_only_observes_while_a_replica_starts() -> None:
     assert ticks.run(14, full) == [3] * 12 + [4] * 2
 
 
-def test_dynamo_never_takes_the_last_one_nor_leaves_zero() -> None:
+def test_dynamo_never_removes_the_last_replica_nor_leaves_zero() -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000)
     assert PeerTicks(policy, 1, min_replicas=0).tick({"e.kv_cache_usage": 0, "e.waiting": 0}) == 1
     assert PeerTicks(policy, 0, min_replicas=0).tick({"e.kv_cache_usage": 0, "e.waiting": 50}) == 0
@@ -119,14 +119,14 @@ def test_dynamo_never_takes_the_last_one_nor_leaves_zero() -> None:
         ({}, None),
     ],
 )
-def test_dynamos_thresholds_go_with_load_alone(settings: dict[str, float | str], field: str | None) -> None:
+def test_dynamo_custom_thresholds_require_optimize_load(settings: dict[str, float | str], field: str | None) -> None:
     policy = DynamoEasy(source="e", kv_tokens=1000, **settings)  # type: ignore[arg-type]
-    assert [found for found, _ in policy.problems()] == ([field] if field else [])
+    assert [name for name, _ in policy.problems()] == ([field] if field else [])
 
 
 # --- static
 
 
-def test_a_static_size_is_taken_at_once_and_kept() -> None:
+def test_static_size_applies_at_once_and_stays() -> None:
     assert PeerTicks(Static(replicas=7), 2).run(3, {}) == [7, 7, 7]
     assert PeerTicks(Static(replicas=7), 30).run(1, {}) == [7]

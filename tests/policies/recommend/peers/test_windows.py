@@ -1,4 +1,4 @@
-"""The peers that average over time and wait: Knative, Ray Serve, SkyServe."""
+"""The peers that average over windows and delay: Knative, Ray Serve, SkyServe."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def kpa(**settings: float) -> Kpa:
     return Kpa(source="e", quantities=("n",), **settings)  # type: ignore[arg-type]
 
 
-def test_knative_shares_the_mean_of_the_stable_window_out_at_seventy_percent() -> None:
+def test_knative_divides_the_stable_window_mean_by_70_percent() -> None:
     ticks = PeerTicks(kpa(), 1, step_s=2.0)
     assert ticks.tick({"e.n": 70}) == 1
     assert ticks.run(30, {"e.n": 105})[-1] == 2, "105 / 70"
 
 
-def test_knative_panics_at_twice_what_is_ready_and_does_not_shrink_in_a_panic() -> None:
+def test_knative_panics_at_twice_the_ready_capacity_and_keeps_the_size() -> None:
     ticks = PeerTicks(kpa(), 1, step_s=2.0)
     ticks.run(30, {"e.n": 60})
     assert ticks.tick({"e.n": 600}) == 4, "the mean of 60, 60, 600 is 240: 4 of 70"
     assert ticks.run(2, {"e.n": 600}) == [6, 9]
-    assert set(ticks.run(28, {"e.n": 0})) == {9}, "held for 60 s after the last look above the threshold"
+    assert set(ticks.run(28, {"e.n": 0})) == {9}, "held for 60 s after the last tick above the threshold"
     assert "panic" in ticks.decisions[-1].recommendations[0].reason
-    assert ticks.tick({"e.n": 0}) == 4, "half of it is the least"
+    assert ticks.tick({"e.n": 0}) == 4, "at most by half"
 
 
-def test_knative_overshoots_while_slow_starters_are_not_ready() -> None:
-    """A panic compares with the ready ones: with a start of 3 minutes it goes on raising what is asked for."""
+def test_knative_overshoots_while_slow_replicas_start() -> None:
+    """A panic compares with ready replicas: with starts of 3 minutes it keeps raising the desired size."""
     ticks = PeerTicks(kpa(), 1, step_s=2.0, start_s=180.0)
     peaks = [ticks.tick({"e.n": 70 + 7 * i}) for i in range(60)]
     assert peaks[-1] == 7, "the last 6 s hold 476 on average"
@@ -42,7 +42,7 @@ def test_knative_overshoots_while_slow_starters_are_not_ready() -> None:
     assert "panic" in ticks.decisions[-1].recommendations[0].reason
 
 
-def test_knative_begins_in_a_panic_that_holds_what_is_ready() -> None:
+def test_knative_starts_in_a_panic_that_holds_the_ready_replicas() -> None:
     ticks = PeerTicks(kpa(), 6, step_s=2.0)
     assert set(ticks.run(31, {"e.n": 70})) == {6}
     assert ticks.run(1, {"e.n": 70}) == [3], "then at most by half"
@@ -51,7 +51,7 @@ def test_knative_begins_in_a_panic_that_holds_what_is_ready() -> None:
     assert one.decisions[0].recommendations[0].reason.startswith("stable")
 
 
-def test_knative_shrinks_by_half_at_most_and_grows_to_the_rate() -> None:
+def test_knative_scales_in_by_half_at_most_and_out_by_the_rate() -> None:
     ticks = PeerTicks(kpa(max_scale_up_rate=1.5), 3, step_s=2.0)
     ticks.run(32, {"e.n": 210})
     assert ticks.run(3, {"e.n": 100_000}) == [5, 8, 12]
@@ -60,15 +60,15 @@ def test_knative_shrinks_by_half_at_most_and_grows_to_the_rate() -> None:
     assert down.run(5, {"e.n": 0}) == [11, 6, 3, 1, 1]
 
 
-def test_knative_holds_one_for_the_grace_period_and_needs_no_word_for_that() -> None:
+def test_knative_keeps_one_replica_for_the_grace_period() -> None:
     ticks = PeerTicks(kpa(), 1, step_s=2.0, min_replicas=0)
     ticks.run(31, {"e.n": 10})
     sizes = ticks.run(60, {"e.n": 0})
-    assert sizes.index(0) == 44, "out of the window after 29 turns, then 30 s of grace"
+    assert sizes.index(0) == 44, "out of the window after 29 ticks, then 30 s of grace"
     assert ticks.run(1, {"e.n": 1}) == [1]
 
 
-def test_knative_counts_no_grace_on_half_the_evidence() -> None:
+def test_knative_grace_period_needs_full_evidence() -> None:
     policy = Kpa(source="e", quantities=("n", "m"))
     ticks = PeerTicks(policy, 1, step_s=2.0, min_replicas=0)
     assert set(ticks.run(60, {"e.n": 0, "e.m": ABSENT})) == {1}
@@ -76,7 +76,7 @@ def test_knative_counts_no_grace_on_half_the_evidence() -> None:
     assert ticks.run(16, {"e.n": 0, "e.m": 0})[-1] == 0
 
 
-def test_knative_delays_shrinking_to_the_largest_want_of_the_window() -> None:
+def test_knative_scale_down_delay_holds_the_largest_need() -> None:
     ticks = PeerTicks(kpa(scale_down_delay_s=120.0, stable_window_s=6.0), 4, step_s=2.0)
     ticks.run(10, {"e.n": 280})
     assert set(ticks.run(59, {"e.n": 70})) == {4}
@@ -96,8 +96,8 @@ def ray(**settings: float) -> RayServe:
     return RayServe(source="e", quantities=("n",), **{**defaults, **settings})  # type: ignore[arg-type]
 
 
-def test_ray_serve_waits_as_its_own_run_did() -> None:
-    """64 ongoing at 8 per replica, idle from 300 s: what Ray 2.60 did when it was run."""
+def test_ray_serve_delays_match_a_measured_run() -> None:
+    """64 ongoing requests at 8 per replica, idle from 300 s on: the sizes measured with Ray 2.60."""
     ticks = PeerTicks(ray(), 1, step_s=1.0, min_replicas=0)
     assert ticks.run(31, {"e.n": 64}) == [1] * 30 + [8]
     ticks.run(269, {"e.n": 64})
@@ -108,32 +108,32 @@ def test_ray_serve_waits_as_its_own_run_did() -> None:
     assert to_zero == to_one + 601
 
 
-def test_ray_serve_leaves_zero_at_once_for_one() -> None:
+def test_ray_serve_leaves_zero_at_once_with_one_replica() -> None:
     assert PeerTicks(ray(), 0, min_replicas=0).tick({"e.n": 100}) == 1
 
 
-def test_ray_serve_scales_the_difference_by_its_factors_and_never_sticks_on_the_way_down() -> None:
+def test_ray_serve_factors_scale_the_difference_without_stalling() -> None:
     up = PeerTicks(ray(upscaling_factor=0.5, upscale_delay_s=0), 2)
     assert up.tick({"e.n": 64}) == 5
     down = PeerTicks(ray(downscaling_factor=0.1, downscale_delay_s=0), 5)
-    assert down.tick({"e.n": 32}) == 4, "5 - 0.1 rounds up to 5, and still one goes"
+    assert down.tick({"e.n": 32}) == 4, "5 - 0.1 rounds up to 5, but one replica is removed"
 
 
-def test_a_turn_of_the_direction_begins_the_delay_anew() -> None:
+def test_change_of_direction_restarts_the_delay() -> None:
     ticks = PeerTicks(ray(upscale_delay_s=30, look_back_period_s=1), 2)
     ticks.run(2, {"e.n": 64})
     ticks.tick({"e.n": 8})
     assert ticks.run(3, {"e.n": 64}) == [2, 2, 8]
 
 
-def test_a_blind_turn_neither_counts_nor_resets() -> None:
+def test_blind_tick_neither_counts_towards_nor_resets_the_delay() -> None:
     ticks = PeerTicks(ray(upscale_delay_s=30, look_back_period_s=1), 1)
     ticks.run(2, {"e.n": 64})
     assert ticks.tick({"e.n": ABSENT}) == 1
     assert ticks.run(1, {"e.n": 64}) == [8]
 
 
-def test_a_wish_to_shrink_on_half_the_evidence_counts_for_nothing_and_one_to_grow_counts() -> None:
+def test_partial_evidence_counts_only_towards_the_upscale_delay() -> None:
     policy = RayServe(source="e", quantities=("n", "m"), downscale_delay_s=30, look_back_period_s=1)
     ticks = PeerTicks(policy, 4)
     ticks.run(10, {"e.n": 0, "e.m": ABSENT})
@@ -141,7 +141,7 @@ def test_a_wish_to_shrink_on_half_the_evidence_counts_for_nothing_and_one_to_gro
     assert ticks.run(3, {"e.n": 16, "e.m": ABSENT}) == [1, 1, 8]
 
 
-def test_a_long_silence_proves_nothing() -> None:
+def test_long_gap_does_not_count_towards_the_delay() -> None:
     ticks = PeerTicks(ray(), 8)
     ticks.tick({"e.n": 0})
     ticks.at += 7200.0
@@ -166,9 +166,9 @@ def test_ray_serve_aggregates_over_its_look_back(how: str, size: int) -> None:
 # --- SkyServe
 
 
-def test_skyserve_grows_after_five_minutes_and_shrinks_after_twenty() -> None:
+def test_skyserve_scales_out_after_5_minutes_and_in_after_20() -> None:
     ticks = PeerTicks(SkyServeRequestRate(source="g", target_qps_per_replica=2), 2, step_s=20.0)
-    assert ticks.run(16, {"g.requests_per_s": 10}) == [2] * 15 + [5], "at 300 s, as SkyServe 0.14 did when it was run"
+    assert ticks.run(16, {"g.requests_per_s": 10}) == [2] * 15 + [5], "at 300 s, as measured with SkyServe 0.14"
     ticks.run(4, {"g.requests_per_s": 10})
     sizes = ticks.run(70, {"g.requests_per_s": 2})
     assert set(sizes[:59]) == {5}
@@ -180,7 +180,7 @@ def test_skyserve_leaves_zero_at_once() -> None:
     assert PeerTicks(policy, 0, min_replicas=0).tick({"g.requests_per_s": 10}) == 5
 
 
-def test_skyserve_keeps_its_overprovision_beside_what_the_rate_asks_for() -> None:
+def test_skyserve_adds_its_overprovision_to_the_need_by_rate() -> None:
     policy = SkyServeRequestRate(source="g", target_qps_per_replica=2, num_overprovision=2, upscale_delay_s=20)
     ticks = PeerTicks(policy, 3, step_s=20.0)
     assert ticks.run(3, {"g.requests_per_s": 4}) == [3, 4, 4]
