@@ -25,9 +25,9 @@ from tests.simulators.cost.inputs import (
     SPOT,
     WORKLOAD,
     journal,
-    write_offers,
     recorded_evidence,
     simulated_evidence,
+    write_offers,
     write_scenario,
 )
 
