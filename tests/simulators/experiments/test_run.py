@@ -292,9 +292,9 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]
 
 @LAW
 @given(drawn=small_scenarios())
-def test_requests_and_cost_are_conserved_in_any_world(scenario: tuple[dict[str, Any], RequestTrace, int]) -> None:
+def test_requests_and_cost_are_conserved_in_any_world(drawn: tuple[dict[str, Any], RequestTrace, int]) -> None:
     """`simulate` checks every invariant at the end; the figures must add up, and a repeated run is equal."""
-    options, requests, seed = scenario
+    options, requests, seed = drawn
     run_, ticks = simulated(requests, seed, **options)
     summary = summarize(run_)
     ends = (
