@@ -62,7 +62,7 @@ class Period:
 
 @cache
 def period() -> Period:
-    """Simulate an hour and a half of chat with a flash crowd, under a policy by concurrency."""
+    """Simulate an hour and a half of chat with a flash crowd, under the concurrency policy."""
     folder = Path(mkdtemp())
     (folder / "workload.yaml").write_text(yaml.safe_dump(dict(WORKLOAD)))
     scenario = folder / "scenario.yaml"

@@ -137,7 +137,7 @@ def test_files_that_end_before_the_period_are_not_read(tmp_path: Path) -> None:
         rows = [json.dumps(header), *head[1:], *(lines[k] for k in places[first : first + 200])]
         (tmp_path / f"0000000{number}.jsonl").write_text("".join(f"{row}\n" for row in rows))
     progress: list[int] = []
-    late = recorded_runs.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour before
+    late = recorded_runs.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour earlier
     with pytest.raises(JournalError, match="no turn is recorded then"):
         read([tmp_path], late, math.inf, None, lambda _, of: progress.append(of))
     assert progress[-1] == (tmp_path / "00000002.jsonl").stat().st_size

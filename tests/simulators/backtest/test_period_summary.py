@@ -32,7 +32,7 @@ def pool(market: str = "on_demand", price: float | None = 6.0, **sizes: Any) -> 
 
 
 def test_recorded_cost_matches_the_simulated_bill() -> None:
-    """Against the simulator's own bill, which charges each node from its start to its end."""
+    """Compare with the simulator's own bill, which charges each node from its start to its end."""
     period = recorded_runs.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
     summary = summarize_period(record)

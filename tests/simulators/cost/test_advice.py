@@ -146,8 +146,10 @@ def test_cached_tokens_lower_both_the_api_cost_and_the_own_cost(
 ) -> None:
     half = simulated_evidence(write_scenario(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
     cached = advice(half, file, 1, TRIAL_REQUESTS)
-    there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, advised))
-    assert here - there == pytest.approx(0.5 * (0.5 - 0.1) * advised.rates["h100"].rate.prompt_tokens / 1000, rel=0.05)
+    api_cached, api_uncached = (c.section("managed").figure("api_request_usd").value for c in (cached, advised))
+    assert api_uncached - api_cached == pytest.approx(
+        0.5 * (0.5 - 0.1) * advised.rates["h100"].rate.prompt_tokens / 1000, rel=0.05
+    )
     effects = {f.about: f.value for f in cached.section("effects").figures if f.key == "cache_usd"}
     assert effects["50% as it is"] == pytest.approx(effects["50%"], rel=0.02)
     assert effects["75%"] < effects["50%"] < effects["0%"]
@@ -175,7 +177,7 @@ def test_market_prices_and_interruption_rate_are_measured_from_the_run(folder: P
         "on_demand": 5.0, "reserved": 3.0, "spot": 2.0,
     }  # fmt: skip
     assert offer.losses is not None
-    assert offer.losses.value == pytest.approx(2.0, rel=0.8), "two an hour and node, as the scenario has it"
+    assert offer.losses.value == pytest.approx(2.0, rel=0.8), "the scenario's rate: two per node-hour"
     assert offer.available is not None
     assert 0.5 < offer.available.value <= 1.0
     assert {s.basis for s in offer.losses.sources} == {Basis.SIMULATED}
@@ -186,7 +188,7 @@ def test_zero_observed_interruptions_yield_a_rate_above_zero(folder: Path) -> No
     evidence = simulated_evidence(write_scenario(folder, {**MARKETS, "pools": pools}, LADDER))
     losses = evidence.offer.losses
     assert losses is not None
-    assert losses.value > 0.1, "three over the hours seen"
+    assert losses.value > 0.1, "three over the observed hours"
     assert Basis.PRIOR in {s.basis for s in losses.sources}
 
 
@@ -198,7 +200,7 @@ def test_unknown_prices_and_slo_are_reported_as_gaps(folder: Path) -> None:
     assert [g.what for g in advised.section("buying").gaps] == [
         "the cheapest way to buy", "what to reserve", "what spot would cost",
     ]  # fmt: skip
-    assert advised.section("buying").figure("held_most").value >= 1, "what is known is told all the same"
+    assert advised.section("buying").figure("held_most").value >= 1, "known figures are reported"
     assert "nothing is promised" in advised.section("sizing").gaps[0].why
     assert not advised.section("managed").figures
     assert all(f.unit != "USD/month" for s in advised.sections for f in s.figures)
@@ -208,7 +210,7 @@ def test_reservation_is_evaluated_against_a_falling_load(advised: Advice) -> Non
     section = advised.section("buying")
     assert section.figure("reserved_replicas").value >= 1
     saved = section.figure("on_demand_usd").value - section.figure("plan_usd").value
-    assert section.figure("if_load_falls_usd").value > -saved, "less is saved"
+    assert section.figure("if_load_falls_usd").value > -saved, "the saving is smaller"
     assert any("binds for 1 year" in finding for finding in section.findings)
     assert any("less than a week" in finding for finding in section.findings)
 
@@ -223,7 +225,7 @@ def test_spot_replicas_count_as_held_only_while_available(folder: Path) -> None:
         )
     )
     requested = sum(sizes["desired"] for sizes in evidence.recorded.pools.values())
-    assert evidence.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it asks for more than there is"
+    assert evidence.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it requests more than the capacity"
     assert (requested - evidence.held).max() >= 1
     assert 0 < evidence.spot_share < 0.5
     assert evidence.offer.available is not None
@@ -272,7 +274,7 @@ def test_at_the_parity_price_another_gpu_costs_the_same_per_request(
 ) -> None:
     section = advised.section("sizing")
     parity = {f.about: f for f in section.figures if f.key == "parity_usd"}
-    assert "llama-3.1-8b-a100" not in parity, "it is offered already"
+    assert "llama-3.1-8b-a100" not in parity, "an offered GPU needs no parity price"
     assert all(name.startswith("llama-3.1-8b-") and f.rests_on_prior for name, f in parity.items())
     price = parity["llama-3.1-8b-l40s"].value
     offers = {**OFFERS["offers"], "l40s": {"model": "llama-3.1-8b-l40s", "on_demand_usd_per_hour": price}}

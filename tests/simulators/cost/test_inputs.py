@@ -116,4 +116,6 @@ def test_the_example_in_the_advise_document_loads(tmp_path: Path) -> None:
     result, runs_on = merge_offers({"gpus": POOL}, {"gpus": 1.0}, load(write_files(tmp_path, example)))
     assert runs_on == "h100"
     assert result["h100"].on_demand is not None
-    assert result["h100"].on_demand.value == pytest.approx(6.88), "the price list's eighth, not the pool's"
+    assert result["h100"].on_demand.value == pytest.approx(6.88), (
+        "an eighth of the price list's row, not the pool's price"
+    )

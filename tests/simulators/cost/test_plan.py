@@ -77,5 +77,5 @@ def test_reserved_replicas_are_paid_for_when_the_load_falls() -> None:
     assert cost_under(plan, of(1.0, 0.9, 0.2), prices) == pytest.approx(plan.usd_per_hour)
     assert cost_under(plan, of(0.5), prices) == pytest.approx(12.0)
     assert cost_under(plan, of(1.0, 1.0, 1.0, 0.5), prices) == pytest.approx(12.0 + 10.0 + 5.0), (
-        "what is beyond is on demand"
+        "replicas beyond the plan are on demand"
     )

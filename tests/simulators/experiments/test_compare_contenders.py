@@ -163,7 +163,7 @@ def test_a_file_takes_precedence_over_a_scenario_workload_and_a_peer(case: Case,
 
 def test_contenders_can_be_pickled(case: Case) -> None:
     selected = contenders(case, [*ON_ENGINES, "oracle"])
-    assert pickle.loads(pickle.dumps(selected)) == selected  # noqa: S301 - made here
+    assert pickle.loads(pickle.dumps(selected)) == selected  # noqa: S301 - pickled above
 
 
 def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:

@@ -83,7 +83,7 @@ def test_deployment_falls_back_to_on_demand_and_returns_to_spot(tmp_path: Path) 
 def test_nodes_interrupted_in_one_zone_are_replaced_in_another(tmp_path: Path) -> None:
     watched = WatchedDeployment(data(tmp_path, FULL, [4, 0, 4, 4, 4]), KARPENTER)
     assert watched.sizes[165] == (8, 0), "four in each zone"
-    assert watched.sizes[195] == (4, 0), "the other zone starts four, and nothing is bought on demand"
+    assert watched.sizes[195] == (4, 0), "the other zone starts four, and no on-demand node is requested"
     assert watched.sizes[315] == (8, 0)
     assert watched.world.status(PoolName("spot-zone-0")).desired == 8
 
@@ -98,7 +98,7 @@ def test_market_and_traffic_windows_are_aligned_in_time(tmp_path: Path) -> None:
     folder = data(tmp_path, FULL, NONE)
     train, test = (CELL.zones(folder, part)["zone-0"]["trace"] for part in ("train", "test"))
     assert test["start_s"] - train["start_s"] == 1166
-    assert train["scale"] == 2, "four nodes at the fullest stand for eight"
+    assert train["scale"] == 2, "a recorded maximum of four nodes is scaled to eight"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Every figure against a count by hand, on runs small enough to count."""
+"""Every figure against hand-computed values, on small runs."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_message_lost_after_redelivery_is_a_dead_letter() -> None:
     assert summary.finished + summary.dead_letter == 40
 
 
-# --- figures in pieces
+# --- helpers of figures
 
 
 def test_token_gaps_are_read_from_their_buckets() -> None:

@@ -119,7 +119,7 @@ def test_a_page_requires_unique_run_names(names: list[str]) -> None:
 def test_page_data_is_small_and_can_be_pickled() -> None:
     data = run_data("small", crowd())
     assert len(pickle.dumps(data)) < 200_000
-    assert page_of_runs([pickle.loads(pickle.dumps(data))]) == page_text()  # noqa: S301 - made here
+    assert page_of_runs([pickle.loads(pickle.dumps(data))]) == page_text()  # noqa: S301 - pickled above
 
 
 def test_bins_sum_to_all_requests_and_all_slo_violations() -> None:

@@ -64,7 +64,7 @@ def test_the_recommended_file_is_valid_and_cheaper_on_held_out_traffic(tuned_fol
 def test_compare_confirms_the_figures_of_a_policy_file(
     tuned_folder: Path, scenario: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole scenario once more, today and tuned: the same sign, by another command."""
+    """The whole scenario, untuned and tuned: another command finds the same saving."""
     arguments = ["compare", str(scenario), "--policies", str(tuned_folder / "recommended.yaml"), "--without-self"]
     assert main([*arguments, "--replications", "1", "--json", "-"]) == 0
     tuned = json.loads(capsys.readouterr().out)["policies"]["small"][0]
@@ -136,7 +136,7 @@ def test_an_hpa_is_tuned_as_an_hpa_or_as_a_native_policy(scenario: Path, tmp_pat
     arguments = ("--from", str(tmp_path / "hpa.yaml"), "--prometheus", "http://prom:9090", "--budget", "6-trials")
     _, own = tune(scenario, tmp_path / "own", *arguments, "--jobs", "1", "--proof", "1")
     _, native = tune(scenario, tmp_path / "native", *arguments, "--native", "--jobs", "1", "--proof", "1")
-    assert own["today"]["proof"] == native["today"]["proof"], "both are held against the same HPA"
+    assert own["today"]["proof"] == native["today"]["proof"], "both are compared with the same HPA"
     kinds = {
         name: [p["kind"] for p in yaml.safe_load((tmp_path / name / "point-1.yaml").read_text())["policies"].values()]
         for name in ("own", "native")
@@ -191,7 +191,7 @@ class Terminal(io.StringIO):
 
 
 def test_the_progress_screen_shows_the_front_and_clears_it(scenario: Path, tmp_path: Path) -> None:
-    from simulators.experiments.scenario import load  # noqa: PLC0415 - beside the screen only here
+    from simulators.experiments.scenario import load  # noqa: PLC0415 - used only in this test
 
     terminal = Terminal()
     screen = ProgressScreen("tune small", terminal)
@@ -201,10 +201,10 @@ def test_the_progress_screen_shows_the_front_and_clears_it(scenario: Path, tmp_p
         )
         advance(result, 10)
         screen(result, 0.25)
-        drawn = terminal.getvalue()
+        screen_text = terminal.getvalue()
         screen.clear()
-    assert "tune small" in drawn
-    assert "25% 10 trials" in drawn
-    assert "<- cheapest that keeps the promise" in drawn
-    lines = drawn.count("\n") + 1
-    assert terminal.getvalue().removeprefix(drawn).count("\033[2K") >= lines, "each line is erased"
+    assert "tune small" in screen_text
+    assert "25% 10 trials" in screen_text
+    assert "<- cheapest that keeps the promise" in screen_text
+    lines = screen_text.count("\n") + 1
+    assert terminal.getvalue().removeprefix(screen_text).count("\033[2K") >= lines, "each line is erased"

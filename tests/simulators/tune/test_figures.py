@@ -82,7 +82,7 @@ def test_the_front_consists_of_the_undominated_trials(estimate: list[tuple[int, 
     for trial in trials:
         cost, late = trial.figures.usd_per_month, trial.figures.late_share
         below = [p for p in pairs if p[0] <= cost and p[1] <= late]
-        assert below, "every trial is on the front, or something on it is as good in both"
+        assert below, "a trial on the front is at least as good in cost and late share"
     assert all(b[1] < a[1] for a, b in pairwise(pairs))
 
 
@@ -97,7 +97,7 @@ def test_picked_points_include_the_ends_and_the_choice(estimate: list[tuple[int,
 def test_the_front_excludes_trials_far_outside_the_slo() -> None:
     beyond_slo, near_slo = steady_trial(1, 1.0, 0.5), steady_trial(2, 2.0, 0.015)
     assert [t.number for t in front([beyond_slo, near_slo], ALLOWED)] == [2]
-    assert [t.number for t in front([beyond_slo], ALLOWED)] == [1], "the nearest, where nothing is near"
+    assert [t.number for t in front([beyond_slo], ALLOWED)] == [1], "the nearest, if no trial is near the SLO"
 
 
 def test_the_choice_is_the_cheapest_within_the_slo_or_the_fewest_violations() -> None:
@@ -122,7 +122,9 @@ def test_leave_one_out_chooses_on_other_traces_and_reports_the_left_out_one() ->
     risky, safe = two(1, (2, 90), 1.0), two(2, (2, 2), 5.0)
     result = leave_one_out([risky, safe], ALLOWED, 2)
     assert [(k, chosen.number) for k, chosen, _ in result] == [(0, 2), (1, 1)]
-    assert result[1][2].figures.late_share == pytest.approx(0.09), "what the first trace chose fails on the second"
+    assert result[1][2].figures.late_share == pytest.approx(0.09), (
+        "the choice on the first trace violates the SLO on the second"
+    )
     assert leave_one_out([risky, safe], ALLOWED, 1) == []
 
 
@@ -188,9 +190,11 @@ def test_the_recommendation_is_the_choice_a_safer_point_or_none() -> None:
     assert "as the proof chose it" in reason
     assert recommend(validated(today, broken), 1, "kept")[0] is None
     expensive = (steady_trial(3, 20.0, 0.0), steady_trial(3, 20.0, 0.0))
-    assert recommend(validated(today, expensive), 3, "kept")[0] is None, "what runs today keeps the promise for less"
+    assert recommend(validated(today, expensive), 3, "kept")[0] is None, (
+        "the present policy meets the SLO at lower cost"
+    )
     result, _ = recommend(validated(today, expensive), 3, "missed")
-    assert result is not None, "what runs today breaks the promise: keeping it may cost more"
+    assert result is not None, "the present policy violates the SLO: meeting it may cost more"
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,9 @@ def test_an_acknowledged_stop_request_does_not_end_the_next_phase() -> None:
 def test_a_trial_is_pruned_if_dominated_with_margin_or_far_outside_the_slo() -> None:
     limits = PruneLimits((((10.0, 0.01), (20.0, 0.001)), ((10.0, 0.01),)), max_late_share=0.3)
     assert limits.prune_reason(0, (13.0, 0.02)) == "30% dearer than another, and no fewer late, in the first part"
-    assert limits.prune_reason(0, (13.0, 0.005)) == "", "fewer late for more money is what a front is made of"
+    assert limits.prune_reason(0, (13.0, 0.005)) == "", (
+        "a trial with fewer late requests at a higher cost may be on the front"
+    )
     assert limits.prune_reason(0, (9.0, 0.4)) == "40.0% of the requests late in the first part"
     assert limits.prune_reason(1, (10.4, 0.02)) == ""
     assert limits.prune_reason(1, (10.6, 0.02)) != ""

@@ -55,7 +55,7 @@ def test_two_thirds_of_a_trace_are_for_tuning_and_the_rest_for_validation(case: 
     assert seed != 1, "tuning and validation use different seeds"
     first_s = end_s - validation.length_s
     counted_s = first_s + validation.case.scenario.warm_up_s
-    assert counted_s == pytest.approx(cut_s, abs=0.01), "the lead-in is run through, and not counted"
+    assert counted_s == pytest.approx(cut_s, abs=0.01), "the lead-in is simulated and not counted"
     begin_s = round(1 / 3 * end_s, 3)
     lead = [a - begin_s for a in arrivals(whole) if a >= begin_s]
     assert np.allclose(validation.traces[seed].arrival_s, lead, atol=2e-3)

@@ -26,7 +26,7 @@ TRIALS = 16
 
 
 def tuning(scenario: Path, out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """The search as a process."""
+    """Run the search as a process."""
     arguments: tuple[str | Path, ...] = (scenario, "--out", out, "--budget", f"{TRIALS}-trials", "--proof", "1", *more)
     return small.running(*arguments, cwd=out.parent)
 
@@ -34,7 +34,7 @@ def tuning(scenario: Path, out: Path, *more: str) -> AbstractContextManager[subp
 def check_all_ended(trials: Sequence[Any]) -> None:
     """Check that every trial number occurs once, every trial ended, and the count is as requested.
 
-    A trial that a killed client was still drawing never ran: it is marked as failed and not counted.
+    A trial whose parameters a killed client had not fully sampled never ran: it is marked as failed and not counted.
     """
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert set(small.states(trials)) <= set(small.ENDED)

@@ -22,10 +22,10 @@ def test_speculative_decoding_divides_decode_steps_by_accepted_tokens() -> None:
     w = world(many, model=SPECULATING)
     w.run_until(4000 * PS_PER_S)
     steps = (w.kernel.requests.finished_ps - w.kernel.requests.arrived_ps) / (0.01 * PS_PER_S)
-    assert set(steps.tolist()) == {1 + 100 / 2, 1 + 34.0}, "2 or 3 tokens a step, whole ones"
+    assert set(steps.tolist()) == {1 + 100 / 2, 1 + 34.0}, "whole tokens, 2 or 3 per step"
     strides = w.kernel.requests.tokens_per_step
     assert strides.mean() == pytest.approx(2.5, abs=3 * 0.5 / 20)
-    assert int(w.kernel.read().output_tokens.sum()) == 400 * 101, "and no token more than asked for"
+    assert int(w.kernel.read().output_tokens.sum()) == 400 * 101, "no more tokens than requested"
 
 
 def test_accepted_tokens_above_the_draft_length_are_rejected() -> None:
@@ -34,7 +34,7 @@ def test_accepted_tokens_above_the_draft_length_are_rejected() -> None:
 
 
 def test_cached_prefix_tokens_skip_prefill() -> None:
-    """1,000 prompt tokens at 512 a step take two steps, and one where 60 % of them are there."""
+    """1,000 prompt tokens at 512 per step take two steps, and one if 60 % of them are cached."""
     requests = trace((0.0, 1000, 1))
     for hits, steps in ((requests, 2), (requests.with_prefix_hits(0.6), 1)):
         w = world(hits)

@@ -86,7 +86,7 @@ def simulated_ticks(
     return ticks
 
 
-# --- which calls
+# --- affected calls
 
 
 def test_ports_without_matching_faults_are_unchanged() -> None:
@@ -252,7 +252,7 @@ def test_occasional_false_zeros_do_not_scale_in_a_busy_pool() -> None:
 
 
 def test_frequent_false_zeros_never_scale_in_a_busy_pool() -> None:
-    """False zeros last longer than a window of a minute again and again; the source becomes suspected."""
+    """False zeros repeatedly last longer than a window of a minute; the source becomes suspected."""
     ticks: list[Tick] = []
     busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
     zero = FaultSettings(fault="zero", share=0.5, where="sources")

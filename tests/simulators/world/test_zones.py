@@ -25,13 +25,13 @@ def test_zones_scenario_exercises_interruptions_and_cost_allocation() -> None:
     done = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
     events = [e for pool in done.world.pools.values() for e in pool.events]
     assert {e.kind for e in events} == {NodeEventKind.NOTICE, NodeEventKind.INTERRUPTED}, (
-        "zones are lost, and announced"
+        "zones are interrupted, with notice"
     )
     reserved = [t.observation.pools[PoolName("reserved")] for t in ticks]
-    assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "used first, and kept"
+    assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "reserved nodes are used first and kept"
     on_demand = [t.decision.targets[PoolName("on-demand")] for t in ticks]
     assert max(on_demand) > 0
-    assert sum(n == 0 for n in on_demand) > len(on_demand) / 2, "given up when cheaper ones serve"
+    assert sum(n == 0 for n in on_demand) > len(on_demand) / 2, "on-demand nodes are removed when cheaper ones serve"
     rules = {s.rule for t in ticks for s in t.decision.steps}
     assert {
         RuleId.COST_ALLOCATION,
@@ -57,7 +57,7 @@ def test_headroom_tier_replicas_are_resting_nodes_of_the_serving_pool(tmp_path: 
     gpus = done.world.pools[PoolName("gpus")]
     assert gpus.headroom[Tier.SLEPT] == 2
     assert ticks[-1].observation.pools[PoolName("slept")] == Fresh(PoolStatus(2, 2), ticks[-1].at)
-    assert all(t.decision.current == gpus_of(t) for t in ticks), "what rests is no size"
+    assert all(t.decision.current == gpus_of(t) for t in ticks), "resting nodes are not part of the size"
     assert gpus.bill(done.world.now_ps, lambda _: 0).headroom > 0
 
 

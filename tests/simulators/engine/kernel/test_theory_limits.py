@@ -110,7 +110,7 @@ def test_more_capacity_delays_few_requests_of_batching_engines(change: dict[str,
     base: dict[str, Any] = {"replicas": 4, "speed": 1.0}
     worse, better = first_tokens(**base), first_tokens(**base | change)
     later_s = better - worse
-    # some requests may be later: more capacity changes which others share a batch with them
+    # some requests may be served later: more capacity changes the composition of their batches
     assert 0 < (later_s > 0).mean() < 0.4
     assert (later_s > 0.05).mean() < 0.1
     assert later_s.max() < 1.0

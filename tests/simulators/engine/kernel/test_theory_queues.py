@@ -61,7 +61,7 @@ def many_servers(kind: str, arrival: Ints, size: Ints) -> tuple[float, Ints]:
     """Serve with ten servers: the slots of one replica's batch, or ten one-slot replicas behind the central queue.
 
     Return the mean time for which a free slot stays empty, in steps, and the waits, in picoseconds. A batch admits
-    customers when a step ends: half a step late in the mean.
+    customers when a step ends: half a step later on average.
     """
     if kind == "batch":
         lag, k = 0.5, serve(engine(max_seqs=SERVERS), arrival, size)
@@ -90,7 +90,7 @@ def test_processor_sharing_slows_all_sizes_equally(kind: str) -> None:
     slowed = sojourns(serve(sharing(), poisson(rng, n, rho / MEAN_STEPS), size)) / size
     assert batch_means(slowed * size).agrees(MEAN_STEPS / (1 - rho), 0.01)
     for third in np.array_split(np.argsort(size, kind="stable"), 3):
-        # theory has no wait for the end of a step, which is some per cent of a short service
+        # theory does not model the wait for the end of a step, a few per cent of a short service
         long = third[size[third] >= 100]
         assert (slowed[long] * size[long]).sum() / size[long].sum() == pytest.approx(1 / (1 - rho), rel=0.02)
 

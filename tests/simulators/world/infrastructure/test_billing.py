@@ -128,9 +128,7 @@ def test_a_stopped_node_is_billed_for_its_disk_and_for_each_run() -> None:
     assert parts_micro_usd(world.bill()) == {"headroom": 10 * PER_S + 100 * 10, "rounding": 50 * PER_S}
     world.resize(1)
     world.until(111)
-    assert (
-        parts_micro_usd(world.bill())["rounding"] == (50 + 59 + 59) * PER_S
-    )  # the two runs, and the one that makes it up
+    assert parts_micro_usd(world.bill())["rounding"] == (50 + 59 + 59) * PER_S  # the two runs, and the replacement's
 
 
 def test_each_zone_has_its_own_price() -> None:

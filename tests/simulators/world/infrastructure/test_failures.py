@@ -63,7 +63,7 @@ def test_a_retrying_group_reports_the_failure_of_each_retry() -> None:
     world.until(129)
     assert state(world) == (4, 0, 2, 110.0)
     world.until(159)
-    assert state(world) == (4, 0, 2, 110.0), "a node that comes between two tries is found by the next"
+    assert state(world) == (4, 0, 2, 110.0), "a node that becomes available between two attempts is found by the next"
     world.until(160)
     assert state(world) == (4, 1, 1, 160.0)
     world.until(1000)
@@ -87,7 +87,7 @@ def test_an_agent_pool_retries_failed_replicas_only_after_a_larger_resize() -> N
     world = limited_world(Failures(after_s=60.0, then="stay"), MORE_NODES)
     world.resize(4)
     world.until(1000)
-    assert state(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
+    assert state(world) == (4, 0, 2, 60.0), "nodes are available, and the pool does not retry"
     assert world.sizes() == (4, 2)
     world.resize(5)
     assert state(world) == (5, 3, 0, None)
@@ -133,7 +133,7 @@ def test_scale_in_removes_failed_replicas_first() -> None:
     world.resize(4)
     assert state(world) == (4, 1, 1, 60.0)
     world.resize(3)
-    assert state(world) == (3, 1, 0, None), "what was said is over with what it was said of"
+    assert state(world) == (3, 1, 0, None), "the shortfall ends with the failed replicas"
     world.resize(2)
     assert state(world) == (2, 0, 0, None)
     assert world.engines.drained == {}

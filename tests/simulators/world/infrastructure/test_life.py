@@ -39,7 +39,7 @@ def drawn() -> dict[str, np.ndarray]:
 def test_each_phase_is_log_normal_with_its_median_and_spread(drawn: dict[str, np.ndarray], name: str) -> None:
     phase: Phase = getattr(StartUp(), name)
     law = stats.lognorm(s=phase.sigma, scale=phase.median_s)
-    # Rounding to a millisecond moves a short phase by up to a tenth of a percent: far below what this test resolves.
+    # Rounding to a millisecond moves a short phase by up to 0.1 %: far below the resolution of this test.
     jitter = np.random.default_rng(1).uniform(-0.0005, 0.0005, DRAWN)
     assert stats.kstest(drawn[name] + jitter, law.cdf).pvalue > 0.001
     error = 4 * law.std() / math.sqrt(DRAWN)

@@ -234,7 +234,7 @@ def test_an_interruption_gives_notice_drains_and_replaces_the_node() -> None:
     assert world.sizes() == (4, 3)
     world.until(1000)
     assert world.events() == [(880.0, "notice", 3, 0), (1000.0, "interrupted", 4, 0)]
-    assert world.pool.waiting == 1  # the replacement came into a zone that was to shrink
+    assert world.pool.waiting == 1  # the replacement was placed in the shrinking zone
     world.bill()
 
 
@@ -285,7 +285,7 @@ def test_an_interruption_too_soon_for_a_full_notice_gives_none() -> None:
 
 
 def test_nodes_are_lost_at_the_rate_of_their_zone() -> None:
-    """Exponential lives: the number lost among those that never end otherwise is Poisson, inside 4 standard errors."""
+    """Exponential lifetimes: the number of interruptions is Poisson, within 4 standard errors."""
     zone = ZoneOffer(losses_per_node_hour=0.2)
     world = World(offer(market="spot", zones={"z": zone}, start_up=FAST, on_notice="serve"), begin=1000)
     world.until(36_000)
@@ -376,4 +376,4 @@ def test_tier_status_reports_desired_and_resting_nodes() -> None:
     assert world.pool.headroom_status(Tier.SLEPT, world.now_ps).pending == 2
     world.until(300)
     assert world.pool.headroom_status(Tier.SLEPT, world.now_ps) == PoolStatus(2, 2)
-    assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "no size of the pool's"
+    assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "headroom is not part of the pool's size"
