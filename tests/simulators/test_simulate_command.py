@@ -20,8 +20,8 @@ from simulators.world.traffic.readers import read
 from tests.foreground import FOREGROUND
 from tests.simulators.world.files import Change, files, nothing
 
-MANY_TURNS = 100_000
-"""Bytes of a journal at which the run is well under way."""
+WELL_UNDER_WAY_BYTES = 100_000
+"""Size of a journal at which the run is well under way. Bytes."""
 ENTRY = "from scaler.cli import main; raise SystemExit(main())"
 
 
@@ -389,7 +389,7 @@ def test_an_interrupted_run_leaves_no_files(tmp_path: Path) -> None:
     command = [*FOREGROUND, sys.executable, "-c", ENTRY, *arguments]
     with subprocess.Popen(command, text=True, stderr=-1, stdout=-1) as process:
         try:
-            while not any(p.stat().st_size > MANY_TURNS for p in tmp_path.glob(".journal.*/00000001.jsonl")):
+            while not any(p.stat().st_size > WELL_UNDER_WAY_BYTES for p in tmp_path.glob(".journal.*/00000001.jsonl")):
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Recorded runs for backtests: of a simulated period with a known truth, and built by hand."""
+"""Recorded runs for backtests: a simulated period with a known truth, and hand-written records."""
 
 from __future__ import annotations
 

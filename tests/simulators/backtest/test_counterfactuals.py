@@ -191,10 +191,10 @@ def test_a_counterfactuals_cost_and_late_share_are_close_to_the_truth(policy: st
     case = load(recorded_runs.period().scenario)
     (contender,) = contenders(case, [policy], with_self=False)
     actual = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
-    shares = outcome(policy)
-    assert shares.usd == pytest.approx(actual.cost_usd, rel=0.08)
-    assert shares.late is not None
-    missed, predicted = 1 - actual.attainment["all"], shares.late / shares.requests
+    estimate = outcome(policy)
+    assert estimate.usd == pytest.approx(actual.cost_usd, rel=0.08)
+    assert estimate.late is not None
+    missed, predicted = 1 - actual.attainment["all"], estimate.late / estimate.requests
     assert predicted == pytest.approx(missed, abs=0.02)
 
 

@@ -109,10 +109,10 @@ def test_absent_stale_and_partial_readings_are_nan(tmp_path: Path) -> None:
 
     def spoil(lines: list[str]) -> list[str]:
         places = dict(zip(ticks(lines)[50:53], bad_readings, strict=True))
-        run = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
         for place, reading in places.items():
-            run[place]["readings"]["engines.running"] = reading
-        return [json.dumps(record) for record in run]
+            records[place]["readings"]["engines.running"] = reading
+        return [json.dumps(record) for record in records]
 
     before, after = only_run(recorded_runs.period().journal), only_run(recorded_runs.edited_journal(tmp_path, spoil))
     lost = np.isfinite(before.readings[RUNNING]) & ~np.isfinite(after.readings[RUNNING])
@@ -195,10 +195,10 @@ def test_reasons_count_every_tick_and_keep_the_largest_changes() -> None:
 
 def test_a_pool_added_later_has_zero_replicas_before(tmp_path: Path) -> None:
     def add_pool(lines: list[str]) -> list[str]:
-        run = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
         for place in ticks(lines)[100:]:
-            run[place]["pools"]["more"] = run[place]["pools"]["gpus"]
-        return [json.dumps(record) for record in run]
+            records[place]["pools"]["more"] = records[place]["pools"]["gpus"]
+        return [json.dumps(record) for record in records]
 
     record = only_run(recorded_runs.edited_journal(tmp_path, add_pool))
     more, gpus = record.pools[PoolName("more")], record.pools[PoolName("gpus")]
@@ -210,10 +210,10 @@ def test_a_pool_added_later_has_zero_replicas_before(tmp_path: Path) -> None:
 
 def test_a_tick_with_abandoned_replicas_lacks_capacity(tmp_path: Path) -> None:
     def abandon(lines: list[str]) -> list[str]:
-        run = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
         for place in ticks(lines)[30:35]:
-            run[place]["decision"]["abandoned"] = {"gpus": 2}
-        return [json.dumps(record) for record in run]
+            records[place]["decision"]["abandoned"] = {"gpus": 2}
+        return [json.dumps(record) for record in records]
 
     record = only_run(recorded_runs.edited_journal(tmp_path, abandon))
     assert np.flatnonzero(record.columns["short"]).tolist() == [30, 31, 32, 33, 34]

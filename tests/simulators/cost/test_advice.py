@@ -100,7 +100,9 @@ def test_purchase_plan_covers_the_peak_and_costs_less_than_on_demand(
     assert section.figure("plan_usd").value < section.figure("on_demand_usd").value
 
 
-def test_measured_cost_equals_the_requested_sizes_at_their_price(advised: Advice, evidence: WorkloadEvidence) -> None:
+def test_simulated_cost_is_close_to_the_requested_sizes_at_their_price(
+    advised: Advice, evidence: WorkloadEvidence
+) -> None:
     """The requested sizes at their price, plus the cost of draining replicas."""
     requested = float((evidence.held * evidence.recorded.over_s).sum()) / 3600 * 5.0
     assert evidence.cost is not None
@@ -216,7 +218,7 @@ def test_reservation_is_evaluated_against_a_falling_load(advised: Advice) -> Non
 
 
 def test_spot_replicas_count_as_held_only_while_available(folder: Path) -> None:
-    """The scenario has the market of each pool; the workload's file need not."""
+    """The scenario specifies the market of each pool; the workload does not have to."""
     plain = {n: {k: v for k, v in pool.items() if k != "market"} for n, pool in LADDER["pools"].items()}
     few = {**MARKETS["pools"], "spot": {**SPOT, "zones": {"a": {"capacity": 1}}}}
     evidence = simulated_evidence(
@@ -242,7 +244,7 @@ def test_a_run_that_cost_less_than_the_plan_is_reported(folder: Path) -> None:
     assert any("As it was run it cost" in finding for finding in advised.findings)
 
 
-def test_a_workload_that_scales_to_zero_costs_less_than_one_replica(folder: Path) -> None:
+def test_scale_to_zero_costs_less_than_a_minimum_of_one_replica(folder: Path) -> None:
     quiet = {
         **SCENARIO,
         "traffic": {"kind": "flash_crowd", "base_rps": 0.001, "at_s": 1800, "factor": 1000, "duration_s": 3600},

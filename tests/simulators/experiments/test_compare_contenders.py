@@ -58,7 +58,7 @@ def test_every_peer_runs_with_the_scenarios_bounds_and_pools(case: Case, name: s
 
 
 @pytest.mark.parametrize("name", peer_names())
-def test_every_template_states_its_target_and_sets_only_sources_and_policies(name: str) -> None:
+def test_every_template_documents_its_target_and_sets_only_two_keys(name: str) -> None:
     text = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
     assert "Target:" in text.split("sources:")[0]
     assert yaml.safe_load(text).keys() == {"sources", "policies"}

@@ -106,7 +106,7 @@ def test_without_limits_concurrent_workloads_decide_independently(tmp_path: Path
     assert sizes(simulated(world(tmp_path / "both", "chat", scenario=options))[1])[CHAT] == alone[CHAT]
 
 
-def test_concurrent_runs_are_reproducible_and_have_their_own_random_streams(tmp_path: Path) -> None:
+def test_concurrent_runs_are_reproducible_with_their_own_random_streams(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     path = world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]})
     (first_run, first), (second_run, second) = simulated(path), simulated(path)
@@ -138,7 +138,7 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
     assert "daemon.fleet.max_gpus is 9" in capsys.readouterr().out
 
 
-def test_another_policy_runs_beside_the_same_concurrent_workloads(tmp_path: Path) -> None:
+def test_another_policy_keeps_the_same_concurrent_workloads(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     case_ = load(world(tmp_path, "chat", scenario={"beside": ["../batch/scenario.yaml"]}))
     changed = case_.under(dataclasses.replace(case_.workload, fingerprint="other"), "other.yaml")

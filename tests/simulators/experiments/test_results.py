@@ -116,7 +116,7 @@ def test_failed_requests_meet_no_limit() -> None:
     assert warning.endswith("16,000 tokens: they are rejected")
 
 
-def test_a_request_one_token_beyond_the_kv_cache_is_rejected_with_a_warning() -> None:
+def test_a_request_beyond_the_kv_cache_is_rejected_with_a_warning() -> None:
     summary = summarize(simulated(trace((0.0, 15_900, 99), (10.0, 15_900, 100)), settle_s=300.0))
     assert (summary.finished, summary.rejected) == (1, 1)
     assert [w.split(" requests")[0] for w in summary.warnings] == ["1 of 2"]
@@ -157,11 +157,11 @@ def test_figures_without_requests_are_nan_rather_than_zero() -> None:
 
 
 def test_counted_requests_have_the_latencies_of_each_request() -> None:
-    summary = CountedRequests(simulated(THREE))
-    assert summary.arrival_s.tolist() == [0.0, 1.0, 2.0]
-    assert summary.ttft_s == pytest.approx([0.01] * 3)
-    assert summary.e2e_s == pytest.approx([0.01, 0.11, 1.01])
-    assert summary.itl_s == pytest.approx([math.nan, 0.01, 0.01], nan_ok=True)
+    counted = CountedRequests(simulated(THREE))
+    assert counted.arrival_s.tolist() == [0.0, 1.0, 2.0]
+    assert counted.ttft_s == pytest.approx([0.01] * 3)
+    assert counted.e2e_s == pytest.approx([0.01, 0.11, 1.01])
+    assert counted.itl_s == pytest.approx([math.nan, 0.01, 0.01], nan_ok=True)
 
 
 # --- ticks
@@ -246,14 +246,14 @@ def test_numbers_have_a_suitable_unit(text: str, message: str) -> None:
 
 def test_an_overload_of_the_maximum_replicas_gives_a_warning() -> None:
     rows = trace(*[(0.05 * k, 10, 400) for k in range(12_000)])  # 20 a second of a second's full batch each
-    summary = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
+    messages = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
     message = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
-    assert summary[0] == f"{message}: no policy can serve them in time"
+    assert messages[0] == f"{message}: no policy can serve them in time"
     assert not run_warnings(simulated(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b-h100-vllm", "steady"])
-def test_full_batch_work_never_exceeds_the_measured_engine_time(name: str) -> None:
+def test_full_batch_work_never_exceeds_the_simulated_engine_time(name: str) -> None:
     model = STEADY if name == "steady" else catalogue.load(name)
     rng = np.random.default_rng(3)
     rows = [(0.0, int(p), int(n)) for p, n in zip(rng.integers(1, 400, 300), rng.integers(1, 300, 300), strict=True)]

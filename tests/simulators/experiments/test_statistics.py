@@ -164,7 +164,7 @@ def test_batches_that_are_too_short_have_a_high_lag_1_correlation() -> None:
     assert short > 0.3
 
 
-def test_batch_means_of_a_constant_series_are_exact_and_a_short_one_has_none() -> None:
+def test_batch_means_are_exact_for_an_even_series_and_none_for_a_short() -> None:
     even = batch_means(np.tile([1.0, 2.0], 1000))
     assert even is not None
     assert even.estimate.mean == 1.5

@@ -56,7 +56,7 @@ def test_the_world_provides_every_quantity_of_the_embedded_sources() -> None:
         ),
     ],
 )
-def test_invalid_embedded_settings_are_refused(
+def test_invalid_embedded_settings_are_rejected(
     tmp_path: Path, source: Mapping[str, object], pool: Mapping[str, object], path: str, rule: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

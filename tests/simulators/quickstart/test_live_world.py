@@ -135,7 +135,7 @@ def test_world_state_does_not_depend_on_when_it_is_read(pauses_s: list[float]) -
     assert (seldom.kernel.counts == often.kernel.counts).all()
 
 
-async def test_equal_seeds_give_equal_worlds_and_different_seeds_different_worlds() -> None:
+async def test_equal_seeds_give_equal_worlds_and_different_seeds_do_not() -> None:
     async def arrivals(seed: int) -> list[int]:
         clock = ManualClock()
         world = await advance(await started_world(clock, Traffic(mean_rps=5.0), seed=seed), clock, HOUR_S)
@@ -164,18 +164,18 @@ async def test_a_cancelled_read_leaves_the_world_consistent() -> None:
     clock = ManualClock()
     live = await started_world(clock, Traffic(mean_rps=5.0))
     clock.advance(HOUR_S)
-    impatient = asyncio.create_task(live.present())
+    cancelled = asyncio.create_task(live.present())
     for _ in range(20):
         await asyncio.sleep(0)
-    impatient.cancel()
+    cancelled.cancel()
     world = await live.present()
     assert world.now == clock.now()
-    calm = ManualClock()
-    undisturbed = await advance(await started_world(calm, Traffic(mean_rps=5.0)), calm, HOUR_S)
+    other_clock = ManualClock()
+    undisturbed = await advance(await started_world(other_clock, Traffic(mean_rps=5.0)), other_clock, HOUR_S)
     assert (world.kernel.times == undisturbed.kernel.times).all()
 
 
-# --- without end
+# --- eras
 
 
 async def test_an_era_change_carries_over_sizes_and_open_requests() -> None:
@@ -208,7 +208,7 @@ async def test_ready_replicas_keep_serving_in_the_next_era() -> None:
     assert renewed.kernel.read().finished.sum() > 200
 
 
-async def test_every_era_has_its_own_seed() -> None:
+async def test_every_era_has_its_own_random_stream() -> None:
     clock = ManualClock()
     live = await started_world(clock, steady(5.0), era_s=HOUR_S)
     eras = [(await advance(live, clock, s)).kernel.requests.arrived_ps[:200].copy() for s in (300.0, HOUR_S)]
@@ -236,7 +236,7 @@ async def test_memory_stays_bounded_over_days() -> None:
 # --- the queue
 
 
-async def test_a_replica_takes_messages_up_to_its_batch_size_and_loss_requeues_them() -> None:
+async def test_a_replica_takes_a_batch_of_messages_and_its_loss_requeues_them() -> None:
     clock = ManualClock()
     live = await started_world(clock, queued=True)
     world = await live.present()

@@ -145,7 +145,7 @@ def test_an_hpa_is_tuned_as_an_hpa_or_as_a_native_policy(scenario: Path, tmp_pat
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
-def test_a_time_budget_and_every_sampler_complete_a_search(scenario: Path, tmp_path: Path, sampler: str) -> None:
+def test_a_time_budget_and_other_samplers_complete_a_search(scenario: Path, tmp_path: Path, sampler: str) -> None:
     _, result = tune(scenario, tmp_path / "out", "--budget", "2s", "--sampler", sampler, "--jobs", "1", "--proof", "1")
     assert result["sampler"] == sampler
     assert result["trials"]["finished"] >= 1

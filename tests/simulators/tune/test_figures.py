@@ -100,7 +100,7 @@ def test_the_front_excludes_trials_far_outside_the_slo() -> None:
     assert [t.number for t in front([beyond_slo], ALLOWED)] == [1], "the nearest, if no trial is near the SLO"
 
 
-def test_the_choice_is_the_cheapest_within_the_slo_or_the_fewest_violations() -> None:
+def test_the_choice_is_the_cheapest_within_the_slo_or_the_least_late() -> None:
     expensive, cheap, broken = steady_trial(1, 9.0, 0.0), steady_trial(2, 4.0, 0.008), steady_trial(3, 2.0, 0.02)
     assert choice([broken, cheap, expensive], ALLOWED) is cheap
     assert choice([broken, steady_trial(4, 1.0, 0.05)], ALLOWED) is broken
@@ -114,7 +114,7 @@ def test_the_knee_is_the_point_farthest_below_the_chord_of_the_front() -> None:
     assert knee(bent[:2]) is None
 
 
-def test_leave_one_out_chooses_on_other_traces_and_reports_the_left_out_one() -> None:
+def test_leave_one_out_chooses_without_a_trace_and_reports_its_figures() -> None:
     def two(number: int, late: tuple[int, int], usd: float) -> CompletedTrial:
         results = tuple(WindowResult(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
         return CompletedTrial(number, {}, results, figures(results))
@@ -149,13 +149,13 @@ def test_only_a_cost_difference_beyond_noise_counts_as_cheaper() -> None:
 
 
 def test_twenty_points_without_gain_rarely_show_a_false_gain() -> None:
-    result = 0
+    false_gains = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         today = completed_trial(0, list(rng.normal(10, 1, 12)), [5] * 12)
         same = [completed_trial(k, list(rng.normal(10, 1, 12)), [5] * 12) for k in range(1, 21)]
-        result += any(p.cost_verdict != "noise" for p in validated(today, *((trial, trial) for trial in same)))
-    assert result / 60 <= 0.12, "Holm bounds the probability of any false gain at 5 %"
+        false_gains += any(p.cost_verdict != "noise" for p in validated(today, *((trial, trial) for trial in same)))
+    assert false_gains / 60 <= 0.12, "Holm bounds the probability of any false gain at 5 %"
 
 
 @pytest.mark.parametrize(

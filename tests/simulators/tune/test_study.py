@@ -269,4 +269,4 @@ def test_the_setting_that_explains_the_trials_has_the_highest_importance(folder:
     importances = importance(study_)
     assert importances[0].path == "policies.concurrency.target_per_replica"
     assert importances[0].cost > 0.5
-    assert sum(outcome_.cost for outcome_ in importances) == pytest.approx(1.0)
+    assert sum(setting.cost for setting in importances) == pytest.approx(1.0)

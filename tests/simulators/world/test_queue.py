@@ -21,7 +21,7 @@ from simulators.world.world import World
 from tests.simulators.world.makers import POOL, STEADY, trace, world
 
 JOBS = [(0.0, 10, 1001)] * 10
-"""Ten messages at once, of ten seconds each without waiting."""
+"""Ten messages at once, with a service time of ten seconds each."""
 
 
 def view(service: Service, seed: int = 1, **settings: float) -> QueueView:
@@ -39,9 +39,9 @@ def reported(queue_view: QueueView, now: QueueCounts, quantity: str = "visible")
     return counts_read.value
 
 
-def counts_at(queue_view: World, at_s: float) -> QueueCounts:
-    queue_view.run_until(round(at_s * PS_PER_S))
-    return queue_view.counts()
+def counts_at(simulated: World, at_s: float) -> QueueCounts:
+    simulated.run_until(round(at_s * PS_PER_S))
+    return simulated.counts()
 
 
 # --- reported counts
@@ -60,7 +60,7 @@ def test_sqs_counts_lag_by_at_most_the_approximation_time(seed: int) -> None:
     counts_read = [reported(queue_view, counts(float(t), 100 + 10 * t)) for t in range(10, 2000, 10)]
     true = [100 + 10 * t for t in range(10, 2000, 10)]
     behind = [a - b for a, b in zip(true, counts_read, strict=True)]
-    assert 0 <= min(behind) < max(behind) <= 50  # of growth by 10 a second, 5 s at most
+    assert 0 <= min(behind) < max(behind) <= 50  # growth of 10 per second, at most 5 s old
     assert 15 < float(np.mean(behind)) < 35
 
 
@@ -134,7 +134,7 @@ def test_messages_wait_for_a_free_replica_and_are_in_flight_until_done() -> None
     assert (now.visible, now.in_flight, now.oldest_age_s) == (0, 0, 0.0)
 
 
-def test_oldest_age_is_that_of_the_oldest_unfinished_message() -> None:
+def test_oldest_age_is_that_of_the_longest_waiting_message() -> None:
     simulated = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=SimulatedQueue())
     assert counts_at(simulated, 9.0).oldest_age_s == 7.0
     assert counts_at(simulated, 1.0 + 9.0).visible == 2
@@ -187,7 +187,7 @@ def interrupt(simulated: World, node: int) -> None:
 
 @pytest.mark.parametrize(("service", "expected"), [("sqs", (5, 3)), ("pubsub", (8, 0)), ("service_bus", (8, 0))])
 def test_messages_in_progress_count_as_each_service_counts_them(service: Service, expected: tuple[int, int]) -> None:
-    simulated = view(service)
-    simulated.sample(counts(0.0, 5, 3))
+    queue_view = view(service)
+    queue_view.sample(counts(0.0, 5, 3))
     later = counts(2 * PUBSUB_LAG_S, 5, 3)
-    assert (reported(simulated, later), reported(simulated, later, "in_flight")) == expected
+    assert (reported(queue_view, later), reported(queue_view, later, "in_flight")) == expected

@@ -56,7 +56,7 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
         k.start(replica)
         starts += 1
         served = begin
-        while True:  # to the first arrival that finds the server empty
+        while True:  # until the first arrival at an empty server
             served += 1
             if served == len(arrival_ps):
                 k.advance(NEVER)

@@ -114,7 +114,10 @@ def test_unfinished_and_rejected_requests_contribute_no_latency() -> None:
     ]
     itl, queue_time, ttft = readings_at(simulated, 15.0, *latencies)  # it runs until 15.5 s
     assert itl == Absent("nothing to make itl_mean_s from in the last 60 s")
-    assert (queue_time, ttft) == (Fresh(0.285, 1015.0), Fresh(0.01, 1015.0))  # no bound of a queue's is below 0.3 s
+    assert (queue_time, ttft) == (
+        Fresh(0.285, 1015.0),
+        Fresh(0.01, 1015.0),
+    )  # the lowest bucket bound of queue times is 0.3 s
 
 
 def test_engine_ttft_excludes_the_time_in_the_queue_before_it() -> None:
@@ -151,7 +154,7 @@ def test_rates_need_two_scrapes_within_the_window() -> None:
     assert isinstance(readings_at(simulated, 130.0, "running")[0], Fresh)
 
 
-def test_a_single_running_request_reports_full_gpu_utilization() -> None:
+def test_a_single_running_request_reports_a_busy_gpu() -> None:
     simulated = world(
         trace((0.0, 10, 1500), (15.0, 10, 1500), (30.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5)
     )
@@ -171,7 +174,7 @@ def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")
             assert "did not answer" in reading.missing
-        else:  # a rate needs one whole scrape to start from
+        else:  # a rate needs one complete scrape as its start
             assert isinstance(reading, Absent), quantity
             assert total or "did not answer" in reading.reason or "nothing to make" in reading.reason
 
@@ -205,7 +208,9 @@ def test_rates_stay_correct_while_replicas_are_lost_and_added() -> None:
     pool.interrupt(0, simulated.now_ps, simulated.now_ps)  # replaced: another comes 35 s later
     simulated.resize(POOL, 5)
     for at_s in range(105, 190, 5):
-        assert value(simulated, at_s, "requests_per_s") == pytest.approx(2.0, abs=0.07)  # two requests went with it
+        assert value(simulated, at_s, "requests_per_s") == pytest.approx(
+            2.0, abs=0.07
+        )  # two requests were lost with the replica
         assert 0 <= value(simulated, at_s, "utilization") <= BUSY_UTILIZATION
 
 

@@ -74,7 +74,7 @@ def test_every_arrived_request_is_counted_in_exactly_one_state(world: World) -> 
 
 @law(100)
 @given(worlds())
-def test_kv_usage_stays_within_capacity_and_is_zero_without_running_requests(world: World) -> None:
+def test_kv_usage_is_within_capacity_and_zero_without_running_requests(world: World) -> None:
     for _, k in follow(world, event_times(world)):
         s = k.read().rows
         assert (s[:, layout.USED] >= 0).all()

@@ -218,11 +218,11 @@ def test_a_rate_series_is_followed_step_by_step(tmp_path: Path) -> None:
 def test_rates_of_servegen_clients_are_summed(tmp_path: Path) -> None:
     text(tmp_path / "chunk-0-trace.csv", "0,5.0,0.5,Gamma,1.0,1.0\n600,7.0,1.0,Gamma,1.0,1.0\n")
     text(tmp_path / "chunk-1-trace.csv", "600,1.0,0.5,Weibull,1.0,1.0\n1200,2.0,1.0,Gamma,1.0,1.0\n")
-    one = rates.read(tmp_path / "chunk-0-trace.csv")
-    assert one.rate_rps.tolist() == [5.0, 7.0]
-    both = rates.read(tmp_path)
-    assert both.t_s.tolist() == [0, 600, 1200]
-    assert both.rate_rps.tolist() == [5.0, 8.0, 2.0]
+    single = rates.read(tmp_path / "chunk-0-trace.csv")
+    assert single.rate_rps.tolist() == [5.0, 7.0]
+    summed = rates.read(tmp_path)
+    assert summed.t_s.tolist() == [0, 600, 1200]
+    assert summed.rate_rps.tolist() == [5.0, 8.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Damaged, truncated and foreign files: errors name the line, or bad rows are left out and counted."""
+"""Damaged, truncated and foreign files: errors name the line, or bad rows are skipped and counted."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ VLLM = {
 
 
 def guidellm(start: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
-    result = [{"prompt_tokens": 10 * i, "output_tokens": i, **start(1.8e9 + i)} for i in (1, 2)]
-    return {"benchmarks": [{"requests": {"successful": result, "incomplete": [{}], "errored": []}}]}
+    requests = [{"prompt_tokens": 10 * i, "output_tokens": i, **start(1.8e9 + i)} for i in (1, 2)]
+    return {"benchmarks": [{"requests": {"successful": requests, "incomplete": [{}], "errored": []}}]}
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,10 @@ def test_the_digest_depends_on_the_traffic_and_not_on_names() -> None:
 
 
 def test_joined_traces_keep_common_columns_and_sum_their_repairs() -> None:
-    first_cut = trace((0, 1, 1), (5, 2, 2), repairs={"sorted": 2, "none": 0}).sent_by(3)
-    second_cut = trace((1, 3, 3), repairs={"sorted": 1})
-    assert joined([first_cut, second_cut], "both").client is None
-    both = joined([first_cut, second_cut.sent_by(4), trace()], "both")
+    first = trace((0, 1, 1), (5, 2, 2), repairs={"sorted": 2, "none": 0}).sent_by(3)
+    second = trace((1, 3, 3), repairs={"sorted": 1})
+    assert joined([first, second], "both").client is None
+    both = joined([first, second.sent_by(4), trace()], "both")
     assert both.client is not None
     assert both.client.tolist() == [3, 4, 3]
     assert both.repairs == {"sorted": 3}
