@@ -64,7 +64,7 @@ def test_hpa_average_value_target_scales_with_the_backlog() -> None:
     assert peak("trap-hpa-average-value") == pytest.approx(162, rel=0.15)
 
 
-def test_predictive_backlog_policy_avoids_the_overshoot() -> None:
+def test_a_backlog_target_sized_for_the_start_up_avoids_the_overshoot() -> None:
     summary = simulated("trap", "trap")[1]
     assert peak("trap") <= 30
     assert summary.slo_met
