@@ -1,1 +1,1 @@
-"""Figures: ``python -m tests.benchmarks NAME`` prints a JSON line each; ``all`` runs every one."""
+"""Benchmarks: ``python -m tests.benchmarks NAME`` prints one JSON line per figure; ``all`` runs every benchmark."""

@@ -49,7 +49,7 @@ SHARE: Final = 0.99
 
 SCENARIO: Final = Path("config/scenarios/chat.yaml")
 OUTAGE: Final = OnOff(on_rps=60.0, on_s=5400.0, off_s=600.0, duration_s=18_000.0)
-"""Ten minutes without demand, then all of it at once, twice."""
+"""Demand that drops to zero for ten minutes and then returns at once, twice."""
 CROWD: Final = FlashCrowd(base_rps=30.0, duration_s=10_800.0, at_s=4800.0, factor=3.0)
 SEEDS: Final = (1, 2)
 GUESSES: Final = (0.4, 1.0, 2.5, 6.0)
@@ -128,7 +128,7 @@ def _gains(data: Path) -> Iterator[Figure]:
 
 
 def _costs(runs: Runs, setting: str) -> list[float | None]:
-    """Return the cost of the SLO in each cell, by the better of the two settings; None where it is not met."""
+    """Return the cost of the SLO in each cell, with the better of the two settings; None where it is not met."""
     family = Family("ours", "self", "utilization", STEPS, OUR_OTHERS)
     costs_by_cell: list[float | None] = []
     for cell in CELLS:
@@ -136,6 +136,6 @@ def _costs(runs: Runs, setting: str) -> list[float | None]:
         for setting_index in range(len(OUR_OTHERS)):
             texts = [f"{family.contender(step, setting_index)};{setting}".rstrip(";") for step in STEPS]
             costs.append(cost_at(runs.get([Job(cell, "test", text, SHARE) for text in texts]), SHARE))
-        meeting = [cost for cost in costs if cost == cost]  # noqa: PLR0124 - NaN where it is not kept
+        meeting = [cost for cost in costs if cost == cost]  # noqa: PLR0124 - NaN where the SLO is not met
         costs_by_cell.append(min(meeting, default=None))
     return costs_by_cell

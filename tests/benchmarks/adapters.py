@@ -70,7 +70,7 @@ CLOUDS: Final = {
         120.0,
     ),
 }
-"""By cloud: the modules that its kinds import, and the maximum memory of the process with them. Megabytes."""
+"""The modules that the kinds of each cloud import, and the maximum memory of a process with them. Megabytes."""
 SCRIPT: Final = """
 import importlib, json, os, pathlib, sys
 from scaler import app

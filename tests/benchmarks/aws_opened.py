@@ -1,4 +1,4 @@
-"""Importing this opens AWS's clients as the daemon does: their service models weigh more than code, EC2's above all."""
+"""Opens AWS clients on import, as the daemon does: their service models, above all EC2's, use more memory than code."""
 
 from __future__ import annotations
 

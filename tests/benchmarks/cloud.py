@@ -1,4 +1,4 @@
-"""A cloud that can carry thousands of workloads: SQS, Prometheus and Kubernetes on loopback, in a process of its own.
+"""A cloud for thousands of workloads: SQS, Prometheus and Kubernetes on loopback, in a separate process.
 
 ``python -m tests.benchmarks.cloud N`` serves N queues, engines and Deployments, prints their addresses as one JSON
 line, and runs until its standard input ends.
@@ -48,7 +48,7 @@ class Cloud:
         return {**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": self.address, "OPENBLAS_NUM_THREADS": "1"}
 
     def workload(self, number: int, interval_s: float) -> dict[str, Any]:
-        """The document of one workload on SQS, Prometheus and Kubernetes."""
+        """Return the document of a workload on SQS, Prometheus and Kubernetes."""
         return {
             "workload": f"llm-{number}",
             "max_replicas": 50,
@@ -78,7 +78,7 @@ class Cloud:
         }
 
     def write(self, folder: Path, workloads: int, interval_s: float) -> Path:
-        """A configuration for that many workloads."""
+        """Write a configuration for this number of workloads, and return its folder."""
         config = folder / "config"
         config.mkdir()
         settings = {"listen": "127.0.0.1:0", "journal": {"directory": str(folder / "journal")}}
@@ -90,7 +90,7 @@ class Cloud:
 
 @asynccontextmanager
 async def cloud(workloads: int) -> AsyncIterator[Cloud]:
-    """One in another process."""
+    """Run a cloud in another process."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.benchmarks.cloud", str(workloads)), stdin=PIPE, stdout=PIPE, stderr=DEVNULL
     )
@@ -132,7 +132,7 @@ def _value(part: str, now: float) -> float:
 
 
 async def put_workload(kube: FakeKube, name: str) -> None:
-    """A Deployment of 8 replicas, of which some have pods, all on one node."""
+    """Create a Deployment of 8 replicas, `PODS` of them with pods, all on one node."""
     spec = {"replicas": 8, "selector": {"matchLabels": {"app": name}}}
     status = {"replicas": 8, "readyReplicas": 8, "observedGeneration": 1}
     await kube.put("deployments", name, {"spec": spec, "status": status})
@@ -157,12 +157,12 @@ async def serve(workloads: int) -> None:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process. Megabytes."""
+    """Return the resident memory of a process. Megabytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time a process has used. Seconds."""
+    """Return the processor time that a process has used. Seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

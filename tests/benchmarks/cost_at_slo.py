@@ -1,6 +1,6 @@
 """Cost at equal SLO: ours, every rival and the clairvoyant oracle on the shared traces, all tuned by the same grid.
 
-Some hours of simulations on two cores; what was run is remembered in ``build/cost_runs.jsonl`` and not run again.
+Takes some hours on two cores; runs are cached in ``build/cost_runs.jsonl`` and not repeated.
 ``python -m tests.benchmarks.cost_at_slo`` also writes the tables and plots of ``docs/results.md``.
 """
 
@@ -19,11 +19,11 @@ from tests.benchmarks.figure import Figure
 
 MEMORY: Final = Path("build/cost_runs.jsonl")
 MAX_TO_RIVAL: Final = 0.80
-"""At least a fifth under the best rival."""
+"""Goal: at least a fifth less than the best rival."""
 MAX_TO_ORACLE: Final = 1.25
-"""At most so many times the oracle."""
+"""Goal: the maximum ratio to the oracle's cost."""
 MAX_OF_ANY: Final = 1.03
-"""No trace where a rival is cheaper by more than 3 %."""
+"""Goal: no trace where a rival is cheaper by more than 3 %."""
 
 
 def run(data: Path) -> Iterator[Figure]:

@@ -1,8 +1,8 @@
 """Cost at equal SLO where spot exists: ours over pools by zone and market; rivals on demand, and on spot with fallback.
 
-Half an hour on two free cores; what was run is remembered in ``build/market_runs.jsonl`` and not run again.
+Takes half an hour on two free cores; runs are cached in ``build/market_runs.jsonl`` and not repeated.
 ``python -m tests.benchmarks.cost_with_market [DATA [TRACE ...]]`` also writes the tables and plot of
-``docs/results.md``, of the traces named or of all.
+``docs/results.md``, for the named traces or for all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def figures(scores_: list[Score]) -> Iterator[Figure]:
 
 
 def _mean(scores_: list[Score], name: str, others: Sequence[str]) -> float:
-    """Return the geometric mean of one's cost over the cheapest of others, where both meet the SLO."""
+    """Return the geometric mean of a contender's cost over the cheapest of `others`, where both meet the SLO."""
     ratios = []
     for score in scores_:
         own_cost, costs = score.costs[name], [cost for rival in others if (cost := score.costs[rival]) is not None]

@@ -22,8 +22,8 @@ from tests.benchmarks.figure import Figure, microseconds, quantile
 from tests.factories import MAIN, NOW, fresh, queue, seen, spec, tick_of
 from tests.fakes import FakeActuator, FakeSource, ManualClock
 
-HOUR_OF_TURNS = 240
-TURNS = 2000
+HOUR_OF_TICKS = 240
+TICKS = 2000
 
 
 def run(_data: Path) -> Iterator[Figure]:
@@ -47,7 +47,7 @@ def an_hour() -> tuple[WorkloadSpec, History, Observation]:
         policies, min_replicas=0, tolerance=0.05, scale_up=ScaleUp(window_s=60), scale_down=ScaleDown(window_s=600)
     )
     history = History()
-    for i in range(HOUR_OF_TURNS, -1, -1):
+    for i in range(HOUR_OF_TICKS, -1, -1):
         at = NOW - 15.0 * i
         readings = {
             **queue(60 + 20 * (i % 7)),
@@ -62,7 +62,7 @@ def an_hour() -> tuple[WorkloadSpec, History, Observation]:
 
 
 async def overhead() -> Figure:
-    """Measure a whole tick on ports without delay, with every projection but the log line and the file."""
+    """Measure a whole tick on ports without delay, with every projection except the log line and the journal."""
     workload = workload_from(
         {
             "workload": "llm",
@@ -88,18 +88,18 @@ async def overhead() -> Figure:
         dashboard.observe(tick)
 
     controller = Controller(Setup(workload, sources, {MAIN: FakeActuator(clock, 5)}), clock, History(), record)
-    for _ in range(HOUR_OF_TURNS):
+    for _ in range(HOUR_OF_TICKS):
         clock.advance(15)
         await controller.tick(clock.now())
     _, history, observation = an_hour()
-    deciding = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
+    decide_us = quantile(microseconds(lambda: decide(workload.spec, history, observation)), 0.5)
     times_us = []
-    for _ in range(TURNS):
+    for _ in range(TICKS):
         clock.advance(15)
         start_s = stopwatch_s()
         await controller.tick(clock.now())
         times_us.append((stopwatch_s() - start_s) * 1e6)
     value = quantile(sorted(times_us), 0.5)
     return Figure(
-        "decide", "controller turn without I/O", value, "us", 300, note=f"of which decide() some {deciding:.0f} us"
+        "decide", "controller turn without I/O", value, "us", 300, note=f"of which decide() some {decide_us:.0f} us"
     )

@@ -1,4 +1,4 @@
-"""Figures that benchmarks print."""
+"""Figures that the benchmarks print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scaler.clock import stopwatch_s
 class Figure:
     """One figure: `goal` is the value to reach, at most (`"<="`) or at least (`">="`).
 
-    `peer` names what it was measured against in the same run, `peer_value` what that came to.
+    `peer` names the peer measured in the same run, `peer_value` is the peer's value.
     """
 
     benchmark: str
@@ -54,12 +54,12 @@ def microseconds(work: Callable[[], object], repeats: int = 2000, warm_up: int =
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """The `q` quantile of sorted values, the lower of two."""
+    """Return the `q` quantile of sorted values, without interpolation."""
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Markdown, one row a figure."""
+    """Return a Markdown table with one row per figure."""
     rows = ["| benchmark | figure | value | goal | met | peer | ratio | note |", "|---|---|---|---|---|---|---|---|"]
     for f in figures:
         goal = "" if f.goal is None else f"{f.sense} {f.goal:g}"

@@ -1,6 +1,6 @@
 """Footprint of a daemon on SQS, Prometheus and Kubernetes: time to the first decision, and memory over a day of ticks.
 
-A day at 15 s has 5,760 ticks. They run one right after the other against servers on loopback.
+A day at 15 s has 5,760 ticks. They run back to back against servers on loopback.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.benchmarks.figure import Figure
 
 DAY: Final = 5760
 WARM_UP: Final = 1440
-"""Turns until the dashboard's and the history's bounds are reached, and a little more."""
+"""Ticks until the dashboard and the history have reached their size limits, and some more."""
 INTERVAL_S: Final = 0.02
 LIMIT_S: Final = 420.0
 STARTS: Final = 5
@@ -38,9 +38,9 @@ async def measure() -> list[Figure]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             async with _daemon(cloud_, folder) as process, asyncio.timeout(LIMIT_S):
-                await _turns(process, folder / "journal", WARM_UP)
+                await _wait_for_ticks(process, folder / "journal", WARM_UP)
                 warm_mb = resident_mb(process.pid)
-                await _turns(process, folder / "journal", DAY)
+                await _wait_for_ticks(process, folder / "journal", DAY)
                 full_mb = resident_mb(process.pid)
     spread = f"median of {STARTS}, {starts[0]:.2f} to {starts[-1]:.2f}"
     return [
@@ -51,12 +51,12 @@ async def measure() -> list[Figure]:
 
 
 async def _start(cloud_: Cloud) -> float:
-    """From starting the process to its first decision on full evidence. Seconds."""
+    """Return the time from the start of the process to its first decision on full evidence. Seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = SystemClock().now()
         async with _daemon(cloud_, folder) as process, asyncio.timeout(LIMIT_S):
-            await _turns(process, folder / "journal", 3)
+            await _wait_for_ticks(process, folder / "journal", 3)
         return next(t.at for t in Journal(folder / "journal") if t.decision.may_scale_in) - start
 
 
@@ -75,12 +75,12 @@ async def _daemon(cloud_: Cloud, folder: Path) -> AsyncIterator[Process]:
         await process.wait()
 
 
-async def _turns(process: Process, journal: Path, turns: int) -> None:
+async def _wait_for_ticks(process: Process, journal: Path, ticks: int) -> None:
     """Wait until the journal holds this number of ticks."""
-    while _lines(journal) - 2 < turns:
+    while _lines(journal) - 2 < ticks:
         if process.returncode is not None:
             raise RuntimeError(f"the daemon ended with {process.returncode}")
-        await asyncio.sleep(0.02 if turns < WARM_UP else 1.0)
+        await asyncio.sleep(0.02 if ticks < WARM_UP else 1.0)
 
 
 def _lines(journal: Path) -> int:

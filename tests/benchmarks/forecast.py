@@ -1,7 +1,7 @@
 """Accuracy and time of forecasts compared with statsforecast's models, on recorded series of rates.
 
-The first part of each series is history; origins lie evenly in the other part. At each, the quantiles 0.5, 0.9 and 0.99
-of the value at every horizon are scored by their pinball loss; a peer with fewer origins is compared at those. The
+The first part of each series is history; origins are evenly spaced over the rest. At each, the quantiles 0.5, 0.9 and
+0.99 of the value at every horizon are scored by their pinball loss; a peer with fewer origins is compared at those. The
 ratio of two forecasters is the geometric mean over series, horizons and quantiles of the ratio of their mean losses. No
 peer forecasts the quantile of the *largest* value up to the horizon, which policies use: its coverage is shown.
 """
@@ -32,7 +32,7 @@ SERIES: Final = {
     "nasa95_1min": (60, 0.75),
     "worldcup98_1min": (60, 0.8),
 }
-"""Step in seconds, and the part of the series that is history."""
+"""Step in seconds, and the share of the series that is history."""
 FIRST_HOUR: Final = ((90, 0.9), (300, 0.9))
 LEARN_S: Final = 900.0
 TWO_WEEKS: Final = 20_160
@@ -44,7 +44,7 @@ class Result:
 
     name: str
     losses: NDArray[np.float64]
-    turn_s: list[float]
+    update_s: list[float]
     peak_covered: list[bool]
     point_covered: NDArray[np.bool_]
     ratios: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -93,17 +93,17 @@ def score_series(file: Path, step_s: int, history: float) -> Result:
 def ours(
     values: NDArray[np.float64], first: int, origins: NDArray[np.int64], horizons_s: NDArray[np.int64], step_s: int
 ) -> tuple[Result, NDArray[np.float64]]:
-    """An outlook that watches from `first` on, and what it says at the origins (origins, horizons, quantiles)."""
+    """Return the result of a forecast fed from `first` on, and its forecasts (origins, horizons, quantiles)."""
     outlook = QuantileForecast(step_s)
     result = Result("", np.empty(0), [], [], np.empty(0, bool))
     forecasts = []
-    origins_asked = set(origins.tolist())
+    origin_indices = set(origins.tolist())
     for i in range(first, int(origins[-1]) + 1):
         start_s = processor_s()
         outlook.note(float(i * step_s), float(values[i]))
-        if i in origins_asked:
+        if i in origin_indices:
             forecasts.append(outlook.at(horizons_s, QUANTILES))
-            result.turn_s.append(processor_s() - start_s)
+            result.update_s.append(processor_s() - start_s)
             for h in horizons_s:
                 peak = outlook.peak(float(h), 0.9).value
                 result.peak_covered.append(bool(values[i + 1 : i + 1 + h // step_s].max() <= peak))
@@ -111,7 +111,7 @@ def ours(
 
 
 def pinball(actual: NDArray[np.float64], forecasts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The pinball loss of quantiles in the last axis (Koenker & Bassett 1978)."""
+    """Return the pinball loss of quantiles in the last axis (Koenker & Bassett 1978)."""
     error = actual - forecasts
     loss: NDArray[np.float64] = np.maximum(QUANTILES * error, (QUANTILES - 1.0) * error)
     return loss
@@ -123,18 +123,18 @@ def geometric_mean(ratios: NDArray[np.float64]) -> float:
 
 def against_peers(results: list[Result]) -> Iterator[Figure]:
     """Yield loss and time compared with each peer."""
-    turn_s = float(np.median(np.concatenate([r.turn_s for r in results])))
+    update_s = float(np.median(np.concatenate([r.update_s for r in results])))
     for name in results[0].ratios:
         ratio = geometric_mean(np.concatenate([r.ratios[name].ravel() for r in results]))
-        time_ratio = geometric_mean(np.array([np.median(r.turn_s) / r.times_s[name] for r in results]))
+        time_ratio = geometric_mean(np.array([np.median(r.update_s) / r.times_s[name] for r in results]))
         peer_s = float(np.median([r.times_s[name] for r in results]))
         yield Figure("forecast", f"pinball loss over that of {name}", ratio, "", 1.0)
-        note = f"an update and a forecast {turn_s * 1e3:.2f} ms, a fit and a forecast {peer_s * 1e3:.1f} ms"
+        note = f"an update and a forecast {update_s * 1e3:.2f} ms, a fit and a forecast {peer_s * 1e3:.1f} ms"
         yield Figure("forecast", f"time over that of {name}", time_ratio, "", 0.01, note=note)
 
 
 def first_hour(data: Path) -> Iterator[Figure]:
-    """A new workload of a plain hour of conversation, after a quarter of an hour, in bins of 15 s."""
+    """Yield the coverage for a new workload: an hour of conversations in bins of 15 s, after 15 minutes of learning."""
     file = data / "requests" / "azure2023_conv.csv.gz"
     arrival_s = np.loadtxt(file, delimiter=",", skiprows=1, usecols=0)
     rates = np.bincount((arrival_s // 15).astype(int))[:-1] / 15.0
@@ -174,9 +174,9 @@ def timings(results: list[Result]) -> Iterator[Figure]:
         times_ms.append((processor_s() - start_s) * 1e3)
     yield Figure("forecast", "median update", float(np.median(times_ms)), "ms", 1.0)
     yield Figure("forecast", "longest update in 2000", float(np.max(times_ms)), "ms", 20.0)
-    origins_asked = []
+    peak_times_ms = []
     for _ in range(500):
         start_s = processor_s()
         outlook.peak(200.0, 0.9)
-        origins_asked.append((processor_s() - start_s) * 1e3)
-    yield Figure("forecast", "median peak()", float(np.median(origins_asked)), "ms", 1.0)
+        peak_times_ms.append((processor_s() - start_s) * 1e3)
+    yield Figure("forecast", "median peak()", float(np.median(peak_times_ms)), "ms", 1.0)

@@ -46,7 +46,7 @@ PEERS: Final[tuple[tuple[str, int, Callable[[ServiceModel, int, Load], Outcome |
     ("Vidur 0.0.26 with our step time", 1000, vidur_engine.run, Router(kind="round_robin")),
     ("reference.py, plain Python", 1000, reference_engine.run, LEAST_LOADED),
 )
-"""Name, requests it gets, how it is run, its router: Vidur's least-loaded one counts other requests than ours."""
+"""Name, number of requests, run function, and router: Vidur's least-loaded router counts other requests than ours."""
 START: Final = """
 import numpy as np
 from simulators.engine.kernel.event_loop import Kernel, Router
@@ -70,7 +70,7 @@ kernel_of(VLLM, REPLICAS, load_of(conversations(Path({data!r}), SPEED), LARGE)).
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process that has ended: processor time, and the most memory it held."""
+    """A finished process: its processor time and peak memory."""
 
     time_s: float
     memory_mb: float
@@ -95,7 +95,7 @@ def run(data: Path) -> Iterator[Figure]:
 
 
 def starts() -> Iterator[Figure]:
-    """From a new process to the first event handled, with an empty cache and with a full one; the best of three."""
+    """Yield the time from a new process to its first event, with an empty and with a full cache; the best of three."""
     first, later = [], []
     for _ in range(STARTS):
         with tempfile.TemporaryDirectory() as cache:
@@ -135,11 +135,11 @@ def outcome(time_s: float, k: Kernel) -> Outcome:
     return outcome_of(time_s, [(arrived, first, finished) for arrived, first, finished in seconds.tolist()])
 
 
-def compared_with(name: str, peer: Outcome, same: Outcome, many: Load) -> Figure:
-    """Compare the kernel's rate on the whole load with a peer's on its first requests; `same` is the kernel on them."""
-    time_s = min(run_once(BARE, REPLICAS, many)[0] for _ in range(REPEATS))
-    note = f"peer: {peer.requests} requests; mean TTFT and e2e agree within {100 * peer.off(same):.2g} %"
-    return Figure("kernel", f"beside {name}", len(many) / time_s, "requests/s", None, ">=", name, peer.rate, note)
+def compared_with(name: str, peer: Outcome, kernel: Outcome, whole_load: Load) -> Figure:
+    """Compare the kernel's rate on the whole load with a peer's on its first requests (ours on those: `kernel`)."""
+    time_s = min(run_once(BARE, REPLICAS, whole_load)[0] for _ in range(REPEATS))
+    note = f"peer: {peer.requests} requests; mean TTFT and e2e agree within {100 * peer.off(kernel):.2g} %"
+    return Figure("kernel", f"beside {name}", len(whole_load) / time_s, "requests/s", None, ">=", name, peer.rate, note)
 
 
 def queue() -> Figure:

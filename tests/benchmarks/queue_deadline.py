@@ -38,19 +38,19 @@ SCORE_SEEDS: Final = (1, 2)
 """Seeds: of arrivals, lengths, starts and failures."""
 MODEL: Final = "llama-3.1-8b-l40s"
 SHORT, LONG = 60, 300
-"""Delays before workers go, in seconds: a minute, and what KEDA has by default."""
+"""Scale-in delays in seconds: a minute, and KEDA's default."""
 OURS: Final[Sequence[float]] = (0.5, 0.65, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1)
-"""`deadline_s`, as a share of the real one."""
+"""`deadline_s`, as a share of the true deadline."""
 KEDA: Final[Sequence[float]] = (0.05, 0.1, 0.2, 0.35, 0.45, 0.6, 0.8, 1.0)
-"""Messages per replica, as a share of what one does within the deadline."""
+"""Messages per replica, as a share of the messages that a replica serves within the deadline."""
 STARTS: Final[Mapping[float, Mapping[str, float]]] = {
     60.0: {"node": 20, "image": 5, "weights": 5, "compile": 10, "ready": 20},
     180.0: {"node": 60, "image": 20},
     360.0: {"node": 240, "image": 20},
 }
-"""Start-ups by their phases' medians (seconds); other phases have their defaults."""
+"""Start-ups by the medians of their phases (seconds); other phases have their defaults."""
 DEFAULTS: Final = {"ours": "self", "keda": "keda-queue"}
-"""Nothing tuned: the deadline as it is, and five messages a replica."""
+"""Untuned contenders: the true deadline, and five messages per replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Work:
     start_s: float = 180.0
 
     def case(self) -> Case:
-        """The scenario, with our policy as its own workload."""
+        """Return the scenario, with our policy as its own workload."""
         rates = saturation_rates(catalogue.load(MODEL))
         read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
         slo = {"ttft_s": None, "itl_s": None, "e2e_s": self.deadline_s, "share": SHARE}
@@ -119,7 +119,7 @@ class Work:
 
 
 def batches(name: str, deadline_s: float, rps: float, on_s: float, start_s: float = 180.0) -> Work:
-    """12,000 prompts every half an hour, all within `on_s`."""
+    """Return 12,000 prompts every half an hour, all within `on_s`."""
     traffic = {"kind": "on_off", "on_rps": rps, "on_s": on_s, "off_s": 1800 - on_s, "duration_s": 7200}
     return Work(name, deadline_s, traffic, start_s)
 
@@ -146,7 +146,7 @@ WORK: Final = (
 
 
 def members(work: Work) -> Mapping[str, Sequence[Sequence[str]]]:
-    """Each contender's words: for each of its delays, the whole knob."""
+    """Return each contender's texts: for each scale-in delay, one for every value of the parameter."""
     case = work.case()
     trace = traffic_of(case, CHOICE_SEED)
     work_each_s = float(work_s(case.models[MODEL], trace).mean())
@@ -175,7 +175,7 @@ def run_seed(work: Work, seed: int, contender: str) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A contender under the scoring seeds: 99 % on the curve (USD; NaN where it is not kept), and what was chosen."""
+    """A contender under the scoring seeds: cost of 99 % (USD; NaN where it is not reached), and the chosen member."""
 
     cost_usd: float
     chosen: Outcome
@@ -184,7 +184,7 @@ class Score:
 
 
 def over_seeds(outcomes: Sequence[Outcome]) -> Outcome:
-    """The mean of all, but the lowest share in time."""
+    """Return the mean of all figures, but the minimum attainment."""
     means = {key: float(np.mean([outcome[key] for outcome in outcomes])) for key in outcomes[0]}
     return {**means, "attainment": min(outcome["attainment"] for outcome in outcomes)}
 
@@ -211,7 +211,7 @@ def score(pool: ProcessPoolExecutor, work: Work, curves: Sequence[Sequence[str]]
 
 
 def run(data: Path) -> Iterator[Figure]:
-    """Needs no data: all traffic is generated."""
+    """Yield the figures; all traffic is generated, so that no data is needed."""
     ratios, to_oracle = [], []
     with ProcessPoolExecutor(2) as pool:
         for work in WORK:

@@ -41,19 +41,19 @@ async def measure() -> list[Figure]:
                 stderr=DEVNULL,
             )
             await asyncio.sleep(RUN_S * 0.5)
-            start_s, used_s = stopwatch_s(), cpu_s(process.pid)
+            start_s, cpu_start_s = stopwatch_s(), cpu_s(process.pid)
             await asyncio.sleep(RUN_S * 0.3)
-            core_share = (cpu_s(process.pid) - used_s) / (stopwatch_s() - start_s)
+            core_share = (cpu_s(process.pid) - cpu_start_s) / (stopwatch_s() - start_s)
             memory = resident_mb(process.pid)
             await process.wait()
         ticks = list(Journal(folder / "journal"))
     lateness = sorted(t.lateness_s for t in ticks)
     blind = sum(not t.decision.may_scale_in for t in ticks)
     resized = sum(o.result is Result.ACCEPTED for t in ticks for o in t.outcomes)
-    turns = f"{len(ticks)} turns, {resized} resized, {blind} without full evidence"
+    note = f"{len(ticks)} turns, {resized} resized, {blind} without full evidence"
     return [
         Figure(
-            "scale", f"p99 lateness of {WORKLOADS} workloads at 15 s", quantile(lateness, 0.99), "s", 1.0, note=turns
+            "scale", f"p99 lateness of {WORKLOADS} workloads at 15 s", quantile(lateness, 0.99), "s", 1.0, note=note
         ),
         Figure("scale", "largest lateness", lateness[-1], "s"),
         Figure("scale", "workloads held", len({t.workload for t in ticks}), "", WORKLOADS, ">=", KEDA, 1088),

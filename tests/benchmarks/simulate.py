@@ -50,7 +50,7 @@ REPEATS: Final = 3
 
 
 def case(folder: Path, traffic: dict[str, object], **workload: object) -> Case:
-    """A scenario on H100s with the traffic given."""
+    """Return a scenario on H100s with this traffic."""
     (folder / "workload.yaml").write_text(yaml.safe_dump(WORKLOAD | workload))
     scenario = {
         "scenario": "bench",
@@ -63,7 +63,7 @@ def case(folder: Path, traffic: dict[str, object], **workload: object) -> Case:
 
 
 def timed(case_: Case, trace: RequestTrace) -> tuple[float, SimulationRun]:
-    """The best time of some repeats, and the last run."""
+    """Return the best time of `REPEATS` runs, and the last run."""
     best = float("inf")
     for _ in range(REPEATS):
         start_s = stopwatch_s()
@@ -79,8 +79,8 @@ def run(data: Path) -> Iterator[Figure]:
         trace = running.traffic_of(day, 1)
         running.simulate(day, 1, trace.window(0, 600))  # compiles
         best_s, run_ = timed(day, trace)
-        turns = len(run_.timeline.at_s)
-        note = f"{len(trace):,} requests, 20 replicas, {turns:,} turns"
+        ticks = len(run_.timeline.at_s)
+        note = f"{len(trace):,} requests, 20 replicas, {ticks:,} turns"
         yield Figure("simulate", "a day of 10 requests/s", best_s, "s", 5.0, note=note)
         yield Figure(
             "simulate", "requests with scrapes and turns", len(trace) / best_s, "1/s", 200_000, ">=", note=note
@@ -95,7 +95,7 @@ def run(data: Path) -> Iterator[Figure]:
 
 
 def _conversation(folder: Path, file: Path) -> Iterator[Figure]:
-    """The Azure conversation trace at 20 times its speed, over and over for an hour."""
+    """Yield the rate on the Azure conversation trace at 20 times its speed, repeated for an hour."""
     case_ = case(folder, {"kind": "trace", "file": str(file.resolve()), "speed": 20.0, "repeat": True}, min_replicas=16)
     scenario = dataclasses.replace(case_.scenario, duration_s=3600.0)
     case_ = dataclasses.replace(case_, scenario=scenario)
@@ -109,21 +109,21 @@ def _fortnight(folder: Path, file: Path) -> Iterator[Figure]:
     case_ = case(folder, {"kind": "trace", "file": str(file.resolve())})
     trace = running.traffic_of(case_, 1)
     best_s, run_ = timed(case_, trace)
-    turns = len(run_.timeline.at_s)
+    ticks = len(run_.timeline.at_s)
     world = running.build_world(case_, 1, trace)
     start_s = stopwatch_s()
-    world.kernel.advance(run_.world.now_ps)  # with no replica started after the first: the kernel's part, and more
+    world.kernel.advance(run_.world.now_ps)  # no replica starts after the first: an upper bound of the kernel's part
     kernel = stopwatch_s() - start_s
-    note = f"{len(trace):,} requests, {turns:,} turns"
+    note = f"{len(trace):,} requests, {ticks:,} turns"
     yield Figure("simulate", "fourteen days of ServeGen", best_s, "s", 20.0, note=note)
     yield Figure(
-        "simulate", "a simulated turn, its share of requests included", best_s / turns * 1e6, "us", 200.0, note=note
+        "simulate", "a simulated turn, its share of requests included", best_s / ticks * 1e6, "us", 200.0, note=note
     )
-    yield Figure("simulate", "the kernel's part of it", kernel / turns * 1e6, "us", note=note)
+    yield Figure("simulate", "the kernel's part of it", kernel / ticks * 1e6, "us", note=note)
 
 
 def _memory() -> Figure:
-    """Peak memory of a process that simulates ten million requests."""
+    """Return the peak memory of a process that simulates ten million requests."""
     command = [sys.executable, "-m", "tests.benchmarks.simulate"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     peak_mb, count = (float(number) for number in output.split())
@@ -131,7 +131,7 @@ def _memory() -> Figure:
 
 
 def main() -> None:
-    """Simulate ten million requests and tell the peak memory."""
+    """Simulate ten million requests and print the peak memory."""
     with tempfile.TemporaryDirectory() as name:
         rps = LARGE / DAY_S
         case_ = case(Path(name), {"kind": "poisson", "rps": rps, "duration_s": DAY_S}, min_replicas=16)

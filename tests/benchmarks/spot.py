@@ -1,9 +1,9 @@
 """Cost of a target on recorded spot capacity: the allocator, the clairvoyant plan and SkyServe's fallback.
 
 Days of the SpotHedge artifact's traces, on-demand at 3 times the spot price, starts of 120 s. The whole control loop
-decides every 15 s; nothing but the cloud's answers tells it what a zone has. A cost is a share of the same target all
-on demand; SpotHedge itself with one spare replica has 0.544 at 98.8 % on AWS1 and 0.495 at 98.9 % on AWS2, over other
-days of them, and forewarned of nothing.
+decides every 15 s and knows a zone's capacity only from the cloud's responses. A cost is a share of that of the same
+target all on demand; SpotHedge itself with one spare replica has 0.544 at 98.8 % on AWS1 and 0.495 at 98.9 % on AWS2,
+on other days and without notices.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ def mean(scores: list[Score]) -> Score:
 
 
 def allocator(market: Market, target: Callable[[float], int]) -> Score:
-    """A day under our allocator."""
+    """Simulate a day under our allocator."""
     world = SpotWorld(market.offers(), market.folder, target)
     spot_world.run(world, spot_world.spec(world.offers, target, slo_violation_cost_ratio=VIOLATION_COST_RATIO), DAY_S)
     return _score(world)
 
 
 def skyserve(market: Market, target: Callable[[float], int]) -> Score:
-    """A day under SkyServe's policy with a spare, falling back dynamically, without the delays of its own."""
+    """Simulate a day under SkyServe's policy with one spare, dynamic fallback and no delays."""
     world = SpotWorld(market.offers(by_zone=False), market.folder, target)
     policy = SkyServeRequestRate(
         target_qps_per_replica=1.0,
@@ -100,7 +100,7 @@ def skyserve(market: Market, target: Callable[[float], int]) -> Score:
 
 
 def clairvoyant(market: Market, target: Callable[[float], int]) -> float:
-    """The cost of the best plan, as a share of all on demand."""
+    """Return the cost of the clairvoyant plan, as a share of all on demand."""
     steps = int(DAY_S / STEP_S)
     targets = np.array([target(i * STEP_S) for i in range(steps)], float)
     limits: list[Floats | None] = [capacity(market, file, steps) for file in market.files]
@@ -112,7 +112,7 @@ def clairvoyant(market: Market, target: Callable[[float], int]) -> float:
 
 
 def capacity(market: Market, file: Path, steps: int) -> Floats:
-    """A zone's capacity in each step: traces change on the grid, where their day starts on it."""
+    """Return a zone's capacity in each step. A trace changes on the grid of steps if its day starts on the grid."""
     gap_s, nodes = read(file)
     steps_at = (np.arange(steps) * STEP_S + market.start_s) // float(gap_s)
     capacity_: Floats = np.array(nodes, float)[steps_at.astype(int) % len(nodes)]

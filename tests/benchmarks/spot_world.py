@@ -1,7 +1,7 @@
 """Recorded spot capacity under the real controller: a pool for each zone, on-demand, and a target to keep.
 
-No requests: replicas only start, serve and go, so that days pass in seconds. Whoever decides meets the same zones, the
-same start-up time and the same notices.
+No requests: replicas only start, serve and end, so that a day is simulated in seconds. Every policy gets the same
+zones, start-up time and notices.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from simulators.world.infrastructure.units import COST_PER_MICRO_USD, to_ps
 HOUR_S: Final = 3600.0
 DAY_S: Final = 86_400.0
 START_S: Final = 120.0
-"""A replica serves so long after its request, as in the SpotHedge artifact's runs."""
+"""Time from the request of a replica until it serves, as in the SpotHedge artifact's runs. Seconds."""
 SPOT_USD: Final = 1.0
 ON_DEMAND_USD: Final = 3.0
 INTERVAL_S: Final = 15.0
@@ -42,7 +42,7 @@ QUICK: Final = StartUp(
     ready=Phase(median_s=0.0),
 )
 BY_THE_SECOND: Final = Billing(increment_s=1.0, minimum_s=0.0)
-"""Nothing waived and no minimum, so that costs compare with a plan that knows neither."""
+"""Billing without waivers and minimum, for comparison with a plan that models neither."""
 SPOT, ON_DEMAND = PoolName("spot"), PoolName("on-demand")
 
 
@@ -55,7 +55,7 @@ class Market:
     notice_s: float = 0.0
 
     def offers(self, *, by_zone: bool = True) -> dict[PoolName, PoolOffer]:
-        """Spot pools, one a zone, or one over all zones; and on-demand without limit."""
+        """Return one spot pool per zone, or one over all zones, and an on-demand pool without limit."""
         zones = {file.stem: ZoneOffer(trace=SupplyTrace(file=file.name, start_s=self.start_s)) for file in self.files}
         groups = {PoolName(name): {name: zone} for name, zone in zones.items()} if by_zone else {SPOT: zones}
         common: dict[str, Any] = {"model": "m", "start_up": QUICK, "billing": BY_THE_SECOND}
@@ -148,8 +148,10 @@ class IdleEngines:
 
 @dataclass
 class SpotWorld:
-    """The pools on one clock, and for how long the target was met. Also the controller's clock: to sleep is to let the
-    world run. It begins with the target served on demand."""
+    """The pools on one clock, and the time for which the target was met.
+
+    Also the controller's clock: a sleep advances the world. It starts with the target served on demand.
+    """
 
     offers: Mapping[PoolName, PoolOffer]
     folder: Path
@@ -178,7 +180,7 @@ class SpotWorld:
             self._advance(min([end_ps, *due]))
 
     def _advance(self, until_ps: int) -> None:
-        """Let time pass in which nothing happens, then do what is due."""
+        """Advance to the next event and account for the time passed, then process the event."""
         ready = sum(p.status(self.engines.now_ps).ready for p in self.pools.values())
         now_s, passed_s = self.now(), (until_ps - self.engines.now_ps) / 1e12
         target = self.target(now_s)
@@ -214,7 +216,7 @@ class Actuator:
 
 
 def spec(offers: Mapping[PoolName, PoolOffer], target: Callable[[float], int], **settings: Any) -> WorkloadSpec:
-    """A workload over these offers, free of windows and steps: what remains is the allocator."""
+    """Return a workload over these offers without windows and step limits, so that only the allocator decides."""
     pools = {
         name: Pool(
             market=offer.market,
@@ -260,10 +262,10 @@ def run(
 
 
 def constant(_: float) -> int:
-    """Three replicas all day, as in the SpotHedge artifact's runs."""
+    """Return three replicas all day, as in the SpotHedge artifact's runs."""
     return 3
 
 
 def wave(time_s: float) -> int:
-    """Two replicas at night and six at noon."""
+    """Return two replicas at night and six at noon."""
     return round(4 - 2 * math.cos(2 * math.pi * time_s / DAY_S))

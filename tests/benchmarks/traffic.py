@@ -20,7 +20,7 @@ FILE: Final = "requests/azure2023_conv.csv.gz"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests as the kernel takes them."""
+    """Requests in the kernel's input format."""
 
     arrival_ps: NDArray[np.int64]
     prompt: NDArray[np.int32]
@@ -45,7 +45,7 @@ def load_of(trace: RequestTrace, requests: int) -> Load:
 
 
 def kernel_of(model: ServiceModel, replicas: int, load: Load, router: Router = LEAST_LOADED) -> Kernel:
-    """Equal replicas with the requests to come."""
+    """Return a kernel with equal replicas and the requests of the load."""
     k = Kernel([model], router, 0, len(load))
     for key in range(replicas):
         k.start(k.add(0, key))

@@ -55,7 +55,7 @@ class Rival:
 
 
 def azure(data: Path) -> Case:
-    """The whole of the trace, under our own policy with nothing tuned."""
+    """Return the whole trace under our own policy, untuned."""
     case = Cell("azure-conv", 90).case(data, "train")
     traffic = case.scenario.traffic
     if not isinstance(traffic, TraceFile):
@@ -75,11 +75,11 @@ def run(data: Path) -> Iterator[Figure]:
         executor = LocalExecutor(world, JOBS)
         try:
             run_all(executor, _full_trials(world, JOBS), lambda _: None, SearchListener(), _ignore)  # compiles
-            began_s, cpu_s = stopwatch_s(), sum(os.times()[:2])
+            start_s, cpu_s = stopwatch_s(), sum(os.times()[:2])
             result = _search(executor, world, space, Path(folder))
-            took_s = stopwatch_s() - began_s
+            elapsed_s = stopwatch_s() - start_s
             client_ms = 1e3 * (sum(os.times()[:2]) - cpu_s) / result.counts.finished
-            yield from _gains(result, took_s, sum(os.times()[:2]) - cpu_s + _workers_s())
+            yield from _gains(result, elapsed_s, sum(os.times()[:2]) - cpu_s + _workers_s())
             rivals = [_rival(executor, world, name) for name in RIVALS]
             yield from _against_rivals(result, rivals)
         finally:
@@ -110,7 +110,7 @@ def _search(executor: Executor, world: StudyInputs, space: Space, folder: Path) 
 
 
 def _workers_s() -> float:
-    """The CPU time that this process's children have taken, as Linux counts it. Seconds."""
+    """Return the CPU time of this process's children, as Linux counts it. Seconds."""
     ticks = 0
     for child in multiprocessing.active_children():
         fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
@@ -118,10 +118,10 @@ def _workers_s() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _gains(result: TuneResult, took_s: float, cpu_s: float) -> Iterator[Figure]:
+def _gains(result: TuneResult, elapsed_s: float, cpu_s: float) -> Iterator[Figure]:
     load = os.getloadavg()[0]
     note = f"{result.counts.pruned} given up early; proof and pictures included; load of the machine {load:.1f}"
-    yield Figure("tune", f"{TRIALS} trials on {JOBS} processes", took_s, "s", GOAL_S, note=note)
+    yield Figure("tune", f"{TRIALS} trials on {JOBS} processes", elapsed_s, "s", GOAL_S, note=note)
     note = f"of all processes, compiling included; so {cpu_s / JOBS:.0f} s of two cores that nobody else uses"
     yield Figure("tune", f"{TRIALS} trials, CPU time", cpu_s, "s", note=note)
     if result.today_validation is None or result.recommended is None:
@@ -172,22 +172,22 @@ def _rival(executor: Executor, world: StudyInputs, name: str) -> Rival:
 
 
 def _speedup(world: StudyInputs) -> Iterator[Figure]:
-    """One process, two, one, two: the best of each, as others may use the machine; and by CPU time."""
-    took_s: dict[int, list[float]] = {1: [], 2: []}
+    """Yield the speed-up of two processes over one, by elapsed and by CPU time: the best of two alternating runs."""
+    times_s: dict[int, list[float]] = {1: [], 2: []}
     cpu_s: dict[int, list[float]] = {1: [], 2: []}
     for jobs in (1, 2, 1, 2):
         executor = LocalExecutor(world, jobs)
         try:
             run_all(executor, _full_trials(world, jobs), lambda _: None, SearchListener(), _ignore)
-            began_s, before_s, own_s = stopwatch_s(), _workers_s(), sum(os.times()[:2])
+            start_s, workers_start_s, own_start_s = stopwatch_s(), _workers_s(), sum(os.times()[:2])
             run_all(executor, _full_trials(world, SPEEDUP_TRIALS), lambda _: None, SearchListener(), _ignore)
-            took_s[jobs].append(stopwatch_s() - began_s)
-            cpu_s[jobs].append((_workers_s() - before_s) / jobs + sum(os.times()[:2]) - own_s)
+            times_s[jobs].append(stopwatch_s() - start_s)
+            cpu_s[jobs].append((_workers_s() - workers_start_s) / jobs + sum(os.times()[:2]) - own_start_s)
         finally:
             executor.close()
     load = os.getloadavg()[0]
-    note = f"{SPEEDUP_TRIALS} whole trials; {min(took_s[1]):.1f} s and {min(took_s[2]):.1f} s; load {load:.1f}"
-    yield Figure("tune", "two processes to one", min(took_s[1]) / min(took_s[2]), "x", 1.8, ">=", note=note)
+    note = f"{SPEEDUP_TRIALS} whole trials; {min(times_s[1]):.1f} s and {min(times_s[2]):.1f} s; load {load:.1f}"
+    yield Figure("tune", "two processes to one", min(times_s[1]) / min(times_s[2]), "x", 1.8, ">=", note=note)
     note = "by CPU time: each worker's share of it and all of the client's, as on cores that nobody else uses"
     yield Figure("tune", "two processes to one, free cores", min(cpu_s[1]) / min(cpu_s[2]), "x", 1.8, ">=", note=note)
 

@@ -55,7 +55,7 @@ MAX_DIFFERENCE: Final = 0.10
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """One run: its cost, its SLO attainment, and the ticks that broke a rule."""
+    """One run: its cost, its SLO attainment, and its ticks that broke a rule."""
 
     cost_usd: float
     attainment: float
@@ -100,8 +100,8 @@ def run(_: Path) -> Iterator[Figure]:
         file.write_text(yaml.safe_dump(SCENARIO))
         case = load(file)
     traces = {seed: running.traffic_of(case, seed) for seed in SEEDS}
-    fair = [simulated(case, seed, trace) for seed, trace in traces.items()]
-    yield from _fair(case, fair)
+    baseline = [simulated(case, seed, trace) for seed, trace in traces.items()]
+    yield from _without_faults(case, baseline)
     for share in (MILD_SHARE, SEVERE_SHARE):
         runs = {
             fault: [simulated(case, seed, trace, _weather(fault, share)) for seed, trace in traces.items()]
@@ -110,22 +110,22 @@ def run(_: Path) -> Iterator[Figure]:
         yield from _counts(share, [hours for counts in runs.values() for hours in counts])
         for fault, counts in runs.items():
             yield from _compared(
-                f"{fault} at {share:.0%}", counts, fair, MAX_DIFFERENCE if share == MILD_SHARE else None
+                f"{fault} at {share:.0%}", counts, baseline, MAX_DIFFERENCE if share == MILD_SHARE else None
             )
 
 
 def _weather(fault: Fault, share: float) -> FaultSettings:
     """Return the settings of a fault in all places where it can occur."""
-    strikes = FaultSettings(fault=fault, share=share, where="sources" if fault == "zero" else "both")
-    return dataclasses.replace(strikes, where="pools") if fault == "out_of_capacity" else strikes
+    settings = FaultSettings(fault=fault, share=share, where="sources" if fault == "zero" else "both")
+    return dataclasses.replace(settings, where="pools") if fault == "out_of_capacity" else settings
 
 
-def _fair(case: Case, fair: Sequence[Hours]) -> Iterator[Figure]:
-    grew, shrank = (float(np.mean([getattr(h, key) for h in fair])) for key in ("growths", "shrinkings"))
-    hours = f"{case.workload.name}, {len(fair)} seeds of {case.scenario.end_s:g} s"
-    note = f"{hours}; grew {grew:g} and shrank {shrank:g} times"
-    yield Figure("weather", "fair weather: cost", float(np.mean([h.cost_usd for h in fair])), "USD", note=note)
-    yield Figure("weather", "fair weather: SLO attainment", float(np.mean([h.attainment for h in fair])), "")
+def _without_faults(case: Case, baseline: Sequence[Hours]) -> Iterator[Figure]:
+    scale_outs, scale_ins = (float(np.mean([getattr(h, key) for h in baseline])) for key in ("growths", "shrinkings"))
+    hours = f"{case.workload.name}, {len(baseline)} seeds of {case.scenario.end_s:g} s"
+    note = f"{hours}; grew {scale_outs:g} and shrank {scale_ins:g} times"
+    yield Figure("weather", "fair weather: cost", float(np.mean([h.cost_usd for h in baseline])), "USD", note=note)
+    yield Figure("weather", "fair weather: SLO attainment", float(np.mean([h.attainment for h in baseline])), "")
 
 
 def _counts(share: float, runs: Sequence[Hours]) -> Iterator[Figure]:
@@ -138,10 +138,10 @@ def _counts(share: float, runs: Sequence[Hours]) -> Iterator[Figure]:
         yield Figure("weather", f"{name}, {share:.0%}", sum(getattr(h, key) for h in runs), "turns", 0.0, note=note)
 
 
-def _compared(title: str, runs: Sequence[Hours], fair: Sequence[Hours], goal: float | None) -> Iterator[Figure]:
+def _compared(title: str, runs: Sequence[Hours], baseline: Sequence[Hours], goal: float | None) -> Iterator[Figure]:
     """Yield cost and attainment compared with the runs without faults, seed by seed."""
-    ratio = float(np.mean([h.cost_usd / f.cost_usd for h, f in zip(runs, fair, strict=True)]))
-    lost = float(np.mean([f.attainment - h.attainment for h, f in zip(runs, fair, strict=True)]))
+    ratio = float(np.mean([h.cost_usd / b.cost_usd for h, b in zip(runs, baseline, strict=True)]))
+    lost = float(np.mean([b.attainment - h.attainment for h, b in zip(runs, baseline, strict=True)]))
     yield Figure("weather", f"{title}: cost off fair weather's", abs(ratio - 1.0), "", goal, note=f"ratio {ratio:.3f}")
     attained = float(np.mean([h.attainment for h in runs]))
     yield Figure("weather", f"{title}: SLO attainment lost", lost, "", goal, note=f"attained {attained:.3f}")

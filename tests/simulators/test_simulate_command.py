@@ -1,4 +1,4 @@
-"""``forescale simulate`` from outside: what it prints and writes, and how it refuses what cannot be."""
+"""``forescale simulate`` from outside: its output and files, and its errors for invalid input."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from simulators.world.traffic.readers import read
 from tests.foreground import FOREGROUND
 from tests.simulators.world.files import Change, files, nothing
 
-MANY_TURNS = 100_000
-"""Bytes of a journal: the run is well under way."""
+WELL_UNDER_WAY_BYTES = 100_000
+"""Size of a journal at which the run is well under way. Bytes."""
 ENTRY = "from scaler.cli import main; raise SystemExit(main())"
 
 
@@ -31,7 +31,7 @@ def simulate(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int
     return code, captured.out, captured.err
 
 
-def left(folder: Path) -> set[str]:
+def file_names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
@@ -53,10 +53,10 @@ def without(*keys: str) -> Change:
     return change
 
 
-# --- what comes out
+# --- output
 
 
-def test_a_scenario_gives_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scenario_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = simulate(capsys, files(tmp_path))
     assert (code, err) == (0, "")
     rows = dict(line.split("  ", 1) for line in out.splitlines()[1:])
@@ -65,21 +65,26 @@ def test_a_scenario_gives_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "warning" not in out
 
 
-def test_the_figures_are_json_without_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_contains_no_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
     late = files(tmp_path, setting("warm_up_s", to=1e6))
     code, out, _ = simulate(capsys, late, "--json", "-")
-    told = json.loads(out, parse_constant=refuse)
+    summary = json.loads(out, parse_constant=refuse)
     assert code == 0
-    assert (told["arrived"], told["ttft_s"]["p50"], told["attainment"], told["slo_met"]) == (0, None, {}, False)
-    assert told["warnings"] == ["every request arrives before warm_up_s, 1e+06: none is counted"]
+    assert (summary["arrived"], summary["ttft_s"]["p50"], summary["attainment"], summary["slo_met"]) == (
+        0,
+        None,
+        {},
+        False,
+    )
+    assert summary["warnings"] == ["every request arrives before warm_up_s, 1e+06: none is counted"]
     simulate(capsys, late, "--json", tmp_path / "o.json")
-    assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == told
+    assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == summary
 
 
-def test_each_request_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_requests_file_has_a_row_per_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def change(s: dict[str, Any]) -> None:
         s["traffic"] = {"kind": "trace", "file": "long.csv"}
 
@@ -96,18 +101,18 @@ def test_each_request_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "warning: 1 of 3 requests are longer, prompt and output together, than a replica's KV cache" in out
 
 
-def test_a_trace_takes_the_place_of_the_traffic_and_the_run_is_as_long_as_it(
+def test_the_trace_option_replaces_the_traffic_and_sets_the_duration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scenario = files(tmp_path, setting("traffic", to={"kind": "trace", "file": "gone.csv"}))
     code, out, _ = simulate(capsys, scenario, "--trace", tmp_path / "told.csv", "--speed", "0.1", "--json", "-")
     assert code == 0
-    told = json.loads(out)
-    assert (told["arrived"], told["duration_s"]) == (2, 15.0 + 60.0)
-    assert told["trace"] == read(tmp_path / "told.csv").speed(0.1).digest()[:16]
+    summary = json.loads(out)
+    assert (summary["arrived"], summary["duration_s"]) == (2, 15.0 + 60.0)
+    assert summary["trace"] == read(tmp_path / "told.csv").speed(0.1).digest()[:16]
 
 
-def test_bad_rows_are_left_out_on_wish_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skip_bad_omits_invalid_rows_and_counts_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("arrival_s,prompt_tokens,output_tokens\n3,10,2\nx,1,1\n1,10,2\n")
     code, out, _ = simulate(capsys, files(tmp_path), "--trace", bad, "--skip-bad")
@@ -116,23 +121,25 @@ def test_bad_rows_are_left_out_on_wish_and_counted(tmp_path: Path, capsys: pytes
     assert "bad rows left out: 1" in out
 
 
-def test_more_than_can_ever_be_served_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_load_above_the_maximum_capacity_gives_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = simulate(capsys, files(tmp_path, lambda s: s["traffic"].update(rps=40.0, duration_s=600.0)))
     assert code == 0
     assert "warning: from 0 to 600 s requests bring at least" in out
     assert "there can be 4 at most" in out
 
 
-def test_engines_run_alone_until_all_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_only_run_serves_the_trace_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files(tmp_path)
     model, trace = tmp_path / "steady.yaml", tmp_path / "told.csv"
     code, out, _ = simulate(capsys, "--model", model, "--trace", trace, "--replicas", "2", "--seed", "0", "--json", "-")
     assert code == 0
-    told = json.loads(out)
-    assert (told["finished"], told["replicas_mean"], told["cost_usd"], told["seed"]) == (2, 2, 0, 0)
+    summary = json.loads(out)
+    assert (summary["finished"], summary["replicas_mean"], summary["cost_usd"], summary["seed"]) == (2, 2, 0, 0)
 
 
-def test_a_journal_can_be_explained_and_replays_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_simulated_journal_can_be_explained_and_replays_equal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scenario, journal = files(tmp_path), tmp_path / "journal"
     assert simulate(capsys, scenario, "--journal", journal)[0] == 0
     assert main(["replay", str(journal)]) == 0
@@ -141,28 +148,28 @@ def test_a_journal_can_be_explained_and_replays_equal(tmp_path: Path, capsys: py
     before = (journal / "00000001.jsonl").read_bytes()
     assert simulate(capsys, scenario, "--journal", journal)[0] == 0
     assert (journal / "00000001.jsonl").read_bytes() == before
-    assert {n for n in left(tmp_path) if n.startswith(".")} == set()
+    assert {n for n in file_names(tmp_path) if n.startswith(".")} == set()
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
+def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Path) -> None:
     weather = [{"fault": "unavailable", "share": 0.2}, {"fault": "out_of_capacity", "share": 0.3, "where": "pools"}]
 
     def change(s: dict[str, Any]) -> None:
         s |= {"weather": weather, "telemetry": {"lost_share": 0.1, "partial_share": 0.2}}
         s["pools"]["gpus"] |= {"market": "spot", "zones": {"a": {"losses_per_node_hour": 30}, "b": {}}}
 
-    scenario, found = files(tmp_path, change), []
+    scenario, outputs = files(tmp_path, change), []
     for hash_seed in ("0", "1", "4242"):
         out, journal = tmp_path / f"{hash_seed}.json", tmp_path / f"j{hash_seed}"
-        words = ["simulate", str(scenario), "--json", str(out), "--journal", str(journal)]
+        arguments = ["simulate", str(scenario), "--json", str(out), "--journal", str(journal)]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        subprocess.run([sys.executable, "-c", ENTRY, *words], check=True, env=environment, capture_output=True)
-        found.append((out.read_bytes(), (journal / "00000001.jsonl").read_bytes()))
-    assert found[0] == found[1] == found[2]
+        subprocess.run([sys.executable, "-c", ENTRY, *arguments], check=True, env=environment, capture_output=True)
+        outputs.append((out.read_bytes(), (journal / "00000001.jsonl").read_bytes()))
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
-# --- what is refused
+# --- invalid input
 
 
 @pytest.mark.parametrize(
@@ -209,15 +216,15 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_hash_seed(tmp_path: Pat
         (lambda s: s["pools"].update(more=dict(s["pools"]["gpus"], model="llama-3.1-8b-h100-vllm"), x=1), "pools.x"),
     ],
 )  # fmt: skip
-def test_a_scenario_that_cannot_be_is_told_with_its_place(
+def test_an_invalid_scenario_is_reported_with_its_location(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, message: str
 ) -> None:
     scenario = files(tmp_path, change)
-    before = left(tmp_path)
+    before = file_names(tmp_path)
     code, out, err = simulate(capsys, scenario, "--json", tmp_path / "o.json")
     assert (code, out) == (2, "")
     assert message in err
-    assert left(tmp_path) == before
+    assert file_names(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -232,7 +239,7 @@ def test_a_scenario_that_cannot_be_is_told_with_its_place(
         ("a: &a [*a]\n", "scenario.yaml"),
     ],
 )
-def test_a_file_that_is_no_scenario_is_told(
+def test_a_file_that_is_not_a_scenario_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
 ) -> None:
     scenario = files(tmp_path)
@@ -256,7 +263,7 @@ def test_a_file_that_is_no_scenario_is_told(
         ),
     ],
 )
-def test_a_workload_that_cannot_be_simulated_is_told_with_its_line(
+def test_a_workload_that_cannot_be_simulated_is_reported_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, message: str
 ) -> None:
     code, _, err = simulate(capsys, files(tmp_path, change_workload=change))
@@ -264,7 +271,7 @@ def test_a_workload_that_cannot_be_simulated_is_told_with_its_line(
     assert message in err
 
 
-def test_pools_that_do_not_match_are_told_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unmatched_pools_are_reported_with_their_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def two(s: dict[str, Any]) -> None:
         s["pools"] = {"a": s["pools"]["gpus"], "b": s["pools"]["gpus"]}
 
@@ -285,7 +292,7 @@ def test_pools_that_do_not_match_are_told_with_their_line(tmp_path: Path, capsys
         ("", "has no request"),
     ],
 )
-def test_a_trace_that_cannot_be_is_told_with_its_line(
+def test_an_invalid_trace_row_is_reported_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, message: str
 ) -> None:
     bad = tmp_path / "bad.csv"
@@ -305,7 +312,7 @@ def test_a_trace_that_cannot_be_is_told_with_its_line(
         (b"\xff\xfe\x00", "is neither UTF-8 text"),
     ],
 )
-def test_a_file_that_is_no_trace_is_told(
+def test_a_file_that_is_not_a_trace_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, message: str
 ) -> None:
     (tmp_path / "bad.csv").write_bytes(content)
@@ -343,22 +350,22 @@ def test_a_file_that_is_no_trace_is_told(
         (["s", "--journal", "full"], "--journal = full: holds files that are no journal's"),
     ],
 )  # fmt: skip
-def test_misuse_is_told_before_any_work_and_nothing_is_written(
+def test_invalid_arguments_are_reported_before_any_work_or_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files(Path())
     Path("full").mkdir()
-    Path("full/conversations.jsonl").write_text("{}\n")  # JSON lines, and no journal
-    before = left(tmp_path)
+    Path("full/conversations.jsonl").write_text("{}\n")  # JSON lines that are not a journal
+    before = file_names(tmp_path)
     code, out, err = simulate(capsys, *("scenario.yaml" if a == "s" else a for a in args))
     assert (code, out) == (2, "")
     assert message in err
-    assert left(tmp_path) == before
-    assert left(Path("full")) == {"conversations.jsonl"}
+    assert file_names(tmp_path) == before
+    assert file_names(Path("full")) == {"conversations.jsonl"}
 
 
-def test_a_journal_that_a_daemon_writes_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_locked_by_a_daemon_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenario, journal = files(tmp_path), tmp_path / "journal"
     journal.mkdir()
     (journal / "00000001.jsonl").write_text("{}\n")
@@ -371,18 +378,18 @@ def test_a_journal_that_a_daemon_writes_is_left_alone(tmp_path: Path, capsys: py
 
 
 @pytest.mark.slow
-def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_no_files(tmp_path: Path) -> None:
     def change(s: dict[str, Any]) -> None:
-        s["duration_s"] = 8e6  # three months of turns
+        s["duration_s"] = 8e6  # three months of ticks
 
     scenario = files(tmp_path, change)
-    before = left(tmp_path)
-    words = ["simulate", str(scenario), "--trace", str(tmp_path / "told.csv"), "--json", str(tmp_path / "o.json")]
-    words += ["--journal", str(tmp_path / "journal")]
-    command = [*FOREGROUND, sys.executable, "-c", ENTRY, *words]
+    before = file_names(tmp_path)
+    arguments = ["simulate", str(scenario), "--trace", str(tmp_path / "told.csv"), "--json", str(tmp_path / "o.json")]
+    arguments += ["--journal", str(tmp_path / "journal")]
+    command = [*FOREGROUND, sys.executable, "-c", ENTRY, *arguments]
     with subprocess.Popen(command, text=True, stderr=-1, stdout=-1) as process:
         try:
-            while not any(p.stat().st_size > MANY_TURNS for p in tmp_path.glob(".journal.*/00000001.jsonl")):
+            while not any(p.stat().st_size > WELL_UNDER_WAY_BYTES for p in tmp_path.glob(".journal.*/00000001.jsonl")):
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
@@ -391,8 +398,8 @@ def test_what_is_interrupted_leaves_nothing_behind(tmp_path: Path) -> None:
             process.kill()
     assert (process.returncode, out) == (130, "")
     assert "forescale: interrupted\n" in err
-    assert left(tmp_path) == before
+    assert file_names(tmp_path) == before
 
 
-def test_the_small_scenario_is_what_these_tests_take_it_for(tmp_path: Path) -> None:
+def test_the_workload_of_the_small_scenario_is_valid(tmp_path: Path) -> None:
     assert main(["check", str(files(tmp_path, nothing).with_name("workload.yaml"))]) == 0

@@ -42,7 +42,7 @@ STARTS: Final[Mapping[int, Mapping[str, Any]]] = {
         "ready": {"median_s": 50, "sigma": 0.1},
     },
 }
-"""Start-ups by their median: an image that is there and a compile cache that is warm, and neither."""
+"""Start-ups by their median: with a cached image and a warm compile cache, and with neither."""
 CHAT: Final = {
     "prompt": {"mean_tokens": 1500, "cv": 0.8, "max_tokens": 5000},
     "output": {"mean_tokens": 350, "cv": 0.8},
@@ -51,10 +51,10 @@ CHAT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A trace: its file, how it is scaled, and its third and its rest, as (start, end) in the file's seconds.
+    """A trace: its file, its scale, and its training and test parts as (start, end) in the file's seconds.
 
-    `most` is the workload's maximum, `initial` what runs at the start (ample; the first 300 s do not count), `in_work`
-    the requests in work per replica that rivals are tried with: from ample to the engines' own limit.
+    `maximum` is the workload's maximum, `initial` the replicas at the start (ample; the first 300 s do not count), and
+    `in_work` the concurrent requests per replica that rivals are tuned over: from few to the engines' own limit.
     """
 
     file: str
@@ -77,7 +77,7 @@ class Source:
 
 
 def _day(file: str, scale: float, first: float) -> Source:
-    """Eighteen hours of rates: six to be tuned on, twelve to be scored on."""
+    """Return eighteen hours of rates: six for tuning and twelve for scoring."""
     begin, cut, end = first * DAY_S, (first + 0.25) * DAY_S, (first + 0.75) * DAY_S
     return Source(file, LARGE, scale, (begin, cut), (cut, end), rates=True)
 
@@ -100,7 +100,7 @@ SOURCES: Final[Mapping[str, Source]] = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One trace with one start-up: a third to be tuned on (`train`) and the rest (`test`)."""
+    """One trace with one start-up: a third for tuning (`train`) and the rest for scoring (`test`)."""
 
     name: str
     start_s: int
@@ -111,7 +111,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """The prefix of its runs' keys."""
+        """Return the prefix of the keys of its runs."""
         return f"{self.name}|{self.start_s}"
 
     @property
@@ -119,12 +119,12 @@ class Cell:
         return SOURCES[self.name]
 
     def case(self, data: Path, part: str, share: float = 0.99) -> Case:
-        """The scenario, with our policy as its own workload."""
+        """Return the scenario, with our policy as its own workload."""
         return _case(self, data, part, share)
 
 
 def cells() -> list[Cell]:
-    """Every trace with the fast start and with the slow one."""
+    """Return every trace with the fast and with the slow start-up."""
     return [Cell(name, start_s) for start_s in STARTS for name in SOURCES]
 
 
@@ -135,7 +135,7 @@ def _case(cell: Cell, data: Path, part: str, share: float) -> Case:
 
 
 def scenario(cell: Cell, data: Path, part: str, share: float) -> dict[str, Any]:
-    """The cell's world, with one pool on demand."""
+    """Return the cell's scenario, with one on-demand pool."""
     source = cell.source
     return {
         "scenario": f"{cell.name}-{cell.start_s}",
@@ -156,7 +156,7 @@ def scenario(cell: Cell, data: Path, part: str, share: float) -> dict[str, Any]:
 
 
 def read(scenario: Mapping[str, Any], workload: Mapping[str, Any]) -> Case:
-    """A scenario and its workload, read as files are."""
+    """Load a scenario and its workload through files."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "ours.yaml").write_text(yaml.safe_dump(workload))
         (Path(folder) / "scenario.yaml").write_text(yaml.safe_dump(scenario))
@@ -164,7 +164,7 @@ def read(scenario: Mapping[str, Any], workload: Mapping[str, Any]) -> Case:
 
 
 def ours(rates: SaturationRates, cell: Cell, share: float) -> dict[str, Any]:
-    """Our workload, as one would write it for this engine."""
+    """Return our workload, as a user would configure it for this engine."""
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
     engines = {"kind": "prometheus", "url": "http://prometheus:9090", "preset": "vllm", "window_s": 60}
     return {

@@ -10,10 +10,10 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A policy with its knob: the words that name each member, as `forescale compare` takes them.
+    """A policy with its tuning parameter; a member is named by its text for `forescale compare`.
 
-    `knob` is the setting that trades money for latency, with its `steps` from dear to cheap; `others` are the choices
-    for the rest.
+    `knob` is the parameter that trades cost for latency, with its `steps` from expensive to cheap; `settings` are the
+    choices for the other settings.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Family:
 SHARES: Final = (0.35, 0.5, 0.62, 0.72, 0.82, 0.94)
 """Shares of an engine's throughput at saturation."""
 TIMES: Final = (5.0, 4.0, 3.2, 2.5, 2.0, 1.6, 1.35, 1.2, 1.05, 0.95, 0.85, 0.75)
-"""Fixed sizes, in times of the load of the busiest minute: twelve, as they have no other setting."""
+"""Fixed sizes, as multiples of the load of the busiest minute: twelve, as they have no other setting."""
 
 
 def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) -> Mapping[str, Family]:
-    """Every contender.
+    """Return every contender by name.
 
-    `in_work` are requests in work per replica to be tried, `saturation_rps` is what an engine answers at the most with
-    the trace's requests, and `peak_load` the busiest minute of the third that all are tuned on, in engines.
+    `in_work` are the concurrent requests per replica to be tried, `saturation_rps` is an engine's maximum throughput
+    with the trace's requests, and `peak_load` is the load of the busiest minute of the tuning part, in engines.
     """
     rates = [round(float(share * saturation_rps), 3) for share in SHARES]
     sizes = sorted({max(1, math.ceil(factor * peak_load)) for factor in TIMES}, reverse=True)
@@ -61,5 +61,5 @@ def families(saturation_rps: float, peak_load: float, in_work: Sequence[float]) 
 
 OURS: Final = "forescale"
 OUR_OTHERS: Final = ("scale_down.window_s=60", "quantile=0.5;scale_down.window_s=60")
-"""The margin that adapts, over hours, and the median from the start."""
+"""The safety margin that adapts over hours, and the median forecast from the start."""
 DYNAMO: Final = ("optimize=load;scale_down_at=0.01", "optimize=load;scale_down_at=0.02")

@@ -33,7 +33,7 @@ ZONE_CAPACITY: Final[Mapping[str, int]] = {
 }
 """The maximum capacity of a zone: about the mean fleet that the trace needs (SpotHedge's runs: 4 for 3)."""
 BILLING: Final = {"increment_s": 1, "minimum_s": 60}
-"""As AWS bills, but what is taken in its first hour is not free: in a trace of an hour nearly all spot would be."""
+"""AWS billing, except that interruptions in the first hour are billed: an hour's trace would be almost free on spot."""
 FAILURE_REPORT: Final = {"failures": {"after_s": 30, "then": "retry", "retry_s": 60}}
 """A request without a node is reported as failed soon after, as instance groups and cluster autoscalers do."""
 GROUP, DRAINED, KARPENTER, FOREWARNED = "group", "drained", "karpenter", "forewarned"
@@ -43,9 +43,9 @@ OFFERS: Final[Mapping[str, Mapping[str, Any]]] = {
     KARPENTER: {"on_notice": "replace", "replace": False, "on_shortage": "partial"},
     FOREWARNED: {"on_notice": "serve", "replace": False, "on_shortage": "partial"},
 }
-"""What a platform does with spot nodes. In a group they serve on after the cloud's notice, 120 s ahead, until they are
-taken with their requests, and are made up for then. Drained, they take no more requests from the notice on. Karpenter
-drains them too, and hears at once what a zone has not; forewarned, it would let them serve and make up for them before.
+"""A platform's handling of spot nodes. In a group, nodes serve after the cloud's notice, 120 s ahead, until they are
+interrupted with their requests, and are replaced then. Drained, they accept no requests from the notice on. Karpenter
+also drains them, and gets a zone's capacity errors at once; forewarned, nodes serve on and are replaced in advance.
 """
 NOTICES_S: Final = {GROUP: NOTICES["aws"].notice_s}
 """The configured notice of our pools, for offers whose nodes serve on after it. Seconds."""
@@ -53,9 +53,9 @@ NOTICES_S: Final = {GROUP: NOTICES["aws"].notice_s}
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A recorded market: the folder of its zones, and where in it the first third of every trace begins.
+    """A recorded market: the folder of its zones, and the day on which the first third of every trace begins.
 
-    The days are others than those that the allocator's constants were chosen on (`tests.benchmarks.spot`).
+    The days differ from those on which the allocator's constants were chosen (`tests.benchmarks.spot`).
     """
 
     folder: str
@@ -63,14 +63,14 @@ class Market:
     fullest: int
 
     def zones(self, data: Path, capacity: int, start_s: float) -> dict[str, Any]:
-        """Each zone's offer, scaled so that it holds so many at its fullest."""
+        """Return each zone's offer, scaled to a maximum of `capacity` nodes."""
         files = sorted((data / "spot" / self.folder).resolve().glob("*.json"))
         begins = {"start_s": self.day * DAY_S + start_s, "scale": capacity / self.fullest}
         return {file.stem.split("_")[0]: {"trace": {"file": str(file), **begins}} for file in files}
 
 
 MARKETS: Final[Mapping[str, Market]] = {"AWS1": Market("AWS1", 9.0, 4), "AWS2": Market("AWS2", 8.0, 16)}
-"""One with spot nearly all the time, and one where it comes and goes, some zone having some for half of the time."""
+"""A market with spot capacity nearly all the time, and one with capacity in some zone for half of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +89,32 @@ class MarketCell(Cell):
 
     @property
     def without_spot(self) -> Cell:
-        """The same without spot."""
+        """Return the same cell without spot."""
         return Cell(self.name, self.start_s)
 
     def case(self, data: Path, part: str, share: float = 0.99, offer: str = GROUP) -> Case:
-        """The scenario, with a pool for each zone's spot, and our policy."""
+        """Return the scenario, with one spot pool per zone, and our policy."""
         return _case(self, data, part, share, offer)
 
     def with_one_spot_pool(self, data: Path, part: str, share: float = 0.99) -> Case:
-        """The scenario with one pool of spot over all zones, as those have it that do not choose among zones."""
+        """Return the scenario with one spot pool over all zones, for policies that do not choose among zones."""
         return _case_with_one_spot_pool(self, data, part, share)
 
     def zones(self, data: Path, part: str) -> dict[str, Any]:
-        """Each zone's offer in a part of the trace: time passes in the market as it does in the traffic."""
+        """Return each zone's offer in a part of the trace: market and traffic are aligned in time."""
         source = self.source
         since_s = 0.0 if part == "train" else source.test[0] - source.train[0]
         return MARKETS[self.market].zones(data, ZONE_CAPACITY[self.name], since_s)
 
     @property
     def usd_per_hour(self) -> tuple[float, float]:
-        """A replica's price on spot and on demand."""
+        """Return a replica's price on spot and on demand."""
         gpus = GPUS[self.source.model]
         return round(SPOT_USD_PER_HOUR * gpus, 4), round(H100_USD_PER_HOUR * gpus, 2)
 
 
 def cells() -> list[MarketCell]:
-    """The conversations in both markets, with both start-ups; the days in one market each."""
+    """Return the conversation trace in both markets with both start-ups, and the day-long traces in one market each."""
     fast, slow = STARTS
     short = [MarketCell("azure-conv", start, market) for market in MARKETS for start in (fast, slow)]
     long = {"servegen-mid": "AWS2", "nasa": "AWS1", "taxi": "AWS2", "servegen-small": "AWS1"}

@@ -23,27 +23,29 @@ from tests.benchmarks.cost.market import ON_DEMAND, SPOT, MarketCell
 from tests.benchmarks.cost.tuning import ORACLE, SEED, Job, Outcome, Runs
 
 SPOT_FIRST: Final = "karpenter/"
-"""Before a rival's word: its size is a Deployment's, on spot and on-demand nodes as Karpenter keeps them."""
+"""Prefix of a rival's text: its size is a Deployment's, on spot and on-demand nodes managed as by Karpenter."""
 FOREWARNED: Final = "karpenter-forewarned/"
-"""The same where nodes serve until they are taken, and are made up for at the notice: more than rivals have."""
+"""The same where nodes serve until interrupted and are replaced at the notice: more than rivals offer."""
 OWN: Final = "own/"
-"""Before SkyServe's: its own replicas on spot and on demand. It heeds no notice."""
+"""Prefix of SkyServe's text: its own replicas on spot and on demand. It ignores notices."""
 DRAINED: Final = "zones-drained/"
-"""Before ours: nodes are drained at the notice, as on Karpenter's."""
+"""Prefix of our text: nodes are drained at the notice, as by Karpenter."""
 RIVALS: Final = ("hpa", "skyserve", "llm-d")
-"""The cheapest two, and what most use. KEDA is as HPA here; Knative and Ray Serve cost half as much again."""
+"""The cheapest two and the most widely used. KEDA equals HPA here; Knative and Ray Serve cost 1.5 times as much."""
 BEST: Final = ("skyserve", "llm-d")
 FALLBACK: Final = f"spot_pool={SPOT};on_demand_pool={ON_DEMAND};dynamic_ondemand_fallback=true"
 SHORT: Final = "upscale_delay_s=0;downscale_delay_s=300"
 OURS_DRAINED: Final = "ours, drained"
 NOT_RIVALS: Final = frozenset({OURS, OURS_DRAINED, *(f"{name}, forewarned" for name in BEST)})
-"""The contenders that are no rivals: ours, and those with features that they do not have."""
+"""The contenders that are not rivals: ours, and rivals with features that they lack in reality."""
 STEP_S: Final = 30.0
 
 
 def families(runs: Runs, cell: Cell) -> list[Family]:
-    """Ours; rivals on demand only, with spot first, and forewarned; SkyServe with its own fallback, with a spare and
-    without."""
+    """Return all families.
+
+    Ours; rivals on demand only, with spot first, and forewarned; SkyServe's own fallback with and without a spare.
+    """
     by_name = {family.name: family for family in scores.contenders(runs, cell)}
     settings = tuple(f"{SHORT};{FALLBACK};num_overprovision={spares}" for spares in (0, 1))
     return [
@@ -61,7 +63,7 @@ def _with_mode(family: Family, mode: str, name: str) -> Family:
 
 
 def run(job: Job, data: Path) -> Outcome:
-    """One run, by the word's mode."""
+    """Simulate a run in the mode that the contender's prefix names."""
     cell = job.cell
     if not isinstance(cell, MarketCell):
         raise TypeError(f"{job.key}: must be a cell in a market")
@@ -85,9 +87,9 @@ def run(job: Job, data: Path) -> Outcome:
 
 
 def clairvoyant(cell: MarketCell, data: Path, part: str, share: float) -> Outcome:
-    """The oracle's sizes bought by somebody who knows the market: the cheapest plan that has as many serve as it had.
+    """Return the outcome of the oracle's sizes bought with full knowledge of the market, by the cheapest plan.
 
-    `cost_usd` is the plan's, `bound_usd` the same; NaN where the oracle finds no sizes that keep the promise.
+    `cost_usd` and `bound_usd` are the plan's cost; NaN where the oracle finds no sizes that meet the SLO.
     """
     case = cell.without_spot.case(data, part, share)
     try:
@@ -104,7 +106,7 @@ def clairvoyant(cell: MarketCell, data: Path, part: str, share: float) -> Outcom
 
 
 def ready(run: SimulationRun) -> Floats:
-    """The replicas that served in the middle of each step of a run."""
+    """Return the ready replicas in the middle of each step of a run."""
     middles = (np.arange(int(run.end_s // STEP_S)) + 0.5) * STEP_S
     count = np.zeros(len(middles))
     for pool in run.world.pools.values():
@@ -116,7 +118,7 @@ def ready(run: SimulationRun) -> Floats:
 
 
 def _capacity(zone: dict[str, dict[str, float | str]], steps: int) -> Floats:
-    """A zone's nodes in each step: the fewest from its beginning to its end."""
+    """Return a zone's nodes in each step: the minimum of its start and its end."""
     trace = zone["trace"]
     gap_s, nodes = read(Path(str(trace["file"])))
     scaled = np.floor(np.array(nodes, float) * float(trace["scale"]) + 1e-9)

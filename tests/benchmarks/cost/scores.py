@@ -20,14 +20,14 @@ SHARES: Final = (0.95, 0.99, 0.999)
 MAIN: Final = 0.99
 FIXED: Final = "static"
 NOT_RIVALS: Final = frozenset({OURS, FIXED})
-"""The contenders that are no rivals: ours, and a fixed size, which fits only in hindsight."""
+"""The contenders that are not rivals: ours, and a fixed size, which is known only in hindsight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A contender's members on the last two thirds of a trace, with the setting that the first third chose.
+    """A contender's members on the last two thirds of a trace, with the setting chosen on the first third.
 
-    `chosen` is the outcome of the member that the third chose: what one would really have got.
+    `chosen` is the outcome of the member chosen on the first third: the result of tuning in practice.
     """
 
     family: str
@@ -40,7 +40,7 @@ class Curve:
 class Score:
     """A cell at one share. Costs are USD on the rest of the trace; None where no member reaches the share.
 
-    Those in `apart` are no rivals.
+    Contenders in `not_rivals` are not compared as rivals.
     """
 
     cell: Cell
@@ -50,7 +50,7 @@ class Score:
     curves: Mapping[str, Curve]
     not_rivals: Set[str] = NOT_RIVALS
     untuned: Outcome | None = None
-    """Ours as it is written, with nothing tuned."""
+    """Our untuned workload."""
 
     @property
     def ours(self) -> float | None:
@@ -58,7 +58,7 @@ class Score:
 
     @property
     def best(self) -> tuple[str, float] | None:
-        """The cheapest rival and its cost."""
+        """Return the cheapest rival and its cost."""
         known = [(cost, name) for name, cost in self.costs.items() if cost is not None and name not in self.not_rivals]
         cost, name = min(known, default=(0.0, ""))
         return (name, cost) if known else None
@@ -89,7 +89,7 @@ def scores(
     families_of: Callable[[Runs, Cell], list[Family]] | None = None,
     not_rivals: Set[str] = NOT_RIVALS,
 ) -> list[Score]:
-    """Every cell at every share, of all `contenders` or those of `who`; progress on standard error."""
+    """Return every cell at every share, of `families_of` or all `contenders`; print progress to standard error."""
     results: list[Score] = []
     for number, cell in enumerate(cells, 1):
         members = (families_of or contenders)(runs, cell)
@@ -105,7 +105,7 @@ def scores(
 
 
 def contenders(runs: Runs, cell: Cell) -> list[Family]:
-    """Everybody, with rates that fit the engines and the requests of the first third."""
+    """Return all families, with rates that fit the engines and the requests of the first third."""
     case = cell.case(runs.data, "train")
     (model,) = case.models.values()
     trace = traffic_of(case, SEED)

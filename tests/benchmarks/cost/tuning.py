@@ -24,7 +24,7 @@ ORACLE: Final = "oracle"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run: a cell's part under a contender's word."""
+    """One run: a part of a cell under a contender."""
 
     cell: Cell
     part: str
@@ -37,7 +37,7 @@ class Job:
 
 
 Outcome = dict[str, float]
-"""cost_usd, attainment, replicas_mean, replicas_max; of the oracle also bound_usd."""
+"""cost_usd, attainment, replicas_mean and replicas_max; for the oracle cost_usd, attainment and bound_usd."""
 
 
 def run(job: Job, data: Path) -> Outcome:
@@ -45,10 +45,10 @@ def run(job: Job, data: Path) -> Outcome:
     trace = traffic_of(case, SEED)
     if job.contender == ORACLE:
         try:
-            costs = plan(case, SEED, trace)
+            planned = plan(case, SEED, trace)
         except SloUnreachable:
             return {"cost_usd": math.nan, "attainment": math.nan, "bound_usd": math.nan}
-        return {"cost_usd": costs.cost_usd, "attainment": costs.attainment, "bound_usd": costs.bound_usd}
+        return {"cost_usd": planned.cost_usd, "attainment": planned.attainment, "bound_usd": planned.bound_usd}
     (contender,) = contenders(case, [job.contender], with_self=False)
     return outcome(simulate(contender.case, SEED, trace))
 
@@ -64,7 +64,7 @@ def outcome(run: SimulationRun) -> Outcome:
 
 
 class Runs:
-    """Runs by their jobs, in two processes and cached in a file."""
+    """Runs by job, simulated in two processes and cached in a file."""
 
     def __init__(
         self, data: Path, memory: Path | None, jobs: int = 2, run_job: Callable[[Job, Path], Outcome] = run

@@ -1,1 +1,1 @@
-"""Other simulators on the kernel's own traffic and constants."""
+"""Other simulators on the kernel's traffic and constants."""

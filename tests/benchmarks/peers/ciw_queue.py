@@ -1,4 +1,4 @@
-"""Ciw: networks of queues. It knows no batch whose step slows with its size, so it stands here for M/M/c alone."""
+"""Ciw: networks of queues. It has no batches whose step time depends on their size, so it is compared on M/M/c only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks.peers.outcome import processor_s
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """M/M/c as it was run: `wait` is the mean wait in mean services."""
+    """Result of an M/M/c run: `wait` is the mean wait, in units of the mean service time."""
 
     time_s: float
     customers: int
@@ -19,7 +19,7 @@ class Queue:
 
 
 def run(servers: int, load: float, customers: int) -> Queue:
-    """M/M/c at so much load a server, in units of the mean service."""
+    """Simulate M/M/c at this load per server, in units of the mean service time."""
     network = ciw.create_network(
         arrival_distributions=[ciw.dists.Exponential(servers * load)],
         service_distributions=[ciw.dists.Exponential(1.0)],

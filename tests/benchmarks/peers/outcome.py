@@ -21,25 +21,25 @@ class Outcome:
         return self.requests / self.time_s
 
     def off(self, other: Outcome) -> float:
-        """The larger of the two means' differences, as a share of the other's."""
+        """Return the larger relative difference of the two means."""
         return max(abs(self.ttft_s / other.ttft_s - 1), abs(self.e2e_s / other.e2e_s - 1))
 
 
 def processor_s() -> float:
-    """Processor time of this process so far."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Return the processor time of this process. Seconds."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Processor time that the work took. Seconds."""
+    """Return the processor time of the work. Seconds."""
     start_s = processor_s()
     work()
     return processor_s() - start_s
 
 
 def outcome_of(time_s: float, rows: Sequence[tuple[float, float, float]]) -> Outcome:
-    """From (arrival, first token, finish) of each request, in seconds."""
+    """Return the outcome of requests given as (arrival, first token, finish) in seconds."""
     n = len(rows)
     ttft_s, e2e_s = sum(first - arrival for arrival, first, _ in rows), sum(end - arrival for arrival, _, end in rows)
     return Outcome(time_s, n, ttft_s / n, e2e_s / n)

@@ -1,4 +1,4 @@
-"""Our own reference: the rules followed one iteration at a time in plain Python, with everything summed anew."""
+"""Our reference engine: the rules applied one iteration at a time in plain Python, with all sums recomputed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The forecasters of statsforecast, each with the season and the window that a series of its step calls for.
+"""The forecasters of statsforecast, each with the season and the window that fit the step of a series.
 
-Peers are fitted anew at every origin, as an autoscaler without a state of its own would. Windows are as long as their
-time allows: MSTL takes seconds over days of one-minute data, a seasonal ARIMA over weeks of half hours.
+Peers are refitted at every origin, as by a stateless autoscaler. Windows are as long as their time allows: MSTL takes
+seconds over days of one-minute data, a seasonal ARIMA over weeks of half hours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Peer:
     every: int = 1
 
     def quantiles(self, past: NDArray[np.float64], horizons: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-        """Quantiles (horizons, levels) after `past`, never below zero, and the processor time of fit and forecast."""
+        """Return quantiles (horizons, levels) after `past`, at least zero, and the time of fit and forecast."""
         start_s = processor_s()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

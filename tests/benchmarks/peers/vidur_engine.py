@@ -1,4 +1,4 @@
-"""Vidur, if a Python that has it is named: it brings a hundred packages, so that it is no dependency of ours."""
+"""Vidur, run by a separate Python: it depends on a hundred packages, so it is not among our dependencies."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.benchmarks.peers.outcome import Outcome, outcome_of
 from tests.benchmarks.traffic import Load
 
 PYTHON: Final = "VIDUR_PYTHON"
-"""The variable that names it: `python3 -m venv v && v/bin/pip install vidur`, then VIDUR_PYTHON=v/bin/python."""
+"""The variable with the path: `python3 -m venv v && v/bin/pip install vidur`, then VIDUR_PYTHON=v/bin/python."""
 
 
 def run(model: ServiceModel, replicas: int, load: Load) -> Outcome | None:
-    """None if no Python with Vidur is named."""
+    """Return Vidur's outcome, or None if the variable is not set."""
     python = os.environ.get(PYTHON)
     if not python:
         return None
@@ -41,5 +41,5 @@ def run(model: ServiceModel, replicas: int, load: Load) -> Outcome | None:
             stdout=subprocess.DEVNULL,
             check=True,
         )
-        answer = json.loads(result_file.read_text())
-    return outcome_of(answer["taken_s"], answer["rows"])
+        output = json.loads(result_file.read_text())
+    return outcome_of(output["taken_s"], output["rows"])

@@ -1,4 +1,4 @@
-"""Recorded runs for backtests: of a simulated period with a known truth, and built by hand."""
+"""Recorded runs for backtests: a simulated period with a known truth, and hand-written records."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Period:
 
 @cache
 def period() -> Period:
-    """Simulate an hour and a half of chat with a flash crowd, under a policy by concurrency."""
+    """Simulate an hour and a half of chat with a flash crowd, under the concurrency policy."""
     folder = Path(mkdtemp())
     (folder / "workload.yaml").write_text(yaml.safe_dump(dict(WORKLOAD)))
     scenario = folder / "scenario.yaml"
@@ -82,8 +82,8 @@ def edited_journal(folder: Path, change: Callable[[list[str]], Sequence[str]]) -
     return copy
 
 
-def recorded(
-    turns: int = 8,
+def make_recorded_run(
+    ticks: int = 8,
     *,
     columns: Mapping[str, Sequence[float]] | None = None,
     pools: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
@@ -93,10 +93,10 @@ def recorded(
     **workload: Any,
 ) -> RecordedRun:
     """Return a recorded run: by default quiet, with two replicas in its one pool."""
-    at: Floats = BEGAN + interval_s * np.arange(turns, dtype=np.float64)
-    zeros: Floats = np.zeros(turns)
-    two: Floats = np.full(turns, 2.0)
-    unknown: Floats = np.full(turns, NAN)
+    at: Floats = BEGAN + interval_s * np.arange(ticks, dtype=np.float64)
+    zeros: Floats = np.zeros(ticks)
+    two: Floats = np.full(ticks, 2.0)
+    unknown: Floats = np.full(ticks, NAN)
     fixed: dict[str, Floats] = dict.fromkeys(FIXED, zeros)
     fixed |= {"at": at, "work": unknown, "demand": two, "ready": two, "target": two}
     fixed |= {name: np.array(values, np.float64) for name, values in (columns or {}).items()}
@@ -105,7 +105,7 @@ def recorded(
     document = {**WORKLOAD, **workload} | ({} if workload_pools is None else {"pools": workload_pools})
     return RecordedRun(
         workload_from(document),
-        {"abc": turns},
+        {"abc": ticks},
         fixed,
         {
             PoolName(pool): {**usual, **{name: np.array(v, np.float64) for name, v in sizes.items()}}

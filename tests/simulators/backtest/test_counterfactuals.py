@@ -64,7 +64,7 @@ def without(*quantities: str) -> RecordedRun:
 # --- requests
 
 
-def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
+def test_reconstructed_requests_match_the_actual_count_and_arrival_times() -> None:
     actual, trace = recorded_runs.period().run.trace, rebuilt().trace
     assert len(trace) == pytest.approx(len(actual), rel=0.02)
     edges = np.arange(0, 5400, 300.0)
@@ -73,20 +73,20 @@ def test_as_many_requests_are_rebuilt_as_came_and_at_their_time() -> None:
     assert rebuilt().covered == pytest.approx(1.0, abs=0.02)
 
 
-def test_their_lengths_are_those_of_the_token_rates() -> None:
+def test_reconstructed_token_lengths_match_the_token_rates() -> None:
     actual, trace = recorded_runs.period().run.trace, rebuilt().trace
     for column in ("prompt_tokens", "output_tokens"):
         assert getattr(trace, column).mean() == pytest.approx(getattr(actual, column).mean(), rel=0.05)
 
 
-def test_lengths_that_are_given_are_taken() -> None:
+def test_given_lengths_override_the_token_rates() -> None:
     rebuilt_ = rebuild(record(), catalogue.load(recorded_runs.MODEL), AssumedLengths(500.0, 50.0), 1)
     assert rebuilt_.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
     assert rebuilt_.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
     assert "as given" in rebuilt_.assumptions[1]
 
 
-def test_without_rates_requests_follow_from_those_in_work() -> None:
+def test_without_rates_requests_are_inferred_from_those_running() -> None:
     """Little's law with the model's time for a request: the truth within a tenth."""
     run = without("requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s")
     actual = recorded_runs.period().run.trace
@@ -96,13 +96,13 @@ def test_without_rates_requests_follow_from_those_in_work() -> None:
     assert "over the model's time for one" in rebuilt_.assumptions[0]
 
 
-def test_the_same_seed_draws_the_same_requests_and_another_seed_others() -> None:
+def test_reconstruction_is_reproducible_per_seed() -> None:
     model = catalogue.load(recorded_runs.MODEL)
     assert rebuild(record(), model, AssumedLengths(), 1).trace.digest() == rebuilt().trace.digest()
     assert rebuild(record(), model, AssumedLengths(), 2).trace.digest() != rebuilt().trace.digest()
 
 
-def test_a_record_with_too_few_readings_is_not_rebuilt() -> None:
+def test_reconstruction_requires_enough_readings() -> None:
     with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
         rebuild(without("requests_per_s", "running"), catalogue.load(recorded_runs.MODEL), AssumedLengths(), 1)
     readings = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
@@ -115,20 +115,20 @@ def test_a_record_with_too_few_readings_is_not_rebuilt() -> None:
 # --- engines
 
 
-def test_the_engine_follows_from_the_service_time() -> None:
+def test_engine_times_are_inferred_from_the_service_time() -> None:
     inferred = infer_engine(record(), None, LENGTHS)
     assert "its times multiplied by" in inferred.origin
     base = catalogue.load(recorded_runs.MODEL)
     assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
 
 
-def test_slower_engines_are_seen_to_be_slower() -> None:
+def test_slower_engines_are_inferred_as_slower() -> None:
     readings = {name: values * 2 if name.endswith("running") else values for name, values in record().readings.items()}
     usual = infer_engine(record(), None, LENGTHS).model.mem_base_s
     assert infer_engine(dataclasses.replace(record(), readings=readings), None, LENGTHS).model.mem_base_s > 1.4 * usual
 
 
-def test_an_unknown_engine_needs_a_named_model() -> None:
+def test_an_unknown_engine_requires_a_named_model() -> None:
     with pytest.raises(EngineUnknown, match="give --model NAME"):
         infer_engine(without("requests_per_s"), None, LENGTHS)
     assert infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS).origin.endswith("as asked for")
@@ -142,10 +142,10 @@ def test_scaled_times_multiply_every_time_of_a_model() -> None:
     assert (twice.mem_base_s, twice.kv_tokens) == (2 * model.mem_base_s, model.kv_tokens)
 
 
-# --- the method's error, and the others
+# --- the method's error, and the contenders
 
 
-def test_the_recorded_sizes_in_the_rebuilt_world_cost_the_recorded_amount() -> None:
+def test_recorded_sizes_in_the_rebuilt_world_cost_the_recorded_amount() -> None:
     """The world's own error, compared with the true bill and the true late requests."""
     period, same = recorded_runs.period(), outcome(SAME_SIZES)
     assert same.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
@@ -154,7 +154,7 @@ def test_the_recorded_sizes_in_the_rebuilt_world_cost_the_recorded_amount() -> N
     assert same.late / same.requests == pytest.approx(1 - period.summary.attainment["all"], abs=0.01)
 
 
-def test_the_present_policy_simulated_is_near_the_record() -> None:
+def test_the_simulated_present_policy_is_close_to_the_record() -> None:
     counterfactuals = result().counterfactuals
     assert counterfactuals is not None
     error = counterfactuals.error
@@ -186,15 +186,15 @@ def test_a_difference_smaller_than_the_error_is_marked() -> None:
 
 
 @pytest.mark.parametrize("policy", ["hpa", "keda", "static:replicas=3"])
-def test_a_counterfactuals_cost_and_lateness_are_near_the_true_worlds(policy: str) -> None:
-    """The truth: the same policy in the very world that the record is of, with the requests that came."""
+def test_a_counterfactuals_cost_and_late_share_are_close_to_the_truth(policy: str) -> None:
+    """The truth is the same policy in the recorded world with the actual requests."""
     case = load(recorded_runs.period().scenario)
     (contender,) = contenders(case, [policy], with_self=False)
     actual = summarize(simulate(contender.case, 1, traffic_of(case, 1)))
-    shares = outcome(policy)
-    assert shares.usd == pytest.approx(actual.cost_usd, rel=0.08)
-    assert shares.late is not None
-    missed, predicted = 1 - actual.attainment["all"], shares.late / shares.requests
+    estimate = outcome(policy)
+    assert estimate.usd == pytest.approx(actual.cost_usd, rel=0.08)
+    assert estimate.late is not None
+    missed, predicted = 1 - actual.attainment["all"], estimate.late / estimate.requests
     assert predicted == pytest.approx(missed, abs=0.02)
 
 
@@ -210,7 +210,7 @@ def with_dry_share(share: float) -> RecordedRun:
     return dataclasses.replace(short, columns={**short.columns, "dry_run": dry})
 
 
-def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_recorded_sizes_are_the_baseline() -> None:
+def test_a_dry_run_has_no_policy_error_and_the_recorded_sizes_as_baseline() -> None:
     counterfactuals = backtest(
         with_dry_share(1.0), BacktestOptions(model=recorded_runs.MODEL), RequestedContenders()
     ).counterfactuals
@@ -218,21 +218,21 @@ def test_in_a_dry_run_only_the_worlds_error_is_known_and_the_recorded_sizes_are_
     assert counterfactuals.error.sizes is None
     assert counterfactuals.error.world_usd is not None
     assert "The record is of a dry run" in counterfactuals.error.sentences()
-    assert counterfactuals.baseline.name == SAME_SIZES, "what ran was somebody else's"
+    assert counterfactuals.baseline.name == SAME_SIZES, "another controller set the recorded sizes"
 
 
-def test_turns_that_were_not_dry_are_compared() -> None:
-    whole, readings = (
+def test_only_ticks_outside_a_dry_run_are_compared() -> None:
+    whole, partial = (
         backtest(
             with_dry_share(share), BacktestOptions(model=recorded_runs.MODEL), RequestedContenders()
         ).counterfactuals
         for share in (0.0, 0.7)
     )
     assert whole is not None
-    assert readings is not None
+    assert partial is not None
     assert whole.error.sizes is not None
-    assert readings.error.sizes is not None
-    assert readings.error.sizes.turns == 24 < whole.error.sizes.turns
+    assert partial.error.sizes is not None
+    assert partial.error.sizes.turns == 24 < whole.error.sizes.turns
 
 
 def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:
@@ -244,7 +244,7 @@ def test_a_period_shorter_than_the_window_has_no_policy_error() -> None:
     assert "shorter than the first scale-in window" in counterfactuals.error.sentences()
 
 
-def test_progress_goes_up_to_the_end() -> None:
+def test_backtest_progress_increases_to_one() -> None:
     shares: list[float] = []
     backtest(
         record(until=recorded_runs.BEGAN + 600),
@@ -270,7 +270,7 @@ def test_a_record_that_cannot_be_simulated_has_a_reason_and_a_summary(missing: t
     assert backtest_result.summary.total(backtest_result.summary.usd) is not None
 
 
-# --- who is asked for
+# --- contenders
 
 
 def write(folder: Path, name: str, **changes: Any) -> Path:
@@ -279,7 +279,7 @@ def write(folder: Path, name: str, **changes: Any) -> Path:
     return file
 
 
-def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
+def test_a_tuned_file_competes_under_its_own_name(tmp_path: Path) -> None:
     tuned = write(tmp_path, "tuned.yaml", policies={"c": {"kind": "concurrency", "target_per_replica": 48}})
     short = record(until=recorded_runs.BEGAN + 1200)
     requested = contenders_by_workload([str(tuned), "kpa"], [short.name])
@@ -287,10 +287,10 @@ def test_a_tuned_file_takes_part_under_its_own_name(tmp_path: Path) -> None:
     assert counterfactuals is not None
     assert [o.name for o in counterfactuals.outcomes] == [SAME_SIZES, PRESENT, "hpa", "keda", "kpa", "tuned"]
     costs = {o.name: o.usd or 0.0 for o in counterfactuals.outcomes}
-    assert costs["tuned"] <= costs[PRESENT], "fuller replicas are fewer"
+    assert costs["tuned"] <= costs[PRESENT], "a higher target needs fewer replicas"
 
 
-def test_a_file_of_a_workload_that_is_not_recorded_is_refused(tmp_path: Path) -> None:
+def test_a_policy_file_of_an_unrecorded_workload_is_rejected(tmp_path: Path) -> None:
     other = write(tmp_path, "other.yaml", workload="chta")
     with pytest.raises(ConfigError) as caught:
         contenders_by_workload([str(other)], [WorkloadName("chat"), WorkloadName("batch")])

@@ -34,7 +34,7 @@ def ticks(lines: list[str]) -> list[int]:
     return [k for k, line in enumerate(lines) if '"type":"tick"' in line]
 
 
-def test_every_turn_is_a_row_and_every_signal_and_pool_a_column() -> None:
+def test_a_journal_reads_as_a_row_per_tick_and_a_column_per_signal() -> None:
     period = recorded_runs.period()
     run = only_run(period.journal)
     ticks_ = list(Journal(period.journal))
@@ -47,12 +47,12 @@ def test_every_turn_is_a_row_and_every_signal_and_pool_a_column() -> None:
     assert (run.silent_s, run.damaged, run.out_of_order) == (0.0, 0, 0)
 
 
-def test_a_period_is_cut_at_its_ends() -> None:
+def test_a_period_is_cut_at_its_bounds() -> None:
     run = only_run(recorded_runs.period().journal, since=recorded_runs.BEGAN + 600, until=recorded_runs.BEGAN + 1200)
     assert (run.at[0], run.at[-1], len(run)) == (recorded_runs.BEGAN + 600, recorded_runs.BEGAN + 1185, 40)
 
 
-def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tmp_path: Path) -> None:
+def test_consecutive_journals_are_merged_in_any_order(tmp_path: Path) -> None:
     whole = only_run(recorded_runs.period().journal)
     halves = []
     for name in ("early", "late"):
@@ -72,14 +72,14 @@ def test_journals_that_follow_one_another_are_one_period_whatever_their_order(tm
         assert run.out_of_order == 0
 
 
-def test_a_turn_that_two_journals_have_counts_once() -> None:
+def test_a_tick_in_two_journals_counts_once() -> None:
     journal = recorded_runs.period().journal
     run = only_run(journal, journal)
     assert len(run) == len(only_run(journal))
     assert run.out_of_order == len(run)
 
 
-def test_turns_that_are_missing_are_a_gap_that_holds_nothing(tmp_path: Path) -> None:
+def test_missing_ticks_are_a_gap_in_time(tmp_path: Path) -> None:
     def without(lines: list[str]) -> list[str]:
         places = set(ticks(lines)[100:140])
         return [line for k, line in enumerate(lines) if k not in places]
@@ -90,7 +90,7 @@ def test_turns_that_are_missing_are_a_gap_that_holds_nothing(tmp_path: Path) -> 
     assert run.over_s.max() == 15.0
 
 
-def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
+def test_damaged_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     def tear(lines: list[str]) -> list[str]:
         places = ticks(lines)
         return [line[: len(line) // 2] if k in {places[10], places[20]} else line for k, line in enumerate(lines)]
@@ -100,7 +100,7 @@ def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     assert len(run) == len(only_run(recorded_runs.period().journal)) - 2
 
 
-def test_a_reading_that_is_not_fresh_and_whole_is_no_number(tmp_path: Path) -> None:
+def test_absent_stale_and_partial_readings_are_nan(tmp_path: Path) -> None:
     bad_readings = (
         {"absent": "HTTP 503"},
         {"value": 1.0, "measured_at": recorded_runs.BEGAN, "age_s": 100.0},
@@ -109,17 +109,17 @@ def test_a_reading_that_is_not_fresh_and_whole_is_no_number(tmp_path: Path) -> N
 
     def spoil(lines: list[str]) -> list[str]:
         places = dict(zip(ticks(lines)[50:53], bad_readings, strict=True))
-        run = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
         for place, reading in places.items():
-            run[place]["readings"]["engines.running"] = reading
-        return [json.dumps(record) for record in run]
+            records[place]["readings"]["engines.running"] = reading
+        return [json.dumps(record) for record in records]
 
     before, after = only_run(recorded_runs.period().journal), only_run(recorded_runs.edited_journal(tmp_path, spoil))
     lost = np.isfinite(before.readings[RUNNING]) & ~np.isfinite(after.readings[RUNNING])
     assert np.flatnonzero(lost).tolist() == [50, 51, 52]
 
 
-def test_progress_reaches_the_end() -> None:
+def test_read_progress_increases_to_the_total() -> None:
     progress: list[tuple[int, int]] = []
     read([recorded_runs.period().journal], -math.inf, math.inf, None, lambda done, of: progress.append((done, of)))
     done, of = zip(*progress, strict=True)
@@ -128,16 +128,16 @@ def test_progress_reaches_the_end() -> None:
     assert done[-1] == of[-1]
 
 
-def test_files_that_ended_before_the_period_are_not_read(tmp_path: Path) -> None:
+def test_files_that_end_before_the_period_are_not_read(tmp_path: Path) -> None:
     lines = (recorded_runs.period().journal / "00000001.jsonl").read_text().splitlines()
     places = ticks(lines)
     head = [line for k, line in enumerate(lines) if k not in places]
     for number, first in enumerate((0, 200), 1):
-        begun = {**json.loads(head[0]), "at": json.loads(lines[places[first]])["at"]}
-        rows = [json.dumps(begun), *head[1:], *(lines[k] for k in places[first : first + 200])]
+        header = {**json.loads(head[0]), "at": json.loads(lines[places[first]])["at"]}
+        rows = [json.dumps(header), *head[1:], *(lines[k] for k in places[first : first + 200])]
         (tmp_path / f"0000000{number}.jsonl").write_text("".join(f"{row}\n" for row in rows))
     progress: list[int] = []
-    late = recorded_runs.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour before
+    late = recorded_runs.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour earlier
     with pytest.raises(JournalError, match="no turn is recorded then"):
         read([tmp_path], late, math.inf, None, lambda _, of: progress.append(of))
     assert progress[-1] == (tmp_path / "00000002.jsonl").stat().st_size
@@ -158,7 +158,7 @@ def test_an_empty_period_has_a_reason(options: dict[str, Any], message: str) -> 
         read_all(recorded_runs.period().journal, **options)
 
 
-def test_a_journal_without_its_specification_is_refused(tmp_path: Path) -> None:
+def test_a_journal_without_its_specification_is_rejected(tmp_path: Path) -> None:
     def without(lines: list[str]) -> list[str]:
         return [line for line in lines if '"type":"spec"' not in line]
 
@@ -166,7 +166,7 @@ def test_a_journal_without_its_specification_is_refused(tmp_path: Path) -> None:
         read_all(recorded_runs.edited_journal(tmp_path, without))
 
 
-def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path) -> None:
+def test_an_incompatible_specification_is_reported_by_its_line(tmp_path: Path) -> None:
     def other(lines: list[str]) -> list[str]:
         return [line.replace('"target_per_replica"', '"target_of_old"') for line in lines]
 
@@ -174,46 +174,46 @@ def test_a_specification_of_another_version_is_named_by_its_line(tmp_path: Path)
         read_all(recorded_runs.edited_journal(tmp_path, other))
 
 
-def test_a_journal_of_noise_says_so(tmp_path: Path) -> None:
+def test_an_unreadable_journal_is_reported(tmp_path: Path) -> None:
     (tmp_path / "00000001.jsonl").write_text("noise\n" * 3)
     with pytest.raises(JournalError, match="no turn can be read: 3 lines are damaged"):
         read_all(tmp_path)
 
 
-def test_reasons_count_every_turn_and_keep_the_largest_changes() -> None:
+def test_reasons_count_every_tick_and_keep_the_largest_changes() -> None:
     run = only_run(recorded_runs.period().journal)
     reasons = run.reasons
     assert sum(rule.turns for rule in reasons.rules.values()) == len(run)
-    line = recorded_runs.period().run.timeline
+    timeline = recorded_runs.period().run.timeline
     assert reasons.ups + reasons.downs == sum(rule.changes for rule in reasons.rules.values())
     assert reasons.ups >= 1
     assert max(c.replicas for c in reasons.largest) == max(
-        abs(b - a) for a, b in zip(line.desired, line.desired[1:], strict=False) if not math.isnan(b - a)
+        abs(b - a) for a, b in zip(timeline.desired, timeline.desired[1:], strict=False) if not math.isnan(b - a)
     )
     assert [c.at for c in reasons.largest] == sorted(c.at for c in reasons.largest)
 
 
-def test_a_pool_that_comes_later_held_nothing_before(tmp_path: Path) -> None:
+def test_a_pool_added_later_has_zero_replicas_before(tmp_path: Path) -> None:
     def add_pool(lines: list[str]) -> list[str]:
-        run = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
         for place in ticks(lines)[100:]:
-            run[place]["pools"]["more"] = run[place]["pools"]["gpus"]
-        return [json.dumps(record) for record in run]
+            records[place]["pools"]["more"] = records[place]["pools"]["gpus"]
+        return [json.dumps(record) for record in records]
 
     record = only_run(recorded_runs.edited_journal(tmp_path, add_pool))
     more, gpus = record.pools[PoolName("more")], record.pools[PoolName("gpus")]
     assert more["desired"][:100].tolist() == [0.0] * 100
     assert more["desired"][100:].tolist() == gpus["desired"][100:].tolist()
     assert np.isfinite(record.desired()).all()
-    assert np.isnan(more["interrupted"][:100]).all(), "a counter that nobody kept is not zero"
+    assert np.isnan(more["interrupted"][:100]).all(), "a counter that did not exist is unknown, not zero"
 
 
-def test_a_turn_that_writes_replicas_off_lacks_capacity(tmp_path: Path) -> None:
+def test_a_tick_with_abandoned_replicas_lacks_capacity(tmp_path: Path) -> None:
     def abandon(lines: list[str]) -> list[str]:
-        run = [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
         for place in ticks(lines)[30:35]:
-            run[place]["decision"]["abandoned"] = {"gpus": 2}
-        return [json.dumps(record) for record in run]
+            records[place]["decision"]["abandoned"] = {"gpus": 2}
+        return [json.dumps(record) for record in records]
 
     record = only_run(recorded_runs.edited_journal(tmp_path, abandon))
     assert np.flatnonzero(record.columns["short"]).tolist() == [30, 31, 32, 33, 34]

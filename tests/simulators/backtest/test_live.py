@@ -15,7 +15,7 @@ from tests.test_architecture import ROOT
 pytestmark = pytest.mark.slow
 
 
-async def test_the_quickstarts_daemon_is_looked_back_at_with_its_shadow_in_the_journal(
+async def test_report_of_a_running_daemon_excludes_shadow_ticks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "config"
@@ -28,12 +28,12 @@ async def test_the_quickstarts_daemon_is_looked_back_at_with_its_shadow_in_the_j
     async with daemon(str(config), "--shadow", shadow, "--for", "14", journal=journal, cwd=tmp_path) as d:
         await until(lambda: len(d.ticks()) > 10, 30, d)
         await asyncio.wait_for(d.process.wait(), 60)
-        turns = len([t for t in d.ticks() if t.workload == "chat"])
+        tick_count = len([t for t in d.ticks() if t.workload == "chat"])
     await asyncio.to_thread(main, ["report", str(journal), "--json", "-"])
     workloads = json.loads(capsys.readouterr().out)["workloads"]
     assert set(workloads) == {"chat", "summaries"}
     chat = workloads["chat"]
-    assert chat["turns"] == turns, "a shadow's turns are not the workload's"
+    assert chat["turns"] == tick_count, "a shadow's ticks are not the workload's"
     assert chat["recorded"]["usd"] > 0
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     same = chat["others"]["error"]["same_sizes"]["usd"]

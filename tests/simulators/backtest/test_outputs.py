@@ -21,7 +21,7 @@ from simulators.backtest.reasons import Reasons
 from simulators.backtest.recorded_run import MAX_GAP_INTERVALS
 from simulators.commands.shared_options import without_nan
 from tests.laws import law
-from tests.simulators.backtest.recorded_runs import BEGAN, NAN, recorded
+from tests.simulators.backtest.recorded_runs import BEGAN, NAN, make_recorded_run
 from tests.simulators.backtest.test_reasons import DECISION
 from tests.simulators.reporting.test_report import script_of
 
@@ -37,28 +37,28 @@ def all_output(result: BacktestResult) -> str:
 @st.composite
 def records(draw: st.DrawFn) -> BacktestResult:
     """Draw records with missing data and gaps of any length."""
-    turns, missing = draw(st.integers(4, 60)), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
+    ticks, missing = draw(st.integers(4, 60)), draw(st.sampled_from([0.0, 0.2, 0.7, 1.0]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 
     def column() -> list[float]:
-        values = np.round(rng.exponential(10.0, turns) * rng.integers(0, 2, turns), 2)
-        return np.where(rng.random(turns) < missing, NAN, values).tolist()  # type: ignore[no-any-return]
+        values = np.round(rng.exponential(10.0, ticks) * rng.integers(0, 2, ticks), 2)
+        return np.where(rng.random(ticks) < missing, NAN, values).tolist()  # type: ignore[no-any-return]
 
     def flags() -> list[float]:
-        return (rng.random(turns) < 0.3).astype(np.float64).tolist()  # type: ignore[no-any-return]
+        return (rng.random(ticks) < 0.3).astype(np.float64).tolist()  # type: ignore[no-any-return]
 
-    at = BEGAN + np.cumsum(np.where(rng.random(turns) < 0.2, 900.0, 15.0))
+    at = BEGAN + np.cumsum(np.where(rng.random(ticks) < 0.2, 900.0, 15.0))
     columns = {name: column() for name in ("demand", "work", "target", "ready")}
     columns |= {name: flags() for name in ("blind", "refused", "short", "dry_run")}
     sizes = {name: column() for name in ("desired", "ready", "interrupted", "reserved")}
     readings = {f"engines.{name}": column() for name in ("running", "waiting", "requests_per_s", "ttft_p95_s")}
-    record = recorded(turns, columns={**columns, "at": at.tolist()}, pools={"gpus": sizes}, readings=readings)
+    record = make_recorded_run(ticks, columns={**columns, "at": at.tolist()}, pools={"gpus": sizes}, readings=readings)
     return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
 
 @law(8)
 @given(records())
-def test_with_data_missing_all_other_figures_are_shown(result: BacktestResult) -> None:
+def test_missing_data_does_not_hide_other_figures(result: BacktestResult) -> None:
     text = all_output(result)
     assert "nan" not in " ".join(report_text.lines(result)).split()
     if result.summary.total(result.summary.usd) is None:
@@ -70,7 +70,7 @@ def test_with_data_missing_all_other_figures_are_shown(result: BacktestResult) -
 
 @law(40)
 @given(records())
-def test_no_line_goes_over_a_gap(result: BacktestResult) -> None:
+def test_plot_lines_are_broken_at_every_gap(result: BacktestResult) -> None:
     record = result.recorded
     at, values = thinned(record, np.ones(len(record)), np.fmax)
     assert (np.diff(at) >= 0).all()
@@ -80,30 +80,30 @@ def test_no_line_goes_over_a_gap(result: BacktestResult) -> None:
     assert np.isfinite(values).sum() <= MAX_POINTS + len(record)
 
 
-def test_long_records_are_thinned_to_the_worst_of_each_stretch() -> None:
-    turns = 50_000
-    record = recorded(turns)
-    values = np.zeros(turns)
+def test_long_records_are_thinned_to_the_worst_value_of_each_interval() -> None:
+    ticks = 50_000
+    record = make_recorded_run(ticks)
+    values = np.zeros(ticks)
     values[31_234] = 7.0
     at, thinned_values = thinned(record, values, np.fmax)
     assert len(at) <= MAX_POINTS
     assert thinned_values.max() == 7.0
 
 
-def test_hostile_words_appear_as_text() -> None:
+def test_markup_in_reasons_is_escaped() -> None:
     reasons = Reasons()
     steps = (Step(RuleId.DEMAND, 4, HOSTILE),)
     reasons.record(dataclasses.replace(DECISION, current=2, target=4, steps=steps))
-    record = dataclasses.replace(recorded(), reasons=reasons)
+    record = dataclasses.replace(make_recorded_run(), reasons=reasons)
     html = page([backtest(record, BacktestOptions(simulate=False), RequestedContenders())], {HOSTILE: HOSTILE})
     assert HOSTILE not in html
     assert "&lt;script&gt;window.hacked" in html
 
 
-def test_over_all_workloads_the_worst_of_each_kind_stand_first() -> None:
+def test_the_worst_periods_over_all_workloads_come_first() -> None:
     def late(name: str, requests: float, **columns: list[float]) -> BacktestResult:
         readings = {"engines.requests_per_s": [requests] * 8, "engines.ttft_p95_s": [0.1] * 4 + [60.0] * 4}
-        record = recorded(8, columns=columns, readings=readings, workload=name)
+        record = make_recorded_run(8, columns=columns, readings=readings, workload=name)
         return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
     rows = report_text.notable_overall([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])

@@ -17,22 +17,22 @@ from simulators.backtest.period_summary import notable_periods, paid_replicas, s
 from simulators.backtest.recorded_run import LACKING, RecordedRun
 from simulators.backtest.supply import capacity, interruptions_per_hour, shortage_share
 from tests.simulators.backtest import recorded_runs
-from tests.simulators.backtest.recorded_runs import NAN, recorded
+from tests.simulators.backtest.recorded_runs import NAN, make_recorded_run
 
 GPUS = PoolName("gpus")
 HOUR = 240
-"""Turns of 15 s."""
+"""Ticks of 15 s."""
 
 
 def pool(market: str = "on_demand", price: float | None = 6.0, **sizes: Any) -> dict[str, Any]:
     return {"kind": "kubernetes", "name": "vllm", "market": market, "price_usd_per_hour": price, **sizes}
 
 
-# --- money
+# --- cost
 
 
-def test_the_money_is_that_of_the_bill() -> None:
-    """Against the simulator's own bill, which charges each node from its start to its end."""
+def test_recorded_cost_matches_the_simulated_bill() -> None:
+    """Compare with the simulator's own bill, which charges each node from its start to its end."""
     period = recorded_runs.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
     summary = summarize_period(record)
@@ -41,61 +41,63 @@ def test_the_money_is_that_of_the_bill() -> None:
     assert summary.replica_hours == pytest.approx(period.summary.node_hours, rel=0.05)
 
 
-def test_replicas_cost_their_price_for_as_long_as_they_were_held() -> None:
-    summary = summarize_period(recorded(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
+def test_replicas_cost_their_price_for_the_time_held() -> None:
+    summary = summarize_period(make_recorded_run(HOUR, pools={"gpus": {"desired": [3] * HOUR, "ready": [3] * HOUR}}))
     assert summary.total(summary.usd) == pytest.approx(18.0)
     assert summary.replica_hours == pytest.approx(3.0)
 
 
-def test_replicas_without_capacity_are_not_paid() -> None:
+def test_replicas_without_capacity_are_not_billed() -> None:
     desired, ready = [5] * 40, [2] * 40
-    paid = paid_replicas(recorded(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
+    paid = paid_replicas(make_recorded_run(40, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid[:30].tolist() == [2.0] * 30
-    assert paid[-1] == 5.0, "what started last may have come after the end"
+    assert paid[-1] == 5.0, "the last start may complete after the end of the period"
 
 
-def test_a_start_is_paid_from_its_request() -> None:
+def test_a_start_is_billed_from_its_request() -> None:
     desired, ready = [2, 4, 4, 4, 4, 4, 4, 4], [2, 2, 2, 2, 4, 4, 4, 4]
-    paid = paid_replicas(recorded(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
+    paid = paid_replicas(make_recorded_run(8, pools={"gpus": {"desired": desired, "ready": ready}}), GPUS)
     assert paid.tolist() == desired
 
 
-def test_a_reservation_is_paid_whole_and_is_never_idle_money() -> None:
+def test_a_reservation_is_billed_in_full_without_idle_cost() -> None:
     sizes = {"desired": [1] * HOUR, "ready": [1] * HOUR, "reserved": [4] * HOUR}
-    summary = summarize_period(recorded(HOUR, pools={"gpus": sizes}, workload_pools={"gpus": pool("reserved", 2.0)}))
+    summary = summarize_period(
+        make_recorded_run(HOUR, pools={"gpus": sizes}, workload_pools={"gpus": pool("reserved", 2.0)})
+    )
     assert summary.total(summary.usd) == pytest.approx(8.0)
     assert summary.total(summary.idle_usd) == 0.0
 
 
-def test_without_a_price_the_cost_is_not_known_and_a_pool_of_none_costs_nothing() -> None:
+def test_cost_is_unknown_without_a_price_unless_the_pool_is_empty() -> None:
     pools = {"gpus": pool(), "other": pool(price=None)}
     empty = {"gpus": {}, "other": {"desired": [0] * 8, "ready": [0] * 8}}
-    summary = summarize_period(recorded(8, pools=empty, workload_pools=pools))
+    summary = summarize_period(make_recorded_run(8, pools=empty, workload_pools=pools))
     assert (summary.unpriced, summary.known(summary.usd)) == ((), 1.0)
-    used = summarize_period(recorded(8, pools={"gpus": {}, "other": {}}, workload_pools=pools))
+    used = summarize_period(make_recorded_run(8, pools={"gpus": {}, "other": {}}, workload_pools=pools))
     assert (used.unpriced, used.total(used.usd)) == (("other",), None)
 
 
-def test_idle_money_is_that_of_the_replicas_beyond_the_work() -> None:
-    summary = summarize_period(recorded(HOUR, columns={"demand": [0.5] * HOUR}))
+def test_idle_cost_is_that_of_replicas_beyond_the_demand() -> None:
+    summary = summarize_period(make_recorded_run(HOUR, columns={"demand": [0.5] * HOUR}))
     assert summary.total(summary.idle_usd) == pytest.approx(9.0)
-    measured = summarize_period(recorded(HOUR, columns={"demand": [2.0] * HOUR, "work": [1.0] * HOUR}))
-    assert measured.total(measured.idle_usd) == pytest.approx(6.0), "what a policy measured goes before its forecast"
-    unknown = summarize_period(recorded(HOUR, columns={"demand": [NAN] * HOUR, "work": [NAN] * HOUR}))
+    measured = summarize_period(make_recorded_run(HOUR, columns={"demand": [2.0] * HOUR, "work": [1.0] * HOUR}))
+    assert measured.total(measured.idle_usd) == pytest.approx(6.0), "measured work takes precedence over the forecast"
+    unknown = summarize_period(make_recorded_run(HOUR, columns={"demand": [NAN] * HOUR, "work": [NAN] * HOUR}))
     assert unknown.total(unknown.idle_usd) is None
 
 
 # --- late requests
 
 
-def test_late_requests_are_near_the_truth() -> None:
+def test_estimated_late_requests_are_close_to_the_truth() -> None:
     period = recorded_runs.period()
     (record,) = read([period.journal], -math.inf, math.inf, None).recorded
     summary = summarize_period(record)
     late = period.summary.arrived * (1 - period.summary.attainment["all"])
     late_requests = summary.total(summary.late)
     assert late_requests is not None
-    assert late > 1000, "the crowd comes before the replicas"
+    assert late > 1000, "the crowd arrives before the replicas are ready"
     assert 0.6 * late < late_requests < 1.5 * late
 
 
@@ -110,30 +112,30 @@ def test_late_requests_are_near_the_truth() -> None:
 def test_unknown_late_requests_have_a_reason(
     workload: dict[str, Any], readings: Mapping[str, Sequence[float]], message: str
 ) -> None:
-    summary = summarize_period(recorded(8, readings=readings, **workload))
+    summary = summarize_period(make_recorded_run(8, readings=readings, **workload))
     assert summary.total(summary.late) is None
     assert message in summary.late_method
 
 
-def test_ticks_without_a_latency_add_no_late_requests_and_lower_the_known_share() -> None:
+def test_ticks_without_a_latency_add_no_late_requests_and_lower_coverage() -> None:
     tail = [0.1] * 4 + [30.0, 30.0, NAN, NAN]
     readings = {"engines.ttft_p95_s": tail, "engines.requests_per_s": [10.0] * 8}
-    summary = summarize_period(recorded(8, readings=readings))
+    summary = summarize_period(make_recorded_run(8, readings=readings))
     assert summary.known(summary.late) == pytest.approx(0.75)
     assert np.isfinite(summary.late).tolist() == [True] * 6 + [False] * 2
     assert summary.late[5] > 10.0 * summary.late[0]
-    assert summary.late[5] <= 150.0, "no more than came"
+    assert summary.late[5] <= 150.0, "no more than the arrived requests"
 
 
-def test_shares_of_late_requests_are_taken_as_they_were_read() -> None:
+def test_reported_late_shares_take_precedence_over_latencies() -> None:
     late = [0.0, 0.0, 0.1, 0.2, 0.0, 0.0, 0.0, NAN]
     readings = {"engines.itl_late_share": late, "engines.requests_per_s": [10.0] * 8, "engines.itl_p95_s": [9.0] * 8}
-    summary = summarize_period(recorded(8, readings=readings))
+    summary = summarize_period(make_recorded_run(8, readings=readings))
     assert summary.total(summary.late) == pytest.approx(10.0 * 15.0 * 0.3)
     assert summary.late_method == "as itl_late_share told"
 
 
-# --- where to look
+# --- notable periods
 
 
 def test_the_hour_with_the_crowd_is_the_first_notable_period() -> None:
@@ -160,31 +162,33 @@ def test_the_hour_with_the_crowd_is_the_first_notable_period() -> None:
 def test_each_kind_of_problem_is_ranked(
     column: str, values: Sequence[float], what: str, amount: float, worst: int
 ) -> None:
-    record = recorded(6, columns={column: values})
+    record = make_recorded_run(6, columns={column: values})
     (period,) = notable_periods(summarize_period(record))
     assert period.kind == what
     assert period.amount == pytest.approx(amount)
     assert period.worst == record.at[worst]
 
 
-def test_long_missing_evidence_and_gaps_are_notable_and_one_blind_tick_is_not() -> None:
+def test_long_blind_periods_and_gaps_are_notable_and_a_single_tick_is_not() -> None:
     blind = np.zeros(100)
     blind[10], blind[30:40] = 1, 1
     at = recorded_runs.BEGAN + 15.0 * np.arange(100)
     at[60:] += 1800.0
-    ranked = notable_periods(summarize_period(recorded(100, columns={"blind": blind.tolist(), "at": at.tolist()})))
+    ranked = notable_periods(
+        summarize_period(make_recorded_run(100, columns={"blind": blind.tolist(), "at": at.tolist()}))
+    )
     assert [(period.kind, period.over_s) for period in ranked] == [("blind", 150.0), ("gap", 1800.0)]
     assert ranked[0].since == at[30]
     assert ranked[1].since == at[59] + 15.0
 
 
 def test_a_quiet_period_has_no_notable_periods() -> None:
-    assert notable_periods(summarize_period(recorded(50))) == []
+    assert notable_periods(summarize_period(make_recorded_run(50))) == []
 
 
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60))
 def test_notable_periods_never_sum_to_more_than_the_total(values: list[float]) -> None:
-    record = recorded(len(values), columns={"errors": values})
+    record = make_recorded_run(len(values), columns={"errors": values})
     amount = sum(period.amount for period in notable_periods(summarize_period(record)) if period.kind == "errors")
     assert amount <= sum(values) + 1e-6
 
@@ -194,10 +198,10 @@ def test_notable_periods_never_sum_to_more_than_the_total(values: list[float]) -
 
 def run_with_shortage(ready: Sequence[float], shortage: Sequence[float], **sizes: Sequence[float]) -> RecordedRun:
     sizes = {"desired": [4] * len(ready), "ready": ready, LACKING: shortage, **sizes}
-    return recorded(len(ready), pools={"gpus": sizes}, interval_s=60.0)
+    return make_recorded_run(len(ready), pools={"gpus": sizes}, interval_s=60.0)
 
 
-def test_a_shortage_limits_capacity_to_the_ready_replicas_until_more_come() -> None:
+def test_a_shortage_limits_capacity_to_the_ready_replicas_until_it_ends() -> None:
     record = run_with_shortage([1, 1, 1, 1, 1, 4, 4, 4], [0, 1, 1, 0, 0, 0, 0, 0])
     steps = capacity(record, GPUS)
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (180.0, 99)]
@@ -209,7 +213,7 @@ def test_a_shortage_without_another_attempt_lasts_half_an_hour() -> None:
     assert [(s.at_s, min(s.nodes, 99)) for s in steps] == [(0.0, 99), (60.0, 1), (60.0 + 31 * 60.0, 99)]
 
 
-def test_replicas_taken_outside_of_a_shortage_are_interruptions() -> None:
+def test_replicas_lost_outside_of_a_shortage_count_as_interruptions() -> None:
     record = run_with_shortage([4] * 60, [0] * 60, interrupted=[0] * 30 + [2] * 30)
     assert interruptions_per_hour(record, GPUS) == pytest.approx(0.5)
     assert capacity(record, GPUS) == ()

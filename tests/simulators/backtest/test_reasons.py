@@ -30,7 +30,7 @@ def test_the_deciding_rule_is_counted_with_its_last_reason() -> None:
     assert reasons.rules["demand"].at == NOW + 2
 
 
-def test_a_size_that_is_not_known_is_no_change() -> None:
+def test_an_unknown_size_is_not_a_change() -> None:
     reasons = Reasons()
     reasons.record(changed(NOW, None, None))
     reasons.record(changed(NOW, 3, None))
@@ -56,8 +56,8 @@ def test_the_largest_changes_are_kept_and_all_are_counted(sizes: list[tuple[int,
         pytest.param("2001-01-01T00:00:00Z", 9, 0.0, id="ended"),
     ],
 )
-def test_an_override_counts_by_how_far_it_moved_the_size(until: str, replicas: int, moved: float) -> None:
-    """By a decision of the real guard: 40 messages at 10 per replica want four."""
+def test_an_override_counts_by_its_change_of_the_size(until: str, replicas: int, moved: float) -> None:
+    """A decision of the real guard: 40 messages at 10 per replica need four replicas."""
     held = spec(override=Override(replicas=replicas, until=until, reason="launch"))
     decision = live(held, [queue(40)], start=4)[-1]
     assert any(step.rule == RuleId.OVERRIDE for step in decision.steps)
@@ -68,7 +68,7 @@ def test_without_an_override_its_change_is_zero() -> None:
     assert override_change(DECISION) == 0.0
 
 
-def test_rules_that_divide_a_size_do_not_decide_it() -> None:
+def test_rules_that_split_a_size_over_pools_do_not_decide_it() -> None:
     steps = (
         Step(RuleId.DEMAND, 4, "queue wants 4"),
         Step(RuleId.STEP, 3, "at most 1 more"),

@@ -78,7 +78,7 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     )
 
 
-def test_the_page_has_the_same_text_and_shows_gaps_as_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_html_page_has_the_same_text_and_shows_gaps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = recorded_runs.edited_journal(tmp_path, without_ten_minutes)
     page = tmp_path / "page.html"
     code, out, _ = report(capsys, journal, "--html", page, *EARLY)
@@ -93,7 +93,7 @@ def test_the_page_has_the_same_text_and_shows_gaps_as_gaps(tmp_path: Path, capsy
     assert plotted is not None
     ready = next(line for line in json.loads(plotted[1]) if line["name"] == "ready")
     at = [k for k, t in enumerate(ready["x"]) if "2026-01-05 00:10:00" <= t < "2026-01-05 00:20:00"]
-    assert [ready["y"][k] for k in at] == [None], "no line over what nobody saw"
+    assert [ready["y"][k] for k in at] == [None], "no line across a gap"
 
 
 def test_record_only_simulates_no_policy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +103,7 @@ def test_record_only_simulates_no_policy(capsys: pytest.CaptureFixture[str]) -> 
     assert "hpa" not in out
 
 
-def test_several_workloads_stand_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_workloads_are_reported_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     renamed = recorded_runs.edited_journal(tmp_path, called_batch)
     page = tmp_path / "page.html"
     code, out, _ = report(capsys, recorded_runs.period().journal, renamed, "--record-only", "--html", page)
@@ -138,9 +138,7 @@ def test_invalid_options_are_reported(capsys: pytest.CaptureFixture[str], args: 
 
 @pytest.mark.slow
 @needs_browser
-async def test_a_browser_draws_every_plot_and_complains_of_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_browser_draws_every_plot_without_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
     await asyncio.to_thread(
         lambda: report(capsys, recorded_runs.edited_journal(tmp_path, without_ten_minutes), "--html", page)

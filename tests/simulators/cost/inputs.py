@@ -64,7 +64,7 @@ MARKETS: dict[str, Any] = {
 }
 
 
-def written(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[str, Any] = WORKLOAD) -> Path:
+def write_scenario(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[str, Any] = WORKLOAD) -> Path:
     """Write a scenario and its workload, and return the scenario's path."""
     (folder / "workload.yaml").write_text(yaml.safe_dump(workload))
     file = folder / "scenario.yaml"
@@ -72,14 +72,14 @@ def written(folder: Path, scenario: dict[str, Any] = SCENARIO, workload: dict[st
     return file
 
 
-def offered(folder: Path, **document: Any) -> LoadedOffers:
+def write_offers(folder: Path, **document: Any) -> LoadedOffers:
     """Write and load a file of offers."""
     file = folder / "offers.yaml"
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     return load(file)
 
 
-def simulated(scenario: Path, file: LoadedOffers = NO_OFFERS) -> WorkloadEvidence:
+def simulated_evidence(scenario: Path, file: LoadedOffers = NO_OFFERS) -> WorkloadEvidence:
     """Run the scenario and return its evidence."""
     case = load_scenario(scenario)
     trace = running.traffic_of(case, 1)
@@ -94,6 +94,6 @@ def journal(scenario: Path) -> Path:
     return folder
 
 
-def recorded(folder: Path, file: LoadedOffers = NO_OFFERS, **inputs: Any) -> WorkloadEvidence:
+def recorded_evidence(folder: Path, file: LoadedOffers = NO_OFFERS, **inputs: Any) -> WorkloadEvidence:
     """Return the evidence of a journal."""
     return of_journal.of_journal(folder, of_journal.JournalInputs(**inputs), 1, file)

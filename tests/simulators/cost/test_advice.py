@@ -25,10 +25,10 @@ from tests.simulators.cost.inputs import (
     SPOT,
     WORKLOAD,
     journal,
-    offered,
-    recorded,
-    simulated,
-    written,
+    recorded_evidence,
+    simulated_evidence,
+    write_offers,
+    write_scenario,
 )
 
 pytestmark = pytest.mark.slow
@@ -53,12 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def file(folder: Path) -> LoadedOffers:
-    return offered(folder, **OFFERS)
+    return write_offers(folder, **OFFERS)
 
 
 @pytest.fixture(scope="module")
 def evidence(folder: Path, file: LoadedOffers) -> WorkloadEvidence:
-    return simulated(written(folder), file)
+    return simulated_evidence(write_scenario(folder), file)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def advised(evidence: WorkloadEvidence, file: LoadedOffers) -> Advice:
 
 @pytest.fixture(scope="module")
 def live(folder: Path, file: LoadedOffers) -> Advice:
-    return advice(recorded(journal(written(folder)), file), file, 1, TRIAL_REQUESTS)
+    return advice(recorded_evidence(journal(write_scenario(folder)), file), file, 1, TRIAL_REQUESTS)
 
 
-def test_every_figure_says_how_it_was_made_and_what_it_rests_on(advised: Advice) -> None:
+def test_every_figure_has_a_formula_sources_and_a_finite_value(advised: Advice) -> None:
     for section in advised.sections:
         assert section.findings, section.key
         for figure in section.figures:
@@ -81,12 +81,14 @@ def test_every_figure_says_how_it_was_made_and_what_it_rests_on(advised: Advice)
             assert figure.low is None or figure.high is None or figure.low <= figure.value <= figure.high, figure
 
 
-def test_an_hour_on_spot_carries_its_losses_and_what_it_lacks(advised: Advice) -> None:
+def test_spot_price_includes_interruptions_and_the_on_demand_fallback(advised: Advice) -> None:
     spot = advised.section("buying").figure("spot_usd_per_hour", "h100")
     assert spot.value == pytest.approx(0.8 * 1.5 * (1 + 0.1 * 180 / 3600) + 0.2 * 5.0)
 
 
-def test_the_purchase_adds_up(advised: Advice, evidence: WorkloadEvidence) -> None:
+def test_purchase_plan_covers_the_peak_and_costs_less_than_on_demand(
+    advised: Advice, evidence: WorkloadEvidence
+) -> None:
     section = advised.section("buying")
     held = evidence.held
     mean = float(np.average(held, weights=evidence.recorded.over_s))
@@ -98,7 +100,9 @@ def test_the_purchase_adds_up(advised: Advice, evidence: WorkloadEvidence) -> No
     assert section.figure("plan_usd").value < section.figure("on_demand_usd").value
 
 
-def test_what_was_paid_is_the_bill(advised: Advice, evidence: WorkloadEvidence) -> None:
+def test_simulated_cost_is_close_to_the_requested_sizes_at_their_price(
+    advised: Advice, evidence: WorkloadEvidence
+) -> None:
     """The requested sizes at their price, plus the cost of draining replicas."""
     requested = float((evidence.held * evidence.recorded.over_s).sum()) / 3600 * 5.0
     assert evidence.cost is not None
@@ -107,7 +111,7 @@ def test_what_was_paid_is_the_bill(advised: Advice, evidence: WorkloadEvidence) 
     assert 0 < sum(uses.values()) < evidence.cost.value * MONTH_H
 
 
-def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(advised: Advice) -> None:
+def test_cost_per_request_is_the_replica_price_over_its_goodput(advised: Advice) -> None:
     section = advised.section("sizing")
     rate, cost = (section.figure(key, "h100") for key in ("goodput_rps", "request_usd"))
     assert cost.value == pytest.approx(5.0 / (rate.value * 3600) * 1000)
@@ -121,14 +125,16 @@ def test_a_request_costs_what_a_full_replica_costs_over_what_it_carries(advised:
     assert any("small" in gap.what and "model" in gap.remedy for gap in section.gaps)
 
 
-def test_the_traffic_that_came_needs_no_more_than_was_held(advised: Advice, evidence: WorkloadEvidence) -> None:
+def test_replicas_needed_for_the_traffic_do_not_exceed_the_replicas_held(
+    advised: Advice, evidence: WorkloadEvidence
+) -> None:
     needed = advised.section("sizing").figure("month_usd", "h100").value / 5.0 / MONTH_H
     assert evidence.requests is not None
     rate = advised.section("sizing").figure("goodput_rps", "h100").value
     assert evidence.requests.rate_rps / rate <= needed <= evidence.held_curve.mean
 
 
-def test_a_managed_api_is_priced_by_the_tokens_that_came(advised: Advice, evidence: WorkloadEvidence) -> None:
+def test_managed_api_cost_is_computed_from_the_recorded_tokens(advised: Advice, evidence: WorkloadEvidence) -> None:
     assert evidence.requests is not None
     trace = evidence.requests.trace
     usd = float((trace.prompt_tokens * 0.5 + trace.output_tokens * 1.5).sum()) / 1e6
@@ -137,17 +143,21 @@ def test_a_managed_api_is_priced_by_the_tokens_that_came(advised: Advice, eviden
     assert section.figure("break_even").value < section.figure("volume").value
 
 
-def test_cached_tokens_are_cheaper_there_and_here(folder: Path, file: LoadedOffers, advised: Advice) -> None:
-    half = simulated(written(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
+def test_cached_tokens_lower_both_the_api_cost_and_the_own_cost(
+    folder: Path, file: LoadedOffers, advised: Advice
+) -> None:
+    half = simulated_evidence(write_scenario(folder, {**SCENARIO, "prefix_hit_share": 0.5}), file)
     cached = advice(half, file, 1, TRIAL_REQUESTS)
-    there, here = (c.section("managed").figure("api_request_usd").value for c in (cached, advised))
-    assert here - there == pytest.approx(0.5 * (0.5 - 0.1) * advised.rates["h100"].rate.prompt_tokens / 1000, rel=0.05)
+    api_cached, api_uncached = (c.section("managed").figure("api_request_usd").value for c in (cached, advised))
+    assert api_uncached - api_cached == pytest.approx(
+        0.5 * (0.5 - 0.1) * advised.rates["h100"].rate.prompt_tokens / 1000, rel=0.05
+    )
     effects = {f.about: f.value for f in cached.section("effects").figures if f.key == "cache_usd"}
     assert effects["50% as it is"] == pytest.approx(effects["50%"], rel=0.02)
     assert effects["75%"] < effects["50%"] < effects["0%"]
 
 
-def test_a_journal_gives_the_same_advice_as_the_world_that_wrote_it(advised: Advice, live: Advice) -> None:
+def test_journal_and_scenario_of_the_same_run_give_the_same_advice(advised: Advice, live: Advice) -> None:
     """Requests are rebuilt from the daemon's readings: rates agree to a few percent, sizes are equal."""
     for key, figure, about, tolerance in (
         ("buying", "held_mean", "", 0.001),
@@ -162,84 +172,89 @@ def test_a_journal_gives_the_same_advice_as_the_world_that_wrote_it(advised: Adv
     assert any(s.basis is Basis.MEASURED for s in live.section("buying").figure("held_mean").sources)
 
 
-def test_what_the_markets_did_is_measured(folder: Path) -> None:
-    evidence = simulated(written(folder, MARKETS, LADDER))
+def test_market_prices_and_interruption_rate_are_measured_from_the_run(folder: Path) -> None:
+    evidence = simulated_evidence(write_scenario(folder, MARKETS, LADDER))
     offer = evidence.offer
     assert {m: getattr(offer, m).value for m in ("on_demand", "reserved", "spot")} == {
         "on_demand": 5.0, "reserved": 3.0, "spot": 2.0,
     }  # fmt: skip
     assert offer.losses is not None
-    assert offer.losses.value == pytest.approx(2.0, rel=0.8), "two an hour and node, as the scenario has it"
+    assert offer.losses.value == pytest.approx(2.0, rel=0.8), "the scenario's rate: two per node-hour"
     assert offer.available is not None
     assert 0.5 < offer.available.value <= 1.0
     assert {s.basis for s in offer.losses.sources} == {Basis.SIMULATED}
 
 
-def test_no_loss_seen_is_not_no_loss(folder: Path) -> None:
+def test_zero_observed_interruptions_yield_a_rate_above_zero(folder: Path) -> None:
     pools = {**MARKETS["pools"], "spot": SPOT}
-    evidence = simulated(written(folder, {**MARKETS, "pools": pools}, LADDER))
+    evidence = simulated_evidence(write_scenario(folder, {**MARKETS, "pools": pools}, LADDER))
     losses = evidence.offer.losses
     assert losses is not None
-    assert losses.value > 0.1, "three over the hours seen"
+    assert losses.value > 0.1, "three over the observed hours"
     assert Basis.PRIOR in {s.basis for s in losses.sources}
 
 
-def test_what_is_not_known_is_said_and_not_made_up(folder: Path) -> None:
+def test_unknown_prices_and_slo_are_reported_as_gaps(folder: Path) -> None:
     unpriced = {**WORKLOAD, "pools": {"gpus": {"kind": "kubernetes", "name": "vllm"}}, "slo": None}
-    scenario = written(folder, SCENARIO, unpriced)
-    advised = advice(recorded(journal(scenario)), NO_OFFERS, 1, TRIAL_REQUESTS)
+    scenario = write_scenario(folder, SCENARIO, unpriced)
+    advised = advice(recorded_evidence(journal(scenario)), NO_OFFERS, 1, TRIAL_REQUESTS)
     assert advised.purchase is None
     assert [g.what for g in advised.section("buying").gaps] == [
         "the cheapest way to buy", "what to reserve", "what spot would cost",
     ]  # fmt: skip
-    assert advised.section("buying").figure("held_most").value >= 1, "what is known is told all the same"
+    assert advised.section("buying").figure("held_most").value >= 1, "known figures are reported"
     assert "nothing is promised" in advised.section("sizing").gaps[0].why
     assert not advised.section("managed").figures
     assert all(f.unit != "USD/month" for s in advised.sections for f in s.figures)
 
 
-def test_reserving_is_tried_against_a_load_that_falls(advised: Advice) -> None:
+def test_reservation_is_evaluated_against_a_falling_load(advised: Advice) -> None:
     section = advised.section("buying")
     assert section.figure("reserved_replicas").value >= 1
     saved = section.figure("on_demand_usd").value - section.figure("plan_usd").value
-    assert section.figure("if_load_falls_usd").value > -saved, "less is saved"
+    assert section.figure("if_load_falls_usd").value > -saved, "the saving is smaller"
     assert any("binds for 1 year" in finding for finding in section.findings)
     assert any("less than a week" in finding for finding in section.findings)
 
 
-def test_of_spot_what_was_there_is_held_and_not_what_was_asked(folder: Path) -> None:
-    """The scenario has the market of each pool; the workload's file need not."""
+def test_spot_replicas_count_as_held_only_while_available(folder: Path) -> None:
+    """The scenario specifies the market of each pool; the workload does not have to."""
     plain = {n: {k: v for k, v in pool.items() if k != "market"} for n, pool in LADDER["pools"].items()}
     few = {**MARKETS["pools"], "spot": {**SPOT, "zones": {"a": {"capacity": 1}}}}
-    evidence = simulated(
-        written(folder, {**MARKETS, "pools": few, "initial_replicas": {"reserved": 1}}, {**LADDER, "pools": plain})
+    evidence = simulated_evidence(
+        write_scenario(
+            folder, {**MARKETS, "pools": few, "initial_replicas": {"reserved": 1}}, {**LADDER, "pools": plain}
+        )
     )
     requested = sum(sizes["desired"] for sizes in evidence.recorded.pools.values())
-    assert evidence.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it asks for more than there is"
+    assert evidence.recorded.pools[PoolName("spot")]["desired"].max() > 1, "it requests more than the capacity"
     assert (requested - evidence.held).max() >= 1
     assert 0 < evidence.spot_share < 0.5
     assert evidence.offer.available is not None
     assert evidence.offer.available.value < 0.9
 
 
-def test_what_was_run_cheaper_than_the_plan_is_said(folder: Path) -> None:
+def test_a_run_that_cost_less_than_the_plan_is_reported(folder: Path) -> None:
     """Nearly all replicas are on spot, which the plan may not use."""
     pools = {**LADDER["pools"], "spot": {**LADDER["pools"]["spot"], "max_replicas": 12}}
     cheap = {**MARKETS["pools"], "spot": {**SPOT, "price_usd_per_hour": 0.5}}
-    evidence = simulated(written(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": pools}))
+    evidence = simulated_evidence(write_scenario(folder, {**MARKETS, "pools": cheap}, {**LADDER, "pools": pools}))
     advised = buying.section(evidence, buying.cheapest_purchase(evidence, 0.0), SourcedNumber(0.0, ()))
     assert advised.figure("spot_replicas").value == 0
     assert any("As it was run it cost" in finding for finding in advised.findings)
 
 
-def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -> None:
+def test_scale_to_zero_costs_less_than_a_minimum_of_one_replica(folder: Path) -> None:
     quiet = {
         **SCENARIO,
         "traffic": {"kind": "flash_crowd", "base_rps": 0.001, "at_s": 1800, "factor": 1000, "duration_s": 3600},
     }
     advised = {
         minimum: advice(
-            simulated(written(folder, quiet, {**WORKLOAD, "min_replicas": minimum})), NO_OFFERS, 1, TRIAL_REQUESTS
+            simulated_evidence(write_scenario(folder, quiet, {**WORKLOAD, "min_replicas": minimum})),
+            NO_OFFERS,
+            1,
+            TRIAL_REQUESTS,
         )
         for minimum in (0, 1)
     }
@@ -248,27 +263,29 @@ def test_a_workload_that_may_rest_at_zero_is_not_charged_for_one(folder: Path) -
     assert months[1] >= 5.0 * MONTH_H
 
 
-def test_a_share_left_free_has_its_price(folder: Path) -> None:
+def test_headroom_policy_cost_is_its_share_of_the_needed_replicas(folder: Path) -> None:
     room = {**WORKLOAD, "policies": {**WORKLOAD["policies"], "room": {"kind": "headroom", "share": 0.3}}}
-    evidence = simulated(written(folder, SCENARIO, room))
+    evidence = simulated_evidence(write_scenario(folder, SCENARIO, room))
     figure = headroom.section(evidence).figure("policy_usd", "room")
     assert evidence.replica_hour is not None
     assert figure.value == pytest.approx(0.3 * evidence.needed_curve.mean * evidence.replica_hour.value * MONTH_H)
 
 
-def test_at_the_price_told_another_gpu_is_as_cheap(folder: Path, advised: Advice, evidence: WorkloadEvidence) -> None:
+def test_at_the_parity_price_another_gpu_costs_the_same_per_request(
+    folder: Path, advised: Advice, evidence: WorkloadEvidence
+) -> None:
     section = advised.section("sizing")
     parity = {f.about: f for f in section.figures if f.key == "parity_usd"}
-    assert "llama-3.1-8b-a100" not in parity, "it is offered already"
+    assert "llama-3.1-8b-a100" not in parity, "an offered GPU needs no parity price"
     assert all(name.startswith("llama-3.1-8b-") and f.rests_on_prior for name, f in parity.items())
     price = parity["llama-3.1-8b-l40s"].value
     offers = {**OFFERS["offers"], "l40s": {"model": "llama-3.1-8b-l40s", "on_demand_usd_per_hour": price}}
-    offers, _ = merge_offers({evidence.runs_on: evidence.offer}, {}, offered(folder, offers=offers))
+    offers, _ = merge_offers({evidence.runs_on: evidence.offer}, {}, write_offers(folder, offers=offers))
     repeated = advice(dataclasses.replace(evidence, offers=offers), NO_OFFERS, 1, TRIAL_REQUESTS).section("sizing")
     assert repeated.figure("request_usd", "l40s").value == pytest.approx(section.figure("request_usd", "h100").value)
 
 
-def test_other_gpus_are_those_of_the_same_weights_with_the_usual_engine() -> None:
+def test_comparable_models_have_the_same_weights_and_the_default_engine() -> None:
     assert comparable_models("llama-3.1-70b-h100x4", {"llama-3.1-70b-h100x4", "llama-3.1-8b-b200"}) == [
         "llama-3.1-70b-a100x4", "llama-3.1-70b-a100x8", "llama-3.1-70b-b200x2", "llama-3.1-70b-h100x8",
         "llama-3.1-70b-h200x2", "llama-3.1-70b-h200x4",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaler.cli import main
-from tests.simulators.cost.inputs import MODEL, journal, written
+from tests.simulators.cost.inputs import MODEL, journal, write_scenario
 
 pytestmark = pytest.mark.slow
 
@@ -30,14 +30,14 @@ def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("advise")
-    (made / "offers.yaml").write_text(OFFERS)
-    written(made)
-    journal(made / "scenario.yaml")
-    return made
+    directory = tmp_path_factory.mktemp("advise")
+    (directory / "offers.yaml").write_text(OFFERS)
+    write_scenario(directory)
+    journal(directory / "scenario.yaml")
+    return directory
 
 
-def test_it_tells_findings_figures_and_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_output_has_findings_figures_and_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "advise", folder / "scenario.yaml", "--offers", folder / "offers.yaml")
     assert code == 0
     assert out.startswith("hour: workload chat on h100")
@@ -49,19 +49,19 @@ def test_it_tells_findings_figures_and_sources(folder: Path, capsys: pytest.Capt
 
 def test_json_has_every_figure_with_formula_and_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "advise", folder / "journal", "--offers", folder / "offers.yaml", "--json", "-")
-    told = json.loads(out)
-    assert (code, told["workload"], [s["key"] for s in told["sections"]]) == (
+    document = json.loads(out)
+    assert (code, document["workload"], [s["key"] for s in document["sections"]]) == (
         0, "chat", ["buying", "sizing", "effects", "headroom", "managed"],
     )  # fmt: skip
-    figures = [f for s in told["sections"] for f in s["figures"]]
+    figures = [f for s in document["sections"] for f in s["figures"]]
     assert len(figures) > 20
     assert all(f["formula"] and f["sources"] and f["unit"] for f in figures)
-    assert told["curve"]["held_share"] == sorted(told["curve"]["held_share"], reverse=True)
-    assert len(told["curve"]["markets"]) == len(told["curve"]["held_share"])
+    assert document["curve"]["held_share"] == sorted(document["curve"]["held_share"], reverse=True)
+    assert len(document["curve"]["markets"]) == len(document["curve"]["held_share"])
 
 
 @pytest.mark.slow
-def test_the_page_is_equal_for_equal_advice_and_asks_for_nothing(
+def test_html_page_is_reproducible_and_loads_no_external_resources(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pages = []
@@ -91,7 +91,9 @@ def test_the_page_is_equal_for_equal_advice_and_asks_for_nothing(
         (["journal", "--model", "llama-9"], "no model of this name"),
     ],
 )
-def test_what_cannot_be_is_told(folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], rule: str) -> None:
+def test_invalid_arguments_are_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str], args: list[str], rule: str
+) -> None:
     paths = [str(folder / a) if i == 0 else a for i, a in enumerate(args)]
     code, out, err = run(capsys, "advise", *paths)
     assert (code, out) == (2, "")

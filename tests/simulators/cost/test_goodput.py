@@ -45,7 +45,7 @@ def within_m_d_1(rate: float, limit_s: float) -> float:
 
 
 @pytest.mark.parametrize("share", [0.8, 0.95])
-def test_one_by_one_it_is_the_rate_that_theory_has_for_a_single_server(share: float) -> None:
+def test_goodput_without_batching_matches_m_d_1_queueing_theory(share: float) -> None:
     result = goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.35, itl_s=None, share=share), 3)
     rates = np.linspace(0.1, 9.9, 981)
     theory = max(r for r in rates if within_m_d_1(float(r), 0.35) >= share)
@@ -53,31 +53,31 @@ def test_one_by_one_it_is_the_rate_that_theory_has_for_a_single_server(share: fl
     assert result.bound_rps == pytest.approx(1 / SERVICE_S)
 
 
-def test_a_promise_that_one_request_alone_breaks_is_kept_at_no_rate() -> None:
+def test_goodput_is_zero_when_a_single_request_violates_the_slo() -> None:
     assert goodput(ONE_BY_ONE, sample(trace(1, 1), 3), Slo(ttft_s=0.09, itl_s=None, share=0.9), 3).rps == 0.0
 
 
-def test_saturated_it_answers_as_many_as_its_time_allows() -> None:
+def test_saturated_rate_is_the_inverse_of_the_service_time() -> None:
     assert saturated_rps(ONE_BY_ONE, sample(trace(1, 1), 3)) == pytest.approx(1 / SERVICE_S, rel=0.01)
 
 
-def test_the_promise_costs_and_a_looser_one_costs_less() -> None:
-    drawn = sample(chat(), 1)
-    tight, loose = (goodput(H100, drawn, Slo(ttft_s=ttft_s, itl_s=itl_s, share=0.99), 1).rps
+def test_a_tighter_slo_lowers_goodput() -> None:
+    requests = sample(chat(), 1)
+    tight, loose = (goodput(H100, requests, Slo(ttft_s=ttft_s, itl_s=itl_s, share=0.99), 1).rps
                     for ttft_s, itl_s in ((0.3, 0.02), (2.0, 0.1)))  # fmt: skip
-    assert 0 < tight < loose <= bound_rps(H100, drawn)
+    assert 0 < tight < loose <= bound_rps(H100, requests)
 
 
-def test_larger_batches_answer_more_and_hits_carry_more() -> None:
-    drawn = sample(chat(), 1)
-    by_batch = [saturated_rps(batched(H100, n), drawn) for n in (1, 8, 64)]
+def test_larger_batches_and_prefix_cache_hits_raise_throughput() -> None:
+    requests = sample(chat(), 1)
+    by_batch = [saturated_rps(batched(H100, n), requests) for n in (1, 8, 64)]
     assert by_batch == sorted(by_batch)
     assert by_batch[1] > 4 * by_batch[0]
     by_hits = [goodput(H100, sample(with_hit_share(chat(), share), 1), CHAT, 1).rps for share in (0.0, 0.5)]
     assert by_hits[1] > 1.05 * by_hits[0]
 
 
-def test_the_draw_is_of_the_same_requests_and_the_same_for_one_seed() -> None:
+def test_sample_keeps_the_request_statistics_and_is_reproducible_per_seed() -> None:
     first, repeated, other_seed = sample(chat(), 1), sample(chat(), 1), sample(chat(), 2)
     assert first.digest() == repeated.digest() != other_seed.digest()
     assert first.prompt_tokens.mean() == pytest.approx(chat().prompt_tokens.mean(), rel=0.03)

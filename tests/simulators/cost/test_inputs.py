@@ -10,7 +10,7 @@ from scaler.config.problems import ConfigError, Problem
 from simulators.cost.figures import Basis, Citation, SourcedNumber
 from simulators.cost.inputs import load
 from simulators.cost.offers import ReplicaOffer, engine, merge_offers
-from tests.simulators.cost.inputs import MODEL, offered
+from tests.simulators.cost.inputs import MODEL, write_offers
 
 PRICES = """\
 cloud,instance_type,region,on_demand_usd_h,spot_usd_h
@@ -30,21 +30,21 @@ def problems(file: Path) -> list[Problem]:
     return list(caught.value.problems)
 
 
-def written(folder: Path, text: str) -> Path:
+def write_files(folder: Path, text: str) -> Path:
     (folder / "prices.csv").write_text(PRICES)
     file = folder / "offers.yaml"
     file.write_text(text)
     return file
 
 
-def test_a_listed_offer_has_its_rows_prices_shared_out(tmp_path: Path) -> None:
+def test_a_listed_offer_divides_its_price_list_row_by_the_replicas(tmp_path: Path) -> None:
     text = """\
 prices: prices.csv
 offers:
   h100: {listed: {instance_type: p5.48xlarge, region: us-east-1, replicas: 8}, spot_usd_per_hour: 2}
   west: {listed: {instance_type: p5.48xlarge, region: us-west-2}}
 """
-    result, runs_on = merge_offers({"gpus": POOL}, {}, load(written(tmp_path, text)))
+    result, runs_on = merge_offers({"gpus": POOL}, {}, load(write_files(tmp_path, text)))
     assert runs_on == "gpus"
     assert (result["h100"].on_demand, result["h100"].spot) == (
         SourcedNumber(
@@ -72,23 +72,23 @@ offers:
         ("api: {input_usd_per_million: 1}", "api.output_usd_per_million", "is required"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_told_with_its_place(tmp_path: Path, text: str, path: str, rule: str) -> None:
-    result = problems(written(tmp_path, text))
+def test_invalid_offers_are_reported_with_their_location(tmp_path: Path, text: str, path: str, rule: str) -> None:
+    result = problems(write_files(tmp_path, text))
     assert any(p.path == path and rule in p.rule for p in result), result
 
 
-def test_the_right_cloud_is_named_where_two_have_one_name(tmp_path: Path) -> None:
+def test_an_ambiguous_instance_type_is_resolved_by_its_cloud(tmp_path: Path) -> None:
     text = f"{LISTED} a3, region: us-east-1, cloud: gcp}}}}}}"
-    result, _ = merge_offers({"gpus": POOL}, {}, load(written(tmp_path, text)))
+    result, _ = merge_offers({"gpus": POOL}, {}, load(write_files(tmp_path, text)))
     assert result["a"].on_demand.value == 88.0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("how", ["name", "model", "runs_on"])
-def test_an_offer_of_the_file_is_the_pools_own(tmp_path: Path, how: str) -> None:
+def test_an_offer_that_matches_the_pool_merges_with_it(tmp_path: Path, how: str) -> None:
     name = "gpus" if how == "name" else "h100"
     model = {"model": MODEL} if how == "model" else {}
     extra = {"runs_on": name} if how == "runs_on" else {}
-    file = offered(tmp_path, offers={name: {"reserved_usd_per_hour": 4.0, **model}}, **extra)
+    file = write_offers(tmp_path, offers={name: {"reserved_usd_per_hour": 4.0, **model}}, **extra)
     result, runs_on = merge_offers({"gpus": POOL}, {"gpus": 3.0}, file)
     assert (list(result), runs_on) == ([name], name)
     merged = result[name]
@@ -97,7 +97,7 @@ def test_an_offer_of_the_file_is_the_pools_own(tmp_path: Path, how: str) -> None
     assert merged.engine.model.name == MODEL
 
 
-def test_models_are_told_apart_by_how_they_came_about() -> None:
+def test_engine_source_distinguishes_calibrated_and_prior_models() -> None:
     assert engine(MODEL).source.basis is Basis.CALIBRATED
     table = engine("llama-3.1-8b-a100")
     assert table.source.basis is Basis.PRIOR
@@ -107,13 +107,15 @@ def test_models_are_told_apart_by_how_they_came_about() -> None:
     assert engine(f"{MODEL}-prior").source.basis is Basis.PRIOR
 
 
-def test_the_documents_example_is_one(tmp_path: Path) -> None:
+def test_the_example_in_the_advise_document_loads(tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs/advise.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]
-    given = load(written(tmp_path, example)).content
-    assert set(given.offers) == {"h100", "b200"}
-    assert given.api is not None
-    result, runs_on = merge_offers({"gpus": POOL}, {"gpus": 1.0}, load(written(tmp_path, example)))
+    content = load(write_files(tmp_path, example)).content
+    assert set(content.offers) == {"h100", "b200"}
+    assert content.api is not None
+    result, runs_on = merge_offers({"gpus": POOL}, {"gpus": 1.0}, load(write_files(tmp_path, example)))
     assert runs_on == "h100"
     assert result["h100"].on_demand is not None
-    assert result["h100"].on_demand.value == pytest.approx(6.88), "the price list's eighth, not the pool's"
+    assert result["h100"].on_demand.value == pytest.approx(6.88), (
+        "an eighth of the price list's row, not the pool's price"
+    )

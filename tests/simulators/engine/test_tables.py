@@ -11,7 +11,7 @@ LAYOUT = re.compile(
 )
 
 
-def test_only_the_engine_knows_the_column_layout() -> None:
+def test_only_the_engine_package_uses_the_column_layout() -> None:
     outside = [path for path in SIMULATORS.rglob("*.py") if "engine" not in path.relative_to(SIMULATORS).parts]
     assert len(outside) > 100
     assert [str(path) for path in outside if LAYOUT.search(path.read_text())] == []

@@ -73,7 +73,7 @@ def crowd(count: int = 3) -> Comparison:
     return compared(CROWD, ("static:replicas=5", "hpa:target=24"), count)
 
 
-def test_all_face_the_same_requests_and_another_seed_brings_others() -> None:
+def test_contenders_share_requests_per_seed_and_seeds_differ() -> None:
     result = crowd()
     traces = [{result.runs[name][r].summary.trace for name in result.names} for r in range(3)]
     assert all(len(traces_of_seed) == 1 for traces_of_seed in traces)
@@ -81,21 +81,21 @@ def test_all_face_the_same_requests_and_another_seed_brings_others() -> None:
     assert not result.replayed
 
 
-def test_the_same_policy_twice_differs_in_nothing() -> None:
+def test_the_same_policy_twice_has_equal_results() -> None:
     result = compared(CROWD, ("self:interval_s=15",), 2)
-    own, again = ([dataclasses.asdict(r.summary) for r in result.runs[name]] for name in result.names)
-    assert own == again
+    own, repeated = ([dataclasses.asdict(r.summary) for r in result.runs[name]] for name in result.names)
+    assert own == repeated
     assert all(c.equal and not c.significant for c in result.contrasts())
 
 
-def test_processes_change_nothing() -> None:
+def test_parallel_processes_do_not_change_the_results() -> None:
     policies = ("static:replicas=5", "hpa:target=24")
     serial, parallel = compared(CROWD, policies, 2), compared(CROWD, policies, 2, jobs=2)
     assert json.dumps(serial.runs, default=dataclasses.asdict) == json.dumps(parallel.runs, default=dataclasses.asdict)
     assert list(comparison.lines(serial)) == list(comparison.lines(parallel))
 
 
-def test_progress_runs_from_nothing_to_all() -> None:
+def test_comparison_progress_runs_from_zero_to_one() -> None:
     case = load(write_scenario(Path(mkdtemp())))
     shares: list[float] = []
     compare(contenders(case, []), [1, 2], progress=shares.append)
@@ -103,7 +103,7 @@ def test_progress_runs_from_nothing_to_all() -> None:
     assert (shares[0], shares[-1]) == (0.0, 1.0)
 
 
-def test_a_replayed_trace_keeps_its_requests_and_varies_the_rest() -> None:
+def test_a_replayed_trace_keeps_its_requests_and_varies_other_randomness() -> None:
     case = load(write_scenario(Path(mkdtemp())))
     trace = RequestTrace(np.arange(0, 600, 0.2), np.full(3000, 900), np.full(3000, 100))
     result = compare(contenders(case, ["static:replicas=3"]), [1, 2], trace)
@@ -113,7 +113,7 @@ def test_a_replayed_trace_keeps_its_requests_and_varies_the_rest() -> None:
 
 
 def summary(**figures: object) -> ResultSummary:
-    """A real run's figures with some changed."""
+    """Return a real run's figures with some changed."""
     base = crowd().runs["small"][0].summary
     return dataclasses.replace(base, **figures)  # type: ignore[arg-type]
 
@@ -135,15 +135,15 @@ def comparison_of(
 ALIKE = [0.95, 0.96, 0.94, 0.95]
 
 
-def test_differences_are_paired_and_corrected_for_being_several() -> None:
+def test_differences_are_paired_and_corrected_for_multiple_comparisons() -> None:
     result = comparison_of(
         {"own": [10, 20, 30, 40], "dear": [12, 22.1, 31.9, 42], "noisy": [9, 25, 27, 44]},
         {"own": ALIKE, "dear": ALIKE, "noisy": [0.99, 0.91, 0.97, 0.93]},
     )
     contrasts = {(c.name, c.measure): c for c in result.contrasts()}
-    dear = contrasts["dear", "cost_usd"]
-    assert dear.estimate.mean == pytest.approx(2.0)
-    assert dear.significant
+    expensive = contrasts["dear", "cost_usd"]
+    assert expensive.estimate.mean == pytest.approx(2.0)
+    assert expensive.significant
     assert not contrasts["noisy", "cost_usd"].significant
     assert contrasts["dear", "attainment"].equal
     text = "\n".join(comparison.lines(result))
@@ -151,7 +151,7 @@ def test_differences_are_paired_and_corrected_for_being_several() -> None:
     assert "+$2.00 ± " in text
 
 
-def test_one_replication_claims_nothing() -> None:
+def test_one_replication_supports_no_significance_claim() -> None:
     result = comparison_of({"own": [10], "other": [12]}, {"own": [0.95], "other": [0.94]})
     text = "\n".join(comparison.lines(result))
     assert "whether a difference is real cannot be said" in text
@@ -195,7 +195,7 @@ def test_quantiles_are_medians_with_their_range_and_means_have_intervals() -> No
     assert "±" in rows["cost"][0]
 
 
-def test_figures_that_are_no_numbers_stay_away() -> None:
+def test_nan_figures_are_shown_as_missing() -> None:
     result = comparison_of({"own": [1.0, 1.0], "b": [2.0, 2.5]}, {"own": [math.nan] * 2, "b": [0.9, 0.9]})
     assert dict(comparison.figures(result))["SLO attainment"][0] == "-"
     assert math.isnan(next(c.p for c in result.contrasts() if c.measure == "attainment"))
@@ -244,11 +244,13 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(
     assert [len(runs) for runs in report["policies"].values()] == [2, 2]
     assert {d["measure"] for d in report["differences"]} == {"cost_usd", "attainment"}
     assert "small under 2 policies" in page.read_text()
-    again = run(capsys, file, "--policies", "static:replicas=2", "--replications", "2", "--jobs", "1", "--json", "-")[1]
-    assert again == figures.read_text()
+    repeated = run(
+        capsys, file, "--policies", "static:replicas=2", "--replications", "2", "--jobs", "1", "--json", "-"
+    )[1]
+    assert repeated == figures.read_text()
 
 
-def test_the_command_takes_a_trace_and_a_first_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_accepts_a_trace_and_a_first_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, trace = write_scenario(tmp_path), tmp_path / "t.csv"
     write(RequestTrace(np.arange(0, 300, 0.5), np.full(600, 500), np.full(600, 50)), trace)
     code, out, _ = run(

@@ -44,7 +44,7 @@ def problems(case: Case, *texts: str) -> str:
     return str(caught.value)
 
 
-def test_the_scenarios_own_workload_comes_first_and_once(case: Case) -> None:
+def test_the_scenarios_own_workload_is_listed_first_and_only_once(case: Case) -> None:
     assert [c.name for c in contenders(case, ["hpa", "self"])] == ["small", "hpa"]
     assert [c.name for c in contenders(case, ["hpa"], with_self=False)] == ["hpa"]
 
@@ -58,14 +58,14 @@ def test_every_peer_runs_with_the_scenarios_bounds_and_pools(case: Case, name: s
 
 
 @pytest.mark.parametrize("name", peer_names())
-def test_every_template_states_its_target_and_sets_only_sources_and_policies(name: str) -> None:
+def test_every_template_documents_its_target_and_sets_only_two_keys(name: str) -> None:
     text = (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
     assert "Target:" in text.split("sources:")[0]
     assert yaml.safe_load(text).keys() == {"sources", "policies"}
 
 
 @pytest.mark.parametrize("name", [n for n in peer_names() if n not in {"static", "hpa", "hpa-value", "dynamo"}])
-def test_peers_have_their_true_defaults(case: Case, name: str) -> None:
+def test_peer_templates_set_only_the_target(case: Case, name: str) -> None:
     """A template sets only its target: all else is the policy's default."""
     document = yaml.safe_load((TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
     (policy_,) = document["policies"].values()
@@ -78,7 +78,7 @@ def test_dynamo_gets_the_scenarios_kv_cache_size(case: Case) -> None:
     assert planner.kv_tokens == min(m.kv_tokens for m in case.models.values())
 
 
-def test_settings_are_put_where_the_key_stands_already(case: Case) -> None:
+def test_a_setting_replaces_the_existing_key_of_its_name(case: Case) -> None:
     changed = contender_of(case, "hpa:target=24;tolerance=0.2;max_replicas=9")
     hpa = policy(changed)
     assert isinstance(hpa, Hpa)
@@ -87,7 +87,7 @@ def test_settings_are_put_where_the_key_stands_already(case: Case) -> None:
     assert changed.name == "hpa:target=24;tolerance=0.2;max_replicas=9"
 
 
-def test_a_dotted_key_leads_there_through_lists_and_mappings(case: Case) -> None:
+def test_a_dotted_key_addresses_lists_and_mappings(case: Case) -> None:
     changed = contender_of(case, "self:scale_up.max_replicas=2")
     hpa = policy(contender_of(case, "hpa:policies.hpa.metrics.0.target=7"))
     assert isinstance(hpa, Hpa)
@@ -95,7 +95,7 @@ def test_a_dotted_key_leads_there_through_lists_and_mappings(case: Case) -> None
     assert changed.case.workload.spec.scale_up.max_replicas == 2
 
 
-def test_values_may_hold_commas_in_brackets(case: Case) -> None:
+def test_setting_values_may_contain_commas_in_brackets(case: Case) -> None:
     texts = split_texts(
         "kpa:quantities=[running, waiting];target=50, hpa:policies.hpa.metrics=[{quantities: [a, b]}],static"
     )
@@ -110,13 +110,13 @@ def test_values_may_hold_commas_in_brackets(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", ON_ENGINES)
-def test_every_peer_runs_to_the_end_with_its_signals(case: Case, name: str) -> None:
+def test_every_peer_runs_to_completion_with_its_signals(case: Case, name: str) -> None:
     (replication,) = compare([contender_of(case, name)], [1]).runs[name]
     assert replication.summary.finished > 0
     assert replication.summary.blind_turns < replication.summary.turns / 4
 
 
-def test_the_queues_peer_runs_where_there_is_a_queue(tmp_path: Path) -> None:
+def test_the_queue_peer_runs_in_a_scenario_with_a_queue(tmp_path: Path) -> None:
     file = write_scenario(tmp_path)
     file.write_text(file.read_text() + "queue: {service: sqs}\n")
     (replication,) = compare([contender_of(load(file), QUEUE)], [1]).runs[QUEUE]
@@ -124,18 +124,18 @@ def test_the_queues_peer_runs_where_there_is_a_queue(tmp_path: Path) -> None:
     assert replication.summary.blind_turns == 0
 
 
-def test_an_engine_reader_stuck_at_zero_is_refused(case: Case) -> None:
+def test_scale_to_zero_is_rejected_for_a_policy_that_reads_only_engines(case: Case) -> None:
     message = problems(case, "hpa:min_replicas=0", "ray-serve:min_replicas=0", "static:min_replicas=0")
     assert message.count("0 needs a source that tells of work while no engine runs") == 2
     assert "static" not in message
 
 
-def test_a_peer_can_be_given_its_own_interval(case: Case) -> None:
+def test_a_peer_accepts_its_own_interval(case: Case) -> None:
     spec = contender_of(case, "kpa:interval_s=2").case.workload.spec
     assert (spec.interval_s, spec.deadline_s) == (2, 1)
 
 
-def test_a_file_that_is_no_workload_is_refused(case: Case) -> None:
+def test_a_file_that_is_not_a_single_workload_is_rejected(case: Case) -> None:
     file = case.folder / "workloads" / "odd.yaml"
     file.write_text("- 1\n")
     assert "must be a mapping" in problems(case, "odd")
@@ -143,15 +143,13 @@ def test_a_file_that_is_no_workload_is_refused(case: Case) -> None:
     assert "must hold one workload, not 2" in problems(case, "odd")
 
 
-def test_the_own_workload_can_be_changed_too_and_stands_beside_itself(case: Case) -> None:
+def test_the_own_workload_can_be_compared_with_a_changed_copy(case: Case) -> None:
     own, changed = contenders(case, ["self:target_per_replica=3"])
     assert (own.name, changed.name) == ("small", "self:target_per_replica=3")
     assert own.case.workload.fingerprint != changed.case.workload.fingerprint
 
 
-def test_a_file_is_taken_before_a_workload_beside_the_scenario_and_that_before_a_peer(
-    case: Case, tmp_path: Path
-) -> None:
+def test_a_file_takes_precedence_over_a_scenario_workload_and_a_peer(case: Case, tmp_path: Path) -> None:
     document = dict(case.workload.document) | {"workload": "mine"}
     document["policies"] = {"size": {"kind": "static", "replicas": 2}}
     workload_file = tmp_path / "workloads" / "hpa.yaml"
@@ -163,9 +161,9 @@ def test_a_file_is_taken_before_a_workload_beside_the_scenario_and_that_before_a
     assert isinstance(policy(contender_of(case, f"{other_file}:replicas=3")), Static)
 
 
-def test_contenders_can_be_sent_to_another_process(case: Case) -> None:
+def test_contenders_can_be_pickled(case: Case) -> None:
     selected = contenders(case, [*ON_ENGINES, "oracle"])
-    assert pickle.loads(pickle.dumps(selected)) == selected  # noqa: S301 - made here
+    assert pickle.loads(pickle.dumps(selected)) == selected  # noqa: S301 - pickled above
 
 
 def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
@@ -185,7 +183,7 @@ def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
     assert "99 is not within the workload's 1 to 6 replicas" in message
 
 
-def test_a_key_in_several_places_must_say_which(case: Case) -> None:
+def test_an_ambiguous_key_must_be_qualified(case: Case) -> None:
     document = dict(case.workload.document)
     policies = {
         "a": {"kind": "concurrency", "target_per_replica": 9},
@@ -198,7 +196,7 @@ def test_a_key_in_several_places_must_say_which(case: Case) -> None:
     assert "stands in 2 places (say which: policies.a.target_per_replica or policies.b.target_per_replica)" in message
 
 
-def test_unknown_quantities_and_unmatched_pools_are_refused(case: Case) -> None:
+def test_unknown_quantities_and_unmatched_pools_are_rejected(case: Case) -> None:
     document = dict(case.workload.document) | {"workload": "blind"}
     sources = {"engines": {"kind": "prometheus", "url": "http://p", "queries": {"tokens_queued": "sum(x)"}}}
     metric = {"kind": "metric", "quantity": "tokens_queued", "target": 10}
@@ -210,7 +208,7 @@ def test_unknown_quantities_and_unmatched_pools_are_refused(case: Case) -> None:
     assert "pools.a: the scenario offers no pool of this name; it offers gpus" in message
 
 
-def test_duplicate_names_and_an_empty_comparison_are_refused(case: Case) -> None:
+def test_duplicate_names_and_an_empty_comparison_are_rejected(case: Case) -> None:
     assert "two contenders would be called small" in problems(case, "small")
     with pytest.raises(ConfigError, match="names nobody to compare"):
         contenders(case, [], with_self=False)

@@ -21,12 +21,12 @@ from tests.simulators.world.files import files
 from tests.simulators.world.makers import case, trace, workload
 
 BUSY = trace(*[(0.1 * k, 20, 200) for k in range(3000)])
-"""Ten requests a second of two seconds each: by two requests a replica ten replicas' worth."""
+"""Ten requests per second of two seconds each: ten replica equivalents at two requests per replica."""
 CHAT, BATCH = WorkloadName("chat"), WorkloadName("batch")
 
 
 def world(folder: Path, name: str, replicas: int = 8, rps: float = 10.0, **options: Any) -> Path:
-    """A scenario's files in a folder of their own, with that workload and that load."""
+    """Write the files of a scenario in its own folder, with its workload and load."""
     own_folder = folder / name
     own_folder.mkdir()
 
@@ -55,7 +55,7 @@ def sizes(ticks: list[Tick]) -> dict[WorkloadName, list[int]]:
 
 
 @pytest.mark.parametrize("limit", [{"max_gpus": 9}, {"max_usd_per_hour": 9 * 3.6}], ids=["GPUs", "money"])
-def test_together_they_never_hold_more_than_the_limit(tmp_path: Path, limit: dict[str, float]) -> None:
+def test_concurrent_workloads_never_exceed_the_fleet_limit(tmp_path: Path, limit: dict[str, float]) -> None:
     world(tmp_path, "batch")
     run_, ticks = simulated(
         world(tmp_path, "chat", scenario={"fleet": limit, "concurrent_scenarios": ["../batch/scenario.yaml"]})
@@ -67,7 +67,7 @@ def test_together_they_never_hold_more_than_the_limit(tmp_path: Path, limit: dic
     assert all(t.observation.grant is not None for t in ticks)
 
 
-def test_the_higher_priority_has_what_it_needs_and_no_equal_goes_without(tmp_path: Path) -> None:
+def test_a_higher_priority_gets_its_need_and_equal_priorities_share(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     options = {"fleet": {"max_gpus": 9}, "concurrent_scenarios": ["../batch/scenario.yaml"]}
     equal = sizes(simulated(world(tmp_path, "chat", scenario=options))[1])
@@ -78,7 +78,7 @@ def test_the_higher_priority_has_what_it_needs_and_no_equal_goes_without(tmp_pat
     assert (first[CHAT][25], first[BATCH][25]) == (8, 1)
 
 
-def test_a_workload_by_itself_is_held_to_the_fleets_limit() -> None:
+def test_a_single_workload_respects_the_fleet_limit() -> None:
     ticks: list[Tick] = []
     limited = case(workload(max_replicas=8), fleet=FleetLimits(max_gpus=3))
     run_ = run.simulate(limited, 1, BUSY, record=[ticks.append])
@@ -87,7 +87,7 @@ def test_a_workload_by_itself_is_held_to_the_fleets_limit() -> None:
     assert (max(free.timeline.desired), free.peak_usage) == (8, {})
 
 
-def test_each_turns_when_it_is_due_and_runs_to_its_own_end(tmp_path: Path) -> None:
+def test_each_workload_ticks_at_its_own_interval_and_ends_at_its_own_time(tmp_path: Path) -> None:
     world(tmp_path, "batch", interval_s=20, scenario={"settle_s": 300.0})
     run_, ticks = simulated(
         world(tmp_path, "chat", interval_s=15, scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]})
@@ -102,7 +102,7 @@ def test_each_turns_when_it_is_due_and_runs_to_its_own_end(tmp_path: Path) -> No
     assert (run_.end_s, run_.concurrent[0].end_s) == (660.0, 900.0)
 
 
-def test_without_limits_each_decides_as_if_it_were_alone(tmp_path: Path) -> None:
+def test_without_limits_concurrent_workloads_decide_independently(tmp_path: Path) -> None:
     alone = sizes(simulated(world(tmp_path, "chat"))[1])
     (tmp_path / "both").mkdir()
     world(tmp_path / "both", "batch")
@@ -110,7 +110,7 @@ def test_without_limits_each_decides_as_if_it_were_alone(tmp_path: Path) -> None
     assert sizes(simulated(world(tmp_path / "both", "chat", scenario=options))[1])[CHAT] == alone[CHAT]
 
 
-def test_the_same_seed_gives_the_same_and_each_has_chance_of_its_own(tmp_path: Path) -> None:
+def test_concurrent_runs_are_reproducible_with_their_own_random_streams(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     path = world(tmp_path, "chat", scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]})
     (first_run, first), (second_run, second) = simulated(path), simulated(path)
@@ -119,7 +119,7 @@ def test_the_same_seed_gives_the_same_and_each_has_chance_of_its_own(tmp_path: P
     assert simulated(path, seed=2)[0].concurrent[0].trace.digest() != first_run.concurrent[0].trace.digest()
 
 
-def test_every_grant_is_on_record_and_replays(tmp_path: Path) -> None:
+def test_every_grant_is_recorded_and_replays(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     options = {"fleet": {"max_gpus": 9}, "concurrent_scenarios": ["../batch/scenario.yaml"]}
     run_, ticks = simulated(world(tmp_path, "chat", scenario=options))
@@ -144,7 +144,7 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
     assert "daemon.fleet.max_gpus is 9" in capsys.readouterr().out
 
 
-def test_another_policy_meets_the_same_others(tmp_path: Path) -> None:
+def test_another_policy_keeps_the_same_concurrent_workloads(tmp_path: Path) -> None:
     world(tmp_path, "batch")
     case_ = load(world(tmp_path, "chat", scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]}))
     changed = case_.under(dataclasses.replace(case_.workload, fingerprint="other"), "other.yaml")
@@ -174,14 +174,14 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
     ],
     ids=["other start", "nested", "two limits", "same name", "minimums", "slip of the pen", "no such file"],
 )
-def test_scenarios_that_cannot_run_concurrently_are_refused(
+def test_scenarios_that_cannot_run_concurrently_are_rejected(
     tmp_path: Path, other: dict[str, Any], own: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         loaded(tmp_path, other, own)
 
 
-def test_money_needs_every_price(tmp_path: Path) -> None:
+def test_a_cost_limit_requires_a_price_for_every_pool(tmp_path: Path) -> None:
     path = world(tmp_path, "chat", scenario={"fleet": {"max_usd_per_hour": 40.0}})
     document = yaml.safe_load((path.parent / "workload.yaml").read_text())
     del document["pools"]["gpus"]["price_usd_per_hour"]

@@ -25,7 +25,7 @@ from tests.benchmarks.cost.tuning import SEED, Job, Runs
 
 CELL = MarketCell("azure-conv", 90, "AWS1")
 DAY = int(MARKETS["AWS1"].day * 288)
-"""The step of 300 s with which the trace begins; its test part begins 1166 s later, in the fourth."""
+"""The step of 300 s at which the trace begins; its test part begins 1166 s later, in the fourth step."""
 FULL, NONE = [4] * 8, [0] * 8
 
 
@@ -71,10 +71,10 @@ def test_a_deployment_moves_to_spot_without_a_gap(tmp_path: Path) -> None:
     assert watched.sizes[300] == (8, 0)
 
 
-def test_it_falls_back_when_spot_is_taken_and_comes_back_with_it(tmp_path: Path) -> None:
+def test_deployment_falls_back_to_on_demand_and_returns_to_spot(tmp_path: Path) -> None:
     watched = WatchedDeployment(data(tmp_path, [4, 4, 0, 4, 4]), KARPENTER)
     assert watched.sizes[450] == (8, 0)
-    assert watched.sizes[495] == (0, 8), "drained at the notice, and made up for at once"
+    assert watched.sizes[495] == (0, 8), "drained at the notice, and replaced at once"
     assert watched.ready[495] == 0
     assert min(watched.ready[time_s] for time_s in range(630, 1500, 15)) == 8
     assert watched.sizes[1200] == (8, 0)
@@ -83,22 +83,22 @@ def test_it_falls_back_when_spot_is_taken_and_comes_back_with_it(tmp_path: Path)
 def test_nodes_interrupted_in_one_zone_are_replaced_in_another(tmp_path: Path) -> None:
     watched = WatchedDeployment(data(tmp_path, FULL, [4, 0, 4, 4, 4]), KARPENTER)
     assert watched.sizes[165] == (8, 0), "four in each zone"
-    assert watched.sizes[195] == (4, 0), "the other zone starts four, and nothing is bought on demand"
+    assert watched.sizes[195] == (4, 0), "the other zone starts four, and no on-demand node is requested"
     assert watched.sizes[315] == (8, 0)
     assert watched.world.status(PoolName("spot-zone-0")).desired == 8
 
 
-def test_forewarned_it_loses_nothing_that_starts_within_the_notice(tmp_path: Path) -> None:
+def test_deployment_with_early_notice_keeps_all_replicas_ready(tmp_path: Path) -> None:
     watched = WatchedDeployment(data(tmp_path, [4, 4, 0, 0, 0]), FOREWARNED)
     assert min(watched.ready.values()) == 8
     assert watched.sizes[750] == (0, 8)
 
 
-def test_time_passes_in_the_market_as_in_the_traffic(tmp_path: Path) -> None:
+def test_market_and_traffic_windows_are_aligned_in_time(tmp_path: Path) -> None:
     folder = data(tmp_path, FULL, NONE)
     train, test = (CELL.zones(folder, part)["zone-0"]["trace"] for part in ("train", "test"))
     assert test["start_s"] - train["start_s"] == 1166
-    assert train["scale"] == 2, "four nodes at the fullest stand for eight"
+    assert train["scale"] == 2, "a recorded maximum of four nodes is scaled to eight"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_every_contender_runs_and_spot_is_cheaper(folder: Path, families: dict[s
     assert costs["forescale"] < 0.8 * min(costs["hpa"], costs["skyserve"], costs["llm-d"])
 
 
-def test_only_real_set_ups_are_rivals(families: dict[str, Family]) -> None:
+def test_only_real_setups_count_as_rivals(families: dict[str, Family]) -> None:
     costs = dict.fromkeys(families, 9.0) | {"forescale": 8.0, "skyserve, forewarned": 1.0, "ours, drained": 2.0}
     score = Score(CELL, 0.99, costs, {}, {}, market_runs.NOT_RIVALS)
     assert score.best is not None
@@ -131,7 +131,7 @@ def test_only_real_set_ups_are_rivals(families: dict[str, Family]) -> None:
     assert families.keys() >= market_runs.NOT_RIVALS
 
 
-def test_the_clairvoyant_buys_spot_where_there_is_some(folder: Path) -> None:
+def test_the_clairvoyant_plan_uses_spot_where_available(folder: Path) -> None:
     with_spot = market_runs.clairvoyant(CELL, folder, "test", 0.99)
     on_demand_only = plan(
         CELL.without_spot.case(folder, "test"), SEED, traffic_of(CELL.without_spot.case(folder, "test"), SEED)

@@ -25,7 +25,7 @@ def running(at_s: float = 12.3, **options: object) -> World:
 
 @pytest.mark.parametrize("at_s", [0.0, 0.26, 12.3, 60.0])
 @pytest.mark.parametrize("queue", [None, SimulatedQueue()])
-def test_sound_worlds_pass(at_s: float, queue: SimulatedQueue | None) -> None:
+def test_invariants_hold_in_valid_worlds(at_s: float, queue: SimulatedQueue | None) -> None:
     check(running(at_s, queue=queue))
 
 
@@ -79,7 +79,7 @@ def hold_blocks_while_idle(w: World) -> None:
         (stall_busy_replica, 12.3, "a replica with requests has something to do"),
     ],
 )
-def test_a_world_that_is_broken_is_found_out(break_world: Callable[[World], None], at_s: float, message: str) -> None:
+def test_a_broken_world_violates_its_invariant(break_world: Callable[[World], None], at_s: float, message: str) -> None:
     broken_world = running(at_s)
     check(broken_world)
     break_world(broken_world)
@@ -88,7 +88,7 @@ def test_a_world_that_is_broken_is_found_out(break_world: Callable[[World], None
     assert "please report this" in str(e.value)
 
 
-def test_a_request_that_waits_beside_a_free_replica_is_found_out() -> None:
+def test_a_request_waiting_while_a_replica_has_room_is_detected() -> None:
     broken_world = world(trace(*[(0.0, 20, 400)] * 9), replicas=2, queue=SimulatedQueue())  # eight run, one waits
     broken_world.run_until(PS_PER_S)
     check(broken_world)
@@ -97,7 +97,7 @@ def test_a_request_that_waits_beside_a_free_replica_is_found_out() -> None:
         check(broken_world)
 
 
-def test_a_pool_that_is_broken_is_found_out() -> None:
+def test_a_broken_pool_is_detected() -> None:
     broken_world = running()
     broken_world.pools[POOL].ledger.nodes[0].moves.append((broken_world.now_ps, NodeState.GONE))
     with pytest.raises(InvariantBroken, match="pool gpus: 2 replicas are desired, and 1 live and 0 wait"):

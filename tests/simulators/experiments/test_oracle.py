@@ -84,7 +84,7 @@ def case_of(
     replicas: int = 1,
     **settings: Any,
 ) -> Case:
-    """A world of `ENGINE`s; every pool's first replicas are there from the start."""
+    """Return a case with `ENGINE` replicas; the first pool's initial replicas are ready from the start."""
     offers = {GPUS: offer()} if pools is None else pools
     first = next(iter(offers))
     plain: dict[str, Any] = {"initial_replicas": {first: 1}, "slo": FIRST_IN_A_SECOND, "settle_s": 60.0}
@@ -107,7 +107,7 @@ def oracle_plan(case: Case, **settings: Any) -> Oracle:
 
 
 @pytest.mark.parametrize("rps", [4.0, 17.0, 48.0])
-def test_under_constant_load_it_is_the_smallest_fixed_size(rps: float) -> None:
+def test_oracle_uses_the_smallest_fixed_size_under_constant_load(rps: float) -> None:
     case = case_of(Poisson(rps=rps, duration_s=600.0, **EVEN), initial_replicas={GPUS: 6})
     meeting = [n for n in range(1, 9) if fixed(case, n)[1] >= case.scenario.slo.share]
     result = oracle_plan(case)
@@ -134,7 +134,7 @@ def test_no_fixed_size_that_meets_the_slo_is_cheaper(traffic: Any) -> None:
 
 
 @pytest.mark.parametrize("traffic", TRAFFICS.values(), ids=TRAFFICS)
-def test_its_run_meets_the_slo_at_the_reported_cost(traffic: Any) -> None:
+def test_the_oracle_run_meets_the_slo_at_the_reported_cost(traffic: Any) -> None:
     result = oracle_plan(case_of(traffic, initial_replicas={GPUS: 4}))
     summary = summarize(result.run)
     assert summary.slo_met
@@ -143,7 +143,7 @@ def test_its_run_meets_the_slo_at_the_reported_cost(traffic: Any) -> None:
     assert result.simulations <= 20
 
 
-def test_a_gap_that_costs_more_than_a_start_is_let_go_and_a_shorter_one_is_bridged() -> None:
+def test_oracle_releases_replicas_over_long_gaps_and_keeps_them_over_short() -> None:
     def sizes(off_s: float) -> list[float]:
         wave = OnOff(on_rps=35.0, off_rps=5.0, on_s=200.0, off_s=off_s, duration_s=200.0 + off_s + 200.0, **EVEN)
         result = oracle_plan(case_of(wave, initial_replicas={GPUS: 4}))
@@ -164,7 +164,7 @@ def test_every_start_is_requested_ahead_by_its_nodes_start_up_time() -> None:
     assert max(at_ps for n in later for at_ps, state in n.moves if state is NodeState.READY) == 400 * 10**12
 
 
-def test_the_pool_knows_each_nodes_start_up_time() -> None:
+def test_the_pool_reports_each_nodes_start_up_time() -> None:
     case = case_of(TRAFFICS["batches"], initial_replicas={GPUS: 0})
     pool = apply_plan(case, 1, traffic_of(case, 1), {GPUS: np.full(96, 6)}).world.pools[GPUS]
     durations_ps = [n.due_ps - n.born_ps for n in pool.ledger.nodes]
@@ -172,7 +172,7 @@ def test_the_pool_knows_each_nodes_start_up_time() -> None:
     assert len(durations_ps) == 6
 
 
-def test_reserved_nodes_are_used_first_then_cheap_spot_as_it_is_offered_then_the_rest() -> None:
+def test_oracle_uses_reserved_then_available_spot_then_on_demand() -> None:
     pools = {
         PoolName("on-demand"): offer(),
         PoolName("spot"): offer(
@@ -203,14 +203,14 @@ def test_reserved_nodes_are_used_first_then_cheap_spot_as_it_is_offered_then_the
     assert summarize(result.run).slo_met
 
 
-def test_it_respects_the_workloads_maximum_and_reports_the_attainment_there() -> None:
+def test_oracle_respects_the_maximum_and_reports_the_attainment_there() -> None:
     case = case_of(Poisson(rps=60.0, duration_s=300.0, **EVEN), maximum=4, initial_replicas={GPUS: 4})
     _, share = fixed(case, 4)
     with pytest.raises(SloUnreachable, match=rf"oracle: no size .*: 4 replicas .* keep it for {share:.2%} .*99\.00%"):
         oracle_plan(case)
 
 
-def test_it_spends_no_more_simulations_than_it_may() -> None:
+def test_oracle_respects_its_limit_of_simulations() -> None:
     shares: list[float] = []
     result = oracle_plan(case_of(TRAFFICS["crowd"], initial_replicas={GPUS: 4}), simulations=8, progress=shares.append)
     assert result.simulations <= 8
@@ -218,7 +218,7 @@ def test_it_spends_no_more_simulations_than_it_may() -> None:
     assert max(shares) <= 1.0
 
 
-def test_the_same_seed_gives_the_same_plan() -> None:
+def test_equal_seeds_give_equal_plans() -> None:
     case = case_of(TRAFFICS["bursty"])
     case = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, initial_replicas={GPUS: 4}))
     first, second = oracle_plan(case), oracle_plan(case)
@@ -264,11 +264,11 @@ def by_layer(size: list[int], gap: int) -> list[int]:
 
 
 @given(size=st.lists(st.integers(0, 5), min_size=1, max_size=40), gap=st.integers(0, 45))
-def test_bridging_fills_the_short_gaps_of_every_layer_and_no_others(size: list[int], gap: int) -> None:
+def test_fill_gaps_fills_only_the_short_gaps_of_every_layer(size: list[int], gap: int) -> None:
     assert fill_gaps(np.array(size), gap).tolist() == by_layer(size, gap)
 
 
-def test_requests_that_need_not_be_served_do_not_count_towards_the_bound() -> None:
+def test_the_bound_excludes_requests_beyond_the_slo_share() -> None:
     case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN))
     half = dataclasses.replace(case, scenario=dataclasses.replace(case.scenario, slo=Slo(ttft_s=1.0, share=0.5)))
     trace = traffic_of(case, 1)
@@ -283,14 +283,14 @@ def test_the_bound_is_tight_for_an_engine_that_is_always_full() -> None:
     assert bound_usd(case, 1, trace, MAX_S) == pytest.approx(len(trace) * 0.1 * 0.001, rel=1e-9)
 
 
-def test_requests_that_come_after_the_end_do_not_count_towards_the_bound() -> None:
+def test_the_bound_excludes_requests_after_the_end() -> None:
     case = case_of(Poisson(rps=10.0, duration_s=300.0, **EVEN))
     trace = traffic_of(case, 1)
     assert bound_usd(case, 1, trace, 150.0) == pytest.approx(bound_usd(case, 1, trace.window(0.0, 150.0), MAX_S))
 
 
-def test_replicas_without_work_are_given_up() -> None:
-    """Three minutes' work at once, due within ten: spread over its slack it would keep a replica idle for most."""
+def test_oracle_releases_replicas_without_work() -> None:
+    """Three minutes of work arrive at once and are due within ten; spread out, a replica would mostly idle."""
     burst = OnOff(on_rps=60.0, off_rps=0.0, on_s=30.0, off_s=870.0, duration_s=900.0, **EVEN)
     slo = Slo(ttft_s=None, itl_s=None, e2e_s=600.0, share=1.0)
     case = case_of(burst, slo=slo, router=Router(limit=10), initial_replicas={GPUS: 1})

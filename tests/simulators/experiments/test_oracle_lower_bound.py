@@ -40,7 +40,7 @@ def traces(draw: st.DrawFn) -> RequestTrace:
 
 @given(model=models(), trace=traces())
 @law(150)
-def test_no_batching_beats_the_bound(model: ServiceModel, trace: RequestTrace) -> None:
+def test_engine_time_is_never_below_the_bound(model: ServiceModel, trace: RequestTrace) -> None:
     busy_s, served = busy_s_of(model, trace)
     steps = int(trace.output_tokens.astype(np.int64).sum() + trace.prompt_tokens.astype(np.int64).sum())
     rounded_s = steps / PS_PER_S  # the kernel rounds each step's attention down to a picosecond
@@ -48,7 +48,7 @@ def test_no_batching_beats_the_bound(model: ServiceModel, trace: RequestTrace) -
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b-h100-vllm", "llama-3.1-8b-l40s", "qwen3-32b-h100x2"])
-def test_a_long_queue_at_a_real_engine_comes_near_the_bound(name: str) -> None:
+def test_engine_time_under_a_long_queue_is_close_to_the_bound(name: str) -> None:
     rng, n = np.random.default_rng(1), 2000
     prompt, output = rng.integers(200, 1800, n).astype(np.int32), rng.integers(50, 350, n).astype(np.int32)
     trace = RequestTrace(np.zeros(n), prompt, output)

@@ -1,4 +1,4 @@
-"""Every figure against a count by hand, on runs small enough to count."""
+"""Every figure against hand-computed values, on small runs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def simulated(requests: RequestTrace, replicas: int = 1, seed: int = 1, **option
 # --- requests
 
 
-def test_the_figures_of_three_requests_are_those_counted_by_hand() -> None:
+def test_figures_of_three_requests_match_hand_computed_values() -> None:
     summary = summarize(simulated(THREE))
     assert (summary.arrived, summary.finished, summary.duration_s) == (3, 3, 100.0)
     assert (summary.unfinished, summary.rejected, summary.timed_out, summary.lost, summary.dead_letter) == (0,) * 5
@@ -67,7 +67,7 @@ def test_the_figures_of_three_requests_are_those_counted_by_hand() -> None:
     assert (summary.trace, summary.warnings) == (THREE.digest()[:16], ())
 
 
-def test_money_is_what_a_node_costs_from_its_start_to_the_end() -> None:
+def test_cost_is_that_of_a_node_from_its_start_to_the_end() -> None:
     summary = summarize(simulated(THREE))  # 100 s at 1,000 micro-dollars
     assert summary.cost_usd == 0.1
     assert summary.node_hours == pytest.approx(100 / 3600)
@@ -79,13 +79,13 @@ def test_money_is_what_a_node_costs_from_its_start_to_the_end() -> None:
     assert summary.usd_per_million_tokens == pytest.approx(0.1 / 113 * 1e6)
 
 
-def test_nodes_that_start_are_paid_too_and_changes_are_counted() -> None:
+def test_starting_nodes_are_billed_and_size_changes_are_counted() -> None:
     summary = summarize(simulated(THREE, replicas=2, initial_replicas={POOL: 1}))  # decided at 0, serves from 35 s on
     assert (summary.scale_ups, summary.scale_downs, summary.replicas_max) == (
         0,
         0,
         2,
-    )  # its first turn wants two already
+    )  # its first tick requests two already
     assert summary.cost_usd == 0.2
     assert summary.cost_by_use_usd["starting"] == pytest.approx(0.035)
 
@@ -95,7 +95,7 @@ def test_nodes_that_start_are_paid_too_and_changes_are_counted() -> None:
     [
         (Slo(ttft_s=0.01, itl_s=0.01), {"ttft": 1.0, "itl": 1.0, "all": 1.0}),
         (Slo(ttft_s=0.009, itl_s=None), {"ttft": 0.0, "all": 0.0}),
-        (Slo(ttft_s=None, itl_s=0.009), {"itl": 1 / 3, "all": 1 / 3}),  # one token has no gap that could be late
+        (Slo(ttft_s=None, itl_s=0.009), {"itl": 1 / 3, "all": 1 / 3}),  # a single token has no gap to violate the SLO
         (Slo(ttft_s=None, itl_s=None, e2e_s=0.5), {"e2e": 2 / 3, "all": 2 / 3}),
         (Slo(ttft_s=1.0, itl_s=0.009, e2e_s=0.05), {"ttft": 1.0, "itl": 1 / 3, "e2e": 1 / 3, "all": 1 / 3}),
     ],
@@ -116,7 +116,7 @@ def test_failed_requests_meet_no_limit() -> None:
     assert warning.endswith("16,000 tokens: they are rejected")
 
 
-def test_the_longest_request_that_fits_is_served_and_one_token_more_is_rejected_with_a_warning() -> None:
+def test_a_request_beyond_the_kv_cache_is_rejected_with_a_warning() -> None:
     summary = summarize(simulated(trace((0.0, 15_900, 99), (10.0, 15_900, 100)), settle_s=300.0))
     assert (summary.finished, summary.rejected) == (1, 1)
     assert [w.split(" requests")[0] for w in summary.warnings] == ["1 of 2"]
@@ -136,19 +136,19 @@ def test_an_unfinished_request_has_a_ttft_but_misses_the_slo() -> None:
         ({"router": Router(limit=1, patience_s=0.5)}, "timed_out"),
     ],
 )
-def test_fates_are_counted_apart(options: dict[str, Any], end: str) -> None:
+def test_rejected_and_timed_out_requests_are_counted_separately(options: dict[str, Any], end: str) -> None:
     summary = summarize(simulated(trace((0.0, 10, 200), (0.0, 10, 1), (0.0, 10, 1)), **options))
     assert (summary.finished, getattr(summary, end)) == (1, 2)
 
 
-def test_the_warm_up_is_served_and_not_counted() -> None:
+def test_warm_up_requests_are_served_but_not_counted() -> None:
     summary = summarize(simulated(THREE, warm_up_s=1.0))
     assert (summary.arrived, summary.finished) == (2, 2)
     assert summary.output_tokens_per_s == pytest.approx(112 / 2.01)
-    assert summary.cost_usd == 0.1  # the money is that of the whole run
+    assert summary.cost_usd == 0.1  # the cost is that of the whole run
 
 
-def test_without_requests_there_are_no_figures_and_no_zeros() -> None:
+def test_figures_without_requests_are_nan_rather_than_zero() -> None:
     summary = summarize(simulated(THREE, warm_up_s=50.0))
     assert (summary.arrived, summary.attainment, summary.slo_met) == (0, {}, False)
     assert all(math.isnan(x) for x in dataclasses.astuple(summary.ttft_s))
@@ -156,18 +156,18 @@ def test_without_requests_there_are_no_figures_and_no_zeros() -> None:
     assert summary.warnings == ("every request arrives before warm_up_s, 50: none is counted",)
 
 
-def test_rows_that_the_figures_come_from() -> None:
-    summary = CountedRequests(simulated(THREE))
-    assert summary.arrival_s.tolist() == [0.0, 1.0, 2.0]
-    assert summary.ttft_s == pytest.approx([0.01] * 3)
-    assert summary.e2e_s == pytest.approx([0.01, 0.11, 1.01])
-    assert summary.itl_s == pytest.approx([math.nan, 0.01, 0.01], nan_ok=True)
+def test_counted_requests_have_the_latencies_of_each_request() -> None:
+    counted = CountedRequests(simulated(THREE))
+    assert counted.arrival_s.tolist() == [0.0, 1.0, 2.0]
+    assert counted.ttft_s == pytest.approx([0.01] * 3)
+    assert counted.e2e_s == pytest.approx([0.01, 0.11, 1.01])
+    assert counted.itl_s == pytest.approx([math.nan, 0.01, 0.01], nan_ok=True)
 
 
-# --- turns
+# --- ticks
 
 
-def test_blind_turns_and_refused_writes_are_counted() -> None:
+def test_blind_ticks_and_refused_writes_are_counted() -> None:
     fault = FaultSettings(fault="hang", share=1, where="sources", until_s=30.0)
     scaled = workload(interval_s=15)
     summary = summarize(simulated(THREE, scaled=scaled, weather=(fault,)))
@@ -187,7 +187,7 @@ def test_a_message_lost_after_redelivery_is_a_dead_letter() -> None:
     assert summary.finished + summary.dead_letter == 40
 
 
-# --- figures in pieces
+# --- helpers of figures
 
 
 def test_token_gaps_are_read_from_their_buckets() -> None:
@@ -197,7 +197,7 @@ def test_token_gaps_are_read_from_their_buckets() -> None:
     assert all(q == pytest.approx(0.01, rel=1 / 16) for q in token_gaps(run_.world.kernel.gaps).values())
 
 
-def test_money_is_rounded_half_up_to_micro_dollars() -> None:
+def test_cost_is_rounded_half_up_to_micro_dollars() -> None:
     assert usd(0) == 0
     assert usd(3_600_000_000_000_000_000) == 1000.0 * usd(3_600_000_000_000_000)
 
@@ -213,7 +213,7 @@ def test_figures_become_json_without_nan() -> None:
 # --- the table
 
 
-def test_the_table_leaves_out_empty_rows() -> None:
+def test_the_table_omits_empty_rows() -> None:
     summary = summarize(simulated(THREE))
     text = list(lines([summary, summary], ["a", "b"]))
     assert text[0].split() == ["a", "b"]
@@ -241,29 +241,29 @@ def test_numbers_have_a_suitable_unit(text: str, message: str) -> None:
     assert text == message
 
 
-# --- what must be known of the figures
+# --- warnings
 
 
 def test_an_overload_of_the_maximum_replicas_gives_a_warning() -> None:
     rows = trace(*[(0.05 * k, 10, 400) for k in range(12_000)])  # 20 a second of a second's full batch each
-    summary = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
+    messages = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
     message = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
-    assert summary[0] == f"{message}: no policy can serve them in time"
+    assert messages[0] == f"{message}: no policy can serve them in time"
     assert not run_warnings(simulated(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-8b-h100-vllm", "steady"])
-def test_the_least_work_is_never_more_than_an_engine_took(name: str) -> None:
+def test_full_batch_work_never_exceeds_the_simulated_engine_time(name: str) -> None:
     model = STEADY if name == "steady" else catalogue.load(name)
     rng = np.random.default_rng(3)
     rows = [(0.0, int(p), int(n)) for p, n in zip(rng.integers(1, 400, 300), rng.integers(1, 300, 300), strict=True)]
     run_ = run.simulate_engines(model, 1, trace(*rows), 1)
-    took_s = run_.world.kernel.read().busy_ps[0] / 1e12
+    busy_s = run_.world.kernel.read().busy_ps[0] / 1e12
     requests = run_.world.kernel.requests
     minimum_s = float(
         full_batch_work_s(model, requests.prompt_tokens, requests.cached_tokens, requests.output_tokens).sum()
     )
-    assert 0.5 * took_s < minimum_s <= took_s
+    assert 0.5 * busy_s < minimum_s <= busy_s
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def simulated(requests: RequestTrace = FEW, seed: int = 1, **options: Any) -> tu
         ({"settle_s": 60.0, "traffic": Poisson(rps=1.0, duration_s=300.0)}, 360.0),
     ],
 )
-def test_a_run_lasts_as_long_as_its_traffic_or_duration_and_settles(options: dict[str, Any], end_s: float) -> None:
+def test_a_run_lasts_for_its_traffic_or_duration_plus_settle_time(options: dict[str, Any], end_s: float) -> None:
     run_, ticks = simulated(**options)
     assert run_.end_s == end_s
     assert [t.at - ticks[0].at for t in ticks] == [15.0 * k for k in range(len(ticks))]
@@ -66,7 +66,7 @@ def test_a_run_lasts_as_long_as_its_traffic_or_duration_and_settles(options: dic
     assert end_s - 15 <= ticks[-1].at - ticks[0].at < end_s
 
 
-def test_turns_stand_on_the_grid_and_take_no_time() -> None:
+def test_ticks_are_on_the_interval_grid_and_take_no_time() -> None:
     _, ticks = simulated(scaled=workload(interval_s=7.5))
     assert {t.lateness_s for t in ticks} == {t.took_s for t in ticks} == {0.0}
     assert [t.at - ticks[0].at for t in ticks[:4]] == [0.0, 7.5, 15.0, 22.5]
@@ -79,13 +79,13 @@ def test_requests_after_the_end_are_not_counted_and_give_a_warning() -> None:
     assert summary.warnings == ("40 of 100 requests come after the end and are not counted: see duration_s",)
 
 
-def test_an_open_request_is_unfinished() -> None:
+def test_an_open_request_counts_as_unfinished() -> None:
     summary = summarize(simulated(trace((0.0, 10, 5000)), settle_s=10.0)[0])
     assert (summary.arrived, summary.finished, summary.unfinished) == (1, 0, 1)
     assert summary.warnings == ("1 requests had not ended when the run did: a longer settle_s may let them",)
 
 
-def test_a_trace_without_requests_or_too_long_is_refused() -> None:
+def test_a_trace_without_requests_or_too_long_is_rejected() -> None:
     with pytest.raises(TraceError, match="no request arrives"):
         run.checked(FEW.window(100.0, 200.0))
     with pytest.raises(TraceError, match="104 days"):
@@ -96,31 +96,31 @@ def test_a_trace_without_requests_or_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("options", "first"), [({}, 1), ({"initial_replicas": {POOL: 3}}, 3)])
-def test_it_starts_with_the_initial_replicas_or_the_minimum(options: dict[str, Any], first: int) -> None:
+def test_a_run_starts_with_the_initial_replicas_or_the_minimum(options: dict[str, Any], first: int) -> None:
     _, ticks = simulated(**options)
     assert ticks[0].decision.current == ticks[0].decision.ready == first
 
 
-def test_the_minimum_is_the_workloads() -> None:
+def test_a_run_starts_with_the_workloads_min_replicas() -> None:
     _, ticks = simulated(scaled=workload(min_replicas=2))
     assert ticks[0].decision.ready == 2
 
 
-def test_from_zero_a_queue_wakes_the_pool() -> None:
+def test_a_queue_scales_the_pool_out_from_zero() -> None:
     scaled = workload("sqs", min_replicas=0, cooldown_s=60)
     run_, ticks = simulated(scaled=scaled, queue=SimulatedQueue(), settle_s=600.0)
     sizes = [t.decision.target for t in ticks]
-    assert sizes[0] == 0  # nothing has come yet
+    assert sizes[0] == 0  # no message has arrived yet
     assert sizes[1] > 0  # type: ignore[operator]
     assert sizes[-1] == 0
     assert summarize(run_).finished == 100
 
 
-# --- what a queue changes
+# --- the queue
 
 
 @pytest.mark.parametrize(("per_replica", "maximum"), [(None, STEADY.max_seqs), (2, 2), (1, 1)])
-def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None, maximum: int) -> None:
+def test_a_replica_takes_messages_up_to_its_concurrency(per_replica: int | None, maximum: int) -> None:
     world_ = run.build_world(
         case(workload("sqs"), queue=SimulatedQueue(per_replica=per_replica)), 1, trace(*[(0.0, 10, 1000)] * 20)
     )
@@ -128,18 +128,18 @@ def test_a_replica_takes_from_a_queue_as_many_as_it_may(per_replica: int | None,
     assert (world_.counts().in_flight, world_.counts().visible) == (maximum, 20 - maximum)
 
 
-def test_a_gateway_hands_over_all_at_once() -> None:
+def test_a_gateway_forwards_all_requests_at_once() -> None:
     world_ = run.build_world(case(), 1, trace(*[(0.0, 10, 1000)] * 20))
     world_.run_until(PS_PER_S)
     assert world_.kernel.outstanding(0) == 20
 
 
-# --- drains, kills
+# --- drains and interruptions
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("queue", [None, SimulatedQueue()])
-def test_scaling_in_cuts_no_stream(seed: int, queue: SimulatedQueue | None) -> None:
+def test_scale_in_interrupts_no_stream(seed: int, queue: SimulatedQueue | None) -> None:
     rng = np.random.default_rng(seed)
     rows = sorted(
         (float(t), 20, int(n)) for t, n in zip(rng.uniform(0, 200, 300), rng.integers(1, 2000, 300), strict=True)
@@ -155,7 +155,7 @@ def test_scaling_in_cuts_no_stream(seed: int, queue: SimulatedQueue | None) -> N
     assert (world_.kernel.requests.finished_ps >= 0).all()
 
 
-def test_a_killed_replicas_requests_are_lost_and_counted() -> None:
+def test_requests_of_an_interrupted_replica_are_lost_and_counted() -> None:
     spot = offer(market="spot", zones={"a": ZoneOffer(losses_per_node_hour=120.0)})
     busy = trace(*[(0.25 * k, 20, 400) for k in range(2000)])
     summary = summarize(simulated(busy, pools={POOL: spot}, initial_replicas={POOL: 4})[0])
@@ -196,34 +196,34 @@ def test_a_pool_reports_desired_and_ready_and_raises_the_ports_errors() -> None:
         asyncio.run(pool.resize(3, status.value))
     with pytest.raises(OutOfQuota):
         asyncio.run(pool.resize(4, status.value))
-    asyncio.run(pool.resize(2, status.value))  # to ask for what is there changes nothing
+    asyncio.run(pool.resize(2, status.value))  # a resize to the present size changes nothing
     world_.run_until(60 * PS_PER_S)
     assert asyncio.run(pool.status()).value.ready == 2
 
 
-def test_the_clocks_sleep_advances_the_world() -> None:
+def test_sleep_of_the_simulated_clock_advances_the_world() -> None:
     world_ = world(FEW)
     clock = ports.SimulatedClock(world_)
     assert (clock.now(), clock.step_s()) == (1000.0, 0.0)
     asyncio.run(clock.sleep_until(1012.5))
     assert (clock.now(), world_.now_ps) == (1012.5, round(12.5 * PS_PER_S))
-    asyncio.run(clock.sleep_until(1000.0))  # what is past is past
+    asyncio.run(clock.sleep_until(1000.0))  # a time in the past has no effect
     assert clock.now() == 1012.5
 
 
-def test_quantities_have_the_workloads_own_names() -> None:
+def test_quantities_are_mapped_to_the_workloads_names() -> None:
     world_ = world(FEW, telemetry=Telemetry(scrape_interval_s=5))
     setup = ports.setup(world_, workload(), {POOL: POOL}, {"waiting": "running"})
     world_.run_until(6 * PS_PER_S)
-    found = asyncio.run(setup.sources["watch"].sample())
-    assert found["waiting"] == found["running"]
+    readings = asyncio.run(setup.sources["watch"].sample())
+    assert readings["waiting"] == readings["running"]
 
 
-def test_an_unknown_quantity_is_named() -> None:
+def test_an_unknown_quantity_is_reported_by_name() -> None:
     scaled = workload()
-    found = [rule for _, rule, _ in ports.unsupported_readings(scaled, {"running": "speed"})]
-    assert len(found) == 1
-    assert found[0].startswith("the simulator does not tell speed (for running); it tells generation_tokens_per_s,")
+    rules = [rule for _, rule, _ in ports.unsupported_readings(scaled, {"running": "speed"})]
+    assert len(rules) == 1
+    assert rules[0].startswith("the simulator does not tell speed (for running); it tells generation_tokens_per_s,")
     assert not list(ports.unsupported_readings(scaled, {}))
     assert not list(ports.unsupported_readings(workload("sqs"), {}))
 
@@ -259,7 +259,7 @@ def offers(draw: st.DrawFn) -> PoolOffer:
 
 @st.composite
 def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]:
-    """A scenario's parts, its requests and its seed."""
+    """Draw a scenario's parts, its requests and its seed."""
     source = draw(st.sampled_from(["prometheus", "sqs"]))
     names = [POOL, PoolName("more")][: draw(st.integers(1, 2))]
     gaps = draw(st.lists(st.sampled_from([0.0, 0.0, 0.1, 1.0, 20.0]), min_size=1, max_size=60))
@@ -292,8 +292,8 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]
 
 @LAW
 @given(drawn=small_scenarios())
-def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], RequestTrace, int]) -> None:
-    """`simulate` checks every invariant at the end; the figures must add up, and a run tells the same twice."""
+def test_requests_and_cost_are_conserved_in_any_world(drawn: tuple[dict[str, Any], RequestTrace, int]) -> None:
+    """`simulate` checks every invariant at the end; the figures must add up, and a repeated run is equal."""
     options, requests, seed = drawn
     run_, ticks = simulated(requests, seed, **options)
     summary = summarize(run_)
@@ -310,18 +310,18 @@ def test_nothing_is_lost_or_made_in_any_world(drawn: tuple[dict[str, Any], Reque
     assert summary.cost_usd == pytest.approx(sum(summary.cost_by_use_usd.values()), abs=1e-5)
     assert summary.cost_usd == pytest.approx(sum(summary.cost_by_market_usd.values()), abs=1e-5)
     assert all(0 <= share <= 1 for share in summary.attainment.values())
-    again, same = simulated(requests, seed, **options)
-    assert repr(summarize(again)) == repr(summary)
-    assert [encode_tick(t) for t in same] == [encode_tick(t) for t in ticks]
+    repeated, repeated_ticks = simulated(requests, seed, **options)
+    assert repr(summarize(repeated)) == repr(summary)
+    assert [encode_tick(t) for t in repeated_ticks] == [encode_tick(t) for t in ticks]
 
 
-def test_another_seed_is_another_world() -> None:
+def test_different_seeds_give_different_ticks() -> None:
     options: dict[str, Any] = {"weather": (FaultSettings(fault="unavailable", share=0.3),)}
     first, second = (json.dumps([encode_tick(t) for t in simulated(seed=seed, **options)[1]]) for seed in (1, 2))
     assert first != second
 
 
-def test_policies_meet_the_same_world_under_one_seed() -> None:
+def test_traffic_depends_on_the_seed_and_not_on_the_policy() -> None:
     generator = Poisson(rps=2.0, duration_s=120.0)
     case_ = case(traffic=generator)
     changed = dataclasses.replace(case_, workload=workload(max_replicas=9))
@@ -336,16 +336,16 @@ def test_the_same_seed_gives_the_same_ticks_whatever_the_hash_seed() -> None:
         " pools={POOL: offer(market='spot', zones={'a': ZoneOffer(losses_per_node_hour=60.0), 'b': ZoneOffer()})});"
         " print(json.dumps([encode_tick(t) for t in ticks]))"
     )
-    case_ = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", script], env={**os.environ, "PYTHONHASHSEED": h}, capture_output=True, check=True
         ).stdout
         for h in ("0", "77")
     ]
-    assert case_[0] == case_[1] != b""
+    assert outputs[0] == outputs[1] != b""
 
 
-def test_writes_that_are_refused_are_counted() -> None:
+def test_refused_writes_are_counted() -> None:
     busy = trace(*[(0.25 * k, 20, 400) for k in range(400)])
     full = offer(on_shortage="refuse", zones={"a": ZoneOffer(capacity=1)})
     run_, _ = simulated(busy, pools={POOL: full})

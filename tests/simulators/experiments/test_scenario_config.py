@@ -40,7 +40,7 @@ def read(folder: Path, **settings_: Any) -> Case:
     return load(files(folder, lambda s: s.update(settings_)))
 
 
-def test_a_scenario_holds_all_that_it_names(tmp_path: Path) -> None:
+def test_a_scenario_loads_its_workload_models_and_pools(tmp_path: Path) -> None:
     case = read(tmp_path)
     assert case.workload.name == "told"
     assert list(case.models) == ["steady.yaml"]
@@ -50,19 +50,19 @@ def test_a_scenario_holds_all_that_it_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_every_scenario_shipped_can_be_read(path: Path) -> None:
+def test_every_shipped_scenario_loads(path: Path) -> None:
     case = load(path)
     assert case.scenario.scenario == path.stem
 
 
-def test_one_pool_stands_for_one_pool_whatever_their_names(tmp_path: Path) -> None:
+def test_a_single_pool_is_matched_whatever_its_name(tmp_path: Path) -> None:
     def rename_pool(s: dict[str, Any]) -> None:
         s["pools"] = {"h100s": s["pools"]["gpus"]}
 
     assert load(files(tmp_path, rename_pool)).pools == {PoolName("gpus"): PoolName("h100s")}
 
 
-def test_files_are_looked_up_beside_the_scenario(tmp_path: Path) -> None:
+def test_files_are_resolved_relative_to_the_scenario(tmp_path: Path) -> None:
     traffic = {"kind": "mix", "clients": {"a": {"kind": "trace", "file": "told.csv"}, "b": SCENARIO["traffic"]}}
     case = read(tmp_path, traffic=traffic, duration_s=60.0)
     trace = run.traffic_of(case, 1)
@@ -70,7 +70,7 @@ def test_files_are_looked_up_beside_the_scenario(tmp_path: Path) -> None:
     assert (trace.client == 0).sum() == 2
 
 
-def test_a_workload_that_reads_a_queue_gets_one(tmp_path: Path) -> None:
+def test_a_workload_that_reads_sqs_gets_an_sqs_queue_by_default(tmp_path: Path) -> None:
     def reads_sqs(w: dict[str, Any]) -> None:
         w |= {k: document("sqs")[k] for k in ("sources", "policies")}
 
@@ -80,7 +80,7 @@ def test_a_workload_that_reads_a_queue_gets_one(tmp_path: Path) -> None:
     assert read(tmp_path).scenario.queue is None
 
 
-def test_a_workload_that_reads_pub_sub_gets_its_queue(tmp_path: Path) -> None:
+def test_a_workload_that_reads_pubsub_gets_a_pubsub_queue(tmp_path: Path) -> None:
     def reads_pubsub(w: dict[str, Any]) -> None:
         queue = {"kind": "pubsub", "project": {"id": "my-project"}, "subscription": "prompts"}
         w |= {"sources": {"queue": queue}, "policies": {"depth": {"kind": "queue_depth", "count": ["visible"]}}}
@@ -88,7 +88,7 @@ def test_a_workload_that_reads_pub_sub_gets_its_queue(tmp_path: Path) -> None:
     assert load(files(tmp_path, change_workload=reads_pubsub)).scenario.queue == SimulatedQueue(service="pubsub")
 
 
-def test_another_workload_meets_the_same_world(tmp_path: Path) -> None:
+def test_another_workload_keeps_the_scenario_and_its_models(tmp_path: Path) -> None:
     case = read(tmp_path)
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(document(workload="other", max_replicas=9)))
     changed = case.under(load_workload(tmp_path / "other.yaml"), "other.yaml")
@@ -103,19 +103,19 @@ def write_workload(folder: Path, **settings_: Any) -> Path:
     return path
 
 
-def test_the_duration_comes_from_the_traffic_only_if_the_scenario_has_none(tmp_path: Path) -> None:
+def test_duration_comes_from_the_traffic_if_the_scenario_has_none(tmp_path: Path) -> None:
     missing_file = {"kind": "trace", "file": "gone.csv"}
     assert read(tmp_path, traffic=missing_file, duration_s=60.0).scenario.end_s == 60.0
     with pytest.raises(TraceError, match=r"gone\.csv: cannot be read"):
         _ = read(tmp_path, traffic=missing_file).scenario.end_s
 
 
-def test_an_slo_needs_a_limit() -> None:
+def test_an_slo_requires_a_limit() -> None:
     assert [key for key, _ in Slo(ttft_s=None, itl_s=None).problems()] == ["ttft_s"]
     assert not list(Slo(ttft_s=None, itl_s=None, e2e_s=3.0).problems())
 
 
-def test_models_of_different_blocks_cannot_meet(tmp_path: Path) -> None:
+def test_models_of_different_block_sizes_are_rejected(tmp_path: Path) -> None:
     scenario = files(tmp_path, lambda s: s["pools"].update(b={**s["pools"]["gpus"], "model": "large.yaml"}))
     model = yaml.safe_load((tmp_path / "steady.yaml").read_text())
     (tmp_path / "large.yaml").write_text(yaml.safe_dump(model | {"block_tokens": 32}))
@@ -130,7 +130,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def places(data: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a document."""
+    """Return the path of every value in a document."""
     all_places = [place] if place else []
     if isinstance(data, dict):
         for key, value in data.items():
@@ -156,7 +156,7 @@ PLACES = places(FULL)
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """A scenario with a few places replaced by something odd, removed, or joined by an unknown key."""
+    """Draw a scenario with a few values replaced by an unusual one, removed, or joined by an unknown key."""
     data: dict[str, Any] = json.loads(json.dumps(FULL))
     for _ in range(draw(st.integers(1, 3))):
         *parents, last = draw(st.sampled_from(PLACES))
@@ -178,7 +178,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 @pytest.mark.slow
 @FUZZ
 @given(data=mutated())
-def test_any_scenario_loads_or_is_refused_with_an_error(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_mutated_scenario_loads_or_raises_a_config_error(tmp_path: Path, data: dict[str, Any]) -> None:
     path = files(tmp_path)
     path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
     with suppress(ConfigError, TraceError):
@@ -189,14 +189,14 @@ def test_any_scenario_loads_or_is_refused_with_an_error(tmp_path: Path, data: di
 
 @FUZZ
 @given(text=st.text(max_size=200) | st.text("{}[]:-,&*!|>'\"#%@` \n\tab1.", max_size=60))
-def test_any_file_that_is_no_scenario_is_refused_with_an_error(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_scenario_raises_an_error(tmp_path: Path, text: str) -> None:
     path = files(tmp_path)
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises((ConfigError, TraceError)):
         load(path)
 
 
-def test_a_workload_whose_bounds_contradict_each_other_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_contradictory_workload_bounds_are_rejected_with_their_line(tmp_path: Path) -> None:
     for file in ("chat.yaml", "workloads/chat.yaml"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         text = (SCENARIOS / file).read_text()

@@ -1,4 +1,4 @@
-"""The shipped scenarios show what their comments say."""
+"""The shipped scenarios show the behaviour that their comments describe."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def simulated(name: str, workload: str | None = None) -> tuple[SimulationRun, Re
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_scenario_has_a_comment_and_its_files_name(file: Path) -> None:
+def test_every_scenario_has_a_comment_and_the_name_of_its_file(file: Path) -> None:
     assert file.read_text(encoding="utf-8").startswith("# ")
     assert load(file).scenario.scenario == file.stem
 
 
-def test_every_workload_here_belongs_to_a_scenario() -> None:
+def test_every_shipped_workload_belongs_to_a_scenario() -> None:
     report = "\n".join(file.read_text(encoding="utf-8") for file in FILES)
     assert [f.name for f in (SCENARIOS / "workloads").glob("*.yaml") if f"workloads/{f.name}" not in report] == []
 
@@ -56,29 +56,29 @@ def peak(workload: str) -> float:
     return max(simulated("trap", workload)[0].timeline.desired)
 
 
-def test_a_value_target_runs_away_from_slow_starters() -> None:
+def test_hpa_value_target_overshoots_with_slow_starts() -> None:
     assert peak("trap-hpa-value") > 1000
 
 
-def test_an_average_value_target_buys_a_replica_for_every_ten_seconds_of_backlog() -> None:
+def test_hpa_average_value_target_scales_with_the_backlog() -> None:
     assert peak("trap-hpa-average-value") == pytest.approx(162, rel=0.15)
 
 
-def test_a_backlog_priced_by_the_start_up_does_not_fall_into_the_trap() -> None:
+def test_a_backlog_target_sized_for_the_start_up_avoids_the_overshoot() -> None:
     summary = simulated("trap", "trap")[1]
     assert peak("trap") <= 30
     assert summary.slo_met
     assert summary.cost_usd < 0.2 * simulated("trap", "trap-hpa-average-value")[1].cost_usd
 
 
-def test_the_traps_replica_answers_ten_requests_a_second() -> None:
+def test_a_replica_of_the_trap_scenario_serves_ten_requests_per_second() -> None:
     run = simulated("trap", "trap")[0]
     finished_ps = np.sort(run.world.kernel.requests.finished_ps)
     answered = np.searchsorted(finished_ps, 180 * 10**12) - np.searchsorted(finished_ps, 60 * 10**12)
     assert answered / 120 == pytest.approx(10, rel=0.05)
 
 
-def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
+def test_batches_scale_the_workers_from_zero_and_back_each_time() -> None:
     ready = np.array(simulated("batch-queue")[0].timeline.ready)
     working = ready > 0
     starts = np.flatnonzero(working[1:] & ~working[:-1])
@@ -88,7 +88,7 @@ def test_batches_take_the_workers_from_zero_and_back_each_time() -> None:
     assert len(starts) == len(ends) >= 4
 
 
-def test_a_failed_workers_messages_come_again_and_none_is_lost() -> None:
+def test_messages_of_a_failed_worker_are_redelivered_and_none_is_lost() -> None:
     run, summary, _ = simulated("batch-queue")
     cut = [e.lost_requests for e in run.world.pools[PoolName("workers")].events if e.kind is NodeEventKind.FAILED]
     deliveries = run.world.kernel.requests.deliveries
@@ -104,14 +104,14 @@ def test_redelivered_messages_wait_out_their_visibility_timeout() -> None:
     assert waited_s[requests.deliveries > 1].min() >= 120
 
 
-def test_a_deadline_policy_meets_the_slo_for_less() -> None:
+def test_a_deadline_policy_meets_the_slo_at_lower_cost() -> None:
     by_depth, by_deadline = simulated("batch-queue")[1], simulated("batch-queue", "batch-queue-predictive")[1]
     assert by_deadline.slo_met
     assert by_deadline.finished == by_deadline.arrived
     assert by_deadline.cost_usd < 0.8 * by_depth.cost_usd
 
 
-def test_spot_carries_the_load_when_available_and_outages_break_no_slo() -> None:
+def test_spot_serves_while_available_and_outages_violate_no_slo() -> None:
     run, summary, _ = simulated("spot")
     sizes = {name: np.array(size) for name, size in run.timeline.pools.items()}
     spot = run.world.pools[PoolName("spot")]
@@ -123,7 +123,7 @@ def test_spot_carries_the_load_when_available_and_outages_break_no_slo() -> None
     assert summary.cost_by_market_usd["reserved"] == pytest.approx(2 * 4.13 * run.end_s / 3600, rel=1e-6)
 
 
-def test_a_slow_start_breaks_the_slo_for_eight_minutes_after_a_rise() -> None:
+def test_slow_starts_violate_the_slo_for_eight_minutes_after_a_rise() -> None:
     run, summary, _ = simulated("cold-start")
     kernel = run.world.kernel
     arrival_s = kernel.requests.arrived_ps / 10**12
@@ -135,7 +135,7 @@ def test_a_slow_start_breaks_the_slo_for_eight_minutes_after_a_rise() -> None:
     assert np.median(ttft_s[during_rise]) > 1.0
 
 
-def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept() -> None:
+def test_a_shared_budget_reduces_the_batch_workload_in_favour_of_chat() -> None:
     run, _, ticks = simulated("fleet")
     limit = run.case.scenario.fleet.max_usd_per_hour
     assert limit is not None
@@ -144,11 +144,11 @@ def test_under_one_budget_the_batches_give_way_to_the_chat_and_the_limit_is_kept
         t for t in ticks if t.workload == "batch-queue" and any(s.rule == RuleId.FLEET for s in t.decision.steps)
     ]
     reduced = [t.decision for t in limited if (t.decision.target or 0) < (t.decision.current or 0)]
-    assert any((d.target or 0) + 2 < (d.demand or 0) for d in reduced), "they had work for what they gave"
+    assert any((d.target or 0) + 2 < (d.demand or 0) for d in reduced), "the reduced workload had more demand"
     assert summarize(run.concurrent[0]).finished == summarize(run.concurrent[0]).arrived
 
 
-def test_under_faults_nothing_scales_in_on_missing_data() -> None:
+def test_missing_data_under_faults_prevents_scale_in() -> None:
     _, summary, ticks = simulated("bad-weather")
     blind = [t for t in ticks if any(isinstance(r, Stale | Absent) for r in t.observation.readings.values())]
     lowered = [t for t in blind if t.decision.target is not None and t.decision.target < (t.decision.current or 0)]
@@ -158,9 +158,9 @@ def test_under_faults_nothing_scales_in_on_missing_data() -> None:
     assert summary.refused > 0
 
 
-def test_the_bad_weather_scenario_has_every_fault_that_it_names() -> None:
+def test_the_bad_weather_scenario_injects_every_fault_it_names() -> None:
     case, ticks = case_of("bad-weather"), list[Tick]()
-    for seed in range(1, 9):  # one fault meets growth alone, and a run grows a dozen times
+    for seed in range(1, 9):  # one fault affects only scale-out, which happens a dozen times per run
         simulate(case, seed, traffic_of(case, seed), record=[ticks.append])
     messages = " ".join(
         [e for t in ticks for e in (*t.observation.source_errors.values(), *t.observation.pool_errors.values())]
@@ -171,7 +171,7 @@ def test_the_bad_weather_scenario_has_every_fault_that_it_names() -> None:
         assert message in messages, message
 
 
-def test_a_trace_of_ones_own_takes_the_traffics_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trace_option_replaces_the_scenarios_traffic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(TraceError, match=r"requests\.csv\.gz"):
         traffic_of(case_of("trace"), 1)
     trace = Poisson(rps=5.0, duration_s=300.0).requests(streams(1))

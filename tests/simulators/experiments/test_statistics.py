@@ -1,4 +1,4 @@
-"""Intervals and tests: against worked numbers, and by how often they hold the truth in simulation."""
+"""Intervals and tests: against worked examples, and by their coverage in simulation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FINITE = st.floats(-1e6, 1e6)
 SHARES = st.floats(0, 1)
 
 
-def test_a_mean_has_the_half_width_of_laws_worked_example() -> None:
+def test_mean_half_width_matches_laws_worked_example() -> None:
     """Law, Simulation Modeling and Analysis, example 4.26: ten values, 90%: 1.34 plus or minus 0.24."""
     result = mean([1.20, 1.50, 1.68, 1.89, 0.95, 1.49, 1.58, 1.55, 0.50, 1.09], 0.90)
     assert result.mean == pytest.approx(1.343, abs=5e-4)
@@ -31,13 +31,13 @@ def test_the_interval_of_a_normal_mean_has_its_nominal_coverage() -> None:
     assert covered / 4000 == pytest.approx(0.95, abs=0.012)
 
 
-def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
+def test_one_value_has_no_interval_and_an_empty_sample_no_mean() -> None:
     assert math.isnan(mean([7.0]).half_width)
     assert mean([7.0]).mean == 7
     assert math.isnan(mean([]).mean)
 
 
-def test_a_paired_difference_is_students_sleep_study() -> None:
+def test_paired_difference_matches_students_sleep_study() -> None:
     """Student (1908): the extra sleep of ten patients under two drugs; t = 4.0621, p = 0.002833."""
     a = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
     b = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -47,7 +47,7 @@ def test_a_paired_difference_is_students_sleep_study() -> None:
     assert result.p == pytest.approx(0.002833, abs=1e-6)
 
 
-def test_pairs_that_all_differ_by_the_same_leave_no_doubt() -> None:
+def test_constant_paired_differences_have_a_p_value_of_zero() -> None:
     assert paired([1, 2, 3], [0, 1, 2]).p == 0
     assert paired([0.3, 0.7], [0.1 + 0.2, 0.7]).p == 1
     assert paired([1, 2], [1, 2]).p == 1
@@ -64,13 +64,13 @@ def test_pairing_removes_the_common_variation() -> None:
     assert mean(a).half_width > 30 * paired(a, b).estimate.half_width
 
 
-def test_holm_adjusts_as_in_the_worked_example() -> None:
-    """0.01, 0.04, 0.03 and 0.005: times 3, 1, 2 and 4, and never below a smaller one's."""
+def test_holm_matches_the_worked_example() -> None:
+    """0.01, 0.04, 0.03 and 0.005 are multiplied by 3, 1, 2 and 4, and kept monotone."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 @given(st.lists(SHARES, min_size=1, max_size=8))
-def test_holm_is_between_nothing_and_bonferroni_and_keeps_the_order(p: list[float]) -> None:
+def test_holm_is_between_unadjusted_and_bonferroni_and_keeps_the_order(p: list[float]) -> None:
     adjusted = holm(p)
     assert all(a <= b <= min(1.0, len(p) * a) for a, b in zip(p, adjusted, strict=True))
     assert [adjusted[i] for i in np.argsort(p, kind="stable")] == sorted(adjusted)
@@ -82,13 +82,13 @@ def test_a_nan_p_value_is_not_counted() -> None:
     assert math.isnan(result[1])
 
 
-def test_the_range_of_five_holds_the_median_in_15_of_16_cases() -> None:
+def test_the_range_of_five_values_covers_the_median_in_15_of_16_cases() -> None:
     result = quantile_spread([5, 1, 4, 2, 3], 0.5)
     assert (result.low, result.high) == (1, 5)
     assert result.level == pytest.approx(15 / 16)
 
 
-def test_order_statistics_hold_a_median_of_twenty_between_the_6th_and_the_15th() -> None:
+def test_median_interval_of_twenty_uses_the_6th_and_15th_order_statistics() -> None:
     """Conover, Practical Nonparametric Statistics, table: n = 20, 95%: ranks 6 and 15, level 0.9586."""
     result = quantile_spread(list(range(1, 21)), 0.5)
     assert (result.low, result.high) == (6, 15)
@@ -105,19 +105,19 @@ def test_the_interval_of_a_quantile_has_its_nominal_coverage(q: float, n: int) -
     assert spreads[0].level >= 0.95
 
 
-def test_a_quantile_of_nothing_is_no_number() -> None:
+def test_a_quantile_of_an_empty_sample_is_nan() -> None:
     assert math.isnan(quantile_spread([], 0.5).low)
     with pytest.raises(ValueError, match="q is 1"):
         quantile_spread([1.0], 1)
 
 
 @given(st.lists(FINITE, min_size=1, max_size=60), st.floats(0.01, 0.99))
-def test_a_spread_holds_the_samples_own_quantile(values: list[float], q: float) -> None:
+def test_a_quantile_spread_contains_the_sample_quantile(values: list[float], q: float) -> None:
     result = quantile_spread(values, q)
     assert result.low <= float(np.quantile(values, q, method="inverted_cdf")) <= result.high
 
 
-def test_mser_drops_the_warm_up_and_little_else() -> None:
+def test_mser_removes_the_warm_up_and_little_else() -> None:
     rng = np.random.default_rng(4)
     values = 5 + rng.normal(0, 1, 4000)
     values[:400] += np.linspace(30, 0, 400)
@@ -130,8 +130,8 @@ def test_mser_detects_a_run_that_has_not_settled() -> None:
     assert warm_up([1.0] * 9) == -1
 
 
-def test_mser_is_the_textbooks_formula() -> None:
-    """The cut that makes the variance of the rest over its number least, by the definition."""
+def test_mser_matches_the_textbook_formula() -> None:
+    """The cut that minimizes the variance of the remaining values over their number."""
     values = np.random.default_rng(5).normal(0, 1, 200) + np.exp(-np.arange(200) / 20) * 8
     batches = values.reshape(40, 5).mean(axis=1)
     errors = [((batches[d:] - batches[d:].mean()) ** 2).sum() / (40 - d) ** 2 for d in range(35)]
@@ -139,13 +139,13 @@ def test_mser_is_the_textbooks_formula() -> None:
 
 
 def autoregressive(correlation: float, length: int, count: int) -> Floats:
-    """Stationary series with mean 0, one a row, each value keeping a share of the one before."""
+    """Return stationary series with mean 0, one per row, with the given lag-1 correlation."""
     noise = np.random.default_rng(6).normal(0, 1, (length, count))
     noise[0] /= math.sqrt(1 - correlation**2)
     return np.array(list(itertools.accumulate(noise, lambda previous, noise_: correlation * previous + noise_))).T
 
 
-def test_batch_means_hold_the_mean_of_values_that_depend_on_their_past() -> None:
+def test_batch_means_cover_the_mean_of_autocorrelated_values() -> None:
     """An autoregressive series, whose plain interval would be nearly five times too narrow (rho 0.9)."""
     series = autoregressive(0.9, 8000, 300)
     result = [batch_means(values) for values in series]
@@ -155,7 +155,7 @@ def test_batch_means_hold_the_mean_of_values_that_depend_on_their_past() -> None
     assert naive_covered / 300 < 0.6
 
 
-def test_batches_that_are_too_short_show_in_their_correlation() -> None:
+def test_batches_that_are_too_short_have_a_high_lag_1_correlation() -> None:
     long, short = (
         np.median([f.lag_1 for f in map(batch_means, autoregressive(correlation, 8000, 60)) if f is not None])
         for correlation in (0.9, 0.997)
@@ -164,7 +164,7 @@ def test_batches_that_are_too_short_show_in_their_correlation() -> None:
     assert short > 0.3
 
 
-def test_batch_means_of_an_even_series_are_certain_and_of_a_short_one_there_are_none() -> None:
+def test_batch_means_are_exact_for_an_even_series_and_none_for_a_short() -> None:
     even = batch_means(np.tile([1.0, 2.0], 1000))
     assert even is not None
     assert even.estimate.mean == 1.5

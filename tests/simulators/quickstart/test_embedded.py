@@ -37,7 +37,7 @@ def configuration(folder: Path, source: Mapping[str, object] = {}, pool: Mapping
     return folder / "w.yaml"
 
 
-def test_the_world_tells_all_that_the_sources_offer() -> None:
+def test_the_world_provides_every_quantity_of_the_embedded_sources() -> None:
     assert set(QUEUE) <= set(queue.QUANTITIES)
     assert set(ENGINES) <= set(telemetry.QUANTITIES)
 
@@ -56,7 +56,7 @@ def test_the_world_tells_all_that_the_sources_offer() -> None:
         ),
     ],
 )
-def test_what_no_world_could_have_is_refused(
+def test_invalid_embedded_settings_are_rejected(
     tmp_path: Path, source: Mapping[str, object], pool: Mapping[str, object], path: str, rule: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -66,7 +66,7 @@ def test_what_no_world_could_have_is_refused(
     assert rule in problem.rule
 
 
-async def test_a_full_world_tells_lower_bounds() -> None:
+async def test_a_full_world_reports_lower_bounds() -> None:
     clock = ManualClock()
     async with Resources() as resources:
         context = AdapterContext(resources, clock, 10.0)
@@ -89,21 +89,21 @@ async def test_traffic_changes_only_when_the_changed_source_is_used() -> None:
         source = await open_embedded_source(EmbeddedSource(), context)
         await open_pool(EmbeddedPool(initial_replicas=2), context, WorkloadName("llm"), PoolName("gpus"))
 
-        async def come(in_s: float) -> int:
+        async def arrivals_after(in_s: float) -> int:
             clock.advance(in_s)
             await source.sample()
             return (await source.live.present()).kernel.arrived
 
         await source.sample()
         quiet = await open_embedded_source(EmbeddedSource(traffic=Traffic(mean_rps=0.0)), context)
-        first = await come(1800.0)
-        assert await come(1800.0) > first > 0
+        first = await arrivals_after(1800.0)
+        assert await arrivals_after(1800.0) > first > 0
         source = quiet
-        last = await come(1200.0)
-        assert await come(1800.0) == last
+        last = await arrivals_after(1200.0)
+        assert await arrivals_after(1800.0) == last
 
 
-async def test_the_engines_are_as_the_last_scrape_found_them() -> None:
+async def test_engine_readings_have_the_age_of_the_last_scrape() -> None:
     clock = ManualClock()
     async with Resources() as resources:
         context = AdapterContext(resources, clock, 10.0)
@@ -118,7 +118,7 @@ async def test_the_engines_are_as_the_last_scrape_found_them() -> None:
     assert set(sample) == set(ENGINES)
 
 
-def test_without_the_simulators_packages_the_remedy_is_told(tmp_path: Path) -> None:
+def test_missing_simulator_packages_are_reported_with_the_remedy(tmp_path: Path) -> None:
     file = configuration(tmp_path)
     script = (
         "import sys; sys.modules['numba'] = None; from scaler.cli import main;"

@@ -66,7 +66,7 @@ def visible(world: World) -> int:
 # --- traffic
 
 
-def test_the_day_begins_at_its_mean_and_a_crowd_multiplies_it() -> None:
+def test_daily_traffic_starts_at_its_mean_and_a_crowd_multiplies_it() -> None:
     traffic = Traffic(mean_rps=40.0, crowd_at_s=600.0, crowd_s=600.0, crowd_factor=3.0)
     begin, crowd, peak, low = generator(traffic).rate_rps(np.array([0.0, 900.0, 6 * HOUR_S, 18 * HOUR_S]))
     assert begin == pytest.approx(40.0)
@@ -75,7 +75,7 @@ def test_the_day_begins_at_its_mean_and_a_crowd_multiplies_it() -> None:
     assert low == pytest.approx(0.9 * 40 * 0.4 + 4)
 
 
-def test_a_batch_arrives_and_then_nothing() -> None:
+def test_batch_traffic_is_zero_between_batches() -> None:
     traffic = Traffic(shape="batches", mean_rps=15.0, every_s=1800.0, batch_s=300.0)
     assert generator(traffic).rate_rps(np.array([0.0, 299.0, 300.0, 1799.0, 1800.0])).tolist() == [15, 15, 0, 0, 15]
 
@@ -91,11 +91,11 @@ def test_a_batch_arrives_and_then_nothing() -> None:
     )
 )
 @law(30)
-def test_no_rate_is_above_the_peak_that_sizes_the_world(traffic: Traffic) -> None:
+def test_traffic_rate_never_exceeds_the_peak_used_to_size_the_world(traffic: Traffic) -> None:
     assert generator(traffic).rate_rps(np.arange(0.0, 2 * 86_400.0, 60.0)).max() <= peak_rps(traffic) * (1 + 1e-9)
 
 
-async def test_lengths_are_those_asked_for() -> None:
+async def test_token_lengths_match_the_configured_means() -> None:
     clock = ManualClock()
     world = await advance(
         await started_world(clock, Traffic(mean_rps=10.0, prompt_tokens=3000, output_tokens=50)), clock, HOUR_S
@@ -105,7 +105,7 @@ async def test_lengths_are_those_asked_for() -> None:
     assert arrived.output_tokens.mean() == pytest.approx(50, rel=0.05)
 
 
-async def test_other_traffic_comes_with_the_next_chunk() -> None:
+async def test_changed_traffic_takes_effect_with_the_next_chunk() -> None:
     clock = ManualClock()
     live = await started_world(clock, steady(5.0))
     await advance(live, clock, 10.0)
@@ -120,8 +120,8 @@ async def test_other_traffic_comes_with_the_next_chunk() -> None:
 
 @given(st.lists(st.floats(0.1, 900.0), min_size=1, max_size=12))
 @law(15)
-def test_what_happens_does_not_depend_on_when_it_is_looked_at(pauses_s: list[float]) -> None:
-    async def story(pauses: list[float]) -> World:
+def test_world_state_does_not_depend_on_when_it_is_read(pauses_s: list[float]) -> None:
+    async def run_world(pauses: list[float]) -> World:
         clock = ManualClock()
         live = await started_world(clock, Traffic(mean_rps=12.0), era_s=1200.0)
         for pause in pauses:
@@ -129,13 +129,13 @@ def test_what_happens_does_not_depend_on_when_it_is_looked_at(pauses_s: list[flo
         return await advance(live, clock, NOW + 3000.0 - clock.now())
 
     fitting = [pause for i, pause in enumerate(pauses_s) if sum(pauses_s[: i + 1]) < 3000]
-    seldom, often = asyncio.run(story([])), asyncio.run(story(fitting))
+    seldom, often = asyncio.run(run_world([])), asyncio.run(run_world(fitting))
     assert seldom.now_ps == often.now_ps
     assert (seldom.kernel.times == often.kernel.times).all()
     assert (seldom.kernel.counts == often.kernel.counts).all()
 
 
-async def test_the_same_seed_gives_the_same_world_and_another_one_another() -> None:
+async def test_equal_seeds_give_equal_worlds_and_different_seeds_do_not() -> None:
     async def arrivals(seed: int) -> list[int]:
         clock = ManualClock()
         world = await advance(await started_world(clock, Traffic(mean_rps=5.0), seed=seed), clock, HOUR_S)
@@ -147,7 +147,7 @@ async def test_the_same_seed_gives_the_same_world_and_another_one_another() -> N
     assert first != await arrivals(2)
 
 
-async def test_a_world_that_is_behind_lets_others_have_their_turn() -> None:
+async def test_a_world_that_catches_up_yields_to_the_event_loop() -> None:
     clock = ManualClock()
     live = await started_world(clock, Traffic(mean_rps=5.0))
     world = await live.present()
@@ -160,25 +160,25 @@ async def test_a_world_that_is_behind_lets_others_have_their_turn() -> None:
     assert world.now == clock.now()
 
 
-async def test_a_reader_that_gives_up_leaves_a_world_that_goes_on() -> None:
+async def test_a_cancelled_read_leaves_the_world_consistent() -> None:
     clock = ManualClock()
     live = await started_world(clock, Traffic(mean_rps=5.0))
     clock.advance(HOUR_S)
-    impatient = asyncio.create_task(live.present())
+    cancelled = asyncio.create_task(live.present())
     for _ in range(20):
         await asyncio.sleep(0)
-    impatient.cancel()
+    cancelled.cancel()
     world = await live.present()
     assert world.now == clock.now()
-    calm = ManualClock()
-    undisturbed = await advance(await started_world(calm, Traffic(mean_rps=5.0)), calm, HOUR_S)
+    other_clock = ManualClock()
+    undisturbed = await advance(await started_world(other_clock, Traffic(mean_rps=5.0)), other_clock, HOUR_S)
     assert (world.kernel.times == undisturbed.kernel.times).all()
 
 
-# --- without end
+# --- eras
 
 
-async def test_an_era_ends_with_sizes_and_open_requests_carried_over() -> None:
+async def test_an_era_change_carries_over_sizes_and_open_requests() -> None:
     clock = ManualClock()
     live = await started_world(clock, replicas=2, queued=True, era_s=HOUR_S, start_up_s=1e4)
     world = await live.present()
@@ -193,14 +193,14 @@ async def test_an_era_ends_with_sizes_and_open_requests_carried_over() -> None:
     assert renewed.now == clock.now()
 
 
-async def test_an_era_that_ends_within_a_chunk_brings_nothing_early() -> None:
+async def test_an_era_that_ends_within_a_chunk_brings_no_request_forward() -> None:
     clock = ManualClock()
     live = await started_world(clock, steady(5.0), replicas=0, queued=True, era_s=1.5 * CHUNK_S)
     before = visible(await advance(live, clock, 1.5 * CHUNK_S - 1))
     assert visible(await advance(live, clock, 2)) == pytest.approx(before, abs=50)
 
 
-async def test_replicas_that_serve_go_on_into_the_next_era() -> None:
+async def test_ready_replicas_keep_serving_in_the_next_era() -> None:
     clock = ManualClock()
     live = await started_world(clock, Traffic(mean_rps=5.0), replicas=4, era_s=HOUR_S)
     renewed = await advance(live, clock, HOUR_S + 60)
@@ -208,11 +208,11 @@ async def test_replicas_that_serve_go_on_into_the_next_era() -> None:
     assert renewed.kernel.read().finished.sum() > 200
 
 
-async def test_every_era_has_its_own_chance() -> None:
+async def test_every_era_has_its_own_random_stream() -> None:
     clock = ManualClock()
     live = await started_world(clock, steady(5.0), era_s=HOUR_S)
     eras = [(await advance(live, clock, s)).kernel.requests.arrived_ps[:200].copy() for s in (300.0, HOUR_S)]
-    first, second = (arrivals[arrivals > 0][:100].tolist() for arrivals in eras)  # what was carried over came at 0
+    first, second = (arrivals[arrivals > 0][:100].tolist() for arrivals in eras)  # requests carried over arrive at 0
     assert len(first) == len(second) == 100
     assert first != second
 
@@ -236,7 +236,7 @@ async def test_memory_stays_bounded_over_days() -> None:
 # --- the queue
 
 
-async def test_a_replica_takes_as_many_messages_as_it_can_run_and_a_lost_ones_come_again() -> None:
+async def test_a_replica_takes_a_batch_of_messages_and_its_loss_requeues_them() -> None:
     clock = ManualClock()
     live = await started_world(clock, queued=True)
     world = await live.present()
@@ -247,10 +247,10 @@ async def test_a_replica_takes_as_many_messages_as_it_can_run_and_a_lost_ones_co
     assert visible(await advance(live, clock, 40.0)) == 200
 
 
-# --- more than it holds
+# --- overload
 
 
-async def test_a_full_world_turns_requests_away_says_so_and_recovers() -> None:
+async def test_a_full_world_rejects_requests_reports_it_and_recovers() -> None:
     clock = ManualClock()
     live = await started_world(clock, steady(10.0), replicas=0, queued=True)
     assert visible(await advance(live, clock, 900.0)) == pytest.approx(9000, rel=0.1)
@@ -267,15 +267,15 @@ async def test_a_full_world_turns_requests_away_says_so_and_recovers() -> None:
     assert visible(recovered) == 0
 
 
-# --- opening
+# --- opening a world
 
 
-async def test_a_world_without_replicas_is_told_to_whoever_looks() -> None:
+async def test_a_world_without_a_pool_raises_misconfigured() -> None:
     with pytest.raises(Misconfigured, match=r"world demo has no replicas: give a pool of kind embedded, world demo"):
         await LiveWorld("demo", ManualClock(), 1).present()
 
 
-async def test_what_a_world_began_without_needs_a_restart() -> None:
+async def test_adding_a_pool_or_a_queue_to_a_running_world_requires_a_restart() -> None:
     live = await started_world(ManualClock())
     live.add(MAIN, EmbeddedPool(start_up_s=60.0, start_up_sigma=0.0).offer, 1)
     with pytest.raises(Misconfigured, match="opened with other settings: restart"):
@@ -287,7 +287,7 @@ async def test_what_a_world_began_without_needs_a_restart() -> None:
 
 
 @pytest.mark.slow
-def test_the_first_start_says_that_it_compiles_and_the_second_does_not(tmp_path: Path) -> None:
+def test_the_first_start_reports_compilation_and_the_second_does_not(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from simulators.quickstart.live_world import warm_up; warm_up()"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     runs = [

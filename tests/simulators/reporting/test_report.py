@@ -1,4 +1,4 @@
-"""A run's page: what it says, that it adds up, that it is equal for equal runs, and what a browser makes of it."""
+"""A run's page: its contents, its sums, equal pages for equal runs, and its rendering in a browser."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def page_text(seed: int = 1) -> str:
 
 
 def script_of(text: str) -> str:
-    """The page without plotly itself."""
+    """Return the page without plotly itself."""
     return re.sub(r"<script>/\*\*?.*?</script>", "", text, count=1, flags=re.DOTALL)
 
 
@@ -83,27 +83,27 @@ def test_the_page_has_the_inputs_of_the_run() -> None:
     assert provenance[:40] in text
 
 
-def test_equal_runs_give_equal_pages_and_others_do_not() -> None:
+def test_equal_runs_give_equal_pages_and_different_runs_do_not() -> None:
     case, seed = crowd().case, 1
-    again = simulate(case, seed, traffic_of(case, seed))
-    assert page([("small", again)]) == page_text()
+    repeated = simulate(case, seed, traffic_of(case, seed))
+    assert page([("small", repeated)]) == page_text()
     assert page_text(2) != page_text()
 
 
-def test_the_page_loads_nothing_from_elsewhere() -> None:
+def test_the_page_loads_no_external_resources() -> None:
     text = script_of(page_text())
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
     assert "@import" not in text
     assert "url(" not in text
 
 
-def test_names_cannot_break_out_of_the_page() -> None:
+def test_names_are_escaped_in_the_page() -> None:
     text = page([("</script><b>x", crowd())])
     assert "</script><b>x" not in text
     assert "&lt;/script&gt;&lt;b&gt;x" in text
 
 
-def test_several_runs_stand_side_by_side_and_each_by_itself() -> None:
+def test_several_runs_are_shown_together_and_individually() -> None:
     text = page([("one", crowd()), ("two", crowd(2))])
     for text_part in ("small under 2 policies", "Side by side", "Replicas ready", "<summary><h2>one</h2>", "seed 1, 2"):
         assert text_part in text
@@ -111,7 +111,7 @@ def test_several_runs_stand_side_by_side_and_each_by_itself() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
-def test_a_page_needs_runs_with_names_of_their_own(names: list[str]) -> None:
+def test_a_page_requires_unique_run_names(names: list[str]) -> None:
     with pytest.raises(ValueError, match="names of their own"):
         page([(name, crowd()) for name in names])
 
@@ -119,10 +119,10 @@ def test_a_page_needs_runs_with_names_of_their_own(names: list[str]) -> None:
 def test_page_data_is_small_and_can_be_pickled() -> None:
     data = run_data("small", crowd())
     assert len(pickle.dumps(data)) < 200_000
-    assert page_of_runs([pickle.loads(pickle.dumps(data))]) == page_text()  # noqa: S301 - made here
+    assert page_of_runs([pickle.loads(pickle.dumps(data))]) == page_text()  # noqa: S301 - pickled above
 
 
-def test_the_bins_add_up_to_all_requests_and_all_misses() -> None:
+def test_bins_sum_to_all_requests_and_all_slo_violations() -> None:
     data = run_data("small", crowd())
     counts = data.rate_rps * np.diff(data.edges_s)
     assert counts.sum() == pytest.approx(data.summary.arrived, rel=1e-5)
@@ -130,7 +130,7 @@ def test_the_bins_add_up_to_all_requests_and_all_misses() -> None:
     assert missed == pytest.approx(1 - data.summary.attainment["all"], abs=1e-5)
 
 
-def test_a_distribution_meets_the_summarys_quantiles() -> None:
+def test_latency_distributions_match_the_summarys_quantiles() -> None:
     data = run_data("small", crowd())
     for latency, quantile in (("ttft", data.summary.ttft_s), ("e2e", data.summary.e2e_s)):
         times = data.cdf_s[latency]
@@ -141,8 +141,8 @@ def test_a_distribution_meets_the_summarys_quantiles() -> None:
 @pytest.mark.parametrize(
     ("market", "losses"), [("spot", 30.0), ("on_demand", 0.0), ("on_demand", 20.0), ("reserved", 0.0)]
 )
-def test_the_money_over_time_is_the_bills(market: Market, losses: float) -> None:
-    """All but what bills round up, which belongs to no moment."""
+def test_cost_over_time_sums_to_the_bill(market: Market, losses: float) -> None:
+    """Rounding of bills is excluded: it belongs to no moment."""
     run = crowd(1, market, losses)
     data = run_data("small", run)
     for use, usd in data.summary.cost_by_use_usd.items():
@@ -153,14 +153,14 @@ def test_the_money_over_time_is_the_bills(market: Market, losses: float) -> None
     assert total == pytest.approx(data.summary.cost_usd - data.summary.cost_by_use_usd["rounding"], rel=1e-5, abs=1e-5)
 
 
-def test_marks_tell_every_interruption_and_every_change_of_size() -> None:
+def test_marks_cover_every_interruption_and_every_scale_out() -> None:
     data = run_data("small", crowd())
     counted = {kind: sum(m.count for m in data.marks if m.kind == kind) for kind in ("interrupted", "scaled up")}
     assert counted["interrupted"] == data.summary.interruptions > 0
     assert counted["scaled up"] == data.summary.scale_ups > 0
 
 
-def test_a_run_of_which_nothing_finished_has_a_page() -> None:
+def test_a_run_without_finished_requests_has_a_page() -> None:
     run = crowd()
     offer = dataclasses.replace(run.case.scenario.pools[GPUS], zones={"a": ZoneOffer(capacity=0)})
     case = dataclasses.replace(run.case, scenario=dataclasses.replace(run.case.scenario, pools={GPUS: offer}))
@@ -170,21 +170,21 @@ def test_a_run_of_which_nothing_finished_has_a_page() -> None:
     assert "Nothing was paid." in text
 
 
-def test_a_run_whose_warm_up_takes_all_requests_has_a_page() -> None:
+def test_a_run_whose_warm_up_covers_all_requests_has_a_page() -> None:
     run = crowd()
     late = dataclasses.replace(run.case.scenario, warm_up_s=5000.0)
     empty = dataclasses.replace(run, case=dataclasses.replace(run.case, scenario=late))
     assert "No request arrived after the warm-up" in page([("late", empty)])
 
 
-def test_engines_alone_have_a_page() -> None:
+def test_an_engine_only_run_has_a_page() -> None:
     trace = RequestTrace(np.arange(0, 60, 0.5), np.full(120, 500, np.int32), np.full(120, 40, np.int32))
     text = page([("engines", simulate_engines(load_model("llama-3.1-8b-h100-vllm"), 2, trace, 1))])
     assert "120 requests in" in text
     assert "Nothing was paid." in text
 
 
-def test_a_long_run_with_many_requests_stays_small() -> None:
+def test_page_size_stays_small_for_a_long_run_with_many_requests() -> None:
     """Two hundred thousand requests over three days: bins, not requests, are drawn."""
     rng = np.random.default_rng(1)
     count = 200_000
@@ -203,7 +203,7 @@ def test_the_slo_text_keeps_the_configured_digits() -> None:
 
 
 @given(st.floats(0.001, 1e7))
-def test_bins_cover_the_whole_run_and_are_few(end_s: float) -> None:
+def test_bins_cover_the_whole_run_and_are_limited_in_number(end_s: float) -> None:
     result = edges(end_s)
     assert (result[0], result[-1]) == (0, end_s)
     assert (np.diff(result) > 0).all()
@@ -215,12 +215,12 @@ def test_covered_time_in_bins_sums_to_the_length_of_the_spans(spans: list[list[f
     starts, ends = np.array(spans, float).reshape(-1, 2).T
     result = covered(starts, ends, np.linspace(0, 1000, 14))
     assert result.sum() == pytest.approx(float((ends - starts).sum()), abs=1e-6)
-    data = [float(np.clip(ends, 500, 1000).sum() - np.clip(starts, 500, 1000).sum())]
-    assert covered(starts, ends, np.array([500.0, 1000.0])).tolist() == pytest.approx(data, abs=1e-6)
+    expected = [float(np.clip(ends, 500, 1000).sum() - np.clip(starts, 500, 1000).sum())]
+    assert covered(starts, ends, np.array([500.0, 1000.0])).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @given(SPANS)
-def test_a_union_covers_each_moment_once(spans: list[list[float]]) -> None:
+def test_merged_spans_cover_each_moment_once(spans: list[list[float]]) -> None:
     starts, ends = merged(*np.array(spans, float).reshape(-1, 2).T)
     assert (starts[1:] > ends[:-1]).all()
     moments = np.linspace(0.05, 999.05, 300)
@@ -238,14 +238,14 @@ def test_rounding_keeps_six_digits(values: Floats) -> None:
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_a_browser_draws_every_plot_and_complains_of_nothing(tmp_path: Path, scheme: str) -> None:
+async def test_a_browser_draws_every_plot_without_errors(tmp_path: Path, scheme: str) -> None:
     file = tmp_path / "page.html"
     file.write_text(await asyncio.to_thread(lambda: page([("one", crowd()), ("two", crowd(2))])))
     async with chromium.browser(tmp_path / "profile") as tab:
         await tab.show(1280, 900, scheme)
         await tab.go(file.as_uri())
-        shown_usd = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
-        await tab.until(f"{shown_usd} >= 32")
+        plots = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+        await tab.until(f"{plots} >= 32")
         await tab.tell("document.querySelectorAll('details').forEach(d => d.open = true)")
         await tab.until("[...document.querySelectorAll('.js-plotly-plot')].every(p => p.clientWidth > 600)")
         assert tab.complaints == []
@@ -253,7 +253,7 @@ async def test_a_browser_draws_every_plot_and_complains_of_nothing(tmp_path: Pat
 
 
 @needs_browser
-async def test_a_page_loads_and_sends_nothing_even_where_markup_got_into_it(tmp_path: Path) -> None:
+async def test_a_page_sends_no_request_even_with_injected_markup(tmp_path: Path) -> None:
     requests: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:

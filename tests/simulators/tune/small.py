@@ -1,4 +1,4 @@
-"""A quarter of an hour of chat with a crowd in it, small enough to be searched in seconds; and a study of it."""
+"""A quarter of an hour of chat with a flash crowd, small enough to be searched in seconds, and its studies."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def tuned_folder(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
-def test_the_recommended_file_loads_and_is_cheaper_on_held_out_traffic(tuned_folder: Path, scenario: Path) -> None:
+def test_the_recommended_file_is_valid_and_cheaper_on_held_out_traffic(tuned_folder: Path, scenario: Path) -> None:
     result = small.result(tuned_folder)
     number = result["recommended"]
     (point,) = [p for p in result["points"] if p["trial"] == number]
@@ -64,7 +64,7 @@ def test_the_recommended_file_loads_and_is_cheaper_on_held_out_traffic(tuned_fol
 def test_compare_confirms_the_figures_of_a_policy_file(
     tuned_folder: Path, scenario: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The whole scenario once more, today and tuned: the same sign, by another command."""
+    """The whole scenario, untuned and tuned: another command finds the same saving."""
     arguments = ["compare", str(scenario), "--policies", str(tuned_folder / "recommended.yaml"), "--without-self"]
     assert main([*arguments, "--replications", "1", "--json", "-"]) == 0
     tuned = json.loads(capsys.readouterr().out)["policies"]["small"][0]
@@ -80,24 +80,22 @@ def test_every_point_has_a_file_that_loads(tuned_folder: Path) -> None:
         load_config([point])
 
 
-def test_the_page_has_the_front_and_the_replays_of_before_and_after(tuned_folder: Path) -> None:
+def test_the_page_has_the_pareto_front_and_replays_before_and_after_tuning(tuned_folder: Path) -> None:
     page = (tuned_folder / "report.html").read_text()
     for part in ("tune-front", "The points", "What each point changes", "all-ready"):
         assert part in page
     assert "<th></th><th>before</th><th>after</th>" in page
 
 
-def test_the_same_seed_and_one_process_give_the_same_result(tuned_folder: Path, scenario: Path, tmp_path: Path) -> None:
-    _, again = tune(scenario, tmp_path / "b", *BUDGET)
-    assert again == small.result(tuned_folder)
+def test_equal_seeds_with_one_process_give_equal_results(tuned_folder: Path, scenario: Path, tmp_path: Path) -> None:
+    _, repeated = tune(scenario, tmp_path / "b", *BUDGET)
+    assert repeated == small.result(tuned_folder)
     for point in tuned_folder.glob("*.yaml"):
         assert (tmp_path / "b" / point.name).read_text() == point.read_text()
     assert (tmp_path / "b" / "report.html").read_bytes() == (tuned_folder / "report.html").read_bytes()
 
 
-def test_a_larger_budget_goes_on_where_the_smaller_one_ended(
-    tuned_folder: Path, scenario: Path, tmp_path: Path
-) -> None:
+def test_a_larger_budget_resumes_a_finished_search(tuned_folder: Path, scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "c"
     tune(scenario, out, "--budget", "6-trials", "--jobs", "1", "--proof", "2")
     _, result = tune(scenario, out, *BUDGET)
@@ -110,17 +108,17 @@ def test_ctrl_c_ends_the_search_and_validates_its_points(scenario: Path, tmp_pat
     with small.running(*arguments, cwd=tmp_path) as process:
         small.wait_until(lambda: small.count_ended(out / "study.log") >= 5, "five trials have ended", process)
         process.send_signal(signal.SIGINT)
-        output, complaints = process.communicate(timeout=small.PATIENCE_S)
-    assert process.returncode == 130, complaints
+        output, stderr = process.communicate(timeout=small.PATIENCE_S)
+    assert process.returncode == 130, stderr
     assert "ended before all was done" in output
     result = small.result(out)
     assert result["stopped"]
     assert all("proof" in point for point in result["points"])
     assert len(list(out.glob("point-*.yaml"))) == len(result["points"])
-    assert "Traceback" not in complaints
+    assert "Traceback" not in stderr
 
 
-def test_ctrl_c_ends_the_validation_too_and_the_files_say_so(scenario: Path, tmp_path: Path) -> None:
+def test_ctrl_c_during_validation_marks_the_files_as_not_validated(scenario: Path, tmp_path: Path) -> None:
     out = tmp_path / "e"
     arguments = (scenario, "--out", out, "--budget", "5-trials", "--jobs", "1", "--proof", "100")
     with small.running(*arguments, cwd=tmp_path) as process:
@@ -133,12 +131,12 @@ def test_ctrl_c_ends_the_validation_too_and_the_files_say_so(scenario: Path, tmp
     assert all("# NOT PROVED" in point.read_text() for point in out.glob("point-*.yaml"))
 
 
-def test_an_hpa_is_tuned_against_itself_and_against_a_proposal(scenario: Path, tmp_path: Path) -> None:
+def test_an_hpa_is_tuned_as_an_hpa_or_as_a_native_policy(scenario: Path, tmp_path: Path) -> None:
     (tmp_path / "hpa.yaml").write_text(HPA)
     arguments = ("--from", str(tmp_path / "hpa.yaml"), "--prometheus", "http://prom:9090", "--budget", "6-trials")
     _, own = tune(scenario, tmp_path / "own", *arguments, "--jobs", "1", "--proof", "1")
     _, native = tune(scenario, tmp_path / "native", *arguments, "--native", "--jobs", "1", "--proof", "1")
-    assert own["today"]["proof"] == native["today"]["proof"], "both are held against the same HPA"
+    assert own["today"]["proof"] == native["today"]["proof"], "both are compared with the same HPA"
     kinds = {
         name: [p["kind"] for p in yaml.safe_load((tmp_path / name / "point-1.yaml").read_text())["policies"].values()]
         for name in ("own", "native")
@@ -147,14 +145,14 @@ def test_an_hpa_is_tuned_against_itself_and_against_a_proposal(scenario: Path, t
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
-def test_a_time_is_a_budget_too_and_other_samplers_search(scenario: Path, tmp_path: Path, sampler: str) -> None:
+def test_a_time_budget_and_other_samplers_complete_a_search(scenario: Path, tmp_path: Path, sampler: str) -> None:
     _, result = tune(scenario, tmp_path / "out", "--budget", "2s", "--sampler", sampler, "--jobs", "1", "--proof", "1")
     assert result["sampler"] == sampler
     assert result["trials"]["finished"] >= 1
     assert not result["stopped"]
 
 
-def test_several_traces_are_cut_each_and_left_out_in_turn(scenario: Path, tmp_path: Path) -> None:
+def test_each_of_several_traces_is_left_out_once(scenario: Path, tmp_path: Path) -> None:
     for name, seed in (("one", "3"), ("two", "4"), ("three", "5")):
         arguments = ["trace", "generate", "poisson", "rps=6", "duration_s=600", "--seed", seed]
         assert main([*arguments, "--out", str(tmp_path / f"{name}.csv")]) == 0
@@ -176,7 +174,7 @@ def test_several_traces_are_cut_each_and_left_out_in_turn(scenario: Path, tmp_pa
         (("--storage", "postgresql://x:secret@127.0.0.1:1/y"), "postgresql://***@127.0.0.1:1/y: cannot be opened"),
     ],
 )
-def test_invalid_options_are_refused_before_any_work(
+def test_invalid_options_are_rejected_before_any_work(
     scenario: Path, arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -192,8 +190,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_screen_shows_the_front_so_far_and_clears_it(scenario: Path, tmp_path: Path) -> None:
-    from simulators.experiments.scenario import load  # noqa: PLC0415 - beside the screen only here
+def test_the_progress_screen_shows_the_front_and_clears_it(scenario: Path, tmp_path: Path) -> None:
+    from simulators.experiments.scenario import load  # noqa: PLC0415 - used only in this test
 
     terminal = Terminal()
     screen = ProgressScreen("tune small", terminal)
@@ -203,10 +201,10 @@ def test_the_screen_shows_the_front_so_far_and_clears_it(scenario: Path, tmp_pat
         )
         advance(result, 10)
         screen(result, 0.25)
-        drawn = terminal.getvalue()
+        screen_text = terminal.getvalue()
         screen.clear()
-    assert "tune small" in drawn
-    assert "25% 10 trials" in drawn
-    assert "<- cheapest that keeps the promise" in drawn
-    lines = drawn.count("\n") + 1
-    assert terminal.getvalue().removeprefix(drawn).count("\033[2K") >= lines, "each line is erased"
+    assert "tune small" in screen_text
+    assert "25% 10 trials" in screen_text
+    assert "<- cheapest that keeps the promise" in screen_text
+    lines = screen_text.count("\n") + 1
+    assert terminal.getvalue().removeprefix(screen_text).count("\033[2K") >= lines, "each line is erased"

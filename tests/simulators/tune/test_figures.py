@@ -22,14 +22,14 @@ from tests.simulators.tune.small import completed_trial, steady_trial
 ALLOWED = 0.01
 
 
-def test_a_months_money_and_late_requests_are_those_of_its_hours() -> None:
+def test_cost_and_late_requests_per_month_are_scaled_from_hours() -> None:
     result = completed_trial(1, [2.0, 4.0], [10, 30]).figures
     assert result.usd_per_month == pytest.approx(3.0 * MONTH_H)
     assert result.late_share == pytest.approx(40 / 2000)
     assert result.late_per_month == pytest.approx(20 * MONTH_H)
 
 
-def test_replications_are_averaged_batch_by_batch_and_stretches_stand_after_one_another() -> None:
+def test_replications_are_averaged_per_batch_and_windows_concatenated() -> None:
     results = (
         WindowResult(0, 1, 1.0, ((2.0, 100, 0),)),
         WindowResult(0, 2, 1.0, ((4.0, 100, 10),)),
@@ -42,7 +42,7 @@ def test_replications_are_averaged_batch_by_batch_and_stretches_stand_after_one_
     assert result.hours == pytest.approx(2.0)
 
 
-def test_the_interval_of_a_share_is_that_of_a_ratio_over_batches() -> None:
+def test_the_attainment_interval_is_that_of_a_ratio_estimator_over_batches() -> None:
     late, arrived = np.array([10.0, 0.0, 20.0, 6.0]), np.array([1000.0, 500.0, 1500.0, 1000.0])
     blocks = tuple((1.0, int(a), int(k)) for a, k in zip(arrived, late, strict=True))
     estimate = figures((WindowResult(0, 1, 4.0, blocks),)).attainment()
@@ -52,7 +52,7 @@ def test_the_interval_of_a_share_is_that_of_a_ratio_over_batches() -> None:
     assert estimate.half_width == pytest.approx(stats.t.ppf(0.975, 3) * error)
 
 
-def test_the_interval_of_a_share_has_its_nominal_coverage() -> None:
+def test_the_attainment_interval_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(1)
     covered = 0
     for _ in range(400):
@@ -62,7 +62,7 @@ def test_the_interval_of_a_share_has_its_nominal_coverage() -> None:
     assert 0.90 <= covered / 400 <= 0.985
 
 
-def test_differences_are_paired_by_batch_so_that_common_load_cancels_out() -> None:
+def test_paired_differences_cancel_the_common_load() -> None:
     load = np.array([1.0, 5.0, 2.0, 9.0])
     a, b = completed_trial(1, list(load * 1.1), [0, 4, 0, 8]), completed_trial(2, list(load), [0, 2, 0, 6])
     cost, late = cost_difference(a.figures, b.figures), late_difference(a.figures, b.figures)
@@ -74,15 +74,15 @@ points = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 20)), min_size=1,
 
 
 @given(points)
-def test_a_front_has_the_undominated_trials(estimate: list[tuple[int, int]]) -> None:
-    all_tried = [completed_trial(k, [float(cost)], [late]) for k, (cost, late) in enumerate(estimate)]
-    result = front(all_tried, 1.0)
+def test_the_front_consists_of_the_undominated_trials(estimate: list[tuple[int, int]]) -> None:
+    trials = [completed_trial(k, [float(cost)], [late]) for k, (cost, late) in enumerate(estimate)]
+    result = front(trials, 1.0)
     pairs = [(t.figures.usd_per_month, t.figures.late_share) for t in result]
     assert pairs == sorted(pairs)
-    for trial in all_tried:
+    for trial in trials:
         cost, late = trial.figures.usd_per_month, trial.figures.late_share
         below = [p for p in pairs if p[0] <= cost and p[1] <= late]
-        assert below, "every trial is on the front, or something on it is as good in both"
+        assert below, "a trial on the front is at least as good in cost and late share"
     assert all(b[1] < a[1] for a, b in pairwise(pairs))
 
 
@@ -94,19 +94,19 @@ def test_picked_points_include_the_ends_and_the_choice(estimate: list[tuple[int,
     assert {result[0].number, result[-1].number, choice(result, ALLOWED).number} <= set(picked)
 
 
-def test_a_front_ends_far_outside_the_slo() -> None:
+def test_the_front_excludes_trials_far_outside_the_slo() -> None:
     beyond_slo, near_slo = steady_trial(1, 1.0, 0.5), steady_trial(2, 2.0, 0.015)
     assert [t.number for t in front([beyond_slo, near_slo], ALLOWED)] == [2]
-    assert [t.number for t in front([beyond_slo], ALLOWED)] == [1], "the nearest, where nothing is near"
+    assert [t.number for t in front([beyond_slo], ALLOWED)] == [1], "the nearest, if no trial is near the SLO"
 
 
-def test_the_choice_is_the_cheapest_that_meets_the_slo_or_the_least_late() -> None:
-    dear, cheap, broken = steady_trial(1, 9.0, 0.0), steady_trial(2, 4.0, 0.008), steady_trial(3, 2.0, 0.02)
-    assert choice([broken, cheap, dear], ALLOWED) is cheap
+def test_the_choice_is_the_cheapest_within_the_slo_or_the_least_late() -> None:
+    expensive, cheap, broken = steady_trial(1, 9.0, 0.0), steady_trial(2, 4.0, 0.008), steady_trial(3, 2.0, 0.02)
+    assert choice([broken, cheap, expensive], ALLOWED) is cheap
     assert choice([broken, steady_trial(4, 1.0, 0.05)], ALLOWED) is broken
 
 
-def test_the_knee_is_where_the_front_is_farthest_below_the_line_between_its_ends() -> None:
+def test_the_knee_is_the_point_farthest_below_the_chord_of_the_front() -> None:
     bent = [completed_trial(1, [1.0], [100]), completed_trial(2, [2.0], [10]), completed_trial(3, [10.0], [0])]
     straight = [completed_trial(1, [1.0], [20]), completed_trial(2, [2.0], [10]), completed_trial(3, [3.0], [0])]
     assert knee(bent) is bent[1]
@@ -114,7 +114,7 @@ def test_the_knee_is_where_the_front_is_farthest_below_the_line_between_its_ends
     assert knee(bent[:2]) is None
 
 
-def test_leaving_a_trace_out_chooses_by_the_others_and_shows_that_trace() -> None:
+def test_leave_one_out_chooses_without_a_trace_and_reports_its_figures() -> None:
     def two(number: int, late: tuple[int, int], usd: float) -> CompletedTrial:
         results = tuple(WindowResult(k, 1, 1.0, ((usd, 1000, late[k]),)) for k in range(2))
         return CompletedTrial(number, {}, results, figures(results))
@@ -122,7 +122,9 @@ def test_leaving_a_trace_out_chooses_by_the_others_and_shows_that_trace() -> Non
     risky, safe = two(1, (2, 90), 1.0), two(2, (2, 2), 5.0)
     result = leave_one_out([risky, safe], ALLOWED, 2)
     assert [(k, chosen.number) for k, chosen, _ in result] == [(0, 2), (1, 1)]
-    assert result[1][2].figures.late_share == pytest.approx(0.09), "what the first trace chose fails on the second"
+    assert result[1][2].figures.late_share == pytest.approx(0.09), (
+        "the choice on the first trace violates the SLO on the second"
+    )
     assert leave_one_out([risky, safe], ALLOWED, 1) == []
 
 
@@ -136,7 +138,7 @@ def validated(before: CompletedTrial, *now: tuple[CompletedTrial, CompletedTrial
     return validate_points([searched for searched, _ in now], proofs, (before.figures, before.figures), ALLOWED)
 
 
-def test_a_gain_beyond_noise_differs_from_one_within() -> None:
+def test_only_a_cost_difference_beyond_noise_counts_as_cheaper() -> None:
     today = steady_trial(0, 10.0, 0.005)
     better = (steady_trial(1, 8.0, 0.005), steady_trial(1, 8.0, 0.005))
     rng = np.random.default_rng(5)
@@ -147,13 +149,13 @@ def test_a_gain_beyond_noise_differs_from_one_within() -> None:
 
 
 def test_twenty_points_without_gain_rarely_show_a_false_gain() -> None:
-    result = 0
+    false_gains = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         today = completed_trial(0, list(rng.normal(10, 1, 12)), [5] * 12)
         same = [completed_trial(k, list(rng.normal(10, 1, 12)), [5] * 12) for k in range(1, 21)]
-        result += any(p.cost_verdict != "noise" for p in validated(today, *((trial, trial) for trial in same)))
-    assert result / 60 <= 0.12, "Holm holds the chance of any false gain at 5 %"
+        false_gains += any(p.cost_verdict != "noise" for p in validated(today, *((trial, trial) for trial in same)))
+    assert false_gains / 60 <= 0.12, "Holm bounds the probability of any false gain at 5 %"
 
 
 @pytest.mark.parametrize(
@@ -182,15 +184,17 @@ def test_the_recommendation_is_the_choice_a_safer_point_or_none() -> None:
     today, good = steady_trial(0, 10.0, 0.004), steady_trial(2, 7.0, 0.006)
     broken, safe = (steady_trial(1, 5.0, 0.009), steady_trial(1, 5.0, 0.03)), (steady_trial(2, 7.0, 0.006), good)
     assert recommend(validated(today, safe), 2, "kept")[0] is not None
-    result, why = recommend(validated(today, broken, safe), 1, "kept")
+    result, reason = recommend(validated(today, broken, safe), 1, "kept")
     assert result is not None
     assert result.trial.number == 2
-    assert "as the proof chose it" in why
+    assert "as the proof chose it" in reason
     assert recommend(validated(today, broken), 1, "kept")[0] is None
-    dear = (steady_trial(3, 20.0, 0.0), steady_trial(3, 20.0, 0.0))
-    assert recommend(validated(today, dear), 3, "kept")[0] is None, "what runs today keeps the promise for less"
-    result, _ = recommend(validated(today, dear), 3, "missed")
-    assert result is not None, "what runs today breaks the promise: keeping it may cost more"
+    expensive = (steady_trial(3, 20.0, 0.0), steady_trial(3, 20.0, 0.0))
+    assert recommend(validated(today, expensive), 3, "kept")[0] is None, (
+        "the present policy meets the SLO at lower cost"
+    )
+    result, _ = recommend(validated(today, expensive), 3, "missed")
+    assert result is not None, "the present policy violates the SLO: meeting it may cost more"
 
 
 @pytest.mark.parametrize(
@@ -202,17 +206,17 @@ def test_the_recommendation_is_the_choice_a_safer_point_or_none() -> None:
         ("1.5h", SearchBudget(None, 5400.0)),
     ],
 )
-def test_a_budget_is_trials_or_a_time(text: str, budget: SearchBudget) -> None:
+def test_a_budget_is_a_number_of_trials_or_a_time(text: str, budget: SearchBudget) -> None:
     assert SearchBudget.of(text) == budget
 
 
 @pytest.mark.parametrize("text", ["", "5", "0-trials", "0m", "-1h", "ten minutes", "2000000-trials", "5 m"])
-def test_other_texts_are_no_budget(text: str) -> None:
+def test_an_invalid_budget_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="500-trials, 90s"):
         SearchBudget.of(text)
 
 
-def test_a_request_to_end_ends_one_part_and_not_the_next() -> None:
+def test_an_acknowledged_stop_request_does_not_end_the_next_phase() -> None:
     stop = StopRequests()
     assert not stop()
     stop.request()
@@ -221,11 +225,13 @@ def test_a_request_to_end_ends_one_part_and_not_the_next() -> None:
     assert not stop()
 
 
-def test_a_trial_is_pruned_if_it_costs_more_and_is_no_better_or_is_far_too_late() -> None:
+def test_a_trial_is_pruned_if_dominated_with_margin_or_far_outside_the_slo() -> None:
     limits = PruneLimits((((10.0, 0.01), (20.0, 0.001)), ((10.0, 0.01),)), max_late_share=0.3)
     assert limits.prune_reason(0, (13.0, 0.02)) == "30% dearer than another, and no fewer late, in the first part"
-    assert limits.prune_reason(0, (13.0, 0.005)) == "", "fewer late for more money is what a front is made of"
+    assert limits.prune_reason(0, (13.0, 0.005)) == "", (
+        "a trial with fewer late requests at a higher cost may be on the front"
+    )
     assert limits.prune_reason(0, (9.0, 0.4)) == "40.0% of the requests late in the first part"
     assert limits.prune_reason(1, (10.4, 0.02)) == ""
     assert limits.prune_reason(1, (10.6, 0.02)) != ""
-    assert limits.prune_reason(0, (1.0, math.nan)) == "", "nothing was told of a part without requests"
+    assert limits.prune_reason(0, (1.0, math.nan)) == "", "a part without requests has no late share"

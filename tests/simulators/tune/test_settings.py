@@ -57,26 +57,26 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return small.case(tmp_path_factory.mktemp("settings"))
 
 
-def searching(case: Case, folder: Path, document: str) -> Space:
+def search_space(case: Case, folder: Path, document: str) -> Space:
     (folder / "search.yaml").write_text(document)
     return space_of(case, folder / "search.yaml")
 
 
-def test_each_kind_of_policy_has_ranges_around_the_present_values(case: Case) -> None:
+def test_each_policy_kind_has_ranges_around_the_present_values(case: Case) -> None:
     dimensions = {d.path: (d.present, d.low, d.high) for d in space_of(case).dimensions}
     assert dimensions[TARGET] == pytest.approx((12, 3.6, 36))
     assert set(dimensions) == {TARGET, ".tolerance", "scale_down.window_s", "scale_down.max_share"}
 
 
-def test_a_document_adds_narrows_and_leaves_out(case: Case, tmp_path: Path) -> None:
+def test_a_search_document_adds_narrows_and_removes_dimensions(case: Case, tmp_path: Path) -> None:
     document = (
         f"search: {{{TARGET}: {{low: 10, high: 20}}, scale_down.window_s: null, .interval_s: {{choices: [15, 30]}}}}"
     )
-    dimensions = {d.path: d for d in searching(case, tmp_path, document).dimensions}
+    dimensions = {d.path: d for d in search_space(case, tmp_path, document).dimensions}
     assert (dimensions[TARGET].low, dimensions[TARGET].high) == (10, 20)
     assert dimensions[".interval_s"].choices == (15, 30)
     assert "scale_down.window_s" not in dimensions
-    assert list(searching(case, tmp_path, "only: true\nsearch: {.tolerance: {low: 0, high: 0.1}}").dimensions)
+    assert list(search_space(case, tmp_path, "only: true\nsearch: {.tolerance: {low: 0, high: 0.1}}").dimensions)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_a_document_adds_narrows_and_leaves_out(case: Case, tmp_path: Path) -> N
         ("serach: {}", "did you mean 'search'"),
     ],
 )
-def test_a_setting_that_cannot_be_searched_is_refused_with_its_rule(
+def test_a_setting_that_cannot_be_searched_is_rejected_with_its_rule(
     case: Case, tmp_path: Path, document: str, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        searching(case, tmp_path, document)
+        search_space(case, tmp_path, document)
 
 
 TEXT = """# mine
@@ -113,7 +113,7 @@ scale_up: {}
 """
 
 
-def test_a_setting_is_changed_where_it_stands_and_comments_stay() -> None:
+def test_a_setting_is_edited_in_place_and_comments_are_preserved() -> None:
     changes = {
         ".tolerance": 0.05,
         "policies.flow.demand_hold_s": 20,
@@ -146,31 +146,31 @@ documents = st.dictionaries(
 
 @law(100)
 @given(documents, st.lists(keys, min_size=1, max_size=3), st.integers(100, 999), st.booleans())
-def test_an_edited_text_reads_as_the_document_with_the_setting(
+def test_an_edited_text_parses_to_the_document_with_the_setting(
     data: dict[str, Any], path: list[str], value: int, flow: bool
 ) -> None:
     text = yaml.safe_dump(data, default_flow_style=flow or None, allow_unicode=True, sort_keys=False)
-    wanted = yaml.safe_load(text)
-    place = wanted
+    expected = yaml.safe_load(text)
+    parent = expected
     for key in path[:-1]:
-        place = place.setdefault(key, {}) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or isinstance(place.get(path[-1]), dict):
+        parent = parent.setdefault(key, {}) if isinstance(parent, dict) else None
+    if not isinstance(parent, dict) or isinstance(parent.get(path[-1]), dict):
         with pytest.raises(NoPlace):
             edit_yaml(text, {"." + ".".join(path): value})
         return
-    place[path[-1]] = value
-    assert yaml.safe_load(edit_yaml(text, {"." + ".".join(path): value})) == wanted
+    parent[path[-1]] = value
+    assert yaml.safe_load(edit_yaml(text, {"." + ".".join(path): value})) == expected
 
 
-def written(case: Case, folder: Path, settings: dict[str, Any], source: Path | None = None) -> str:
+def write_point(case: Case, folder: Path, settings: dict[str, Any], source: Path | None = None) -> str:
     baseline = load_baseline(case, source, "http://prom:9090" if source else None, native=False)
     space = space_of(baseline.case)
     policy.write(folder / "point.yaml", baseline, {**space.present, **settings}, space, [f"{policy.HEADER_START} 9"])
     return (folder / "point.yaml").read_text()
 
 
-def test_a_policy_file_is_its_owners_with_the_changes_at_its_top_and_loads(case: Case, tmp_path: Path) -> None:
-    text = written(case, tmp_path, {TARGET: 24.5})
+def test_a_policy_file_loads_and_lists_its_changes_at_the_top(case: Case, tmp_path: Path) -> None:
+    text = write_point(case, tmp_path, {TARGET: 24.5})
     assert text.startswith(f"# {policy.HEADER_START} 9\n# Changed:\n#   {TARGET}: 12 -> 24.5\n")
     assert "max_replicas: 6   # what the quota has" in text
     document_ = load_config([tmp_path / "point.yaml"]).workloads[WorkloadName("small")].document
@@ -179,8 +179,8 @@ def test_a_policy_file_is_its_owners_with_the_changes_at_its_top_and_loads(case:
     assert document_ == {**before, "policies": {"concurrency": concurrency}}
 
 
-def test_a_file_that_was_tuned_before_has_one_heading(case: Case, tmp_path: Path) -> None:
-    first = written(case, tmp_path, {TARGET: 24.5})
+def test_a_file_that_was_tuned_before_has_one_header(case: Case, tmp_path: Path) -> None:
+    first = write_point(case, tmp_path, {TARGET: 24.5})
     (tmp_path / "again.yaml").write_text(first)
     assert policy.without_head(first) == small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 24.5")
     second = load_baseline(case, tmp_path / "again.yaml", None, native=False)
@@ -189,7 +189,7 @@ def test_a_file_that_was_tuned_before_has_one_heading(case: Case, tmp_path: Path
     assert (tmp_path / "twice.yaml").read_text().count(policy.HEADER_START) == 1
 
 
-def test_a_text_in_which_a_change_would_change_more_is_written_out_whole(case: Case, tmp_path: Path) -> None:
+def test_a_document_with_anchors_is_rewritten_completely(case: Case, tmp_path: Path) -> None:
     text = small.WORKLOAD.replace("max_replicas: 6 ", "max_replicas: &n 12 ").replace("replica: 12", "replica: *n")
     baseline = dataclasses.replace(load_baseline(case, None, None, native=False), text=text)
     space = space_of(case)
@@ -199,16 +199,18 @@ def test_a_text_in_which_a_change_would_change_more_is_written_out_whole(case: C
     assert yaml.safe_load(written_text)["policies"]["concurrency"]["target_per_replica"] == 9
 
 
-def test_a_point_that_the_loader_refuses_leaves_the_file_that_was_there(case: Case, tmp_path: Path) -> None:
-    before = written(case, tmp_path, {TARGET: 24.5})
+def test_a_rejected_point_leaves_the_existing_file_unchanged(case: Case, tmp_path: Path) -> None:
+    before = write_point(case, tmp_path, {TARGET: 24.5})
     with pytest.raises(ConfigError):
-        written(case, tmp_path, {".tolerance": 7})
+        write_point(case, tmp_path, {".tolerance": 7})
     assert (tmp_path / "point.yaml").read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["point.yaml"]
 
 
 @pytest.mark.parametrize(("manifest", "kind"), [(HPA, "hpa"), (SCALED_OBJECT, "keda")], ids=["hpa", "keda"])
-def test_a_search_starts_at_todays_kubernetes_manifest(case: Case, tmp_path: Path, manifest: str, kind: str) -> None:
+def test_a_search_starts_from_the_current_kubernetes_manifest(
+    case: Case, tmp_path: Path, manifest: str, kind: str
+) -> None:
     (tmp_path / "today.yaml").write_text(manifest)
     baseline = load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)
     (only,) = baseline.case.workload.document["policies"].values()
@@ -217,7 +219,7 @@ def test_a_search_starts_at_todays_kubernetes_manifest(case: Case, tmp_path: Pat
     assert any("target" in d.path for d in space_of(baseline.case).dimensions)
 
 
-def test_a_native_proposal_is_searched_and_compared_with_todays_workload(case: Case, tmp_path: Path) -> None:
+def test_a_native_proposal_is_compared_with_the_current_hpa(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA)
     baseline = load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=True)
     assert baseline.present is not None
@@ -225,12 +227,12 @@ def test_a_native_proposal_is_searched_and_compared_with_todays_workload(case: C
     assert [p["kind"] for p in baseline.case.workload.document["policies"].values()] == ["metric"]
 
 
-def test_a_scenario_that_runs_others_beside_its_workload_is_refused(case: Case) -> None:
+def test_a_scenario_with_concurrent_workloads_is_rejected(case: Case) -> None:
     with pytest.raises(ConfigError, match=r"runs others beside its workload \(small\), and one is tuned at a time"):
         load_baseline(dataclasses.replace(case, concurrent=(case,)), None, None, native=False)
 
 
-def test_a_metric_without_a_simulated_quantity_is_refused_by_name(case: Case, tmp_path: Path) -> None:
+def test_a_metric_without_a_simulated_quantity_is_rejected_by_name(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA.replace("vllm:num_requests_running", "my_own_metric"))
     with pytest.raises(ConfigError, match=r"the workload made of .*the simulator does not tell my_own_metric"):
         load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)

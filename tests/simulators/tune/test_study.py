@@ -43,25 +43,25 @@ def arrivals(trace: RequestTrace) -> list[float]:
     return [round(float(a), 6) for a in trace.arrival_s]
 
 
-def test_two_thirds_are_searched_and_the_last_third_is_never_seen(case: Case) -> None:
+def test_two_thirds_of_a_trace_are_for_tuning_and_the_rest_for_validation(case: Case) -> None:
     whole = traffic_of(case, 1)
     inputs = study_inputs(case, [RecordedTrace("day", whole)], 1, 1, 1)
     end_s = whole.duration_s
-    searched, proof = inputs.tuning[0], inputs.validation[0]
+    searched, validation = inputs.tuning[0], inputs.validation[0]
     cut_s = round(2 / 3 * end_s, 3)
     assert searched.length_s == pytest.approx(cut_s, abs=1e-3)
     assert arrivals(searched.traces[1]) == [a for a in arrivals(whole) if a < cut_s]
-    (seed,) = proof.traces
-    assert seed != 1, "no chance is met twice"
-    first_s = end_s - proof.length_s
-    counted_s = first_s + proof.case.scenario.warm_up_s
-    assert counted_s == pytest.approx(cut_s, abs=0.01), "the lead-in is run through, and not counted"
+    (seed,) = validation.traces
+    assert seed != 1, "tuning and validation use different seeds"
+    first_s = end_s - validation.length_s
+    counted_s = first_s + validation.case.scenario.warm_up_s
+    assert counted_s == pytest.approx(cut_s, abs=0.01), "the lead-in is simulated and not counted"
     begin_s = round(1 / 3 * end_s, 3)
     lead = [a - begin_s for a in arrivals(whole) if a >= begin_s]
-    assert np.allclose(proof.traces[seed].arrival_s, lead, atol=2e-3)
+    assert np.allclose(validation.traces[seed].arrival_s, lead, atol=2e-3)
 
 
-def test_traces_for_the_proof_alone_are_not_cut(case: Case) -> None:
+def test_validation_only_traces_are_not_split(case: Case) -> None:
     day, second = traffic_of(case, 1), traffic_of(case, 9)
     inputs = study_inputs(case, [RecordedTrace("day", day)], 1, 1, 1, validation_only=[RecordedTrace("other", second)])
     assert [s.name for s in inputs.validation][-1] == "other"
@@ -69,21 +69,21 @@ def test_traces_for_the_proof_alone_are_not_cut(case: Case) -> None:
     assert len(inputs.tuning) == 1
 
 
-def test_a_trace_that_is_no_longer_than_its_warm_up_is_refused(case: Case) -> None:
+def test_a_trace_no_longer_than_its_warm_up_is_rejected(case: Case) -> None:
     short = traffic_of(case, 1).window(0.0, 80.0)
     with pytest.raises(TraceError, match="no longer than the scenario's warm_up_s, 60"):
         study_inputs(case, [RecordedTrace("short", short)], 1, 1, 1)
 
 
-def test_a_digest_is_of_all_that_is_simulated(case: Case, world: StudyInputs) -> None:
+def test_the_digest_covers_all_simulated_inputs(case: Case, world: StudyInputs) -> None:
     assert study_inputs(case, [], 1, 2, 2).digest == world.digest
     assert study_inputs(case, [], 2, 2, 2).digest != world.digest
-    dearer = dataclasses.replace(case.scenario, settle_s=61.0)
-    assert study_inputs(dataclasses.replace(case, scenario=dearer), [], 1, 2, 2).digest != world.digest
+    longer = dataclasses.replace(case.scenario, settle_s=61.0)
+    assert study_inputs(dataclasses.replace(case, scenario=longer), [], 1, 2, 2).digest != world.digest
     assert study_inputs(case, [], 1, 2, 2, present=case.workload).digest != world.digest
 
 
-def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: StudyInputs) -> None:
+def test_a_repeated_trial_has_equal_results(world: StudyInputs) -> None:
     job = TrialJob(3, "self:policies.concurrency.target_per_replica=20")
     outcome_ = run_job(world, job)
     assert outcome_ == run_job(world, job)
@@ -92,13 +92,13 @@ def test_a_trial_is_the_same_wherever_and_whenever_it_is_run(world: StudyInputs)
     assert outcome_.results[0].blocks != outcome_.results[1].blocks
 
 
-def test_the_early_check_of_a_trial_changes_nothing(world: StudyInputs) -> None:
+def test_the_early_check_does_not_change_the_results_of_a_trial(world: StudyInputs) -> None:
     """The first replication has an early check; the validation task runs the same worlds without it."""
     validation_only = dataclasses.replace(world, validation=world.tuning)
     assert run_job(world, TrialJob(0, "self")).results == run_job(validation_only, TrialJob(0, "self", "prove")).results
 
 
-def test_a_pruned_trial_ends_at_a_third_with_its_figures(world: StudyInputs) -> None:
+def test_a_pruned_trial_ends_after_its_first_stage(world: StudyInputs) -> None:
     whole = run_job(world, TrialJob(0, "self"))
     (cost, late), _ = whole.stages
     pruned = run_job(world, TrialJob(1, "self", limits=PruneLimits((((cost / 2, late),), ()))))
@@ -107,24 +107,24 @@ def test_a_pruned_trial_ends_at_a_third_with_its_figures(world: StudyInputs) -> 
     assert pruned.stages == whole.stages[:1]
 
 
-def test_settings_that_the_workload_refuses_are_not_simulated(world: StudyInputs) -> None:
+def test_settings_that_the_workload_rejects_are_not_simulated(world: StudyInputs) -> None:
     assert "must be" in run_job(world, TrialJob(1, "self:.tolerance=9")).refused
 
 
-def test_a_worker_of_another_version_gives_no_figures(world: StudyInputs) -> None:
+def test_a_worker_of_another_version_is_rejected(world: StudyInputs) -> None:
     second = dataclasses.replace(world, version="0.0.1")
     with pytest.raises(WrongVersion, match=r"the client 0\.0\.1: install the same on both"):
         run_job(second, TrialJob(1, "self"))
 
 
-def test_todays_workload_may_be_another_one(case: Case, world: StudyInputs) -> None:
+def test_the_present_workload_may_differ_from_the_scenarios(case: Case, world: StudyInputs) -> None:
     file = case.folder / "workloads" / "wide.yaml"
     file.write_text(small.WORKLOAD.replace("target_per_replica: 12", "target_per_replica: 3"))
     inputs = study_inputs(case, [], 1, 1, 1, present=load_workload(file))
     today = run_job(inputs, TrialJob(TODAY, inputs.today_contender, "prove"))
     searched = run_job(inputs, TrialJob(0, "self", "prove"))
     assert inputs.today_contender == "present"
-    assert cost(today) > 1.2 * cost(searched), "it wants four times the replicas"
+    assert cost(today) > 1.2 * cost(searched), "it requests four times the replicas"
 
 
 def cost(outcome_: TrialOutcome) -> float:
@@ -161,7 +161,7 @@ def advance(study_: Study, count: int) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_study_taken_up_again_goes_on_as_it_would_have(
+def test_a_resumed_study_continues_as_an_uninterrupted_one(
     folder: Path, tmp_path: Path, space: Space, sampler: str
 ) -> None:
     first = advance(open_study(folder, space, sampler), 15)
@@ -175,16 +175,16 @@ def test_the_first_trial_has_the_present_settings(folder: Path, space: Space) ->
     assert study_.next_job() == TrialJob(0, "self")
 
 
-def test_running_trials_of_a_killed_client_run_again_under_their_numbers(folder: Path, space: Space) -> None:
+def test_running_trials_of_a_killed_client_are_repeated_with_their_numbers(folder: Path, space: Space) -> None:
     study_ = open_study(folder, space)
     advance(study_, 3)
     jobs = [study_.next_job(), study_.next_job()]
-    again = open_study(folder, space)
-    unfinished = again.unfinished_jobs()
+    resumed = open_study(folder, space)
+    unfinished = resumed.unfinished_jobs()
     assert [(j.number, j.contender) for j in unfinished] == [(j.number, j.contender) for j in jobs]
     for job in unfinished:
-        again.record(job, outcome(job))
-    assert again.next_job().number == 5
+        resumed.record(job, outcome(job))
+    assert resumed.next_job().number == 5
     assert [t.number for t in open_study(folder, space).completed] == [0, 1, 2, 3, 4]
 
 
@@ -195,14 +195,14 @@ def test_a_resumed_study_has_every_recorded_outcome(folder: Path, space: Space) 
     study_.record(job, TrialOutcome(stages=((9.0, 0.5),), pruned="too late"))
     job = study_.next_job()
     study_.record(job, TrialOutcome(refused="may not be"))
-    again = open_study(folder, space)
-    assert (again.finished, again.pruned, again.refused) == (4, 1, 1)
-    assert [t.results for t in again.completed] == [t.results for t in study_.completed]
-    assert [t.settings for t in again.completed] == [t.settings for t in study_.completed]
+    resumed = open_study(folder, space)
+    assert (resumed.finished, resumed.pruned, resumed.refused) == (4, 1, 1)
+    assert [t.results for t in resumed.completed] == [t.results for t in study_.completed]
+    assert [t.settings for t in resumed.completed] == [t.settings for t in study_.completed]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_finds_cheap_trials_that_meet_the_slo(folder: Path, space: Space, sampler: str) -> None:
+def test_every_sampler_finds_cheap_trials_within_the_slo(folder: Path, space: Space, sampler: str) -> None:
     """In the formula, cost falls with the target, and a tenth is late from 14.1 on."""
     study_ = open_study(folder, space, sampler)
     advance(study_, 80)
@@ -210,7 +210,7 @@ def test_every_sampler_finds_cheap_trials_that_meet_the_slo(folder: Path, space:
     assert min(costs) < 1.12 * 100 / 14.14 * 730
 
 
-def test_another_studys_log_is_not_gone_on_with(folder: Path, space: Space) -> None:
+def test_a_log_of_a_different_study_is_not_resumed(folder: Path, space: Space) -> None:
     advance(open_study(folder, space), 2)
     with pytest.raises(ConfigError, match="something else; what differs: seed"):
         open_study(folder, space, seed=2)
@@ -218,7 +218,7 @@ def test_another_studys_log_is_not_gone_on_with(folder: Path, space: Space) -> N
         open_study(folder, space, "cmaes")
 
 
-def test_a_line_that_a_killed_client_did_not_finish_is_cut_off(folder: Path, space: Space) -> None:
+def test_an_incomplete_last_line_of_the_log_is_truncated(folder: Path, space: Space) -> None:
     advance(open_study(folder, space), 3)
     log = folder / "study.log"
     with log.open("ab") as file:
@@ -227,37 +227,37 @@ def test_a_line_that_a_killed_client_did_not_finish_is_cut_off(folder: Path, spa
     assert advance(open_study(folder, space), 1)[0][0] == 3
 
 
-def test_a_folder_is_led_by_one_client_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_has_one_leading_client_at_a_time(tmp_path: Path) -> None:
     busy = pytest.raises(ConfigError, match="another forescale tune is at work in it")
     with lead_folder(tmp_path / "out") as name, busy, lead_folder(tmp_path / "out"):
         pass
-    with lead_folder(tmp_path / "out") as again:
-        assert again == name
+    with lead_folder(tmp_path / "out") as next_name:
+        assert next_name == name
 
 
-def in_database(folder: Path, space: Space) -> Study:
+def study_in_database(folder: Path, space: Space) -> Study:
     url = f"sqlite:///{folder / 'study.db'}"
     return study(open_storage(url, folder), "small", space, {"sampler": "tpe", "seed": 1}, ALLOWED)
 
 
-def test_a_study_in_a_database_is_led_by_the_last_lease(tmp_path: Path, space: Space) -> None:
-    study_ = in_database(tmp_path, space)
-    first, second = Lease(study_.optuna, "mine"), Lease(in_database(tmp_path, space).optuna, "other")
+def test_a_study_in_a_database_has_one_leading_client_at_a_time(tmp_path: Path, space: Space) -> None:
+    study_ = study_in_database(tmp_path, space)
+    first, second = Lease(study_.optuna, "mine"), Lease(study_in_database(tmp_path, space).optuna, "other")
     first.take()
     with pytest.raises(ConfigError, match="is led by a client on"):
         second.take()
-    Lease(study_.optuna, "mine").take()  # the same folder's client, killed and begun again
+    Lease(study_.optuna, "mine").take()  # the same folder's client, killed and restarted
     first.leave()
     second.take()
     with pytest.raises(LostLease, match="run this command again when that one has ended"):
         first.renew(LEASE_S)
 
 
-def test_the_error_of_a_database_hides_its_password(tmp_path: Path) -> None:
+def test_a_database_error_hides_the_password(tmp_path: Path) -> None:
     url = "postgresql://tune:hidden@127.0.0.1:1/none"
-    with pytest.raises(ConfigError, match=r"postgresql://\*\*\*@127\.0\.0\.1:1/none: cannot be opened") as importances:
+    with pytest.raises(ConfigError, match=r"postgresql://\*\*\*@127\.0\.0\.1:1/none: cannot be opened") as caught:
         open_storage(url, tmp_path)
-    assert "hidden" not in str(importances.value)
+    assert "hidden" not in str(caught.value)
     assert without_secret("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
 
 
@@ -269,4 +269,4 @@ def test_the_setting_that_explains_the_trials_has_the_highest_importance(folder:
     importances = importance(study_)
     assert importances[0].path == "policies.concurrency.target_per_replica"
     assert importances[0].cost > 0.5
-    assert sum(outcome_.cost for outcome_ in importances) == pytest.approx(1.0)
+    assert sum(setting.cost for setting in importances) == pytest.approx(1.0)

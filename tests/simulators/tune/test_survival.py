@@ -26,7 +26,7 @@ TRIALS = 16
 
 
 def tuning(scenario: Path, out: Path, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """The search as a process."""
+    """Run the search as a process."""
     arguments: tuple[str | Path, ...] = (scenario, "--out", out, "--budget", f"{TRIALS}-trials", "--proof", "1", *more)
     return small.running(*arguments, cwd=out.parent)
 
@@ -34,7 +34,7 @@ def tuning(scenario: Path, out: Path, *more: str) -> AbstractContextManager[subp
 def check_all_ended(trials: Sequence[Any]) -> None:
     """Check that every trial number occurs once, every trial ended, and the count is as requested.
 
-    A trial that a killed client was still drawing never ran: it is marked as failed and not counted.
+    A trial whose parameters a killed client had not fully sampled never ran: it is marked as failed and not counted.
     """
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert set(small.states(trials)) <= set(small.ENDED)
@@ -47,16 +47,16 @@ def check_all_ended(trials: Sequence[Any]) -> None:
 
 
 def finish(scenario: Path, out: Path, *more: str) -> None:
-    """Give the same command again, and let it come to its end."""
+    """Run the same command again to completion."""
     with tuning(scenario, out, *more) as process:
-        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (output, complaints)
+        output, stderr = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, stderr)
     assert small.result(out)["trials"]["finished"] == TRIALS
 
 
 def children(pid: int) -> list[int]:
-    """A process's children that are workers, by the system's own list."""
-    trials = []
+    """Return the worker processes of a process, read from /proc."""
+    pids = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
@@ -64,11 +64,11 @@ def children(pid: int) -> list[int]:
             except OSError:
                 continue
             if int(stat.rpartition(")")[2].split()[1]) == pid and "spawn_main" in line:
-                trials.append(int(folder.name))
-    return trials
+                pids.append(int(folder.name))
+    return pids
 
 
-def test_a_killed_client_is_gone_on_from_and_its_processes_end_with_it(tmp_path: Path) -> None:
+def test_a_killed_client_is_resumed_and_its_workers_exit(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with tuning(scenario, out, "--jobs", "2") as process:
         small.wait_until(lambda: small.count_ended(out / "study.log") >= 6, "six trials have ended", process)
@@ -82,61 +82,61 @@ def test_a_killed_client_is_gone_on_from_and_its_processes_end_with_it(tmp_path:
     check_all_ended(small.trials(out))
 
 
-def test_a_job_whose_process_is_killed_is_run_again(tmp_path: Path) -> None:
+def test_a_job_whose_process_is_killed_is_repeated(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with tuning(scenario, out, "--jobs", "2") as process:
         small.wait_until(lambda: small.count_ended(out / "study.log") >= 4, "four trials have ended", process)
         os.kill(children(process.pid)[0], signal.SIGKILL)
-        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (output, complaints)
+        output, stderr = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, stderr)
     check_all_ended(small.trials(out))
 
 
-def test_processes_give_the_outcomes_that_one_would_have_given(tmp_path: Path) -> None:
+def test_parallel_processes_give_the_same_outcomes_as_one(tmp_path: Path) -> None:
     world = study_inputs(small.case(tmp_path), [], 1, 1, 1)
     jobs = [TrialJob(k, f"self:policies.concurrency.target_per_replica={10 + k}") for k in range(4)]
     executor = LocalExecutor(world, 2)
     try:
-        trials = run_all(executor, jobs, lambda _: None, SearchListener(), lambda *_: None)
+        outcomes = run_all(executor, jobs, lambda _: None, SearchListener(), lambda *_: None)
     finally:
         executor.close()
-    assert trials == {(job.number, "search"): run_job(world, job) for job in jobs}
+    assert outcomes == {(job.number, "search"): run_job(world, job) for job in jobs}
 
 
 @needs_postgres
-def test_a_study_in_postgresql_outlives_its_client(tmp_path: Path) -> None:
+def test_a_study_in_postgresql_survives_a_killed_client(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with postgres() as url:
         more = ("--jobs", "2", "--storage", url)
         with tuning(scenario, out, *more) as process:
-            small.wait_until(lambda: in_database(url) >= 5, "five trials have ended", process)
+            small.wait_until(lambda: ended_in_database(url) >= 5, "five trials have ended", process)
             process.kill()
             process.communicate()
         finish(scenario, out, *more)
         check_all_ended(small.trials(out, url))
 
 
-def in_database(url: str) -> int:
+def ended_in_database(url: str) -> int:
     """Return the number of ended trials, read without Optuna, which would create the tables at the same time."""
-    executor = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
-    with executor.connect() as connection:
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg2:"), poolclass=NullPool)
+    with engine.connect() as connection:
         if not sqlalchemy.inspect(connection).has_table("trials"):
             return 0
-        trials = connection.execute(sqlalchemy.text("select count(*) from trials where state <> 'RUNNING'"))
-        return int(trials.scalar_one())
+        ended = connection.execute(sqlalchemy.text("select count(*) from trials where state <> 'RUNNING'"))
+        return int(ended.scalar_one())
 
 
-def test_a_dask_worker_that_is_killed_loses_no_trial(tmp_path: Path) -> None:
+def test_a_killed_dask_worker_loses_no_trial(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with cluster(tmp_path, 2) as dask, tuning(scenario, out, "--on", dask.address) as process:
         small.wait_until(lambda: small.count_ended(out / "study.log") >= 5, "five trials have ended", process)
         dask.workers[0].kill()
-        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (output, complaints)
+        output, stderr = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, stderr)
     check_all_ended(small.trials(out))
 
 
-def test_a_dask_scheduler_that_is_killed_is_waited_for(tmp_path: Path) -> None:
+def test_a_killed_dask_scheduler_is_awaited_until_restarted(tmp_path: Path) -> None:
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with cluster(tmp_path, 1) as dask, tuning(scenario, out, "--on", dask.address) as process:
         small.wait_until(lambda: small.count_ended(out / "study.log") >= 5, "five trials have ended", process)
@@ -145,13 +145,13 @@ def test_a_dask_scheduler_that_is_killed_is_waited_for(tmp_path: Path) -> None:
         dask.workers[0].kill()
         dask.start_scheduler()
         dask.start_worker()
-        output, complaints = process.communicate(timeout=2 * small.PATIENCE_S)
-    assert process.returncode in {0, 1}, (output, complaints)
+        output, stderr = process.communicate(timeout=2 * small.PATIENCE_S)
+    assert process.returncode in {0, 1}, (output, stderr)
     check_all_ended(small.trials(out))
 
 
-def test_a_dask_client_that_is_killed_is_gone_on_from_with_the_same_outcomes(tmp_path: Path) -> None:
-    """One worker: then the whole study is what it would have been without the cluster, and without the kill."""
+def test_a_killed_dask_client_is_resumed_with_the_same_outcomes(tmp_path: Path) -> None:
+    """With one worker the study equals that of an uninterrupted local run."""
     scenario, out = small.write(tmp_path), tmp_path / "out"
     with cluster(tmp_path, 1) as dask:
         with tuning(scenario, out, "--on", dask.address) as process:
@@ -161,8 +161,8 @@ def test_a_dask_client_that_is_killed_is_gone_on_from_with_the_same_outcomes(tmp
         finish(scenario, out, "--on", dask.address)
     check_all_ended(small.trials(out))
     finish(scenario, tmp_path / "here", "--jobs", "1")
-    here, there = small.result(tmp_path / "here"), small.result(out)
-    assert here == there
+    local, distributed = small.result(tmp_path / "here"), small.result(out)
+    assert local == distributed
 
 
 def test_a_missing_scheduler_is_reported_on_a_stop_request(tmp_path: Path) -> None:
@@ -170,6 +170,6 @@ def test_a_missing_scheduler_is_reported_on_a_stop_request(tmp_path: Path) -> No
     with tuning(scenario, out, "--on", "tcp://127.0.0.1:9") as process:
         small.wait_until((out / "study.log").exists, "the study has begun", process)
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=small.PATIENCE_S)
-    assert process.returncode in {2, 130}, complaints
-    assert "Traceback" not in complaints
+        _, stderr = process.communicate(timeout=small.PATIENCE_S)
+    assert process.returncode in {2, 130}, stderr
+    assert "Traceback" not in stderr

@@ -79,14 +79,20 @@ def world(requests: RequestTrace, replicas: int = 1, **settings: Any) -> World:
 
 
 def workload(
-    source: str = "prometheus", policies: Mapping[str, Any] | None = None, pools: Sequence[str] = (POOL,), **given: Any
+    source: str = "prometheus",
+    policies: Mapping[str, Any] | None = None,
+    pools: Sequence[str] = (POOL,),
+    **settings: Any,
 ) -> Workload:
     """Return a workload that reads the engines or a queue. The default target is two requests per replica."""
-    return workload_from(document(source, policies, pools, **given))
+    return workload_from(document(source, policies, pools, **settings))
 
 
 def document(
-    source: str = "prometheus", policies: Mapping[str, Any] | None = None, pools: Sequence[str] = (POOL,), **given: Any
+    source: str = "prometheus",
+    policies: Mapping[str, Any] | None = None,
+    pools: Sequence[str] = (POOL,),
+    **settings: Any,
 ) -> dict[str, Any]:
     """Return the document of the workload."""
     sources: dict[str, Any] = {
@@ -104,19 +110,19 @@ def document(
         "sources": {"watch": sources[source]},
         "policies": {"want": default_policies[source]} if policies is None else dict(policies),
         "pools": {name: {"kind": "kubernetes", "name": name, "namespace": "llm"} for name in pools},
-        **given,
+        **settings,
     }
 
 
-def case(scaled: Workload | None = None, pools: Mapping[str, PoolOffer] | None = None, **given: Any) -> Case:
+def case(scaled: Workload | None = None, pools: Mapping[str, PoolOffer] | None = None, **settings: Any) -> Case:
     """Return a scenario of one pool with the workload `scaled`. The run gets its traffic separately."""
     offers = {PoolName(name): o for name, o in (pools or {POOL: offer()}).items()}
     scenario = Scenario(
         scenario="told",
         workload="",
         pools=offers,
-        traffic=given.pop("traffic", TraceFile(file="told.csv", end_s=1.0)),
-        **given,
+        traffic=settings.pop("traffic", TraceFile(file="told.csv", end_s=1.0)),
+        **settings,
     )
     names = {name: name for name in offers}
     return Case(scenario, scaled or workload(), {"steady": STEADY}, names, Path())

@@ -86,10 +86,10 @@ def simulated_ticks(
     return ticks
 
 
-# --- which calls
+# --- affected calls
 
 
-def test_fair_weather_leaves_the_ports_alone() -> None:
+def test_ports_without_matching_faults_are_unchanged() -> None:
     assert isinstance(ports().sources["a"], FixedSource)
     assert isinstance(ports(FaultSettings(fault="hang", where="pools")).sources["a"], FixedSource)
     assert isinstance(ports(FaultSettings(fault="hang", where="sources")).actuators[POOL], FakePool)
@@ -107,7 +107,7 @@ def test_fair_weather_leaves_the_ports_alone() -> None:
         ("out_of_capacity", {"waiting": READ, "running": Absent("no engine serves")}),
     ],
 )
-def test_a_source_fails_as_the_fault_says(fault: Fault, expected: dict[str, Any] | str) -> None:
+def test_a_source_raises_or_returns_its_fault(fault: Fault, expected: dict[str, Any] | str) -> None:
     assert read(ports(FaultSettings(fault=fault, share=1)).sources["a"]) == expected
 
 
@@ -130,7 +130,7 @@ def test_a_throttled_call_has_a_retry_after() -> None:
         ("out_of_capacity", None, OutOfCapacity, None),
     ],
 )
-def test_a_pool_fails_as_the_fault_says(
+def test_a_pool_raises_the_error_of_its_fault(
     fault: Fault, reading: type[Exception] | None, growing: type[Exception] | None, shrinking: type[Exception] | None
 ) -> None:
     pool = ports(FaultSettings(fault=fault, share=1)).actuators[POOL]
@@ -147,13 +147,13 @@ def test_a_pool_fails_as_the_fault_says(
                 asyncio.run(call())
 
 
-def test_the_share_of_calls_fails() -> None:
+def test_faults_affect_their_share_of_calls() -> None:
     source = ports(FaultSettings(fault="unavailable", share=0.3)).sources["a"]
     failed_calls = sum(read(source) == "Unavailable" for _ in range(1000))
     assert 250 < failed_calls < 350
 
 
-def test_weather_lasts_from_since_until_before_until() -> None:
+def test_faults_apply_from_since_s_until_before_until_s() -> None:
     clock = SettableClock()
     source = ports(FaultSettings(fault="hang", share=1, since_s=60, until_s=120), clock=clock).sources["a"]
     failed = []
@@ -163,7 +163,7 @@ def test_weather_lasts_from_since_until_before_until() -> None:
     assert failed == [False, False, True, True, False, False]
 
 
-def test_the_first_of_two_faults_wins() -> None:
+def test_the_first_of_two_faults_takes_precedence() -> None:
     both = FaultSettings(fault="hang", share=1), FaultSettings(fault="zero", share=1)
     assert read(ports(*both).sources["a"]) == "TimeoutError"
     assert read(ports(*reversed(both)).sources["a"]) == {
@@ -210,20 +210,20 @@ def sizes(ticks: list[Tick]) -> list[int | None]:
     return [t.decision.target for t in ticks]
 
 
-def test_without_faults_an_idle_pool_shrinks_and_a_busy_one_grows() -> None:
+def test_without_faults_an_idle_pool_scales_in_and_a_busy_one_scales_out() -> None:
     assert sizes(simulated_ticks())[-1] == 1
     assert max(s or 0 for s in sizes(simulated_ticks(requests=BUSY, begin=1))) == 4
 
 
 @pytest.mark.parametrize("fault", BLINDING_FAULTS)
-def test_a_workload_without_readings_never_shrinks(fault: Fault) -> None:
+def test_a_workload_without_readings_never_scales_in(fault: Fault) -> None:
     ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources"))
     assert set(sizes(ticks)) == {4}
     assert not any(t.decision.may_scale_in for t in ticks)
 
 
 @pytest.mark.parametrize("fault", BLINDING_FAULTS)
-def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
+def test_a_temporary_source_fault_only_delays_scale_in(fault: Fault) -> None:
     ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="sources", until_s=200), settle_s=1200)
     storm = [t.decision.target for t in ticks if t.at < ticks[0].at + 200]
     assert set(storm) == {4}
@@ -231,18 +231,18 @@ def test_a_storm_delays_the_shrinking_and_no_more(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "throttled", "hang", "misconfigured"])
-def test_a_pool_that_does_not_answer_keeps_its_size(fault: Fault) -> None:
+def test_a_pool_without_responses_keeps_its_size(fault: Fault) -> None:
     ticks = simulated_ticks(FaultSettings(fault=fault, share=1, where="pools"))
     assert not any(o for t in ticks for o in t.outcomes)
 
 
-def test_permanent_false_zeros_shrink_a_busy_pool() -> None:
+def test_permanent_false_zeros_scale_in_a_busy_pool() -> None:
     """Every reading is 0, fresh and finite: the workload looks idle. Only a second source could show otherwise."""
     ticks = simulated_ticks(FaultSettings(fault="zero", share=1, where="sources"), requests=BUSY)
     assert sizes(ticks)[-1] == 1
 
 
-def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
+def test_occasional_false_zeros_do_not_scale_in_a_busy_pool() -> None:
     ticks = simulated_ticks(
         FaultSettings(fault="zero", share=0.3, where="sources", until_s=110), requests=BUSY, settle_s=0
     )
@@ -251,8 +251,8 @@ def test_zeros_now_and_then_do_not_shrink_a_busy_pool() -> None:
     assert set(busy) == {4}
 
 
-def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
-    """False zeros last longer than a window of a minute again and again; the source becomes suspected."""
+def test_frequent_false_zeros_never_scale_in_a_busy_pool() -> None:
+    """False zeros repeatedly last longer than a window of a minute; the source becomes suspected."""
     ticks: list[Tick] = []
     busy = trace(*[(0.7 * k, 10, 1000) for k in range(7800)])
     zero = FaultSettings(fault="zero", share=0.5, where="sources")
@@ -264,7 +264,7 @@ def test_zeros_half_of_the_time_never_shrink_a_busy_pool() -> None:
     assert sum(bool(t.decision.suspected_zeros) for t in ticks) > 150
 
 
-def test_growing_is_refused_and_tried_again_until_there_is_capacity() -> None:
+def test_scale_out_is_retried_until_capacity_returns() -> None:
     ticks = simulated_ticks(
         FaultSettings(fault="out_of_capacity", share=1, where="pools", until_s=60), requests=BUSY, begin=1
     )

@@ -21,7 +21,7 @@ from simulators.world.world import World
 from tests.simulators.world.makers import POOL, STEADY, trace, world
 
 JOBS = [(0.0, 10, 1001)] * 10
-"""Ten messages at once, of ten seconds each without waiting."""
+"""Ten messages at once, with a service time of ten seconds each."""
 
 
 def view(service: Service, seed: int = 1, **settings: float) -> QueueView:
@@ -39,38 +39,38 @@ def reported(queue_view: QueueView, now: QueueCounts, quantity: str = "visible")
     return counts_read.value
 
 
-def counts_at(queue_view: World, at_s: float) -> QueueCounts:
-    queue_view.run_until(round(at_s * PS_PER_S))
-    return queue_view.counts()
+def counts_at(simulated: World, at_s: float) -> QueueCounts:
+    simulated.run_until(round(at_s * PS_PER_S))
+    return simulated.counts()
 
 
 # --- reported counts
 
 
-def test_every_service_tells_every_quantity() -> None:
+def test_every_service_reports_every_quantity() -> None:
     for service in ("sqs", "service_bus"):
         assert tuple(view(service).read(counts(0.0))) == QUANTITIES
     assert tuple(view("pubsub").read(counts(0.0))) == QUANTITIES
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_sqs_counts_lie_between_those_of_some_seconds_ago_and_those_of_now(seed: int) -> None:
+def test_sqs_counts_lag_by_at_most_the_approximation_time(seed: int) -> None:
     queue_view = view("sqs", seed, approximation_s=5)
     assert reported(queue_view, counts(0.0, 100)) == 100
     counts_read = [reported(queue_view, counts(float(t), 100 + 10 * t)) for t in range(10, 2000, 10)]
     true = [100 + 10 * t for t in range(10, 2000, 10)]
     behind = [a - b for a, b in zip(true, counts_read, strict=True)]
-    assert 0 <= min(behind) < max(behind) <= 50  # of growth by 10 a second, 5 s at most
+    assert 0 <= min(behind) < max(behind) <= 50  # growth of 10 per second, at most 5 s old
     assert 15 < float(np.mean(behind)) < 35
 
 
-def test_sqs_never_tells_more_than_it_ever_held_however_often_it_is_asked() -> None:
+def test_frequent_sqs_reads_stay_within_the_counts_of_the_last_second() -> None:
     queue_view = view("sqs", approximation_s=60)
     counts_read = [reported(queue_view, counts(float(t), 10 * t)) for t in range(200)]
     assert all(10 * (t - 1) <= n <= 10 * t for t, n in enumerate(counts_read))
 
 
-def test_sqs_says_that_its_counts_are_of_now_and_shows_the_age_truly() -> None:
+def test_sqs_timestamps_counts_with_the_present_and_reports_the_exact_age() -> None:
     queue_view = view("sqs")
     queue_view.read(counts(0.0, 100))
     counts_read = queue_view.read(counts(10.0, 0))
@@ -78,7 +78,7 @@ def test_sqs_says_that_its_counts_are_of_now_and_shows_the_age_truly() -> None:
     assert all(isinstance(r, Fresh) and r.measured_at == 1010.0 for r in counts_read.values())
 
 
-def test_sqs_without_approximation_tells_the_truth_as_does_a_second_look_at_one_time() -> None:
+def test_sqs_without_approximation_and_repeated_reads_return_exact_counts() -> None:
     exact = view("sqs", approximation_s=0)
     assert [reported(exact, counts(float(t), t * t)) for t in range(9)] == [t * t for t in range(9)]
     twice = view("sqs", approximation_s=60)
@@ -87,7 +87,7 @@ def test_sqs_without_approximation_tells_the_truth_as_does_a_second_look_at_one_
     assert reported(twice, counts(1.0, 0)) == 0
 
 
-def test_pubsub_shows_nothing_before_the_first_sample_is_out() -> None:
+def test_pubsub_reports_absent_before_its_first_sample() -> None:
     queue_view = view("pubsub")
     assert set(queue_view.read(counts(0.0, 5)).values()) == {Absent("Cloud Monitoring shows no sample yet")}
     queue_view.sample(counts(0.0, 5))
@@ -97,7 +97,7 @@ def test_pubsub_shows_nothing_before_the_first_sample_is_out() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pubsub_shows_samples_in_order_and_late(seed: int) -> None:
+def test_pubsub_reports_samples_in_order_after_their_lag(seed: int) -> None:
     queue_view, ages, last = view("pubsub", seed), [], -1.0
     for t in range(3600):
         if t % PUBSUB_SAMPLING_S == 0:
@@ -111,7 +111,7 @@ def test_pubsub_shows_samples_in_order_and_late(seed: int) -> None:
     assert 0 <= min(ages) < PUBSUB_SAMPLING_S < max(ages) <= PUBSUB_SAMPLING_S + PUBSUB_LAG_S
 
 
-def test_service_bus_tells_the_truth_at_once_and_zero_while_throttled() -> None:
+def test_service_bus_reports_exact_counts_and_zero_while_throttled() -> None:
     assert reported(view("service_bus"), counts(7.0, 42)) == 42
     throttled = view("service_bus", throttled_share=1)
     assert throttled.read(counts(7.0, 42, in_flight=3)) == dict.fromkeys(QUANTITIES, Fresh(0.0, 1007.0))
@@ -124,7 +124,7 @@ def test_service_bus_tells_the_truth_at_once_and_zero_while_throttled() -> None:
 # --- the queue itself
 
 
-def test_messages_wait_until_a_replica_has_room_and_are_in_flight_until_it_is_done() -> None:
+def test_messages_wait_for_a_free_replica_and_are_in_flight_until_done() -> None:
     simulated = world(trace(*JOBS), queue=SimulatedQueue())
     now = counts_at(simulated, 1.0)
     assert (now.visible, now.in_flight, now.oldest_age_s) == (6, STEADY.max_seqs, 1.0)
@@ -134,19 +134,19 @@ def test_messages_wait_until_a_replica_has_room_and_are_in_flight_until_it_is_do
     assert (now.visible, now.in_flight, now.oldest_age_s) == (0, 0, 0.0)
 
 
-def test_the_oldest_age_is_that_of_the_message_that_waits_longest() -> None:
+def test_oldest_age_is_that_of_the_longest_waiting_message() -> None:
     simulated = world(trace(*JOBS[:4], (2.0, 10, 1), (7.0, 10, 1)), queue=SimulatedQueue())
     assert counts_at(simulated, 9.0).oldest_age_s == 7.0
     assert counts_at(simulated, 1.0 + 9.0).visible == 2
 
 
-def test_messages_with_a_delay_are_seen_as_delayed_and_come_after_it() -> None:
+def test_delayed_messages_count_as_delayed_and_are_delivered_afterwards() -> None:
     simulated = world(trace((10.0, 10, 2), (30.0, 10, 2)), queue=SimulatedQueue(delay_s=15))
     assert [counts_at(simulated, t).delayed for t in (5.0, 9.0, 12.0, 24.0, 26.0, 31.0, 46.0)] == [0, 0, 1, 1, 0, 1, 0]
     assert simulated.kernel.requests.at_ps(RequestMoment.ADMITTED).tolist() == [25 * PS_PER_S, 45 * PS_PER_S]
 
 
-def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again() -> None:
+def test_a_lost_message_is_redelivered_after_its_visibility_timeout() -> None:
     simulated = world(trace((0.0, 10, 1001)), replicas=2, queue=SimulatedQueue(visibility_timeout_s=30))
     simulated.run_until(5 * PS_PER_S)
     interrupt(simulated, 0)
@@ -158,7 +158,7 @@ def test_a_lost_message_is_in_flight_until_its_visibility_ends_and_comes_again()
     assert simulated.kernel.requests.deliveries[0] == 2
 
 
-def test_a_message_taken_too_often_is_buried() -> None:
+def test_a_message_received_too_often_becomes_a_dead_letter() -> None:
     queue = SimulatedQueue(visibility_timeout_s=10, max_receives=2)
     simulated = world(trace((0.0, 10, 1001)), replicas=1, queue=queue)
     simulated.run_until(5 * PS_PER_S)
@@ -171,7 +171,7 @@ def test_a_message_taken_too_often_is_buried() -> None:
     assert simulated.kernel.requests.finished_ps[0] == RequestEnd.DEAD_LETTER
 
 
-def test_without_a_queue_what_a_replica_had_is_lost_with_it() -> None:
+def test_requests_of_a_lost_replica_are_lost_without_a_queue() -> None:
     simulated = world(trace(*JOBS[:3]), replicas=1)
     simulated.run_until(5 * PS_PER_S)
     interrupt(simulated, 0)
@@ -186,8 +186,8 @@ def interrupt(simulated: World, node: int) -> None:
 
 
 @pytest.mark.parametrize(("service", "expected"), [("sqs", (5, 3)), ("pubsub", (8, 0)), ("service_bus", (8, 0))])
-def test_messages_in_work_count_as_each_service_counts_them(service: Service, expected: tuple[int, int]) -> None:
-    simulated = view(service)
-    simulated.sample(counts(0.0, 5, 3))
+def test_messages_in_progress_count_as_each_service_counts_them(service: Service, expected: tuple[int, int]) -> None:
+    queue_view = view(service)
+    queue_view.sample(counts(0.0, 5, 3))
     later = counts(2 * PUBSUB_LAG_S, 5, 3)
-    assert (reported(simulated, later), reported(simulated, later, "in_flight")) == expected
+    assert (reported(queue_view, later), reported(queue_view, later, "in_flight")) == expected

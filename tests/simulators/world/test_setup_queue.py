@@ -56,7 +56,7 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
         k.start(replica)
         starts += 1
         served = begin
-        while True:  # to the first arrival that finds the server empty
+        while True:  # until the first arrival at an empty server
             served += 1
             if served == len(arrival_ps):
                 k.advance(NEVER)
@@ -72,7 +72,7 @@ def with_set_up(arrival_ps: Ints, output: Ints, set_up_ps: Ints) -> tuple[Kernel
 
 @pytest.mark.parametrize("kind", ["constant", "exponential"])
 @pytest.mark.parametrize(("rho", "mean_steps"), [(0.5, 3 * MEAN_STEPS), (0.7, 10 * MEAN_STEPS), (0.3, 500)])
-def test_waits_are_those_of_a_queue_with_set_up(kind: str, rho: float, mean_steps: int) -> None:
+def test_mean_wait_matches_the_theory_of_a_queue_with_set_up(kind: str, rho: float, mean_steps: int) -> None:
     rng = new_rng(7)
     rate = rho / MEAN_STEPS
     arrival = poisson(rng, CUSTOMERS, rate)
@@ -88,7 +88,7 @@ def test_waits_are_those_of_a_queue_with_set_up(kind: str, rho: float, mean_step
     assert starts == pytest.approx(cycles, rel=0.05)
 
 
-def test_a_set_up_of_no_time_leaves_the_plain_queue() -> None:
+def test_a_set_up_time_of_zero_equals_the_plain_queue() -> None:
     rng, rho = new_rng(3), 0.6
     arrival = poisson(rng, CUSTOMERS, rho / MEAN_STEPS)
     output = sizes(rng, "geometric", CUSTOMERS)

@@ -29,14 +29,14 @@ def value(simulated: World, at_s: float, quantity: str) -> float:
     return reading.value
 
 
-def test_a_reading_is_of_the_last_scrape_and_not_of_now() -> None:
+def test_a_reading_has_the_value_and_time_of_the_last_scrape() -> None:
     simulated = world(trace((3.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5))
     assert readings_at(simulated, 4.0, "running") == [Fresh(0.0, 1000.0)]
     assert readings_at(simulated, 5.0, "running") == [Fresh(1.0, 1005.0)]
     assert readings_at(simulated, 9.999, "running") == [Fresh(1.0, 1005.0)]
 
 
-def test_a_scrape_is_seen_after_the_lag_and_nothing_before_the_first() -> None:
+def test_a_scrape_is_visible_only_after_its_lag() -> None:
     simulated = world(trace((1.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=5, lag_s=3))
     assert readings_at(simulated, 2.9) == [Absent("not scraped yet")] * len(ALL)
     assert readings_at(simulated, 3.0, "running") == [Fresh(0.0, 1000.0)]
@@ -44,7 +44,7 @@ def test_a_scrape_is_seen_after_the_lag_and_nothing_before_the_first() -> None:
     assert readings_at(simulated, 8.0, "running") == [Fresh(1.0, 1005.0)]
 
 
-def test_lost_scrapes_leave_the_last_one_to_grow_old() -> None:
+def test_lost_scrapes_leave_the_previous_scrape_in_place() -> None:
     simulated = world(trace((0.0, 10, 1)), telemetry=Telemetry(scrape_interval_s=5, lost_share=1))
     assert readings_at(simulated, 60.0) == [Absent("not scraped yet")] * len(ALL)
     half = world(trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, lost_share=0.5))
@@ -56,12 +56,12 @@ def test_lost_scrapes_leave_the_last_one_to_grow_old() -> None:
     assert set(ages) > {0.0, 5.0}
 
 
-def test_no_engine_is_absent_and_not_zero() -> None:
+def test_readings_without_engines_are_absent_rather_than_zero() -> None:
     simulated = world(trace((0.0, 10, 1)), replicas=0)
     assert readings_at(simulated, 60.0) == [Absent("no engine serves")] * len(ALL)
 
 
-def test_a_drained_replica_is_told_while_it_has_requests() -> None:
+def test_a_drained_replica_is_reported_while_it_has_requests() -> None:
     simulated = world(trace((0.0, 10, 1000)), telemetry=Telemetry(scrape_interval_s=1))
     simulated.run_until(PS_PER_S)
     simulated.resize(POOL, 0)
@@ -69,7 +69,7 @@ def test_a_drained_replica_is_told_while_it_has_requests() -> None:
     assert readings_at(simulated, 11.0, "running") == [Absent("no engine serves")]
 
 
-def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
+def test_rates_and_latencies_match_hand_computed_window_values() -> None:
     rows = [(float(k), 10, 11) for k in range(100)]  # each takes 11 steps of 10 ms
     simulated = world(trace(*rows), telemetry=Telemetry(scrape_interval_s=10, rate_window_s=30))
     simulated.run_until(65 * PS_PER_S)
@@ -101,12 +101,12 @@ def test_rates_and_latencies_are_those_of_the_window_by_hand() -> None:
     )
 
 
-def test_a_mean_over_the_replicas_is_their_total_shared_out() -> None:
+def test_a_mean_per_replica_is_the_total_divided_by_the_replicas() -> None:
     simulated = world(trace(*[(0.0, 10, 1000)] * 6), replicas=3, telemetry=Telemetry(scrape_interval_s=1))
     assert readings_at(simulated, 5.5, "running", "running_per_replica") == [Fresh(6.0, 1005.0), Fresh(2.0, 1005.0)]
 
 
-def test_requests_that_have_not_ended_tell_no_latency() -> None:
+def test_unfinished_and_rejected_requests_contribute_no_latency() -> None:
     simulated = world(trace((0.5, 10, 1500), (1.0, 10, 17_000)))  # the second is longer than the cache: rejected
     latencies = ("itl_mean_s", "queue_time_p95_s", "ttft_mean_s")
     assert readings_at(simulated, 0.1, *latencies) == [
@@ -114,16 +114,19 @@ def test_requests_that_have_not_ended_tell_no_latency() -> None:
     ]
     itl, queue_time, ttft = readings_at(simulated, 15.0, *latencies)  # it runs until 15.5 s
     assert itl == Absent("nothing to make itl_mean_s from in the last 60 s")
-    assert (queue_time, ttft) == (Fresh(0.285, 1015.0), Fresh(0.01, 1015.0))  # no bound of a queue's is below 0.3 s
+    assert (queue_time, ttft) == (
+        Fresh(0.285, 1015.0),
+        Fresh(0.01, 1015.0),
+    )  # the lowest bucket bound of queue times is 0.3 s
 
 
-def test_an_engines_time_to_first_token_knows_of_no_queue_before_it() -> None:
+def test_engine_ttft_excludes_the_time_in_the_queue_before_it() -> None:
     simulated = world(trace((0.0, 10, 2)), replicas=0)
     simulated.resize(POOL, 1)  # serves from 35 s on
     assert value(simulated, 45.0, "ttft_mean_s") == pytest.approx(0.01)
 
 
-def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_is_exact() -> None:
+def test_quantiles_use_vllm_buckets_and_shares_above_a_bound_are_exact() -> None:
     """Nine of ten requests take 26 ms a token and one takes 40; quantiles are interpolated between 25 and 50 ms."""
     histogram = buckets(np.array([0.026] * 9 + [0.04]), TOKEN_BOUNDS_S)
     assert quantile(0.95, histogram) == pytest.approx(0.04875)
@@ -131,7 +134,7 @@ def test_a_quantile_is_as_coarse_as_vllms_histogram_and_a_share_beyond_a_bound_i
     assert share_above(0.025, histogram) == 1.0
 
 
-def test_late_is_what_is_beyond_the_promise_and_nothing_where_there_is_none() -> None:
+def test_late_share_counts_values_above_the_slo_and_is_absent_without_one() -> None:
     simulated = world(trace(*[(float(k), 10, 11) for k in range(100)]), telemetry=Telemetry(scrape_interval_s=10))
     simulated.run_until(65 * PS_PER_S)
     for limit_s, late in ((0.0099, 0.01), (0.01, 0.0), (0.005, 0.5)):
@@ -151,7 +154,7 @@ def test_rates_need_two_scrapes_within_the_window() -> None:
     assert isinstance(readings_at(simulated, 130.0, "running")[0], Fresh)
 
 
-def test_one_request_at_a_time_reads_as_a_busy_gpu() -> None:
+def test_a_single_running_request_reports_a_busy_gpu() -> None:
     simulated = world(
         trace((0.0, 10, 1500), (15.0, 10, 1500), (30.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5)
     )
@@ -161,7 +164,7 @@ def test_one_request_at_a_time_reads_as_a_busy_gpu() -> None:
     assert value(idle, 10.0, "utilization") == pytest.approx(BUSY_UTILIZATION / 2)
 
 
-def test_a_partial_scrape_gives_totals_as_lower_bounds_and_no_means() -> None:
+def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
     always = Telemetry(scrape_interval_s=5, partial_share=1)
     simulated = world(trace((0.0, 10, 1500), (0.0, 10, 1500)), replicas=2, telemetry=always)
     simulated.run_until(10 * PS_PER_S)
@@ -171,19 +174,19 @@ def test_a_partial_scrape_gives_totals_as_lower_bounds_and_no_means() -> None:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")
             assert "did not answer" in reading.missing
-        else:  # a rate needs one whole scrape to start from
+        else:  # a rate needs one complete scrape as its start
             assert isinstance(reading, Absent), quantity
             assert total or "did not answer" in reading.reason or "nothing to make" in reading.reason
 
 
-def test_the_only_replica_that_is_silent_is_not_taken_for_none() -> None:
+def test_an_unscraped_single_replica_is_reported_as_missing() -> None:
     simulated = world(trace((0.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5, partial_share=1))
     assert readings_at(simulated, 6.0, "running") == [Fresh(0.0, 1005.0, "replica 0 did not answer")]
     assert readings_at(simulated, 6.0, "kv_cache_usage") == [Absent("replica 0 did not answer")]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_rates_over_partial_scrapes_are_the_truth_or_a_lower_bound(seed: int) -> None:
+def test_rates_over_partial_scrapes_are_exact_or_lower_bounds(seed: int) -> None:
     often = Telemetry(scrape_interval_s=5, rate_window_s=40, partial_share=0.3)
     simulated = world(trace(*STEADY_LOAD), replicas=3, telemetry=often, seed=seed)
     missing = 0
@@ -198,18 +201,20 @@ def test_rates_over_partial_scrapes_are_the_truth_or_a_lower_bound(seed: int) ->
     assert missing
 
 
-def test_rates_hold_when_replicas_die_and_come() -> None:
+def test_rates_stay_correct_while_replicas_are_lost_and_added() -> None:
     simulated = world(trace(*STEADY_LOAD), replicas=3, telemetry=Telemetry(scrape_interval_s=5, rate_window_s=30))
     simulated.run_until(100 * PS_PER_S)
     pool = simulated.pools[POOL]
     pool.interrupt(0, simulated.now_ps, simulated.now_ps)  # replaced: another comes 35 s later
     simulated.resize(POOL, 5)
     for at_s in range(105, 190, 5):
-        assert value(simulated, at_s, "requests_per_s") == pytest.approx(2.0, abs=0.07)  # two requests went with it
+        assert value(simulated, at_s, "requests_per_s") == pytest.approx(
+            2.0, abs=0.07
+        )  # two requests were lost with the replica
         assert 0 <= value(simulated, at_s, "utilization") <= BUSY_UTILIZATION
 
 
-def test_long_windows_and_lags_keep_the_scrapes_that_they_need() -> None:
+def test_long_windows_and_lags_keep_the_scrapes_they_need() -> None:
     simulated = world(
         trace(*STEADY_LOAD), telemetry=Telemetry(scrape_interval_s=5, rate_window_s=60, lag_s=30), replicas=2
     )

@@ -20,18 +20,18 @@ ZONES = Path(__file__).resolve().parents[3] / "config" / "scenarios" / "zones.ya
 
 
 @pytest.mark.slow
-def test_the_zones_scenario_shows_what_it_says() -> None:
+def test_zones_scenario_exercises_interruptions_and_cost_allocation() -> None:
     case, ticks = load(ZONES), list[Tick]()
     done = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
     events = [e for pool in done.world.pools.values() for e in pool.events]
     assert {e.kind for e in events} == {NodeEventKind.NOTICE, NodeEventKind.INTERRUPTED}, (
-        "zones are lost, and announced"
+        "zones are interrupted, with notice"
     )
     reserved = [t.observation.pools[PoolName("reserved")] for t in ticks]
-    assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "used first, and kept"
+    assert all(r.value.ready == 2 for r in reserved if hasattr(r, "value")), "reserved nodes are used first and kept"
     on_demand = [t.decision.targets[PoolName("on-demand")] for t in ticks]
     assert max(on_demand) > 0
-    assert sum(n == 0 for n in on_demand) > len(on_demand) / 2, "given up when cheaper ones serve"
+    assert sum(n == 0 for n in on_demand) > len(on_demand) / 2, "on-demand nodes are removed when cheaper ones serve"
     rules = {s.rule for t in ticks for s in t.decision.steps}
     assert {
         RuleId.COST_ALLOCATION,
@@ -39,25 +39,25 @@ def test_the_zones_scenario_shows_what_it_says() -> None:
         RuleId.SHORTAGE,
         RuleId.MAKE_BEFORE_BREAK,
     } <= rules
-    again = replay(ticks, {case.workload.fingerprint: case.workload})
-    assert all(c.equal for c in again)
+    replayed = replay(ticks, {case.workload.fingerprint: case.workload})
+    assert all(c.equal for c in replayed)
 
 
-def tiered(workload: dict[str, Any]) -> None:
+def add_slept_tier(workload: dict[str, Any]) -> None:
     """Add a tier of slept engines to the pool."""
     (name, pool), *_ = workload["pools"].items()
     tier = {"tier": "slept", "serves": name, "min_replicas": 2, "lead_time_s": 1.0}
     workload["pools"] = {name: pool, "slept": {**pool, **tier}}
 
 
-def test_a_tiers_replicas_are_nodes_at_rest_in_its_pool(tmp_path: Path) -> None:
-    case, ticks = load(files(tmp_path, lambda s: s.update(settle_s=300.0), tiered)), list[Tick]()
+def test_headroom_tier_replicas_are_resting_nodes_of_the_serving_pool(tmp_path: Path) -> None:
+    case, ticks = load(files(tmp_path, lambda s: s.update(settle_s=300.0), add_slept_tier)), list[Tick]()
     done = simulate(case, 1, traffic_of(case, 1), record=[ticks.append])
     assert case.pools == dict.fromkeys(case.workload.spec.pools, PoolName("gpus"))
     gpus = done.world.pools[PoolName("gpus")]
     assert gpus.headroom[Tier.SLEPT] == 2
     assert ticks[-1].observation.pools[PoolName("slept")] == Fresh(PoolStatus(2, 2), ticks[-1].at)
-    assert all(t.decision.current == gpus_of(t) for t in ticks), "what rests is no size"
+    assert all(t.decision.current == gpus_of(t) for t in ticks), "resting nodes are not part of the size"
     assert gpus.bill(done.world.now_ps, lambda _: 0).headroom > 0
 
 
@@ -79,9 +79,9 @@ def gpus_of(tick: Tick) -> int:
     ],
     ids=["no such pool", "of no pool", "no sooner", "serves itself", "of a tier"],
 )
-def test_a_tier_that_cannot_be_is_refused_in_words(tmp_path: Path, tier: dict[str, Any], message: str) -> None:
+def test_an_invalid_headroom_tier_is_rejected(tmp_path: Path, tier: dict[str, Any], message: str) -> None:
     def change(workload: dict[str, Any]) -> None:
-        tiered(workload)
+        add_slept_tier(workload)
         workload["pools"]["slept"].update(tier)
 
     with pytest.raises(ConfigError, match=message):

@@ -30,7 +30,7 @@ class Request:
     output: int
     enter_s: float = -1.0
     computed: int = 0
-    given: int = 0
+    generated: int = 0
     replica: int = -1
     admit_s: float = -1.0
     first_s: float = -1.0
@@ -115,12 +115,12 @@ class Engine:
 
     def hand_out(self, sampled: Sequence[Request]) -> None:
         for r in sampled:
-            r.given += 1
-            if r.given == 1:
+            r.generated += 1
+            if r.generated == 1:
                 r.first_s = self.env.now
-            if r.given == r.output:
+            if r.generated == r.output:
                 r.finish_s = self.env.now
-        self.running = [r for r in self.running if r.given < r.output]
+        self.running = [r for r in self.running if r.generated < r.output]
 
     def step_s(self, decoding: Sequence[Request], held: int, chunks: Sequence[tuple[Request, int]]) -> float:
         m = self.model

@@ -19,19 +19,21 @@ def folder(home: Path) -> Path | None:
     return cache_folder({"XDG_CACHE_HOME": str(home)})
 
 
-def test_it_is_made_for_this_user_alone_and_used_again(tmp_path: Path) -> None:
-    made = folder(tmp_path / "cache")
-    assert made is not None
-    assert [stat.S_IMODE(p.stat().st_mode) for p in (made, made.parent)] == [0o700, 0o700]
-    assert folder(tmp_path / "cache") == made
+def test_the_cache_folder_is_private_to_the_user_and_reused(tmp_path: Path) -> None:
+    cache = folder(tmp_path / "cache")
+    assert cache is not None
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (cache, cache.parent)] == [0o700, 0o700]
+    assert folder(tmp_path / "cache") == cache
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 @pytest.mark.parametrize("level", ["root", "kernel"])
-def test_a_folder_of_another_user_is_refused(level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made = folder(tmp_path)
-    assert made is not None
-    os.chown(made if level == "kernel" else made.parent, 65534, 65534)
+def test_a_cache_folder_of_another_user_is_rejected(
+    level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = folder(tmp_path)
+    assert cache is not None
+    os.chown(cache if level == "kernel" else cache.parent, 65534, 65534)
     assert folder(tmp_path) is None
     assert "belongs to user 65534" in caplog.text
     assert "XDG_CACHE_HOME" in caplog.text
@@ -39,34 +41,34 @@ def test_a_folder_of_another_user_is_refused(level: str, tmp_path: Path, caplog:
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777])
 @pytest.mark.parametrize("level", ["root", "kernel"])
-def test_a_folder_that_others_may_write_to_is_refused(
+def test_a_cache_folder_that_others_may_write_to_is_rejected(
     level: str, mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = folder(tmp_path)
-    assert made is not None
-    (made if level == "kernel" else made.parent).chmod(mode)
+    cache = folder(tmp_path)
+    assert cache is not None
+    (cache if level == "kernel" else cache.parent).chmod(mode)
     assert folder(tmp_path) is None
     assert f"mode {mode:o}" in caplog.text
 
 
-def test_a_link_is_refused(tmp_path: Path) -> None:
-    made = folder(tmp_path)
-    assert made is not None
-    made.rename(tmp_path / "elsewhere")
-    made.symlink_to(tmp_path / "elsewhere")
+def test_a_symbolic_link_as_cache_folder_is_rejected(tmp_path: Path) -> None:
+    cache = folder(tmp_path)
+    assert cache is not None
+    cache.rename(tmp_path / "elsewhere")
+    cache.symlink_to(tmp_path / "elsewhere")
     assert folder(tmp_path) is None
 
 
-def test_a_home_that_is_a_file_leaves_no_cache(tmp_path: Path) -> None:
+def test_a_home_that_is_a_file_disables_the_cache(tmp_path: Path) -> None:
     (tmp_path / "home").touch()
     assert folder(tmp_path / "home") is None
 
 
 @pytest.mark.slow
-def test_without_a_cache_nothing_is_loaded_and_the_kernel_runs(tmp_path: Path) -> None:
-    made = folder(tmp_path)
-    assert made is not None
-    made.chmod(0o777)
+def test_without_a_cache_the_kernel_runs_and_writes_no_files(tmp_path: Path) -> None:
+    cache = folder(tmp_path)
+    assert cache is not None
+    cache.chmod(0o777)
     script = (
         "from simulators.engine.kernel.jit import compiled\n"
         "@compiled\ndef twice(x: int) -> int:\n    return 2 * x\n"
@@ -80,5 +82,5 @@ def test_without_a_cache_nothing_is_loaded_and_the_kernel_runs(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("compiled without a cache") == 1
-    assert not list(made.rglob("*.nb?"))
+    assert not list(cache.rglob("*.nb?"))
     assert not list((tmp_path / "tmp").iterdir())

@@ -20,7 +20,7 @@ def test_every_time_of_every_request_equals_the_reference(world: World) -> None:
 
 @law(100)
 @given(worlds())
-def test_what_the_replicas_hold_at_the_end_equals_the_reference(world: World) -> None:
+def test_replica_state_at_the_end_equals_the_reference(world: World) -> None:
     k, results = by_kernel(world), by_reference(world)
     for s, plan, counters in zip(k.read().rows, world.plans, results.replicas, strict=True):
         if plan.kill_ps is None:

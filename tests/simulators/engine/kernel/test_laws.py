@@ -62,7 +62,7 @@ def event_times(world: World) -> list[int]:
 
 @law(100)
 @given(worlds())
-def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
+def test_every_arrived_request_is_counted_in_exactly_one_state(world: World) -> None:
     for _, k in follow(world, event_times(world)):
         s, w = k.read().rows, k.world
         lost = int((k.times[:, layout.FINISH] == layout.LOST).sum())
@@ -74,7 +74,7 @@ def test_every_request_that_has_arrived_is_in_one_place(world: World) -> None:
 
 @law(100)
 @given(worlds())
-def test_kv_usage_stays_within_capacity_and_is_zero_without_running_requests(world: World) -> None:
+def test_kv_usage_is_within_capacity_and_zero_without_running_requests(world: World) -> None:
     for _, k in follow(world, event_times(world)):
         s = k.read().rows
         assert (s[:, layout.USED] >= 0).all()
@@ -85,7 +85,7 @@ def test_kv_usage_stays_within_capacity_and_is_zero_without_running_requests(wor
 
 @law(100)
 @given(worlds(), st.data())
-def test_what_the_replicas_hold_at_any_time_equals_the_reference(world: World, data: st.DataObject) -> None:
+def test_replica_state_at_any_time_equals_the_reference(world: World, data: st.DataObject) -> None:
     t = data.draw(st.sampled_from(event_times(world)))
     patience_s = world.router.patience_s
     results = reference.simulate(
@@ -127,7 +127,7 @@ def test_every_requested_token_is_produced_once(world: World) -> None:
 
 @law(100)
 @given(worlds())
-def test_causes_come_before_effects(world: World) -> None:
+def test_times_of_a_request_are_in_causal_order(world: World) -> None:
     k = by_kernel(world)
     arrival, enter, admit, first, finish = k.times.T
     assert (arrival <= enter)[enter >= 0].all()
@@ -172,7 +172,7 @@ def test_clocks_and_counters_never_decrease(world: World) -> None:
 
 @law(100)
 @given(worlds())
-def test_requests_present_summed_over_time_equal_the_sum_of_their_stays(world: World) -> None:
+def test_requests_present_over_time_equal_the_sum_of_their_stays(world: World) -> None:
     """Little's law (1961) holds exactly on every replica and in the central queue, the ends of the run included."""
     model = replace(world.model, front_base_s=0.0, front_seq_s=0.0)
     world = replace(world, model=model, router=replace(world.router, patience_s=None))
@@ -202,7 +202,7 @@ TIMES = tuple(name for name in ServiceModel.__dataclass_fields__ if name.endswit
 
 @law(100)
 @given(worlds(), st.sampled_from([2, 3, 7]))
-def test_time_has_no_unit(world: World, k: int) -> None:
+def test_scaling_all_input_times_scales_all_results(world: World, k: int) -> None:
     """Input times multiplied by k multiply all results by k. Launch noise is left out: it is rounded."""
     quiet = replace(world, model=replace(world.model, host_eager_s=0.0), reads_ps=[])
     slower: dict[str, Any] = {name: k * getattr(quiet.model, name) for name in TIMES}
@@ -227,7 +227,7 @@ def test_time_has_no_unit(world: World, k: int) -> None:
 
 @law(100)
 @given(worlds(), st.lists(st.integers(0, 9), min_size=5, max_size=5))
-def test_replicas_that_never_start_change_only_the_numbers_of_the_others(world: World, unused: list[int]) -> None:
+def test_replicas_that_never_start_do_not_change_the_results(world: World, unused: list[int]) -> None:
     unused = unused[: len(world.plans)]
     *_, (_, k) = follow(world, world.reads_ps, unused)
     numbers = np.cumsum(np.array(unused) + 1) - 1
@@ -236,7 +236,7 @@ def test_replicas_that_never_start_change_only_the_numbers_of_the_others(world: 
     assert result == outcome(by_kernel(world))
 
 
-def test_what_a_preemption_drops_is_counted_to_the_token() -> None:
+def test_tokens_dropped_by_a_preemption_are_counted_exactly() -> None:
     """3 blocks of 16 tokens, 2 prompts of 16: both need a second block to decode, so the later one is preempted."""
     model = replace(VLLM, kv_tokens=48, max_seqs=4, pipelined=False)
     k = Kernel([model], Router(), 0, 2)

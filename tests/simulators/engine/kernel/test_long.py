@@ -15,7 +15,7 @@ DAY_S = 86_400
 
 
 @pytest.mark.parametrize("arrival_s", [53 * DAY_S, 54 * DAY_S, 100 * DAY_S, int(MAX_S)])
-def test_a_request_late_in_a_long_run_is_served_as_one_at_its_beginning(arrival_s: int) -> None:
+def test_a_request_late_in_a_long_run_has_the_same_latency_as_an_early_one(arrival_s: int) -> None:
     kernel = Kernel([VLLM], Router(), seed=1, slots=2)
     kernel.start(kernel.add(0, key=1))
     arrival_ps = np.array([0, arrival_s * PS_PER_S])

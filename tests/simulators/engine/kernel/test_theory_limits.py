@@ -45,7 +45,7 @@ def step_s(m: ServiceModel, tokens: int, sampled: int, held: int = 0, chunk: int
 @pytest.mark.parametrize(
     ("prompt", "output"), [(1, 1), (1, 500), (2048, 1), (2049, 2), (5000, 77), (12_288, 1000)], ids=str
 )
-def test_a_request_alone_takes_its_steps_one_after_another(prompt: int, output: int) -> None:
+def test_a_single_request_takes_the_sum_of_its_step_times(prompt: int, output: int) -> None:
     m, k = ROOFLINE, Kernel([ROOFLINE], Router(), 0, 1)
     k.start(k.add(0, 0))
     k.offer(np.array([7 * PS_PER_S]), np.array([prompt], np.int32), np.array([output], np.int32))
@@ -64,7 +64,7 @@ def test_a_request_alone_takes_its_steps_one_after_another(prompt: int, output: 
 
 
 @pytest.mark.parametrize("seqs", [1, 8, 128])
-def test_a_full_batch_gives_its_size_in_tokens_a_step(seqs: int) -> None:
+def test_a_full_batch_produces_its_size_in_tokens_per_step(seqs: int) -> None:
     m = replace(ROOFLINE, max_seqs=seqs, kv_decode_s=0.0, kv_mixed_s=0.0, attn_pair_s=0.0)
     n = 40 * seqs
     k = world(m, np.zeros(n, np.int64), sizes(new_rng(1), "geometric", n))
@@ -97,18 +97,20 @@ def service_starts(seed: int, servers: int, *, step_share: float = 1.0, start_st
     ],
     ids=["another server", "faster servers", "a sooner start"],
 )
-def test_first_come_first_served_more_capacity_delays_nobody(worse: dict[str, Any], better: dict[str, Any]) -> None:
+def test_more_capacity_delays_no_customer_under_first_come_first_served(
+    worse: dict[str, Any], better: dict[str, Any]
+) -> None:
     late, early = service_starts(1, **worse), service_starts(1, **better)
     assert (early <= late).all()
     assert (early < late).mean() > 0.1
 
 
 @pytest.mark.parametrize("change", [{"replicas": 5}, {"speed": 0.9}], ids=["another replica", "a faster GPU"])
-def test_batching_engines_with_more_capacity_delay_few_and_serve_the_most_sooner(change: dict[str, Any]) -> None:
+def test_more_capacity_delays_few_requests_of_batching_engines(change: dict[str, Any]) -> None:
     base: dict[str, Any] = {"replicas": 4, "speed": 1.0}
     worse, better = first_tokens(**base), first_tokens(**base | change)
     later_s = better - worse
-    # some requests may be later: more capacity changes which others share a batch with them
+    # some requests may be served later: more capacity changes the composition of their batches
     assert 0 < (later_s > 0).mean() < 0.4
     assert (later_s > 0.05).mean() < 0.1
     assert later_s.max() < 1.0
@@ -133,7 +135,7 @@ def digest() -> str:
     ).hexdigest()
 
 
-def test_a_run_is_the_same_in_every_process_under_every_hash_seed() -> None:
+def test_a_run_is_equal_in_every_process_whatever_the_hash_seed() -> None:
     order = "from tests.simulators.engine.kernel.test_theory_limits import digest; print(digest())"
     workers = [
         subprocess.Popen(

@@ -26,7 +26,7 @@ COLUMNS = ("admit_s", "first_s", "finish_s")
     ],
     ids=["four replicas", "a small cache", "a small batch", "one replica"],
 )
-def test_each_request_is_served_when_simpy_says(change: dict[str, Any], replicas: int, rate_rps: float) -> None:
+def test_request_times_match_the_simpy_model(change: dict[str, Any], replicas: int, rate_rps: float) -> None:
     model = replace(ROOFLINE, **change)
     k = chat(model, 600, rate_rps, replicas)
     rows = zip(k.times[:, layout.ARRIVAL] / PS_PER_S, *k.counts.T[:2].tolist(), strict=True)

@@ -14,7 +14,7 @@ from simulators.engine.models.service import ServiceModel
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_entry_can_be_run_and_tells_its_origin_and_error(name: str) -> None:
+def test_every_catalogue_entry_is_valid_and_states_its_source_and_error(name: str) -> None:
     model = load(name)
     assert model.name == name
     assert not list(model.problems())
@@ -23,11 +23,11 @@ def test_every_entry_can_be_run_and_tells_its_origin_and_error(name: str) -> Non
     assert "%" in model.provenance or name.endswith("-prior")
 
 
-def test_names_are_sorted_and_unlike() -> None:
+def test_catalogue_names_are_sorted_and_unique() -> None:
     assert names() == sorted(set(names()))
 
 
-def test_a_roofline_s_terms_stand_where_they_belong() -> None:
+def test_roofline_coefficients_are_mapped_to_their_model_fields() -> None:
     model = load("llama-3.1-70b-h100x4")
     assert (model.mem_base_s, model.cmp_base_s) == (0.016208, 0.0099713), "a + w, and a; from 9.9713 and 6.2368 ms"
     assert (model.cmp_token_s, model.kv_decode_s, model.kv_mixed_s) == (5.8577e-5, 2.8488e-8, 2.8488e-8)
@@ -35,19 +35,19 @@ def test_a_roofline_s_terms_stand_where_they_belong() -> None:
     assert integers(model).attn == 565_650, "femtoseconds for half a pair"
 
 
-def test_a_mistyped_name_is_told_the_nearest_one() -> None:
+def test_a_mistyped_model_name_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"no model of this name \(did you mean 'llama-3.1-8b-h200'\?\)"):
         load("llama-3.1-8b-h20")
 
 
-def test_a_model_comes_back_from_its_file_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_model_reads_back_unchanged(tmp_path: Path) -> None:
     model = dataclasses.replace(load("llama-3.1-8b-h100-vllm"), provenance="measured: “here”, 3 % off\nand so on")
     write_model(model, tmp_path / "mine.yaml")
     assert load(str(tmp_path / "mine.yaml")) == model
     assert [p.name for p in tmp_path.iterdir()] == ["mine.yaml"]
 
 
-def test_json_is_read_too(tmp_path: Path) -> None:
+def test_a_model_in_json_is_read(tmp_path: Path) -> None:
     write_text(
         '{"name": "j", "mem_base_s": 0.01, "cmp_base_s": 0.0, "cmp_token_s": 1e-5, "kv_decode_s": 0.0,'
         ' "kv_mixed_s": 0.0, "attn_pair_s": 0.0, "kv_tokens": 5000}',
@@ -56,7 +56,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
     assert load(str(tmp_path / "j.json")).kv_tokens == 5000
 
 
-def test_a_bad_file_is_told_all_its_problems_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_model_file_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     fields = dataclasses.asdict(load("llama-3.1-8b-h100")) | {"mem_base_s": -1, "kv_token": 5}
     path.write_text("\n".join(f"{key}: {value!r}" for key, value in fields.items() if key != "cmp_base_s"))
@@ -69,7 +69,7 @@ def test_a_bad_file_is_told_all_its_problems_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_gpu_s_times_can_be_joined_with_another_model_s_host_side() -> None:
+def test_gpu_times_can_be_combined_with_the_host_times_of_another_model() -> None:
     gpu, host = load("llama-3.1-8b-l40s"), load("llama-3.1-8b-h100-vllm")
     joined = with_host(gpu, host)
     differing = {f.name for f in dataclasses.fields(gpu) if getattr(joined, f.name) != getattr(gpu, f.name)}
@@ -86,12 +86,12 @@ def test_a_gpu_s_times_can_be_joined_with_another_model_s_host_side() -> None:
         ({"mem_base_s": 0.0, "cmp_base_s": 0.0, "cmp_token_s": 0.0}, "cmp_base_s"),
     ],
 )
-def test_a_model_that_cannot_run_says_why(changes: dict[str, float], key: str) -> None:
+def test_a_model_that_cannot_run_names_the_invalid_key(changes: dict[str, float], key: str) -> None:
     model: ServiceModel = dataclasses.replace(load("llama-3.1-8b-h100"), **changes)  # type: ignore[arg-type]
     assert [k for k, _ in model.problems()] == [key]
 
 
-def test_a_file_that_is_not_there_and_a_place_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+def test_a_missing_model_file_and_an_unwritable_path_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load(str(tmp_path / "none.yaml"))
     with pytest.raises(ConfigError, match="cannot be written"):

@@ -26,11 +26,11 @@ def parts_micro_usd(bill: Bill) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("ran_s", "charged_s"), [(0, 60), (10, 60), (60, 60), (60.001, 61), (3599.5, 3600)], ids=lambda v: f"{v}"
 )
-def test_a_run_is_charged_by_the_second_and_for_a_minute_at_least(ran_s: float, charged_s: float) -> None:
+def test_a_run_is_charged_per_second_with_a_minimum_of_a_minute(ran_s: float, charged_s: float) -> None:
     assert Billing().charged_ps(to_ps(ran_s)) == to_ps(charged_s)
 
 
-def test_a_bill_tells_what_the_time_was_for() -> None:
+def test_a_bill_splits_serving_time_into_starting_used_and_idle() -> None:
     world = World(offer())
     world.resize(2)
     world.until(285)
@@ -43,7 +43,7 @@ def test_a_bill_tells_what_the_time_was_for() -> None:
     }
 
 
-def test_draining_is_charged_until_the_replica_is_empty_and_what_the_rule_adds_is_told_apart() -> None:
+def test_draining_is_charged_until_empty_and_rounding_is_listed_separately() -> None:
     world = World(offer(), begin=1)
     world.engines.left_s = {0: 20.25}
     world.until(100)
@@ -54,7 +54,7 @@ def test_draining_is_charged_until_the_replica_is_empty_and_what_the_rule_adds_i
     assert bill.total_micro_usd == 121 * PER_S
 
 
-def test_a_start_that_came_to_nothing_is_lost_money() -> None:
+def test_a_start_cancelled_by_scale_in_is_billed_as_lost() -> None:
     world = World(offer())
     world.resize(1)
     world.until(10)
@@ -72,21 +72,21 @@ def test_a_start_that_came_to_nothing_is_lost_money() -> None:
         ("azure", 20, {"used": 10_000, "idle": 10_000, "rounding": 40_000}),
     ],
 )
-def test_what_the_cloud_takes_early_is_free_where_it_is(cloud: str, at_s: float, paid: dict[str, int]) -> None:
+def test_an_early_interruption_is_free_where_the_cloud_waives_it(cloud: str, at_s: float, paid: dict[str, int]) -> None:
     world = World(offer(market="spot", cloud=cloud, notices=Notices(), replace=False), begin=1)
     world.pool.interrupt(0, to_ps(at_s), 0)
     world.until(5000)
     assert parts_micro_usd(world.bill()) == paid
 
 
-def test_a_node_given_back_at_the_notice_is_paid() -> None:
+def test_a_node_released_at_the_interruption_notice_is_billed() -> None:
     world = World(offer(market="spot", cloud="aws", replace=False), begin=1)
     world.pool.interrupt(0, to_ps(1000), 0)
     world.until(5000)
     assert parts_micro_usd(world.bill()) == {"used": 440_000, "idle": 440_000}
 
 
-def test_a_node_that_its_own_grace_cuts_is_paid() -> None:
+def test_a_node_that_exceeds_its_grace_period_is_billed() -> None:
     world = World(offer(market="spot", cloud="aws", grace_s=40.0), begin=1)
     world.engines.left_s = {0: 999.0}
     world.until(100)
@@ -95,7 +95,7 @@ def test_a_node_that_its_own_grace_cuts_is_paid() -> None:
     assert parts_micro_usd(world.bill()) == {"used": 50_000, "idle": 50_000, "draining": 40_000}
 
 
-def test_a_failure_on_demand_is_no_interruption_and_is_paid() -> None:
+def test_an_on_demand_node_failure_is_billed() -> None:
     world = World(offer(replace=False), begin=1)
     world.pool.interrupt(0, to_ps(1000), 0)
     world.until(5000)
@@ -103,7 +103,7 @@ def test_a_failure_on_demand_is_no_interruption_and_is_paid() -> None:
     assert parts_micro_usd(world.bill()) == {"used": 500_000, "idle": 500_000}
 
 
-def test_reserved_nodes_are_paid_whether_used_or_not() -> None:
+def test_reserved_nodes_are_billed_whether_used_or_not() -> None:
     world = World(offer(market="reserved", zones={"z": ZoneOffer(capacity=3)}), begin=1)
     world.until(100.0005)
     bill = world.bill()
@@ -112,13 +112,13 @@ def test_reserved_nodes_are_paid_whether_used_or_not() -> None:
 
 
 @pytest.mark.parametrize("tier", ["awake_spare", "slept", "warm_node"])
-def test_headroom_that_holds_a_node_costs_a_node(tier: str) -> None:
+def test_headroom_that_holds_a_node_is_billed_as_a_node(tier: str) -> None:
     world = World(offer(headroom=NodeHeadroom(**{tier: 2})), begin=0)
     world.until(500)
     assert parts_micro_usd(world.bill()) == {"headroom": 2 * 500 * PER_S}
 
 
-def test_a_stopped_node_costs_its_disk_and_each_of_its_runs_is_a_run() -> None:
+def test_a_stopped_node_is_billed_for_its_disk_and_for_each_run() -> None:
     quick = StartUp(
         node=Phase(median_s=5), image=Phase(median_s=5), weights=Phase(median_s=5), restart=Phase(median_s=5)
     )
@@ -128,19 +128,17 @@ def test_a_stopped_node_costs_its_disk_and_each_of_its_runs_is_a_run() -> None:
     assert parts_micro_usd(world.bill()) == {"headroom": 10 * PER_S + 100 * 10, "rounding": 50 * PER_S}
     world.resize(1)
     world.until(111)
-    assert (
-        parts_micro_usd(world.bill())["rounding"] == (50 + 59 + 59) * PER_S
-    )  # the two runs, and the one that makes it up
+    assert parts_micro_usd(world.bill())["rounding"] == (50 + 59 + 59) * PER_S  # the two runs, and the replacement's
 
 
-def test_each_zone_has_its_price() -> None:
+def test_each_zone_has_its_own_price() -> None:
     zones = {"a": ZoneOffer(price_usd_per_hour=7.2), "b": ZoneOffer()}
     world = World(offer(zones=zones), begin=2)
     world.until(100)
     assert world.bill().total_micro_usd == (2 + 1) * 100 * PER_S
 
 
-def test_a_price_of_zero_must_be_said_and_none_names_the_pool() -> None:
+def test_a_price_of_zero_must_be_explicit() -> None:
     world = World(offer(price_usd_per_hour=0), begin=1)
     world.until(100)
     assert world.bill().total == 0
@@ -148,11 +146,11 @@ def test_a_price_of_zero_must_be_said_and_none_names_the_pool() -> None:
         FleetPool("chat-spot", offer(price_usd_per_hour=None), FakeEngines(), model=0, seed=1)
 
 
-def test_money_is_rounded_once_half_up() -> None:
+def test_cost_is_rounded_half_up_once() -> None:
     assert [micro_usd(n * COST_PER_MICRO_USD // 2) for n in (0, 1, 2, 3)] == [0, 1, 1, 2]
 
 
-def test_bills_add_up_by_market() -> None:
+def test_bills_are_summed_by_market() -> None:
     bills = [Bill("a", "spot", used=1), Bill("b", "on_demand", idle=2, waived=9), Bill("c", "spot", lost=4)]
     assert list(by_market(bills).items()) == [("on_demand", 2), ("spot", 5)]
 
@@ -169,11 +167,11 @@ def test_bills_add_up_by_market() -> None:
     ],
     ids=["no zone", "a price too fine", "reserved without end", "disk", "stopped spot", "recommendation after notice"],
 )
-def test_an_offer_that_cannot_be_is_refused_with_the_key(settings: dict[str, Any], key: str) -> None:
+def test_an_invalid_offer_is_rejected_with_its_key(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ValueError, match=f"pool p: .*{key}"):
         FleetPool("p", offer(**settings), FakeEngines(), model=0, seed=1)
 
 
-def test_the_price_must_be_given() -> None:
+def test_price_is_a_required_setting() -> None:
     with pytest.raises(TypeError, match="price_usd_per_hour"):
         PoolOffer(model="m")  # type: ignore[call-arg]

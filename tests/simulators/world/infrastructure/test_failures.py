@@ -31,14 +31,14 @@ def state(world: World) -> tuple[int, int, int, float | None]:
     return status.desired, status.pending, status.failed, status.shortfall.at if status.shortfall else None
 
 
-def test_without_failures_nothing_is_ever_said() -> None:
+def test_without_failures_a_pool_reports_no_shortfall() -> None:
     world = limited_world(None)
     world.resize(4)
     world.until(3600)
     assert world.pool.status(world.now_ps) == PoolStatus(4, 2)
 
 
-def test_what_found_no_node_is_pending_first_and_then_said_to_have_failed_and_why() -> None:
+def test_replicas_without_a_node_are_pending_and_then_fail_with_a_reason() -> None:
     world = limited_world(Failures(after_s=60.0), market="spot")
     world.resize(4)
     world.until(59.999)
@@ -49,7 +49,7 @@ def test_what_found_no_node_is_pending_first_and_then_said_to_have_failed_and_wh
     world.bill()
 
 
-def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
+def test_replicas_that_get_a_node_before_the_deadline_do_not_fail() -> None:
     world = limited_world(Failures(after_s=131.0), MORE_NODES)
     world.resize(4)
     world.until(140)
@@ -57,13 +57,13 @@ def test_what_is_found_in_time_is_not_said_to_have_failed() -> None:
     assert world.pool.waiting == 0
 
 
-def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
+def test_a_retrying_group_reports_the_failure_of_each_retry() -> None:
     world = limited_world(Failures(after_s=60.0, retry_s=50.0), SupplyStep(at_s=130.0, nodes=3))
     world.resize(4)
     world.until(129)
     assert state(world) == (4, 0, 2, 110.0)
     world.until(159)
-    assert state(world) == (4, 0, 2, 110.0), "a node that comes between two tries is found by the next"
+    assert state(world) == (4, 0, 2, 110.0), "a node that becomes available between two attempts is found by the next"
     world.until(160)
     assert state(world) == (4, 1, 1, 160.0)
     world.until(1000)
@@ -72,7 +72,7 @@ def test_groups_try_again_by_themselves_and_say_so_each_time() -> None:
     world.bill()
 
 
-def test_what_is_asked_for_later_fails_later() -> None:
+def test_later_requests_fail_at_a_later_time() -> None:
     world = limited_world(Failures(after_s=60.0, retry_s=1000.0))
     world.resize(3)
     world.until(30)
@@ -83,11 +83,11 @@ def test_what_is_asked_for_later_fails_later() -> None:
     assert state(world) == (5, 0, 3, 90.0)
 
 
-def test_an_agent_pool_leaves_what_failed_until_more_is_asked_for() -> None:
+def test_an_agent_pool_retries_failed_replicas_only_after_a_larger_resize() -> None:
     world = limited_world(Failures(after_s=60.0, then="stay"), MORE_NODES)
     world.resize(4)
     world.until(1000)
-    assert state(world) == (4, 0, 2, 60.0), "there are nodes, and nobody tries"
+    assert state(world) == (4, 0, 2, 60.0), "nodes are available, and the pool does not retry"
     assert world.sizes() == (4, 2)
     world.resize(5)
     assert state(world) == (5, 3, 0, None)
@@ -96,7 +96,7 @@ def test_an_agent_pool_leaves_what_failed_until_more_is_asked_for() -> None:
     world.bill()
 
 
-def test_what_is_tried_anew_fails_anew() -> None:
+def test_a_repeated_attempt_fails_again_after_its_delay() -> None:
     world = limited_world(Failures(after_s=60.0, then="stay"))
     world.resize(4)
     world.until(100)
@@ -107,7 +107,7 @@ def test_what_is_tried_anew_fails_anew() -> None:
     assert state(world) == (5, 0, 3, 160.0)
 
 
-def test_a_node_group_goes_back_to_what_it_has_and_says_why_until_it_is_sized_again() -> None:
+def test_a_node_group_rolls_back_and_keeps_its_reason_until_resized() -> None:
     world = limited_world(Failures(after_s=60.0, then="roll_back"))
     world.resize(4)
     world.until(60)
@@ -123,7 +123,7 @@ def test_a_node_group_goes_back_to_what_it_has_and_says_why_until_it_is_sized_ag
     world.bill()
 
 
-def test_what_failed_is_given_up_first() -> None:
+def test_scale_in_removes_failed_replicas_first() -> None:
     world = limited_world(Failures(after_s=60.0, retry_s=1000.0))
     world.resize(4)
     world.until(50)
@@ -133,13 +133,13 @@ def test_what_failed_is_given_up_first() -> None:
     world.resize(4)
     assert state(world) == (4, 1, 1, 60.0)
     world.resize(3)
-    assert state(world) == (3, 1, 0, None), "what was said is over with what it was said of"
+    assert state(world) == (3, 1, 0, None), "the shortfall ends with the failed replicas"
     world.resize(2)
     assert state(world) == (2, 0, 0, None)
     assert world.engines.drained == {}
 
 
-def test_a_lost_replica_that_is_not_made_up_for_has_failed_too() -> None:
+def test_an_interrupted_replica_without_a_replacement_counts_as_failed() -> None:
     world = World(
         offer(
             market="spot",
@@ -153,7 +153,7 @@ def test_a_lost_replica_that_is_not_made_up_for_has_failed_too() -> None:
     assert state(world) == (2, 0, 1, 980.0)
 
 
-def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> None:
+def test_an_accepted_size_above_the_quota_fails_later_as_a_quota_error() -> None:
     zones = {"z": ZoneOffer()}
     world = World(offer(zones=zones, quota=3, failures=Failures(after_s=60.0, quota=True)), begin=2)
     world.resize(5)
@@ -167,7 +167,7 @@ def test_a_quota_may_be_taken_and_fail_later_as_what_waiting_does_not_mend() -> 
     world.bill()
 
 
-def test_the_times_said_are_those_of_the_worlds_clock() -> None:
+def test_shortfall_times_use_the_world_clock() -> None:
     failures = Failures(after_s=60.0)
     pool = makers.offer(zones={"z": ZoneOffer(capacity=1)}, failures=failures)
     world = makers.world(makers.trace((0.0, 1, 1)), pool=pool, replicas=2, epoch_s=1_800_000_000.0)
@@ -185,7 +185,7 @@ def test_the_times_said_are_those_of_the_worlds_clock() -> None:
     ],
     ids=["a quota told twice", "a reservation of nothing"],
 )
-def test_an_offer_that_contradicts_itself_is_refused(settings: dict[str, Any], shortfall: str) -> None:
+def test_a_contradictory_offer_is_rejected(settings: dict[str, Any], shortfall: str) -> None:
     with pytest.raises(ValueError, match=f"pool pool-a: {shortfall}"):
         World(offer(**settings))
 
@@ -193,7 +193,7 @@ def test_an_offer_that_contradicts_itself_is_refused(settings: dict[str, Any], s
 # --- other contents of the status
 
 
-def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
+def test_replicas_are_reported_by_zone_where_the_platform_reports_them() -> None:
     zones = {"b": ZoneOffer(capacity=2), "a": ZoneOffer(), "c": ZoneOffer(capacity=0)}
     world = World(offer(zones=zones, reports=("parts",), market="spot", on_notice="serve"), begin=3)
     world.resize(6)
@@ -204,7 +204,7 @@ def test_replicas_are_told_by_zone_where_the_platform_does() -> None:
     assert World(offer(zones=zones), begin=3).pool.status(0).parts == ()
 
 
-def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
+def test_a_reservation_reports_its_capacity_where_it_is_readable() -> None:
     settings: dict[str, Any] = {
         "market": "reserved",
         "zones": {"a": ZoneOffer(capacity=3), "b": ZoneOffer(capacity=2)},
@@ -217,7 +217,7 @@ def test_a_reservation_tells_what_it_holds_where_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("then", ["retry", "stay", "roll_back"])
-def test_a_workload_asks_elsewhere_for_what_a_platform_says_will_not_come(then: Any) -> None:
+def test_a_workload_replaces_replicas_that_a_platform_reports_as_failed(then: Any) -> None:
     """The cheap pool accepts every size but provides one replica; the expensive one replaces the reported failures."""
     failures = Failures(after_s=45.0, then=then, retry_s=45.0)
     pools: dict[str, PoolOffer] = {

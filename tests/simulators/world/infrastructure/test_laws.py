@@ -161,9 +161,7 @@ def cost_usd(offered: PoolOffer, node: SimulatedNode, now_ps: int) -> Fraction:
 
 @LAW
 @given(offers(), ACTIONS, st.integers(0, 3))
-def test_what_is_paid_is_the_price_times_the_time_charged(
-    offered: PoolOffer, actions: list[Action], begin: int
-) -> None:
+def test_cost_equals_the_price_times_the_charged_time(offered: PoolOffer, actions: list[Action], begin: int) -> None:
     """Costs are conserved exactly. A reserved pool costs its capacity, regardless of its use."""
     world = World(offered, begin=begin)
     bill = run_actions(world, actions)
@@ -177,7 +175,7 @@ def test_what_is_paid_is_the_price_times_the_time_charged(
 
 @LAW
 @given(offers(), ACTIONS, st.integers(0, 5))
-def test_equal_seeds_give_equal_lives(offered: PoolOffer, actions: list[Action], seed: int) -> None:
+def test_equal_seeds_give_equal_nodes_and_events(offered: PoolOffer, actions: list[Action], seed: int) -> None:
     first, second = World(offered, seed, begin=2), World(offered, seed, begin=2)
     assert run_actions(first, actions) == run_actions(second, actions)
     assert first.pool.ledger.nodes == second.pool.ledger.nodes
@@ -186,7 +184,7 @@ def test_equal_seeds_give_equal_lives(offered: PoolOffer, actions: list[Action],
 
 @LAW
 @given(offers(), ACTIONS)
-def test_without_grace_no_scale_in_cuts_a_request(offered: PoolOffer, actions: list[Action]) -> None:
+def test_without_a_grace_period_scale_in_interrupts_no_request(offered: PoolOffer, actions: list[Action]) -> None:
     world = World(offered, begin=3)
     run_actions(world, actions)
     lost = {e.number for e in world.pool.events if e.kind in {"interrupted", "failed"}}
@@ -196,7 +194,7 @@ def test_without_grace_no_scale_in_cuts_a_request(offered: PoolOffer, actions: l
     assert offered.grace_s is not None or not cut
 
 
-def test_lives_do_not_depend_on_the_hash_seed() -> None:
+def test_nodes_and_events_do_not_depend_on_the_hash_seed() -> None:
     script = (
         "from tests.simulators.world.infrastructure.test_laws import *;"
         "zone = ZoneOffer(capacity=5, outages=Outages(), losses_per_node_hour=0.5);"
@@ -233,7 +231,7 @@ def test_lives_do_not_depend_on_the_hash_seed() -> None:
     ],
     ids=["back in life", "moved before it was born", "a replica lost", "above capacity", "another price"],
 )
-def test_a_broken_invariant_is_told(harm: Callable[[World], object], message: str) -> None:
+def test_a_broken_invariant_is_reported(harm: Callable[[World], object], message: str) -> None:
     world = World(offer(market="spot"), begin=2)
     world.until(100)
     bill = world.bill()
@@ -241,8 +239,8 @@ def test_a_broken_invariant_is_told(harm: Callable[[World], object], message: st
     assert message in "; ".join(problems(world.pool, bill, world.now_ps))
 
 
-def test_an_offer_is_read_as_a_scenario_gives_it() -> None:
-    given = {
+def test_an_offer_is_read_from_a_scenario_document() -> None:
+    document = {
         "model": "llama-3.1-8b-h100",
         "price_usd_per_hour": 2.81,
         "market": "spot",
@@ -253,7 +251,7 @@ def test_an_offer_is_read_as_a_scenario_gives_it() -> None:
         "notices": {"notice_s": 120.0, "missing_share": 0.1},
         "start_up": {"image": {"median_s": 20.0, "sigma": 0.3}},
     }
-    read: PoolOffer = record(PoolOffer, model_of(PoolOffer).model_validate(given))
+    read: PoolOffer = record(PoolOffer, model_of(PoolOffer).model_validate(document))
     assert read.zones["us-east-2a"].trace is not None
     assert read.zones["us-east-2a"].trace.scale == 2.0
     assert read.zones["us-east-2b"].outages == Outages()

@@ -28,7 +28,7 @@ def states(world: World) -> list[NodeState]:
     return [node.state for node in world.pool.ledger.nodes]
 
 
-def test_a_replica_serves_when_all_phases_of_its_start_are_over() -> None:
+def test_a_replica_serves_once_all_start_up_phases_are_complete() -> None:
     world = World(offer())
     world.resize(2)
     assert world.sizes() == (2, 0)
@@ -40,20 +40,20 @@ def test_a_replica_serves_when_all_phases_of_its_start_are_over() -> None:
     assert world.engines.started == {0: to_ps(185), 1: to_ps(185)}
 
 
-def test_a_world_that_begins_with_replicas_has_them_serving_at_once() -> None:
+def test_initial_replicas_serve_from_the_start() -> None:
     world = World(offer(headroom=NodeHeadroom(slept=1)), begin=3)
     assert world.sizes() == (3, 3)
     assert states(world)[0] is NodeState.RESTING
 
 
-def test_asking_for_the_same_size_again_changes_nothing() -> None:
+def test_a_resize_to_the_same_size_changes_nothing() -> None:
     world = World(offer(), begin=3)
     world.resize(3)
     assert world.engines.drained == {}
     assert len(world.pool.ledger.nodes) == 3
 
 
-def test_scale_in_takes_those_that_wait_then_the_last_to_be_ready_then_the_least_loaded() -> None:
+def test_scale_in_removes_waiting_then_starting_then_least_loaded_replicas() -> None:
     world = World(offer(zones={"z": ZoneOffer(capacity=6)}), begin=3)
     world.engines.load = {0: 5, 1: 2, 2: 2}
     world.resize(4)
@@ -70,20 +70,20 @@ def test_scale_in_takes_those_that_wait_then_the_last_to_be_ready_then_the_least
 
 
 @pytest.mark.parametrize(("how", "gone"), [("newest", [2, 3]), ("oldest", [0, 1]), ("least_loaded", [0, 3])], ids=str)
-def test_ready_victims_are_chosen_as_the_offer_says(how: str, gone: list[int]) -> None:
+def test_scale_in_order_follows_the_offer(how: str, gone: list[int]) -> None:
     world = World(offer(scale_in=how), begin=4)
     world.engines.load = {0: 0, 1: 9, 2: 8, 3: 0}
     world.resize(2)
     assert sorted(world.engines.drained) == gone
 
 
-def test_of_equally_loaded_replicas_the_newest_goes_first() -> None:
+def test_scale_in_removes_the_newest_of_equally_loaded_replicas() -> None:
     world = World(offer(), begin=4)
     world.resize(2)
     assert sorted(world.engines.drained) == [2, 3]
 
 
-def test_a_drained_replica_finishes_what_it_has_and_is_paid_until_then_exactly() -> None:
+def test_a_drained_replica_finishes_its_requests_and_is_billed_until_then() -> None:
     world = World(offer(), begin=1)
     world.engines.left_s = {0: 1234.5678}
     world.until(100)
@@ -97,7 +97,7 @@ def test_a_drained_replica_finishes_what_it_has_and_is_paid_until_then_exactly()
     assert world.bill().draining == 3_600_000 * to_ps(1234.568)
 
 
-def test_a_grace_period_cuts_what_is_left_when_it_is_over_and_not_before() -> None:
+def test_the_end_of_the_grace_period_interrupts_remaining_requests() -> None:
     world = World(offer(grace_s=30.0), begin=2)
     world.engines.left_s = {0: 29.0, 1: 31.0}
     world.engines.load = {1: 7}
@@ -110,7 +110,7 @@ def test_a_grace_period_cuts_what_is_left_when_it_is_over_and_not_before() -> No
 @pytest.mark.parametrize(
     ("tier", "after_s"), [("awake_spare", 0), ("slept", 1), ("warm_node", 35), ("stopped", 75)], ids=str
 )
-def test_headroom_shortens_a_start_by_what_is_done_already_and_is_made_up_for(tier: str, after_s: int) -> None:
+def test_headroom_shortens_a_start_by_its_completed_phases_and_is_refilled(tier: str, after_s: int) -> None:
     world = World(offer(headroom=NodeHeadroom(**{tier: 1}), disk_usd_per_hour=0.01), begin=0)
     world.until(1000)
     world.resize(1)
@@ -124,7 +124,7 @@ def test_headroom_shortens_a_start_by_what_is_done_already_and_is_made_up_for(ti
     world.bill()
 
 
-def test_a_node_that_is_still_being_prepared_goes_on_to_serve() -> None:
+def test_a_node_still_being_prepared_continues_to_serving() -> None:
     world = World(offer(headroom=NodeHeadroom(warm_node=1, slept=1)))
     world.pool.advance(0)
     world.until(120)
@@ -133,7 +133,7 @@ def test_a_node_that_is_still_being_prepared_goes_on_to_serve() -> None:
     assert world.sizes() == (1, 1)
 
 
-def test_a_node_that_falls_asleep_sleeps_before_it_wakes() -> None:
+def test_a_node_entering_sleep_completes_sleep_before_it_wakes() -> None:
     world = World(offer(headroom=NodeHeadroom(slept=1)))
     world.pool.advance(0)
     world.until(190)
@@ -151,7 +151,7 @@ def test_headroom_can_be_resized() -> None:
     assert states(world) == [NodeState.GONE, NodeState.GONE, NodeState.PREPARING]
 
 
-def test_headroom_that_is_still_being_prepared_is_given_up_first() -> None:
+def test_headroom_still_being_prepared_is_removed_first() -> None:
     world = World(offer(headroom=NodeHeadroom(warm_node=1)), begin=0)
     world.pool.resize_headroom(Tier.WARM_NODE, 2, 0)
     world.pool.resize_headroom(Tier.WARM_NODE, 1, 0)
@@ -179,7 +179,7 @@ def test_a_stopped_node_cannot_fail_and_a_restarted_one_can() -> None:
     assert (0, "failed") in [(node, kind) for _, kind, node, _ in world.events()]
 
 
-def test_what_finds_no_room_waits_and_starts_when_capacity_comes() -> None:
+def test_replicas_without_capacity_wait_and_start_when_it_returns() -> None:
     world = spot((100, 6), capacity=1, begin=3)
     assert (world.sizes(), world.pool.waiting) == ((3, 1), 2)
     world.until(100)
@@ -188,7 +188,7 @@ def test_what_finds_no_room_waits_and_starts_when_capacity_comes() -> None:
     assert world.sizes() == (3, 3)
 
 
-def test_what_waits_takes_the_place_of_what_drained() -> None:
+def test_a_waiting_replica_takes_the_capacity_of_a_drained_one() -> None:
     world = World(offer(zones={"z": ZoneOffer(capacity=1)}), begin=1)
     world.engines.left_s = {0: 50.0}
     world.resize(0)
@@ -200,7 +200,7 @@ def test_what_waits_takes_the_place_of_what_drained() -> None:
 
 
 @pytest.mark.parametrize(("how", "desired"), [("refuse", 2), ("partial", 3)])
-def test_an_api_that_tells_at_once_says_how_many_there_are(how: str, desired: int) -> None:
+def test_an_out_of_capacity_error_names_the_available_replicas(how: str, desired: int) -> None:
     world = World(offer(on_shortage=how, zones={"z": ZoneOffer(capacity=3)}), begin=2)
     with pytest.raises(OutOfCapacity, match=r"pool pool-a: 4 more on_demand replicas asked for in z, 1 to be had"):
         world.resize(6)
@@ -208,7 +208,7 @@ def test_an_api_that_tells_at_once_says_how_many_there_are(how: str, desired: in
     world.bill()
 
 
-def test_a_quota_is_refused_at_once_and_nothing_changes() -> None:
+def test_a_size_above_the_quota_is_rejected_and_changes_nothing() -> None:
     world = World(offer(quota=4), begin=3)
     with pytest.raises(OutOfQuota, match="5 nodes exceed the quota of 4"):
         world.resize(5)
@@ -217,14 +217,14 @@ def test_a_quota_is_refused_at_once_and_nothing_changes() -> None:
     assert world.sizes() == (4, 3)
 
 
-def test_zones_share_the_nodes_or_fill_in_order() -> None:
+def test_zones_are_balanced_or_filled_in_order() -> None:
     zones = {"a": ZoneOffer(capacity=3), "b": ZoneOffer()}
     balanced, ordered = (World(offer(zones=zones, placement=p), begin=5) for p in ("balanced", "ordered"))
     assert [n.zone for n in balanced.pool.ledger.nodes] == [0, 1, 0, 1, 0]
     assert [n.zone for n in ordered.pool.ledger.nodes] == [0, 0, 0, 1, 1]
 
 
-def test_an_interruption_is_announced_drained_and_replaced() -> None:
+def test_an_interruption_gives_notice_drains_and_replaces_the_node() -> None:
     world = spot((1000, 3), cloud="aws", reclaim="newest")
     world.engines.left_s = {3: 30.0}
     world.until(879)
@@ -234,11 +234,11 @@ def test_an_interruption_is_announced_drained_and_replaced() -> None:
     assert world.sizes() == (4, 3)
     world.until(1000)
     assert world.events() == [(880.0, "notice", 3, 0), (1000.0, "interrupted", 4, 0)]
-    assert world.pool.waiting == 1  # the replacement came into a zone that was to shrink
+    assert world.pool.waiting == 1  # the replacement was placed in the shrinking zone
     world.bill()
 
 
-def test_a_stream_longer_than_the_notice_is_cut() -> None:
+def test_a_stream_longer_than_the_notice_is_interrupted() -> None:
     world = spot((1000, 3), cloud="gcp", reclaim="newest", replace=False)
     world.engines.left_s, world.engines.load = {3: 31.0}, {3: 2}
     world.until(1100)
@@ -247,7 +247,7 @@ def test_a_stream_longer_than_the_notice_is_cut() -> None:
     world.bill()
 
 
-def test_one_may_serve_on_until_it_is_cut() -> None:
+def test_a_node_may_serve_until_its_interruption_without_draining() -> None:
     world = spot((1000, 3), on_notice="serve", reclaim="newest", replace=False)
     world.until(999)
     assert world.sizes() == (4, 4)
@@ -256,27 +256,27 @@ def test_one_may_serve_on_until_it_is_cut() -> None:
     assert world.engines.killed == {3: to_ps(1000)}
 
 
-def test_a_notice_may_be_missing() -> None:
+def test_an_interruption_notice_may_be_missing() -> None:
     world = spot((1000, 3), notices=Notices(notice_s=120, missing_share=1.0), replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.events()] == ["interrupted"]
 
 
-def test_a_recommendation_may_be_missing() -> None:
+def test_a_rebalance_recommendation_may_be_missing() -> None:
     notices = Notices(notice_s=120, rebalance_s=300, rebalance_missing_share=1.0)
     world = spot((1000, 3), notices=notices, replace=False)
     world.until(1000)
     assert [kind for _, kind, _, _ in world.events()] == ["notice"]
 
 
-def test_each_fall_of_a_zone_takes_others() -> None:
+def test_random_reclaim_selects_varying_nodes() -> None:
     zone = Zone("z", constant(8), nodes=dict.fromkeys(range(8)))
     choices = [choose_interrupted(zone, 2, "random", 1, "pool-a") for _ in range(20)]
     assert len({tuple(sorted(choice)) for choice in choices}) > 10
     assert choose_interrupted(zone, 2, "newest", 1, "pool-a") == [7, 6]
 
 
-def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
+def test_an_interruption_too_soon_for_a_full_notice_gives_none() -> None:
     world = spot((1000, 3), replace=False)
     world.until(10)
     world.pool.interrupt(2, to_ps(129), world.now_ps)
@@ -284,8 +284,8 @@ def test_what_comes_too_late_to_be_announced_in_full_is_not_announced() -> None:
     assert world.events() == [(129.0, "interrupted", 2, 0)]
 
 
-def test_nodes_are_lost_at_their_zones_rate() -> None:
-    """Exponential lives: the number lost among those that never end otherwise is Poisson, inside 4 standard errors."""
+def test_nodes_are_lost_at_the_rate_of_their_zone() -> None:
+    """Exponential lifetimes: the number of interruptions is Poisson, within 4 standard errors."""
     zone = ZoneOffer(losses_per_node_hour=0.2)
     world = World(offer(market="spot", zones={"z": zone}, start_up=FAST, on_notice="serve"), begin=1000)
     world.until(36_000)
@@ -294,13 +294,13 @@ def test_nodes_are_lost_at_their_zones_rate() -> None:
     world.bill()
 
 
-def test_a_rebalance_recommendation_comes_before_the_notice() -> None:
+def test_a_rebalance_recommendation_precedes_the_notice() -> None:
     world = spot((1000, 3), notices=Notices(notice_s=120, rebalance_s=300), reclaim="newest", replace=False)
     world.until(1000)
     assert [(at, kind) for at, kind, _, _ in world.events()] == [(700, "rebalance"), (880, "notice")]
 
 
-def test_one_node_can_be_interrupted_on_purpose() -> None:
+def test_a_single_node_can_be_interrupted_explicitly() -> None:
     world = spot()
     world.until(10)
     world.pool.interrupt(2, to_ps(500), world.now_ps)
@@ -309,7 +309,7 @@ def test_one_node_can_be_interrupted_on_purpose() -> None:
     assert world.sizes() == (4, 4)
 
 
-def test_on_demand_nodes_are_kept_when_a_zone_offers_less_and_none_comes_then() -> None:
+def test_on_demand_nodes_survive_a_capacity_drop_but_none_is_added() -> None:
     zone = ZoneOffer(capacity=4, steps=(SupplyStep(at_s=100, nodes=1),))
     world = World(offer(zones={"z": zone}), begin=3)
     world.until(200)
@@ -320,14 +320,14 @@ def test_on_demand_nodes_are_kept_when_a_zone_offers_less_and_none_comes_then() 
     world.bill()
 
 
-def test_a_world_that_oversleeps_is_told() -> None:
+def test_advancing_past_a_due_event_raises_an_error() -> None:
     world = World(offer())
     world.resize(1)
     with pytest.raises(ValueError, match=r"due at 185 s and advanced at 200 s"):
         world.pool.advance(to_ps(200))
 
 
-def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
+def test_start_up_times_and_engines_do_not_depend_on_the_policy() -> None:
     early, late = World(offer(start_up=StartUp())), World(offer(start_up=StartUp()))
     early.resize(3)
     late.until(500)
@@ -350,7 +350,9 @@ def test_two_policies_meet_the_same_start_up_times_and_engines() -> None:
     [("serve", [(4, 4, 0, 0), (4, 4, 2, 0), (4, 2, 0, 2)]), ("replace", [(4, 4, 0, 0), (4, 2, 0, 2), (4, 2, 0, 2)])],
     ids=["serve: doomed, then taken", "replace: taken at the notice, and not again when it is cut"],
 )
-def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, expected: list[tuple[int, ...]]) -> None:
+def test_status_reports_pending_interruptions_and_counts_each_only_once(
+    on_notice: str, expected: list[tuple[int, ...]]
+) -> None:
     world = spot((300, 2), capacity=4, on_notice=on_notice)
     world.engines.left_s = dict.fromkeys(range(4), 1000.0)
     observed = []
@@ -361,17 +363,17 @@ def test_the_status_tells_the_doomed_and_counts_the_taken_once(on_notice: str, e
     assert observed == expected
 
 
-def test_a_failed_on_demand_replica_counts_as_taken() -> None:
+def test_a_failed_on_demand_replica_counts_as_interrupted() -> None:
     world = World(offer(zones={"z": ZoneOffer(losses_per_node_hour=60.0)}), begin=1)
     world.until(3600)
     status = world.pool.status(world.now_ps)
     assert status.interrupted == len(world.pool.events) > 0
 
 
-def test_a_tier_tells_what_it_should_hold_and_what_rests() -> None:
+def test_tier_status_reports_desired_and_resting_nodes() -> None:
     world = World(offer(), begin=1)
     world.pool.resize_headroom(Tier.SLEPT, 2, world.now_ps)
     assert world.pool.headroom_status(Tier.SLEPT, world.now_ps).pending == 2
     world.until(300)
     assert world.pool.headroom_status(Tier.SLEPT, world.now_ps) == PoolStatus(2, 2)
-    assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "no size of the pool's"
+    assert world.pool.status(world.now_ps) == PoolStatus(1, 1), "headroom is not part of the pool's size"

@@ -25,7 +25,7 @@ from simulators.world.infrastructure.units import to_ps
 from simulators.world.rng import stream
 
 
-def written(folder: Path, content: Any) -> Path:
+def write_supply(folder: Path, content: Any) -> Path:
     (folder / "zone.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return folder
 
@@ -48,13 +48,15 @@ def seconds(supply: Any, count: int = 100) -> list[tuple[float, int | None]]:
     ],
     ids=["whole", "offset", "within a gap", "last value", "scaled", "parts dropped", "repeats", "starts in a repeat"],
 )
-def test_a_trace_gives_its_changes(tmp_path: Path, settings: dict[str, Any], expected: list[tuple[float, int]]) -> None:
-    folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [2, 2, 0, 4]})
+def test_a_supply_trace_yields_its_capacity_changes(
+    tmp_path: Path, settings: dict[str, Any], expected: list[tuple[float, int]]
+) -> None:
+    folder = write_supply(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [2, 2, 0, 4]})
     assert seconds(replayed(SupplyTrace(file="zone.json", **settings), folder), len(expected)) == expected
 
 
-def test_a_trace_that_never_changes_ends_though_it_repeats(tmp_path: Path) -> None:
-    folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [3, 3]})
+def test_a_constant_trace_yields_one_change_even_if_it_repeats(tmp_path: Path) -> None:
+    folder = write_supply(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [3, 3]})
     assert seconds(replayed(SupplyTrace(file="zone.json"), folder)) == [(0, 3)]
 
 
@@ -75,19 +77,21 @@ def test_a_trace_that_never_changes_ends_though_it_repeats(tmp_path: Path) -> No
         ({"metadata": {"gap_seconds": 300}, "data": [True]}, r"data\[0\] is True: must be"),
     ],
 )
-def test_what_is_no_trace_is_refused_with_file_key_and_value(tmp_path: Path, content: Any, message: str) -> None:
-    folder = written(tmp_path, content)
+def test_an_invalid_supply_trace_is_rejected_with_file_key_and_value(
+    tmp_path: Path, content: Any, message: str
+) -> None:
+    folder = write_supply(tmp_path, content)
     with pytest.raises(ValueError, match=rf"zone\.json: .*{message}"):
         read(folder / "zone.json")
 
 
-def test_a_trace_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_supply_trace_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.json: cannot be read"):
         replayed(SupplyTrace(file="none.json"), tmp_path)
 
 
-def test_a_start_behind_the_end_is_refused_unless_the_trace_repeats(tmp_path: Path) -> None:
-    folder = written(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [1, 2]})
+def test_a_start_after_the_end_is_rejected_unless_the_trace_repeats(tmp_path: Path) -> None:
+    folder = write_supply(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [1, 2]})
     with pytest.raises(ValueError, match="start_s 600 lies behind the trace's end at 600 s"):
         replayed(SupplyTrace(file="zone.json", start_s=600, repeat=False), folder)
 
@@ -102,7 +106,7 @@ def test_steps_follow_the_capacity_at_the_start() -> None:
     [Outages(), Outages(up=Phase(median_s=600, sigma=0.5), down=Phase(median_s=1800, sigma=1.0))],
     ids=["the default", "mostly down"],
 )
-def test_a_zone_is_available_as_long_as_the_renewal_theorem_says(outages: Outages) -> None:
+def test_zone_availability_matches_the_renewal_theorem(outages: Outages) -> None:
     """E[up] / (E[up] + E[down]), inside the 99.9 % interval of the ratio estimator over 40,000 cycles."""
     cycles = 40_000
     times = [at for at, _ in islice(with_outages(4, outages, stream(5, "outages", "z")), 2 * cycles + 1)]
@@ -118,7 +122,7 @@ def test_the_default_outages_have_the_measured_availability() -> None:
     assert Outages().availability == pytest.approx(0.64)
 
 
-def test_an_outage_takes_all_nodes_and_gives_them_back() -> None:
+def test_an_outage_removes_all_nodes_and_restores_them() -> None:
     changes = list(islice(with_outages(4, Outages(), stream(5, "outages", "z")), 6))
     assert [n for _, n in changes] == [4, 0, 4, 0, 4, 0]
     assert all(a < b and b % to_ps(0.001) == 0 for (a, _), (b, _) in pairwise(changes))

@@ -24,7 +24,7 @@ FULL = trace(*ROWS, cached_tokens=np.array([0, 1, 2, 3]), client=np.array([7, 8,
 
 
 class Terminal(io.StringIO):
-    """Text that stands on a terminal."""
+    """A text stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
-def test_a_trace_written_is_the_trace_read(tmp_path: Path, suffix: str) -> None:
+def test_a_written_trace_reads_back_unchanged(tmp_path: Path, suffix: str) -> None:
     files = [tmp_path / f"{n}{suffix}" for n in "ab"]
     for file in files:
         write(FULL, file)
@@ -46,9 +46,7 @@ def test_a_trace_written_is_the_trace_read(tmp_path: Path, suffix: str) -> None:
     assert read(files[0]).repairs == {}
 
 
-def test_describe_tells_figures_in_words_as_json_and_as_a_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_describe_writes_statistics_as_text_json_and_html(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, html = tmp_path / "t.csv", tmp_path / "t.html"
     write(FULL, file)
     code, out, _ = run(capsys, "describe", file, "--html", html)
@@ -62,7 +60,7 @@ def test_describe_tells_figures_in_words_as_json_and_as_a_page(
     assert output["prompt_tokens"]["p50"] == 25
 
 
-def test_convert_cuts_and_speeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_cuts_a_window_and_changes_the_speed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(FULL, tmp_path / "t.csv")
     out_file = tmp_path / "o.parquet"
     code, out, _ = run(capsys, "convert", tmp_path / "t.csv", out_file, "--window", "0.5:121", "--speed", "2")
@@ -71,7 +69,7 @@ def test_convert_cuts_and_speeds(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"2 requests, digest {read(out_file).digest()[:16]}" in out
 
 
-def test_convert_tells_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_reports_the_rows_it_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = text(tmp_path / "log.csv", "ts,in,out\n5000,1,1\n1000,2,2\nx,3,3\n")
     columns = ("--columns", "arrival=ts,prompt=in,output=out", "--unit", "ms")
     code, _, err = run(capsys, "convert", log, tmp_path / "o.csv", *columns)
@@ -84,7 +82,7 @@ def test_convert_tells_what_it_left_out(tmp_path: Path, capsys: pytest.CaptureFi
     assert rows_of(read(tmp_path / "o.csv")) == [(1, 2, 2), (5, 1, 1)]
 
 
-def test_generate_takes_a_kind_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_accepts_a_kind_or_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = text(tmp_path / "s.yaml", "kind: poisson\nrps: 2\nprompt: {mean_tokens: 7, cv: 0}\n")
     files = [tmp_path / f"{n}.csv" for n in "abc"]
     assert run(capsys, "generate", spec, "--out", files[0], "--seed", "3")[0] == 0
@@ -113,7 +111,7 @@ def test_generate_takes_a_kind_or_a_file(tmp_path: Path, capsys: pytest.CaptureF
         (["describe", "gone.csv"], "gone.csv: cannot be read"),
     ],
 )
-def test_misuse_is_told_and_nothing_is_written(
+def test_invalid_arguments_are_reported_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -124,7 +122,7 @@ def test_misuse_is_told_and_nothing_is_written(
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
 
 
-def test_what_fails_half_way_leaves_the_old_file_whole(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("old")
     half = replacing(file)
@@ -136,7 +134,7 @@ def test_what_fails_half_way_leaves_the_old_file_whole(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
 
-def test_progress_is_told_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_only_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("reading") as bar:
         bar.large(MIN_WORK, 2 * MIN_WORK)
     assert capsys.readouterr().err == ""
@@ -144,14 +142,14 @@ def test_progress_is_told_on_a_terminal_only(capsys: pytest.CaptureFixture[str])
     with ProgressBar("reading", terminal) as bar:
         for done in range(0, 2 * MIN_WORK, MIN_WORK // 1000):
             bar.large(done, 2 * MIN_WORK)
-        bar.large(5, 10)  # too little to tell of
+        bar.large(5, 10)  # too little work for a progress bar
         drawn = terminal.getvalue()
     assert [int(percent) for percent in re.findall(r"(\d+)%", drawn)] == list(range(100))
     assert drawn.count("reading") == 100
     assert "\033[2K" in terminal.getvalue().removeprefix(drawn), "the line is erased"
 
 
-def test_a_package_that_is_not_installed_is_told_with_the_remedy() -> None:
+def test_a_missing_package_is_reported_with_the_remedy() -> None:
     script = (
         "import sys; sys.modules['pyarrow'] = None; from scaler.cli import main; main(['trace', 'describe', 't.csv'])"
     )

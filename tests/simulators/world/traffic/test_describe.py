@@ -1,4 +1,4 @@
-"""Statistics of traces: against published ones of real traffic, and by hand."""
+"""Statistics of traces, compared with published and with hand-computed values."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ TABLE = {
         (12, 3, 58, 125, 8192),
     ),
 }
-"""Values of a study of these files, with its rounding."""
+"""Published values for these files, with their rounding."""
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_the_figures_of_real_traffic_are_the_published_ones(name: str) -> None:
+def test_statistics_of_recorded_traffic_match_published_ones(name: str) -> None:
     (count, span_min, rate, peak_min, peak_s, gap_cv, dispersion), prompt, output = TABLE[name]
     d = describe(read(shared(f"data/requests/{name}.csv.gz")))
     assert d.requests == count
@@ -52,7 +52,7 @@ def test_the_figures_of_real_traffic_are_the_published_ones(name: str) -> None:
     assert list(d.output_tokens.values()) == pytest.approx(output, abs=0.501)
 
 
-def test_figures_by_hand() -> None:
+def test_statistics_match_hand_computed_values() -> None:
     result = trace((0, 10, 1), (30, 20, 1), (60, 30, 1), (130, 40, 1), cached_tokens=np.array([5, 0, 5, 0]))
     d = describe(result)
     assert (d.requests, d.span_s, d.mean_rps) == (4, 130.0, 4 / 130)
@@ -64,14 +64,14 @@ def test_figures_by_hand() -> None:
     assert d.clients is None
 
 
-def test_a_trace_too_short_to_tell_says_so() -> None:
+def test_statistics_of_a_trace_too_short_are_none() -> None:
     for result in (trace(), trace((5, 1, 1)), trace((5, 1, 1), (5, 1, 1))):
         d = describe(result)
         assert (d.mean_rps, d.gap_cv, d.dispersion_1min, d.hourly_rps) == (None, None, None, None)
         assert "gaps            CV -" in "\n".join(lines(d, result))
 
 
-def test_the_daily_shape_is_the_mean_of_whole_days() -> None:
+def test_hourly_rates_are_the_mean_of_whole_days() -> None:
     hours = [3.5, 24 + 3.5, 24 + 4.5, 48 + 5.5]  # the third day is not whole
     d = describe(trace(*((h * 3600, 1, 1) for h in hours)))
     assert d.hourly_rps is not None
@@ -86,7 +86,7 @@ def test_clients_are_counted() -> None:
     assert "2, the largest with 66.7% of the requests" in "\n".join(lines(d, result))
 
 
-def test_bins_hold_every_request_but_the_last_bins() -> None:
+def test_rate_bins_sum_to_the_number_of_requests() -> None:
     result = trace((0, 1, 1), (0.5, 1, 1), (2.0, 1, 1), (2.9, 1, 1))
     assert whole_bins(result.arrival_s, 1.0) == (2, 1.0, 1.0)
     far = trace((0, 1, 1), (0.2, 1, 1), (1e8 - 2, 1, 1), (1e8, 1, 1))  # 10^8 bins, all but two of them empty
@@ -95,18 +95,18 @@ def test_bins_hold_every_request_but_the_last_bins() -> None:
     assert (rates * np.diff(edges)).sum() == pytest.approx(len(result))
 
 
-def test_a_sparkline_shows_little_as_little_and_nothing_as_blank() -> None:
+def test_a_sparkline_shows_low_values_as_low_and_zero_as_blank() -> None:
     assert sparkline(np.array([0.0, 0.01, 4, 8])) == " ▁▄█"
     assert sparkline(np.zeros(3)) == "   "
     assert sparkline(np.zeros(0)) == ""
 
 
 def test_the_page_needs_no_network_and_does_not_grow_with_the_trace() -> None:
-    first_cut = page(trace((0, 5, 5), (1, 9, 9), name="<script>alert(1)</script>"))
-    many = page(trace(*((i / 10, 1 + i % 999, 5) for i in range(20_000))))
-    assert "<script>alert" not in first_cut
-    assert "&lt;script" in first_cut or "\\u0026lt;script" in first_cut
-    assert 'src="http' not in first_cut
-    assert abs(len(many) - len(first_cut)) < 100_000
+    small = page(trace((0, 5, 5), (1, 9, 9), name="<script>alert(1)</script>"))
+    large = page(trace(*((i / 10, 1 + i % 999, 5) for i in range(20_000))))
+    assert "<script>alert" not in small
+    assert "&lt;script" in small or "\\u0026lt;script" in small
+    assert 'src="http' not in small
+    assert abs(len(large) - len(small)) < 100_000
     assert page(trace())
     assert page(trace((0, 5, 5), (1, 9, 9))) == page(trace((0, 5, 5), (1, 9, 9)))

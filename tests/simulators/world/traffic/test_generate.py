@@ -40,7 +40,7 @@ SYNTHETIC: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", SYNTHETIC)
-def test_as_many_requests_come_as_the_rate_expects(kind: str) -> None:
+def test_number_of_requests_matches_the_integral_of_the_rate(kind: str) -> None:
     generator = SYNTHETIC[kind]
     seconds = np.arange(0.5, generator.length_s)
     expected = generator.rate_rps(seconds).sum()
@@ -48,7 +48,7 @@ def test_as_many_requests_come_as_the_rate_expects(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SYNTHETIC)
-def test_they_come_when_the_rate_expects_them(kind: str) -> None:
+def test_arrivals_follow_the_rate_over_time(kind: str) -> None:
     generator = SYNTHETIC[kind]
     counts = np.histogram(generator.requests(RNG).arrival_s, np.arange(0, generator.length_s + 1, 300.0))[0]
     expected = generator.rate_rps(np.arange(0.5, generator.length_s)).reshape(-1, 300).sum(axis=1)
@@ -65,10 +65,10 @@ def test_gaps_are_poisson_at_cv_1_and_burstier_above() -> None:
 
 
 @pytest.mark.parametrize("cv", [0.0, 0.5, 1.0, 5.0])
-def test_short_spans_of_a_renewal_process_have_their_share_of_events(cv: float) -> None:
+def test_short_intervals_of_a_renewal_process_have_their_mean_event_count(cv: float) -> None:
     """The process is stationary from time 0: an interval of 0.2 mean gaps has 0.2 events on average."""
-    chance = np.random.default_rng(2)
-    counts = np.array([len(renewal(0.2, cv, chance)) for _ in range(30_000)])
+    rng = np.random.default_rng(2)
+    counts = np.array([len(renewal(0.2, cv, rng)) for _ in range(30_000)])
     assert counts.mean() == pytest.approx(0.2, abs=4 * counts.std() / len(counts) ** 0.5)
 
 
@@ -103,13 +103,15 @@ GENERATOR_STRATEGY = st.sampled_from(
 
 @LAW
 @given(GENERATOR_STRATEGY, st.lists(st.floats(0, 4000), min_size=2, max_size=5), st.integers(0, 3))
-def test_a_span_in_pieces_is_the_span_at_once(generator: Any, cuts: list[float], seed: int) -> None:
+def test_requests_generated_in_pieces_equal_those_generated_at_once(
+    generator: Any, cuts: list[float], seed: int
+) -> None:
     cuts.sort()
     pieces = [generator.requests(streams(seed), a, b) for a, b in pairwise(cuts)]
     assert joined(pieces, "pieces").digest() == generator.requests(streams(seed), cuts[0], cuts[-1]).digest()
 
 
-def test_a_trace_file_repeats_with_its_copies_the_same_in_pieces(tmp_path: Path) -> None:
+def test_a_repeated_and_scaled_trace_file_is_equal_in_pieces(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     write(trace(*((i * 0.5, 10 + i, 5) for i in range(100))), file)
     generator = TraceFile(file=str(file), repeat=True, scale=2.5, speed=2.0)
@@ -119,7 +121,7 @@ def test_a_trace_file_repeats_with_its_copies_the_same_in_pieces(tmp_path: Path)
     assert joined(pieces, "pieces").digest() == full.digest()
 
 
-def test_a_trace_file_is_played_as_it_is(tmp_path: Path) -> None:
+def test_a_trace_file_is_replayed_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     rows = [(float(i), 10 + i, 5) for i in range(10)]
     write(trace(*rows), file)
@@ -130,7 +132,7 @@ def test_a_trace_file_is_played_as_it_is(tmp_path: Path) -> None:
     assert [t for t, _, _ in rows_of(TraceFile(file=str(file), repeat=True).requests(RNG, 9, 13))] == [9, 10, 11, 12]
 
 
-def test_seeds_and_causes_do_not_move_each_other() -> None:
+def test_each_setting_changes_only_its_own_random_stream() -> None:
     base = Poisson(rps=5.0)
     longer = Poisson(rps=5.0, output=Lengths(mean_tokens=999.0))
     one, other = base.requests(RNG), longer.requests(RNG)
@@ -140,7 +142,7 @@ def test_seeds_and_causes_do_not_move_each_other() -> None:
     assert base.requests(streams(12)).digest() != one.digest()
 
 
-def test_a_client_more_moves_no_other() -> None:
+def test_another_client_changes_no_other_client() -> None:
     two = Mix(clients={"a": Poisson(rps=1.0), "b": Poisson(rps=2.0)}).requests(RNG)
     one = Mix(clients={"a": Poisson(rps=1.0)}).requests(RNG)
     assert two.client is not None
@@ -171,21 +173,21 @@ def test_equal_seeds_give_equal_traffic_whatever_the_hash_seed() -> None:
 
 @pytest.mark.parametrize("cv", [0.3, 1.0, 2.0])
 def test_lengths_have_their_mean_and_spread(cv: float) -> None:
-    drawn = Lengths(mean_tokens=2000.0, cv=cv, max_tokens=10_000_000).draw(200_000, np.random.default_rng(1))
-    assert drawn.mean() == pytest.approx(2000, rel=0.02)
-    assert drawn.std() / drawn.mean() == pytest.approx(cv, rel=0.1)
+    tokens = Lengths(mean_tokens=2000.0, cv=cv, max_tokens=10_000_000).draw(200_000, np.random.default_rng(1))
+    assert tokens.mean() == pytest.approx(2000, rel=0.02)
+    assert tokens.std() / tokens.mean() == pytest.approx(cv, rel=0.1)
 
 
 def test_lengths_have_their_quantiles_and_bounds() -> None:
     lengths = Lengths(p50_tokens=100.0, p95_tokens=900.0, min_tokens=50, max_tokens=1000)
-    drawn = lengths.draw(200_000, np.random.default_rng(1))
-    assert np.quantile(drawn, 0.5) == pytest.approx(100, rel=0.02)
-    assert np.quantile(drawn, 0.95) == pytest.approx(900, rel=0.03)
-    assert (drawn.min(), drawn.max()) == (50, 1000)
+    tokens = lengths.draw(200_000, np.random.default_rng(1))
+    assert np.quantile(tokens, 0.5) == pytest.approx(100, rel=0.02)
+    assert np.quantile(tokens, 0.95) == pytest.approx(900, rel=0.03)
+    assert (tokens.min(), tokens.max()) == (50, 1000)
     assert set(Lengths(mean_tokens=7.0, cv=0.0).draw(10, np.random.default_rng(1)).tolist()) == {7}
 
 
-def test_pairs_of_lengths_are_drawn_from_another_trace(tmp_path: Path) -> None:
+def test_length_pairs_are_sampled_from_another_trace(tmp_path: Path) -> None:
     file = tmp_path / "like.csv"
     write(trace((0, 100, 1), (1, 200, 2), (2, 300, 3)), file)
     requests = Poisson(rps=10.0, lengths_like=str(file)).requests(RNG)
@@ -195,7 +197,7 @@ def test_pairs_of_lengths_are_drawn_from_another_trace(tmp_path: Path) -> None:
 # --- rates
 
 
-def test_a_series_of_rates_is_followed_step_by_step(tmp_path: Path) -> None:
+def test_a_rate_series_is_followed_step_by_step(tmp_path: Path) -> None:
     file = text(tmp_path / "r.csv", "t_s,rate_rps\n100,2\n160,0\n220,40\n")
     series = rates.read(file)
     assert series.duration_s == 180
@@ -208,19 +210,19 @@ def test_a_series_of_rates_is_followed_step_by_step(tmp_path: Path) -> None:
     assert counts[1] == 0
     assert counts[2] == pytest.approx(2400, abs=200)
     assert len(generator.requests(RNG, 180.0, 360.0)) == 0
-    again = Rates(file=str(file), repeat=True, scale=0.5)
-    assert again.rate_rps(np.array([180.0, 330.0])).tolist() == [1.0, 20.0]
+    repeated = Rates(file=str(file), repeat=True, scale=0.5)
+    assert repeated.rate_rps(np.array([180.0, 330.0])).tolist() == [1.0, 20.0]
     assert Rates(file=str(file), speed=2.0).rate_rps(np.array([29.0, 31.0, 61.0])).tolist() == [2.0, 0.0, 40.0]
 
 
-def test_servegen_clients_are_added_up(tmp_path: Path) -> None:
+def test_rates_of_servegen_clients_are_summed(tmp_path: Path) -> None:
     text(tmp_path / "chunk-0-trace.csv", "0,5.0,0.5,Gamma,1.0,1.0\n600,7.0,1.0,Gamma,1.0,1.0\n")
     text(tmp_path / "chunk-1-trace.csv", "600,1.0,0.5,Weibull,1.0,1.0\n1200,2.0,1.0,Gamma,1.0,1.0\n")
-    one = rates.read(tmp_path / "chunk-0-trace.csv")
-    assert one.rate_rps.tolist() == [5.0, 7.0]
-    both = rates.read(tmp_path)
-    assert both.t_s.tolist() == [0, 600, 1200]
-    assert both.rate_rps.tolist() == [5.0, 8.0, 2.0]
+    single = rates.read(tmp_path / "chunk-0-trace.csv")
+    assert single.rate_rps.tolist() == [5.0, 7.0]
+    summed = rates.read(tmp_path)
+    assert summed.t_s.tolist() == [0, 600, 1200]
+    assert summed.rate_rps.tolist() == [5.0, 8.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_servegen_clients_are_added_up(tmp_path: Path) -> None:
         ("t_s,rate_rps\n60,1\n60,1\n", "line 3, column 't_s' = '60': must be after"),
     ],
 )
-def test_a_series_that_is_wrong_is_told_with_its_line(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_rate_series_is_reported_with_its_line(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(TraceError) as raised:
         rates.read(text(tmp_path / "r.csv", content))
     assert message in str(raised.value)
@@ -245,7 +247,7 @@ def test_a_series_that_is_wrong_is_told_with_its_line(tmp_path: Path, content: s
 # --- documents
 
 
-def test_every_problem_of_a_document_is_told_at_once_with_its_line(tmp_path: Path) -> None:
+def test_all_problems_of_a_document_are_reported_with_their_lines(tmp_path: Path) -> None:
     file = text(
         tmp_path / "mix.yaml",
         "kind: mix\nduration_s: -5\nclients:\n  a: {kind: poison}\n"
@@ -284,24 +286,24 @@ def test_every_problem_of_a_document_is_told_at_once_with_its_line(tmp_path: Pat
         ([], ""),
     ],
 )
-def test_a_generator_that_cannot_be_is_refused(settings_: Any, path: str) -> None:
+def test_an_invalid_generator_is_rejected(settings_: Any, path: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read_kind(GENERATORS, settings_)
     assert [p.path for p in raised.value.problems] == [path]
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_every_generator_is_in_the_documentation(kind: str) -> None:
+def test_every_generator_is_documented(kind: str) -> None:
     assert f"| `{kind}` |" in (Path(__file__).parents[4] / "docs/traffic.md").read_text()
     assert list(GENERATORS) == sorted(GENERATORS)
 
 
 @pytest.mark.parametrize("kind", SYNTHETIC)
-def test_traffic_is_named_by_its_kind_and_tells_how_it_was_made(kind: str) -> None:
+def test_generated_traffic_has_its_kind_as_name_and_its_settings_as_origin(kind: str) -> None:
     requests = SYNTHETIC[kind].requests(RNG, 0.0, 10.0)
     assert requests.name == kind
     assert "gap_cv=1.0" in requests.origin
 
 
-def test_chunks_hold_whole_steps() -> None:
+def test_chunks_are_a_whole_number_of_seconds() -> None:
     assert CHUNK_S % 1 == 0

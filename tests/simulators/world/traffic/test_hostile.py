@@ -1,4 +1,4 @@
-"""Damaged, truncated and foreign files: errors name the line, or bad rows are left out and counted."""
+"""Damaged, truncated and foreign files: errors name the line, or bad rows are skipped and counted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SKIP = ReadOptions(skip_bad=True)
         pytest.param("1,5,6,7", '"1,5,6,7": has 4 columns; must have 3', id="a column too many"),
     ],
 )
-def test_a_bad_row_is_told_with_its_line_or_left_out_and_counted(tmp_path: Path, row: str, message: str) -> None:
+def test_a_bad_row_is_reported_with_its_line_or_skipped_and_counted(tmp_path: Path, row: str, message: str) -> None:
     file = text(tmp_path / "t.csv", f"{HEADER}0,1,1\n1,2,2\n{row}\n3,4,4\n")
     with pytest.raises(TraceError) as raised:
         read(file)
@@ -53,7 +53,7 @@ def test_a_bad_row_is_told_with_its_line_or_left_out_and_counted(tmp_path: Path,
     assert result.repairs == {"bad rows left out": 1}
 
 
-def test_lines_are_counted_past_bad_and_blank_ones_in_many_batches(tmp_path: Path) -> None:
+def test_line_numbers_include_bad_and_blank_lines_across_batches(tmp_path: Path) -> None:
     rows = [f"{i},10,10" for i in range(150_000)]  # several blocks of the reader
     rows[10] = "cut,"
     rows[20] = ""
@@ -66,7 +66,7 @@ def test_lines_are_counted_past_bad_and_blank_ones_in_many_batches(tmp_path: Pat
     assert read(file, SKIP).repairs == {"bad rows left out": 2, "empty rows left out": 2}
 
 
-def test_lines_that_an_open_quote_swallows_are_all_counted(tmp_path: Path) -> None:
+def test_lines_within_an_unclosed_quote_are_all_counted(tmp_path: Path) -> None:
     file = text(tmp_path / "t.csv", HEADER + '0,1,1\n1,"5,5\n2,3,3\n4,4,4\n')
     with pytest.raises(TraceError, match="line 3: "):
         read(file)
@@ -74,7 +74,7 @@ def test_lines_that_an_open_quote_swallows_are_all_counted(tmp_path: Path) -> No
     assert (len(result), result.repairs) == (1, {"bad rows left out": 3})
 
 
-def test_a_run_that_begins_late_in_the_file_is_read_by_its_own_cells(tmp_path: Path) -> None:
+def test_a_run_that_begins_late_in_the_file_is_parsed_by_its_own_values(tmp_path: Path) -> None:
     header = "run,arrival_unix,prompt_tokens,output_tokens,client\n"
     warm = "".join(f"warm,{1.7e9 + i},10,10,7\n" for i in range(60_000))  # more than one block of the reader
     late = "late,2026-01-01 10:00:00,1,1,bob\nlate,2026-01-01 10:00:02.5,2,2,ann\n"
@@ -82,7 +82,7 @@ def test_a_run_that_begins_late_in_the_file_is_read_by_its_own_cells(tmp_path: P
     assert rows_of(result) == [(0, 1, 1), (2.5, 2, 2)]
 
 
-def test_many_bad_rows_are_told_by_the_first_and_their_count(tmp_path: Path) -> None:
+def test_many_bad_rows_are_reported_by_the_first_and_their_count(tmp_path: Path) -> None:
     file = text(tmp_path / "t.csv", HEADER + "0,0,0\n" * 100 + "1,1,1\n")
     with pytest.raises(TraceError, match="and 95 more"):
         read(file)
@@ -114,7 +114,9 @@ def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
         pytest.param(b'{"benchmarks": [{}]}', "no list requests.successful", id="GuideLLM's summary"),
     ],
 )
-def test_what_is_no_trace_is_told_with_what_was_found(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_no_trace_is_reported_with_its_content_type(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     file = tmp_path / "t"
     file.write_bytes(content)
     for options in (ReadOptions(), SKIP):
@@ -124,14 +126,14 @@ def test_what_is_no_trace_is_told_with_what_was_found(tmp_path: Path, content: b
         assert str(file) in str(raised.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_trace_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="cannot be read: No such file"):
         read(tmp_path / "gone.csv")
     with pytest.raises(TraceError, match="is a directory"):
         read(tmp_path)
 
 
-def test_half_a_gzip_file_does_not_pass_for_a_whole_one(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_detected(tmp_path: Path) -> None:
     rows = [f"{i},{i * 7919 % 5000 + 1},{i * 104729 % 900 + 1}" for i in range(20_000)]
     packed = gzip.compress((HEADER + "\n".join(rows) + "\n").encode())
     file = tmp_path / "t.csv.gz"
@@ -145,13 +147,13 @@ def test_half_a_gzip_file_does_not_pass_for_a_whole_one(tmp_path: Path) -> None:
     assert rows_of(result) == expected
 
 
-def test_a_last_line_without_an_end_is_mentioned(tmp_path: Path) -> None:
+def test_a_last_line_without_a_newline_is_reported(tmp_path: Path) -> None:
     result = read(text(tmp_path / "t.csv", HEADER + "0,1,1\n1,2,2"))
     assert len(result) == 2
     assert result.repairs == {"last line without a line end, kept": 1}
 
 
-def test_bad_json_lines_are_told_with_their_line(tmp_path: Path) -> None:
+def test_bad_json_lines_are_reported_with_their_line(tmp_path: Path) -> None:
     good = {"timestamp": 10, "input_length": 5, "output_length": 5}
     file = json_lines(tmp_path / "m.jsonl", [good, {**good, "input_length": True}, good])
     file.write_text(file.read_text() + '{"timestamp": 1')
@@ -162,7 +164,7 @@ def test_bad_json_lines_are_told_with_their_line(tmp_path: Path) -> None:
     assert len(read(file, SKIP)) == 2
 
 
-def test_lists_of_different_lengths_are_refused(tmp_path: Path) -> None:
+def test_lists_of_different_lengths_are_rejected(tmp_path: Path) -> None:
     data = {"start_times": [1.0, 2.0], "input_lens": [1], "output_lens": [1, 1]}
     with pytest.raises(TraceError, match="differ in length"):
         read(text(tmp_path / "v.json", json.dumps(data)))
@@ -191,7 +193,7 @@ def test_every_row_is_read_or_counted(
 
 @law(150)
 @given(st.binary(max_size=300), st.sampled_from([b"", HEADER.encode(), b'{"timestamp": 1, "input_length": 2']))
-def test_no_bytes_make_anything_but_a_trace_or_its_error(
+def test_arbitrary_bytes_give_a_trace_or_a_trace_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, start: bytes
 ) -> None:
     file = tmp_path_factory.mktemp("fuzz") / "t"
@@ -226,7 +228,7 @@ except TraceError:
 
 
 @pytest.mark.slow
-def test_an_error_while_a_slow_file_is_read_ahead_does_not_abort_the_process(tmp_path: Path) -> None:
+def test_an_error_during_read_ahead_does_not_abort_the_process(tmp_path: Path) -> None:
     file = text(tmp_path / "t.csv", HEADER + "99999999999999,1,1\n" * 500_000)
     command = [sys.executable, "-c", SLOW, str(file)]
     done = subprocess.run(

@@ -45,8 +45,8 @@ VLLM = {
 
 
 def guidellm(start: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
-    result = [{"prompt_tokens": 10 * i, "output_tokens": i, **start(1.8e9 + i)} for i in (1, 2)]
-    return {"benchmarks": [{"requests": {"successful": result, "incomplete": [{}], "errored": []}}]}
+    requests = [{"prompt_tokens": 10 * i, "output_tokens": i, **start(1.8e9 + i)} for i in (1, 2)]
+    return {"benchmarks": [{"requests": {"successful": requests, "incomplete": [{}], "errored": []}}]}
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,16 @@ def guidellm(start: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
         ),
     ],
 )
-def test_every_format_is_told_by_its_content(tmp_path: Path, content: str, rows: list[tuple[float, int, int]]) -> None:
+def test_every_format_is_detected_by_its_content(
+    tmp_path: Path, content: str, rows: list[tuple[float, int, int]]
+) -> None:
     for file in (text(tmp_path / "it.txt", content), gz(tmp_path / "it.csv", content)):
         result = rows_of(read(file))
         assert [r[1:] for r in result] == [r[1:] for r in rows]
         assert [r[0] for r in result] == pytest.approx([r[0] for r in rows], abs=1e-9)
 
 
-def test_what_was_left_out_is_counted(tmp_path: Path) -> None:
+def test_skipped_requests_are_counted(tmp_path: Path) -> None:
     assert read(text(tmp_path / "b.csv", BURSTGPT)).repairs == {"failed requests (0 output tokens) left out": 1}
     assert read(text(tmp_path / "v.json", json.dumps(VLLM))).repairs == {
         "failed requests left out": 1,
@@ -83,7 +85,7 @@ def test_what_was_left_out_is_counted(tmp_path: Path) -> None:
     }
 
 
-def test_one_run_of_several_is_chosen_by_name(tmp_path: Path) -> None:
+def test_one_run_of_several_is_selected_by_name(tmp_path: Path) -> None:
     file = text(tmp_path / "requests.csv", RUNS)
     chosen = read(file, ReadOptions(run="main"))
     assert rows_of(chosen) == [(0, 10, 4), (0.75, 20, 5)]
@@ -96,7 +98,7 @@ def test_one_run_of_several_is_chosen_by_name(tmp_path: Path) -> None:
         read(text(tmp_path / "ours.csv", OURS), ReadOptions(run="main"))
 
 
-def test_one_benchmark_of_a_sweep_is_chosen_by_number(tmp_path: Path) -> None:
+def test_one_benchmark_of_a_sweep_is_selected_by_number(tmp_path: Path) -> None:
     sweep = guidellm(lambda t: {"start_time": t})
     sweep["benchmarks"] *= 2
     file = text(tmp_path / "benchmarks.json", json.dumps(sweep))
@@ -106,7 +108,7 @@ def test_one_benchmark_of_a_sweep_is_chosen_by_number(tmp_path: Path) -> None:
             read(file, ReadOptions(run=run))
 
 
-def test_optional_columns_are_read_and_names_of_clients_numbered(tmp_path: Path) -> None:
+def test_optional_columns_are_read_and_client_names_are_numbered(tmp_path: Path) -> None:
     header = "arrival_s,prompt_tokens,output_tokens,cached_tokens,client\n"
     result = read(text(tmp_path / "a.csv", header + "0,10,1,9,bob\n1,10,1,0,ann\n2,10,1,5,bob\n"))
     assert result.cached_tokens is not None
@@ -118,7 +120,7 @@ def test_optional_columns_are_read_and_names_of_clients_numbered(tmp_path: Path)
     assert numbered.client.tolist() == [7, 3]
 
 
-def test_any_table_is_read_by_a_mapping_of_its_columns(tmp_path: Path) -> None:
+def test_a_custom_table_is_read_by_a_mapping_of_its_columns(tmp_path: Path) -> None:
     columns = {"arrival": "ts", "prompt": "in", "output": "out"}
     file = text(tmp_path / "log.csv", "ts,user,in,out\n1700000000500,u,10,1\n1700000002000,v,20,2\n")
     options = ReadOptions(columns=columns, unit="ms")
@@ -133,7 +135,7 @@ def test_any_table_is_read_by_a_mapping_of_its_columns(tmp_path: Path) -> None:
         read(file, ReadOptions(columns={"arrival": "ts", "prompt": "in"}))
 
 
-def test_parquet_keeps_numbers_and_times(tmp_path: Path) -> None:
+def test_parquet_preserves_numbers_and_times(tmp_path: Path) -> None:
     ours = {"arrival_s": [0.0, 2.5], "prompt_tokens": [1, 2], "output_tokens": [3, 4]}
     pa.parquet.write_table(pa.table(ours), tmp_path / "ours")
     assert rows_of(read(tmp_path / "ours")) == [(0, 1, 3), (2.5, 2, 4)]
@@ -154,7 +156,7 @@ def mooncake(timestamp: float, prompt: int, blocks: list[int]) -> dict[str, Any]
     return {"timestamp": timestamp, "input_length": prompt, "output_length": 5, "hash_ids": blocks}
 
 
-def test_a_prefix_seen_before_is_cached_up_to_its_first_new_block(tmp_path: Path) -> None:
+def test_a_repeated_prefix_is_cached_up_to_its_first_new_block(tmp_path: Path) -> None:
     rows = [
         mooncake(0, 1300, [0, 1, 2]),
         mooncake(10, 1500, [0, 1, 7]),
@@ -163,11 +165,11 @@ def test_a_prefix_seen_before_is_cached_up_to_its_first_new_block(tmp_path: Path
     ]
     result = read(json_lines(tmp_path / "m.jsonl", rows))
     assert result.cached_tokens is not None
-    assert result.cached_tokens.tolist() == [0, 1024, 1023, 0]  # one token at least is left to compute
-    assert result.arrival_s.tolist() == [0, 0.01, 0.02, 0.035]  # not quantised: left alone
+    assert result.cached_tokens.tolist() == [0, 1024, 1023, 0]  # at least one token is left to compute
+    assert result.arrival_s.tolist() == [0, 0.01, 0.02, 0.035]  # not quantized: unchanged
 
 
-def test_arrivals_in_buckets_of_three_seconds_are_spread_inside_them(tmp_path: Path) -> None:
+def test_arrivals_in_buckets_of_three_seconds_are_spread_within_them(tmp_path: Path) -> None:
     rows = [mooncake(t, 100 + i, [i]) for i, t in enumerate([0, 0, 0, 3000, 3000, 5999, 5999, 9000])]
     file = json_lines(tmp_path / "m.jsonl", rows)
     result = read(file, ReadOptions(rng_for=streams(1)))
@@ -181,7 +183,7 @@ def test_arrivals_in_buckets_of_three_seconds_are_spread_inside_them(tmp_path: P
     assert read(file, ReadOptions(rng_for=streams(2))).digest() != result.digest()
 
 
-def test_bailian_lines_are_in_seconds_with_blocks_of_16(tmp_path: Path) -> None:
+def test_bailian_traces_use_seconds_and_blocks_of_16_tokens(tmp_path: Path) -> None:
     rows = [{"chat_id": i, **mooncake(i * 1.5, 40, [1, 2, 3])} for i in range(2)]
     result = read(json_lines(tmp_path / "q.jsonl", rows))
     assert result.cached_tokens is not None
@@ -189,18 +191,18 @@ def test_bailian_lines_are_in_seconds_with_blocks_of_16(tmp_path: Path) -> None:
     assert result.cached_tokens.tolist() == [0, 39]
 
 
-def test_the_real_measurements_are_read_by_run() -> None:
+def test_the_calibration_measurements_are_read_by_run() -> None:
     result = read(shared("calibration/requests.csv.gz"), ReadOptions(run="conv_b2"))
     assert len(result) == 1049
     assert result.arrival_s[0] == 0
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_is_in_the_documentation(name: str) -> None:
+def test_every_format_is_documented(name: str) -> None:
     assert f"`{name}`" in (Path(__file__).parents[4] / "docs/traffic.md").read_text()
 
 
-def test_a_named_format_is_held_to(tmp_path: Path) -> None:
+def test_a_named_format_overrides_detection(tmp_path: Path) -> None:
     file = text(tmp_path / "a.csv", OURS)
     assert read(file, ReadOptions(format="forescale")).digest() == trace((0.5, 100, 10), (1.25, 200, 20)).digest()
     with pytest.raises(TraceError, match="no such format; did you mean 'azure'"):

@@ -41,14 +41,14 @@ def traces(draw: st.DrawFn) -> RequestTrace:
         pytest.param({"client": [0, -1]}, "client must lie within 0", id="a negative client"),
     ],
 )
-def test_what_is_no_trace_is_refused(columns: dict[str, Any], message: str) -> None:
+def test_invalid_trace_columns_are_rejected(columns: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"arrival_s": [0.0, 1.0], "prompt_tokens": [10, 20], "output_tokens": [1, 2]}
     assert len(RequestTrace(**good)) == 2
     with pytest.raises(TraceError, match=message):
         RequestTrace(**{**good, **{k: np.array(v) for k, v in columns.items()}})
 
 
-def test_a_trace_cannot_be_changed_and_leaves_the_callers_array_alone() -> None:
+def test_a_trace_is_read_only_and_leaves_the_callers_array_writeable() -> None:
     array = np.array([0.0, 1.0])
     result = RequestTrace(array, np.array([1, 1]), np.array([1, 1]))
     with pytest.raises(ValueError, match="read-only"):
@@ -57,7 +57,7 @@ def test_a_trace_cannot_be_changed_and_leaves_the_callers_array_alone() -> None:
     assert array.flags.writeable
 
 
-def test_ten_million_requests_take_240_bytes_a_dozen() -> None:
+def test_a_request_takes_24_bytes() -> None:
     count = 120_000
     ones = np.ones(count, np.int32)
     result = RequestTrace(np.zeros(count), ones * 2, ones, ones, ones)
@@ -65,13 +65,13 @@ def test_ten_million_requests_take_240_bytes_a_dozen() -> None:
     assert sum(c.nbytes for c in columns if c is not None) == 24 * count
 
 
-def test_a_trace_can_be_sent_to_another_process() -> None:
+def test_a_trace_can_be_pickled() -> None:
     sent = pickle.loads(pickle.dumps(trace((0, 9, 1), cached_tokens=np.array([5]), repairs={"sorted": 1})))  # noqa: S301
     assert sent.digest() == trace((0, 9, 1), cached_tokens=np.array([5])).digest()
     assert sent.repairs == {"sorted": 1}
 
 
-def test_a_window_starts_anew_and_leaves_its_end_out() -> None:
+def test_a_window_starts_at_zero_and_excludes_its_end() -> None:
     assert rows_of(FIVE.window(1, 9)) == [(0, 20, 2), (0, 30, 3), (3, 40, 4)]
     assert rows_of(FIVE.between(1, 9)) == [(1, 20, 2), (1, 30, 3), (4, 40, 4)]
     with pytest.raises(TraceError, match="window 5 to 5"):
@@ -80,7 +80,7 @@ def test_a_window_starts_anew_and_leaves_its_end_out() -> None:
 
 @LAW
 @given(traces(), st.floats(0, 3000), st.floats(0, 3000))
-def test_windows_that_touch_hold_each_request_once(result: RequestTrace, first_cut: float, second_cut: float) -> None:
+def test_adjacent_windows_contain_each_request_once(result: RequestTrace, first_cut: float, second_cut: float) -> None:
     first, second = sorted((first_cut, second_cut))
     parts = [result.between(0, first), result.between(first, second), result.between(second, 1e9)]
     assert joined(parts, "parts").digest() == result.digest()
@@ -96,42 +96,42 @@ def test_speed_keeps_requests_and_divides_time(result: RequestTrace, factor: flo
 
 @LAW
 @given(traces(), st.integers(1, 5), st.integers(0, 9))
-def test_a_whole_scale_multiplies_every_request(result: RequestTrace, factor: int, seed: int) -> None:
+def test_an_integer_scale_multiplies_every_request(result: RequestTrace, factor: int, seed: int) -> None:
     scaled = result.scale(factor, np.random.default_rng(seed))
     assert sorted(scaled.prompt_tokens.tolist()) == sorted(result.prompt_tokens.tolist() * factor)
     assert scaled.duration_s <= result.duration_s + 1
 
 
-def test_scale_and_thin_hold_their_share_on_average() -> None:
+def test_scale_and_thin_keep_their_share_on_average() -> None:
     count = 20_000
     many = RequestTrace(np.arange(count) / 10, np.full(count, 5), np.full(count, 5))
     for factor in (0.25, 1.6, 2.5):
-        chance = np.random.default_rng(4)
-        got = len(many.scale(factor, chance)) / count
-        assert got == pytest.approx(factor, abs=5 * (factor % 1 * (1 - factor % 1) / count) ** 0.5)
+        rng = np.random.default_rng(4)
+        kept_share = len(many.scale(factor, rng)) / count
+        assert kept_share == pytest.approx(factor, abs=5 * (factor % 1 * (1 - factor % 1) / count) ** 0.5)
     assert len(many.thin(0.0, np.random.default_rng(1))) == 0
     assert len(many.thin(1.0, np.random.default_rng(1))) == count
 
 
-def test_the_digest_tells_traffic_apart_and_not_names() -> None:
+def test_the_digest_depends_on_the_traffic_and_not_on_names() -> None:
     assert FIVE.digest() == trace(*rows_of(FIVE), name="other", origin="elsewhere").digest()
     digests = {FIVE.digest(), FIVE.speed(2).digest(), FIVE.sent_by(0).digest(), FIVE.window(0, 9).digest()}
     assert len(digests) == 4
     assert trace((0.5, 7, 3)).digest() == "3a20dd48024f7600977dc322f7878e03042629990cd773f39ae911175ee5b359"
 
 
-def test_joined_traces_keep_the_columns_that_all_have_and_add_up_their_repairs() -> None:
-    first_cut = trace((0, 1, 1), (5, 2, 2), repairs={"sorted": 2, "none": 0}).sent_by(3)
-    second_cut = trace((1, 3, 3), repairs={"sorted": 1})
-    assert joined([first_cut, second_cut], "both").client is None
-    both = joined([first_cut, second_cut.sent_by(4), trace()], "both")
+def test_joined_traces_keep_common_columns_and_sum_their_repairs() -> None:
+    first = trace((0, 1, 1), (5, 2, 2), repairs={"sorted": 2, "none": 0}).sent_by(3)
+    second = trace((1, 3, 3), repairs={"sorted": 1})
+    assert joined([first, second], "both").client is None
+    both = joined([first, second.sent_by(4), trace()], "both")
     assert both.client is not None
     assert both.client.tolist() == [3, 4, 3]
     assert both.repairs == {"sorted": 3}
     assert len(joined([], "nothing")) == 0
 
 
-def test_a_joined_trace_that_tells_no_hits_has_none() -> None:
+def test_a_joined_trace_without_cached_tokens_counts_zero_hits() -> None:
     hits = joined([trace((0, 9, 1), cached_tokens=np.array([5])), trace((1, 9, 1))], "both").cached_tokens
     assert hits is not None
     assert hits.tolist() == [5, 0]
