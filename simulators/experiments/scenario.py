@@ -38,8 +38,6 @@ YEARS: Final = range(1970, 2200)
 """The years in which a scenario may start: no negative Unix times, and dates of four digits."""
 MAX_REPLICAS: Final = 100_000
 """The upper limit of a workload's own maximum."""
-MIN_INTERVAL_S: Final = 0.01
-"""A hundred ticks a second. A shorter interval is taken for a typing error: the run would not end."""
 MAX_REQUESTS: Final = 100_000_000
 """This number of requests takes about 10 GB of memory."""
 
@@ -302,8 +300,6 @@ def _build_case(
     problems = [
         source.problem(key, rule, hint) for key, rule, hint in ports.unsupported_readings(workload, scenario.quantities)
     ]
-    if workload.spec.interval_s < MIN_INTERVAL_S:
-        problems.append(source.problem(("interval_s",), f"must be at least {MIN_INTERVAL_S:g} s to be simulated"))
     pools: dict[PoolName, PoolName] = {}
     serving = [name for name, pool in workload.spec.pools.items() if pool.tier == "serving"]
     for name, pool in workload.spec.pools.items():

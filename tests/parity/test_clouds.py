@@ -168,7 +168,7 @@ class Restored(test_azure_pools.VmssRig):
 
 
 class ScaleSet(test_azure_pools.TestVmss):
-    made = Restored
+    rig_class = Restored
 
 
 class Refilled(test_gcp_pools.StandbyRig):

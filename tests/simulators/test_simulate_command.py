@@ -252,7 +252,7 @@ def test_a_file_that_is_not_a_scenario_is_reported(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (setting("interval_s", to=1e-300), "workload.yaml:3: interval_s: must be at least 0.01 s to be simulated"),
+        (setting("interval_s", to=1e-300), "interval_s = 1e-300: must be greater than or equal to 0.01"),
         (without("max_replicas"), "workload.yaml:1: max_replicas: is required"),
         (setting("sources", to={"e": {"kind": "embedded"}}), "needs a source that offers running, waiting"),
         (
