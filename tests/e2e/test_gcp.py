@@ -70,7 +70,7 @@ class GcpRig:
 
     async def queue(self, messages: int) -> None:
         for metric in (COUNT, COUNT.replace("num_undelivered_messages", "oldest_unacked_message_age")):
-            self.cloud.monitoring.tell(metric, messages, SystemClock().now(), subscription_id="prompts")
+            self.cloud.monitoring.record(metric, messages, SystemClock().now(), subscription_id="prompts")
 
     async def requested(self, pool: str) -> int:
         return self.groups[pool].target

@@ -150,7 +150,7 @@ class AskedAlways(test_gcp_sources.PubSubRig):
         self.cloud.monitoring.series.clear()
         await super().answer(value)
         about = {"subscription_id": test_gcp_sources.NAME, "project_id": PROJECT}
-        self.cloud.monitoring.tell(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
+        self.cloud.monitoring.record(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
 
 
 class PubSubAlways(test_gcp_sources.TestPubSub):

@@ -51,7 +51,7 @@ class Monitoring:
         self.page = 100_000
         self.filters: list[str] = []
 
-    def tell(
+    def record(
         self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
     ) -> None:
         """Add a point to a series, which is created if needed."""

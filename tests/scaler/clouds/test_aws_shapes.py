@@ -75,10 +75,10 @@ async def lanes(
 async def statuses(env: AwsEnvironment, kind: type, **keys: Any) -> Callable[[], Awaitable[Any]]:
     pool = await env.open(kind, **keys)
 
-    async def ask() -> Any:
+    async def read_value() -> Any:
         return (await pool.status()).value
 
-    return ask
+    return read_value
 
 
 def group(world: World, **more: Any) -> Group:
@@ -92,7 +92,7 @@ def group(world: World, **more: Any) -> Group:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_group_that_mixes_its_markets() -> None:
+async def test_malformed_responses_for_a_mixed_group() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         group(env.world, spot_share=0.5)
         env.world.reservations.append(RESERVATION)
@@ -103,7 +103,7 @@ async def test_answers_about_a_group_that_mixes_its_markets() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_warm_pool() -> None:
+async def test_malformed_responses_for_a_warm_pool() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         its_group = group(env.world)
         its_group.warm, its_group.prepared = Flock("warm", (A,), least=3, told=[(time.time(), A, "quota")]), 3
@@ -117,7 +117,7 @@ async def test_answers_about_a_warm_pool() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_fleet() -> None:
+async def test_malformed_responses_for_a_fleet() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         fleet = env.world.fleets[FLEET] = Fleet(FLEET, (A, B), market="spot", desired=2)
         env.world.ready(fleet, 2)
@@ -131,7 +131,7 @@ async def test_answers_about_a_fleet() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_instances_that_were_bought() -> None:
+async def test_malformed_responses_for_instances_of_an_instant_fleet() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         tags = {"forescale:pool": "llm/gpus"}
         env.world.loose += [env.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
@@ -143,7 +143,7 @@ async def test_answers_about_instances_that_were_bought() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_node_group() -> None:
+async def test_malformed_responses_for_a_node_group() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = env.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group(env.world), desired=3)
         nodes.group.told = []
@@ -156,7 +156,7 @@ async def test_answers_about_a_node_group() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", ["desired_capacity", "instances"])
-async def test_answers_to_the_writes_of_a_group(launch: str) -> None:
+async def test_malformed_responses_to_writes_launch_no_extra_instance(launch: str) -> None:
     """After any response to a write, even with a retry, no instance beyond the requested ones is launched."""
 
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
@@ -179,7 +179,7 @@ async def test_answers_to_the_writes_of_a_group(launch: str) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_a_purchase() -> None:
+async def test_malformed_responses_to_a_launch_request() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         async def buy() -> None:
             pool = await env.open(Ec2InstantFleet, **BOUGHT)
@@ -197,7 +197,7 @@ async def test_answers_to_a_purchase() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_an_update_and_its_result() -> None:
+async def test_malformed_responses_to_a_node_group_update() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = NodeGroup("serving", "h100", Group("eks", (A, B), desired=2), desired=2, slow=True)
         env.world.groups["eks"], env.world.nodes["serving", "h100"] = nodes.group, nodes
@@ -232,7 +232,7 @@ async def resize_with_retry(pool: Any, replicas: int) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_queue() -> None:
+async def test_malformed_responses_for_a_queue() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         url = await env.cloud.queue("prompts")
         spec = Sqs(queue_url=url, account=env.account)
@@ -246,7 +246,7 @@ async def test_answers_about_a_queue() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_of_cloudwatch() -> None:
+async def test_malformed_responses_of_cloudwatch() -> None:
     async with cloudwatch() as server, Resources() as resources:
         clock = Ahead()
         account = AwsAccount(region=REGION, endpoint_url=server.url)
@@ -265,7 +265,7 @@ async def test_answers_of_cloudwatch() -> None:
         assert await spoil_everything(Lane(server, sample, clock, same_readings)) > 40
 
 
-async def test_events_of_the_queue_of_notices() -> None:
+async def test_malformed_events_of_the_notice_queue() -> None:
     """The reader continues after any event."""
     async with aws() as cloud, Resources() as resources:
         context = AdapterContext(resources, Ahead(), 5.0)
@@ -280,7 +280,7 @@ async def test_events_of_the_queue_of_notices() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_permissions() -> None:
+async def test_malformed_responses_for_permissions() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         group(env.world)
         pool = await env.open(Asg, group="llm")

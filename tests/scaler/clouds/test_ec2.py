@@ -21,7 +21,7 @@ from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_wire import Refusal
 from tests.servers.aws_world import Fleet, Group
 
-BUY = "ec2:CreateFleet"
+CREATE_FLEET = "ec2:CreateFleet"
 BOUGHT: dict[str, Any] = {"launch_template": "llm", "subnets": ("subnet-a", "subnet-b"), "market": "spot"}
 
 
@@ -44,7 +44,7 @@ async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> No
     assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
 
 
-async def test_a_wrong_id_does_not_spoil_the_call_for_the_others(env: AwsEnvironment) -> None:
+async def test_unknown_fleet_id_does_not_fail_the_other_fleets(env: AwsEnvironment) -> None:
     pools = [await env.open(Ec2Fleet, fleet=fleet(env, i)) for i in range(1, 8)]
     pools.insert(3, await env.open(Ec2Fleet, fleet=FLEET))
     statuses = await asyncio.gather(*map(read_status, pools), return_exceptions=True)
@@ -67,7 +67,7 @@ async def test_a_fleet_that_is_being_modified_is_a_conflict(env: AwsEnvironment)
         await pool.status()
 
 
-async def test_an_instance_that_only_the_fleet_lists_does_not_serve(env: AwsEnvironment) -> None:
+async def test_instance_listed_by_the_fleet_only_is_not_ready(env: AwsEnvironment) -> None:
     name = fleet(env)
     pool = await env.open(Ec2Fleet, fleet=name, market="spot")
     listed: list[web.Response] = []
@@ -100,7 +100,7 @@ async def test_a_fleet_is_resized_in_the_pool_s_market(
     assert given["ExcessCapacityTerminationPolicy"] == "termination"
 
 
-async def test_an_instance_that_ec2_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
+async def test_instance_not_yet_listed_by_ec2_is_not_launched_again(env: AwsEnvironment) -> None:
     env.world.hidden_s = 3600.0
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(3, await read_status(pool))
@@ -110,7 +110,7 @@ async def test_an_instance_that_ec2_does_not_list_yet_is_not_launched_again(env:
     assert len(env.world.loose) == 3
 
 
-async def test_a_terminated_instance_is_not_counted_while_ec2_still_lists_it(env: AwsEnvironment) -> None:
+async def test_terminated_instance_still_listed_by_ec2_is_not_counted(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
     instances = list(env.world.loose)
@@ -121,25 +121,27 @@ async def test_a_terminated_instance_is_not_counted_while_ec2_still_lists_it(env
     assert env.endpoint.count("ec2:TerminateInstances") == 1
 
 
-async def test_a_lost_launch_is_repeated_under_its_token_before_any_other(
+async def test_lost_launch_is_repeated_under_its_token_first(
     env: AwsEnvironment,
 ) -> None:
     env.world.hidden_s = 3600.0
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     observed = await read_status(pool)
-    env.endpoint.spoils[BUY] = lambda _, whole: type(whole)(body=b"<CreateFleetResponse><fl", content_type="text/xml")
+    env.endpoint.spoils[CREATE_FLEET] = lambda _, whole: type(whole)(
+        body=b"<CreateFleetResponse><fl", content_type="text/xml"
+    )
     with pytest.raises(Unavailable):
         await pool.resize(3, observed)
     assert len(env.world.loose) == 3, "it was done, and nobody knows"
     env.endpoint.clear()
     await pool.resize(5, await read_status(pool))
-    first, repeated, further = env.endpoint.given[BUY]
+    first, repeated, further = env.endpoint.given[CREATE_FLEET]
     assert first == repeated
     assert further["TargetCapacitySpecification"]["TotalTargetCapacity"] == 2
     assert len(env.world.loose) == 5
 
 
-async def test_a_partial_launch_is_kept_and_raises_out_of_capacity(env: AwsEnvironment) -> None:
+async def test_partial_launch_is_kept_and_a_failed_one_is_out_of_capacity(env: AwsEnvironment) -> None:
     env.world.lacks[A, "spot"] = "capacity"
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
@@ -209,7 +211,7 @@ async def test_reservations_report_the_paid_instances(
     assert env.endpoint.count("ec2:DescribeCapacityReservations") == 1
 
 
-async def test_a_reservation_that_is_not_there_is_misconfigured(env: AwsEnvironment) -> None:
+async def test_missing_reservation_is_misconfigured(env: AwsEnvironment) -> None:
     env.world.groups["llm"] = Group("llm", (A,), desired=1)
     pool = await env.open(Asg, group="llm", reservation=("cr-00000009",))
     with pytest.raises(Misconfigured, match="cr-00000009"):
@@ -217,9 +219,9 @@ async def test_a_reservation_that_is_not_there_is_misconfigured(env: AwsEnvironm
     assert (await read_status(await env.open(Asg, group="llm"))).reserved is None
 
 
-async def test_quotas_of_the_account_are_recognized_by_code(env: AwsEnvironment) -> None:
+async def test_account_quota_error_is_out_of_quota(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     observed = await read_status(pool)
-    env.endpoint.faults[BUY] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+    env.endpoint.faults[CREATE_FLEET] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
     with pytest.raises(OutOfQuota):
         await pool.resize(1, observed)

@@ -52,7 +52,7 @@ async def pool(place: Ground, context: AdapterContext) -> KubernetesResizer:
     return await open_kubernetes(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
 
-async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
+async def test_taint_is_a_notice_within_two_seconds_until_it_is_removed(
     place: Ground, pool: KubernetesResizer, context: AdapterContext
 ) -> None:
     await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
@@ -67,9 +67,9 @@ async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
     assert (await settled(pool, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_an_event_about_a_pod_is_read(place: Ground, pool: KubernetesResizer) -> None:
+async def test_scale_up_event_of_a_pod_is_a_shortfall(place: Ground, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
-    pod = await lonely(place)
+    pod = await unschedulable_pod(place)
     about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
     at = "2026-01-01T00:00:00Z"
     event = {
@@ -88,7 +88,7 @@ async def test_an_event_about_a_pod_is_read(place: Ground, pool: KubernetesResiz
     assert (status.failed, status.shortfall.quota, status.shortfall.at) == (1, True, 1767225600.0)
 
 
-async def test_pods_beyond_a_resource_quota_have_failed(place: Ground, pool: KubernetesResizer) -> None:
+async def test_pods_beyond_a_resource_quota_are_failed(place: Ground, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
     quotas = place.path("resourcequotas", api="api/v1")
     await place.call("POST", quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": {"pods": "2"}}})
@@ -101,7 +101,7 @@ async def test_pods_beyond_a_resource_quota_have_failed(place: Ground, pool: Kub
     assert "exceeded quota: gpus" in status.shortfall.reason
 
 
-async def lonely(place: Ground) -> dict[str, Any]:
+async def unschedulable_pod(place: Ground) -> dict[str, Any]:
     """A pod with the Deployment's labels that cannot be scheduled."""
     place.nodes.stopping = True  # otherwise it would bind the pod
     await asyncio.sleep(0.2)

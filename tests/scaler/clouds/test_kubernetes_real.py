@@ -64,9 +64,7 @@ async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
         yield opening
 
 
-async def test_recovers_after_the_api_server_was_killed_and_restarted(
-    place: RealPlace, opened: Open, clock: ManualClock
-) -> None:
+async def test_resize_works_after_the_api_server_restarts(place: RealPlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     place.ground.plane.kill_apiserver()
@@ -78,7 +76,7 @@ async def test_recovers_after_the_api_server_was_killed_and_restarted(
     assert await place.size() == 3
 
 
-async def test_a_frozen_api_server_makes_a_size_old_and_then_unknown(
+async def test_size_ages_and_becomes_unavailable_with_a_frozen_api_server(
     place: RealPlace, opened: Open, clock: ManualClock
 ) -> None:
     actuator = await opened()
@@ -95,7 +93,7 @@ async def test_a_frozen_api_server_makes_a_size_old_and_then_unknown(
     await settled(actuator, lambda s: s.ready == 2)
 
 
-async def test_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> None:
+async def test_resize_with_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
     place.ground.plane.freeze("etcd")
@@ -141,7 +139,7 @@ async def test_a_server_with_another_certificate_is_misconfigured(
 # --- shipped manifests
 
 
-async def test_the_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: Open, clock: ManualClock) -> None:
+async def test_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: Open, clock: ManualClock) -> None:
     await place.add_hpa("by-cpu")
     await place.add_scaled_object("by-queue")
     await place.add_stateful_set()
@@ -238,7 +236,9 @@ SHIPPED = [m for name in ("kubernetes", "kubernetes-nodes", "placeholders") for 
 
 
 @pytest.mark.parametrize("manifest", SHIPPED, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
-async def test_the_api_server_takes_the_shipped_manifests_whole(place: RealPlace, manifest: dict[str, Any]) -> None:
+async def test_api_server_keeps_every_field_of_the_shipped_manifests(
+    place: RealPlace, manifest: dict[str, Any]
+) -> None:
     path = path_of(manifest, place.namespace)
     accepted = await place.ground.call("POST", f"{path}?dryRun=All", renamed(manifest))
     assert left_out(renamed(manifest), accepted) == []

@@ -18,7 +18,7 @@ TTFT: Final = "vllm:time_to_first_token_seconds"
 REQUESTS: Final = "vllm:request_time_per_output_token_seconds"
 GAPS: Final = "vllm:inter_token_latency_seconds"
 OLD_GAPS: Final = "vllm:time_per_output_token_seconds"
-PROMISED: Final = {"ttft_s": 1.0, "itl_s": 0.05}
+SLO_LIMITS: Final = {"ttft_s": 1.0, "itl_s": 0.05}
 MEANS_AND_LATE: Final = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_share")
 
 
@@ -38,7 +38,7 @@ async def twice(
     clock: ManualClock,
     pages: Exporter,
     now: Mapping[str, str],
-    slo_limits_s: Mapping[str, float] = PROMISED,
+    slo_limits_s: Mapping[str, float] = SLO_LIMITS,
     **fields: Any,
 ) -> Mapping[str, Any]:
     """Return the second sample of engines that show `now`, ten seconds after the first sample."""
@@ -66,7 +66,7 @@ NONE_YET = first_tokens(total_s=0, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf":
 TEN = first_tokens(total_s=8, counts={"0.5": 3, "1.0": 8, "2.5": 9, "+Inf": 10})
 
 
-async def test_the_recorded_engine_has_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
+async def test_recorded_engine_has_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({})))}) as pages:
         read = await twice(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
     assert read == {
@@ -77,7 +77,7 @@ async def test_the_recorded_engine_has_means_and_late_shares(resources: Resource
     }, "a request's mean time per token, and no single gap"
 
 
-async def test_an_engine_without_means_of_requests_has_those_of_gaps_and_no_late_share(
+async def test_engine_without_request_means_reports_token_gap_means_only(
     resources: Resources, clock: ManualClock
 ) -> None:
     text = "".join(line for line in vllm({}).splitlines(keepends=True) if not line.startswith(REQUESTS))
@@ -88,7 +88,7 @@ async def test_an_engine_without_means_of_requests_has_those_of_gaps_and_no_late
 
 
 @pytest.mark.parametrize(
-    ("promise_s", "share"),
+    ("slo_s", "share"),
     [
         pytest.param(1.0, 0.2, id="a-bound"),
         pytest.param(0.75, 1 - 0.55, id="between-two"),
@@ -96,15 +96,15 @@ async def test_an_engine_without_means_of_requests_has_those_of_gaps_and_no_late
         pytest.param(60.0, 0.1, id="above-the-last"),
     ],
 )
-async def test_late_is_beyond_the_slo(resources: Resources, clock: ManualClock, promise_s: float, share: float) -> None:
+async def test_late_share_is_the_share_above_the_slo(
+    resources: Resources, clock: ManualClock, slo_s: float, share: float
+) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN}, {"ttft_s": promise_s})
+        read = await twice(resources, clock, pages, {"a": TEN}, {"ttft_s": slo_s})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(share), 1010)}
 
 
-async def test_replicas_are_one_by_their_requests_and_not_by_their_means(
-    resources: Resources, clock: ManualClock
-) -> None:
+async def test_replicas_are_weighted_by_requests(resources: Resources, clock: ManualClock) -> None:
     busy = first_tokens(total_s=90, counts={"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30})
     async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
         read = await twice(resources, clock, pages, {"a": TEN, "b": busy})
@@ -112,7 +112,7 @@ async def test_replicas_are_one_by_their_requests_and_not_by_their_means(
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
 
-async def test_ranks_of_one_engine_are_one_by_their_requests(resources: Resources, clock: ManualClock) -> None:
+async def test_ranks_of_an_engine_are_weighted_by_requests(resources: Resources, clock: ManualClock) -> None:
     ranks = TEN + histogram(TTFT, {"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30}, 90, rank=1)
     async with exporter({"a": Engine(zeroed(ranks))}) as pages:
         read = await twice(resources, clock, pages, {"a": ranks})
@@ -120,24 +120,22 @@ async def test_ranks_of_one_engine_are_one_by_their_requests(resources: Resource
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
 
-async def test_without_an_slo_nothing_is_late(resources: Resources, clock: ManualClock) -> None:
+async def test_late_share_without_an_slo_is_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
         read = await twice(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
     assert read["ttft_mean_s"] == Fresh(0.8, 1010)
     assert read["ttft_late_share"] == Absent("nothing is late where slo.ttft_s promises nothing")
 
 
-async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
-    resources: Resources, clock: ManualClock
-) -> None:
+async def test_mean_and_late_share_without_observations_are_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
         read = await twice(resources, clock, pages, {})
     assert set(read.values()) == {Absent("nothing was observed between the last two looks")}
 
 
-async def test_one_sample_is_too_few(resources: Resources, clock: ManualClock) -> None:
+async def test_single_sample_is_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
-        read = await (await opened(resources, clock, pages, PROMISED)).sample()
+        read = await (await opened(resources, clock, pages, SLO_LIMITS)).sample()
     assert set(read.values()) == {Absent("1 of 1 engines were seen once only, and this takes two looks")}
 
 
@@ -156,11 +154,11 @@ async def test_a_restarted_engine_counts_from_zero(resources: Resources, clock: 
 
 
 @pytest.mark.parametrize("state", [State.DOWN, State.GARBAGE])
-async def test_without_a_replica_there_is_no_lower_bound(
+async def test_mean_and_late_share_with_a_failed_replica_are_absent(
     resources: Resources, clock: ManualClock, state: State
 ) -> None:
     async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
-        source = await opened(resources, clock, pages, PROMISED)
+        source = await opened(resources, clock, pages, SLO_LIMITS)
         await source.sample()
         pages.engines["a"].page, pages.engines["b"].state = TEN, state
         clock.advance(10)
@@ -206,7 +204,7 @@ async def test_invalid_buckets_are_absent(resources: Resources, clock: ManualClo
     assert late.reason.startswith(f"{TTFT}_bucket is no histogram: its count up to")
 
 
-async def test_a_sum_without_its_count_is_no_mean(resources: Resources, clock: ManualClock) -> None:
+async def test_mean_without_a_count_is_absent(resources: Resources, clock: ManualClock) -> None:
     def bare(text: str) -> str:
         return "".join(line for line in text.splitlines(keepends=True) if "_count" not in line)
 
