@@ -98,14 +98,14 @@ class AwsRig(ActuatorRig):
         self.wire.tear_down()
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self.front.lost = True
         return True
 
     async def writes(self) -> int:
         return self.front.count(self.write)
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         self._pending = [i.id for i in self.machines() if i.up][:replicas]
         for machine in self._pending:
             await warn(self.cloud, machine)

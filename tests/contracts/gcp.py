@@ -51,7 +51,7 @@ class PoolFaults(GcpFaults):
     async def garble(self) -> None:
         self.cloud.writes = web.Response(body=b'{"kind": "compute#operation", "na')
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self.cloud.lose = True
         return True
 

@@ -41,7 +41,7 @@ class WarmRig(AwsRig):
     async def set_size(self, replicas: int) -> None:
         self.flock.least = self.world.groups["llm"].prepared = replicas
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         return False  # stopped instances are not interrupted, and there are no spot warm pools
 
     async def open(self, context: AdapterContext) -> Actuator:

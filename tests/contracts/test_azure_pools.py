@@ -23,7 +23,7 @@ from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
 pytestmark = pytest.mark.slow
 
 NONE_LEFT = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
-LATE = {
+LATE_FAILURES = {
     False: ("ZonalAllocationFailed", "Allocation failed. We do not have sufficient capacity in this zone."),
     True: ("OperationNotAllowed", "Operation could not be completed as it exceeds approved NCadsH100v5 Cores quota."),
 }
@@ -64,7 +64,7 @@ class AzureRig(ActuatorRig):
         self.wire.tear_down()
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self.cloud.losing = True
         return True
 
@@ -77,9 +77,9 @@ class AzureRig(ActuatorRig):
 class MachinesRig(AzureRig):
     """Pools whose machines are listed individually."""
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         ready = [m for m in self.nodes.machines if m.state == "ready"]
-        self.events.say("Preempt", *(self.nodes.machine_name(m) for m in ready[:replicas]))
+        self.events.announce("Preempt", *(self.nodes.machine_name(m) for m in ready[:replicas]))
         return True
 
     async def take(self, replicas: int) -> bool:
@@ -107,7 +107,7 @@ class VmssRig(MachinesRig):
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
-        self.nodes.fail(*LATE[quota])
+        self.nodes.fail(*LATE_FAILURES[quota])
         return True
 
 
@@ -145,7 +145,7 @@ class AksRig(MachinesRig):
         self.pool.done()  # end the write that came through: AKS runs one at a time
 
     async def fail_late(self, *, quota: bool) -> bool:
-        self.pool.fail(*LATE[quota])
+        self.pool.fail(*LATE_FAILURES[quota])
         return True
 
 
@@ -176,7 +176,7 @@ class StandbyRig(AzureRig):
 
     async def fail_late(self, *, quota: bool) -> bool:
         self.pool.counts = {"1": {self.pool.state: 2}}
-        self.pool.health = ("HealthState/degraded", ": ".join(LATE[quota]))
+        self.pool.health = ("HealthState/degraded", ": ".join(LATE_FAILURES[quota]))
         return True
 
 
@@ -197,7 +197,7 @@ class AzureContract(ActuatorContract):
             yield cloud, wire, events
 
 
-def two(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
+def two_machines(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
     """Return a set of two machines that serve."""
     scale_set = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).there()
     scale_set.resize(2)
@@ -214,7 +214,7 @@ class TestVmss(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            yield self.rig_class(cloud, wire, two(cloud, "h100"), events)
+            yield self.rig_class(cloud, wire, two_machines(cloud, "h100"), events)
 
 
 class TestAks(AzureContract):
@@ -224,7 +224,7 @@ class TestAks(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            nodes = two(cloud, "aks-h100-vmss", NODES, **{"aks-managed-poolName": "h100"})
+            nodes = two_machines(cloud, "aks-h100-vmss", NODES, **{"aks-managed-poolName": "h100"})
             pool = AgentPool(cloud, "h100", nodes, count=2).there()
             yield AksRig(cloud, wire, pool, events)
 
@@ -236,6 +236,6 @@ class TestStandby(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            pool = StandbyPool(cloud, "warm", two(cloud, "h100"), most=4).there()
+            pool = StandbyPool(cloud, "warm", two_machines(cloud, "h100"), most=4).there()
             pool.keep(2)
             yield StandbyRig(cloud, wire, pool, events)

@@ -70,7 +70,7 @@ class ServiceBusRig(AzureSourceRig):
         self.monitor.set(NAMESPACE, "ActiveMessages", value, "prompts")
 
     async def garble(self) -> None:
-        self.bus.queues["prompts"].told = "many"
+        self.bus.queues["prompts"].invalid_active = "many"
 
     async def throttle(self) -> None:
         self.bus.status = 429
@@ -106,7 +106,7 @@ class AzureMonitorRig(AzureSourceRig):
             endpoint_url=f"https://127.0.0.1:{self.wire.port}",
         )
         source = await open_source(spec, context)
-        return Unhurried(source)
+        return WithoutReadInterval(source)
 
     async def answer(self, value: float) -> None:
         self.monitor.set(NAMESPACE, "ActiveMessages", value)
@@ -136,7 +136,7 @@ class AzureMonitorRig(AzureSourceRig):
         self.wire.tear_down()
 
 
-class Unhurried:
+class WithoutReadInterval:
     """The source without its pause between two reads: the suite reads more often than once in 30 s."""
 
     def __init__(self, source: Any) -> None:

@@ -85,7 +85,7 @@ class BufferRig(FakeRig):
         body = {"status": {"replicas": size, "conditions": [condition]}}
         await self._fake.put("capacitybuffers", "room", body)
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         return False
 
     async def fail_late(self, *, quota: bool) -> bool:

@@ -45,7 +45,7 @@ class FakeRig(ActuatorRig):
     async def set_ready(self, replicas: int) -> None:
         await self._fake.put("deployments", "llm", {"status": {"readyReplicas": replicas}})
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         for number in range(replicas):
             taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
             await self._fake.put("nodes", f"node-{number}", {"spec": {"taints": [taint]}})
@@ -71,7 +71,7 @@ class FakeRig(ActuatorRig):
         self._proxy.tear_down()
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self._fake.loses = True
         return True
 
@@ -170,7 +170,7 @@ class RealRig(ActuatorRig):
         await self._ground.permitted("patch", "apps/deployments/scale", granted=True)
         if self._stalled:
             while self._stalled:
-                await dropped(self._stalled.pop())
+                await abort_connection(self._stalled.pop())
             await self._ground.unthrottled()
 
 
@@ -191,10 +191,10 @@ async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
         writer.write("\r\n".join(lines).encode())
         if b"100 Continue" in await reader.readline():
             return writer
-        await dropped(writer)  # refused: a write that just ended still counts
+        await abort_connection(writer)  # refused: a write that just ended still counts
 
 
-async def dropped(writer: asyncio.StreamWriter) -> None:
+async def abort_connection(writer: asyncio.StreamWriter) -> None:
     """Close a connection without a message."""
     writer.close()
     writer.transport.abort()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_scenario
 from tests.servers.azure import SUBSCRIPTION, Azure, Events, azure, scheduled_events
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import ScaleSet
@@ -20,7 +20,7 @@ from tests.servers.azure_metrics import Monitor, monitor
 
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 BOOT_S = 1.0
-TAKEN_S = 2.5
+INTERRUPTION_S = 2.5
 """Time from the notice to the interruption; Azure gives at most 30 s. Seconds."""
 NONE_LEFT = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
 
@@ -70,13 +70,13 @@ class AzureRig:
     async def interrupt(self, pool: str) -> None:
         its_set = self.sets[pool]
         name = its_set.machine_name(next(m for m in its_set.machines if m.state == "ready"))
-        event = self.events.say("Preempt", name)
+        event = self.events.announce("Preempt", name)
 
         def take() -> None:
             its_set.evict(1, "delete", names={name})
-            self.events.take_back(event)
+            self.events.withdraw(event)
 
-        asyncio.get_running_loop().call_later(TAKEN_S, take)
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, take)
 
     async def exhaust(self, pool: str) -> None:
         self.sets[pool].none_left = NONE_LEFT
@@ -86,7 +86,7 @@ class AzureRig:
 
 
 @pytest.mark.slow
-async def test_the_story_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scale_out_interruption_and_scale_in_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)
     async with contextlib.AsyncExitStack() as stack:
@@ -100,4 +100,4 @@ async def test_the_story_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sets[REGULAR].resized = standby.drained
         rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)
         await rig.queue(0)
-        await run_story(rig, tmp_path)
+        await run_scenario(rig, tmp_path)

@@ -84,7 +84,11 @@ async def test_late_requests_are_those_of_the_workloads_promise(tmp_path: Path) 
 async def test_nothing_is_written(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
     aws_server, proxy = cloud
     await check_adapters(written(tmp_path, await aws_server.queue("prompts"), proxy.url), SystemClock())
-    assert {a.operation for a in proxy.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
+    assert {a.operation for a in proxy.requests} <= {
+        "GetQueueAttributes",
+        "SimulatePrincipalPolicy",
+        "GetCallerIdentity",
+    }
 
 
 async def test_a_permission_that_is_missing_is_told_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:

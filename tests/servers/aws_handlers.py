@@ -130,8 +130,8 @@ def _once(world: World, token: str, what: object, do: Callable[[], dict[str, Any
 
 def describe_activities(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     g = group(world, fields)
-    launches = [(t, "", g.market) for t in g.told]
-    launches += [(t, " into warm pool", g.market) for t in (g.warm.told if g.warm is not None else [])]
+    launches = [(t, "", g.market) for t in g.activities]
+    launches += [(t, " into warm pool", g.market) for t in (g.warm.activities if g.warm is not None else [])]
     launches.sort(key=lambda one: one[0][0], reverse=True)
     return {
         "Activities": [
@@ -230,7 +230,7 @@ def describe_fleet_instances(world: World, fields: dict[str, Any]) -> Mapping[st
 
 def describe_fleet_history(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     f, since = fleet(world, fields["FleetId"]), fields["StartTime"].timestamp()
-    return {"FleetId": f.name, "HistoryRecords": [_event(f, *launch) for launch in f.told if launch[0] >= since]}
+    return {"FleetId": f.name, "HistoryRecords": [_event(f, *launch) for launch in f.activities if launch[0] >= since]}
 
 
 def _event(f: Fleet, at: float, zone: str, missing: Any) -> dict[str, Any]:
@@ -274,8 +274,8 @@ def _create(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
         while len(flock.instances) < target["TotalTargetCapacity"]:
             missing = world.launch(flock, zone, market)
             if missing is not None:
-                overrides_said = {"Overrides": {"InstanceType": flock.type, "AvailabilityZone": zone}}
-                error = {"LaunchTemplateAndOverrides": overrides_said, "Lifecycle": market}
+                failed_overrides = {"Overrides": {"InstanceType": flock.type, "AvailabilityZone": zone}}
+                error = {"LaunchTemplateAndOverrides": failed_overrides, "Lifecycle": market}
                 errors.append({**error, "ErrorCode": CODES[missing, market], "ErrorMessage": "Not launched."})
                 break
             ids.append(flock.instances[-1].id)

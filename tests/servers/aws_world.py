@@ -56,7 +56,7 @@ class Instance:
 
 @dataclass(eq=False)
 class Flock:
-    """Instances that are kept at a number. `told` are failed launches: time, zone, and missing resource.
+    """Instances that are kept at a number. `activities` are launches: time, zone, missing resource.
 
     `lag_s` is the time until its instances serve, where it differs from the world's.
     """
@@ -70,7 +70,7 @@ class Flock:
     least: int = 0
     most: int = 10
     instances: list[Instance] = field(default_factory=list)
-    told: list[tuple[float, str, Lack | None]] = field(default_factory=list)
+    activities: list[tuple[float, str, Lack | None]] = field(default_factory=list)
     tried: tuple[int, float] = (0, 0.0)
     tags: dict[str, str] = field(default_factory=dict)
     lag_s: float | None = None
@@ -195,7 +195,7 @@ class World:
             held = {zone: sum(i.zone == zone for i in flock.instances) for zone in flock.zones}
             for zone in sorted(flock.zones, key=lambda z: held[z]):
                 lacking = self.launch(flock, zone, market)
-                flock.told.append((now, zone, lacking))
+                flock.activities.append((now, zone, lacking))
                 if lacking is None:
                     break
         flock.tried = (flock.desired, now) if len(flock.instances) < flock.desired else (0, 0.0)

@@ -89,7 +89,9 @@ class ScaleSet:
         self.cloud.resources[self.path.lower()] = self.answer
         self.cloud.resources[f"{self.path}/delete".lower()] = self.delete
         group = f"{ROOT}/{self.group}/providers".lower()
-        self.cloud.lists[f"{self.path}/virtualMachines".lower()] = lambda _: [self.told(m) for m in self.machines]
+        self.cloud.lists[f"{self.path}/virtualMachines".lower()] = lambda _: [
+            self.instance_view(m) for m in self.machines
+        ]
         listed = f"{group}/{SETS}".lower()
         others = self.cloud.lists.get(listed, nothing)
         self.cloud.lists[listed] = lambda r: [*others(r), self.body()]
@@ -101,7 +103,7 @@ class ScaleSet:
 
     def _filtered(self, request: web.Request) -> list[dict[str, Any]]:
         is_of_set = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
-        return [self.told(m) for m in self.machines] if is_of_set else []
+        return [self.instance_view(m) for m in self.machines] if is_of_set else []
 
     def machine_name(self, machine: Machine) -> str:
         return f"{self.name}_{machine.number}"
@@ -109,7 +111,7 @@ class ScaleSet:
     def host(self, machine: Machine) -> str:
         return f"{self.name}{machine.number:06}"
 
-    def told(self, machine: Machine) -> dict[str, Any]:
+    def instance_view(self, machine: Machine) -> dict[str, Any]:
         properties = {
             "provisioningState": machine.provisioning,
             "instanceView": {"statuses": machine.statuses()},

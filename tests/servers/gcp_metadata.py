@@ -1,4 +1,4 @@
-"""Compute Engine's metadata server: the machine's name, its account's token, and announcements."""
+"""Compute Engine's metadata server: the machine's name, its account's token, and notices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Metadata:
     token: str = "ya29.workload-identity"
     values: dict[str, str] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     waits: dict[str, asyncio.Event] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ class Metadata:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.removeprefix("/computeMetadata/v1/")
-        self.asked.append(path)
+        self.requests.append(path)
         if request.headers.get("Metadata-Flavor") != "Google" and request.path != "/":
             return web.Response(status=403, text="Missing Metadata-Flavor:Google header.")
         if path.endswith("/token"):

@@ -26,7 +26,7 @@ class PubSub:
     out: dict[str, bytes] = field(default_factory=dict)
     fault: tuple[grpc.StatusCode, str] | None = None
     granted: set[str] | None = None
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     token_good: Callable[[str], bool] = lambda _: True
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _numbers: Any = field(default_factory=itertools.count)
@@ -63,7 +63,7 @@ class PubSub:
         return empty_pb2.Empty()
 
     async def _let_in(self, context: Any, permission: str, path: str) -> None:
-        self.asked.append(permission)
+        self.requests.append(permission)
         token = dict(context.invocation_metadata()).get("authorization", "").removeprefix("Bearer ")
         if not self.token_good(token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "Request had invalid authentication credentials.")

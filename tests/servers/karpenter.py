@@ -59,7 +59,7 @@ class Karpenter:
         """Add a provided buffer whose nodes one pool uses."""
         self.serves, self.room = serves, replicas
         await self._fake.put("capacitybuffers", name, {"spec": {"replicas": replicas}})
-        await self._tell_room(name)
+        await self._report_room(name)
 
     async def run(self) -> None:
         while True:
@@ -138,9 +138,9 @@ class Karpenter:
             self.room, self._refilled_at = replicas, now
         elif now - self._refilled_at >= self.refill_s:
             self.room, self._refilled_at = self.room + 1, now
-        await self._tell_room(name)
+        await self._report_room(name)
 
-    async def _tell_room(self, name: str) -> None:
+    async def _report_room(self, name: str) -> None:
         buffer = self._fake.get("capacitybuffers", name)
         replicas = buffer["spec"]["replicas"]
         text = f"{replicas - self.room}/{replicas} virtual pods required new capacity, 0 failed"

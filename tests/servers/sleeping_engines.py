@@ -27,7 +27,7 @@ class Sleeper:
     down: bool = False
     lost: int = 0
     """Running requests when it was put to sleep."""
-    told: list[str] = field(default_factory=list)
+    control_calls: list[str] = field(default_factory=list)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -100,7 +100,7 @@ class SleepingEngines:
                 engine.asleep = False
             case _:
                 return web.Response(status=405)
-        engine.told.append(request.path)
+        engine.control_calls.append(request.path)
         return web.Response()
 
 

@@ -29,7 +29,7 @@ GONE: Final = object()
 
 
 def nested(depth: int) -> Any:
-    """Nested lists, deeper than any honest response, and within a JSON reader's stack."""
+    """Return nested lists, deeper than any valid response, and within a JSON reader's stack."""
     made: Any = "deep"
     for _ in range(depth):
         made = [made]
@@ -157,7 +157,7 @@ async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE, only:
         lane.server.mangle = None
         lane.clock.ahead_s += LATER_S
         wrong = lane.holds(await lane.ask(), honest, False)
-        assert not wrong, f"after all that: {wrong}"
+        assert not wrong, f"after all spoiled responses: {wrong}"
     return count
 
 
@@ -286,7 +286,7 @@ def same_pool_or_fair(status: PoolStatus, honest: PoolStatus, fair: bool) -> str
 def same_readings(readings: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
     """Accept for each reading the true value, a declared lower bound, or absence."""
     if readings.keys() != honest.keys():
-        return f"tells {sorted(readings)} instead of {sorted(honest)}"
+        return f"reads {sorted(readings)} instead of {sorted(honest)}"
     for quantity, reading in readings.items():
         true = honest[quantity]
         if isinstance(reading, Absent):

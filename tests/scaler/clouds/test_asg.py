@@ -78,7 +78,7 @@ async def test_another_writer_is_reported_for_its_yield_time(env: AwsEnvironment
     pool = await env.open(Asg, group="llm", other_writer_yield_s=0.3)
     assert (await read_status(pool)).other_writer is None
     await pool.resize(4, await read_status(pool))
-    assert (await read_status(pool)).other_writer is None, "that was us"
+    assert (await read_status(pool)).other_writer is None, "own write"
     env.world.groups["llm"].desired = 6
     assert "set Auto Scaling group llm to 6" in str((await read_status(pool)).other_writer)
     await asyncio.sleep(0.4)
@@ -99,10 +99,10 @@ async def test_failure_before_the_request_is_not_its_shortfall(env: AwsEnvironme
     env.world.lacks["*", "on-demand"] = "capacity"
     group.desired = 3
     env.world.settle()
-    group.told = [(at - 600, zone, lack) for at, zone, lack in group.told]
+    group.activities = [(at - 600, zone, lack) for at, zone, lack in group.activities]
     pool = await env.open(Asg, group="llm")
     before = await read_status(pool)
-    assert before.shortfall is not None, "somebody asked, and it did not come"
+    assert before.shortfall is not None, "a requested instance was not launched"
     assert "sufficient p5.48xlarge capacity" in before.shortfall.reason
     assert before.shortfall.reason.startswith("p5.48xlarge, us-east-1")
     env.world.lacks.clear()
@@ -219,10 +219,10 @@ async def test_warm_pool_is_created_for_a_group_without_one(env: AwsEnvironment)
 async def test_warm_pool_without_a_size_has_the_group_s_spare_capacity(env: AwsEnvironment) -> None:
     env.world.groups["llm"].warm = Flock("warm", (A,), least=1)
     pool = await env.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
-    assert (await read_status(pool)).desired == 8, "the group's maximum of 10 less the 2 that it has"
+    assert (await read_status(pool)).desired == 8, "the group's maximum of 10 minus its size of 2"
     env.world.groups["llm"].desired = 4
     moved = await read_status(pool)
-    assert (moved.desired, moved.other_writer) == (6, None), "it moved with the group, by nobody's hand"
+    assert (moved.desired, moved.other_writer) == (6, None), "its size changed with the group, without another writer"
     await pool.resize(2, moved)
     assert (await read_status(pool)).desired == 2
     env.warm.least = env.world.groups["llm"].prepared = 3
@@ -260,6 +260,6 @@ async def test_a_throttle_pauses_reads_and_not_writes(env: AwsEnvironment) -> No
     calls = env.endpoint.count(describe)
     with pytest.raises(Throttled):
         await pool.status()
-    assert env.endpoint.count(describe) == calls, "polling gives way"
+    assert env.endpoint.count(describe) == calls, "reads pause after a throttle"
     await pool.resize(4, observed)
     assert env.world.groups["llm"].desired == 4

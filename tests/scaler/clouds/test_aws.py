@@ -69,16 +69,16 @@ async def test_workloads_of_one_account_share_a_client_and_connection(env: AwsSe
     queues = [await env.aws.queue(f"queue-{i}") for i in range(5)]
     for source in await asyncio.gather(*(env.open(q) for q in queues)):
         assert await responds(source)
-    assert len(env.front.asked) == 5
-    assert len({a.connection for a in env.front.asked}) == 1
+    assert len(env.front.requests) == 5
+    assert len({a.connection for a in env.front.requests}) == 1
 
 
 async def test_each_region_has_its_own_client(env: AwsSetup) -> None:
     for region in ("us-east-1", "eu-west-1", "us-east-1"):
         with pytest.raises(Misconfigured) if region != REGION else nullcontext():  # moto: other region, other queues
             await (await env.open(region=region)).sample()
-    assert [a.region for a in env.front.asked] == ["us-east-1", "eu-west-1", "us-east-1"]
-    assert len({a.connection for a in env.front.asked}) == 2
+    assert [a.region for a in env.front.requests] == ["us-east-1", "eu-west-1", "us-east-1"]
+    assert len({a.connection for a in env.front.requests}) == 2
 
 
 # --- region
@@ -88,7 +88,7 @@ async def test_region_of_the_queue_url_is_used(env: AwsSetup) -> None:
     url = f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/prompts"
     with pytest.raises(Misconfigured):  # the other region has no queue of this name
         await (await env.open(url)).sample()
-    assert [a.region for a in env.front.asked] == ["eu-west-1"]
+    assert [a.region for a in env.front.requests] == ["eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ async def test_missing_credentials_are_misconfigured_with_their_possible_sources
     env.environment()
     with pytest.raises(Misconfigured, match=r"no credentials.*Pod Identity.*IRSA.*AWS_PROFILE"):
         await env.open()
-    assert env.front.asked == []
+    assert env.front.requests == []
 
 
 async def test_unknown_access_keys_are_misconfigured(env: AwsSetup) -> None:
@@ -163,7 +163,7 @@ async def test_silent_metadata_server_is_unavailable_at_the_deadline(env: AwsSet
 async def test_requests_are_signed_with_the_instance_role(env: AwsSetup) -> None:
     env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=env.aws.url)
     assert await responds(await env.open())
-    assert [a.key for a in env.front.asked] == ["test-key"]  # moto's
+    assert [a.key for a in env.front.requests] == ["test-key"]  # moto's
 
 
 # --- IRSA: a role by the service account's token
@@ -176,7 +176,7 @@ async def test_irsa_keys_sign_and_sts_is_called_once_for_all_clients(env: AwsSet
     assert await responds(source)
     assert await responds(source)
     assert env.front.count("AssumeRoleWithWebIdentity") == 1
-    keys = {a.key for a in env.front.asked if a.operation != "AssumeRoleWithWebIdentity"}
+    keys = {a.key for a in env.front.requests if a.operation != "AssumeRoleWithWebIdentity"}
     assert {key[:4] for key in keys} == {"ASIA"}
     assert len(keys) == 1
 
@@ -223,7 +223,7 @@ async def test_pod_identity_keys_sign_and_all_workloads_share_one_agent_call(env
         for source in await asyncio.gather(*(env.open(oldest_age=True) for _ in range(5))):
             assert await responds(source)
         assert agent.tokens == ["bearer-of-the-pod"]
-        assert {a.key for a in env.front.asked} == {"ASIAPOD"}
+        assert {a.key for a in env.front.requests} == {"ASIAPOD"}
 
 
 async def test_pod_identity_agent_may_start_after_the_daemon(env: AwsSetup) -> None:

@@ -198,7 +198,7 @@ async def test_iam_policy_suffices_for_all_readings_of_a_queue(monkeypatch: pyte
         "oldest_age_s",
         "groups_in_flight",
     }
-    assert sorted({f"{a.service}:{a.operation}" for a in aws_front.asked}) == sorted(QUEUE_ONLY)
+    assert sorted({f"{a.service}:{a.operation}" for a in aws_front.requests}) == sorted(QUEUE_ONLY)
     assert set(QUEUE_ONLY) <= GRANTED
 
 

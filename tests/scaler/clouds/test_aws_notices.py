@@ -20,7 +20,7 @@ from tests.contracts.actuator import settled
 from tests.patience import patience
 from tests.scaler.clouds.aws_place import A, AwsEnvironment, aws_environment, read_status
 from tests.servers.aws import KEYS, isolate
-from tests.servers.aws_events import REBALANCE, WARNING, event_queue, tell, warn
+from tests.servers.aws_events import REBALANCE, WARNING, event_queue, put_event, warn
 from tests.servers.aws_metadata import MetadataServer, metadata_server
 from tests.servers.aws_wire import Refusal
 from tests.servers.aws_world import Group
@@ -118,7 +118,7 @@ async def test_scaling_group_event_requests_a_tick_and_is_not_a_notice(
 ) -> None:
     board = await board_of(env, queue)
     wakeup = asyncio.create_task(env.context.wakeup.wait())
-    await tell(env.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
+    await put_event(env.cloud, "aws.autoscaling", kind, {"EC2InstanceId": "i-1", "AutoScalingGroupName": "llm"})
     async with patience(NOTICE_S):
         await wakeup
     assert not board.notices_for({"i-1"})
@@ -197,10 +197,10 @@ async def test_an_instance_reads_its_own_interruption_notice(own: tuple[Metadata
     server, board = own
     await wait_until(NOTICE_S, lambda: server.given)
     assert not board.notices_for({"i-0123456789abcdef0"})
-    server.told["events/recommendations/rebalance"] = json.dumps({"noticeTime": "2026-11-27T12:00:00Z"})
+    server.values["events/recommendations/rebalance"] = json.dumps({"noticeTime": "2026-11-27T12:00:00Z"})
     await wait_until(NOTICE_S, lambda: board.notices_for({"i-0123456789abcdef0"}))
     assert board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "rebalance"
-    server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
+    server.values["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
 
     def interrupted() -> bool:
         return board.notices_for({"i-0123456789abcdef0"})["i-0123456789abcdef0"].kind == "interruption"
@@ -214,7 +214,7 @@ async def test_rejected_metadata_token_is_replaced(own: tuple[MetadataServer, No
     server, board = own
     await wait_until(NOTICE_S, lambda: server.given)
     server.tokens.clear()
-    server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
+    server.values["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
     await wait_until(2 * NOTICE_S, lambda: board.notices_for({"i-0123456789abcdef0"}))
     assert server.given == 2
 
@@ -222,7 +222,7 @@ async def test_rejected_metadata_token_is_replaced(own: tuple[MetadataServer, No
 async def test_busy_metadata_server_is_polled_again(env: AwsEnvironment) -> None:
     async with metadata_server() as server:
         server.busy = 2
-        server.told["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
+        server.values["spot/instance-action"] = json.dumps({"action": "stop", "time": "2026-11-27T12:02:00Z"})
         sources = await open_notices(env.context, env.account, AwsNotices(metadata=True, metadata_url=server.url))
         await wait_until(3 * NOTICE_S, lambda: sources.board.notices_for({"i-0123456789abcdef0"}))
 
@@ -234,7 +234,7 @@ async def test_notice_of_the_metadata_server_is_pending_in_the_pool(
     pool = await env.open(Asg, group="llm", notices=AwsNotices(metadata=True, metadata_url=server.url))
     env.world.groups["llm"].instances[0].id = "i-0123456789abcdef0"
     await read_status(pool)
-    server.told["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
+    server.values["spot/instance-action"] = json.dumps({"action": "terminate", "time": "2026-11-27T12:02:00Z"})
     async with patience(NOTICE_S):
         status: PoolStatus = await settled(pool, lambda s: s.interruption_pending == 1)
     assert status.ready == 2

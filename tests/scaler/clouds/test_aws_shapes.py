@@ -87,7 +87,7 @@ def group(world: World, **more: Any) -> Group:
     world.ready(instance_group, 2)
     instance_group.desired = 3
     instance_group.suspended = ("AZRebalance", "Launch")
-    instance_group.told = [(time.time(), A, "capacity")]
+    instance_group.activities = [(time.time(), A, "capacity")]
     return instance_group
 
 
@@ -106,7 +106,7 @@ async def test_malformed_responses_for_a_mixed_group() -> None:
 async def test_malformed_responses_for_a_warm_pool() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         its_group = group(env.world)
-        its_group.warm, its_group.prepared = Flock("warm", (A,), least=3, told=[(time.time(), A, "quota")]), 3
+        its_group.warm, its_group.prepared = Flock("warm", (A,), least=3, activities=[(time.time(), A, "quota")]), 3
         env.world.settle()
         env.world.ready(its_group.warm, 2)
         its_group.warm.instances.pop()
@@ -123,7 +123,7 @@ async def test_malformed_responses_for_a_fleet() -> None:
         env.world.ready(fleet, 2)
         env.world.lacks["*", "spot"] = "capacity"
         fleet.desired = 3
-        fleet.told = [(time.time() + 1e7, A, "capacity")]
+        fleet.activities = [(time.time() + 1e7, A, "capacity")]
         return await statuses(env, Ec2Fleet, fleet=FLEET, market="spot")
 
     async with lanes(arrange) as opened:
@@ -146,7 +146,7 @@ async def test_malformed_responses_for_instances_of_an_instant_fleet() -> None:
 async def test_malformed_responses_for_a_node_group() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = env.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group(env.world), desired=3)
-        nodes.group.told = []
+        nodes.group.activities = []
         nodes.issues.append({"code": "InstanceLimitExceeded", "message": "no more of these", "resourceIds": []})
         return await statuses(env, EksNodeGroup, cluster="serving", node_group="h100", market="spot")
 

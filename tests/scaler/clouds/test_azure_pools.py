@@ -130,7 +130,7 @@ async def test_failed_machine_is_removed_before_a_ready_one(env: AzureEnvironmen
     its_set.machines[0].state = its_set.machines[1].state = "stopped"
     pool = await env.vmss()
     await pool.resize(2, await env.read_status(pool))
-    assert [m.number for m in its_set.machines] == [2, 3, 4], "the two evicted ones first"
+    assert [m.number for m in its_set.machines] == [2, 3, 4], "the two evicted machines are removed first"
     await pool.resize(2, await env.read_status(pool))
     assert its_set.capacity == 2
 
@@ -206,18 +206,18 @@ async def test_relay_on_each_machine_reports_events_within_two_seconds(env: Azur
     its_set = serving(env.cloud, 2, priority="Spot")
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
-    env.events.say("Preempt", its_set.machine_name(its_set.machines[1]).upper())
+    env.events.announce("Preempt", its_set.machine_name(its_set.machines[1]).upper())
     async with asyncio.timeout(2.0):
         await env.context.wakeup.wait()
     assert (await env.read_status(pool)).interruption_pending == 1
-    assert set(env.events.asked) == {"h100000000", "h100000001"}
+    assert set(env.events.requests) == {"h100000000", "h100000001"}
 
 
 async def test_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -> None:
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
-    await until(lambda: env.events.asked.total() >= 2, 3.0)
+    await until(lambda: env.events.requests.total() >= 2, 3.0)
     listener = pool._events
     del pool
     gc.collect()
@@ -227,7 +227,7 @@ async def test_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -
 async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.url)
-    event = env.events.say("Redeploy", its_set.machine_name(its_set.machines[0]))
+    event = env.events.announce("Redeploy", its_set.machine_name(its_set.machines[0]))
 
     def has_pending(replicas: int) -> Callable[[], Awaitable[bool]]:
         async def has_replicas() -> bool:
@@ -236,7 +236,7 @@ async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
         return has_replicas
 
     await until(has_pending(1), 3.0)
-    env.events.take_back(event)
+    env.events.withdraw(event)
     await until(has_pending(0), 3.0)
     assert (await env.read_status(pool)).interrupted == 0
 
@@ -325,7 +325,7 @@ async def test_agent_pools_of_a_cluster_share_a_read(env: AzureEnvironment) -> N
     one, other = await env.aks("h100"), await env.aks("h100spot")
     first, second = await asyncio.gather(one.status(), other.status())
     assert (first.value.ready, second.value.ready) == (2, 1)
-    assert env.cloud.asked["Microsoft.ContainerService/managedClusters/agentPools/read"] == 1
+    assert env.cloud.requests["Microsoft.ContainerService/managedClusters/agentPools/read"] == 1
 
 
 async def test_aks_cluster_autoscaler_is_another_writer(env: AzureEnvironment) -> None:

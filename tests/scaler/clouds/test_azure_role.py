@@ -90,7 +90,9 @@ async def test_role_grants_exactly_the_called_permissions(tmp_path: Path) -> Non
         called = {operation for _, operation, _ in resources.calls.results}
         assert sorted(called) == sorted(GRANTED)
         actions = {p.action for p in permits}
-        assert actions == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, "all but what asks"
+        assert actions == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, (
+            "all except the permission check itself"
+        )
         assert all(p.granted for p in permits)
 
 

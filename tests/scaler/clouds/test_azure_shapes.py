@@ -123,7 +123,7 @@ async def test_malformed_documents_of_scheduled_events(tmp_path: Path) -> None:
         listener = ScheduledEventsListener(
             "http://127.0.0.1:1", await session(env.context), env.context, await board(env.context)
         )
-        env.events.say("Preempt", "h100_1")
+        env.events.announce("Preempt", "h100_1")
         whole = {"DocumentIncarnation": 2, "Events": env.events.events}
         for path in spots(whole):
             for strange in STRANGE:

@@ -132,7 +132,7 @@ async def test_lost_launch_is_repeated_under_its_token_first(
     )
     with pytest.raises(Unavailable):
         await pool.resize(3, observed)
-    assert len(env.world.loose) == 3, "it was done, and nobody knows"
+    assert len(env.world.loose) == 3, "the launch was applied, and its response lost"
     env.endpoint.clear()
     await pool.resize(5, await read_status(pool))
     first, repeated, further = env.endpoint.given[CREATE_FLEET]
@@ -176,7 +176,7 @@ async def test_pools_do_not_count_each_other_s_instances(env: AwsEnvironment) ->
     )
     await first_pool.resize(2, await read_status(first_pool))
     await second_pool.resize(1, await read_status(second_pool))
-    env.endpoint.asked.clear()
+    env.endpoint.requests.clear()
     assert [s.desired for s in await asyncio.gather(read_status(first_pool), read_status(second_pool))] == [2, 1]
     assert env.endpoint.count("ec2:DescribeInstances") == 1
 

@@ -45,14 +45,14 @@ async def test_size_of_a_running_update_is_desired(env: AwsEnvironment, nodes: N
     assert (under_way.desired, under_way.ready, under_way.other_writer) == (5, 2, None)
     with pytest.raises(Conflict, match="one at a time"):
         await pool.resize(6, under_way)
-    assert env.endpoint.count(UPDATE) == 1, "it would have been refused"
+    assert env.endpoint.count(UPDATE) == 1, "a second update is not requested"
     finish(nodes)
     env.world.ready(nodes.group, 5)
     done = await read_status(pool)
     assert (done.desired, done.ready, done.other_writer) == (5, 5, None)
     calls = env.endpoint.count("eks:DescribeUpdate")
     await read_status(pool)
-    assert env.endpoint.count("eks:DescribeUpdate") == calls, "what ended is not asked for again"
+    assert env.endpoint.count("eks:DescribeUpdate") == calls, "an ended update is not read again"
 
 
 async def test_update_ending_between_two_reads_is_not_a_foreign_write(env: AwsEnvironment, nodes: NodeGroup) -> None:
@@ -80,10 +80,10 @@ async def test_failed_update_is_a_shortfall_and_the_group_size_is_desired(
     finish(nodes, error={"errorCode": "InsufficientFreeAddresses", "errorMessage": "subnet-1 has none left"})
     failed = await read_status(pool)
     assert (failed.desired, failed.ready, failed.pending) == (2, 2, 0)
-    assert failed.other_writer is None, "EKS went back by itself"
+    assert failed.other_writer is None, "EKS rolled back by itself"
     assert failed.shortfall is not None
     assert "InsufficientFreeAddresses" in failed.shortfall.reason
-    assert (await read_status(pool)).shortfall == failed.shortfall, "one saying is one refusal"
+    assert (await read_status(pool)).shortfall == failed.shortfall, "a repeated report is one shortfall"
     nodes.slow = False
     await pool.resize(3, failed)
     assert (await read_status(pool)).shortfall is None
@@ -108,7 +108,7 @@ async def test_health_issue_is_the_shortfall_of_missing_nodes(
     assert (status.failed, status.pending, status.shortfall.quota) == (2, 0, quota)
     assert (await read_status(pool)).shortfall == status.shortfall
     nodes.issues[:] = [{"code": "Ec2SecurityGroupNotFound", "message": "sg-1", "resourceIds": []}]
-    assert (await read_status(pool)).shortfall is None, "an issue that keeps no node from coming"
+    assert (await read_status(pool)).shortfall is None, "an issue that blocks no node"
 
 
 async def test_another_writer_of_the_scaling_group_is_reported(env: AwsEnvironment, nodes: NodeGroup) -> None:

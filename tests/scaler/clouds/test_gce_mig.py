@@ -205,9 +205,9 @@ async def test_pools_on_one_group_share_its_reads(env: GcpEnvironment) -> None:
     env.mig(size=2)
     pools = [await env.pool(spec(env, location=ZONES[0])) for _ in range(3)]
     await read_status(pools[0])
-    env.cloud.asked.clear()
+    env.cloud.requests.clear()
     await asyncio.gather(*(pool.status() for pool in pools))
-    assert env.cloud.asked == ["compute.instanceGroupManagers.get"] * 2
+    assert env.cloud.requests == ["compute.instanceGroupManagers.get"] * 2
 
 
 class TestReservation:

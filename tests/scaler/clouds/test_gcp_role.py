@@ -88,10 +88,10 @@ async def test_role_is_sufficient_and_has_no_unused_permission(env: GcpEnvironme
     ):
         readings = await (await open_source(source, env.context)).sample()
         assert isinstance(readings[quantity], Fresh)
-    called = {*env.cloud.asked, *env.cloud.pubsub.asked}
+    called = {*env.cloud.requests, *env.cloud.pubsub.requests}
     assert called == ROLE | NOTICES
     counted = {operation for _, operation, _ in env.context.calls.results}
-    assert counted == called, "what is counted is named as it is permitted"
+    assert counted == called, "counted operations have the names of their permissions"
 
 
 async def test_permissions_listed_by_each_kind_are_granted(env: GcpEnvironment) -> None:

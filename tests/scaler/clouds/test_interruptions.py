@@ -37,7 +37,7 @@ def test_noticed_interruption_counts_its_replicas_once(board: NoticeBoard, track
     assert (tracker.observe({"a": 1}), tracker.interrupted) == (set(), 4)
     tracker.observe({"a": 1, "b": 4})
     tracker.observe({"a": 1})
-    assert tracker.interrupted == 4, "its notice went with it"
+    assert tracker.interrupted == 4, "its notice is removed with it"
 
 
 def test_notice_between_two_observations_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:

@@ -64,7 +64,7 @@ async def test_sleep_call_may_outlast_a_tick(engines: SleepingEngines, pool: Vll
     assert await sizes(pool) == (2, 2, 0)  # an engine does not respond while it falls asleep, and gets no second call
     await asyncio.sleep(1.6)
     assert (await sizes(pool), engines.awake) == ((2, 2, 0), 2)
-    assert [e.told for e in engines.engines.values()] == [[], [], ["/sleep"], []]
+    assert [e.control_calls for e in engines.engines.values()] == [[], [], ["/sleep"], []]
 
 
 async def test_awake_engine_is_ready_if_it_is_healthy(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
@@ -121,7 +121,7 @@ async def test_permissions_are_checked_without_waking_an_engine(
 ) -> None:
     engines.engine(3).down = True
     assert [permit.granted for permit in await pool.permits()] == [True, True, True, None]
-    assert all(engine.told == [] for engine in engines.engines.values())
+    assert all(engine.control_calls == [] for engine in engines.engines.values())
 
 
 async def test_size_after_a_restart_is_read_from_the_engines(engines: SleepingEngines, pool: VllmSleepResizer) -> None:

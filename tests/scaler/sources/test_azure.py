@@ -71,7 +71,7 @@ async def test_zero_contradicted_by_azure_monitor_is_absent(scene: Scene) -> Non
     assert isinstance(unconfirmed, Absent)
     assert "Azure Monitor had 7 messages" in unconfirmed.reason
     scene.at.clock.ahead_s += 600
-    assert isinstance(await visible(source), Absent), "however long it lasts"
+    assert isinstance(await visible(source), Absent), "regardless of the duration"
     scene.bus.queues["prompts"] = Counted()
     scene.monitor.set(NAMESPACE, "ActiveMessages", 0, "prompts")
     scene.at.clock.ahead_s = 0.0
@@ -92,10 +92,10 @@ async def test_without_azure_monitor_zero_is_accepted_after_agreeing_reads(scene
     assert isinstance(seven := await visible(source), Fresh)
     assert seven.value == 7
     scene.bus.queues["prompts"] = Counted()
-    assert isinstance(await visible(source), Absent), "the time is counted anew"
+    assert isinstance(await visible(source), Absent), "the time starts again"
     scene.at.clock.ahead_s += 21
     assert isinstance(await visible(source), Fresh)
-    assert isinstance(await visible(source), Fresh), "and stays accepted"
+    assert isinstance(await visible(source), Fresh), "zero stays accepted"
 
 
 async def test_zero_is_accepted_at_once_if_another_count_is_not_zero(scene: Scene) -> None:
@@ -173,12 +173,12 @@ async def test_queue_count_is_shared_by_all_sources(scene: Scene) -> None:
     await asyncio.gather(*(s.sample() for s in sources))
     scene.at.clock.ahead_s += 9
     first = await visible(sources[0])
-    assert scene.bus.asked == 1
+    assert scene.bus.requests == 1
     assert isinstance(first, Fresh)
-    assert scene.at.clock.now() - first.measured_at > 8, "no younger than it is"
+    assert scene.at.clock.now() - first.measured_at > 8, "the reading keeps its age"
     scene.at.clock.ahead_s += 2
     await visible(sources[0])
-    assert scene.bus.asked == 2
+    assert scene.bus.requests == 2
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ async def test_past_readings_are_means_over_equal_steps(scene: Scene) -> None:
     assert means["visible"] == pytest.approx([14.5, 44.5] * 72)
     assert len(means["unknown"]) == 144
     assert all(math.isnan(v) for v in means["unknown"])
-    assert len(scene.monitor.calls) == 3, "a day a call"
+    assert len(scene.monitor.calls) == 3, "one call per day"
 
 
 async def test_step_with_a_missing_minute_is_nan(scene: Scene) -> None:

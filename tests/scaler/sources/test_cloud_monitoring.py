@@ -46,7 +46,7 @@ async def test_gpu_utilization_is_the_mean_over_a_namespace(env: GcpEnvironment)
     source = await opened(env, preset="gke_gpu", match={"namespace_name": "llm"})
     reading = await read(source, "utilization")
     assert reading.value == pytest.approx(0.8)
-    assert 59 < env.clock.now() - reading.measured_at < 125, "a mean is as old as the begin of its period"
+    assert 59 < env.clock.now() - reading.measured_at < 125, "a mean has the time of its period's start"
 
 
 async def test_tpu_preset_reads_utilization_tensor_cores_and_memory(env: GcpEnvironment) -> None:

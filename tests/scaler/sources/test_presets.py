@@ -74,7 +74,7 @@ def test_engine_preset_has_all_readings_of_each_latency_slo(preset: str, promise
     assert promises <= {slo.name for slo in fields(Slo)}
     for slo in promises:
         mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[slo])[:3])
-        assert late == mean[: len(late)] == p95[: len(late)], "what is told of one latency is told by one histogram"
+        assert late == mean[: len(late)] == p95[: len(late)], "all readings of a latency come from one histogram"
 
 
 @pytest.mark.parametrize("preset", ["vllm", "sglang", "triton_trtllm"])

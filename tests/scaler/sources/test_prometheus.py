@@ -132,7 +132,9 @@ async def test_a_replica_counts_under_its_first_available_name(
     quantities = ("itl_mean_s", "itl_late_share", "itl_p95_s")
     readings = values(await read(opening_with_slo, server, "upgrade", preset="vllm", read=quantities, window_s=3))
     assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
-    assert readings["itl_late_share"] == 0.0, "of gaps more are late: those that know of requests alone tell"
+    assert readings["itl_late_share"] == 0.0, (
+        "only replicas with request means count: of token gaps a larger share is late"
+    )
     assert readings["itl_p95_s"] == pytest.approx(0.05)
 
 
@@ -335,7 +337,7 @@ async def test_past_readings_have_one_value_per_step(opening: AdapterContext, fl
     rates = means["generation_tokens_per_s"]
     assert (len(rates), np.isnan(rates[0])) == (150, True), "no reading is known from before the server started"
     assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
-    assert np.isnan(means["running"]).all(), "what this engine does not tell is no zero"
+    assert np.isnan(means["running"]).all(), "a missing metric is not zero"
     broken = await open_prometheus(Prometheus(url=fleet.server.url, queries={"running": "sum("}), opening)
     with pytest.raises(Misconfigured, match="parse error"):
         await broken.past(("running",), now - 600, now, 4.0)

@@ -180,11 +180,11 @@ async def test_late_share_with_a_lost_replica_is_absent(front: Front) -> None:
 
 
 @pytest.mark.parametrize(
-    "invalid_bucket",
+    "spoilt",
     [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")],
 )
-async def test_invalid_bucket_makes_the_late_share_absent(front: Front, invalid_bucket: Bucket) -> None:
-    reading = await late(front, buckets(*SOUND, invalid_bucket))
+async def test_invalid_bucket_makes_the_late_share_absent(front: Front, spoilt: Bucket) -> None:
+    reading = await late(front, buckets(*SOUND, spoilt))
     assert isinstance(reading, Absent)
     assert reading.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
 

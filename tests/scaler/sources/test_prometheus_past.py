@@ -59,7 +59,7 @@ async def test_each_step_has_the_value_at_its_end_and_a_partial_step_is_omitted(
 
 async def test_one_request_reads_all_recipes_with_the_step_as_window(opening: AdapterContext, server: Ranges) -> None:
     await past(opening, server, 4320, match={"namespace": "llm"})
-    (request,) = server.asked
+    (request,) = server.requests
     assert 'sum(rate(vllm:prompt_tokens_total{namespace="llm"}[300000ms]))' in request["query"]
     assert "up == 0" in request["query"]
     assert (request["start"], request["end"], request["step"]) == (
@@ -73,19 +73,21 @@ async def test_past_steps_have_means_but_no_late_shares(opening: AdapterContext,
     quantities = ("ttft_mean_s", "ttft_late_share")
     server.parts = {quantities[0]: lambda at: "NaN" if at < START + 350 else "0.4"}
     means = await past(opening, server, 3, quantities)
-    assert means["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), "no request, no mean"
+    assert means["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), (
+        "a step without requests has no mean"
+    )
     assert np.isnan(means["ttft_late_share"]).all()
-    assert "time_to_first_token_seconds_sum{}[300000ms]" in server.asked[0]["query"]
-    assert "_bucket" not in server.asked[0]["query"]
-    server.asked.clear()
+    assert "time_to_first_token_seconds_sum{}[300000ms]" in server.requests[0]["query"]
+    assert "_bucket" not in server.requests[0]["query"]
+    server.requests.clear()
     assert np.isnan((await past(opening, server, 3, quantities[1:]))["ttft_late_share"]).all()
-    assert not server.asked
+    assert not server.requests
 
 
 async def test_range_beyond_the_server_s_point_limit_is_read_in_parts(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: place}
     means = await past(opening, server, 2 * MAX_POINTS + 5)
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
     assert means[TOKENS[0]].tolist() == list(range(1, 2 * MAX_POINTS + 6))
 
 

@@ -183,13 +183,13 @@ class TestSetUp:
         source = await opened(env)
         for _ in range(3):
             await read(source)
-        calls = env.cloud.pubsub.asked.count("pubsub.subscriptions.get")
+        calls = env.cloud.pubsub.requests.count("pubsub.subscriptions.get")
         await read(source)
-        assert env.cloud.pubsub.asked.count("pubsub.subscriptions.get") == calls
+        assert env.cloud.pubsub.requests.count("pubsub.subscriptions.get") == calls
         env.clock.ahead_s += 31
         env.cloud.pubsub.fault = None
         await read(source)
-        assert env.cloud.pubsub.asked.count("pubsub.subscriptions.get") == calls + 1
+        assert env.cloud.pubsub.requests.count("pubsub.subscriptions.get") == calls + 1
 
     @pytest.mark.parametrize("weather", [Weather.RESET, Weather.FROZEN, Weather.SILENT])
     async def test_counts_do_not_wait_for_a_broken_connection_to_pub_sub(

@@ -74,7 +74,7 @@ async def test_recorded_engine_has_means_and_late_shares(resources: Resources, c
         "ttft_late_share": Fresh(pytest.approx((2131 - 1448) / 2131), 1010),
         "itl_mean_s": Fresh(pytest.approx(33.779603175732476 / 2131), 1010),
         "itl_late_share": Fresh(pytest.approx((2131 - 2104) / 2131), 1010),
-    }, "a request's mean time per token, and no single gap"
+    }, "ITL is a request's mean time per token, not a single gap"
 
 
 async def test_engine_without_request_means_reports_token_gap_means_only(
@@ -144,7 +144,9 @@ async def test_a_restarted_engine_restarts_its_sum_and_its_count(resources: Reso
     anew = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
     async with exporter({"a": Engine(slow)}) as pages:
         read = await twice(resources, clock, pages, {"a": anew})
-    assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), "the count went on from 2 to 3, and means nothing"
+    assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), (
+        "the growth of the count from 2 to 3 is not an observation"
+    )
 
 
 async def test_a_restarted_engine_counts_from_zero(resources: Resources, clock: ManualClock) -> None:
@@ -177,7 +179,9 @@ async def test_a_replica_counts_under_its_first_available_name(resources: Resour
         now = {"a": upgraded, "b": histogram(OLD_GAPS, old, 0.6)}
         read = await twice(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
     assert read["itl_mean_s"] == Fresh(pytest.approx(0.68 / 20), 1010)
-    assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), "of gaps more are late"
+    assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), (
+        "of token gaps a larger share is late"
+    )
     assert read["itl_p95_s"] == Fresh(0.05, 1010)
 
 

@@ -20,7 +20,7 @@ from tests.factories import NOW
 from tests.fakes import ManualClock
 from tests.servers import aws_fault
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
-from tests.servers.aws_fault import Asked, Fault, Front, attributes, front, refusal
+from tests.servers.aws_fault import Fault, Front, RecordedRequest, attributes, front, refusal
 
 AGE = "ApproximateAgeOfOldestMessage"
 GROUPS = "ApproximateNumberOfGroupsWithInflightMessages"
@@ -170,7 +170,7 @@ async def test_malformed_response_is_unavailable(env: SourceEnvironment, fault: 
 
 
 async def test_counts_have_the_time_of_the_request(env: SourceEnvironment) -> None:
-    def slowly(_: Asked) -> object:
+    def slowly(_: RecordedRequest) -> object:
         env.clock.advance(4)
         return attributes(ApproximateNumberOfMessages="7")(_)
 
@@ -224,7 +224,7 @@ async def test_the_ages_of_many_queues_are_read_in_one_call(env: SourceEnvironme
 
 async def test_counts_do_not_read_cloudwatch(env: SourceEnvironment) -> None:
     await (await env.open()).sample()
-    assert {a.service for a in env.front.asked} == {"sqs"}
+    assert {a.service for a in env.front.requests} == {"sqs"}
 
 
 @pytest.mark.parametrize("fault", aws_fault.CLOUDWATCH_TROUBLES.values(), ids=list(aws_fault.CLOUDWATCH_TROUBLES))
