@@ -18,11 +18,11 @@ from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
 from tests.servers.azure_managed import AgentPool, StandbyPool
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 pytestmark = pytest.mark.slow
 
-NONE_LEFT = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
+CAPACITY_ERROR = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
 LATE_FAILURES = {
     False: ("ZonalAllocationFailed", "Allocation failed. We do not have sufficient capacity in this zone."),
     True: ("OperationNotAllowed", "Operation could not be completed as it exceeds approved NCadsH100v5 Cores quota."),
@@ -44,10 +44,10 @@ class AzureRig(ActuatorRig):
         self.nodes.ready(replicas)
 
     async def hang(self) -> None:
-        self.wire.weather = Weather.FROZEN
+        self.wire.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self.wire.weather = Weather.RESET
+        self.wire.fault = ProxyFault.RESET
         self.wire.tear_down()
 
     async def throttle(self) -> None:
@@ -60,7 +60,7 @@ class AzureRig(ActuatorRig):
         self.cloud.garbled = True
 
     async def cut_short(self) -> bool:
-        self.wire.weather, self.wire.cut_after = Weather.CUT, 2000
+        self.wire.fault, self.wire.cut_after = ProxyFault.CUT, 2000
         self.wire.tear_down()
         return True
 
@@ -70,7 +70,7 @@ class AzureRig(ActuatorRig):
 
     async def recover(self) -> None:
         self.cloud.clear()
-        self.wire.weather = Weather.CLEAR
+        self.wire.fault = ProxyFault.NONE
         self.wire.tear_down()
 
 
@@ -103,7 +103,7 @@ class VmssRig(MachinesRig):
         return self.nodes.writes
 
     async def run_out(self) -> bool:
-        self.nodes.none_left = NONE_LEFT
+        self.nodes.capacity_error = CAPACITY_ERROR
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
@@ -162,7 +162,7 @@ class StandbyRig(AzureRig):
         return self.pool.size
 
     async def set_size(self, replicas: int) -> None:
-        self.pool.most = self.pool.of.capacity + replicas
+        self.pool.max_ready = self.pool.of.capacity + replicas
 
     async def set_ready(self, replicas: int) -> None:
         self.pool.keep(replicas)
@@ -171,7 +171,7 @@ class StandbyRig(AzureRig):
         return self.pool.writes
 
     async def run_out(self) -> bool:
-        self.pool.none_left = NONE_LEFT
+        self.pool.capacity_error = CAPACITY_ERROR
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
@@ -199,7 +199,7 @@ class AzureContract(ActuatorContract):
 
 def two_machines(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
     """Return a set of two machines that serve."""
-    scale_set = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).there()
+    scale_set = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).register()
     scale_set.resize(2)
     scale_set.ready(2)
     return scale_set
@@ -225,7 +225,7 @@ class TestAks(AzureContract):
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
             nodes = two_machines(cloud, "aks-h100-vmss", NODES, **{"aks-managed-poolName": "h100"})
-            pool = AgentPool(cloud, "h100", nodes, count=2).there()
+            pool = AgentPool(cloud, "h100", nodes, count=2).register()
             yield AksRig(cloud, wire, pool, events)
 
 
@@ -236,6 +236,6 @@ class TestStandby(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            pool = StandbyPool(cloud, "warm", two_machines(cloud, "h100"), most=4).there()
+            pool = StandbyPool(cloud, "warm", two_machines(cloud, "h100"), max_ready=4).register()
             pool.keep(2)
             yield StandbyRig(cloud, wire, pool, events)

@@ -174,12 +174,12 @@ class SlicesRig(PoolFaults, ActuatorRig):
             pool.migs[0].serve(4 if number < replicas else 3)
 
     async def run_out(self) -> bool:
-        self.cloud.container.none_left = True
+        self.cloud.container.exhausted = True
         return True
 
     async def recover(self) -> None:
         await super().recover()
-        self.cloud.container.none_left = False
+        self.cloud.container.exhausted = False
 
     async def lose_response(self) -> bool:
         return False  # a size takes several writes: a lost one has its own test

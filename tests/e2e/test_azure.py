@@ -22,7 +22,7 @@ NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microso
 BOOT_S = 1.0
 INTERRUPTION_S = 2.5
 """Time from the notice to the interruption; Azure gives at most 30 s. Seconds."""
-NONE_LEFT = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
+CAPACITY_ERROR = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
 
 
 @dataclass
@@ -79,7 +79,7 @@ class AzureRig:
         asyncio.get_running_loop().call_later(INTERRUPTION_S, take)
 
     async def exhaust(self, pool: str) -> None:
-        self.sets[pool].none_left = NONE_LEFT
+        self.sets[pool].capacity_error = CAPACITY_ERROR
 
     async def warm(self) -> int:
         return self.standby.kept
@@ -93,9 +93,9 @@ async def test_scale_out_interruption_and_scale_in_on_azure(tmp_path: Path, monk
         cloud = await stack.enter_async_context(azure(tmp_path))
         namespace = await stack.enter_async_context(bus(cloud.tls))
         events = await stack.enter_async_context(scheduled_events())
-        sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).there() for name in SPOT}
-        sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).there()
-        standby = StandbyPool(cloud, "warm", sets[REGULAR], most=WARM_REPLICAS, fill_s=BOOT_S).there()
+        sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).register() for name in SPOT}
+        sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).register()
+        standby = StandbyPool(cloud, "warm", sets[REGULAR], max_ready=WARM_REPLICAS, fill_s=BOOT_S).register()
         standby.keep(WARM_REPLICAS)
         sets[REGULAR].resized = standby.drained
         rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)

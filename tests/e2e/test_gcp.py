@@ -85,7 +85,7 @@ class GcpRig:
         exhaust(self.groups[pool], quota=False)
 
     async def warm(self) -> int:
-        return sum(vm.status == "TERMINATED" and vm.meant == "STOPPED" for vm in self.groups[REGULAR].vms)
+        return sum(vm.status == "TERMINATED" and vm.target_status == "STOPPED" for vm in self.groups[REGULAR].vms)
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ class KubernetesRig:
         await self.nodes.interrupt(pool, INTERRUPTION_S)
 
     async def exhaust(self, pool: str) -> None:
-        self.nodes.pools[pool].sold_out = True
+        self.nodes.pools[pool].exhausted = True
 
     async def warm(self) -> int:
         return self.nodes.room

@@ -15,7 +15,7 @@ from policies.model import Tick
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import Engine, exporter
-from tests.servers.kube_real import Ground, ground
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +36,7 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
 class Scene:
     """A Deployment of `SIZE` pods, one metrics page for all engines, and the daemon."""
 
-    kube: Ground
+    kube: KubeNamespace
     engine: Engine
     daemon: Daemon
 
@@ -64,7 +64,7 @@ class Scene:
 async def scene(folder: Path, policy: dict[str, Any]) -> AsyncIterator[Scene]:
     engine = Engine()
     engine.set(num_requests_running=10 * SIZE, num_requests_waiting=0, kv_cache_usage_perc=0.78)
-    async with ground(ready=None) as kube, exporter({"llm": engine}) as served:
+    async with kube_namespace(ready=None) as kube, exporter({"llm": engine}) as served:
         await kube.set_size(SIZE)
         document = {
             "workload": "llm",

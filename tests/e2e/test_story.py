@@ -32,7 +32,7 @@ from tests.e2e.stage import (
 from tests.servers.control_plane import WRITES, why_not
 from tests.servers.daemon import Daemon, until
 from tests.servers.prometheus import BINARY
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 pytestmark = [
     pytest.mark.slow,
@@ -150,7 +150,7 @@ async def throttled_write_is_retried(s: Stage, d: Daemon) -> None:
 async def sqs_outage_blocks_scale_in(s: Stage, d: Daemon) -> None:
     await send(s, 6)
     await settle(d, s, 6)
-    s.sqs_proxy.weather = Weather.SILENT
+    s.sqs_proxy.fault = ProxyFault.SILENT
     s.sqs_proxy.tear_down()
     try:
         await s.cloud.drain(s.queue)  # the backlog is gone, but SQS cannot be read
@@ -160,7 +160,7 @@ async def sqs_outage_blocks_scale_in(s: Stage, d: Daemon) -> None:
         assert all(not t.decision.may_scale_in for t in blind)
         assert await s.kube.size() == 6
     finally:
-        s.sqs_proxy.weather = Weather.CLEAR
+        s.sqs_proxy.fault = ProxyFault.NONE
     recovered = (await wait_for_ticks(d, 1, lambda t: isinstance(t.observation.readings[VISIBLE], Fresh)))[0]
     await settle(d, s, 1)
     lowered = next(t for t in after(d, recovered.at) if t.decision.target == 1)
@@ -170,7 +170,7 @@ async def sqs_outage_blocks_scale_in(s: Stage, d: Daemon) -> None:
 async def prometheus_outage_blocks_scale_in_only(s: Stage, d: Daemon) -> None:
     await send(s, 5)
     await settle(d, s, 5)
-    s.prometheus_proxy.weather = Weather.RESET
+    s.prometheus_proxy.fault = ProxyFault.RESET
     s.prometheus_proxy.tear_down()
     try:
         await s.cloud.drain(s.queue)
@@ -182,7 +182,7 @@ async def prometheus_outage_blocks_scale_in_only(s: Stage, d: Daemon) -> None:
         await send(s, 8)
         await settle(d, s, 8)  # one fresh signal is enough to grow
     finally:
-        s.prometheus_proxy.weather = Weather.CLEAR
+        s.prometheus_proxy.fault = ProxyFault.NONE
 
 
 async def daemon_is_killed_before_the_resize(s: Stage, d: Daemon) -> None:

@@ -107,10 +107,10 @@ class GroupInSharedAccount(test_asg.AsgRig):
     def build(self) -> None:
         GroupInSharedAccount.number += 1
         self._group = f"group-{GroupInSharedAccount.number}"
-        self.world.groups[self._group] = aws_world.Group(self._group, ZONES, desired=2, most=20)
+        self.world.groups[self._group] = aws_world.Group(self._group, ZONES, desired=2, max_size=20)
 
     @property
-    def flock(self) -> aws_world.Group:
+    def instance_set(self) -> aws_world.Group:
         return self.world.groups[self._group]
 
     async def open(self, context: AdapterContext) -> Actuator:
@@ -177,7 +177,7 @@ class RefilledStandbyRig(test_gcp_pools.StandbyRig):
     """Standby machines, of which the missing ones are being created."""
 
     async def set_ready(self, replicas: int) -> None:
-        resting = [vm for vm in self.mig.vms if vm.meant == "STOPPED"]
+        resting = [vm for vm in self.mig.vms if vm.target_status == "STOPPED"]
         for i, vm in enumerate(resting):
             vm.status, vm.action = ("TERMINATED", "NONE") if i < replicas else ("", "CREATING")
 

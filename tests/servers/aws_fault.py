@@ -34,8 +34,8 @@ class RecordedRequest:
     connection: int
 
 
-Words = Callable[[RecordedRequest], web.Response]
-Fault = Words | Callable[[RecordedRequest], Awaitable[web.Response]]
+Responder = Callable[[RecordedRequest], web.Response]
+Fault = Responder | Callable[[RecordedRequest], Awaitable[web.Response]]
 
 
 @dataclass
@@ -97,7 +97,7 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 
 def refusal(
     status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
-) -> Words:
+) -> Responder:
     """Return an error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
 
     `query_code` is the code of the older query protocol, which AWS sends together with the new one.

@@ -33,7 +33,7 @@ PROJECT = "my-project"
 SETTLE_S = 0.03
 SUBJECT = "a-pod-of-another-cloud"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
-SOMEBODY = "scaler@my-project.iam.gserviceaccount.com"
+SERVICE_ACCOUNT = "scaler@my-project.iam.gserviceaccount.com"
 GROUP = "/compute/v1/projects/{project}/{scope:zones|regions}/{location}/instanceGroupManagers/{name}"
 POOLS = "/v1/projects/{project}/locations/{location}/clusters/{cluster}/nodePools"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -99,7 +99,7 @@ class Gcp:
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()
         claims = jwt.decode(str(form["assertion"]), certs=_key()[1])
-        if claims["iss"] != SOMEBODY:
+        if claims["iss"] != SERVICE_ACCOUNT:
             return web.json_response({"error": "invalid_grant", "error_description": "Unknown account"}, status=400)
         self.tokens.append(f"ya29.{len(self.tokens)}")
         return web.json_response(
@@ -194,7 +194,7 @@ def _key() -> tuple[bytes, bytes]:
     return private, public
 
 
-def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
+def account(token_uri: str, email: str = SERVICE_ACCOUNT) -> dict[str, str]:
     """Return a service account's key file."""
     return {
         "type": "service_account",

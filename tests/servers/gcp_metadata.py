@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from tests.servers.gcp import PROJECT, SOMEBODY
+from tests.servers.gcp import PROJECT, SERVICE_ACCOUNT
 from tests.servers.site import listening
 
 FLAVOR = {"Metadata-Flavor": "Google"}
@@ -51,7 +51,9 @@ class Metadata:
             return web.json_response(body, headers=FLAVOR)
         if "service-accounts/" in path:
             scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-            return web.json_response({"email": SOMEBODY, "scopes": scopes, "aliases": ["default"]}, headers=FLAVOR)
+            return web.json_response(
+                {"email": SERVICE_ACCOUNT, "scopes": scopes, "aliases": ["default"]}, headers=FLAVOR
+            )
         if request.query.get("wait_for_change") == "true":
             await self._changed(path, request.query["last_etag"], float(request.query["timeout_sec"]))
         if path not in self.values:

@@ -15,7 +15,7 @@ from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Thr
 from tests.scaler.clouds.aws_place import A, AwsEnvironment, B, aws_environment, read_status
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_wire import Refusal
-from tests.servers.aws_world import Flock, Group
+from tests.servers.aws_world import Group, InstanceSet
 
 LAUNCH = "autoscaling:LaunchInstances"
 SET = "autoscaling:SetDesiredCapacity"
@@ -96,7 +96,7 @@ async def test_size_changed_since_the_last_read_is_a_conflict(env: AwsEnvironmen
 
 async def test_failure_before_the_request_is_not_its_shortfall(env: AwsEnvironment) -> None:
     group = env.world.groups["llm"]
-    env.world.lacks["*", "on-demand"] = "capacity"
+    env.world.shortages["*", "on-demand"] = "capacity"
     group.desired = 3
     env.world.settle()
     group.activities = [(at - 600, zone, lack) for at, zone, lack in group.activities]
@@ -105,14 +105,14 @@ async def test_failure_before_the_request_is_not_its_shortfall(env: AwsEnvironme
     assert before.shortfall is not None, "a requested instance was not launched"
     assert "sufficient p5.48xlarge capacity" in before.shortfall.reason
     assert before.shortfall.reason.startswith("p5.48xlarge, us-east-1")
-    env.world.lacks.clear()
-    env.world.retry_s, group.tried = 3600.0, (5, env.context.clock.now())
+    env.world.shortages.clear()
+    env.world.retry_s, group.last_attempt = 3600.0, (5, env.context.clock.now())
     await pool.resize(5, before)
     assert (await read_status(pool)).shortfall is None
 
 
 async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironment) -> None:
-    env.world.lacks[A, "on-demand"] = "capacity"
+    env.world.shortages[A, "on-demand"] = "capacity"
     pool = await env.open(Asg, group="llm", launch="instances")
     await pool.resize(5, await read_status(pool))
     status = await read_status(pool)
@@ -127,7 +127,7 @@ async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironm
 async def test_capacity_error_in_every_zone_names_type_zone_and_market(
     env: AwsEnvironment, lack: str, error: type[Exception], code: str
 ) -> None:
-    env.world.lacks["*", "on-demand"] = "quota" if lack == "quota" else "capacity"
+    env.world.shortages["*", "on-demand"] = "quota" if lack == "quota" else "capacity"
     pool = await env.open(Asg, group="llm", launch="instances")
     with pytest.raises(error) as raised:
         await pool.resize(5, await read_status(pool))
@@ -136,14 +136,14 @@ async def test_capacity_error_in_every_zone_names_type_zone_and_market(
 
 
 async def test_pool_with_a_zone_launches_only_there(env: AwsEnvironment) -> None:
-    env.world.lacks[A, "on-demand"] = "capacity"
+    env.world.shortages[A, "on-demand"] = "capacity"
     pool = await env.open(Asg, group="llm", launch="instances", zone=A)
     with pytest.raises(OutOfCapacity):
         await pool.resize(3, await read_status(pool))
     assert [g["AvailabilityZones"] for g in env.endpoint.given[LAUNCH]] == [[A]]
 
 
-async def test_an_instance_that_the_group_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
+async def test_instance_not_yet_listed_by_the_group_is_not_launched_again(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", launch="instances")
     before: list[web.Response] = []
 
@@ -168,7 +168,7 @@ async def test_a_zone_outside_the_group_is_misconfigured(env: AwsEnvironment) ->
     assert env.endpoint.count(LAUNCH) == 0
 
 
-async def test_weighted_instances_count_by_weight_and_are_not_launched_individually(env: AwsEnvironment) -> None:
+async def test_weighted_instances_count_by_weight_and_reject_single_launches(env: AwsEnvironment) -> None:
     for instance in env.world.groups["llm"].instances:
         instance.weight = 2
     env.world.groups["llm"].desired = 4
@@ -217,7 +217,7 @@ async def test_warm_pool_is_created_for_a_group_without_one(env: AwsEnvironment)
 
 
 async def test_warm_pool_without_a_size_has_the_group_s_spare_capacity(env: AwsEnvironment) -> None:
-    env.world.groups["llm"].warm = Flock("warm", (A,), least=1)
+    env.world.groups["llm"].warm = InstanceSet("warm", (A,), min_size=1)
     pool = await env.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
     assert (await read_status(pool)).desired == 8, "the group's maximum of 10 minus its size of 2"
     env.world.groups["llm"].desired = 4
@@ -225,13 +225,13 @@ async def test_warm_pool_without_a_size_has_the_group_s_spare_capacity(env: AwsE
     assert (moved.desired, moved.other_writer) == (6, None), "its size changed with the group, without another writer"
     await pool.resize(2, moved)
     assert (await read_status(pool)).desired == 2
-    env.warm.least = env.world.groups["llm"].prepared = 3
+    env.warm.min_size = env.world.groups["llm"].prepared = 3
     assert "set warm pool of Auto Scaling group llm to 3" in str((await read_status(pool)).other_writer)
 
 
 async def test_aws_refills_the_warm_pool_after_a_scale_out(env: AwsEnvironment) -> None:
     group = env.world.groups["llm"]
-    group.warm, group.prepared = Flock("warm", (A, B), least=2), 2
+    group.warm, group.prepared = InstanceSet("warm", (A, B), min_size=2), 2
     env.world.settle()
     env.world.ready(group.warm, 2)
     serving = await env.open(Asg, group="llm")

@@ -21,7 +21,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import ACCOUNT, KEYS, REGION, Aws, aws, isolate, web_token
 from tests.servers.aws_fault import Front, front
 from tests.servers.pod_identity import pod_identity
-from tests.servers.tcp_fault import Weather, free_port, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, free_port, tcp_proxy
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/scaler"
 
@@ -135,14 +135,14 @@ async def test_missing_credentials_are_misconfigured_with_their_possible_sources
 
 async def test_unknown_access_keys_are_misconfigured(env: AwsSetup) -> None:
     source = await env.open()
-    async with env.aws.strangers_refused():
+    async with env.aws.authentication_enforced():
         with pytest.raises(Misconfigured, match="InvalidClientTokenId"):
             await source.sample()
 
 
 async def test_silent_instance_metadata_is_requested_at_most_twice(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
-        metadata.weather = Weather.SILENT
+        metadata.fault = ProxyFault.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
         env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
         with pytest.raises(Misconfigured, match="no credentials"):
@@ -152,7 +152,7 @@ async def test_silent_instance_metadata_is_requested_at_most_twice(env: AwsSetup
 
 async def test_silent_metadata_server_is_unavailable_at_the_deadline(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
-        metadata.weather = Weather.SILENT
+        metadata.fault = ProxyFault.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
         env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
         source = await env.open(deadline_s=0.2)

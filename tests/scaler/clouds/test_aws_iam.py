@@ -95,14 +95,14 @@ async def use_everything(env: IamEnvironment) -> None:
         pool: Any = await open_pool(spec, env.context, WorkloadName("llm"), PoolName(name))
         await pool.resize(3, (await pool.status()).value)
         await pool.status()
-        env.world.lacks |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
-        for flock in env.world.flocks():
-            env.world.take([i.id for i in flock.instances])
+        env.world.shortages |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
+        for instance_set in env.world.instance_sets():
+            env.world.take([i.id for i in instance_set.instances])
         observed = (await pool.status()).value
         with contextlib.suppress(OutOfCapacity):
             await pool.resize(5, observed)
         await pool.status()
-        env.world.lacks.clear()
+        env.world.shortages.clear()
         await pool.resize(0, (await pool.status()).value)
         assert all(p.granted for p in await pool.permits()), name
     await receive_notice(env)
@@ -184,7 +184,7 @@ async def sample_as(
         clock = SystemClock()
         for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfGroupsWithInflightMessages"):
             cloud.metric(queue, metric, 5, clock.now() - 120)
-        async with cloud.strangers_refused():
+        async with cloud.authentication_enforced():
             source = await open_source(spec, AdapterContext(resources, clock, 5.0))
             return dict(await source.sample()), aws_front
 

@@ -27,7 +27,7 @@ from tests.servers.aws_cloudwatch import cloudwatch
 from tests.servers.aws_compute import compute
 from tests.servers.aws_events import WARNING
 from tests.servers.aws_handlers import finish
-from tests.servers.aws_world import Fleet, Flock, Group, NodeGroup, World
+from tests.servers.aws_world import Fleet, Group, InstanceSet, NodeGroup, World
 from tests.servers.spoiling import (
     STRANGE,
     WRITTEN,
@@ -106,7 +106,10 @@ async def test_malformed_responses_for_a_mixed_group() -> None:
 async def test_malformed_responses_for_a_warm_pool() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         its_group = group(env.world)
-        its_group.warm, its_group.prepared = Flock("warm", (A,), least=3, activities=[(time.time(), A, "quota")]), 3
+        its_group.warm, its_group.prepared = (
+            InstanceSet("warm", (A,), min_size=3, activities=[(time.time(), A, "quota")]),
+            3,
+        )
         env.world.settle()
         env.world.ready(its_group.warm, 2)
         its_group.warm.instances.pop()
@@ -121,7 +124,7 @@ async def test_malformed_responses_for_a_fleet() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         fleet = env.world.fleets[FLEET] = Fleet(FLEET, (A, B), market="spot", desired=2)
         env.world.ready(fleet, 2)
-        env.world.lacks["*", "spot"] = "capacity"
+        env.world.shortages["*", "spot"] = "capacity"
         fleet.desired = 3
         fleet.activities = [(time.time() + 1e7, A, "capacity")]
         return await statuses(env, Ec2Fleet, fleet=FLEET, market="spot")
@@ -134,8 +137,8 @@ async def test_malformed_responses_for_a_fleet() -> None:
 async def test_malformed_responses_for_instances_of_an_instant_fleet() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         tags = {"forescale:pool": "llm/gpus"}
-        env.world.loose += [env.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
-        env.world.loose[0].up = True
+        env.world.standalone += [env.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
+        env.world.standalone[0].up = True
         return await statuses(env, Ec2InstantFleet, **BOUGHT)
 
     async with lanes(arrange, same_pool_or_fair) as opened:
@@ -186,8 +189,8 @@ async def test_malformed_responses_to_a_launch_request() -> None:
             try:
                 await resize_with_retry(pool, 2)
             finally:
-                bought = len(env.world.loose)
-                env.world.loose.clear()
+                bought = len(env.world.standalone)
+                env.world.standalone.clear()
                 assert bought in {0, 2}
 
         return buy

@@ -63,11 +63,11 @@ async def test_size_set_by_another_writer_is_a_conflict(env: AzureEnvironment) -
     ],
     ids=lambda p: p[0] if isinstance(p, tuple) else p.__name__,
 )
-async def test_refusal_of_a_resize_raises_the_error_of_its_remedy(
+async def test_refused_resize_maps_to_a_port_error(
     env: AzureEnvironment, refusal: tuple[str, str], error: type[Exception]
 ) -> None:
     its_set = serving(env.cloud, 2)
-    its_set.none_left = refusal
+    its_set.capacity_error = refusal
     pool = await env.vmss()
     with pytest.raises(error, match=refusal[0]) as raised:
         await pool.resize(4, await env.read_status(pool))
@@ -288,7 +288,7 @@ async def test_broken_nodes_are_removed_first(env: AzureEnvironment) -> None:
     assert (pool.count, len(pool.written)) == (2, 1)
 
 
-async def test_aks_runs_one_write_at_a_time(env: AzureEnvironment) -> None:
+async def test_resize_during_a_running_aks_operation_is_a_conflict(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2)
     aks = await env.aks()
     await aks.resize(3, await env.read_status(aks))
@@ -364,7 +364,7 @@ async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnviron
 
 async def test_standby_pool_drains_on_a_scale_out_and_is_refilled(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
-    pool = StandbyPool(env.cloud, "warm", its_set, most=5).there()
+    pool = StandbyPool(env.cloud, "warm", its_set, max_ready=5).register()
     pool.keep(3)
     warm = await env.standby()
     assert (await env.read_status(warm)).desired == 3
@@ -373,22 +373,22 @@ async def test_standby_pool_drains_on_a_scale_out_and_is_refilled(env: AzureEnvi
     drained = await env.read_status(warm)
     assert (drained.desired, drained.ready) == (1, 1)
     await warm.resize(3, drained)
-    assert (pool.most, pool.size) == (7, 3)
+    assert (pool.max_ready, pool.size) == (7, 3)
     refilling = await env.read_status(warm)
     assert (refilling.desired, refilling.ready, refilling.pending) == (3, 1, 2)
 
 
 async def test_standby_pool_is_resized_below_its_minimum(env: AzureEnvironment) -> None:
-    pool = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=5, least=2).there()
+    pool = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, min_ready=2).register()
     pool.keep(3)
     warm = await env.standby()
     await warm.resize(0, await env.read_status(warm))
-    assert (pool.size, pool.least) == (0, 0)
+    assert (pool.size, pool.min_ready) == (0, 0)
 
 
 async def test_standby_pool_drained_since_the_read_is_a_conflict(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
-    StandbyPool(env.cloud, "warm", its_set, most=5).there().keep(3)
+    StandbyPool(env.cloud, "warm", its_set, max_ready=5).register().keep(3)
     warm = await env.standby()
     observed = await env.read_status(warm)
     its_set.resize(4)
@@ -397,5 +397,5 @@ async def test_standby_pool_drained_since_the_read_is_a_conflict(env: AzureEnvir
 
 
 async def test_dynamic_sizing_of_a_standby_pool_is_another_writer(env: AzureEnvironment) -> None:
-    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=5, dynamic=True).there().keep(3)
+    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, dynamic=True).register().keep(3)
     assert (await env.read_status(await env.standby())).other_writer == "the standby pool's dynamic sizing"

@@ -30,11 +30,11 @@ NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microso
 def create_resources(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
     """Create one of each resource that adapters use; return the sets of machines."""
     held = reserve(cloud, "held", 2)
-    uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).there()
-    mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).there()
-    nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).there()
-    AgentPool(cloud, "h100", nodes).there()
-    StandbyPool(cloud, "warm", uniform, most=2).there().keep(2)
+    uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).register()
+    mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).register()
+    nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).register()
+    AgentPool(cloud, "h100", nodes).register()
+    StandbyPool(cloud, "warm", uniform, max_ready=2).register().keep(2)
     monitor(cloud).set(NAMESPACE, "ActiveMessages", 0, "prompts")
     namespace.queues["prompts"] = Counted()
     namespace.subscriptions["answers", "workers"] = Counted(active=3)
@@ -119,7 +119,7 @@ async def test_missing_permission_is_named_with_its_remedy(tmp_path: Path, actio
 
 async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, Resources() as resources:
-        ScaleSet(cloud, "h100", serving=True).there()
+        ScaleSet(cloud, "h100", serving=True).register()
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")
         spec = Vmss(resource_group="llm", name="h100", account=cloud.account())
         pool: Any = await open_pool(

@@ -80,7 +80,7 @@ async def test_malformed_responses_for_an_agent_pool(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_malformed_responses_for_a_standby_pool(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
-        standby = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=4).there()
+        standby = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=4).register()
         standby.keep(1)
         standby.health = ("HealthState/degraded", "AllocationFailed: none")
         assert await spoil_everything(statuses(env, await env.standby())) > 200
@@ -119,7 +119,7 @@ async def test_malformed_responses_of_service_bus(tmp_path: Path) -> None:
 async def test_malformed_documents_of_scheduled_events(tmp_path: Path) -> None:
     """The listener continues after any event."""
     async with azure_environment(tmp_path) as env:
-        ScaleSet(env.cloud, "h100").there()
+        ScaleSet(env.cloud, "h100").register()
         listener = ScheduledEventsListener(
             "http://127.0.0.1:1", await session(env.context), env.context, await board(env.context)
         )

@@ -78,7 +78,7 @@ async def test_instance_listed_by_the_fleet_only_is_not_ready(env: AwsEnvironmen
 
     env.endpoint.spoils["ec2:DescribeFleetInstances"] = first
     assert (await read_status(pool)).ready == 2
-    env.world.lacks["*", "spot"] = "capacity"
+    env.world.shortages["*", "spot"] = "capacity"
     env.world.take([env.world.fleets[name].instances[0].id])
     status = await read_status(pool)
     assert (status.desired, status.ready) == (2, 1)
@@ -107,15 +107,15 @@ async def test_instance_not_yet_listed_by_ec2_is_not_launched_again(env: AwsEnvi
     status = await read_status(pool)
     assert (status.desired, status.ready, status.pending) == (3, 0, 3)
     await pool.resize(3, status)
-    assert len(env.world.loose) == 3
+    assert len(env.world.standalone) == 3
 
 
 async def test_terminated_instance_still_listed_by_ec2_is_not_counted(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
-    instances = list(env.world.loose)
+    instances = list(env.world.standalone)
     await pool.resize(1, await read_status(pool))
-    env.world.loose[:] = instances  # EC2 still lists the terminated instance
+    env.world.standalone[:] = instances  # EC2 still lists the terminated instance
     assert (await read_status(pool)).desired == 1
     await pool.resize(1, await read_status(pool))
     assert env.endpoint.count("ec2:TerminateInstances") == 1
@@ -132,26 +132,26 @@ async def test_lost_launch_is_repeated_under_its_token_first(
     )
     with pytest.raises(Unavailable):
         await pool.resize(3, observed)
-    assert len(env.world.loose) == 3, "the launch was applied, and its response lost"
+    assert len(env.world.standalone) == 3, "the launch was applied, and its response lost"
     env.endpoint.clear()
     await pool.resize(5, await read_status(pool))
     first, repeated, further = env.endpoint.given[CREATE_FLEET]
     assert first == repeated
     assert further["TargetCapacitySpecification"]["TotalTargetCapacity"] == 2
-    assert len(env.world.loose) == 5
+    assert len(env.world.standalone) == 5
 
 
 async def test_partial_launch_is_kept_and_a_failed_one_is_out_of_capacity(env: AwsEnvironment) -> None:
-    env.world.lacks[A, "spot"] = "capacity"
+    env.world.shortages[A, "spot"] = "capacity"
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
-    assert {i.zone for i in env.world.loose} == {B}
-    env.world.lacks[B, "spot"] = "quota"
+    assert {i.zone for i in env.world.standalone} == {B}
+    env.world.shortages[B, "spot"] = "quota"
     with pytest.raises(OutOfCapacity) as raised:
         await pool.resize(4, await read_status(pool))
     assert f"{A}, spot: UnfulfillableCapacity" in str(raised.value)
     assert f"{B}, spot: MaxSpotInstanceCountExceeded" in str(raised.value)
-    env.world.lacks[A, "spot"] = "quota"
+    env.world.shortages[A, "spot"] = "quota"
     with pytest.raises(OutOfQuota):
         await pool.resize(4, await read_status(pool))
     assert (await read_status(pool)).desired == 2
@@ -160,13 +160,13 @@ async def test_partial_launch_is_kept_and_a_failed_one_is_out_of_capacity(env: A
 async def test_instances_with_a_pending_interruption_are_removed_first(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(4, await read_status(pool))
-    for instance in env.world.loose:
+    for instance in env.world.standalone:
         instance.up = True
-    noticed = env.world.loose[2].id
+    noticed = env.world.standalone[2].id
     (await board(env.context)).pin(Notice(noticed, "interruption", SystemClock().now()))
     assert (await read_status(pool)).interruption_pending == 1
     await pool.resize(3, await read_status(pool))
-    assert noticed not in {i.id for i in env.world.loose}
+    assert noticed not in {i.id for i in env.world.standalone}
 
 
 async def test_pools_do_not_count_each_other_s_instances(env: AwsEnvironment) -> None:

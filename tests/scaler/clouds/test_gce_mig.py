@@ -84,7 +84,7 @@ async def test_a_refused_write_is_reported_with_type_zone_and_market(
 async def test_machine_that_cannot_be_created_is_failed(env: GcpEnvironment) -> None:
     mig = env.mig(size=1)
     pool = await env.pool(spec(env, location=ZONES[0]))
-    mig.out[ZONES[0]] = NO_IMAGE
+    mig.exhausted_zones[ZONES[0]] = NO_IMAGE
     await pool.resize(2, await read_status(pool))
     status = await read_status(pool)
     assert (status.ready, status.failed, status.pending) == (1, 1, 0)

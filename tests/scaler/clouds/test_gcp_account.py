@@ -23,7 +23,7 @@ from tests.scaler.clouds.gcp_place import ZONES, GcpEnvironment, gcp_environment
 from tests.servers.gcp import SUBJECT, account
 from tests.servers.gcp_metadata import metadata
 from tests.servers.site import listening
-from tests.servers.tcp_fault import Weather, free_port
+from tests.servers.tcp_fault import ProxyFault, free_port
 
 
 @pytest.fixture
@@ -199,11 +199,11 @@ async def test_permissions_are_checked_and_reported(env: GcpEnvironment) -> None
 
 
 async def test_pool_opens_while_the_api_is_unreachable(env: GcpEnvironment) -> None:
-    env.cloud.rest.weather = Weather.RESET
+    env.cloud.rest.fault = ProxyFault.RESET
     pool = await env.pool(mig(env.cloud.project()))
     with pytest.raises(Unavailable):
         await pool.status()
-    env.cloud.rest.weather = Weather.CLEAR
+    env.cloud.rest.fault = ProxyFault.NONE
     assert (await read_status(pool)).ready == 2
 
 

@@ -20,7 +20,7 @@ from tests.scaler.clouds.gcp_place import ZONES, GcpEnvironment, gcp_environment
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_metadata import metadata
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 PATH = f"projects/{PROJECT}/subscriptions/{SINK}"
 
@@ -62,7 +62,7 @@ async def test_preemption_requests_a_tick_and_is_acknowledged(env: GcpEnvironmen
     assert (status.ready, status.interruption_pending) == (2, 1)
     assert status.parts[0].interruption_pending == 1
     await asyncio.sleep(0.1)
-    assert env.cloud.pubsub.out == {}
+    assert env.cloud.pubsub.unacknowledged == {}
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ async def test_notices_resume_after_a_broken_connection(env: GcpEnvironment) -> 
     pool = await env.pool(spec(env))
     preempted(env.cloud, mig, mig.vms[0])
     assert await tick_requested(env)
-    env.cloud.grpc.weather = Weather.RESET
+    env.cloud.grpc.fault = ProxyFault.RESET
     env.cloud.grpc.tear_down()
     await asyncio.sleep(0.3)
-    env.cloud.grpc.weather = Weather.CLEAR
+    env.cloud.grpc.fault = ProxyFault.NONE
     preempted(env.cloud, mig, mig.vms[1])
     async with patience(8):
         await read_status(pool, lambda s: s.interruption_pending == 2)

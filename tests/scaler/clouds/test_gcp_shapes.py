@@ -56,7 +56,7 @@ async def statuses(env: GcpEnvironment, spec: Any, holds: Holds = same_pool, *op
 async def test_malformed_responses_for_a_group(env: GcpEnvironment) -> None:
     mig = env.mig(location="us-central1")
     mig.autoscaler, mig.vms[0].health = "its-own", "HEALTHY"
-    mig.out[ZONES[2]] = STOCKOUT
+    mig.exhausted_zones[ZONES[2]] = STOCKOUT
     mig.resize(3)
     env.cloud.compute.reserve(PROJECT, ZONES[0], "held", 2)
     held = GcpReservation(name="held", zone=ZONES[0])

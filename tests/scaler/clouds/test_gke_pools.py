@@ -164,7 +164,7 @@ class TestNodePool:
         node_pool.migs[0].resize(3)
         assert "another writer set GKE node pool h100 to 5" in ((await read_status(pool)).other_writer or "")
 
-    async def test_a_foreign_autoscaler_is_named(self, env: GcpEnvironment) -> None:
+    async def test_gke_autoscaler_is_another_writer(self, env: GcpEnvironment) -> None:
         self.add_pool(env, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
         assert (await read_status(await env.pool(self.spec(env)))).other_writer == "GKE's cluster autoscaler"
 

@@ -23,7 +23,7 @@ from tests.servers.daemon import until
 from tests.servers.kube_controller import Controllers, controllers
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import put_deployment, ready_pod
-from tests.servers.kube_real import Ground, ground
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.pod_engines import PodEngines, pod_engines
 
 ROUTED = "forescale.io/routed"
@@ -206,11 +206,11 @@ async def test_new_daemon_continues_a_drain(stage: Stage, opened: Opened) -> Non
     await stage.tick(await opened(), 3)
     stage.load(9, 0, 7, 5)
     async with Resources() as resources:
-        anew = await stage.open(resources)
-        await settled(anew, lambda s: s.desired == 3)
-        assert anew.unfinished()
-        await stage.tick(anew, 3)
-        await stage.tick(anew, 3)
+        reopened = await stage.open(resources)
+        await settled(reopened, lambda s: s.desired == 3)
+        assert reopened.unfinished()
+        await stage.tick(reopened, 3)
+        await stage.tick(reopened, 3)
     assert (stage.size, stage.control.removed) == (3, ["llm-1"])
 
 
@@ -218,9 +218,9 @@ async def test_new_daemon_reverts_a_drain_after_demand_returns(stage: Stage, ope
     stage.load(9, 2, 7, 5)
     await stage.tick(await opened(), 3)
     async with Resources() as resources:
-        anew = await stage.open(resources)
-        await settled(anew, lambda s: s.desired == 3)
-        await stage.tick(anew, 4)
+        reopened = await stage.open(resources)
+        await settled(reopened, lambda s: s.desired == 3)
+        await stage.tick(reopened, 4)
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
@@ -354,7 +354,7 @@ async def test_stateful_set_drains_its_highest_ordinals(stage: Stage) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
 async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) -> None:
-    async with ground() as real, Resources() as resources:
+    async with kube_namespace() as real, Resources() as resources:
         labels = {"metadata": {"labels": {ROUTED: "true"}}}
         pool = Kubernetes(
             name="llm",
@@ -382,7 +382,7 @@ async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) 
         assert await real.size() == 1
 
 
-async def pods_of(real: Ground) -> list[dict[str, Any]]:
+async def pods_of(real: KubeNamespace) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = (await real.call("GET", real.path("pods", api="api/v1")))["items"]
     return items
 

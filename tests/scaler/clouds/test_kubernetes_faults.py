@@ -23,7 +23,7 @@ from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import Served, write_kubeconfig
 from tests.servers.kube_places import FakePlace, fake_place
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 Open: TypeAlias = Callable[..., Awaitable[KubernetesResizer]]
 
@@ -120,7 +120,7 @@ async def test_an_unconfirmed_size_is_not_reported(place: FakePlace, opened: Ope
     actuator = await opened()
     await watched(place, actuator)
     before = await actuator.status()
-    place.proxy.weather = Weather.RESET
+    place.proxy.fault = ProxyFault.RESET
     place.proxy.tear_down()
     assert (await actuator.status()).measured_at == before.measured_at
     clock.advance(21)
@@ -184,7 +184,7 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
         pytest.param(302, Unavailable, "HTTP 302", id="a-login-page"),
     ],
 )
-async def test_refusal_of_the_api_server_raises_the_error_of_its_status(
+async def test_http_error_of_the_api_server_maps_to_a_port_error(
     place: FakePlace, opened: Open, status: int, error: type[PortError], says: str
 ) -> None:
     actuator = await opened()
@@ -279,9 +279,7 @@ async def test_without_watch_permission_each_size_is_read_individually(place: Fa
 
 
 @pytest.mark.parametrize("plural", ["horizontalpodautoscalers", "scaledobjects"])
-async def test_without_permission_to_list_autoscalers_sizing_continues(
-    place: FakePlace, opened: Open, plural: str
-) -> None:
+async def test_resize_works_without_permission_to_list_autoscalers(place: FakePlace, opened: Open, plural: str) -> None:
     place.fake.forbidden.add(("list", plural))
     await place.add_hpa("by-cpu")
     actuator = await opened()
@@ -384,11 +382,11 @@ async def test_write_with_a_lost_response_is_not_another_writer(
 ) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
-    place.proxy.weather = Weather.CUT  # the request arrives, its response is lost
+    place.proxy.fault = ProxyFault.CUT  # the request arrives, its response is lost
     with pytest.raises(Unavailable):
         await actuator.resize(5, observed)
     assert await place.size() == 5
-    place.proxy.weather = Weather.CLEAR
+    place.proxy.fault = ProxyFault.NONE
     await actuator.resize(4, observed)  # the size differs from the observed one, but by this process's own write
     assert await place.size() == 4
     clock.advance(60)
@@ -412,11 +410,11 @@ async def test_other_writer_is_named_from_managed_fields(place: FakePlace, opene
 
 
 async def test_pool_opens_while_the_api_server_is_down(place: FakePlace, opened: Open) -> None:
-    place.proxy.weather = Weather.RESET
+    place.proxy.fault = ProxyFault.RESET
     actuator = await opened()
     with pytest.raises(Unavailable):
         await actuator.status()
-    place.proxy.weather = Weather.CLEAR
+    place.proxy.fault = ProxyFault.NONE
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 

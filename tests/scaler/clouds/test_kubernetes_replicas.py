@@ -311,7 +311,7 @@ def test_pod_belongs_to_its_owner_s_object_only(owner: tuple[str, str], belongs:
 # --- permissions
 
 
-async def test_without_permission_to_list_nodes_sizing_continues(fake: FakeKube, opened: Opened) -> None:
+async def test_resize_works_without_permission_to_list_nodes(fake: FakeKube, opened: Opened) -> None:
     fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)

@@ -20,7 +20,7 @@ from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import KEYS, REGION, isolate
-from tests.servers.aws_cloudwatch import Clouds, cloudwatch
+from tests.servers.aws_cloudwatch import CloudWatchServer, cloudwatch
 
 
 @dataclass
@@ -41,7 +41,7 @@ class HandClock:
 
 @dataclass
 class SourceEnvironment:
-    server: Clouds
+    server: CloudWatchServer
     resources: Resources
     clock: HandClock = field(default_factory=HandClock)
 
@@ -103,7 +103,7 @@ async def test_missing_sample_is_absent_and_not_zero(env: SourceEnvironment) -> 
     assert "no sample" in reading.reason
 
 
-async def test_a_status_other_than_complete_is_reported(env: SourceEnvironment) -> None:
+async def test_incomplete_result_is_absent_with_its_status(env: SourceEnvironment) -> None:
     env.server.statuses["m"] = "InternalError"
     source = await env.open(n=metric("m"))
     reading = (await source.sample())["n"]

@@ -54,7 +54,7 @@ def test_configuration_accepts_exactly_the_presets_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
-def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
+def test_recipe_aggregation_fits_its_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
     assert (recipe.aggregation in {"mean", "late"}) == (quantity in SHARES)
     assert (recipe.aggregation == "average") == quantity.endswith("_mean_s")
     assert (recipe.aggregation == "late") == quantity.endswith("_late_share")
@@ -157,11 +157,11 @@ def test_a_configured_query_overrides_the_preset() -> None:
         ),
     ],
 )
-def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
+def test_recipe_is_translated_to_promql(recipe: Recipe, promql: str) -> None:
     assert value_query(recipe, {"pod": "p"}, 60) == promql
 
 
-def test_time_query_and_lost_targets_query_as_promql() -> None:
+def test_time_and_lost_targets_are_translated_to_promql() -> None:
     recipe = Recipe(("a", "b"), "sum")
     assert time_query(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
     assert lost_targets_query(recipe, {}) == (

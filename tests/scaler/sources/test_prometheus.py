@@ -20,7 +20,7 @@ from scaler.sources.prometheus import open_prometheus
 from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped
 from tests.servers.http_fault import http_front
-from tests.servers.in_thread import beside
+from tests.servers.in_thread import run_in_thread
 from tests.servers.prometheus import PrometheusServer, needs_prometheus
 
 pytestmark = [pytest.mark.slow, needs_prometheus]
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, needs_prometheus]
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with beside(scraped()) as fleet_server:
+    with run_in_thread(scraped()) as fleet_server:
         yield fleet_server
 
 

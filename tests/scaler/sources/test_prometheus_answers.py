@@ -86,7 +86,7 @@ async def test_value_is_read_with_its_time(opening: AdapterContext, front: Front
         (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )
-async def test_errors_are_reported_by_remedy(
+async def test_error_response_is_misconfigured_or_unavailable(
     opening: AdapterContext, front: Front, status: int, body: bytes, error: type[PortError], message: str
 ) -> None:
     front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}

@@ -159,7 +159,7 @@ FAULTS: dict[str, tuple[int, object, type[PortError], str]] = {
 
 @pytest.mark.parametrize(("status", "document", "kind", "why"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("number", [0, 1], ids=["at once", "in the second part"])
-async def test_errors_are_reported_by_remedy(
+async def test_error_response_is_misconfigured_or_unavailable(
     opening: AdapterContext, server: Ranges, status: int, document: object, kind: type[PortError], why: str, number: int
 ) -> None:
     server.fail = lambda request: answer(status, document) if request == number else None

@@ -18,7 +18,7 @@ from scaler.config.kinds.gcp_sources import PubSub
 from scaler.ports import Misconfigured, Permitted, Source
 from tests.scaler.clouds.gcp_place import GcpEnvironment, gcp_environment
 from tests.servers.gcp import PROJECT
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 ROOT = "pubsub.googleapis.com/subscription/"
 COUNT, AGE = ROOT + "num_undelivered_messages", ROOT + "oldest_unacked_message_age"
@@ -191,12 +191,12 @@ class TestSetUp:
         await read(source)
         assert env.cloud.pubsub.requests.count("pubsub.subscriptions.get") == calls + 1
 
-    @pytest.mark.parametrize("weather", [Weather.RESET, Weather.FROZEN, Weather.SILENT])
+    @pytest.mark.parametrize("fault", [ProxyFault.RESET, ProxyFault.FROZEN, ProxyFault.SILENT])
     async def test_counts_do_not_wait_for_a_broken_connection_to_pub_sub(
-        self, env: GcpEnvironment, weather: Weather
+        self, env: GcpEnvironment, fault: ProxyFault
     ) -> None:
         record(env, COUNT, 3, 10)
-        env.cloud.grpc.weather = weather
+        env.cloud.grpc.fault = fault
         source = await opened(env)
         async with asyncio.timeout(env.context.deadline_s):
             assert (await read(source)).value == 3

@@ -139,11 +139,11 @@ async def test_single_sample_is_absent(resources: Resources, clock: ManualClock)
     assert set(read.values()) == {Absent("1 of 1 engines were seen once only, and this takes two looks")}
 
 
-async def test_a_restarted_engine_restarts_its_sum_and_its_count(resources: Resources, clock: ManualClock) -> None:
+async def test_restarted_engine_resets_its_sum_and_count(resources: Resources, clock: ManualClock) -> None:
     slow = first_tokens(total_s=8, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf": 2})
-    anew = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
+    restarted = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
     async with exporter({"a": Engine(slow)}) as pages:
-        read = await twice(resources, clock, pages, {"a": anew})
+        read = await twice(resources, clock, pages, {"a": restarted})
     assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), (
         "the growth of the count from 2 to 3 is not an observation"
     )
