@@ -73,7 +73,7 @@ class ActuatorRig(ABC):
         """Announce the interruption of this many ready replicas. False where notices do not exist."""
         return False
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         """Interrupt this many announced replicas without replacement. False where interruptions do not exist."""
         return False
 
@@ -208,7 +208,7 @@ class ActuatorContract(ABC):
         if not await rig.announce_interruption(1):
             pytest.skip("no notices are told of what this resizes")
         await settled(actuator, lambda s: s.interruption_pending == 1)
-        if not await rig.take(1):
+        if not await rig.interrupt(1):
             pytest.skip("nothing is taken from what this resizes")
         for _ in range(2):
             status = await settled(actuator, lambda s: s.interrupted == 1)

@@ -111,14 +111,14 @@ class AwsRig(ActuatorRig):
             await warn(self.cloud, machine)
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         self.world.shortages["*", self.instance_set.market] = "capacity"
-        self.world.take(self._pending[:replicas])
+        self.world.remove(self._pending[:replicas])
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
         self.world.shortages["*", self.instance_set.market] = "quota" if quota else "capacity"
-        self.world.take([i.id for i in self.machines() if not i.up])
+        self.world.remove([i.id for i in self.machines() if not i.up])
         return True
 
     async def recover(self) -> None:

@@ -82,7 +82,7 @@ class MachinesRig(AzureRig):
         self.events.announce("Preempt", *(self.nodes.machine_name(m) for m in ready[:replicas]))
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         self.nodes.evict(replicas)
         return True
 
@@ -165,7 +165,7 @@ class StandbyRig(AzureRig):
         self.pool.max_ready = self.pool.of.capacity + replicas
 
     async def set_ready(self, replicas: int) -> None:
-        self.pool.keep(replicas)
+        self.pool.set_standby(replicas)
 
     async def writes(self) -> int:
         return self.pool.writes
@@ -237,5 +237,5 @@ class TestStandby(AzureContract):
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
             pool = StandbyPool(cloud, "warm", two_machines(cloud, "h100"), max_ready=4).register()
-            pool.keep(2)
+            pool.set_standby(2)
             yield StandbyRig(cloud, wire, pool, events)

@@ -68,7 +68,7 @@ class MigRig(GroupRig):
     async def writes(self) -> int:
         return self.mig.writes
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             vm.status, vm.action = "TERMINATED", "RECREATING"
         return True
@@ -131,7 +131,7 @@ class NodePoolRig(GroupRig):
     async def writes(self) -> int:
         return self.cloud.container.writes
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             vm.status, vm.action = "STOPPING", "NONE"
         return True
@@ -189,7 +189,7 @@ class SlicesRig(PoolFaults, ActuatorRig):
             preempted(self.cloud, pool.migs[0], pool.migs[0].vms[2])
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for pool in self.pools[:replicas]:
             pool.migs[0].vms[2].status = "STOPPING"
         return True

@@ -51,7 +51,7 @@ class FakeRig(ActuatorRig):
             await self._fake.put("nodes", f"node-{number}", {"spec": {"taints": [taint]}})
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for number in range(replicas):
             await self._fake.delete("pods", f"llm-{number}")
             await self._fake.delete("nodes", f"node-{number}")

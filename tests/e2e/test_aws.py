@@ -69,7 +69,7 @@ class AwsRig:
     async def interrupt(self, pool: str) -> None:
         machine = next(i.id for i in self.instance_set(pool).instances if i.up)
         await warn(self.cloud, machine)
-        asyncio.get_running_loop().call_later(INTERRUPTION_S, self.endpoint.world.take, [machine])
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, self.endpoint.world.remove, [machine])
 
     async def exhaust(self, pool: str) -> None:
         instance_set = self.instance_set(pool)

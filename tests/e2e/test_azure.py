@@ -72,17 +72,17 @@ class AzureRig:
         name = its_set.machine_name(next(m for m in its_set.machines if m.state == "ready"))
         event = self.events.announce("Preempt", name)
 
-        def take() -> None:
+        def evict() -> None:
             its_set.evict(1, "delete", names={name})
             self.events.withdraw(event)
 
-        asyncio.get_running_loop().call_later(INTERRUPTION_S, take)
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, evict)
 
     async def exhaust(self, pool: str) -> None:
         self.sets[pool].capacity_error = CAPACITY_ERROR
 
     async def warm(self) -> int:
-        return self.standby.kept
+        return self.standby.standby_count
 
 
 @pytest.mark.slow
@@ -96,8 +96,8 @@ async def test_scale_out_interruption_and_scale_in_on_azure(tmp_path: Path, monk
         sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).register() for name in SPOT}
         sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).register()
         standby = StandbyPool(cloud, "warm", sets[REGULAR], max_ready=WARM_REPLICAS, fill_s=BOOT_S).register()
-        standby.keep(WARM_REPLICAS)
-        sets[REGULAR].resized = standby.drained
+        standby.set_standby(WARM_REPLICAS)
+        sets[REGULAR].resized = standby.apply_resize
         rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)
         await rig.queue(0)
         await run_scenario(rig, tmp_path)

@@ -79,7 +79,7 @@ class GcpRig:
         group = self.groups[pool]
         vm = group.running()[0]
         preempted(self.cloud, group, vm)
-        asyncio.get_running_loop().call_later(INTERRUPTION_S, group.take, vm, RECREATION_S)
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, group.preempt, vm, RECREATION_S)
 
     async def exhaust(self, pool: str) -> None:
         exhaust(self.groups[pool], quota=False)

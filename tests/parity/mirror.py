@@ -59,12 +59,12 @@ class MirroredPool:
         shown = self.shown
         if truth.desired != shown.desired:
             await self.rig.set_size(truth.desired)
-        taken = truth.interrupted - shown.interrupted
-        if taken:
-            assert await self.rig.take(taken), "the platform cannot interrupt replicas"
-        if truth.interruption_pending > max(0, shown.interruption_pending - taken):
+        interrupted = truth.interrupted - shown.interrupted
+        if interrupted:
+            assert await self.rig.interrupt(interrupted), "the platform cannot interrupt replicas"
+        if truth.interruption_pending > max(0, shown.interruption_pending - interrupted):
             assert await self.rig.announce_interruption(truth.interruption_pending), "the platform has no notices"
-        if truth.ready != shown.ready - taken:
+        if truth.ready != shown.ready - interrupted:
             await self.rig.set_ready(truth.ready)
         self.shown = truth
 

@@ -117,8 +117,8 @@ class GroupInSharedAccount(test_asg.AsgRig):
         spec = Asg(group=self._group, account=self.account, notices=self.notices)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName(self._group))
 
-    async def take(self, replicas: int) -> bool:
-        self.world.take(self._pending[:replicas])
+    async def interrupt(self, replicas: int) -> bool:
+        self.world.remove(self._pending[:replicas])
         return True
 
 
@@ -162,7 +162,7 @@ class PubSubContract(test_gcp_sources.TestPubSub):
 class RestoringVmssRig(test_azure_pools.VmssRig):
     """A scale set that replaces evicted machines, as in the simulated world."""
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         capacity = self.nodes.capacity
         self.nodes.evict(replicas, "delete")
         self.nodes.resize(capacity)

@@ -291,7 +291,7 @@ def _create(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def terminate_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
-    world.take(fields["InstanceIds"])
+    world.remove(fields["InstanceIds"])
     gone = {"CurrentState": {"Code": 32, "Name": "shutting-down"}, "PreviousState": {"Code": 16, "Name": "running"}}
     return {"TerminatingInstances": [{"InstanceId": i, **gone} for i in fields["InstanceIds"]]}
 

@@ -215,7 +215,7 @@ class World:
         for i, instance in enumerate(instance_set.instances):
             instance.up = i < count
 
-    def take(self, ids: list[str]) -> None:
+    def remove(self, ids: list[str]) -> None:
         """Remove instances; their groups try to replace them at once."""
         for instance_set in self.instance_sets():
             instance_set.instances = [i for i in instance_set.instances if i.id not in ids]

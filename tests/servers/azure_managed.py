@@ -157,21 +157,21 @@ class StandbyPool:
         self.cloud.resources[f"{self.path}/runtimeViews/latest".lower()] = self.view
         return self
 
-    def drained(self) -> None:
+    def apply_resize(self) -> None:
         """Apply a growth of the set from standby, or its shrinking."""
-        self.keep(min(self.size, self.kept))
+        self.set_standby(min(self.size, self.standby_count))
         self._fill()
 
     @property
-    def kept(self) -> int:
+    def standby_count(self) -> int:
         """Machines in standby for the set."""
         return sum(zone.get(self.state, 0) for zone in self.counts.values())
 
     def _fill(self) -> None:
         if self.fill_s is not None:
-            asyncio.get_running_loop().call_later(self.fill_s, lambda: self.keep(self.size))
+            asyncio.get_running_loop().call_later(self.fill_s, lambda: self.set_standby(self.size))
 
-    def keep(self, count: int) -> None:
+    def set_standby(self, count: int) -> None:
         """Put `count` machines into their standby state; the others are pending."""
         self.counts = {"1": {self.state: count, "Creating": max(0, self.size - count)}}
 
@@ -184,7 +184,7 @@ class StandbyPool:
                 return refusal(409, *self.capacity_error)
             self.max_ready, self.min_ready = profile["maxReadyCapacity"], profile["minReadyCapacity"]
             self.writes += 1
-            self.keep(min(self.size, self.kept))
+            self.set_standby(min(self.size, self.standby_count))
             self._fill()
         profile = {
             "maxReadyCapacity": self.max_ready,

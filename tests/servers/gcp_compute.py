@@ -127,7 +127,7 @@ class Mig:
             loop.call_later(self.boot_s, self.boot, "RUNNING")
             loop.call_later(self.boot_s + self.rest_s, self.boot)
 
-    def take(self, vm: Vm, again_s: float) -> None:
+    def preempt(self, vm: Vm, again_s: float) -> None:
         """Preempt a machine; the group recreates it some seconds later."""
         vm.status, vm.action = "TERMINATED", "RECREATING"
 

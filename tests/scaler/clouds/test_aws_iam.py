@@ -97,7 +97,7 @@ async def use_everything(env: IamEnvironment) -> None:
         await pool.status()
         env.world.shortages |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
         for instance_set in env.world.instance_sets():
-            env.world.take([i.id for i in instance_set.instances])
+            env.world.remove([i.id for i in instance_set.instances])
         observed = (await pool.status()).value
         with contextlib.suppress(OutOfCapacity):
             await pool.resize(5, observed)

@@ -87,7 +87,7 @@ async def test_rebalanced_instance_does_not_count_as_interrupted(env: AwsEnviron
     await read_status(pool)
     await warn(env.cloud, first, REBALANCE)
     await settled(pool, lambda s: s.interruption_pending == 1)
-    env.world.take([first])
+    env.world.remove([first])
     status = await read_status(pool)
     assert (status.interruption_pending, status.interrupted) == (0, 0)
 
@@ -100,7 +100,7 @@ async def test_noticed_instance_gone_before_the_next_read_is_interrupted(env: Aw
     await warn(env.cloud, first)
     async with patience(NOTICE_S):
         await wakeup
-    env.world.take([first])
+    env.world.remove([first])
     assert (await read_status(pool)).interrupted == 1
 
 

@@ -365,11 +365,11 @@ async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnviron
 async def test_standby_pool_drains_on_a_scale_out_and_is_refilled(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = StandbyPool(env.cloud, "warm", its_set, max_ready=5).register()
-    pool.keep(3)
+    pool.set_standby(3)
     warm = await env.standby()
     assert (await env.read_status(warm)).desired == 3
     its_set.resize(4)  # two of the three machines start to serve
-    pool.keep(1)
+    pool.set_standby(1)
     drained = await env.read_status(warm)
     assert (drained.desired, drained.ready) == (1, 1)
     await warm.resize(3, drained)
@@ -380,7 +380,7 @@ async def test_standby_pool_drains_on_a_scale_out_and_is_refilled(env: AzureEnvi
 
 async def test_standby_pool_is_resized_below_its_minimum(env: AzureEnvironment) -> None:
     pool = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, min_ready=2).register()
-    pool.keep(3)
+    pool.set_standby(3)
     warm = await env.standby()
     await warm.resize(0, await env.read_status(warm))
     assert (pool.size, pool.min_ready) == (0, 0)
@@ -388,7 +388,7 @@ async def test_standby_pool_is_resized_below_its_minimum(env: AzureEnvironment) 
 
 async def test_standby_pool_drained_since_the_read_is_a_conflict(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
-    StandbyPool(env.cloud, "warm", its_set, max_ready=5).register().keep(3)
+    StandbyPool(env.cloud, "warm", its_set, max_ready=5).register().set_standby(3)
     warm = await env.standby()
     observed = await env.read_status(warm)
     its_set.resize(4)
@@ -397,5 +397,5 @@ async def test_standby_pool_drained_since_the_read_is_a_conflict(env: AzureEnvir
 
 
 async def test_dynamic_sizing_of_a_standby_pool_is_another_writer(env: AzureEnvironment) -> None:
-    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, dynamic=True).register().keep(3)
+    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, dynamic=True).register().set_standby(3)
     assert (await env.read_status(await env.standby())).other_writer == "the standby pool's dynamic sizing"

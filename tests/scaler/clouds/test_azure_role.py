@@ -34,7 +34,7 @@ def create_resources(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
     mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).register()
     nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).register()
     AgentPool(cloud, "h100", nodes).register()
-    StandbyPool(cloud, "warm", uniform, max_ready=2).register().keep(2)
+    StandbyPool(cloud, "warm", uniform, max_ready=2).register().set_standby(2)
     monitor(cloud).set(NAMESPACE, "ActiveMessages", 0, "prompts")
     namespace.queues["prompts"] = Counted()
     namespace.subscriptions["answers", "workers"] = Counted(active=3)

@@ -81,7 +81,7 @@ async def test_malformed_responses_for_an_agent_pool(tmp_path: Path) -> None:
 async def test_malformed_responses_for_a_standby_pool(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
         standby = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=4).register()
-        standby.keep(1)
+        standby.set_standby(1)
         standby.health = ("HealthState/degraded", "AllocationFailed: none")
         assert await spoil_everything(statuses(env, await env.standby())) > 200
 

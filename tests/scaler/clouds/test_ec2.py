@@ -79,7 +79,7 @@ async def test_instance_listed_by_the_fleet_only_is_not_ready(env: AwsEnvironmen
     env.endpoint.spoils["ec2:DescribeFleetInstances"] = first
     assert (await read_status(pool)).ready == 2
     env.world.shortages["*", "spot"] = "capacity"
-    env.world.take([env.world.fleets[name].instances[0].id])
+    env.world.remove([env.world.fleets[name].instances[0].id])
     status = await read_status(pool)
     assert (status.desired, status.ready) == (2, 1)
     assert status.shortfall is not None

@@ -24,7 +24,7 @@ from tests.servers.aws_cloudwatch import CloudWatchServer, cloudwatch
 
 
 @dataclass
-class HandClock:
+class SettableClock:
     """A clock that the test sets."""
 
     at: float = 1_800_000_030.0
@@ -43,7 +43,7 @@ class HandClock:
 class SourceEnvironment:
     server: CloudWatchServer
     resources: Resources
-    clock: HandClock = field(default_factory=HandClock)
+    clock: SettableClock = field(default_factory=SettableClock)
 
     @property
     def account(self) -> AwsAccount:

@@ -18,7 +18,7 @@ from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gaug
 COUNTER = "vllm:generation_tokens_total"
 
 
-class Watch:
+class SettableClock:
     """A clock that the test sets."""
 
     def __init__(self) -> None:
@@ -35,14 +35,14 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def clock() -> SettableClock:
+    return SettableClock()
 
 
 @pytest.fixture
-async def opening(watch: Watch) -> AsyncIterator[AdapterContext]:
+async def opening(clock: SettableClock) -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, watch, 2.0)
+        yield AdapterContext(resources, clock, 2.0)
 
 
 @pytest.fixture
@@ -161,34 +161,34 @@ async def test_nan_and_negative_values_are_absent(opening: AdapterContext) -> No
     assert readings == {"running": Absent("nan is not finite"), "waiting": Absent("-1 is negative")}
 
 
-async def test_rate_needs_two_recent_samples(opening: AdapterContext, watch: Watch) -> None:
+async def test_rate_needs_two_recent_samples(opening: AdapterContext, clock: SettableClock) -> None:
     engine = Engine(counters(a=500, b=40))
     async with exporter({"a": engine}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
         assert await rates.sample() == {
             "generation_tokens_per_s": Absent("1 of 1 engines were seen once only, and this takes two looks")
         }
-        watch.time, engine.page = 1010.0, counters(a=1500, b=540)
+        clock.time, engine.page = 1010.0, counters(a=1500, b=540)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(150, 1010)}
-        watch.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
+        clock.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(5, 1020)}
-        watch.time = 2020.0
+        clock.time = 2020.0
         assert await rates.sample() == {"generation_tokens_per_s": Absent("two looks 1000 s apart give no rate")}
 
 
-async def test_rate_is_absent_until_a_new_engine_has_two_samples(opening: AdapterContext, watch: Watch) -> None:
+async def test_rate_is_absent_until_a_new_engine_has_two_samples(opening: AdapterContext, clock: SettableClock) -> None:
     engine, joined = Engine(counters(a=0)), Engine(counters(a=5000))
     async with exporter({"a": engine, "b": joined}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
         joined.state = State.DOWN
         await rates.sample()
-        watch.time, engine.page, joined.state = 1010.0, counters(a=100), State.UP
+        clock.time, engine.page, joined.state = 1010.0, counters(a=100), State.UP
         assert isinstance((await rates.sample())["generation_tokens_per_s"], Absent)
-        watch.time, engine.page, joined.page = 1020.0, counters(a=200), counters(a=5300)
+        clock.time, engine.page, joined.page = 1020.0, counters(a=200), counters(a=5300)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(40, 1020)}
 
 
-async def test_latency_covers_the_requests_between_two_samples(opening: AdapterContext, watch: Watch) -> None:
+async def test_latency_covers_the_requests_between_two_samples(opening: AdapterContext, clock: SettableClock) -> None:
     def buckets(**counts: float) -> str:
         bounds = zip(("1.0", "2.5", "+Inf"), counts.values(), strict=True)
         return "".join(f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n}\n' for le, n in bounds)
@@ -197,9 +197,9 @@ async def test_latency_covers_the_requests_between_two_samples(opening: AdapterC
     async with exporter({"a": engine}) as pages:
         latency = await source(opening, pages, read=("ttft_p95_s",))
         await latency.sample()
-        watch.time = 1010.0
+        clock.time = 1010.0
         assert await latency.sample() == {"ttft_p95_s": Absent("nothing was observed between the last two looks")}
-        watch.time, engine.page = 1020.0, buckets(a=109, b=110, c=110)
+        clock.time, engine.page = 1020.0, buckets(a=109, b=110, c=110)
         assert await latency.sample() == {"ttft_p95_s": Fresh(1.75, 1020)}
 
 

@@ -33,7 +33,7 @@ async def resources() -> AsyncIterator[Resources]:
         yield resources
 
 
-async def twice(
+async def second_sample(
     resources: Resources,
     clock: ManualClock,
     pages: Exporter,
@@ -68,7 +68,7 @@ TEN = first_tokens(total_s=8, counts={"0.5": 3, "1.0": 8, "2.5": 9, "+Inf": 10})
 
 async def test_recorded_engine_has_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({})))}) as pages:
-        read = await twice(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
+        read = await second_sample(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
     assert read == {
         "ttft_mean_s": Fresh(pytest.approx(2210.5642309188843 / 2131), 1010),
         "ttft_late_share": Fresh(pytest.approx((2131 - 1448) / 2131), 1010),
@@ -82,7 +82,7 @@ async def test_engine_without_request_means_reports_token_gap_means_only(
 ) -> None:
     text = "".join(line for line in vllm({}).splitlines(keepends=True) if not line.startswith(REQUESTS))
     async with exporter({"a": Engine(zeroed(text))}) as pages:
-        read = await twice(resources, clock, pages, {"a": text}, read=MEANS_AND_LATE)
+        read = await second_sample(resources, clock, pages, {"a": text}, read=MEANS_AND_LATE)
     assert read["itl_mean_s"] == Fresh(pytest.approx(4961.558566340948 / 323750), 1010)
     assert read["itl_late_share"] == Absent(f"1 of 1 engines show no {REQUESTS}_bucket")
 
@@ -100,14 +100,14 @@ async def test_late_share_is_the_share_above_the_slo(
     resources: Resources, clock: ManualClock, slo_s: float, share: float
 ) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN}, {"ttft_s": slo_s})
+        read = await second_sample(resources, clock, pages, {"a": TEN}, {"ttft_s": slo_s})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(share), 1010)}
 
 
 async def test_replicas_are_weighted_by_requests(resources: Resources, clock: ManualClock) -> None:
     busy = first_tokens(total_s=90, counts={"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30})
     async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN, "b": busy})
+        read = await second_sample(resources, clock, pages, {"a": TEN, "b": busy})
     assert read["ttft_mean_s"] == Fresh(pytest.approx(98 / 40), 1010)
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
@@ -115,21 +115,21 @@ async def test_replicas_are_weighted_by_requests(resources: Resources, clock: Ma
 async def test_ranks_of_an_engine_are_weighted_by_requests(resources: Resources, clock: ManualClock) -> None:
     ranks = TEN + histogram(TTFT, {"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30}, 90, rank=1)
     async with exporter({"a": Engine(zeroed(ranks))}) as pages:
-        read = await twice(resources, clock, pages, {"a": ranks})
+        read = await second_sample(resources, clock, pages, {"a": ranks})
     assert read["ttft_mean_s"] == Fresh(pytest.approx(98 / 40), 1010)
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
 
 async def test_late_share_without_an_slo_is_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
+        read = await second_sample(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
     assert read["ttft_mean_s"] == Fresh(0.8, 1010)
     assert read["ttft_late_share"] == Absent("nothing is late where slo.ttft_s promises nothing")
 
 
 async def test_mean_and_late_share_without_observations_are_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
-        read = await twice(resources, clock, pages, {})
+        read = await second_sample(resources, clock, pages, {})
     assert set(read.values()) == {Absent("nothing was observed between the last two looks")}
 
 
@@ -143,7 +143,7 @@ async def test_restarted_engine_resets_its_sum_and_count(resources: Resources, c
     slow = first_tokens(total_s=8, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf": 2})
     restarted = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
     async with exporter({"a": Engine(slow)}) as pages:
-        read = await twice(resources, clock, pages, {"a": restarted})
+        read = await second_sample(resources, clock, pages, {"a": restarted})
     assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), (
         "the growth of the count from 2 to 3 is not an observation"
     )
@@ -151,7 +151,7 @@ async def test_restarted_engine_resets_its_sum_and_count(resources: Resources, c
 
 async def test_a_restarted_engine_counts_from_zero(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({}), 5000))}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN})
+        read = await second_sample(resources, clock, pages, {"a": TEN})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(0.2), 1010)}
 
 
@@ -177,7 +177,7 @@ async def test_a_replica_counts_under_its_first_available_name(resources: Resour
     upgraded = histogram(REQUESTS, new, 0.08) + histogram(GAPS, gaps, 100)
     async with exporter({"a": Engine(zeroed(upgraded)), "b": Engine(zeroed(histogram(OLD_GAPS, old, 0.6)))}) as pages:
         now = {"a": upgraded, "b": histogram(OLD_GAPS, old, 0.6)}
-        read = await twice(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
+        read = await second_sample(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
     assert read["itl_mean_s"] == Fresh(pytest.approx(0.68 / 20), 1010)
     assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), (
         "of token gaps a larger share is late"
@@ -190,9 +190,9 @@ async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: Man
     text = histogram(name, {"100": 1, "500": 5, "2000": 9, "5000": 10, "+Inf": 10}, 6500)
     fields: dict[str, Any] = {"preset": "triton", "read": ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")}
     async with exporter({"a": Engine(zeroed(text))}) as pages:
-        exact = await twice(resources, clock, pages, {"a": text}, {"ttft_s": 2.0}, **fields)
+        exact = await second_sample(resources, clock, pages, {"a": text}, {"ttft_s": 2.0}, **fields)
         pages.engines["a"].page = zeroed(text)
-        between = await twice(resources, clock, pages, {"a": text}, {"ttft_s": 1.25}, **fields)
+        between = await second_sample(resources, clock, pages, {"a": text}, {"ttft_s": 1.25}, **fields)
     assert exact["ttft_mean_s"] == Fresh(pytest.approx(0.65), 1010)
     assert exact["ttft_late_share"] == Fresh(pytest.approx(0.1), 1010)
     assert exact["ttft_p95_s"] == Fresh(pytest.approx(3.5), 1010)
@@ -202,7 +202,7 @@ async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: Man
 @pytest.mark.parametrize("line", ['le="fast"} 3', 'le="NaN"} 3', 'le="1.0"} NaN', 'engine="0"} 3'])
 async def test_invalid_buckets_are_absent(resources: Resources, clock: ManualClock, line: str) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
+        read = await second_sample(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
     late = read["ttft_late_share"]
     assert isinstance(late, Absent)
     assert late.reason.startswith(f"{TTFT}_bucket is no histogram: its count up to")
@@ -213,7 +213,7 @@ async def test_mean_without_a_count_is_absent(resources: Resources, clock: Manua
         return "".join(line for line in text.splitlines(keepends=True) if "_count" not in line)
 
     async with exporter({"a": Engine(bare(NONE_YET))}) as pages:
-        read = await twice(resources, clock, pages, {"a": bare(TEN)})
+        read = await second_sample(resources, clock, pages, {"a": bare(TEN)})
     assert read["ttft_mean_s"] == Absent(f"1 of 1 engines show no {TTFT}_sum or {TTFT}_count")
     assert read["ttft_late_share"] == Fresh(pytest.approx(0.2), 1010)
 
