@@ -61,19 +61,19 @@ class ActuatorRig(ABC):
         """Truncate responses to reads. False where the rig cannot do that."""
         return False
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         """Apply writes and lose their responses. False where the rig cannot do that."""
         return False
 
     async def writes(self) -> int:
-        """The number of size writes that reached the platform, for rigs with `lose_answer`."""
+        """The number of size writes that reached the platform, for rigs with `lose_response`."""
         raise NotImplementedError
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         """Announce the interruption of this many ready replicas. False where notices do not exist."""
         return False
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         """Interrupt this many announced replicas without replacement. False where interruptions do not exist."""
         return False
 
@@ -99,12 +99,12 @@ class ActuatorContract(ABC):
         async with self.rig() as rig, Resources() as resources:
             yield rig, await rig.open(AdapterContext(resources, self.clock(), DEADLINE_S))
 
-    async def test_reports_desired_and_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_status_reports_desired_and_ready_replicas(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         _, actuator = opened
         status = await settled(actuator, lambda s: s.ready == 2)
         assert (status.desired, status.ready, status.pending) == (2, 2, 0)
 
-    async def test_an_accepted_write_is_not_capacity(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_accepted_write_is_pending_and_not_ready(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await actuator.resize(7, await settled(actuator, lambda s: s.ready == 2))
         assert await rig.size() == 7
@@ -114,13 +114,13 @@ class ActuatorContract(ABC):
         await rig.set_ready(7)
         assert (await settled(actuator, lambda s: s.ready == 7)).pending == 0
 
-    async def test_a_resize_may_be_repeated(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_resize_is_idempotent(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         for _ in range(2):
             await actuator.resize(5, await settled(actuator, lambda s: s.desired in {2, 5}))
         assert await rig.size() == 5
 
-    async def test_resizes_to_zero_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_pool_is_resized_to_zero_and_back(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await actuator.resize(0, await settled(actuator, lambda s: s.desired == 2))
         assert await rig.size() == 0
@@ -128,7 +128,7 @@ class ActuatorContract(ABC):
         assert await rig.size() == 1
 
     @pytest.mark.parametrize("fault", ["refuse", "throttle"])
-    async def test_a_refused_write_is_unavailable_and_leaves_the_size(
+    async def test_refused_write_is_unavailable_and_leaves_the_size(
         self, opened: tuple[ActuatorRig, Actuator], fault: str
     ) -> None:
         rig, actuator = opened
@@ -140,7 +140,7 @@ class ActuatorContract(ABC):
         assert (await settled(actuator, lambda s: s.desired == 2)).desired == 2
 
     @pytest.mark.parametrize("fault", ["hang", "garble"])
-    async def test_a_write_without_an_answer_is_unavailable_and_read_back(
+    async def test_write_without_a_valid_response_is_unavailable(
         self, opened: tuple[ActuatorRig, Actuator], fault: str
     ) -> None:
         """Whether the write was applied is unknown then: the next read shows it."""
@@ -152,14 +152,14 @@ class ActuatorContract(ABC):
         size = await rig.size()
         assert (await settled(actuator, lambda s: s.desired == size)).desired == size
 
-    async def test_a_forbidden_write_is_misconfigured(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_forbidden_write_is_misconfigured(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         await rig.forbid()
         assert isinstance(await attempt(actuator, 9, observed), Misconfigured)
         assert await rig.size() == 2
 
-    async def test_missing_capacity_is_reported_and_leaves_the_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_missing_capacity_is_an_error_and_leaves_the_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         if not await rig.run_out():
@@ -169,7 +169,7 @@ class ActuatorContract(ABC):
         assert await attempt(actuator, 1, observed) is None
         assert await rig.size() == 1
 
-    async def test_half_an_answer_is_no_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_truncated_response_reports_no_new_size(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == s.ready == 2)
         if not await rig.cut_short():
@@ -182,10 +182,10 @@ class ActuatorContract(ABC):
         # A watch may still have the last observed size.
         assert (status.desired, status.ready) == (observed.desired, observed.ready)
 
-    async def test_a_write_whose_answer_was_lost_is_not_sent_again(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_write_with_a_lost_response_is_not_sent_again(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
-        if not await rig.lose_answer():
+        if not await rig.lose_response():
             pytest.skip("the rig cannot lose answers")
         before = await rig.writes()
         assert isinstance(await attempt(actuator, 9, observed), Unavailable)
@@ -193,29 +193,29 @@ class ActuatorContract(ABC):
         await settled(actuator, lambda s: s.desired == 9)
         assert (await rig.writes(), await rig.size()) == (before + 1, 9)
 
-    async def test_a_notice_is_reported_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_notice_is_reported_within_two_seconds(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await settled(actuator, lambda s: s.ready == 2)
-        if not await rig.doom(1):
+        if not await rig.announce_interruption(1):
             pytest.skip("no notices are told of what this resizes")
         async with patience(NOTICE_S):
             status = await settled(actuator, lambda s: s.interruption_pending == 1)
         assert (status.ready, status.interrupted) == (2, 0)
 
-    async def test_an_interruption_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
+    async def test_interruption_is_counted_once(self, opened: tuple[ActuatorRig, Actuator]) -> None:
         rig, actuator = opened
         await settled(actuator, lambda s: s.ready == 2)
-        if not await rig.doom(1):
+        if not await rig.announce_interruption(1):
             pytest.skip("no notices are told of what this resizes")
         await settled(actuator, lambda s: s.interruption_pending == 1)
-        if not await rig.take(1):
+        if not await rig.interrupt(1):
             pytest.skip("nothing is taken from what this resizes")
         for _ in range(2):
             status = await settled(actuator, lambda s: s.interrupted == 1)
             assert (status.ready, status.interruption_pending) == (1, 0)
 
     @pytest.mark.parametrize("quota", [False, True], ids=["capacity", "quota"])
-    async def test_a_failure_after_the_write_was_accepted_is_reported(
+    async def test_failure_after_an_accepted_write_is_a_shortfall(
         self, opened: tuple[ActuatorRig, Actuator], quota: bool
     ) -> None:
         rig, actuator = opened
@@ -229,7 +229,7 @@ class ActuatorContract(ABC):
         assert observed.shortfall == status.shortfall  # a repeated report is one shortfall
 
     @pytest.mark.parametrize("fault", ["hang", "refuse", "throttle", "forbid", "garble"])
-    async def test_recovers(self, opened: tuple[ActuatorRig, Actuator], fault: str) -> None:
+    async def test_resize_works_after_a_fault_ends(self, opened: tuple[ActuatorRig, Actuator], fault: str) -> None:
         rig, actuator = opened
         observed = await settled(actuator, lambda s: s.desired == 2)
         await getattr(rig, fault)()

@@ -17,8 +17,8 @@ from tests.servers.aws import REGION, Aws, aws
 from tests.servers.aws_compute import Compute, compute
 from tests.servers.aws_events import event_queue, warn
 from tests.servers.aws_wire import Refusal
-from tests.servers.aws_world import Flock, Instance, World
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.aws_world import Instance, InstanceSet, World
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 ZONES = ("us-east-1a", "us-east-1b")
 THROTTLE = Refusal("Throttling", "Rate exceeded", retry_after_s=0.3)
@@ -54,11 +54,11 @@ class AwsRig(ActuatorRig):
 
     @property
     @abstractmethod
-    def flock(self) -> Flock:
+    def instance_set(self) -> InstanceSet:
         """Return the instances that the pool counts."""
 
     def machines(self) -> list[Instance]:
-        return self.flock.instances
+        return self.instance_set.instances
 
     @property
     def account(self) -> AwsAccount:
@@ -69,19 +69,19 @@ class AwsRig(ActuatorRig):
         return AwsNotices(queue_url=f"http://127.0.0.1:{self.wire.port}{urlsplit(self._queue).path}")
 
     async def size(self) -> int:
-        return self.flock.desired
+        return self.instance_set.desired
 
     async def set_size(self, replicas: int) -> None:
-        self.flock.desired = replicas
+        self.instance_set.desired = replicas
 
     async def set_ready(self, replicas: int) -> None:
-        self.world.ready(self.flock, replicas)
+        self.world.ready(self.instance_set, replicas)
 
     async def hang(self) -> None:
-        self.wire.weather = Weather.FROZEN
+        self.wire.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self.wire.weather = Weather.RESET
+        self.wire.fault = ProxyFault.RESET
         self.wire.tear_down()
 
     async def throttle(self) -> None:
@@ -94,36 +94,36 @@ class AwsRig(ActuatorRig):
         self.front.spoils["write"] = half
 
     async def cut_short(self) -> bool:
-        self.wire.weather, self.wire.cut_after = Weather.CUT, CUT_AFTER
+        self.wire.fault, self.wire.cut_after = ProxyFault.CUT, CUT_AFTER
         self.wire.tear_down()
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self.front.lost = True
         return True
 
     async def writes(self) -> int:
         return self.front.count(self.write)
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         self._pending = [i.id for i in self.machines() if i.up][:replicas]
         for machine in self._pending:
             await warn(self.cloud, machine)
         return True
 
-    async def take(self, replicas: int) -> bool:
-        self.world.lacks["*", self.flock.market] = "capacity"
-        self.world.take(self._pending[:replicas])
+    async def interrupt(self, replicas: int) -> bool:
+        self.world.shortages["*", self.instance_set.market] = "capacity"
+        self.world.remove(self._pending[:replicas])
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
-        self.world.lacks["*", self.flock.market] = "quota" if quota else "capacity"
-        self.world.take([i.id for i in self.machines() if not i.up])
+        self.world.shortages["*", self.instance_set.market] = "quota" if quota else "capacity"
+        self.world.remove([i.id for i in self.machines() if not i.up])
         return True
 
     async def recover(self) -> None:
         self.front.clear()
-        self.wire.weather = Weather.CLEAR
+        self.wire.fault = ProxyFault.NONE
 
 
 @asynccontextmanager

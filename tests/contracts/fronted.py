@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.contracts.source import SourceRig
 from tests.servers.http_fault import Front
-from tests.servers.tcp_fault import TcpProxy, Weather
+from tests.servers.tcp_fault import ProxyFault, TcpProxy
 
 CUT_AFTER = 60
 """Bytes: within the status line and headers of any response."""
@@ -18,15 +18,15 @@ class FrontedRig(SourceRig):
         self.proxy = proxy
 
     async def hang(self) -> None:
-        self.proxy.weather = Weather.SILENT
+        self.proxy.fault = ProxyFault.SILENT
         self.proxy.tear_down()
 
     async def refuse(self) -> None:
-        self.proxy.weather = Weather.RESET
+        self.proxy.fault = ProxyFault.RESET
         self.proxy.tear_down()
 
     async def cut_short(self) -> bool:
-        self.proxy.weather, self.proxy.cut_after = Weather.CUT, CUT_AFTER
+        self.proxy.fault, self.proxy.cut_after = ProxyFault.CUT, CUT_AFTER
         return True
 
     async def throttle(self) -> None:
@@ -37,5 +37,5 @@ class FrontedRig(SourceRig):
 
     async def recover(self) -> None:
         self.front.clear()
-        self.proxy.weather = Weather.CLEAR
+        self.proxy.fault = ProxyFault.NONE
         self.proxy.tear_down()

@@ -10,7 +10,7 @@ from aiohttp import web
 from tests.contracts.fronted import CUT_AFTER
 from tests.servers.gcp import PROJECT, Gcp
 from tests.servers.gcp_compute import QUOTA, STOCKOUT, Mig, Vm, refusal, stamp
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 SINK = "preemptions"
 THROTTLED = (403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries' and limit 'Queries per minute'.")
@@ -24,19 +24,19 @@ class GcpFaults:
     zones: ClassVar[tuple[str, ...]] = ("us-central1-a",)
 
     async def hang(self) -> None:
-        self.cloud.rest.weather = Weather.FROZEN
+        self.cloud.rest.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self.cloud.rest.weather = Weather.RESET
+        self.cloud.rest.fault = ProxyFault.RESET
         self.cloud.rest.tear_down()
 
     async def cut_short(self) -> bool:
-        self.cloud.rest.weather, self.cloud.rest.cut_after = Weather.CUT, CUT_AFTER
+        self.cloud.rest.fault, self.cloud.rest.cut_after = ProxyFault.CUT, CUT_AFTER
         self.cloud.rest.tear_down()
         return True
 
     async def recover(self) -> None:
-        self.cloud.rest.weather = Weather.CLEAR
+        self.cloud.rest.fault = ProxyFault.NONE
         self.cloud.reads = self.cloud.writes = None
         self.cloud.lose = False
 
@@ -51,7 +51,7 @@ class PoolFaults(GcpFaults):
     async def garble(self) -> None:
         self.cloud.writes = web.Response(body=b'{"kind": "compute#operation", "na')
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self.cloud.lose = True
         return True
 
@@ -69,5 +69,5 @@ def preempted(cloud: Gcp, mig: Mig, vm: Vm) -> None:
 
 def exhaust(mig: Mig, *, quota: bool, zones: tuple[str, ...] | None = None) -> None:
     """Exhaust a group's zones, by default all of them."""
-    mig.out.update(dict.fromkeys(zones or mig.zones, QUOTA if quota else STOCKOUT))
+    mig.exhausted_zones.update(dict.fromkeys(zones or mig.zones, QUOTA if quota else STOCKOUT))
     mig.refuse()

@@ -14,7 +14,7 @@ from policies.recommend.context import PolicyContext
 from tests.contracts.frozen import frozen
 from tests.factories import NOW, seen, spec, tick_of
 
-ME = PolicyName("me")
+POLICY_NAME = PolicyName("me")
 
 
 class PolicyContract:
@@ -26,32 +26,34 @@ class PolicyContract:
     def recommend(self, readings: Mapping[str, Reading[float]], ready: int | None = 4) -> Recommendation:
         signals = {SignalName(n): r for n, r in readings.items()}
         demand = 3.0 if self.policy.post_demand else None
-        result: Recommendation = self.policy.recommend(ME, PolicyContext(NOW, signals, ready, ready, demand, History()))
+        result: Recommendation = self.policy.recommend(
+            POLICY_NAME, PolicyContext(NOW, signals, ready, ready, demand, History())
+        )
         return result
 
     def fresh(self) -> dict[str, Reading[float]]:
         return {n: Fresh(v, NOW) for n, v in self.busy.items()}
 
-    def test_recommends_a_size_with_a_reason(self) -> None:
+    def test_recommendation_has_replicas_and_a_reason(self) -> None:
         result = self.recommend(self.fresh())
-        assert result.policy == ME
+        assert result.policy == POLICY_NAME
         assert result.replicas is not None
         assert result.replicas > 0
         assert result.evidence is Evidence.FULL
         assert result.reason
 
-    def test_the_same_view_gives_the_same_answer(self) -> None:
+    def test_equal_contexts_give_equal_recommendations(self) -> None:
         assert self.recommend(self.fresh()) == self.recommend(self.fresh())
 
-    def test_names_the_signals_it_used(self) -> None:
+    def test_recommendation_names_the_used_signals(self) -> None:
         assert set(self.recommend(self.fresh()).used) == set(self.busy)
 
-    def test_is_blind_when_nothing_is_fresh(self) -> None:
+    def test_evidence_is_blind_without_a_fresh_signal(self) -> None:
         if not self.busy:
             pytest.skip("reads no signal")
-        gone: Mapping[str, Reading[float]] = dict.fromkeys(self.busy, Absent("gone"))
-        old = {n: Stale(v, NOW - 100, 100.0) for n, v in self.busy.items()}
-        for readings in ({}, gone, old):
+        absent: Mapping[str, Reading[float]] = dict.fromkeys(self.busy, Absent("gone"))
+        stale = {n: Stale(v, NOW - 100, 100.0) for n, v in self.busy.items()}
+        for readings in ({}, absent, stale):
             result = self.recommend(readings)
             assert (result.replicas, result.evidence, result.active) == (
                 None,
@@ -59,12 +61,12 @@ class PolicyContract:
                 False,
             )
 
-    def test_each_missing_signal_is_known_as_missing(self) -> None:
+    def test_missing_signal_reduces_the_evidence(self) -> None:
         for name in self.busy:
             result = self.recommend({**self.fresh(), name: Absent("gone")})
             assert result.evidence is not Evidence.FULL
 
-    def test_zero_that_was_measured_wants_nothing(self) -> None:
+    def test_measured_zero_recommends_no_replicas(self) -> None:
         if not self.busy:
             pytest.skip("reads no signal")
         result = self.recommend({n: Fresh(0.0, NOW) for n in self.busy})
@@ -75,17 +77,17 @@ class PolicyContract:
         else:
             assert result.replicas == 0.0
 
-    def test_settles_by_itself_or_leaves_that_to_the_pipeline(self) -> None:
+    def test_unstabilized_value_needs_own_stabilization(self) -> None:
         result = self.recommend(self.fresh())
         assert (result.unstabilized is not None) <= self.policy.owns_stabilization
         assert self.policy.lookback_s >= 0
 
-    def test_memory_is_finite_and_holds_no_time_of_day(self) -> None:
+    def test_memory_is_finite_and_has_no_absolute_times(self) -> None:
         for value in self.recommend(self.fresh()).memory.values():
             assert 0 <= abs(value) < 1e6
 
-    def test_deciding_changes_nothing_that_is_remembered(self) -> None:
-        history, workload = History(), spec({ME: self.policy})
+    def test_decision_does_not_change_the_history(self) -> None:
+        history, workload = History(), spec({POLICY_NAME: self.policy})
         for k in range(4):
             observation = seen(self.fresh(), 4, at=NOW - 60.0 + 15.0 * k)
             before = frozen(history)
@@ -94,7 +96,7 @@ class PolicyContract:
             history.append(tick_of(observation, decision))
         assert frozen(history) != before
 
-    def test_at_zero_replicas_the_policy_reports_activity_or_declares_that_it_cannot(self) -> None:
+    def test_policy_reports_activity_at_zero_replicas_or_cannot_activate(self) -> None:
         result = self.recommend(self.fresh(), ready=0)
         if not self.policy.can_activate:
             assert not result.active

@@ -82,7 +82,7 @@ class SourceContract(ABC):
         async with self.rig() as rig, Resources() as resources:
             yield rig, await rig.open(AdapterContext(resources, self.clock(), DEADLINE_S))
 
-    async def test_answers_seven(self, opened: tuple[SourceRig, Source]) -> None:
+    async def test_measured_value_is_fresh(self, opened: tuple[SourceRig, Source]) -> None:
         rig, source = opened
         await rig.answer(7)
         reading = (await source.sample())[rig.quantity]
@@ -90,20 +90,20 @@ class SourceContract(ABC):
         assert reading.value == 7
         assert abs(reading.measured_at - self.clock().now()) < 120
 
-    async def test_zero_that_was_measured_is_zero(self, opened: tuple[SourceRig, Source]) -> None:
+    async def test_measured_zero_is_zero(self, opened: tuple[SourceRig, Source]) -> None:
         rig, source = opened
         await rig.answer(0)
         reading = (await source.sample())[rig.quantity]
         assert isinstance(reading, Fresh)
         assert reading.value == 0
 
-    async def test_garbage_is_never_a_value(self, opened: tuple[SourceRig, Source]) -> None:
+    async def test_malformed_response_is_never_a_value(self, opened: tuple[SourceRig, Source]) -> None:
         rig, source = opened
         await rig.answer(7)
         await rig.garble()
         assert isinstance(await _reading_or_error(rig, source), Absent | Unavailable | Misconfigured)
 
-    async def test_a_hanging_server_ends_with_the_deadline(self, opened: tuple[SourceRig, Source]) -> None:
+    async def test_hanging_server_ends_at_the_deadline(self, opened: tuple[SourceRig, Source]) -> None:
         rig, source = opened
         await rig.hang()
         async with asyncio.timeout(10 * DEADLINE_S):
@@ -112,7 +112,7 @@ class SourceContract(ABC):
                     await source.sample()
 
     @pytest.mark.parametrize("fault", ["refuse", "throttle"])
-    async def test_a_passing_fault_is_unavailable(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+    async def test_transient_fault_is_unavailable(self, opened: tuple[SourceRig, Source], fault: str) -> None:
         rig, source = opened
         await rig.answer(7)
         await getattr(rig, fault)()
@@ -124,14 +124,16 @@ class SourceContract(ABC):
         assert isinstance(await _reading_or_error(rig, source), Misconfigured)
 
     @pytest.mark.parametrize("fault", ["cut_short", "empty"])
-    async def test_an_empty_response_is_never_a_value(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+    async def test_empty_or_truncated_response_is_never_a_value(
+        self, opened: tuple[SourceRig, Source], fault: str
+    ) -> None:
         rig, source = opened
         await rig.answer(7)
         if not await getattr(rig, fault)():
             pytest.skip(f"the rig has no such fault: {fault}")
         assert isinstance(await _reading_or_error(rig, source), Absent | Unavailable | Misconfigured)
 
-    async def test_a_sample_keeps_the_server_s_time(self, opened: tuple[SourceRig, Source]) -> None:
+    async def test_sample_has_the_time_of_the_server(self, opened: tuple[SourceRig, Source]) -> None:
         """The controller rejects samples ahead of its clock; the adapter must not hide them."""
         rig, source = opened
         if not await rig.skew(600.0):
@@ -142,7 +144,7 @@ class SourceContract(ABC):
         assert ahead_s is None or ahead_s > 60
 
     @pytest.mark.parametrize("fault", ["garble", "hang", "refuse", "throttle", "forbid"])
-    async def test_recovers(self, opened: tuple[SourceRig, Source], fault: str) -> None:
+    async def test_source_is_read_after_a_fault_ends(self, opened: tuple[SourceRig, Source], fault: str) -> None:
         rig, source = opened
         await rig.answer(7)
         await getattr(rig, fault)()

@@ -34,7 +34,7 @@ class AsgRig(AwsRig):
         self.world.groups["llm"] = Group("llm", ZONES, desired=2)
 
     @property
-    def flock(self) -> Group:
+    def instance_set(self) -> Group:
         return self.world.groups["llm"]
 
     async def open(self, context: AdapterContext) -> Actuator:
@@ -47,7 +47,7 @@ class LaunchingRig(AsgRig):
     launch = "instances"
 
     async def run_out(self) -> bool:
-        self.world.lacks["*", "on-demand"] = "capacity"
+        self.world.shortages["*", "on-demand"] = "capacity"
         return True
 
 

@@ -15,7 +15,7 @@ from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
-from tests.servers.aws_world import Flock, Group
+from tests.servers.aws_world import Group, InstanceSet
 
 pytestmark = pytest.mark.slow
 
@@ -29,19 +29,19 @@ class WarmRig(AwsRig):
     write = "autoscaling:PutWarmPool"
 
     def build(self) -> None:
-        warm = Flock("llm/warm", ZONES, desired=2, least=2)
+        warm = InstanceSet("llm/warm", ZONES, desired=2, min_size=2)
         self.world.groups["llm"] = Group("llm", ZONES, desired=0, warm=warm, prepared=2)
 
     @property
-    def flock(self) -> Flock:
+    def instance_set(self) -> InstanceSet:
         warm = self.world.groups["llm"].warm
         assert warm is not None
         return warm
 
     async def set_size(self, replicas: int) -> None:
-        self.flock.least = self.world.groups["llm"].prepared = replicas
+        self.instance_set.min_size = self.world.groups["llm"].prepared = replicas
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         return False  # stopped instances are not interrupted, and there are no spot warm pools
 
     async def open(self, context: AdapterContext) -> Actuator:

@@ -18,12 +18,12 @@ from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.azure import Azure, Events, azure, scheduled_events
 from tests.servers.azure_compute import NODES, ScaleSet
 from tests.servers.azure_managed import AgentPool, StandbyPool
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 pytestmark = pytest.mark.slow
 
-NONE_LEFT = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
-LATE = {
+CAPACITY_ERROR = ("SkuNotAvailable", "The requested size is currently not available in zone '1' of location 'eastus'.")
+LATE_FAILURES = {
     False: ("ZonalAllocationFailed", "Allocation failed. We do not have sufficient capacity in this zone."),
     True: ("OperationNotAllowed", "Operation could not be completed as it exceeds approved NCadsH100v5 Cores quota."),
 }
@@ -44,10 +44,10 @@ class AzureRig(ActuatorRig):
         self.nodes.ready(replicas)
 
     async def hang(self) -> None:
-        self.wire.weather = Weather.FROZEN
+        self.wire.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self.wire.weather = Weather.RESET
+        self.wire.fault = ProxyFault.RESET
         self.wire.tear_down()
 
     async def throttle(self) -> None:
@@ -60,29 +60,29 @@ class AzureRig(ActuatorRig):
         self.cloud.garbled = True
 
     async def cut_short(self) -> bool:
-        self.wire.weather, self.wire.cut_after = Weather.CUT, 2000
+        self.wire.fault, self.wire.cut_after = ProxyFault.CUT, 2000
         self.wire.tear_down()
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self.cloud.losing = True
         return True
 
     async def recover(self) -> None:
         self.cloud.clear()
-        self.wire.weather = Weather.CLEAR
+        self.wire.fault = ProxyFault.NONE
         self.wire.tear_down()
 
 
 class MachinesRig(AzureRig):
     """Pools whose machines are listed individually."""
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         ready = [m for m in self.nodes.machines if m.state == "ready"]
-        self.events.say("Preempt", *(self.nodes.machine_name(m) for m in ready[:replicas]))
+        self.events.announce("Preempt", *(self.nodes.machine_name(m) for m in ready[:replicas]))
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         self.nodes.evict(replicas)
         return True
 
@@ -103,11 +103,11 @@ class VmssRig(MachinesRig):
         return self.nodes.writes
 
     async def run_out(self) -> bool:
-        self.nodes.none_left = NONE_LEFT
+        self.nodes.capacity_error = CAPACITY_ERROR
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
-        self.nodes.fail(*LATE[quota])
+        self.nodes.fail(*LATE_FAILURES[quota])
         return True
 
 
@@ -145,7 +145,7 @@ class AksRig(MachinesRig):
         self.pool.done()  # end the write that came through: AKS runs one at a time
 
     async def fail_late(self, *, quota: bool) -> bool:
-        self.pool.fail(*LATE[quota])
+        self.pool.fail(*LATE_FAILURES[quota])
         return True
 
 
@@ -162,21 +162,21 @@ class StandbyRig(AzureRig):
         return self.pool.size
 
     async def set_size(self, replicas: int) -> None:
-        self.pool.most = self.pool.of.capacity + replicas
+        self.pool.max_ready = self.pool.of.capacity + replicas
 
     async def set_ready(self, replicas: int) -> None:
-        self.pool.keep(replicas)
+        self.pool.set_standby(replicas)
 
     async def writes(self) -> int:
         return self.pool.writes
 
     async def run_out(self) -> bool:
-        self.pool.none_left = NONE_LEFT
+        self.pool.capacity_error = CAPACITY_ERROR
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:
         self.pool.counts = {"1": {self.pool.state: 2}}
-        self.pool.health = ("HealthState/degraded", ": ".join(LATE[quota]))
+        self.pool.health = ("HealthState/degraded", ": ".join(LATE_FAILURES[quota]))
         return True
 
 
@@ -197,9 +197,9 @@ class AzureContract(ActuatorContract):
             yield cloud, wire, events
 
 
-def two(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
+def two_machines(cloud: Azure, name: str, group: str = "llm", **more: str) -> ScaleSet:
     """Return a set of two machines that serve."""
-    scale_set = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).there()
+    scale_set = ScaleSet(cloud, name, group=group, priority="Spot", tags=more).register()
     scale_set.resize(2)
     scale_set.ready(2)
     return scale_set
@@ -214,7 +214,7 @@ class TestVmss(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            yield self.rig_class(cloud, wire, two(cloud, "h100"), events)
+            yield self.rig_class(cloud, wire, two_machines(cloud, "h100"), events)
 
 
 class TestAks(AzureContract):
@@ -224,8 +224,8 @@ class TestAks(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            nodes = two(cloud, "aks-h100-vmss", NODES, **{"aks-managed-poolName": "h100"})
-            pool = AgentPool(cloud, "h100", nodes, count=2).there()
+            nodes = two_machines(cloud, "aks-h100-vmss", NODES, **{"aks-managed-poolName": "h100"})
+            pool = AgentPool(cloud, "h100", nodes, count=2).register()
             yield AksRig(cloud, wire, pool, events)
 
 
@@ -236,6 +236,6 @@ class TestStandby(AzureContract):
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
         async with self.place() as (cloud, wire, events):
-            pool = StandbyPool(cloud, "warm", two(cloud, "h100"), most=4).there()
-            pool.keep(2)
+            pool = StandbyPool(cloud, "warm", two_machines(cloud, "h100"), max_ready=4).register()
+            pool.set_standby(2)
             yield StandbyRig(cloud, wire, pool, events)

@@ -17,7 +17,7 @@ from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.azure import EVERYTHING, SUBSCRIPTION, Azure, azure
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_metrics import Monitor, monitor
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +31,14 @@ class AzureSourceRig(SourceRig):
     wire: TcpProxy
 
     async def hang(self) -> None:
-        self.wire.weather = Weather.FROZEN
+        self.wire.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self.wire.weather = Weather.RESET
+        self.wire.fault = ProxyFault.RESET
         self.wire.tear_down()
 
     async def cut_short(self) -> bool:
-        self.wire.weather, self.wire.cut_after = Weather.CUT, 2000
+        self.wire.fault, self.wire.cut_after = ProxyFault.CUT, 2000
         self.wire.tear_down()
         return True
 
@@ -70,7 +70,7 @@ class ServiceBusRig(AzureSourceRig):
         self.monitor.set(NAMESPACE, "ActiveMessages", value, "prompts")
 
     async def garble(self) -> None:
-        self.bus.queues["prompts"].told = "many"
+        self.bus.queues["prompts"].invalid_active = "many"
 
     async def throttle(self) -> None:
         self.bus.status = 429
@@ -84,7 +84,7 @@ class ServiceBusRig(AzureSourceRig):
 
     async def recover(self) -> None:
         self.bus.clear()
-        self.wire.weather = Weather.CLEAR
+        self.wire.fault = ProxyFault.NONE
         self.wire.tear_down()
 
 
@@ -106,7 +106,7 @@ class AzureMonitorRig(AzureSourceRig):
             endpoint_url=f"https://127.0.0.1:{self.wire.port}",
         )
         source = await open_source(spec, context)
-        return Unhurried(source)
+        return WithoutReadInterval(source)
 
     async def answer(self, value: float) -> None:
         self.monitor.set(NAMESPACE, "ActiveMessages", value)
@@ -132,11 +132,11 @@ class AzureMonitorRig(AzureSourceRig):
         self.cloud.clear()
         self.cloud.granted = EVERYTHING
         self.monitor.empty = False
-        self.wire.weather = Weather.CLEAR
+        self.wire.fault = ProxyFault.NONE
         self.wire.tear_down()
 
 
-class Unhurried:
+class WithoutReadInterval:
     """The source without its pause between two reads: the suite reads more often than once in 30 s."""
 
     def __init__(self, source: Any) -> None:

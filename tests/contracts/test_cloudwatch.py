@@ -19,7 +19,7 @@ from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import Front, front, metrics, refusal
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -67,14 +67,14 @@ class CloudWatchRig(SourceRig):
         self._front.faults["cloudwatch"] = refusal(403, "AccessDenied", "not authorized: cloudwatch:GetMetricData")
 
     async def hang(self) -> None:
-        self._wire.weather = Weather.FROZEN
+        self._wire.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self._wire.weather = Weather.RESET
+        self._wire.fault = ProxyFault.RESET
         self._wire.tear_down()
 
     async def cut_short(self) -> bool:
-        self._wire.weather, self._wire.cut_after = Weather.CUT, CUT_AFTER
+        self._wire.fault, self._wire.cut_after = ProxyFault.CUT, CUT_AFTER
         return True
 
     async def empty(self) -> bool:
@@ -86,7 +86,7 @@ class CloudWatchRig(SourceRig):
         return True
 
     async def recover(self) -> None:
-        self._wire.weather = Weather.CLEAR
+        self._wire.fault = ProxyFault.NONE
         self._front.faults.clear()
 
 

@@ -15,7 +15,7 @@ from scaler.shared_resources import AdapterContext
 from tests.contracts.actuator import ActuatorContract
 from tests.contracts.aws_rig import ZONES, AwsRig, aws_rig
 from tests.servers.aws import KEYS, isolate
-from tests.servers.aws_world import Fleet, Flock, Instance
+from tests.servers.aws_world import Fleet, Instance, InstanceSet
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ class FleetRig(AwsRig):
         self.world.fleets[FLEET] = Fleet(FLEET, ZONES, desired=2, market="spot")
 
     @property
-    def flock(self) -> Flock:
+    def instance_set(self) -> InstanceSet:
         return self.world.fleets[FLEET]
 
     async def open(self, context: AdapterContext) -> Actuator:
@@ -46,27 +46,27 @@ class InstantRig(AwsRig):
     write = "ec2:CreateFleet"
 
     def build(self) -> None:
-        self._flock = Flock("instant", ZONES, market="spot", tags={"forescale:pool": "llm/gpus"})
+        self._flock = InstanceSet("instant", ZONES, market="spot", tags={"forescale:pool": "llm/gpus"})
         for zone in ZONES:
             self.world.launch(self._flock, zone, "spot")
-        self.world.loose += self._flock.instances
+        self.world.standalone += self._flock.instances
 
     @property
-    def flock(self) -> Flock:
+    def instance_set(self) -> InstanceSet:
         return self._flock
 
     def machines(self) -> list[Instance]:
-        return self.world.loose
+        return self.world.standalone
 
     async def size(self) -> int:
-        return len(self.world.loose)
+        return len(self.world.standalone)
 
     async def set_ready(self, replicas: int) -> None:
-        for i, instance in enumerate(self.world.loose):
+        for i, instance in enumerate(self.world.standalone):
             instance.up = i < replicas
 
     async def run_out(self) -> bool:
-        self.world.lacks["*", "spot"] = "capacity"
+        self.world.shortages["*", "spot"] = "capacity"
         return True
 
     async def fail_late(self, *, quota: bool) -> bool:

@@ -33,11 +33,11 @@ class EksRig(AwsRig):
         self.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group, desired=2)
 
     @property
-    def flock(self) -> Group:
+    def instance_set(self) -> Group:
         return self.world.groups["eks-h100-1"]
 
     async def set_size(self, replicas: int) -> None:
-        self.world.nodes["serving", "h100"].desired = self.flock.desired = replicas
+        self.world.nodes["serving", "h100"].desired = self.instance_set.desired = replicas
 
     async def open(self, context: AdapterContext) -> Actuator:
         spec = EksNodeGroup(

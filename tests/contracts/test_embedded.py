@@ -28,37 +28,37 @@ START_UP_S = 60.0
 SCRAPE_S = 15.0
 
 
-class WeatherRig:
+class FaultRig:
     """The faults of both rigs: the one in the list applies to every call."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
-        self._weather: list[FaultSettings] = []
-        self.sky = FaultInjector(self._weather, clock, NOW, np.random.default_rng(1))
+        self._faults: list[FaultSettings] = []
+        self.injector = FaultInjector(self._faults, clock, NOW, np.random.default_rng(1))
 
-    def strike(self, fault: Fault) -> None:
-        self._weather[:] = [FaultSettings(fault=fault, share=1.0)]
+    def inject(self, fault: Fault) -> None:
+        self._faults[:] = [FaultSettings(fault=fault, share=1.0)]
 
     async def garble(self) -> None:
-        self.strike("garble")
+        self.inject("garble")
 
     async def hang(self) -> None:
-        self.strike("hang")
+        self.inject("hang")
 
     async def refuse(self) -> None:
-        self.strike("unavailable")
+        self.inject("unavailable")
 
     async def throttle(self) -> None:
-        self.strike("throttled")
+        self.inject("throttled")
 
     async def forbid(self) -> None:
-        self.strike("misconfigured")
+        self.inject("misconfigured")
 
     async def recover(self) -> None:
-        self._weather.clear()
+        self._faults.clear()
 
 
-class EmbeddedSourceRig(WeatherRig, SourceRig):
+class EmbeddedSourceRig(FaultRig, SourceRig):
     """A world without its own traffic, and one pool, so that `answer` sets the reading."""
 
     offers: ClassVar[Literal["queue", "engines"]]
@@ -68,7 +68,7 @@ class EmbeddedSourceRig(WeatherRig, SourceRig):
         self.pool = await open_pool(pool, context, WorkloadName("llm"), MAIN)
         source = await open_embedded_source(EmbeddedSource(offers=self.offers, traffic=QUIET), context)
         self.live = source.live
-        return FaultySource(source, self.sky)
+        return FaultySource(source, self.injector)
 
     async def resize(self, replicas: int) -> None:
         await self.pool.resize(replicas, (await self.pool.status()).value)
@@ -137,11 +137,11 @@ class TestEmbeddedEngines(EmbeddedSourceContract):
     make = EnginesRig
 
 
-class EmbeddedPoolRig(WeatherRig, ActuatorRig):
+class EmbeddedPoolRig(FaultRig, ActuatorRig):
     async def open(self, context: AdapterContext) -> Actuator:
         pool = EmbeddedPool(initial_replicas=2, start_up_s=START_UP_S, start_up_sigma=0.0)
         self._pool = await open_pool(pool, context, WorkloadName("llm"), MAIN)
-        return FaultyActuator(self._pool, self.sky)
+        return FaultyActuator(self._pool, self.injector)
 
     async def size(self) -> int:
         return (await self._pool.status()).value.desired
@@ -154,7 +154,7 @@ class EmbeddedPoolRig(WeatherRig, ActuatorRig):
         self.clock.advance(START_UP_S + 1.0)
 
     async def run_out(self) -> bool:
-        self.strike("out_of_capacity")
+        self.inject("out_of_capacity")
         return True
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 ZONE = "us-central1-a"
 CLUSTER = f"projects/{PROJECT}/locations/us-central1/clusters/serving"
 NAMES = (WorkloadName("llm"), PoolName("gpus"))
-HEARD = GcpNotices(subscription=SINK)
+NOTICES = GcpNotices(subscription=SINK)
 
 
 class GroupRig(PoolFaults, ActuatorRig):
@@ -39,7 +39,7 @@ class GroupRig(PoolFaults, ActuatorRig):
     async def set_ready(self, replicas: int) -> None:
         self.mig.serve(replicas)
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             preempted(self.cloud, self.mig, vm)
         return True
@@ -59,7 +59,7 @@ class MigRig(GroupRig):
         self.mig.boot()
 
     async def open(self, context: AdapterContext) -> Actuator:
-        spec = GceMig(project=self.cloud.project(), name="vllm", location=ZONE, market="spot", notices=HEARD)
+        spec = GceMig(project=self.cloud.project(), name="vllm", location=ZONE, market="spot", notices=NOTICES)
         return await open_pool(spec, context, *NAMES)
 
     async def size(self) -> int:
@@ -68,7 +68,7 @@ class MigRig(GroupRig):
     async def writes(self) -> int:
         return self.mig.writes
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             vm.status, vm.action = "TERMINATED", "RECREATING"
         return True
@@ -121,7 +121,7 @@ class NodePoolRig(GroupRig):
             location="us-central1",
             name="h100",
             market="spot",
-            notices=HEARD,
+            notices=NOTICES,
         )
         return await open_pool(spec, context, *NAMES)
 
@@ -131,7 +131,7 @@ class NodePoolRig(GroupRig):
     async def writes(self) -> int:
         return self.cloud.container.writes
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for vm in self.mig.running()[:replicas]:
             vm.status, vm.action = "STOPPING", "NONE"
         return True
@@ -159,7 +159,7 @@ class SlicesRig(PoolFaults, ActuatorRig):
             machine_type="ct5lp-hightpu-4t",
             topology="4x4",
             market="spot",
-            notices=HEARD,
+            notices=NOTICES,
         )
         return await open_pool(spec, context, *NAMES)
 
@@ -174,22 +174,22 @@ class SlicesRig(PoolFaults, ActuatorRig):
             pool.migs[0].serve(4 if number < replicas else 3)
 
     async def run_out(self) -> bool:
-        self.cloud.container.none_left = True
+        self.cloud.container.exhausted = True
         return True
 
     async def recover(self) -> None:
         await super().recover()
-        self.cloud.container.none_left = False
+        self.cloud.container.exhausted = False
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         return False  # a size takes several writes: a lost one has its own test
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         for pool in self.pools[:replicas]:
             preempted(self.cloud, pool.migs[0], pool.migs[0].vms[2])
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for pool in self.pools[:replicas]:
             pool.migs[0].vms[2].status = "STOPPING"
         return True

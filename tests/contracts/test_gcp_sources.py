@@ -68,7 +68,7 @@ class PubSubRig(MonitoringFaults, SourceRig):
 
     async def answer(self, value: float) -> None:
         labels = {"region": "us-central1"}
-        self.cloud.monitoring.tell(COUNT, value, self.now(), labels=labels, subscription_id=NAME, project_id=PROJECT)
+        self.cloud.monitoring.record(COUNT, value, self.now(), labels=labels, subscription_id=NAME, project_id=PROJECT)
 
 
 class CloudMonitoringRig(MonitoringFaults, SourceRig):
@@ -80,7 +80,7 @@ class CloudMonitoringRig(MonitoringFaults, SourceRig):
 
     async def answer(self, value: float) -> None:
         self.cloud.monitoring.series.clear()
-        self.cloud.monitoring.tell(DEPTH, value, self.now(), cluster_name="serving")
+        self.cloud.monitoring.record(DEPTH, value, self.now(), cluster_name="serving")
 
 
 class GcpSourceContract(SourceContract):

@@ -49,10 +49,10 @@ from tests.servers.certificate import self_signed
 from tests.servers.hostile import BODIES, MIB, Hostile, hostile, readable
 from tests.servers.kube_fake import write_kubeconfig
 
-Ask: TypeAlias = Callable[[], Awaitable[Any]]
+Read: TypeAlias = Callable[[], Awaitable[Any]]
 API: Final = Api("hostile", per_s=1e6, burst=1_000_000)
-LONGEST_MESSAGE: Final = 4000
-MOST_TAKEN: Final = 40 * MIB
+MAX_MESSAGE_CHARS: Final = 4000
+MAX_READ_BYTES: Final = 40 * MIB
 """Bytes of a 64 MiB response that a client may read before it hangs up: its limit, and buffers."""
 DEADLINE_S: Final = 4.0
 
@@ -71,33 +71,33 @@ class Site:
         return f"https://127.0.0.1:{self.server.port}"
 
 
-async def prometheus(site: Site) -> Ask:
+async def prometheus(site: Site) -> Read:
     spec = Prometheus(url=site.server.url, preset="vllm", read=("running",), queries={"own": "up"})
     return (await open_source(spec, site.context)).sample
 
 
-async def prometheus_past(site: Site) -> Ask:
+async def prometheus_past(site: Site) -> Read:
     source = await open_prometheus(Prometheus(url=site.server.url, preset="vllm", read=("running",)), site.context)
     return lambda: source.past(["running"], 0.0, 600.0, 60.0)
 
 
-async def scrape(site: Site) -> Ask:
+async def scrape(site: Site) -> Read:
     spec = Scrape(urls=(f"{site.server.url}/metrics",), preset="vllm")
     return (await open_source(spec, site.context)).sample
 
 
-async def engine_load(site: Site) -> Ask:
+async def engine_load(site: Site) -> Read:
     loads = await load.loads(site.context, "hostile", Access(), "vllm", DEADLINE_S)
     return lambda: loads.read(URL(f"{site.server.url}/metrics"))
 
 
-async def sleep_mode(site: Site) -> Ask:
+async def sleep_mode(site: Site) -> Read:
     http = await metrics_session(site.context, "hostile", None)
     mode = sleep.SleepMode(site.context, http, Access(), DEADLINE_S)
     return lambda: mode.is_asleep(URL(site.server.url))
 
 
-async def _rest(site: Site, refuse: Any) -> Ask:
+async def _rest(site: Site, refuse: Any) -> Read:
     async def token() -> tuple[str, float]:
         return "token", 3600.0
 
@@ -108,15 +108,15 @@ async def _rest(site: Site, refuse: Any) -> Ask:
     return lambda: rest.call(request, repeat=False)
 
 
-async def azure_rest(site: Site) -> Ask:
+async def azure_rest(site: Site) -> Read:
     return await _rest(site, errors.refuse)
 
 
-async def gcp_rest(site: Site) -> Ask:
+async def gcp_rest(site: Site) -> Read:
     return await _rest(site, gcp_errors.refuse)
 
 
-async def gcp_token(site: Site) -> Ask:
+async def gcp_token(site: Site) -> Read:
     key = rsa.generate_private_key(65537, 2048)
     form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     pem = key.private_bytes(serialization.Encoding.PEM, *form).decode()
@@ -127,13 +127,13 @@ async def gcp_token(site: Site) -> Ask:
     return account.tokens.get
 
 
-async def kube_call(site: Site) -> Ask:
+async def kube_call(site: Site) -> Read:
     cluster = KubeCluster(kubeconfig=str(write_kubeconfig(site.folder / "kubeconfig", site.server.port)))
     api = await kube.session(site.context, cluster)
     return lambda: api.call("list pods", "GET", "/api/v1/pods", DEADLINE_S)
 
 
-async def kube_watch(site: Site) -> Ask:
+async def kube_watch(site: Site) -> Read:
     cluster = KubeCluster(kubeconfig=str(write_kubeconfig(site.folder / "kubeconfig", site.server.port)))
     api = await kube.session(site.context, cluster)
 
@@ -143,8 +143,8 @@ async def kube_watch(site: Site) -> Ask:
     return events
 
 
-def aws(name: str, operation: str, **request: Any) -> Callable[[Site], Awaitable[Ask]]:
-    async def opened(site: Site) -> Ask:
+def aws(name: str, operation: str, **request: Any) -> Callable[[Site], Awaitable[Read]]:
+    async def opened(site: Site) -> Read:
         account = AwsAccount(region=REGION, endpoint_url=site.server.url)
         api = await service(site.context, name, account)
         return lambda: api.call(operation, repeat=False, **request)
@@ -152,29 +152,29 @@ def aws(name: str, operation: str, **request: Any) -> Callable[[Site], Awaitable
     return opened
 
 
-async def aws_metadata(site: Site) -> Ask:
+async def aws_metadata(site: Site) -> Read:
     http = await metrics_session(site.context, "metadata", None)
     pinned = await board(site.context)
-    return lambda: goes_on(site, AwsMetadataServer(site.server.url, http, pinned, site.context.clock).run())
+    return lambda: keeps_running(site, AwsMetadataServer(site.server.url, http, pinned, site.context.clock).run())
 
 
-async def google_metadata(site: Site) -> Ask:
+async def google_metadata(site: Site) -> Read:
     pinned = await board(site.context)
 
-    async def ask() -> None:
-        await goes_on(site, (await metadata_server.watcher(site.context, site.server.url, pinned)).watch())
+    async def read() -> None:
+        await keeps_running(site, (await metadata_server.watcher(site.context, site.server.url, pinned)).watch())
 
-    return ask
+    return read
 
 
-async def scheduled_events(site: Site) -> Ask:
+async def scheduled_events(site: Site) -> Read:
     listener = azure_events.ScheduledEventsListener(
         site.server.url, await session(site.context), site.context, await board(site.context)
     )
-    return lambda: goes_on(site, listener.run())
+    return lambda: keeps_running(site, listener.run())
 
 
-async def azure_token(site: Site) -> Ask:
+async def azure_token(site: Site) -> Read:
     token_file = site.folder / "assertion"
     token_file.write_text("assertion")
     account = AzureAccount(
@@ -190,7 +190,7 @@ async def azure_token(site: Site) -> Ask:
     return tokens.get
 
 
-async def service_bus(site: Site) -> Ask:
+async def service_bus(site: Site) -> Read:
     file = site.folder / "connection"
     host = f"127.0.0.1:{site.server.port}"
     file.write_text(f"Endpoint=sb://{host}/;SharedAccessKeyName=a;SharedAccessKey=Yg==")
@@ -199,23 +199,23 @@ async def service_bus(site: Site) -> Ask:
     return (await open_source(spec, site.context)).sample
 
 
-async def goes_on(site: Site, endless: Awaitable[Any]) -> None:
+async def keeps_running(site: Site, endless: Awaitable[Any]) -> None:
     """Run an endless task against the response; it must not end. Raises the error that ended it."""
     task = asyncio.ensure_future(endless)
     try:
         async with asyncio.timeout(30):
-            await site.server.asked.wait()
+            await site.server.requested.wait()
         await asyncio.wait([task], timeout=0.3)
         if task.done():
             task.result()
-            raise AssertionError("it ended")
+            raise AssertionError("the task ended")
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await task
 
 
-PLAIN: Final[dict[str, Callable[[Site], Awaitable[Ask]]]] = {
+PLAIN: Final[dict[str, Callable[[Site], Awaitable[Read]]]] = {
     "prometheus": prometheus,
     "prometheus past": prometheus_past,
     "scrape": scrape,
@@ -235,7 +235,7 @@ PLAIN: Final[dict[str, Callable[[Site], Awaitable[Ask]]]] = {
     "gcp metadata": google_metadata,
     "azure scheduled events": scheduled_events,
 }
-SECURE: Final[dict[str, Callable[[Site], Awaitable[Ask]]]] = {
+SECURE: Final[dict[str, Callable[[Site], Awaitable[Read]]]] = {
     "azure token": azure_token,
     "service bus": service_bus,
 }
@@ -251,34 +251,34 @@ async def site_of(folder: Path, secure: bool) -> AsyncIterator[Site]:
 
 
 @pytest.mark.parametrize("adapter", [*PLAIN, *(pytest.param(name, marks=pytest.mark.slow) for name in SECURE)])
-async def test_no_answer_leaves_an_adapter_as_anything_but_a_value_or_a_port_error(
+async def test_hostile_response_yields_a_value_or_a_port_error(
     adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
-    wrong: list[str] = []
+    faults: list[str] = []
     async with site_of(tmp_path, adapter in SECURE) as site:
-        ask = await {**PLAIN, **SECURE}[adapter](site)
+        read = await {**PLAIN, **SECURE}[adapter](site)
         for name, body in BODIES.items():
             site.server.set(body())
-            if fault := await _fault(site, ask):
-                wrong.append(f"{name}: {fault}")
-    assert not wrong, "\n" + "\n".join(wrong)
+            if fault := await _fault(site, read):
+                faults.append(f"{name}: {fault}")
+    assert not faults, "\n" + "\n".join(faults)
 
 
-async def _fault(site: Site, ask: Ask) -> str:
+async def _fault(site: Site, read: Read) -> str:
     """Return why the outcome is invalid; empty where it is valid."""
     try:
         async with asyncio.timeout(60):
-            readable(await ask())
+            readable(await read())
     except PortError as e:
-        if len(str(e)) > LONGEST_MESSAGE:
+        if len(str(e)) > MAX_MESSAGE_CHARS:
             return f"a message of {len(str(e))} characters"
         try:
             str(e).encode()
-        except UnicodeEncodeError as wrong:
-            return f"an error that cannot be written: {wrong}"
+        except UnicodeEncodeError as error:
+            return f"an error that cannot be written: {error}"
     except BaseException as e:  # noqa: BLE001 - the test looks for them
         return repr(e)[:200]
-    if site.server.sent > MOST_TAKEN:
+    if site.server.sent > MAX_READ_BYTES:
         return f"{site.server.sent / MIB:.0f} MiB were taken"
     return ""

@@ -42,7 +42,7 @@ class KarpenterRig(FakeRig):
             await self._fake.put("nodes", f"node-{number}", node("us-a"))
             await self._fake.put("nodeclaims", f"spot-{number}", claim("spot", f"node-{number}", "us-a"))
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for number in range(replicas):
             await self._fake.delete("nodeclaims", f"spot-{number}")
             await self._fake.delete("nodes", f"node-{number}")
@@ -85,7 +85,7 @@ class BufferRig(FakeRig):
         body = {"status": {"replicas": size, "conditions": [condition]}}
         await self._fake.put("capacitybuffers", "room", body)
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         return False
 
     async def fail_late(self, *, quota: bool) -> bool:

@@ -21,8 +21,8 @@ from tests.contracts.actuator import ActuatorContract, ActuatorRig
 from tests.servers.control_plane import SCALER, WRITES, ControlPlane, why_not
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import event, put_deployment, waiting_pod
-from tests.servers.kube_real import Ground, ground, shipped_rules
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.kube_real import KubeNamespace, kube_namespace, shipped_rules
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 
 class FakeRig(ActuatorRig):
@@ -45,13 +45,13 @@ class FakeRig(ActuatorRig):
     async def set_ready(self, replicas: int) -> None:
         await self._fake.put("deployments", "llm", {"status": {"readyReplicas": replicas}})
 
-    async def doom(self, replicas: int) -> bool:
+    async def announce_interruption(self, replicas: int) -> bool:
         for number in range(replicas):
             taint = {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"}
             await self._fake.put("nodes", f"node-{number}", {"spec": {"taints": [taint]}})
         return True
 
-    async def take(self, replicas: int) -> bool:
+    async def interrupt(self, replicas: int) -> bool:
         for number in range(replicas):
             await self._fake.delete("pods", f"llm-{number}")
             await self._fake.delete("nodes", f"node-{number}")
@@ -67,11 +67,11 @@ class FakeRig(ActuatorRig):
         return True
 
     async def cut_short(self) -> bool:
-        self._proxy.weather, self._proxy.cut_after = Weather.CUT, 60
+        self._proxy.fault, self._proxy.cut_after = ProxyFault.CUT, 60
         self._proxy.tear_down()
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self._fake.loses = True
         return True
 
@@ -79,10 +79,10 @@ class FakeRig(ActuatorRig):
         return self._fake.calls.count(("patch", "deployments/scale"))
 
     async def hang(self) -> None:
-        self._proxy.weather = Weather.FROZEN
+        self._proxy.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self._proxy.weather = Weather.RESET
+        self._proxy.fault = ProxyFault.RESET
         self._proxy.tear_down()
 
     async def throttle(self) -> None:
@@ -95,7 +95,7 @@ class FakeRig(ActuatorRig):
         self._fake.forbidden.add(("patch", "deployments/scale"))
 
     async def recover(self) -> None:
-        self._proxy.weather = Weather.CLEAR
+        self._proxy.fault = ProxyFault.NONE
         self._fake.throttled = False
         self._fake.garbage = None
         self._fake.loses = False
@@ -118,41 +118,41 @@ class TestKubernetesFake(ActuatorContract):
 
 
 class RealRig(ActuatorRig):
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, kube_namespace: KubeNamespace) -> None:
+        self._kube_namespace = kube_namespace
         self._stalled: list[asyncio.StreamWriter] = []
 
     async def open(self, context: AdapterContext) -> Actuator:
-        cluster = KubeCluster(kubeconfig=str(self._ground.kubeconfig))
-        spec = Kubernetes(name="llm", namespace=self._ground.namespace, cluster=cluster)
+        cluster = KubeCluster(kubeconfig=str(self._kube_namespace.kubeconfig))
+        spec = Kubernetes(name="llm", namespace=self._kube_namespace.namespace, cluster=cluster)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName("gpus"))
 
     async def size(self) -> int:
-        return await self._ground.size()
+        return await self._kube_namespace.size()
 
     async def set_size(self, replicas: int) -> None:
-        await self._ground.set_size(replicas)
+        await self._kube_namespace.set_size(replicas)
 
     async def set_ready(self, replicas: int) -> None:
-        self._ground.nodes.ready = replicas
+        self._kube_namespace.nodes.ready = replicas
 
     async def hang(self) -> None:
-        self._ground.plane.freeze()
+        self._kube_namespace.plane.freeze()
 
     async def refuse(self) -> None:
-        self._ground.proxy.weather = Weather.RESET
-        self._ground.proxy.tear_down()
+        self._kube_namespace.proxy.fault = ProxyFault.RESET
+        self._kube_namespace.proxy.tear_down()
 
     async def throttle(self) -> None:
         """Use up the server's limit of writes in flight, by requests whose bodies never end."""
-        path = self._ground.path("deployments", "llm") + "/scale"
+        path = self._kube_namespace.path("deployments", "llm") + "/scale"
         for _ in range(WRITES):
-            self._stalled.append(await stalled_write(self._ground.plane, path))
+            self._stalled.append(await stalled_write(self._kube_namespace.plane, path))
 
     async def garble(self) -> None:
         """Truncate every response, even the TLS handshake's: the proxy cannot read the encrypted content."""
-        self._ground.proxy.weather, self._ground.proxy.cut_after = Weather.CUT, 1000
-        self._ground.proxy.tear_down()
+        self._kube_namespace.proxy.fault, self._kube_namespace.proxy.cut_after = ProxyFault.CUT, 1000
+        self._kube_namespace.proxy.tear_down()
 
     async def cut_short(self) -> bool:
         await self.garble()
@@ -160,18 +160,18 @@ class RealRig(ActuatorRig):
 
     async def forbid(self) -> None:
         reading = [rule for rule in shipped_rules() if "patch" not in rule["verbs"]]
-        await self._ground.permit(reading)
-        await self._ground.permitted("patch", "apps/deployments/scale", granted=False)
+        await self._kube_namespace.permit(reading)
+        await self._kube_namespace.permitted("patch", "apps/deployments/scale", granted=False)
 
     async def recover(self) -> None:
-        self._ground.plane.thaw()
-        self._ground.proxy.weather = Weather.CLEAR
-        await self._ground.permit(shipped_rules())
-        await self._ground.permitted("patch", "apps/deployments/scale", granted=True)
+        self._kube_namespace.plane.thaw()
+        self._kube_namespace.proxy.fault = ProxyFault.NONE
+        await self._kube_namespace.permit(shipped_rules())
+        await self._kube_namespace.permitted("patch", "apps/deployments/scale", granted=True)
         if self._stalled:
             while self._stalled:
-                await dropped(self._stalled.pop())
-            await self._ground.unthrottled()
+                await abort_connection(self._stalled.pop())
+            await self._kube_namespace.unthrottled()
 
 
 async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
@@ -191,10 +191,10 @@ async def stalled_write(plane: ControlPlane, path: str) -> asyncio.StreamWriter:
         writer.write("\r\n".join(lines).encode())
         if b"100 Continue" in await reader.readline():
             return writer
-        await dropped(writer)  # refused: a write that just ended still counts
+        await abort_connection(writer)  # refused: a write that just ended still counts
 
 
-async def dropped(writer: asyncio.StreamWriter) -> None:
+async def abort_connection(writer: asyncio.StreamWriter) -> None:
     """Close a connection without a message."""
     writer.close()
     writer.transport.abort()
@@ -210,7 +210,7 @@ class TestKubernetesReal(ActuatorContract):
 
     @asynccontextmanager
     async def _rig(self) -> AsyncIterator[ActuatorRig]:
-        async with ground() as place:
+        async with kube_namespace() as place:
             rig = RealRig(place)
             try:
                 yield rig

@@ -16,7 +16,7 @@ from tests.contracts.fronted import FrontedRig
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.exporter import Engine, exporter, vllm
 from tests.servers.http_fault import Front, http_front
-from tests.servers.in_thread import beside
+from tests.servers.in_thread import run_in_thread
 from tests.servers.prometheus import PrometheusServer, Target, needs_prometheus, prometheus
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
@@ -55,7 +55,7 @@ async def scraped(engine: Engine) -> AsyncIterator[PrometheusServer]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Engine, PrometheusServer]]:
     engine = Engine(vllm({}))
-    with beside(scraped(engine)) as server:
+    with run_in_thread(scraped(engine)) as server:
         yield engine, server
 
 

@@ -18,7 +18,7 @@ from tests.contracts.fronted import CUT_AFTER
 from tests.contracts.source import SourceContract, SourceRig
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_fault import FORBIDDEN, THROTTLES, Fault, Front, attributes, front
-from tests.servers.tcp_fault import TcpProxy, Weather, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, TcpProxy, tcp_proxy
 
 pytestmark = pytest.mark.slow
 
@@ -58,14 +58,14 @@ class SqsRig(SourceRig):
         self._front.faults["sqs"] = self._faults["forbid"]
 
     async def hang(self) -> None:
-        self._wire.weather = Weather.FROZEN
+        self._wire.fault = ProxyFault.FROZEN
 
     async def refuse(self) -> None:
-        self._wire.weather = Weather.RESET
+        self._wire.fault = ProxyFault.RESET
         self._wire.tear_down()
 
     async def cut_short(self) -> bool:
-        self._wire.weather, self._wire.cut_after = Weather.CUT, CUT_AFTER
+        self._wire.fault, self._wire.cut_after = ProxyFault.CUT, CUT_AFTER
         return True
 
     async def empty(self) -> bool:
@@ -73,7 +73,7 @@ class SqsRig(SourceRig):
         return True
 
     async def recover(self) -> None:
-        self._wire.weather = Weather.CLEAR
+        self._wire.fault = ProxyFault.NONE
         self._front.faults.clear()
 
 

@@ -54,13 +54,13 @@ class SleepRig(ActuatorRig):
         self._engines.fault = "cut"
         return True
 
-    async def lose_answer(self) -> bool:
+    async def lose_response(self) -> bool:
         self._engines.fault = "lose"
         return True
 
     async def writes(self) -> int:
         """Number of writes of the engine with the most."""
-        return max(engine.told.count("/wake_up") for engine in self._engines.engines.values())
+        return max(engine.control_calls.count("/wake_up") for engine in self._engines.engines.values())
 
     async def run_out(self) -> bool:
         """Remove seven of the sleeping engines, so that there is no capacity left."""

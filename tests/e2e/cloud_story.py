@@ -1,8 +1,8 @@
 """The scenario that all clouds share, run by the daemon on a local counterpart of a cloud.
 
-A queue fills and spot machines are bought; one is taken after a notice, and another takes its place; spot markets run
-out and on-demand takes over; the warm pool that it draws from drains and is filled again; load falls and all is handed
-back. The journal of it replays equal.
+A queue fills and spot pools scale out; one spot machine is interrupted after a notice and replaced; spot capacity is
+exhausted and on-demand scales out; its warm pool drains and is refilled; load falls and every pool is scaled in to
+zero. The journal replays with equal decisions.
 """
 
 from __future__ import annotations
@@ -104,42 +104,44 @@ def configure(rig: Rig, folder: Path) -> Path:
     return config
 
 
-async def run_story(rig: Rig, folder: Path) -> None:
+async def run_scenario(rig: Rig, folder: Path) -> None:
     """Run the whole scenario."""
     async with daemon(str(configure(rig, folder)), journal=folder / "journal", env=rig.env) as d:
-        await spot_is_bought(rig, d)
-        await a_spot_machine_is_taken_after_a_notice(rig, d)
-        await spot_runs_out_and_on_demand_takes_over(rig, d)
+        await scale_out_uses_spot(rig, d)
+        await spot_machine_is_interrupted_and_replaced(rig, d)
+        await spot_is_exhausted_and_on_demand_scales_out(rig, d)
         if WARM in rig.pools():
-            await the_warm_pool_is_filled_again(rig, d)
-        await all_is_handed_back(rig, d)
+            await warm_pool_is_refilled(rig, d)
+        await scale_in_to_zero(rig, d)
         assert await d.stop() == 0
         ticks = d.ticks()
     check_journal(folder / "journal", ticks)
 
 
-async def spot_is_bought(rig: Rig, d: Daemon) -> None:
+async def scale_out_uses_spot(rig: Rig, d: Daemon) -> None:
     await rig.queue(FIRST_WAVE * MESSAGES_PER_REPLICA)
     await until(lambda: ready(d, *SPOT) >= FIRST_WAVE, TIMEOUT_S, d)
 
-    async def spot_alone() -> bool:
+    async def on_demand_is_released() -> bool:
         """Return whether the on-demand replicas that were requested as a reserve are released."""
         return await rig.requested(REGULAR) == 0
 
-    await until(spot_alone, TIMEOUT_S, d)
+    await until(on_demand_is_released, TIMEOUT_S, d)
 
 
-async def a_spot_machine_is_taken_after_a_notice(rig: Rig, d: Daemon) -> None:
+async def spot_machine_is_interrupted_and_replaced(rig: Rig, d: Daemon) -> None:
     pool = max(SPOT, key=lambda name: ready(d, name))
     notice_s = SystemClock().now()
     await rig.interrupt(pool)
-    await until(lambda: any(of(t, pool).interruption_pending for t in since(d, notice_s)), TIMEOUT_S, d)
-    assert any(of(t, pool).interruption_pending for t in since(d, notice_s)[:MAX_NOTICE_TICKS]), "heard late"
-    await until(lambda: of(d.ticks()[-1], pool).interrupted == 1, TIMEOUT_S, d)
+    await until(lambda: any(status_of(t, pool).interruption_pending for t in since(d, notice_s)), TIMEOUT_S, d)
+    assert any(status_of(t, pool).interruption_pending for t in since(d, notice_s)[:MAX_NOTICE_TICKS]), (
+        "the notice was observed late"
+    )
+    await until(lambda: status_of(d.ticks()[-1], pool).interrupted == 1, TIMEOUT_S, d)
     await until(lambda: ready(d, *SPOT, REGULAR) >= FIRST_WAVE, TIMEOUT_S, d)
 
 
-async def spot_runs_out_and_on_demand_takes_over(rig: Rig, d: Daemon) -> None:
+async def spot_is_exhausted_and_on_demand_scales_out(rig: Rig, d: Daemon) -> None:
     for pool in SPOT:
         await rig.exhaust(pool)
     began = SystemClock().now()
@@ -148,26 +150,28 @@ async def spot_runs_out_and_on_demand_takes_over(rig: Rig, d: Daemon) -> None:
     assert await rig.requested(REGULAR) > 0
     ticks = since(d, began)
     refused = {o.pool for t in ticks for o in t.outcomes if o.result is Result.OUT_OF_CAPACITY}
-    late = {p for t in ticks for p in SPOT if of(t, p).shortfall is not None}
-    assert (refused | late) & set(SPOT), "a market said that it has none left"
+    late = {p for t in ticks for p in SPOT if status_of(t, p).shortfall is not None}
+    assert (refused | late) & set(SPOT), "no spot market reported missing capacity"
 
 
-async def the_warm_pool_is_filled_again(rig: Rig, d: Daemon) -> None:
+async def warm_pool_is_refilled(rig: Rig, d: Daemon) -> None:
     async def filled() -> bool:
         return await rig.warm() >= WARM_REPLICAS
 
     await until(filled, TIMEOUT_S, d)
-    warm_sizes = [of(t, WARM).ready for t in d.ticks() if PoolName(WARM) in t.observation.pools]
-    assert min(warm_sizes[warm_sizes.index(WARM_REPLICAS) :]) < WARM_REPLICAS, "it drained as on-demand grew"
+    warm_sizes = [status_of(t, WARM).ready for t in d.ticks() if PoolName(WARM) in t.observation.pools]
+    assert min(warm_sizes[warm_sizes.index(WARM_REPLICAS) :]) < WARM_REPLICAS, (
+        "the warm pool drained as on-demand scaled out"
+    )
 
 
-async def all_is_handed_back(rig: Rig, d: Daemon) -> None:
+async def scale_in_to_zero(rig: Rig, d: Daemon) -> None:
     await rig.queue(0)
 
-    async def gone() -> bool:
+    async def is_zero() -> bool:
         return sum([await rig.requested(pool) for pool in (*SPOT, REGULAR)]) == 0
 
-    await until(gone, 2 * TIMEOUT_S, d)
+    await until(is_zero, 2 * TIMEOUT_S, d)
 
 
 def check_journal(journal: Path, ticks: list[Tick]) -> None:
@@ -189,7 +193,7 @@ def since(d: Daemon, time_s: float) -> list[Tick]:
     return [t for t in d.ticks() if t.at >= time_s]
 
 
-def of(t: Tick, pool: str) -> PoolStatus:
+def status_of(t: Tick, pool: str) -> PoolStatus:
     """Return a pool's status in a tick; an empty one where it could not be read."""
     reading = t.observation.pools.get(PoolName(pool))
     value = getattr(reading, "value", None)
@@ -199,4 +203,4 @@ def of(t: Tick, pool: str) -> PoolStatus:
 def ready(d: Daemon, *pools: str) -> int:
     """Return the ready machines in the last tick."""
     ticks = d.ticks()
-    return sum(of(ticks[-1], pool).ready for pool in pools) if ticks else 0
+    return sum(status_of(ticks[-1], pool).ready for pool in pools) if ticks else 0

@@ -17,7 +17,7 @@ from tests.servers.aws import KEYS, REGION, Aws, aws
 from tests.servers.control_plane import control_plane
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import MODEL, Engine, exporter
-from tests.servers.kube_real import Ground, ground
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.prometheus import Target, prometheus
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
@@ -32,7 +32,7 @@ class Stage:
     """All servers. Prometheus scrapes `engine`; the daemon reaches SQS and Prometheus through the proxies."""
 
     folder: Path
-    kube: Ground
+    kube: KubeNamespace
     cloud: Aws
     queue: str
     engine: Engine
@@ -126,7 +126,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     """Start a separate control plane (tests kill and freeze it), SQS, CloudWatch, Prometheus and an engine."""
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(control_plane())
-        kube = await stack.enter_async_context(ground(plane, ready=None))
+        kube = await stack.enter_async_context(kube_namespace(plane, ready=None))
         cloud = await stack.enter_async_context(aws())
         address = urlsplit(cloud.url)
         sqs_proxy = await stack.enter_async_context(tcp_proxy(str(address.hostname), int(address.port or 0)))

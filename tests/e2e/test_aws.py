@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_scenario
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
 from tests.servers.aws_compute import Compute, compute
 from tests.servers.aws_events import event_queue, warn
-from tests.servers.aws_world import Fleet, Flock, Group, World
+from tests.servers.aws_world import Fleet, Group, InstanceSet, World
 
 FLEET = "fleet-11111111-2222-3333-4444-555555555555"
 ZONES = ("us-east-1a", "us-east-1b")
 BOOT_S = 1.0
 RETRY_S = 2.0
-WARMED_S = 4.0
+WARM_UP_S = 4.0
 """Time for a new machine of the warm pool to start, prepare and stop. Seconds."""
-TAKEN_S = 2.5
+INTERRUPTION_S = 2.5
 """Time from the notice to the interruption; AWS gives 120 s. Seconds."""
 
 
@@ -44,19 +44,19 @@ class AwsRig:
     def account(self) -> dict[str, Any]:
         return {"region": REGION, "endpoint_url": self.endpoint.url}
 
-    def flock(self, pool: str) -> Flock:
+    def instance_set(self, pool: str) -> InstanceSet:
         return self.endpoint.world.fleets[FLEET] if pool == SPOT[1] else self.endpoint.world.groups[pool]
 
     def sources(self) -> Mapping[str, Any]:
         return {"queue": {"kind": "sqs", "queue_url": self.at(self.prompts), "account": self.account}}
 
     def pools(self) -> Mapping[str, Mapping[str, Any]]:
-        heard = {"account": self.account, "notices": {"queue_url": self.at(self.events)}}
+        notices = {"account": self.account, "notices": {"queue_url": self.at(self.events)}}
         return {
-            SPOT[0]: {"kind": "asg", "group": SPOT[0], **heard},
-            SPOT[1]: {"kind": "ec2_fleet", "fleet": FLEET, **heard},
-            REGULAR: {"kind": "asg", "group": REGULAR, **heard},
-            WARM: {"kind": "asg_warm_pool", "group": REGULAR, **heard},
+            SPOT[0]: {"kind": "asg", "group": SPOT[0], **notices},
+            SPOT[1]: {"kind": "ec2_fleet", "fleet": FLEET, **notices},
+            REGULAR: {"kind": "asg", "group": REGULAR, **notices},
+            WARM: {"kind": "asg_warm_pool", "group": REGULAR, **notices},
         }
 
     async def queue(self, messages: int) -> None:
@@ -64,16 +64,16 @@ class AwsRig:
         await self.cloud.send(self.prompts, messages)
 
     async def requested(self, pool: str) -> int:
-        return self.flock(pool).desired
+        return self.instance_set(pool).desired
 
     async def interrupt(self, pool: str) -> None:
-        machine = next(i.id for i in self.flock(pool).instances if i.up)
+        machine = next(i.id for i in self.instance_set(pool).instances if i.up)
         await warn(self.cloud, machine)
-        asyncio.get_running_loop().call_later(TAKEN_S, self.endpoint.world.take, [machine])
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, self.endpoint.world.remove, [machine])
 
     async def exhaust(self, pool: str) -> None:
-        flock = self.flock(pool)
-        self.endpoint.world.lacks |= {(zone, flock.market): "capacity" for zone in flock.zones}
+        instance_set = self.instance_set(pool)
+        self.endpoint.world.shortages |= {(zone, instance_set.market): "capacity" for zone in instance_set.zones}
 
     async def warm(self) -> int:
         warm = self.endpoint.world.groups[REGULAR].warm
@@ -81,12 +81,12 @@ class AwsRig:
 
 
 @pytest.mark.slow
-async def test_the_story_on_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_scale_out_interruption_and_scale_in_on_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     world = World(lag_s=BOOT_S, retry_s=RETRY_S)
-    world.groups[SPOT[0]] = Group(SPOT[0], ZONES[:1], market="spot", most=20)
+    world.groups[SPOT[0]] = Group(SPOT[0], ZONES[:1], market="spot", max_size=20)
     world.fleets[FLEET] = Fleet(FLEET, ZONES[1:], market="spot")
-    warm = Flock("warm", ZONES, desired=WARM_REPLICAS, least=WARM_REPLICAS, lag_s=WARMED_S)
-    world.groups[REGULAR] = Group(REGULAR, ZONES, most=20, warm=warm, prepared=WARM_REPLICAS)
+    warm = InstanceSet("warm", ZONES, desired=WARM_REPLICAS, min_size=WARM_REPLICAS, lag_s=WARM_UP_S)
+    world.groups[REGULAR] = Group(REGULAR, ZONES, max_size=20, warm=warm, prepared=WARM_REPLICAS)
     async with aws() as cloud, compute(world, cloud.url) as endpoint:
-        await run_story(AwsRig(cloud, endpoint, await cloud.queue("prompts"), await event_queue(cloud)), tmp_path)
+        await run_scenario(AwsRig(cloud, endpoint, await cloud.queue("prompts"), await event_queue(cloud)), tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_scenario
 from tests.servers.azure import SUBSCRIPTION, Azure, Events, azure, scheduled_events
 from tests.servers.azure_bus import Bus, Counted, bus
 from tests.servers.azure_compute import ScaleSet
@@ -20,9 +20,9 @@ from tests.servers.azure_metrics import Monitor, monitor
 
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 BOOT_S = 1.0
-TAKEN_S = 2.5
+INTERRUPTION_S = 2.5
 """Time from the notice to the interruption; Azure gives at most 30 s. Seconds."""
-NONE_LEFT = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
+CAPACITY_ERROR = ("SkuNotAvailable", "The requested size Standard_NC40ads_H100_v5 is not available in zone '1'.")
 
 
 @dataclass
@@ -70,34 +70,34 @@ class AzureRig:
     async def interrupt(self, pool: str) -> None:
         its_set = self.sets[pool]
         name = its_set.machine_name(next(m for m in its_set.machines if m.state == "ready"))
-        event = self.events.say("Preempt", name)
+        event = self.events.announce("Preempt", name)
 
-        def take() -> None:
+        def evict() -> None:
             its_set.evict(1, "delete", names={name})
-            self.events.take_back(event)
+            self.events.withdraw(event)
 
-        asyncio.get_running_loop().call_later(TAKEN_S, take)
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, evict)
 
     async def exhaust(self, pool: str) -> None:
-        self.sets[pool].none_left = NONE_LEFT
+        self.sets[pool].capacity_error = CAPACITY_ERROR
 
     async def warm(self) -> int:
-        return self.standby.kept
+        return self.standby.standby_count
 
 
 @pytest.mark.slow
-async def test_the_story_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_scale_out_interruption_and_scale_in_on_azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)
     async with contextlib.AsyncExitStack() as stack:
         cloud = await stack.enter_async_context(azure(tmp_path))
         namespace = await stack.enter_async_context(bus(cloud.tls))
         events = await stack.enter_async_context(scheduled_events())
-        sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).there() for name in SPOT}
-        sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).there()
-        standby = StandbyPool(cloud, "warm", sets[REGULAR], most=WARM_REPLICAS, fill_s=BOOT_S).there()
-        standby.keep(WARM_REPLICAS)
-        sets[REGULAR].resized = standby.drained
+        sets = {name: ScaleSet(cloud, name, priority="Spot", boot_s=BOOT_S).register() for name in SPOT}
+        sets[REGULAR] = ScaleSet(cloud, REGULAR, boot_s=BOOT_S).register()
+        standby = StandbyPool(cloud, "warm", sets[REGULAR], max_ready=WARM_REPLICAS, fill_s=BOOT_S).register()
+        standby.set_standby(WARM_REPLICAS)
+        sets[REGULAR].resized = standby.apply_resize
         rig = AzureRig(cloud, namespace, events, monitor(cloud), sets, standby)
         await rig.queue(0)
-        await run_story(rig, tmp_path)
+        await run_scenario(rig, tmp_path)

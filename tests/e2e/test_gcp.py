@@ -12,7 +12,7 @@ import pytest
 
 from scaler.clock import SystemClock
 from tests.contracts.gcp import SINK, exhaust, preempted
-from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_scenario
 from tests.servers.gcp import PROJECT, Gcp, gcp
 from tests.servers.gcp_compute import Mig
 
@@ -21,9 +21,9 @@ ZONES = ("us-central1-a", "us-central1-b")
 COUNT = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 BOOT_S = 1.0
 REST_S = 3.0
-TAKEN_S = 2.5
+INTERRUPTION_S = 2.5
 """Time from the notice to the interruption; Google gives at most 30 s. Seconds."""
-AGAIN_S = 4.0
+RECREATION_S = 4.0
 
 
 @dataclass
@@ -47,16 +47,16 @@ class GcpRig:
         }
 
     def pools(self) -> Mapping[str, Mapping[str, Any]]:
-        project, heard = self.cloud.document(), {"notices": {"subscription": SINK}}
+        project, notices = self.cloud.document(), {"notices": {"subscription": SINK}}
         return {
-            SPOT[0]: {"kind": "gce_mig", "project": project, "name": SPOT[0], "location": ZONES[0], **heard},
+            SPOT[0]: {"kind": "gce_mig", "project": project, "name": SPOT[0], "location": ZONES[0], **notices},
             SPOT[1]: {
                 "kind": "gke_node_pool",
                 "project": project,
                 "cluster": "serving",
                 "location": "us-central1",
                 "name": SPOT[1],
-                **heard,
+                **notices,
             },
             REGULAR: {"kind": "gce_mig", "project": project, "name": REGULAR, "location": ZONES[0]},
             WARM: {
@@ -70,7 +70,7 @@ class GcpRig:
 
     async def queue(self, messages: int) -> None:
         for metric in (COUNT, COUNT.replace("num_undelivered_messages", "oldest_unacked_message_age")):
-            self.cloud.monitoring.tell(metric, messages, SystemClock().now(), subscription_id="prompts")
+            self.cloud.monitoring.record(metric, messages, SystemClock().now(), subscription_id="prompts")
 
     async def requested(self, pool: str) -> int:
         return self.groups[pool].target
@@ -79,17 +79,17 @@ class GcpRig:
         group = self.groups[pool]
         vm = group.running()[0]
         preempted(self.cloud, group, vm)
-        asyncio.get_running_loop().call_later(TAKEN_S, group.take, vm, AGAIN_S)
+        asyncio.get_running_loop().call_later(INTERRUPTION_S, group.preempt, vm, RECREATION_S)
 
     async def exhaust(self, pool: str) -> None:
         exhaust(self.groups[pool], quota=False)
 
     async def warm(self) -> int:
-        return sum(vm.status == "TERMINATED" and vm.meant == "STOPPED" for vm in self.groups[REGULAR].vms)
+        return sum(vm.status == "TERMINATED" and vm.target_status == "STOPPED" for vm in self.groups[REGULAR].vms)
 
 
 @pytest.mark.slow
-async def test_the_story_on_google_cloud(tmp_path: Path) -> None:
+async def test_scale_out_interruption_and_scale_in_on_google_cloud(tmp_path: Path) -> None:
     async with gcp(tmp_path) as cloud:
         groups = {
             SPOT[0]: cloud.compute.add(Mig(PROJECT, ZONES[0], SPOT[0], ZONES[:1], boot_s=BOOT_S)),
@@ -103,4 +103,4 @@ async def test_the_story_on_google_cloud(tmp_path: Path) -> None:
             cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{name}")
         rig = GcpRig(cloud, groups)
         await rig.queue(0)
-        await run_story(rig, tmp_path)
+        await run_scenario(rig, tmp_path)

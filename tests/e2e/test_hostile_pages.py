@@ -110,7 +110,7 @@ def huge() -> bytes:
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": rows}}).encode()
 
 
-def always(body: bytes) -> Callable[[web.Request], Any]:
+def respond_with(body: bytes) -> Callable[[web.Request], Any]:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(body=body)
 
@@ -131,16 +131,16 @@ def scraped(*urls: str) -> tuple[dict[str, Any], Scrape]:
     return {"kind": "scrape", "preset": "vllm", "urls": list(urls)}, Scrape(preset="vllm", urls=urls)
 
 
-async def test_hostile_pages_hold_up_no_other_workload_and_their_own_readings_say_why() -> None:
-    answers = {"/labelled": always(labelled()), "/dripping": dripping}
-    answers |= {f"/{i}": always(PAGE) for i in range(OTHERS)}
+async def test_hostile_pages_delay_no_other_workload_and_are_reported() -> None:
+    answers = {"/labelled": respond_with(labelled()), "/dripping": dripping}
+    answers |= {f"/{i}": respond_with(PAGE) for i in range(OTHERS)}
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(pages(answers))
         daemon = Daemon(await stack.enter_async_context(Resources()))
-        honest = [f"{url}/{i}" for i in range(OTHERS)]
-        await daemon.add("hostile", *scraped(f"{url}/labelled", f"{url}/dripping", *honest))
+        valid_pages = [f"{url}/{i}" for i in range(OTHERS)]
+        await daemon.add("hostile", *scraped(f"{url}/labelled", f"{url}/dripping", *valid_pages))
         await daemon.add("labelled", *scraped(f"{url}/labelled"))
-        for i, page in enumerate(honest):
+        for i, page in enumerate(valid_pages):
             await daemon.add(f"other-{i}", *scraped(page))
         await daemon.until("hostile", TICKS)
     mean = daemon.ticks["hostile"][-1].observation.readings[SignalName("engines.kv_cache_usage")]
@@ -148,12 +148,12 @@ async def test_hostile_pages_hold_up_no_other_workload_and_their_own_readings_sa
     assert mean.reason.startswith("2 of 11 engines did not answer")
     assert "characters, more than 16384" in mean.reason
     assert "characters, more than 16384" in daemon.ticks["labelled"][-1].observation.source_errors["engines"]
-    _others_went_on(daemon, "hostile")
+    _check_other_workloads(daemon, "hostile")
 
 
-async def test_a_huge_answer_of_prometheus_holds_up_no_other_workload() -> None:
+async def test_huge_prometheus_response_delays_no_other_workload() -> None:
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(pages({"/api/v1/query": always(huge()), "/0": always(PAGE)}))
+        url = await stack.enter_async_context(pages({"/api/v1/query": respond_with(huge()), "/0": respond_with(PAGE)}))
         daemon = Daemon(await stack.enter_async_context(Resources()))
         read = {"kind": "prometheus", "preset": "vllm", "url": url}
         await daemon.add("hostile", read, Prometheus(preset="vllm", url=url))
@@ -162,10 +162,10 @@ async def test_a_huge_answer_of_prometheus_holds_up_no_other_workload() -> None:
         await daemon.until("hostile", TICKS)
     error = daemon.ticks["hostile"][-1].observation.source_errors["engines"]
     assert error.endswith("more than 1 MiB: aggregate the query, as in sum(...)")
-    _others_went_on(daemon, "hostile")
+    _check_other_workloads(daemon, "hostile")
 
 
-def _others_went_on(daemon: Daemon, hostile: str) -> None:
+def _check_other_workloads(daemon: Daemon, hostile: str) -> None:
     counts = {name: len(ticks) for name, ticks in daemon.ticks.items()}
     assert all(count >= counts[hostile] - 1 for count in counts.values()), counts  # they began a moment later
     for name, ticks in daemon.ticks.items():

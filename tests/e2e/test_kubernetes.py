@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_story
+from tests.e2e.cloud_story import REGULAR, SPOT, WARM, WARM_REPLICAS, run_scenario
 from tests.servers.exporter import Engine, exporter, gauges
 from tests.servers.karpenter import Karpenter, StaticPool, karpenter
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
@@ -17,7 +17,7 @@ from tests.servers.prometheus import Target, needs_prometheus, prometheus
 
 READY = "rabbitmq_queue_messages_ready"
 BOOT_S = 1.0
-TAKEN_S = 3.0
+INTERRUPTION_S = 3.0
 """Time from the notice to the interruption; clouds give 30 s to two minutes. Seconds."""
 
 
@@ -49,10 +49,10 @@ class KubernetesRig:
         return replicas
 
     async def interrupt(self, pool: str) -> None:
-        await self.nodes.interrupt(pool, TAKEN_S)
+        await self.nodes.interrupt(pool, INTERRUPTION_S)
 
     async def exhaust(self, pool: str) -> None:
-        self.nodes.pools[pool].sold_out = True
+        self.nodes.pools[pool].exhausted = True
 
     async def warm(self) -> int:
         return self.nodes.room
@@ -60,7 +60,7 @@ class KubernetesRig:
 
 @pytest.mark.slow
 @needs_prometheus
-async def test_the_story_on_kubernetes(tmp_path: Path) -> None:
+async def test_scale_out_interruption_and_scale_in_on_kubernetes(tmp_path: Path) -> None:
     broker = Engine(gauges(READY, {'queue="prompts",vhost="/"': 0}))
     async with kube_fake() as fake, karpenter(fake) as nodes, exporter({"broker": broker}) as served:
         await nodes.add(SPOT[0], StaticPool("zone-1", "spot", BOOT_S))
@@ -71,4 +71,4 @@ async def test_the_story_on_kubernetes(tmp_path: Path) -> None:
         async with prometheus([target]) as server:
             await server.until(READY, bool)
             kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)
-            await run_story(KubernetesRig(fake, nodes, broker, server.url, kubeconfig), tmp_path)
+            await run_scenario(KubernetesRig(fake, nodes, broker, server.url, kubeconfig), tmp_path)

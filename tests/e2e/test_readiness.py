@@ -15,7 +15,7 @@ from policies.model import Tick
 from tests.servers.control_plane import why_not
 from tests.servers.daemon import Daemon, daemon, until
 from tests.servers.exporter import Engine, exporter
-from tests.servers.kube_real import Ground, ground
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +36,7 @@ POLICIES: Final[dict[str, dict[str, Any]]] = {
 class Scene:
     """A Deployment of `SIZE` pods, one metrics page for all engines, and the daemon."""
 
-    kube: Ground
+    kube: KubeNamespace
     engine: Engine
     daemon: Daemon
 
@@ -45,7 +45,7 @@ class Scene:
         running = round(share * 12.5 * ready)
         self.engine.set(num_requests_running=running, num_requests_waiting=0, kv_cache_usage_perc=share)
 
-    async def seen(self, ready: int) -> None:
+    async def wait_until_observed(self, ready: int) -> None:
         """Wait until the daemon has observed this many ready replicas."""
         await until(lambda: self.daemon.ticks()[-1].decision.ready == ready, TIMEOUT_S, self.daemon)
 
@@ -64,7 +64,7 @@ class Scene:
 async def scene(folder: Path, policy: dict[str, Any]) -> AsyncIterator[Scene]:
     engine = Engine()
     engine.set(num_requests_running=10 * SIZE, num_requests_waiting=0, kv_cache_usage_perc=0.78)
-    async with ground(ready=None) as kube, exporter({"llm": engine}) as served:
+    async with kube_namespace(ready=None) as kube, exporter({"llm": engine}) as served:
         await kube.set_size(SIZE)
         document = {
             "workload": "llm",
@@ -95,20 +95,20 @@ async def scene(folder: Path, policy: dict[str, Any]) -> AsyncIterator[Scene]:
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-async def test_a_readiness_probe_that_fails_under_load_keeps_the_size(tmp_path: Path, policy: dict[str, Any]) -> None:
+async def test_failing_readiness_probe_under_load_keeps_the_size(tmp_path: Path, policy: dict[str, Any]) -> None:
     async with scene(tmp_path, policy) as s:
-        await s.seen(SIZE)
+        await s.wait_until_observed(SIZE)
         await s.ticks(2 * WINDOW_S)
         for survivors in (2, 0):
             s.load(1.0, survivors or SIZE)
             s.kube.nodes.ready = survivors
-            await s.seen(survivors)
+            await s.wait_until_observed(survivors)
             ticks = await s.ticks(4 * WINDOW_S)
             assert {tick.decision.target for tick in ticks} == {SIZE}, ticks[-1].decision.steps
             assert await s.kube.size() == SIZE
             s.kube.nodes.ready = None
             s.load(0.78, SIZE)
-            await s.seen(SIZE)
+            await s.wait_until_observed(SIZE)
         s.load(0.05, SIZE)
         await until(lambda: s.daemon.ticks()[-1].decision.current == 1, TIMEOUT_S, s.daemon)
         assert await s.kube.size() == 1

@@ -1,7 +1,7 @@
 """The daemon on real servers: messages in SQS, a Deployment on a real API server, and injected faults.
 
-One daemon, a story a fault. Each ends with what the journal tells of it, and the last test reads the whole journal:
-nothing was ever scaled down on missing data.
+One daemon runs a scenario for each fault and checks its journal records. The last step reads the whole journal:
+no pool was scaled in on missing data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from policies.model import Absent, Fresh, Result, SignalName, Stale, Tick
-from tests.contracts.test_kubernetes import dropped, stalled_write
+from tests.contracts.test_kubernetes import abort_connection, stalled_write
 from tests.e2e.stage import (
     INTERVAL_S,
     MESSAGES_PER_REPLICA,
@@ -32,7 +32,7 @@ from tests.e2e.stage import (
 from tests.servers.control_plane import WRITES, why_not
 from tests.servers.daemon import Daemon, until
 from tests.servers.prometheus import BINARY
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,20 +48,20 @@ async def scene(tmp_path: Path) -> AsyncIterator[Stage]:
         yield s
 
 
-async def test_the_whole_story(scene: Stage) -> None:
+async def test_scaling_with_injected_faults_on_real_servers(scene: Stage) -> None:
     async with scene.run() as d:
-        await a_burst_comes_and_goes(scene, d)
-        await the_api_server_is_killed_and_restarted(scene, d)
-        await the_api_server_freezes(scene, d)
-        await somebody_else_writes(scene, d)
-        await the_api_server_throttles(scene, d)
-        await sqs_times_out_for_ten_turns_in_a_burst(scene, d)
-        await prometheus_is_gone(scene, d)
-        await killed_between_decision_and_resize(scene, d)
+        await burst_scales_out_and_in(scene, d)
+        await resize_recovers_after_an_api_server_restart(scene, d)
+        await frozen_api_server_does_not_stop_the_loop(scene, d)
+        await pool_yields_to_another_writer(scene, d)
+        await throttled_write_is_retried(scene, d)
+        await sqs_outage_blocks_scale_in(scene, d)
+        await prometheus_outage_blocks_scale_in_only(scene, d)
+        await daemon_is_killed_before_the_resize(scene, d)
     async with scene.run() as d:
-        await the_next_daemon_finishes_the_job(scene, d)
+        await next_daemon_applies_the_size(scene, d)
         await d.stop()
-    the_journal_tells_it_all(scene, d.ticks())
+    check_journal(scene, d.ticks())
 
 
 async def send(s: Stage, replicas: int) -> None:
@@ -70,7 +70,7 @@ async def send(s: Stage, replicas: int) -> None:
     await s.cloud.send(s.queue, replicas * MESSAGES_PER_REPLICA)
 
 
-async def a_burst_comes_and_goes(s: Stage, d: Daemon) -> None:
+async def burst_scales_out_and_in(s: Stage, d: Daemon) -> None:
     await settle(d, s, 1)
     await send(s, 6)
     await settle(d, s, 6)
@@ -79,42 +79,42 @@ async def a_burst_comes_and_goes(s: Stage, d: Daemon) -> None:
     await settle(d, s, 1)
 
 
-async def the_api_server_is_killed_and_restarted(s: Stage, d: Daemon) -> None:
+async def resize_recovers_after_an_api_server_restart(s: Stage, d: Daemon) -> None:
     await asyncio.to_thread(s.kube.plane.kill_apiserver)
     began = d.ticks()[-1].at
     await send(s, 4)
-    blind = await wait_for_ticks(d, 3, lambda t: "gpus" in t.observation.pool_errors or bool(failed(t)))
+    blind = await wait_for_ticks(d, 3, lambda t: "gpus" in t.observation.pool_errors or bool(failure_reasons(t)))
     assert all(t.decision.target in {None, 1, 4} for t in blind)
     await asyncio.to_thread(s.kube.plane.start_apiserver)
     await settle(d, s, 4)
-    reported = [e for t in after(d, began) for e in [*t.observation.pool_errors.values(), *failed(t)]]
-    assert any("gpus" in t.observation.pool_errors or failed(t) for t in after(d, began))
+    reported = [e for t in after(d, began) for e in [*t.observation.pool_errors.values(), *failure_reasons(t)]]
+    assert any("gpus" in t.observation.pool_errors or failure_reasons(t) for t in after(d, began))
     assert reported
 
 
-async def the_api_server_freezes(s: Stage, d: Daemon) -> None:
+async def frozen_api_server_does_not_stop_the_loop(s: Stage, d: Daemon) -> None:
     s.kube.plane.freeze()
     try:
         await send(s, 7)
         frozen = await wait_for_ticks(d, 5)
-        assert frozen[-1].at - frozen[0].at < 5 * (INTERVAL_S + 2.0), "the loop went on at its pace"
-        assert any("no answer" in reason for t in frozen for reason in failed(t))
+        assert frozen[-1].at - frozen[0].at < 5 * (INTERVAL_S + 2.0), "the loop kept its interval"
+        assert any("no answer" in reason for t in frozen for reason in failure_reasons(t))
     finally:
         s.kube.plane.thaw()
     await settle(d, s, 7)
 
 
-async def somebody_else_writes(s: Stage, d: Daemon) -> None:
+async def pool_yields_to_another_writer(s: Stage, d: Daemon) -> None:
     await s.kube.set_size(3)
     yielding = await wait_for_ticks(d, 2, lambda t: "yields to" in t.decision.reason)
     assert all(o.result is Result.UNCHANGED for t in yielding for o in t.outcomes)
-    assert await s.kube.size() == 3, "left alone for a while"
+    assert await s.kube.size() == 3, "the other writer's size is kept for the yield time"
     await settle(d, s, 7)
-    await a_rollout_changes_the_object_all_the_time(s, d)
+    await resize_succeeds_during_constant_object_changes(s, d)
 
 
-async def a_rollout_changes_the_object_all_the_time(s: Stage, d: Daemon) -> None:
-    """Real 409s: the version seen is old by the time of the write; only a changed size would be a conflict."""
+async def resize_succeeds_during_constant_object_changes(s: Stage, d: Daemon) -> None:
+    """Provoke real 409 responses: the observed version is old by the time of the write, but the size is unchanged."""
     done = asyncio.Event()
 
     async def touch() -> None:
@@ -133,44 +133,44 @@ async def a_rollout_changes_the_object_all_the_time(s: Stage, d: Daemon) -> None
         await touching
 
 
-async def the_api_server_throttles(s: Stage, d: Daemon) -> None:
+async def throttled_write_is_retried(s: Stage, d: Daemon) -> None:
     path = s.kube.path("deployments", "llm") + "/scale"
     stalled = [await stalled_write(s.kube.plane, path) for _ in range(WRITES)]
     try:
         await send(s, 2)
-        throttled = await wait_for_ticks(d, 2, lambda t: bool(failed(t)))
-        assert any("too many requests" in reason.lower() for t in throttled for reason in failed(t))
+        throttled = await wait_for_ticks(d, 2, lambda t: bool(failure_reasons(t)))
+        assert any("too many requests" in reason.lower() for t in throttled for reason in failure_reasons(t))
         assert await s.kube.size() == 9
     finally:
         for writer in stalled:
-            await dropped(writer)
+            await abort_connection(writer)
     await settle(d, s, 2)
 
 
-async def sqs_times_out_for_ten_turns_in_a_burst(s: Stage, d: Daemon) -> None:
+async def sqs_outage_blocks_scale_in(s: Stage, d: Daemon) -> None:
     await send(s, 6)
     await settle(d, s, 6)
-    s.sqs_proxy.weather = Weather.SILENT
+    s.sqs_proxy.fault = ProxyFault.SILENT
     s.sqs_proxy.tear_down()
     try:
-        await s.cloud.drain(s.queue)  # the backlog is gone, but nobody can know
+        await s.cloud.drain(s.queue)  # the backlog is gone, but SQS cannot be read
         blind = await wait_for_ticks(d, 10, lambda t: "queue" in t.observation.source_errors)
         assert {t.decision.target for t in blind} == {6}
         assert all(isinstance(t.observation.readings[VISIBLE], Stale) for t in blind)
         assert all(not t.decision.may_scale_in for t in blind)
         assert await s.kube.size() == 6
     finally:
-        s.sqs_proxy.weather = Weather.CLEAR
-    back = (await wait_for_ticks(d, 1, lambda t: isinstance(t.observation.readings[VISIBLE], Fresh)))[0]
+        s.sqs_proxy.fault = ProxyFault.NONE
+    recovered = (await wait_for_ticks(d, 1, lambda t: isinstance(t.observation.readings[VISIBLE], Fresh)))[0]
     await settle(d, s, 1)
-    lowered = next(t for t in after(d, back.at) if t.decision.target == 1)
-    assert lowered.at - back.at > WINDOW_S - 2.0, "after an outage the window must be seen anew"
+    lowered = next(t for t in after(d, recovered.at) if t.decision.target == 1)
+    assert lowered.at - recovered.at > WINDOW_S - 2.0, "the stabilization window starts again after an outage"
 
 
-async def prometheus_is_gone(s: Stage, d: Daemon) -> None:
+async def prometheus_outage_blocks_scale_in_only(s: Stage, d: Daemon) -> None:
     await send(s, 5)
     await settle(d, s, 5)
-    s.prometheus_proxy.weather = Weather.RESET
+    s.prometheus_proxy.fault = ProxyFault.RESET
     s.prometheus_proxy.tear_down()
     try:
         await s.cloud.drain(s.queue)
@@ -182,10 +182,10 @@ async def prometheus_is_gone(s: Stage, d: Daemon) -> None:
         await send(s, 8)
         await settle(d, s, 8)  # one fresh signal is enough to grow
     finally:
-        s.prometheus_proxy.weather = Weather.CLEAR
+        s.prometheus_proxy.fault = ProxyFault.NONE
 
 
-async def killed_between_decision_and_resize(s: Stage, d: Daemon) -> None:
+async def daemon_is_killed_before_the_resize(s: Stage, d: Daemon) -> None:
     await s.cloud.drain(s.queue)
     await settle(d, s, 1)
     s.kube.plane.freeze()
@@ -195,21 +195,21 @@ async def killed_between_decision_and_resize(s: Stage, d: Daemon) -> None:
     s.kube.plane.thaw()
 
 
-async def the_next_daemon_finishes_the_job(s: Stage, d: Daemon) -> None:
+async def next_daemon_applies_the_size(s: Stage, d: Daemon) -> None:
     await settle(d, s, 5)
     await s.cloud.drain(s.queue)
     await s.wait_for_size(
         1, d, 4 * TIMEOUT_S
-    )  # the same work went and came all the time: such zeros are doubted for a while
+    )  # a zero after repeated identical backlogs is suspected of being false for a while
 
 
-def the_journal_tells_it_all(s: Stage, ticks: list[Tick]) -> None:
+def check_journal(s: Stage, ticks: list[Tick]) -> None:
     for t in ticks:
         lowered = [o for o in t.outcomes if o.after < o.before]
         if lowered:
             assert t.decision.may_scale_in, t
             assert all(isinstance(r, Fresh) for r in t.observation.pools.values())
-        if any(isinstance(r, Absent | Stale) for n, r in t.observation.readings.items() if used(t, n)):
+        if any(isinstance(r, Absent | Stale) for n, r in t.observation.readings.items() if is_used(t, n)):
             assert not lowered, t
     replayed = forescale("replay", str(s.journals), "--json")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
@@ -220,11 +220,11 @@ def the_journal_tells_it_all(s: Stage, ticks: list[Tick]) -> None:
     assert "llm at " in explained.stdout
 
 
-def used(t: Tick, signal: SignalName) -> bool:
+def is_used(t: Tick, signal: SignalName) -> bool:
     return any(signal in r.used for r in t.decision.recommendations)
 
 
-def failed(t: Tick) -> list[str]:
+def failure_reasons(t: Tick) -> list[str]:
     return [o.reason for o in t.outcomes if o.result in {Result.UNAVAILABLE, Result.CONFLICT}]
 
 

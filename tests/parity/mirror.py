@@ -1,8 +1,8 @@
-"""A simulated world shown on a real platform, so that live adapters see it, and act on it.
+"""A simulated world mirrored on a cloud's test server, so that live adapters read it and resize it.
 
-A live pool resizes its platform; the platform's size is then asked of the world, and what comes of it there (replicas
-that start, serve, are doomed and taken) is shown on the platform before the adapter is asked again. So both kinds of
-adapter stand before one world, and a controller over either must come to the same decisions.
+A live pool resizes its platform, and the same size is requested from the world. The world's replicas (starting, ready,
+with a pending interruption, interrupted) are copied to the platform before the adapter reads it again. Both kinds of
+adapter thus have the same world, and a controller over either must make the same decisions.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.contracts.actuator import ActuatorRig
 from tests.contracts.source import SourceRig
 
 SETTLE_S: Final = 6.0
-"""The longest that a platform may take to show what it was told; shorter than the deadline of a turn."""
+"""Maximum time until a platform shows a change; shorter than the deadline of a tick. Seconds."""
 AT_ONCE_S: Final = 5.0
-"""A live reading so young was taken in this turn."""
+"""Maximum age of a live reading that was taken in the present tick. Seconds."""
 
 
 @dataclass
 class MirroredPool:
-    """The actuator's port: the live adapter, over a platform that follows `world`."""
+    """An actuator: the live adapter of a platform that mirrors `world`."""
 
     world: Actuator
     rig: ActuatorRig
@@ -35,19 +35,19 @@ class MirroredPool:
     shown: PoolStatus = field(default_factory=lambda: PoolStatus(2, 2))
 
     async def status(self) -> Fresh[PoolStatus]:
-        """What the live adapter tells, once it tells of sizes what the world is; fails with both where it does not."""
+        """Return the live adapter's status once its sizes equal the world's; fail with both on a timeout."""
         truth = (await self.world.status()).value
         await self._show(truth)
-        told = await self._settled(truth)
-        return Fresh(dataclasses.replace(told, version="", parts=()), self.clock.now())
+        status = await self._settled(truth)
+        return Fresh(dataclasses.replace(status, version="", parts=()), self.clock.now())
 
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
-        """Resize the platform, and the world by what the platform was then asked for."""
+        """Resize the world and the platform."""
         current = (await self.live.status()).value
         try:
             await self.world.resize(replicas, observed)
         except OutOfCapacity:
-            assert await self.rig.run_out(), "the platform accepts what the world refuses"
+            assert await self.rig.run_out(), "the platform accepts a size that the world refuses"
             await self.live.resize(replicas, current)
             raise AssertionError("the world has no capacity, and the live adapter did not say so") from None
         await self.live.resize(replicas, current)
@@ -55,16 +55,16 @@ class MirroredPool:
         self.shown = dataclasses.replace(self.shown, desired=replicas)
 
     async def _show(self, truth: PoolStatus) -> None:
-        """Let the platform become what the world is now."""
+        """Copy the world's present state to the platform."""
         shown = self.shown
         if truth.desired != shown.desired:
             await self.rig.set_size(truth.desired)
-        taken = truth.interrupted - shown.interrupted
-        if taken:
-            assert await self.rig.take(taken), "the platform cannot take replicas"
-        if truth.interruption_pending > max(0, shown.interruption_pending - taken):
-            assert await self.rig.doom(truth.interruption_pending), "the platform announces nothing"
-        if truth.ready != shown.ready - taken:
+        interrupted = truth.interrupted - shown.interrupted
+        if interrupted:
+            assert await self.rig.interrupt(interrupted), "the platform cannot interrupt replicas"
+        if truth.interruption_pending > max(0, shown.interruption_pending - interrupted):
+            assert await self.rig.announce_interruption(truth.interruption_pending), "the platform has no notices"
+        if truth.ready != shown.ready - interrupted:
             await self.rig.set_ready(truth.ready)
         self.shown = truth
 
@@ -77,18 +77,18 @@ class MirroredPool:
                         await asyncio.sleep(0.02)
                     last = (await self.live.status()).value
         except TimeoutError:
-            raise AssertionError(f"the world is {truth}, and the live adapter tells {last}") from None
+            raise AssertionError(f"the world is {truth}, and the live adapter reports {last}") from None
         return last
 
 
 def sizes(status: PoolStatus) -> tuple[int, ...]:
-    """What a decision rests on."""
+    """Return the counts that decisions depend on."""
     return (status.desired, status.ready, status.pending, status.interruption_pending, status.interrupted)
 
 
 @dataclass
 class MirroredSource:
-    """The source's port: the live adapter, over a service that tells what `world` tells of the rig's quantity."""
+    """A source: the live adapter of a service that reports the same value of the rig's quantity as `world`."""
 
     world: Source
     rig: SourceRig
@@ -96,22 +96,24 @@ class MirroredSource:
     wall: Clock
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """The live reading, once it is the world's, with its age carried over to the world's time."""
+        """Return the live reading, which must equal the world's, with the world's time."""
         quantity = self.rig.quantity
         truth = (await self.world.sample())[quantity]
         assert isinstance(truth, Fresh)
         await self.rig.answer(truth.value)
         reading = (await self.live.sample())[quantity]
         assert isinstance(reading, Fresh), f"{quantity}: {reading}"
-        assert reading.value == truth.value, f"{quantity} is {truth.value}, and the live adapter tells {reading.value}"
+        assert reading.value == truth.value, (
+            f"{quantity} is {truth.value}, and the live adapter reports {reading.value}"
+        )
         age_s = self.wall.now() - reading.measured_at
-        assert abs(age_s) < AT_ONCE_S, f"{quantity} was set just now, and is told to be {age_s:.0f} s old"
+        assert abs(age_s) < AT_ONCE_S, f"{quantity} was set just now, and its reading is {age_s:.0f} s old"
         return {quantity: Fresh(reading.value, truth.measured_at, reading.missing)}
 
 
 @dataclass
 class Only:
-    """A simulated source, of one quantity."""
+    """A simulated source restricted to one quantity."""
 
     world: Source
     quantity: str

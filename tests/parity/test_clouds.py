@@ -1,4 +1,4 @@
-"""Each cloud's adapters over one world decide as the simulated ones do, turn for turn."""
+"""Live adapters of each cloud, over one simulated world, lead to the decisions of simulated adapters, tick by tick."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ Make = Callable[[World, Case], Awaitable[Setup]]
 
 @dataclass(frozen=True)
 class Rigs:
-    """How one cloud's counterparts are set up."""
+    """The rigs of one cloud's source and pools."""
 
     source: Callable[[], AbstractAsyncContextManager[SourceRig]]
     pool: Callable[[], AbstractAsyncContextManager[ActuatorRig]]
     warm: Callable[[], AbstractAsyncContextManager[ActuatorRig]]
     notices: bool = True
     together: bool = False
-    """All pools are of one account, and share what is known of it."""
+    """Whether all pools belong to one account and share its resources."""
 
 
-class Told(test_sqs.SqsRig):
-    """SQS whose counts are told by its front: thousands of messages need not be sent."""
+class SqsWithStubbedCounts(test_sqs.SqsRig):
+    """SQS whose front reports the counts, so that thousands of messages need not be sent."""
 
     async def answer(self, value: float) -> None:
         self._front.faults["sqs"] = attributes(
@@ -79,15 +79,15 @@ class Told(test_sqs.SqsRig):
         )
 
 
-class Unhurried(Calls):
-    """Budgets for a world in which a turn's fifteen seconds take milliseconds."""
+class CallsWithLargeBudgets(Calls):
+    """Budgets 1000 times as large, since the fifteen seconds of a tick take milliseconds here."""
 
     def bucket(self, api: Api, scope: Hashable, now: float) -> Bucket:
         return super().bucket(dataclasses.replace(api, per_s=1000 * api.per_s), scope, now)
 
 
 def folders(inside: Path) -> Iterator[Path]:
-    """One new folder after the other: every rig keeps its credentials in one of its own."""
+    """Return new folders, one for the credentials of each rig."""
     for number in itertools.count():
         folder = inside / str(number)
         folder.mkdir()
@@ -95,51 +95,53 @@ def folders(inside: Path) -> Iterator[Path]:
 
 
 def kubernetes(folder: Path) -> Rigs:
-    pool = lent(folders(folder))(test_kubernetes.TestKubernetesFake)
-    return Rigs(lambda: test_sqs.rig({}, Told), pool, pool, notices=False)
+    pool = rig_factory(folders(folder))(test_kubernetes.TestKubernetesFake)
+    return Rigs(lambda: test_sqs.rig({}, SqsWithStubbedCounts), pool, pool, notices=False)
 
 
-class Beside(test_asg.AsgRig):
-    """One group of several in one account, whose machines are replaced as soon as they are taken."""
+class GroupInSharedAccount(test_asg.AsgRig):
+    """One of several groups in one account; interrupted machines are replaced at once."""
 
     number = 0
 
     def build(self) -> None:
-        Beside.number += 1
-        self._group = f"group-{Beside.number}"
-        self.world.groups[self._group] = aws_world.Group(self._group, ZONES, desired=2, most=20)
+        GroupInSharedAccount.number += 1
+        self._group = f"group-{GroupInSharedAccount.number}"
+        self.world.groups[self._group] = aws_world.Group(self._group, ZONES, desired=2, max_size=20)
 
     @property
-    def flock(self) -> aws_world.Group:
+    def instance_set(self) -> aws_world.Group:
         return self.world.groups[self._group]
 
     async def open(self, context: AdapterContext) -> Actuator:
         spec = Asg(group=self._group, account=self.account, notices=self.notices)
         return await open_pool(spec, context, WorkloadName("llm"), PoolName(self._group))
 
-    async def take(self, replicas: int) -> bool:
-        self.world.take(self._pending[:replicas])
+    async def interrupt(self, replicas: int) -> bool:
+        self.world.remove(self._pending[:replicas])
         return True
 
 
 def amazon(_: Path) -> Rigs:
-    there: list[AwsRig] = []
+    opened_rigs: list[AwsRig] = []
 
     @asynccontextmanager
-    async def pool(kind: type[AwsRig] = Beside) -> AsyncIterator[ActuatorRig]:
-        if there:
-            first = there[0]
+    async def pool(kind: type[AwsRig] = GroupInSharedAccount) -> AsyncIterator[ActuatorRig]:
+        if opened_rigs:
+            first = opened_rigs[0]
             yield kind(first.world, first.front, first.wire, first.cloud, first._queue)
         else:
-            async with aws_rig(Beside) as first:
-                there.append(first)
+            async with aws_rig(GroupInSharedAccount) as first:
+                opened_rigs.append(first)
                 yield first
 
-    return Rigs(lambda: test_sqs.rig({}, Told), pool, lambda: pool(test_asg_warm_pool.WarmRig), together=True)
+    return Rigs(
+        lambda: test_sqs.rig({}, SqsWithStubbedCounts), pool, lambda: pool(test_asg_warm_pool.WarmRig), together=True
+    )
 
 
-class AskedAlways(test_gcp_sources.PubSubRig):
-    """Pub/Sub whose backlog is read anew each time: fifteen seconds of the world are milliseconds here."""
+class PubSubWithoutReadInterval(test_gcp_sources.PubSubRig):
+    """Pub/Sub whose backlog is read on every tick, since fifteen simulated seconds take milliseconds here."""
 
     async def open(self, context: AdapterContext) -> Source:
         self.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/{test_gcp_sources.NAME}")
@@ -150,59 +152,59 @@ class AskedAlways(test_gcp_sources.PubSubRig):
         self.cloud.monitoring.series.clear()
         await super().answer(value)
         about = {"subscription_id": test_gcp_sources.NAME, "project_id": PROJECT}
-        self.cloud.monitoring.tell(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
+        self.cloud.monitoring.record(AGE, 0.0, self.now(), labels={"region": "us-central1"}, **about)
 
 
-class PubSubAlways(test_gcp_sources.TestPubSub):
-    kind = AskedAlways
+class PubSubContract(test_gcp_sources.TestPubSub):
+    kind = PubSubWithoutReadInterval
 
 
-class Restored(test_azure_pools.VmssRig):
-    """A scale set that tries to restore what is evicted, as in the simulated world."""
+class RestoringVmssRig(test_azure_pools.VmssRig):
+    """A scale set that replaces evicted machines, as in the simulated world."""
 
-    async def take(self, replicas: int) -> bool:
-        wanted = self.nodes.capacity
+    async def interrupt(self, replicas: int) -> bool:
+        capacity = self.nodes.capacity
         self.nodes.evict(replicas, "delete")
-        self.nodes.resize(wanted)
+        self.nodes.resize(capacity)
         return True
 
 
 class ScaleSet(test_azure_pools.TestVmss):
-    rig_class = Restored
+    rig_class = RestoringVmssRig
 
 
-class Refilled(test_gcp_pools.StandbyRig):
-    """Standby machines of which the group took some: others are being made."""
+class RefilledStandbyRig(test_gcp_pools.StandbyRig):
+    """Standby machines, of which the missing ones are being created."""
 
     async def set_ready(self, replicas: int) -> None:
-        resting = [vm for vm in self.mig.vms if vm.meant == "STOPPED"]
+        resting = [vm for vm in self.mig.vms if vm.target_status == "STOPPED"]
         for i, vm in enumerate(resting):
             vm.status, vm.action = ("TERMINATED", "NONE") if i < replicas else ("", "CREATING")
 
 
 class Standby(test_gcp_pools.TestGceMigStandby):
-    kind = Refilled
+    kind = RefilledStandbyRig
 
 
 def google(folder: Path) -> Rigs:
-    rig = lent(folders(folder))
-    return Rigs(rig(PubSubAlways), rig(test_gcp_pools.TestGceMig), rig(Standby))
+    rig = rig_factory(folders(folder))
+    return Rigs(rig(PubSubContract), rig(test_gcp_pools.TestGceMig), rig(Standby))
 
 
 def azure(folder: Path) -> Rigs:
-    rig = lent(folders(folder))
+    rig = rig_factory(folders(folder))
     return Rigs(rig(test_azure_sources.TestServiceBus), rig(ScaleSet), rig(test_azure_pools.TestStandby))
 
 
-def lent(new: Iterator[Path]) -> Callable[[type[Any]], Callable[[], Any]]:
-    """The rigs of a contract, each with a folder of its own."""
+def rig_factory(new: Iterator[Path]) -> Callable[[type[Any]], Callable[[], Any]]:
+    """Return a function that opens a contract's rigs, each with its own folder."""
 
-    def made(contract: type[Any]) -> Any:
+    def open_rig(contract: type[Any]) -> Any:
         suite = contract()
         suite._tmp = next(new)
         return suite.rig()
 
-    return lambda contract: lambda: made(contract)
+    return lambda contract: lambda: open_rig(contract)
 
 
 CLOUDS: dict[str, Callable[[Path], Rigs]] = {
@@ -221,33 +223,37 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
-async def test_live_and_simulated_adapters_come_to_the_same_decisions(cloud: str, tmp_path: Path) -> None:
+async def test_live_and_simulated_adapters_lead_to_equal_decisions(cloud: str, tmp_path: Path) -> None:
     rigs = CLOUDS[cloud](tmp_path)
     case = world_file(tmp_path, notices=rigs.notices)
-    simulated = await turns(case, simulated_setup)
+    simulated = await run_ticks(case, simulated_setup)
     async with AsyncExitStack() as stack:
-        live = await turns(case, lambda world, case: live_setup(stack, rigs, world, case))
-    assert sum(size[4] for size in seen(simulated[-1]).values()) == (3 if rigs.notices else 0), "taken in all"
+        live = await run_ticks(case, lambda world, case: live_setup(stack, rigs, world, case))
+    assert sum(size[4] for size in pool_sizes(simulated[-1]).values()) == (3 if rigs.notices else 0), (
+        "number of interruptions"
+    )
     assert max(t.decision.target or 0 for t in simulated) >= 9
-    resting = [seen(t)[PoolName("warm")][1] for t in simulated]
-    assert (resting[0], min(resting), resting[-1]) == (2, 0 if rigs.notices else 2, 2), "drained, and filled again"
+    resting = [pool_sizes(t)[PoolName("warm")][1] for t in simulated]
+    assert (resting[0], min(resting), resting[-1]) == (2, 0 if rigs.notices else 2, 2), (
+        "the warm pool drained and was refilled"
+    )
     for one, other in zip(simulated, live, strict=True):
-        assert seen(one) == seen(other)
+        assert pool_sizes(one) == pool_sizes(other)
         assert one.observation.readings == other.observation.readings
         assert one.decision == other.decision
-        assert done(one) == done(other)
+        assert outcomes(one) == outcomes(other)
 
 
-def seen(tick: Tick) -> dict[PoolName, tuple[int, ...]]:
+def pool_sizes(tick: Tick) -> dict[PoolName, tuple[int, ...]]:
     return {n: sizes(r.value) for n, r in tick.observation.pools.items() if isinstance(r, Fresh)}
 
 
-def done(tick: Tick) -> list[tuple[PoolName, int, int, Result]]:
+def outcomes(tick: Tick) -> list[tuple[PoolName, int, int, Result]]:
     return [(o.pool, o.before, o.after, o.result) for o in tick.outcomes]
 
 
 def world_file(folder: Path, *, notices: bool) -> Case:
-    """The world; where a platform tells of no notices, one in which none are given and no zone lets go of anything."""
+    """Return the world; without notices, one in which no zone interrupts machines."""
     shutil.copy(HERE / "workload.yaml", folder)
     scenario = yaml.safe_load((HERE / "world.yaml").read_text(encoding="utf-8"))
     if not notices:
@@ -260,25 +266,25 @@ def world_file(folder: Path, *, notices: bool) -> Case:
 
 
 async def simulated_setup(world: World, case: Case) -> Setup:
-    made = ports.setup(world, case.workload, case.pools, {})
-    sources = {name: Only(source, "visible") for name, source in made.sources.items()}
-    return dataclasses.replace(made, sources=sources, ports_may_wait=True)
+    setup = ports.setup(world, case.workload, case.pools, {})
+    sources = {name: Only(source, "visible") for name, source in setup.sources.items()}
+    return dataclasses.replace(setup, sources=sources, ports_may_wait=True)
 
 
 async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case) -> Setup:
-    """The same, with a real adapter between the controller and each part of the world."""
+    """Return the simulated setup with a live adapter between the controller and each part of the world."""
     simulated = await simulated_setup(world, case)
     clock, wall = ports.SimulatedClock(world), SystemClock()
 
-    async def known() -> Resources:
+    async def new_resources() -> Resources:
         resources = await stack.enter_async_context(Resources())
-        resources.calls = Unhurried()
+        resources.calls = CallsWithLargeBudgets()
         return resources
 
-    shared = await known()
+    shared = await new_resources()
 
     async def opening() -> AdapterContext:
-        return AdapterContext(shared if rigs.together else await known(), wall, DEADLINE_S)
+        return AdapterContext(shared if rigs.together else await new_resources(), wall, DEADLINE_S)
 
     sources: dict[str, Source] = {}
     for name, source in simulated.sources.items():
@@ -292,16 +298,16 @@ async def live_setup(stack: AsyncExitStack, rigs: Rigs, world: World, case: Case
     return dataclasses.replace(simulated, sources=sources, actuators=actuators)
 
 
-async def turns(case: Case, make: Make) -> list[Tick]:
-    """Every turn of the world's length under the daemon's controller."""
+async def run_ticks(case: Case, make: Make) -> list[Tick]:
+    """Run the controller on every tick of the world's duration."""
     trace = traffic_of(case, SEED)
     world = build_world(case, SEED, trace)
     clock, ticks = ports.SimulatedClock(world), list[Tick]()
     spec = case.workload.spec
     history = History(max(HISTORY_S, spec.lookback_s), step_s=spec.interval_s)
     controller = Controller(await make(world, case), clock, history, ticks.append)
-    for turn in range(math.ceil(run_end_s(case, trace) / spec.interval_s)):
-        due = case.scenario.epoch_s + turn * spec.interval_s
+    for number in range(math.ceil(run_end_s(case, trace) / spec.interval_s)):
+        due = case.scenario.epoch_s + number * spec.interval_s
         await clock.sleep_until(due)
         await controller.tick(due)
     return ticks

@@ -86,7 +86,11 @@ async def test_late_share_is_measured_against_the_workloads_slo(tmp_path: Path) 
 async def test_checks_call_only_read_operations(cloud: tuple[Aws, Front], tmp_path: Path) -> None:
     aws_server, proxy = cloud
     await check_adapters(load_config(tmp_path, await aws_server.queue("prompts"), proxy.url), SystemClock())
-    assert {a.operation for a in proxy.asked} <= {"GetQueueAttributes", "SimulatePrincipalPolicy", "GetCallerIdentity"}
+    assert {a.operation for a in proxy.requests} <= {
+        "GetQueueAttributes",
+        "SimulatePrincipalPolicy",
+        "GetCallerIdentity",
+    }
 
 
 async def test_missing_permission_is_reported_with_its_remedy(cloud: tuple[Aws, Front], tmp_path: Path) -> None:

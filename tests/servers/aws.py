@@ -125,7 +125,7 @@ class Aws:
         return key["AccessKeyId"], key["SecretAccessKey"]
 
     @asynccontextmanager
-    async def strangers_refused(self) -> AsyncIterator[None]:
+    async def authentication_enforced(self) -> AsyncIterator[None]:
         """Check keys, signatures and permissions inside this context."""
         async with self._http.post(f"{self.url}/moto-api/reset-auth", data=b"0") as answer:
             before = (await answer.json(content_type=None))["PREVIOUS_INITIAL_NO_AUTH_ACTION_COUNT"]
@@ -150,7 +150,7 @@ async def aws() -> AsyncIterator[Aws]:
 @functools.cache
 def _server() -> str:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    _mend()
+    _patch_moto()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     atexit.register(server.stop)
@@ -171,7 +171,7 @@ def isolate(monkeypatch: pytest.MonkeyPatch, tmp: Path, **variables: str) -> Non
         monkeypatch.setenv(name, value)
 
 
-def _mend() -> None:
+def _patch_moto() -> None:
     """Apply the corrections above to moto, for the life of this process."""
     CloudWatchBackend.put_metric_data = _refuse_own_namespaces
     CloudWatchBackend.get_metric_data = _align_to_periods

@@ -16,7 +16,7 @@ from tests.servers.spoiling import Mangle, mangled
 
 
 @dataclass
-class Clouds:
+class CloudWatchServer:
     """`calls` are the numbers of queries of each call, `windows` their start, end and period.
 
     `page`: samples per page; 0: all. A metric in `wrong` makes its whole call fail.
@@ -63,8 +63,8 @@ class Clouds:
 
 
 @asynccontextmanager
-async def cloudwatch() -> AsyncIterator[Clouds]:
-    it = Clouds()
+async def cloudwatch() -> AsyncIterator[CloudWatchServer]:
+    it = CloudWatchServer()
     app = web.Application()
     app.router.add_post("/{path:.*}", it.serve)
     async with listening(app) as port:

@@ -39,16 +39,16 @@ class Compute:
     world: World
     upstream: str
     url: str = ""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     given: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     faults: dict[str, Refusal] = field(default_factory=dict)
     spoils: dict[str, Spoil] = field(default_factory=dict)
     lost: bool = False
     mangle: Mangle | None = None
-    """Changes each accepted response, named as in `asked`."""
+    """Changes each accepted response, named as in `requests`."""
 
     def count(self, named: str) -> int:
-        return self.asked.count(named)
+        return self.requests.count(named)
 
     def clear(self) -> None:
         self.faults.clear()
@@ -75,13 +75,13 @@ async def compute(world: World, upstream: str) -> AsyncIterator[Compute]:
                 target = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
                 service = "cloudwatch" if service == "monitoring" else service
                 called = f"{service}:{target}"
-                it.asked.append(called)
+                it.requests.append(called)
                 if service in it.faults:
                     return refused(service, it.faults[service])
                 response = await forward(http, it.upstream, request, body)
                 return mangled(called, response, it.mangle)
             name = f"{service}:{model.name}"
-            it.asked.append(name)
+            it.requests.append(name)
             kind = "read" if model.name.startswith(READS) else "write"
             keys = (name, service, kind)
             if it.world.granted is not None and name not in it.world.granted:

@@ -25,10 +25,10 @@ async def event_queue(cloud: Aws, name: str = "interruptions") -> str:
 
 async def warn(cloud: Aws, machine: str, kind: str = WARNING) -> None:
     """Send EC2's event of this kind about an instance."""
-    await tell(cloud, "aws.ec2", kind, {"instance-id": machine, "instance-action": "terminate"})
+    await put_event(cloud, "aws.ec2", kind, {"instance-id": machine, "instance-action": "terminate"})
 
 
-async def tell(cloud: Aws, source: str, kind: str, detail: dict[str, Any]) -> None:
+async def put_event(cloud: Aws, source: str, kind: str, detail: dict[str, Any]) -> None:
     events = await cloud.client("events")
     entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
     answer = await events.put_events(Entries=[entry])

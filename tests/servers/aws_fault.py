@@ -24,7 +24,7 @@ XML_ERROR: Final = re.compile(rb"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>",
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordedRequest:
     """One HTTP request. `key` is the access key that signed it; empty without a signature."""
 
     service: str
@@ -34,8 +34,8 @@ class Asked:
     connection: int
 
 
-Words = Callable[[Asked], web.Response]
-Fault = Words | Callable[[Asked], Awaitable[web.Response]]
+Responder = Callable[[RecordedRequest], web.Response]
+Fault = Responder | Callable[[RecordedRequest], Awaitable[web.Response]]
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Front:
 
     upstream: str
     url: str = ""
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[RecordedRequest] = field(default_factory=list)
     faults: dict[str, Fault] = field(default_factory=dict)
     _connections: dict[object, int] = field(default_factory=dict)
 
     def count(self, operation: str) -> int:
-        return sum(a.operation == operation for a in self.asked)
+        return sum(a.operation == operation for a in self.requests)
 
-    def note(self, request: web.Request, body: bytes) -> Asked:
+    def note(self, request: web.Request, body: bytes) -> RecordedRequest:
         connection = self._connections.setdefault(request.transport, len(self._connections))
         scope = request.headers.get("Authorization", "").partition("Credential=")[2].partition(",")[0].split("/")
         key, _, region, service = scope[:4] if len(scope) == 5 else ("", "", "", "sts")
@@ -60,8 +60,8 @@ class Front:
         if not operation:
             operation = body.partition(OPERATION_QUERY)[2].partition(b"&")[0].decode()
         service = "cloudwatch" if service == "monitoring" else service
-        self.asked.append(Asked(service, operation, region, key, connection))
-        return self.asked[-1]
+        self.requests.append(RecordedRequest(service, operation, region, key, connection))
+        return self.requests[-1]
 
 
 @asynccontextmanager
@@ -97,13 +97,13 @@ async def front(upstream: str) -> AsyncIterator[Front]:
 
 def refusal(
     status: int, code: str, message: str, *, query_code: str = "", headers: dict[str, str] | None = None
-) -> Words:
+) -> Responder:
     """Return an error in the service's own protocol: JSON for SQS and CloudWatch, XML for STS.
 
     `query_code` is the code of the older query protocol, which AWS sends together with the new one.
     """
 
-    def answer(call: Asked) -> web.Response:
+    def answer(call: RecordedRequest) -> web.Response:
         more = {"x-amzn-requestid": "00000000-0000-0000-0000-000000000000", **(headers or {})}
         if query_code:
             more["x-amzn-query-error"] = f"{query_code};Sender"
@@ -130,7 +130,7 @@ def metrics(results: object) -> Fault:
     return body(json.dumps({"MetricDataResults": results}).encode())
 
 
-async def silence(_: Asked) -> web.Response:
+async def silence(_: RecordedRequest) -> web.Response:
     """Never respond."""
     await asyncio.Event().wait()
     raise AssertionError

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tests.servers.aws_wire import Refusal
-from tests.servers.aws_world import CODES, WORDS, Fleet, Flock, Group, Instance, NodeGroup, World, when
+from tests.servers.aws_world import CODES, WORDS, Fleet, Group, Instance, InstanceSet, NodeGroup, World, when
 
 ARN: Final = "arn:aws:{service}:us-east-1:123456789012:{rest}"
 Handler = Callable[[World, dict[str, Any]], Mapping[str, Any]]
@@ -36,8 +36,8 @@ def _group(g: Group) -> dict[str, Any]:
         "AutoScalingGroupARN": ARN.format(
             service="autoscaling", rest=f"autoScalingGroup:1:autoScalingGroupName/{g.name}"
         ),
-        "MinSize": g.least,
-        "MaxSize": g.most,
+        "MinSize": g.min_size,
+        "MaxSize": g.max_size,
         "DesiredCapacity": g.desired,
         "DefaultCooldown": 300,
         "AvailabilityZones": list(g.zones),
@@ -70,12 +70,15 @@ def _member(i: Instance, state: str) -> dict[str, Any]:
 def _warm(g: Group) -> dict[str, Any]:
     assert g.warm is not None
     more = {} if g.prepared is None else {"MaxGroupPreparedCapacity": g.prepared}
-    return {"MinSize": g.warm.least, "PoolState": g.warm_state, **more}
+    return {"MinSize": g.warm.min_size, "PoolState": g.warm_state, **more}
 
 
 def set_desired(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     g, size = group(world, fields), fields["DesiredCapacity"]
-    for bound, wrong, word in ((g.most, size > g.most, "above max"), (g.least, size < g.least, "below min")):
+    for bound, wrong, word in (
+        (g.max_size, size > g.max_size, "above max"),
+        (g.min_size, size < g.min_size, "below min"),
+    ):
         if wrong:
             text = f"New SetDesiredCapacity value {size} is {word} value {bound} for the AutoScalingGroup."
             raise Refusal("ValidationError", text)
@@ -94,10 +97,10 @@ def launch_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _launch(world: World, g: Group, zone: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    if g.desired + fields["RequestedCapacity"] > g.most:
-        raise Refusal("ValidationError", f"The requested capacity would exceed the maximum of {g.most}.")
+    if g.desired + fields["RequestedCapacity"] > g.max_size:
+        raise Refusal("ValidationError", f"The requested capacity would exceed the maximum of {g.max_size}.")
     came: list[str] = []
-    market, missing = g.bought(), None
+    market, missing = g.next_market(), None
     for _ in range(fields["RequestedCapacity"]):
         missing = world.launch(g, zone, market)
         if missing is None:
@@ -116,22 +119,22 @@ def _launch(world: World, g: Group, zone: str, fields: Mapping[str, Any]) -> dic
     }
 
 
-def _once(world: World, token: str, what: object, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Idempotent by token."""
+def _once(world: World, token: str, parameters: object, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the response of the first call with this token."""
     if token in world.launches:
         before, answer = world.launches[token]
-        if before != what:
+        if before != parameters:
             raise Refusal("IdempotentParameterMismatch", "The token was used with other parameters.")
         return answer
     answer = do()
-    world.launches[token] = what, answer
+    world.launches[token] = parameters, answer
     return answer
 
 
 def describe_activities(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     g = group(world, fields)
-    launches = [(t, "", g.market) for t in g.told]
-    launches += [(t, " into warm pool", g.market) for t in (g.warm.told if g.warm is not None else [])]
+    launches = [(t, "", g.market) for t in g.activities]
+    launches += [(t, " into warm pool", g.market) for t in (g.warm.activities if g.warm is not None else [])]
     launches.sort(key=lambda one: one[0][0], reverse=True)
     return {
         "Activities": [
@@ -161,8 +164,8 @@ def _activity(g: Group, launch: tuple[float, str, Any], where: str, market: str,
 def put_warm_pool(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     g = group(world, fields)
     if g.warm is None:
-        g.warm = Flock(f"{g.name}/warm", g.zones, g.type, g.market)
-    g.warm.least = fields.get("MinSize", 0)
+        g.warm = InstanceSet(f"{g.name}/warm", g.zones, g.type, g.market)
+    g.warm.min_size = fields.get("MinSize", 0)
     g.prepared = fields.get("MaxGroupPreparedCapacity")
     g.warm_state = fields.get("PoolState", "Stopped")
     return {}
@@ -230,7 +233,7 @@ def describe_fleet_instances(world: World, fields: dict[str, Any]) -> Mapping[st
 
 def describe_fleet_history(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
     f, since = fleet(world, fields["FleetId"]), fields["StartTime"].timestamp()
-    return {"FleetId": f.name, "HistoryRecords": [_event(f, *launch) for launch in f.told if launch[0] >= since]}
+    return {"FleetId": f.name, "HistoryRecords": [_event(f, *launch) for launch in f.activities if launch[0] >= since]}
 
 
 def _event(f: Fleet, at: float, zone: str, missing: Any) -> dict[str, Any]:
@@ -255,8 +258,8 @@ def modify_fleet(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def create_fleet(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
-    what = json.dumps({k: v for k, v in fields.items() if k != "ClientToken"}, sort_keys=True, default=str)
-    return _once(world, fields["ClientToken"], what, lambda: _create(world, fields))
+    parameters = json.dumps({k: v for k, v in fields.items() if k != "ClientToken"}, sort_keys=True, default=str)
+    return _once(world, fields["ClientToken"], parameters, lambda: _create(world, fields))
 
 
 def _create(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,29 +267,31 @@ def _create(world: World, fields: Mapping[str, Any]) -> dict[str, Any]:
     market = target["DefaultTargetCapacityType"]
     tags = {t["Key"]: t["Value"] for s in fields.get("TagSpecifications", ()) for t in s["Tags"]}
     overrides = fields["LaunchTemplateConfigs"][0]["Overrides"]
-    flock = Flock(
+    instance_set = InstanceSet(
         "instant", tuple(o["SubnetId"].replace("subnet-", "us-east-1") for o in overrides), market=market, tags=tags
     )
     came, errors = list[dict[str, Any]](), list[dict[str, Any]]()
-    for zone, override in zip(flock.zones, overrides, strict=True):
-        flock.type = override.get("InstanceType", flock.type)
+    for zone, override in zip(instance_set.zones, overrides, strict=True):
+        instance_set.type = override.get("InstanceType", instance_set.type)
         ids = list[str]()
-        while len(flock.instances) < target["TotalTargetCapacity"]:
-            missing = world.launch(flock, zone, market)
+        while len(instance_set.instances) < target["TotalTargetCapacity"]:
+            missing = world.launch(instance_set, zone, market)
             if missing is not None:
-                overrides_said = {"Overrides": {"InstanceType": flock.type, "AvailabilityZone": zone}}
-                error = {"LaunchTemplateAndOverrides": overrides_said, "Lifecycle": market}
+                failed_overrides = {"Overrides": {"InstanceType": instance_set.type, "AvailabilityZone": zone}}
+                error = {"LaunchTemplateAndOverrides": failed_overrides, "Lifecycle": market}
                 errors.append({**error, "ErrorCode": CODES[missing, market], "ErrorMessage": "Not launched."})
                 break
-            ids.append(flock.instances[-1].id)
+            ids.append(instance_set.instances[-1].id)
         if ids:
-            came.append({"InstanceIds": ids, "InstanceType": flock.type, "Lifecycle": market, "AvailabilityZone": zone})
-    world.loose += flock.instances
+            came.append(
+                {"InstanceIds": ids, "InstanceType": instance_set.type, "Lifecycle": market, "AvailabilityZone": zone}
+            )
+    world.standalone += instance_set.instances
     return {"FleetId": f"fleet-{uuid.uuid4()}", "Instances": came, "Errors": errors}
 
 
 def terminate_instances(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
-    world.take(fields["InstanceIds"])
+    world.remove(fields["InstanceIds"])
     gone = {"CurrentState": {"Code": 32, "Name": "shutting-down"}, "PreviousState": {"Code": 16, "Name": "running"}}
     return {"TerminatingInstances": [{"InstanceId": i, **gone} for i in fields["InstanceIds"]]}
 
@@ -317,7 +322,7 @@ def describe_node_group(world: World, fields: dict[str, Any]) -> Mapping[str, An
         "clusterName": n.cluster,
         "status": "UPDATING" if n.busy else "ACTIVE",
         "capacityType": "SPOT" if n.group.market == "spot" else "ON_DEMAND",
-        "scalingConfig": {"minSize": n.group.least, "maxSize": n.group.most, "desiredSize": n.desired},
+        "scalingConfig": {"minSize": n.group.min_size, "maxSize": n.group.max_size, "desiredSize": n.desired},
         "resources": {"autoScalingGroups": [{"name": n.group.name}]},
         "health": {"issues": n.issues},
     }
@@ -331,7 +336,7 @@ def update_node_group(world: World, fields: dict[str, Any]) -> Mapping[str, Any]
         return {"update": n.updates[n.tokens[token]]}
     if n.busy:
         raise Refusal("ResourceInUseException", "Nodegroup cannot be updated as it is currently being updated", 409)
-    if not n.group.least <= size <= n.group.most:
+    if not n.group.min_size <= size <= n.group.max_size:
         raise Refusal("InvalidParameterException", f"desired capacity {size} is out of bounds")
     update: dict[str, Any] = {"id": str(uuid.uuid4()), "status": "InProgress", "type": "ConfigUpdate", "errors": []}
     update["params"] = [{"type": "DesiredSize", "value": str(size)}]
@@ -364,7 +369,7 @@ def describe_update(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def simulate(world: World, fields: dict[str, Any]) -> Mapping[str, Any]:
-    """Return IAM's own verdict."""
+    """Return IAM's decision for each action."""
     allowed = world.granted
     return {
         "EvaluationResults": [

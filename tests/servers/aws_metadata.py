@@ -1,4 +1,4 @@
-"""An instance's metadata server, IMDSv2 only: no values without a token, and 404 for a missing announcement."""
+"""An instance's metadata server, IMDSv2 only: no values without a token, and 404 for a missing notice."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.servers.site import listening
 
 @dataclass
 class MetadataServer:
-    """`told` has the values by path below /latest/meta-data. `tokens` are the issued ones; a test may void them.
+    """`values` has the values by path below /latest/meta-data. `tokens` are the issued ones; a test may void them.
 
     The next `busy` requests for a token are refused.
     """
 
     url: str = ""
-    told: dict[str, str] = field(default_factory=lambda: {"instance-id": "i-0123456789abcdef0"})
+    values: dict[str, str] = field(default_factory=lambda: {"instance-id": "i-0123456789abcdef0"})
     tokens: set[str] = field(default_factory=set)
     given: int = 0
     busy: int = 0
@@ -37,7 +37,7 @@ class MetadataServer:
     async def data(self, request: web.Request) -> web.Response:
         if request.headers.get("X-aws-ec2-metadata-token") not in self.tokens:
             return web.Response(status=401)
-        value = self.told.get(request.match_info["path"])
+        value = self.values.get(request.match_info["path"])
         return web.Response(status=404) if value is None else web.Response(text=value)
 
 

@@ -39,7 +39,7 @@ CODES: Final = {
     ("quota", "on-demand"): "VcpuLimitExceeded",
     ("quota", "spot"): "MaxSpotInstanceCountExceeded",
 }
-Lack = Literal["capacity", "quota"]
+Shortage = Literal["capacity", "quota"]
 
 
 @dataclass(eq=False)
@@ -55,8 +55,8 @@ class Instance:
 
 
 @dataclass(eq=False)
-class Flock:
-    """Instances that are kept at a number. `told` are failed launches: time, zone, and missing resource.
+class InstanceSet:
+    """Instances that are kept at a number. `activities` are launches: time, zone, missing resource.
 
     `lag_s` is the time until its instances serve, where it differs from the world's.
     """
@@ -67,15 +67,15 @@ class Flock:
     market: Market = "on-demand"
     spot_share: float | None = None
     desired: int = 0
-    least: int = 0
-    most: int = 10
+    min_size: int = 0
+    max_size: int = 10
     instances: list[Instance] = field(default_factory=list)
-    told: list[tuple[float, str, Lack | None]] = field(default_factory=list)
-    tried: tuple[int, float] = (0, 0.0)
+    activities: list[tuple[float, str, Shortage | None]] = field(default_factory=list)
+    last_attempt: tuple[int, float] = (0, 0.0)
     tags: dict[str, str] = field(default_factory=dict)
     lag_s: float | None = None
 
-    def bought(self) -> Market:
+    def next_market(self) -> Market:
         if self.spot_share is None:
             return self.market
         spot = sum(i.market == "spot" for i in self.instances)
@@ -83,19 +83,19 @@ class Flock:
 
 
 @dataclass(eq=False)
-class Group(Flock):
+class Group(InstanceSet):
     """An Auto Scaling group, with its warm pool if it has one."""
 
-    warm: Flock | None = None
+    warm: InstanceSet | None = None
     prepared: int | None = None
     warm_state: str = "Stopped"
     suspended: tuple[str, ...] = ()
 
     def warm_size(self) -> int:
         assert self.warm is not None
-        if self.prepared == self.warm.least:
-            return self.warm.least
-        return max(self.warm.least, (self.most if self.prepared is None else self.prepared) - self.desired)
+        if self.prepared == self.warm.min_size:
+            return self.warm.min_size
+        return max(self.warm.min_size, (self.max_size if self.prepared is None else self.prepared) - self.desired)
 
 
 @dataclass(eq=False)
@@ -117,7 +117,7 @@ class NodeGroup:
 
 
 @dataclass(eq=False)
-class Fleet(Flock):
+class Fleet(InstanceSet):
     """An EC2 Fleet that maintains its size."""
 
     state: str = "active"
@@ -127,7 +127,7 @@ class Fleet(Flock):
 class World:
     """An account's machines. `lag_s` is the time until one serves; None: until `ready`.
 
-    `lacks` has the missing resource by (zone, market); `retry_s` is the groups' retry interval; `hidden_s` the time
+    `shortages` has the missing resource by (zone, market); `retry_s` is the groups' retry interval; `hidden_s` the time
     until EC2 lists a new instance. `granted` are the actions that IAM allows; None: all.
     """
 
@@ -136,26 +136,26 @@ class World:
     groups: dict[str, Group] = field(default_factory=dict)
     nodes: dict[tuple[str, str], NodeGroup] = field(default_factory=dict)
     fleets: dict[str, Fleet] = field(default_factory=dict)
-    loose: list[Instance] = field(default_factory=list)
+    standalone: list[Instance] = field(default_factory=list)
     launches: dict[str, tuple[object, dict[str, Any]]] = field(default_factory=dict)
-    lacks: dict[tuple[str, str], Lack] = field(default_factory=dict)
+    shortages: dict[tuple[str, str], Shortage] = field(default_factory=dict)
     reservations: list[dict[str, Any]] = field(default_factory=list)
     hidden_s: float = 0.0
     granted: frozenset[str] | None = None
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-    def flocks(self) -> list[Flock]:
+    def instance_sets(self) -> list[InstanceSet]:
         warm = [g.warm for g in self.groups.values() if g.warm is not None]
         return [*self.groups.values(), *warm, *self.fleets.values()]
 
     def instances(self) -> list[Instance]:
-        return [*(i for flock in self.flocks() for i in flock.instances), *self.loose]
+        return [*(i for instance_set in self.instance_sets() for i in instance_set.instances), *self.standalone]
 
-    def launch(self, flock: Flock, zone: str, market: Market) -> Lack | None:
+    def launch(self, instance_set: InstanceSet, zone: str, market: Market) -> Shortage | None:
         """Launch an instance; return it, or the missing resource."""
-        missing = self.lacks.get((zone, market)) or self.lacks.get(("*", market))
+        missing = self.shortages.get((zone, market)) or self.shortages.get(("*", market))
         if missing is None:
-            flock.instances.append(self.instance(zone, flock.type, market, flock.tags))
+            instance_set.instances.append(self.instance(zone, instance_set.type, market, instance_set.tags))
         return missing
 
     def instance(self, zone: str, kind: str, market: Market, tags: dict[str, str]) -> Instance:
@@ -168,11 +168,11 @@ class World:
             if group.warm is not None:
                 self._draw(group)
                 group.warm.desired = group.warm_size()
-        for flock in self.flocks():
-            self._fill(flock, now)
-        for flock in [*self.flocks(), Flock("loose", (), instances=self.loose)]:
-            lag_s = self.lag_s if flock.lag_s is None else flock.lag_s
-            for one in flock.instances:
+        for instance_set in self.instance_sets():
+            self._fill(instance_set, now)
+        for instance_set in [*self.instance_sets(), InstanceSet("loose", (), instances=self.standalone)]:
+            lag_s = self.lag_s if instance_set.lag_s is None else instance_set.lag_s
+            for one in instance_set.instances:
                 one.up = one.up or (lag_s is not None and now - one.born >= lag_s)
 
     def _draw(self, group: Group) -> None:
@@ -182,36 +182,45 @@ class World:
             group.warm.instances.remove(warm[0])
             group.instances.append(warm[0])
 
-    def _fill(self, flock: Flock, now: float) -> None:
-        flock.instances.sort(key=lambda i: (not i.up, i.id))
-        while sum(i.weight for i in flock.instances) > flock.desired:
-            flock.instances.pop()
-        missing = flock.desired - sum(i.weight for i in flock.instances)
-        suspended = isinstance(flock, Group) and "Launch" in flock.suspended
-        if missing <= 0 or suspended or (flock.tried[0] == flock.desired and now - flock.tried[1] < self.retry_s):
+    def _fill(self, instance_set: InstanceSet, now: float) -> None:
+        instance_set.instances.sort(key=lambda i: (not i.up, i.id))
+        while sum(i.weight for i in instance_set.instances) > instance_set.desired:
+            instance_set.instances.pop()
+        missing = instance_set.desired - sum(i.weight for i in instance_set.instances)
+        suspended = isinstance(instance_set, Group) and "Launch" in instance_set.suspended
+        if (
+            missing <= 0
+            or suspended
+            or (
+                instance_set.last_attempt[0] == instance_set.desired
+                and now - instance_set.last_attempt[1] < self.retry_s
+            )
+        ):
             return
         for _ in range(missing):
-            market = flock.bought()
-            held = {zone: sum(i.zone == zone for i in flock.instances) for zone in flock.zones}
-            for zone in sorted(flock.zones, key=lambda z: held[z]):
-                lacking = self.launch(flock, zone, market)
-                flock.told.append((now, zone, lacking))
-                if lacking is None:
+            market = instance_set.next_market()
+            held = {zone: sum(i.zone == zone for i in instance_set.instances) for zone in instance_set.zones}
+            for zone in sorted(instance_set.zones, key=lambda z: held[z]):
+                shortage = self.launch(instance_set, zone, market)
+                instance_set.activities.append((now, zone, shortage))
+                if shortage is None:
                     break
-        flock.tried = (flock.desired, now) if len(flock.instances) < flock.desired else (0, 0.0)
+        instance_set.last_attempt = (
+            (instance_set.desired, now) if len(instance_set.instances) < instance_set.desired else (0, 0.0)
+        )
 
-    def ready(self, flock: Flock, count: int) -> None:
+    def ready(self, instance_set: InstanceSet, count: int) -> None:
         """Make `count` of its instances serve."""
         self.settle()
-        for i, instance in enumerate(flock.instances):
+        for i, instance in enumerate(instance_set.instances):
             instance.up = i < count
 
-    def take(self, ids: list[str]) -> None:
+    def remove(self, ids: list[str]) -> None:
         """Remove instances; their groups try to replace them at once."""
-        for flock in self.flocks():
-            flock.instances = [i for i in flock.instances if i.id not in ids]
-            flock.tried = (0, 0.0)
-        self.loose = [i for i in self.loose if i.id not in ids]
+        for instance_set in self.instance_sets():
+            instance_set.instances = [i for i in instance_set.instances if i.id not in ids]
+            instance_set.last_attempt = (0, 0.0)
+        self.standalone = [i for i in self.standalone if i.id not in ids]
 
 
 def when(at: float) -> datetime:

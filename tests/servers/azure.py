@@ -55,7 +55,7 @@ class Azure:
     folder: Path
     tls: ssl.SSLContext
     granted: tuple[str, ...] = EVERYTHING
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     operations: dict[str, Operation] = field(default_factory=dict)
     resources: dict[str, Handler] = field(default_factory=dict)
     lists: dict[str, Callable[[web.Request], list[dict[str, Any]]]] = field(default_factory=dict)
@@ -151,7 +151,7 @@ class Azure:
         if request.path.endswith("/metrics:getBatch") and self.batch is not None:
             return await self.batch(request)
         action = action_of(request)
-        self.asked[action] += 1
+        self.requests[action] += 1
         if not self.grants(action):
             return denied(action)
         if not request.query.get("api-version"):
@@ -222,7 +222,7 @@ class Events:
     """Scheduled Events: one document for all hosts, or one per host in the path."""
 
     events: list[dict[str, Any]] = field(default_factory=list)
-    asked: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
     incarnation: int = 1
     silent: bool = False
     port: int = 0
@@ -235,7 +235,7 @@ class Events:
     def relays(self) -> str:
         return f"http://127.0.0.1:{self.port}/{{host}}/metadata/scheduledevents"
 
-    def say(self, event_type: str, *machines: str, source: str = "Platform", status: str = "Scheduled") -> str:
+    def announce(self, event_type: str, *machines: str, source: str = "Platform", status: str = "Scheduled") -> str:
         """Add an event; return its id."""
         self.incarnation += 1
         event_id = f"event-{self.incarnation}"
@@ -254,11 +254,11 @@ class Events:
         )
         return event_id
 
-    def take_back(self, event_id: str) -> None:
+    def withdraw(self, event_id: str) -> None:
         self.events = [e for e in self.events if e["EventId"] != event_id]
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked[request.match_info.get("host", "")] += 1
+        self.requests[request.match_info.get("host", "")] += 1
         if request.headers.get("Metadata") != "true" or request.query.get("api-version") != "2020-07-01":
             return web.json_response({"error": "Bad request: Metadata header or api-version is wrong"}, status=400)
         if self.silent:

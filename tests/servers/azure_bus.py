@@ -29,18 +29,18 @@ WHEN: Final = "2026-01-01T00:00:00Z"
 
 @dataclass
 class Counted:
-    """Messages by kind. `told` replaces the number of active messages by an invalid value."""
+    """Messages by kind. `invalid_active` replaces the number of active messages by an invalid value."""
 
     active: int = 0
     scheduled: int = 0
     dead: int = 0
     transfer: int = 0
     transfer_dead: int = 0
-    told: str | None = None
+    invalid_active: str | None = None
 
     def details(self) -> str:
         counts = {
-            "Active": self.told if self.told is not None else self.active,
+            "Active": self.invalid_active if self.invalid_active is not None else self.active,
             "DeadLetter": self.dead,
             "Scheduled": self.scheduled,
             "Transfer": self.transfer,
@@ -60,7 +60,7 @@ class Bus:
     empty: bool = False
     static: bool = False
     """Throttled, with responses of zero counts."""
-    asked: int = 0
+    requests: int = 0
     port: int = 0
 
     def connection_string(self, port: int | None = None, key: str = KEY) -> str:
@@ -69,10 +69,10 @@ class Bus:
     def clear(self) -> None:
         self.status, self.empty, self.static = None, False, False
         for counted in [*self.queues.values(), *self.subscriptions.values()]:
-            counted.told = None
+            counted.invalid_active = None
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked += 1
+        self.requests += 1
         if self.status == 429:
             return _error(429, "50009: The request was terminated because the namespace is being throttled.")
         if self.status is not None:

@@ -52,7 +52,7 @@ class Machine:
 
 @dataclass
 class ScaleSet:
-    """A scale set. `none_left` refuses growth at once, with an error's code and message."""
+    """A scale set. `capacity_error` refuses growth at once, with an error's code and message."""
 
     cloud: Azure
     name: str
@@ -64,7 +64,7 @@ class ScaleSet:
     machines: list[Machine] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     reservation_group: str | None = None
-    none_left: tuple[str, str] | None = None
+    capacity_error: tuple[str, str] | None = None
     serving: bool = False
     """Whether requested machines serve at once."""
     boot_s: float | None = None
@@ -84,12 +84,14 @@ class ScaleSet:
     def alive(self) -> list[Machine]:
         return [m for m in self.machines if m.state in {"ready", "creating"} and m.failure is None]
 
-    def there(self) -> ScaleSet:
+    def register(self) -> ScaleSet:
         """Add it to the subscription."""
         self.cloud.resources[self.path.lower()] = self.answer
         self.cloud.resources[f"{self.path}/delete".lower()] = self.delete
         group = f"{ROOT}/{self.group}/providers".lower()
-        self.cloud.lists[f"{self.path}/virtualMachines".lower()] = lambda _: [self.told(m) for m in self.machines]
+        self.cloud.lists[f"{self.path}/virtualMachines".lower()] = lambda _: [
+            self.instance_view(m) for m in self.machines
+        ]
         listed = f"{group}/{SETS}".lower()
         others = self.cloud.lists.get(listed, nothing)
         self.cloud.lists[listed] = lambda r: [*others(r), self.body()]
@@ -101,7 +103,7 @@ class ScaleSet:
 
     def _filtered(self, request: web.Request) -> list[dict[str, Any]]:
         is_of_set = request.query.get("$filter") == f"'virtualMachineScaleSet/id' eq '{self.path}'"
-        return [self.told(m) for m in self.machines] if is_of_set else []
+        return [self.instance_view(m) for m in self.machines] if is_of_set else []
 
     def machine_name(self, machine: Machine) -> str:
         return f"{self.name}_{machine.number}"
@@ -109,7 +111,7 @@ class ScaleSet:
     def host(self, machine: Machine) -> str:
         return f"{self.name}{machine.number:06}"
 
-    def told(self, machine: Machine) -> dict[str, Any]:
+    def instance_view(self, machine: Machine) -> dict[str, Any]:
         properties = {
             "provisioningState": machine.provisioning,
             "instanceView": {"statuses": machine.statuses()},
@@ -146,8 +148,8 @@ class ScaleSet:
         if request.headers.get("If-Match", self.body()["etag"]) != self.body()["etag"]:
             return refusal(412, "PreconditionFailed", "The etag does not match.")
         capacity = (await request.json())["sku"]["capacity"]
-        if capacity > self.capacity and self.none_left is not None:
-            return refusal(409, *self.none_left)
+        if capacity > self.capacity and self.capacity_error is not None:
+            return refusal(409, *self.capacity_error)
         self.writes += 1
         headers = self.cloud.begin(request, COMPUTE_OPERATION)
         self.resize(capacity)

@@ -39,7 +39,7 @@ class AgentPool:
     def path(self) -> str:
         return f"{ROOT}/{self.group}/providers/{CLUSTERS}/{self.cluster}/agentPools/{self.name}"
 
-    def there(self) -> AgentPool:
+    def register(self) -> AgentPool:
         cluster = self.path.rpartition("/agentPools/")[0].lower()
         body = {"properties": {"nodeResourceGroup": NODES, "provisioningState": "Succeeded"}}
         self.cloud.resources[cluster] = lambda _: _answer(body)
@@ -132,8 +132,8 @@ class StandbyPool:
     cloud: Azure
     name: str
     of: ScaleSet
-    most: int
-    least: int = 0
+    max_ready: int
+    min_ready: int = 0
     state: str = "Deallocated"
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Machines by zone and state."""
@@ -142,7 +142,7 @@ class StandbyPool:
     fill_s: float | None = None
     """Time until missing machines are in standby; None: until the test calls `ready`. Seconds."""
     writes: int = 0
-    none_left: tuple[str, str] | None = None
+    capacity_error: tuple[str, str] | None = None
 
     @property
     def path(self) -> str:
@@ -150,28 +150,28 @@ class StandbyPool:
 
     @property
     def size(self) -> int:
-        return max(self.least, self.most - self.of.capacity)
+        return max(self.min_ready, self.max_ready - self.of.capacity)
 
-    def there(self) -> StandbyPool:
+    def register(self) -> StandbyPool:
         self.cloud.resources[self.path.lower()] = self.answer
         self.cloud.resources[f"{self.path}/runtimeViews/latest".lower()] = self.view
         return self
 
-    def drained(self) -> None:
+    def apply_resize(self) -> None:
         """Apply a growth of the set from standby, or its shrinking."""
-        self.keep(min(self.size, self.kept))
+        self.set_standby(min(self.size, self.standby_count))
         self._fill()
 
     @property
-    def kept(self) -> int:
+    def standby_count(self) -> int:
         """Machines in standby for the set."""
         return sum(zone.get(self.state, 0) for zone in self.counts.values())
 
     def _fill(self) -> None:
         if self.fill_s is not None:
-            asyncio.get_running_loop().call_later(self.fill_s, lambda: self.keep(self.size))
+            asyncio.get_running_loop().call_later(self.fill_s, lambda: self.set_standby(self.size))
 
-    def keep(self, count: int) -> None:
+    def set_standby(self, count: int) -> None:
         """Put `count` machines into their standby state; the others are pending."""
         self.counts = {"1": {self.state: count, "Creating": max(0, self.size - count)}}
 
@@ -180,15 +180,15 @@ class StandbyPool:
             profile = (await request.json())["properties"]["elasticityProfile"]
             if profile["minReadyCapacity"] > profile["maxReadyCapacity"]:
                 return refusal(400, "InvalidParameter", "minReadyCapacity cannot exceed maxReadyCapacity.")
-            if profile["maxReadyCapacity"] > self.most and self.none_left is not None:
-                return refusal(409, *self.none_left)
-            self.most, self.least = profile["maxReadyCapacity"], profile["minReadyCapacity"]
+            if profile["maxReadyCapacity"] > self.max_ready and self.capacity_error is not None:
+                return refusal(409, *self.capacity_error)
+            self.max_ready, self.min_ready = profile["maxReadyCapacity"], profile["minReadyCapacity"]
             self.writes += 1
-            self.keep(min(self.size, self.kept))
+            self.set_standby(min(self.size, self.standby_count))
             self._fill()
         profile = {
-            "maxReadyCapacity": self.most,
-            "minReadyCapacity": self.least,
+            "maxReadyCapacity": self.max_ready,
+            "minReadyCapacity": self.min_ready,
             "dynamicSizing": {"enabled": self.dynamic},
         }
         properties = {

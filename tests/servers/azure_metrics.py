@@ -39,10 +39,10 @@ class Monitor:
     async def one(self, request: web.Request) -> web.StreamResponse:
         resource = request.path.lower().removesuffix("/providers/microsoft.insights/metrics")
         match = ENTITY.match(request.query.get("$filter", ""))
-        return web.json_response(self._told(resource, request, match[1] if match else ""))
+        return web.json_response(self._response(resource, request, match[1] if match else ""))
 
     async def batch(self, request: web.Request) -> web.StreamResponse:
-        self.cloud.asked[READ] += 1
+        self.cloud.requests[READ] += 1
         if not self.cloud.grants(READ):
             return denied(READ)
         resources = (await request.json())["resourceids"]
@@ -50,10 +50,10 @@ class Monitor:
             return refusal(400, "BadRequest", "At most 50 resources.")
         self.calls.append(len(resources))
         match = ENTITY.match(request.query.get("filter", ""))
-        values = [{"resourceid": r, **self._told(r.lower(), request, match[1] if match else "")} for r in resources]
+        values = [{"resourceid": r, **self._response(r.lower(), request, match[1] if match else "")} for r in resources]
         return web.json_response({"values": values})
 
-    def _told(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
+    def _response(self, resource: str, request: web.Request, entity: str) -> dict[str, Any]:
         names = request.query["metricnames"].split(",")
         aggregation = request.query["aggregation"].lower()
         return {"value": [self._metric(resource, name, aggregation, entity, request) for name in names]}

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by the DevTools protocol: what a page shows, and what it complains of."""
+"""A headless Chromium, driven by the DevTools protocol: a page's content, errors and requests."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PATIENCE_S: Final = 30.0
 
 
 def find() -> str | None:
-    """The browser's program, if there is one."""
+    """Return the path of the browser; None without one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Page:
-    """One tab. `complaints` are exceptions, console errors, refused loads and addresses asked for elsewhere."""
+    """One tab. `complaints` are exceptions, console errors and failed loads; `asked_for` are the requested URLs."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -65,7 +65,7 @@ class Page:
             self.asked_for.append(params["request"]["url"])
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and wait for what came of it."""
+        """Send a command; return its result."""
         number = next(self._ids)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": params})
@@ -76,7 +76,7 @@ class Page:
         return result
 
     async def show(self, width: int, height: int, scheme: str, *, mobile: bool = False, scale: float = 1) -> None:
-        """Take a size and a preference for light or dark."""
+        """Set the viewport's size and the preferred color scheme."""
         await self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
         )
@@ -86,7 +86,7 @@ class Page:
         await self.call("Page.navigate", url=address)
 
     async def tell(self, expression: str) -> Any:
-        """An expression's value in the page."""
+        """Return an expression's value in the page."""
         result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in result, f"{expression}: {result['exceptionDetails']}"
         return result["result"].get("value")
@@ -104,7 +104,7 @@ class Page:
 
 @asynccontextmanager
 async def browser(folder: Path) -> AsyncIterator[Page]:
-    """A fresh browser with one tab; `folder` keeps its profile."""
+    """Start a browser with one tab; its profile is in `folder`."""
     program = find()
     assert program is not None, "no Chromium on PATH"
     process = await asyncio.create_subprocess_exec(
@@ -134,8 +134,8 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
 
 
 async def _port(file: Path) -> int:
-    """The port that the browser chose, once it has written it down."""
+    """Return the browser's DevTools port, once its file exists."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (file.exists() and file.read_text().strip()):  # noqa: ASYNC110 - nor does a file
+        while not (file.exists() and file.read_text().strip()):  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.05)
     return int(file.read_text().split()[0])

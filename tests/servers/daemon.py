@@ -1,4 +1,4 @@
-"""The daemon as its users run it: a process of its own, watched from outside."""
+"""The daemon as a separate process, observed through its log, journal and HTTP server."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Daemon:
             return answer.status, await answer.text()
 
     def events(self) -> list[dict[str, Any]]:
-        """The log lines that are JSON."""
+        """Return the log lines that are JSON."""
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
     def ticks(self) -> list[Tick]:
@@ -75,7 +75,7 @@ async def daemon(
     limits: Mapping[int, int] | None = None,
     start_s: float = START_S,
 ) -> AsyncIterator[Daemon]:
-    """Start it and wait for its address; it is killed at the end if it still runs. `limits` are of its resources."""
+    """Start the daemon and wait for its address; kill it at the end. `limits` are its resource limits."""
 
     def limit() -> None:
         for kind, maximum in (limits or {}).items():
@@ -102,7 +102,7 @@ async def daemon(
 
 
 async def until(true: Callable[[], bool | Awaitable[bool]], within_s: float, about: Daemon | None = None) -> None:
-    """Return when `true` is; fail with the daemon's last words when that takes longer."""
+    """Return when the condition is true; on a timeout, fail with the daemon's last log lines."""
     try:
         async with asyncio.timeout(within_s):
             while True:

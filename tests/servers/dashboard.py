@@ -1,4 +1,4 @@
-"""A dashboard over hand-made ticks, behind a real server."""
+"""A dashboard over scripted ticks, behind a real server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HOSTILE: Final = '<script>window.hacked = 1</script><img src=x onerror="window.h
 
 @dataclass
 class Known:
-    """Answers about workloads as told."""
+    """Scripted facts about workloads."""
 
     configured: list[WorkloadName] = field(default_factory=list)
     stalling: dict[WorkloadName, str] = field(default_factory=dict)
@@ -115,7 +115,7 @@ def signals(at: float, visible: float = 12.0, utilization: float = 0.93) -> dict
 
 
 def rough_hour(workload: str = "chat") -> Iterable[Tick]:
-    """Growth, a blind stretch with stale and absent signals, a refused write, and hostile words on the way."""
+    """Return an hour of ticks: growth, stale and absent signals, a refused write, and hostile texts."""
     for turn in range(240):
         at = NOON + turn * INTERVAL_S
         wave = 4 + (turn % 60) / 6
@@ -139,7 +139,7 @@ def rough_hour(workload: str = "chat") -> Iterable[Tick]:
 
 @asynccontextmanager
 async def serving(dashboard: Dashboard, port: int = 0) -> AsyncIterator[str]:
-    """The dashboard's address."""
+    """Serve the dashboard; yield its URL."""
     app = web.Application()
     dashboard.mount(app)
     async with listening(app, port=port) as bound:

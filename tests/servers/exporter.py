@@ -1,4 +1,4 @@
-"""Engines and exporters as Prometheus sees them: pages in the text format, with values that the test drives."""
+"""Metrics pages of engines and exporters in the text format, with values that the test sets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MODEL = "llama-3.1-8b"
 
 class State(StrEnum):
     UP = "up"
-    DOWN = "down"  # answers 503
-    GARBAGE = "garbage"  # answers bytes that are no exposition
-    HANGING = "hanging"  # takes requests and never answers
+    DOWN = "down"  # responds with 503
+    GARBAGE = "garbage"  # responds with bytes that are not a metrics page
+    HANGING = "hanging"  # accepts requests and never responds
     CUT = "cut"  # ends in the middle of a number
 
 
@@ -31,10 +31,10 @@ class Engine:
     def __init__(self, page: str | Callable[[], str] = "") -> None:
         self.page = page
         self.state = State.UP
-        self.asked = 0
+        self.requests = 0
 
     def set(self, **values: float) -> None:
-        """The recorded vLLM page with these values, by metric name without its prefix."""
+        """Show the recorded vLLM page with these values, by metric name without its prefix."""
         self.page = vllm(values)
 
     def text(self) -> str:
@@ -42,7 +42,7 @@ class Engine:
 
 
 def vllm(values: Mapping[str, float], model: str = MODEL, renamed: Mapping[str, str] | None = None) -> str:
-    """The recorded page with some values changed, another model's name, or metrics under other names."""
+    """Return the recorded page with changed values, another model, or renamed metrics."""
     lines = []
     for line in RECORDED.read_text(encoding="utf-8").splitlines():
         bare = line.partition("{")[0].removeprefix("vllm:")
@@ -54,20 +54,20 @@ def vllm(values: Mapping[str, float], model: str = MODEL, renamed: Mapping[str, 
 
 
 def gauges(name: str, series: Mapping[str, object], at_ms: int | None = None) -> str:
-    """A gauge's page from label text to value, each at a given time if there is one."""
+    """Return a gauge's page from values by label text, with a timestamp if it is given."""
     stamp = "" if at_ms is None else f" {at_ms}"
     return "\n".join([f"# TYPE {name} gauge", *(f"{name}{{{labels}}} {v}{stamp}" for labels, v in series.items()), ""])
 
 
 def histogram(name: str, counts: Mapping[str, float], total: float, rank: int = 0) -> str:
-    """A histogram's page from its cumulative counts by their bounds, and the sum of what was observed."""
+    """Return a histogram's page from its cumulative counts by bound, and the sum of the observations."""
     own = f'engine="{rank}"'
     buckets = "".join(f'{name}_bucket{{{own},le="{bound}"}} {count}\n' for bound, count in counts.items())
     return f"# TYPE {name} histogram\n{buckets}{name}_sum{{{own}}} {total}\n{name}_count{{{own}}} {counts['+Inf']}\n"
 
 
 def dcgm(percents: list[float]) -> str:
-    """dcgm-exporter's page for GPUs that are so busy."""
+    """Return dcgm-exporter's page for GPUs with these utilizations in percent."""
     labels = [
         f'gpu="{i}",UUID="GPU-{i:08d}",modelName="NVIDIA H100 80GB HBM3",Hostname="n0",pod="vllm-{i}"'
         for i in range(len(percents))
@@ -80,7 +80,7 @@ def dcgm(percents: list[float]) -> str:
 
 
 def sglang(waiting: Mapping[str, float], running: float) -> str:
-    """SGLang's page with priority scheduling: the total under an empty priority, and each priority's part."""
+    """Return SGLang's page with priority scheduling: the total has an empty priority."""
     parts = {"": sum(waiting.values()), **waiting}
     queue = {f'model_name="m",priority="{priority}"': n for priority, n in parts.items()}
     return (
@@ -102,7 +102,7 @@ class Exporter:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         engine = self.engines[request.match_info["name"]]
-        engine.asked += 1
+        engine.requests += 1
         text = engine.text()
         match engine.state:
             case State.DOWN:

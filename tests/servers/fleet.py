@@ -17,7 +17,7 @@ BUSY = {"num_requests_running": 12, "num_requests_waiting": 5, "kv_cache_usage_p
 
 
 def counting() -> str:
-    """Counters that grow by 1,000 a second, and first tokens of which the 95th percentile is 4.58 s."""
+    """Return counters that grow by 1,000 per second, and TTFT with a 95th percentile of 4.58 s."""
     since_s = time.time() % 86_400
     buckets = {"1.0": 0, "2.5": 9, "5.0": 9.6, "+Inf": 10}
     text = [f'vllm:generation_tokens_total{{engine="0"}} {1000 * since_s}']
@@ -26,7 +26,7 @@ def counting() -> str:
 
 
 def growing(text: str) -> Callable[[], str]:
-    """A page of counters that grow by the text's values a second."""
+    """Return a page of counters that grow by the text's values per second."""
 
     def page() -> str:
         since_s = time.time() % 86_400
@@ -41,7 +41,7 @@ def growing(text: str) -> Callable[[], str]:
 
 
 def upgraded() -> str:
-    """Requests' mean times per token, and gaps in their own buckets, which do not count next to them."""
+    """Return a page with mean times per token of requests, and token gaps in other buckets, which are not used then."""
     requests = histogram("vllm:request_time_per_output_token_seconds", {"0.01": 6, "0.05": 8, "+Inf": 8}, 0.08)
     gaps = histogram("vllm:inter_token_latency_seconds", {"0.01": 0, "0.02": 300, "0.05": 300, "+Inf": 400}, 100)
     return requests + gaps
@@ -57,7 +57,7 @@ def triton() -> str:
 
 
 def held(began: float, ages_s: list[float]) -> str:
-    """A page whose samples have fixed times, as of an exporter with its own timestamps."""
+    """Return a page whose samples have fixed timestamps."""
     now_ms = math.floor(began * 1000)
     return "".join(
         gauges("vllm:num_requests_running", {f'engine="{i}"': 1}, now_ms - round(1000 * age_s))
@@ -72,7 +72,7 @@ def trtllm() -> str:
 
 
 def cases(began: float) -> dict[str, Engine]:
-    """An engine for each case; ``-2`` is the second of the same."""
+    """Return an engine for each case; ``-2`` is the second engine of a case."""
     return {
         "recorded": Engine(vllm(BUSY)),
         "old": Engine(vllm({**BUSY, "kv_cache_usage_perc": 0.3}, renamed=OLD)),

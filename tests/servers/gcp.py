@@ -33,7 +33,7 @@ PROJECT = "my-project"
 SETTLE_S = 0.03
 SUBJECT = "a-pod-of-another-cloud"
 TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
-SOMEBODY = "scaler@my-project.iam.gserviceaccount.com"
+SERVICE_ACCOUNT = "scaler@my-project.iam.gserviceaccount.com"
 GROUP = "/compute/v1/projects/{project}/{scope:zones|regions}/{location}/instanceGroupManagers/{name}"
 POOLS = "/v1/projects/{project}/locations/{location}/clusters/{cluster}/nodePools"
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,7 +48,7 @@ class Gcp:
     compute: Compute = field(default_factory=Compute)
     monitoring: Monitoring = field(default_factory=Monitoring)
     granted: set[str] | None = None
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     """Permissions of the calls, in order."""
     reads: web.Response | None = None
     writes: web.Response | None = None
@@ -99,7 +99,7 @@ class Gcp:
     async def token(self, request: web.Request) -> web.Response:
         form = await request.post()
         claims = jwt.decode(str(form["assertion"]), certs=_key()[1])
-        if claims["iss"] != SOMEBODY:
+        if claims["iss"] != SERVICE_ACCOUNT:
             return web.json_response({"error": "invalid_grant", "error_description": "Unknown account"}, status=400)
         self.tokens.append(f"ya29.{len(self.tokens)}")
         return web.json_response(
@@ -107,7 +107,7 @@ class Gcp:
         )
 
     async def exchange(self, request: web.Request) -> web.Response:
-        """The security token service: exchanges another identity provider's token for one of this server's."""
+        """Exchange another identity provider's token for one of this server's."""
         form = await request.post()
         if form["subject_token"] != SUBJECT:
             body = {"error": "invalid_grant", "error_description": "The credential is not a valid token."}
@@ -127,7 +127,7 @@ class Gcp:
                 return status(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.")
             if request.method == "POST" and "Content-Length" not in request.headers:
                 return web.Response(status=411, text="<!DOCTYPE html><title>Error 411 (Length Required)!!1</title>")
-            self.asked.append(permission)
+            self.requests.append(permission)
             if self.granted is not None and permission not in self.granted and permission != "testIamPermissions":
                 return refusal(403, "forbidden", f"Required '{permission}' permission for '{request.path}'")
             fault = self.writes if write else self.reads
@@ -194,7 +194,7 @@ def _key() -> tuple[bytes, bytes]:
     return private, public
 
 
-def account(token_uri: str, email: str = SOMEBODY) -> dict[str, str]:
+def account(token_uri: str, email: str = SERVICE_ACCOUNT) -> dict[str, str]:
     """Return a service account's key file."""
     return {
         "type": "service_account",

@@ -29,7 +29,7 @@ class Vm:
     zone: str
     status: str = ""
     action: str = "CREATING"
-    meant: str = "RUNNING"
+    target_status: str = "RUNNING"
     error: str = ""
     health: str = ""
 
@@ -51,7 +51,7 @@ class Mig:
     autoscaler: str = ""
     version: int = 1
     writes: int = 0
-    out: dict[str, str] = field(default_factory=dict)
+    exhausted_zones: dict[str, str] = field(default_factory=dict)
     """Zones without capacity, each with its error code."""
     boot_s: float | None = None
     """Time until machines run by themselves; None: until `boot`. Seconds."""
@@ -78,7 +78,7 @@ class Mig:
 
     def serving(self) -> list[Vm]:
         """Machines that should run, in the order of their creation."""
-        return [vm for vm in self.vms if vm.meant == "RUNNING"]
+        return [vm for vm in self.vms if vm.target_status == "RUNNING"]
 
     def resize(self, size: int) -> None:
         self.target = size
@@ -99,26 +99,26 @@ class Mig:
         else:
             self.stopped = size
         self.version += 1
-        while len(waiting := [vm for vm in self.vms if vm.meant == state]) > size:
+        while len(waiting := [vm for vm in self.vms if vm.target_status == state]) > size:
             self.vms.remove(waiting[-1])
-        while len([vm for vm in self.vms if vm.meant == state]) < size:
+        while len([vm for vm in self.vms if vm.target_status == state]) < size:
             self._make(state)
         self.refuse()
         self._boot_later()
 
-    def _make(self, meant: str) -> None:
+    def _make(self, target_status: str) -> None:
         counts = {zone: sum(vm.zone == zone for vm in self.vms) for zone in self.zones}
-        able = [zone for zone in self.zones if zone not in self.out] or list(self.zones)
+        able = [zone for zone in self.zones if zone not in self.exhausted_zones] or list(self.zones)
         zone = min(able, key=lambda z: counts[z])
-        self.vms.append(Vm(f"{self.name}-{next(self._numbers)}", zone, meant=meant))
+        self.vms.append(Vm(f"{self.name}-{next(self._numbers)}", zone, target_status=target_status))
 
     def _start(self) -> bool:
         """Start a standby machine, and refill the standby where its policy says so."""
-        stands = [vm for vm in self.vms if vm.meant != "RUNNING" and vm.action == "NONE"]
+        stands = [vm for vm in self.vms if vm.target_status != "RUNNING" and vm.action == "NONE"]
         if self.standby["mode"] != "SCALE_OUT_POOL" or not stands:
             return False
-        self._make(stands[0].meant)
-        stands[0].meant, stands[0].action = "RUNNING", "STARTING"
+        self._make(stands[0].target_status)
+        stands[0].target_status, stands[0].action = "RUNNING", "STARTING"
         return True
 
     def _boot_later(self) -> None:
@@ -127,7 +127,7 @@ class Mig:
             loop.call_later(self.boot_s, self.boot, "RUNNING")
             loop.call_later(self.boot_s + self.rest_s, self.boot)
 
-    def take(self, vm: Vm, again_s: float) -> None:
+    def preempt(self, vm: Vm, again_s: float) -> None:
         """Preempt a machine; the group recreates it some seconds later."""
         vm.status, vm.action = "TERMINATED", "RECREATING"
 
@@ -141,20 +141,20 @@ class Mig:
     def refuse(self) -> None:
         """Fail the creations in zones without capacity, with one error per machine."""
         for vm in self.vms:
-            if vm.action == "CREATING" and vm.zone in self.out and not vm.error:
-                vm.error = self.out[vm.zone]
+            if vm.action == "CREATING" and vm.zone in self.exhausted_zones and not vm.error:
+                vm.error = self.exhausted_zones[vm.zone]
                 error = {"code": vm.error, "message": WORDS[vm.error]}
                 about = {"action": "CREATING", "instance": COMPUTE + self.machine(vm)}
                 self.errors.append({"error": error, "instanceActionDetails": about, "timestamp": stamp()})
 
-    def boot(self, *meant: str) -> None:
+    def boot(self, *target_status: str) -> None:
         """Run all machines with capacity, or only those with this target status."""
         for vm in self.vms:
-            if meant and vm.meant not in meant:
+            if target_status and vm.target_status not in target_status:
                 continue
             if not vm.error and vm.action in {"CREATING", "STARTING"}:
                 vm.action = "NONE"
-                vm.status = {"RUNNING": "RUNNING", "STOPPED": "TERMINATED"}.get(vm.meant, vm.meant)
+                vm.status = {"RUNNING": "RUNNING", "STOPPED": "TERMINATED"}.get(vm.target_status, vm.target_status)
 
     def serve(self, count: int) -> None:
         """Make `count` machines run; the others are being created."""
@@ -185,7 +185,7 @@ class Mig:
         one: dict[str, Any] = {
             "instance": COMPUTE + self.machine(vm),
             "currentAction": vm.action,
-            "targetStatus": vm.meant,
+            "targetStatus": vm.target_status,
         }
         if vm.status:
             one["instanceStatus"] = vm.status

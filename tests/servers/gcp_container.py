@@ -53,7 +53,7 @@ class Container:
         self.pools: dict[str, dict[str, Pool]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.writes = 0
-        self.none_left = False
+        self.exhausted = False
         """Refuse creations for missing capacity."""
         self.slow = False
         """Operations last until `finish`."""
@@ -104,7 +104,7 @@ class Container:
             return status(409, "ALREADY_EXISTS", f"Already exists: {cluster}/nodePools/{body['name']}.")
         if busy := self._busy(cluster):
             return busy
-        if self.none_left:
+        if self.exhausted:
             text = f"The zone '{body['locations'][0]}' does not have enough resources available to fulfill the request."
             return status(429, "RESOURCE_EXHAUSTED", text)
         self.writes += 1

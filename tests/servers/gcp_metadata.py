@@ -1,4 +1,4 @@
-"""Compute Engine's metadata server: the machine's name, its account's token, and announcements."""
+"""Compute Engine's metadata server: the machine's name, its account's token, and notices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from tests.servers.gcp import PROJECT, SOMEBODY
+from tests.servers.gcp import PROJECT, SERVICE_ACCOUNT
 from tests.servers.site import listening
 
 FLAVOR = {"Metadata-Flavor": "Google"}
@@ -23,7 +23,7 @@ class Metadata:
     token: str = "ya29.workload-identity"
     values: dict[str, str] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     waits: dict[str, asyncio.Event] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ class Metadata:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path.removeprefix("/computeMetadata/v1/")
-        self.asked.append(path)
+        self.requests.append(path)
         if request.headers.get("Metadata-Flavor") != "Google" and request.path != "/":
             return web.Response(status=403, text="Missing Metadata-Flavor:Google header.")
         if path.endswith("/token"):
@@ -51,7 +51,9 @@ class Metadata:
             return web.json_response(body, headers=FLAVOR)
         if "service-accounts/" in path:
             scopes = ["https://www.googleapis.com/auth/cloud-platform"]
-            return web.json_response({"email": SOMEBODY, "scopes": scopes, "aliases": ["default"]}, headers=FLAVOR)
+            return web.json_response(
+                {"email": SERVICE_ACCOUNT, "scopes": scopes, "aliases": ["default"]}, headers=FLAVOR
+            )
         if request.query.get("wait_for_change") == "true":
             await self._changed(path, request.query["last_etag"], float(request.query["timeout_sec"]))
         if path not in self.values:

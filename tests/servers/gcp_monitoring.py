@@ -41,7 +41,7 @@ class Series:
 
 
 class Monitoring:
-    """The measurements. `garbled` replaces values, `spoilt` the whole response."""
+    """The measurements. `garbled` replaces values."""
 
     def __init__(self) -> None:
         self.series: list[Series] = []
@@ -51,7 +51,7 @@ class Monitoring:
         self.page = 100_000
         self.filters: list[str] = []
 
-    def tell(
+    def record(
         self, metric: str, value: float, at: float, *, labels: dict[str, str] | None = None, **resource: str
     ) -> None:
         """Add a point to a series, which is created if needed."""
@@ -74,7 +74,7 @@ class Monitoring:
             )
         since = datetime.fromisoformat(query["interval.startTime"]).timestamp()
         until = datetime.fromisoformat(query["interval.endTime"]).timestamp()
-        series = [self._told(s, since, until, query) for s in self.series if s.matches(terms)]
+        series = [self._time_series(s, since, until, query) for s in self.series if s.matches(terms)]
         series = _reduced([one for one in series if one["points"]], query.get("aggregation.crossSeriesReducer", ""))
         first = int(query.get("pageToken", "0"))
         body: dict[str, Any] = {"timeSeries": series[first : first + self.page]} if series else {}
@@ -84,7 +84,7 @@ class Monitoring:
             body["executionErrors"] = self.errors
         return web.json_response(body)
 
-    def _told(self, s: Series, since: float, until: float, query: Any) -> dict[str, Any]:
+    def _time_series(self, s: Series, since: float, until: float, query: Any) -> dict[str, Any]:
         points = [p for p in s.points if since < p[0] <= until]
         period = float(query.get("aggregation.alignmentPeriod", "0s").removesuffix("s"))
         if query.get("aggregation.perSeriesAligner") == "ALIGN_MEAN" and points:

@@ -23,10 +23,10 @@ class PubSub:
     port: int = 0
     subscriptions: dict[str, types.Subscription] = field(default_factory=dict)
     waiting: dict[str, deque[bytes]] = field(default_factory=dict)
-    out: dict[str, bytes] = field(default_factory=dict)
+    unacknowledged: dict[str, bytes] = field(default_factory=dict)
     fault: tuple[grpc.StatusCode, str] | None = None
     granted: set[str] | None = None
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     token_good: Callable[[str], bool] = lambda _: True
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _numbers: Any = field(default_factory=itertools.count)
@@ -52,18 +52,20 @@ class PubSub:
         received: list[types.ReceivedMessage] = []
         while waiting and len(received) < request.max_messages:
             ack_id = str(next(self._numbers))
-            self.out[ack_id] = waiting.popleft()
-            received.append(types.ReceivedMessage(ack_id=ack_id, message=types.PubsubMessage(data=self.out[ack_id])))
+            self.unacknowledged[ack_id] = waiting.popleft()
+            received.append(
+                types.ReceivedMessage(ack_id=ack_id, message=types.PubsubMessage(data=self.unacknowledged[ack_id]))
+            )
         return types.PullResponse(received_messages=received)
 
     async def acknowledge(self, request: Any, context: Any) -> Any:
         await self._let_in(context, "pubsub.subscriptions.consume", request.subscription)
         for ack_id in request.ack_ids:
-            self.out.pop(ack_id, None)
+            self.unacknowledged.pop(ack_id, None)
         return empty_pb2.Empty()
 
     async def _let_in(self, context: Any, permission: str, path: str) -> None:
-        self.asked.append(permission)
+        self.requests.append(permission)
         token = dict(context.invocation_metadata()).get("authorization", "").removeprefix("Bearer ")
         if not self.token_good(token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "Request had invalid authentication credentials.")

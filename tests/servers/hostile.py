@@ -35,14 +35,14 @@ class Hostile:
 
     answer: Raw
     port: int = 0
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
     sent: int = 0
     """Bytes of the last response's body that the client read."""
 
     def set(self, answer: Raw) -> None:
         """Set the response."""
         self.answer, self.sent = answer, 0
-        self.asked.clear()
+        self.requested.clear()
 
     @property
     def url(self) -> str:
@@ -53,7 +53,7 @@ class Hostile:
             request = await reader.readuntil(b"\r\n\r\n")
             length = next((x for x in request.lower().split(b"\r\n") if x.startswith(b"content-length:")), b":0")
             await reader.readexactly(int(length.partition(b":")[2]))
-            self.asked.set()
+            self.requested.set()
             await self._answer(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass  # the client hung up

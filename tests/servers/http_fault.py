@@ -25,7 +25,7 @@ class Front:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    say: Callable[[str], tuple[int, bytes]] | None = None
+    respond: Callable[[str], tuple[int, bytes]] | None = None
     """Returns status and body for a posted body."""
     edit: Callable[[bytes], bytes] | None = None
     cut: bool = False
@@ -38,7 +38,7 @@ class Front:
         return f"http{'s' * self.secure}://127.0.0.1:{self.port}{self.prefix}"
 
     def clear(self) -> None:
-        self.status = self.body = self.say = self.edit = None
+        self.status = self.body = self.respond = self.edit = None
         self.headers = {}
         self.cut = self.hang = False
 
@@ -49,8 +49,8 @@ class Front:
         if self.status is not None or self.body is not None:
             text = self.body if self.body is not None else b"not now"
             return web.Response(status=self.status or 200, body=text, headers=self.headers)
-        if self.say is not None:
-            status, text = self.say(str((await request.post()).get("query", "")))
+        if self.respond is not None:
+            status, text = self.respond(str((await request.post()).get("query", "")))
             return web.Response(status=status, body=text)
         path = request.path_qs.removeprefix(self.prefix)
         headers = {k: v for k, v in request.headers.items() if k in {"Accept", "Content-Type"}}

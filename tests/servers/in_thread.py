@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def beside(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
+def run_in_thread(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """Return the resource of `opening`, open until the block ends; its coroutines run on its own loop."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

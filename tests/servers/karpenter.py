@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from tests.servers.kube_fake import FakeKube, Object
 from tests.servers.kube_objects import claim, event, node
 
-LOOK_S = 0.05
+POLL_S = 0.05
 LEAVES_S = 0.4
 """Time from a claim's deletion to its empty node's end. Seconds."""
 RETRY_S = 1.0
@@ -24,12 +24,12 @@ RETRY_S = 1.0
 
 @dataclass(slots=True)
 class StaticPool:
-    """A NodePool in one zone. `sold_out`: the cloud has no capacity for it."""
+    """A NodePool in one zone. `exhausted`: the cloud has no capacity for it."""
 
     zone: str
     market: str
     boot_s: float
-    sold_out: bool = False
+    exhausted: bool = False
     failed_at: float = float("-inf")
     claims: dict[str, float] = field(default_factory=dict)
     """Time at which each claim's node is ready."""
@@ -59,7 +59,7 @@ class Karpenter:
         """Add a provided buffer whose nodes one pool uses."""
         self.serves, self.room = serves, replicas
         await self._fake.put("capacitybuffers", name, {"spec": {"replicas": replicas}})
-        await self._tell_room(name)
+        await self._report_room(name)
 
     async def run(self) -> None:
         while True:
@@ -68,7 +68,7 @@ class Karpenter:
                 await self._step(name, pool, now)
             for buffer in self._fake.all("capacitybuffers"):
                 await self._keep(buffer, now)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     async def interrupt(self, name: str, after_s: float) -> None:
         """Announce the interruption of one of a pool's nodes, and interrupt it after a while."""
@@ -88,14 +88,14 @@ class Karpenter:
         for surplus in staying[replicas:]:
             await self._leave(pool, surplus, now + LEAVES_S)
         for _ in range(replicas - len(staying)):
-            await self._buy(name, pool, now)
+            await self._launch(name, pool, now)
         for arriving in [c for c, at in pool.claims.items() if at and now >= at]:
             pool.claims[arriving] = 0.0
             await self._fake.put("nodes", f"node-{arriving}", node(pool.zone, pool.market))
             await self._fake.put("nodeclaims", arriving, self._claim(name, pool, arriving, ready=True))
 
-    async def _buy(self, name: str, pool: StaticPool, now: float) -> None:
-        if pool.sold_out:
+    async def _launch(self, name: str, pool: StaticPool, now: float) -> None:
+        if pool.exhausted:
             if now - pool.failed_at >= RETRY_S:
                 pool.failed_at = now
                 await self._refuse(name)
@@ -138,9 +138,9 @@ class Karpenter:
             self.room, self._refilled_at = replicas, now
         elif now - self._refilled_at >= self.refill_s:
             self.room, self._refilled_at = self.room + 1, now
-        await self._tell_room(name)
+        await self._report_room(name)
 
-    async def _tell_room(self, name: str) -> None:
+    async def _report_room(self, name: str) -> None:
         buffer = self._fake.get("capacitybuffers", name)
         replicas = buffer["spec"]["replicas"]
         text = f"{replicas - self.room}/{replicas} virtual pods required new capacity, 0 failed"

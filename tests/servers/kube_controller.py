@@ -14,7 +14,7 @@ from tests.servers.kube_fake import FakeKube, Object
 from tests.servers.kube_objects import ready_pod
 
 COST = "controller.kubernetes.io/pod-deletion-cost"
-LOOK_S = 0.01
+POLL_S = 0.01
 
 
 class Controllers:
@@ -34,10 +34,10 @@ class Controllers:
     async def run(self) -> None:
         while True:
             if self.running:
-                await self.look()
-            await asyncio.sleep(LOOK_S)
+                await self.sync()
+            await asyncio.sleep(POLL_S)
 
-    async def look(self) -> None:
+    async def sync(self) -> None:
         size = self._fake.get(self._plural, self._name)["spec"]["replicas"]
         pods = self._fake.all("pods")
         for pod in self._ranked(pods)[: max(0, len(pods) - size)]:

@@ -344,7 +344,7 @@ def scale(served: Served, item: Object) -> Object:
 
 
 def merge(into: Object, patch: Object) -> Object:
-    """RFC 7386."""
+    """Apply a JSON merge patch (RFC 7386)."""
     for key, value in patch.items():
         if value is None:
             into.pop(key, None)

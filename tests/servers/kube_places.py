@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
-from tests.servers.kube_real import Ground, ground, shipped_rules, workload
+from tests.servers.kube_real import KubeNamespace, kube_namespace, shipped_rules, workload
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
 KSERVE: Final = "serving.kserve.io/v1beta1"
@@ -88,50 +88,52 @@ class FakePlace(Place):
 
 
 class RealPlace(Place):
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
-        self.proxy = ground.proxy
-        self.kubeconfig = ground.kubeconfig
-        self.namespace = ground.namespace
+    def __init__(self, kube_namespace: KubeNamespace) -> None:
+        self.kube_namespace = kube_namespace
+        self.proxy = kube_namespace.proxy
+        self.kubeconfig = kube_namespace.kubeconfig
+        self.namespace = kube_namespace.namespace
 
     async def size(self, plural: str = "deployments") -> int:
         service = plural == "inferenceservices"
-        path = self.ground.path(plural, "llm", f"apis/{KSERVE}" if service else "apis/apps/v1")
-        spec = (await self.ground.call("GET", path))["spec"]
+        path = self.kube_namespace.path(plural, "llm", f"apis/{KSERVE}" if service else "apis/apps/v1")
+        spec = (await self.kube_namespace.call("GET", path))["spec"]
         replicas: int = spec["predictor"]["min"] if service else spec["replicas"]
         return replicas
 
     async def set_size(self, replicas: int) -> None:
-        await self.ground.set_size(replicas)
+        await self.kube_namespace.set_size(replicas)
 
     async def touch(self) -> None:
-        path = self.ground.path("deployments", "llm")
-        await self.ground.call("PATCH", path, {"metadata": {"annotations": {"touched": "yes"}}})
+        path = self.kube_namespace.path("deployments", "llm")
+        await self.kube_namespace.call("PATCH", path, {"metadata": {"annotations": {"touched": "yes"}}})
 
     async def add_hpa(self, name: str) -> None:
         body = {"metadata": {"name": name}, "spec": {"maxReplicas": 9, "scaleTargetRef": target()}}
-        path = self.ground.path("horizontalpodautoscalers", api="apis/autoscaling/v1")
-        await self.ground.call("POST", path, body)
+        path = self.kube_namespace.path("horizontalpodautoscalers", api="apis/autoscaling/v1")
+        await self.kube_namespace.call("POST", path, body)
 
     async def add_scaled_object(self, name: str) -> None:
-        await self.ground.kind("scaledobjects", "ScaledObject", KEDA, None)
+        await self.kube_namespace.kind("scaledobjects", "ScaledObject", KEDA, None)
         spec = {"scaleTargetRef": {"name": "llm"}}
         body = {"apiVersion": KEDA, "kind": "ScaledObject", "metadata": {"name": name}, "spec": spec}
-        await self.ground.call("POST", self.ground.path("scaledobjects", api=f"apis/{KEDA}"), body)
+        await self.kube_namespace.call("POST", self.kube_namespace.path("scaledobjects", api=f"apis/{KEDA}"), body)
 
     async def add_stateful_set(self) -> None:
-        self.ground.nodes.ready = None
-        await self.ground.call("POST", self.ground.path("statefulsets"), workload("StatefulSet", "llm", 2))
+        self.kube_namespace.nodes.ready = None
+        await self.kube_namespace.call(
+            "POST", self.kube_namespace.path("statefulsets"), workload("StatefulSet", "llm", 2)
+        )
 
     async def add_service(self, status: dict[str, Any]) -> None:
         plural = "inferenceservices"
-        await self.ground.kind(plural, "InferenceService", KSERVE, ".spec.predictor.min")
-        await self.ground.permit(shipped_rules() + SERVICE_RULES)
-        await self.ground.permitted("patch", f"serving.kserve.io/{plural}/scale", granted=True)
+        await self.kube_namespace.kind(plural, "InferenceService", KSERVE, ".spec.predictor.min")
+        await self.kube_namespace.permit(shipped_rules() + SERVICE_RULES)
+        await self.kube_namespace.permitted("patch", f"serving.kserve.io/{plural}/scale", granted=True)
         body = {"apiVersion": KSERVE, "kind": "InferenceService", "metadata": {"name": "llm"}}
-        path = self.ground.path(plural, api=f"apis/{KSERVE}")
-        await self.ground.call("POST", path, {**body, "spec": {"predictor": {"min": 2}}})
-        await self.ground.call("PATCH", f"{path}/llm/status", {"status": status})
+        path = self.kube_namespace.path(plural, api=f"apis/{KSERVE}")
+        await self.kube_namespace.call("POST", path, {**body, "spec": {"predictor": {"min": 2}}})
+        await self.kube_namespace.call("PATCH", f"{path}/llm/status", {"status": status})
 
 
 def target() -> dict[str, str]:
@@ -147,5 +149,5 @@ async def fake_place(folder: Path) -> AsyncIterator[FakePlace]:
 
 @asynccontextmanager
 async def real_place() -> AsyncIterator[RealPlace]:
-    async with ground() as opened:
+    async with kube_namespace() as opened:
         yield RealPlace(opened)

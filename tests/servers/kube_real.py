@@ -27,7 +27,7 @@ NUMBERS: Final = itertools.count(1)
 SHOWN_S: Final = 20.0
 
 
-class Ground:
+class KubeNamespace:
     """A namespace in which the user `scaler` has the shipped Role, a proxy before the API server, and nodes."""
 
     def __init__(self, plane: ControlPlane, namespace: str, proxy: TcpProxy, nodes: Kubelet) -> None:
@@ -100,7 +100,7 @@ class Ground:
             "metadata": {"name": f"{plural}.{group}"},
             "spec": {"group": group, "scope": scope, "names": names, "versions": [version]},
         }
-        await self.made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        await self.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
         async with asyncio.timeout(SHOWN_S):
             while True:
                 try:
@@ -112,7 +112,7 @@ class Ground:
                 else:
                     return
 
-    async def made(self, path: str, body: object) -> None:
+    async def create(self, path: str, body: object) -> None:
         try:
             await self.call("POST", path, body)
         except urllib.error.HTTPError as e:
@@ -153,20 +153,20 @@ def workload(kind: str, name: str, replicas: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def ground(plane: ControlPlane | None = None, ready: int | None = 2) -> AsyncIterator[Ground]:
+async def kube_namespace(plane: ControlPlane | None = None, ready: int | None = 2) -> AsyncIterator[KubeNamespace]:
     """Create a namespace with Deployment `llm`: 2 replicas, of which at most `ready` become ready."""
     plane = plane or shared()
     namespace = f"test-{next(NUMBERS)}"
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(tcp_proxy("127.0.0.1", plane.port))
         nodes = await stack.enter_async_context(kubelet(plane, namespace, ready))
-        opened = Ground(plane, namespace, proxy, nodes)
+        opened = KubeNamespace(plane, namespace, proxy, nodes)
         await opened.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         for manifest in (*manifests(), *manifests("kubernetes-nodes")):
             if manifest["apiVersion"].startswith("rbac."):
                 if "subjects" in manifest:
                     manifest["subjects"] = [{"kind": "User", "name": "scaler"}]
-                await opened.made(path_of(manifest, namespace), manifest)
+                await opened.create(path_of(manifest, namespace), manifest)
         await opened.call("POST", opened.path("deployments"), workload("Deployment", "llm", 2))
         await opened.permitted("patch", "apps/deployments/scale", granted=True)
         yield opened

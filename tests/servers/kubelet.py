@@ -17,7 +17,7 @@ import aiohttp
 
 from tests.servers.control_plane import ADMIN, ControlPlane
 
-LOOK_S: Final = 0.05
+POLL_S: Final = 0.05
 GONE: Final = frozenset({404, 409})
 """Statuses for a pod that was removed, or bound, meanwhile."""
 
@@ -37,10 +37,10 @@ class Kubelet:
         """Update the pods until `stopping`."""
         while not self.stopping:
             with contextlib.suppress(aiohttp.ClientError):  # the control plane may be down for a while
-                await self._look()
-            await asyncio.sleep(LOOK_S)
+                await self._sync()
+            await asyncio.sleep(POLL_S)
 
-    async def _look(self) -> None:
+    async def _sync(self) -> None:
         async with self._http.get(self._pods) as answer:
             pods: list[dict[str, Any]] = (await answer.json())["items"]
         free = len(pods) if self.ready is None else self.ready - sum(map(is_ready, pods))

@@ -16,13 +16,13 @@ class PodEngines:
 
     def __init__(self) -> None:
         self.loads: dict[str, float | None] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.port = 0
 
     async def metrics(self, request: web.Request) -> web.Response:
         assert request.transport is not None
         address = str(request.transport.get_extra_info("sockname")[0])
-        self.asked.append(address)
+        self.requests.append(address)
         load = self.loads.get(address)
         if load is None:
             return web.Response(status=503, text="starting")

@@ -31,7 +31,7 @@ class Ranges:
     """Fields next to the data: warnings, infos."""
     fail: Callable[[int], web.Response | None] = field(default=lambda _: None)
     """Replacement responses, by the number of the request."""
-    asked: list[dict[str, str]] = field(default_factory=list)
+    requests: list[dict[str, str]] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -40,8 +40,8 @@ class Ranges:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         form = {key: str(value) for key, value in (await request.post()).items()}
-        self.asked.append(form)
-        instead = self.fail(len(self.asked) - 1)
+        self.requests.append(form)
+        instead = self.fail(len(self.requests) - 1)
         if instead is not None:
             return instead
         start, end, step = (float(form[key]) for key in ("start", "end", "step"))

@@ -18,7 +18,7 @@ from tests.servers.site import listening
 
 
 @dataclass(slots=True)
-class Sleeper:
+class SleepingEngine:
     """An engine. `running` is None where its metrics cannot be read."""
 
     asleep: bool = True
@@ -27,7 +27,7 @@ class Sleeper:
     down: bool = False
     lost: int = 0
     """Running requests when it was put to sleep."""
-    told: list[str] = field(default_factory=list)
+    control_calls: list[str] = field(default_factory=list)
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -35,7 +35,7 @@ class SleepingEngines:
     """Engines `127.0.1.1` and so on, and their common faults."""
 
     def __init__(self, count: int) -> None:
-        self.engines = {f"127.0.1.{number + 1}": Sleeper() for number in range(count)}
+        self.engines = {f"127.0.1.{number + 1}": SleepingEngine() for number in range(count)}
         self.port = 0
         self.sleep_s = 0.0
         self.fault = ""
@@ -45,7 +45,7 @@ class SleepingEngines:
     def urls(self) -> tuple[str, ...]:
         return tuple(f"http://{address}:{self.port}" for address in self.engines)
 
-    def engine(self, number: int) -> Sleeper:
+    def engine(self, number: int) -> SleepingEngine:
         return list(self.engines.values())[number]
 
     @property
@@ -77,7 +77,7 @@ class SleepingEngines:
             request.transport.abort()
         return response
 
-    async def _answer(self, request: web.Request, engine: Sleeper) -> web.Response:
+    async def _answer(self, request: web.Request, engine: SleepingEngine) -> web.Response:
         if request.path == "/health":
             return web.Response(status=200 if engine.healthy else 503)
         if request.path == "/metrics" and engine.running is not None:
@@ -87,7 +87,7 @@ class SleepingEngines:
         async with engine.busy:
             return await self._mode(request, engine)
 
-    async def _mode(self, request: web.Request, engine: Sleeper) -> web.Response:
+    async def _mode(self, request: web.Request, engine: SleepingEngine) -> web.Response:
         match request.method, request.path:
             case "GET", "/is_sleeping":
                 return web.json_response({"is_sleeping": engine.asleep})
@@ -100,7 +100,7 @@ class SleepingEngines:
                 engine.asleep = False
             case _:
                 return web.Response(status=405)
-        engine.told.append(request.path)
+        engine.control_calls.append(request.path)
         return web.Response()
 
 

@@ -29,7 +29,7 @@ GONE: Final = object()
 
 
 def nested(depth: int) -> Any:
-    """Nested lists, deeper than any honest response, and within a JSON reader's stack."""
+    """Return nested lists, deeper than any valid response, and within a JSON reader's stack."""
     made: Any = "deep"
     for _ in range(depth):
         made = [made]
@@ -100,13 +100,13 @@ class Ahead:
         return 0.0
 
 
-class Moved(Protocol):
+class OffsetClock(Protocol):
     """A clock with an offset."""
 
     ahead_s: float
 
 
-class AtOnce(random.Random):
+class NoJitter(random.Random):
     """A random number generator that gives no pause."""
 
     def random(self) -> float:
@@ -115,7 +115,7 @@ class AtOnce(random.Random):
 
 def hasty(resources: Resources) -> Resources:
     """Retry calls without a pause."""
-    resources.calls = Calls(AtOnce())
+    resources.calls = Calls(NoJitter())
     return resources
 
 
@@ -128,7 +128,7 @@ class Lane:
 
     server: Spoilable
     ask: Callable[[], Awaitable[Any]]
-    clock: Moved
+    clock: OffsetClock
     holds: Holds = anything
     optional: frozenset[str] = frozenset()
     """Fields that an honest response may omit."""
@@ -139,7 +139,7 @@ async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE, only:
 
     `only`: the prefix of the calls to spoil.
     """
-    answers, honest = await _taken_note(lanes[0])
+    answers, honest = await _record_responses(lanes[0])
     answers = {name: whole for name, whole in answers.items() if name.startswith(only)}
     todo = [(name, path, one) for name, whole in answers.items() for path in spots(whole) for one in strange]
     count, wrongs = len(todo), list[str]()
@@ -157,11 +157,11 @@ async def spoil_everything(*lanes: Lane, strange: Sequence[Any] = STRANGE, only:
         lane.server.mangle = None
         lane.clock.ahead_s += LATER_S
         wrong = lane.holds(await lane.ask(), honest, False)
-        assert not wrong, f"after all that: {wrong}"
+        assert not wrong, f"after all spoiled responses: {wrong}"
     return count
 
 
-async def _taken_note(lane: Lane) -> tuple[dict[str, Any], Any]:
+async def _record_responses(lane: Lane) -> tuple[dict[str, Any], Any]:
     """Return the responses of a successful call by name, and its value."""
     answers: dict[str, Any] = {}
 
@@ -286,7 +286,7 @@ def same_pool_or_fair(status: PoolStatus, honest: PoolStatus, fair: bool) -> str
 def same_readings(readings: Mapping[str, Any], honest: Mapping[str, Any], fair: bool) -> str:
     """Accept for each reading the true value, a declared lower bound, or absence."""
     if readings.keys() != honest.keys():
-        return f"tells {sorted(readings)} instead of {sorted(honest)}"
+        return f"reads {sorted(readings)} instead of {sorted(honest)}"
     for quantity, reading in readings.items():
         true = honest[quantity]
         if isinstance(reading, Absent):

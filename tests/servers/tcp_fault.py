@@ -13,20 +13,20 @@ from enum import StrEnum
 CHUNK = 65_536
 
 
-class Weather(StrEnum):
-    CLEAR = "clear"
+class ProxyFault(StrEnum):
+    NONE = "clear"
     RESET = "reset"  # every connection is reset
     SILENT = "silent"  # connections are accepted without a response
     CUT = "cut"  # a response ends after `cut_after` bytes
-    FROZEN = "frozen"  # connections stay open without data until the weather changes
+    FROZEN = "frozen"  # connections stay open without data until the fault changes
 
 
 class TcpProxy:
-    """Forwards bytes to `target` (host, port) in the present `weather`."""
+    """Forwards bytes to `target` (host, port) in the present `fault`."""
 
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
-        self._weather = Weather.CLEAR
+        self._fault = ProxyFault.NONE
         self._thawed = asyncio.Event()
         self._thawed.set()
         self.cut_after = 0
@@ -36,13 +36,13 @@ class TcpProxy:
         self._serving: set[asyncio.Task[None]] = set()
 
     @property
-    def weather(self) -> Weather:
-        return self._weather
+    def fault(self) -> ProxyFault:
+        return self._fault
 
-    @weather.setter
-    def weather(self, weather: Weather) -> None:
-        self._weather = weather
-        (self._thawed.clear if weather is Weather.FROZEN else self._thawed.set)()
+    @fault.setter
+    def fault(self, fault: ProxyFault) -> None:
+        self._fault = fault
+        (self._thawed.clear if fault is ProxyFault.FROZEN else self._thawed.set)()
 
     def tear_down(self) -> None:
         """Reset every open connection."""
@@ -51,7 +51,7 @@ class TcpProxy:
 
     async def end(self) -> None:
         """Reset every connection, even those being opened, and wait until all are gone."""
-        self.weather = Weather.RESET
+        self.fault = ProxyFault.RESET
         while self._serving:
             self.tear_down()
             await asyncio.wait(self._serving, timeout=0.05)
@@ -65,10 +65,10 @@ class TcpProxy:
         self.accepted += 1
         self._writers.add(writer)
         try:
-            if self.weather is Weather.RESET:
+            if self.fault is ProxyFault.RESET:
                 _reset(writer)
                 return
-            if self.weather is Weather.SILENT:
+            if self.fault is ProxyFault.SILENT:
                 while await reader.read(CHUNK):
                     pass
                 return
@@ -90,7 +90,7 @@ class TcpProxy:
         while data := await source.read(CHUNK):
             await self._thawed.wait()
             passed += len(data)
-            if answers and self.weather is Weather.CUT and passed > self.cut_after:
+            if answers and self.fault is ProxyFault.CUT and passed > self.cut_after:
                 sink.write(data[: max(0, len(data) - (passed - self.cut_after))])
                 await sink.drain()
                 _reset(sink)

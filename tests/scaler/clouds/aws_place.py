@@ -15,7 +15,7 @@ from scaler.clouds.aws.account import AwsAccount, AwsNotices
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import REGION, Aws, aws
 from tests.servers.aws_compute import Compute, compute
-from tests.servers.aws_world import Flock, World
+from tests.servers.aws_world import InstanceSet, World
 
 A, B = "us-east-1a", "us-east-1b"
 FLEET = "fleet-11111111-2222-3333-4444-555555555555"
@@ -36,7 +36,7 @@ class AwsEnvironment:
         return AwsAccount(region=REGION, endpoint_url=self.endpoint.url)
 
     @property
-    def warm(self) -> Flock:
+    def warm(self) -> InstanceSet:
         """Return the warm pool of the group `llm`."""
         warm = self.world.groups["llm"].warm
         assert warm is not None

@@ -71,7 +71,7 @@ async def azure_environment(folder: Path, *, at_once: bool = False) -> AsyncIter
 
 def serving(cloud: Azure, count: int, name: str = "h100", **more: Any) -> ScaleSet:
     """Create a scale set of `count` machines that serve."""
-    scale_set = ScaleSet(cloud, name, **more).there()
+    scale_set = ScaleSet(cloud, name, **more).register()
     scale_set.resize(count)
     scale_set.ready(count)
     return scale_set
@@ -82,4 +82,4 @@ def agent_pool(cloud: Azure, count: int, name: str = "h100", **more: Any) -> Age
     tags = {"aks-managed-poolName": name}
     return AgentPool(
         cloud, name, serving(cloud, count, f"aks-{name}-vmss", group=NODES, tags=tags), count=count, **more
-    ).there()
+    ).register()

@@ -39,7 +39,7 @@ class Answers:
         return answer
 
 
-async def test_a_read_whose_connection_broke_is_retried_once() -> None:
+async def test_read_with_a_broken_connection_is_retried_once() -> None:
     reads = Answers(Unavailable("reset"), "there")
     line, calls, _ = channel()
     assert await line.call("Describe", reads) == "there"
@@ -78,7 +78,7 @@ async def test_an_idempotent_write_is_retried() -> None:
     assert await channel()[0].call("CreateFleet", writes, write=True, repeat=True) == "done"
 
 
-async def test_silence_ends_with_the_deadline_and_names_the_call() -> None:
+async def test_silent_call_ends_at_the_deadline_and_is_named() -> None:
     line, calls, _ = channel(deadline_s=0.1)
 
     async def silent() -> None:
@@ -89,7 +89,7 @@ async def test_silence_ends_with_the_deadline_and_names_the_call() -> None:
     assert sum(calls.results.values()) == 1
 
 
-async def test_an_empty_budget_refuses_a_call_at_once_that_would_exceed_its_deadline() -> None:
+async def test_call_that_cannot_get_a_token_before_its_deadline_is_throttled() -> None:
     line, _, _ = channel(Api("azure/put", per_s=1 / 60, burst=1))
     await line.call("put", Answers("done"), write=True)
     began = stopwatch_s()
@@ -99,7 +99,7 @@ async def test_an_empty_budget_refuses_a_call_at_once_that_would_exceed_its_dead
     assert stopwatch_s() - began < 30  # it did not wait for the token
 
 
-async def test_reads_leave_tokens_to_writes() -> None:
+async def test_reads_leave_tokens_for_writes() -> None:
     line, _, _ = channel(Api("gcp/container", per_s=0.001, burst=8))
     for _ in range(6):
         await line.call("get", Answers("there"))
@@ -109,7 +109,7 @@ async def test_reads_leave_tokens_to_writes() -> None:
         await line.call("setSize", Answers("done"), write=True)
 
 
-async def test_after_a_throttle_reads_give_way_and_writes_go_on() -> None:
+async def test_throttle_pauses_reads_and_not_writes() -> None:
     line, _, clock = channel()
     with pytest.raises(Throttled):
         await line.call("Describe", Answers(Throttled("slow down", 20.0)))
@@ -120,7 +120,7 @@ async def test_after_a_throttle_reads_give_way_and_writes_go_on() -> None:
     assert await line.call("Describe", Answers("there")) == "there"
 
 
-async def test_equal_accounts_share_a_budget_and_others_do_not() -> None:
+async def test_budget_is_shared_within_an_account_only() -> None:
     clock, resources = ManualClock(), Resources()
     api = Api("aws/ec2", per_s=0.001, burst=2)
     first, same, second = (Channel(AdapterContext(resources, clock, 1.0), api, scope) for scope in ("a", "a", "b"))
@@ -136,28 +136,28 @@ async def test_equal_accounts_share_a_budget_and_others_do_not() -> None:
     st.integers(1, 40),
 )
 def test_no_window_holds_more_calls_than_the_budget(steps: list[tuple[float, bool]], per_s: float, burst: int) -> None:
-    now, passed_s, went = 0.0, 0.0, 0
+    now, passed_s, granted = 0.0, 0.0, 0
     bucket = Bucket(Api("any", per_s, burst), now)
     for step_s, write in steps:
         now += step_s
         passed_s += max(0.0, step_s)
-        went += bucket.wait_s(now, write=write) == 0
-    assert went <= burst + per_s * passed_s + 1e-6
+        granted += bucket.wait_s(now, write=write) == 0
+    assert granted <= burst + per_s * passed_s + 1e-6
 
 
-def test_a_clock_set_back_does_not_shut_reads_for_longer_than_the_limit() -> None:
+def test_clock_set_back_pauses_reads_at_most_for_the_limit() -> None:
     bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
     bucket.close_reads(1_000_000.0, 60)
     bucket.wait_s(500_000.0, write=False)
     assert bucket.wait_s(500_000.0 + MAX_READ_PAUSE_S, write=False) == 0
 
 
-def test_a_clock_set_back_does_not_shut_reads_that_were_open() -> None:
+def test_clock_set_back_does_not_pause_reads() -> None:
     bucket = Bucket(Api("any", 1, 10), 1_000_000.0)
     assert bucket.wait_s(500_000.0, write=False) == 0
 
 
-async def test_results_and_durations_are_metrics() -> None:
+async def test_call_results_and_durations_are_metrics() -> None:
     line, calls, _ = channel()
     await line.call("Describe", Answers("there"))
     with pytest.raises(OutOfCapacity):

@@ -15,7 +15,7 @@ from scaler.ports import Conflict, Misconfigured, OutOfCapacity, OutOfQuota, Thr
 from tests.scaler.clouds.aws_place import A, AwsEnvironment, B, aws_environment, read_status
 from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_wire import Refusal
-from tests.servers.aws_world import Flock, Group
+from tests.servers.aws_world import Group, InstanceSet
 
 LAUNCH = "autoscaling:LaunchInstances"
 SET = "autoscaling:SetDesiredCapacity"
@@ -30,7 +30,7 @@ async def env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[
         yield environment
 
 
-async def test_pools_of_one_account_are_described_in_one_call(env: AwsEnvironment) -> None:
+async def test_groups_of_one_account_are_described_in_one_call(env: AwsEnvironment) -> None:
     for i in range(30):
         env.world.groups[f"g{i}"] = Group(f"g{i}", (A,), desired=i % 3, market="spot")
     pools = [await env.open(Asg, group=f"g{i}") for i in range(30)]
@@ -39,7 +39,7 @@ async def test_pools_of_one_account_are_described_in_one_call(env: AwsEnvironmen
     assert env.endpoint.count("autoscaling:DescribeAutoScalingGroups") == 1
 
 
-async def test_a_group_that_is_not_there_is_misconfigured_and_the_others_answer(env: AwsEnvironment) -> None:
+async def test_missing_group_is_misconfigured_and_the_others_are_read(env: AwsEnvironment) -> None:
     known, unknown = await env.open(Asg, group="llm"), await env.open(Asg, group="lln")
     answered, failed = await asyncio.gather(read_status(known), read_status(unknown), return_exceptions=True)
     assert getattr(answered, "ready", None) == 2
@@ -47,7 +47,7 @@ async def test_a_group_that_is_not_there_is_misconfigured_and_the_others_answer(
     assert "lln" in str(failed)
 
 
-async def test_parts_are_by_zone_and_each_instance_s_market(env: AwsEnvironment) -> None:
+async def test_parts_are_by_zone_and_market_of_each_instance(env: AwsEnvironment) -> None:
     env.world.groups["mixed"] = Group("mixed", (A, B), spot_share=0.5, desired=4)
     env.world.ready(env.world.groups["mixed"], 3)
     pool = await env.open(Asg, group="mixed")
@@ -65,7 +65,7 @@ async def test_a_size_beyond_the_group_s_bounds_is_not_written(env: AwsEnvironme
     assert env.endpoint.count(SET) == 0
 
 
-async def test_a_group_that_may_not_launch_is_not_grown(env: AwsEnvironment) -> None:
+async def test_group_with_launch_suspended_is_not_scaled_out(env: AwsEnvironment) -> None:
     env.world.groups["llm"].suspended = ("Launch",)
     pool = await env.open(Asg, group="llm")
     with pytest.raises(Misconfigured, match="process Launch is suspended"):
@@ -74,18 +74,18 @@ async def test_a_group_that_may_not_launch_is_not_grown(env: AwsEnvironment) -> 
     assert env.world.groups["llm"].desired == 1
 
 
-async def test_another_writer_is_named_for_a_while(env: AwsEnvironment) -> None:
+async def test_another_writer_is_reported_for_its_yield_time(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", other_writer_yield_s=0.3)
     assert (await read_status(pool)).other_writer is None
     await pool.resize(4, await read_status(pool))
-    assert (await read_status(pool)).other_writer is None, "that was us"
+    assert (await read_status(pool)).other_writer is None, "own write"
     env.world.groups["llm"].desired = 6
     assert "set Auto Scaling group llm to 6" in str((await read_status(pool)).other_writer)
     await asyncio.sleep(0.4)
     assert (await read_status(pool)).other_writer is None
 
 
-async def test_a_size_written_since_the_last_read_is_a_conflict(env: AwsEnvironment) -> None:
+async def test_size_changed_since_the_last_read_is_a_conflict(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm")
     observed = await read_status(pool)
     env.world.groups["llm"].desired = 6
@@ -94,25 +94,25 @@ async def test_a_size_written_since_the_last_read_is_a_conflict(env: AwsEnvironm
     assert env.world.groups["llm"].desired == 6
 
 
-async def test_a_failure_before_the_request_is_not_reported_for_it(env: AwsEnvironment) -> None:
+async def test_failure_before_the_request_is_not_its_shortfall(env: AwsEnvironment) -> None:
     group = env.world.groups["llm"]
-    env.world.lacks["*", "on-demand"] = "capacity"
+    env.world.shortages["*", "on-demand"] = "capacity"
     group.desired = 3
     env.world.settle()
-    group.told = [(at - 600, zone, lack) for at, zone, lack in group.told]
+    group.activities = [(at - 600, zone, lack) for at, zone, lack in group.activities]
     pool = await env.open(Asg, group="llm")
     before = await read_status(pool)
-    assert before.shortfall is not None, "somebody asked, and it did not come"
+    assert before.shortfall is not None, "a requested instance was not launched"
     assert "sufficient p5.48xlarge capacity" in before.shortfall.reason
     assert before.shortfall.reason.startswith("p5.48xlarge, us-east-1")
-    env.world.lacks.clear()
-    env.world.retry_s, group.tried = 3600.0, (5, env.context.clock.now())
+    env.world.shortages.clear()
+    env.world.retry_s, group.last_attempt = 3600.0, (5, env.context.clock.now())
     await pool.resize(5, before)
     assert (await read_status(pool)).shortfall is None
 
 
 async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironment) -> None:
-    env.world.lacks[A, "on-demand"] = "capacity"
+    env.world.shortages[A, "on-demand"] = "capacity"
     pool = await env.open(Asg, group="llm", launch="instances")
     await pool.resize(5, await read_status(pool))
     status = await read_status(pool)
@@ -124,10 +124,10 @@ async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironm
     ("lack", "error", "code"),
     [("capacity", OutOfCapacity, "InsufficientInstanceCapacity"), ("quota", OutOfQuota, "VcpuLimitExceeded")],
 )
-async def test_capacity_missing_in_every_zone_is_reported_at_once_with_type_zone_and_market(
+async def test_capacity_error_in_every_zone_names_type_zone_and_market(
     env: AwsEnvironment, lack: str, error: type[Exception], code: str
 ) -> None:
-    env.world.lacks["*", "on-demand"] = "quota" if lack == "quota" else "capacity"
+    env.world.shortages["*", "on-demand"] = "quota" if lack == "quota" else "capacity"
     pool = await env.open(Asg, group="llm", launch="instances")
     with pytest.raises(error) as raised:
         await pool.resize(5, await read_status(pool))
@@ -135,15 +135,15 @@ async def test_capacity_missing_in_every_zone_is_reported_at_once_with_type_zone
         assert f"p5.48xlarge, {zone}, on-demand: {code}" in str(raised.value)
 
 
-async def test_a_pool_of_one_zone_launches_in_no_other(env: AwsEnvironment) -> None:
-    env.world.lacks[A, "on-demand"] = "capacity"
+async def test_pool_with_a_zone_launches_only_there(env: AwsEnvironment) -> None:
+    env.world.shortages[A, "on-demand"] = "capacity"
     pool = await env.open(Asg, group="llm", launch="instances", zone=A)
     with pytest.raises(OutOfCapacity):
         await pool.resize(3, await read_status(pool))
     assert [g["AvailabilityZones"] for g in env.endpoint.given[LAUNCH]] == [[A]]
 
 
-async def test_an_instance_that_the_group_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
+async def test_instance_not_yet_listed_by_the_group_is_not_launched_again(env: AwsEnvironment) -> None:
     pool = await env.open(Asg, group="llm", launch="instances")
     before: list[web.Response] = []
 
@@ -168,7 +168,7 @@ async def test_a_zone_outside_the_group_is_misconfigured(env: AwsEnvironment) ->
     assert env.endpoint.count(LAUNCH) == 0
 
 
-async def test_weighted_instances_count_by_weight_and_are_not_launched_individually(env: AwsEnvironment) -> None:
+async def test_weighted_instances_count_by_weight_and_reject_single_launches(env: AwsEnvironment) -> None:
     for instance in env.world.groups["llm"].instances:
         instance.weight = 2
     env.world.groups["llm"].desired = 4
@@ -179,7 +179,7 @@ async def test_weighted_instances_count_by_weight_and_are_not_launched_individua
         await pool.resize(6, status)
 
 
-async def test_permissions_for_a_mixed_group_and_a_reservation_are_checked_too(env: AwsEnvironment) -> None:
+async def test_permissions_of_mixed_groups_and_reservations_are_checked(env: AwsEnvironment) -> None:
     env.world.groups["mixed"] = Group("mixed", (A, B), spot_share=0.5)
     env.world.reservations.append({"CapacityReservationId": "cr-00000001", "State": "active"})
     plain = await env.open(Asg, group="llm")
@@ -205,7 +205,7 @@ async def test_a_launch_with_a_lost_response_is_repeated_under_its_token(env: Aw
     assert env.world.groups["llm"].desired == 3
 
 
-async def test_a_group_without_a_warm_pool_gets_one(env: AwsEnvironment) -> None:
+async def test_warm_pool_is_created_for_a_group_without_one(env: AwsEnvironment) -> None:
     pool = await env.open(AsgWarmPool, group="llm", tier="slept", serves=PoolName("gpus"), state="hibernated")
     assert (await read_status(pool)).desired == 0
     await pool.resize(2, await read_status(pool))
@@ -216,22 +216,22 @@ async def test_a_group_without_a_warm_pool_gets_one(env: AwsEnvironment) -> None
     assert (status.desired, status.ready, status.pending) == (2, 1, 1)
 
 
-async def test_a_warm_pool_that_follows_the_group_is_as_large_as_aws_makes_it(env: AwsEnvironment) -> None:
-    env.world.groups["llm"].warm = Flock("warm", (A,), least=1)
+async def test_warm_pool_without_a_size_has_the_group_s_spare_capacity(env: AwsEnvironment) -> None:
+    env.world.groups["llm"].warm = InstanceSet("warm", (A,), min_size=1)
     pool = await env.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
-    assert (await read_status(pool)).desired == 8, "the group's maximum of 10 less the 2 that it has"
+    assert (await read_status(pool)).desired == 8, "the group's maximum of 10 minus its size of 2"
     env.world.groups["llm"].desired = 4
     moved = await read_status(pool)
-    assert (moved.desired, moved.other_writer) == (6, None), "it moved with the group, by nobody's hand"
+    assert (moved.desired, moved.other_writer) == (6, None), "its size changed with the group, without another writer"
     await pool.resize(2, moved)
     assert (await read_status(pool)).desired == 2
-    env.warm.least = env.world.groups["llm"].prepared = 3
+    env.warm.min_size = env.world.groups["llm"].prepared = 3
     assert "set warm pool of Auto Scaling group llm to 3" in str((await read_status(pool)).other_writer)
 
 
 async def test_aws_refills_the_warm_pool_after_a_scale_out(env: AwsEnvironment) -> None:
     group = env.world.groups["llm"]
-    group.warm, group.prepared = Flock("warm", (A, B), least=2), 2
+    group.warm, group.prepared = InstanceSet("warm", (A, B), min_size=2), 2
     env.world.settle()
     env.world.ready(group.warm, 2)
     serving = await env.open(Asg, group="llm")
@@ -244,7 +244,7 @@ async def test_aws_refills_the_warm_pool_after_a_scale_out(env: AwsEnvironment) 
     assert (await read_status(warm)).ready == 2
 
 
-async def test_a_warm_pool_does_not_serve(env: AwsEnvironment) -> None:
+async def test_warm_pool_with_tier_serving_is_refused(env: AwsEnvironment) -> None:
     with pytest.raises(Misconfigured, match="warm_node or slept"):
         await env.open(AsgWarmPool, group="llm")
 
@@ -260,6 +260,6 @@ async def test_a_throttle_pauses_reads_and_not_writes(env: AwsEnvironment) -> No
     calls = env.endpoint.count(describe)
     with pytest.raises(Throttled):
         await pool.status()
-    assert env.endpoint.count(describe) == calls, "polling gives way"
+    assert env.endpoint.count(describe) == calls, "reads pause after a throttle"
     await pool.resize(4, observed)
     assert env.world.groups["llm"].desired == 4

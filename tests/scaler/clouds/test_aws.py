@@ -21,7 +21,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import ACCOUNT, KEYS, REGION, Aws, aws, isolate, web_token
 from tests.servers.aws_fault import Front, front
 from tests.servers.pod_identity import pod_identity
-from tests.servers.tcp_fault import Weather, free_port, tcp_proxy
+from tests.servers.tcp_fault import ProxyFault, free_port, tcp_proxy
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/scaler"
 
@@ -65,30 +65,30 @@ async def responds(source: Source) -> bool:
     return isinstance((await source.sample())["visible"], Fresh)
 
 
-async def test_workloads_of_one_account_share_one_client_and_its_connections(env: AwsSetup) -> None:
+async def test_workloads_of_one_account_share_a_client_and_connection(env: AwsSetup) -> None:
     queues = [await env.aws.queue(f"queue-{i}") for i in range(5)]
     for source in await asyncio.gather(*(env.open(q) for q in queues)):
         assert await responds(source)
-    assert len(env.front.asked) == 5
-    assert len({a.connection for a in env.front.asked}) == 1
+    assert len(env.front.requests) == 5
+    assert len({a.connection for a in env.front.requests}) == 1
 
 
-async def test_another_region_has_a_client_of_its_own(env: AwsSetup) -> None:
+async def test_each_region_has_its_own_client(env: AwsSetup) -> None:
     for region in ("us-east-1", "eu-west-1", "us-east-1"):
         with pytest.raises(Misconfigured) if region != REGION else nullcontext():  # moto: other region, other queues
             await (await env.open(region=region)).sample()
-    assert [a.region for a in env.front.asked] == ["us-east-1", "eu-west-1", "us-east-1"]
-    assert len({a.connection for a in env.front.asked}) == 2
+    assert [a.region for a in env.front.requests] == ["us-east-1", "eu-west-1", "us-east-1"]
+    assert len({a.connection for a in env.front.requests}) == 2
 
 
 # --- region
 
 
-async def test_the_region_is_the_one_in_the_queue_s_url(env: AwsSetup) -> None:
+async def test_region_of_the_queue_url_is_used(env: AwsSetup) -> None:
     url = f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/prompts"
     with pytest.raises(Misconfigured):  # the other region has no queue of this name
         await (await env.open(url)).sample()
-    assert [a.region for a in env.front.asked] == ["eu-west-1"]
+    assert [a.region for a in env.front.requests] == ["eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -102,22 +102,22 @@ async def test_the_region_is_the_one_in_the_queue_s_url(env: AwsSetup) -> None:
         ("localhost:4566", None),
     ],
 )
-def test_every_form_of_a_queue_s_url_names_its_region(host: str, region: str | None) -> None:
+def test_region_is_parsed_from_each_form_of_queue_url(host: str, region: str | None) -> None:
     assert Sqs(queue_url=f"https://{host}/{ACCOUNT}/prompts").located.region == region
 
 
-def test_a_region_that_contradicts_the_url_is_refused_at_configuration() -> None:
+def test_region_that_contradicts_the_queue_url_is_refused() -> None:
     spec = Sqs(queue_url=f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/q", account=AwsAccount(region="us-east-1"))
     assert list(spec.problems()) == [("account.region", "the queue's URL names another region, eu-west-1")]
 
 
-async def test_no_region_anywhere_is_misconfigured(env: AwsSetup) -> None:
+async def test_missing_region_is_misconfigured(env: AwsSetup) -> None:
     isolate(env.monkeypatch, env.tmp, **{**KEYS, "AWS_REGION": ""})
     with pytest.raises(Misconfigured, match=r"no region.*AWS_REGION"):
         await env.open()
 
 
-async def test_a_profile_that_does_not_exist_is_misconfigured(env: AwsSetup) -> None:
+async def test_missing_profile_is_misconfigured(env: AwsSetup) -> None:
     env.environment(AWS_PROFILE="nobody")
     with pytest.raises(Misconfigured, match="nobody"):
         await env.open()
@@ -130,19 +130,19 @@ async def test_missing_credentials_are_misconfigured_with_their_possible_sources
     env.environment()
     with pytest.raises(Misconfigured, match=r"no credentials.*Pod Identity.*IRSA.*AWS_PROFILE"):
         await env.open()
-    assert env.front.asked == []
+    assert env.front.requests == []
 
 
-async def test_keys_that_aws_does_not_know_are_misconfigured(env: AwsSetup) -> None:
+async def test_unknown_access_keys_are_misconfigured(env: AwsSetup) -> None:
     source = await env.open()
-    async with env.aws.strangers_refused():
+    async with env.aws.authentication_enforced():
         with pytest.raises(Misconfigured, match="InvalidClientTokenId"):
             await source.sample()
 
 
-async def test_missing_instance_metadata_is_requested_at_most_twice(env: AwsSetup) -> None:
+async def test_silent_instance_metadata_is_requested_at_most_twice(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
-        metadata.weather = Weather.SILENT
+        metadata.fault = ProxyFault.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
         env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
         with pytest.raises(Misconfigured, match="no credentials"):
@@ -150,9 +150,9 @@ async def test_missing_instance_metadata_is_requested_at_most_twice(env: AwsSetu
         assert metadata.accepted <= 2  # the SDK waits a second for each
 
 
-async def test_metadata_that_outlasts_the_deadline_is_unavailable_not_a_hang(env: AwsSetup) -> None:
+async def test_silent_metadata_server_is_unavailable_at_the_deadline(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
-        metadata.weather = Weather.SILENT
+        metadata.fault = ProxyFault.SILENT
         endpoint = f"http://127.0.0.1:{metadata.port}"
         env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=endpoint)
         source = await env.open(deadline_s=0.2)
@@ -160,23 +160,23 @@ async def test_metadata_that_outlasts_the_deadline_is_unavailable_not_a_hang(env
             await source.sample()
 
 
-async def test_an_instance_role_s_keys_sign(env: AwsSetup) -> None:
+async def test_requests_are_signed_with_the_instance_role(env: AwsSetup) -> None:
     env.environment(AWS_EC2_METADATA_DISABLED="false", AWS_EC2_METADATA_SERVICE_ENDPOINT=env.aws.url)
     assert await responds(await env.open())
-    assert [a.key for a in env.front.asked] == ["test-key"]  # moto's
+    assert [a.key for a in env.front.requests] == ["test-key"]  # moto's
 
 
 # --- IRSA: a role by the service account's token
 
 
-async def test_irsa_s_keys_sign_and_sts_is_called_once_for_all_clients(env: AwsSetup) -> None:
+async def test_irsa_keys_sign_and_sts_is_called_once_for_all_clients(env: AwsSetup) -> None:
     token = env.token_file(web_token(time.time() + 3600))
     env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=env.front.url)
     source = await env.open(oldest_age=True)
     assert await responds(source)
     assert await responds(source)
     assert env.front.count("AssumeRoleWithWebIdentity") == 1
-    keys = {a.key for a in env.front.asked if a.operation != "AssumeRoleWithWebIdentity"}
+    keys = {a.key for a in env.front.requests if a.operation != "AssumeRoleWithWebIdentity"}
     assert {key[:4] for key in keys} == {"ASIA"}
     assert len(keys) == 1
 
@@ -185,7 +185,7 @@ async def test_irsa_s_keys_sign_and_sts_is_called_once_for_all_clients(env: AwsS
     ("token", "error"),
     [("expired", "AssumeRoleWithWebIdentity: ExpiredTokenException"), ("junk", "InvalidIdentityToken")],
 )
-async def test_a_token_that_sts_refuses_is_misconfigured_until_it_is_replaced(
+async def test_rejected_web_identity_token_is_misconfigured_until_replaced(
     env: AwsSetup, token: str, error: str
 ) -> None:
     file = env.token_file(web_token(time.time() - 60) if token == "expired" else token)
@@ -197,14 +197,14 @@ async def test_a_token_that_sts_refuses_is_misconfigured_until_it_is_replaced(
     assert await responds(source)
 
 
-async def test_a_token_file_that_does_not_exist_is_misconfigured(env: AwsSetup) -> None:
+async def test_missing_token_file_is_misconfigured(env: AwsSetup) -> None:
     env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE="/nowhere/token")
     source = await env.open()
     with pytest.raises(Misconfigured, match="/nowhere/token"):
         await source.sample()
 
 
-async def test_an_sts_that_is_down_is_unavailable(env: AwsSetup) -> None:
+async def test_unreachable_sts_is_unavailable(env: AwsSetup) -> None:
     token = env.token_file(web_token(time.time() + 3600))
     sts = f"http://127.0.0.1:{free_port()}"
     env.environment(AWS_ROLE_ARN=ROLE, AWS_WEB_IDENTITY_TOKEN_FILE=token, AWS_ENDPOINT_URL_STS=sts)
@@ -216,17 +216,17 @@ async def test_an_sts_that_is_down_is_unavailable(env: AwsSetup) -> None:
 # --- EKS Pod Identity: an agent on the node lends keys
 
 
-async def test_pod_identity_s_keys_sign_and_the_agent_is_called_once_for_all_workloads(env: AwsSetup) -> None:
+async def test_pod_identity_keys_sign_and_all_workloads_share_one_agent_call(env: AwsSetup) -> None:
     async with pod_identity() as agent:
         token = env.token_file("bearer-of-the-pod")
         env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=agent.url, AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=token)
         for source in await asyncio.gather(*(env.open(oldest_age=True) for _ in range(5))):
             assert await responds(source)
         assert agent.tokens == ["bearer-of-the-pod"]
-        assert {a.key for a in env.front.asked} == {"ASIAPOD"}
+        assert {a.key for a in env.front.requests} == {"ASIAPOD"}
 
 
-async def test_an_agent_that_starts_after_the_daemon_is_used(env: AwsSetup) -> None:
+async def test_pod_identity_agent_may_start_after_the_daemon(env: AwsSetup) -> None:
     port = free_port()
     env.environment(AWS_CONTAINER_CREDENTIALS_FULL_URI=f"http://127.0.0.1:{port}/v1/credentials")
     source = await env.open(deadline_s=0.3)

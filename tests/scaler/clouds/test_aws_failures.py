@@ -72,7 +72,7 @@ def test_a_capacity_error_is_transient(text: str, about: str) -> None:
 
 
 @pytest.mark.parametrize("text", LASTING, ids=range(len(LASTING)))
-def test_an_error_that_a_human_must_fix_is_lasting(text: str) -> None:
+def test_quota_or_configuration_error_is_permanent(text: str) -> None:
     failure = launch_failure(text)
     assert failure.lasting
     assert isinstance(failure.error(), OutOfQuota)
@@ -86,11 +86,11 @@ def test_an_error_that_a_human_must_fix_is_lasting(text: str) -> None:
         "The instance ID 'i-0123456789abcdef0' does not exist. Launching EC2 instance failed.",
     ],
 )
-def test_a_throttle_or_an_instance_not_shown_yet_passes(text: str) -> None:
+def test_throttle_or_unlisted_instance_is_transient(text: str) -> None:
     assert not launch_failure(text).lasting
 
 
-def test_unknown_words_are_transient_and_reported() -> None:
+def test_unknown_failure_message_is_transient_and_reported() -> None:
     failure = launch_failure(
         "The moon is in the wrong house.", zone="us-east-1a", instance_type="p5.48xlarge", market="spot"
     )
@@ -98,7 +98,7 @@ def test_unknown_words_are_transient_and_reported() -> None:
     assert failure.reason == "p5.48xlarge, us-east-1a, spot: The moon is in the wrong house."
 
 
-def test_several_failures_are_lasting_only_where_each_is() -> None:
+def test_joined_failures_are_permanent_only_if_all_are() -> None:
     quota, capacity = launch_failure("", "VcpuLimitExceeded"), launch_failure("", "InsufficientInstanceCapacity")
     assert join_failures([quota, quota]).lasting
     assert join_failures([quota, quota]).reason.count("VcpuLimitExceeded") == 1
@@ -119,7 +119,7 @@ def test_several_failures_are_lasting_only_where_each_is() -> None:
         ("ServerException", Unavailable),
     ],
 )
-def test_codes_of_all_services_have_a_remedy(code: str, remedy: type[PortError]) -> None:
+def test_error_code_maps_to_a_port_error(code: str, remedy: type[PortError]) -> None:
     assert type(error_of_code(code, "said")) is remedy
 
 
@@ -146,7 +146,7 @@ class Server:
         return {key: f"<{key}>" for key in keys if key % 2 == 0}
 
 
-async def test_simultaneous_callers_share_a_call_and_equal_ones_a_key() -> None:
+async def test_simultaneous_callers_share_calls_and_equal_keys() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 4)
     results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 2, 6, 8, 10, 3)))
@@ -154,7 +154,7 @@ async def test_simultaneous_callers_share_a_call_and_equal_ones_a_key() -> None:
     assert server.calls == [[2, 4, 6, 8], [10, 3]]
 
 
-async def test_a_refused_key_is_isolated_and_the_others_are_returned() -> None:
+async def test_refused_key_does_not_fail_the_other_keys() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     results = await asyncio.gather(*(batch.get(key) for key in (2, 4, 13, 6)), return_exceptions=True)
@@ -162,7 +162,7 @@ async def test_a_refused_key_is_isolated_and_the_others_are_returned() -> None:
     assert [f[1] for f in results if isinstance(f, tuple)] == ["<2>", "<4>", "<6>"]
 
 
-async def test_a_caller_that_gives_up_does_not_cancel_the_others() -> None:
+async def test_cancelled_caller_does_not_cancel_the_batch() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.gate.clear()
@@ -176,7 +176,7 @@ async def test_a_caller_that_gives_up_does_not_cancel_the_others() -> None:
     assert server.calls == [[2], [2]]
 
 
-async def test_an_error_reaches_all_pending_callers_and_no_later_one() -> None:
+async def test_error_reaches_all_pending_callers_and_no_later_caller() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.error = Unavailable("down")
@@ -186,7 +186,7 @@ async def test_an_error_reaches_all_pending_callers_and_no_later_one() -> None:
     assert (await batch.get(2))[1] == "<2>"
 
 
-async def test_closing_ends_calls_in_flight() -> None:
+async def test_closing_a_batch_cancels_calls_in_flight() -> None:
     server = Server()
     batch = Batch(SystemClock(), server.fetch, 100)
     server.gate.clear()

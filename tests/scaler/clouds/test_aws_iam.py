@@ -29,7 +29,7 @@ from tests.servers.aws_world import Fleet, Group, NodeGroup, World
 
 FILE: Final = Path(__file__).parents[3] / "config" / "deploy" / "aws-iam.json"
 POLICY: Final[dict[str, Any]] = json.loads(FILE.read_text())
-IN_OUR_NAME: Final = frozenset({"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole"})
+CALLED_BY_CREATE_FLEET: Final = frozenset({"ec2:CreateTags", "ec2:RunInstances", "iam:PassRole"})
 """Actions that CreateFleet performs with the caller's permissions: not calls of the daemon."""
 NEEDS_NONE: Final = frozenset({"sts:GetCallerIdentity"})
 FLEET: Final = "fleet-11111111-2222-3333-4444-555555555555"
@@ -37,8 +37,8 @@ RESERVATION: Final = "cr-0123456789abcdef0"
 
 
 def actions(statement: dict[str, Any]) -> list[str]:
-    named = statement["Action"]
-    return [named] if isinstance(named, str) else list(named)
+    listed = statement["Action"]
+    return [listed] if isinstance(listed, str) else list(listed)
 
 
 GRANTED: Final = frozenset(action for statement in POLICY["Statement"] for action in actions(statement))
@@ -95,21 +95,21 @@ async def use_everything(env: IamEnvironment) -> None:
         pool: Any = await open_pool(spec, env.context, WorkloadName("llm"), PoolName(name))
         await pool.resize(3, (await pool.status()).value)
         await pool.status()
-        env.world.lacks |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
-        for flock in env.world.flocks():
-            env.world.take([i.id for i in flock.instances])
+        env.world.shortages |= {("*", "on-demand"): "capacity", ("*", "spot"): "capacity"}
+        for instance_set in env.world.instance_sets():
+            env.world.remove([i.id for i in instance_set.instances])
         observed = (await pool.status()).value
         with contextlib.suppress(OutOfCapacity):
             await pool.resize(5, observed)
         await pool.status()
-        env.world.lacks.clear()
+        env.world.shortages.clear()
         await pool.resize(0, (await pool.status()).value)
         assert all(p.granted for p in await pool.permits()), name
-    await hear(env)
+    await receive_notice(env)
     await read(env)
 
 
-async def hear(env: IamEnvironment) -> None:
+async def receive_notice(env: IamEnvironment) -> None:
     env.world.groups["asg"].desired = 1
     env.world.ready(env.world.groups["asg"], 1)
     pool = await open_pool(env.pools()["asg"], env.context, WorkloadName("llm"), PoolName("asg"))
@@ -125,11 +125,13 @@ async def read(env: IamEnvironment) -> None:
 
 
 @pytest.mark.slow
-async def test_every_kind_works_with_the_granted_actions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_iam_policy_suffices_for_every_kind_and_grants_no_unused_action(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with iam_environment(GRANTED) as env:
         await use_everything(env)
-        assert env.called() - NEEDS_NONE == GRANTED - IN_OUR_NAME
+        assert env.called() - NEEDS_NONE == GRANTED - CALLED_BY_CREATE_FLEET
         assert {result for _, _, result in env.resources.calls.results} <= {"ok", "out_of_capacity"}
 
 
@@ -158,7 +160,9 @@ async def test_a_missing_permission_is_reported_before_it_is_needed(
             await opened.resize(observed.desired + 1, observed)
 
 
-async def test_without_permission_to_simulate_nothing_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_permissions_are_unknown_without_permission_to_simulate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     isolate(monkeypatch, tmp_path, **KEYS)
     async with iam_environment(GRANTED - {"iam:SimulatePrincipalPolicy"}) as env:
         opened: Any = await open_pool(env.pools()["asg"], env.context, WorkloadName("llm"), PoolName("asg"))
@@ -180,12 +184,12 @@ async def sample_as(
         clock = SystemClock()
         for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfGroupsWithInflightMessages"):
             cloud.metric(queue, metric, 5, clock.now() - 120)
-        async with cloud.strangers_refused():
+        async with cloud.authentication_enforced():
             source = await open_source(spec, AdapterContext(resources, clock, 5.0))
             return dict(await source.sample()), aws_front
 
 
-async def test_the_policy_is_enough_for_all_of_a_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_iam_policy_suffices_for_all_readings_of_a_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readings, aws_front = await sample_as(monkeypatch, tmp_path, QUEUE_ONLY)
     assert {q for q, reading in readings.items() if isinstance(reading, Fresh)} == {
         "visible",
@@ -194,25 +198,25 @@ async def test_the_policy_is_enough_for_all_of_a_queue(monkeypatch: pytest.Monke
         "oldest_age_s",
         "groups_in_flight",
     }
-    assert sorted({f"{a.service}:{a.operation}" for a in aws_front.asked}) == sorted(QUEUE_ONLY)
+    assert sorted({f"{a.service}:{a.operation}" for a in aws_front.requests}) == sorted(QUEUE_ONLY)
     assert set(QUEUE_ONLY) <= GRANTED
 
 
-async def test_without_leave_to_count_it_is_misconfigured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_queue_without_permission_to_count_is_misconfigured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with pytest.raises(Misconfigured, match="AccessDenied"):
         await sample_as(monkeypatch, tmp_path, ["cloudwatch:GetMetricData"])
 
 
-async def test_without_permission_for_metrics_the_counts_are_still_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_counts_are_read_without_permission_for_metrics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readings, _ = await sample_as(monkeypatch, tmp_path, ["sqs:GetQueueAttributes"])
     assert isinstance(readings["visible"], Fresh)
     assert isinstance(age := readings["oldest_age_s"], Absent)
     assert "AccessDenied" in age.reason
 
 
-def test_writes_are_granted_for_named_resources_only() -> None:
+def test_iam_policy_grants_writes_only_on_restricted_resources() -> None:
     reads = ("Describe", "Get", "List")
     for statement in POLICY["Statement"]:
         writing = [a for a in actions(statement) if not a.partition(":")[2].startswith(reads)]

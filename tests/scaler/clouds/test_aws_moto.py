@@ -67,7 +67,7 @@ async def read_status(pool: Any) -> PoolStatus:
     return status
 
 
-async def test_an_auto_scaling_group(moto: Moto) -> None:
+async def test_auto_scaling_group_is_read_and_resized_on_moto(moto: Moto) -> None:
     await moto.group(2)
     pool = await moto.open(Asg, group="llm")
     status = await read_status(pool)
@@ -81,7 +81,7 @@ async def test_an_auto_scaling_group(moto: Moto) -> None:
     assert (await read_status(pool)).ready == 0
 
 
-async def test_a_warm_pool(moto: Moto) -> None:
+async def test_warm_pool_is_read_and_resized_on_moto(moto: Moto) -> None:
     await moto.group(1)
     pool = await moto.open(AsgWarmPool, group="llm", tier="warm_node", serves=PoolName("gpus"))
     assert (await read_status(pool)).desired == 0
@@ -90,7 +90,7 @@ async def test_a_warm_pool(moto: Moto) -> None:
     assert status.desired == 2
 
 
-async def test_a_node_group(moto: Moto) -> None:
+async def test_eks_node_group_is_read_and_resized_on_moto(moto: Moto) -> None:
     eks = await moto.cloud.client("eks")
     subnets = await moto.subnets()
     role = "arn:aws:iam::123456789012:role/node"
@@ -120,7 +120,7 @@ async def test_a_node_group(moto: Moto) -> None:
     assert sizes == {"minSize": 0, "maxSize": 5, "desiredSize": 3}, "only the size was changed"
 
 
-async def test_a_fleet_that_maintains_its_size_is_read(moto: Moto) -> None:
+async def test_maintained_fleet_is_read_on_moto(moto: Moto) -> None:
     ec2 = await moto.cloud.client("ec2")
     template = {"LaunchTemplateName": await moto.template(), "Version": "$Default"}
     capacity = {"TotalTargetCapacity": 2, "OnDemandTargetCapacity": 2, "DefaultTargetCapacityType": "on-demand"}
@@ -134,7 +134,7 @@ async def test_a_fleet_that_maintains_its_size_is_read(moto: Moto) -> None:
     assert (status.desired, status.ready) == (2, 2)
 
 
-async def test_instances_bought_at_once(moto: Moto) -> None:
+async def test_instant_fleet_is_launched_and_reduced_on_moto(moto: Moto) -> None:
     keys = {"launch_template": await moto.template(), "subnets": tuple(await moto.subnets())}
     pool = await moto.open(Ec2InstantFleet, **keys)
     assert (await read_status(pool)).desired == 0

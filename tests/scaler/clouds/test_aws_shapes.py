@@ -27,7 +27,7 @@ from tests.servers.aws_cloudwatch import cloudwatch
 from tests.servers.aws_compute import compute
 from tests.servers.aws_events import WARNING
 from tests.servers.aws_handlers import finish
-from tests.servers.aws_world import Fleet, Flock, Group, NodeGroup, World
+from tests.servers.aws_world import Fleet, Group, InstanceSet, NodeGroup, World
 from tests.servers.spoiling import (
     STRANGE,
     WRITTEN,
@@ -75,10 +75,10 @@ async def lanes(
 async def statuses(env: AwsEnvironment, kind: type, **keys: Any) -> Callable[[], Awaitable[Any]]:
     pool = await env.open(kind, **keys)
 
-    async def ask() -> Any:
+    async def read_value() -> Any:
         return (await pool.status()).value
 
-    return ask
+    return read_value
 
 
 def group(world: World, **more: Any) -> Group:
@@ -87,12 +87,12 @@ def group(world: World, **more: Any) -> Group:
     world.ready(instance_group, 2)
     instance_group.desired = 3
     instance_group.suspended = ("AZRebalance", "Launch")
-    instance_group.told = [(time.time(), A, "capacity")]
+    instance_group.activities = [(time.time(), A, "capacity")]
     return instance_group
 
 
 @pytest.mark.slow
-async def test_answers_about_a_group_that_mixes_its_markets() -> None:
+async def test_malformed_responses_for_a_mixed_group() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         group(env.world, spot_share=0.5)
         env.world.reservations.append(RESERVATION)
@@ -103,10 +103,13 @@ async def test_answers_about_a_group_that_mixes_its_markets() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_warm_pool() -> None:
+async def test_malformed_responses_for_a_warm_pool() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         its_group = group(env.world)
-        its_group.warm, its_group.prepared = Flock("warm", (A,), least=3, told=[(time.time(), A, "quota")]), 3
+        its_group.warm, its_group.prepared = (
+            InstanceSet("warm", (A,), min_size=3, activities=[(time.time(), A, "quota")]),
+            3,
+        )
         env.world.settle()
         env.world.ready(its_group.warm, 2)
         its_group.warm.instances.pop()
@@ -117,13 +120,13 @@ async def test_answers_about_a_warm_pool() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_fleet() -> None:
+async def test_malformed_responses_for_a_fleet() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         fleet = env.world.fleets[FLEET] = Fleet(FLEET, (A, B), market="spot", desired=2)
         env.world.ready(fleet, 2)
-        env.world.lacks["*", "spot"] = "capacity"
+        env.world.shortages["*", "spot"] = "capacity"
         fleet.desired = 3
-        fleet.told = [(time.time() + 1e7, A, "capacity")]
+        fleet.activities = [(time.time() + 1e7, A, "capacity")]
         return await statuses(env, Ec2Fleet, fleet=FLEET, market="spot")
 
     async with lanes(arrange) as opened:
@@ -131,11 +134,11 @@ async def test_answers_about_a_fleet() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_instances_that_were_bought() -> None:
+async def test_malformed_responses_for_instances_of_an_instant_fleet() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         tags = {"forescale:pool": "llm/gpus"}
-        env.world.loose += [env.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
-        env.world.loose[0].up = True
+        env.world.standalone += [env.world.instance(zone, "p5.48xlarge", "spot", tags) for zone in (A, B)]
+        env.world.standalone[0].up = True
         return await statuses(env, Ec2InstantFleet, **BOUGHT)
 
     async with lanes(arrange, same_pool_or_fair) as opened:
@@ -143,10 +146,10 @@ async def test_answers_about_instances_that_were_bought() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_node_group() -> None:
+async def test_malformed_responses_for_a_node_group() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = env.world.nodes["serving", "h100"] = NodeGroup("serving", "h100", group(env.world), desired=3)
-        nodes.group.told = []
+        nodes.group.activities = []
         nodes.issues.append({"code": "InstanceLimitExceeded", "message": "no more of these", "resourceIds": []})
         return await statuses(env, EksNodeGroup, cluster="serving", node_group="h100", market="spot")
 
@@ -156,7 +159,7 @@ async def test_answers_about_a_node_group() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", ["desired_capacity", "instances"])
-async def test_answers_to_the_writes_of_a_group(launch: str) -> None:
+async def test_malformed_responses_to_writes_launch_no_extra_instance(launch: str) -> None:
     """After any response to a write, even with a retry, no instance beyond the requested ones is launched."""
 
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
@@ -179,15 +182,15 @@ async def test_answers_to_the_writes_of_a_group(launch: str) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_a_purchase() -> None:
+async def test_malformed_responses_to_a_launch_request() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         async def buy() -> None:
             pool = await env.open(Ec2InstantFleet, **BOUGHT)
             try:
                 await resize_with_retry(pool, 2)
             finally:
-                bought = len(env.world.loose)
-                env.world.loose.clear()
+                bought = len(env.world.standalone)
+                env.world.standalone.clear()
                 assert bought in {0, 2}
 
         return buy
@@ -197,7 +200,7 @@ async def test_answers_to_a_purchase() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_an_update_and_its_result() -> None:
+async def test_malformed_responses_to_a_node_group_update() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         nodes = NodeGroup("serving", "h100", Group("eks", (A, B), desired=2), desired=2, slow=True)
         env.world.groups["eks"], env.world.nodes["serving", "h100"] = nodes.group, nodes
@@ -232,7 +235,7 @@ async def resize_with_retry(pool: Any, replicas: int) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_queue() -> None:
+async def test_malformed_responses_for_a_queue() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         url = await env.cloud.queue("prompts")
         spec = Sqs(queue_url=url, account=env.account)
@@ -246,7 +249,7 @@ async def test_answers_about_a_queue() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_of_cloudwatch() -> None:
+async def test_malformed_responses_of_cloudwatch() -> None:
     async with cloudwatch() as server, Resources() as resources:
         clock = Ahead()
         account = AwsAccount(region=REGION, endpoint_url=server.url)
@@ -265,7 +268,7 @@ async def test_answers_of_cloudwatch() -> None:
         assert await spoil_everything(Lane(server, sample, clock, same_readings)) > 40
 
 
-async def test_events_of_the_queue_of_notices() -> None:
+async def test_malformed_events_of_the_notice_queue() -> None:
     """The reader continues after any event."""
     async with aws() as cloud, Resources() as resources:
         context = AdapterContext(resources, Ahead(), 5.0)
@@ -280,7 +283,7 @@ async def test_events_of_the_queue_of_notices() -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_permissions() -> None:
+async def test_malformed_responses_for_permissions() -> None:
     async def arrange(env: AwsEnvironment) -> Callable[[], Awaitable[Any]]:
         group(env.world)
         pool = await env.open(Asg, group="llm")

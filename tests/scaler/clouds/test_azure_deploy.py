@@ -13,7 +13,7 @@ CONFIG, RELAY = yaml.safe_load_all((ROOT / "config" / "deploy" / "azure-events-r
 POD: dict[str, Any] = RELAY["spec"]["template"]["spec"]
 
 
-def test_the_relay_forwards_one_path_read_only() -> None:
+def test_relay_forwards_one_path_read_only() -> None:
     """The metadata service issues tokens, and a POST acknowledges an event."""
     server = CONFIG["data"]["default.conf"]
     assert re.findall(r"location (.+) \{", server) == ["= /metadata/scheduledevents", "/"]
@@ -22,14 +22,14 @@ def test_the_relay_forwards_one_path_read_only() -> None:
     assert "location / { return 404; }" in server
 
 
-def test_the_metadata_service_accepts_the_relay_s_requests() -> None:
+def test_relay_sets_the_headers_of_the_metadata_service() -> None:
     """The metadata service refuses requests without its header, or with one that marks them as forwarded."""
     server = CONFIG["data"]["default.conf"]
     assert "proxy_set_header Metadata true;" in server
     assert 'proxy_set_header X-Forwarded-For "";' in server
 
 
-def test_it_runs_in_the_nodes_network_without_rights() -> None:
+def test_relay_runs_on_the_host_network_without_privileges() -> None:
     (container,) = POD["containers"]
     assert POD["hostNetwork"] is True
     assert POD["automountServiceAccountToken"] is False
@@ -40,7 +40,7 @@ def test_it_runs_in_the_nodes_network_without_rights() -> None:
     }
 
 
-def test_examples_and_docs_use_its_port() -> None:
+def test_examples_and_docs_use_the_relay_port() -> None:
     (port,) = POD["containers"][0]["ports"]
     address = f"http://{{host}}:{port['containerPort']}/metadata/scheduledevents"
     for file in ("config/workloads/azure-aks-spot.yaml", "config/workloads/azure-vmss.yaml", "docs/azure.md"):

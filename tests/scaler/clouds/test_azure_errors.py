@@ -48,16 +48,16 @@ AKS_CAPACITY = {
         (503, {}, Unavailable),
     ],
 )
-def test_a_refusal_by_its_remedy(status: int, error: dict[str, Any], remedy: type[PortError]) -> None:
+def test_refusal_maps_to_a_port_error(status: int, error: dict[str, Any], remedy: type[PortError]) -> None:
     assert type(refuse("write of it", RestResponse(status, {"error": error}), 0.0)) is remedy
 
 
-def test_the_innermost_known_code_counts() -> None:
+def test_innermost_known_error_code_is_used() -> None:
     text = str(refuse("write of it", RestResponse(400, {"error": AKS_CAPACITY}), 0.0))
     assert text == "Azure write of it: ZonalAllocationFailed: We do not have sufficient capacity in this zone."
 
 
-def test_a_web_page_is_no_error_of_ours() -> None:
+def test_html_error_page_is_unavailable() -> None:
     assert isinstance(
         refuse("read of it", RestResponse(502, {"message": "<html>Bad Gateway</html>"}), 0.0), Unavailable
     )
@@ -91,30 +91,30 @@ def test_a_requested_pause_is_parsed(headers: dict[str, str], wait_s: float | No
     ("code", "text", "quota"),
     [("AllocationFailed", "none", False), ("QuotaExceeded", "no more", True), ("NeverHeardOf", "what", False)],
 )
-def test_a_late_failure_is_of_capacity_or_of_quota(code: str, text: str, quota: bool) -> None:
+def test_asynchronous_failure_is_a_capacity_or_quota_shortfall(code: str, text: str, quota: bool) -> None:
     failure = shortfall(code, text, 5.0)
     assert failure is not None
     assert (failure.at, failure.quota) == (5.0, quota)
 
 
-def test_a_superseded_operation_is_no_failure() -> None:
+def test_superseded_operation_is_not_a_failure() -> None:
     assert shortfall("OperationPreempted", "a newer one", 5.0) is None
 
 
 @pytest.mark.parametrize("text", [None, "", "yesterday", "2026-11-27T15:00:00", 17])
-def test_an_invalid_time_is_replaced(text: object) -> None:
+def test_invalid_timestamp_is_replaced_by_the_default(text: object) -> None:
     assert seconds_of(text, 42.0) == 42.0
 
 
-def test_a_time_with_seven_digits_is_read() -> None:
+def test_timestamp_with_seven_fraction_digits_is_parsed() -> None:
     assert seconds_of("2026-11-27T15:00:00.1234567+00:00", 0.0) == pytest.approx(1_795_791_600.123, abs=0.001)
 
 
-def test_an_unknown_code_counts_by_its_status_and_else_as_transient() -> None:
+def test_unknown_error_code_without_a_status_is_transient() -> None:
     assert type(error_of_code("NeverHeardOf", "what")) is Unavailable
 
 
-def test_a_configuration_that_names_azure_imports_no_sdk_until_it_is_opened() -> None:
+def test_azure_sdk_is_imported_only_when_an_adapter_is_opened() -> None:
     script = (
         "import sys; from pathlib import Path; from scaler.config.load import load;"
         "load([Path('config/workloads/azure-aks-spot.yaml'), Path('config/workloads/azure-vmss.yaml')]);"

@@ -52,13 +52,13 @@ async def status(env: AzureEnvironment, account: AzureAccount) -> Any:
     return await env.read_status(pool)
 
 
-async def test_a_workload_identity_is_exchanged_once_for_many_calls(env: AzureEnvironment) -> None:
+async def test_workload_identity_token_is_shared_by_calls(env: AzureEnvironment) -> None:
     assert (await status(env, env.cloud.account())).ready == 2
     assert (await status(env, env.cloud.account())).ready == 2
     assert env.cloud.tokens_given == 1
 
 
-async def test_a_token_that_azure_refuses_is_replaced(env: AzureEnvironment) -> None:
+async def test_rejected_token_is_replaced(env: AzureEnvironment) -> None:
     account = env.cloud.account()
     await status(env, account)
     env.cloud.token_value = "another"
@@ -68,32 +68,32 @@ async def test_a_token_that_azure_refuses_is_replaced(env: AzureEnvironment) -> 
     assert env.cloud.tokens_given == 2
 
 
-async def test_a_federation_that_entra_does_not_know_needs_a_human(env: AzureEnvironment, tmp_path: Path) -> None:
+async def test_unknown_federated_token_is_misconfigured(env: AzureEnvironment, tmp_path: Path) -> None:
     account = env.cloud.account()
     (tmp_path / "wrong").write_text("somebody else's token")
     with pytest.raises(Misconfigured, match="AADSTS700211"):
         await status(env, replace(account, token_file=str(tmp_path / "wrong")))
 
 
-async def test_a_token_file_that_is_not_there_needs_a_human(env: AzureEnvironment, tmp_path: Path) -> None:
+async def test_missing_token_file_is_misconfigured(env: AzureEnvironment, tmp_path: Path) -> None:
     account = replace(env.cloud.account(), token_file=str(tmp_path / "none"))
     with pytest.raises(Misconfigured, match="none"):
         await status(env, account)
 
 
-async def test_entra_that_is_down_is_passing(env: AzureEnvironment) -> None:
+async def test_unreachable_entra_is_unavailable(env: AzureEnvironment) -> None:
     account = replace(env.cloud.account(), authority_url="https://127.0.0.1:1")
     with pytest.raises(Unavailable, match="no token"):
         await status(env, account)
 
 
-async def test_an_incomplete_workload_identity_is_refused_when_it_is_opened(env: AzureEnvironment) -> None:
+async def test_incomplete_workload_identity_is_misconfigured(env: AzureEnvironment) -> None:
     account = replace(env.cloud.account(), client_id=None, tenant_id=None, token_file=None)
     with pytest.raises(Misconfigured, match="Azure"):
         await status(env, account)
 
 
-async def test_the_environment_of_an_aks_pod_is_enough(
+async def test_default_credential_reads_the_variables_of_an_aks_pod(
     env: AzureEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default chain reads the variables that AKS's webhook sets."""
@@ -125,7 +125,7 @@ async def refuse(_: web.Request) -> web.Response:
 
 
 @pytest.mark.parametrize(("answer", "error"), [(lend, None), (refuse, PortError)])
-async def test_a_machine_s_identity(
+async def test_managed_identity_is_read_from_the_metadata_service(
     env: AzureEnvironment, monkeypatch: pytest.MonkeyPatch, answer: Any, error: type[PortError] | None
 ) -> None:
     account = replace(env.cloud.account(), credential="managed_identity", client_id=None)

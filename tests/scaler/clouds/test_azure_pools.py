@@ -29,7 +29,7 @@ async def env(tmp_path: Path) -> AsyncIterator[AzureEnvironment]:
 # Scale sets.
 
 
-async def test_a_change_of_something_else_is_no_conflict(env: AzureEnvironment) -> None:
+async def test_change_of_an_unrelated_property_is_not_a_conflict(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss()
     observed = await env.read_status(pool)
@@ -38,7 +38,7 @@ async def test_a_change_of_something_else_is_no_conflict(env: AzureEnvironment) 
     assert its_set.capacity == 4
 
 
-async def test_another_writer_s_size_is_a_conflict(env: AzureEnvironment) -> None:
+async def test_size_set_by_another_writer_is_a_conflict(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss()
     observed = await env.read_status(pool)
@@ -63,11 +63,11 @@ async def test_another_writer_s_size_is_a_conflict(env: AzureEnvironment) -> Non
     ],
     ids=lambda p: p[0] if isinstance(p, tuple) else p.__name__,
 )
-async def test_refusals_are_reported_by_remedy(
+async def test_refused_resize_maps_to_a_port_error(
     env: AzureEnvironment, refusal: tuple[str, str], error: type[Exception]
 ) -> None:
     its_set = serving(env.cloud, 2)
-    its_set.none_left = refusal
+    its_set.capacity_error = refusal
     pool = await env.vmss()
     with pytest.raises(error, match=refusal[0]) as raised:
         await pool.resize(4, await env.read_status(pool))
@@ -76,7 +76,7 @@ async def test_refusals_are_reported_by_remedy(
     assert (its_set.capacity, its_set.writes) == (2, 0)
 
 
-async def test_a_newer_write_that_took_an_operation_s_place_is_no_shortage(env: AzureEnvironment) -> None:
+async def test_preempted_operation_is_not_a_shortfall(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss()
     await pool.resize(5, await env.read_status(pool))
@@ -99,7 +99,7 @@ async def test_a_failed_machine_is_reported_with_type_and_zone(env: AzureEnviron
     assert (await env.read_status(pool)).shortfall == first.shortfall  # reported once, though Azure gave no time
 
 
-async def test_the_pool_continues_after_a_failed_operation(env: AzureEnvironment) -> None:
+async def test_resize_works_after_a_failed_operation(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss()
     await pool.resize(5, await env.read_status(pool))
@@ -112,7 +112,7 @@ async def test_the_pool_continues_after_a_failed_operation(env: AzureEnvironment
     assert (status.shortfall, status.desired, status.pending) == (None, 3, 1)
 
 
-async def test_a_spot_machine_gone_without_notice_was_interrupted(env: AzureEnvironment) -> None:
+async def test_evicted_spot_machine_counts_as_interrupted(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3, priority="Spot")
     pool = await env.vmss()
     await env.read_status(pool)
@@ -125,17 +125,17 @@ async def test_a_spot_machine_gone_without_notice_was_interrupted(env: AzureEnvi
 
 
 @pytest.mark.parametrize("mode", ["Uniform", "Flexible"])
-async def test_a_failed_machine_is_removed_before_a_serving_one(env: AzureEnvironment, mode: str) -> None:
+async def test_failed_machine_is_removed_before_a_ready_one(env: AzureEnvironment, mode: str) -> None:
     its_set = serving(env.cloud, 5, priority="Spot", mode=mode)
     its_set.machines[0].state = its_set.machines[1].state = "stopped"
     pool = await env.vmss()
     await pool.resize(2, await env.read_status(pool))
-    assert [m.number for m in its_set.machines] == [2, 3, 4], "the two evicted ones first"
+    assert [m.number for m in its_set.machines] == [2, 3, 4], "the two evicted machines are removed first"
     await pool.resize(2, await env.read_status(pool))
     assert its_set.capacity == 2
 
 
-async def test_failed_machines_of_a_set_that_another_writer_resized_stay(env: AzureEnvironment) -> None:
+async def test_failed_machines_stay_if_another_writer_resized_the_set(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3)
     its_set.machines[0].state = "stopped"
     pool = await env.vmss()
@@ -146,14 +146,14 @@ async def test_failed_machines_of_a_set_that_another_writer_resized_stay(env: Az
     assert its_set.capacity == 4
 
 
-async def test_a_requested_removal_is_no_interruption(env: AzureEnvironment) -> None:
+async def test_requested_removal_is_not_an_interruption(env: AzureEnvironment) -> None:
     serving(env.cloud, 4, priority="Spot")
     pool = await env.vmss()
     await pool.resize(1, await env.read_status(pool))
     assert (await env.read_status(pool)).interrupted == 0
 
 
-async def test_removed_regular_machines_were_not_interrupted(env: AzureEnvironment) -> None:
+async def test_removed_on_demand_machines_are_not_interrupted(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 3)
     pool = await env.vmss()
     await env.read_status(pool)
@@ -177,7 +177,7 @@ async def test_an_autoscale_setting_is_another_writer(env: AzureEnvironment) -> 
     assert status.other_writer == "Azure autoscale setting by-cpu"
 
 
-async def test_reservations_count_by_size_and_zone_while_they_are_active(env: AzureEnvironment) -> None:
+async def test_active_reservations_of_the_size_and_zone_are_counted(env: AzureEnvironment) -> None:
     group = reserve(env.cloud, "held", 4)
     reserve(env.cloud, "held", 3, zone="2")
     reserve(env.cloud, "held", 8, sku="Standard_NC24ads_A100_v4")
@@ -186,7 +186,7 @@ async def test_reservations_count_by_size_and_zone_while_they_are_active(env: Az
     assert (await env.read_status(await env.vmss())).reserved == 4
 
 
-async def test_a_reservation_that_cannot_be_read_is_not_known(env: AzureEnvironment) -> None:
+async def test_unreadable_reservation_is_unknown(env: AzureEnvironment) -> None:
     serving(env.cloud, 2, reservation_group=f"{ROOT}/llm/providers/Microsoft.Compute/capacityReservationGroups/gone")
     status = await env.read_status(await env.vmss())
     assert (status.reserved, status.ready) == (None, 2)
@@ -202,22 +202,22 @@ async def test_an_operation_on_another_host_is_not_followed(env: AzureEnvironmen
 # Scheduled events.
 
 
-async def test_a_relay_on_each_machine_is_polled_once_a_second(env: AzureEnvironment) -> None:
+async def test_relay_on_each_machine_reports_events_within_two_seconds(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2, priority="Spot")
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
-    env.events.say("Preempt", its_set.machine_name(its_set.machines[1]).upper())
+    env.events.announce("Preempt", its_set.machine_name(its_set.machines[1]).upper())
     async with asyncio.timeout(2.0):
         await env.context.wakeup.wait()
     assert (await env.read_status(pool)).interruption_pending == 1
-    assert set(env.events.asked) == {"h100000000", "h100000001"}
+    assert set(env.events.requests) == {"h100000000", "h100000001"}
 
 
-async def test_the_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -> None:
+async def test_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -> None:
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.relays)
     await env.read_status(pool)
-    await until(lambda: env.events.asked.total() >= 2, 3.0)
+    await until(lambda: env.events.requests.total() >= 2, 3.0)
     listener = pool._events
     del pool
     gc.collect()
@@ -227,16 +227,16 @@ async def test_the_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironmen
 async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.url)
-    event = env.events.say("Redeploy", its_set.machine_name(its_set.machines[0]))
+    event = env.events.announce("Redeploy", its_set.machine_name(its_set.machines[0]))
 
-    def has_pending(doomed: int) -> Callable[[], Awaitable[bool]]:
-        async def so_many() -> bool:
-            return (await env.read_status(pool)).interruption_pending == doomed
+    def has_pending(replicas: int) -> Callable[[], Awaitable[bool]]:
+        async def has_replicas() -> bool:
+            return (await env.read_status(pool)).interruption_pending == replicas
 
-        return so_many
+        return has_replicas
 
     await until(has_pending(1), 3.0)
-    env.events.take_back(event)
+    env.events.withdraw(event)
     await until(has_pending(0), 3.0)
     assert (await env.read_status(pool)).interrupted == 0
 
@@ -262,14 +262,14 @@ async def test_a_failing_metadata_service_does_not_fail_the_pool(env: AzureEnvir
         ("Preempt", []),
     ],
 )
-def test_an_event_is_parsed(event: object, kinds: list[str]) -> None:
+def test_scheduled_event_is_parsed(event: object, kinds: list[str]) -> None:
     assert [n.kind for n in notices(event, 100.0)] == kinds
 
 
 # AKS.
 
 
-async def test_the_whole_profile_is_written_back(env: AzureEnvironment) -> None:
+async def test_resize_writes_back_the_whole_agent_pool_profile(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2, more={"maxPods": 30, "spotMaxPrice": -1.0})
     aks = await env.aks()
     await aks.resize(3, await env.read_status(aks))
@@ -278,7 +278,7 @@ async def test_the_whole_profile_is_written_back(env: AzureEnvironment) -> None:
     assert not {"eTag", "provisioningState", "nodeImageVersion"} & written.keys()
 
 
-async def test_broken_nodes_go_first(env: AzureEnvironment) -> None:
+async def test_broken_nodes_are_removed_first(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 4)
     pool.nodes.machines[1].state = "stopped"
     aks = await env.aks()
@@ -288,7 +288,7 @@ async def test_broken_nodes_go_first(env: AzureEnvironment) -> None:
     assert (pool.count, len(pool.written)) == (2, 1)
 
 
-async def test_aks_runs_one_write_at_a_time(env: AzureEnvironment) -> None:
+async def test_resize_during_a_running_aks_operation_is_a_conflict(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2)
     aks = await env.aks()
     await aks.resize(3, await env.read_status(aks))
@@ -297,7 +297,7 @@ async def test_aks_runs_one_write_at_a_time(env: AzureEnvironment) -> None:
     assert len(pool.written) == 1
 
 
-async def test_a_write_between_our_read_and_ours_is_a_conflict(env: AzureEnvironment) -> None:
+async def test_write_between_the_read_and_the_resize_is_a_conflict(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2)
     aks = await env.aks()
     observed = await env.read_status(aks)
@@ -307,7 +307,7 @@ async def test_a_write_between_our_read_and_ours_is_a_conflict(env: AzureEnviron
         await aks.resize(3, observed)
 
 
-async def test_a_failure_that_only_the_agent_pool_reports_is_one_shortfall(env: AzureEnvironment) -> None:
+async def test_failure_reported_by_the_agent_pool_is_one_shortfall(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 2, more={"scaleSetPriority": "Spot"})
     aks = await env.aks()
     await aks.resize(4, await env.read_status(aks))
@@ -325,10 +325,10 @@ async def test_agent_pools_of_a_cluster_share_a_read(env: AzureEnvironment) -> N
     one, other = await env.aks("h100"), await env.aks("h100spot")
     first, second = await asyncio.gather(one.status(), other.status())
     assert (first.value.ready, second.value.ready) == (2, 1)
-    assert env.cloud.asked["Microsoft.ContainerService/managedClusters/agentPools/read"] == 1
+    assert env.cloud.requests["Microsoft.ContainerService/managedClusters/agentPools/read"] == 1
 
 
-async def test_the_clusters_own_autoscaler_is_another_writer(env: AzureEnvironment) -> None:
+async def test_aks_cluster_autoscaler_is_another_writer(env: AzureEnvironment) -> None:
     agent_pool(env.cloud, 2, more={"enableAutoScaling": True, "minCount": 0, "maxCount": 9})
     assert (await env.read_status(await env.aks())).other_writer == "the AKS cluster autoscaler"
 
@@ -362,33 +362,33 @@ async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnviron
 # Standby pools.
 
 
-async def test_a_standby_pool_drains_as_its_set_grows_and_is_refilled(env: AzureEnvironment) -> None:
+async def test_standby_pool_drains_on_a_scale_out_and_is_refilled(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
-    pool = StandbyPool(env.cloud, "warm", its_set, most=5).there()
-    pool.keep(3)
+    pool = StandbyPool(env.cloud, "warm", its_set, max_ready=5).register()
+    pool.set_standby(3)
     warm = await env.standby()
     assert (await env.read_status(warm)).desired == 3
     its_set.resize(4)  # two of the three machines start to serve
-    pool.keep(1)
+    pool.set_standby(1)
     drained = await env.read_status(warm)
     assert (drained.desired, drained.ready) == (1, 1)
     await warm.resize(3, drained)
-    assert (pool.most, pool.size) == (7, 3)
+    assert (pool.max_ready, pool.size) == (7, 3)
     refilling = await env.read_status(warm)
     assert (refilling.desired, refilling.ready, refilling.pending) == (3, 1, 2)
 
 
-async def test_a_standby_pool_goes_below_its_own_minimum(env: AzureEnvironment) -> None:
-    pool = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=5, least=2).there()
-    pool.keep(3)
+async def test_standby_pool_is_resized_below_its_minimum(env: AzureEnvironment) -> None:
+    pool = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, min_ready=2).register()
+    pool.set_standby(3)
     warm = await env.standby()
     await warm.resize(0, await env.read_status(warm))
-    assert (pool.size, pool.least) == (0, 0)
+    assert (pool.size, pool.min_ready) == (0, 0)
 
 
-async def test_a_set_that_grew_meanwhile_is_a_conflict(env: AzureEnvironment) -> None:
+async def test_standby_pool_drained_since_the_read_is_a_conflict(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
-    StandbyPool(env.cloud, "warm", its_set, most=5).there().keep(3)
+    StandbyPool(env.cloud, "warm", its_set, max_ready=5).register().set_standby(3)
     warm = await env.standby()
     observed = await env.read_status(warm)
     its_set.resize(4)
@@ -396,6 +396,6 @@ async def test_a_set_that_grew_meanwhile_is_a_conflict(env: AzureEnvironment) ->
         await warm.resize(2, observed)
 
 
-async def test_dynamic_sizing_is_another_writer(env: AzureEnvironment) -> None:
-    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=5, dynamic=True).there().keep(3)
+async def test_dynamic_sizing_of_a_standby_pool_is_another_writer(env: AzureEnvironment) -> None:
+    StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, dynamic=True).register().set_standby(3)
     assert (await env.read_status(await env.standby())).other_writer == "the standby pool's dynamic sizing"

@@ -27,21 +27,21 @@ GRANTED: list[str] = ROLE["Actions"]
 NAMESPACE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/llm/providers/Microsoft.ServiceBus/namespaces/127"
 
 
-def furnish(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
+def create_resources(cloud: Azure, namespace: Bus) -> list[ScaleSet]:
     """Create one of each resource that adapters use; return the sets of machines."""
     held = reserve(cloud, "held", 2)
-    uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).there()
-    mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).there()
-    nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).there()
-    AgentPool(cloud, "h100", nodes).there()
-    StandbyPool(cloud, "warm", uniform, most=2).there().keep(2)
+    uniform = ScaleSet(cloud, "h100", serving=True, reservation_group=held).register()
+    mixed = ScaleSet(cloud, "mixed", mode="Flexible", serving=True).register()
+    nodes = ScaleSet(cloud, "aks", group=NODES, serving=True, tags={"aks-managed-poolName": "h100"}).register()
+    AgentPool(cloud, "h100", nodes).register()
+    StandbyPool(cloud, "warm", uniform, max_ready=2).register().set_standby(2)
     monitor(cloud).set(NAMESPACE, "ActiveMessages", 0, "prompts")
     namespace.queues["prompts"] = Counted()
     namespace.subscriptions["answers", "workers"] = Counted(active=3)
     return [uniform, mixed, nodes]
 
 
-async def everything(
+async def use_all_adapters(
     cloud: Azure, namespace: Bus, context: AdapterContext, sets: Sequence[ScaleSet]
 ) -> Sequence[Permit]:
     """Read and write with every adapter, follow the writes, and return the permits."""
@@ -82,15 +82,17 @@ async def everything(
     return permits
 
 
-async def test_the_role_grants_exactly_the_called_permissions(tmp_path: Path) -> None:
+async def test_role_grants_exactly_the_called_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
-        sets = furnish(cloud, namespace)
+        sets = create_resources(cloud, namespace)
         cloud.granted = tuple(GRANTED)
-        permits = await everything(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
+        permits = await use_all_adapters(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
         called = {operation for _, operation, _ in resources.calls.results}
         assert sorted(called) == sorted(GRANTED)
         actions = {p.action for p in permits}
-        assert actions == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, "all but what asks"
+        assert actions == set(GRANTED) - {"Microsoft.Authorization/permissions/read"}, (
+            "all except the permission check itself"
+        )
         assert all(p.granted for p in permits)
 
 
@@ -106,18 +108,18 @@ async def test_the_role_grants_exactly_the_called_permissions(tmp_path: Path) ->
         "Microsoft.StandbyPool/standbyVirtualMachinePools/runtimeViews/read",
     ],
 )
-async def test_a_permission_missing_in_the_role_is_named_with_the_remedy(tmp_path: Path, action: str) -> None:
+async def test_missing_permission_is_named_with_its_remedy(tmp_path: Path, action: str) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
-        sets = furnish(cloud, namespace)
+        sets = create_resources(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != action)
         with pytest.raises(Misconfigured, match=r"azure-role\.json") as raised:
-            await everything(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
+            await use_all_adapters(cloud, namespace, AdapterContext(resources, SystemClock(), 10.0), sets)
         assert action in str(raised.value)
 
 
 async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, Resources() as resources:
-        ScaleSet(cloud, "h100", serving=True).there()
+        ScaleSet(cloud, "h100", serving=True).register()
         cloud.granted = ("Microsoft.Authorization/*/read", "microsoft.compute/*/read")
         spec = Vmss(resource_group="llm", name="h100", account=cloud.account())
         pool: Any = await open_pool(
@@ -129,9 +131,9 @@ async def test_check_live_reports_missing_permissions(tmp_path: Path) -> None:
         assert permits["Microsoft.Insights/autoscaleSettings/read"] is False
 
 
-async def test_without_leave_to_read_metrics_a_zero_is_not_believed(tmp_path: Path) -> None:
+async def test_zero_is_absent_without_permission_to_read_metrics(tmp_path: Path) -> None:
     async with azure(tmp_path) as cloud, bus(cloud.tls) as namespace, Resources() as resources:
-        furnish(cloud, namespace)
+        create_resources(cloud, namespace)
         cloud.granted = tuple(a for a in GRANTED if a != "Microsoft.Insights/metrics/read")
         spec = ServiceBus(
             namespace=f"127.0.0.1:{namespace.port}", queue="prompts", resource_group="llm", account=cloud.account()
@@ -142,7 +144,7 @@ async def test_without_leave_to_read_metrics_a_zero_is_not_believed(tmp_path: Pa
         assert "Microsoft.Insights/metrics/read" in reading.reason
 
 
-def test_the_role_holds_no_wildcard_and_no_data() -> None:
+def test_role_has_no_wildcard_and_no_data_actions() -> None:
     assert not [a for a in GRANTED if "*" in a]
     assert ROLE["DataActions"] == []
     assert sorted(GRANTED) == GRANTED

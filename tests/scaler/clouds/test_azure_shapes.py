@@ -30,15 +30,15 @@ def readings(values: Any, _honest: object, _fair: bool) -> str:
 
 
 def statuses(env: AzureEnvironment, pool: Any) -> Lane:
-    async def ask() -> Any:
+    async def read_value() -> Any:
         return (await pool.status()).value
 
-    return Lane(env.cloud, ask, env.clock, same_pool)
+    return Lane(env.cloud, read_value, env.clock, same_pool)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["Uniform", "Flexible"])
-async def test_answers_about_a_scale_set(tmp_path: Path, mode: str) -> None:
+async def test_malformed_responses_for_a_scale_set(tmp_path: Path, mode: str) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
         its_set = serving(env.cloud, 2, mode=mode, reservation_group=reserve(env.cloud, "held", 2))
         its_set.machines.insert(0, Machine(9, "1", failure=("AllocationFailed", "none")))
@@ -50,7 +50,7 @@ async def test_answers_about_a_scale_set(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_a_write_and_its_operation(tmp_path: Path) -> None:
+async def test_malformed_responses_to_a_write_and_its_operation(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
         its_set = serving(env.cloud, 2)
         pool = await env.vmss()
@@ -70,7 +70,7 @@ async def test_answers_to_a_write_and_its_operation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_an_agent_pool(tmp_path: Path) -> None:
+async def test_malformed_responses_for_an_agent_pool(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
         pool = agent_pool(env.cloud, 2)
         pool.state, pool.error = "Failed", {"code": "QuotaExceeded", "message": "no more", "details": [{"code": "x"}]}
@@ -78,16 +78,16 @@ async def test_answers_about_an_agent_pool(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_a_standby_pool(tmp_path: Path) -> None:
+async def test_malformed_responses_for_a_standby_pool(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
-        standby = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), most=4).there()
-        standby.keep(1)
+        standby = StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=4).register()
+        standby.set_standby(1)
         standby.health = ("HealthState/degraded", "AllocationFailed: none")
         assert await spoil_everything(statuses(env, await env.standby())) > 200
 
 
 @pytest.mark.slow
-async def test_answers_of_azure_monitor(tmp_path: Path) -> None:
+async def test_malformed_responses_of_azure_monitor(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env:
         account = env.cloud.account()
         monitor(env.cloud).set(NAMESPACE, "ActiveMessages", 3, "prompts")
@@ -105,7 +105,7 @@ async def test_answers_of_azure_monitor(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_of_service_bus(tmp_path: Path) -> None:
+async def test_malformed_responses_of_service_bus(tmp_path: Path) -> None:
     async with azure_environment(tmp_path, at_once=True) as env, bus(env.cloud.tls) as namespace:
         monitor(env.cloud).set(NAMESPACE, "ActiveMessages", 3, "prompts")
         namespace.queues["prompts"] = Counted()
@@ -116,14 +116,14 @@ async def test_answers_of_service_bus(tmp_path: Path) -> None:
         assert await spoil_everything(Lane(env.cloud, source.sample, env.clock, readings)) > 100
 
 
-async def test_documents_of_scheduled_events(tmp_path: Path) -> None:
+async def test_malformed_documents_of_scheduled_events(tmp_path: Path) -> None:
     """The listener continues after any event."""
     async with azure_environment(tmp_path) as env:
-        ScaleSet(env.cloud, "h100").there()
+        ScaleSet(env.cloud, "h100").register()
         listener = ScheduledEventsListener(
             "http://127.0.0.1:1", await session(env.context), env.context, await board(env.context)
         )
-        env.events.say("Preempt", "h100_1")
+        env.events.announce("Preempt", "h100_1")
         whole = {"DocumentIncarnation": 2, "Events": env.events.events}
         for path in spots(whole):
             for strange in STRANGE:

@@ -6,18 +6,18 @@ from scaler.clouds.backoff import Backoff
 from scaler.ports import Misconfigured, Throttled, Unavailable
 
 
-def test_pauses_double_up_to_the_longest_and_begin_again() -> None:
+def test_backoff_doubles_up_to_its_maximum_and_resets_on_success() -> None:
     backoff = Backoff(1.0, 10.0, 30.0)
     assert [backoff.pause_after_s(Unavailable("down")) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
     backoff.succeeded()
     assert backoff.pause_after_s(Unavailable("down")) == 1
 
 
-def test_the_pause_that_the_service_requests_is_bounded() -> None:
+def test_requested_retry_pause_is_bounded() -> None:
     backoff = Backoff(1.0, 10.0, 30.0)
     assert backoff.pause_after_s(Throttled("slow", 20.0)) == 20
     assert backoff.pause_after_s(Throttled("slow", 500.0)) == 30
 
 
-def test_a_misconfiguration_has_the_longest_pause() -> None:
+def test_misconfiguration_has_the_longest_pause() -> None:
     assert Backoff(1.0, 10.0, 30.0).pause_after_s(Misconfigured("no such queue")) == 30

@@ -21,7 +21,7 @@ from tests.servers.aws import KEYS, isolate
 from tests.servers.aws_wire import Refusal
 from tests.servers.aws_world import Fleet, Group
 
-BUY = "ec2:CreateFleet"
+CREATE_FLEET = "ec2:CreateFleet"
 BOUGHT: dict[str, Any] = {"launch_template": "llm", "subnets": ("subnet-a", "subnet-b"), "market": "spot"}
 
 
@@ -44,7 +44,7 @@ async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> No
     assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
 
 
-async def test_a_wrong_id_does_not_spoil_the_call_for_the_others(env: AwsEnvironment) -> None:
+async def test_unknown_fleet_id_does_not_fail_the_other_fleets(env: AwsEnvironment) -> None:
     pools = [await env.open(Ec2Fleet, fleet=fleet(env, i)) for i in range(1, 8)]
     pools.insert(3, await env.open(Ec2Fleet, fleet=FLEET))
     statuses = await asyncio.gather(*map(read_status, pools), return_exceptions=True)
@@ -67,7 +67,7 @@ async def test_a_fleet_that_is_being_modified_is_a_conflict(env: AwsEnvironment)
         await pool.status()
 
 
-async def test_an_instance_that_only_the_fleet_lists_does_not_serve(env: AwsEnvironment) -> None:
+async def test_instance_listed_by_the_fleet_only_is_not_ready(env: AwsEnvironment) -> None:
     name = fleet(env)
     pool = await env.open(Ec2Fleet, fleet=name, market="spot")
     listed: list[web.Response] = []
@@ -78,8 +78,8 @@ async def test_an_instance_that_only_the_fleet_lists_does_not_serve(env: AwsEnvi
 
     env.endpoint.spoils["ec2:DescribeFleetInstances"] = first
     assert (await read_status(pool)).ready == 2
-    env.world.lacks["*", "spot"] = "capacity"
-    env.world.take([env.world.fleets[name].instances[0].id])
+    env.world.shortages["*", "spot"] = "capacity"
+    env.world.remove([env.world.fleets[name].instances[0].id])
     status = await read_status(pool)
     assert (status.desired, status.ready) == (2, 1)
     assert status.shortfall is not None
@@ -100,56 +100,58 @@ async def test_a_fleet_is_resized_in_the_pool_s_market(
     assert given["ExcessCapacityTerminationPolicy"] == "termination"
 
 
-async def test_an_instance_that_ec2_does_not_list_yet_is_not_launched_again(env: AwsEnvironment) -> None:
+async def test_instance_not_yet_listed_by_ec2_is_not_launched_again(env: AwsEnvironment) -> None:
     env.world.hidden_s = 3600.0
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(3, await read_status(pool))
     status = await read_status(pool)
     assert (status.desired, status.ready, status.pending) == (3, 0, 3)
     await pool.resize(3, status)
-    assert len(env.world.loose) == 3
+    assert len(env.world.standalone) == 3
 
 
-async def test_a_terminated_instance_is_not_counted_while_ec2_still_lists_it(env: AwsEnvironment) -> None:
+async def test_terminated_instance_still_listed_by_ec2_is_not_counted(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
-    instances = list(env.world.loose)
+    instances = list(env.world.standalone)
     await pool.resize(1, await read_status(pool))
-    env.world.loose[:] = instances  # EC2 still lists the terminated instance
+    env.world.standalone[:] = instances  # EC2 still lists the terminated instance
     assert (await read_status(pool)).desired == 1
     await pool.resize(1, await read_status(pool))
     assert env.endpoint.count("ec2:TerminateInstances") == 1
 
 
-async def test_a_lost_launch_is_repeated_under_its_token_before_any_other(
+async def test_lost_launch_is_repeated_under_its_token_first(
     env: AwsEnvironment,
 ) -> None:
     env.world.hidden_s = 3600.0
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     observed = await read_status(pool)
-    env.endpoint.spoils[BUY] = lambda _, whole: type(whole)(body=b"<CreateFleetResponse><fl", content_type="text/xml")
+    env.endpoint.spoils[CREATE_FLEET] = lambda _, whole: type(whole)(
+        body=b"<CreateFleetResponse><fl", content_type="text/xml"
+    )
     with pytest.raises(Unavailable):
         await pool.resize(3, observed)
-    assert len(env.world.loose) == 3, "it was done, and nobody knows"
+    assert len(env.world.standalone) == 3, "the launch was applied, and its response lost"
     env.endpoint.clear()
     await pool.resize(5, await read_status(pool))
-    first, repeated, further = env.endpoint.given[BUY]
+    first, repeated, further = env.endpoint.given[CREATE_FLEET]
     assert first == repeated
     assert further["TargetCapacitySpecification"]["TotalTargetCapacity"] == 2
-    assert len(env.world.loose) == 5
+    assert len(env.world.standalone) == 5
 
 
-async def test_a_partial_launch_is_kept_and_raises_out_of_capacity(env: AwsEnvironment) -> None:
-    env.world.lacks[A, "spot"] = "capacity"
+async def test_partial_launch_is_kept_and_a_failed_one_is_out_of_capacity(env: AwsEnvironment) -> None:
+    env.world.shortages[A, "spot"] = "capacity"
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(2, await read_status(pool))
-    assert {i.zone for i in env.world.loose} == {B}
-    env.world.lacks[B, "spot"] = "quota"
+    assert {i.zone for i in env.world.standalone} == {B}
+    env.world.shortages[B, "spot"] = "quota"
     with pytest.raises(OutOfCapacity) as raised:
         await pool.resize(4, await read_status(pool))
     assert f"{A}, spot: UnfulfillableCapacity" in str(raised.value)
     assert f"{B}, spot: MaxSpotInstanceCountExceeded" in str(raised.value)
-    env.world.lacks[A, "spot"] = "quota"
+    env.world.shortages[A, "spot"] = "quota"
     with pytest.raises(OutOfQuota):
         await pool.resize(4, await read_status(pool))
     assert (await read_status(pool)).desired == 2
@@ -158,13 +160,13 @@ async def test_a_partial_launch_is_kept_and_raises_out_of_capacity(env: AwsEnvir
 async def test_instances_with_a_pending_interruption_are_removed_first(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     await pool.resize(4, await read_status(pool))
-    for instance in env.world.loose:
+    for instance in env.world.standalone:
         instance.up = True
-    noticed = env.world.loose[2].id
+    noticed = env.world.standalone[2].id
     (await board(env.context)).pin(Notice(noticed, "interruption", SystemClock().now()))
     assert (await read_status(pool)).interruption_pending == 1
     await pool.resize(3, await read_status(pool))
-    assert noticed not in {i.id for i in env.world.loose}
+    assert noticed not in {i.id for i in env.world.standalone}
 
 
 async def test_pools_do_not_count_each_other_s_instances(env: AwsEnvironment) -> None:
@@ -174,7 +176,7 @@ async def test_pools_do_not_count_each_other_s_instances(env: AwsEnvironment) ->
     )
     await first_pool.resize(2, await read_status(first_pool))
     await second_pool.resize(1, await read_status(second_pool))
-    env.endpoint.asked.clear()
+    env.endpoint.requests.clear()
     assert [s.desired for s in await asyncio.gather(read_status(first_pool), read_status(second_pool))] == [2, 1]
     assert env.endpoint.count("ec2:DescribeInstances") == 1
 
@@ -209,7 +211,7 @@ async def test_reservations_report_the_paid_instances(
     assert env.endpoint.count("ec2:DescribeCapacityReservations") == 1
 
 
-async def test_a_reservation_that_is_not_there_is_misconfigured(env: AwsEnvironment) -> None:
+async def test_missing_reservation_is_misconfigured(env: AwsEnvironment) -> None:
     env.world.groups["llm"] = Group("llm", (A,), desired=1)
     pool = await env.open(Asg, group="llm", reservation=("cr-00000009",))
     with pytest.raises(Misconfigured, match="cr-00000009"):
@@ -217,9 +219,9 @@ async def test_a_reservation_that_is_not_there_is_misconfigured(env: AwsEnvironm
     assert (await read_status(await env.open(Asg, group="llm"))).reserved is None
 
 
-async def test_quotas_of_the_account_are_recognized_by_code(env: AwsEnvironment) -> None:
+async def test_account_quota_error_is_out_of_quota(env: AwsEnvironment) -> None:
     pool = await env.open(Ec2InstantFleet, **BOUGHT)
     observed = await read_status(pool)
-    env.endpoint.faults[BUY] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+    env.endpoint.faults[CREATE_FLEET] = Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
     with pytest.raises(OutOfQuota):
         await pool.resize(1, observed)

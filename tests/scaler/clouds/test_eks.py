@@ -34,29 +34,29 @@ def nodes(env: AwsEnvironment) -> NodeGroup:
     return env.world.nodes["serving", "h100"]
 
 
-KEYS_OF_IT = {"cluster": "serving", "node_group": "h100", "market": "spot"}
+NODE_GROUP = {"cluster": "serving", "node_group": "h100", "market": "spot"}
 
 
-async def test_an_update_is_followed_and_its_size_is_desired(env: AwsEnvironment, nodes: NodeGroup) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+async def test_size_of_a_running_update_is_desired(env: AwsEnvironment, nodes: NodeGroup) -> None:
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     nodes.slow = True
     await pool.resize(5, await read_status(pool))
     under_way = await read_status(pool)
     assert (under_way.desired, under_way.ready, under_way.other_writer) == (5, 2, None)
     with pytest.raises(Conflict, match="one at a time"):
         await pool.resize(6, under_way)
-    assert env.endpoint.count(UPDATE) == 1, "it would have been refused"
+    assert env.endpoint.count(UPDATE) == 1, "a second update is not requested"
     finish(nodes)
     env.world.ready(nodes.group, 5)
     done = await read_status(pool)
     assert (done.desired, done.ready, done.other_writer) == (5, 5, None)
     calls = env.endpoint.count("eks:DescribeUpdate")
     await read_status(pool)
-    assert env.endpoint.count("eks:DescribeUpdate") == calls, "what ended is not asked for again"
+    assert env.endpoint.count("eks:DescribeUpdate") == calls, "an ended update is not read again"
 
 
-async def test_an_update_that_ends_between_two_reads_is_no_foreign_write(env: AwsEnvironment, nodes: NodeGroup) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+async def test_update_ending_between_two_reads_is_not_a_foreign_write(env: AwsEnvironment, nodes: NodeGroup) -> None:
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     nodes.slow = True
     await pool.resize(5, await read_status(pool))
     await read_status(pool)
@@ -71,19 +71,19 @@ async def test_an_update_that_ends_between_two_reads_is_no_foreign_write(env: Aw
     assert (await read_status(pool)).other_writer is None
 
 
-async def test_a_failed_update_is_reported_and_the_group_s_own_size_counts(
+async def test_failed_update_is_a_shortfall_and_the_group_size_is_desired(
     env: AwsEnvironment, nodes: NodeGroup
 ) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     nodes.slow = True
     await pool.resize(5, await read_status(pool))
     finish(nodes, error={"errorCode": "InsufficientFreeAddresses", "errorMessage": "subnet-1 has none left"})
     failed = await read_status(pool)
     assert (failed.desired, failed.ready, failed.pending) == (2, 2, 0)
-    assert failed.other_writer is None, "EKS went back by itself"
+    assert failed.other_writer is None, "EKS rolled back by itself"
     assert failed.shortfall is not None
     assert "InsufficientFreeAddresses" in failed.shortfall.reason
-    assert (await read_status(pool)).shortfall == failed.shortfall, "one saying is one refusal"
+    assert (await read_status(pool)).shortfall == failed.shortfall, "a repeated report is one shortfall"
     nodes.slow = False
     await pool.resize(3, failed)
     assert (await read_status(pool)).shortfall is None
@@ -96,10 +96,10 @@ async def test_a_failed_update_is_reported_and_the_group_s_own_size_counts(
         ("AsgInstanceLaunchFailures", "Could not launch Spot Instances. UnfulfillableCapacity - Unable.", False),
     ],
 )
-async def test_health_issues_give_the_reason_of_missing_nodes(
+async def test_health_issue_is_the_shortfall_of_missing_nodes(
     env: AwsEnvironment, nodes: NodeGroup, code: str, text: str, quota: bool
 ) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     nodes.group.suspended = ("Launch",)  # so that its activities report nothing
     await pool.resize(4, await read_status(pool))
     nodes.issues.append({"code": code, "message": text, "resourceIds": []})
@@ -108,17 +108,17 @@ async def test_health_issues_give_the_reason_of_missing_nodes(
     assert (status.failed, status.pending, status.shortfall.quota) == (2, 0, quota)
     assert (await read_status(pool)).shortfall == status.shortfall
     nodes.issues[:] = [{"code": "Ec2SecurityGroupNotFound", "message": "sg-1", "resourceIds": []}]
-    assert (await read_status(pool)).shortfall is None, "an issue that keeps no node from coming"
+    assert (await read_status(pool)).shortfall is None, "an issue that blocks no node"
 
 
-async def test_another_writer_of_the_eks_group_is_named(env: AwsEnvironment, nodes: NodeGroup) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+async def test_another_writer_of_the_scaling_group_is_reported(env: AwsEnvironment, nodes: NodeGroup) -> None:
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     nodes.group.desired = 4
     assert "another writer set Auto Scaling group eks-1 to 4" in str((await read_status(pool)).other_writer)
 
 
 async def test_a_lost_update_is_repeated_under_its_token(env: AwsEnvironment) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     env.endpoint.faults[UPDATE] = Refusal("ServerException", "It is our fault.", 500)
     with pytest.raises(Unavailable):
         await pool.resize(3, await read_status(pool))
@@ -128,8 +128,8 @@ async def test_a_lost_update_is_repeated_under_its_token(env: AwsEnvironment) ->
     assert first == second
 
 
-async def test_another_s_update_is_a_conflict(env: AwsEnvironment, nodes: NodeGroup) -> None:
-    pool = await env.open(EksNodeGroup, **KEYS_OF_IT)
+async def test_update_of_another_writer_is_a_conflict(env: AwsEnvironment, nodes: NodeGroup) -> None:
+    pool = await env.open(EksNodeGroup, **NODE_GROUP)
     observed = await read_status(pool)
     env.endpoint.faults[UPDATE] = Refusal("ResourceInUseException", "Nodegroup is currently being updated", 409)
     with pytest.raises(Conflict):
@@ -137,10 +137,10 @@ async def test_another_s_update_is_a_conflict(env: AwsEnvironment, nodes: NodeGr
     assert nodes.desired == 2
 
 
-async def test_a_node_group_that_is_not_there_is_misconfigured(env: AwsEnvironment) -> None:
+async def test_missing_node_group_or_size_beyond_its_bounds_is_misconfigured(env: AwsEnvironment) -> None:
     pool = await env.open(EksNodeGroup, cluster="serving", node_group="h200")
     with pytest.raises(Misconfigured, match="serving/h200"):
         await pool.status()
-    bounded = await env.open(EksNodeGroup, **KEYS_OF_IT)
+    bounded = await env.open(EksNodeGroup, **NODE_GROUP)
     with pytest.raises(Misconfigured, match="minSize and maxSize"):
         await bounded.resize(99, await read_status(bounded))

@@ -21,20 +21,20 @@ def writes(clock: ManualClock) -> ForeignWriteDetector:
     return detector
 
 
-def test_a_lost_answer_may_have_been_applied_or_not(writes: ForeignWriteDetector) -> None:
+def test_write_with_a_lost_response_may_be_applied_or_not(writes: ForeignWriteDetector) -> None:
     writes.request(3, [5])
     assert writes.observe(3) is None
     assert writes.observe(5) is None
 
 
-def test_an_accepted_write_ends_what_was_requested_before(writes: ForeignWriteDetector) -> None:
+def test_confirmed_write_discards_earlier_requests(writes: ForeignWriteDetector) -> None:
     writes.request(3, [5])
     writes.request(3, [7])
     writes.confirm(7)
     assert "set group llm to 5" in str(writes.observe(5))
 
 
-def test_another_writer_is_reported_for_a_while(writes: ForeignWriteDetector, clock: ManualClock) -> None:
+def test_another_writer_is_reported_for_its_yield_time(writes: ForeignWriteDetector, clock: ManualClock) -> None:
     assert "another writer set group llm to 8" in str(writes.observe(8))
     clock.advance(599)
     assert writes.observe(8) is not None
@@ -42,13 +42,13 @@ def test_another_writer_is_reported_for_a_while(writes: ForeignWriteDetector, cl
     assert writes.observe(8) is None
 
 
-def test_a_clock_set_back_does_not_prolong_it(writes: ForeignWriteDetector, clock: ManualClock) -> None:
+def test_clock_set_back_does_not_prolong_the_yield(writes: ForeignWriteDetector, clock: ManualClock) -> None:
     writes.observe(8)
     clock.advance(-86_400)
     assert writes.observe(8) is None
 
 
-def test_a_named_autoscaler_is_not_held_against_later(writes: ForeignWriteDetector) -> None:
+def test_size_of_a_named_autoscaler_is_not_a_foreign_write(writes: ForeignWriteDetector) -> None:
     writes.observe(8, named=True)
     assert writes.observe(8) is None
 
@@ -60,7 +60,7 @@ def test_a_size_changed_since_its_observation_is_a_conflict(writes: ForeignWrite
     writes.check(8, 3)
 
 
-def test_only_a_larger_request_counts_as_raised(writes: ForeignWriteDetector, clock: ManualClock) -> None:
+def test_only_a_larger_request_sets_raised_at(writes: ForeignWriteDetector, clock: ManualClock) -> None:
     writes.request(3, [2])
     assert writes.raised_at == float("-inf")
     writes.request(3, range(4, 7))

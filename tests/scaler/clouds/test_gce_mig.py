@@ -34,7 +34,7 @@ def spec(env: GcpEnvironment, **more: Any) -> GceMig:
     return GceMig(project=env.cloud.project(), **settings)
 
 
-async def test_a_region_s_machines_are_read_from_all_pages_by_zone(env: GcpEnvironment) -> None:
+async def test_machines_of_a_region_are_read_from_all_pages_by_zone(env: GcpEnvironment) -> None:
     mig, env.cloud.compute.page = env.mig(location="us-central1", size=5), 2
     pool = await env.pool(spec(env))
     await pool.resize(7, await read_status(pool))
@@ -81,10 +81,10 @@ async def test_a_refused_write_is_reported_with_type_zone_and_market(
         await pool.resize(2, before)
 
 
-async def test_a_machine_that_cannot_be_created_has_failed(env: GcpEnvironment) -> None:
+async def test_machine_that_cannot_be_created_is_failed(env: GcpEnvironment) -> None:
     mig = env.mig(size=1)
     pool = await env.pool(spec(env, location=ZONES[0]))
-    mig.out[ZONES[0]] = NO_IMAGE
+    mig.exhausted_zones[ZONES[0]] = NO_IMAGE
     await pool.resize(2, await read_status(pool))
     status = await read_status(pool)
     assert (status.ready, status.failed, status.pending) == (1, 1, 0)
@@ -92,7 +92,7 @@ async def test_a_machine_that_cannot_be_created_has_failed(env: GcpEnvironment) 
     assert "images/vllm' was not found" in status.shortfall.reason
 
 
-async def test_a_spot_machine_that_stops_without_notice_was_interrupted_and_one_scaled_in_was_not(
+async def test_stopped_spot_machine_is_interrupted_but_a_removed_one_is_not(
     env: GcpEnvironment,
 ) -> None:
     mig = env.mig(location="us-central1", size=3)
@@ -111,7 +111,7 @@ async def test_a_spot_machine_that_stops_without_notice_was_interrupted_and_one_
     assert (await read_status(pool)).interrupted == 2
 
 
-async def test_a_machine_that_fails_its_health_check_is_not_ready_and_not_lost(env: GcpEnvironment) -> None:
+async def test_unhealthy_machine_is_pending_and_not_interrupted(env: GcpEnvironment) -> None:
     mig = env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0]))
     await read_status(pool)
@@ -120,7 +120,7 @@ async def test_a_machine_that_fails_its_health_check_is_not_ready_and_not_lost(e
     assert (status.ready, status.pending, status.interrupted) == (1, 1, 0)
 
 
-async def test_how_a_regional_group_buys_is_written_before_it_grows_and_only_once(env: GcpEnvironment) -> None:
+async def test_distribution_shape_is_written_once_before_a_scale_out(env: GcpEnvironment) -> None:
     mig = env.mig(location="us-central1", size=2)
     pool = await env.pool(spec(env, shape="any", machine_types=("a3-highgpu-8g", "a2-ultragpu-8g")))
     await pool.resize(1, await read_status(pool))
@@ -146,7 +146,7 @@ def test_regional_settings_of_a_zonal_group_are_refused(settings: dict[str, Any]
     assert key in [k for k, _ in pool.problems()]
 
 
-async def test_another_writer_s_size_is_a_conflict_and_reported_for_a_while(env: GcpEnvironment) -> None:
+async def test_size_of_another_writer_is_a_conflict_and_reported(env: GcpEnvironment) -> None:
     mig = env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0], other_writer_yield_s=60))
     before = await read_status(pool)
@@ -164,7 +164,7 @@ async def test_an_autoscaler_of_the_group_is_another_writer(env: GcpEnvironment)
     assert (await read_status(await env.pool(spec(env, location=ZONES[0])))).other_writer == "autoscaler vllm-cpu"
 
 
-async def test_every_write_has_its_own_id(env: GcpEnvironment) -> None:
+async def test_every_write_has_its_own_request_id(env: GcpEnvironment) -> None:
     env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0]))
     for size in (3, 4):
@@ -172,7 +172,7 @@ async def test_every_write_has_its_own_id(env: GcpEnvironment) -> None:
     assert len({uuid.UUID(request_id) for request_id in env.cloud.compute.requests}) == 2
 
 
-async def test_a_write_of_the_size_that_is_there_is_not_sent(env: GcpEnvironment) -> None:
+async def test_write_of_the_current_size_is_not_sent(env: GcpEnvironment) -> None:
     mig = env.mig(size=2)
     pool = await env.pool(spec(env, location=ZONES[0]))
     before = await read_status(pool)
@@ -195,7 +195,7 @@ async def test_reads_pause_after_a_throttle_and_writes_do_not(env: GcpEnvironmen
     assert mig.target == 3
 
 
-async def test_a_group_that_does_not_exist_needs_a_human(env: GcpEnvironment) -> None:
+async def test_missing_group_is_misconfigured(env: GcpEnvironment) -> None:
     pool = await env.pool(spec(env))
     with pytest.raises(Misconfigured, match="instanceGroupManagers/vllm' was not found"):
         await pool.status()
@@ -205,9 +205,9 @@ async def test_pools_on_one_group_share_its_reads(env: GcpEnvironment) -> None:
     env.mig(size=2)
     pools = [await env.pool(spec(env, location=ZONES[0])) for _ in range(3)]
     await read_status(pools[0])
-    env.cloud.asked.clear()
+    env.cloud.requests.clear()
     await asyncio.gather(*(pool.status() for pool in pools))
-    assert env.cloud.asked == ["compute.instanceGroupManagers.get"] * 2
+    assert env.cloud.requests == ["compute.instanceGroupManagers.get"] * 2
 
 
 class TestReservation:
@@ -224,13 +224,15 @@ class TestReservation:
         ],
         ids=["ready", "creating", "ended", "ends later", "count alone"],
     )
-    async def test_reports_the_paid_machines(self, env: GcpEnvironment, more: dict[str, Any], held: int) -> None:
+    async def test_reservation_reports_the_paid_machines(
+        self, env: GcpEnvironment, more: dict[str, Any], held: int
+    ) -> None:
         env.mig()
         env.cloud.compute.reserve(PROJECT, ZONES[0], "l4", 8, **more)
         pool = await env.pool(spec(env, location=ZONES[0], market="reserved", reservation=self.RESERVED))
         assert (await read_status(pool)).reserved == held
 
-    async def test_its_silence_costs_the_pool_nothing(self, env: GcpEnvironment) -> None:
+    async def test_missing_reservation_does_not_fail_the_pool(self, env: GcpEnvironment) -> None:
         env.mig()
         pool = await env.pool(spec(env, location=ZONES[0], market="reserved", reservation=self.RESERVED))
         status = await read_status(pool)
@@ -242,7 +244,7 @@ class TestStandby:
         settings = {"name": "vllm", "location": ZONES[0], "tier": "warm_node", "serves": "gpus", **more}
         return GceMigStandby(project=env.cloud.project(), **settings)
 
-    async def test_suspended_machines_are_a_pool_beside_those_that_serve(self, env: GcpEnvironment) -> None:
+    async def test_suspended_machines_are_a_separate_standby_pool(self, env: GcpEnvironment) -> None:
         mig = env.mig(size=2)
         serving, waiting = (
             await env.pool(spec(env, location=ZONES[0])),
@@ -257,7 +259,7 @@ class TestStandby:
         status = await read_status(serving)
         assert (status.desired, status.ready, status.interrupted) == (2, 2, 0)
 
-    async def test_a_failed_standby_machine_is_not_the_serving_pool_s(self, env: GcpEnvironment) -> None:
+    async def test_failed_standby_machine_is_not_counted_in_the_serving_pool(self, env: GcpEnvironment) -> None:
         mig = env.mig(size=2)
         serving, waiting = await env.pool(spec(env, location=ZONES[0])), await env.pool(self.spec(env))
         await waiting.resize(2, await read_status(waiting))
@@ -270,13 +272,13 @@ class TestStandby:
         status = await read_status(serving)
         assert (status.failed, status.shortfall) == (0, None)
 
-    async def test_refill_is_written_with_the_size(self, env: GcpEnvironment) -> None:
+    async def test_refill_mode_is_written_with_the_standby_size(self, env: GcpEnvironment) -> None:
         mig = env.mig()
         pool = await env.pool(self.spec(env, refill=True))
         await pool.resize(1, await read_status(pool))
         assert (mig.stopped, mig.standby["mode"], mig.standby["initialDelaySec"]) == (1, "SCALE_OUT_POOL", 0)
 
-    async def test_a_fingerprint_that_has_changed_is_a_conflict(self, env: GcpEnvironment) -> None:
+    async def test_fingerprint_mismatch_is_a_conflict(self, env: GcpEnvironment) -> None:
         env.mig()
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -284,7 +286,7 @@ class TestStandby:
         with pytest.raises(Conflict, match="fingerprint"):
             await pool.resize(1, before)
 
-    async def test_the_server_itself_insists_on_the_fingerprint(self, env: GcpEnvironment) -> None:
+    async def test_write_with_a_stale_fingerprint_is_a_conflict(self, env: GcpEnvironment) -> None:
         """The fake server refuses a stale fingerprint."""
         mig = env.mig()
         groups = await instance_groups.groups(env.context, env.cloud.project())
@@ -292,12 +294,12 @@ class TestStandby:
             await groups.patch(mig.path, {"targetStoppedSize": 3, "fingerprint": "fp-0="})
         assert mig.stopped == 0
 
-    async def test_a_tier_that_serves_is_refused(self, env: GcpEnvironment) -> None:
+    async def test_standby_pool_with_tier_serving_is_refused(self, env: GcpEnvironment) -> None:
         with pytest.raises(Misconfigured, match="tier is serving"):
             await env.pool(self.spec(env, tier="serving", serves=None))
 
 
-async def test_a_group_of_more_machines_than_any_is_no_answer(env: GcpEnvironment) -> None:
+async def test_listing_with_too_many_pages_is_unavailable(env: GcpEnvironment) -> None:
     mig, env.cloud.compute.page = env.mig(size=25), 1
     with pytest.raises(Unavailable, match="managedInstances"):
         await (await env.pool(spec(env, location=ZONES[0]))).status()

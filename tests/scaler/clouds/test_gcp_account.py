@@ -23,7 +23,7 @@ from tests.scaler.clouds.gcp_place import ZONES, GcpEnvironment, gcp_environment
 from tests.servers.gcp import SUBJECT, account
 from tests.servers.gcp_metadata import metadata
 from tests.servers.site import listening
-from tests.servers.tcp_fault import Weather, free_port
+from tests.servers.tcp_fault import ProxyFault, free_port
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
 
 
 @pytest.fixture(autouse=True)
-def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_ambient_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the credentials and metadata server of the machine that runs the tests."""
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
@@ -46,13 +46,13 @@ def mig(project: GcpProject) -> GceMig:
     return GceMig(project=project, name="vllm", location=ZONES[0])
 
 
-async def test_a_service_account_s_key_is_one_token_for_all(env: GcpEnvironment) -> None:
+async def test_pools_share_the_token_of_a_service_account_key(env: GcpEnvironment) -> None:
     pools = [await env.pool(mig(env.cloud.project())) for _ in range(3)]
     await asyncio.gather(*(pool.status() for pool in pools))
     assert len(env.cloud.tokens) == 1
 
 
-async def test_a_token_is_renewed_before_it_ends(env: GcpEnvironment) -> None:
+async def test_token_is_renewed_before_it_expires(env: GcpEnvironment) -> None:
     pool = await env.pool(mig(env.cloud.project()))
     await read_status(pool)
     env.clock.ahead_s += 0.75 * 3600
@@ -63,7 +63,7 @@ async def test_a_token_is_renewed_before_it_ends(env: GcpEnvironment) -> None:
     assert len(env.cloud.tokens) == 2
 
 
-async def test_a_refused_token_is_replaced(env: GcpEnvironment) -> None:
+async def test_rejected_token_is_replaced(env: GcpEnvironment) -> None:
     pool = await env.pool(mig(env.cloud.project()))
     await read_status(pool)
     env.cloud.tokens[0] = "revoked"
@@ -72,16 +72,16 @@ async def test_a_refused_token_is_replaced(env: GcpEnvironment) -> None:
     assert len(env.cloud.tokens) == 2
 
 
-async def test_a_token_that_is_refused_for_good_needs_a_human(env: GcpEnvironment) -> None:
+async def test_permanently_rejected_token_is_misconfigured(env: GcpEnvironment) -> None:
     pool = await env.pool(mig(env.cloud.project()))
     env.cloud.refuse_tokens = True
     with pytest.raises(Misconfigured, match="invalid authentication credentials"):
         await pool.status()
 
 
-async def test_a_key_that_google_does_not_know_needs_a_human(env: GcpEnvironment) -> None:
-    stranger = account(f"https://127.0.0.1:{env.cloud.port}/token", "stranger@my-project.iam")
-    (env.cloud.folder / "sa.json").write_text(json.dumps(stranger))
+async def test_unknown_service_account_key_is_misconfigured(env: GcpEnvironment) -> None:
+    other_account = account(f"https://127.0.0.1:{env.cloud.port}/token", "stranger@my-project.iam")
+    (env.cloud.folder / "sa.json").write_text(json.dumps(other_account))
     with pytest.raises(Misconfigured, match="invalid_grant"):
         await (await env.pool(mig(env.cloud.project()))).status()
 
@@ -96,7 +96,7 @@ async def test_a_key_that_google_does_not_know_needs_a_human(env: GcpEnvironment
     ],
     ids=["no file", "no JSON", "a person", "no key"],
 )
-async def test_a_file_that_is_no_key_needs_a_human(env: GcpEnvironment, text: str | None, error: str) -> None:
+async def test_invalid_credentials_file_is_misconfigured(env: GcpEnvironment, text: str | None, error: str) -> None:
     file = env.cloud.folder / "sa.json"
     file.unlink()
     if text is not None:
@@ -106,7 +106,7 @@ async def test_a_file_that_is_no_key_needs_a_human(env: GcpEnvironment, text: st
 
 
 @pytest.mark.parametrize("subject", [SUBJECT, "somebody else"])
-async def test_a_federation_s_token_is_exchanged(env: GcpEnvironment, subject: str) -> None:
+async def test_federated_token_is_exchanged(env: GcpEnvironment, subject: str) -> None:
     token = env.cloud.folder / "subject"
     token.write_text(subject)
     federation = {
@@ -126,14 +126,14 @@ async def test_a_federation_s_token_is_exchanged(env: GcpEnvironment, subject: s
             await pool.status()
 
 
-async def test_a_federation_that_runs_a_program_is_refused(env: GcpEnvironment) -> None:
+async def test_federation_with_an_executable_is_misconfigured(env: GcpEnvironment) -> None:
     source = {"executable": {"command": "/bin/true"}}
     (env.cloud.folder / "sa.json").write_text(json.dumps({"type": "external_account", "credential_source": source}))
     with pytest.raises(Misconfigured, match=r"sa\.json"):
         await (await env.pool(mig(env.cloud.project()))).status()
 
 
-async def test_a_token_endpoint_that_is_down_is_passing(env: GcpEnvironment) -> None:
+async def test_unreachable_token_endpoint_is_unavailable(env: GcpEnvironment) -> None:
     key = account(f"http://127.0.0.1:{free_port()}/token")
     (env.cloud.folder / "sa.json").write_text(json.dumps(key))
     pool = await env.pool(mig(env.cloud.project()))
@@ -142,13 +142,13 @@ async def test_a_token_endpoint_that_is_down_is_passing(env: GcpEnvironment) -> 
     (env.cloud.folder / "sa.json").write_text(json.dumps(account(f"https://127.0.0.1:{env.cloud.port}/token")))
 
 
-async def test_missing_credentials_have_a_remedy(env: GcpEnvironment) -> None:
+async def test_missing_credentials_are_misconfigured_with_a_remedy(env: GcpEnvironment) -> None:
     project = replace(env.cloud.project(), credentials_file=None)
     with pytest.raises(Misconfigured, match=r"workload identity; docs/gcp\.md"):
         await (await env.pool(mig(project))).status()
 
 
-async def test_workload_identity_is_the_metadata_server_s_token(env: GcpEnvironment) -> None:
+async def test_workload_identity_uses_the_token_of_the_metadata_server(env: GcpEnvironment) -> None:
     """Run in a separate process: google-auth reads the metadata server's address at import."""
     project = {**env.cloud.document(), "credentials_file": None}
     pool = {"kind": "gce_mig", "project": project, "name": "vllm", "location": ZONES[0]}
@@ -167,7 +167,7 @@ async def test_workload_identity_is_the_metadata_server_s_token(env: GcpEnvironm
     assert "2 ready" in output, output
 
 
-async def test_a_slow_token_does_not_block_the_loop(env: GcpEnvironment) -> None:
+async def test_slow_token_does_not_block_the_event_loop(env: GcpEnvironment) -> None:
     requested, released = asyncio.Event(), asyncio.Event()
     async with _slow(requested, released) as port:
         (env.cloud.folder / "sa.json").write_text(json.dumps(account(f"http://127.0.0.1:{port}/token")))
@@ -180,13 +180,13 @@ async def test_a_slow_token_does_not_block_the_loop(env: GcpEnvironment) -> None
             await status
 
 
-async def test_a_certificate_that_is_not_trusted_needs_a_human(env: GcpEnvironment) -> None:
+async def test_untrusted_certificate_is_an_error(env: GcpEnvironment) -> None:
     project = env.cloud.project()
     pool = await env.pool(mig(project))
     await read_status(pool)
-    stranger = replace(project, ca_file=None, credentials_file=project.credentials_file)
+    other_account = replace(project, ca_file=None, credentials_file=project.credentials_file)
     with pytest.raises((Misconfigured, Unavailable), match=r"(?i)certificate"):
-        await (await env.pool(mig(stranger))).status()
+        await (await env.pool(mig(other_account))).status()
 
 
 async def test_permissions_are_checked_and_reported(env: GcpEnvironment) -> None:
@@ -198,12 +198,12 @@ async def test_permissions_are_checked_and_reported(env: GcpEnvironment) -> None
     assert "gcp-role.yaml" in permits["compute.instanceGroupManagers.update"].detail
 
 
-async def test_the_daemon_starts_while_nothing_answers_yet(env: GcpEnvironment) -> None:
-    env.cloud.rest.weather = Weather.RESET
+async def test_pool_opens_while_the_api_is_unreachable(env: GcpEnvironment) -> None:
+    env.cloud.rest.fault = ProxyFault.RESET
     pool = await env.pool(mig(env.cloud.project()))
     with pytest.raises(Unavailable):
         await pool.status()
-    env.cloud.rest.weather = Weather.CLEAR
+    env.cloud.rest.fault = ProxyFault.NONE
     assert (await read_status(pool)).ready == 2
 
 

@@ -59,7 +59,7 @@ def rpc(status: int, name: str, message: str = "words", reason: str = "") -> Res
         (RestResponse(503, {}), Unavailable),
     ],
 )
-def test_a_refusal_is_its_remedy(answer: RestResponse, remedy: type[PortError]) -> None:
+def test_refusal_maps_to_a_port_error(answer: RestResponse, remedy: type[PortError]) -> None:
     assert type(refuse(WHAT, answer, 0.0)) is remedy
 
 
@@ -70,7 +70,7 @@ def test_a_refusal_names_the_permission_and_the_role() -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "details", "asked_s"),
+    ("headers", "details", "pause_s"),
     [
         ({"Retry-After": "7"}, [], 7.0),
         ({}, [{"@type": "google.rpc.RetryInfo", "retryDelay": "12.5s"}], 12.5),
@@ -80,13 +80,15 @@ def test_a_refusal_names_the_permission_and_the_role() -> None:
     ],
     ids=["header", "retry info", "a day", "a date", "nothing"],
 )
-def test_how_long_to_leave_it_alone(headers: dict[str, str], details: list[Any], asked_s: float | None) -> None:
+def test_retry_pause_of_a_throttle_is_parsed_and_bounded(
+    headers: dict[str, str], details: list[Any], pause_s: float | None
+) -> None:
     answer = RestResponse(
         429, {"error": {"status": "RESOURCE_EXHAUSTED", "message": "slow", "details": details}}, headers
     )
     error = refuse(WHAT, answer, 0.0)
     assert isinstance(error, Throttled)
-    assert error.retry_after_s == asked_s
+    assert error.retry_after_s == pause_s
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.scaler.clouds.gcp_place import ZONES, GcpEnvironment, gcp_environment
 from tests.servers.gcp import PROJECT
 from tests.servers.gcp_compute import Mig
 from tests.servers.gcp_metadata import metadata
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 PATH = f"projects/{PROJECT}/subscriptions/{SINK}"
 
@@ -43,7 +43,7 @@ def entry(mig: Mig, method: str, machine: int = 0) -> bytes:
     return json.dumps({"protoPayload": payload}).encode()
 
 
-async def rung(env: GcpEnvironment) -> bool:
+async def tick_requested(env: GcpEnvironment) -> bool:
     try:
         async with patience(2.0):
             await env.context.wakeup.wait()
@@ -52,17 +52,17 @@ async def rung(env: GcpEnvironment) -> bool:
     return True
 
 
-async def test_a_preemption_rings_for_a_turn_and_is_acknowledged(env: GcpEnvironment) -> None:
+async def test_preemption_requests_a_tick_and_is_acknowledged(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     await read_status(pool)
     preempted(env.cloud, mig, mig.vms[1])
-    assert await rung(env)
+    assert await tick_requested(env)
     status = await read_status(pool)
     assert (status.ready, status.interruption_pending) == (2, 1)
     assert status.parts[0].interruption_pending == 1
     await asyncio.sleep(0.1)
-    assert env.cloud.pubsub.out == {}
+    assert env.cloud.pubsub.unacknowledged == {}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ async def test_only_an_event_that_deletes_a_machine_is_a_notice(env: GcpEnvironm
     mig = env.mig()
     pool = await env.pool(spec(env))
     env.cloud.pubsub.publish(PATH, entry(mig, method))
-    assert await rung(env) is bool(pending)
+    assert await tick_requested(env) is bool(pending)
     assert (await read_status(pool)).interruption_pending == pending
 
 
@@ -89,16 +89,16 @@ async def test_an_invalid_log_entry_is_ignored(env: GcpEnvironment) -> None:
     for data in (b"\xff\xfe", b"[]", b"{}", b'{"protoPayload": "words"}', b'{"protoPayload": {"methodName": 7}}'):
         env.cloud.pubsub.publish(PATH, data)
     env.cloud.pubsub.publish(PATH, entry(mig, "compute.instances.preempted"))
-    assert await rung(env)
+    assert await tick_requested(env)
     assert (await read_status(pool)).interruption_pending == 1
 
 
-async def test_a_notice_of_another_pool_s_machine_is_ignored(env: GcpEnvironment) -> None:
+async def test_notice_for_a_machine_of_another_pool_is_ignored(env: GcpEnvironment) -> None:
     env.mig()
     other_mig = env.mig("other", ZONES[1])
     pool = await env.pool(spec(env))
     preempted(env.cloud, other_mig, other_mig.vms[0])
-    assert await rung(env)
+    assert await tick_requested(env)
     assert (await read_status(pool)).interruption_pending == 0
 
 
@@ -113,21 +113,21 @@ async def test_notices_resume_after_pub_sub_failed(env: GcpEnvironment) -> None:
         await read_status(pool, lambda s: s.interruption_pending == 1)
 
 
-async def test_notices_resume_after_the_connection_broke(env: GcpEnvironment) -> None:
+async def test_notices_resume_after_a_broken_connection(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     preempted(env.cloud, mig, mig.vms[0])
-    assert await rung(env)
-    env.cloud.grpc.weather = Weather.RESET
+    assert await tick_requested(env)
+    env.cloud.grpc.fault = ProxyFault.RESET
     env.cloud.grpc.tear_down()
     await asyncio.sleep(0.3)
-    env.cloud.grpc.weather = Weather.CLEAR
+    env.cloud.grpc.fault = ProxyFault.NONE
     preempted(env.cloud, mig, mig.vms[1])
     async with patience(8):
         await read_status(pool, lambda s: s.interruption_pending == 2)
 
 
-async def test_an_unreadable_sink_is_reported_by_check_and_does_not_fail_the_pool(env: GcpEnvironment) -> None:
+async def test_unreadable_sink_is_reported_and_does_not_fail_the_pool(env: GcpEnvironment) -> None:
     env.mig()
     pool = await env.pool(spec(env, subscription="no-such"))
     assert (await read_status(pool)).ready == 2
@@ -138,7 +138,7 @@ async def test_an_unreadable_sink_is_reported_by_check_and_does_not_fail_the_poo
     assert "not found" in denied[0].detail
 
 
-async def test_a_machine_that_returns_under_its_name_has_no_notice(env: GcpEnvironment) -> None:
+async def test_recreated_machine_of_the_same_name_has_no_notice(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     await read_status(pool)
@@ -147,18 +147,18 @@ async def test_a_machine_that_returns_under_its_name_has_no_notice(env: GcpEnvir
     mig.vms[0].status, mig.vms[0].action = "TERMINATED", "RECREATING"
     assert (await read_status(pool)).interrupted == 1
     preempted(env.cloud, mig, mig.vms[0])  # repeated later
-    assert await rung(env)
+    assert await tick_requested(env)
     await read_status(pool)
     mig.vms[0].status, mig.vms[0].action = "RUNNING", "NONE"
     status = await read_status(pool)
     assert (status.ready, status.interruption_pending, status.interrupted) == (2, 0, 1)
 
 
-async def test_a_notice_of_a_machine_that_is_there_long_after_its_time_was_about_its_past(env: GcpEnvironment) -> None:
+async def test_notice_expires_if_the_machine_outlives_its_interruption_time(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
     preempted(env.cloud, mig, mig.vms[0])
-    assert await rung(env)
+    assert await tick_requested(env)
     assert (await read_status(pool)).interruption_pending == 1
     env.clock.ahead_s += 30 + 181
     assert (await read_status(pool)).interruption_pending == 0
@@ -172,14 +172,12 @@ async def test_a_notice_of_a_machine_that_is_there_long_after_its_time_was_about
         ("instance/maintenance-event", "MIGRATE_ON_HOST_MAINTENANCE", 0),
     ],
 )
-async def test_the_metadata_server_reports_its_own_machine(
-    env: GcpEnvironment, key: str, value: str, pending: int
-) -> None:
+async def test_metadata_server_notices_its_own_machine(env: GcpEnvironment, key: str, value: str, pending: int) -> None:
     mig = env.mig()
     async with metadata(mig.vms[0].name) as server:
         pool = await env.pool(spec(env, metadata_url=server.url))
         await read_status(pool)
         await server.waited_for(key)
         await server.set(key, value)
-        assert await rung(env) is bool(pending)
+        assert await tick_requested(env) is bool(pending)
         assert (await read_status(pool)).interruption_pending == pending

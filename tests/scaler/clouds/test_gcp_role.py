@@ -50,7 +50,7 @@ def pools(env: GcpEnvironment) -> list[Any]:
     ]
 
 
-async def up_and_down(pool: Actuator) -> PoolStatus:
+async def resize_up_and_down(pool: Actuator) -> PoolStatus:
     """Exercise every write, and the reads that follow one."""
     before = await read_status(pool)
     await pool.resize(before.desired + 1, before)
@@ -58,7 +58,7 @@ async def up_and_down(pool: Actuator) -> PoolStatus:
     return await read_status(pool, lambda s: s.desired == before.desired)
 
 
-async def test_the_role_is_sufficient_and_has_no_unused_action(env: GcpEnvironment) -> None:
+async def test_role_is_sufficient_and_has_no_unused_permission(env: GcpEnvironment) -> None:
     mig = env.mig()
     env.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=1, spot=True)
     env.cloud.container.add(CLUSTER, "v5e-0", ZONES[:1], nodes_per_zone=4, spot=True, topology="4x4")
@@ -71,7 +71,7 @@ async def test_the_role_is_sufficient_and_has_no_unused_action(env: GcpEnvironme
             env.cloud.container.slow = False
             env.cloud.container.finish()
             await read_status(pool)
-        status = await up_and_down(pool)
+        status = await resize_up_and_down(pool)
         assert status.reserved is not None or isinstance(spec, GceMigStandby)
     exhaust(mig, quota=False)
     mig.resize(4)
@@ -79,8 +79,8 @@ async def test_the_role_is_sufficient_and_has_no_unused_action(env: GcpEnvironme
     assert (await read_status(pool)).shortfall is not None
     preempted(env.cloud, mig, mig.vms[0])
     assert (await read_status(pool, lambda s: s.interruption_pending == 1)).ready == 2
-    env.cloud.monitoring.tell(COUNT, 7, env.clock.now(), subscription_id="prompts")
-    env.cloud.monitoring.tell(GPU, 50, env.clock.now(), namespace_name="llm")
+    env.cloud.monitoring.record(COUNT, 7, env.clock.now(), subscription_id="prompts")
+    env.cloud.monitoring.record(GPU, 50, env.clock.now(), namespace_name="llm")
     project = env.cloud.project()
     for source, quantity in (
         (PubSub(project=project, subscription="prompts", by_region=False), "visible"),
@@ -88,13 +88,13 @@ async def test_the_role_is_sufficient_and_has_no_unused_action(env: GcpEnvironme
     ):
         readings = await (await open_source(source, env.context)).sample()
         assert isinstance(readings[quantity], Fresh)
-    called = {*env.cloud.asked, *env.cloud.pubsub.asked}
+    called = {*env.cloud.requests, *env.cloud.pubsub.requests}
     assert called == ROLE | NOTICES
     counted = {operation for _, operation, _ in env.context.calls.results}
-    assert counted == called, "what is counted is named as it is permitted"
+    assert counted == called, "counted operations have the names of their permissions"
 
 
-async def test_each_kind_s_listed_permissions_are_granted(env: GcpEnvironment) -> None:
+async def test_permissions_listed_by_each_kind_are_granted(env: GcpEnvironment) -> None:
     opened: list[Any] = [await env.pool(spec) for spec in pools(env)]
     opened.append(await open_source(PubSub(project=env.cloud.project(), subscription="prompts"), env.context))
     needed = {p.action for adapter in opened for p in await adapter.permits()}

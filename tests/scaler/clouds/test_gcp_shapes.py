@@ -46,17 +46,17 @@ async def env(tmp_path: Path) -> AsyncIterator[GcpEnvironment]:
 async def statuses(env: GcpEnvironment, spec: Any, holds: Holds = same_pool, *optional: str) -> Lane:
     pool = await env.pool(spec)
 
-    async def ask() -> Any:
+    async def read_value() -> Any:
         return (await pool.status()).value
 
-    return Lane(env.cloud, ask, env.clock, holds, frozenset(optional))
+    return Lane(env.cloud, read_value, env.clock, holds, frozenset(optional))
 
 
 @pytest.mark.slow
-async def test_answers_about_a_group(env: GcpEnvironment) -> None:
+async def test_malformed_responses_for_a_group(env: GcpEnvironment) -> None:
     mig = env.mig(location="us-central1")
     mig.autoscaler, mig.vms[0].health = "its-own", "HEALTHY"
-    mig.out[ZONES[2]] = STOCKOUT
+    mig.exhausted_zones[ZONES[2]] = STOCKOUT
     mig.resize(3)
     env.cloud.compute.reserve(PROJECT, ZONES[0], "held", 2)
     held = GcpReservation(name="held", zone=ZONES[0])
@@ -65,7 +65,7 @@ async def test_answers_about_a_group(env: GcpEnvironment) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_about_machines_that_stand_by(env: GcpEnvironment) -> None:
+async def test_malformed_responses_for_standby_machines(env: GcpEnvironment) -> None:
     mig = env.mig()
     mig.rest("STOPPED", 2)
     mig.boot()
@@ -76,7 +76,7 @@ async def test_answers_about_machines_that_stand_by(env: GcpEnvironment) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sized_by", ["size", "bounds"])
-async def test_answers_about_a_node_pool(env: GcpEnvironment, sized_by: Any) -> None:
+async def test_malformed_responses_for_a_node_pool(env: GcpEnvironment, sized_by: Any) -> None:
     scaled = {"enabled": True, "totalMinNodeCount": 2, "totalMaxNodeCount": 9} if sized_by == "bounds" else {}
     pool = env.cloud.container.add(
         CLUSTER, "h100", ZONES[:2], nodes_per_zone=1, spot=True, autoscaling=scaled, status="RUNNING_WITH_ERROR"
@@ -97,7 +97,7 @@ async def test_answers_about_a_node_pool(env: GcpEnvironment, sized_by: Any) -> 
 
 
 @pytest.mark.slow
-async def test_answers_about_slices(env: GcpEnvironment) -> None:
+async def test_malformed_responses_for_tpu_slices(env: GcpEnvironment) -> None:
     env.cloud.container.add(CLUSTER, "v5e-0", ZONES[:1], nodes_per_zone=4, spot=True, topology="4x4")
     spec = GkeTpuSlices(
         project=env.cloud.project(),
@@ -113,7 +113,7 @@ async def test_answers_about_slices(env: GcpEnvironment) -> None:
 
 
 @pytest.mark.slow
-async def test_answers_to_a_write_and_its_operation(env: GcpEnvironment) -> None:
+async def test_malformed_responses_to_a_write_and_its_operation(env: GcpEnvironment) -> None:
     node_pool = env.cloud.container.add(CLUSTER, "h100", ZONES[:1], nodes_per_zone=2, spot=True)
     spec = GkeNodePool(
         project=env.cloud.project(), cluster="serving", location="us-central1", name="h100", market="spot"
@@ -137,7 +137,7 @@ async def test_answers_to_a_write_and_its_operation(env: GcpEnvironment) -> None
 
 
 @pytest.mark.slow
-async def test_answers_about_a_backlog(env: GcpEnvironment) -> None:
+async def test_malformed_responses_for_a_backlog(env: GcpEnvironment) -> None:
     env.cloud.pubsub.subscribe(SUBSCRIPTION)
     spec = PubSub(project=env.cloud.project(), subscription="prompts", max_age_s=300)
     source = await open_source(spec, env.context)
@@ -149,14 +149,16 @@ async def test_answers_about_a_backlog(env: GcpEnvironment) -> None:
             for metric, value in ((BACKLOG, count), (AGE, 10 * count)):
                 for age_s in (120.0, 60.0):
                     at = env.clock.now() - age_s
-                    env.cloud.monitoring.tell(metric, value - age_s / 100, at, labels=labels, subscription_id="prompts")
+                    env.cloud.monitoring.record(
+                        metric, value - age_s / 100, at, labels=labels, subscription_id="prompts"
+                    )
         return await source.sample()
 
     assert await spoil_everything(Lane(env.cloud, sample, env.clock, same_readings)) > 200
 
 
 @pytest.mark.slow
-async def test_answers_of_cloud_monitoring(env: GcpEnvironment) -> None:
+async def test_malformed_responses_of_cloud_monitoring(env: GcpEnvironment) -> None:
     metric = GcpMetric(filter='metric.type = "kubernetes.io/duty"', reducer="mean", scale=0.01)
     spec = CloudMonitoring(project=env.cloud.project(), metrics={"utilization": metric}, promql={"waiting": "up"})
     source = await open_source(spec, env.context)
@@ -164,14 +166,14 @@ async def test_answers_of_cloud_monitoring(env: GcpEnvironment) -> None:
     async def sample() -> Any:
         now = env.clock.now()
         env.cloud.monitoring.series.clear()
-        env.cloud.monitoring.tell("kubernetes.io/duty", 50.0, now - 90, cluster_name="serving")
+        env.cloud.monitoring.record("kubernetes.io/duty", 50.0, now - 90, cluster_name="serving")
         env.cloud.monitoring.prometheus = {"up": [{"metric": {"job": "a"}, "value": [now, "7"]}]}
         return await source.sample()
 
     assert await spoil_everything(Lane(env.cloud, sample, env.clock, same_readings)) > 200
 
 
-async def test_log_entries(env: GcpEnvironment) -> None:
+async def test_malformed_log_entries_do_not_end_the_listener(env: GcpEnvironment) -> None:
     """The listener continues after any log entry."""
     listener = GcpNoticeListener(await board(env.context), env.clock)
     machine = f"projects/{PROJECT}/zones/{ZONES[0]}/instances/vllm-0"

@@ -35,7 +35,7 @@ class TestNodePool:
     def add_pool(self, env: GcpEnvironment, zones: tuple[str, ...] = ZONES, each: int = 1, **more: Any) -> Pool:
         return env.cloud.container.add(CLUSTER, "h100", zones, nodes_per_zone=each, **{"spot": True, **more})
 
-    async def test_is_sized_by_nodes_a_zone(self, env: GcpEnvironment) -> None:
+    async def test_node_pool_is_resized_equally_in_each_zone(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         await pool.resize(6, await read_status(pool))
@@ -55,14 +55,14 @@ class TestNodePool:
         ],
         ids=["quantum", "market", "not spot", "bounds", "slice"],
     )
-    async def test_a_configuration_that_does_not_fit_needs_a_human(
+    async def test_configuration_that_contradicts_the_node_pool_is_misconfigured(
         self, env: GcpEnvironment, settings: dict[str, Any], pool_fields: dict[str, Any], error: str
     ) -> None:
         self.add_pool(env, **pool_fields)
         with pytest.raises(Misconfigured, match=error):
             await (await env.pool(self.spec(env, **settings))).status()
 
-    async def test_a_node_pool_that_does_not_exist_needs_a_human(self, env: GcpEnvironment) -> None:
+    async def test_missing_node_pool_is_misconfigured(self, env: GcpEnvironment) -> None:
         env.cloud.container.pools[CLUSTER] = {}
         with pytest.raises(Misconfigured, match="no node pool h100"):
             await (await env.pool(self.spec(env))).status()
@@ -79,7 +79,7 @@ class TestNodePool:
         await pool.resize(6, await read_status(pool))
         assert node_pool.size == 6
 
-    async def test_another_writer_s_size_is_a_conflict(self, env: GcpEnvironment) -> None:
+    async def test_size_set_by_another_writer_is_a_conflict(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -89,7 +89,7 @@ class TestNodePool:
             await pool.resize(6, before)
         assert node_pool.size == 12
 
-    async def test_too_many_operations_at_once_is_a_conflict(self, env: GcpEnvironment) -> None:
+    async def test_too_many_concurrent_operations_is_a_conflict(self, env: GcpEnvironment) -> None:
         self.add_pool(env)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -98,7 +98,7 @@ class TestNodePool:
         with pytest.raises(Conflict, match="concurrent operations"):
             await pool.resize(6, before)
 
-    async def test_its_own_operation_is_followed_and_not_overtaken(self, env: GcpEnvironment) -> None:
+    async def test_running_operation_is_followed_and_blocks_another_write(self, env: GcpEnvironment) -> None:
         self.add_pool(env)
         pool = await env.pool(self.spec(env))
         env.cloud.container.slow = True
@@ -119,7 +119,7 @@ class TestNodePool:
         ],
         ids=["stockout", "quota"],
     )
-    async def test_a_failed_operation_is_reported_for_a_while_and_then_retried(
+    async def test_failed_operation_is_a_shortfall_until_its_retry_time(
         self, env: GcpEnvironment, error: dict[str, Any], quota: bool
     ) -> None:
         node_pool = self.add_pool(env)
@@ -151,7 +151,7 @@ class TestNodePool:
         assert status[0] is not None
         assert status[0] == status[1]
 
-    async def test_an_upgrade_s_nodes_are_no_foreign_write_and_a_person_s_are(self, env: GcpEnvironment) -> None:
+    async def test_nodes_of_an_upgrade_are_not_a_foreign_write(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         await read_status(pool)
@@ -164,11 +164,11 @@ class TestNodePool:
         node_pool.migs[0].resize(3)
         assert "another writer set GKE node pool h100 to 5" in ((await read_status(pool)).other_writer or "")
 
-    async def test_a_foreign_autoscaler_is_named(self, env: GcpEnvironment) -> None:
+    async def test_gke_autoscaler_is_another_writer(self, env: GcpEnvironment) -> None:
         self.add_pool(env, autoscaling={"enabled": True, "totalMinNodeCount": 0, "totalMaxNodeCount": 9})
         assert (await read_status(await env.pool(self.spec(env)))).other_writer == "GKE's cluster autoscaler"
 
-    async def test_bounds_are_the_floor_that_gke_s_autoscaler_keeps(self, env: GcpEnvironment) -> None:
+    async def test_size_by_bounds_is_written_as_the_autoscaler_minimum(self, env: GcpEnvironment) -> None:
         node_pool = self.add_pool(env, autoscaling={"enabled": True, "minNodeCount": 1, "maxNodeCount": 3})
         pool = await env.pool(self.spec(env, sized_by="bounds", quantum=1))
         before = await read_status(pool)
@@ -208,7 +208,9 @@ class TestSlices:
             ("n2-standard-4", "4x4", None),
         ],
     )
-    def test_hosts_of_a_slice(self, machine_type: str, topology: str, count: int | None) -> None:
+    def test_slice_hosts_follow_from_machine_type_and_topology(
+        self, machine_type: str, topology: str, count: int | None
+    ) -> None:
         assert slice_hosts(machine_type, topology) == count
 
     @pytest.mark.parametrize(
@@ -220,12 +222,12 @@ class TestSlices:
             ({"quantum": 4}, "whole slice already"),
         ],
     )
-    async def test_a_shape_that_there_is_not_is_refused_before_it_runs(
+    async def test_invalid_slice_shape_is_refused(
         self, env: GcpEnvironment, settings: dict[str, Any], error: str
     ) -> None:
         assert error in " ".join(text for _, text in self.spec(env, **settings).problems())
 
-    async def test_a_slice_without_one_of_its_hosts_does_not_serve(self, env: GcpEnvironment) -> None:
+    async def test_slice_without_one_of_its_hosts_is_not_ready(self, env: GcpEnvironment) -> None:
         slices = self.add_pool(env)
         pool = await env.pool(self.spec(env))
         assert (await read_status(pool)).ready == 2
@@ -234,7 +236,7 @@ class TestSlices:
         assert (status.desired, status.ready, status.pending, status.interrupted) == (2, 1, 1, 1)
         assert (await read_status(pool)).interrupted == 1
 
-    async def test_growth_creates_whole_slices(self, env: GcpEnvironment) -> None:
+    async def test_scale_out_creates_whole_slices(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         reservation = GcpReservation(name="tpus", zone=ZONES[0])
         env.cloud.compute.reserve(PROJECT, ZONES[0], "tpus", 12)
@@ -253,7 +255,7 @@ class TestSlices:
         assert body["config"]["reservationAffinity"]["values"] == ["tpus"]
         assert not body["config"]["spot"]
 
-    async def test_a_creation_that_gke_refuses_is_retried_in_the_next_tick(self, env: GcpEnvironment) -> None:
+    async def test_refused_creation_is_retried_in_the_next_tick(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         pool = await env.pool(self.spec(env))
         env.cloud.container.slow = True
@@ -266,7 +268,7 @@ class TestSlices:
         await pool.resize(3, await read_status(pool))
         assert (await read_status(pool)).desired == 3
 
-    async def test_a_creation_whose_answer_was_lost_is_not_made_twice(self, env: GcpEnvironment) -> None:
+    async def test_creation_with_a_lost_response_is_not_repeated(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -278,7 +280,7 @@ class TestSlices:
         await pool.resize(2, status)
         assert env.cloud.container.writes == 1
 
-    async def test_those_that_failed_go_first_and_each_only_once(self, env: GcpEnvironment) -> None:
+    async def test_failed_slices_are_removed_first_and_only_once(self, env: GcpEnvironment) -> None:
         slices = self.add_pool(env, 2)
         pool = await env.pool(self.spec(env))
         await pool.resize(4, await read_status(pool))
@@ -294,9 +296,7 @@ class TestSlices:
         assert list(node_pools) == ["v5e-0", "v5e-1"]
         assert [p.size for p in slices] == [4, 4]
 
-    async def test_a_deletion_that_the_list_does_not_show_yet_is_not_followed_by_another(
-        self, env: GcpEnvironment
-    ) -> None:
+    async def test_deleted_slice_that_is_still_listed_is_not_counted(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 3)
         pool = await env.pool(self.spec(env))
         await pool.resize(2, await read_status(pool))
@@ -307,7 +307,7 @@ class TestSlices:
         env.clock.ahead_s += 121
         assert (await read_status(pool)).desired == 2
 
-    async def test_a_quota_that_forbids_the_first_pod_is_reported(self, env: GcpEnvironment) -> None:
+    async def test_refused_slice_creation_is_out_of_quota(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         pool = await env.pool(self.spec(env))
         before = await read_status(pool)
@@ -317,7 +317,7 @@ class TestSlices:
         with pytest.raises(OutOfQuota, match=reason):
             await pool.resize(2, before)
 
-    async def test_others_node_pools_are_left_alone(self, env: GcpEnvironment) -> None:
+    async def test_node_pools_of_other_names_are_not_deleted(self, env: GcpEnvironment) -> None:
         self.add_pool(env, 1)
         env.cloud.container.add(CLUSTER, "v5e-big-0", (ZONES[0],), nodes_per_zone=1)
         env.cloud.container.add(CLUSTER, "v5e-01", (ZONES[0],), nodes_per_zone=1)

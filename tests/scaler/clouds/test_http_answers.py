@@ -42,7 +42,7 @@ async def opening() -> AsyncIterator[AdapterContext]:
 
 
 @given(JSON, st.booleans())
-def test_honest_json_is_read_as_the_standard_library_reads_it(value: Any, ascii_only: bool) -> None:
+def test_valid_json_is_decoded_like_the_standard_library(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert decode_json("it", text.encode()) == json.loads(text)
 
@@ -51,7 +51,7 @@ def nested(depth: int) -> bytes:
     return b'{"a":[' * (depth // 2) + b'"]}[{"' + b"]}" * (depth // 2)
 
 
-def test_brackets_in_texts_do_not_count_and_the_deepest_that_is_allowed_is_read() -> None:
+def test_nesting_limit_ignores_brackets_in_strings() -> None:
     assert decode_json("it", nested(MAX_DEPTH))
     assert decode_json("it", json.dumps(["[" * 1000, '\\"[[{{' * 1000, "{" * 1000]).encode())
     assert len(decode_json("it", json.dumps([[]] * 10_000).encode())) == 10_000
@@ -84,23 +84,23 @@ def test_malformed_json_is_unavailable(content: bytes, why: str) -> None:
     assert message_of(content) == {}
 
 
-def test_a_pair_of_surrogates_is_one_character() -> None:
+def test_surrogate_pair_is_decoded_as_one_character() -> None:
     assert decode_json("it", b'"\\ud83d\\ude00 \\\\ud800"') == "\U0001f600 \\ud800"
 
 
-def test_a_foreign_message_is_cut_and_encodable() -> None:
+def test_error_message_is_truncated_and_encodable() -> None:
     assert str(PortError("\ud800" + "x" * 10_000)) == "?" + "x" * (MAX_MESSAGE - 1)
 
 
 @pytest.mark.parametrize("value", ["\ud800", 10**309])
-def test_an_answer_that_an_sdk_decoded_is_checked_in_all_its_parts(value: object) -> None:
+def test_response_decoded_by_an_sdk_is_checked_recursively(value: object) -> None:
     assert check_encodable("it", {"a": [{"b": "ü"}, 10**300]})
     for answer in ({"a": [{"b": value}]}, {"a": {value: 1}}):
         with pytest.raises(Unavailable):
             check_encodable("it", answer)
 
 
-def test_versions_of_any_length_can_be_compared() -> None:
+def test_resource_versions_of_any_length_are_compared() -> None:
     assert is_newer("9" * 5000, "1")
     assert is_newer("10", "9")
     assert not is_newer("9", "10")
@@ -120,20 +120,22 @@ def matrix() -> dict[str, Any]:
     return {"status": "success", "data": {"resultType": "matrix", "result": result}, "warnings": []}
 
 
-async def test_every_part_of_an_instant_answer_may_be_spoiled(opening: AdapterContext) -> None:
+async def test_malformed_instant_query_response_raises_only_port_errors(opening: AdapterContext) -> None:
     whole = vector(({"forescale": "value:running"}, [1000.0, "7"]), ({"forescale": "time:running"}, [1000.0, "990"]))
     async with http_front("http://127.0.0.1:9") as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", read=("running",)), opening)
-        assert await _spoilt(front, whole, source.sample) > 100
+        assert await _reads_with_spoiled_parts(front, whole, source.sample) > 100
 
 
-async def test_every_part_of_a_ranges_answer_may_be_spoiled(opening: AdapterContext) -> None:
+async def test_malformed_range_query_response_raises_only_port_errors(opening: AdapterContext) -> None:
     async with http_front("http://127.0.0.1:9") as front:
         source = await open_prometheus(Prometheus(url=front.url, preset="vllm", read=("running",)), opening)
-        assert await _spoilt(front, matrix(), lambda: source.past(["running"], 0.0, 600.0, 60.0)) > 100
+        assert (
+            await _reads_with_spoiled_parts(front, matrix(), lambda: source.past(["running"], 0.0, 600.0, 60.0)) > 100
+        )
 
 
-async def _spoilt(front: Front, whole: Any, ask: Any) -> int:
+async def _reads_with_spoiled_parts(front: Front, whole: Any, ask: Any) -> int:
     """Read with each part of a response spoiled; allow only port errors. Return the number of reads."""
     count = 0
     for path in spots(whole):
@@ -152,7 +154,7 @@ async def _spoilt(front: Front, whole: Any, ask: Any) -> int:
 
 
 @pytest.mark.parametrize("value", ["9" * 310, "9" * 400, "9" * 5000, "1_0", "0x10", "\u0661", ""])
-async def test_a_value_that_is_no_number_spoils_the_page(opening: AdapterContext, value: str) -> None:
+async def test_page_with_an_invalid_number_is_unavailable(opening: AdapterContext, value: str) -> None:
     async with exporter({"a": Engine(f"{RUNNING}{{}} {value}\n")}) as pages:
         source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm"), opening)
         with pytest.raises(Unavailable):
@@ -183,14 +185,16 @@ async def test_a_sum_beyond_a_float_is_absent(opening: AdapterContext) -> None:
         (" " * (16 * 2**20 + 1), "more than 16 MiB: have the engine show fewer metrics"),
     ],
 )
-async def test_a_limit_names_itself(opening: AdapterContext, page: str, why: str) -> None:
+async def test_page_beyond_a_limit_is_unavailable_and_names_the_limit(
+    opening: AdapterContext, page: str, why: str
+) -> None:
     async with exporter({"a": Engine(page)}) as pages:
         source = await open_source(Scrape(urls=(pages.url("a"),), preset="vllm"), opening)
         with pytest.raises(Unavailable, match=why):
             await source.sample()
 
 
-async def test_a_large_page_of_many_ranks_is_read_whole(opening: AdapterContext) -> None:
+async def test_large_page_with_many_ranks_is_read_completely(opening: AdapterContext) -> None:
     ranks = "".join(f'{RUNNING}{{engine="{i}",model_name="m"}} 2 1700000000000\n' for i in range(64))
     unread = "".join(f'other_bucket{{le="{i}",model_name="m",adapter="{"x" * 60}"}} {i}\n' for i in range(60_000))
     async with exporter({"a": Engine(ranks + unread)}) as pages:

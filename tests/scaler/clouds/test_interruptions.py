@@ -27,26 +27,26 @@ def tracker(board: NoticeBoard) -> InterruptionTracker:
     return tracker
 
 
-def pin(board: NoticeBoard, machine: str, kind: Kind = "interruption", takes_at: float | None = None) -> None:
-    board.pin(Notice(machine, kind, board.clock.now(), takes_at))
+def pin(board: NoticeBoard, machine: str, kind: Kind = "interruption", interrupts_at: float | None = None) -> None:
+    board.pin(Notice(machine, kind, board.clock.now(), interrupts_at))
 
 
-def test_an_announced_loss_counts_in_units_and_once(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+def test_noticed_interruption_counts_its_replicas_once(board: NoticeBoard, tracker: InterruptionTracker) -> None:
     pin(board, "b")
     assert set(tracker.observe({"a": 1, "b": 4})) == {"b"}
     assert (tracker.observe({"a": 1}), tracker.interrupted) == (set(), 4)
     tracker.observe({"a": 1, "b": 4})
     tracker.observe({"a": 1})
-    assert tracker.interrupted == 4, "its notice went with it"
+    assert tracker.interrupted == 4, "its notice is removed with it"
 
 
-def test_a_notice_between_two_observations_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+def test_notice_between_two_observations_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
     pin(board, "a")
     tracker.observe({"b": 4})
     assert tracker.interrupted == 1
 
 
-def test_a_notice_withdrawn_with_its_machine_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+def test_notice_removed_together_with_its_machine_counts(board: NoticeBoard, tracker: InterruptionTracker) -> None:
     pin(board, "a")
     tracker.observe({"a": 1, "b": 4})
     board.unpin("a")
@@ -54,7 +54,7 @@ def test_a_notice_withdrawn_with_its_machine_counts(board: NoticeBoard, tracker:
     assert tracker.interrupted == 1
 
 
-def test_a_rebalance_recommendation_is_pending_but_no_interruption(
+def test_rebalance_recommendation_is_pending_but_not_an_interruption(
     board: NoticeBoard, tracker: InterruptionTracker
 ) -> None:
     pin(board, "a", "rebalance")
@@ -64,7 +64,7 @@ def test_a_rebalance_recommendation_is_pending_but_no_interruption(
 
 
 @pytest.mark.parametrize("later_s", [INTERRUPTION_LIFETIME_S + 1, -1.0])
-def test_an_expired_notice_is_void(
+def test_expired_notice_is_ignored(
     board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock, later_s: float
 ) -> None:
     pin(board, "a")
@@ -74,16 +74,16 @@ def test_an_expired_notice_is_void(
     assert tracker.interrupted == 0
 
 
-def test_a_machine_that_outlived_its_time_came_back(
+def test_machine_past_its_interruption_time_is_not_pending(
     board: NoticeBoard, tracker: InterruptionTracker, clock: ManualClock
 ) -> None:
-    pin(board, "a", takes_at=clock.now() + 30.0)
+    pin(board, "a", interrupts_at=clock.now() + 30.0)
     assert set(tracker.pending(["a"])) == {"a"}
     clock.advance(211)
     assert not tracker.pending(["a"])
 
 
-def test_its_cloud_may_know_more(board: NoticeBoard, tracker: InterruptionTracker) -> None:
+def test_cloud_may_report_an_interruption_without_a_notice(board: NoticeBoard, tracker: InterruptionTracker) -> None:
     tracker.observe({"b": 4}, lambda name, noticed: name == "a" and not noticed)
     assert tracker.interrupted == 1
 

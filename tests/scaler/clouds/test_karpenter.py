@@ -61,12 +61,12 @@ async def buffer(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> Buf
     return await open_capacity_buffer(spec, context, WorkloadName("chat"), PoolName("room"))
 
 
-async def test_reports_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
+async def test_node_pool_reports_its_nodes_by_zone_and_market(pool: KarpenterResizer) -> None:
     status = await settled(pool, lambda s: s.ready == 3)
     assert (status.desired, status.parts) == (3, (Part("us-a", "spot", 2), Part("us-b", "spot", 1)))
 
 
-async def test_a_claim_that_is_bought_is_pending_in_its_zone(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_launched_node_claim_is_pending_in_its_zone(fake: FakeKube, pool: KarpenterResizer) -> None:
     body = claim("spot", "", "us-b")
     body["status"]["conditions"] = body["status"]["conditions"][:1]
     await fake.put("nodepools", "spot", {"spec": {"replicas": 4}})
@@ -75,7 +75,9 @@ async def test_a_claim_that_is_bought_is_pending_in_its_zone(fake: FakeKube, poo
     assert (status.ready, status.pending, status.parts[1]) == (3, 1, Part("us-b", "spot", 1, pending=1))
 
 
-async def test_a_returned_node_is_neither_pending_nor_interrupted(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_node_removed_by_a_scale_in_is_neither_pending_nor_interrupted(
+    fake: FakeKube, pool: KarpenterResizer
+) -> None:
     await pool.resize(2, await settled(pool, lambda s: s.ready == 3))
     await fake.put("nodeclaims", "spot-0", LEAVING)
     await fake.put("nodes", "node-0", DISRUPTED)
@@ -90,7 +92,7 @@ async def test_a_returned_node_is_neither_pending_nor_interrupted(fake: FakeKube
     assert (await settled(pool, lambda s: s.interrupted == 1)).ready == 1
 
 
-async def test_an_on_demand_node_that_karpenter_replaces_is_no_interruption(
+async def test_on_demand_node_replaced_by_karpenter_is_not_an_interruption(
     fake: FakeKube, pool: KarpenterResizer
 ) -> None:
     await fake.put("nodeclaims", "spot-0", claim("spot", "node-0", "us-a", market="on-demand"))
@@ -101,13 +103,15 @@ async def test_an_on_demand_node_that_karpenter_replaces_is_no_interruption(
     assert (await settled(pool, lambda s: s.ready == 2)).interrupted == 0
 
 
-async def test_a_dynamic_pool_has_no_size(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_dynamic_node_pool_is_misconfigured(fake: FakeKube, pool: KarpenterResizer) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": None}})
     with pytest.raises(Misconfigured, match=r"nodepools spot has no spec\.replicas.*StaticCapacity"):
         await pool.status()
 
 
-async def test_beyond_its_own_limit_it_is_short_of_quota(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_replicas_beyond_the_node_pool_limit_are_a_quota_shortfall(
+    fake: FakeKube, pool: KarpenterResizer
+) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 7, "limits": {"nodes": "5"}}})
     status = await settled(pool, lambda s: s.desired == 7)
     assert status.shortfall is not None
@@ -118,7 +122,7 @@ async def test_beyond_its_own_limit_it_is_short_of_quota(fake: FakeKube, pool: K
     )
 
 
-async def test_a_failed_launch_of_a_claim_has_its_reason(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_failed_node_claim_launch_is_reported_with_its_reason(fake: FakeKube, pool: KarpenterResizer) -> None:
     body = claim("spot", "", "us-b")
     trouble = {"type": "Launched", "status": "Unknown", "reason": "LaunchFailed", "message": "no such subnet"}
     body["status"]["conditions"] = [trouble]
@@ -129,7 +133,7 @@ async def test_a_failed_launch_of_a_claim_has_its_reason(fake: FakeKube, pool: K
     assert (status.failed, status.shortfall.reason) == (1, "LaunchFailed: no such subnet")
 
 
-async def test_a_later_launch_ends_the_shortage(
+async def test_later_launch_ends_the_capacity_shortfall(
     fake: FakeKube, pool: KarpenterResizer, context: AdapterContext
 ) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
@@ -144,7 +148,9 @@ async def test_a_later_launch_ends_the_shortage(
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
-async def test_an_earlier_shortage_is_ignored(fake: FakeKube, pool: KarpenterResizer, context: AdapterContext) -> None:
+async def test_capacity_event_before_the_request_is_ignored(
+    fake: FakeKube, pool: KarpenterResizer, context: AdapterContext
+) -> None:
     await settled(pool, lambda s: s.ready == 3)
     old = text_of(context.clock.now() - 600)
     await fake.put("events", "ice", event(GONE, "InsufficientCapacityError", "none", at=old))
@@ -154,7 +160,7 @@ async def test_an_earlier_shortage_is_ignored(fake: FakeKube, pool: KarpenterRes
     assert (await settled(pool, lambda s: s.shortfall is not None)).failed == 2
 
 
-async def test_another_pool_s_shortage_is_ignored(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_capacity_event_of_another_node_pool_is_ignored(fake: FakeKube, pool: KarpenterResizer) -> None:
     await fake.put("nodepools", "spot", {"spec": {"replicas": 5}})
     foreign_claim = {"kind": "NodeClaim", "metadata": {"name": "other-x7k2p", "uid": "gone"}}
     await fake.put("events", "ice", event(foreign_claim, "InsufficientCapacityError", "none", by="karpenter"))
@@ -162,13 +168,13 @@ async def test_another_pool_s_shortage_is_ignored(fake: FakeKube, pool: Karpente
     assert (await settled(pool, lambda s: s.interruption_pending == 1 and s.desired == 5)).shortfall is None
 
 
-async def test_without_its_claims_nothing_is_reported(fake: FakeKube, pool: KarpenterResizer) -> None:
+async def test_unlistable_node_claims_fail_the_status(fake: FakeKube, pool: KarpenterResizer) -> None:
     fake.forbidden.add(("list", "nodeclaims"))
     with pytest.raises(Exception, match=r"nodeclaims of spot: .*cannot list resource"):
         await pool.status()
 
 
-async def test_a_buffer_is_ready_as_far_as_its_pods_fit(fake: FakeKube, buffer: BufferResizer) -> None:
+async def test_buffer_reports_the_pods_that_fit_as_ready(fake: FakeKube, buffer: BufferResizer) -> None:
     async def report(**condition: Any) -> None:
         status = {"replicas": 2, "conditions": [{"type": "Provisioning", **condition}]}
         await fake.put("capacitybuffers", "room", {"status": status})
@@ -183,7 +189,7 @@ async def test_a_buffer_is_ready_as_far_as_its_pods_fit(fake: FakeKube, buffer: 
     assert (await settled(buffer, lambda s: s.ready == 0)).pending == 2
 
 
-async def test_a_buffer_that_cannot_be_resolved_has_failed(fake: FakeKube, buffer: BufferResizer) -> None:
+async def test_buffer_without_its_pod_template_has_failed_replicas(fake: FakeKube, buffer: BufferResizer) -> None:
     refused = {"type": "ReadyForProvisioning", "status": "False", "reason": "PodTemplateNotFound", "message": "no t"}
     await fake.put("capacitybuffers", "room", {"status": {"conditions": [refused]}})
     status = await settled(buffer, lambda s: s.failed == 2)
@@ -191,13 +197,15 @@ async def test_a_buffer_that_cannot_be_resolved_has_failed(fake: FakeKube, buffe
     assert status.shortfall.reason == "PodTemplateNotFound: no t"
 
 
-async def test_a_buffer_by_percentage_alone_has_no_size(fake: FakeKube, buffer: BufferResizer) -> None:
+async def test_buffer_with_a_percentage_only_is_misconfigured(fake: FakeKube, buffer: BufferResizer) -> None:
     await fake.put("capacitybuffers", "room", {"spec": {"replicas": None, "percentage": 20}})
     with pytest.raises(Misconfigured, match=r"capacitybuffers room has no spec\.replicas.*give it spec\.replicas"):
         await buffer.status()
 
 
-async def test_both_report_their_permissions(fake: FakeKube, pool: KarpenterResizer, buffer: BufferResizer) -> None:
+async def test_node_pool_and_buffer_report_their_permissions(
+    fake: FakeKube, pool: KarpenterResizer, buffer: BufferResizer
+) -> None:
     fake.forbidden |= {("patch", "nodepools/scale"), ("patch", "capacitybuffers"), ("watch", "events")}
     nodes = {permit.action: permit.granted for permit in await pool.permits()}
     assert nodes["patch nodepools/scale.karpenter.sh"] is False
@@ -207,6 +215,6 @@ async def test_both_report_their_permissions(fake: FakeKube, pool: KarpenterResi
     assert granted["patch capacitybuffers.autoscaling.x-k8s.io in namespace default"] is False
 
 
-async def test_a_buffer_that_is_to_serve_is_refused(context: AdapterContext) -> None:
+async def test_buffer_with_tier_serving_is_refused(context: AdapterContext) -> None:
     with pytest.raises(Misconfigured, match="room: tier is serving, but what a buffer holds is empty"):
         await open_pool(CapacityBuffer(name="room"), context, WorkloadName("chat"), PoolName("room"))

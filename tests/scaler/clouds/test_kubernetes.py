@@ -60,7 +60,7 @@ async def opened(place: Place, clock: ManualClock) -> AsyncIterator[Open]:
         yield opening
 
 
-async def test_a_change_of_something_else_does_not_stop_a_resize(place: Place, opened: Open) -> None:
+async def test_change_of_an_unrelated_field_does_not_block_a_resize(place: Place, opened: Open) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
     await place.touch()
@@ -68,7 +68,7 @@ async def test_a_change_of_something_else_does_not_stop_a_resize(place: Place, o
     assert await place.size() == 5
 
 
-async def test_another_writer_s_size_is_a_conflict_and_stays(place: Place, opened: Open) -> None:
+async def test_size_set_by_another_writer_is_a_conflict_and_is_kept(place: Place, opened: Open) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
@@ -77,7 +77,7 @@ async def test_another_writer_s_size_is_a_conflict_and_stays(place: Place, opene
     assert await place.size() == 8
 
 
-async def test_yields_to_a_change_under_it_for_a_while(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_other_writer_is_reported_for_its_yield_time(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
@@ -90,12 +90,12 @@ async def test_yields_to_a_change_under_it_for_a_while(place: Place, opened: Ope
     assert (await settled(actuator, lambda s: s.desired == 8)).other_writer is None
 
 
-async def test_a_new_daemon_adopts_the_size_that_it_finds(place: Place, opened: Open) -> None:
+async def test_new_daemon_adopts_the_current_size(place: Place, opened: Open) -> None:
     await place.set_size(8)
     assert (await settled(await opened(), lambda s: s.desired == 8)).other_writer is None
 
 
-async def test_a_clock_set_back_does_not_prolong_the_yield(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_clock_set_back_does_not_prolong_the_yield(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
@@ -104,14 +104,16 @@ async def test_a_clock_set_back_does_not_prolong_the_yield(place: Place, opened:
     assert (await settled(actuator, lambda s: s.desired == 8)).other_writer is None
 
 
-async def test_its_own_write_is_no_foreign_write(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_own_write_is_not_reported_as_another_writer(place: Place, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await actuator.resize(5, await settled(actuator, lambda s: s.ready == 2))
     clock.advance(60)
     assert (await settled(actuator, lambda s: s.desired == 5)).other_writer is None
 
 
-async def test_names_the_hpa_of_the_same_object(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_hpa_of_the_same_object_is_reported_as_other_writer(
+    place: Place, opened: Open, clock: ManualClock
+) -> None:
     actuator = await opened()
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer is None
     await place.add_hpa("by-cpu")
@@ -120,14 +122,16 @@ async def test_names_the_hpa_of_the_same_object(place: Place, opened: Open, cloc
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "HPA by-cpu"
 
 
-async def test_names_the_scaled_object_rather_than_the_hpa_that_keda_made_of_it(place: Place, opened: Open) -> None:
+async def test_keda_scaled_object_is_reported_instead_of_its_hpa(place: Place, opened: Open) -> None:
     await place.add_hpa("keda-hpa-by-queue")
     await place.add_scaled_object("by-queue")
     actuator = await opened()
     assert (await settled(actuator, lambda s: s.ready == 2)).other_writer == "KEDA ScaledObject by-queue"
 
 
-async def test_a_named_autoscaler_s_write_is_not_reported_again(place: Place, opened: Open, clock: ManualClock) -> None:
+async def test_write_of_a_known_autoscaler_is_not_reported_separately(
+    place: Place, opened: Open, clock: ManualClock
+) -> None:
     await place.add_hpa("by-cpu")
     actuator = await opened()
     await settled(actuator, lambda s: s.other_writer == "HPA by-cpu")
@@ -135,7 +139,7 @@ async def test_a_named_autoscaler_s_write_is_not_reported_again(place: Place, op
     assert (await settled(actuator, lambda s: s.desired == 8)).other_writer == "HPA by-cpu"
 
 
-async def test_sizes_a_stateful_set(place: Place, opened: Open) -> None:
+async def test_stateful_set_is_resized(place: Place, opened: Open) -> None:
     await place.add_stateful_set()
     actuator = await opened("StatefulSet")
     await actuator.resize(3, await settled(actuator, lambda s: (s.desired, s.ready) == (2, 2)))
@@ -151,7 +155,7 @@ async def test_sizes_a_stateful_set(place: Place, opened: Open) -> None:
         pytest.param({}, 0, id="by-nothing-yet"),
     ],
 )
-async def test_sizes_a_custom_resource_through_its_scale(
+async def test_custom_resource_is_resized_through_its_scale_subresource(
     place: Place, opened: Open, status: dict[str, int], ready: int
 ) -> None:
     await place.add_service(status)

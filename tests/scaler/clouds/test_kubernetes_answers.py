@@ -54,7 +54,7 @@ def status_of(spec: Any, clock: Ahead) -> Callable[[], Awaitable[Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deployment", "service", "karpenter", "buffer"])
-async def test_no_pool_is_reported_smaller_than_it_is(kind: str, tmp_path: Path) -> None:
+async def test_malformed_response_never_reports_a_smaller_pool(kind: str, tmp_path: Path) -> None:
     async with kube_fake() as fake:
         cluster = KubeCluster(kubeconfig=str(write_kubeconfig(tmp_path / "kubeconfig", fake.port)))
         specs = {

@@ -16,7 +16,7 @@ CONFIG = Path(__file__).parents[3] / "config"
 SHIPPED = {manifest["kind"]: manifest for manifest in manifests()}
 
 
-def test_the_shipped_configuration_is_valid_and_sizes_a_deployment(tmp_path: Path) -> None:
+def test_shipped_configuration_is_valid_and_resizes_a_deployment(tmp_path: Path) -> None:
     for name, text in SHIPPED["ConfigMap"]["data"].items():
         (tmp_path / name).write_text(text)
     config = load([tmp_path])
@@ -25,7 +25,7 @@ def test_the_shipped_configuration_is_valid_and_sizes_a_deployment(tmp_path: Pat
     assert [type(pool) for pool in pools] == [Kubernetes]
 
 
-def test_the_shipped_daemon_is_one_and_not_root() -> None:
+def test_shipped_deployment_has_one_replica_and_no_root() -> None:
     spec = SHIPPED["Deployment"]["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
     pod = spec["template"]["spec"]
@@ -35,7 +35,7 @@ def test_the_shipped_daemon_is_one_and_not_root() -> None:
     assert container["image"] == "forescale:0.2.0"
 
 
-def test_the_shipped_journal_lies_on_the_one_volume_that_can_be_written() -> None:
+def test_shipped_journal_is_on_the_writable_volume() -> None:
     pod = SHIPPED["Deployment"]["spec"]["template"]["spec"]
     mounts = {m["name"]: m for m in pod["containers"][0]["volumeMounts"]}
     writable = next(v["name"] for v in pod["volumes"] if "emptyDir" in v)
@@ -43,7 +43,7 @@ def test_the_shipped_journal_lies_on_the_one_volume_that_can_be_written() -> Non
     assert mounts["config"]["readOnly"]
 
 
-def test_the_shipped_names_fit_together() -> None:
+def test_shipped_manifests_refer_to_each_other_by_matching_names() -> None:
     pod = SHIPPED["Deployment"]["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == SHIPPED["ServiceAccount"]["metadata"]["name"]
     assert SHIPPED["RoleBinding"]["roleRef"]["name"] == SHIPPED["Role"]["metadata"]["name"]
@@ -54,7 +54,7 @@ def test_the_shipped_names_fit_together() -> None:
     )
 
 
-def test_the_shipped_roles_grant_exactly_the_needed_actions() -> None:
+def test_shipped_roles_grant_exactly_the_needed_actions() -> None:
     kinds = [ScalableKind("apps/v1", "Deployment", "deployments", namespaced=True)]
     kinds.append(ScalableKind("apps/v1", "StatefulSet", "statefulsets", namespaced=True))
     kinds.append(ScalableKind("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets", namespaced=True))
@@ -70,7 +70,7 @@ def test_the_shipped_roles_grant_exactly_the_needed_actions() -> None:
     assert granted == {(action.verb, action.group, action.resource) for action in actions}
 
 
-def test_the_shipped_placeholders_are_the_pool_of_the_example() -> None:
+def test_shipped_placeholders_are_the_pool_of_the_example() -> None:
     names = {manifest["metadata"]["name"] for manifest in manifests("placeholders")}
     workload = yaml.safe_load((CONFIG / "workloads/kubernetes-placeholders.yaml").read_text(encoding="utf-8"))
     assert workload["pools"]["warm"]["name"] in names

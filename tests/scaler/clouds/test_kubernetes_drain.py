@@ -23,7 +23,7 @@ from tests.servers.daemon import until
 from tests.servers.kube_controller import Controllers, controllers
 from tests.servers.kube_fake import FakeKube, kube_fake, write_kubeconfig
 from tests.servers.kube_objects import put_deployment, ready_pod
-from tests.servers.kube_real import Ground, ground
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.pod_engines import PodEngines, pod_engines
 
 ROUTED = "forescale.io/routed"
@@ -115,7 +115,7 @@ async def opened(stage: Stage) -> AsyncIterator[Opened]:
         yield opening
 
 
-async def test_the_least_busy_pod_is_removed_once_it_is_idle(stage: Stage, opened: Opened) -> None:
+async def test_least_busy_pod_is_removed_once_it_is_idle(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     assert (await stage.tick(actuator, 3)).desired == 3
@@ -129,7 +129,7 @@ async def test_the_least_busy_pod_is_removed_once_it_is_idle(stage: Stage, opene
     assert not actuator.unfinished()
 
 
-async def test_while_it_drains_it_is_neither_ready_nor_awaited(stage: Stage, opened: Opened) -> None:
+async def test_draining_pod_is_neither_ready_nor_pending(stage: Stage, opened: Opened) -> None:
     stage.load(1, 1, 1, 1)
     status = await stage.tick(await opened(), 2)
     assert (status.desired, status.ready, status.pending, status.failed) == (2, 2, 0, 0)
@@ -146,7 +146,7 @@ async def test_an_idle_pod_waits_for_routes_to_settle(stage: Stage, opened: Open
     assert (stage.size, stage.control.removed) == (3, ["llm-0"])
 
 
-async def test_of_several_pods_the_drained_one_is_removed_first(stage: Stage, opened: Opened) -> None:
+async def test_drained_pod_is_removed_before_a_draining_one(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 1, 8)
     actuator = await opened()
     await stage.tick(actuator, 2)
@@ -169,7 +169,7 @@ async def test_a_pod_with_unknown_load_is_not_idle(stage: Stage, opened: Opened)
     assert stage.size == 4
 
 
-async def test_at_the_deadline_a_busy_pod_is_removed(stage: Stage, opened: Opened) -> None:
+async def test_busy_pod_is_removed_at_the_drain_deadline(stage: Stage, opened: Opened) -> None:
     stage.load(9, None, 9, 1)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -179,7 +179,7 @@ async def test_at_the_deadline_a_busy_pod_is_removed(stage: Stage, opened: Opene
     assert (stage.size, stage.control.removed) == (3, ["llm-3"])
 
 
-async def test_a_clock_that_jumps_ends_no_patience(stage: Stage, opened: Opened) -> None:
+async def test_clock_jump_does_not_end_a_drain_early(stage: Stage, opened: Opened) -> None:
     stage.load(9, 9, 9, 1)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -201,30 +201,30 @@ async def test_returning_demand_reverts_a_drain(stage: Stage, opened: Opened) ->
     assert stage.control.removed == []
 
 
-async def test_a_new_daemon_continues_a_drain(stage: Stage, opened: Opened) -> None:
+async def test_new_daemon_continues_a_drain(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     await stage.tick(await opened(), 3)
     stage.load(9, 0, 7, 5)
     async with Resources() as resources:
-        anew = await stage.open(resources)
-        await settled(anew, lambda s: s.desired == 3)
-        assert anew.unfinished()
-        await stage.tick(anew, 3)
-        await stage.tick(anew, 3)
+        reopened = await stage.open(resources)
+        await settled(reopened, lambda s: s.desired == 3)
+        assert reopened.unfinished()
+        await stage.tick(reopened, 3)
+        await stage.tick(reopened, 3)
     assert (stage.size, stage.control.removed) == (3, ["llm-1"])
 
 
-async def test_a_new_daemon_reverts_a_drain_where_demand_returned(stage: Stage, opened: Opened) -> None:
+async def test_new_daemon_reverts_a_drain_after_demand_returns(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     await stage.tick(await opened(), 3)
     async with Resources() as resources:
-        anew = await stage.open(resources)
-        await settled(anew, lambda s: s.desired == 3)
-        await stage.tick(anew, 4)
+        reopened = await stage.open(resources)
+        await settled(reopened, lambda s: s.desired == 3)
+        await stage.tick(reopened, 4)
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
-async def test_to_look_writes_nothing(stage: Stage, opened: Opened) -> None:
+async def test_status_read_during_a_drain_writes_nothing(stage: Stage, opened: Opened) -> None:
     stage.load(0, 0, 0, 0)
     actuator = await opened()
     await stage.tick(actuator, 2)
@@ -245,7 +245,7 @@ async def test_an_unready_pod_is_removed_first(stage: Stage, opened: Opened) -> 
     assert (stage.size, stage.control.removed, stage.out_of_routing) == (3, ["llm-3"], set())
 
 
-async def test_those_that_were_never_made_need_no_draining(stage: Stage, opened: Opened) -> None:
+async def test_pods_that_were_never_created_need_no_drain(stage: Stage, opened: Opened) -> None:
     stage.load(1, 1, 1, 1)
     actuator = await opened()
     stage.control.running = False
@@ -277,7 +277,7 @@ async def test_a_pod_with_a_pending_interruption_is_removed_first(stage: Stage, 
     assert stage.out_of_routing == {"llm-2"}
 
 
-async def test_growth_does_not_wait_for_the_pods_to_be_known(stage: Stage, opened: Opened) -> None:
+async def test_scale_out_does_not_need_the_list_of_pods(stage: Stage, opened: Opened) -> None:
     stage.load(9, 2, 7, 5)
     actuator = await opened()
     await stage.tick(actuator, 3)
@@ -293,7 +293,7 @@ async def test_growth_does_not_wait_for_the_pods_to_be_known(stage: Stage, opene
         await actuator.resize(2, (await actuator.status()).value)
 
 
-async def test_a_rollout_chooses_for_itself(stage: Stage, opened: Opened) -> None:
+async def test_scale_in_during_a_rollout_is_a_conflict(stage: Stage, opened: Opened) -> None:
     stage.load(0, 0, 0, 0)
     actuator = await opened()
     await stage.fake.put("pods", "llm-0", {"metadata": {"labels": {"pod-template-hash": "new"}}})
@@ -303,7 +303,7 @@ async def test_a_rollout_chooses_for_itself(stage: Stage, opened: Opened) -> Non
     assert (stage.size, stage.out_of_routing) == (4, set())
 
 
-async def test_without_the_pods_nothing_is_reported(stage: Stage, tmp_path: Path) -> None:
+async def test_unlistable_pods_make_the_status_unavailable(stage: Stage, tmp_path: Path) -> None:
     stage.fake.forbidden.add(("list", "pods"))
     async with Resources() as resources:
         actuator = await stage.open(resources)
@@ -311,7 +311,7 @@ async def test_without_the_pods_nothing_is_reported(stage: Stage, tmp_path: Path
             await actuator.status()
 
 
-async def test_a_label_that_the_object_itself_selects_by_is_refused(stage: Stage, tmp_path: Path) -> None:
+async def test_routing_label_in_the_object_s_own_selector_is_misconfigured(stage: Stage, tmp_path: Path) -> None:
     await stage.fake.put("deployments", "llm", {"spec": {"selector": {"matchLabels": {"app": "llm", ROUTED: "true"}}}})
     async with Resources() as resources:
         actuator = await stage.open(resources)
@@ -319,7 +319,7 @@ async def test_a_label_that_the_object_itself_selects_by_is_refused(stage: Stage
             await actuator.status()
 
 
-async def test_a_pod_that_was_replaced_meanwhile_is_left_alone(stage: Stage, opened: Opened) -> None:
+async def test_pod_replaced_after_the_read_keeps_its_routing_label(stage: Stage, opened: Opened) -> None:
     stage.load(1, 0, 1, 1)
     actuator = await opened()
     stage.control.running = False
@@ -330,7 +330,7 @@ async def test_a_pod_that_was_replaced_meanwhile_is_left_alone(stage: Stage, ope
     assert stage.out_of_routing == set()
 
 
-async def test_a_stateful_set_gives_its_highest_ordinals(stage: Stage) -> None:
+async def test_stateful_set_drains_its_highest_ordinals(stage: Stage) -> None:
     stage.load(0, 0, 3, 0)
     stage.control.running = False
     deployment = stage.fake.get("deployments", "llm")
@@ -354,7 +354,7 @@ async def test_a_stateful_set_gives_its_highest_ordinals(stage: Stage) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "there is one")
 async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) -> None:
-    async with ground() as real, Resources() as resources:
+    async with kube_namespace() as real, Resources() as resources:
         labels = {"metadata": {"labels": {ROUTED: "true"}}}
         pool = Kubernetes(
             name="llm",
@@ -382,7 +382,7 @@ async def test_a_real_api_server_accepts_the_writes_on_pods(clock: ManualClock) 
         assert await real.size() == 1
 
 
-async def pods_of(real: Ground) -> list[dict[str, Any]]:
+async def pods_of(real: KubeNamespace) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = (await real.call("GET", real.path("pods", api="api/v1")))["items"]
     return items
 

@@ -14,18 +14,18 @@ from tests.servers.kube_fake import kube_fake, write_kubeconfig
 from tests.servers.kube_objects import put_deployment
 from tests.servers.pod_engines import pod_engines
 
-TURNS = 40
-TURN_S = 6.0
-ENDS = 0.4
+TICKS = 40
+TICK_S = 6.0
+END_PROBABILITY = 0.4
 """Probability that a stream ends within a tick: streams are far shorter than the deadline."""
 
 
 class Router:
     """Routes each new stream to the least busy pod among those that the Service selects."""
 
-    def __init__(self, stage: Stage, chance: random.Random) -> None:
+    def __init__(self, stage: Stage, rng: random.Random) -> None:
         self._stage = stage
-        self._chance = chance
+        self._rng = rng
         self.cut = 0.0
         self._gone = 0
 
@@ -33,7 +33,7 @@ class Router:
         """End some streams and start new ones."""
         loads = self._stage.engines.loads
         for address, load in loads.items():
-            loads[address] = float(sum(self._chance.random() > ENDS for _ in range(int(load or 0))))
+            loads[address] = float(sum(self._rng.random() > END_PROBABILITY for _ in range(int(load or 0))))
         routed = [p["status"]["podIP"] for p in self._stage.fake.all("pods") if ROUTED in p["metadata"]["labels"]]
         for _ in range(arrivals):
             chosen = min(routed, key=lambda address: loads.get(address) or 0.0)
@@ -49,8 +49,8 @@ class Router:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-async def test_no_stream_is_cut(tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - a test's own chance
+async def test_random_resizes_cut_no_stream_before_the_deadline(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)  # noqa: S311 - a test's own rng
     async with kube_fake() as fake, pod_engines() as engines, Resources() as resources:
         await put_deployment(fake, "llm", 4, labels={ROUTED: "true"})
         for number in range(4):
@@ -59,23 +59,23 @@ async def test_no_stream_is_cut(tmp_path: Path, seed: int) -> None:
             control.labels, control.addressed = {ROUTED: "true"}, True
             stage = Stage(fake, engines, control, write_kubeconfig(tmp_path / "kubeconfig", fake.port))
             stage.load(0, 0, 0, 0)
-            router, actuator, target = Router(stage, chance), await stage.open(resources), 4
+            router, actuator, target = Router(stage, rng), await stage.open(resources), 4
             sizes = set()
-            for tick in range(TURNS):
+            for tick in range(TICKS):
                 if tick % 5 == 0:
-                    target = chance.randint(1, 6)
-                router.tick(arrivals=chance.randint(0, 2 * target))
+                    target = rng.randint(1, 6)
+                router.tick(arrivals=rng.randint(0, 2 * target))
                 addresses = {p["metadata"]["name"]: p["status"]["podIP"] for p in fake.all("pods")}
-                status = await stage.tick(actuator, target, after_s=TURN_S)
+                status = await stage.tick(actuator, target, after_s=TICK_S)
                 router.settle(addresses)
                 assert status.desired == target
                 sizes.add(stage.size)
-            assert TURN_S * 5 < DEADLINE_S
+            assert TICK_S * 5 < DEADLINE_S
             assert router.cut == 0
             assert len(sizes) > 2
             assert control.removed
             for _ in range(20):
                 router.tick(arrivals=0)
-                await stage.tick(actuator, target, after_s=TURN_S)
+                await stage.tick(actuator, target, after_s=TICK_S)
             left = [p for p in fake.all("pods") if SINCE in p["metadata"].get("annotations", {})]
             assert (stage.size, left, actuator.unfinished()) == (target, [], False)

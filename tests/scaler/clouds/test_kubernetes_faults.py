@@ -23,7 +23,7 @@ from tests.contracts.actuator import settled
 from tests.fakes import ManualClock
 from tests.servers.kube_fake import Served, write_kubeconfig
 from tests.servers.kube_places import FakePlace, fake_place
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 Open: TypeAlias = Callable[..., Awaitable[KubernetesResizer]]
 
@@ -81,7 +81,7 @@ async def failure(actuator: KubernetesResizer) -> PortError:
 # --- freshness
 
 
-async def test_a_size_is_as_old_as_its_last_confirmation(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_size_has_the_time_of_its_last_confirmation(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     listed_at = clock.now()
@@ -90,7 +90,7 @@ async def test_a_size_is_as_old_as_its_last_confirmation(place: FakePlace, opene
     assert (await actuator.status()).measured_at == listed_at
 
 
-async def test_a_watch_that_lies_silent_is_not_believed_for_long(
+async def test_size_is_read_again_after_a_watch_is_silent_for_20_s(
     place: FakePlace, opened: Open, clock: ManualClock
 ) -> None:
     actuator = await opened()
@@ -104,9 +104,7 @@ async def test_a_watch_that_lies_silent_is_not_believed_for_long(
     assert status.measured_at == clock.now()
 
 
-async def test_a_watch_that_ends_regularly_confirms_its_state(
-    place: FakePlace, opened: Open, clock: ManualClock
-) -> None:
+async def test_watch_that_ends_regularly_confirms_its_state(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     place.fake.watch_s = 0.05
     actuator = await opened()
     await watched(place, actuator)
@@ -122,7 +120,7 @@ async def test_an_unconfirmed_size_is_not_reported(place: FakePlace, opened: Ope
     actuator = await opened()
     await watched(place, actuator)
     before = await actuator.status()
-    place.proxy.weather = Weather.RESET
+    place.proxy.fault = ProxyFault.RESET
     place.proxy.tear_down()
     assert (await actuator.status()).measured_at == before.measured_at
     clock.advance(21)
@@ -133,7 +131,7 @@ async def test_an_unconfirmed_size_is_not_reported(place: FakePlace, opened: Ope
         await actuator.status()
 
 
-async def test_an_expired_watch_lists_again(place: FakePlace, opened: Open) -> None:
+async def test_expired_watch_lists_again(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.silent = True
@@ -186,7 +184,7 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
         pytest.param(302, Unavailable, "HTTP 302", id="a-login-page"),
     ],
 )
-async def test_refusals_have_remedies(
+async def test_http_error_of_the_api_server_maps_to_a_port_error(
     place: FakePlace, opened: Open, status: int, error: type[PortError], says: str
 ) -> None:
     actuator = await opened()
@@ -209,7 +207,7 @@ async def test_refusals_have_remedies(
         pytest.param(b"\xff\xfe", id="no-text"),
     ],
 )
-async def test_an_answer_of_no_use_is_no_size(place: FakePlace, opened: Open, body: bytes) -> None:
+async def test_malformed_response_is_unavailable(place: FakePlace, opened: Open, body: bytes) -> None:
     actuator = await opened()
     place.fake.garbage = body
     with pytest.raises(Unavailable):
@@ -228,19 +226,19 @@ async def test_an_answer_of_no_use_is_no_size(place: FakePlace, opened: Open, bo
         pytest.param({"status": {"readyReplicas": True}}, id="ready-a-boolean"),
     ],
 )
-async def test_a_count_that_cannot_be_is_no_size(place: FakePlace, opened: Open, body: dict[str, object]) -> None:
+async def test_invalid_replica_count_is_unavailable(place: FakePlace, opened: Open, body: dict[str, object]) -> None:
     await place.fake.put("deployments", "llm", body)
     with pytest.raises(Unavailable, match="no number of machines"):
         await (await opened()).status()
 
 
-async def test_ready_replicas_left_out_are_none(place: FakePlace, opened: Open) -> None:
+async def test_omitted_ready_replicas_count_as_zero(place: FakePlace, opened: Open) -> None:
     await place.fake.put("deployments", "llm", {"status": {"readyReplicas": None}})
     status = (await (await opened()).status()).value
     assert (status.desired, status.ready) == (2, 0)
 
 
-async def test_a_size_left_out_is_no_answer(place: FakePlace, opened: Open) -> None:
+async def test_omitted_replicas_are_unavailable(place: FakePlace, opened: Open) -> None:
     """The API server sets it by default."""
     await place.fake.put("deployments", "llm", {"spec": {"replicas": None}})
     with pytest.raises(Unavailable, match="replicas"):
@@ -259,7 +257,7 @@ async def test_a_throttled_read_has_a_retry_pause(place: FakePlace) -> None:
         assert any(result == "throttled" for _, _, result in resources.calls.results)
 
 
-async def test_a_missing_permission_is_named(place: FakePlace, opened: Open) -> None:
+async def test_missing_permission_is_reported_by_name(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
     place.fake.forbidden.add(("patch", "deployments/scale"))
@@ -267,13 +265,13 @@ async def test_a_missing_permission_is_named(place: FakePlace, opened: Open) -> 
         await actuator.resize(3, observed)
 
 
-async def test_a_size_that_is_refused_is_misconfigured(place: FakePlace, opened: Open) -> None:
+async def test_rejected_size_is_misconfigured(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     with pytest.raises(Misconfigured, match="Invalid value: -1"):
         await actuator.resize(-1, await settled(actuator, lambda s: s.ready == 2))
 
 
-async def test_without_the_permission_to_watch_every_size_is_read_by_itself(place: FakePlace, opened: Open) -> None:
+async def test_without_watch_permission_each_size_is_read_individually(place: FakePlace, opened: Open) -> None:
     place.fake.forbidden |= {("list", "deployments"), ("watch", "deployments")}
     actuator = await opened()
     await actuator.resize(3, await settled(actuator, lambda s: s.ready == 2))
@@ -281,9 +279,7 @@ async def test_without_the_permission_to_watch_every_size_is_read_by_itself(plac
 
 
 @pytest.mark.parametrize("plural", ["horizontalpodautoscalers", "scaledobjects"])
-async def test_without_permission_to_list_autoscalers_sizing_continues(
-    place: FakePlace, opened: Open, plural: str
-) -> None:
+async def test_resize_works_without_permission_to_list_autoscalers(place: FakePlace, opened: Open, plural: str) -> None:
     place.fake.forbidden.add(("list", plural))
     await place.add_hpa("by-cpu")
     actuator = await opened()
@@ -293,14 +289,14 @@ async def test_without_permission_to_list_autoscalers_sizing_continues(
     assert await place.size() == 3
 
 
-async def test_an_old_cluster_lists_its_hpas_by_the_old_api(place: FakePlace, opened: Open) -> None:
+async def test_hpas_are_listed_by_autoscaling_v1_without_v2(place: FakePlace, opened: Open) -> None:
     served = place.fake.kinds.pop(("autoscaling/v2", "horizontalpodautoscalers"))
     place.fake.kinds["autoscaling/v1", "horizontalpodautoscalers"] = served
     await place.add_hpa("by-cpu")
     assert (await settled(await opened(), lambda s: s.ready == 2)).other_writer == "HPA by-cpu"
 
 
-async def test_while_autoscalers_cannot_be_listed_the_last_list_stands(
+async def test_last_list_of_autoscalers_is_kept_while_listing_fails(
     place: FakePlace, opened: Open, clock: ManualClock
 ) -> None:
     await place.add_hpa("by-cpu")
@@ -333,12 +329,14 @@ async def test_a_deleted_object_is_misconfigured_until_it_returns(place: FakePla
         pytest.param("none.example/v1", "Thing", "is its operator installed", id="no-such-api"),
     ],
 )
-async def test_a_kind_without_a_size_is_misconfigured(opened: Open, version: str, kind: str, says: str) -> None:
+async def test_kind_without_a_scale_subresource_is_misconfigured(
+    opened: Open, version: str, kind: str, says: str
+) -> None:
     with pytest.raises(Misconfigured, match=says):
         await (await opened("llm", kind, version)).status()
 
 
-async def test_a_kind_installed_later_is_found(place: FakePlace, opened: Open) -> None:
+async def test_kind_installed_after_the_start_is_resized(place: FakePlace, opened: Open) -> None:
     lws = place.fake.kinds.pop(("leaderworkerset.x-k8s.io/v1", "leaderworkersets"))
     actuator = await opened("llm", "LeaderWorkerSet", "leaderworkerset.x-k8s.io/v1")
     with pytest.raises(Misconfigured):
@@ -349,7 +347,7 @@ async def test_a_kind_installed_later_is_found(place: FakePlace, opened: Open) -
     assert await place.size("leaderworkersets") == 3
 
 
-async def test_a_kind_served_under_another_plural_is_looked_up_again(place: FakePlace, opened: Open) -> None:
+async def test_kind_served_under_another_plural_is_looked_up_again(place: FakePlace, opened: Open) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.kinds["apps/v1", "workers"] = Served("apps/v1", "Deployment")
@@ -360,14 +358,14 @@ async def test_a_kind_served_under_another_plural_is_looked_up_again(place: Fake
         await actuator.resize(3, (await actuator.status()).value)
 
 
-async def test_sizes_a_kind_that_has_no_namespace(place: FakePlace, opened: Open) -> None:
+async def test_cluster_scoped_kind_is_resized(place: FakePlace, opened: Open) -> None:
     await place.fake.put("nodepools", "llm", {"spec": {"replicas": 2}, "status": {"replicas": 2}})
     actuator = await opened("llm", "NodePool", "karpenter.sh/v1")
     await actuator.resize(3, await settled(actuator, lambda s: (s.desired, s.ready) == (2, 2)))
     assert await place.size("nodepools") == 3
 
 
-async def test_no_replica_is_ready_where_others_of_the_kind_tell_readiness(place: FakePlace, opened: Open) -> None:
+async def test_omitted_readiness_is_zero_if_another_object_reports_it(place: FakePlace, opened: Open) -> None:
     await place.add_service({"replicas": 2})
     scaled = {"spec": {"predictor": {"min": 1}}, "status": {"readyReplicas": 1}}
     await place.fake.put("inferenceservices", "other", scaled)
@@ -379,14 +377,16 @@ async def test_no_replica_is_ready_where_others_of_the_kind_tell_readiness(place
 # --- writes and their writers
 
 
-async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_write_with_a_lost_response_is_not_another_writer(
+    place: FakePlace, opened: Open, clock: ManualClock
+) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
-    place.proxy.weather = Weather.CUT  # the request arrives, its response is lost
+    place.proxy.fault = ProxyFault.CUT  # the request arrives, its response is lost
     with pytest.raises(Unavailable):
         await actuator.resize(5, observed)
     assert await place.size() == 5
-    place.proxy.weather = Weather.CLEAR
+    place.proxy.fault = ProxyFault.NONE
     await actuator.resize(4, observed)  # the size differs from the observed one, but by this process's own write
     assert await place.size() == 4
     clock.advance(60)
@@ -394,9 +394,7 @@ async def test_a_write_whose_answer_was_lost_is_its_own(place: FakePlace, opened
 
 
 @pytest.mark.parametrize("tracks", [True, False], ids=["managed-fields", "before-1.22"])
-async def test_names_the_writer_of_the_size_where_the_object_records_it(
-    place: FakePlace, opened: Open, tracks: bool
-) -> None:
+async def test_other_writer_is_named_from_managed_fields(place: FakePlace, opened: Open, tracks: bool) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
     place.fake.tracks_scale = tracks
@@ -411,16 +409,16 @@ async def test_names_the_writer_of_the_size_where_the_object_records_it(
 # --- the session
 
 
-async def test_opens_while_the_api_is_down_and_works_when_it_is_up(place: FakePlace, opened: Open) -> None:
-    place.proxy.weather = Weather.RESET
+async def test_pool_opens_while_the_api_server_is_down(place: FakePlace, opened: Open) -> None:
+    place.proxy.fault = ProxyFault.RESET
     actuator = await opened()
     with pytest.raises(Unavailable):
         await actuator.status()
-    place.proxy.weather = Weather.CLEAR
+    place.proxy.fault = ProxyFault.NONE
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 
-async def test_refused_credentials_are_read_again(place: FakePlace, opened: Open, clock: ManualClock) -> None:
+async def test_rejected_credentials_are_read_again(place: FakePlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await watched(place, actuator)
     place.fake.tokens = {"another"}
@@ -432,7 +430,7 @@ async def test_refused_credentials_are_read_again(place: FakePlace, opened: Open
     assert (await settled(actuator, lambda s: s.ready == 2)).desired == 2
 
 
-async def test_a_service_account_s_rotated_token_is_read_again(tmp_path: Path) -> None:
+async def test_rotated_service_account_token_is_read_again(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("old\n")
     (tmp_path / "ca.crt").write_text("")
     configuration = await in_pod({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, tmp_path)()
@@ -455,7 +453,7 @@ async def test_a_service_account_s_rotated_token_is_read_again(tmp_path: Path) -
         pytest.param("fine", "staging", "staging", id="no-such-context"),
     ],
 )
-async def test_a_bad_kubeconfig_is_refused_at_the_start(
+async def test_invalid_kubeconfig_is_refused_at_startup(
     tmp_path: Path, clock: ManualClock, text: str | None, context: str | None, says: str
 ) -> None:
     path = tmp_path / "kubeconfig"
@@ -469,7 +467,7 @@ async def test_a_bad_kubeconfig_is_refused_at_the_start(
             await open_kubernetes(spec, AdapterContext(resources, clock, 5.0), WorkloadName("chat"), PoolName("gpus"))
 
 
-async def test_a_caller_that_gives_up_leaves_the_shared_call_to_the_others() -> None:
+async def test_cancelled_caller_does_not_cancel_the_shared_call() -> None:
     flights, go = Singleflight(), asyncio.Event()
     calls = 0
 

@@ -17,7 +17,7 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.contracts.actuator import NOTICE_S, settled
 from tests.patience import patience
 from tests.servers.control_plane import why_not
-from tests.servers.kube_real import Ground, ground
+from tests.servers.kube_real import KubeNamespace, kube_namespace
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,9 +27,9 @@ NODE = "/api/v1/nodes/gpu-0"
 
 
 @pytest.fixture
-async def place() -> AsyncIterator[Ground]:
+async def place() -> AsyncIterator[KubeNamespace]:
     """Create a namespace, and a node for its pods."""
-    async with ground() as opened:
+    async with kube_namespace() as opened:
         labels = {"topology.kubernetes.io/zone": "us-a", "karpenter.sh/capacity-type": "spot"}
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gpu-0", "labels": labels}}
         await opened.call("POST", "/api/v1/nodes", body)
@@ -46,14 +46,14 @@ async def context() -> AsyncIterator[AdapterContext]:
 
 
 @pytest.fixture
-async def pool(place: Ground, context: AdapterContext) -> KubernetesResizer:
+async def pool(place: KubeNamespace, context: AdapterContext) -> KubernetesResizer:
     cluster = KubeCluster(kubeconfig=str(place.kubeconfig))
     spec = Kubernetes(name="llm", namespace=place.namespace, cluster=cluster)
     return await open_kubernetes(spec, context, WorkloadName("chat"), PoolName("gpus"))
 
 
-async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
-    place: Ground, pool: KubernetesResizer, context: AdapterContext
+async def test_taint_is_a_notice_within_two_seconds_until_it_is_removed(
+    place: KubeNamespace, pool: KubernetesResizer, context: AdapterContext
 ) -> None:
     await settled(pool, lambda s: s.parts == (Part("us-a", "spot", 2),))
     wakeup = asyncio.create_task(context.wakeup.wait())
@@ -67,9 +67,9 @@ async def test_a_taint_is_a_notice_within_two_seconds_and_can_be_withdrawn(
     assert (await settled(pool, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_an_event_about_a_pod_is_read(place: Ground, pool: KubernetesResizer) -> None:
+async def test_scale_up_event_of_a_pod_is_a_shortfall(place: KubeNamespace, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
-    pod = await lonely(place)
+    pod = await unschedulable_pod(place)
     about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
     at = "2026-01-01T00:00:00Z"
     event = {
@@ -88,7 +88,7 @@ async def test_an_event_about_a_pod_is_read(place: Ground, pool: KubernetesResiz
     assert (status.failed, status.shortfall.quota, status.shortfall.at) == (1, True, 1767225600.0)
 
 
-async def test_pods_beyond_a_resource_quota_have_failed(place: Ground, pool: KubernetesResizer) -> None:
+async def test_pods_beyond_a_resource_quota_are_failed(place: KubeNamespace, pool: KubernetesResizer) -> None:
     await settled(pool, lambda s: s.ready == 2)
     quotas = place.path("resourcequotas", api="api/v1")
     await place.call("POST", quotas, {"metadata": {"name": "gpus"}, "spec": {"hard": {"pods": "2"}}})
@@ -101,7 +101,7 @@ async def test_pods_beyond_a_resource_quota_have_failed(place: Ground, pool: Kub
     assert "exceeded quota: gpus" in status.shortfall.reason
 
 
-async def lonely(place: Ground) -> dict[str, Any]:
+async def unschedulable_pod(place: KubeNamespace) -> dict[str, Any]:
     """A pod with the Deployment's labels that cannot be scheduled."""
     place.nodes.stopping = True  # otherwise it would bind the pod
     await asyncio.sleep(0.2)

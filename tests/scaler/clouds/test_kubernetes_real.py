@@ -64,26 +64,24 @@ async def opened(place: RealPlace, clock: ManualClock) -> AsyncIterator[Open]:
         yield opening
 
 
-async def test_recovers_after_the_api_server_was_killed_and_restarted(
-    place: RealPlace, opened: Open, clock: ManualClock
-) -> None:
+async def test_resize_works_after_the_api_server_restarts(place: RealPlace, opened: Open, clock: ManualClock) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
-    place.ground.plane.kill_apiserver()
+    place.kube_namespace.plane.kill_apiserver()
     clock.advance(21)
     with pytest.raises(Unavailable):
         await actuator.status()
-    place.ground.plane.start_apiserver()
+    place.kube_namespace.plane.start_apiserver()
     await actuator.resize(3, await settled(actuator, lambda s: s.desired == 2))
     assert await place.size() == 3
 
 
-async def test_a_frozen_api_server_makes_a_size_old_and_then_unknown(
+async def test_size_ages_and_becomes_unavailable_with_a_frozen_api_server(
     place: RealPlace, opened: Open, clock: ManualClock
 ) -> None:
     actuator = await opened()
     before = await actuator.status()
-    place.ground.plane.freeze()
+    place.kube_namespace.plane.freeze()
     try:
         clock.advance(19)
         assert (await actuator.status()).measured_at == before.measured_at
@@ -91,31 +89,31 @@ async def test_a_frozen_api_server_makes_a_size_old_and_then_unknown(
         with pytest.raises(Unavailable, match=r"no answer within 1\.6 s"):
             await actuator.status()
     finally:
-        place.ground.plane.thaw()
+        place.kube_namespace.plane.thaw()
     await settled(actuator, lambda s: s.ready == 2)
 
 
-async def test_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> None:
+async def test_resize_with_a_frozen_etcd_is_unavailable(place: RealPlace, opened: Open) -> None:
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
-    place.ground.plane.freeze("etcd")
+    place.kube_namespace.plane.freeze("etcd")
     try:
         with pytest.raises(Unavailable):
             await actuator.resize(3, observed)
     finally:
-        place.ground.plane.thaw("etcd")
+        place.kube_namespace.plane.thaw("etcd")
     assert (await settled(actuator, lambda s: s.desired in {2, 3})).other_writer is None
 
 
 async def test_a_rotated_service_account_token_is_used_at_once(
     place: RealPlace, clock: ManualClock, tmp_path: Path
 ) -> None:
-    plane = place.ground.plane
+    plane = place.kube_namespace.plane
     (tmp_path / "token").write_text("expired")
     (tmp_path / "ca.crt").write_bytes(plane.certificate.read_bytes())
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
     session = Session(AdapterContext(Resources(), clock, 5.0), in_pod(environ, tmp_path))
-    path = place.ground.path("deployments", "llm")
+    path = place.kube_namespace.path("deployments", "llm")
     with pytest.raises(Misconfigured, match="does not accept our credentials"):
         await session.call("get", "GET", path, 5.0)
     (tmp_path / "token").write_text(SCALER)
@@ -141,7 +139,7 @@ async def test_a_server_with_another_certificate_is_misconfigured(
 # --- shipped manifests
 
 
-async def test_the_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: Open, clock: ManualClock) -> None:
+async def test_shipped_roles_permit_exactly_the_calls(place: RealPlace, opened: Open, clock: ManualClock) -> None:
     await place.add_hpa("by-cpu")
     await place.add_scaled_object("by-queue")
     await place.add_stateful_set()
@@ -175,32 +173,32 @@ async def test_the_shipped_roles_permit_exactly_the_calls(place: RealPlace, open
 async def test_a_missing_permission_is_reported_without_a_write(place: RealPlace, opened: Open) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: s.ready == 2)
-    await place.ground.permit([rule for rule in shipped_rules() if "patch" not in rule["verbs"]])
-    await place.ground.permitted("patch", "apps/deployments/scale", granted=False)
+    await place.kube_namespace.permit([rule for rule in shipped_rules() if "patch" not in rule["verbs"]])
+    await place.kube_namespace.permitted("patch", "apps/deployments/scale", granted=False)
     permits = {permit.action: permit.granted for permit in await actuator.permits()}
     where = f"in namespace {place.namespace}"
     assert permits[f"patch deployments/scale.apps {where}"] is False
     assert permits[f"list deployments.apps {where}"] is True
-    await place.ground.permit([])
-    await place.ground.permitted("list", "pods", granted=False)
+    await place.kube_namespace.permit([])
+    await place.kube_namespace.permitted("list", "pods", granted=False)
     permits = {permit.action: permit.granted for permit in await actuator.permits()}
     assert permits[f"list pods {where}"] is None
 
 
 async def arrange(place: RealPlace) -> None:
     """Create a LeaderWorkerSet, a CapacityBuffer, and a NodePool named as the namespace, each of size 2."""
-    ground = place.ground
-    await ground.kind("leaderworkersets", "LeaderWorkerSet", LWS, ".spec.replicas")
-    await ground.kind("capacitybuffers", "CapacityBuffer", BUFFERS, None)
-    await ground.kind("nodepools", "NodePool", KARPENTER, ".spec.replicas", "Cluster")
-    await ground.kind("nodeclaims", "NodeClaim", KARPENTER, None, "Cluster")
+    kube_namespace = place.kube_namespace
+    await kube_namespace.kind("leaderworkersets", "LeaderWorkerSet", LWS, ".spec.replicas")
+    await kube_namespace.kind("capacitybuffers", "CapacityBuffer", BUFFERS, None)
+    await kube_namespace.kind("nodepools", "NodePool", KARPENTER, ".spec.replicas", "Cluster")
+    await kube_namespace.kind("nodeclaims", "NodeClaim", KARPENTER, None, "Cluster")
     for version, kind, name, path in (
-        (LWS, "LeaderWorkerSet", "llm", ground.path("leaderworkersets", api=f"apis/{LWS}")),
-        (BUFFERS, "CapacityBuffer", "room", ground.path("capacitybuffers", api=f"apis/{BUFFERS}")),
-        (KARPENTER, "NodePool", ground.namespace, f"/apis/{KARPENTER}/nodepools"),
+        (LWS, "LeaderWorkerSet", "llm", kube_namespace.path("leaderworkersets", api=f"apis/{LWS}")),
+        (BUFFERS, "CapacityBuffer", "room", kube_namespace.path("capacitybuffers", api=f"apis/{BUFFERS}")),
+        (KARPENTER, "NodePool", kube_namespace.namespace, f"/apis/{KARPENTER}/nodepools"),
     ):
         body = {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": {"replicas": 2}}
-        await ground.call("POST", path, body)
+        await kube_namespace.call("POST", path, body)
 
 
 def cluster_of(place: RealPlace) -> KubeCluster:
@@ -220,10 +218,12 @@ def granted() -> set[Call]:
 
 
 def calls(place: RealPlace) -> list[tuple[Call, int]]:
-    """The scaler's calls on the namespace, and on what has none or its events in `default`, with the answer's status,
-    as the API server's audit log has them."""
+    """Return the scaler's calls with their response status, from the API server's audit log.
+
+    They are the calls on the namespace, on cluster-wide resources, and on events in `default`.
+    """
     logged = []
-    for line in place.ground.plane.audit.read_text().splitlines():
+    for line in place.kube_namespace.plane.audit.read_text().splitlines():
         entry: dict[str, Any] = json.loads(line)
         of = entry.get("objectRef", {})
         namespaces = {None, "", place.namespace, "default"}
@@ -238,9 +238,11 @@ SHIPPED = [m for name in ("kubernetes", "kubernetes-nodes", "placeholders") for 
 
 
 @pytest.mark.parametrize("manifest", SHIPPED, ids=lambda m: f"{m['kind']}-{m['metadata']['name']}")
-async def test_the_api_server_takes_the_shipped_manifests_whole(place: RealPlace, manifest: dict[str, Any]) -> None:
+async def test_api_server_keeps_every_field_of_the_shipped_manifests(
+    place: RealPlace, manifest: dict[str, Any]
+) -> None:
     path = path_of(manifest, place.namespace)
-    accepted = await place.ground.call("POST", f"{path}?dryRun=All", renamed(manifest))
+    accepted = await place.kube_namespace.call("POST", f"{path}?dryRun=All", renamed(manifest))
     assert left_out(renamed(manifest), accepted) == []
 
 

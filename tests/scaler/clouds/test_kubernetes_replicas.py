@@ -77,7 +77,7 @@ def opened(fake: FakeKube, context: AdapterContext, tmp_path: Path) -> Opened:
         ),
     ],
 )
-async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
+async def test_node_notice_marks_its_pods_and_wakes_the_loop(
     fake: FakeKube, opened: Opened, context: AdapterContext, body: dict[str, Any]
 ) -> None:
     actuator = await opened()
@@ -107,7 +107,9 @@ async def test_a_nodes_notice_dooms_its_pods_and_rings_the_bell(
         ),
     ],
 )
-async def test_other_events_are_no_notices(fake: FakeKube, opened: Opened, body: dict[str, Any]) -> None:
+async def test_unrelated_taints_and_conditions_are_not_notices(
+    fake: FakeKube, opened: Opened, body: dict[str, Any]
+) -> None:
     actuator = await opened()
     await fake.put("nodes", "node-0", body)
     await fake.put("nodes", "node-1", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})
@@ -123,7 +125,7 @@ async def test_a_withdrawn_notice_is_not_pending(fake: FakeKube, opened: Opened)
     assert (await settled(actuator, lambda s: s.interruption_pending == 0)).interrupted == 0
 
 
-async def test_a_cloud_s_notice_for_the_machine_counts_for_its_pods(
+async def test_cloud_notice_for_a_machine_applies_to_its_pods(
     fake: FakeKube, opened: Opened, context: AdapterContext, clock: ManualClock
 ) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
@@ -132,7 +134,9 @@ async def test_a_cloud_s_notice_for_the_machine_counts_for_its_pods(
     assert (await settled(actuator, lambda s: s.interruption_pending == 1)).parts[1].interruption_pending == 1
 
 
-async def test_a_node_s_notice_counts_for_its_machine(fake: FakeKube, opened: Opened, context: AdapterContext) -> None:
+async def test_node_taint_is_published_as_a_notice_for_its_machine(
+    fake: FakeKube, opened: Opened, context: AdapterContext
+) -> None:
     await fake.put("nodes", "node-1", node("us-b", machine="i-0abc"))
     actuator = await opened()
     taint = {"spec": {"taints": [{"key": "aws-node-termination-handler/rebalance-recommendation"}]}}
@@ -144,7 +148,7 @@ async def test_a_node_s_notice_counts_for_its_machine(fake: FakeKube, opened: Op
     ]
 
 
-async def test_an_interruption_of_any_node_is_pending_for_its_group(fake: FakeKube, opened: Opened) -> None:
+async def test_notice_for_a_worker_node_applies_to_its_leader_worker_group(fake: FakeKube, opened: Opened) -> None:
     leader = {"leaderworkerset.sigs.k8s.io/name": "llm", "leaderworkerset.sigs.k8s.io/worker-index": "0"}
     for group in range(2):
         key = {"leaderworkerset.sigs.k8s.io/group-key": f"g{group}"}
@@ -163,7 +167,7 @@ async def test_an_interruption_of_any_node_is_pending_for_its_group(fake: FakeKu
 # --- past interruptions
 
 
-async def test_a_spot_node_gone_without_notice_was_interrupted(fake: FakeKube, opened: Opened) -> None:
+async def test_spot_node_deleted_without_notice_counts_as_interrupted(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
     await fake.delete("nodes", "node-0")
@@ -171,7 +175,7 @@ async def test_a_spot_node_gone_without_notice_was_interrupted(fake: FakeKube, o
     assert (await settled(actuator, lambda s: s.interrupted == 1)).parts == (Part("us-b", "spot", 1),)
 
 
-async def test_a_removed_on_demand_node_is_no_interruption(fake: FakeKube, opened: Opened) -> None:
+async def test_removed_on_demand_node_is_not_an_interruption(fake: FakeKube, opened: Opened) -> None:
     for number in range(2):
         labels = {"karpenter.sh/capacity-type": "on-demand"}
         await fake.put("nodes", f"node-{number}", {"metadata": {"labels": labels}})
@@ -184,7 +188,7 @@ async def test_a_removed_on_demand_node_is_no_interruption(fake: FakeKube, opene
     assert (status.interrupted, status.interruption_pending) == (0, 0)
 
 
-async def test_a_pod_that_ends_on_a_node_that_stays_is_none(fake: FakeKube, opened: Opened) -> None:
+async def test_pod_deleted_on_a_remaining_node_is_not_an_interruption(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await settled(actuator, lambda s: len(s.parts) == 2)
     await fake.delete("pods", "llm-0")
@@ -194,11 +198,11 @@ async def test_a_pod_that_ends_on_a_node_that_stays_is_none(fake: FakeKube, open
 # --- missing capacity
 
 
-async def unscheduled(fake: FakeKube, *said: tuple[str, str, str], at: str = "") -> None:
+async def unscheduled(fake: FakeKube, *events: tuple[str, str, str], at: str = "") -> None:
     """Add a third, unschedulable pod and events about it: reason, message, reporter."""
     await fake.put("deployments", "llm", {"spec": {"replicas": 3}})
     pod = await fake.put("pods", "llm-2", waiting_pod("llm"))
-    for number, (reason, text, by) in enumerate(said):
+    for number, (reason, text, by) in enumerate(events):
         time = at or f"2026-01-01T00:00:0{number}Z"
         await fake.put("events", f"e{number}", event(pod, reason, text, by, at=time))
 
@@ -218,7 +222,7 @@ AT_MOST = "pod didn't trigger scale-up: 2 max node group size reached"
         pytest.param("FailedScheduling", "no instance type has an offering", "karpenter", False, id="no-offering"),
     ],
 )
-async def test_an_autoscaler_s_missing_capacity_is_reported(
+async def test_capacity_event_of_the_autoscaler_is_a_shortfall(
     fake: FakeKube, opened: Opened, reason: str, text: str, by: str, quota: bool
 ) -> None:
     actuator = await opened()
@@ -230,9 +234,7 @@ async def test_an_autoscaler_s_missing_capacity_is_reported(
 
 
 @pytest.mark.parametrize("later", ["TriggeredScaleUp", "Nominated"])
-async def test_a_node_that_an_autoscaler_launches_later_ends_the_shortage(
-    fake: FakeKube, opened: Opened, later: str
-) -> None:
+async def test_later_scale_up_event_ends_the_shortfall(fake: FakeKube, opened: Opened, later: str) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"), (later, "on its way", "ca"))
     await fake.put("nodes", "node-0", {"spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}})  # reported after these
@@ -240,7 +242,7 @@ async def test_a_node_that_an_autoscaler_launches_later_ends_the_shortage(
     assert (status.failed, status.shortfall, status.pending) == (0, None, 1)
 
 
-async def test_a_pod_that_is_scheduled_later_ends_the_shortage(fake: FakeKube, opened: Opened) -> None:
+async def test_scheduled_pod_ends_the_shortfall(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     await settled(actuator, lambda s: s.failed == 1)
@@ -248,7 +250,7 @@ async def test_a_pod_that_is_scheduled_later_ends_the_shortage(fake: FakeKube, o
     assert (await settled(actuator, lambda s: s.failed == 0)).shortfall is None
 
 
-async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
+async def test_unschedulable_pod_is_a_shortfall_after_unscheduled_s(
     fake: FakeKube, opened: Opened, clock: ManualClock
 ) -> None:
     actuator = await opened(unscheduled_s=60.0)
@@ -261,7 +263,7 @@ async def test_the_schedulers_word_counts_when_no_autoscaler_heeds_it(
     assert (await settled(actuator, lambda s: s.failed == 1)).shortfall is not None
 
 
-async def test_an_event_repeated_without_a_new_attempt_is_one_shortfall(fake: FakeKube, opened: Opened) -> None:
+async def test_repeated_event_of_one_attempt_is_one_shortfall(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     await unscheduled(fake, ("NotTriggerScaleUp", AT_MOST, "ca"))
     first = (await settled(actuator, lambda s: s.shortfall is not None)).shortfall
@@ -270,7 +272,7 @@ async def test_an_event_repeated_without_a_new_attempt_is_one_shortfall(fake: Fa
     assert (await actuator.status()).value.shortfall == first
 
 
-async def test_refused_pods_have_failed(fake: FakeKube, opened: Opened) -> None:
+async def test_pods_rejected_by_a_quota_are_failed(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     text = 'pods "llm-x" is forbidden: exceeded quota: gpus, requested: 1, used: 2, limited: 2'
     condition = {"type": "ReplicaFailure", "status": "True", "message": text}
@@ -299,7 +301,7 @@ def rfc3339(at: float) -> str:
         (("StatefulSet", "llm"), False),
     ],
 )
-def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs: bool) -> None:
+def test_pod_belongs_to_its_owner_s_object_only(owner: tuple[str, str], belongs: bool) -> None:
     body = ready_pod("llm", "node-0")
     body["metadata"] |= {"name": "x", "uid": "u", "resourceVersion": "1"}
     body["metadata"]["ownerReferences"] = [{"kind": owner[0], "name": owner[1], "controller": True}] if owner[0] else []
@@ -309,7 +311,7 @@ def test_a_pod_of_something_else_is_not_counted(owner: tuple[str, str], belongs:
 # --- permissions
 
 
-async def test_without_permission_to_list_nodes_sizing_continues(fake: FakeKube, opened: Opened) -> None:
+async def test_resize_works_without_permission_to_list_nodes(fake: FakeKube, opened: Opened) -> None:
     fake.forbidden |= {(verb, plural) for verb in ("list", "watch") for plural in ("nodes", "events", "pods")}
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
@@ -318,13 +320,13 @@ async def test_without_permission_to_list_nodes_sizing_continues(fake: FakeKube,
     assert fake.get("deployments", "llm")["spec"]["replicas"] == 3
 
 
-async def test_without_the_setting_no_pods_are_watched(fake: FakeKube, opened: Opened) -> None:
+async def test_watch_pods_false_watches_no_pods_nodes_or_events(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened(watch_pods=False)
     await settled(actuator, lambda s: s.ready == 2)
     assert {resource for _, resource in fake.calls}.isdisjoint({"pods", "nodes", "events"})
 
 
-async def test_reports_its_permissions_without_writing(fake: FakeKube, opened: Opened) -> None:
+async def test_permissions_are_reported_without_a_write(fake: FakeKube, opened: Opened) -> None:
     actuator = await opened()
     fake.forbidden |= {("patch", "deployments/scale"), ("watch", "nodes")}
     permits = {permit.action: permit for permit in await actuator.permits()}

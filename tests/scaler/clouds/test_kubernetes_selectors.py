@@ -29,7 +29,7 @@ from tests.servers.kube_fake import kube_fake, write_kubeconfig
         ({"kubernetes.azure.com/scalesetpriority": "spot"}, "spot"),
     ],
 )
-def test_a_node_s_market_comes_from_any_cloud_s_labels(labels: dict[str, str], market: str) -> None:
+def test_node_market_is_read_from_each_cloud_s_labels(labels: dict[str, str], market: str) -> None:
     assert market_of(labels) == market
 
 
@@ -42,7 +42,7 @@ def test_a_node_s_market_comes_from_any_cloud_s_labels(labels: dict[str, str], m
         ("", ""),
     ],
 )
-def test_a_machine_is_named_as_its_cloud_does(provider_id: str, machine: str) -> None:
+def test_machine_name_is_parsed_from_the_provider_id(provider_id: str, machine: str) -> None:
     assert machine_of(provider_id) == machine
 
 
@@ -60,7 +60,7 @@ IN = Term("a", "In", frozenset({"1", "2"}))
         ("", []),
     ],
 )
-def test_a_selectors_text_is_read(text: str, terms: list[Term]) -> None:
+def test_selector_text_is_parsed(text: str, terms: list[Term]) -> None:
     assert parse_selector_text(text) == Selector(tuple(terms))
 
 
@@ -79,7 +79,7 @@ def test_an_invalid_selector_is_refused(text: str) -> None:
         ({"tier": "gpu"}, False),
     ],
 )
-def test_all_of_a_selectors_terms_must_be_met(labels: dict[str, str], selected: bool) -> None:
+def test_selector_matches_only_if_all_terms_match(labels: dict[str, str], selected: bool) -> None:
     expressions = [
         {"key": "tier", "operator": "In", "values": ["gpu", "tpu"]},
         {"key": "canary", "operator": "DoesNotExist"},
@@ -90,13 +90,13 @@ def test_all_of_a_selectors_terms_must_be_met(labels: dict[str, str], selected: 
     )
 
 
-def test_a_selector_of_nothing_selects_nothing() -> None:
+def test_empty_selector_matches_nothing() -> None:
     assert not parse_label_selector({}).matches({"app": "llm"})
 
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_selectors_follow_pods_that_are_added_and_removed(tmp_path: Path, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311 - a test's own chance
+    rng = random.Random(seed)  # noqa: S311 - a test's own rng
     selectors = [
         parse_selector_text(text) for text in ("app=a", "app=b", "app=a,tier in (x,y)", "tier", "!tier", "app in (a,b)")
     ]
@@ -106,14 +106,14 @@ async def test_selectors_follow_pods_that_are_added_and_removed(tmp_path: Path, 
         followed = await pods(context, await session.session(context, cluster), cluster, "nowhere")
         present: dict[str, dict[str, str]] = {}
         for version in range(300):
-            name = f"p{chance.randrange(12)}"
-            labels = {k: chance.choice("abxy") for k in ("app", "tier") if chance.random() < 0.7}
+            name = f"p{rng.randrange(12)}"
+            labels = {k: rng.choice("abxy") for k in ("app", "tier") if rng.random() < 0.7}
             metadata = {"name": name, "uid": name, "resourceVersion": str(version), "labels": labels}
-            gone = chance.random() < 0.3
+            gone = rng.random() < 0.3
             followed.apply_change("DELETED" if gone else "MODIFIED", {"metadata": metadata}, 0.0)
             if gone:
                 present.pop(name, None)
             else:
                 present[name] = labels
-            selector = chance.choice(selectors)
+            selector = rng.choice(selectors)
             assert followed.select(selector).keys() == {n for n, have in present.items() if selector.matches(have)}

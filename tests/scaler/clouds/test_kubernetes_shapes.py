@@ -91,7 +91,7 @@ def spoiled(body: Any, path: tuple[Any, ...], strange: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_malformed_answer_is_unavailable(case: str) -> None:
+def test_object_with_a_malformed_field_raises_only_unavailable(case: str) -> None:
     read, body = CASES[case]
     assert read(body) is not None
     tried = 0
@@ -108,7 +108,7 @@ def test_a_malformed_answer_is_unavailable(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_omitted_field_causes_no_defect(case: str) -> None:
+def test_object_with_an_omitted_field_raises_only_unavailable(case: str) -> None:
     read, body = CASES[case]
     for path in spots(body):
         changed = copy.deepcopy(body)
@@ -123,7 +123,7 @@ def test_an_omitted_field_causes_no_defect(case: str) -> None:
 
 
 @pytest.mark.slow
-async def test_a_malformed_answer_causes_no_defect(tmp_path: Path) -> None:
+async def test_malformed_response_raises_only_port_errors(tmp_path: Path) -> None:
     async with kube_fake() as fake:
         await arrange(fake)
         kubeconfig = write_kubeconfig(tmp_path / "kubeconfig", fake.port)

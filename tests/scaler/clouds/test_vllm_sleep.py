@@ -45,7 +45,7 @@ async def test_only_idle_engines_are_put_to_sleep(engines: SleepingEngines, pool
     assert [e.asleep for e in engines.engines.values()] == [True, False, False, True]
 
 
-async def test_an_engine_with_requests_stays_awake_and_the_tick_reports_it(
+async def test_engine_with_requests_stays_awake_and_is_reported(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     engines.engine(0).running, engines.engine(1).running, engines.engine(2).running = 3.0, None, 0.0
@@ -58,18 +58,16 @@ async def test_an_engine_with_requests_stays_awake_and_the_tick_reports_it(
     assert [e.lost for e in engines.engines.values()] == [0, 0, 0, 0]
 
 
-async def test_falling_asleep_may_take_longer_than_a_turn(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
+async def test_sleep_call_may_outlast_a_tick(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
     engines.sleep_s = 1.5
     await pool.resize(2, (await pool.status()).value)
     assert await sizes(pool) == (2, 2, 0)  # an engine does not respond while it falls asleep, and gets no second call
     await asyncio.sleep(1.6)
     assert (await sizes(pool), engines.awake) == ((2, 2, 0), 2)
-    assert [e.told for e in engines.engines.values()] == [[], [], ["/sleep"], []]
+    assert [e.control_calls for e in engines.engines.values()] == [[], [], ["/sleep"], []]
 
 
-async def test_an_engine_that_is_awake_is_ready_when_it_is_healthy(
-    engines: SleepingEngines, pool: VllmSleepResizer
-) -> None:
+async def test_awake_engine_is_ready_if_it_is_healthy(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
     engines.engine(3).healthy = False
     await pool.resize(4, (await pool.status()).value)
     assert await sizes(pool) == (4, 3, 1)
@@ -94,19 +92,25 @@ async def test_an_engine_that_never_responded_is_missing_from_the_size(
     assert status.missing.startswith("1 of 4 engines did not answer: GET http://127.0.1.1:")
 
 
-async def test_without_a_responding_engine_there_is_no_size(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
+async def test_size_without_a_responding_engine_is_unavailable(
+    engines: SleepingEngines, pool: VllmSleepResizer
+) -> None:
     engines.fault = "refuse"
     with pytest.raises(Unavailable):
         await pool.status()
 
 
-async def test_engines_without_the_mode_say_what_to_do(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
+async def test_engine_without_sleep_mode_is_misconfigured_with_a_remedy(
+    engines: SleepingEngines, pool: VllmSleepResizer
+) -> None:
     engines.dev_mode = False
     with pytest.raises(Misconfigured, match="--enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"):
         await pool.status()
 
 
-async def test_more_than_there_are_wakes_those_there_are(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
+async def test_resize_beyond_the_engines_wakes_all_and_is_out_of_capacity(
+    engines: SleepingEngines, pool: VllmSleepResizer
+) -> None:
     with pytest.raises(OutOfCapacity, match="3 more engines are wanted, and 1 were asleep"):
         await pool.resize(6, (await pool.status()).value)
     assert engines.awake == 4
@@ -117,17 +121,15 @@ async def test_permissions_are_checked_without_waking_an_engine(
 ) -> None:
     engines.engine(3).down = True
     assert [permit.granted for permit in await pool.permits()] == [True, True, True, None]
-    assert all(engine.told == [] for engine in engines.engines.values())
+    assert all(engine.control_calls == [] for engine in engines.engines.values())
 
 
-async def test_continues_after_a_restart_from_the_engines_states(
-    engines: SleepingEngines, pool: VllmSleepResizer
-) -> None:
+async def test_size_after_a_restart_is_read_from_the_engines(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
     await pool.resize(1, (await pool.status()).value)
     async with Resources() as resources:
         context = AdapterContext(resources, ManualClock(), 1.0)
-        anew = await open_pool(VllmSleep(urls=engines.urls), context, WorkloadName("chat"), PoolName("engines"))
-        assert (await settled(anew, lambda _: True)).desired == 1
+        reopened = await open_pool(VllmSleep(urls=engines.urls), context, WorkloadName("chat"), PoolName("engines"))
+        assert (await settled(reopened, lambda _: True)).desired == 1
 
 
 @pytest.mark.parametrize(
@@ -140,18 +142,18 @@ async def test_continues_after_a_restart_from_the_engines_states(
         (("http://me:pass@a:1",), "is not an address"),
     ],
 )
-def test_engines_that_cannot_be_are_refused(urls: tuple[str, ...], rule: str) -> None:
+def test_invalid_engine_addresses_are_refused(urls: tuple[str, ...], rule: str) -> None:
     assert any(rule in text for _, text in VllmSleep(urls=urls).problems())
 
 
-def test_more_than_there_are_cannot_be_promised() -> None:
+def test_replica_bounds_beyond_the_number_of_engines_are_refused() -> None:
     assert [key for key, _ in VllmSleep(urls=("http://a:1",), min_replicas=2, max_replicas=3).problems()] == [
         "min_replicas",
         "max_replicas",
     ]
 
 
-async def test_as_headroom_it_is_refused(engines: SleepingEngines) -> None:
+async def test_sleeping_engines_as_a_headroom_tier_are_refused(engines: SleepingEngines) -> None:
     spec = VllmSleep(urls=engines.urls, tier="slept", serves=PoolName("gpus"))
     async with Resources() as resources:
         with pytest.raises(Misconfigured, match="its size is how many serve"):

@@ -62,27 +62,27 @@ async def visible(source: Any) -> Fresh[float] | Absent:
 # Service Bus.
 
 
-async def test_a_zero_that_azure_monitor_does_not_bear_out_is_not_believed(scene: Scene) -> None:
+async def test_zero_contradicted_by_azure_monitor_is_absent(scene: Scene) -> None:
     source = await scene.queue(resource_group="llm")
     assert isinstance(await visible(source), Fresh)
     scene.bus.static = True
     scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "prompts")
-    doubted = await visible(source)
-    assert isinstance(doubted, Absent)
-    assert "Azure Monitor had 7 messages" in doubted.reason
+    unconfirmed = await visible(source)
+    assert isinstance(unconfirmed, Absent)
+    assert "Azure Monitor had 7 messages" in unconfirmed.reason
     scene.at.clock.ahead_s += 600
-    assert isinstance(await visible(source), Absent), "however long it lasts"
+    assert isinstance(await visible(source), Absent), "regardless of the duration"
     scene.bus.queues["prompts"] = Counted()
     scene.monitor.set(NAMESPACE, "ActiveMessages", 0, "prompts")
     scene.at.clock.ahead_s = 0.0
     source = await scene.queue(resource_group="llm")
     scene.at.clock.ahead_s += 61
-    believed = await visible(source)
-    assert isinstance(believed, Fresh)
-    assert believed.value == 0
+    confirmed = await visible(source)
+    assert isinstance(confirmed, Fresh)
+    assert confirmed.value == 0
 
 
-async def test_without_azure_monitor_a_zero_is_believed_when_reads_over_some_time_agree(scene: Scene) -> None:
+async def test_without_azure_monitor_zero_is_accepted_after_agreeing_reads(scene: Scene) -> None:
     source = await scene.queue()
     scene.bus.static = True
     assert isinstance(await visible(source), Absent)
@@ -92,13 +92,13 @@ async def test_without_azure_monitor_a_zero_is_believed_when_reads_over_some_tim
     assert isinstance(seven := await visible(source), Fresh)
     assert seven.value == 7
     scene.bus.queues["prompts"] = Counted()
-    assert isinstance(await visible(source), Absent), "the time is counted anew"
+    assert isinstance(await visible(source), Absent), "the time starts again"
     scene.at.clock.ahead_s += 21
     assert isinstance(await visible(source), Fresh)
-    assert isinstance(await visible(source), Fresh), "and stays believed"
+    assert isinstance(await visible(source), Fresh), "zero stays accepted"
 
 
-async def test_a_queue_with_dead_letters_only_is_empty_at_once(scene: Scene) -> None:
+async def test_zero_is_accepted_at_once_if_another_count_is_not_zero(scene: Scene) -> None:
     """A throttled namespace reports zero for every count: a single nonzero count shows that it is not throttled."""
     scene.bus.queues["prompts"] = Counted(dead=3)
     readings = await (await scene.queue()).sample()
@@ -117,7 +117,7 @@ async def test_every_kind_of_message_is_reported(scene: Scene) -> None:
     }
 
 
-async def test_a_subscription_is_counted_by_itself(scene: Scene) -> None:
+async def test_subscription_has_its_own_counts(scene: Scene) -> None:
     scene.bus.subscriptions["answers", "workers"] = Counted(active=4)
     source = await scene.queue(queue=None, topic="answers", subscription="workers")
     readings = await source.sample()
@@ -126,13 +126,13 @@ async def test_a_subscription_is_counted_by_itself(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("active", "groups"), [(3, 3), (20, 8)])
-async def test_sessions_bound_the_groups_in_flight(scene: Scene, active: int, groups: int) -> None:
+async def test_groups_in_flight_are_at_most_the_sessions(scene: Scene, active: int, groups: int) -> None:
     scene.bus.queues["prompts"] = Counted(active=active)
     readings = await (await scene.queue(sessions=8)).sample()
     assert readings["groups_in_flight"].value == groups
 
 
-async def test_a_connection_string_signs_for_itself(scene: Scene, tmp_path: Path) -> None:
+async def test_connection_string_authenticates_without_a_token(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "string").write_text(scene.bus.connection_string())
     secret = Secret(file=str(tmp_path / "string"))
     assert isinstance(await visible(await scene.queue(connection_string=secret)), Fresh)
@@ -142,7 +142,7 @@ async def test_a_connection_string_signs_for_itself(scene: Scene, tmp_path: Path
 @pytest.mark.parametrize(
     "text", ["Endpoint=sb://127.0.0.1:{port}/;SharedAccessKeyName=k;SharedAccessKey=d3Jvbmc=", "nonsense"]
 )
-async def test_a_wrong_connection_string_is_misconfigured_and_not_shown(
+async def test_invalid_connection_string_is_misconfigured_and_not_disclosed(
     scene: Scene, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "string").write_text(text.replace("{port}", str(scene.bus.port)))
@@ -156,29 +156,29 @@ async def test_a_wrong_connection_string_is_misconfigured_and_not_shown(
     assert "d3Jvbmc" not in str(raised.value)
 
 
-async def test_a_queue_that_is_not_there_is_misconfigured(scene: Scene) -> None:
+async def test_missing_queue_is_misconfigured(scene: Scene) -> None:
     with pytest.raises(Misconfigured, match="there is none"):
         await visible(await scene.queue(queue="promts"))
 
 
-async def test_a_throttled_namespace_is_left_alone_for_two_seconds(scene: Scene) -> None:
+async def test_throttled_namespace_has_a_retry_pause_of_two_seconds(scene: Scene) -> None:
     scene.bus.status = 429
     with pytest.raises(Throttled) as raised:
         await visible(await scene.queue())
     assert raised.value.retry_after_s == 2.0
 
 
-async def test_a_queue_is_counted_once_for_all_sources(scene: Scene) -> None:
+async def test_queue_count_is_shared_by_all_sources(scene: Scene) -> None:
     sources = [await scene.queue(min_interval_s=10.0) for _ in range(5)]
     await asyncio.gather(*(s.sample() for s in sources))
     scene.at.clock.ahead_s += 9
     first = await visible(sources[0])
-    assert scene.bus.asked == 1
+    assert scene.bus.requests == 1
     assert isinstance(first, Fresh)
-    assert scene.at.clock.now() - first.measured_at > 8, "no younger than it is"
+    assert scene.at.clock.now() - first.measured_at > 8, "the reading keeps its age"
     scene.at.clock.ahead_s += 2
     await visible(sources[0])
-    assert scene.bus.asked == 2
+    assert scene.bus.requests == 2
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ async def test_a_queue_is_counted_once_for_all_sources(scene: Scene) -> None:
         ({"queue": "q", "max_age_s": 10.0}, "max_age_s"),
     ],
 )
-def test_a_queue_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
+def test_invalid_service_bus_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
     assert [k for k, _ in ServiceBus(namespace="llm-jobs", **spec).problems()] == [key]
 
 
@@ -204,14 +204,14 @@ def test_a_queue_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], ke
         ("llm-jobs.private.test:8443", "public", "llm-jobs.private.test:8443"),
     ],
 )
-def test_a_namespace_s_host_follows_the_cloud(namespace: str, cloud: Any, host: str) -> None:
+def test_namespace_host_depends_on_the_cloud(namespace: str, cloud: Any, host: str) -> None:
     assert ServiceBus(namespace=namespace, queue="q", account=AzureAccount(cloud=cloud)).host == host
 
 
 # Azure Monitor.
 
 
-async def test_sixty_resources_are_two_calls(scene: Scene) -> None:
+async def test_sixty_resources_are_read_in_two_calls(scene: Scene) -> None:
     resources = [f"{ROOT}/Microsoft.ServiceBus/namespaces/n{i}" for i in range(60)]
     for i, resource in enumerate(resources):
         scene.monitor.set(resource, "ActiveMessages", i)
@@ -221,7 +221,7 @@ async def test_sixty_resources_are_two_calls(scene: Scene) -> None:
     assert sorted(scene.monitor.calls) == [10, 50]
 
 
-async def test_one_read_lasts_half_a_minute(scene: Scene) -> None:
+async def test_reading_is_cached_for_30_seconds(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 5)
     source = await scene.metrics()
     for _ in range(3):
@@ -232,20 +232,20 @@ async def test_one_read_lasts_half_a_minute(scene: Scene) -> None:
     assert len(scene.monitor.calls) == 2
 
 
-async def test_a_share_in_percent_is_scaled(scene: Scene) -> None:
+async def test_percentage_is_scaled_to_a_share(scene: Scene) -> None:
     scene.monitor.set(GPUS, "GpuUtilizationPercentage", 83.0)
     source = await scene.metrics(GPUS, metrics={"utilization": "GpuUtilizationPercentage"}, scale={"utilization": 0.01})
     assert (await source.sample())["utilization"].value == pytest.approx(0.83)
 
 
-async def test_percent_that_was_not_scaled_is_no_share(scene: Scene) -> None:
+async def test_unscaled_percentage_is_not_a_share(scene: Scene) -> None:
     scene.monitor.set(GPUS, "GpuUtilizationPercentage", 83.0)
     source = await scene.metrics(GPUS, metrics={"utilization": "GpuUtilizationPercentage"})
     assert isinstance((await source.sample())["utilization"], Absent)
 
 
 @pytest.mark.parametrize(("combine", "value"), [("sum", 9.0), ("mean", 4.5), ("max", 7.0)])
-async def test_several_series_are_combined(scene: Scene, combine: str, value: float) -> None:
+async def test_several_series_are_aggregated_as_configured(scene: Scene, combine: str, value: float) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 2, "a")
     scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "b")
     reading = await visible(await scene.metrics(combine=combine))
@@ -253,7 +253,7 @@ async def test_several_series_are_combined(scene: Scene, combine: str, value: fl
     assert reading.value == value
 
 
-async def test_a_filter_chooses_one(scene: Scene) -> None:
+async def test_filter_selects_one_series(scene: Scene) -> None:
     scene.monitor.set(NAMESPACE, "ActiveMessages", 2, "a")
     scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "b")
     reading = await visible(await scene.metrics(filter="EntityName eq 'b'"))
@@ -261,7 +261,7 @@ async def test_a_filter_chooses_one(scene: Scene) -> None:
     assert reading.value == 7
 
 
-async def test_the_newest_minute_that_has_no_value_is_no_zero(scene: Scene) -> None:
+async def test_newest_minute_without_a_value_is_not_zero(scene: Scene) -> None:
     """The value of four minutes ago is reported with its age; the filling minute is omitted."""
     scene.monitor.set(NAMESPACE, "ActiveMessages", None)
     reading = await visible(await scene.metrics())
@@ -280,7 +280,7 @@ async def test_each_aggregation_has_its_own_query(scene: Scene) -> None:
     assert len(scene.monitor.calls) == 2
 
 
-async def test_the_past_has_even_steps(scene: Scene) -> None:
+async def test_past_readings_are_means_over_equal_steps(scene: Scene) -> None:
     """Three days in which each minute's value is its minute of the hour, so every half hour's mean is known."""
     scene.monitor.history["ActiveMessages"] = lambda minute: float(minute % 60)
     source = await scene.metrics()
@@ -289,10 +289,10 @@ async def test_the_past_has_even_steps(scene: Scene) -> None:
     assert means["visible"] == pytest.approx([14.5, 44.5] * 72)
     assert len(means["unknown"]) == 144
     assert all(math.isnan(v) for v in means["unknown"])
-    assert len(scene.monitor.calls) == 3, "a day a call"
+    assert len(scene.monitor.calls) == 3, "one call per day"
 
 
-async def test_a_step_of_which_a_minute_is_missing_is_not_known(scene: Scene) -> None:
+async def test_step_with_a_missing_minute_is_nan(scene: Scene) -> None:
     until = scene.at.clock.now() // 3600 * 3600
     lost = int(until // 60) - 31
     scene.monitor.history["ActiveMessages"] = lambda minute: None if minute == lost else 4.0
@@ -300,7 +300,7 @@ async def test_a_step_of_which_a_minute_is_missing_is_not_known(scene: Scene) ->
     assert [math.isnan(v) for v in means] == [False, True, False, False]
 
 
-async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_touch(scene: Scene) -> None:
+async def test_unaligned_step_is_the_mean_of_the_minutes_that_it_overlaps(scene: Scene) -> None:
     began = scene.at.clock.now() // 3600 * 3600
     scene.monitor.history["ActiveMessages"] = lambda minute: float(minute - began // 60)
     means = (await (await scene.metrics()).past(["visible"], began + 30, began + 210, 90.0))["visible"]
@@ -317,11 +317,11 @@ async def test_steps_that_do_not_begin_with_a_minute_take_the_minutes_that_they_
         ({"account": AzureAccount(subscription_id="00000000-0000-0000-0000-000000000000")}, "account.subscription_id"),
     ],
 )
-def test_a_metric_s_wrong_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
+def test_invalid_azure_monitor_setting_is_reported_by_its_key(spec: dict[str, Any], key: str) -> None:
     whole = {"resource": NAMESPACE, "region": "eastus", "metrics": {"visible": "ActiveMessages"}, **spec}
     assert [k for k, _ in AzureMonitor(**whole).problems()] == [key]
 
 
-def test_the_metric_namespace_is_the_resource_s_type() -> None:
+def test_metric_namespace_is_the_resource_type() -> None:
     spec = AzureMonitor(resource=GPUS, region="eastus", metrics={"a": "A"})
     assert spec.metric_namespace == "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments"

@@ -29,8 +29,8 @@ async def opened(env: GcpEnvironment, **more: Any) -> Source:
     return await open_source(CloudMonitoring(project=env.cloud.project(), **more), env.context)
 
 
-def tell(env: GcpEnvironment, metric: str, value: float, age_s: float, **resource: str) -> None:
-    env.cloud.monitoring.tell(metric, value, env.clock.now() - age_s, labels=None, **resource)
+def record(env: GcpEnvironment, metric: str, value: float, age_s: float, **resource: str) -> None:
+    env.cloud.monitoring.record(metric, value, env.clock.now() - age_s, labels=None, **resource)
 
 
 async def read(source: Source, quantity: str) -> Fresh[float]:
@@ -39,42 +39,42 @@ async def read(source: Source, quantity: str) -> Fresh[float]:
     return reading
 
 
-async def test_gpus_of_a_namespace_are_a_mean_share(env: GcpEnvironment) -> None:
+async def test_gpu_utilization_is_the_mean_over_a_namespace(env: GcpEnvironment) -> None:
     for pod, value in (("a", 90.0), ("b", 70.0)):
-        tell(env, GPU, value, 20, namespace_name="llm", pod_name=pod)
-    tell(env, GPU, 5.0, 20, namespace_name="other")
+        record(env, GPU, value, 20, namespace_name="llm", pod_name=pod)
+    record(env, GPU, 5.0, 20, namespace_name="other")
     source = await opened(env, preset="gke_gpu", match={"namespace_name": "llm"})
     reading = await read(source, "utilization")
     assert reading.value == pytest.approx(0.8)
-    assert 59 < env.clock.now() - reading.measured_at < 125, "a mean is as old as the begin of its period"
+    assert 59 < env.clock.now() - reading.measured_at < 125, "a mean has the time of its period's start"
 
 
-async def test_tpus_tell_cores_and_memory(env: GcpEnvironment) -> None:
+async def test_tpu_preset_reads_utilization_tensor_cores_and_memory(env: GcpEnvironment) -> None:
     for name, value in (("duty_cycle", 80.0), ("tensorcore_utilization", 40.0), ("memory_bandwidth_utilization", 60.0)):
-        tell(env, TPU + name, value, 20, cluster_name="serving")
+        record(env, TPU + name, value, 20, cluster_name="serving")
     source = await opened(env, preset="gke_tpu", match={"cluster_name": "serving"})
     values = {q: (await read(source, q)).value for q in ("utilization", "tensor_active", "memory_active")}
     assert values == {"utilization": 0.8, "tensor_active": 0.4, "memory_active": 0.6}
 
 
 async def test_a_share_above_one_is_rejected(env: GcpEnvironment) -> None:
-    tell(env, GPU, 180.0, 20)
+    record(env, GPU, 180.0, 20)
     reading = (await (await opened(env, preset="gke_gpu")).sample())["utilization"]
     assert reading == Absent("1.8 is not a share from 0 to 1")
 
 
-async def test_a_sum_waits_until_all_its_samples_are_shown(env: GcpEnvironment) -> None:
+async def test_sum_uses_the_newest_period_with_samples_of_all_series(env: GcpEnvironment) -> None:
     metric = GcpMetric(filter=f'metric.type = "{RATE}"', reducer="sum")
     for pod in ("a", "b"):
-        tell(env, RATE, 10, 150, pod_name=pod)
-    tell(env, RATE, 10, 30, pod_name="a")  # the sample of b is not available yet
+        record(env, RATE, 10, 150, pod_name=pod)
+    record(env, RATE, 10, 30, pod_name="a")  # the sample of b is not available yet
     reading = await read(await opened(env, metrics={"requests_per_s": metric}), "requests_per_s")
     assert reading.value == 20
 
 
-async def test_an_unreadable_part_makes_a_sum_a_lower_bound_and_a_mean_absent(env: GcpEnvironment) -> None:
+async def test_unreadable_part_makes_a_sum_a_lower_bound_and_a_mean_absent(env: GcpEnvironment) -> None:
     of = f'metric.type = "{RATE}"'
-    tell(env, RATE, 10, 150)
+    record(env, RATE, 10, 150)
     env.cloud.monitoring.errors = [{"code": 14, "message": "a location is unavailable"}]
     chosen = {"total": GcpMetric(filter=of, reducer="sum"), "mean": GcpMetric(filter=of, reducer="mean")}
     source = await opened(env, metrics=chosen)
@@ -82,8 +82,8 @@ async def test_an_unreadable_part_makes_a_sum_a_lower_bound_and_a_mean_absent(en
     assert isinstance((await source.sample())["mean"], Absent)
 
 
-async def test_one_filter_that_is_wrong_does_not_hide_the_others(env: GcpEnvironment) -> None:
-    tell(env, GPU, 50.0, 20)
+async def test_invalid_filter_does_not_hide_other_metrics(env: GcpEnvironment) -> None:
+    record(env, GPU, 50.0, 20)
     wrong = GcpMetric(filter='metric.type=starts_with("x")')
     readings = await (await opened(env, preset="gke_gpu", metrics={"depth": wrong})).sample()
     assert isinstance(readings["utilization"], Fresh)
@@ -103,7 +103,9 @@ async def test_one_filter_that_is_wrong_does_not_hide_the_others(env: GcpEnviron
     ],
     ids=["one", "none", "two", "NaN", "no sample"],
 )
-async def test_promql_gives_one_number_or_nothing(env: GcpEnvironment, result: list[Any], value: float | None) -> None:
+async def test_promql_result_is_one_number_or_absent(
+    env: GcpEnvironment, result: list[Any], value: float | None
+) -> None:
     promql = 'sum(rate(vllm:request_success_total{cluster="serving"}[2m]))'
     env.cloud.monitoring.prometheus = {promql: result}
     reading = (await (await opened(env, promql={"done_per_s": promql})).sample())["done_per_s"]

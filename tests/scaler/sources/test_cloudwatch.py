@@ -20,11 +20,11 @@ from scaler.config.kinds.aws_sources import CloudWatch, CloudWatchMetric
 from scaler.ports import Misconfigured
 from scaler.shared_resources import AdapterContext, Resources
 from tests.servers.aws import KEYS, REGION, isolate
-from tests.servers.aws_cloudwatch import Clouds, cloudwatch
+from tests.servers.aws_cloudwatch import CloudWatchServer, cloudwatch
 
 
 @dataclass
-class HandClock:
+class SettableClock:
     """A clock that the test sets."""
 
     at: float = 1_800_000_030.0
@@ -41,17 +41,18 @@ class HandClock:
 
 @dataclass
 class SourceEnvironment:
-    server: Clouds
+    server: CloudWatchServer
     resources: Resources
-    clock: HandClock = field(default_factory=HandClock)
+    clock: SettableClock = field(default_factory=SettableClock)
 
     @property
     def account(self) -> AwsAccount:
         return AwsAccount(region=REGION, endpoint_url=self.server.url)
 
-    async def open(self, **given: CloudWatchMetric) -> Any:
+    async def open(self, **metrics_by_quantity: CloudWatchMetric) -> Any:
         return await open_source(
-            CloudWatch(metrics=given, account=self.account), AdapterContext(self.resources, self.clock, 5.0)
+            CloudWatch(metrics=metrics_by_quantity, account=self.account),
+            AdapterContext(self.resources, self.clock, 5.0),
         )
 
 
@@ -66,7 +67,7 @@ def metric(name: str, **more: Any) -> CloudWatchMetric:
     return CloudWatchMetric(namespace="LLM", metric=name, **more)
 
 
-async def test_hundreds_of_metrics_of_many_workloads_go_in_calls_of_five_hundred(env: SourceEnvironment) -> None:
+async def test_metrics_of_all_workloads_are_read_500_per_call(env: SourceEnvironment) -> None:
     for i in range(600):
         env.server.put(f"m{i}", 1_800_000_000 - 60, i)
     sources = [await env.open(**{f"q{j}": metric(f"m{10 * i + j}") for j in range(10)}) for i in range(60)]
@@ -75,7 +76,7 @@ async def test_hundreds_of_metrics_of_many_workloads_go_in_calls_of_five_hundred
     assert sorted(env.server.calls) == [100, 500]
 
 
-async def test_each_metric_is_read_once_a_period(env: SourceEnvironment) -> None:
+async def test_each_metric_is_read_once_per_period(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
     source = await env.open(n=metric("m"))
     for _ in range(4):
@@ -88,21 +89,21 @@ async def test_each_metric_is_read_once_a_period(env: SourceEnvironment) -> None
     assert len(env.server.calls) == 2
 
 
-async def test_the_period_under_way_is_left_out(env: SourceEnvironment) -> None:
+async def test_current_period_is_excluded(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
     env.server.put("m", 1_800_000_000, 2)  # of half a minute: a partial sum
     source = await env.open(n=metric("m", stat="Sum"))
     assert (await source.sample())["n"] == Fresh(7.0, 1_800_000_000 - 60)
 
 
-async def test_no_sample_is_no_zero(env: SourceEnvironment) -> None:
+async def test_missing_sample_is_absent_and_not_zero(env: SourceEnvironment) -> None:
     source = await env.open(n=metric("m"))
     reading = (await source.sample())["n"]
     assert isinstance(reading, Absent)
     assert "no sample" in reading.reason
 
 
-async def test_a_status_other_than_complete_is_reported(env: SourceEnvironment) -> None:
+async def test_incomplete_result_is_absent_with_its_status(env: SourceEnvironment) -> None:
     env.server.statuses["m"] = "InternalError"
     source = await env.open(n=metric("m"))
     reading = (await source.sample())["n"]
@@ -110,7 +111,7 @@ async def test_a_status_other_than_complete_is_reported(env: SourceEnvironment) 
     assert "InternalError" in reading.reason
 
 
-async def test_a_result_over_two_pages_is_one_series(env: SourceEnvironment) -> None:
+async def test_result_on_several_pages_is_one_series(env: SourceEnvironment) -> None:
     env.server.page = 1
     for i in range(1, 4):
         env.server.put("m", 1_800_000_000 - 60 * i, i)
@@ -121,7 +122,7 @@ async def test_a_result_over_two_pages_is_one_series(env: SourceEnvironment) -> 
     assert len(env.server.calls) > 1
 
 
-async def test_a_query_that_is_wrong_does_not_spoil_the_call_for_the_others(env: SourceEnvironment) -> None:
+async def test_invalid_query_does_not_fail_the_other_queries_of_its_call(env: SourceEnvironment) -> None:
     for i in range(9):
         env.server.put(f"m{i}", 1_800_000_000 - 60, i)
     env.server.wrong.add("m4")
@@ -155,7 +156,7 @@ async def test_each_period_has_its_own_aligned_read(env: SourceEnvironment) -> N
         assert (start % period_s, end % period_s) == (0, 0)
 
 
-async def test_the_same_metric_of_two_workloads_is_paid_once(env: SourceEnvironment) -> None:
+async def test_metric_shared_by_two_workloads_is_queried_once(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
     first, second = await env.open(n=metric("m")), await env.open(n=metric("m"))
     results = await asyncio.gather(first.sample(), second.sample())
@@ -163,7 +164,7 @@ async def test_the_same_metric_of_two_workloads_is_paid_once(env: SourceEnvironm
     assert env.server.calls == [1]
 
 
-async def test_a_read_for_a_write_does_not_wait_for_other_reads(env: SourceEnvironment) -> None:
+async def test_urgent_read_does_not_wait_for_the_batch(env: SourceEnvironment) -> None:
     env.server.put("m", 1_800_000_000 - 60, 7)
     batch = await metrics(AdapterContext(env.resources, SystemClock(), 5.0), env.account, 60)
     query = Query("LLM", "m", (), "Average", 60)
@@ -180,7 +181,7 @@ async def test_a_read_for_a_write_does_not_wait_for_other_reads(env: SourceEnvir
         ({"metrics": {"n": metric("m", period_s=300)}}, "max_age_s"),
     ],
 )
-def test_an_impossible_value_is_refused(keys: dict[str, Any], key: str) -> None:
+def test_invalid_cloudwatch_setting_is_refused(keys: dict[str, Any], key: str) -> None:
     assert key in {named for named, _ in CloudWatch(**keys).problems()}
 
 

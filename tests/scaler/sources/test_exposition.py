@@ -15,19 +15,19 @@ from tests.servers.exporter import vllm
     st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e9)),
     st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e9)),
 )
-def test_counters_never_grow_backwards(before: dict[str, float], now: dict[str, float]) -> None:
+def test_counter_growth_is_never_negative(before: dict[str, float], now: dict[str, float]) -> None:
     def series(counts: dict[str, float]) -> dict[frozenset[tuple[str, str]], float]:
         return {frozenset({("x", key)}): value for key, value in counts.items()}
 
-    grown = counter_growth(series(before), series(now))
-    assert grown.keys() == series(now).keys()
-    assert all(0 <= value <= now[dict(labels)["x"]] for labels, value in grown.items())
+    growth = counter_growth(series(before), series(now))
+    assert growth.keys() == series(now).keys()
+    assert all(0 <= value <= now[dict(labels)["x"]] for labels, value in growth.items())
 
 
-def test_the_recorded_page_is_read_whole() -> None:
-    shown = parse_page(vllm({}), frozenset({"vllm:request_success_total"}), 0)
-    assert sum(shown.metrics["vllm:request_success_total"].values()) == 2131
-    assert "vllm:cache_config_info" in shown.names
+def test_recorded_page_is_parsed_completely() -> None:
+    page = parse_page(vllm({}), frozenset({"vllm:request_success_total"}), 0)
+    assert sum(page.metrics["vllm:request_success_total"].values()) == 2131
+    assert "vllm:cache_config_info" in page.names
 
 
 LABEL_VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8)
@@ -41,7 +41,7 @@ SERIES = st.dictionaries(
 
 
 @given(SERIES, st.sampled_from(["", " 1700000000000"]))
-def test_what_is_written_is_read_as_the_clients_parser_reads_it(
+def test_page_is_parsed_as_by_the_prometheus_client(
     series: dict[frozenset[tuple[str, str]], float], stamp: str
 ) -> None:
     def quoted(value: str) -> str:

@@ -35,7 +35,9 @@ def counted(observed: Sequence[float], bounds: Sequence[float]) -> dict[float, f
         (0.95, {}, None),
     ],
 )
-def test_quantiles_are_promqls(share: float, buckets: Mapping[float, float], value: float | None) -> None:
+def test_quantile_equals_promql_histogram_quantile(
+    share: float, buckets: Mapping[float, float], value: float | None
+) -> None:
     assert quantile(share, buckets) == (None if value is None else pytest.approx(value))
 
 
@@ -49,17 +51,17 @@ def test_quantiles_are_promqls(share: float, buckets: Mapping[float, float], val
         pytest.param(9.0, 0.3, id="above-the-last-bound"),
     ],
 )
-def test_the_share_beyond_a_limit(limit: float, share: float) -> None:
+def test_share_above_a_limit(limit: float, share: float) -> None:
     assert share_above(limit, {1.0: 4, 2.5: 7, math.inf: 10}) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("buckets", [{}, {math.inf: 3}, {1.0: 3}, {1.0: 0, math.inf: 0}])
-def test_of_no_observations_there_is_no_share(buckets: Mapping[float, float]) -> None:
+def test_histogram_without_observations_has_no_share(buckets: Mapping[float, float]) -> None:
     assert share_above(1.0, buckets) is None
 
 
 @given(OBSERVED, BOUNDS)
-def test_at_a_bound_the_share_equals_the_count(observed: list[float], bounds: list[float]) -> None:
+def test_share_above_a_bucket_bound_is_exact(observed: list[float], bounds: list[float]) -> None:
     buckets = counted(observed, bounds)
     for bound in bounds:
         assert share_above(bound, buckets) == 1 - sum(first <= bound for first in observed) / len(observed), (
@@ -68,7 +70,7 @@ def test_at_a_bound_the_share_equals_the_count(observed: list[float], bounds: li
 
 
 @given(OBSERVED, BOUNDS, st.lists(SECONDS, min_size=2, max_size=8))
-def test_a_share_is_one_and_falls_as_the_limit_grows(
+def test_share_is_between_0_and_1_and_decreases_with_the_limit(
     observed: list[float], bounds: list[float], limits: list[float]
 ) -> None:
     buckets = counted(observed, bounds)
@@ -79,7 +81,7 @@ def test_a_share_is_one_and_falls_as_the_limit_grows(
 
 
 @given(OBSERVED, BOUNDS, SECONDS)
-def test_between_two_bounds_the_share_lies_between_theirs(
+def test_share_between_two_bounds_is_between_their_shares(
     observed: list[float], bounds: list[float], limit: float
 ) -> None:
     buckets = counted(observed, bounds)
@@ -91,7 +93,7 @@ def test_between_two_bounds_the_share_lies_between_theirs(
 
 
 @given(OBSERVED, BOUNDS, OBSERVED, BOUNDS)
-def test_replicas_with_other_bounds_hide_nothing_that_is_late(
+def test_merged_histograms_never_underestimate_the_share_above_a_bound(
     first: list[float], bounds: list[float], second: list[float], others: list[float]
 ) -> None:
     parts = counted(first, bounds), counted(second, others)
@@ -102,7 +104,7 @@ def test_replicas_with_other_bounds_hide_nothing_that_is_late(
         assert share >= sum(x > bound for x in (*first, *second)) / (len(first) + len(second)) - 1e-12
 
 
-def test_replicas_without_the_limit_s_bound_are_not_all_late() -> None:
+def test_replica_without_the_limit_s_bound_is_not_counted_as_all_late() -> None:
     old = {1.0: 100, 2.5: 100, math.inf: 100}
     new = {1.0: 100, 2.5: 100, 5.0: 100, math.inf: 100}
     both = {bound: old.get(bound, 0) + count for bound, count in new.items()}
@@ -110,7 +112,7 @@ def test_replicas_without_the_limit_s_bound_are_not_all_late() -> None:
     assert share_above(1.0, both) == 0.0
 
 
-def test_one_bound_written_in_two_ways_is_one() -> None:
+def test_two_spellings_of_one_bound_are_merged() -> None:
     assert parse_buckets([("1", "3"), ("1.0", 4), ("+Inf", "5"), ("Inf", 5)]) == {1.0: 7, math.inf: 10}
 
 

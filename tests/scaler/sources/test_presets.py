@@ -49,12 +49,12 @@ ROOT = Path(__file__).parents[3]
 ALL = [pytest.param(p, q, r, id=f"{p}-{q}") for p, table in PRESETS.items() for q, r in table.items()]
 
 
-def test_the_configuration_names_the_presets_of_the_table() -> None:
+def test_configuration_accepts_exactly_the_presets_of_the_table() -> None:
     assert get_args(Preset) == tuple(PRESETS)
 
 
 @pytest.mark.parametrize(("preset", "quantity", "recipe"), ALL)
-def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
+def test_recipe_aggregation_fits_its_quantity(preset: str, quantity: str, recipe: Recipe) -> None:
     assert (recipe.aggregation in {"mean", "late"}) == (quantity in SHARES)
     assert (recipe.aggregation == "average") == quantity.endswith("_mean_s")
     assert (recipe.aggregation == "late") == quantity.endswith("_late_share")
@@ -67,29 +67,29 @@ def test_units_and_sums_fit_the_quantity(preset: str, quantity: str, recipe: Rec
 @pytest.mark.parametrize(
     ("preset", "promises"), [("vllm", {*LATENCIES}), ("sglang", {"ttft_s"}), ("triton", {"ttft_s"})]
 )
-def test_an_engine_has_all_readings_of_a_latency_with_an_slo(preset: str, promises: set[str]) -> None:
+def test_engine_preset_has_all_readings_of_each_latency_slo(preset: str, promises: set[str]) -> None:
     quantities = {*QUANTITIES} & PRESETS[preset].keys()
-    assert {q for promise in promises for q in astuple(LATENCIES[promise])[:3]} <= quantities
-    assert {promise for promise, latency in LATENCIES.items() if latency.late_share in quantities} == promises
-    assert promises <= {promise.name for promise in fields(Slo)}
-    for promise in promises:
-        mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[promise])[:3])
-        assert late == mean[: len(late)] == p95[: len(late)], "what is told of one latency is told by one histogram"
+    assert {q for slo in promises for q in astuple(LATENCIES[slo])[:3]} <= quantities
+    assert {slo for slo, latency in LATENCIES.items() if latency.late_share in quantities} == promises
+    assert promises <= {slo.name for slo in fields(Slo)}
+    for slo in promises:
+        mean, late, p95 = (PRESETS[preset][q].names for q in astuple(LATENCIES[slo])[:3])
+        assert late == mean[: len(late)] == p95[: len(late)], "all readings of a latency come from one histogram"
 
 
 @pytest.mark.parametrize("preset", ["vllm", "sglang", "triton_trtllm"])
-def test_an_engine_offers_what_the_policies_need(preset: Any) -> None:
+def test_engine_preset_provides_the_signals_of_the_policies(preset: Any) -> None:
     offered = Prometheus(url="http://x", preset=preset).quantities()
     assert {*Concurrency().needs(), *KvCacheUsage().needs()} <= offered.keys()
     assert offered == Scrape(urls=("http://x:1/metrics",), preset=preset).quantities()
 
 
-def test_dcgm_offers_utilization() -> None:
+def test_dcgm_preset_provides_gpu_utilization() -> None:
     assert {*GpuUtilization().needs()} <= Prometheus(url="http://x", preset="dcgm").quantities().keys()
 
 
 @pytest.mark.parametrize("preset", ["dcgm", "neuron", "tpu"])
-def test_each_kind_of_accelerator_offers_utilization(preset: Any) -> None:
+def test_accelerator_preset_provides_utilization(preset: Any) -> None:
     assert {*GpuUtilization().needs()} <= Scrape(urls=("http://x:1/metrics",), preset=preset).quantities().keys()
 
 
@@ -101,7 +101,7 @@ def test_each_kind_of_accelerator_offers_utilization(preset: Any) -> None:
         ("tpu", {"make": "cloud-tpu"}, {"utilization": 0.3, "tensor_active": 0.25, "memory_active": 0.115}),
     ],
 )
-async def test_accelerators_pages_are_read_in_shares(
+async def test_accelerator_pages_are_read_as_shares(
     preset: Any, match: dict[str, str], expected: dict[str, float]
 ) -> None:
     async with exporter({"node": Engine(PAGES[preset])}) as served, Resources() as resources:
@@ -112,7 +112,7 @@ async def test_accelerators_pages_are_read_in_shares(
     assert values == pytest.approx(expected)
 
 
-def test_rates_and_latencies_are_read_when_named() -> None:
+def test_rates_and_latencies_are_read_only_if_listed() -> None:
     assert [*Prometheus(url="http://x", preset="vllm").quantities()] == ["running", "waiting", "kv_cache_usage"]
     named = Prometheus(url="http://x", preset="vllm", read=("waiting", "ttft_p95_s"), max_age_s=90)
     assert named.quantities() == {"waiting": 90, "ttft_p95_s": 90}
@@ -157,11 +157,11 @@ def test_a_configured_query_overrides_the_preset() -> None:
         ),
     ],
 )
-def test_a_recipe_as_promql(recipe: Recipe, promql: str) -> None:
+def test_recipe_is_translated_to_promql(recipe: Recipe, promql: str) -> None:
     assert value_query(recipe, {"pod": "p"}, 60) == promql
 
 
-def test_times_and_lost_targets_as_promql() -> None:
+def test_time_and_lost_targets_are_translated_to_promql() -> None:
     recipe = Recipe(("a", "b"), "sum")
     assert time_query(recipe, {}) == "min(timestamp(a{}) or timestamp(b{}))"
     assert lost_targets_query(recipe, {}) == (
@@ -169,7 +169,7 @@ def test_times_and_lost_targets_as_promql() -> None:
     )
 
 
-def test_a_mean_is_as_old_as_its_sum_and_its_count() -> None:
+def test_time_of_a_mean_is_that_of_its_older_part() -> None:
     assert time_query(Recipe(("a",), "average", divisor=1000), {}) == "min(timestamp(a_sum{}) or timestamp(a_count{}))"
 
 
@@ -191,7 +191,7 @@ def test_label_values_are_quoted() -> None:
         ({"queries": {"a": "1"}, "timestamp_queries": {"b": "1"}}, "timestamp_queries", "no query 'b'"),
     ],
 )
-def test_a_choice_that_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+def test_invalid_prometheus_setting_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
     assert [f for f, text in Prometheus(url="http://x", **fields).problems() if rule in text] == [field]
 
 
@@ -206,7 +206,7 @@ def test_a_choice_that_makes_no_sense_is_refused(fields: dict[str, Any], field: 
         ({"service": "http://a:99999/m"}, "service", "not an address"),
     ],
 )
-def test_pages_that_cannot_be_are_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+def test_invalid_scrape_address_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
     assert [f for f, text in Scrape(preset="vllm", **fields).problems() if rule in text] == [field]
 
 
@@ -219,17 +219,17 @@ def test_pages_that_cannot_be_are_refused(fields: dict[str, Any], field: str, ru
         (Access(headers={"X A": "b"}), "not a header on one line"),
     ],
 )
-def test_credentials_that_cannot_be_are_refused(access: Access, rule: str) -> None:
+def test_invalid_credentials_are_refused(access: Access, rule: str) -> None:
     assert any(rule in text for _, text in access.problems())
 
 
 @pytest.mark.parametrize("name", ["vllm-prometheus", "vllm-scrape"])
-def test_the_examples_are_sound(name: str) -> None:
+def test_example_workloads_load(name: str) -> None:
     workloads = load([ROOT / "config" / "workloads" / f"{name}.yaml"]).workloads
     assert [*workloads] == ["vllm-llama"]
 
 
-def test_credentials_are_configured_by_where_they_are(tmp_path: Path) -> None:
+def test_credentials_are_configured_as_file_references(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("hunter2-token", encoding="utf-8")
     text = (ROOT / "config" / "workloads" / "vllm-prometheus.yaml").read_text(encoding="utf-8")

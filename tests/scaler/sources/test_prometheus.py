@@ -20,7 +20,7 @@ from scaler.sources.prometheus import open_prometheus
 from tests.servers.exporter import State
 from tests.servers.fleet import WEIRD, Fleet, scraped
 from tests.servers.http_fault import http_front
-from tests.servers.in_thread import beside
+from tests.servers.in_thread import run_in_thread
 from tests.servers.prometheus import PrometheusServer, needs_prometheus
 
 pytestmark = [pytest.mark.slow, needs_prometheus]
@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.slow, needs_prometheus]
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    with beside(scraped()) as there:
-        yield there
+    with run_in_thread(scraped()) as fleet_server:
+        yield fleet_server
 
 
 @pytest.fixture
@@ -43,15 +43,15 @@ async def opening() -> AsyncIterator[AdapterContext]:
         yield AdapterContext(resources, SystemClock(), 5.0)
 
 
-PROMISED = {"ttft_s": 1.0, "itl_s": 0.05}
+SLO_LIMITS_S = {"ttft_s": 1.0, "itl_s": 0.05}
 MEANS_AND_LATE = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_share")
 
 
 @pytest.fixture
-async def promising() -> AsyncIterator[AdapterContext]:
+async def opening_with_slo() -> AsyncIterator[AdapterContext]:
     """The context of a workload with a latency SLO."""
     async with Resources() as resources:
-        yield AdapterContext(resources, SystemClock(), 5.0, PROMISED)
+        yield AdapterContext(resources, SystemClock(), 5.0, SLO_LIMITS_S)
 
 
 async def read(opening: AdapterContext, server: PrometheusServer, case: str | None, **fields: Any) -> Mapping[str, Any]:
@@ -64,7 +64,7 @@ def values(readings: Mapping[str, Any]) -> dict[str, float]:
     return {q: reading.value for q, reading in readings.items() if isinstance(reading, Fresh)}
 
 
-async def test_a_recorded_engine_reads_the_same_through_prometheus_and_directly(
+async def test_recorded_engine_reads_the_same_from_prometheus_and_by_scrape(
     opening: AdapterContext, fleet: Fleet
 ) -> None:
     direct = await open_source(Scrape(preset="vllm", urls=(fleet.pages.url("recorded"),)), opening)
@@ -88,7 +88,7 @@ async def test_renamed_metrics_are_found(
     assert readings["kv_cache_usage"].value == pytest.approx(usage)
 
 
-async def test_gpus_in_percent_read_as_shares(opening: AdapterContext, server: PrometheusServer) -> None:
+async def test_gpu_utilization_in_percent_is_read_as_a_share(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = values(await read(opening, server, "dcgm", preset="dcgm", read=("utilization", "tensor_active")))
     assert readings == {"utilization": pytest.approx(0.4), "tensor_active": pytest.approx(0.1)}
 
@@ -99,24 +99,24 @@ async def test_tensorrt_llm_is_read_by_its_labels(opening: AdapterContext, serve
     assert readings == {"running": 9, "waiting": 4, "kv_cache_usage": 0.25}
 
 
-async def test_sglangs_priorities_are_not_counted_beside_their_total(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_sglang_priorities_are_not_added_to_their_total(opening: AdapterContext, fleet: Fleet) -> None:
     direct = await open_source(Scrape(preset="sglang", urls=(fleet.pages.url("sglang"),)), opening)
     readings = values(await read(opening, fleet.server, "sglang", preset="sglang"))
     assert readings == {"running": 8, "waiting": 7, "kv_cache_usage": 0.28}
     assert readings == values(await direct.sample())
 
 
-async def test_rates_and_latencies_are_those_of_the_window(opening: AdapterContext, server: PrometheusServer) -> None:
+async def test_rates_and_latencies_cover_the_window(opening: AdapterContext, server: PrometheusServer) -> None:
     quantities = ("generation_tokens_per_s", "ttft_p95_s")
     readings = values(await read(opening, server, "counting", preset="vllm", read=quantities, window_s=3))
     assert readings["generation_tokens_per_s"] == pytest.approx(1000, rel=0.2)
     assert readings["ttft_p95_s"] == pytest.approx(2.5 + 2.5 * 0.5 / 0.6, rel=0.01)
 
 
-async def test_means_and_late_shares_are_those_of_the_recorded_engine(
-    promising: AdapterContext, server: PrometheusServer
+async def test_means_and_late_shares_equal_those_of_the_recorded_engine(
+    opening_with_slo: AdapterContext, server: PrometheusServer
 ) -> None:
-    readings = await read(promising, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    readings = await read(opening_with_slo, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings) == {
         "ttft_mean_s": pytest.approx(2210.5642309188843 / 2131),
         "ttft_late_share": pytest.approx((2131 - 1448) / 2131),
@@ -127,20 +127,22 @@ async def test_means_and_late_shares_are_those_of_the_recorded_engine(
 
 
 async def test_a_replica_counts_under_its_first_available_name(
-    promising: AdapterContext, server: PrometheusServer
+    opening_with_slo: AdapterContext, server: PrometheusServer
 ) -> None:
     quantities = ("itl_mean_s", "itl_late_share", "itl_p95_s")
-    readings = values(await read(promising, server, "upgrade", preset="vllm", read=quantities, window_s=3))
+    readings = values(await read(opening_with_slo, server, "upgrade", preset="vllm", read=quantities, window_s=3))
     assert readings["itl_mean_s"] == pytest.approx(0.68 / 20, rel=0.2)
-    assert readings["itl_late_share"] == 0.0, "of gaps more are late: those that know of requests alone tell"
+    assert readings["itl_late_share"] == 0.0, (
+        "only replicas with request means count: of token gaps a larger share is late"
+    )
     assert readings["itl_p95_s"] == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(("promise_s", "late"), [(2.0, 0.1), (1.25, 0.3)], ids=["on-a-bound", "between-two"])
-async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promise_s: float, late: float) -> None:
+@pytest.mark.parametrize(("slo_s", "late"), [(2.0, 0.1), (1.25, 0.3)], ids=["on-a-bound", "between-two"])
+async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, slo_s: float, late: float) -> None:
     quantities = ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")
     async with Resources() as resources:
-        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": slo_s})
         readings = values(await read(opening, server, "triton", preset="triton", read=quantities, window_s=3))
     assert readings == {
         "ttft_mean_s": pytest.approx(0.65),
@@ -149,36 +151,38 @@ async def test_milliseconds_are_read_in_seconds(server: PrometheusServer, promis
     }
 
 
-async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
-    promising: AdapterContext, server: PrometheusServer
+async def test_mean_and_late_share_without_observations_are_absent(
+    opening_with_slo: AdapterContext, server: PrometheusServer
 ) -> None:
-    readings = await read(promising, server, "recorded", preset="vllm", read=MEANS_AND_LATE, window_s=3)
+    readings = await read(opening_with_slo, server, "recorded", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
 
 
-async def test_without_an_slo_nothing_is_late(opening: AdapterContext, server: PrometheusServer) -> None:
+async def test_late_share_without_an_slo_is_absent(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
     assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
 
 
-async def test_without_a_replica_there_is_no_mean_and_no_share(promising: AdapterContext, fleet: Fleet) -> None:
+async def test_mean_and_late_share_with_a_lost_replica_are_absent(
+    opening_with_slo: AdapterContext, fleet: Fleet
+) -> None:
     fields: dict[str, Any] = {"preset": "vllm", "read": MEANS_AND_LATE, "window_s": 3}
-    assert values(await read(promising, fleet.server, "parted", **fields)).keys() == {*MEANS_AND_LATE}
+    assert values(await read(opening_with_slo, fleet.server, "parted", **fields)).keys() == {*MEANS_AND_LATE}
     fleet.engines["parted-2"].state = State.DOWN
     await fleet.server.until('up{case="parted"} == 0', lambda found: len(found) == 1)
     why = "1 targets that answered in the last 300 s cannot be scraped now"
-    readings = await read(promising, fleet.server, "parted", **fields)
+    readings = await read(opening_with_slo, fleet.server, "parted", **fields)
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent(why))
 
 
-async def test_a_reading_is_as_old_as_its_oldest_sample(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_reading_has_the_time_of_its_oldest_sample(opening: AdapterContext, fleet: Fleet) -> None:
     readings = await read(opening, fleet.server, "held", preset="vllm", read=("running",))
     assert readings["running"].value == 2
     assert readings["running"].measured_at == pytest.approx(fleet.began - 40, abs=0.01)
 
 
-async def test_a_query_s_age_comes_from_its_timestamp_query(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_query_has_the_time_of_its_timestamp_query(opening: AdapterContext, fleet: Fleet) -> None:
     series = 'vllm:num_requests_running{case="held"}'
     queries = {"timed": f"sum({series})", "untimed": f"sum({series})"}
     times = {"timed": f"max(timestamp({series}))"}
@@ -188,14 +192,14 @@ async def test_a_query_s_age_comes_from_its_timestamp_query(opening: AdapterCont
         assert readings["untimed"].measured_at > fleet.began
 
 
-async def test_replicas_that_are_gone_are_absent_and_not_zero(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_removed_replicas_are_absent_and_not_zero(opening: AdapterContext, fleet: Fleet) -> None:
     fleet.engines["gone"].state = State.DOWN
     await fleet.server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
     readings = await read(opening, fleet.server, "gone", preset="vllm")
     assert all("though there were in the last day" in reading.reason for reading in readings.values())
 
 
-async def test_a_metric_that_never_was_is_loud_and_hides_no_other(
+async def test_unknown_metric_is_reported_and_does_not_hide_the_others(
     opening: AdapterContext, server: PrometheusServer
 ) -> None:
     readings = await read(opening, server, "partly", preset="vllm")
@@ -220,7 +224,7 @@ async def test_a_metric_that_never_was_is_loud_and_hides_no_other(
         pytest.param({"queries": {"depth": "'seven'"}}, "gives a string, not a number", id="text"),
     ],
 )
-async def test_nothing_to_be_read_at_all_is_misconfigured(
+async def test_source_without_any_readable_quantity_is_misconfigured(
     opening: AdapterContext, server: PrometheusServer, fields: dict[str, Any], why: str
 ) -> None:
     source = await open_prometheus(Prometheus(url=server.url, **fields), opening)
@@ -241,7 +245,7 @@ async def test_the_lookup_of_a_missing_metric_is_not_repeated_each_tick(
         assert len(front.seen) == requests + 1
 
 
-async def test_all_quantities_take_one_request_a_tick(opening: AdapterContext, server: PrometheusServer) -> None:
+async def test_all_quantities_take_one_request_per_tick(opening: AdapterContext, server: PrometheusServer) -> None:
     async with http_front(server.url, prefix="/prefix") as front:
         queries = {"two": "1 + 1 # a number", "gpus": 'count(DCGM_FI_DEV_GPU_UTIL{case="dcgm"})'}
         source = await open_prometheus(
@@ -258,7 +262,7 @@ async def test_all_quantities_take_one_request_a_tick(opening: AdapterContext, s
 @pytest.mark.parametrize(
     "broken", ["sum(", "up + on(job) up{case='mixed'} * on() up", "vllm:num_requests_running", "up) or (up"]
 )
-async def test_a_broken_query_hides_no_other_quantity(
+async def test_invalid_query_does_not_hide_other_quantities(
     opening: AdapterContext, server: PrometheusServer, broken: str
 ) -> None:
     queries = {"broken": broken, "sound": 'sum(vllm:num_requests_waiting{case="old"})'}
@@ -271,7 +275,7 @@ async def test_a_broken_query_hides_no_other_quantity(
         assert values(readings) == {"running": 12, "waiting": 5, "kv_cache_usage": 0.4, "sound": 5}
 
 
-async def test_two_series_are_absent(opening: AdapterContext, server: PrometheusServer) -> None:
+async def test_query_with_two_series_is_absent(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
     assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
 
@@ -292,17 +296,19 @@ async def test_an_invalid_measurement_is_absent(
     assert readings[quantity] == Absent(why)
 
 
-async def test_any_label_value_is_matched_as_it_is(opening: AdapterContext, server: PrometheusServer) -> None:
+async def test_label_value_with_special_characters_is_matched_literally(
+    opening: AdapterContext, server: PrometheusServer
+) -> None:
     assert values(await read(opening, server, WEIRD, preset="vllm", read=("running",))) == {"running": 6}
 
 
 @pytest.mark.parametrize("value", ['x"} or vector(99) or up{case="', "x\\", ".*", "x\n#", "`"])
-async def test_a_label_value_cannot_break_out(opening: AdapterContext, server: PrometheusServer, value: str) -> None:
+async def test_label_value_cannot_inject_promql(opening: AdapterContext, server: PrometheusServer, value: str) -> None:
     with pytest.raises(Misconfigured, match="none with these labels"):
         await read(opening, server, value, preset="vllm")
 
 
-async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_lost_replica_makes_a_sum_a_lower_bound_and_a_mean_absent(opening: AdapterContext, fleet: Fleet) -> None:
     assert values(await read(opening, fleet.server, "lost", preset="vllm"))["running"] == 24
     fleet.engines["lost-2"].state = State.HANGING
     await fleet.server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
@@ -313,14 +319,14 @@ async def test_a_sum_without_a_replica_that_cannot_be_scraped_is_no_sum(opening:
     assert readings["kv_cache_usage"] == Absent(why)
 
 
-async def test_a_replica_that_has_not_answered_yet_is_not_missed(
+async def test_starting_replica_without_samples_is_not_a_lost_target(
     opening: AdapterContext, server: PrometheusServer
 ) -> None:
     assert await server.query('up{case="starting"} == 0')
     assert values(await read(opening, server, "starting", preset="vllm"))["running"] == 12
 
 
-async def test_every_step_has_its_past_reading(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_past_readings_have_one_value_per_step(opening: AdapterContext, fleet: Fleet) -> None:
     quantities = ("generation_tokens_per_s", "running")
     source = await open_prometheus(
         Prometheus(url=fleet.server.url, preset="vllm", match={"case": "counting"}, read=quantities), opening
@@ -329,15 +335,15 @@ async def test_every_step_has_its_past_reading(opening: AdapterContext, fleet: F
     now = time.time()
     means = await source.past(quantities, now - 600, now, 4.0)
     rates = means["generation_tokens_per_s"]
-    assert (len(rates), np.isnan(rates[0])) == (150, True), "before there was a server nothing is known"
+    assert (len(rates), np.isnan(rates[0])) == (150, True), "no reading is known from before the server started"
     assert rates[~np.isnan(rates)][-1] == pytest.approx(1000, rel=0.2)
-    assert np.isnan(means["running"]).all(), "what this engine does not tell is no zero"
+    assert np.isnan(means["running"]).all(), "a missing metric is not zero"
     broken = await open_prometheus(Prometheus(url=fleet.server.url, queries={"running": "sum("}), opening)
     with pytest.raises(Misconfigured, match="parse error"):
         await broken.past(("running",), now - 600, now, 4.0)
 
 
-async def test_more_points_than_the_server_s_maximum_are_read_in_parts(opening: AdapterContext, fleet: Fleet) -> None:
+async def test_range_beyond_the_server_s_point_limit_is_read_in_parts(opening: AdapterContext, fleet: Fleet) -> None:
     async with http_front(fleet.server.url) as front:
         source = await open_prometheus(Prometheus(url=front.url, queries={"running": "time()"}), opening)
         start = float(round(time.time()) - 30_000)

@@ -49,7 +49,7 @@ async def read(opening: AdapterContext, front: Front, **fields: Any) -> Fresh[fl
     return (await source.sample())["running"]
 
 
-async def test_a_value_and_its_time(opening: AdapterContext, front: Front) -> None:
+async def test_value_is_read_with_its_time(opening: AdapterContext, front: Front) -> None:
     front.body = RUNNING
     assert await read(opening, front) == Fresh(7.0, 990.5)
 
@@ -86,7 +86,7 @@ async def test_a_value_and_its_time(opening: AdapterContext, front: Front) -> No
         (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )
-async def test_errors_are_reported_by_remedy(
+async def test_error_response_is_misconfigured_or_unavailable(
     opening: AdapterContext, front: Front, status: int, body: bytes, error: type[PortError], message: str
 ) -> None:
     front.status, front.body, front.headers = status, body, {"Location": "https://login.example"}
@@ -96,7 +96,7 @@ async def test_errors_are_reported_by_remedy(
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [("7", 7), ("86400", 300), ("soon", None), ("-1", None)])
-async def test_a_throttling_server_gets_the_requested_pause(
+async def test_requested_retry_pause_is_kept_within_bounds(
     opening: AdapterContext, front: Front, header: str, wait_s: float | None
 ) -> None:
     front.status, front.headers = 429, {"Retry-After": header}
@@ -105,25 +105,25 @@ async def test_a_throttling_server_gets_the_requested_pause(
     assert raised.value.retry_after_s == wait_s
 
 
-async def test_a_partial_answer_is_no_answer(opening: AdapterContext, front: Front) -> None:
+async def test_partial_response_is_absent(opening: AdapterContext, front: Front) -> None:
     front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=["store 10.0.0.3 did not answer"])
     assert await read(opening, front) == Absent("a partial answer: store 10.0.0.3 did not answer")
 
 
-async def test_remarks_on_style_are_no_warnings(opening: AdapterContext, front: Front) -> None:
+async def test_promql_info_is_not_a_warning(opening: AdapterContext, front: Front) -> None:
     remark = "PromQL info: metric might not be a counter"
     front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=[remark], infos=[remark])
     assert await read(opening, front) == Fresh(7.0, 990.5)
 
 
 @pytest.mark.parametrize("at", ["NaN", "+Inf", "noon"])
-async def test_an_invalid_time_makes_no_reading(opening: AdapterContext, front: Front, at: str) -> None:
+async def test_invalid_sample_time_makes_the_reading_absent(opening: AdapterContext, front: Front, at: str) -> None:
     front.body = answer({"value:running": "7", "time:running": at})
     assert isinstance(await read(opening, front), Absent)
 
 
 @pytest.mark.parametrize("quantity", ["ttft_p95_s", "ttft_mean_s"])
-async def test_latencies_of_nothing_are_absent(opening: AdapterContext, front: Front, quantity: str) -> None:
+async def test_latency_without_observations_is_absent(opening: AdapterContext, front: Front, quantity: str) -> None:
     front.body = answer({f"value:{quantity}": "NaN", f"time:{quantity}": "990"})
     source = await open_source(Prometheus(url=front.url, preset="vllm", read=(quantity,)), opening)
     assert await source.sample() == {quantity: Absent("nothing was observed in the last 120 s")}
@@ -143,10 +143,10 @@ def buckets(*counts: Bucket, lost: bool = False) -> bytes:
     return json.dumps({"status": "success", "data": {"resultType": "vector", "result": rows}}).encode()
 
 
-async def late(front: Front, body: bytes, preset: Any = "vllm", promise_s: float = 1.0) -> Any:
+async def late(front: Front, body: bytes, preset: Any = "vllm", slo_s: float = 1.0) -> Any:
     front.body = body
     async with Resources() as resources:
-        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": promise_s})
+        opening = AdapterContext(resources, SystemClock(), 5.0, {"ttft_s": slo_s})
         source = await open_source(Prometheus(url=front.url, preset=preset, read=("ttft_late_share",)), opening)
         return (await source.sample())["ttft_late_share"]
 
@@ -154,42 +154,43 @@ async def late(front: Front, body: bytes, preset: Any = "vllm", promise_s: float
 SOUND: tuple[Bucket, ...] = (("+Inf", "10"), ("0.5", "4"), ("1.0", "7"), ("2.5", "9"))
 
 
-async def test_a_late_share_is_made_of_buckets_in_any_order(front: Front) -> None:
+async def test_late_share_is_computed_from_buckets_in_any_order(front: Front) -> None:
     assert await late(front, buckets(*SOUND)) == Fresh(pytest.approx(0.3), 990.0)
-    assert await late(front, buckets(*SOUND), promise_s=0.75) == Fresh(pytest.approx(0.45), 990.0)
+    assert await late(front, buckets(*SOUND), slo_s=0.75) == Fresh(pytest.approx(0.45), 990.0)
 
 
-async def test_one_bound_that_replicas_write_in_two_ways_is_one(front: Front) -> None:
+async def test_two_spellings_of_one_bucket_bound_are_merged(front: Front) -> None:
     body = buckets(("1", "7"), ("1.0", "7"), ("+Inf", "20"))
     assert await late(front, body) == Fresh(pytest.approx(0.3), 990.0)
 
 
-async def test_a_promise_is_held_against_milliseconds(front: Front) -> None:
+async def test_slo_is_compared_with_buckets_in_milliseconds(front: Front) -> None:
     body = buckets(("500", "4"), ("1000", "7"), ("+Inf", "10"))
     assert await late(front, body, "triton") == Fresh(pytest.approx(0.3), 990.0)
 
 
-async def test_no_observation_is_no_late_share(front: Front) -> None:
+async def test_late_share_without_observations_is_absent(front: Front) -> None:
     reading = await late(front, buckets(("1.0", "0"), ("+Inf", "0")))
     assert reading == Absent("nothing was observed in the last 120 s")
 
 
-async def test_a_late_share_without_a_replica_is_none(front: Front) -> None:
+async def test_late_share_with_a_lost_replica_is_absent(front: Front) -> None:
     reading = await late(front, buckets(*SOUND, lost=True))
     assert reading == Absent("2 targets that answered in the last 300 s cannot be scraped now")
 
 
 @pytest.mark.parametrize(
-    "spoilt", [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")]
+    "spoilt",
+    [("0.1", "NaN"), ("0.1", "+Inf"), ("0.1", {}), ("0.1", None), (None, "3"), ("fast", "3"), ("NaN", "3")],
 )
-async def test_an_invalid_bucket_makes_no_late_share(front: Front, spoilt: Bucket) -> None:
+async def test_invalid_bucket_makes_the_late_share_absent(front: Front, spoilt: Bucket) -> None:
     reading = await late(front, buckets(*SOUND, spoilt))
     assert isinstance(reading, Absent)
     assert reading.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
-async def test_a_late_share_of_ones_own_is_a_share(
+async def test_late_share_of_a_configured_query_is_a_share(
     opening: AdapterContext, front: Front, text: str, value: float | None
 ) -> None:
     front.body = answer({"": text})
@@ -218,7 +219,7 @@ async def test_credentials_are_read_for_every_request(opening: AdapterContext, f
     assert front.seen[0][1]["X-Scope-OrgID"] == "llm"
 
 
-async def test_basic_authentication_and_a_secret_that_went_away(
+async def test_basic_authentication_with_a_deleted_secret_is_misconfigured(
     opening: AdapterContext, front: Front, tmp_path: Path
 ) -> None:
     front.body = RUNNING
@@ -241,7 +242,7 @@ async def test_certificates_are_verified(opening: AdapterContext, tmp_path: Path
         assert await read(opening, front, access=Access(ca_file=trusted)) == Fresh(7.0, 990.5)
 
 
-async def test_authorities_that_cannot_be_read_are_misconfigured(opening: AdapterContext) -> None:
+async def test_unreadable_ca_file_is_misconfigured(opening: AdapterContext) -> None:
     with pytest.raises(Misconfigured, match="nowhere"):
         await open_source(Prometheus(url="https://x", preset="vllm", access=Access(ca_file="/nowhere.pem")), opening)
 
@@ -249,14 +250,14 @@ async def test_authorities_that_cannot_be_read_are_misconfigured(opening: Adapte
 async def test_a_query_that_becomes_invalid_is_sent_separately_until_it_is_valid(
     opening: AdapterContext, front: Front
 ) -> None:
-    def say(query: str) -> tuple[int, bytes]:
+    def respond(query: str) -> tuple[int, bytes]:
         if is_bad and "mine" in query:
             return 422, b'{"status":"error","errorType":"execution","error":"duplicate series"}'
         return 200, answer(
             {"value:running": "7", "time:running": "990", "value:own": "3"} if "or" in query else {"": "3"}
         )
 
-    is_bad, front.say = False, say
+    is_bad, front.respond = False, respond
     source = await open_source(
         Prometheus(url=front.url, preset="vllm", read=("running",), queries={"own": "mine"}), opening
     )
@@ -281,5 +282,5 @@ async def test_a_query_that_becomes_invalid_is_sent_separately_until_it_is_valid
         ('{__name__="x"}', ()),
     ],
 )
-def test_the_metrics_of_a_query_are_found_in_its_text(query: str, names: tuple[str, ...]) -> None:
+def test_metric_names_are_parsed_from_a_query(query: str, names: tuple[str, ...]) -> None:
     assert metric_names(query) == names

@@ -57,9 +57,9 @@ async def test_each_step_has_the_value_at_its_end_and_a_partial_step_is_omitted(
     assert means[TOKENS[1]].tolist() == pytest.approx([np.nan, np.nan, 3, 4], nan_ok=True)
 
 
-async def test_one_request_reads_all_recipes_over_the_step_itself(opening: AdapterContext, server: Ranges) -> None:
+async def test_one_request_reads_all_recipes_with_the_step_as_window(opening: AdapterContext, server: Ranges) -> None:
     await past(opening, server, 4320, match={"namespace": "llm"})
-    (request,) = server.asked
+    (request,) = server.requests
     assert 'sum(rate(vllm:prompt_tokens_total{namespace="llm"}[300000ms]))' in request["query"]
     assert "up == 0" in request["query"]
     assert (request["start"], request["end"], request["step"]) == (
@@ -69,23 +69,25 @@ async def test_one_request_reads_all_recipes_over_the_step_itself(opening: Adapt
     )
 
 
-async def test_steps_have_means_and_no_late_shares(opening: AdapterContext, server: Ranges) -> None:
-    wanted = ("ttft_mean_s", "ttft_late_share")
-    server.parts = {wanted[0]: lambda at: "NaN" if at < START + 350 else "0.4"}
-    means = await past(opening, server, 3, wanted)
-    assert means["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), "no request, no mean"
+async def test_past_steps_have_means_but_no_late_shares(opening: AdapterContext, server: Ranges) -> None:
+    quantities = ("ttft_mean_s", "ttft_late_share")
+    server.parts = {quantities[0]: lambda at: "NaN" if at < START + 350 else "0.4"}
+    means = await past(opening, server, 3, quantities)
+    assert means["ttft_mean_s"].tolist() == pytest.approx([np.nan, 0.4, 0.4], nan_ok=True), (
+        "a step without requests has no mean"
+    )
     assert np.isnan(means["ttft_late_share"]).all()
-    assert "time_to_first_token_seconds_sum{}[300000ms]" in server.asked[0]["query"]
-    assert "_bucket" not in server.asked[0]["query"]
-    server.asked.clear()
-    assert np.isnan((await past(opening, server, 3, wanted[1:]))["ttft_late_share"]).all()
-    assert not server.asked
+    assert "time_to_first_token_seconds_sum{}[300000ms]" in server.requests[0]["query"]
+    assert "_bucket" not in server.requests[0]["query"]
+    server.requests.clear()
+    assert np.isnan((await past(opening, server, 3, quantities[1:]))["ttft_late_share"]).all()
+    assert not server.requests
 
 
-async def test_a_past_beyond_the_server_s_points_is_read_in_parts(opening: AdapterContext, server: Ranges) -> None:
+async def test_range_beyond_the_server_s_point_limit_is_read_in_parts(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: place}
     means = await past(opening, server, 2 * MAX_POINTS + 5)
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
     assert means[TOKENS[0]].tolist() == list(range(1, 2 * MAX_POINTS + 6))
 
 
@@ -107,14 +109,12 @@ async def test_an_invalid_measurement_is_a_gap(opening: AdapterContext, server: 
     assert (await past(opening, server, 3))[TOKENS[0]].tolist() == pytest.approx([np.nan, 5, 5], nan_ok=True)
 
 
-async def test_a_step_in_which_a_target_was_missed_is_a_gap_and_no_smaller_sum(
-    opening: AdapterContext, server: Ranges
-) -> None:
+async def test_step_with_a_lost_target_is_a_gap_and_not_a_smaller_sum(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: lambda _: "7", "lost": lambda at: "1" if at < START + 650 else None}
     assert (await past(opening, server, 4))[TOKENS[0]].tolist() == pytest.approx([np.nan, np.nan, 7, 7], nan_ok=True)
 
 
-async def test_nothing_known_is_nothing_and_no_error(opening: AdapterContext, server: Ranges) -> None:
+async def test_past_without_samples_is_all_gaps(opening: AdapterContext, server: Ranges) -> None:
     means = await past(opening, server, 3)
     assert all(np.isnan(values).all() and len(values) == 3 for values in means.values())
     assert (await past(opening, server, 0.5))[TOKENS[0]].size == 0
@@ -159,7 +159,7 @@ FAULTS: dict[str, tuple[int, object, type[PortError], str]] = {
 
 @pytest.mark.parametrize(("status", "document", "kind", "why"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("number", [0, 1], ids=["at once", "in the second part"])
-async def test_errors_are_reported_by_remedy(
+async def test_error_response_is_misconfigured_or_unavailable(
     opening: AdapterContext, server: Ranges, status: int, document: object, kind: type[PortError], why: str, number: int
 ) -> None:
     server.fail = lambda request: answer(status, document) if request == number else None
@@ -167,7 +167,7 @@ async def test_errors_are_reported_by_remedy(
         await past(opening, server, MAX_POINTS + 1)
 
 
-async def test_a_partial_answer_is_no_answer(opening: AdapterContext, server: Ranges) -> None:
+async def test_partial_response_is_unavailable(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: lambda _: "7"}
     server.more = {"warnings": ["store 10.0.0.3 did not answer"]}
     with pytest.raises(Unavailable, match=r"a partial answer: store 10\.0\.0\.3"):

@@ -18,7 +18,7 @@ from scaler.config.kinds.gcp_sources import PubSub
 from scaler.ports import Misconfigured, Permitted, Source
 from tests.scaler.clouds.gcp_place import GcpEnvironment, gcp_environment
 from tests.servers.gcp import PROJECT
-from tests.servers.tcp_fault import Weather
+from tests.servers.tcp_fault import ProxyFault
 
 ROOT = "pubsub.googleapis.com/subscription/"
 COUNT, AGE = ROOT + "num_undelivered_messages", ROOT + "oldest_unacked_message_age"
@@ -37,12 +37,12 @@ async def opened(env: GcpEnvironment, **more: Any) -> Source:
     return await open_source(PubSub(project=env.cloud.project(), **settings), env.context)
 
 
-def tell(
+def record(
     env: GcpEnvironment, metric: str, value: float, age_s: float, region: str = "", subscription: str = "prompts"
 ) -> None:
     labels = {"region": region} if region else {}
     at = env.clock.now() - age_s
-    env.cloud.monitoring.tell(metric, value, at, labels=labels, subscription_id=subscription)
+    env.cloud.monitoring.record(metric, value, at, labels=labels, subscription_id=subscription)
 
 
 async def read(source: Source, quantity: str = "visible") -> Fresh[float]:
@@ -51,22 +51,22 @@ async def read(source: Source, quantity: str = "visible") -> Fresh[float]:
     return reading
 
 
-async def test_a_sample_has_its_own_time(env: GcpEnvironment) -> None:
-    tell(env, COUNT, 40, 150)
-    tell(env, COUNT, 30, 90)
+async def test_reading_has_the_time_of_its_newest_sample(env: GcpEnvironment) -> None:
+    record(env, COUNT, 40, 150)
+    record(env, COUNT, 30, 90)
     reading = await read(await opened(env))
     assert (reading.value, reading.missing) == (30, "")
     assert 89 < env.clock.now() - reading.measured_at < 95
 
 
-async def test_no_sample_is_no_empty_subscription(env: GcpEnvironment) -> None:
+async def test_missing_samples_are_absent_and_not_zero(env: GcpEnvironment) -> None:
     readings = await (await opened(env)).sample()
     assert all(isinstance(reading, Absent) for reading in readings.values())
     assert "no num_undelivered_messages in the last 15 minutes" in str(readings["visible"])
 
 
-async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(env: GcpEnvironment) -> None:
-    tell(env, COUNT, 30, 0)
+async def test_count_older_than_max_age_is_a_lower_bound_until_stale_bound(env: GcpEnvironment) -> None:
+    record(env, COUNT, 30, 0)
     source = await opened(env, max_age_s=200, stale_bound_s=300)
     assert (await read(source)).missing == ""
     env.clock.ahead_s += 260
@@ -75,52 +75,52 @@ async def test_a_count_beyond_its_age_is_a_lower_bound_until_the_bridge_ends(env
 
 
 @pytest.mark.parametrize(
-    ("before", "last", "grown"),
+    ("before", "last", "extrapolated"),
     [(60.0, 120.0, True), (60.0, 90.0, False), (60.0, 5.0, False), (0.0, 0.0, False)],
     ids=["the same message", "another message", "acknowledged", "empty"],
 )
-async def test_an_age_grows_by_the_clock_only_while_its_message_is_the_oldest(
-    env: GcpEnvironment, before: float, last: float, grown: bool
+async def test_oldest_age_is_extrapolated_only_for_the_same_message(
+    env: GcpEnvironment, before: float, last: float, extrapolated: bool
 ) -> None:
-    tell(env, AGE, before, 160)
-    tell(env, AGE, last, 100)
+    record(env, AGE, before, 160)
+    record(env, AGE, last, 100)
     reading = await read(await opened(env), "oldest_age_s")
-    assert reading.value == pytest.approx(last + (100 if grown else 0), abs=3)
+    assert reading.value == pytest.approx(last + (100 if extrapolated else 0), abs=3)
     assert 99 < env.clock.now() - reading.measured_at < 105
 
 
-async def test_one_sample_alone_does_not_grow(env: GcpEnvironment) -> None:
-    tell(env, AGE, 60, 100)
+async def test_oldest_age_of_a_single_sample_is_not_extrapolated(env: GcpEnvironment) -> None:
+    record(env, AGE, 60, 100)
     assert (await read(await opened(env), "oldest_age_s")).value == 60
 
 
 class TestByRegion:
-    async def test_regions_are_added_up_and_the_oldest_is_the_oldest_of_all(self, env: GcpEnvironment) -> None:
+    async def test_region_counts_are_summed_and_the_oldest_age_is_their_maximum(self, env: GcpEnvironment) -> None:
         for region, count, age in (("us-central1", 30, 5), ("europe-west4", 12, 80)):
-            tell(env, f"{COUNT}_by_region", count, 30, region)
-            tell(env, f"{AGE}_by_region", age, 30, region)
+            record(env, f"{COUNT}_by_region", count, 30, region)
+            record(env, f"{AGE}_by_region", age, 30, region)
         source = await opened(env, by_region=True)
         assert (await read(source)).value == 42
         assert (await read(source, "oldest_age_s")).value == 80
 
-    async def test_a_region_whose_samples_stop_makes_the_sum_a_lower_bound(self, env: GcpEnvironment) -> None:
-        tell(env, f"{COUNT}_by_region", 30, 20, "us-central1")
-        tell(env, f"{COUNT}_by_region", 12, 140, "europe-west4")
+    async def test_region_with_stopped_samples_makes_the_sum_a_lower_bound(self, env: GcpEnvironment) -> None:
+        record(env, f"{COUNT}_by_region", 30, 20, "us-central1")
+        record(env, f"{COUNT}_by_region", 12, 140, "europe-west4")
         reading = await read(await opened(env, by_region=True))
         assert (reading.value, reading.missing) == (42, "no sample of late from europe-west4")
         assert env.clock.now() - reading.measured_at > 135
 
     async def test_an_unreadable_part_makes_the_count_a_lower_bound(self, env: GcpEnvironment) -> None:
-        tell(env, f"{COUNT}_by_region", 30, 20, "us-central1")
+        record(env, f"{COUNT}_by_region", 30, 20, "us-central1")
         env.cloud.monitoring.errors = [{"code": 14, "message": "region europe-west4 is unavailable"}]
         assert "europe-west4" in (await read(await opened(env, by_region=True))).missing
 
 
-async def test_one_list_a_metric_serves_all_subscriptions(env: GcpEnvironment) -> None:
+async def test_all_subscriptions_share_one_list_call_per_metric(env: GcpEnvironment) -> None:
     sources = []
     for i in range(5):
         env.cloud.pubsub.subscribe(f"projects/{PROJECT}/subscriptions/queue-{i}")
-        tell(env, COUNT, i, 10, subscription=f"queue-{i}")
+        record(env, COUNT, i, 10, subscription=f"queue-{i}")
         sources.append(await opened(env, subscription=f"queue-{i}"))
     await asyncio.gather(*(s.sample() for s in sources))  # register all subscriptions
     env.clock.ahead_s += 31
@@ -131,12 +131,12 @@ async def test_one_list_a_metric_serves_all_subscriptions(env: GcpEnvironment) -
     assert all("one_of(" in chosen for chosen in env.cloud.monitoring.filters)
 
 
-async def test_it_is_read_again_only_when_due(env: GcpEnvironment) -> None:
-    tell(env, COUNT, 3, 10)
-    tell(env, AGE, 3, 10)
+async def test_subscription_is_read_again_after_30_seconds(env: GcpEnvironment) -> None:
+    record(env, COUNT, 3, 10)
+    record(env, AGE, 3, 10)
     source = await opened(env)
     await read(source)
-    tell(env, COUNT, 9, 0)
+    record(env, COUNT, 9, 0)
     assert (await read(source)).value == 3
     env.clock.ahead_s += 31
     assert (await read(source)).value == 9
@@ -155,7 +155,7 @@ class TestSetUp:
     async def test_a_subscription_that_cannot_be_pulled_from_is_misconfigured(
         self, env: GcpEnvironment, settings: dict[str, Any], error: str
     ) -> None:
-        tell(env, COUNT, 3, 10)
+        record(env, COUNT, 3, 10)
         env.cloud.pubsub.subscribe(PATH, **settings)
         with pytest.raises(Misconfigured, match=error):
             await (await opened(env)).sample()
@@ -170,36 +170,38 @@ class TestSetUp:
             await (await opened(env)).sample()
 
     @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
-    async def test_the_counts_do_not_wait_for_pub_sub_itself(self, env: GcpEnvironment, code: grpc.StatusCode) -> None:
-        tell(env, COUNT, 3, 10)
+    async def test_counts_do_not_wait_for_a_failing_pub_sub_service(
+        self, env: GcpEnvironment, code: grpc.StatusCode
+    ) -> None:
+        record(env, COUNT, 3, 10)
         env.cloud.pubsub.fault = (code, "not now")
         assert (await read(await opened(env))).value == 3
 
-    async def test_a_silent_connection_delays_one_tick_in_half_a_minute(self, env: GcpEnvironment) -> None:
-        tell(env, COUNT, 3, 10)
+    async def test_failed_subscription_read_is_retried_after_30_seconds(self, env: GcpEnvironment) -> None:
+        record(env, COUNT, 3, 10)
         env.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
         source = await opened(env)
         for _ in range(3):
             await read(source)
-        calls = env.cloud.pubsub.asked.count("pubsub.subscriptions.get")
+        calls = env.cloud.pubsub.requests.count("pubsub.subscriptions.get")
         await read(source)
-        assert env.cloud.pubsub.asked.count("pubsub.subscriptions.get") == calls
+        assert env.cloud.pubsub.requests.count("pubsub.subscriptions.get") == calls
         env.clock.ahead_s += 31
         env.cloud.pubsub.fault = None
         await read(source)
-        assert env.cloud.pubsub.asked.count("pubsub.subscriptions.get") == calls + 1
+        assert env.cloud.pubsub.requests.count("pubsub.subscriptions.get") == calls + 1
 
-    @pytest.mark.parametrize("weather", [Weather.RESET, Weather.FROZEN, Weather.SILENT])
-    async def test_nor_for_a_road_to_it_that_is_closed(self, env: GcpEnvironment, weather: Weather) -> None:
-        tell(env, COUNT, 3, 10)
-        env.cloud.grpc.weather = weather
+    @pytest.mark.parametrize("fault", [ProxyFault.RESET, ProxyFault.FROZEN, ProxyFault.SILENT])
+    async def test_counts_do_not_wait_for_a_broken_connection_to_pub_sub(
+        self, env: GcpEnvironment, fault: ProxyFault
+    ) -> None:
+        record(env, COUNT, 3, 10)
+        env.cloud.grpc.fault = fault
         source = await opened(env)
         async with asyncio.timeout(env.context.deadline_s):
             assert (await read(source)).value == 3
 
-    async def test_settings_that_matter_for_scaling_are_reported_with_the_permissions(
-        self, env: GcpEnvironment
-    ) -> None:
+    async def test_subscription_settings_are_reported_with_the_permissions(self, env: GcpEnvironment) -> None:
         topic = f"projects/{PROJECT}/topics/dead"
         env.cloud.pubsub.subscribe(
             PATH,
@@ -217,6 +219,6 @@ class TestSetUp:
 
 
 async def test_messages_at_a_push_endpoint_are_in_flight(env: GcpEnvironment) -> None:
-    tell(env, COUNT, 9, 10)
-    tell(env, ROOT + "num_outstanding_messages", 4, 10)
+    record(env, COUNT, 9, 10)
+    record(env, ROOT + "num_outstanding_messages", 4, 10)
     assert (await read(await opened(env, in_flight=True), "in_flight")).value == 4

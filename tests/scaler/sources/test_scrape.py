@@ -18,7 +18,7 @@ from tests.servers.exporter import Engine, Exporter, State, dcgm, exporter, gaug
 COUNTER = "vllm:generation_tokens_total"
 
 
-class Watch:
+class SettableClock:
     """A clock that the test sets."""
 
     def __init__(self) -> None:
@@ -35,22 +35,25 @@ class Watch:
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def clock() -> SettableClock:
+    return SettableClock()
 
 
 @pytest.fixture
-async def opening(watch: Watch) -> AsyncIterator[AdapterContext]:
+async def opening(clock: SettableClock) -> AsyncIterator[AdapterContext]:
     async with Resources() as resources:
-        yield AdapterContext(resources, watch, 2.0)
+        yield AdapterContext(resources, clock, 2.0)
 
 
 @pytest.fixture
 async def engines() -> AsyncIterator[Exporter]:
     busy = {"num_requests_running": 12, "num_requests_waiting": 5, "kv_cache_usage_perc": 0.4}
     renamed = {"kv_cache_usage_perc": "gpu_cache_usage_perc"}
-    there = {"a": Engine(vllm(busy)), "b": Engine(vllm({**busy, "kv_cache_usage_perc": 0.8}, renamed=renamed))}
-    async with exporter(there) as pages:
+    pages_by_engine = {
+        "a": Engine(vllm(busy)),
+        "b": Engine(vllm({**busy, "kv_cache_usage_perc": 0.8}, renamed=renamed)),
+    }
+    async with exporter(pages_by_engine) as pages:
         yield pages
 
 
@@ -63,7 +66,7 @@ def counters(**values: float) -> str:
     return "".join(f'{COUNTER}{{engine="{engine}"}} {value}\n' for engine, value in values.items())
 
 
-async def test_amounts_are_summed_and_shares_averaged(opening: AdapterContext, engines: Exporter) -> None:
+async def test_counts_are_summed_and_shares_averaged(opening: AdapterContext, engines: Exporter) -> None:
     readings = await (await source(opening, engines)).sample()
     assert readings == {
         "running": Fresh(24, 1000),
@@ -72,7 +75,7 @@ async def test_amounts_are_summed_and_shares_averaged(opening: AdapterContext, e
     }
 
 
-async def test_gpus_in_percent_read_as_shares(opening: AdapterContext) -> None:
+async def test_gpu_utilization_in_percent_is_read_as_a_share(opening: AdapterContext) -> None:
     async with exporter({"node-0": Engine(dcgm([90, 30])), "node-1": Engine(dcgm([0]))}) as pages:
         readings = await (await source(opening, pages, preset="dcgm", read=("utilization",))).sample()
     assert readings == {"utilization": Fresh(0.4, 1000)}
@@ -93,7 +96,7 @@ async def test_series_are_matched_by_their_own_labels(opening: AdapterContext, e
         (State.GARBAGE, "codec can't decode"),
     ],
 )
-async def test_a_total_over_some_engines_is_a_lower_bound_and_a_mean_is_absent(
+async def test_failed_engine_makes_a_sum_a_lower_bound_and_a_mean_absent(
     opening: AdapterContext, engines: Exporter, state: State, why: str
 ) -> None:
     engines.engines["b"].state = state
@@ -102,18 +105,18 @@ async def test_a_total_over_some_engines_is_a_lower_bound_and_a_mean_is_absent(
     assert isinstance(running, Fresh)
     assert (running.value, running.measured_at) == (12, 1000)
     assert isinstance(usage, Absent)
-    for told in (running.missing, usage.reason):
-        assert told.startswith("1 of 2 engines did not answer")
-        assert why in told
+    for text in (running.missing, usage.reason):
+        assert text.startswith("1 of 2 engines did not answer")
+        assert why in text
 
 
-async def test_no_engine_at_all_is_unavailable(opening: AdapterContext, engines: Exporter) -> None:
+async def test_source_without_a_responding_engine_is_unavailable(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["a"].state = engines.engines["b"].state = State.DOWN
     with pytest.raises(Unavailable, match="none of 2 engines answered"):
         await (await source(opening, engines)).sample()
 
 
-async def test_an_engine_without_the_metric_is_counted(opening: AdapterContext, engines: Exporter) -> None:
+async def test_engine_without_the_metric_makes_the_reading_absent(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["b"].page = gauges("vllm:num_requests_running", {"": 3})
     readings = await (await source(opening, engines)).sample()
     assert readings["running"] == Fresh(15, 1000)
@@ -140,52 +143,52 @@ async def test_pages_without_any_of_the_metrics_are_misconfigured(
 @pytest.mark.parametrize(
     "line", ["vllm:num_requests_running{", "vllm:num_requests_running many", "vllm:num_requests_running"]
 )
-async def test_a_bad_line_among_those_wanted_spoils_the_page(opening: AdapterContext, line: str) -> None:
+async def test_malformed_line_of_a_read_metric_is_unavailable(opening: AdapterContext, line: str) -> None:
     async with exporter({"a": Engine(f"{line}\n")}) as pages:
         with pytest.raises(Unavailable):
             await (await source(opening, pages)).sample()
 
 
-async def test_a_bad_line_elsewhere_does_not(opening: AdapterContext, engines: Exporter) -> None:
+async def test_malformed_line_of_another_metric_is_ignored(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["a"].page = "python_info{{{ oops\n" + engines.engines["a"].text()
     assert isinstance((await (await source(opening, engines)).sample())["running"], Fresh)
 
 
-async def test_sentinels_do_not_pass(opening: AdapterContext) -> None:
+async def test_nan_and_negative_values_are_absent(opening: AdapterContext) -> None:
     text = gauges("vllm:num_requests_running", {"": "NaN"}) + gauges("vllm:num_requests_waiting", {"": -1})
     async with exporter({"a": Engine(text)}) as pages:
         readings = await (await source(opening, pages, read=("running", "waiting"))).sample()
     assert readings == {"running": Absent("nan is not finite"), "waiting": Absent("-1 is negative")}
 
 
-async def test_a_rate_takes_two_samples(opening: AdapterContext, watch: Watch) -> None:
+async def test_rate_needs_two_recent_samples(opening: AdapterContext, clock: SettableClock) -> None:
     engine = Engine(counters(a=500, b=40))
     async with exporter({"a": engine}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
         assert await rates.sample() == {
             "generation_tokens_per_s": Absent("1 of 1 engines were seen once only, and this takes two looks")
         }
-        watch.time, engine.page = 1010.0, counters(a=1500, b=540)
+        clock.time, engine.page = 1010.0, counters(a=1500, b=540)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(150, 1010)}
-        watch.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
+        clock.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(5, 1020)}
-        watch.time = 2020.0
+        clock.time = 2020.0
         assert await rates.sample() == {"generation_tokens_per_s": Absent("two looks 1000 s apart give no rate")}
 
 
-async def test_a_rate_waits_for_an_engine_that_joins(opening: AdapterContext, watch: Watch) -> None:
+async def test_rate_is_absent_until_a_new_engine_has_two_samples(opening: AdapterContext, clock: SettableClock) -> None:
     engine, joined = Engine(counters(a=0)), Engine(counters(a=5000))
     async with exporter({"a": engine, "b": joined}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
         joined.state = State.DOWN
         await rates.sample()
-        watch.time, engine.page, joined.state = 1010.0, counters(a=100), State.UP
+        clock.time, engine.page, joined.state = 1010.0, counters(a=100), State.UP
         assert isinstance((await rates.sample())["generation_tokens_per_s"], Absent)
-        watch.time, engine.page, joined.page = 1020.0, counters(a=200), counters(a=5300)
+        clock.time, engine.page, joined.page = 1020.0, counters(a=200), counters(a=5300)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(40, 1020)}
 
 
-async def test_a_latency_is_that_between_two_samples(opening: AdapterContext, watch: Watch) -> None:
+async def test_latency_covers_the_requests_between_two_samples(opening: AdapterContext, clock: SettableClock) -> None:
     def buckets(**counts: float) -> str:
         bounds = zip(("1.0", "2.5", "+Inf"), counts.values(), strict=True)
         return "".join(f'vllm:time_to_first_token_seconds_bucket{{le="{le}"}} {n}\n' for le, n in bounds)
@@ -194,9 +197,9 @@ async def test_a_latency_is_that_between_two_samples(opening: AdapterContext, wa
     async with exporter({"a": engine}) as pages:
         latency = await source(opening, pages, read=("ttft_p95_s",))
         await latency.sample()
-        watch.time = 1010.0
+        clock.time = 1010.0
         assert await latency.sample() == {"ttft_p95_s": Absent("nothing was observed between the last two looks")}
-        watch.time, engine.page = 1020.0, buckets(a=109, b=110, c=110)
+        clock.time, engine.page = 1020.0, buckets(a=109, b=110, c=110)
         assert await latency.sample() == {"ttft_p95_s": Fresh(1.75, 1020)}
 
 
@@ -208,14 +211,14 @@ async def test_a_latency_is_that_between_two_samples(opening: AdapterContext, wa
         ([f"10.0.{i // 250}.{i % 250}" for i in range(501)], Misconfigured, "better scraped by Prometheus"),
     ],
 )
-async def test_a_name_that_leads_nowhere_is_not_zero(
+async def test_service_without_usable_addresses_is_an_error_and_not_zero(
     opening: AdapterContext, resolved: list[str] | OSError, error: type[Exception], why: str
 ) -> None:
     with pytest.raises(error, match=why):
         await (await service(opening, 1, resolved)).sample()
 
 
-async def test_every_address_of_a_service_is_read_each_turn(opening: AdapterContext, engines: Exporter) -> None:
+async def test_service_addresses_are_resolved_on_every_tick(opening: AdapterContext, engines: Exporter) -> None:
     ips = ["127.0.0.1"]
     headless = await service(opening, engines.port, ips)
     assert (await headless.sample())["running"] == Fresh(12, 1000)
@@ -225,7 +228,7 @@ async def test_every_address_of_a_service_is_read_each_turn(opening: AdapterCont
     assert (await headless.sample())["running"] == Fresh(12, 1000)
 
 
-async def test_a_dual_stacked_name_counts_once() -> None:
+async def test_dual_stack_name_resolves_to_one_address() -> None:
     assert await resolve_addresses("localhost", 80) == ["127.0.0.1"]
 
 

@@ -18,7 +18,7 @@ TTFT: Final = "vllm:time_to_first_token_seconds"
 REQUESTS: Final = "vllm:request_time_per_output_token_seconds"
 GAPS: Final = "vllm:inter_token_latency_seconds"
 OLD_GAPS: Final = "vllm:time_per_output_token_seconds"
-PROMISED: Final = {"ttft_s": 1.0, "itl_s": 0.05}
+SLO_LIMITS: Final = {"ttft_s": 1.0, "itl_s": 0.05}
 MEANS_AND_LATE: Final = ("ttft_mean_s", "ttft_late_share", "itl_mean_s", "itl_late_share")
 
 
@@ -33,12 +33,12 @@ async def resources() -> AsyncIterator[Resources]:
         yield resources
 
 
-async def twice(
+async def second_sample(
     resources: Resources,
     clock: ManualClock,
     pages: Exporter,
     now: Mapping[str, str],
-    slo_limits_s: Mapping[str, float] = PROMISED,
+    slo_limits_s: Mapping[str, float] = SLO_LIMITS,
     **fields: Any,
 ) -> Mapping[str, Any]:
     """Return the second sample of engines that show `now`, ten seconds after the first sample."""
@@ -66,29 +66,29 @@ NONE_YET = first_tokens(total_s=0, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf":
 TEN = first_tokens(total_s=8, counts={"0.5": 3, "1.0": 8, "2.5": 9, "+Inf": 10})
 
 
-async def test_the_recorded_engine_has_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
+async def test_recorded_engine_has_means_and_late_shares(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({})))}) as pages:
-        read = await twice(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
+        read = await second_sample(resources, clock, pages, {"a": vllm({})}, read=MEANS_AND_LATE)
     assert read == {
         "ttft_mean_s": Fresh(pytest.approx(2210.5642309188843 / 2131), 1010),
         "ttft_late_share": Fresh(pytest.approx((2131 - 1448) / 2131), 1010),
         "itl_mean_s": Fresh(pytest.approx(33.779603175732476 / 2131), 1010),
         "itl_late_share": Fresh(pytest.approx((2131 - 2104) / 2131), 1010),
-    }, "a request's mean time per token, and no single gap"
+    }, "ITL is a request's mean time per token, not a single gap"
 
 
-async def test_an_engine_without_means_of_requests_has_those_of_gaps_and_no_late_share(
+async def test_engine_without_request_means_reports_token_gap_means_only(
     resources: Resources, clock: ManualClock
 ) -> None:
     text = "".join(line for line in vllm({}).splitlines(keepends=True) if not line.startswith(REQUESTS))
     async with exporter({"a": Engine(zeroed(text))}) as pages:
-        read = await twice(resources, clock, pages, {"a": text}, read=MEANS_AND_LATE)
+        read = await second_sample(resources, clock, pages, {"a": text}, read=MEANS_AND_LATE)
     assert read["itl_mean_s"] == Fresh(pytest.approx(4961.558566340948 / 323750), 1010)
     assert read["itl_late_share"] == Absent(f"1 of 1 engines show no {REQUESTS}_bucket")
 
 
 @pytest.mark.parametrize(
-    ("promise_s", "share"),
+    ("slo_s", "share"),
     [
         pytest.param(1.0, 0.2, id="a-bound"),
         pytest.param(0.75, 1 - 0.55, id="between-two"),
@@ -96,71 +96,71 @@ async def test_an_engine_without_means_of_requests_has_those_of_gaps_and_no_late
         pytest.param(60.0, 0.1, id="above-the-last"),
     ],
 )
-async def test_late_is_beyond_the_slo(resources: Resources, clock: ManualClock, promise_s: float, share: float) -> None:
+async def test_late_share_is_the_share_above_the_slo(
+    resources: Resources, clock: ManualClock, slo_s: float, share: float
+) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN}, {"ttft_s": promise_s})
+        read = await second_sample(resources, clock, pages, {"a": TEN}, {"ttft_s": slo_s})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(share), 1010)}
 
 
-async def test_replicas_are_one_by_their_requests_and_not_by_their_means(
-    resources: Resources, clock: ManualClock
-) -> None:
+async def test_replicas_are_weighted_by_requests(resources: Resources, clock: ManualClock) -> None:
     busy = first_tokens(total_s=90, counts={"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30})
     async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN, "b": busy})
+        read = await second_sample(resources, clock, pages, {"a": TEN, "b": busy})
     assert read["ttft_mean_s"] == Fresh(pytest.approx(98 / 40), 1010)
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
 
-async def test_ranks_of_one_engine_are_one_by_their_requests(resources: Resources, clock: ManualClock) -> None:
+async def test_ranks_of_an_engine_are_weighted_by_requests(resources: Resources, clock: ManualClock) -> None:
     ranks = TEN + histogram(TTFT, {"0.5": 0, "1.0": 0, "2.5": 30, "+Inf": 30}, 90, rank=1)
     async with exporter({"a": Engine(zeroed(ranks))}) as pages:
-        read = await twice(resources, clock, pages, {"a": ranks})
+        read = await second_sample(resources, clock, pages, {"a": ranks})
     assert read["ttft_mean_s"] == Fresh(pytest.approx(98 / 40), 1010)
     assert read["ttft_late_share"] == Fresh(pytest.approx(32 / 40), 1010)
 
 
-async def test_without_an_slo_nothing_is_late(resources: Resources, clock: ManualClock) -> None:
+async def test_late_share_without_an_slo_is_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
+        read = await second_sample(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
     assert read["ttft_mean_s"] == Fresh(0.8, 1010)
     assert read["ttft_late_share"] == Absent("nothing is late where slo.ttft_s promises nothing")
 
 
-async def test_where_nothing_was_observed_there_is_no_mean_and_no_share(
-    resources: Resources, clock: ManualClock
-) -> None:
+async def test_mean_and_late_share_without_observations_are_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
-        read = await twice(resources, clock, pages, {})
+        read = await second_sample(resources, clock, pages, {})
     assert set(read.values()) == {Absent("nothing was observed between the last two looks")}
 
 
-async def test_one_sample_is_too_few(resources: Resources, clock: ManualClock) -> None:
+async def test_single_sample_is_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
-        read = await (await opened(resources, clock, pages, PROMISED)).sample()
+        read = await (await opened(resources, clock, pages, SLO_LIMITS)).sample()
     assert set(read.values()) == {Absent("1 of 1 engines were seen once only, and this takes two looks")}
 
 
-async def test_a_restarted_engine_restarts_its_sum_and_its_count(resources: Resources, clock: ManualClock) -> None:
+async def test_restarted_engine_resets_its_sum_and_count(resources: Resources, clock: ManualClock) -> None:
     slow = first_tokens(total_s=8, counts={"0.5": 0, "1.0": 0, "2.5": 0, "+Inf": 2})
-    anew = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
+    restarted = first_tokens(total_s=0.9, counts={"0.5": 3, "1.0": 3, "2.5": 3, "+Inf": 3})
     async with exporter({"a": Engine(slow)}) as pages:
-        read = await twice(resources, clock, pages, {"a": anew})
-    assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), "the count went on from 2 to 3, and means nothing"
+        read = await second_sample(resources, clock, pages, {"a": restarted})
+    assert read["ttft_mean_s"] == Fresh(pytest.approx(0.3), 1010), (
+        "the growth of the count from 2 to 3 is not an observation"
+    )
 
 
 async def test_a_restarted_engine_counts_from_zero(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(zeroed(vllm({}), 5000))}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN})
+        read = await second_sample(resources, clock, pages, {"a": TEN})
     assert read == {"ttft_mean_s": Fresh(0.8, 1010), "ttft_late_share": Fresh(pytest.approx(0.2), 1010)}
 
 
 @pytest.mark.parametrize("state", [State.DOWN, State.GARBAGE])
-async def test_without_a_replica_there_is_no_lower_bound(
+async def test_mean_and_late_share_with_a_failed_replica_are_absent(
     resources: Resources, clock: ManualClock, state: State
 ) -> None:
     async with exporter({"a": Engine(NONE_YET), "b": Engine(NONE_YET)}) as pages:
-        source = await opened(resources, clock, pages, PROMISED)
+        source = await opened(resources, clock, pages, SLO_LIMITS)
         await source.sample()
         pages.engines["a"].page, pages.engines["b"].state = TEN, state
         clock.advance(10)
@@ -177,9 +177,11 @@ async def test_a_replica_counts_under_its_first_available_name(resources: Resour
     upgraded = histogram(REQUESTS, new, 0.08) + histogram(GAPS, gaps, 100)
     async with exporter({"a": Engine(zeroed(upgraded)), "b": Engine(zeroed(histogram(OLD_GAPS, old, 0.6)))}) as pages:
         now = {"a": upgraded, "b": histogram(OLD_GAPS, old, 0.6)}
-        read = await twice(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
+        read = await second_sample(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
     assert read["itl_mean_s"] == Fresh(pytest.approx(0.68 / 20), 1010)
-    assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), "of gaps more are late"
+    assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), (
+        "of token gaps a larger share is late"
+    )
     assert read["itl_p95_s"] == Fresh(0.05, 1010)
 
 
@@ -188,9 +190,9 @@ async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: Man
     text = histogram(name, {"100": 1, "500": 5, "2000": 9, "5000": 10, "+Inf": 10}, 6500)
     fields: dict[str, Any] = {"preset": "triton", "read": ("ttft_mean_s", "ttft_late_share", "ttft_p95_s")}
     async with exporter({"a": Engine(zeroed(text))}) as pages:
-        exact = await twice(resources, clock, pages, {"a": text}, {"ttft_s": 2.0}, **fields)
+        exact = await second_sample(resources, clock, pages, {"a": text}, {"ttft_s": 2.0}, **fields)
         pages.engines["a"].page = zeroed(text)
-        between = await twice(resources, clock, pages, {"a": text}, {"ttft_s": 1.25}, **fields)
+        between = await second_sample(resources, clock, pages, {"a": text}, {"ttft_s": 1.25}, **fields)
     assert exact["ttft_mean_s"] == Fresh(pytest.approx(0.65), 1010)
     assert exact["ttft_late_share"] == Fresh(pytest.approx(0.1), 1010)
     assert exact["ttft_p95_s"] == Fresh(pytest.approx(3.5), 1010)
@@ -200,18 +202,18 @@ async def test_milliseconds_are_read_in_seconds(resources: Resources, clock: Man
 @pytest.mark.parametrize("line", ['le="fast"} 3', 'le="NaN"} 3', 'le="1.0"} NaN', 'engine="0"} 3'])
 async def test_invalid_buckets_are_absent(resources: Resources, clock: ManualClock, line: str) -> None:
     async with exporter({"a": Engine(NONE_YET)}) as pages:
-        read = await twice(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
+        read = await second_sample(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
     late = read["ttft_late_share"]
     assert isinstance(late, Absent)
     assert late.reason.startswith(f"{TTFT}_bucket is no histogram: its count up to")
 
 
-async def test_a_sum_without_its_count_is_no_mean(resources: Resources, clock: ManualClock) -> None:
+async def test_mean_without_a_count_is_absent(resources: Resources, clock: ManualClock) -> None:
     def bare(text: str) -> str:
         return "".join(line for line in text.splitlines(keepends=True) if "_count" not in line)
 
     async with exporter({"a": Engine(bare(NONE_YET))}) as pages:
-        read = await twice(resources, clock, pages, {"a": bare(TEN)})
+        read = await second_sample(resources, clock, pages, {"a": bare(TEN)})
     assert read["ttft_mean_s"] == Absent(f"1 of 1 engines show no {TTFT}_sum or {TTFT}_count")
     assert read["ttft_late_share"] == Fresh(pytest.approx(0.2), 1010)
 

@@ -20,7 +20,7 @@ from tests.factories import NOW
 from tests.fakes import ManualClock
 from tests.servers import aws_fault
 from tests.servers.aws import KEYS, REGION, Aws, aws, isolate
-from tests.servers.aws_fault import Asked, Fault, Front, attributes, front, refusal
+from tests.servers.aws_fault import Fault, Front, RecordedRequest, attributes, front, refusal
 
 AGE = "ApproximateAgeOfOldestMessage"
 GROUPS = "ApproximateNumberOfGroupsWithInflightMessages"
@@ -70,7 +70,7 @@ async def test_visible_in_flight_and_delayed_messages_are_separate(env: SourceEn
     assert await values(source) == {"visible": 2, "in_flight": 3, "delayed": 2}
 
 
-async def test_an_acknowledged_message_is_gone_and_an_abandoned_one_waits_again(env: SourceEnvironment) -> None:
+async def test_deleted_message_is_not_counted_and_a_released_one_is_visible(env: SourceEnvironment) -> None:
     source = await env.open()
     await env.aws.send(env.queue, 3)
     done, given_up, _ = await env.aws.receive(env.queue, 3)
@@ -80,7 +80,7 @@ async def test_an_acknowledged_message_is_gone_and_an_abandoned_one_waits_again(
     assert await values(source) == {"visible": 1, "in_flight": 1, "delayed": 0}
 
 
-async def test_a_fifo_queue_s_groups_in_flight_are_read_with_its_counts(env: SourceEnvironment) -> None:
+async def test_fifo_queue_has_groups_in_flight_and_counts(env: SourceEnvironment) -> None:
     fifo = await env.aws.queue("ordered.fifo")
     for group in ("a", "b"):
         await env.aws.send(fifo, 3, group=group)
@@ -90,7 +90,7 @@ async def test_a_fifo_queue_s_groups_in_flight_are_read_with_its_counts(env: Sou
     assert readings == {"visible": 5, "in_flight": 1, "delayed": 0, "groups_in_flight": 1}
 
 
-async def test_groups_of_a_standard_queue_are_refused_with_the_reason() -> None:
+async def test_groups_of_a_standard_queue_are_refused() -> None:
     spec = Sqs(queue_url="https://sqs.us-east-1.amazonaws.com/123456789012/prompts", groups=True)
     assert [field for field, _ in spec.problems()] == ["groups"]
 
@@ -110,7 +110,7 @@ async def test_a_permanent_error_is_misconfigured_in_either_protocol(env: Source
 
 
 @pytest.mark.parametrize("fault", aws_fault.THROTTLES.values(), ids=list(aws_fault.THROTTLES))
-async def test_a_throttle_requests_a_pause(env: SourceEnvironment, fault: Fault) -> None:
+async def test_throttle_has_a_retry_pause(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open()
     env.front.faults["sqs"] = fault
     with pytest.raises(Unavailable, match="hrottl") as refused:
@@ -139,9 +139,7 @@ async def test_the_requested_pause_is_bounded(env: SourceEnvironment, header: st
 
 
 @pytest.mark.parametrize("number", ["many", "", "7.5", "-1", "NaN", "Infinity", "1e400", True, None, [7], {"n": 7}])
-async def test_a_count_that_is_no_whole_number_is_absent_and_the_others_stand(
-    env: SourceEnvironment, number: object
-) -> None:
+async def test_invalid_count_is_absent_and_the_other_counts_are_read(env: SourceEnvironment, number: object) -> None:
     source = await env.open()
     env.front.faults["sqs"] = attributes(
         ApproximateNumberOfMessages=number,
@@ -154,7 +152,7 @@ async def test_a_count_that_is_no_whole_number_is_absent_and_the_others_stand(
     assert value(readings["delayed"]) == 0
 
 
-async def test_a_count_that_is_missing_is_absent(env: SourceEnvironment) -> None:
+async def test_missing_count_is_absent(env: SourceEnvironment) -> None:
     source = await env.open()
     env.front.faults["sqs"] = attributes(ApproximateNumberOfMessages="7")
     readings = await source.sample()
@@ -163,7 +161,7 @@ async def test_a_count_that_is_missing_is_absent(env: SourceEnvironment) -> None
 
 
 @pytest.mark.parametrize("fault", aws_fault.GARBAGE.values(), ids=list(aws_fault.GARBAGE))
-async def test_an_answer_that_cannot_be_read_is_unavailable(env: SourceEnvironment, fault: Fault) -> None:
+async def test_malformed_response_is_unavailable(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open()
     env.front.faults["sqs"] = fault
     with pytest.raises(Unavailable):
@@ -171,8 +169,8 @@ async def test_an_answer_that_cannot_be_read_is_unavailable(env: SourceEnvironme
     assert env.front.count("GetQueueAttributes") <= 2  # no retry storm: the next tick is the retry
 
 
-async def test_counts_are_as_old_as_the_question(env: SourceEnvironment) -> None:
-    def slowly(_: Asked) -> object:
+async def test_counts_have_the_time_of_the_request(env: SourceEnvironment) -> None:
+    def slowly(_: RecordedRequest) -> object:
         env.clock.advance(4)
         return attributes(ApproximateNumberOfMessages="7")(_)
 
@@ -181,7 +179,7 @@ async def test_counts_are_as_old_as_the_question(env: SourceEnvironment) -> None
     assert (await source.sample())["visible"] == Fresh(7.0, NOW)
 
 
-async def test_the_age_carries_the_time_of_its_own_sample(env: SourceEnvironment) -> None:
+async def test_oldest_age_has_the_time_of_its_own_sample(env: SourceEnvironment) -> None:
     await env.aws.send(env.queue, 1)
     env.aws.metric(env.queue, AGE, 340, MINUTE - 240)
     env.aws.metric(env.queue, AGE, 100, MINUTE - 180)
@@ -191,7 +189,7 @@ async def test_the_age_carries_the_time_of_its_own_sample(env: SourceEnvironment
     assert readings["visible"].measured_at == NOW
 
 
-async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(env: SourceEnvironment) -> None:
+async def test_age_without_a_recent_sample_is_absent_and_not_zero(env: SourceEnvironment) -> None:
     await env.aws.send(env.queue, 1)
     env.aws.metric(env.queue, AGE, 340, NOW - 1800)
     age = (await (await env.open(oldest_age=True)).sample())["oldest_age_s"]
@@ -199,7 +197,7 @@ async def test_an_age_that_cloudwatch_has_not_is_absent_not_zero(env: SourceEnvi
     assert age == Absent(f"ApproximateAgeOfOldestMessage: {none}")
 
 
-async def test_an_empty_queue_has_an_age_of_zero(env: SourceEnvironment) -> None:
+async def test_empty_queue_has_an_oldest_age_of_zero(env: SourceEnvironment) -> None:
     env.aws.metric(env.queue, AGE, 340, NOW - 700)
     assert (await (await env.open(oldest_age=True)).sample())["oldest_age_s"] == Fresh(0.0, NOW)
 
@@ -224,13 +222,13 @@ async def test_the_ages_of_many_queues_are_read_in_one_call(env: SourceEnvironme
     assert env.front.count("GetMetricData") == 1
 
 
-async def test_cloudwatch_is_not_read_for_counts(env: SourceEnvironment) -> None:
+async def test_counts_do_not_read_cloudwatch(env: SourceEnvironment) -> None:
     await (await env.open()).sample()
-    assert {a.service for a in env.front.asked} == {"sqs"}
+    assert {a.service for a in env.front.requests} == {"sqs"}
 
 
 @pytest.mark.parametrize("fault", aws_fault.CLOUDWATCH_TROUBLES.values(), ids=list(aws_fault.CLOUDWATCH_TROUBLES))
-async def test_cloudwatch_s_troubles_leave_the_counts_alone(env: SourceEnvironment, fault: Fault) -> None:
+async def test_cloudwatch_fault_does_not_affect_the_counts(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open(oldest_age=True, deadline_s=2.0)
     await env.aws.send(env.queue, 2)
     env.front.faults["cloudwatch"] = fault
@@ -240,7 +238,7 @@ async def test_cloudwatch_s_troubles_leave_the_counts_alone(env: SourceEnvironme
     assert isinstance(readings["oldest_age_s"], Absent)
 
 
-async def test_an_age_known_before_an_outage_grows_stale_and_comes_back_after_it(env: SourceEnvironment) -> None:
+async def test_age_becomes_stale_in_an_outage_and_recovers(env: SourceEnvironment) -> None:
     source = await env.open(oldest_age=True)
     await env.aws.send(env.queue, 1)
     env.aws.metric(env.queue, AGE, 30, MINUTE - 60)
