@@ -111,7 +111,8 @@ def apply_scale_down_window(size: int, context: RuleContext) -> Step | None:
 def limit_step(size: int, context: RuleContext) -> Step | None:
     """Limit the change per period to `max_replicas` or a share of its first size if larger.
 
-    Example: 10 replicas at the start, at most 4 or a share of 0.5 fewer per 60 s: the size may fall to 5.
+    Example: 10 replicas at the start, at most 4 or a share of 0.5 fewer per 60 s: the size may fall to 5. Replicas that
+    are ready are no growth: with 18 ready in the middle of a move between pools, a size of 10 may grow to 18 at once.
     """
     spec, current = context.spec, context.current
     if size == current:
@@ -124,8 +125,10 @@ def limit_step(size: int, context: RuleContext) -> Step | None:
     if size > current:
         start = min(current, int(np.min(sizes))) if sizes.size else current
         limit = max(current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
+        reason = f"at most {limit - start} more in {rule.period_s:g} s"
+        limit = max(limit, context.ready or 0)
         if size > limit:
-            return Step(RuleId.STEP, limit, f"at most {limit - start} more in {rule.period_s:g} s")
+            return Step(RuleId.STEP, limit, reason)
     else:
         start = max(current, int(np.max(sizes))) if sizes.size else current
         quantum = quanta.largest(spec.pools.values())

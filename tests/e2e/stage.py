@@ -21,10 +21,11 @@ from tests.servers.kube_real import KubeNamespace, kube_namespace
 from tests.servers.prometheus import Target, prometheus
 from tests.servers.tcp_fault import TcpProxy, tcp_proxy
 
-INTERVAL_S: Final = 0.5
-WINDOW_S: Final = 4.0
+INTERVAL_S: Final = 1.0
+DEADLINE_S: Final = 0.9
+WINDOW_S: Final = 6.0
 MESSAGES_PER_REPLICA: Final = 5
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S: Final = 120.0
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Stage:
             "min_replicas": 1,
             "max_replicas": 9,
             "interval_s": INTERVAL_S,
-            "deadline_s": 0.4,
+            "deadline_s": DEADLINE_S,
             "sources": {
                 "queue": {
                     "kind": "sqs",
@@ -76,10 +77,10 @@ class Stage:
                     "name": "llm",
                     "namespace": self.kube.namespace,
                     "cluster": {"kubeconfig": str(self.kube.kubeconfig)},
-                    "other_writer_yield_s": 3,
+                    "other_writer_yield_s": 5,
                 }
             },
-            "scale_down": {"window_s": WINDOW_S, "max_evidence_gap_s": 1.5, "max_replicas": 9},
+            "scale_down": {"window_s": WINDOW_S, "max_evidence_gap_s": 3.0, "max_replicas": 9},
             "scale_up": {"max_replicas": 9},
         }
         config = self.folder / "config"

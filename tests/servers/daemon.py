@@ -18,6 +18,7 @@ import aiohttp
 
 from policies.model import Tick
 from scaler.journal.reader import Journal, JournalError
+from scaler.journal.writer import files
 
 START_S = 120.0
 
@@ -30,6 +31,8 @@ class Daemon:
         self.journal = journal
         self.lines: list[str] = []
         self.address = ""
+        self._journal_size = 0
+        self._ticks: list[Tick] = []
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -52,11 +55,14 @@ class Daemon:
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
     def ticks(self) -> list[Tick]:
-        """Return the journal's present records."""
-        try:
-            return list(Journal(self.journal))
-        except JournalError:
-            return []
+        """Return the journal's present records. The journal is read again only when its size has changed."""
+        size = sum(file.stat().st_size for file in files(self.journal)) if self.journal.is_dir() else 0
+        if size != self._journal_size:
+            try:
+                self._ticks, self._journal_size = list(Journal(self.journal)), size
+            except JournalError:
+                return []
+        return list(self._ticks)
 
     async def stop(self, sig: signal.Signals = signal.SIGTERM) -> int:
         if self.process.returncode is None:

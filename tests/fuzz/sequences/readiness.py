@@ -74,10 +74,10 @@ def none_ready_is_blind(judged: Judged) -> str | None:
 def lost_replicas_count(judged: Judged) -> str | None:
     """Totals of the engines that fall with the ready replicas, each of which carries what it did, lower no size below
     what was needed before under the same configuration and within its maximum, in replica equivalents, unless a queue
-    decides in their place.
+    decides in their place. A decided size that does not fall may lose replicas beyond it that are not ready.
     """
     earlier_tick = _tick_before_loss(judged) if _applies(judged) else None
-    if earlier_tick is None or earlier_tick.spec != judged.tick.spec:
+    if earlier_tick is None or earlier_tick.spec != judged.tick.spec or _loses_spares_only(judged):
         return None
     target = judged.context.decision.target
     for name, policy in judged.context.spec.policies.items():
@@ -101,6 +101,13 @@ def lost_replicas_count(judged: Judged) -> str | None:
             comparison = f"{earlier_load} was as much for each as {value:g} over {ready}"
             return f"{judged.before} -> {judged.after}, {needed:.2f} were needed before, and {comparison}"
     return None
+
+
+def _loses_spares_only(judged: Judged) -> bool:
+    """Return whether the decided size does not fall, and every pool keeps its ready replicas."""
+    decision, statuses = judged.context.decision, judged.context.statuses
+    keeps_ready = all(decision.targets.get(n, statuses[n].desired) >= statuses[n].ready for n in judged.serving)
+    return keeps_ready and (decision.target or 0) >= (decision.current or 0)
 
 
 def _queue_decides(judged: Judged, name: PolicyName, policy: Any) -> bool:

@@ -15,7 +15,7 @@ from policies.allocate.shortfall import shortfall
 from policies.history.capacity_backoff import FIRST_S
 from policies.history.pool_memory import PoolMemory
 from policies.model import Outcome, PoolName, PoolStatus, Result, RuleId, Shortfall
-from policies.model.spec import CostAllocationSpec, Pool
+from policies.model.spec import CostAllocationSpec, Pool, ScaleUp
 from tests.policies.allocate.worlds import POOLS, Simulation, workload_over
 
 A, B, OD = PoolName("spot-a"), PoolName("spot-b"), PoolName("on-demand")
@@ -357,6 +357,16 @@ def test_expensive_replicas_leave_only_once_cheaper_ones_serve() -> None:
         assert sim.fake_pools[OD].ready == 3
         sim.tick(3)
     assert sim.sizes() == {"spot-a": 3}
+
+
+def test_limited_growth_removes_no_ready_replica_of_a_move() -> None:
+    pools = {n: SPOT[n] for n in ("spot-a", "on-demand")}
+    slow = ScaleUp(max_replicas=1, max_share=0.0, period_s=300.0)
+    sim = Simulation.of(workload_over(pools, scale_up=slow, **CALM), on_demand=3)
+    sim.tick(3)
+    sim.fake_pools[A].ready = 3
+    assert sim.tick(6).target == 6
+    assert sim.sizes()["on-demand"] == 3
 
 
 def test_move_that_does_not_pay_back_its_start_is_not_made() -> None:
