@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from policies.forecast.history_seed import HistorySeed
     from policies.model import PolicyName, SignalName, Tick
 
-COLUMNS: Final = ("at", "demand", "capped_need", "may_scale_in", "active", "current", "target", "ready", "desired")
-AT, DEMAND, CAPPED_NEED, MAY_SCALE_IN, ACTIVE, CURRENT, TARGET, READY, DESIRED = range(len(COLUMNS))
-"""`desired` is the number of requested replicas of all pools, headroom tiers included, whatever their capacity."""
+COLUMNS: Final = (
+    *("at", "demand", "capped_need", "may_scale_in", "active", "current", "target", "ready"),
+    *("desired", "ready_replicas"),
+)
+AT, DEMAND, CAPPED_NEED, MAY_SCALE_IN, ACTIVE, CURRENT, TARGET, READY, DESIRED, READY_REPLICAS = range(len(COLUMNS))
+"""`desired` and `ready_replicas` count the replicas of all pools, headroom tiers included, whatever their capacity."""
 MAX_ROWS: Final = 4096
 """Maximum number of rows: 17 hours at the default interval of 15 s, two at Knative's of 2 s."""
 
@@ -80,6 +83,7 @@ class History:
             values.target,
             values.ready,
             sum(NAN if isinstance(r, Absent) else r.value.desired for r in observation.pools.values()),
+            sum(NAN if isinstance(r, Absent) else r.value.ready for r in observation.pools.values()),
         )
         for r in d.recommendations:
             self._retain(r.retained_signals)

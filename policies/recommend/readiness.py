@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from policies.history.ticks import DEMAND, DESIRED, READY
+from policies.history.ticks import DEMAND, DESIRED, READY, READY_REPLICAS
 from policies.model import Absent, Evidence, Fresh, PolicyName, Recommendation
 from policies.signals.demand import signal_names, whole_replicas
 
@@ -57,14 +57,16 @@ class FilledMethod(Protocol):
 class NotReady:
     """The replicas of one tick that are requested and not ready.
 
-    By count, `replicas` of `requested` are not ready, and `recent` were requested within the last `LOST_S`. In
-    replica equivalents, `lost` were ready within that time, are not ready now and were not removed; `demand_before` is
-    the largest demand measured while they were ready, and `size` is everything requested.
+    By count, `replicas` of `requested` are not ready, `recent` were requested within the last `LOST_S`, and
+    `lost_replicas` were ready within that time, are not ready now and were not removed. In replica equivalents, `lost`
+    is the capacity of those, `demand_before` the largest demand measured while they were ready, and `size` is
+    everything requested. Capacity is rounded up: of 4 replicas of 0.5 each, the loss of one is no loss of capacity.
     """
 
     replicas: int
     requested: int
     recent: int
+    lost_replicas: int
     lost: float
     demand_before: float
     size: int
@@ -72,7 +74,7 @@ class NotReady:
     @property
     def starting(self) -> bool:
         """Whether all of them were requested within `LOST_S`, so that none was lost or is overdue."""
-        return self.lost <= 0.0 and self.replicas <= self.recent
+        return self.lost_replicas <= 0 and self.lost <= 0.0 and self.replicas <= self.recent
 
     def __str__(self) -> str:
         return f"{self.replicas} of {self.requested} replicas are not ready"
@@ -92,26 +94,31 @@ def not_ready(spec: WorkloadSpec, history: History, observation: Observation, re
             missing += max(0, reading.value.desired - reading.value.ready)
     if ready is None or not missing:
         return None
-    desired = sum(r.value.desired for r in observation.pools.values() if not isinstance(r, Absent))
+    statuses = [r.value for r in observation.pools.values() if not isinstance(r, Absent)]
+    desired, ready_replicas = sum(s.desired for s in statuses), sum(s.ready for s in statuses)
     size = whole_replicas(work)
     past_ready = history.column(READY, observation.at - max(LOST_S, spec.scale_down.window_s))
-    past_desired = history.column(DESIRED)[len(history) - past_ready.size :]
-    recent = int(desired - np.fmin.reduce(past_desired, initial=float(desired)))
+    rows = len(history) - past_ready.size
+    past_desired = np.append(history.column(DESIRED)[rows:], float(desired))
+    recent = int(desired - np.fmin.reduce(past_desired))
+    past_replicas = np.append(history.column(READY_REPLICAS)[rows:], float(ready_replicas))
+    lost_replicas = int(_expected_ready(past_replicas, past_desired)) - ready_replicas
     if 0 < np.fmax.reduce(past_ready, initial=0.0) <= ready:
-        return NotReady(missing, requested, recent, 0.0, 0.0, size)
-    expected = _expected_ready(spec, np.append(past_ready, float(ready)), np.append(past_desired, float(desired)))
-    demand = history.column(DEMAND)[len(history) - past_ready.size :][past_ready >= expected]
+        return NotReady(missing, requested, recent, lost_replicas, 0.0, 0.0, size)
+    max_work = max(1.0, *(pool.work_per_replica for pool in spec.pools.values()))
+    expected = _expected_ready(np.append(past_ready, float(ready)), past_desired, max_work)
+    demand = history.column(DEMAND)[rows:][past_ready >= expected]
     demand_before = float(np.fmax.reduce(demand, initial=0.0))
-    return NotReady(missing, requested, recent, max(0.0, expected - ready), demand_before, size)
+    return NotReady(missing, requested, recent, lost_replicas, max(0.0, expected - ready), demand_before, size)
 
 
-def _expected_ready(spec: WorkloadSpec, ready: NDArray[np.float64], desired: NDArray[np.float64]) -> float:
+def _expected_ready(ready: NDArray[np.float64], desired: NDArray[np.float64], max_work: float = 1.0) -> float:
     """Return the replicas that would be ready if none had been lost, from values oldest first.
 
-    A removal takes replicas that are not ready first, and lost ones among them still count. Example: 10 of 12 ready
-    replicas are lost, and then the size is lowered to 11: 12 are still expected. Had all 12 been ready, 11 would be.
+    A removal takes replicas that are not ready first, and lost ones among them still count. `max_work` is the largest
+    capacity of one replica, in the unit of `ready`. Example: 10 of 12 ready replicas are lost, and then the size is
+    lowered to 11: 12 are still expected. Had all 12 been ready, 11 would be.
     """
-    max_work = max(1.0, *(pool.work_per_replica for pool in spec.pools.values()))
     known = ~np.isnan(ready + desired)
     ready, desired = np.minimum(ready, desired * max_work)[known], desired[known]
     pending = np.maximum(desired[:-1] - ready[:-1], 0.0)

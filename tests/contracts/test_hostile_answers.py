@@ -49,6 +49,8 @@ from tests.servers.certificate import self_signed
 from tests.servers.hostile import BODIES, MIB, Hostile, hostile, readable
 from tests.servers.kube_fake import write_kubeconfig
 
+pytestmark = pytest.mark.slow
+
 Read: TypeAlias = Callable[[], Awaitable[Any]]
 API: Final = Api("hostile", per_s=1e6, burst=1_000_000)
 MAX_MESSAGE_CHARS: Final = 4000

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
 
+import pytest
 from aiohttp import web
 
 from policies.history.ticks import History
@@ -22,6 +23,8 @@ from scaler.shared_resources import AdapterContext, Resources
 from tests.fakes import FakeActuator, ManualClock
 from tests.servers.exporter import vllm
 from tests.servers.site import listening
+
+pytestmark = pytest.mark.slow
 
 OTHERS: Final = 9
 LABELS: Final = 150_000

@@ -24,6 +24,7 @@ CHUNKS = 10
 CHUNK = 10 if QUICK else 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_sequences_violate_no_law(chunk: int) -> None:
     verdicts = [case.sequence(seed) for seed in range(1 + 50 * chunk, 1 + 50 * chunk + CHUNK)]
@@ -52,6 +53,7 @@ def grows_to_three(judged: Judged) -> str | None:
     return "three" if (judged.context.decision.target or 0) >= 3 else None
 
 
+@pytest.mark.slow
 def test_shrunk_story_is_smaller_and_violates_the_same_law() -> None:
     seed = next(seed for seed in range(1, 100) if len(draw(seed).ticks) > 10 and _violates(seed))
     story, played = shrink(draw(seed), "grows_to_three", laws=(grows_to_three,), tries=40)
@@ -74,12 +76,14 @@ def dies(seed: int) -> Verdict:
     return Verdict("dies", seed)
 
 
+@pytest.mark.slow
 def test_killed_worker_process_is_a_failure_and_others_continue() -> None:
     cases: Iterator[Any] = (("tests.fuzz.test_decisions:dies", seed) for seed in range(5))
     failures = {v.seed: v.failure for v in judged(cases, jobs=2)}
     assert failures == {0: "", 1: "the_process_lives", 2: "", 3: "the_process_lives", 4: ""}
 
 
+@pytest.mark.slow
 def test_fuzz_command_counts_cases_and_rejects_invalid_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--sequences", "2", "--mutations", "2", "--first", "3", "--jobs", "1"]) in {0, 1}
     assert "4 cases in" in capsys.readouterr().err
@@ -87,6 +91,7 @@ def test_fuzz_command_counts_cases_and_rejects_invalid_arguments(capsys: pytest.
         main(["--smaller"])
 
 
+@pytest.mark.slow
 def test_fuzz_command_prints_the_story_of_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--seed", "3"])
     output = capsys.readouterr().out

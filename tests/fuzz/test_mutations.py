@@ -24,6 +24,7 @@ COUNTS = {
 """Inputs of each kind; more in `make fuzz`."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_mutated_inputs_cause_no_failure(kind: str) -> None:
     count = COUNTS[kind] // 5 if QUICK else COUNTS[kind]
@@ -32,6 +33,7 @@ def test_mutated_inputs_cause_no_failure(kind: str) -> None:
     assert not any(v.failure for v in verdicts), describe_failures(verdicts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_corpus_inputs_cause_no_failure(kind: str) -> None:
     files = mutations.corpus(kind)
@@ -46,6 +48,7 @@ def test_every_kind_has_a_count_and_small_corpus_files() -> None:
     assert max(path.stat().st_size for path in files) <= 300_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", mutations.KINDS)
 def test_seed_reproduces_the_same_input(kind: str) -> None:
     assert mutations.input_of(kind, 5) == mutations.input_of(kind, 5)

@@ -170,6 +170,7 @@ def test_every_invariant_has_a_docstring_sentence() -> None:
 # --- the command
 
 
+@pytest.mark.slow
 def test_command_judges_one_world_or_several(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
     assert main(["--seed", str(REPEAT_EVERY), "--keep", str(tmp_path / "kept")]) == 0
     assert (tmp_path / "kept" / SCENARIO).read_text() == draw(REPEAT_EVERY).files[SCENARIO]

@@ -33,6 +33,7 @@ def paid_nodes(pool: FleetPool, at_s: np.ndarray[tuple[int], np.dtype[np.float64
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chat", "cold-start", "batch-queue", "spot", "bad-weather"])
 def test_bill_equals_the_price_integrated_over_paid_nodes(name: str, tmp_path: Path) -> None:
     run = simulate_shortened(name, tmp_path)
@@ -65,6 +66,7 @@ def test_bill_without_draining_equals_price_of_requested_sizes(name: str, tmp_pa
     assert requested / (3600 * 10**12 * 10**6) == pytest.approx(usd, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chat", "batch-queue", "spot"])
 def test_cost_by_use_and_by_market_add_up_to_the_total(name: str, tmp_path: Path) -> None:
     summary = summarize(simulate_shortened(name, tmp_path))

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ def test_targets_stay_within_bounds_or_no_further_outside_than_before(run: Workl
             assert target >= min(current[pool], spec.pools[pool].min_replicas)
 
 
+@pytest.mark.slow
 @LAW
 @given(workload_runs())
 def test_decide_is_deterministic_and_does_not_change_the_history(run: WorkloadRun) -> None:
@@ -92,6 +94,7 @@ def test_paused_workload_writes_no_targets(run: WorkloadRun) -> None:
     assert all(not tick.decision.targets for tick in run.ticks)
 
 
+@pytest.mark.slow
 @LAW
 @given(workload_runs(), st.sampled_from((1.0, 10.0, 1000.0)))
 def test_more_messages_never_lower_the_need(run: WorkloadRun, more: float) -> None:
@@ -150,6 +153,7 @@ def test_active_workload_does_not_scale_to_zero_within_the_cooldown(run: Workloa
             assert run.spec.min_replicas == 0
 
 
+@pytest.mark.slow
 @LAW
 @given(workload_runs())
 def test_tick_survives_a_journal_round_trip(run: WorkloadRun) -> None:
@@ -186,6 +190,7 @@ def test_allocate_moves_no_replica_between_pools_in_one_tick(
     assert sum(current[n] - targets[n] for n in shrank) <= max(0, sum(current.values()) - target)
 
 
+@pytest.mark.slow
 @law(600)
 @given(allocate_arguments())
 def test_allocate_gets_as_close_to_the_target_as_the_pools_allow(

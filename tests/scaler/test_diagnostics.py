@@ -65,6 +65,7 @@ async def test_failing_adapter_does_not_hide_the_other_checks(cloud: tuple[Aws, 
     assert not by_name["main"].ok
 
 
+@pytest.mark.slow
 async def test_late_share_is_measured_against_the_workloads_slo(tmp_path: Path) -> None:
     async with exporter({"a": Engine(growing(vllm({})))}) as pages:
         document = {

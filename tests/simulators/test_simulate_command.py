@@ -56,6 +56,7 @@ def without(*keys: str) -> Change:
 # --- output
 
 
+@pytest.mark.slow
 def test_a_scenario_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = simulate(capsys, files(tmp_path))
     assert (code, err) == (0, "")

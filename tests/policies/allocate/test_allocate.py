@@ -115,6 +115,7 @@ def test_unlike_machines_leave_zero_together() -> None:
     assert sim.sizes() == {"big": 1, "small": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "floor",
     [
@@ -280,6 +281,7 @@ def test_interruption_pending_replicas_count_towards_the_pool_maximum() -> None:
 # --- shortages
 
 
+@pytest.mark.slow
 def test_capacity_error_moves_requests_elsewhere_and_backs_off() -> None:
     sim = Simulation.of(workload_over({n: SPOT[n] for n in ("spot-a", "on-demand")}, **CALM))
     sim.fake_pools[A].refusal = Result.OUT_OF_CAPACITY
@@ -396,6 +398,7 @@ def test_no_replica_moves_without_full_evidence() -> None:
     assert sim.sizes() == {"on-demand": 3}
 
 
+@pytest.mark.slow
 def test_steady_load_does_not_flap() -> None:
     sim = Simulation.of(workload_over(slo_violation_cost_ratio=30.0), reserved=2, spot_a=2, spot_b=1)
     run_without_losses(sim, 2, 5)

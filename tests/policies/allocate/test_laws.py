@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,7 @@ def simulation_runs(
     return observations
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs())
 def test_no_pool_scales_in_while_blind(run: list[tuple[Simulation, dict[PoolName, FakePool]]]) -> None:
@@ -153,6 +155,7 @@ def test_refusing_pool_does_not_grow_until_its_wait_or_shortage_ends(
                 until[name] = tick.at + QUOTA_SHORTEST_S
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs())
 def test_journaled_ticks_replay_to_the_same_decisions(
@@ -166,6 +169,7 @@ def test_journaled_ticks_replay_to_the_same_decisions(
         history.append(read)
 
 
+@pytest.mark.slow
 @LAW
 @given(simulation_runs(), st.floats(-1e6, 1e6))
 def test_clock_jump_changes_no_decision(run: list[tuple[Simulation, dict[PoolName, FakePool]]], jump_s: float) -> None:

@@ -55,6 +55,7 @@ def test_quota_error_of_45_seconds_ends_within_minutes(pools: dict[str, Pool]) -
         assert later_s[0] <= QUOTA_FIRST_S + RESPONSE_TICKS * 15.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pools", POOLS.values(), ids=POOLS)
 def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: dict[str, Pool]) -> None:
     sim = simulation_over_quota(pools)
@@ -71,6 +72,7 @@ def test_quota_error_limits_requests_and_its_pool_is_used_once_it_ends(pools: di
     assert sim.fake_pools[A].ready >= 2
 
 
+@pytest.mark.slow
 def test_quota_waits_double_to_an_hour_and_appear_in_the_reason() -> None:
     sim = simulation_over_quota(POOLS["two priced pools"])
     sim.run(3, 4)
@@ -103,6 +105,7 @@ def test_only_pool_keeps_its_standing_request_after_a_quota_error() -> None:
     assert sim.run(20, 4).targets == {A: 4}
 
 
+@pytest.mark.slow
 def test_changed_specification_ends_the_wait_at_once() -> None:
     sim = simulation_over_quota(POOLS["two priced pools"])
     sim.run(ticks(sim, 6 * 3600.0), 2)

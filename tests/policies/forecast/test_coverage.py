@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from policies.forecast.quantile_forecast import QuantileForecast
 from tests.policies.forecast.processes import forecast_of, note, poisson, ramp, walk
 
+pytestmark = pytest.mark.slow
+
 WARM_UP = 240
 TICKS = 1440
 BINS = 4

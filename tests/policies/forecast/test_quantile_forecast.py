@@ -44,12 +44,14 @@ def test_longer_horizon_has_no_smaller_peak(values: Sequence[float | None]) -> N
     assert (np.diff(peaks, axis=0) >= -1e-9 * peaks[1:]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [poisson(1, 700), walk(2, 700), ramp(3, 700)], ids=["steady", "walk", "ramp"])
 def test_interval_widens_with_the_horizon(made: NDArray[np.float64]) -> None:
     low, high = forecast_of(made).at(HORIZONS_S, (0.05, 0.95)).T
     assert (np.diff(high - low) >= 0.0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [poisson(1, 400), walk(2, 400), ramp(3, 400)], ids=["steady", "walk", "ramp"])
 def test_single_and_batched_queries_agree(made: NDArray[np.float64]) -> None:
     forecast = forecast_of(made)
@@ -67,6 +69,7 @@ def test_forecast_scales_with_the_unit_of_demand(values: Sequence[float | None],
     assert np.allclose(scaled.peaks(300, QS), factor * plain.peaks(300, QS), rtol=1e-6, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_forecast_is_deterministic_and_queries_do_not_change_it() -> None:
     values = poisson(1, 300)
     quiet, queried = QuantileForecast(STEP_S), QuantileForecast(STEP_S)
@@ -80,6 +83,7 @@ def test_forecast_is_deterministic_and_queries_do_not_change_it() -> None:
     assert np.array_equal(queried.at(HORIZONS_S, QS), quiet.at(HORIZONS_S, QS))
 
 
+@pytest.mark.slow
 def test_queries_do_not_change_the_forecast_in_missed_or_repeated_ticks() -> None:
     """With seasons: the cached earlier days do not depend on the queries between ticks."""
     past, ticks = days(12, 3, 300.0), np.random.default_rng(13).integers(0, 3, 200)
@@ -162,6 +166,7 @@ def test_missed_ticks_do_not_move_the_forecast(missed: float | None) -> None:
     assert forecast.peak(90, 0.9).value == pytest.approx(before.value, rel=0.1)
 
 
+@pytest.mark.slow
 def test_gaps_are_not_zeros() -> None:
     """With every third tick missed, the level and the spread are those of the other ticks."""
     values: list[float | None] = list(poisson(5, 900))
@@ -170,6 +175,7 @@ def test_gaps_are_not_zeros() -> None:
     assert forecast_of(values).peak(90, 0.9).value == pytest.approx(whole, rel=0.1)
 
 
+@pytest.mark.slow
 def test_long_gap_keeps_the_seasons_and_is_blind_until_the_next_value() -> None:
     forecast = forecast_of(days(6, 3, 60.0), 60.0)
     after = 3 * 1440 + 600  # ten hours without readings, until 10:00
@@ -195,6 +201,7 @@ def test_values_in_the_same_tick_count_as_their_mean() -> None:
     assert once.peak(60, 0.5).mean == twice.peak(60, 0.5).mean == 3.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump_s", [3600.0, -7200.0, 0.4])
 def test_clock_jump_does_not_change_the_forecast(jump_s: float) -> None:
     values = poisson(8, 400)
@@ -206,6 +213,7 @@ def test_clock_jump_does_not_change_the_forecast(jump_s: float) -> None:
     assert jumped.peak(300, 0.9) == steady.peak(300, 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learn_s", [0.0, 4 * 3600.0])
 def test_seeded_history_equals_an_observed_one(learn_s: float) -> None:
     values = poisson(9, 240)
@@ -247,6 +255,7 @@ def size_of(forecast: QuantileForecast) -> int:
     return sum(arrays.values())
 
 
+@pytest.mark.slow
 def test_forecast_reason_names_the_leader_and_the_change() -> None:
     peak = forecast_of(ramp(11, 400)).peak(300, 0.9)
     assert isinstance(peak, Forecast)

@@ -69,6 +69,7 @@ def leaders(
     return counts
 
 
+@pytest.mark.slow
 def test_random_walk_is_mostly_led_by_the_reactive_candidate() -> None:
     """No candidate beats the last value; others lead only by random variation."""
     counts: Counter[str] = Counter()
@@ -87,6 +88,7 @@ def test_noise_and_growth_are_led_by_a_fitting_candidate(made: NDArray[np.float6
     assert forecast_of(made).peak(300, 0.9).leader in expected
 
 
+@pytest.mark.slow
 def test_seasonal_series_promotes_a_seasonal_candidate_after_two_periods() -> None:
     values = days(6, 4.45, 300.0)
     forecast = forecast_of(values[: 288 * 2 - 10], 300.0)

@@ -109,6 +109,7 @@ def _budget_violations(state: State, desired: Mapping[PoolName, int], after: Map
             yield f"{then:g} of {limit:g}, {before:g} desired"
 
 
+@pytest.mark.slow
 @law(300)
 @given(states(), st.data())
 def test_no_order_of_the_rules_violates_a_limit(state: State, data: st.DataObject) -> None:
@@ -121,6 +122,7 @@ def test_no_order_of_the_rules_violates_a_limit(state: State, data: st.DataObjec
         assert low <= size <= high or targets[name] % state.spec.pools[name].quantum
 
 
+@pytest.mark.slow
 @law(300)
 @given(states())
 def test_no_decision_violates_a_limit(state: State) -> None:

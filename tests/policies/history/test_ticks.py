@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from policies.history.ticks import AT, CAPPED_NEED, MAY_SCALE_IN, TARGET, History
 from policies.model import Absent, Decision, Evidence, Fresh, PolicyName, Reading, Recommendation, SignalName
@@ -27,6 +28,7 @@ def test_column_since_a_time_includes_that_time() -> None:
     assert history.column(TARGET, since=46).tolist() == []
 
 
+@pytest.mark.slow
 def test_history_keeps_its_span() -> None:
     history = History(span_s=600)
     for i in range(10_000):

@@ -67,6 +67,7 @@ def day_of(at: float) -> float:
     return 3.0 + 2.0 * math.sin(at / DAY_S * 2 * math.pi)
 
 
+@pytest.mark.slow
 def test_seeded_seasons_improve_forecasts_after_a_change_of_units() -> None:
     """The learned capacity changes and doubles all work: the shape of the days still counts."""
     seeded, cold = QuantileForecast(15.0), QuantileForecast(15.0)

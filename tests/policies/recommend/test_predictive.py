@@ -41,6 +41,7 @@ def test_steady_load_converges_to_the_fewest_replicas_within_the_slo() -> None:
     assert 0.9 * ideal_replicas(day, 60.0) <= last.target <= ideal_replicas(day, 60.0) + 2
 
 
+@pytest.mark.slow
 def test_wrong_configured_capacity_is_corrected_by_learning() -> None:
     day = Day(
         policy=Predictive(
@@ -53,6 +54,7 @@ def test_wrong_configured_capacity_is_corrected_by_learning() -> None:
     assert recommendation_of(last).memory["itl_s.saturation"] == pytest.approx(0.5, rel=0.25)
 
 
+@pytest.mark.slow
 def test_queue_of_earlier_engines_does_not_change_the_learned_itl() -> None:
     day = Day()
     size = day.run(CALM)[-1].target
@@ -108,6 +110,7 @@ def test_gpu_utilization_does_not_change_the_decision() -> None:
     assert [d.target for d in day.run([5.0] * 40)] == [d.target for d in idle.run([5.0] * 40)]
 
 
+@pytest.mark.slow
 def test_longer_outputs_at_the_same_rate_need_more_replicas() -> None:
     day = Day(ready=5)
     before = day.run(CALM)[-1]
@@ -118,6 +121,7 @@ def test_longer_outputs_at_the_same_rate_need_more_replicas() -> None:
     assert after.target > before.target * 1.5
 
 
+@pytest.mark.slow
 def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
     shortages = {}
     for quantile in (0.5, 0.9):
@@ -131,6 +135,7 @@ def test_higher_quantile_reduces_the_shortage_on_a_ramp() -> None:
     assert shortages[0.9] < 0.7 * shortages[0.5]
 
 
+@pytest.mark.slow
 def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
     """Dynamo's planner in SLA mode went from 2 to 8 replicas, its whole budget, for an ITL of 30 ms."""
     day = Day(slo=Slo(itl_s=0.03), engines=Engines(itl_s=0.035), ready=3)
@@ -279,6 +284,7 @@ def test_slo_correction_recovers_within_an_hour_of_an_outage() -> None:
     assert state.correction == 1.0
 
 
+@pytest.mark.slow
 def test_peaks_are_monotonic_and_decisions_are_deterministic() -> None:
     day = Day(policy=Predictive(source="e", rate_window_s=60.0))
     last = day.run([60.0 + 20.0 * math.sin(k / 7) for k in range(240)])[-1]
@@ -313,6 +319,7 @@ def test_sudden_drop_of_demand_is_held_and_a_gradual_one_is_not(past: list[float
     assert demand_to_hold(np.array(past), MINUTE) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_sudden_drop_keeps_the_replicas_for_a_quarter_of_an_hour() -> None:
     day = Day(ready=6)
     day.run(CALM)

@@ -7,9 +7,23 @@ from typing import Any
 
 import pytest
 
-from policies.model import Absent, Evidence, Fresh, Reading, RuleId
-from policies.recommend.readiness import LOST_S
+from policies.history.ticks import History
+from policies.model import (
+    Absent,
+    Evidence,
+    Fresh,
+    Observation,
+    PoolName,
+    PoolStatus,
+    Reading,
+    RuleId,
+    WorkloadName,
+)
+from policies.model.spec import Pool
+from policies.pipeline import decide
+from policies.recommend.readiness import LOST_S, NotReady, not_ready
 from policies.recommend.threshold import KvCacheUsage, QueueDepth
+from tests.factories import NOW, spec, tick_of
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, engine_readings
 
 LONG = round(2400.0 / STEP_S)
@@ -102,6 +116,19 @@ def test_interrupted_replica_counts_as_full_and_is_removed_first() -> None:
     sizes = replicas.ticks(12, 0.3 * replicas.ready)
     assert sizes[4] == 6, "11 ready at 30 of 80 % are 4.1, and one is counted as full"
     assert sizes[-1] == 5, "the replica that was not ready is removed first"
+
+
+def test_loss_of_a_replica_smaller_than_one_equivalent_is_no_start() -> None:
+    """Three replicas of half an equivalent count as 2, as four do, and the fourth was requested a moment ago."""
+    workload = spec({"p": KvCacheUsage(source="e")}, {"main": Pool(work_per_replica=0.5)}, max_replicas=12)
+    history, missing = History(workload.lookback_s), list[NotReady | None]()
+    for tick, (desired, ready) in enumerate([(3, 3), (4, 3), (4, 4), (4, 3)]):
+        at = NOW + tick * STEP_S
+        pools = {PoolName("main"): Fresh(PoolStatus(desired, ready), at)}
+        observation = Observation(WorkloadName("llm"), at, {}, pools)
+        missing.append(not_ready(workload, history, observation, 2))
+        history.append(tick_of(observation, decide(workload, history, observation)))
+    assert [m and (m.lost_replicas, m.starting) for m in missing] == [None, (0, True), None, (1, False)]
 
 
 def test_load_of_lost_replicas_is_named_in_the_reason() -> None:

@@ -18,6 +18,8 @@ from policies.recommend.readiness import LOST_S
 from tests.laws import law
 from tests.policies.recommend.losses import POLICIES, STEP_S, Replicas, engine_readings
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = law(25)
 TARGETS = {"gpu_utilization": 0.7, "predictive": 0.95}
 """The share of a full replica that a policy fills; 0.8 for the others."""

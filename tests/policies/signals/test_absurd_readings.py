@@ -133,6 +133,7 @@ def test_every_policy_kind_is_covered() -> None:
     assert KINDS.keys() == POLICIES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [False, True], ids=["as read", "within the ceilings"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_cost_of_a_decision_is_bounded_for_any_reading(kind: str, within: bool) -> None:
@@ -147,6 +148,7 @@ def test_cost_of_a_decision_is_bounded_for_any_reading(kind: str, within: bool) 
                 assert decision.demand is None or 0.0 <= decision.demand <= 500.0, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["queue_depth", "predictive", "hpa", "headroom"])
 def test_cost_of_a_decision_is_bounded_at_the_largest_max_replicas(kind: str) -> None:
     for pools in (None, PRICED):
@@ -177,6 +179,7 @@ def test_implausible_pool_size_counts_as_unread(size: int) -> None:
     assert "beyond any plausible size (limit 1000000)" in decision.reason
 
 
+@pytest.mark.slow
 def test_largest_plausible_pool_size_has_a_bounded_cost() -> None:
     workload = spec(KINDS["predictive"], max_replicas=100_000)
     history = History()

@@ -60,6 +60,7 @@ def test_low_or_absent_gpu_activity_never_lowers_the_size(utilization: float | N
     assert sizes[-1] == sizes[0] == day.sizes[-201]
 
 
+@pytest.mark.slow
 def test_intermittent_engine_metrics_do_not_ratchet_the_size_up() -> None:
     day = Day(policy=WITH_FALLBACK)
     needed = recommendation_of(day.run([60.0] * 80)[-1]).replicas

@@ -21,6 +21,8 @@ from tests.factories import NOW, next_tick
 from tests.policies.allocate.worlds import FakePool, Simulation, workload_over
 from tests.policies.recommend.engines import STEP_S, Engines
 
+pytestmark = pytest.mark.slow
+
 MAIN = PoolName("main")
 HOUR = int(3600.0 / STEP_S)
 SURPLUS = Predictive(source="e", rate_window_s=60.0, utilization=2.0, quantile=0.5)

@@ -84,6 +84,7 @@ def idle(workload: WorkloadSpec, readings: Mapping[str, float]) -> dict[str, flo
     return zeros | dict(readings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pools", [None, PRICED], ids=["one pool", "priced pools"])
 @pytest.mark.parametrize("start", [1, 12])
 @pytest.mark.parametrize(("policies", "readings"), BELOW_ACTIVATION.values(), ids=BELOW_ACTIVATION)
@@ -141,6 +142,7 @@ def day_with_scale_to_zero(policy: Predictive, **settings: Any) -> Day:
     return day
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_forecast", [True, False], ids=["forecasts", "reactive"])
 def test_predictive_scales_to_zero_once_traffic_ends(use_forecast: bool) -> None:
     day = day_with_scale_to_zero(Predictive(source="e", rate_window_s=60.0, use_forecast=use_forecast))
@@ -155,6 +157,7 @@ def test_predictive_scales_to_zero_once_traffic_ends(use_forecast: bool) -> None
     assert first_zero >= int(300.0 / STEP_S)
 
 
+@pytest.mark.slow
 def test_requests_too_short_to_be_running_keep_a_replica() -> None:
     """One request per second, answered between two ticks: only the rates show it."""
     day = day_with_scale_to_zero(Predictive(source="e", rate_window_s=60.0))
@@ -162,6 +165,7 @@ def test_requests_too_short_to_be_running_keep_a_replica() -> None:
     assert all(d.target for d in day.run([1.0] * HOUR))
 
 
+@pytest.mark.slow
 def test_forecast_alone_does_not_prevent_scale_to_zero() -> None:
     """Demand changes from hour to hour before it ends, so its forecast is above zero."""
     day = day_with_scale_to_zero(Predictive(source="e", rate_window_s=60.0, quantile=0.95))
@@ -174,6 +178,7 @@ def test_forecast_alone_does_not_prevent_scale_to_zero() -> None:
     assert {d.target for d in after[HOUR:]} == {0}
 
 
+@pytest.mark.slow
 def test_predictive_with_a_queue_scales_to_zero_and_activates() -> None:
     policy = Predictive(source="e", queue="queue", rate_window_s=60.0, queue_deadline_s=30.0, message_service_s=1.0)
     workload = dataclasses.replace(day_with_scale_to_zero(policy).spec, policies={PolicyName("predictive"): policy})

@@ -120,6 +120,7 @@ async def test_instances_are_launched_in_the_zone_with_capacity(env: AwsEnvironm
     assert Part(B, "on_demand", 1, 3) in status.parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lack", "error", "code"),
     [("capacity", OutOfCapacity, "InsufficientInstanceCapacity"), ("quota", OutOfQuota, "VcpuLimitExceeded")],

@@ -65,6 +65,7 @@ async def responds(source: Source) -> bool:
     return isinstance((await source.sample())["visible"], Fresh)
 
 
+@pytest.mark.slow
 async def test_workloads_of_one_account_share_a_client_and_connection(env: AwsSetup) -> None:
     queues = [await env.aws.queue(f"queue-{i}") for i in range(5)]
     for source in await asyncio.gather(*(env.open(q) for q in queues)):
@@ -140,6 +141,7 @@ async def test_unknown_access_keys_are_misconfigured(env: AwsSetup) -> None:
             await source.sample()
 
 
+@pytest.mark.slow
 async def test_silent_instance_metadata_is_requested_at_most_twice(env: AwsSetup) -> None:
     async with tcp_proxy("127.0.0.1", free_port()) as metadata:
         metadata.fault = ProxyFault.SILENT

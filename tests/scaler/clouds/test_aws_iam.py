@@ -135,6 +135,7 @@ async def test_iam_policy_suffices_for_every_kind_and_grants_no_unused_action(
         assert {result for _, _, result in env.resources.calls.results} <= {"ok", "out_of_capacity"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pool", "action"),
     [

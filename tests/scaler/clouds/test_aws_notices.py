@@ -193,6 +193,7 @@ async def own(env: AwsEnvironment) -> AsyncIterator[tuple[MetadataServer, Notice
         yield server, sources.board
 
 
+@pytest.mark.slow
 async def test_an_instance_reads_its_own_interruption_notice(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await wait_until(NOTICE_S, lambda: server.given)
@@ -210,6 +211,7 @@ async def test_an_instance_reads_its_own_interruption_notice(own: tuple[Metadata
     assert notice.interrupts_at == 1795780920.0
 
 
+@pytest.mark.slow
 async def test_rejected_metadata_token_is_replaced(own: tuple[MetadataServer, NoticeBoard]) -> None:
     server, board = own
     await wait_until(NOTICE_S, lambda: server.given)
@@ -219,6 +221,7 @@ async def test_rejected_metadata_token_is_replaced(own: tuple[MetadataServer, No
     assert server.given == 2
 
 
+@pytest.mark.slow
 async def test_busy_metadata_server_is_polled_again(env: AwsEnvironment) -> None:
     async with metadata_server() as server:
         server.busy = 2
@@ -227,6 +230,7 @@ async def test_busy_metadata_server_is_polled_again(env: AwsEnvironment) -> None
         await wait_until(3 * NOTICE_S, lambda: sources.board.notices_for({"i-0123456789abcdef0"}))
 
 
+@pytest.mark.slow
 async def test_notice_of_the_metadata_server_is_pending_in_the_pool(
     env: AwsEnvironment, own: tuple[MetadataServer, NoticeBoard]
 ) -> None:

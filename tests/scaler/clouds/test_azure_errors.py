@@ -114,6 +114,7 @@ def test_unknown_error_code_without_a_status_is_transient() -> None:
     assert type(error_of_code("NeverHeardOf", "what")) is Unavailable
 
 
+@pytest.mark.slow
 def test_azure_sdk_is_imported_only_when_an_adapter_is_opened() -> None:
     script = (
         "import sys; from pathlib import Path; from scaler.config.load import load;"

@@ -202,6 +202,7 @@ async def test_an_operation_on_another_host_is_not_followed(env: AzureEnvironmen
 # Scheduled events.
 
 
+@pytest.mark.slow
 async def test_relay_on_each_machine_reports_events_within_two_seconds(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2, priority="Spot")
     pool = await env.vmss(events_url=env.events.relays)
@@ -213,6 +214,7 @@ async def test_relay_on_each_machine_reports_events_within_two_seconds(env: Azur
     assert set(env.events.requests) == {"h100000000", "h100000001"}
 
 
+@pytest.mark.slow
 async def test_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -> None:
     serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.relays)
@@ -224,6 +226,7 @@ async def test_machines_of_a_closed_pool_are_not_polled(env: AzureEnvironment) -
     assert listener._urls() == []
 
 
+@pytest.mark.slow
 async def test_a_withdrawn_event_is_not_pending(env: AzureEnvironment) -> None:
     its_set = serving(env.cloud, 2)
     pool = await env.vmss(events_url=env.events.url)
@@ -340,6 +343,7 @@ async def test_a_missing_agent_pool_is_reported_with_the_existing_ones(env: Azur
         await aks.status()
 
 
+@pytest.mark.slow
 async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnvironment) -> None:
     pool = agent_pool(env.cloud, 0)
     pool.nodes.serving = True

@@ -44,6 +44,7 @@ async def test_a_fleet_s_parts_are_by_zone_and_market(env: AwsEnvironment) -> No
     assert (await read_status(pool)).parts == (Part(A, "spot", 1), Part(B, "spot", 1))
 
 
+@pytest.mark.slow
 async def test_unknown_fleet_id_does_not_fail_the_other_fleets(env: AwsEnvironment) -> None:
     pools = [await env.open(Ec2Fleet, fleet=fleet(env, i)) for i in range(1, 8)]
     pools.insert(3, await env.open(Ec2Fleet, fleet=FLEET))
@@ -189,6 +190,7 @@ def ending(in_s: float) -> datetime:
     return datetime.fromtimestamp(SystemClock().now() + in_s, UTC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reservations", "held"),
     [

@@ -148,6 +148,7 @@ async def test_missing_credentials_are_misconfigured_with_a_remedy(env: GcpEnvir
         await (await env.pool(mig(project))).status()
 
 
+@pytest.mark.slow
 async def test_workload_identity_uses_the_token_of_the_metadata_server(env: GcpEnvironment) -> None:
     """Run in a separate process: google-auth reads the metadata server's address at import."""
     project = {**env.cloud.document(), "credentials_file": None}
@@ -167,6 +168,7 @@ async def test_workload_identity_uses_the_token_of_the_metadata_server(env: GcpE
     assert "2 ready" in output, output
 
 
+@pytest.mark.slow
 async def test_slow_token_does_not_block_the_event_loop(env: GcpEnvironment) -> None:
     requested, released = asyncio.Event(), asyncio.Event()
     async with _slow(requested, released) as port:

@@ -65,6 +65,7 @@ async def test_preemption_requests_a_tick_and_is_acknowledged(env: GcpEnvironmen
     assert env.cloud.pubsub.unacknowledged == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "pending"),
     [
@@ -102,6 +103,7 @@ async def test_notice_for_a_machine_of_another_pool_is_ignored(env: GcpEnvironme
     assert (await read_status(pool)).interruption_pending == 0
 
 
+@pytest.mark.slow
 async def test_notices_resume_after_pub_sub_failed(env: GcpEnvironment) -> None:
     mig = env.mig()
     env.cloud.pubsub.fault = (grpc.StatusCode.UNAVAILABLE, "not now")
@@ -113,6 +115,7 @@ async def test_notices_resume_after_pub_sub_failed(env: GcpEnvironment) -> None:
         await read_status(pool, lambda s: s.interruption_pending == 1)
 
 
+@pytest.mark.slow
 async def test_notices_resume_after_a_broken_connection(env: GcpEnvironment) -> None:
     mig = env.mig()
     pool = await env.pool(spec(env))
@@ -164,6 +167,7 @@ async def test_notice_expires_if_the_machine_outlives_its_interruption_time(env:
     assert (await read_status(pool)).interruption_pending == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "pending"),
     [

@@ -41,6 +41,7 @@ async def opening() -> AsyncIterator[AdapterContext]:
         yield AdapterContext(resources, SystemClock(), 20.0)
 
 
+@pytest.mark.slow
 @given(JSON, st.booleans())
 def test_valid_json_is_decoded_like_the_standard_library(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)

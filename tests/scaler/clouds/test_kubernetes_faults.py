@@ -153,6 +153,7 @@ async def test_an_etcd_restored_from_a_backup_is_accepted(place: FakePlace, open
     assert (await settled(actuator, lambda s: s.desired == 8)).desired == 8
 
 
+@pytest.mark.slow
 async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, opened: Open) -> None:
     names = [f"llm-{n}" for n in range(300)]  # more than a page of the list
     for name in names:
@@ -245,6 +246,7 @@ async def test_omitted_replicas_are_unavailable(place: FakePlace, opened: Open) 
         await (await opened()).status()
 
 
+@pytest.mark.slow
 async def test_a_throttled_read_has_a_retry_pause(place: FakePlace) -> None:
     place.fake.throttled = True
     async with Resources() as resources:

@@ -58,6 +58,7 @@ async def test_engine_with_requests_stays_awake_and_is_reported(
     assert [e.lost for e in engines.engines.values()] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 async def test_sleep_call_may_outlast_a_tick(engines: SleepingEngines, pool: VllmSleepResizer) -> None:
     engines.sleep_s = 1.5
     await pool.resize(2, (await pool.status()).value)

@@ -161,6 +161,7 @@ def test_unwritable_journal_directory_raises_misconfigured(tmp_path: Path) -> No
         writer(tmp_path / "file" / "journal")
 
 
+@pytest.mark.slow
 def test_writer_counts_records_lost_to_a_full_disk(tmp_path: Path, workload: Workload) -> None:
     script = f"""
 import json, resource, signal
@@ -223,6 +224,7 @@ def test_writer_stops_while_another_writer_holds_its_directory(tmp_path: Path, w
     assert [t.at - NOW for t in Journal(folder)] == [1, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 60], ids=["no byte", "a torn start"])
 def test_writer_recovers_from_a_disk_that_is_full_at_start(tmp_path: Path, workload: Workload, room: int) -> None:
     script = f"""
@@ -341,6 +343,7 @@ def test_damaged_initial_history_is_skipped_and_counted(
     assert work_since(tmp_path, NOW - 60, {workload.name: {PolicyName("p")}}).starts == []
 
 
+@pytest.mark.slow
 def test_killed_writer_keeps_all_written_records(tmp_path: Path) -> None:
     script = f"""
 import os, signal

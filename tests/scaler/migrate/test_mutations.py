@@ -18,6 +18,8 @@ from scaler.cli import main
 from tests.laws import law
 from tests.scaler.migrate.importing import MANIFESTS
 
+pytestmark = pytest.mark.slow
+
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-5, 5), st.floats(), st.text("aZ-.:/{ ", max_size=6), st.just(10**400),
     st.sampled_from(["", "1e999", "9" * 50, "-5", "2024-01-01", "0x1", "Disabled", "Percent", "EiEi", "\x00"]),

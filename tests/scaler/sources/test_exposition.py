@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -40,6 +41,7 @@ SERIES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(SERIES, st.sampled_from(["", " 1700000000000"]))
 def test_page_is_parsed_as_by_the_prometheus_client(
     series: dict[frozenset[tuple[str, str]], float], stamp: str

@@ -191,6 +191,7 @@ class TestSetUp:
         await read(source)
         assert env.cloud.pubsub.requests.count("pubsub.subscriptions.get") == calls + 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("fault", [ProxyFault.RESET, ProxyFault.FROZEN, ProxyFault.SILENT])
     async def test_counts_do_not_wait_for_a_broken_connection_to_pub_sub(
         self, env: GcpEnvironment, fault: ProxyFault

@@ -87,6 +87,7 @@ async def test_series_are_matched_by_their_own_labels(opening: AdapterContext, e
     assert readings == {"running": Fresh(12, 1000)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "why"),
     [

@@ -62,6 +62,7 @@ async def values(source: Source) -> dict[str, float]:
     return {quantity: value(reading) for quantity, reading in (await source.sample()).items()}
 
 
+@pytest.mark.slow
 async def test_visible_in_flight_and_delayed_messages_are_separate(env: SourceEnvironment) -> None:
     source = await env.open()
     await env.aws.send(env.queue, 5)
@@ -160,6 +161,7 @@ async def test_missing_count_is_absent(env: SourceEnvironment) -> None:
     assert readings["delayed"] == Absent("ApproximateNumberOfMessagesDelayed is not in the answer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", aws_fault.GARBAGE.values(), ids=list(aws_fault.GARBAGE))
 async def test_malformed_response_is_unavailable(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open()
@@ -227,6 +229,7 @@ async def test_counts_do_not_read_cloudwatch(env: SourceEnvironment) -> None:
     assert {a.service for a in env.front.requests} == {"sqs"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", aws_fault.CLOUDWATCH_TROUBLES.values(), ids=list(aws_fault.CLOUDWATCH_TROUBLES))
 async def test_cloudwatch_fault_does_not_affect_the_counts(env: SourceEnvironment, fault: Fault) -> None:
     source = await env.open(oldest_age=True, deadline_s=2.0)

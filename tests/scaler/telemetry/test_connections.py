@@ -164,6 +164,7 @@ async def test_idle_and_slow_connections_do_not_exhaust_server_or_sources(tmp_pa
             writer.close()
 
 
+@pytest.mark.slow
 def test_descriptor_soft_limit_is_raised_to_the_hard_limit() -> None:
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 200));"

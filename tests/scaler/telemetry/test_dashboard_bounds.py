@@ -48,6 +48,7 @@ def test_stored_ticks_decisions_and_signals_are_bounded() -> None:
     assert len(columns.signals) == MAX_SIGNALS
 
 
+@pytest.mark.slow
 def test_two_thousand_workloads_use_bounded_memory_and_cpu_per_tick() -> None:
     dashboard = Dashboard("1.2.3", Known())
     for turn in range(3):

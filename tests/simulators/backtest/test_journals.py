@@ -34,6 +34,7 @@ def ticks(lines: list[str]) -> list[int]:
     return [k for k, line in enumerate(lines) if '"type":"tick"' in line]
 
 
+@pytest.mark.slow
 def test_a_journal_reads_as_a_row_per_tick_and_a_column_per_signal() -> None:
     period = recorded_runs.period()
     run = only_run(period.journal)

@@ -7,6 +7,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ def records(draw: st.DrawFn) -> BacktestResult:
     return backtest(record, BacktestOptions(simulate=False), RequestedContenders())
 
 
+@pytest.mark.slow
 @law(8)
 @given(records())
 def test_missing_data_does_not_hide_other_figures(result: BacktestResult) -> None:

@@ -31,6 +31,7 @@ def pool(market: str = "on_demand", price: float | None = 6.0, **sizes: Any) -> 
 # --- cost
 
 
+@pytest.mark.slow
 def test_recorded_cost_matches_the_simulated_bill() -> None:
     """Compare with the simulator's own bill, which charges each node from its start to its end."""
     period = recorded_runs.period()
@@ -186,6 +187,7 @@ def test_a_quiet_period_has_no_notable_periods() -> None:
     assert notable_periods(summarize_period(make_recorded_run(50))) == []
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 100), min_size=4, max_size=60))
 def test_notable_periods_never_sum_to_more_than_the_total(values: list[float]) -> None:
     record = make_recorded_run(len(values), columns={"errors": values})

@@ -290,6 +290,7 @@ def small_scenarios(draw: st.DrawFn) -> tuple[dict[str, Any], RequestTrace, int]
     return options, trace(*rows), draw(st.integers(0, 2**63 - 1))
 
 
+@pytest.mark.slow
 @LAW
 @given(drawn=small_scenarios())
 def test_requests_and_cost_are_conserved_in_any_world(drawn: tuple[dict[str, Any], RequestTrace, int]) -> None:

@@ -187,6 +187,7 @@ def test_a_mutated_scenario_loads_or_raises_a_config_error(tmp_path: Path, data:
             run.simulate(case, 1, run.traffic_of(case, 1))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(text=st.text(max_size=200) | st.text("{}[]:-,&*!|>'\"#%@` \n\tab1.", max_size=60))
 def test_a_file_that_is_not_a_scenario_raises_an_error(tmp_path: Path, text: str) -> None:

@@ -24,6 +24,7 @@ def test_mean_half_width_matches_laws_worked_example() -> None:
     assert (result.low, result.high, result.n) == (result.mean - result.half_width, result.mean + result.half_width, 10)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_normal_mean_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(3, 2, (4000, 5))
@@ -95,6 +96,7 @@ def test_median_interval_of_twenty_uses_the_6th_and_15th_order_statistics() -> N
     assert result.level == pytest.approx(0.9586, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("q", "n"), [(0.5, 9), (0.9, 200), (0.99, 1000)])
 def test_the_interval_of_a_quantile_has_its_nominal_coverage(q: float, n: int) -> None:
     rng = np.random.default_rng(3)

@@ -118,6 +118,7 @@ async def test_engine_readings_have_the_age_of_the_last_scrape() -> None:
     assert set(sample) == set(ENGINES)
 
 
+@pytest.mark.slow
 def test_missing_simulator_packages_are_reported_with_the_remedy(tmp_path: Path) -> None:
     file = configuration(tmp_path)
     script = (

@@ -63,6 +63,7 @@ def script_of(text: str) -> str:
     return re.sub(r"<script>/\*\*?.*?</script>", "", text, count=1, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_cost_and_the_slo_attainment() -> None:
     data = run_data("small", crowd())
     s = data.summary
@@ -184,6 +185,7 @@ def test_an_engine_only_run_has_a_page() -> None:
     assert "Nothing was paid." in text
 
 
+@pytest.mark.slow
 def test_page_size_stays_small_for_a_long_run_with_many_requests() -> None:
     """Two hundred thousand requests over three days: bins, not requests, are drawn."""
     rng = np.random.default_rng(1)
@@ -252,6 +254,7 @@ async def test_a_browser_draws_every_plot_without_errors(tmp_path: Path, scheme:
         assert [url for url in tab.asked_for if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+@pytest.mark.slow
 @needs_browser
 async def test_a_page_sends_no_request_even_with_injected_markup(tmp_path: Path) -> None:
     requests: list[str] = []

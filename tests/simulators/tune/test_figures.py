@@ -148,6 +148,7 @@ def test_only_a_cost_difference_beyond_noise_counts_as_cheaper() -> None:
     assert unsure.cost_verdict == "noise"
 
 
+@pytest.mark.slow
 def test_twenty_points_without_gain_rarely_show_a_false_gain() -> None:
     false_gains = 0
     for seed in range(60):

@@ -21,6 +21,8 @@ from simulators.tune.trial import TODAY, PruneLimits, TrialJob, TrialOutcome, Wi
 from simulators.world.traffic.trace import RequestTrace, TraceError
 from tests.simulators.tune import small
 
+pytestmark = pytest.mark.slow
+
 ALLOWED = 0.1
 
 

@@ -96,6 +96,7 @@ def ray(**settings: float) -> RayServe:
     return RayServe(source="e", quantities=("n",), **{**defaults, **settings})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_ray_serve_delays_match_a_measured_run() -> None:
     """64 ongoing requests at 8 per replica, idle from 300 s on: the sizes measured with Ray 2.60."""
     ticks = PeerTicks(ray(), 1, step_s=1.0, min_replicas=0)

@@ -135,6 +135,7 @@ def digest() -> str:
     ).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_run_is_equal_in_every_process_whatever_the_hash_seed() -> None:
     order = "from tests.simulators.engine.kernel.test_theory_limits import digest; print(digest())"
     workers = [

@@ -149,6 +149,7 @@ def test_progress_is_shown_only_on_a_terminal(capsys: pytest.CaptureFixture[str]
     assert "\033[2K" in terminal.getvalue().removeprefix(drawn), "the line is erased"
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_reported_with_the_remedy() -> None:
     script = (
         "import sys; sys.modules['pyarrow'] = None; from scaler.cli import main; main(['trace', 'describe', 't.csv'])"

@@ -37,6 +37,7 @@ TABLE = {
 """Published values for these files, with their rounding."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_statistics_of_recorded_traffic_match_published_ones(name: str) -> None:
     (count, span_min, rate, peak_min, peak_s, gap_cv, dispersion), prompt, output = TABLE[name]
@@ -101,6 +102,7 @@ def test_a_sparkline_shows_low_values_as_low_and_zero_as_blank() -> None:
     assert sparkline(np.zeros(0)) == ""
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_network_and_does_not_grow_with_the_trace() -> None:
     small = page(trace((0, 5, 5), (1, 9, 9), name="<script>alert(1)</script>"))
     large = page(trace(*((i / 10, 1 + i % 999, 5) for i in range(20_000))))

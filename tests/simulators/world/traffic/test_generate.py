@@ -72,6 +72,7 @@ def test_short_intervals_of_a_renewal_process_have_their_mean_event_count(cv: fl
     assert counts.mean() == pytest.approx(0.2, abs=4 * counts.std() / len(counts) ** 0.5)
 
 
+@pytest.mark.slow
 @LAW
 @given(
     st.lists(st.floats(0, 50), min_size=1, max_size=20),
@@ -150,6 +151,7 @@ def test_another_client_changes_no_other_client() -> None:
     assert Poisson(rps=1.0).requests(within(RNG, "a")).arrival_s.tolist() == one.arrival_s.tolist()
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_traffic_whatever_the_hash_seed() -> None:
     script = (
         "from simulators.experiments.spec_loader import read_kind;"
