@@ -20,9 +20,9 @@ from scaler.registry import POOLS, REGISTRIES, SOURCES, import_object, resolve
 ROOT = Path(__file__).parents[1]
 ENTRIES = [(registry, kind) for registry, kinds in REGISTRIES.items() for kind in kinds]
 DOCS = {
-    "policy": "docs/add-a-policy.md",
-    "source": "docs/add-a-source.md",
-    "pool": "docs/add-an-actuator.md",
+    "policy": "docs/how-to/add-a-policy.md",
+    "source": "docs/how-to/add-a-source.md",
+    "pool": "docs/how-to/add-an-actuator.md",
 }
 MAX_LINES = 400
 
