@@ -14,7 +14,7 @@ KUBEBUILDER_ASSETS ?= $(wildcard $(HOME)/.cache/forescale/control-plane/bin)
 export KUBEBUILDER_ASSETS
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types contracts bench swarm fuzz soak image lock schema clean
+.PHONY: help run test check lint types contracts docs bench swarm fuzz soak image lock schema clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ types: $(VENV)/.dev
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.dev  ## Build the documentation site into build/site, strictly: a dead link or anchor fails; print readability
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -q
+	$(BIN)/python -m tests.readability
 
 bench: $(VENV)/.dev  ## Run every benchmark and write tests/benchmarks/RESULTS.md
 	$(BIN)/python -m tests.benchmarks all --table tests/benchmarks/RESULTS.md

@@ -69,7 +69,7 @@ def texts(path: Path) -> Iterator[Text]:
 
 def _paragraphs(path: Path, source: str) -> Iterator[Text]:
     """Yield the paragraphs, list items and table cells of a Markdown file, without code and link targets."""
-    source = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), source, flags=re.M | re.S)
+    source = re.sub(r"^```.*?^```", lambda m: "\n" * m[0].count("\n"), source, flags=re.MULTILINE | re.DOTALL)
     source = re.sub(r"`[^`\n]*`", "code", source)
     source = re.sub(r"\]\([^)]*\)", "]", source)
     start, lines = 1, list[str]()

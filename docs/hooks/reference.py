@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
+import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -14,12 +16,14 @@ from scaler.cli import VERBS, parser
 from scaler.config.load import json_schema
 
 HELP_COLUMNS: Final = "100"
+"""Width of the printed help, which argparse reads from the environment."""
 SECTIONS: Final = {"sources": "Sources", "policies": "Policies", "pools": "Pools"}
 """The sections of a workload whose entries have a kind, and the title of the page of each."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to the site."""
+    os.environ["COLUMNS"] = HELP_COLUMNS
     for name, text in pages().items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
@@ -89,10 +93,10 @@ def _type(value: Mapping[str, Any], on_page: set[str]) -> str:
         return f"`{_yaml(value['const'])}`"
     if "enum" in value:
         return ", ".join(f"`{_yaml(option)}`" for option in value["enum"])
-    kind = value.get("type", "mapping" if "patternProperties" in value else "any")
+    kind = value.get("type", "object" if "patternProperties" in value else "any")
     if kind == "array":
         return f"list of {_type(value['items'], on_page)}" if isinstance(value.get("items"), dict) else "list"
-    if kind == "object" or kind == "mapping":
+    if kind == "object":
         return "mapping"
     return f"{kind}{_bounds(value)}"
 
@@ -139,24 +143,24 @@ def _cell(text: str) -> str:
 
 def _command_line() -> Iterator[str]:
     """Yield the help of every command, as `--help` prints it."""
-    os.environ["COLUMNS"] = HELP_COLUMNS
     yield from ("# Command line", "", "Generated from `forescale COMMAND --help`.", "")
     for verb in VERBS:
-        for name, command in _commands(verb, parser(verb)):
-            yield from (f"## forescale {name}", "", "```text", command.format_help().rstrip(), "```", "")
+        for command in _with_subcommands(verb):
+            yield from (f"## forescale {command}", "", "```text", _help(command), "```", "")
 
 
-def _commands(name: str, top: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Yield a command and the commands below it."""
-    command = _choices(top)[name.rsplit(" ", 1)[-1]]
-    yield name, command
-    for below in _choices(command):
-        yield from _commands(f"{name} {below}", command)
+def _with_subcommands(command: str) -> Iterator[str]:
+    """Yield a command and the commands below it, which its usage lists in braces."""
+    yield command
+    if names := re.search(r"\{([a-z,-]+)\} \.\.\.", _help(command)):
+        for name in names[1].split(","):
+            yield from _with_subcommands(f"{command} {name}")
 
 
-def _choices(command: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    """Return the commands directly below a command."""
-    for action in command._subparsers._group_actions if command._subparsers else ():  # argparse has no public way
-        if isinstance(action, argparse._SubParsersAction):
-            return action.choices
-    return {}
+def _help(command: str) -> str:
+    """Return what `forescale COMMAND --help` prints."""
+    verb, *rest = command.split()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        parser(verb).parse_args([verb, *rest, "--help"])
+    return printed.getvalue().rstrip()
