@@ -1,4 +1,4 @@
-"""Tables and plots of the results page, written between two marks of ``docs/results.md`` and to its images."""
+"""Tables and plots of the results page, written between two marks of ``docs/lab/results.md`` and to its images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MISSED: Final = (0.1, 0.0005)
 
 def write(scores: Sequence[Score], folder: Path, name: str = "cost_at_slo") -> None:
     """Write the tables and the plot. Raises `ValueError` if the page has no marks for the benchmark."""
-    page = folder / "results.md"
+    page = folder / "lab" / "results.md"
     begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
     text = page.read_text()
     before, start_mark, rest = text.partition(begin)
