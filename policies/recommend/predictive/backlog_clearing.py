@@ -1,4 +1,4 @@
-"""The replicas that are worth adding to clear requests that wait in the engines."""
+"""The replicas to add for clearing requests that wait in the engines."""
 
 from __future__ import annotations
 
@@ -68,5 +68,6 @@ def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, s
     if backlog_s <= (size - rate) * supply.lead_s:
         extra = min(extra, size - rate)
     return BacklogNeed(
-        extra, f"{waiting.requests:g} wait, {backlog_s:.0f} replica-seconds: {extra:.2f} more clear them"
+        extra,
+        f"{waiting.requests:g} requests wait, {backlog_s:.0f} replica-seconds: {extra:.1f} replicas added to clear them",
     )
