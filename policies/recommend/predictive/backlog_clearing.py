@@ -69,5 +69,5 @@ def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, s
         extra = min(extra, size - rate)
     return BacklogNeed(
         extra,
-        f"{waiting.requests:g} requests wait, {backlog_s:.0f} replica-seconds: {extra:.1f} replicas added to clear them",
+        f"{waiting.requests:g} requests wait, {backlog_s:.0f} replica-seconds: {extra:.1f} more replicas clear them",
     )

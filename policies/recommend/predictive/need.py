@@ -56,9 +56,8 @@ class Need:
         if self.queue is not None and self.queue.due_work_s:
             parts.append(self.queue.reason)
         if self.margin.level < 1.0:
-            fill = (
-                f", replicas filled {self.margin.fill_factor - 1:.0%} more" if self.margin.fill_factor > 1.005 else ""
-            )
+            more = self.margin.fill_factor - 1.0
+            fill = f", replicas filled {more:.0%} more" if more > 0.005 else ""
             parts.append(
                 f"forecast margin lowered to {max(0.0, self.margin.level):.0%}{fill}:"
                 f" {self.margin.late_share:.2%} of recent requests violated the SLO"
