@@ -168,7 +168,7 @@ class Kpa(AveragingPolicy):
         replicas, idle_s = self._scale_to_zero(largest_delayed, tick, last.idle_s)
         mode = "stable" if memory.panic_s is None else "panic"
         reason = (
-            f"{mode} mode: mean load {stable:g} over {self.stable_window_s:g} s and {panic:g} over {panic_window_s:g} s,"
+            f"{mode} mode: mean load {stable:g} in {self.stable_window_s:g} s and {panic:g} in {panic_window_s:g} s,"
             f" at {per_replica:g} per replica"
         )
         return PeerSize(

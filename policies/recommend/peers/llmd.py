@@ -79,32 +79,38 @@ class LlmD:
     target_queued: Annotated[
         float,
         FieldMetadata(
-            "Queued requests per replica, for queue and queue_guard. The default of 1 is llm-d's. Requests.", ge=0.001
+            "Queued requests per replica, for the recipes queue and queue_guard. The default of 1 is llm-d's."
+            " Requests.",
+            ge=0.001,
         ),
     ] = 1.0
     target_running: Annotated[
         float,
-        FieldMetadata("Running requests per replica, for queue. The default of 16 is llm-d's. Requests.", ge=0.001),
+        FieldMetadata(
+            "Running requests per replica, for the recipe queue. The default of 16 is llm-d's. Requests.", ge=0.001
+        ),
     ] = 16.0
     peak_prefill_tokens_per_s: Annotated[
         float,
         FieldMetadata(
-            "Prefill throughput of one replica, for token. The default is that of Qwen3-32B on two H100 GPUs; set it"
-            " for your model. Tokens per second.",
+            "Prefill throughput of one replica, for the recipe token. The default is that of Qwen3-32B on two H100"
+            " GPUs; set it for your model. Tokens per second.",
             gt=0,
         ),
     ] = 15_928.0
     target_prefill_s: Annotated[
         float,
         FieldMetadata(
-            "Prefill work per replica, for token: the target TTFT less a prompt's own prefill time. The default of"
-            " 1.5 is llm-d's. Seconds.",
+            "Prefill work per replica, for the recipe token: the target TTFT less a prompt's own prefill time. The"
+            " default of 1.5 is llm-d's. Seconds.",
             ge=0.001,
         ),
     ] = 1.5
     target_kv_cache: Annotated[
         float,
-        FieldMetadata("KV-cache usage per replica, for token. The default of 0.8 is llm-d's. Share.", ge=0.001, le=1),
+        FieldMetadata(
+            "KV-cache usage per replica, for the recipe token. The default of 0.8 is llm-d's. Share.", ge=0.001, le=1
+        ),
     ] = 0.8
 
     @property

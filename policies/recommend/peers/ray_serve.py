@@ -47,16 +47,16 @@ class RayServe(AveragingPolicy):
     upscale_delay_s: Annotated[
         float,
         FieldMetadata(
-            "Scale out once that is recommended for this time. The default of 30 is Ray Serve's; lower it if load"
-            " rises faster. Seconds.",
+            "Time for which a scale-out must be recommended before it is made. The default of 30 is Ray Serve's;"
+            " lower it if load rises faster. Seconds.",
             ge=0,
         ),
     ] = 30.0
     downscale_delay_s: Annotated[
         float,
         FieldMetadata(
-            "Scale in once that is recommended for this time. The default of 600 is Ray Serve's; lower it to save"
-            " cost. Seconds.",
+            "Time for which a scale-in must be recommended before it is made. The default of 600 is Ray Serve's;"
+            " lower it to save cost. Seconds.",
             ge=0,
         ),
     ] = 600.0

@@ -60,16 +60,16 @@ class SkyServeRequestRate(AveragingPolicy):
     upscale_delay_s: Annotated[
         float,
         FieldMetadata(
-            "Scale out once that is recommended for this time. The default of 300 is SkyServe's; lower it if load"
-            " rises faster. Seconds.",
+            "Time for which a scale-out must be recommended before it is made. The default of 300 is SkyServe's;"
+            " lower it if load rises faster. Seconds.",
             ge=0,
         ),
     ] = 300.0
     downscale_delay_s: Annotated[
         float,
         FieldMetadata(
-            "Scale in once that is recommended for this time. The default of 1200 is SkyServe's; lower it to save"
-            " cost. Seconds.",
+            "Time for which a scale-in must be recommended before it is made. The default of 1200 is SkyServe's;"
+            " lower it to save cost. Seconds.",
             ge=0,
         ),
     ] = 1200.0
