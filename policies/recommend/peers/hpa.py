@@ -21,7 +21,7 @@ BehaviorField = Annotated[
     Behavior | None,
     FieldMetadata(
         "spec.behavior: windows and rates. {} means the defaults of autoscaling/v2. null means the older rule: the"
-        " largest recommendation of downscale_stabilization_s, and at most twice the size or 4.",
+        " largest recommendation of downscale_stabilization_s, and at most the larger of twice the size and 4.",
         example={},
     ),
 ]
@@ -29,7 +29,7 @@ ToleranceField = Annotated[
     float,
     FieldMetadata(
         "Dead band around the target: --horizontal-pod-autoscaler-tolerance. The default of 0.1 is that of"
-        " Kubernetes. Share.",
+        " Kubernetes; raise it if the size oscillates. Share.",
         ge=0,
         lt=1,
     ),
@@ -38,7 +38,7 @@ Stabilization = Annotated[
     float,
     FieldMetadata(
         "Scale in only to the largest recommendation of this window, unless behavior sets a window. The default of"
-        " 300 is that of Kubernetes. Seconds.",
+        " 300 is that of Kubernetes; raise it if load returns later than that. Seconds.",
         ge=0,
         le=3600,
     ),

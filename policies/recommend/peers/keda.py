@@ -43,7 +43,8 @@ class Trigger:
     activation: Annotated[
         float,
         FieldMetadata(
-            "Activation threshold: the trigger is active above it. The default of 0 is KEDA's. The quantities' unit.",
+            "Activation threshold: the trigger is active above it. The default of 0 is KEDA's; raise it to ignore"
+            " stray messages. The quantities' unit.",
             ge=0,
         ),
     ] = 0.0
@@ -80,8 +81,8 @@ class Fallback:
     behavior: Annotated[
         Literal["static", "current_replicas", "current_replicas_if_higher", "current_replicas_if_lower"],
         FieldMetadata(
-            "How the current size counts: it is ignored (static), used, used if higher, or used if lower. The default"
-            " of static is KEDA's."
+            "static always uses `replicas`, current_replicas the current size; the other two use the higher or the"
+            " lower of both. The default of static is KEDA's."
         ),
     ] = "static"
 
@@ -143,13 +144,16 @@ class Keda:
     polling_interval_s: Annotated[
         float,
         FieldMetadata(
-            "pollingInterval: time between two checks for activity. The default of 30 is KEDA's. Seconds.", ge=0
+            "pollingInterval: time between two checks for activity. The default of 30 is KEDA's; lower it to leave"
+            " zero sooner. Seconds.",
+            ge=0,
         ),
     ] = 30.0
     cooldown_s: Annotated[
         float,
         FieldMetadata(
-            "cooldownPeriod: scale to zero after this time without activity. The default of 300 is KEDA's. Seconds.",
+            "cooldownPeriod: scale to zero after this time without activity. The default of 300 is KEDA's; raise it"
+            " if traffic returns later than that. Seconds.",
             ge=0,
         ),
     ] = 300.0

@@ -28,10 +28,15 @@ class Cron:
         FieldMetadata(
             "desiredReplicas: replicas requested in the windows. Outside them, the trigger requests one. Replicas.",
             ge=0,
+            example=6,
         ),
     ]
     windows: Annotated[
-        tuple[Span, ...], FieldMetadata("Weekly windows in local time, each from a start to the next end.")
+        tuple[Span, ...],
+        FieldMetadata(
+            "Weekly windows in local time, each from a start to the next end.",
+            example=({"start": "08:00", "end": "18:00"},),
+        ),
     ]
     time_zone: Annotated[
         str,

@@ -63,8 +63,8 @@ class Kpa(AveragingPolicy):
     target_utilization: Annotated[
         float,
         FieldMetadata(
-            "container-concurrency-target-percentage: share of the target to fill. The default of 0.7 is Knative's."
-            " Share.",
+            "container-concurrency-target-percentage: share of the target to fill. The default of 0.7 is Knative's;"
+            " lower it to leave room for bursts. Share.",
             gt=0,
             le=1,
         ),
@@ -72,7 +72,8 @@ class Kpa(AveragingPolicy):
     stable_window_s: Annotated[
         float,
         FieldMetadata(
-            "stable-window: window of the average outside a panic. The default of 60 is Knative's. Seconds.",
+            "stable-window: window of the average outside a panic. The default of 60 is Knative's; raise it for"
+            " steadier sizes. Seconds.",
             ge=6,
             le=3600,
         ),
@@ -90,7 +91,7 @@ class Kpa(AveragingPolicy):
         float,
         FieldMetadata(
             "panic-threshold-percentage: a panic begins when the panic window needs this multiple of the ready"
-            " replicas. The default of 2 is Knative's. Share.",
+            " replicas. The default of 2 is Knative's; lower it to react to smaller bursts. Share.",
             ge=1.1,
             le=10,
         ),
@@ -121,7 +122,7 @@ class Kpa(AveragingPolicy):
         float,
         FieldMetadata(
             "scale-down-delay: scale in only to the largest recommendation of this window. The default of 0 is"
-            " Knative's. Seconds.",
+            " Knative's; set a window if the size oscillates. Seconds.",
             ge=0,
             le=3600,
         ),
@@ -130,7 +131,7 @@ class Kpa(AveragingPolicy):
         float,
         FieldMetadata(
             "scale-to-zero-grace-period: keep one replica for this time without load before zero. The default of 30"
-            " is Knative's. Seconds.",
+            " is Knative's; raise it if replicas start slowly. Seconds.",
             ge=0,
         ),
     ] = 30.0

@@ -25,9 +25,9 @@ class PredictiveParameters:
     gpu_activity: Annotated[
         str | None,
         FieldMetadata(
-            "Source of GPU `utilization`, the fallback while neither engines nor queue report anything. It may raise"
-            " the size once, to at most 1.5 times the last need, and never lowers it. null means no fallback: the size"
-            " is held.",
+            "Source of GPU `utilization`, the fallback while neither the engines nor the queue report anything. It"
+            " may raise the size once, to at most 1.5 times the last need, and never lowers it. null means no"
+            " fallback: the size is held.",
             example="scrape",
         ),
     ] = None
@@ -132,8 +132,8 @@ class PredictiveParameters:
     slo_correction: Annotated[
         bool,
         FieldMetadata(
-            "Correct size and margin slowly by the share of SLO violations. The default of true compensates a wrong"
-            " capacity; false keeps the full margin."
+            "Correct size and margin slowly by the share of SLO violations. The default of true compensates for a"
+            " wrong capacity model; false keeps the full margin."
         ),
     ] = True
     slo_correction_time_s: Annotated[
