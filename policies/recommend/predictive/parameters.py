@@ -34,7 +34,7 @@ class PredictiveParameters:
     queue_deadline_s: Annotated[
         float,
         FieldMetadata(
-            "Maximum time from send to answer: the queue's SLO. The default is 300; set it to what you promise. If it"
+            "Maximum time from send to answer: the queue's SLO. The default is 300; set it to your own SLO. If it"
             " exceeds the response time, the lead time and backlog_clear_s together, replicas are added only for due"
             " messages, without a forecast. Seconds.",
             gt=0,

@@ -107,7 +107,7 @@ class DeadlineNeed:
     @property
     def reason(self) -> str:
         if not self.due_work_s:
-            return f"{self.waiting:g} messages wait, service time not measured yet" if self.waiting else EMPTY_REASON
+            return f"{self.waiting:g} messages wait, service time unknown" if self.waiting else EMPTY_REASON
         needed = f"{self.replicas:.2f} replicas needed" if self.replicas else "the replicas that windows retain suffice"
         due = f"{self.due_work_s:.0f} replica-seconds due within {self.time_s:.0f} s"
         return f"{self.waiting:g} messages wait, {due}: {needed}"
