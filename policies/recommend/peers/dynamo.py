@@ -43,7 +43,9 @@ class DynamoEasy:
     kv_tokens: Annotated[
         int,
         FieldMetadata(
-            "KV-cache capacity of one replica: queued prompts count as a share of it. Tokens.", ge=1, example=430_000
+            "KV-cache capacity of one replica, as the engine logs it. Queued prompts count as a share of it. Tokens.",
+            ge=1,
+            example=430_000,
         ),
     ]
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
