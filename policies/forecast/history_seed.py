@@ -30,7 +30,7 @@ class HistorySeed:
 
     def __post_init__(self) -> None:
         if len(self.halves) % FLOAT16.itemsize:
-            raise ValueError(f"{len(self.halves)} bytes are no whole number of steps")
+            raise ValueError(f"{len(self.halves)} bytes are not a whole number of steps of {FLOAT16.itemsize} bytes")
 
     @staticmethod
     def of(start_s: float, step_s: float, work: NDArray[np.float64]) -> HistorySeed:

@@ -214,16 +214,16 @@ class QuantileForecast:
     def _reason(self, i: int, candidate: int, level: int) -> str:
         over = f"over {self._horizons_s[i] / 60.0:g} min"
         if self._noted == 0:
-            return "reactive: nothing was seen yet"
+            return "reactive: no demand was observed yet"
         if math.isnan(self._current_forecasts().means[PEAK, REACTIVE, i]):
-            return "reactive: nothing was seen lately"
+            return "reactive: no demand was observed recently"
         ratio = self._backtest.selection.ratio(np.array([i]))[0, PEAK, :, level]
         if candidate != REACTIVE:
-            less = f"lost {1.0 - ratio[candidate]:.0%} less than the last value at {LEVELS[level]:g} {over}"
-            return f"{CANDIDATES[candidate]}: {less}"
+            less = f"pinball loss {1.0 - ratio[candidate]:.0%} lower than that of the last value"
+            return f"{CANDIDATES[candidate]}: {less} at quantile {LEVELS[level]:g} {over}"
         if np.isinf(ratio[1:]).all():
-            return f"reactive: too little was seen {over} to trust another"
-        return f"reactive: none does better than the last value at {LEVELS[level]:g} {over}"
+            return f"reactive: too few past forecasts {over} to select another forecaster"
+        return f"reactive: no forecaster beats the last value at quantile {LEVELS[level]:g} {over}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class RequestedQuantiles:
 @lru_cache(maxsize=256)
 def _requested(qs: tuple[float, ...]) -> RequestedQuantiles:
     if not all(0.0 < q < 1.0 for q in qs):
-        raise ValueError(f"a quantile lies between 0 and 1, not at {qs}")
+        raise ValueError(f"quantiles must be between 0 and 1, not {qs}")
     levels, position = np.unique((*LEVELS.tolist(), *qs), return_inverse=True)
     return RequestedQuantiles(levels, position[len(LEVELS) :], np.minimum(LEVELS.searchsorted(levels), len(LEVELS) - 1))
 
@@ -265,7 +265,7 @@ class HorizonIndex:
 @lru_cache(maxsize=1024)
 def _horizon_index(scored_s: tuple[float, ...], ahead_s: tuple[float, ...]) -> HorizonIndex:
     if not all(0.0 < h < math.inf for h in ahead_s):
-        raise ValueError(f"a horizon lies ahead by a finite number of seconds, not at {ahead_s}")
+        raise ValueError(f"horizons must be finite and above 0 s, not {ahead_s}")
     scored, ahead = np.array(scored_s), np.array(ahead_s)
     upper = np.minimum(scored.searchsorted(ahead), len(scored) - 1)
     lower = np.maximum(upper - 1, 0)
@@ -294,7 +294,5 @@ def _checked(value: float | None) -> float:
     if value is None or math.isnan(value):
         return math.nan
     if value < 0.0 or math.isinf(value):
-        raise ValueError(
-            f"a measured demand is finite and not negative, but {value!r} was noted: refuse it at the source"
-        )
+        raise ValueError(f"a demand must be finite and not negative, not {value!r}: reject it at the source")
     return float(value)

@@ -114,7 +114,7 @@ class DemandSeries:
 
     def __init__(self, step_s: float) -> None:
         if not 0.0 < step_s <= DAY_S:
-            raise ValueError(f"a series needs a step of more than 0 s and at most a day, not {step_s!r}")
+            raise ValueError(f"the step of a series must be above 0 s and at most one day, not {step_s!r} s")
         self.step_s = step_s
         self.per_day = int(DAY_S // max(COARSE_STEP_S, step_s))
         self.coarse_step_s = DAY_S / self.per_day

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,12 @@ from policies.model.spec import WorkloadSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+SOURCE: Final = (
+    "Name of the source to read. null selects the only source that provides every quantity of this policy; set it if"
+    " several do."
+)
+"""The description of a policy's setting `source`."""
 
 
 @dataclass(frozen=True, slots=True)

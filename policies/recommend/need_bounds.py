@@ -1,4 +1,4 @@
-"""Bounds on recommendations, so that no later stage receives a need that only a reading limits.
+"""Bounds on recommendations: no reading can request an unlimited number of replicas.
 
 A need above `max_replicas` shows an operator by how much the setting is too low, so needs are limited to ten times the
 larger of `max_replicas` and the current size. Example: with max_replicas 20 and 5 current replicas, a need of 1e15
@@ -31,14 +31,14 @@ def max_need(spec: WorkloadSpec, current: int | None) -> float:
 def bounded_recommendation(
     recommendation: Recommendation, maximum: float, last_memory: Mapping[str, float]
 ) -> Recommendation:
-    """Return the recommendation with needs of at most `maximum`, or without an opinion if a need is not finite.
+    """Return the recommendation with needs of at most `maximum`, or without a need if one is not finite.
 
     `last_memory` is the policy's memory before this tick. It replaces a memory with a value that is not finite.
     """
     memory = recommendation.memory if all(map(math.isfinite, recommendation.memory.values())) else last_memory
     needs = [n for n in (recommendation.replicas, recommendation.unstabilized) if n is not None]
     if not all(map(math.isfinite, needs)):
-        reason = f"no opinion: its need is not a number ({recommendation.reason})"
+        reason = f"no recommendation: the need is not a finite number ({recommendation.reason})"
         return replace(
             _silent(recommendation),
             replicas=None,
@@ -59,8 +59,8 @@ def bounded_recommendation(
             return recommendation
         return replace(recommendation, memory=memory, work=work, peaks=peaks)
     reason = (
-        f"{recommendation.reason}; counted as {maximum:g}, {MAX_NEED_RATIO:g} times the larger of max_replicas and the"
-        " size found"
+        f"{recommendation.reason}; limited to {maximum:g} replicas, {MAX_NEED_RATIO:g} times the larger of max_replicas"
+        " and the current size"
     )
     return replace(
         recommendation,

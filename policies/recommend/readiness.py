@@ -145,7 +145,7 @@ def with_lost_replicas(
         else:
             corrected[name] = _with_lost(recommendation, missing, context, can_activate=policy.can_activate)
         if share >= 1.0 and context.ready and not missing.starting and not full_reason:
-            full_reason = f"{missing}, and the ready ones are full by {name}: how many more are needed is not known"
+            full_reason = f"{missing} and the ready ones are full (policy {name}): the demand is unknown"
     return corrected, full_reason
 
 
@@ -161,7 +161,7 @@ def _with_empty_queue(recommendation: Recommendation, context: PolicyContext) ->
     are_fresh = all(isinstance(reading, Fresh) and not reading.missing for reading in readings)
     if context.ready or recommendation.evidence is not Evidence.BLIND or not are_fresh:
         return recommendation
-    reason = f"{recommendation.reason}; but the queue before them is empty"
+    reason = f"{recommendation.reason}; the queue in front of the replicas is empty, so there is no demand"
     return replace(recommendation, evidence=Evidence.FULL, reason=reason)
 
 
@@ -175,12 +175,12 @@ def _with_lost(
     replicas, evidence = recommendation.replicas, recommendation.evidence
     floor = min(missing.demand_before, replicas + missing.lost, float(missing.size))
     if floor > replicas:
-        reasons.append(f"{missing}: what they carried before counts, {replicas:.2f} without it")
+        reasons.append(f"{missing}: their last load counts; without it, {replicas:.2f} replicas are needed")
         replicas = floor
     is_idle = can_activate and context.min_replicas == 0 and replicas == missing.demand_before == 0.0
     if not context.ready and evidence is Evidence.FULL and not is_idle:
         evidence = Evidence.PARTIAL
-        reasons.append(f"none of {missing.requested} replicas is ready: at least")
+        reasons.append(f"none of {missing.requested} replicas is ready, so this is a lower bound")
     if len(reasons) == 1:
         return recommendation
     active = recommendation.active or replicas > recommendation.replicas
@@ -190,9 +190,9 @@ def _with_lost(
 def share_unknown_reason(context: PolicyContext) -> str:
     """Return why a mean share over the ready replicas is meaningless; empty where it is not."""
     if context.ready is None:
-        return "the number of ready replicas is not known"
+        return "the number of ready replicas is unknown"
     if context.ready == 0 and context.desired:
-        return f"none of {context.desired} replicas is ready, and a share is measured on ready ones"
+        return f"none of {context.desired} replicas is ready, and only ready replicas report a share"
     return ""
 
 

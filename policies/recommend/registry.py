@@ -1,4 +1,4 @@
-"""The policies there are: a literal table, resolved on use."""
+"""The kinds of policies: a table of import paths, resolved on first use."""
 
 from __future__ import annotations
 

@@ -14,14 +14,16 @@ from policies.recommend.context import PolicyContext
 
 @dataclass(frozen=True, kw_only=True)
 class Window(Span):
-    """A span of local wall-clock time on some days of the week, and the replicas it asks for."""
+    """A weekly window of local time, and the minimum number of replicas in it."""
 
-    replicas: Annotated[int, FieldMetadata("At least so many replicas inside it.", ge=1, example=4)]
+    replicas: Annotated[
+        int, FieldMetadata("Minimum number of replicas while the window is open. Replicas.", ge=1, example=4)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """At least so many replicas in weekly windows; outside them it wants none.
+    """A minimum number of replicas in weekly windows of local time; none outside them.
 
     Example: 4 replicas from 08:00 to 18:00 and 12 from 12:00 to 13:00. It recommends 12 at 12:30, 4 at 17:59, 0 at
     18:00.
@@ -35,13 +37,19 @@ class Schedule:
     windows: Annotated[
         tuple[Window, ...],
         FieldMetadata(
-            "The windows, each by local start and end (HH:MM, an end at or before the start is the next day's), days"
-            " (default: all) and least replicas; where some overlap, the largest counts.",
+            "Windows, each with a local start and end (HH:MM), days (all by default) and a minimum number of"
+            " replicas. An end at or before the start is on the next day. Where windows overlap, the largest minimum"
+            " counts.",
             example=({"start": "08:00", "end": "18:00", "replicas": 4, "days": ["mon", "tue", "wed", "thu", "fri"]},),
         ),
     ]
     time_zone: Annotated[
-        str, FieldMetadata("IANA name of the zone whose wall clock the windows follow.", example="Europe/Berlin")
+        str,
+        FieldMetadata(
+            "IANA name of the time zone of the windows. The default of UTC has no daylight saving time; set the zone"
+            " of your users.",
+            example="Europe/Berlin",
+        ),
     ] = "UTC"
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -56,5 +64,5 @@ class Schedule:
         local = local_time(context.at, self.time_zone)
         replicas = max((w.replicas for w in self.windows if w.covers(local)), default=0)
         clock = time_text(local, self.time_zone)
-        reason = f"{clock}: at least {replicas}" if replicas else f"{clock}: no window is open"
+        reason = f"{clock}: scheduled minimum is {replicas}" if replicas else f"{clock}: no window is open"
         return Recommendation(name, float(replicas), Evidence.FULL, replicas > 0, reason)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.context import SOURCE, PolicyContext
 from policies.recommend.readiness import filled_share, share_unknown_reason
 from policies.signals.demand import (
     fresh_values,
@@ -24,16 +24,10 @@ from policies.signals.demand import (
     work_of_share,
 )
 
-Source = Annotated[
-    str | None,
-    FieldMetadata("The source to read; null: the only one that offers what this policy reads.", example="queue"),
-]
-SOURCE = "The source to read; null: the only one that offers what this policy reads."
-
 
 @dataclass(frozen=True, kw_only=True)
 class QueueDepth:
-    """Messages waiting and in work, so many per replica.
+    """A fixed number of messages, waiting or in work, per replica.
 
     Example: 25 messages visible and 5 in flight at 10 per replica need 3.0 replicas.
     """
@@ -47,26 +41,38 @@ class QueueDepth:
     target_per_replica: Annotated[
         float,
         FieldMetadata(
-            "Messages a replica may have before another is needed. Messages. Twice KEDA's default for SQS, since"
-            " messages in work are counted.",
+            "Messages, waiting or in work, that one replica handles. The default of 10 is twice KEDA's default for"
+            " SQS, because messages in work count too. Lower it for shorter waits. Messages.",
             gt=0,
         ),
     ] = 10.0
     count: Annotated[
         tuple[Literal["visible", "in_flight", "delayed"], ...],
-        FieldMetadata("Which messages count. Without in_flight the replica busy with the last message is taken away."),
+        FieldMetadata(
+            "Kinds of messages to count, visible and in_flight by default. Without in_flight, the replica that"
+            " processes the last message is removed. Add delayed to count messages that become visible later."
+        ),
     ] = ("visible", "in_flight")
     activation: Annotated[
-        float, FieldMetadata("Leave zero when more messages than this are counted. Messages.", ge=0)
+        float,
+        FieldMetadata(
+            "Scale from zero, and stay above zero, while more messages than this are counted. The default of 0 reacts"
+            " to the first message. Messages.",
+            ge=0,
+        ),
     ] = 0.0
     groups_per_replica: Annotated[
         float | None,
-        FieldMetadata("For FIFO queues: message groups one replica works on at once; null sets no cap. Groups.", gt=0),
+        FieldMetadata(
+            "For FIFO queues: message groups that one replica processes at once. It caps the size at the replicas"
+            " that the groups in flight can keep busy. null means no cap. Groups.",
+            gt=0,
+        ),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.count or len(set(self.count)) < len(self.count):
-            yield "count", "must name each kind of message once, and one at least"
+            yield "count", "must list at least one kind of message, and each kind once"
 
     def needs(self) -> tuple[str, ...]:
         return (*self.count, "groups_in_flight") if self.groups_per_replica else self.count
@@ -80,7 +86,7 @@ class QueueDepth:
         work = work_of_amount(depth, self.target_per_replica)
         reason = f"{depth:g} messages at {self.target_per_replica:g} per replica"
         if problems:
-            reason += f", at least ({problems})"
+            reason += f" (lower bound: {problems})"
         if self.groups_per_replica and context.ready:
             (groups_signal,) = signal_names(self.source, ("groups_in_flight",))
             groups = context.readings.get(groups_signal)
@@ -89,13 +95,13 @@ class QueueDepth:
                 useful = serialized_work(work, groups.value, self.groups_per_replica, context.ready)
                 if useful < work:
                     work = useful
-                    reason += f", but only {groups.value:g} message groups are in flight: more would find no work"
+                    reason += f"; capped, since only {groups.value:g} message groups are in flight"
         return Recommendation(name, work, evidence, depth > self.activation, reason, used)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concurrency:
-    """Requests running and waiting in the engines, so many per replica.
+    """A fixed number of requests, running or waiting in the engines, per replica.
 
     Example: 150 running and 50 waiting requests at 100 per replica need 2.0 replicas.
     """
@@ -109,12 +115,18 @@ class Concurrency:
     target_per_replica: Annotated[
         float,
         FieldMetadata(
-            "Requests in the engine per replica. Requests. 100 as Knative and KubeAI have it; measure yours.",
+            "Requests, running or waiting, that one replica handles. The default of 100 is that of Knative and"
+            " KubeAI; measure what your engines handle within the SLO. Requests.",
             gt=0,
         ),
     ] = 100.0
     activation: Annotated[
-        float, FieldMetadata("Leave zero when more requests than this are there. Requests.", ge=0)
+        float,
+        FieldMetadata(
+            "Scale from zero, and stay above zero, while more requests than this run or wait. The default of 0 reacts"
+            " to the first request. Requests.",
+            ge=0,
+        ),
     ] = 0.0
 
     def needs(self) -> tuple[str, ...]:
@@ -128,7 +140,7 @@ class Concurrency:
         requests = sum(values.values())
         reason = f"{requests:g} requests running or waiting at {self.target_per_replica:g} per replica"
         if problems:
-            reason += f", at least ({problems})"
+            reason += f" (lower bound: {problems})"
         work = work_of_amount(requests, self.target_per_replica)
         return Recommendation(name, work, evidence, requests > self.activation, reason, used)
 
@@ -164,7 +176,7 @@ class _MeanShare:
         if unknown := share_unknown_reason(context):
             return no_opinion(name, used, unknown)
         share, ready = values[used[0]], context.ready or 0
-        reason = f"{self.title} {share:.0%} over {ready} ready, {self.target:.0%} wanted"
+        reason = f"{self.title} {share:.0%} over {ready} ready replicas, target {self.target:.0%}"
         work = work_of_share(share, ready, self.target)
         return Recommendation(name, work, evidence, ready > 0 and share > self.activation, reason, used)
 
@@ -184,9 +196,20 @@ class GpuUtilization(_MeanShare):
     title: ClassVar[str] = "GPU utilization"
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="scrape")] = None
-    target: Annotated[float, FieldMetadata("Mean utilization to hold. Share.", gt=0, le=1)] = 0.70
+    target: Annotated[
+        float,
+        FieldMetadata(
+            "Mean GPU utilization to hold. The default of 0.7 leaves 30 % for peaks. Prefer concurrency or"
+            " kv_cache_usage for LLM engines, which are busy at any load. Share.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.70
     activation: Annotated[
-        float, FieldMetadata("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
+        float,
+        FieldMetadata(
+            "Do not scale to zero above this utilization. The default of 0.05 ignores idle GPUs. Share.", ge=0, lt=1
+        ),
     ] = 0.05
 
 
@@ -202,15 +225,26 @@ class KvCacheUsage(_MeanShare):
     title: ClassVar[str] = "KV-cache usage"
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
-    target: Annotated[float, FieldMetadata("Mean usage to hold. Share.", gt=0, le=1)] = 0.80
+    target: Annotated[
+        float,
+        FieldMetadata(
+            "Mean KV-cache usage to hold. The default of 0.8 leaves room for peaks, because engines preempt requests"
+            " when their cache is full. Share.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.80
     activation: Annotated[
-        float, FieldMetadata("Above this the replicas have work, and zero is out of the question. Share.", ge=0, lt=1)
+        float,
+        FieldMetadata(
+            "Do not scale to zero above this usage. The default of 0 takes any usage as work. Share.", ge=0, lt=1
+        ),
     ] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """Any quantity of any source: a total shared out per replica, or a mean held at a value.
+    """Any quantity of any source: a total with a target per replica, or a mean held at a target.
 
     Examples: a total of 125 at 50 per replica needs 2.5 replicas; a mean of 3 over 4 ready replicas with a target of 2
     needs 4 * 3 / 2 = 6.0.
@@ -220,22 +254,32 @@ class Metric:
     owns_stabilization: ClassVar[bool] = False
     lookback_s: ClassVar[float] = 0.0
 
-    quantity: Annotated[str, FieldMetadata("The source's quantity.", example="generation_tokens_per_s")]
+    quantity: Annotated[str, FieldMetadata("Quantity of the source to scale on.", example="generation_tokens_per_s")]
     target: Annotated[
         float,
         FieldMetadata(
-            "The quantity's value per replica (total), or its mean over the replicas (mean).",
+            "Value per replica (across: total), or mean over the replicas to hold (across: mean). Measure it at the"
+            " highest load that meets your SLO. The quantity's unit.",
             gt=0,
             example=2500,
         ),
     ]
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     across: Annotated[
-        Literal["total", "mean"], FieldMetadata("Whether the quantity is a total over the replicas or a mean of them.")
+        Literal["total", "mean"],
+        FieldMetadata(
+            "How the source reports the quantity: total is a sum over all replicas, mean an average over ready"
+            " replicas. The default of total also allows scale from zero."
+        ),
     ] = "total"
-    activation: Annotated[float, FieldMetadata("Leave zero when a total is above this. The quantity's unit.", ge=0)] = (
-        0.0
-    )
+    activation: Annotated[
+        float,
+        FieldMetadata(
+            "Do not scale to zero while the quantity exceeds this; a total then also scales from zero. The default of"
+            " 0 takes any value as work. The quantity's unit.",
+            ge=0,
+        ),
+    ] = 0.0
 
     @property
     def can_activate(self) -> bool:
@@ -257,9 +301,9 @@ class Metric:
             return no_opinion(name, used, unknown)
         else:
             work = work_of_share(value, context.ready or 0, self.target)
-            reason = f"mean {self.quantity} {value:g} over {context.ready} ready, {self.target:g} wanted"
+            reason = f"mean {self.quantity} {value:g} over {context.ready} ready replicas, target {self.target:g}"
         if problems:
-            reason += f", at least ({problems})"
+            reason += f" (lower bound: {problems})"
         return Recommendation(name, work, evidence, work > 0 and value > self.activation, reason, used)
 
     def filled(self, name: PolicyName, context: PolicyContext, recommendation: Recommendation) -> float | None:
@@ -268,7 +312,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Headroom:
-    """A fixed share of capacity left free, above what the measuring policies need.
+    """A fixed share of capacity left free, above the demand that the other policies measure.
 
     Example: a demand of 3.0 replicas with 50 % free needs 6.0.
     """
@@ -280,7 +324,12 @@ class Headroom:
 
     share: Annotated[
         float,
-        FieldMetadata("Share of capacity left free. 0.5 runs at half capacity, for real-time work. Share.", ge=0, lt=1),
+        FieldMetadata(
+            "Share of capacity to leave free. The default of 0.5 runs at half capacity, for real-time work; lower it"
+            " to save cost. Share.",
+            ge=0,
+            lt=1,
+        ),
     ] = 0.5
 
     def needs(self) -> tuple[str, ...]:
@@ -288,7 +337,7 @@ class Headroom:
 
     def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
         if context.demand is None:
-            return Recommendation(name, None, Evidence.FULL, active=False, reason="no demand known to leave room above")
+            return Recommendation(name, None, Evidence.FULL, active=False, reason="no policy measured a demand")
         work = with_headroom(context.demand, self.share)
-        reason = f"{context.demand:.2f} replicas' worth of work with {self.share:.0%} left free"
+        reason = f"{context.demand:.2f} replicas of demand, with {self.share:.0%} of the capacity left free"
         return Recommendation(name, work, Evidence.FULL, active=False, reason=reason)

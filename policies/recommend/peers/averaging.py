@@ -70,7 +70,7 @@ def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) ->
         agreed_s = first_s if counts else 0.0
     is_due = agreed_s >= delay_s - JITTER_S
     memory = MoveMemory(0.0 if is_due else direction, agreed_s)
-    return DelayedMove(memory, is_due, f"; wanted for {agreed_s:g} s of {delay_s:g} s")
+    return DelayedMove(memory, is_due, f"; recommended for {agreed_s:g} s of the {delay_s:g} s delay")
 
 
 class AveragingPolicy(ABC):
@@ -93,14 +93,14 @@ class AveragingPolicy(ABC):
         values, evidence, problems = fresh_values(used, context.readings)
         memory = context.history.memory(name)
         if evidence is Evidence.BLIND or context.ready is None or context.desired is None:
-            return no_opinion(name, used, problems or "the number of replicas is not known", memory)
+            return no_opinion(name, used, problems or "the number of replicas is unknown", memory)
         size = self.size(PeerTick(name, context, values, evidence, memory, context.ready, context.desired))
         return Recommendation(
             name,
             size.replicas,
             evidence,
             size.active,
-            f"{size.reason}, at least ({problems})" if problems else size.reason,
+            f"{size.reason} (lower bound: {problems})" if problems else size.reason,
             used,
             unstabilized=size.unstabilized,
             retained_signals=used,

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model import Evidence, Fresh, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.context import SOURCE, PolicyContext
 from policies.signals.demand import fresh_values, no_opinion, signal_names
 
 AGGREGATE_THRESHOLDS: Final = {"throughput": (1.0, 0.6), "latency": (0.4, 0.1)}
@@ -19,7 +19,7 @@ PREFILL_THRESHOLDS: Final = {"throughput": (1.0, 0.1), "latency": (0.1, 0.0)}
 
 @dataclass(frozen=True, kw_only=True)
 class DynamoEasy:
-    """Dynamo's planner in its easy mode as a policy: one replica more, or one less, by fixed thresholds.
+    """Dynamo's planner in its easy mode as a policy: one replica more or less, by fixed thresholds.
 
     min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas. Dynamo decides every 5 s.
 
@@ -40,37 +40,73 @@ class DynamoEasy:
     owns_stabilization: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
-    kv_tokens: Annotated[int, FieldMetadata("KV-cache capacity of a replica. Tokens.", ge=1, example=430_000)]
-    source: Annotated[
-        str | None,
-        FieldMetadata("The source to read; null: the only one that offers what is read.", example="prometheus"),
-    ] = None
+    kv_tokens: Annotated[
+        int,
+        FieldMetadata(
+            "KV-cache capacity of one replica, as the engine logs it. Queued prompts count as a share of it. Tokens.",
+            ge=1,
+            example=430_000,
+        ),
+    ]
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     mode: Annotated[
         Literal["aggregate", "prefill", "decode"],
         FieldMetadata(
-            "Which workers these are. Queued prompts fill the KV cache of aggregate ones and of decode ones alike."
+            "Type of the workers. aggregate and decode scale on KV-cache usage, queued prompts included; prefill"
+            " scales on queued prompts. The default of aggregate is for workers that do both phases."
         ),
     ] = "aggregate"
     optimize: Annotated[
         Literal["throughput", "latency", "load"],
-        FieldMetadata("optimization_target; load takes the thresholds given below."),
+        FieldMetadata(
+            "optimization_target: throughput fills replicas before adding one, latency adds one earlier, load uses"
+            " scale_up_at and scale_down_at. The default of throughput needs the fewest replicas."
+        ),
     ] = "throughput"
-    scale_up_at: Annotated[float | None, FieldMetadata("With load: grow at this. Share.", gt=0)] = None
-    scale_down_at: Annotated[float | None, FieldMetadata("With load: shrink at this. Share.", ge=0)] = None
-    kv_cache_usage: Annotated[str, FieldMetadata("The quantity that is the KV cache's usage. Share.")] = (
-        "kv_cache_usage"
-    )
-    input_tokens: Annotated[int, FieldMetadata("isl: tokens of a waiting request. Tokens.", ge=1)] = 3000
-    context_tokens: Annotated[int, FieldMetadata("With prefill: the context length. Tokens.", ge=1)] = 8192
+    scale_up_at: Annotated[
+        float | None,
+        FieldMetadata(
+            "Add a replica at this load or above. null means the threshold of optimize; set it with optimize: load."
+            " Share.",
+            gt=0,
+        ),
+    ] = None
+    scale_down_at: Annotated[
+        float | None,
+        FieldMetadata(
+            "Remove a replica at this load or below. null means the threshold of optimize; set it with optimize:"
+            " load. Share.",
+            ge=0,
+        ),
+    ] = None
+    kv_cache_usage: Annotated[
+        str,
+        FieldMetadata(
+            "Quantity with the KV-cache usage. The default is a mean over the replicas; name a maximum to react to"
+            " one full replica. Share."
+        ),
+    ] = "kv_cache_usage"
+    input_tokens: Annotated[
+        int,
+        FieldMetadata(
+            "isl: prompt tokens of a waiting request. The default of 3000 is Dynamo's; set your mean. Tokens.", ge=1
+        ),
+    ] = 3000
+    context_tokens: Annotated[
+        int,
+        FieldMetadata(
+            "Context length of the model, for prefill. The default is 8192; set that of your model. Tokens.", ge=1
+        ),
+    ] = 8192
 
     def problems(self) -> Iterator[tuple[str, str]]:
         thresholds_set = self.scale_up_at is not None, self.scale_down_at is not None
         if self.optimize == "load" and not all(thresholds_set):
-            yield "optimize", "load needs scale_up_at and scale_down_at"
+            yield "optimize", "load requires scale_up_at and scale_down_at: set both"
         if self.optimize != "load" and any(thresholds_set):
-            yield "optimize", f"{self.optimize} has thresholds of its own: leave scale_up_at and scale_down_at out"
+            yield "optimize", f"{self.optimize} has fixed thresholds: remove scale_up_at and scale_down_at, or set load"
         if self.scale_up_at is not None and self.scale_down_at is not None and self.scale_down_at >= self.scale_up_at:
-            yield "scale_down_at", f"must be below scale_up_at, {self.scale_up_at:g}"
+            yield "scale_down_at", f"must be below scale_up_at ({self.scale_up_at:g})"
 
     def needs(self) -> tuple[str, ...]:
         return ("waiting",) if self.mode == "prefill" else (self.kv_cache_usage, "waiting")
@@ -80,16 +116,17 @@ class DynamoEasy:
         values, evidence, problems = fresh_values(used, context.readings)
         size = context.desired
         if evidence is Evidence.BLIND or not size or not context.ready:
-            return no_opinion(name, used, problems or "no replica is ready: there is no engine to look at")
+            return no_opinion(name, used, problems or "no replica is ready")
         load = sum(self._load(q, values.get(s, 0.0), context.ready) for q, s in zip(self.needs(), used, strict=True))
         replicas = size + self._change(load) if context.ready == size else size
         if size == 1 and replicas == 0:
             replicas = 1
-        reason = f"{load:.0%} of {'the context length queued' if self.mode == 'prefill' else 'the KV cache'}"
+        is_prefill = self.mode == "prefill"
+        reason = f"queued prompts {load:.0%} of the context length" if is_prefill else f"KV-cache load {load:.0%}"
         if problems:
-            reason += f", at least ({problems})"
+            reason += f" (lower bound: {problems})"
         if context.ready != size:
-            reason += f"; {context.ready} of {size} ready: observing only"
+            reason += f"; no change until all replicas are ready ({context.ready} of {size})"
         busy = any(isinstance(r := context.readings.get(s), Fresh) and r.value > 0 for s in used)
         return Recommendation(name, float(replicas), evidence, busy, reason, used, unstabilized=float(replicas))
 

@@ -8,59 +8,75 @@ from typing import Annotated, ClassVar, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation, SignalName
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.context import SOURCE, PolicyContext
 from policies.recommend.peers.hpa_behavior import DOWNSCALE_STABILIZATION_S, Behavior, behavior_memory, stabilized_size
 from policies.recommend.peers.hpa_replicas import PodGroups, Tolerance, by_average_value, by_pods, by_value
 from policies.signals.demand import fresh_values, no_opinion, quantity_problems
 
-SOURCE = "The source to read; null: the only one that offers what is read."
 Source = Annotated[str | None, FieldMetadata(SOURCE, example="sqs")]
 Quantities = Annotated[
-    tuple[str, ...], FieldMetadata("The source's quantities, added up.", example=("visible", "in_flight"))
+    tuple[str, ...], FieldMetadata("Quantities of the source to add up.", example=("visible", "in_flight"))
 ]
 BehaviorField = Annotated[
     Behavior | None,
     FieldMetadata(
-        "Windows and rates (spec.behavior); {} takes the v2 defaults, null the older path: the largest want of"
-        " downscale_stabilization_s, and at most the larger of twice the size and four.",
+        "spec.behavior: windows and rates. {} means the defaults of autoscaling/v2. null means the older rule: the"
+        " largest recommendation of downscale_stabilization_s, and at most the larger of twice the size and 4.",
         example={},
     ),
 ]
 ToleranceField = Annotated[
-    float, FieldMetadata("Dead band (--horizontal-pod-autoscaler-tolerance). Share.", ge=0, lt=1)
+    float,
+    FieldMetadata(
+        "Dead band around the target: --horizontal-pod-autoscaler-tolerance. The default of 0.1 is that of"
+        " Kubernetes; raise it if the size oscillates. Share.",
+        ge=0,
+        lt=1,
+    ),
 ]
 Stabilization = Annotated[
     float,
-    FieldMetadata("Shrink only to the largest want of this window, unless behavior sets one. Seconds.", ge=0, le=3600),
+    FieldMetadata(
+        "Scale in only to the largest recommendation of this window, unless behavior sets a window. The default of"
+        " 300 is that of Kubernetes; raise it if load returns later than that. Seconds.",
+        ge=0,
+        le=3600,
+    ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HpaMetric:
-    """One entry of ``spec.metrics``: External (Object is the same arithmetic), or Pods."""
+    """One entry of ``spec.metrics``: an External (or Object) metric, or a Pods metric."""
 
     quantities: Quantities
-    target: Annotated[float, FieldMetadata("averageValue or value, in the quantities' unit.", ge=0.001, example=5)]
+    target: Annotated[
+        float, FieldMetadata("averageValue or value of the metric. The quantities' unit.", ge=0.001, example=5)
+    ]
     type: Annotated[
         Literal["external", "pods"],
         FieldMetadata(
-            "external: a total over the workload; pods: one quantity that is a mean over the ready replicas."
+            "external is a total over the workload, pods one quantity that is a mean over the ready replicas. The"
+            " default of external also allows scale from zero."
         ),
     ] = "external"
     target_type: Annotated[
         Literal["average_value", "value"],
-        FieldMetadata("average_value: so much per replica; value: the ready replicas times the ratio to the target."),
+        FieldMetadata(
+            "average_value is an amount per replica; value multiplies the ready replicas by the ratio to the target."
+            " Prefer the default of average_value, since value overshoots while replicas start."
+        ),
     ] = "average_value"
     source: Annotated[
-        str | None, FieldMetadata("The source of this metric, where it is another one.", example="sqs")
+        str | None, FieldMetadata("Source of this metric. null means the source of the policy.", example="sqs")
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from quantity_problems(self.quantities)
         if self.type == "pods" and len(self.quantities) > 1:
-            yield "quantities", "must be one mean: means can't be added up"
+            yield "quantities", "must be a single quantity for type pods: means cannot be added"
         if self.type == "pods" and self.target_type == "value":
-            yield "target_type", "must be average_value: a Pods metric has no other target"
+            yield "target_type", "must be average_value for type pods: a Pods metric has no other target type"
 
     def signals(self, source: str | None) -> tuple[SignalName, ...]:
         """Return the signals that it sums, from its own source or else from `source`."""
@@ -94,7 +110,7 @@ def propose(
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
     values, evidence, problems = fresh_values(used, context.readings)
     if context.desired is None or context.ready is None:
-        return [MetricProposal(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is not known"
+        return [MetricProposal(None, None)] * len(metrics), Evidence.BLIND, used, "the number of replicas is unknown"
     proposals: list[MetricProposal] = []
     for metric in metrics:
         values_read = [values.get(s) for s in metric.signals(source)]
@@ -121,7 +137,7 @@ def tolerance_of(behavior: Behavior | None, tolerance: float) -> Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Hpa:
-    """Kubernetes HorizontalPodAutoscaler, autoscaling/v2, as a policy.
+    """The Kubernetes HorizontalPodAutoscaler (autoscaling/v2) as a policy.
 
     minReplicas and maxReplicas are the workload's; a workload with min_replicas 0 is an HPA with HPAScaleToZero. The
     controller's sync period is the workload's interval_s, 15 s.
@@ -139,7 +155,7 @@ class Hpa:
     metrics: Annotated[
         tuple[HpaMetric, ...],
         FieldMetadata(
-            "spec.metrics; the largest proposal counts.",
+            "spec.metrics. The metric that proposes the most replicas decides.",
             example=({"quantities": ["visible", "in_flight"], "target": 5},),
         ),
     ]
@@ -174,7 +190,12 @@ class Hpa:
         reason = proposal_text(self.metrics, proposals, problems)
         if evidence is Evidence.PARTIAL and proposal < size:
             return Recommendation(
-                name, None, evidence, active=False, reason=f"{reason}: no shrinking on that", used=used
+                name,
+                None,
+                evidence,
+                active=False,
+                reason=f"{reason}; no scale-in while readings are missing",
+                used=used,
             )
         memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=False)
         replicas, limit_reason = stabilized_size(proposal, size, memory, self.behavior, self.downscale_stabilization_s)
@@ -186,8 +207,8 @@ class Hpa:
 def proposal_text(metrics: Sequence[HpaMetric], proposals: Sequence[MetricProposal], problems: str) -> str:
     """Return a text of the metrics' values and proposals."""
     parts = [
-        f"{' + '.join(metric.quantities)} {p.value:g} at {metric.target:g} {metric.target_type.replace('_', ' ')}"
-        f" asks for {p.replicas}"
+        f"{' + '.join(metric.quantities)} {p.value:g}, target {metric.target:g} ({metric.target_type}):"
+        f" proposes {p.replicas}"
         for metric, p in zip(metrics, proposals, strict=True)
         if p.value is not None and p.replicas is not None
     ]

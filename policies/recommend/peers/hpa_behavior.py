@@ -30,13 +30,18 @@ LEGACY_MINIMUM: Final = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ScalingPolicy:
-    """How much may change in a period."""
+    """The maximum change of the size within a period."""
 
     type: Annotated[
-        Literal["pods", "percent"], FieldMetadata("Whether the value is replicas or percent.", example="pods")
+        Literal["pods", "percent"],
+        FieldMetadata("Unit of value: pods, or percent of the size at the start of the period.", example="pods"),
     ]
-    value: Annotated[int, FieldMetadata("By how much the size may change. Replicas, or percent.", ge=1, example=4)]
-    period_s: Annotated[float, FieldMetadata("The period (periodSeconds). Seconds.", gt=0, le=1800, example=15)]
+    value: Annotated[
+        int, FieldMetadata("Maximum change of the size within the period. Replicas, or percent.", ge=1, example=4)
+    ]
+    period_s: Annotated[
+        float, FieldMetadata("periodSeconds: length of the period. Seconds.", gt=0, le=1800, example=15)
+    ]
 
     def largest_from(self, start: int) -> int:
         """Return the largest size from `start`, the size at the period's start: 9 from 5 with 4 pods, 8 with 50 %."""
@@ -52,23 +57,37 @@ ALL = ScalingPolicy(type="percent", value=100, period_s=15.0)
 Select = Annotated[
     Literal["max", "min", "disabled"],
     FieldMetadata(
-        "Which policy counts (selectPolicy): the largest change, the smallest, or no change in this direction."
+        "selectPolicy: max allows the largest change of all policies, min the smallest, disabled none. The default of"
+        " max is that of Kubernetes."
     ),
 ]
 ToleranceField = Annotated[
     float | None,
-    FieldMetadata("Dead band in this direction; null: the metric's own tolerance. Share.", ge=0, lt=1, example=0.1),
+    FieldMetadata(
+        "Dead band in this direction. null means the tolerance of the policy. Share.", ge=0, lt=1, example=0.1
+    ),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleUpRules:
-    """``behavior.scaleUp``."""
+    """``behavior.scaleUp``: the rules for scale-out."""
 
     stabilization_window_s: Annotated[
-        float, FieldMetadata("Grow only to the smallest want of this window. Seconds.", ge=0, le=3600)
+        float,
+        FieldMetadata(
+            "Scale out only to the smallest recommendation of this window. The default of 0, that of Kubernetes,"
+            " scales out at once. Seconds.",
+            ge=0,
+            le=3600,
+        ),
     ] = 0.0
-    policies: Annotated[tuple[ScalingPolicy, ...], FieldMetadata("How much may be added.")] = (FOUR_PODS, ALL)
+    policies: Annotated[
+        tuple[ScalingPolicy, ...],
+        FieldMetadata(
+            "Maximum increases. The default, that of Kubernetes, adds 4 pods or doubles the size within 15 s."
+        ),
+    ] = (FOUR_PODS, ALL)
     select_policy: Select = "max"
     tolerance: ToleranceField = None
 
@@ -89,18 +108,22 @@ class ScaleUpRules:
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleDownRules:
-    """``behavior.scaleDown``."""
+    """``behavior.scaleDown``: the rules for scale-in."""
 
     stabilization_window_s: Annotated[
         float | None,
         FieldMetadata(
-            "Shrink only to the largest want of this window; null: downscale_stabilization_s. Seconds.",
+            "Scale in only to the largest recommendation of this window. null means downscale_stabilization_s."
+            " Seconds.",
             ge=0,
             le=3600,
             example=300,
         ),
     ] = None
-    policies: Annotated[tuple[ScalingPolicy, ...], FieldMetadata("How much may be removed.")] = (ALL,)
+    policies: Annotated[
+        tuple[ScalingPolicy, ...],
+        FieldMetadata("Maximum decreases. The default, that of Kubernetes, allows all pods to be removed within 15 s."),
+    ] = (ALL,)
     select_policy: Select = "max"
     tolerance: ToleranceField = None
 
@@ -123,8 +146,8 @@ class ScaleDownRules:
 class Behavior:
     """``spec.behavior``. A part left out has the defaults of autoscaling/v2."""
 
-    scale_up: Annotated[ScaleUpRules, FieldMetadata("How it grows.")] = field(default_factory=ScaleUpRules)
-    scale_down: Annotated[ScaleDownRules, FieldMetadata("How it shrinks.")] = field(default_factory=ScaleDownRules)
+    scale_up: Annotated[ScaleUpRules, FieldMetadata("Rules for scale-out.")] = field(default_factory=ScaleUpRules)
+    scale_down: Annotated[ScaleDownRules, FieldMetadata("Rules for scale-in.")] = field(default_factory=ScaleDownRules)
 
     @property
     def lookback_s(self) -> float:
@@ -202,11 +225,11 @@ def stabilized_size(
     reason = ""
     if stabilized != proposal:
         extreme, window_s = ("smallest", up_s) if proposal > size else ("largest", down_s)
-        reason = f"the {extreme} want of the last {window_s:g} s makes it {stabilized}"
+        reason = f"stabilized to {stabilized} by the {extreme} recommendation of the last {window_s:g} s"
     if stabilized > size and stabilized > (limit := behavior.scale_up.limit(size, memory)):
-        return limit, f"scaleUp allows {limit}"
+        return limit, f"behavior.scaleUp allows at most {limit}"
     if stabilized < size and stabilized < (limit := behavior.scale_down.limit(size, memory)):
-        return limit, f"scaleDown allows {limit}"
+        return limit, f"behavior.scaleDown allows at least {limit}"
     return stabilized, reason
 
 
@@ -219,7 +242,7 @@ def _legacy_size(proposal: int, size: int, memory: BehaviorMemory, stabilization
     stabilized = int(np.max(recent, initial=proposal))
     limit = max(LEGACY_FACTOR * size, LEGACY_MINIMUM)
     if stabilized > limit:
-        return limit, f"at most the larger of twice the size and {LEGACY_MINIMUM}"
+        return limit, f"limited to {limit}, the larger of twice the size and {LEGACY_MINIMUM}"
     if stabilized == proposal:
         return stabilized, ""
-    return stabilized, f"the largest want of the last {stabilization_s:g} s is {stabilized}"
+    return stabilized, f"stabilized to {stabilized} by the largest recommendation of the last {stabilization_s:g} s"

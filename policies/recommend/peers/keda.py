@@ -31,21 +31,32 @@ from policies.signals.demand import no_opinion
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """One of ``spec.triggers``."""
+    """One entry of ``spec.triggers``."""
 
     quantities: Quantities
     target: Annotated[
-        float, FieldMetadata("threshold, queueLength ... per replica. The quantities' unit.", ge=0.001, example=5)
+        float,
+        FieldMetadata(
+            "Target per replica: threshold, queueLength or the like. The quantities' unit.", ge=0.001, example=5
+        ),
     ]
-    activation: Annotated[float, FieldMetadata("Active when more than this is there. The quantities' unit.", ge=0)] = (
-        0.0
-    )
+    activation: Annotated[
+        float,
+        FieldMetadata(
+            "Activation threshold: the trigger is active above it. The default of 0 is KEDA's; raise it to ignore"
+            " stray messages. The quantities' unit.",
+            ge=0,
+        ),
+    ] = 0.0
     target_type: Annotated[
         Literal["average_value", "value"],
-        FieldMetadata("metricType: so much per replica, or the ratio times the ready ones."),
+        FieldMetadata(
+            "metricType: average_value is an amount per replica; value multiplies the ready replicas by the ratio to"
+            " the target. The default of average_value is KEDA's."
+        ),
     ] = "average_value"
     source: Annotated[
-        str | None, FieldMetadata("The source of this trigger, where it is another one.", example="sqs")
+        str | None, FieldMetadata("Source of this trigger. null means the source of the policy.", example="sqs")
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -61,15 +72,18 @@ class Trigger:
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback:
-    """``spec.fallback``: the size to ask for while a trigger can't be read."""
+    """``spec.fallback``: the size to request while a trigger cannot be read."""
 
     failure_threshold: Annotated[
-        int, FieldMetadata("Fall back after more failed turns in a row than this.", ge=0, example=3)
+        int, FieldMetadata("Fall back after more consecutive failed ticks than this. Ticks.", ge=0, example=3)
     ]
-    replicas: Annotated[int, FieldMetadata("The size to fall back to.", ge=0, example=6)]
+    replicas: Annotated[int, FieldMetadata("Size to fall back to. Replicas.", ge=0, example=6)]
     behavior: Annotated[
         Literal["static", "current_replicas", "current_replicas_if_higher", "current_replicas_if_lower"],
-        FieldMetadata("Whether the present size takes its place: never, always, where higher, where lower."),
+        FieldMetadata(
+            "static always uses `replicas`, current_replicas the current size; the other two use the higher or the"
+            " lower of both. The default of static is KEDA's."
+        ),
     ] = "static"
 
     def size(self, now: int) -> int:
@@ -96,7 +110,7 @@ class Poll:
 
 @dataclass(frozen=True, kw_only=True)
 class Keda:
-    """KEDA ScaledObject as a policy, with the HorizontalPodAutoscaler that KEDA puts behind it.
+    """A KEDA ScaledObject as a policy, with the HorizontalPodAutoscaler that KEDA creates for it.
 
     minReplicaCount and maxReplicaCount are the workload's min_replicas (KEDA's default is 0) and max_replicas (100);
     with idleReplicaCount, that is min_replicas and `active_replicas` is minReplicaCount.
@@ -118,31 +132,54 @@ class Keda:
     triggers: Annotated[
         tuple[Trigger, ...],
         FieldMetadata(
-            "spec.triggers; the largest proposal counts, and any active one wakes.",
+            "spec.triggers. The trigger that proposes the most replicas decides, and any active one scales from zero.",
             example=({"quantities": ["visible", "in_flight"], "target": 5},),
         ),
     ]
     crons: Annotated[
         tuple[Cron, ...],
-        FieldMetadata("spec.triggers of type cron, which ask by the clock. Beside them triggers may be empty."),
+        FieldMetadata("spec.triggers of type cron, which request replicas by time. With crons, triggers may be empty."),
     ] = ()
     source: Source = None
     polling_interval_s: Annotated[
-        float, FieldMetadata("pollingInterval: between looks at activity. Seconds.", ge=0)
+        float,
+        FieldMetadata(
+            "pollingInterval: time between two checks for activity. The default of 30 is KEDA's; lower it to leave"
+            " zero sooner. Seconds.",
+            ge=0,
+        ),
     ] = 30.0
     cooldown_s: Annotated[
-        float, FieldMetadata("cooldownPeriod: to zero so long after the last activity. Seconds.", ge=0)
+        float,
+        FieldMetadata(
+            "cooldownPeriod: scale to zero after this time without activity. The default of 300 is KEDA's; raise it"
+            " if traffic returns later than that. Seconds.",
+            ge=0,
+        ),
     ] = 300.0
     initial_cooldown_s: Annotated[
         float,
-        FieldMetadata("initialCooldownPeriod: the same after the start, if there was no activity. Seconds.", ge=0),
+        FieldMetadata(
+            "initialCooldownPeriod: scale to zero after this time from the first tick, if there was no activity. The"
+            " default of 0 is KEDA's. Seconds.",
+            ge=0,
+        ),
     ] = 0.0
     active_replicas: Annotated[
         int | None,
-        FieldMetadata("minReplicaCount where idleReplicaCount is set: the least while active.", ge=1, example=2),
+        FieldMetadata(
+            "Minimum size while active: minReplicaCount of a ScaledObject with idleReplicaCount. null means 1."
+            " Replicas.",
+            ge=1,
+            example=2,
+        ),
     ] = None
     fallback: Annotated[
-        Fallback | None, FieldMetadata("spec.fallback; null: none.", example={"failure_threshold": 3, "replicas": 6})
+        Fallback | None,
+        FieldMetadata(
+            "spec.fallback. null means none: no scale-in while a trigger cannot be read.",
+            example={"failure_threshold": 3, "replicas": 6},
+        ),
     ] = None
     behavior: BehaviorField = None
     tolerance: ToleranceField = 0.1
@@ -180,7 +217,7 @@ class Keda:
         evidence = Evidence.PARTIAL if evidence is Evidence.BLIND else evidence
         reasons = [
             proposal_text(metrics, proposals, problems),
-            *(f"the clock asks for {replicas}" for replicas in cron_proposals),
+            *(f"cron proposes {replicas}" for replicas in cron_proposals),
         ]
         reason = ", ".join(filter(None, reasons)) + fell_back
         active_minimum = max(1, self.active_replicas or 1)
@@ -191,15 +228,18 @@ class Keda:
                 recommendation,
                 replicas=replicas_from_zero,
                 unstabilized=replicas_from_zero,
-                reason=f"{reason}; {'active' if poll.active else 'idle'}",
+                reason=f"{reason}; {'a trigger is active' if poll.active else 'no trigger is active'}",
             )
         if poll.cooled_down:
             return replace(
-                recommendation, replicas=0.0, unstabilized=0.0, reason=f"{reason}; idle throughout the cooldown"
+                recommendation,
+                replicas=0.0,
+                unstabilized=0.0,
+                reason=f"{reason}; no trigger was active during the cooldown",
             )
         proposal = max(sizes)
         if evidence is Evidence.PARTIAL and proposal < size and not fell_back:
-            return replace(recommendation, reason=f"{reason}: no shrinking on that")
+            return replace(recommendation, reason=f"{reason}; no scale-in while readings are missing")
         hpa_memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
         replicas, limit_reason = stabilized_size(
             proposal, size, hpa_memory, self.behavior, self.downscale_stabilization_s
@@ -243,7 +283,7 @@ class Keda:
                 )
                 replaced[i] = MetricProposal(None, proposal)
                 failed.append(" + ".join(trigger.quantities))
-        return replaced, f"; {', '.join(failed)} can't be read: fallback to {fallback_size}" if failed else ""
+        return replaced, f"; {', '.join(failed)} cannot be read: fallback to {fallback_size}" if failed else ""
 
     def _poll(self, proposals: Sequence[MetricProposal], context: PolicyContext, memory: KedaMemory) -> Poll:
         """Return the operator's poll if it is due, else the state after the last one.

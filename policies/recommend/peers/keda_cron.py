@@ -21,11 +21,29 @@ TARGET: Final = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Cron:
-    """One of ``spec.triggers`` whose type is cron, its pair of cron expressions as weekly windows."""
+    """One cron trigger of ``spec.triggers``, with its two cron expressions as weekly windows."""
 
-    replicas: Annotated[int, FieldMetadata("desiredReplicas: asked for in the windows; outside them it is one.", ge=0)]
-    windows: Annotated[tuple[Span, ...], FieldMetadata("From each start to the next end, in local time.")]
-    time_zone: Annotated[str, FieldMetadata("timezone: the IANA name of the zone whose wall clock counts.")] = "UTC"
+    replicas: Annotated[
+        int,
+        FieldMetadata(
+            "desiredReplicas: replicas requested in the windows. Outside them, the trigger requests one. Replicas.",
+            ge=0,
+            example=6,
+        ),
+    ]
+    windows: Annotated[
+        tuple[Span, ...],
+        FieldMetadata(
+            "Weekly windows in local time, each from a start to the next end.",
+            example=({"start": "08:00", "end": "18:00"},),
+        ),
+    ]
+    time_zone: Annotated[
+        str,
+        FieldMetadata(
+            "timezone: IANA name of the time zone of the windows. The default of UTC has no daylight saving time."
+        ),
+    ] = "UTC"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from zone_problems(self.time_zone)

@@ -12,13 +12,11 @@ import numpy as np
 from policies.history.ticks import CAPPED_NEED
 from policies.model import Evidence
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.context import SOURCE, PolicyContext
 from policies.recommend.peers.averaging import AveragingPolicy, PeerSize, PeerTick
 from policies.recommend.peers.history_queries import JITTER_S, elapsed_s, totals
 from policies.recommend.peers.memory import KpaMemory, recall, record
 from policies.signals.demand import quantity_problems
-
-SOURCE = "The source to read; null: the only one that offers what is read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Averages:
 
 @dataclass(frozen=True, kw_only=True)
 class Kpa(AveragingPolicy):
-    """Knative Pod Autoscaler as a policy: a slow average, and a fast one that takes over in a panic.
+    """The Knative Pod Autoscaler as a policy: a stable average, and a short one that decides in a panic.
 
     min-scale and max-scale are the workload's min_replicas and max_replicas. Knative decides every 2 s and samples
     every second: set interval_s to 2. At a longer interval than the panic window, that window is the last reading.
@@ -49,34 +47,101 @@ class Kpa(AveragingPolicy):
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
     quantities: Annotated[
         tuple[str, ...],
-        FieldMetadata("Added up: requests in work (metric concurrency), or [requests_per_s] (metric rps)."),
+        FieldMetadata(
+            "Quantities to add up. The default is the requests in work, metric concurrency; set [requests_per_s] for"
+            " metric rps."
+        ),
     ] = ("running", "waiting")
     target: Annotated[
         float,
-        FieldMetadata("container-concurrency-target-default; for rps Knative has 200. Quantities per replica.", gt=0),
+        FieldMetadata(
+            "container-concurrency-target-default: load per replica. The default of 100 is Knative's; for metric rps,"
+            " Knative has 200. The quantities' unit.",
+            gt=0,
+        ),
     ] = 100.0
     target_utilization: Annotated[
         float,
-        FieldMetadata("container-concurrency-target-percentage: the share of the target to fill. Share.", gt=0, le=1),
+        FieldMetadata(
+            "container-concurrency-target-percentage: share of the target to fill. The default of 0.7 is Knative's;"
+            " lower it to leave room for bursts. Share.",
+            gt=0,
+            le=1,
+        ),
     ] = 0.7
-    stable_window_s: Annotated[float, FieldMetadata("stable-window. Seconds.", ge=6, le=3600)] = 60.0
+    stable_window_s: Annotated[
+        float,
+        FieldMetadata(
+            "stable-window: window of the average outside a panic. The default of 60 is Knative's; raise it for"
+            " steadier sizes. Seconds.",
+            ge=6,
+            le=3600,
+        ),
+    ] = 60.0
     panic_window_share: Annotated[
-        float, FieldMetadata("panic-window-percentage: the fast window, of the slow one. Share.", ge=0.01, le=1)
+        float,
+        FieldMetadata(
+            "panic-window-percentage: length of the panic window as a share of stable_window_s. The default of 0.1 is"
+            " Knative's. Share.",
+            ge=0.01,
+            le=1,
+        ),
     ] = 0.1
     panic_threshold: Annotated[
-        float, FieldMetadata("panic-threshold-percentage: panic at so many times what is ready. Share.", ge=1.1, le=10)
+        float,
+        FieldMetadata(
+            "panic-threshold-percentage: a panic begins when the panic window needs this multiple of the ready"
+            " replicas. The default of 2 is Knative's; lower it to react to smaller bursts. Share.",
+            ge=1.1,
+            le=10,
+        ),
     ] = 2.0
-    max_scale_up_rate: Annotated[float, FieldMetadata("At most so many times the ready replicas.", gt=1)] = 1000.0
-    max_scale_down_rate: Annotated[float, FieldMetadata("At least the ready replicas divided by this.", gt=1)] = 2.0
-    activation_scale: Annotated[int, FieldMetadata("activation-scale: the least, unless zero.", ge=1)] = 1
+    max_scale_up_rate: Annotated[
+        float,
+        FieldMetadata(
+            "max-scale-up-rate: maximum size as a multiple of the ready replicas. The default of 1000 is Knative's."
+            " Ratio.",
+            gt=1,
+        ),
+    ] = 1000.0
+    max_scale_down_rate: Annotated[
+        float,
+        FieldMetadata(
+            "max-scale-down-rate: minimum size is the ready replicas divided by this. The default of 2 is Knative's."
+            " Ratio.",
+            gt=1,
+        ),
+    ] = 2.0
+    activation_scale: Annotated[
+        int,
+        FieldMetadata(
+            "activation-scale: minimum size while there is load. The default of 1 is Knative's. Replicas.", ge=1
+        ),
+    ] = 1
     scale_down_delay_s: Annotated[
-        float, FieldMetadata("scale-down-delay: the largest want of this window. Seconds.", ge=0, le=3600)
+        float,
+        FieldMetadata(
+            "scale-down-delay: scale in only to the largest recommendation of this window. The default of 0 is"
+            " Knative's; set a window if the size oscillates. Seconds.",
+            ge=0,
+            le=3600,
+        ),
     ] = 0.0
     scale_to_zero_grace_s: Annotated[
-        float, FieldMetadata("scale-to-zero-grace-period: hold one so long before zero. Seconds.", ge=0)
+        float,
+        FieldMetadata(
+            "scale-to-zero-grace-period: keep one replica for this time without load before zero. The default of 30"
+            " is Knative's; raise it if replicas start slowly. Seconds.",
+            ge=0,
+        ),
     ] = 30.0
     scale_to_zero_retention_s: Annotated[
-        float, FieldMetadata("scale-to-zero-pod-retention-period: the same; the longer counts. Seconds.", ge=0)
+        float,
+        FieldMetadata(
+            "scale-to-zero-pod-retention-period: as scale_to_zero_grace_s; the longer of both counts. The default of"
+            " 0 is Knative's. Seconds.",
+            ge=0,
+        ),
     ] = 0.0
 
     @property
@@ -93,7 +158,8 @@ class Kpa(AveragingPolicy):
         context = tick.context
         per_replica = self.target * self.target_utilization
         stable = totals(context, tick.values, self.stable_window_s).mean()
-        panic = totals(context, tick.values, self.stable_window_s * self.panic_window_share).mean()
+        panic_window_s = self.stable_window_s * self.panic_window_share
+        panic = totals(context, tick.values, panic_window_s).mean()
         averages = Averages(math.ceil(stable / per_replica), math.ceil(panic / per_replica))
         last = recall(KpaMemory, tick.memory)
         proposal, memory = self._scale(averages, context, last)
@@ -102,7 +168,10 @@ class Kpa(AveragingPolicy):
         largest_delayed = int(np.max(delayed, initial=proposal))
         replicas, idle_s = self._scale_to_zero(largest_delayed, tick, last.idle_s)
         mode = "stable" if memory.panic_s is None else "panic"
-        reason = f"{mode}: mean {stable:g} in {self.stable_window_s:g} s, {panic:g} lately, {per_replica:g} per replica"
+        reason = (
+            f"{mode} mode: mean load {stable:g} in {self.stable_window_s:g} s and {panic:g} in {panic_window_s:g} s,"
+            f" at {per_replica:g} per replica"
+        )
         return PeerSize(
             float(replicas), float(proposal), bool(stable > 0), reason, record(replace(memory, idle_s=idle_s))
         )

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from policies.model import Evidence, PolicyName, Recommendation
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.context import SOURCE, PolicyContext
 from policies.recommend.peers.hpa_behavior import (
     DOWNSCALE_STABILIZATION_S,
     Behavior,
@@ -54,32 +54,64 @@ class LlmD:
     can_activate: ClassVar[bool] = True
     owns_stabilization: ClassVar[bool] = True
 
-    recipe: Annotated[Recipe, FieldMetadata("Which of the recipes.")] = "queue"
-    source: Annotated[
-        str | None,
-        FieldMetadata("The source to read; null: the only one that offers what is read.", example="prometheus"),
-    ] = None
-    queued: Annotated[str, FieldMetadata("Requests queued in the router (llm_d_epp_flow_control_queue_size).")] = (
-        "waiting"
-    )
-    running: Annotated[str, FieldMetadata("Requests running (llm_d_epp_request_running).")] = "running"
+    recipe: Annotated[
+        Recipe,
+        FieldMetadata(
+            "Recipe to follow: queue, queue_guard (the queue less pending replicas) or token (prefill work and KV"
+            " cache). The default of queue needs request counts only."
+        ),
+    ] = "queue"
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
+    queued: Annotated[
+        str, FieldMetadata("Quantity with the requests queued in the router: llm_d_epp_flow_control_queue_size.")
+    ] = "waiting"
+    running: Annotated[str, FieldMetadata("Quantity with the running requests: llm_d_epp_request_running.")] = "running"
     inflight_tokens: Annotated[
-        str, FieldMetadata("Prompt tokens handed on and not yet prefilled (llm_d_epp_inflight_tokens), summed.")
+        str,
+        FieldMetadata(
+            "Quantity with the sum of prompt tokens that are dispatched and not yet prefilled:"
+            " llm_d_epp_inflight_tokens."
+        ),
     ] = "inflight_tokens"
-    kv_cache_usage: Annotated[str, FieldMetadata("KV-cache usage, the mean over the ready replicas. Share.")] = (
-        "kv_cache_usage"
-    )
-    target_queued: Annotated[float, FieldMetadata("Queued requests per replica.", ge=0.001)] = 1.0
-    target_running: Annotated[float, FieldMetadata("Running requests per replica.", ge=0.001)] = 16.0
+    kv_cache_usage: Annotated[
+        str, FieldMetadata("Quantity with the mean KV-cache usage over the ready replicas. Share.")
+    ] = "kv_cache_usage"
+    target_queued: Annotated[
+        float,
+        FieldMetadata(
+            "Queued requests per replica, for the recipes queue and queue_guard. The default of 1 is llm-d's."
+            " Requests.",
+            ge=0.001,
+        ),
+    ] = 1.0
+    target_running: Annotated[
+        float,
+        FieldMetadata(
+            "Running requests per replica, for the recipe queue. The default of 16 is llm-d's. Requests.", ge=0.001
+        ),
+    ] = 16.0
     peak_prefill_tokens_per_s: Annotated[
         float,
-        FieldMetadata("A replica's prefill throughput; the default is Qwen3-32B's on two H100. Tokens a second.", gt=0),
+        FieldMetadata(
+            "Prefill throughput of one replica, for the recipe token. The default is that of Qwen3-32B on two H100"
+            " GPUs; set it for your model. Tokens per second.",
+            gt=0,
+        ),
     ] = 15_928.0
     target_prefill_s: Annotated[
         float,
-        FieldMetadata("Prefill work per replica: the TTFT aimed at, less a prompt's own time. Seconds.", ge=0.001),
+        FieldMetadata(
+            "Prefill work per replica, for the recipe token: the target TTFT less a prompt's own prefill time. The"
+            " default of 1.5 is llm-d's. Seconds.",
+            ge=0.001,
+        ),
     ] = 1.5
-    target_kv_cache: Annotated[float, FieldMetadata("KV cache to fill per replica. Share.", ge=0.001, le=1)] = 0.8
+    target_kv_cache: Annotated[
+        float,
+        FieldMetadata(
+            "KV-cache usage per replica, for the recipe token. The default of 0.8 is llm-d's. Share.", ge=0.001, le=1
+        ),
+    ] = 0.8
 
     @property
     def lookback_s(self) -> float:
@@ -99,15 +131,17 @@ class LlmD:
         values, evidence, problems = fresh_values(used, context.readings)
         size, ready = context.desired, context.ready
         if evidence is Evidence.BLIND or size is None or ready is None:
-            return no_opinion(name, used, problems or "the number of replicas is not known")
+            return no_opinion(name, used, problems or "the number of replicas is unknown")
         work = self._work(dict(zip(self.needs(), (values.get(s) for s in used), strict=True)), size, ready)
         proposal = max(by_average_value(amount, target, size, TOLERANCE) for amount, target, _ in work)
         reason = ", ".join(f"{amount:g} {title} at {target:g} per replica" for amount, target, title in work)
         if problems:
-            reason += f", at least ({problems})"
+            reason += f" (lower bound: {problems})"
         active = any(amount > 0 for amount, _, _ in work)
         if evidence is Evidence.PARTIAL and proposal < size:
-            return Recommendation(name, None, evidence, active, f"{reason}: no shrinking on that", used)
+            return Recommendation(
+                name, None, evidence, active, f"{reason}; no scale-in while readings are missing", used
+            )
         memory = behavior_memory(context, size, self.lookback_s, disabled_at_zero=True)
         replicas, limit_reason = stabilized_size(
             proposal, size, memory, BEHAVIORS[self.recipe], DOWNSCALE_STABILIZATION_S
@@ -125,12 +159,12 @@ class LlmD:
             demand = (readings[self.queued] or 0.0) / self.target_queued
             pending = max(0, size - ready)
             guarded = demand if demand <= size else max(demand - pending, float(size))
-            return [(guarded, 1.0, f"replicas' worth queued ({pending} starting)")]
+            return [(guarded, 1.0, f"replicas of queued requests ({pending} pending)")]
         triggers: tuple[tuple[float | None, float, str], ...]
         if self.recipe == "queue":
             triggers = (
-                (readings[self.queued], self.target_queued, "queued"),
-                (readings[self.running], self.target_running, "running"),
+                (readings[self.queued], self.target_queued, "queued requests"),
+                (readings[self.running], self.target_running, "running requests"),
             )
         else:
             tokens, share = readings[self.inflight_tokens], readings[self.kv_cache_usage]
@@ -138,6 +172,6 @@ class LlmD:
             caches = None if share is None else share * ready
             triggers = (
                 (prefill_s, self.target_prefill_s, "s of prefill work"),
-                (caches, self.target_kv_cache, "KV caches full"),
+                (caches, self.target_kv_cache, "full KV caches"),
             )
         return [(amount, target, title) for amount, target, title in triggers if amount is not None]

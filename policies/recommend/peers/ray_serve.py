@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from policies.model.field_metadata import FieldMetadata
+from policies.recommend.context import SOURCE
 from policies.recommend.peers.averaging import NO_MOVE, AveragingPolicy, PeerSize, PeerTick, delayed_move
 from policies.recommend.peers.history_queries import totals
 from policies.recommend.peers.memory import record
 from policies.signals.demand import quantity_problems, whole_replicas
 
-SOURCE = "The source to read; null: the only one that offers what is read."
-
 
 @dataclass(frozen=True, kw_only=True)
 class RayServe(AveragingPolicy):
-    """Ray Serve's autoscaling_config as a policy: ongoing requests per replica, and delays both ways.
+    """Ray Serve's autoscaling_config as a policy: ongoing requests per replica, with delays both ways.
 
     min_replicas and max_replicas are the workload's. Ray decides every 0.1 s on metrics that come every 10 s.
 
@@ -28,25 +27,67 @@ class RayServe(AveragingPolicy):
     """
 
     source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
-    quantities: Annotated[tuple[str, ...], FieldMetadata("Ongoing requests, queued and running, added up.")] = (
+    quantities: Annotated[
+        tuple[str, ...],
+        FieldMetadata(
+            "Quantities whose sum is the number of ongoing requests. The default adds running and waiting requests."
+        ),
+    ] = (
         "running",
         "waiting",
     )
-    target_ongoing_requests: Annotated[float, FieldMetadata("Ongoing requests per replica. Requests.", gt=0)] = 2.0
-    upscale_delay_s: Annotated[float, FieldMetadata("Grow once wanted for so long. Seconds.", ge=0)] = 30.0
-    downscale_delay_s: Annotated[float, FieldMetadata("Shrink once wanted for so long. Seconds.", ge=0)] = 600.0
+    target_ongoing_requests: Annotated[
+        float,
+        FieldMetadata(
+            "Ongoing requests per replica. The default of 2 is Ray Serve's; raise it for LLM engines, which batch"
+            " requests. Requests.",
+            gt=0,
+        ),
+    ] = 2.0
+    upscale_delay_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time for which a scale-out must be recommended before it is made. The default of 30 is Ray Serve's;"
+            " lower it if load rises faster. Seconds.",
+            ge=0,
+        ),
+    ] = 30.0
+    downscale_delay_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time for which a scale-in must be recommended before it is made. The default of 600 is Ray Serve's;"
+            " lower it to save cost. Seconds.",
+            ge=0,
+        ),
+    ] = 600.0
     downscale_to_zero_delay_s: Annotated[
-        float | None, FieldMetadata("The same from one to zero; null: downscale_delay_s. Seconds.", ge=0, example=600)
+        float | None,
+        FieldMetadata("Delay from one replica to zero. null means downscale_delay_s. Seconds.", ge=0, example=600),
     ] = None
-    upscaling_factor: Annotated[float, FieldMetadata("Share of the difference to make up when growing.", gt=0)] = 1.0
-    downscaling_factor: Annotated[float, FieldMetadata("Share of the difference to make up when shrinking.", gt=0)] = (
-        1.0
-    )
+    upscaling_factor: Annotated[
+        float,
+        FieldMetadata(
+            "Share of the missing replicas to add in one step. The default of 1 adds all of them. Share.", gt=0
+        ),
+    ] = 1.0
+    downscaling_factor: Annotated[
+        float,
+        FieldMetadata(
+            "Share of the excess replicas to remove in one step. The default of 1 removes all of them. Share.", gt=0
+        ),
+    ] = 1.0
     look_back_period_s: Annotated[
-        float, FieldMetadata("The window the requests are aggregated over. Seconds.", gt=0)
+        float,
+        FieldMetadata(
+            "Window over which ongoing requests are aggregated. The default of 30 is Ray Serve's. Seconds.", gt=0
+        ),
     ] = 30.0
     aggregation: Annotated[
-        Literal["mean", "max", "min"], FieldMetadata("How, over that window (aggregation_function).")
+        Literal["mean", "max", "min"],
+        FieldMetadata(
+            "aggregation_function: statistic over that window. The default of mean smooths short peaks; max follows"
+            " them."
+        ),
     ] = "mean"
 
     @property
@@ -63,7 +104,7 @@ class RayServe(AveragingPolicy):
         ready, size = tick.ready, tick.desired
         window = totals(tick.context, tick.values, self.look_back_period_s)
         ongoing = float(getattr(window, self.aggregation)())
-        reason = f"{ongoing:g} ongoing at {self.target_ongoing_requests:g} per replica"
+        reason = f"{ongoing:g} ongoing requests at {self.target_ongoing_requests:g} per replica"
         proposal = self._scaled(ongoing, ready, size)
         replicas, move = size, NO_MOVE
         if ready == 0:

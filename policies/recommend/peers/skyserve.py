@@ -8,7 +8,7 @@ from typing import Annotated
 
 from policies.model import Absent, Fresh, PoolName
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.context import PolicyContext
+from policies.recommend.context import SOURCE, PolicyContext
 from policies.recommend.peers.averaging import NO_MOVE, AveragingPolicy, PeerSize, PeerTick, delayed_move
 from policies.recommend.peers.history_queries import elapsed_s, totals
 from policies.recommend.peers.memory import MoveMemory, recall, record
@@ -17,7 +17,7 @@ from policies.signals.demand import whole_replicas
 
 @dataclass(frozen=True, kw_only=True)
 class SkyServeRequestRate(AveragingPolicy):
-    """SkyServe's replica_policy as a policy: requests a second per replica, and long delays both ways.
+    """SkyServe's replica_policy as a policy: requests per second per replica, with long delays both ways.
 
     min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
 
@@ -33,38 +33,83 @@ class SkyServeRequestRate(AveragingPolicy):
     paid twice while spot replicas start, and the on-demand replicas are removed as these become ready.
     """
 
-    target_qps_per_replica: Annotated[float, FieldMetadata("Requests a second per replica.", gt=0, example=2.5)]
-    source: Annotated[
-        str | None,
-        FieldMetadata("The source to read; null: the only one that offers what is read.", example="prometheus"),
-    ] = None
-    quantity: Annotated[str, FieldMetadata("The request rate. Requests a second.", example="requests_per_s")] = (
-        "requests_per_s"
-    )
-    qps_window_s: Annotated[float, FieldMetadata("The window the rate is averaged over. Seconds.", gt=0, le=3600)] = (
-        60.0
-    )
-    upscale_delay_s: Annotated[float, FieldMetadata("Grow once wanted for so long. Seconds.", ge=0)] = 300.0
-    downscale_delay_s: Annotated[float, FieldMetadata("Shrink once wanted for so long. Seconds.", ge=0)] = 1200.0
-    num_overprovision: Annotated[int, FieldMetadata("Replicas above what the rate asks for.", ge=0)] = 0
+    target_qps_per_replica: Annotated[
+        float,
+        FieldMetadata(
+            "Request rate that one replica handles. Measure it at the highest load that meets your SLO. Requests per"
+            " second.",
+            gt=0,
+            example=2.5,
+        ),
+    ]
+    source: Annotated[str | None, FieldMetadata(SOURCE, example="prometheus")] = None
+    quantity: Annotated[
+        str,
+        FieldMetadata(
+            "Quantity with the request rate. The default is the rate of completed requests if the source reads"
+            " engines; prefer the rate of a gateway. Requests per second.",
+            example="requests_per_s",
+        ),
+    ] = "requests_per_s"
+    qps_window_s: Annotated[
+        float,
+        FieldMetadata(
+            "Window over which the rate is averaged. The default of 60 is SkyServe's. Seconds.", gt=0, le=3600
+        ),
+    ] = 60.0
+    upscale_delay_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time for which a scale-out must be recommended before it is made. The default of 300 is SkyServe's;"
+            " lower it if load rises faster. Seconds.",
+            ge=0,
+        ),
+    ] = 300.0
+    downscale_delay_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time for which a scale-in must be recommended before it is made. The default of 1200 is SkyServe's;"
+            " lower it to save cost. Seconds.",
+            ge=0,
+        ),
+    ] = 1200.0
+    num_overprovision: Annotated[
+        int, FieldMetadata("Replicas added to those that the rate needs. The default of 0 adds none. Replicas.", ge=0)
+    ] = 0
 
     spot_pool: Annotated[
         str | None,
-        FieldMetadata("The pool of spot replicas, for a share-out with fallback; null: one size.", example="spot"),
+        FieldMetadata(
+            "Pool of spot replicas, for a fallback to on-demand. null means no fallback: the policy sets one size."
+            " Set it together with on_demand_pool.",
+            example="spot",
+        ),
     ] = None
     on_demand_pool: Annotated[
-        str | None, FieldMetadata("The pool that spot replicas fall back to.", example="on-demand")
+        str | None,
+        FieldMetadata(
+            "Pool of on-demand replicas, the fallback of spot_pool. null means no fallback. Set it together with"
+            " spot_pool.",
+            example="on-demand",
+        ),
     ] = None
-    base_ondemand_fallback_replicas: Annotated[int, FieldMetadata("Replicas always on demand.", ge=0)] = 0
+    base_ondemand_fallback_replicas: Annotated[
+        int,
+        FieldMetadata("Replicas that always run on-demand. The default of 0 puts all of them on spot. Replicas.", ge=0),
+    ] = 0
     dynamic_ondemand_fallback: Annotated[
-        bool, FieldMetadata("On demand, too, as many as spot replicas are wanted and not ready.")
+        bool,
+        FieldMetadata(
+            "Add one on-demand replica for each requested spot replica that is not ready. The default of false waits"
+            " for spot replicas."
+        ),
     ] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if (self.spot_pool is None) != (self.on_demand_pool is None):
-            yield "spot_pool", "a share-out needs both spot_pool and on_demand_pool"
+            yield "spot_pool", "must be set together with on_demand_pool: set both or neither"
         if self.spot_pool is None and (self.dynamic_ondemand_fallback or self.base_ondemand_fallback_replicas):
-            yield "spot_pool", "is needed for a fallback: name it, and on_demand_pool"
+            yield "spot_pool", "is required for an on-demand fallback: set spot_pool and on_demand_pool"
 
     def pools_named(self) -> tuple[str, ...]:
         """Return the names of the pools that it splits the replicas between."""
@@ -84,7 +129,7 @@ class SkyServeRequestRate(AveragingPolicy):
         recorded_target = recall(MoveMemory, tick.memory).target
         last_target = self._initial_target(context, tick.desired) if recorded_target is None else int(recorded_target)
         target = max(0, last_target - self.num_overprovision)
-        reason = f"{rate:g} requests a second at {self.target_qps_per_replica:g} per replica"
+        reason = f"{rate:g} requests per second at {self.target_qps_per_replica:g} per replica"
         decided, move = target, NO_MOVE
         if target == 0:
             decided = proposal
@@ -98,7 +143,7 @@ class SkyServeRequestRate(AveragingPolicy):
         if self.spot_pool and self.on_demand_pool:
             memory = replace(memory, target=float(decided + extra))
             pools = self._share_out(decided + extra, context)
-            reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on demand"
+            reason += f"; {pools[PoolName(self.on_demand_pool)]} of them on-demand"
         replicas = float(sum(pools.values()) if pools else decided + extra)
         return PeerSize(replicas, float(proposal + extra), rate > 0, reason, record(memory), pools)
 

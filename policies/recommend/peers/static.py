@@ -12,18 +12,18 @@ from policies.recommend.context import PolicyContext
 
 @dataclass(frozen=True, kw_only=True)
 class Static:
-    """A fixed number of replicas, whatever happens: the yardstick, and a way to hand a pool over by hand."""
+    """A fixed number of replicas: the baseline of comparisons, or a size that is set by hand."""
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True
     owns_stabilization: ClassVar[bool] = True
     lookback_s: ClassVar[float] = 0.0
 
-    replicas: Annotated[int, FieldMetadata("The size.", ge=0, example=4)]
+    replicas: Annotated[int, FieldMetadata("Number of replicas to hold. Replicas.", ge=0, example=4)]
 
     def needs(self) -> tuple[str, ...]:
         return ()
 
     def recommend(self, name: PolicyName, context: PolicyContext) -> Recommendation:
-        reason = f"fixed at {self.replicas}"
+        reason = f"fixed size of {self.replicas}"
         return Recommendation(name, float(self.replicas), Evidence.FULL, self.replicas > 0, reason)

@@ -1,4 +1,4 @@
-"""The replicas that are worth adding to clear requests that wait in the engines."""
+"""The replicas to add for clearing requests that wait in the engines."""
 
 from __future__ import annotations
 
@@ -67,6 +67,5 @@ def backlog_need(waiting: WaitingWork, rate: float, ready: float, size: float, s
     extra = min(math.sqrt(cost_ratio), backlog_s / MIN_CLEAR_S)
     if backlog_s <= (size - rate) * supply.lead_s:
         extra = min(extra, size - rate)
-    return BacklogNeed(
-        extra, f"{waiting.requests:g} wait, {backlog_s:.0f} replica-seconds: {extra:.2f} more clear them"
-    )
+    backlog = f"{waiting.requests:g} requests wait in the engines, {backlog_s:.0f} replica-seconds"
+    return BacklogNeed(extra, f"{backlog}: {extra:.1f} more replicas clear them")

@@ -147,7 +147,7 @@ class Evaluation:
         queue = self._deadline_need(visible, self._last_service_time_s, self.memory.response_time_s)
         recommendation = self._by_deadline(queue, Evidence.PARTIAL, used, self.memory)
         return replace(
-            recommendation, reason=f"the engines tell nothing ({problems or 'none is ready'}); {recommendation.reason}"
+            recommendation, reason=f"engines report nothing ({problems or 'none is ready'}); {recommendation.reason}"
         )
 
     def need_from_gpu_activity(self, used: tuple[SignalName, ...], problems: str) -> Recommendation:
@@ -164,7 +164,7 @@ class Evaluation:
             need.replicas,
             Evidence.PARTIAL,
             utilization.value > IDLE_UTILIZATION,
-            f"neither engines nor a queue tell anything ({problems}); {need.reason}",
+            f"neither engines nor queue report anything ({problems}); {need.reason}",
             (*used, signal),
             memory=self.memory.with_need(last_need).recorded,
         )

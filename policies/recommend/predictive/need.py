@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from policies.signals.latency_quantities import ITL, TTFT
 
 if TYPE_CHECKING:
     from policies.recommend.predictive.backlog_clearing import BacklogNeed
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from policies.recommend.predictive.queue_deadline import DeadlineNeed
     from policies.recommend.predictive.slo_correction import SloCorrection
     from policies.recommend.predictive.slo_margin import SloMargin
+
+TITLES: Final = {TTFT: "TTFT", ITL: "ITL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +38,33 @@ class Need:
     def reason(self, quantile: float, lead_s: float) -> str:
         """Return the reason, with the quantile of the forecast (0 to 1) and the lead time that it covers."""
         limit, correction = self.limit, self.correction
-        limited_by = f"by {limit.latency}" if limit.latency else "by throughput"
+        expected = f"up to {self.expected:.1f} within {lead_s:.0f} s (P{100 * quantile:.0f})"
+        limited_by = TITLES[limit.latency] if limit.latency else "saturation"
         parts = [
-            f"{self.work:.2f} replicas' worth now, each filled to {limit.load:.0%} of the engine given, {limited_by}"
+            f"load is {self.work:.1f} replicas now and {expected}",
+            f"replicas filled to {limit.load:.0%} of configured throughput, limited by {limited_by}",
         ]
         if self.work > self.rate:
-            parts.append(f"the rate needs {self.rate:.2f}, the cache the rest")
+            parts.append(f"the KV cache sets the load; the tokens alone need {self.rate:.1f} replicas")
         if limit.unattainable:
-            parts.append(f"{limit.unattainable} misses its promise at any size and is left out")
+            parts.append(f"{TITLES[limit.unattainable]} misses its SLO at any size and is ignored")
         if self.unmeasured:
-            parts.append(
-                f"no source tells {' or '.join(self.unmeasured)}, which is promised: what is known of it stays"
-            )
+            unmeasured = " or ".join(TITLES[key] for key in self.unmeasured)
+            parts.append(f"no source reports {unmeasured}, so the learned capacity stays unchanged")
         if self.backlog.extra_replicas:
             parts.append(self.backlog.reason)
         if self.queue is not None and self.queue.due_work_s:
             parts.append(self.queue.reason)
-        parts.append(f"at most {self.expected:.2f} within {lead_s:.0f} s (P{100 * quantile:.0f})")
         if self.margin.level < 1.0:
-            fill = f", replicas {self.margin.fill_factor - 1:.0%} fuller" if self.margin.fill_factor > 1.005 else ""
-            parts.append(f"a margin of {max(0.0, self.margin.level):.0%}{fill}, for {self.margin.late_share:.2%} late")
+            more = self.margin.fill_factor - 1.0
+            fill = f", replicas filled {more:.0%} more" if more > 0.005 else ""
+            parts.append(
+                f"forecast margin lowered to {max(0.0, self.margin.level):.0%}{fill}:"
+                f" {self.margin.late_share:.2%} of recent requests violated the SLO"
+            )
         if abs(correction.correction - 1.0) > 0.005:
-            parts.append(f"{correction.correction:.2f} times that, for {correction.late_share:.2%} lately late")
+            parts.append(
+                f"size multiplied by {correction.correction:.2f}:"
+                f" {correction.late_share:.2%} of recent requests violated the SLO"
+            )
         return "; ".join(parts)

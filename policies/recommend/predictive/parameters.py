@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from policies.model.field_metadata import FieldMetadata
-from policies.recommend.threshold import SOURCE
+from policies.recommend.context import SOURCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,23 +17,26 @@ class PredictiveParameters:
     queue: Annotated[
         str | None,
         FieldMetadata(
-            "The source of a queue before the engines: its visible messages, and how old the oldest is.", example="sqs"
+            "Source of the queue in front of the engines: its visible messages, and oldest_age_s if it provides that."
+            " null means no queue; the policy then sizes by the engines alone and cannot scale from zero.",
+            example="sqs",
         ),
     ] = None
     gpu_activity: Annotated[
         str | None,
         FieldMetadata(
-            "The last resort where neither engines nor a queue tell anything: a source of the GPUs' `utilization`. It"
-            " may raise the size once, to half as much again as was needed before, and never lowers it.",
+            "Source of GPU `utilization`, the fallback while neither the engines nor the queue report anything. It"
+            " may raise the size once, to at most 1.5 times the last need, and never lowers it. null means no"
+            " fallback: the size is held.",
             example="scrape",
         ),
     ] = None
     queue_deadline_s: Annotated[
         float,
         FieldMetadata(
-            "A queue's messages are to be answered so long after they were sent, at the most: what is promised. Where"
-            " that is longer than an answer, a start and `backlog_clear_s`, no more is bought than keeps it; else what"
-            " may come counts too. Seconds.",
+            "Maximum time from send to answer: the queue's SLO. The default is 300; set it to your own SLO. If it"
+            " exceeds the response time, the lead time and backlog_clear_s together, replicas are added only for due"
+            " messages, without a forecast. Seconds.",
             gt=0,
             le=43_200,
         ),
@@ -41,14 +44,18 @@ class PredictiveParameters:
     message_service_s: Annotated[
         float | None,
         FieldMetadata(
-            "What a queue's message takes of a full replica, before it has been learnt; null: not known. Seconds.", gt=0
+            "Replica-seconds of one queue message, used until they are measured. null means unknown: one replica"
+            " starts and measures them. Set it if queue_deadline_s is shorter than two lead times. Seconds.",
+            gt=0,
+            example=0.2,
         ),
     ] = None
     prompt_tokens_per_s: Annotated[
         float,
         FieldMetadata(
-            "Prompt tokens that a replica takes at the most, before it has been learnt; the default is a Llama-3.1-8B's"
-            " on an H100. Tokens a second.",
+            "Maximum prompt throughput of one replica. The default of 40,000 is that of Llama-3.1-8B on an H100; set"
+            " it for your model. Learning corrects its scale, but not its ratio to generation_tokens_per_s. Tokens per"
+            " second.",
             gt=0,
             le=1e7,
         ),
@@ -56,13 +63,17 @@ class PredictiveParameters:
     generation_tokens_per_s: Annotated[
         float,
         FieldMetadata(
-            "Tokens that a replica generates at the most, in full batches, likewise. Tokens a second.", gt=0, le=1e7
+            "Maximum output throughput of one replica with full batches. The default of 9,000 is that of Llama-3.1-8B"
+            " on an H100; set it for your model. Tokens per second.",
+            gt=0,
+            le=1e7,
         ),
     ] = 9_000.0
     utilization: Annotated[
         float,
         FieldMetadata(
-            "Share to fill of what a replica may carry within the promise; above 1 eats into the forecast's margin.",
+            "Share to fill of the load that one replica carries within the SLO. The default of 1 fills all of it."
+            " Lower it to leave room for bursts of seconds; above 1 it spends the forecast's margin. Share.",
             gt=0,
             le=2,
         ),
@@ -70,34 +81,75 @@ class PredictiveParameters:
     quantile: Annotated[
         float | None,
         FieldMetadata(
-            "Quantile of the largest demand to be ready for; null: by the workload's slo_violation_cost_ratio, or as"
-            " much of it as the promise turns out to need.",
+            "Quantile of the largest demand within the lead time that the size must carry. null derives it from"
+            " slo_violation_cost_ratio and lowers it while the measured SLO allows that. Set it to fix the margin."
+            " Share.",
             gt=0,
             lt=1,
+            example=0.95,
         ),
     ] = None
     rate_window_s: Annotated[
-        float, FieldMetadata("What the source's rates span: its window_s. Seconds.", gt=0, le=3600)
+        float,
+        FieldMetadata(
+            "Time over which the source averages its rates. It must equal the source's window_s, hence the same"
+            " default of 120. Set both to four scrape intervals. Seconds.",
+            gt=0,
+            le=3600,
+        ),
     ] = 120.0
     backlog_clear_s: Annotated[
-        float, FieldMetadata("What of a queue is late is to be in work so long after help has come. Seconds.", gt=0)
+        float,
+        FieldMetadata(
+            "Clear overdue messages within this time once new replicas serve. The default of 60 keeps a burst short"
+            " without overshooting. Raise it to add fewer replicas for a burst. Seconds.",
+            gt=0,
+        ),
     ] = 60.0
     demand_hold_s: Annotated[
         float,
         FieldMetadata(
-            "Demand that collapses within a minute is held for so long, lest it come back; 0: never. Seconds.",
+            "Hold the previous demand for this time after demand collapses within a minute, since it usually returns"
+            " as suddenly. The default of 900 outlasts an outage of ten minutes; 0 disables it. Seconds.",
             ge=0,
             le=3600,
         ),
     ] = 900.0
     use_forecast: Annotated[
-        bool, FieldMetadata("Whether a forecast may raise the demand; else what is there now counts.")
+        bool,
+        FieldMetadata(
+            "Let a forecast raise the demand. The default of true adds replicas before load arrives; false sizes by"
+            " the current demand."
+        ),
     ] = True
     learn_capacity: Annotated[
-        bool, FieldMetadata("Whether what a replica carries is learnt; else it is what is given here.")
+        bool,
+        FieldMetadata(
+            "Learn the capacity of a replica from latencies. The default of true corrects wrong token throughputs;"
+            " false uses the configured ones unchanged."
+        ),
     ] = True
-    slo_correction: Annotated[bool, FieldMetadata("Whether measured lateness corrects size and margin slowly.")] = True
-    slo_correction_time_s: Annotated[float, FieldMetadata("How slowly. Seconds.", ge=60, le=86_400)] = 7200.0
+    slo_correction: Annotated[
+        bool,
+        FieldMetadata(
+            "Correct size and margin slowly by the share of SLO violations. The default of true compensates for a"
+            " wrong capacity model; false keeps the full margin."
+        ),
+    ] = True
+    slo_correction_time_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time constant of the SLO correction. The default of 7200 reacts over hours, so that one outage does not"
+            " set the size for the day. Lower it to react sooner. Seconds.",
+            ge=60,
+            le=86_400,
+        ),
+    ] = 7200.0
     learning_decay_s: Annotated[
-        float, FieldMetadata("What was learnt of the engines fades by e in so long. Seconds.", ge=60)
+        float,
+        FieldMetadata(
+            "Exponential decay time of learned engine capacity. The default of 3600 follows changed prompts within an"
+            " hour. Lower it to follow sooner, raise it for steadier sizes. Seconds.",
+            ge=60,
+        ),
     ] = 3600.0

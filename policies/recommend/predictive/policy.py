@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictive(PredictiveParameters):
-    """The work that is coming, ahead by the measured time that a replica takes to serve.
+    """Capacity for the demand expected by the time that a replica requested now serves.
 
     Example: the engines process 2.0 replicas of work, and arrivals grow by 20 %: 2.4. With a limit of 0.72 of the
     saturation, that is 2.4 / 0.72 = 3.3 replicas now. If the P95 of the demand within the lead time is 4.5 replicas,
@@ -79,7 +79,7 @@ class Predictive(PredictiveParameters):
         values, evidence, problems = fresh_values(used, context.readings)
         memory = context.history.memory(name)
         if context.ready is None:
-            return no_opinion(name, used, problems or "the number of ready replicas is not known", memory)
+            return no_opinion(name, used, problems or "the number of ready replicas is unknown", memory)
         evaluation = Evaluation(self, name, context, values, PredictiveMemory(memory))
         if context.ready and all(signal in values for signal in engines):
             return evaluation.need_from_engines(used, evidence, problems)

@@ -107,11 +107,10 @@ class DeadlineNeed:
     @property
     def reason(self) -> str:
         if not self.due_work_s:
-            return f"{self.waiting:g} wait, of which nobody knows yet what they take" if self.waiting else EMPTY_REASON
-        keep = f"{self.replicas:.2f} keep that" if self.replicas else "those that are kept in any case do that"
-        return (
-            f"{self.waiting:g} wait; {self.due_work_s:.0f} replica-seconds are due within {self.time_s:.0f} s: {keep}"
-        )
+            return f"{self.waiting:g} messages wait, service time unknown" if self.waiting else EMPTY_REASON
+        needed = f"{self.replicas:.2f} replicas needed" if self.replicas else "the replicas that windows retain suffice"
+        due = f"{self.due_work_s:.0f} replica-seconds due within {self.time_s:.0f} s"
+        return f"{self.waiting:g} messages wait, {due}: {needed}"
 
 
 def deadline_need(

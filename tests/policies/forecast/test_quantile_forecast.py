@@ -104,13 +104,13 @@ def test_forecast_is_nan_before_the_first_observation() -> None:
     assert math.isnan(peak.value)
     assert math.isnan(peak.mean)
     assert (peak.leader, peak.confidence) == ("reactive", 0.0)
-    assert peak.reason == "reactive: nothing was seen yet"
+    assert peak.reason == "reactive: no demand was observed yet"
 
 
 def test_cold_start_is_reactive_and_gives_the_reason() -> None:
     peak = forecast_of([2.0, 2.0]).peak(300, 0.9)
     assert peak.leader == "reactive"
-    assert "too little was seen" in peak.reason
+    assert "too few past forecasts" in peak.reason
     assert 2.0 <= peak.value < 4.0
     assert peak.confidence < 0.5
 
@@ -181,7 +181,7 @@ def test_long_gap_keeps_the_seasons_and_is_blind_until_the_next_value() -> None:
     after = 3 * 1440 + 600  # ten hours without readings, until 10:00
     note(forecast, [None], after, 60.0)
     assert math.isnan(forecast.peak(300, 0.9).value)
-    assert "nothing was seen lately" in forecast.peak(300, 0.9).reason
+    assert "no demand was observed recently" in forecast.peak(300, 0.9).reason
     note(forecast, [12.9], after + 1, 60.0)
     assert 12.0 < forecast.peak(300, 0.9).value < 30.0
 
@@ -260,4 +260,4 @@ def test_forecast_reason_names_the_leader_and_the_change() -> None:
     peak = forecast_of(ramp(11, 400)).peak(300, 0.9)
     assert isinstance(peak, Forecast)
     assert peak.reason.startswith(f"{peak.leader}: ")
-    assert "less than the last value at 0.9 over 5 min" in peak.reason
+    assert "lower than that of the last value at quantile 0.9 over 5 min" in peak.reason

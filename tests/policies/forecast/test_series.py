@@ -58,7 +58,7 @@ def test_slightly_early_or_late_ticks_have_their_own_bins(late_s: float) -> None
 
 @pytest.mark.parametrize("step_s", [0.0, -1.0, NAN, 2 * DAY_S])
 def test_step_must_be_positive_and_at_most_a_day(step_s: float) -> None:
-    with pytest.raises(ValueError, match="a step of more than 0 s"):
+    with pytest.raises(ValueError, match="step of a series must be above 0 s"):
         DemandSeries(step_s)
 
 

@@ -143,7 +143,7 @@ def test_unattainable_slo_does_not_scale_out_and_is_reported() -> None:
     last = decisions[-1]
     assert last.target is not None
     assert last.target <= 6
-    assert "misses its promise at any size" in recommendation_of(last).reason
+    assert "misses its SLO at any size" in recommendation_of(last).reason
 
 
 def test_sudden_load_on_one_replica_has_a_bounded_overshoot() -> None:
@@ -214,7 +214,7 @@ def test_missing_latencies_teach_nothing_and_do_not_block_scale_in() -> None:
     last = day.run(CALM)[-1]
     assert last.may_scale_in
     assert recommendation_of(last).memory["itl_s.saturation"] == 1.0
-    assert "no source tells ttft_s or itl_s, which is promised" in recommendation_of(last).reason
+    assert "no source reports TTFT or ITL" in recommendation_of(last).reason
     assert recommendation_of(last).latency_driven is None
 
 
@@ -297,7 +297,7 @@ def test_peaks_are_monotonic_and_decisions_are_deterministic() -> None:
 def test_policy_without_an_slo_targets_throughput() -> None:
     day = Day()
     day.spec = dataclasses.replace(day.spec, slo=None)
-    assert "by throughput" in recommendation_of(day.run(CALM)[-1]).reason
+    assert "limited by saturation" in recommendation_of(day.run(CALM)[-1]).reason
 
 
 MINUTE = 4

@@ -261,7 +261,7 @@ def test_unknown_service_time_starts_one_replica() -> None:
     workers = Workers(dataclasses.replace(PATIENT, message_service_s=None), 0)
     decision = workers.tick(5000.0, engine_values={})
     assert (decision.target, recommendation_of(decision).evidence) == (1, Evidence.PARTIAL)
-    assert "nobody knows yet" in recommendation_of(decision).reason
+    assert "messages wait, service time unknown" in recommendation_of(decision).reason
     assert (Workers(PATIENT, 0).tick(5000.0, engine_values={}).target or 0) > 1
 
 

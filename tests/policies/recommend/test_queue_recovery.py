@@ -86,7 +86,7 @@ def test_queue_deadline_takes_precedence_over_the_tolerance() -> None:
     workers = Workers(PATIENT, 6)
     workers.spec = dataclasses.replace(workers.spec, tolerance=0.1)
     decision = workers.tick(27_500.0, engines(6 * FULL, 6.0), per_replica=5.0)
-    assert "6.23 keep that" in recommendation_of(decision).reason
+    assert "6.23 replicas needed" in recommendation_of(decision).reason
     assert (decision.current, decision.target) == (6, 7)
 
 

@@ -135,13 +135,13 @@ def test_load_of_lost_replicas_is_named_in_the_reason() -> None:
     replicas = busy({"p": KvCacheUsage(source="e")})
     replicas.lost = 4
     decision = replicas.tick(0.5 * replicas.ready)
-    assert "4 of 12 replicas are not ready: what they carried before counts" in decision.steps[0].reason
+    assert "4 of 12 replicas are not ready: their last load counts" in decision.steps[0].reason
     replicas.lost = 10
     replicas.ticks(COUNTED + 2, 100.0)
     assert replicas.last is not None
     (step,) = (step for step in replicas.last.steps if step.rule == RuleId.READINESS)
     assert step.reason == (
-        "10 of 12 replicas are not ready, and the ready ones are full by p: how many more are needed is not known"
+        "10 of 12 replicas are not ready and the ready ones are full (policy p): the demand is unknown"
     )
 
 

@@ -235,7 +235,7 @@ def test_huge_need_is_capped_at_ten_times_the_maximum() -> None:
         ((0.5, 300.0),),
     )
     assert bounded.latency_driven == 0.0, "load alone exceeds the cap"
-    assert "counted as 300" in bounded.reason
+    assert "limited to 300 replicas" in bounded.reason
 
 
 @pytest.mark.parametrize("need", [math.nan, math.inf, -math.inf])
@@ -244,7 +244,7 @@ def test_non_finite_need_counts_as_no_recommendation(need: float) -> None:
         dataclasses.replace(RECOMMENDATION, replicas=need, memory={"x": need}), 200.0, {"x": 1.0}
     )
     assert (bounded.need, bounded.evidence, bounded.memory) == (None, Evidence.BLIND, {"x": 1.0})
-    assert bounded.reason == "no opinion: its need is not a number (36 wait)"
+    assert bounded.reason == "no recommendation: the need is not a finite number (36 wait)"
 
 
 @pytest.mark.parametrize("work", [math.nan, math.inf])
