@@ -37,20 +37,22 @@ MAX_NAMES: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FleetLimits:
-    """Limits that span all workloads of this daemon. Whose need goes first is the workloads' priority."""
+    """Limits on all workloads together; their priorities decide which need is met first."""
 
-    max_gpus: Annotated[int | None, FieldMetadata("GPUs of all workloads at most; null: no limit. GPUs.", ge=0)] = None
+    max_gpus: Annotated[
+        int | None, FieldMetadata("Maximum GPUs of all workloads together; null: no limit. GPUs.", ge=0)
+    ] = None
     max_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "Price of all replicas at most, but for reserved pools; every other pool then needs a price; null: no"
-            " limit. USD per hour.",
+            "Maximum price of all replicas except those of reserved pools; null: no limit. Every other pool then"
+            " needs price_usd_per_hour. USD per hour.",
             ge=0,
         ),
     ] = None
-    blast_radius: Annotated[BlastRadius, FieldMetadata("How much of the fleet may be scaled in within a window.")] = (
-        field(default_factory=BlastRadius)
-    )
+    blast_radius: Annotated[
+        BlastRadius, FieldMetadata("Maximum share of the fleet that may be removed within a window.")
+    ] = field(default_factory=BlastRadius)
 
     @property
     def limits(self) -> bool:
