@@ -99,10 +99,14 @@ class QuotaShare(NamedTuple):
         part, held = self.part(limit), self.own.held
         maximum = min(part, held + self.free(limit)) if part >= held else part
         maximum = min(maximum, max(held, maximum) - self.own.unread)
-        total = f"the fleet holds {held + float(self.held.sum()):g}"
-        reason = f"daemon.fleet.{key} is {limit:g}, {total}, priority {self.priority} may have {maximum:g}"
-        reason += f"; its pools that cannot be read may hold {self.own.unread:g} more" if self.own.unread else ""
-        return Quota(maximum, reason + (f"; {unread_text} counts in full: never read" if unread_text else ""))
+        total = f"the fleet uses {held + float(self.held.sum()):g}"
+        reason = (
+            f"daemon.fleet.{key} is {limit:g}, {total}, this workload (priority {self.priority}) may use {maximum:g}"
+        )
+        reason += f"; its unreadable pools may use {self.own.unread:g} more" if self.own.unread else ""
+        return Quota(
+            maximum, reason + (f"; never read, counted at their maximum: {unread_text}" if unread_text else "")
+        )
 
     def part(self, limit: float) -> float:
         """Return the amount once all workloads have given way: never less than the minimum."""
@@ -155,5 +159,5 @@ def _removable(radius: BlastRadius, largest: int, removed: int) -> Quota | None:
     if radius.share >= 1.0:
         return None
     left = removable(radius, largest, removed)
-    key = f"daemon.fleet.blast_radius.share is {radius.share:g} in {radius.window_s:g} s"
-    return Quota(left, f"{key}: {removed} of the fleet's {largest} went already, {left} may go")
+    key = f"daemon.fleet.blast_radius.share is {radius.share:g} per {radius.window_s:g} s"
+    return Quota(left, f"{key}: {removed} of the fleet's {largest} replicas were removed, {left} more may be")

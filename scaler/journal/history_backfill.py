@@ -32,7 +32,7 @@ MAX_CONCURRENT: Final = 4
 """Maximum number of concurrent requests: each costs a server as much as a dashboard over two weeks."""
 MIN_GAP_S: Final = 3600.0
 """Minimum length of the unknown steps that is requested: seasons are half-hour means and medians over days. Seconds."""
-COLD: Final = "it starts without seasons, and learns them as it goes"
+COLD: Final = "the policy starts without seasonal history and learns it while it runs"
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ async def _from_sources(backfills: Sequence[Backfill]) -> None:
         task.cancel()
     await asyncio.gather(*unfinished, return_exceptions=True)
     for task, backfill in tasks.items():
-        error = f"no answer within {TIMEOUT_S:g} s" if task in unfinished else task.exception()
+        error = f"no response within {TIMEOUT_S:g} s" if task in unfinished else task.exception()
         if isinstance(error, PortError | str):
             log.warning("seed", workload=backfill.workload, policy=backfill.name, error=str(error), remedy=COLD)
         elif error is not None:
