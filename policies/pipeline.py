@@ -177,7 +177,7 @@ def cap(state: DecisionState) -> None:
     state.size = state.capped_need = apply_rules(CAPS, state.requested, context, steps if stabilized is None else [])
     if stabilized is not None:
         state.requested = whole_replicas(stabilized)
-        reason = f"the windows and limits of {winner.policy} make it {state.requested}"
+        reason = f"the own windows and limits of {winner.policy} allow {state.requested}"
         steps.append(Step(RuleId.OWN_LIMITS, state.requested, reason))
         state.size = apply_rules(CAPS, state.requested, context, steps)
 

@@ -98,7 +98,7 @@ def _steps(
         for c, n in zip(candidates, final, strict=True)
         if c.ceiling is not None and n >= c.max_supply
     ]:
-        yield Step(RuleId.CEILING, total, f"limited to little more than at the last shortage: {'; '.join(capped)}")
+        yield Step(RuleId.CEILING, total, f"limited to slightly more than at the last shortage: {'; '.join(capped)}")
     if abandoned := [
         f"{c.abandoned} of {c.name}, requested {c.oldest_pending_s:.0f} s ago" for c in candidates if c.abandoned
     ]:

@@ -111,7 +111,7 @@ def within_bounds(targets: Mapping[PoolName, int], context: RuleContext) -> tupl
     if allowed == targets:
         return None
     changed = ", ".join(f"{n} {allowed[n]} instead of {size}" for n, size in targets.items() if allowed[n] != size)
-    why = f"each pool within its bounds, and at most {maximum} replicas together: {changed}"
+    why = f"the pools' bounds and max_replicas {maximum} allow {changed}"
     return allowed, Step(RuleId.BOUNDS, _total(allowed, context), why)
 
 

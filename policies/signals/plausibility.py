@@ -80,7 +80,7 @@ def implausible_size(status: PoolStatus) -> str:
     }
     for name, count in counts.items():
         if not 0 <= count <= MAX_PLAUSIBLE_REPLICAS:
-            return f"{name} of {short_number(count)} replicas is not within 0 and {MAX_PLAUSIBLE_REPLICAS}"
+            return f"{name} is {short_number(count)}; plausible are 0 to {MAX_PLAUSIBLE_REPLICAS} replicas"
     return ""
 
 

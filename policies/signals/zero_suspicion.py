@@ -130,7 +130,7 @@ class SourceActivity:
         if at - since >= after_s:
             return ""
         cause = reason if history_s == after_s or not sudden else "rates fade over minutes, not within one tick"
-        return f"suspected false zero for {after_s:.0f} s, since every reading dropped to 0 at once: {cause}"
+        return f"suspected false zero, ignored for {after_s:.0f} s: every reading dropped to 0 at once; {cause}"
 
     def _is_usual(self, work: float) -> bool:
         before = self.work[-1] if self.work else 0.0

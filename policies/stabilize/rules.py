@@ -36,7 +36,7 @@ def apply_tolerance(size: int, context: RuleContext) -> Step | None:
         return None
     if abs(need / current - 1.0) <= tolerance + EPSILON:
         return Step(
-            RuleId.TOLERANCE, current, f"the need of {need:.2f} is within the tolerance of {tolerance:.0%} of {current}"
+            RuleId.TOLERANCE, current, f"the need of {need:.2f} is within {tolerance:.0%} of {current} (tolerance)"
         )
     return None
 
@@ -77,7 +77,7 @@ def _awake_reason(context: RuleContext) -> str:
     if context.history.column(ACTIVE, since).any():
         return f"a policy reported work within the last {cooldown_s:g} s (cooldown_s)"
     if not context.may_scale_in or _has_evidence_gap(since, context):
-        return f"readings do not show an idle workload throughout the last {cooldown_s:g} s (cooldown_s)"
+        return f"fresh readings do not show an idle workload throughout the last {cooldown_s:g} s (cooldown_s)"
     return ""
 
 
@@ -106,7 +106,7 @@ def apply_scale_down_window(size: int, context: RuleContext) -> Step | None:
         return Step(
             RuleId.SCALE_DOWN_WINDOW,
             context.current,
-            f"no full evidence throughout the last {window_s:g} s: no scale-in",
+            f"fresh readings do not cover the last {window_s:g} s: no scale-in",
         )
     needs = _known(context.history.column(CAPPED_NEED, since))
     highest = min(context.current, max(size, int(np.max(needs)))) if needs.size else size

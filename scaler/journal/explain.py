@@ -64,7 +64,7 @@ def _observation_lines(tick: Tick) -> Iterator[str]:
     for source, error in observation.source_errors.items():
         yield f"source {source} could not be read: {error}"
     for source, reason in tick.decision.suspected_zeros.items():
-        yield f"source {source} is ignored: {reason}"
+        yield f"source {source}: {reason}"
 
 
 def shadow_paragraphs(shadow_tick: ShadowTick) -> Iterator[str]:
