@@ -295,16 +295,15 @@ class Controller:
         A port that requested a wait (`Unavailable.retry_after_s`) is not read before it is over.
         """
         deadline_s = self._setup.workload.spec.deadline_s
-        wait_s = self._wait_until.get((kind, name), 0.0) - self._clock.now()
-        if wait_s > 0.0:
-            errors[name] = f"not read for another {wait_s:.0f} s: the server requested a wait (Retry-After)"
+        if self._clock.now() < self._wait_until.get((kind, name), 0.0):
+            errors[name] = "not read: the server requested a wait (Retry-After)"
             return None
         try:
             async with self._deadline():
                 with self._boundary(kind, name):
                     return await read()
         except TimeoutError:
-            errors[name] = f"no response within {deadline_s:g} s (deadline_s)"
+            errors[name] = f"no answer within {deadline_s:g} s (deadline_s)"
         except PortError as e:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
@@ -381,7 +380,7 @@ class Controller:
                     await self._setup.actuators[pool].resize(target, status)
         except TimeoutError:
             deadline_s = self._setup.workload.spec.deadline_s
-            reason = f"no response within {deadline_s:g} s (deadline_s): the next tick reads the resulting size"
+            reason = f"no answer within {deadline_s:g} s (deadline_s): the next tick reads the resulting size"
             return Outcome(pool, before, target, Result.UNAVAILABLE, reason)
         except PortError as e:
             return Outcome(pool, before, target, RESULTS[type(e)], str(e))
