@@ -149,7 +149,7 @@ def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolSta
     for name, pool in spec.pools.items():
         match pools[name]:
             case Fresh(PoolStatus(other_writer=str(writer))) if pool.on_other_writer == "yield":
-                reasons[name] = f"{name} yields to another writer: {writer}"
+                reasons[name] = f"{name} is not resized (on_other_writer: yield): {writer}"
             case Stale(_, _, age_s):
                 reasons[name] = f"{name} keeps its size, which was last read {age_s:.0f} s ago"
     return reasons

@@ -122,7 +122,7 @@ def remarks(s: PoolStatus) -> Iterator[str]:
         problem = "quota error" if s.shortfall.quota else "capacity shortage"
         yield f"{problem} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
     if s.other_writer:
-        yield f"another writer resizes it: {s.other_writer}"
+        yield f"other writer: {s.other_writer}"
 
 
 def _pool(reading: Reading[PoolStatus], error: str) -> str:

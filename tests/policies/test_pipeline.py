@@ -79,7 +79,7 @@ def test_pool_of_another_writer_is_resized_only_with_take_over(take_over: bool, 
     decision = decide(spec(pools={"main": pool}), History(), seen(queue(50), desired=2, foreign="HPA llm"))
     assert dict(decision.targets) == targets_
     if not take_over:
-        assert "yields to another writer: HPA llm" in decision.reason
+        assert "is not resized (on_other_writer: yield): HPA llm" in decision.reason
 
 
 @pytest.mark.parametrize(

@@ -153,4 +153,4 @@ def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     assert "6 desired, 3 ready, 1 pending, 1 interruption pending, 2 failed; 4 reserved; 2 s old" in out
     assert "a, spot: 2 ready, 1 pending, 1 interruption pending" in out
     assert "capacity shortage since 1970-01-01T00:00:00Z: no p5 in a" in out
-    assert "another writer resizes it: an HPA" in out
+    assert "other writer: an HPA" in out

@@ -77,7 +77,7 @@ STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "another writer": (
         {
             "pool": Fresh(PoolStatus(4, 4, other_writer="hpa/x"), NOON),
-            "step": Step(RuleId.UNMANAGED_POOLS, 4, "gpus yields to another writer: hpa/x"),
+            "step": Step(RuleId.UNMANAGED_POOLS, 4, "gpus is not resized (on_other_writer: yield): hpa/x"),
         },
         ["yielding"],
     ),
