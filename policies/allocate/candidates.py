@@ -240,4 +240,4 @@ def unavailable_reason(
 def _backoff_reason(backoff: CapacityBackoff, now: float) -> str:
     if backoff.quota_spec:
         return f"quota error ({backoff.reason}): retry in {math.ceil((backoff.until - now) / 60.0)} min"
-    return f"{backoff.reason}, {now - backoff.since:.0f} s ago: retry in {backoff.until - now:.0f} s"
+    return f"{backoff.reason}, {now - backoff.since:.0f} s ago (retry in {backoff.until - now:.0f} s)"

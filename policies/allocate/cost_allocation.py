@@ -94,11 +94,11 @@ def _steps(
     if skipped := [f"{c.name}: {c.unavailable}" for c in candidates if c.unavailable]:
         yield Step(RuleId.SHORTAGE, total, "; ".join(skipped))
     if capped := [
-        f"{c.name} {c.ceiling}"
+        f"{c.name} held {c.ceiling} then"
         for c, n in zip(candidates, final, strict=True)
         if c.ceiling is not None and n >= c.max_supply
     ]:
-        yield Step(RuleId.CEILING, total, f"limited to slightly more than at the last shortage: {'; '.join(capped)}")
+        yield Step(RuleId.CEILING, total, f"growth is limited since the last shortage: {'; '.join(capped)}")
     if abandoned := [
         f"{c.abandoned} of {c.name}, requested {c.oldest_pending_s:.0f} s ago" for c in candidates if c.abandoned
     ]:

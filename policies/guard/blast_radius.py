@@ -88,7 +88,7 @@ def _limits(context: RuleContext) -> Iterator[RemovalLimit]:
         removed = float(np.maximum(-np.diff(sizes), 0.0).sum())
         left = removable(radius, float(sizes.max()), removed)
         key = f"blast_radius.share is {radius.share:g} per {radius.window_s:g} s"
-        reason = f"{key}: {removed:g} of {sizes.max():g} replicas were removed, {left} more may be"
+        reason = f"{key}: {removed:g} of {sizes.max():g} replicas were removed, {left} more are allowed"
         yield RemovalLimit(RuleId.BLAST_RADIUS, left, round(removed), reason)
     if grant is not None and grant.removable is not None:
         quota = grant.removable

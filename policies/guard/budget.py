@@ -94,7 +94,7 @@ def cap_need(size: int, context: RuleContext) -> Step | None:
             held = cap.amount(spec.pools, context.desired)
             change = "shrink to" if allowed < current else "at most"
             step = Step(
-                cap.rule, allowed, f"{cap.key}, {held:g} in use: {change} {allowed:g} of {size} replicas needed"
+                cap.rule, allowed, f"{cap.key}, {held:g} in use: {change} {allowed:g} of the {size} replicas needed"
             )
     return step
 

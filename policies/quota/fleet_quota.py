@@ -160,4 +160,4 @@ def _removable(radius: BlastRadius, largest: int, removed: int) -> Quota | None:
         return None
     left = removable(radius, largest, removed)
     key = f"daemon.fleet.blast_radius.share is {radius.share:g} per {radius.window_s:g} s"
-    return Quota(left, f"{key}: {removed} of the fleet's {largest} replicas were removed, {left} more may be")
+    return Quota(left, f"{key}: {removed} of the fleet's {largest} replicas were removed, {left} more are allowed")

@@ -159,7 +159,7 @@ def _recommendation(r: Recommendation) -> str:
 
 
 def _step(step: Step) -> str:
-    size = "" if step.replicas is None else f"{step.replicas:g} - "
+    size = "" if step.replicas is None else f"{round(step.replicas, 2):g} - "
     return f"{step.rule}: {size}{step.reason}"
 
 

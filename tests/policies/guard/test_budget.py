@@ -69,7 +69,7 @@ def test_size_over_budget_falls_by_window_and_steps() -> None:
     decisions = live(spec(budget=Budget(gpus=4), scale_down=slow), [queue(100)] * 10, start=10)
     assert targets(decisions) == [10] * 4 + [8, 6, 4, 4, 4, 4]
     assert {d.capped_need for d in decisions} == {4}
-    assert "budget.gpus is 4, 10 in use: shrink to 4 of 10 replicas needed" in decisions[0].steps[1].reason
+    assert "budget.gpus is 4, 10 in use: shrink to 4 of the 10 replicas needed" in decisions[0].steps[1].reason
 
 
 def test_self_stabilizing_policy_over_budget_falls_by_the_window() -> None:
