@@ -101,9 +101,9 @@ class ScaleDown:
     max_evidence_gap_s: Annotated[
         float,
         FieldMetadata(
-            "Longest gap without full evidence in a scale-down window or cooldown; a longer one prevents scale-in."
-            " Gaps of up to 2.5 ticks always pass. The default of 60 bridges three missed ticks at the default"
-            " interval. Raise it only if readings often fail. Seconds.",
+            "Longest time without fresh readings of every policy and pool within a scale-down window or cooldown; a"
+            " longer gap prevents scale-in. Gaps of up to 2.5 ticks always pass. The default of 60 bridges three"
+            " missed ticks at the default interval. Raise it only if readings often fail. Seconds.",
             gt=0,
         ),
     ] = 60.0
@@ -428,7 +428,7 @@ class WorkloadSpec:
         int,
         FieldMetadata(
             "Priority under the limits of daemon.fleet: needs of a higher number are met first. The default of 0"
-            " ranks all workloads equally.",
+            " ranks all workloads equally. Raise it for workloads that must scale out first.",
             ge=-1000,
             le=1000,
         ),
