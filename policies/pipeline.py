@@ -135,12 +135,12 @@ def recommend(state: DecisionState) -> None:
     state.recommendations, state.demand, state.winner = evaluated.recommendations, evaluated.demand, evaluated.winner
     need = None if evaluated.winner is None else evaluated.winner.need
     state.active = any(r.active for r in evaluated.recommendations)
-    missing = [str(r.policy) for r in evaluated.recommendations if r.evidence is not Evidence.FULL]
-    missing += [f"the size of {name}" for name, r in observation.pools.items() if not isinstance(r, Fresh)]
+    missing = [f"policy {r.policy}" for r in evaluated.recommendations if r.evidence is not Evidence.FULL]
+    missing += [f"the size of pool {name}" for name, r in observation.pools.items() if not isinstance(r, Fresh)]
     state.missing_evidence = ", ".join(missing)
     if supply.current is None:
         absent = "; ".join(f"{name}: {r.reason}" for name, r in observation.pools.items() if isinstance(r, Absent))
-        state.steps.append(Step(RuleId.SIZE_UNKNOWN, None, f"hold, a pool's size is not known ({absent})"))
+        state.steps.append(Step(RuleId.SIZE_UNKNOWN, None, f"no resize: the size of a pool is unknown ({absent})"))
         state.capped_need = None if need is None else whole_replicas(need)
         state.is_held = True
         return
@@ -168,16 +168,16 @@ def cap(state: DecisionState) -> None:
     context, winner, steps = state.context, state.winner, state.steps
     if winner is None or context.need is None:
         state.requested = state.size = context.current
-        reason = f"hold, no policy states a need ({context.missing_evidence})"
+        reason = f"no policy recommends a size; missing: {context.missing_evidence}"
         steps.append(Step(RuleId.BLIND, context.current, reason))
         return
-    steps.append(Step(RuleId.DEMAND, context.need, f"{winner.policy} wants {context.need:.2f}: {winner.reason}"))
+    steps.append(Step(RuleId.DEMAND, context.need, f"{winner.policy} recommends {context.need:.2f}: {winner.reason}"))
     stabilized = None if winner.replicas == context.need else winner.replicas
     state.requested = apply_rules((keep_while_full,), whole_replicas(context.need), context, steps)
     state.size = state.capped_need = apply_rules(CAPS, state.requested, context, steps if stabilized is None else [])
     if stabilized is not None:
         state.requested = whole_replicas(stabilized)
-        reason = f"{winner.policy}'s own windows and limits make it {state.requested}"
+        reason = f"the own windows and limits of {winner.policy} allow {state.requested}"
         steps.append(Step(RuleId.OWN_LIMITS, state.requested, reason))
         state.size = apply_rules(CAPS, state.requested, context, steps)
 

@@ -44,7 +44,7 @@ from scaler.telemetry.supervision import SupervisionCollector
 
 STOP_S: Final = 15.0
 """Maximum time that running ticks get to end when the daemon stops; Kubernetes grants 30 s by default. Seconds."""
-NEEDS_RESTART: Final = "settings under daemon: but for fleet: take effect at the next start"
+NEEDS_RESTART: Final = "changes under daemon, except for daemon.fleet, take effect after a restart"
 SPREAD_S: Final = 0.01
 """Mean time between two workloads' first ticks. Seconds. 3 workloads start within 0.02 s, 1000 within 10 s."""
 
@@ -136,7 +136,9 @@ class App:
         try:
             return tail(Path(journal.directory), since, [w.name for w in workloads], unread)
         except OSError as e:
-            log.error("journal", error=f"{journal.directory}: {e.strerror}", remedy="the start knows no past turns")
+            log.error(
+                "journal", error=f"{journal.directory}: {e.strerror}", remedy="the daemon starts without recorded ticks"
+            )
             return {}
         finally:
             self._recorder.report_unread(journal.directory, unread)

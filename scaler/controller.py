@@ -259,7 +259,7 @@ class Controller:
         for (name, spec), sample in zip(setup.workload.spec.sources.items(), samples, strict=True):
             for quantity, max_age_s in spec.quantities().items():
                 signal = SignalName(f"{name}.{quantity}")
-                value = sample.get(quantity, Absent("not among what the source gave")) if sample is not None else None
+                value = sample.get(quantity, Absent("the source did not return it")) if sample is not None else None
                 readings[signal] = self._grade(signal, value, max_age_s, now, f"source {name} could not be read")
         pools: dict[PoolName, Reading[PoolStatus]] = {}
         for name, status in zip(setup.actuators, statuses, strict=True):
@@ -279,7 +279,7 @@ class Controller:
         sample = masked_reading(sample) if sample is not None else None
         if isinstance(sample, Fresh):
             if sample.measured_at > now + MAX_AHEAD_S:
-                return Absent(f"measured {sample.measured_at - now:.0f} s ahead of our clock: the clocks differ")
+                return Absent(f"measured {sample.measured_at - now:.0f} s in the future: the clocks differ")
             if reason := implausible(quantity_of(signal), sample.value):
                 return Absent(reason)
             self._last_samples[signal] = sample
@@ -296,14 +296,14 @@ class Controller:
         """
         deadline_s = self._setup.workload.spec.deadline_s
         if self._clock.now() < self._wait_until.get((kind, name), 0.0):
-            errors[name] = "waiting, as it asked us to"
+            errors[name] = "not read: the server requested a wait (Retry-After)"
             return None
         try:
             async with self._deadline():
                 with self._boundary(kind, name):
                     return await read()
         except TimeoutError:
-            errors[name] = f"no answer within {deadline_s:g} s"
+            errors[name] = f"no answer within {deadline_s:g} s (deadline_s)"
         except PortError as e:
             errors[name] = str(e)
             if isinstance(e, Unavailable) and e.retry_after_s:
@@ -379,7 +379,8 @@ class Controller:
                 with self._boundary("pool", pool):
                     await self._setup.actuators[pool].resize(target, status)
         except TimeoutError:
-            reason = f"no answer within {self._setup.workload.spec.deadline_s:g} s: the next turn reads what came of it"
+            deadline_s = self._setup.workload.spec.deadline_s
+            reason = f"no answer within {deadline_s:g} s (deadline_s): the next tick reads the resulting size"
             return Outcome(pool, before, target, Result.UNAVAILABLE, reason)
         except PortError as e:
             return Outcome(pool, before, target, RESULTS[type(e)], str(e))

@@ -111,7 +111,7 @@ def place(context: RuleContext, size: int, split: Mapping[PoolName, int] | None)
     if unmanaged:
         steps = (*steps, Step(RuleId.UNMANAGED_POOLS, target, "; ".join(unmanaged.values())))
     elif target != size:
-        steps = (*steps, Step(RuleId.POOL_BOUNDS, target, f"the pools' own bounds make {target} of {size}"))
+        steps = (*steps, Step(RuleId.POOL_BOUNDS, target, f"the pools' own bounds allow {target} instead of {size}"))
     tiers: dict[PoolName, int] = {}
     if not spec.paused:
         tiers, tier_steps = headroom.size_tiers(context, max(float(target), float(size)), unmanaged.keys())

@@ -141,7 +141,7 @@ def build(
         abandoned = max(0, status.desired - ready - pending - interruption_pending)
         unavailable = unavailable_reason(name, pools, statuses, memories, now)
         if abandoned and not unavailable:
-            unavailable = f"{abandoned} asked for have not come yet"
+            unavailable = f"{abandoned} requested replicas have not arrived"
         _, maximum = quantum.bounds(pool, spec.max_replicas)
         if pool.market == "reserved" and status.reserved is not None:
             maximum = min(maximum, quantum.round_down(status.reserved, pool.quantum))  # more would not be prepaid
@@ -226,9 +226,9 @@ def unavailable_reason(
             if memory.interruption_backoff.is_active(now):
                 return _backoff_reason(memory.interruption_backoff, now)
             if not isinstance(reading, Absent) and (lost := memory.lost(reading.value)):
-                return f"{lost} of it were taken just now"
+                return f"{lost} replicas were just interrupted"
             if not isinstance(reading, Absent) and reading.value.interruption_pending:
-                return f"{reading.value.interruption_pending} of it are about to be taken"
+                return f"{reading.value.interruption_pending} replicas have an interruption pending"
         shortfall = None if isinstance(reading, Absent) else memory.new_shortfall(reading.value)
         if shortfall is not None and (other == name or not shortfall.quota):
             return f"quota error ({shortfall.reason})" if shortfall.quota else shortfall.reason
@@ -240,4 +240,4 @@ def unavailable_reason(
 def _backoff_reason(backoff: CapacityBackoff, now: float) -> str:
     if backoff.quota_spec:
         return f"quota error ({backoff.reason}): retry in {math.ceil((backoff.until - now) / 60.0)} min"
-    return f"{backoff.reason}, {now - backoff.since:.0f} s ago; asked again in {backoff.until - now:.0f} s"
+    return f"{backoff.reason}, {now - backoff.since:.0f} s ago (retry in {backoff.until - now:.0f} s)"

@@ -94,24 +94,24 @@ def _steps(
     if skipped := [f"{c.name}: {c.unavailable}" for c in candidates if c.unavailable]:
         yield Step(RuleId.SHORTAGE, total, "; ".join(skipped))
     if capped := [
-        f"{c.name}: {c.ceiling} when it gave no more"
+        f"{c.name} held {c.ceiling} then"
         for c, n in zip(candidates, final, strict=True)
         if c.ceiling is not None and n >= c.max_supply
     ]:
-        yield Step(RuleId.CEILING, total, f"asked for little more than it had: {'; '.join(capped)}")
+        yield Step(RuleId.CEILING, total, f"growth is limited since the last shortage: {'; '.join(capped)}")
     if abandoned := [
-        f"{c.abandoned} of {c.name}, asked for {c.oldest_pending_s:.0f} s ago" for c in candidates if c.abandoned
+        f"{c.abandoned} of {c.name}, requested {c.oldest_pending_s:.0f} s ago" for c in candidates if c.abandoned
     ]:
         yield Step(RuleId.ABANDONED, total, f"no longer counted as supply: {'; '.join(abandoned)}")
     if interrupted := [f"{c.interruption_pending} of {c.name}" for c in candidates if c.interruption_pending]:
-        yield Step(RuleId.INTERRUPTION_PENDING, total, f"about to be taken, replaced now: {'; '.join(interrupted)}")
+        yield Step(RuleId.INTERRUPTION_PENDING, total, f"interruption pending, replaced now: {'; '.join(interrupted)}")
     if leaving := [f"{size - n} of {c.name}" for c, size, n in _leaving(candidates, final, targets)]:
-        yield Step(RuleId.MAKE_BEFORE_BREAK, total, f"kept until others serve: {'; '.join(leaving)}")
+        yield Step(RuleId.MAKE_BEFORE_BREAK, total, f"kept until their replacements serve: {'; '.join(leaving)}")
     chosen = ", ".join(_candidate_text(c, n) for c, n in zip(candidates, final, strict=True) if n)
     spare = sum(n * c.work for c, n in zip(candidates, final, strict=True)) - work
-    more = f", {spare:.3g} more than the size for losses" if spare > 1e-9 else ""
-    less = f", {-spare:.3g} short" if spare < -1e-9 else ""
-    yield Step(RuleId.COST_ALLOCATION, total, f"{chosen or 'nothing'}{more}{less}")
+    more = f", {spare:.3g} spare for interruptions" if spare > 1e-9 else ""
+    less = f", {-spare:.3g} missing" if spare < -1e-9 else ""
+    yield Step(RuleId.COST_ALLOCATION, total, f"{chosen or 'no replicas'}{more}{less}")
 
 
 def _leaving(
@@ -127,8 +127,6 @@ def _leaving(
 def _candidate_text(candidate: PoolCandidate, replicas: int) -> str:
     price = candidate.pool.price_usd_per_hour
     at_price = "" if price is None else f" at {price:g} USD/h"
-    cost = " (paid already)" if candidate.pool.market == "reserved" else at_price
-    risk = (
-        f", {candidate.loss_probability:.2%} to be lost before it could be replaced" if candidate.interruptible else ""
-    )
-    return f"{candidate.name} {replicas}{cost}{risk}"
+    cost = " (already paid)" if candidate.pool.market == "reserved" else at_price
+    risk = f", {candidate.loss_probability:.2%} risk of interruption before a replacement serves"
+    return f"{candidate.name} {replicas}{cost}{risk if candidate.interruptible else ''}"

@@ -92,11 +92,11 @@ def _by_value(
         max_step = math.ceil((max_replicas - supply - added) / work - 1e-9)
         step = max(1, min(sum(sizes.values()) // STEP_DIVISOR, limits[choice] - sizes[choice], max_step))
         sizes[choice] += step
-        last = f"the last one is needed with a probability of {probability:.2f}"
+        last = f"the last replica is needed with a probability of {probability:.2f}"
         added += step * work
         probability = exceedance_probability(peaks, supply + added)
     sizes_text = ", ".join(f"{n} {size}" for n, size in sizes.items())
-    reason = last or f"one more is needed with a probability of {probability:.2f}: not worth its price"
+    reason = last or f"one more replica is needed with a probability of {probability:.2f}, which is not worth its price"
     return sizes, f"{sizes_text}; {reason}"
 
 

@@ -74,8 +74,8 @@ def limit_blast_radius(
     corrected = {**targets, **{name: desired[name] - allowed.get(name, 0) for name in removals}}
     _cut_replacements(corrected, sum(corrected.values()) - sum(targets.values()), context)
     total = sum(removals.values())
-    whole = ", ".join(f"one quantum of {name} goes" for name, n in allowed.items() if n > tightest.removable)
-    reason = f"{tightest.reason}; {total} were to go" + (f", {whole}" if whole else "")
+    whole = ", ".join(f"one quantum of {name} is removed" for name, n in allowed.items() if n > tightest.removable)
+    reason = f"{tightest.reason}; {total} removals were planned" + (f", {whole}" if whole else "")
     return corrected, Step(tightest.rule, replica_equivalents(context.spec, {**desired, **corrected}), reason)
 
 
@@ -87,8 +87,8 @@ def _limits(context: RuleContext) -> Iterator[RemovalLimit]:
         sizes = np.append(sizes[~np.isnan(sizes)], sum(context.desired.values()))
         removed = float(np.maximum(-np.diff(sizes), 0.0).sum())
         left = removable(radius, float(sizes.max()), removed)
-        key = f"blast_radius.share {radius.share:g} in {radius.window_s:g} s"
-        reason = f"{key}: {removed:g} of {sizes.max():g} went already, {left} may go"
+        key = f"blast_radius.share is {radius.share:g} per {radius.window_s:g} s"
+        reason = f"{key}: {removed:g} of {sizes.max():g} replicas were removed, {left} more are allowed"
         yield RemovalLimit(RuleId.BLAST_RADIUS, left, round(removed), reason)
     if grant is not None and grant.removable is not None:
         quota = grant.removable

@@ -29,7 +29,7 @@ def keep_blind_size(size: int, context: RuleContext) -> Step | None:
     """
     if size >= context.current or context.may_scale_in:
         return None
-    why = f"scale-in needs fresh evidence of everything; missing: {context.missing_evidence}"
+    why = f"scale-in needs fresh readings of every policy and pool; missing: {context.missing_evidence}"
     return Step(RuleId.EVIDENCE, context.current, why)
 
 
@@ -39,7 +39,7 @@ def keep_blind_pools(targets: Mapping[PoolName, int], context: RuleContext) -> t
     if context.may_scale_in or all(target >= desired[name] for name, target in targets.items()):
         return None
     allowed = {name: max(target, desired[name]) for name, target in targets.items()}
-    why = f"no pool shrinks without fresh evidence of everything; missing: {context.missing_evidence}"
+    why = f"no pool shrinks without fresh readings of every policy and pool; missing: {context.missing_evidence}"
     return allowed, Step(RuleId.EVIDENCE, _total(allowed, context), why)
 
 
@@ -83,7 +83,7 @@ def keep_unreplaced(targets: Mapping[PoolName, int], context: RuleContext) -> tu
         missing -= restored * pool.work_per_replica
     if allowed == targets:
         return None
-    why = "what was to replace them is not allowed: these stay"
+    why = "another limit cut the replacements, so the replicas stay"
     return allowed, Step(RuleId.UNREPLACED, _total(allowed, context), why)
 
 
@@ -110,8 +110,8 @@ def within_bounds(targets: Mapping[PoolName, int], context: RuleContext) -> tupl
             allowed[name] = size
     if allowed == targets:
         return None
-    changed = ", ".join(f"{n} {allowed[n]} in the place of {size}" for n, size in targets.items() if allowed[n] != size)
-    why = f"pools within their bounds, and at most {maximum} in all: {changed}"
+    changed = ", ".join(f"{n} {allowed[n]} instead of {size}" for n, size in targets.items() if allowed[n] != size)
+    why = f"the pools' bounds and max_replicas {maximum} allow {changed}"
     return allowed, Step(RuleId.BOUNDS, _total(allowed, context), why)
 
 
@@ -131,9 +131,9 @@ def bound(size: int, context: RuleContext) -> Step | None:
     """Keep the size within the workload's own bounds."""
     minimum, maximum = context.spec.min_replicas, context.spec.max_replicas
     if size < minimum:
-        return Step(RuleId.BOUNDS, minimum, f"at least {minimum}")
+        return Step(RuleId.BOUNDS, minimum, f"min_replicas is {minimum}")
     if size > maximum:
-        return Step(RuleId.BOUNDS, maximum, f"at most {maximum}")
+        return Step(RuleId.BOUNDS, maximum, f"max_replicas is {maximum}")
     return None
 
 
@@ -149,9 +149,9 @@ def unmanaged_pools(spec: WorkloadSpec, pools: Mapping[PoolName, Reading[PoolSta
     for name, pool in spec.pools.items():
         match pools[name]:
             case Fresh(PoolStatus(other_writer=str(writer))) if pool.on_other_writer == "yield":
-                reasons[name] = f"{name} yields to {writer}"
+                reasons[name] = f"{name} is not resized (on_other_writer: yield): {writer}"
             case Stale(_, _, age_s):
-                reasons[name] = f"the size of {name} was last seen {age_s:.0f} s ago"
+                reasons[name] = f"{name} keeps its size, which was last read {age_s:.0f} s ago"
     return reasons
 
 

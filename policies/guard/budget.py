@@ -92,8 +92,10 @@ def cap_need(size: int, context: RuleContext) -> Step | None:
         if allowed < lowest:
             lowest = allowed
             held = cap.amount(spec.pools, context.desired)
-            does = "give way down to" if allowed < current else "no more than"
-            step = Step(cap.rule, allowed, f"{cap.key}, {held:g} held: {does} {allowed:g} of the {size} wanted")
+            change = "shrink to" if allowed < current else "at most"
+            step = Step(
+                cap.rule, allowed, f"{cap.key}, {held:g} in use: {change} {allowed:g} of the {size} replicas needed"
+            )
     return step
 
 
@@ -153,5 +155,5 @@ def cap_targets(targets: Mapping[PoolName, int], context: RuleContext) -> tuple[
     if allowed == targets:
         return None
     size = replica_equivalents(context.spec, {**desired, **allowed})
-    limits = "; ".join(f"{cap.key}, {cap.amount(pools, desired):g} held" for cap in exceeded)
-    return allowed, Step(exceeded[0].rule, size, f"{limits}: grow no further than {size}")
+    limits = "; ".join(f"{cap.key}, {cap.amount(pools, desired):g} in use" for cap in exceeded)
+    return allowed, Step(exceeded[0].rule, size, f"{limits}: no growth beyond {size} replicas")

@@ -22,10 +22,10 @@ def override(size: int, context: RuleContext) -> Step | None:
         return None
     why = f" ({setting.reason})" if setting.reason else ""
     if not setting.in_force(context.now):
-        text = f"the override to {setting.replicas}{why} ended at {setting.until}: remove it"
+        text = f"the override to {setting.replicas}{why} ended at {setting.until}: remove it from the configuration"
         return Step(RuleId.OVERRIDE, size, text)
-    text = f"set by hand to {setting.replicas} until {setting.until}{why}"
-    return Step(RuleId.OVERRIDE, setting.replicas, f"{text}; {size} otherwise" if setting.replicas != size else text)
+    text = f"override to {setting.replicas} until {setting.until}{why}"
+    return Step(RuleId.OVERRIDE, setting.replicas, f"{text}; {size} without it" if setting.replicas != size else text)
 
 
 def maintenance_forbids(context: RuleContext) -> tuple[bool, bool, str]:
@@ -40,14 +40,14 @@ def maintenance_forbids(context: RuleContext) -> tuple[bool, bool, str]:
     spans = ", ".join(f"{w.start} to {w.end} ({w.mode})" for w in open_now)
     no_scale_in = any(w.mode in {"hold", "no_scale_in"} for w in open_now)
     no_scale_out = any(w.mode in {"hold", "no_scale_out"} for w in open_now)
-    return no_scale_in, no_scale_out, f"maintenance, {time_text(local, maintenance.time_zone)}: {spans}"
+    return no_scale_in, no_scale_out, f"maintenance window {spans}; now {time_text(local, maintenance.time_zone)}"
 
 
 def maintain(size: int, context: RuleContext) -> Step | None:
     """Keep the current size in a window that forbids the change."""
     no_scale_in, no_scale_out, why = maintenance_forbids(context)
     if (size < context.current and no_scale_in) or (size > context.current and no_scale_out):
-        return Step(RuleId.MAINTENANCE, context.current, f"{why}; {size} would be the size")
+        return Step(RuleId.MAINTENANCE, context.current, f"{why}; {size} without it")
     return None
 
 
@@ -77,5 +77,5 @@ def maintain_pools(targets: Mapping[PoolName, int], context: RuleContext) -> tup
 def pause(size: int, context: RuleContext) -> Step | None:
     """Keep the current size while the workload is paused, and report the other one."""
     if context.spec.paused and size != context.current:
-        return Step(RuleId.PAUSED, context.current, f"paused by configuration: {size} would be the size")
+        return Step(RuleId.PAUSED, context.current, f"the configuration sets paused: true; {size} without it")
     return None

@@ -87,12 +87,12 @@ def _wait_for_effect(context: RuleContext) -> SizeLimit | None:
     if context.ready is None or context.ready < context.current:
         return SizeLimit(
             context.current,
-            f"{context.ready} of {context.current} serve: wait for what was bought before buying for latency",
+            f"{context.ready} of {context.current} replicas serve: wait for the others before adding more for latency",
         )
     ready = context.history.column(READY, context.now - settle_s)
     if ready.size and np.nanmin(ready, initial=math.inf) < context.current:
-        why = f"{context.current} have served for less than slo_feasibility.settle_s {settle_s:g} s"
-        return SizeLimit(context.current, f"{why}: wait for their effect before buying for latency")
+        why = f"{context.current} replicas have served for less than slo_feasibility.settle_s ({settle_s:g} s)"
+        return SizeLimit(context.current, f"{why}: wait for their effect before adding more for latency")
     return None
 
 
@@ -130,20 +130,17 @@ def _largest_useful(
     requests, measured = sum(fresh), context.observation.readings[latency]
     assert isinstance(measured, Fresh)  # noqa: S101 - `_latencies_above_slo` checked it
     latency_text = f"{latency} is {measured.value:.3g} s with {requests / context.ready:.3g} requests per replica"
-    hopeless = (
-        f"the promise cannot be kept at any size: {latency_text}, and slo.{LATENCIES[latency.rpartition('.')[2]]} is"
-    )
-    remedy = "hold the size; promise less, or serve it faster"
+    setting = f"slo.{LATENCIES[latency.rpartition('.')[2]]}"
+    infeasible = f"no size meets the SLO: {latency_text}, and {setting} is {limit_s:g} s"
+    remedy = f"keep the size; raise {setting}, or use faster replicas"
     if requests <= context.ready:
-        return SizeLimit(context.current, f"{hopeless} {limit_s:g} s; {remedy}")
+        return SizeLimit(context.current, f"{infeasible}; {remedy}")
     line = _fitted_line(latency, loads, context)
     if line is None:
         return None
     alone_s = line.latency_s(1.0)
     if min(alone_s - CONFIDENCE * line.error_s, line.light_s) > limit_s:
-        return SizeLimit(
-            context.current, f"{hopeless} {limit_s:g} s, where {alone_s:.3g} s are learnt for one alone; {remedy}"
-        )
+        return SizeLimit(context.current, f"{infeasible}, but one request alone takes {alone_s:.3g} s; {remedy}")
     return _marginal_limit(size, requests, line, latency_text, context)
 
 
@@ -159,10 +156,9 @@ def _marginal_limit(
         return None
     first = int(too_little[0])
     gain = 1.0 - float(next_s[first] / present_s[first])
-    need = f"slo_feasibility.min_gain {context.spec.slo_feasibility.min_gain:.1%}"
-    return SizeLimit(
-        int(sizes[first]), f"{latency_text}; one more than {sizes[first]} would gain {gain:.1%}, less than {need}"
-    )
+    too_small = f"less than slo_feasibility.min_gain ({context.spec.slo_feasibility.min_gain:.1%})"
+    reason = f"{latency_text}; one more than {sizes[first]} replicas would shorten it by {gain:.1%}, {too_small}"
+    return SizeLimit(int(sizes[first]), reason)
 
 
 def _fitted_line(latency: SignalName, loads: Sequence[SignalName], context: RuleContext) -> LatencyLine | None:

@@ -32,9 +32,9 @@ def keep_whole_quanta(targets: Mapping[PoolName, int], context: RuleContext) -> 
     }
     if allowed == targets:
         return None
-    changed = ", ".join(f"{n} {allowed[n]} in the place of {size}" for n, size in targets.items() if allowed[n] != size)
+    changed = ", ".join(f"{n} {allowed[n]} instead of {size}" for n, size in targets.items() if allowed[n] != size)
     return allowed, Step(
         RuleId.QUANTUM,
         replica_equivalents(context.spec, {**desired, **allowed}),
-        f"replicas come and go by the quantum: {changed}",
+        f"pools change in whole quanta: {changed}",
     )

@@ -103,9 +103,9 @@ class PoolMemory:
             self.backoff = self.backoff.granted(arrived, at)
             self.interruption_backoff = self.interruption_backoff.granted(arrived, at)
         if lost:
-            self.interruption_backoff = self.interruption_backoff.refused(at, f"{lost} of it were taken")
+            self.interruption_backoff = self.interruption_backoff.refused(at, f"{lost} replicas were interrupted")
         if (unreported := abandoned - status.failed) > 0:  # the platform itself reports the failed ones
-            self.backoff = self.backoff.refused(at, f"{unreported} asked for have not come")
+            self.backoff = self.backoff.refused(at, f"{unreported} requested replicas did not arrive")
         if self.backoff.quota_spec and (was_raised or self.backoff.quota_spec != spec):
             self.backoff = self.backoff.without_wait()
         self._note_refusals(at, shortfall, outcome, spec)

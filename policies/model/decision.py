@@ -58,4 +58,4 @@ class Decision:
     @property
     def reason(self) -> str:
         """The reason of the last rule that had an effect."""
-        return self.steps[-1].reason if self.steps else "nothing to decide"
+        return self.steps[-1].reason if self.steps else "no rule applied"

@@ -17,17 +17,22 @@ from policies.model.weekly_window import Span, zone_problems
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a workload may hold at a time. It limits growth; what is held beyond it is given back step by step."""
+    """Maximum GPUs and cost of a workload.
+
+    Growth stops there, and a workload beyond it shrinks step by step.
+    """
 
     gpus: Annotated[
         int | None,
-        FieldMetadata("GPUs at most, by the pools' gpus_per_replica; null: no limit. GPUs.", ge=0, le=1_000_000),
+        FieldMetadata(
+            "Maximum GPUs of all pools together, counted by gpus_per_replica; null: no limit. GPUs.", ge=0, le=1_000_000
+        ),
     ] = None
     usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "Price of all replicas at most, but for reserved pools, which are paid anyway; every other pool then needs"
-            " a price; null: no limit. USD per hour.",
+            "Maximum price of all replicas except those of reserved pools, which are paid for anyway; null: no"
+            " limit. Every other pool then needs price_usd_per_hour. USD per hour.",
             ge=0,
             le=1e9,
         ),
@@ -36,20 +41,31 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class BlastRadius:
-    """How much may be scaled in within a window, whoever asks for it; one replica always may."""
+    """Maximum share of the replicas that may be removed within a window. One always may."""
 
     share: Annotated[
         float,
         FieldMetadata(
-            "Share of the largest size in the window that may be removed in it; 1: no limit. Share.", gt=0, le=1
+            "Share of the largest size in the window that may be removed within it; one replica always may. The"
+            " default of 1 sets no limit. Lower it to slow down a mistaken scale-in. Share.",
+            gt=0,
+            le=1,
         ),
     ] = 1.0
-    window_s: Annotated[float, FieldMetadata("The window. Seconds.", gt=0, le=86400)] = 600.0
+    window_s: Annotated[
+        float,
+        FieldMetadata(
+            "Window over which removals count. The default of 600 is twice the default scale-down window. Raise it"
+            " to allow fewer removals per hour. Seconds.",
+            gt=0,
+            le=86400,
+        ),
+    ] = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class LateGrowth:
-    """When to stop buying replicas because users wait too long: where more of them would not help.
+    """When to stop adding replicas for latency: where more of them would not help.
 
     Latency grows linearly with the requests per ready replica, by a line that is fitted to the workload's own ticks.
     Growth for load is never limited.
@@ -58,41 +74,63 @@ class LateGrowth:
     min_gain: Annotated[
         float,
         FieldMetadata(
-            "The next replica must shorten the p95 latency by this much; 0: any gain will do. Share.", ge=0, lt=1
+            "Minimum gain of one more replica, as a share of the p95 latency; with less, growth for latency ends."
+            " The default of 0.02 requires 2 %. Set 0 to accept any gain. Share.",
+            ge=0,
+            lt=1,
         ),
     ] = 0.02
     settle_s: Annotated[
         float,
-        FieldMetadata("What was bought must have served for this long before more is bought. Seconds.", ge=0, le=3600),
+        FieldMetadata(
+            "Time that new replicas must have served before more are added for latency. The default of 120 covers"
+            " latencies measured over one or two minutes. Raise it for longer metric windows. Seconds.",
+            ge=0,
+            le=3600,
+        ),
     ] = 120.0
     window_s: Annotated[
         float,
-        FieldMetadata("How far back turns teach; after this long another replica is tried. Seconds.", ge=60, le=86400),
+        FieldMetadata(
+            "Window of ticks to which the latency line is fitted. After this time the evidence has expired, and"
+            " another replica is tried. The default of 3600 tries once an hour. Lower it if traffic changes faster."
+            " Seconds.",
+            ge=60,
+            le=86400,
+        ),
     ] = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaintenanceWindow(Span):
-    """A weekly span in which the size is left alone, or does not fall, or does not rise."""
+    """A weekly window in which the size must not change, fall or rise."""
 
     mode: Annotated[
-        Literal["hold", "no_scale_in", "no_scale_out"], FieldMetadata("hold: neither way; or which way is forbidden.")
+        Literal["hold", "no_scale_in", "no_scale_out"],
+        FieldMetadata(
+            "Which change the window forbids: no_scale_in or no_scale_out one direction, hold both. The default,"
+            " hold, is the safest."
+        ),
     ] = "hold"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Maintenance:
-    """Weekly windows in which the size is left alone. An override that is in force stands above them."""
+    """Weekly windows in which the size must not change, fall or rise.
+
+    An override in force takes precedence over them.
+    """
 
     windows: Annotated[
         tuple[MaintenanceWindow, ...],
         FieldMetadata(
-            "The windows, as in {start: '22:00', end: '02:00', days: [sat], mode: hold}: local start and end (an end at"
-            " or before the start is the next day's), days (default: all), and mode: hold (the default), no_scale_in"
-            " or no_scale_out."
+            "Maintenance windows, as in {start: '22:00', end: '02:00', days: [sat], mode: hold}. Times are local; an"
+            " end at or before the start is on the next day. The default is none."
         ),
     ] = ()
-    time_zone: Annotated[str, FieldMetadata("IANA name of the zone whose wall clock the windows follow.")] = "UTC"
+    time_zone: Annotated[
+        str, FieldMetadata("IANA name of the windows' time zone, as in Europe/Berlin. The default is UTC.")
+    ] = "UTC"
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from zone_problems(self.time_zone)
@@ -100,21 +138,26 @@ class Maintenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """A size set by hand, for a while."""
+    """A temporary size set by hand."""
 
-    replicas: Annotated[int, FieldMetadata("The size to hold.", ge=0, le=100_000)]
-    until: Annotated[str, FieldMetadata("When it ends, ISO 8601 with an offset, as in 2026-06-01T10:00Z.")]
-    reason: Annotated[str, FieldMetadata("Why, for whoever reads it at night.")] = ""
+    replicas: Annotated[int, FieldMetadata("Size to hold. Replica equivalents.", ge=0, le=100_000)]
+    until: Annotated[str, FieldMetadata("End of the override in ISO 8601 with a UTC offset, as in 2026-06-01T10:00Z.")]
+    reason: Annotated[
+        str, FieldMetadata("Reason for the override, which decisions and logs show. The default is empty.")
+    ] = ""
     beyond_bounds: Annotated[
         bool,
-        FieldMetadata("Whether it may leave min_replicas and max_replicas; the pools' own bounds hold all the same."),
+        FieldMetadata(
+            "Whether the size may exceed the workload's min_replicas and max_replicas; the pools' own bounds still"
+            " hold. The default is false, so that a typing error stays within bounds."
+        ),
     ] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         try:
             parse_instant(self.until)
-        except ValueError as e:
-            yield "until", f"not a time: {e}"
+        except ValueError:
+            yield "until", "must be an ISO 8601 time with a UTC offset, as in 2026-06-01T10:00Z"
 
     def in_force(self, now: float) -> bool:
         """Return whether the override has not ended at `now`."""
@@ -126,5 +169,5 @@ def parse_instant(text: str) -> float:
     """Return an ISO 8601 time in seconds since the Unix epoch. Raises `ValueError`."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError("needs an offset from UTC, as in 2026-06-01T10:00Z")
+        raise ValueError("the UTC offset is missing")
     return moment.timestamp()

@@ -21,38 +21,90 @@ FALSE_ZERO_LOOKBACK_S = 2700.0
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleUp:
-    """How fast a workload may grow."""
+    """Limits on the pace of growth."""
 
     window_s: Annotated[
         float,
-        FieldMetadata("Grow only to the smallest need seen in this window; 0 grows at once. Seconds.", ge=0, le=3600),
+        FieldMetadata(
+            "Grow only to the smallest need in this window. The default of 0 grows at once. Raise it if short spikes"
+            " cause needless scale-outs. Seconds.",
+            ge=0,
+            le=3600,
+        ),
     ] = 0.0
-    period_s: Annotated[float, FieldMetadata("The period over which growth is limited. Seconds.", gt=0, le=3600)] = 15.0
-    max_replicas: Annotated[int, FieldMetadata("Replicas that may be added in a period, at the least.", ge=1)] = 4
+    period_s: Annotated[
+        float,
+        FieldMetadata(
+            "Period over which max_replicas and max_share limit growth. The default of 15 equals the Kubernetes"
+            " HPA's. Raise it to grow more slowly. Seconds.",
+            gt=0,
+            le=3600,
+        ),
+    ] = 15.0
+    max_replicas: Annotated[
+        int,
+        FieldMetadata(
+            "Replicas that may always be added per period; max_share allows more for larger workloads. The default"
+            " of 4 equals the Kubernetes HPA's. Raise it to grow faster from a small size. Replicas.",
+            ge=1,
+        ),
+    ] = 4
     max_share: Annotated[
-        float, FieldMetadata("Share of the size at the period's start that may be added, if that is more.", ge=0)
+        float,
+        FieldMetadata(
+            "Growth per period as a share of the size at its start, where that exceeds max_replicas. The default of"
+            " 1 allows doubling, like the Kubernetes HPA. Lower it to grow more gradually. Share.",
+            ge=0,
+        ),
     ] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleDown:
-    """How fast a workload may shrink."""
+    """Limits on the pace of scale-in."""
 
     window_s: Annotated[
-        float, FieldMetadata("Shrink only to the largest need seen in this window. Seconds.", ge=0, le=86400)
+        float,
+        FieldMetadata(
+            "Shrink only to the largest need in this window. The default of 300 equals the Kubernetes HPA's and"
+            " bridges short dips. Lower it if replicas start fast; 0 shrinks at once. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 300.0
-    period_s: Annotated[float, FieldMetadata("The period over which shrinking is limited. Seconds.", gt=0, le=3600)] = (
-        60.0
-    )
-    max_replicas: Annotated[int, FieldMetadata("Replicas that may be removed in a period, at the least.", ge=1)] = 4
+    period_s: Annotated[
+        float,
+        FieldMetadata(
+            "Period over which max_replicas and max_share limit scale-in. The default of 60 removes at most half of"
+            " a larger workload per minute. Raise it to shrink more slowly. Seconds.",
+            gt=0,
+            le=3600,
+        ),
+    ] = 60.0
+    max_replicas: Annotated[
+        int,
+        FieldMetadata(
+            "Replicas that may always be removed per period; max_share allows more for larger workloads. The default"
+            " of 4 lets small workloads shrink quickly. Lower it for a slower scale-in. Replicas.",
+            ge=1,
+        ),
+    ] = 4
     max_share: Annotated[
         float,
-        FieldMetadata("Share of the size at the period's start that may be removed, if that is more.", ge=0, le=1),
+        FieldMetadata(
+            "Scale-in per period as a share of the size at its start, where that exceeds max_replicas. The default"
+            " of 0.5 at most halves the workload. Lower it to shrink more gradually. Share.",
+            ge=0,
+            le=1,
+        ),
     ] = 0.5
     max_evidence_gap_s: Annotated[
         float,
         FieldMetadata(
-            "A window with a longer stretch without full evidence proves nothing: no scale-in. Seconds.", gt=0
+            "Longest time without fresh readings of every policy and pool within a scale-down window or cooldown; a"
+            " longer gap prevents scale-in. Gaps of up to 2.5 ticks always pass. The default of 60 bridges three"
+            " missed ticks at the default interval. Raise it only if readings often fail. Seconds.",
+            gt=0,
         ),
     ] = 60.0
 
@@ -70,64 +122,122 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What every pool has, whatever resizes it: bounds, worth and price, and what to do about another writer."""
+    """Settings of every kind of pool: bounds, capacity, price, and other writers."""
 
-    min_replicas: Annotated[int, FieldMetadata("Never fewer replicas than this in the pool.", ge=0)] = 0
+    min_replicas: Annotated[
+        int,
+        FieldMetadata(
+            "Minimum number of replicas in the pool. The default of 0 lets the workload empty it. Raise it where"
+            " this pool must always serve. Replicas.",
+            ge=0,
+        ),
+    ] = 0
     max_replicas: Annotated[
-        int | None, FieldMetadata("Never more replicas than this in the pool; null: the workload's maximum.", ge=0)
+        int | None,
+        FieldMetadata(
+            "Maximum number of replicas in the pool; null: the workload's max_replicas. Set it where the pool's"
+            " capacity or quota is smaller. Replicas.",
+            ge=0,
+        ),
     ] = None
     quantum: Annotated[
         int,
         FieldMetadata(
-            "Replicas come and go in multiples of this: nodes that hold several, slices, one node in each zone.", ge=1
+            "Replicas are added and removed in multiples of this number. The default of 1 allows any size. Set it"
+            " for nodes that hold several replicas, TPU slices, or one node in each zone. Replicas.",
+            ge=1,
         ),
     ] = 1
     market: Annotated[
         Literal["reserved", "on_demand", "spot"],
         FieldMetadata(
-            "How its nodes are bought: reserved ones are paid whether used or not, spot ones may be taken away."
+            "How the pool's nodes are bought. Reserved nodes are paid for whether used or not, and spot nodes may be"
+            " interrupted. The default, on_demand, assumes neither."
         ),
     ] = "on_demand"
     tier: Annotated[
         Literal["serving", "awake_spare", "slept", "warm_node"],
-        FieldMetadata("What its replicas do: serve, or wait as headroom of the pool named in serves."),
+        FieldMetadata(
+            "Role of the pool's replicas. The default, serving, takes requests; the other tiers are headroom for the"
+            " pool named in serves."
+        ),
     ] = "serving"
     serves: Annotated[
-        PoolName | None, FieldMetadata("For a tier of headroom: the pool whose scale-out takes from it.", example=None)
+        PoolName | None,
+        FieldMetadata(
+            "Serving pool whose scale-out uses the replicas of this headroom tier; null: this pool serves itself.",
+            example=None,
+        ),
     ] = None
     price_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "What a replica costs; null: not known, and as dear as the dearest. USD per hour.", ge=0, le=100_000
+            "Price of one replica; null: unknown, so that it counts as the most expensive pool. Set it to place work"
+            " by cost, or where a budget in USD applies. USD per hour.",
+            ge=0,
+            le=100_000,
+            example=6.88,
         ),
     ] = None
     gpus_per_replica: Annotated[
-        int, FieldMetadata("What a replica counts for in budgets of GPUs. GPUs.", ge=0, le=1024)
+        int,
+        FieldMetadata(
+            "GPUs that one replica uses, for GPU budgets. The default of 1 fits single-GPU engines. Set it for"
+            " engines that span several GPUs, or to 0 for CPU replicas. GPUs.",
+            ge=0,
+            le=1024,
+        ),
     ] = 1
     work_per_replica: Annotated[
         float,
         FieldMetadata(
-            "What a replica carries, as a share of a replica of reference (1): 0.4 for a smaller GPU.", gt=0, le=1000
+            "Capacity of one replica, relative to a reference replica with 1. The default of 1 treats all pools"
+            " alike. Set 0.4 for a GPU with 40 % of the reference's throughput. Replica equivalents.",
+            gt=0,
+            le=1000,
         ),
     ] = 1.0
     lead_time_s: Annotated[
         float,
-        FieldMetadata("From decision to serving, until it has been measured. Seconds.", ge=0, le=7200),
+        FieldMetadata(
+            "Time from the decision to a serving replica, used until three starts have been measured. The default of"
+            " 120 is a rough guess. Set it to your typical start time. Seconds.",
+            ge=0,
+            le=7200,
+        ),
     ] = 120.0
     notice_s: Annotated[
         float,
         FieldMetadata(
-            "How long ahead its cloud announces that it takes a spot replica, where that is heard and it serves on:"
-            " AWS 120, Google and Azure 30; half believed until losses show. 0: never. Seconds.",
+            "Time between a spot interruption notice and the interruption: 120 on AWS, 30 on Google Cloud and Azure."
+            " Half of it is assumed until interruptions are observed. The default of 0 assumes no notice. Set it"
+            " only where notices are watched and nodes serve until interrupted. Seconds.",
             ge=0,
             le=7200,
         ),
     ] = 0.0
-    zone: Annotated[str | None, FieldMetadata("Its zone, where it has one: shortages are remembered by it.")] = None
-    accelerator: Annotated[str | None, FieldMetadata("Its GPU or machine type: shortages are remembered by it.")] = None
+    zone: Annotated[
+        str | None,
+        FieldMetadata(
+            "Zone of the pool; null: unknown. A capacity shortage also counts for the other pools of the same zone,"
+            " accelerator and market.",
+            example="us-east-1a",
+        ),
+    ] = None
+    accelerator: Annotated[
+        str | None,
+        FieldMetadata(
+            "GPU or machine type of the pool; null: unknown. A capacity shortage also counts for the other pools of"
+            " the same zone, accelerator and market.",
+            example="h100",
+        ),
+    ] = None
     on_other_writer: Annotated[
         Literal["yield", "take_over"],
-        FieldMetadata("When somebody else sizes this pool too: leave it to them and say so, or write all the same."),
+        FieldMetadata(
+            "What to do while another controller or person also resizes the pool. The default, yield, leaves the"
+            " pool to it and reports that. take_over resizes it anyway."
+        ),
     ] = "yield"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
@@ -137,117 +247,219 @@ class Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Slo:
-    """What users are promised: the share of requests that meet every limit given."""
+    """Latency SLO: the share of requests that must meet every limit that is set."""
 
     ttft_s: Annotated[
-        float | None, FieldMetadata("Time to first token at most; null: not promised. Seconds.", gt=0)
+        float | None,
+        FieldMetadata(
+            "Maximum time to first token; null: no limit. The default of 1 fits interactive chat. Raise it for work"
+            " without a waiting user. Seconds.",
+            gt=0,
+        ),
     ] = 1.0
     itl_s: Annotated[
-        float | None, FieldMetadata("A request's mean time between tokens at most; null: not promised. Seconds.", gt=0)
+        float | None,
+        FieldMetadata(
+            "Maximum mean time between the tokens of a request; null: no limit. The default of 0.05 is 20 tokens/s"
+            " per request. Raise it for work without a waiting user. Seconds.",
+            gt=0,
+        ),
     ] = 0.05
-    e2e_s: Annotated[float | None, FieldMetadata("Whole request at most; null: not promised. Seconds.", gt=0)] = None
-    share: Annotated[float, FieldMetadata("Share of requests that must meet them.", gt=0, le=1)] = 0.99
+    e2e_s: Annotated[
+        float | None,
+        FieldMetadata(
+            "Maximum duration of a whole request; null: no limit. Set it where answers have a similar length. Seconds.",
+            gt=0,
+        ),
+    ] = None
+    share: Annotated[
+        float,
+        FieldMetadata(
+            "Share of requests that must meet every limit. The default of 0.99 leaves 1 % as error budget. Raise it"
+            " for a stricter SLO at a higher cost. Share.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.99
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.ttft_s is None and self.itl_s is None and self.e2e_s is None:
-            yield "ttft_s", "something must be promised: give ttft_s, itl_s or e2e_s"
+            yield "ttft_s", "an SLO needs a limit: set ttft_s, itl_s or e2e_s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostAllocationSpec:
-    """How work is shared out over pools that differ in market, price or worth."""
+    """How work is divided over pools that differ in market, price or capacity."""
 
     floor_replicas: Annotated[
-        int, FieldMetadata("Replicas' worth kept where nothing is taken away: on demand or reserved.", ge=0)
+        int,
+        FieldMetadata(
+            "Capacity that stays in on-demand or reserved pools, which are not interrupted. The default of 0 allows"
+            " all work on spot. Raise it to keep a base through spot shortages. Replica equivalents.",
+            ge=0,
+        ),
     ] = 0
-    floor_share: Annotated[float, FieldMetadata("The same as a share of the work, if that is more.", ge=0, le=1)] = 0.0
+    floor_share: Annotated[
+        float,
+        FieldMetadata(
+            "The same floor as a share of the work, where that exceeds floor_replicas. The default of 0 allows all"
+            " work on spot. Share.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
     payback_s: Annotated[
         float,
-        FieldMetadata("A move to a cheaper pool must earn back its start within this time. Seconds.", gt=0, le=604_800),
+        FieldMetadata(
+            "Time within which a move to a cheaper pool must save what its start costs. The default of 3600 rejects"
+            " moves that save too little in an hour. Lower it for fewer moves. Seconds.",
+            gt=0,
+            le=604_800,
+        ),
     ] = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadSpec:
-    """One served model being scaled."""
+    """One workload: a served model with its sources, policies and pools."""
 
     workload: Annotated[
-        str, FieldMetadata("The workload's name, unique in the daemon.", pattern=NAME, example="llama-chat")
+        str,
+        FieldMetadata(
+            "Name of the workload, unique in the daemon. Metrics, logs and URLs contain it.",
+            pattern=NAME,
+            example="llama-chat",
+        ),
     ]
     max_replicas: Annotated[
         int,
         FieldMetadata(
-            "Maximum size in replica equivalents, and maximum number of replicas of all serving pools together. With"
-            " work_per_replica: 2 and max_replicas: 10, a pool gets at most 5 replicas.",
+            "Maximum size in replica equivalents, and maximum number of replicas in all serving pools together. With"
+            " work_per_replica: 2 and max_replicas: 10, a pool gets at most 5 replicas. Replicas.",
             ge=1,
             le=100_000,
             example=20,
         ),
     ]
-    sources: Annotated[Mapping[str, Any], ByKind("source"), FieldMetadata("Where readings come from, by name.")]
+    sources: Annotated[Mapping[str, Any], ByKind("source"), FieldMetadata("Sources of readings, by name.")]
     policies: Annotated[
-        Mapping[PolicyName, Any], ByKind("policy"), FieldMetadata("What each wants; the largest need wins.")
+        Mapping[PolicyName, Any],
+        ByKind("policy"),
+        FieldMetadata("Policies, by name. Each recommends a size, and the largest one wins."),
     ]
     pools: Annotated[
-        Mapping[PoolName, Any], ByKind("pool"), FieldMetadata("What is resized, by name, filled in the order listed.")
+        Mapping[PoolName, Any],
+        ByKind("pool"),
+        FieldMetadata(
+            "Pools to resize, by name. Pools that do not differ in market, price or capacity are filled in the order"
+            " listed."
+        ),
     ]
     min_replicas: Annotated[
-        int, FieldMetadata("Minimum size in replica equivalents; 0 allows scale to zero.", ge=0)
+        int,
+        FieldMetadata(
+            "Minimum size. The default of 1 keeps one replica when there is no work. Set 0 to allow scale to zero."
+            " Replica equivalents.",
+            ge=0,
+        ),
     ] = 1
-    interval_s: Annotated[float, FieldMetadata("Between two turns. Seconds.", ge=0.01, le=3600)] = 15.0
-    deadline_s: Annotated[float, FieldMetadata("For each read and each write of a turn. Seconds.", gt=0, le=300)] = 10.0
+    interval_s: Annotated[
+        float,
+        FieldMetadata(
+            "Time between two ticks. The default of 15 equals the Kubernetes HPA's. Lower it to react faster, at"
+            " more API calls. Seconds.",
+            ge=0.01,
+            le=3600,
+        ),
+    ] = 15.0
+    deadline_s: Annotated[
+        float,
+        FieldMetadata(
+            "Maximum time for each read and each write of a tick; a read that takes longer counts as failed. The"
+            " default of 10 fits into the default interval. Raise it for slow APIs. Seconds.",
+            gt=0,
+            le=300,
+        ),
+    ] = 10.0
     cooldown_s: Annotated[
         float,
         FieldMetadata(
-            "To zero once no policy saw work above its activation for this long, whatever need is left; scale_down's"
-            " window is not waited for, its steps are. Seconds.",
+            "Scale to zero once no policy has seen work above its activation threshold for this time, whatever need"
+            " is left. It replaces scale_down.window_s there; step limits still hold. The default of 300 equals"
+            " KEDA's. Raise it if cold starts are slow. Seconds.",
             ge=0,
             le=86400,
         ),
     ] = 300.0
     tolerance: Annotated[
-        float, FieldMetadata("A need within this share of the present size changes nothing. Share.", ge=0, lt=1)
+        float,
+        FieldMetadata(
+            "Keep the size while the need differs from it by at most this share. The default of 0.1 equals the"
+            " Kubernetes HPA's. Raise it to resize less often. Share.",
+            ge=0,
+            lt=1,
+        ),
     ] = 0.1
-    paused: Annotated[bool, FieldMetadata("Observe and decide, but hold the size.")] = False
-    slo: Annotated[Slo | None, FieldMetadata("What users are promised; null: nothing that policies could aim at.")] = (
-        None
-    )
+    paused: Annotated[
+        bool,
+        FieldMetadata(
+            "Keep the size, but continue to observe and decide. The default is false. Set it to stop all resizes of"
+            " the workload without a restart."
+        ),
+    ] = False
+    slo: Annotated[
+        Slo | None,
+        FieldMetadata(
+            "Latency limits that policies aim at; null: no SLO, and no check of SLO feasibility. Set it for the"
+            " policies that use latencies."
+        ),
+    ] = None
     slo_violation_cost_ratio: Annotated[
         float,
         FieldMetadata(
-            "The price of a replica's worth of work that waits, over the price of a replica that idles: 19 covers the"
-            " 0.95 quantile of demand.",
+            "Price of one replica equivalent of work that waits, over the price of one idle replica. The default of"
+            " 19 covers the 0.95 quantile of demand: 19 / (19 + 1). Raise it for fewer SLO violations at a higher"
+            " cost. Ratio.",
             gt=0,
             le=1e6,
         ),
     ] = 19.0
     priority: Annotated[
         int,
-        FieldMetadata("Whose need goes first where the fleet's budget is short: the higher number.", ge=-1000, le=1000),
+        FieldMetadata(
+            "Priority under the limits of daemon.fleet: needs of a higher number are met first. The default of 0"
+            " ranks all workloads equally. Raise it for workloads that must scale out first.",
+            ge=-1000,
+            le=1000,
+        ),
     ] = 0
     override: Annotated[
         Override | None,
         FieldMetadata(
-            "A size set by hand, for a while, as in {replicas: 12, until: '2026-06-01T10:00Z', reason: launch}; null:"
-            " none. It stands above policies, windows, steps and maintenance. Bounds hold unless it says beyond_bounds:"
-            " true; budgets and the blast radius hold, and nothing shrinks blind."
+            "Temporary size set by hand, as in {replicas: 12, until: '2026-06-01T10:00Z', reason: launch}; null:"
+            " none. It precedes policies, windows, step limits and maintenance. Bounds (unless beyond_bounds: true),"
+            " budgets, the blast radius, paused and missing evidence still limit it."
         ),
     ] = None
     cost_allocation: Annotated[
-        CostAllocationSpec, FieldMetadata("How pools that differ in market, price or worth share the work.")
+        CostAllocationSpec, FieldMetadata("How work is divided over pools that differ in market, price or capacity.")
     ] = field(default_factory=CostAllocationSpec)
-    scale_up: Annotated[ScaleUp, FieldMetadata("How fast it may grow.")] = field(default_factory=ScaleUp)
-    scale_down: Annotated[ScaleDown, FieldMetadata("How fast it may shrink.")] = field(default_factory=ScaleDown)
-    budget: Annotated[Budget, FieldMetadata("What it may hold at a time.")] = field(default_factory=Budget)
-    blast_radius: Annotated[BlastRadius, FieldMetadata("How much of it may be scaled in within a window.")] = field(
-        default_factory=BlastRadius
+    scale_up: Annotated[ScaleUp, FieldMetadata("Limits on the pace of growth.")] = field(default_factory=ScaleUp)
+    scale_down: Annotated[ScaleDown, FieldMetadata("Limits on the pace of scale-in.")] = field(
+        default_factory=ScaleDown
     )
+    budget: Annotated[Budget, FieldMetadata("Maximum GPUs and cost of the workload at any time.")] = field(
+        default_factory=Budget
+    )
+    blast_radius: Annotated[
+        BlastRadius, FieldMetadata("Maximum share of the workload that may be removed within a window.")
+    ] = field(default_factory=BlastRadius)
     slo_feasibility: Annotated[
-        LateGrowth, FieldMetadata("When to stop buying replicas because users wait too long.")
+        LateGrowth, FieldMetadata("When to stop adding replicas for latency, because more of them would not help.")
     ] = field(default_factory=LateGrowth)
-    maintenance: Annotated[Maintenance, FieldMetadata("Weekly windows in which the size is left alone.")] = field(
-        default_factory=Maintenance
-    )
+    maintenance: Annotated[
+        Maintenance, FieldMetadata("Weekly windows in which the size must not change, rise or fall.")
+    ] = field(default_factory=Maintenance)
 
     @property
     def lookback_s(self) -> float:

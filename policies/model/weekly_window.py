@@ -20,16 +20,18 @@ CLOCK_TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 class Span:
     """A span of local wall-clock time on some days of the week."""
 
-    start: Annotated[str, FieldMetadata("Local time at which it opens, HH:MM.", pattern=CLOCK_TIME, example="08:00")]
+    start: Annotated[
+        str, FieldMetadata("Local time at which the window opens, HH:MM.", pattern=CLOCK_TIME, example="08:00")
+    ]
     end: Annotated[
         str,
         FieldMetadata(
-            "Local time at which it closes, HH:MM; at or before the start: the next day.",
+            "Local time at which the window closes, HH:MM. At or before the start, it is on the next day.",
             pattern=CLOCK_TIME,
             example="18:00",
         ),
     ]
-    days: Annotated[tuple[Day, ...], FieldMetadata("Days on which it opens.")] = DAYS
+    days: Annotated[tuple[Day, ...], FieldMetadata("Days on which the window opens. The default is every day.")] = DAYS
 
     def covers(self, local: datetime) -> bool:
         """Return whether the span covers `local`, a wall-clock time in its zone.
@@ -62,7 +64,7 @@ def zone_problems(time_zone: str) -> Iterator[tuple[str, str]]:
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        yield "time_zone", f"there is no time zone {time_zone!r} in the IANA database"
+        yield "time_zone", "is not an IANA time zone; use a name such as Europe/Berlin"
 
 
 @lru_cache(maxsize=256)

@@ -37,20 +37,22 @@ MAX_NAMES: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class FleetLimits:
-    """Limits that span all workloads of this daemon. Whose need goes first is the workloads' priority."""
+    """Limits on all workloads together; their priorities decide which need is met first."""
 
-    max_gpus: Annotated[int | None, FieldMetadata("GPUs of all workloads at most; null: no limit. GPUs.", ge=0)] = None
+    max_gpus: Annotated[
+        int | None, FieldMetadata("Maximum GPUs of all workloads together; null: no limit. GPUs.", ge=0)
+    ] = None
     max_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "Price of all replicas at most, but for reserved pools; every other pool then needs a price; null: no"
-            " limit. USD per hour.",
+            "Maximum price of all replicas except those of reserved pools; null: no limit. Every other pool then"
+            " needs price_usd_per_hour. USD per hour.",
             ge=0,
         ),
     ] = None
-    blast_radius: Annotated[BlastRadius, FieldMetadata("How much of the fleet may be scaled in within a window.")] = (
-        field(default_factory=BlastRadius)
-    )
+    blast_radius: Annotated[
+        BlastRadius, FieldMetadata("Maximum share of the fleet that may be removed within a window.")
+    ] = field(default_factory=BlastRadius)
 
     @property
     def limits(self) -> bool:
@@ -97,10 +99,14 @@ class QuotaShare(NamedTuple):
         part, held = self.part(limit), self.own.held
         maximum = min(part, held + self.free(limit)) if part >= held else part
         maximum = min(maximum, max(held, maximum) - self.own.unread)
-        total = f"the fleet holds {held + float(self.held.sum()):g}"
-        reason = f"daemon.fleet.{key} is {limit:g}, {total}, priority {self.priority} may have {maximum:g}"
-        reason += f"; its pools that cannot be read may hold {self.own.unread:g} more" if self.own.unread else ""
-        return Quota(maximum, reason + (f"; {unread_text} counts in full: never read" if unread_text else ""))
+        total = f"the fleet uses {held + float(self.held.sum()):g}"
+        reason = (
+            f"daemon.fleet.{key} is {limit:g}, {total}, this workload (priority {self.priority}) may use {maximum:g}"
+        )
+        reason += f"; its unreadable pools may use {self.own.unread:g} more" if self.own.unread else ""
+        return Quota(
+            maximum, reason + (f"; never read, counted at their maximum: {unread_text}" if unread_text else "")
+        )
 
     def part(self, limit: float) -> float:
         """Return the amount once all workloads have given way: never less than the minimum."""
@@ -153,5 +159,5 @@ def _removable(radius: BlastRadius, largest: int, removed: int) -> Quota | None:
     if radius.share >= 1.0:
         return None
     left = removable(radius, largest, removed)
-    key = f"daemon.fleet.blast_radius.share is {radius.share:g} in {radius.window_s:g} s"
-    return Quota(left, f"{key}: {removed} of the fleet's {largest} went already, {left} may go")
+    key = f"daemon.fleet.blast_radius.share is {radius.share:g} per {radius.window_s:g} s"
+    return Quota(left, f"{key}: {removed} of the fleet's {largest} replicas were removed, {left} more are allowed")

@@ -109,4 +109,4 @@ def no_opinion(
 def quantity_problems(quantities: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the problems of a list of quantities to be summed, as (field, rule)."""
     if not quantities or len(set(quantities)) < len(quantities):
-        yield "quantities", "must name each quantity once, and one at least"
+        yield "quantities", "must name at least one quantity, and each only once"

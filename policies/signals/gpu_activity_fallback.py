@@ -35,9 +35,7 @@ def activity_need(utilization: float, ready: int, last_need: float) -> ActivityN
     at most 1.5 * 3 = 4.5.
     """
     need, maximum = work_of_share(utilization, ready, TARGET_UTILIZATION), MAX_RAISE * max(1.0, last_need)
-    reason = f"GPUs are busy {utilization:.0%} of the time over {ready} ready, which says busy, not loaded"
+    reason = f"GPU utilization is {utilization:.0%} over {ready} ready replicas, which shows activity and not load"
     if need > maximum:
-        reason += (
-            f": no more than {maximum:.2f}, {MAX_RAISE:g} times the {max(1.0, last_need):.2f} last known to be needed"
-        )
+        reason += f"; limited to {maximum:.2f}, {MAX_RAISE:g} times the last known need of {max(1.0, last_need):.2f}"
     return ActivityNeed(min(need, maximum), reason)

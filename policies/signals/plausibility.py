@@ -67,7 +67,7 @@ def implausible(quantity: str, value: float) -> str:
         return f"{short_number(value)} is negative"
     if quantity in SHARES:
         return f"{short_number(value)} is not a share from 0 to 1"
-    return f"{short_number(value)} is beyond any plausible value (limit {limit:g})"
+    return f"{short_number(value)} exceeds the largest plausible value of {limit:g}"
 
 
 def implausible_size(status: PoolStatus) -> str:
@@ -75,12 +75,12 @@ def implausible_size(status: PoolStatus) -> str:
     counts = {
         "desired": status.desired,
         "ready": status.ready,
-        "doomed": status.interruption_pending,
+        "interruption_pending": status.interruption_pending,
         "failed": status.failed,
     }
     for name, count in counts.items():
         if not 0 <= count <= MAX_PLAUSIBLE_REPLICAS:
-            return f"{name} {short_number(count)} is beyond any plausible size (limit {MAX_PLAUSIBLE_REPLICAS})"
+            return f"{name} is {short_number(count)}; plausible are 0 to {MAX_PLAUSIBLE_REPLICAS} replicas"
     return ""
 
 

@@ -129,8 +129,8 @@ class SourceActivity:
         after_s = min(MAX_SUSPICION_S, max(history_s, max(limits.window_s, MAX_FALSE_ZERO_S) if sudden else 0.0))
         if at - since >= after_s:
             return ""
-        cause = reason if history_s == after_s or not sudden else "rates do not fade so fast"
-        return f"everything is 0 and was not a turn before, which is doubted for {after_s:.0f} s: {cause}"
+        cause = reason if history_s == after_s or not sudden else "rates fade over minutes, not within one tick"
+        return f"suspected false zero, ignored for {after_s:.0f} s: every reading dropped to 0 at once; {cause}"
 
     def _is_usual(self, work: float) -> bool:
         before = self.work[-1] if self.work else 0.0
@@ -149,9 +149,7 @@ class SourceActivity:
             return 0.0, ""
         worst = max(rates, key=lambda rate: rate.share)
         longest_s = max(run.duration_s for run in self.false_zeros if run.at >= since - MEMORY_S)
-        reason = (
-            f"{worst.false_zeros} of {worst.ticks} turns lately were such, for up to {longest_s:.0f} s, and taken back"
-        )
+        reason = f"{worst.false_zeros} of {worst.ticks} recent ticks were false zeros, for up to {longest_s:.0f} s"
         return max(math.log(MAX_RUN_CHANCE) / math.log(worst.share) * interval_s, DURATION_FACTOR * longest_s), reason
 
     def _false_zero_rate(self, after: float) -> FalseZeroRate | None:

@@ -42,9 +42,8 @@ def keep_pending(size: int, context: RuleContext) -> Step | None:
     retained = min(context.current, whole_replicas(ready + pending))
     if retained <= size:
         return None
-    return Step(
-        RuleId.PENDING, retained, f"work waits, and {retained - ready} pending replicas serve before it is done"
-    )
+    reason = f"work waits, and {retained - ready} pending replicas serve before the ready ones finish it"
+    return Step(RuleId.PENDING, retained, reason)
 
 
 def _has_waiting_work(context: RuleContext) -> bool:

@@ -35,7 +35,9 @@ def apply_tolerance(size: int, context: RuleContext) -> Step | None:
     if need is None or current in {0, size}:
         return None
     if abs(need / current - 1.0) <= tolerance + EPSILON:
-        return Step(RuleId.TOLERANCE, current, f"{need:.2f} is within {tolerance:.0%} of {current}")
+        return Step(
+            RuleId.TOLERANCE, current, f"the need of {need:.2f} is within {tolerance:.0%} of {current} (tolerance)"
+        )
     return None
 
 
@@ -44,7 +46,7 @@ def stay_awake(size: int, context: RuleContext) -> Step | None:
     if context.need is None or size >= 1:
         return None
     if context.active:
-        return Step(RuleId.ACTIVATION, 1, "there is work: at least one replica")
+        return Step(RuleId.ACTIVATION, 1, "a policy reports work: at least one replica")
     if context.spec.min_replicas > 0 or context.current == 0:
         return None
     why = _awake_reason(context)
@@ -61,10 +63,11 @@ def scale_to_zero(size: int, context: RuleContext) -> Step | None:
     if size == 0 or context.need is None or context.active or context.spec.min_replicas > 0:
         return None
     if context.current == 0:
-        return Step(RuleId.ACTIVATION, 0, "no work above the activation threshold: stay at zero")
+        return Step(RuleId.ACTIVATION, 0, "no policy reports work above its activation threshold: stay at zero")
     if _awake_reason(context):
         return None
-    return Step(RuleId.COOLDOWN, 0, f"no work above the activation threshold for {context.spec.cooldown_s:g} s")
+    cooldown = f"{context.spec.cooldown_s:g} s (cooldown_s)"
+    return Step(RuleId.COOLDOWN, 0, f"no policy reported work above its activation threshold for {cooldown}")
 
 
 def _awake_reason(context: RuleContext) -> str:
@@ -72,9 +75,9 @@ def _awake_reason(context: RuleContext) -> str:
     cooldown_s = context.spec.cooldown_s
     since = context.now - cooldown_s
     if context.history.column(ACTIVE, since).any():
-        return f"there was work in the last {cooldown_s:g} s"
+        return f"a policy reported work within the last {cooldown_s:g} s (cooldown_s)"
     if not context.may_scale_in or _has_evidence_gap(since, context):
-        return f"not seen to be idle throughout the last {cooldown_s:g} s"
+        return f"fresh readings do not show an idle workload throughout the last {cooldown_s:g} s (cooldown_s)"
     return ""
 
 
@@ -100,7 +103,11 @@ def apply_scale_down_window(size: int, context: RuleContext) -> Step | None:
         return None
     since = context.now - window_s
     if _has_evidence_gap(since, context):
-        return Step(RuleId.SCALE_DOWN_WINDOW, context.current, f"the last {window_s:g} s were not seen throughout")
+        return Step(
+            RuleId.SCALE_DOWN_WINDOW,
+            context.current,
+            f"fresh readings do not cover the last {window_s:g} s: no scale-in",
+        )
     needs = _known(context.history.column(CAPPED_NEED, since))
     highest = min(context.current, max(size, int(np.max(needs)))) if needs.size else size
     if highest > size:
@@ -125,7 +132,7 @@ def limit_step(size: int, context: RuleContext) -> Step | None:
     if size > current:
         start = min(current, int(np.min(sizes))) if sizes.size else current
         limit = max(current, start + max(rule.max_replicas, math.ceil(start * rule.max_share)))
-        reason = f"at most {limit - start} more in {rule.period_s:g} s"
+        reason = f"scale_up adds at most {limit - start} replicas in {rule.period_s:g} s"
         limit = max(limit, context.ready or 0)
         if size > limit:
             return Step(RuleId.STEP, limit, reason)
@@ -134,7 +141,8 @@ def limit_step(size: int, context: RuleContext) -> Step | None:
         quantum = quanta.largest(spec.pools.values())
         limit = min(current, start - max(rule.max_replicas, quantum, math.ceil(start * rule.max_share)))
         if size < limit:
-            return Step(RuleId.STEP, limit, f"at most {start - limit} fewer in {rule.period_s:g} s")
+            reason = f"scale_down removes at most {start - limit} replicas in {rule.period_s:g} s"
+            return Step(RuleId.STEP, limit, reason)
     return None
 
 

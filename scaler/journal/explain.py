@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 from policies.model import (
     Absent,
@@ -20,36 +21,39 @@ from policies.model import (
 )
 from scaler.shadow.counterfactual import ShadowTick
 
+WRITES: Final = "  Writes:"
+"""Title of the outcomes, which a shadow does not have."""
+
 
 def paragraphs(tick: Tick) -> Iterator[str]:
     """Yield the decision of one tick, line by line."""
     d = tick.decision
     yield f"{tick.workload} at {timestamp(tick.at)}: {verdict(tick)}"
-    yield "  Found:"
+    yield "  Observed:"
     yield from (f"    {line}" for line in _observation_lines(tick))
     if (grant := tick.observation.grant) is not None:
-        yield "  Granted by the fleet:"
+        yield "  Limits of the fleet:"
         for quota in (grant.gpus, grant.usd_per_hour, grant.removable):
             if quota is not None:
                 yield f"    {quota.reason}"
-    yield "  Each policy:"
+    yield "  Policies:"
     for r in d.recommendations:
         yield f"    {r.policy}: {_recommendation(r)}"
-    yield "  Then:"
+    yield "  Rules:"
     for step in d.steps:
         yield f"    {_step(step)}"
     if d.cost_usd_per_hour is not None:
-        yield f"  It costs {d.cost_usd_per_hour:.2f} USD an hour."
-    yield "  Done:"
+        yield f"  Cost: {d.cost_usd_per_hour:.2f} USD per hour"
+    yield WRITES
     for o in tick.outcomes:
-        change = f"stays at {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"
+        change = f"keeps {o.after}" if o.before == o.after else f"{o.before} -> {o.after}"
         yield f"    {o.pool} {change}: {_result(o.result)}{': ' + o.reason if o.reason else ''}"
     if not tick.outcomes:
-        yield "    nothing was written"
+        yield "    no pool was resized"
 
 
 def _observation_lines(tick: Tick) -> Iterator[str]:
-    """Yield the observed pools, readings and errors, and the zeros under suspicion."""
+    """Yield the observed pools, readings and errors, and the suspected false zeros."""
     observation = tick.observation
     for name, pool in observation.pools.items():
         yield f"{name}: {_pool(pool, observation.pool_errors.get(name, ''))}"
@@ -60,7 +64,7 @@ def _observation_lines(tick: Tick) -> Iterator[str]:
     for source, error in observation.source_errors.items():
         yield f"source {source} could not be read: {error}"
     for source, reason in tick.decision.suspected_zeros.items():
-        yield f"source {source} is not believed: {reason}"
+        yield f"source {source}: {reason}"
 
 
 def shadow_paragraphs(shadow_tick: ShadowTick) -> Iterator[str]:
@@ -68,29 +72,29 @@ def shadow_paragraphs(shadow_tick: ShadowTick) -> Iterator[str]:
     lines = paragraphs(shadow_tick.tick)
     yield f"shadow of {next(lines)}"
     for line in lines:
-        if line == "  Done:":
+        if line == WRITES:
             break
         yield line
-    yield "  Beside the policy that is run:"
-    for who, side in (("it", shadow_tick.shadow), ("the one that is run", shadow_tick.first)):
-        verb = "holds" if who == "it" or shadow_tick.open_loop else "is found at"
-        price = "" if side.usd_per_hour is None else f", {side.usd_per_hour:.2f} USD an hour"
-        late = "" if side.late is None else f"; {side.late:.1f} requests late"
-        yield f"    {who} {verb} {side.requested}, {side.serving:g} of them serving{price}{late}"
+    yield "  Compared with the live policy:"
+    live = "live policy (estimated)" if shadow_tick.open_loop else "live policy (observed)"
+    for name, side in (("shadow (estimated)", shadow_tick.shadow), (live, shadow_tick.first)):
+        price = "" if side.usd_per_hour is None else f", {side.usd_per_hour:.2f} USD per hour"
+        late = "" if side.late is None else f"; {side.late:.1f} late requests"
+        yield f"    {name}: {side.requested} desired, {side.serving:g} serving{price}{late}"
     if shadow_tick.shadow.late is None:
-        reason = shadow_tick.estimated_by if shadow_tick.interval_s else "nothing came before this turn"
-        yield f"    late requests are not known: {reason}"
+        reason = shadow_tick.estimated_by if shadow_tick.interval_s else "this is the first tick"
+        yield f"    late requests are unknown: {reason}"
     else:
-        yield f"    late requests over the {shadow_tick.interval_s:.0f} s before, by {shadow_tick.estimated_by}"
+        yield f"    late requests over the last {shadow_tick.interval_s:.0f} s, estimated by {shadow_tick.estimated_by}"
 
 
 def verdict(tick: Tick) -> str:
     """Return the decision in one clause."""
     d = tick.decision
     if d.target is None:
-        return "the size is not known, so it is left alone"
+        return "no resize: the size of a pool is unknown"
     needed = f"{d.steps[0].replicas:.2f} needed; " if len(d.steps) > 1 and d.steps[0].rule == RuleId.DEMAND else ""
-    change = f"stays at {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
+    change = f"keep {d.target}" if d.current == d.target else f"{d.current} -> {d.target} replicas"
     return f"{change} ({needed}{d.reason})"
 
 
@@ -101,10 +105,8 @@ def timestamp(at: float) -> str:
 def size_summary(s: PoolStatus) -> str:
     """Return a pool's size in one clause."""
     reserved = "" if s.reserved is None else f"; {s.reserved} reserved"
-    extra = _counts(
-        {"still starting": s.pending, "soon to be taken": s.interruption_pending, "will not come": s.failed}
-    )
-    return f"{s.desired} asked for, {s.ready} ready{extra}{reserved}"
+    extra = _counts({"pending": s.pending, "interruption pending": s.interruption_pending, "failed": s.failed})
+    return f"{s.desired} desired, {s.ready} ready{extra}{reserved}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -114,13 +116,13 @@ def _counts(counts: Mapping[str, int]) -> str:
 def remarks(s: PoolStatus) -> Iterator[str]:
     """Yield a pool's parts, its shortfall and its other writer, one line each."""
     for part in s.parts:
-        extra = _counts({"starting": part.pending, "soon to be taken": part.interruption_pending})
+        extra = _counts({"pending": part.pending, "interruption pending": part.interruption_pending})
         yield f"{part.zone or 'no zone'}, {part.market}: {part.ready} ready{extra}"
     if s.shortfall is not None:
-        resource = "quota" if s.shortfall.quota else "capacity"
-        yield f"short of {resource} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
+        problem = "quota error" if s.shortfall.quota else "capacity shortage"
+        yield f"{problem} since {timestamp(s.shortfall.at)}: {s.shortfall.reason}"
     if s.other_writer:
-        yield f"also sized by {s.other_writer}"
+        yield f"other writer: {s.other_writer}"
 
 
 def _pool(reading: Reading[PoolStatus], error: str) -> str:
@@ -128,21 +130,21 @@ def _pool(reading: Reading[PoolStatus], error: str) -> str:
         case Fresh(s):
             return size_summary(s)
         case Stale(s, _, age_s):
-            cause = error or "too old to write against"
-            return f"left alone: {s.desired} asked for and {s.ready} ready were last seen {age_s:.0f} s ago ({cause})"
+            cause = error or "too old for a resize"
+            return f"not resized: last read {age_s:.0f} s ago with {s.desired} desired, {s.ready} ready ({cause})"
         case Absent(reason):
-            return f"size not known ({reason})"
+            return f"size unknown ({reason})"
 
 
 def _reading(reading: Reading[float], now: float) -> str:
     match reading:
         case Fresh(value, measured_at, missing):
             bound = f"at least {value:g} ({missing})" if missing else f"{value:g}"
-            return f"{bound}, measured {max(0.0, now - measured_at):.0f} s before"
+            return f"{bound}, measured {max(0.0, now - measured_at):.0f} s earlier"
         case Stale(value, _, age_s):
-            return f"stale: {value:g} is {age_s:.0f} s old, too old to act on"
+            return f"stale: {value:g} is {age_s:.0f} s old and is not used"
         case Absent(reason):
-            return f"absent, which is not zero ({reason})"
+            return f"absent, not zero ({reason})"
 
 
 def _recommendation(r: Recommendation) -> str:
@@ -150,14 +152,14 @@ def _recommendation(r: Recommendation) -> str:
         return r.reason
     limits = {
         Evidence.FULL: "",
-        Evidence.PARTIAL: "; may raise only, since a part of its signals is missing",
-        Evidence.BLIND: "; blind",
+        Evidence.PARTIAL: "; readings are incomplete, so it may only raise the size",
+        Evidence.BLIND: "; no fresh reading",
     }
-    return f"wants {r.replicas:.2f} replicas' worth of work: {r.reason}{limits[r.evidence]}"
+    return f"recommends {r.replicas:.2f} replicas: {r.reason}{limits[r.evidence]}"
 
 
 def _step(step: Step) -> str:
-    size = "" if step.replicas is None else f"{step.replicas:g} - "
+    size = "" if step.replicas is None else f"{round(step.replicas, 2):g} - "
     return f"{step.rule}: {size}{step.reason}"
 
 

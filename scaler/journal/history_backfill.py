@@ -32,7 +32,7 @@ MAX_CONCURRENT: Final = 4
 """Maximum number of concurrent requests: each costs a server as much as a dashboard over two weeks."""
 MIN_GAP_S: Final = 3600.0
 """Minimum length of the unknown steps that is requested: seasons are half-hour means and medians over days. Seconds."""
-COLD: Final = "it starts without seasons, and learns them as it goes"
+COLD: Final = "the policy starts without seasonal history and learns it while it runs"
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ def journal_files(path: Path) -> list[Path]:
     if path.is_dir():
         paths = files(path)
         if not paths:
-            raise JournalError(f"{path}: holds no journal (files named 00000001.jsonl and so on)")
+            raise JournalError(f"{path}: the folder contains no journal files (00000001.jsonl and so on)")
         return paths
     if not path.is_file():
         raise JournalError(f"{path}: no such file or directory")

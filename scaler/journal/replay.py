@@ -72,7 +72,7 @@ def _with_pools_of(spec: WorkloadSpec, observation: Observation) -> Observation:
     """Return the observation with the pools of this specification. A pool that was not recorded is absent."""
     if observation.pools.keys() == spec.pools.keys():
         return observation
-    pools = {name: observation.pools.get(name, Absent("not in the record")) for name in spec.pools}
+    pools = {name: observation.pools.get(name, Absent("not in the journal")) for name in spec.pools}
     return dataclasses.replace(observation, pools=pools)
 
 

@@ -34,8 +34,10 @@ def file_schema(path: Path) -> int | None:
 def refusal(schema: int) -> str:
     """Return the reason why records of an unsupported schema are not read, with the remedy."""
     if schema > SCHEMA:
-        return f"journal schema {schema} of a newer Forescale; this version reads schema {SCHEMA}. Use the newer one"
+        return (
+            f"journal schema {schema} of a newer Forescale; this version reads schema {SCHEMA}. Use the newer version"
+        )
     return (
         f"journal schema {schema}; this version reads schema {SCHEMA}. Read it with Forescale {READERS[schema]}, "
-        "or begin a new journal folder (daemon.journal.directory)"
+        "or start a new journal folder (daemon.journal.directory)"
     )

@@ -63,11 +63,13 @@ class JournalWriter:
         try:
             self._open()
         except BlockingIOError as e:
-            raise Misconfigured(f"daemon.journal.directory: another daemon writes to {self._directory}") from e
+            raise Misconfigured(
+                f"daemon.journal.directory: another daemon writes to {self._directory}. Use another folder"
+            ) from e
         except OSError as e:
             if e.errno not in TRANSIENT:
                 raise Misconfigured(
-                    f"daemon.journal.directory: cannot write to {self._directory}: {e.strerror} (name another, or null)"
+                    f"daemon.journal.directory: cannot write to {self._directory}: {e.strerror}. Use another, or null"
                 ) from e
             self.error = e.strerror
 
@@ -119,7 +121,7 @@ class JournalWriter:
             try:
                 self._rotate()
             except OSError as e:  # the current file stays in use, and the next record tries again
-                self.error = f"cannot begin another file: {e.strerror}"
+                self.error = f"cannot start the next file: {e.strerror}"
 
     def _append(self, record: Mapping[str, Any]) -> None:
         if record is not self._start and not self._written_specs:

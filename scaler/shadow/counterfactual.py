@@ -266,16 +266,18 @@ class ShadowTotals:
     def text(self) -> str:
         """Return the totals in one sentence."""
         if not self.ticks:
-            return f"no turn came through ({self.failed} failed)" if self.failed else "no turn yet"
+            return f"no tick succeeded ({self.failed} failed)" if self.failed else "no tick yet"
         hours = self.replica_hours
-        text = f"{self.ticks} turns, another size in {self.differing}; {hours['shadow']:.2f} replica-hours for"
+        text = (
+            f"{self.ticks} ticks, a different size in {self.differing}; {hours['shadow']:.2f} replica-hours instead of"
+        )
         text += f" {hours['first']:.2f} ({self.more_replica_hours:+.2f})"
         if self.more_usd is not None:
             text += f", {self.more_usd:+.2f} USD"
         if self.more_late is None:
-            text += f"; late requests: not known ({self.estimated_by})"
+            text += f"; late requests: unknown ({self.estimated_by})"
         else:
             share = self.late_known_s / self.span_s if self.span_s else 1.0
             known = "" if share > 0.995 else f", known for {share:.0%} of the time"
-            text += f"; late requests predicted: {self.late['shadow']:.0f} for {self.late['first']:.0f}{known}"
-        return text + (f"; {self.failed} turns failed" if self.failed else "")
+            text += f"; predicted late requests: {self.late['shadow']:.0f} instead of {self.late['first']:.0f}{known}"
+        return text + (f"; {self.failed} ticks failed" if self.failed else "")

@@ -22,8 +22,8 @@ from policies.recommend.predictive.policy import Predictive
 
 WINDOW_S: Final = 60.0
 """Window for the growth rate of waiting requests: the difference of two successive readings is noise. Seconds."""
-BY_LEARNED_LINES: Final = "the line that the predictive policy learnt"
-BY_REPLICA_RATE: Final = "requests that one replica answered"
+BY_LEARNED_LINES: Final = "the latency lines that the predictive policy learned"
+BY_REPLICA_RATE: Final = "the measured rate of one replica"
 QUANTITIES: Final = ("running", "waiting", "requests_per_s")
 
 
@@ -73,7 +73,7 @@ class LateRequestEstimator:
         """Return the load by the first context that has the readings, and the method; or None and the reason."""
         max_wait_s = next((wait_s for c in contexts if (wait_s := max_wait_of(c.spec)) is not None), None)
         if max_wait_s is None:
-            return None, "nothing is promised: give slo.ttft_s or slo.e2e_s"
+            return None, "the workload has no SLO: set slo.ttft_s or slo.e2e_s"
         for context in contexts:
             for name, policy in context.spec.policies.items():
                 if isinstance(policy, Predictive):
@@ -81,7 +81,7 @@ class LateRequestEstimator:
                     return load, BY_LEARNED_LINES if load else "the engines' readings are not fresh"
         loads = (self._by_replica_rate(c, max_wait_s) for c in contexts)
         load = next((load for load in loads if load is not None), None)
-        return load, BY_REPLICA_RATE if load else f"no source tells {', '.join(QUANTITIES)}, fresh"
+        return load, BY_REPLICA_RATE if load else f"no source provides fresh readings of {', '.join(QUANTITIES)}"
 
     def shift(self, step_s: float) -> None:
         self._waited = deque((at + step_s, n) for at, n in self._waited)

@@ -108,7 +108,7 @@ class Shadows:
                 raise Misconfigured(state[0].problem)
             await self.load(controllers, {})
         except (ConfigError, PortError) as e:
-            log.error("shadow", error=str(e), remedy="the shadows in use stay until this is mended")
+            log.error("shadow", error=str(e), remedy="the current shadows stay in use until this is fixed")
         self._loaded = state
 
     async def _state(self, controllers: Mapping[WorkloadName, Controller]) -> State:
@@ -176,7 +176,7 @@ def log_shadow_tick(shadow_tick: ShadowTick, totals: ShadowTotals) -> None:
         reason=shadow_tick.tick.decision.reason,
         more_replica_hours=round(totals.more_replica_hours, 3),
         **({} if totals.more_usd is None else {"more_usd": round(totals.more_usd, 2)}),
-        more_late="not known" if late is None else round(late, 1),
+        more_late="unknown" if late is None else round(late, 1),
     )
 
 
@@ -203,16 +203,14 @@ def problems(shadows: Mapping[WorkloadName, Workload], live: Mapping[WorkloadNam
         live_workload = live.get(name)
         if live_workload is None:
             hint = did_you_mean(name, list(live)) or f"there are {', '.join(sorted(live))}"
-            yield Problem(OPTION, 1, "workload", name, "is none of the workloads that are run", hint)
+            yield Problem(OPTION, 1, "workload", name, "is not a workload of this daemon", hint)
             continue
         if shadow.spec.pools.keys() != live_workload.spec.pools.keys():
             pools = ", ".join(shadow.spec.pools)
-            rule = f"must be the pools of the workload that is run: {', '.join(live_workload.spec.pools)}"
-            yield Problem(
-                OPTION, 1, f"{name}.pools", pools, rule, "a shadow sees their sizes, and sizes none of its own"
-            )
+            rule = f"must be the pools of the live workload: {', '.join(live_workload.spec.pools)}"
+            yield Problem(OPTION, 1, f"{name}.pools", pools, rule, "a shadow reads the live pools and resizes none")
         shared = share_sources(shadow, live_workload)
         for source, spec in shadow.spec.sources.items():
             if source not in shared and kind_of("source", spec) == EMBEDDED:
-                rule = "must be as in the workload that is run: reading an embedded world otherwise changes it"
-                yield Problem(OPTION, 1, f"{name}.sources.{source}", "", rule, "copy the source from there")
+                rule = "must equal the live workload's source, because each embedded source changes the simulated world"
+                yield Problem(OPTION, 1, f"{name}.sources.{source}", "", rule, "copy the source from the live workload")

@@ -67,7 +67,7 @@ class ReplayClock:
         return self._at
 
     async def sleep_until(self, t: float) -> None:
-        raise NotImplementedError("a shadow's turns follow those of the first")
+        raise NotImplementedError("a shadow's ticks follow those of the live workload")
 
     def step_s(self) -> float:
         return self._stepped_s
@@ -99,7 +99,7 @@ class RecordedPool:
     name: PoolName
 
     async def status(self) -> Fresh[PoolStatus]:
-        reading = self.clock.observation.pools.get(self.name, Absent("not among the pools of the policy that is run"))
+        reading = self.clock.observation.pools.get(self.name, Absent("not a pool of the live workload"))
         if isinstance(reading, Fresh):
             return reading
         reason = reading.reason if isinstance(reading, Absent) else f"{reading.age_s:.0f} s old"
@@ -181,7 +181,7 @@ class Shadow:
         if self._pending.full():
             self._pending.get_nowait()
             self._pending.task_done()
-            self._report_failure("it fell behind: turns are passed over")
+            self._report_failure("the shadow is slower than the live workload: ticks are skipped")
         self._pending.put_nowait(tick)
 
     async def run(self, build_history: Callable[[], Awaitable[History]]) -> None:
@@ -189,7 +189,7 @@ class Shadow:
         try:
             self._controller.history = await build_history()
         except Exception as e:  # noqa: BLE001 - the shadow starts without history, and the live policy goes on
-            self._report_failure(f"its past could not be read, so it starts without: {e!r}")
+            self._report_failure(f"the history could not be read, so the shadow starts without it: {e!r}")
         while True:
             tick = await self._pending.get()
             try:
@@ -205,7 +205,7 @@ class Shadow:
             async with asyncio.timeout(DRAIN_S):
                 await self._pending.join()
         except TimeoutError:
-            self._report_failure("turns were still waiting at the end")
+            self._report_failure("ticks were still queued when the shadow stopped")
 
     async def tick(self, live_tick: Tick) -> ShadowTick:
         """Decide on the live tick's observation, and compare the sizes."""
@@ -251,7 +251,7 @@ class Shadow:
         self.totals.failed += 1
         if reason not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add(reason)
-            remedy = "the policy that is run goes on, and so does the shadow; this error is told once"
+            remedy = "the live policy and the shadow continue; this error is logged once"
             log.error("shadow", workload=self.live.workload.name, error=reason, remedy=remedy)
 
 

@@ -20,7 +20,7 @@ class CallsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         counts = CounterMetricFamily(
             "forescale_cloud_calls",
-            "Calls to clouds by what came of them: ok, throttled, unavailable, out_of_capacity, out_of_quota, conflict,"
+            "Calls to cloud APIs by result: ok, throttled, unavailable, out_of_capacity, out_of_quota, conflict,"
             " misconfigured.",
             labels=("api", "operation", "result"),
         )
@@ -29,7 +29,7 @@ class CallsCollector(Collector):
         yield counts
         times = HistogramMetricFamily(
             "forescale_cloud_call_seconds",
-            "How long calls to clouds took, the wait for our own budget included.",
+            "Duration of calls to cloud APIs, including the wait for Forescale's own call budget.",
             labels=("api", "operation"),
         )
         for names, histogram in list(self._calls.times.items()):

@@ -23,8 +23,10 @@ class FleetCollector(Collector):
             ("usd_per_hour", "USD per hour", limits.max_usd_per_hour),
         ):
             if maximum is not None:
-                yield _gauge(f"forescale_fleet_{unit}", f"{label} that all workloads hold.", held[unit])
-                yield _gauge(f"forescale_fleet_max_{unit}", f"{label} that they may hold.", maximum)
+                yield _gauge(f"forescale_fleet_{unit}", f"{label} that all workloads use.", held[unit])
+                yield _gauge(
+                    f"forescale_fleet_max_{unit}", f"Maximum {label} of all workloads (daemon.fleet).", maximum
+                )
 
 
 def _gauge(name: str, doc: str, value: float) -> Metric:

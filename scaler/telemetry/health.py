@@ -47,20 +47,20 @@ class Health:
         stalled: dict[WorkloadName, str] = {}
         for name, controller in self._controllers.items():
             if (reason := self._tasks.failing.get(task_of(name))) is not None:
-                stalled[name] = f"its loop ended: {reason}"
+                stalled[name] = f"the control loop ended: {reason}"
                 continue
             spec = controller.workload.spec
             allowed_s = max(MIN_STALL_S, MAX_MISSED_TICKS * spec.interval_s + 2 * spec.deadline_s)
             last_tick_s = controller.last_tick_ended_s  # before `now`: reading it may detect a jump of the clock
             silent_s = self._clock.now() - last_tick_s
             if silent_s > allowed_s:
-                stalled[name] = f"no turn ended for {silent_s:.0f} s, {allowed_s:.0f} s are allowed"
+                stalled[name] = f"no tick completed for {silent_s:.0f} s; at most {allowed_s:.0f} s are allowed"
         return {name: mask(reason) for name, reason in stalled.items()}
 
     def problems(self) -> dict[str, str]:
         """Return the other problems by the part of the daemon."""
         loops = {task_of(name) for name in self._controllers}
-        ended = {task: f"it ended: {reason}" for task, reason in self._tasks.failing.items() if task not in loops}
+        ended = {task: f"the task ended: {reason}" for task, reason in self._tasks.failing.items() if task not in loops}
         return {**self._problems, **ended}
 
     def waiting(self) -> list[WorkloadName]:

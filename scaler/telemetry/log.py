@@ -106,7 +106,7 @@ def grant_text(grant: Grant) -> str:
     quotas = (
         (grant.gpus, "{:g} GPUs"),
         (grant.usd_per_hour, "{:.2f} USD per hour"),
-        (grant.removable, "{:g} may be removed"),
+        (grant.removable, "{:g} replicas may be removed"),
     )
     return ", ".join(form.format(quota.most) for quota, form in quotas if quota is not None)
 

@@ -31,33 +31,40 @@ class Metrics:
             "resizes": Counter(),
             "rules": Counter(),
         }
-        build = prom.Gauge("forescale_build_info", "1, labelled with the version.", ["version"], registry=self.registry)
+        build = prom.Gauge(
+            "forescale_build_info", "Constant 1, labeled with the version.", ["version"], registry=self.registry
+        )
         build.labels(version).set(1)
         self._lateness = prom.Histogram(
             "forescale_tick_lateness_seconds",
-            "How long after its due time a turn began.",
+            "Delay between the due time of a tick and its start.",
             buckets=LATENESS_BUCKETS_S,
             registry=self.registry,
         )
         self._took = prom.Histogram(
             "forescale_tick_duration_seconds",
-            "How long a turn took, reads and writes included.",
+            "Duration of a tick, including reads and writes.",
             registry=self.registry,
         )
         self.config_valid = prom.Gauge(
-            "forescale_config_valid", "1 when the configuration on disk is the one in use.", registry=self.registry
+            "forescale_config_valid",
+            "1 if the configuration on disk is the one in use, else 0.",
+            registry=self.registry,
         )
         self.reloads = prom.Counter(
-            "forescale_config_reloads", "Changed configurations taken or refused.", ["result"], registry=self.registry
+            "forescale_config_reloads",
+            "Reloads of a changed configuration, by result.",
+            ["result"],
+            registry=self.registry,
         )
         self.journal_lost = prom.Gauge(
             "forescale_journal_lost_records",
-            "Records that could not be written, or were removed with their file, since the start.",
+            "Journal records lost since the start: not written, or removed with their file.",
             registry=self.registry,
         )
         self.journal_damaged = prom.Gauge(
             "forescale_journal_damaged_lines",
-            "Lines of the journal that the start could not read and passed over.",
+            "Journal lines that could not be read at the start and were skipped.",
             registry=self.registry,
         )
 
@@ -94,57 +101,62 @@ class _Ticks(Collector):
 
     def collect(self) -> Iterator[Metric]:
         ticks, counts = list(self._metrics.last.values()), self._metrics.counts
-        yield _gauge("demand_replicas", "Largest need found.", (), (((t.workload,), t.decision.demand) for t in ticks))
+        yield _gauge(
+            "demand_replicas", "Largest need of all policies.", (), (((t.workload,), t.decision.demand) for t in ticks)
+        )
         yield _gauge(
             "current_replicas",
-            "Size found: what the platforms were last asked for.",
+            "Current size: the desired replicas of all pools, as the platforms report them.",
             (),
             (((t.workload,), t.decision.current) for t in ticks),
         )
-        yield _gauge(
-            "ready_replicas", "Replicas that can serve.", (), (((t.workload,), t.decision.ready) for t in ticks)
-        )
-        yield _gauge("target_replicas", "Size decided.", (), (((t.workload,), t.decision.target) for t in ticks))
+        yield _gauge("ready_replicas", "Ready replicas.", (), (((t.workload,), t.decision.ready) for t in ticks))
+        yield _gauge("target_replicas", "Decided size.", (), (((t.workload,), t.decision.target) for t in ticks))
         yield _gauge(
             "cost_usd_per_hour",
-            "What the pools cost at their targets; no sample where a price is not known.",
+            "Cost of the pools at their targets; no sample if a price is unknown.",
             (),
             (((t.workload,), t.decision.cost_usd_per_hour) for t in ticks),
         )
         yield _gauge(
             "written_off_replicas",
-            "Replicas asked for that no longer count as supply.",
+            "Requested replicas that did not arrive and no longer count as supply.",
             ("pool",),
             (((t.workload, pool), float(n)) for t in ticks for pool, n in t.decision.abandoned.items()),
         )
         yield _gauge(
             "policy_replicas",
-            "What each policy wants.",
+            "Replicas that each policy recommends.",
             ("policy",),
             (((t.workload, r.policy), r.replicas) for t in ticks for r in t.decision.recommendations),
         )
         yield _gauge("reading", "Last value of each signal, fresh or stale.", ("signal",), _readings(ticks))
         yield _gauge("reading_age_seconds", "Age of each signal's last value.", ("signal",), _ages(ticks))
-        yield _gauge("reading_state", "1 for the state each signal is in.", ("signal", "state"), _states(ticks))
+        yield _gauge("reading_state", "1 for the current state of each signal.", ("signal", "state"), _states(ticks))
         yield _gauge(
             "blind",
-            "1 when a policy or a pool's size lacks fresh evidence: no scale-in.",
+            "1 if a policy or a pool lacks fresh readings, which prevents scale-in.",
             (),
             (((t.workload,), float(not t.decision.may_scale_in)) for t in ticks),
         )
         yield _gauge(
-            "last_tick_timestamp_seconds", "When the last turn was decided.", (), (((t.workload,), t.at) for t in ticks)
+            "last_tick_timestamp_seconds",
+            "Time of the last tick's decision.",
+            (),
+            (((t.workload,), t.at) for t in ticks),
         )
         yield _gauge(
             "granted",
-            "What the fleet lets it hold (GPUs, USD per hour) and remove (replicas) now.",
+            "What the limits of the fleet let the workload hold (GPUs, USD per hour) and remove (replicas) now.",
             ("of",),
             _granted(ticks),
         )
-        yield _counter("ticks", "Turns.", (), counts["ticks"])
-        yield _counter("read_errors", "Reads that failed, by source or pool.", ("of", "name"), counts["read_errors"])
-        yield _counter("rules", "Turns in which a rule had a say, by rule.", ("rule",), counts["rules"])
-        yield _counter("resizes", "Targets by what came of them.", ("pool", "result"), counts["resizes"])
+        yield _counter("ticks", "Ticks.", (), counts["ticks"])
+        yield _counter("read_errors", "Failed reads, by source or pool.", ("of", "name"), counts["read_errors"])
+        yield _counter("rules", "Ticks in which a rule had an effect, by rule.", ("rule",), counts["rules"])
+        yield _counter(
+            "resizes", "Targets of pools, by the result of the write.", ("pool", "result"), counts["resizes"]
+        )
 
 
 def _granted(ticks: Iterable[Tick]) -> Samples:

@@ -13,20 +13,23 @@ from scaler.shadow.runner import Shadow
 
 GAUGES: Final[Mapping[str, tuple[str, Callable[[Shadow], float | None]]]] = {
     "target_replicas": (
-        "Size that the shadow decided.",
+        "Size that the shadow policy decided.",
         lambda s: None if s.last is None else s.last.tick.decision.target,
     ),
     "size_replicas": (
-        "Size that it would hold, open-loop.",
+        "Size that the shadow policy would hold, estimated open-loop.",
         lambda s: None if s.last is None else s.last.shadow.requested,
     ),
     "replica_hours_difference": (
-        "Replica-hours of the shadow since the start, less those of the policy that is run.",
+        "Replica-hours of the shadow policy since the start, minus those of the live policy.",
         lambda s: s.totals.more_replica_hours if s.last else None,
     ),
-    "cost_usd_difference": ("USD of the shadow, likewise, where prices are known.", lambda s: s.totals.more_usd),
+    "cost_usd_difference": (
+        "Cost of the shadow policy since the start, minus that of the live policy, where prices are known. USD.",
+        lambda s: s.totals.more_usd,
+    ),
     "late_requests_difference": (
-        "Late requests predicted for the shadow, less those predicted for the policy that is run.",
+        "Late requests predicted for the shadow policy, minus those predicted for the live policy.",
         lambda s: s.totals.more_late,
     ),
 }
@@ -48,7 +51,9 @@ class ShadowCollector(Collector):
                 if (value := read(shadow)) is not None:
                     family.add_metric((workload,), value)
             yield family
-        failed = CounterMetricFamily("forescale_shadow_failed_turns", "Shadow turns that failed.", labels=("workload",))
+        failed = CounterMetricFamily(
+            "forescale_shadow_failed_turns", "Ticks of the shadow policy that failed.", labels=("workload",)
+        )
         for workload, shadow in shadows.items():
             failed.add_metric((workload,), shadow.totals.failed)
         yield failed

@@ -21,7 +21,7 @@ class SupervisionCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         restarts = CounterMetricFamily(
             "forescale_task_restarts",
-            "Background tasks that an exception ended, and that were started again.",
+            "Restarts of background tasks that ended with an exception.",
             labels=("task",),
         )
         for task, count in list(self._tasks.restarts.items()):
@@ -29,14 +29,14 @@ class SupervisionCollector(Collector):
         yield restarts
         faults = CounterMetricFamily(
             "forescale_adapter_faults",
-            "Unexpected exceptions of sources and pools: defects, each treated as a failed call.",
+            "Unexpected exceptions in adapters of sources and pools. Each is a defect and counts as a failed call.",
             labels=("workload", "of", "name"),
         )
         for labels, count in list(self._faults.counts.items()):
             faults.add_metric(labels, count)
         yield faults
         core = CounterMetricFamily(
-            "forescale_failed_ticks", "Ticks that an exception outside any adapter ended.", labels=("workload",)
+            "forescale_failed_ticks", "Ticks that failed with an exception outside the adapters.", labels=("workload",)
         )
         for workload, count in list(self._faults.core.items()):
             core.add_metric((workload,), count)

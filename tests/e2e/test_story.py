@@ -105,7 +105,7 @@ async def frozen_api_server_does_not_stop_the_loop(s: Stage, d: Daemon) -> None:
 
 async def pool_yields_to_another_writer(s: Stage, d: Daemon) -> None:
     await s.kube.set_size(3)
-    yielding = await wait_for_ticks(d, 2, lambda t: "yields to" in t.decision.reason)
+    yielding = await wait_for_ticks(d, 2, lambda t: "is not resized (on_other_writer: yield)" in t.decision.reason)
     assert all(o.result is Result.UNCHANGED for t in yielding for o in t.outcomes)
     assert await s.kube.size() == 3, "the other writer's size is kept for the yield time"
     await settle(d, s, 7)

@@ -151,7 +151,7 @@ def test_failure_report_has_seed_tick_sentence_decision_and_command() -> None:
     assert text.startswith("seed 6, turn 3 (45 s): fussy: it lasted\n  must hold: Nothing lasts.\n")
     assert "python -m tests.fuzz.worlds --seed 6\n" in text
     assert "swarm at " in text
-    assert "Each policy:" in text
+    assert "Policies:" in text
 
 
 def test_exception_in_a_world_is_a_failure() -> None:

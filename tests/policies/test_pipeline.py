@@ -20,7 +20,7 @@ TWO = {"queue": QueueDepth(source="queue"), "gpu": GpuUtilization(source="gpu")}
 def test_largest_need_sets_the_target_and_is_named_in_the_reason() -> None:
     decision = decide(spec(TWO), History(), seen({**queue(80), "gpu.utilization": fresh(0.7)}, desired=4))
     assert (decision.demand, decision.target, decision.targets) == (8.0, 8, {MAIN: 8})
-    assert decision.steps[0].reason.startswith("queue wants 8.00: 80 messages")
+    assert decision.steps[0].reason.startswith("queue recommends 8.00: 80 messages")
 
 
 def test_one_fresh_signal_suffices_for_scale_out() -> None:
@@ -68,7 +68,7 @@ def test_pool_does_not_scale_in_while_another_pool_is_stale() -> None:
     }
     held = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(10), pools=statuses))
     assert (dict(held.targets), held.may_scale_in) == ({"b": 5}, False)
-    assert "the size of a" in held.steps[1].reason
+    assert "missing: the size of pool a" in held.steps[1].reason
     grown = decide(spec(pools={"a": Pool(), "b": Pool()}), History(), seen(queue(120), pools=statuses))
     assert dict(grown.targets) == {"b": 7}
 
@@ -79,7 +79,7 @@ def test_pool_of_another_writer_is_resized_only_with_take_over(take_over: bool, 
     decision = decide(spec(pools={"main": pool}), History(), seen(queue(50), desired=2, foreign="HPA llm"))
     assert dict(decision.targets) == targets_
     if not take_over:
-        assert "yields to HPA llm" in decision.reason
+        assert "is not resized (on_other_writer: yield): HPA llm" in decision.reason
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_size_below_the_minimum_rises_even_when_blind() -> None:
 def test_paused_workload_keeps_its_size_and_names_the_intended_one() -> None:
     decision = decide(spec(paused=True), History(), seen(queue(50), desired=2))
     assert (decision.target, dict(decision.targets)) == (2, {})
-    assert "5 would be the size" in decision.reason
+    assert "the configuration sets paused: true; 5 without it" in decision.reason
 
 
 # --- windows

@@ -94,12 +94,12 @@ def test_explain_reports_readings_policies_and_outcome(tmp_path: Path, capsys: p
     code, out, _ = run(capsys, "explain", tmp_path)
     assert code == 0
     for phrase in (
-        "llm at 2027-01-15T08:01:15Z: stays at 5 (2.00 needed; the last 300 s were not seen throughout)",
-        "main: 5 asked for, 5 ready",
-        "queue.visible: 20, measured 0 s before",
-        "depth: wants 2.00 replicas' worth of work: 20 messages at 10 per replica",
+        "llm at 2027-01-15T08:01:15Z: keep 5 (2.00 needed; fresh readings do not cover the last 300 s: no scale-in)",
+        "main: 5 desired, 5 ready",
+        "queue.visible: 20, measured 0 s earlier",
+        "depth: recommends 2.00 replicas: 20 messages at 10 per replica",
         "scale-down window: 5",
-        "main stays at 5: accepted",
+        "main keeps 5: accepted",
     ):
         assert phrase in out
 
@@ -115,8 +115,8 @@ def test_explain_selects_the_tick_at_a_time(tmp_path: Path, capsys: pytest.Captu
 def test_explain_reports_a_missing_reading_as_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, (50, None))
     out = run(capsys, "explain", tmp_path)[1]
-    assert "queue.visible: absent, which is not zero (gone)" in out
-    assert "stays at 5" in out
+    assert "queue.visible: absent, not zero (gone)" in out
+    assert "keep 5" in out
 
 
 @pytest.mark.parametrize(

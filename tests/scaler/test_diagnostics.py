@@ -150,7 +150,7 @@ def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     )
     check = AdapterCheck(name, "pool", pool, "kubernetes", at=10.0, status=Fresh(status, 8.0))
     out = "\n".join(lines([check], config, {name: PoolMemories()}))
-    assert "6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come; 4 reserved; 2 s old" in out
-    assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in out
-    assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in out
-    assert "also sized by an HPA" in out
+    assert "6 desired, 3 ready, 1 pending, 1 interruption pending, 2 failed; 4 reserved; 2 s old" in out
+    assert "a, spot: 2 ready, 1 pending, 1 interruption pending" in out
+    assert "capacity shortage since 1970-01-01T00:00:00Z: no p5 in a" in out
+    assert "other writer: an HPA" in out

@@ -77,7 +77,7 @@ async def test_lower_priority_scales_in_after_its_window_down_to_its_minimum() -
     assert sizes[2] == (2, 6), "its scale-down window of 60 s has not elapsed"
     assert sizes[-1] == (7, 1)
     reason = " ".join(s.reason for s in shared.batch.ticks[-1].decision.steps)
-    assert "daemon.fleet.max_gpus is 8, the fleet holds 8, priority 0 may have 1" in reason
+    assert "daemon.fleet.max_gpus is 8, the fleet uses 8, this workload (priority 0) may use 1" in reason
 
 
 async def test_quota_released_by_higher_priority_goes_to_lower_priority() -> None:
@@ -106,7 +106,7 @@ async def test_unread_pool_of_another_workload_counts_in_full() -> None:
     shared = Shared(FleetLimits(max_gpus=60), (1, 1))
     shared.batch.actuator.status_error = Unavailable("API down")
     assert await shared.tick_both(40, 0) == (10, 1)
-    assert "batch counts in full: never read" in shared.chat.ticks[-1].decision.reason
+    assert "never read, counted at their maximum: batch" in shared.chat.ticks[-1].decision.reason
     shared.batch.actuator.status_error = None
     await shared.tick_both(40, 0)
     assert await shared.tick_both(40, 0) == (40, 1)
@@ -197,7 +197,7 @@ async def test_grant_is_reported_in_text_and_metrics() -> None:
     tick = shared.chat.ticks[-1]
     assert tick.observation.grant is not None
     assert isinstance(tick.observation.grant.gpus, Quota)
-    assert grant_text(tick.observation.grant) == "2 GPUs, 8.00 USD per hour, 2 may be removed"
+    assert grant_text(tick.observation.grant) == "2 GPUs, 8.00 USD per hour, 2 replicas may be removed"
     assert any("daemon.fleet.max_gpus is 8" in line for line in paragraphs(tick))
     metrics.observe(tick)
     text = metrics.exposition().decode()

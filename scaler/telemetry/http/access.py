@@ -44,9 +44,12 @@ class AccessControl:
             connection.set_busy(busy=True)
         try:
             if request.path not in ANY_HOST and not self._is_known_host(request):
-                raise web.HTTPMisdirectedRequest(text="unknown Host: name it in daemon.server.hosts\n")
+                raise web.HTTPMisdirectedRequest(text="unknown Host header: add the host to daemon.server.hosts\n")
             if request.path not in PROBES and not self._is_authorized(request):
-                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": CHALLENGE}, text="a token is required\n")
+                raise web.HTTPUnauthorized(
+                    headers={"WWW-Authenticate": CHALLENGE},
+                    text="the daemon requires its token (daemon.server.token)\n",
+                )
             return await handler(request)
         finally:
             if isinstance(connection, Connection):
@@ -71,7 +74,7 @@ class AccessControl:
         try:
             expected = self._token.read()
         except Misconfigured as e:
-            raise web.HTTPServiceUnavailable(text="the token of daemon.server.token cannot be read\n") from e
+            raise web.HTTPServiceUnavailable(text="the daemon cannot read its token (daemon.server.token)\n") from e
         return hmac.compare_digest(
             _presented_token(request).encode(errors="replace"), expected.encode(errors="replace")
         )

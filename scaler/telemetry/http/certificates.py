@@ -40,8 +40,15 @@ class Certificates:
                 self._health.report(PART, "")
                 log.info("certificate", file=self._spec.certificate)
         except (OSError, ValueError) as e:
-            self._health.report(PART, f"{self._spec.certificate} cannot be used: {_reason(e)}; the one before it is")
-            log.error("certificate", file=self._spec.certificate, error=_reason(e), remedy="mend the pair of files")
+            self._health.report(
+                PART, f"cannot use {self._spec.certificate}: {_reason(e)}; the previous one stays in use"
+            )
+            log.error(
+                "certificate",
+                file=self._spec.certificate,
+                error=_reason(e),
+                remedy="replace the certificate and the key with a valid pair",
+            )
         return self._context
 
     def _file_state(self) -> FileState:

@@ -92,7 +92,7 @@ async def serve(app: web.Application, spec: DaemonSpec, health: Health, tasks: T
         sockets = await listeners(host.strip("[]"), int(port))
     except OSError as e:
         raise Misconfigured(
-            f"daemon.listen: cannot listen on {spec.listen}: {e.strerror} (name another port, or 0)"
+            f"daemon.listen: cannot listen on {spec.listen}: {e.strerror}. Use another port, or 0 for a free one"
         ) from e
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()

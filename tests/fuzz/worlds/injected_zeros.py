@@ -17,7 +17,7 @@ from simulators.world.faults import ERRORS, FaultInjector
 from simulators.world.ports import QUEUES
 from simulators.world.rng import stream
 
-WAITING: Final = "waiting, as it asked us to"
+WAITING: Final = "not read: the server requested a wait (Retry-After)"
 """The controller's error text for a source that it did not call."""
 
 

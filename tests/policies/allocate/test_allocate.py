@@ -36,7 +36,7 @@ def test_reserved_pool_fills_first_and_spot_before_on_demand() -> None:
     sim = Simulation.of(workload_over(**CALM))
     sim.tick(5)
     assert sim.sizes() == {"reserved": 2, "spot-a": 2, "spot-b": 1}
-    assert "reserved 2 (paid already)" in sim.reason_of(RuleId.COST_ALLOCATION)
+    assert "reserved 2 (already paid)" in sim.reason_of(RuleId.COST_ALLOCATION)
 
 
 def test_pool_counts_only_its_actual_reservation_as_paid() -> None:
@@ -141,7 +141,7 @@ def test_spare_replicas_are_kept_where_a_loss_would_cost_more() -> None:
     costly_violations.tick(4)
     assert sum(cheap_violations.sizes().values()) == 4
     assert sum(costly_violations.sizes().values()) > 4
-    assert "more than the size for losses" in costly_violations.reason_of(RuleId.COST_ALLOCATION)
+    assert "spare for interruptions" in costly_violations.reason_of(RuleId.COST_ALLOCATION)
 
 
 @pytest.mark.parametrize("spare", [True, False], ids=["unannounced", "announced"])
@@ -233,7 +233,7 @@ def test_interrupted_zone_is_not_requested_again_immediately() -> None:
     before = sim.fake_pools[A].desired
     sim.fake_pools[A].interrupt(sim.fake_pools[A].ready)
     sim.tick(3)
-    assert "taken just now" in sim.reason_of("shortage")
+    assert "replicas were just interrupted" in sim.reason_of("shortage")
     assert sim.fake_pools[A].desired <= before
     others = sim.fake_pools[B].desired + sim.fake_pools[OD].desired
     assert others >= 3, "in the same tick"

@@ -124,7 +124,7 @@ def test_arrival_of_earlier_requests_does_not_end_the_wait() -> None:
 
 def test_quota_wait_ignores_capacity_errors_and_keeps_grant_probability() -> None:
     first = CapacityBackoff().over_quota(NOW, "8 of 8 in use", "abc", "a")
-    assert first.refused(NOW + 15.0, "2 asked for have not come") == first
+    assert first.refused(NOW + 15.0, "2 requested replicas did not arrive") == first
     assert first.grant_probability() == CapacityBackoff().grant_probability()
 
 

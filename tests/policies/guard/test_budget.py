@@ -69,7 +69,7 @@ def test_size_over_budget_falls_by_window_and_steps() -> None:
     decisions = live(spec(budget=Budget(gpus=4), scale_down=slow), [queue(100)] * 10, start=10)
     assert targets(decisions) == [10] * 4 + [8, 6, 4, 4, 4, 4]
     assert {d.capped_need for d in decisions} == {4}
-    assert "budget.gpus is 4, 10 held: give way down to 4 of the 10 wanted" in decisions[0].steps[1].reason
+    assert "budget.gpus is 4, 10 in use: shrink to 4 of the 10 replicas needed" in decisions[0].steps[1].reason
 
 
 def test_self_stabilizing_policy_over_budget_falls_by_the_window() -> None:
@@ -84,7 +84,7 @@ def test_fleet_grant_limits_the_size_like_a_budget() -> None:
     grant = Grant(gpus=Quota(6, "daemon.fleet.max_gpus is 64"), removable=Quota(1, "one may go"))
     assert decision_for(100, {"main": 2}, grant).target == 6
     assert decision_for(10, {"main": 5}, grant).target == 4
-    assert decision_for(10, {"main": 5}, grant).reason == "one may go; 4 were to go"
+    assert decision_for(10, {"main": 5}, grant).reason == "one may go; 4 removals were planned"
 
 
 def test_budget_cut_in_one_pool_keeps_the_other_pools() -> None:

@@ -80,8 +80,8 @@ def test_unread_workload_counts_in_full_and_is_named_in_the_reason() -> None:
     quota = grant(FleetLimits(max_gpus=10), ME, ResourceClaims({ME: claim_of(1), WorkloadName("dark"): unread})).gpus
     assert quota is not None
     assert quota.most == 3
-    assert quota.reason.endswith("dark counts in full: never read")
-    assert "daemon.fleet.max_gpus is 10, the fleet holds 8, priority 0 may have 3" in quota.reason
+    assert quota.reason.endswith("never read, counted at their maximum: dark")
+    assert "daemon.fleet.max_gpus is 10, the fleet uses 8, this workload (priority 0) may use 3" in quota.reason
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_fleet_blast_radius_limits_removals(share: float, removed: int, left: in
     quota = grant(fleet, ME, ResourceClaims(claims), removed, 8).removable
     assert quota is not None
     assert quota.most == left
-    assert f"{removed} of the fleet's 8 went already" in quota.reason
+    assert f"{removed} of the fleet's 8 replicas were removed" in quota.reason
 
 
 def test_fleet_without_limits_grants_no_quota() -> None:

@@ -154,7 +154,7 @@ def test_replacement_growth_stops_at_the_maximum_during_maintenance(most: int, t
     assert decision.abandoned == {A: 5}
     assert dict(decision.targets) == {A: 10, B: taken_over}
     if taken_over < 5:
-        assert f"at most {most} in all: b {taken_over} in the place of 5" in decision.reason
+        assert f"max_replicas {most} allow b {taken_over} instead of 5" in decision.reason
 
 
 def test_removal_rounded_to_a_quantum_cancels_growth_above_the_maximum() -> None:

@@ -50,13 +50,13 @@ def test_override_sets_the_target_within_the_limits(
 ) -> None:
     decision = decision_for(messages, current, override=LAUNCH, **settings)
     assert decision.target == target
-    assert "set by hand to 12 until 2027-01-15T08:01:00Z (launch)" in " ".join(s.reason for s in decision.steps)
+    assert "override to 12 until 2027-01-15T08:01:00Z (launch)" in " ".join(s.reason for s in decision.steps)
 
 
 def test_blind_override_explains_why_it_does_not_scale_in() -> None:
     step = next(s for s in decision_for(None, 30, override=LAUNCH).steps if s.rule == RuleId.EVIDENCE)
     assert step.replicas == 30
-    assert "scale-in needs fresh evidence of everything; missing: queue" in step.reason
+    assert "scale-in needs fresh readings of every policy and pool; missing: policy queue" in step.reason
 
 
 @pytest.mark.parametrize(("current", "target"), [(3, 12), (20, 12)])
@@ -145,7 +145,7 @@ def test_maintenance_window_follows_daylight_saving_changes(moment: str, fold: i
 def test_maintenance_reason_names_the_window_and_the_intended_size() -> None:
     always = Maintenance(windows=(MaintenanceWindow(start="00:00", end="00:00"),))
     decision = decision_for(100, 5, maintenance=always)
-    assert decision.reason == "maintenance, fri 08:00 in UTC: 00:00 to 00:00 (hold); 10 would be the size"
+    assert decision.reason == "maintenance window 00:00 to 00:00 (hold); now fri 08:00 in UTC; 10 without it"
 
 
 def test_maintenance_takes_precedence_over_pool_bounds() -> None:

@@ -43,9 +43,9 @@ def test_unattainable_slo_does_not_scale_out_from_two_to_eight() -> None:
     assert max(engines.run(HOUR - 30, running=16.0)) == 3
     last = engines.decisions[-1]
     (step,) = [s for s in last.steps if s.rule == RuleId.SLO_FEASIBILITY]
-    assert "the promise cannot be kept at any size: engines.itl_p95_s is 0.0505 s with 5.33 requests" in step.reason
+    assert "no size meets the SLO: engines.itl_p95_s is 0.0505 s with 5.33 requests" in step.reason
     assert "slo.itl_s is 0.03 s" in step.reason
-    assert "hold the size" in step.reason
+    assert "keep the size; raise slo.itl_s, or use faster replicas" in step.reason
 
 
 def test_unattainable_slo_scales_out_if_latency_need_is_not_reported() -> None:
@@ -62,8 +62,8 @@ def test_added_replicas_must_serve_and_settle_before_more_are_added() -> None:
     engines = Engines(workload_with_chaser(), linear, start_ticks=4)
     assert engines.run(14, running=24.0) == [3] * 13 + [4]
     reasons = [d.reason for d in engines.decisions]
-    assert "2 of 3 serve: wait for what was bought" in reasons[1]
-    assert "slo_feasibility.settle_s 120 s" in reasons[8]
+    assert "2 of 3 replicas serve: wait for the others" in reasons[1]
+    assert "slo_feasibility.settle_s (120 s)" in reasons[8]
 
 
 def test_load_scales_out_despite_an_unattainable_slo() -> None:
@@ -108,7 +108,7 @@ def test_replica_with_too_little_gain_is_not_added() -> None:
     spec_ = workload_with_chaser(limit_s=0.03013, slo_feasibility=LateGrowth(min_gain=0.05))
     engines = Engines(spec_, flat, size=3)
     assert max(engines.run(100, running=24.0)) == 4
-    assert "less than slo_feasibility.min_gain 5.0%" in engines.decisions[-1].reason
+    assert "less than slo_feasibility.min_gain (5.0%)" in engines.decisions[-1].reason
 
 
 def test_latency_driven_growth_is_evaluated_within_max_replicas() -> None:

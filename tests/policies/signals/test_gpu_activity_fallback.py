@@ -43,8 +43,8 @@ def test_full_gpu_activity_adds_one_step_and_no_more() -> None:
     assert max(size or 0 for size in sizes) <= MAX_RAISE * needed + 1
     assert sizes[-1] == sizes[100], "the size does not change while the metrics are absent"
     decision = day.tick(1.0)
-    assert "busy, not loaded" in recommendation_of(decision).reason
-    assert "no more than" in recommendation_of(decision).reason
+    assert "activity and not load" in recommendation_of(decision).reason
+    assert "; limited to " in recommendation_of(decision).reason
     assert recommendation_of(decision).evidence is Evidence.PARTIAL
 
 
@@ -94,7 +94,7 @@ def test_queue_takes_precedence_over_gpu_activity() -> None:
     readings: dict[str, Reading[float]] = {"e.utilization": Fresh(1.0, 0.0), "q.visible": Fresh(0.0, 0.0)}
     assert "the queue is empty" in policy.recommend(NAME, context_of(readings, 4)).reason
     without_queue: dict[str, Reading[float]] = {**readings, "q.visible": Absent("no answer")}
-    assert "busy, not loaded" in policy.recommend(NAME, context_of(without_queue, 4)).reason
+    assert "activity and not load" in policy.recommend(NAME, context_of(without_queue, 4)).reason
 
 
 def test_fallback_is_blind_at_zero_replicas() -> None:

@@ -114,7 +114,7 @@ def test_pending_replicas_stay_while_the_need_does_not_fall() -> None:
     sim = simulation_with_pending()
     sizes = {sim.tick(14).target for _ in range(20)}
     assert sizes == {19}
-    assert sim.reason_of("pending") == "work waits, and 15 pending replicas serve before it is done"
+    assert sim.reason_of("pending") == "work waits, and 15 pending replicas serve before the ready ones finish it"
 
 
 def test_pending_replicas_are_cancelled_if_work_ends_before_they_serve() -> None:

@@ -104,7 +104,7 @@ def test_policy_with_own_stabilization_resolves_its_source(tmp_path: Path) -> No
             ("[visible, in_flight]", "[visible, visible]"),
             "policies.scaler.triggers[0].quantities",
             7,
-            "must name each quantity once",
+            "must name at least one quantity, and each only once",
             "",
             id="a quantity counted twice",
         ),

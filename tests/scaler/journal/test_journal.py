@@ -364,7 +364,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize("path", ["nothing", "empty"])
 def test_missing_journal_raises_journal_error(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(JournalError, match=f"{path}: (no such file|holds no journal)"):
+    with pytest.raises(JournalError, match=f"{path}: (no such file|the folder contains no journal files)"):
         Journal(tmp_path / path)
 
 

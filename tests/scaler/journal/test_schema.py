@@ -52,7 +52,7 @@ def test_command_rejects_old_journal_and_names_a_version_that_reads_it(
     assert main([verb, str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert f"{tmp_path / '00000001.jsonl'}:1: journal schema 1; this version reads schema 2" in error
-    assert f"Read it with Forescale {READERS[OLD]}, or begin a new journal folder" in error
+    assert f"Read it with Forescale {READERS[OLD]}, or start a new journal folder" in error
 
 
 def test_one_line_of_an_old_schema_is_rejected(tmp_path: Path, workload: Workload) -> None:

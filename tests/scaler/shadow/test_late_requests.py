@@ -84,14 +84,18 @@ def test_clock_jump_does_not_change_the_queue_growth_rate() -> None:
 @pytest.mark.parametrize(
     ("contexts", "reason"),
     [
-        pytest.param([context(rates(8, 0, 10.0), slo=None)], "nothing is promised", id="no promise"),
-        pytest.param([context({})], "no source tells running, waiting, requests_per_s, fresh", id="no source"),
+        pytest.param([context(rates(8, 0, 10.0), slo=None)], "the workload has no SLO", id="no SLO"),
         pytest.param(
-            [context({**rates(8, 0, 10.0), "engines.waiting": Absent("503")})], "no source tells", id="one is absent"
+            [context({})], "no source provides fresh readings of running, waiting, requests_per_s", id="no source"
+        ),
+        pytest.param(
+            [context({**rates(8, 0, 10.0), "engines.waiting": Absent("503")})],
+            "no source provides fresh readings",
+            id="one is absent",
         ),
         pytest.param(
             [context({**rates(8, 0, 10.0), "engines.running": Fresh(8.0, NOW, "1 of 2 replicas did not answer")})],
-            "no source tells",
+            "no source provides fresh readings",
             id="a lower bound",
         ),
     ],

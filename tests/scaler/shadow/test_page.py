@@ -42,7 +42,7 @@ async def test_workload_page_reports_both_sizes_and_totals(tmp_path: Path) -> No
     assert section_body["open_loop"] is False
     assert section_body["totals"] == totals
     assert totals["usd"] == {"first": 0.05, "shadow": 0.1}
-    assert section_body["told_by"] == "nothing is promised: give slo.ttft_s or slo.e2e_s"
+    assert section_body["told_by"] == "the workload has no SLO: set slo.ttft_s or slo.e2e_s"
 
 
 async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
@@ -51,7 +51,7 @@ async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         section_body = await section(app)
         assert section_body is not None
-        assert section_body["verdict"] == "no turn yet"
+        assert section_body["verdict"] == "no tick yet"
         assert section_body["shadow"] == {"asked": None, "serving": None, "usd_per_hour": None}
         await app.shadows.reload({})
         assert await section(app) is None
@@ -69,9 +69,9 @@ async def test_explain_distinguishes_shadow_ticks_from_live_ticks(
     out = capsys.readouterr().out
     assert out.startswith("shadow of llm at ")
     assert "6 replicas" in out.splitlines()[0]
-    assert "it holds 6, 6 of them serving, 12.00 USD an hour" in out
-    assert "the one that is run is found at 3, 3 of them serving, 6.00 USD an hour" in out
-    assert "Done:" not in out, "a shadow writes nothing"
+    assert "shadow (estimated): 6 desired, 6 serving, 12.00 USD per hour" in out
+    assert "live policy (observed): 3 desired, 3 serving, 6.00 USD per hour" in out
+    assert "Writes:" not in out, "a shadow writes nothing"
     assert main(["explain", journal]) == 0
     assert capsys.readouterr().out.startswith("llm at ")
     assert main(["explain", journal, "--shadow", "--json"]) == 0
@@ -105,8 +105,10 @@ async def test_run_summary_describes_the_shadow_difference(tmp_path: Path) -> No
             summary.add(await app.tick())
         summary.shadows[NAME] = app.shadow.totals
     last = summary.text().splitlines()[-1]
-    assert last.startswith("shadow of llm: 3 turns, another size in 3; 0.05 replica-hours for 0.03 (+0.03), +0.05 USD")
-    assert "late requests: not known (nothing is promised" in last
+    assert last.startswith(
+        "shadow of llm: 3 ticks, a different size in 3; 0.05 replica-hours instead of 0.03 (+0.03), +0.05 USD"
+    )
+    assert "late requests: unknown (the workload has no SLO" in last
     assert summary.as_dict()["llm"]["shadow"]["turns"] == 3  # type: ignore[index]
 
 
@@ -132,7 +134,7 @@ async def test_browser_shows_the_shadow_next_to_the_live_policy(tmp_path: Path) 
         await page.until(f"{cells} === 'Asked for 4 8 +4'")
         late = "[...document.querySelectorAll('.shadow tbody tr')].at(-1).textContent"
         assert await page.tell(late) == "Late requests predicted–––"
-        assert "not known: nothing is promised" in await page.tell(
+        assert "not known: the workload has no SLO" in await page.tell(
             "document.querySelector('.shadow > .muted').textContent"
         )
         await app.shadows.reload({})

@@ -216,21 +216,24 @@ async def test_hanging_shadow_source_does_not_delay_live_ticks(tmp_path: Path) -
                 tick = await app.controllers[NAME].tick(app.clock.now())
         assert tick.decision.target == 3
         await app.shadow.drain()
-        assert any("fell behind" in why for why in app.shadow._logged)
+        assert any("slower than the live workload" in why for why in app.shadow._logged)
         shadow_tick = app.shadow.last
         assert shadow_tick is not None
-        assert shadow_tick.tick.observation.source_errors == {"engines": "no answer within 0.05 s"}
+        assert shadow_tick.tick.observation.source_errors == {"engines": "no answer within 0.05 s (deadline_s)"}
 
 
 @pytest.mark.parametrize(
     ("shadow", "path", "rule"),
     [
-        pytest.param({"workload": "lmm"}, "workload", "is none of the workloads that are run", id="workload"),
+        pytest.param({"workload": "lmm"}, "workload", "is not a workload of this daemon", id="workload"),
         pytest.param(
             {"pools": {"other": {"kind": "kubernetes", "name": "vllm"}}}, "llm.pools", "must be the pools", id="pools"
         ),
         pytest.param(
-            {"sources": {"queue": {"kind": "embedded"}}}, "llm.sources.queue", "changes it", id="embedded world"
+            {"sources": {"queue": {"kind": "embedded"}}},
+            "llm.sources.queue",
+            "changes the simulated world",
+            id="embedded world",
         ),
     ],
 )
@@ -425,7 +428,7 @@ def test_totals_exclude_unknown_values() -> None:
     totals, before = ShadowTotals(), shadow_tick(0.0, (None, None), None)
     totals.add(before, None)
     assert (totals.more_late, totals.more_usd) == (None, None)
-    assert "not known" in totals.text()
+    assert "late requests: unknown" in totals.text()
     now = shadow_tick(3600.0, (None, None), None)
     totals.add(now, before)
     assert totals.more_replica_hours == -1.0

@@ -77,7 +77,7 @@ STATES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "another writer": (
         {
             "pool": Fresh(PoolStatus(4, 4, other_writer="hpa/x"), NOON),
-            "step": Step(RuleId.UNMANAGED_POOLS, 4, "gpus yields to hpa/x"),
+            "step": Step(RuleId.UNMANAGED_POOLS, 4, "gpus is not resized (on_other_writer: yield): hpa/x"),
         },
         ["yielding"],
     ),
@@ -96,11 +96,11 @@ async def test_paused_and_stalled_states_come_from_outside_the_tick(
     client: Client, dashboard: Dashboard, known: Known
 ) -> None:
     known.about = replace(known.about, paused=True)
-    known.stalling[WorkloadName("chat")] = "no turn ended for 90 s"
+    known.stalling[WorkloadName("chat")] = "no tick completed for 90 s"
     dashboard.observe(tick())
     listed = await client.json("api/workloads")
     assert listed["workloads"][0]["states"] == ["paused"]
-    assert listed["stalled"] == {"chat": "no turn ended for 90 s"}
+    assert listed["stalled"] == {"chat": "no tick completed for 90 s"}
 
 
 async def test_list_since_a_revision_has_only_workloads_with_a_newer_tick(client: Client, dashboard: Dashboard) -> None:
@@ -177,11 +177,11 @@ async def test_decisions_list_changed_refused_and_blind_runs_with_explanation(
         ("changed", 1),
     ]
     sections = {s["title"]: s["lines"] for s in shown["decisions"][0]["sections"]}
-    assert list(sections) == ["Found", "Each policy", "Then", "Done"]
+    assert list(sections) == ["Observed", "Policies", "Rules", "Writes"]
     assert shown["decisions"][0]["problem"] == f"gpus: unavailable: throttled {HOSTILE}"
     assert shown["decisions"][1]["problem"] == "queue-depth: 40 messages at 16 per replica"
-    assert sections["Done"] == [f"gpus 7 -> 8: unavailable: throttled {HOSTILE}"]
-    assert shown["now"]["verdict"].startswith("stays at 7")
+    assert sections["Writes"] == [f"gpus 7 -> 8: unavailable: throttled {HOSTILE}"]
+    assert shown["now"]["verdict"].startswith("keep 7")
 
 
 async def test_last_tick_has_value_age_and_state_of_signals_and_pools(client: Client, dashboard: Dashboard) -> None:
@@ -206,10 +206,10 @@ async def test_pool_reports_interruptions_failures_and_shortfall(client: Client,
     now = (await client.json("api/workloads/chat"))["now"]
     (pool,) = now["pools"]
     assert (pool["interruption_pending"], pool["failed"], pool["pending"]) == (1, 2, 1)
-    assert pool["remarks"][0] == "a, spot: 3 ready, 1 starting, 1 soon to be taken"
-    assert pool["remarks"][1].startswith("short of quota since ")
-    lines = next(s["lines"] for s in now["sections"] if s["title"] == "Found")
-    assert "gpus: 6 asked for, 3 ready, 1 still starting, 1 soon to be taken, 2 will not come" in lines
+    assert pool["remarks"][0] == "a, spot: 3 ready, 1 pending, 1 interruption pending"
+    assert pool["remarks"][1].startswith("quota error since ")
+    lines = next(s["lines"] for s in now["sections"] if s["title"] == "Observed")
+    assert "gpus: 6 desired, 3 ready, 1 pending, 1 interruption pending, 2 failed" in lines
     assert pool["remarks"][0] in lines
 
 

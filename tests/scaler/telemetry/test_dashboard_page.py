@@ -96,7 +96,7 @@ async def test_browser_shows_plots_and_reasons_without_errors(
     await page.show(width, height, scheme, mobile=width < 700)
     await page.go(address)
     await page.until("document.querySelectorAll('.workloads tbody tr').length === 2")
-    assert await page.tell("document.querySelector('.workloads .why').textContent.startsWith('stays at 7')")
+    assert await page.tell("document.querySelector('.workloads .why').textContent.startsWith('keep 7')")
     assert await page.tell("document.documentElement.scrollWidth <= innerWidth")
     assert await page.tell("getComputedStyle(document.body).backgroundColor") == (
         "rgb(245, 246, 248)" if scheme == "light" else "rgb(13, 16, 21)"

@@ -96,7 +96,7 @@ class TestHealth:
         clock.advance(44)
         assert health.stalled() == {}
         clock.advance(3)
-        assert "no turn ended for 47 s" in health.stalled()[LLM]
+        assert "no tick completed for 47 s" in health.stalled()[LLM]
 
     async def test_each_tick_resets_the_stall_timer(self) -> None:
         health, controller, clock = self.make()

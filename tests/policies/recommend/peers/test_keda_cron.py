@@ -53,7 +53,7 @@ def test_unreadable_queue_with_a_cron_allows_only_scale_out() -> None:
     ("cron", "rule"),
     [
         (Cron(replicas=1, windows=()), "must not be empty"),
-        (Cron(replicas=1, windows=ALWAYS, time_zone="Mars/Olympus"), "no time zone"),
+        (Cron(replicas=1, windows=ALWAYS, time_zone="Mars/Olympus"), "is not an IANA time zone"),
     ],
     ids=["no window", "no zone"],
 )
