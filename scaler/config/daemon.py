@@ -23,8 +23,8 @@ class JournalSpec:
     directory: Annotated[
         str | None,
         FieldMetadata(
-            "Directory of the journal's files. Set null to keep no journal; explain, replay and tune need one."
-            " Default: journal, in the working directory."
+            "Directory of the journal's files. Default: journal, in the working directory. Set null to keep no"
+            " journal; forescale explain and replay then have no data."
         ),
     ] = "journal"
     max_bytes: Annotated[
@@ -136,15 +136,16 @@ class DaemonSpec:
     config_poll_s: Annotated[
         float,
         FieldMetadata(
-            "Time between two checks for changed configuration files. SIGHUP checks at once. Default: 10. Seconds.",
+            "Time between two checks for changed configuration files. SIGHUP checks at once. The default of 10"
+            " applies an edit within seconds. Seconds.",
             gt=0,
         ),
     ] = 10.0
     history_s: Annotated[
         float,
         FieldMetadata(
-            "How much history each workload keeps in memory for its decisions. The default of 3600 exceeds the"
-            " default windows; raise it for longer windows. Seconds.",
+            "Minimum history that each workload keeps in memory for its decisions. Longer windows extend it"
+            " automatically. The default of 3600 keeps one hour. Seconds.",
             ge=600,
             le=604800,
         ),
@@ -166,7 +167,7 @@ class DaemonSpec:
     )
     fleet: Annotated[
         FleetLimits,
-        FieldMetadata("Limits that span all workloads. A change takes effect at the next tick without a restart."),
+        FieldMetadata("Limits that span all workloads. A change takes effect on reload, without a restart."),
     ] = field(default_factory=FleetLimits)
 
     def problems(self) -> Iterator[tuple[str, str]]:
