@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_
 from policies.allocate import quantum
 from policies.history.ticks import MAX_ROWS
 from policies.model.spec import Pool, WorkloadSpec
+from scaler.clouds.engines.presets import recipes
 from scaler.config.headroom_tiers import tiers
 from scaler.config.limits import limits
 from scaler.config.yaml_composer import Place
@@ -63,8 +64,8 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     policies: dict[Any, Any] = {}
     for name, policy in spec.policies.items():
         policies[name] = policy
-        findings += _metric_sources(policy, ("policies", name), offers)
-        findings += _additional_sources(policy, ("policies", name), offers)
+        findings += _metric_sources(policy, ("policies", name), spec.sources)
+        findings += _additional_sources(policy, ("policies", name), spec.sources)
         needs = set(policy.needs())
         if not needs:
             continue
@@ -74,14 +75,17 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
             if len(suitable) == 1:
                 policies[name] = dataclasses.replace(policy, source=suitable[0])
             else:
-                hint = f"several do: set source to {' or '.join(suitable)}" if suitable else _addition(policy, offers)
+                hint = (
+                    f"several do: set source to {' or '.join(suitable)}" if suitable else _remedy(spec.sources, needs)
+                )
                 findings.append((place, f"needs a source that provides {', '.join(sorted(needs))}", hint))
         elif policy.source not in offers:
-            hint = did_you_mean(policy.source, list(offers)) or _listed(offers)
+            hint = did_you_mean(policy.source, list(offers)) or _listed(spec.sources)
             findings.append((place, f"names source {policy.source!r}, which is not in sources", hint))
         elif policy.source not in suitable:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
-            findings.append((place, f"source {policy.source!r} does not offer {lacking}", _offered(offers)))
+            remedy = _remedy(spec.sources, needs, policy.source)
+            findings.append((place, f"source {policy.source!r} does not provide {lacking}", remedy))
     return dataclasses.replace(spec, policies=policies), findings
 
 
@@ -102,27 +106,30 @@ def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
                 yield ("policies", name), f"names pool {pool!r}, which is not in pools", hint
 
 
-def _metric_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _metric_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the problems of the sources that a policy's metrics or triggers name."""
     for field in ("metrics", "triggers"):
         for i, metric in enumerate(getattr(policy, field, ())):
             source_place = (*place, field, i, "source")
             if metric.source is None:
                 continue
-            if metric.source not in offers:
-                hint = did_you_mean(metric.source, list(offers)) or _listed(offers)
+            if metric.source not in sources:
+                hint = did_you_mean(metric.source, list(sources)) or _listed(sources)
                 yield source_place, f"names source {metric.source!r}, which is not in sources", hint
-            elif lacking := sorted(set(metric.quantities) - offers[metric.source]):
-                yield source_place, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
+            elif lacking := sorted(set(metric.quantities) - set(sources[metric.source].quantities())):
+                rule = f"source {metric.source!r} does not provide {', '.join(lacking)}"
+                yield source_place, rule, _remedy(sources, metric.quantities, metric.source)
 
 
-def _additional_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _additional_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the problems of the sources that a policy reads in addition to its own (`needs_also`)."""
     for source, quantities in getattr(policy, "needs_also", dict)().items():
-        if source not in offers:
-            yield place, f"names source {source!r}, which is not in sources", did_you_mean(source, list(offers)) or _listed(offers)
-        elif lacking := sorted(set(quantities) - offers[source]):
-            yield place, f"source {source!r} does not offer {', '.join(lacking)}", _offered(offers)
+        if source not in sources:
+            hint = did_you_mean(source, list(sources)) or _listed(sources)
+            yield place, f"names source {source!r}, which is not in sources", hint
+        elif lacking := sorted(set(quantities) - set(sources[source].quantities())):
+            rule = f"source {source!r} does not provide {', '.join(lacking)}"
+            yield place, rule, _remedy(sources, quantities, source)
 
 
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -153,7 +160,11 @@ def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
             yield (key,), f"has no effect: {own}", f"remove it, and set the counterpart under policies.{name}"
     if policy.lookback_s > MAX_ROWS * spec.interval_s:
         rule = f"is too short: {name} looks back {policy.lookback_s:g} s, and the history holds {MAX_ROWS} ticks"
-        yield ("interval_s",), rule, f"set it to at least {policy.lookback_s / MAX_ROWS:.3g}, or shorten the windows of {name}"
+        yield (
+            ("interval_s",),
+            rule,
+            f"set it to at least {policy.lookback_s / MAX_ROWS:.3g}, or shorten the windows of {name}",
+        )
 
 
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
@@ -166,12 +177,20 @@ def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
             yield f"is for embedded worlds only, and workload {spec.workload} uses {kind}", "remove speed and start"
 
 
-def _listed(offers: Mapping[str, set[str]]) -> str:
-    return f"sources: {', '.join(offers)}"
+def _listed(sources: Mapping[str, Any]) -> str:
+    return f"sources: {', '.join(sources)}"
 
 
-def _offered(offers: Mapping[str, set[str]]) -> str:
-    return "; ".join(f"{name} offers {', '.join(sorted(o)) or 'nothing'}" for name, o in offers.items())
+def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None = None) -> str:
+    """Return how a source, or the `named` one, can provide `needs`: by its preset, or else what each one provides."""
+    for name, source in sources.items():
+        lacking = tuple(sorted(set(needs) - set(source.quantities())))
+        if named in {None, name} and hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):
+            default = ", ".join(recipes(source.preset, None)) if source.read is None else ""
+            note = f", which defaults to {default}" if default else ""
+            return f"add {', '.join(lacking)} to sources.{name}.read{note}"
+    provided = {name: ", ".join(sorted(source.quantities())) for name, source in sources.items()}
+    return "; ".join(f"{name} provides {quantities or 'nothing'}" for name, quantities in provided.items())
 
 
 def _fits(pool: Pool, cap: int) -> bool:
@@ -188,15 +207,27 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
             yield ("pools", name, "min_replicas"), f"must be at most the pool's max_replicas, {pool.max_replicas}", ""
         elif pool.max_replicas != 0 and not _fits(pool, spec.max_replicas):
             remedy = "set min_replicas and max_replicas to multiples of quantum"
-            yield ("pools", name, "quantum"), f"has no multiple between min_replicas and max_replicas", remedy
+            yield (
+                ("pools", name, "quantum"),
+                f"has no multiple of {pool.quantum} between min_replicas and max_replicas",
+                remedy,
+            )
     yield from tiers(spec)
     serving = [p for p in spec.pools.values() if p.tier == "serving"]
     minimum = sum(quantum.round_up(p.min_replicas, p.quantum) for p in serving)
     if minimum > spec.max_replicas:
-        yield ("max_replicas",), f"must be at least the sum of the pools' min_replicas, {minimum}", "raise it, or lower theirs"
+        yield (
+            ("max_replicas",),
+            f"must be at least the sum of the pools' min_replicas, {minimum}",
+            "raise it, or lower theirs",
+        )
     maximum = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
     if maximum < spec.min_replicas:
-        yield ("min_replicas",), f"must be at most the sum of the pools' max_replicas, {maximum}", "lower it, or raise theirs"
+        yield (
+            ("min_replicas",),
+            f"must be at most the sum of the pools' max_replicas, {maximum}",
+            "lower it, or raise theirs",
+        )
     if spec.min_replicas == 0 and not any(p.can_activate for p in spec.policies.values()):
         yield (
             ("min_replicas",),
@@ -209,4 +240,8 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     yield from limits(spec)
     yield from stabilization_problems(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
-        yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g} s", "lower it: a slow read would delay the next tick"
+        yield (
+            ("deadline_s",),
+            f"must be below interval_s, {spec.interval_s:g} s",
+            "lower it: a slow read would delay the next tick",
+        )

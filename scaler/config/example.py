@@ -60,7 +60,7 @@ def _kinds(by_kind: ByKind, depth: int) -> Iterator[str]:
             yield f"{indent}# {line}"
         lines = [f"{indent}{kind.replace('_', '-')}:", *_record(cls, depth + 1, kind)]
         if getattr(cls, "owns_stabilization", False):
-            yield f"{indent}# Has its own stabilization windows, tolerance and rate limits: it must be the only policy of the workload."
+            yield f"{indent}# Has its own windows, tolerance and rate limits: it must be the workload's only policy."
             lines = [f"{indent}# {line.removeprefix(indent)}" for line in lines]
         yield from lines
 

@@ -47,7 +47,11 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
                 problems.append(Problem(str(path), 1, "", "", f"the directory cannot be read: {e.strerror}"))
                 continue
             if not yaml_files:
-                problems.append(Problem(str(path), 1, "", "", "the directory has no .yaml or .yml file", "add one, or name another path"))
+                problems.append(
+                    Problem(
+                        str(path), 1, "", "", "the directory has no .yaml or .yml file", "add one, or name another path"
+                    )
+                )
             files += yaml_files
         elif exists(path):
             files.append(path)

@@ -30,7 +30,11 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
     for key, maximum, unit in (("gpus", budget.gpus, gpus), ("usd_per_hour", budget.usd_per_hour, usd_per_hour)):
         minimum = resource_claims.minimum_claim(spec, unit)
         if maximum is not None and minimum > maximum:
-            yield ("budget", key), f"must be at least {minimum:g}, what min_replicas needs", "raise it, or lower min_replicas"
+            yield (
+                ("budget", key),
+                f"must be at least {minimum:g}, what min_replicas needs",
+                "raise it, or lower min_replicas",
+            )
     if override is not None and not override.beyond_bounds:
         low, high = spec.min_replicas, spec.max_replicas
         if not low <= override.replicas <= high:

@@ -83,6 +83,9 @@ def _load(paths: Iterable[Path]) -> Config:
             rule = f"is not read: there are more than {MAX_PROBLEMS} problems before it"
             problems.append(document.problem((), rule, "fix these first"))
             break
+        if (other := _other_kind(document)) is not None:
+            problems.append(other)
+            continue
         if isinstance(document.data, dict) and "daemon" in document.data:
             daemons += _daemon(document, problems)
             continue
@@ -91,7 +94,13 @@ def _load(paths: Iterable[Path]) -> Config:
             continue
         if workload.name in documents:
             first = documents[workload.name]
-            problems.append(document.problem(("workload",), f"must be unique: {first.file}:{first.line(())} has a workload of the same name", "rename one"))
+            problems.append(
+                document.problem(
+                    ("workload",),
+                    f"must be unique: {first.file}:{first.line(())} has a workload of the same name",
+                    "rename one",
+                )
+            )
             continue
         workloads[workload.name] = workload
         documents[workload.name] = document
@@ -101,10 +110,21 @@ def _load(paths: Iterable[Path]) -> Config:
         problems += [document.problem(("daemon", "clock"), rule, hint) for rule, hint in live]
         problems += _located(document, limits.fleet_limits(daemon.fleet, (w.spec for w in workloads.values())))
     for document, _ in daemons[1:]:
-        problems.append(document.problem(("daemon",), f"must be unique: {daemons[0][0].file} has one too", "keep one daemon: document"))
+        problems.append(
+            document.problem(
+                ("daemon",), f"must be unique: {daemons[0][0].file} has one too", "keep one daemon: document"
+            )
+        )
     if not workloads and not problems:
         problems.append(
-            Problem(", ".join(map(str, files)), 1, "", "", "no workload is configured", "add a workload; config/example has every setting")
+            Problem(
+                ", ".join(map(str, files)),
+                1,
+                "",
+                "",
+                "no workload is configured",
+                "add a workload; config/example has every setting",
+            )
         )
     if problems:
         raise ConfigError(problems)
@@ -167,13 +187,32 @@ def _daemon(document: Document, problems: list[Problem]) -> list[tuple[Document,
     place: Place = ("daemon",)
     settings = {} if document.data["daemon"] is None else document.data["daemon"]
     other_keys = document.data.keys() - {"daemon"}
-    problems += [document.problem((key,), "is not allowed in a document with daemon:", "move it to a separate document, after a line ---") for key in other_keys]
+    problems += [
+        document.problem(
+            (key,), "is not allowed in a document with daemon:", "move it to a separate document, after a line ---"
+        )
+        for key in other_keys
+    ]
     model = _validate(document, model_of(DaemonSpec), settings, place, problems)
     if model is None:
         return []
     spec = record(DaemonSpec, model)
     problems += _located(document, checks.own_problems(spec, place))
     return [(document, spec)]
+
+
+def _other_kind(document: Document) -> Problem | None:
+    """Return the problem of a document that another command reads; None for any other document."""
+    if not isinstance(document.data, dict):
+        return None
+    if "scenario" in document.data:
+        rule, hint = "is a scenario, not a workload", f"run forescale simulate {document.file}"
+        return document.problem(("scenario",), rule, hint)
+    if document.data.keys() >= {"apiVersion", "kind"}:
+        imported = document.data["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+        remedy = f"run forescale import {document.file}" if imported else "remove it from the configuration"
+        return document.problem(("kind",), "is a Kubernetes object, not a workload", remedy, document.data["kind"])
+    return None
 
 
 def _located(document: Document, findings: Iterable[checks.Finding]) -> list[Problem]:

@@ -60,7 +60,9 @@ def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
             _require_decimal(text, value)
         return value
     if event.tag not in PLAIN:
-        raise BadScalar(f"has the YAML tag '{event.tag.lstrip('!')[:MAX_CACHED]}', which is not supported", "remove the tag")
+        raise BadScalar(
+            f"has the YAML tag '{event.tag.lstrip('!')[:MAX_CACHED]}', which is not supported", "remove the tag"
+        )
     return _construct(event.tag, text)
 
 
