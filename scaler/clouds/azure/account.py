@@ -72,7 +72,7 @@ class AzureAccount:
         Literal["default", "workload_identity", "managed_identity"],
         FieldMetadata(
             "Identity for the requests. default tries environment variables, workload identity, managed identity and"
-            " the az tool, and uses the first that answers. Set one explicitly to avoid surprises."
+            " the az tool, and uses the first that answers. Set one if several are available."
         ),
     ] = "default"
     tenant_id: Annotated[
