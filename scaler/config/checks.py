@@ -149,7 +149,7 @@ def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
     if name is None:
         return
     policy = spec.policies[name]
-    own = f"{kind_of('policy', policy)} has its own stabilization windows, tolerance and rate limits"
+    own = f"{kind_of('policy', policy)} has its own windows, tolerance and rate limits"
     if len(spec.policies) > 1:
         rule = f"must be the only policy of the workload: {own}"
         yield ("policies", name), rule, "remove the other policies, or move each to its own workload and pool"

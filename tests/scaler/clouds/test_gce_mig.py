@@ -151,7 +151,7 @@ async def test_size_of_another_writer_is_a_conflict_and_reported(env: GcpEnviron
     pool = await env.pool(spec(env, location=ZONES[0], other_writer_yield_s=60))
     before = await read_status(pool)
     mig.resize(4)
-    with pytest.raises(Conflict, match="was 2 and is 4, by another writer"):
+    with pytest.raises(Conflict, match="changed from 2 to 4: another writer set it"):
         await pool.resize(6, before)
     assert mig.target == 4
     assert "another writer set GCP instance group vllm to 4" in ((await read_status(pool)).other_writer or "")

@@ -118,7 +118,7 @@ async def test_replicas_beyond_the_node_pool_limit_are_a_quota_shortfall(
     assert (status.failed, status.shortfall.quota, status.shortfall.reason) == (
         2,
         True,
-        "NodePool spot has limits.nodes 5",
+        "NodePool spot allows at most 5 nodes (spec.limits.nodes)",
     )
 
 
@@ -216,5 +216,5 @@ async def test_node_pool_and_buffer_report_their_permissions(
 
 
 async def test_buffer_with_tier_serving_is_refused(context: AdapterContext) -> None:
-    with pytest.raises(Misconfigured, match="room: tier is serving, but what a buffer holds is empty"):
+    with pytest.raises(Misconfigured, match="room: tier must not be serving: a buffer holds empty capacity"):
         await open_pool(CapacityBuffer(name="room"), context, WorkloadName("chat"), PoolName("room"))

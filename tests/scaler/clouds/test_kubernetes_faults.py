@@ -448,7 +448,7 @@ async def test_rotated_service_account_token_is_read_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "context", "says"),
     [
-        pytest.param(None, None, "there is no kubeconfig at", id="missing"),
+        pytest.param(None, None, "does not exist", id="missing"),
         pytest.param("", None, "kubeconfig", id="empty"),
         pytest.param("{", None, "kubeconfig", id="no-yaml"),
         pytest.param(json.dumps({"clusters": [], "contexts": [], "users": []}), None, "current-context", id="none"),

@@ -86,7 +86,7 @@ async def test_size_ages_and_becomes_unavailable_with_a_frozen_api_server(
         clock.advance(19)
         assert (await actuator.status()).measured_at == before.measured_at
         clock.advance(2)
-        with pytest.raises(Unavailable, match=r"no answer within 1\.6 s"):
+        with pytest.raises(Unavailable, match=r"no response within 1\.6 s"):
             await actuator.status()
     finally:
         place.kube_namespace.plane.thaw()

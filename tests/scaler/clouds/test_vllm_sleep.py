@@ -49,7 +49,7 @@ async def test_engine_with_requests_stays_awake_and_is_reported(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     engines.engine(0).running, engines.engine(1).running, engines.engine(2).running = 3.0, None, 0.0
-    with pytest.raises(Unavailable, match="2 engines are to sleep and 1 were idle; 1 have requests, 1 do not tell"):
+    with pytest.raises(Unavailable, match="only 1 of 2 engines can sleep: 1 have requests, 1 do not report"):
         await pool.resize(1, (await pool.status()).value)
     assert [e.asleep for e in engines.engines.values()] == [False, False, True, True]
     engines.engine(0).running = 0.0
@@ -90,7 +90,7 @@ async def test_an_engine_that_never_responded_is_missing_from_the_size(
     engines.engine(0).down = True
     status = await pool.status()
     assert (status.value.desired, status.value.ready) == (2, 2)
-    assert status.missing.startswith("1 of 4 engines did not answer: GET http://127.0.1.1:")
+    assert status.missing.startswith("1 of 4 engines did not respond: GET http://127.0.1.1:")
 
 
 async def test_size_without_a_responding_engine_is_unavailable(
@@ -112,7 +112,7 @@ async def test_engine_without_sleep_mode_is_misconfigured_with_a_remedy(
 async def test_resize_beyond_the_engines_wakes_all_and_is_out_of_capacity(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
-    with pytest.raises(OutOfCapacity, match="3 more engines are wanted, and 1 were asleep"):
+    with pytest.raises(OutOfCapacity, match="3 more engines are required, but only 1 were asleep"):
         await pool.resize(6, (await pool.status()).value)
     assert engines.awake == 4
 

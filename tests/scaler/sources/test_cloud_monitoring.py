@@ -117,7 +117,10 @@ async def test_promql_result_is_one_number_or_absent(
     [
         ({}, "reads nothing"),
         ({"promql": {"a b": "up"}}, "is not a quantity's name"),
-        ({"promql": {"x": "up"}, "metrics": {"x": GcpMetric(filter="metric.type=x")}}, "x is among metrics too"),
+        (
+            {"promql": {"x": "up"}, "metrics": {"x": GcpMetric(filter="metric.type=x")}},
+            "defines x, which metrics also defines",
+        ),
         ({"promql": {"x": "up"}, "match": {"a": "b"}}, "there is no preset"),
     ],
 )

@@ -181,7 +181,7 @@ def test_label_values_are_quoted() -> None:
     ("fields", "field", "rule"),
     [
         ({}, "", "reads nothing"),
-        ({"read": ("waiting",)}, "read", "the preset has no waiting; it has nothing"),
+        ({"read": ("waiting",)}, "read", "names waiting, which the preset does not provide; set preset first"),
         ({"preset": "tgi", "read": ("waitng",)}, "read", "it has running, waiting"),
         ({"queries": {"x": "1"}, "match": {"a": "b"}}, "match", "no preset is named"),
         ({"preset": "vllm", "match": {"__name__": "up"}}, "match", "not a label's name"),

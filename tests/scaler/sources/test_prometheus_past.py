@@ -170,7 +170,7 @@ async def test_error_response_is_misconfigured_or_unavailable(
 async def test_partial_response_is_unavailable(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: lambda _: "7"}
     server.more = {"warnings": ["store 10.0.0.3 did not answer"]}
-    with pytest.raises(Unavailable, match=r"a partial answer: store 10\.0\.0\.3"):
+    with pytest.raises(Unavailable, match=r"partial response: store 10\.0\.0\.3"):
         await past(opening, server, 3)
     server.more = {"warnings": ["PromQL info: metric might not be a counter"], "infos": ["the same"]}
     assert (await past(opening, server, 3))[TOKENS[0]].tolist() == [7, 7, 7]

@@ -186,5 +186,5 @@ def test_a_cost_limit_requires_a_price_for_every_pool(tmp_path: Path) -> None:
     document = yaml.safe_load((path.parent / "workload.yaml").read_text())
     del document["pools"]["gpus"]["price_usd_per_hour"]
     (path.parent / "workload.yaml").write_text(yaml.safe_dump(document))
-    with pytest.raises(ConfigError, match=r"needs a price of every pool: pools\.gpus of workload chat has none"):
+    with pytest.raises(ConfigError, match=r"requires the price of every pool: pools\.gpus of workload chat has none"):
         load(path)
