@@ -176,7 +176,7 @@ async def test_weighted_instances_count_by_weight_and_reject_single_launches(env
     pool = await env.open(Asg, group="llm", launch="instances")
     status = await read_status(pool)
     assert (status.desired, status.ready, status.pending) == (4, 4, 0)
-    with pytest.raises(Misconfigured, match="weighs its instances"):
+    with pytest.raises(Misconfigured, match="uses instance weights, which require launch: desired_capacity"):
         await pool.resize(6, status)
 
 

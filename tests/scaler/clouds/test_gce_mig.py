@@ -189,7 +189,7 @@ async def test_reads_pause_after_a_throttle_and_writes_do_not(env: GcpEnvironmen
     with pytest.raises(Throttled):
         await pool.status()
     env.cloud.reads = None
-    with pytest.raises(Throttled, match="our own budget"):
+    with pytest.raises(Throttled, match="the daemon's rate limit for"):
         await pool.status()
     await pool.resize(3, before)
     assert mig.target == 3
@@ -295,7 +295,7 @@ class TestStandby:
         assert mig.stopped == 0
 
     async def test_standby_pool_with_tier_serving_is_refused(self, env: GcpEnvironment) -> None:
-        with pytest.raises(Misconfigured, match="tier is serving"):
+        with pytest.raises(Misconfigured, match="tier must not be serving"):
             await env.pool(self.spec(env, tier="serving", serves=None))
 
 

@@ -47,10 +47,10 @@ class TestNodePool:
     @pytest.mark.parametrize(
         ("settings", "pool_fields", "error"),
         [
-            ({"quantum": 1}, {}, "quantum is 1; set 3"),
+            ({"quantum": 1}, {}, "quantum must be a multiple of 3, not 1"),
             ({"market": "on_demand"}, {}, "market must not be on_demand: the node pool's machines are spot"),
             ({}, {"spot": False}, "market must not be spot: the node pool's machines are not spot"),
-            ({"sized_by": "bounds"}, {}, "GKE's autoscaler is off"),
+            ({"sized_by": "bounds"}, {}, "sized_by: bounds requires GKE's cluster autoscaler"),
             ({}, {"topology": "4x4"}, "a TPU slice of 4x4, whole or nothing"),
         ],
         ids=["quantum", "market", "not spot", "bounds", "slice"],
@@ -216,10 +216,10 @@ class TestSlices:
     @pytest.mark.parametrize(
         ("settings", "error"),
         [
-            ({"topology": "3x1"}, "no whole number of hosts"),
+            ({"topology": "3x1"}, "must fill whole hosts of type"),
             ({"topology": "2x2x4"}, "has 3 sides"),
             ({"machine_type": "ct4p-hightpu-4t", "topology": "4x4"}, "has 2 sides"),
-            ({"quantum": 4}, "whole slice already"),
+            ({"quantum": 4}, "already a whole slice"),
         ],
     )
     async def test_invalid_slice_shape_is_refused(

@@ -199,7 +199,7 @@ async def test_buffer_without_its_pod_template_has_failed_replicas(fake: FakeKub
 
 async def test_buffer_with_a_percentage_only_is_misconfigured(fake: FakeKube, buffer: BufferResizer) -> None:
     await fake.put("capacitybuffers", "room", {"spec": {"replicas": None, "percentage": 20}})
-    with pytest.raises(Misconfigured, match=r"capacitybuffers room has no spec\.replicas.*give it spec\.replicas"):
+    with pytest.raises(Misconfigured, match=r"capacitybuffers room has no spec\.replicas.*set spec\.replicas"):
         await buffer.status()
 
 

@@ -298,7 +298,7 @@ async def test_scale_in_during_a_rollout_is_a_conflict(stage: Stage, opened: Ope
     actuator = await opened()
     await stage.fake.put("pods", "llm-0", {"metadata": {"labels": {"pod-template-hash": "new"}}})
     await asyncio.sleep(0.05)
-    with pytest.raises(Conflict, match="rollout is under way"):
+    with pytest.raises(Conflict, match="scale-in waits for a rollout"):
         await stage.tick(actuator, 3)
     assert (stage.size, stage.out_of_routing) == (4, set())
 

@@ -114,7 +114,7 @@ async def test_a_rotated_service_account_token_is_used_at_once(
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
     session = Session(AdapterContext(Resources(), clock, 5.0), in_pod(environ, tmp_path))
     path = place.kube_namespace.path("deployments", "llm")
-    with pytest.raises(Misconfigured, match="does not accept our credentials"):
+    with pytest.raises(Misconfigured, match="rejects the daemon's credentials"):
         await session.call("get", "GET", path, 5.0)
     (tmp_path / "token").write_text(SCALER)
     assert (await session.call("get", "GET", path, 5.0))["metadata"]["name"] == "llm"

@@ -138,9 +138,9 @@ async def test_size_after_a_restart_is_read_from_the_engines(engines: SleepingEn
     [
         ((), "at least one"),
         (("http://a:1", "http://a:1"), "twice"),
-        (("a:1",), "is not an address"),
-        (("http://a:1/sleep",), "is not an address"),
-        (("http://me:pass@a:1",), "is not an address"),
+        (("a:1",), "must be URLs without a path"),
+        (("http://a:1/sleep",), "must be URLs without a path"),
+        (("http://me:pass@a:1",), "must be URLs without a path"),
     ],
 )
 def test_invalid_engine_addresses_are_refused(urls: tuple[str, ...], rule: str) -> None:
@@ -157,7 +157,7 @@ def test_replica_bounds_beyond_the_number_of_engines_are_refused() -> None:
 async def test_sleeping_engines_as_a_headroom_tier_are_refused(engines: SleepingEngines) -> None:
     spec = VllmSleep(urls=engines.urls, tier="slept", serves=PoolName("gpus"))
     async with Resources() as resources:
-        with pytest.raises(Misconfigured, match="its size is how many serve"):
+        with pytest.raises(Misconfigured, match="tier must be serving"):
             await open_pool(
                 spec, AdapterContext(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines")
             )

@@ -157,7 +157,7 @@ def test_two_workloads_that_resize_one_object_are_rejected(tmp_path: Path, kind:
     lines = {f: (tmp_path / f).read_text().split("\n").index("  gpus:") + 1 for f in ("a.yaml", "b.yaml")}
     assert conflicts[0].line == lines["b.yaml"]
     assert f"{tmp_path / 'a.yaml'}:{lines['a.yaml']} pools.gpus of workload a" in conflicts[0].rule
-    assert "keep one of the two pools" in conflicts[0].hint
+    assert "remove one of the two pools" in conflicts[0].hint
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SAME if kind != "embedded"])
@@ -224,7 +224,7 @@ def test_import_of_two_autoscalers_of_one_object_names_both_places(tmp_path: Pat
         import_manifests(tmp_path, HPA, other)
     rule = next(p.rule for p in caught.value.problems if p.path == "spec.scaleTargetRef")
     assert rule.startswith("resizes apps/Deployment")
-    assert f":1 HorizontalPodAutoscaler {HPA['metadata']['name']}: each would undo" in rule
+    assert f":1 HorizontalPodAutoscaler {HPA['metadata']['name']}: each would overwrite" in rule
 
 
 @pytest.mark.slow

@@ -81,8 +81,8 @@ async def test_value_is_read_with_its_time(opening: AdapterContext, front: Front
         (200, b"", Unavailable, "not JSON"),
         (200, b"[]", Unavailable, "malformed response: not a JSON object"),
         (200, b'{"status":"error","error":"later"}', Unavailable, "later"),
-        (200, b'{"status":"success"}', Unavailable, "that we do not understand"),
-        (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "do not understand"),
+        (200, b'{"status":"success"}', Unavailable, "malformed response"),
+        (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "malformed response"),
         (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )

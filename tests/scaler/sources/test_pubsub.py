@@ -147,7 +147,7 @@ class TestSetUp:
         ("settings", "error"),
         [
             ({"detached": True}, "detached"),
-            ({"topic": "_deleted-topic_"}, "topic is deleted"),
+            ({"topic": "_deleted-topic_"}, "topic was deleted"),
             ({"bigquery_config": {"table": "p.d.t"}}, "BigQuery"),
             ({"cloud_storage_config": {"bucket": "b"}}, "Cloud Storage"),
         ],

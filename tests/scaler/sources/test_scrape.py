@@ -209,7 +209,11 @@ async def test_latency_covers_the_requests_between_two_samples(opening: AdapterC
     [
         ([], Unavailable, "no engine is ready"),
         (OSError("no such name"), Unavailable, "the name is wrong"),
-        ([f"10.0.{i // 250}.{i % 250}" for i in range(501)], Misconfigured, "better scraped by Prometheus"),
+        (
+            [f"10.0.{i // 250}.{i % 250}" for i in range(501)],
+            Misconfigured,
+            "exceed the limit of 500; use kind prometheus",
+        ),
     ],
 )
 async def test_service_without_usable_addresses_is_an_error_and_not_zero(

@@ -168,7 +168,11 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
         ({"concurrent_scenarios": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}}, {}, "names others beside it"),
         ({"fleet": {"max_gpus": 4}}, {}, "has limits of its own"),
         ({}, {"concurrent_scenarios": "twice"}, "two workloads are called batch"),
-        ({}, {"fleet": {"max_gpus": 1}}, "fleet.max_gpus: .*below what the workloads' minimums take together, 2"),
+        (
+            {},
+            {"fleet": {"max_gpus": 1}},
+            "fleet.max_gpus: .*must be at least 2, what min_replicas of all workloads need together",
+        ),
         ({}, {"fleet": {"max_gpu": 1}}, "unknown key .did you mean 'max_gpus'"),
         ({}, {"concurrent_scenarios": ["gone.yaml"]}, "gone.yaml"),
     ],

@@ -72,9 +72,9 @@ def gpus_of(tick: Tick) -> int:
     ("tier", "message"),
     [
         ({"serves": "gpu"}, "names 'gpu', which is not a serving pool"),
-        ({"serves": None}, "slept needs serves"),
+        ({"serves": None}, "slept requires serves"),
         ({"lead_time_s": 120.0}, "must be below lead_time_s of gpus, 120 s"),
-        ({"tier": "serving"}, "is for tiers of headroom"),
+        ({"tier": "serving"}, "is for headroom tiers only"),
         ({"serves": "slept"}, "names 'slept', which is not a serving pool"),
     ],
     ids=["no such pool", "of no pool", "no sooner", "serves itself", "of a tier"],
