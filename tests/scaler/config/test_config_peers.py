@@ -57,7 +57,7 @@ def test_policy_with_own_stabilization_resolves_its_source(tmp_path: Path) -> No
             "policies.scaler",
             8,
             "must be the only policy of the workload: keda has its own windows, tolerance and rate limits",
-            "remove the others",
+            "remove the other policies",
             id="beside another policy",
         ),
         pytest.param(
