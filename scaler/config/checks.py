@@ -236,7 +236,11 @@ def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
         )
     yield from rate_windows(spec)
     if all(p.post_demand for p in spec.policies.values()) and not any(p.can_activate for p in spec.policies.values()):
-        yield ("policies",), "needs a policy that measures demand", "headroom only adds to it; add such as predictive"
+        yield (
+            ("policies",),
+            "needs a policy that measures demand",
+            "add one, such as predictive: headroom only adds to it",
+        )
     yield from limits(spec)
     yield from stabilization_problems(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:

@@ -102,7 +102,7 @@ class ServiceBusSource:
             return ""
         if self._zero_since is None or at < self._zero_since:
             self._zero_since = at
-        limit_s, reason = ZERO_CONFIRMED_S, "Azure Monitor is not configured"
+        limit_s, reason = ZERO_CONFIRMED_S, "not confirmed by Azure Monitor"
         if self._arm is not None and self._entity.subscription is None:
             active = await self._monitor(self._arm)
             limit_s, reason = UNMONITORED_CONFIRMED_S, f"Azure Monitor: {active}"

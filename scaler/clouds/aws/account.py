@@ -51,6 +51,7 @@ class AwsNotices:
             "SQS queue that receives interruption warnings from EventBridge. Only this daemon may read it, since it"
             " deletes what it reads. Default: null, none.",
             pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
+            example="https://sqs.us-east-1.amazonaws.com/123456789012/spot-notices",
         ),
     ] = None
     metadata: Annotated[

@@ -12,7 +12,6 @@ from scaler.ports import Permit, Unavailable
 
 REVIEWS_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 REMEDY: Final = "grant it in a Role with the rules in config/deploy/kubernetes.yaml"
-OPTIONAL: Final = "optional; without it resizing works, but this is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +59,4 @@ async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
     granted: bool = status["allowed"]
     if granted or action.needed:
         return Permit(action.description, granted, "" if granted else REMEDY)
-    return Permit(action.description, None, f"not granted; {OPTIONAL}: {action.for_what}")
+    return Permit(action.description, None, f"not granted; optional, needed only for {action.for_what}")

@@ -61,10 +61,10 @@ class Asg(AwsPool):
     launch: Annotated[
         Literal["desired_capacity", "instances"],
         FieldMetadata(
-            "desired_capacity sets the group's desired capacity, and capacity errors appear minutes later. instances"
-            " calls LaunchInstances per zone, and capacity errors come in the response. instances requires a launch"
-            " template, and either only on-demand or only spot instances. Default: desired_capacity, which every group"
-            " supports."
+            "desired_capacity sets the group's desired capacity, and capacity errors appear later, in its scaling"
+            " activities. instances calls LaunchInstances per zone and gets capacity errors at once; it requires a"
+            " launch template, and either only on-demand or only spot instances. Default: desired_capacity, which every"
+            " group supports."
         ),
     ] = "desired_capacity"
 
