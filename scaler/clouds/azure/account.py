@@ -63,7 +63,8 @@ class AzureAccount:
     subscription_id: Annotated[
         str | None,
         FieldMetadata(
-            "Azure subscription ID. Required by everything except Service Bus.",
+            "Azure subscription ID. Required by pools, and by Service Bus with resource_group. Azure Monitor takes it"
+            " from resource.",
             pattern=UUID,
             example="00000000-0000-0000-0000-000000000000",
         ),
