@@ -182,7 +182,7 @@ def _listed(sources: Mapping[str, Any]) -> str:
 
 
 def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None = None) -> str:
-    """Return how a source, or the `named` one, can provide `needs`: by its preset, or else what each one provides."""
+    """Return how a source, or the `named` one, can provide `needs`; else what each source provides."""
     for name, source in sources.items():
         lacking = tuple(sorted(set(needs) - set(source.quantities())))
         if named in {None, name} and hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):

@@ -20,7 +20,7 @@ PATH: Final = re.compile(r"[.~]{0,2}/.+")
 
 @dataclass(frozen=True, kw_only=True)
 class Secret:
-    """Reference to a secret: an environment variable, or a file such as a mounted Secret, read at each use."""
+    """Reference to a secret: an environment variable, or a file that is read at each use."""
 
     env: Annotated[
         str | None,

@@ -85,14 +85,14 @@ def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
 
 
 def _form(pattern: str, schema: Mapping[str, Any]) -> str:
-    """Return a rule in words for a text's `pattern`, with the example or default of its `schema`."""
+    """Return a rule in words for a `pattern`, with the example or default of its `schema`."""
     form = next((words for part, words in FORMS.items() if part in pattern), "in the required form")
     example = next(iter(schema.get("examples", ())), schema.get("default"))
     return f"must be {form}" + (f", such as {example}" if example else "")
 
 
 def _corrected(key: str, value: object, bounds: Mapping[str, Any]) -> str:
-    """Return the remedy for a number with a unit or in quotes, or a share in percent; empty for another value.
+    """Return the remedy for a number with a unit, in quotes, or in percent; else empty.
 
     Example: ``interval_s: "2m"`` gives 120, ``share: 99`` gives 0.99.
     """

@@ -33,7 +33,7 @@ class GcpEndpoints:
 
 @dataclass(frozen=True, kw_only=True)
 class GcpProject:
-    """Google Cloud project and credentials. Adapters with equal credentials share tokens and connections."""
+    """Google Cloud project. Adapters with equal credentials share tokens and connections."""
 
     id: Annotated[
         str,

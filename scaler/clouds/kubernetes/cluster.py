@@ -19,7 +19,7 @@ UNNAMESPACED: Final = frozenset({"karpenter.sh/NodePool"})
 
 @dataclass(frozen=True, kw_only=True)
 class KubeCluster:
-    """A Kubernetes cluster. Adapters with an equal cluster share one session and one set of watches."""
+    """A Kubernetes cluster. Adapters with equal settings share one session and its watches."""
 
     kubeconfig: Annotated[
         str | None,

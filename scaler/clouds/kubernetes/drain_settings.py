@@ -14,7 +14,7 @@ LABEL: Final = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9
 
 @dataclass(frozen=True, kw_only=True)
 class Drain:
-    """Draining before removal: the least loaded replicas leave routing and finish their requests first."""
+    """Draining: the least loaded replicas leave routing and finish their requests first."""
 
     routing_label: Annotated[
         str,

@@ -121,7 +121,7 @@ class Ec2Fleet(AwsPool):
 
 @dataclass(frozen=True, kw_only=True)
 class Ec2InstantFleet(AwsPool):
-    """EC2 instances that this daemon launches with instant fleets, terminates, and identifies by a tag."""
+    """EC2 instances that this daemon launches with instant fleets and identifies by a tag."""
 
     launch_template: Annotated[
         str,

@@ -77,7 +77,7 @@ class Scrape:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSleep(Pool):
-    """vLLM engines with sleep mode: the size is the number of awake engines. tier must be serving."""
+    """vLLM engines with sleep mode. The size is the number of awake engines; tier: serving only."""
 
     urls: Annotated[
         tuple[str, ...],
