@@ -131,7 +131,7 @@ def _step(definitions: Any, node: Any, key: Any) -> Any:
     mapping = node.get("discriminator", {}).get("mapping", {})
     if key in mapping:
         return {"$ref": mapping[key]}
-    return next(iter(node.get("patternProperties", {}).values()), {})
+    return next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties") or {})
 
 
 def _dereference(definitions: Any, node: Any) -> Any:

@@ -82,6 +82,7 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: prometheus, preset: vllm}"), "sources.queue.url", 4, "must be a URL without user and password, such as http://prometheus.monitoring:9090", "", id="no URL"),
         pytest.param(("queue: {kind: embedded}", "queue: {kind: sqs, queue_url: 'arn:aws:sqs:us-east-1:1:q'}"), "sources.queue.queue_url", 4, "must be the URL of an SQS queue, such as https://sqs.us-east-1.amazonaws.com/", "", id="an ARN for a URL"),
         pytest.param(("  gpus: {kind: embedded}", "  gpus: {kind: kubernetes, name: Chat}"), "pools.gpus.name", 8, "must be in the required form, such as llama-chat", "", id="a form without words"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: cloud_monitoring, project: {id: my-project}, metrics: {x: {filter: up}}}"), "sources.queue.metrics.x.filter", 4, "must be in the required form, such as metric.type = ", "", id="a form in a named record"),
         pytest.param(("  gpus:", "\tgpus:"), "", 8, "is indented with a tab, which YAML does not allow", "indent with spaces", id="a tab"),
         pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "name must be at most 63 lowercase letters, digits and -", "", id="a pool's name that is no label"),
     ],
