@@ -103,11 +103,13 @@ class AksResizer:
         if count(profile) == replicas:
             return
         if count(profile) != observed.desired:
-            text = f"{self._spec.agent_pool} was {observed.desired} nodes, and is {count(profile)} now"
-            raise Conflict(text)
+            change = f"from {observed.desired} to {count(profile)} nodes"
+            raise Conflict(f"{self._spec.agent_pool} changed {change}: another writer set it")
         state = profile.get("provisioningState")
         if state not in ENDED:
-            raise Conflict(f"{self._spec.agent_pool}: AKS is at work on it ({state}), and takes one write at a time")
+            raise Conflict(
+                f"{self._spec.agent_pool}: AKS is still applying an operation ({state}); it accepts one at a time"
+            )
         broken = self._view.broken[: max(0, observed.desired - replicas)]
         try:
             with self._view.name_kind_in_errors():
@@ -146,7 +148,9 @@ class AksResizer:
             if body.get("name") == self._spec.agent_pool:
                 return _properties(self._spec.path, body), at
         names = ", ".join(sorted(str(b.get("name")) for b in pools))
-        raise Misconfigured(f"Azure: cluster {self._spec.cluster} has no agent pool {self._spec.agent_pool}: {names}")
+        raise Misconfigured(
+            f"Azure: cluster {self._spec.cluster} has no agent pool {self._spec.agent_pool}; it has {names}"
+        )
 
     async def _node_group(self) -> str:
         """Return the path of the resource group of the cluster's nodes."""
@@ -154,7 +158,7 @@ class AksResizer:
         body, _ = await self._recent.get((path, "self"), SLOW_S, lambda: self._arm.get(READ_CLUSTER, path))
         group = (body.get("properties") or {}).get("nodeResourceGroup")
         if not group:
-            raise Unavailable(f"Azure {READ_CLUSTER} of {self._spec.cluster}: an answer without nodeResourceGroup")
+            raise Unavailable(f"Azure {READ_CLUSTER} of {self._spec.cluster}: the response has no nodeResourceGroup")
         return f"{self._spec.account.group_path}/{group}"
 
     async def _scale_set(self) -> tuple[Body | None, str]:
@@ -184,9 +188,9 @@ def count(profile: Mapping[str, Any]) -> int:
 def _properties(path: str, body: Body) -> Body:
     properties = body.get("properties")
     if not isinstance(properties, dict):
-        raise Unavailable(f"Azure {READ_POOLS} of {path}: an answer without properties")
+        raise Unavailable(f"Azure {READ_POOLS} of {path}: the response has no properties")
     if properties.get("type") == "VirtualMachines":
         raise Misconfigured(
-            f"Azure: {path} is of type VirtualMachines, which has no one size; use VirtualMachineScaleSets"
+            f"Azure: {path} has type VirtualMachines, which has no single size; use type VirtualMachineScaleSets"
         )
     return properties

@@ -64,7 +64,7 @@ class AsgResizer(AwsResizer):
             return
         require_within(self._what, replicas, group.min_size, group.max_size, "MinSize and MaxSize")
         if replicas > group.desired and "Launch" in group.suspended:
-            raise Misconfigured(f"{self._what}: its process Launch is suspended; resume it, or nothing will come")
+            raise Misconfigured(f"{self._what}: its process Launch is suspended, so no instance starts; resume it")
         if replicas > group.desired and self._spec.launch == "instances":
             await self._launch(group, replicas)
         else:
@@ -84,7 +84,7 @@ class AsgResizer(AwsResizer):
     async def _launch(self, group: AutoScalingGroup, replicas: int) -> None:
         """Launch zone by zone, the emptiest zone first, until all are launched or no zone has capacity left."""
         if any(m.units != 1 for m in group.machines):
-            raise Misconfigured(f"{self._what} weighs its instances: that goes with launch: desired_capacity only")
+            raise Misconfigured(f"{self._what} uses instance weights, which require launch: desired_capacity")
         self._require_listed(group)
         self._writes.request(group.desired, range(group.desired + 1, replicas + 1))
         failures: list[LaunchFailure] = []
@@ -100,7 +100,9 @@ class AsgResizer(AwsResizer):
     def _require_listed(self, group: AutoScalingGroup) -> None:
         """Raise `Conflict` while the group does not list its launched instances: they would be launched again."""
         if unlisted := self._count_unlisted(group):
-            raise Conflict(f"{self._what} does not show {unlisted} instances that it has just launched")
+            raise Conflict(
+                f"{self._what} does not list {unlisted} instances yet that it just launched; the next tick retries"
+            )
 
     def _count_unlisted(self, group: AutoScalingGroup) -> int:
         """Return the number of recently launched instances that the group does not list yet."""
@@ -114,7 +116,7 @@ class AsgResizer(AwsResizer):
         """Return the pool's own zone, or all zones of the group, the emptiest first."""
         zone = self._spec.zone
         if zone is not None and zone not in group.zones:
-            raise Misconfigured(f"{self._what} has no zone {zone}: its zones are {', '.join(group.zones)}")
+            raise Misconfigured(f"{self._what} has no zone {zone}; set zone to one of {', '.join(group.zones)}")
         if zone is not None:
             return [zone]
         count_by_zone = Counter(m.zone for m in group.machines)
@@ -144,8 +146,8 @@ class AsgResizer(AwsResizer):
         launched = [machine for i in response.get("Instances", ()) for machine in i["InstanceIds"]]
         errors = [self._parse_error(e, zone) for e in response.get("Errors", ())]
         if len(launched) < count and not errors:  # truncated: the repeated call has the same token
-            result = f"{len(launched)} of {count} instances, and no error"
-            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: an answer with {result}")
+            result = f"{len(launched)} of {count} instances and no error"
+            raise Unavailable(f"AWS autoscaling:LaunchInstances in {zone}: truncated response: {result}")
         self._tokens.discard(present, write)
         self._launched |= dict.fromkeys(launched, self._context.clock.now())
         return len(launched), errors

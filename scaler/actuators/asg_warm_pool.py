@@ -22,8 +22,8 @@ async def open_asg_warm_pool(
 ) -> WarmResizer:
     """Open the warm pool of an Auto Scaling group. Raises `Misconfigured`."""
     if spec.tier == "serving":
-        hint = "say warm_node or slept, and in serves the pool of the group itself"
-        raise Misconfigured(f"{pool}: tier is serving, but a warm pool's instances do not serve: {hint}")
+        hint = "set tier to warm_node or slept, and serves to the pool of the group itself"
+        raise Misconfigured(f"{pool}: tier must not be serving: instances of a warm pool do not serve; {hint}")
     return await WarmResizer(spec, context).connect()
 
 
@@ -62,7 +62,7 @@ class WarmResizer(AwsResizer):
     async def _resize(self, replicas: int, observed: PoolStatus) -> None:
         group = await self._groups.group(self._spec.group, self._spec.market, urgent=True)
         if group.warm_pool is not None and group.warm_pool.deleting:
-            raise Conflict(f"{self._what} is being deleted: it is asked for again when it is gone")
+            raise Conflict(f"{self._what} is being deleted; a later tick creates it again")
         size = prepared_capacity(group)
         if has_absolute_size(group):
             self._writes.check(size, observed.desired)

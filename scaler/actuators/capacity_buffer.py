@@ -26,7 +26,7 @@ FITS: Final = "FitsExistingCapacity"
 GROWS: Final = "RequiresNewCapacity"
 COUNTS: Final = re.compile(r"^(?P<new>\d+)/(?P<all>\d+) virtual pods required new capacity, (?P<failed>\d+) failed$")
 """Karpenter's message for a buffer that does not fit yet."""
-HINT: Final = "give it spec.replicas (a percentage or limits may stand beside it)"
+HINT: Final = "set spec.replicas (a percentage or limits may be set too)"
 
 
 async def open_capacity_buffer(
@@ -34,8 +34,8 @@ async def open_capacity_buffer(
 ) -> BufferResizer:
     """Open a CapacityBuffer. Raises `Misconfigured`."""
     if spec.tier != "warm_node":
-        hint = "give it tier: warm_node, and in serves the pool whose pods it keeps room for"
-        raise Misconfigured(f"{pool}: tier is {spec.tier}, but what a buffer holds is empty: {hint}")
+        hint = "set tier to warm_node, and serves to the pool whose pods it reserves room for"
+        raise Misconfigured(f"{pool}: tier must not be {spec.tier}: a buffer holds empty capacity; {hint}")
     session = await kube.session(context, spec.cluster)
     timeout_s = CALL_SHARE * context.deadline_s
     path = f"/apis/{CAPACITY_BUFFER_GROUP}/{spec.api_version}/namespaces/{spec.namespace}/capacitybuffers"
@@ -85,7 +85,7 @@ def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Sho
     resolved = _resolved(buffer, desired)
     ready, failed = _placed(placed, resolved)
     if resolved < desired and buffer.spec.get("limits") and _is_current(buffer, placed):
-        text = f"the buffer's own limits leave room for {resolved} of {desired}"
+        text = f"the buffer's limits allow {resolved} of {desired} replicas"
         return ready, desired - resolved + failed, _shortfall(buffer, placed, text, quota=True)
     return ready, failed, _shortfall(buffer, placed, str(placed["message"])) if failed else None
 

@@ -41,11 +41,11 @@ class FleetResizer(AwsResizer):
         fleet = await self._fleets.fleet(self._spec.fleet, urgent=urgent)
         if fleet.kind != "maintain" or fleet.state in ENDED_STATES:
             raise Misconfigured(
-                f"{self._what} is of type {fleet.kind} and {fleet.state}: give one that maintains its size"
+                f"{self._what} has type {fleet.kind} and state {fleet.state}; use an active fleet of type maintain"
             )
         if fleet.weighted:
             raise Misconfigured(
-                f"{self._what} weighs its instances: a replica is one instance, so leave the weights out"
+                f"{self._what} uses instance weights, but a replica is one instance; remove the weights"
             )
         return fleet
 
@@ -63,7 +63,7 @@ class FleetResizer(AwsResizer):
         if fleet.desired == replicas:
             return
         if fleet.state == "modifying":
-            raise Conflict(f"{self._what} is being modified, and takes one change at a time")
+            raise Conflict(f"{self._what} is being modified and accepts one change at a time; the next tick retries")
         self._writes.request(fleet.desired, [replicas])
         await self._fleets.service.call(
             "ModifyFleet",

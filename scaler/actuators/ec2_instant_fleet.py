@@ -139,7 +139,7 @@ class InstantResizer(AwsResizer):
         failures = [self._parse_error(e) for e in response.get("Errors", ())]
         launched = self._remember_launched(response.get("Instances", ()))
         if not launched and not failures:  # truncated: the repeated call has the same token
-            raise Unavailable(f"AWS ec2:CreateFleet of {self._owner}: an answer with neither instances nor errors")
+            raise Unavailable(f"AWS ec2:CreateFleet of {self._owner}: malformed response: neither instances nor errors")
         self._lost = None
         if launched < launch.count and failures:
             raise join_failures(failures).error()
@@ -214,5 +214,7 @@ class InstantResizer(AwsResizer):
 def _owner(instance: Mapping[str, Any]) -> str:
     owners = [str(t["Value"]) for t in instance["Tags"] if t["Key"] == TAG]
     if len(owners) != 1:
-        raise Unavailable(f"AWS ec2:DescribeInstances: {instance.get('InstanceId')} without the tag it was asked by")
+        raise Unavailable(
+            f"AWS ec2:DescribeInstances: {instance.get('InstanceId')} is listed without the requested tag"
+        )
     return owners[0]

@@ -96,7 +96,7 @@ class EksResizer(AwsResizer):
         try:
             return _parse_node_group(response["nodegroup"])
         except MALFORMED as e:
-            raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: no node group: {e!r}") from e
+            raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: malformed node group: {e!r}") from e
 
     async def _requested_size(self, nodes: NodeGroupState) -> int:
         """Return the size of this process's update while it is in progress, else the node group's own size."""
@@ -110,7 +110,7 @@ class EksResizer(AwsResizer):
         if details.get("status") == "InProgress":
             return size
         if details.get("status") not in {"Successful", "Failed", "Cancelled"}:
-            raise Unavailable(f"AWS eks:DescribeUpdate of {self._about}: an answer without a status")
+            raise Unavailable(f"AWS eks:DescribeUpdate of {self._about}: the response has no status")
         self._update = None
         if details.get("status") == "Successful":
             return size  # the node group may have been described before the update ended
@@ -118,7 +118,7 @@ class EksResizer(AwsResizer):
         if details.get("status") == "Failed":
             errors = [f"{e.get('errorCode')}: {e.get('errorMessage')}" for e in details.get("errors", ())]
             cause = launch_failure(
-                "; ".join(errors) or "the update failed, and EKS does not say why", market=nodes.market
+                "; ".join(errors) or "the update failed, and EKS reports no reason", market=nodes.market
             )
             self._failed = Shortfall(self._context.clock.now(), cause.reason, cause.lasting)
         return nodes.desired
@@ -140,7 +140,7 @@ class EksResizer(AwsResizer):
         """Return the writer of the Auto Scaling group where its size differs from the one that EKS requested."""
         if self._update is not None or nodes.status != "ACTIVE" or group.desired == nodes.desired:
             return None
-        return f"another writer set Auto Scaling group {group.name} to {group.desired}: a Cluster Autoscaler does that"
+        return f"another writer, probably a Cluster Autoscaler, set Auto Scaling group {group.name} to {group.desired}"
 
     async def _resize(self, replicas: int, observed: PoolStatus) -> None:
         nodes = await self._describe(urgent=True)
@@ -150,7 +150,9 @@ class EksResizer(AwsResizer):
             return
         require_within(self._what, replicas, nodes.min_size, nodes.max_size, "minSize and maxSize")
         if nodes.status == "UPDATING":
-            raise Conflict(f"{self._what}: an update is under way, and EKS takes one at a time")
+            raise Conflict(
+                f"{self._what}: an update is in progress, and EKS accepts one at a time; the next tick retries"
+            )
         self._writes.request(present, [replicas])
         try:
             response = await self._eks.call(
@@ -167,7 +169,7 @@ class EksResizer(AwsResizer):
             raise
         update = response.get("update", {}).get("id")
         if not update:  # truncated: the repeated call has the same token
-            raise Unavailable(f"AWS eks:UpdateNodegroupConfig of {self._about}: an answer without an update")
+            raise Unavailable(f"AWS eks:UpdateNodegroupConfig of {self._about}: the response has no update")
         self._tokens.discard(present, replicas)
         self._update, self._failed = (str(update), replicas), None
 

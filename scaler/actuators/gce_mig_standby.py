@@ -33,8 +33,8 @@ async def open_gce_mig_standby(
 ) -> GceMigStandbyResizer:
     """Open the standby machines of a managed instance group. Raises `Misconfigured`."""
     if spec.tier in {"serving", "awake_spare"}:
-        hint = "say warm_node or slept, and in serves the pool whose scale-out takes from it"
-        raise Misconfigured(f"{pool}: tier is {spec.tier}, but standby machines are not awake: {hint}")
+        hint = "set tier to warm_node or slept, and serves to the pool that takes machines from it"
+        raise Misconfigured(f"{pool}: tier must not be {spec.tier}: standby machines are not running; {hint}")
     return GceMigStandbyResizer(
         spec,
         context,

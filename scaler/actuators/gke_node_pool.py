@@ -98,11 +98,11 @@ class GkeNodePoolResizer:
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
         pool = await self._pool(urgent=True)
         if self._operation.requested is not None:
-            raise Conflict(f"{self._spec.name}: the operation for {self._operation.requested} nodes is still under way")
+            raise Conflict(f"{self._spec.name}: the resize to {self._operation.requested} nodes is still in progress")
         heads = await asyncio.gather(*(self._groups.head(path, urgent=True) for path in pool.groups))
         size = sum(head.target for head in heads)
         if str(size) != observed.version:
-            raise Conflict(f"{self._spec.name} was {observed.version} nodes; another writer set it to {size}")
+            raise Conflict(f"{self._spec.name} changed from {observed.version} to {size} nodes: another writer set it")
         if replicas == size and self._spec.sized_by == "size":
             self._operation.forget()  # the nodes that an operation failed to add are abandoned
             return
@@ -125,17 +125,23 @@ class GkeNodePoolResizer:
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if not zones or (pool.status in STEADY and len(pool.groups) < zones):
-            raise Unavailable(f"GCP {container.READ} of {spec.name}: an answer without its zones and their groups")
+            raise Unavailable(f"GCP {container.READ} of {spec.name}: the response lacks zones or instance groups")
         if pool.topology:
-            raise Misconfigured(f"{spec.name} is a TPU slice of {pool.topology}, whole or nothing: use gke_tpu_slices")
+            raise Misconfigured(
+                f"{spec.name} is a TPU slice of {pool.topology}, which has one size; use kind gke_tpu_slices"
+            )
         if spec.sized_by == "size" and zones > 1 and spec.quantum % zones:
             places = ", ".join(pool.zones)
-            raise Misconfigured(f"{spec.name}: quantum is {spec.quantum}; set {zones}: it has nodes in {places} alike")
+            raise Misconfigured(
+                f"{spec.name}: quantum must be a multiple of {zones}, not {spec.quantum}: it resizes {places} alike"
+            )
         if pool.spot != (spec.market == "spot"):
             bought = "spot" if pool.spot else "not spot"
-            raise Misconfigured(f"{spec.name}: market is {spec.market}, but the node pool's machines are {bought}")
+            raise Misconfigured(f"{spec.name}: market must not be {spec.market}: the node pool's machines are {bought}")
         if spec.sized_by == "bounds" and not pool.autoscaled:
-            raise Misconfigured(f"{spec.name}: sized_by is bounds, but GKE's autoscaler is off for this node pool")
+            raise Misconfigured(
+                f"{spec.name}: sized_by: bounds requires GKE's cluster autoscaler; enable it, or set sized_by: size"
+            )
         return pool
 
     def _other_autoscaler(self, pool: container.NodePool) -> str | None:

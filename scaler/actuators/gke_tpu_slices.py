@@ -95,7 +95,9 @@ class GkeTpuSlicesResizer:
         listed = await self._slices.names(self._recently_deleted())
         existing = listed | {n for n, f in self._creations.items() if f.requested is not None}
         if str(len(existing)) != observed.version:
-            raise Conflict(f"{self._spec.name} had {observed.version} slices; another writer made that {len(existing)}")
+            raise Conflict(
+                f"{self._spec.name} changed from {observed.version} to {len(existing)} slices: another writer set it"
+            )
         if replicas > len(existing):
             await self._write_each(self._create, self._free_names(replicas - len(existing), existing))
         else:

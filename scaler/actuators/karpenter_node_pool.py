@@ -34,7 +34,7 @@ SKEW_S: Final = 30.0
 """Tolerated lag of the API server's clock. Seconds."""
 PATH: Final = "/apis/karpenter.sh/v1/nodepools"
 HINT: Final = (
-    "make a NodePool with spec.replicas (Karpenter's gate StaticCapacity; it cannot be added to one that is there)"
+    "create a NodePool with spec.replicas (Karpenter feature gate StaticCapacity; an existing NodePool cannot change)"
 )
 EVENT_NAMESPACE: Final = "default"
 """Namespace of events about cluster-scoped objects."""
@@ -92,7 +92,9 @@ class KarpenterResizer:
         pool = await self._observers.pools.get(self._name, self._timeout_s)
         await wait_until_listed(self._observers.claims, self._observers.nodes, self._observers.events)
         if not self._observers.claims.fresh:
-            raise Unavailable(f"nodeclaims of {self._name}: {self._observers.claims.error or 'not yet listed'}")
+            raise Unavailable(
+                f"nodeclaims of {self._name}: {self._observers.claims.error or 'the first list is pending'}"
+            )
         claims = self._observers.claims.of_pool(self._name)
         self._match_returned(claims)
         retained = [claim for claim in claims if claim.name not in self._returned_claims]
@@ -172,7 +174,7 @@ class KarpenterResizer:
         limit = nodes_limit(pool)
         if limit is not None and desired > limit:
             at = max((claim.launched_at or 0.0 for claim in launched), default=0.0)
-            text = f"NodePool {self._name} has limits.nodes {limit}"
+            text = f"NodePool {self._name} allows at most {limit} nodes (spec.limits.nodes)"
             return desired - limit, Shortfall(at, text, quota=True)
         for claim in claims:
             if claim.launch_error:

@@ -158,13 +158,17 @@ class KubernetesResizer:
     def _live(self, state: ScalableState) -> list[Pod]:
         """Return the pods that count as replicas. Raises `Unavailable` while they are unknown."""
         if self._replica_observer is None or state.selector is None:
-            raise Unavailable(f"{self._spec.name}: its pods cannot be told, and drain needs to know them")
+            raise Unavailable(
+                f"{self._spec.name}: its scale subresource has no selector, and drain needs one to find the pods"
+            )
         drain, pods = self._spec.drain, self._replica_observer.pods
         if drain is not None and state.selector.names(drain.routing_label):
-            hint = "its controller would replace a pod without it; choose a label that only the Service selects by"
-            raise Misconfigured(f"{self._spec.name}: its own selector names {drain.routing_label}: {hint}")
+            hint = "its controller would replace a pod without it; use a label that only the Service's selector has"
+            raise Misconfigured(f"{self._spec.name}: its own selector has the label {drain.routing_label}: {hint}")
         if not pods.fresh:
-            raise Unavailable(f"{self._spec.name}: its pods are not known now: {pods.error or 'not yet listed'}")
+            raise Unavailable(
+                f"{self._spec.name}: its pods cannot be listed now: {pods.error or 'the first list is pending'}"
+            )
         return self._replica_observer.live(state.selector)
 
     def _replica_details(self, state: ScalableState) -> ReplicaDetails | None:

@@ -57,7 +57,9 @@ async def open_vllm_sleep(
 ) -> VllmSleepResizer:
     """Open the engines of one pool. Raises `Misconfigured`."""
     if spec.tier != "serving":
-        raise Misconfigured(f"{pool}: tier is {spec.tier}, but its size is how many serve: leave tier out")
+        raise Misconfigured(
+            f"{pool}: tier must be serving, not {spec.tier}: the size is the number of awake engines; remove tier"
+        )
     http = await session(context, ("vllm sleep", spec.urls), spec.access.ca_file)
     read_limit_s = READ_SHARE * context.deadline_s
     mode = SleepMode(context, http, spec.access, read_limit_s)
@@ -83,14 +85,14 @@ class VllmSleepResizer:
         engines = await self._read_engines()
         awake = sum(map(self._counts_as_awake, engines))
         silent = [engine for engine in engines if engine.awake is None and engine.url not in self._last_awake]
-        missing = f"{len(silent)} of {len(engines)} engines did not answer: {silent[0].error}" if silent else ""
+        missing = f"{len(silent)} of {len(engines)} engines did not respond: {silent[0].error}" if silent else ""
         return Fresh(PoolStatus(awake, sum(engine.ready for engine in engines)), requested_at, missing)
 
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
         engines = await self._read_engines()
         awake = [engine for engine in engines if self._counts_as_awake(engine)]
         if len(awake) not in {observed.desired, replicas}:
-            raise Conflict(f"{observed.desired} engines were awake; another writer made it {len(awake)}")
+            raise Conflict(f"awake engines changed from {observed.desired} to {len(awake)}: another writer did that")
         if replicas > len(awake):
             await self._wake(replicas - len(awake), [engine for engine in engines if engine.awake is False])
         elif replicas < len(awake):
@@ -137,7 +139,7 @@ class VllmSleepResizer:
         chosen = [e for e in asleep if not self._counts_as_awake(e)][:count]
         await asyncio.gather(*(self._set_awake(engine, awake=True) for engine in chosen))
         if len(chosen) < count:
-            raise OutOfCapacity(f"{count} more engines are wanted, and {len(chosen)} were asleep")
+            raise OutOfCapacity(f"{count} more engines are required, but only {len(chosen)} were asleep")
 
     async def _sleep(self, count: int, awake: list[EngineState]) -> None:
         """Put idle engines to sleep. Raises `Unavailable` where fewer are idle: the next tick retries."""
@@ -148,9 +150,7 @@ class VllmSleepResizer:
         if len(chosen) < count:
             silent = sum(load is None for load in loads)
             busy = len(awake) - len(idle) - silent
-            text = (
-                f"{count} engines are to sleep and {len(chosen)} were idle; {busy} have requests, {silent} do not tell"
-            )
+            text = f"only {len(chosen)} of {count} engines can sleep: {busy} have requests, {silent} do not report"
             raise Unavailable(text)
 
     async def _set_awake(self, engine: EngineState, *, awake: bool) -> None:
@@ -162,5 +162,5 @@ class VllmSleepResizer:
         except TimeoutError as e:
             if awake:
                 raise Unavailable(
-                    f"{engine.url}: not awake within {self._write_limit_s:g} s; it is looked at again"
+                    f"{engine.url}: not awake within {self._write_limit_s:g} s; the next tick checks again"
                 ) from e

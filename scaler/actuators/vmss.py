@@ -97,7 +97,9 @@ class VmssResizer:
         """Remove these machines; the next tick removes further ones."""
         body = await self._arm.get(READ, self._path, urgent=True)
         if capacity(body) != observed.desired:
-            raise Conflict(f"{self._name} was {observed.desired} machines, and is {capacity(body)} now")
+            raise Conflict(
+                f"{self._name} changed from {observed.desired} to {capacity(body)} VMs: another writer set it"
+            )
         try:
             request = {"instanceIds": [vm.instance for vm in broken]}
             response = await self._arm.write("POST", DELETE, f"{self._path}/delete", request)
@@ -115,7 +117,9 @@ class VmssResizer:
                 if capacity(body) == replicas:
                     return
                 if capacity(body) != observed.desired:
-                    raise Conflict(f"{self._name} was {observed.desired} machines, and is {capacity(body)} now") from e
+                    raise Conflict(
+                        f"{self._name} changed from {observed.desired} to {capacity(body)} VMs: another writer set it"
+                    ) from e
                 if not may_retry or str(body.get("etag")) == version:
                     raise
                 version = str(body.get("etag"))  # another field changed

@@ -90,7 +90,7 @@ class StandbyResizer:
             PoolStatus(
                 standby.size,
                 ready,
-                "the standby pool's dynamic sizing" if _is_dynamic(standby.profile) else None,
+                "dynamic sizing of the standby pool" if _is_dynamic(standby.profile) else None,
                 failed=max(0, standby.size - ready - pending) if is_short else 0,
                 shortfall=shortfall if is_short else None,
                 parts=parts,
@@ -105,7 +105,7 @@ class StandbyResizer:
         if standby.size == replicas:
             return
         if standby.size != observed.desired:
-            raise Conflict(f"{self._name} was to keep {observed.desired} machines, and is to keep {standby.size} now")
+            raise Conflict(f"{self._name} changed from {observed.desired} to {standby.size} VMs: another writer set it")
         minimum = min(replicas, int(standby.profile.get("minReadyCapacity") or 0))
         profile = {**standby.profile, "maxReadyCapacity": standby.set_size + replicas, "minReadyCapacity": minimum}
         try:
@@ -135,7 +135,7 @@ class StandbyResizer:
         profile = properties.get("elasticityProfile")
         state = str(properties.get("virtualMachineState"))
         if not isinstance(profile, Mapping) or state not in PENDING_STATES:
-            raise Unavailable(f"Azure {READ_POOL} of {self._name}: an answer without sizes or state")
+            raise Unavailable(f"Azure {READ_POOL} of {self._name}: the response lacks sizes or state")
         return Standby(profile, state, machine_count("Azure scale set", (scale_set.get("sku") or {}).get("capacity")))
 
     def _health(self, view: Body) -> Shortfall | None:
@@ -154,14 +154,14 @@ def _scale_set_of(path: str, body: Body) -> str:
     """Return the scale set that the pool serves."""
     scale_set = (body.get("properties") or {}).get("attachedVirtualMachineScaleSetId")
     if not isinstance(scale_set, str):
-        raise Unavailable(f"Azure {READ_POOL} of {path}: an answer without its scale set")
+        raise Unavailable(f"Azure {READ_POOL} of {path}: the response has no scale set")
     return scale_set
 
 
 def _parts(name: str, view: Body, state: str) -> tuple[Part, ...]:
     summary = (view.get("properties") or {}).get("instanceCountSummary")
     if not isinstance(summary, list):
-        raise Unavailable(f"Azure {READ_VIEW} of {name}: an answer without counts")
+        raise Unavailable(f"Azure {READ_VIEW} of {name}: the response has no counts")
     parts: list[Part] = []
     for zone in summary:
         counts: Counter[str] = Counter()

@@ -87,7 +87,7 @@ class Channel:
                 await self._wait_for_budget(operation, limit_s, write=write)
                 return await attempt()
         except TimeoutError as e:
-            error = Unavailable(f"{operation}: no answer within {limit_s:.3g} s")
+            error = Unavailable(f"{operation}: no response within {limit_s:.3g} s")
             raise error from e
         except PortError as e:
             error = e
@@ -105,8 +105,8 @@ class Channel:
         waited_s = 0.0
         while wait_s := self._bucket.wait_s(self._clock.now(), write=write):
             if waited_s + wait_s > limit_s:
-                granted = f"{self.api.per_s:g} a second, {self.api.burst} at once"
-                raise Throttled(f"{operation}: our own budget for {self.api.name} is spent ({granted})", wait_s)
+                rate = f"{self.api.per_s:g} calls/s, burst {self.api.burst}"
+                raise Throttled(f"{operation}: the daemon's rate limit for {self.api.name} is reached ({rate})", wait_s)
             pause_s = wait_s if write else wait_s * self._calls.rng.uniform(1.0, 1.5)
             waited_s += pause_s
             await asyncio.sleep(pause_s)

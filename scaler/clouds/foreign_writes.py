@@ -60,8 +60,8 @@ class ForeignWriteDetector:
     def check(self, present: int, observed: int, writer: str = "") -> None:
         """Raise `Conflict` where another writer changed the size since it was `observed`."""
         if present != observed and present not in self._requested:
-            by = f": {writer}" if writer else ", by another writer"
-            raise Conflict(f"{self._what} was {observed} and is {present}{by}; it is read again")
+            by = writer or "another writer set it"
+            raise Conflict(f"{self._what} changed from {observed} to {present}: {by}; the next tick reads it again")
 
     def _unknown_writer(self, size: int) -> str:
         at = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="seconds")

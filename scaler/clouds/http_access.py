@@ -16,46 +16,56 @@ from scaler.masking import is_harmless_header, is_secret_name, remember
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How to be let in. Certificates are always verified."""
+    """Credentials for HTTP requests. Certificates are always verified."""
 
-    bearer_token: Annotated[Secret | None, FieldMetadata("Sent as a bearer token; null: none.")] = None
-    username: Annotated[str | None, FieldMetadata("Of basic authentication; null: none.")] = None
-    password: Annotated[Secret | None, FieldMetadata("Of basic authentication.")] = None
+    bearer_token: Annotated[
+        Secret | None, FieldMetadata("Reference to a token that is sent as a bearer token. Default: null, none.")
+    ] = None
+    username: Annotated[
+        str | None, FieldMetadata("User name for basic authentication; requires password. Default: null, none.")
+    ] = None
+    password: Annotated[
+        Secret | None,
+        FieldMetadata("Reference to the password for basic authentication; requires username. Default: null, none."),
+    ] = None
     headers: Annotated[
         Mapping[str, str],
         FieldMetadata(
-            "Sent with every request; no secrets here: those go into secret_headers. Values of headers other than the"
-            " usual harmless ones (Accept, User-Agent, X-Scope-OrgID ...) are not recorded.",
+            "Headers to send with every request. Put secrets into secret_headers. Only the values of harmless headers"
+            " (Accept, User-Agent, X-Scope-OrgID ...) are recorded. Default: none.",
             example={"X-Scope-OrgID": "llm"},
         ),
     ] = field(default_factory=dict)
     secret_headers: Annotated[
         Mapping[str, Secret],
         FieldMetadata(
-            "Headers with a secret as their value, such as an API key: each by an environment variable or a file.",
+            "Headers whose value is a secret, such as an API key, each read from an environment variable or a file."
+            " Default: none.",
             example={"X-Api-Key": {"env": "PROMETHEUS_API_KEY"}},
         ),
     ] = field(default_factory=dict)
-    ca_file: Annotated[str | None, FieldMetadata("PEM file of the authorities to trust; null: the system's.")] = None
+    ca_file: Annotated[
+        str | None, FieldMetadata("PEM file of trusted certificate authorities. Default: null, those of the system.")
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if (self.username is None) != (self.password is None):
-            yield "username", "and password come together"
+            yield "username", "and password must be set together"
         if self.bearer_token and self.username:
-            yield "bearer_token", "and basic authentication exclude each other"
+            yield "bearer_token", "and username exclude each other; remove one of the two"
         for name, value in self.headers.items():
             if not _is_header(name) or not value.isprintable():
-                yield "headers", "one is not a header on one line"
+                yield "headers", "must be valid HTTP headers, each on one line"
             elif is_secret_name(name):
                 remedy = "use bearer_token or password" if name.lower() == "authorization" else "use secret_headers"
-                yield "headers", f"secrets have no place here, and {name} holds one: {remedy}"
+                yield "headers", f"must not contain secrets, and {name} does: {remedy}"
         names = [name.lower() for name in (*self.headers, *self.secret_headers)]
         if len(set(names)) < len(names):
-            yield "secret_headers", "names a header twice, here or under headers"
+            yield "secret_headers", "names a header twice, here or under headers; remove one"
         if "authorization" in names and (self.bearer_token or self.username):
-            yield "secret_headers", "has Authorization, which bearer_token and basic authentication send already"
+            yield "secret_headers", "must not contain Authorization, which bearer_token and username already send"
         if not all(map(_is_header, self.secret_headers)):
-            yield "secret_headers", "one is not a header's name"
+            yield "secret_headers", "must have valid header names, such as X-Api-Key"
 
     def request_headers(self) -> dict[str, str]:
         """Return the headers of one request, with secrets read now. Raises `Misconfigured`."""

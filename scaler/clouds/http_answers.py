@@ -77,7 +77,7 @@ async def read_lines(what: str, response: aiohttp.ClientResponse, max_bytes: int
 
 def too_large(what: str, max_bytes: int, remedy: str = "") -> Unavailable:
     """Return the error for a body beyond its limit."""
-    return Unavailable(f"{what}: more than {max_bytes / 2**20:g} MiB" + (f": {remedy}" if remedy else ""))
+    return Unavailable(f"{what}: the response exceeds {max_bytes / 2**20:g} MiB" + (f"; {remedy}" if remedy else ""))
 
 
 def decode_json(what: str, content: bytes | str) -> Any:
@@ -90,11 +90,11 @@ def decode_json(what: str, content: bytes | str) -> Any:
         if SURROGATE.search(raw):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as e:
-        raise Unavailable(f"{what}: JSON nested deeper than {MAX_DEPTH} levels") from e
+        raise Unavailable(f"{what}: malformed response: JSON nested deeper than {MAX_DEPTH} levels") from e
     except UnicodeEncodeError as e:
-        raise Unavailable(f"{what}: JSON with half a character (a lone surrogate)") from e
+        raise Unavailable(f"{what}: malformed response: JSON with an unpaired surrogate") from e
     except ValueError as e:
-        raise Unavailable(f"{what}: cut short, or not JSON: {one_line(raw)!r}: {one_line(e)}") from e
+        raise Unavailable(f"{what}: truncated or not JSON: {one_line(raw)!r}: {one_line(e)}") from e
     return value
 
 
@@ -143,12 +143,12 @@ def _integer(text: str) -> int:
 def _real(text: str) -> float:
     value = float(text) if len(text) <= MAX_NUMBER_CHARS else math.inf
     if not math.isfinite(value):
-        raise ValueError(f"the number {text[:MAX_NUMBER_CHARS]} is beyond a float")
+        raise ValueError(f"the number {text[:MAX_NUMBER_CHARS]} exceeds a float")
     return value
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 DECODER: Final = json.JSONDecoder(parse_int=_integer, parse_float=_real, parse_constant=_no_number)

@@ -85,7 +85,9 @@ class Pages:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=self.deadline_s),
         )
-        status, content = await body(str(url), request, MAX_PAGE, requested_at, "have the engine show fewer metrics")
+        status, content = await body(
+            str(url), request, MAX_PAGE, requested_at, "reduce the metrics that the engine exports"
+        )
         if status != 200:
             raise refusal(str(url), status, {}, content, requested_at)
         try:
@@ -98,7 +100,7 @@ def refusal(what: str, status: int, headers: Mapping[str, str], content: bytes, 
     """Return the port error for a status other than success."""
     reason = one_line(content)
     if 300 <= status < 400:
-        return Misconfigured(f"{what}: sends us to {headers.get('Location', 'nowhere')!r}; give the final address")
+        return Misconfigured(f"{what}: redirects to {headers.get('Location', 'nowhere')!r}; configure the final URL")
     text = f"{what}: HTTP {status}" + (f": {reason}" if reason else "")
     if status in TRANSIENT or status >= 500:
         return Unavailable(text, _wait_s(headers.get("Retry-After", ""), now))

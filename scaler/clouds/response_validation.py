@@ -31,7 +31,7 @@ def unavailable_if_malformed(what: str) -> Iterator[None]:
         yield
     except MALFORMED as e:
         text = one_line(f"{type(e).__name__}: {e}")
-        raise Unavailable(f"{what}: an answer that we do not understand: {text}") from e
+        raise Unavailable(f"{what}: malformed response: {text}") from e
 
 
 def validated(what: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callable[P, Coroutine[Any, Any, T]]]:
@@ -57,7 +57,7 @@ def machine_count(what: str, value: object, *, digits: bool = False) -> int:
     if digits and isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
         number = int(value)
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_MACHINES:
-        raise Unavailable(f"{what}: {one_line(repr(value))} is no number of machines")
+        raise Unavailable(f"{what}: malformed response: {one_line(repr(value))} is not a number of machines")
     return number
 
 
@@ -65,7 +65,7 @@ def list_of(what: str, body: object, key: str) -> list[dict[str, Any]]:
     """Return the list of objects under `key`. Raises `Unavailable` for a missing list: it is not empty."""
     items = body.get(key) if isinstance(body, Mapping) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Unavailable(f"{what}: an answer without {key}")
+        raise Unavailable(f"{what}: malformed response: no {key}")
     return items
 
 

@@ -133,7 +133,7 @@ class Rest:
                 content, status = await read_body(what, http_response, MAX_BODY), http_response.status
         response = RestResponse(status, await _object(what, status, content), http_response.headers)
         if response.status == 401 and self._tokens.refuse(token):
-            raise Unavailable(f"{what}: the token was refused; another one is requested")
+            raise Unavailable(f"{what}: the token was rejected; the next call requests a new one")
         return response
 
 
@@ -148,7 +148,7 @@ async def _object(what: str, status: int, content: bytes) -> Body:
     if isinstance(value, dict):
         return value
     if status < 300:
-        raise Unavailable(f"{what}: the answer is no JSON object")
+        raise Unavailable(f"{what}: malformed response: not a JSON object")
     return {"message": one_line(value)}
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NewType, get_args, get_origin, get_type_
 from policies.allocate import quantum
 from policies.history.ticks import MAX_ROWS
 from policies.model.spec import Pool, WorkloadSpec
+from scaler.clouds.engines.presets import recipes
 from scaler.config.headroom_tiers import tiers
 from scaler.config.limits import limits
 from scaler.config.yaml_composer import Place
@@ -63,8 +64,8 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
     policies: dict[Any, Any] = {}
     for name, policy in spec.policies.items():
         policies[name] = policy
-        findings += _metric_sources(policy, ("policies", name), offers)
-        findings += _additional_sources(policy, ("policies", name), offers)
+        findings += _metric_sources(policy, ("policies", name), spec.sources)
+        findings += _additional_sources(policy, ("policies", name), spec.sources)
         needs = set(policy.needs())
         if not needs:
             continue
@@ -74,14 +75,17 @@ def name_sources(spec: WorkloadSpec) -> tuple[WorkloadSpec, list[Finding]]:
             if len(suitable) == 1:
                 policies[name] = dataclasses.replace(policy, source=suitable[0])
             else:
-                hint = f"several do: name one of {', '.join(suitable)}" if suitable else _offered(offers)
-                findings.append((place, f"needs a source that offers {', '.join(sorted(needs))}", hint))
+                hint = (
+                    f"several do: set source to {' or '.join(suitable)}" if suitable else _remedy(spec.sources, needs)
+                )
+                findings.append((place, f"needs a source that provides {', '.join(sorted(needs))}", hint))
         elif policy.source not in offers:
-            hint = did_you_mean(policy.source, list(offers)) or _listed(offers)
-            findings.append((place, f"there is no source {policy.source!r}", hint))
+            hint = did_you_mean(policy.source, list(offers)) or _listed(spec.sources)
+            findings.append((place, f"names source {policy.source!r}, which is not in sources", hint))
         elif policy.source not in suitable:
             lacking = ", ".join(sorted(needs - offers[policy.source]))
-            findings.append((place, f"source {policy.source!r} does not offer {lacking}", _offered(offers)))
+            remedy = _remedy(spec.sources, needs, policy.source)
+            findings.append((place, f"source {policy.source!r} does not provide {lacking}", remedy))
     return dataclasses.replace(spec, policies=policies), findings
 
 
@@ -98,31 +102,34 @@ def named_pools(spec: WorkloadSpec) -> Iterator[Finding]:
     for name, policy in spec.policies.items():
         for pool in getattr(policy, "pools_named", tuple)():
             if pool not in spec.pools:
-                hint = did_you_mean(pool, list(spec.pools)) or f"there are {', '.join(spec.pools)}"
-                yield ("policies", name), f"there is no pool {pool!r}", hint
+                hint = did_you_mean(pool, list(spec.pools)) or f"pools: {', '.join(spec.pools)}"
+                yield ("policies", name), f"names pool {pool!r}, which is not in pools", hint
 
 
-def _metric_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _metric_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the problems of the sources that a policy's metrics or triggers name."""
     for field in ("metrics", "triggers"):
         for i, metric in enumerate(getattr(policy, field, ())):
             source_place = (*place, field, i, "source")
             if metric.source is None:
                 continue
-            if metric.source not in offers:
-                hint = did_you_mean(metric.source, list(offers)) or _listed(offers)
-                yield source_place, f"there is no source {metric.source!r}", hint
-            elif lacking := sorted(set(metric.quantities) - offers[metric.source]):
-                yield source_place, f"source {metric.source!r} does not offer {', '.join(lacking)}", _offered(offers)
+            if metric.source not in sources:
+                hint = did_you_mean(metric.source, list(sources)) or _listed(sources)
+                yield source_place, f"names source {metric.source!r}, which is not in sources", hint
+            elif lacking := sorted(set(metric.quantities) - set(sources[metric.source].quantities())):
+                rule = f"source {metric.source!r} does not provide {', '.join(lacking)}"
+                yield source_place, rule, _remedy(sources, metric.quantities, metric.source)
 
 
-def _additional_sources(policy: Any, place: Place, offers: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _additional_sources(policy: Any, place: Place, sources: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the problems of the sources that a policy reads in addition to its own (`needs_also`)."""
     for source, quantities in getattr(policy, "needs_also", dict)().items():
-        if source not in offers:
-            yield place, f"there is no source {source!r}", did_you_mean(source, list(offers)) or _listed(offers)
-        elif lacking := sorted(set(quantities) - offers[source]):
-            yield place, f"source {source!r} does not offer {', '.join(lacking)}", _offered(offers)
+        if source not in sources:
+            hint = did_you_mean(source, list(sources)) or _listed(sources)
+            yield place, f"names source {source!r}, which is not in sources", hint
+        elif lacking := sorted(set(quantities) - set(sources[source].quantities())):
+            rule = f"source {source!r} does not provide {', '.join(lacking)}"
+            yield place, rule, _remedy(sources, quantities, source)
 
 
 def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
@@ -131,8 +138,8 @@ def rate_windows(spec: WorkloadSpec) -> Iterator[Finding]:
         window_s = getattr(policy, "rate_window_s", None)
         source_s = getattr(spec.sources.get(policy.source), "window_s", None) if window_s is not None else None
         if source_s is not None and source_s != window_s:
-            rule = f"is {window_s:g}, and the rates of source {policy.source} span {source_s:g} s"
-            hint = f"set it to sources.{policy.source}.window_s, and both to four scrapes"
+            rule = f"must equal the window of source {policy.source}, {source_s:g} s"
+            hint = f"set it to sources.{policy.source}.window_s; four scrape intervals suit both"
             yield ("policies", name, "rate_window_s"), rule, hint
 
 
@@ -142,18 +149,22 @@ def stabilization_problems(spec: WorkloadSpec) -> Iterator[Finding]:
     if name is None:
         return
     policy = spec.policies[name]
-    own = f"{kind_of('policy', policy)} brings its own windows, tolerance and limits"
+    own = f"{kind_of('policy', policy)} has its own windows, tolerance and rate limits"
     if len(spec.policies) > 1:
-        rule = f"{own}: it must be the workload's only policy"
-        yield ("policies", name), rule, "remove the others, or give each a workload and a pool of its own"
+        rule = f"must be the only policy of the workload: {own}"
+        yield ("policies", name), rule, "remove the other policies, or move each to its own workload and pool"
     for field in dataclasses.fields(spec):
         key, factory = field.name, field.default_factory
         default = factory() if factory is not dataclasses.MISSING else field.default
         if key in REPLACED and getattr(spec, key) != default:
-            yield (key,), f"has no effect: {own}", f"set the counterpart under policies.{name}, and remove this"
+            yield (key,), f"has no effect: {own}", f"remove it, and set the counterpart under policies.{name}"
     if policy.lookback_s > MAX_ROWS * spec.interval_s:
-        rule = f"is too short: {name} looks back {policy.lookback_s:g} s, and {MAX_ROWS} turns are remembered"
-        yield ("interval_s",), rule, f"at least {policy.lookback_s / MAX_ROWS:.3g}, or shorter windows"
+        rule = f"is too short: {name} looks back {policy.lookback_s:g} s, and the history holds {MAX_ROWS} ticks"
+        yield (
+            ("interval_s",),
+            rule,
+            f"set it to at least {policy.lookback_s / MAX_ROWS:.3g}, or shorten the windows of {name}",
+        )
 
 
 def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
@@ -163,15 +174,23 @@ def live_kinds(specs: Iterable[WorkloadSpec]) -> Iterator[tuple[str, str]]:
             kind_of("pool", p) for p in spec.pools.values()
         }
         for kind in sorted(kinds - {"embedded"}):
-            yield f"is for embedded worlds, and workload {spec.workload} uses {kind}", "leave speed and start out"
+            yield f"is for embedded worlds only, and workload {spec.workload} uses {kind}", "remove speed and start"
 
 
-def _listed(offers: Mapping[str, set[str]]) -> str:
-    return f"there are {', '.join(offers)}"
+def _listed(sources: Mapping[str, Any]) -> str:
+    return f"sources: {', '.join(sources)}"
 
 
-def _offered(offers: Mapping[str, set[str]]) -> str:
-    return "; ".join(f"{name} offers {', '.join(sorted(o)) or 'nothing'}" for name, o in offers.items())
+def _remedy(sources: Mapping[str, Any], needs: Iterable[str], named: str | None = None) -> str:
+    """Return how a source, or the `named` one, can provide `needs`; else what each source provides."""
+    for name, source in sources.items():
+        lacking = tuple(sorted(set(needs) - set(source.quantities())))
+        if named in {None, name} and hasattr(source, "read") and len(recipes(source.preset, lacking)) == len(lacking):
+            default = ", ".join(recipes(source.preset, None)) if source.read is None else ""
+            note = f", which defaults to {default}" if default else ""
+            return f"add {', '.join(lacking)} to sources.{name}.read{note}"
+    provided = {name: ", ".join(sorted(source.quantities())) for name, source in sources.items()}
+    return "; ".join(f"{name} provides {quantities or 'nothing'}" for name, quantities in provided.items())
 
 
 def _fits(pool: Pool, cap: int) -> bool:
@@ -182,31 +201,51 @@ def _fits(pool: Pool, cap: int) -> bool:
 def bounds(spec: WorkloadSpec) -> Iterator[Finding]:
     """Yield bounds that contradict each other, and a `min_replicas` of 0 that no policy could scale out from."""
     if spec.min_replicas > spec.max_replicas:
-        yield ("min_replicas",), f"must not be above max_replicas, {spec.max_replicas}", ""
+        yield ("min_replicas",), f"must be at most max_replicas, {spec.max_replicas}", "lower it, or raise max_replicas"
     for name, pool in spec.pools.items():
         if pool.max_replicas is not None and pool.min_replicas > pool.max_replicas:
-            yield ("pools", name, "min_replicas"), f"must not be above the pool's max_replicas, {pool.max_replicas}", ""
+            yield ("pools", name, "min_replicas"), f"must be at most the pool's max_replicas, {pool.max_replicas}", ""
         elif pool.max_replicas != 0 and not _fits(pool, spec.max_replicas):
-            remedy = "widen min_replicas and max_replicas to multiples of it"
-            yield ("pools", name, "quantum"), f"no multiple of {pool.quantum} lies within the bounds", remedy
+            remedy = "set min_replicas and max_replicas to multiples of quantum"
+            yield (
+                ("pools", name, "quantum"),
+                f"has no multiple of {pool.quantum} between min_replicas and max_replicas",
+                remedy,
+            )
     yield from tiers(spec)
     serving = [p for p in spec.pools.values() if p.tier == "serving"]
     minimum = sum(quantum.round_up(p.min_replicas, p.quantum) for p in serving)
     if minimum > spec.max_replicas:
-        yield ("max_replicas",), f"is below the sum of the pools' min_replicas, {minimum}", ""
+        yield (
+            ("max_replicas",),
+            f"must be at least the sum of the pools' min_replicas, {minimum}",
+            "raise it, or lower theirs",
+        )
     maximum = sum(quantum.bounds(p, spec.max_replicas)[1] for p in serving)
     if maximum < spec.min_replicas:
-        yield ("min_replicas",), f"is above the sum of the pools' max_replicas, {maximum}", ""
+        yield (
+            ("min_replicas",),
+            f"must be at most the sum of the pools' max_replicas, {maximum}",
+            "lower it, or raise theirs",
+        )
     if spec.min_replicas == 0 and not any(p.can_activate for p in spec.policies.values()):
         yield (
             ("min_replicas",),
-            "0 needs a policy that can tell work at zero replicas",
-            "add queue_depth, concurrency on a gateway, a metric total or a schedule, or set it to 1",
+            "may be 0 only with a policy that detects load at zero replicas",
+            "set it to 1, or add queue_depth, concurrency on a gateway, a metric total or a schedule",
         )
     yield from rate_windows(spec)
     if all(p.post_demand for p in spec.policies.values()) and not any(p.can_activate for p in spec.policies.values()):
-        yield ("policies",), "needs a policy that measures demand", "headroom alone has nothing to leave room above"
+        yield (
+            ("policies",),
+            "needs a policy that measures demand",
+            "add one, such as predictive: headroom only adds to it",
+        )
     yield from limits(spec)
     yield from stabilization_problems(spec)
     if spec.deadline_s >= spec.interval_s and spec.interval_s >= 1:
-        yield ("deadline_s",), f"must be below interval_s, {spec.interval_s:g}", "a slow read would delay the next turn"
+        yield (
+            ("deadline_s",),
+            f"must be below interval_s, {spec.interval_s:g} s",
+            "lower it: a slow read would delay the next tick",
+        )

@@ -1,4 +1,4 @@
-"""The daemon's own settings: the one document that starts with ``daemon:``."""
+"""Settings of the daemon: the one document that starts with ``daemon:``."""
 
 from __future__ import annotations
 
@@ -18,30 +18,48 @@ MAX_PORT: Final = 65535
 
 @dataclass(frozen=True, kw_only=True)
 class JournalSpec:
-    """Where the record of every turn is kept, and how much of it."""
+    """Journal of every tick: its directory and its size limits."""
 
-    directory: Annotated[str | None, FieldMetadata("Folder of the journal's files; null keeps none.")] = "journal"
-    max_bytes: Annotated[int, FieldMetadata("A file that reaches this size is rotated. Bytes.", ge=65536)] = (
-        64 * 1024 * 1024
-    )
-    keep_files: Annotated[int, FieldMetadata("Rotated files kept beside the present one. Files.", ge=1, le=1000)] = 8
+    directory: Annotated[
+        str | None,
+        FieldMetadata(
+            "Directory of the journal's files. Default: journal, in the working directory. Set null to keep no"
+            " journal; forescale explain and replay then have no data."
+        ),
+    ] = "journal"
+    max_bytes: Annotated[
+        int, FieldMetadata("Rotate a file that reaches this size. The default is 64 MiB. Bytes.", ge=65536)
+    ] = 64 * 1024 * 1024
+    keep_files: Annotated[
+        int,
+        FieldMetadata(
+            "Number of rotated files to keep besides the current one. Older files are deleted. The default of 8"
+            " limits the journal to nine files of max_bytes. Files.",
+            ge=1,
+            le=1000,
+        ),
+    ] = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedClock:
-    """Time for embedded worlds. With real sources or pools leave both alone."""
+    """Simulated time for embedded worlds. Leave both settings out with real sources or pools."""
 
-    speed: Annotated[float, FieldMetadata("How many times faster than real time passes.", gt=0, le=100_000)] = 1.0
+    speed: Annotated[
+        float, FieldMetadata("Speed of simulated time relative to real time. Default: 1, real time.", gt=0, le=100_000)
+    ] = 1.0
     start: Annotated[
         str | None,
-        FieldMetadata("Time at which it starts (ISO 8601 with offset, as in 2026-06-01T08:45:00+00:00); null: now."),
+        FieldMetadata(
+            "Start of simulated time, ISO 8601 with offset, such as 2026-06-01T08:45:00+00:00. Default: null, now."
+        ),
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         try:
             self.start_s()
         except ValueError as e:
-            yield "start", f"not a time: {e}"
+            yield "start", f"is not a time: {e}"
 
     def start_s(self) -> float | None:
         """Return the start in seconds since the Unix epoch. Raises `ValueError`."""
@@ -60,37 +78,40 @@ class Tls:
     certificate: Annotated[
         str,
         FieldMetadata(
-            "PEM file of the certificate and its chain. Read again when it changes.", example="/etc/tls/tls.crt"
+            "PEM file of the certificate and its chain. It is read again when it changes.", example="/etc/tls/tls.crt"
         ),
     ]
-    key: Annotated[str, FieldMetadata("PEM file of its private key, without a password.", example="/etc/tls/tls.key")]
+    key: Annotated[str, FieldMetadata("PEM file of the private key, without a password.", example="/etc/tls/tls.key")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSpec:
-    """Who may read dashboard and metrics."""
+    """Access to the dashboard and metrics."""
 
     hosts: Annotated[
         tuple[str, ...],
         FieldMetadata(
-            "Names by which browsers may call the dashboard, beside localhost and the address listened on: those of an"
-            " Ingress. Requests under other names are refused, so that no web page can read it through its own name."
-            " Health checks and metrics are answered under any name."
+            "Host names under which browsers reach the dashboard, such as those of an Ingress. localhost and the"
+            " listen address are always allowed. Other names are refused, which prevents DNS rebinding; health checks"
+            " and metrics accept any name. Default: none."
         ),
     ] = ()
     token: Annotated[
         Secret | None,
         FieldMetadata(
-            "Required of all but health checks, as a bearer token or as the password of basic authentication; null:"
-            " none. Set it where others than operators can reach the address."
+            "Token for all requests except health checks, as a bearer token or as the password of basic"
+            " authentication. Set it if others than operators reach the address. Default: null, no token."
         ),
     ] = None
-    tls: Annotated[Tls | None, FieldMetadata("Serve HTTPS by this certificate; null: HTTP.")] = None
+    tls: Annotated[Tls | None, FieldMetadata("Certificate for HTTPS. Default: null, plain HTTP.")] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         for host in self.hosts:
             if not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:]+", host):
-                yield "hosts", f"{host!r} is no host name: give it without scheme and port"
+                yield (
+                    "hosts",
+                    f"{host!r} is not a host name; write it without scheme and port, such as forescale.example.com",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,50 +121,63 @@ class DaemonSpec:
     listen: Annotated[
         str,
         FieldMetadata(
-            "Address of dashboard, metrics and health checks, HOST:PORT; port 0 takes a free one. Use 0.0.0.0:8080 in"
-            " a cluster.",
+            "Address of the dashboard, metrics and health checks, as HOST:PORT. Port 0 selects a free port. The"
+            " default is reachable from this machine only; use 0.0.0.0:8080 in a cluster.",
             pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$",
         ),
     ] = "127.0.0.1:8080"
-    server: Annotated[ServerSpec, FieldMetadata("Who may read dashboard and metrics.")] = field(
-        default_factory=ServerSpec
+    server: Annotated[ServerSpec, FieldMetadata("Access to the dashboard and metrics: host names, token and TLS.")] = (
+        field(default_factory=ServerSpec)
     )
     log: Annotated[
         Literal["auto", "json", "console"],
-        FieldMetadata("Form of the log; auto: console on a terminal, JSON elsewhere."),
+        FieldMetadata("Log format. The default of auto writes console text on a terminal and JSON elsewhere."),
     ] = "auto"
     config_poll_s: Annotated[
-        float, FieldMetadata("Between two looks for changed configuration files. Seconds.", gt=0)
+        float,
+        FieldMetadata(
+            "Time between two checks for changed configuration files. SIGHUP checks at once. The default of 10"
+            " applies an edit within seconds. Seconds.",
+            gt=0,
+        ),
     ] = 10.0
     history_s: Annotated[
         float,
-        FieldMetadata("How much past each workload keeps in memory for its decisions. Seconds.", ge=600, le=604800),
+        FieldMetadata(
+            "Minimum history that each workload keeps in memory for its decisions. Longer windows extend it"
+            " automatically. The default of 3600 keeps one hour. Seconds.",
+            ge=600,
+            le=604800,
+        ),
     ] = 3600.0
     history_backfill_s: Annotated[
         float,
         FieldMetadata(
-            "How far back seasons are looked for when a workload begins to be run: in the journal, and in sources that"
-            " can tell; 0: nowhere. The default is what it takes to have seen a week twice. Seconds.",
+            "How far back to look for seasonal patterns when a workload starts: in the journal, and in sources that"
+            " serve past data. 0 disables it. The default of 15 days contains every weekday twice. Seconds.",
             ge=0,
             le=1_296_000,
         ),
     ] = 1_296_000.0
-    journal: Annotated[JournalSpec, FieldMetadata("Where the record of every turn is kept.")] = field(
+    journal: Annotated[JournalSpec, FieldMetadata("Journal of every tick: directory and size limits.")] = field(
         default_factory=JournalSpec
     )
-    clock: Annotated[EmbeddedClock, FieldMetadata("Time for embedded worlds.")] = field(default_factory=EmbeddedClock)
-    fleet: Annotated[FleetLimits, FieldMetadata("Limits that span all workloads. A change takes effect at once.")] = (
-        field(default_factory=FleetLimits)
+    clock: Annotated[EmbeddedClock, FieldMetadata("Simulated time, for embedded worlds only.")] = field(
+        default_factory=EmbeddedClock
     )
+    fleet: Annotated[
+        FleetLimits,
+        FieldMetadata("Limits that span all workloads. A change takes effect on reload, without a restart."),
+    ] = field(default_factory=FleetLimits)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         host, _, port = self.listen.rpartition(":")
         if int(port) > MAX_PORT:
-            yield "listen", f"its port must be 0 to {MAX_PORT}"
+            yield "listen", f"must have a port from 0 to {MAX_PORT}"
         try:
             if host.startswith("["):
                 ipaddress.IPv6Address(host.strip("[]"))
             else:
                 host.encode("idna")
         except ValueError as e:
-            yield "listen", f"its host is no address: {e}"
+            yield "listen", f"must start with a host name or IP address: {e}"

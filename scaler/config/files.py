@@ -13,7 +13,7 @@ MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 """Maximum size of a file: 10,000 workloads of 1 KB take 10 MB. A larger file would stall a reload."""
 CHUNK_BYTES: Final = 64 * 1024
 KINDS: Final = (
-    (stat.S_ISDIR, "Is a directory"),
+    (stat.S_ISDIR, "is a directory"),
     (stat.S_ISFIFO, "is a pipe"),
     (stat.S_ISSOCK, "is a socket"),
     (stat.S_ISCHR, "is a device"),
@@ -47,12 +47,16 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Problem]]:
                 problems.append(Problem(str(path), 1, "", "", f"the directory cannot be read: {e.strerror}"))
                 continue
             if not yaml_files:
-                problems.append(Problem(str(path), 1, "", "", "the directory has no .yaml or .yml file"))
+                problems.append(
+                    Problem(
+                        str(path), 1, "", "", "the directory has no .yaml or .yml file", "add one, or name another path"
+                    )
+                )
             files += yaml_files
         elif exists(path):
             files.append(path)
         else:
-            problems.append(Problem(str(path), 1, "", "", "no such file or directory"))
+            problems.append(Problem(str(path), 1, "", "", "no such file or directory", "check the path"))
     return list(dict.fromkeys(files)), problems
 
 
@@ -102,19 +106,19 @@ def read_text(path: Path) -> str:
     try:
         return read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as e:
-        raise Unreadable(f"not UTF-8: {e.reason} at byte {e.start}", "save it as UTF-8") from e
+        raise Unreadable(f"is not UTF-8: {e.reason} at byte {e.start}", "save it as UTF-8") from e
 
 
 def _require_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "is no file")
-        raise Unreadable(f"cannot be read: {kind}, and only regular files are", "name a regular file")
+        kind = next((name for is_kind, name in KINDS if is_kind(status.st_mode)), "is not a file")
+        raise Unreadable(f"cannot be read: it {kind}", "name a regular file")
     if status.st_size > MAX_FILE_BYTES:
         raise _too_large(status.st_size)
 
 
 def _too_large(size: int) -> Unreadable:
     return Unreadable(
-        f"has {size:,} bytes, and a configuration file may have {MAX_FILE_BYTES:,} ({MAX_FILE_BYTES >> 20} MiB)",
+        f"has {size:,} bytes; the limit is {MAX_FILE_BYTES:,} ({MAX_FILE_BYTES >> 20} MiB)",
         "split it into several files",
     )

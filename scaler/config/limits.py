@@ -12,7 +12,7 @@ from policies.quota.fleet_quota import FleetLimits
 from scaler.config.yaml_composer import Place
 
 Finding = tuple[Place, str, str]
-PRICE = "set price_usd_per_hour there, or market: reserved"
+PRICE = "set price_usd_per_hour of that pool, or market: reserved"
 
 
 def unpriced(spec: WorkloadSpec) -> list[str]:
@@ -25,22 +25,26 @@ def limits(spec: WorkloadSpec) -> Iterator[Finding]:
     budget, override = spec.budget, spec.override
     if budget.usd_per_hour is not None:
         for name in unpriced(spec):
-            rule = f"is required, since budget.usd_per_hour is {budget.usd_per_hour:g}"
-            yield ("pools", name, "price_usd_per_hour"), rule, "what a replica costs, or market: reserved"
+            rule = f"is required because budget.usd_per_hour is set ({budget.usd_per_hour:g})"
+            yield ("pools", name, "price_usd_per_hour"), rule, "set the price of a replica, or market: reserved"
     for key, maximum, unit in (("gpus", budget.gpus, gpus), ("usd_per_hour", budget.usd_per_hour, usd_per_hour)):
         minimum = resource_claims.minimum_claim(spec, unit)
         if maximum is not None and minimum > maximum:
-            yield ("budget", key), f"is below what the minimum takes, {minimum:g}", "raise it, or lower min_replicas"
+            yield (
+                ("budget", key),
+                f"must be at least {minimum:g}, what min_replicas needs",
+                "raise it, or lower min_replicas",
+            )
     if override is not None and not override.beyond_bounds:
         low, high = spec.min_replicas, spec.max_replicas
         if not low <= override.replicas <= high:
-            rule = f"must lie within min_replicas and max_replicas, {low} to {high}"
-            yield ("override", "replicas"), rule, "or say beyond_bounds: true"
+            rule = f"must be between min_replicas and max_replicas, {low} to {high}"
+            yield ("override", "replicas"), rule, "change it, or set beyond_bounds: true"
     max_window_s = MAX_ROWS * spec.interval_s
     radius = spec.blast_radius
     if radius.share < 1.0 and radius.window_s > max_window_s:
-        rule = f"must be at most {max_window_s:g}: {MAX_ROWS} turns are remembered"
-        yield ("blast_radius", "window_s"), rule, "or raise interval_s"
+        rule = f"must be at most {max_window_s:g} s: the history holds {MAX_ROWS} ticks"
+        yield ("blast_radius", "window_s"), rule, "lower it, or raise interval_s"
 
 
 def fleet_limits(fleet: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[Finding]:
@@ -52,10 +56,10 @@ def fleet_limits(fleet: FleetLimits, specs: Iterable[WorkloadSpec]) -> Iterator[
     ):
         minimum = sum(resource_claims.minimum_claim(spec, unit) for spec in specs)
         if maximum is not None and minimum > maximum:
-            rule = f"is below what the workloads' minimums take together, {minimum:g}"
+            rule = f"must be at least {minimum:g}, what min_replicas of all workloads need together"
             yield ("daemon", "fleet", key), rule, "raise it, or lower their min_replicas"
     if fleet.max_usd_per_hour is not None:
         for spec in specs:
             for name in unpriced(spec):
-                rule = f"needs a price of every pool: pools.{name} of workload {spec.workload} has none"
+                rule = f"requires the price of every pool: pools.{name} of workload {spec.workload} has none"
                 yield ("daemon", "fleet", "max_usd_per_hour"), rule, PRICE

@@ -80,9 +80,12 @@ def _load(paths: Iterable[Path]) -> Config:
     documents: dict[WorkloadName, Document] = {}
     for document in _documents(files, problems):
         if len(problems) > MAX_PROBLEMS:
-            rule = f"is read no further: there are more than {MAX_PROBLEMS} problems before it"
-            problems.append(document.problem((), rule, "mend these first"))
+            rule = f"is not read: there are more than {MAX_PROBLEMS} problems before it"
+            problems.append(document.problem((), rule, "fix these first"))
             break
+        if (other := _other_kind(document)) is not None:
+            problems.append(other)
+            continue
         if isinstance(document.data, dict) and "daemon" in document.data:
             daemons += _daemon(document, problems)
             continue
@@ -91,7 +94,13 @@ def _load(paths: Iterable[Path]) -> Config:
             continue
         if workload.name in documents:
             first = documents[workload.name]
-            problems.append(document.problem(("workload",), f"given twice, first in {first.file}:{first.line(())}"))
+            problems.append(
+                document.problem(
+                    ("workload",),
+                    f"must be unique: {first.file}:{first.line(())} has a workload of the same name",
+                    "rename one",
+                )
+            )
             continue
         workloads[workload.name] = workload
         documents[workload.name] = document
@@ -101,10 +110,21 @@ def _load(paths: Iterable[Path]) -> Config:
         problems += [document.problem(("daemon", "clock"), rule, hint) for rule, hint in live]
         problems += _located(document, limits.fleet_limits(daemon.fleet, (w.spec for w in workloads.values())))
     for document, _ in daemons[1:]:
-        problems.append(document.problem(("daemon",), f"given twice, first in {daemons[0][0].file}"))
+        problems.append(
+            document.problem(
+                ("daemon",), f"must be unique: {daemons[0][0].file} has one too", "keep one daemon: document"
+            )
+        )
     if not workloads and not problems:
         problems.append(
-            Problem(", ".join(map(str, files)), 1, "", "", "no workload is configured", "see config/example")
+            Problem(
+                ", ".join(map(str, files)),
+                1,
+                "",
+                "",
+                "no workload is configured",
+                "add a workload; config/example has every setting",
+            )
         )
     if problems:
         raise ConfigError(problems)
@@ -120,7 +140,7 @@ def _conflicts(
         for pool, spec in workload.spec.pools.items():
             holder = functools.partial(_pool_place, documents[name], name, pool)
             if broken_rule := claims.claim(spec.targets(name, pool), holder):
-                hint = "keep one of the two pools, or name another object"
+                hint = "remove one of the two pools, or set it to another object"
                 yield documents[name].problem(("pools", pool), broken_rule, hint)
 
 
@@ -167,13 +187,32 @@ def _daemon(document: Document, problems: list[Problem]) -> list[tuple[Document,
     place: Place = ("daemon",)
     settings = {} if document.data["daemon"] is None else document.data["daemon"]
     other_keys = document.data.keys() - {"daemon"}
-    problems += [document.problem((key,), "a document that starts with daemon: has no other key") for key in other_keys]
+    problems += [
+        document.problem(
+            (key,), "is not allowed in a document with daemon:", "move it to a separate document, after a line ---"
+        )
+        for key in other_keys
+    ]
     model = _validate(document, model_of(DaemonSpec), settings, place, problems)
     if model is None:
         return []
     spec = record(DaemonSpec, model)
     problems += _located(document, checks.own_problems(spec, place))
     return [(document, spec)]
+
+
+def _other_kind(document: Document) -> Problem | None:
+    """Return the problem of a document that another command reads; None for any other document."""
+    if not isinstance(document.data, dict):
+        return None
+    if "scenario" in document.data:
+        rule, hint = "is a scenario, not a workload", f"run forescale simulate {document.file}"
+        return document.problem(("scenario",), rule, hint)
+    if document.data.keys() >= {"apiVersion", "kind"}:
+        imported = document.data["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")
+        remedy = f"run forescale import {document.file}" if imported else "remove it from the configuration"
+        return document.problem(("kind",), "is a Kubernetes object, not a workload", remedy, document.data["kind"])
+    return None
 
 
 def _located(document: Document, findings: Iterable[checks.Finding]) -> list[Problem]:
@@ -205,7 +244,7 @@ def _validate(
     document: Document, model: type[BaseModel], data: Any, place: Place, problems: list[Problem]
 ) -> BaseModel | None:
     references = list(itertools.islice(_references(data, place), MAX_PROBLEMS))
-    rule, hint = "environment references are for secrets only", "fields for secrets take {env: NAME}"
+    rule, hint = "must not contain ${...}: only secrets come from the environment", "write a secret as {env: NAME}"
     problems += [document.problem(reference, rule, hint, value) for reference, value in references]
     try:
         validated = model.model_validate(data)
@@ -235,7 +274,7 @@ def _problem(document: Document, error: ErrorDetails, parent: Place, model: type
         rule, hint = f"must be one of {', '.join(kinds)}", did_you_mean(str(kind), kinds)
         return document.problem((*place, "kind"), rule, hint, kind)
     if error["type"] == "union_tag_not_found":
-        rule = f"is required: one of {', '.join(REGISTRIES[KINDS[str(place[0])]])}"
+        rule = f"is required; must be one of {', '.join(REGISTRIES[KINDS[str(place[0])]])}"
         return document.problem((*place, "kind"), rule)
     return problem_of(document, error, place, model)
 

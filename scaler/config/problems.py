@@ -77,7 +77,7 @@ def value_text(value: object) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except (ValueError, RecursionError):
-        text = f"a {type(value).__name__} that cannot be shown"
+        text = "(a value that cannot be shown)"
     text = text.encode(errors="backslashreplace").decode()  # an unpaired surrogate cannot be encoded
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 

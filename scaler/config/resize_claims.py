@@ -20,5 +20,5 @@ class Claims:
             first = self._holders.setdefault(target, holder)
             if first is not holder and broken_rule is None:
                 conflict = f"resizes {target.what} {target.name}, and so does {first()}"
-                broken_rule = f"{conflict}: each would undo the other's size"
+                broken_rule = f"{conflict}: each would overwrite the other's size"
         return broken_rule

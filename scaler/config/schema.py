@@ -23,7 +23,7 @@ def model_of(cls: Any, kind: str | None = None) -> type[BaseModel]:
     """Return the pydantic model of a dataclass; with `kind`, one that also has that value under ``kind``."""
     fields: dict[str, Any] = {}
     if kind is not None:
-        fields["kind"] = (Literal[kind], Field(description="Which kind this is."))
+        fields["kind"] = (Literal[kind], Field(description="Kind of this entry, which selects its other settings."))
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
         fields[field.name] = (_translate(hints[field.name]), _field(field, hints[field.name]))

@@ -20,12 +20,18 @@ PATH: Final = re.compile(r"[.~]{0,2}/.+")
 
 @dataclass(frozen=True, kw_only=True)
 class Secret:
-    """Where a secret is found: an environment variable or a file (a mounted Kubernetes secret; read at each use)."""
+    """Reference to a secret: an environment variable, or a file that is read at each use."""
 
     env: Annotated[
-        str | None, FieldMetadata("Name of the environment variable.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+        str | None,
+        FieldMetadata(
+            "Name of the environment variable. Default: null; set file instead.", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+        ),
     ] = None
-    file: Annotated[str | None, FieldMetadata("Path of the file; surrounding white space is dropped.")] = None
+    file: Annotated[
+        str | None,
+        FieldMetadata("Path of the file; surrounding white space is removed. Default: null; set env instead."),
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         problem = self.problem()
@@ -35,11 +41,13 @@ class Secret:
     def problem(self) -> str | None:
         """Return the problem of the reference, without reading the secret; None if there is none."""
         if (self.env is None) == (self.file is None):
-            return "give either env or file"
+            return "requires either env or file"
         if self.env is not None and not os.environ.get(self.env):
-            return f"the environment variable{_shown_name(self.env, VARIABLE)} is not set"
+            return (
+                f"environment variable{_shown_name(self.env, VARIABLE)} is not set; set it in the daemon's environment"
+            )
         if self.file is not None and not Path(self.file).is_file():
-            return f"there is no file{_shown_name(self.file, PATH)}"
+            return f"file{_shown_name(self.file, PATH)} does not exist; create it, or mount the Secret there"
         return None
 
     def read(self) -> str:
@@ -47,7 +55,7 @@ class Secret:
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)
-        place = f"the environment variable {self.env}" if self.env is not None else f"the file {self.file}"
+        place = f"environment variable {self.env}" if self.env is not None else f"file {self.file}"
         try:
             value = os.environb[os.fsencode(self.env)] if self.env is not None else Path(self.file or "").read_bytes()
             text = value.decode()
@@ -55,10 +63,10 @@ class Secret:
             raise Misconfigured(f"{place} cannot be read: {e.strerror}") from e
         except UnicodeDecodeError as e:
             # No `from e`: that exception contains the secret's bytes.
-            raise Misconfigured(f"{place} is not UTF-8 at byte {e.start}: write the secret anew") from None
+            raise Misconfigured(f"{place} is not UTF-8 at byte {e.start}; write the secret again") from None
         text = text.strip() if self.file is not None else text
         if not text or not text.isprintable():
-            raise Misconfigured(f"{place} must hold printable text on one line, without control characters")
+            raise Misconfigured(f"{place} must contain printable text on one line, without control characters")
         remember(text)
         return text
 

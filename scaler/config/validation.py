@@ -1,7 +1,9 @@
-"""Translates errors of pydantic to problems, for every kind of document."""
+"""Translates errors of pydantic to problems with a remedy, for every kind of document."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -28,6 +30,23 @@ RULES: Final = {
     "missing": "is required",
     "too_short": "must not be empty",
 }
+FORMS: Final = {
+    "^https?://[^/@\\s?#]+/[0-9]+/": "the URL of an SQS queue",
+    "^https?://": "a URL without user and password",
+    "^https://": "an https:// URL without user and password",
+    "^http://": "an http:// URL without user and password",
+    "^/subscriptions/": "an Azure resource ID",
+    "^[0-9a-fA-F]{8}(-": "a UUID",
+    "^([01][0-9]|2[0-3])": "a time of day as HH:MM",
+    ":[0-9]{1,5}$": "HOST:PORT",
+    "[a-z0-9-]{0,61}": "at most 63 lowercase letters, digits and -",
+    "[-a-z0-9]{0,61}": "at most 63 lowercase letters, digits and -",
+}
+"""Parts of patterns, and the forms in words; the first part that a pattern contains counts."""
+UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+"""Units of time that people write after a number. Seconds."""
+NUMBER: Final = re.compile(rf"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>{'|'.join(UNITS_S)})?")
+NUMBERS: Final = frozenset({"float_type", "int_type", "less_than", "less_than_equal"})
 NO_SCALARS: Final = frozenset({"list_type", "dict_type", "model_type", "model_attributes_type"})
 """Errors of a text in place of a mapping or list. The text is not shown: it may be a secret one level too high."""
 
@@ -41,15 +60,20 @@ def problem_of(document: Document, error: ErrorDetails, place: Place, model: typ
         rule, hint = _unknown_key(str(error["loc"][-1]), _sibling_keys(model, error["loc"]))
         value = ...  # it may be a secret under a misspelled key
     elif kind == "literal_error":
-        rule = f"must be {context['expected']}"
+        options = re.findall(r"'([^']*)'", context["expected"])
+        rule, hint = (
+            f"must be one of {', '.join(options)}",
+            did_you_mean(value, options) if isinstance(value, str) else "",
+        )
     elif kind == "string_pattern_mismatch":
-        rule = f"must match {context['pattern']}"
+        rule = _form(context["pattern"], _schema_at(model, error["loc"]))
     else:
         rule = RULES.get(kind) or error["msg"].replace("Input should be", "must be")
+        hint = _corrected(str(place[-1]) if place else "", value, context) if kind in NUMBERS else ""
     if kind == "missing" or (kind in NO_SCALARS and not isinstance(value, dict | list)):
         value = ...
     if place and place[-1] == "[key]":
-        place, rule = place[:-1], f"names {rule}"
+        place, rule = place[:-1], f"name {rule}"
     return document.problem(place, rule, hint, value)
 
 
@@ -60,13 +84,42 @@ def _unknown_key(key: str, settings: list[str]) -> tuple[str, str]:
     return "unknown key", did_you_mean(key, settings)
 
 
+def _form(pattern: str, schema: Mapping[str, Any]) -> str:
+    """Return a rule in words for a `pattern`, with the example or default of its `schema`."""
+    form = next((words for part, words in FORMS.items() if part in pattern), "in the required form")
+    example = next(iter(schema.get("examples", ())), schema.get("default"))
+    return f"must be {form}" + (f", such as {example}" if example else "")
+
+
+def _corrected(key: str, value: object, bounds: Mapping[str, Any]) -> str:
+    """Return the remedy for a number with a unit, in quotes, or in percent; else empty.
+
+    Example: ``interval_s: "2m"`` gives 120, ``share: 99`` gives 0.99.
+    """
+    if isinstance(value, str):
+        match = NUMBER.fullmatch(value)
+        if match is None or (match["unit"] and not key.endswith("_s")):
+            return ""
+        number = f"{float(match['number']) * UNITS_S.get(match['unit'], 1.0):.12g}"
+        return f"seconds, without a unit: {number}" if match["unit"] else f"without quotes: {number}"
+    if isinstance(value, int | float) and bounds.get("le", bounds.get("lt")) == 1 and 1 < value <= 100:
+        return f"a share is 0 to 1: {value / 100:g}"
+    return ""
+
+
 def _sibling_keys(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     """Return the valid keys in place of the last one of `loc`."""
+    return list(_schema_at(model, loc[:-1]).get("properties", {}))
+
+
+def _schema_at(model: type[BaseModel], loc: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the JSON Schema of the setting at `loc`; empty where there is none."""
     definitions = json_schema_of(model)
     node: Any = definitions
-    for key in loc[:-1]:
+    for key in loc:
         node = _step(definitions, node, key)
-    return list(_dereference(definitions, node).get("properties", {}))
+    schema: dict[str, Any] = _dereference(definitions, node)
+    return schema
 
 
 def _step(definitions: Any, node: Any, key: Any) -> Any:
@@ -78,7 +131,7 @@ def _step(definitions: Any, node: Any, key: Any) -> Any:
     mapping = node.get("discriminator", {}).get("mapping", {})
     if key in mapping:
         return {"$ref": mapping[key]}
-    return next(iter(node.get("patternProperties", {}).values()), {})
+    return next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties") or {})
 
 
 def _dereference(definitions: Any, node: Any) -> Any:

@@ -29,6 +29,8 @@ MAX_PROBLEMS: Final = 1000
 """Maximum number of problems reported of one file."""
 MAX_DIRECTIVES: Final = 100
 DIRECTIVE: Final = re.compile("[\n\r\x85\u2028\u2029]%")
+TAB: Final = re.compile(r" *\t")
+"""Indentation with a tab."""
 MAX_KEY: Final = 80
 """Maximum length of a key in an error, in characters."""
 
@@ -136,11 +138,13 @@ class Composer:
             self.problems.append(e.problem)
         except yaml.MarkedYAMLError as e:
             line = e.problem_mark.line + 1 if e.problem_mark else 1
-            self.problems.append(
-                Problem(self._file, line, "", "", f"not YAML: {yaml_rule(str(e.problem or e.context))}")
-            )
+            if any(map(TAB.match, self._text.split("\n")[line - 1 : line])):
+                rule, hint = "is indented with a tab, which YAML does not allow", "indent with spaces"
+            else:
+                rule, hint = f"is not valid YAML: {yaml_rule(str(e.problem or e.context))}", ""
+            self.problems.append(Problem(self._file, line, "", "", rule, hint))
         except yaml.YAMLError as e:
-            self.problems.append(Problem(self._file, 1, "", "", f"not YAML: {yaml_rule(str(e))}"))
+            self.problems.append(Problem(self._file, 1, "", "", f"is not valid YAML: {yaml_rule(str(e))}"))
         finally:
             self._loader.dispose()
 
@@ -184,13 +188,15 @@ class Composer:
 
     def _check_size(self, line: int, added: int) -> None:
         if self._earlier_nodes + len(self._lines) + added > MAX_NODES:
-            raise self._refused(line, f"has more than {MAX_NODES:,} values, each alias written out", "split the file")
+            raise self._refused(line, f"has more than {MAX_NODES:,} values after expanding aliases", "split the file")
 
     def _begin(self, event: Any, line: int, *, is_map: bool) -> None:
         if len(self._stack) >= MAX_DEPTH:
-            raise self._refused(line, f"nested more than {MAX_DEPTH} deep", "remove the nesting: no setting needs it")
+            raise self._refused(
+                line, f"is nested more than {MAX_DEPTH} levels deep", "remove the nesting: no setting needs it"
+            )
         if event.tag not in {None, "!", f"{CORE}{'map' if is_map else 'seq'}"}:
-            self._problem(line, f"the tag {quoted(event.tag)} is not supported", "remove the tag")
+            self._problem(line, f"has the YAML tag {quoted(event.tag)}, which is not supported", "remove the tag")
         if event.anchor is not None:
             self._open.add(event.anchor)
         self._stack.append(Frame({} if is_map else [], len(self._lines) - 1, event.anchor, is_map))
@@ -222,13 +228,15 @@ class Composer:
         word = event.value if isinstance(event, yaml.ScalarEvent) else None
         if word is None or word == "<<":
             raise self._refused(
-                line, "keys must be plain words (no merge keys, lists or mappings)", "write the key out"
+                line,
+                "must have plain words as keys: merge keys (<<), lists and mappings are not supported",
+                "write the keys out",
             )
         frame.key = word
         if "\0" in word:
-            self._problem(line, "the key holds a NUL character", "remove it")
+            self._problem(line, "has a key with a NUL character", "remove the character")
         if word in frame.keys:
-            self._problem(line, f"given twice, first in line {frame.keys[word]}", "remove one of the two")
+            self._problem(line, f"is a duplicate of line {frame.keys[word]}", "remove one of the two")
             frame.discard_from = len(self._lines)
         else:
             frame.keys[word] = line
@@ -238,9 +246,9 @@ class Composer:
 
     def _alias(self, anchor: str, line: int) -> None:
         if anchor in self._open:
-            raise self._refused(line, f"the alias {quoted(anchor)} stands within its own anchor", "write it out")
+            raise self._refused(line, f"has the alias {quoted(anchor)} inside its own anchor", "write the value out")
         if anchor not in self._anchors:
-            raise self._refused(line, f"not YAML: found undefined alias {quoted(anchor)}", "define &NAME before *NAME")
+            raise self._refused(line, f"uses the alias {quoted(anchor)} without an anchor", "define &NAME before *NAME")
         value, lines = self._anchors[anchor]
         self._check_size(line, len(lines) - 1)
         self._lines.extend(lines[1:])
@@ -256,9 +264,7 @@ class Composer:
     def _problem(self, line: int, rule: str, hint: str) -> None:
         self.problems.append(Problem(self._file, line, dotted(self._place()), "", rule, hint))
         if len(self.problems) >= MAX_PROBLEMS:
-            raise self._refused(
-                line, f"has more than {MAX_PROBLEMS} problems, and is read no further", "mend these first"
-            )
+            raise self._refused(line, f"has more than {MAX_PROBLEMS} problems; the rest is not read", "fix these first")
 
     def _refused(self, line: int, rule: str, hint: str) -> DocumentRefused:
         return DocumentRefused(Problem(self._file, line, dotted(self._place()), "", rule, hint))

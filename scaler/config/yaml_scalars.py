@@ -51,7 +51,7 @@ def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
     """
     text: str = event.value
     if "\0" in text:
-        raise BadScalar("holds a NUL character", "remove it: it stands in no name of a file")
+        raise BadScalar("contains a NUL character", "remove the character")
     if event.tag is None or event.tag == "!":
         if not event.implicit[0]:
             return text  # quoted, or a block
@@ -60,7 +60,9 @@ def value_of(event: yaml.ScalarEvent, *, old_numbers: bool) -> Any:
             _require_decimal(text, value)
         return value
     if event.tag not in PLAIN:
-        raise BadScalar(f"the tag '{event.tag.lstrip('!')[:MAX_CACHED]}' is not supported", "remove the tag")
+        raise BadScalar(
+            f"has the YAML tag '{event.tag.lstrip('!')[:MAX_CACHED]}', which is not supported", "remove the tag"
+        )
     return _construct(event.tag, text)
 
 
@@ -78,7 +80,7 @@ def _construct(tag: str, text: str) -> Any:
     try:
         return getattr(_RULES, f"construct_yaml_{tag.removeprefix(CORE)}")(yaml.ScalarNode(tag, text))
     except (ValueError, KeyError, IndexError, OverflowError) as e:
-        raise BadScalar(f"cannot be read as {TYPE_NAMES[tag]}", "write it plainly, or quote it as text") from e
+        raise BadScalar(f"cannot be read as {TYPE_NAMES[tag]}", "correct it, or quote it if it is text") from e
 
 
 def _require_decimal(text: str, value: float) -> None:
@@ -86,8 +88,8 @@ def _require_decimal(text: str, value: float) -> None:
     if len(text) > MAX_CACHED:
         return
     if BASE_60.fullmatch(text):
-        rule = f"YAML 1.1 reads {text} as {value:g}, a number of base 60, and YAML 1.2 as text"
-        raise BadScalar(rule, f"write {value:g} for the number, or quote it for the text: '{text}'")
+        rule = f"is ambiguous: {text} is the base-60 number {value:g} in YAML 1.1 and text in YAML 1.2"
+        raise BadScalar(rule, f"write {value:g} for the number, or '{text}' in quotes for the text")
     if OCTAL.fullmatch(text) and (decimal := int(text.replace("_", ""))) != value:
-        rule = f"YAML 1.1 reads {text} as {value}, an octal number, and YAML 1.2 as {decimal}"
-        raise BadScalar(rule, f"write {value} or {decimal}, or quote it for the text: '{text}'")
+        rule = f"is ambiguous: {text} is the octal number {value} in YAML 1.1 and {decimal} in YAML 1.2"
+        raise BadScalar(rule, f"write {value} or {decimal}, or '{text}' in quotes for the text")

@@ -119,7 +119,7 @@ class AzureMonitorSource:
         if missing_series and self._spec.combine != "sum":
             return Absent(f"{missing_series} of {len(points)} series of {name} have no sample")
         value = self._combined(present) * self._spec.scale.get(quantity, 1.0)
-        missing = f"{missing_series} of {len(points)} series of {name}" if missing_series else ""
+        missing = f"{missing_series} of {len(points)} series of {name} have no sample" if missing_series else ""
         return sanitize(quantity, value, min(p.at for p in present), missing)
 
     def _combined(self, points: list[AzureMetricPoint]) -> float:

@@ -71,10 +71,10 @@ class CloudMonitoringSource:
         since = until - LOOK_BACK * metric.period_s
         page = await self._monitoring.list(quantity, metric.filter, since, until, aggregation)
         if page.partial and not is_sum:
-            return Absent(f"a part could not be asked: {page.partial}")
+            return Absent(f"partial response: {page.partial}")
         series = [item for item in page.series if item.points]
         if len(series) != 1:
-            count = f"{len(series)} series where one was expected" if series else "no series"
+            count = f"{len(series)} series, not one," if series else "no series"
             return Absent(f"Cloud Monitoring has {count} for {metric.filter}")
         point = series[0].points[0]
         value = sanitize("", point.value, point.at - metric.period_s, page.partial)
@@ -90,10 +90,10 @@ class CloudMonitoringSource:
             result = [{"value": result}]
         if not isinstance(result, list) or len(result) != 1 or not isinstance(result[0], Mapping):
             count = len(result) if isinstance(result, list) else 0
-            return Absent(f"PromQL gave {count} series where one was expected")
+            return Absent(f"the PromQL query returned {count} series; aggregate it to one, as in sum(...)")
         sample: Any = result[0].get("value")
         if not isinstance(sample, list) or len(sample) != 2 or not isinstance(sample[0], int | float):
-            return Absent(f"{sample!r} is no sample")
+            return Absent(f"malformed response: {sample!r} is not a sample")
         return sanitize(quantity, sample[1], float(sample[0]))
 
     @validated("GCP")

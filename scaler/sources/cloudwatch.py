@@ -66,7 +66,7 @@ class CloudWatchSource:
 def reading(quantity: str, sample: Sample | None, divide_by: float) -> Fresh[float] | Absent:
     """Return a sample as a reading, in the quantity's unit."""
     if sample is None or sample.problem:
-        return Absent(sample.problem if sample is not None else "CloudWatch gave no result")
+        return Absent(sample.problem if sample is not None else "CloudWatch returned no result")
     value = sanitize("", sample.value, sample.at)
     return sanitize(quantity, value.value / divide_by, sample.at) if isinstance(value, Fresh) else value
 

@@ -63,17 +63,17 @@ class MissingSeries:
 
     async def _look_up(self, selected: MetricSelector) -> str:
         if not selected.names:
-            return "the query gives no series"
+            return "the query returns no series"
         if await self._api.names([selector(name, selected.labels) for name in selected.names], LOOK_BACK_S):
-            return f"no series of {selected} now, though there were in the last day"
+            return f"no series of {selected} now, but there were some in the last 24 h"
         prefix = PREFIX.match(selected.names[0])
         stem = prefix.group() if prefix else selected.names[0]
         near = await self._api.names([f"{{__name__=~{quoted(stem + '.*')}}}"], LOOK_BACK_S)
         present = [name for name in selected.names if name in near]
         if present:
-            hint = f"{present[0]} has series, but none with these labels"
+            hint = f"{present[0]} has series, but none with these labels; check match"
         elif near:
-            hint = did_you_mean(selected.names[0], near) or f"there are {', '.join(near[:5])}"
+            hint = did_you_mean(selected.names[0], near) or f"similar metrics: {', '.join(near[:5])}"
         else:
-            hint = f"nothing here begins with {stem!r}: is it scraped, and did a replica run in the last day?"
-        return f"{MISCONFIGURED}no series of {selected} in the last day; {hint}"
+            hint = f"no metric begins with {stem!r}; check that it is scraped and that a replica ran in the last 24 h"
+        return f"{MISCONFIGURED}no series of {selected} in the last 24 h; {hint}"

@@ -89,7 +89,7 @@ class PrometheusSource:
             async with asyncio.timeout(http_client.DEADLINE_SHARE * self._deadline_s) as limit:
                 parts = await self._query_all()
         except TimeoutError as e:
-            raise Unavailable(f"Prometheus at {self._api.url}: no answer in time") from e
+            raise Unavailable(f"Prometheus at {self._api.url}: no response in time") from e
         readings = {q: self._reading(q, parts) for q in self._selectors}
         missing = {q: self._selectors[q] for q, reading in readings.items() if reading is None}
         reasons = await self._missing_series.reasons(missing, limit.when())
@@ -142,7 +142,7 @@ class PrometheusSource:
         except Refused as e:
             return Absent(f"{MISCONFIGURED}{e}")
         if result.kind not in {"scalar", "vector"}:
-            return Absent(f"{MISCONFIGURED}the query gives a {result.kind}, not a number")
+            return Absent(f"{MISCONFIGURED}the query returns a {result.kind}, not a number")
         self._result_kinds[key] = result.kind
         return _query_part(result, result.rows)
 
@@ -158,7 +158,7 @@ class PrometheusSource:
             if isinstance(part, Absent):
                 return part
             if part is not None and len(part) > 1:
-                return Absent(f"{len(part)} series where one is expected: aggregate the query, as in sum(...)")
+                return Absent(f"the query returns {len(part)} series; aggregate it to one, as in sum(...)")
         if not values or (recipe and not times):
             return None
         assert isinstance(values, tuple)  # noqa: S101 - the loop above returns an Absent
@@ -167,14 +167,14 @@ class PrometheusSource:
         time: object = values[0].at
         if isinstance(times, tuple):
             if not times:
-                return Absent("the timestamp query gives no series")
+                return Absent("the timestamp query returns no series")
             time = times[0].value
         try:
             reading = sanitize(quantity, values[0].value, float(str(time)))
         except ValueError:
-            return Absent(f"the timestamp query gives {time!r}")
+            return Absent(f"the timestamp query returns {time!r}, not a time")
         if recipe and isinstance(lost_targets, tuple) and lost_targets:
-            missing = f"{lost_targets[0].value} targets that answered in the last {LOST_S} s cannot be scraped now"
+            missing = f"{lost_targets[0].value} targets that were up in the last {LOST_S} s cannot be scraped now"
             return with_missing(reading, recipe, missing)
         return reading
 
@@ -183,18 +183,18 @@ class PrometheusSource:
         try:
             counts = parse_buckets((row.labels.get("le"), row.value) for row in buckets)
         except ValueError as e:
-            return Absent(f"{recipe.series[0]} is no histogram: {e}")
+            return Absent(f"{recipe.series[0]} is not a valid histogram: {e}")
         share = share_above(self._slo_limits_s[recipe.slo] * recipe.divisor, counts)
         return Absent(self._no_observations) if share is None else (replace(buckets[0], value=str(share)),)
 
     @property
     def _no_observations(self) -> str:
-        return f"nothing was observed in the last {self._window_s:g} s"
+        return f"no observations in the last {self._window_s:g} s"
 
 
 def _query_part(result: QueryResult, rows: Iterable[QuerySample]) -> QueryPart:
     """Return the rows, or why they are incomplete."""
-    return Absent(f"a partial answer: {result.partial}") if result.partial else tuple(rows)
+    return Absent(f"partial response: {result.partial}") if result.partial else tuple(rows)
 
 
 def _as_series(text: str, kind: str) -> str:

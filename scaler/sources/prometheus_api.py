@@ -123,8 +123,8 @@ def _parse(what: str, status: int, content: bytes, parse: Callable[[Mapping[str,
             raise Refused(f"{what}: HTTP {status}: {one_line(content)}") from e
         raise
     if not isinstance(document, dict):
-        raise Unavailable(f"{what}: {type(document).__name__} where an object was expected")
-    error = one_line(document.get("error", "no reason given"))
+        raise Unavailable(f"{what}: malformed response: not a JSON object")
+    error = one_line(document.get("error", "no reason reported"))
     if status != 200:
         raise Refused(f"{what}: {one_line(document.get('errorType', status))}: {error}")
     if document.get("status") != "success":
@@ -164,14 +164,14 @@ def _parse_result(document: Mapping[str, Any]) -> QueryResult:
 def _labels(metric: object) -> Mapping[str, str]:
     """Return a series' labels. Raises `TypeError` for anything but a mapping of texts."""
     if not isinstance(metric, dict) or not all(isinstance(value, str) for value in metric.values()):
-        raise TypeError(f"the labels {one_line(repr(metric))} are no mapping of texts")
+        raise TypeError(f"malformed labels: {one_line(repr(metric))}")
     return metric
 
 
 def _time(value: object) -> float:
     """Return a sample's time, a finite JSON number. Raises `TypeError`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"the time {one_line(repr(value))} is no number")
+        raise TypeError(f"malformed time: {one_line(repr(value))}")
     return float(value)
 
 

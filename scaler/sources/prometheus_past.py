@@ -72,7 +72,9 @@ class PrometheusPast:
             labels.add(frozenset(series.labels.items()))
             await self._fill_from(means, quantity, series)
         if len(labels) > 1:
-            raise Misconfigured(f"{quantity}: {len(labels)} series where one is expected: aggregate the query")
+            raise Misconfigured(
+                f"{quantity}: the query returns {len(labels)} series; aggregate it to one, as in sum(...)"
+            )
         return means
 
     async def _series(self, promql: str) -> AsyncIterator[RangeSeries]:
@@ -80,7 +82,7 @@ class PrometheusPast:
             start, end = (self._since + self._step_s * (i + 1) for i in (first, last))
             matrix = await self._api.query_range(promql, start, end, self._step_s, DEADLINE_S)
             if matrix.partial:
-                raise Unavailable(f"Prometheus at {self._api.url}: a partial answer: {matrix.partial}")
+                raise Unavailable(f"Prometheus at {self._api.url}: partial response: {matrix.partial}")
             for series in matrix.series:
                 yield series
 

@@ -158,30 +158,30 @@ def _lagging_regions(series: Sequence[TimeSeries]) -> str:
     """Return the regions whose samples lag by more than 1.5 sampling intervals; empty without one."""
     newest = max(item.points[0].at for item in series)
     lagging = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * PUBSUB_SAMPLE_S]
-    return f"no sample of late from {', '.join(sorted(lagging))}" if lagging else ""
+    return f"no recent sample from {', '.join(sorted(lagging))}" if lagging else ""
 
 
 def problem_of(subscription: Any) -> str:
     """Return why a subscription cannot be pulled from; empty where it can."""
     if subscription.detached:
-        return "it is detached from its topic: nothing comes any more"
+        return "it is detached from its topic and receives no messages"
     if subscription.topic == "_deleted-topic_":
-        return "its topic is deleted: nothing comes any more"
+        return "its topic was deleted, so it receives no messages"
     if subscription.bigquery_config.table or subscription.cloud_storage_config.bucket:
-        return "it writes to BigQuery or Cloud Storage by itself: nobody pulls from it"
+        return "it exports to BigQuery or Cloud Storage, so no worker can pull from it"
     return ""
 
 
 def notes(subscription: Any) -> tuple[str, ...]:
     """Return the settings of a subscription that matter for scaling."""
     days = subscription.message_retention_duration.total_seconds() / 86400
-    texts = [f"acknowledge within {subscription.ack_deadline_seconds} s", f"kept {days:g} days"]
+    texts = [f"ack deadline {subscription.ack_deadline_seconds} s", f"retention {days:g} days"]
     if subscription.dead_letter_policy.dead_letter_topic:
-        texts.append(f"dead letter after {subscription.dead_letter_policy.max_delivery_attempts} attempts")
+        texts.append(f"dead letter after {subscription.dead_letter_policy.max_delivery_attempts} delivery attempts")
     if subscription.enable_message_ordering:
-        texts.append("ordered: no more replicas work than there are ordering keys")
+        texts.append("ordered: at most one replica works per ordering key")
     if subscription.enable_exactly_once_delivery:
-        texts.append("exactly once: redelivered only after the deadline")
+        texts.append("exactly once: messages are redelivered only after the ack deadline")
     if subscription.filter:
-        texts.append("filtered: messages that do not match count until they are dropped")
+        texts.append("filtered: messages that do not match are counted until they are dropped")
     return tuple(texts)

@@ -91,7 +91,7 @@ class ScrapeSource:
             self._previous,
             {t: p for t, p in {**self._previous, **pages}.items() if t in targets},
         )
-        missing = f"{len(failed)} of {len(targets)} engines did not answer: {failed[0]}" if failed else ""
+        missing = f"{len(failed)} of {len(targets)} engines did not respond: {failed[0]}" if failed else ""
         if not any(page.metrics for page in pages.values()):
             raise Misconfigured(self._no_metrics_error(pages))
         readings = {q: self._reading(q, recipe, previous, pages) for q, recipe in self._recipes.items()}
@@ -107,12 +107,12 @@ class ScrapeSource:
                 async with asyncio.timeout(self._pages.deadline_s):
                     ips = await self._resolve(host, port)
             except OSError as e:
-                raise Unavailable(f"{host} has no address (no engine is ready, or the name is wrong): {e}") from e
+                raise Unavailable(f"{host} does not resolve (no engine is ready, or the name is wrong): {e}") from e
             targets = tuple(ScrapeTarget(self._service.with_host(ip), host) for ip in ips)
             if not targets:
-                raise Unavailable(f"{host} has no address: no engine is ready")
+                raise Unavailable(f"{host} resolves to no address: no engine is ready")
         if len(targets) > MAX_TARGETS:
-            raise Misconfigured(f"{len(targets)} engines; more than {MAX_TARGETS} are better scraped by Prometheus")
+            raise Misconfigured(f"{len(targets)} engines exceed the limit of {MAX_TARGETS}; use kind prometheus")
         return targets
 
     async def _page(self, target: ScrapeTarget) -> Page | PortError:
@@ -134,11 +134,11 @@ class ScrapeSource:
         present: dict[ScrapeTarget, Series] = {t: series for t, series in now.items() if series is not None}
         names = " or ".join(recipe.series)
         if without_metric:
-            return Absent(f"{without_metric} of {len(pages)} engines show no {names}")
+            return Absent(f"{without_metric} of {len(pages)} engines do not export {names}")
         if not recipe.needs_history:
             value: float | Absent | None = gauge_value(recipe, [*present.values()])
         elif first_seen := [t for t in present if t not in previous]:
-            return Absent(f"{len(first_seen)} of {len(pages)} engines were seen once only, and this takes two looks")
+            return Absent(f"{len(first_seen)} of {len(pages)} engines have one sample so far, and this needs two")
         else:
             previous_series = {t: series_of(recipe, self._match, previous[t]) or {} for t in present}
             limit_s = self._slo_limits_s.get(recipe.slo, math.nan)
@@ -155,8 +155,8 @@ class ScrapeSource:
         """Return the error that no page has any of the metrics, with a hint at similar ones."""
         names = sorted(frozenset().union(*(p.names for p in pages.values())))
         first = min(self._metric_names)
-        hint = did_you_mean(first, names) or (f"there are {', '.join(names[:5])}" if names else "the pages are empty")
-        return f"no engine shows any of {', '.join(sorted(self._metric_names))}; {hint}"
+        hint = did_you_mean(first, names) or (f"they export {', '.join(names[:5])}" if names else "the pages are empty")
+        return f"no engine exports any of {', '.join(sorted(self._metric_names))}; {hint}"
 
 
 def _combined_error(failed: Sequence[PortError]) -> PortError:
@@ -165,5 +165,5 @@ def _combined_error(failed: Sequence[PortError]) -> PortError:
     if not transient:
         return Misconfigured(str(failed[0]))
     pauses_s = [e.retry_after_s for e in transient if e.retry_after_s]
-    text = f"none of {len(failed)} engines answered: {transient[0]}" if len(failed) > 1 else str(transient[0])
+    text = f"none of {len(failed)} engines responded: {transient[0]}" if len(failed) > 1 else str(transient[0])
     return Unavailable(text, min(pauses_s, default=None))

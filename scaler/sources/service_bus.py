@@ -102,15 +102,15 @@ class ServiceBusSource:
             return ""
         if self._zero_since is None or at < self._zero_since:
             self._zero_since = at
-        limit_s, reason = ZERO_CONFIRMED_S, "Azure Monitor is not asked"
+        limit_s, reason = ZERO_CONFIRMED_S, "not confirmed by Azure Monitor"
         if self._arm is not None and self._entity.subscription is None:
             active = await self._monitor(self._arm)
             limit_s, reason = UNMONITORED_CONFIRMED_S, f"Azure Monitor: {active}"
             if isinstance(active, AzureMetricPoint):
-                limit_s, reason = float("inf"), f"Azure Monitor had {active.value:g} messages a minute ago"
+                limit_s, reason = float("inf"), f"Azure Monitor counted {active.value:g} messages a minute ago"
                 self._zero_confirmed = active.value == 0
         self._zero_confirmed = self._zero_confirmed or at - self._zero_since >= limit_s
-        return "" if self._zero_confirmed else f"0, which a throttled namespace reads too ({reason})"
+        return "" if self._zero_confirmed else f"suspected false zero: a throttled namespace also reports 0 ({reason})"
 
     async def _monitor(self, resource_manager: Arm) -> AzureMetricPoint | str:
         """Return Azure Monitor's last count, a minute or two old, or why there is none."""
@@ -128,7 +128,7 @@ class ServiceBusSource:
 
 def _count(kind: str, value: object, at: float) -> Fresh[float] | Absent:
     if value is None:
-        return Absent(f"the count of {kind} messages is not in the answer")
+        return Absent(f"the response has no count of {kind} messages")
     return sanitize(kind, value, at)
 
 

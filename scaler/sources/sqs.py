@@ -72,7 +72,7 @@ class SqsSource:
         response = await sqs.call("GetQueueAttributes", self._spec.queue_name, **request)
         attributes = response.get("Attributes") if isinstance(response, dict) else None
         if not isinstance(attributes, dict):
-            raise Unavailable(f"AWS sqs:GetQueueAttributes of {self._spec.queue_name}: an answer without attributes")
+            raise Unavailable(f"AWS sqs:GetQueueAttributes of {self._spec.queue_name}: the response has no attributes")
         return {q: _count(q, attributes.get(name), requested_at) for q, name in SQS_COUNTS.items()}
 
     async def _recent_metrics(self) -> Mapping[str, Fresh[float] | Absent]:
@@ -85,7 +85,7 @@ class SqsSource:
                     self._metrics = await self._read_metrics()
                 self._metrics_failed = False
             except TimeoutError:
-                self._keep_metrics(f"CloudWatch gave no answer within {limit_s:g} s")
+                self._keep_metrics(f"CloudWatch: no response within {limit_s:g} s")
             except PortError as e:
                 self._keep_metrics(str(e))
         return self._metrics
@@ -113,7 +113,7 @@ class SqsSource:
 def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
     """Return an attribute as a count of messages, or why it is invalid."""
     if value is None:
-        return Absent(f"{SQS_COUNTS[quantity]} is not in the answer")
+        return Absent(f"the response has no {SQS_COUNTS[quantity]}")
     reading = sanitize(quantity, value, at)
     if isinstance(reading, Fresh) and not reading.value.is_integer():
         return Absent(f"{value!r} is not a whole number of messages")
@@ -133,6 +133,6 @@ def _metric_reading(quantity: str, sample: Sample | None) -> Fresh[float] | Abse
     """Return a metric's newest sample. A missing one is not zero: an idle queue sends nothing."""
     if sample is None or sample.problem:
         return Absent(
-            f"{SQS_METRICS[quantity]}: {sample.problem if sample is not None else 'CloudWatch gave no result'}"
+            f"{SQS_METRICS[quantity]}: {sample.problem if sample is not None else 'CloudWatch returned no result'}"
         )
     return sanitize(quantity, sample.value, sample.at)

@@ -148,9 +148,9 @@ async def test_hostile_pages_delay_no_other_workload_and_are_reported() -> None:
         await daemon.until("hostile", TICKS)
     mean = daemon.ticks["hostile"][-1].observation.readings[SignalName("engines.kv_cache_usage")]
     assert isinstance(mean, Absent)
-    assert mean.reason.startswith("2 of 11 engines did not answer")
-    assert "characters, more than 16384" in mean.reason
-    assert "characters, more than 16384" in daemon.ticks["labelled"][-1].observation.source_errors["engines"]
+    assert mean.reason.startswith("2 of 11 engines did not respond")
+    assert "characters; the limit is 16384" in mean.reason
+    assert "characters; the limit is 16384" in daemon.ticks["labelled"][-1].observation.source_errors["engines"]
     _check_other_workloads(daemon, "hostile")
 
 

@@ -174,7 +174,7 @@ def test_mask_removes_secrets_from_messages(planted: str) -> None:
         "Prometheus at http://prom:9090/a@b: HTTP 401: Bearer token was refused",
         "prompt_tokens: 12, max_tokens=5; generation_tokens_per_s 3e4",
         "no series of vllm:prompt_tokens_total with {'model_name': 'llama'}",
-        "the token was refused; another one is asked for",
+        "the token was rejected; the next call requests a new one",
     ],
 )
 def test_mask_keeps_messages_without_secrets(harmless: str) -> None:

@@ -125,11 +125,11 @@ async def test_unexpected_reload_failure_is_reported_and_retried(tmp_path: Path)
 
 def test_snapshot_rejects_fifos_and_oversized_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.yaml")
-    assert "only regular files are" in snapshot([tmp_path]).problem
+    assert "cannot be read: it is a pipe" in snapshot([tmp_path]).problem
     (tmp_path / "a.yaml").unlink()
     with (tmp_path / "b.yaml").open("wb") as f:
         f.truncate(3 * 2**30)
-    assert "a configuration file may have" in snapshot([tmp_path]).problem
+    assert "the limit is 16,777,216 (16 MiB)" in snapshot([tmp_path]).problem
     (tmp_path / "b.yaml").write_text("{}")
     assert snapshot([tmp_path]).problem == ""
 

@@ -193,7 +193,7 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("traffic", to={"kind": "poisson", "rps": 1e6, "duration_s": 1e6}), "at most 100,000,000 can be"),
         (setting("traffic", to={"kind": "poisson", "rps": 1e-6, "duration_s": 1e8}), "at most 9e+06 s (104 days)"),
         (setting("traffic", to={"kind": "trace", "file": "gone.csv"}), "gone.csv: cannot be read: No such file"),
-        (setting("traffic", to={"kind": "trace", "file": "a\0b"}), "traffic.file: holds a NUL character"),
+        (setting("traffic", to={"kind": "trace", "file": "a\0b"}), "traffic.file: contains a NUL character"),
         (setting("pools", "gpus", "model", to="h100"), "scenario.yaml:14: pools.gpus.model = \"h100\": the catalogue"),
         (setting("pools", "gpus", "model", to="gone.yaml"), "gone.yaml:1: (document): cannot be read: No such file"),
         (setting("pools", "gpus", "price_usd_per_hour", to=None), "is not given for zone zone-a"),
@@ -203,7 +203,7 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("pools", "gpus", "zones", to={"a": {"trace": {"file": "gone.json"}}}), "gone.json: cannot be read"),
         (setting("pools", to={}), "pools: must name one pool at least"),
         (setting("workload", to="gone.yaml"), "gone.yaml:1: (document): cannot be read: No such file"),
-        (setting("workload", to=""), "cannot be read: Is a directory"),
+        (setting("workload", to=""), "cannot be read: it is a directory"),
         (setting("workload", to="scenario.yaml"), "scenario.yaml"),
         (setting("start", to="2026-01-05"), "start: needs an offset from UTC"),
         (setting("start", to="1969-07-20T20:17:00+00:00"), "start: must be in the years 1970 to 2199"),
@@ -236,7 +236,7 @@ def test_an_invalid_scenario_is_reported_with_its_location(
         ("a: [1\n", "scenario.yaml:2: (document): not YAML"),
         ("hello", "(document): must be a mapping"),
         ("- a\n", "must be a mapping"),
-        ("scenario: a\nscenario: b\n", "scenario.yaml:2: scenario: given twice, first in line 1"),
+        ("scenario: a\nscenario: b\n", "scenario.yaml:2: scenario: is a duplicate of line 1"),
         ("a: &a [*a]\n", "scenario.yaml"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_file_that_is_not_a_scenario_is_reported(
     [
         (setting("interval_s", to=1e-300), "interval_s = 1e-300: must be greater than or equal to 0.01"),
         (without("max_replicas"), "workload.yaml:1: max_replicas: is required"),
-        (setting("sources", to={"e": {"kind": "embedded"}}), "needs a source that offers running, waiting"),
+        (setting("sources", to={"e": {"kind": "embedded"}}), "needs a source that provides running, waiting"),
         (
             lambda w: w.update(
                 sources={"e": {"kind": "embedded"}}, policies={"p": {"kind": "queue_depth", "target_per_replica": 1}}

@@ -12,21 +12,23 @@ from policies.model.field_metadata import FieldMetadata
 
 @dataclass(frozen=True, kw_only=True)
 class AwsAccount:
-    """One session is shared by all adapters whose account is equal."""
+    """AWS account and region. Adapters with equal settings share one session."""
 
     region: Annotated[
         str | None,
         FieldMetadata(
-            "Region; null: the SDK's own (AWS_REGION, profile).",
+            "AWS region. Default: null, the SDK's region (AWS_REGION or the profile).",
             pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$",
             example="us-east-1",
         ),
     ] = None
-    profile: Annotated[str | None, FieldMetadata("Profile of the AWS configuration files; null: the default.")] = None
+    profile: Annotated[
+        str | None, FieldMetadata("Profile in the AWS configuration files. Default: null, the SDK's default profile.")
+    ] = None
     endpoint_url: Annotated[
         str | None,
         FieldMetadata(
-            "Another endpoint (a VPC endpoint, a test server); null: AWS's own.",
+            "URL of another endpoint, such as a VPC endpoint or a test server. Default: null, the public AWS endpoint.",
             pattern=r"^https?://[^/@\s?#]+(/[^@\s?#]*)?$",
         ),
     ] = None
@@ -41,21 +43,31 @@ class AwsAccount:
 
 @dataclass(frozen=True, kw_only=True)
 class AwsNotices:
-    """Where the cloud says what it will take."""
+    """Sources of interruption notices and rebalance recommendations."""
 
     queue_url: Annotated[
         str | None,
         FieldMetadata(
-            "SQS queue that EventBridge sends warnings to, read and emptied by this daemon alone; null: none.",
+            "SQS queue that receives interruption warnings from EventBridge. Only this daemon may read it, since it"
+            " deletes what it reads. Default: null, none.",
             pattern=r"^https?://[^/@\s?#]+/[0-9]+/[A-Za-z0-9_-]{1,80}$",
+            example="https://sqs.us-east-1.amazonaws.com/123456789012/spot-notices",
         ),
     ] = None
     metadata: Annotated[
-        bool, FieldMetadata("Ask the metadata server (IMDSv2) of the instance that this daemon runs on, once a second.")
+        bool,
+        FieldMetadata(
+            "Poll the instance metadata service (IMDSv2) once a second. It reports only the instance that this daemon"
+            " runs on. Default: false."
+        ),
     ] = False
-    metadata_url: Annotated[str, FieldMetadata("Address of the metadata server.", pattern=r"^https?://[^/@\s?#]+$")] = (
-        "http://169.254.169.254"
-    )
+    metadata_url: Annotated[
+        str,
+        FieldMetadata(
+            "URL of the instance metadata service. Default: the EC2 link-local address.",
+            pattern=r"^https?://[^/@\s?#]+$",
+        ),
+    ] = "http://169.254.169.254"
 
     def actions(self, region: str | None) -> dict[str, str]:
         """Return the IAM actions that listening needs, each with the queue's ARN."""
@@ -67,7 +79,7 @@ class AwsNotices:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.queue_url and self.queue_url.endswith(".fifo"):
-            yield "queue_url", "EventBridge sends these events to a standard queue, not to a FIFO one"
+            yield "queue_url", "must be a standard queue: EventBridge does not send these events to a FIFO queue"
 
 
 def partition(region: str | None) -> str:

@@ -88,12 +88,12 @@ class AutoScalingGroups:
         at, description = await self._described.get(name, urgent=urgent)
         if description is None:
             raise Misconfigured(
-                f"AWS: no Auto Scaling group named {name} in this account and region: see group, region"
+                f"AWS: there is no Auto Scaling group {name} in this account and region; check group and account.region"
             )
         try:
             group = _parse_group(description, at, market)
         except MALFORMED as e:
-            raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: no group: {e!r}") from e
+            raise Unavailable(f"AWS autoscaling:DescribeAutoScalingGroups of {name}: malformed group: {e!r}") from e
         return await self._with_markets(group) if group.mixed and not urgent else group
 
     async def _with_markets(self, group: AutoScalingGroup) -> AutoScalingGroup:

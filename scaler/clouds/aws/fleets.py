@@ -66,7 +66,9 @@ class Ec2Fleets:
         reading = self._described.get(fleet, urgent=urgent)
         (at, description), ids = await asyncio.gather(reading, _no_ids() if urgent else self._active_ids(fleet))
         if description is None:
-            raise Misconfigured(f"AWS: no EC2 Fleet {fleet} in this account and region: see fleet, account.region")
+            raise Misconfigured(
+                f"AWS: there is no EC2 Fleet {fleet} in this account and region; check fleet and account.region"
+            )
         machines = [machine for _, machine in await asyncio.gather(*map(self._instances.get, ids))]
         try:
             return Ec2FleetState(
@@ -81,7 +83,7 @@ class Ec2Fleets:
                 machines=tuple(m for m in machines if m is not None),
             )
         except MALFORMED as e:
-            raise Unavailable(f"AWS ec2:DescribeFleets of {fleet}: no fleet: {e!r}") from e
+            raise Unavailable(f"AWS ec2:DescribeFleets of {fleet}: malformed fleet: {e!r}") from e
 
     async def _active_ids(self, fleet: str) -> list[str]:
         instances = await self.service.pages("DescribeFleetInstances", "ActiveInstances", fleet, FleetId=fleet)

@@ -58,7 +58,7 @@ def check_encodable(what: str, response: T) -> T:
         elif isinstance(value, str):
             _check_text(what, value)
         elif isinstance(value, int) and value.bit_length() > MAX_BITS:
-            raise Unavailable(f"{what}: an answer with a number of {value.bit_length()} bits")
+            raise Unavailable(f"{what}: malformed response: a number of {value.bit_length()} bits")
     return response
 
 
@@ -68,4 +68,4 @@ def _check_text(what: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as e:
-        raise Unavailable(f"{what}: an answer with half a character (a lone surrogate)") from e
+        raise Unavailable(f"{what}: malformed response: an unpaired surrogate in a text") from e

@@ -85,7 +85,7 @@ def parse_instance(instance: Mapping[str, Any]) -> Ec2Instance | None:
     """Parse an instance of DescribeInstances; None where it no longer counts. Raises `Unavailable`."""
     state, name = instance["State"]["Name"], str(instance["InstanceId"])
     if state not in STATES or not name:
-        raise Unavailable(f"AWS: an instance {name!r} in the state {state!r}: an answer that cannot be read")
+        raise Unavailable(f"AWS: malformed response: instance {name!r} has state {state!r}")
     if not STATES[state]:
         return None
     zone = str(instance.get("Placement", {}).get("AvailabilityZone", ""))
@@ -99,7 +99,7 @@ def instances_in(reservations: Iterable[Mapping[str, Any]]) -> list[Mapping[str,
     for reservation in reservations:
         launched = reservation["Instances"]
         if not isinstance(launched, list) or not launched:
-            raise Unavailable("AWS ec2:DescribeInstances: a launch without its instances: an answer that is cut short")
+            raise Unavailable("AWS ec2:DescribeInstances: truncated response: a reservation without instances")
         instances += launched
     return instances
 

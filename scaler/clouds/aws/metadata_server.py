@@ -78,7 +78,7 @@ class AwsMetadataServer:
             self._renew_at = self._clock.now() + RENEW_S
             self._instance = await self._get(INSTANCE) or ""
         if not self._instance:
-            raise Unavailable(f"{self._url}: no instance id")
+            raise Unavailable(f"{self._url}: the metadata service returned no instance ID")
         action, rebalance = await asyncio.gather(self._get(ACTION), self._get(REBALANCE))
         if action is not None and _parse_action(action).get("action") in {"terminate", "stop", "hibernate"}:
             self._pin("interruption", seconds_of(_parse_action(action).get("time"), None))
@@ -109,7 +109,7 @@ def _parse_action(action: str) -> Mapping[str, Any]:
     """Parse an announced action. Raises `Unavailable` where it is not an object."""
     parsed = decode_json("instance metadata: the action", action)
     if not isinstance(parsed, dict):
-        raise Unavailable(f"instance metadata: the action {one_line(action)!r} is no object")
+        raise Unavailable(f"instance metadata: malformed response: action {one_line(action)!r} is not an object")
     return parsed
 
 

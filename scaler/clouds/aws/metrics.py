@@ -76,7 +76,7 @@ def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sa
     """Return the newest sample of a period that began by `until`: the sum of a running period is too low."""
     matching = [r for r in results if r.get("Id") == name]
     if any(len(r.get("Timestamps", ())) != len(r.get("Values", ())) for r in matching):
-        return Sample(problem="CloudWatch told values without their times, or times without values")
+        return Sample(problem="CloudWatch returned values without timestamps, or timestamps without values")
     samples = [
         (at.timestamp(), value)
         for r in matching
@@ -88,5 +88,5 @@ def _newest(name: str, results: Sequence[Mapping[str, Any]], until: float) -> Sa
         return Sample(value, at)
     statuses = {str(r.get("StatusCode")) for r in matching} - {"Complete", "PartialData"}
     if statuses or not matching:
-        return Sample(problem=f"CloudWatch could not tell it: {', '.join(sorted(statuses)) or 'no result'}")
-    return Sample(problem="CloudWatch has no sample of a whole period in the last minutes")
+        return Sample(problem=f"CloudWatch returned no complete data: {', '.join(sorted(statuses)) or 'no result'}")
+    return Sample(problem="CloudWatch has no sample of a complete period in the last minutes")

@@ -39,10 +39,10 @@ async def check_permissions(context: Context, account: AwsAccount, actions: Mapp
                 ResourceArns=[resource],
             )
         except Misconfigured as e:
-            permits += [Permit(action, None, f"not known: {e}") for action in names]
+            permits += [Permit(action, None, f"unknown: {e}") for action in names]
             continue
         for result in response.get("EvaluationResults", ()):
             decision = str(result.get("EvalDecision", ""))
-            detail = "" if decision == "allowed" else f"{decision} to {principal} on {resource}"
+            detail = "" if decision == "allowed" else f"{decision} for {principal} on {resource}"
             permits.append(Permit(str(result.get("EvalActionName")), decision == "allowed", detail))
     return permits

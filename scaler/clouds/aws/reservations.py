@@ -62,7 +62,7 @@ class Reserved:
         for at, description in descriptions:
             if description is None:
                 raise Misconfigured(
-                    f"AWS: no capacity reservation {self._ids} in this account and region: see reservation"
+                    f"AWS: there is no capacity reservation {self._ids} in this account and region; check reservation"
                 )
             try:
                 total += reserved_capacity(description, at)
@@ -77,7 +77,7 @@ def reserved_capacity(reservation: Mapping[str, Any], now: float) -> int:
     Raises `Unavailable`, or one of `MALFORMED`.
     """
     if reservation["State"] not in STATES:
-        raise Unavailable(f"AWS: a capacity reservation's state {reservation['State']!r} is none")
+        raise Unavailable(f"AWS: malformed response: a capacity reservation has state {reservation['State']!r}")
     if reservation["State"] != "active":
         return 0
     end = reservation.get("EndDate")

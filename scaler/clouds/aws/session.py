@@ -75,8 +75,8 @@ UNREADABLE: Final = (ResponseParserError, *MALFORMED, RuntimeError)
 """Exceptions of the SDK's parsers for a response that differs from the service's model; `RuntimeError` is theirs for an
 invalid time."""
 NO_CREDENTIALS: Final = (
-    "AWS: no credentials. Give the pod a role (EKS Pod Identity, or IRSA by its service account's annotation), or the"
-    " instance one, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    "AWS: no credentials. Give the pod a role (EKS Pod Identity or IRSA), give the instance a role, or set AWS_PROFILE,"
+    " or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 )
 
 
@@ -100,7 +100,9 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
     except TimeoutError as e:
         raise Unavailable(f"AWS {service}: no credentials within {context.deadline_s:g} s") from e
     except NoRegionError as e:
-        raise Misconfigured(f"AWS {service}: no region. Set account.region, AWS_REGION or the profile's region") from e
+        raise Misconfigured(
+            f"AWS {service}: no region. Set account.region, AWS_REGION, or the region of the profile"
+        ) from e
     except TRANSIENT as e:
         raise Unavailable(f"AWS {service}: {e}") from e
     except ClientError as e:
@@ -175,7 +177,7 @@ class AwsService:
             if not response.get("NextToken"):
                 return items
             request["NextToken"] = response["NextToken"]
-        raise Unavailable(f"AWS {self._service}:{operation} of {about}: more than {MAX_PAGES} pages")
+        raise Unavailable(f"AWS {self._service}:{operation} of {about}: the response has more than {MAX_PAGES} pages")
 
     async def describe(  # noqa: PLR0913 - one call's parameters
         self, operation: str, member: str, key: str, parameter: str, names: Sequence[str], *, urgent: bool

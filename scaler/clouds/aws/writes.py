@@ -30,6 +30,6 @@ def require_within(what: str, replicas: int, minimum: int, maximum: int, keys: s
     """Raise `Misconfigured` where AWS would refuse the size; `keys` names the bounds as AWS does."""
     if not minimum <= replicas <= maximum:
         raise Misconfigured(
-            f"{what} cannot be {replicas}: its {keys} are {minimum} and {maximum}. Change them, or the pool's"
-            " min_replicas and max_replicas"
+            f"{what} does not accept {replicas} replicas: its {keys} are {minimum} and {maximum}. Change them, or the"
+            " pool's min_replicas and max_replicas"
         )

@@ -18,8 +18,8 @@ RESOURCE: Final = (
 """Pattern of a resource's id."""
 EVENTS_URL: Final = r"^https?://[^/@\s?#]+(/[^\s?#]*)?$"
 EVENTS_DOC: Final = (
-    "Where its machines' Scheduled Events are heard: the metadata service where the daemon runs in the same set, else a"
-    " relay on each machine, {host} standing for its host name; null: no notices."
+    "URL of the machines' Scheduled Events: the metadata service if the daemon runs in the same scale set, else a relay"
+    " on each machine, with {host} for the machine's host name. Default: null, no interruption notices."
 )
 EVENTS_EXAMPLE: Final = "http://{host}:8099/metadata/scheduledevents"
 
@@ -58,12 +58,13 @@ CLOUDS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class AzureAccount:
-    """One set of tokens, sessions and budgets is shared by all adapters whose account is equal."""
+    """Azure account. Adapters with equal settings share tokens, sessions and request budgets."""
 
     subscription_id: Annotated[
         str | None,
         FieldMetadata(
-            "Subscription; only Service Bus does without.",
+            "Azure subscription ID. Required by pools, and by Service Bus with resource_group. Azure Monitor takes it"
+            " from resource.",
             pattern=UUID,
             example="00000000-0000-0000-0000-000000000000",
         ),
@@ -71,31 +72,47 @@ class AzureAccount:
     credential: Annotated[
         Literal["default", "workload_identity", "managed_identity"],
         FieldMetadata(
-            "Who asks: a workload identity (federated with a Kubernetes service account), the machine's managed"
-            " identity, or whichever of these, of the environment or of the az tool answers first."
+            "Identity for the requests. default tries environment variables, workload identity, managed identity and"
+            " the az tool, and uses the first that answers. Set one if several are available."
         ),
     ] = "default"
-    tenant_id: Annotated[str | None, FieldMetadata("Entra tenant; null: AZURE_TENANT_ID.", pattern=UUID)] = None
+    tenant_id: Annotated[
+        str | None, FieldMetadata("Entra tenant ID. Default: null, AZURE_TENANT_ID.", pattern=UUID)
+    ] = None
     client_id: Annotated[
-        str | None, FieldMetadata("Client id of the identity; null: AZURE_CLIENT_ID, or the only one.", pattern=UUID)
+        str | None,
+        FieldMetadata(
+            "Client ID of the identity. Default: null, AZURE_CLIENT_ID, or the machine's only identity.", pattern=UUID
+        ),
     ] = None
     token_file: Annotated[
         str | None,
-        FieldMetadata("The service account's token, for workload_identity; null: AZURE_FEDERATED_TOKEN_FILE."),
+        FieldMetadata(
+            "File with the service account's token, for credential: workload_identity. Default: null,"
+            " AZURE_FEDERATED_TOKEN_FILE."
+        ),
     ] = None
     cloud: Annotated[
         Literal["public", "us_government", "china"],
-        FieldMetadata("Which of Azure's clouds it is: each has its own endpoints."),
+        FieldMetadata("Azure cloud, which selects the endpoints. Default: public."),
     ] = "public"
     arm_url: Annotated[
         str | None,
-        FieldMetadata("Another Resource Manager (a private link, a test server).", pattern=r"^https://[^/@\s?#]+$"),
+        FieldMetadata(
+            "URL of another Resource Manager, such as a private link or a test server. Default: null, that of cloud.",
+            pattern=r"^https://[^/@\s?#]+$",
+        ),
     ] = None
     authority_url: Annotated[
         str | None,
-        FieldMetadata("Another Entra endpoint (Azure Stack, a test server).", pattern=r"^https://[^/@\s?#]+$"),
+        FieldMetadata(
+            "URL of another Entra endpoint, such as Azure Stack or a test server. Default: null, that of cloud.",
+            pattern=r"^https://[^/@\s?#]+$",
+        ),
     ] = None
-    ca_file: Annotated[str | None, FieldMetadata("Certificates trusted in place of the system's, PEM.")] = None
+    ca_file: Annotated[
+        str | None, FieldMetadata("PEM file of trusted certificate authorities. Default: null, those of the system.")
+    ] = None
 
     @property
     def endpoints(self) -> Endpoints:

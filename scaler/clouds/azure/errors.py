@@ -109,7 +109,7 @@ REMEDIES: Final = (
 )
 QUOTA_WORDS: Final = re.compile(r"\bquotas?\b|exceed\w* (the )?approved|core limit", re.IGNORECASE)
 """Words of quota errors: Compute reports them as OperationNotAllowed, InvalidParameter and other codes."""
-ROLE: Final = "grant it by the custom role in config/deploy/azure-role.json"
+ROLE: Final = "grant it with the custom role in config/deploy/azure-role.json"
 
 
 def validated(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -80,7 +80,7 @@ class MetricsBatches:
         """Return the metrics of one resource. Raises port errors."""
         _, metrics = await self._batch.get((query, resource.lower()))
         if metrics is None:
-            raise Unavailable(f"Azure {READ}: the answer lacks {resource}")
+            raise Unavailable(f"Azure {READ}: the response lacks {resource}")
         return metrics
 
     async def aclose(self) -> None:
@@ -100,7 +100,7 @@ class MetricsBatches:
         )
         values = (await self._rest.call(request, write=urgent, repeat=True)).body.get("values")
         if not isinstance(values, list):
-            raise Unavailable(f"Azure {READ}: an answer without values")
+            raise Unavailable(f"Azure {READ}: the response has no values")
         return {(query, str(v.get("resourceid")).lower()): v for v in values if isinstance(v, dict)}
 
 
@@ -149,13 +149,13 @@ def metric(body: Body, name: str) -> Mapping[str, Any]:
                 f"Azure Monitor: {name}: {metric_body.get('errorCode')}: {metric_body.get('errorMessage')}"
             )
         return metric_body
-    raise Unavailable(f"Azure Monitor: the answer lacks {name}")
+    raise Unavailable(f"Azure Monitor: the response lacks {name}")
 
 
 def _metrics(body: Body) -> list[Mapping[str, Any]]:
     metrics = body.get("value")
     if not isinstance(metrics, list):
-        raise Unavailable("Azure Monitor: an answer without metrics")
+        raise Unavailable("Azure Monitor: the response has no metrics")
     return [m for m in metrics if isinstance(m, Mapping)]
 
 

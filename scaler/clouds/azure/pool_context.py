@@ -68,7 +68,7 @@ def _size(reservation: Body) -> str:
 def _names(values: object) -> set[str]:
     """Return a list of names as a set. Raises `TypeError` for anything else."""
     if not isinstance(values, list | tuple) or not all(isinstance(value, str) and value for value in values):
-        raise TypeError(f"{values!r} are no names")
+        raise TypeError(f"malformed response: {values!r} are not names")
     return set(values)
 
 
@@ -78,7 +78,7 @@ async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequ
     return [
         Permit(action, granted=True)
         if any(_grants(role, action) for role in roles)
-        else Permit(action, granted=False, detail=f"not on {path} ({ROLE})")
+        else Permit(action, granted=False, detail=f"not granted on {path}; {ROLE}")
         for action in actions
     ]
 

@@ -92,7 +92,7 @@ class ScheduledEventsListener:
                 content = await read_body(what, response, MAX_BODY)
         document = await read_json(what, content) if response.status == 200 else None
         if not isinstance(document, dict) or not isinstance(document.get("Events"), list):
-            raise Unavailable(f"{what}: no document (HTTP {response.status})")
+            raise Unavailable(f"{what}: the response is not a document of events (HTTP {response.status})")
         return document
 
     @validated

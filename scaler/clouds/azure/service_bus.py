@@ -108,7 +108,7 @@ class Namespace:
             kinds = {k: p for k, p in KINDS.items() if entity.subscription is None or k != "delayed"}
             return MessageCounts({kind: getattr(properties, name) for kind, name in kinds.items()})
         except ResourceNotFoundError as e:
-            raise Misconfigured(f"{what}: there is none, or our key may not see it: {one_line(e)}") from e
+            raise Misconfigured(f"{what}: it does not exist, or the credentials may not read it: {one_line(e)}") from e
         except HttpResponseError as e:
             raise _refusal(what, e) from e
         except AzureError as e:
@@ -117,7 +117,7 @@ class Namespace:
         except OSError as e:  # the CA file: network failures come as SDK errors
             raise Misconfigured(f"{what}: {one_line(e)}") from e
         except MALFORMED as e:
-            raise Unavailable(f"{what}: the answer is no description of it: {one_line(e)}") from e
+            raise Unavailable(f"{what}: malformed response: {one_line(e)}") from e
 
 
 def _refusal(what: str, error: HttpResponseError) -> PortError:
@@ -129,7 +129,7 @@ def _refusal(what: str, error: HttpResponseError) -> PortError:
     if code or error.status_code == 429:
         wait_s = wait_s or THROTTLED_S
     if error.status_code in {401, 403}:
-        grant = "counting needs the Manage right, or the role Azure Service Bus Data Owner"
+        grant = "grant the Manage right, or the role Azure Service Bus Data Owner, to count messages"
         return Misconfigured(f"{what}: HTTP {error.status_code}: {text}: {grant}")
     return error_of_code(code, f"{what}: HTTP {error.status_code}: {text}", error.status_code, wait_s)
 
@@ -151,7 +151,7 @@ async def namespace(context: Context, host: str, account: AzureAccount, connecti
                 credential: Any = _SharedCredential(await identity(context, account), scope)
                 sdk_client = ServiceBusAdministrationClient(host, credential, **options)
         except MALFORMED as e:
-            raise Misconfigured(f"Azure Service Bus: the connection string is none: {type(e).__name__}") from e
+            raise Misconfigured(f"Azure Service Bus: the connection string is malformed: {type(e).__name__}") from e
         async with sdk_client:
             yield sdk_client
 

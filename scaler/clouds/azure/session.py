@@ -59,9 +59,9 @@ VERSIONS: Final = {
 MAX_PAGES: Final = 50
 """Maximum pages of one list. A scale set of a thousand machines has some ten."""
 NO_CREDENTIALS: Final = (
-    "Azure: no credentials. On AKS label the pod azure.workload.identity/use and annotate its service account with the"
-    " identity's client id (docs/azure.md), on a VM give it a managed identity, elsewhere set AZURE_TENANT_ID,"
-    " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or log in by the az tool"
+    "Azure: no credentials. On AKS, label the pod azure.workload.identity/use and annotate its service account with the"
+    " identity's client ID (docs/azure.md). On a VM, assign a managed identity. Elsewhere, set AZURE_TENANT_ID,"
+    " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run az login"
 )
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
 """Exceptions of the SDK for a malformed token response."""
@@ -125,7 +125,7 @@ class Identity:
         except AzureError as e:
             raise Unavailable(f"Azure: no token: {one_line(e)}") from e
         except UNREADABLE as e:
-            raise Unavailable(f"Azure: no token: the answer is none: {one_line(repr(e))}") from e
+            raise Unavailable(f"Azure: no token: malformed response: {one_line(repr(e))}") from e
         except (OSError, ValueError) as e:  # the service account's token file
             raise Misconfigured(f"Azure: no token: {one_line(e)}") from e
         return token.token, token.expires_on - SystemClock().now()  # the expiry refers to the real clock
@@ -195,12 +195,12 @@ class Arm:
             if not next_link:
                 return items
             body = (await self.follow(action, str(next_link))).body
-        raise Unavailable(f"Azure {action} of {short_name(path)}: more than {MAX_PAGES} pages")
+        raise Unavailable(f"Azure {action} of {short_name(path)}: the response has more than {MAX_PAGES} pages")
 
     async def follow(self, action: str, url: str) -> RestResponse:
         """Return the response of a URL that Azure returned. It must be Resource Manager's own: it gets the token."""
         if urlsplit(url)[:2] != urlsplit(self._base)[:2]:
-            raise Unavailable(f"Azure {action}: refers to another host, {urlsplit(url).hostname}")
+            raise Unavailable(f"Azure {action}: the response refers to another host, {urlsplit(url).hostname}")
         return await self._rest[_provider(action)].call(Request(operation=action, method="GET", url=url))
 
     async def write(  # noqa: PLR0913 - one write's parameters

@@ -39,7 +39,7 @@ async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float
     """Return the machines of the scale set at `path`, in either orchestration mode. Raises port errors."""
     properties = scale_set.get("properties")
     if not isinstance(properties, Mapping):
-        raise Unavailable(f"Azure {READ} of {path}: an answer without properties")
+        raise Unavailable(f"Azure {READ} of {path}: the response has no properties")
     market = str((properties.get("virtualMachineProfile") or {}).get("priority") or "Regular")
     expand = {"$expand": "instanceView"}
     if properties.get("orchestrationMode") == "Flexible":
@@ -58,7 +58,7 @@ async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float
 def _parse_vm(name: str, instance: str, body: Mapping[str, Any], market: str, now: float) -> Vm:
     properties = body.get("properties")
     if not isinstance(properties, Mapping):
-        raise Unavailable(f"Azure: the machine {name} has no properties")
+        raise Unavailable(f"Azure: malformed response: virtual machine {name} has no properties")
     view = properties.get("instanceView") or {}
     statuses = [s for s in view.get("statuses") or () if isinstance(s, Mapping)]
     failure = _failure(statuses, now)

@@ -84,7 +84,7 @@ def rate_or_latency(
     rate, label, increases = 0.0, MOMENT if recipe.aggregation == "average" else "le", list[tuple[str | None, float]]()
     for before, now, gap_s in pages:
         if not 0 < gap_s <= MAX_GAP_S:
-            return Absent(f"two looks {gap_s:.0f} s apart give no rate")
+            return Absent(f"two samples {gap_s:.0f} s apart give no rate")
         for labels, increase in counter_growth(before, now).items():
             rate += increase / gap_s
             increases.append((dict(labels).get(label), increase))
@@ -93,7 +93,7 @@ def rate_or_latency(
     if recipe.aggregation == "rate":
         return rate / recipe.divisor
     value = _mean(recipe, increases) if recipe.aggregation == "average" else _histogram_value(recipe, increases, limit)
-    return Absent("nothing was observed between the last two looks") if value is None else value
+    return Absent("no observations between the last two samples") if value is None else value
 
 
 def _mean(recipe: Recipe, increases: Sequence[tuple[str | None, float]]) -> float | None:
@@ -108,7 +108,7 @@ def _histogram_value(recipe: Recipe, counts: Iterable[tuple[str | None, float]],
     try:
         buckets = parse_buckets(counts)
     except ValueError as e:
-        return Absent(f"{recipe.series[0]} is no histogram: {e}")
+        return Absent(f"{recipe.series[0]} is not a valid histogram: {e}")
     if recipe.aggregation == "late":
         return share_above(limit * recipe.divisor, buckets)
     value = quantile(P95, buckets)

@@ -33,10 +33,10 @@ def parse_buckets(counts: Iterable[tuple[object, object]]) -> dict[float, float]
         except ValueError:
             upper = number = math.nan
         if not upper > -math.inf or not math.isfinite(number):
-            raise ValueError(f"its count up to {bound!r:.{SHOWN}} is {count!r:.{SHOWN}}")
+            raise ValueError(f"bucket {bound!r:.{SHOWN}} has count {count!r:.{SHOWN}}")
         buckets[upper] = buckets.get(upper, 0.0) + number
         if not math.isfinite(buckets[upper]):
-            raise ValueError(f"its counts up to {bound!r:.{SHOWN}} have a sum beyond a float")
+            raise ValueError(f"the counts of bucket {bound!r:.{SHOWN}} add up to more than a float holds")
     return buckets
 
 

@@ -65,13 +65,15 @@ def parse_page(text: str, requested: frozenset[str], at: float) -> Page:
     Raises `ValueError` where they are malformed or beyond a limit, or where the page is truncated.
     """
     if text and not text.endswith("\n"):
-        raise ValueError("the page ends in the middle of a line")
+        raise ValueError("the page is truncated: it ends in the middle of a line")
     started_s, samples = stopwatch_s(), 0
     metrics: dict[str, dict[Labels, float]] = {}
     names: set[str] = set()
     for line_number, line in enumerate(text.split("\n")):
         if line_number % LINES_PER_CHECK == 0 and stopwatch_s() - started_s > MAX_PARSE_S:
-            raise ValueError(f"the page takes more than {MAX_PARSE_S:g} s to parse: have the engine show fewer metrics")
+            raise ValueError(
+                f"the page takes more than {MAX_PARSE_S:g} s to parse; reduce the metrics that the engine exports"
+            )
         match = NAME.match(line)
         if match is None:
             continue
@@ -82,7 +84,7 @@ def parse_page(text: str, requested: frozenset[str], at: float) -> Page:
             continue
         samples += 1
         if samples > MAX_SAMPLES:
-            raise ValueError(f"the page has more than {MAX_SAMPLES} series that are read: let Prometheus scrape it")
+            raise ValueError(f"the page has more than {MAX_SAMPLES} series to read; use Prometheus and kind prometheus")
         labels, value = parse_sample(line, match.end())
         metrics.setdefault(name, {})[labels] = value
     return Page(at, metrics, frozenset(names))
@@ -91,14 +93,14 @@ def parse_page(text: str, requested: frozenset[str], at: float) -> Page:
 def parse_sample(line: str, position: int) -> tuple[Labels, float]:
     """Parse the labels and value of a line whose name ends at `position`. Raises `ValueError`."""
     if len(line) > MAX_LINE_CHARS:
-        raise ValueError(f"a line of {line[:position]} has {len(line)} characters, more than {MAX_LINE_CHARS}")
+        raise ValueError(f"a line of {line[:position]} has {len(line)} characters; the limit is {MAX_LINE_CHARS}")
     labels: dict[str, str] = {}
     if opening := OPENING.match(line, position):
         position = opening.end()
         while (closing := CLOSING.match(line, position)) is None:
             label = LABEL.match(line, position)
             if label is None or label[1] in labels:
-                raise ValueError(f"the labels of {line[:SHOWN]!r} cannot be read")
+                raise ValueError(f"malformed labels: {line[:SHOWN]!r}")
             labels[label[1]] = ESCAPE.sub(_unescape, label[2]) if "\\" in label[2] else label[2]
             if len(labels) > MAX_LABELS:
                 raise ValueError(f"a series of {line[: opening.start()]} has more than {MAX_LABELS} labels")
@@ -115,7 +117,7 @@ def _parse_value(line: str, position: int) -> float:
     """Parse the value after the labels; a timestamp and an exemplar may follow. Raises `ValueError`."""
     value, *timestamp_and_exemplar = line[position:].split(maxsplit=2) or [""]
     if not value.isascii() or "_" in value or len(value) > MAX_NUMBER_CHARS:
-        raise ValueError(f"the value of {line[:SHOWN]!r} is no number of at most {MAX_NUMBER_CHARS} characters")
+        raise ValueError(f"malformed value: {line[:SHOWN]!r} must be a number of at most {MAX_NUMBER_CHARS} characters")
     if timestamp_and_exemplar and not timestamp_and_exemplar[0].startswith("#"):
         float(timestamp_and_exemplar[0])
     return float(value)

@@ -170,21 +170,22 @@ def problems(preset: str | None, read: tuple[str, ...] | None, match: Mapping[st
     table = PRESETS[preset] if preset else {}
     unknown = [quantity for quantity in read or () if quantity not in table]
     if unknown:
-        yield "read", f"the preset has no {', '.join(unknown)}; it has {', '.join(table) or 'nothing: name one'}"
+        remedy = f"it provides {', '.join(table)}" if table else "set preset first"
+        yield "read", f"names {', '.join(unknown)}, which the preset does not provide; {remedy}"
     if match and not preset:
-        yield "match", "narrows a preset's metrics, and no preset is named"
+        yield "match", "requires preset: it filters only the preset's series"
     for label in match:
         if not label.isascii() or not label.isidentifier() or label.startswith("__"):
-            yield "match", f"{label!r} is not a label's name"
+            yield "match", f"{label!r} is not a label name; use letters, digits and _, such as model_name"
         elif any(label in recipe.labels for recipe in recipes(preset, read).values()):
-            yield "match", f"the preset itself says which {label} is read"
+            yield "match", f"must not contain {label}, which the preset itself sets; remove it"
 
 
 def missing_slo(recipe: Recipe, slo_limits_s: Mapping[str, float]) -> Absent | None:
     """Return why a late share cannot be read without an SLO; None where it can."""
     if recipe.aggregation != "late" or recipe.slo in slo_limits_s:
         return None
-    return Absent(f"nothing is late where slo.{recipe.slo} promises nothing")
+    return Absent(f"there is no share of late requests because slo.{recipe.slo} is not set")
 
 
 def with_missing(reading: Fresh[float] | Absent, recipe: Recipe, missing: str) -> Fresh[float] | Absent:

@@ -48,7 +48,7 @@ class SleepMode:
         with unavailable_if_malformed(f"{what}: is_sleeping"):
             asleep = decode_json(what, content)["is_sleeping"]
         if not isinstance(asleep, bool):
-            raise Unavailable(f"{what}: is_sleeping is {one_line(repr(asleep))}, neither true nor false")
+            raise Unavailable(f"{what}: malformed response: is_sleeping is {one_line(repr(asleep))}, not true or false")
         return asleep
 
     async def is_healthy(self, engine: URL) -> bool:

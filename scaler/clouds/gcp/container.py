@@ -69,7 +69,7 @@ class Cluster:
         """Return one node pool. Raises port errors; `Misconfigured` where it does not exist."""
         pools = await self.pools(urgent=urgent)
         if name not in pools:
-            raise Misconfigured(f"GCP {READ} of {self._path}: no node pool {name}")
+            raise Misconfigured(f"GCP {READ} of {self._path}: there is no node pool {name}")
         return pools[name]
 
     @validated("GCP")
@@ -79,7 +79,7 @@ class Cluster:
         body = await self._container.call(READ, path, self._path, write=urgent, repeat=True)
         pools = body.get("nodePools", [])
         if not isinstance(pools, list) or not all(isinstance(pool["name"], str) for pool in pools):
-            raise Unavailable(f"GCP {READ} of {self._path}: nodePools is no list of node pools")
+            raise Unavailable(f"GCP {READ} of {self._path}: malformed response: nodePools is not a list")
         return {pool["name"]: self._node_pool(pool, requested_at) for pool in pools}
 
     async def set_size(self, name: str, nodes_per_zone: int) -> Body:
@@ -152,7 +152,7 @@ def autoscaler_bounds(pool: NodePool) -> tuple[int, int | None]:
 
 def _texts(values: object) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise TypeError(f"{values!r} is no list of words")
+        raise TypeError(f"malformed response: {values!r} is not a list of texts")
     return tuple(values)
 
 

@@ -146,7 +146,7 @@ def failure_of(error: object) -> GcpFailure:
     searched = CAPACITY | QUOTA | CONFLICTS
     codes |= {word for word in CODE_WORD.findall(message) if word in searched}
     codes |= {code for phrase, code in PHRASES if phrase.search(message)}
-    return GcpFailure(frozenset(codes), message or ", ".join(sorted(codes)) or "no reason given")
+    return GcpFailure(frozenset(codes), message or ", ".join(sorted(codes)) or "no reason reported")
 
 
 def _collect(error: object, codes: set[str], messages: list[str]) -> None:
@@ -177,7 +177,7 @@ def port_error(what: str, failure: GcpFailure, status: int, retry_after_s: float
     if failure.codes & THROTTLES and not failure.codes & CONFLICTS:
         return Throttled(text, retry_after_s)
     if "PERMISSION_DENIED" in failure.codes or (status == 403 and not failure.codes & (QUOTA | CAPACITY)):
-        return Misconfigured(f"{text}: grant {what.split(maxsplit=1)[0]} ({ROLE} has the role)")
+        return Misconfigured(f"{text}: grant {what.split(maxsplit=1)[0]} with the role in {ROLE}")
     for codes, remedy in REMEDIES:
         if failure.codes & codes:
             return remedy(text)

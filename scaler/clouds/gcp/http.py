@@ -38,9 +38,9 @@ def _read(raw: Any) -> bytes:
     for chunk in raw.stream(CHUNK, decode_content=True):
         content += chunk
         if len(content) > MAX_BODY:
-            raise HTTPError(f"an answer of more than {MAX_BODY / 2**10:g} KiB")
+            raise HTTPError(f"the response exceeds {MAX_BODY / 2**10:g} KiB")
         if stopwatch_s() - started_s > AUTH_S:
-            raise HTTPError(f"no whole answer within {AUTH_S:g} s")
+            raise HTTPError(f"no complete response within {AUTH_S:g} s")
     return bytes(content)
 
 

@@ -164,7 +164,7 @@ class InstanceGroups:
             if not token:
                 return items
             query = {"maxResults": str(PAGE), "pageToken": str(token)}
-        raise Unavailable(f"GCP {READ} of {short_name(path)}: more than {PAGES * PAGE} {key}")
+        raise Unavailable(f"GCP {READ} of {short_name(path)}: the response has more than {PAGES * PAGE} {key}")
 
 
 async def groups(context: Context, project: GcpProject) -> InstanceGroups:

@@ -78,7 +78,7 @@ class GcpMetadataServer:
             ) as response:
                 content = await read_body(url, response, MAX_BODY)
             if response.status != 200 or response.headers.get("Metadata-Flavor") != "Google":
-                raise Unavailable(f"{url}: no metadata server (HTTP {response.status})")
+                raise Unavailable(f"{url}: not a metadata server (HTTP {response.status})")
             return content.decode().strip(), response.headers.get("ETag", "")
 
 

@@ -12,27 +12,33 @@ URL = r"^https://[^/@\s?#]+(/[^\s?#]*)?$"
 
 @dataclass(frozen=True, kw_only=True)
 class GcpEndpoints:
-    """Other addresses of the APIs: Private Service Connect, restricted VIPs, test servers."""
+    """Addresses of the APIs, to use Private Service Connect, restricted VIPs or test servers."""
 
-    compute: Annotated[str, FieldMetadata("Compute Engine.", pattern=URL)] = "https://compute.googleapis.com"
-    container: Annotated[str, FieldMetadata("Kubernetes Engine.", pattern=URL)] = "https://container.googleapis.com"
-    monitoring: Annotated[str, FieldMetadata("Cloud Monitoring.", pattern=URL)] = "https://monitoring.googleapis.com"
-    pubsub: Annotated[
-        str, FieldMetadata("Pub/Sub (gRPC over TLS): host and port.", pattern=r"^[^/\s:]+:[0-9]{1,5}$")
-    ] = "pubsub.googleapis.com:443"
-    resource_manager: Annotated[str, FieldMetadata("Resource Manager: asked by `check --live` only.", pattern=URL)] = (
-        "https://cloudresourcemanager.googleapis.com"
+    compute: Annotated[str, FieldMetadata("URL of the Compute Engine API.", pattern=URL)] = (
+        "https://compute.googleapis.com"
     )
+    container: Annotated[str, FieldMetadata("URL of the Kubernetes Engine API.", pattern=URL)] = (
+        "https://container.googleapis.com"
+    )
+    monitoring: Annotated[str, FieldMetadata("URL of the Cloud Monitoring API.", pattern=URL)] = (
+        "https://monitoring.googleapis.com"
+    )
+    pubsub: Annotated[
+        str, FieldMetadata("Host and port of the Pub/Sub API (gRPC over TLS).", pattern=r"^[^/\s:]+:[0-9]{1,5}$")
+    ] = "pubsub.googleapis.com:443"
+    resource_manager: Annotated[
+        str, FieldMetadata("URL of the Resource Manager API, which only `check --live` calls.", pattern=URL)
+    ] = "https://cloudresourcemanager.googleapis.com"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GcpProject:
-    """One set of tokens and connections is shared by all adapters whose credentials are equal."""
+    """Google Cloud project. Adapters with equal credentials share tokens and connections."""
 
     id: Annotated[
         str,
         FieldMetadata(
-            "Project id.",
+            "Project ID.",
             pattern=r"^([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
             example="my-project",
         ),
@@ -40,9 +46,13 @@ class GcpProject:
     credentials_file: Annotated[
         str | None,
         FieldMetadata(
-            "Key of a service account, or configuration of a workload identity federation; null: the application"
-            " default credentials (workload identity, the metadata server, GOOGLE_APPLICATION_CREDENTIALS)."
+            "File with a service account key or a workload identity federation configuration. Default: null, the"
+            " application default credentials (workload identity, metadata server, or GOOGLE_APPLICATION_CREDENTIALS)."
         ),
     ] = None
-    ca_file: Annotated[str | None, FieldMetadata("PEM file of the authorities to trust; null: the system's.")] = None
-    endpoints: Annotated[GcpEndpoints, FieldMetadata("Addresses of the APIs.")] = field(default_factory=GcpEndpoints)
+    ca_file: Annotated[
+        str | None, FieldMetadata("PEM file of trusted certificate authorities. Default: null, those of the system.")
+    ] = None
+    endpoints: Annotated[
+        GcpEndpoints, FieldMetadata("Addresses of the Google Cloud APIs. Default: Google's public endpoints.")
+    ] = field(default_factory=GcpEndpoints)

@@ -87,7 +87,7 @@ class Subscriber:
                 return await send(request=request_fields, **options)
             except exceptions.GoogleAPICallError as e:
                 if isinstance(e, exceptions.Unauthenticated) and self._tokens.refuse(token):
-                    raise Unavailable(f"GCP {permission} of {about}: the token was refused") from e
+                    raise Unavailable(f"GCP {permission} of {about}: the token was rejected") from e
                 raise refused(f"{permission} of {about}", e) from e
 
         return await self._channel.call(permission, attempt, deadline_s=limit_s or CALL_SHARE * deadline_s)

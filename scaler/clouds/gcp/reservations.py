@@ -52,7 +52,7 @@ def reserved_capacity(name: str, body: Mapping[str, Any], now: float) -> int:
     ends_at = seconds_of(body.get("deleteAtTime"), float("inf"))
     status = body.get("status")
     if not isinstance(status, str) or status not in STATUSES:
-        raise Unavailable(f"GCP {READ} of {name}: {status!r} is no status of a reservation")
+        raise Unavailable(f"GCP {READ} of {name}: malformed response: a reservation has status {status!r}")
     if status != "READY" or ends_at <= now:
         return 0
     specific = body.get("specificReservation")

@@ -57,8 +57,9 @@ PERMANENT_WORDS: Final = (
 )
 """Words in google-auth's errors for refusals by the token issuer or metadata server that no retry fixes."""
 NO_CREDENTIALS: Final = (
-    "GCP: no credentials. On GKE bind the pod's service account to a Google one (workload identity; docs/gcp.md), on a"
-    " VM give it a service account, elsewhere set project.credentials_file or GOOGLE_APPLICATION_CREDENTIALS"
+    "GCP: no credentials. On GKE, bind the pod's service account to a Google service account (workload identity;"
+    " docs/gcp.md). On a VM, attach a service account. Elsewhere, set project.credentials_file or"
+    " GOOGLE_APPLICATION_CREDENTIALS"
 )
 MAX_PERMISSIONS: Final = 100
 """Maximum permissions in one testIamPermissions call."""
@@ -130,7 +131,7 @@ def _load(file: str | None, request: Transport) -> Any:
             return Key.from_service_account_info(info, scopes=SCOPES)
         case "external_account":
             return Federation.from_info(info, scopes=SCOPES)
-    raise ValueError(f"type {info.get('type')!r} is neither service_account nor external_account")
+    raise ValueError(f"type must be service_account or external_account, not {info.get('type')!r}")
 
 
 async def account(context: Context, project: GcpProject) -> Account:
@@ -192,6 +193,8 @@ async def check_permissions(context: Context, project: GcpProject, permissions: 
     return [
         Permit(p, granted=True)
         if p in granted
-        else Permit(p, granted=False, detail=f"not on project {project.id} ({errors.ROLE} has the role)")
+        else Permit(
+            p, granted=False, detail=f"not granted on project {project.id}; grant it with the role in {errors.ROLE}"
+        )
         for p in permissions
     ]

@@ -16,21 +16,21 @@ NAME: Final = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
 
 @dataclass(frozen=True, kw_only=True)
 class GcpReservation:
-    """A reservation of Compute Engine that the pool's machines fill first."""
+    """A Compute Engine reservation that the pool's machines use first."""
 
     name: Annotated[str, FieldMetadata("Name of the reservation.", pattern=NAME, example="h100-reserved")]
-    zone: Annotated[str, FieldMetadata("Its zone.", pattern=ZONE, example="us-central1-a")]
+    zone: Annotated[str, FieldMetadata("Zone of the reservation.", pattern=ZONE, example="us-central1-a")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GcpNotices:
-    """Where interruptions are heard of before their machines are gone."""
+    """Sources of interruption notices, which arrive before the machines stop."""
 
     subscription: Annotated[
         str | None,
         FieldMetadata(
-            "Pub/Sub subscription of a log sink for system events of Compute Engine, one a daemon; null: none, and an"
-            " interruption is seen when its machine stops.",
+            "Pub/Sub subscription of a log sink for Compute Engine system events, one per daemon. Default: null; an"
+            " interruption is then seen only when its machine stops.",
             pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$",
             example="preemptions",
         ),
@@ -38,7 +38,8 @@ class GcpNotices:
     metadata_url: Annotated[
         str | None,
         FieldMetadata(
-            "Metadata server to ask too, for a daemon that runs on one of the pool's machines; null: none.",
+            "URL of the metadata server to poll, if the daemon runs on one of the pool's machines. Default: null,"
+            " none.",
             pattern=r"^http://[^/@\s?#]+$",
             example="http://metadata.google.internal",
         ),

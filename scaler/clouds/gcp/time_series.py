@@ -81,12 +81,14 @@ class Monitoring:
             try:
                 series += [_series(item) for item in body.get("timeSeries") or ()]
             except MALFORMED as e:
-                raise Unavailable(f"GCP {LIST} of {about}: an answer that we do not understand: {e!r}") from e
+                raise Unavailable(f"GCP {LIST} of {about}: malformed response: {e!r}") from e
             errors += [str(e.get("message", e)) for e in body.get("executionErrors") or () if isinstance(e, Mapping)]
             if not body.get("nextPageToken"):
                 return SeriesPage(tuple(series), one_line("; ".join(errors)))
             query["pageToken"] = str(body["nextPageToken"])
-        raise Unavailable(f"GCP {LIST} of {about}: more than {PAGES * PAGE} series: choose fewer, or reduce them")
+        raise Unavailable(
+            f"GCP {LIST} of {about}: more than {PAGES * PAGE} series; narrow the filter, or set a reducer"
+        )
 
     async def promql(self, about: str, promql: str) -> Body:
         """Return the response to an instant query, in Prometheus's format. Raises port errors."""
@@ -135,7 +137,9 @@ class Gauge:
             for series_of_one in page.series:
                 name = series_of_one.resource.get("subscription_id")
                 if name not in names:
-                    raise Unavailable(f"GCP {LIST} of {self._metric}: a series of {name!r}, which was not asked for")
+                    raise Unavailable(
+                        f"GCP {LIST} of {self._metric}: the response has a series of {name!r}, which was not requested"
+                    )
                 series.setdefault(name, []).append(series_of_one)
             partial += [page.partial] if page.partial else []
         self._series, self._partial = series, "; ".join(partial)
@@ -154,7 +158,9 @@ def _series(item: Mapping[str, Any]) -> TimeSeries:
         for p in item["points"]
     ]
     if not points:
-        raise ValueError("a series without points")  # the API lists none; counting one would make a sum too small
+        raise ValueError(
+            "malformed response: a series without points"
+        )  # the API lists none; counting one would make a sum too small
     points.sort(key=lambda p: p.at, reverse=True)
     labels, resource = item.get("metric", {}).get("labels", {}), item.get("resource", {}).get("labels", {})
     return TimeSeries(dict(labels), dict(resource), tuple(points))

@@ -14,7 +14,7 @@ def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
     if not kind.known:
         actions.append(Action("get", group, f"{plural}/scale", kind_namespace))
     actions.append(Action("patch", group, f"{plural}/scale", kind_namespace))
-    purpose = "which other autoscaler sizes it"
+    purpose = "detection of other autoscalers"
     actions.append(Action("list", "autoscaling", "horizontalpodautoscalers", namespace, needed=False, for_what=purpose))
     actions.append(Action("list", "keda.sh", "scaledobjects", namespace, needed=False, for_what=purpose))
     return actions
@@ -22,14 +22,15 @@ def sizing(kind: ScalableKind, namespace: str) -> list[Action]:
 
 def following(namespace: str, *, drain: bool = False) -> list[Action]:
     """Return the actions to follow pods, their nodes and events; with `drain` also to patch pods."""
-    purposes = {"pods": "zones and notices", "events": "pods that do not come"}
+    purposes = {"pods": "zones and interruption notices", "events": "unschedulable pods"}
     actions = [
         Action(verb, "", plural, namespace, needed=drain and plural == "pods", for_what=purpose)
         for plural, purpose in purposes.items()
         for verb in ("list", "watch")
     ]
     actions += [
-        Action(verb, "", "nodes", needed=False, for_what="zones, markets and notices") for verb in ("list", "watch")
+        Action(verb, "", "nodes", needed=False, for_what="zones, markets and interruption notices")
+        for verb in ("list", "watch")
     ]
     if drain:
         actions.append(Action("patch", "", "pods", namespace))
@@ -42,8 +43,8 @@ def karpenter(events_in: str) -> list[Action]:
     actions.append(Action("patch", "karpenter.sh", "nodepools/scale"))
     actions += [Action(verb, "karpenter.sh", "nodeclaims") for verb in ("list", "watch")]
     for verb in ("list", "watch"):
-        actions.append(Action(verb, "", "nodes", needed=False, for_what="notices"))
-        actions.append(Action(verb, "", "events", events_in, needed=False, for_what="nodes that do not come"))
+        actions.append(Action(verb, "", "nodes", needed=False, for_what="interruption notices"))
+        actions.append(Action(verb, "", "events", events_in, needed=False, for_what="capacity shortages"))
     return actions
 
 

@@ -19,15 +19,18 @@ UNNAMESPACED: Final = frozenset({"karpenter.sh/NodePool"})
 
 @dataclass(frozen=True, kw_only=True)
 class KubeCluster:
-    """One session and one set of watches are shared by all adapters whose cluster is equal."""
+    """A Kubernetes cluster. Adapters with equal settings share one session and its watches."""
 
     kubeconfig: Annotated[
         str | None,
         FieldMetadata(
-            "Path of a kubeconfig; null: in a pod its service account, elsewhere $KUBECONFIG or ~/.kube/config."
+            "Path of a kubeconfig file. Default: null; in a pod its service account, elsewhere $KUBECONFIG or"
+            " ~/.kube/config."
         ),
     ] = None
-    context: Annotated[str | None, FieldMetadata("Context of the kubeconfig; null: its current one.")] = None
+    context: Annotated[str | None, FieldMetadata("Context in the kubeconfig. Default: null, its current context.")] = (
+        None
+    )
 
     @property
     def identity(self) -> str:

@@ -15,7 +15,7 @@ from scaler.clouds.response_validation import machine_count, unavailable_if_malf
 from scaler.clouds.singleflight import Singleflight
 from scaler.ports import Context, Misconfigured
 
-UNSIZED: Final = "has no spec.replicas, so its size is not ours to set: {hint}"
+UNSIZED: Final = "has no spec.replicas, so it cannot be resized: {hint}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,36 +14,53 @@ LABEL: Final = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9
 
 @dataclass(frozen=True, kw_only=True)
 class Drain:
-    """Removed are the replicas with the least to do, after they were taken out of routing and have ended their work."""
+    """Draining: the least loaded replicas leave routing and finish their requests first."""
 
     routing_label: Annotated[
         str,
         FieldMetadata(
-            "Label that the Service's (or route's) selector asks for and the object's own does not; it is taken off a "
-            "pod that is to go.",
+            "Label that the Service's or route's selector requires and the object's own selector does not. It is"
+            " removed from a pod that drains, so that no new requests reach it.",
             pattern=LABEL,
             example="forescale.io/routed",
         ),
     ]
     routing_value: Annotated[
-        str, FieldMetadata("Value of that label in the pod template.", pattern=r"^[\w.-]{0,63}$")
+        str, FieldMetadata("Value of routing_label in the pod template. Default: true.", pattern=r"^[\w.-]{0,63}$")
     ] = "true"
     preset: Annotated[
         Literal["vllm", "sglang", "tgi", "triton_trtllm"],
-        FieldMetadata("Whose metrics tell how many requests a pod has running and waiting."),
+        FieldMetadata("Engine whose metrics report a pod's running and waiting requests. Default: vllm."),
     ] = "vllm"
-    port: Annotated[int, FieldMetadata("Port of the pod's metrics.", ge=1, le=65535)] = 8000
-    path: Annotated[str, FieldMetadata("Path of the pod's metrics.", pattern=r"^/\S*$")] = "/metrics"
-    tls: Annotated[bool, FieldMetadata("Whether that port speaks HTTPS.")] = False
+    port: Annotated[int, FieldMetadata("Port of the pod's metrics. Default: 8000, that of vLLM.", ge=1, le=65535)] = (
+        8000
+    )
+    path: Annotated[str, FieldMetadata("Path of the pod's metrics. Default: /metrics.", pattern=r"^/\S*$")] = "/metrics"
+    tls: Annotated[bool, FieldMetadata("Whether the metrics port serves HTTPS. Default: false.")] = False
     settle_s: Annotated[
         float,
-        FieldMetadata("How long routes may take to heed the label: a pod is not done sooner. Seconds.", ge=0, le=300),
+        FieldMetadata(
+            "Minimum time between removing routing_label and removing the pod, for routes to update. The default of 5"
+            " suits Services; raise it for slower load balancers. Seconds.",
+            ge=0,
+            le=300,
+        ),
     ] = 5.0
     deadline_s: Annotated[
-        float, FieldMetadata("The longest that a pod's work is waited for; it goes then, whatever runs. Seconds.", gt=0)
+        float,
+        FieldMetadata(
+            "Maximum time to wait for a draining pod's requests. After it the pod is removed even with requests"
+            " running. The default of 300 fits answers of up to five minutes. Seconds.",
+            gt=0,
+        ),
     ] = 300.0
-    access: Annotated[Access, FieldMetadata("How to be let in to the metrics.")] = field(default_factory=Access)
+    access: Annotated[
+        Access, FieldMetadata("Credentials and trusted certificates for the metrics requests. Default: no credentials.")
+    ] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.settle_s > self.deadline_s:
-            yield "settle_s", "longer than deadline_s: no pod would ever be found done"
+            yield (
+                "settle_s",
+                f"must be at most deadline_s, {self.deadline_s:g} s: no pod could finish draining before it",
+            )

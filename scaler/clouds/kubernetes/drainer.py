@@ -76,8 +76,8 @@ class Drainer:
         leaving = max(0, size - target - unborn)
         if leaving and len({pod.labels.get(TEMPLATE) for pod in live}) > 1 and not self._ordered:
             raise Conflict(
-                f"scale-in waits: pods of {len({pod.labels.get(TEMPLATE) for pod in live})} templates are there, and "
-                "while a rollout is under way it chooses which pods go"
+                f"scale-in waits for a rollout: there are pods of {len({pod.labels.get(TEMPLATE) for pod in live})} "
+                "templates, and during a rollout its controller chooses which pods to remove"
             )
         loads = dict(zip((pod.uid for pod in live), await asyncio.gather(*map(self._load, live)), strict=True))
         victims = self._choose(live, loads, is_interruption_pending)[:leaving]

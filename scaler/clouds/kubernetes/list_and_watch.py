@@ -139,7 +139,7 @@ class Follower(ABC):
                     self.add_listed(item, requested_at)
             metadata = page.get("metadata") or {}
             if not isinstance(metadata, dict):
-                raise Unavailable(f"{what}: metadata that cannot be read")
+                raise Unavailable(f"{what}: malformed response: no readable metadata")
             if not metadata.get("continue"):
                 break
             query = {**path.query, "limit": str(PAGE), "continue": str(metadata["continue"])}

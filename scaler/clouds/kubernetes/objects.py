@@ -109,7 +109,9 @@ async def discover(session: Session, api_version: str, kind: str, timeout_s: flo
     what = f"discover {kind} in {api_version}"
     response = await session.request(what, "GET", _root(api_version), timeout_s)
     if response.status == 404:
-        raise Misconfigured(f"{what}: the API server does not serve {api_version}: is its operator installed?")
+        raise Misconfigured(
+            f"{what}: the API server does not serve {api_version}; install its CRDs or operator, or correct api_version"
+        )
     resources = [r for r in list_of(what, accepted_body(what, response), "resources") if r.get("kind") == kind]
     resource = next((r for r in resources if isinstance(r.get("name"), str) and "/" not in r["name"]), None)
     if resource is None:
@@ -117,7 +119,9 @@ async def discover(session: Session, api_version: str, kind: str, timeout_s: flo
     plural = str(resource["name"])
     served = {str(r.get("name")) for r in list_of(what, response.body, "resources")}
     if f"{plural}/scale" not in served:
-        raise Misconfigured(f"{what}: {plural} have no scale subresource, so they cannot be resized")
+        raise Misconfigured(
+            f"{what}: {plural} have no scale subresource, so they cannot be resized; choose another object_kind"
+        )
     return ScalableKind(api_version, kind, plural, bool(resource.get("namespaced")))
 
 
@@ -179,7 +183,7 @@ def text_field(body: Mapping[str, Any], key: str) -> str:
     """Return a text field of an object. Raises `KeyError` or `TypeError`."""
     value = body[key]
     if not isinstance(value, str):
-        raise TypeError(f"{key} is {value!r}, no text")
+        raise TypeError(f"malformed response: {key} is {value!r}, not a text")
     return value
 
 

@@ -11,8 +11,7 @@ from scaler.clouds.kubernetes.session import Session
 from scaler.ports import Permit, Unavailable
 
 REVIEWS_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-REMEDY: Final = "grant it in a Role (config/deploy/kubernetes.yaml has the rules)"
-OPTIONAL: Final = "without it sizing goes on, and this is not told"
+REMEDY: Final = "grant it in a Role with the rules in config/deploy/kubernetes.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ async def _permit(session: Session, action: Action, timeout_s: float) -> Permit:
     review = await session.call(what, "POST", REVIEWS_PATH, timeout_s, write=False, body=body)
     status = review.get("status")
     if not isinstance(status, dict) or not isinstance(status.get("allowed"), bool):
-        raise Unavailable(f"{what}: an answer without a verdict")
+        raise Unavailable(f"{what}: malformed response: no status.allowed")
     granted: bool = status["allowed"]
     if granted or action.needed:
         return Permit(action.description, granted, "" if granted else REMEDY)
-    return Permit(action.description, None, f"not granted; {OPTIONAL}: {action.for_what}")
+    return Permit(action.description, None, f"not granted; optional, needed only for {action.for_what}")

@@ -69,7 +69,7 @@ def parse_selector_text(text: str) -> Selector:
     while at < len(text):
         match = TERM.match(text, at)
         if match is None or match.end() == at:
-            raise ValueError(f"{text!r} is no label selector")
+            raise ValueError(f"{text!r} is not a label selector")
         terms.append(_term(match))
         at = match.end()
     return Selector(tuple(terms))

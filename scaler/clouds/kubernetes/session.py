@@ -111,7 +111,7 @@ class Session:
                     async for line in read_lines(what, response, MAX_LINE):
                         yield parse_event(what, await read_json(what, line))
             except TimeoutError as e:
-                raise Unavailable(f"{what}: silent for {timeout_s:g} s") from e
+                raise Unavailable(f"{what}: no data for {timeout_s:g} s") from e
 
     async def _open(
         self, what: str, path: str, limit: aiohttp.ClientTimeout, query: Mapping[str, str]
@@ -120,7 +120,7 @@ class Session:
             response = await self._send("GET", path, limit, query=query)
             if response.status != 200:
                 accepted_body(what, await self._parse_response(what, response))
-                raise Unavailable(f"{what}: HTTP {response.status} where a watch was expected")
+                raise Unavailable(f"{what}: HTTP {response.status} in place of a watch")
             return response
 
     async def _send(
@@ -196,7 +196,9 @@ def _api_errors(what: str) -> Iterator[None]:
             yield
     except Misconfigured as e:
         if isinstance(e.__cause__, aiohttp.ClientConnectorCertificateError):
-            raise Misconfigured(f"{what}: the API server's certificate is not trusted: {e.__cause__}") from e
+            raise Misconfigured(
+                f"{what}: the API server's certificate is not trusted (check the kubeconfig's CA): {e.__cause__}"
+            ) from e
         raise
 
 
@@ -206,7 +208,7 @@ def parse_event(what: str, event: object) -> Body:
         isinstance(event, dict) and isinstance(event.get("type"), str) and isinstance(event.get("object"), dict)
     )
     if not isinstance(event, dict) or not is_complete:
-        raise Unavailable(f"{what}: an event without a type and an object: {one_line(repr(event))}")
+        raise Unavailable(f"{what}: malformed event, without type or object: {one_line(repr(event))}")
     if event["type"] == "ERROR":
         raise Unavailable(f"{what}: {event['object'].get('message')}")
     return event
@@ -228,9 +230,9 @@ def port_error(what: str, response: KubeResponse) -> PortError:
     """Return the port error for a refusal."""
     text = f"{what}: {response.message}"
     if response.status == 401:
-        return Misconfigured(f"{text}: the API server does not accept our credentials")
+        return Misconfigured(f"{text}: the API server rejects the daemon's credentials")
     if response.status == 403:
-        return Misconfigured(f"{text}: grant it in a Role (config/deploy/kubernetes.yaml has the rules)")
+        return Misconfigured(f"{text}: grant it in a Role with the rules in config/deploy/kubernetes.yaml")
     if response.status == 429:
         return Throttled(text, response.retry_after_s)
     if response.status == 409:

@@ -124,7 +124,7 @@ class SharedWatch(Follower):
         scale = scale_of(what, await self._on_object(what, "GET", path, timeout_s))
         state = self._states.get(name)
         if state is None:
-            raise Unavailable(f"{self._kind_names[1]} {name} was deleted while it was read")
+            raise Unavailable(f"{self._kind_names[1]} {name} was deleted during the read")
         ready = state.ready if state.ready is not None else 0 if self._reports_ready else scale.present
         return self._store(
             replace(state, version=scale.version, desired=scale.desired, ready=ready, selector=scale.selector), order

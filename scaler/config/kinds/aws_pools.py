@@ -17,20 +17,29 @@ RESERVATION: Final = re.compile(r"cr-[0-9a-f]{8,17}")
 
 @dataclass(frozen=True, kw_only=True)
 class AwsPool(Pool):
-    """Where it is, what announces its interruptions, and what is paid for it anyway."""
+    """Settings of every AWS pool: account, interruption notices and reservations."""
 
-    account: Annotated[AwsAccount, FieldMetadata("Account and region.")] = field(default_factory=AwsAccount)
-    notices: Annotated[AwsNotices, FieldMetadata("Where interruptions are announced.")] = field(
+    account: Annotated[
+        AwsAccount, FieldMetadata("AWS region, profile and endpoint. Default: those of the AWS SDK's environment.")
+    ] = field(default_factory=AwsAccount)
+    notices: Annotated[AwsNotices, FieldMetadata("Sources of interruption notices. Default: none.")] = field(
         default_factory=AwsNotices
     )
     reservation: Annotated[
         tuple[str, ...],
         FieldMetadata(
-            "Ids of the capacity reservations or capacity blocks that its instances use: paid for, used or not."
+            "IDs of the capacity reservations or Capacity Blocks that the pool's instances use. They are paid whether"
+            " used or not. Default: none."
         ),
     ] = ()
     other_writer_yield_s: Annotated[
-        float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+        float,
+        FieldMetadata(
+            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
+            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 600.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -38,7 +47,7 @@ class AwsPool(Pool):
             if not RESERVATION.fullmatch(reservation_id):
                 yield (
                     "reservation",
-                    f"{reservation_id!r} is no id of a capacity reservation (cr- and hexadecimal digits)",
+                    f"{reservation_id!r} is not the ID of a capacity reservation, such as cr-0123456789abcdef0",
                 )
 
 
@@ -46,12 +55,16 @@ class AwsPool(Pool):
 class Asg(AwsPool):
     """The instances of an EC2 Auto Scaling group."""
 
-    group: Annotated[str, FieldMetadata("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
+    group: Annotated[
+        str, FieldMetadata("Name of the Auto Scaling group.", pattern=GROUP_NAME, example="llama-chat-h100")
+    ]
     launch: Annotated[
         Literal["desired_capacity", "instances"],
         FieldMetadata(
-            "How it grows: by the group's desired capacity, or by LaunchInstances, zone by zone, which tells a lack of"
-            " capacity at once (groups with a launch template, all on demand or all spot)."
+            "desired_capacity sets the group's desired capacity, and capacity errors appear later, in its scaling"
+            " activities. instances calls LaunchInstances per zone and gets capacity errors at once; it requires a"
+            " launch template, and either only on-demand or only spot instances. Default: desired_capacity, which every"
+            " group supports."
         ),
     ] = "desired_capacity"
 
@@ -61,21 +74,29 @@ class Asg(AwsPool):
 
 @dataclass(frozen=True, kw_only=True)
 class AsgWarmPool(AwsPool):
-    """The instances that an EC2 Auto Scaling group keeps prepared; tier must be warm_node, slept or awake_spare."""
+    """The warm pool of an EC2 Auto Scaling group. tier must be warm_node, slept or awake_spare."""
 
-    group: Annotated[str, FieldMetadata("Name of the group.", pattern=GROUP_NAME, example="llama-chat-h100")]
+    group: Annotated[
+        str, FieldMetadata("Name of the Auto Scaling group.", pattern=GROUP_NAME, example="llama-chat-h100")
+    ]
     state: Annotated[
         Literal["stopped", "hibernated", "running"],
         FieldMetadata(
-            "What its instances do while they wait. Stopped and hibernated ones pay for disks only, and hold no GPU."
+            "State of the waiting instances. stopped and hibernated instances cost only their disks and hold no GPU,"
+            " so a start can fail for lack of capacity. Default: stopped, as in EC2."
         ),
     ] = "stopped"
-    reuse: Annotated[bool, FieldMetadata("Whether the group's instances come back here when it shrinks.")] = False
+    reuse: Annotated[
+        bool,
+        FieldMetadata(
+            "Whether instances return to the warm pool when the group scales in. Default: false, they are terminated."
+        ),
+    ] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if self.market == "spot":
-            yield "market", "warm pools hold no spot instances"
+            yield "market", "must be on_demand or reserved: EC2 warm pools support no spot instances"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("warm pool of EC2 Auto Scaling group", self.account.identity, self.group),)
@@ -88,7 +109,9 @@ class Ec2Fleet(AwsPool):
     fleet: Annotated[
         str,
         FieldMetadata(
-            "Id of the fleet.", pattern=r"^fleet-[0-9a-f-]{8,40}$", example="fleet-12a34b55-67cd-8ef9-ba9b-9208d1ea2f01"
+            "ID of the EC2 Fleet, which must be of type maintain.",
+            pattern=r"^fleet-[0-9a-f-]{8,40}$",
+            example="fleet-12a34b55-67cd-8ef9-ba9b-9208d1ea2f01",
         ),
     ]
 
@@ -98,31 +121,39 @@ class Ec2Fleet(AwsPool):
 
 @dataclass(frozen=True, kw_only=True)
 class Ec2InstantFleet(AwsPool):
-    """EC2 instances that this daemon launches and terminates itself, by instant fleets, and knows by a tag."""
+    """EC2 instances that this daemon launches with instant fleets and identifies by a tag."""
 
     launch_template: Annotated[
         str,
         FieldMetadata(
-            "Id or name of the launch template.", pattern=r"^[A-Za-z0-9()./_-]{3,128}$", example="llama-chat-h100"
+            "ID or name of the launch template.", pattern=r"^[A-Za-z0-9()./_-]{3,128}$", example="llama-chat-h100"
         ),
     ]
     version: Annotated[
-        str, FieldMetadata("Version of the launch template.", pattern=r"^([0-9]+|\$Default|\$Latest)$")
+        str,
+        FieldMetadata(
+            "Version of the launch template: a number, $Default or $Latest. Default: $Default.",
+            pattern=r"^([0-9]+|\$Default|\$Latest)$",
+        ),
     ] = "$Default"
     subnets: Annotated[
         tuple[str, ...],
-        FieldMetadata("Ids of the subnets to launch into; each is in one zone.", example=["subnet-0123456789abcdef0"]),
+        FieldMetadata(
+            "IDs of the subnets to launch into. Each subnet is in one zone; list one per zone to use several zones.",
+            example=["subnet-0123456789abcdef0"],
+        ),
     ]
     instance_types: Annotated[
-        tuple[str, ...], FieldMetadata("Types that will do, the preferred one first; none: the launch template's.")
+        tuple[str, ...],
+        FieldMetadata("Instance types to launch, most preferred first. Default: empty, the launch template's type."),
     ] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from super().problems()
         if not self.subnets:
-            yield "subnets", "name at least one subnet"
+            yield "subnets", "must name at least one subnet, such as subnet-0123456789abcdef0"
         if self.market == "reserved" and not self.reservation:
-            yield "reservation", "instances of a reserved pool use a reservation: name it"
+            yield "reservation", "is required with market: reserved; set it to the IDs of the capacity reservations"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("EC2 instances with the tag", self.account.identity, f"{workload}/{pool}"),)
@@ -133,10 +164,13 @@ class EksNodeGroup(AwsPool):
     """The nodes of an EKS managed node group."""
 
     cluster: Annotated[
-        str, FieldMetadata("Name of the cluster.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$", example="serving")
+        str, FieldMetadata("Name of the EKS cluster.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$", example="serving")
     ]
     node_group: Annotated[
-        str, FieldMetadata("Name of the node group.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", example="h100-spot")
+        str,
+        FieldMetadata(
+            "Name of the managed node group.", pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]{0,62}$", example="h100-spot"
+        ),
     ]
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:

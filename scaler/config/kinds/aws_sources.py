@@ -28,30 +28,51 @@ SQS_REGION: Final = re.compile(r"\bsqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9])\.
 
 @dataclass(frozen=True, kw_only=True)
 class CloudWatchMetric:
-    """One metric of CloudWatch."""
+    """One CloudWatch metric."""
 
-    namespace: Annotated[str, FieldMetadata("Its namespace.", pattern=r"^[^:\s][^:]{0,254}$", example="AWS/SageMaker")]
-    metric: Annotated[str, FieldMetadata("Its name.", pattern=r"^[ -~]{1,255}$", example="ConcurrentRequestsPerModel")]
+    namespace: Annotated[
+        str, FieldMetadata("Namespace of the metric.", pattern=r"^[^:\s][^:]{0,254}$", example="AWS/SageMaker")
+    ]
+    metric: Annotated[
+        str, FieldMetadata("Name of the metric.", pattern=r"^[ -~]{1,255}$", example="ConcurrentRequestsPerModel")
+    ]
     dimensions: Annotated[
         Mapping[str, str],
-        FieldMetadata("All its dimensions: CloudWatch adds nothing up.", example={"EndpointName": "llama"}),
+        FieldMetadata(
+            "All dimensions of the metric. CloudWatch does not aggregate over missing ones. Default: none.",
+            example={"EndpointName": "llama"},
+        ),
     ] = field(default_factory=dict)
-    stat: Annotated[str, FieldMetadata("Statistic over the period.", pattern=STAT)] = "Average"
+    stat: Annotated[
+        str,
+        FieldMetadata(
+            "CloudWatch statistic over each period, such as Average, Sum, Maximum or p95. Default: Average.",
+            pattern=STAT,
+        ),
+    ] = "Average"
     period_s: Annotated[
-        int, FieldMetadata("Period; below 60 for high-resolution metrics only. Seconds.", ge=1, le=86400)
+        int,
+        FieldMetadata(
+            "Length of one sample period. Values below 60 require a high-resolution metric. The default of 60 is"
+            " CloudWatch's standard resolution. Seconds.",
+            ge=1,
+            le=86400,
+        ),
     ] = 60
     divide_by: Annotated[
         float,
         FieldMetadata(
-            "The metric's unit per ours: 100 for percent where a share is meant, 1000 for milliseconds.", gt=0
+            "Divide the metric by this number to get the quantity's unit: 100 turns percent into a share, 1000 turns"
+            " milliseconds into seconds. Default: 1, no conversion.",
+            gt=0,
         ),
     ] = 1.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.period_s % 60 and self.period_s not in HIGH_RESOLUTION:
-            yield "period_s", "CloudWatch knows 1, 5, 10, 20, 30 and multiples of 60"
+            yield "period_s", "must be 1, 5, 10, 20, 30 or a multiple of 60, the periods that CloudWatch supports"
         if len(self.dimensions) > 30:
-            yield "dimensions", "CloudWatch knows at most 30"
+            yield "dimensions", f"has {len(self.dimensions)} entries, and CloudWatch allows at most 30"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +82,7 @@ class CloudWatch:
     metrics: Annotated[
         Mapping[str, CloudWatchMetric],
         FieldMetadata(
-            "Metrics by the name of the quantity that each gives.",
+            "CloudWatch metrics, keyed by the name of the quantity that each provides.",
             example={
                 "concurrency": {
                     "namespace": "AWS/SageMaker",
@@ -73,22 +94,32 @@ class CloudWatch:
             },
         ),
     ]
-    account: Annotated[AwsAccount, FieldMetadata("Account and region.")] = field(default_factory=AwsAccount)
+    account: Annotated[
+        AwsAccount, FieldMetadata("AWS region, profile and endpoint. Default: those of the AWS SDK's environment.")
+    ] = field(default_factory=AwsAccount)
     max_age_s: Annotated[
         float,
         FieldMetadata(
-            "Older samples are stale; they are a period old when complete, and come some minutes late. Seconds.", gt=0
+            "Treat older samples as stale. A sample is one period old when complete and is published minutes later,"
+            " which the default of 300 covers. Use at least two periods. Seconds.",
+            gt=0,
         ),
     ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.metrics:
-            yield "metrics", "name at least one metric"
+            yield "metrics", "must name at least one metric"
         for quantity, metric in self.metrics.items():
             if not quantity.isascii() or not quantity.isidentifier():
-                yield "metrics", f"{quantity!r} is not a quantity's name: letters, digits and _"
+                yield (
+                    "metrics",
+                    f"{quantity!r} is not a valid quantity name: use letters, digits and _, such as queue_depth",
+                )
             if self.max_age_s < 2 * metric.period_s:
-                yield "max_age_s", f"a sample of {quantity} is two periods old before the next can be there"
+                yield (
+                    "max_age_s",
+                    f"must be at least {2 * metric.period_s}, two periods of {quantity}: samples get that old",
+                )
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(self.metrics, self.max_age_s)
@@ -106,18 +137,33 @@ class Sqs:
             example="https://sqs.us-east-1.amazonaws.com/123456789012/prompts",
         ),
     ]
-    account: Annotated[AwsAccount, FieldMetadata("Account and region.")] = field(default_factory=AwsAccount)
-    oldest_age: Annotated[bool, FieldMetadata("Read the oldest message's age too (CloudWatch, billed per metric).")] = (
-        False
-    )
-    groups: Annotated[
-        bool, FieldMetadata("FIFO: read the message groups in flight too (CloudWatch, billed per metric).")
+    account: Annotated[
+        AwsAccount, FieldMetadata("AWS region, profile and endpoint. The region defaults to the one in queue_url.")
+    ] = field(default_factory=AwsAccount)
+    oldest_age: Annotated[
+        bool,
+        FieldMetadata(
+            "Also read the age of the oldest message from CloudWatch, which bills per metric. Default: false, which"
+            " avoids that cost."
+        ),
     ] = False
-    max_age_s: Annotated[float, FieldMetadata("Older counts are stale. Seconds.", gt=0)] = 60.0
+    groups: Annotated[
+        bool,
+        FieldMetadata(
+            "Also read the number of message groups in flight from CloudWatch, which bills per metric. FIFO queues"
+            " only. Default: false, which avoids that cost."
+        ),
+    ] = False
+    max_age_s: Annotated[
+        float,
+        FieldMetadata("Treat older message counts as stale. The default of 60 is four ticks of 15 s. Seconds.", gt=0),
+    ] = 60.0
     metric_max_age_s: Annotated[
         float,
         FieldMetadata(
-            "Older CloudWatch samples are stale; they come a minute apart and some minutes late. Seconds.", gt=0
+            "Treat older CloudWatch samples as stale. Samples are one minute apart and are published minutes later,"
+            " which the default of 300 covers. Seconds.",
+            gt=0,
         ),
     ] = 300.0
 
@@ -133,10 +179,10 @@ class Sqs:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.groups and not self.queue_url.endswith(".fifo"):
-            yield "groups", "only FIFO queues have message groups; this one's name does not end in .fifo"
+            yield "groups", "requires a FIFO queue, whose name ends in .fifo; remove groups for a standard queue"
         match = SQS_REGION.search(self.queue_url)
         if match and self.account.region not in {None, match[1]}:
-            yield "account.region", f"the queue's URL names another region, {match[1]}"
+            yield "account.region", f"must match the region in queue_url, {match[1]}; remove it to use that region"
 
     def quantities(self) -> Mapping[str, float]:
         counts = dict.fromkeys(SQS_COUNTS, self.max_age_s)

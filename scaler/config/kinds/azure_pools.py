@@ -23,13 +23,18 @@ class AksAgentPool(Pool):
     """The nodes of an AKS agent pool."""
 
     resource_group: Annotated[
-        str, FieldMetadata("The cluster's resource group, not the one of its nodes.", pattern=GROUP, example="llm")
+        str,
+        FieldMetadata(
+            "Resource group of the AKS cluster, not the node resource group (MC_...).", pattern=GROUP, example="llm"
+        ),
     ]
-    cluster: Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="llm")]
+    cluster: Annotated[str, FieldMetadata("Name of the AKS cluster.", pattern=NAME, example="llm")]
     agent_pool: Annotated[
         str, FieldMetadata("Name of the agent pool.", pattern=r"^[a-z][a-z0-9]{0,11}$", example="h100spot")
     ]
-    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    account: Annotated[AzureAccount, FieldMetadata("Azure subscription, identity and endpoints.")] = field(
+        default_factory=AzureAccount
+    )
     events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 
     @property
@@ -48,11 +53,13 @@ class AksAgentPool(Pool):
 
 @dataclass(frozen=True, kw_only=True)
 class Vmss(Pool):
-    """The machines of an Azure virtual machine scale set."""
+    """The virtual machines of an Azure scale set."""
 
-    resource_group: Annotated[str, FieldMetadata("Its resource group.", pattern=GROUP, example="llm")]
+    resource_group: Annotated[str, FieldMetadata("Resource group of the scale set.", pattern=GROUP, example="llm")]
     name: Annotated[str, FieldMetadata("Name of the scale set.", pattern=NAME, example="llama-spot")]
-    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    account: Annotated[AzureAccount, FieldMetadata("Azure subscription, identity and endpoints.")] = field(
+        default_factory=AzureAccount
+    )
     events_url: Annotated[str | None, FieldMetadata(EVENTS_DOC, pattern=EVENTS_URL, example=EVENTS_EXAMPLE)] = None
 
     @property
@@ -66,11 +73,13 @@ class Vmss(Pool):
 
 @dataclass(frozen=True, kw_only=True)
 class VmssStandbyPool(Pool):
-    """The machines that an Azure standby pool keeps for a scale set: running, deallocated or hibernated."""
+    """An Azure standby pool of a scale set: running, deallocated or hibernated virtual machines."""
 
-    resource_group: Annotated[str, FieldMetadata("Its resource group.", pattern=GROUP, example="llm")]
+    resource_group: Annotated[str, FieldMetadata("Resource group of the standby pool.", pattern=GROUP, example="llm")]
     name: Annotated[str, FieldMetadata("Name of the standby pool.", pattern=NAME, example="llama-standby")]
-    account: Annotated[AzureAccount, FieldMetadata("Subscription and identity.")] = field(default_factory=AzureAccount)
+    account: Annotated[AzureAccount, FieldMetadata("Azure subscription, identity and endpoints.")] = field(
+        default_factory=AzureAccount
+    )
 
     @property
     def path(self) -> str:

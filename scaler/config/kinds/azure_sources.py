@@ -24,62 +24,94 @@ class AzureMonitor:
     resource: Annotated[
         str,
         FieldMetadata(
-            "Id of the resource.",
+            "Resource ID, as shown in the Azure portal under JSON View.",
             pattern=RESOURCE,
             example="/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/llm/providers"
             "/Microsoft.ServiceBus/namespaces/llm-jobs",
         ),
     ]
-    region: Annotated[str, FieldMetadata("Region of the resource.", pattern=r"^[a-z0-9]+$", example="eastus")]
+    region: Annotated[
+        str,
+        FieldMetadata(
+            "Region of the resource, which selects the metrics endpoint.", pattern=r"^[a-z0-9]+$", example="eastus"
+        ),
+    ]
     metrics: Annotated[
         Mapping[str, str],
         FieldMetadata(
-            "Azure's names of metrics, by the name of the quantity that each gives.",
+            "Azure metric names, keyed by the name of the quantity that each provides.",
             example={"visible": "ActiveMessages"},
         ),
     ]
     aggregation: Annotated[
-        Aggregation, FieldMetadata("Which of a minute's values; another one for a metric goes into aggregations.")
+        Aggregation,
+        FieldMetadata(
+            "Aggregation of each one-minute sample, for all metrics without an entry in aggregations. Default: average."
+        ),
     ] = "average"
     aggregations: Annotated[
-        Mapping[str, Aggregation], FieldMetadata("By the name of the quantity: another one than aggregation.")
+        Mapping[str, Aggregation],
+        FieldMetadata("Aggregation of single metrics, keyed by quantity. Overrides aggregation. Default: none."),
     ] = field(default_factory=dict)
     filter: Annotated[
         str | None,
         FieldMetadata(
-            "Which of the metrics' series, by their dimensions, in Azure's words.", example="EntityName eq 'prompts'"
+            "OData filter on the metrics' dimensions, in Azure's syntax. Default: null, no filter.",
+            example="EntityName eq 'prompts'",
         ),
     ] = None
     combine: Annotated[
         Literal["sum", "mean", "max"],
-        FieldMetadata("What becomes of several series: one that lacks a sample makes a bound."),
+        FieldMetadata(
+            "Combine several series of one metric by sum, mean or max. If a series lacks a sample, a sum becomes a"
+            " lower bound, and a mean or maximum is absent. Default: sum."
+        ),
     ] = "sum"
     scale: Annotated[
         Mapping[str, float],
-        FieldMetadata("By the name of the quantity: what its value is multiplied by.", example={"utilization": 0.01}),
+        FieldMetadata(
+            "Factors, keyed by quantity, that each value is multiplied by: 0.01 turns percent into a share. Default:"
+            " none, no conversion.",
+            example={"utilization": 0.01},
+        ),
     ] = field(default_factory=dict)
-    account: Annotated[AzureAccount, FieldMetadata("Identity; its subscription is the resource's.")] = field(
-        default_factory=AzureAccount
-    )
+    account: Annotated[
+        AzureAccount, FieldMetadata("Azure identity and endpoints. The subscription is that of resource.")
+    ] = field(default_factory=AzureAccount)
     endpoint_url: Annotated[
         str | None,
-        FieldMetadata("Another metrics endpoint (a test server); null: the region's.", pattern=r"^https://[^/@\s?#]+$"),
+        FieldMetadata(
+            "Metrics endpoint to use instead of the region's, such as a test server. Default: null, the region's"
+            " endpoint.",
+            pattern=r"^https://[^/@\s?#]+$",
+        ),
     ] = None
     max_age_s: Annotated[
-        float, FieldMetadata("Older samples are stale; they come some minutes late. Seconds.", gt=60)
+        float,
+        FieldMetadata(
+            "Treat older samples as stale. Samples are one minute apart and are published minutes later, which the"
+            " default of 300 covers. Seconds.",
+            gt=60,
+        ),
     ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.metrics:
-            yield "metrics", "reads nothing: name one at least"
+            yield "metrics", "must name at least one metric, such as visible: ActiveMessages"
         for quantity in self.metrics:
             if not quantity.isascii() or not quantity.isidentifier():
-                yield "metrics", f"{quantity!r} is not a quantity's name: letters, digits and _"
+                yield (
+                    "metrics",
+                    f"{quantity!r} is not a valid quantity name: use letters, digits and _, such as queue_depth",
+                )
         for key, by_quantity in (("aggregations", self.aggregations), ("scale", self.scale)):
             for quantity in sorted(set(by_quantity) - set(self.metrics)):
-                yield key, f"there is no metric {quantity!r}"
+                yield key, f"names {quantity!r}, which is not in metrics"
         if self.account.subscription_id not in {None, self.subscription}:
-            yield "account.subscription_id", f"the resource's id names another one, {self.subscription}"
+            yield (
+                "account.subscription_id",
+                f"must match the subscription in resource, {self.subscription}; remove it to use that one",
+            )
 
     @property
     def subscription(self) -> str:
@@ -100,57 +132,80 @@ class AzureMonitor:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceBus:
-    """A queue, or a topic's subscription, of Azure Service Bus."""
+    """An Azure Service Bus queue or topic subscription."""
 
     namespace: Annotated[
         str,
         FieldMetadata(
-            "The namespace: its name, or its whole host name, with a port where that is not 443.",
+            "Name of the Service Bus namespace, or its full host name. Append a port if it is not 443.",
             pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$",
             example="llm-jobs",
         ),
     ]
     queue: Annotated[
         str | None,
-        FieldMetadata("Name of the queue; null: a topic is read.", pattern=r"^[^\s?#]{1,260}$", example="prompts"),
+        FieldMetadata(
+            "Name of the queue. Default: null; set topic and subscription instead.",
+            pattern=r"^[^\s?#]{1,260}$",
+            example="prompts",
+        ),
     ] = None
     topic: Annotated[
-        str | None, FieldMetadata("Name of the topic; null: a queue is read.", pattern=r"^[^\s?#]{1,260}$")
+        str | None,
+        FieldMetadata(
+            "Name of the topic; requires subscription. Default: null; set queue instead.", pattern=r"^[^\s?#]{1,260}$"
+        ),
     ] = None
     subscription: Annotated[
         str | None,
         FieldMetadata(
-            "Name of the topic's subscription: only there are messages counted.", pattern=r"^[^\s/?#]{1,50}$"
+            "Name of the topic's subscription, whose messages are counted. Default: null, only with queue.",
+            pattern=r"^[^\s/?#]{1,50}$",
         ),
     ] = None
     sessions: Annotated[
         int | None,
         FieldMetadata(
-            "Where it needs sessions: how many there are; more replicas find no work. Null: no sessions.", ge=1
+            "Number of sessions, if the queue or subscription requires sessions. More replicas than sessions find no"
+            " work. Default: null, no sessions.",
+            ge=1,
         ),
     ] = None
     resource_group: Annotated[
         str | None,
         FieldMetadata(
-            "The namespace's resource group: Azure Monitor is then asked whether a zero is one; null: it is believed"
-            " when reads over 20 s agree.",
+            "Resource group of the namespace. If set, Azure Monitor confirms counts of zero, which a throttled"
+            " namespace also returns. Default: null; zeros count once reads over 20 s agree.",
             pattern=GROUP,
             example="llm",
         ),
     ] = None
     connection_string: Annotated[
-        Secret | None, FieldMetadata("Where a connection string with the Manage right is; null: account's identity.")
+        Secret | None,
+        FieldMetadata(
+            "Reference to a connection string with the Manage right. Default: null, the identity of account."
+        ),
     ] = None
-    account: Annotated[AzureAccount, FieldMetadata("Identity, and the subscription for Azure Monitor.")] = field(
+    account: Annotated[AzureAccount, FieldMetadata("Azure identity, and the subscription for Azure Monitor.")] = field(
         default_factory=AzureAccount
     )
     min_interval_s: Annotated[
         float,
         FieldMetadata(
-            "Between two reads, however often turns are: counting burdens the broker. Seconds.", ge=0, le=300
+            "Minimum time between two reads, however short the tick interval. The default of 10 limits the load that"
+            " counting puts on the broker. Seconds.",
+            ge=0,
+            le=300,
         ),
     ] = 10.0
-    max_age_s: Annotated[float, FieldMetadata("Older counts are stale. Seconds.", gt=0)] = 60.0
+    max_age_s: Annotated[
+        float,
+        FieldMetadata(
+            "Treat older counts as stale. The default of 60 is four ticks of 15 s. Must exceed min_interval_s."
+            " Seconds.",
+            gt=0,
+        ),
+    ] = 60.0
 
     @property
     def host(self) -> str:
@@ -161,13 +216,13 @@ class ServiceBus:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if (self.queue is None) == (self.topic is None):
-            yield "", "give either queue, or topic and subscription"
+            yield "", "requires either queue, or topic and subscription"
         elif (self.topic is None) != (self.subscription is None):
-            yield "subscription", "goes with topic: messages are counted in a topic's subscriptions"
+            yield "subscription", "and topic must be set together: messages are counted per subscription"
         if self.resource_group is not None and self.account.subscription_id is None:
-            yield "account.subscription_id", "Azure Monitor, asked because of resource_group, needs it"
+            yield "account.subscription_id", "is required because resource_group enables Azure Monitor"
         if self.max_age_s <= self.min_interval_s:
-            yield "max_age_s", f"must be longer than min_interval_s, {self.min_interval_s:g}"
+            yield "max_age_s", f"must be above min_interval_s, {self.min_interval_s:g} s"
 
     def quantities(self) -> Mapping[str, float]:
         kinds = ["visible", "dead_letter", "transfer", "transfer_dead_letter"]

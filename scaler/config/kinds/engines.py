@@ -18,45 +18,58 @@ PAGE_URL: Final = r"^https?://[^/@\s?#]+(/[^\s#]*)?$"
 
 @dataclass(frozen=True, kw_only=True)
 class Scrape:
-    """The engines' /metrics pages, without Prometheus."""
+    """Metrics pages (/metrics) of the engines, read directly without Prometheus."""
 
-    preset: Annotated[presets.Preset, FieldMetadata("Whose metrics these are.", example="dcgm")]
+    preset: Annotated[
+        presets.Preset,
+        FieldMetadata("Engine or exporter whose metric names to read, such as vllm, sglang or dcgm.", example="dcgm"),
+    ]
     urls: Annotated[
-        tuple[str, ...], FieldMetadata("Addresses of the pages, for engines that are always there; empty: see service.")
+        tuple[str, ...],
+        FieldMetadata("URLs of the metrics pages, for a fixed set of engines. Default: empty; set service instead."),
     ] = ()
     service: Annotated[
         str | None,
         FieldMetadata(
-            "Address of the page at a name that resolves to every engine (a headless service); looked up each turn.",
+            "URL of the metrics page under a name that resolves to every engine, such as a headless Service. The name"
+            " is resolved at each tick. Default: null; set urls instead.",
             pattern=PAGE_URL,
             example="http://dcgm-exporter.gpu-operator.svc:9400/metrics",
         ),
     ] = None
     match: Annotated[
         Mapping[str, str],
-        FieldMetadata("Labels that the series must have, exactly.", example={"model_name": "llama-3.1-8b"}),
+        FieldMetadata(
+            "Labels and exact values that a series must have. Default: none, all series.",
+            example={"model_name": "llama-3.1-8b"},
+        ),
     ] = field(default_factory=dict)
     read: Annotated[
         tuple[str, ...] | None,
         FieldMetadata(
-            "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
+            "Quantities of the preset to read. Default: null, all except rates and latencies, which take two samples"
+            " and must be named here.",
             example=["utilization"],
         ),
     ] = None
-    max_age_s: Annotated[float, FieldMetadata("Older readings are stale. Seconds.", gt=0)] = 60.0
-    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
+    max_age_s: Annotated[
+        float, FieldMetadata("Treat older readings as stale. The default of 60 is four ticks of 15 s. Seconds.", gt=0)
+    ] = 60.0
+    access: Annotated[
+        Access, FieldMetadata("Credentials and trusted certificates for the requests. Default: no credentials.")
+    ] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)
         if bool(self.urls) == bool(self.service):
-            yield "urls", "give either urls or service"
+            yield "urls", "and service exclude each other: set exactly one of the two"
         if len(set(self.urls)) < len(self.urls):
-            yield "urls", "names a page twice, which would count it twice"
+            yield "urls", "lists a page twice, which would count its load twice; remove the duplicate"
         for url in self.urls:
             if not is_page(url):
-                yield "urls", "one is not an address like http://10.0.0.7:8000/metrics"
+                yield "urls", "must be URLs such as http://10.0.0.7:8000/metrics"
         if self.service and not is_page(self.service):
-            yield "service", "is not an address like http://vllm.llm.svc:8000/metrics"
+            yield "service", "must be a URL such as http://vllm.llm.svc:8000/metrics"
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(presets.recipes(self.preset, self.read), self.max_age_s)
@@ -64,24 +77,28 @@ class Scrape:
 
 @dataclass(frozen=True, kw_only=True)
 class VllmSleep(Pool):
-    """Engines of vLLM that are there anyway, awake or asleep; tier must be serving."""
+    """vLLM engines with sleep mode. The size is the number of awake engines; tier: serving only."""
 
     urls: Annotated[
         tuple[str, ...],
-        FieldMetadata("Addresses of the engines, without a path; woken in this order.", example=["http://vllm-0:8000"]),
+        FieldMetadata(
+            "URLs of the engines, without a path. Engines are woken in this order.", example=["http://vllm-0:8000"]
+        ),
     ]
-    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
+    access: Annotated[
+        Access, FieldMetadata("Credentials and trusted certificates for the requests. Default: no credentials.")
+    ] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.urls:
-            yield "urls", "at least one engine"
+            yield "urls", "must list at least one engine, such as http://vllm-0:8000"
         if not all(map(is_origin, self.urls)):
-            yield "urls", "one is not an address such as http://vllm-0:8000"
+            yield "urls", "must be URLs without a path, such as http://vllm-0:8000"
         elif len(set(map(origin_of, self.urls))) < len(self.urls):
-            yield "urls", "an engine stands there twice"
+            yield "urls", "lists an engine twice; remove the duplicate"
         for key in ("min_replicas", "max_replicas"):
             if (getattr(self, key) or 0) > len(self.urls):
-                yield key, f"there are {len(self.urls)} engines"
+                yield key, f"must be at most {len(self.urls)}, the number of engines in urls"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return tuple(Target("vLLM engine", (), origin_of(url)) for url in self.urls)

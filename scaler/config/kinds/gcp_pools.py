@@ -13,28 +13,37 @@ from policies.model.spec import Pool, Target
 from scaler.clouds.gcp.project import GcpProject
 from scaler.clouds.gcp.settings import NAME, REGION, YIELD_S, ZONE, GcpNotices, GcpReservation, instance_group_path
 
-Project = Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
-ClusterName = Annotated[str, FieldMetadata("Name of the cluster.", pattern=NAME, example="serving")]
-Reservation = Annotated[
-    GcpReservation | None, FieldMetadata("Reservation that it fills first; null: none.", example=None)
+Project = Annotated[
+    GcpProject, FieldMetadata("Google Cloud project, credentials and endpoints.", example={"id": "my-project"})
 ]
-Notices = Annotated[GcpNotices, FieldMetadata("Where interruptions are heard of.")]
+ClusterName = Annotated[str, FieldMetadata("Name of the GKE cluster.", pattern=NAME, example="serving")]
+Reservation = Annotated[
+    GcpReservation | None,
+    FieldMetadata("Reservation whose machines the pool uses first. Default: null, none.", example=None),
+]
+Notices = Annotated[GcpNotices, FieldMetadata("Sources of interruption notices. Default: none.")]
 OtherWriterYield = Annotated[
-    float, FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400)
+    float,
+    FieldMetadata(
+        "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
+        " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
+        ge=0,
+        le=86400,
+    ),
 ]
 MACHINE: Final = re.compile(r"^ct[0-9]+[a-z]*-hightpu-([1-8])t$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceGroupPool(Pool):
-    """A pool of machines of a managed instance group."""
+    """The machines of a managed instance group (common settings)."""
 
     project: Project
     name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-h100-spot")]
     location: Annotated[
         str,
         FieldMetadata(
-            "Its zone, or its region where it is a regional one.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
+            "Zone of the group, or region of a regional group.", pattern=rf"{ZONE}|{REGION}", example="us-central1"
         ),
     ]
 
@@ -49,11 +58,17 @@ class GceMig(InstanceGroupPool):
 
     shape: Annotated[
         Literal["any", "any_single_zone", "balanced", "even"] | None,
-        FieldMetadata("How a regional group spreads over its zones: any suits scarce GPUs; null: as the group has it."),
+        FieldMetadata(
+            "Distribution of a regional group over its zones: any finds scarce GPUs best. Default: null, the group's"
+            " own setting."
+        ),
     ] = None
     machine_types: Annotated[
         tuple[str, ...],
-        FieldMetadata("Machine types that a regional group may take, the best first; empty: as the group has it."),
+        FieldMetadata(
+            "Machine types that a regional group may use, most preferred first. Default: empty, the group's own"
+            " setting."
+        ),
     ] = ()
     reservation: Reservation = None
     notices: Notices = field(default_factory=GcpNotices)
@@ -61,11 +76,17 @@ class GceMig(InstanceGroupPool):
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.tier in {"slept", "warm_node"}:
-            yield "tier", f"{self.tier} is no tier of running machines: gce_mig_standby keeps suspended or stopped ones"
+            yield (
+                "tier",
+                f"must not be {self.tier} for running machines; use kind gce_mig_standby for suspended or stopped ones",
+            )
         if self.location.count("-") == 2:
             for key in ("shape", "machine_types"):
                 if getattr(self, key):
-                    yield key, f"is for regional groups, and {self.location} is a zone"
+                    yield (
+                        key,
+                        f"requires a regional group, and {self.location} is a zone; remove {key}",
+                    )
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (Target("managed instance group", (), self.path),)
@@ -73,17 +94,18 @@ class GceMig(InstanceGroupPool):
 
 @dataclass(frozen=True, kw_only=True)
 class GceMigStandby(InstanceGroupPool):
-    """The standby machines of a managed instance group; tier must be slept or warm_node."""
+    """The standby machines of a managed instance group. tier must be slept or warm_node."""
 
     name: Annotated[str, FieldMetadata("Name of the managed instance group.", pattern=NAME, example="vllm-l4")]
     state: Annotated[
-        Literal["suspended", "stopped"], FieldMetadata("How they wait. Machines with GPUs can be stopped only.")
+        Literal["suspended", "stopped"],
+        FieldMetadata("State of the waiting machines. Default: stopped, since machines with GPUs cannot be suspended."),
     ] = "stopped"
     refill: Annotated[
         bool | None,
         FieldMetadata(
-            "Whether the group itself starts them when it grows, and refills what it took (its standby policy's mode"
-            " SCALE_OUT_POOL); null: as the group has it.",
+            "Whether the group starts standby machines when it grows and replaces those it used (standby policy mode"
+            " SCALE_OUT_POOL). Default: null, the group's own setting.",
         ),
     ] = None
     other_writer_yield_s: OtherWriterYield = YIELD_S
@@ -99,14 +121,14 @@ class GkeNodePool(Pool):
     project: Project
     cluster: ClusterName
     location: Annotated[
-        str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-central1")
+        str, FieldMetadata("Region or zone of the cluster.", pattern=rf"{ZONE}|{REGION}", example="us-central1")
     ]
     name: Annotated[str, FieldMetadata("Name of the node pool.", pattern=NAME, example="h100-spot")]
     sized_by: Annotated[
         Literal["size", "bounds"],
         FieldMetadata(
-            "What is written: the size, or the least nodes that GKE's autoscaler keeps, where it is on. It goes on"
-            " adding above them for pods that find no place, and takes away what is idle."
+            "size sets the number of nodes. bounds sets the minimum of GKE's cluster autoscaler, which still adds"
+            " nodes for unschedulable pods and removes idle ones above it. Default: size."
         ),
     ] = "size"
     reservation: Reservation = None
@@ -120,24 +142,26 @@ class GkeNodePool(Pool):
 
 @dataclass(frozen=True, kw_only=True)
 class GkeTpuSlices(Pool):
-    """TPU slices on GKE, a node pool each."""
+    """TPU slices on GKE, one node pool per slice."""
 
     project: Project
     cluster: ClusterName
     location: Annotated[
-        str, FieldMetadata("The cluster's region or zone.", pattern=rf"{ZONE}|{REGION}", example="us-west4")
+        str, FieldMetadata("Region or zone of the cluster.", pattern=rf"{ZONE}|{REGION}", example="us-west4")
     ]
     name: Annotated[
         str,
         FieldMetadata(
-            "What the slices' node pools are named, each with a number after it.", pattern=NAME, example="v5e-4x4"
+            "Name prefix of the slices' node pools. Each slice is one node pool: the prefix and a number.",
+            pattern=NAME,
+            example="v5e-4x4",
         ),
     ]
     slice_zone: Annotated[str, FieldMetadata("Zone of the slices.", pattern=ZONE, example="us-west4-a")]
     machine_type: Annotated[
         str,
         FieldMetadata(
-            "Machine type of a host: ct5lp-hightpu-4t (v5e), ct4p-hightpu-4t (v4).",
+            "Machine type of one host: ct5lp-hightpu-4t (v5e), ct4p-hightpu-4t (v4).",
             pattern=r"^ct[0-9]+[a-z]*-hightpu-[1-8]t$",
             example="ct5lp-hightpu-4t",
         ),
@@ -145,16 +169,21 @@ class GkeTpuSlices(Pool):
     topology: Annotated[
         str,
         FieldMetadata(
-            "Chips of a slice by side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4"
+            "Chips of one slice per side: 4x4 (v5e), 2x2x4 (v4).", pattern=r"^[0-9]+(x[0-9]+){1,2}$", example="4x4"
         ),
     ]
     service_account: Annotated[
         str | None,
-        FieldMetadata("Whom the hosts run as; null: Compute Engine's default.", pattern=r"^[^@\s]+@[^@\s]+$"),
+        FieldMetadata(
+            "Service account of the hosts. Default: null, the Compute Engine default service account.",
+            pattern=r"^[^@\s]+@[^@\s]+$",
+        ),
     ] = None
-    labels: Annotated[dict[str, str], FieldMetadata("Kubernetes labels of the hosts.")] = field(default_factory=dict)
+    labels: Annotated[dict[str, str], FieldMetadata("Kubernetes labels of the hosts. Default: none.")] = field(
+        default_factory=dict
+    )
     reservation: Annotated[
-        GcpReservation | None, FieldMetadata("Reservation that the slices are taken from; null: none.", example=None)
+        GcpReservation | None, FieldMetadata("Reservation that the slices use. Default: null, none.", example=None)
     ] = None
     notices: Notices = field(default_factory=GcpNotices)
 
@@ -172,11 +201,14 @@ class GkeTpuSlices(Pool):
         sides = self.topology.count("x") + 1
         expected_sides = {"ct5lp": 2, "ct6e": 2, "ct4p": 3, "ct5p": 3}.get(self.machine_type.partition("-")[0])
         if not self.hosts:
-            yield "topology", f"{self.topology} has no whole number of hosts of type {self.machine_type}"
+            yield "topology", f"must fill whole hosts of type {self.machine_type}, and {self.topology} does not"
         elif expected_sides is not None and sides != expected_sides:
-            yield "topology", f"{self.topology} has {sides} sides; slices of {self.machine_type} have {expected_sides}"
+            yield (
+                "topology",
+                f"must have {expected_sides} sides for {self.machine_type}, and {self.topology} has {sides}",
+            )
         if self.quantum != 1:
-            yield "quantum", "a replica is a whole slice already: leave it 1"
+            yield "quantum", "must be 1: one replica is already a whole slice"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         cluster = f"projects/{self.project.id}/locations/{self.location}/clusters/{self.cluster}"

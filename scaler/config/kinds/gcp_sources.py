@@ -20,27 +20,35 @@ PUBSUB_SAMPLE_S: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class GcpMetric:
-    """One number made of the series that a filter chooses."""
+    """One Cloud Monitoring metric: the series that a filter selects, aggregated to one number."""
 
     filter: Annotated[
         str,
         FieldMetadata(
-            "Filter of Cloud Monitoring; names one metric.type.",
+            "Cloud Monitoring filter. It must name one metric.type.",
             pattern=r"metric\.type\s*=",
             example='metric.type = "kubernetes.io/container/accelerator/duty_cycle"',
         ),
     ]
     aligner: Annotated[
         Literal["mean", "max", "min", "sum", "rate", "delta", "next_older", "percentile_95", "percentile_99"],
-        FieldMetadata("What is made of one series' samples in a period."),
+        FieldMetadata("Aggregation of one series' samples over period_s. Default: mean."),
     ] = "mean"
     reducer: Annotated[
         Literal["mean", "max", "min", "sum", "count", "percentile_95", "percentile_99"],
-        FieldMetadata("What is made of all series."),
+        FieldMetadata("Aggregation over all series that match. Default: mean."),
     ] = "mean"
-    period_s: Annotated[float, FieldMetadata("The period. Seconds.", ge=60, le=3600)] = 60.0
+    period_s: Annotated[
+        float,
+        FieldMetadata(
+            "Alignment period. The default of 60 is the sampling interval of most metrics. Seconds.", ge=60, le=3600
+        ),
+    ] = 60.0
     scale: Annotated[
-        float, FieldMetadata("What the number is multiplied by: 0.01 makes a share of a percentage.", gt=0)
+        float,
+        FieldMetadata(
+            "Multiply the result by this factor: 0.01 turns percent into a share. Default: 1, no conversion.", gt=0
+        ),
     ] = 1.0
 
 
@@ -67,42 +75,64 @@ GPU_PRESETS: Final[Mapping[str, Mapping[str, GcpMetric]]] = {
 class CloudMonitoring:
     """Metrics in Google Cloud Monitoring."""
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    project: Annotated[
+        GcpProject, FieldMetadata("Google Cloud project, credentials and endpoints.", example={"id": "my-project"})
+    ]
     preset: Annotated[
         Literal["dcgm", "gke_gpu", "gke_tpu"] | None,
-        FieldMetadata("GPU or TPU metrics to read; null: only those below.", example="gke_gpu"),
+        FieldMetadata(
+            "Set of GPU or TPU metrics to read. Default: null, only those in metrics and promql.", example="gke_gpu"
+        ),
     ] = None
     match: Annotated[
         Mapping[str, str],
         FieldMetadata(
-            "Labels of the resource, or metric (metric.x), that the preset's series must have.",
+            "Labels that the preset's series must have: resource labels, or metric labels as metric.NAME. Default:"
+            " none, all series.",
             example={"cluster_name": "serving", "namespace_name": "llm"},
         ),
     ] = field(default_factory=dict)
     metrics: Annotated[
-        Mapping[str, GcpMetric], FieldMetadata("Filters by the name of the quantity that they give.")
+        Mapping[str, GcpMetric],
+        FieldMetadata("Cloud Monitoring filters, keyed by the name of the quantity that each provides. Default: none."),
     ] = field(default_factory=dict)
     promql: Annotated[
         Mapping[str, str],
-        FieldMetadata("PromQL by the name of the quantity that it gives; one number or one series each, as of now."),
+        FieldMetadata(
+            "PromQL queries, keyed by the name of the quantity that each provides. Each must return one number or one"
+            " series. Default: none."
+        ),
     ] = field(default_factory=dict)
     read_interval_s: Annotated[
-        float, FieldMetadata("Between two reads: most metrics have a sample a minute. Seconds.", gt=0, le=300)
+        float,
+        FieldMetadata(
+            "Time between two reads. The default of 30 is half the sampling interval of most metrics. Seconds.",
+            gt=0,
+            le=300,
+        ),
     ] = 30.0
     max_age_s: Annotated[
-        float, FieldMetadata("Older readings are stale; samples are shown two to four minutes late. Seconds.", gt=0)
+        float,
+        FieldMetadata(
+            "Treat older readings as stale. Samples appear two to four minutes late, which the default of 360 covers."
+            " Seconds.",
+            gt=0,
+        ),
     ] = 360.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if not self.quantities():
-            yield "", "reads nothing: name a preset, or give metrics or promql"
+            yield "", "reads no metric; set preset, metrics or promql"
         for quantity in (*self.metrics, *self.promql):
             if not quantity.isascii() or not quantity.isidentifier():
-                yield "metrics", f"{quantity!r} is not a quantity's name: letters, digits and _"
+                yield (
+                    "metrics",
+                    f"{quantity!r} is not a valid quantity name: use letters, digits and _, such as queue_depth",
+                )
         for quantity in self.metrics.keys() & self.promql.keys():
-            yield "promql", f"{quantity} is among metrics too"
+            yield "promql", f"defines {quantity}, which metrics also defines; remove one of the two"
         if self.match and self.preset is None:
-            yield "match", "is for a preset's series, and there is no preset"
+            yield "match", "requires preset: it filters only the preset's series"
 
     def filters(self) -> dict[str, GcpMetric]:
         """Return all filters by quantity. `metrics` and `promql` take precedence over the preset."""
@@ -124,45 +154,63 @@ class CloudMonitoring:
 
 @dataclass(frozen=True, kw_only=True)
 class PubSub:
-    """A subscription of Google Pub/Sub."""
+    """A Google Pub/Sub subscription."""
 
-    project: Annotated[GcpProject, FieldMetadata("Project, credentials and addresses.", example={"id": "my-project"})]
+    project: Annotated[
+        GcpProject, FieldMetadata("Google Cloud project, credentials and endpoints.", example={"id": "my-project"})
+    ]
     subscription: Annotated[
         str,
         FieldMetadata(
-            "The subscription's id.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"
+            "ID of the subscription.", pattern=r"^[A-Za-z][A-Za-z0-9._~+%-]{2,254}$", example="prompts-workers"
         ),
     ]
     by_region: Annotated[
         bool,
         FieldMetadata(
-            "Read the metrics by region, and add them up: where a region's samples fail, the sum is a lower bound."
+            "Read the metrics per region and add them up. If a region's samples are missing, the sum is a lower"
+            " bound. Default: true."
         ),
     ] = True
     in_flight: Annotated[
         bool,
         FieldMetadata(
-            "Read in_flight too, which only a push subscription has; visible counts messages in work already."
+            "Also read in_flight, which only push subscriptions have. visible already includes messages in work."
+            " Default: false."
         ),
     ] = False
     read_interval_s: Annotated[
         float,
-        FieldMetadata("Between two reads of Cloud Monitoring, which has a sample a minute. Seconds.", gt=0, le=300),
+        FieldMetadata(
+            "Time between two reads of Cloud Monitoring. The default of 30 is half its sampling interval. Seconds.",
+            gt=0,
+            le=300,
+        ),
     ] = 30.0
     max_age_s: Annotated[
         float,
         FieldMetadata(
-            "Older counts are lower bounds: a minute between samples, two until they are shown. Seconds.", gt=0
+            "Treat older counts as lower bounds. Samples are one minute apart and appear two minutes late, which the"
+            " default of 240 covers. Seconds.",
+            gt=0,
         ),
     ] = 240.0
     stale_bound_s: Annotated[
         float,
-        FieldMetadata("How much longer a count stands as a lower bound before it is stale. Seconds.", ge=0, le=600),
+        FieldMetadata(
+            "Keep a count older than max_age_s as a lower bound for this time, then treat it as stale. The default of"
+            " 300 covers a short gap in Cloud Monitoring. Seconds.",
+            ge=0,
+            le=600,
+        ),
     ] = 300.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.max_age_s < PUBSUB_SAMPLE_S:
-            yield "max_age_s", f"{self.max_age_s:g} s is less than the {PUBSUB_SAMPLE_S:g} s between two samples"
+            yield (
+                "max_age_s",
+                f"must be at least {PUBSUB_SAMPLE_S:g}: Cloud Monitoring has one sample in {PUBSUB_SAMPLE_S:g} s",
+            )
 
     def quantities(self) -> Mapping[str, float]:
         quantities = PUBSUB_METRICS if self.in_flight else list(PUBSUB_METRICS)[:2]

@@ -21,41 +21,64 @@ class Kubernetes(Pool):
     api_version: Annotated[
         str,
         FieldMetadata(
-            "API version of the object.", pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$"
+            "API version of the object. Default: apps/v1, that of a Deployment.",
+            pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?$",
         ),
     ] = "apps/v1"
-    object_kind: Annotated[str, FieldMetadata("Kind of the object.", pattern=r"^[A-Z][A-Za-z0-9]*$")] = "Deployment"
+    object_kind: Annotated[
+        str,
+        FieldMetadata(
+            "Kind of the object, such as Deployment, StatefulSet or LeaderWorkerSet. Default: Deployment.",
+            pattern=r"^[A-Z][A-Za-z0-9]*$",
+        ),
+    ] = "Deployment"
     name: Annotated[
         str,
         FieldMetadata("Name of the object.", pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", example="llama-chat"),
     ]
     namespace: Annotated[
-        str, FieldMetadata("Namespace of the object; no matter for kinds without one.", pattern=NAME)
+        str, FieldMetadata("Namespace of the object; ignored for cluster-scoped kinds. Default: default.", pattern=NAME)
     ] = "default"
-    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
+    cluster: Annotated[
+        KubeCluster,
+        FieldMetadata(
+            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
+        ),
+    ] = field(default_factory=KubeCluster)
     other_writer_yield_s: Annotated[
         float,
-        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+        FieldMetadata(
+            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
+            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 600.0
     watch_pods: Annotated[
         bool,
         FieldMetadata(
-            "Whether its pods, their nodes and events are watched: notices, zones, and pods that do not come."
+            "Watch the object's pods, their nodes and events, to see interruption notices, zones and unschedulable"
+            " pods. Default: true. drain requires it."
         ),
     ] = True
     unscheduled_s: Annotated[
         float,
         FieldMetadata(
-            "A pod that is unscheduled for so long, and no autoscaler speaks of it, does not come. Seconds.", gt=0
+            "Count a pod as a capacity shortage if it is unschedulable for this time and no node autoscaler reacted."
+            " The default of 300 gives a node autoscaler time to react. Seconds.",
+            gt=0,
         ),
     ] = 300.0
-    drain: Annotated[Drain | None, FieldMetadata("How replicas are emptied before they go; null: they are not.")] = None
+    drain: Annotated[
+        Drain | None,
+        FieldMetadata("Drain replicas before their removal. Default: null, replicas are removed without draining."),
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.drain is not None and self.object_kind == "LeaderWorkerSet":
-            yield "drain", "a LeaderWorkerSet's groups go by their index and cannot be chosen: leave drain out"
+            yield "drain", "is not supported for a LeaderWorkerSet, which removes groups by index; remove drain"
         if self.drain is not None and not self.watch_pods:
-            yield "watch_pods", "drain needs to know the pods"
+            yield "watch_pods", "must be true because drain needs the pods"
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
         return (object_target(self.cluster, self.api_version, self.object_kind, self.namespace, self.name),)
@@ -63,13 +86,28 @@ class Kubernetes(Pool):
 
 @dataclass(frozen=True, kw_only=True)
 class KarpenterNodePool(Pool):
-    """The nodes of a static NodePool of Karpenter."""
+    """The nodes of a static Karpenter NodePool."""
 
-    name: Annotated[str, FieldMetadata("Name of the NodePool.", pattern=NAME, example="h100-spot-us-east-1a")]
-    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
+    name: Annotated[
+        str,
+        FieldMetadata(
+            "Name of the NodePool, which must set spec.replicas.", pattern=NAME, example="h100-spot-us-east-1a"
+        ),
+    ]
+    cluster: Annotated[
+        KubeCluster,
+        FieldMetadata(
+            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
+        ),
+    ] = field(default_factory=KubeCluster)
     other_writer_yield_s: Annotated[
         float,
-        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+        FieldMetadata(
+            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
+            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 600.0
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:
@@ -78,18 +116,33 @@ class KarpenterNodePool(Pool):
 
 @dataclass(frozen=True, kw_only=True)
 class CapacityBuffer(Pool):
-    """The pods that a CapacityBuffer keeps room for; tier must be warm_node."""
+    """The pods that a CapacityBuffer reserves room for. tier must be warm_node."""
 
     name: Annotated[str, FieldMetadata("Name of the CapacityBuffer.", pattern=NAME, example="llama-chat-room")]
-    namespace: Annotated[str, FieldMetadata("Its namespace.", pattern=NAME)] = "default"
+    namespace: Annotated[str, FieldMetadata("Namespace of the CapacityBuffer. Default: default.", pattern=NAME)] = (
+        "default"
+    )
     api_version: Annotated[
         str,
-        FieldMetadata("Version of its API; v1alpha1 before Karpenter 1.14.", pattern=r"^v1((alpha|beta)[0-9]+)?$"),
+        FieldMetadata(
+            "Version of the CapacityBuffer API. Default: v1beta1. Use v1alpha1 with Karpenter before 1.14.",
+            pattern=r"^v1((alpha|beta)[0-9]+)?$",
+        ),
     ] = "v1beta1"
-    cluster: Annotated[KubeCluster, FieldMetadata("Cluster.")] = field(default_factory=KubeCluster)
+    cluster: Annotated[
+        KubeCluster,
+        FieldMetadata(
+            "Kubernetes cluster. Default: the cluster of the daemon's pod, or of the current kubeconfig context."
+        ),
+    ] = field(default_factory=KubeCluster)
     other_writer_yield_s: Annotated[
         float,
-        FieldMetadata("How long the size is left alone after somebody else changed it. Seconds.", ge=0, le=86400),
+        FieldMetadata(
+            "After another writer changes the size, leave it unchanged for this time. The default of 600 lets an"
+            " operator finish a manual change. Applies with on_other_writer: yield. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 600.0
 
     def targets(self, workload: str, pool: str) -> tuple[Target, ...]:

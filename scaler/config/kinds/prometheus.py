@@ -1,4 +1,4 @@
-"""Prometheus, or what speaks its query API."""
+"""Prometheus, and servers with the same query API."""
 
 from __future__ import annotations
 
@@ -13,27 +13,34 @@ from scaler.clouds.http_access import Access
 
 @dataclass(frozen=True, kw_only=True)
 class Prometheus:
-    """Metrics in Prometheus, or in what speaks its query API."""
+    """Metrics in Prometheus, or in a server with the same query API (such as Thanos or Mimir)."""
 
     url: Annotated[
         str,
         FieldMetadata(
-            "Base address, with the path prefix if there is one.",
+            "Base URL of the server, with its path prefix if it has one.",
             pattern=r"^https?://[^/@\s?#]+(/[^\s?#]*)?$",
             example="http://prometheus.monitoring:9090",
         ),
     ]
     preset: Annotated[
-        presets.Preset | None, FieldMetadata("Whose metrics to read; null: only the queries below.", example="vllm")
+        presets.Preset | None,
+        FieldMetadata(
+            "Engine or exporter whose metric names to read. Default: null, only those in queries.", example="vllm"
+        ),
     ] = None
     match: Annotated[
         Mapping[str, str],
-        FieldMetadata("Labels that the preset's series must have, exactly.", example={"namespace": "llm"}),
+        FieldMetadata(
+            "Labels and exact values that the preset's series must have. Default: none, all series.",
+            example={"namespace": "llm"},
+        ),
     ] = field(default_factory=dict)
     read: Annotated[
         tuple[str, ...] | None,
         FieldMetadata(
-            "Which of the preset's quantities; null: all but rates and latencies, which are read when named here.",
+            "Quantities of the preset to read. Default: null, all except rates and latencies, which take two samples"
+            " and must be named here.",
             example=[
                 "running",
                 "waiting",
@@ -47,36 +54,50 @@ class Prometheus:
     queries: Annotated[
         Mapping[str, str],
         FieldMetadata(
-            "PromQL by the name of the quantity it gives; one number or one series each. Goes before the preset's."
+            "PromQL queries, keyed by the name of the quantity that each provides. Each must return one number or one"
+            " series. They override the preset. Default: none."
         ),
     ] = field(default_factory=dict)
     timestamp_queries: Annotated[
         Mapping[str, str],
         FieldMetadata(
-            "PromQL for when a query's samples were taken, as in min(timestamp(x)). Without it a query's value counts"
-            " as measured when it is evaluated, though its samples may be up to five minutes old."
+            "PromQL queries for the time of a query's samples, such as min(timestamp(x)), keyed by quantity. Default:"
+            " none; a value then counts as new, though its samples may be five minutes old."
         ),
     ] = field(default_factory=dict)
     window_s: Annotated[
-        float, FieldMetadata("Over which rates and latencies are taken; span four scrapes. Seconds.", gt=0, le=86400)
+        float,
+        FieldMetadata(
+            "Window over which rates and latencies are computed. The default of 120 spans four scrapes of 30 s. Set"
+            " it to four scrape intervals. Seconds.",
+            gt=0,
+            le=86400,
+        ),
     ] = 120.0
     max_age_s: Annotated[
         float,
         FieldMetadata(
-            "Older samples are stale; twice the scrape interval at least. An exporter's own delay adds. Seconds.", gt=0
+            "Treat older samples as stale. The default of 60 is two scrapes of 30 s. Use at least two scrape"
+            " intervals, plus an exporter's own delay. Seconds.",
+            gt=0,
         ),
     ] = 60.0
-    access: Annotated[Access, FieldMetadata("How to be let in.")] = field(default_factory=Access)
+    access: Annotated[
+        Access, FieldMetadata("Credentials and trusted certificates for the requests. Default: no credentials.")
+    ] = field(default_factory=Access)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         yield from presets.problems(self.preset, self.read, self.match)
         for quantity in self.queries:
             if not quantity.isascii() or not quantity.isidentifier():
-                yield "queries", f"{quantity!r} is not a quantity's name: letters, digits and _"
+                yield (
+                    "queries",
+                    f"{quantity!r} is not a valid quantity name: use letters, digits and _, such as queue_depth",
+                )
         for quantity in self.timestamp_queries.keys() - self.queries.keys():
-            yield "timestamp_queries", f"there is no query {quantity!r}"
+            yield "timestamp_queries", f"names {quantity!r}, which is not in queries"
         if not self.quantities():
-            yield "", "reads nothing: name a preset or give queries"
+            yield "", "reads no metric; set preset or queries"
 
     def recipes(self) -> dict[str, presets.Recipe]:
         """Return the recipes of the preset's quantities that `queries` does not replace."""

@@ -109,7 +109,7 @@ def test_gpu_activity_at_half_its_target_needs_half_the_replicas() -> None:
 def test_source_without_utilization_is_rejected() -> None:
     engines = {"kind": "prometheus", "url": "http://localhost:9090", "preset": "vllm"}
     read = ["running", "waiting", "requests_per_s", "prompt_tokens_per_s", "generation_tokens_per_s"]
-    with pytest.raises(ConfigError, match="does not offer utilization"):
+    with pytest.raises(ConfigError, match="does not provide utilization"):
         workload_from(
             {
                 "workload": "chat",

@@ -84,7 +84,7 @@ async def test_silent_call_ends_at_the_deadline_and_is_named() -> None:
     async def silent() -> None:
         await asyncio.sleep(3600)
 
-    with pytest.raises(Unavailable, match=r"DescribeFleets: no answer within 0\.08"):
+    with pytest.raises(Unavailable, match=r"DescribeFleets: no response within 0\.08"):
         await line.call("DescribeFleets", silent)
     assert sum(calls.results.values()) == 1
 
@@ -93,7 +93,7 @@ async def test_call_that_cannot_get_a_token_before_its_deadline_is_throttled() -
     line, _, _ = channel(Api("azure/put", per_s=1 / 60, burst=1))
     await line.call("put", Answers("done"), write=True)
     began = stopwatch_s()
-    with pytest.raises(Throttled, match="our own budget for azure/put is spent") as raised:
+    with pytest.raises(Throttled, match="the daemon's rate limit for azure/put is reached") as raised:
         await line.call("put", Answers("done"), write=True)
     assert raised.value.retry_after_s == pytest.approx(60)
     assert stopwatch_s() - began < 30  # it did not wait for the token

@@ -109,7 +109,9 @@ def test_region_is_parsed_from_each_form_of_queue_url(host: str, region: str | N
 
 def test_region_that_contradicts_the_queue_url_is_refused() -> None:
     spec = Sqs(queue_url=f"https://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/q", account=AwsAccount(region="us-east-1"))
-    assert list(spec.problems()) == [("account.region", "the queue's URL names another region, eu-west-1")]
+    assert list(spec.problems()) == [
+        ("account.region", "must match the region in queue_url, eu-west-1; remove it to use that region")
+    ]
 
 
 async def test_missing_region_is_misconfigured(env: AwsSetup) -> None:

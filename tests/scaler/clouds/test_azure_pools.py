@@ -43,7 +43,7 @@ async def test_size_set_by_another_writer_is_a_conflict(env: AzureEnvironment) -
     pool = await env.vmss()
     observed = await env.read_status(pool)
     its_set.resize(3)
-    with pytest.raises(Conflict, match="was 2 machines, and is 3 now"):
+    with pytest.raises(Conflict, match="changed from 2 to 3 VMs: another writer set it"):
         await pool.resize(4, observed)
     assert its_set.capacity == 3
 
@@ -306,7 +306,7 @@ async def test_write_between_the_read_and_the_resize_is_a_conflict(env: AzureEnv
     observed = await env.read_status(aks)
     pool.set(5)
     pool.done()
-    with pytest.raises(Conflict, match="was 2 nodes, and is 5 now"):
+    with pytest.raises(Conflict, match="changed from 2 to 5 nodes: another writer set it"):
         await aks.resize(3, observed)
 
 
@@ -354,7 +354,7 @@ async def test_writes_of_an_agent_pool_stay_within_aks_s_limit(env: AzureEnviron
             await aks.resize(size, await env.read_status(aks))
             env.clock.ahead_s += 2.0
 
-    with pytest.raises(Throttled, match="our own budget for azure/aks_put"):
+    with pytest.raises(Throttled, match="the daemon's rate limit for azure/aks_put"):
         await grow()
     granted = len(pool.written)
     assert 20 <= granted <= 22
@@ -396,10 +396,10 @@ async def test_standby_pool_drained_since_the_read_is_a_conflict(env: AzureEnvir
     warm = await env.standby()
     observed = await env.read_status(warm)
     its_set.resize(4)
-    with pytest.raises(Conflict, match="was to keep 3 machines, and is to keep 1 now"):
+    with pytest.raises(Conflict, match="changed from 3 to 1 VMs: another writer set it"):
         await warm.resize(2, observed)
 
 
 async def test_dynamic_sizing_of_a_standby_pool_is_another_writer(env: AzureEnvironment) -> None:
     StandbyPool(env.cloud, "warm", serving(env.cloud, 2), max_ready=5, dynamic=True).register().set_standby(3)
-    assert (await env.read_status(await env.standby())).other_writer == "the standby pool's dynamic sizing"
+    assert (await env.read_status(await env.standby())).other_writer == "dynamic sizing of the standby pool"

@@ -114,7 +114,9 @@ async def test_health_issue_is_the_shortfall_of_missing_nodes(
 async def test_another_writer_of_the_scaling_group_is_reported(env: AwsEnvironment, nodes: NodeGroup) -> None:
     pool = await env.open(EksNodeGroup, **NODE_GROUP)
     nodes.group.desired = 4
-    assert "another writer set Auto Scaling group eks-1 to 4" in str((await read_status(pool)).other_writer)
+    assert "another writer, probably a Cluster Autoscaler, set Auto Scaling group eks-1 to 4" in str(
+        (await read_status(pool)).other_writer
+    )
 
 
 async def test_a_lost_update_is_repeated_under_its_token(env: AwsEnvironment) -> None:

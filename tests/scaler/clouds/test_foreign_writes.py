@@ -54,7 +54,7 @@ def test_size_of_a_named_autoscaler_is_not_a_foreign_write(writes: ForeignWriteD
 
 
 def test_a_size_changed_since_its_observation_is_a_conflict(writes: ForeignWriteDetector) -> None:
-    with pytest.raises(Conflict, match=r"group llm was 3 and is 8: kubectl set it; it is read again"):
+    with pytest.raises(Conflict, match=r"group llm changed from 3 to 8: kubectl set it; the next tick reads it again"):
         writes.check(8, 3, "kubectl set it")
     writes.request(3, [8])
     writes.check(8, 3)

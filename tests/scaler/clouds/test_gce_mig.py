@@ -151,7 +151,7 @@ async def test_size_of_another_writer_is_a_conflict_and_reported(env: GcpEnviron
     pool = await env.pool(spec(env, location=ZONES[0], other_writer_yield_s=60))
     before = await read_status(pool)
     mig.resize(4)
-    with pytest.raises(Conflict, match="was 2 and is 4, by another writer"):
+    with pytest.raises(Conflict, match="changed from 2 to 4: another writer set it"):
         await pool.resize(6, before)
     assert mig.target == 4
     assert "another writer set GCP instance group vllm to 4" in ((await read_status(pool)).other_writer or "")
@@ -189,7 +189,7 @@ async def test_reads_pause_after_a_throttle_and_writes_do_not(env: GcpEnvironmen
     with pytest.raises(Throttled):
         await pool.status()
     env.cloud.reads = None
-    with pytest.raises(Throttled, match="our own budget"):
+    with pytest.raises(Throttled, match="the daemon's rate limit for"):
         await pool.status()
     await pool.resize(3, before)
     assert mig.target == 3
@@ -295,7 +295,7 @@ class TestStandby:
         assert mig.stopped == 0
 
     async def test_standby_pool_with_tier_serving_is_refused(self, env: GcpEnvironment) -> None:
-        with pytest.raises(Misconfigured, match="tier is serving"):
+        with pytest.raises(Misconfigured, match="tier must not be serving"):
             await env.pool(self.spec(env, tier="serving", serves=None))
 
 

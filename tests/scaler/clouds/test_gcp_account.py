@@ -91,7 +91,7 @@ async def test_unknown_service_account_key_is_misconfigured(env: GcpEnvironment)
     [
         (None, "No such file"),
         ("{", "JSONDecodeError"),
-        ('{"type": "authorized_user"}', "neither service_account nor external_account"),
+        ('{"type": "authorized_user"}', "type must be service_account or external_account"),
         ('{"type": "service_account"}', "sa.json"),
     ],
     ids=["no file", "no JSON", "a person", "no key"],

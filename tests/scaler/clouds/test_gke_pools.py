@@ -47,10 +47,10 @@ class TestNodePool:
     @pytest.mark.parametrize(
         ("settings", "pool_fields", "error"),
         [
-            ({"quantum": 1}, {}, "quantum is 1; set 3"),
-            ({"market": "on_demand"}, {}, "market is on_demand, but the node pool's machines are spot"),
-            ({}, {"spot": False}, "market is spot, but the node pool's machines are not spot"),
-            ({"sized_by": "bounds"}, {}, "GKE's autoscaler is off"),
+            ({"quantum": 1}, {}, "quantum must be a multiple of 3, not 1"),
+            ({"market": "on_demand"}, {}, "market must not be on_demand: the node pool's machines are spot"),
+            ({}, {"spot": False}, "market must not be spot: the node pool's machines are not spot"),
+            ({"sized_by": "bounds"}, {}, "sized_by: bounds requires GKE's cluster autoscaler"),
             ({}, {"topology": "4x4"}, "a TPU slice of 4x4, whole or nothing"),
         ],
         ids=["quantum", "market", "not spot", "bounds", "slice"],
@@ -85,7 +85,7 @@ class TestNodePool:
         before = await read_status(pool)
         for mig in node_pool.migs:
             mig.resize(4)
-        with pytest.raises(Conflict, match="was 3 nodes; another writer set it to 12"):
+        with pytest.raises(Conflict, match="changed from 3 to 12 nodes: another writer set it"):
             await pool.resize(6, before)
         assert node_pool.size == 12
 
@@ -105,7 +105,7 @@ class TestNodePool:
         await pool.resize(6, await read_status(pool))
         status = await read_status(pool)
         assert (status.desired, status.ready) == (6, 3)
-        with pytest.raises(Conflict, match="the operation for 6 nodes is still under way"):
+        with pytest.raises(Conflict, match="the resize to 6 nodes is still in progress"):
             await pool.resize(9, status)
         env.cloud.container.finish()
         await pool.resize(9, await read_status(pool))
@@ -216,10 +216,10 @@ class TestSlices:
     @pytest.mark.parametrize(
         ("settings", "error"),
         [
-            ({"topology": "3x1"}, "no whole number of hosts"),
+            ({"topology": "3x1"}, "must fill whole hosts of type"),
             ({"topology": "2x2x4"}, "has 3 sides"),
             ({"machine_type": "ct4p-hightpu-4t", "topology": "4x4"}, "has 2 sides"),
-            ({"quantum": 4}, "whole slice already"),
+            ({"quantum": 4}, "already a whole slice"),
         ],
     )
     async def test_invalid_slice_shape_is_refused(

@@ -67,15 +67,15 @@ def test_nesting_limit_ignores_brackets_in_strings() -> None:
         (b"9" * 5000, "a number of 5000 characters"),
         (b"-1e400", "beyond a float"),
         (b"0." + b"1" * 100, "beyond a float"),
-        (b"NaN", "NaN is no number"),
-        (b"-Infinity", "-Infinity is no number"),
+        (b"NaN", "NaN is not a number"),
+        (b"-Infinity", "-Infinity is not a number"),
         (b'"\\ud800"', "lone surrogate"),
         (b'{"\\uDFFF": 1}', "lone surrogate"),
         (b'"\\udc00\\ud800"', "lone surrogate"),
         (b"\xff", "not JSON"),
         ("[1]".encode("utf-16"), "not JSON"),
         (b"", "not JSON"),
-        (b"[1", "cut short"),
+        (b"[1", "truncated or not JSON"),
     ],
 )
 def test_malformed_json_is_unavailable(content: bytes, why: str) -> None:
@@ -180,10 +180,10 @@ async def test_a_sum_beyond_a_float_is_absent(opening: AdapterContext) -> None:
     ("page", "why"),
     [
         (f"{RUNNING}{{" + ",".join(f'l{i}="1"' for i in range(65)) + "} 1\n", "more than 64 labels"),
-        (f'{RUNNING}{{l="{"x" * 20_000}"}} 1\n', "characters, more than 16384"),
+        (f'{RUNNING}{{l="{"x" * 20_000}"}} 1\n', "characters; the limit is 16384"),
         ("".join(f'{RUNNING}{{n="{i}"}} 1\n' for i in range(20_001)), "more than 20000 series"),
         (f'{RUNNING}{{a="1",a="2"}} 1\n', "cannot be read"),
-        (" " * (16 * 2**20 + 1), "more than 16 MiB: have the engine show fewer metrics"),
+        (" " * (16 * 2**20 + 1), "exceeds 16 MiB; reduce the metrics that the engine exports"),
     ],
 )
 async def test_page_beyond_a_limit_is_unavailable_and_names_the_limit(

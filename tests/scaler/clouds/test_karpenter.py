@@ -118,7 +118,7 @@ async def test_replicas_beyond_the_node_pool_limit_are_a_quota_shortfall(
     assert (status.failed, status.shortfall.quota, status.shortfall.reason) == (
         2,
         True,
-        "NodePool spot has limits.nodes 5",
+        "NodePool spot allows at most 5 nodes (spec.limits.nodes)",
     )
 
 
@@ -199,7 +199,7 @@ async def test_buffer_without_its_pod_template_has_failed_replicas(fake: FakeKub
 
 async def test_buffer_with_a_percentage_only_is_misconfigured(fake: FakeKube, buffer: BufferResizer) -> None:
     await fake.put("capacitybuffers", "room", {"spec": {"replicas": None, "percentage": 20}})
-    with pytest.raises(Misconfigured, match=r"capacitybuffers room has no spec\.replicas.*give it spec\.replicas"):
+    with pytest.raises(Misconfigured, match=r"capacitybuffers room has no spec\.replicas.*set spec\.replicas"):
         await buffer.status()
 
 
@@ -216,5 +216,5 @@ async def test_node_pool_and_buffer_report_their_permissions(
 
 
 async def test_buffer_with_tier_serving_is_refused(context: AdapterContext) -> None:
-    with pytest.raises(Misconfigured, match="room: tier is serving, but what a buffer holds is empty"):
+    with pytest.raises(Misconfigured, match="room: tier must not be serving: a buffer holds empty capacity"):
         await open_pool(CapacityBuffer(name="room"), context, WorkloadName("chat"), PoolName("room"))

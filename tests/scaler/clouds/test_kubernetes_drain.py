@@ -289,7 +289,7 @@ async def test_scale_out_does_not_need_the_list_of_pods(stage: Stage, opened: Op
     await actuator.resize(5, status)
     assert stage.size == 6  # five and the draining one
     assert (await settled(actuator, lambda s: s.desired == 5)).pending > 0
-    with pytest.raises(Unavailable, match="its pods are not known now"):
+    with pytest.raises(Unavailable, match="its pods cannot be listed now"):
         await actuator.resize(2, (await actuator.status()).value)
 
 
@@ -298,7 +298,7 @@ async def test_scale_in_during_a_rollout_is_a_conflict(stage: Stage, opened: Ope
     actuator = await opened()
     await stage.fake.put("pods", "llm-0", {"metadata": {"labels": {"pod-template-hash": "new"}}})
     await asyncio.sleep(0.05)
-    with pytest.raises(Conflict, match="rollout is under way"):
+    with pytest.raises(Conflict, match="scale-in waits for a rollout"):
         await stage.tick(actuator, 3)
     assert (stage.size, stage.out_of_routing) == (4, set())
 
@@ -307,7 +307,7 @@ async def test_unlistable_pods_make_the_status_unavailable(stage: Stage, tmp_pat
     stage.fake.forbidden.add(("list", "pods"))
     async with Resources() as resources:
         actuator = await stage.open(resources)
-        with pytest.raises(Unavailable, match=r"its pods are not known now: .*cannot list resource"):
+        with pytest.raises(Unavailable, match=r"its pods cannot be listed now: .*cannot list resource"):
             await actuator.status()
 
 
@@ -315,7 +315,7 @@ async def test_routing_label_in_the_object_s_own_selector_is_misconfigured(stage
     await stage.fake.put("deployments", "llm", {"spec": {"selector": {"matchLabels": {"app": "llm", ROUTED: "true"}}}})
     async with Resources() as resources:
         actuator = await stage.open(resources)
-        with pytest.raises(Misconfigured, match=r"its own selector names forescale\.io/routed"):
+        with pytest.raises(Misconfigured, match=r"its own selector has the label forescale\.io/routed"):
             await actuator.status()
 
 

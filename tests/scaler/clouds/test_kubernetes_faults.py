@@ -178,7 +178,7 @@ async def test_one_watch_serves_all_workloads_of_a_namespace(place: FakePlace, o
 @pytest.mark.parametrize(
     ("status", "error", "says"),
     [
-        pytest.param(401, Misconfigured, "does not accept our credentials", id="not-who-we-say"),
+        pytest.param(401, Misconfigured, "rejects the daemon's credentials", id="not-who-we-say"),
         pytest.param(404, Misconfigured, "does not serve apps/v1", id="no-such-api"),
         pytest.param(500, Unavailable, "HTTP 500", id="server-error"),
         pytest.param(503, Unavailable, "HTTP 503", id="unavailable"),
@@ -229,7 +229,7 @@ async def test_malformed_response_is_unavailable(place: FakePlace, opened: Open,
 )
 async def test_invalid_replica_count_is_unavailable(place: FakePlace, opened: Open, body: dict[str, object]) -> None:
     await place.fake.put("deployments", "llm", body)
-    with pytest.raises(Unavailable, match="no number of machines"):
+    with pytest.raises(Unavailable, match="is not a number of machines"):
         await (await opened()).status()
 
 
@@ -328,7 +328,7 @@ async def test_a_deleted_object_is_misconfigured_until_it_returns(place: FakePla
     [
         pytest.param("apps/v1", "Deploymnet", "apps/v1 has no kind Deploymnet", id="no-such-kind"),
         pytest.param("apps/v1", "DaemonSet", "daemonsets have no scale subresource", id="no-size"),
-        pytest.param("none.example/v1", "Thing", "is its operator installed", id="no-such-api"),
+        pytest.param("none.example/v1", "Thing", "install its CRDs or operator", id="no-such-api"),
     ],
 )
 async def test_kind_without_a_scale_subresource_is_misconfigured(
@@ -425,7 +425,7 @@ async def test_rejected_credentials_are_read_again(place: FakePlace, opened: Ope
     await watched(place, actuator)
     place.fake.tokens = {"another"}
     clock.advance(61)
-    with pytest.raises(Misconfigured, match="does not accept our credentials"):
+    with pytest.raises(Misconfigured, match="rejects the daemon's credentials"):
         await actuator.status()
     write_kubeconfig(place.kubeconfig, place.proxy.port, "another")
     clock.advance(61)
@@ -448,7 +448,7 @@ async def test_rotated_service_account_token_is_read_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "context", "says"),
     [
-        pytest.param(None, None, "there is no kubeconfig at", id="missing"),
+        pytest.param(None, None, "does not exist", id="missing"),
         pytest.param("", None, "kubeconfig", id="empty"),
         pytest.param("{", None, "kubeconfig", id="no-yaml"),
         pytest.param(json.dumps({"clusters": [], "contexts": [], "users": []}), None, "current-context", id="none"),

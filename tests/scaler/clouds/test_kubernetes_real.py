@@ -86,7 +86,7 @@ async def test_size_ages_and_becomes_unavailable_with_a_frozen_api_server(
         clock.advance(19)
         assert (await actuator.status()).measured_at == before.measured_at
         clock.advance(2)
-        with pytest.raises(Unavailable, match=r"no answer within 1\.6 s"):
+        with pytest.raises(Unavailable, match=r"no response within 1\.6 s"):
             await actuator.status()
     finally:
         place.kube_namespace.plane.thaw()
@@ -114,7 +114,7 @@ async def test_a_rotated_service_account_token_is_used_at_once(
     environ = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(plane.port)}
     session = Session(AdapterContext(Resources(), clock, 5.0), in_pod(environ, tmp_path))
     path = place.kube_namespace.path("deployments", "llm")
-    with pytest.raises(Misconfigured, match="does not accept our credentials"):
+    with pytest.raises(Misconfigured, match="rejects the daemon's credentials"):
         await session.call("get", "GET", path, 5.0)
     (tmp_path / "token").write_text(SCALER)
     assert (await session.call("get", "GET", path, 5.0))["metadata"]["name"] == "llm"

@@ -333,9 +333,9 @@ async def test_permissions_are_reported_without_a_write(fake: FakeKube, opened: 
     assert permits["patch deployments/scale.apps in namespace default"] == Permit(
         "patch deployments/scale.apps in namespace default",
         False,
-        "grant it in a Role (config/deploy/kubernetes.yaml has the rules)",
+        "grant it in a Role with the rules in config/deploy/kubernetes.yaml",
     )
     assert permits["get deployments.apps in namespace default"].granted
     assert permits["watch nodes"].granted is None
-    assert "zones, markets and notices" in permits["watch nodes"].detail
+    assert "zones, markets and interruption notices" in permits["watch nodes"].detail
     assert ("patch", "deployments/scale") not in fake.calls

@@ -66,7 +66,7 @@ def test_selector_text_is_parsed(text: str, terms: list[Term]) -> None:
 
 @pytest.mark.parametrize("text", ["(", "a in 1", "a=1=2", ",a"])
 def test_an_invalid_selector_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no label selector"):
+    with pytest.raises(ValueError, match="is not a label selector"):
         parse_selector_text(text)
 
 

@@ -49,7 +49,7 @@ async def test_engine_with_requests_stays_awake_and_is_reported(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
     engines.engine(0).running, engines.engine(1).running, engines.engine(2).running = 3.0, None, 0.0
-    with pytest.raises(Unavailable, match="2 engines are to sleep and 1 were idle; 1 have requests, 1 do not tell"):
+    with pytest.raises(Unavailable, match="only 1 of 2 engines can sleep: 1 have requests, 1 do not report"):
         await pool.resize(1, (await pool.status()).value)
     assert [e.asleep for e in engines.engines.values()] == [False, False, True, True]
     engines.engine(0).running = 0.0
@@ -90,7 +90,7 @@ async def test_an_engine_that_never_responded_is_missing_from_the_size(
     engines.engine(0).down = True
     status = await pool.status()
     assert (status.value.desired, status.value.ready) == (2, 2)
-    assert status.missing.startswith("1 of 4 engines did not answer: GET http://127.0.1.1:")
+    assert status.missing.startswith("1 of 4 engines did not respond: GET http://127.0.1.1:")
 
 
 async def test_size_without_a_responding_engine_is_unavailable(
@@ -112,7 +112,7 @@ async def test_engine_without_sleep_mode_is_misconfigured_with_a_remedy(
 async def test_resize_beyond_the_engines_wakes_all_and_is_out_of_capacity(
     engines: SleepingEngines, pool: VllmSleepResizer
 ) -> None:
-    with pytest.raises(OutOfCapacity, match="3 more engines are wanted, and 1 were asleep"):
+    with pytest.raises(OutOfCapacity, match="3 more engines are required, but only 1 were asleep"):
         await pool.resize(6, (await pool.status()).value)
     assert engines.awake == 4
 
@@ -138,9 +138,9 @@ async def test_size_after_a_restart_is_read_from_the_engines(engines: SleepingEn
     [
         ((), "at least one"),
         (("http://a:1", "http://a:1"), "twice"),
-        (("a:1",), "is not an address"),
-        (("http://a:1/sleep",), "is not an address"),
-        (("http://me:pass@a:1",), "is not an address"),
+        (("a:1",), "must be URLs without a path"),
+        (("http://a:1/sleep",), "must be URLs without a path"),
+        (("http://me:pass@a:1",), "must be URLs without a path"),
     ],
 )
 def test_invalid_engine_addresses_are_refused(urls: tuple[str, ...], rule: str) -> None:
@@ -157,7 +157,7 @@ def test_replica_bounds_beyond_the_number_of_engines_are_refused() -> None:
 async def test_sleeping_engines_as_a_headroom_tier_are_refused(engines: SleepingEngines) -> None:
     spec = VllmSleep(urls=engines.urls, tier="slept", serves=PoolName("gpus"))
     async with Resources() as resources:
-        with pytest.raises(Misconfigured, match="its size is how many serve"):
+        with pytest.raises(Misconfigured, match="tier must be serving"):
             await open_pool(
                 spec, AdapterContext(resources, ManualClock(), 1.0), WorkloadName("chat"), PoolName("engines")
             )

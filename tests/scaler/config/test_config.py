@@ -51,8 +51,8 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replica: 8"), "max_replica", 2, "unknown key", "did you mean 'max_replicas'?", id="a mistyped key"),
         pytest.param(("{kind: queue_depth}", "{kind: queue_dept}"), "policies.depth.kind", 6, "must be one of concurrency", "did you mean 'queue_depth'?", id="a mistyped kind"),
         pytest.param(("{kind: queue_depth}", "{kind: queue_depth, target: 5}"), "policies.depth.target", 6, "unknown key", "did you mean 'target_per_replica'?", id="a key of another kind"),
-        pytest.param(("{kind: queue_depth}", "{}"), "policies.depth.kind", 6, "is required: one of", "", id="no kind"),
-        pytest.param(("max_replicas: 8", "max_replicas: '8'"), "max_replicas", 2, "must be a whole number", "", id="a number in quotes"),
+        pytest.param(("{kind: queue_depth}", "{}"), "policies.depth.kind", 6, "is required; must be one of", "", id="no kind"),
+        pytest.param(("max_replicas: 8", "max_replicas: '8'"), "max_replicas", 2, "must be a whole number", "without quotes: 8", id="a number in quotes"),
         pytest.param(("max_replicas: 8", "max_replicas: 8.5"), "max_replicas", 2, "must be a whole number", "", id="half a replica"),
         pytest.param(("max_replicas: 8", "max_replicas: true"), "max_replicas", 2, "must be a whole number", "", id="a yes for a number"),
         pytest.param(("max_replicas: 8", "max_replicas: 0"), "max_replicas", 2, "must be greater than or equal to 1", "", id="below a bound"),
@@ -60,21 +60,31 @@ def test_minimal_document_gets_all_defaults(tmp_path: Path) -> None:
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: .inf"), "interval_s", 3, "must be", "", id="infinite"),
         pytest.param(("max_replicas: 8", f"max_replicas: 8\nmin_replicas: {10**310}"), "min_replicas", 3, "must be less than or equal to 1000000000000000", "", id="more than any float"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nscale_up: {max_share: 1.0e+300}"), "scale_up.max_share", 3, "must be less than or equal to 1000000000000000", "", id="more than can be multiplied"),
-        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must match", "", id="a name that is no label"),
+        pytest.param(("workload: llm", "workload: LLM_1"), "workload", 1, "must be at most 63 lowercase letters, digits and -, such as llama-chat", "", id="a name that is no label"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\nlateness_ratio: 9"), "lateness_ratio", 3, "was renamed to slo_violation_cost_ratio", "write slo_violation_cost_ratio with the same value", id="a key of the workload that was renamed"),
         pytest.param(("{kind: queue_depth}", "{kind: predictive, drain_s: 60}"), "policies.depth.drain_s", 6, "was renamed to backlog_clear_s", "write backlog_clear_s", id="a policy's key that was renamed"),
         pytest.param(("max_replicas: 8\n", ""), "max_replicas", 1, "is required", "", id="a missing key"),
-        pytest.param(("max_replicas: 8", "max_replicas: 8\nmin_replicas: 9"), "min_replicas", 3, "must not be above max_replicas, 8", "", id="bounds the wrong way round"),
-        pytest.param(("{kind: queue_depth}", "{kind: queue_depth, source: quueue}"), "policies.depth.source", 6, "there is no source 'quueue'", "did you mean 'queue'?", id="an unknown source"),
-        pytest.param(("{kind: queue_depth}", "{kind: gpu_utilization}"), "policies.depth.source", 6, "needs a source that offers utilization", "queue offers delayed", id="a source that does not offer it"),
-        pytest.param(("{kind: queue_depth}", "{kind: headroom}"), "policies", 5, "needs a policy that measures demand", "headroom alone", id="headroom alone"),
-        pytest.param(("{kind: queue_depth}", "{kind: schedule, time_zone: Mars/Base, windows: [{start: '08:00', end: '9:00', replicas: 1}]}"), "policies.depth.windows[0].end", 6, "must match", "", id="a time that is none"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nmin_replicas: 9"), "min_replicas", 3, "must be at most max_replicas, 8", "", id="bounds the wrong way round"),
+        pytest.param(("{kind: queue_depth}", "{kind: queue_depth, source: quueue}"), "policies.depth.source", 6, "names source 'quueue', which is not in sources", "did you mean 'queue'?", id="an unknown source"),
+        pytest.param(("{kind: queue_depth}", "{kind: gpu_utilization}"), "policies.depth.source", 6, "needs a source that provides utilization", "queue provides delayed", id="a source that does not provide it"),
+        pytest.param(("{kind: queue_depth}", "{kind: headroom}"), "policies", 5, "needs a policy that measures demand", "headroom only adds to it", id="headroom only adds to it"),
+        pytest.param(("{kind: queue_depth}", "{kind: schedule, time_zone: Mars/Base, windows: [{start: '08:00', end: '9:00', replicas: 1}]}"), "policies.depth.windows[0].end", 6, "must be a time of day as HH:MM, such as 18:00", "", id="a time that is none"),
         pytest.param(("policies:\n  depth: {kind: queue_depth}\n", "policies: {}\n"), "policies", 5, "must not be empty", "", id="no policy"),
-        pytest.param(("  gpus: {kind", "  gpus: {kind: embedded, world: '${WORLD}', x"), "pools.gpus.world", 8, "environment references are for secrets only", "{env: NAME}", id="an environment reference"),
-        pytest.param(("max_replicas: 8", "max_replicas: 8\nmax_replicas: 9"), "max_replicas", 3, "given twice, first in line 2", "", id="a key given twice"),
+        pytest.param(("  gpus: {kind", "  gpus: {kind: embedded, world: '${WORLD}', x"), "pools.gpus.world", 8, "must not contain ${...}: only secrets come from the environment", "{env: NAME}", id="an environment reference"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nmax_replicas: 9"), "max_replicas", 3, "is a duplicate of line 2", "", id="a key given twice"),
         pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: 5\ndeadline_s: 5"), "deadline_s", 4, "must be below interval_s, 5", "", id="a deadline as long as the interval"),
-        pytest.param(("  gpus: {kind", "  gpus: {quantum: 9, kind"), "pools.gpus.quantum", 8, "no multiple of 9 lies within the bounds", "widen", id="a quantum larger than the pool"),
-        pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "names must match", "", id="a pool's name that is no label"),
+        pytest.param(("  gpus: {kind", "  gpus: {quantum: 9, kind"), "pools.gpus.quantum", 8, "has no multiple of 9 between min_replicas and max_replicas", "to multiples of quantum", id="a quantum larger than the pool"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: 15s"), "interval_s", 3, "must be a number", "seconds, without a unit: 15", id="seconds with their unit"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\ninterval_s: 1.5 min"), "interval_s", 3, "must be a number", "seconds, without a unit: 90", id="minutes"),
+        pytest.param(("max_replicas: 8", "max_replicas: 8\nslo: {ttft_s: 1, share: 99}"), "slo.share", 3, "must be less than or equal to 1", "a share is 0 to 1: 0.99", id="a share in percent"),
+        pytest.param(("  gpus: {kind", "  gpus: {market: ondemand, kind"), "pools.gpus.market", 8, "must be one of reserved, on_demand, spot", "did you mean 'on_demand'?", id="a mistyped value"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: 'http://p', preset: vlm}"), "sources.queue.preset", 4, "must be one of dcgm, neuron", "did you mean 'vllm'?", id="a mistyped preset"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: prometheus, url: prometheus, preset: vllm}"), "sources.queue.url", 4, "must be a URL without user and password, such as http://prometheus.monitoring:9090", "", id="no URL"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: sqs, queue_url: 'arn:aws:sqs:us-east-1:1:q'}"), "sources.queue.queue_url", 4, "must be the URL of an SQS queue, such as https://sqs.us-east-1.amazonaws.com/", "", id="an ARN for a URL"),
+        pytest.param(("  gpus: {kind: embedded}", "  gpus: {kind: kubernetes, name: Chat}"), "pools.gpus.name", 8, "must be in the required form, such as llama-chat", "", id="a form without words"),
+        pytest.param(("queue: {kind: embedded}", "queue: {kind: cloud_monitoring, project: {id: my-project}, metrics: {x: {filter: up}}}"), "sources.queue.metrics.x.filter", 4, "must be in the required form, such as metric.type = ", "", id="a form in a named record"),
+        pytest.param(("  gpus:", "\tgpus:"), "", 8, "is indented with a tab, which YAML does not allow", "indent with spaces", id="a tab"),
+        pytest.param(("  gpus:", "  GPUs!:"), "pools.GPUs!", 8, "name must be at most 63 lowercase letters, digits and -", "", id="a pool's name that is no label"),
     ],
 )  # fmt: skip
 def test_each_error_has_path_line_rule_and_hint(
@@ -86,6 +96,47 @@ def test_each_error_has_path_line_rule_and_hint(
     assert (matching[0].line, matching[0].file) == (line, str(tmp_path / "w.yaml"))
     assert rule in matching[0].rule
     assert hint in matching[0].hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "remedy"),
+    [
+        (
+            "predictive",
+            "preset: vllm",
+            (
+                "add generation_tokens_per_s, prompt_tokens_per_s, requests_per_s to sources.engines.read, which "
+                "defaults to running, waiting, kv_cache_usage"
+            ),
+        ),
+        ("concurrency", "preset: vllm, read: [kv_cache_usage]", "add running, waiting to sources.engines.read"),
+        ("concurrency", "queries: {x: up}", "engines provides x"),
+    ],
+)
+@pytest.mark.parametrize("source", ["", ", source: engines"])
+def test_missing_quantity_names_the_setting_that_adds_it(
+    tmp_path: Path, kind: str, settings: str, remedy: str, source: str
+) -> None:
+    text = GOOD.replace("queue: {kind: embedded}", f"engines: {{kind: prometheus, url: 'http://p', {settings}}}")
+    (problem,) = problems(tmp_path, text.replace("{kind: queue_depth}", f"{{kind: {kind}{source}}}"))
+    assert (problem.path, problem.line, problem.hint) == ("policies.depth.source", 6, remedy)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "line", "rule", "hint"),
+    [
+        ("apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\n", "kind", 2, "a Kubernetes object", "forescale import {}"),
+        ("apiVersion: v1\nkind: ConfigMap\n", "kind", 2, "a Kubernetes object", "remove it from the configuration"),
+        ("scenario: day\nworkload: w.yaml\n", "scenario", 1, "is a scenario", "forescale simulate {}"),
+    ],
+)
+def test_document_of_another_command_names_the_command(
+    tmp_path: Path, text: str, path: str, line: int, rule: str, hint: str
+) -> None:
+    (problem,) = problems(tmp_path, text)
+    assert (problem.path, problem.line) == (path, line)
+    assert rule in problem.rule
+    assert hint.format(tmp_path / "w.yaml") in problem.hint
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
@@ -132,26 +183,30 @@ def test_malformed_documents_raise_config_error(tmp_path: Path, text: str) -> No
 
 def test_non_utf8_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "w.yaml").write_bytes(b"workload: \xff\xfe\n")
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    with pytest.raises(ConfigError, match="is not UTF-8"):
         load([tmp_path])
 
 
 def test_duplicate_workload_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     (tmp_path / "b.yaml").write_text(f"{GOOD}---\n{GOOD.replace('llm', 'other')}")
-    with pytest.raises(ConfigError, match=r"b\.yaml:1: workload: given twice, first in .*a\.yaml:1"):
+    with pytest.raises(
+        ConfigError, match=r"b\.yaml:1: workload: must be unique: .*a\.yaml:1 has a workload of the same name"
+    ):
         load([tmp_path])
 
 
 def test_zero_min_replicas_needs_a_policy_that_measures_work_at_zero(tmp_path: Path) -> None:
     text = GOOD.replace("{kind: embedded}\npolicies", "{kind: embedded, offers: engines}\npolicies")
     text = text.replace("queue_depth", "gpu_utilization").replace("max_replicas: 8", "max_replicas: 8\nmin_replicas: 0")
-    assert [p.rule for p in problems(tmp_path, text)] == ["0 needs a policy that can tell work at zero replicas"]
+    assert [p.rule for p in problems(tmp_path, text)] == [
+        "may be 0 only with a policy that detects load at zero replicas"
+    ]
 
 
 def test_ambiguous_policy_source_is_rejected(tmp_path: Path) -> None:
     text = GOOD.replace("  queue: {kind: embedded}", "  queue: {kind: embedded}\n  other: {kind: embedded}")
-    assert "name one of queue, other" in problems(tmp_path, text)[0].hint
+    assert "set source to queue or other" in problems(tmp_path, text)[0].hint
 
 
 def test_daemon_settings_are_allowed_in_one_document_only(tmp_path: Path) -> None:
@@ -159,17 +214,17 @@ def test_daemon_settings_are_allowed_in_one_document_only(tmp_path: Path) -> Non
     daemon = load([tmp_path]).daemon
     assert (daemon.listen, daemon.journal.keep_files, daemon.journal.directory) == ("0.0.0.0:9", 2, "journal")
     (tmp_path / "v.yaml").write_text("daemon: {}\n")
-    with pytest.raises(ConfigError, match="daemon: given twice"):
+    with pytest.raises(ConfigError, match="daemon: must be unique"):
         load([tmp_path])
 
 
 @pytest.mark.parametrize(
     ("listen", "rule"),
     [
-        (":99999", "must match"),
-        ("127.0.0.1:99999", "its port must be 0 to 65535"),
-        ("a..b:80", "its host is no address"),
-        ("[1:2]:80", "its host is no address"),
+        (":99999", "must be HOST:PORT, such as 127.0.0.1:8080"),
+        ("127.0.0.1:99999", "must have a port from 0 to 65535"),
+        ("a..b:80", "must start with a host name or IP address"),
+        ("[1:2]:80", "must start with a host name or IP address"),
     ],
 )
 def test_invalid_listen_address_is_rejected(tmp_path: Path, listen: str, rule: str) -> None:

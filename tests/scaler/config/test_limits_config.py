@@ -38,8 +38,8 @@ def workload(more: str = "", pool: str = "", name: str = "llm") -> str:
 @pytest.mark.parametrize(
     ("more", "path", "rule"),
     [
-        pytest.param("budget: {usd_per_hour: 20}", "pools.gpus.price_usd_per_hour", "is required, since budget.usd_per_hour is 20", id="a budget of money without a price"),
-        pytest.param("min_replicas: 4\nbudget: {gpus: 3}", "budget.gpus", "is below what the minimum takes, 4", id="a minimum beyond the budget"),
+        pytest.param("budget: {usd_per_hour: 20}", "pools.gpus.price_usd_per_hour", "is required because budget.usd_per_hour is set (20)", id="a budget of money without a price"),
+        pytest.param("min_replicas: 4\nbudget: {gpus: 3}", "budget.gpus", "must be at least 4, what min_replicas needs", id="a minimum beyond the budget"),
         pytest.param("budget: {gpus: -1}", "budget.gpus", "must be greater than or equal to 0", id="a budget below nothing"),
         pytest.param("budget: {gpu: 1}", "budget.gpu", "unknown key", id="a mistyped key"),
         pytest.param("blast_radius: {share: 0}", "blast_radius.share", "must be greater than 0", id="a radius of nothing"),
@@ -49,8 +49,8 @@ def workload(more: str = "", pool: str = "", name: str = "llm") -> str:
         pytest.param("override: {replicas: 3, until: tomorrow}", "override.until", "must be an ISO 8601 time with a UTC offset", id="an override that ends tomorrow"),
         pytest.param("override: {replicas: 3}", "override.until", "is required", id="an override without end"),
         pytest.param("maintenance: {time_zone: Mars/Base}", "maintenance.time_zone", "is not an IANA time zone", id="a zone that is none"),
-        pytest.param("maintenance: {windows: [{start: '22:00', end: '4:00'}]}", "maintenance.windows[0].end", "must match", id="a time that is none"),
-        pytest.param("maintenance: {windows: [{start: '22:00', end: '04:00', mode: stop}]}", "maintenance.windows[0].mode", "must be 'hold'", id="a mode that is none"),
+        pytest.param("maintenance: {windows: [{start: '22:00', end: '4:00'}]}", "maintenance.windows[0].end", "must be a time of day as HH:MM, such as 18:00", id="a time that is none"),
+        pytest.param("maintenance: {windows: [{start: '22:00', end: '04:00', mode: stop}]}", "maintenance.windows[0].mode", "must be one of hold", id="a mode that is none"),
         pytest.param("priority: high", "priority", "must be a whole number", id="a priority in words"),
     ],
 )  # fmt: skip
@@ -85,8 +85,8 @@ def test_fleet_limits_need_prices_and_fit_all_minimums(tmp_path: Path) -> None:
     first = workload("min_replicas: 2", ", price_usd_per_hour: 1, gpus_per_replica: 2", "a")
     problems = problems_of(tmp_path, daemon, first, workload(name="b"))
     assert {(p.path, p.rule) for p in problems} == {
-        ("daemon.fleet.max_gpus", "is below what the workloads' minimums take together, 5"),
-        ("daemon.fleet.max_usd_per_hour", "needs a price of every pool: pools.gpus of workload b has none"),
+        ("daemon.fleet.max_gpus", "must be at least 5, what min_replicas of all workloads need together"),
+        ("daemon.fleet.max_usd_per_hour", "requires the price of every pool: pools.gpus of workload b has none"),
     }
 
 

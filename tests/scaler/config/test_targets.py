@@ -157,7 +157,7 @@ def test_two_workloads_that_resize_one_object_are_rejected(tmp_path: Path, kind:
     lines = {f: (tmp_path / f).read_text().split("\n").index("  gpus:") + 1 for f in ("a.yaml", "b.yaml")}
     assert conflicts[0].line == lines["b.yaml"]
     assert f"{tmp_path / 'a.yaml'}:{lines['a.yaml']} pools.gpus of workload a" in conflicts[0].rule
-    assert "keep one of the two pools" in conflicts[0].hint
+    assert "remove one of the two pools" in conflicts[0].hint
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SAME if kind != "embedded"])
@@ -207,7 +207,7 @@ def test_cluster_without_kubeconfig_is_identified_by_context(tmp_path: Path, mon
 def test_duplicate_engine_url_in_a_pool_is_rejected_in_any_spelling(tmp_path: Path) -> None:
     pool = {"kind": "vllm_sleep", "urls": ["http://vllm-0:80", "http://VLLM-0/"]}
     (tmp_path / "a.yaml").write_text(document("a", {"gpus": pool}))
-    assert "an engine stands there twice" in {p.rule for p in problems(tmp_path)}
+    assert "lists an engine twice; remove the duplicate" in {p.rule for p in problems(tmp_path)}
 
 
 def test_recorded_workload_with_conflicting_pools_still_loads(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_import_of_two_autoscalers_of_one_object_names_both_places(tmp_path: Pat
         import_manifests(tmp_path, HPA, other)
     rule = next(p.rule for p in caught.value.problems if p.path == "spec.scaleTargetRef")
     assert rule.startswith("resizes apps/Deployment")
-    assert f":1 HorizontalPodAutoscaler {HPA['metadata']['name']}: each would undo" in rule
+    assert f":1 HorizontalPodAutoscaler {HPA['metadata']['name']}: each would overwrite" in rule
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ async def test_reload_rejects_conflicting_pools_but_shadow_may_share_them(tmp_pa
         error = next(e["error"] for e in d.events() if e["event"] == "reload")
         assert "other.yaml:" in error
         assert "llm.yaml:" in error
-        assert "each would undo the other's size" in error
+        assert "each would overwrite the other's size" in error
         ticks_before = len(d.ticks())
         await until(lambda: len(d.ticks()) > ticks_before + 2, 120, d)
         assert {t.workload for t in d.ticks()} == {"llm"}

@@ -69,7 +69,7 @@ async def test_zero_contradicted_by_azure_monitor_is_absent(scene: Scene) -> Non
     scene.monitor.set(NAMESPACE, "ActiveMessages", 7, "prompts")
     unconfirmed = await visible(source)
     assert isinstance(unconfirmed, Absent)
-    assert "Azure Monitor had 7 messages" in unconfirmed.reason
+    assert "Azure Monitor counted 7 messages" in unconfirmed.reason
     scene.at.clock.ahead_s += 600
     assert isinstance(await visible(source), Absent), "regardless of the duration"
     scene.bus.queues["prompts"] = Counted()

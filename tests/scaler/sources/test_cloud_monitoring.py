@@ -115,10 +115,13 @@ async def test_promql_result_is_one_number_or_absent(
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({}, "reads nothing"),
-        ({"promql": {"a b": "up"}}, "is not a quantity's name"),
-        ({"promql": {"x": "up"}, "metrics": {"x": GcpMetric(filter="metric.type=x")}}, "x is among metrics too"),
-        ({"promql": {"x": "up"}, "match": {"a": "b"}}, "there is no preset"),
+        ({}, "reads no metric; set preset, metrics or promql"),
+        ({"promql": {"a b": "up"}}, "is not a valid quantity name"),
+        (
+            {"promql": {"x": "up"}, "metrics": {"x": GcpMetric(filter="metric.type=x")}},
+            "defines x, which metrics also defines",
+        ),
+        ({"promql": {"x": "up"}, "match": {"a": "b"}}, "requires preset"),
     ],
 )
 async def test_contradictory_settings_are_refused(env: GcpEnvironment, settings: dict[str, Any], error: str) -> None:

@@ -121,5 +121,5 @@ def test_two_spellings_of_one_bound_are_merged() -> None:
     [(None, 3), ("fast", 3), ("NaN", 3), ("-Inf", 3), ("1.0", "NaN"), ("1.0", "+Inf"), ("1.0", "a histogram")],
 )
 def test_an_invalid_bucket_is_refused(bound: object, count: object) -> None:
-    with pytest.raises(ValueError, match="its count up to"):
+    with pytest.raises(ValueError, match=r"bucket .* has count"):
         parse_buckets([("+Inf", 10), (bound, count)])

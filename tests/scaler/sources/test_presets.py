@@ -180,15 +180,19 @@ def test_label_values_are_quoted() -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "rule"),
     [
-        ({}, "", "reads nothing"),
-        ({"read": ("waiting",)}, "read", "the preset has no waiting; it has nothing"),
-        ({"preset": "tgi", "read": ("waitng",)}, "read", "it has running, waiting"),
-        ({"queries": {"x": "1"}, "match": {"a": "b"}}, "match", "no preset is named"),
-        ({"preset": "vllm", "match": {"__name__": "up"}}, "match", "not a label's name"),
-        ({"preset": "vllm", "match": {"a b": "up"}}, "match", "not a label's name"),
-        ({"preset": "triton_trtllm", "match": {"request_type": "max"}}, "match", "the preset itself says"),
-        ({"queries": {"a-b": "1"}}, "queries", "not a quantity's name"),
-        ({"queries": {"a": "1"}, "timestamp_queries": {"b": "1"}}, "timestamp_queries", "no query 'b'"),
+        ({}, "", "reads no metric"),
+        ({"read": ("waiting",)}, "read", "names waiting, which the preset does not provide; set preset first"),
+        ({"preset": "tgi", "read": ("waitng",)}, "read", "it provides running, waiting"),
+        ({"queries": {"x": "1"}, "match": {"a": "b"}}, "match", "requires preset"),
+        ({"preset": "vllm", "match": {"__name__": "up"}}, "match", "is not a label name"),
+        ({"preset": "vllm", "match": {"a b": "up"}}, "match", "is not a label name"),
+        ({"preset": "triton_trtllm", "match": {"request_type": "max"}}, "match", "which the preset itself sets"),
+        ({"queries": {"a-b": "1"}}, "queries", "is not a valid quantity name"),
+        (
+            {"queries": {"a": "1"}, "timestamp_queries": {"b": "1"}},
+            "timestamp_queries",
+            "names 'b', which is not in queries",
+        ),
     ],
 )
 def test_invalid_prometheus_setting_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
@@ -198,12 +202,12 @@ def test_invalid_prometheus_setting_is_refused(fields: dict[str, Any], field: st
 @pytest.mark.parametrize(
     ("fields", "field", "rule"),
     [
-        ({}, "urls", "either urls or service"),
-        ({"urls": ("http://a/m",), "service": "http://b/m"}, "urls", "either urls or service"),
+        ({}, "urls", "and service exclude each other"),
+        ({"urls": ("http://a/m",), "service": "http://b/m"}, "urls", "and service exclude each other"),
         ({"urls": ("http://a/m", "http://a/m")}, "urls", "twice"),
-        ({"urls": ("a:8000",)}, "urls", "not an address"),
-        ({"urls": ("http://me:pass@a/m",)}, "urls", "not an address"),
-        ({"service": "http://a:99999/m"}, "service", "not an address"),
+        ({"urls": ("a:8000",)}, "urls", "must be URLs such as"),
+        ({"urls": ("http://me:pass@a/m",)}, "urls", "must be URLs such as"),
+        ({"service": "http://a:99999/m"}, "service", "must be a URL such as"),
     ],
 )
 def test_invalid_scrape_address_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
@@ -213,10 +217,10 @@ def test_invalid_scrape_address_is_refused(fields: dict[str, Any], field: str, r
 @pytest.mark.parametrize(
     ("access", "rule"),
     [
-        (Access(username="me"), "come together"),
-        (Access(headers={"Authorization": "Bearer x"}), "secrets have no place here"),
-        (Access(headers={"X-A": "b\r\nX-C: d"}), "not a header on one line"),
-        (Access(headers={"X A": "b"}), "not a header on one line"),
+        (Access(username="me"), "must be set together"),
+        (Access(headers={"Authorization": "Bearer x"}), "must not contain secrets"),
+        (Access(headers={"X-A": "b\r\nX-C: d"}), "must be valid HTTP headers, each on one line"),
+        (Access(headers={"X A": "b"}), "must be valid HTTP headers, each on one line"),
     ],
 )
 def test_invalid_credentials_are_refused(access: Access, rule: str) -> None:

@@ -155,13 +155,13 @@ async def test_mean_and_late_share_without_observations_are_absent(
     opening_with_slo: AdapterContext, server: PrometheusServer
 ) -> None:
     readings = await read(opening_with_slo, server, "recorded", preset="vllm", read=MEANS_AND_LATE, window_s=3)
-    assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("nothing was observed in the last 3 s"))
+    assert readings == dict.fromkeys(MEANS_AND_LATE, Absent("no observations in the last 3 s"))
 
 
 async def test_late_share_without_an_slo_is_absent(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = await read(opening, server, "growing", preset="vllm", read=MEANS_AND_LATE, window_s=3)
     assert values(readings).keys() == {"ttft_mean_s", "itl_mean_s"}
-    assert readings["itl_late_share"] == Absent("nothing is late where slo.itl_s promises nothing")
+    assert readings["itl_late_share"] == Absent("there is no share of late requests because slo.itl_s is not set")
 
 
 async def test_mean_and_late_share_with_a_lost_replica_are_absent(
@@ -171,7 +171,7 @@ async def test_mean_and_late_share_with_a_lost_replica_are_absent(
     assert values(await read(opening_with_slo, fleet.server, "parted", **fields)).keys() == {*MEANS_AND_LATE}
     fleet.engines["parted-2"].state = State.DOWN
     await fleet.server.until('up{case="parted"} == 0', lambda found: len(found) == 1)
-    why = "1 targets that answered in the last 300 s cannot be scraped now"
+    why = "1 targets that were up in the last 300 s cannot be scraped now"
     readings = await read(opening_with_slo, fleet.server, "parted", **fields)
     assert readings == dict.fromkeys(MEANS_AND_LATE, Absent(why))
 
@@ -196,7 +196,7 @@ async def test_removed_replicas_are_absent_and_not_zero(opening: AdapterContext,
     fleet.engines["gone"].state = State.DOWN
     await fleet.server.until('vllm:num_requests_running{case="gone"}', lambda found: not found)
     readings = await read(opening, fleet.server, "gone", preset="vllm")
-    assert all("though there were in the last day" in reading.reason for reading in readings.values())
+    assert all("but there were some in the last 24 h" in reading.reason for reading in readings.values())
 
 
 async def test_unknown_metric_is_reported_and_does_not_hide_the_others(
@@ -212,7 +212,7 @@ async def test_unknown_metric_is_reported_and_does_not_hide_the_others(
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        pytest.param({"preset": "tgi"}, "nothing here begins with 'tgi_'", id="no-such-engine"),
+        pytest.param({"preset": "tgi"}, "no metric begins with 'tgi_'", id="no-such-engine"),
         pytest.param({"preset": "vllm", "match": {"case": "recroded"}}, "none with these labels", id="wrong-label"),
         pytest.param(
             {"queries": {"depth": "sum(vllm:num_requests_wating)"}},
@@ -277,7 +277,7 @@ async def test_invalid_query_does_not_hide_other_quantities(
 
 async def test_query_with_two_series_is_absent(opening: AdapterContext, server: PrometheusServer) -> None:
     readings = await read(opening, server, None, queries={"two": 'vllm:num_requests_running{case="mixed"}'})
-    assert readings["two"] == Absent("2 series where one is expected: aggregate the query, as in sum(...)")
+    assert readings["two"] == Absent("the query returns 2 series; aggregate it to one, as in sum(...)")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ async def test_lost_replica_makes_a_sum_a_lower_bound_and_a_mean_absent(opening:
     fleet.engines["lost-2"].state = State.HANGING
     await fleet.server.until('vllm:num_requests_running{case="lost"}', lambda found: len(found) == 1)
     readings = await read(opening, fleet.server, "lost", preset="vllm")
-    running, why = readings["running"], "1 targets that answered in the last 300 s cannot be scraped now"
+    running, why = readings["running"], "1 targets that were up in the last 300 s cannot be scraped now"
     assert isinstance(running, Fresh)
     assert (running.value, running.missing) == (12, why)
     assert readings["kv_cache_usage"] == Absent(why)

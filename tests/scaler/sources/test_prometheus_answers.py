@@ -79,10 +79,10 @@ async def test_value_is_read_with_its_time(opening: AdapterContext, front: Front
         (503, b'{"status":"error","errorType":"timeout","error":"query timed out"}', Unavailable, "query timed out"),
         (200, b"<html>please log in</html>", Unavailable, "not JSON: '<html>please log in</html>'"),
         (200, b"", Unavailable, "not JSON"),
-        (200, b"[]", Unavailable, "list where an object was expected"),
+        (200, b"[]", Unavailable, "malformed response: not a JSON object"),
         (200, b'{"status":"error","error":"later"}', Unavailable, "later"),
-        (200, b'{"status":"success"}', Unavailable, "that we do not understand"),
-        (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "do not understand"),
+        (200, b'{"status":"success"}', Unavailable, "malformed response"),
+        (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "malformed response"),
         (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
     ],
 )
@@ -107,7 +107,7 @@ async def test_requested_retry_pause_is_kept_within_bounds(
 
 async def test_partial_response_is_absent(opening: AdapterContext, front: Front) -> None:
     front.body = answer({"value:running": "7", "time:running": "990.5"}, warnings=["store 10.0.0.3 did not answer"])
-    assert await read(opening, front) == Absent("a partial answer: store 10.0.0.3 did not answer")
+    assert await read(opening, front) == Absent("partial response: store 10.0.0.3 did not answer")
 
 
 async def test_promql_info_is_not_a_warning(opening: AdapterContext, front: Front) -> None:
@@ -126,7 +126,7 @@ async def test_invalid_sample_time_makes_the_reading_absent(opening: AdapterCont
 async def test_latency_without_observations_is_absent(opening: AdapterContext, front: Front, quantity: str) -> None:
     front.body = answer({f"value:{quantity}": "NaN", f"time:{quantity}": "990"})
     source = await open_source(Prometheus(url=front.url, preset="vllm", read=(quantity,)), opening)
-    assert await source.sample() == {quantity: Absent("nothing was observed in the last 120 s")}
+    assert await source.sample() == {quantity: Absent("no observations in the last 120 s")}
 
 
 Bucket = tuple[str | None, object]
@@ -171,12 +171,12 @@ async def test_slo_is_compared_with_buckets_in_milliseconds(front: Front) -> Non
 
 async def test_late_share_without_observations_is_absent(front: Front) -> None:
     reading = await late(front, buckets(("1.0", "0"), ("+Inf", "0")))
-    assert reading == Absent("nothing was observed in the last 120 s")
+    assert reading == Absent("no observations in the last 120 s")
 
 
 async def test_late_share_with_a_lost_replica_is_absent(front: Front) -> None:
     reading = await late(front, buckets(*SOUND, lost=True))
-    assert reading == Absent("2 targets that answered in the last 300 s cannot be scraped now")
+    assert reading == Absent("2 targets that were up in the last 300 s cannot be scraped now")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_late_share_with_a_lost_replica_is_absent(front: Front) -> None:
 async def test_invalid_bucket_makes_the_late_share_absent(front: Front, spoilt: Bucket) -> None:
     reading = await late(front, buckets(*SOUND, spoilt))
     assert isinstance(reading, Absent)
-    assert reading.reason.startswith("vllm:time_to_first_token_seconds_bucket is no histogram: its count up to")
+    assert reading.reason.startswith("vllm:time_to_first_token_seconds_bucket is not a valid histogram: bucket")
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.02", 0.02), ("1.004", 1.0), ("2", None)])
@@ -229,7 +229,7 @@ async def test_basic_authentication_with_a_deleted_secret_is_misconfigured(
     assert await read(opening, front, access=access) == Fresh(7.0, 990.5)
     assert base64.b64decode(front.seen[0][1]["Authorization"].split()[1]).decode() == "forescale:pässword"
     password.unlink()
-    with pytest.raises(Misconfigured, match="there is no file"):
+    with pytest.raises(Misconfigured, match="does not exist"):
         await read(opening, front, access=access)
 
 

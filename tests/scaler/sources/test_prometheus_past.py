@@ -129,7 +129,7 @@ async def test_a_configured_query_is_sent_unchanged(opening: AdapterContext, ser
 
 async def test_two_series_where_one_is_expected_are_misconfigured(opening: AdapterContext, server: Ranges) -> None:
     server.whole = {"up": [({"job": "a"}, lambda _: "1"), ({"job": "b"}, lambda _: "1")]}
-    with pytest.raises(Misconfigured, match="2 series where one is expected"):
+    with pytest.raises(Misconfigured, match="the query returns 2 series"):
         await past(opening, server, 2, preset=None, read=None, queries={TOKENS[0]: "up"})
 
 
@@ -150,10 +150,10 @@ FAULTS: dict[str, tuple[int, object, type[PortError], str]] = {
     "forbidden": (403, "no", Misconfigured, "HTTP 403"),
     "timed out": (503, error("timeout", "query timed out in expression evaluation"), Unavailable, "timed out"),
     "busy": (429, "", Unavailable, "HTTP 429"),
-    "another kind": (200, VECTOR, Unavailable, "do not understand"),
-    "no times": (200, NO_TIME, Unavailable, "do not understand"),
-    "half a pair": (200, HALF, Unavailable, "do not understand"),
-    "no object": (200, [], Unavailable, "list where an object"),
+    "another kind": (200, VECTOR, Unavailable, "malformed response"),
+    "no times": (200, NO_TIME, Unavailable, "malformed response"),
+    "half a pair": (200, HALF, Unavailable, "malformed response"),
+    "no object": (200, [], Unavailable, "malformed response: not a JSON object"),
 }
 
 
@@ -170,7 +170,7 @@ async def test_error_response_is_misconfigured_or_unavailable(
 async def test_partial_response_is_unavailable(opening: AdapterContext, server: Ranges) -> None:
     server.parts = {TOKENS[0]: lambda _: "7"}
     server.more = {"warnings": ["store 10.0.0.3 did not answer"]}
-    with pytest.raises(Unavailable, match=r"a partial answer: store 10\.0\.0\.3"):
+    with pytest.raises(Unavailable, match=r"partial response: store 10\.0\.0\.3"):
         await past(opening, server, 3)
     server.more = {"warnings": ["PromQL info: metric might not be a counter"], "infos": ["the same"]}
     assert (await past(opening, server, 3))[TOKENS[0]].tolist() == [7, 7, 7]

@@ -107,7 +107,7 @@ class TestByRegion:
         record(env, f"{COUNT}_by_region", 30, 20, "us-central1")
         record(env, f"{COUNT}_by_region", 12, 140, "europe-west4")
         reading = await read(await opened(env, by_region=True))
-        assert (reading.value, reading.missing) == (42, "no sample of late from europe-west4")
+        assert (reading.value, reading.missing) == (42, "no recent sample from europe-west4")
         assert env.clock.now() - reading.measured_at > 135
 
     async def test_an_unreadable_part_makes_the_count_a_lower_bound(self, env: GcpEnvironment) -> None:
@@ -147,7 +147,7 @@ class TestSetUp:
         ("settings", "error"),
         [
             ({"detached": True}, "detached"),
-            ({"topic": "_deleted-topic_"}, "topic is deleted"),
+            ({"topic": "_deleted-topic_"}, "topic was deleted"),
             ({"bigquery_config": {"table": "p.d.t"}}, "BigQuery"),
             ({"cloud_storage_config": {"bucket": "b"}}, "Cloud Storage"),
         ],
@@ -215,7 +215,13 @@ class TestSetUp:
         source = await opened(env)
         assert isinstance(source, Permitted)
         detail = {p.action: p.detail for p in await source.permits()}["pubsub.subscriptions.get"]
-        for word in ("acknowledge within 60 s", "kept 7 days", "after 5 attempts", "ordering keys", "exactly once"):
+        for word in (
+            "ack deadline 60 s",
+            "retention 7 days",
+            "after 5 delivery attempts",
+            "ordering key",
+            "exactly once",
+        ):
             assert word in detail
 
 

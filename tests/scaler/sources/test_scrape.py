@@ -107,13 +107,13 @@ async def test_failed_engine_makes_a_sum_a_lower_bound_and_a_mean_absent(
     assert (running.value, running.measured_at) == (12, 1000)
     assert isinstance(usage, Absent)
     for text in (running.missing, usage.reason):
-        assert text.startswith("1 of 2 engines did not answer")
+        assert text.startswith("1 of 2 engines did not respond")
         assert why in text
 
 
 async def test_source_without_a_responding_engine_is_unavailable(opening: AdapterContext, engines: Exporter) -> None:
     engines.engines["a"].state = engines.engines["b"].state = State.DOWN
-    with pytest.raises(Unavailable, match="none of 2 engines answered"):
+    with pytest.raises(Unavailable, match="none of 2 engines responded"):
         await (await source(opening, engines)).sample()
 
 
@@ -121,7 +121,7 @@ async def test_engine_without_the_metric_makes_the_reading_absent(opening: Adapt
     engines.engines["b"].page = gauges("vllm:num_requests_running", {"": 3})
     readings = await (await source(opening, engines)).sample()
     assert readings["running"] == Fresh(15, 1000)
-    assert readings["waiting"] == Absent("1 of 2 engines show no vllm:num_requests_waiting")
+    assert readings["waiting"] == Absent("1 of 2 engines do not export vllm:num_requests_waiting")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_rate_needs_two_recent_samples(opening: AdapterContext, clock: Set
     async with exporter({"a": engine}) as pages:
         rates = await source(opening, pages, read=("generation_tokens_per_s",))
         assert await rates.sample() == {
-            "generation_tokens_per_s": Absent("1 of 1 engines were seen once only, and this takes two looks")
+            "generation_tokens_per_s": Absent("1 of 1 engines have one sample so far, and this needs two")
         }
         clock.time, engine.page = 1010.0, counters(a=1500, b=540)
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(150, 1010)}
@@ -199,7 +199,7 @@ async def test_latency_covers_the_requests_between_two_samples(opening: AdapterC
         latency = await source(opening, pages, read=("ttft_p95_s",))
         await latency.sample()
         clock.time = 1010.0
-        assert await latency.sample() == {"ttft_p95_s": Absent("nothing was observed between the last two looks")}
+        assert await latency.sample() == {"ttft_p95_s": Absent("no observations between the last two samples")}
         clock.time, engine.page = 1020.0, buckets(a=109, b=110, c=110)
         assert await latency.sample() == {"ttft_p95_s": Fresh(1.75, 1020)}
 
@@ -209,7 +209,11 @@ async def test_latency_covers_the_requests_between_two_samples(opening: AdapterC
     [
         ([], Unavailable, "no engine is ready"),
         (OSError("no such name"), Unavailable, "the name is wrong"),
-        ([f"10.0.{i // 250}.{i % 250}" for i in range(501)], Misconfigured, "better scraped by Prometheus"),
+        (
+            [f"10.0.{i // 250}.{i % 250}" for i in range(501)],
+            Misconfigured,
+            "exceed the limit of 500; use kind prometheus",
+        ),
     ],
 )
 async def test_service_without_usable_addresses_is_an_error_and_not_zero(
@@ -224,7 +228,7 @@ async def test_service_addresses_are_resolved_on_every_tick(opening: AdapterCont
     headless = await service(opening, engines.port, ips)
     assert (await headless.sample())["running"] == Fresh(12, 1000)
     ips.append("127.0.0.2")  # this exporter listens on the first only
-    assert "1 of 2 engines did not answer" in str((await headless.sample())["running"])
+    assert "1 of 2 engines did not respond" in str((await headless.sample())["running"])
     ips.pop()
     assert (await headless.sample())["running"] == Fresh(12, 1000)
 

@@ -84,7 +84,7 @@ async def test_engine_without_request_means_reports_token_gap_means_only(
     async with exporter({"a": Engine(zeroed(text))}) as pages:
         read = await second_sample(resources, clock, pages, {"a": text}, read=MEANS_AND_LATE)
     assert read["itl_mean_s"] == Fresh(pytest.approx(4961.558566340948 / 323750), 1010)
-    assert read["itl_late_share"] == Absent(f"1 of 1 engines show no {REQUESTS}_bucket")
+    assert read["itl_late_share"] == Absent(f"1 of 1 engines do not export {REQUESTS}_bucket")
 
 
 @pytest.mark.parametrize(
@@ -124,19 +124,19 @@ async def test_late_share_without_an_slo_is_absent(resources: Resources, clock: 
     async with exporter({"a": Engine(NONE_YET)}) as pages:
         read = await second_sample(resources, clock, pages, {"a": TEN}, {"itl_s": 0.05})
     assert read["ttft_mean_s"] == Fresh(0.8, 1010)
-    assert read["ttft_late_share"] == Absent("nothing is late where slo.ttft_s promises nothing")
+    assert read["ttft_late_share"] == Absent("there is no share of late requests because slo.ttft_s is not set")
 
 
 async def test_mean_and_late_share_without_observations_are_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
         read = await second_sample(resources, clock, pages, {})
-    assert set(read.values()) == {Absent("nothing was observed between the last two looks")}
+    assert set(read.values()) == {Absent("no observations between the last two samples")}
 
 
 async def test_single_sample_is_absent(resources: Resources, clock: ManualClock) -> None:
     async with exporter({"a": Engine(TEN)}) as pages:
         read = await (await opened(resources, clock, pages, SLO_LIMITS)).sample()
-    assert set(read.values()) == {Absent("1 of 1 engines were seen once only, and this takes two looks")}
+    assert set(read.values()) == {Absent("1 of 1 engines have one sample so far, and this needs two")}
 
 
 async def test_restarted_engine_resets_its_sum_and_count(resources: Resources, clock: ManualClock) -> None:
@@ -166,7 +166,7 @@ async def test_mean_and_late_share_with_a_failed_replica_are_absent(
         clock.advance(10)
         read = await source.sample()
     assert [type(reading) for reading in read.values()] == [Absent, Absent]
-    assert all("1 of 2 engines did not answer" in str(reading) for reading in read.values())
+    assert all("1 of 2 engines did not respond" in str(reading) for reading in read.values())
 
 
 async def test_a_replica_counts_under_its_first_available_name(resources: Resources, clock: ManualClock) -> None:
@@ -179,7 +179,7 @@ async def test_a_replica_counts_under_its_first_available_name(resources: Resour
         now = {"a": upgraded, "b": histogram(OLD_GAPS, old, 0.6)}
         read = await second_sample(resources, clock, pages, now, read=("itl_mean_s", "itl_late_share", "itl_p95_s"))
     assert read["itl_mean_s"] == Fresh(pytest.approx(0.68 / 20), 1010)
-    assert read["itl_late_share"] == Absent(f"1 of 2 engines show no {REQUESTS}_bucket"), (
+    assert read["itl_late_share"] == Absent(f"1 of 2 engines do not export {REQUESTS}_bucket"), (
         "of token gaps a larger share is late"
     )
     assert read["itl_p95_s"] == Fresh(0.05, 1010)
@@ -205,7 +205,7 @@ async def test_invalid_buckets_are_absent(resources: Resources, clock: ManualClo
         read = await second_sample(resources, clock, pages, {"a": TEN + f"{TTFT}_bucket{{{line}\n"})
     late = read["ttft_late_share"]
     assert isinstance(late, Absent)
-    assert late.reason.startswith(f"{TTFT}_bucket is no histogram: its count up to")
+    assert late.reason.startswith(f"{TTFT}_bucket is not a valid histogram: bucket")
 
 
 async def test_mean_without_a_count_is_absent(resources: Resources, clock: ManualClock) -> None:
@@ -214,7 +214,7 @@ async def test_mean_without_a_count_is_absent(resources: Resources, clock: Manua
 
     async with exporter({"a": Engine(bare(NONE_YET))}) as pages:
         read = await second_sample(resources, clock, pages, {"a": bare(TEN)})
-    assert read["ttft_mean_s"] == Absent(f"1 of 1 engines show no {TTFT}_sum or {TTFT}_count")
+    assert read["ttft_mean_s"] == Absent(f"1 of 1 engines do not export {TTFT}_sum or {TTFT}_count")
     assert read["ttft_late_share"] == Fresh(pytest.approx(0.2), 1010)
 
 

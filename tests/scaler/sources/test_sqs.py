@@ -158,7 +158,7 @@ async def test_missing_count_is_absent(env: SourceEnvironment) -> None:
     env.front.faults["sqs"] = attributes(ApproximateNumberOfMessages="7")
     readings = await source.sample()
     assert value(readings["visible"]) == 7
-    assert readings["delayed"] == Absent("ApproximateNumberOfMessagesDelayed is not in the answer")
+    assert readings["delayed"] == Absent("the response has no ApproximateNumberOfMessagesDelayed")
 
 
 @pytest.mark.slow
@@ -195,7 +195,7 @@ async def test_age_without_a_recent_sample_is_absent_and_not_zero(env: SourceEnv
     await env.aws.send(env.queue, 1)
     env.aws.metric(env.queue, AGE, 340, NOW - 1800)
     age = (await (await env.open(oldest_age=True)).sample())["oldest_age_s"]
-    none = "CloudWatch has no sample of a whole period in the last minutes"
+    none = "CloudWatch has no sample of a complete period in the last minutes"
     assert age == Absent(f"ApproximateAgeOfOldestMessage: {none}")
 
 

@@ -168,7 +168,11 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
         ({"concurrent_scenarios": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}}, {}, "names others beside it"),
         ({"fleet": {"max_gpus": 4}}, {}, "has limits of its own"),
         ({}, {"concurrent_scenarios": "twice"}, "two workloads are called batch"),
-        ({}, {"fleet": {"max_gpus": 1}}, "fleet.max_gpus: .*below what the workloads' minimums take together, 2"),
+        (
+            {},
+            {"fleet": {"max_gpus": 1}},
+            "fleet.max_gpus: .*must be at least 2, what min_replicas of all workloads need together",
+        ),
         ({}, {"fleet": {"max_gpu": 1}}, "unknown key .did you mean 'max_gpus'"),
         ({}, {"concurrent_scenarios": ["gone.yaml"]}, "gone.yaml"),
     ],
@@ -186,5 +190,5 @@ def test_a_cost_limit_requires_a_price_for_every_pool(tmp_path: Path) -> None:
     document = yaml.safe_load((path.parent / "workload.yaml").read_text())
     del document["pools"]["gpus"]["price_usd_per_hour"]
     (path.parent / "workload.yaml").write_text(yaml.safe_dump(document))
-    with pytest.raises(ConfigError, match=r"needs a price of every pool: pools\.gpus of workload chat has none"):
+    with pytest.raises(ConfigError, match=r"requires the price of every pool: pools\.gpus of workload chat has none"):
         load(path)

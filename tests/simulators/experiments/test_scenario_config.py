@@ -202,5 +202,5 @@ def test_contradictory_workload_bounds_are_rejected_with_their_line(tmp_path: Pa
         (tmp_path / file).parent.mkdir(exist_ok=True)
         text = (SCENARIOS / file).read_text()
         (tmp_path / file).write_text(text.replace("min_replicas: 2", "min_replicas: 50"))
-    with pytest.raises(ConfigError, match=r"chat.yaml:\d+: min_replicas.*not be above max_replicas"):
+    with pytest.raises(ConfigError, match=r"chat.yaml:\d+: min_replicas.*must be at most max_replicas"):
         load(tmp_path / "chat.yaml")

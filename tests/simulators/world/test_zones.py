@@ -71,11 +71,11 @@ def gpus_of(tick: Tick) -> int:
 @pytest.mark.parametrize(
     ("tier", "message"),
     [
-        ({"serves": "gpu"}, "there is no serving pool 'gpu'"),
-        ({"serves": None}, "slept needs serves"),
-        ({"lead_time_s": 120.0}, "must be below the 120 s of gpus"),
-        ({"tier": "serving"}, "is for tiers of headroom"),
-        ({"serves": "slept"}, "there is no serving pool 'slept'"),
+        ({"serves": "gpu"}, "names 'gpu', which is not a serving pool"),
+        ({"serves": None}, "slept requires serves"),
+        ({"lead_time_s": 120.0}, "must be below lead_time_s of gpus, 120 s"),
+        ({"tier": "serving"}, "is for headroom tiers only"),
+        ({"serves": "slept"}, "names 'slept', which is not a serving pool"),
     ],
     ids=["no such pool", "of no pool", "no sooner", "serves itself", "of a tier"],
 )

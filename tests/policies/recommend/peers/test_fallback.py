@@ -66,7 +66,7 @@ def test_unknown_pool_is_a_problem_with_a_hint() -> None:
     policy = {"kind": "skyserve_request_rate", "target_qps_per_replica": 2, "spot_pool": "spt", "on_demand_pool": "on"}
     spec = workload_from({**DOCUMENT, "policies": {"rate": policy}}).spec
     (first, *_), hints = zip(*((rule, hint) for _, rule, hint in named_pools(spec)), strict=True)
-    assert first == "there is no pool 'spt'"
+    assert first == "names pool 'spt', which is not in pools"
     assert hints == ("did you mean 'spot'?", "did you mean 'on-demand'?")
 
 
