@@ -85,7 +85,7 @@ class Scenario:
     warm_up_s: Annotated[
         float,
         FieldMetadata(
-            "Warm-up: requests that arrive earlier are served but not counted. Default: 0, all requests count. Seconds.",
+            "Warm-up: requests that arrive earlier are served but not counted. Default: 0, all count. Seconds.",
             ge=0,
             le=MAX_S,
         ),

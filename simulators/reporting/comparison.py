@@ -167,7 +167,10 @@ def headline(comparison: Comparison) -> str:
 def _oracle_notes(comparison: Comparison) -> Iterator[str]:
     if comparison.oracle is None:
         return
-    yield "Regret is a policy's cost above the oracle's, which knows all requests in advance. It needs a met SLO target."
+    yield (
+        "Regret is the cost above that of the oracle, which knows all requests in advance. It is given for policies"
+        " that met the SLO target or attained at least as much as the oracle."
+    )
     bounds = [r.bound_usd for r in comparison.runs[comparison.oracle] if r.bound_usd is not None]
     if bounds and np.mean(bounds) >= CENT_USD:
         yield f"No policy can meet the target for less than {dollars(float(np.mean(bounds)))}: a proven lower bound."

@@ -246,7 +246,7 @@ def _static_out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
     """Yield the static policies whose size the workload's bounds would silently change."""
     for name, policy in spec.policies.items():
         if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
-            rule = f"{policy.replicas} must be within min_replicas {spec.min_replicas} and max_replicas {spec.max_replicas}"
+            rule = f"{policy.replicas} must be min_replicas to max_replicas, {spec.min_replicas} to {spec.max_replicas}"
             yield ("policies", name, "replicas"), rule, "widen the bounds, as in static:replicas=1;min_replicas=1"
 
 
