@@ -162,7 +162,7 @@ class FleetPool:
         """Set the target of a headroom tier."""
         if nodes < 0 or tier not in self.headroom:
             raise ValueError(
-                f"pool {self.name}: cannot keep {nodes} nodes in {tier}: must be 0 or more, in a tier of {list(HEADROOM)}"
+                f"pool {self.name}: cannot keep {nodes} nodes {tier}: must be 0 or more, in {list(HEADROOM)}"
             )
         self.advance(now_ps)
         self.headroom[tier] = nodes
