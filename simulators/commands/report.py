@@ -73,7 +73,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json != Path("-"):
         print("\n\n".join("\n".join(text.lines(result)) for result in results))
         for name, reason in left_out.items():
-            print(f"{name}: left out: {reason}")
+            print(f"{name} is excluded: {reason}")
     return 0
 
 
