@@ -54,7 +54,7 @@ def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[f
     names = {getattr(pool, "model", None) for pool in recorded.spec.pools.values()} - {None}
     if len(names) == 1:
         name = str(names.pop())
-        return InferredEngine(catalogue.load(name), f"{name}, from the recorded pools")
+        return InferredEngine(catalogue.load(name), f"{name}, as the recorded pools have it")
     base = catalogue.load(MODEL)
     factor = time_factor(recorded, base, lengths)
     origin = f"{MODEL} with all times multiplied by {factor:.2f}, to match the recorded service times (Little's law)"

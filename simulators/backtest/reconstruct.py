@@ -214,7 +214,7 @@ def _lengths(
                 if set_by_user
                 else "as in the recorded world"
                 if embedded
-                else "assumed: set --prompt-tokens and --output-tokens"
+                else "assumed: give the lengths"
             )
             texts.append(f"{name} have {means[-1][0]:.0f} tokens on average, {origin}")
     return means[0], means[1], "; ".join(texts) + f"; a log-normal spread of lengths (CV {LENGTH_CV:g}) is assumed"
