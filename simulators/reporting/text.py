@@ -60,7 +60,7 @@ def sentences(data: RunData) -> Iterator[str]:
         yield f"Desired replicas: {s.replicas_mean:.1f} on average, {s.replicas_max} at most; scaled out {changes}."
     if s.interruptions or s.streams_cut:
         nodes, requests = _counted(s.interruptions, "spot node"), _counted(s.streams_cut, "running request")
-        yield f"The cloud interrupted {nodes}; replicas that ended early had {requests}."
+        yield f"The cloud interrupted {nodes}; {requests} lost their replica."
     if s.refused or s.blind_turns:
         blind = f"{s.blind_turns:,} of {_counted(s.turns, 'tick')} had incomplete observations"
         yield f"{blind}, and {_counted(s.refused, 'write')} of the size failed."
@@ -87,7 +87,7 @@ USES = {
     "idle": "for idle ready replicas",
     "starting": "for starting replicas",
     "draining": "for draining replicas",
-    "lost": "for replicas that failed before they served",
+    "lost": "for replicas lost before they served",
     "headroom": "for headroom",
     "unused": "for unused reserved nodes",
     "rounding": "for rounding by the billing rules",
