@@ -58,7 +58,7 @@ class PruneLimits:
             return f"{late:.1%} of the requests are late in the first part"
         for other_cost, other_late in self.stages[stage]:
             if cost > other_cost * (1 + COST_MARGINS[stage]) and late >= other_late:
-                return f"{cost / other_cost - 1:.0%} more expensive in {PARTS[stage]} than a trial with no more late requests"
+                return f"{cost / other_cost - 1:.0%} more expensive than a trial that is no later, in {PARTS[stage]}"
         return ""
 
 

@@ -133,8 +133,8 @@ def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_
         )
     if tuning_gain > 0 and left_gain < MIN_GAIN_LEFT * tuning_gain:
         return (
-            f"saves {tuning_gain:.1%} on the tuning traffic but {left_gain:.1%} on held-out traffic, unless that"
-            " traffic differs in kind"
+            f"saves {tuning_gain:.1%} on the tuning traffic but {left_gain:.1%} on held-out traffic, or the traffic"
+            " differs"
         )
     return ""
 
