@@ -35,8 +35,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME", help="service model of the journal's replicas (default: as recorded)"
     )
-    parser.add_argument("--prompt-tokens", type=float, metavar="N", help="mean prompt length of the journal's requests")
-    parser.add_argument("--output-tokens", type=float, metavar="N", help="mean output length of the journal's requests")
+    parser.add_argument(
+        "--prompt-tokens", type=float, metavar="N", help="mean prompt length of the journal's requests in tokens"
+    )
+    parser.add_argument(
+        "--output-tokens", type=float, metavar="N", help="mean output length of the journal's requests in tokens"
+    )
     shared_options.trace_arguments(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: the scenario's, or 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")

@@ -43,8 +43,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--record-only", action="store_true", help="report the recorded period only; simulate no policy"
     )
     parser.add_argument("--model", metavar="NAME", help="service model of a replica (default: as recorded)")
-    parser.add_argument("--prompt-tokens", type=float, metavar="N", help="mean prompt length (default: as recorded)")
-    parser.add_argument("--output-tokens", type=float, metavar="N", help="mean output length (default: as recorded)")
+    parser.add_argument(
+        "--prompt-tokens", type=float, metavar="N", help="mean prompt length in tokens (default: as recorded)"
+    )
+    parser.add_argument(
+        "--output-tokens", type=float, metavar="N", help="mean output length in tokens (default: as recorded)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="random seed, also of the rebuilt requests (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")

@@ -57,7 +57,7 @@ class Scenario:
     traffic: Annotated[
         Any,
         Chosen(GENERATORS),
-        FieldMetadata("Requests to simulate: a generator or a trace.", example={"kind": "poisson", "rate_rps": 10.0}),
+        FieldMetadata("Requests to simulate: a generator or a trace.", example={"kind": "poisson", "rps": 10.0}),
     ]
     pools: Annotated[
         Mapping[PoolName, PoolOffer],
@@ -65,7 +65,7 @@ class Scenario:
     ]
     initial_replicas: Annotated[
         Mapping[PoolName, int],
-        FieldMetadata("Ready replicas at the start, by pool. Default: {}, the workload's min_replicas."),
+        FieldMetadata("Ready replicas at the start, by pool. Default: the minimum of the workload, in its first pool."),
     ] = field(default_factory=dict)
     duration_s: Annotated[
         float | None,
