@@ -107,7 +107,10 @@ class OffersFile:
         ManagedApi | None, FieldMetadata("Prices of a managed API for the same model. Default: null, no comparison.")
     ] = None
     spot_max_share: Annotated[
-        float, FieldMetadata("Maximum share of spot replicas at any moment. Share.", ge=0, le=1)
+        float,
+        FieldMetadata(
+            "Maximum share of spot replicas at any moment. Lower it for fewer SLO violations. Share.", ge=0, le=1
+        ),
     ] = 0.5
     slo: Annotated[
         Slo | None, FieldMetadata("SLO of the requests. Default: null, that of the scenario or workload.")

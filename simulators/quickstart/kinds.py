@@ -121,7 +121,10 @@ class EmbeddedPool(Pool):
         FieldMetadata("Price of a replica. Default: an on-demand H100 (AWS p5.4xlarge). USD per hour.", ge=0),
     ] = 6.88
     market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("Market of the nodes.")] = "on_demand"
-    capacity: Annotated[int | None, FieldMetadata("Available nodes. Default: null, no limit. Nodes.", ge=0)] = None
+    capacity: Annotated[
+        int | None,
+        FieldMetadata("Available nodes. Default: null, no limit. Set it to simulate a capacity shortage. Nodes.", ge=0),
+    ] = None
     losses_per_node_hour: Annotated[
         float,
         FieldMetadata("Rate of interruptions (spot) or failures (other markets). Per node and hour.", ge=0, le=3600),

@@ -37,11 +37,18 @@ class SimulatedQueue:
         ),
     ] = None
     visibility_timeout_s: Annotated[
-        float, FieldMetadata("Time until a message of a lost replica is redelivered. Seconds.", ge=0, le=43200)
+        float,
+        FieldMetadata(
+            "Time until a message of a lost replica is redelivered. Set it as in your queue. Seconds.", ge=0, le=43200
+        ),
     ] = 30.0
     max_receives: Annotated[
         int,
-        FieldMetadata("Failed deliveries before a message goes to the dead-letter queue. Deliveries.", ge=1, le=1000),
+        FieldMetadata(
+            "Failed deliveries before a message goes to the dead-letter queue. Set it as in your queue. Deliveries.",
+            ge=1,
+            le=1000,
+        ),
     ] = 5
     delay_s: Annotated[float, FieldMetadata("Delivery delay after a message is sent. Seconds.", ge=0, le=900)] = 0.0
     approximation_s: Annotated[

@@ -20,9 +20,11 @@ class Billing:
     """Rule by which a node's time is charged. A node is charged from its request until it is gone."""
 
     increment_s: Annotated[
-        float, FieldMetadata("Billing increment; the run time of a node is rounded up to it. Seconds.", ge=0.001)
+        float, FieldMetadata("Billing increment. Default: 1, as on AWS, GCP and Azure. Seconds.", ge=0.001)
     ] = 1.0
-    minimum_s: Annotated[float, FieldMetadata("Minimum charge of a node. Seconds.", ge=0)] = 60.0
+    minimum_s: Annotated[
+        float, FieldMetadata("Minimum charge of a node. Default: 60, as on AWS, GCP and Azure. Seconds.", ge=0)
+    ] = 60.0
     free_if_interrupted_within_s: Annotated[
         float,
         FieldMetadata("A spot node interrupted within this time is free. Default: 0, never free. Seconds.", ge=0),

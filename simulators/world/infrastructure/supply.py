@@ -52,10 +52,10 @@ class Outages:
     of about an hour with a mean 3 times that. Up-times are too heavy-tailed for a constant rate.
     """
 
-    up: Annotated[Phase, FieldMetadata("Duration of an available period. Seconds.")] = field(
-        default_factory=lambda: Phase(median_s=3600.0, sigma=1.5)
+    up: Annotated[Phase, FieldMetadata("Duration of an available period. Default: AWS V100 spot traces. Seconds.")] = (
+        field(default_factory=lambda: Phase(median_s=3600.0, sigma=1.5))
     )
-    down: Annotated[Phase, FieldMetadata("Duration of an outage. Seconds.")] = field(
+    down: Annotated[Phase, FieldMetadata("Duration of an outage. Default: AWS V100 spot traces. Seconds.")] = field(
         default_factory=lambda: Phase(median_s=2025.0, sigma=1.5)
     )
 
