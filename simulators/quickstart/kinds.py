@@ -99,9 +99,9 @@ class EmbeddedSource:
             "Traffic of the world. Default: null, the traffic of another source of the world, or a daily wave."
         ),
     ] = None
-    max_age_s: Annotated[float, FieldMetadata("Maximum age of a reading; older ones are ignored. Seconds.", gt=0)] = (
-        60.0
-    )
+    max_age_s: Annotated[
+        float, FieldMetadata("Maximum age of a reading. The default covers four scrapes. Seconds.", gt=0)
+    ] = 60.0
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(QUEUE if self.offers == "queue" else ENGINES, self.max_age_s)
@@ -127,7 +127,11 @@ class EmbeddedPool(Pool):
     ] = None
     losses_per_node_hour: Annotated[
         float,
-        FieldMetadata("Rate of interruptions (spot) or failures (other markets). Per node and hour.", ge=0, le=3600),
+        FieldMetadata(
+            "Rate of interruptions (spot) or failures (other markets). Default: 0, no losses. Per node and hour.",
+            ge=0,
+            le=3600,
+        ),
     ] = 0.0
     start_up_s: Annotated[
         float,

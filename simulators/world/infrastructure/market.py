@@ -82,7 +82,11 @@ class ZoneOffer:
     ] = None
     losses_per_node_hour: Annotated[
         float,
-        FieldMetadata("Rate of interruptions (spot) or failures (other markets). Per node and hour.", ge=0, le=3600),
+        FieldMetadata(
+            "Rate of interruptions (spot) or failures (other markets). Default: 0, no losses. Per node and hour.",
+            ge=0,
+            le=3600,
+        ),
     ] = 0.0
 
     def supply(self, rng_seed: int, entity: str, folder: Path) -> Supply:
