@@ -60,7 +60,7 @@ def backtest(
     summary = summarize_period(recorded)
     notable = tuple(notable_periods(summary))
     if not options.simulate:
-        return BacktestResult(summary, notable, skip_reason="not asked for")
+        return BacktestResult(summary, notable, skip_reason="--record-only is set")
     try:
         inferred = infer_engine(recorded, options.model, mean_lengths(recorded, options.lengths))
         rebuilt_world = rebuild_world(
@@ -97,8 +97,10 @@ def contenders_by_workload(
             continue
         name = names[0] if len(names) == 1 else workload.name
         if name not in files:
-            hint = did_you_mean(workload.name, list(map(str, names))) or f"there are {', '.join(names)}"
-            rule = f"is about the workload {workload.name}, which is not recorded"
+            hint = (
+                did_you_mean(workload.name, list(map(str, names))) or f"the recorded workloads are {', '.join(names)}"
+            )
+            rule = f"configures workload {workload.name}, which is not in the journals"
             problems.append(Problem(COMMAND_LINE, 1, "--policy", str(path), rule, hint))
             continue
         files[name].append((path, workload))

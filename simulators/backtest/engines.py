@@ -50,14 +50,14 @@ def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[f
     Raises `ConfigError` for an unknown model name, and `EngineUnknown`.
     """
     if model_name is not None:
-        return InferredEngine(catalogue.load(model_name), f"{model_name}, as asked for")
+        return InferredEngine(catalogue.load(model_name), f"{model_name}, as set by --model")
     names = {getattr(pool, "model", None) for pool in recorded.spec.pools.values()} - {None}
     if len(names) == 1:
         name = str(names.pop())
         return InferredEngine(catalogue.load(name), f"{name}, as the recorded pools have it")
     base = catalogue.load(MODEL)
     factor = time_factor(recorded, base, lengths)
-    origin = f"{MODEL}, its times multiplied by {factor:.2f}: so long requests stayed in work by Little's law"
+    origin = f"{MODEL} with all times multiplied by {factor:.2f}, to match the recorded service times (Little's law)"
     return InferredEngine(base if abs(factor - 1.0) < MIN_CHANGE else scaled_times(base, factor), origin)
 
 
@@ -75,8 +75,8 @@ def time_factor(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float
         expected = rate[usable] * service_s(model, running[usable] / ready[usable], *lengths)
         return float(running[usable].sum() / expected.sum())
     raise EngineUnknown(
-        "how long requests stay in work is not recorded (running and requests_per_s of engines, for some hundred"
-        " requests): give --model NAME"
+        "the service time of requests is not recorded (it needs running and requests_per_s of an engine, for some"
+        " hundred requests): set --model NAME"
     )
 
 

@@ -23,8 +23,8 @@ MIN_TICKS: Final = 4
 SLACK_S: Final = 3600.0
 """A file is skipped if the next one starts this long before the period: clock corrections are smaller. Seconds."""
 NO_SPECIFICATION: Final = (
-    "no specification that decided its turns stands in the journal, whole and as this version reads it (damaged: {}):"
-    " look back with the version that wrote it"
+    "the journal has no specification of its ticks that this version can read (damaged: {}): run the report with the"
+    " version that wrote the journal"
 )
 Progress = Callable[[int, int], None]
 """A callback that gets the read bytes and the total."""
@@ -70,7 +70,7 @@ def read(
     for name, ticks in sorted(columns.items()):
         run = ticks.to_run(specs, damaged)
         if len(ticks) < MIN_TICKS:
-            runs[name] = f"{len(ticks)} turns only, and {MIN_TICKS} are needed to tell anything"
+            runs[name] = f"only {len(ticks)} ticks, but a report needs {MIN_TICKS}"
         else:
             runs[name] = (
                 run if run is not None else NO_SPECIFICATION.format(damaged_places[0] if damaged_places else "none")
@@ -125,11 +125,11 @@ def _nothing_reason(  # noqa: PLR0913 - the contents of the journals
 ) -> str:
     """Return why no run can be read."""
     if not names:
-        return f"no turn can be read: {damaged} lines are damaged" if damaged else "no turn is recorded yet"
+        return f"no tick can be read: {damaged} lines are damaged" if damaged else "no tick is recorded yet"
     if workload is not None and workload not in names:
-        hint = did_you_mean(workload, sorted(names)) or f"there are {', '.join(sorted(names))}"
-        return f"--workload {workload!r}: no such workload in the journals; {hint}"
+        hint = did_you_mean(workload, sorted(names)) or f"the workloads are {', '.join(sorted(names))}"
+        return f"--workload {workload!r}: is not in the journals; {hint}"
     if reasons:
         return "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     span = " to ".join(timestamp(t) for t in recorded)
-    return f"--since, --until: no turn is recorded then; the journals hold {span}"
+    return f"--since, --until: no tick is recorded in this period; the journals cover {span}"

@@ -59,11 +59,11 @@ def _cards(summary: PeriodSummary) -> list[tuple[str, str, str]]:
     refused, shortages = (int(recorded.columns[name].sum()) for name in ("refused", "short"))
     return [
         ("cost", cost, ""),
-        ("beyond the work", text.UNKNOWN if idle is None else dollars(idle), ""),
+        ("idle cost", text.UNKNOWN if idle is None else dollars(idle), ""),
         ("replica-hours", text.UNKNOWN if hours is None else f"{hours:,.1f}", ""),
-        ("late requests", text.UNKNOWN if late is None else f"{late:,.0f}", "bad" if late and late >= 1 else ""),
-        ("blind", share(summary.blind_share), "bad" if summary.blind_share > 0.01 else ""),
-        ("writes refused", f"{refused:,}", "bad" if refused else ""),
-        ("turns without capacity", f"{shortages:,}", "bad" if shortages else ""),
-        ("changes up / down", f"{recorded.reasons.ups:,} / {recorded.reasons.downs:,}", ""),
+        ("SLO violations", text.UNKNOWN if late is None else f"{late:,.0f}", "bad" if late and late >= 1 else ""),
+        ("blind time", share(summary.blind_share), "bad" if summary.blind_share > 0.01 else ""),
+        ("writes rejected", f"{refused:,}", "bad" if refused else ""),
+        ("ticks with a shortage", f"{shortages:,}", "bad" if shortages else ""),
+        ("scaled out / in", f"{recorded.reasons.ups:,} / {recorded.reasons.downs:,}", ""),
     ]

@@ -31,10 +31,10 @@ MIN_BINS: Final = 4
 MIN_BLIND_S: Final = 60.0
 """The minimum time without evidence: a tick or two without it occur at every start. Seconds."""
 ORDER: Final = (
-    "most late", "most idle money", "blind", "gap", "out of capacity", "overridden", "refused writes", "errors"
+    "SLO violations", "idle cost", "blind", "gap", "capacity shortage", "override", "rejected writes", "read errors"
 )  # fmt: skip
 """The kinds of notable periods, in the order of the page."""
-MIN_AMOUNTS: Final = {"most idle money": 0.005, "overridden": 0.05}
+MIN_AMOUNTS: Final = {"idle cost": 0.005, "override": 0.05}
 """The minimum amount of a notable period: half a cent, three minutes of a replica; 1 of any other kind."""
 
 
@@ -143,7 +143,7 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
     """
     unknown = np.full(len(recorded), np.nan)
     if recorded.spec.slo is None:
-        return unknown, "not known: nothing is promised (slo)"
+        return unknown, "unknown: the workload has no slo"
     late_by_source: list[Floats] = []
     quantities: set[str] = set()
     for source in recorded.spec.sources:
@@ -163,10 +163,10 @@ def _late(recorded: RecordedRun) -> tuple[Floats, str]:
         if rate is not None and shares:
             late_by_source.append(rate * np.fmax.reduce(shares) * recorded.over_s)
     if not late_by_source:
-        return unknown, "not known: no source tells requests_per_s beside a latency's late_share or p95_s"
+        return unknown, "unknown: no source provides requests_per_s with a late_share or p95_s of a latency"
     tails = sorted(quantity for quantity in quantities if quantity.endswith("p95_s"))
-    parts = [f"as {' and '.join(sorted(quantities - {*tails}))} told"] if quantities - {*tails} else []
-    parts += [f"by the tails of {' and '.join(tails)}, above which 5% of the requests lay"] if tails else []
+    parts = [f"from {' and '.join(sorted(quantities - {*tails}))}"] if quantities - {*tails} else []
+    parts += [f"estimated from {' and '.join(tails)} and the usual tail of the latency"] if tails else []
     method = "; ".join(parts)
     return np.asarray(np.sum(late_by_source, axis=0), np.float64), method
 
@@ -204,16 +204,16 @@ def notable_periods(summary: PeriodSummary) -> list[NotablePeriod]:
     recorded = summary.recorded
     columns = recorded.columns
     kinds: Sequence[tuple[str, Floats, str]] = (
-        ("most late", summary.late, "{:,.0f} request{s} late"),
-        ("most idle money", summary.idle_usd, "{:,.2f} USD for replicas beyond the work"),
-        ("out of capacity", columns["short"], "{:,.0f} turn{s} without capacity or quota"),
+        ("SLO violations", summary.late, "{:,.0f} late request{s}"),
+        ("idle cost", summary.idle_usd, "{:,.2f} USD for idle replicas"),
+        ("capacity shortage", columns["short"], "{:,.0f} tick{s} without capacity or quota"),
         (
-            "overridden",
+            "override",
             columns["override_change"] * recorded.over_s / HOUR_S,
-            "{:,.1f} replica-hours moved by an override",
+            "{:,.1f} replica-hours changed by a manual override",
         ),
-        ("refused writes", columns["refused"], "{:,.0f} write{s} refused"),
-        ("errors", columns["errors"], "{:,.0f} read{s} of sources and pools failed"),
+        ("rejected writes", columns["refused"], "{:,.0f} rejected write{s}"),
+        ("read errors", columns["errors"], "{:,.0f} failed read{s} of sources and pools"),
     )
     ranked = [period for kind, values, template in kinds for period in _ranked(recorded, kind, values, template)]
     return sorted([*ranked, *_blind(recorded)], key=lambda period: ORDER.index(period.kind))
@@ -257,7 +257,7 @@ def _blind(recorded: RecordedRun) -> list[NotablePeriod]:
     periods = []
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         length_s = float(time_s[last - 1] - time_s[first] + over_s[last - 1])
-        text = f"without full evidence for {duration(length_s)}"
+        text = f"incomplete observations for {duration(length_s)}"
         if length_s < MIN_BLIND_S:
             continue
         periods.append(NotablePeriod("blind", float(time_s[first]), length_s, length_s, text, float(time_s[first])))
@@ -266,7 +266,7 @@ def _blind(recorded: RecordedRun) -> list[NotablePeriod]:
         since = float(time_s[k] + over_s[k])
         length_s = float(gaps[k])
         periods.append(
-            NotablePeriod("gap", since, length_s, length_s, f"no turn for {duration(length_s)}", float(time_s[k]))
+            NotablePeriod("gap", since, length_s, length_s, f"no tick for {duration(length_s)}", float(time_s[k]))
         )
     periods.sort(key=lambda period: -period.over_s)
     return [

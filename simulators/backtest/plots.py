@@ -34,26 +34,26 @@ REPLICAS: Final = {
 def plots_of(result: BacktestResult, key: str) -> Iterator[PagePlot]:
     """Yield a workload's plots. `key` makes their ids unique on the page."""
     summary, recorded = result.summary, result.recorded
-    note = "Shaded: turns without full evidence (amber), and no turns at all (grey)."
-    yield plot(sizes(result), f"{key}-record-sizes", "Traffic and replicas, as recorded", note)
+    note = "Shaded: ticks with incomplete observations (amber), and periods without ticks (grey)."
+    yield plot(sizes(result), f"{key}-record-sizes", "Recorded traffic and replicas", note)
     if len(recorded.pools) > 1:
-        yield plot(pools(recorded), f"{key}-record-pools", "Replicas asked for, by pool")
+        yield plot(pools(recorded), f"{key}-record-pools", "Desired replicas by pool")
     if _latencies(recorded):
-        bars = f" Bars: requests late in each {_bin_name(recorded)}, {summary.late_method}."
-        yield plot(latencies(summary), f"{key}-record-late", "Latency, p95 as read", bars.strip())
+        note = f"Bars: SLO violations per {_bin_name(recorded)}, {summary.late_method}."
+        yield plot(latencies(summary), f"{key}-record-late", "Recorded p95 latency", note)
     if summary.total(summary.usd) is not None:
-        note = f"What was asked for in each {_bin_name(recorded)}, and what of it exceeded the work."
-        yield plot(money(summary), f"{key}-record-money", "Money", note)
+        note = f"Cost per {_bin_name(recorded)}, and its idle part: the cost of replicas above the load."
+        yield plot(money(summary), f"{key}-record-money", "Cost", note)
     if result.counterfactuals is not None:
-        note = "Replicas asked for: as recorded, and by each policy on the rebuilt requests."
-        yield plot(counterfactual_sizes(result), f"{key}-record-beside", "What others would have asked for", note)
+        note = "Desired replicas: as recorded, and of each policy on the rebuilt requests."
+        yield plot(counterfactual_sizes(result), f"{key}-record-beside", "Desired replicas of other policies", note)
 
 
 def sizes(result: BacktestResult) -> Any:
     """Return the plot of the request rate with demand, desired and ready replicas."""
     recorded = result.recorded
     chart = figure(
-        yaxis={"title": {"text": "requests a second"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "requests per second"}, "rangemode": "tozero"},
         yaxis2=dict(REPLICAS),
         xaxis=_x_axis(recorded),
     )
@@ -65,7 +65,7 @@ def sizes(result: BacktestResult) -> Any:
     desired = recorded.desired()
     lines = (
         ("demand", recorded.columns["demand"], "#d9622b", np.fmax),
-        ("asked for", desired, "#2f6fde", np.fmax),
+        ("desired", desired, "#2f6fde", np.fmax),
         ("ready", recorded.columns["ready"], "#14937f", np.fmin),
     )
     for name, values, colour, worst in lines:
@@ -93,15 +93,15 @@ def latencies(summary: PeriodSummary) -> Any:
     recorded = summary.recorded
     chart = figure(
         yaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
-        yaxis2={**REPLICAS, "title": {"text": "requests late"}},
+        yaxis2={**REPLICAS, "title": {"text": "SLO violations"}},
         xaxis=_x_axis(recorded),
     )
     begins, late = binned(recorded, summary.late)
     if np.isfinite(late).any():
         width_ms = width_s(recorded) * 1000.0
         chart.add_trace(
-            go.Bar(name="late", x=_dates(begins), y=json_numbers(late), width=[width_ms] * len(late), offset=0,
-                   yaxis="y2", marker={"color": "rgba(180, 35, 24, 0.35)", "line": {"width": 0}})
+            go.Bar(name="SLO violations", x=_dates(begins), y=json_numbers(late), width=[width_ms] * len(late),
+                   offset=0, yaxis="y2", marker={"color": "rgba(180, 35, 24, 0.35)", "line": {"width": 0}})
         )  # fmt: skip
     ends = np.array([recorded.at[0], recorded.at[-1]])
     for k, ((source, quantity), limit_s) in enumerate(_latencies(recorded).items()):
@@ -110,8 +110,8 @@ def latencies(summary: PeriodSummary) -> Any:
         colour = COLOURS[(k + 2) % len(COLOURS)]
         chart.add_trace(_line(f"{source}.{quantity}", time_s, tails, colour))
         if limit_s is not None:
-            promised = f"promised, {quantity.partition('_')[0].upper()}"
-            chart.add_trace(_line(promised, ends, np.array([limit_s, limit_s]), colour, dash="dash"))
+            name = f"SLO, {quantity.partition('_')[0].upper()}"
+            chart.add_trace(_line(name, ends, np.array([limit_s, limit_s]), colour, dash="dash"))
     return chart
 
 
@@ -121,7 +121,7 @@ def money(summary: PeriodSummary) -> Any:
     chart = figure(
         barmode="stack",
         yaxis={"title": {"text": "USD"}, "rangemode": "tozero"},
-        yaxis2={**REPLICAS, "title": {"text": "USD so far"}},
+        yaxis2={**REPLICAS, "title": {"text": "cumulative USD"}},
         xaxis=_x_axis(recorded),
     )
     for k, name in enumerate(recorded.pools):
@@ -132,9 +132,9 @@ def money(summary: PeriodSummary) -> Any:
     begins, idle = binned(recorded, summary.idle_usd)
     if np.isfinite(idle).any():
         edges = np.append(begins, begins[-1] + width_s(recorded))
-        chart.add_trace(_line("beyond the work", edges, np.append(idle, idle[-1]), RED, shape="hv"))
+        chart.add_trace(_line("idle cost", edges, np.append(idle, idle[-1]), RED, shape="hv"))
     time_s, so_far = thinned(recorded, np.cumsum(np.nan_to_num(summary.usd)), np.fmax)
-    chart.add_trace(_line("so far", time_s, so_far, "#c43d6b", yaxis="y2"))
+    chart.add_trace(_line("cumulative", time_s, so_far, "#c43d6b", yaxis="y2"))
     return chart
 
 
@@ -212,7 +212,7 @@ def _shades(recorded: RecordedRun) -> list[tuple[float, float, str]]:
 
 def _bin_name(recorded: RecordedRun) -> str:
     """Return the length of the summed periods as text."""
-    return {3600.0: "hour", 600.0: "ten minutes", 60.0: "minute"}[width_s(recorded)]
+    return {3600.0: "hour", 600.0: "10 minutes", 60.0: "minute"}[width_s(recorded)]
 
 
 def _bars(name: str, recorded: RecordedRun, values: Floats, colour: str) -> Any:

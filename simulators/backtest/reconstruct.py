@@ -75,19 +75,17 @@ def rebuild(recorded: RecordedRun, model: ServiceModel, assumed: AssumedLengths,
     prompt, output, lengths_text = _lengths(recorded, source, assumed, at_s + window_s / 2)
     if source is not None:
         rate, covered = _arrivals_by_throughput(recorded, source, queue, at_s, window_s)
-        method = f"requests answered by {source} and the change of what was in the system, over {window_s:g} s each"
+        method = f"arrivals: requests answered by {source} plus the growth of open requests, over {window_s:g} s each"
     else:
         signal = _in_work_signal(recorded, queue)
         lengths = float(np.mean(prompt)), float(np.mean(output))
         rate, covered = _arrivals_by_queue_depth(recorded, signal, at_s, model, lengths)
-        method = (
-            f"the change of what was in the system, and what left it: {'.'.join(signal)} over the model's time for one"
-        )
+        method = f"arrivals: growth of open requests plus departures ({'.'.join(signal)} over the model's service time)"
     if covered < MIN_COVERED:
         raise ArrivalsUnknown(
-            f"readings cover {covered:.0%} of the period, and {MIN_COVERED:.0%} are needed to rebuild arrivals"
+            f"readings cover {covered:.0%} of the period, but rebuilding the arrivals needs {MIN_COVERED:.0%}"
         )
-    gaps = f"; {1 - covered:.1%} of the period was not seen and is bridged by straight lines" if covered < 0.999 else ""
+    gaps = f"; {1 - covered:.1%} of the period has no readings and is interpolated" if covered < 0.999 else ""
     rate = _without_negative(rate)
     trace = _draw_trace(edges, rate, (prompt, output), _initial_waiting(recorded, source, queue), seed)
     return Rebuilt(trace, edges, rate, covered, (method + gaps, lengths_text), window_s, queue is not None)
@@ -131,8 +129,8 @@ def _in_work_signal(recorded: RecordedRun, queue: str | None) -> tuple[str, str]
         if recorded.reading(source, quantity) is not None and open_requests is not None:
             return source, quantity
     raise ArrivalsUnknown(
-        "no source tells requests_per_s, nor what waits and what is in work (visible and in_flight, or running and"
-        " waiting): arrivals cannot be rebuilt"
+        "arrivals cannot be rebuilt: no source provides requests_per_s, or both waiting and running requests (visible"
+        " and in_flight, or waiting and running)"
     )
 
 
@@ -173,7 +171,7 @@ def _interpolated(recorded: RecordedRun, source: str, quantity: str, at_s: Float
     """Return a quantity interpolated at these times, and the share of the times near a reading."""
     values = recorded.reading(source, quantity)
     if values is None:
-        raise ArrivalsUnknown(f"{source} does not tell {quantity}")
+        raise ArrivalsUnknown(f"source {source} does not provide {quantity}")
     known = np.isfinite(values)
     measured, values = recorded.measured[SignalName(f"{source}.{quantity}")][known], values[known]
     order = np.argsort(measured, kind="stable")
@@ -207,19 +205,19 @@ def _lengths(
             means.append(
                 np.where(measurable, np.divide(total, requests, out=np.full(len(at_s), mean), where=measurable), mean)
             )
-            texts.append(f"{name} have {mean:.0f} tokens in the mean, as recorded")
+            texts.append(f"{name} have {mean:.0f} tokens on average, as recorded")
         else:
             embedded = None if set_by_user is not None else _embedded_mean(recorded, name)
             means.append(np.full(len(at_s), set_by_user or embedded or default))
             origin = (
-                "as given"
+                "as set by the options"
                 if set_by_user
-                else "as the recorded world has it"
+                else "as in the recorded world"
                 if embedded
                 else "assumed: give the lengths"
             )
-            texts.append(f"{name} have {means[-1][0]:.0f} tokens in the mean, {origin}")
-    return means[0], means[1], "; ".join(texts) + f"; single lengths scatter log-normally (CV {LENGTH_CV:g}), assumed"
+            texts.append(f"{name} have {means[-1][0]:.0f} tokens on average, {origin}")
+    return means[0], means[1], "; ".join(texts) + f"; a log-normal spread of lengths (CV {LENGTH_CV:g}) is assumed"
 
 
 def _embedded_mean(recorded: RecordedRun, name: str) -> float | None:
@@ -255,4 +253,4 @@ def _draw_trace(edges: Floats, rate: Floats, lengths: tuple[Floats, Floats], wai
         normal = rng(f"retrospect/{name}").standard_normal(len(times))
         tokens = np.rint(np.exp(np.log(np.maximum(means[step], 1.0)) - deviation**2 / 2 + deviation * normal))
         columns[name] = np.clip(tokens, 1, maximum).astype(np.int32)
-    return ordered(columns, times, "recorded", "rebuilt from a journal's readings")
+    return ordered(columns, times, "recorded", "rebuilt from the readings of a journal")

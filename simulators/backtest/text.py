@@ -15,7 +15,7 @@ from simulators.world.traffic.describe import duration
 Row = tuple[str, list[str]]
 WHOLLY_KNOWN = 0.995
 """A figure known for more than this share of the time is shown without that share."""
-UNKNOWN = "not known"
+UNKNOWN = "unknown"
 
 
 def headline(summary: PeriodSummary) -> str:
@@ -26,15 +26,15 @@ def headline(summary: PeriodSummary) -> str:
     text = f"{recorded.name}, {duration(recorded.span_s)} from {timestamp(float(recorded.at[0]))}: "
     text += f"{UNKNOWN if hours is None else f'{hours:,.1f}'} replica-hours"
     if summary.unpriced or usd is None:
-        text += f", cost {UNKNOWN} (no price_usd_per_hour of {', '.join(summary.unpriced) or 'its pools'})"
+        text += f", cost {UNKNOWN} (no price_usd_per_hour for {', '.join(summary.unpriced) or 'its pools'})"
     else:
         text += f" for {dollars(usd)}{_known_part(summary.known(summary.usd))}"
     if late is None:
-        return f"{text}; late requests {summary.late_method}."
-    return f"{text}; about {late:,.0f} requests late{_known_part(summary.known(summary.late))}, {summary.late_method}."
+        return f"{text}; SLO violations {summary.late_method}."
+    return f"{text}; about {late:,.0f} SLO violations{_known_part(summary.known(summary.late))}, {summary.late_method}."
 
 
-OVERVIEW = ("replica-hours", "cost", "beyond the work", "late requests", "blind", "turns without capacity")
+OVERVIEW = ("replica-hours", "cost", "idle cost", "SLO violations", "blind time", "ticks with a shortage")
 
 
 def overview(summary: PeriodSummary) -> Sequence[str]:
@@ -56,32 +56,32 @@ def sentences(result: BacktestResult) -> Iterator[str]:
     summary, recorded = result.summary, result.recorded
     idle, usd = summary.total(summary.idle_usd), summary.total(summary.usd)
     if recorded.spec.slo is not None:
-        yield f"Promised: {slo_text(recorded.spec.slo)}."
+        yield f"SLO: {slo_text(recorded.spec.slo)}."
     if idle is not None and usd:
         yield (
-            f"{dollars(idle)} ({share(idle / usd)}) was paid for replicas beyond the work of the turn: what is kept"
-            " against start-up times and surges, and what came down late. Reserved replicas are not among them."
+            f"Idle cost: {dollars(idle)} ({share(idle / usd)}) for replicas above the current load, such as headroom"
+            " for start-up times and bursts, and delayed scale-in. Reserved replicas are excluded."
         )
     reasons = recorded.reasons
     yield (
-        f"{len(recorded):,} turns, every {recorded.interval_s:.0f} s; {reasons.ups:,} asked for more and"
-        f" {reasons.downs:,} for fewer; {summary.blind_share:.2%} of the time without full evidence."
+        f"{len(recorded):,} ticks, every {recorded.interval_s:.0f} s: {reasons.ups:,} scaled out, {reasons.downs:,}"
+        f" scaled in; observations were incomplete for {summary.blind_share:.2%} of the time."
     )
     if recorded.silent_s > recorded.interval_s:
-        yield f"For {duration(recorded.silent_s)} no turn was taken: that time is in no sum, and a gap in the plots."
+        yield f"No ticks for {duration(recorded.silent_s)}: this time is not in any sum and is a gap in the plots."
     if len(recorded.specs) > 1:
         maximum = max(recorded.specs.values())
         yield (
-            f"The specification changed: {len(recorded.specs)} decided in turn. Prices, pools and the policy that is"
-            f" simulated are those of the one that decided most turns ({maximum:,} of {len(recorded):,})."
+            f"The specification changed: {len(recorded.specs)} versions were active. The report uses prices, pools and"
+            f" policy of the version that decided most ticks ({maximum:,} of {len(recorded):,})."
         )
     if recorded.damaged:
-        yield f"{recorded.damaged:,} damaged lines of the journals were passed over."
+        yield f"{recorded.damaged:,} damaged lines of the journals were skipped."
     if recorded.out_of_order:
-        yield f"{recorded.out_of_order:,} turns were left out: the clock had been set back, or two journals have them."
+        yield f"{recorded.out_of_order:,} ticks were skipped: the clock was set back, or two journals contain them."
     if recorded.columns["dry_run"].any():
         dry = float(recorded.columns["dry_run"].mean())
-        yield f"{share(dry)} of the turns were dry: their sizes are those found, and nobody's decision here."
+        yield f"{share(dry)} of the ticks were dry runs: their sizes were set by another writer, not by Forescale."
 
 
 def comparison(result: BacktestResult) -> tuple[list[str], list[Row]]:
@@ -95,11 +95,11 @@ def comparison(result: BacktestResult) -> tuple[list[str], list[Row]]:
     rebuilt = outcomes[0].requests
     rows: list[Row] = [
         ("cost", [_dollars(priced), *(_dollars(o.usd) for o in outcomes)]),
-        (f"cost against {baseline.name}", ["", *(_cost_difference(o, baseline, error) for o in outcomes)]),
+        (f"cost compared with {baseline.name}", ["", *(_cost_difference(o, baseline, error) for o in outcomes)]),
         ("replica-hours", [_hours(hours), *(_hours(o.replica_hours) for o in outcomes)]),
         ("requests", ["", *(f"{o.requests:,}" for o in outcomes)]),
-        ("late requests", [_count(late), *(_count(o.late) for o in outcomes)]),
-        ("  of them", [_share(late, rebuilt), *(_share(o.late, o.requests) for o in outcomes)]),
+        ("SLO violations", [_count(late), *(_count(o.late) for o in outcomes)]),
+        ("  share of requests", [_share(late, rebuilt), *(_share(o.late, o.requests) for o in outcomes)]),
         ("TTFT p95", ["", *(seconds(o.run_data.summary.ttft_s.p95) for o in outcomes)]),
         ("ITL p95", ["", *(seconds(o.run_data.summary.itl_s.p95) for o in outcomes)]),
     ]
@@ -146,14 +146,14 @@ def notable_overall(period: Sequence[BacktestResult]) -> list[Sequence[str]]:
 def notes(result: BacktestResult) -> Iterator[str]:
     """Yield the notes needed to read the comparison, or the reason why there is none."""
     if result.counterfactuals is None:
-        yield f"What other policies would have done was not simulated: {result.skip_reason}."
+        yield f"No other policy was simulated: {result.skip_reason}."
         return
     yield result.counterfactuals.error.sentences()
     if result.world is not None:
         yield from (f"{text[0].upper()}{text[1:]}." for text in result.world.assumptions)
         if not result.world.has_slo:
             usual = slo_text(result.world.case.scenario.slo)
-            yield f"Nothing is promised (slo): what the runs below tell of an SLO is about the usual one: {usual}."
+            yield f"The workload has no slo; the simulated runs are judged by the default SLO: {usual}."
     yield from (f"Not simulated: {text}." for text in result.counterfactuals.left_out)
 
 
@@ -164,7 +164,7 @@ def lines(result: BacktestResult) -> Iterator[str]:
     if result.notable:
         yield ""
         rows = [(kind, [since, amount, worst]) for kind, since, _, amount, worst in notable_rows(result)]
-        yield from aligned(rows, ["since", "how much", "worst turn"], "where to look")
+        yield from aligned(rows, ["since", "amount", "worst tick"], "problem")
     head, compared = comparison(result)
     if compared:
         yield ""
@@ -205,5 +205,5 @@ def _cost_difference(outcome: CounterfactualOutcome, baseline: CounterfactualOut
         return UNKNOWN
     difference = outcome.usd - baseline.usd
     share_ = f" ({difference / baseline.usd:+.1%})" if baseline.usd else ""
-    note = "" if error is None or abs(difference) > error else ", within the error"
+    note = "" if error is None or abs(difference) > error else ", within the method's error"
     return f"{'-' if difference < 0 else '+'}{dollars(abs(difference))}{share_}{note}"

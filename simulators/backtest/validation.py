@@ -71,25 +71,25 @@ class MethodError:
 
     def sentences(self) -> str:
         """Return the error in sentences."""
-        texts = ["The method's error."]
+        texts = ["Error of the method."]
         if world := _comparison_text(self.world_usd, self.world_late):
-            texts.append(f"With the very sizes recorded, the rebuilt world {world}.")
+            texts.append(f"A replay of the recorded sizes {world}.")
         if self.dry_run:
-            texts.append("The record is of a dry run, so how far the policy's simulation errs cannot be told.")
+            texts.append("The record is of a dry run, so the error of the policy's simulation is unknown.")
         elif self.sizes is None:
             texts.append(
-                "The period is shorter than the first scale-in window: the policy's simulation tells no error."
+                "The period is shorter than the first scale-in window: the error of the policy's simulation is unknown."
             )
         else:
             s = self.sizes
             texts.append(
-                f"The policy that ran, simulated, asks for {s.simulated:.2f} replicas in the mean, and {s.recorded:.2f}"
-                f" were decided ({s.bias:+.1%}); a turn is {s.mean_off:.2f} off in the mean ({s.off_share:.0%}),"
-                f" {s.within_one:.0%} of {s.turns:,} turns by no more than one replica."
+                f"The simulation of the policy that ran has {s.simulated:.2f} replicas on average, the record"
+                f" {s.recorded:.2f} ({s.bias:+.1%}). The mean absolute difference per tick is {s.mean_off:.2f} replicas"
+                f" ({s.off_share:.0%}); {s.within_one:.0%} of {s.turns:,} ticks differ by at most one replica."
             )
             if present := _comparison_text(self.usd, self.late):
-                texts.append(f"It {present}.")
-        return " ".join([*texts, "Differences between policies that are smaller than this tell nothing."])
+                texts.append(f"The simulation {present}.")
+        return " ".join([*texts, "Smaller differences between policies are not significant."])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the error as plain data, None where unknown."""
@@ -138,10 +138,10 @@ def _comparison_text(usd: Pair | None, late: Pair | None) -> str:
     texts = []
     if usd is not None:
         change = f" ({usd[1] / usd[0] - 1:+.1%})" if usd[0] else ""
-        texts.append(f"costs {usd[1]:,.2f} USD for {usd[0]:,.2f} recorded{change}")
+        texts.append(f"costs {usd[1]:,.2f} USD, recorded {usd[0]:,.2f} USD{change}")
     if late is not None:
-        texts.append(f"has {late[1]:,.0f} requests late for {late[0]:,.0f} read off the record")
-    return " and ".join(texts)
+        texts.append(f"has {late[1]:,.0f} SLO violations, recorded {late[0]:,.0f}")
+    return ", and ".join(texts)
 
 
 def _pair(pair: Pair | None) -> dict[str, float] | None:

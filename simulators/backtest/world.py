@@ -139,9 +139,11 @@ def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tup
         start_up=start_up,
     )
     shortage = shortage_share(steps, recorded.span_s)
-    capacity_text = f"capacity as recorded, lacking for {shortage:.0%} of the time, else" if shortage else "capacity"
+    capacity_text = "capacity is assumed to be available"
+    if shortage:
+        capacity_text = f"capacity is short for {shortage:.0%} of the time, as recorded"
     losses = f"{interruptions:.3g} losses per replica and hour"
-    return offer, f"pool {name}: {starts}; {losses}; {capacity_text} whenever it is asked for"
+    return offer, f"pool {name}: {starts}; {losses}; {capacity_text}"
 
 
 def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
@@ -156,11 +158,11 @@ def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartU
         median_s = max(pool.lead_time_s, 1.0)
         return _lognormal_start_up(
             median_s, 0.0
-        ), f"a start takes {median_s:g} s, as configured ({len(starts)} were recorded)"
+        ), f"a start takes {median_s:g} s, as configured ({len(starts)} starts were recorded)"
     sigma = min(3.0, math.log(max(p90, p50) / p50) / P90)
     return _lognormal_start_up(
         p50, sigma
-    ), f"a start takes {p50:.0f} s (P90 {p90:.0f} s), as {len(starts)} recorded ones did"
+    ), f"a start takes {p50:.0f} s (P90 {p90:.0f} s), as {len(starts)} recorded starts"
 
 
 def _lognormal_start_up(median_s: float, sigma: float) -> StartUp:

@@ -29,16 +29,20 @@ JOURNAL_OPTIONS: Final = ("workload", "model", "prompt_tokens", "output_tokens")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", type=Path, metavar="JOURNAL|SCENARIO", help="a journal's folder or file, or a scenario")
-    parser.add_argument("--offers", type=Path, metavar="FILE", help="prices and GPUs that could be had: docs/advise.md")
-    parser.add_argument("--workload", metavar="NAME", help="which one of the journal's")
+    parser.add_argument("what", type=Path, metavar="JOURNAL|SCENARIO", help="journal folder or file, or scenario file")
+    parser.add_argument("--offers", type=Path, metavar="FILE", help="available GPUs and their prices (docs/advise.md)")
+    parser.add_argument("--workload", metavar="NAME", help="workload to analyse, if the journal has several")
     parser.add_argument(
-        "--model", metavar="NAME", help="the service model of the journal's replicas (default: as read)"
+        "--model", metavar="NAME", help="service model of the journal's replicas (default: as recorded)"
     )
-    parser.add_argument("--prompt-tokens", type=float, metavar="N", help="mean tokens of the journal's prompts")
-    parser.add_argument("--output-tokens", type=float, metavar="N", help="mean tokens of the journal's outputs")
+    parser.add_argument(
+        "--prompt-tokens", type=float, metavar="N", help="mean prompt length of the journal's requests in tokens"
+    )
+    parser.add_argument(
+        "--output-tokens", type=float, metavar="N", help="mean output length of the journal's requests in tokens"
+    )
     shared_options.trace_arguments(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's, or 1)")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: the scenario's, or 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
 
@@ -75,11 +79,15 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
             if getattr(args, name) is not None:
                 option = f"--{name.replace('_', '-')}"
                 yield Problem(
-                    COMMAND_LINE, 1, option, str(getattr(args, name)), "is about a journal: a scenario says it"
+                    COMMAND_LINE,
+                    1,
+                    option,
+                    str(getattr(args, name)),
+                    "applies to a journal only: set it in the scenario",
                 )
     elif args.trace is not None:
         yield Problem(
-            COMMAND_LINE, 1, "--trace", str(args.trace), "is about a scenario: a journal has its own requests"
+            COMMAND_LINE, 1, "--trace", str(args.trace), "applies to a scenario only: a journal has its own requests"
         )
     for name in ("prompt_tokens", "output_tokens"):
         value = getattr(args, name)

@@ -27,18 +27,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``calibrate``."""
     parser.add_argument("runs", type=Path, metavar="RUN_DIR", help="folder with requests.csv or requests.csv.gz")
     parser.add_argument(
-        "--model", default=DEFAULT_BASE, metavar="BASE", help="start from this catalogue model or file (%(default)s)"
+        "--model",
+        default=DEFAULT_BASE,
+        metavar="BASE",
+        help="base model: a catalogue name or a file (default: %(default)s)",
     )
-    parser.add_argument("--host", metavar="MODEL", help="with the host side of this model (launch, ingest, front end)")
     parser.add_argument(
-        "--set", default="", metavar="KEY=VALUE,...", help="the base model's fields that differ, as max_seqs=128"
+        "--host", metavar="MODEL", help="take the host times (launch, ingest, front end) from this model"
     )
-    parser.add_argument("--scalar", action="store_true", help="fit one factor on all of the base model's times")
-    parser.add_argument("--hold-out", metavar="RUN,...", help="hold these runs back (default: each in its turn)")
-    parser.add_argument("--out", type=Path, metavar="F.yaml", help="write the model, fitted to all runs")
-    parser.add_argument("--html", type=Path, metavar="F.html", help="write the errors as a page")
-    parser.add_argument("--json", action="store_true", help="model and errors as JSON")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the engine's noise (%(default)s)")
+    parser.add_argument(
+        "--set", default="", metavar="KEY=VALUE,...", help="fields to override in the base model, as in max_seqs=128"
+    )
+    parser.add_argument("--scalar", action="store_true", help="fit one factor for all times of the base model")
+    parser.add_argument(
+        "--hold-out", metavar="RUN,...", help="hold out these runs for validation (default: each run once)"
+    )
+    parser.add_argument("--out", type=Path, metavar="F.yaml", help="write the model fitted to all runs")
+    parser.add_argument("--html", type=Path, metavar="F.html", help="write an HTML page with the errors")
+    parser.add_argument("--json", action="store_true", help="print the model and the errors as JSON")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed of the engine noise (default: %(default)s)"
+    )
 
 
 def command(args: argparse.Namespace) -> int:
@@ -92,10 +101,10 @@ def _held_out_runs(text: str | None, runs: Mapping[str, EngineRun]) -> list[str]
     held_out = [name.strip() for name in text.split(",")] if text else []
     for name in held_out:
         if name not in runs:
-            hint = did_you_mean(name, list(runs)) or f"there are {', '.join(runs)}"
-            raise ConfigError([Problem("command line", 1, "--hold-out", name, "there is no run of this name", hint)])
+            hint = did_you_mean(name, list(runs)) or f"the runs are {', '.join(runs)}"
+            raise ConfigError([Problem("command line", 1, "--hold-out", name, "is not the name of a run", hint)])
     if held_out and not set(runs) - set(held_out):
-        raise ConfigError([Problem("command line", 1, "--hold-out", str(text), "must leave a run to fit to")])
+        raise ConfigError([Problem("command line", 1, "--hold-out", str(text), "must leave at least one run to fit")])
     return held_out
 
 

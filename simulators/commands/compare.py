@@ -31,22 +31,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--policies",
         default="",
         metavar="A,B",
-        help=f"workload files, those beside the scenario, oracle, or peers ({', '.join(peer_names())}); settings follow"
-        " a colon: static:replicas=8;min_replicas=8",
+        help="policies to compare: workload files, names of workload files in the scenario's folder, oracle, or peers"
+        f" ({', '.join(peer_names())}); settings follow a colon, as in static:replicas=8;min_replicas=8",
     )
-    parser.add_argument("--without-self", action="store_true", help="leave the scenario's own workload out")
+    parser.add_argument("--without-self", action="store_true", help="exclude the scenario's own workload")
     parser.add_argument(
         "--replications",
         type=int,
         default=REPLICATIONS,
         metavar="R",
-        help=f"runs of each, under seeds that follow one another (default: {REPLICATIONS})",
+        help=f"runs of each policy, with consecutive seeds (default: {REPLICATIONS})",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="the first seed (default: the scenario's)")
+    parser.add_argument("--seed", type=int, metavar="N", help="first random seed (default: the scenario's)")
     shared_options.trace_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    parser.add_argument("--jobs", type=int, metavar="J", help="processes at most (default: one a CPU)")
+    parser.add_argument("--jobs", type=int, metavar="J", help="maximum number of processes (default: one per CPU)")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -65,7 +65,7 @@ def command(args: argparse.Namespace) -> int:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
     except BrokenProcessPool:
-        print("forescale: a process ended early, most likely for want of memory: give --jobs 1", file=sys.stderr)
+        print("forescale: a process was killed, most likely for lack of memory: use --jobs 1", file=sys.stderr)
         return 2
     if args.json != Path("-"):
         print("\n".join(comparison.lines(result)))

@@ -27,27 +27,29 @@ SIMULATION_OPTIONS: Final = ("policy", "model", "prompt_tokens", "output_tokens"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("journal", nargs="+", type=Path, metavar="JOURNAL", help="journal folders, or files of them")
-    parser.add_argument("--since", metavar="TIME", help="from this time on (ISO 8601, or Unix seconds)")
-    parser.add_argument("--until", metavar="TIME", help="before this time")
-    parser.add_argument("--workload", metavar="NAME", help="this workload (default: every one)")
+    parser.add_argument("journal", nargs="+", type=Path, metavar="JOURNAL", help="journal folders or files")
+    parser.add_argument("--since", metavar="TIME", help="start of the period (ISO 8601 or Unix seconds)")
+    parser.add_argument("--until", metavar="TIME", help="end of the period, exclusive")
+    parser.add_argument("--workload", metavar="NAME", help="workload to report (default: all)")
     parser.add_argument(
         "--policy",
         action="append",
         default=[],
         metavar="FILE",
-        help="a workload's file (of forescale tune, or your own) to simulate beside HPA and KEDA, or one of the peers"
-        f" ({', '.join(peer_names())}), with settings after a colon: static:replicas=8; may be given more than once",
-    )
-    parser.add_argument("--record-only", action="store_true", help="simulate nobody: what happened, and nothing else")
-    parser.add_argument("--model", metavar="NAME", help="the service model of a replica (default: as recorded)")
-    parser.add_argument(
-        "--prompt-tokens", type=float, metavar="N", help="mean length of prompts (default: as recorded)"
+        help="workload file to simulate in addition to HPA and KEDA, or a built-in peer"
+        f" ({', '.join(peer_names())}); settings follow a colon, as in static:replicas=8; repeatable",
     )
     parser.add_argument(
-        "--output-tokens", type=float, metavar="N", help="mean length of outputs (default: as recorded)"
+        "--record-only", action="store_true", help="report the recorded period only; simulate no policy"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="of the rebuilt requests and all chance (default: 1)")
+    parser.add_argument("--model", metavar="NAME", help="service model of a replica (default: as recorded)")
+    parser.add_argument(
+        "--prompt-tokens", type=float, metavar="N", help="mean prompt length in tokens (default: as recorded)"
+    )
+    parser.add_argument(
+        "--output-tokens", type=float, metavar="N", help="mean output length in tokens (default: as recorded)"
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed, also of the rebuilt requests (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON; - writes it to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
 
@@ -75,7 +77,7 @@ def command(args: argparse.Namespace) -> int:
     if args.json != Path("-"):
         print("\n\n".join("\n".join(text.lines(result)) for result in results))
         for name, reason in left_out.items():
-            print(f"{name}: left out: {reason}")
+            print(f"{name} is excluded: {reason}")
     return 0
 
 
@@ -96,7 +98,11 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
     for option in SIMULATION_OPTIONS:
         value = getattr(args, option)
         if args.record_only and value not in (None, []):
-            yield problem(f"--{option.replace('_', '-')}", value, "is about simulating others: leave out --record-only")
+            yield problem(
+                f"--{option.replace('_', '-')}",
+                value,
+                "cannot be combined with --record-only, which simulates no policy",
+            )
     for option, maximum in (("prompt_tokens", MAX_PROMPT), ("output_tokens", MAX_OUTPUT)):
         value = getattr(args, option)
         if value is not None and not 1 <= value <= maximum:

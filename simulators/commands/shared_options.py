@@ -22,10 +22,14 @@ from simulators.world.traffic.writers import replacing
 
 def trace_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options about a trace."""
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="these requests instead of the scenario's traffic")
-    parser.add_argument("--run", metavar="NAME", help="which run of the trace's file")
-    parser.add_argument("--skip-bad", action="store_true", help="leave the trace's bad rows out and count them")
-    parser.add_argument("--speed", type=float, metavar="FACTOR", help="the trace so many times as fast (default: 1)")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="replay this trace instead of the scenario's traffic"
+    )
+    parser.add_argument("--run", metavar="NAME", help="run to read, if the trace file holds several")
+    parser.add_argument("--skip-bad", action="store_true", help="skip malformed rows of the trace and count them")
+    parser.add_argument(
+        "--speed", type=float, metavar="FACTOR", help="replay the trace this many times as fast (default: 1)"
+    )
 
 
 def trace_option_problems(args: argparse.Namespace) -> Iterator[Problem]:
@@ -33,7 +37,7 @@ def trace_option_problems(args: argparse.Namespace) -> Iterator[Problem]:
     for option in ("run", "speed", "skip_bad"):
         value = getattr(args, option)
         if args.trace is None and value is not None and value is not False:
-            rule = "is about --trace: give that too"
+            rule = "requires --trace"
             yield Problem(COMMAND_LINE, 1, f"--{option.replace('_', '-')}", str(value), rule)
 
 
@@ -50,11 +54,11 @@ def output_problems(files: Mapping[str, Path | None]) -> Iterator[Problem]:
             continue
         rule = ""
         if not path.parent.is_dir():
-            rule = "cannot be written: there is no such directory: make it first"
+            rule = "cannot be written: the directory does not exist: create it first"
         elif not os.access(path.parent, os.W_OK):
-            rule = "cannot be written: the directory may not be written to"
+            rule = "cannot be written: no write permission for the directory"
         elif path.is_dir():
-            rule = "cannot be written: is a directory: name a file in it"
+            rule = "cannot be written: it is a directory: name a file in it"
         if rule:
             yield Problem(COMMAND_LINE, 1, option, str(path), rule)
 

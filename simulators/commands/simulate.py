@@ -39,14 +39,16 @@ MAX_FILES: Final = 1000
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", type=Path, metavar="SCENARIO", help="the scenario's YAML file")
-    parser.add_argument("--model", metavar="NAME", help="without a scenario: engines of this service model alone")
-    parser.add_argument("--replicas", type=int, metavar="N", help="without a scenario: so many engines (default: 1)")
+    parser.add_argument("--model", metavar="NAME", help="without a scenario: simulate engines of this service model")
+    parser.add_argument("--replicas", type=int, metavar="N", help="without a scenario: number of engines (default: 1)")
     shared_options.trace_arguments(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: the scenario's)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON; - writes them to stdout")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
-    parser.add_argument("--journal", type=Path, metavar="DIR", help="write every turn's record, for explain and replay")
-    parser.add_argument("--requests", type=Path, metavar="FILE", help="write one CSV row a request")
+    parser.add_argument(
+        "--journal", type=Path, metavar="DIR", help="write the record of every tick, for explain and replay"
+    )
+    parser.add_argument("--requests", type=Path, metavar="FILE", help="write one CSV row per request")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -92,10 +94,10 @@ def _fleet_text(run: SimulationRun) -> str:
     limits = run.case.scenario.fleet
     units = (("gpus", "GPUs", limits.max_gpus), ("usd_per_hour", "USD per hour", limits.max_usd_per_hour))
     parts = (
-        f"{run.peak_usage[unit]:,.4g} {noun} of {'no limit' if limit is None else f'{limit:,.6g}'}"
+        f"{run.peak_usage[unit]:,.4g} {noun} ({'no limit' if limit is None else f'limit {limit:,.6g}'})"
         for unit, noun, limit in units
     )
-    return f"the fleet held at most {' and '.join(parts)}"
+    return f"peak fleet usage: {' and '.join(parts)}"
 
 
 def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
@@ -107,13 +109,13 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
     if args.scenario is None and (args.model is None or args.trace is None):
         yield problem("SCENARIO", None, "give a scenario, or both --model and --trace to run engines alone")
     if args.scenario is not None and args.model is not None:
-        yield problem("--model", args.model, "the scenario names its models")
+        yield problem("--model", args.model, "cannot be combined with a scenario: set model in the scenario's pools")
     if args.scenario is not None and args.replicas is not None:
         yield problem(
-            "--replicas", args.replicas, "the scenario's initial_replicas say how many, and its workload then"
+            "--replicas", args.replicas, "cannot be combined with a scenario: set initial_replicas in the scenario"
         )
     if args.scenario is None and args.journal is not None:
-        yield problem("--journal", args.journal, "engines alone take no turns")
+        yield problem("--journal", args.journal, "requires a scenario: engines without a scenario make no decisions")
     if args.replicas is not None and not 1 <= args.replicas <= MAX_REPLICAS:
         yield problem("--replicas", args.replicas, f"must be 1 to {MAX_REPLICAS}")
     if args.seed is not None and not 0 <= args.seed < 2**63:
@@ -158,15 +160,15 @@ def journal_folder_problem(folder: Path) -> str:
     if not folder.exists():
         return ""
     if not folder.is_dir() or folder.is_symlink():
-        return "is no folder: name one"
+        return "is not a folder: name one"
     journal_paths = {*journal_files(folder), folder / ".lock"}
     if any(file not in journal_paths for file in folder.iterdir()):
-        return "holds files that are no journal's: give a new folder"
+        return "contains files that do not belong to a journal: name a new folder"
     try:
         with (folder / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return "is being written by a daemon: give a new folder"
+        return "is being written by a daemon: name a new folder"
     except FileNotFoundError:
         pass
     return ""

@@ -25,29 +25,33 @@ from simulators.world.traffic.writers import replacing, write, writer_of
 
 def arguments(trace: argparse.ArgumentParser) -> None:
     actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
-    describe = actions.add_parser("describe", help="tell a trace's rate, bursts and lengths")
+    describe = actions.add_parser("describe", help="print the rate, bursts and lengths of a trace")
     describe.add_argument("file", metavar="FILE", help="trace in any known format (docs/traffic.md)")
-    describe.add_argument("--json", action="store_true", help="the figures as JSON")
-    describe.add_argument("--html", metavar="FILE", help="write a page with plots too")
+    describe.add_argument("--json", action="store_true", help="print the figures as JSON")
+    describe.add_argument("--html", metavar="FILE", help="also write a page with plots")
     convert = actions.add_parser("convert", help="write a trace as CSV or Parquet")
     convert.add_argument("file", metavar="IN", help="trace in any known format (docs/traffic.md)")
     convert.add_argument("out", metavar="OUT", help="file to write: .csv, .csv.gz or .parquet")
-    convert.add_argument("--speed", type=float, default=1.0, metavar="FACTOR", help="so many times as fast")
-    convert.add_argument("--window", metavar="START:END", help="only these seconds; START becomes 0")
+    convert.add_argument(
+        "--speed", type=float, default=1.0, metavar="FACTOR", help="divide all times by this factor (default: 1)"
+    )
+    convert.add_argument("--window", metavar="START:END", help="keep only this window in seconds; START becomes 0")
     for action in (describe, convert):
-        action.add_argument("--format", metavar="NAME", help="the format (default: as the content tells)")
+        action.add_argument("--format", metavar="NAME", help="trace format (default: detected from the content)")
         action.add_argument(
-            "--columns", metavar="ROLE=COLUMN,...", help="columns of arrival, prompt, output [, client]"
+            "--columns",
+            metavar="ROLE=COLUMN,...",
+            help="column names for the roles arrival, prompt, output and, optionally, client",
         )
-        action.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrivals")
-        action.add_argument("--run", metavar="NAME", help="which run, where a file holds several")
-        action.add_argument("--skip-bad", action="store_true", help="leave bad rows out and count them")
-        action.add_argument("--seed", type=int, default=0, help="of the chance that spreads coarse arrivals")
-    generate = actions.add_parser("generate", help="make a trace")
-    generate.add_argument("what", metavar="SPEC", help="YAML file, or a kind of generator (docs/traffic.md)")
-    generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="the kind's settings")
+        action.add_argument("--unit", choices=["s", "ms", "us", "ns"], help="unit of the arrival times")
+        action.add_argument("--run", metavar="NAME", help="run to read, if the file holds several")
+        action.add_argument("--skip-bad", action="store_true", help="skip malformed rows and count them")
+        action.add_argument("--seed", type=int, default=0, help="random seed for spreading coarse arrival times")
+    generate = actions.add_parser("generate", help="generate a trace")
+    generate.add_argument("what", metavar="SPEC", help="YAML file, or kind of generator (docs/traffic.md)")
+    generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the kind")
     generate.add_argument("--out", required=True, metavar="FILE", help="file to write: .csv, .csv.gz or .parquet")
-    generate.add_argument("--seed", type=int, default=0, help="of all its chance")
+    generate.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -118,10 +122,10 @@ def _generator(kind_or_file: str, settings: list[str]) -> Any:
         return read_kind(GENERATORS, {"kind": kind_or_file, **_nested(settings)})
     path = Path(kind_or_file)
     if not path.is_file():
-        hint = did_you_mean(kind_or_file, list(GENERATORS)) or f"kinds are {', '.join(GENERATORS)}"
+        hint = did_you_mean(kind_or_file, list(GENERATORS)) or f"the kinds are {', '.join(GENERATORS)}"
         raise TraceError(f"{kind_or_file}: neither a YAML file nor a kind of generator; {hint}")
     if settings:
-        raise TraceError(f"{settings[0]}: settings go with a kind; those of a file stand in it")
+        raise TraceError(f"{settings[0]}: settings apply to a kind of generator only: edit the file instead")
     return read_file(GENERATORS, path)
 
 
@@ -137,13 +141,13 @@ def _nested(settings: list[str]) -> dict[str, Any]:
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
-                raise ConfigError([Problem(COMMAND_LINE, 1, key, value, f"{parent} has a value already")])
+                raise ConfigError([Problem(COMMAND_LINE, 1, key, value, f"{parent} already has a value")])
         if last in node:
-            raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "given twice")])
+            raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "is set twice")])
         try:
             node[last] = value_in(value)
         except ValueError as e:
-            raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "is no YAML value")]) from e
+            raise ConfigError([Problem(COMMAND_LINE, 1, key, value, "is not a valid YAML value")]) from e
     return data
 
 
@@ -163,5 +167,5 @@ def _window(text: str) -> tuple[float, float]:
     except ValueError:
         span = (math.nan, math.nan)
     if not colon or not 0 <= span[0] < span[1]:
-        raise TraceError(f"--window {text!r}: must be written START:END in seconds, either of them left out at will")
+        raise TraceError(f"--window {text!r}: must be written START:END in seconds; either may be omitted")
     return span

@@ -44,33 +44,47 @@ EXTRA: Final = ("optuna", "cmaes")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("scenario", type=Path, metavar="SCENARIO", help="the scenario's YAML file; its slo is the promise to keep")
-    add("--trace", type=Path, action="append", default=[], metavar="FILE", help="requests instead of the scenario's;"
-        " give it for each trace: two thirds of each are searched on, the last third is for the proof")  # fmt: skip
-    add("--unseen", type=Path, action="append", default=[], metavar="FILE", help="a trace for the proof alone")
-    add("--skip-bad", action="store_true", help="leave the traces' bad rows out and count them")
-    add("--from", dest="source", type=Path, metavar="FILE", help="begin at this workload, HPA or KEDA ScaledObject"
+    add("scenario", type=Path, metavar="SCENARIO", help="the scenario's YAML file; its slo is the target")
+    add("--trace", type=Path, action="append", default=[], metavar="FILE", help="replay this trace instead of the"
+        " scenario's traffic; repeatable; the last third of each is held out for validation")  # fmt: skip
+    add(
+        "--unseen",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a trace for validation only; repeatable",
+    )
+    add("--skip-bad", action="store_true", help="skip malformed rows of the traces and count them")
+    add("--from", dest="source", type=Path, metavar="FILE", help="start from this workload, HPA or KEDA ScaledObject"
         " (default: the scenario's workload)")  # fmt: skip
-    add("--prometheus", metavar="URL", help="with an HPA or ScaledObject: see forescale import")
-    add("--native", action="store_true", help="with these: tune Forescale's own policies, against what runs today")
-    add("--search", type=Path, metavar="FILE", help="what to search: docs/tune.md (default: a table by kind of policy)")
-    add("--budget", default=BUDGET, metavar="B", help=f"500-trials in all, or a time from now (default: {BUDGET})")
-    add("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="TPE, NSGA-II or CMA-ES (default: tpe)")
-    add("--seed", type=int, metavar="N", help="of all chance (default: the scenario's)")
+    add("--prometheus", metavar="URL", help="Prometheus server for an HPA or ScaledObject, as in forescale import")
+    add("--native", action="store_true", help="with an HPA or ScaledObject: tune Forescale policies against it")
+    add(
+        "--search",
+        type=Path,
+        metavar="FILE",
+        help="settings and ranges to search (docs/tune.md; default: by policy kind)",
+    )
+    add(
+        "--budget", default=BUDGET, metavar="B", help=f"total trials, as in 500-trials, or run time (default: {BUDGET})"
+    )
+    add("--sampler", choices=SAMPLERS, default=SAMPLERS[0], help="sampler: TPE, NSGA-II or CMA-ES (default: tpe)")
+    add("--seed", type=int, metavar="N", help="random seed (default: the scenario's)")
     add("--replications", type=int, default=1, metavar="R", help="runs of each trial (default: 1)")
     add(
         "--proof",
         type=int,
         default=VALIDATION_RUNS,
         metavar="R",
-        help=f"runs of each point in the proof (default: {VALIDATION_RUNS})",
+        help=f"validation runs of each point (default: {VALIDATION_RUNS})",
     )
-    add("--jobs", type=int, metavar="J", help="processes on this machine (default: one a CPU)")
-    add("--on", metavar="ADDRESS", help="a Dask scheduler to run on, such as tcp://scheduler:8786")
+    add("--jobs", type=int, metavar="J", help="processes on this machine (default: one per CPU)")
+    add("--on", metavar="ADDRESS", help="run on this Dask scheduler, as in tcp://scheduler:8786")
     add("--storage", metavar="URL", help="keep the study in a database: postgresql://user@host/name, sqlite:///file")
-    add("--study", metavar="NAME", help="the study's name there (default: the scenario's)")
-    add("--out", type=Path, metavar="DIR", help="folder for all that is written (default: tune-SCENARIO)")
-    add("--json", action="store_true", help="the result on stdout as JSON")
+    add("--study", metavar="NAME", help="name of the study in the database (default: the scenario's name)")
+    add("--out", type=Path, metavar="DIR", help="output folder (default: tune-SCENARIO)")
+    add("--json", action="store_true", help="print the result as JSON")
 
 
 def command(args: argparse.Namespace) -> int:
@@ -87,7 +101,7 @@ def command(args: argparse.Namespace) -> int:
         print(f"forescale: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("forescale: interrupted; what was tried is kept: the same command goes on", file=sys.stderr)
+        print("forescale: interrupted; finished trials are saved: repeat the command to continue", file=sys.stderr)
         return 130
 
 
@@ -105,18 +119,20 @@ def _misuse(args: argparse.Namespace) -> Iterator[Problem]:
         if value is not None and not minimum <= value <= maximum:
             yield Problem(COMMAND_LINE, 1, f"--{key}", str(value), f"must be {minimum} to {maximum}")
     if args.on is not None and args.jobs is not None:
-        yield Problem(COMMAND_LINE, 1, "--jobs", str(args.jobs), "is about this machine, and --on names another")
+        yield Problem(COMMAND_LINE, 1, "--jobs", str(args.jobs), "cannot be combined with --on, which runs elsewhere")
     if args.on is not None and importlib.util.find_spec("distributed") is None:
-        yield Problem(COMMAND_LINE, 1, "--on", args.on, "needs distributed", "install forescale[tune]")
+        yield Problem(
+            COMMAND_LINE, 1, "--on", args.on, "needs the Python package distributed", "install forescale[tune]"
+        )
     if args.source is None:
         for key in ("native", "prometheus"):
             if getattr(args, key):
-                yield Problem(COMMAND_LINE, 1, f"--{key}", "", "is about --from: give that too")
+                yield Problem(COMMAND_LINE, 1, f"--{key}", "", "requires --from")
     if args.skip_bad and not (args.trace or args.unseen):
-        yield Problem(COMMAND_LINE, 1, "--skip-bad", "", "is about --trace: give that too")
+        yield Problem(COMMAND_LINE, 1, "--skip-bad", "", "requires --trace or --unseen")
     if args.out is not None and not args.out.parent.is_dir():
-        rule = "cannot be made: there is no such directory as its parent"
-        yield Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "make that first")
+        rule = "cannot be created: its parent directory does not exist"
+        yield Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "create the parent first")
 
 
 def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
@@ -151,7 +167,10 @@ def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
 def _report(args: argparse.Namespace, folder: Path, result: TuneResult | None, baseline: Baseline, space: Space) -> int:
     """Write and print the result. Return the exit code: 1 if nothing is better than today's configuration."""
     if result is None:
-        print("forescale: no trial had ended: nothing is told; the same command goes on", file=sys.stderr)
+        print(
+            "forescale: stopped before the first trial ended, so there is no result; repeat the command to continue",
+            file=sys.stderr,
+        )
         return 130
     written = files.write(folder, result, baseline, space)
     if args.json:

@@ -35,7 +35,7 @@ def advice(evidence: WorkloadEvidence, file: LoadedOffers, seed: int, count: int
     spot_share = file.content.spot_max_share
     limit = SourcedNumber(spot_share, (Citation(Basis.GIVEN, file.where("spot_max_share")),))
     if not file.source.file:
-        limit = SourcedNumber(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, where --offers gives none"),))
+        limit = SourcedNumber(spot_share, (Citation(Basis.PRIOR, "spot_max_share 0.5, the default without --offers"),))
     trial = make_trial(evidence, seed, count)
     engine_rates = rates(evidence, trial)
     current = rated_offers(evidence, engine_rates).get(evidence.runs_on)
@@ -53,9 +53,9 @@ def advice(evidence: WorkloadEvidence, file: LoadedOffers, seed: int, count: int
 def _cautions(evidence: WorkloadEvidence, sections: tuple[Section, ...]) -> list[str]:
     """Return the limitations of the figures."""
     cautions = [*evidence.cautions]
-    cautions.append(f"a month is {MONTH_H:g} hours like those seen: growth, and what the period lacked, is not in it")
+    cautions.append(f"a month is {MONTH_H:g} hours like the observed period: growth and unobserved peaks are excluded")
     priors = dict.fromkeys(s.where for section in sections for f in section.figures for s in f.sources if _prior(s))
-    cautions += [f"not measured here: {where}" for where in priors]
+    cautions += [f"assumed, not measured: {where}" for where in priors]
     for name, offer in evidence.offers.items():
         if offer.engine is not None and offer.engine.model.provenance:
             cautions.append(f"{name}: {offer.engine.model.provenance}")

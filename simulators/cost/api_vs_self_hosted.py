@@ -10,7 +10,7 @@ from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Secti
 from simulators.cost.inputs import LoadedOffers, ManagedApi
 from simulators.cost.trial import RatedOffer, Trial
 
-TITLE: Final = "A managed API, or your own replicas"
+TITLE: Final = "Managed API compared with self-hosting"
 MONTH_S: Final = MONTH_H * 3600
 
 
@@ -24,10 +24,12 @@ def section(
     """Compare the cost of the same requests at a managed API, with the volume above which own replicas are cheaper."""
     api = file.content.api
     if api is None:
-        gap = Gap("what a managed API would cost", "no API's prices are given", "give api with --offers FILE")
+        gap = Gap("cost of a managed API", "no API prices are set", "set api in --offers FILE")
         return Section("managed", TITLE, (), (), (gap,))
     if evidence.requests is None:
-        return Section("managed", TITLE, (), (), (Gap("the volume", evidence.missing_reason, "see docs/advise.md"),))
+        return Section(
+            "managed", TITLE, (), (), (Gap("volume of requests", evidence.missing_reason, "see docs/advise.md"),)
+        )
     figures = _api(evidence.requests, api, file)
     figures += _own(evidence, evidence.requests, purchase, figures[1])
     if trial is not None and current is not None and purchase is not None:
@@ -50,11 +52,11 @@ def _api(requests: RequestEvidence, api: ManagedApi, file: LoadedOffers) -> list
         f" {output:.0f} output tokens x {api.output_usd_per_million:g}) USD / 1,000"
     )
     volume = requests.rate_rps * MONTH_S
-    thousand = Figure("api_request_usd", "1,000 requests there", per_thousand, "USD/1,000 requests", formula,
+    thousand = Figure("api_request_usd", "1,000 requests on the API", per_thousand, "USD/1,000 requests", formula,
                       sources(given, *requests.sources))  # fmt: skip
-    count = Figure("volume", "requests a month", volume, "requests/month",
+    count = Figure("volume", "requests per month", volume, "requests/month",
                    f"{requests.rate_rps:.4g} requests/s x {MONTH_S:.4g} s", requests.sources)  # fmt: skip
-    month = Figure("api_usd", "this volume there", volume / 1000 * per_thousand, "USD/month",
+    month = Figure("api_usd", "this volume on the API", volume / 1000 * per_thousand, "USD/month",
                    f"{volume:.4g} requests x {per_thousand:.4g} USD / 1,000", sources(thousand, count))  # fmt: skip
     return [thousand, count, month]
 
@@ -66,17 +68,17 @@ def _own(
     if evidence.cost is not None:
         value = evidence.cost.value * MONTH_H
         formula = f"{MONTH_H:g} h x {evidence.cost.value:.4g} USD/h"
-        figures.append(Figure("own_usd", "as it was run", value, "USD/month", formula, evidence.cost.sources))
+        figures.append(Figure("own_usd", "self-hosted, as run", value, "USD/month", formula, evidence.cost.sources))
         each = value / volume.value * 1000
         formula = f"{value:.4g} USD / {volume.value:.4g} requests x 1,000"
         citations = sources(evidence.cost, volume)
-        title = "1,000 requests, as it was run"
+        title = "1,000 requests self-hosted, as run"
         figures.append(Figure("own_request_usd", title, each, "USD/1,000 requests", formula, citations))
     if purchase is not None:
         value = purchase.plan.usd_per_hour * MONTH_H
         formula = f"{MONTH_H:g} h x {purchase.plan.usd_per_hour:.4g} USD/h"
         citations = plan_citations(evidence, purchase)
-        figures.append(Figure("own_plan_usd", "bought as advised", value, "USD/month", formula, citations))
+        figures.append(Figure("own_plan_usd", "self-hosted, recommended plan", value, "USD/month", formula, citations))
     return figures
 
 
@@ -101,16 +103,16 @@ def _break_even(
     minimum = max(1, evidence.recorded.spec.min_replicas)
     citations = sources(api, price, volume, evidence.recording, *trial_citations)
     figures = [
-        Figure("marginal_usd", "1,000 more requests on your own", marginal, "USD/1,000 requests",
-               f"{full:.4g} USD on a full replica / {factor:.2f}, how full the replicas held were", citations)
+        Figure("marginal_usd", "1,000 more requests self-hosted", marginal, "USD/1,000 requests",
+               f"{full:.4g} USD on a full replica / {factor:.2f}, the observed utilization", citations)
     ]  # fmt: skip
     if api.value > marginal > 0:
         floor = minimum * price.value * MONTH_H
         formula = (
             f"{minimum} replica{'s' * (minimum != 1)} x {price.value:g} USD/h x {MONTH_H:g} h / {api.value:.4g} USD x"
-            " 1,000: the fewest that must be there, at the API's price"
+            " 1,000: the cost of the minimum replicas over the API price"
         )
-        title = "your own are cheaper from"
+        title = "self-hosting is cheaper from"
         figures.append(Figure("break_even", title, floor / api.value * 1000, "requests/month", formula, citations))
     return figures
 
@@ -122,15 +124,16 @@ def _findings(figures: list[Figure]) -> list[str]:
     own = by.get("own_plan_usd") or by.get("own_usd")
     if own is not None:
         less, more = sorted((own, there), key=lambda f: f.value)
-        name = "Your own replicas" if less is own else "The API"
+        name = "Self-hosting" if less is own else "The API"
         sentences.append(
-            f"{name}: {usd(less.value)} a month against {usd(more.value)} for {by['volume'].value:,.0f} requests."
+            f"{name} is cheaper: {usd(less.value)} instead of {usd(more.value)} per month for"
+            f" {by['volume'].value:,.0f} requests."
         )
     if "break_even" in by:
-        sentences.append(f"Your own are cheaper from about {by['break_even'].value:,.0f} requests a month.")
+        sentences.append(f"Self-hosting is cheaper from about {by['break_even'].value:,.0f} requests per month.")
     elif "marginal_usd" in by:
         sentences.append(
-            "The API is cheaper at every volume, as full as the replicas were: fuller ones may change that."
+            "The API is cheaper at every volume at the observed utilization; a higher utilization may change that."
         )
-    sentences.append("Only money is compared: not latency, limits, privacy, or whether the model is the same.")
+    sentences.append("Only the cost is compared, not latency, rate limits, privacy or model quality.")
     return sentences

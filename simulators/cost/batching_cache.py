@@ -23,26 +23,26 @@ def section(evidence: WorkloadEvidence, trial: Trial | None, current: RatedOffer
     if trial is None or current is None:
         why = (
             evidence.missing_reason
-            or "of what it runs on the service model, the price or the promise is not known, or not kept"
+            or f"the service model, price or SLO of {evidence.runs_on} is unknown, or it cannot meet the SLO"
         )
-        return Section("effects", TITLE, (), (), (Gap("what batching and caching are worth", why, _remedy(evidence)),))
+        return Section("effects", TITLE, (), (), (Gap("effect of batching and caching", why, _remedy(evidence)),))
     model = current.rated.model
     sizes = [n for n in BATCHES if n < model.max_seqs] + [model.max_seqs]
     batches = {f"{n}": saturated_rps(batched(model, n), trial.drawn) for n in sizes}
     shares = {f"{share:.0%}": trial.rate_with_hits(model, share).rps for share in SHARES}
     cached, prompts = trial.requests.trace.cached_tokens, trial.requests.trace.prompt_tokens
     if cached is not None:
-        shares[f"{float(cached.sum() / prompts.sum()):.0%} as it is"] = current.rate.rps
+        shares[f"{float(cached.sum() / prompts.sum()):.0%}, observed"] = current.rate.rps
     figures = [
-        *_costs(trial, current, batches, "batch_usd", "1,000 requests, saturated, with so many at once"),
-        *_costs(trial, current, shares, "cache_usd", "1,000 requests with so much of each prompt cached"),
+        *_costs(trial, current, batches, "batch_usd", "1,000 requests at saturation, by batch size"),
+        *_costs(trial, current, shares, "cache_usd", "1,000 requests, by cached share of the prompt"),
         *_per_tenth(trial, current, shares),
     ]
     return Section("effects", TITLE, tuple(_findings(figures, batches, shares)), tuple(figures))
 
 
 def _remedy(evidence: WorkloadEvidence) -> str:
-    return f"give model, price and slo of offer {evidence.runs_on} with --offers FILE, or see docs/advise.md"
+    return f"set the model and price of offer {evidence.runs_on} and slo in --offers FILE; see docs/advise.md"
 
 
 def _costs(trial: Trial, current: RatedOffer, rates: Mapping[str, float], key: str, title: str) -> list[Figure]:
@@ -66,7 +66,7 @@ def _per_tenth(trial: Trial, current: RatedOffer, shares: Mapping[str, float]) -
         f"{MONTH_H:g} h x {rate:.4g} requests/s x {price:g} USD/h x (1 / {none:.4g} - 1 / {half:.4g}) s / {STEPS},"
         " on full replicas"
     )
-    title = "saved by ten more percent of each prompt in the cache"
+    title = "saved by caching 10 % more of each prompt"
     citations = sources(current.price, *trial.citations(current.engine))
     return [Figure("cache_tenth_usd", title, saved, "USD/month", formula, citations)]
 
@@ -78,14 +78,14 @@ def _findings(figures: list[Figure], batches: Mapping[str, float], shares: Mappi
         smallest, best = next(iter(served)), max(served, key=lambda n: served[n])
         enough = next(n for n, rps in served.items() if rps >= 0.95 * served[best])
         sentences.append(
-            f"Batching: with {best} requests at once a replica answers {served[best] / served[smallest]:.1f} times what"
-            f" it answers with {smallest}; {enough} are enough for 95% of that. Saturated, whatever is promised."
+            f"Batching: at saturation, a replica serves {served[best] / served[smallest]:.1f} times as much with batch"
+            f" size {best} as with {smallest}; batch size {enough} reaches 95% of that. The SLO is ignored here."
         )
     tenth = next((f for f in figures if f.key == "cache_tenth_usd"), None)
     if tenth is not None:
         gain = shares[HALF] / shares[NONE]
         sentences.append(
-            f"Prefix cache: with half of each prompt cached a replica serves {gain:.2f} times as much; ten more percent"
-            f" are worth {usd(tenth.value)} a month at this volume."
+            f"Prefix cache: with half of each prompt cached, a replica serves {gain:.2f} times as much. Caching 10 %"
+            f" more of each prompt saves {usd(tenth.value)} per month at this volume."
         )
     return sentences

@@ -13,7 +13,7 @@ from simulators.cost.offers import ReplicaOffer
 from simulators.cost.plan import Plan, Prices
 from simulators.world.traffic.describe import duration
 
-TITLE: Final = "How to buy it: reserved, spot, on demand"
+TITLE: Final = "Purchase plan: reserved, spot, on-demand"
 WEEK_H: Final = 168.0
 FALLEN: Final = 0.8
 """Share of the observed load at which a reservation is tested: it binds for a year, and loads change."""
@@ -58,7 +58,7 @@ def spot_price(offer: ReplicaOffer) -> Figure | None:
     value = available.value * spot.value * starts_factor + (1.0 - available.value) * on_demand.value
     formula = (
         f"{available.value:.3f} available x {spot.value:g} USD/h x (1 + {losses.value:.3g} losses/h x"
-        f" {lead_time.value:.0f} s / 3600) + {1 - available.value:.3f} x {on_demand.value:g} USD/h on demand"
+        f" {lead_time.value:.0f} s / 3600) + {1 - available.value:.3f} x {on_demand.value:g} USD/h on-demand"
     )
     citations = sources(spot, losses, available, lead_time, on_demand)
     return Figure("spot_usd_per_hour", "an hour of service on spot", value, "USD/h", formula, citations, offer.name)
@@ -76,11 +76,13 @@ def section(evidence: WorkloadEvidence, purchase: Purchase | None, spot_max_shar
 
 def _gaps(evidence: WorkloadEvidence) -> list[Gap]:
     offer, gaps = evidence.offer, []
-    remedy = f"give on_demand_usd_per_hour of offer {offer.name} with --offers FILE"
+    remedy = f"set on_demand_usd_per_hour of offer {offer.name} in --offers FILE"
     if offer.on_demand is None:
-        gaps.append(Gap("the cheapest way to buy", "no on-demand price is known", remedy))
+        gaps.append(Gap("cheapest purchase plan", "the on-demand price is unknown", remedy))
     if offer.reserved is None:
-        gaps.append(Gap("what to reserve", "no reserved price is known", remedy.replace("on_demand", "reserved", 1)))
+        gaps.append(
+            Gap("replicas to reserve", "the reserved price is unknown", remedy.replace("on_demand", "reserved", 1))
+        )
     missing = [
         key
         for key, known in (
@@ -91,10 +93,10 @@ def _gaps(evidence: WorkloadEvidence) -> list[Gap]:
         if known is None
     ]
     if missing:
-        why = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not known, and not zero"
-        gaps.append(Gap("what spot would cost", why, f"give them of offer {offer.name} with --offers FILE"))
+        why = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} unknown"
+        gaps.append(Gap("cost of spot replicas", why, f"set the values of offer {offer.name} in --offers FILE"))
     if not evidence.held_curve.maximum:
-        gaps.append(Gap("how much is held", "no size was seen", "look whether the daemon reads its pools"))
+        gaps.append(Gap("number of replicas", "the record has no size", "check that the daemon can read its pools"))
     return gaps
 
 
@@ -102,12 +104,12 @@ def _curve(evidence: WorkloadEvidence) -> list[Figure]:
     held, needed = evidence.held_curve, evidence.needed_curve
     unit = "replicas"
     return [
-        Figure("held_mean", "held in the mean", held.mean, unit,
-               f"the area under the load-duration curve of {held.seen_h:.4g} h", (evidence.recording,)),
-        Figure("held_most", "held at most", held.maximum, unit, "the curve's top", (evidence.recording,)),
-        Figure("needed_mean", "needed in the mean", needed.mean, unit,
-               "the same of what the policies found needed", (evidence.recording,)),
-        Figure("base", "held nine tenths of the time", held.held_above(0.9), unit,
+        Figure("held_mean", "mean replicas", held.mean, unit,
+               f"area under the load-duration curve of {held.seen_h:.4g} h", (evidence.recording,)),
+        Figure("held_most", "maximum replicas", held.maximum, unit, "top of the curve", (evidence.recording,)),
+        Figure("needed_mean", "mean demand", needed.mean, unit,
+               "area under the same curve of the policies' demand", (evidence.recording,)),
+        Figure("base", "replicas held for 90 % of the time", held.held_above(0.9), unit,
                "replicas whose share of the time is above 0.9", (evidence.recording,)),
     ]  # fmt: skip
 
@@ -124,8 +126,8 @@ def _break_even(purchase: Purchase) -> list[Figure]:
         if price is not None:
             share = offer.reserved.value / price.value
             formula = f"{MONTH_H:g} h x {offer.reserved.value:g} / {price.value:.4g} USD/h = {share:.1%} of the time"
-            formula += ", more than there is: never" if share > 1 else ""
-            title = f"reserved pays against {market.replace('_', '-')} from"
+            formula += ": never cheaper" if share > 1 else ""
+            title = f"reserved is cheaper than {market.replace('_', '-')} from"
             citations = sources(offer.reserved, price)
             figures.append(Figure("break_even_h", title, MONTH_H * share, "h/month", formula, citations, market))
     return figures
@@ -148,8 +150,8 @@ def _plan(evidence: WorkloadEvidence, purchase: Purchase, spot_max_share: Source
         for market in plan.MARKETS
     }
     figures = [
-        Figure(f"{market}_replicas", f"to buy {market.replace('_', '-')}", count, "replicas", _why(market, purchase),
-               citations if market != "spot" else sources(*citations, spot_max_share))
+        Figure(f"{market}_replicas", f"replicas to buy {market.replace('_', '-')}", count, "replicas",
+               _why(market, purchase), citations if market != "spot" else sources(*citations, spot_max_share))
         for market, count in counts.items()
         if market == "on_demand" or getattr(prices, market) is not None
     ]  # fmt: skip
@@ -161,8 +163,8 @@ def _plan(evidence: WorkloadEvidence, purchase: Purchase, spot_max_share: Source
     sums = " + ".join(term for market, term in terms.items() if counts[market]) or "0"
     all_on_demand = curve.mean * prices.on_demand
     figures += [
-        _month("plan_usd", "this plan", chosen.usd_per_hour, f"({sums}) USD/h", citations),
-        _month("on_demand_usd", "all of it on demand", all_on_demand, f"{curve.mean:.3f} x {prices.on_demand:g} USD/h",
+        _month("plan_usd", "recommended plan", chosen.usd_per_hour, f"({sums}) USD/h", citations),
+        _month("on_demand_usd", "all on-demand", all_on_demand, f"{curve.mean:.3f} x {prices.on_demand:g} USD/h",
                sources(evidence.recording, *([offer.on_demand] if offer.on_demand else []))),
     ]  # fmt: skip
     figures += _paid(evidence)
@@ -175,18 +177,16 @@ def _paid(evidence: WorkloadEvidence) -> list[Figure]:
     if evidence.cost is None:
         return []
     return [
-        _month(
-            "paid_usd", "as it was run", evidence.cost.value, f"{evidence.cost.value:.4g} USD/h", sources(evidence.cost)
-        )
+        _month("paid_usd", "as run", evidence.cost.value, f"{evidence.cost.value:.4g} USD/h", sources(evidence.cost))
     ]
 
 
 def _why(market: str, purchase: Purchase) -> str:
     if market == "reserved":
-        return "replicas held for so long that their hours cost more in every other market"
+        return "replicas held long enough that every other market is more expensive"
     if market == "spot":
-        return "of the others those cheaper on spot, within the largest share allowed on spot at any moment"
-    return "the rest"
+        return "remaining replicas that are cheaper on spot, limited by spot_max_share at any moment"
+    return "remaining replicas"
 
 
 def _month(key: str, title: str, usd_per_hour: float, formula: str, citations: tuple[Citation, ...]) -> Figure:
@@ -199,8 +199,8 @@ def _if_it_falls(purchase: Purchase, citations: tuple[Citation, ...]) -> list[Fi
         return []
     lower = purchase.curve.scaled(FALLEN)
     planned, on_demand = plan.cost_under(purchase.plan, lower, purchase.prices), lower.mean * purchase.prices.on_demand
-    formula = f"{planned:.4g} USD/h kept to, less {on_demand:.4g} USD/h all on demand, at {FALLEN:.0%} of the load seen"
-    title = f"the plan beyond on-demand at {FALLEN:.0%} of the load"
+    formula = f"plan {planned:.4g} USD/h - all on-demand {on_demand:.4g} USD/h, at {FALLEN:.0%} of the observed load"
+    title = f"plan compared with on-demand at {FALLEN:.0%} of the load"
     return [_month("if_load_falls_usd", title, planned - on_demand, formula, citations)]
 
 
@@ -208,32 +208,34 @@ def _findings(evidence: WorkloadEvidence, purchase: Purchase, figures: list[Figu
     by = {(f.key, f.about): f for f in figures}
     chosen, planned, plain = purchase.plan, by["plan_usd", ""].value, by["on_demand_usd", ""].value
     parts = [f"{chosen.count(m)} {m.replace('_', '-')}" for m in plan.MARKETS if chosen.count(m)]
-    sentences = [f"{purchase.curve.maximum} replicas are cheapest as {', '.join(parts)}: {usd(planned)} a month."]
+    sentences = [
+        f"The cheapest plan for {purchase.curve.maximum} replicas is {', '.join(parts)}: {usd(planned)} per month."
+    ]
     if planned < plain:
-        sentences.append(f"All on demand they cost {usd(plain)}: the plan saves {1 - planned / plain:.0%}.")
+        sentences.append(f"All on-demand costs {usd(plain)}: the plan saves {1 - planned / plain:.0%}.")
     if purchase.prices.reserved is None and purchase.prices.spot is None:
-        sentences = [f"On demand the replicas held cost {usd(plain)} a month; no other price is known."]
+        sentences = [f"The replicas cost {usd(plain)} per month on-demand; no other price is known."]
     if chosen.count("reserved"):
         fallen = by["if_load_falls_usd", ""].value
         risk = f"still saves {usd(-fallen)}" if fallen <= 0 else f"costs {usd(fallen)} more than on-demand"
         years = purchase.offer.term_h.value / 8760
         sentences.append(
-            f"A reservation binds for {years:g} year{'s' * (years != 1)}: if the load fell to {FALLEN:.0%} of what was"
-            f" seen, the plan {risk} a month."
+            f"A reservation has a term of {years:g} year{'s' * (years != 1)}. If the load falls to {FALLEN:.0%} of the"
+            f" observed load, the plan {risk} per month."
         )
     if chosen.count("spot"):
         sentences.append(
-            "Spot replicas are taken away: the lower the share on them, the fewer requests are late when a zone goes."
+            "Spot replicas can be interrupted: a lower spot share means fewer SLO violations in a spot shortage."
         )
     paid = by.get(("paid_usd", ""))
     if paid is not None and paid.value < planned and evidence.spot_share:
         sentences.append(
-            f"As it was run it cost {usd(paid.value)}, less than that: {evidence.spot_share:.0%} of the replica-hours"
-            " were on spot, and spot_max_share says how many may be at any moment."
+            f"The workload as run cost {usd(paid.value)}, less than the plan: {evidence.spot_share:.0%} of its"
+            " replica-hours were on spot. The plan limits spot at any moment to spot_max_share."
         )
     if purchase.curve.seen_h < WEEK_H:
         sentences.append(
-            f"{duration(purchase.curve.seen_h * 3600)} were seen, less than a week: nights and weekends may be missing"
-            " from the curve. Look at a week before you bind yourself."
+            f"The curve covers {duration(purchase.curve.seen_h * 3600)}, less than a week, and may lack nights and"
+            " weekends. Record at least a week before you buy a reservation."
         )
     return sentences

@@ -132,9 +132,9 @@ def losses(recorded: RecordedRun, pool: PoolName, recording: Citation) -> Source
     if interrupted:
         return SourcedNumber(
             interrupted / hours,
-            (recording, Citation(recording.basis, f"{interrupted:g} of {pool}'s nodes taken in {hours:.4g} h")),
+            (recording, Citation(recording.basis, f"{interrupted:g} interruptions of {pool}'s nodes in {hours:.4g} h")),
         )
-    where = f"none of {pool}'s nodes taken in {hours:.4g} h: the rate is below 3 / {hours:.4g} with 95 % confidence"
+    where = f"no interruption of {pool}'s nodes in {hours:.4g} h: below 3 / {hours:.4g} per hour at 95 % confidence"
     return SourcedNumber(RULE_OF_THREE / hours, (recording, Citation(Basis.PRIOR, where)))
 
 
@@ -146,7 +146,8 @@ def available(recorded: RecordedRun, pool: PoolName, recording: Citation) -> Sou
         return None
     share = float(np.minimum(requested, ready).sum() / requested.sum())
     return SourcedNumber(
-        share, (recording, Citation(recording.basis, f"{share:.1%} of the hours asked of {pool} were served"))
+        share,
+        (recording, Citation(recording.basis, f"{share:.1%} of the replica-hours requested from {pool} were ready")),
     )
 
 
@@ -155,6 +156,8 @@ def lead_time_s(recorded: RecordedRun, pool: PoolName, recording: Citation) -> S
     starts = lead_times(recorded, pool)
     if len(starts) >= MIN_LEAD_TIMES:
         value = starts.usual_s(0.0)
-        return SourcedNumber(value, (recording, Citation(recording.basis, f"p90 of {len(starts)} starts of {pool}")))
+        return SourcedNumber(value, (recording, Citation(recording.basis, f"P90 of {len(starts)} starts of {pool}")))
     value = recorded.spec.pools[pool].lead_time_s
-    return SourcedNumber(value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: {len(starts)} starts were seen"),))
+    return SourcedNumber(
+        value, (Citation(Basis.PRIOR, f"lead_time_s of pool {pool}: only {len(starts)} starts recorded"),)
+    )

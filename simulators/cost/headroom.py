@@ -12,15 +12,15 @@ from simulators.cost.figures import MONTH_H, Basis, Citation, Figure, Gap, Secti
 from simulators.world.infrastructure.market import PoolOffer
 from simulators.world.infrastructure.node_lifecycle import SERVE, Tier
 
-TITLE: Final = "What headroom costs"
+TITLE: Final = "Cost of headroom"
 USES: Final = {
-    "idle": "ready, without a request",
-    "starting": "starting",
-    "draining": "draining",
-    "lost": "starts that never served",
-    "headroom": "spares kept ahead of need",
-    "unused": "reserved and not asked for",
-    "rounding": "rounded up by the bill",
+    "idle": "idle ready replicas",
+    "starting": "starting replicas",
+    "draining": "draining replicas",
+    "lost": "replicas lost before they served",
+    "headroom": "headroom nodes",
+    "unused": "unused reserved nodes",
+    "rounding": "rounding of the bill",
 }
 
 
@@ -30,7 +30,7 @@ def section(evidence: WorkloadEvidence) -> Section:
     gaps: list[Gap] = []
     price = evidence.replica_hour
     if price is None:
-        gaps.append(Gap("what headroom costs", "no price is known", f"give a price of offer {evidence.runs_on}"))
+        gaps.append(Gap("cost of headroom", "no price is known", f"set a price of offer {evidence.runs_on}"))
     else:
         figures += _beyond(evidence, price)
         figures += _policies(evidence, price)
@@ -52,11 +52,9 @@ def _beyond(evidence: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
     if not known.any():
         return []
     mean = float((beyond[known] * over_s[known]).sum() / over_s[known].sum())
-    formula = (
-        f"{MONTH_H:g} h x {mean:.3f} replicas held beyond the need in the mean x {price.value:.4g} USD/h as bought"
-    )
+    formula = f"{MONTH_H:g} h x {mean:.3f} replicas above demand on average x {price.value:.4g} USD/h, the price as run"
     value = mean * price.value * MONTH_H
-    title = "held beyond what the policies found needed"
+    title = "replicas above the policies' demand"
     return [Figure("beyond_usd", title, value, "USD/month", formula, sources(evidence.recording, price))]
 
 
@@ -67,11 +65,11 @@ def _policies(evidence: WorkloadEvidence, price: SourcedNumber) -> list[Figure]:
     for name, policy in evidence.recorded.spec.policies.items():
         if isinstance(policy, Headroom) and policy.share:
             free = needed.mean * policy.share
-            need = f"{needed.mean:.3f} replicas needed x {policy.share:g} left free"
-            formula = f"{MONTH_H:g} h x {need} x {price.value:.4g} USD/h as bought"
+            need = f"{needed.mean:.3f} replicas of demand x {policy.share:g} headroom"
+            formula = f"{MONTH_H:g} h x {need} x {price.value:.4g} USD/h, the price as run"
             given = Citation(Basis.GIVEN, f"share of policy {name} in the specification")
             citations = sources(evidence.recording, price, given)
-            title = f"left free by policy {name}, at most"
+            title = f"headroom of policy {name}, at most"
             figures.append(
                 Figure("policy_usd", title, free * price.value * MONTH_H, "USD/month", formula, citations, str(name))
             )
@@ -86,8 +84,8 @@ def _spares(evidence: WorkloadEvidence) -> list[Figure]:
     price, lead = evidence.offer.price, evidence.offer.lead_time_s
     if price is None or lead is None:
         return []
-    formula = f"{MONTH_H:g} h x {price.value:g} USD/h: it serves {lead.value:.0f} s sooner than one that must start"
-    title = "one more replica kept ready"
+    formula = f"{MONTH_H:g} h x {price.value:g} USD/h: it serves {lead.value:.0f} s sooner than a cold start"
+    title = "one more ready replica"
     return [
         Figure("spare_usd", title, price.value * MONTH_H, "USD/month", formula, sources(price, lead), "awake_spare")
     ]
@@ -96,9 +94,7 @@ def _spares(evidence: WorkloadEvidence) -> list[Figure]:
 def _tiers(evidence: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
     """Return the cost of one more spare of each tier of a scenario's pool, by the medians of its start-up phases."""
     price, figures = evidence.offer.price, []
-    where = Citation(
-        Basis.GIVEN, f"start_up of pool {pool}, medians; where it says nothing, the defaults of docs/fleet.md"
-    )
+    where = Citation(Basis.GIVEN, f"start_up of pool {pool}, medians, or the defaults of docs/fleet.md")
     cold_s = sum(getattr(offer.start_up, phase).median_s for phase in SERVE[Tier.COLD])
     for tier in (Tier.AWAKE_SPARE, Tier.SLEPT, Tier.WARM_NODE, Tier.STOPPED):
         usd_per_hour = offer.disk_usd_per_hour if tier is Tier.STOPPED else None if price is None else price.value
@@ -106,8 +102,8 @@ def _tiers(evidence: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figu
             continue
         serves_s = sum(getattr(offer.start_up, phase).median_s for phase in SERVE[tier])
         formula = (
-            f"{MONTH_H:g} h x {usd_per_hour:g} USD/h: serves after {serves_s:.3g} s and not after {cold_s:.3g} s,"
-            f" {usd(usd_per_hour * MONTH_H / max(cold_s - serves_s, 1e-9))} a month for each second"
+            f"{MONTH_H:g} h x {usd_per_hour:g} USD/h: serves after {serves_s:.3g} s instead of {cold_s:.3g} s,"
+            f" {usd(usd_per_hour * MONTH_H / max(cold_s - serves_s, 1e-9))} per month for each second saved"
         )
         title = f"one more {tier.value.replace('_', ' ')}"
         citations = sources(*([price] if price and tier is not Tier.STOPPED else []), where)
@@ -120,13 +116,11 @@ def _findings(evidence: WorkloadEvidence, figures: list[Figure]) -> list[str]:
     beyond = next((f for f in figures if f.key == "beyond_usd"), None)
     if beyond is not None and evidence.cost is not None and evidence.cost.value:
         share = beyond.value / (evidence.cost.value * MONTH_H)
-        sentences.append(
-            f"What was held beyond the need cost {usd(beyond.value)} a month, {share:.0%} of what was paid."
-        )
+        sentences.append(f"Replicas above demand cost {usd(beyond.value)} per month, {share:.0%} of the total cost.")
     idle = next((f for f in figures if f.key == "use_usd" and f.about == "idle"), None)
     if idle is not None:
-        sentences.append(f"Replicas that were ready and without a request cost {usd(idle.value)} a month.")
+        sentences.append(f"Idle ready replicas cost {usd(idle.value)} per month.")
     spares = [f for f in figures if f.key == "spare_usd"]
     if spares:
-        sentences.append(f"One more replica kept ready costs {usd(spares[0].value)} a month.")
+        sentences.append(f"One more ready replica costs {usd(spares[0].value)} per month.")
     return sentences

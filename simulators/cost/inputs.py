@@ -17,17 +17,21 @@ from simulators.experiments import spec_loader
 from simulators.world.infrastructure.market import MAX_PRICE
 
 YEAR_H: Final = 8760.0
-Price = Annotated[float | None, FieldMetadata("USD per hour of a replica; null: not offered.", gt=0, le=MAX_PRICE)]
+Price = Annotated[
+    float | None, FieldMetadata("Price of a replica. Default: null, not offered. USD per hour.", gt=0, le=MAX_PRICE)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListedPrice:
     """A row of the price list named in `prices`. The replicas of an instance share its price."""
 
-    instance_type: Annotated[str, FieldMetadata("The row's instance_type.", example="p5.48xlarge")]
-    region: Annotated[str, FieldMetadata("The row's region.", example="us-east-1")]
-    cloud: Annotated[str | None, FieldMetadata("The row's cloud, where two have the same names.")] = None
-    replicas: Annotated[int, FieldMetadata("Replicas that an instance holds.", ge=1, le=1024, example=8)] = 1
+    instance_type: Annotated[str, FieldMetadata("instance_type of the row.", example="p5.48xlarge")]
+    region: Annotated[str, FieldMetadata("region of the row.", example="us-east-1")]
+    cloud: Annotated[
+        str | None, FieldMetadata("cloud of the row. Default: null, any; set it if two clouds share names.")
+    ] = None
+    replicas: Annotated[int, FieldMetadata("Replicas per instance. Replicas.", ge=1, le=1024, example=8)] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,43 +41,50 @@ class Offer:
     model: Annotated[
         str | None,
         FieldMetadata(
-            "Its service model: a name of the catalogue, or a file; null: what it carries is not known.",
+            "Service model of the replica: a catalogue name or a file. Default: null, its capacity is unknown.",
             example="llama-3.1-8b-h100-vllm",
         ),
     ] = None
     on_demand_usd_per_hour: Price = None
     reserved_usd_per_hour: Price = None
     reserved_term_h: Annotated[
-        float, FieldMetadata("For how long a reservation binds. Hours.", gt=0, le=10 * YEAR_H)
+        float, FieldMetadata("Term of a reservation. Default: one year. Hours.", gt=0, le=10 * YEAR_H)
     ] = YEAR_H
     spot_usd_per_hour: Price = None
     spot_losses_per_node_hour: Annotated[
         float | None,
-        FieldMetadata("How often the cloud takes a spot node; null: as measured. Per node and hour.", ge=0, le=3600),
+        FieldMetadata("Interruption rate of spot nodes. Default: null, as measured. Per node and hour.", ge=0, le=3600),
     ] = None
     spot_available_share: Annotated[
-        float | None, FieldMetadata("Share of the time in which spot nodes can be had; null: as measured.", gt=0, le=1)
+        float | None,
+        FieldMetadata("Share of time with spot capacity. Default: null, as measured. Share.", gt=0, le=1),
     ] = None
     lead_time_s: Annotated[
-        float | None, FieldMetadata("From decision to serving; null: as measured. Seconds.", gt=0, le=86400)
+        float | None,
+        FieldMetadata("Lead time from decision to serving. Default: null, as measured. Seconds.", gt=0, le=86400),
     ] = None
     listed: Annotated[
-        ListedPrice | None, FieldMetadata("Prices from the price list, where they are not given here.")
+        ListedPrice | None,
+        FieldMetadata("Row of the price list for prices that are not set here. Default: null, no row."),
     ] = None
-    source: Annotated[str, FieldMetadata("Where the prices come from, and of which day.")] = ""
+    source: Annotated[str, FieldMetadata("Origin and date of the prices, shown in the report.")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManagedApi:
     """A managed API's prices."""
 
-    input_usd_per_million: Annotated[float, FieldMetadata("Prompt tokens. USD per million.", ge=0, le=1e5)]
-    output_usd_per_million: Annotated[float, FieldMetadata("Output tokens. USD per million.", ge=0, le=1e5)]
+    input_usd_per_million: Annotated[float, FieldMetadata("Price of prompt tokens. USD per million.", ge=0, le=1e5)]
+    output_usd_per_million: Annotated[float, FieldMetadata("Price of output tokens. USD per million.", ge=0, le=1e5)]
     cached_input_usd_per_million: Annotated[
         float | None,
-        FieldMetadata("Prompt tokens that its cache holds; null: as the others. USD per million.", ge=0, le=1e5),
+        FieldMetadata(
+            "Price of cached prompt tokens. Default: null, the price of other prompt tokens. USD per million.",
+            ge=0,
+            le=1e5,
+        ),
     ] = None
-    source: Annotated[str, FieldMetadata("Where the prices come from, and of which day.")] = ""
+    source: Annotated[str, FieldMetadata("Origin and date of the prices, shown in the report.")] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,30 +92,36 @@ class OffersFile:
     """The file of ``forescale advise --offers``."""
 
     prices: Annotated[
-        str | None, FieldMetadata("A price list, CSV, relative to this file; see docs/advise.md.", example="prices.csv")
+        str | None,
+        FieldMetadata(
+            "CSV price list, relative to this file (docs/advise.md). Default: null, none.", example="prices.csv"
+        ),
     ] = None
-    offers: Annotated[Mapping[str, Offer], FieldMetadata("What could be bought, by name.")] = field(
+    offers: Annotated[Mapping[str, Offer], FieldMetadata("Replicas that can be bought, by name.")] = field(
         default_factory=dict
     )
     runs_on: Annotated[
-        str | None, FieldMetadata("The offer that the workload runs on now; null: told by its pools. A name of offers.")
+        str | None, FieldMetadata("Offer that the workload runs on now. Default: null, the offer of its pools.")
     ] = None
     api: Annotated[
-        ManagedApi | None, FieldMetadata("What a managed API of the same model costs; null: not compared.")
+        ManagedApi | None, FieldMetadata("Prices of a managed API for the same model. Default: null, no comparison.")
     ] = None
     spot_max_share: Annotated[
-        float, FieldMetadata("Never more than this share of the replicas on spot, at any moment.", ge=0, le=1)
+        float,
+        FieldMetadata(
+            "Maximum share of spot replicas at any moment. Lower it for fewer SLO violations. Share.", ge=0, le=1
+        ),
     ] = 0.5
     slo: Annotated[
-        Slo | None, FieldMetadata("What users are promised; null: as the scenario or the workload has it.")
+        Slo | None, FieldMetadata("SLO of the requests. Default: null, that of the scenario or workload.")
     ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.runs_on is not None and self.runs_on not in self.offers:
-            yield "runs_on", f"{self.runs_on} is none of the offers: {', '.join(self.offers) or 'there are none'}"
+            yield "runs_on", f"{self.runs_on} is not in offers; the offers are {', '.join(self.offers) or 'empty'}"
         for name, offer in self.offers.items():
             if offer.listed is not None and self.prices is None:
-                yield "prices", f"is needed: offer {name} is listed"
+                yield "prices", f"is required: offer {name} has a listed price"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +146,7 @@ def load(path: Path | None) -> LoadedOffers:
         return NO_OFFERS
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one document, not {len(documents)}")]
+        problems = [Problem(str(path), 1, "", "", f"must contain one document, not {len(documents)}")]
     if problems:
         raise ConfigError(problems)
     content: OffersFile = spec_loader.read(OffersFile, documents[0].data, documents[0])

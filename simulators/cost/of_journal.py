@@ -50,16 +50,18 @@ def of_journal(path: Path, inputs: JournalInputs, seed: int, file: LoadedOffers)
     period = read([path], -np.inf, np.inf, inputs.workload)
     if len(period.recorded) > 1:
         names = ", ".join(str(r.name) for r in period.recorded)
-        problem = Problem(COMMAND_LINE, 1, "--workload", "", "is needed: the journal has several", f"one of {names}")
+        problem = Problem(
+            COMMAND_LINE, 1, "--workload", "", "is required: the journal has several workloads", f"use one of {names}"
+        )
         raise ConfigError([problem])
     (recorded,) = period.recorded
-    recording = Citation(Basis.MEASURED, f"{path}, {len(recorded):,} turns of {recorded.name}")
+    recording = Citation(Basis.MEASURED, f"{path}, {len(recorded):,} ticks of {recorded.name}")
     requests, served, unknown = _requests(recorded, inputs.by(file), recording, seed)
     pool_offers, held, pools = _offers(recorded, served, recording)
     merged, runs_on = offers.merge_offers(pool_offers, held, file)
     totals = summarize_period(recorded)
     hours = float(recorded.over_s.sum()) / evidence.HOUR_S
-    paid = Citation(Basis.MEASURED, f"{path}: sizes asked for at their pools' prices, {hours:.4g} h")
+    paid = Citation(Basis.MEASURED, f"{path}: recorded sizes at the prices of their pools, {hours:.4g} h")
     unpriced = bool(totals.unpriced) or not np.isfinite(totals.usd).any()
     file_slo = file.content.slo
     where = file.where("slo") if file_slo else f"slo of the specification in {path}"
@@ -94,7 +96,7 @@ def _requests(
     except reconstruct.ArrivalsUnknown as e:
         return None, served, str(e)
     if not len(rebuilt.trace):
-        return None, served, "no request came"
+        return None, served, "no request arrived"
     how = "; ".join(rebuilt.assumptions)
     found = (Citation(Basis.PRIOR if ASSUMED in how else recording.basis, how), recording)
     return RequestEvidence(rebuilt.trace, recorded.span_s, found), served, ""
@@ -102,7 +104,7 @@ def _requests(
 
 def _engine(found: engines.InferredEngine, named: str | None, recording: Citation) -> offers.OfferedEngine:
     if named is not None:
-        return offers.engine(named, ", as it is told to serve")
+        return offers.engine(named, ", set as the journal's model")
     own = offers.OfferedEngine(found.model, Citation(Basis.PRIOR, f"service model {found.origin}"))
     if "multiplied" in found.origin:
         return dataclasses.replace(own, source=Citation(recording.basis, f"service model {found.origin}"))
@@ -145,13 +147,13 @@ def _price(pool: Pool, where: str) -> SourcedNumber | None:
 def _cautions(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> list[str]:
     found = []
     if recorded.silent_s:
-        found.append(f"for {duration(recorded.silent_s)} no turn was taken: what was held then is not known, and not 0")
+        found.append(f"no ticks for {duration(recorded.silent_s)}: the replicas of this time are unknown, not 0")
     if recorded.damaged:
         found.append(f"{recorded.damaged} lines of the journal could not be read")
     unseen = ~np.isfinite(evidence.held_of(recorded, markets))
     if unseen.any():
         share = float(recorded.over_s[unseen].sum() / recorded.over_s.sum())
-        found.append(f"in {share:.1%} of the time a pool's size was not seen: it is left out, not counted as 0")
+        found.append(f"for {share:.1%} of the time a pool's size is unknown: this time is excluded, not counted as 0")
     if recorded.columns["dry_run"].any():
-        found.append("some turns were dry runs: the sizes are another's")
+        found.append("some ticks were dry runs: another writer set their sizes")
     return found

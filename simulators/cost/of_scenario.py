@@ -49,8 +49,8 @@ def of_scenario(inputs: ScenarioInputs, file: LoadedOffers, progress: Callable[[
     run = simulate(case, inputs.seed, inputs.trace, record=[take], progress=progress)
     recorded = ticks.to_run({case.workload.fingerprint: case.workload}, 0)
     if recorded is None:
-        raise TraceError(f"{path}: no turn was taken: give it a longer duration_s")
-    recording = Citation(Basis.SIMULATED, f"a run of {path} with seed {inputs.seed}, {len(recorded):,} turns")
+        raise TraceError(f"{path}: the run has no tick: set a longer duration_s")
+    recording = Citation(Basis.SIMULATED, f"a run of {path} with seed {inputs.seed}, {len(recorded):,} ticks")
     return _evidence(path, run, recorded, recording, file)
 
 

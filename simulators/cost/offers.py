@@ -17,7 +17,7 @@ from simulators.engine.models.service import ServiceModel
 MARKETS: Final = ("on_demand", "reserved", "spot")
 CALIBRATED: Final = "Calibrated from"
 """First words of the provenance of a model that `calibrate` fitted to runs."""
-YEAR: Final = SourcedNumber(YEAR_H, (Citation(Basis.PRIOR, "a year, as clouds reserve at the least"),))
+YEAR: Final = SourcedNumber(YEAR_H, (Citation(Basis.PRIOR, "one year, the shortest term that clouds offer"),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from simulators.reporting import html
 LEAD = 2
 """Number of findings shown at the top of the page instead of in their section."""
 CARDS = (
-    ("buying", "on_demand_usd", "all on demand, a month"),
-    ("buying", "plan_usd", "bought as advised, a month"),
-    ("buying", "paid_usd", "as it was run, a month"),
-    ("headroom", "beyond_usd", "held beyond the need, a month"),
-    ("managed", "api_usd", "a managed API, a month"),
+    ("buying", "on_demand_usd", "all on-demand, per month"),
+    ("buying", "plan_usd", "recommended plan, per month"),
+    ("buying", "paid_usd", "as run, per month"),
+    ("headroom", "beyond_usd", "replicas above demand, per month"),
+    ("managed", "api_usd", "managed API, per month"),
 )
 
 
@@ -28,7 +28,7 @@ def page(advised: Advice) -> str:
     numbers: dict[Citation, int] = {}
     return html.render(
         "advice.html.j2",
-        title=f"{evidence.name}: what demand costs",
+        title=f"{evidence.name}: cost advice",
         about=f"Workload {evidence.recorded.name}, on {evidence.runs_on}.",
         lead=advised.sections[0].findings[:LEAD],
         cards=list(_cards(advised)),
@@ -51,7 +51,7 @@ def _section(advised: Advice, section: Section, numbers: dict[Citation, int]) ->
         "findings": section.findings[LEAD if section is advised.sections[0] else 0 :],
         "plots": list(plots.parts(advised, section.key)),
         "figures": [_row(figure, numbers) for figure in section.figures],
-        "gaps": [f"Not told: {gap.what}: {gap.why} ({gap.remedy})." for gap in section.gaps],
+        "gaps": [f"Missing: {gap.what}: {gap.why} ({gap.remedy})." for gap in section.gaps],
     }
 
 
@@ -67,5 +67,5 @@ def _row(figure: Figure, numbers: dict[Citation, int]) -> Sequence[str]:
         number(figure.value) + bounds,
         figure.unit,
         f"= {figure.formula}",
-        marks + (", a prior" if figure.rests_on_prior else ""),
+        marks + (", prior" if figure.rests_on_prior else ""),
     )

@@ -37,18 +37,20 @@ def figures(evidence: WorkloadEvidence, trial: Trial, now: RatedOffer) -> Iterat
         rps = trial.rate(scaled_times(other.model, TYPICAL_FACTOR) if other.gpu_alone else other.model).rps
         price = now.price.value * rps / now.rate.rps
         formula = (
-            f"{now.price.value:g} USD/h x {rps:.4g} / {now.rate.rps:.4g} requests/s within the promise, the model's"
-            f" times x {TYPICAL_FACTOR:.2f}, as engines took longer than the GPU's time alone"
+            f"{now.price.value:g} USD/h x {rps:.4g} / {now.rate.rps:.4g} requests/s within the SLO; the model's times"
+            f" are multiplied by {TYPICAL_FACTOR:.2f}, since real engines are slower than the GPU time alone"
         )
         if not rps:
-            formula = "at no price: the promise cannot be kept there, however slowly requests come"
+            formula = "no price: a replica cannot meet the SLO at any request rate"
         citations = sources(now.price, *trial.citations(now.engine), other.source)
-        yield Figure("parity_usd", "a replica may cost, to be as cheap", price, "USD/h", formula, citations, name)
+        yield Figure("parity_usd", "break-even price of a replica", price, "USD/h", formula, citations, name)
 
 
 def finding(figures: list[Figure], now: str) -> str:
     """Return the prices in one sentence; empty if there are none."""
     sentences = [f"{f.about} at {usd(f.value)}" for f in figures if f.key == "parity_usd" and f.value]
     return (
-        f"As cheap as {now} by the request would be, an hour of a replica: {', '.join(sentences)}." if sentences else ""
+        f"Hourly prices of a replica with the same cost per request as {now}: {', '.join(sentences)}."
+        if sentences
+        else ""
     )

@@ -24,36 +24,36 @@ def parts(advised: Advice, section: str) -> Iterator[PagePlot]:
     if section == "buying" and advised.purchase is not None:
         yield from _buying(advised.purchase)
     elif section == "sizing":
-        yield from _bars(
-            advised.section(section), "request_usd", "What 1,000 requests cost on a full replica", "sizing"
-        )
+        yield from _bars(advised.section(section), "request_usd", "Cost of 1,000 requests on a full replica", "sizing")
     elif section == "effects":
         batches, cached = (
-            "1,000 requests by how many run at once, saturated",
-            "1,000 requests by the share in the cache",
+            "Cost of 1,000 requests at saturation, by batch size",
+            "Cost of 1,000 requests, by cached share of the prompt",
         )
         yield from _bars(advised.section(section), "batch_usd", batches, "batching")
         yield from _bars(advised.section(section), "cache_usd", cached, "caching")
     elif section == "headroom":
-        yield from _bars(advised.section(section), "use_usd", "What a month's money was for, beside service", "uses")
+        yield from _bars(advised.section(section), "use_usd", "Monthly cost of unused capacity, by use", "uses")
 
 
 def _buying(purchase: Purchase) -> Iterator[PagePlot]:
     caption = (
-        "How many hours of a month so many replicas are held, and needed. Each replica from the bottom in the colour of"
-        " the market in which its hours cost the least; right of the dashed line a reserved one pays."
+        "Hours per month for which each number of replicas is held and needed. The colour of a replica is its cheapest"
+        " market; right of the dashed line a reserved replica is cheaper."
     )
-    yield plot(load_duration(purchase), "load-duration", "Load-duration curve, and how to buy it", caption)
+    yield plot(load_duration(purchase), "load-duration", "Load-duration curve and purchase plan", caption)
     if purchase.prices.reserved is not None:
-        caption = "The rest on demand, without spot: how far off the best number may be before it costs."
-        yield plot(reserving(purchase), "reserving", "Cost by how many are reserved", caption)
+        caption = (
+            "All other replicas are on-demand, none on spot. A flat curve means that the exact number matters little."
+        )
+        yield plot(reserving(purchase), "reserving", "Monthly cost by number of reserved replicas", caption)
 
 
 def load_duration(purchase: Purchase) -> Any:
     """Return the load-duration chart: a bar per replica, as long as it is held, in its market's colour."""
     curve, prices = purchase.curve, purchase.prices
     chart = figure(
-        xaxis={"title": {"text": "hours of a month"}, "range": [0, MONTH_H]},
+        xaxis={"title": {"text": "hours per month"}, "range": [0, MONTH_H]},
         yaxis={"title": {"text": "replicas"}, "rangemode": "tozero"},
         barmode="overlay",
         bargap=0,
@@ -70,7 +70,7 @@ def load_duration(purchase: Purchase) -> Any:
         even = MONTH_H * prices.reserved / prices.on_demand
         line = {"color": COLOUR["reserved"], "dash": "dash", "width": 1.4}
         ends = {"x": [even, even], "y": [0, max(curve.maximum, 1)]}
-        chart.add_trace(go.Scatter(name=f"reserved pays from {even:.0f} h", mode="lines", line=line, **ends))
+        chart.add_trace(go.Scatter(name=f"reserved is cheaper from {even:.0f} h", mode="lines", line=line, **ends))
     return chart
 
 
@@ -86,7 +86,7 @@ def reserving(purchase: Purchase) -> Any:
     costs = np.array(by_reserved(purchase.curve, purchase.prices)) * MONTH_H
     chart = figure(
         xaxis={"title": {"text": "reserved replicas"}},
-        yaxis={"title": {"text": "USD a month"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "USD per month"}, "rangemode": "tozero"},
         showlegend=False,
     )
     line = {"color": COLOUR["reserved"], "width": 1.6}
@@ -97,7 +97,7 @@ def reserving(purchase: Purchase) -> Any:
 def _bars(section: Section, key: str, title: str, name: str) -> Iterator[PagePlot]:
     figures = [f for f in section.figures if f.key == key]
     if figures:
-        yield plot(bars(figures), name, title, "With the bounds that are known." if figures[0].low else "")
+        yield plot(bars(figures), name, title, "Error bars: known bounds." if figures[0].low else "")
 
 
 def bars(figures: list[Figure]) -> Any:

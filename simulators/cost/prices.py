@@ -32,9 +32,10 @@ def listed_prices(file: LoadedOffers, offer: str, listed: ListedPrice) -> dict[s
     place = ("offers", offer, "listed")
     if len(rows) != 1:
         instance = f"{listed.instance_type} in {listed.region}" + (f" of {listed.cloud}" if listed.cloud else "")
-        rule = f"the price list {path} has {len(rows)} rows for {instance}: it must have one"
+        rule = f"the price list {path} must have one row for {instance}, not {len(rows)}"
         lines = ", ".join(str(row.line) for row in rows)
-        raise ConfigError([file.source.problem(place, rule, f"see its lines {lines}" if lines else "name another")])
+        hint = f"see lines {lines} of the price list" if lines else "set a listed instance_type and region"
+        raise ConfigError([file.source.problem(place, rule, hint)])
     return {market: known for market, column in MARKETS.items() if (known := _price(path, rows[0], column, listed))}
 
 
@@ -63,11 +64,11 @@ def _rows(path: Path) -> Iterator[PriceRow]:
             reader = csv.DictReader(file)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                rule = f"is no price list: it lacks {', '.join(missing)}"
-                raise ConfigError([Problem(str(path), 1, "", "", rule, f"its columns are {', '.join(COLUMNS)} ...")])
+                rule = f"is not a price list: the columns {', '.join(missing)} are missing"
+                raise ConfigError([Problem(str(path), 1, "", "", rule, f"it must have {', '.join(COLUMNS)}")])
             for cells in reader:
                 yield PriceRow(reader.line_num, {k: v for k, v in cells.items() if isinstance(v, str)})
     except OSError as e:
         raise ConfigError([Problem(str(path), 1, "", "", f"cannot be read: {e.strerror}")]) from e
     except (UnicodeDecodeError, csv.Error) as e:
-        raise ConfigError([Problem(str(path), 1, "", "", f"is no CSV in UTF-8: {e}")]) from e
+        raise ConfigError([Problem(str(path), 1, "", "", f"is not a UTF-8 CSV file: {e}")]) from e

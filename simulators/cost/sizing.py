@@ -13,7 +13,7 @@ from simulators.cost.figures import MONTH_H, Figure, Gap, Section, sources, usd
 from simulators.cost.offers import OfferedEngine
 from simulators.cost.trial import TIME_FACTORS, RatedEngine, RatedOffer, Trial, rated_offers
 
-TITLE: Final = "Which GPU: what a unit of demand costs"
+TITLE: Final = "Choice of the GPU: cost per request"
 BIN_S: Final = 300.0
 """Bin over which the needed replicas are counted: shorter bursts queue, or use headroom."""
 
@@ -21,13 +21,13 @@ BIN_S: Final = 300.0
 def section(evidence: WorkloadEvidence, trial: Trial | None, rates: Mapping[str, RatedEngine]) -> Section:
     """Return a comparison of the offers."""
     if trial is None:
-        why = evidence.missing_reason or "nothing is promised, so that it is not known how full a replica may be"
+        why = evidence.missing_reason or "the SLO is unknown, so the capacity of a replica is unknown"
         remedy = (
-            "see docs/advise.md for what a journal must hold"
+            "see docs/advise.md for the required contents of a journal"
             if evidence.missing_reason
-            else "give slo with --offers FILE"
+            else "set slo in --offers FILE"
         )
-        return Section("sizing", TITLE, (), (), (Gap("what each GPU carries", why, remedy),))
+        return Section("sizing", TITLE, (), (), (Gap("capacity of each GPU", why, remedy),))
     figures: list[Figure] = []
     for name, offer in evidence.offers.items():
         if offer.engine is not None:
@@ -44,28 +44,28 @@ def _gaps(evidence: WorkloadEvidence) -> list[Gap]:
     gaps = []
     for name, offer in evidence.offers.items():
         if offer.engine is None:
-            why, remedy = "its service model is not known", f"give model of offer {name} with --offers FILE"
-            gaps.append(Gap(f"what {name} carries", why, remedy))
+            why, remedy = "its service model is unknown", f"set model of offer {name} in --offers FILE"
+            gaps.append(Gap(f"capacity of {name}", why, remedy))
         if offer.price is None:
-            remedy = f"give on_demand_usd_per_hour of offer {name} with --offers FILE"
-            gaps.append(Gap(f"what {name} costs", "it has no price", remedy))
+            remedy = f"set on_demand_usd_per_hour of offer {name} in --offers FILE"
+            gaps.append(Gap(f"cost of {name}", "its price is unknown", remedy))
     return gaps
 
 
 def _rate(trial: Trial, name: str, engine: OfferedEngine, rated: RatedEngine) -> Figure:
     rate = rated.rate
     formula = (
-        f"the largest rate at which {trial.slo.share:.0%} of the requests keep the promise, {rate.prompt_tokens:.0f}"
-        f" prompt tokens ({rate.cached_tokens:.0f} of them cached) and {rate.output_tokens:.0f} output tokens in the"
-        f" mean; the GPU's time alone would allow {rate.bound_rps:.3g}"
+        f"largest rate at which {trial.slo.share:.0%} of the requests meet the SLO, with {rate.prompt_tokens:.0f}"
+        f" prompt tokens ({rate.cached_tokens:.0f} of them cached) and {rate.output_tokens:.0f} output tokens on"
+        f" average; the GPU time alone would allow {rate.bound_rps:.3g}"
     )
     if rated.time_factor > 1:
         low, high = TIME_FACTORS
         formula += (
-            f"; the model's times x {rated.time_factor:.2f}, as engines took {low - 1:.0%} to {high - 1:.0%} longer"
-            " than the GPU's time alone, which is all that it tells"
+            f"; the model has GPU times only, which are multiplied by {rated.time_factor:.2f}, since real engines took"
+            f" {low - 1:.0%} to {high - 1:.0%} longer"
         )
-    title = "requests a replica serves in time"
+    title = "goodput of a replica"
     citations = trial.citations(engine)
     return Figure("goodput_rps", title, rate.rps, "requests/s", formula, citations, name, rated.min_rps, rated.max_rps)
 
@@ -85,16 +85,16 @@ def _costs(trial: Trial, offer: RatedOffer, minimum: int) -> list[Figure]:
 
     need = replicas_needed(trial.requests, rate.rps, minimum)
     by_month = (
-        f"{MONTH_H:g} h x {price:g} USD/h x {need:.3f} replicas: each {BIN_S / 60:g} minutes' rate over {rate.rps:.4g}"
-        f" requests/s, rounded up, and {minimum} at least, in the mean"
+        f"{MONTH_H:g} h x {price:g} USD/h x {need:.3f} replicas: mean of the rate per {BIN_S / 60:g} minutes /"
+        f" {rate.rps:.4g} requests/s, rounded up, at least {minimum}"
     )
     return [
         cost_figure("request_usd", "1,000 requests on a full replica", "USD/1,000 requests",
              f"{price:g} USD/h / ({rate.rps:.4g} requests/s x 3.6)", thousand),
-        cost_figure("token_usd", "the same by the output token", "USD/1M output tokens",
+        cost_figure("token_usd", "1M output tokens on a full replica", "USD/1M output tokens",
              f"{thousand(rate.rps):.4g} USD / 1,000 requests / {rate.output_tokens:.0f} output tokens",
              lambda rps: thousand(rps) / rate.output_tokens * 1e3),
-        cost_figure("month_usd", "the traffic that came, by whole replicas", "USD/month", by_month,
+        cost_figure("month_usd", "observed traffic on whole replicas", "USD/month", by_month,
              lambda rps: replicas_needed(trial.requests, rps, minimum) * price * MONTH_H),
     ]  # fmt: skip
 
@@ -113,14 +113,12 @@ def replicas_needed(requests: RequestEvidence, rps: float, minimum: int) -> floa
 
 def _findings(evidence: WorkloadEvidence, figures: list[Figure], rates: Mapping[str, RatedEngine]) -> list[str]:
     failing = [name for name, rated in rates.items() if not rated.rate.rps]
-    sentences = (
-        [f"On {', '.join(failing)} the promise cannot be kept, however slowly requests come."] if failing else []
-    )
+    sentences = [f"These offers cannot meet the SLO at any request rate: {', '.join(failing)}."] if failing else []
     months = sorted((f for f in figures if f.key == "month_usd"), key=lambda f: f.value)
     if len(months) == 1:
         (only,) = months
         sentences.append(
-            f"{only.about}: the traffic that came costs {usd(only.value)} a month, if every replica is full."
+            f"{only.about}: the observed traffic costs {usd(only.value)} per month if every replica is full."
         )
     elif months:
         sentences += _ranked(evidence, figures, months)
@@ -131,18 +129,18 @@ def _ranked(evidence: WorkloadEvidence, figures: list[Figure], months: list[Figu
     """Yield sentences about the cheapest and the next offer. `months` are in ascending order of cost."""
     best, second, *_ = months
     yield (
-        f"Cheapest for this traffic is {best.about}, {usd(best.value)} a month with full replicas; {second.about} costs"
-        f" {usd(second.value)}."
+        f"{best.about} is cheapest for this traffic: {usd(best.value)} per month with full replicas; {second.about}"
+        f" costs {usd(second.value)}."
     )
     if (best.high or best.value) >= (second.low or second.value):
-        yield "The two lie within what the service models may be off by: measure both before you move."
+        yield "The difference is within the error of the service models: measure both before you migrate."
     each = min((f for f in figures if f.key == "request_usd"), key=lambda f: f.value)
     if each.about != best.about:
         minimum = evidence.recorded.spec.min_replicas
         yield (
-            f"By the request alone {each.about} is cheaper, {usd(each.value)} for 1,000: whole replicas, and {minimum}"
-            " at least, make the difference."
+            f"{each.about} has the lowest cost per request, {usd(each.value)} per 1,000 requests, but needs whole"
+            f" replicas, at least {minimum}."
         )
     now = next((f for f in months[2:] if f.about == evidence.runs_on), None)
     if now is not None:
-        yield f"It runs on {now.about} now, {usd(now.value)} a month on the same terms."
+        yield f"The workload runs on {now.about} now: {usd(now.value)} per month under the same assumptions."

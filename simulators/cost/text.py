@@ -24,7 +24,7 @@ def lines(advised: Advice) -> Iterator[str]:
     for source, number in numbers.items():
         yield from _wrapped(f"[{number}] {source}", "  ", "      ")
     yield ""
-    yield "Know before you act on it"
+    yield "Limits of this advice"
     for caution in advised.cautions:
         yield from _wrapped(caution, "  - ", "    ")
 
@@ -37,7 +37,7 @@ def _section(section: Section, numbers: dict[Citation, int]) -> Iterator[str]:
     for figure in section.figures:
         yield from _figure(figure, numbers)
     for gap in section.gaps:
-        yield from _wrapped(f"not told: {gap.what}: {gap.why} ({gap.remedy})", "  ", "    ")
+        yield from _wrapped(f"missing: {gap.what}: {gap.why} ({gap.remedy})", "  ", "    ")
 
 
 def _figure(figure: Figure, numbers: dict[Citation, int]) -> Iterator[str]:
@@ -52,7 +52,7 @@ def value(figure: Figure) -> str:
     text = f"{number(figure.value)} {figure.unit}"
     if figure.low is not None and figure.high is not None:
         text += f", {number(figure.low)} to {number(figure.high)}"
-    return text + (", rests on a prior" if figure.rests_on_prior else "")
+    return text + (", uses a prior" if figure.rests_on_prior else "")
 
 
 def number(value: float) -> str:

@@ -67,7 +67,7 @@ class Trial:
 
     def citations(self, engine: OfferedEngine) -> tuple[Citation, ...]:
         """Return the sources of a rate."""
-        drawn = f"engines alone, on {len(self.drawn):,} requests drawn from those that came, as a Poisson stream"
+        drawn = f"engines on {len(self.drawn):,} requests sampled from the traffic, with Poisson arrivals"
         return sources(Citation(Basis.SIMULATED, drawn), engine.source, *self.requests.sources, self.slo_citation)
 
 

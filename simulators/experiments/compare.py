@@ -174,7 +174,7 @@ def compare(  # noqa: PLR0913 - the comparison's inputs and its execution option
     }
     for r, seed in enumerate(seeds):
         if len({replication[r].summary.trace for replication in runs.values()}) > 1:
-            raise InvariantBroken(f"broken: seed {seed} gave contenders different requests: please report this")
+            raise InvariantBroken(f"simulator bug: seed {seed} gave policies different requests. Please report it")
     case = contenders[0].case
     return Comparison(
         scenario=case.scenario.scenario,

@@ -32,7 +32,9 @@ def check(world: World) -> None:
 
 def _require(holds: bool, rule: str) -> None:
     if not holds:
-        raise InvariantBroken(f"broken: {rule}: please report this, with the scenario and the seed")
+        raise InvariantBroken(
+            f"simulator bug, violated invariant: {rule}. Please report it with the scenario and the seed"
+        )
 
 
 def _requests(world: World) -> None:
@@ -41,10 +43,10 @@ def _requests(world: World) -> None:
     in_progress = int(replicas.outstanding.sum()) + kernel.queued
     failed = sum(int(requests.ended_as(end).sum()) for end in RequestEnd if end is not RequestEnd.OPEN)
     total = finished + in_progress + kernel.awaiting_redelivery + failed
-    _require(len(requests) == total, f"requests are conserved: {len(requests)} arrived, {total} found")
+    _require(len(requests) == total, f"requests are conserved: {len(requests)} arrived, {total} accounted for")
     _require(finished == int(replicas.finished.sum()), "every finished request was finished by a replica")
     outstanding = replicas.waiting + replicas.running
-    _require(bool((outstanding == replicas.outstanding).all()), "outstanding requests wait or run")
+    _require(bool((outstanding == replicas.outstanding).all()), "each outstanding request waits or runs")
 
 
 def _tokens(world: World) -> None:
@@ -55,10 +57,10 @@ def _tokens(world: World) -> None:
         int(replicas.outstanding.sum()) or world.lost_requests
     )  # unfinished and interrupted requests produced some too
     holds = produced >= requested if partial else produced == requested
-    _require(holds, f"tokens are conserved: {requested} asked for, {produced} given")
+    _require(holds, f"tokens are conserved: {requested} requested, {produced} produced")
     used = replicas.kv_blocks_used
-    _require(bool(((used >= 0) & (used <= replicas.kv_blocks)).all()), "KV blocks in use are within the cache")
-    _require(bool((used[replicas.running == 0] == 0).all()), "an engine that runs nothing holds no KV blocks")
+    _require(bool(((used >= 0) & (used <= replicas.kv_blocks)).all()), "used KV blocks fit into the cache")
+    _require(bool((used[replicas.running == 0] == 0).all()), "an engine without running requests holds no KV blocks")
 
 
 def _causality(world: World) -> None:
@@ -67,15 +69,17 @@ def _causality(world: World) -> None:
     for before, after in itertools.pairwise(RequestMoment):
         _require(
             bool((unfinished | (requests.at_ps(before) <= requests.at_ps(after))).all()),
-            "a request arrives, enters, is admitted, starts and ends",
+            "each request arrives, enters, is admitted, starts and ends in this order",
         )
-    _require(bool((unfinished | (requests.arrived_ps <= world.now_ps)).all()), "no request is done before it arrived")
+    _require(bool((unfinished | (requests.arrived_ps <= world.now_ps)).all()), "no request finishes before it arrives")
 
 
 def _work(world: World) -> None:
     kernel, replicas = world.kernel, world.kernel.read()
     stalled = (replicas.outstanding > 0) & replicas.has_no_event
-    _require(not stalled.any(), "a replica with requests has something to do")
+    _require(not stalled.any(), "a replica with requests has a next event")
     has_room = replicas.takes_requests & (replicas.outstanding < kernel.outstanding_limit)
     accepting = has_room & (replicas.next_event_ps > world.now_ps)
-    _require(not (kernel.queued > 0 and accepting.any()), "no request waits centrally while a replica has room")
+    _require(
+        not (kernel.queued > 0 and accepting.any()), "no request waits in the central queue while a replica has room"
+    )

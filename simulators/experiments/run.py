@@ -35,7 +35,7 @@ ROUND_S: Final = 600.0
 """The simulated time between two checks for unfinished requests, without a controller. Seconds."""
 HISTORY_S: Final = 3600.0
 """The controller's history: the daemon's default. Seconds."""
-REMEDY: Final = "can be simulated: take a window, or fewer"
+REMEDY: Final = "can be simulated: use a shorter or thinner part"
 Progress = Callable[[float], None]
 """A callback that gets the completed share, 0 to 1."""
 

@@ -46,67 +46,89 @@ MAX_REQUESTS: Final = 100_000_000
 class Scenario:
     """One simulated world and the workload that scales it."""
 
-    scenario: Annotated[str, FieldMetadata("The scenario's name.", pattern=NAME, example="chat-day")]
+    scenario: Annotated[str, FieldMetadata("Name of the scenario. Required.", pattern=NAME, example="chat-day")]
     workload: Annotated[
         str,
         FieldMetadata(
-            "The workload's file, as the daemon reads it, relative to this one. Its sources and pools are simulated.",
+            "Workload file as the daemon reads it, relative to the scenario file. Its sources and pools are simulated.",
             example="../workloads/chat.yaml",
         ),
     ]
     traffic: Annotated[
         Any,
         Chosen(GENERATORS),
-        FieldMetadata("The requests: a generator, or a trace's file.", example={"kind": "poisson", "rate_rps": 10.0}),
+        FieldMetadata("Requests to simulate: a generator or a trace.", example={"kind": "poisson", "rps": 10.0}),
     ]
     pools: Annotated[
-        Mapping[PoolName, PoolOffer], FieldMetadata("What is offered, by the names of the workload's pools.")
+        Mapping[PoolName, PoolOffer],
+        FieldMetadata("Simulated infrastructure of each pool (model, price, zones), by pool name of the workload."),
     ]
     initial_replicas: Annotated[
         Mapping[PoolName, int],
-        FieldMetadata("Replicas that serve from the start, by pool; none given: the workload's minimum."),
+        FieldMetadata("Ready replicas at the start, by pool. Default: the minimum of the workload, in its first pool."),
     ] = field(default_factory=dict)
     duration_s: Annotated[
-        float | None, FieldMetadata("How long to simulate; null: to the end of the traffic. Seconds.", gt=0, le=MAX_S)
+        float | None,
+        FieldMetadata(
+            "Time during which requests arrive. Default: null, the length of the traffic. Seconds.", gt=0, le=MAX_S
+        ),
     ] = None
     settle_s: Annotated[
-        float, FieldMetadata("How much longer it goes on, so that the last requests can end. Seconds.", ge=0, le=86400)
+        float,
+        FieldMetadata(
+            "Time after the last arrivals for running requests to finish. Raise it if a run warns of unfinished"
+            " requests. Seconds.",
+            ge=0,
+            le=86400,
+        ),
     ] = 300.0
     warm_up_s: Annotated[
-        float, FieldMetadata("Requests that arrive before this are served but not counted. Seconds.", ge=0, le=MAX_S)
+        float,
+        FieldMetadata(
+            "Warm-up: requests that arrive earlier are served but not counted. Default: 0, all count. Seconds.",
+            ge=0,
+            le=MAX_S,
+        ),
     ] = 0.0
-    start: Annotated[str, FieldMetadata("The date and time at which it begins, with an offset from UTC.")] = MONDAY
-    seed: Annotated[
-        int, FieldMetadata("Of all chance; the same seed gives the same journal, byte for byte.", ge=0, lt=2**63)
-    ] = 1
-    slo: Annotated[Slo, FieldMetadata("What users are promised.")] = field(default_factory=Slo)
-    router: Annotated[Router, FieldMetadata("How requests find a replica.")] = field(default_factory=Router)
+    start: Annotated[str, FieldMetadata("Date and time of the start with UTC offset. The default is a Monday.")] = (
+        MONDAY
+    )
+    seed: Annotated[int, FieldMetadata("Random seed. Equal seeds give byte-identical journals.", ge=0, lt=2**63)] = 1
+    slo: Annotated[Slo, FieldMetadata("SLO by which the requests are judged.")] = field(default_factory=Slo)
+    router: Annotated[Router, FieldMetadata("Assignment of requests to replicas.")] = field(default_factory=Router)
     queue: Annotated[
         SimulatedQueue | None,
-        FieldMetadata("A cloud's queue before the replicas; null: a gateway hands requests over at once."),
+        FieldMetadata(
+            "Cloud queue in front of the replicas. Default: null, a gateway forwards requests at once, unless the"
+            " workload reads a queue."
+        ),
     ] = None
-    telemetry: Annotated[Telemetry, FieldMetadata("How the engines are scraped.")] = field(default_factory=Telemetry)
+    telemetry: Annotated[Telemetry, FieldMetadata("Scrapes of the engine metrics.")] = field(default_factory=Telemetry)
     weather: Annotated[
-        tuple[FaultSettings, ...], FieldMetadata("What goes wrong between the daemon and the world.")
+        tuple[FaultSettings, ...], FieldMetadata("Fault injection in calls to sources and pools. Default: no faults.")
     ] = ()
     fleet: Annotated[
         FleetLimits,
-        FieldMetadata("Limits that span its workload and the concurrent ones, as the daemon's `fleet` has them."),
+        FieldMetadata("Limits shared with concurrent_scenarios, as in `daemon.fleet`. Default: no limits."),
     ] = field(default_factory=FleetLimits)
     concurrent_scenarios: Annotated[
         tuple[str, ...],
         FieldMetadata(
-            "Scenarios that run at the same time under the same limits, each in a world of its own: their files."
+            "Files of scenarios that run at the same time and share the fleet limits. Each has a simulated world of its"
+            " own."
         ),
     ] = ()
     prefix_hit_share: Annotated[
         float,
         FieldMetadata(
-            "Share of each prompt that a prefix cache holds, where the traffic does not tell its hits.", ge=0, lt=1
+            "Share of each prompt in the prefix cache, for traffic without recorded cache hits. Default: 0, no hits.",
+            ge=0,
+            lt=1,
         ),
     ] = 0.0
     quantities: Annotated[
-        Mapping[str, str], FieldMetadata("The workload's own names of quantities, and what they are here.")
+        Mapping[str, str],
+        FieldMetadata("Simulated quantity for each quantity name that only the workload knows. Default: {}."),
     ] = field(default_factory=dict)
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -115,25 +137,25 @@ class Scenario:
         try:
             start = datetime.fromisoformat(self.start)
             if start.tzinfo is None:
-                yield "start", "needs an offset from UTC, as in 2026-01-05T00:00:00+00:00"
+                yield "start", "must have a UTC offset, as in 2026-01-05T00:00:00+00:00"
             elif start.year not in YEARS:
                 yield "start", f"must be in the years {YEARS[0]} to {YEARS[-1]}"
         except ValueError as e:
-            yield "start", f"not a time: {e}"
+            yield "start", f"must be a date and time in ISO 8601: {e}"
         if not self.pools:
-            yield "pools", "must name one pool at least"
+            yield "pools", "must name at least one pool"
         for name, replicas in self.initial_replicas.items():
             if name not in self.pools:
-                yield "initial_replicas", f"{name} is none of the pools: {', '.join(self.pools)}"
+                yield "initial_replicas", f"{name} is not a pool of the scenario; the pools are {', '.join(self.pools)}"
             elif not 0 <= replicas <= MAX_REPLICAS:
-                yield "initial_replicas", f"{name} begins with {replicas} replicas: must be 0 to {MAX_REPLICAS}"
+                yield "initial_replicas", f"{name} starts with {replicas} replicas: must be 0 to {MAX_REPLICAS}"
         if self.queue is not None and self.router.limit is not None:
-            yield "router", "limit is the queue's per_replica here: set that"
+            yield "router", "limit cannot be set in a scenario with a queue: set queue.per_replica"
         if self.router.patience_s is not None and self.router.patience_s > MAX_S:
-            yield "router", f"patience_s must be at most {MAX_S:g}: null is for ever"
+            yield "router", f"patience_s must be at most {MAX_S:g}; null: no limit"
         for key in ("limit", "queue_limit"):
             if (getattr(self.router, key) or 0) > MAX_REQUESTS:
-                yield "router", f"{key} must be at most {MAX_REQUESTS:,}: null is no limit"
+                yield "router", f"{key} must be at most {MAX_REQUESTS:,}; null: no limit"
 
     @property
     def epoch_s(self) -> float:
@@ -178,7 +200,7 @@ def _read(path: Path) -> tuple[Case, Document]:
     """Return a scenario's case without the concurrent ones, and its document. Raises `ConfigError`."""
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one scenario, not {len(documents)} documents")]
+        problems = [Problem(str(path), 1, "", "", f"must contain one scenario, not {len(documents)} documents")]
     if problems:
         raise ConfigError(problems)
     source = documents[0]
@@ -197,9 +219,9 @@ def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
     """Yield the cases of the scenarios listed in `beside`. Raises `ConfigError`."""
     for name in case.scenario.concurrent_scenarios:
         neighbour, _ = _read(case.folder / name)
-        rule = "names others beside it" if neighbour.scenario.concurrent_scenarios else "has limits of its own"
+        rule = "has concurrent_scenarios" if neighbour.scenario.concurrent_scenarios else "has fleet limits of its own"
         if neighbour.scenario.concurrent_scenarios or neighbour.scenario.fleet.limits:
-            hint = "say all of them, and the limits, in one scenario"
+            hint = "list all scenarios and the limits in one scenario"
             raise ConfigError([source.problem(("concurrent_scenarios",), f"{name} {rule}", hint)])
         yield neighbour
 
@@ -211,11 +233,11 @@ def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) 
     problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # without the key `daemon`
     for i, other in enumerate(concurrent):
         if other.scenario.epoch_s != case.scenario.epoch_s:
-            rule = f"{other.scenario.scenario} begins at {other.scenario.start}, and this one at {case.scenario.start}"
-            problems.append(source.problem(("concurrent_scenarios",), rule, "give both the same start"))
+            rule = f"{other.scenario.scenario} starts at {other.scenario.start}, this scenario at {case.scenario.start}"
+            problems.append(source.problem(("concurrent_scenarios",), rule, "set the same start in both"))
         if any(other.workload.name == earlier.workload.name for earlier in (case, *concurrent[:i])):
-            rule = f"two workloads are called {other.workload.name}"
-            problems.append(source.problem(("concurrent_scenarios",), rule, "each has a name of its own in a fleet"))
+            rule = f"two workloads have the name {other.workload.name}"
+            problems.append(source.problem(("concurrent_scenarios",), rule, "give each workload a distinct name"))
     if problems:
         raise ConfigError(problems)
     return dataclasses.replace(case, concurrent=concurrent)
@@ -226,7 +248,7 @@ def workload_document(path: Path) -> Document:
     documents, problems = read_yaml(path)
     workloads = [d for d in documents if not (isinstance(d.data, dict) and "daemon" in d.data)]
     if not problems and len(workloads) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one workload, not {len(workloads)}")]
+        problems = [Problem(str(path), 1, "", "", f"must contain one workload, not {len(workloads)}")]
     if problems:
         raise ConfigError(problems)
     return workloads[0]
@@ -271,7 +293,7 @@ def _models(scenario: Scenario, folder: Path, source: Document) -> tuple[dict[st
     accepted = {name: model.accepted_per_step for name, model in models.items()}
     if len(dict.fromkeys(accepted.values())) > 1:
         listing = ", ".join(f"{name} {tokens:g}" for name, tokens in accepted.items())
-        rule = f"the models must have the same accepted_per_step, as requests draw theirs; these have {listing}"
+        rule = f"the models must have the same accepted_per_step; these have {listing}"
         problems.append(source.problem(("pools",), rule))
     return models, problems
 
@@ -309,8 +331,10 @@ def _build_case(
         elif len(scenario.pools) == len(serving) == 1:
             pools[name] = next(iter(scenario.pools))
         else:
-            rule = f"the scenario offers no pool of this name; it offers {', '.join(scenario.pools)}"
-            problems.append(source.problem(("pools", name), rule, "name it there, or rename it here"))
+            rule = f"is not a pool of the scenario; its pools are {', '.join(scenario.pools)}"
+            problems.append(
+                source.problem(("pools", name), rule, "add it to the scenario, or rename it in the workload")
+            )
     if problems:
         raise ConfigError(problems)
     if scenario.queue is None:

@@ -36,7 +36,7 @@ def read_file(kinds: Mapping[str, str], path: Path) -> Any:
     """Return the record of any of `kinds` in a YAML file. Raises `ConfigError`."""
     documents, problems = yaml.read(path)
     if len(documents) != 1 and not problems:
-        problems.append(Problem(str(path), 1, "", "", f"has {len(documents)} documents; must have one"))
+        problems.append(Problem(str(path), 1, "", "", f"must contain one document, not {len(documents)}"))
     if problems:
         raise ConfigError(problems)
     return read_kind(kinds, documents[0].data, documents[0])

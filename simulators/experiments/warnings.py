@@ -24,7 +24,7 @@ def run_warnings(run: SimulationRun) -> tuple[str, ...]:
 
 def _trace_repairs(run: SimulationRun) -> Iterator[str]:
     if run.trace.repairs:
-        yield f"the trace was mended: {'; '.join(f'{repair}: {n:,}' for repair, n in run.trace.repairs.items())}"
+        yield f"the trace was repaired: {'; '.join(f'{repair}: {n:,}' for repair, n in run.trace.repairs.items())}"
 
 
 def _fits(run: SimulationRun) -> NDArray[np.bool_]:
@@ -45,8 +45,8 @@ def _too_long_requests(run: SimulationRun) -> Iterator[str]:
     if count:
         capacity = max(model.kv_tokens for model in run.case.models.values())
         yield (
-            f"{count:,} of {len(run.trace):,} requests are longer, prompt and output together, than a replica's KV"
-            f" cache of {capacity:,} tokens: they are rejected"
+            f"{count:,} of {len(run.trace):,} requests were rejected: prompt and output exceed the KV cache of a"
+            f" replica, {capacity:,} tokens"
         )
 
 
@@ -62,8 +62,8 @@ def _overload(run: SimulationRun) -> Iterator[str]:
     peak, limit = int(load.argmax()), max_replicas(run)
     if load[peak] > limit:
         yield (
-            f"from {peak * WINDOW_S:g} to {(peak + 1) * WINDOW_S:g} s requests bring at least {load[peak]:.1f}"
-            f" replicas' worth of work, and there can be {limit} at most: no policy can serve them in time"
+            f"from {peak * WINDOW_S:g} to {(peak + 1) * WINDOW_S:g} s the load is at least {load[peak]:.1f} replicas,"
+            f" but at most {limit} are allowed: no policy can meet the SLO then"
         )
 
 
@@ -104,17 +104,17 @@ def max_replicas(run: SimulationRun) -> int:
 def _all_in_warm_up(run: SimulationRun) -> Iterator[str]:
     warm_up_s = run.case.scenario.warm_up_s
     if run.trace.duration_s < warm_up_s:
-        yield f"every request arrives before warm_up_s, {warm_up_s:g}: none is counted"
+        yield f"no request is counted: all arrive within the warm-up of {warm_up_s:g} s (warm_up_s)"
 
 
 def _unfinished(run: SimulationRun) -> Iterator[str]:
     arrived = run.world.kernel.arrived_requests
     unsent = len(run.trace) - len(arrived)
     if unsent:
-        yield f"{unsent:,} of {len(run.trace):,} requests come after the end and are not counted: see duration_s"
+        yield f"{unsent:,} of {len(run.trace):,} requests arrive after the end of the run (duration_s): not counted"
     unfinished = int(arrived.ended_as(RequestEnd.OPEN).sum())
     if unfinished:
-        yield f"{unfinished:,} requests had not ended when the run did: a longer settle_s may let them"
+        yield f"{unfinished:,} requests were unfinished at the end of the run: a longer settle_s may let them finish"
 
 
 def _rate_windows_differ(run: SimulationRun) -> Iterator[str]:
@@ -123,8 +123,8 @@ def _rate_windows_differ(run: SimulationRun) -> Iterator[str]:
         window_s = getattr(policy, "rate_window_s", scraped_s)
         if window_s != scraped_s:
             yield (
-                f"policy {name} takes rates to span {window_s:g} s (rate_window_s), and here they span {scraped_s:g} s"
-                " (telemetry.rate_window_s): it misjudges what comes"
+                f"policy {name} expects rates over {window_s:g} s (rate_window_s), but the scenario provides rates over"
+                f" {scraped_s:g} s (telemetry.rate_window_s): its demand estimate is wrong"
             )
 
 

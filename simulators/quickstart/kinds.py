@@ -32,11 +32,13 @@ ENGINES: Final = (
 MODEL: Final = "llama-3.1-8b-h100-vllm"
 NO_PHASE: Final = Phase(median_s=0.0)
 
-WorldName = Annotated[str, FieldMetadata("The embedded world; sources and pools of one name share it.", pattern=NAME)]
+WorldName = Annotated[
+    str, FieldMetadata("Name of the embedded world. Sources and pools with the same name share it.", pattern=NAME)
+]
 Seed = Annotated[
     int,
     FieldMetadata(
-        "Of all chance in the world, as the first adapter of it says; the same seed gives the same world.",
+        "Random seed of the world; equal seeds give equal worlds. The seed of the first opened source or pool applies.",
         ge=0,
         lt=2**63,
     ),
@@ -49,49 +51,57 @@ class Traffic:
 
     shape: Annotated[
         Literal["daily", "batches"],
-        FieldMetadata("daily: a day's wave and a flash crowd; batches: a burst, then nothing."),
+        FieldMetadata("Shape of the traffic. daily: a daily wave with a flash crowd. batches: periodic bursts."),
     ] = "daily"
     mean_rps: Annotated[
-        float, FieldMetadata("Mean rate of the wave, or rate within a batch. Requests a second.", ge=0, le=100)
+        float, FieldMetadata("Mean rate of the daily wave, or rate within a batch. Requests per second.", ge=0, le=100)
     ] = 10.0
-    swing: Annotated[float, FieldMetadata("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
+    swing: Annotated[
+        float, FieldMetadata("Amplitude of the daily wave as a share of the mean rate. Share.", ge=0, le=1)
+    ] = 0.6
     crowd_at_s: Annotated[
-        float, FieldMetadata("When the flash crowd begins to gather, after the world's start. Seconds.", ge=0)
+        float, FieldMetadata("Start of the flash crowd, after the start of the world. Seconds.", ge=0)
     ] = 600.0
-    crowd_s: Annotated[float, FieldMetadata("How long it stays once it is there. Seconds.", ge=0)] = 600.0
+    crowd_s: Annotated[float, FieldMetadata("Duration of the flash crowd at its peak. Seconds.", ge=0)] = 600.0
     crowd_factor: Annotated[
-        float, FieldMetadata("How many times the usual rate it brings; 1: no crowd comes.", ge=1, le=10)
+        float,
+        FieldMetadata("Peak rate of the flash crowd over the normal rate; 1: no flash crowd. Factor.", ge=1, le=10),
     ] = 3.0
-    every_s: Annotated[float, FieldMetadata("From one batch to the next. Seconds.", gt=0)] = 1800.0
-    batch_s: Annotated[float, FieldMetadata("How long a batch arrives. Seconds.", gt=0)] = 300.0
-    prompt_tokens: Annotated[float, FieldMetadata("Mean length of a prompt. Tokens.", ge=1, le=16384)] = 1000.0
-    output_tokens: Annotated[float, FieldMetadata("Mean length of an output. Tokens.", ge=1, le=4096)] = 200.0
+    every_s: Annotated[float, FieldMetadata("Time between the starts of two batches. Seconds.", gt=0)] = 1800.0
+    batch_s: Annotated[float, FieldMetadata("Duration of a batch. Seconds.", gt=0)] = 300.0
+    prompt_tokens: Annotated[float, FieldMetadata("Mean prompt length. Tokens.", ge=1, le=16384)] = 1000.0
+    output_tokens: Annotated[float, FieldMetadata("Mean output length. Tokens.", ge=1, le=4096)] = 200.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.batch_s >= self.every_s:
-            yield "batch_s", f"must be below every_s, {self.every_s:g}: one batch ends before the next begins"
+            yield "batch_s", f"must be below every_s, {self.every_s:g}: batches cannot overlap"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedSource:
-    """A queue, or the engines, of an embedded world.
+    """Metrics of an embedded world: its queue or its engines.
 
-    Its requests wait in a queue if any source reads one. Otherwise a gateway gives each to the least loaded replica.
+    Requests wait in a queue if any source of the world reads it. Otherwise a gateway sends each request to the least
+    loaded replica.
     """
 
     world: WorldName = "demo"
     offers: Annotated[
         Literal["queue", "engines"],
         FieldMetadata(
-            "Which side is read: the queue's approximate counts, or the engines' metrics, scraped every 15 s."
+            "Metrics to read. queue: approximate message counts. engines: engine metrics, scraped every 15 s."
         ),
     ] = "queue"
     seed: Seed = 1
     traffic: Annotated[
         Traffic | None,
-        FieldMetadata("How requests arrive; null: as another source of this world says, or else as by default."),
+        FieldMetadata(
+            "Traffic of the world. Default: null, the traffic of another source of the world, or a daily wave."
+        ),
     ] = None
-    max_age_s: Annotated[float, FieldMetadata("Older readings are stale. Seconds.", gt=0)] = 60.0
+    max_age_s: Annotated[
+        float, FieldMetadata("Maximum age of a reading. The default covers four scrapes. Seconds.", gt=0)
+    ] = 60.0
 
     def quantities(self) -> Mapping[str, float]:
         return dict.fromkeys(QUEUE if self.offers == "queue" else ENGINES, self.max_age_s)
@@ -99,46 +109,53 @@ class EmbeddedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedPool(Pool):
-    """Replicas in an embedded world, one per node. Its settings, except for the bounds, need a restart to change."""
+    """Replicas in an embedded world, one per node. Changes of settings other than the bounds need a restart."""
 
     world: WorldName = "demo"
     seed: Seed = 1
     model: Annotated[
-        str, FieldMetadata("The replicas' service model, by its name in the catalogue (simulators/engine/models/data).")
+        str, FieldMetadata("Service model of the replicas: a name in the catalogue (simulators/engine/models/data).")
     ] = MODEL
     price_usd_per_hour: Annotated[
         float,
-        FieldMetadata("A replica's price; the default is an H100's on demand (AWS p5.4xlarge). USD per hour.", ge=0),
+        FieldMetadata("Price of a replica. Default: an on-demand H100 (AWS p5.4xlarge). USD per hour.", ge=0),
     ] = 6.88
-    market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("How its nodes are bought.")] = (
-        "on_demand"
-    )
-    capacity: Annotated[int | None, FieldMetadata("Nodes that can be had at once; null: no limit.", ge=0)] = None
+    market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("Market of the nodes.")] = "on_demand"
+    capacity: Annotated[
+        int | None,
+        FieldMetadata("Available nodes. Default: null, no limit. Set it to simulate a capacity shortage. Nodes.", ge=0),
+    ] = None
     losses_per_node_hour: Annotated[
         float,
         FieldMetadata(
-            "Each node's rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600
+            "Rate of interruptions (spot) or failures (other markets). Default: 0, no losses. Per node and hour.",
+            ge=0,
+            le=3600,
         ),
     ] = 0.0
     start_up_s: Annotated[
         float,
         FieldMetadata(
-            "Median time from asked for to serving; the default is a warm compile cache and a streamed image (fleet"
+            "Median lead time from request to serving. Default: a warm compile cache and image streaming (fleet"
             " catalogue). Seconds.",
             gt=0,
             le=86400,
         ),
     ] = 210.0
     start_up_sigma: Annotated[
-        float, FieldMetadata("Log-normal spread of that: the p95 is exp(1.645 sigma) medians.", ge=0, le=3)
+        float,
+        FieldMetadata("Log-normal spread of start_up_s: p95 = median * exp(1.645 sigma). Sigma.", ge=0, le=3),
     ] = 0.25
-    initial_replicas: Annotated[int, FieldMetadata("Replicas that serve from the start.", ge=0, le=1000)] = 1
+    initial_replicas: Annotated[int, FieldMetadata("Ready replicas at the start. Replicas.", ge=0, le=1000)] = 1
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if self.model not in (names := catalogue.names()):
-            yield "model", f"the catalogue has no {self.model}: {did_you_mean(self.model, names) or ', '.join(names)}"
+            yield (
+                "model",
+                f"{self.model} is not in the catalogue: {did_you_mean(self.model, names) or ', '.join(names)}",
+            )
         if self.market == "reserved" and self.capacity is None:
-            yield "capacity", "must be given: a reserved pool pays for a fixed number of nodes"
+            yield "capacity", "is required: a reserved pool pays for a fixed number of nodes"
         yield from ((key, rule) for key, rule in self.offer.problems() if key == "price_usd_per_hour")
 
     @property

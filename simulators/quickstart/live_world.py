@@ -85,7 +85,7 @@ def peak_rps(traffic: Traffic) -> float:
 def warm_up() -> None:
     """Compile the kernel, or load it from the cache, by serving one request."""
     if CACHE is None or not any(CACHE.rglob("*.nbi")):
-        log.info("embedded", doing="compiling the simulator: about 10 s, this once")
+        log.info("embedded", doing="compiling the simulator: about 10 s, only at the first start")
     kernel = Kernel([catalogue.load(catalogue.names()[0])], Router(), 0, 1)
     kernel.start(kernel.add(0, 0))
     single = np.ones(1, dtype=np.int32)
@@ -124,7 +124,7 @@ class LiveWorld:
         Raises `Misconfigured` if the world has started without a queue.
         """
         if queued and not self._queued and self._world is not None:
-            raise Misconfigured(f"world {self.name} began without a queue to read: restart the daemon")
+            raise Misconfigured(f"embedded world {self.name} started without a queue: restart the daemon")
         self._queued = self._queued or queued
         if self._world is None:
             self.follow(traffic)
@@ -137,9 +137,11 @@ class LiveWorld:
         """Add a pool with initial `replicas`. Raises `Misconfigured` if the world started with another one."""
         existing = self._pools.get(pool)
         if existing is not None and existing != (offer, replicas):
-            raise Misconfigured(f"pool {pool} of world {self.name} was opened with other settings: restart the daemon")
+            raise Misconfigured(
+                f"pool {pool} of embedded world {self.name} started with other settings: restart the daemon"
+            )
         if existing is None and self._world is not None:
-            raise Misconfigured(f"world {self.name} began without a pool {pool}: restart the daemon")
+            raise Misconfigured(f"embedded world {self.name} started without pool {pool}: restart the daemon")
         self._pools[pool] = offer, replicas
 
     # --- time
@@ -162,7 +164,7 @@ class LiveWorld:
         if self._world is None:
             if not self._pools:
                 raise Misconfigured(
-                    f"world {self.name} has no replicas: give a pool of kind embedded, world {self.name}"
+                    f"embedded world {self.name} has no pool: add a pool of kind embedded with world: {self.name}"
                 )
             self._epoch_s = now
             self._world = self._new_world({name: replicas for name, (_, replicas) in self._pools.items()})
@@ -197,7 +199,9 @@ class LiveWorld:
                 world.offer(remaining)
             except ValueError as e:
                 if len(remaining) < len(self._next_chunk):
-                    self.full = f"world {self.name} turns requests away: {e}; lower mean_rps or allow more replicas"
+                    self.full = (
+                        f"embedded world {self.name} rejects requests: {e}; lower mean_rps or raise max_replicas"
+                    )
                 return
             self.full = "" if len(remaining) else self.full
             self._next_chunk = None

@@ -47,15 +47,15 @@ MEANS: Final[Sequence[tuple[str, Figure, Show]]] = (
     ("  by ITL", _attainment("itl"), share),
     ("  by e2e", _attainment("e2e"), share),
     ("cost", lambda s: s.cost_usd, dollars),
-    ("  wasted", lambda s: s.waste_share, share),
+    ("  share wasted", lambda s: s.waste_share, share),
     ("  per million tokens", lambda s: s.usd_per_million_tokens, _milli),
     ("node hours", lambda s: s.node_hours, _decimal),
     ("replicas mean", lambda s: s.replicas_mean, _decimal),
-    ("scaled up", lambda s: s.scale_ups, _count),
-    ("scaled down", lambda s: s.scale_downs, _count),
+    ("scaled out", lambda s: s.scale_ups, _count),
+    ("scaled in", lambda s: s.scale_downs, _count),
     ("interruptions", lambda s: s.interruptions, _count),
-    ("writes refused", lambda s: s.refused, _count),
-    ("blind turns", lambda s: s.blind_turns, _count),
+    ("writes rejected", lambda s: s.refused, _count),
+    ("blind ticks", lambda s: s.blind_turns, _count),
 )
 """The figures shown as the mean over replications with its interval."""
 MEDIANS: Final[Sequence[tuple[str, Figure, Show]]] = (
@@ -87,7 +87,7 @@ def figures(comparison: Comparison) -> list[Row]:
     ]
     missed = [sum(not r.summary.slo_met for r in comparison.runs[n]) for n in comparison.names]
     rows.insert(
-        5, (f"  below {percent(comparison.slo_share)} in", [f"{k} of {len(comparison.seeds)} runs" for k in missed])
+        5, (f"  runs below {percent(comparison.slo_share)}", [f"{k} of {len(comparison.seeds)}" for k in missed])
     )
     return [(title, cells) for title, cells in rows if not set(cells) <= {"-", "0"}]
 
@@ -110,7 +110,7 @@ def differences(comparison: Comparison) -> list[Row]:
 
 def difference_columns(comparison: Comparison) -> list[str]:
     """Return the column names of `differences`."""
-    columns = ["cost", "", "SLO, percentage points", ""]
+    columns = ["cost", "", "SLO attainment, percentage points", ""]
     return [*columns, "regret"] if comparison.oracle else columns
 
 
@@ -118,24 +118,24 @@ def notes(comparison: Comparison) -> Iterator[str]:
     """Yield the notes needed to read the tables."""
     count, contrasts = len(comparison.seeds), comparison.contrasts()
     seeds = f"seeds {comparison.seeds[0]} to {comparison.seeds[-1]}" if count > 1 else f"seed {comparison.seeds[0]}"
-    varied = "the requests are the same in all of them" if comparison.replayed else "requests differ from seed to seed"
+    varied = "all replay the same requests" if comparison.replayed else "requests differ between seeds"
     yield (
-        f"{count} replication{'s' * (count > 1)}, {seeds}{f'; {varied}' if count > 1 else ''}. Under each seed all face"
-        " the same requests, and start-ups and losses by the same chance."
+        f"{count} replication{'s' * (count > 1)}, {seeds}{f'; {varied}' if count > 1 else ''}. With the same seed, all"
+        " policies serve the same requests, with the same random numbers for start-up times and node losses."
     )
     yield from _oracle_notes(comparison)
     if count == 1:
-        yield "One replication tells no interval: whether a difference is real cannot be said. Give --replications 5."
+        yield "One replication gives no confidence intervals, so differences may be noise. Run with --replications 5."
         return
     level = statistics.quantile_spread([0.0] * count, 0.5).level
     yield (
-        f"Means with their {LEVEL:.0%} t intervals. Latency quantiles are not averaged: the median of the replications'"
-        f" is told, with a range that holds the true median in {level:.1%} of cases."
+        f"Means have {LEVEL:.0%} t confidence intervals. Latency quantiles are not averaged: the table shows the median"
+        f" over the replications, with a range that contains the true median in {level:.1%} of cases."
     )
     if contrasts:
         yield (
-            f"Differences are paired by seed. Their {len(contrasts)} intervals hold together at {LEVEL:.0%}"
-            f" (Bonferroni). P-values are adjusted by Holm; below {1 - LEVEL:.2g} a difference is significant."
+            f"Differences are paired by seed. All {len(contrasts)} intervals hold jointly at {LEVEL:.0%} (Bonferroni)."
+            f" P-values are Holm-adjusted; a difference is significant below {1 - LEVEL:.2g}."
         )
     undecided = [
         f"{c.name} in {'cost' if c.measure == 'cost_usd' else 'SLO'}"
@@ -143,7 +143,7 @@ def notes(comparison: Comparison) -> Iterator[str]:
         if not (c.significant or c.equal)
     ]
     if undecided:
-        yield f"Not significant, so no ground to prefer either: {', '.join(undecided)}."
+        yield f"No significant difference: {', '.join(undecided)}."
 
 
 def headline(comparison: Comparison) -> str:
@@ -156,21 +156,24 @@ def headline(comparison: Comparison) -> str:
         return f"No policy met the SLO target of {target}{scope}."
     cheapest = min(meeting, key=lambda name: costs[name])
     text = f"{len(meeting)} of {len(comparison.policies)} policies met the SLO target of {target}{scope}"
-    text = f"{text}; the cheapest of them is {cheapest} at {dollars(costs[cheapest])}"
+    text = f"{text}; the cheapest is {cheapest} at {dollars(costs[cheapest])}"
     first = comparison.policies[0]
     if cheapest == first or not costs[first]:
         return f"{text}."
-    outcome = "which met it too" if first in meeting else "which did not meet it"
-    return f"{text}, {costs[cheapest] / costs[first] - 1:+.1%} against {first}, {outcome}."
+    outcome = "which also met the target" if first in meeting else "which missed the target"
+    return f"{text}, {costs[cheapest] / costs[first] - 1:+.1%} compared with {first}, {outcome}."
 
 
 def _oracle_notes(comparison: Comparison) -> Iterator[str]:
     if comparison.oracle is None:
         return
-    yield "Regret is cost over the oracle's, who knew all that was to come, for whoever met the SLO's target as it did."
+    yield (
+        "Regret is the cost above that of the oracle, which knows all requests in advance. It is given for policies"
+        " that met the SLO target or attained at least as much as the oracle."
+    )
     bounds = [r.bound_usd for r in comparison.runs[comparison.oracle] if r.bound_usd is not None]
     if bounds and np.mean(bounds) >= CENT_USD:
-        yield f"Nobody can meet the target for less than {dollars(float(np.mean(bounds)))}, whatever they know."
+        yield f"No policy can meet the target for less than {dollars(float(np.mean(bounds)))}: a proven lower bound."
 
 
 def warm_up_notes(comparison: Comparison) -> Iterator[str]:
@@ -178,9 +181,12 @@ def warm_up_notes(comparison: Comparison) -> Iterator[str]:
     for name, replications in comparison.runs.items():
         times_s = [r.unsettled_s for r in replications if r.unsettled_s is not None]
         if any(s < 0 for s in times_s):
-            yield f"{name} never settles (MSER-5 on TTFT): its figures depend on how long is simulated."
+            yield f"{name} reaches no steady state (MSER-5 on TTFT): its figures depend on the simulated time."
         elif max(times_s, default=0.0) > SETTLING_SHARE * replications[0].summary.duration_s:
-            yield f"{name} settles {max(times_s):,.0f} s after the warm-up (MSER-5 on TTFT): raise warm_up_s by that."
+            yield (
+                f"{name} reaches its steady state {max(times_s):,.0f} s after the warm-up (MSER-5 on TTFT): raise"
+                " warm_up_s by that."
+            )
 
 
 def lines(comparison: Comparison) -> Iterator[str]:
@@ -189,7 +195,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
     rows = differences(comparison)
     if rows:
         yield ""
-        yield from table.aligned(rows, difference_columns(comparison), f"less {comparison.policies[0]}")
+        yield from table.aligned(rows, difference_columns(comparison), f"difference from {comparison.policies[0]}")
     yield ""
     yield from (headline(comparison), *notes(comparison), *warm_up_notes(comparison))
 
@@ -199,7 +205,7 @@ def view(comparison: Comparison) -> dict[str, Any]:
     return {
         "headline": headline(comparison),
         "frontier": html.plot(
-            frontier(comparison), "frontier", "Cost and SLO attainment", "Better is up and to the left."
+            frontier(comparison), "frontier", "Cost and SLO attainment", "Up and to the left is better."
         ),
         "notes": [*notes(comparison), *warm_up_notes(comparison)],
         "base": next(iter(comparison.policies), ""),

@@ -22,17 +22,17 @@ def page_of_runs(runs: Sequence[RunData], template: str = "runs.html.j2", **cont
     """Return the page of runs; `context` goes to the template. Raises `ValueError` unless names are distinct."""
     names = [s.name for s in runs]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"a page needs runs with names of their own, not {names}")
+        raise ValueError(f"a page needs runs with distinct names, not {names}")
     scenario, compared = runs[0].summary.scenario, len(runs) > 1
     seeds = sorted({s.summary.seed for s in runs})
-    same = "the same requests and the same chance" if len(seeds) == 1 else "seeds of their own"
+    same = "the same requests and random numbers for each" if len(seeds) == 1 else "each with its own seed"
     return html.render(
         template,
         title=f"{scenario}: {', '.join(names)}",
-        heading=f"{scenario} under {f'{len(runs)} policies' if compared else names[0]}",
+        heading=f"Scenario {scenario}, {f'{len(runs)} policies' if compared else f'workload {names[0]}'}",
         names=names,
         seeds=seeds,
-        together=f"One run each, seed {', '.join(map(str, seeds))}: {same}.",
+        together=f"One run per policy, seed {', '.join(map(str, seeds))}: {same}.",
         figures=_rows(runs) if compared else [],
         plots=list(plots.of_runs(runs)) if compared else [],
         runs=[view(run, f"run{number}") for number, run in enumerate(runs)],
@@ -55,7 +55,7 @@ def view(data: RunData, key: str) -> dict[str, Any]:
         "figures": [*_rows([data]), *((title, table.dollars(usd)) for title, usd in (*markets, *costs))],
         "origin": [
             *origin.items(),
-            *((f"model {name}", provenance or "no provenance told") for name, provenance in models.items()),
+            *((f"model {name}", provenance or "no provenance given") for name, provenance in models.items()),
         ],
         "workload": yaml.safe_dump(workload, sort_keys=False, allow_unicode=True, width=110),
     }
@@ -75,7 +75,7 @@ def _cards(data: RunData) -> list[tuple[str, str, str]]:
             table.share(attainment),
             "good" if s.slo_met else "bad",
         ),
-        ("wasted", table.share(s.waste_share), ""),
+        ("share of cost wasted", table.share(s.waste_share), ""),
         ("TTFT p95 / p99", f"{table.seconds(s.ttft_s.p95)} / {table.seconds(s.ttft_s.p99)}", ""),
         ("ITL p95 / p99", f"{table.seconds(s.itl_s.p95)} / {table.seconds(s.itl_s.p99)}", ""),
         ("replicas mean / max", f"{s.replicas_mean:.1f} / {s.replicas_max}", ""),

@@ -13,19 +13,23 @@ from simulators.reporting.html import COLOURS, PagePlot, figure, json_numbers, l
 from simulators.reporting.run_data import CDF_POINTS, Mark, RunData
 from simulators.reporting.time_bins import Floats, rounded
 
-TITLES: Final = {"ttft": "Time to first token", "itl": "Time between tokens, mean of a request", "e2e": "Whole request"}
+TITLES: Final = {
+    "ttft": "Time to first token",
+    "itl": "Inter-token latency, mean per request",
+    "e2e": "End-to-end latency",
+}
 USE_COLOURS: Final = dict(
     zip(USES, ("#14937f", "#b8860b", "#2f6fde", "#9a4fd0", "#b42318", "#4f7f9c", "#8d6e63"), strict=True)
 )
 MARKS: Final = {
-    "scaled up": ("triangle-up", "#2f6fde"),
-    "scaled down": ("triangle-down", "#4f7f9c"),
+    "scaled out": ("triangle-up", "#2f6fde"),
+    "scaled in": ("triangle-down", "#4f7f9c"),
     "notice": ("diamond-open", "#b8860b"),
     "interrupted": ("x", "#b42318"),
     "failed": ("x", "#b42318"),
     "cut": ("cross", "#9a4fd0"),
 }
-USED_NOTE: Final = "Used is time with one request at least in work: a replica may be used and far from full."
+USED_NOTE: Final = "Used: time with at least one running request. A used replica may be far from its capacity."
 MISSED_COLOUR: Final = "rgba(180, 35, 24, 0.35)"
 
 
@@ -33,24 +37,24 @@ def of_run(data: RunData, key: str) -> Iterator[PagePlot]:
     """Yield a run's plots. `key` makes their ids unique on the page."""
     yield plot(sizes(data), f"{key}-sizes", "Traffic and replicas", _sampling_note(data))
     for latency in data.latency_s:
-        note = "Quantiles of the requests by when they arrived; bars: share of all requests that missed the SLO."
+        note = "Lines: quantiles of requests by arrival time. Bars: share of all requests that violated the SLO."
         yield plot(latency_plot(data, latency), f"{key}-{latency}", TITLES[latency], note)
     if data.cost_usd:
-        note = "Areas: what the time was for (used: with one request at least in work); lines: paid so far."
-        yield plot(cost(data), f"{key}-cost", "Money", note)
+        note = "Areas: cost by use (used: time with at least one running request). Lines: cumulative cost."
+        yield plot(cost(data), f"{key}-cost", "Cost", note)
     if any(len(cdf) for cdf in data.cdf_s.values()):
-        note = "Share of the finished requests that took at most so long."
+        note = "Share of finished requests with at most this latency."
         yield plot(distributions({f"{k.upper() if k != 'e2e' else k}": c for k, c in data.cdf_s.items()}),
                    f"{key}-cdf", "Distribution of latencies", note)  # fmt: skip
 
 
 def of_runs(runs: Sequence[RunData], key: str = "all") -> Iterator[PagePlot]:
     """Yield the plots that overlay runs. `key` makes their ids unique on the page."""
-    yield plot(cost_by_use(runs), f"{key}-cost-by-use", "Cost by what it was for", USED_NOTE)
+    yield plot(cost_by_use(runs), f"{key}-cost-by-use", "Cost by use", USED_NOTE)
     yield plot(_overlay(runs, _ready, "replicas ready", shape="hv"), f"{key}-ready", "Replicas ready")
     yield plot(_overlay(runs, _ttft_p95, "seconds", log=True), f"{key}-ttft", "Time to first token, p95")
-    yield plot(_overlay(runs, _missed, "share of requests", shape="hv"), f"{key}-missed", "Missed the SLO")
-    yield plot(_overlay(runs, _paid, "USD"), f"{key}-paid", "Paid so far")
+    yield plot(_overlay(runs, _missed, "share of requests", shape="hv"), f"{key}-missed", "SLO violations")
+    yield plot(_overlay(runs, _paid, "USD"), f"{key}-paid", "Cumulative cost")
     cdfs = {s.name: s.cdf_s["ttft"] for s in runs if len(s.cdf_s["ttft"])}
     if cdfs:
         yield plot(distributions(cdfs), f"{key}-cdf", "Distribution of the time to first token")
@@ -61,7 +65,7 @@ def sizes(data: RunData) -> Any:
     unit_s, unit = _time_unit(data)
     chart = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
-        yaxis={"title": {"text": "requests a second"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": "requests per second"}, "rangemode": "tozero"},
         yaxis2={"title": {"text": "replicas"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
                 "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
@@ -86,13 +90,13 @@ def latency_plot(data: RunData, latency: str) -> Any:
     chart = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
         yaxis={"title": {"text": "seconds"}, "type": "log", "dtick": "D2"},
-        yaxis2={"title": {"text": "share missed"}, "overlaying": "y", "side": "right", "range": [0, 1],
+        yaxis2={"title": {"text": "SLO violations"}, "overlaying": "y", "side": "right", "range": [0, 1],
                 "tickmode": "auto", "showgrid": False, "tickformat": ".0%"},
     )  # fmt: skip
     times = json_numbers(data.edges_s[:-1] / unit_s)
     width = json_numbers(np.diff(data.edges_s) / unit_s)
     chart.add_trace(
-        go.Bar(name="missed the SLO", x=times, y=json_numbers(data.missed), width=width, offset=0, yaxis="y2",
+        go.Bar(name="SLO violations", x=times, y=json_numbers(data.missed), width=width, offset=0, yaxis="y2",
                marker={"color": MISSED_COLOUR, "line": {"width": 0}})
     )  # fmt: skip
     for (name, values), colour in zip(data.latency_s[latency].items(), ("#14937f", "#2f6fde", "#9a4fd0"), strict=True):
@@ -100,7 +104,7 @@ def latency_plot(data: RunData, latency: str) -> Any:
     limit = getattr(data.slo, f"{latency}_s")
     if limit is not None:
         ends = [0.0, float(data.edges_s[-1] / unit_s)]
-        chart.add_trace(line("promised", ends, np.array([limit, limit]), "#b42318", dash="dash"))
+        chart.add_trace(line("SLO", ends, np.array([limit, limit]), "#b42318", dash="dash"))
     return chart
 
 
@@ -109,8 +113,8 @@ def cost(data: RunData) -> Any:
     unit_s, unit = _time_unit(data)
     chart = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
-        yaxis={"title": {"text": "USD an hour"}, "rangemode": "tozero"},
-        yaxis2={"title": {"text": "USD so far"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
+        yaxis={"title": {"text": "USD per hour"}, "rangemode": "tozero"},
+        yaxis2={"title": {"text": "cumulative USD"}, "overlaying": "y", "side": "right", "rangemode": "tozero",
                 "tickmode": "auto", "showgrid": False},
     )  # fmt: skip
     hours = np.diff(data.edges_s) / HOUR_S
@@ -120,7 +124,7 @@ def cost(data: RunData) -> Any:
             line(use, times, rounded(values / hours), USE_COLOURS[use], shape="hv", stackgroup="use", width=0.5)
         )
     for (market, values), dash in zip(data.paid_usd.items(), ("solid", "dash", "dot"), strict=False):
-        name = f"paid, {market.replace('_', ' ')}"
+        name = f"cumulative, {market.replace('_', ' ')}"
         chart.add_trace(line(name, json_numbers(data.edges_s / unit_s), values, "#c43d6b", dash=dash, yaxis="y2"))
     return chart
 
@@ -188,14 +192,14 @@ def _time_unit(data: RunData) -> tuple[float, str]:
     end_s = float(data.edges_s[-1])
     for unit, size in (("days", 86400.0), ("hours", HOUR_S), ("minutes", 60.0)):
         if end_s >= 3 * size:
-            return size, f"{unit} since the beginning"
-    return 1.0, "seconds since the beginning"
+            return size, f"{unit} since the start"
+    return 1.0, "seconds since the start"
 
 
 def _sampling_note(data: RunData) -> str:
     if data.summary.turns <= len(data.sizes.at_s):
-        return "Replicas at every turn."
-    return "Replicas by the worst of the turns in each bin: the largest demand and size, the fewest ready."
+        return "Replicas at each tick."
+    return "Each bin shows its worst ticks: the largest demand and desired replicas, the fewest ready replicas."
 
 
 def _marks(marks: Sequence[Mark], unit_s: float, height: float) -> Any:

@@ -138,7 +138,7 @@ def _marks(run: SimulationRun, edges_s: Floats) -> tuple[Mark, ...]:
     for k in range(1, len(timeline.at_s)):
         before, after = timeline.desired[k - 1], timeline.desired[k]
         if before < after or after < before:  # never where one is NaN
-            add(timeline.at_s[k], "scaled up" if after > before else "scaled down")
+            add(timeline.at_s[k], "scaled out" if after > before else "scaled in")
     return tuple(Mark(float(edges_s[k]), kind, count) for (k, kind), count in sorted(counts.items()))
 
 
@@ -146,8 +146,8 @@ def _origin(run: SimulationRun) -> dict[str, Any]:
     scenario = run.case.scenario
     return {
         "scenario": scenario.scenario,
-        "begins": datetime.fromtimestamp(scenario.epoch_s, UTC).isoformat(),
-        "simulated": f"{run.world.now_ps / PS_PER_S:,.0f} s",
+        "start": datetime.fromtimestamp(scenario.epoch_s, UTC).isoformat(),
+        "simulated time": f"{run.world.now_ps / PS_PER_S:,.0f} s",
         "seed": run.seed,
         "traffic": f"{run.trace.name}: {len(run.trace):,} requests, SHA-256 {run.trace.digest()}",
         "warm-up": f"requests of the first {scenario.warm_up_s:g} s are not counted",

@@ -24,15 +24,15 @@ ROWS: Final[Sequence[tuple[str, Callable[[ResultSummary], str]]]] = (
     ("replicas mean / max", lambda s: f"{s.replicas_mean:.1f} / {s.replicas_max}"),
     ("node hours", lambda s: f"{s.node_hours:,.2f}"),
     ("cost", lambda s: dollars(s.cost_usd)),
-    ("  wasted", lambda s: share(s.waste_share)),
+    ("  share wasted", lambda s: share(s.waste_share)),
     (
         "  per million tokens",
         lambda s: "-" if math.isnan(s.usd_per_million_tokens) else f"${s.usd_per_million_tokens:,.3f}",
     ),
-    ("scaled up / down", lambda s: f"{s.scale_ups} / {s.scale_downs}"),
+    ("scaled out / in", lambda s: f"{s.scale_ups} / {s.scale_downs}"),
     ("interruptions", lambda s: f"{s.interruptions}"),
-    ("writes refused", lambda s: f"{s.refused}"),
-    ("turns / blind", lambda s: f"{s.turns:,} / {s.blind_turns:,}"),
+    ("writes rejected", lambda s: f"{s.refused}"),
+    ("ticks / blind ticks", lambda s: f"{s.turns:,} / {s.blind_turns:,}"),
 )
 
 

@@ -18,7 +18,7 @@ def headline(data: RunData) -> str:
         return f"No request arrived after the warm-up in {duration(s.duration_s)}, which cost {dollars(s.cost_usd)}."
     return (
         f"{_counted(s.arrived, 'request')} in {duration(s.duration_s)} for {dollars(s.cost_usd)}:"
-        f" {share(s.attainment['all'])} of them met the SLO, {verdict(s, data.slo)}."
+        f" {share(s.attainment['all'])} met the SLO, {verdict(s, data.slo)}."
     )
 
 
@@ -33,37 +33,37 @@ def verdict(s: ResultSummary, slo: Slo) -> str:
 def slo_text(slo: Slo) -> str:
     """Return the SLO as text."""
     limits = (
-        (slo.ttft_s, "the first token within {}"),
-        (slo.itl_s, "{} a token on average after it"),
-        (slo.e2e_s, "the whole request within {}"),
+        (slo.ttft_s, "TTFT within {}"),
+        (slo.itl_s, "mean ITL within {}"),
+        (slo.e2e_s, "end-to-end latency within {}"),
     )
     limits_text = [template.format(seconds(limit)) for limit, template in limits if limit is not None]
-    return f"{', '.join(limits_text)}, for {percent(slo.share)} of the requests"
+    return f"{', '.join(limits_text)} for {percent(slo.share)} of the requests"
 
 
 def sentences(data: RunData) -> Iterator[str]:
     """Yield further sentences about the run."""
     s = data.summary
-    yield f"Promised: {slo_text(data.slo)}."
+    yield f"SLO: {slo_text(data.slo)}."
     failed = {
         "were rejected": s.rejected,
-        "gave up waiting": s.timed_out,
+        "timed out while waiting": s.timed_out,
         "were lost with their replica": s.lost,
         "went to the dead-letter queue": s.dead_letter,
-        "had not ended when the run did": s.unfinished,
+        "were unfinished at the end of the run": s.unfinished,
     }
     if any(failed.values()):
         yield f"Of the requests, {joined([f'{n:,} {end}' for end, n in failed.items() if n])}."
     yield waste(s)
     if s.replicas_max:
-        changes = f"{_counted(s.scale_ups, 'time')} up and {_counted(s.scale_downs, 'time')} down"
-        yield f"{s.replicas_mean:.1f} replicas were asked for on average, {s.replicas_max} at most; scaled {changes}."
+        changes = f"{_counted(s.scale_ups, 'time')} and in {_counted(s.scale_downs, 'time')}"
+        yield f"Desired replicas: {s.replicas_mean:.1f} on average, {s.replicas_max} at most; scaled out {changes}."
     if s.interruptions or s.streams_cut:
-        nodes, requests = _counted(s.interruptions, "node"), _counted(s.streams_cut, "request")
-        yield f"The cloud took {nodes}; {requests} lost a replica."
+        nodes, requests = _counted(s.interruptions, "spot node"), _counted(s.streams_cut, "running request")
+        yield f"The cloud interrupted {nodes}; {requests} lost their replica."
     if s.refused or s.blind_turns:
-        blind = f"{s.blind_turns:,} of {_counted(s.turns, 'turn')} lacked evidence"
-        yield f"{blind}, and {_counted(s.refused, 'resize')} came to nothing."
+        blind = f"{s.blind_turns:,} of {_counted(s.turns, 'tick')} had incomplete observations"
+        yield f"{blind}, and {_counted(s.refused, 'write')} of the size failed."
 
 
 def percent(value: float) -> str:
@@ -74,23 +74,23 @@ def percent(value: float) -> str:
 def waste(s: ResultSummary) -> str:
     """Return the cost that served no request as text."""
     if not s.cost_usd:
-        return "Nothing was paid."
+        return "The run cost nothing."
     unused = {use: cost for use, cost in s.cost_by_use_usd.items() if use != "used" and cost >= 0.005}
     uses = [
         f"{dollars(cost)} {USES[use]}" for use, cost in sorted(unused.items(), key=lambda item: (-item[1], item[0]))
     ]
-    text = f"{share(s.waste_share)} of the money bought no service"
+    text = f"{share(s.waste_share)} of the cost was waste"
     return f"{text}: {joined(uses)}." if uses else f"{text}."
 
 
 USES = {
-    "idle": "for replicas that were ready and had nothing to do",
-    "starting": "while replicas started",
-    "draining": "while replicas that were to go finished their last requests",
-    "lost": "for starts that never came to serve",
-    "headroom": "for headroom kept ahead of need",
-    "unused": "for reserved nodes that nobody asked for",
-    "rounding": "for what billing rounds up",
+    "idle": "for idle ready replicas",
+    "starting": "for starting replicas",
+    "draining": "for draining replicas",
+    "lost": "for replicas lost before they served",
+    "headroom": "for headroom",
+    "unused": "for unused reserved nodes",
+    "rounding": "for rounding by the billing rules",
 }
 
 

@@ -45,15 +45,15 @@ def load_baseline(case: Case, source: Path | None, prometheus: str | None, *, na
     """Return the baseline. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
     if case.concurrent:
         others = ", ".join(other.workload.name for other in case.concurrent)
-        rule = f"runs others beside its workload ({others}), and one is tuned at a time"
-        raise _problem("SCENARIO", case.scenario.scenario, rule, "give a scenario without beside")
+        rule = f"has concurrent_scenarios ({others}), but tune handles one workload"
+        raise _problem("SCENARIO", case.scenario.scenario, rule, "use a scenario without concurrent_scenarios")
     if source is None:
         file = case.folder / case.scenario.workload
         return Baseline(case, _read_text(file), str(file))
     if not _is_manifest(source):
         if native or prometheus is not None:
             option = "--native" if native else "--prometheus"
-            raise _problem(option, "", "is about an HPA or a ScaledObject, and --from names a workload's file")
+            raise _problem(option, "", "requires an HPA or ScaledObject, but --from names a workload file")
         return Baseline(case.under(load_workload(source), str(source)), _read_text(source), str(source))
     today_text, remarks = _imported(source, prometheus, native=False)
     if not native:
@@ -76,8 +76,8 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
     """Return the text of the one workload that manifests migrate to, and its differences from them."""
     migrated = manifests.read([source], prometheus, native_policies=native)
     if len(migrated.names) != 1:
-        rule = f"makes {len(migrated.names)} workloads ({', '.join(migrated.names)}), and one is tuned at a time"
-        raise _problem("--from", str(source), rule, "give a file with one of them")
+        rule = f"contains {len(migrated.names)} workloads ({', '.join(migrated.names)}), but tune handles one"
+        raise _problem("--from", str(source), rule, "use a file with one workload")
     return migrated.text, tuple(str(problem) for problem in (*migrated.findings.lost, *migrated.findings.differs))
 
 
@@ -91,7 +91,7 @@ def _imported_baseline(case: Case, text: str, source: Path, remarks: tuple[str, 
             renamed = _with_query_names(case, workload).under(workload, str(file))
             return Baseline(renamed, text, str(source), remarks=remarks, imported=True)
         except ConfigError as e:
-            source_name = f"the workload made of {source}"
+            source_name = f"the workload imported from {source}"
             raise ConfigError([dataclasses.replace(p, file=source_name) for p in e.problems]) from e
 
 

@@ -88,8 +88,8 @@ class LocalExecutor:
             self._deaths[job] = self._deaths.get(job, 0) + 1
             if self._deaths[job] > MAX_DEATHS:
                 raise ExecutorFailed(
-                    f"processes end early, {self._deaths[job]} times by now, most likely for want of memory: give fewer"
-                    " --jobs; the same command goes on where this one ended"
+                    f"worker processes were killed {self._deaths[job]} times, most likely for lack of memory: lower"
+                    " --jobs and repeat the command to continue"
                 )
         self._running.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -61,7 +61,7 @@ class DaskExecutor:
             self._resubmit()
         if self._client.status != "running":
             raise ExecutorFailed(
-                f"{self._address} cannot be reached, and nobody wants to wait for it: nothing was lost"
+                f"scheduler {self._address} cannot be reached; finished trials are saved: repeat the command"
             )
         self._sent += 1
         key = f"tune-{self._inputs.digest[:12]}-{job.task}-{job.number}-{self._sent}"
@@ -106,8 +106,8 @@ class DaskExecutor:
     def _raise(self, error: Exception) -> None:
         if isinstance(error, self._dask.scheduler.KilledWorker):
             raise ExecutorFailed(
-                f"workers die of the same job, most likely for want of memory: {error}; give them more, the same"
-                " command goes on where this one ended"
+                f"workers were killed by the same job, most likely for lack of memory: {error}. Give the workers more"
+                " memory and repeat the command to continue"
             ) from error
         raise error
 
@@ -122,11 +122,11 @@ class DaskExecutor:
             except (OSError, TimeoutError, ValueError) as e:
                 self._disconnect()
                 if isinstance(e, ValueError):
-                    raise ExecutorFailed(f"{self._address} is no address of a scheduler: {e}") from e
+                    raise ExecutorFailed(f"{self._address} is not the address of a scheduler: {e}") from e
                 if stopwatch_s() - began_s > PATIENCE_S:
                     raise ExecutorFailed(
-                        f"no scheduler with workers at {self._address} for {PATIENCE_S:g} s ({e}): start them, and give"
-                        " the same command again: it goes on where this one ended"
+                        f"no scheduler with workers at {self._address} for {PATIENCE_S:g} s ({e}): start them, and"
+                        " repeat the command to continue"
                     ) from e
                 self._finished.wait(1.0)
             else:

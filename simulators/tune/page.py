@@ -22,21 +22,23 @@ def page(result: TuneResult, space: Space) -> str:
     data = _view(result, space)
     if result.runs_data:
         return page_of_runs(result.runs_data, "tuning.html.j2", **data)
-    title = f"{result.study_info['scenario']}: what was found"
+    title = f"{result.study_info['scenario']}: tuning result"
     return html.render("tuning.html.j2", title=title, heading=title, runs=[], **data)
 
 
 def _view(result: TuneResult, space: Space) -> dict[str, Any]:
     front_note = (
-        "Each grey dot is a trial on the search's traffic; the line is its front. Circles: the same points on traffic"
-        " that the search never saw, with 95 % intervals. Cheaper is left, fewer late is down."
+        "Grey dots: trials on the tuning traffic. Line: their Pareto front. Circles: the same points on the held-out"
+        " validation traffic, with 95 % intervals. Down and to the left is better."
     )
-    importance_note = "Parts of what trials differ by (PED-ANOVA): what matters little is safe to leave as it is."
-    importance = html.plot(_importance(result), "tune-importance", "Which settings matter", importance_note)
+    importance_note = (
+        "Share of each setting in the differences between trials (PED-ANOVA). Low: safe to leave unchanged."
+    )
+    importance = html.plot(_importance(result), "tune-importance", "Importance of the settings", importance_note)
     return {
         "headline": headline(result),
         "notes": list(notes(result)),
-        "front": html.plot(_front(result), "tune-front", "Cost and late requests", front_note),
+        "front": html.plot(_front(result), "tune-front", "Cost and SLO violations", front_note),
         "head": ["", *HEAD],
         "points": [(name, *cells) for name, cells in rows(result)],
         "over_fitted": list(over_fitted(result)),
@@ -53,8 +55,8 @@ def _settings(result: TuneResult, space: Space) -> Iterator[Sequence[str]]:
 
 def _front(result: TuneResult) -> Any:
     figure = html.figure(
-        xaxis={"title": {"text": "USD a month"}},
-        yaxis={"title": {"text": "share of requests late"}, "tickformat": ".2%", "rangemode": "tozero"},
+        xaxis={"title": {"text": "USD per month"}},
+        yaxis={"title": {"text": "SLO violations"}, "tickformat": ".2%", "rangemode": "tozero"},
         hovermode="closest",
         height=420,
     )
@@ -65,7 +67,7 @@ def _front(result: TuneResult) -> Any:
         marker={"size": 5, "color": html.GREY, "opacity": 0.5},
     )  # fmt: skip
     figure.add_scatter(
-        name="front, search's traffic", mode="lines+markers",
+        name="front, tuning traffic", mode="lines+markers",
         x=[_number(p.figures.usd_per_month) for p in result.points],
         y=[_number(p.figures.late_share) for p in result.points],
         text=[f"point {label(result, p)}" for p in result.points],
@@ -74,7 +76,7 @@ def _front(result: TuneResult) -> Any:
     validated = [p.figures for p in result.validated]
     half_widths = [f.attainment().half_width for f in validated]
     figure.add_scatter(
-        name="the same, unseen traffic", mode="markers", x=[_number(f.usd_per_month) for f in validated],
+        name="front, validation traffic", mode="markers", x=[_number(f.usd_per_month) for f in validated],
         y=[_number(f.late_share) for f in validated],
         text=[f"point {label(result, p.trial)}" for p in result.validated],
         error_y={
@@ -84,8 +86,8 @@ def _front(result: TuneResult) -> Any:
         marker={"size": 10, "symbol": "circle-open", "color": html.COLOURS[1], "line": {"width": 2}},
     )  # fmt: skip
     today = (
-        ("today, search's traffic", result.today_tuning, "x"),
-        ("today, unseen traffic", result.today_validation, "x-open"),
+        ("today, tuning traffic", result.today_tuning, "x"),
+        ("today, validation traffic", result.today_validation, "x-open"),
     )
     for name, figures, symbol in today:
         if figures is not None:
@@ -103,12 +105,13 @@ def _front(result: TuneResult) -> Any:
 def _importance(result: TuneResult) -> Any:
     settings = result.importance[::-1]
     figure = html.figure(
-        xaxis={"title": {"text": "part"}, "tickformat": ".0%", "rangemode": "tozero"}, height=90 + 34 * len(settings)
+        xaxis={"title": {"text": "importance"}, "tickformat": ".0%", "rangemode": "tozero"},
+        height=90 + 34 * len(settings),
     )
     names = [setting.path.removeprefix(".") for setting in settings]
     figure.add_bar(name="for cost", y=names, x=[_number(setting.cost) for setting in settings], orientation="h")
     figure.add_bar(
-        name="for late requests", y=names, x=[_number(setting.late) for setting in settings], orientation="h"
+        name="for SLO violations", y=names, x=[_number(setting.late) for setting in settings], orientation="h"
     )
     return figure
 

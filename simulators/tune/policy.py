@@ -63,7 +63,7 @@ def without_head(text: str) -> str:
 def _change_lines(space: Space, settings: Mapping[str, Value]) -> Iterator[str]:
     changes = space.changes(settings)
     if not changes:
-        yield "Nothing is changed: these are the settings as they are."
+        yield "No setting is changed."
         return
     yield "Changed:"
     for path, (before, after) in changes.items():

@@ -45,11 +45,11 @@ class ProgressScreen:
 
     def proving(self, used: float) -> None:
         """Show the progress of the validation."""
-        self._part("proving the front on traffic the search never saw", used)
+        self._part("validating the front on held-out traffic", used)
 
     def drawing(self, used: float) -> None:
         """Show the progress of the runs for the page."""
-        self._part("drawing before and after", used)
+        self._part("simulating the runs before and after", used)
 
     def clear(self) -> None:
         """Leave the terminal as it was."""
@@ -67,7 +67,7 @@ class ProgressScreen:
             self._tenth = tenth
             best = choice(front(study.completed, study.allowed), study.allowed)
             best_text = (
-                f"best so far {money(best.figures.usd_per_month)} a month, {share(best.figures.late_share)} late"
+                f"best so far {money(best.figures.usd_per_month)} per month, {share(best.figures.late_share)} late"
             )
             self._print(f"{used:.0%}, {_counts(study)}, {best_text}")
 
@@ -77,18 +77,18 @@ class ProgressScreen:
 
 
 def _counts(study: Study) -> str:
-    return f"{study.finished:,} trials, {study.pruned:,} given up early"
+    return f"{study.finished:,} trials, {study.pruned:,} pruned"
 
 
 def _front_table(study: Study) -> Table:
     """Return the front so far, compared with the first trial, which has the present settings."""
-    table = Table("USD a month", "late", "saved", "", box=None)
+    table = Table("USD per month", "late", "saved", "", box=None)
     for column in table.columns[:3]:
         column.justify = "right"
     points = pick_points(front(study.completed, study.allowed), study.allowed) if study.completed else []
     first = next((t for t in study.completed if t.number == 0), None)
     for point in points:
         saving = "" if first is None else f"{saved(point.figures, first.figures):.1%}"
-        mark = "<- cheapest that keeps the promise" if point is choice(points, study.allowed) else ""
+        mark = "<- cheapest that meets the SLO" if point is choice(points, study.allowed) else ""
         table.add_row(money(point.figures.usd_per_month), share(point.figures.late_share), saving, mark)
     return table

@@ -15,30 +15,34 @@ SCALARS: Final = (bool, int, float, str)
 class Range:
     """The values to try for a setting: from `low` to `high`, or one of `choices`."""
 
-    low: Annotated[float | None, FieldMetadata("The least value.", example=0.5)] = None
-    high: Annotated[float | None, FieldMetadata("The largest value.", example=2.0)] = None
-    log: Annotated[bool, FieldMetadata("Whether to search by factors (1, 2, 4) and not by steps (1, 2, 3).")] = False
-    whole: Annotated[bool, FieldMetadata("Whether only whole numbers make sense.")] = False
-    times: Annotated[bool, FieldMetadata("Whether low and high are times the present value.")] = False
-    choices: Annotated[tuple[Any, ...], FieldMetadata("Instead: these values and no others.")] = ()
+    low: Annotated[float | None, FieldMetadata("Minimum. Default: null, use choices.", example=0.5)] = None
+    high: Annotated[float | None, FieldMetadata("Maximum. Default: null, use choices.", example=2.0)] = None
+    log: Annotated[
+        bool, FieldMetadata("Whether to search on a logarithmic scale (1, 2, 4) instead of a linear one (1, 2, 3).")
+    ] = False
+    whole: Annotated[bool, FieldMetadata("Whether to try whole numbers only.")] = False
+    times: Annotated[bool, FieldMetadata("Whether low and high are factors of the present value.")] = False
+    choices: Annotated[
+        tuple[Any, ...], FieldMetadata("Values to try instead of a range. Default: none, use low and high.")
+    ] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each problem as (key, rule)."""
         if self.choices:
             if self.low is not None or self.high is not None:
-                yield "choices", "and low, high both say what is tried: keep one"
+                yield "choices", "cannot be combined with low and high"
             if any(not isinstance(c, SCALARS) or ";" in str(c) for c in self.choices):
-                yield "choices", "must be numbers, words without a semicolon, true or false"
+                yield "choices", "must be numbers, strings without a semicolon, true or false"
             elif len({(type(c), c) for c in self.choices}) < len(self.choices):
-                yield "choices", "must differ"
+                yield "choices", "must be distinct"
             return
         if self.low is None or self.high is None:
-            yield "low", "give low and high, or choices"
+            yield "low", "set both low and high, or choices"
             return
         if self.high <= self.low:
             yield "high", f"must be above low, {self.low:g}"
         if self.log and self.low <= 0:
-            yield "low", "must be above 0 where log is true: factors do not lead to 0"
+            yield "low", "must be above 0 if log is true"
 
 
 def _times_present(low: float, high: float) -> Range:

@@ -59,7 +59,7 @@ def tune(  # noqa: PLR0913 - the study, its execution and its listeners
     all_validated = len(outcomes) == len(jobs)
     listener.stop.acknowledge()
     verdicts, today_validation, today_tuning = _validate(study, inputs, points, outcomes)
-    recommended, reason = None, "the proof was not run to its end"
+    recommended, reason = None, "the validation was not completed"
     if all_validated and today_validation is not None:
         recommended, reason = recommend(verdicts, chosen.number, slo_verdict(today_validation, allowed))
     after = chosen if recommended is None else recommended.trial

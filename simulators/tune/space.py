@@ -34,10 +34,12 @@ class SpaceDocument:
     search: Annotated[
         Mapping[str, Range | None],
         FieldMetadata(
-            "Settings and the values to try; null: leave it as it is.", example={"scale_down.window_s": None}
+            "Values to try, by setting; null: keep the present value.", example={"scale_down.window_s": None}
         ),
     ]
-    only: Annotated[bool, FieldMetadata("Whether nothing is searched but what stands here.")] = False
+    only: Annotated[
+        bool, FieldMetadata("Whether to search only the settings listed in search, without the defaults.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def space_of(case: Case, document: Path | None = None) -> Space:
     for path, searched in search.search.items():
         if searched is None:
             if ranges.pop(path, None) is None:
-                rule = "is not searched anyway: leave it out"
+                rule = "is not in the default search space: remove it"
                 problems.append(source.problem(("search", path), rule, did_you_mean(path, list(ranges))))
         else:
             ranges[path] = searched
@@ -126,13 +128,13 @@ def space_of(case: Case, document: Path | None = None) -> Space:
     return Space(tuple(dimensions))
 
 
-_HINT: Final = "give a document with --search, such as {search: {scale_down.window_s: {low: 60, high: 600}}}"
+_HINT: Final = "set a document with --search, as in {search: {scale_down.window_s: {low: 60, high: 600}}}"
 
 
 def _one_document(path: Path) -> Document:
     documents, problems = read(path)
     if not problems and len(documents) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one document, not {len(documents)}")]
+        problems = [Problem(str(path), 1, "", "", f"must contain one document, not {len(documents)}")]
     if problems:
         raise ConfigError(problems)
     return documents[0]
@@ -172,16 +174,16 @@ def _dimension(workload: Mapping[str, Any], path: str, searched: Range) -> Dimen
             present = present[int(key)]
         else:
             keys = list(present) if isinstance(present, Mapping) else []
-            return f"there is no {key!r} in this workload", did_you_mean(key, keys)
+            return f"the workload has no {key}", did_you_mean(key, keys)
     if "." not in path:
-        return "is a setting of the workload itself", f"name it with a leading dot: .{path}"
+        return "is a top-level setting of the workload", f"write it with a leading dot: .{path}"
     if present is None or isinstance(present, Mapping | list | tuple):
-        value = "null" if present is None else "no single value"
-        return f"is {value} in the workload", "give it a value there: the search begins at it"
+        value = "null" if present is None else "not a single value"
+        return f"is {value} in the workload", "set a value there, from which the search starts"
     if searched.choices:
         return Dimension(path, present, choices=tuple(dict.fromkeys((*searched.choices, present))))
     if isinstance(present, bool | str):
-        return f"is {to_yaml(present)}, no number", "give choices, not low and high"
+        return f"is {to_yaml(present)}, not a number", "set choices instead of low and high"
     return _numeric(path, present, searched)
 
 
@@ -191,14 +193,14 @@ def _numeric(path: str, present: float, searched: Range) -> Dimension | tuple[st
     A target of 12 with a range of 0.3 to 3 times the present value gives 3.6 to 36, and whole numbers 3 to 36.
     """
     if searched.low is None or searched.high is None:
-        return "has no low and high", "give both, or choices"
+        return "has no low and high", "set both, or choices"
     factor = float(present) if searched.times else 1.0
     low, high = min(searched.low * factor, present), max(searched.high * factor, present)
     whole = searched.whole or isinstance(present, int)
     if whole:
         low, high = math.floor(low), math.ceil(high)
     if low >= high:
-        return f"spans nothing: {low:g} to {high:g}", "give low and high apart"
+        return f"is an empty range: {low:g} to {high:g}", "set a high above low"
     return Dimension(path, present, low, high, searched.log and low > 0, whole)
 
 
@@ -222,4 +224,4 @@ def _rejections(case: Case, settings: Mapping[str, Value]) -> Iterator[str]:
         contenders(case, [contender_text(settings)], with_self=False)
     except ConfigError as e:
         for problem in e.problems:
-            yield f"{to_yaml(next(iter(settings.values())))} is refused: {problem.rule}"
+            yield f"{to_yaml(next(iter(settings.values())))} is rejected: {problem.rule}"

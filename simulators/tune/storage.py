@@ -44,7 +44,7 @@ def lead_folder(folder: Path) -> Iterator[str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            rule = "another forescale tune is at work in it"
+            rule = "is in use by another forescale tune"
             raise _problem("--out", str(folder), rule, "wait for it, or name another folder") from e
         lock.seek(0)
         name = lock.read().strip() or uuid.uuid4().hex
@@ -126,8 +126,8 @@ class Lease:
         if lease and lease["name"] not in {self._name, ""}:
             age_s = _age_s(lease["at"], wall_time())
             if age_s < LEASE_S:
-                rule = f"is led by a client on {lease['host']}, last heard of {max(0.0, age_s):.0f} s ago"
-                hint = f"end that one, or wait until it has been silent for {LEASE_S:g} s"
+                rule = f"is in use by a client on {lease['host']}, last seen {max(0.0, age_s):.0f} s ago"
+                hint = f"stop that client, or wait until its lease of {LEASE_S:g} s expires"
                 raise _problem("--storage", self._study.study_name, rule, hint)
         self._write()
 
@@ -138,8 +138,8 @@ class Lease:
         lease: Mapping[str, str] = self._study.user_attrs.get(LEASE, {})
         if lease.get("name") != self._name:
             raise LostLease(
-                f"study {self._study.study_name} is led by a client on {lease.get('host')} by now: run this command"
-                " again when that one has ended; what was told so far is kept"
+                f"study {self._study.study_name} was taken over by a client on {lease.get('host')}; finished trials are"
+                " saved: repeat the command when that client has ended"
             )
         self._renewed_s = now_s
         self._write()

@@ -195,7 +195,7 @@ def study(storage: Any, name: str, space: Space, manifest: Mapping[str, Any], al
     stored = optuna_study.user_attrs.get(MANIFEST)
     if stored is None:
         if optuna_study.get_trials(deepcopy=False):
-            raise _other_study_error(name, "it was not made by forescale")
+            raise _other_study_error(name, "it was not created by forescale")
         optuna_study.set_user_attr(MANIFEST, dict(manifest))
         with _warnings_ignored():
             optuna_study.set_metric_names(["USD a month, raised by lateness"] if len(objectives) == 1 else _METRICS)
@@ -208,10 +208,8 @@ _METRICS: Final = ["USD a month", "share late"]
 
 
 def _other_study_error(name: str, difference: str) -> ConfigError:
-    hint = "repeat the command as it was, or give another --out and --study"
-    return ConfigError(
-        [Problem(COMMAND_LINE, 1, "--study", name, f"is a study of something else; what differs: {difference}", hint)]
-    )
+    hint = "repeat the original command, or set another --out and --study"
+    return ConfigError([Problem(COMMAND_LINE, 1, "--study", name, f"exists with other inputs: {difference}", hint)])
 
 
 def _undominated(stages: list[StageFigures]) -> tuple[StageFigures, ...]:

@@ -125,14 +125,14 @@ def _part(whole: TraceWindow, start: float, end: float, seeds: Sequence[int], le
     counted_s = until_s - max(since_s, begin_s + warm_up_s)
     if counted_s <= 0:
         raise TraceError(
-            f"{whole.name}: {duration(until_s - since_s)} of {duration(end_s)} are no longer than the scenario's"
-            f" warm_up_s, {warm_up_s:g}: give a longer trace, or a shorter warm-up"
+            f"{whole.name}: the part of {duration(until_s - since_s)} is not longer than warm_up_s, {warm_up_s:g} s:"
+            " use a longer trace or a shorter warm-up"
         )
     name = f"{whole.name}, {duration(since_s)} to {duration(until_s)}" if (start, end) != (0.0, 1.0) else whole.name
     part = _window(name, whole.case, {seed: whole.traces[seed] for seed in seeds}, begin_s, until_s)
     scenario = dataclasses.replace(part.case.scenario, warm_up_s=max(since_s - begin_s, warm_up_s))
     if any(trace.arrival_s[-1] < scenario.warm_up_s for trace in part.traces.values()):
-        raise TraceError(f"{name}: no request arrives after its first {scenario.warm_up_s:g} s: give a longer trace")
+        raise TraceError(f"{name}: no request arrives after its first {scenario.warm_up_s:g} s: use a longer trace")
     return dataclasses.replace(part, case=dataclasses.replace(part.case, scenario=scenario))
 
 
@@ -143,7 +143,7 @@ def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: 
         if id(trace) not in parts:
             parts[id(trace)] = trace.window(since_s, until_s)
             if not len(parts[id(trace)]):
-                raise TraceError(f"{name}: no request arrives in it: give a longer trace")
+                raise TraceError(f"{name}: no request arrives in it: use a longer trace")
     s = case.scenario
     scenario = dataclasses.replace(
         s,

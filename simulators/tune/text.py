@@ -53,58 +53,61 @@ def difference(point: ValidatedPoint) -> str:
     saving = "" if math.isnan(point.validated_share) else f" ({-point.validated_share:+.1%})"
     more_late = point.late_per_month
     counted = f"{abs(more_late):,.0f} {'fewer' if more_late < 0 else 'more'}" if abs(more_late) >= 1 else "as many"
-    return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} a month{saving}, {counted} late requests a month"
+    return f"{signed(cost.mean, money(abs(cost.mean)))}{spread} per month{saving}, {counted} late requests per month"
 
 
 def verdict(point: ValidatedPoint) -> str:
     """Return the verdict on a point."""
-    noise = {"noise": "the difference in cost is within noise", "cheaper": "cheaper beyond noise", "dearer": "dearer"}
-    text = f"promise {point.slo_verdict}; {noise[point.cost_verdict]}"
-    return f"{text}; OVER-FITTED: {point.overfitting}" if point.overfitting else text
+    costs = {
+        "noise": "no significant difference in cost",
+        "cheaper": "significantly cheaper",
+        "more expensive": "significantly more expensive",
+    }
+    text = f"SLO {point.slo_verdict}; {costs[point.cost_verdict]}"
+    return f"{text}; OVERFITTED: {point.overfitting}" if point.overfitting else text
 
 
 def headline(result: TuneResult) -> str:
     """Return the recommendation, in a sentence or two."""
     if result.today_validation is None:
-        return "The proof was not run: no point is recommended. Give the same command again, and it goes on."
+        return "The validation was not run, so no point is recommended. Repeat the command to continue."
     if result.recommended is None:
-        return f"Leave what runs today as it is: {result.reason}."
+        return f"Keep today's configuration: {result.reason}."
     point = result.recommended
     place = label(result, point.trial).split(" ", maxsplit=1)[0]
     return (
         f"Deploy recommended.yaml (point {place} of {len(result.points)}): {difference(point)};"
-        f" {late_text(point.figures)} of the requests late on traffic that the search never saw,"
-        f" {percent(result.allowed)} allowed."
-        f" It is {result.reason}."
+        f" {late_text(point.figures)} of the requests are late on held-out traffic, {percent(result.allowed)} allowed."
+        f" Reason: {result.reason}."
     )
 
 
 def notes(result: TuneResult) -> Iterator[str]:
     """Yield further notes, a sentence each."""
     yield (
-        f"{result.counts.finished:,} trials: {result.counts.pruned:,} given up early, {result.counts.refused:,} refused"
-        f" by the workload's own rules{', ended before all was done' if result.stopped else ''}."
+        f"{result.counts.finished:,} trials: {result.counts.pruned:,} pruned, {result.counts.refused:,} rejected by"
+        f" the workload's rules{'; stopped before the end' if result.stopped else ''}."
     )
     if (today := result.today_validation) is not None:
         yield (
-            f"Today, on the proof's traffic: {money(today.usd_per_month)} a month, {late_text(today)} late."
-            f" The proof: {result.validation_text}."
+            f"Today's configuration on the validation traffic: {money(today.usd_per_month)} per month,"
+            f" {late_text(today)} late. Validation traffic: {result.validation_text}."
         )
     if result.chosen is not None and result.chosen.figures.late_share > result.allowed:
         yield (
-            "No trial kept the promise on the search's traffic: the choice is the one with the fewest late requests. A"
-            " longer search, wider ranges (--search), or more replicas may."
+            "No trial met the SLO on the tuning traffic: the chosen trial has the fewest late requests. Use a longer"
+            " search, wider ranges (--search) or more replicas."
         )
     elif result.chosen is not None and result.chosen.figures.max_late_share() > result.allowed:
         yield (
-            f"The search's choice has {late_text(result.chosen.figures)} of its requests late on the search's traffic:"
-            " whether that keeps the promise is for other traffic to tell."
+            f"The chosen trial has {late_text(result.chosen.figures)} of its requests late on the tuning traffic: its"
+            f" interval exceeds the {percent(result.allowed)} allowed, so the SLO may be missed on other traffic."
         )
     for name, trial, on_trace in result.leave_one_out:
-        verb = "keeps" if on_trace.figures.late_share <= result.allowed else "MISSES"
+        verb = "meets" if on_trace.figures.late_share <= result.allowed else "MISSES"
         yield (
-            f"Without {name} the search would have chosen trial {trial.number}: on that trace it {verb} the promise"
-            f" ({share(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} a month."
+            f"Without {name} the search would have chosen trial {trial.number}; on that trace it {verb} the SLO"
+            f" ({share(on_trace.figures.late_share)} late), at {money(on_trace.figures.usd_per_month)} per month."
         )
     yield from result.remarks
 
@@ -119,23 +122,23 @@ def head(result: TuneResult, trial: CompletedTrial) -> Iterator[str]:
     point = next((p for p in result.validated if p.trial.number == trial.number), None)
     today = result.today_validation
     if point is None or today is None:
-        yield "NOT PROVED: its figures are those of the search's own traffic, and will look better than they are."
+        yield "NOT VALIDATED: the figures are from the tuning traffic and look better than they will be."
     else:
         basis = f"{result.validation_text}; {LEVEL:.0%} intervals"
         late = f"{late_text(point.figures)}, {percent(result.allowed)} allowed; today {late_text(today)}"
-        yield f"What it promises, on traffic that the search never saw ({basis}):"
-        yield f"  cost: {money(point.figures.usd_per_month)} a month; today {money(today.usd_per_month)}."
+        yield f"Figures on held-out traffic ({basis}):"
+        yield f"  cost: {money(point.figures.usd_per_month)} per month; today {money(today.usd_per_month)}."
         yield f"  late requests: {late}."
-        yield f"  against today: {difference(point)}."
+        yield f"  compared with today: {difference(point)}."
         yield f"  verdict: {verdict(point)}."
     tuned = trial.figures
-    yield f"On the search's traffic: {money(tuned.usd_per_month)} a month, {late_text(tuned)} of the requests late."
-    yield "A month is 730 hours of such traffic. Before it may act: forescale run TODAYS_FILE --shadow THIS_FILE"
+    yield f"On the tuning traffic: {money(tuned.usd_per_month)} per month, {late_text(tuned)} of the requests late."
+    yield "A month is 730 hours of this traffic. To try it without writes: forescale run TODAYS_FILE --shadow THIS_FILE"
     if not info["imported"]:
-        yield f"All of the scenario with it: forescale compare {info['file']} --without-self --policies THIS_FILE"
+        yield f"To simulate it: forescale compare {info['file']} --without-self --policies THIS_FILE"
 
 
-HEAD: Final = ("search/month", "late", "proof/month", "late", "saved", "more late/month", "promise", "gain")
+HEAD: Final = ("tuning/month", "late", "validation/month", "late", "saved", "more late/month", "SLO", "cost")
 
 
 def lines(result: TuneResult) -> Iterator[str]:
@@ -168,7 +171,7 @@ def over_fitted(result: TuneResult) -> Iterator[str]:
     """Yield a sentence for each overfitted point."""
     for point in result.validated:
         if point.overfitting:
-            yield f"Point {label(result, point.trial)} is over-fitted: {point.overfitting}."
+            yield f"Point {label(result, point.trial)} is overfitted: {point.overfitting}."
 
 
 def _verdict_cells(point: ValidatedPoint) -> list[str]:

@@ -55,10 +55,10 @@ class PruneLimits:
         """
         cost, late = figures
         if stage == 0 and late > self.max_late_share:
-            return f"{late:.1%} of the requests late in the first part"
+            return f"{late:.1%} of the requests are late in the first part"
         for other_cost, other_late in self.stages[stage]:
             if cost > other_cost * (1 + COST_MARGINS[stage]) and late >= other_late:
-                return f"{cost / other_cost - 1:.0%} dearer than another, and no fewer late, in {PARTS[stage]}"
+                return f"{cost / other_cost - 1:.0%} more expensive than a trial that is no later, in {PARTS[stage]}"
         return ""
 
 
@@ -115,7 +115,7 @@ def run_job(inputs: StudyInputs, job: TrialJob) -> TrialOutcome:
     own_version = version("forescale")
     if inputs.version != own_version:
         raise WrongVersion(
-            f"a worker has forescale {own_version}, the client {inputs.version}: install the same on both"
+            f"a worker has forescale {own_version}, the client {inputs.version}: install the same version on both"
         )
     try:
         if job.task == "search":

@@ -20,7 +20,7 @@ from simulators.tune.trial import TrialOutcome
 MIN_GAIN_LEFT: Final = 0.5
 """The minimum share of the tuning gain on the validation traffic: with less the point counts as overfitted."""
 SloVerdict = Literal["kept", "kept, within noise", "missed, within noise", "missed"]
-CostVerdict = Literal["cheaper", "dearer", "noise"]
+CostVerdict = Literal["cheaper", "more expensive", "noise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ValidatedPoint:
         """The verdict on the difference in cost."""
         if math.isnan(self.p) or self.p >= 1 - LEVEL:
             return "noise"
-        return "cheaper" if self.cost.estimate.mean < 0 else "dearer"
+        return "cheaper" if self.cost.estimate.mean < 0 else "more expensive"
 
     @property
     def meets_slo(self) -> bool:
@@ -128,13 +128,13 @@ def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_
     """
     if tuning.late_share <= allowed < result.late_share:
         return (
-            f"kept the promise on the search's traffic ({tuning.late_share:.2%} late) and not on the rest"
-            f" ({result.late_share:.2%}, {allowed:.2%} allowed)"
+            f"meets the SLO on the tuning traffic ({tuning.late_share:.2%} late) but not on held-out traffic"
+            f" ({result.late_share:.2%} late, {allowed:.2%} allowed)"
         )
     if tuning_gain > 0 and left_gain < MIN_GAIN_LEFT * tuning_gain:
         return (
-            f"saves {tuning_gain:.1%} on the search's traffic, and {left_gain:.1%} on the rest, or that is of another"
-            " kind"
+            f"saves {tuning_gain:.1%} on the tuning traffic but {left_gain:.1%} on held-out traffic, or the traffic"
+            " differs"
         )
     return ""
 
@@ -148,21 +148,22 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
     today_meets_slo = today.startswith("kept")
     choice = next((p for p in points if p.trial.number == chosen), None)
     if choice is not None and _is_better(choice, today_meets_slo):
-        return choice, "the search's own choice, and the proof bears it out"
+        return choice, "it is the choice of the search, and the validation confirms it"
     if choice is not None and choice.meets_slo and choice.cost.estimate.mean == 0:
-        return None, "nothing that keeps the promise on the search's traffic is cheaper than what runs today"
+        return None, "no trial that meets the SLO on the tuning traffic is cheaper"
     for point in sorted(points, key=lambda p: p.figures.usd_per_month):
         safer = choice is None or point.trial.figures.late_share <= choice.trial.figures.late_share
         if safer and _is_better(point, today_meets_slo):
             reason = (
-                "the proof does not bear out the search's own choice; this is the cheapest safer point that it does"
+                "the validation does not confirm the choice of the search; this is the cheapest safer point that it"
+                " confirms"
             )
-            return point, f"{reason}: as the proof chose it, prove it on other traffic too"
+            return point, f"{reason}. Validate it on other traffic too, since the validation selected it"
     if choice is not None and choice.meets_slo and choice.cost_verdict == "noise":
-        return None, "what the search chose gains nothing beyond noise, and no safer point does"
+        return None, "the saving of the chosen point is within noise, and no safer point saves more"
     if today_meets_slo:
-        return None, "no point is both cheaper than what runs today and within the promise on unseen traffic"
-    return None, "no point keeps the promise on unseen traffic, and neither does what runs today"
+        return None, "no point is both cheaper and within the SLO on held-out traffic"
+    return None, "neither any point nor today's configuration meets the SLO on held-out traffic"
 
 
 def _is_better(point: ValidatedPoint, today_meets_slo: bool) -> bool:

@@ -29,24 +29,25 @@ class FaultSettings:
     fault: Annotated[
         Fault,
         FieldMetadata(
-            "unavailable, throttled, hang (no answer within the deadline), misconfigured: the call fails so. garble:"
-            " what is read is no measurement. zero: what is read is 0 throughout, as throttled services tell."
-            " out_of_capacity: growing is refused."
+            "Kind of fault. unavailable, throttled and misconfigured fail the call; hang exceeds its deadline. garble"
+            " returns invalid data, zero returns 0 for all quantities, and out_of_capacity rejects scale-out."
         ),
     ]
-    share: Annotated[float, FieldMetadata("Share of calls that it strikes.", ge=0, le=1)] = 0.05
-    where: Annotated[Literal["sources", "pools", "both"], FieldMetadata("Whose calls it strikes.")] = "both"
-    since_s: Annotated[float, FieldMetadata("From when on. Seconds.", ge=0)] = 0.0
-    until_s: Annotated[float | None, FieldMetadata("Until when; null: to the end. Seconds.", gt=0)] = None
+    share: Annotated[float, FieldMetadata("Share of calls with this fault. Share.", ge=0, le=1)] = 0.05
+    where: Annotated[Literal["sources", "pools", "both"], FieldMetadata("Calls with this fault.")] = "both"
+    since_s: Annotated[float, FieldMetadata("Start of the fault. Seconds.", ge=0)] = 0.0
+    until_s: Annotated[
+        float | None, FieldMetadata("End of the fault. Default: null, the end of the run. Seconds.", gt=0)
+    ] = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each reason why the fault would have no effect, as (key, rule broken)."""
         if self.until_s is not None and self.until_s <= self.since_s:
             yield "until_s", f"must be above since_s, {self.since_s:g}"
         if self.fault == "out_of_capacity" and self.where == "sources":
-            yield "where", "sources have no capacity to run out of: pools, or both"
+            yield "where", "must be pools or both: sources have no capacity"
         if self.fault == "zero" and self.where == "pools":
-            yield "where", "pools tell their sizes truly: zero is for sources, or both"
+            yield "where", "must be sources or both: pools never report false zeros"
 
 
 class FaultInjector:
@@ -111,7 +112,7 @@ class FaultyActuator:
         fault = self._injector.fault()
         self._injector.raise_error(fault)
         if fault == "garble":
-            raise Unavailable("simulated: an answer that is cut short")
+            raise Unavailable("simulated: truncated response")
         if fault == "out_of_capacity" and replicas > observed.desired:
             raise OutOfCapacity("simulated: no capacity of this type in this zone")
         await self._actuator.resize(replicas, observed)

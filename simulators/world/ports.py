@@ -120,12 +120,12 @@ def unsupported_readings(workload: Workload, names: Mapping[str, str]) -> Iterat
         kind = kind_of("source", spec)
         if kind not in QUEUES and kind not in ENGINES:
             known = ", ".join(sorted((*QUEUES, *ENGINES)))
-            yield ("sources", name, "kind"), f"{kind} has no simulated counterpart", f"those that have: {known}"
+            yield ("sources", name, "kind"), f"{kind} cannot be simulated", f"the simulated kinds are {known}"
             continue
         provided = queue.QUANTITIES if kind in QUEUES else tuple(telemetry.QUANTITIES)
         for quantity in spec.quantities():
             name_in_world = names.get(quantity, quantity)
             if name_in_world not in provided:
                 shown = quantity if name_in_world == quantity else f"{name_in_world} (for {quantity})"
-                rule = f"the simulator does not tell {shown}; it tells {', '.join(provided)}"
-                yield ("sources", name), rule, "map it to one of these under the scenario's quantities"
+                rule = f"the simulator does not provide {shown}; it provides {', '.join(provided)}"
+                yield ("sources", name), rule, "map it to one of these in quantities of the scenario"

@@ -25,32 +25,37 @@ class SimulatedQueue:
     service: Annotated[
         Service,
         FieldMetadata(
-            "How its counts are told. sqs: approximate, as of some seconds ago; pubsub: sampled each 60 s and shown up"
-            " to 120 s later; service_bus: at once, but 0 while the namespace is throttled. These two count messages in"
-            " work as visible."
+            "Queue service, which determines how counts are reported. sqs: approximate and some seconds old. pubsub:"
+            " sampled every 60 s and visible up to 120 s later. service_bus: current, but 0 while the namespace is"
+            " throttled. The latter two count in-flight messages as visible."
         ),
     ] = "sqs"
     per_replica: Annotated[
         int | None,
         FieldMetadata(
-            "Messages a replica works on at once; null: as many as its engine runs. Messages.", ge=1, le=8192
+            "Messages that a replica processes at once. Default: null, the engine's max_seqs. Messages.", ge=1, le=8192
         ),
     ] = None
     visibility_timeout_s: Annotated[
-        float, FieldMetadata("A message whose replica is lost comes again after this. Seconds.", ge=0, le=43200)
+        float,
+        FieldMetadata(
+            "Time until a message of a lost replica is redelivered. Set it as in your queue. Seconds.", ge=0, le=43200
+        ),
     ] = 30.0
     max_receives: Annotated[
         int,
-        FieldMetadata("A message taken so often without success goes to the dead-letter queue. Times.", ge=1, le=1000),
+        FieldMetadata(
+            "Failed deliveries before a message goes to the dead-letter queue. Set it as in your queue. Deliveries.",
+            ge=1,
+            le=1000,
+        ),
     ] = 5
-    delay_s: Annotated[
-        float, FieldMetadata("A message can be taken so long after it was sent. Seconds.", ge=0, le=900)
-    ] = 0.0
+    delay_s: Annotated[float, FieldMetadata("Delivery delay after a message is sent. Seconds.", ge=0, le=900)] = 0.0
     approximation_s: Annotated[
-        float, FieldMetadata("sqs: counts are those of up to so long ago. Seconds.", ge=0, le=60)
+        float, FieldMetadata("For sqs: maximum age of the reported counts. Seconds.", ge=0, le=60)
     ] = 2.0
     throttled_share: Annotated[
-        float, FieldMetadata("service_bus: share of reads in which the namespace is throttled.", ge=0, le=1)
+        float, FieldMetadata("For service_bus: share of reads that return 0 because of throttling. Share.", ge=0, le=1)
     ] = 0.0
 
 
@@ -92,7 +97,7 @@ class QueueView:
             while len(self._samples) > 1 and self._samples[1][0] <= now.at_s:
                 self._samples.popleft()
             if not self._samples or self._samples[0][0] > now.at_s:
-                return dict.fromkeys(QUANTITIES, Absent("Cloud Monitoring shows no sample yet"))
+                return dict.fromkeys(QUANTITIES, Absent("Cloud Monitoring has no sample yet"))
             counts = self._samples[0][1]
         elif service == "sqs":
             counts = self._approximate(now)

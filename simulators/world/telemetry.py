@@ -39,14 +39,14 @@ COUNTERS: Final = 4
 class Telemetry:
     """Settings of the scrapes of the engines."""
 
-    scrape_interval_s: Annotated[float, FieldMetadata("Between two scrapes. Seconds.", ge=0.001, le=3600)] = 15.0
-    lag_s: Annotated[float, FieldMetadata("From a scrape until it can be queried. Seconds.", ge=0, le=600)] = 0.0
+    scrape_interval_s: Annotated[float, FieldMetadata("Interval between scrapes. Seconds.", ge=0.001, le=3600)] = 15.0
+    lag_s: Annotated[float, FieldMetadata("Delay until a scrape can be queried. Seconds.", ge=0, le=600)] = 0.0
     rate_window_s: Annotated[
-        float, FieldMetadata("Rates and latencies are over this long. Seconds.", ge=0.001, le=3600)
+        float, FieldMetadata("Window of rates and latencies. Set it as in your queries. Seconds.", ge=0.001, le=3600)
     ] = 60.0
-    lost_share: Annotated[float, FieldMetadata("Share of scrapes that are lost whole.", ge=0, le=1)] = 0.0
+    lost_share: Annotated[float, FieldMetadata("Share of scrapes that fail entirely. Share.", ge=0, le=1)] = 0.0
     partial_share: Annotated[
-        float, FieldMetadata("Share of scrapes in which one replica does not answer.", ge=0, le=1)
+        float, FieldMetadata("Share of scrapes in which one replica does not respond. Share.", ge=0, le=1)
     ] = 0.0
 
 
@@ -117,7 +117,7 @@ class EngineTelemetry:
             return dict.fromkeys(quantities, Absent("not scraped yet"))
         last = shown[-1]
         if last.replicas == 0:
-            return dict.fromkeys(quantities, Absent("no engine serves"))
+            return dict.fromkeys(quantities, Absent("no ready engine"))
         since_s = last.at_s - self.telemetry.rate_window_s
         before = next((s for s in shown[:-1] if s.at_s >= since_s - 1e-9 and not s.missing), None)
         return {quantity: self._reading(quantity, ScrapeWindow(last, before, slo_limits_s)) for quantity in quantities}
@@ -127,7 +127,7 @@ class EngineTelemetry:
         last = window.last
         value: float | None = reader(self, window)
         if value is None:
-            return Absent(f"nothing to make {quantity} from in the last {self.telemetry.rate_window_s:g} s")
+            return Absent(f"no data for {quantity} in the last {self.telemetry.rate_window_s:g} s")
         if last.missing and not total:
             return Absent(last.missing)
         return Fresh(value, self._epoch_s + last.at_s, last.missing)
@@ -139,7 +139,7 @@ class EngineTelemetry:
             alive = np.flatnonzero(replicas.takes_requests | (replicas.outstanding > 0))
             if len(alive):
                 unanswered = int(alive[int(self._rng.integers(len(alive)))])
-                missing = f"replica {unanswered} did not answer"
+                missing = f"replica {unanswered} did not respond"
         sums = self._kernel.totals(unanswered)
         answered = int(sums.alive)
         finished, tokens_in, tokens_out, preemptions = self._counters_of(unanswered)

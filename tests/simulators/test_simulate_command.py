@@ -80,7 +80,7 @@ def test_json_output_contains_no_nan(tmp_path: Path, capsys: pytest.CaptureFixtu
         {},
         False,
     )
-    assert summary["warnings"] == ["every request arrives before warm_up_s, 1e+06: none is counted"]
+    assert summary["warnings"] == ["no request is counted: all arrive within the warm-up of 1e+06 s (warm_up_s)"]
     simulate(capsys, late, "--json", tmp_path / "o.json")
     assert json.loads((tmp_path / "o.json").read_text(), parse_constant=refuse) == summary
 
@@ -99,7 +99,7 @@ def test_the_requests_file_has_a_row_per_request(tmp_path: Path, capsys: pytest.
     assert [float(r["ttft_s"] or "nan") for r in rows] == pytest.approx([0.01, float("nan"), 0.01], nan_ok=True)
     assert [float(r["e2e_s"] or "nan") for r in rows] == pytest.approx([0.02, float("nan"), 0.03], nan_ok=True)
     assert [r["replica"] for r in rows] == ["0", "-1", "0"]
-    assert "warning: 1 of 3 requests are longer, prompt and output together, than a replica's KV cache" in out
+    assert "warning: 1 of 3 requests were rejected: prompt and output exceed the KV cache of a replica" in out
 
 
 def test_the_trace_option_replaces_the_traffic_and_sets_the_duration(
@@ -118,15 +118,15 @@ def test_skip_bad_omits_invalid_rows_and_counts_them(tmp_path: Path, capsys: pyt
     bad.write_text("arrival_s,prompt_tokens,output_tokens\n3,10,2\nx,1,1\n1,10,2\n")
     code, out, _ = simulate(capsys, files(tmp_path), "--trace", bad, "--skip-bad")
     assert code == 0
-    assert "warning: the trace was mended: " in out
-    assert "bad rows left out: 1" in out
+    assert "warning: the trace was repaired: " in out
+    assert "malformed rows skipped: 1" in out
 
 
 def test_load_above_the_maximum_capacity_gives_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = simulate(capsys, files(tmp_path, lambda s: s["traffic"].update(rps=40.0, duration_s=600.0)))
     assert code == 0
-    assert "warning: from 0 to 600 s requests bring at least" in out
-    assert "there can be 4 at most" in out
+    assert "warning: from 0 to 600 s the load is at least" in out
+    assert "at most 4 are allowed" in out
 
 
 def test_an_engine_only_run_serves_the_trace_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,10 +181,10 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("seed", to=-1), "seed = -1: must be greater than or equal to 0"),
         (setting("duration_s", to=float("inf")), "duration_s = Infinity: must be finite"),
         (setting("settle_s", to=float("nan")), "settle_s = NaN: must be finite"),
-        (setting("initial_replicas", to={"gpus": -1}), "gpus begins with -1 replicas: must be 0 to 100000"),
+        (setting("initial_replicas", to={"gpus": -1}), "gpus starts with -1 replicas: must be 0 to 100000"),
         (setting("initial_replicas", to={"gpus": 10**6}), "must be 0 to 100000"),
         (setting("initial_replicas", to={"gpus": float("nan")}), "initial_replicas.gpus = NaN: must be a whole number"),
-        (setting("initial_replicas", to={"cpus": 1}), "cpus is none of the pools: gpus"),
+        (setting("initial_replicas", to={"cpus": 1}), "cpus is not a pool of the scenario; the pools are gpus"),
         (setting("traffic", "kind", to="poison"), "traffic.kind = \"poison\": must be one of"),
         (setting("traffic", to=None), "traffic: must be a generator, with a kind"),
         (setting("traffic", to="told.csv"), "traffic: must be a generator, with a kind"),
@@ -194,26 +194,26 @@ def test_output_is_byte_identical_for_a_seed_whatever_the_hash_seed(tmp_path: Pa
         (setting("traffic", to={"kind": "poisson", "rps": 1e-6, "duration_s": 1e8}), "at most 9e+06 s (104 days)"),
         (setting("traffic", to={"kind": "trace", "file": "gone.csv"}), "gone.csv: cannot be read: No such file"),
         (setting("traffic", to={"kind": "trace", "file": "a\0b"}), "traffic.file: contains a NUL character"),
-        (setting("pools", "gpus", "model", to="h100"), "scenario.yaml:14: pools.gpus.model = \"h100\": the catalogue"),
+        (setting("pools", "gpus", "model", to="h100"), "scenario.yaml:14: pools.gpus.model = \"h100\": is not in the catalogue"),
         (setting("pools", "gpus", "model", to="gone.yaml"), "gone.yaml:1: (document): cannot be read: No such file"),
-        (setting("pools", "gpus", "price_usd_per_hour", to=None), "is not given for zone zone-a"),
+        (setting("pools", "gpus", "price_usd_per_hour", to=None), "is missing for zone zone-a"),
         (without("pools", "gpus", "price_usd_per_hour"), "pools.gpus.price_usd_per_hour: is required"),
         (setting("pools", "gpus", "price_usd_per_hour", to=-1), "must be greater than or equal to 0"),
         (setting("pools", "gpus", "price_usd_per_hour", to=float("nan")), "must be finite"),
         (setting("pools", "gpus", "zones", to={"a": {"trace": {"file": "gone.json"}}}), "gone.json: cannot be read"),
-        (setting("pools", to={}), "pools: must name one pool at least"),
+        (setting("pools", to={}), "pools: must name at least one pool"),
         (setting("workload", to="gone.yaml"), "gone.yaml:1: (document): cannot be read: No such file"),
         (setting("workload", to=""), "cannot be read: it is a directory"),
         (setting("workload", to="scenario.yaml"), "scenario.yaml"),
-        (setting("start", to="2026-01-05"), "start: needs an offset from UTC"),
+        (setting("start", to="2026-01-05"), "start: must have a UTC offset"),
         (setting("start", to="1969-07-20T20:17:00+00:00"), "start: must be in the years 1970 to 2199"),
-        (setting("start", to="soon"), "start: not a time"),
-        (setting("quantities", to={"running": "runing"}), "does not tell runing (for running)"),
+        (setting("start", to="soon"), "start: must be a date and time in ISO 8601"),
+        (setting("quantities", to={"running": "runing"}), "does not provide runing (for running)"),
         (setting("weather", to=[{"fault": "storm"}]), "weather[0].fault"),
         (setting("weather", to=[{"fault": "hang", "since_s": 9, "until_s": 3}]), "until_s: must be above since_s, 9"),
         (setting("telemetry", to={"scrape_interval_s": 1e-13}), "must be greater than or equal to 0.001"),
-        (setting("router", to={"patience_s": 1e14}), "patience_s must be at most 9e+06: null is for ever"),
-        (lambda s: s.update(queue={}, router={"limit": 3}), "limit is the queue's per_replica here"),
+        (setting("router", to={"patience_s": 1e14}), "patience_s must be at most 9e+06; null: no limit"),
+        (lambda s: s.update(queue={}, router={"limit": 3}), "limit cannot be set in a scenario with a queue"),
         (lambda s: s["pools"].update(more=dict(s["pools"]["gpus"], model="llama-3.1-8b-h100-vllm"), x=1), "pools.x"),
     ],
 )  # fmt: skip
@@ -231,8 +231,8 @@ def test_an_invalid_scenario_is_reported_with_its_location(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must hold one scenario, not 0 documents"),
-        ("a: 1\n---\nb: 2\n", "must hold one scenario, not 2 documents"),
+        ("", "must contain one scenario, not 0 documents"),
+        ("a: 1\n---\nb: 2\n", "must contain one scenario, not 2 documents"),
         ("a: [1\n", "scenario.yaml:2: (document): not YAML"),
         ("hello", "(document): must be a mapping"),
         ("- a\n", "must be a mapping"),
@@ -260,7 +260,7 @@ def test_a_file_that_is_not_a_scenario_is_reported(
             lambda w: w.update(
                 sources={"e": {"kind": "embedded"}}, policies={"p": {"kind": "queue_depth", "target_per_replica": 1}}
             ),
-            "workload.yaml:6: sources.e.kind: embedded has no simulated counterpart",
+            "workload.yaml:6: sources.e.kind: embedded cannot be simulated",
         ),
     ],
 )
@@ -278,7 +278,7 @@ def test_unmatched_pools_are_reported_with_their_line(tmp_path: Path, capsys: py
 
     code, _, err = simulate(capsys, files(tmp_path, two))
     assert code == 2
-    assert "workload.yaml:14: pools.gpus: the scenario offers no pool of this name; it offers a, b" in err
+    assert "workload.yaml:14: pools.gpus: is not a pool of the scenario; its pools are a, b" in err
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_an_invalid_trace_row_is_reported_with_its_line(
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"when,in,out\n1,2,3\n", "no known format"),
+        (b"when,in,out\n1,2,3\n", "unknown format"),
         (b"\x1f\x8b\x08half a gzip", "bad.csv"),
         (b"\xff\xfe\x00", "is neither UTF-8 text"),
     ],
@@ -327,11 +327,11 @@ def test_a_file_that_is_not_a_trace_is_reported(
     [
         (["s", "--seed", "-1"], "--seed = -1: must be 0 to 2**63 - 1"),
         (["s", "--seed", str(2**63)], "must be 0 to 2**63 - 1"),
-        (["s", "--speed", "0"], "--speed = 0.0: is about --trace"),
-        (["s", "--run", "x"], "--run = x: is about --trace"),
-        (["s", "--skip-bad"], "--skip-bad = True: is about --trace"),
-        (["s", "--replicas", "3"], "--replicas = 3: the scenario's initial_replicas"),
-        (["s", "--model", "x"], "--model = x: the scenario names its models"),
+        (["s", "--speed", "0"], "--speed = 0.0: requires --trace"),
+        (["s", "--run", "x"], "--run = x: requires --trace"),
+        (["s", "--skip-bad"], "--skip-bad = True: requires --trace"),
+        (["s", "--replicas", "3"], "--replicas = 3: cannot be combined with a scenario"),
+        (["s", "--model", "x"], "--model = x: cannot be combined with a scenario"),
         (["s", "--trace", "told.csv", "--speed", "0"], "speed 0.0 must be above 0"),
         (["s", "--trace", "told.csv", "--speed", "-1"], "speed -1.0 must be above 0"),
         (["s", "--trace", "told.csv", "--speed", "nan"], "speed nan must be above 0"),
@@ -341,14 +341,14 @@ def test_a_file_that_is_not_a_trace_is_reported(
         ([], "give a scenario, or both --model and --trace"),
         (["--model", "steady.yaml"], "give a scenario, or both --model and --trace"),
         (["--model", "steady.yaml", "--trace", "told.csv", "--replicas", "0"], "--replicas = 0: must be 1 to 100000"),
-        (["--model", "steady.yaml", "--trace", "told.csv", "--journal", "j"], "engines alone take no turns"),
-        (["--model", "nothing", "--trace", "told.csv"], "the catalogue has no model of this name"),
-        (["s", "--json", "gone/o.json"], "--json = gone/o.json: cannot be written: there is no such directory"),
-        (["s", "--html", "gone/o.html"], "--html = gone/o.html: cannot be written: there is no such directory"),
-        (["s", "--requests", "."], "--requests = .: cannot be written: is a directory"),
-        (["s", "--journal", "gone/j"], "--journal = gone/j: cannot be written: there is no such directory"),
-        (["s", "--journal", "told.csv"], "--journal = told.csv: is no folder"),
-        (["s", "--journal", "full"], "--journal = full: holds files that are no journal's"),
+        (["--model", "steady.yaml", "--trace", "told.csv", "--journal", "j"], "requires a scenario"),
+        (["--model", "nothing", "--trace", "told.csv"], "is not in the catalogue"),
+        (["s", "--json", "gone/o.json"], "--json = gone/o.json: cannot be written: the directory does not exist"),
+        (["s", "--html", "gone/o.html"], "--html = gone/o.html: cannot be written: the directory does not exist"),
+        (["s", "--requests", "."], "--requests = .: cannot be written: it is a directory"),
+        (["s", "--journal", "gone/j"], "--journal = gone/j: cannot be written: the directory does not exist"),
+        (["s", "--journal", "told.csv"], "--journal = told.csv: is not a folder"),
+        (["s", "--journal", "full"], "--journal = full: contains files that do not belong to a journal"),
     ],
 )  # fmt: skip
 def test_invalid_arguments_are_reported_before_any_work_or_output(

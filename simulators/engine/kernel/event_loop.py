@@ -38,20 +38,23 @@ class Router:
 
     kind: Annotated[
         Literal["least_loaded", "round_robin", "random"],
-        FieldMetadata("Which of the replicas that take requests gets one."),
+        FieldMetadata("Rule that selects the replica of a request: least_loaded, round_robin or random."),
     ] = "least_loaded"
     limit: Annotated[
         int | None,
         FieldMetadata(
-            "Requests a replica has at most; others wait in the central queue. null: no limit. Requests.", ge=1
+            "Maximum requests on a replica; others wait in the central queue. Default: null, no limit. Requests.", ge=1
         ),
     ] = None
     queue_limit: Annotated[
         int | None,
-        FieldMetadata("Requests that may wait centrally; more are rejected. null: no limit. Requests.", ge=0),
+        FieldMetadata(
+            "Maximum requests in the central queue; others are rejected. Default: null, no limit. Requests.", ge=0
+        ),
     ] = None
     patience_s: Annotated[
-        float | None, FieldMetadata("A request not begun after this long is given up. null: never. Seconds.", gt=0)
+        float | None,
+        FieldMetadata("Timeout of a request that has not started. Default: null, no timeout. Seconds.", gt=0),
     ] = None
 
 
@@ -179,7 +182,7 @@ class Kernel:
         first = int(self.world[layout.OFFERED])
         rows = np.arange(first, first + n) % slots if first + n > slots else slice(first, first + n)
         if first + n > slots and (n > slots or not self._is_free(rows).all()):
-            raise ValueError(f"{n} requests more than the kernel's {slots} slots hold")
+            raise ValueError(f"{n} requests do not fit into the kernel's {slots} slots")
         times, counts = self.times, self.counts
         times[rows, :] = -1
         times[rows, layout.ARRIVAL] = arrival_ps

@@ -39,8 +39,10 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
         problem = str(e)
     if problem is None:
         return folders[1]
-    remedy = "set XDG_CACHE_HOME to a folder of your own"
-    logging.getLogger("forescale").warning("the kernel is compiled without a cache: %s (%s)", problem, remedy)
+    remedy = "set XDG_CACHE_HOME to a folder that you own"
+    logging.getLogger("forescale").warning(
+        "the kernel is compiled at each start, without a cache: %s (%s)", problem, remedy
+    )
     return None
 
 
@@ -50,12 +52,12 @@ def _distrust_reason(folder: Path) -> str | None:
         folder.mkdir(mode=0o700)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        return f"{folder} is a link or a file, and must be a folder"
+        return f"{folder} must be a folder, not a link or a file"
     if status.st_uid != os.geteuid():
-        return f"{folder} belongs to user {status.st_uid}, and must belong to user {os.geteuid()}"
+        return f"{folder} must belong to user {os.geteuid()}, not {status.st_uid}"
     if status.st_mode & 0o022:
-        return f"{folder} has mode {stat.S_IMODE(status.st_mode):o}: others may write to it"
-    return None if os.access(folder, os.W_OK) else f"{folder} cannot be written to"
+        return f"{folder} has mode {stat.S_IMODE(status.st_mode):o}: other users can write to it"
+    return None if os.access(folder, os.W_OK) else f"{folder} is not writable"
 
 
 CACHE: Final = cache_folder()

@@ -45,8 +45,8 @@ def load(name: str) -> ServiceModel:
         return _engine_times()[name]
     if name in names():
         return read_model(DATA / f"{name}.yaml")
-    hint = did_you_mean(name, names()) or "a model of your own is given by its file, ending in .yaml"
-    raise ConfigError([Problem("catalogue", 1, "model", name, "the catalogue has no model of this name", hint)])
+    hint = did_you_mean(name, names()) or "name a model of the catalogue, or a file that ends in .yaml"
+    raise ConfigError([Problem("catalogue", 1, "model", name, "is not in the catalogue", hint)])
 
 
 def read_model(path: Path) -> ServiceModel:
@@ -56,7 +56,7 @@ def read_model(path: Path) -> ServiceModel:
     else:
         documents, problems = read(path)
     if not problems and len(documents) != 1:
-        problems = [Problem(str(path), 1, "", "", f"must hold one service model, not {len(documents)} documents")]
+        problems = [Problem(str(path), 1, "", "", f"must contain one service model, not {len(documents)} documents")]
     if problems:
         raise ConfigError(problems)
     model: ServiceModel = spec_loader.read(ServiceModel, documents[0].data, documents[0])
@@ -70,9 +70,9 @@ def _json(path: Path) -> tuple[list[Document], list[Problem]]:
     except Unreadable as e:
         return [], [Problem(str(path), 1, "", "", e.rule, e.hint)]
     except RecursionError:
-        return [], [Problem(str(path), 1, "", "", "nested too deeply", "a service model is one flat object")]
+        return [], [Problem(str(path), 1, "", "", "is nested too deeply", "a service model is one flat object")]
     except json.JSONDecodeError as e:
-        return [], [Problem(str(path), e.lineno, "", "", f"not JSON: {e.msg}")]
+        return [], [Problem(str(path), e.lineno, "", "", f"is not valid JSON: {e.msg}")]
 
 
 def with_host(model: ServiceModel, host: ServiceModel) -> ServiceModel:
@@ -119,8 +119,8 @@ def _provenance(row: dict[str, str]) -> str:
     parts = {"decode": row["error_decode"], "prefill": row["error_prefill"], "mixed": row["error_mixed"]}
     by_part = ", ".join(f"{part} {float(share):.1%}" for part, share in parts.items() if share)
     text = (
-        f"{row['origin']}. Fitted to {row['points']} step times, off by {float(row['error']):.1%} in the mean"
-        f" ({by_part}), {float(row['error_p95']):.1%} at p95, {float(row['error_max']):.1%} at most. GPU time alone:"
-        " real engines took 9 to 34% longer; calibrate before trusting TTFT."
+        f"{row['origin']}. Fitted to {row['points']} step times: mean error {float(row['error']):.1%}"
+        f" ({by_part}), p95 {float(row['error_p95']):.1%}, maximum {float(row['error_max']):.1%}. GPU time only: real"
+        " engines took 9 to 34% longer, so calibrate the model before you rely on TTFT."
     )
     return f"{text} Note: {row['note']}." if row["note"] else text

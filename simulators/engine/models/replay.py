@@ -86,6 +86,6 @@ def _replay(model: ServiceModel, run: EngineRun, arrival_ps: NDArray[np.int64], 
         worst = int(np.argmax(kernel.times[:, FINISH] < 0))
         raise ValueError(
             f"run {run.name}: a request of {run.prompt[worst]} + {run.output[worst]} tokens does not fit into"
-            f" {model.name}'s KV cache of {model.kv_tokens} tokens; use a base model with the engine's capacity"
+            f" {model.name}'s KV cache of {model.kv_tokens} tokens; use a base model with the capacity of the engine"
         )
     return kernel.times.copy()

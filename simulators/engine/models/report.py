@@ -35,10 +35,10 @@ def provenance(calibration: Calibration, runs: Mapping[str, EngineRun], base: Se
     text = f"Calibrated from {base.name} on {requests:,} requests in {len(runs)} runs ({', '.join(runs)})."
     held_out = calibration.held_out
     if not held_out:
-        return f"{text} No run could be held back: its errors on other traffic are not known."
+        return f"{text} No run could be held out: the error on other traffic is unknown."
     worst = {m: max(abs(e[m]) for e in held_out.values() if m in e) for m in medians(held_out)}
     by_measure = ", ".join(f"{TITLES[m]} {v:.1%} (worst {worst[m]:.1%})" for m, v in medians(held_out).items())
-    return f"{text} Median absolute error over {len(held_out)} runs held back from the fit: {by_measure}."
+    return f"{text} Median absolute error over {len(held_out)} runs held out of the fit: {by_measure}."
 
 
 def lines(calibration: Calibration, runs: Mapping[str, EngineRun], base: ServiceModel) -> Iterator[str]:
@@ -49,10 +49,10 @@ def lines(calibration: Calibration, runs: Mapping[str, EngineRun], base: Service
         yield f"  {name:<14} {old:>12.4g} -> {new:<12.4g} {new / old - 1:+8.1%}"
     yield ""
     if calibration.held_out:
-        yield "Error on runs held back from the fit (simulated / recorded - 1)"
+        yield "Error on runs held out of the fit (simulated / recorded - 1)"
         yield from _table(calibration.held_out, runs)
         yield ""
-    yield "Error on the runs it was fitted to"
+    yield "Error on runs of the fit"
     yield from _table(calibration.fitted, runs)
 
 
@@ -64,10 +64,10 @@ def page(calibration: Calibration) -> str:
         runs = [name for name in shown if measure in shown[name]]
         bars = [100 * shown[name][measure] for name in runs]
         figure.add_trace(go.Bar(name=TITLES[measure], x=runs, y=bars, hovertemplate="%{x}: %{y:+.1f} %"))
-    kind = "held back from the fit" if calibration.held_out else "fitted to"
+    kind = "held out of the fit" if calibration.held_out else "of the fit"
     figure.update_layout(
         title=html.escape(f"{calibration.model.name}: error on runs {kind}"),
-        yaxis_title="simulated over recorded, less 1, in %",
+        yaxis_title="simulated / recorded - 1, in %",
         barmode="group",
         template="plotly_white",
     )

@@ -81,16 +81,16 @@ def read_runs(folder: Path) -> Mapping[str, EngineRun]:
     """
     path = next((p for p in (folder / "requests.csv", folder / "requests.csv.gz") if p.is_file()), None)
     if path is None:
-        raise ConfigError([Problem(str(folder), 1, "", "", "must hold requests.csv or requests.csv.gz")])
+        raise ConfigError([Problem(str(folder), 1, "", "", "must contain requests.csv or requests.csv.gz")])
     problems: list[Problem] = []
     rows: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     try:
         for name, row in _rows(path, problems):
             rows[name].append(row)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
-        problems.append(Problem(str(path), 1, "", "", f"cannot be read to its end: {e}", "copy the file anew"))
+        problems.append(Problem(str(path), 1, "", "", f"cannot be read completely: {e}", "copy the file again"))
     if not rows and not problems:
-        problems.append(Problem(str(path), 1, "", "", "holds no request of a run (runs named warm... do not count)"))
+        problems.append(Problem(str(path), 1, "", "", "contains no request of a run (runs named warm... do not count)"))
     if problems:
         raise ConfigError(problems)
     return {name: _run(name, np.array(table)) for name, table in rows.items()}
@@ -120,8 +120,8 @@ def _rows(path: Path, problems: list[Problem]) -> Iterator[tuple[str, tuple[floa
 
 
 def _missing_column(path: Path, column: str, columns: list[str]) -> Problem:
-    hint = did_you_mean(column, columns) or f"there are {', '.join(columns) or 'none'}"
-    return Problem(str(path), 1, column, "", "is required as a column", hint)
+    hint = did_you_mean(column, columns) or f"the columns are {', '.join(columns) or 'empty'}"
+    return Problem(str(path), 1, column, "", "is a required column", hint)
 
 
 def _values(

@@ -62,13 +62,13 @@ def contenders(case: Case, texts: Sequence[str], *, with_self: bool = True) -> l
             continue
         if any(contender.name == earlier.name for earlier in selected):
             problems.append(
-                _problem(
-                    text, f"two contenders would be called {contender.name}", "leave one out, or rename its workload"
-                )
+                _problem(text, f"two policies have the name {contender.name}", "remove one, or rename its workload")
             )
         selected.append(contender)
     if not texts:
-        problems.append(_problem("", "names nobody to compare", f"give some of {', '.join([ORACLE, *peer_names()])}"))
+        problems.append(
+            _problem("", "names no policy to compare", f"name some of {', '.join([ORACLE, *peer_names()])}")
+        )
     if problems:
         raise ConfigError(problems)
     return selected
@@ -121,14 +121,14 @@ def _document(case: Case, name: str) -> Document:
         return Document(template.file, _filled_template(case, name, template.data), template.lines)
     folder = case.folder / "workloads"
     known = [SELF, ORACLE, *peer_names(), *sorted(path.stem for path in folder.glob("*.yaml"))]
-    hint = did_you_mean(name, known) or f"there are {', '.join(known)}, and any workload's file"
-    raise ConfigError([_problem(name, f"is no file, no workload in {folder}, and no peer", hint)])
+    hint = did_you_mean(name, known) or f"the names are {', '.join(known)}; a workload file also works"
+    raise ConfigError([_problem(name, f"is neither a file, nor a workload in {folder}, nor a peer", hint)])
 
 
 def _workload_mapping(path: Path) -> Document:
     document = workload_document(path)
     if not isinstance(document.data, dict):
-        raise ConfigError([document.problem((), "must be a mapping: a workload's keys and their values")])
+        raise ConfigError([document.problem((), "must be a mapping of workload keys to values")])
     return document
 
 
@@ -153,7 +153,7 @@ def _with_settings(data: Any, settings: str, text: str) -> Any:
             problems.append(_problem(text, f"{assignment!r} must be key=value", "as in static:replicas=8"))
         elif len(places) > 1:
             dotted = " or ".join(".".join(map(str, place)) for place in places)
-            problems.append(_problem(text, f"{key} stands in {len(places)} places", f"say which: {dotted}"))
+            problems.append(_problem(text, f"{key} is ambiguous: it occurs in {len(places)} places", f"use {dotted}"))
         else:
             problems += _assign(data, places[0], value, text)
     if problems:
@@ -166,11 +166,13 @@ def _assign(data: Any, place: Sequence[Any], value: str, text: str) -> Iterator[
     try:
         parsed = value_in(value)
     except ValueError:
-        yield _problem(text, f"{value!r} is no YAML value", "close what is opened, and quote what is special")
+        yield _problem(
+            text, f"{value!r} is not a valid YAML value", "close all brackets and quotes, and quote special characters"
+        )
         return
     if not _set(data, place, parsed):
         where = ".".join(map(str, place))
-        yield _problem(text, f"there is no place {where} in this workload", "name the keys that lead there")
+        yield _problem(text, f"the workload has no {where}", "give the full path of the key")
 
 
 def _places(data: Any, key: str) -> list[tuple[Any, ...]]:
@@ -233,8 +235,8 @@ def _case_under(case: Case, workload: Workload, file: str) -> Case:
     except ConfigError as e:
         raise ConfigError([*problems, *e.problems]) from e
     if moved.scenario.queue != case.scenario.queue:
-        rule = "reads a queue, and in this scenario a gateway hands requests over"
-        problems.append(source.problem(("sources",), rule, "give the scenario a queue, or read the engines"))
+        rule = "reads a queue, but the scenario has none: a gateway forwards its requests"
+        problems.append(source.problem(("sources",), rule, "add a queue to the scenario, or read the engines"))
     if problems:
         raise ConfigError(problems)
     return moved
@@ -244,8 +246,8 @@ def _static_out_of_bounds(spec: WorkloadSpec) -> Iterator[checks.Finding]:
     """Yield the static policies whose size the workload's bounds would silently change."""
     for name, policy in spec.policies.items():
         if isinstance(policy, Static) and not spec.min_replicas <= policy.replicas <= spec.max_replicas:
-            rule = f"{policy.replicas} is not within the workload's {spec.min_replicas} to {spec.max_replicas} replicas"
-            yield ("policies", name, "replicas"), rule, "widen them: static:replicas=1;min_replicas=1"
+            rule = f"{policy.replicas} must be min_replicas to max_replicas, {spec.min_replicas} to {spec.max_replicas}"
+            yield ("policies", name, "replicas"), rule, "widen the bounds, as in static:replicas=1;min_replicas=1"
 
 
 def _stuck_at_zero(spec: WorkloadSpec) -> Iterator[checks.Finding]:
@@ -253,7 +255,7 @@ def _stuck_at_zero(spec: WorkloadSpec) -> Iterator[checks.Finding]:
     has_queue = any(kind_of("source", source) in ports.QUEUES for source in spec.sources.values())
     needs_engines = all(policy.needs() for policy in spec.policies.values())
     if spec.min_replicas == 0 and needs_engines and not has_queue:
-        rule = "0 needs a source that tells of work while no engine runs, and this one reads engines only"
+        rule = "0 needs a source that reports demand while no engine runs, but this workload reads engines only"
         yield ("min_replicas",), rule, "set it to 1, as in hpa:min_replicas=1"
 
 

@@ -87,9 +87,9 @@ def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
         if high == limit:
             scenario = search.case.scenario
             raise SloUnreachable(
-                f"{scenario.scenario}: no size meets the promise: {limit} replicas from beginning to end, the most that"
-                f" may be had, keep it for {attainment:.2%} of requests, {scenario.slo.share:.2%} promised: allow more"
-                " replicas, begin with more, or promise less"
+                f"{scenario.scenario}: no fixed size meets the SLO: with {limit} replicas, the maximum,"
+                f" {attainment:.2%} of the requests meet it; the target is {scenario.slo.share:.2%}. Allow more"
+                " replicas, start with more, or relax the SLO"
             )
         low, high = high, min(limit, 2 * high)
     while high - low > 1:

@@ -20,11 +20,14 @@ class Billing:
     """Rule by which a node's time is charged. A node is charged from its request until it is gone."""
 
     increment_s: Annotated[
-        float, FieldMetadata("A run is charged in steps of this, rounded up. Seconds.", ge=0.001)
+        float, FieldMetadata("Billing increment. Default: 1, as on AWS, GCP and Azure. Seconds.", ge=0.001)
     ] = 1.0
-    minimum_s: Annotated[float, FieldMetadata("No run is charged for less. Seconds.", ge=0)] = 60.0
+    minimum_s: Annotated[
+        float, FieldMetadata("Minimum charge of a node. Default: 60, as on AWS, GCP and Azure. Seconds.", ge=0)
+    ] = 60.0
     free_if_interrupted_within_s: Annotated[
-        float, FieldMetadata("A spot run that the cloud ends earlier than this is free. Seconds.", ge=0)
+        float,
+        FieldMetadata("A spot node interrupted within this time is free. Default: 0, never free. Seconds.", ge=0),
     ] = 0.0
 
     def charged_ps(self, run_ps: int) -> int:

@@ -17,9 +17,9 @@ def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
         yield from _life_problems(node, now_ps)
     live = sum(node.state in {NodeState.STARTING, NodeState.READY} for node in ledger.nodes)
     if pool.desired != live + pool.waiting:
-        yield f"{pool.desired} replicas are desired, and {live} live and {pool.waiting} wait"
+        yield f"{pool.desired} replicas are desired, but {live} are live and {pool.waiting} wait"
     if not 0 <= pool.failed <= pool.waiting:
-        yield f"{pool.failed} replicas failed, and {pool.waiting} wait"
+        yield f"{pool.failed} replicas failed, but {pool.waiting} wait"
     for zone in range(len(ledger.prices)):
         yield from _capacity_problems(ledger, zone, now_ps)
     yield from _bill_problems(ledger, bill, now_ps)
@@ -28,9 +28,9 @@ def problems(pool: FleetPool, bill: Bill, now_ps: int) -> Iterator[str]:
 def _life_problems(node: SimulatedNode, now_ps: int) -> Iterator[str]:
     times, states = [at for at, _ in node.moves], [state for _, state in node.moves]
     if not states or states != sorted(set(states)):
-        yield f"node {node.number} went {' -> '.join(s.name for s in states)}"
+        yield f"node {node.number} changed state in the wrong order: {' -> '.join(s.name for s in states)}"
     if times != sorted(times) or times[0] != node.born_ps or times[-1] > now_ps:
-        yield f"node {node.number}, born at {node.born_ps} ps, moved at {times} ps, and it is {now_ps} ps"
+        yield f"node {node.number}, created at {node.born_ps} ps, changed state at {times} ps; now is {now_ps} ps"
     if NodeState.READY in states and node.engine < 0:
         yield f"node {node.number} was ready without an engine"
 
@@ -54,7 +54,7 @@ def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterato
         limit = limits.get(at_ps, limit)
         held += started[at_ps] - ended[at_ps]
         if limit is not None and held > limit and (ledger.market == "spot" or started[at_ps]):
-            yield f"zone {zone} held {held} nodes at {at_ps} ps, and offered {limit}"
+            yield f"zone {zone} held {held} nodes at {at_ps} ps, but offered {limit}"
 
 
 def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[s
         node_runs = runs(node, now_ps)
         run_ps = sum(end - start for start, end in node_runs)
         if any(end > end_ps for _, end in node_runs):
-            yield f"node {node.number} is charged after it was gone at {end_ps} ps"
+            yield f"node {node.number} is charged after its end at {end_ps} ps"
         price, stopped_ps = ledger.prices[node.zone], end_ps - node.born_ps - run_ps
         integral += price * run_ps + ledger.disk_price * stopped_ps
         if stopped_ps and node.tier is not Tier.STOPPED:
@@ -73,9 +73,9 @@ def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[s
     if ledger.reserved is not None:
         paid = sum(n * price for n, price in zip(ledger.reserved, ledger.prices, strict=True)) * now_ps
         if bill.total != paid or bill.unused < 0 or bill.unused != paid - integral:
-            yield f"reserved nodes cost {paid}, and the bill says {bill.total} with {bill.unused} unused"
+            yield f"reserved nodes cost {paid}, but the bill has {bill.total} with {bill.unused} unused"
     elif bill.total + bill.waived - bill.rounding != integral:
-        yield f"price times nodes over time is {integral}, and the bill without rounding {bill.total - bill.rounding}"
+        yield f"price times node time is {integral}, but the bill without rounding is {bill.total - bill.rounding}"
     negative = [name for name in Bill.__slots__ if isinstance(v := getattr(bill, name), int) and v < 0]
     if negative:
-        yield f"the bill is negative in {', '.join(negative)}"
+        yield f"the bill has negative values: {', '.join(negative)}"

@@ -26,14 +26,17 @@ class Notices:
     """Notices that a cloud gives before it interrupts a spot node."""
 
     notice_s: Annotated[
-        float, FieldMetadata("An interruption is announced this long ahead; 0: never. Seconds.", ge=0)
+        float, FieldMetadata("Time from the interruption notice to the interruption; 0: no notice. Seconds.", ge=0)
     ] = 0.0
-    missing_share: Annotated[float, FieldMetadata("Share of interruptions without that notice.", ge=0, le=1)] = 0.0
+    missing_share: Annotated[float, FieldMetadata("Share of interruptions without notice. Share.", ge=0, le=1)] = 0.0
     rebalance_s: Annotated[
-        float, FieldMetadata("A rebalance recommendation comes this long ahead; 0: never. Seconds.", ge=0)
+        float,
+        FieldMetadata(
+            "Time from the rebalance recommendation to the interruption; 0: no recommendation. Seconds.", ge=0
+        ),
     ] = 0.0
     rebalance_missing_share: Annotated[
-        float, FieldMetadata("Share of interruptions without a rebalance recommendation.", ge=0, le=1)
+        float, FieldMetadata("Share of interruptions without a rebalance recommendation. Share.", ge=0, le=1)
     ] = 0.0
 
     @property
@@ -45,7 +48,7 @@ class Notices:
         if 0 < self.rebalance_s <= self.notice_s:
             yield (
                 "rebalance_s",
-                f"must be above notice_s, {self.notice_s:g}: a recommendation comes first, or not at all",
+                f"must be above notice_s, {self.notice_s:g}: a recommendation precedes the notice (0: none)",
             )
 
 
@@ -63,20 +66,26 @@ at all; AWS publishes neither figure, so it is left out unless `rebalance_s` is 
 class ZoneOffer:
     """Offer of one zone. At most one of `steps`, `trace` and `outages` describes how its capacity changes."""
 
-    capacity: Annotated[int | None, FieldMetadata("Nodes that may be had; null: no limit.", ge=0)] = None
+    capacity: Annotated[int | None, FieldMetadata("Available nodes. Default: null, no limit. Nodes.", ge=0)] = None
     price_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "A node's price in this zone, where it differs from the pool's. USD per hour.", ge=0, le=MAX_PRICE
+            "Price of a node in this zone. Default: null, the pool's price. USD per hour.", ge=0, le=MAX_PRICE
         ),
     ] = None
-    steps: Annotated[tuple[SupplyStep, ...], FieldMetadata("Capacity over time, from `capacity` on.")] = ()
-    trace: Annotated[SupplyTrace | None, FieldMetadata("Capacity as it was recorded.")] = None
-    outages: Annotated[Outages | None, FieldMetadata("`capacity` comes and goes by chance.")] = None
+    steps: Annotated[tuple[SupplyStep, ...], FieldMetadata("Changes of capacity over time, after `capacity`.")] = ()
+    trace: Annotated[SupplyTrace | None, FieldMetadata("Capacity from a recorded trace. Default: null, no trace.")] = (
+        None
+    )
+    outages: Annotated[
+        Outages | None, FieldMetadata("Random outages of the whole zone. Default: null, no outages.")
+    ] = None
     losses_per_node_hour: Annotated[
         float,
         FieldMetadata(
-            "Each node's own rate of being interrupted (spot) or failing (else). Per node and hour.", ge=0, le=3600
+            "Rate of interruptions (spot) or failures (other markets). Default: 0, no losses. Per node and hour.",
+            ge=0,
+            le=3600,
         ),
     ] = 0.0
 
@@ -96,23 +105,29 @@ class ZoneOffer:
     def problems(self) -> Iterator[tuple[str, str]]:
         keys = [k for k, v in (("steps", self.steps), ("trace", self.trace), ("outages", self.outages)) if v]
         if len(keys) > 1:
-            yield keys[1], f"and {keys[0]} both say how the capacity changes: keep one"
+            yield keys[1], f"cannot be combined with {keys[0]}: both set the capacity over time"
         if self.trace is not None and self.capacity is not None:
-            yield "capacity", "is the trace's to say: leave it out"
+            yield "capacity", "cannot be combined with trace, which sets the capacity: remove it"
         for i, (a, b) in enumerate(zip(self.steps, self.steps[1:], strict=False)):
             if b.at_s <= a.at_s:
-                yield "steps", f"must rise in time: step {i + 2} at {b.at_s:g} s follows one at {a.at_s:g} s"
+                yield "steps", f"must be in order of time: step {i + 2} at {b.at_s:g} s follows one at {a.at_s:g} s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeHeadroom:
-    """Nodes kept ahead of need, in addition to the pool's size. A new node replaces one that is taken into service."""
+    """Nodes kept in addition to the pool's size. A new node replaces one that starts to serve."""
 
-    awake_spare: Annotated[int, FieldMetadata("Loaded and idle: serve at once. Nodes.", ge=0, le=100_000)] = 0
-    slept: Annotated[int, FieldMetadata("Loaded and put to sleep: serve after a wake. Nodes.", ge=0, le=100_000)] = 0
-    warm_node: Annotated[int, FieldMetadata("Node and image there: load the weights. Nodes.", ge=0, le=100_000)] = 0
+    awake_spare: Annotated[
+        int, FieldMetadata("Idle nodes with a loaded engine; they serve at once. Nodes.", ge=0, le=100_000)
+    ] = 0
+    slept: Annotated[
+        int, FieldMetadata("Nodes with a sleeping engine; they serve after a wake-up. Nodes.", ge=0, le=100_000)
+    ] = 0
+    warm_node: Annotated[
+        int, FieldMetadata("Nodes with a pulled image; they must load the weights. Nodes.", ge=0, le=100_000)
+    ] = 0
     stopped: Annotated[
-        int, FieldMetadata("Stopped instances: disk paid, no capacity held. Nodes.", ge=0, le=100_000)
+        int, FieldMetadata("Stopped instances; they cost their disk and hold no capacity. Nodes.", ge=0, le=100_000)
     ] = 0
 
     def counts(self) -> dict[Tier, int]:
@@ -129,75 +144,92 @@ class NodeHeadroom:
 class PoolOffer:
     """One pool of the simulated world: equal nodes with one replica each."""
 
-    model: Annotated[str, FieldMetadata("The service model of its replicas.", example="llama-3.1-8b-h100")]
+    model: Annotated[
+        str, FieldMetadata("Service model of the replicas, from the catalogue.", example="llama-3.1-8b-h100")
+    ]
     price_usd_per_hour: Annotated[
         float | None,
         FieldMetadata(
-            "A node's price; 0 is a price too. Null only if every zone has its own. USD per hour.",
+            "Price of a node. 0: free. null: every zone has its own price. USD per hour.",
             ge=0,
             le=MAX_PRICE,
             example=6.88,
         ),
     ]
-    market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("How its nodes are bought.")] = (
-        "on_demand"
-    )
-    cloud: Annotated[Cloud, FieldMetadata("Whose rules hold for notices and bills, where they are not given.")] = "aws"
-    zones: Annotated[Mapping[str, ZoneOffer], FieldMetadata("What each zone offers, by name.")] = field(
-        default_factory=lambda: {"zone-a": ZoneOffer()}
-    )
+    market: Annotated[Literal["reserved", "on_demand", "spot"], FieldMetadata("Market of the nodes.")] = "on_demand"
+    cloud: Annotated[Cloud, FieldMetadata("Cloud whose default rules apply to notices and billing.")] = "aws"
+    zones: Annotated[
+        Mapping[str, ZoneOffer], FieldMetadata("Offer of each zone, by name. Default: one zone without limits.")
+    ] = field(default_factory=lambda: {"zone-a": ZoneOffer()})
     placement: Annotated[
         Literal["balanced", "ordered"],
-        FieldMetadata("Where a new node goes: the zone with the fewest of the pool's, or the first with room."),
+        FieldMetadata(
+            "Zone of a new node. balanced: the zone with the fewest nodes of the pool. ordered: the first zone with"
+            " capacity."
+        ),
     ] = "balanced"
-    quota: Annotated[int | None, FieldMetadata("Nodes the account may hold at once; null: no limit.", ge=0)] = None
+    quota: Annotated[int | None, FieldMetadata("Account quota. Default: null, no limit. Nodes.", ge=0)] = None
     on_shortage: Annotated[
         Literal["wait", "refuse", "partial"],
         FieldMetadata(
-            "Asked for more than can be had: take the write and wait for capacity (scaling groups, Kubernetes), refuse"
-            " it whole, or grant a part and say so (EC2 LaunchInstances, instant fleets)."
+            "Response to a scale-out beyond the available capacity. wait: accept it and wait for capacity (scaling"
+            " groups, Kubernetes). refuse: reject it. partial: grant the available part and report the shortage (EC2"
+            " instant fleets)."
         ),
     ] = "wait"
     failures: Annotated[
         Failures | None,
-        FieldMetadata("What is said later of replicas that wait for capacity; null: nothing, they wait."),
+        FieldMetadata(
+            "Failures that the platform reports for replicas that wait for capacity. Default: null, no report."
+        ),
     ] = None
     reports: Annotated[
         tuple[Literal["parts", "reserved"], ...],
         FieldMetadata(
-            "What the platform reports besides sizes: parts, the replicas by zone; reserved, how many a reservation"
-            " holds."
+            "Extra figures that the platform reports. parts: replicas by zone. reserved: nodes of a reservation."
+            " Default: none."
         ),
     ] = ()
     reclaim: Annotated[
-        Literal["random", "newest"], FieldMetadata("Whom the cloud takes when a zone's capacity falls.")
+        Literal["random", "newest"],
+        FieldMetadata("Spot nodes that the cloud interrupts when the capacity of a zone falls."),
     ] = "random"
-    notices: Annotated[Notices | None, FieldMetadata("What is said before; null: the cloud's. Spot only.")] = None
+    notices: Annotated[
+        Notices | None,
+        FieldMetadata("Notices before spot interruptions. Default: null, by `cloud`: AWS 120 s, GCP and Azure 30 s."),
+    ] = None
     on_notice: Annotated[
         Literal["replace", "serve"],
-        FieldMetadata("At an interruption notice: drain the node and replace it at once, or serve on until it is cut."),
+        FieldMetadata(
+            "Reaction to an interruption notice. replace: drain the node and start another. serve: keep serving until"
+            " the interruption."
+        ),
     ] = "replace"
     on_rebalance: Annotated[
-        Literal["replace", "serve"], FieldMetadata("The same at a rebalance recommendation (AWS: CapacityRebalance).")
+        Literal["replace", "serve"],
+        FieldMetadata("Reaction to a rebalance recommendation, as on_notice. replace: AWS CapacityRebalance."),
     ] = "serve"
-    replace: Annotated[
-        bool, FieldMetadata("Whether the platform replaces a lost node by itself; else the pool shrinks.")
-    ] = True
+    replace: Annotated[bool, FieldMetadata("Whether the platform replaces lost nodes. If false, the pool shrinks.")] = (
+        True
+    )
     scale_in: Annotated[
         Literal["least_loaded", "newest", "oldest"],
-        FieldMetadata("Which ready replica goes first; those that wait or start go before any."),
+        FieldMetadata("Ready replica that is removed first. Waiting and starting replicas are removed before any."),
     ] = "least_loaded"
     grace_s: Annotated[
         float | None,
         FieldMetadata(
-            "A drained replica's requests are cut after this; null: never, it finishes them all. Seconds.", ge=0
+            "Grace period: requests of a draining replica are cut after it. Default: null, no limit. Seconds.", ge=0
         ),
     ] = None
-    start_up: Annotated[StartUp, FieldMetadata("How long a replica takes to serve.")] = field(default_factory=StartUp)
-    headroom: Annotated[NodeHeadroom, FieldMetadata("Nodes kept ahead of need.")] = field(default_factory=NodeHeadroom)
-    billing: Annotated[Billing | None, FieldMetadata("How time becomes money; null: the cloud's rule.")] = None
+    start_up: Annotated[StartUp, FieldMetadata("Start-up phases of a replica.")] = field(default_factory=StartUp)
+    headroom: Annotated[NodeHeadroom, FieldMetadata("Nodes kept in addition to the pool's size. Default: none.")] = (
+        field(default_factory=NodeHeadroom)
+    )
+    billing: Annotated[Billing | None, FieldMetadata("Billing rule. Default: null, that of `cloud`.")] = None
     disk_usd_per_hour: Annotated[
-        float | None, FieldMetadata("A stopped node's price; needed for stopped headroom. USD per hour.", ge=0)
+        float | None,
+        FieldMetadata("Price of a stopped node. Required for stopped headroom. Default: null. USD per hour.", ge=0),
     ] = None
 
     @property
@@ -225,30 +257,30 @@ class PoolOffer:
         if self.market == "reserved":
             yield from self._reserved_problems()
         if self.market == "spot" and self.headroom.stopped:
-            yield "headroom", "stopped nodes cannot be spot nodes: a stopped spot instance is the cloud's to restart"
+            yield "headroom", "stopped must be 0 in a spot pool: only the cloud can restart a stopped spot instance"
         if self.failures is not None and self.failures.quota and self.on_shortage != "wait":
-            yield "failures", f"quota: true needs on_shortage: wait; {self.on_shortage} tells at the write"
+            yield "failures", f"quota: true requires on_shortage: wait; {self.on_shortage} reports the shortage at once"
         if "reserved" in self.reports and self.market != "reserved":
-            yield "reports", f"reserved is reported of market reserved, not of {self.market}"
+            yield "reports", f"reserved requires market: reserved, not {self.market}"
         if any(zone.outages is not None and zone.capacity is None for zone in self.zones.values()):
-            yield "zones", "a zone with outages needs its capacity: the nodes it offers while available"
+            yield "zones", "a zone with outages must set capacity, its nodes while available"
 
     def _price_problems(self) -> Iterator[tuple[str, str]]:
         prices = {f"zone {zone}": self.price(zone) for zone in self.zones} | {"disk": self.disk_usd_per_hour}
         for what, price in prices.items():
             if price is None and what != "disk":
-                yield "price_usd_per_hour", f"is not given for {what}: give the pool's or the zone's; 0 must be said"
+                yield "price_usd_per_hour", f"is missing for {what}: set the pool's or the zone's price (0 for free)"
             elif price is not None and abs(price - micro_usd_per_hour(price) / MICRO_PER_USD) > 1e-12:
                 yield "price_usd_per_hour", f"of {what} is {price}: must be a whole number of micro-dollars"
         if self.headroom.stopped and self.disk_usd_per_hour is None:
-            yield "disk_usd_per_hour", "is needed for stopped headroom: what a stopped node's disk costs"
+            yield "disk_usd_per_hour", "is required for stopped headroom: the price of a stopped node's disk"
 
     def _reserved_problems(self) -> Iterator[tuple[str, str]]:
         for name, zone in self.zones.items():
             if zone.capacity is None or zone.varies:
                 yield (
                     "zones",
-                    f"{name}: a reserved pool pays for a fixed capacity: give capacity, and nothing that varies",
+                    f"{name}: a reserved pool has a fixed capacity: set capacity, without steps, trace or outages",
                 )
         if self.headroom.stopped:
-            yield "headroom", "stopped nodes save nothing in a reserved pool: its nodes are paid either way"
+            yield "headroom", "stopped must be 0 in a reserved pool: its nodes are paid for in any case"

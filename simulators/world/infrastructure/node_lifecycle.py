@@ -20,11 +20,10 @@ from simulators.world.infrastructure.units import to_ps
 class Phase:
     """One phase of a start-up: a log-normal, by its median and the standard deviation of its logarithm."""
 
-    median_s: Annotated[
-        float, FieldMetadata("Half of the starts take longer; 0: the phase is skipped. Seconds.", ge=0, le=86400)
-    ]
+    median_s: Annotated[float, FieldMetadata("Median duration; 0: the phase is skipped. Seconds.", ge=0, le=86400)]
     sigma: Annotated[
-        float, FieldMetadata("Spread: the p95 is exp(1.645 sigma) medians; 0: always the median.", ge=0, le=3)
+        float,
+        FieldMetadata("Log-normal spread: p95 = median * exp(1.645 sigma). Default: 0, always the median.", ge=0, le=3),
     ] = 0.0
 
     def ps(self, normal: float) -> int:
@@ -54,36 +53,39 @@ class StartUp:
     node: Annotated[
         Phase,
         FieldMetadata(
-            "Request to node ready. Default: a GPU node at once from the cloud's API serves 150 s (p50) and 420 s (p95)"
-            " after the request, of which 45 s are the engine's."
+            "Time from the request to a ready node. Default: a GPU node from the cloud's API serves 150 s (p50) and"
+            " 420 s (p95) after the request, of which 45 s are the engine's."
         ),
     ] = NODE
     image: Annotated[
         Phase,
-        FieldMetadata("Pulling the engine's image. Default: GKE's 230 s for a GPU image; streamed it takes 20 s."),
+        FieldMetadata("Pull of the engine image. Default: 230 s for a GPU image on GKE; 20 s with image streaming."),
     ] = IMAGE
     weights: Annotated[
-        Phase, FieldMetadata("Weights to the GPU. Default: 33 s for 16 GB from a local disk, vLLM on an L40S.")
+        Phase, FieldMetadata("Load of the weights. Default: 33 s for 16 GB from a local disk, vLLM on an L40S.")
     ] = WEIGHTS
     compile: Annotated[
         Phase,
         FieldMetadata(
-            "Compiling and capturing. Default: measured, vLLM 0.24 on an H100, engine init 79 s cold and 33 s with the"
-            " compile cache warm (then set it to 0)."
+            "Compilation and CUDA graph capture. Default: vLLM 0.24 on an H100, measured: 79 s of engine"
+            " initialization, 33 s with a warm compile cache. Set it to 0 for a warm cache."
         ),
     ] = COMPILE
     ready: Annotated[
         Phase,
         FieldMetadata(
-            "The rest: imports, profiling, warm-up, health. Default: measured there, 22 s of imports and 31 s of init."
+            "Imports, profiling, warm-up and health check. Default: vLLM 0.24 on an H100, measured: 22 s of imports and"
+            " 31 s of initialization."
         ),
     ] = READY
     restart: Annotated[
         Phase,
-        FieldMetadata("A stopped instance to node ready. Default: a warm pool's stopped instance adds 40 to 90 s."),
+        FieldMetadata("Start of a stopped instance. Default: 60 s; instances of an AWS warm pool take 40 to 90 s."),
     ] = RESTART
-    sleep: Annotated[Phase, FieldMetadata("Level-1 sleep of a loaded engine. Default: measured there, 11.2 s.")] = SLEEP
-    wake: Annotated[Phase, FieldMetadata("Waking from it. Default: measured there, 0.55 s.")] = WAKE
+    sleep: Annotated[
+        Phase, FieldMetadata("Level-1 sleep of a loaded engine. Default: vLLM 0.24 on an H100, measured: 11.2 s.")
+    ] = SLEEP
+    wake: Annotated[Phase, FieldMetadata("Wake-up from sleep. Default: vLLM 0.24 on an H100, measured: 0.55 s.")] = WAKE
 
     def durations(self, normals: Sequence[float]) -> Mapping[str, int]:
         """Return the duration of each phase in picoseconds, for a row of standard normals in the order of `PHASES`."""
@@ -91,7 +93,7 @@ class StartUp:
 
     def problems(self) -> Iterator[tuple[str, str]]:
         if all(getattr(self, name).median_s == 0 for name in SERVE[Tier.COLD]):
-            yield "node", "a start must take time: all of its phases are zero"
+            yield "node", "at least one phase of a cold start must be above 0"
 
 
 PHASES: Final = ("node", "image", "weights", "compile", "ready", "restart", "sleep", "wake")

@@ -17,18 +17,19 @@ class Failures:
 
     after_s: Annotated[
         float,
-        FieldMetadata("A replica that found no node for so long is said to have failed. Seconds.", gt=0, le=86400),
+        FieldMetadata("Wait without a node until a replica is reported as failed. Seconds.", gt=0, le=86400),
     ] = 60.0
     then: Annotated[
         Literal["retry", "stay", "roll_back"],
         FieldMetadata(
-            "What becomes of it: it is tried again every retry_s, and said again (groups of EC2 and Compute Engine); it"
-            " stays as it is until more is asked for (AKS, scale sets); or the size goes back by it (EKS)."
+            "Reaction to a failed replica. retry: try again every retry_s (EC2 and Compute Engine groups). stay: keep"
+            " it failed until the next scale-out (AKS, scale sets). roll_back: reduce the size (EKS)."
         ),
     ] = "retry"
-    retry_s: Annotated[float, FieldMetadata("Between two tries. Seconds.", gt=0, le=86400)] = 60.0
+    retry_s: Annotated[float, FieldMetadata("Interval between retries. Seconds.", gt=0, le=86400)] = 60.0
     quota: Annotated[
-        bool, FieldMetadata("Whether more than the quota too is taken and fails later; else such a write is refused.")
+        bool,
+        FieldMetadata("Whether a size above the quota is accepted and fails later. If false, the write is rejected."),
     ] = False
 
 

@@ -121,7 +121,7 @@ class FleetPool:
     def begin(self, replicas: int) -> None:
         """Start with `replicas` that serve already and with full headroom. Replicas without capacity wait."""
         if self.ledger.nodes or self._replicas.now_ps:
-            raise ValueError(f"pool {self.name} has begun: begin comes before all else, at time 0")
+            raise ValueError(f"pool {self.name} has already started: call begin first, at time 0")
         for tier in HEADROOM:
             for _ in range(self.headroom[tier]):
                 self._launch(tier, existing=True)
@@ -134,10 +134,10 @@ class FleetPool:
     def advance(self, now_ps: int) -> None:
         """Handle the events due now. Raises `ValueError` if an earlier one was missed."""
         if now_ps < self._replicas.now_ps:
-            raise ValueError(f"pool {self.name}: time cannot run back from {self._replicas.now_ps} to {now_ps} ps")
+            raise ValueError(f"pool {self.name}: time cannot move back from {self._replicas.now_ps} to {now_ps} ps")
         due_ps = self.next_event_ps()
         if due_ps is not None and due_ps < now_ps:
-            problem = f"due at {to_s(due_ps):g} s and advanced at {to_s(now_ps):g} s"
+            problem = f"missed an event at {to_s(due_ps):g} s, advanced to {to_s(now_ps):g} s"
             raise ValueError(f"pool {self.name}: {problem}: stop the world at next_event_ps()")
         self._replicas.now_ps = now_ps
         while self.next_event_ps() == now_ps:
@@ -147,7 +147,7 @@ class FleetPool:
     def resize(self, replicas: int, now_ps: int) -> None:
         """Request a number of replicas. Raises `OutOfCapacity` or `OutOfQuota`, as the offer says."""
         if replicas < 0:
-            raise ValueError(f"pool {self.name}: {replicas} replicas cannot be asked for: 0 or more")
+            raise ValueError(f"pool {self.name}: replicas must be 0 or more, not {replicas}")
         self.advance(now_ps)
         self._replicas.release_empty_nodes()
         try:
@@ -161,7 +161,9 @@ class FleetPool:
     def resize_headroom(self, tier: Tier, nodes: int, now_ps: int) -> None:
         """Set the target of a headroom tier."""
         if nodes < 0 or tier not in self.headroom:
-            raise ValueError(f"pool {self.name}: {nodes} nodes cannot be kept {tier}: 0 or more, in {list(HEADROOM)}")
+            raise ValueError(
+                f"pool {self.name}: cannot keep {nodes} nodes {tier}: must be 0 or more, in {list(HEADROOM)}"
+            )
         self.advance(now_ps)
         self.headroom[tier] = nodes
         self._fill()
@@ -171,7 +173,7 @@ class FleetPool:
         self.advance(now_ps)
         node = self.ledger.nodes[number]
         if number not in self._inventory.zones[node.zone].nodes or at_ps < now_ps:
-            raise ValueError(f"pool {self.name}: node {number} ({node.state.name}) cannot be taken at {at_ps} ps")
+            raise ValueError(f"pool {self.name}: node {number} ({node.state.name}) cannot be interrupted at {at_ps} ps")
         self._cloud.schedule_interruption(node, at_ps)
         self.advance(now_ps)
 
@@ -180,7 +182,9 @@ class FleetPool:
         requested = self._inventory.held + self.waiting + count
         fails_later = offer.failures is not None and offer.failures.quota
         if offer.quota is not None and requested > offer.quota and not fails_later:
-            raise OutOfQuota(f"pool {self.name}: {requested} nodes exceed the quota of {offer.quota}: have it raised")
+            raise OutOfQuota(
+                f"pool {self.name}: {requested} nodes exceed the quota of {offer.quota}: request a quota increase"
+            )
         available = self._inventory.obtainable  # `_fill` has served the replicas that waited before
         granted = count if offer.on_shortage == "wait" else min(count, available)
         if granted < count and offer.on_shortage == "refuse":
@@ -188,8 +192,8 @@ class FleetPool:
         self._replicas.desired += granted
         self._replicas.waiting.request(granted, self._replicas.now_ps)
         if granted < count:
-            request = f"{count} more {offer.market} replicas asked for in {', '.join(offer.zones)}"
-            raise OutOfCapacity(f"pool {self.name}: {request}, {available} to be had, {granted} granted")
+            request = f"{count} more {offer.market} replicas requested in {', '.join(offer.zones)}"
+            raise OutOfCapacity(f"pool {self.name}: {request}, {available} available, {granted} granted")
 
     def _fill(self) -> None:
         """Give nodes to waiting replicas, then to the headroom, while there is capacity."""
@@ -215,7 +219,7 @@ class FleetPool:
         report, offer = self._replicas.waiting.report, self.offer
         if report is None:
             return None
-        quota = f"the quota of {offer.quota} nodes is used up: have it raised"
+        quota = f"the quota of {offer.quota} nodes is exhausted: request a quota increase"
         reason = quota if report.quota else f"no {offer.market} capacity in {', '.join(offer.zones)}"
         return Shortfall(self._epoch_s + to_s(report.at_ps), reason, report.quota)
 

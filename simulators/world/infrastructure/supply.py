@@ -25,8 +25,8 @@ Supply = Iterator[tuple[int, int | None]]
 class SupplyStep:
     """A number of nodes from a time on."""
 
-    at_s: Annotated[float, FieldMetadata("From the world's start. Seconds.", ge=0, example=3600.0)]
-    nodes: Annotated[int, FieldMetadata("Nodes offered from then on.", ge=0, example=4)]
+    at_s: Annotated[float, FieldMetadata("Time after the start of the run. Seconds.", ge=0, example=3600.0)]
+    nodes: Annotated[int, FieldMetadata("Available nodes from this time on. Nodes.", ge=0, example=4)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +36,12 @@ class SupplyTrace:
     The SkyPilot spot traces and the SpotHedge artifact have this format.
     """
 
-    file: Annotated[str, FieldMetadata("The trace, beside the scenario's file.", example="spot/us-east-2a.json")]
-    start_s: Annotated[float, FieldMetadata("Where in the trace the world starts. Seconds.", ge=0)] = 0.0
-    scale: Annotated[float, FieldMetadata("Factor on the nodes; parts of a node are dropped.", gt=0)] = 1.0
-    repeat: Annotated[bool, FieldMetadata("After its end start over; otherwise the last value stays.")] = True
+    file: Annotated[str, FieldMetadata("Trace file, relative to the scenario file.", example="spot/us-east-2a.json")]
+    start_s: Annotated[float, FieldMetadata("Offset into the trace at the start of the run. Seconds.", ge=0)] = 0.0
+    scale: Annotated[float, FieldMetadata("Factor for the number of nodes, rounded down. Factor.", gt=0)] = 1.0
+    repeat: Annotated[
+        bool, FieldMetadata("Whether the trace repeats after its end. If false, the last value holds.")
+    ] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,10 @@ class Outages:
     of about an hour with a mean 3 times that. Up-times are too heavy-tailed for a constant rate.
     """
 
-    up: Annotated[Phase, FieldMetadata("How long it is available. Seconds.")] = field(
-        default_factory=lambda: Phase(median_s=3600.0, sigma=1.5)
+    up: Annotated[Phase, FieldMetadata("Duration of an available period. Default: AWS V100 spot traces. Seconds.")] = (
+        field(default_factory=lambda: Phase(median_s=3600.0, sigma=1.5))
     )
-    down: Annotated[Phase, FieldMetadata("How long it is not. Seconds.")] = field(
+    down: Annotated[Phase, FieldMetadata("Duration of an outage. Default: AWS V100 spot traces. Seconds.")] = field(
         default_factory=lambda: Phase(median_s=2025.0, sigma=1.5)
     )
 
@@ -66,7 +68,7 @@ class Outages:
     def problems(self) -> Iterator[tuple[str, str]]:
         for key, phase in (("up", self.up), ("down", self.down)):
             if phase.median_s <= 0:
-                yield key, "median_s must be above 0: a zone that flickers in no time has no availability"
+                yield key, "median_s must be above 0"
 
 
 def constant(nodes: int | None) -> Supply:
@@ -100,7 +102,7 @@ def replayed(trace: SupplyTrace, folder: Path) -> Supply:
     first = math.floor(Fraction(str(trace.start_s)) / gap_s)
     if first >= len(nodes) and not trace.repeat:
         raise ValueError(
-            f"{trace.file}: start_s {trace.start_s:g} lies behind the trace's end at {float(len(nodes) * gap_s):g} s:"
+            f"{trace.file}: start_s {trace.start_s:g} is after the end of the trace at {float(len(nodes) * gap_s):g} s:"
             " start earlier or set repeat"
         )
     return _changes(nodes, first, gap_s, Fraction(str(trace.start_s)), trace.repeat)
@@ -122,15 +124,15 @@ def read(file: Path) -> tuple[Fraction, Sequence[int]]:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as e:
-        raise ValueError(f"{file}: cannot be read ({e.strerror}): give a path relative to the scenario's file") from e
+        raise ValueError(f"{file}: cannot be read ({e.strerror}): set a path relative to the scenario file") from e
     except ValueError as e:
-        raise ValueError(f"{file}: is not JSON: {e}") from e
+        raise ValueError(f"{file}: is not valid JSON: {e}") from e
     gap_s = _get(file, content, "metadata", "gap_seconds")
     if isinstance(gap_s, bool) or not isinstance(gap_s, int | float) or not 0.001 <= gap_s < math.inf:
         raise ValueError(f"{file}: metadata.gap_seconds is {gap_s!r}: must be a number of seconds, at least 0.001")
     data = _get(file, content, "data")
     if not isinstance(data, list) or not data:
-        raise ValueError(f"{file}: data must be a list of numbers of nodes, and not empty")
+        raise ValueError(f"{file}: data must be a non-empty list of node counts")
     for i, n in enumerate(data):
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise ValueError(f"{file}: data[{i}] is {n!r}: must be a whole number of nodes, 0 or more")
@@ -141,7 +143,7 @@ def _get(file: Path, content: Any, *keys: str) -> Any:
     for i, key in enumerate(keys):
         if not isinstance(content, dict) or key not in content:
             raise ValueError(
-                f"{file}: {'.'.join(keys[: i + 1])} is missing: a spot trace has metadata.gap_seconds and data"
+                f"{file}: {'.'.join(keys[: i + 1])} is missing: a spot trace must have metadata.gap_seconds and data"
             )
         content = content[key]
     return content

@@ -25,7 +25,7 @@ from simulators.world.traffic.trace import (
 MAX_PROBLEMS: Final = 5
 """Maximum number of bad rows that are reported one by one. Further ones are counted."""
 GROWTH: Final = 1.25
-DROPPED: Final = "bad rows left out"
+DROPPED: Final = "malformed rows skipped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Cleaner:
             yield field, f"must be at most {MAX_TOKENS}", values > MAX_TOKENS
         if "cached_tokens" in rows.tokens:
             over = rows.tokens["cached_tokens"] >= rows.tokens["prompt_tokens"]
-            yield "cached_tokens", "must be below the prompt's tokens", over
+            yield "cached_tokens", "must be below the prompt length", over
 
     def trace(self, name: str, origin: str) -> RequestTrace:
         """Return the trace of all rows. Raises `TraceError` for bad rows that are not to be skipped, or without any."""
@@ -111,14 +111,14 @@ class Cleaner:
             more = self._bad_rows - len(self._problems)
             omitted = f"\n... and {more} more" if more > 0 else ""
             raise TraceError(
-                "\n".join(self._problems) + omitted + "\n(--skip-bad leaves such rows out, and counts them)"
+                "\n".join(self._problems) + omitted + "\n(--skip-bad skips malformed rows and counts them)"
             )
         arrival = self._arrival.values()
         if not len(arrival):
-            example = f": all {self._bad_rows} rows are bad, as in: {self._problems[0]}" if self._bad_rows else ""
+            example = f": all {self._bad_rows} rows are malformed, as in: {self._problems[0]}" if self._bad_rows else ""
             raise TraceError(f"{self._file}: has no request{example}")
         self.repairs[DROPPED] += self._bad_rows
-        self.repairs["rows out of order, sorted"] += self._out_of_order
+        self.repairs["unordered rows sorted"] += self._out_of_order
         if self.time_of_day:
             arrival -= arrival.min()
         columns = {field: column.values() for field, column in self._int_columns.items()}

@@ -133,19 +133,19 @@ def lines(description: Description, trace: RequestTrace) -> list[str]:
     """Return the statistics as text lines, with the rate drawn as a line of bars."""
     d = description
     text = [
-        f"{d.name}: {d.requests:,} requests in {duration(d.span_s)}, {_number(d.mean_rps)} a second",
-        f"  from            {d.origin or 'nowhere told'}",
+        f"{d.name}: {d.requests:,} requests in {duration(d.span_s)}, {_number(d.mean_rps)} per second",
+        f"  origin          {d.origin or 'unknown'}",
         f"  digest          {d.digest[:16]}",
-        f"  peak/mean       {_number(d.peak_to_mean_1s)} by the second, {_number(d.peak_to_mean_1min)} by the minute",
+        f"  peak/mean       {_number(d.peak_to_mean_1s)} per second, {_number(d.peak_to_mean_1min)} per minute",
         f"  gaps            CV {_number(d.gap_cv)} (1: Poisson)",
-        f"  dispersion      {_number(d.dispersion_1min)} by the minute (1: Poisson)",
+        f"  dispersion      {_number(d.dispersion_1min)} per minute (1: Poisson)",
         f"  prompt tokens   {_quantiles(d.prompt_tokens)}",
         f"  output tokens   {_quantiles(d.output_tokens)}",
     ]
     if d.cached_share is not None:
         text.append(f"  cached          {d.cached_share:.1%} of prompt tokens")
     if d.clients is not None and d.top_client_share is not None:
-        text.append(f"  clients         {d.clients}, the largest with {d.top_client_share:.1%} of the requests")
+        text.append(f"  clients         {d.clients}, the largest sends {d.top_client_share:.1%} of the requests")
     if d.requests:
         text.append(f"  rate            {sparkline(rate_bins(trace, WIDTH)[1])}")
     if d.hourly_rps is not None:

@@ -50,7 +50,7 @@ GENERATORS: Final[Mapping[str, str]] = {
 Duration = Annotated[
     float | None,
     FieldMetadata(
-        "How long it goes on where no end is asked for; null: as long as its file, or its longest client, or an hour."
+        "Length of the traffic. Default: null, the length of the file or of the longest client, else one hour."
         " Seconds.",
         gt=0,
         le=MAX_ARRIVAL_S,
@@ -87,17 +87,21 @@ class Synthetic(ABC):
     gap_cv: Annotated[
         float,
         FieldMetadata(
-            "Coefficient of variation of gaps at constant rate: 1 is Poisson, 0 even, more is bursty.", ge=0, le=30
+            "Coefficient of variation of the gaps between arrivals. 0: even. 1: Poisson. Above 1: bursty.", ge=0, le=30
         ),
     ] = 1.0
-    prompt: Annotated[Lengths, FieldMetadata("Tokens of a prompt.")] = field(
+    prompt: Annotated[Lengths, FieldMetadata("Distribution of prompt lengths.")] = field(
         default_factory=lambda: Lengths(mean_tokens=1000.0, cv=1.0)
     )
-    output: Annotated[Lengths, FieldMetadata("Tokens of an output.")] = field(
+    output: Annotated[Lengths, FieldMetadata("Distribution of output lengths.")] = field(
         default_factory=lambda: Lengths(mean_tokens=200.0, cv=1.0, max_tokens=8192)
     )
     lengths_like: Annotated[
-        str | None, FieldMetadata("Trace file to draw pairs of prompt and output from instead.", example="chat.csv.gz")
+        str | None,
+        FieldMetadata(
+            "Trace file to draw prompt and output lengths from. Default: null, the distributions apply.",
+            example="chat.csv.gz",
+        ),
     ] = None
 
     @property
@@ -144,14 +148,14 @@ class Mix:
     clients: Annotated[
         Mapping[str, Any],
         Chosen(GENERATORS),
-        FieldMetadata("Their generators, by name.", example={"chat": {"kind": "poisson"}}),
+        FieldMetadata("Generator of each client, by name.", example={"chat": {"kind": "poisson"}}),
     ]
     duration_s: Duration = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each reason why this is impossible, as (key, rule broken)."""
         if not self.clients:
-            yield "clients", "must name one client at least"
+            yield "clients", "must name at least one client"
 
     @property
     def length_s(self) -> float:
@@ -176,17 +180,23 @@ class TraceFile:
     """The requests of a trace file, or of a window of it, at another speed or volume, once or over and over."""
 
     file: Annotated[
-        str, FieldMetadata("The trace, in any format that `forescale trace describe` reads.", example="chat.csv.gz")
+        str, FieldMetadata("Trace in any format that `forescale trace describe` reads.", example="chat.csv.gz")
     ]
-    run: Annotated[str | None, FieldMetadata("Which run, where the file holds several.", example="conv_a")] = None
-    start_s: Annotated[float, FieldMetadata("Begin here in the file. Seconds.", ge=0, le=MAX_ARRIVAL_S)] = 0.0
+    run: Annotated[
+        str | None, FieldMetadata("Run to read. Default: null, the only run of the file.", example="conv_a")
+    ] = None
+    start_s: Annotated[float, FieldMetadata("Start of the window in the file. Seconds.", ge=0, le=MAX_ARRIVAL_S)] = 0.0
     end_s: Annotated[
         float | None,
-        FieldMetadata("End before this time in the file; null: at its end. Seconds.", gt=0, example=3600.0),
+        FieldMetadata(
+            "End of the window in the file. Default: null, the end of the file. Seconds.", gt=0, example=3600.0
+        ),
     ] = None
-    speed: Annotated[float, FieldMetadata("How many times as fast as recorded.", gt=0, le=1000)] = 1.0
-    scale: Annotated[float, FieldMetadata("How many times as many requests, in the same time.", gt=0, le=1000)] = 1.0
-    repeat: Annotated[bool, FieldMetadata("Begin anew at the end, for traffic that never ends.")] = False
+    speed: Annotated[float, FieldMetadata("Replay speed; 2 halves all gaps. Factor.", gt=0, le=1000)] = 1.0
+    scale: Annotated[
+        float, FieldMetadata("Factor for the number of requests in the same time. Factor.", gt=0, le=1000)
+    ] = 1.0
+    repeat: Annotated[bool, FieldMetadata("Whether the traffic repeats without end.")] = False
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each reason why this is impossible, as (key, rule broken)."""

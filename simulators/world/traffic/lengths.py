@@ -24,24 +24,26 @@ class Lengths:
     p95 of 500 give a log deviation of ln(5) / 1.645 = 0.98.
     """
 
-    mean_tokens: Annotated[float | None, FieldMetadata("Mean; or leave it out and give p50 and p95. Tokens.", ge=1)] = (
-        None
-    )
-    cv: Annotated[float, FieldMetadata("Coefficient of variation about the mean; 0 is constant.", ge=0, le=20)] = 1.0
-    p50_tokens: Annotated[float | None, FieldMetadata("Median. Tokens.", ge=1)] = None
-    p95_tokens: Annotated[float | None, FieldMetadata("95th percentile. Tokens.", ge=1)] = None
-    min_tokens: Annotated[int, FieldMetadata("Never fewer. Tokens.", ge=1, le=MAX_TOKENS)] = 1
-    max_tokens: Annotated[int, FieldMetadata("Never more. Tokens.", ge=1, le=MAX_TOKENS)] = 131_072
+    mean_tokens: Annotated[
+        float | None, FieldMetadata("Mean. Default: null, use p50 and p95 instead. Tokens.", ge=1)
+    ] = None
+    cv: Annotated[float, FieldMetadata("Coefficient of variation with mean_tokens; 0: constant.", ge=0, le=20)] = 1.0
+    p50_tokens: Annotated[float | None, FieldMetadata("Median. Default: null, use the mean. Tokens.", ge=1)] = None
+    p95_tokens: Annotated[
+        float | None, FieldMetadata("95th percentile. Default: null, use the mean. Tokens.", ge=1)
+    ] = None
+    min_tokens: Annotated[int, FieldMetadata("Minimum length. Tokens.", ge=1, le=MAX_TOKENS)] = 1
+    max_tokens: Annotated[int, FieldMetadata("Maximum length. Tokens.", ge=1, le=MAX_TOKENS)] = 131_072
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each reason why the distribution is undefined, as (key, rule broken)."""
         by_quantiles = self.p50_tokens is not None or self.p95_tokens is not None
         if self.mean_tokens is not None and by_quantiles:
-            yield "mean_tokens", "give the mean, or p50_tokens and p95_tokens, not both"
+            yield "mean_tokens", "cannot be combined with p50_tokens and p95_tokens"
         elif by_quantiles and (self.p50_tokens is None or self.p95_tokens is None):
-            yield "p50_tokens", "p50_tokens and p95_tokens are given together"
+            yield "p50_tokens", "p50_tokens and p95_tokens must be set together"
         elif self.mean_tokens is None and not by_quantiles:
-            yield "mean_tokens", "is required, or p50_tokens and p95_tokens"
+            yield "mean_tokens", "is required: set it, or both p50_tokens and p95_tokens"
         if self.p50_tokens is not None and self.p95_tokens is not None and self.p95_tokens < self.p50_tokens:
             yield "p95_tokens", f"must not be below p50_tokens, {self.p50_tokens:g}"
         if self.max_tokens < self.min_tokens:

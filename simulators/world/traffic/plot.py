@@ -26,7 +26,7 @@ def page(trace: RequestTrace) -> str:
         rows=2,
         cols=3,
         specs=[[{"colspan": 3}, None, None], [{}, {}, {}]],
-        subplot_titles=("Requests a second", "Prompt tokens", "Output tokens", "Gaps between arrivals, s"),
+        subplot_titles=("Requests per second", "Prompt tokens", "Output tokens", "Gaps between arrivals, s"),
     )
     edges, rates = rate_bins(trace, RATE_BINS)
     figure.add_trace(go.Scatter(x=edges[:-1].tolist(), y=rates.tolist(), mode="lines", line_shape="hv"), 1, 1)
@@ -35,7 +35,7 @@ def page(trace: RequestTrace) -> str:
     figure.add_trace(_histogram(np.diff(trace.arrival_s), MIN_GAP_S), 2, 3)
     for column in (1, 2, 3):
         figure.update_xaxes(type="log", row=2, col=column)
-    figure.update_xaxes(title_text="seconds since the trace's start", row=1, col=1)
+    figure.update_xaxes(title_text="seconds since the start of the trace", row=1, col=1)
     title = html.escape(f"{trace.name}: {len(trace):,} requests")
     figure.update_layout(title=title, showlegend=False, template="plotly_white")
     return str(figure.to_html(include_plotlyjs=True, full_html=True, div_id="trace"))

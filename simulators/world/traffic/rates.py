@@ -54,7 +54,7 @@ def read(path: Path) -> RateSeries:
         return _read_file(path)
     files = sorted(path.glob(SERVEGEN))
     if not files:
-        raise TraceError(f"{path}: the folder holds no {SERVEGEN} (ServeGen's clients); name a CSV file")
+        raise TraceError(f"{path}: the folder contains no {SERVEGEN} (ServeGen clients); name a CSV file")
     clients = [_read_file(file) for file in files]
     times = np.unique(np.concatenate([c.t_s for c in clients]))
     return _series(path, times, np.sum([c.at(times - c.t_s[0]) for c in clients], axis=0))
@@ -76,7 +76,7 @@ def _read_file(path: Path) -> RateSeries:
     if missing:
         hint = did_you_mean(missing[0], header)
         raise TraceError(
-            f"{path}: a rate series has the columns {', '.join(HEADER)}; found {header}" + (f"; {hint}" if hint else "")
+            f"{path}: must have the columns {', '.join(HEADER)}, not {header}" + (f"; {hint}" if hint else "")
         )
     return _parsed(path, list(_numbered(rows, 2)), (header.index(HEADER[0]), header.index(HEADER[1])), HEADER)
 
@@ -103,14 +103,14 @@ def _parsed(
             )
         if len(columns[0]) > 1 and columns[0][-1] <= columns[0][-2]:
             raise TraceError(
-                f"{path}, line {number}, column {names[0]!r} = {row[where[0]]!r}: must be after the line before"
+                f"{path}, line {number}, column {names[0]!r} = {row[where[0]]!r}: must be later than the previous line"
             )
     return _series(path, np.array(columns[0]), np.array(columns[1]))
 
 
 def _series(path: Path, times: Floats, rates: Floats) -> RateSeries:
     if len(times) < 2:
-        raise TraceError(f"{path}: has {len(times)} rates; needs two at least, to tell how long a step is")
+        raise TraceError(f"{path}: has {len(times)} rates; must have at least two, to set the step length")
     return RateSeries(times, rates, path.name.removesuffix(".gz").removesuffix(".csv"))
 
 

@@ -32,8 +32,8 @@ DEFAULT: Final = ReadOptions()
 def read(path: Path, options: ReadOptions = DEFAULT) -> RequestTrace:
     """Return the trace in a file. Raises `TraceError` with the actual and the expected content."""
     if options.format is not None and options.format not in FORMATS:
-        hint = did_you_mean(options.format, list(FORMATS)) or f"there are {', '.join(FORMATS)}"
-        raise TraceError(f"--format {options.format!r}: no such format; {hint}")
+        hint = did_you_mean(options.format, list(FORMATS)) or f"the formats are {', '.join(FORMATS)}"
+        raise TraceError(f"--format {options.format!r}: unknown format; {hint}")
     if path.is_dir():
         raise TraceError(f"{path}: is a directory; name one file in it")
     start = head(path)
@@ -63,7 +63,7 @@ def _header(path: Path, start: bytes) -> list[str]:
     try:
         return next(csv.reader([line]), [])
     except csv.Error as e:
-        raise TraceError(f"{path}, line 1: is no header of a CSV table: {e}") from e
+        raise TraceError(f"{path}, line 1: is not a CSV header: {e}") from e
 
 
 def _json(path: Path, start: bytes, options: ReadOptions) -> RequestTrace:
@@ -76,7 +76,7 @@ def _json(path: Path, start: bytes, options: ReadOptions) -> RequestTrace:
             return reader(path, data if isinstance(data, dict) else {}, options, name_of(path))
     known = "; ".join(f"{name} has {key}" for name, (key, _) in DOCUMENTS.items())
     lines = f"mooncake has lines with {', '.join(mooncake.KEYS)}"
-    raise TraceError(f"{path}: no known JSON format has the keys {value_text(keys)}: {known}; {lines}")
+    raise TraceError(f"{path}: unknown JSON format with the keys {value_text(keys)}; known formats: {known}; {lines}")
 
 
 def _is_lines(start: bytes) -> bool:

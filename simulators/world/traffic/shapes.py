@@ -25,7 +25,7 @@ SATURDAY: Final = 5
 class Poisson(Synthetic):
     """A constant rate."""
 
-    rps: Annotated[float, FieldMetadata("Rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
+    rps: Annotated[float, FieldMetadata("Rate. Requests per second.", ge=0, le=MAX_RPS)] = 1.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """Return the rate, at any time."""
@@ -39,15 +39,19 @@ class Daily(Synthetic):
     With a mean of 10 requests/s, a swing of 0.6 and a peak at 14 h, a weekday has 16 at 14 h and 4 at 2 h.
     """
 
-    mean_rps: Annotated[float, FieldMetadata("Mean rate of a weekday. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
-    swing: Annotated[float, FieldMetadata("Share of the mean by which the day's wave swings.", ge=0, le=1)] = 0.6
-    peak_hour: Annotated[float, FieldMetadata("When the wave is highest. Hour of the day.", ge=0, lt=24)] = 14.0
-    weekend_share: Annotated[float, FieldMetadata("Weekend's rate as a share of a weekday's.", ge=0, le=10)] = 0.7
-    first_day: Annotated[int, FieldMetadata("Day of the week of time 0, at midnight; 0 is Monday.", ge=0, lt=DAYS)] = 0
+    mean_rps: Annotated[float, FieldMetadata("Mean rate of a weekday. Requests per second.", ge=0, le=MAX_RPS)] = 1.0
+    swing: Annotated[
+        float, FieldMetadata("Amplitude of the daily wave as a share of the mean rate. Share.", ge=0, le=1)
+    ] = 0.6
+    peak_hour: Annotated[float, FieldMetadata("Time of the daily peak. Hour of the day.", ge=0, lt=24)] = 14.0
+    weekend_share: Annotated[
+        float, FieldMetadata("Rate at the weekend as a share of the weekday rate. Share.", ge=0, le=10)
+    ] = 0.7
+    first_day: Annotated[int, FieldMetadata("Day of the week at time 0, midnight; 0: Monday.", ge=0, lt=DAYS)] = 0
     noise_cv: Annotated[
         float,
         FieldMetadata(
-            "Coefficient of variation of the noise, drawn every ten minutes and joined by lines.", ge=0, le=3
+            "Coefficient of variation of the noise: a factor drawn every ten minutes, linear in between.", ge=0, le=3
         ),
     ] = 0.1
 
@@ -74,12 +78,12 @@ class FlashCrowd(Synthetic):
     Shape: Bodik et al., "Characterizing, modeling, and generating workload spikes for stateful services", SoCC'10.
     """
 
-    base_rps: Annotated[float, FieldMetadata("The calm rate. Requests a second.", ge=0, le=MAX_RPS)] = 1.0
-    factor: Annotated[float, FieldMetadata("How many times the calm rate at the peak.", ge=1, le=1000)] = 10.0
-    at_s: Annotated[float, FieldMetadata("When the rise begins. Seconds.", ge=0)] = 600.0
-    rise_s: Annotated[float, FieldMetadata("How long it rises. Seconds.", ge=0)] = 60.0
-    hold_s: Annotated[float, FieldMetadata("How long the peak stays. Seconds.", ge=0)] = 300.0
-    fall_s: Annotated[float, FieldMetadata("How long it falls. Seconds.", ge=0)] = 600.0
+    base_rps: Annotated[float, FieldMetadata("Base rate. Requests per second.", ge=0, le=MAX_RPS)] = 1.0
+    factor: Annotated[float, FieldMetadata("Peak rate over the base rate. Factor.", ge=1, le=1000)] = 10.0
+    at_s: Annotated[float, FieldMetadata("Start of the rise. Seconds.", ge=0)] = 600.0
+    rise_s: Annotated[float, FieldMetadata("Duration of the rise. Seconds.", ge=0)] = 60.0
+    hold_s: Annotated[float, FieldMetadata("Duration of the peak. Seconds.", ge=0)] = 300.0
+    fall_s: Annotated[float, FieldMetadata("Duration of the fall. Seconds.", ge=0)] = 600.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """Return the rate at times since the start."""
@@ -91,10 +95,10 @@ class FlashCrowd(Synthetic):
 class OnOff(Synthetic):
     """Alternation of two rates."""
 
-    on_rps: Annotated[float, FieldMetadata("Rate while on. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
-    off_rps: Annotated[float, FieldMetadata("Rate while off. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
-    on_s: Annotated[float, FieldMetadata("How long it is on. Seconds.", gt=0)] = 300.0
-    off_s: Annotated[float, FieldMetadata("How long it is off. Seconds.", gt=0)] = 1500.0
+    on_rps: Annotated[float, FieldMetadata("Rate in an on period. Requests per second.", ge=0, le=MAX_RPS)] = 10.0
+    off_rps: Annotated[float, FieldMetadata("Rate in an off period. Requests per second.", ge=0, le=MAX_RPS)] = 0.0
+    on_s: Annotated[float, FieldMetadata("Duration of an on period. Seconds.", gt=0)] = 300.0
+    off_s: Annotated[float, FieldMetadata("Duration of an off period. Seconds.", gt=0)] = 1500.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """Return the rate at times since the start, which begins an on period."""
@@ -105,9 +109,9 @@ class OnOff(Synthetic):
 class Ramp(Synthetic):
     """A rate that changes linearly to another one, and stays there."""
 
-    from_rps: Annotated[float, FieldMetadata("Rate at the start. Requests a second.", ge=0, le=MAX_RPS)] = 0.0
-    to_rps: Annotated[float, FieldMetadata("Rate at the end. Requests a second.", ge=0, le=MAX_RPS)] = 10.0
-    over_s: Annotated[float, FieldMetadata("How long it takes. Seconds.", gt=0)] = 3600.0
+    from_rps: Annotated[float, FieldMetadata("Rate at the start. Requests per second.", ge=0, le=MAX_RPS)] = 0.0
+    to_rps: Annotated[float, FieldMetadata("Rate at the end. Requests per second.", ge=0, le=MAX_RPS)] = 10.0
+    over_s: Annotated[float, FieldMetadata("Duration of the change. Seconds.", gt=0)] = 3600.0
 
     def rate_rps(self, t_s: Floats) -> Floats:
         """Return the rate at times since the start."""
@@ -118,16 +122,16 @@ class Ramp(Synthetic):
 class RateSteps(Synthetic):
     """One rate after another; the last one stays."""
 
-    rates_rps: Annotated[tuple[float, ...], FieldMetadata("The rates. Requests a second.", example=(1.0, 5.0, 2.0))] = (
+    rates_rps: Annotated[tuple[float, ...], FieldMetadata("Rates. Requests per second.", example=(1.0, 5.0, 2.0))] = (
         1.0,
         5.0,
     )
-    step_s: Annotated[float, FieldMetadata("How long each holds. Seconds.", gt=0)] = 600.0
+    step_s: Annotated[float, FieldMetadata("Duration of each rate. Seconds.", gt=0)] = 600.0
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield each reason why the steps are impossible, as (key, rule broken)."""
         if not self.rates_rps:
-            yield "rates_rps", "must have one rate at least"
+            yield "rates_rps", "must have at least one rate"
         if any(not 0 <= rate <= MAX_RPS for rate in self.rates_rps):
             yield "rates_rps", f"must each be 0 to {MAX_RPS:g}"
 
@@ -141,11 +145,13 @@ class RateSteps(Synthetic):
 class Rates(Synthetic):
     """The rates of a series in a file, once or repeated."""
 
-    file: Annotated[str, FieldMetadata("CSV with t_s and rate_rps, or ServeGen's clients.", example="rates.csv")]
-    speed: Annotated[float, FieldMetadata("How many times as fast as recorded; the rates stay.", gt=0, le=1000)] = 1.0
-    scale: Annotated[float, FieldMetadata("What the rates are multiplied by.", ge=0, le=1e6)] = 1.0
-    start_s: Annotated[float, FieldMetadata("Begin here in the file. Seconds.", ge=0)] = 0.0
-    repeat: Annotated[bool, FieldMetadata("Begin anew at the end, for traffic that never ends.")] = False
+    file: Annotated[str, FieldMetadata("CSV with t_s and rate_rps, or a ServeGen client.", example="rates.csv")]
+    speed: Annotated[
+        float, FieldMetadata("Replay speed of the series; the rates stay the same. Factor.", gt=0, le=1000)
+    ] = 1.0
+    scale: Annotated[float, FieldMetadata("Factor for all rates. Factor.", ge=0, le=1e6)] = 1.0
+    start_s: Annotated[float, FieldMetadata("Start in the file. Seconds.", ge=0)] = 0.0
+    repeat: Annotated[bool, FieldMetadata("Whether the series repeats without end.")] = False
 
     @property
     def length_s(self) -> float:

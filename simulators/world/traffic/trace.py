@@ -107,7 +107,7 @@ class RequestTrace:
     def with_prefix_hits(self, share: float) -> RequestTrace:
         """Return the requests with `share` of each prompt in a prefix cache. Recorded hits stay as they are."""
         if not 0 <= share < 1:
-            raise TraceError(f"{self.name}: a hit share of {share} must be 0 or more, and below 1")
+            raise TraceError(f"{self.name}: hit share {share} must be 0 or more and below 1")
         if not share or self.cached_tokens is not None:
             return self
         return dataclasses.replace(self, cached_tokens=np.floor(self.prompt_tokens * share).astype(np.int32))

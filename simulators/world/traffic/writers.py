@@ -33,7 +33,7 @@ def writer_of(path: Path) -> Callable[[RequestTrace, IO[bytes], Progress], None]
     for suffix, writer in WRITERS.items():
         if path.name.endswith(suffix):
             return writer
-    raise TraceError(f"{path}: a trace is written as {', '.join(WRITERS)}: name the file so")
+    raise TraceError(f"{path}: the file name must end in {', '.join(WRITERS)}")
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def test_given_lengths_override_the_token_rates() -> None:
     rebuilt_ = rebuild(record(), catalogue.load(recorded_runs.MODEL), AssumedLengths(500.0, 50.0), 1)
     assert rebuilt_.trace.prompt_tokens.mean() == pytest.approx(500.0, rel=0.03)
     assert rebuilt_.trace.output_tokens.mean() == pytest.approx(50.0, rel=0.03)
-    assert "as given" in rebuilt_.assumptions[1]
+    assert "as set by the options" in rebuilt_.assumptions[1]
 
 
 def test_without_rates_requests_are_inferred_from_those_running() -> None:
@@ -93,7 +93,7 @@ def test_without_rates_requests_are_inferred_from_those_running() -> None:
     lengths = AssumedLengths(float(actual.prompt_tokens.mean()), float(actual.output_tokens.mean()))
     rebuilt_ = rebuild(run, catalogue.load(recorded_runs.MODEL), lengths, 1)
     assert len(rebuilt_.trace) == pytest.approx(len(actual), rel=0.1)
-    assert "over the model's time for one" in rebuilt_.assumptions[0]
+    assert "over the model's service time" in rebuilt_.assumptions[0]
 
 
 def test_reconstruction_is_reproducible_per_seed() -> None:
@@ -106,7 +106,9 @@ def test_reconstruction_requires_enough_readings() -> None:
     with pytest.raises(ArrivalsUnknown, match="arrivals cannot be rebuilt"):
         rebuild(without("requests_per_s", "running"), catalogue.load(recorded_runs.MODEL), AssumedLengths(), 1)
     readings = {name: np.where(np.arange(len(v)) % 40 == 0, v, np.nan) for name, v in record().readings.items()}
-    with pytest.raises(ArrivalsUnknown, match=r"readings cover \d+% of the period, and 50% are needed"):
+    with pytest.raises(
+        ArrivalsUnknown, match=r"readings cover \d+% of the period, but rebuilding the arrivals needs 50%"
+    ):
         rebuild(
             dataclasses.replace(record(), readings=readings), catalogue.load(recorded_runs.MODEL), AssumedLengths(), 1
         )
@@ -117,7 +119,7 @@ def test_reconstruction_requires_enough_readings() -> None:
 
 def test_engine_times_are_inferred_from_the_service_time() -> None:
     inferred = infer_engine(record(), None, LENGTHS)
-    assert "its times multiplied by" in inferred.origin
+    assert "with all times multiplied by" in inferred.origin
     base = catalogue.load(recorded_runs.MODEL)
     assert inferred.model.mem_base_s == pytest.approx(base.mem_base_s, rel=0.12)
 
@@ -129,9 +131,9 @@ def test_slower_engines_are_inferred_as_slower() -> None:
 
 
 def test_an_unknown_engine_requires_a_named_model() -> None:
-    with pytest.raises(EngineUnknown, match="give --model NAME"):
+    with pytest.raises(EngineUnknown, match="set --model NAME"):
         infer_engine(without("requests_per_s"), None, LENGTHS)
-    assert infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS).origin.endswith("as asked for")
+    assert infer_engine(without("requests_per_s"), recorded_runs.MODEL, LENGTHS).origin.endswith("as set by --model")
     with pytest.raises(ConfigError):
         infer_engine(record(), "llama-9", LENGTHS)
 
@@ -168,7 +170,7 @@ def test_the_simulated_present_policy_is_close_to_the_record() -> None:
     assert error.late is not None
     assert 0.5 < error.late[1] / error.late[0] < 1.6
     assert error.usd_off == max(abs(b - a) for a, b in (error.usd or (0, 0), error.world_usd or (0, 0)))
-    assert "Differences between policies that are smaller than this tell nothing" in error.sentences()
+    assert "Smaller differences between policies are not significant" in error.sentences()
     assert counterfactuals.baseline.name == PRESENT
 
 
@@ -179,9 +181,9 @@ def test_a_difference_smaller_than_the_error_is_marked() -> None:
     beyond_error = dataclasses.replace(counterfactuals.outcomes[3], usd=2 * (counterfactuals.baseline.usd or 0.0))
     changed = dataclasses.replace(counterfactuals, outcomes=(*counterfactuals.outcomes[:2], within_error, beyond_error))
     head, rows = comparison(dataclasses.replace(result(), counterfactuals=changed))
-    shares = dict(zip(head, dict(rows)["cost against present"], strict=True))
-    assert shares["hpa"].endswith("within the error")
-    assert "within the error" not in shares["keda"]
+    shares = dict(zip(head, dict(rows)["cost compared with present"], strict=True))
+    assert shares["hpa"].endswith("within the method's error")
+    assert "within the method's error" not in shares["keda"]
     assert "(+100.0%)" in shares["keda"]
 
 
@@ -259,8 +261,8 @@ def test_backtest_progress_increases_to_one() -> None:
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        pytest.param(("requests_per_s", "running"), "give --model NAME", id="no rates"),
-        pytest.param(tuple(recorded_runs.READ), "give --model NAME", id="nothing"),
+        pytest.param(("requests_per_s", "running"), "set --model NAME", id="no rates"),
+        pytest.param(tuple(recorded_runs.READ), "set --model NAME", id="nothing"),
     ],
 )
 def test_a_record_that_cannot_be_simulated_has_a_reason_and_a_summary(missing: tuple[str, ...], message: str) -> None:

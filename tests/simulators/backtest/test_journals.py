@@ -139,7 +139,7 @@ def test_files_that_end_before_the_period_are_not_read(tmp_path: Path) -> None:
         (tmp_path / f"0000000{number}.jsonl").write_text("".join(f"{row}\n" for row in rows))
     progress: list[int] = []
     late = recorded_runs.BEGAN + 300 * 15.0 + 3600.0  # the second file begins more than an hour earlier
-    with pytest.raises(JournalError, match="no turn is recorded then"):
+    with pytest.raises(JournalError, match="no tick is recorded in this period"):
         read([tmp_path], late, math.inf, None, lambda _, of: progress.append(of))
     assert progress[-1] == (tmp_path / "00000002.jsonl").stat().st_size
 
@@ -147,11 +147,13 @@ def test_files_that_end_before_the_period_are_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"name": "caht"}, "--workload 'caht': no such workload in the journals; did you mean", id="name"),
+        pytest.param({"name": "caht"}, "--workload 'caht': is not in the journals; did you mean", id="name"),
         pytest.param(
-            {"since": recorded_runs.BEGAN + 1e6}, "no turn is recorded then; the journals hold 2026-01-05T", id="late"
+            {"since": recorded_runs.BEGAN + 1e6},
+            "no tick is recorded in this period; the journals cover 2026-01-05T",
+            id="late",
         ),
-        pytest.param({"until": recorded_runs.BEGAN + 20.0}, "chat: 2 turns only, and 4 are needed", id="few"),
+        pytest.param({"until": recorded_runs.BEGAN + 20.0}, "chat: only 2 ticks, but a report needs 4", id="few"),
     ],
 )
 def test_an_empty_period_has_a_reason(options: dict[str, Any], message: str) -> None:
@@ -163,7 +165,7 @@ def test_a_journal_without_its_specification_is_rejected(tmp_path: Path) -> None
     def without(lines: list[str]) -> list[str]:
         return [line for line in lines if '"type":"spec"' not in line]
 
-    with pytest.raises(JournalError, match=r"no specification that decided its turns .* \(damaged: none\)"):
+    with pytest.raises(JournalError, match=r"the journal has no specification of its ticks .* \(damaged: none\)"):
         read_all(recorded_runs.edited_journal(tmp_path, without))
 
 
@@ -171,13 +173,13 @@ def test_an_incompatible_specification_is_reported_by_its_line(tmp_path: Path) -
     def other(lines: list[str]) -> list[str]:
         return [line.replace('"target_per_replica"', '"target_of_old"') for line in lines]
 
-    with pytest.raises(JournalError, match=r"damaged: .*00000001.jsonl:2\): look back with the version"):
+    with pytest.raises(JournalError, match=r"damaged: .*00000001.jsonl:2\): run the report with the version"):
         read_all(recorded_runs.edited_journal(tmp_path, other))
 
 
 def test_an_unreadable_journal_is_reported(tmp_path: Path) -> None:
     (tmp_path / "00000001.jsonl").write_text("noise\n" * 3)
-    with pytest.raises(JournalError, match="no turn can be read: 3 lines are damaged"):
+    with pytest.raises(JournalError, match="no tick can be read: 3 lines are damaged"):
         read_all(tmp_path)
 
 

@@ -64,7 +64,7 @@ def test_missing_data_does_not_hide_other_figures(result: BacktestResult) -> Non
     text = all_output(result)
     assert "nan" not in " ".join(report_text.lines(result)).split()
     if result.summary.total(result.summary.usd) is None:
-        assert "not known" in text
+        assert "unknown" in text
     for period in result.notable:
         assert math.isfinite(period.amount)
         assert period.amount > 0
@@ -110,7 +110,7 @@ def test_the_worst_periods_over_all_workloads_come_first() -> None:
 
     rows = report_text.notable_overall([late("few", 5.0, refused=[1.0] * 8), late("many", 50.0)])
     kinds = [row[0] for row in rows]
-    assert kinds == sorted(kinds, key=["most late", "refused writes"].index)
+    assert kinds == sorted(kinds, key=["SLO violations", "rejected writes"].index)
     assert rows[0][1] == "many"
-    assert kinds.count("most late") <= 3
-    assert {row[1] for row in rows if row[0] == "refused writes"} == {"few"}
+    assert kinds.count("SLO violations") <= 3
+    assert {row[1] for row in rows if row[0] == "rejected writes"} == {"few"}

@@ -105,9 +105,9 @@ def test_estimated_late_requests_are_close_to_the_truth() -> None:
 @pytest.mark.parametrize(
     ("workload", "readings", "message"),
     [
-        pytest.param({"slo": None}, {}, "nothing is promised (slo)", id="no promise"),
-        pytest.param({}, {"engines.requests_per_s": [5.0] * 8}, "no source tells requests_per_s beside", id="no tail"),
-        pytest.param({}, {"engines.ttft_p95_s": [5.0] * 8}, "no source tells requests_per_s beside", id="no rate"),
+        pytest.param({"slo": None}, {}, "the workload has no slo", id="no promise"),
+        pytest.param({}, {"engines.requests_per_s": [5.0] * 8}, "no source provides requests_per_s with", id="no tail"),
+        pytest.param({}, {"engines.ttft_p95_s": [5.0] * 8}, "no source provides requests_per_s with", id="no rate"),
     ],
 )
 def test_unknown_late_requests_have_a_reason(
@@ -133,7 +133,7 @@ def test_reported_late_shares_take_precedence_over_latencies() -> None:
     readings = {"engines.itl_late_share": late, "engines.requests_per_s": [10.0] * 8, "engines.itl_p95_s": [9.0] * 8}
     summary = summarize_period(make_recorded_run(8, readings=readings))
     assert summary.total(summary.late) == pytest.approx(10.0 * 15.0 * 0.3)
-    assert summary.late_method == "as itl_late_share told"
+    assert summary.late_method == "from itl_late_share"
 
 
 # --- notable periods
@@ -143,21 +143,21 @@ def test_the_hour_with_the_crowd_is_the_first_notable_period() -> None:
     (record,) = read([recorded_runs.period().journal], -math.inf, math.inf, None).recorded
     ranked = notable_periods(summarize_period(record))
     first = ranked[0]
-    assert first.kind == "most late"
+    assert first.kind == "SLO violations"
     assert first.since <= recorded_runs.BEGAN + 1500 <= first.since + first.over_s
     assert first.since <= first.worst < first.since + first.over_s
     assert recorded_runs.BEGAN + 1500 <= first.worst <= recorded_runs.BEGAN + 2100
-    amounts = [period.amount for period in ranked if period.kind == "most late"]
+    amounts = [period.amount for period in ranked if period.kind == "SLO violations"]
     assert amounts == sorted(amounts, reverse=True)
 
 
 @pytest.mark.parametrize(
     ("column", "values", "what", "amount", "worst"),
     [
-        pytest.param("short", [0, 1, 1, 1, 0, 0], "out of capacity", 3.0, 1, id="out of capacity"),
-        pytest.param("refused", [0, 1, 3, 0, 0, 0], "refused writes", 4.0, 2, id="refused"),
-        pytest.param("errors", [0, 0, 0, 0, 2, 0], "errors", 2.0, 4, id="errors"),
-        pytest.param("override_change", [0, 12, 36, 12, 0, 0], "overridden", 0.25, 2, id="override"),
+        pytest.param("short", [0, 1, 1, 1, 0, 0], "capacity shortage", 3.0, 1, id="capacity shortage"),
+        pytest.param("refused", [0, 1, 3, 0, 0, 0], "rejected writes", 4.0, 2, id="refused"),
+        pytest.param("errors", [0, 0, 0, 0, 2, 0], "read errors", 2.0, 4, id="errors"),
+        pytest.param("override_change", [0, 12, 36, 12, 0, 0], "override", 0.25, 2, id="override"),
     ],
 )
 def test_each_kind_of_problem_is_ranked(

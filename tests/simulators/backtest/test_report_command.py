@@ -53,11 +53,11 @@ def test_the_report_has_a_summary_notable_periods_and_counterfactuals(
     code, out, err = report(capsys, recorded_runs.period().journal)
     assert (code, err) == (0, "")
     assert re.search(r"chat, 91.0 minutes from 2026-01-05T00:00:00Z: [\d.]+ replica-hours for \$\d+\.\d\d; about", out)
-    assert re.search(r"most late +2026-01-05T00:20:00Z", out)
+    assert re.search(r"SLO violations +2026-01-05T00:20:00Z", out)
     columns = next(line.split("  ") for line in out.splitlines() if line.strip().startswith("recorded"))
     assert [c.strip() for c in columns if c] == ["recorded", "same sizes", "present", "hpa", "keda"]
-    assert "With the very sizes recorded, the rebuilt world costs" in out
-    assert "The policy that ran, simulated, asks for" in out
+    assert "A replay of the recorded sizes costs" in out
+    assert "The simulation of the policy that ran has" in out
     assert "a start takes" in out
 
 
@@ -68,7 +68,7 @@ def test_every_figure_is_json_without_nan(tmp_path: Path, capsys: pytest.Capture
     chat = report_json["workloads"]["chat"]
     assert chat["turns"] == 120
     assert chat["recorded"]["usd"] > 0
-    assert chat["looks"][0]["what"] == "most late"
+    assert chat["looks"][0]["what"] == "SLO violations"
     assert set(chat["others"]["policies"]) == {"same sizes", "present", "hpa", "keda"}
     assert chat["others"]["error"]["usd_off"] > 0
     assert sum(rule["turns"] for rule in chat["reasons"].values()) == 120
@@ -84,10 +84,10 @@ def test_the_html_page_has_the_same_text_and_shows_gaps(tmp_path: Path, capsys: 
     code, out, _ = report(capsys, journal, "--html", page, *EARLY)
     text = script_of(page.read_text())
     assert code == 0
-    assert "For 10.0 minutes no turn was taken" in out
-    assert "For 10.0 minutes no turn was taken" in text
-    assert "no turn for 10.0 minutes" in text
-    for heading in ("Where to look", "What happened", "Why the sizes were what they were", "What other policies"):
+    assert "No ticks for 10.0 minutes" in out
+    assert "No ticks for 10.0 minutes" in text
+    assert "no tick for 10.0 minutes" in text
+    for heading in ("Where to look", "Recorded period", "Rules that decided the size", "Simulation of other policies"):
         assert heading in text
     plotted = re.search(r'Plotly.newPlot\("w0-record-sizes",(\[.*?\]),\{"', text)
     assert plotted is not None
@@ -99,7 +99,7 @@ def test_the_html_page_has_the_same_text_and_shows_gaps(tmp_path: Path, capsys: 
 def test_record_only_simulates_no_policy(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = report(capsys, recorded_runs.period().journal, "--record-only")
     assert code == 0
-    assert "What other policies would have done was not simulated: not asked for." in out
+    assert "No other policy was simulated: --record-only is set." in out
     assert "hpa" not in out
 
 
@@ -124,9 +124,11 @@ def test_several_workloads_are_reported_one_after_the_other(tmp_path: Path, caps
         pytest.param(("JOURNAL", "--model", "llama-9"), "llama-9", id="model"),
         pytest.param(("JOURNAL", "--policy", "hpaa"), "hpaa", id="policy"),
         pytest.param(("JOURNAL", "--policy", "none.yaml"), "none.yaml", id="file"),
-        pytest.param(("JOURNAL", "--record-only", "--policy", "kpa"), "leave out --record-only", id="for nothing"),
+        pytest.param(
+            ("JOURNAL", "--record-only", "--policy", "kpa"), "cannot be combined with --record-only", id="for nothing"
+        ),
         pytest.param(("JOURNAL", "--prompt-tokens", "0"), "must be 1 to 65536", id="tokens"),
-        pytest.param(("JOURNAL", "--html", "none/page.html"), "there is no such directory", id="page"),
+        pytest.param(("JOURNAL", "--html", "none/page.html"), "the directory does not exist", id="page"),
     ],
 )
 def test_invalid_options_are_reported(capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str) -> None:

@@ -41,7 +41,15 @@ def test_text_output_has_findings_figures_and_sources(folder: Path, capsys: pyte
     code, out, _ = run(capsys, "advise", folder / "scenario.yaml", "--offers", folder / "offers.yaml")
     assert code == 0
     assert out.startswith("hour: workload chat on h100")
-    for title in ("How to buy it", "Which GPU", "Batching", "What headroom costs", "A managed API", "Sources", "Know"):
+    for title in (
+        "Purchase plan",
+        "Choice of the GPU",
+        "Batching",
+        "Cost of headroom",
+        "Managed API",
+        "Sources",
+        "Limits",
+    ):
         assert title in out
     assert RESERVED in out.replace("\n     ", "")
     assert "scenario.yaml" in out
@@ -78,17 +86,17 @@ def test_html_page_is_reproducible_and_loads_no_external_resources(
 @pytest.mark.parametrize(
     ("args", "rule"),
     [
-        (["scenario.yaml", "--model", "x"], "is about a journal"),
-        (["scenario.yaml", "--prompt-tokens", "5"], "is about a journal"),
-        (["journal", "--trace", "t.csv"], "is about a scenario"),
+        (["scenario.yaml", "--model", "x"], "applies to a journal only"),
+        (["scenario.yaml", "--prompt-tokens", "5"], "applies to a journal only"),
+        (["journal", "--trace", "t.csv"], "applies to a scenario only"),
         (["journal", "--output-tokens", "0"], "must be 1 to 1,000,000 tokens"),
         (["journal", "--seed", "-1"], "must be 0 to"),
-        (["scenario.yaml", "--html", "none/page.html"], "no such directory"),
+        (["scenario.yaml", "--html", "none/page.html"], "the directory does not exist"),
         (["journal", "--offers", "none.yaml"], "cannot be read"),
         (["nowhere"], "no such file or directory"),
         (["nowhere.yaml"], "cannot be read"),
         (["journal", "--workload", "cat"], "did you mean 'chat'?"),
-        (["journal", "--model", "llama-9"], "no model of this name"),
+        (["journal", "--model", "llama-9"], "is not in the catalogue"),
     ],
 )
 def test_invalid_arguments_are_reported(

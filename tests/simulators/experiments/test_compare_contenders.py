@@ -126,7 +126,7 @@ def test_the_queue_peer_runs_in_a_scenario_with_a_queue(tmp_path: Path) -> None:
 
 def test_scale_to_zero_is_rejected_for_a_policy_that_reads_only_engines(case: Case) -> None:
     message = problems(case, "hpa:min_replicas=0", "ray-serve:min_replicas=0", "static:min_replicas=0")
-    assert message.count("0 needs a source that tells of work while no engine runs") == 2
+    assert message.count("0 needs a source that reports demand while no engine runs") == 2
     assert "static" not in message
 
 
@@ -140,7 +140,7 @@ def test_a_file_that_is_not_a_single_workload_is_rejected(case: Case) -> None:
     file.write_text("- 1\n")
     assert "must be a mapping" in problems(case, "odd")
     file.write_text("workload: a\n---\nworkload: b\n")
-    assert "must hold one workload, not 2" in problems(case, "odd")
+    assert "must contain one workload, not 2" in problems(case, "odd")
 
 
 def test_the_own_workload_can_be_compared_with_a_changed_copy(case: Case) -> None:
@@ -172,15 +172,15 @@ def test_all_invalid_contenders_are_reported_at_once(case: Case) -> None:
         *("hpaa", QUEUE, "static:replica=8", "static:8"),
         *("hpa:metrics.target=1", "static:replicas=99", NO_FIFTH_METRIC, "kpa:target=[1"),
     )
-    assert "hpaa: is no file, no workload in" in message
+    assert "hpaa: is neither a file, nor a workload in" in message
     assert "did you mean 'hpa'?" in message
-    assert "reads a queue, and in this scenario a gateway hands requests over" in message
+    assert "reads a queue, but the scenario has none: a gateway forwards its requests" in message
     assert "policies.static.replica: unknown key (did you mean 'replicas'?)" in message
     assert "'8' must be key=value" in message
     assert "metrics: unknown key" in message
-    assert "'[1' is no YAML value" in message
-    assert "there is no place policies.hpa.metrics.5.target" in message
-    assert "99 is not within the workload's 1 to 6 replicas" in message
+    assert "'[1' is not a valid YAML value" in message
+    assert "the workload has no policies.hpa.metrics.5.target" in message
+    assert "99 must be min_replicas to max_replicas, 1 to 6" in message
 
 
 def test_an_ambiguous_key_must_be_qualified(case: Case) -> None:
@@ -204,11 +204,11 @@ def test_unknown_quantities_and_unmatched_pools_are_rejected(case: Case) -> None
     blind = document | {"sources": sources, "policies": {"m": metric}, "pools": pools}
     (case.folder / "workloads" / "blind.yaml").write_text(yaml.safe_dump(blind))
     message = problems(case, "blind")
-    assert "the simulator does not tell tokens_queued" in message
-    assert "pools.a: the scenario offers no pool of this name; it offers gpus" in message
+    assert "the simulator does not provide tokens_queued" in message
+    assert "pools.a: is not a pool of the scenario; its pools are gpus" in message
 
 
 def test_duplicate_names_and_an_empty_comparison_are_rejected(case: Case) -> None:
-    assert "two contenders would be called small" in problems(case, "small")
-    with pytest.raises(ConfigError, match="names nobody to compare"):
+    assert "two policies have the name small" in problems(case, "small")
+    with pytest.raises(ConfigError, match="names no policy to compare"):
         contenders(case, [], with_self=False)

@@ -138,7 +138,7 @@ def test_the_command_reports_all_workloads_and_the_peak_usage(
     assert main(["simulate", str(path), "--journal", str(journal)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0].split() == ["chat", "batch"]
-    assert "the fleet held at most 9 GPUs of 9 and 32.4 USD per hour of no limit" in out
+    assert "peak fleet usage: 9 GPUs (limit 9) and 32.4 USD per hour (no limit)" in out
     assert main(["replay", str(journal)]) == 0
     assert main(["explain", str(journal), "--workload", "batch"]) == 0
     assert "daemon.fleet.max_gpus is 9" in capsys.readouterr().out
@@ -149,7 +149,7 @@ def test_another_policy_keeps_the_same_concurrent_workloads(tmp_path: Path) -> N
     case_ = load(world(tmp_path, "chat", scenario={"concurrent_scenarios": ["../batch/scenario.yaml"]}))
     changed = case_.under(dataclasses.replace(case_.workload, fingerprint="other"), "other.yaml")
     assert changed.concurrent == case_.concurrent
-    with pytest.raises(ConfigError, match="two workloads are called batch"):
+    with pytest.raises(ConfigError, match="two workloads have the name batch"):
         case_.under(case_.concurrent[0].workload, "batch.yaml")
 
 
@@ -164,10 +164,14 @@ def loaded(folder: Path, other: dict[str, Any], own: dict[str, Any], minimum: in
 @pytest.mark.parametrize(
     ("other", "own", "message"),
     [
-        ({"start": "2026-01-06T00:00:00+00:00"}, {}, "batch begins at 2026-01-06.*give both the same start"),
-        ({"concurrent_scenarios": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}}, {}, "names others beside it"),
-        ({"fleet": {"max_gpus": 4}}, {}, "has limits of its own"),
-        ({}, {"concurrent_scenarios": "twice"}, "two workloads are called batch"),
+        ({"start": "2026-01-06T00:00:00+00:00"}, {}, "batch starts at 2026-01-06.*set the same start in both"),
+        (
+            {"concurrent_scenarios": ["../batch/scenario.yaml"], "fleet": {"max_gpus": 4}},
+            {},
+            "has concurrent_scenarios",
+        ),
+        ({"fleet": {"max_gpus": 4}}, {}, "has fleet limits of its own"),
+        ({}, {"concurrent_scenarios": "twice"}, "two workloads have the name batch"),
         (
             {},
             {"fleet": {"max_gpus": 1}},

@@ -62,21 +62,29 @@ def hold_blocks_while_idle(w: World) -> None:
 @pytest.mark.parametrize(
     ("break_world", "at_s", "message"),
     [
-        (time_of(3, layout.FINISH, layout.OPEN), 60.0, "requests are conserved: 100 arrived, 99 found"),
+        (time_of(3, layout.FINISH, layout.OPEN), 60.0, "requests are conserved: 100 arrived, 99 accounted for"),
         (world_field(layout.QUEUED, 1), 12.3, "requests are conserved"),
         (world_field(layout.RETRIES, 1), 12.3, "requests are conserved"),
         (replica(layout.OUTSTANDING, 1), 12.3, "requests are conserved"),
         (replica(layout.FINISHED, 1), 60.0, "every finished request was finished by a replica"),
-        (replica(layout.WAITING, 1), 12.3, "outstanding requests wait or run"),
+        (replica(layout.WAITING, 1), 12.3, "each outstanding request waits or runs"),
         (replica(layout.TOKENS_OUT, 1), 60.0, "tokens are conserved"),
         (replica(layout.TOKENS_OUT, -4000), 12.3, "tokens are conserved"),
-        (replica(layout.USED, 10_000), 12.3, "KV blocks in use are within the cache"),
-        (replica(layout.USED, -10_000), 12.3, "KV blocks in use are within the cache"),
-        (hold_blocks_while_idle, 60.0, "an engine that runs nothing holds no KV blocks"),
-        (time_of(3, layout.ENTER, 1), 60.0, "a request arrives, enters, is admitted, starts and ends"),
-        (time_of(3, layout.ADMIT, 50 * PS_PER_S), 60.0, "a request arrives, enters, is admitted, starts and ends"),
-        (time_of(3, layout.FIRST, 50 * PS_PER_S), 60.0, "a request arrives, enters, is admitted, starts and ends"),
-        (stall_busy_replica, 12.3, "a replica with requests has something to do"),
+        (replica(layout.USED, 10_000), 12.3, "used KV blocks fit into the cache"),
+        (replica(layout.USED, -10_000), 12.3, "used KV blocks fit into the cache"),
+        (hold_blocks_while_idle, 60.0, "an engine without running requests holds no KV blocks"),
+        (time_of(3, layout.ENTER, 1), 60.0, "each request arrives, enters, is admitted, starts and ends in this order"),
+        (
+            time_of(3, layout.ADMIT, 50 * PS_PER_S),
+            60.0,
+            "each request arrives, enters, is admitted, starts and ends in this order",
+        ),
+        (
+            time_of(3, layout.FIRST, 50 * PS_PER_S),
+            60.0,
+            "each request arrives, enters, is admitted, starts and ends in this order",
+        ),
+        (stall_busy_replica, 12.3, "a replica with requests has a next event"),
     ],
 )
 def test_a_broken_world_violates_its_invariant(break_world: Callable[[World], None], at_s: float, message: str) -> None:
@@ -85,7 +93,7 @@ def test_a_broken_world_violates_its_invariant(break_world: Callable[[World], No
     break_world(broken_world)
     with pytest.raises(InvariantBroken, match=message) as e:
         check(broken_world)
-    assert "please report this" in str(e.value)
+    assert "Please report it with the scenario and the seed" in str(e.value)
 
 
 def test_a_request_waiting_while_a_replica_has_room_is_detected() -> None:
@@ -93,12 +101,12 @@ def test_a_request_waiting_while_a_replica_has_room_is_detected() -> None:
     broken_world.run_until(PS_PER_S)
     check(broken_world)
     broken_world.kernel.world[layout.LIMIT] += 1
-    with pytest.raises(InvariantBroken, match="no request waits centrally while a replica has room"):
+    with pytest.raises(InvariantBroken, match="no request waits in the central queue while a replica has room"):
         check(broken_world)
 
 
 def test_a_broken_pool_is_detected() -> None:
     broken_world = running()
     broken_world.pools[POOL].ledger.nodes[0].moves.append((broken_world.now_ps, NodeState.GONE))
-    with pytest.raises(InvariantBroken, match="pool gpus: 2 replicas are desired, and 1 live and 0 wait"):
+    with pytest.raises(InvariantBroken, match="pool gpus: 2 replicas are desired, but 1 are live and 0 wait"):
         check(broken_world)

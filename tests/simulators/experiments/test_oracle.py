@@ -206,7 +206,7 @@ def test_oracle_uses_reserved_then_available_spot_then_on_demand() -> None:
 def test_oracle_respects_the_maximum_and_reports_the_attainment_there() -> None:
     case = case_of(Poisson(rps=60.0, duration_s=300.0, **EVEN), maximum=4, initial_replicas={GPUS: 4})
     _, share = fixed(case, 4)
-    with pytest.raises(SloUnreachable, match=rf"oracle: no size .*: 4 replicas .* keep it for {share:.2%} .*99\.00%"):
+    with pytest.raises(SloUnreachable, match=rf"oracle: no fixed size .*: with 4 replicas.* {share:.2%} of .*99\.00%"):
         oracle_plan(case)
 
 

@@ -112,8 +112,8 @@ def test_failed_requests_meet_no_limit() -> None:
     assert (summary.rejected, summary.finished) == (2, 2)
     assert summary.attainment == {"ttft": 0.5, "all": 0.5}
     (warning,) = summary.warnings
-    assert warning.startswith("2 of 4 requests are longer, prompt and output together, than a replica's KV cache of")
-    assert warning.endswith("16,000 tokens: they are rejected")
+    assert warning.startswith("2 of 4 requests were rejected: prompt and output exceed the KV cache of a replica")
+    assert warning.endswith(", 16,000 tokens")
 
 
 def test_a_request_beyond_the_kv_cache_is_rejected_with_a_warning() -> None:
@@ -153,7 +153,7 @@ def test_figures_without_requests_are_nan_rather_than_zero() -> None:
     assert (summary.arrived, summary.attainment, summary.slo_met) == (0, {}, False)
     assert all(math.isnan(x) for x in dataclasses.astuple(summary.ttft_s))
     assert math.isnan(summary.usd_per_million_tokens)
-    assert summary.warnings == ("every request arrives before warm_up_s, 50: none is counted",)
+    assert summary.warnings == ("no request is counted: all arrive within the warm-up of 50 s (warm_up_s)",)
 
 
 def test_counted_requests_have_the_latencies_of_each_request() -> None:
@@ -247,8 +247,8 @@ def test_numbers_have_a_suitable_unit(text: str, message: str) -> None:
 def test_an_overload_of_the_maximum_replicas_gives_a_warning() -> None:
     rows = trace(*[(0.05 * k, 10, 400) for k in range(12_000)])  # 20 a second of a second's full batch each
     messages = run_warnings(simulated(rows, scaled=workload(max_replicas=4), duration_s=600.0))
-    message = "from 0 to 600 s requests bring at least 20.0 replicas' worth of work, and there can be 4 at most"
-    assert messages[0] == f"{message}: no policy can serve them in time"
+    message = "from 0 to 600 s the load is at least 20.0 replicas, but at most 4 are allowed"
+    assert messages[0] == f"{message}: no policy can meet the SLO then"
     assert not run_warnings(simulated(trace(*[(0.5 * k, 10, 400) for k in range(1200)]), replicas=4, duration_s=600.0))
 
 

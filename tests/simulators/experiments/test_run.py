@@ -76,13 +76,15 @@ def test_requests_after_the_end_are_not_counted_and_give_a_warning() -> None:
     run_, _ = simulated(duration_s=20.0, settle_s=10.0)
     summary = summarize(run_)
     assert (summary.arrived, len(FEW)) == (60, 100)
-    assert summary.warnings == ("40 of 100 requests come after the end and are not counted: see duration_s",)
+    assert summary.warnings == ("40 of 100 requests arrive after the end of the run (duration_s): not counted",)
 
 
 def test_an_open_request_counts_as_unfinished() -> None:
     summary = summarize(simulated(trace((0.0, 10, 5000)), settle_s=10.0)[0])
     assert (summary.arrived, summary.finished, summary.unfinished) == (1, 0, 1)
-    assert summary.warnings == ("1 requests had not ended when the run did: a longer settle_s may let them",)
+    assert summary.warnings == (
+        "1 requests were unfinished at the end of the run: a longer settle_s may let them finish",
+    )
 
 
 def test_a_trace_without_requests_or_too_long_is_rejected() -> None:
@@ -223,7 +225,9 @@ def test_an_unknown_quantity_is_reported_by_name() -> None:
     scaled = workload()
     rules = [rule for _, rule, _ in ports.unsupported_readings(scaled, {"running": "speed"})]
     assert len(rules) == 1
-    assert rules[0].startswith("the simulator does not tell speed (for running); it tells generation_tokens_per_s,")
+    assert rules[0].startswith(
+        "the simulator does not provide speed (for running); it provides generation_tokens_per_s,"
+    )
     assert not list(ports.unsupported_readings(scaled, {}))
     assert not list(ports.unsupported_readings(workload("sqs"), {}))
 

@@ -93,7 +93,7 @@ def test_another_workload_keeps_the_scenario_and_its_models(tmp_path: Path) -> N
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(document(workload="other", max_replicas=9)))
     changed = case.under(load_workload(tmp_path / "other.yaml"), "other.yaml")
     assert (changed.workload.name, changed.scenario, changed.models) == ("other", case.scenario, case.models)
-    with pytest.raises(ConfigError, match="the scenario offers no pool of this name"):
+    with pytest.raises(ConfigError, match="is not a pool of the scenario"):
         case.under(load_workload(write_workload(tmp_path, pools=("a", "b"))), "two.yaml")
 
 

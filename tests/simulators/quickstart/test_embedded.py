@@ -78,7 +78,7 @@ async def test_a_full_world_reports_lower_bounds() -> None:
     assert isinstance(first, Fresh)
     assert isinstance(reading, Fresh)
     assert first.missing == ""
-    assert "turns requests away" in reading.missing
+    assert "rejects requests" in reading.missing
     assert reading.value > 10_000
 
 

@@ -258,9 +258,9 @@ async def test_a_full_world_rejects_requests_reports_it_and_recovers() -> None:
     world = await advance(live, clock, 4 * HOUR_S)
     slots = world.kernel.times.shape[0]
     assert slots - CHUNK_S * 10.0 * 1.5 < visible(world) <= slots
-    assert "turns requests away" in live.full
+    assert "rejects requests" in live.full
     assert f"the kernel's {slots} slots" in live.full
-    assert "lower mean_rps or allow more replicas" in live.full
+    assert "lower mean_rps or raise max_replicas" in live.full
     world.resize(MAIN, 8)
     recovered = await advance(live, clock, 2 * HOUR_S)
     assert live.full == ""
@@ -271,18 +271,20 @@ async def test_a_full_world_rejects_requests_reports_it_and_recovers() -> None:
 
 
 async def test_a_world_without_a_pool_raises_misconfigured() -> None:
-    with pytest.raises(Misconfigured, match=r"world demo has no replicas: give a pool of kind embedded, world demo"):
+    with pytest.raises(
+        Misconfigured, match=r"embedded world demo has no pool: add a pool of kind embedded with world: demo"
+    ):
         await LiveWorld("demo", ManualClock(), 1).present()
 
 
 async def test_adding_a_pool_or_a_queue_to_a_running_world_requires_a_restart() -> None:
     live = await started_world(ManualClock())
     live.add(MAIN, EmbeddedPool(start_up_s=60.0, start_up_sigma=0.0).offer, 1)
-    with pytest.raises(Misconfigured, match="opened with other settings: restart"):
+    with pytest.raises(Misconfigured, match="started with other settings: restart"):
         live.add(MAIN, EmbeddedPool(start_up_s=61.0, start_up_sigma=0.0).offer, 1)
-    with pytest.raises(Misconfigured, match="began without a pool more: restart"):
+    with pytest.raises(Misconfigured, match="started without pool more: restart"):
         live.add(PoolName("more"), EmbeddedPool().offer, 1)
-    with pytest.raises(Misconfigured, match="began without a queue to read: restart"):
+    with pytest.raises(Misconfigured, match="started without a queue: restart"):
         live.read(queued=True, traffic=None)
 
 

@@ -57,8 +57,8 @@ def test_the_recommended_file_is_valid_and_cheaper_on_held_out_traffic(tuned_fol
     target = document["policies"]["concurrency"]["target_per_replica"]
     assert target == point["settings"]["policies.concurrency.target_per_replica"]
     text = (tuned_folder / "recommended.yaml").read_text()
-    assert "All of the scenario with it: forescale compare" in text
-    assert "against today: -$" in text
+    assert "To simulate it: forescale compare" in text
+    assert "compared with today: -$" in text
 
 
 def test_compare_confirms_the_figures_of_a_policy_file(
@@ -82,7 +82,7 @@ def test_every_point_has_a_file_that_loads(tuned_folder: Path) -> None:
 
 def test_the_page_has_the_pareto_front_and_replays_before_and_after_tuning(tuned_folder: Path) -> None:
     page = (tuned_folder / "report.html").read_text()
-    for part in ("tune-front", "The points", "What each point changes", "all-ready"):
+    for part in ("tune-front", "Pareto points", "Changed settings of each point", "all-ready"):
         assert part in page
     assert "<th></th><th>before</th><th>after</th>" in page
 
@@ -110,7 +110,7 @@ def test_ctrl_c_ends_the_search_and_validates_its_points(scenario: Path, tmp_pat
         process.send_signal(signal.SIGINT)
         output, stderr = process.communicate(timeout=small.PATIENCE_S)
     assert process.returncode == 130, stderr
-    assert "ended before all was done" in output
+    assert "stopped before the end" in output
     result = small.result(out)
     assert result["stopped"]
     assert all("proof" in point for point in result["points"])
@@ -123,12 +123,12 @@ def test_ctrl_c_during_validation_marks_the_files_as_not_validated(scenario: Pat
     arguments = (scenario, "--out", out, "--budget", "5-trials", "--jobs", "1", "--proof", "100")
     with small.running(*arguments, cwd=tmp_path) as process:
         assert process.stderr is not None
-        assert any("proving the front" in line for line in process.stderr)
+        assert any("validating the front" in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=small.PATIENCE_S)
     assert process.returncode == 130
     assert small.result(out)["recommended"] is None
-    assert all("# NOT PROVED" in point.read_text() for point in out.glob("point-*.yaml"))
+    assert all("# NOT VALIDATED" in point.read_text() for point in out.glob("point-*.yaml"))
 
 
 def test_an_hpa_is_tuned_as_an_hpa_or_as_a_native_policy(scenario: Path, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_each_of_several_traces_is_left_out_once(scenario: Path, tmp_path: Path)
     [
         (("--budget", "5"), "--budget = 5: must be a number of trials or a time"),
         (("--jobs", "0"), "--jobs = 0: must be 1 to 4096"),
-        (("--native",), "--native: is about --from"),
-        (("--on", "tcp://x:1", "--jobs", "2"), "--jobs = 2: is about this machine"),
-        (("--out", "no/where"), "--out = no/where: cannot be made"),
+        (("--native",), "--native: requires --from"),
+        (("--on", "tcp://x:1", "--jobs", "2"), "--jobs = 2: cannot be combined with --on"),
+        (("--out", "no/where"), "--out = no/where: cannot be created"),
         (("--trace", "no.csv"), "no.csv"),
         (("--storage", "postgresql://x:secret@127.0.0.1:1/y"), "postgresql://***@127.0.0.1:1/y: cannot be opened"),
     ],
@@ -205,6 +205,6 @@ def test_the_progress_screen_shows_the_front_and_clears_it(scenario: Path, tmp_p
         screen.clear()
     assert "tune small" in screen_text
     assert "25% 10 trials" in screen_text
-    assert "<- cheapest that keeps the promise" in screen_text
+    assert "<- cheapest that meets the SLO" in screen_text
     lines = screen_text.count("\n") + 1
     assert terminal.getvalue().removeprefix(screen_text).count("\033[2K") >= lines, "each line is erased"

@@ -174,10 +174,10 @@ def test_the_slo_verdict_allows_for_noise(late: list[int], expected: str) -> Non
 
 def test_a_point_is_overfitted_if_it_gains_only_on_the_tuning_traffic() -> None:
     good, bad = steady_trial(1, 5.0, 0.005).figures, steady_trial(1, 5.0, 0.02).figures
-    assert "kept the promise on the search's traffic (0.50% late) and not" in overfitting_reason(
+    assert "meets the SLO on the tuning traffic (0.50% late) but not" in overfitting_reason(
         good, bad, ALLOWED, 0.2, 0.2
     )
-    assert "saves 20.0% on the search's traffic, and 5.0%" in overfitting_reason(good, good, ALLOWED, 0.2, 0.05)
+    assert "saves 20.0% on the tuning traffic but 5.0%" in overfitting_reason(good, good, ALLOWED, 0.2, 0.05)
     assert overfitting_reason(good, good, ALLOWED, 0.2, 0.15) == ""
 
 
@@ -188,7 +188,7 @@ def test_the_recommendation_is_the_choice_a_safer_point_or_none() -> None:
     result, reason = recommend(validated(today, broken, safe), 1, "kept")
     assert result is not None
     assert result.trial.number == 2
-    assert "as the proof chose it" in reason
+    assert "since the validation selected it" in reason
     assert recommend(validated(today, broken), 1, "kept")[0] is None
     expensive = (steady_trial(3, 20.0, 0.0), steady_trial(3, 20.0, 0.0))
     assert recommend(validated(today, expensive), 3, "kept")[0] is None, (
@@ -228,11 +228,11 @@ def test_an_acknowledged_stop_request_does_not_end_the_next_phase() -> None:
 
 def test_a_trial_is_pruned_if_dominated_with_margin_or_far_outside_the_slo() -> None:
     limits = PruneLimits((((10.0, 0.01), (20.0, 0.001)), ((10.0, 0.01),)), max_late_share=0.3)
-    assert limits.prune_reason(0, (13.0, 0.02)) == "30% dearer than another, and no fewer late, in the first part"
+    assert limits.prune_reason(0, (13.0, 0.02)) == "30% more expensive than a trial that is no later, in the first part"
     assert limits.prune_reason(0, (13.0, 0.005)) == "", (
         "a trial with fewer late requests at a higher cost may be on the front"
     )
-    assert limits.prune_reason(0, (9.0, 0.4)) == "40.0% of the requests late in the first part"
+    assert limits.prune_reason(0, (9.0, 0.4)) == "40.0% of the requests are late in the first part"
     assert limits.prune_reason(1, (10.4, 0.02)) == ""
     assert limits.prune_reason(1, (10.6, 0.02)) != ""
     assert limits.prune_reason(0, (1.0, math.nan)) == "", "a part without requests has no late share"

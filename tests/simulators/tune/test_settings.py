@@ -82,12 +82,12 @@ def test_a_search_document_adds_narrows_and_removes_dimensions(case: Case, tmp_p
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ("search: {policies.concurency.target_per_replica: {low: 1, high: 2}}", "there is no 'concurency'"),
-        ("search: {tolerance: {low: 0, high: 0.1}}", "name it with a leading dot: .tolerance"),
+        ("search: {policies.concurency.target_per_replica: {low: 1, high: 2}}", "the workload has no concurency"),
+        ("search: {tolerance: {low: 0, high: 0.1}}", "write it with a leading dot: .tolerance"),
         ("search: {.tolerance: {low: 0.2, high: 0.1}}", "must be above low, 0.2"),
-        ("search: {.tolerance: {low: 0, high: 2}}", "2 is refused"),
-        ("search: {scale_up.window_s: null}", "is not searched anyway"),
-        ("search: {.min_replicas: {low: 1, high: 9}}", "is refused"),
+        ("search: {.tolerance: {low: 0, high: 2}}", "2 is rejected"),
+        ("search: {scale_up.window_s: null}", "is not in the default search space"),
+        ("search: {.min_replicas: {low: 1, high: 9}}", "is rejected"),
         ("only: true\nsearch: {}", "names nothing to search"),
         ("serach: {}", "did you mean 'search'"),
     ],
@@ -228,11 +228,11 @@ def test_a_native_proposal_is_compared_with_the_current_hpa(case: Case, tmp_path
 
 
 def test_a_scenario_with_concurrent_workloads_is_rejected(case: Case) -> None:
-    with pytest.raises(ConfigError, match=r"runs others beside its workload \(small\), and one is tuned at a time"):
+    with pytest.raises(ConfigError, match=r"has concurrent_scenarios \(small\), but tune handles one workload"):
         load_baseline(dataclasses.replace(case, concurrent=(case,)), None, None, native=False)
 
 
 def test_a_metric_without_a_simulated_quantity_is_rejected_by_name(case: Case, tmp_path: Path) -> None:
     (tmp_path / "today.yaml").write_text(HPA.replace("vllm:num_requests_running", "my_own_metric"))
-    with pytest.raises(ConfigError, match=r"the workload made of .*the simulator does not tell my_own_metric"):
+    with pytest.raises(ConfigError, match=r"the workload imported from .*the simulator does not provide my_own_metric"):
         load_baseline(case, tmp_path / "today.yaml", "http://prom:9090", native=False)

@@ -44,7 +44,7 @@ class FixedSource:
     """A source that always reads 7."""
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        return {"waiting": READ, "running": Absent("no engine serves")}
+        return {"waiting": READ, "running": Absent("no ready engine")}
 
 
 class FakePool:
@@ -103,8 +103,8 @@ def test_ports_without_matching_faults_are_unchanged() -> None:
         ("hang", "TimeoutError"),
         ("misconfigured", "Misconfigured"),
         ("garble", dict.fromkeys(("waiting", "running"), Absent("simulated: nan is not finite"))),
-        ("zero", {"waiting": Fresh(0.0, 1000.0), "running": Absent("no engine serves")}),
-        ("out_of_capacity", {"waiting": READ, "running": Absent("no engine serves")}),
+        ("zero", {"waiting": Fresh(0.0, 1000.0), "running": Absent("no ready engine")}),
+        ("out_of_capacity", {"waiting": READ, "running": Absent("no ready engine")}),
     ],
 )
 def test_a_source_raises_or_returns_its_fault(fault: Fault, expected: dict[str, Any] | str) -> None:
@@ -168,7 +168,7 @@ def test_the_first_of_two_faults_takes_precedence() -> None:
     assert read(ports(*both).sources["a"]) == "TimeoutError"
     assert read(ports(*reversed(both)).sources["a"]) == {
         "waiting": Fresh(0.0, 1000.0),
-        "running": Absent("no engine serves"),
+        "running": Absent("no ready engine"),
     }
 
 

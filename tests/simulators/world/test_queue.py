@@ -89,7 +89,7 @@ def test_sqs_without_approximation_and_repeated_reads_return_exact_counts() -> N
 
 def test_pubsub_reports_absent_before_its_first_sample() -> None:
     queue_view = view("pubsub")
-    assert set(queue_view.read(counts(0.0, 5)).values()) == {Absent("Cloud Monitoring shows no sample yet")}
+    assert set(queue_view.read(counts(0.0, 5)).values()) == {Absent("Cloud Monitoring has no sample yet")}
     queue_view.sample(counts(0.0, 5))
     out_s = next(t for t in range(122) if isinstance(queue_view.read(counts(float(t), 9))["visible"], Fresh))
     assert 0 < out_s <= PUBSUB_LAG_S

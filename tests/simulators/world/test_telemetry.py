@@ -58,7 +58,7 @@ def test_lost_scrapes_leave_the_previous_scrape_in_place() -> None:
 
 def test_readings_without_engines_are_absent_rather_than_zero() -> None:
     simulated = world(trace((0.0, 10, 1)), replicas=0)
-    assert readings_at(simulated, 60.0) == [Absent("no engine serves")] * len(ALL)
+    assert readings_at(simulated, 60.0) == [Absent("no ready engine")] * len(ALL)
 
 
 def test_a_drained_replica_is_reported_while_it_has_requests() -> None:
@@ -66,7 +66,7 @@ def test_a_drained_replica_is_reported_while_it_has_requests() -> None:
     simulated.run_until(PS_PER_S)
     simulated.resize(POOL, 0)
     assert readings_at(simulated, 9.0, "running") == [Fresh(1.0, 1009.0)]
-    assert readings_at(simulated, 11.0, "running") == [Absent("no engine serves")]
+    assert readings_at(simulated, 11.0, "running") == [Absent("no ready engine")]
 
 
 def test_rates_and_latencies_match_hand_computed_window_values() -> None:
@@ -109,11 +109,9 @@ def test_a_mean_per_replica_is_the_total_divided_by_the_replicas() -> None:
 def test_unfinished_and_rejected_requests_contribute_no_latency() -> None:
     simulated = world(trace((0.5, 10, 1500), (1.0, 10, 17_000)))  # the second is longer than the cache: rejected
     latencies = ("itl_mean_s", "queue_time_p95_s", "ttft_mean_s")
-    assert readings_at(simulated, 0.1, *latencies) == [
-        Absent(f"nothing to make {q} from in the last 60 s") for q in latencies
-    ]
+    assert readings_at(simulated, 0.1, *latencies) == [Absent(f"no data for {q} in the last 60 s") for q in latencies]
     itl, queue_time, ttft = readings_at(simulated, 15.0, *latencies)  # it runs until 15.5 s
-    assert itl == Absent("nothing to make itl_mean_s from in the last 60 s")
+    assert itl == Absent("no data for itl_mean_s in the last 60 s")
     assert (queue_time, ttft) == (
         Fresh(0.285, 1015.0),
         Fresh(0.01, 1015.0),
@@ -148,8 +146,8 @@ def test_rates_need_two_scrapes_within_the_window() -> None:
     rare = Telemetry(scrape_interval_s=60, rate_window_s=30)
     simulated = world(trace(*STEADY_LOAD), telemetry=rare)
     assert readings_at(simulated, 130.0, "requests_per_s", "utilization") == [
-        Absent("nothing to make requests_per_s from in the last 30 s"),
-        Absent("nothing to make utilization from in the last 30 s"),
+        Absent("no data for requests_per_s in the last 30 s"),
+        Absent("no data for utilization in the last 30 s"),
     ]
     assert isinstance(readings_at(simulated, 130.0, "running")[0], Fresh)
 
@@ -173,16 +171,16 @@ def test_a_partial_scrape_gives_lower_bound_totals_and_no_means() -> None:
         if quantity in {"running", "waiting"}:
             assert isinstance(reading, Fresh)
             assert reading.value == (quantity == "running")
-            assert "did not answer" in reading.missing
+            assert "did not respond" in reading.missing
         else:  # a rate needs one complete scrape as its start
             assert isinstance(reading, Absent), quantity
-            assert total or "did not answer" in reading.reason or "nothing to make" in reading.reason
+            assert total or "did not respond" in reading.reason or "no data for" in reading.reason
 
 
 def test_an_unscraped_single_replica_is_reported_as_missing() -> None:
     simulated = world(trace((0.0, 10, 1500)), telemetry=Telemetry(scrape_interval_s=5, partial_share=1))
-    assert readings_at(simulated, 6.0, "running") == [Fresh(0.0, 1005.0, "replica 0 did not answer")]
-    assert readings_at(simulated, 6.0, "kv_cache_usage") == [Absent("replica 0 did not answer")]
+    assert readings_at(simulated, 6.0, "running") == [Fresh(0.0, 1005.0, "replica 0 did not respond")]
+    assert readings_at(simulated, 6.0, "kv_cache_usage") == [Absent("replica 0 did not respond")]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -68,8 +68,8 @@ class ArrivalClock:
                 return times
             if first > YEAR_2286_S:
                 raise TraceError(
-                    f"the first arrival, {first:g} s, lies past the year 2286: it is in another unit;"
-                    " give --unit ms, us or ns"
+                    f"the first arrival, {first:g} s, is after the year 2286, so the unit is probably not seconds:"
+                    " set --unit ms, us or ns"
                 )
             self.time_of_day = first > MAX_ARRIVAL_S
             self._base = first if self.time_of_day else 0.0
@@ -139,7 +139,7 @@ class Clients:
             self._numbered = bool(whole.all())
         if self._numbered:
             if not (np.isfinite(own) & (own >= 0) & (own <= MAX_CODE) & (own == np.floor(own))).all():
-                raise TraceError("the client column has both whole numbers and other names: name every client alike")
+                raise TraceError("the client column mixes numbers and names: use only one of them")
             return own.astype(np.int32)
         names = (str(plain(cell)) for cell in cells)
         return np.array([self._codes.setdefault(name, len(self._codes)) for name in names], np.int32)

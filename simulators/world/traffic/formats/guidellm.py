@@ -35,7 +35,7 @@ def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace
     requests = _get(benchmarks[number], "requests")
     successful = _get(requests, "successful")
     if not isinstance(successful, list):
-        raise TraceError(f"{path}: benchmark {number} has no list requests.successful (a summary only?)")
+        raise TraceError(f"{path}: benchmark {number} has no list requests.successful; the file may be a summary")
     columns = {
         field: [next((v for p in places if (v := _get(row, p)) is not None), None) for row in successful]
         for field, places in PLACES.items()
@@ -45,7 +45,7 @@ def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace
     cleaner = cleaned(path, names, columns, places, options)
     for status in ("incomplete", "errored"):
         others = _get(requests, status)
-        cleaner.repairs[f"{status} requests left out"] += len(others) if isinstance(others, list) else 0
+        cleaner.repairs[f"{status} requests skipped"] += len(others) if isinstance(others, list) else 0
     cleaner.time_of_day = True
     return cleaner.trace(f"{name}:{number}" if len(benchmarks) > 1 else name, str(path))
 
@@ -54,7 +54,7 @@ def _chosen(path: Path, count: int, run: str | None) -> int:
     if run is None and count == 1:
         return 0
     if run is None or not run.isdecimal() or int(run) >= count:
-        raise TraceError(f"{path}: holds {count} benchmarks: choose one with --run 0 to {count - 1}")
+        raise TraceError(f"{path}: contains {count} benchmarks: choose one with --run 0 to {count - 1}")
     return int(run)
 
 

@@ -63,7 +63,7 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
     cleaner = cleaned(path, names, columns, [f"line {number}" for number, _ in lines], options)
     for number, text, rule in bad:
         cleaner.bad_row(f"line {number}", rule, text)
-    cleaner.repairs[f"arrivals spread inside their bucket of {BUCKET_S:g} s"] += spread
+    cleaner.repairs[f"arrivals spread within their bucket of {BUCKET_S:g} s"] += spread
     return cleaner.trace(name, str(path))
 
 
@@ -80,11 +80,11 @@ def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, 
             if isinstance(row, dict) and _has_plain_blocks(row):
                 rows.append((number, row))
             elif line.strip():
-                rule = "hash_ids must hold numbers or text" if isinstance(row, dict) else "is no JSON object"
+                rule = "hash_ids must be numbers or strings" if isinstance(row, dict) else "must be a JSON object"
                 bad.append((number, line.decode(errors="replace").strip(), rule))
     if rows and not set(KEYS) <= rows[0][1].keys():
         raise TraceError(
-            f"{path}: line {rows[0][0]} has the keys {value_text(list(rows[0][1]))}; must have {', '.join(KEYS)}"
+            f"{path}: line {rows[0][0]} must have the keys {', '.join(KEYS)}, not {value_text(list(rows[0][1]))}"
         )
     return rows, bad
 

@@ -22,7 +22,7 @@ def document(path: Path, options: ReadOptions) -> Any:
     try:
         return json.loads(whole(path, options.progress))
     except (ValueError, RecursionError) as e:
-        raise TraceError(f"{path}: is no whole JSON document: {e}; if it was cut short, write it again") from e
+        raise TraceError(f"{path}: is not a complete JSON document: {e}; if it is truncated, write it again") from e
 
 
 def cleaned(

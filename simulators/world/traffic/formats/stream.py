@@ -69,14 +69,14 @@ class Stream(io.RawIOBase):
             if self._decoder is not None:
                 self._decoder.decode(read, final=not read)
         except UnicodeDecodeError as e:
-            raise TraceError(f"{self._path}: is no UTF-8 text: {e.reason}: {e.object[e.start : e.end]!r}") from e
+            raise TraceError(f"{self._path}: is not UTF-8 text: {e.reason}: {e.object[e.start : e.end]!r}") from e
 
     def _broken(self, error: Exception) -> None:
         self.is_truncated = True
         if not self._forgive_cut:
             raise TraceError(
-                f"{self._path}: compressed data ends early or is damaged ({error}): the file is half-written;"
-                " fetch it again (--skip-bad keeps the whole rows before the break)"
+                f"{self._path}: the compressed data is truncated or damaged ({error}): download the file again"
+                " (--skip-bad keeps the complete rows before the damage)"
             ) from error
 
     def end(self) -> None:

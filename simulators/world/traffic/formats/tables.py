@@ -95,12 +95,10 @@ def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
     missing = [c for c in needed if c not in header]
     if missing:
         hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
-        raise TraceError(f"{path}: lacks the column {', '.join(hints)}; it has {_listed(header)}")
+        raise TraceError(f"{path}: column {', '.join(hints)} is missing; the file has {_listed(header)}")
     duplicated = [c for c in needed if header.count(c) > 1]
     if duplicated:
-        raise TraceError(
-            f"{path}: has the column {duplicated[0]!r} twice: which of them counts cannot be told; rename one"
-        )
+        raise TraceError(f"{path}: the column {duplicated[0]!r} occurs twice; rename one")
     return layout
 
 
@@ -141,12 +139,12 @@ def read_csv(path: Path, header: list[str], options: ReadOptions, name: str) -> 
                 time.sleep(GRACE_S)
                 raise
         except pa.ArrowException as e:
-            raise TraceError(f"{path}: is no CSV table: {str(e).splitlines()[0]}") from e
+            raise TraceError(f"{path}: is not a valid CSV table: {str(e).splitlines()[0]}") from e
         if stream.is_truncated and previous is not None:
             previous = previous.slice(0, previous.num_rows - 1)  # the row at the break may lack digits
-            table.cleaner.repairs["file cut short, row at the break left out"] += 1
+            table.cleaner.repairs["truncated file, last row skipped"] += 1
         elif stream.last_byte not in {b"\n", b"\r", b""}:
-            table.cleaner.repairs["last line without a line end, kept"] += 1
+            table.cleaner.repairs["last line without a line break kept"] += 1
         table.add(previous, lambda i: f"line {_line(i, skipped)}")
     return table.trace(name)
 
@@ -173,7 +171,7 @@ def read_parquet(path: Path, options: ReadOptions, name: str) -> RequestTrace:
                     options.progress(done, total)
             return table.trace(name)
     except (pa.ArrowException, OSError) as e:
-        raise TraceError(f"{path}: is no whole Parquet file: {str(e).splitlines()[0]}; fetch it again") from e
+        raise TraceError(f"{path}: is not a complete Parquet file: {str(e).splitlines()[0]}; download it again") from e
 
 
 class Table:
@@ -212,7 +210,7 @@ class Table:
         """Return a mask of the rows to keep: no blank lines, other runs or failed requests."""
         blank = pc.and_kleene(*(pc.is_null(columns[self.fields[f]]) for f in ("arrival_s", "prompt_tokens")))
         blank = pc.and_kleene(blank, pc.is_null(columns[self.fields["output_tokens"]]))
-        self.cleaner.repairs["empty rows left out"] += pc.sum(blank).as_py() or 0
+        self.cleaner.repairs["empty rows skipped"] += pc.sum(blank).as_py() or 0
         keep = pc.invert(blank)
         if self._layout.run:
             runs = pc.cast(columns[self._layout.run], pa.string())
@@ -222,19 +220,19 @@ class Table:
                 keep = pc.and_kleene(keep, pc.fill_null(pc.equal(runs, self._options.run), False))
         if self._layout.failed_outputs:
             failed = pa.array(floats(columns[self._layout.output]) == 0)
-            self.cleaner.repairs["failed requests (0 output tokens) left out"] += pc.sum(failed).as_py() or 0
+            self.cleaner.repairs["failed requests (0 output tokens) skipped"] += pc.sum(failed).as_py() or 0
             keep = pc.and_kleene(keep, pc.invert(failed))
         return keep
 
     def trace(self, name: str) -> RequestTrace:
         run = self._options.run
         if run is not None and not self._layout.run:
-            raise TraceError(f"{self._path}: --run {run}: this format has no runs to choose from")
+            raise TraceError(f"{self._path}: --run {run}: this format has no runs")
         if self._layout.run and (run not in self._runs if run else len(self._runs) > 1):
             runs = [f"{r} ({n})" for r, n in self._runs.items()]
             listed = ", ".join(runs[:MAX_RUNS_LISTED]) + (", ..." if len(runs) > MAX_RUNS_LISTED else "")
-            hint = did_you_mean(run, list(self._runs)) if run else "each has a clock of its own"
-            raise TraceError(f"{self._path}: choose one run with --run ({hint or 'no such run'}): {listed}")
+            hint = did_you_mean(run, list(self._runs)) if run else "each run has its own start time"
+            raise TraceError(f"{self._path}: choose one run with --run ({hint or 'unknown run'}): {listed}")
         return self.cleaner.trace(f"{name}:{run}" if run else name, str(self._path))
 
 
@@ -268,8 +266,8 @@ def _mapped(path: Path, options: ReadOptions) -> Layout:
     """Return the layout that ``--columns`` describes."""
     unknown = [role for role in options.columns if role not in ROLES]
     if unknown:
-        hint = did_you_mean(unknown[0], list(ROLES)) or f"there are {', '.join(ROLES)}"
-        raise TraceError(f"--columns: {unknown[0]!r} is no role of a column; {hint}")
+        hint = did_you_mean(unknown[0], list(ROLES)) or f"the roles are {', '.join(ROLES)}"
+        raise TraceError(f"--columns: {unknown[0]!r} is not a column role; {hint}")
     missing = [role for role in ("arrival", "prompt", "output") if role not in options.columns]
     if missing:
         raise TraceError(f"--columns: must also name the column of {', '.join(missing)} (for {path})")
@@ -282,11 +280,13 @@ def _unknown_format(path: Path, header: list[str]) -> str:
     required = LAYOUTS["forescale"].required
     similar = [f"{c!r}: {hint}" for c in required if c not in header and (hint := did_you_mean(c, header))]
     if {"t_s", "rate_rps"} <= set(header):
-        return f"{path}: is a series of rates, not of requests: forescale trace generate rates file={path} makes some"
+        return (
+            f"{path}: is a series of rates, not of requests: convert it with forescale trace generate rates file={path}"
+        )
     return (
-        f"{path}: no known format has the columns {_listed(header)}\n{known}\n"
+        f"{path}: unknown format with the columns {_listed(header)}; known formats:\n{known}\n"
         + (f"{'; '.join(similar)}\n" if similar else "")
-        + "or name the columns yourself: --columns arrival=COLUMN,prompt=COLUMN,output=COLUMN"
+        + "or name the columns: --columns arrival=COLUMN,prompt=COLUMN,output=COLUMN"
     )
 
 

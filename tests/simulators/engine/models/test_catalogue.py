@@ -36,7 +36,7 @@ def test_roofline_coefficients_are_mapped_to_their_model_fields() -> None:
 
 
 def test_a_mistyped_model_name_gets_a_suggestion() -> None:
-    with pytest.raises(ConfigError, match=r"no model of this name \(did you mean 'llama-3.1-8b-h200'\?\)"):
+    with pytest.raises(ConfigError, match=r"is not in the catalogue \(did you mean 'llama-3.1-8b-h200'\?\)"):
         load("llama-3.1-8b-h20")
 
 

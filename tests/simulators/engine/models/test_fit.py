@@ -113,11 +113,11 @@ def test_the_calibrate_command_writes_a_loadable_model(tmp_path: Path, capsys: p
     options = ["--model", "llama-3.1-8b-l40s", "--scalar", "--out", str(out), "--html", str(page)]
     assert run_command(str(tmp_path), *options) == 0
     output = capsys.readouterr().out
-    assert "held back from the fit" in output
+    assert "held out of the fit" in output
     assert "-20.0%" in output
     model = load(str(out))
     assert model.name == "mine"
-    assert "4 runs held back" in model.provenance
+    assert "4 runs held out" in model.provenance
     assert "plotly" in page.read_text()
     assert run_command(str(tmp_path), *options[:3], "--json", "--hold-out", "at-4,at-9") == 0
     assert list(json.loads(capsys.readouterr().out)["held_out"]) == ["at-4", "at-9"]
@@ -136,7 +136,7 @@ def test_the_calibrate_command_is_reproducible(tmp_path: Path, capsys: pytest.Ca
     ("option", "message"),
     [
         (["--hold-out", "at4"], "did you mean 'at-4'"),
-        (["--hold-out", "at-0.5,at-4,at-9,at-12"], "must leave a run to fit to"),
+        (["--hold-out", "at-0.5,at-4,at-9,at-12"], "must leave at least one run to fit"),
         (["--set", "max_seq=3"], "did you mean 'max_seqs'"),
         (["--set", "max_seqs"], "must be KEY=VALUE"),
         (["--set", "max_seqs=many"], "must be a whole number"),

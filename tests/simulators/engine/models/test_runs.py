@@ -47,9 +47,9 @@ def test_compressed_files_and_files_without_a_run_column_are_read(tmp_path: Path
         (HEADER + "a,1,9,2,0.9\n", ":2: e2e_s = None: must be a number of seconds, 0 or more"),
         (HEADER + "a,1,9,2,0.9,0.1\n", ":2: e2e_s = 0.1: must not be less than ttft_s"),
         ("arrival_s,prompt_tokens,output_tokens,ttft,e2e_s\n", r":1: ttft_s: is required .* \(did you mean 'ttft'"),
-        (HEADER, "holds no request"),
-        (HEADER + "warm,1,9,2,0.1,0.9\n", "holds no request"),
-        ("", "arrival_unix: is required as a column"),
+        (HEADER, "contains no request"),
+        (HEADER + "warm,1,9,2,0.1,0.9\n", "contains no request"),
+        ("", "arrival_unix: is a required column"),
     ],
 )
 def test_an_invalid_file_is_reported_by_line_column_value_and_rule(tmp_path: Path, text: str, message: str) -> None:
@@ -66,7 +66,7 @@ def test_every_invalid_row_is_reported(tmp_path: Path) -> None:
 def test_a_truncated_file_is_rejected(tmp_path: Path) -> None:
     whole = gzip.compress((HEADER + ROW * 1000).encode())
     (tmp_path / "requests.csv.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigError, match="cannot be read to its end"):
+    with pytest.raises(ConfigError, match="cannot be read completely"):
         read_runs(tmp_path)
 
 

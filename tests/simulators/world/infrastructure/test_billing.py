@@ -142,7 +142,7 @@ def test_a_price_of_zero_must_be_explicit() -> None:
     world = World(offer(price_usd_per_hour=0), begin=1)
     world.until(100)
     assert world.bill().total == 0
-    with pytest.raises(ValueError, match=r"pool chat-spot: price_usd_per_hour is not given for zone zone-a"):
+    with pytest.raises(ValueError, match=r"pool chat-spot: price_usd_per_hour is missing for zone zone-a"):
         FleetPool("chat-spot", offer(price_usd_per_hour=None), FakeEngines(), model=0, seed=1)
 
 
@@ -160,9 +160,12 @@ def test_bills_are_summed_by_market() -> None:
     [
         ({"zones": {}}, "zones must name"),
         ({"price_usd_per_hour": 0.0000001}, "price_usd_per_hour of zone zone-a is 1e-07: must be a whole number"),
-        ({"market": "reserved"}, "zones zone-a: a reserved pool pays for a fixed capacity"),
-        ({"headroom": NodeHeadroom(stopped=1)}, "disk_usd_per_hour is needed"),
-        ({"market": "spot", "headroom": NodeHeadroom(stopped=1), "disk_usd_per_hour": 0.01}, "headroom stopped nodes"),
+        ({"market": "reserved"}, "zones zone-a: a reserved pool has a fixed capacity"),
+        ({"headroom": NodeHeadroom(stopped=1)}, "disk_usd_per_hour is required"),
+        (
+            {"market": "spot", "headroom": NodeHeadroom(stopped=1), "disk_usd_per_hour": 0.01},
+            "headroom stopped must be 0",
+        ),
         ({"notices": Notices(notice_s=120, rebalance_s=60)}, "notices.rebalance_s must be above notice_s, 120"),
     ],
     ids=["no zone", "a price too fine", "reserved without end", "disk", "stopped spot", "recommendation after notice"],

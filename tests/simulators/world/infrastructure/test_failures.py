@@ -158,7 +158,7 @@ def test_an_accepted_size_above_the_quota_fails_later_as_a_quota_error() -> None
     world = World(offer(zones=zones, quota=3, failures=Failures(after_s=60.0, quota=True)), begin=2)
     world.resize(5)
     world.until(60)
-    shortfall = Shortfall(60.0, "the quota of 3 nodes is used up: have it raised", quota=True)
+    shortfall = Shortfall(60.0, "the quota of 3 nodes is exhausted: request a quota increase", quota=True)
     assert world.pool.status(world.now_ps) == PoolStatus(5, 2, failed=2, shortfall=shortfall)
     world.resize(0)
     world.resize(3)
@@ -180,8 +180,11 @@ def test_shortfall_times_use_the_world_clock() -> None:
 @pytest.mark.parametrize(
     ("settings", "shortfall"),
     [
-        ({"failures": Failures(quota=True), "on_shortage": "refuse"}, "failures quota: true needs on_shortage: wait"),
-        ({"reports": ("reserved",)}, "reports reserved is reported of market reserved, not of on_demand"),
+        (
+            {"failures": Failures(quota=True), "on_shortage": "refuse"},
+            "failures quota: true requires on_shortage: wait",
+        ),
+        ({"reports": ("reserved",)}, "reports reserved requires market: reserved, not on_demand"),
     ],
     ids=["a quota told twice", "a reservation of nothing"],
 )

@@ -224,10 +224,13 @@ def test_nodes_and_events_do_not_depend_on_the_hash_seed() -> None:
             lambda w: w.pool.ledger.nodes[0].moves.append((w.now_ps, NodeState.STARTING)),
             "went STARTING -> READY -> STARTING",
         ),
-        (lambda w: w.pool.ledger.nodes[0].moves.__setitem__(0, (5, NodeState.STARTING)), "born at 0 ps, moved at"),
-        (lambda w: w.pool.ledger.nodes.pop(), "2 replicas are desired, and 1 live and 0 wait"),
-        (lambda w: w.pool.ledger.limits[0].append((7, 1)), "zone 0 held 2 nodes at 7 ps, and offered 1"),
-        (lambda w: w.pool.ledger.prices.__setitem__(0, 1), "price times nodes over time is"),
+        (
+            lambda w: w.pool.ledger.nodes[0].moves.__setitem__(0, (5, NodeState.STARTING)),
+            "created at 0 ps, changed state at",
+        ),
+        (lambda w: w.pool.ledger.nodes.pop(), "2 replicas are desired, but 1 are live and 0 wait"),
+        (lambda w: w.pool.ledger.limits[0].append((7, 1)), "zone 0 held 2 nodes at 7 ps, but offered 1"),
+        (lambda w: w.pool.ledger.prices.__setitem__(0, 1), "price times node time is"),
     ],
     ids=["back in life", "moved before it was born", "a replica lost", "above capacity", "another price"],
 )

@@ -202,7 +202,7 @@ def test_a_waiting_replica_takes_the_capacity_of_a_drained_one() -> None:
 @pytest.mark.parametrize(("how", "desired"), [("refuse", 2), ("partial", 3)])
 def test_an_out_of_capacity_error_names_the_available_replicas(how: str, desired: int) -> None:
     world = World(offer(on_shortage=how, zones={"z": ZoneOffer(capacity=3)}), begin=2)
-    with pytest.raises(OutOfCapacity, match=r"pool pool-a: 4 more on_demand replicas asked for in z, 1 to be had"):
+    with pytest.raises(OutOfCapacity, match=r"pool pool-a: 4 more on_demand replicas requested in z, 1 available"):
         world.resize(6)
     assert world.sizes()[0] == desired
     world.bill()
@@ -323,7 +323,7 @@ def test_on_demand_nodes_survive_a_capacity_drop_but_none_is_added() -> None:
 def test_advancing_past_a_due_event_raises_an_error() -> None:
     world = World(offer())
     world.resize(1)
-    with pytest.raises(ValueError, match=r"due at 185 s and advanced at 200 s"):
+    with pytest.raises(ValueError, match=r"missed an event at 185 s, advanced to 200 s"):
         world.pool.advance(to_ps(200))
 
 

@@ -63,14 +63,14 @@ def test_a_constant_trace_yields_one_change_even_if_it_repeats(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ([1, 2], "metadata is missing"),
         ({"data": [1]}, "metadata is missing"),
         ({"metadata": {}, "data": [1]}, "metadata.gap_seconds is missing"),
         ({"metadata": {"gap_seconds": 0}, "data": [1]}, "metadata.gap_seconds is 0: must be"),
         ({"metadata": {"gap_seconds": "5"}, "data": [1]}, "metadata.gap_seconds is '5': must be"),
         ({"metadata": {"gap_seconds": 300}}, "data is missing"),
-        ({"metadata": {"gap_seconds": 300}, "data": []}, "not empty"),
+        ({"metadata": {"gap_seconds": 300}, "data": []}, "data must be a non-empty list"),
         ({"metadata": {"gap_seconds": 300}, "data": [1, -1]}, r"data\[1\] is -1: must be"),
         ({"metadata": {"gap_seconds": 300}, "data": [1, None]}, r"data\[1\] is None: must be"),
         ({"metadata": {"gap_seconds": 300}, "data": [1.5]}, r"data\[0\] is 1.5: must be"),
@@ -92,7 +92,7 @@ def test_a_missing_supply_trace_is_rejected(tmp_path: Path) -> None:
 
 def test_a_start_after_the_end_is_rejected_unless_the_trace_repeats(tmp_path: Path) -> None:
     folder = write_supply(tmp_path, {"metadata": {"gap_seconds": 300}, "data": [1, 2]})
-    with pytest.raises(ValueError, match="start_s 600 lies behind the trace's end at 600 s"):
+    with pytest.raises(ValueError, match="start_s 600 is after the end of the trace at 600 s"):
         replayed(SupplyTrace(file="zone.json", start_s=600, repeat=False), folder)
 
 

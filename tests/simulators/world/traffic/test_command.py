@@ -78,7 +78,7 @@ def test_convert_reports_the_rows_it_skipped(tmp_path: Path, capsys: pytest.Capt
     assert not (tmp_path / "o.csv").exists()
     code, out, _ = run(capsys, "convert", log, tmp_path / "o.csv", *columns, "--skip-bad")
     assert code == 0
-    assert "bad rows left out: 1; rows out of order, sorted: 1" in out
+    assert "malformed rows skipped: 1; unordered rows sorted: 1" in out
     assert rows_of(read(tmp_path / "o.csv")) == [(1, 2, 2), (5, 1, 1)]
 
 
@@ -99,10 +99,10 @@ def test_generate_accepts_a_kind_or_a_file(tmp_path: Path, capsys: pytest.Captur
         (["generate", "poison", "--out", "o.csv"], "did you mean 'poisson'"),
         (["generate", "poisson", "rsp=2", "--out", "o.csv"], "did you mean 'rps'"),
         (["generate", "poisson", "rps", "--out", "o.csv"], "must be written key=value"),
-        (["generate", "poisson", "rps=1", "rps=2", "--out", "o.csv"], "given twice"),
-        (["generate", "poisson", "rps=1", "rps.x=2", "--out", "o.csv"], "rps has a value already"),
-        (["generate", "poisson", "rps=[", "--out", "o.csv"], "is no YAML value"),
-        (["generate", "poisson", "--out", "o.txt"], "written as .csv, .csv.gz, .parquet"),
+        (["generate", "poisson", "rps=1", "rps=2", "--out", "o.csv"], "is set twice"),
+        (["generate", "poisson", "rps=1", "rps.x=2", "--out", "o.csv"], "rps already has a value"),
+        (["generate", "poisson", "rps=[", "--out", "o.csv"], "is not a valid YAML value"),
+        (["generate", "poisson", "--out", "o.txt"], "must end in .csv, .csv.gz, .parquet"),
         (["generate", "poisson", "--out", "gone/o.csv"], "gone/o.csv: cannot be written: No such file"),
         (["convert", "t.csv", "o.csv", "--window", "9"], "must be written START:END"),
         (["convert", "t.csv", "o.csv", "--window", "9:3"], "must be written START:END"),

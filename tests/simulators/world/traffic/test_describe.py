@@ -84,7 +84,7 @@ def test_clients_are_counted() -> None:
     d = describe(result)
     assert d.clients == 2
     assert d.top_client_share == pytest.approx(2 / 3)
-    assert "2, the largest with 66.7% of the requests" in "\n".join(lines(d, result))
+    assert "2, the largest sends 66.7% of the requests" in "\n".join(lines(d, result))
 
 
 def test_rate_bins_sum_to_the_number_of_requests() -> None:

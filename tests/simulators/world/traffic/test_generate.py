@@ -232,7 +232,7 @@ def test_rates_of_servegen_clients_are_summed(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("t_s,rate\n0,1\n", "did you mean 'rate'"),
-        ("t_s,rate_rps\n0,1\n", "has 1 rates; needs two"),
+        ("t_s,rate_rps\n0,1\n", "has 1 rates; must have at least two"),
         ("t_s,rate_rps\n0,1\n60,\n", "line 3, column 'rate_rps' = ''"),
         ("t_s,rate_rps\n0,1\n60\n", "line 3, column 'rate_rps' = ''"),
         ("t_s,rate_rps\n0,1\n60,nan\n", "line 3, column 'rate_rps' = 'nan'"),

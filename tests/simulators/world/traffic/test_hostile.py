@@ -50,7 +50,7 @@ def test_a_bad_row_is_reported_with_its_line_or_skipped_and_counted(tmp_path: Pa
     assert "--skip-bad" in str(raised.value)
     result = read(file, SKIP)
     assert rows_of(result) == [(0, 1, 1), (1, 2, 2), (3, 4, 4)]
-    assert result.repairs == {"bad rows left out": 1}
+    assert result.repairs == {"malformed rows skipped": 1}
 
 
 def test_line_numbers_include_bad_and_blank_lines_across_batches(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_line_numbers_include_bad_and_blank_lines_across_batches(tmp_path: Path)
         read(file)
     assert "line 12: " in str(raised.value)
     assert "line 140002, column 'prompt_tokens'" in str(raised.value)
-    assert read(file, SKIP).repairs == {"bad rows left out": 2, "empty rows left out": 2}
+    assert read(file, SKIP).repairs == {"malformed rows skipped": 2, "empty rows skipped": 2}
 
 
 def test_lines_within_an_unclosed_quote_are_all_counted(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_lines_within_an_unclosed_quote_are_all_counted(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="line 3: "):
         read(file)
     result = read(file, SKIP)
-    assert (len(result), result.repairs) == (1, {"bad rows left out": 3})
+    assert (len(result), result.repairs) == (1, {"malformed rows skipped": 3})
 
 
 def test_a_run_that_begins_late_in_the_file_is_parsed_by_its_own_values(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_many_bad_rows_are_reported_by_the_first_and_their_count(tmp_path: Path)
     file = text(tmp_path / "t.csv", HEADER + "0,0,0\n" * 100 + "1,1,1\n")
     with pytest.raises(TraceError, match="and 95 more"):
         read(file)
-    with pytest.raises(TraceError, match="has no request: all 100 rows are bad"):
+    with pytest.raises(TraceError, match="has no request: all 100 rows are malformed"):
         read(text(file, HEADER + "0,0,0\n" * 100), SKIP)
 
 
 def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
     result = read(text(tmp_path / "t.csv", f"{HEADER}5,1,1\n3,2,2\n4,3,3\n6,4,4\n"))
     assert rows_of(result) == [(3, 2, 2), (4, 3, 3), (5, 1, 1), (6, 4, 4)]
-    assert result.repairs == {"rows out of order, sorted": 2}
+    assert result.repairs == {"unordered rows sorted": 2}
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
         pytest.param(b"arival_s,prompt_tokens,output_tokens\n0,1,1\n", "did you mean 'arival_s'", id="a slip"),
         pytest.param(HEADER[:-1].encode() + b",prompt_tokens\n0,1,2,3\n", "'prompt_tokens' twice", id="a column twice"),
         pytest.param(b"hello\n", "--columns arrival=COLUMN", id="prose"),
-        pytest.param(b'{"start_times": [1.0', "is no whole JSON document", id="half JSON"),
+        pytest.param(b'{"start_times": [1.0', "is not a complete JSON document", id="half JSON"),
         pytest.param(b'{"input_lens": [1], "output_lens": [1]}', "--save-detailed", id="vLLM without detail"),
-        pytest.param(b'{"a": 1}', 'no known JSON format has the keys ["a"]', id="other JSON"),
-        pytest.param(b"[]", 'no known JSON format has the keys ["a list"]', id="a list"),
+        pytest.param(b'{"a": 1}', 'unknown JSON format with the keys ["a"]', id="other JSON"),
+        pytest.param(b"[]", 'unknown JSON format with the keys ["a list"]', id="a list"),
         pytest.param(b'{"benchmarks": []}', "has no benchmarks", id="GuideLLM without a benchmark"),
         pytest.param(b'{"benchmarks": [{}]}', "no list requests.successful", id="GuideLLM's summary"),
     ],
@@ -138,10 +138,10 @@ def test_a_truncated_gzip_file_is_detected(tmp_path: Path) -> None:
     packed = gzip.compress((HEADER + "\n".join(rows) + "\n").encode())
     file = tmp_path / "t.csv.gz"
     file.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(TraceError, match="the file is half-written"):
+    with pytest.raises(TraceError, match="download the file again"):
         read(file)
     result = read(file, SKIP)
-    assert result.repairs["file cut short, row at the break left out"] == 1
+    assert result.repairs["truncated file, last row skipped"] == 1
     assert 1000 < len(result) < 19_000
     expected = [tuple(map(int, row.split(","))) for row in rows[: len(result)]]
     assert rows_of(result) == expected
@@ -150,7 +150,7 @@ def test_a_truncated_gzip_file_is_detected(tmp_path: Path) -> None:
 def test_a_last_line_without_a_newline_is_reported(tmp_path: Path) -> None:
     result = read(text(tmp_path / "t.csv", HEADER + "0,1,1\n1,2,2"))
     assert len(result) == 2
-    assert result.repairs == {"last line without a line end, kept": 1}
+    assert result.repairs == {"last line without a line break kept": 1}
 
 
 def test_bad_json_lines_are_reported_with_their_line(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_bad_json_lines_are_reported_with_their_line(tmp_path: Path) -> None:
 
 def test_lists_of_different_lengths_are_rejected(tmp_path: Path) -> None:
     data = {"start_times": [1.0, 2.0], "input_lens": [1], "output_lens": [1, 1]}
-    with pytest.raises(TraceError, match="differ in length"):
+    with pytest.raises(TraceError, match="must have the same length"):
         read(text(tmp_path / "v.json", json.dumps(data)))
 
 
@@ -187,8 +187,8 @@ def test_every_row_is_read_or_counted(
         return
     result = read(file, SKIP)
     assert sorted(rows_of(result)) == sorted(tuple(map(float, row)) for row in good)
-    assert result.repairs.get("empty rows left out", 0) == empty
-    assert result.repairs.get("bad rows left out", 0) == len(rows) - len(good) - empty
+    assert result.repairs.get("empty rows skipped", 0) == empty
+    assert result.repairs.get("malformed rows skipped", 0) == len(rows) - len(good) - empty
 
 
 @law(150)

@@ -136,8 +136,8 @@ def test_parquet_with_any_type_in_any_column_is_read_or_rejected(column: pa.Arra
         ("a.jsonl", json.dumps(LINE) + "\n" + json.dumps({**LINE, "timestamp": HUGE}), "line 2"),
         ("a.jsonl", json.dumps(LINE) + "\n" + json.dumps({**LINE, "hash_ids": [{"a": 1}]}), "line 2"),
         ("a.jsonl", json.dumps(LINE) + '\n{"timestamp": 1, "input_length": ' + DEEP, "line 2"),
-        ("a.jsonl", '{"input_length": ' + DEEP, "no whole JSON document"),
-        ("a.json", DEEP, "no whole JSON document"),
+        ("a.jsonl", '{"input_length": ' + DEEP, "not a complete JSON document"),
+        ("a.json", DEEP, "not a complete JSON document"),
         ("a.json", json.dumps({**VLLM, "errors": 7}), "errors = 7: must be a list"),
     ],
 )
