@@ -196,9 +196,30 @@ def test_invalid_arguments_exit_with_usage(args: list[str], capsys: pytest.Captu
     assert "usage: forescale" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "schema", "explain", "replay"])
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        main([verb, "--help"])
-    assert exit_info.value.code == 0
-    assert f"usage: forescale {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [
+        ("simulte", "did you mean 'simulate'?"),
+        ("expl", "did you mean 'explain'?"),
+        ("zzz", "the commands are advise, "),
+    ],
+)
+def test_a_mistyped_command_is_refused_with_a_hint(verb: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([verb, "config"], ["help", verb]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(args)
+        assert exit_info.value.code == 2
+        assert f"forescale: error: {verb!r} is not a command; {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "doctor", "schema", "explain", "import", "replay"])
+def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for args in ([verb, "--help"], ["help", verb]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(args)
+        assert exit_info.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith(f"usage: forescale {verb}")
+    assert f"\nexamples:\n  forescale {verb} " in texts[0]
