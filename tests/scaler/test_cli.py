@@ -71,7 +71,7 @@ def test_check_describes_the_configuration(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "w.yaml").write_text(yaml.safe_dump(DOCUMENT))
     code, out, _ = run(capsys, "check", tmp_path)
     assert code == 0
-    assert "policy depth (queue_depth) reads visible, in_flight of queue" in out
+    assert "policy depth (queue_depth) reads visible, in_flight from queue" in out
     assert json.loads(run(capsys, "check", tmp_path, "--json")[1]) == {"valid": True, "workloads": ["llm"]}
 
 
@@ -123,8 +123,8 @@ def test_explain_reports_a_missing_reading_as_absent(tmp_path: Path, capsys: pyt
     ("args", "message"),
     [
         (["--workload", "lm"], "no such workload in the journal; did you mean 'llm'?"),
-        (["--at", "2020-01-01T00:00:00Z"], "before the first recorded turn, at 2027-01-15T08:00:00Z"),
-        (["--at", "yesterday"], "neither ISO 8601"),
+        (["--at", "2020-01-01T00:00:00Z"], "before the first recorded tick, at 2027-01-15T08:00:00Z"),
+        (["--at", "yesterday"], "--at 'yesterday': must be ISO 8601"),
     ],
 )
 def test_explain_without_a_match_reports_the_reason(
@@ -142,7 +142,7 @@ def test_explain_without_a_match_reports_the_reason(
 def test_replay_with_the_recorded_configuration_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, (30, 50, None, 50, 20, None, 20))
     code, out, _ = run(capsys, "replay", tmp_path)
-    assert (code, out.strip()) == (0, "7 turns decided again: 7 equal")
+    assert (code, out.strip()) == (0, "7 ticks replayed: 7 equal")
 
 
 def test_replay_detects_a_changed_decision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +153,7 @@ def test_replay_detects_a_changed_decision(tmp_path: Path, capsys: pytest.Captur
     file.write_text("\n".join(map(json.dumps, lines)) + "\n")
     code, out, _ = run(capsys, "replay", tmp_path)
     assert code == 1
-    assert "target 6 recorded, 5 anew" in out
+    assert "target 6 recorded, 5 replayed" in out
     assert json.loads(run(capsys, "replay", tmp_path, "--json")[1])["different"] >= 1
 
 
@@ -166,8 +166,8 @@ def test_replay_with_another_configuration_reports_the_differences(
     code, out, _ = run(capsys, "replay", tmp_path / "journal", "--config", tmp_path / "new.yaml")
     assert code == 0
     assert "llm: mean target 4.67 recorded, " in out
-    assert "recorded because depth wants 3.00" in out
-    assert "anew because" in out
+    assert "recorded: depth wants 3.00" in out
+    assert "replayed: " in out
 
 
 def test_replay_skips_ticks_without_recorded_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +177,7 @@ def test_replay_skips_ticks_without_recorded_history(tmp_path: Path, capsys: pyt
     file.write_text("".join([*lines[:2], *lines[12:]]))
     code, out, _ = run(capsys, "replay", tmp_path)
     assert code == 0
-    assert "past not recorded" in out
+    assert "history not recorded" in out
 
 
 # --- the rest

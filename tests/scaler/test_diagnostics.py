@@ -100,7 +100,7 @@ async def test_missing_permission_is_reported_with_its_remedy(cloud: tuple[Aws, 
     proxy.faults["sqs"] = FORBIDDEN["json"]
     by_name = {check.name: check for check in await check_adapters(config, SystemClock())}
     assert "AccessDenied" in by_name["there"].error
-    assert "needs you" in by_name["there"].remedy
+    assert "needs a fix" in by_name["there"].remedy
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_checks_pass_in_the_embedded_world(
     [
         (True, "permitted: eks:UpdateNodegroupConfig"),
         (False, "NOT PERMITTED: eks:UpdateNodegroupConfig: add it to the role"),
-        (None, "not known whether permitted: eks:UpdateNodegroupConfig: add it to the role"),
+        (None, "permission unknown: eks:UpdateNodegroupConfig: add it to the role"),
     ],
 )
 def test_permission_text_distinguishes_granted_denied_and_unknown(granted: bool | None, out: str) -> None:

@@ -84,7 +84,7 @@ async def test_explain_reports_missing_shadow_records(tmp_path: Path, capsys: py
         await app.shadows.reload({})
         await app.tick()
     assert main(["explain", str(tmp_path / "journal"), "--shadow"]) == 2
-    assert "no turn of a shadow is recorded yet" in capsys.readouterr().err
+    assert "no shadow tick is recorded yet" in capsys.readouterr().err
 
 
 async def test_replay_skips_shadow_ticks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
