@@ -40,7 +40,7 @@ def command(args: argparse.Namespace) -> int:
             print(f"  pool {pool} ({kind_of('pool', parameters)})")
     for check in checks:
         state = "ok  " if check.ok else "FAIL"
-        print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {_result(check)}")
+        print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {result(check)}")
         for line in permits(check):
             print(f"       {line}")
     problems = sum(not check.ok for check in checks)
@@ -51,7 +51,7 @@ def command(args: argparse.Namespace) -> int:
     return exit_code
 
 
-def _result(check: AdapterCheck) -> str:
+def result(check: AdapterCheck) -> str:
     """Return the error, the pool's size or the source's readings in one line."""
     if check.error:
         return check.error + (f" ({check.remedy})" if check.remedy else "")
@@ -70,7 +70,7 @@ def _as_dict(check: AdapterCheck) -> dict[str, object]:
         check.role: check.name,
         "kind": check.kind,
         "well": check.ok,
-        "answer": _result(check),
+        "answer": result(check),
         "permits": permits,
         "permits_error": check.permits_error,
     }

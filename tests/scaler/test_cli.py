@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from policies.pipeline import decide
 from scaler.cli import main
 from scaler.config.daemon import JournalSpec as Settings
 from scaler.config.load import Workload, workload_from
+from scaler.journal.explain import paragraphs
 from scaler.journal.writer import JournalWriter
-from tests.factories import ABSENT, NOW, fresh, seen
+from tests.factories import ABSENT, NOW, fresh, seen, stale
 
 DOCUMENT: dict[str, Any] = {
     "workload": "llm",
@@ -117,6 +119,14 @@ def test_explain_reports_a_missing_reading_as_absent(tmp_path: Path, capsys: pyt
     out = run(capsys, "explain", tmp_path)[1]
     assert "queue.visible: absent, which is not zero (gone)" in out
     assert "stays at 5" in out
+
+
+@pytest.mark.parametrize(("errors", "cause"), [({"queue": "connection refused"}, "the last read failed; "), ({}, "")])
+def test_explain_says_whether_the_read_behind_a_stale_value_failed(errors: dict[str, str], cause: str) -> None:
+    observation = replace(seen({"queue.visible": stale(37, 8), "queue.in_flight": stale(0, 8)}), source_errors=errors)
+    tick = decide_tick(workload_from(DOCUMENT), History(), observation)
+    line = f"    queue.visible: stale: {cause}the last value, 37, is 8 s old and is not acted on"
+    assert line in list(paragraphs(tick))
 
 
 @pytest.mark.parametrize(

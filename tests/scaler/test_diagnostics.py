@@ -13,6 +13,7 @@ from policies.history.pool_memory import PoolMemories
 from policies.model import Fresh, Part, PoolStatus, Shortfall, WorkloadName
 from scaler.cli import main
 from scaler.clock import SystemClock
+from scaler.commands.check import result
 from scaler.commands.doctor import lines, permits
 from scaler.config.load import Config, load
 from scaler.diagnostics import AdapterCheck, check_adapters
@@ -131,6 +132,14 @@ def test_permission_text_distinguishes_granted_denied_and_unknown(granted: bool 
     check = AdapterCheck(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
     assert list(permits(check)) == [out]
     assert check.ok is (granted is not False)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "text"), [("check the name", "llm is missing (check the name)"), ("", "llm is missing")]
+)
+def test_check_shows_an_error_with_its_remedy(remedy: str, text: str) -> None:
+    check = AdapterCheck(WorkloadName("llm"), "pool", "spot", "kubernetes", error="llm is missing", remedy=remedy)
+    assert result(check) == text
 
 
 def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
