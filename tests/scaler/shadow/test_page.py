@@ -51,7 +51,7 @@ async def test_shadow_section_is_empty_before_first_tick_and_needs_a_shadow(
     async with shadowed(tmp_path, document(per_replica=5)) as app:
         section_body = await section(app)
         assert section_body is not None
-        assert section_body["verdict"] == "no turn yet"
+        assert section_body["verdict"] == "no tick yet"
         assert section_body["shadow"] == {"asked": None, "serving": None, "usd_per_hour": None}
         await app.shadows.reload({})
         assert await section(app) is None
@@ -123,16 +123,16 @@ async def test_browser_shows_the_shadow_next_to_the_live_policy(tmp_path: Path) 
             await app.tick()
         await page.show(1440, 900, "light")
         await page.go(f"{address}#/w/{NAME}")
-        await page.until("document.querySelector('.shadow tbody')?.textContent.includes('Asked for')")
+        await page.until("document.querySelector('.shadow tbody')?.textContent.includes('Desired')")
         cells = "[...document.querySelectorAll('.shadow tbody tr')[0].children].map(c => c.textContent).join(' ')"
-        assert await page.tell(cells) == "Asked for 3 6 +3"
+        assert await page.tell(cells) == "Desired 3 6 +3"
         assert isinstance(app.source, FakeSource)
         app.source.values = {**app.source.values, "visible": 40.0}
         await app.tick()
-        await page.until(f"{cells} === 'Asked for 4 8 +4'")
+        await page.until(f"{cells} === 'Desired 4 8 +4'")
         late = "[...document.querySelectorAll('.shadow tbody tr')].at(-1).textContent"
-        assert await page.tell(late) == "Late requests predicted–––"
-        assert "not known: nothing is promised" in await page.tell(
+        assert await page.tell(late) == "SLO violations (predicted)–––"
+        assert "SLO violations are unknown: nothing is promised" in await page.tell(
             "document.querySelector('.shadow > .muted').textContent"
         )
         await app.shadows.reload({})
