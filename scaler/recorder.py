@@ -65,6 +65,4 @@ class Recorder:
             )
         self._lost, self._error = journal.lost, error
         self._metrics.journal_lost.set(journal.lost)
-        self._health.report(
-            "journal", f"cannot write records: {error}; {journal.lost} records are lost" if error else ""
-        )
+        self._health.report("journal", f"cannot write records: {error}; {journal.lost} are lost" if error else "")

@@ -83,9 +83,7 @@ class Reloader:
     def _refuse(self, snapshot: FileSnapshot, error: str) -> None:
         self._refused = snapshot
         self._app.metrics.reloads.labels("refused").inc()
-        self._report(
-            "the changed files are rejected and the previous configuration stays in use; the log has the reason"
-        )
+        self._report("the changed files are rejected and the previous configuration stays in use: see the log")
         log.error("reload", error=error, remedy=KEPT)
 
     def _report(self, problem: str) -> None:
