@@ -163,3 +163,4 @@ def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     assert "a, spot: 2 ready, 1 starting, 1 soon to be taken" in out
     assert "short of capacity since 1970-01-01T00:00:00Z: no p5 in a" in out
     assert "also sized by an HPA" in out
+    assert "s from decision to serving (as configured, no recorded start)" in out
