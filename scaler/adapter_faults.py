@@ -39,7 +39,7 @@ class Faults:
         except Exception as e:  # the supervising boundary around adapters
             self.counts[workload, kind, name] += 1
             self._log(e, "adapter fault", workload, kind, name)
-            raise Fault(f"{summary(e)}: a defect of the {kind}'s adapter; the log has its trace") from e
+            raise Fault(f"{summary(e)}: a bug in the {kind} adapter; the log has its traceback") from e
 
     def note_core(self, workload: WorkloadName, error: Exception) -> None:
         """Count a tick that failed by an exception outside any adapter, and log its trace once."""
@@ -57,5 +57,5 @@ class Faults:
         if defect not in self._logged and len(self._logged) < MAX_LOGGED:
             self._logged.add(defect)
             adapter = {kind: name} if name else {}
-            remedy = "please report it with this trace, which is logged once"
+            remedy = "report this bug with its traceback, which is logged once"
             log.error(event, workload=workload, **adapter, error=summary(error), remedy=remedy, exc_info=error)

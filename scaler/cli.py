@@ -7,49 +7,14 @@ import contextlib
 import importlib
 import logging
 import sys
+import textwrap
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
+from scaler.commands.verbs import VERBS
 from scaler.signal_handlers import startup_signals
-
-VERBS: Final = {
-    "advise": "simulators.commands.advise",
-    "calibrate": "simulators.commands.calibrate",
-    "check": "scaler.commands.check",
-    "compare": "simulators.commands.compare",
-    "doctor": "scaler.commands.doctor",
-    "explain": "scaler.commands.explain",
-    "import": "scaler.commands.import_",
-    "replay": "scaler.commands.replay",
-    "report": "simulators.commands.report",
-    "run": "scaler.commands.run",
-    "schema": "scaler.commands.schema",
-    "simulate": "simulators.commands.simulate",
-    "trace": "simulators.commands.trace",
-    "tune": "simulators.commands.tune",
-}
-"""The module of each verb, imported on use. Its `command` runs the verb."""
-SIMULATION: Final = {
-    "advise": (
-        "tell what demand costs, and how to buy it",
-        "By a journal or a scenario: GPUs, reserved or spot, batching, headroom, an API; docs/advise.md.",
-    ),
-    "calibrate": (
-        "fit a service model to recorded runs",
-        "How to record and fit: docs/calibration.md.",
-    ),
-    "compare": ("run a scenario under several policies", "All face the same requests, start-up times and losses."),
-    "report": (
-        "look back at a live period",
-        "What happened in it, what it cost, where to look, and what others would have done: docs/report.md.",
-    ),
-    "simulate": ("run a scenario, or engines alone", "The daemon's own controller in a simulated world."),
-    "trace": ("describe, convert or generate traffic", "Traces of requests: docs/traffic.md."),
-    "tune": ("search a workload's settings on the simulator", "What is searched, and what comes of it: docs/tune.md."),
-}
-"""Help line and description of each verb whose packages are an extra."""
 
 
 def parser(verb: str = "") -> argparse.ArgumentParser:
@@ -62,75 +27,90 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="forescale",
         description="Autoscaling control plane for self-hosted LLM serving.",
-        epilog="Start with: forescale run config/quickstart --for 30",
+        epilog="forescale help COMMAND shows a command's options and examples.\n"
+        "Start with: forescale run config/quickstart --for 30",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"forescale {version('forescale')}")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    parsers = {
+        name: verbs.add_parser(
+            name,
+            help=v.summary,
+            description=v.description,
+            epilog="examples:\n" + textwrap.indent(v.examples, "  "),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, v in VERBS.items()
+    }
 
-    run = verbs.add_parser("run", help="run the daemon", description="Observe, decide, resize, record; until Ctrl-C.")
-    run.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
-    run.add_argument("--dry-run", action="store_true", help="decide and record, but resize nothing")
-    run.add_argument("--once", action="store_true", help="one turn for each workload, explained, then end")
+    run = parsers["run"]
+    run.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
+    run.add_argument("--dry-run", action="store_true", help="decide and record, but resize no pool")
+    run.add_argument("--once", action="store_true", help="run one tick per workload, explain it, then exit")
     run.add_argument(
-        "--shadow", nargs="+", default=[], metavar="NEW", help="let these workloads decide too, act never, and compare"
+        "--shadow",
+        nargs="+",
+        default=[],
+        metavar="NEW",
+        help="YAML files of workloads to run as shadows: they decide, but resize nothing (docs/shadow.md)",
     )
-    run.add_argument("--for", dest="for_s", type=_seconds, metavar="SECONDS", help="end after so many seconds")
-    run.add_argument("--json", action="store_true", help="log lines and summary as JSON")
+    run.add_argument(
+        "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="stop after SECONDS (default: run until Ctrl-C)"
+    )
+    run.add_argument("--json", action="store_true", help="print log lines and the final summary as JSON")
 
-    check = verbs.add_parser("check", help="validate configuration", description="Tell every problem at once.")
-    check.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
+    check = parsers["check"]
+    check.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
     check.add_argument(
-        "--live", action="store_true", help="ask every source and pool, and for every permission; nothing is written"
+        "--live", action="store_true", help="also read every source and pool and check permissions, without writing"
     )
-    check.add_argument("--json", action="store_true", help="problems as JSON")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
 
-    doctor = verbs.add_parser(
-        "doctor",
-        help="tell what each source and pool answers now",
-        description="Readings with their ages, sizes by zone and market, lead times, permissions; nothing is written.",
+    doctor = parsers["doctor"]
+    doctor.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of YAML files")
+    doctor.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    schema = parsers["schema"]
+    schema.add_argument("--example", action="store_true", help="print a documented example configuration instead")
+
+    explain = parsers["explain"]
+    explain.add_argument("journal", metavar="JOURNAL", help="journal directory, or one of its files")
+    explain.add_argument(
+        "--at",
+        metavar="TIME",
+        help="explain the last tick at or before TIME, ISO 8601 (UTC without an offset) or Unix seconds"
+        " (default: the last tick)",
     )
-    doctor.add_argument("config", nargs="+", metavar="CONFIG", help="YAML file, or directory of them")
-    doctor.add_argument("--json", action="store_true", help="the same as JSON")
+    explain.add_argument("--workload", metavar="NAME", help="explain only this workload (default: all)")
+    explain.add_argument("--shadow", action="store_true", help="explain the shadow's tick instead (docs/shadow.md)")
+    explain.add_argument("--json", action="store_true", help="print the recorded tick as JSON")
 
-    schema = verbs.add_parser("schema", help="print the configuration's JSON Schema")
-    schema.add_argument("--example", action="store_true", help="print the documented example instead")
-
-    explain = verbs.add_parser(
-        "explain", help="tell why a size was chosen", description="One decision in words, with all that led to it."
+    imported = parsers["import"]
+    imported.add_argument("manifest", nargs="+", metavar="MANIFEST", help="YAML file, or directory of YAML files")
+    imported.add_argument(
+        "--prometheus",
+        metavar="URL",
+        help="Prometheus server to query for what the HPA reads from Kubernetes' metrics APIs",
     )
-    explain.add_argument("journal", metavar="JOURNAL", help="journal folder, or one of its files")
-    explain.add_argument("--at", metavar="TIME", help="the turn at or before this time (ISO 8601, or Unix seconds)")
-    explain.add_argument("--workload", metavar="NAME", help="this workload (default: every one)")
-    explain.add_argument("--shadow", action="store_true", help="the shadow's turn instead (docs/shadow.md)")
-    explain.add_argument("--json", action="store_true", help="the recorded tick as JSON")
-
-    imported = verbs.add_parser(
-        "import",
-        help="make a workload's file of HPAs and KEDA ScaledObjects",
-        description="Today's behaviour by the same rules, or with --native a proposal; what of it is not as today is"
-        " told on stderr and in the file (exit 1 if something was not carried over).",
+    imported.add_argument(
+        "--native",
+        action="store_true",
+        help="propose Forescale's own policies (default: the same algorithm as the HPA or KEDA)",
     )
-    imported.add_argument("manifest", nargs="+", metavar="MANIFEST", help="YAML file, or directory of them")
-    imported.add_argument("--prometheus", metavar="URL", help="a server for what Kubernetes has from its metrics API")
-    imported.add_argument("--native", action="store_true", help="by Forescale's own policies")
-    imported.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: stdout)")
-    imported.add_argument("--json", action="store_true", help="workloads and remarks as JSON")
+    imported.add_argument("--out", type=Path, metavar="FILE", help="new file to write (default: stdout)")
+    imported.add_argument("--json", action="store_true", help="print workloads and findings as JSON")
 
-    replay = verbs.add_parser(
-        "replay",
-        help="decide again from recorded observations",
-        description="With the recorded configuration every decision must come out equal (exit 1 and the first"
-        " differences otherwise); with --config, tells what another configuration would have decided.",
+    replay = parsers["replay"]
+    replay.add_argument("journal", metavar="JOURNAL", help="journal directory, or one of its files")
+    replay.add_argument(
+        "--config", nargs="+", metavar="CONFIG", help="decide with these YAML files (default: as recorded)"
     )
-    replay.add_argument("journal", metavar="JOURNAL", help="journal folder, or one of its files")
-    replay.add_argument("--config", nargs="+", metavar="CONFIG", help="decide by this configuration instead")
-    replay.add_argument("--workload", metavar="NAME", help="this workload only")
-    replay.add_argument("--json", action="store_true", help="the comparison as JSON")
+    replay.add_argument("--workload", metavar="NAME", help="replay only this workload (default: all)")
+    replay.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
-    for name, (summary, description) in SIMULATION.items():
-        simulation = verbs.add_parser(name, help=summary, description=description)
-        if name == verb:
-            _module(VERBS[name]).arguments(simulation)
+    if verb in VERBS and VERBS[verb].module.startswith("simulators."):
+        _module(VERBS[verb].module).arguments(parsers[verb])
     return top
 
 
@@ -148,9 +128,11 @@ def _run(arguments: list[str]) -> int:
     from scaler.ports import PortError  # noqa: PLC0415
 
     hide_secrets()
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     try:
-        args = parser(arguments[0] if arguments else "").parse_args(arguments)
-        code: int = _module(VERBS[args.verb]).command(args)
+        args = _parse(arguments)
+        code: int = _module(VERBS[args.verb].module).command(args)
     except ConfigError as e:
         print(e, file=sys.stderr)
         print(f"{len(e.problems)} problem{'s' * (len(e.problems) != 1)} found", file=sys.stderr)
@@ -162,6 +144,18 @@ def _run(arguments: list[str]) -> int:
         sys.stderr.close()
         return 0
     return code
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Return the parsed arguments. Exits with the nearest command where the first argument names none."""
+    from scaler.registry import did_you_mean  # noqa: PLC0415 - imported late, as in `_run`
+
+    verb = arguments[0] if arguments else ""
+    top = parser(verb)
+    if verb and not verb.startswith("-") and verb not in VERBS:
+        hint = did_you_mean(verb, list(VERBS)) or f"the commands are {', '.join(VERBS)}"
+        top.error(f"{verb!r} is not a command; {hint}")
+    return top.parse_args(arguments)
 
 
 def hide_secrets() -> None:
@@ -187,9 +181,7 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as e:
         if not name.startswith("simulators.") or (e.name or "").split(".")[0] in {"scaler", "simulators"}:
             raise
-        print(
-            f"forescale: needs the simulator's packages ({e.name} is missing): install forescale[sim]", file=sys.stderr
-        )
+        print(f"forescale: this command needs the package {e.name}: pip install 'forescale[sim]'", file=sys.stderr)
         raise SystemExit(2) from e
 
 
@@ -199,7 +191,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
     return seconds
 
 

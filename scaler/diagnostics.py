@@ -33,10 +33,10 @@ SECOND_SAMPLE_S: Final = 2.0
 MAX_CONCURRENT: Final = 32
 """Maximum number of adapters read at a time: a configuration of thousands must not flood its clouds."""
 REMEDIES: Final[Mapping[type[PortError], str]] = {
-    Unavailable: "passing: it is asked again every turn",
-    Throttled: "passing: it is asked less often for a while",
-    Conflict: "somebody else writes there: see who",
-    Misconfigured: "needs you: the configuration, a permission, a name",
+    Unavailable: "temporary: the daemon retries at every tick",
+    Throttled: "temporary: the daemon polls less often for a while",
+    Conflict: "another writer changes this object: find out which one",
+    Misconfigured: "needs a fix: check the name, the permission and the configuration",
 }
 
 
@@ -145,7 +145,7 @@ def _masked(sample: Mapping[str, Fresh[float] | Absent]) -> Mapping[str, Fresh[f
 def _error_fields(error: TimeoutError | PortError, limit_s: float) -> dict[str, Any]:
     if isinstance(error, PortError):
         return {"error": str(error), "remedy": REMEDIES.get(type(error), "")}
-    return {"error": f"no answer within {limit_s:g} s", "remedy": REMEDIES[Unavailable]}
+    return {"error": f"no response within {limit_s:g} s", "remedy": REMEDIES[Unavailable]}
 
 
 async def _check_permits(adapter: object, limit_s: float) -> dict[str, Any]:

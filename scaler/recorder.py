@@ -35,11 +35,13 @@ class Recorder:
         places = unread.damaged
         self._metrics.journal_damaged.set(len(places) + unread.schemas.total())
         if places:
-            remedy = "they are passed over; a disk that fails or an edit by hand damages lines"
+            remedy = "the lines were skipped; check the disk, and whether a file was edited by hand"
             log.warning("journal", damaged_lines=len(places), first=places[0], remedy=remedy)
         for schema, records in unread.schemas.items():
             error = f"{directory}: {refusal(schema)}"
-            log.warning("journal", unreadable_records=records, error=error, remedy="the start goes on without them")
+            log.warning(
+                "journal", unreadable_records=records, error=error, remedy="the daemon starts without these records"
+            )
 
     def close(self) -> None:
         """Close the journal's files."""
@@ -50,11 +52,17 @@ class Recorder:
         """Set metric and health to the journal's state, and log a change of it once."""
         lost, error = journal.lost - self._lost, journal.error
         if error and not self._error:
-            log.error("journal", error=error, remedy="ticks go on; records are lost until it is mended")
+            log.error(
+                "journal",
+                error=error,
+                remedy="ticks continue, but records are lost until the journal is writable again",
+            )
         elif self._error and not error:
-            log.info("journal", lost=journal.lost, remedy="records are written again")
+            log.info("journal", lost=journal.lost, remedy="the journal is writable again")
         elif lost and not error:
-            log.error("journal", lost=lost, error="its files were removed or replaced; it goes on in new ones")
+            log.error(
+                "journal", lost=lost, error="the journal's files were removed or replaced; it continues in new files"
+            )
         self._lost, self._error = journal.lost, error
         self._metrics.journal_lost.set(journal.lost)
-        self._health.report("journal", f"cannot record: {error}; {journal.lost} records are lost" if error else "")
+        self._health.report("journal", f"cannot write records: {error}; {journal.lost} are lost" if error else "")

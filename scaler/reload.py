@@ -14,7 +14,7 @@ from scaler.telemetry.log import log
 
 TASK: Final = "configuration"
 """Name of the task, and of its entry in ``/healthz``."""
-KEPT: Final = "the configuration in use stays until this is mended"
+KEPT: Final = "the previous configuration stays in use until the files are fixed"
 
 
 class Reloader:
@@ -44,7 +44,7 @@ class Reloader:
             self._refused = self._removing_for = None
             self._report(self._pending)
         elif snapshot != self._refused:
-            self._report("the files differ from the configuration in use: they are being read")
+            self._report("the files differ from the configuration in use and are being read")
             if await self._watcher.settled() == snapshot:
                 await self._apply(snapshot)
         await self._app.shadows.reload(self._app.controllers)
@@ -75,13 +75,15 @@ class Reloader:
         if not missing or self._removing_for == snapshot:
             return False
         self._removing_for = snapshot
-        log.warning("reload", missing=missing, remedy="they are removed if the next look finds the same files")
+        log.warning(
+            "reload", missing=missing, remedy="these workloads are removed if the next poll finds the same files"
+        )
         return True
 
     def _refuse(self, snapshot: FileSnapshot, error: str) -> None:
         self._refused = snapshot
         self._app.metrics.reloads.labels("refused").inc()
-        self._report("the files on disk are refused, and the configuration before them runs: the log says why")
+        self._report("the changed files are rejected and the previous configuration stays in use: see the log")
         log.error("reload", error=error, remedy=KEPT)
 
     def _report(self, problem: str) -> None:

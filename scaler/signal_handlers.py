@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 Handler: TypeAlias = Callable[[int, types.FrameType | None], None]
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-STOP_MESSAGE: Final = b"forescale: stopped by a signal while no tick was being taken\n"
+STOP_MESSAGE: Final = b"forescale: stopped by a signal; no tick was running\n"
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Tasks:
     def _record_failure(self, name: str, error: Exception) -> None:
         self.restarts[name] += 1
         self.failing[name] = reason = summary(error)
-        remedy = "it is started again; please report it with the trace, which is logged once"
+        remedy = "the task restarts; report this bug with its traceback, which is logged once"
         trace = {} if (name, reason) in self._logged else {"exc_info": error}
         self._logged.add((name, reason))
         log.error("task ended", task=name, error=reason, restarts=self.restarts[name], remedy=remedy, **trace)

@@ -1,1 +1,1 @@
-"""Modules of the command line's verbs, one per verb."""
+"""The modules of the commands, one per command, and the texts of their help."""

@@ -32,38 +32,34 @@ def command(args: argparse.Namespace) -> int:
         return exit_code
     for name, workload in config.workloads.items():
         spec = workload.spec
-        print(f"{name}: {spec.min_replicas} to {spec.max_replicas} replicas, a turn every {spec.interval_s:g} s")
+        print(f"{name}: {spec.min_replicas} to {spec.max_replicas} replicas, a tick every {spec.interval_s:g} s")
         for policy, parameters in spec.policies.items():
-            reads = f" reads {', '.join(parameters.needs())} of {parameters.source}" if parameters.needs() else ""
+            reads = f" reads {', '.join(parameters.needs())} from {parameters.source}" if parameters.needs() else ""
             print(f"  policy {policy} ({kind_of('policy', parameters)}){reads}")
         for pool, parameters in spec.pools.items():
             print(f"  pool {pool} ({kind_of('pool', parameters)})")
     for check in checks:
         state = "ok  " if check.ok else "FAIL"
-        print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {_result(check)}")
+        print(f"{state} {check.workload} {check.role} {check.name} ({check.kind}): {result(check)}")
         for line in permits(check):
             print(f"       {line}")
     problems = sum(not check.ok for check in checks)
     print(
         f"{len(config.workloads)} workload{'s' * (len(config.workloads) != 1)}, "
-        + (
-            f"{problems} of {len(checks)} sources and pools do not answer as they must"
-            if problems
-            else "no problem found"
-        )
+        + (f"{problems} of {len(checks)} sources and pools failed the live check" if problems else "no problem found")
     )
     return exit_code
 
 
-def _result(check: AdapterCheck) -> str:
+def result(check: AdapterCheck) -> str:
     """Return the error, the pool's size or the source's readings in one line."""
     if check.error:
-        return f"{check.error} ({check.remedy})"
+        return check.error + (f" ({check.remedy})" if check.remedy else "")
     if check.status is not None:
-        return f"{check.status.value.desired} asked for, {check.status.value.ready} ready"
+        return f"{check.status.value.desired} desired, {check.status.value.ready} ready"
     fresh = {q: r for q, r in check.readings.items() if isinstance(r, Fresh)}
     absent = [q for q in check.readings if q not in fresh]
-    text = ", ".join(f"{q} {r.value:g}" for q, r in fresh.items()) or "nothing can be told"
+    text = ", ".join(f"{q} {r.value:g}" for q, r in fresh.items()) or "no fresh reading"
     return text + (f"; absent: {', '.join(absent)}" if absent else "")
 
 
@@ -74,7 +70,7 @@ def _as_dict(check: AdapterCheck) -> dict[str, object]:
         check.role: check.name,
         "kind": check.kind,
         "well": check.ok,
-        "answer": _result(check),
+        "answer": result(check),
         "permits": permits,
         "permits_error": check.permits_error,
     }

@@ -41,7 +41,8 @@ def lines(checks: list[AdapterCheck], config: Config, memories: Mapping[Workload
             yield f"{workload}"
         yield f"  {check.role} {check.name} ({check.kind}), {check.took_s * 1000:.0f} ms"
         if check.error:
-            yield f"    no answer: {check.error}"
+            yield f"    read failed: {check.error}"
+        if check.remedy:
             yield f"    {check.remedy}"
         limits = (
             config.workloads[check.workload].spec.sources[check.name].quantities() if check.role == "source" else {}
@@ -58,13 +59,13 @@ def lines(checks: list[AdapterCheck], config: Config, memories: Mapping[Workload
 def permits(check: AdapterCheck) -> Iterator[str]:
     """Yield the denied and the unknown permissions, or one line where all are granted."""
     if check.permits_error:
-        yield f"permissions not known: {check.permits_error}"
+        yield f"permissions unknown: {check.permits_error}"
     denied = [p for p in check.permits if p.granted is False]
     unknown = [p for p in check.permits if p.granted is None]
     for p in denied:
         yield f"NOT PERMITTED: {p.action}{': ' + p.detail if p.detail else ''}"
     for p in unknown:
-        yield f"not known whether permitted: {p.action}{': ' + p.detail if p.detail else ''}"
+        yield f"permission unknown: {p.action}{': ' + p.detail if p.detail else ''}"
     if check.permits and not denied and not unknown:
         yield f"permitted: {', '.join(p.action for p in check.permits)}"
 
@@ -99,12 +100,12 @@ def as_dict(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName,
 
 def _reading(reading: Fresh[float] | Absent, max_age_s: float | None, now: float) -> str:
     if isinstance(reading, Absent):
-        return f"absent, which is not zero ({reading.reason})"
+        return f"absent, not zero ({reading.reason})"
     age_s = now - reading.measured_at
     bound = f"at least {reading.value:g} ({reading.missing})" if reading.missing else f"{reading.value:g}"
     if age_s < -1.0:
-        return f"{bound}, measured {-age_s:.0f} s AHEAD of our clock"
-    old = "" if max_age_s is None or age_s <= max_age_s else f": STALE, {max_age_s:g} s are allowed"
+        return f"{bound}, measured {-age_s:.0f} s AHEAD of this machine's clock"
+    old = "" if max_age_s is None or age_s <= max_age_s else f": STALE, the maximum age is {max_age_s:g} s"
     return f"{bound}, {max(0.0, age_s):.0f} s old{old}"
 
 
@@ -115,8 +116,8 @@ def _status(status: Fresh[PoolStatus], now: float) -> Iterator[str]:
 
 def _lead_time_text(check: AdapterCheck, config: Config, memories: Mapping[WorkloadName, PoolMemories]) -> str:
     usual_s, measured = _lead_time_s(check, config, memories)
-    origin = f"the 0.9 quantile of {measured} starts on record" if measured else "as configured; none on record"
-    return f"from decision to serving: {usual_s:.0f} s, {origin}"
+    origin = f"P90 of {measured} recorded starts" if measured else "as configured, no recorded start"
+    return f"lead time: {usual_s:.0f} s from decision to serving ({origin})"
 
 
 def _lead_time_s(

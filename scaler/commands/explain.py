@@ -37,7 +37,7 @@ def command(args: argparse.Namespace) -> int:
         text = shadow_paragraphs(record) if isinstance(record, ShadowTick) else paragraphs(record)
         print("\n".join(text), end="\n\n")
     if journal.damaged:
-        print(f"({len(journal.damaged)} damaged lines were passed over, the first at {journal.damaged[0]})")
+        print(f"(skipped {len(journal.damaged)} damaged lines, the first at {journal.damaged[0]})")
     return 0
 
 
@@ -50,16 +50,16 @@ def parse_time(text: str, option: str = "--at") -> float:
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError as e:
-        raise JournalError(f"{option} {text!r}: neither ISO 8601 (2026-06-01T08:45:00Z) nor Unix seconds") from e
+        raise JournalError(f"{option} {text!r}: must be ISO 8601 (2026-06-01T08:45:00Z) or Unix seconds") from e
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
 def _no_tick_reason(args: argparse.Namespace, at: float, first: dict[WorkloadName, Tick]) -> str:
     """Return the reason why there is no tick to explain."""
     if not first:
-        return f"{args.journal}: no turn {'of a shadow ' if args.shadow else ''}is recorded yet"
+        return f"{args.journal}: no {'shadow tick' if args.shadow else 'tick'} is recorded yet"
     if args.workload is not None and args.workload not in first:
-        hint = did_you_mean(args.workload, list(first)) or f"there are {', '.join(sorted(first))}"
+        hint = did_you_mean(args.workload, list(first)) or f"it has {', '.join(sorted(first))}"
         return f"--workload {args.workload!r}: no such workload in the journal; {hint}"
     earliest = min(t.at for n, t in first.items() if args.workload in {None, n})
-    return f"--at {timestamp(at)}: before the first recorded turn, at {timestamp(earliest)}"
+    return f"--at {timestamp(at)}: before the first recorded tick, at {timestamp(earliest)}"

@@ -14,7 +14,7 @@ from typing import Final
 import yaml
 
 from scaler.config.load import load
-from scaler.config.problems import ConfigError, Problem
+from scaler.config.problems import COMMAND_LINE, ConfigError, Problem
 from scaler.migrate.manifests import Imported, read
 
 URL: Final = re.compile(r"^https?://[^/@\s?#]+(/[^\s?#]*)?$")
@@ -40,14 +40,14 @@ def command(args: argparse.Namespace) -> int:
 def _option_problems(args: argparse.Namespace) -> Sequence[Problem]:
     problems = []
     if args.prometheus is not None and not URL.match(args.prometheus):
-        rule = "must be an http or https address, without a name, password or query"
-        problems.append(Problem("command line", 1, "--prometheus", "", rule))
+        rule = "must be an http or https URL without user name, password or query"
+        problems.append(Problem(COMMAND_LINE, 1, "--prometheus", "", rule))
     if args.out is not None and args.out.exists():
-        rule = "exists, and may be what a daemon runs by"
-        problems.append(Problem("command line", 1, "--out", str(args.out), rule, "name a new file"))
+        rule = "already exists, and a daemon may be running it"
+        problems.append(Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "choose a new file"))
     elif args.out is not None and not args.out.parent.is_dir():
-        rule = "cannot be written: there is no such directory"
-        problems.append(Problem("command line", 1, "--out", str(args.out), rule, "make it first"))
+        rule = "cannot be written: its directory does not exist"
+        problems.append(Problem(COMMAND_LINE, 1, "--out", str(args.out), rule, "create the directory first"))
     return problems
 
 
@@ -59,7 +59,7 @@ def _require_valid(imported: Imported) -> None:
         try:
             load([file])
         except ConfigError as e:
-            problems = [Problem("the workload made of it", p.line, p.path, p.value, p.rule, p.hint) for p in e.problems]
+            problems = [Problem("the generated workload", p.line, p.path, p.value, p.rule, p.hint) for p in e.problems]
             raise ConfigError([*problems, *imported.findings.lost]) from e
 
 
@@ -67,7 +67,7 @@ def _print(imported: Imported, out: Path | None) -> None:
     """Print the findings and the next step on stderr."""
     for title, problems in (
         ("Not carried over", imported.findings.lost),
-        ("Done another way", imported.findings.differs),
+        ("Works differently", imported.findings.differs),
     ):
         if problems:
             print(f"{title}:", file=sys.stderr)

@@ -28,7 +28,7 @@ def command(args: argparse.Namespace) -> int:
     differing: list[ReplayedTick] = []
     for replayed in replay(records, journal.specs, override):
         equal = replayed.equal if override is None else replayed.same_size
-        kind = "past not recorded" if not replayed.comparable else "equal" if equal else "different"
+        kind = "history not recorded" if not replayed.comparable else "equal" if equal else "different"
         counts[kind] += 1
         if kind == "different" and len(differing) < MAX_SHOWN:
             differing.append(replayed)
@@ -36,7 +36,7 @@ def command(args: argparse.Namespace) -> int:
         if recorded_size is not None and replayed_size is not None:
             sizes.setdefault(replayed.tick.workload, []).append((recorded_size, replayed_size))
     if not counts:
-        raise JournalError(f"{args.journal}: no turn to replay (of these workloads, with a specification)")
+        raise JournalError(f"{args.journal}: no tick to replay: check --workload, and the workload names in --config")
     if args.json:
         print(json.dumps(_as_dict(counts, sizes, differing, journal)))
     else:
@@ -51,25 +51,25 @@ def _print(
     journal: Journal,
     changed: bool,
 ) -> None:
-    print(f"{counts.total()} turns decided again: " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
+    print(f"{counts.total()} ticks replayed: " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
     if changed:
         for name, pairs in sorted(sizes.items()):
             recorded, new = (sum(p[i] for p in pairs) / len(pairs) for i in (0, 1))
             print(f"  {name}: mean target {recorded:.2f} recorded, {new:.2f} with the new configuration")
     for replayed in differing:
         tick, decision = replayed.tick, replayed.decision
-        sizes_text = f"target {tick.decision.target} recorded, {decision.target} anew"
+        sizes_text = f"target {tick.decision.target} recorded, {decision.target} replayed"
         print(f"  {tick.workload} at {timestamp(tick.at)}: {sizes_text}")
         if tick.decision.target == decision.target:
             for field, recorded_value, value in replayed.differences():
-                print(f"    {field}: {recorded_value!r} recorded, {value!r} anew")
+                print(f"    {field}: {recorded_value!r} recorded, {value!r} replayed")
         else:
-            print(f"    recorded because {tick.decision.reason}")
-            print(f"    anew because {decision.reason}")
+            print(f"    recorded: {tick.decision.reason}")
+            print(f"    replayed: {decision.reason}")
     if counts["different"] > len(differing):
         print(f"  ... and {counts['different'] - len(differing)} more")
     if journal.damaged:
-        print(f"{len(journal.damaged)} damaged lines passed over, the first at {journal.damaged[0]}", file=sys.stderr)
+        print(f"skipped {len(journal.damaged)} damaged lines, the first at {journal.damaged[0]}", file=sys.stderr)
 
 
 def _as_dict(
@@ -82,7 +82,7 @@ def _as_dict(
         "turns": counts.total(),
         "equal": counts["equal"],
         "different": counts["different"],
-        "past_not_recorded": counts["past not recorded"],
+        "past_not_recorded": counts["history not recorded"],
         "damaged_lines": len(journal.damaged),
         "mean_target": {
             name: {"recorded": sum(p[0] for p in pairs) / len(pairs), "anew": sum(p[1] for p in pairs) / len(pairs)}

@@ -35,7 +35,8 @@ class RunSummary:
         }
 
     def text(self) -> str:
-        rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in WorkloadSummary().as_dict())]
+        columns = ("ticks", *list(WorkloadSummary().as_dict())[1:])
+        rows = [f"{'workload':<24}" + "".join(f"{column:>10}" for column in columns)]
         for name, summary in sorted(self.workloads.items()):
             cells = ("-" if value is None else value for value in summary.as_dict().values())
             rows.append(f"{name:<24}" + "".join(f"{cell:>10}" for cell in cells))
@@ -95,7 +96,7 @@ def command(args: argparse.Namespace) -> int:
             print("\n".join(shadow_paragraphs(shadow_tick)), end="\n\n")
 
     def on_start(address: str) -> None:
-        print(f"Forescale runs; dashboard at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        print(f"Forescale is running, dashboard at {address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
     options = RunOptions(
         paths=[Path(p) for p in args.config],

@@ -12,6 +12,9 @@ from typing import Final
 
 from scaler.masking import is_secret_name, mask
 
+COMMAND_LINE: Final = "command line"
+NOT_FILES: Final = frozenset({COMMAND_LINE, "--shadow"})
+"""Values of a problem's `file` that name no file, and so have no lines."""
 MAX_SHOWN = 80
 """Maximum length of a value in a problem, in characters: enough to recognise it."""
 MAX_RULE: Final = 1500
@@ -51,9 +54,9 @@ class Problem:
         object.__setattr__(self, "hint", _escaped(masked_rule(_cut(self.hint))))
 
     def __str__(self) -> str:
-        location = f"{self.file}:{self.line}: {self.path or '(document)'}"
-        shown = f" = {self.value}" if self.value else ""
-        return f"{location}{shown}: {self.rule}" + (f" ({self.hint})" if self.hint else "")
+        place = self.file if self.file in NOT_FILES else f"{self.file}:{self.line}"
+        key = f"{self.path or 'the document'} = {self.value}" if self.value else self.path
+        return ": ".join(filter(None, (place, key, self.rule))) + (f" ({self.hint})" if self.hint else "")
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)

@@ -60,7 +60,8 @@ def _observation_lines(tick: Tick) -> Iterator[str]:
         if not isinstance(pool, Absent):
             yield from (f"  {remark}" for remark in remarks(pool.value))
     for signal, reading in observation.readings.items():
-        yield f"{signal}: {_reading(reading, tick.at)}"
+        failed = signal.partition(".")[0] in observation.source_errors
+        yield f"{signal}: {_reading(reading, tick.at, failed=failed)}"
     for source, error in observation.source_errors.items():
         yield f"source {source} could not be read: {error}"
     for source, reason in tick.decision.suspected_zeros.items():
@@ -136,13 +137,14 @@ def _pool(reading: Reading[PoolStatus], error: str) -> str:
             return f"size unknown ({reason})"
 
 
-def _reading(reading: Reading[float], now: float) -> str:
+def _reading(reading: Reading[float], now: float, *, failed: bool) -> str:
     match reading:
         case Fresh(value, measured_at, missing):
             bound = f"at least {value:g} ({missing})" if missing else f"{value:g}"
             return f"{bound}, measured {max(0.0, now - measured_at):.0f} s earlier"
         case Stale(value, _, age_s):
-            return f"stale: {value:g} is {age_s:.0f} s old and is not used"
+            cause = "the last read failed; " if failed else ""
+            return f"stale: {cause}the last value, {value:g}, is {age_s:.0f} s old and is not acted on"
         case Absent(reason):
             return f"absent, not zero ({reason})"
 

@@ -33,14 +33,14 @@ def _rules(cursor: Cursor) -> dict[str, Any]:
     window_s = cursor.integer("stabilizationWindowSeconds", None)
     if window_s is not None:
         if window_s > MAX_WINDOW_S:
-            cursor.report_error("stabilizationWindowSeconds", f"must be at most {MAX_WINDOW_S}, as Kubernetes has it")
+            cursor.report_error("stabilizationWindowSeconds", f"must be at most {MAX_WINDOW_S}, Kubernetes' limit")
         rules["stabilization_window_s"] = window_s
     if cursor.has("selectPolicy"):
         rules["select_policy"] = cursor.choice("selectPolicy", SELECT, "max")
     if cursor.has("policies"):
         rules["policies"] = [_policy(item) for item in cursor.items("policies")]
         if not rules["policies"] and rules.get("select_policy") != "disabled":
-            cursor.report_error("policies", "must not be empty", "leave it out for the defaults")
+            cursor.report_error("policies", "must not be empty", "remove the key to get the defaults")
     if cursor.has("tolerance"):
         share = quantity(cursor.raw("tolerance"))
         if share is None or not 0 <= share < 1:
@@ -60,7 +60,7 @@ def _policy(cursor: Cursor) -> dict[str, Any]:
         if value is None and (cursor.raw(key) is None or cursor.raw(key) == ""):
             cursor.report_error(key, "is required")
     if period_s is not None and period_s > MAX_PERIOD_S:
-        cursor.report_error("periodSeconds", f"must be at most {MAX_PERIOD_S}, as Kubernetes has it")
+        cursor.report_error("periodSeconds", f"must be at most {MAX_PERIOD_S}, Kubernetes' limit")
     for _ in cursor.unread():
         pass
     return {"type": kind, "value": amount, "period_s": period_s}

@@ -21,9 +21,9 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> 
     """Read aws-cloudwatch on one metric. Credentials are not carried over: the SDK finds its own."""
     remarks = [*authentication(trigger, options)[1], *by_role(metadata, "ReadMetrics")]
     if metadata.has("expression"):
-        hint = "name the metrics it is made of, or have a CloudWatch metric made of it"
+        hint = "use its input metrics directly, or publish the result as a CloudWatch metric"
         raise Unsupported(
-            metadata.place_of("expression"), "is metric math, which the cloudwatch source does not ask for", hint
+            metadata.place_of("expression"), "is metric math, which the cloudwatch source does not support", hint
         )
     metric = metadata.text("metricName", required=True) or "metric"
     period_s = metadata.integer("metricStatPeriod", PERIOD_S, minimum=1) or PERIOD_S
@@ -35,11 +35,11 @@ def cloudwatch(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> 
         "period_s": period_s,
     }
     if metadata.has("minMetricValue"):
-        rule = "in place of no sample has no counterpart: what is missing is missing, and nothing shrinks on that"
+        rule = "has no counterpart: a missing sample counts as missing, not as a value, and blocks scale-in"
         remarks.append(metadata.reporter.differs(metadata.place_of("minMetricValue"), rule))
     if metadata.has("metricUnit"):
-        rule = "does not narrow the metric here"
-        hint = "see that the metric is sent in one unit only"
+        rule = "is not used to select the metric"
+        hint = "make sure that the metric is published in one unit only"
         remarks.append(metadata.reporter.lost(metadata.place_of("metricUnit"), rule, hint))
     metadata.skip("minMetricValue", "metricUnit", "metricCollectionTime", "metricEndTimeOffset", "ignoreNullValues")
     name = promql.identifier(trigger.text("name") or metric, options.quantity_names)
@@ -76,5 +76,5 @@ def _dimensions(metadata: Cursor) -> dict[str, str]:
     )
     if len(names) != len(values):
         rule = f"has {len(values)} values for the {len(names)} names of dimensionName"
-        raise Unsupported(metadata.place_of("dimensionValue"), rule, "give one value a name, parted by ;")
+        raise Unsupported(metadata.place_of("dimensionValue"), rule, "list one value per name, separated by ;")
     return dict(zip(names, values, strict=True))

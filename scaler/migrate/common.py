@@ -24,11 +24,11 @@ def top_level(autoscaler: Autoscaler, *remarks: Remark) -> Block:
     block.remark(*remarks)
     for key, value in (("min_replicas", autoscaler.min_replicas), ("max_replicas", autoscaler.max_replicas)):
         block.add(key, value, autoscaler.labels.get(key, ""), *autoscaler.remarks.get(key, ()))
-    comment = "the HPA's sync period (15 s), which no manifest tells"
+    comment = "default sync period of the HPA controller (15 s); no manifest states it"
     block.add("interval_s", SYNC_S, comment, *autoscaler.remarks.get("interval_s", ()))
     block.add("deadline_s", DEADLINE_S)
     if autoscaler.paused is not None:
-        block.add("paused", value=True, label="observes and decides, and holds the size").remark(*autoscaler.paused)
+        block.add("paused", value=True, label="decides and records, but keeps the size").remark(*autoscaler.paused)
     block.remark(*autoscaler.remarks.get("", ()))
     return block
 
@@ -67,11 +67,12 @@ def sources(names: Mapping[SourceDraft, str], signals: Sequence[Signal]) -> Bloc
 def idle_settings(autoscaler: Autoscaler, prometheus: str | None) -> Block:
     """Return a source for a workload of schedules only: each workload needs one. Its reading has no effect."""
     if prometheus is None:
-        rule = "reads nothing, and a workload needs a source that is read"
-        autoscaler.reporter.error(autoscaler.schedules[0].place, rule, "give --prometheus URL of any server")
+        rule = "reads no metric, and a workload needs at least one source"
+        autoscaler.reporter.error(autoscaler.schedules[0].place, rule, "add --prometheus URL; any server works")
     inner = Block().add("kind", "prometheus").add("url", prometheus or "http://prometheus")
     return Block().add(
-        "prometheus", inner.add("queries", Block().add("up", UP_QUERY, "a clock reads nothing: not used"))
+        "prometheus",
+        inner.add("queries", Block().add("up", UP_QUERY, "required, but a schedule does not use it")),
     )
 
 
@@ -84,5 +85,5 @@ def pools(autoscaler: Autoscaler) -> Block:
     inner = Block()
     for key, value in {**settings, "name": target.name, "namespace": target.namespace}.items():
         inner.add(key, value, "scaleTargetRef" if key == "name" else "")
-    inner.add("price_usd_per_hour", None, "what a replica costs: advise and the allocator reckon with it")
+    inner.add("price_usd_per_hour", None, "price of one replica, for forescale advise and for placement across pools")
     return Block().add("replicas", inner)

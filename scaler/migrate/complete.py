@@ -25,8 +25,8 @@ def add_stabilization(workload: Block, autoscaler: Autoscaler) -> None:
     if autoscaler.behavior is None:
         up = {"window_s": 0, "period_s": 15, "max_replicas": 3, "max_share": 1.0}
         down = {"window_s": WINDOW_S, "period_s": 15, "max_share": 1.0}
-        workload.add("scale_up", _block(up), "no behavior: at most twice the size, or four")
-        workload.add("scale_down", _block(down), "no behavior: the largest want of 300 s, then all at once")
+        workload.add("scale_up", _block(up), "no behavior: at most twice the size, or 4 replicas")
+        workload.add("scale_down", _block(down), "no behavior: to the highest recommendation of the last 300 s")
         return
     for side, default_s, rules in (("scale_up", 0, UP), ("scale_down", WINDOW_S, DOWN)):
         workload.add(side, _side(side, default_s, rules, autoscaler), f"behavior.{_field(side)}")
@@ -42,7 +42,7 @@ def _tolerance(autoscaler: Autoscaler) -> float:
     if not tolerances:
         return TOLERANCE
     if len(tolerances) == 1 or tolerances[0] != tolerances[1]:
-        rule = "holds for one direction, and there is one tolerance here: the smaller counts for both"
+        rule = "has a tolerance per direction, but a workload has one for both: the smaller applies"
         autoscaler.remark("behavior", autoscaler.reporter.differs(autoscaler.place, rule))
     return float(min([*tolerances, TOLERANCE] if len(tolerances) == 1 else tolerances))
 
@@ -54,17 +54,17 @@ def _side(side: str, default_s: int, defaults: Sequence[Mapping[str, Any]], auto
     place = (*autoscaler.place, *BEHAVIOR[autoscaler.kind], _field(side))
     remarks = []
     if behavior.get("select_policy") == "disabled":
-        rule = "no change in this direction cannot be set: the least step is one replica a period"
+        rule = "Disabled has no counterpart: the smallest step is one replica per period"
         remarks.append(
-            autoscaler.reporter.lost((*place, "selectPolicy"), rule, "use the peer's policy, or paused: true")
+            autoscaler.reporter.lost((*place, "selectPolicy"), rule, "import without --native, or set paused: true")
         )
         return Block().remark(*remarks).add("max_replicas", 1).add("max_share", 0.0).add("period_s", 3600)
     kinds = [rule["type"] for rule in rules]
     is_expressible = len({rule["period_s"] for rule in rules}) == 1 and len(set(kinds)) == len(kinds)
     if not is_expressible or (len(rules) > 1 and behavior.get("select_policy") == "min"):
-        rule = "one step of replicas and one share over one period can be set, the larger counts: the first is kept"
+        rule = "cannot be expressed as one step in replicas and one share per period: only the first policy is kept"
         remarks.append(
-            autoscaler.reporter.lost((*place, "policies"), rule, "use the peer's policy, or choose yourself")
+            autoscaler.reporter.lost((*place, "policies"), rule, "import without --native, or set the steps yourself")
         )
         rules = rules[:1]
     settings["period_s"] = rules[0]["period_s"]

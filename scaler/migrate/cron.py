@@ -34,7 +34,7 @@ def windows(start: str, end: str) -> Windows:
     """Return the windows of a schedule in local time: start, end, and days unless all. Raises `CronError`."""
     starts, ends = minutes(start), minutes(end)
     if starts == ends:
-        raise CronError("start and end must differ: KEDA refuses them equal")
+        raise CronError("start and end must differ, as KEDA requires")
     days_by_times: dict[tuple[str, str], set[int]] = {}
     for opened, closed in _without_nested(_spans(starts, ends)):
         for first, last in _split_days(opened, closed):
@@ -52,9 +52,9 @@ def minutes(expression: str) -> list[int]:
     """
     fields = DESCRIPTORS.get(expression.strip().lower(), expression).split()
     if len(fields) != 5:
-        raise CronError(f"{expression!r} is no cron expression: minute, hour, day of month, month, day of week")
+        raise CronError(f"{expression!r} needs five fields: minute, hour, day of month, month, day of week")
     if fields[2] not in {"*", "?"} or fields[3] not in {"*", "?"}:
-        raise CronError(f"{expression!r} depends on the day of the month or the month, and windows are weekly")
+        raise CronError(f"{expression!r} depends on the day of the month or the month, but windows are weekly")
     minute, hour, weekday = (_values(fields[i], BOUNDS[i], expression) for i in (0, 1, 4))
     return sorted((day + 6) % 7 * DAY + h * 60 + m for day in weekday for h in hour for m in minute)
 
@@ -70,7 +70,7 @@ def _values(text: str, bounds: tuple[int, int], expression: str) -> set[int]:
             high = _number(last, expression) if last else bounds[1] if step else low
         increment = _number(step, expression) if step else 1
         if not bounds[0] <= low <= high <= bounds[1] or increment < 1:
-            raise CronError(f"{part!r} in {expression!r} must lie within {bounds[0]} to {bounds[1]}")
+            raise CronError(f"{part!r} in {expression!r} must be from {bounds[0]} to {bounds[1]}")
         values.update(range(low, high + 1, increment))
     return values
 
@@ -79,7 +79,7 @@ def _number(text: str, expression: str) -> int:
     try:
         return NAMES[text.lower()] if text.lower() in NAMES else int(text)
     except ValueError as e:
-        raise CronError(f"{text!r} in {expression!r} is no number") from e
+        raise CronError(f"{text!r} in {expression!r} is not a number") from e
 
 
 def _spans(starts: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[int, int]]:

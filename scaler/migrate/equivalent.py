@@ -28,7 +28,7 @@ def _hpa(autoscaler: Autoscaler, names: Mapping[SourceDraft, str]) -> Block:
     for signal in autoscaler.signals:
         item = _metric(signal, names)
         if signal.target_type == "mean":
-            item.add("type", "pods", "a mean over the ready replicas")
+            item.add("type", "pods", "mean over the ready replicas")
         metrics.append(item)
     policy.add("metrics", metrics)
     return _add_behavior(policy, autoscaler)
@@ -76,7 +76,7 @@ def _add_behavior(policy: Block, autoscaler: Autoscaler) -> Block:
     """Add the behavior to the policy."""
     remarks = autoscaler.remarks.get("behavior", ())
     if autoscaler.behavior is None:
-        label = "no behavior: the older path, at most twice the size or four, and the largest want of 300 s"
+        label = "no behavior: up to twice the size or 4, down to the highest recommendation of the last 300 s"
         return policy.add("behavior", None, label, *remarks)
     behavior: dict[str, Any] | Block = Block() if autoscaler.behavior else {}
     for side, rules in autoscaler.behavior.items():
@@ -84,4 +84,4 @@ def _add_behavior(policy: Block, autoscaler: Autoscaler) -> Block:
         for key, value in rules.items():
             inner.add(key, value)
         behavior.add(side, inner if rules else {})  # type: ignore[union-attr]
-    return policy.add("behavior", behavior, "what it leaves out has the defaults of autoscaling/v2", *remarks)
+    return policy.add("behavior", behavior, "missing keys have the defaults of autoscaling/v2", *remarks)

@@ -17,14 +17,14 @@ VERSIONS: Final = ("autoscaling/v1", "autoscaling/v2")
 DEFAULT_CPU: Final = 80
 """Default target without metrics, in percent of the requested CPU (``pkg/apis/autoscaling/v2/defaults.go``)."""
 OLD_PREFIX: Final = "autoscaling.alpha.kubernetes.io/"
-ADAPTER = "is asked of Prometheus by its own name; the adapter may compute it otherwise"
+ADAPTER = "is queried from Prometheus by its own name; the adapter may compute it differently"
 USED: Final = (
-    "is read from cAdvisor's series, and shares from kube-state-metrics' beside them; where pods lack a sample the HPA"
-    " counts them as using all that they request before it shrinks, and this daemon does not shrink"
+    "is read from cAdvisor's series, divided by kube-state-metrics' requests for a share. For pods without a sample the"
+    " HPA assumes full usage before it scales in; Forescale does not scale in"
 )
 NEVER: Final = float(LARGEST)
 """An activation threshold that no value reaches: in KEDA, CPU and memory do not activate a workload."""
-CHECK: Final = "compare both before the HPA goes: kubectl describe hpa"
+CHECK: Final = "compare both values before you delete the HPA: kubectl describe hpa"
 
 
 def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str | None) -> ResizeTarget:
@@ -66,7 +66,7 @@ def read(root: Cursor, spec: Cursor, name: str, options: MigrationOptions) -> Au
             autoscaler.behavior, remarks = behavior(spec.mapping("behavior"))
             autoscaler.remark("behavior", *remarks)
     if autoscaler.min_replicas == 0 and not any(s.target_type != "mean" for s in autoscaler.signals):
-        rule = "0 needs an External or Object metric: those of pods tell nothing where there are none"
+        rule = "0 needs an External or Object metric: pod metrics have no values at zero pods"
         spec.reporter.error(spec.place_of("minReplicas"), rule, "set it to 1")
     autoscaler.remark("", *spec.unread(("minReplicas", "maxReplicas", "metrics", "behavior", "scaleTargetRef")))
     return autoscaler
@@ -85,7 +85,7 @@ def _read_v1(root: Cursor, spec: Cursor, autoscaler: Autoscaler, options: Migrat
     annotations = root.mapping("metadata").mapping("annotations")
     annotated = [key for key in ("metrics", "behavior") if annotations.has(OLD_PREFIX + key)]
     for key in annotated:
-        rule = "holds what autoscaling/v1 has no field for"
+        rule = "holds settings that autoscaling/v1 has no field for"
         autoscaler.remark(
             "", spec.reporter.lost(annotations.place_of(OLD_PREFIX + key), rule, "kubectl get hpa.v2.autoscaling")
         )
@@ -106,7 +106,7 @@ class PodUsage:
 
 
 def _cpu(spec: Cursor, key: str, share: float, options: MigrationOptions) -> Signal:
-    return usage_signal(spec, key, PodUsage("cpu", f"{key}, percent of the CPU requested", share), options)
+    return usage_signal(spec, key, PodUsage("cpu", f"{key}, percent of requested CPU", share), options)
 
 
 def usage_signal(cursor: Cursor, key: str, usage: PodUsage, options: MigrationOptions) -> Signal:
@@ -170,9 +170,9 @@ def _resource(inner: Cursor, autoscaler: Autoscaler, options: MigrationOptions) 
     if name is None or target is None:
         return None
     if name not in {"cpu", "memory"}:
-        rule = f"the HPA has {name} from an adapter, and its query is not in the manifest"
+        rule = f"the HPA reads {name} from an adapter, whose query is not in the manifest"
         autoscaler.remark(
-            "policies", inner.reporter.lost(inner.place_of("name"), rule, "add a query of yours to a source")
+            "policies", inner.reporter.lost(inner.place_of("name"), rule, "add a query for it to a source")
         )
         return None
     kind, value = target
@@ -187,8 +187,8 @@ def _metric_name(inner: Cursor) -> tuple[str | None, dict[str, str], list[Remark
     labels = selector.mapping("matchLabels").data
     remarks = []
     if selector.has("matchExpressions"):
-        rule = "narrows the metric, and is not carried over"
-        remarks.append(inner.reporter.lost(selector.place_of("matchExpressions"), rule, "add it to the query's labels"))
+        rule = "selects series of the metric and is not carried over"
+        remarks.append(inner.reporter.lost(selector.place_of("matchExpressions"), rule, "add the labels to the query"))
     return metric.text("name", required=True), {str(k): str(v) for k, v in labels.items()}, remarks
 
 
@@ -235,8 +235,8 @@ def _adapter_signal(
 ) -> Signal | None:
     place, query = (*inner.place_of("metric"), "name"), metric.query
     if query is None:
-        rule = "is an adapter's own name, and the query behind it is not in the manifest"
-        hint = "import the ScaledObject, if it is KEDA's; else add a source of yours"
+        rule = "is a name that only the adapter knows; its query is not in the manifest"
+        hint = "if KEDA serves it, import the ScaledObject; otherwise add a source for it"
         autoscaler.remark("policies", inner.reporter.lost(place, rule, hint, metric.name))
         return None
     series = promql.series(metric.name)

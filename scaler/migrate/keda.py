@@ -42,9 +42,10 @@ def read(root: Cursor, spec: Cursor, name: str, options: MigrationOptions, *, na
     )
     spec.skip("scaleTargetRef")
     if autoscaler.polling_interval_s % SYNC_S and not native:
-        rule = f"is looked at when a turn is taken, every {SYNC_S} s"
+        rule = f"takes effect at ticks only, every {SYNC_S} s"
         autoscaler.remark(
-            "interval_s", spec.reporter.differs(spec.place_of("pollingInterval"), rule, "or lower interval_s")
+            "interval_s",
+            spec.reporter.differs(spec.place_of("pollingInterval"), rule, "or lower interval_s"),
         )
     _idle(spec, autoscaler)
     _triggers(spec, autoscaler, options, native=native)
@@ -66,10 +67,10 @@ def _idle(spec: Cursor, autoscaler: Autoscaler) -> None:
         return
     if idle >= autoscaler.min_replicas:
         spec.report_error(
-            "idleReplicaCount", f"must be below minReplicaCount, {autoscaler.min_replicas}, as KEDA has it"
+            "idleReplicaCount", f"must be below minReplicaCount, {autoscaler.min_replicas}, as KEDA requires"
         )
     elif idle > 0:
-        spec.report_error("idleReplicaCount", "must be 0: KEDA supports no other")
+        spec.report_error("idleReplicaCount", "must be 0, the only value that KEDA supports")
     autoscaler.active_replicas, autoscaler.min_replicas = autoscaler.min_replicas, 0
     autoscaler.labels["min_replicas"] = "idleReplicaCount"
 
@@ -90,7 +91,7 @@ def _triggers(spec: Cursor, autoscaler: Autoscaler, options: MigrationOptions, *
     if kinds <= RESOURCES and items:
         autoscaler.kind = "hpa"  # KEDA leaves these to the HPA, which never scales to zero
         if autoscaler.min_replicas == 0:
-            rule = "0 is not reached by cpu and memory alone: they are always active"
+            rule = "0 is never reached with cpu and memory triggers alone: KEDA keeps them active"
             autoscaler.remark("min_replicas", spec.reporter.differs(spec.place_of("minReplicaCount"), rule))
             autoscaler.min_replicas = 1
 
@@ -106,21 +107,21 @@ def _fallback(spec: Cursor, autoscaler: Autoscaler) -> None:
             fallback.report_error(key, "is required")
     if fallback.data.get("behavior") == "scalingModifiers":
         fallback.skip("behavior")
-        rule = "hands missing values to the formula, which is not carried over"
+        rule = "passes missing values to the formula, which is not carried over"
         autoscaler.remark(
-            "fallback", spec.reporter.lost(fallback.place_of("behavior"), rule, "the size is held instead")
+            "fallback", spec.reporter.lost(fallback.place_of("behavior"), rule, "the size is kept instead")
         )
         return
     kind = fallback.choice("behavior", FALLBACKS, "static")
     autoscaler.fallback = {"failure_threshold": threshold, "replicas": replicas, "behavior": kind}
-    rule = "counts failed turns, and lowers no size that cannot be seen: KEDA counts queries, and may shrink in a burst"
+    rule = "counts failed ticks and never scales in without readings; KEDA counts failed queries and may scale in"
     autoscaler.remark("fallback", spec.reporter.differs(spec.place_of("fallback"), rule), *fallback.unread())
 
 
 def _advanced(spec: Cursor, autoscaler: Autoscaler) -> None:
     advanced = spec.mapping("advanced")
     if advanced.flag("restoreToOriginalReplicaCount"):
-        rule = "has no counterpart: the last size stays when the workload is removed"
+        rule = "has no counterpart: the pool keeps its last size when the workload is removed"
         autoscaler.remark("", spec.reporter.differs(advanced.place_of("restoreToOriginalReplicaCount"), rule))
     config = advanced.mapping("horizontalPodAutoscalerConfig")
     config.skip("name")
@@ -130,8 +131,8 @@ def _advanced(spec: Cursor, autoscaler: Autoscaler) -> None:
     config.skip("behavior")
     modifiers = advanced.mapping("scalingModifiers")
     if modifiers.data:
-        rule = "makes one metric of all triggers; here each asks for itself, and the largest counts"
-        hint = "write the formula as one PromQL query, if all of it is in Prometheus"
+        rule = "combines all triggers into one metric; here each trigger recommends a size and the largest applies"
+        hint = "write the formula as one PromQL query if all its metrics are in Prometheus"
         place = modifiers.place_of("formula") if modifiers.has("formula") else modifiers.place
         autoscaler.remark("policies", spec.reporter.lost(place, rule, hint))
     autoscaler.remark("", *config.unread(), *advanced.unread())
@@ -143,24 +144,24 @@ def _annotations(root: Cursor, autoscaler: Autoscaler) -> None:
     replicas = annotations.text(f"{ANNOTATION}paused-replicas")
     if replicas is not None or annotations.flag(f"{ANNOTATION}paused"):
         key = "paused" if replicas is None else "paused-replicas"
-        rule = "holds the size found" + ("" if replicas is None else f", where KEDA first sets it to {replicas}")
+        rule = "keeps the current size" + ("" if replicas is None else f", but KEDA first sets it to {replicas}")
         autoscaler.paused = (
-            root.reporter.differs(annotations.place_of(ANNOTATION + key), rule, "paused: false lets it go on"),
+            root.reporter.differs(annotations.place_of(ANNOTATION + key), rule, "resume with paused: false"),
         )
     for key, side in (("paused-scale-in", "scale_down"), ("paused-scale-out", "scale_up")):
         if annotations.flag(ANNOTATION + key):
             autoscaler.behavior = {**(autoscaler.behavior or {})}
             autoscaler.behavior[side] = {**autoscaler.behavior.get(side, {}), "select_policy": "disabled"}
-            rule = "is select_policy: disabled here"
+            rule = "becomes select_policy: disabled"
             remark = root.reporter.differs(annotations.place_of(ANNOTATION + key), rule)
             if autoscaler.min_replicas == 0:
                 remark = root.reporter.lost(
-                    annotations.place_of(ANNOTATION + key), f"{rule}, which leaves 0 to 1 and back free"
+                    annotations.place_of(ANNOTATION + key), f"{rule}, but changes between 0 and 1 stay possible"
                 )
             autoscaler.remark("behavior", remark)
     if annotations.flag(f"{ANNOTATION}force-activation") and autoscaler.min_replicas == 0:
         autoscaler.min_replicas = 1
-        rule = "is min_replicas: 1 here"
+        rule = "becomes min_replicas: 1"
         autoscaler.remark(
             "min_replicas", root.reporter.differs(annotations.place_of(ANNOTATION + "force-activation"), rule)
         )

@@ -26,12 +26,12 @@ OWNED: Final = "scaledobject.keda.sh/name"
 """The label of HPAs that KEDA created."""
 NAME_LENGTH: Final = 63
 HEAD: Final = (
-    "Made by `forescale import` from {source}: it does what that object does today, by the policy {kind}.",
-    "Made by `forescale import --native` from {source}: a proposal by this daemon's own policies, to be looked at.",
+    "Made by `forescale import` from {source}: the policy {kind} repeats that object's algorithm.",
+    "Made by `forescale import --native` from {source}: a proposal with Forescale's own policies, for review.",
 )
 BEFORE: Final = (
-    "Try it beside what runs: forescale run THIS_FILE --dry-run. Before it may resize, delete the {what}, or it goes on"
-    " writing its own size and this daemon yields to it."
+    "Try it next to the {what}: forescale run THIS_FILE --dry-run. Before Forescale may resize, delete the {what}:"
+    " while it writes sizes, Forescale yields to it."
 )
 
 
@@ -104,10 +104,11 @@ def read(paths: Sequence[Path], prometheus: str | None, *, native_policies: bool
         if broken_rule := claims.claim([resized], o.location):
             autoscaler.reporter.error((*autoscaler.place, "scaleTargetRef"), broken_rule, "import one of the two")
         if autoscaler.min_replicas > autoscaler.max_replicas:
-            autoscaler.reporter.error(autoscaler.place, f"its least, {autoscaler.min_replicas}, is above its most")
+            rule = f"the minimum, {autoscaler.min_replicas}, is above the maximum, {autoscaler.max_replicas}"
+            autoscaler.reporter.error(autoscaler.place, rule)
         if not autoscaler.signals and not autoscaler.schedules:
-            rule = "leaves nothing that Forescale could decide by: none of its metrics or triggers is read"
-            autoscaler.reporter.error(autoscaler.place, rule, "see the remarks on each")
+            rule = "has no metric or trigger that the import supports"
+            autoscaler.reporter.error(autoscaler.place, rule, "see the finding for each metric or trigger")
             continue
         autoscalers.append((o, autoscaler))
     # No workload is written after an error: an invalid value has no replacement.
@@ -130,11 +131,11 @@ def _objects(file: Path, findings: Findings) -> Iterator[Object]:
     """Yield the objects of a file, and the items of its lists."""
     documents, problems = read_yaml(file, old_numbers=True)
     for problem in problems:
-        hint = "render it first: helm template" if _is_template(file) else problem.hint
+        hint = "render the template first: helm template" if _is_template(file) else problem.hint
         findings.errors.append(Problem(problem.file, problem.line, problem.path, problem.value, problem.rule, hint))
     for document in documents:
         if not isinstance(document.data, dict) or "kind" not in document.data:
-            findings.errors.append(document.problem((), "is no Kubernetes object: it has no kind"))
+            findings.errors.append(document.problem((), "is not a Kubernetes object: it has no kind"))
         elif str(document.data["kind"]) in {"List", "HorizontalPodAutoscalerList", "ScaledObjectList"}:
             items = document.data.get("items") or []
             if not isinstance(items, list):
@@ -168,8 +169,8 @@ def _is_autoscaler(o: Object, objects: Sequence[Object], findings: Findings) -> 
     if o.version.startswith("keda.sh/") and o.kind not in AUTHENTICATIONS:
         if o.kind == "ScaledObject" and o.version == keda.VERSION:
             return True
-        rule = "is not read: a ScaledJob starts jobs, and sizes nothing" if o.kind == "ScaledJob" else "is not read"
-        reporter.lost((*o.place, "kind"), rule, f"ScaledObject of {keda.VERSION} is", o.kind)
+        rule = "is not supported" + (": a ScaledJob starts jobs and has no size" if o.kind == "ScaledJob" else "")
+        reporter.lost((*o.place, "kind"), rule, f"supported: ScaledObject of {keda.VERSION}", o.kind)
     return False
 
 
@@ -181,11 +182,14 @@ def _is_owned_by_keda(o: Object, objects: Sequence[Object], reporter: Reporter) 
         return False
     if any(other.kind == "ScaledObject" and other.identity == (o.namespace, owner) for other in objects):
         reporter.differs(
-            (*o.place, "metadata", "labels"), f"is KEDA's own HPA of ScaledObject {owner}, which is imported"
+            (*o.place, "metadata", "labels"),
+            f"KEDA's own HPA of ScaledObject {owner}, which is imported instead",
         )
     else:
-        rule = f"is KEDA's own HPA of ScaledObject {owner}"
-        reporter.error((*o.place, "metadata", "labels"), rule, f"import that: kubectl get scaledobject {owner} -o yaml")
+        rule = f"KEDA's own HPA of ScaledObject {owner}"
+        reporter.error(
+            (*o.place, "metadata", "labels"), rule, f"import that object: kubectl get scaledobject {owner} -o yaml"
+        )
     return True
 
 

@@ -30,10 +30,10 @@ def block(autoscaler: Autoscaler, prometheus: str | None) -> Block:
     for schedule in autoscaler.schedules:
         policies.add(_unused_name(policies, "schedule"), _schedule(schedule))
     if autoscaler.min_replicas == 0 and not can_activate:
-        rule = "0 needs a policy that can tell work where no replica is; these measure replicas"
+        rule = "0 needs a policy that measures work at zero replicas; these policies measure replicas"
         place = autoscaler.signals[0].place if autoscaler.signals else ()
         autoscaler.remark(
-            "min_replicas", autoscaler.reporter.lost(place, rule, "add queue_depth, or a gateway's metric total")
+            "min_replicas", autoscaler.reporter.lost(place, rule, "add queue_depth, or metric on a gateway's total")
         )
         autoscaler.min_replicas = 1
     workload = common.top_level(autoscaler, *_keda_differences(autoscaler))
@@ -46,15 +46,15 @@ def _keda_differences(autoscaler: Autoscaler) -> list[Remark]:
     """Return remarks on the parts of KEDA's own loop that work differently here."""
     if autoscaler.kind == "hpa":
         return []
-    remarks = [Remark("pollingInterval has no counterpart: every turn looks at all, from 0 to 1 too.")]
+    remarks = [Remark("pollingInterval has no counterpart: every tick reads all sources, also at 0 replicas.")]
     if autoscaler.initial_cooldown_s:
-        remarks.append(Remark("initialCooldownPeriod has no counterpart: after a start nothing shrinks unseen anyway."))
+        remarks.append(Remark("initialCooldownPeriod has no counterpart: scale-in waits for a window of readings."))
     if autoscaler.fallback is not None:
-        remarks.append(Remark("fallback is not needed: what cannot be seen is held, and grows if anything else asks."))
+        remarks.append(Remark("fallback is not needed: without readings the size stays; other policies may raise it."))
     if autoscaler.active_replicas is not None:
-        rule = f"{autoscaler.active_replicas} while there is work, and 0 else: here zero is left to what the work needs"
+        rule = f"{autoscaler.active_replicas} while there is work, otherwise 0: here the size above 0 follows the work"
         remarks.append(
-            autoscaler.reporter.lost((*autoscaler.place, "minReplicaCount"), rule, "or set min_replicas, without zero")
+            autoscaler.reporter.lost((*autoscaler.place, "minReplicaCount"), rule, "or set min_replicas, without 0")
         )
     return remarks
 
@@ -123,8 +123,8 @@ def _add(
         name, settings = "concurrency", {"kind": "concurrency", **target}
     elif preset and preset.across == "mean" and signal.target <= 1:
         if is_total:
-            rule = "was a mean that KEDA divided by the replicas: it asked for one or two, whatever the load"
-            remarks.append(autoscaler.reporter.differs(signal.place, rule, "here the mean is held at the target"))
+            rule = "is a mean that KEDA treats as a total: it recommends one or two replicas at any load"
+            remarks.append(autoscaler.reporter.differs(signal.place, rule, "here the mean is kept at the target"))
         kind = {"kv_cache_usage": "kv_cache_usage", "utilization": "gpu_utilization"}.get(signal.quantities[0])
         name = "kv-cache" if kind == "kv_cache_usage" else "gpu" if kind else signal.quantities[0].replace("_", "-")
         settings = {"kind": kind, "target": signal.target} if kind else _metric(signal, "mean")
@@ -144,9 +144,9 @@ def _add(
 
 
 def _value_remark(autoscaler: Autoscaler, signal: Signal) -> Remark:
-    rule = "is a ratio times the ready replicas, which overshoots while replicas start"
+    rule = "scales the ready replicas by a ratio, which overshoots while replicas start"
     return autoscaler.reporter.differs(
-        signal.place, rule, "measure what one replica carries, and state that per replica"
+        signal.place, rule, "measure what one replica can serve, and set that as target per replica"
     )
 
 

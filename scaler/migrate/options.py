@@ -42,10 +42,8 @@ class MigrationOptions:
     def server(self, cursor: Cursor, key: str, api: str) -> SourceDraft:
         """Return the Prometheus server of the command line as the source of a metric of Kubernetes' metrics API."""
         if self.prometheus is None:
-            rule = f"comes from Kubernetes' metrics API ({api}), which this daemon does not read"
-            cursor.reporter.error(
-                cursor.place_of(key), rule, "give --prometheus URL of a server that holds the same series"
-            )
+            rule = f"comes from Kubernetes' metrics API ({api}), which Forescale does not read"
+            cursor.reporter.error(cursor.place_of(key), rule, "add --prometheus URL of a server with the same series")
         return SourceDraft("prometheus", (("url", self.prometheus or "http://prometheus"),))
 
 
@@ -74,6 +72,6 @@ def authentication(trigger: Cursor, options: MigrationOptions) -> tuple[Credenti
     name, kind = ref.text("name", required=True) or "", ref.text("kind", "TriggerAuthentication") or ""
     namespace = "" if kind.startswith("Cluster") else options.target.namespace
     known = options.credentials.get((kind, namespace, name))
-    rule = f"uses {known.summary() if known else f'{kind} {name}'}: secrets are named here and never copied"
-    hint = "give the daemon its own identity, or {env: NAME} or {file: PATH} where the source takes a secret"
+    rule = f"uses {known.summary() if known else f'{kind} {name}'}: secrets are never copied"
+    hint = "give the daemon its own identity, or set the source's secret as {env: NAME} or {file: PATH}"
     return known, [trigger.reporter.differs(trigger.place_of("authenticationRef"), rule, hint)]

@@ -42,11 +42,11 @@ def sqs(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> Trigger
     url, region = metadata.text("queueURL"), metadata.text("awsRegion")
     if url is None or not QUEUE_URL.match(url):
         key = "queueURLFromEnv" if metadata.has("queueURLFromEnv") else "queueURL"
-        rule = "names a variable of the target's container" if key.endswith("Env") else "must be the queue's URL here"
+        rule = "names a variable of the target's container" if key.endswith("Env") else "must be the queue's URL"
         if url is None and key == "queueURL":
             rule = "is required"
         metadata.skip("queueURLFromEnv", *metadata.data)
-        raise Unsupported(metadata.place_of(key), rule, "write the URL: aws sqs get-queue-url --queue-name NAME")
+        raise Unsupported(metadata.place_of(key), rule, "set queueURL: aws sqs get-queue-url --queue-name NAME")
     metadata.skip("queueURLFromEnv")
     remarks += by_role(metadata, "CountMessages")
     account = {"region": region} if region else {}
@@ -68,11 +68,11 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
     remarks = []
     if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
         keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
-        rule = f"{keys}: keys are not copied; the SDK finds its own (role, profile, environment)"
-        remarks.append(metadata.reporter.lost(metadata.place, rule, "let the daemon's role in: docs/import.md"))
+        rule = f"{keys}: access keys are not copied; the SDK finds credentials (role, profile, environment)"
+        remarks.append(metadata.reporter.lost(metadata.place, rule, "grant the daemon's role access: docs/import.md"))
     if metadata.has("identityOwner"):
-        rule = "has no counterpart: the daemon asks by its own role"
-        hint = f"{statement} in config/deploy/aws-iam.json is what that role needs"
+        rule = "has no counterpart: the daemon uses its own role"
+        hint = f"that role needs {statement} of config/deploy/aws-iam.json"
         remarks.append(metadata.reporter.differs(metadata.place_of("identityOwner"), rule, hint))
     metadata.skip(
         "identityOwner", "awsAccessKeyID", "awsSecretAccessKey", "awsSessionToken",
@@ -103,18 +103,18 @@ def gcp_pubsub(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> 
     if mode not in MODES:
         metadata.skip(*metadata.data)
         hint = "export it to Prometheus, or read it with a cloud_monitoring source"
-        raise Unsupported(metadata.place_of("mode"), f"{mode} is not read: {' and '.join(MODES)} are", hint)
+        raise Unsupported(metadata.place_of("mode"), f"{mode} is not supported: use one of {', '.join(MODES)}", hint)
     if metadata.has("valueIfNull"):
-        rule = "a value in place of none has no counterpart: what is missing is missing, and nothing shrinks on that"
+        rule = "has no counterpart: a missing sample counts as missing, not as a value, and blocks scale-in"
         remarks.append(metadata.reporter.differs(metadata.place_of("valueIfNull"), rule))
     if metadata.has("aggregation"):
-        rule = "over time has no counterpart: the last sample counts"
+        rule = "has no counterpart: the last sample is used"
         remarks.append(
-            metadata.reporter.lost(metadata.place_of("aggregation"), rule, "or ask a cloud_monitoring source")
+            metadata.reporter.lost(metadata.place_of("aggregation"), rule, "or use a cloud_monitoring source")
         )
     if metadata.has("credentialsFromEnv"):
-        rule = "are not copied: the daemon asks by its own account"
-        hint = "config/deploy/gcp-role.yaml is what that account needs"
+        rule = "are not copied: the daemon uses its own service account"
+        hint = "that account needs the role in config/deploy/gcp-role.yaml"
         remarks.append(metadata.reporter.differs(metadata.place_of("credentialsFromEnv"), rule, hint))
     metadata.skip("valueIfNull", "aggregation", "timeHorizon", "credentialsFromEnv", "mode", "subscriptionNameFromEnv")
     is_old_form = metadata.has("subscriptionSize")
@@ -129,15 +129,15 @@ def _subscription(metadata: Cursor) -> tuple[str, str]:
     match = SUBSCRIPTION.match(metadata.text("subscriptionName") or "")
     if match:
         return match[1], match[2]
-    key, hint = "subscriptionName", "write projects/PROJECT/subscriptions/NAME"
+    key, hint = "subscriptionName", "set projects/PROJECT/subscriptions/NAME"
     if metadata.has("topicName", "topicNameFromEnv"):
         key = "topicName" if metadata.has("topicName") else "topicNameFromEnv"
         rule = "a topic holds no messages: they wait in its subscriptions"
-        hint = "name the subscription that the replicas read"
+        hint = "set subscriptionName to the subscription that the replicas read"
     elif metadata.has("subscriptionNameFromEnv"):
         key, rule = "subscriptionNameFromEnv", "names a variable of the target's container"
     else:
-        rule = "names no project: KEDA takes that of its credentials" if metadata.has(key) else "is required"
+        rule = "names no project; KEDA takes it from its credentials" if metadata.has(key) else "is required"
     metadata.skip(*metadata.data)
     raise Unsupported(metadata.place_of(key), rule, hint)
 
@@ -149,8 +149,8 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, options: MigrationOption
         known and "connection" in known.parameters
     )
     if has_connection_string:
-        rule = "a connection string is not copied: the daemon asks by its own identity"
-        hint = "let that identity manage the namespace, or give connection_string: {env: NAME}"
+        rule = "a connection string is not copied: the daemon uses its own identity"
+        hint = "grant that identity access to the namespace, or set connection_string: {env: NAME}"
         place = next(
             (metadata.place_of(k) for k in ("connection", "connectionFromEnv") if metadata.has(k)), metadata.place
         )
@@ -158,7 +158,7 @@ def azure_servicebus(trigger: Cursor, metadata: Cursor, options: MigrationOption
     if metadata.flag("useRegex"):
         metadata.skip(*metadata.data)
         raise Unsupported(
-            metadata.place_of("useRegex"), "adds up every queue of a pattern", "name each as a source of its own"
+            metadata.place_of("useRegex"), "adds up all queues that match a pattern", "configure one source per queue"
         )
     settings = [("namespace", _namespace(metadata)), *_entity(metadata)]
     cloud = metadata.text("cloud") or PUBLIC
@@ -177,11 +177,11 @@ def _namespace(metadata: Cursor) -> str:
     metadata.skip(*metadata.data)
     if name is None:
         raise Unsupported(
-            metadata.place_of("namespace"), "is in the connection string alone, which is not copied", "write its name"
+            metadata.place_of("namespace"), "is only in the connection string, which is not copied", "set namespace"
         )
     if cloud == PRIVATE:
         raise Unsupported(
-            metadata.place_of("endpointSuffix"), "is required where cloud is Private", "write the bus's domain"
+            metadata.place_of("endpointSuffix"), "is required for cloud: Private", "set the domain of the service bus"
         )
     raise Unsupported(metadata.place_of("cloud"), f"must be one of {', '.join((*CLOUDS, PRIVATE))}", "")
 
@@ -196,5 +196,5 @@ def _entity(metadata: Cursor) -> list[tuple[str, Any]]:
         return [("topic", topic), ("subscription", subscription)]
     metadata.skip(*metadata.data)
     raise Unsupported(
-        metadata.place, "must name a queueName, or a topicName and a subscriptionName, as KEDA has it", ""
+        metadata.place, "must have a queueName, or a topicName and a subscriptionName, as KEDA requires", ""
     )

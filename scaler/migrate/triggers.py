@@ -20,8 +20,8 @@ PUBLIC_HEADERS: Final = frozenset({"x-scope-orgid", "accept", "user-agent"})
 """Headers that hold no secret."""
 ADDRESS: Final = re.compile(r"^(https?://)([^/@\s]*@)?([^/@\s?#]+(?:/[^\s?#]*)?)$")
 EXPORTED: Final = (
-    "export it to Prometheus and import a prometheus trigger, or add a source of yours; without it the workload asks"
-    " for less than today"
+    "export it to Prometheus and import a prometheus trigger, or add a source for it; without it the workload may get"
+    " fewer replicas than today"
 )
 
 
@@ -31,7 +31,7 @@ def read(trigger: Cursor, options: MigrationOptions) -> tuple[Signal | CronSched
     if kind is None:
         return None, []
     if kind not in READERS:
-        rule = f"{kind!r} is no trigger that Forescale reads"
+        rule = f"{kind!r} is not a supported trigger"
         hint = did_you_mean(kind, list(READERS)) or EXPORTED
         trigger.skip("metadata", "authenticationRef", "metricType", "name", "useCachedMetrics")
         return None, [trigger.reporter.lost(trigger.place_of("type"), rule, hint), *trigger.unread()]
@@ -42,7 +42,7 @@ def read(trigger: Cursor, options: MigrationOptions) -> tuple[Signal | CronSched
     except Unsupported as e:
         return None, [trigger.reporter.lost(e.place, e.rule, e.hint)]
     if trigger.flag("useCachedMetrics"):
-        rule = "has no counterpart: a turn reads each source once, and decides by that"
+        rule = "has no counterpart: each tick reads each source once"
         remarks.append(trigger.reporter.differs(trigger.place_of("useCachedMetrics"), rule))
     trigger.skip("name", "metricType")
     return reading, [*remarks, *metadata.unread(), *trigger.unread()]
@@ -57,17 +57,17 @@ def _prometheus(trigger: Cursor, metadata: Cursor, options: MigrationOptions) ->
     source = _server(trigger, metadata, options)
     target = metadata.number("threshold", exclusive=True) or 1.0
     if metadata.flag("ignoreNullValues", default=True):
-        rule = "(true): KEDA takes an empty answer for 0; here it is missing, and nothing shrinks on that"
-        hint = "where no series truly means no work, write the query as (...) or vector(0)"
+        rule = "is true: KEDA counts an empty result as 0; here it counts as missing and blocks scale-in"
+        hint = "if no series means no work, write the query as (...) or vector(0)"
         remarks.append(metadata.reporter.differs(metadata.place_of("ignoreNullValues"), rule, hint))
     for key, rule in (
-        ("namespace", "is a parameter of the request that the prometheus source does not send"),
-        ("queryParameters", "are parameters of the request that the prometheus source does not send"),
+        ("namespace", "is a request parameter that the prometheus source does not send"),
+        ("queryParameters", "are request parameters that the prometheus source does not send"),
     ):
         if metadata.has(key):
-            remarks.append(metadata.reporter.lost(metadata.place_of(key), rule, "narrow the query by a label instead"))
+            remarks.append(metadata.reporter.lost(metadata.place_of(key), rule, "select by a label of the query"))
     if metadata.has("timeout"):
-        rule = "is the workload's deadline_s here, for all its reads"
+        rule = "becomes the workload's deadline_s, which applies to all reads"
         remarks.append(metadata.reporter.differs(metadata.place_of("timeout"), rule))
     metadata.skip("namespace", "queryParameters", "timeout", "metricName", "awsRegion", "identityOwner")
     name = promql.identifier(
@@ -100,12 +100,12 @@ def _server(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> Sou
     address = metadata.text("serverAddress", required=True) or "http://prometheus"
     parts = ADDRESS.match(address.rstrip("/"))
     if parts is None:
-        metadata.report_error("serverAddress", "must be an http or https address without a query")
+        metadata.report_error("serverAddress", "must be an http or https URL without a query")
         return SourceDraft("prometheus", (("url", "http://prometheus"),))
     if parts[2]:
-        rule = "holds a name and password, which are not copied"
+        rule = "contains a user name and password, which are not copied"
         remarks.append(
-            metadata.reporter.lost(metadata.place_of("serverAddress"), rule, "give access.username and password")
+            metadata.reporter.lost(metadata.place_of("serverAddress"), rule, "set access.username and access.password")
         )
     headers: dict[str, str] = {}
     for pair in (metadata.text("customHeaders") or "").split(","):
@@ -115,18 +115,18 @@ def _server(trigger: Cursor, metadata: Cursor, options: MigrationOptions) -> Sou
         elif name:
             rule = f"{name} may hold a secret and is not copied"
             remarks.append(
-                metadata.reporter.lost(metadata.place_of("customHeaders"), rule, "give access.headers, or a token")
+                metadata.reporter.lost(metadata.place_of("customHeaders"), rule, "set access.headers or bearer_token")
             )
     if metadata.has("cortexOrgID"):
         headers["X-Scope-OrgID"] = metadata.text("cortexOrgID") or ""
     metadata.skip("cortexOrgID")
     if metadata.flag("unsafeSsl"):
         rule = "has no counterpart: certificates are always verified"
-        remarks.append(metadata.reporter.lost(metadata.place_of("unsafeSsl"), rule, "give access.ca_file"))
+        remarks.append(metadata.reporter.lost(metadata.place_of("unsafeSsl"), rule, "set access.ca_file"))
     modes = metadata.text("authModes")
     if modes:
-        rule = f"{modes}: the daemon must be let in by a secret of its own"
-        hint = "access: {bearer_token: {env: NAME}}, or username and password"
+        rule = f"{modes}: the daemon needs its own secret to authenticate"
+        hint = "set access.bearer_token: {env: NAME}, or access.username and access.password"
         remarks.append(metadata.reporter.lost(metadata.place_of("authModes"), rule, hint))
     remarks += authentication(trigger, options)[1]
     settings: list[tuple[str, Any]] = [("url", parts[1] + parts[3])]
@@ -165,7 +165,7 @@ def _cron(trigger: Cursor, metadata: Cursor, _: MigrationOptions) -> TriggerRead
         windows = cron.windows(start, end)
     except cron.CronError as e:
         raise Unsupported(
-            metadata.place_of("start"), str(e), "state it as weekly windows of a schedule, or size it by hand"
+            metadata.place_of("start"), str(e), "write it as weekly windows of a schedule policy, or set an override"
         ) from e
     return CronSchedule(trigger.place, replicas, windows, zone, f"{start} to {end}"), []
 

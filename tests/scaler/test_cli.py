@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from policies.pipeline import decide
 from scaler.cli import main
 from scaler.config.daemon import JournalSpec as Settings
 from scaler.config.load import Workload, workload_from
+from scaler.journal.explain import paragraphs
 from scaler.journal.writer import JournalWriter
-from tests.factories import ABSENT, NOW, fresh, seen
+from tests.factories import ABSENT, NOW, fresh, seen, stale
 
 DOCUMENT: dict[str, Any] = {
     "workload": "llm",
@@ -71,7 +73,7 @@ def test_check_describes_the_configuration(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "w.yaml").write_text(yaml.safe_dump(DOCUMENT))
     code, out, _ = run(capsys, "check", tmp_path)
     assert code == 0
-    assert "policy depth (queue_depth) reads visible, in_flight of queue" in out
+    assert "policy depth (queue_depth) reads visible, in_flight from queue" in out
     assert json.loads(run(capsys, "check", tmp_path, "--json")[1]) == {"valid": True, "workloads": ["llm"]}
 
 
@@ -119,12 +121,20 @@ def test_explain_reports_a_missing_reading_as_absent(tmp_path: Path, capsys: pyt
     assert "keep 5" in out
 
 
+@pytest.mark.parametrize(("errors", "cause"), [({"queue": "connection refused"}, "the last read failed; "), ({}, "")])
+def test_explain_says_whether_the_read_behind_a_stale_value_failed(errors: dict[str, str], cause: str) -> None:
+    observation = replace(seen({"queue.visible": stale(37, 8), "queue.in_flight": stale(0, 8)}), source_errors=errors)
+    tick = decide_tick(workload_from(DOCUMENT), History(), observation)
+    line = f"    queue.visible: stale: {cause}the last value, 37, is 8 s old and is not acted on"
+    assert line in list(paragraphs(tick))
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["--workload", "lm"], "no such workload in the journal; did you mean 'llm'?"),
-        (["--at", "2020-01-01T00:00:00Z"], "before the first recorded turn, at 2027-01-15T08:00:00Z"),
-        (["--at", "yesterday"], "neither ISO 8601"),
+        (["--at", "2020-01-01T00:00:00Z"], "before the first recorded tick, at 2027-01-15T08:00:00Z"),
+        (["--at", "yesterday"], "--at 'yesterday': must be ISO 8601"),
     ],
 )
 def test_explain_without_a_match_reports_the_reason(
@@ -142,7 +152,7 @@ def test_explain_without_a_match_reports_the_reason(
 def test_replay_with_the_recorded_configuration_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path, (30, 50, None, 50, 20, None, 20))
     code, out, _ = run(capsys, "replay", tmp_path)
-    assert (code, out.strip()) == (0, "7 turns decided again: 7 equal")
+    assert (code, out.strip()) == (0, "7 ticks replayed: 7 equal")
 
 
 def test_replay_detects_a_changed_decision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +163,7 @@ def test_replay_detects_a_changed_decision(tmp_path: Path, capsys: pytest.Captur
     file.write_text("\n".join(map(json.dumps, lines)) + "\n")
     code, out, _ = run(capsys, "replay", tmp_path)
     assert code == 1
-    assert "target 6 recorded, 5 anew" in out
+    assert "target 6 recorded, 5 replayed" in out
     assert json.loads(run(capsys, "replay", tmp_path, "--json")[1])["different"] >= 1
 
 
@@ -166,8 +176,8 @@ def test_replay_with_another_configuration_reports_the_differences(
     code, out, _ = run(capsys, "replay", tmp_path / "journal", "--config", tmp_path / "new.yaml")
     assert code == 0
     assert "llm: mean target 4.67 recorded, " in out
-    assert "recorded because depth wants 3.00" in out
-    assert "anew because" in out
+    assert "recorded: depth wants 3.00" in out
+    assert "replayed: " in out
 
 
 def test_replay_skips_ticks_without_recorded_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +187,7 @@ def test_replay_skips_ticks_without_recorded_history(tmp_path: Path, capsys: pyt
     file.write_text("".join([*lines[:2], *lines[12:]]))
     code, out, _ = run(capsys, "replay", tmp_path)
     assert code == 0
-    assert "past not recorded" in out
+    assert "history not recorded" in out
 
 
 # --- the rest
@@ -196,9 +206,30 @@ def test_invalid_arguments_exit_with_usage(args: list[str], capsys: pytest.Captu
     assert "usage: forescale" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "schema", "explain", "replay"])
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_info:
-        main([verb, "--help"])
-    assert exit_info.value.code == 0
-    assert f"usage: forescale {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [
+        ("simulte", "did you mean 'simulate'?"),
+        ("expl", "did you mean 'explain'?"),
+        ("zzz", "the commands are advise, "),
+    ],
+)
+def test_a_mistyped_command_is_refused_with_a_hint(verb: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([verb, "config"], ["help", verb]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(args)
+        assert exit_info.value.code == 2
+        assert f"forescale: error: {verb!r} is not a command; {hint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "doctor", "schema", "explain", "import", "replay"])
+def test_every_verb_has_help_with_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for args in ([verb, "--help"], ["help", verb]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(args)
+        assert exit_info.value.code == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].startswith(f"usage: forescale {verb}")
+    assert f"\nexamples:\n  forescale {verb} " in texts[0]

@@ -13,6 +13,7 @@ from policies.history.pool_memory import PoolMemories
 from policies.model import Fresh, Part, PoolStatus, Shortfall, WorkloadName
 from scaler.cli import main
 from scaler.clock import SystemClock
+from scaler.commands.check import result
 from scaler.commands.doctor import lines, permits
 from scaler.config.load import Config, load
 from scaler.diagnostics import AdapterCheck, check_adapters
@@ -100,7 +101,7 @@ async def test_missing_permission_is_reported_with_its_remedy(cloud: tuple[Aws, 
     proxy.faults["sqs"] = FORBIDDEN["json"]
     by_name = {check.name: check for check in await check_adapters(config, SystemClock())}
     assert "AccessDenied" in by_name["there"].error
-    assert "needs you" in by_name["there"].remedy
+    assert "needs a fix" in by_name["there"].remedy
 
 
 @pytest.mark.slow
@@ -123,7 +124,7 @@ def test_checks_pass_in_the_embedded_world(
     [
         (True, "permitted: eks:UpdateNodegroupConfig"),
         (False, "NOT PERMITTED: eks:UpdateNodegroupConfig: add it to the role"),
-        (None, "not known whether permitted: eks:UpdateNodegroupConfig: add it to the role"),
+        (None, "permission unknown: eks:UpdateNodegroupConfig: add it to the role"),
     ],
 )
 def test_permission_text_distinguishes_granted_denied_and_unknown(granted: bool | None, out: str) -> None:
@@ -131,6 +132,14 @@ def test_permission_text_distinguishes_granted_denied_and_unknown(granted: bool 
     check = AdapterCheck(WorkloadName("llm"), "pool", "spot", "eks_node_group", permits=(permit,))
     assert list(permits(check)) == [out]
     assert check.ok is (granted is not False)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "text"), [("check the name", "llm is missing (check the name)"), ("", "llm is missing")]
+)
+def test_check_shows_an_error_with_its_remedy(remedy: str, text: str) -> None:
+    check = AdapterCheck(WorkloadName("llm"), "pool", "spot", "kubernetes", error="llm is missing", remedy=remedy)
+    assert result(check) == text
 
 
 def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
@@ -154,3 +163,4 @@ def test_pool_status_is_reported_by_zone_with_its_shortfall() -> None:
     assert "a, spot: 2 ready, 1 pending, 1 interruption pending" in out
     assert "capacity shortage since 1970-01-01T00:00:00Z: no p5 in a" in out
     assert "other writer: an HPA" in out
+    assert "s from decision to serving (as configured, no recorded start)" in out

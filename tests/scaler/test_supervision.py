@@ -226,7 +226,7 @@ async def test_daemon_on_a_full_disk_decides_and_reports_lost_records(tmp_path: 
             await wait_for_ticks(d, 3)
             status, body = await d.get("healthz")
             assert (status, json.loads(body)["status"]) == (200, "degraded")
-            assert "cannot record: File too large" in json.loads(body)["problems"]["journal"]
+            assert "cannot write records: File too large" in json.loads(body)["problems"]["journal"]
             metrics = (await d.get("metrics"))[1]
             assert "forescale_journal_damaged_lines 1.0" in metrics
             lost = next(line for line in metrics.splitlines() if line.startswith("forescale_journal_lost_records "))

@@ -31,10 +31,10 @@ MAX_ROWS: Final = 1000
 MIN_ROWS: Final = 240
 """Minimum number of ticks stored per workload with many workloads: an hour at 15 s."""
 MAX_TOTAL_ROWS: Final = 500_000
-"""Number of ticks of all workloads that reduces the ticks per workload: info 30 MB."""
+"""Number of ticks of all workloads that reduces the ticks per workload: about 30 MB."""
 MIN_RUNS: Final = 8
 MAX_TOTAL_RUNS: Final = 16_000
-"""Number of decisions of all workloads that reduces the decisions per workload: info 60 MB."""
+"""Number of decisions of all workloads that reduces the decisions per workload: about 60 MB."""
 SPARK_TICKS: Final = 30
 """Ticks in a sparkline of the list; four times as many in a short list."""
 SHORT_LIST: Final = 12
@@ -112,7 +112,7 @@ class Dashboard:
         name = WorkloadName(request.match_info["name"])
         stored = self._stored.get(name)
         if stored is None and name not in self._info.names():
-            return _reply(_to_json({"error": f"no workload is called {name}"}), 404)
+            return _reply(_to_json({"error": f"no workload is named {name}"}), 404)
         shown = stored or StoredTicks(0)
         facts = self._info.facts(name, lead_times=True)
         body = {
@@ -133,7 +133,7 @@ class Dashboard:
         return {"version": self._version, "generation": generation, "at": newest, "count": count}
 
     def _line(self, name: WorkloadName, stored: StoredTicks) -> dict[str, Any]:
-        assert stored.decisions.last is not None, f"{name} is kept without a turn"  # noqa: S101 - an invariant
+        assert stored.decisions.last is not None, f"{name} is stored without a tick"  # noqa: S101 - an invariant
         return {
             "workload": name,
             **summary(stored.decisions.last, self._info.facts(name, lead_times=False)),

@@ -15,7 +15,7 @@ def shadow_rows(shadow: Shadow) -> dict[str, Any]:
     shadow_tick, totals = shadow.last, shadow.totals
     return {
         "at": None if shadow_tick is None else shadow_tick.tick.at,
-        "verdict": "no turn yet" if shadow_tick is None else verdict(shadow_tick.tick),
+        "verdict": "no tick yet" if shadow_tick is None else verdict(shadow_tick.tick),
         "open_loop": shadow_tick is not None and shadow_tick.open_loop,
         "first": _side(None if shadow_tick is None else shadow_tick.first),
         "shadow": _side(None if shadow_tick is None else shadow_tick.shadow),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scaler.config.document import parse, value_in
 from scaler.config.files import MAX_FILE_BYTES
 from scaler.config.load import load
-from scaler.config.problems import ConfigError, Problem
+from scaler.config.problems import COMMAND_LINE, ConfigError, Problem
 from scaler.config.yaml_composer import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS
 from tests.scaler.config.test_config import GOOD
 from tests.scaler.test_daemon import configuration, running
@@ -231,6 +231,26 @@ def test_problem_truncates_long_quoted_text() -> None:
     problem = Problem("f.yaml", 1, "kind", "", f"{'a' * 100_000!r} is no kind", "write " + "b " * 100_000)
     assert "is no kind" in str(problem)
     assert len(str(problem)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (
+            Problem("f.yaml", 3, "slo", "5", "must be a mapping", "ttft_s: 5"),
+            "f.yaml:3: slo = 5: must be a mapping (ttft_s: 5)",
+        ),
+        (Problem("f.yaml", 3, "", "", "not YAML"), "f.yaml:3: not YAML"),
+        (
+            Problem("f.yaml", 3, "", "(a list)", "must be a mapping"),
+            "f.yaml:3: the document = (a list): must be a mapping",
+        ),
+        (Problem(COMMAND_LINE, 1, "--out", "a.yaml", "exists"), "command line: --out = a.yaml: exists"),
+        (Problem("--shadow", 1, "chat.pools", "", "differ"), "--shadow: chat.pools: differ"),
+    ],
+)
+def test_problem_names_its_place(problem: Problem, text: str) -> None:
+    assert str(problem) == text
 
 
 def test_problem_escapes_unprintable_characters() -> None:

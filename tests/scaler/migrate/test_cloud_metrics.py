@@ -74,7 +74,7 @@ def test_native_import_of_a_cloudwatch_trigger_is_a_metric_policy(tmp_path: Path
     [
         ({"expression": "SELECT 1"}, "expression", "is metric math"),
         ({"dimensionValue": "llama"}, "dimensionValue", "has 1 values for the 2 names"),
-        ({"metricUnit": "Count"}, "metricUnit", "does not narrow the metric"),
+        ({"metricUnit": "Count"}, "metricUnit", "is not used to select the metric"),
         ({"awsAccessKeyIDFromEnv": "KEY"}, "", "keys are not copied"),
     ],
 )

@@ -37,10 +37,10 @@ def write_manifests(folder: Path, *manifests: Mapping[str, Any]) -> Path:
 def test_import_prints_workloads_that_pass_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "import", MANIFESTS / "hpa-vllm.yaml", "--prometheus", SERVER)
     assert code == 0
-    assert "Done another way:" in err
+    assert "Works differently:" in err
     (tmp_path / "made.yaml").write_text(out)
     code, out, _ = run(capsys, "check", tmp_path / "made.yaml")
-    assert (code, out.splitlines()[0]) == (0, "vllm-llama: 2 to 12 replicas, a turn every 15 s")
+    assert (code, out.splitlines()[0]) == (0, "vllm-llama: 2 to 12 replicas, a tick every 15 s")
 
 
 def test_import_writes_a_manifest_folder_to_one_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,10 +72,10 @@ def test_workloads_of_one_name_get_their_namespace_as_prefix(
 @pytest.mark.parametrize(
     ("args", "rule"),
     [
-        (["--prometheus", "prometheus:9090"], "must be an http or https address"),
-        (["--prometheus", "http://me:secret@p"], "must be an http or https address"),
-        (["--out", "{folder}/manifests.yaml"], "exists, and may be what a daemon runs by"),
-        (["--out", "{folder}/none/made.yaml"], "there is no such directory"),
+        (["--prometheus", "prometheus:9090"], "must be an http or https URL"),
+        (["--prometheus", "http://me:secret@p"], "must be an http or https URL"),
+        (["--out", "{folder}/manifests.yaml"], "already exists, and a daemon may be running it"),
+        (["--out", "{folder}/none/made.yaml"], "its directory does not exist"),
     ],
 )
 def test_invalid_arguments_are_reported_and_write_nothing(
@@ -96,7 +96,7 @@ def test_invalid_workload_is_reported_before_the_file_is_written(
     file = write_manifests(tmp_path, changed(HPA, spec__maxReplicas=1_000_000))
     code, out, err = run(capsys, "import", file, "--prometheus", SERVER, "--out", tmp_path / "made.yaml")
     assert (code, out) == (2, "")
-    assert "the workload made of it" in err
+    assert "the generated workload" in err
     assert "max_replicas" in err
     assert not (tmp_path / "made.yaml").exists()
 

@@ -45,12 +45,12 @@ def test_cron_pair_becomes_weekly_windows(start: str, end: str, expected: list[d
 @pytest.mark.parametrize(
     ("start", "end", "rule"),
     [
-        ("0 8 * *", "0 18 * * *", "no cron expression"),
+        ("0 8 * *", "0 18 * * *", "needs five fields"),
         ("0 8 1 * *", "0 18 1 * *", "day of the month"),
         ("0 8 * 1 *", "0 18 * 1 *", "the month"),
-        ("61 8 * * *", "0 18 * * *", "within 0 to 59"),
-        ("0 8 * * 7", "0 18 * * *", "within 0 to 6"),
-        ("0 x * * *", "0 18 * * *", "no number"),
+        ("61 8 * * *", "0 18 * * *", "must be from 0 to 59"),
+        ("0 8 * * 7", "0 18 * * *", "must be from 0 to 6"),
+        ("0 x * * *", "0 18 * * *", "is not a number"),
         ("0 8 * * *", "0 8 * * *", "must differ"),
     ],
 )

@@ -31,8 +31,8 @@ def problems_of(folder: Path, text: str) -> list[Problem]:
     [
         ({"spec__maxReplicas": ...}, "spec.maxReplicas", "is required"),
         ({"spec__maxReplicas": 0}, "spec.maxReplicas", "whole number of at least 1"),
-        ({"spec__minReplicas": 12}, "spec", "its least, 12, is above its most"),
-        ({"spec__metrics": []}, "spec", "nothing that Forescale could decide by"),
+        ({"spec__minReplicas": 12}, "spec", "the minimum, 12, is above the maximum"),
+        ({"spec__metrics": []}, "spec", "has no metric or trigger that the import supports"),
         ({"spec__metrics": [{"type": "Extern"}]}, "spec.metrics[0].type", "must be one of Resource,"),
         ({"spec__metrics": "cpu"}, "spec.metrics", "must be a list"),
         ({"spec__scaleTargetRef": ...}, "spec.scaleTargetRef", "is required"),
@@ -61,7 +61,8 @@ def test_invalid_hpa_reports_path_and_rule(tmp_path: Path, change: dict[str, Any
          "spec.fallback.behavior", "must be one of static"),
         ({"spec__triggers": [{"type": "prometheus", "metadata": {"threshold": "5"}}]},
          "spec.triggers[0].metadata.query", "is required"),
-        ({"spec__triggers": [{"type": "rabbitmq", "metadata": {}}]}, "spec", "nothing that Forescale could decide by"),
+        ({"spec__triggers": [{"type": "rabbitmq", "metadata": {}}]}, "spec",
+         "has no metric or trigger that the import supports"),
         ({"spec__triggers": [changed(SQS, metadata__queueURL="prompts")]}, "spec.triggers[0].metadata.queueURL",
          "must be the queue's URL"),
         ({"spec__triggers": [changed(SQS, metadata__queueURL=..., metadata__queueURLFromEnv="QUEUE")]},
@@ -116,15 +117,15 @@ def test_metrics_api_metric_needs_a_prometheus_server(tmp_path: Path) -> None:
 def test_keda_generated_hpa_alone_names_its_scaled_object(tmp_path: Path) -> None:
     own = changed(HPA, metadata__labels={"scaledobject.keda.sh/name": "workers"})
     (problem,) = errors(tmp_path, own)
-    assert problem.hint == "import that: kubectl get scaledobject workers -o yaml"
+    assert problem.hint == "import that object: kubectl get scaledobject workers -o yaml"
 
 
 @pytest.mark.parametrize(
     ("text", "rule", "hint"),
     [
         ("kind: [", "", ""),
-        ("a: {{ .Values.x }}\n", "", "render it first: helm template"),
-        ("just: text\n", "is no Kubernetes object", ""),
+        ("a: {{ .Values.x }}\n", "", "render the template first: helm template"),
+        ("just: text\n", "is not a Kubernetes object", ""),
         ("apiVersion: v1\nkind: Service\n", "holds no HorizontalPodAutoscaler", "kubectl get hpa,scaledobject -o yaml"),
         ("apiVersion: v1\nkind: List\nitems: [3]\n", "must be a mapping", ""),
         ("", "", ""),

@@ -160,7 +160,7 @@ def test_hpa_metric_becomes_a_prometheus_query(
         pytest.param(
             metric("External", {"type": "AverageValue", "averageValue": "1"}, metric={"name": "s0-aws-sqs|x"}),
             "spec.metrics[1].external.metric.name",
-            "an adapter's own name",
+            "is a name that only the adapter knows",
             id="a name that is no series",
         ),
         pytest.param(
@@ -170,7 +170,7 @@ def test_hpa_metric_becomes_a_prometheus_query(
                 metric={"name": "x", "selector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}},
             ),
             "spec.metrics[1].external.metric.selector.matchExpressions",
-            "narrows the metric",
+            "selects series of the metric",
             id="an expression",
         ),
     ],

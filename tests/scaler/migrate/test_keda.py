@@ -179,7 +179,7 @@ def test_paused_scaled_object_is_imported_paused(tmp_path: Path) -> None:
     result = import_manifests(tmp_path, paused)
     (spec,) = load_imported(tmp_path, result)
     assert spec.paused
-    assert any("where KEDA first sets it to 4" in p.rule for p in result.findings.differs)
+    assert any("but KEDA first sets it to 4" in p.rule for p in result.findings.differs)
 
 
 def test_keda_generated_hpa_is_skipped_with_its_scaled_object(tmp_path: Path) -> None:
@@ -199,5 +199,5 @@ def test_keda_generated_hpa_is_skipped_with_its_scaled_object(tmp_path: Path) ->
     result = import_manifests(tmp_path, KEDA, own)
     assert result.names == ("workers",)
     assert "KEDA's own HPA" in result.findings.differs[0].rule
-    with pytest.raises(ConfigError, match="import that: kubectl get scaledobject workers"):
+    with pytest.raises(ConfigError, match="import that object: kubectl get scaledobject workers"):
         import_manifests(tmp_path, changed(KEDA, metadata__namespace="elsewhere"), own)

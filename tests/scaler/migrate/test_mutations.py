@@ -72,7 +72,7 @@ def test_mutated_manifest_is_imported_or_rejected_with_its_line(
     code, out = run_import(str(file), *option)
     assert code in {0, 1, 2}
     if code:
-        assert re.search(r"(changed\.yaml|the workload made of it):[0-9]+", out)
+        assert re.search(r"(changed\.yaml|the generated workload):[0-9]+", out)
 
 
 WRONG = {

@@ -58,7 +58,7 @@ def test_policy_that_measures_replicas_gets_min_replicas_one(tmp_path: Path) -> 
     result = import_manifests(tmp_path, changed(KEDA, spec__triggers=[mean]), native=True)
     (spec,) = load_imported(tmp_path, result)
     assert spec.min_replicas == 1
-    assert any("0 needs a policy that can tell work where no replica is" in p.rule for p in result.findings.lost)
+    assert any("0 needs a policy that measures work at zero replicas" in p.rule for p in result.findings.lost)
 
 
 TWO = [{"type": "Pods", "value": 2, "periodSeconds": 30}]

@@ -129,12 +129,12 @@ def test_unsupported_queue_metadata_is_lost_without_its_secret(
         (PUBSUB, {"subscriptionName": ...}, "subscriptionName", "is required"),
         (PUBSUB, {"subscriptionName": ..., "subscriptionNameFromEnv": "S"}, "subscriptionNameFromEnv", "container"),
         (PUBSUB, {"subscriptionName": ..., "topicName": "t"}, "topicName", "they wait in its subscriptions"),
-        (PUBSUB, {"mode": "PullRequestCount"}, "mode", "PullRequestCount is not read"),
-        (BUS, {"namespace": ...}, "namespace", "is in the connection string alone"),
-        (BUS, {"useRegex": "true"}, "useRegex", "every queue of a pattern"),
-        (BUS, {"cloud": "Private"}, "endpointSuffix", "is required where cloud is Private"),
+        (PUBSUB, {"mode": "PullRequestCount"}, "mode", "PullRequestCount is not supported"),
+        (BUS, {"namespace": ...}, "namespace", "is only in the connection string"),
+        (BUS, {"useRegex": "true"}, "useRegex", "adds up all queues that match a pattern"),
+        (BUS, {"cloud": "Private"}, "endpointSuffix", "is required for cloud: Private"),
         (BUS, {"cloud": "AzureGermanCloud"}, "cloud", "must be one of AzurePublicCloud"),
-        (BUS, {"topicName": "t"}, "", "must name a queueName, or a topicName and a subscriptionName"),
+        (BUS, {"topicName": "t"}, "", "must have a queueName, or a topicName and a subscriptionName"),
     ],
 )
 def test_unreadable_queue_is_lost_among_triggers_and_an_error_alone(

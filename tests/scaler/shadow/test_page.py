@@ -84,7 +84,7 @@ async def test_explain_reports_missing_shadow_records(tmp_path: Path, capsys: py
         await app.shadows.reload({})
         await app.tick()
     assert main(["explain", str(tmp_path / "journal"), "--shadow"]) == 2
-    assert "no turn of a shadow is recorded yet" in capsys.readouterr().err
+    assert "no shadow tick is recorded yet" in capsys.readouterr().err
 
 
 async def test_replay_skips_shadow_ticks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,16 +125,16 @@ async def test_browser_shows_the_shadow_next_to_the_live_policy(tmp_path: Path) 
             await app.tick()
         await page.show(1440, 900, "light")
         await page.go(f"{address}#/w/{NAME}")
-        await page.until("document.querySelector('.shadow tbody')?.textContent.includes('Asked for')")
+        await page.until("document.querySelector('.shadow tbody')?.textContent.includes('Desired')")
         cells = "[...document.querySelectorAll('.shadow tbody tr')[0].children].map(c => c.textContent).join(' ')"
-        assert await page.tell(cells) == "Asked for 3 6 +3"
+        assert await page.tell(cells) == "Desired 3 6 +3"
         assert isinstance(app.source, FakeSource)
         app.source.values = {**app.source.values, "visible": 40.0}
         await app.tick()
-        await page.until(f"{cells} === 'Asked for 4 8 +4'")
+        await page.until(f"{cells} === 'Desired 4 8 +4'")
         late = "[...document.querySelectorAll('.shadow tbody tr')].at(-1).textContent"
-        assert await page.tell(late) == "Late requests predicted–––"
-        assert "not known: the workload has no SLO" in await page.tell(
+        assert await page.tell(late) == "SLO violations (predicted)–––"
+        assert "SLO violations are unknown: the workload has no SLO" in await page.tell(
             "document.querySelector('.shadow > .muted').textContent"
         )
         await app.shadows.reload({})

@@ -120,7 +120,7 @@ async def test_removed_workload_is_absent_and_changes_the_generation(client: Cli
     before = await client.json("api/workloads")
     dashboard.forget(WorkloadName("a"))
     assert (await client.json("api/workloads"))["generation"] != before["generation"]
-    assert "no workload is called a" in (await client.json("api/workloads/a", 404))["error"]
+    assert "no workload is named a" in (await client.json("api/workloads/a", 404))["error"]
 
 
 async def test_stale_absent_and_unknown_values_are_null(client: Client, dashboard: Dashboard) -> None:

@@ -141,7 +141,7 @@ async def test_page_follows_ticks_and_survives_a_daemon_restart(page: chromium.P
         dashboard.observe(tick(turn=1, demand=3.25))
         await page.until("document.querySelector('.figures dd').textContent === '3.25'")
     await page.until("!document.getElementById('banner').hidden")
-    assert "Connection lost, showing the state of" in await page.tell("document.getElementById('banner').textContent")
+    assert "Connection lost. Showing the state of" in await page.tell("document.getElementById('banner').textContent")
     assert await page.tell("document.querySelector('.figures dd').textContent") == "3.25"
     restarted = Dashboard("1.2.3", Known())
     restarted.observe(tick(turn=2, demand=1.5))
@@ -223,6 +223,6 @@ async def test_two_thousand_workloads_are_listed_worst_first_and_searched(
 async def test_page_reports_no_tick_yet_and_unknown_workload(page: chromium.Page, address: str) -> None:
     await page.show(390, 844, "dark", mobile=True)
     await page.go(address)
-    await page.until("document.querySelector('main').textContent.includes('No turn yet')")
+    await page.until("document.querySelector('main').textContent.includes('No tick yet')")
     await page.go(f"{address}#/w/nobody")
-    await page.until("document.querySelector('main').textContent.includes('No workload is called nobody')")
+    await page.until("document.querySelector('main').textContent.includes('No workload is named nobody')")

@@ -118,7 +118,7 @@ def test_several_workloads_are_reported_one_after_the_other(tmp_path: Path, caps
     ("args", "message"),
     [
         pytest.param(("none",), "none: no such file or directory", id="no journal"),
-        pytest.param(("JOURNAL", "--since", "yesterday"), "--since 'yesterday': neither ISO 8601", id="time"),
+        pytest.param(("JOURNAL", "--since", "yesterday"), "--since 'yesterday': must be ISO 8601", id="time"),
         pytest.param(("JOURNAL", "--since", "2026-01-06", "--until", "2026-01-05"), "must be after --since", id="ends"),
         pytest.param(("JOURNAL", "--workload", "chta"), "did you mean 'chat'?", id="workload"),
         pytest.param(("JOURNAL", "--model", "llama-9"), "llama-9", id="model"),

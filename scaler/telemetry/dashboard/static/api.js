@@ -24,7 +24,7 @@ export class List {
     if (body.generation !== this.head?.generation) this.lines = new Map();
     for (const line of body.workloads) this.lines.set(line.workload, line);
     for (const name of body.starting) {
-      this.lines.set(name, { workload: name, states: ["starting"], verdict: "no turn yet", spark: null });
+      this.lines.set(name, { workload: name, states: ["starting"], verdict: "no tick yet", spark: null });
     }
     this.head = body;
     return body;

@@ -25,8 +25,8 @@ export class Detail {
     this.figures = el("dl", { class: "figures" });
     this.spans = el("div", { class: "spans", role: "group", "aria-label": "Time shown" },
       ...SPANS.map(([text, s]) => el("button", { type: "button", "aria-pressed": String(s === this.#span_s), onclick: () => this.#show(s) }, text)));
-    this.unzoom = el("button", { type: "button", class: "ghost", hidden: true, onclick: () => this.#zoomTo(null) }, "Follow again");
-    this.band = el("span", { class: "legend" }, el("span", {}, el("i", { class: "swatch band", "aria-hidden": "true" }), "blind: no scale-in"));
+    this.unzoom = el("button", { type: "button", class: "ghost", hidden: true, onclick: () => this.#zoomTo(null) }, "Back to live");
+    this.band = el("span", { class: "legend" }, el("span", {}, el("i", { class: "swatch band", "aria-hidden": "true" }), "blind: scale-in is blocked"));
     this.plots = el("div", { class: "plots" });
     this.reasons = new Reasons();
     this.shadow = new Shadow();
@@ -54,7 +54,7 @@ export class Detail {
   }
 
   showNotFound(why) {
-    setText(this.note, `${why[0].toUpperCase()}${why.slice(1)}. It may have been removed, or not yet been added.`);
+    setText(this.note, `${why[0].toUpperCase()}${why.slice(1)}. It was removed, or is not added yet.`);
     this.note.hidden = false;
   }
 
@@ -62,7 +62,7 @@ export class Detail {
     this.note.hidden = body.now !== null;
     this.content.hidden = body.now === null;
     if (body.now === null) {
-      setText(this.note, "No turn yet. Plots and reasons appear here after the first.");
+      setText(this.note, "No tick yet. Plots and reasons appear here after the first tick.");
       this.states.replaceChildren(badge("starting"));
       return;
     }
@@ -118,12 +118,12 @@ export class Detail {
 function figures(list, { now, facts }) {
   const pending = (now.pools ?? []).reduce((sum, p) => sum + (p.pending ?? 0), 0);
   const bounds = facts.max_replicas === null ? null : `${facts.min_replicas} to ${facts.max_replicas}`;
-  const lead = facts.lead_p50_s === null ? null : `P90 ${duration(facts.lead_p90_s)}, ${facts.lead_times} seen`;
+  const lead = facts.lead_p50_s === null ? null : `P90 ${duration(facts.lead_p90_s)}, ${facts.lead_times} measured`;
   const shown = [
-    ["demand", "Demand", amount(now.demand), "replicas' worth of work"],
+    ["demand", "Demand", amount(now.demand), "replica equivalents"],
     ["target", "Desired", amount(now.desired), bounds ? `bounds ${bounds}` : ""],
-    ["ready", "Ready", amount(now.ready), pending ? `${pending} still starting` : "none starting"],
-    ["", "Lead time", facts.lead_p50_s === null ? "–" : duration(facts.lead_p50_s), lead ?? "none measured yet"],
+    ["ready", "Ready", amount(now.ready), pending ? `${pending} pending` : "none pending"],
+    ["", "Lead time (P50)", facts.lead_p50_s === null ? "–" : duration(facts.lead_p50_s), lead ?? "none measured yet"],
   ];
   if (list.children.length !== shown.length) {
     list.replaceChildren(...shown.map(([kind, name]) => el("div", { class: "card" },

@@ -63,17 +63,17 @@ function head({ version, count, at }) {
   shownAt = at ?? shownAt;
   setText(part("version"), `v${version}`);
   setText(part("count"), `${count} ${count === 1 ? "workload" : "workloads"}`);
-  setText(part("clock"), at === null ? "no turn yet" : clock(at));
+  setText(part("clock"), at === null ? "no tick yet" : clock(at));
   setText(part("zone"), at === null ? "" : zone());
-  if (at !== null) part("clock").title = `The newest turn, on the daemon's clock: ${day(at)}, ${clock(at)}`;
+  if (at !== null) part("clock").title = `Newest tick, on the daemon's clock: ${day(at)}, ${clock(at)}`;
 }
 
 function connection() {
   const lost = failures > 0;
   const banner = part("banner");
   const text = shownAt === null
-    ? "No answer from the daemon. Trying again…"
-    : `Connection lost, showing the state of ${clock(shownAt)}. Trying again…`;
+    ? "No response from the daemon. Retrying…"
+    : `Connection lost. Showing the state of ${clock(shownAt)}. Retrying…`;
   if (lost) setText(banner, text);
   banner.hidden = !lost;
   part("live").classList.toggle("lost", lost);

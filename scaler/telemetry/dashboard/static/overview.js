@@ -13,10 +13,10 @@ const byName = (a, b) => a.workload.localeCompare(b.workload, undefined, { numer
 const COLUMNS = [
   { key: "workload", title: "Workload", first: "ascending", order: byName },
   { key: "states", title: "State", first: "descending", order: (a, b) => severity(a) - severity(b) },
-  { key: "demand", title: "Demand", order: byNumber("demand"), n: true, hint: "Replicas' worth of work" },
-  { key: "desired", title: "Desired", order: byNumber("desired"), n: true, hint: "The size decided" },
-  { key: "ready", title: "Ready", order: byNumber("ready"), n: true, hint: "Replicas that can serve" },
-  { title: "Last turns" },
+  { key: "demand", title: "Demand", order: byNumber("demand"), n: true, hint: "Load in replica equivalents" },
+  { key: "desired", title: "Desired", order: byNumber("desired"), n: true, hint: "Replicas that the last tick decided" },
+  { key: "ready", title: "Ready", order: byNumber("ready"), n: true, hint: "Replicas that serve" },
+  { title: "Last ticks" },
   { title: "Why" },
 ];
 
@@ -65,8 +65,8 @@ export class Overview {
     arrange(this.body, shown.map((line) => this.#row(line)));
     const names = new Set(lines.map((l) => l.workload));
     for (const name of this.#rows.keys()) if (!names.has(name)) this.#rows.delete(name);
-    setText(this.note, !lines.length ? "No turn yet. The first workloads appear here once they have been looked at."
-      : matching.length ? "" : "No workload is like that.");
+    setText(this.note, !lines.length ? "No tick yet. A workload appears here after its first tick."
+      : matching.length ? "" : "No workload matches the search.");
     this.card.classList.toggle("few", lines.length <= SHORT_LIST);
     this.note.hidden = matching.length > 0;
     this.card.hidden = !matching.length;

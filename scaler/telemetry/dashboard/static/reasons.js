@@ -1,8 +1,8 @@
-// Reasons of the last decisions: the daemon's verdict, and its whole explanation when opened.
+// Reasons of the last decisions: the daemon's verdict, and its full explanation when opened.
 import { arrange, el, setText } from "./dom.js";
 import { clock } from "./format.js";
 
-const KIND_LABELS = { changed: "size changed", refused: "write refused", blind: "blind", held: "held back" };
+const KIND_LABELS = { changed: "size changed", refused: "write refused", blind: "blind: scale-in blocked", held: "change held back" };
 
 export class Reasons {
   #items = new Map();
@@ -10,11 +10,11 @@ export class Reasons {
   constructor() {
     this.now = [el("time"), el("span"), el("p", { class: "problem" })];
     this.sections = el("div", { class: "sections" });
-    this.why = el("details", { class: "why" }, el("summary", {}, "The whole explanation"), this.sections);
+    this.why = el("details", { class: "why" }, el("summary", {}, "Full explanation"), this.sections);
     this.list = el("ol", { class: "runs" });
     this.only = el("button", { type: "button", class: "ghost", "aria-pressed": "false", onclick: () => this.#toggle() }, "Changes only");
     this.last = el("section", { class: "card last" },
-      el("h2", {}, "Why this size now"), el("p", { class: "verdict" }, this.now[0], this.now[1]), this.now[2], this.why);
+      el("h2", {}, "Why this size"), el("p", { class: "verdict" }, this.now[0], this.now[1]), this.now[2], this.why);
     this.root = el("section", { class: "card reasons" },
       el("div", { class: "row" }, el("h2", {}, "Last decisions"), el("span", { class: "grow" }), this.only), this.list);
   }
@@ -27,7 +27,7 @@ export class Reasons {
     if (generation !== this.generation) this.#items.clear();
     this.generation = generation;
     const items = decisions.map((d) => this.#item(d));
-    arrange(this.list, items.length ? items : [el("li", { class: "muted" }, "Nothing has changed or been refused yet.")]);
+    arrange(this.list, items.length ? items : [el("li", { class: "muted" }, "No size change, refused write or blocked change yet.")]);
     const current = new Set(decisions.map((d) => d.since));
     for (const since of this.#items.keys()) if (!current.has(since)) this.#items.delete(since);
   }
@@ -54,7 +54,7 @@ export class Reasons {
     setText(time, clock(decision.until));
     setText(text, decision.verdict);
     setText(problem, decision.problem);
-    setText(times, decision.times > 1 ? `${decision.times} turns, since ${clock(decision.since)}` : "");
+    setText(times, decision.times > 1 ? `${decision.times} ticks, since ${clock(decision.since)}` : "");
     if (details.open) fillSections(details.lastChild, decision.sections);
     return item;
   }

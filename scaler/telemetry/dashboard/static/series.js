@@ -7,9 +7,9 @@ const SOLID = 3;
 const FIXED = { utilization: "c1", kv_cache_usage: "c2", visible: "c1", in_flight: "c2", delayed: "c3" };
 const GROUPS = [
   { unit: "messages", title: "Queue depth" },
-  { unit: "share", title: "Shares: GPU and KV cache" },
-  { unit: "seconds", title: "Waiting" },
-  { unit: "count", title: "Engines and other counts" },
+  { unit: "share", title: "Shares (GPU, KV cache)" },
+  { unit: "seconds", title: "Latency and age" },
+  { unit: "count", title: "Counts (requests, engines)" },
   { unit: "per second", title: "Rates" },
 ];
 

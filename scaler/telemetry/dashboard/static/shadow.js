@@ -12,7 +12,7 @@ export class Shadow {
     this.verdict = el("span");
     this.body = el("tbody");
     this.note = el("p", { class: "muted" });
-    const head = ["", "Run", "Shadow", "More"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
+    const head = ["", "Live", "Shadow", "Difference"].map((name, i) => el("th", { scope: "col", class: i ? "n" : null }, name));
     this.root.append(el("h2", {}, "Shadow"), el("p", { class: "verdict" }, this.time, this.verdict),
       el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ...head)), this.body)), this.note);
   }
@@ -25,17 +25,17 @@ export class Shadow {
     const { first, shadow: own, totals } = shadow;
     const difference = (a, b) => (known(a) && known(b) ? b - a : null);
     const rows = [
-      ["Asked for", first.asked, own.asked, difference(first.asked, own.asked)],
+      ["Desired", first.asked, own.asked, difference(first.asked, own.asked)],
       ["Serving", first.serving, own.serving, difference(first.serving, own.serving)],
-      ["USD an hour", first.usd_per_hour, own.usd_per_hour, difference(first.usd_per_hour, own.usd_per_hour)],
+      ["USD per hour", first.usd_per_hour, own.usd_per_hour, difference(first.usd_per_hour, own.usd_per_hour)],
       ["Replica-hours so far", totals.replica_hours.first, totals.replica_hours.shadow, totals.more_replica_hours],
       ["USD so far", totals.usd?.first, totals.usd?.shadow, totals.more_usd],
-      ["Late requests predicted", totals.late?.first, totals.late?.shadow, totals.more_late],
+      ["SLO violations (predicted)", totals.late?.first, totals.late?.shadow, totals.more_late],
     ];
     this.body.replaceChildren(...rows.map(([name, ...values]) => el("tr", {}, el("th", { scope: "row" }, name),
       ...values.map((v, i) => el("td", { class: "n" }, i === 2 ? signed(v) : amount(v))))));
-    const held = shadow.open_loop ? "Neither acts: both sizes are held open-loop." : "Its size is held open-loop: the world does not answer.";
-    const late = known(totals.more_late) ? "" : ` Late requests are not known: ${shadow.told_by || "no turn yet"}.`;
-    setText(this.note, `${totals.turns} turns, another size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);
+    const held = shadow.open_loop ? "Dry run: both sizes are computed open-loop." : "The shadow's size is computed open-loop: it does not change the load.";
+    const late = known(totals.more_late) ? "" : ` SLO violations are unknown: ${shadow.told_by || "no tick yet"}.`;
+    setText(this.note, `${totals.turns} ticks, a different size in ${totals.differing}${totals.failed ? `, ${totals.failed} failed` : ""}. ${held}${late}`);
   }
 }

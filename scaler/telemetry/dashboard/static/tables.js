@@ -11,7 +11,7 @@ export function signalTable(section, now) {
     s.reason ? el("tr", { class: "note" }, el("td", { colspan: 4 }, s.reason)) : null,
   ]);
   const table = el("table", {}, head(["Signal"], ["Value", true], ["Age", true], ["State"]), el("tbody", {}, ...rows.filter(Boolean)));
-  const failed = Object.entries(now.errors).map(([name, why]) => el("p", { class: "error" }, `${name} could not be read: ${why}`));
+  const failed = Object.entries(now.errors).map(([name, why]) => el("p", { class: "error" }, `Reading ${name} failed: ${why}`));
   section.replaceChildren(el("h2", {}, "Signals"), el("div", { class: "scroll" }, table), ...failed);
 }
 
@@ -21,17 +21,17 @@ export function poolTable(section, now) {
       el("td", { class: "n" }, p.target === null ? MISSING : amount(p.target)), el("td", {}, p.result || freshness(p.state))),
     ...notes(p).map((text) => el("tr", { class: "note" }, el("td", { colspan: 6 }, text))),
   ]);
-  const table = el("table", {}, head(["Pool"], ["Asked for", true], ["Ready", true], ["Starting", true], ["Target", true], ["Result"]), el("tbody", {}, ...rows));
+  const table = el("table", {}, head(["Pool"], ["Desired", true], ["Ready", true], ["Pending", true], ["Target", true], ["Result"]), el("tbody", {}, ...rows));
   section.replaceChildren(el("h2", {}, "Pools"), el("div", { class: "scroll" }, table));
 }
 
 function notes(pool) {
   const found = [...(pool.remarks ?? [])];
-  if (pool.interruption_pending) found.unshift(`${pool.interruption_pending} of the ready ones will soon be taken`);
-  if (pool.failed) found.unshift(`${pool.failed} of those asked for will not come`);
-  if (pool.state === "stale") found.push(`last seen ${duration(pool.age_s)} ago`);
-  if (pool.why) found.push(`size not known: ${pool.why}`);
-  else if (pool.error) found.push(`could not be read: ${pool.error}`);
+  if (pool.interruption_pending) found.unshift(`${pool.interruption_pending} ready replicas have an interruption pending`);
+  if (pool.failed) found.unshift(`${pool.failed} requested replicas will not arrive`);
+  if (pool.state === "stale") found.push(`size last confirmed ${duration(pool.age_s)} ago`);
+  if (pool.why) found.push(`size unknown: ${pool.why}`);
+  else if (pool.error) found.push(`read failed: ${pool.error}`);
   if (pool.reason) found.push(pool.reason);
   return found;
 }

@@ -2,7 +2,7 @@
 (() => {
   const KEY = "forescale.theme";
   const ORDER = ["auto", "light", "dark"];
-  const LABEL = { auto: "as the system", light: "light", dark: "dark" };
+  const LABEL = { auto: "same as the system", light: "light", dark: "dark" };
   let choice = "auto";
   try {
     if (ORDER.includes(localStorage.getItem(KEY))) choice = localStorage.getItem(KEY);
@@ -15,7 +15,7 @@
     const button = document.getElementById("theme");
     if (button) {
       button.textContent = choice[0].toUpperCase() + choice.slice(1);
-      button.setAttribute("aria-label", `Colours: ${LABEL[choice]}. Press for the next.`);
+      button.setAttribute("aria-label", `Colors: ${LABEL[choice]}. Press to change.`);
     }
     window.dispatchEvent(new Event("themechange"));
   };

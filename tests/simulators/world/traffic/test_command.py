@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaler.cli import VERBS, main
+from scaler.cli import main, parser
+from scaler.commands.verbs import VERBS
 from simulators.reporting.progress import MIN_WORK, ProgressBar
 from simulators.world.traffic.readers import read
 from simulators.world.traffic.trace import TraceError
@@ -166,3 +168,11 @@ def test_every_verb_has_a_module(capsys: pytest.CaptureFixture[str]) -> None:
     listed = capsys.readouterr().out
     assert all(re.search(rf"\n    {verb}\s", listed) for verb in VERBS)
     assert list(VERBS) == sorted(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_of_the_help_are_valid_commands(verb: str) -> None:
+    for example in VERBS[verb].examples.splitlines():
+        words = shlex.split(example.partition(" > ")[0])
+        assert words[:2] == ["forescale", verb]
+        parser(verb).parse_args(words[1:])

@@ -1,0 +1,118 @@
+"""The commands of the command line: their modules, and the texts of their help."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Verb(NamedTuple):
+    """One command: its module, imported on use, whose `command` runs it, and the texts of its help."""
+
+    module: str
+    summary: str
+    description: str
+    examples: str
+
+
+VERBS: Final = {
+    "advise": Verb(
+        "simulators.commands.advise",
+        "estimate what demand costs and how to buy its capacity",
+        "Estimate what a journal's or a scenario's demand costs, and compare ways to buy its\n"
+        "capacity: reserved, on-demand or spot, other GPUs, a managed API (docs/advise.md).",
+        "forescale advise config/scenarios/chat.yaml\nforescale advise journal --offers offers.yaml --html advice.html",
+    ),
+    "calibrate": Verb(
+        "simulators.commands.calibrate",
+        "fit a service model to recorded runs of an engine",
+        "Fit a service model to recorded runs of an engine, and report its errors on runs that\n"
+        "the fit has not seen (docs/calibration.md).",
+        "forescale calibrate runs/\nforescale calibrate runs/ --model llama-3.1-8b-l40s --out mine.yaml",
+    ),
+    "check": Verb(
+        "scaler.commands.check",
+        "validate configuration files",
+        "Validate configuration files and report all problems at once.",
+        "forescale check config/quickstart\nforescale check chat.yaml --live",
+    ),
+    "compare": Verb(
+        "simulators.commands.compare",
+        "compare policies on one scenario",
+        "Run a scenario under several policies, each with the same requests, start-up times and\n"
+        "interruptions (docs/compare.md).",
+        "forescale compare config/scenarios/chat.yaml --policies hpa,keda,oracle\n"
+        "forescale compare config/scenarios/chat.yaml --policies static:replicas=6,oracle --html chat.html",
+    ),
+    "doctor": Verb(
+        "scaler.commands.doctor",
+        "show what each source and pool reports now",
+        "Read every source and pool once, without writing, and show readings with their ages,\n"
+        "sizes by zone and market, lead times and permissions.",
+        "forescale doctor config/quickstart\nforescale doctor chat.yaml --json",
+    ),
+    "explain": Verb(
+        "scaler.commands.explain",
+        "explain why a size was chosen",
+        "Explain a recorded decision: readings, each policy, each rule and the writes.",
+        "forescale explain journal\nforescale explain journal --workload chat --at 2026-11-24T00:51:32Z",
+    ),
+    "import": Verb(
+        "scaler.commands.import_",
+        "convert HPAs and KEDA ScaledObjects to workload files",
+        "Convert HorizontalPodAutoscalers and KEDA ScaledObjects to a workload file (docs/import.md).\n"
+        "Differences are listed on stderr and in the file. Exit code 1: a setting was not carried over.",
+        "forescale import hpa.yaml --out chat.yaml\n"
+        "forescale import manifests/ --native --prometheus http://prometheus:9090",
+    ),
+    "replay": Verb(
+        "scaler.commands.replay",
+        "repeat recorded decisions and compare them",
+        "Decide again from recorded observations, and compare with the recorded decisions.\n"
+        "Exit code 1: a decision differs under the recorded configuration.",
+        "forescale replay journal\nforescale replay journal --config new.yaml --workload chat",
+    ),
+    "report": Verb(
+        "simulators.commands.report",
+        "summarize a live period from its journal",
+        "Summarize a live period from its journal: what happened, what it cost, and what other\n"
+        "policies would have done (docs/report.md).",
+        "forescale report journal --html period.html\n"
+        "forescale report journal --since 2026-11-02 --until 2026-11-09 --policy tuned.yaml",
+    ),
+    "run": Verb(
+        "scaler.commands.run",
+        "run the daemon",
+        "Run the daemon: observe, decide, resize and record every workload, until Ctrl-C.",
+        "forescale run config/quickstart --for 30\nforescale run chat.yaml --dry-run\nforescale run chat.yaml --once",
+    ),
+    "schema": Verb(
+        "scaler.commands.schema",
+        "print the JSON Schema of the configuration",
+        "Print the JSON Schema of the configuration, for editors and CI.",
+        "forescale schema > forescale.schema.json\nforescale schema --example > example.yaml",
+    ),
+    "simulate": Verb(
+        "simulators.commands.simulate",
+        "run a scenario, or engines alone",
+        "Run a scenario with the daemon's own controller in a simulated world, or engines alone\n"
+        "at a fixed size (docs/simulate.md).",
+        "forescale simulate config/scenarios/chat.yaml --html chat.html\n"
+        "forescale simulate --model llama-3.1-8b-h100-vllm --replicas 3 --trace monday.csv.gz",
+    ),
+    "trace": Verb(
+        "simulators.commands.trace",
+        "describe, convert or generate request traces",
+        "Describe, convert or generate request traces (docs/traffic.md).",
+        "forescale trace describe chat.csv.gz --html chat.html\n"
+        "forescale trace convert trace.jsonl busy.csv.gz --window 600:1800 --speed 2\n"
+        "forescale trace generate flash_crowd base_rps=5 prompt.mean_tokens=800 --out crowd.csv.gz",
+    ),
+    "tune": Verb(
+        "simulators.commands.tune",
+        "search a workload's settings in the simulator",
+        "Search a workload's settings in the simulator, and validate the best ones on held-out\n"
+        "traffic (docs/tune.md).",
+        "forescale tune config/scenarios/chat.yaml --budget 10m\n"
+        "forescale tune scenario.yaml --trace monday.csv.gz --from hpa.yaml",
+    ),
+}
