@@ -53,7 +53,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NEW",
-        help="YAML files of workloads to run as shadows: they decide, but resize nothing (docs/shadow.md)",
+        help="YAML files of workloads to run as shadows: they decide, but resize nothing (docs/how-to/shadow.md)",
     )
     run.add_argument(
         "--for", dest="for_s", type=_seconds, metavar="SECONDS", help="stop after SECONDS (default: run until Ctrl-C)"
@@ -83,7 +83,7 @@ def parser(verb: str = "") -> argparse.ArgumentParser:
         " (default: the last tick)",
     )
     explain.add_argument("--workload", metavar="NAME", help="explain only this workload (default: all)")
-    explain.add_argument("--shadow", action="store_true", help="explain the shadow's tick instead (docs/shadow.md)")
+    explain.add_argument("--shadow", action="store_true", help="explain the shadow's tick (docs/how-to/shadow.md)")
     explain.add_argument("--json", action="store_true", help="print the recorded tick as JSON")
 
     imported = parsers["import"]

@@ -12,7 +12,8 @@ from typing import Any, Final
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from scaler.cli import VERBS, parser
+from scaler.cli import parser
+from scaler.commands.verbs import VERBS
 from scaler.config.load import json_schema
 
 HELP_COLUMNS: Final = "100"

@@ -1,1 +1,1 @@
-"""Actuators, one file per kind of pool. See docs/add-an-actuator.md."""
+"""Actuators, one file per kind of pool. See docs/how-to/add-an-actuator.md."""

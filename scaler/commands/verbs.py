@@ -19,14 +19,14 @@ VERBS: Final = {
         "simulators.commands.advise",
         "estimate what demand costs and how to buy its capacity",
         "Estimate what a journal's or a scenario's demand costs, and compare ways to buy its\n"
-        "capacity: reserved, on-demand or spot, other GPUs, a managed API (docs/advise.md).",
+        "capacity: reserved, on-demand or spot, other GPUs, a managed API (docs/how-to/advise.md).",
         "forescale advise config/scenarios/chat.yaml\nforescale advise journal --offers offers.yaml --html advice.html",
     ),
     "calibrate": Verb(
         "simulators.commands.calibrate",
         "fit a service model to recorded runs of an engine",
         "Fit a service model to recorded runs of an engine, and report its errors on runs that\n"
-        "the fit has not seen (docs/calibration.md).",
+        "the fit has not seen (docs/explanation/calibration.md).",
         "forescale calibrate runs/\nforescale calibrate runs/ --model llama-3.1-8b-l40s --out mine.yaml",
     ),
     "check": Verb(
@@ -39,7 +39,7 @@ VERBS: Final = {
         "simulators.commands.compare",
         "compare policies on one scenario",
         "Run a scenario under several policies, each with the same requests, start-up times and\n"
-        "interruptions (docs/compare.md).",
+        "interruptions (docs/how-to/compare.md).",
         "forescale compare config/scenarios/chat.yaml --policies hpa,keda,oracle\n"
         "forescale compare config/scenarios/chat.yaml --policies static:replicas=6,oracle --html chat.html",
     ),
@@ -59,7 +59,7 @@ VERBS: Final = {
     "import": Verb(
         "scaler.commands.import_",
         "convert HPAs and KEDA ScaledObjects to workload files",
-        "Convert HorizontalPodAutoscalers and KEDA ScaledObjects to a workload file (docs/import.md).\n"
+        "Convert HorizontalPodAutoscalers and KEDA ScaledObjects to a workload file (docs/how-to/import.md).\n"
         "Differences are listed on stderr and in the file. Exit code 1: a setting was not carried over.",
         "forescale import hpa.yaml --out chat.yaml\n"
         "forescale import manifests/ --native --prometheus http://prometheus:9090",
@@ -75,7 +75,7 @@ VERBS: Final = {
         "simulators.commands.report",
         "summarize a live period from its journal",
         "Summarize a live period from its journal: what happened, what it cost, and what other\n"
-        "policies would have done (docs/report.md).",
+        "policies would have done (docs/how-to/report.md).",
         "forescale report journal --html period.html\n"
         "forescale report journal --since 2026-11-02 --until 2026-11-09 --policy tuned.yaml",
     ),
@@ -95,14 +95,14 @@ VERBS: Final = {
         "simulators.commands.simulate",
         "run a scenario, or engines alone",
         "Run a scenario with the daemon's own controller in a simulated world, or engines alone\n"
-        "at a fixed size (docs/simulate.md).",
+        "at a fixed size (docs/how-to/simulate.md).",
         "forescale simulate config/scenarios/chat.yaml --html chat.html\n"
         "forescale simulate --model llama-3.1-8b-h100-vllm --replicas 3 --trace monday.csv.gz",
     ),
     "trace": Verb(
         "simulators.commands.trace",
         "describe, convert or generate request traces",
-        "Describe, convert or generate request traces (docs/traffic.md).",
+        "Describe, convert or generate request traces (docs/how-to/traffic.md).",
         "forescale trace describe chat.csv.gz --html chat.html\n"
         "forescale trace convert trace.jsonl busy.csv.gz --window 600:1800 --speed 2\n"
         "forescale trace generate flash_crowd base_rps=5 prompt.mean_tokens=800 --out crowd.csv.gz",
@@ -111,7 +111,7 @@ VERBS: Final = {
         "simulators.commands.tune",
         "search a workload's settings in the simulator",
         "Search a workload's settings in the simulator, and validate the best ones on held-out\n"
-        "traffic (docs/tune.md).",
+        "traffic (docs/how-to/tune.md).",
         "forescale tune config/scenarios/chat.yaml --budget 10m\n"
         "forescale tune scenario.yaml --trace monday.csv.gz --from hpa.yaml",
     ),

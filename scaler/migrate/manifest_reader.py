@@ -158,6 +158,6 @@ class Cursor:
         """Yield a remark for each key that was not read. `known` are valid keys for the hint."""
         for key in self.data:
             if key not in self.used:
-                hint = did_you_mean(str(key), sorted({*known, *self.used})) or "docs/import.md lists the supported keys"
+                hint = did_you_mean(str(key), sorted({*known, *self.used})) or "see docs/how-to/import.md"
                 value = ... if self.secret else self.data[key]
                 yield self.reporter.lost(self.place_of(str(key)), "is not supported by the import", hint, value)

@@ -69,7 +69,7 @@ def by_role(metadata: Cursor, statement: str) -> list[Remark]:
     if metadata.has("awsAccessKeyID", "awsSecretAccessKey", "awsAccessKeyIDFromEnv", "awsSecretAccessKeyFromEnv"):
         keys = ", ".join(k for k in metadata.data if k.startswith(("awsAccessKey", "awsSecret")))
         rule = f"{keys}: access keys are not copied; the SDK finds credentials (role, profile, environment)"
-        remarks.append(metadata.reporter.lost(metadata.place, rule, "grant the daemon's role access: docs/import.md"))
+        remarks.append(metadata.reporter.lost(metadata.place, rule, "grant access to the daemon's role"))
     if metadata.has("identityOwner"):
         rule = "has no counterpart: the daemon uses its own role"
         hint = f"that role needs {statement} of config/deploy/aws-iam.json"

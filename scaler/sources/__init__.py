@@ -1,1 +1,1 @@
-"""Sources of readings, one file per kind of source. See docs/add-a-source.md."""
+"""Sources of readings, one file per kind of source. See docs/how-to/add-a-source.md."""

@@ -30,7 +30,7 @@ JOURNAL_OPTIONS: Final = ("workload", "model", "prompt_tokens", "output_tokens")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", type=Path, metavar="JOURNAL|SCENARIO", help="journal folder or file, or scenario file")
-    parser.add_argument("--offers", type=Path, metavar="FILE", help="available GPUs and their prices (docs/advise.md)")
+    parser.add_argument("--offers", type=Path, metavar="FILE", help="GPUs and their prices (docs/how-to/advise.md)")
     parser.add_argument("--workload", metavar="NAME", help="workload to analyse, if the journal has several")
     parser.add_argument(
         "--model", metavar="NAME", help="service model of the journal's replicas (default: as recorded)"

@@ -1,4 +1,4 @@
-"""``forescale calibrate``: fit a service model to recorded runs of a real engine (``docs/calibration.md``)."""
+"""``forescale calibrate``: fit a service model to recorded runs (``docs/explanation/calibration.md``)."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ from simulators.world.traffic.writers import replacing, write, writer_of
 def arguments(trace: argparse.ArgumentParser) -> None:
     actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
     describe = actions.add_parser("describe", help="print the rate, bursts and lengths of a trace")
-    describe.add_argument("file", metavar="FILE", help="trace in any known format (docs/traffic.md)")
+    describe.add_argument("file", metavar="FILE", help="trace in any known format (docs/how-to/traffic.md)")
     describe.add_argument("--json", action="store_true", help="print the figures as JSON")
     describe.add_argument("--html", metavar="FILE", help="also write a page with plots")
     convert = actions.add_parser("convert", help="write a trace as CSV or Parquet")
-    convert.add_argument("file", metavar="IN", help="trace in any known format (docs/traffic.md)")
+    convert.add_argument("file", metavar="IN", help="trace in any known format (docs/how-to/traffic.md)")
     convert.add_argument("out", metavar="OUT", help="file to write: .csv, .csv.gz or .parquet")
     convert.add_argument(
         "--speed", type=float, default=1.0, metavar="FACTOR", help="divide all times by this factor (default: 1)"
@@ -48,7 +48,7 @@ def arguments(trace: argparse.ArgumentParser) -> None:
         action.add_argument("--skip-bad", action="store_true", help="skip malformed rows and count them")
         action.add_argument("--seed", type=int, default=0, help="random seed for spreading coarse arrival times")
     generate = actions.add_parser("generate", help="generate a trace")
-    generate.add_argument("what", metavar="SPEC", help="YAML file, or kind of generator (docs/traffic.md)")
+    generate.add_argument("what", metavar="SPEC", help="YAML file, or kind of generator (docs/how-to/traffic.md)")
     generate.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings of the kind")
     generate.add_argument("--out", required=True, metavar="FILE", help="file to write: .csv, .csv.gz or .parquet")
     generate.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")

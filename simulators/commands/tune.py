@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--search",
         type=Path,
         metavar="FILE",
-        help="settings and ranges to search (docs/tune.md; default: by policy kind)",
+        help="settings and ranges to search (docs/how-to/tune.md; default: by policy kind)",
     )
     add(
         "--budget", default=BUDGET, metavar="B", help=f"total trials, as in 500-trials, or run time (default: {BUDGET})"

@@ -28,7 +28,7 @@ def section(
         return Section("managed", TITLE, (), (), (gap,))
     if evidence.requests is None:
         return Section(
-            "managed", TITLE, (), (), (Gap("volume of requests", evidence.missing_reason, "see docs/advise.md"),)
+            "managed", TITLE, (), (), (Gap("volume of requests", evidence.missing_reason, "see docs/how-to/advise.md"),)
         )
     figures = _api(evidence.requests, api, file)
     figures += _own(evidence, evidence.requests, purchase, figures[1])

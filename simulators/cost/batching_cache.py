@@ -42,7 +42,7 @@ def section(evidence: WorkloadEvidence, trial: Trial | None, current: RatedOffer
 
 
 def _remedy(evidence: WorkloadEvidence) -> str:
-    return f"set the model and price of offer {evidence.runs_on} and slo in --offers FILE; see docs/advise.md"
+    return f"set the model and price of offer {evidence.runs_on} and slo in --offers FILE; see docs/how-to/advise.md"
 
 
 def _costs(trial: Trial, current: RatedOffer, rates: Mapping[str, float], key: str, title: str) -> list[Figure]:

@@ -94,7 +94,7 @@ def _spares(evidence: WorkloadEvidence) -> list[Figure]:
 def _tiers(evidence: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
     """Return the cost of one more spare of each tier of a scenario's pool, by the medians of its start-up phases."""
     price, figures = evidence.offer.price, []
-    where = Citation(Basis.GIVEN, f"start_up of pool {pool}, medians, or the defaults of docs/fleet.md")
+    where = Citation(Basis.GIVEN, f"start_up of pool {pool}, medians, or the defaults of docs/explanation/fleet.md")
     cold_s = sum(getattr(offer.start_up, phase).median_s for phase in SERVE[Tier.COLD])
     for tier in (Tier.AWAKE_SPARE, Tier.SLEPT, Tier.WARM_NODE, Tier.STOPPED):
         usd_per_hour = offer.disk_usd_per_hour if tier is Tier.STOPPED else None if price is None else price.value

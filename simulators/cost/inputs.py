@@ -94,7 +94,7 @@ class OffersFile:
     prices: Annotated[
         str | None,
         FieldMetadata(
-            "CSV price list, relative to this file (docs/advise.md). Default: null, none.", example="prices.csv"
+            "CSV price list, relative to this file (docs/how-to/advise.md). Default: null, none.", example="prices.csv"
         ),
     ] = None
     offers: Annotated[Mapping[str, Offer], FieldMetadata("Replicas that can be bought, by name.")] = field(

@@ -23,7 +23,7 @@ def section(evidence: WorkloadEvidence, trial: Trial | None, rates: Mapping[str,
     if trial is None:
         why = evidence.missing_reason or "the SLO is unknown, so the capacity of a replica is unknown"
         remedy = (
-            "see docs/advise.md for the required contents of a journal"
+            "see docs/how-to/advise.md for the required contents of a journal"
             if evidence.missing_reason
             else "set slo in --offers FILE"
         )

@@ -70,7 +70,9 @@ def _overload(run: SimulationRun) -> Iterator[str]:
 def full_batch_work_s(
     model: ServiceModel, prompt_tokens: Tokens, cached_tokens: Tokens, output_tokens: Tokens
 ) -> Floats:
-    """Return each request's minimum GPU time, in full batches, by the equations of docs/simulator.md. Seconds.
+    """Return each request's minimum GPU time, in full batches. Seconds.
+
+    ``docs/explanation/simulator.md`` has the equations.
 
     `llama-3.1-8b-h100-vllm` takes 41 ms for 1,000 prompt and 200 output tokens. Compute exceeds memory: 200 / 128 =
     1.56 steps of 1.17 ms, 1,199 tokens of 23.5 us and 200 sequence steps of 6.7 us are 31.4 ms. KV reads and attention

@@ -1,7 +1,7 @@
 """Cost at equal SLO: ours, every rival and the clairvoyant oracle on the shared traces, all tuned by the same grid.
 
 Takes some hours on two cores; runs are cached in ``build/cost_runs.jsonl`` and not repeated.
-``python -m tests.benchmarks.cost_at_slo`` also writes the tables and plots of ``docs/results.md``.
+``python -m tests.benchmarks.cost_at_slo`` also writes the tables and plots of ``docs/lab/results.md``.
 """
 
 from __future__ import annotations

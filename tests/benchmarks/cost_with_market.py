@@ -2,7 +2,7 @@
 
 Takes half an hour on two free cores; runs are cached in ``build/market_runs.jsonl`` and not repeated.
 ``python -m tests.benchmarks.cost_with_market [DATA [TRACE ...]]`` also writes the tables and plot of
-``docs/results.md``, for the named traces or for all.
+``docs/lab/results.md``, for the named traces or for all.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Workers on L40S take prompts from SQS, from zero and back; sometimes a node fail
 eight steps and their delays in two. KEDA's target per replica is set in messages that a worker serves within the
 deadline, which its users would have to measure. The cheapest member with 99 % within the deadline under one seed is
 chosen and scored under two others (mean cost, lower attainment), together with the cost of 99 % on the curve
-(`cost.tuning.cost_at`) and the result of the defaults. The oracle knows the future (docs/oracle.md).
+(`cost.tuning.cost_at`) and the result of the defaults. The oracle knows the future (docs/explanation/oracle.md).
 """
 
 from __future__ import annotations

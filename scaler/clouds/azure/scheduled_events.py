@@ -1,8 +1,8 @@
 """Scheduled Events: Azure's notices for a machine and the other machines of its set.
 
 Each machine's metadata service (169.254.169.254) reports them. Where the daemon runs elsewhere, a relay on each node
-forwards them (docs/azure.md), and the daemon polls it under every machine's host name. No event is ever acknowledged:
-that would start it at once.
+forwards them (docs/how-to/azure.md), and the daemon polls it under every machine's host name. No event is ever
+acknowledged: that would start it at once.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ MAX_PAGES: Final = 50
 """Maximum pages of one list. A scale set of a thousand machines has some ten."""
 NO_CREDENTIALS: Final = (
     "Azure: no credentials. On AKS, label the pod azure.workload.identity/use and annotate its service account with the"
-    " identity's client ID (docs/azure.md). On a VM, assign a managed identity. Elsewhere, set AZURE_TENANT_ID,"
+    " identity's client ID (docs/how-to/azure.md). On a VM, assign a managed identity. Elsewhere, set AZURE_TENANT_ID,"
     " AZURE_CLIENT_ID and AZURE_CLIENT_SECRET, or run az login"
 )
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)

@@ -58,7 +58,7 @@ PERMANENT_WORDS: Final = (
 """Words in google-auth's errors for refusals by the token issuer or metadata server that no retry fixes."""
 NO_CREDENTIALS: Final = (
     "GCP: no credentials. On GKE, bind the pod's service account to a Google service account (workload identity;"
-    " docs/gcp.md). On a VM, attach a service account. Elsewhere, set project.credentials_file or"
+    " docs/how-to/gcp.md). On a VM, attach a service account. Elsewhere, set project.credentials_file or"
     " GOOGLE_APPLICATION_CREDENTIALS"
 )
 MAX_PERMISSIONS: Final = 100

@@ -1,4 +1,7 @@
-"""The scheduler of a replica: hand out, pull, admit, preempt, finish (rules 1 to 3 of ``docs/simulator.md``)."""
+"""The scheduler of a replica: hand out, pull, admit, preempt, finish.
+
+``docs/explanation/simulator.md`` has its rules 1 to 3.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One step of a replica: content, duration and the replica's next event (rules 3 and 4 of ``docs/simulator.md``)."""
+"""One step of a replica: content, duration and the replica's next event.
+
+``docs/explanation/simulator.md`` has its rules 3 and 4.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Conversion of a service model to integers, with which the kernel computes the same result on every machine.
 
 Times are picoseconds. Prefill attention is in femtoseconds per half pair of tokens, because one pair takes less than a
-picosecond. ``docs/simulator.md`` has the rules that use them.
+picosecond. ``docs/explanation/simulator.md`` has the rules that use them.
 """
 
 from __future__ import annotations

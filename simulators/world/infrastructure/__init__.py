@@ -1,1 +1,4 @@
-"""Pools of the simulated world: life cycle, markets, interruptions and billing (rules in ``docs/fleet.md``)."""
+"""Pools of the simulated world: life cycle, markets, interruptions and billing.
+
+``docs/explanation/fleet.md`` has the rules.
+"""

@@ -43,5 +43,5 @@ def test_relay_runs_on_the_host_network_without_privileges() -> None:
 def test_examples_and_docs_use_the_relay_port() -> None:
     (port,) = POD["containers"][0]["ports"]
     address = f"http://{{host}}:{port['containerPort']}/metadata/scheduledevents"
-    for file in ("config/workloads/azure-aks-spot.yaml", "config/workloads/azure-vmss.yaml", "docs/azure.md"):
+    for file in ("config/workloads/azure-aks-spot.yaml", "config/workloads/azure-vmss.yaml", "docs/how-to/azure.md"):
         assert address in (ROOT / file).read_text()

@@ -74,7 +74,7 @@ def test_documented_limits_are_accepted(tmp_path: Path, more: str) -> None:
 
 
 def test_guard_page_example_is_accepted(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[3] / "docs/guard.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/explanation/guard.md").read_text()
     shown = page.partition("```yaml\n")[2].partition("```")[0]
     sections = "sources: {queue: {kind: embedded}}\npolicies: {depth: {kind: queue_depth}}\n"
     assert problems_of(tmp_path, shown.replace("# ...\n", sections)) == []

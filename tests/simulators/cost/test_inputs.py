@@ -108,7 +108,7 @@ def test_engine_source_distinguishes_calibrated_and_prior_models() -> None:
 
 
 def test_the_example_in_the_advise_document_loads(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[3] / "docs/advise.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/how-to/advise.md").read_text()
     example = text.split("```yaml\n")[1].split("```")[0]
     content = load(write_files(tmp_path, example)).content
     assert set(content.offers) == {"h100", "b200"}

@@ -1,4 +1,4 @@
-"""The engine's rules (``docs/simulator.md``) followed one iteration at a time, in plain Python integers.
+"""The engine's rules (``docs/explanation/simulator.md``) followed one iteration at a time, in plain Python integers.
 
 It shares no code with the kernel. It is written to be compared with the text, not to be fast: sums over the batch are
 computed again in each step. The kernel must give the same integers.

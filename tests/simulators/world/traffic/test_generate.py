@@ -296,7 +296,7 @@ def test_an_invalid_generator_is_rejected(settings_: Any, path: str) -> None:
 
 @pytest.mark.parametrize("kind", GENERATORS)
 def test_every_generator_is_documented(kind: str) -> None:
-    assert f"| `{kind}` |" in (Path(__file__).parents[4] / "docs/traffic.md").read_text()
+    assert f"| `{kind}` |" in (Path(__file__).parents[4] / "docs/how-to/traffic.md").read_text()
     assert list(GENERATORS) == sorted(GENERATORS)
 
 

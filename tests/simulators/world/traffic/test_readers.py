@@ -199,7 +199,7 @@ def test_the_calibration_measurements_are_read_by_run() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_documented(name: str) -> None:
-    assert f"`{name}`" in (Path(__file__).parents[4] / "docs/traffic.md").read_text()
+    assert f"`{name}`" in (Path(__file__).parents[4] / "docs/how-to/traffic.md").read_text()
 
 
 def test_a_named_format_overrides_detection(tmp_path: Path) -> None:
