@@ -19,11 +19,11 @@ HOUR_S: Final = 3600.0
 def work_s(model: ServiceModel, trace: RequestTrace) -> Floats:
     """Return the minimum GPU time of each request, whatever its batch. The sum is a lower bound. Seconds.
 
-    A step takes ``max(mem, cmp) + attention + KV`` (docs/explanation/simulator.md). All but the constant part of
-    `mem` or `cmp` is added request by request. At most `max_seqs` requests, `max_step_tokens` tokens and `kv_blocks` of KV cache share
-    the constant part, so a request carries at least its share of each of the three. Each roofline with each share
-    bounds the sum; the largest sum is returned. With `llama-3.1-8b-h100-vllm`, 1,000 prompt and 200 output tokens take
-    at least 0.041 s.
+    A step takes ``max(mem, cmp) + attention + KV`` (docs/explanation/simulator.md). All but the constant part of `mem`
+    or `cmp` is added request by request. At most `max_seqs` requests, `max_step_tokens` tokens and `kv_blocks` of KV
+    cache share the constant part, so a request carries at least its share of each of the three. Each roofline with each
+    share bounds the sum; the largest sum is returned. With `llama-3.1-8b-h100-vllm`, 1,000 prompt and 200 output tokens
+    take at least 0.041 s.
     """
     m = integers(model)
     prompt, output = trace.prompt_tokens.astype(np.float64), trace.output_tokens.astype(np.float64)
