@@ -1,4 +1,4 @@
-"""MkDocs hook: generate the reference pages from the schema, the argument parser and the service-model catalogue."""
+"""MkDocs hook: generate the reference pages from the schema and the argument parser."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from scaler.cli import parser
 from scaler.commands.verbs import VERBS
 from scaler.config.load import json_schema
 
+NO_BOUND: Final = 1e15
+"""Bound of a number without a documented one."""
 HELP_COLUMNS: Final = "100"
 """Width of the printed help, which argparse reads from the environment."""
 SECTIONS: Final = {"sources": "Sources", "policies": "Policies", "pools": "Pools"}
