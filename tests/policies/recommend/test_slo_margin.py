@@ -84,7 +84,7 @@ def test_calm_day_lowers_the_margin_and_reports_it() -> None:
     assert (last.target, without_correction.target) == (4, 5)
     assert recommendation_of(last).memory["margin.late_share"] < 0.005
     assert "(P50)" in recommendation_of(last).reason
-    assert "replicas 10% fuller" in recommendation_of(last).reason
+    assert "replicas filled 10% more" in recommendation_of(last).reason
 
 
 @pytest.mark.slow
