@@ -176,7 +176,7 @@ def test_replay_with_another_configuration_reports_the_differences(
     code, out, _ = run(capsys, "replay", tmp_path / "journal", "--config", tmp_path / "new.yaml")
     assert code == 0
     assert "llm: mean target 4.67 recorded, " in out
-    assert "recorded: depth wants 3.00" in out
+    assert "recorded: depth recommends 3.00" in out
     assert "replayed: " in out
 
 
