@@ -233,7 +233,7 @@ def test_an_invalid_scenario_is_reported_with_its_location(
     [
         ("", "must hold one scenario, not 0 documents"),
         ("a: 1\n---\nb: 2\n", "must hold one scenario, not 2 documents"),
-        ("a: [1\n", "scenario.yaml:2: (document): not YAML"),
+        ("a: [1\n", "scenario.yaml:2: (document): is not valid YAML"),
         ("hello", "(document): must be a mapping"),
         ("- a\n", "must be a mapping"),
         ("scenario: a\nscenario: b\n", "scenario.yaml:2: scenario: is a duplicate of line 1"),
