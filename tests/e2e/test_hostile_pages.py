@@ -164,7 +164,7 @@ async def test_huge_prometheus_response_delays_no_other_workload() -> None:
             await daemon.add(f"other-{i}", *scraped(f"{url}/0"))
         await daemon.until("hostile", TICKS)
     error = daemon.ticks["hostile"][-1].observation.source_errors["engines"]
-    assert error.endswith("more than 1 MiB: aggregate the query, as in sum(...)")
+    assert error.endswith("exceeds 1 MiB; aggregate the query, as in sum(...)")
     _check_other_workloads(daemon, "hostile")
 
 

@@ -233,7 +233,7 @@ def test_an_invalid_scenario_is_reported_with_its_location(
     [
         ("", "must contain one scenario, not 0 documents"),
         ("a: 1\n---\nb: 2\n", "must contain one scenario, not 2 documents"),
-        ("a: [1\n", "scenario.yaml:2: not YAML"),
+        ("a: [1\n", "scenario.yaml:2: is not valid YAML"),
         ("hello", "scenario.yaml:1: must be a mapping"),
         ("- a\n", "must be a mapping"),
         ("scenario: a\nscenario: b\n", "scenario.yaml:2: scenario: is a duplicate of line 1"),

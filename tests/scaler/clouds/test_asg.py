@@ -89,7 +89,7 @@ async def test_size_changed_since_the_last_read_is_a_conflict(env: AwsEnvironmen
     pool = await env.open(Asg, group="llm")
     observed = await read_status(pool)
     env.world.groups["llm"].desired = 6
-    with pytest.raises(Conflict, match="was 2 and is 6"):
+    with pytest.raises(Conflict, match="changed from 2 to 6: another writer set it"):
         await pool.resize(3, observed)
     assert env.world.groups["llm"].desired == 6
 

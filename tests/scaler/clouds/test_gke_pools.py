@@ -51,7 +51,7 @@ class TestNodePool:
             ({"market": "on_demand"}, {}, "market must not be on_demand: the node pool's machines are spot"),
             ({}, {"spot": False}, "market must not be spot: the node pool's machines are not spot"),
             ({"sized_by": "bounds"}, {}, "sized_by: bounds requires GKE's cluster autoscaler"),
-            ({}, {"topology": "4x4"}, "a TPU slice of 4x4, whole or nothing"),
+            ({}, {"topology": "4x4"}, "a TPU slice of 4x4, which has one size"),
         ],
         ids=["quantum", "market", "not spot", "bounds", "slice"],
     )
@@ -217,8 +217,11 @@ class TestSlices:
         ("settings", "error"),
         [
             ({"topology": "3x1"}, "must fill whole hosts of type"),
-            ({"topology": "2x2x4"}, "has 3 sides"),
-            ({"machine_type": "ct4p-hightpu-4t", "topology": "4x4"}, "has 2 sides"),
+            ({"topology": "2x2x4"}, "must have 2 sides for ct5lp-hightpu-4t, and 2x2x4 has 3"),
+            (
+                {"machine_type": "ct4p-hightpu-4t", "topology": "4x4"},
+                "must have 3 sides for ct4p-hightpu-4t, and 4x4 has 2",
+            ),
             ({"quantum": 4}, "already a whole slice"),
         ],
     )

@@ -72,7 +72,7 @@ async def test_size_set_by_another_writer_is_a_conflict_and_is_kept(place: Place
     actuator = await opened()
     observed = await settled(actuator, lambda s: s.ready == 2)
     await place.set_size(8)
-    with pytest.raises(Conflict, match=r"llm was 2 and is 8: (kubectl|another writer) set it to 8 at 20"):
+    with pytest.raises(Conflict, match=r"llm changed from 2 to 8: (kubectl|another writer) set it to 8 at 20"):
         await actuator.resize(5, observed)
     assert await place.size() == 8
 

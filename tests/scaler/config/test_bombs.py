@@ -33,10 +33,10 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     for before, after in zip("abcdefghijk", "bcdefghijkl", strict=True)
 )
 TEXTS = {
-    "flow sequences": ("[" * 100_000, f"nested more than {MAX_DEPTH} deep"),
-    "flow mappings": ("{a: " * 100_000, f"nested more than {MAX_DEPTH} deep"),
-    "block sequences": ("- " * 100_000, f"nested more than {MAX_DEPTH} deep"),
-    "block mappings": ("".join(f"{' ' * i}a:\n" for i in range(2000)), f"nested more than {MAX_DEPTH} deep"),
+    "flow sequences": ("[" * 100_000, f"is nested more than {MAX_DEPTH} levels deep"),
+    "flow mappings": ("{a: " * 100_000, f"is nested more than {MAX_DEPTH} levels deep"),
+    "block sequences": ("- " * 100_000, f"is nested more than {MAX_DEPTH} levels deep"),
+    "block mappings": ("".join(f"{' ' * i}a:\n" for i in range(2000)), f"is nested more than {MAX_DEPTH} levels deep"),
     "questions": ("? " * 100_000, "must have plain words as keys"),
     "billion laughs": (LAUGHS, f"has more than {MAX_NODES:,} values after expanding aliases"),
     "an alias within itself": ("a: &a [*a]\n", "inside its own anchor"),
@@ -79,10 +79,10 @@ def folder(path: Path) -> None:
 
 
 FILES: dict[str, tuple[Callable[[Path], None], str]] = {
-    "a pipe": (fifo, "cannot be read: is a pipe"),
-    "an endless device": (device, "cannot be read: is a device"),
+    "a pipe": (fifo, "cannot be read: it is a pipe"),
+    "an endless device": (device, "cannot be read: it is a device"),
     "3 GB of nothing": (sparse, "has 3,221,225,472 bytes"),
-    "a socket": (a_socket, "cannot be read: is a socket"),
+    "a socket": (a_socket, "cannot be read: it is a socket"),
     "a directory called a file": (folder, "cannot be read: it is a directory"),
 }
 

@@ -64,7 +64,7 @@ def test_policy_with_own_stabilization_resolves_its_source(tmp_path: Path) -> No
             ("max_replicas: 8", "max_replicas: 8\ntolerance: 0.2"),
             "tolerance",
             3,
-            "has no effect: keda brings its own",
+            "has no effect: keda has its own",
             "set the counterpart under policies.scaler",
             id="a tolerance that nothing reads",
         ),
@@ -97,7 +97,7 @@ def test_policy_with_own_stabilization_resolves_its_source(tmp_path: Path) -> No
             "policies.scaler.triggers[0].source",
             7,
             "source 'engines' does not provide in_flight, visible",
-            "queue offers",
+            "queue provides",
             id="a trigger's source that does not provide it",
         ),
         pytest.param(

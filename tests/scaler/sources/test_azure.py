@@ -157,7 +157,7 @@ async def test_invalid_connection_string_is_misconfigured_and_not_disclosed(
 
 
 async def test_missing_queue_is_misconfigured(scene: Scene) -> None:
-    with pytest.raises(Misconfigured, match="there is none"):
+    with pytest.raises(Misconfigured, match="it does not exist"):
         await visible(await scene.queue(queue="promts"))
 
 

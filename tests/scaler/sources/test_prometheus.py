@@ -206,7 +206,9 @@ async def test_unknown_metric_is_reported_and_does_not_hide_the_others(
     assert values(readings) == {"running": 3}
     reason = readings["kv_cache_usage"].reason
     assert reason.startswith("misconfigured: no series of vllm:kv_cache_usage_perc or vllm:gpu_cache_usage_perc")
-    assert readings["waiting"].reason.endswith("vllm:num_requests_waiting has series, but none with these labels")
+    assert readings["waiting"].reason.endswith(
+        "vllm:num_requests_waiting has series, but none with these labels; check match"
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,8 +222,8 @@ async def test_unknown_metric_is_reported_and_does_not_hide_the_others(
             id="typo",
         ),
         pytest.param({"queries": {"depth": "sum("}}, "unclosed left parenthesis", id="no-promql"),
-        pytest.param({"queries": {"depth": "up[1m]"}}, "gives a matrix, not a number", id="many-times"),
-        pytest.param({"queries": {"depth": "'seven'"}}, "gives a string, not a number", id="text"),
+        pytest.param({"queries": {"depth": "up[1m]"}}, "returns a matrix, not a number", id="many-times"),
+        pytest.param({"queries": {"depth": "'seven'"}}, "returns a string, not a number", id="text"),
     ],
 )
 async def test_source_without_any_readable_quantity_is_misconfigured(

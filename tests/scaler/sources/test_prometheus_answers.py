@@ -73,7 +73,7 @@ async def test_value_is_read_with_its_time(opening: AdapterContext, front: Front
         (401, b"", Misconfigured, "HTTP 401"),
         (403, b"who are you", Misconfigured, "HTTP 403: who are you"),
         (404, b"", Misconfigured, "HTTP 404"),
-        (302, b"", Misconfigured, "sends us to 'https://login.example'"),
+        (302, b"", Misconfigured, "redirects to 'https://login.example'"),
         (429, b"", Unavailable, "HTTP 429"),
         (500, b"", Unavailable, "HTTP 500"),
         (503, b'{"status":"error","errorType":"timeout","error":"query timed out"}', Unavailable, "query timed out"),
@@ -83,7 +83,7 @@ async def test_value_is_read_with_its_time(opening: AdapterContext, front: Front
         (200, b'{"status":"error","error":"later"}', Unavailable, "later"),
         (200, b'{"status":"success"}', Unavailable, "malformed response"),
         (200, b'{"status":"success","data":{"resultType":"vector","result":[3]}}', Unavailable, "malformed response"),
-        (200, b" " * (2**20 + 1), Unavailable, "more than 1 MiB: aggregate the query"),
+        (200, b" " * (2**20 + 1), Unavailable, "exceeds 1 MiB; aggregate the query"),
     ],
 )
 async def test_error_response_is_misconfigured_or_unavailable(

@@ -130,7 +130,7 @@ async def test_engine_without_the_metric_makes_the_reading_absent(opening: Adapt
         (gauges("vllm:kv_cache_usage_percent", {"": 3}), "did you mean 'vllm:kv_cache_usage_percent'"),
         ("<html>\n", "the pages are empty"),
         ("", "the pages are empty"),
-        ("up 1\n", "there are up"),
+        ("up 1\n", "they export up"),
     ],
 )
 async def test_pages_without_any_of_the_metrics_are_misconfigured(
@@ -174,7 +174,7 @@ async def test_rate_needs_two_recent_samples(opening: AdapterContext, clock: Set
         clock.time, engine.page = 1020.0, counters(a=30, b=20)  # the engine restarted, and its counters with it
         assert await rates.sample() == {"generation_tokens_per_s": Fresh(5, 1020)}
         clock.time = 2020.0
-        assert await rates.sample() == {"generation_tokens_per_s": Absent("two looks 1000 s apart give no rate")}
+        assert await rates.sample() == {"generation_tokens_per_s": Absent("two samples 1000 s apart give no rate")}
 
 
 async def test_rate_is_absent_until_a_new_engine_has_two_samples(opening: AdapterContext, clock: SettableClock) -> None:
