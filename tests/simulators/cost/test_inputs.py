@@ -59,8 +59,8 @@ offers:
     ("text", "path", "rule"),
     [
         ("offers: {a: {listed: {instance_type: x, region: y}}}", "prices", "is required: offer a has a listed price"),
-        (f"{LISTED} x, region: us-east-1}}}}}}", "offers.a.listed", "0 rows"),
-        (f"{LISTED} a3, region: us-east-1}}}}}}", "offers.a.listed", "2 rows"),
+        (f"{LISTED} x, region: us-east-1}}}}}}", "offers.a.listed", "must have one row for x in us-east-1, not 0"),
+        (f"{LISTED} a3, region: us-east-1}}}}}}", "offers.a.listed", ", not 2"),
         (f"{LISTED} free, region: us-east-1}}}}}}", "on_demand_usd_h", "above 0"),
         ("prices: none.csv\noffers: {a: {listed: {instance_type: a3, region: x}}}", "", "cannot be read"),
         ("prices: offers.yaml\noffers: {a: {listed: {instance_type: a3, region: x}}}", "", "is not a price list"),

@@ -193,7 +193,7 @@ def test_an_ambiguous_key_must_be_qualified(case: Case) -> None:
         yaml.safe_dump(document | {"workload": "two", "policies": policies})
     )
     message = problems(case, "two:target_per_replica=4")
-    assert "stands in 2 places (say which: policies.a.target_per_replica or policies.b.target_per_replica)" in message
+    assert "occurs in 2 places (use policies.a.target_per_replica or policies.b.target_per_replica)" in message
 
 
 def test_unknown_quantities_and_unmatched_pools_are_rejected(case: Case) -> None:

@@ -95,7 +95,7 @@ def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
     missing = [c for c in needed if c not in header]
     if missing:
         hints = [f"{c!r}" + (f" ({hint})" if (hint := did_you_mean(c, header)) else "") for c in missing]
-        raise TraceError(f"{path}: column {', '.join(hints)} is missing; the file has {_listed(header)}")
+        raise TraceError(f"{path}: missing columns: {', '.join(hints)}; the file has {_listed(header)}")
     duplicated = [c for c in needed if header.count(c) > 1]
     if duplicated:
         raise TraceError(f"{path}: the column {duplicated[0]!r} occurs twice; rename one")

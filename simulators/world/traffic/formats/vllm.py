@@ -21,7 +21,7 @@ def read(path: Path, data: Any, options: ReadOptions, name: str) -> RequestTrace
     missing = [key for key in KEYS if not isinstance(data.get(key), list)]
     if missing:
         raise TraceError(
-            f"{path}: list {', '.join(missing)} is missing; the file has {value_text(list(data))}: run the benchmark"
+            f"{path}: missing lists: {', '.join(missing)}; the file has {value_text(list(data))}: run the benchmark"
             " with --save-detailed, on a vLLM version that writes start_times"
         )
     columns = {field: data[key] for field, key in zip(FIELDS, KEYS, strict=True)}

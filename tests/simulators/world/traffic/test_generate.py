@@ -237,7 +237,7 @@ def test_rates_of_servegen_clients_are_summed(tmp_path: Path) -> None:
         ("t_s,rate_rps\n0,1\n60\n", "line 3, column 'rate_rps' = ''"),
         ("t_s,rate_rps\n0,1\n60,nan\n", "line 3, column 'rate_rps' = 'nan'"),
         ("t_s,rate_rps\n0,-1\n60,1\n", "line 2, column 'rate_rps' = '-1': must be 0 to"),
-        ("t_s,rate_rps\n60,1\n60,1\n", "line 3, column 't_s' = '60': must be after"),
+        ("t_s,rate_rps\n60,1\n60,1\n", "line 3, column 't_s' = '60': must be later than"),
     ],
 )
 def test_an_invalid_rate_series_is_reported_with_its_line(tmp_path: Path, content: str, message: str) -> None:

@@ -104,7 +104,9 @@ def test_unsorted_rows_are_sorted_and_counted(tmp_path: Path) -> None:
         pytest.param(b"\x89PNG\r\n\x1a\n\x00\xff", "neither UTF-8 text", id="an image"),
         pytest.param(b"t_s,rate_rps\n0,1\n", "is a series of rates, not of requests", id="rates"),
         pytest.param(b"arival_s,prompt_tokens,output_tokens\n0,1,1\n", "did you mean 'arival_s'", id="a slip"),
-        pytest.param(HEADER[:-1].encode() + b",prompt_tokens\n0,1,2,3\n", "'prompt_tokens' twice", id="a column twice"),
+        pytest.param(
+            HEADER[:-1].encode() + b",prompt_tokens\n0,1,2,3\n", "'prompt_tokens' occurs twice", id="a column twice"
+        ),
         pytest.param(b"hello\n", "--columns arrival=COLUMN", id="prose"),
         pytest.param(b'{"start_times": [1.0', "is not a complete JSON document", id="half JSON"),
         pytest.param(b'{"input_lens": [1], "output_lens": [1]}', "--save-detailed", id="vLLM without detail"),

@@ -127,7 +127,7 @@ def test_a_custom_table_is_read_by_a_mapping_of_its_columns(tmp_path: Path) -> N
     assert rows_of(read(file, options)) == [(0, 10, 1), (1.5, 20, 2)]
     with pytest.raises(TraceError, match=r"after the year 2286.*set --unit ms"):
         read(file, ReadOptions(columns=columns))
-    with pytest.raises(TraceError, match=r"column 'inn' \(did you mean 'in'\?\) is missing"):
+    with pytest.raises(TraceError, match=r"missing columns: 'inn' \(did you mean 'in'\?\)"):
         read(file, ReadOptions(columns={**columns, "prompt": "inn"}))
     with pytest.raises(TraceError, match="'propmt' is not a column role; did you mean 'prompt'"):
         read(file, ReadOptions(columns={"propmt": "in"}))
@@ -207,5 +207,5 @@ def test_a_named_format_overrides_detection(tmp_path: Path) -> None:
     assert read(file, ReadOptions(format="forescale")).digest() == trace((0.5, 100, 10), (1.25, 200, 20)).digest()
     with pytest.raises(TraceError, match="unknown format; did you mean 'azure'"):
         read(file, ReadOptions(format="azur"))
-    with pytest.raises(TraceError, match="column 'TIMESTAMP' is missing"):
+    with pytest.raises(TraceError, match="missing columns: 'TIMESTAMP'"):
         read(file, ReadOptions(format="azure"))
