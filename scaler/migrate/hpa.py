@@ -170,7 +170,7 @@ def _resource(inner: Cursor, autoscaler: Autoscaler, options: MigrationOptions) 
     if name is None or target is None:
         return None
     if name not in {"cpu", "memory"}:
-        rule = f"the HPA reads {name} from an adapter, whose query is not in the manifest"
+        rule = f"the HPA reads {name} from an adapter; its query is not in the manifest"
         autoscaler.remark(
             "policies", inner.reporter.lost(inner.place_of("name"), rule, "add a query for it to a source")
         )
