@@ -27,7 +27,10 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """One workload's backtest. `world` and `counterfactuals` are None if not simulated, for `skip_reason`."""
+    """One workload's backtest.
+
+    `world` and `counterfactuals` are None if not simulated, for `skip_reason`.
+    """
 
     summary: PeriodSummary
     notable: tuple[NotablePeriod, ...]

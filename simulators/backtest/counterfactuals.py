@@ -99,7 +99,10 @@ def simulate_counterfactuals(
     seed: int,
     progress: Progress = lambda _: None,
 ) -> Counterfactuals:
-    """Simulate the policy that ran, the peers and the requested contenders. Raises `ConfigError` and `TraceError`."""
+    """Simulate the policy that ran, the peers and the requested contenders.
+
+    Raises `ConfigError` and `TraceError`.
+    """
     recorded, trace = summary.recorded, checked(world.rebuilt.trace)
     contenders_, left_out = _contenders(recorded, world, requested)
     steps = len(contenders_) + 1

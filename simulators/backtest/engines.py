@@ -62,7 +62,10 @@ def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[f
 
 
 def time_factor(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float, float]) -> float:
-    """Return the factor on the model's times that gives the recorded service time. Raises `EngineUnknown`."""
+    """Return the factor on the model's times that gives the recorded service time.
+
+    Raises `EngineUnknown`.
+    """
     ready = recorded.columns["ready"]
     for source in recorded.spec.sources:
         running, rate = recorded.reading(source, "running"), recorded.reading(source, "requests_per_s")

@@ -66,7 +66,9 @@ class Reasons:
 
 
 def deciding_rule(decision: Decision) -> tuple[str, str]:
-    """Return the last rule that set the size, and its reason. Rules that divide it among pools do not count.
+    """Return the last rule that set the size, and its reason.
+
+    Rules that divide it among pools do not count.
 
     Steps ``demand 4``, ``step 3`` and ``cost allocation 3`` give ``step``.
     """

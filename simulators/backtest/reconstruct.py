@@ -53,7 +53,10 @@ class AssumedLengths:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rebuilt:
-    """The reconstructed requests and their rates. `covered` is the share of the period that readings cover."""
+    """The reconstructed requests and their rates.
+
+    `covered` is the share of the period that readings cover.
+    """
 
     trace: RequestTrace
     edges_s: Floats
@@ -122,7 +125,10 @@ def _arrivals_by_throughput(
 
 
 def _in_work_signal(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
-    """Return the signal of requests in work, for a record without rates. Raises `ArrivalsUnknown`."""
+    """Return the signal of requests in work, for a record without rates.
+
+    Raises `ArrivalsUnknown`.
+    """
     signals = [(queue, "in_flight")] if queue is not None else []
     for source, quantity in (*signals, *((s, "running") for s in recorded.spec.sources)):
         open_requests = _open_requests(recorded, *((None, queue) if quantity == "in_flight" else (source, queue)))
@@ -227,7 +233,10 @@ def _embedded_mean(recorded: RecordedRun, name: str) -> float | None:
 
 
 def _without_negative(rate: Floats) -> Floats:
-    """Return rates without negative values; a deficit is taken off the rates that follow. 5, -2, 3 becomes 5, 0, 1."""
+    """Return rates without negative values; a deficit is taken off the rates that follow.
+
+    5, -2, 3 becomes 5, 0, 1.
+    """
     deficit, rates = 0.0, np.empty(len(rate))
     for k, value in enumerate(rate.tolist()):
         rates[k] = max(0.0, value + deficit)
@@ -236,7 +245,10 @@ def _without_negative(rate: Floats) -> Floats:
 
 
 def _initial_waiting(recorded: RecordedRun, source: str | None, queue: str | None) -> int:
-    """Return the number of requests that wait at the start. They arrive first in the reconstructed trace."""
+    """Return the number of requests that wait at the start.
+
+    They arrive first in the reconstructed trace.
+    """
     columns = [recorded.reading(queue, "visible")] if queue is not None else []
     columns += [recorded.reading(source, "waiting")] if source is not None else []
     first = (float(column[np.isfinite(column)][0]) for column in columns if column is not None)

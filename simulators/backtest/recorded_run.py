@@ -69,7 +69,9 @@ class RecordedRun:
 
     @property
     def over_s(self) -> Floats:
-        """The time that each tick stands for: until the next one, or one interval before a gap. Seconds.
+        """The time that each tick stands for: until the next one, or one interval before a gap.
+
+        Seconds.
 
         Ticks at 0, 15, 30 and 930 s stand for 15 s each.
         """

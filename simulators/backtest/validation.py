@@ -18,7 +18,9 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class SizeComparison:
-    """The present policy's simulated sizes compared with the decided ones, tick by tick. Replicas.
+    """The present policy's simulated sizes compared with the decided ones, tick by tick.
+
+    Replicas.
 
     `mean_off` is the mean absolute difference, `within_one` the share of ticks less than 1.5 replicas apart.
     """

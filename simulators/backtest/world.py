@@ -60,7 +60,10 @@ class RebuiltWorld:
 
 
 def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
-    """Return the world of a recorded period. Raises `ConfigError` if its workload cannot be simulated."""
+    """Return the world of a recorded period.
+
+    Raises `ConfigError` if its workload cannot be simulated.
+    """
     workload = simulated_workload(recorded.workload, "the recorded workload")
     serving = {name: pool for name, pool in workload.spec.pools.items() if pool.tier == "serving"}
     models: dict[str, ServiceModel] = {}

@@ -165,7 +165,10 @@ def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
 
 
 def _report(args: argparse.Namespace, folder: Path, result: TuneResult | None, baseline: Baseline, space: Space) -> int:
-    """Write and print the result. Return the exit code: 1 if nothing is better than today's configuration."""
+    """Write and print the result.
+
+    Return the exit code: 1 if nothing is better than today's configuration.
+    """
     if result is None:
         print(
             "forescale: stopped before the first trial ended, so there is no result; repeat the command to continue",
@@ -199,7 +202,10 @@ def _study_inputs(args: argparse.Namespace, baseline: Baseline, seed: int) -> St
 
 
 def _manifest(args: argparse.Namespace, case: Case, inputs: StudyInputs, space: Space, seed: int) -> dict[str, Any]:
-    """Return the inputs that identify a study. The budget is not among them, since it may be raised."""
+    """Return the inputs that identify a study.
+
+    The budget is not among them, since it may be raised.
+    """
     dimensions = [[d.path, d.present, d.low, d.high, d.log, d.whole, list(d.choices)] for d in space.dimensions]
     return {
         "sampler": args.sampler,

@@ -43,7 +43,10 @@ class LoadDurationCurve:
 
 
 def curve(replicas: Floats, over_s: Floats) -> LoadDurationCurve:
-    """Return the curve of `replicas`, each held for `over_s`. NaN is unobserved time, which is left out."""
+    """Return the curve of `replicas`, each held for `over_s`.
+
+    NaN is unobserved time, which is left out.
+    """
     known = np.isfinite(replicas)
     held, time_s = replicas[known], over_s[known]
     total_s = float(time_s.sum())

@@ -57,7 +57,10 @@ def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrac
 
 
 def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Goodput:
-    """Return the maximum rate within the SLO. Every rate is tested with the same requests and relative gaps."""
+    """Return the maximum rate within the SLO.
+
+    Every rate is tested with the same requests and relative gaps.
+    """
     limit = bound_rps(model, drawn)
     cached = 0.0 if drawn.cached_tokens is None else float(drawn.cached_tokens.mean())
     means = float(drawn.prompt_tokens.mean()), cached, float(drawn.output_tokens.mean())

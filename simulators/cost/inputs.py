@@ -141,7 +141,10 @@ NO_OFFERS: Final = LoadedOffers(OffersFile(), Document("", {}, {}), Path())
 
 
 def load(path: Path | None) -> LoadedOffers:
-    """Return the loaded file; `NO_OFFERS` without a path. Raises `ConfigError` with every problem found."""
+    """Return the loaded file; `NO_OFFERS` without a path.
+
+    Raises `ConfigError` with every problem found.
+    """
     if path is None:
         return NO_OFFERS
     documents, problems = read_yaml(path)

@@ -46,7 +46,10 @@ class JournalInputs:
 
 
 def of_journal(path: Path, inputs: JournalInputs, seed: int, file: LoadedOffers) -> WorkloadEvidence:
-    """Return the one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
+    """Return the one workload of a journal, or the one named.
+
+    Raises `JournalError` and `ConfigError`.
+    """
     period = read([path], -np.inf, np.inf, inputs.workload)
     if len(period.recorded) > 1:
         names = ", ".join(str(r.name) for r in period.recorded)

@@ -83,7 +83,10 @@ def cost_under(plan: Plan, curve: LoadDurationCurve, prices: Prices) -> float:
 
 
 def by_reserved(curve: LoadDurationCurve, prices: Prices) -> list[float]:
-    """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand. USD per hour."""
+    """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand.
+
+    USD per hour.
+    """
     reserved = prices.reserved or 0.0
     above = [float(curve.shares[k:].sum()) * prices.on_demand for k in range(curve.maximum + 1)]
     return [k * reserved + on_demand for k, on_demand in enumerate(above)]

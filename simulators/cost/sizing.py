@@ -126,7 +126,10 @@ def _findings(evidence: WorkloadEvidence, figures: list[Figure], rates: Mapping[
 
 
 def _ranked(evidence: WorkloadEvidence, figures: list[Figure], months: list[Figure]) -> Iterator[str]:
-    """Yield sentences about the cheapest and the next offer. `months` are in ascending order of cost."""
+    """Yield sentences about the cheapest and the next offer.
+
+    `months` are in ascending order of cost.
+    """
     best, second, *_ = months
     yield (
         f"{best.about} is cheapest for this traffic: {usd(best.value)} per month with full replicas; {second.about}"

@@ -1,4 +1,7 @@
-"""A scenario: traffic, engines, pools, faults and the workload that scales them. One YAML file."""
+"""A scenario: traffic, engines, pools, faults and the workload that scales them.
+
+One YAML file.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +176,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A scenario with its workload and models loaded, ready to simulate. `folder` holds its files."""
+    """A scenario with its workload and models loaded, ready to simulate.
+
+    `folder` holds its files.
+    """
 
     scenario: Scenario
     workload: Workload
@@ -197,7 +203,10 @@ def load(path: Path) -> Case:
 
 
 def _read(path: Path) -> tuple[Case, Document]:
-    """Return a scenario's case without the concurrent ones, and its document. Raises `ConfigError`."""
+    """Return a scenario's case without the concurrent ones, and its document.
+
+    Raises `ConfigError`.
+    """
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must contain one scenario, not {len(documents)} documents")]
@@ -227,7 +236,10 @@ def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
 
 
 def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) -> Case:
-    """Return the case with concurrent ones that share its fleet. Raises `ConfigError` with places in `source`."""
+    """Return the case with concurrent ones that share its fleet.
+
+    Raises `ConfigError` with places in `source`.
+    """
     specs = [other.workload.spec for other in (case, *concurrent)]
     across = limits.fleet_limits(case.scenario.fleet, specs)
     problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # without the key `daemon`

@@ -43,7 +43,10 @@ def read_file(kinds: Mapping[str, str], path: Path) -> Any:
 
 
 def read_kind(kinds: Mapping[str, str], data: Any, source: Document | str = COMMAND_LINE) -> Any:
-    """Return the record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
+    """Return the record that `data` describes, of the class that its ``kind`` names.
+
+    Raises `ConfigError`.
+    """
     loader = _Loader(source)
     return loader.validated(loader.record_of_kind(kinds, data, ()))
 

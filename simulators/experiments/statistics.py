@@ -92,7 +92,9 @@ def mean(values: Sequence[float] | Floats, level: float = LEVEL) -> Estimate:
 
 
 def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: float = LEVEL) -> Difference:
-    """Return the mean of ``a - b`` over pairs with the same seed. Raises `ValueError` if the lengths differ.
+    """Return the mean of ``a - b`` over pairs with the same seed.
+
+    Raises `ValueError` if the lengths differ.
 
     10, 12, 15 against 9, 10, 11 gives 2.33 ± 3.79 and p = 0.118: three pairs are too few to tell the two apart.
     """
@@ -112,7 +114,9 @@ def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: floa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for multiple comparisons by Holm's step-down. NaN stays and is not counted.
+    """Return the p-values adjusted for multiple comparisons by Holm's step-down.
+
+    NaN stays and is not counted.
 
     0.01, 0.04 and 0.03 become 0.03, 0.06 and 0.06: the smallest is multiplied by 3, the next by 2, the largest by 1,
     and none may be below the one before it.

@@ -28,7 +28,10 @@ async def open_embedded_source(spec: EmbeddedSource, context: Context) -> Embedd
 async def open_embedded_pool(
     spec: EmbeddedPool, context: Context, workload: WorkloadName, pool: PoolName
 ) -> EmbeddedActuator:
-    """Open a pool. Raises `Misconfigured` if the world has started without it, or with another of its name."""
+    """Open a pool.
+
+    Raises `Misconfigured` if the world has started without it, or with another of its name.
+    """
     live = await _shared_world(context, spec.world, spec.seed)
     live.add(pool, spec.offer, spec.initial_replicas)
     return EmbeddedActuator(live, pool)

@@ -95,7 +95,9 @@ def warm_up() -> None:
 
 
 class LiveWorld:
-    """An endless world with a name. It starts at its first read, with the sources and pools opened until then.
+    """An endless world with a name.
+
+    It starts at its first read, with the sources and pools opened until then.
 
     `full` is the reason why requests are rejected now, or empty.
     """
@@ -119,7 +121,9 @@ class LiveWorld:
     # --- opening
 
     def read(self, *, queued: bool, traffic: Traffic | None) -> None:
-        """Register a reader of the world, or of its queue if `queued`. `traffic` is the initial traffic, if given.
+        """Register a reader of the world, or of its queue if `queued`.
+
+        `traffic` is the initial traffic, if given.
 
         Raises `Misconfigured` if the world has started without a queue.
         """
@@ -134,7 +138,10 @@ class LiveWorld:
         self._traffic = traffic or self._traffic
 
     def add(self, pool: PoolName, offer: PoolOffer, replicas: int) -> None:
-        """Add a pool with initial `replicas`. Raises `Misconfigured` if the world started with another one."""
+        """Add a pool with initial `replicas`.
+
+        Raises `Misconfigured` if the world started with another one.
+        """
         existing = self._pools.get(pool)
         if existing is not None and existing != (offer, replicas):
             raise Misconfigured(
@@ -186,7 +193,10 @@ class LiveWorld:
         return Traffic() if self._traffic is None else self._traffic
 
     async def _feed(self, world: World) -> None:
-        """Offer the next chunk of requests ahead of time. While it does not fit, requests in the past are rejected."""
+        """Offer the next chunk of requests ahead of time.
+
+        While it does not fit, requests in the past are rejected.
+        """
         now_s = world.now_ps / PS_PER_S
         while self._next_chunk is not None or self._generated_s < min(now_s + CHUNK_S, self._era_s):
             if self._next_chunk is None:

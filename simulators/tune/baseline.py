@@ -42,7 +42,10 @@ class Baseline:
 
 
 def load_baseline(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Baseline:
-    """Return the baseline. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
+    """Return the baseline.
+
+    `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`.
+    """
     if case.concurrent:
         others = ", ".join(other.workload.name for other in case.concurrent)
         rule = f"has concurrent_scenarios ({others}), but tune handles one workload"
@@ -82,7 +85,10 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
 
 
 def _imported_baseline(case: Case, text: str, source: Path, remarks: tuple[str, ...]) -> Baseline:
-    """Return the baseline of a migrated workload's text. A `ConfigError` names the manifest as its file."""
+    """Return the baseline of a migrated workload's text.
+
+    A `ConfigError` names the manifest as its file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workload.yaml"
         file.write_text(text, encoding="utf-8")

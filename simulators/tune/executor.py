@@ -1,4 +1,7 @@
-"""Executors of trial jobs: the interface, and processes on this machine. `executor_dask` runs them on a cluster."""
+"""Executors of trial jobs: the interface, and processes on this machine.
+
+`executor_dask` runs them on a cluster.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class Executor(Protocol):
         """Start a job."""
 
     def wait(self, timeout_s: float) -> list[Done]:
-        """Return the jobs that ended, waiting up to `timeout_s`. Raises `ExecutorFailed`, or a job's own error."""
+        """Return the jobs that ended, waiting up to `timeout_s`.
+
+        Raises `ExecutorFailed`, or a job's own error.
+        """
 
     def close(self) -> None:
         """Abandon the running jobs."""

@@ -23,7 +23,9 @@ HEADER_END: Final = "That much from forescale tune; the file itself follows."
 
 
 def write(path: Path, baseline: Baseline, settings: Mapping[str, Value], space: Space, header: Sequence[str]) -> None:
-    """Write the workload's file with these settings under a header. Raises `ConfigError`, `TraceError`.
+    """Write the workload's file with these settings under a header.
+
+    Raises `ConfigError`, `TraceError`.
 
     The daemon's loader reads a draft before it replaces an existing file.
     """

@@ -76,7 +76,10 @@ class SearchListener:
 
 
 def search(study: Study, executor: Executor, budget: SearchBudget, listener: SearchListener) -> bool:
-    """Search until the budget is used. Return False if stopped before: the running trials can be resumed."""
+    """Search until the budget is used.
+
+    Return False if stopped before: the running trials can be resumed.
+    """
     began_s = stopwatch_s()
     unfinished, running = study.unfinished_jobs(), set[int]()
     while not listener.stop():

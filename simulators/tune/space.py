@@ -99,7 +99,10 @@ def to_yaml(value: Value) -> str:
 
 
 def space_of(case: Case, document: Path | None = None) -> Space:
-    """Return the search space of a case's workload. Raises `ConfigError` with all problems of `document`."""
+    """Return the search space of a case's workload.
+
+    Raises `ConfigError` with all problems of `document`.
+    """
     source = Document("", {"search": {}}, {}) if document is None else _one_document(document)
     search: SpaceDocument = spec_loader.read(SpaceDocument, source.data, source)
     ranges = {} if search.only else dict(_default_ranges(case.workload.document))

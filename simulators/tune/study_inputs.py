@@ -44,7 +44,10 @@ PRESENT: Final = "present"
 
 @dataclass(frozen=True, slots=True)
 class TraceWindow:
-    """A window of one trace as a case of its own. `traces` is by seed, with one object for equal traces."""
+    """A window of one trace as a case of its own.
+
+    `traces` is by seed, with one object for equal traces.
+    """
 
     name: str
     case: Case
@@ -93,7 +96,9 @@ def study_inputs(  # noqa: PLR0913 - traffic and seeds for both parts
     validation_only: Sequence[RecordedTrace] = (),
     present: Workload | None = None,
 ) -> StudyInputs:
-    """Return the inputs of a study on the scenario's traffic, or on recorded traces. Raises `TraceError`.
+    """Return the inputs of a study on the scenario's traffic, or on recorded traces.
+
+    Raises `TraceError`.
 
     `tuning` and `validation` are the numbers of seeds. The traces of `validation_only` are used for validation in full.
     `present` is today's workload if it is not the tuned one.
@@ -171,7 +176,10 @@ def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> Pool
 
 
 def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOffer:
-    """Return a zone with its recorded or stepped capacity in the window. Random outages are drawn anew."""
+    """Return a zone with its recorded or stepped capacity in the window.
+
+    Random outages are drawn anew.
+    """
     if not zone.steps and zone.trace is None:
         return zone
     changes = supply.stepped(zone.capacity, zone.steps)

@@ -80,7 +80,10 @@ class TrialJob:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """One window under one seed, after its warm-up. `blocks` are batches of time: (USD, requests, late requests)."""
+    """One window under one seed, after its warm-up.
+
+    `blocks` are batches of time: (USD, requests, late requests).
+    """
 
     window: int
     seed: int
@@ -111,7 +114,10 @@ class WrongVersion(Exception):
 
 
 def run_job(inputs: StudyInputs, job: TrialJob) -> TrialOutcome:
-    """Run a job. Equal inputs and jobs give equal outcomes anywhere. Raises `WrongVersion`, `InvariantBroken`."""
+    """Run a job.
+
+    Equal inputs and jobs give equal outcomes anywhere. Raises `WrongVersion`, `InvariantBroken`.
+    """
     own_version = version("forescale")
     if inputs.version != own_version:
         raise WrongVersion(
@@ -175,7 +181,10 @@ class _EarlyCheck:
 
 
 def _figures_so_far(run: SimulationRun) -> StageFigures:
-    """Return the cost and late share so far. An open request is late if it is old enough, else not counted."""
+    """Return the cost and late share so far.
+
+    An open request is late if it is old enough, else not counted.
+    """
     requests = CountedRequests(run)
     max_open_s = max(MAX_OPEN_S, requests.slo.e2e_s or 0.0)
     judged = requests.finished | (requests.arrival_s < run.end_s - max_open_s)
@@ -211,7 +220,10 @@ def _simulate_windows(
 
 
 def _world(inputs: StudyInputs, window: TraceWindow, seed: int, contender: str) -> tuple[Case, int, RequestTrace]:
-    """Return the window's case under a contender, the seed and the requests. Raises `ConfigError`."""
+    """Return the window's case under a contender, the seed and the requests.
+
+    Raises `ConfigError`.
+    """
     if contender == PRESENT and inputs.present is not None:
         case = window.case.under(inputs.present, PRESENT)
     else:

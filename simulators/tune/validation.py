@@ -65,7 +65,9 @@ def validate_points(
     today: tuple[Figures | None, Figures],
     allowed: float,
 ) -> list[ValidatedPoint]:
-    """Return the validated points. `outcomes` is by trial number; a point without results is left out.
+    """Return the validated points.
+
+    `outcomes` is by trial number; a point without results is left out.
 
     `today` is today's configuration on the tuning and on the validation traffic.
     """
@@ -103,7 +105,10 @@ def _validated_point(  # noqa: PLR0913 - the inputs of one row
 
 
 def saved(a: Figures, b: Figures) -> float:
-    """Return the share of `b`'s cost that `a` saves: 80 against 100 USD saves 0.2. NaN if `b` costs nothing."""
+    """Return the share of `b`'s cost that `a` saves: 80 against 100 USD saves 0.2.
+
+    NaN if `b` costs nothing.
+    """
     return 1 - a.usd_per_month / b.usd_per_month if b.usd_per_month else math.nan
 
 

@@ -51,7 +51,10 @@ class FaultSettings:
 
 
 class FaultInjector:
-    """Faults of one port. Each port has its own random stream and draws once per call, independent of other ports."""
+    """Faults of one port.
+
+    Each port has its own random stream and draws once per call, independent of other ports.
+    """
 
     def __init__(
         self, settings: Sequence[FaultSettings], clock: Clock, epoch_s: float, rng: np.random.Generator

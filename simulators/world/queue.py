@@ -72,7 +72,10 @@ class QueueCounts:
 
 
 class QueueView:
-    """The counts of a queue as its service reports them. `epoch_s` is the Unix time of the world's start."""
+    """The counts of a queue as its service reports them.
+
+    `epoch_s` is the Unix time of the world's start.
+    """
 
     def __init__(self, queue: SimulatedQueue, rng: np.random.Generator, epoch_s: float) -> None:
         self._queue = queue

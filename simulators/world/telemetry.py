@@ -52,7 +52,10 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class ScrapedTotals:
-    """Totals of the engines at one scrape. `missing` names the replica that did not answer, if any."""
+    """Totals of the engines at one scrape.
+
+    `missing` names the replica that did not answer, if any.
+    """
 
     at_s: float
     replicas: int
@@ -110,7 +113,10 @@ class EngineTelemetry:
     def read(
         self, quantities: tuple[str, ...], slo_limits_s: Mapping[str, float] = NO_LIMITS
     ) -> dict[str, Fresh[float] | Absent]:
-        """Return the readings of a query now. Requests above `slo_limits_s` (by name of the SLO) are late."""
+        """Return the readings of a query now.
+
+        Requests above `slo_limits_s` (by name of the SLO) are late.
+        """
         now_s = self._kernel.now_ps / PS_PER_S
         shown = [s for s in self._scrapes if s.at_s + self.telemetry.lag_s <= now_s]
         if not shown:
@@ -172,7 +178,9 @@ class EngineTelemetry:
     def durations_s(
         self, last: ScrapedTotals, begin: RequestMoment, end: RequestMoment, per_token: bool = False
     ) -> Floats:
-        """Return the time from `begin` to `end` of each request whose `end` is within the window. Seconds.
+        """Return the time from `begin` to `end` of each request whose `end` is within the window.
+
+        Seconds.
 
         `per_token` divides it by the output tokens after the first: 11 tokens in 1 s are 0.1 s per token.
         """

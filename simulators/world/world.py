@@ -29,7 +29,10 @@ MAX_S: Final = 9.0e6
 
 
 class World:
-    """One simulated world. `epoch_s` is the Unix time of its start; `slots` the requests it holds at once."""
+    """One simulated world.
+
+    `epoch_s` is the Unix time of its start; `slots` the requests it holds at once.
+    """
 
     def __init__(  # noqa: PLR0913 - all parts of a world
         self,

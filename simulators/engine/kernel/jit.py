@@ -47,7 +47,10 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def _distrust_reason(folder: Path) -> str | None:
-    """Create `folder` for this user if it is missing; return why it cannot be trusted, or None. Raises `OSError`."""
+    """Create `folder` for this user if it is missing; return why it cannot be trusted, or None.
+
+    Raises `OSError`.
+    """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     status = folder.lstat()

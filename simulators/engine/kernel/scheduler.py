@@ -83,7 +83,10 @@ def hand_out(
 
 @inlined
 def leave_batch(s: Record, m: Record, growth: Ints, c: Record, held: int, steps: int) -> None:
-    """Take a request out of the decode batch. It decoded in the last `steps` steps and holds `held` tokens."""
+    """Take a request out of the decode batch.
+
+    It decoded in the last `steps` steps and holds `held` tokens.
+    """
     s.decoding -= 1
     s.strides -= c.stride
     s.kv_read -= held
@@ -124,7 +127,9 @@ def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> 
 
 @inlined
 def complete_prompt(s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, c: Record, i: int) -> None:
-    """Sample a token of a prompt that the step being scheduled completes. The request decodes from the next step on.
+    """Sample a token of a prompt that the step being scheduled completes.
+
+    The request decodes from the next step on.
 
     In step 7 a request with 4 output tokens and stride 1 samples the first one; 3 decode steps follow, so its heap key
     holds step 10.
@@ -151,7 +156,10 @@ def complete_prompt(s: Record, m: Record, growth: Ints, heap: Ints, lists: Count
 
 @inlined
 def take_request(w: Record, s: Record, m: Record, times: Records, counts: Records, i: int, t: int) -> bool:
-    """Put request `i` into the replica's queue and return True. Reject it and return False if it can never fit."""
+    """Put request `i` into the replica's queue and return True.
+
+    Reject it and return False if it can never fit.
+    """
     c = counts[i]
     c.deliveries += 1
     if blocks(c.prompt + c.output + c.stride, m.block_bits) > m.kv_blocks:

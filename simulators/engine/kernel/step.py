@@ -61,7 +61,10 @@ def gpu_time(s: Record, m: Record, held: int, tokens: int, seqs: int) -> int:
 
 @inlined
 def host_time(s: Record, m: Record, table: Ints, tokens: int) -> int:
-    """Return the host's time to launch the step. A step too large for a CUDA graph has log-normal noise."""
+    """Return the host's time to launch the step.
+
+    A step too large for a CUDA graph has log-normal noise.
+    """
     if tokens <= m.graph_tokens:
         launch = m.host_decode if s.prefill == 0 else m.host_graph
     elif m.host_eager > 0:

@@ -32,7 +32,10 @@ CLOSED_SHARE: Final = 0.9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EngineRun:
-    """A recorded run in order of arrival, one array entry per request. Seconds; arrivals count from the first one."""
+    """A recorded run in order of arrival, one array entry per request.
+
+    Seconds; arrivals count from the first one.
+    """
 
     name: str
     arrival_s: NDArray[np.float64]

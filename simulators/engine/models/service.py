@@ -15,7 +15,9 @@ MAX_INTEGER: Final = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceModel:
-    """Service model of a replica, in seconds and tokens. ``docs/explanation/simulator.md`` has the equations.
+    """Service model of a replica, in seconds and tokens.
+
+    ``docs/explanation/simulator.md`` has the equations.
 
     The defaults of the optional terms describe a synchronous engine without host overhead, so a model of GPU time only
     (``a + max(w, b T) + c K + d A``) is a special case. Upper bounds keep each step's time within 64-bit integers.

@@ -34,7 +34,10 @@ COMMAND_LINE: Final = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One policy of a comparison: its name in tables and its case. The oracle plans the case instead of a policy."""
+    """One policy of a comparison: its name in tables and its case.
+
+    The oracle plans the case instead of a policy.
+    """
 
     name: str
     case: Case
@@ -220,7 +223,10 @@ def _set(data: Any, place: Sequence[Any], value: Any) -> bool:
 
 
 def _case_under(case: Case, workload: Workload, file: str) -> Case:
-    """Return the case under another workload. Raises `ConfigError` with all reasons why it cannot run there."""
+    """Return the case under another workload.
+
+    Raises `ConfigError` with all reasons why it cannot run there.
+    """
     source = Document(file, workload.document, {})
     findings = [
         *checks.own_problems(workload.spec.policies, ("policies",)),

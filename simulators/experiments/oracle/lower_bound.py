@@ -17,7 +17,9 @@ HOUR_S: Final = 3600.0
 
 
 def work_s(model: ServiceModel, trace: RequestTrace) -> Floats:
-    """Return the minimum GPU time of each request, whatever its batch. The sum is a lower bound. Seconds.
+    """Return the minimum GPU time of each request, whatever its batch.
+
+    The sum is a lower bound. Seconds.
 
     A step takes ``max(mem, cmp) + attention + KV`` (docs/explanation/simulator.md). All but the constant part of `mem`
     or `cmp` is added request by request. At most `max_seqs` requests, `max_step_tokens` tokens and `kv_blocks` of KV

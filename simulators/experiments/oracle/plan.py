@@ -32,7 +32,10 @@ class SloUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """The oracle's run and figures. `bound_usd` is a lower bound of the cost of any policy that meets the SLO."""
+    """The oracle's run and figures.
+
+    `bound_usd` is a lower bound of the cost of any policy that meets the SLO.
+    """
 
     run: SimulationRun
     cost_usd: float

@@ -17,7 +17,10 @@ from simulators.world.infrastructure.units import micro_usd, to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Billing:
-    """Rule by which a node's time is charged. A node is charged from its request until it is gone."""
+    """Rule by which a node's time is charged.
+
+    A node is charged from its request until it is gone.
+    """
 
     increment_s: Annotated[
         float, FieldMetadata("Billing increment. Default: 1, as on AWS, GCP and Azure. Seconds.", ge=0.001)
@@ -69,7 +72,9 @@ class BillingLedger:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Cost of a pool by category, in cost units. `waived` is time that the cloud does not charge; not in the total.
+    """Cost of a pool by category, in cost units.
+
+    `waived` is time that the cloud does not charge; not in the total.
 
     - `used` and `idle`: serving time with and without requests.
     - `starting`: starts that reached serving, or still may; `lost`: starts that did not.
@@ -162,7 +167,10 @@ def _is_restarted(node: SimulatedNode, state: NodeState) -> bool:
 
 
 def _add_charge(ledger: BillingLedger, node: SimulatedNode, now_ps: int, parts: dict[str, int]) -> bool:
-    """Add the charge from increment and minimum to `parts`. Return whether the cloud waives the whole charge."""
+    """Add the charge from increment and minimum to `parts`.
+
+    Return whether the cloud waives the whole charge.
+    """
     if ledger.reserved is not None:
         return False
     node_runs = runs(node, now_ps)

@@ -36,7 +36,9 @@ def _life_problems(node: SimulatedNode, now_ps: int) -> Iterator[str]:
 
 
 def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterator[str]:
-    """Yield each time at which a zone held more nodes than it offered. Changes at the same time count together.
+    """Yield each time at which a zone held more nodes than it offered.
+
+    Changes at the same time count together.
 
     Spot nodes never exceed the offered capacity. Other nodes stay when it falls, but no new one comes then.
     """

@@ -48,7 +48,10 @@ WAKE: Final = Phase(median_s=0.55, sigma=0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class StartUp:
-    """Phases from the request for a node to its replica's first request. Defaults: Llama-3.1-8B on an H100."""
+    """Phases from the request for a node to its replica's first request.
+
+    Defaults: Llama-3.1-8B on an H100.
+    """
 
     node: Annotated[
         Phase,
@@ -163,7 +166,9 @@ class NodeState(IntEnum):
 
 @dataclass(slots=True)
 class SimulatedNode:
-    """One node of a pool and the replica on it. `number` counts the pool's nodes; `engine` is the replica's number.
+    """One node of a pool and the replica on it.
+
+    `number` counts the pool's nodes; `engine` is the replica's number.
 
     `moves` holds (time, state) of each state. `life_end_ps` is the end of its random life, -1 for never;
     `interruption_ps` the time of its scheduled loss, if any; `interrupted` is true after the cloud interrupted it.

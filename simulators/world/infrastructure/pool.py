@@ -39,7 +39,10 @@ class FleetPool:
         folder: Path = Path(),
         epoch_s: float = 0.0,
     ) -> None:
-        """Open the pool. Raises `ValueError` with every problem of the offer, or the problem of a trace."""
+        """Open the pool.
+
+        Raises `ValueError` with every problem of the offer, or the problem of a trace.
+        """
         problems = [f"{'.'.join(map(str, place))} {rule}" for place, rule, _ in own_problems(offer)]
         if problems:
             raise ValueError(f"pool {name}: {'; '.join(problems)}")
@@ -105,7 +108,10 @@ class FleetPool:
         return PoolStatus(self.headroom[tier], len(self._inventory.resting[tier]))
 
     def bill(self, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
-        """Return the bill up to now. ``busy_ps(replica)`` is the replica's time with requests outstanding."""
+        """Return the bill up to now.
+
+        ``busy_ps(replica)`` is the replica's time with requests outstanding.
+        """
         self.advance(now_ps)
         self._replicas.release_empty_nodes()
         return bill(self.ledger, now_ps, busy_ps)
@@ -119,7 +125,10 @@ class FleetPool:
         return None
 
     def begin(self, replicas: int) -> None:
-        """Start with `replicas` that serve already and with full headroom. Replicas without capacity wait."""
+        """Start with `replicas` that serve already and with full headroom.
+
+        Replicas without capacity wait.
+        """
         if self.ledger.nodes or self._replicas.now_ps:
             raise ValueError(f"pool {self.name} has already started: call begin first, at time 0")
         for tier in HEADROOM:

@@ -17,7 +17,9 @@ LIVE = (NodeState.STARTING, NodeState.READY)
 
 
 class PoolReplicas:
-    """The replicas of one pool and their `desired` number. `model` is the engines' number of their service model.
+    """The replicas of one pool and their `desired` number.
+
+    `model` is the engines' number of their service model.
 
     `waiting` are replicas without a node; `interrupted` counts replicas lost without a request; `announced` are the
     nodes that serve on after an interruption notice.
@@ -55,7 +57,10 @@ class PoolReplicas:
             self.serve(node)
 
     def drain(self, node: SimulatedNode) -> None:
-        """Drain the node. It takes no more requests, and is gone when it has none or its grace period ends."""
+        """Drain the node.
+
+        It takes no more requests, and is gone when it has none or its grace period ends.
+        """
         self._engines.drain(node.engine)
         self.inventory.move(node, NodeState.DRAINING, self.now_ps)
         if not self._release_if_empty(node) and self.offer.grace_s is not None:

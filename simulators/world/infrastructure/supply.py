@@ -61,7 +61,10 @@ class Outages:
 
     @property
     def availability(self) -> float:
-        """Long-run available share of time, E[up] / (E[up] + E[down]). Defaults: 3600 / (3600 + 2025) = 0.64."""
+        """Long-run available share of time, E[up] / (E[up] + E[down]).
+
+        Defaults: 3600 / (3600 + 2025) = 0.64.
+        """
         up_s, down_s = (p.median_s * math.exp(p.sigma**2 / 2) for p in (self.up, self.down))
         return up_s / (up_s + down_s)
 
@@ -85,7 +88,10 @@ def stepped(first: int | None, steps: Sequence[SupplyStep]) -> Supply:
 
 
 def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) -> Supply:
-    """Yield `nodes` while available, else 0. `ZoneOffer.problems` rejects outages without a capacity."""
+    """Yield `nodes` while available, else 0.
+
+    `ZoneOffer.problems` rejects outages without a capacity.
+    """
     at_ps = 0
     while True:
         yield at_ps, nodes
@@ -95,7 +101,10 @@ def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) 
 
 
 def replayed(trace: SupplyTrace, folder: Path) -> Supply:
-    """Return the trace from its start offset on, changes only. Raises `ValueError` naming file, key and value."""
+    """Return the trace from its start offset on, changes only.
+
+    Raises `ValueError` naming file, key and value.
+    """
     gap_s, data = read(folder / trace.file)
     factor = Fraction(str(trace.scale))
     nodes = [math.floor(n * factor) for n in data]
@@ -120,7 +129,10 @@ def _changes(nodes: Sequence[int], first: int, gap_s: Fraction, start_s: Fractio
 
 
 def read(file: Path) -> tuple[Fraction, Sequence[int]]:
-    """Return a trace's gap in seconds and its values. Raises `ValueError` naming file, key, value and rule."""
+    """Return a trace's gap in seconds and its values.
+
+    Raises `ValueError` naming file, key, value and rule.
+    """
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as e:

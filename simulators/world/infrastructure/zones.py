@@ -44,7 +44,10 @@ class Zone:
 
 
 def choose(zones: Sequence[Zone], placement: Literal["balanced", "ordered"]) -> int | None:
-    """Return the zone for a new node; None if all are full. Among equals, the first in the offer's order."""
+    """Return the zone for a new node; None if all are full.
+
+    Among equals, the first in the offer's order.
+    """
     available = [i for i, zone in enumerate(zones) if zone.free > 0]
     if not available:
         return None

@@ -155,7 +155,10 @@ def lines(description: Description, trace: RequestTrace) -> list[str]:
 
 
 def rate_bins(trace: RequestTrace, count: int) -> tuple[Floats, Floats]:
-    """Return the trace's time in `count` equal bins: their edges, and the rate in each. Requests a second."""
+    """Return the trace's time in `count` equal bins: their edges, and the rate in each.
+
+    Requests a second.
+    """
     edges = np.linspace(0.0, max(trace.duration_s, 1e-3), count + 1)
     counts = np.diff(np.searchsorted(trace.arrival_s, edges[:-1]), append=0)
     counts[-1] = len(trace) - np.searchsorted(trace.arrival_s, edges[-2])

@@ -143,7 +143,10 @@ class Synthetic(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Several clients with their own traffic at the same time. The trace has the client of each request."""
+    """Several clients with their own traffic at the same time.
+
+    The trace has the client of each request.
+    """
 
     clients: Annotated[
         Mapping[str, Any],
@@ -205,7 +208,9 @@ class TraceFile:
 
     @property
     def length_s(self) -> float:
-        """Duration of the window at its speed. Without `end_s`, one mean gap follows the last arrival.
+        """Duration of the window at its speed.
+
+        Without `end_s`, one mean gap follows the last arrival.
 
         11 arrivals from 0 to 100 s last 110 s, so that a repeated trace keeps its rate.
         """
@@ -226,7 +231,10 @@ class TraceFile:
         return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """See `Generator.requests`. With `scale`, each round of a repeated trace draws its own copies."""
+        """See `Generator.requests`.
+
+        With `scale`, each round of a repeated trace draws its own copies.
+        """
         length = self.length_s
         end_s = length if until_s is None else until_s
         window = self._window()

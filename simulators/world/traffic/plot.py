@@ -21,7 +21,10 @@ MIN_GAP_S: Final = 1e-3
 
 
 def page(trace: RequestTrace) -> str:
-    """Return the page as HTML, equal for equal traces. Its size does not grow with the trace: the data is binned."""
+    """Return the page as HTML, equal for equal traces.
+
+    Its size does not grow with the trace: the data is binned.
+    """
     figure = make_subplots(
         rows=2,
         cols=3,

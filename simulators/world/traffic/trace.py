@@ -30,7 +30,9 @@ class TraceError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTrace:
-    """Requests in order of arrival. Arrays are read-only: 16 bytes per request, 24 with every column.
+    """Requests in order of arrival.
+
+    Arrays are read-only: 16 bytes per request, 24 with every column.
 
     `arrival_s` counts from the trace's start. `cached_tokens` are prompt tokens in a prefix cache (fewer than the
     prompt), `client` is the number of the sender. `repairs` counts rows that the reader repaired or left out, by kind.
@@ -105,7 +107,10 @@ class RequestTrace:
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
     def with_prefix_hits(self, share: float) -> RequestTrace:
-        """Return the requests with `share` of each prompt in a prefix cache. Recorded hits stay as they are."""
+        """Return the requests with `share` of each prompt in a prefix cache.
+
+        Recorded hits stay as they are.
+        """
         if not 0 <= share < 1:
             raise TraceError(f"{self.name}: hit share {share} must be 0 or more and below 1")
         if not share or self.cached_tokens is not None:

@@ -1,4 +1,7 @@
-"""Conversion of table cells, text or typed, to numbers and times. Other cells become NaN and are reported by line."""
+"""Conversion of table cells, text or typed, to numbers and times.
+
+Other cells become NaN and are reported by line.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ def _number(cell: Any) -> float:
 
 
 class ArrivalClock:
-    """Converts arrivals to seconds. Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one."""
+    """Converts arrivals to seconds.
+
+    Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one.
+    """
 
     def __init__(self, unit: Unit | None) -> None:
         self.time_of_day = False
@@ -105,7 +111,10 @@ def _has_dates(cells: Any) -> bool:
 
 
 def _nanoseconds(cells: Any) -> Any:
-    """Return nanoseconds since 1970, `NAT` where there is no date. Times without an offset are UTC."""
+    """Return nanoseconds since 1970, `NAT` where there is no date.
+
+    Times without an offset are UTC.
+    """
     for zone in (None, "UTC"):
         try:
             dates = pc.cast(cells, pa.timestamp("ns", zone))

@@ -113,7 +113,9 @@ def _spread(arrival: Floats, options: ReadOptions) -> Floats:
 
 
 def _cached(rows: Iterable[dict[str, Any]], order: Any, block_tokens: int) -> list[float]:
-    """Return the prompt tokens in leading blocks of earlier requests. At least one token stays uncached.
+    """Return the prompt tokens in leading blocks of earlier requests.
+
+    At least one token stays uncached.
 
     With blocks of 512 tokens, a prompt of 1024 tokens whose two blocks are known has 1023 cached tokens.
     """

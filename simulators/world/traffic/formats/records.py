@@ -32,7 +32,10 @@ def cleaned(
     places: Sequence[str],
     options: ReadOptions,
 ) -> Cleaner:
-    """Return a cleaner with the rows of `columns`: for each field one value per request. `names` has the JSON keys."""
+    """Return a cleaner with the rows of `columns`: for each field one value per request.
+
+    `names` has the JSON keys.
+    """
     cleaner = Cleaner(str(path), names, skip_bad=options.skip_bad)
     numbers = {field: numeric(values) for field, values in columns.items()}
     arrival = numbers.pop("arrival_s")
