@@ -1,4 +1,4 @@
-"""Backtest of a recorded workload: its summary, its notable periods, and the counterfactual policies."""
+"""Backtest of a recorded workload: summary, notable periods, and counterfactual policies."""
 
 from __future__ import annotations
 

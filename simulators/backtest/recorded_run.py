@@ -97,7 +97,10 @@ class RecordedRun:
         return np.asarray(np.sum([sizes["desired"] for sizes in self.pools.values()], axis=0), np.float64)
 
     def reservation(self, pool: PoolName) -> int:
-        """Return the replicas of a reserved pool that are always paid: as its cloud reports, else its maximum."""
+        """Return the replicas of a reserved pool that are always paid.
+
+        The number is the one that the pool's cloud reports, else the pool's maximum.
+        """
         sizes, spec = self.pools[pool], self.spec.pools[pool]
         reported = float(np.nanmax(sizes["reserved"], initial=-1.0))
         maximum = int(np.nanmax(sizes["desired"], initial=0.0))
