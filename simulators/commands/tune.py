@@ -1,4 +1,7 @@
-"""``forescale tune``: search a workload's settings on the simulator, and write policy files to deploy."""
+"""``forescale tune``: search a workload's settings on the simulator.
+
+It writes policy files to deploy.
+"""
 
 from __future__ import annotations
 
@@ -244,7 +247,10 @@ def _open_executor(args: argparse.Namespace, inputs: StudyInputs, stop: StopRequ
 
 @contextmanager
 def _stop_on_signal() -> Iterator[StopRequests]:
-    """Turn Ctrl-C and SIGTERM into stop requests: each ends the current part (search, validation, page runs)."""
+    """Turn Ctrl-C and SIGTERM into stop requests.
+
+    Each ends the current part: search, validation or page runs.
+    """
     stop = StopRequests()
     previous = {number: signal.signal(number, lambda *_: stop.request()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

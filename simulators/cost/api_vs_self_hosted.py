@@ -21,7 +21,10 @@ def section(
     purchase: Purchase | None,
     file: LoadedOffers,
 ) -> Section:
-    """Compare the cost of the same requests at a managed API, with the volume above which own replicas are cheaper."""
+    """Compare the cost of the same requests at a managed API with that of own replicas.
+
+    The section states the volume above which own replicas are cheaper.
+    """
     api = file.content.api
     if api is None:
         gap = Gap("cost of a managed API", "no API prices are set", "set api in --offers FILE")

@@ -36,7 +36,10 @@ class ListedPrice:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One kind of replica that can be bought: its service model, and its hourly price in each market."""
+    """One kind of replica that can be bought.
+
+    It has a service model, and an hourly price in each market.
+    """
 
     model: Annotated[
         str | None,

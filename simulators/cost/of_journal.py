@@ -33,7 +33,10 @@ ASSUMED = "assumed: give the lengths"
 
 @dataclass(frozen=True, slots=True)
 class JournalInputs:
-    """The user's statements about a journal: its workload (None: the only one), model (None: inferred) and lengths."""
+    """The user's statements about a journal: its workload, model and lengths.
+
+    Workload None is the only one of the journal. Model None is inferred.
+    """
 
     workload: str | None = None
     model: str | None = None
@@ -117,7 +120,10 @@ def _engine(found: engines.InferredEngine, named: str | None, recording: Citatio
 def _offers(
     recorded: RecordedRun, served: offers.OfferedEngine | None, recording: Citation
 ) -> tuple[dict[str, offers.ReplicaOffer], dict[str, float], dict[Any, str]]:
-    """Return the pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
+    """Return the pools that serve as offers, by accelerator.
+
+    Also return the replica-hours of each offer, and the offer of each pool.
+    """
     values: dict[str, dict[str, Any]] = {}
     held: dict[str, float] = {}
     pools: dict[Any, str] = {}
