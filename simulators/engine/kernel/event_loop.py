@@ -37,7 +37,10 @@ SIGN_BIT: Final = 1 << 63
 
 @dataclass(frozen=True, kw_only=True)
 class Router:
-    """Rules that assign requests to replicas, and that hold or drop them while no replica takes them."""
+    """Rules that assign requests to replicas.
+
+    They also hold or drop requests while no replica takes them.
+    """
 
     kind: Annotated[
         Literal["least_loaded", "round_robin", "random"],

@@ -1,4 +1,7 @@
-"""Simulation of a recorded run on one replica, and the errors of its times against the recorded ones."""
+"""Simulation of a recorded run on one replica, and the errors of its times.
+
+The errors are those against the recorded times.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Service model of one replica: step times and capacity of one model on one kind of accelerator."""
+"""Service model of one replica.
+
+It has the step times and capacity of one model on one kind of accelerator.
+"""
 
 from __future__ import annotations
 
