@@ -44,8 +44,9 @@ MIN_AMOUNTS: Final = {"idle cost": 0.005, "override": 0.05}
 class PeriodSummary:
     """The figures of a recorded period, one value for each tick.
 
-    `paid` are the paid replicas of each pool, `usd` their cost until the next tick, `idle_usd` its part beyond the work
-    (as measured by a policy, else the demand), `late` the late requests until the next tick.
+    `paid` are the paid replicas of each pool, and `usd` is their cost until the next tick. `idle_usd` is the part of
+    this cost beyond the work, as measured by a policy, else beyond the demand. `late` are the late requests until the
+    next tick.
     """
 
     recorded: RecordedRun

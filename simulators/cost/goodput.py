@@ -88,9 +88,9 @@ def meets_slo(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: floa
 
 
 def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
-    """Return the requests per second of a replica on which all of them wait at once.
+    """Return the requests per second that a saturated replica serves.
 
-    The SLO is disregarded.
+    All of the requests wait at once. The SLO is disregarded.
     """
     end_s = float(drawn.arrival_s[min(SATURATED_REQUESTS, len(drawn)) - 1])
     burst = drawn.between(0.0, end_s).speed(SATURATION_SPEED)

@@ -1,8 +1,8 @@
-"""Comparison of policies in one scenario, with the same requests and random streams for each.
+"""Comparison of policies in one scenario.
 
-Replication r uses the seed ``seed + r`` for every contender (common random numbers), so contenders are compared pair by
-pair. Means have t intervals over the replications. Quantiles are not averaged: the report shows their median over the
-replications and its range.
+All policies get the same requests and random streams. Replication r uses the seed ``seed + r`` for every contender
+(common random numbers), so contenders are compared pair by pair. Means have t intervals over the replications.
+Quantiles are not averaged: the report shows their median over the replications and its range.
 """
 
 from __future__ import annotations

@@ -66,9 +66,10 @@ class CountedRequests:
 
     @cached_property
     def itl_s(self) -> Floats:
-        """Mean inter-token latency of each request; NaN for one token, infinite where it did not finish. Seconds.
+        """Mean inter-token latency of each request. Seconds.
 
-        A request with 11 output tokens that ends 0.5 s after its first token has 0.5 / 10 = 0.05 s.
+        It is NaN for one token, and infinite where the request did not finish. A request with 11 output tokens that
+        ends 0.5 s after its first token has 0.5 / 10 = 0.05 s.
         """
         gaps = self.table.output_tokens - 1
         decode_s = (self.table.finished_ps - self.table.first_token_ps) / PS_PER_S

@@ -1,4 +1,7 @@
-"""One simulated run: the daemon's controller in a simulated world, from the first tick to the last request."""
+"""One simulated run: the daemon's controller in a simulated world.
+
+It lasts from the first tick to the last request.
+"""
 
 from __future__ import annotations
 
@@ -146,9 +149,10 @@ def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
 
 
 def run_end_s(case: Case, trace: RequestTrace) -> float:
-    """Return the end of the run: the scenario's duration, or the traffic's, plus the time to settle. Seconds.
+    """Return the end of the run. Seconds.
 
-    Traffic of 3,600 s and a `settle_s` of 300 end at 3,900 s.
+    It is the scenario's duration, or the traffic's, plus the time to settle. Traffic of 3,600 s and a `settle_s` of 300
+    end at 3,900 s.
     """
     s = case.scenario
     length_s = trace.duration_s if s.duration_s is None else s.duration_s

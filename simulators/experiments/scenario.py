@@ -225,7 +225,7 @@ def _read(path: Path) -> tuple[Case, Document]:
 
 
 def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
-    """Yield the cases of the scenarios listed in `beside`. Raises `ConfigError`."""
+    """Yield the cases of the scenarios listed in `concurrent_scenarios`. Raises `ConfigError`."""
     for name in case.scenario.concurrent_scenarios:
         neighbour, _ = _read(case.folder / name)
         rule = "has concurrent_scenarios" if neighbour.scenario.concurrent_scenarios else "has fleet limits of its own"
@@ -322,7 +322,10 @@ def _supply_problems(scenario: Scenario, folder: Path, source: Document) -> Iter
 
 
 def _source(file: str) -> Document:
-    """Return a workload's document for the line numbers of its keys; an empty one if there is no such file."""
+    """Return a workload's document for the line numbers of its keys.
+
+    The document is empty if there is no such file.
+    """
     documents, _ = read_yaml(Path(file))
     return next((d for d in documents if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
 

@@ -24,9 +24,10 @@ COMMAND_LINE: Final = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Marker of a field with a record chosen by its ``kind``, or with a mapping of names to such records.
+    """Marker of a field with a record chosen by its ``kind``.
 
-    `kinds` maps a kind to its "module:Class", which is imported on use.
+    The field may also have a mapping of names to such records. `kinds` maps a kind to its "module:Class", which is
+    imported on use.
     """
 
     kinds: Mapping[str, str]

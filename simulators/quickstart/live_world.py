@@ -76,7 +76,10 @@ def generator(traffic: Traffic) -> Generator:
 
 
 def peak_rps(traffic: Traffic) -> float:
-    """Return the maximum expected rate without noise, in requests per second: 10 * (0.6 + 3) = 36 by default."""
+    """Return the maximum expected rate without noise. Requests per second.
+
+    By default, it is 10 * (0.6 + 3) = 36.
+    """
     if traffic.shape == "batches":
         return traffic.mean_rps
     return traffic.mean_rps * (traffic.swing + traffic.crowd_factor)
@@ -238,7 +241,10 @@ class LiveWorld:
         )
 
     def _next_era(self, old: World) -> World:
-        """Return the next era's world: ready replicas stay, starting ones start again, open requests come first."""
+        """Return the next era's world.
+
+        Ready replicas stay, starting ones start again, and open requests come first.
+        """
         sizes = {name: old.status(name) for name in old.pools}
         self._era += 1
         self._generated_s, self._next_chunk = 0.0, None

@@ -1,4 +1,7 @@
-"""Execution of a plan: a run in the world of the policies, whose pool sizes follow the plan over time."""
+"""Execution of a plan: a run in the policies' world with planned pool sizes.
+
+The pool sizes follow the plan over time.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class FleetPool:
 
     @property
     def events(self) -> Sequence[FleetEvent]:
-        """Node events that nobody requested, in order of time."""
+        """Node events that the controller did not request, in order of time."""
         return self._replicas.events
 
     def draining(self) -> int:

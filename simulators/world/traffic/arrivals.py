@@ -3,8 +3,9 @@
 Operational time L(t) is the number of requests expected until t. A renewal process with gaps of mean 1 runs in it, and
 the inverse of L maps its arrivals back to clock time. At 2 requests/s for 10 s and then 5 requests/s, L(10) = 20, and
 an event at 25 arrives at 11 s. With exponential gaps this is the non-homogeneous Poisson process (Çinlar, "Introduction
-to Stochastic Processes", 1975, 4.7), with gamma gaps a burstier or smoother one of the same rate (Gerhardt & Nelson,
-"Transforming renewal processes for simulation of nonstationary arrival processes", INFORMS J. Computing 21, 2009).
+to Stochastic Processes", 1975, 4.7). With gamma gaps it is a burstier or smoother process of the same rate (Gerhardt &
+Nelson, "Transforming renewal processes for simulation of nonstationary arrival processes", INFORMS J. Computing 21,
+2009).
 """
 
 from __future__ import annotations
