@@ -35,7 +35,7 @@ ASSUMED = "assumed: give the lengths"
 class JournalInputs:
     """The user's statements about a journal: its workload, model and lengths.
 
-    Workload None is the only one of the journal. Model None is inferred.
+    A workload of None is the only one of the journal. A model of None is inferred.
     """
 
     workload: str | None = None

@@ -102,9 +102,9 @@ def count_gaps(gaps: Ints, first: int, growth: int, steps: int, sequences: int) 
 def add_growth(growth: Ints, block: int, step: int, held: int, stride: int, sign: int) -> None:
     """Add or remove the new blocks that a request needs, by step modulo the block size.
 
-    A `sign` of 1 adds them, -1 removes them. It decodes `stride` tokens a step from `step` on, and holds `held` tokens
-    before that. With blocks of 16 tokens, step 100 and 30 tokens held, it writes token 33 in step 102 and needs a third
-    block then, and a new one every 16 steps after that: ``growth[102 % 16]`` rises by 1.
+    A `sign` of 1 adds them, -1 removes them. The request decodes `stride` tokens a step from `step` on, and holds
+    `held` tokens before that. With blocks of 16 tokens, step 100 and 30 tokens held, the request writes token 33 in
+    step 102 and needs a third block then, and a new one every 16 steps after that: ``growth[102 % 16]`` rises by 1.
     """
     mask = (1 << block) - 1
     if stride == 1:

@@ -102,8 +102,8 @@ def calibrate(
 ) -> Calibration:
     """Fit a model to all runs, and further models for the errors on held-out runs.
 
-    See `splits`. `progress` receives the number of fits done and the total
-    number. Raises `ValueError` where a request of a run does not fit into the base model's KV cache.
+    See `splits`. `progress` receives the number of fits done and the total number. Raises `ValueError` where a request
+    of a run does not fit into the base model's KV cache.
     """
     streams, fitter = keys(options.seed), options.fitter
     parts = splits(runs, options.held_out)
