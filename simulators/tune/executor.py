@@ -58,7 +58,10 @@ class LocalExecutor:
         self._pool = self._start_pool()
 
     def capacity(self) -> int:
-        """Return one job more than processes, so that no process waits for the client; 1 with one process."""
+        """Return one job more than there are processes, or 1 with one process.
+
+        The additional job keeps each process from waiting for the client.
+        """
         return self._jobs + 1 if self._jobs > 1 else 1
 
     def submit(self, job: TrialJob) -> None:

@@ -1,4 +1,7 @@
-"""Policy file of a point of the front: the workload's file with the tuned settings and a header with its figures."""
+"""Policy file of a point of the front.
+
+It is the workload's file with the tuned settings and a header with the point's figures.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ def write(path: Path, baseline: Baseline, settings: Mapping[str, Value], space: 
 
 
 def text_of(baseline: Baseline, settings: Mapping[str, Value], space: Space) -> str:
-    """Return the owner's file with the changed settings, or the whole document if the file cannot be edited."""
+    """Return the owner's file with the changed settings.
+
+    If the file cannot be edited, return the whole document.
+    """
     expected = contenders(baseline.case, [contender_text(settings)], with_self=False)[0].case.workload.document
     changes = {path: after for path, (_, after) in space.changes(settings).items()}
     try:

@@ -55,9 +55,9 @@ class Dimension:
     choices: tuple[Value, ...] = ()
 
     def applied(self, value: Any) -> Value:
-        """Return a sampled value rounded to `DIGITS` and within the range; the present value stays as it is.
+        """Return a sampled value rounded to `DIGITS` digits and within the range.
 
-        23.4567 becomes 23.5.
+        The present value stays as it is. 23.4567 becomes 23.5.
         """
         if self.choices or value == self.present or isinstance(value, bool | str):
             unchanged: Value = value
@@ -214,7 +214,10 @@ def _refusals(case: Case, dimension: Dimension) -> list[str]:
 
 
 def _within_workload_rules(case: Case, dimension: Dimension) -> Iterator[Dimension]:
-    """Yield a default range; an end that the workload's rules refuse is replaced by the present value."""
+    """Yield a default range that the workload's rules accept.
+
+    An end that they refuse is replaced by the present value.
+    """
     present = float(dimension.present)
     low = present if any(_rejections(case, {dimension.path: dimension.applied(dimension.low)})) else dimension.low
     high = present if any(_rejections(case, {dimension.path: dimension.applied(dimension.high)})) else dimension.high

@@ -60,7 +60,10 @@ def lead_folder(folder: Path) -> Iterator[str]:
 
 
 class _NoLock:
-    """A lock that does nothing: the folder's lock is held, and a lock file could outlive a killed client."""
+    """A lock that does nothing.
+
+    The folder's lock is held, and a lock file could outlive a killed client.
+    """
 
     def acquire(self) -> bool:
         return True
@@ -87,7 +90,10 @@ def open_storage(url: str | None, folder: Path) -> Any:
 
 
 def _with_driver(url: str) -> str:
-    """Add the installed driver to a PostgreSQL URL without one: SQLAlchemy's default driver has changed."""
+    """Add the installed driver to a PostgreSQL URL without one.
+
+    The driver is named because SQLAlchemy's default one has changed.
+    """
     scheme, separator, location = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
         drivers = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]

@@ -245,7 +245,10 @@ def _state(name: str) -> Any:
 
 @contextmanager
 def _warnings_ignored() -> Iterator[None]:
-    """Ignore Optuna's warnings of experimental features, and of constraints that CMA-ES does not use."""
+    """Ignore Optuna's warnings.
+
+    They are about experimental features, and about constraints that CMA-ES does not use.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

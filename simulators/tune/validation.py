@@ -1,7 +1,8 @@
-"""Validation of the front's points: whether a gain is more than noise, and whether a point is overfitted.
+"""Validation of the front's points.
 
-The validation traffic is held out from the search. Each point is compared with today's configuration, paired by batches
-of time; p-values are adjusted (Holm) for the number of points.
+It decides whether a gain is more than noise, and whether a point is overfitted. The validation traffic is held out from
+the search. Each point is compared with today's configuration, paired by batches of time; p-values are adjusted (Holm)
+for the number of points.
 """
 
 from __future__ import annotations
@@ -145,10 +146,11 @@ def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_
 
 
 def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) -> tuple[ValidatedPoint | None, str]:
-    """Return the point to deploy and the reason; None if no point is better than today's configuration.
+    """Return the point to deploy and the reason.
 
-    It is the search's choice if the validation confirms it, else the cheapest point that is at most as late on the
-    tuning traffic. `today` is the verdict on today's configuration on the validation traffic.
+    The point is None if no point is better than today's configuration. Otherwise it is the search's choice if the
+    validation confirms it, else the cheapest point that is at most as late on the tuning traffic. `today` is the
+    verdict on today's configuration on the validation traffic.
     """
     today_meets_slo = today.startswith("kept")
     choice = next((p for p in points if p.trial.number == chosen), None)
@@ -172,5 +174,8 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
 
 
 def _is_better(point: ValidatedPoint, today_meets_slo: bool) -> bool:
-    """Return whether a point meets the SLO, and costs less beyond noise if today's configuration meets it too."""
+    """Return whether a point is better than today's configuration.
+
+    It must meet the SLO. If today's configuration meets it too, it must also cost less beyond noise.
+    """
     return point.meets_slo and (point.cost_verdict == "cheaper" or not today_meets_slo)
