@@ -1,4 +1,7 @@
-"""Fault injection between the daemon and the world: random faults of real services, at the ports."""
+"""Fault injection between the daemon and the world.
+
+It injects random faults of real services at the ports.
+"""
 
 from __future__ import annotations
 

@@ -121,7 +121,10 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
 
 
 def unsupported_readings(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield the sources and readings of a workload that no world provides, as (key, rule broken, hint)."""
+    """Yield the sources and readings of a workload that no world provides.
+
+    Each is (key, rule broken, hint).
+    """
     for name, spec in workload.spec.sources.items():
         kind = kind_of("source", spec)
         if kind not in QUEUES and kind not in ENGINES:

@@ -1,4 +1,7 @@
-"""Engine metrics as a monitoring system has them: values of the last scrapes, not of the present."""
+"""Engine metrics as a monitoring system has them.
+
+They are the values of the last scrapes, not of the present.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ BLOCK: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class ScrapeWindow:
-    """Inputs of a quantity: the last scrape, the first one of the rate window, and the SLO's limits by name."""
+    """Inputs of a quantity.
+
+    They are the last scrape, the first one of the rate window, and the SLO's limits by name.
+    """
 
     last: ScrapedTotals
     before: ScrapedTotals | None
@@ -164,7 +170,10 @@ class EngineTelemetry:
         )
 
     def _counters_of(self, unanswered: int) -> list[int]:
-        """Return the last scraped counters of the replica that did not answer (-1: none), and store the new ones."""
+        """Return the last scraped counters of the replica that did not answer (-1: none).
+
+        Also store the new counters.
+        """
         if not self.telemetry.partial_share:
             return [0] * COUNTERS
         current = _counters(self._kernel.read())
@@ -199,9 +208,10 @@ class EngineTelemetry:
         return self._durations_s[key]
 
     def _open_slots(self, end: RequestMoment, since_ps: int) -> NDArray[np.int64] | slice:
-        """Return the slots of arrived requests from the first one whose `end` is not before the window.
+        """Return the slots of arrived requests, from the first one open in the window.
 
-        Windows only move forward, so each request is skipped once: `_first_open` remembers how far.
+        This is the first one whose `end` is not before the window. Windows only move forward, so each request is
+        skipped once: `_first_open` remembers how far.
         """
         requests, arrived = self._kernel.requests, self._kernel.arrived
         first = max(self._first_open.get(end, 0), arrived - len(requests))

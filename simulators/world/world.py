@@ -1,4 +1,6 @@
-"""The world: requests arrive, engines serve them, pools grow and shrink, and telemetry and queue can be read.
+"""The simulated world, with requests, engines, pools, telemetry and queue.
+
+Requests arrive, engines serve them, pools grow and shrink, and telemetry and queue can be read.
 
 Time is picoseconds from the world's start, and moves only in `run_until`. At each time, the kernel first handles all
 events before it, then pools and scrapes handle theirs, then the caller acts.
@@ -158,7 +160,10 @@ class World:
         self.pools[pool].resize_headroom(tier, nodes, self.now_ps)
 
     def lose_requests(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        """Handle requests of a lost replica: a queue redelivers or gives them up; without one they are lost."""
+        """Handle requests of a lost replica.
+
+        A queue redelivers them or gives them up. Without a queue they are lost.
+        """
         self.lost_requests += len(slots)
         if self.queue is None or not len(slots):
             return

@@ -1,7 +1,8 @@
-"""Billing by each cloud's rule, in exact integers: the sum of all bills equals the integral of the price.
+"""Billing by each cloud's rule, in exact integers.
 
-A cost is in micro-dollars per hour times picoseconds: an hour (3.6e15 ps) at 2 USD per hour (2,000,000 micro-dollars)
-costs 7.2e21 units. `units.COST_PER_MICRO_USD` = 3.6e15 of them are a micro-dollar. A cost is rounded once, for display.
+The sum of all bills equals the integral of the price. A cost is in micro-dollars per hour times picoseconds: an hour
+(3.6e15 ps) at 2 USD per hour (2,000,000 micro-dollars) costs 7.2e21 units. `units.COST_PER_MICRO_USD` = 3.6e15 of them
+are a micro-dollar. A cost is rounded once, for display.
 """
 
 from __future__ import annotations
@@ -148,7 +149,10 @@ def _parts(ledger: BillingLedger, node: SimulatedNode, now_ps: int, busy_ps: Cal
 
 
 def runs(node: SimulatedNode, now_ps: int) -> list[tuple[int, int]]:
-    """Return (start, end) of each run of the node's instance: one, or two if it was stopped in between."""
+    """Return (start, end) of each run of the node's instance.
+
+    There is one run, or two if the instance was stopped in between.
+    """
     spans: list[tuple[int, int]] = []
     for state, start_ps, end_ps in node.intervals(now_ps):
         if state is NodeState.RESTING and node.tier is Tier.STOPPED:

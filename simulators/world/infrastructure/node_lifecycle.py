@@ -18,7 +18,10 @@ from simulators.world.infrastructure.units import to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One phase of a start-up: a log-normal, by its median and the standard deviation of its logarithm."""
+    """One phase of a start-up, with a log-normal duration.
+
+    It is defined by its median and the standard deviation of its logarithm.
+    """
 
     median_s: Annotated[float, FieldMetadata("Median duration; 0: the phase is skipped. Seconds.", ge=0, le=86400)]
     sigma: Annotated[
@@ -91,7 +94,10 @@ class StartUp:
     wake: Annotated[Phase, FieldMetadata("Wake-up from sleep. Default: vLLM 0.24 on an H100, measured: 0.55 s.")] = WAKE
 
     def durations(self, normals: Sequence[float]) -> Mapping[str, int]:
-        """Return the duration of each phase in picoseconds, for a row of standard normals in the order of `PHASES`."""
+        """Return the duration of each phase in picoseconds.
+
+        The input is a row of standard normals in the order of `PHASES`.
+        """
         return {name: getattr(self, name).ps(z) for name, z in zip(PHASES, normals, strict=True)}
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,7 @@
-"""Replicas that wait for capacity, and the failures that a platform reports after it accepted a size."""
+"""Replicas that wait for capacity, and the failures that a platform reports for them.
+
+The platform reports these failures after it accepted a size.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,10 @@ class FailureReport:
 
 
 class WaitingReplicas:
-    """Replicas that wait for a node: eligible ones, by the start of their wait, and `failed` ones, which get none.
+    """Replicas that wait for a node.
 
-    Without `failures` all stay eligible without end, and nothing is reported.
+    Eligible ones are in order of the start of their wait. `failed` ones get no node. Without `failures` all stay
+    eligible without end, and nothing is reported.
     """
 
     def __init__(self, failures: Failures | None, timetable: Timetable) -> None:

@@ -1,4 +1,7 @@
-"""One pool of the simulated world: its replicas start, serve, drain, are lost and are billed as time advances."""
+"""One pool of the simulated world.
+
+Its replicas start, serve, drain, are lost and are billed as time advances.
+"""
 
 from __future__ import annotations
 
@@ -233,7 +236,10 @@ class FleetPool:
         return Shortfall(self._epoch_s + to_s(report.at_ps), reason, report.quota)
 
     def _obtain_node(self) -> SimulatedNode | None:
-        """Return a node that starts to serve: from the headroom, or a new one; None without capacity."""
+        """Return a node that starts to serve; None without capacity.
+
+        The node is from the headroom, or a new one.
+        """
         node = self._inventory.take_from_headroom(self._replicas.now_ps)
         if node is None:
             return self._launch(Tier.COLD)

@@ -108,7 +108,10 @@ class PoolReplicas:
             self._replace()
 
     def handle_notice(self, node: SimulatedNode, kind: NodeEventKind) -> None:
-        """Handle a notice or rebalance recommendation: replace the node or serve on, as the offer says."""
+        """Handle a notice or rebalance recommendation.
+
+        Replace the node or serve on, as the offer specifies.
+        """
         self._record_event(node, kind)
         action = self.offer.on_notice if kind is NodeEventKind.NOTICE else self.offer.on_rebalance
         if node.state is NodeState.DRAINING:
@@ -138,7 +141,10 @@ class PoolReplicas:
         )
 
     def scale_in(self, count: int) -> None:
-        """Remove `count` replicas: waiting ones first, then starting ones, then ready ones in the offer's order."""
+        """Remove `count` replicas.
+
+        Waiting ones are removed first, then starting ones, then ready ones in the offer's order.
+        """
         self.desired -= count
         count -= self.waiting.drop(count)
         while count and (node := self.inventory.latest_starting()) is not None:

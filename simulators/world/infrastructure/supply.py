@@ -1,4 +1,7 @@
-"""Capacity of a zone over time: constant, in steps, replayed from a trace, or with random outages."""
+"""Capacity of a zone over time.
+
+It is constant, in steps, replayed from a trace, or with random outages.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,10 @@ class SupplyStep:
 
 @dataclass(frozen=True, kw_only=True)
 class SupplyTrace:
-    """A recorded capacity: JSON ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``, one value every G seconds.
+    """A recorded capacity, with one value every G seconds.
 
-    The SkyPilot spot traces and the SpotHedge artifact have this format.
+    It is JSON: ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``. The SkyPilot spot traces and the SpotHedge
+    artifact have this format.
     """
 
     file: Annotated[str, FieldMetadata("Trace file, relative to the scenario file.", example="spot/us-east-2a.json")]
@@ -46,7 +50,9 @@ class SupplyTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class Outages:
-    """A zone that offers all its nodes or none: a semi-Markov process with log-normal times, available at the start.
+    """A zone that offers all its nodes or none, in alternating periods.
+
+    The periods are a semi-Markov process with log-normal times. The zone is available at the start.
 
     Defaults: AWS V100 spot, 9 zones over 45 days (SkyPilot spot traces): available 0.64 of the time, up for a median
     of about an hour with a mean 3 times that. Up-times are too heavy-tailed for a constant rate.

@@ -1,4 +1,7 @@
-"""Conversion of a file's rows to a trace: every rule is checked, every repair counted, every bad row reported."""
+"""Conversion of a file's rows to a trace.
+
+Every rule is checked, every repair counted, and every bad row reported.
+"""
 
 from __future__ import annotations
 

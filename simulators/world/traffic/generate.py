@@ -1,4 +1,6 @@
-"""Generators of traffic: their common base, mixes of generators, and a generator from a trace file.
+"""Generators of traffic.
+
+They are a common base, mixes of generators, and a generator from a trace file.
 
 Time is divided into chunks of `CHUNK_S`, and every random stream is named by its purpose and chunk. A generator draws
 whole chunks and cuts them to the requested interval. So an interval has the same requests whether it is generated at
@@ -72,9 +74,10 @@ class Generator(Protocol):
         ...
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """Return the requests from `since_s` to before `until_s` (None: the generator's end), at their own times.
+        """Return the requests from `since_s` to before `until_s`, at their own times.
 
-        The result is deterministic: the requests of [0, 900) and [900, 1800) are those of [0, 1800).
+        An `until_s` of None is the generator's end. The result is deterministic: the requests of [0, 900) and [900,
+        1800) are those of [0, 1800).
         """
         ...
 
@@ -114,7 +117,10 @@ class Synthetic(ABC):
         """Return the expected rate at times since the start. Requests per second."""
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
-        """Return the rate with its noise at times since the start; the expected rate for a shape without noise."""
+        """Return the rate with its noise at times since the start.
+
+        For a shape without noise, it is the expected rate.
+        """
         return self.rate_rps(t_s)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
@@ -180,7 +186,10 @@ class Mix:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFile:
-    """The requests of a trace file, or of a window of it, at another speed or volume, once or over and over."""
+    """The requests of a trace file, or of a window of it.
+
+    They can have another speed or volume, and run once or over and over.
+    """
 
     file: Annotated[
         str, FieldMetadata("Trace in any format that `forescale trace describe` reads.", example="chat.csv.gz")

@@ -52,7 +52,11 @@ class RateSeries:
 
 
 def read(path: Path) -> RateSeries:
-    """Return a series from a CSV file (t_s, rate_rps), a ServeGen client's file, or the sum of a ServeGen folder."""
+    """Return a series from a CSV file or a ServeGen folder.
+
+    The file has the columns t_s and rate_rps, or is a ServeGen client's file. The series of a folder is the sum of its
+    clients.
+    """
     if not path.is_dir():
         return _read_file(path)
     files = sorted(path.glob(SERVEGEN))

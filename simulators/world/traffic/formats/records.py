@@ -47,7 +47,10 @@ def cleaned(
 
 
 def numeric(values: Sequence[Any]) -> Floats:
-    """Return numbers as floats; NaN for other values (also true and false), infinity above the range of a float."""
+    """Return numbers as floats.
+
+    The result is NaN for other values (also true and false), and infinity above the range of a float.
+    """
     return np.array([_float(v) for v in values], np.float64)
 
 

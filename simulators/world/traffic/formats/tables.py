@@ -1,6 +1,7 @@
-"""Reader of traffic tables, CSV or Parquet: known layouts, and other ones by a mapping of columns.
+"""Reader of traffic tables, CSV or Parquet.
 
-Rows are read in batches, so a file needs little more memory than its trace.
+It reads known layouts, and other ones by a mapping of columns. Rows are read in batches, so a file needs little more
+memory than its trace.
 """
 
 from __future__ import annotations
