@@ -1,1 +1,1 @@
-"""Backtest of a live period: its cost and notable periods, and what other policies would have done."""
+"""Backtest of a live period: cost, notable periods, and the results of other policies."""

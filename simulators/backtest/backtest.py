@@ -1,4 +1,4 @@
-"""Backtest of a recorded workload: its summary, its notable periods, and the counterfactual policies."""
+"""Backtest of a recorded workload: summary, notable periods, and counterfactual policies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """One workload's backtest. `world` and `counterfactuals` are None if not simulated, for `skip_reason`."""
+    """One workload's backtest.
+
+    `world` and `counterfactuals` are None if not simulated, for `skip_reason`.
+    """
 
     summary: PeriodSummary
     notable: tuple[NotablePeriod, ...]

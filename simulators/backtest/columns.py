@@ -31,7 +31,10 @@ CAPACITY_RESULTS: Final = {Result.OUT_OF_CAPACITY, Result.OUT_OF_QUOTA}
 
 @dataclass(slots=True)
 class TickColumns:
-    """Growing columns. A signal that appears later is NaN before; a pool has the values of `EMPTY_POOL`."""
+    """Growing columns.
+
+    A signal that appears later is NaN before; a pool has the values of `EMPTY_POOL`.
+    """
 
     fixed: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in FIXED})
     pools: dict[PoolName, dict[str, array[float]]] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""Counterfactuals: other policies on the rebuilt requests, and the method's error on the policy that ran."""
+"""Counterfactuals: other policies simulated on the rebuilt requests.
+
+The policy that ran is simulated too, which gives the error of the method.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +68,10 @@ class CounterfactualOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Counterfactuals:
-    """The simulated runs: the recorded sizes first, then the policy that ran, then other policies.
+    """The simulated runs of the recorded sizes, the policy that ran, and other policies.
 
-    `error` is the method's error, `left_out` the policies that cannot be simulated, with the reason.
+    The runs are in this order. `error` is the method's error, `left_out` the policies that cannot be simulated, with
+    the reason.
     """
 
     outcomes: tuple[CounterfactualOutcome, ...]
@@ -80,7 +84,10 @@ class Counterfactuals:
 
     @property
     def baseline(self) -> CounterfactualOutcome:
-        """The run that others are compared with: the policy that ran, or the recorded sizes if it was a dry run."""
+        """The run that the others are compared with.
+
+        It is the policy that ran, or the recorded sizes if it was a dry run.
+        """
         return self.outcomes[0 if self.error.dry_run else 1]
 
 
@@ -99,7 +106,10 @@ def simulate_counterfactuals(
     seed: int,
     progress: Progress = lambda _: None,
 ) -> Counterfactuals:
-    """Simulate the policy that ran, the peers and the requested contenders. Raises `ConfigError` and `TraceError`."""
+    """Simulate the policy that ran, the peers and the requested contenders.
+
+    Raises `ConfigError` and `TraceError`.
+    """
     recorded, trace = summary.recorded, checked(world.rebuilt.trace)
     contenders_, left_out = _contenders(recorded, world, requested)
     steps = len(contenders_) + 1
@@ -206,7 +216,10 @@ def _error(
     replayed: CounterfactualOutcome,
     present: CounterfactualOutcome,
 ) -> MethodError:
-    """Return the method's error, with cost and late requests if they are known for `MIN_KNOWN_SHARE` of the time."""
+    """Return the method's error.
+
+    It includes cost and late requests if they are known for more than `MIN_KNOWN_SHARE` of the time.
+    """
     usd, late = summary.total(summary.usd), summary.total(summary.late)
     usd = usd if summary.known(summary.usd) > MIN_KNOWN_SHARE else None
     late = late if summary.known(summary.late) > MIN_KNOWN_SHARE else None

@@ -1,4 +1,6 @@
-"""Service model of a recorded period: a named model, the recorded pools' model, or the default one scaled in time.
+"""Service model of a recorded period.
+
+It is a named model, the recorded pools' model, or the default model scaled in time.
 
 The scale comes from a request's mean time in service, by Little's law: running requests over requests answered per
 second. 16 running requests at 4 per second stay 4 s; if the default model takes 2 s for the same lengths and batch, its
@@ -62,7 +64,10 @@ def infer_engine(recorded: RecordedRun, model_name: str | None, lengths: tuple[f
 
 
 def time_factor(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float, float]) -> float:
-    """Return the factor on the model's times that gives the recorded service time. Raises `EngineUnknown`."""
+    """Return the factor on the model's times that gives the recorded service time.
+
+    Raises `EngineUnknown`.
+    """
     ready = recorded.columns["ready"]
     for source in recorded.spec.sources:
         running, rate = recorded.reading(source, "running"), recorded.reading(source, "requests_per_s")
@@ -81,11 +86,11 @@ def time_factor(recorded: RecordedRun, model: ServiceModel, lengths: tuple[float
 
 
 def service_s(model: ServiceModel, concurrency: Floats, prompt: float, output: float) -> Floats:
-    """Return a replica's time for a request at a concurrency, given mean prompt and output tokens. Seconds.
+    """Return a replica's time for a request at a concurrency. Seconds.
 
-    Each output token takes a step of the whole batch, with all of the batch's prefills in between. The host's time adds
-    to the GPU's unless steps are pipelined. `llama-3.1-8b-h100-vllm` takes 1.91 s for 1,000 prompt and 200 output
-    tokens in a batch of 16.
+    `prompt` and `output` are mean token counts. Each output token takes a step of the whole batch, with all of the
+    batch's prefills in between. The host's time adds to the GPU's unless steps are pipelined. `llama-3.1-8b-h100-vllm`
+    takes 1.91 s for 1,000 prompt and 200 output tokens in a batch of 16.
     """
     batch = np.maximum(concurrency, 1.0)
     gpu_s = np.maximum(

@@ -98,7 +98,10 @@ def _progress_reporter(journals: Sequence[Sequence[Journal]], progress: Progress
 
 
 def _files_in_period(files: Sequence[Path], since: float, until: float) -> list[Path]:
-    """Return a journal's files without those that end before the period or start after it; at least one file."""
+    """Return a journal's files that overlap the period, at least one.
+
+    Files that end before the period or start after it are left out.
+    """
     starts = [_start_of(file) for file in files]
     ended = [k for k, time_s in enumerate(starts) if k and time_s is not None and time_s <= since - SLACK_S]
     later = [k for k, time_s in enumerate(starts) if k and time_s is not None and time_s > until + SLACK_S]

@@ -16,7 +16,10 @@ from simulators.reporting.table import dollars, share
 
 
 def page(period: Sequence[BacktestResult], left_out: Mapping[str, str]) -> str:
-    """Return the page as HTML: equal for equal records. `left_out` has the reason for each workload without data."""
+    """Return the page as HTML: equal for equal records.
+
+    `left_out` has the reason for each workload without data.
+    """
     names = ", ".join(result.recorded.name for result in period)
     first = min(float(result.recorded.at[0]) for result in period)
     last = max(float(result.recorded.at[-1]) for result in period)

@@ -1,4 +1,6 @@
-"""Summary of a recorded period: cost, idle cost, late requests, missing evidence, and the notable periods.
+"""Summary of a recorded period.
+
+It has cost, idle cost, late requests, missing evidence, and the notable periods.
 
 All figures have one value for each tick, so that they can be summed over any hours. An unknown value is NaN.
 """
@@ -42,8 +44,9 @@ MIN_AMOUNTS: Final = {"idle cost": 0.005, "override": 0.05}
 class PeriodSummary:
     """The figures of a recorded period, one value for each tick.
 
-    `paid` are the paid replicas of each pool, `usd` their cost until the next tick, `idle_usd` its part beyond the work
-    (as measured by a policy, else the demand), `late` the late requests until the next tick.
+    `paid` are the paid replicas of each pool, and `usd` is their cost until the next tick. `idle_usd` is the part of
+    this cost beyond the work, as measured by a policy, else beyond the demand. `late` are the late requests until the
+    next tick.
     """
 
     recorded: RecordedRun
@@ -115,9 +118,10 @@ def _price(recorded: RecordedRun, pool: PoolName) -> float | None:
 
 
 def _idle_usd(recorded: RecordedRun, paid: Mapping[PoolName, Floats]) -> Floats:
-    """Return the cost of replica equivalents beyond the work, without reserved replicas, which are paid anyway.
+    """Return the cost of replica equivalents beyond the work, without reserved replicas.
 
-    5 on-demand replicas at 6 USD per hour with work for 3 cost 2 / 5 of 30 USD idle, 12 USD per hour.
+    Reserved replicas are paid anyway. 5 on-demand replicas at 6 USD per hour with work for 3 cost 2 / 5 of 30 USD idle,
+    12 USD per hour.
     """
     work = recorded.columns["work"]
     need = np.where(np.isfinite(work), work, recorded.columns["demand"])
@@ -220,12 +224,18 @@ def notable_periods(summary: PeriodSummary) -> list[NotablePeriod]:
 
 
 def width_s(recorded: RecordedRun) -> float:
-    """Return the length of the ranked periods: an hour from 4 hours on, 10 minutes from 40 minutes on. Seconds."""
+    """Return the length of the ranked periods. Seconds.
+
+    It is an hour from 4 hours on and 10 minutes from 40 minutes on.
+    """
     return next((w for w in WIDTHS_S if recorded.span_s / w >= MIN_BINS), WIDTHS_S[-1])
 
 
 def binned(recorded: RecordedRun, values: Floats) -> tuple[Floats, Floats]:
-    """Return the starts of the ranked periods, and the sum of the known values in each; NaN where none is known."""
+    """Return the starts of the ranked periods, and the sum of the known values in each.
+
+    The sum is NaN where no value is known.
+    """
     width = width_s(recorded)
     bins = np.floor(recorded.at / width).astype(np.int64)
     bins -= bins[0]
@@ -250,7 +260,10 @@ def _ranked(recorded: RecordedRun, kind: str, values: Floats, template: str) -> 
 
 
 def _blind(recorded: RecordedRun) -> list[NotablePeriod]:
-    """Return the longest periods without full evidence, of at least `MIN_BLIND_S`, and without any tick."""
+    """Return the longest periods without full evidence, and those without any tick.
+
+    Periods without full evidence are at least `MIN_BLIND_S` long.
+    """
     time_s, over_s = recorded.at, recorded.over_s
     blind = recorded.columns["blind"] > 0
     edges = np.flatnonzero(np.diff(np.concatenate(([0], blind.astype(np.int8), [0]))))

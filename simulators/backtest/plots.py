@@ -153,7 +153,10 @@ def counterfactual_sizes(result: BacktestResult) -> Any:
 
 
 def thinned(recorded: RecordedRun, values: Floats, worst: Any) -> tuple[Floats, Floats]:
-    """Return times and values: the worst in each of at most `MAX_POINTS` groups of ticks, with a NaN in each gap."""
+    """Return times and the worst value of each of at most `MAX_POINTS` groups of ticks.
+
+    A NaN stands in each gap.
+    """
     starts = _group_starts(len(recorded))
     silent = recorded.at[:-1] + 2.0 * recorded.over_s[:-1] < recorded.at[1:]
     ends = np.flatnonzero(silent)  # the last ticks before gaps: a line ends there

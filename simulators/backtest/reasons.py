@@ -66,7 +66,9 @@ class Reasons:
 
 
 def deciding_rule(decision: Decision) -> tuple[str, str]:
-    """Return the last rule that set the size, and its reason. Rules that divide it among pools do not count.
+    """Return the last rule that set the size, and its reason.
+
+    Rules that divide it among pools do not count.
 
     Steps ``demand 4``, ``step 3`` and ``cost allocation 3`` give ``step``.
     """
@@ -75,9 +77,10 @@ def deciding_rule(decision: Decision) -> tuple[str, str]:
 
 
 def override_change(decision: Decision) -> float:
-    """Return how many replicas a manual override moved the size from the result of the rules before it; 0 if none.
+    """Return the number of replicas by which a manual override moved the size; 0 if none.
 
-    With 4 replicas of demand an override to 9 moves 5.
+    The move is measured from the result of the rules before the override. With 4 replicas of demand an override to 9
+    moves 5.
     """
     previous: float | None = None
     for k, step in enumerate(decision.steps):

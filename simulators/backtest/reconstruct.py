@@ -53,7 +53,10 @@ class AssumedLengths:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rebuilt:
-    """The reconstructed requests and their rates. `covered` is the share of the period that readings cover."""
+    """The reconstructed requests and their rates.
+
+    `covered` is the share of the period that readings cover.
+    """
 
     trace: RequestTrace
     edges_s: Floats
@@ -108,10 +111,10 @@ def rate_window_s(recorded: RecordedRun, source: str | None) -> float:
 def _arrivals_by_throughput(
     recorded: RecordedRun, source: str, queue: str | None, at_s: Floats, window_s: float
 ) -> tuple[Floats, float]:
-    """Return the arrival rate in the window around each time, and the share of times near a reading.
+    """Return the arrival rate in the window around each time.
 
-    The rate is that of the answered requests plus the growth of the open ones: 10 per second answered and 30 more open
-    over 60 s are 10.5 per second.
+    Also return the share of times near a reading. The rate is that of the answered requests plus the growth of the open
+    ones: 10 per second answered and 30 more open over 60 s are 10.5 per second.
     """
     answered, covered = _interpolated(recorded, source, "requests_per_s", at_s + window_s / 2)
     open_requests = _open_requests(recorded, source, queue)
@@ -122,7 +125,10 @@ def _arrivals_by_throughput(
 
 
 def _in_work_signal(recorded: RecordedRun, queue: str | None) -> tuple[str, str]:
-    """Return the signal of requests in work, for a record without rates. Raises `ArrivalsUnknown`."""
+    """Return the signal of requests in work, for a record without rates.
+
+    Raises `ArrivalsUnknown`.
+    """
     signals = [(queue, "in_flight")] if queue is not None else []
     for source, quantity in (*signals, *((s, "running") for s in recorded.spec.sources)):
         open_requests = _open_requests(recorded, *((None, queue) if quantity == "in_flight" else (source, queue)))
@@ -137,9 +143,10 @@ def _in_work_signal(recorded: RecordedRun, queue: str | None) -> tuple[str, str]
 def _arrivals_by_queue_depth(
     recorded: RecordedRun, signal: tuple[str, str], at_s: Floats, model: ServiceModel, lengths: tuple[float, float]
 ) -> tuple[Floats, float]:
-    """Return the arrival rate around each time: the departures plus the growth of the open requests.
+    """Return the arrival rate around each time.
 
-    Departures follow from the service time: 8 requests in work that take 2 s each leave at 4 per second.
+    It is the rate of departures plus the growth of the open requests. Departures follow from the service time: 8
+    requests in work that take 2 s each leave at 4 per second.
     """
     in_work, covered = _interpolated(recorded, *signal, at_s)
     queue = next((s for s in recorded.spec.sources if recorded.reading(s, "visible") is not None), None)
@@ -155,7 +162,10 @@ def _arrivals_by_queue_depth(
 
 
 def _open_requests(recorded: RecordedRun, source: str | None, queue: str | None) -> tuple[Floats, Floats] | None:
-    """Return the measurement times and counts of open requests, queued and in engines; None if a part is never read."""
+    """Return the measurement times and counts of open requests, queued and in engines.
+
+    The result is None if a part is never read.
+    """
     names = [] if queue is None else [f"{queue}.visible", f"{queue}.in_flight"]
     if source is not None and (queue is None or recorded.reading(queue, "in_flight") is None):
         names = [*names[:1], *(f"{source}.{quantity}" for quantity in IN_ENGINE)]
@@ -227,7 +237,10 @@ def _embedded_mean(recorded: RecordedRun, name: str) -> float | None:
 
 
 def _without_negative(rate: Floats) -> Floats:
-    """Return rates without negative values; a deficit is taken off the rates that follow. 5, -2, 3 becomes 5, 0, 1."""
+    """Return rates without negative values; a deficit is taken off the rates that follow.
+
+    5, -2, 3 becomes 5, 0, 1.
+    """
     deficit, rates = 0.0, np.empty(len(rate))
     for k, value in enumerate(rate.tolist()):
         rates[k] = max(0.0, value + deficit)
@@ -236,7 +249,10 @@ def _without_negative(rate: Floats) -> Floats:
 
 
 def _initial_waiting(recorded: RecordedRun, source: str | None, queue: str | None) -> int:
-    """Return the number of requests that wait at the start. They arrive first in the reconstructed trace."""
+    """Return the number of requests that wait at the start.
+
+    They arrive first in the reconstructed trace.
+    """
     columns = [recorded.reading(queue, "visible")] if queue is not None else []
     columns += [recorded.reading(source, "waiting")] if source is not None else []
     first = (float(column[np.isfinite(column)][0]) for column in columns if column is not None)

@@ -69,7 +69,9 @@ class RecordedRun:
 
     @property
     def over_s(self) -> Floats:
-        """The time that each tick stands for: until the next one, or one interval before a gap. Seconds.
+        """The time that each tick stands for: until the next one, or one interval before a gap.
+
+        Seconds.
 
         Ticks at 0, 15, 30 and 930 s stand for 15 s each.
         """
@@ -95,7 +97,10 @@ class RecordedRun:
         return np.asarray(np.sum([sizes["desired"] for sizes in self.pools.values()], axis=0), np.float64)
 
     def reservation(self, pool: PoolName) -> int:
-        """Return the replicas of a reserved pool that are always paid: as its cloud reports, else its maximum."""
+        """Return the replicas of a reserved pool that are always paid.
+
+        The number is the one that the pool's cloud reports, else the pool's maximum.
+        """
         sizes, spec = self.pools[pool], self.spec.pools[pool]
         reported = float(np.nanmax(sizes["reserved"], initial=-1.0))
         maximum = int(np.nanmax(sizes["desired"], initial=0.0))

@@ -132,7 +132,10 @@ def notable_rows(result: BacktestResult) -> list[Sequence[str]]:
 
 
 def notable_overall(period: Sequence[BacktestResult]) -> list[Sequence[str]]:
-    """Return rows of the worst notable periods of each kind over all workloads, with the workload's name."""
+    """Return rows of the worst notable periods of each kind over all workloads.
+
+    Each row has the workload's name.
+    """
     pairs = [(period, result.recorded.name) for result in period for period in result.notable]
     pairs.sort(key=lambda pair: (ORDER.index(pair[0].kind), -pair[0].amount))
     kinds = [[pair for pair in pairs if pair[0].kind == kind][:MAX_SHOWN] for kind in ORDER]

@@ -1,4 +1,7 @@
-"""Error of the method: the recorded sizes and the policy that ran, simulated and compared with the record."""
+"""Error of the method.
+
+The recorded sizes and the policy that ran are simulated and compared with the record.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class SizeComparison:
-    """The present policy's simulated sizes compared with the decided ones, tick by tick. Replicas.
+    """The present policy's simulated sizes compared with the decided ones, tick by tick.
+
+    Replicas.
 
     `mean_off` is the mean absolute difference, `within_one` the share of ticks less than 1.5 replicas apart.
     """
@@ -113,7 +118,10 @@ class MethodError:
 
 
 def compare_sizes(recorded: RecordedRun, timeline: Timeline) -> tuple[SizeComparison | None, float, bool]:
-    """Return the comparison of simulated and decided sizes, the time skipped first, and whether all ticks were dry."""
+    """Return the comparison of simulated and decided sizes.
+
+    Also return the time skipped first, and whether all ticks were dry.
+    """
     time_s = np.array(timeline.at_s) + timeline.epoch_s
     simulated: Floats = np.array(timeline.desired, np.float64)
     tick = np.clip(np.searchsorted(recorded.at, time_s, side="right") - 1, 0, len(recorded) - 1)

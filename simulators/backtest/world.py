@@ -60,7 +60,10 @@ class RebuiltWorld:
 
 
 def rebuild_world(recorded: RecordedRun, engine: InferredEngine, rebuilt: Rebuilt) -> RebuiltWorld:
-    """Return the world of a recorded period. Raises `ConfigError` if its workload cannot be simulated."""
+    """Return the world of a recorded period.
+
+    Raises `ConfigError` if its workload cannot be simulated.
+    """
     workload = simulated_workload(recorded.workload, "the recorded workload")
     serving = {name: pool for name, pool in workload.spec.pools.items() if pool.tier == "serving"}
     models: dict[str, ServiceModel] = {}
@@ -147,9 +150,10 @@ def _offer(recorded: RecordedRun, name: PoolName, pool: Pool, model: str) -> tup
 
 
 def _start_up(recorded: RecordedRun, name: PoolName, pool: Pool) -> tuple[StartUp, str]:
-    """Return the pool's start-up from its recorded lead times, or as configured if there are too few.
+    """Return the pool's start-up, from its recorded lead times if there are enough.
 
-    A median of 60 s and a P90 of 90 s give a sigma of ln(90 / 60) / 1.2816 = 0.32.
+    Otherwise the configured lead time is used. A median of 60 s and a P90 of 90 s give a sigma of ln(90 / 60) / 1.2816
+    = 0.32.
     """
     starts = lead_times(recorded, name)
     p50 = starts.quantile_s(0.5)

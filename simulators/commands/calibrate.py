@@ -1,4 +1,7 @@
-"""``forescale calibrate``: fit a service model to recorded runs (``docs/explanation/calibration.md``)."""
+"""``forescale calibrate``: fit a service model to recorded runs.
+
+See ``docs/explanation/calibration.md``.
+"""
 
 from __future__ import annotations
 

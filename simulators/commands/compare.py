@@ -99,7 +99,10 @@ def _compare(args: argparse.Namespace) -> Comparison:
 
 
 def as_dict(result: Comparison) -> dict[str, Any]:
-    """Return the comparison as plain data: every replication, the differences from the first policy, and regret."""
+    """Return the comparison as plain data.
+
+    It has every replication, the differences from the first policy, and regret.
+    """
     policies = {
         name: [r.summary.as_dict() | {"unsettled_s": r.unsettled_s, "bound_usd": r.bound_usd} for r in replications]
         for name, replications in result.runs.items()

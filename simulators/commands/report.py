@@ -1,4 +1,7 @@
-"""``forescale report``: backtest of a live period, its cost, and what other policies would have done."""
+"""``forescale report``: backtest of a live period.
+
+It reports the period's cost, and the results that other policies would have had.
+"""
 
 from __future__ import annotations
 

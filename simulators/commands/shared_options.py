@@ -1,4 +1,7 @@
-"""Shared parts of the simulator's commands: the trace options, checks of output files, and JSON output."""
+"""Shared parts of the simulator's commands.
+
+They are the trace options, checks of output files, and JSON output.
+"""
 
 from __future__ import annotations
 

@@ -177,7 +177,10 @@ def journal_folder_problem(folder: Path) -> str:
 def simulate_to_journal(
     case: Case, seed: int, trace: RequestTrace, folder: Path, progress: Callable[[float], None]
 ) -> SimulationRun:
-    """Simulate a case and record every tick in a journal. The complete journal replaces `folder`."""
+    """Simulate a case and record every tick in a journal.
+
+    The complete journal replaces `folder`.
+    """
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         settings = JournalSpec(directory=str(draft), keep_files=MAX_FILES)
@@ -202,7 +205,10 @@ def simulate_to_journal(
 
 
 def _require_written(writer: JournalWriter, folder: Path) -> None:
-    """Raise `JournalError` if the journal cannot be written. A daemon would continue without one."""
+    """Raise `JournalError` if the journal cannot be written.
+
+    A daemon would continue without one.
+    """
     if writer.lost:
         raise JournalError(f"{folder}: cannot be written: {writer.error}")
 

@@ -130,7 +130,10 @@ def _generator(kind_or_file: str, settings: list[str]) -> Any:
 
 
 def _nested(settings: list[str]) -> dict[str, Any]:
-    """Return settings as a nested mapping: ``["prompt.cv=2"]`` as ``{"prompt": {"cv": 2}}``. Values are YAML."""
+    """Return settings as a nested mapping: ``["prompt.cv=2"]`` as ``{"prompt": {"cv": 2}}``.
+
+    Values are YAML.
+    """
     data: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")

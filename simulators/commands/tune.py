@@ -1,4 +1,7 @@
-"""``forescale tune``: search a workload's settings on the simulator, and write policy files to deploy."""
+"""``forescale tune``: search a workload's settings on the simulator.
+
+It writes policy files to deploy.
+"""
 
 from __future__ import annotations
 
@@ -165,7 +168,10 @@ def _tune(args: argparse.Namespace, budget: SearchBudget) -> int:
 
 
 def _report(args: argparse.Namespace, folder: Path, result: TuneResult | None, baseline: Baseline, space: Space) -> int:
-    """Write and print the result. Return the exit code: 1 if nothing is better than today's configuration."""
+    """Write and print the result.
+
+    Return the exit code: 1 if nothing is better than today's configuration.
+    """
     if result is None:
         print(
             "forescale: stopped before the first trial ended, so there is no result; repeat the command to continue",
@@ -199,7 +205,10 @@ def _study_inputs(args: argparse.Namespace, baseline: Baseline, seed: int) -> St
 
 
 def _manifest(args: argparse.Namespace, case: Case, inputs: StudyInputs, space: Space, seed: int) -> dict[str, Any]:
-    """Return the inputs that identify a study. The budget is not among them, since it may be raised."""
+    """Return the inputs that identify a study.
+
+    The budget is not among them, since it may be raised.
+    """
     dimensions = [[d.path, d.present, d.low, d.high, d.log, d.whole, list(d.choices)] for d in space.dimensions]
     return {
         "sampler": args.sampler,
@@ -238,7 +247,10 @@ def _open_executor(args: argparse.Namespace, inputs: StudyInputs, stop: StopRequ
 
 @contextmanager
 def _stop_on_signal() -> Iterator[StopRequests]:
-    """Turn Ctrl-C and SIGTERM into stop requests: each ends the current part (search, validation, page runs)."""
+    """Turn Ctrl-C and SIGTERM into stop requests.
+
+    Each ends the current part: search, validation or page runs.
+    """
     stop = StopRequests()
     previous = {number: signal.signal(number, lambda *_: stop.request()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

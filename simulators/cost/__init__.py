@@ -1,1 +1,4 @@
-"""Cost advice: cost of a unit of demand on each offer, and the cheapest purchase, with formulas and sources."""
+"""Cost advice: cost of a unit of demand on each offer, and the cheapest purchase.
+
+All figures have formulas and sources.
+"""

@@ -21,7 +21,10 @@ def section(
     purchase: Purchase | None,
     file: LoadedOffers,
 ) -> Section:
-    """Compare the cost of the same requests at a managed API, with the volume above which own replicas are cheaper."""
+    """Compare the cost of the same requests at a managed API with that of own replicas.
+
+    The section states the volume above which own replicas are cheaper.
+    """
     api = file.content.api
     if api is None:
         gap = Gap("cost of a managed API", "no API prices are set", "set api in --offers FILE")
@@ -89,7 +92,9 @@ def _break_even(
     api_figures: list[Figure],
     trial_citations: tuple[Citation, ...],
 ) -> list[Figure]:
-    """Return the monthly volume above which own replicas are cheaper. `api_figures` are the API's price and the volume.
+    """Return the monthly volume above which own replicas are cheaper.
+
+    `api_figures` are the API's price and the volume.
 
     At a low volume the minimum replicas are paid for regardless of traffic: 1 replica at 5 USD/h costs 3650 USD a
     month, as much as 7.3 million requests at 0.5 USD per 1,000. At a higher volume, the marginal cost is that of a full

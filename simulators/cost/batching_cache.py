@@ -19,7 +19,10 @@ STEPS: Final = 5
 
 
 def section(evidence: WorkloadEvidence, trial: Trial | None, current: RatedOffer | None) -> Section:
-    """Return the cost by batch size at saturation, and by the share of cached prompt tokens within the SLO."""
+    """Return the cost by batch size, and by the share of cached prompt tokens.
+
+    The cost by batch size is at saturation, the cost by cached share is within the SLO.
+    """
     if trial is None or current is None:
         why = (
             evidence.missing_reason
@@ -56,7 +59,10 @@ def _costs(trial: Trial, current: RatedOffer, rates: Mapping[str, float], key: s
 
 
 def _per_tenth(trial: Trial, current: RatedOffer, shares: Mapping[str, float]) -> list[Figure]:
-    """Return the saving from 10 % more cached prompt tokens: the mean of the steps from 0 to 50 %."""
+    """Return the saving from 10 % more cached prompt tokens.
+
+    It is the mean of the steps from 0 to 50 %.
+    """
     none, half = shares[NONE], shares[HALF]
     if not none or not half:
         return []

@@ -1,4 +1,7 @@
-"""The cheapest market for each replica (reserved, spot, on demand), by the time for which it is held."""
+"""The cheapest market for each replica, by the time for which the replica is held.
+
+The markets are reserved, spot and on demand.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ FALLEN: Final = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Purchase:
-    """The load-duration curves, the prices, the cheapest plan, and the offer that the replicas are bought from."""
+    """The cheapest plan, with the load-duration curves, the prices, and the offer.
+
+    The replicas are bought from this offer.
+    """
 
     curve: LoadDurationCurve
     needed: LoadDurationCurve
@@ -31,7 +37,10 @@ class Purchase:
 
 
 def cheapest_purchase(evidence: WorkloadEvidence, spot_max_share: float) -> Purchase | None:
-    """Return the cheapest way to buy the held replicas; None without an on-demand price or an observed size."""
+    """Return the cheapest way to buy the held replicas.
+
+    The result is None without an on-demand price or an observed size.
+    """
     offer, held = evidence.offer, evidence.held_curve
     if offer.on_demand is None or not held.maximum:
         return None
@@ -45,10 +54,11 @@ def cheapest_purchase(evidence: WorkloadEvidence, spot_max_share: float) -> Purc
 
 
 def spot_price(offer: ReplicaOffer) -> Figure | None:
-    """Return the price of an hour of service on spot, including restarts after losses and on-demand replacements.
+    """Return the price of an hour of service on spot.
 
-    At 1.5 USD/h, 0.1 losses/h, starts of 180 s and 80 % availability, with on-demand at 5 USD/h:
-    0.8 * 1.5 * (1 + 0.1 * 180 / 3600) + 0.2 * 5 = 2.21 USD/h. None where one of these is unknown, which is not zero.
+    It includes restarts after losses and on-demand replacements. At 1.5 USD/h, 0.1 losses/h, starts of 180 s and 80 %
+    availability, with on-demand at 5 USD/h: 0.8 * 1.5 * (1 + 0.1 * 180 / 3600) + 0.2 * 5 = 2.21 USD/h. None where one
+    of these is unknown, which is not zero.
     """
     spot, losses, available = offer.spot, offer.losses, offer.available
     lead_time, on_demand = offer.lead_time_s, offer.on_demand

@@ -1,4 +1,4 @@
-"""The load-duration curve: the share of time for which each number of replicas was held, or needed."""
+"""The load-duration curve: the share of time for each number of replicas, held or needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from simulators.reporting.time_bins import Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadDurationCurve:
-    """Load-duration curve: `shares[k]` is the share of the observed time in which more than k replicas were held.
+    """Load-duration curve: the share of time in which more than k replicas were held.
 
-    1 replica for 5 h, 3 for 1 h and 2 for 4 h give the shares 1.0, 0.5, 0.1. Fractions of a replica count as fractions.
-    `seen_h` is the observed time in hours.
+    `shares[k]` is this share of the observed time. 1 replica for 5 h, 3 for 1 h and 2 for 4 h give the shares 1.0, 0.5,
+    0.1. Fractions of a replica count as fractions. `seen_h` is the observed time in hours.
     """
 
     shares: Floats
@@ -35,7 +35,10 @@ class LoadDurationCurve:
         return int((self.shares > share).sum())
 
     def scaled(self, factor: float) -> LoadDurationCurve:
-        """Return the curve of a load that is `factor` times as large at all times, with divisible replicas."""
+        """Return the curve of a load that is `factor` times as large at all times.
+
+        Replicas are divisible.
+        """
         edges = np.concatenate(([0.0], np.cumsum(self.shares)))
         levels = np.arange(self.maximum + 1) * factor
         area = np.interp(np.arange(int(np.ceil(self.maximum * factor - 1e-9)) + 1), levels, edges * factor)
@@ -43,7 +46,10 @@ class LoadDurationCurve:
 
 
 def curve(replicas: Floats, over_s: Floats) -> LoadDurationCurve:
-    """Return the curve of `replicas`, each held for `over_s`. NaN is unobserved time, which is left out."""
+    """Return the curve of `replicas`, each held for `over_s`.
+
+    NaN is unobserved time, which is left out.
+    """
     known = np.isfinite(replicas)
     held, time_s = replicas[known], over_s[known]
     total_s = float(time_s.sum())

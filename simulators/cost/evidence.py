@@ -1,4 +1,4 @@
-"""Evidence for the advice: the ticks of a workload, its requests, and the offers it could run on."""
+"""Evidence for the advice: a workload's ticks, its requests, and the offers it can run on."""
 
 from __future__ import annotations
 
@@ -102,9 +102,10 @@ class WorkloadEvidence:
 
 
 def held_of(recorded: RecordedRun, markets: Mapping[PoolName, str]) -> Floats:
-    """Return the replica equivalents held at each tick over these pools; NaN where one is not known.
+    """Return the replica equivalents held at each tick over these pools.
 
-    They are the requested replicas, and the ready ones in spot pools: spot replicas that are not granted cost nothing.
+    They are NaN where one is not known. They are the requested replicas, and the ready ones in spot pools: spot
+    replicas that are not granted cost nothing.
     """
     equivalents = [
         recorded.pools[name]["ready" if market == "spot" else "desired"] * recorded.spec.pools[name].work_per_replica
@@ -139,7 +140,10 @@ def losses(recorded: RecordedRun, pool: PoolName, recording: Citation) -> Source
 
 
 def available(recorded: RecordedRun, pool: PoolName, recording: Citation) -> SourcedNumber | None:
-    """Return the share of the requested spot replica-hours that were served; None if none was requested."""
+    """Return the share of the requested spot replica-hours that were served.
+
+    The result is None if none was requested.
+    """
     both = np.isfinite(recorded.pools[pool]["desired"]) & np.isfinite(recorded.pools[pool]["ready"])
     requested, ready = (recorded.pools[pool][size][both] * recorded.over_s[both] for size in ("desired", "ready"))
     if not requested.sum():
@@ -152,7 +156,10 @@ def available(recorded: RecordedRun, pool: PoolName, recording: Citation) -> Sou
 
 
 def lead_time_s(recorded: RecordedRun, pool: PoolName, recording: Citation) -> SourcedNumber:
-    """Return the 90th percentile of a pool's start times; the specified lead time until there are enough starts."""
+    """Return the 90th percentile of a pool's start times.
+
+    Until there are enough starts, it is the specified lead time.
+    """
     starts = lead_times(recorded, pool)
     if len(starts) >= MIN_LEAD_TIMES:
         value = starts.usual_s(0.0)

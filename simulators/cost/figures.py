@@ -101,7 +101,10 @@ def _sources_of(item: SourcedNumber | Figure | Citation) -> Iterable[Citation]:
 
 
 def usd(value: float) -> str:
-    """Return an amount with at least three significant digits: fractions of a cent matter when they are multiplied."""
+    """Return an amount with at least three significant digits.
+
+    Fractions of a cent matter when they are multiplied.
+    """
     if value >= 100:
         return f"${value:,.0f}"
     return f"${value:,.2f}" if value >= 1 else f"${value:.3f}" if value >= 0.1 else f"${value:.3g}"

@@ -1,4 +1,7 @@
-"""Goodput of one replica: the maximum rate within the SLO, simulated on the workload's own requests."""
+"""Goodput of one replica: the maximum rate within the SLO.
+
+It is simulated on the workload's own requests.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ def sample(trace: RequestTrace, seed: int, count: int = REQUESTS) -> RequestTrac
 
 
 def goodput(model: ServiceModel, drawn: RequestTrace, slo: Slo, seed: int) -> Goodput:
-    """Return the maximum rate within the SLO. Every rate is tested with the same requests and relative gaps."""
+    """Return the maximum rate within the SLO.
+
+    Every rate is tested with the same requests and relative gaps.
+    """
     limit = bound_rps(model, drawn)
     cached = 0.0 if drawn.cached_tokens is None else float(drawn.cached_tokens.mean())
     means = float(drawn.prompt_tokens.mean()), cached, float(drawn.output_tokens.mean())
@@ -82,7 +88,10 @@ def meets_slo(model: ServiceModel, drawn: RequestTrace, slo: Slo, rate_rps: floa
 
 
 def saturated_rps(model: ServiceModel, drawn: RequestTrace) -> float:
-    """Return the requests per second that a replica serves when all of them wait at once, regardless of the SLO."""
+    """Return the requests per second that a saturated replica serves.
+
+    All of the requests wait at once. The SLO is disregarded.
+    """
     end_s = float(drawn.arrival_s[min(SATURATED_REQUESTS, len(drawn)) - 1])
     burst = drawn.between(0.0, end_s).speed(SATURATION_SPEED)
     ends_s = CountedRequests(running.simulate_engines(model, 1, burst, 0)).e2e_s
@@ -102,5 +111,8 @@ def batched(model: ServiceModel, at_once: int) -> ServiceModel:
 
 
 def with_hit_share(trace: RequestTrace, share: float) -> RequestTrace:
-    """Return the requests with this share of each prompt in a prefix cache, instead of their recorded hits."""
+    """Return the requests with this share of each prompt in a prefix cache.
+
+    The share replaces their recorded hits.
+    """
     return dataclasses.replace(trace, cached_tokens=None).with_prefix_hits(share)

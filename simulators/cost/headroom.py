@@ -1,4 +1,7 @@
-"""Cost of capacity above the demand: idle replicas, and one more spare of each headroom tier."""
+"""Cost of capacity above the demand: idle replicas, and a spare of each headroom tier.
+
+The spare is one more of its tier.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,10 @@ def _spares(evidence: WorkloadEvidence) -> list[Figure]:
 
 
 def _tiers(evidence: WorkloadEvidence, pool: str, offer: PoolOffer) -> list[Figure]:
-    """Return the cost of one more spare of each tier of a scenario's pool, by the medians of its start-up phases."""
+    """Return the cost of one more spare of each tier of a scenario's pool.
+
+    The times to serve are those of the medians of its start-up phases.
+    """
     price, figures = evidence.offer.price, []
     where = Citation(Basis.GIVEN, f"start_up of pool {pool}, medians, or the defaults of docs/explanation/fleet.md")
     cold_s = sum(getattr(offer.start_up, phase).median_s for phase in SERVE[Tier.COLD])

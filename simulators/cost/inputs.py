@@ -36,7 +36,10 @@ class ListedPrice:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One kind of replica that can be bought: its service model, and its hourly price in each market."""
+    """One kind of replica that can be bought.
+
+    It has a service model, and an hourly price in each market.
+    """
 
     model: Annotated[
         str | None,
@@ -141,7 +144,10 @@ NO_OFFERS: Final = LoadedOffers(OffersFile(), Document("", {}, {}), Path())
 
 
 def load(path: Path | None) -> LoadedOffers:
-    """Return the loaded file; `NO_OFFERS` without a path. Raises `ConfigError` with every problem found."""
+    """Return the loaded file; `NO_OFFERS` without a path.
+
+    Raises `ConfigError` with every problem found.
+    """
     if path is None:
         return NO_OFFERS
     documents, problems = read_yaml(path)

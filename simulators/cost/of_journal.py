@@ -33,7 +33,10 @@ ASSUMED = "assumed: give the lengths"
 
 @dataclass(frozen=True, slots=True)
 class JournalInputs:
-    """The user's statements about a journal: its workload (None: the only one), model (None: inferred) and lengths."""
+    """The user's statements about a journal: its workload, model and lengths.
+
+    A workload of None is the only one of the journal. A model of None is inferred.
+    """
 
     workload: str | None = None
     model: str | None = None
@@ -46,7 +49,10 @@ class JournalInputs:
 
 
 def of_journal(path: Path, inputs: JournalInputs, seed: int, file: LoadedOffers) -> WorkloadEvidence:
-    """Return the one workload of a journal, or the one named. Raises `JournalError` and `ConfigError`."""
+    """Return the one workload of a journal, or the one named.
+
+    Raises `JournalError` and `ConfigError`.
+    """
     period = read([path], -np.inf, np.inf, inputs.workload)
     if len(period.recorded) > 1:
         names = ", ".join(str(r.name) for r in period.recorded)
@@ -114,7 +120,10 @@ def _engine(found: engines.InferredEngine, named: str | None, recording: Citatio
 def _offers(
     recorded: RecordedRun, served: offers.OfferedEngine | None, recording: Citation
 ) -> tuple[dict[str, offers.ReplicaOffer], dict[str, float], dict[Any, str]]:
-    """Return the pools that serve as offers, by accelerator: their replica-hours, and the offer of each pool."""
+    """Return the pools that serve as offers, by accelerator.
+
+    Also return the replica-hours of each offer, and the offer of each pool.
+    """
     values: dict[str, dict[str, Any]] = {}
     held: dict[str, float] = {}
     pools: dict[Any, str] = {}

@@ -55,7 +55,10 @@ def of_scenario(inputs: ScenarioInputs, file: LoadedOffers, progress: Callable[[
 
 
 def _without_settling(scenario: Scenario) -> Scenario:
-    """Return the scenario without its settle time, so that cost and requests cover the same time."""
+    """Return the scenario without its settle time.
+
+    So cost and requests cover the same time.
+    """
     return dataclasses.replace(scenario, settle_s=0.0)
 
 
@@ -98,7 +101,10 @@ def _evidence(
 def _offers(
     path: Path, case: Case, recorded: RecordedRun, recording: Citation
 ) -> tuple[dict[str, offers.ReplicaOffer], dict[str, float]]:
-    """Return the scenario's pools as offers, by their service models, and the replica-hours of each."""
+    """Return the scenario's pools as offers, and the replica-hours of each.
+
+    Offers are named by their service models.
+    """
     source = read_yaml(path)[0][0]
     values: dict[str, dict[str, object]] = {}
     held: dict[str, float] = {}

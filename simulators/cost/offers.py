@@ -80,10 +80,11 @@ def _row(name: str) -> int | None:
 def merge_offers(
     pools: Mapping[str, ReplicaOffer], held: Mapping[str, float], file: LoadedOffers
 ) -> tuple[dict[str, ReplicaOffer], str]:
-    """Return the offers of the workload's pools and of the user's file, and the name of the one that it runs on now.
+    """Return the offers of the workload's pools and of the user's file.
 
-    Values of the file override those of the pools. An offer of the file describes a pool's offer if it is the one that
-    the workload runs on, or has the same name or model. Raises `ConfigError`.
+    Also return the name of the offer that the workload runs on now. Values of the file override those of the pools. An
+    offer of the file describes a pool's offer if it is the one that the workload runs on, or has the same name or
+    model. Raises `ConfigError`.
     """
     runs_on = max(pools, key=lambda name: held.get(name, 0.0))
     offers = dict(pools)

@@ -1,4 +1,7 @@
-"""Price parity: the price at which a replica on another GPU is as cheap as the one that the workload runs on."""
+"""Price parity: the price at which a replica on another GPU is as cheap as today's.
+
+Today's replica is the one that the workload runs on.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ NAME: Final = re.compile(
 
 
 def comparable_models(name: str, excluded: set[str]) -> list[str]:
-    """Return the catalogue's models of the same weights with the usual engine, on GPUs of none of `excluded`."""
+    """Return the catalogue's models of the same weights on other GPUs.
+
+    They have the usual engine, and their GPU is that of none of `excluded`.
+    """
     parts = NAME.match(name)
     if parts is None:
         return []

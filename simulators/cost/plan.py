@@ -39,11 +39,12 @@ class Plan:
 
 
 def cheapest(curve: LoadDurationCurve, prices: Prices, spot_max_share: float) -> Plan:
-    """Return the cheapest plan with at most `spot_max_share` of the held replicas on spot at any time.
+    """Return the cheapest plan within the limit of spot replicas.
 
-    A replica is held only while all lower ones are, so the limit holds at all times if it holds among the first k
-    replicas for every k. Spot is given greedily to the largest savings that the limit allows. Such limits are a laminar
-    matroid, for which the greedy choice is optimal.
+    At any time, at most `spot_max_share` of the held replicas are on spot. A replica is held only while all lower ones
+    are, so the limit holds at all times if it holds among the first k replicas for every k. Spot is given greedily to
+    the largest savings that the limit allows. Such limits are a laminar matroid, for which the greedy choice is
+    optimal.
 
     At 10 USD/h on demand and 6 reserved, a replica held 61 % of the time is reserved (6 < 6.1), one held 59 % is not.
     """
@@ -59,7 +60,10 @@ def cheapest(curve: LoadDurationCurve, prices: Prices, spot_max_share: float) ->
 
 
 def _largest_savings(savings: Floats, max_share: float) -> NDArray[np.bool_]:
-    """Return a mask of the replicas on spot: the largest savings, at most `max_share` of the first k for every k."""
+    """Return a mask of the replicas on spot: those with the largest savings.
+
+    At most `max_share` of the first k replicas are on spot, for every k.
+    """
     slots = np.floor(max_share * np.arange(1, len(savings) + 1) + 1e-9)
     chosen = np.zeros(len(savings), np.bool_)
     for k in np.argsort(-savings, kind="stable").tolist():
@@ -83,7 +87,10 @@ def cost_under(plan: Plan, curve: LoadDurationCurve, prices: Prices) -> float:
 
 
 def by_reserved(curve: LoadDurationCurve, prices: Prices) -> list[float]:
-    """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand. USD per hour."""
+    """Return the cost with 0, 1, 2 ... reserved replicas from the bottom and the rest on demand.
+
+    USD per hour.
+    """
     reserved = prices.reserved or 0.0
     above = [float(curve.shares[k:].sum()) * prices.on_demand for k in range(curve.maximum + 1)]
     return [k * reserved + on_demand for k, on_demand in enumerate(above)]

@@ -50,7 +50,10 @@ def _buying(purchase: Purchase) -> Iterator[PagePlot]:
 
 
 def load_duration(purchase: Purchase) -> Any:
-    """Return the load-duration chart: a bar per replica, as long as it is held, in its market's colour."""
+    """Return the load-duration chart.
+
+    It has a bar per replica, as long as the replica is held, in its market's colour.
+    """
     curve, prices = purchase.curve, purchase.prices
     chart = figure(
         xaxis={"title": {"text": "hours per month"}, "range": [0, MONTH_H]},

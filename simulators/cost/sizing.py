@@ -100,9 +100,10 @@ def _costs(trial: Trial, offer: RatedOffer, minimum: int) -> list[Figure]:
 
 
 def replicas_needed(requests: RequestEvidence, rps: float, minimum: int) -> float:
-    """Return the mean over the bins of the whole replicas that each bin's rate needs, at least `minimum`.
+    """Return the mean number of whole replicas that the bins' rates need.
 
-    At 10 requests/s per replica, bins of 12 and 31 requests/s need 2 and 4 replicas: 3 in the mean.
+    Each bin needs at least `minimum`. At 10 requests/s per replica, bins of 12 and 31 requests/s need 2 and 4 replicas:
+    3 in the mean.
     """
     edges = np.append(np.arange(0.0, requests.span_s, BIN_S), requests.span_s)
     widths = np.diff(edges)
@@ -126,7 +127,10 @@ def _findings(evidence: WorkloadEvidence, figures: list[Figure], rates: Mapping[
 
 
 def _ranked(evidence: WorkloadEvidence, figures: list[Figure], months: list[Figure]) -> Iterator[str]:
-    """Yield sentences about the cheapest and the next offer. `months` are in ascending order of cost."""
+    """Yield sentences about the cheapest and the next offer.
+
+    `months` are in ascending order of cost.
+    """
     best, second, *_ = months
     yield (
         f"{best.about} is cheapest for this traffic: {usd(best.value)} per month with full replicas; {second.about}"

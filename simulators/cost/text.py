@@ -12,7 +12,10 @@ WIDTH = 110
 
 
 def lines(advised: Advice) -> Iterator[str]:
-    """Yield each section: its findings, then every figure with its formula and the numbers of its sources."""
+    """Yield the lines of each section, then those of the sources and cautions.
+
+    A section has its findings, then every figure with its formula and the numbers of its sources.
+    """
     evidence = advised.evidence
     yield f"{evidence.name}: workload {evidence.recorded.name} on {evidence.runs_on}"
     numbers: dict[Citation, int] = {}
@@ -48,7 +51,10 @@ def _figure(figure: Figure, numbers: dict[Citation, int]) -> Iterator[str]:
 
 
 def value(figure: Figure) -> str:
-    """Return a figure's value with its unit, its bounds if any, and a note if it rests on a prior."""
+    """Return a figure's value with its unit.
+
+    Its bounds follow if it has any, and a note if it rests on a prior.
+    """
     text = f"{number(figure.value)} {figure.unit}"
     if figure.low is not None and figure.high is not None:
         text += f", {number(figure.low)} to {number(figure.high)}"

@@ -1,4 +1,7 @@
-"""Tables with named columns over the kernel's requests and replicas: only the engine knows its array layout."""
+"""Tables with named columns over the kernel's requests and replicas.
+
+Only the engine knows its array layout.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,10 @@ class RequestEnd(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTable:
-    """Requests, one row each, in order of slots: a view of the kernel's memory that changes as the kernel advances.
+    """Requests, one row each, in order of slots.
 
-    Times are picoseconds from the world's start, and negative before they happen.
+    The table is a view of the kernel's memory that changes as the kernel advances. Times are picoseconds from the
+    world's start, and negative before they happen.
     """
 
     times: NDArray[np.int64]

@@ -1,8 +1,8 @@
-"""Comparison of policies in one scenario, with the same requests and random streams for each.
+"""Comparison of policies in one scenario.
 
-Replication r uses the seed ``seed + r`` for every contender (common random numbers), so contenders are compared pair by
-pair. Means have t intervals over the replications. Quantiles are not averaged: the report shows their median over the
-replications and its range.
+All policies get the same requests and random streams. Replication r uses the seed ``seed + r`` for every contender
+(common random numbers), so contenders are compared pair by pair. Means have t intervals over the replications.
+Quantiles are not averaged: the report shows their median over the replications and its range.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ class Replication:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """The difference of one policy from the first in one measure. `p` is adjusted by Holm for all contrasts."""
+    """The difference of one policy from the first in one measure.
+
+    `p` is adjusted by Holm for all contrasts.
+    """
 
     name: str
     measure: str
@@ -72,7 +75,9 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True)
 class Regret:
-    """A policy's cost above the oracle's. `usd` is None where `missed` replications violate the SLO.
+    """A policy's cost above the oracle's.
+
+    `usd` is None where `missed` replications violate the SLO.
 
     A policy that costs less because it violates the SLO has no regret to report. `share` is relative to the oracle's
     cost: 12 USD against 10 USD gives 0.2.
@@ -85,7 +90,10 @@ class Regret:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The replications of each contender, one for each seed. `replayed` is true if all seeds had the same requests."""
+    """The replications of each contender, one for each seed.
+
+    `replayed` is true if all seeds had the same requests.
+    """
 
     scenario: str
     slo_share: float
@@ -158,7 +166,9 @@ def compare(  # noqa: PLR0913 - the comparison's inputs and its execution option
     with_run_data: bool = False,
     progress: Progress = lambda _: None,
 ) -> Comparison:
-    """Run every contender under every seed, in up to `jobs` processes. The result does not depend on `jobs`.
+    """Run every contender under every seed, in up to `jobs` processes.
+
+    The result does not depend on `jobs`.
 
     `trace` replaces the scenario's traffic. `with_run_data` keeps the page data of the first seed's runs. Raises
     `TraceError`, `SloUnreachable` from the oracle, and `InvariantBroken` if contenders did not face the same requests.

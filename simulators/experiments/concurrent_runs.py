@@ -14,7 +14,10 @@ from simulators.world.ports import SimulatedClock
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRun:
-    """One workload's controller and its world's clock. The run lasts `end_s` from `epoch_s` (Unix time). Seconds."""
+    """One workload's controller and its world's clock.
+
+    The run lasts `end_s` from `epoch_s` (Unix time). Seconds.
+    """
 
     controller: Controller
     clock: SimulatedClock

@@ -26,7 +26,10 @@ QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
 class CountedRequests:
-    """The requests of a run that count: those that arrived after the warm-up. Columns, one row a request."""
+    """The requests of a run that count: those that arrived after the warm-up.
+
+    Columns, one row a request.
+    """
 
     def __init__(self, run: SimulationRun) -> None:
         arrived = run.world.kernel.arrived_requests
@@ -63,9 +66,10 @@ class CountedRequests:
 
     @cached_property
     def itl_s(self) -> Floats:
-        """Mean inter-token latency of each request; NaN for one token, infinite where it did not finish. Seconds.
+        """Mean inter-token latency of each request. Seconds.
 
-        A request with 11 output tokens that ends 0.5 s after its first token has 0.5 / 10 = 0.05 s.
+        It is NaN for one token, and infinite where the request did not finish. A request with 11 output tokens that
+        ends 0.5 s after its first token has 0.5 / 10 = 0.05 s.
         """
         gaps = self.table.output_tokens - 1
         decode_s = (self.table.finished_ps - self.table.first_token_ps) / PS_PER_S
@@ -74,7 +78,10 @@ class CountedRequests:
 
     @cached_property
     def met(self) -> Mapping[str, NDArray[np.bool_]]:
-        """The requests that met each limit of the SLO, and ``all`` of them. A failed request meets none."""
+        """The requests that met each limit of the SLO, and ``all`` of them.
+
+        A failed request meets none.
+        """
         met: dict[str, NDArray[np.bool_]] = {}
         if self.slo.ttft_s is not None:
             met["ttft"] = self.finished & (self.ttft_s <= self.slo.ttft_s)
@@ -92,7 +99,10 @@ class CountedRequests:
 
 @dataclass(frozen=True, slots=True)
 class LatencySummary:
-    """Mean and quantiles of one latency over the requests that have it. Seconds; NaN where no request has it."""
+    """Mean and quantiles of one latency over the requests that have it.
+
+    Seconds; NaN where no request has it.
+    """
 
     mean: float
     p50: float
@@ -110,7 +120,9 @@ class LatencySummary:
 
 @dataclass(frozen=True, slots=True)
 class ResultSummary:
-    """The figures of a run. Requests and tokens are counted after the warm-up, all else over the whole run.
+    """The figures of a run.
+
+    Requests and tokens are counted after the warm-up, all else over the whole run.
 
     TTFT covers the requests that got a first token, ITL and e2e the finished ones, attainment all that arrived.
     `warnings` state the limits of the figures.

@@ -1,4 +1,7 @@
-"""One simulated run: the daemon's controller in a simulated world, from the first tick to the last request."""
+"""One simulated run: the daemon's controller in a simulated world.
+
+It lasts from the first tick to the last request.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ Progress = Callable[[float], None]
 
 @dataclass(slots=True)
 class Timeline:
-    """Each tick's sizes as columns, NaN where unknown. Times are seconds from the start of the simulation."""
+    """Each tick's sizes as columns, NaN where unknown.
+
+    Times are seconds from the start of the simulation.
+    """
 
     epoch_s: float
     at_s: list[float] = field(default_factory=list)
@@ -87,7 +93,10 @@ class SimulationRun:
 
 
 def traffic_of(case: Case, seed: int) -> RequestTrace:
-    """Return the scenario's requests under a seed. Raises `TraceError` if there are none or too many."""
+    """Return the scenario's requests under a seed.
+
+    Raises `TraceError` if there are none or too many.
+    """
     s = case.scenario
     if s.end_s > MAX_S:
         raise TraceError(f"traffic: lasts {s.end_s:g} s, and at most {MAX_S:g} s (104 days) {REMEDY}")
@@ -140,9 +149,10 @@ def build_world(case: Case, seed: int, trace: RequestTrace) -> World:
 
 
 def run_end_s(case: Case, trace: RequestTrace) -> float:
-    """Return the end of the run: the scenario's duration, or the traffic's, plus the time to settle. Seconds.
+    """Return the end of the run. Seconds.
 
-    Traffic of 3,600 s and a `settle_s` of 300 end at 3,900 s.
+    It is the scenario's duration, or the traffic's, plus the time to settle. Traffic of 3,600 s and a `settle_s` of 300
+    end at 3,900 s.
     """
     s = case.scenario
     length_s = trace.duration_s if s.duration_s is None else s.duration_s
@@ -168,7 +178,9 @@ def simulate(  # noqa: PLR0913 - the run's inputs and its callbacks
     progress: Progress = lambda _: None,
     on_start: Callable[[SimulationRun], None] = lambda _: None,
 ) -> SimulationRun:
-    """Run a case and its concurrent ones to their ends. The `record` callbacks get the ticks of all of them.
+    """Run a case and its concurrent ones to their ends.
+
+    The `record` callbacks get the ticks of all of them.
 
     `on_start` gets the case's run before its first tick, so that `record` can read it. The same case, seed and trace
     give the same ticks, byte for byte.

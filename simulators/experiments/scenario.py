@@ -1,4 +1,7 @@
-"""A scenario: traffic, engines, pools, faults and the workload that scales them. One YAML file."""
+"""A scenario: traffic, engines, pools, faults and the workload that scales them.
+
+One YAML file.
+"""
 
 from __future__ import annotations
 
@@ -173,7 +176,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A scenario with its workload and models loaded, ready to simulate. `folder` holds its files."""
+    """A scenario with its workload and models loaded, ready to simulate.
+
+    `folder` holds its files.
+    """
 
     scenario: Scenario
     workload: Workload
@@ -197,7 +203,10 @@ def load(path: Path) -> Case:
 
 
 def _read(path: Path) -> tuple[Case, Document]:
-    """Return a scenario's case without the concurrent ones, and its document. Raises `ConfigError`."""
+    """Return a scenario's case without the concurrent ones, and its document.
+
+    Raises `ConfigError`.
+    """
     documents, problems = read_yaml(path)
     if not problems and len(documents) != 1:
         problems = [Problem(str(path), 1, "", "", f"must contain one scenario, not {len(documents)} documents")]
@@ -216,7 +225,7 @@ def _read(path: Path) -> tuple[Case, Document]:
 
 
 def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
-    """Yield the cases of the scenarios listed in `beside`. Raises `ConfigError`."""
+    """Yield the cases of the scenarios listed in `concurrent_scenarios`. Raises `ConfigError`."""
     for name in case.scenario.concurrent_scenarios:
         neighbour, _ = _read(case.folder / name)
         rule = "has concurrent_scenarios" if neighbour.scenario.concurrent_scenarios else "has fleet limits of its own"
@@ -227,7 +236,10 @@ def _concurrent_cases(case: Case, source: Document) -> Iterator[Case]:
 
 
 def with_concurrent(case: Case, concurrent: tuple[Case, ...], source: Document) -> Case:
-    """Return the case with concurrent ones that share its fleet. Raises `ConfigError` with places in `source`."""
+    """Return the case with concurrent ones that share its fleet.
+
+    Raises `ConfigError` with places in `source`.
+    """
     specs = [other.workload.spec for other in (case, *concurrent)]
     across = limits.fleet_limits(case.scenario.fleet, specs)
     problems = [source.problem(place[1:], rule, hint) for place, rule, hint in across]  # without the key `daemon`
@@ -310,7 +322,10 @@ def _supply_problems(scenario: Scenario, folder: Path, source: Document) -> Iter
 
 
 def _source(file: str) -> Document:
-    """Return a workload's document for the line numbers of its keys; an empty one if there is no such file."""
+    """Return a workload's document for the line numbers of its keys.
+
+    The document is empty if there is no such file.
+    """
     documents, _ = read_yaml(Path(file))
     return next((d for d in documents if isinstance(d.data, dict) and "workload" in d.data), Document(file, {}, {}))
 

@@ -24,9 +24,10 @@ COMMAND_LINE: Final = "command line"
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Marker of a field with a record chosen by its ``kind``, or with a mapping of names to such records.
+    """Marker of a field with a record chosen by its ``kind``.
 
-    `kinds` maps a kind to its "module:Class", which is imported on use.
+    The field may also have a mapping of names to such records. `kinds` maps a kind to its "module:Class", which is
+    imported on use.
     """
 
     kinds: Mapping[str, str]
@@ -43,7 +44,10 @@ def read_file(kinds: Mapping[str, str], path: Path) -> Any:
 
 
 def read_kind(kinds: Mapping[str, str], data: Any, source: Document | str = COMMAND_LINE) -> Any:
-    """Return the record that `data` describes, of the class that its ``kind`` names. Raises `ConfigError`."""
+    """Return the record that `data` describes, of the class that its ``kind`` names.
+
+    Raises `ConfigError`.
+    """
     loader = _Loader(source)
     return loader.validated(loader.record_of_kind(kinds, data, ()))
 

@@ -57,7 +57,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """An interval between two order statistics and its actual level, which whole ranks rarely meet exactly."""
+    """An interval between two order statistics, and its actual level.
+
+    Whole ranks rarely meet the requested level exactly.
+    """
 
     low: float
     high: float
@@ -66,10 +69,10 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """The mean of a run in steady state, after `dropped` values; `lag_1` is the batches' autocorrelation.
+    """The mean of a run in steady state, after `dropped` values.
 
-    A `lag_1` beyond 2 / sqrt(batches), 0.45 for 20 batches, means that the batches are too short and the interval too
-    narrow.
+    `lag_1` is the batches' autocorrelation. A `lag_1` beyond 2 / sqrt(batches), 0.45 for 20 batches, means that the
+    batches are too short and the interval too narrow.
     """
 
     estimate: Estimate
@@ -92,7 +95,9 @@ def mean(values: Sequence[float] | Floats, level: float = LEVEL) -> Estimate:
 
 
 def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: float = LEVEL) -> Difference:
-    """Return the mean of ``a - b`` over pairs with the same seed. Raises `ValueError` if the lengths differ.
+    """Return the mean of ``a - b`` over pairs with the same seed.
+
+    Raises `ValueError` if the lengths differ.
 
     10, 12, 15 against 9, 10, 11 gives 2.33 ± 3.79 and p = 0.118: three pairs are too few to tell the two apart.
     """
@@ -112,7 +117,9 @@ def paired(a: Sequence[float] | Floats, b: Sequence[float] | Floats, level: floa
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted for multiple comparisons by Holm's step-down. NaN stays and is not counted.
+    """Return the p-values adjusted for multiple comparisons by Holm's step-down.
+
+    NaN stays and is not counted.
 
     0.01, 0.04 and 0.03 become 0.03, 0.06 and 0.06: the smallest is multiplied by 3, the next by 2, the largest by 1,
     and none may be below the one before it.
@@ -127,11 +134,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def quantile_spread(values: Sequence[float] | Floats, q: float, level: float = LEVEL) -> Spread:
-    """Return a distribution-free interval for the q-quantile of independent values, by binomial ranks.
+    """Return a distribution-free interval for the q-quantile of independent values.
 
-    The ranks are the narrowest symmetric choice that reaches the level. With too few values the interval is their whole
-    range, at a lower level. For the median, 20 values give the 6th to the 15th at 95.9 %, and 5 values give all five at
-    93.75 %. NaN without values.
+    Its ends are order statistics with binomial ranks. The ranks are the narrowest symmetric choice that reaches the
+    level. With too few values the interval is their whole range, at a lower level. For the median, 20 values give the
+    6th to the 15th at 95.9 %, and 5 values give all five at 93.75 %. NaN without values.
     """
     if not 0 < q < 1:
         raise ValueError(f"q is {q}: must lie between 0 and 1")
@@ -147,11 +154,12 @@ def quantile_spread(values: Sequence[float] | Floats, q: float, level: float = L
 
 
 def warm_up(values: Sequence[float] | Floats) -> int:
-    """Return the number of first values to drop, by MSER-5; -1 if the run never reaches its steady state.
+    """Return the number of first values to drop, by MSER-5.
 
-    MSER-5 averages five values at a time and cuts where the standard error of the remaining averages is smallest. A cut
-    in the second half means that the run had not settled (White, 1997). Ten values of 100, then 95 values around 10:
-    the first 10 are dropped. Values that only rise, 0 to 99, give -1.
+    It is -1 if the run never reaches its steady state. MSER-5 averages five values at a time and cuts where the
+    standard error of the remaining averages is smallest. A cut in the second half means that the run had not settled
+    (White, 1997). Ten values of 100, then 95 values around 10: the first 10 are dropped. Values that only rise, 0 to
+    99, give -1.
     """
     array = np.asarray(values, np.float64)
     count = len(array) // MSER_BATCH

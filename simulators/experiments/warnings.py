@@ -28,9 +28,10 @@ def _trace_repairs(run: SimulationRun) -> Iterator[str]:
 
 
 def _fits(run: SimulationRun) -> NDArray[np.bool_]:
-    """Return the requests that fit into the largest KV cache: prompt, output and the next step's tokens, in blocks.
+    """Return a mask of the requests that fit into the largest KV cache.
 
-    A prompt of 100 and an output of 20 with 1 token a step take 121 tokens: 8 blocks of 16.
+    A request needs its prompt, its output and the next step's tokens, in blocks. A prompt of 100 and an output of 20
+    with 1 token a step take 121 tokens: 8 blocks of 16.
     """
     requests = run.world.kernel.requests
     block = next(iter(run.case.models.values())).block_tokens
@@ -92,7 +93,7 @@ def full_batch_work_s(
 
 
 def max_replicas(run: SimulationRun) -> int:
-    """Return the replicas that the workload's bounds, the quotas and the constant capacities allow."""
+    """Return the replicas that the workload's bounds, quotas and constant capacities allow."""
     spec, total = run.case.workload.spec, 0
     for name, pool in spec.pools.items():
         offer = run.case.scenario.pools[run.case.pools[name]]

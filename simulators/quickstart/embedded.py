@@ -1,7 +1,8 @@
-"""The quickstart's cloud: a simulated world behind the daemon's own ports, in real time or faster.
+"""The quickstart's cloud: a simulated world behind the daemon's own ports.
 
-Sources and pools with the same world name share one `simulators.quickstart.live_world.LiveWorld`: measured engines
-behind a queue or a gateway, endless traffic, replicas with realistic start times.
+It runs in real time or faster. Sources and pools with the same world name share one
+`simulators.quickstart.live_world.LiveWorld`: measured engines behind a queue or a gateway, endless traffic, replicas
+with realistic start times.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ async def open_embedded_source(spec: EmbeddedSource, context: Context) -> Embedd
 async def open_embedded_pool(
     spec: EmbeddedPool, context: Context, workload: WorkloadName, pool: PoolName
 ) -> EmbeddedActuator:
-    """Open a pool. Raises `Misconfigured` if the world has started without it, or with another of its name."""
+    """Open a pool.
+
+    Raises `Misconfigured` if the world has started without it, or with another of its name.
+    """
     live = await _shared_world(context, spec.world, spec.seed)
     live.add(pool, spec.offer, spec.initial_replicas)
     return EmbeddedActuator(live, pool)
@@ -52,7 +56,10 @@ class EmbeddedReader:
         self._spec = spec
 
     async def sample(self) -> Mapping[str, Fresh[float] | Absent]:
-        """Return readings of the queue's service or last scrape: lower bounds while requests are rejected."""
+        """Return readings of the queue's service or of the last scrape.
+
+        While requests are rejected, the readings are lower bounds.
+        """
         self.live.follow(self._spec.traffic)
         world = await self.live.present()
         readings = self._readings(world)

@@ -109,7 +109,10 @@ class EmbeddedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedPool(Pool):
-    """Replicas in an embedded world, one per node. Changes of settings other than the bounds need a restart."""
+    """Replicas in an embedded world, one per node.
+
+    Changes of settings other than the bounds need a restart.
+    """
 
     world: WorldName = "demo"
     seed: Seed = 1

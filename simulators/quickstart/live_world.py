@@ -76,7 +76,10 @@ def generator(traffic: Traffic) -> Generator:
 
 
 def peak_rps(traffic: Traffic) -> float:
-    """Return the maximum expected rate without noise, in requests per second: 10 * (0.6 + 3) = 36 by default."""
+    """Return the maximum expected rate without noise. Requests per second.
+
+    By default, it is 10 * (0.6 + 3) = 36.
+    """
     if traffic.shape == "batches":
         return traffic.mean_rps
     return traffic.mean_rps * (traffic.swing + traffic.crowd_factor)
@@ -95,7 +98,9 @@ def warm_up() -> None:
 
 
 class LiveWorld:
-    """An endless world with a name. It starts at its first read, with the sources and pools opened until then.
+    """An endless world with a name.
+
+    It starts at its first read, with the sources and pools opened until then.
 
     `full` is the reason why requests are rejected now, or empty.
     """
@@ -119,7 +124,9 @@ class LiveWorld:
     # --- opening
 
     def read(self, *, queued: bool, traffic: Traffic | None) -> None:
-        """Register a reader of the world, or of its queue if `queued`. `traffic` is the initial traffic, if given.
+        """Register a reader of the world, or of its queue if `queued`.
+
+        `traffic` is the initial traffic, if given.
 
         Raises `Misconfigured` if the world has started without a queue.
         """
@@ -134,7 +141,10 @@ class LiveWorld:
         self._traffic = traffic or self._traffic
 
     def add(self, pool: PoolName, offer: PoolOffer, replicas: int) -> None:
-        """Add a pool with initial `replicas`. Raises `Misconfigured` if the world started with another one."""
+        """Add a pool with initial `replicas`.
+
+        Raises `Misconfigured` if the world started with another one.
+        """
         existing = self._pools.get(pool)
         if existing is not None and existing != (offer, replicas):
             raise Misconfigured(
@@ -186,7 +196,10 @@ class LiveWorld:
         return Traffic() if self._traffic is None else self._traffic
 
     async def _feed(self, world: World) -> None:
-        """Offer the next chunk of requests ahead of time. While it does not fit, requests in the past are rejected."""
+        """Offer the next chunk of requests ahead of time.
+
+        While it does not fit, requests in the past are rejected.
+        """
         now_s = world.now_ps / PS_PER_S
         while self._next_chunk is not None or self._generated_s < min(now_s + CHUNK_S, self._era_s):
             if self._next_chunk is None:
@@ -228,7 +241,10 @@ class LiveWorld:
         )
 
     def _next_era(self, old: World) -> World:
-        """Return the next era's world: ready replicas stay, starting ones start again, open requests come first."""
+        """Return the next era's world.
+
+        Ready replicas stay, starting ones start again, and open requests come first.
+        """
         sizes = {name: old.status(name) for name in old.pools}
         self._era += 1
         self._generated_s, self._next_chunk = 0.0, None

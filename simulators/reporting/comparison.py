@@ -217,7 +217,10 @@ def view(comparison: Comparison) -> dict[str, Any]:
 
 
 def frontier(comparison: Comparison) -> Any:
-    """Return the plot of each contender's mean cost and SLO attainment with intervals, and the target."""
+    """Return the plot of each contender's mean cost and SLO attainment, and the target.
+
+    The means have intervals.
+    """
     chart = html.figure(
         xaxis={"title": {"text": "USD"}, "rangemode": "tozero"},
         yaxis={"title": {"text": "SLO attainment"}, "tickformat": ".2%"},

@@ -64,9 +64,10 @@ def _usd(spans: Spans, price: int, edges_s: Floats) -> Floats:
 def _spans(
     ledger: BillingLedger, now_ps: int, busy: dict[int, tuple[Floats, Floats]]
 ) -> tuple[dict[tuple[str, int], Spans], dict[int, tuple[Floats, Floats]], int]:
-    """Return paid spans by use and price, busy spans by price, and the price of the reserved nodes.
+    """Return paid spans by use and price, and busy spans by price.
 
-    All ready time counts as idle here; `by_use` moves the busy part to `used`.
+    Also return the price of the reserved nodes. All ready time counts as idle here; `by_use` moves the busy part to
+    `used`.
     """
     spans: dict[tuple[str, int], Spans] = defaultdict(list)
     busy_lists: dict[int, list[tuple[Floats, Floats]]] = defaultdict(list)

@@ -19,7 +19,10 @@ def page(runs: Sequence[tuple[str, SimulationRun]]) -> str:
 
 
 def page_of_runs(runs: Sequence[RunData], template: str = "runs.html.j2", **context: Any) -> str:
-    """Return the page of runs; `context` goes to the template. Raises `ValueError` unless names are distinct."""
+    """Return the page of runs; `context` goes to the template.
+
+    Raises `ValueError` unless names are distinct.
+    """
     names = [s.name for s in runs]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a page needs runs with distinct names, not {names}")

@@ -61,7 +61,10 @@ def of_runs(runs: Sequence[RunData], key: str = "all") -> Iterator[PagePlot]:
 
 
 def sizes(data: RunData) -> Any:
-    """Return the plot of the arrival rate with demand, desired and ready replicas, and marks for events."""
+    """Return the plot of the arrival rate and of demand, desired and ready replicas.
+
+    Marks show events.
+    """
     unit_s, unit = _time_unit(data)
     chart = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},
@@ -85,7 +88,10 @@ def sizes(data: RunData) -> Any:
 
 
 def latency_plot(data: RunData, latency: str) -> Any:
-    """Return the plot of a latency's quantiles over time, its SLO limit, and the share of late requests."""
+    """Return the plot of a latency's quantiles over time.
+
+    It also shows the latency's SLO limit and the share of late requests.
+    """
     unit_s, unit = _time_unit(data)
     chart = figure(
         xaxis={"title": {"text": unit}, "range": [0, float(data.edges_s[-1] / unit_s)]},

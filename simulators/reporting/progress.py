@@ -1,4 +1,7 @@
-"""Progress on stderr, redrawn in place and cleared at the end; nothing is drawn if stderr is no terminal."""
+"""Progress on stderr, redrawn in place and cleared at the end.
+
+Nothing is drawn if stderr is no terminal.
+"""
 
 from __future__ import annotations
 

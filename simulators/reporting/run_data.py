@@ -110,7 +110,10 @@ def _cdf(values: Floats) -> Floats:
 
 
 def _replica_series(run: SimulationRun, edges_s: Floats) -> ReplicaSeries:
-    """Return the ticks' sizes. With many ticks, each bin has the largest demand and size and the fewest ready."""
+    """Return the ticks' sizes.
+
+    With many ticks, each bin has the largest demand and size and the fewest ready.
+    """
     timeline = run.timeline
     times_s, demand = np.array(timeline.at_s, np.float64), np.array(timeline.demand, np.float64)
     desired, ready = (np.array(v, np.float64) for v in (timeline.desired, timeline.ready))

@@ -47,7 +47,10 @@ def dollars(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return a time with three significant digits: 0.0123 s as ``12.3 ms``, 1,234 s as ``1,234 s``."""
+    """Return a time with three significant digits.
+
+    0.0123 s is ``12.3 ms``, and 1,234 s is ``1,234 s``.
+    """
     if math.isnan(value):
         return "-"
     return f"{value * 1000:.3g} ms" if value < 0.9995 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"

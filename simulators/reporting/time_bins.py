@@ -41,7 +41,10 @@ def _elapsed(ordered_s: Floats, times_s: Floats) -> Floats:
 
 
 def merged(start_s: Floats, end_s: Floats) -> tuple[Floats, Floats]:
-    """Merge overlapping spans. Return the starts and ends in order: 0 to 4 and 3 to 6 become 0 to 6."""
+    """Merge overlapping spans.
+
+    Return the starts and ends in order: 0 to 4 and 3 to 6 become 0 to 6.
+    """
     order = np.argsort(start_s, kind="stable")
     start_s, ends_s = start_s[order], np.maximum.accumulate(end_s[order])
     if not len(start_s):

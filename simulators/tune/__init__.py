@@ -1,1 +1,4 @@
-"""The search for a better configuration: settings tried on the simulator, validated on held-out traffic."""
+"""The search for a better configuration.
+
+Settings are tried on the simulator and validated on held-out traffic.
+"""

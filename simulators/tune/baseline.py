@@ -1,4 +1,7 @@
-"""Baseline of a search: the scenario's own workload, another file, or the HPA or ScaledObject that runs today."""
+"""Baseline of a search.
+
+It is the scenario's own workload, another file, or the HPA or ScaledObject that runs today.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Baseline:
 
 
 def load_baseline(case: Case, source: Path | None, prometheus: str | None, *, native: bool) -> Baseline:
-    """Return the baseline. `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`."""
+    """Return the baseline.
+
+    `source` is a workload's file or Kubernetes manifests. Raises `ConfigError`.
+    """
     if case.concurrent:
         others = ", ".join(other.workload.name for other in case.concurrent)
         rule = f"has concurrent_scenarios ({others}), but tune handles one workload"
@@ -73,7 +79,10 @@ def _is_manifest(source: Path) -> bool:
 
 
 def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[str, tuple[str, ...]]:
-    """Return the text of the one workload that manifests migrate to, and its differences from them."""
+    """Return the text of the one workload that manifests migrate to.
+
+    Also return its differences from the manifests.
+    """
     migrated = manifests.read([source], prometheus, native_policies=native)
     if len(migrated.names) != 1:
         rule = f"contains {len(migrated.names)} workloads ({', '.join(migrated.names)}), but tune handles one"
@@ -82,7 +91,10 @@ def _imported(source: Path, prometheus: str | None, *, native: bool) -> tuple[st
 
 
 def _imported_baseline(case: Case, text: str, source: Path, remarks: tuple[str, ...]) -> Baseline:
-    """Return the baseline of a migrated workload's text. A `ConfigError` names the manifest as its file."""
+    """Return the baseline of a migrated workload's text.
+
+    A `ConfigError` names the manifest as its file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "workload.yaml"
         file.write_text(text, encoding="utf-8")
@@ -96,7 +108,10 @@ def _imported_baseline(case: Case, text: str, source: Path, remarks: tuple[str, 
 
 
 def _with_query_names(case: Case, workload: Workload) -> Case:
-    """Return the case with the quantities behind the workload's query names added to the scenario's."""
+    """Return the case with the quantities behind the workload's query names.
+
+    They are added to the scenario's quantities.
+    """
     quantities: dict[str, str] = {}
     for source in workload.document["sources"].values():
         for name, query in (source.get("queries") or {}).items():
@@ -107,8 +122,9 @@ def _with_query_names(case: Case, workload: Workload) -> Case:
 
 
 def _quantity(query: str) -> str | None:
-    """Return the engine quantity that a query reads: a total or its mean per replica; None for anything else.
+    """Return the engine quantity that a query reads.
 
+    It is a total or its mean per replica. The result is None for anything else.
     ``sum(vllm:num_requests_waiting{namespace="llm"})`` reads `waiting`.
     """
     unlabelled = LABELS.sub("", query).strip()  # a simulated world has only this workload's engines

@@ -1,4 +1,7 @@
-"""Executors of trial jobs: the interface, and processes on this machine. `executor_dask` runs them on a cluster."""
+"""Executors of trial jobs: the interface, and processes on this machine.
+
+`executor_dask` runs them on a cluster.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class Executor(Protocol):
         """Start a job."""
 
     def wait(self, timeout_s: float) -> list[Done]:
-        """Return the jobs that ended, waiting up to `timeout_s`. Raises `ExecutorFailed`, or a job's own error."""
+        """Return the jobs that ended, waiting up to `timeout_s`.
+
+        Raises `ExecutorFailed`, or a job's own error.
+        """
 
     def close(self) -> None:
         """Abandon the running jobs."""
@@ -52,7 +58,10 @@ class LocalExecutor:
         self._pool = self._start_pool()
 
     def capacity(self) -> int:
-        """Return one job more than processes, so that no process waits for the client; 1 with one process."""
+        """Return one job more than there are processes, or 1 with one process.
+
+        The additional job keeps each process from waiting for the client.
+        """
         return self._jobs + 1 if self._jobs > 1 else 1
 
     def submit(self, job: TrialJob) -> None:

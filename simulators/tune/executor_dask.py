@@ -1,7 +1,8 @@
-"""Executor on an existing Dask cluster: ``dask scheduler``, and ``dask worker --nthreads 1`` on each machine.
+"""Executor on an existing Dask cluster.
 
-The study's inputs are sent once to each worker; a job is a short text. Dask runs a job again if its worker dies. Jobs
-lost with a scheduler are submitted again to the scheduler that replaces it.
+The cluster runs ``dask scheduler``, and ``dask worker --nthreads 1`` on each machine. The study's inputs are sent once
+to each worker; a job is a short text. Dask runs a job again if its worker dies. Jobs lost with a scheduler are
+submitted again to the scheduler that replaces it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ class DaskExecutor:
         self._connect()
 
     def capacity(self) -> int:
-        """Return the workers' threads and one job more per `QUEUE_RATIO`; 1 for one thread, to be reproducible."""
+        """Return the workers' threads and one job more per `QUEUE_RATIO` threads.
+
+        There is at least one additional job. With one thread the result is 1, so that the search is reproducible.
+        """
         now_s = stopwatch_s()
         if now_s - self._counted_at_s > RECOUNT_S and self._client.status == "running":
             workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
@@ -96,7 +100,10 @@ class DaskExecutor:
                 self._client.close(timeout=CONNECT_S)
 
     def _result_of(self, future: Any) -> TrialOutcome | None:
-        """Return a job's outcome; None if it is lost with its worker or the scheduler and must run again."""
+        """Return a job's outcome, or None if it is lost.
+
+        A lost job, whose worker or scheduler ended, must run again.
+        """
         try:
             outcome: TrialOutcome = future.result(timeout=CONNECT_S)
         except (asyncio.CancelledError, self._dask.CancelledError, TimeoutError, OSError):
@@ -134,7 +141,10 @@ class DaskExecutor:
                 return
 
     def _resubmit(self) -> None:
-        """Reconnect and submit the unfinished jobs again, after the scheduler or all workers with the inputs ended."""
+        """Reconnect and submit the unfinished jobs again.
+
+        This is needed after the scheduler, or all workers with the inputs, ended.
+        """
         jobs = list(self._running.values())
         self._running.clear()
         self._disconnect()

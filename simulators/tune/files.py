@@ -1,4 +1,7 @@
-"""Output files of a search: a policy file for each point, the recommended one, the page, and all figures."""
+"""Output files of a search.
+
+They are a policy file for each point, the recommended one, the page, and all figures.
+"""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ MIN_TRIALS: Final = 30
 
 
 def importance(study: Study) -> tuple[Importance, ...]:
-    """Return each setting's importance, the most important for cost first; nothing with too few trials."""
+    """Return each setting's importance, the most important for cost first.
+
+    The result is empty with too few trials, or with fewer than two settings.
+    """
     if len(study.completed) < MIN_TRIALS or len(study.space.dimensions) < 2:
         return ()
     trials = {t.number: t for t in study.completed}

@@ -28,7 +28,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A configuration's cost, requests and late requests: one value for each batch of time, means over replications."""
+    """A configuration's cost, requests and late requests.
+
+    Each has one value for each batch of time, the mean over replications.
+    """
 
     cost_usd: Floats
     arrived: Floats

@@ -1,4 +1,7 @@
-"""Page of a search's result: recommendation, front, importance of settings, and the runs before and after."""
+"""Page of a search's result.
+
+It shows the recommendation, the front, the importance of settings, and the runs before and after.
+"""
 
 from __future__ import annotations
 

@@ -52,9 +52,10 @@ def knee(points: Sequence[CompletedTrial]) -> CompletedTrial | None:
 
 
 def choice(points: Sequence[CompletedTrial], allowed: float) -> CompletedTrial:
-    """Return the cheapest trial that meets the SLO on the tuning traffic, else the one with the lowest late share.
+    """Return the cheapest trial that meets the SLO on the tuning traffic.
 
-    The best of hundreds may meet it by chance; the validation shows that.
+    If none meets it, return the trial with the lowest late share. The best of hundreds may meet it by chance; the
+    validation shows that.
     """
     meeting_slo = [p for p in points if p.figures.late_share <= allowed]
     if meeting_slo:
@@ -63,7 +64,10 @@ def choice(points: Sequence[CompletedTrial], allowed: float) -> CompletedTrial:
 
 
 def pick_points(points: Sequence[CompletedTrial], allowed: float) -> list[CompletedTrial]:
-    """Return up to `MAX_POINTS` of a front: its ends, its knee, the choice, and others at even steps of cost."""
+    """Return up to `MAX_POINTS` points of a front.
+
+    They are its ends, its knee, the choice, and others at even steps of cost.
+    """
     if len(points) <= MAX_POINTS:
         return list(points)
     picked = {points[0].number, points[-1].number, choice(points, allowed).number}
@@ -79,7 +83,10 @@ def pick_points(points: Sequence[CompletedTrial], allowed: float) -> list[Comple
 def leave_one_out(
     completed: Sequence[CompletedTrial], allowed: float, windows: int
 ) -> list[tuple[int, CompletedTrial, CompletedTrial]]:
-    """Return, for each trace, the choice made without it: (trace number, that trial, the trial on this trace alone)."""
+    """Return, for each trace, the choice made without it.
+
+    Each item is the trace number, that trial, and the trial on this trace alone.
+    """
     if windows < 2:
         return []
     choices = []

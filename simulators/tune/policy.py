@@ -1,4 +1,7 @@
-"""Policy file of a point of the front: the workload's file with the tuned settings and a header with its figures."""
+"""Policy file of a point of the front.
+
+It is the workload's file with the tuned settings and a header with the point's figures.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ HEADER_END: Final = "That much from forescale tune; the file itself follows."
 
 
 def write(path: Path, baseline: Baseline, settings: Mapping[str, Value], space: Space, header: Sequence[str]) -> None:
-    """Write the workload's file with these settings under a header. Raises `ConfigError`, `TraceError`.
+    """Write the workload's file with these settings under a header.
+
+    Raises `ConfigError`, `TraceError`.
 
     The daemon's loader reads a draft before it replaces an existing file.
     """
@@ -41,7 +46,10 @@ def write(path: Path, baseline: Baseline, settings: Mapping[str, Value], space: 
 
 
 def text_of(baseline: Baseline, settings: Mapping[str, Value], space: Space) -> str:
-    """Return the owner's file with the changed settings, or the whole document if the file cannot be edited."""
+    """Return the owner's file with the changed settings.
+
+    If the file cannot be edited, return the whole document.
+    """
     expected = contenders(baseline.case, [contender_text(settings)], with_self=False)[0].case.workload.document
     changes = {path: after for path, (_, after) in space.changes(settings).items()}
     try:

@@ -23,7 +23,10 @@ REPORT_STEPS: Final = 10
 
 
 class ProgressScreen:
-    """Display of a search on stderr: redrawn on a terminal, else one line for every tenth of the budget."""
+    """Display of a search on stderr.
+
+    It is redrawn on a terminal; elsewhere it is one line for every tenth of the budget.
+    """
 
     def __init__(self, title: str, to: TextIO | None = None) -> None:
         self._title = title

@@ -1,4 +1,4 @@
-"""A whole search: trials, the front, its validation on held-out traffic, and the recommendation."""
+"""A whole search: trials, front, validation on held-out traffic, and recommendation."""
 
 from __future__ import annotations
 
@@ -107,7 +107,10 @@ def _validation_jobs(inputs: StudyInputs, points: list[CompletedTrial]) -> list[
 def _validate(
     study: Study, inputs: StudyInputs, points: list[CompletedTrial], outcomes: Outcomes
 ) -> tuple[list[ValidatedPoint], Figures | None, Figures | None]:
-    """Return the validated points, and today's figures on the validation traffic and on the tuning traffic."""
+    """Return the validated points and the figures of today's configuration.
+
+    Today's figures are on the validation traffic and on the tuning traffic, in this order.
+    """
     today_tuning = next((t.figures for t in study.completed if t.number == 0), None) if inputs.present is None else None
     if (outcome := outcomes.get((TODAY, "search"))) is not None and outcome.results:
         today_tuning = figures(outcome.results)

@@ -1,4 +1,7 @@
-"""Search loop: draw trials, run them on an executor and record them, until the budget is used or a stop request."""
+"""Search loop: draw trials, run them on an executor and record them.
+
+It ends when the budget is used or a stop is requested.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ Outcomes = dict[tuple[int, str], TrialOutcome]
 
 @dataclass(frozen=True, slots=True)
 class SearchBudget:
-    """The budget of a search: the total trials of the study, or seconds from the start of this command."""
+    """The budget of a search.
+
+    It is the total number of trials of the study, or a time in seconds from the start of this command.
+    """
 
     trials: int | None = None
     seconds: float | None = None
@@ -68,7 +74,10 @@ class StopRequests:
 
 @dataclass(frozen=True, slots=True)
 class SearchListener:
-    """The observer of a search: gets its progress, may stop it, and renews the lease of its study."""
+    """The observer of a search.
+
+    It gets the progress of the search, may stop it, and renews the lease of its study.
+    """
 
     on_progress: OnProgress = lambda _study, _share: None
     stop: StopRequests = field(default_factory=StopRequests)
@@ -76,7 +85,10 @@ class SearchListener:
 
 
 def search(study: Study, executor: Executor, budget: SearchBudget, listener: SearchListener) -> bool:
-    """Search until the budget is used. Return False if stopped before: the running trials can be resumed."""
+    """Search until the budget is used.
+
+    Return False if stopped before: the running trials can be resumed.
+    """
     began_s = stopwatch_s()
     unfinished, running = study.unfinished_jobs(), set[int]()
     while not listener.stop():

@@ -55,9 +55,9 @@ class Dimension:
     choices: tuple[Value, ...] = ()
 
     def applied(self, value: Any) -> Value:
-        """Return a sampled value rounded to `DIGITS` and within the range; the present value stays as it is.
+        """Return a sampled value rounded to `DIGITS` digits and within the range.
 
-        23.4567 becomes 23.5.
+        The present value stays as it is. 23.4567 becomes 23.5.
         """
         if self.choices or value == self.present or isinstance(value, bool | str):
             unchanged: Value = value
@@ -99,7 +99,10 @@ def to_yaml(value: Value) -> str:
 
 
 def space_of(case: Case, document: Path | None = None) -> Space:
-    """Return the search space of a case's workload. Raises `ConfigError` with all problems of `document`."""
+    """Return the search space of a case's workload.
+
+    Raises `ConfigError` with all problems of `document`.
+    """
     source = Document("", {"search": {}}, {}) if document is None else _one_document(document)
     search: SpaceDocument = spec_loader.read(SpaceDocument, source.data, source)
     ranges = {} if search.only else dict(_default_ranges(case.workload.document))
@@ -211,7 +214,10 @@ def _refusals(case: Case, dimension: Dimension) -> list[str]:
 
 
 def _within_workload_rules(case: Case, dimension: Dimension) -> Iterator[Dimension]:
-    """Yield a default range; an end that the workload's rules refuse is replaced by the present value."""
+    """Yield a default range that the workload's rules accept.
+
+    An end that they refuse is replaced by the present value.
+    """
     present = float(dimension.present)
     low = present if any(_rejections(case, {dimension.path: dimension.applied(dimension.low)})) else dimension.low
     high = present if any(_rejections(case, {dimension.path: dimension.applied(dimension.high)})) else dimension.high

@@ -1,4 +1,6 @@
-"""Storage of a study: a log in its own folder, or any database that Optuna supports. One client leads it at a time.
+"""Storage of a study: a log in its own folder, or any database that Optuna supports.
+
+One client leads it at a time.
 
 A folder is locked by the operating system, which releases the lock when a client dies. In a database the client renews
 a lease.
@@ -34,7 +36,10 @@ class LostLease(Exception):
 
 @contextmanager
 def lead_folder(folder: Path) -> Iterator[str]:
-    """Lock a folder and yield its name for a lease. Raises `ConfigError` if another client has it."""
+    """Lock a folder and yield its name for a lease.
+
+    Raises `ConfigError` if another client has it.
+    """
     try:
         folder.mkdir(exist_ok=True)
         lock = (folder / ".lock").open("a+")
@@ -55,7 +60,10 @@ def lead_folder(folder: Path) -> Iterator[str]:
 
 
 class _NoLock:
-    """A lock that does nothing: the folder's lock is held, and a lock file could outlive a killed client."""
+    """A lock that does nothing.
+
+    The folder's lock is held, and a lock file could outlive a killed client.
+    """
 
     def acquire(self) -> bool:
         return True
@@ -82,7 +90,10 @@ def open_storage(url: str | None, folder: Path) -> Any:
 
 
 def _with_driver(url: str) -> str:
-    """Add the installed driver to a PostgreSQL URL without one: SQLAlchemy's default driver has changed."""
+    """Add the installed driver to a PostgreSQL URL without one.
+
+    The driver is named because SQLAlchemy's default one has changed.
+    """
     scheme, separator, location = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
         drivers = [name for name in ("psycopg", "psycopg2") if importlib.util.find_spec(name) is not None]
@@ -113,7 +124,10 @@ def _truncate_partial_line(log: Path) -> None:
 
 
 class Lease:
-    """Lease of a study in a database. A client takes over at once from an earlier one of the same folder."""
+    """Lease of a study in a database.
+
+    A client takes over at once from an earlier one of the same folder.
+    """
 
     def __init__(self, study: Any, name: str) -> None:
         self._study = study

@@ -79,7 +79,10 @@ class Study:
         return len(self.completed) + self.pruned + self.refused
 
     def unfinished_jobs(self) -> list[TrialJob]:
-        """Return the jobs that ran when the last client ended. Partially drawn trials are marked as failed."""
+        """Return the jobs that ran when the last client ended.
+
+        Partially drawn trials are marked as failed.
+        """
         jobs = []
         for trial in self._trials("RUNNING"):
             if set(trial.params) == set(self._distributions):
@@ -91,7 +94,10 @@ class Study:
         return jobs
 
     def next_job(self) -> TrialJob:
-        """Return the job of the next trial, drawn from all outcomes so far. The first one has the present settings."""
+        """Return the job of the next trial, drawn from all outcomes so far.
+
+        The first one has the present settings.
+        """
         number = len(self.optuna.get_trials(deepcopy=False))
         if not number:
             self.optuna.enqueue_trial(self.space.present, skip_if_exists=True)
@@ -239,7 +245,10 @@ def _state(name: str) -> Any:
 
 @contextmanager
 def _warnings_ignored() -> Iterator[None]:
-    """Ignore Optuna's warnings of experimental features, and of constraints that CMA-ES does not use."""
+    """Ignore Optuna's warnings.
+
+    They are about experimental features, and about constraints that CMA-ES does not use.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,8 +1,9 @@
-"""Inputs of a study in one picklable object: cases with their requests, for tuning and for validation.
+"""Inputs of a study in one picklable object.
 
-The first two thirds of each trace are the tuning part, the last third is the validation part. The validation case
-starts a third earlier, so that policies have a history; requests count only in the last third. A trace of 3,600 s is
-tuned on 0 to 2,400 s; its validation runs from 1,200 s and counts from 2,400 s. The inputs name no files.
+They are cases with their requests, for tuning and for validation. The first two thirds of each trace are the tuning
+part, the last third is the validation part. The validation case starts a third earlier, so that policies have a
+history; requests count only in the last third. A trace of 3,600 s is tuned on 0 to 2,400 s; its validation runs from
+1,200 s and counts from 2,400 s. The inputs name no files.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ PRESENT: Final = "present"
 
 @dataclass(frozen=True, slots=True)
 class TraceWindow:
-    """A window of one trace as a case of its own. `traces` is by seed, with one object for equal traces."""
+    """A window of one trace as a case of its own.
+
+    `traces` is by seed, with one object for equal traces.
+    """
 
     name: str
     case: Case
@@ -93,7 +97,9 @@ def study_inputs(  # noqa: PLR0913 - traffic and seeds for both parts
     validation_only: Sequence[RecordedTrace] = (),
     present: Workload | None = None,
 ) -> StudyInputs:
-    """Return the inputs of a study on the scenario's traffic, or on recorded traces. Raises `TraceError`.
+    """Return the inputs of a study on the scenario's traffic, or on recorded traces.
+
+    Raises `TraceError`.
 
     `tuning` and `validation` are the numbers of seeds. The traces of `validation_only` are used for validation in full.
     `present` is today's workload if it is not the tuned one.
@@ -116,7 +122,10 @@ def _whole(case: Case, recorded: RecordedTrace | None, seeds: Sequence[int]) -> 
 
 
 def _part(whole: TraceWindow, start: float, end: float, seeds: Sequence[int], lead_in: float = 0.0) -> TraceWindow:
-    """Return the part of a window between two shares of it, with `lead_in` (a share) before it as a warm-up."""
+    """Return the part of a window between two shares of it.
+
+    A `lead_in`, also a share, precedes the part as a warm-up.
+    """
     end_s, warm_up_s = whole.length_s, whole.case.scenario.warm_up_s
     since_s, until_s = round(start * end_s, 3), round(end * end_s, 3)
     if end == 1.0:
@@ -137,7 +146,10 @@ def _part(whole: TraceWindow, start: float, end: float, seeds: Sequence[int], le
 
 
 def _window(name: str, case: Case, traces: Mapping[int, RequestTrace], since_s: float, until_s: float) -> TraceWindow:
-    """Return a window of a case: requests, faults, capacities and start time, with `since_s` as the new time 0."""
+    """Return a window of a case, with `since_s` as the new time 0.
+
+    The window has its own requests, faults, capacities and start time.
+    """
     parts: dict[int, RequestTrace] = {}
     for trace in traces.values():
         if id(trace) not in parts:
@@ -171,7 +183,10 @@ def _offer(case: Case, offer: PoolOffer, since_s: float, until_s: float) -> Pool
 
 
 def _zone(case: Case, zone: ZoneOffer, since_s: float, until_s: float) -> ZoneOffer:
-    """Return a zone with its recorded or stepped capacity in the window. Random outages are drawn anew."""
+    """Return a zone with its recorded or stepped capacity in the window.
+
+    Random outages are drawn anew.
+    """
     if not zone.steps and zone.trace is None:
         return zone
     changes = supply.stepped(zone.capacity, zone.steps)

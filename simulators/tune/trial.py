@@ -1,4 +1,7 @@
-"""One trial: a configuration on the tuning traffic, pruned as soon as it cannot reach the front."""
+"""One trial: a configuration on the tuning traffic.
+
+A trial is pruned as soon as it cannot reach the front.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,10 @@ StageFigures = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class PruneLimits:
-    """The undominated figures of the other trials at each stage: a trial far worse than one of them is pruned.
+    """The undominated figures of the other trials at each stage.
 
-    A trial with more than `max_late_share` late requests is pruned after the first part.
+    A trial far worse than one of them is pruned. A trial with more than `max_late_share` late requests is pruned after
+    the first part.
     """
 
     stages: tuple[tuple[StageFigures, ...], ...] = ((), ())
@@ -70,7 +74,10 @@ TODAY: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class TrialJob:
-    """One simulation job: a contender on the tuning traffic, on the validation traffic, or for the page's plots."""
+    """One simulation job.
+
+    It is a contender on the tuning traffic, on the validation traffic, or for the page's plots.
+    """
 
     number: int
     contender: str
@@ -80,7 +87,10 @@ class TrialJob:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """One window under one seed, after its warm-up. `blocks` are batches of time: (USD, requests, late requests)."""
+    """One window under one seed, after its warm-up.
+
+    `blocks` are batches of time: (USD, requests, late requests).
+    """
 
     window: int
     seed: int
@@ -97,7 +107,10 @@ class WindowResult:
 
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """The outcome of a job: its runs, or why it was `pruned` early or `refused` by the workload's rules."""
+    """The outcome of a job.
+
+    It has the job's runs, or the reason why it was `pruned` early or `refused` by the workload's rules.
+    """
 
     results: tuple[WindowResult, ...] = ()
     stages: tuple[StageFigures, ...] = ()
@@ -111,7 +124,10 @@ class WrongVersion(Exception):
 
 
 def run_job(inputs: StudyInputs, job: TrialJob) -> TrialOutcome:
-    """Run a job. Equal inputs and jobs give equal outcomes anywhere. Raises `WrongVersion`, `InvariantBroken`."""
+    """Run a job.
+
+    Equal inputs and jobs give equal outcomes anywhere. Raises `WrongVersion`, `InvariantBroken`.
+    """
     own_version = version("forescale")
     if inputs.version != own_version:
         raise WrongVersion(
@@ -152,7 +168,10 @@ class _PrunedError(Exception):
 
 
 class _EarlyCheck:
-    """A check of the first run at `check_s` that prunes the trial if it is far worse than others."""
+    """A check of the first run at `check_s`.
+
+    It prunes the trial if the trial is far worse than others.
+    """
 
     def __init__(self, limits: PruneLimits, check_s: float) -> None:
         self._limits = limits
@@ -175,7 +194,10 @@ class _EarlyCheck:
 
 
 def _figures_so_far(run: SimulationRun) -> StageFigures:
-    """Return the cost and late share so far. An open request is late if it is old enough, else not counted."""
+    """Return the cost and late share so far.
+
+    An open request is late if it is old enough, else not counted.
+    """
     requests = CountedRequests(run)
     max_open_s = max(MAX_OPEN_S, requests.slo.e2e_s or 0.0)
     judged = requests.finished | (requests.arrival_s < run.end_s - max_open_s)
@@ -211,7 +233,10 @@ def _simulate_windows(
 
 
 def _world(inputs: StudyInputs, window: TraceWindow, seed: int, contender: str) -> tuple[Case, int, RequestTrace]:
-    """Return the window's case under a contender, the seed and the requests. Raises `ConfigError`."""
+    """Return the window's case under a contender, the seed and the requests.
+
+    Raises `ConfigError`.
+    """
     if contender == PRESENT and inputs.present is not None:
         case = window.case.under(inputs.present, PRESENT)
     else:
@@ -220,10 +245,11 @@ def _world(inputs: StudyInputs, window: TraceWindow, seed: int, contender: str) 
 
 
 def _batches(run: SimulationRun, length_s: float) -> Iterator[tuple[float, int, int]]:
-    """Yield a run's batches (USD, requests, late requests) from the end of its warm-up to the end of its traffic.
+    """Yield a run's batches as (USD, requests, late requests).
 
-    The charges at the end of a node are spread over the run: with 110 USD billed and 100 USD of them in the cost
-    series, each batch's cost is multiplied by 1.1.
+    They cover the time from the end of its warm-up to the end of its traffic. The charges at the end of a node are
+    spread over the run: with 110 USD billed and 100 USD of them in the cost series, each batch's cost is multiplied by
+    1.1.
     """
     edges_s = _batch_edges(run.case.scenario.warm_up_s, length_s)
     requests = CountedRequests(run)

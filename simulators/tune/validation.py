@@ -1,7 +1,8 @@
-"""Validation of the front's points: whether a gain is more than noise, and whether a point is overfitted.
+"""Validation of the front's points.
 
-The validation traffic is held out from the search. Each point is compared with today's configuration, paired by batches
-of time; p-values are adjusted (Holm) for the number of points.
+It decides whether a gain is more than noise, and whether a point is overfitted. The validation traffic is held out from
+the search. Each point is compared with today's configuration, paired by batches of time; p-values are adjusted (Holm)
+for the number of points.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def validate_points(
     today: tuple[Figures | None, Figures],
     allowed: float,
 ) -> list[ValidatedPoint]:
-    """Return the validated points. `outcomes` is by trial number; a point without results is left out.
+    """Return the validated points.
+
+    `outcomes` is by trial number; a point without results is left out.
 
     `today` is today's configuration on the tuning and on the validation traffic.
     """
@@ -103,7 +106,10 @@ def _validated_point(  # noqa: PLR0913 - the inputs of one row
 
 
 def saved(a: Figures, b: Figures) -> float:
-    """Return the share of `b`'s cost that `a` saves: 80 against 100 USD saves 0.2. NaN if `b` costs nothing."""
+    """Return the share of `b`'s cost that `a` saves: 80 against 100 USD saves 0.2.
+
+    NaN if `b` costs nothing.
+    """
     return 1 - a.usd_per_month / b.usd_per_month if b.usd_per_month else math.nan
 
 
@@ -140,10 +146,11 @@ def overfitting_reason(tuning: Figures, result: Figures, allowed: float, tuning_
 
 
 def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) -> tuple[ValidatedPoint | None, str]:
-    """Return the point to deploy and the reason; None if no point is better than today's configuration.
+    """Return the point to deploy and the reason.
 
-    It is the search's choice if the validation confirms it, else the cheapest point that is at most as late on the
-    tuning traffic. `today` is the verdict on today's configuration on the validation traffic.
+    The point is None if no point is better than today's configuration. Otherwise it is the search's choice if the
+    validation confirms it, else the cheapest point that is at most as late on the tuning traffic. `today` is the
+    verdict on today's configuration on the validation traffic.
     """
     today_meets_slo = today.startswith("kept")
     choice = next((p for p in points if p.trial.number == chosen), None)
@@ -167,5 +174,8 @@ def recommend(points: Sequence[ValidatedPoint], chosen: int, today: SloVerdict) 
 
 
 def _is_better(point: ValidatedPoint, today_meets_slo: bool) -> bool:
-    """Return whether a point meets the SLO, and costs less beyond noise if today's configuration meets it too."""
+    """Return whether a point is better than today's configuration.
+
+    It must meet the SLO. If today's configuration meets it too, it must also cost less beyond noise.
+    """
     return point.meets_slo and (point.cost_verdict == "cheaper" or not today_meets_slo)

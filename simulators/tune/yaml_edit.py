@@ -1,4 +1,7 @@
-"""Edits of settings in the text of a workload's file that keep its comments, order and layout."""
+"""Edits of settings in the text of a workload's file.
+
+The edits keep the file's comments, order and layout.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ def _set(place: Any, keys: Sequence[str], value: Any) -> None:
 
 
 def _position(place: CommentedMap) -> int:
-    """Return the index of a new key: 1, or 0 where a comment of the next key would end up above the new one."""
+    """Return the index at which to insert a new key.
+
+    It is 1, or 0 where a comment of the next key would end up above the new one.
+    """
     first_key = next(iter(place), None)
     comment = place.ca.items.get(first_key, [None] * 3)[2]
     nested = isinstance(place.get(first_key), CommentedMap | CommentedSeq)

@@ -1,1 +1,4 @@
-"""The simulated world: traffic, engines and pools on one clock, and their metrics and queues as read from outside."""
+"""The simulated world: traffic, engines and pools on one clock.
+
+Their metrics and queues are read as from outside.
+"""

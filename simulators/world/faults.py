@@ -1,4 +1,7 @@
-"""Fault injection between the daemon and the world: random faults of real services, at the ports."""
+"""Fault injection between the daemon and the world.
+
+It injects random faults of real services at the ports.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ class FaultSettings:
 
 
 class FaultInjector:
-    """Faults of one port. Each port has its own random stream and draws once per call, independent of other ports."""
+    """Faults of one port.
+
+    Each port has its own random stream and draws once per call, independent of other ports.
+    """
 
     def __init__(
         self, settings: Sequence[FaultSettings], clock: Clock, epoch_s: float, rng: np.random.Generator

@@ -83,7 +83,10 @@ class SimulatedPool:
 
 
 class SimulatedTier:
-    """Actuator of a headroom tier of one of the world's pools. Its replicas are the tier's resting nodes."""
+    """Actuator of a headroom tier of one of the world's pools.
+
+    Its replicas are the tier's resting nodes.
+    """
 
     def __init__(self, world: World, pool: PoolName, tier: Tier) -> None:
         self._world = world
@@ -97,7 +100,10 @@ class SimulatedTier:
 
 
 def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], names: Mapping[str, str]) -> Setup:
-    """Return a workload's adapters in a world. `pools` and `names` map its pools and quantities to the world's."""
+    """Return a workload's adapters in a world.
+
+    `pools` and `names` map its pools and quantities to the world's.
+    """
     sources: dict[str, Source] = {}
     for name, spec in workload.spec.sources.items():
         world_names = {q: names.get(q, q) for q in spec.quantities()}
@@ -115,7 +121,10 @@ def setup(world: World, workload: Workload, pools: Mapping[PoolName, PoolName], 
 
 
 def unsupported_readings(workload: Workload, names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield the sources and readings of a workload that no world provides, as (key, rule broken, hint)."""
+    """Yield the sources and readings of a workload that no world provides.
+
+    Each is (key, rule broken, hint).
+    """
     for name, spec in workload.spec.sources.items():
         kind = kind_of("source", spec)
         if kind not in QUEUES and kind not in ENGINES:

@@ -20,7 +20,10 @@ PUBSUB_LAG_S: Final = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatedQueue:
-    """A cloud queue between clients and replicas: a replica takes messages while it is below its limit."""
+    """A cloud queue between clients and replicas.
+
+    A replica takes messages while it is below its limit.
+    """
 
     service: Annotated[
         Service,
@@ -72,7 +75,10 @@ class QueueCounts:
 
 
 class QueueView:
-    """The counts of a queue as its service reports them. `epoch_s` is the Unix time of the world's start."""
+    """The counts of a queue as its service reports them.
+
+    `epoch_s` is the Unix time of the world's start.
+    """
 
     def __init__(self, queue: SimulatedQueue, rng: np.random.Generator, epoch_s: float) -> None:
         self._queue = queue
@@ -109,9 +115,10 @@ class QueueView:
         return {quantity: Fresh(float(getattr(counts, quantity)), at) for quantity in QUANTITIES}
 
     def _approximate(self, now: QueueCounts) -> QueueCounts:
-        """Return counts of up to `approximation_s` ago, interpolated between the last read and now, dated now.
+        """Return counts of up to `approximation_s` ago, dated now.
 
-        10 messages at the last read 5 s ago, 20 now, and a draw of 0.5 of 2 s: the counts of 1 s ago, 20 - 10 / 5 = 18.
+        They are interpolated between the last read and now. 10 messages at the last read 5 s ago, 20 now, and a draw of
+        0.5 of 2 s: the counts of 1 s ago, 20 - 10 / 5 = 18.
         """
         last = self._samples[-1][1] if self._samples else now
         self._samples.clear()

@@ -53,13 +53,18 @@ def derived_seed(seed: int, *names: object) -> int:
 
 
 def stream(seed: int, purpose: str, entity: str, number: int = 0) -> np.random.Generator:
-    """Return the stream of one purpose for one entity. `number`, below 2**32, counts blocks of draws."""
+    """Return the stream of one purpose for one entity.
+
+    `number`, below 2**32, counts blocks of draws.
+    """
     key = (crc32(purpose.encode()), crc32(entity.encode()), number)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 class Draws:
-    """An unbounded table of independent draws. Row n belongs to node n, in whatever order rows are read.
+    """An unbounded table of independent draws.
+
+    Row n belongs to node n, in whatever order rows are read.
 
     Row 130 is row 2 of block 2 (130 = 2 * 64 + 2).
     """

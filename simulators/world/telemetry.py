@@ -1,4 +1,7 @@
-"""Engine metrics as a monitoring system has them: values of the last scrapes, not of the present."""
+"""Engine metrics as a monitoring system has them.
+
+They are the values of the last scrapes, not of the present.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class ScrapedTotals:
-    """Totals of the engines at one scrape. `missing` names the replica that did not answer, if any."""
+    """Totals of the engines at one scrape.
+
+    `missing` names the replica that did not answer, if any.
+    """
 
     at_s: float
     replicas: int
@@ -73,7 +79,10 @@ BLOCK: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class ScrapeWindow:
-    """Inputs of a quantity: the last scrape, the first one of the rate window, and the SLO's limits by name."""
+    """Inputs of a quantity.
+
+    They are the last scrape, the first one of the rate window, and the SLO's limits by name.
+    """
 
     last: ScrapedTotals
     before: ScrapedTotals | None
@@ -110,7 +119,10 @@ class EngineTelemetry:
     def read(
         self, quantities: tuple[str, ...], slo_limits_s: Mapping[str, float] = NO_LIMITS
     ) -> dict[str, Fresh[float] | Absent]:
-        """Return the readings of a query now. Requests above `slo_limits_s` (by name of the SLO) are late."""
+        """Return the readings of a query now.
+
+        Requests above `slo_limits_s` (by name of the SLO) are late.
+        """
         now_s = self._kernel.now_ps / PS_PER_S
         shown = [s for s in self._scrapes if s.at_s + self.telemetry.lag_s <= now_s]
         if not shown:
@@ -158,7 +170,10 @@ class EngineTelemetry:
         )
 
     def _counters_of(self, unanswered: int) -> list[int]:
-        """Return the last scraped counters of the replica that did not answer (-1: none), and store the new ones."""
+        """Return the last scraped counters of the replica that did not answer (-1: none).
+
+        Also store the new counters.
+        """
         if not self.telemetry.partial_share:
             return [0] * COUNTERS
         current = _counters(self._kernel.read())
@@ -172,7 +187,9 @@ class EngineTelemetry:
     def durations_s(
         self, last: ScrapedTotals, begin: RequestMoment, end: RequestMoment, per_token: bool = False
     ) -> Floats:
-        """Return the time from `begin` to `end` of each request whose `end` is within the window. Seconds.
+        """Return the time from `begin` to `end` of each request whose `end` is within the window.
+
+        Seconds.
 
         `per_token` divides it by the output tokens after the first: 11 tokens in 1 s are 0.1 s per token.
         """
@@ -191,9 +208,10 @@ class EngineTelemetry:
         return self._durations_s[key]
 
     def _open_slots(self, end: RequestMoment, since_ps: int) -> NDArray[np.int64] | slice:
-        """Return the slots of arrived requests from the first one whose `end` is not before the window.
+        """Return the slots of arrived requests, from the first one open in the window.
 
-        Windows only move forward, so each request is skipped once: `_first_open` remembers how far.
+        This is the first one whose `end` is not before the window. Windows only move forward, so each request is
+        skipped once: `_first_open` remembers how far.
         """
         requests, arrived = self._kernel.requests, self._kernel.arrived
         first = max(self._first_open.get(end, 0), arrived - len(requests))

@@ -1,4 +1,6 @@
-"""The world: requests arrive, engines serve them, pools grow and shrink, and telemetry and queue can be read.
+"""The simulated world, with requests, engines, pools, telemetry and queue.
+
+Requests arrive, engines serve them, pools grow and shrink, and telemetry and queue can be read.
 
 Time is picoseconds from the world's start, and moves only in `run_until`. At each time, the kernel first handles all
 events before it, then pools and scrapes handle theirs, then the caller acts.
@@ -29,7 +31,10 @@ MAX_S: Final = 9.0e6
 
 
 class World:
-    """One simulated world. `epoch_s` is the Unix time of its start; `slots` the requests it holds at once."""
+    """One simulated world.
+
+    `epoch_s` is the Unix time of its start; `slots` the requests it holds at once.
+    """
 
     def __init__(  # noqa: PLR0913 - all parts of a world
         self,
@@ -155,7 +160,10 @@ class World:
         self.pools[pool].resize_headroom(tier, nodes, self.now_ps)
 
     def lose_requests(self, slots: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-        """Handle requests of a lost replica: a queue redelivers or gives them up; without one they are lost."""
+        """Handle requests of a lost replica.
+
+        A queue redelivers them or gives them up. Without a queue they are lost.
+        """
         self.lost_requests += len(slots)
         if self.queue is None or not len(slots):
             return

@@ -1,4 +1,7 @@
-"""The kernel's Python interface: add and end replicas, offer requests, read times. State is a few integer arrays."""
+"""The kernel's Python interface: add and end replicas, offer requests, read times.
+
+State is a few integer arrays.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ SIGN_BIT: Final = 1 << 63
 
 @dataclass(frozen=True, kw_only=True)
 class Router:
-    """Rules that assign requests to replicas, and that hold or drop them while no replica takes them."""
+    """Rules that assign requests to replicas.
+
+    They also hold or drop requests while no replica takes them.
+    """
 
     kind: Annotated[
         Literal["least_loaded", "round_robin", "random"],
@@ -59,7 +65,9 @@ class Router:
 
 
 class Kernel:
-    """Simulation of engines, a router and a central queue. Times are picoseconds from the world's start.
+    """Simulation of engines, a router and a central queue.
+
+    Times are picoseconds from the world's start.
 
     `advance(t)` handles every event before `t`. `start`, `drain` and `kill` act *at* `t`, before the events at `t`.
     Requests are numbered from 0 in the order in which they are offered. The kernel holds `slots` of them at once:
@@ -104,7 +112,10 @@ class Kernel:
         return int(self.world[layout.CLOCK])
 
     def add(self, model: int, key: int) -> int:
-        """Add a replica and return its number. It takes no requests before `start`. `key` seeds its launch noise."""
+        """Add a replica and return its number.
+
+        It takes no requests before `start`. `key` seeds its launch noise.
+        """
         number = int(self.world[layout.REPLICAS])
         if number == len(self.replicas):
             self._resize(2 * number, number)
@@ -130,7 +141,10 @@ class Kernel:
         self._set_load(replica)
 
     def kill(self, replica: int) -> Ints:
-        """End a replica now and return the slots of its requests. They are lost unless `retry` sends them again."""
+        """End a replica now and return the slots of its requests.
+
+        They are lost unless `retry` sends them again.
+        """
         s = self.replicas[replica]
         self.totals()
         lost = self._outstanding(replica)
@@ -250,7 +264,10 @@ class Kernel:
 
     @property
     def arrived_requests(self) -> RequestTable:
-        """The requests that have arrived, in order of arrival. Valid while no slot has been used twice."""
+        """The requests that have arrived, in order of arrival.
+
+        Valid while no slot has been used twice.
+        """
         return self.requests[: self.arrived]
 
     def read(self) -> ReplicaTable:

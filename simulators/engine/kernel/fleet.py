@@ -1,4 +1,6 @@
-"""The compiled event loop over many replicas: arrivals, router, central queue and replica events, in order of time.
+"""The compiled event loop over many replicas, in order of time.
+
+It handles arrivals, the router, the central queue and replica events.
 
 Parameter names of all compiled functions are explained in `layout`.
 """
@@ -21,9 +23,10 @@ Grid = NDArray[np.int64]
 
 @inlined
 def load_key(takes: int, outstanding: int, limit: int) -> int:
-    """Return the router's sort key of a replica: its outstanding requests, or `NEVER` if it takes none.
+    """Return the router's sort key of a replica: its outstanding requests.
 
-    With a limit of 8, a replica with 7 requests has the key 7 and one with 8 has `NEVER`.
+    It is `NEVER` if the replica takes none. With a limit of 8, a replica with 7 requests has the key 7 and one with 8
+    has `NEVER`.
     """
     return outstanding if takes and outstanding < limit else NEVER
 
@@ -64,7 +67,10 @@ def arrive(
     i: int,
     t: int,
 ) -> None:
-    """Hand request `i`, which arrives or is redelivered at `t`, to a replica or to the central queue."""
+    """Hand request `i` to a replica or to the central queue.
+
+    The request arrives or is redelivered at `t`.
+    """
     r = choose(w, replicas, load)
     if r < 0:
         if w.queued >= w.queue_limit:
@@ -109,7 +115,10 @@ def advance(
     load: Ints,
     gaps: Ints,
 ) -> None:
-    """Handle every event before `until`: at equal times replica events first, then arrivals, then redeliveries."""
+    """Handle every event before `until`, in order of time.
+
+    At equal times, replica events come first, then arrivals, then redeliveries.
+    """
     slots = times.shape[0]
     while True:
         arrival = times[w.slot].arrival if w.arrived < w.offered else NEVER

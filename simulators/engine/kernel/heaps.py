@@ -1,4 +1,7 @@
-"""Two priority structures: a tree of minima over all replicas, and a heap of last steps within each replica."""
+"""A tree of minima over all replicas, and a heap of last steps within each replica.
+
+Both are priority structures.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def set_leaf(tree: NDArray[np.int64], leaf: int, value: int) -> None:
 
 @inlined
 def min_leaf(tree: NDArray[np.int64]) -> int:
-    """Return the number of the leaf with the minimum value, the lowest number among equals: 1 for 5, 3, 9, 3."""
+    """Return the number of the leaf with the minimum value.
+
+    It is the lowest number among equals: 1 for 5, 3, 9, 3.
+    """
     leaves = tree.shape[0] >> 1
     minimum = tree[1]
     node = 1

@@ -23,9 +23,10 @@ SOURCES: Final = Path(__file__).parent
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return this kernel's folder in the user's cache; None if there is no folder that only this user can write.
+    """Return this kernel's folder in the user's cache.
 
-    Numba unpickles and runs the cached files, so a link, or a folder that another user owns or can write, is refused.
+    The result is None if there is no folder that only this user can write. Numba unpickles and runs the cached files,
+    so a link, or a folder that another user owns or can write, is refused.
     """
     digest = hashlib.sha256()
     for source in sorted(SOURCES.glob("*.py")):
@@ -47,7 +48,10 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def _distrust_reason(folder: Path) -> str | None:
-    """Create `folder` for this user if it is missing; return why it cannot be trusted, or None. Raises `OSError`."""
+    """Create `folder` for this user if it is missing; return why it cannot be trusted, or None.
+
+    Raises `OSError`.
+    """
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     status = folder.lstat()

@@ -163,7 +163,10 @@ ITL_BUCKETS: Final = 1024
 
 
 def _record(first: str, fields: int, kind: type[np.signedinteger[Any]]) -> np.dtype[np.void]:
-    """Return a record type with a field for each of `fields` column constants from `first` on, in lower case."""
+    """Return a record type with a field for each of `fields` column constants.
+
+    The constants are those from `first` on. The fields have their names in lower case.
+    """
     names = list(globals())
     start = names.index(first)
     return np.dtype([(name.lower(), kind) for name in names[start : start + fields]])

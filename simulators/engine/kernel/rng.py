@@ -14,7 +14,10 @@ S27, S30, S31, S54 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(54)
 
 @inlined
 def splitmix64(number: int) -> np.uint64:
-    """Return 64 mixed bits of a number (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
+    """Return 64 mixed bits of a number.
+
+    Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
+    """
     z = np.uint64(number) + GOLDEN
     z = (z ^ (z >> S30)) * FIRST_FACTOR
     z = (z ^ (z >> S27)) * SECOND_FACTOR

@@ -32,7 +32,10 @@ def held_at_end(c: Record) -> int:
 
 @inlined
 def close_occupied(s: Record) -> None:
-    """End the replica's occupied period if its last request is gone, and note when a draining replica is empty."""
+    """End the replica's occupied period if its last request is gone.
+
+    For a draining replica, also note when it became empty.
+    """
     if s.outstanding == 0:
         s.occupied += s.last_event - s.occupied_since
         if not s.takes and s.emptied < 0:
@@ -56,7 +59,10 @@ def finish(s: Record, m: Record, when: Record, c: Record) -> None:
 def hand_out(
     s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, times: Records, counts: Records, gaps: Ints, t: int
 ) -> None:
-    """Hand out the tokens of the step that is due (rule 1), and take requests with no step left out of the batch."""
+    """Hand out the tokens of the step that is due (rule 1).
+
+    Requests with no step left leave the batch.
+    """
     if s.seqs_due > 0:
         count_gap(gaps, t - s.last_event, s.decodes_due)
         s.front_free = max(s.front_free, t) + m.front_base + m.front_seq * s.seqs_due
@@ -83,7 +89,10 @@ def hand_out(
 
 @inlined
 def leave_batch(s: Record, m: Record, growth: Ints, c: Record, held: int, steps: int) -> None:
-    """Take a request out of the decode batch. It decoded in the last `steps` steps and holds `held` tokens."""
+    """Take a request out of the decode batch.
+
+    It decoded in the last `steps` steps and holds `held` tokens.
+    """
     s.decoding -= 1
     s.strides -= c.stride
     s.kv_read -= held
@@ -92,7 +101,10 @@ def leave_batch(s: Record, m: Record, growth: Ints, c: Record, held: int, steps:
 
 @inlined
 def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> None:
-    """Drop the cached tokens of the request admitted last, and put it back at the head of the replica's queue."""
+    """Drop the cached tokens of the request admitted last.
+
+    The request goes back to the head of the replica's queue.
+    """
     if s.prefilling >= 0:
         i = s.prefilling
         s.prefilling = -1
@@ -124,7 +136,9 @@ def preempt(s: Record, m: Record, growth: Ints, heap: Ints, counts: Records) -> 
 
 @inlined
 def complete_prompt(s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, c: Record, i: int) -> None:
-    """Sample a token of a prompt that the step being scheduled completes. The request decodes from the next step on.
+    """Sample a token of a prompt that the step being scheduled completes.
+
+    The request decodes from the next step on.
 
     In step 7 a request with 4 output tokens and stride 1 samples the first one; 3 decode steps follow, so its heap key
     holds step 10.
@@ -151,7 +165,10 @@ def complete_prompt(s: Record, m: Record, growth: Ints, heap: Ints, lists: Count
 
 @inlined
 def take_request(w: Record, s: Record, m: Record, times: Records, counts: Records, i: int, t: int) -> bool:
-    """Put request `i` into the replica's queue and return True. Reject it and return False if it can never fit."""
+    """Put request `i` into the replica's queue and return True.
+
+    Reject it and return False if it can never fit.
+    """
     c = counts[i]
     c.deliveries += 1
     if blocks(c.prompt + c.output + c.stride, m.block_bits) > m.kv_blocks:
@@ -189,10 +206,11 @@ def pull(w: Record, s: Record, m: Record, times: Records, counts: Records, t: in
 
 @inlined
 def add_chunk(s: Record, c: Record, cached: int) -> int:
-    """Add a prompt's next chunk to the step being scheduled, and return the prompt's tokens in the cache after it.
+    """Add a prompt's next chunk to the step being scheduled.
 
-    Each token attends to those before it. A chunk of q tokens on x cached ones has q (2 x + q) half pairs: 100 new
-    tokens on 400 cached ones have 100 * 900 = 90,000 half pairs, or 45,000 pairs.
+    Return the prompt's tokens in the cache after it. Each token attends to those before it. A chunk of q tokens on x
+    cached ones has q (2 x + q) half pairs: 100 new tokens on 400 cached ones have 100 * 900 = 90,000 half pairs, or
+    45,000 pairs.
     """
     chunk = min(s.budget, c.prompt + c.generated - cached)
     s.budget -= chunk
@@ -205,7 +223,10 @@ def add_chunk(s: Record, c: Record, cached: int) -> int:
 def admit(
     w: Record, s: Record, m: Record, growth: Ints, heap: Ints, lists: Counts, times: Records, counts: Records, t: int
 ) -> None:
-    """Schedule the prefill of a step (rule 3): first the prompt in progress, then waiting requests."""
+    """Schedule the prefill of a step (rule 3).
+
+    The prompt in progress comes first, then waiting requests.
+    """
     if s.prefilling >= 0:
         i = s.prefilling
         s.prefilled = add_chunk(s, counts[i], s.prefilled)

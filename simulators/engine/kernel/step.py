@@ -19,7 +19,10 @@ from simulators.engine.kernel.steps import Counts, Ints, Record, Records, cut_de
 def schedule_hand_out(
     s: Record, m: Record, lists: Counts, times: Records, seqs: int, decodes: int, tokens: int, fresh: int
 ) -> None:
-    """Let the next event hand out a step of `seqs` sequences, and set the first-token times of its `fresh` requests."""
+    """Let the next event hand out a step of `seqs` sequences.
+
+    Also set the first-token times of its `fresh` requests.
+    """
     s.seqs_due, s.decodes_due, s.tokens_due, s.fresh_due = seqs, decodes, tokens, fresh
     if fresh > 0:
         first = max(s.front_free, s.due) + m.front_base + m.front_seq * seqs
@@ -29,7 +32,10 @@ def schedule_hand_out(
 
 @inlined
 def wait_or_drain(s: Record, m: Record, times: Records, t: int) -> None:
-    """Set the next event of a replica with nothing to compute: a drain, a request that becomes visible, or never."""
+    """Set the next event of a replica with nothing to compute.
+
+    It is a drain, a request that becomes visible, or never.
+    """
     head = s.fifo_head
     if s.in_flight:
         s.in_flight = 0
@@ -42,10 +48,11 @@ def wait_or_drain(s: Record, m: Record, times: Records, t: int) -> None:
 
 @inlined
 def gpu_time(s: Record, m: Record, held: int, tokens: int, seqs: int) -> int:
-    """Return the step's time on the GPU: the larger of memory and compute time, plus attention and KV reads.
+    """Return the step's time on the GPU.
 
-    64 decoding requests hold 64,000 tokens. With 6.583 ms + 8.59 us per token of memory time, and 44.9 ns per KV token,
-    the step takes 6.583 + 0.550 + 2.874 = 10.006 ms where compute takes less.
+    It is the larger of memory and compute time, plus attention and KV reads. 64 decoding requests hold 64,000 tokens.
+    With 6.583 ms + 8.59 us per token of memory time, and 44.9 ns per KV token, the step takes 6.583 + 0.550 + 2.874 =
+    10.006 ms where compute takes less.
 
     Sizes up to ``graph_tokens`` run as CUDA graphs, which exist for 1, 2, 4 and multiples of 8: 3 tokens cost as 4, 9
     as 16.
@@ -61,7 +68,10 @@ def gpu_time(s: Record, m: Record, held: int, tokens: int, seqs: int) -> int:
 
 @inlined
 def host_time(s: Record, m: Record, table: Ints, tokens: int) -> int:
-    """Return the host's time to launch the step. A step too large for a CUDA graph has log-normal noise."""
+    """Return the host's time to launch the step.
+
+    A step too large for a CUDA graph has log-normal noise.
+    """
     if tokens <= m.graph_tokens:
         launch = m.host_decode if s.prefill == 0 else m.host_graph
     elif m.host_eager > 0:
@@ -74,11 +84,12 @@ def host_time(s: Record, m: Record, table: Ints, tokens: int) -> int:
 
 @inlined
 def defer_steps(s: Record, m: Record, growth: Ints, heap: Ints, times: Records, base: int, gpu: int) -> None:
-    """Defer the steps that follow with the same batch: until a request ends, the cache is full, or one is admitted.
+    """Defer the steps that follow with the same batch.
 
-    3 requests of stride 1, with blocks of 16 tokens and 40 steps until the first one ends, need at most (40 // 16 + 1)
-    * 3 = 9 blocks. With 9 free blocks all 40 steps fit. With 7, 32 steps use 6 blocks, and the steps after them are
-    counted one by one until a second new block is needed.
+    They follow until a request ends, the cache is full, or a request is admitted. 3 requests of stride 1, with blocks
+    of 16 tokens and 40 steps until the first one ends, need at most (40 // 16 + 1) * 3 = 9 blocks. With 9 free blocks
+    all 40 steps fit. With 7, 32 steps use 6 blocks, and the steps after them are counted one by one until a second new
+    block is needed.
     """
     strides, mask = s.strides, (1 << m.block_bits) - 1
     steps = (heap[0] >> SLOT_BITS) - s.step

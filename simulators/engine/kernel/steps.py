@@ -1,4 +1,4 @@
-"""Deferred steps: many decode steps of the same batch, applied at once by an integer formula.
+"""Deferred steps: many decode steps of one batch, applied at once by an integer formula.
 
 A decode step takes ``G`` on the GPU. The next step of the same batch takes ``G + d``, because each request holds one
 more token. So n steps take ``n G + d n (n - 1) / 2``. With G = 10 ms and d = 5.7472 us (128 sequences, 44.9 ns per KV
@@ -58,7 +58,10 @@ def steps_to_reach(time: int, first: int, growth: int) -> int:
 
 @inlined
 def blocks(tokens: int, block: int) -> int:
-    """Return the KV-cache blocks that hold `tokens`: 2 blocks of ``2**block`` = 16 tokens for 17 tokens."""
+    """Return the KV-cache blocks that hold `tokens`.
+
+    17 tokens need 2 blocks of ``2**block`` = 16 tokens.
+    """
     return (tokens + (1 << block) - 1) >> block
 
 
@@ -78,9 +81,10 @@ def count_gap(gaps: Ints, gap: int, sequences: int) -> None:
 
 @inlined
 def count_gaps(gaps: Ints, first: int, growth: int, steps: int, sequences: int) -> None:
-    """Count the gaps before the tokens of `steps` steps: the first gap is `first`, each next one `growth` more.
+    """Count the gaps before the tokens of `steps` steps.
 
-    One pass of the loop counts all gaps of one bucket, which ends at `edge` units.
+    The first gap is `first`, and each next one is `growth` more. One pass of the loop counts all gaps of one bucket,
+    which ends at `edge` units.
     """
     done, gap = 0, first
     while done < steps:
@@ -96,11 +100,11 @@ def count_gaps(gaps: Ints, first: int, growth: int, steps: int, sequences: int) 
 
 @inlined
 def add_growth(growth: Ints, block: int, step: int, held: int, stride: int, sign: int) -> None:
-    """Add (`sign` 1) or remove (`sign` -1) the new blocks that a request needs, by step modulo the block size.
+    """Add or remove the new blocks that a request needs, by step modulo the block size.
 
-    It decodes `stride` tokens a step from `step` on, and holds `held` tokens before that. With blocks of 16 tokens,
-    step 100 and 30 tokens held, it writes token 33 in step 102 and needs a third block then, and a new one every 16
-    steps after that: ``growth[102 % 16]`` rises by 1.
+    A `sign` of 1 adds them, -1 removes them. The request decodes `stride` tokens a step from `step` on, and holds
+    `held` tokens before that. With blocks of 16 tokens, step 100 and 30 tokens held, the request writes token 33 in
+    step 102 and needs a third block then, and a new one every 16 steps after that: ``growth[102 % 16]`` rises by 1.
     """
     mask = (1 << block) - 1
     if stride == 1:
@@ -129,7 +133,7 @@ def growth_of(growth: Ints, block: int, step: int, steps: int, strides: int) -> 
 
 @inlined
 def apply_deferred(s: Record, m: Record, growth: Ints, gaps: Ints, steps: int) -> None:
-    """Launch the first `steps` of the deferred steps, and hand out the tokens that their events hand out.
+    """Launch the first `steps` deferred steps and hand out the tokens of their events.
 
     A pipelined engine hands out one step later: with 5 steps, the event of the first hands out the step before them,
     and the 5th stays in flight.

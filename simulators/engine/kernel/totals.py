@@ -44,7 +44,10 @@ SUMMED_FIELDS = len(ReplicaTotals._fields)
 
 @compiled
 def totals(w: Record, replicas: Records, models: Records, growth: Ints, gaps: Ints, excluded: int, out: Floats) -> None:
-    """Write the sums over the replicas to `out`, without replica number `excluded` (-1: all replicas)."""
+    """Write the sums over the replicas to `out`.
+
+    Replica number `excluded` is left out; -1 includes all replicas.
+    """
     out[:] = 0.0
     now = w.clock
     for r in range(w.replicas):

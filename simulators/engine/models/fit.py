@@ -67,7 +67,10 @@ Fitter = Callable[[Mapping[str, EngineRun], ServiceModel, tuple[int, ...]], Serv
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted model, its errors on the runs of the fit, and the errors on each run when it was held out."""
+    """A fitted model and its errors.
+
+    `fitted` has the errors on the runs of the fit, `held_out` those on each run when it was held out.
+    """
 
     model: ServiceModel
     fitted: Errors
@@ -76,7 +79,10 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationOptions:
-    """Options of a calibration: the fitter, the runs held out together (none: each in turn), the seed of the noise."""
+    """Options of a calibration.
+
+    They are the fitter, the runs held out together (none: each in turn), and the seed of the noise.
+    """
 
     fitter: Fitter
     held_out: Sequence[str] = ()
@@ -94,10 +100,10 @@ def calibrate(
     options: CalibrationOptions,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Calibration:
-    """Fit a model to all runs, and further models for the errors on held-out runs (see `splits`).
+    """Fit a model to all runs, and further models for the errors on held-out runs.
 
-    `progress` receives the number of fits done and the total number. Raises `ValueError` where a request of a run does
-    not fit into the base model's KV cache.
+    See `splits`. `progress` receives the number of fits done and the total number. Raises `ValueError` where a request
+    of a run does not fit into the base model's KV cache.
     """
     streams, fitter = keys(options.seed), options.fitter
     parts = splits(runs, options.held_out)

@@ -1,7 +1,8 @@
-"""Conversion of a service model to integers, with which the kernel computes the same result on every machine.
+"""Conversion of a service model to integers.
 
-Times are picoseconds. Prefill attention is in femtoseconds per half pair of tokens, because one pair takes less than a
-picosecond. ``docs/explanation/simulator.md`` has the rules that use them.
+With integers, the kernel computes the same result on every machine. Times are picoseconds. Prefill attention is in
+femtoseconds per half pair of tokens, because one pair takes less than a picosecond. ``docs/explanation/simulator.md``
+has the rules that use them.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ class Integers(NamedTuple):
 
 
 def integers(model: ServiceModel) -> Integers:
-    """Return the model's integers, each rounded to the nearest: 6.583e-3 s become 6,583,000,000 ps."""
+    """Return the model's integers, each rounded to the nearest.
+
+    6.583e-3 s become 6,583,000,000 ps.
+    """
     return Integers(
         max_seqs=model.max_seqs,
         max_tokens=model.max_step_tokens,
@@ -81,9 +85,10 @@ def integers(model: ServiceModel) -> Integers:
 
 @cache
 def noise_table(sigma: float) -> NDArray[np.int64]:
-    """Return equally likely quantiles, times 65536, of a log-normal with mean 1 and log standard deviation `sigma`.
+    """Return equally likely quantiles of a log-normal noise factor, times 65536.
 
-    The running sum is rounded instead of each quantile, so the mean is exactly 65536.
+    The distribution has mean 1 and log standard deviation `sigma`. The running sum is rounded instead of each quantile,
+    so the mean is exactly 65536.
     """
     normal = NormalDist()
     quantiles = [math.exp(sigma * normal.inv_cdf((i + 0.5) / NOISE_LEVELS)) for i in range(NOISE_LEVELS)]

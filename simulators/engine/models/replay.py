@@ -1,4 +1,7 @@
-"""Simulation of a recorded run on one replica, and the errors of its times against the recorded ones."""
+"""Simulation of a recorded run on one replica, and the errors of its times.
+
+The errors are those against the recorded times.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ Times = NDArray[np.float64]
 
 
 def simulate(model: ServiceModel, run: EngineRun, key: int = 0) -> tuple[Times, Times, Times]:
-    """Simulate the run on one replica. Return (arrival, TTFT, end-to-end time) of each request, in seconds.
+    """Simulate the run on one replica.
+
+    Return (arrival, TTFT, end-to-end time) of each request, in seconds.
 
     An open loop keeps its recorded arrivals. In a closed loop of n clients, the first n requests keep theirs, and each
     later one arrives one recorded think time after the end of an earlier one. With 2 clients that think 0.5 s, a
@@ -65,7 +70,10 @@ def recorded(run: EngineRun) -> dict[str, float]:
 
 
 def log_errors(model: ServiceModel, run: EngineRun, keys: tuple[int, ...]) -> dict[str, float]:
-    """Return log(simulated / recorded) of each measure. Simulated measures are means over the streams of `keys`."""
+    """Return log(simulated / recorded) of each measure.
+
+    Simulated measures are means over the streams of `keys`.
+    """
     real = recorded(run)
     simulated = [measures(*simulate(model, run, key), run.output) for key in keys]
     return {m: math.log(math.fsum(s[m] for s in simulated) / len(simulated) / real[m]) for m in real}
@@ -77,7 +85,10 @@ def errors(model: ServiceModel, runs: Mapping[str, EngineRun], keys: tuple[int, 
 
 
 def _replay(model: ServiceModel, run: EngineRun, arrival_ps: NDArray[np.int64], key: int) -> NDArray[np.int64]:
-    """Return the kernel's times of each request for these arrivals. Raises `ValueError` for one that cannot fit."""
+    """Return the kernel's times of each request for these arrivals.
+
+    Raises `ValueError` for one that cannot fit.
+    """
     kernel = Kernel([model], Router(), seed=0, slots=len(run))
     kernel.start(kernel.add(0, key))
     kernel.offer(arrival_ps, run.prompt, run.output)

@@ -24,7 +24,10 @@ TITLES: Final = {
 
 
 def medians(errors: Errors) -> dict[str, float]:
-    """Return the median absolute error over runs of each measure that at least one run has. Shares."""
+    """Return the median absolute error over runs of each measure that at least one run has.
+
+    Shares.
+    """
     by_measure = {m: [abs(e[m]) for e in errors.values() if m in e] for m in MEASURES}
     return {m: median(values) for m, values in by_measure.items() if values}
 

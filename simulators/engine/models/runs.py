@@ -32,7 +32,10 @@ CLOSED_SHARE: Final = 0.9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EngineRun:
-    """A recorded run in order of arrival, one array entry per request. Seconds; arrivals count from the first one."""
+    """A recorded run in order of arrival, one array entry per request.
+
+    Seconds; arrivals count from the first one.
+    """
 
     name: str
     arrival_s: NDArray[np.float64]
@@ -68,7 +71,10 @@ class EngineRun:
         return clients if len(later) and float(np.mean(later == clients - 1)) >= CLOSED_SHARE else 0
 
     def think_s(self) -> NDArray[np.float64]:
-        """Return the time from each request's end to the next arrival in a closed loop, in order of ends. Seconds."""
+        """Return the time from each request's end to the next arrival in a closed loop.
+
+        The times are in order of ends. Seconds.
+        """
         n = self.clients()
         ends = np.sort(self.arrival_s + self.e2e_s)
         return np.maximum(self.arrival_s[n:] - ends[: len(self) - n], 0.0)

@@ -1,4 +1,7 @@
-"""Service model of one replica: step times and capacity of one model on one kind of accelerator."""
+"""Service model of one replica.
+
+It has the step times and capacity of one model on one kind of accelerator.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ MAX_INTEGER: Final = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceModel:
-    """Service model of a replica, in seconds and tokens. ``docs/explanation/simulator.md`` has the equations.
+    """Service model of a replica, in seconds and tokens.
+
+    ``docs/explanation/simulator.md`` has the equations.
 
     The defaults of the optional terms describe a synchronous engine without host overhead, so a model of GPU time only
     (``a + max(w, b T) + c K + d A``) is a special case. Upper bounds keep each step's time within 64-bit integers.

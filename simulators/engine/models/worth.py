@@ -1,4 +1,7 @@
-"""Token rates of a saturated engine, computed from its service model: a policy's prior before it learns."""
+"""Token rates of a saturated engine, computed from its service model.
+
+They are a policy's prior before it learns.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ class SaturationRates:
 
 
 def saturation_rates(model: ServiceModel, context_tokens: int = 1200) -> SaturationRates:
-    """Return the rates of full prefill steps and of a full decode batch, at `context_tokens` per sequence.
+    """Return the rates of full prefill steps and of a full decode batch.
 
-    The prefill rate is step tokens / step time: 2048 tokens in 50.2 ms are 40,800 tokens/s. The decode rate is batch /
-    step time: 128 sequences in 14.4 ms are 8,890 tokens/s (``llama-3.1-8b-h100-vllm``).
+    Each sequence has `context_tokens`. The prefill rate is step tokens / step time: 2048 tokens in 50.2 ms are 40,800
+    tokens/s. The decode rate is batch / step time: 128 sequences in 14.4 ms are 8,890 tokens/s
+    (``llama-3.1-8b-h100-vllm``).
     """
     full = model.max_step_tokens
     prefill_s = max(model.mem_base_s + full * model.mem_token_s, model.cmp_base_s + full * model.cmp_token_s)

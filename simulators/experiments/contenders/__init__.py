@@ -1,1 +1,4 @@
-"""Other autoscalers as contenders: one template for each peer, completed with the scenario's bounds and pools."""
+"""Other autoscalers as contenders: one template for each peer.
+
+A template is completed with the scenario's bounds and pools.
+"""

@@ -1,4 +1,6 @@
-"""Contenders of a comparison: the scenario's own workload, workload files, peers by name, and the oracle.
+"""Contenders of a comparison.
+
+They are the scenario's own workload, workload files, peers by name, and the oracle.
 
 A text such as ``hpa``, ``static:replicas=8`` or ``mine.yaml:scale_down.window_s=60`` names a contender. The name before
 the colon is a file, a workload in the scenario's folder ``workloads/``, or a peer shipped here, in this order. The
@@ -27,14 +29,17 @@ TEMPLATES: Final = Path(__file__).parent
 SELF: Final = "self"
 ORACLE: Final = "oracle"
 INHERITED: Final = ("min_replicas", "max_replicas", "interval_s", "deadline_s")
-"""The keys, besides the pools, that a peer inherits from the scenario's own workload."""
+"""The keys, in addition to the pools, that a peer inherits from the scenario's own workload."""
 SETTINGS: Final = tuple(f.name for f in fields(WorkloadSpec))
 COMMAND_LINE: Final = "command line"
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One policy of a comparison: its name in tables and its case. The oracle plans the case instead of a policy."""
+    """One policy of a comparison: its name in tables and its case.
+
+    The oracle plans the case instead of a policy.
+    """
 
     name: str
     case: Case
@@ -220,7 +225,10 @@ def _set(data: Any, place: Sequence[Any], value: Any) -> bool:
 
 
 def _case_under(case: Case, workload: Workload, file: str) -> Case:
-    """Return the case under another workload. Raises `ConfigError` with all reasons why it cannot run there."""
+    """Return the case under another workload.
+
+    Raises `ConfigError` with all reasons why it cannot run there.
+    """
     source = Document(file, workload.document, {})
     findings = [
         *checks.own_problems(workload.spec.policies, ("policies",)),

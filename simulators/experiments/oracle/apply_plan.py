@@ -1,4 +1,7 @@
-"""Execution of a plan: a run in the world of the policies, whose pool sizes follow the plan over time."""
+"""Execution of a plan: a run in the policies' world with planned pool sizes.
+
+The pool sizes follow the plan over time.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class _PlannedPool:
         self._max_start_up_ps = 0
 
     def act(self, now_ps: int) -> int:
-        """Resize the pool to its size now and the starts requested ahead. Return the time of the next action. ps."""
+        """Resize the pool to its size now and the starts requested ahead.
+
+        Return the time of the next action. ps.
+        """
         while self._due < len(self._needed_ps) and self._needed_ps[self._due] <= now_ps:
             self._due += 1
         self._requested = max(self._requested, self._due)
@@ -86,7 +92,10 @@ class _PlannedPool:
 def apply_plan(
     case: Case, seed: int, trace: RequestTrace, sizes: Sizes, progress: Progress = lambda _: None
 ) -> SimulationRun:
-    """Return the run under a plan. The same case, seed, trace and plan give the same run, byte for byte."""
+    """Return the run under a plan.
+
+    The same case, seed, trace and plan give the same run, byte for byte.
+    """
     world = build_world(case, seed, trace)
     timeline = Timeline(case.scenario.epoch_s)
     planned = [_PlannedPool(world.pools[name], size) for name, size in sizes.items()]

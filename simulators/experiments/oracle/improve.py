@@ -1,4 +1,7 @@
-"""Cost reduction of a plan that meets the SLO: remove the idle replicas, then the least used ones."""
+"""Cost reduction of a plan that meets the SLO.
+
+It removes the idle replicas, then the least used ones.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +76,10 @@ class Interval:
 
 
 def remove(search: PlanSearch, pools: list[Supply]) -> None:
-    """Remove replica-intervals, least used first, in batches that grow on success and shrink on failure.
+    """Remove replica-intervals, least used first, in batches.
 
-    Of 80 intervals the first batch takes 10. If the plan still meets the SLO the next takes 20, else 2.
+    Batches grow on success and shrink on failure. Of 80 intervals the first batch takes 10. If the plan still meets the
+    SLO the next takes 20, else 2.
     """
     if search.best is None:
         return
@@ -103,7 +107,10 @@ def _subtract(sizes: Sizes, intervals: list[Interval]) -> Sizes:
 
 
 def _intervals(sizes: Sizes, pools: list[Supply]) -> Iterator[Interval]:
-    """Yield the intervals in which a layer of a pool is on, in pieces of at most an hour, without reserved pools."""
+    """Yield the intervals in which a layer of a pool is on.
+
+    They are in pieces of at most an hour. Reserved pools have none.
+    """
     below = np.zeros(len(pools[0].load))
     for pool in pools:
         size = sizes[pool.name]

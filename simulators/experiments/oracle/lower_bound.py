@@ -17,7 +17,9 @@ HOUR_S: Final = 3600.0
 
 
 def work_s(model: ServiceModel, trace: RequestTrace) -> Floats:
-    """Return the minimum GPU time of each request, whatever its batch. The sum is a lower bound. Seconds.
+    """Return the minimum GPU time of each request, whatever its batch.
+
+    The sum is a lower bound. Seconds.
 
     A step takes ``max(mem, cmp) + attention + KV`` (docs/explanation/simulator.md). All but the constant part of `mem`
     or `cmp` is added request by request. At most `max_seqs` requests, `max_step_tokens` tokens and `kv_blocks` of KV
@@ -44,11 +46,12 @@ def work_s(model: ServiceModel, trace: RequestTrace) -> Floats:
 
 
 def bound_usd(case: Case, seed: int, trace: RequestTrace, end_s: float) -> float:
-    """Return a lower bound of the cost of a run that meets the SLO for its share of requests until `end_s`. USD.
+    """Return a lower bound of the cost of a run that meets the SLO. USD.
 
-    The bound serves only the cheapest requests of that share, each in its cheapest pool, on replicas that are always
-    full and start and stop instantly. Reserved nodes are paid to the end and carry what they can. All time that a cloud
-    may not charge because of an early interruption counts as free.
+    The run meets it for the SLO's share of requests until `end_s`. The bound serves only the cheapest requests of that
+    share, each in its cheapest pool, on replicas that are always full and start and stop instantly. Reserved nodes are
+    paid to the end and carry what they can. All time that a cloud may not charge because of an early interruption
+    counts as free.
     """
     s = case.scenario
     delay_s = s.queue.delay_s if s.queue is not None else 0.0
@@ -86,7 +89,10 @@ def _reserved_usd(offer: PoolOffer, end_s: float) -> float:
 
 
 def _free_s(case: Case, name: str, offer: PoolOffer, seed: int, end_s: float) -> float:
-    """Return a pool's replica-seconds without a charge by use: reserved nodes and early-interrupted spot nodes."""
+    """Return a pool's replica-seconds without a charge by use.
+
+    They are those of reserved nodes and of early-interrupted spot nodes.
+    """
     if offer.market == "reserved":
         return sum(zone.capacity or 0 for zone in offer.zones.values()) * end_s
     if offer.market != "spot":

@@ -1,4 +1,7 @@
-"""The clairvoyant oracle: a cheap plan that meets the scenario's SLO with all requests known in advance."""
+"""The clairvoyant oracle: a cheap plan that meets the scenario's SLO.
+
+It knows all requests in advance.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ class SloUnreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """The oracle's run and figures. `bound_usd` is a lower bound of the cost of any policy that meets the SLO."""
+    """The oracle's run and figures.
+
+    `bound_usd` is a lower bound of the cost of any policy that meets the SLO.
+    """
 
     run: SimulationRun
     cost_usd: float
@@ -72,9 +78,10 @@ def plan(
 
 
 def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
-    """Return the smallest fixed number of replicas that meets the SLO, by doubling and then bisection.
+    """Return the smallest fixed number of replicas that meets the SLO.
 
-    From 3 replicas, 3 and 6 fail and 12 meets it: 9, 7 and 8 are tried next.
+    The search doubles the number and then bisects. From 3 replicas, 3 and 6 fail and 12 meets it: 9, 7 and 8 are tried
+    next.
     """
     allowed = search.case.workload.spec.max_replicas
     limit = min(allowed, max(1, int(np.sum([pool.limit for pool in pools], axis=0).max())))
@@ -102,9 +109,10 @@ def _smallest_fixed(search: PlanSearch, pools: list[Supply]) -> int:
 
 
 def _best_utilization(search: PlanSearch, pools: list[Supply], replicas: int) -> float | None:
-    """Return the highest utilization whose plan meets the SLO, by logarithmic bisection; None if none does.
+    """Return the highest utilization whose plan meets the SLO; None if none does.
 
-    At the lower end of the range the plan is nearly the fixed size, which meets the SLO.
+    The search is a logarithmic bisection. At the lower end of the range the plan is nearly the fixed size, which meets
+    the SLO.
     """
     peak = min(float(pool.load.max()) for pool in pools) / replicas
     low, high, best = peak / SEARCH_RANGE, peak * SEARCH_RANGE, None

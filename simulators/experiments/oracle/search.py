@@ -14,7 +14,10 @@ from simulators.world.traffic.trace import RequestTrace
 
 @dataclass(frozen=True, slots=True)
 class AppliedPlan:
-    """A plan and its simulated run. `cost` is in cost units (`simulators.world.infrastructure.units`)."""
+    """A plan and its simulated run.
+
+    `cost` is in cost units (`simulators.world.infrastructure.units`).
+    """
 
     sizes: Sizes
     run: SimulationRun
@@ -24,7 +27,10 @@ class AppliedPlan:
 
 
 class PlanSearch:
-    """Simulates plans and keeps the cheapest that meets the SLO. `remaining` simulations are left of the budget."""
+    """Simulates plans and keeps the cheapest that meets the SLO.
+
+    `remaining` simulations are left of the budget.
+    """
 
     def __init__(self, case: Case, seed: int, trace: RequestTrace, simulations: int, progress: Progress) -> None:
         self.case, self.seed, self.trace = case, seed, trace

@@ -42,7 +42,10 @@ class Supply:
 
 
 def supplies(case: Case, seed: int, trace: RequestTrace, end_s: float) -> list[Supply]:
-    """Return the workload's pools: reserved ones first, then by the cost of the whole trace in them."""
+    """Return the workload's pools, in the order in which they carry load.
+
+    Reserved ones come first, then the others by the cost of the whole trace in them.
+    """
     priced: list[tuple[float, Supply]] = []
     buckets = int(np.ceil(end_s / BUCKET_S))
     for workload_pool, name in case.pools.items():
@@ -71,10 +74,11 @@ def fixed_sizes(pools: list[Supply], replicas: int) -> Sizes:
 
 
 def sizes_at_utilization(pools: list[Supply], utilization: float, replicas: int) -> Sizes:
-    """Return the plan that carries each bucket's load at a utilization, with at most `replicas` in total.
+    """Return the plan that carries each bucket's load at a utilization.
 
-    A load of 1, 1, 3 and 1 saturated replicas at a utilization of 0.5 needs 2, 2, 6 and 2 replicas; with at most 4 the
-    plan is 2, 2, 4, 2. A gap no longer than a start-up is filled: idling through it costs no more than a new start.
+    The plan has at most `replicas` in total. A load of 1, 1, 3 and 1 saturated replicas at a utilization of 0.5 needs
+    2, 2, 6 and 2 replicas; with at most 4 the plan is 2, 2, 4, 2. A gap no longer than a start-up is filled: idling
+    through it costs no more than a new start.
     """
     remaining = np.full(len(pools[0].load), replicas, dtype=np.int64)
     uncarried = np.ones(len(remaining))
@@ -159,9 +163,10 @@ def _load(case: Case, model: ServiceModel, trace: RequestTrace, work: Floats, bu
 
 
 def pace_s(model: ServiceModel, itl_s: float | None) -> float:
-    """Return the time between two tokens with half of the batch decoding, at most the SLO's limit. Seconds.
+    """Return the time between two tokens with half of the batch decoding. Seconds.
 
-    `llama-3.1-8b-h100-vllm` decodes 64 sequences in 6.6 ms a step: the memory side is the slower one.
+    It is at most the SLO's limit. `llama-3.1-8b-h100-vllm` decodes 64 sequences in 6.6 ms a step: the memory side is
+    the slower one.
     """
     batch = model.max_seqs / 2
     step_s = model.cmp_base_s + batch * (model.cmp_token_s * (1 + model.draft_tokens) + model.cmp_seq_s)

@@ -1,7 +1,8 @@
-"""Billing by each cloud's rule, in exact integers: the sum of all bills equals the integral of the price.
+"""Billing by each cloud's rule, in exact integers.
 
-A cost is in micro-dollars per hour times picoseconds: an hour (3.6e15 ps) at 2 USD per hour (2,000,000 micro-dollars)
-costs 7.2e21 units. `units.COST_PER_MICRO_USD` = 3.6e15 of them are a micro-dollar. A cost is rounded once, for display.
+The sum of all bills equals the integral of the price. A cost is in micro-dollars per hour times picoseconds: an hour
+(3.6e15 ps) at 2 USD per hour (2,000,000 micro-dollars) costs 7.2e21 units. `units.COST_PER_MICRO_USD` = 3.6e15 of them
+are a micro-dollar. A cost is rounded once, for display.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from simulators.world.infrastructure.units import micro_usd, to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Billing:
-    """Rule by which a node's time is charged. A node is charged from its request until it is gone."""
+    """Rule by which a node's time is charged.
+
+    A node is charged from its request until it is gone.
+    """
 
     increment_s: Annotated[
         float, FieldMetadata("Billing increment. Default: 1, as on AWS, GCP and Azure. Seconds.", ge=0.001)
@@ -69,7 +73,9 @@ class BillingLedger:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """Cost of a pool by category, in cost units. `waived` is time that the cloud does not charge; not in the total.
+    """Cost of a pool by category, in cost units.
+
+    `waived` is time that the cloud does not charge; not in the total.
 
     - `used` and `idle`: serving time with and without requests.
     - `starting`: starts that reached serving, or still may; `lost`: starts that did not.
@@ -143,7 +149,10 @@ def _parts(ledger: BillingLedger, node: SimulatedNode, now_ps: int, busy_ps: Cal
 
 
 def runs(node: SimulatedNode, now_ps: int) -> list[tuple[int, int]]:
-    """Return (start, end) of each run of the node's instance: one, or two if it was stopped in between."""
+    """Return (start, end) of each run of the node's instance.
+
+    There is one run, or two if the instance was stopped in between.
+    """
     spans: list[tuple[int, int]] = []
     for state, start_ps, end_ps in node.intervals(now_ps):
         if state is NodeState.RESTING and node.tier is Tier.STOPPED:
@@ -162,7 +171,10 @@ def _is_restarted(node: SimulatedNode, state: NodeState) -> bool:
 
 
 def _add_charge(ledger: BillingLedger, node: SimulatedNode, now_ps: int, parts: dict[str, int]) -> bool:
-    """Add the charge from increment and minimum to `parts`. Return whether the cloud waives the whole charge."""
+    """Add the charge from increment and minimum to `parts`.
+
+    Return whether the cloud waives the whole charge.
+    """
     if ledger.reserved is not None:
         return False
     node_runs = runs(node, now_ps)

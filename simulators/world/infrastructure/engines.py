@@ -13,7 +13,10 @@ class ServingEngines(Protocol):
         """The present time."""
 
     def add(self, model: int, key: int) -> int:
-        """Add a replica of service model `model`, not serving yet, and return its number. `key` seeds its noise."""
+        """Add a replica of service model `model`, not serving yet, and return its number.
+
+        `key` seeds its noise.
+        """
 
     def start(self, replica: int) -> None:
         """Let it take requests from now on."""

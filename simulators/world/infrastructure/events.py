@@ -24,7 +24,9 @@ class EventKind(IntEnum):
 
 
 class ScheduledEvent(NamedTuple):
-    """A scheduled event. `subject` is a node number, a zone index for WARN and CHANGE, 0 for RETRY and FAIL.
+    """A scheduled event.
+
+    `subject` is a node number, a zone index for WARN and CHANGE, 0 for RETRY and FAIL.
 
     `limit` is the new capacity of the zone. `order` is the number of the entry.
     """

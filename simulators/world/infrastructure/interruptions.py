@@ -12,7 +12,9 @@ from simulators.world.infrastructure.zones import choose_interrupted
 
 
 class InterruptionProcess:
-    """Capacity changes and interruptions of a pool. It knows each zone's next change, and announces it as offered.
+    """Capacity changes and interruptions of a pool.
+
+    It knows each zone's next change, and announces it as offered.
 
     With a notice of 120 s and a change to 3 nodes at 1000 s, a zone with 4 spot nodes handles WARN at 880 s: one node
     gets its notice then, and is interrupted at 1000 s.
@@ -37,7 +39,10 @@ class InterruptionProcess:
             self._timetable.add(max(now_ps, node.life_end_ps - self._lead_ps), EventKind.LIFE_END, node.number)
 
     def schedule_interruption(self, node: SimulatedNode, at_ps: int) -> None:
-        """Schedule the loss of a node at `at_ps`, with the notices that the offer gives. Keep an earlier loss."""
+        """Schedule the loss of a node at `at_ps`, with the notices that the offer gives.
+
+        Keep an earlier loss.
+        """
         if node.interruption_ps is not None and node.interruption_ps <= at_ps:
             return
         node.interruption_ps = at_ps
@@ -89,7 +94,10 @@ class InterruptionProcess:
         self._schedule_next_change(i)
 
     def _change(self, i: int, limit: int | None) -> None:
-        """Change a zone's capacity. Spot nodes that started since the announcement and exceed it go without notice."""
+        """Change a zone's capacity.
+
+        Spot nodes that started since the announcement and exceed it go without notice.
+        """
         self._replicas.release_empty_nodes()
         self._set_limit(i, limit)
         zone = self._inventory.zones[i]

@@ -1,4 +1,7 @@
-"""Invariants of every pool in every run, checked independently of the code that maintains them."""
+"""Invariants of every pool in every run.
+
+They are checked independently of the code that maintains them.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def _life_problems(node: SimulatedNode, now_ps: int) -> Iterator[str]:
 
 
 def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterator[str]:
-    """Yield each time at which a zone held more nodes than it offered. Changes at the same time count together.
+    """Yield each time at which a zone held more nodes than it offered.
+
+    Changes at the same time count together.
 
     Spot nodes never exceed the offered capacity. Other nodes stay when it falls, but no new one comes then.
     """
@@ -58,7 +63,10 @@ def _capacity_problems(ledger: BillingLedger, zone: int, now_ps: int) -> Iterato
 
 
 def _bill_problems(ledger: BillingLedger, bill: Bill, now_ps: int) -> Iterator[str]:
-    """Yield each difference between the bill and the integral of price times nodes, which ignores states."""
+    """Yield each difference between the bill and the integral of price times nodes.
+
+    The integral ignores states.
+    """
     integral = 0
     for node in ledger.nodes:
         end_ps = node.moves[-1][0] if node.state is NodeState.GONE else now_ps

@@ -1,4 +1,7 @@
-"""The nodes of a pool by state: launch, headroom, state changes, and the order in which they scale in."""
+"""The nodes of a pool by state.
+
+The inventory handles their launch, headroom, state changes, and the order in which they scale in.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,10 @@ class NodeInventory:
         return self._node_draws.row(node.number)
 
     def life_ps(self, node: SimulatedNode) -> int | None:
-        """Return the node's life, drawn from an exponential with its zone's loss rate; None: without end. Picoseconds.
+        """Return the node's life in picoseconds, or None for a life without end.
 
-        A rate of 2 per hour and a draw of 0.5 give 3600 * ln(2) / 2 = 1248 s.
+        The life is drawn from an exponential with its zone's loss rate. A rate of 2 per hour and a draw of 0.5 give
+        3600 * ln(2) / 2 = 1248 s.
         """
         rate = self._offer.zones[self.zones[node.zone].name].losses_per_node_hour
         return to_ps(-3600 * math.log1p(-self.draws(node)[LIFE]) / rate) if rate else None
@@ -78,9 +82,9 @@ class NodeInventory:
         return free + from_headroom + sum(len(nodes) for nodes in self.preparing.values())
 
     def launch(self, tier: Tier, now_ps: int, *, existing: bool = False) -> SimulatedNode | None:
-        """Return a new node that prepares for `tier`, or that starts to serve if it is COLD; None without capacity.
+        """Return a new node that prepares for `tier`; None without capacity.
 
-        An `existing` node has no start-up left.
+        With the tier COLD, the node starts to serve instead. An `existing` node has no start-up left.
         """
         zone = choose(self.zones, self._offer.placement) if self.quota_left else None
         if zone is None:
@@ -138,7 +142,10 @@ class NodeInventory:
             del self.resting[node.tier][node.number]
 
     def latest_starting(self) -> SimulatedNode | None:
-        """Return the starting node that will be ready last, the newest among equals; None if none starts."""
+        """Return the starting node that will be ready last; None if none starts.
+
+        Among equals, it is the newest one.
+        """
         while self._starting:
             node = self.nodes[-self._starting[0][1]]
             if node.state is NodeState.STARTING and node.due_ps == -self._starting[0][0]:

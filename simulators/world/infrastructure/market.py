@@ -1,4 +1,7 @@
-"""The offer to a pool: market, zones, price, capacity, quota, notices. A scenario's ``pools: {name: {...}}``."""
+"""The offer to a pool: market, zones, price, capacity, quota, notices.
+
+A scenario's ``pools: {name: {...}}``.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ at all; AWS publishes neither figure, so it is left out unless `rebalance_s` is 
 
 @dataclass(frozen=True, kw_only=True)
 class ZoneOffer:
-    """Offer of one zone. At most one of `steps`, `trace` and `outages` describes how its capacity changes."""
+    """Offer of one zone.
+
+    At most one of `steps`, `trace` and `outages` describes how its capacity changes.
+    """
 
     capacity: Annotated[int | None, FieldMetadata("Available nodes. Default: null, no limit. Nodes.", ge=0)] = None
     price_usd_per_hour: Annotated[

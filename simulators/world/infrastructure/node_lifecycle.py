@@ -18,7 +18,10 @@ from simulators.world.infrastructure.units import to_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One phase of a start-up: a log-normal, by its median and the standard deviation of its logarithm."""
+    """One phase of a start-up, with a log-normal duration.
+
+    It is defined by its median and the standard deviation of its logarithm.
+    """
 
     median_s: Annotated[float, FieldMetadata("Median duration; 0: the phase is skipped. Seconds.", ge=0, le=86400)]
     sigma: Annotated[
@@ -48,7 +51,10 @@ WAKE: Final = Phase(median_s=0.55, sigma=0.1)
 
 @dataclass(frozen=True, kw_only=True)
 class StartUp:
-    """Phases from the request for a node to its replica's first request. Defaults: Llama-3.1-8B on an H100."""
+    """Phases from the request for a node to its replica's first request.
+
+    Defaults: Llama-3.1-8B on an H100.
+    """
 
     node: Annotated[
         Phase,
@@ -88,7 +94,10 @@ class StartUp:
     wake: Annotated[Phase, FieldMetadata("Wake-up from sleep. Default: vLLM 0.24 on an H100, measured: 0.55 s.")] = WAKE
 
     def durations(self, normals: Sequence[float]) -> Mapping[str, int]:
-        """Return the duration of each phase in picoseconds, for a row of standard normals in the order of `PHASES`."""
+        """Return the duration of each phase in picoseconds.
+
+        The input is a row of standard normals in the order of `PHASES`.
+        """
         return {name: getattr(self, name).ps(z) for name, z in zip(PHASES, normals, strict=True)}
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -163,7 +172,9 @@ class NodeState(IntEnum):
 
 @dataclass(slots=True)
 class SimulatedNode:
-    """One node of a pool and the replica on it. `number` counts the pool's nodes; `engine` is the replica's number.
+    """One node of a pool and the replica on it.
+
+    `number` counts the pool's nodes; `engine` is the replica's number.
 
     `moves` holds (time, state) of each state. `life_end_ps` is the end of its random life, -1 for never;
     `interruption_ps` the time of its scheduled loss, if any; `interrupted` is true after the cloud interrupted it.

@@ -1,4 +1,7 @@
-"""Replicas that wait for capacity, and the failures that a platform reports after it accepted a size."""
+"""Replicas that wait for capacity, and the failures that a platform reports for them.
+
+The platform reports these failures after it accepted a size.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,10 @@ class FailureReport:
 
 
 class WaitingReplicas:
-    """Replicas that wait for a node: eligible ones, by the start of their wait, and `failed` ones, which get none.
+    """Replicas that wait for a node.
 
-    Without `failures` all stay eligible without end, and nothing is reported.
+    Eligible ones are in order of the start of their wait. `failed` ones get no node. Without `failures` all stay
+    eligible without end, and nothing is reported.
     """
 
     def __init__(self, failures: Failures | None, timetable: Timetable) -> None:
@@ -76,7 +80,10 @@ class WaitingReplicas:
             self._timetable.add(now_ps + self._after_ps, EventKind.FAIL, 0)
 
     def request(self, count: int, now_ps: int) -> None:
-        """Add `count` replicas of an accepted write. Unless the platform retries, failed ones wait again."""
+        """Add `count` replicas of an accepted write.
+
+        Unless the platform retries, failed ones wait again.
+        """
         if count and self._failures is not None and self._failures.then != "retry":
             count, self.failed, self._report = count + self.failed, 0, None
         self.add(count, now_ps)
@@ -97,12 +104,18 @@ class WaitingReplicas:
         return failed + last
 
     def retry(self, now_ps: int) -> None:
-        """Make failed replicas eligible again, first in line. Without a node they fail again at once."""
+        """Make failed replicas eligible again, first in line.
+
+        Without a node they fail again at once.
+        """
         self._since_ps.extendleft([now_ps - self._after_ps] * self.failed)
         self.failed, self._retry_ps = 0, None
 
     def give_up(self, now_ps: int, *, quota: bool) -> int:
-        """Report replicas that waited for `after_s` as failed. Return by how many the size rolls back."""
+        """Report replicas that waited for `after_s` as failed.
+
+        Return by how many the size rolls back.
+        """
         failures, count = self._failures, 0
         while failures is not None and self._since_ps and self._since_ps[0] <= now_ps - self._after_ps:
             self._since_ps.popleft()

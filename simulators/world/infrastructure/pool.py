@@ -1,4 +1,7 @@
-"""One pool of the simulated world: its replicas start, serve, drain, are lost and are billed as time advances."""
+"""One pool of the simulated world.
+
+Its replicas start, serve, drain, are lost and are billed as time advances.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ class FleetPool:
         folder: Path = Path(),
         epoch_s: float = 0.0,
     ) -> None:
-        """Open the pool. Raises `ValueError` with every problem of the offer, or the problem of a trace."""
+        """Open the pool.
+
+        Raises `ValueError` with every problem of the offer, or the problem of a trace.
+        """
         problems = [f"{'.'.join(map(str, place))} {rule}" for place, rule, _ in own_problems(offer)]
         if problems:
             raise ValueError(f"pool {name}: {'; '.join(problems)}")
@@ -69,7 +75,7 @@ class FleetPool:
 
     @property
     def events(self) -> Sequence[FleetEvent]:
-        """Node events that nobody requested, in order of time."""
+        """Node events that the controller did not request, in order of time."""
         return self._replicas.events
 
     def draining(self) -> int:
@@ -105,7 +111,10 @@ class FleetPool:
         return PoolStatus(self.headroom[tier], len(self._inventory.resting[tier]))
 
     def bill(self, now_ps: int, busy_ps: Callable[[int], int]) -> Bill:
-        """Return the bill up to now. ``busy_ps(replica)`` is the replica's time with requests outstanding."""
+        """Return the bill up to now.
+
+        ``busy_ps(replica)`` is the replica's time with requests outstanding.
+        """
         self.advance(now_ps)
         self._replicas.release_empty_nodes()
         return bill(self.ledger, now_ps, busy_ps)
@@ -119,7 +128,10 @@ class FleetPool:
         return None
 
     def begin(self, replicas: int) -> None:
-        """Start with `replicas` that serve already and with full headroom. Replicas without capacity wait."""
+        """Start with `replicas` that serve already and with full headroom.
+
+        Replicas without capacity wait.
+        """
         if self.ledger.nodes or self._replicas.now_ps:
             raise ValueError(f"pool {self.name} has already started: call begin first, at time 0")
         for tier in HEADROOM:
@@ -224,7 +236,10 @@ class FleetPool:
         return Shortfall(self._epoch_s + to_s(report.at_ps), reason, report.quota)
 
     def _obtain_node(self) -> SimulatedNode | None:
-        """Return a node that starts to serve: from the headroom, or a new one; None without capacity."""
+        """Return a node that starts to serve; None without capacity.
+
+        The node is from the headroom, or a new one.
+        """
         node = self._inventory.take_from_headroom(self._replicas.now_ps)
         if node is None:
             return self._launch(Tier.COLD)

@@ -17,7 +17,9 @@ LIVE = (NodeState.STARTING, NodeState.READY)
 
 
 class PoolReplicas:
-    """The replicas of one pool and their `desired` number. `model` is the engines' number of their service model.
+    """The replicas of one pool and their `desired` number.
+
+    `model` is the engines' number of their service model.
 
     `waiting` are replicas without a node; `interrupted` counts replicas lost without a request; `announced` are the
     nodes that serve on after an interruption notice.
@@ -55,7 +57,10 @@ class PoolReplicas:
             self.serve(node)
 
     def drain(self, node: SimulatedNode) -> None:
-        """Drain the node. It takes no more requests, and is gone when it has none or its grace period ends."""
+        """Drain the node.
+
+        It takes no more requests, and is gone when it has none or its grace period ends.
+        """
         self._engines.drain(node.engine)
         self.inventory.move(node, NodeState.DRAINING, self.now_ps)
         if not self._release_if_empty(node) and self.offer.grace_s is not None:
@@ -103,7 +108,10 @@ class PoolReplicas:
             self._replace()
 
     def handle_notice(self, node: SimulatedNode, kind: NodeEventKind) -> None:
-        """Handle a notice or rebalance recommendation: replace the node or serve on, as the offer says."""
+        """Handle a notice or rebalance recommendation.
+
+        Replace the node or serve on, as the offer specifies.
+        """
         self._record_event(node, kind)
         action = self.offer.on_notice if kind is NodeEventKind.NOTICE else self.offer.on_rebalance
         if node.state is NodeState.DRAINING:
@@ -133,7 +141,10 @@ class PoolReplicas:
         )
 
     def scale_in(self, count: int) -> None:
-        """Remove `count` replicas: waiting ones first, then starting ones, then ready ones in the offer's order."""
+        """Remove `count` replicas.
+
+        Waiting ones are removed first, then starting ones, then ready ones in the offer's order.
+        """
         self.desired -= count
         count -= self.waiting.drop(count)
         while count and (node := self.inventory.latest_starting()) is not None:

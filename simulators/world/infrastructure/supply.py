@@ -1,4 +1,7 @@
-"""Capacity of a zone over time: constant, in steps, replayed from a trace, or with random outages."""
+"""Capacity of a zone over time.
+
+It is constant, in steps, replayed from a trace, or with random outages.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,10 @@ class SupplyStep:
 
 @dataclass(frozen=True, kw_only=True)
 class SupplyTrace:
-    """A recorded capacity: JSON ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``, one value every G seconds.
+    """A recorded capacity, with one value every G seconds.
 
-    The SkyPilot spot traces and the SpotHedge artifact have this format.
+    It is JSON: ``{"metadata": {"gap_seconds": G}, "data": [n, ...]}``. The SkyPilot spot traces and the SpotHedge
+    artifact have this format.
     """
 
     file: Annotated[str, FieldMetadata("Trace file, relative to the scenario file.", example="spot/us-east-2a.json")]
@@ -46,7 +50,9 @@ class SupplyTrace:
 
 @dataclass(frozen=True, kw_only=True)
 class Outages:
-    """A zone that offers all its nodes or none: a semi-Markov process with log-normal times, available at the start.
+    """A zone that offers all its nodes or none, in alternating periods.
+
+    The periods are a semi-Markov process with log-normal times. The zone is available at the start.
 
     Defaults: AWS V100 spot, 9 zones over 45 days (SkyPilot spot traces): available 0.64 of the time, up for a median
     of about an hour with a mean 3 times that. Up-times are too heavy-tailed for a constant rate.
@@ -61,7 +67,10 @@ class Outages:
 
     @property
     def availability(self) -> float:
-        """Long-run available share of time, E[up] / (E[up] + E[down]). Defaults: 3600 / (3600 + 2025) = 0.64."""
+        """Long-run available share of time, E[up] / (E[up] + E[down]).
+
+        Defaults: 3600 / (3600 + 2025) = 0.64.
+        """
         up_s, down_s = (p.median_s * math.exp(p.sigma**2 / 2) for p in (self.up, self.down))
         return up_s / (up_s + down_s)
 
@@ -85,7 +94,10 @@ def stepped(first: int | None, steps: Sequence[SupplyStep]) -> Supply:
 
 
 def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) -> Supply:
-    """Yield `nodes` while available, else 0. `ZoneOffer.problems` rejects outages without a capacity."""
+    """Yield `nodes` while available, else 0.
+
+    `ZoneOffer.problems` rejects outages without a capacity.
+    """
     at_ps = 0
     while True:
         yield at_ps, nodes
@@ -95,7 +107,10 @@ def with_outages(nodes: int | None, outages: Outages, rng: np.random.Generator) 
 
 
 def replayed(trace: SupplyTrace, folder: Path) -> Supply:
-    """Return the trace from its start offset on, changes only. Raises `ValueError` naming file, key and value."""
+    """Return the trace from its start offset on, changes only.
+
+    Raises `ValueError` naming file, key and value.
+    """
     gap_s, data = read(folder / trace.file)
     factor = Fraction(str(trace.scale))
     nodes = [math.floor(n * factor) for n in data]
@@ -120,7 +135,10 @@ def _changes(nodes: Sequence[int], first: int, gap_s: Fraction, start_s: Fractio
 
 
 def read(file: Path) -> tuple[Fraction, Sequence[int]]:
-    """Return a trace's gap in seconds and its values. Raises `ValueError` naming file, key, value and rule."""
+    """Return a trace's gap in seconds and its values.
+
+    Raises `ValueError` naming file, key, value and rule.
+    """
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as e:

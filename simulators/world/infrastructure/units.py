@@ -14,7 +14,10 @@ COST_PER_MICRO_USD: Final = 3600 * PS_PER_S
 
 
 def to_ps(seconds: float) -> int:
-    """Return seconds as picoseconds, rounded to a millisecond, so that the last bit of an exponential has no effect."""
+    """Return seconds as picoseconds, rounded to a millisecond.
+
+    So the last bit of an exponential has no effect.
+    """
     return round(seconds * 1000) * PS_PER_MS
 
 

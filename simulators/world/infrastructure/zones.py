@@ -1,4 +1,7 @@
-"""A zone of a pool: its capacity, its nodes, and the choice of nodes that the cloud interrupts."""
+"""A zone of a pool: its capacity, its nodes, and the choice of nodes to interrupt.
+
+The cloud interrupts the chosen nodes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ class Zone:
 
 
 def choose(zones: Sequence[Zone], placement: Literal["balanced", "ordered"]) -> int | None:
-    """Return the zone for a new node; None if all are full. Among equals, the first in the offer's order."""
+    """Return the zone for a new node; None if all are full.
+
+    Among equals, the first in the offer's order.
+    """
     available = [i for i, zone in enumerate(zones) if zone.free > 0]
     if not available:
         return None
@@ -52,7 +58,10 @@ def choose(zones: Sequence[Zone], placement: Literal["balanced", "ordered"]) -> 
 
 
 def choose_interrupted(zone: Zone, count: int, how: Literal["random", "newest"], seed: int, pool: str) -> list[int]:
-    """Return the `count` nodes that the cloud interrupts next, among those without an interruption pending."""
+    """Return the `count` nodes that the cloud interrupts next.
+
+    They are chosen among those without an interruption pending.
+    """
     zone.reclaims += 1
     if how == "newest":
         return list(islice((n for n in reversed(zone.nodes) if n not in zone.pending_interruptions), count))

@@ -3,8 +3,9 @@
 Operational time L(t) is the number of requests expected until t. A renewal process with gaps of mean 1 runs in it, and
 the inverse of L maps its arrivals back to clock time. At 2 requests/s for 10 s and then 5 requests/s, L(10) = 20, and
 an event at 25 arrives at 11 s. With exponential gaps this is the non-homogeneous Poisson process (Çinlar, "Introduction
-to Stochastic Processes", 1975, 4.7), with gamma gaps a burstier or smoother one of the same rate (Gerhardt & Nelson,
-"Transforming renewal processes for simulation of nonstationary arrival processes", INFORMS J. Computing 21, 2009).
+to Stochastic Processes", 1975, 4.7). With gamma gaps it is a burstier or smoother process of the same rate (Gerhardt &
+Nelson, "Transforming renewal processes for simulation of nonstationary arrival processes", INFORMS J. Computing 21,
+2009).
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ SPARE: Final = 6.0
 
 
 def arrivals(edges_s: Floats, rates_rps: Floats, gap_cv: float, rng: np.random.Generator) -> Floats:
-    """Return sorted arrival times for a rate that is constant between edges, rounded down to milliseconds. Seconds.
+    """Return sorted arrival times for a rate that is constant between edges. Seconds.
 
-    `gap_cv` is the coefficient of variation of the gaps in operational time: 1 is Poisson, 0 even spacing.
+    They are rounded down to milliseconds. `gap_cv` is the coefficient of variation of the gaps in operational time: 1
+    is Poisson, 0 even spacing.
     """
     expected = np.concatenate([[0.0], np.cumsum(rates_rps * np.diff(edges_s))])
     operational = renewal(float(expected[-1]), gap_cv, rng)
@@ -36,11 +38,12 @@ def arrivals(edges_s: Floats, rates_rps: Floats, gap_cv: float, rng: np.random.G
 
 
 def renewal(length: float, gap_cv: float, rng: np.random.Generator) -> Floats:
-    """Return the events in [0, length) of a stationary renewal process with gamma gaps of mean 1.
+    """Return the events in [0, length) of a stationary renewal process.
 
-    It is stationary because the time to the first event has the equilibrium distribution: a uniform share of a gap
-    drawn by its length, which for gamma gaps of shape k is gamma of shape k + 1 (Cox, "Renewal Theory", 1962, 5.2).
-    So `length` events are expected, and intervals drawn one by one join without a change of the rate.
+    It has gamma gaps of mean 1. It is stationary because the time to the first event has the equilibrium distribution:
+    a uniform share of a gap drawn by its length, which for gamma gaps of shape k is gamma of shape k + 1 (Cox, "Renewal
+    Theory", 1962, 5.2). So `length` events are expected, and intervals drawn one by one join without a change of the
+    rate.
     """
     if length <= 0:
         return np.zeros(0)

@@ -1,4 +1,7 @@
-"""Conversion of a file's rows to a trace: every rule is checked, every repair counted, every bad row reported."""
+"""Conversion of a file's rows to a trace.
+
+Every rule is checked, every repair counted, and every bad row reported.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,10 @@ class Cleaner:
             yield "cached_tokens", "must be below the prompt length", over
 
     def trace(self, name: str, origin: str) -> RequestTrace:
-        """Return the trace of all rows. Raises `TraceError` for bad rows that are not to be skipped, or without any."""
+        """Return the trace of all rows.
+
+        Raises `TraceError` for bad rows that are not to be skipped, or without any.
+        """
         if self._bad_rows and not self._skip_bad:
             more = self._bad_rows - len(self._problems)
             omitted = f"\n... and {more} more" if more > 0 else ""
@@ -126,7 +132,10 @@ class Cleaner:
 
 
 class _Column:
-    """An array that grows in place. A list of pieces, joined at the end, would take twice the memory."""
+    """An array that grows in place.
+
+    A list of pieces, joined at the end, would take twice the memory.
+    """
 
     def __init__(self, dtype: type[np.generic]) -> None:
         self._values: npt.NDArray[Any] = np.empty(0, dtype)

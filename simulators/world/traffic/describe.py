@@ -81,11 +81,11 @@ def describe(trace: RequestTrace) -> Description:
 
 
 def whole_bins(arrival_s: Floats, width_s: float) -> tuple[int, float, float] | None:
-    """Return the maximum, mean and variance of the arrivals per bin, over the whole bins from time 0.
+    """Return the maximum, mean and variance of the arrivals per bin.
 
-    The last bin, which the trace's end cuts, is left out; None if there is no other. Empty bins count, without memory:
-    a long trace may have very many. Arrivals at 0.1, 0.2, 2.5 and 3.5 s in bins of 1 s: bins 2, 0, 1; maximum 2, mean
-    1, variance 5/3 - 1 = 0.67.
+    The bins are the whole ones from time 0. The last bin, which the trace's end cuts, is left out; None if there is no
+    other. Empty bins count, without memory: a long trace may have very many. Arrivals at 0.1, 0.2, 2.5 and 3.5 s in
+    bins of 1 s: bins 2, 0, 1; maximum 2, mean 1, variance 5/3 - 1 = 0.67.
     """
     bins = int(arrival_s[-1] // width_s) if len(arrival_s) else 0
     counted = arrival_s[: np.searchsorted(arrival_s, bins * width_s)]
@@ -155,7 +155,10 @@ def lines(description: Description, trace: RequestTrace) -> list[str]:
 
 
 def rate_bins(trace: RequestTrace, count: int) -> tuple[Floats, Floats]:
-    """Return the trace's time in `count` equal bins: their edges, and the rate in each. Requests a second."""
+    """Return the trace's time in `count` equal bins: their edges, and the rate in each.
+
+    Requests a second.
+    """
     edges = np.linspace(0.0, max(trace.duration_s, 1e-3), count + 1)
     counts = np.diff(np.searchsorted(trace.arrival_s, edges[:-1]), append=0)
     counts[-1] = len(trace) - np.searchsorted(trace.arrival_s, edges[-2])

@@ -1,4 +1,6 @@
-"""Generators of traffic: their common base, mixes of generators, and a generator from a trace file.
+"""Generators of traffic.
+
+They are a common base, mixes of generators, and a generator from a trace file.
 
 Time is divided into chunks of `CHUNK_S`, and every random stream is named by its purpose and chunk. A generator draws
 whole chunks and cuts them to the requested interval. So an interval has the same requests whether it is generated at
@@ -72,9 +74,10 @@ class Generator(Protocol):
         ...
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """Return the requests from `since_s` to before `until_s` (None: the generator's end), at their own times.
+        """Return the requests from `since_s` to before `until_s`, at their own times.
 
-        The result is deterministic: the requests of [0, 900) and [900, 1800) are those of [0, 1800).
+        An `until_s` of None is the generator's end. The result is deterministic: the requests of [0, 900) and [900,
+        1800) are those of [0, 1800).
         """
         ...
 
@@ -114,7 +117,10 @@ class Synthetic(ABC):
         """Return the expected rate at times since the start. Requests per second."""
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
-        """Return the rate with its noise at times since the start; the expected rate for a shape without noise."""
+        """Return the rate with its noise at times since the start.
+
+        For a shape without noise, it is the expected rate.
+        """
         return self.rate_rps(t_s)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
@@ -143,7 +149,10 @@ class Synthetic(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Several clients with their own traffic at the same time. The trace has the client of each request."""
+    """Several clients with their own traffic at the same time.
+
+    The trace has the client of each request.
+    """
 
     clients: Annotated[
         Mapping[str, Any],
@@ -177,7 +186,10 @@ class Mix:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceFile:
-    """The requests of a trace file, or of a window of it, at another speed or volume, once or over and over."""
+    """The requests of a trace file, or of a window of it.
+
+    They can have another speed or volume, and run once or over and over.
+    """
 
     file: Annotated[
         str, FieldMetadata("Trace in any format that `forescale trace describe` reads.", example="chat.csv.gz")
@@ -205,7 +217,9 @@ class TraceFile:
 
     @property
     def length_s(self) -> float:
-        """Duration of the window at its speed. Without `end_s`, one mean gap follows the last arrival.
+        """Duration of the window at its speed.
+
+        Without `end_s`, one mean gap follows the last arrival.
 
         11 arrivals from 0 to 100 s last 110 s, so that a repeated trace keeps its rate.
         """
@@ -226,7 +240,10 @@ class TraceFile:
         return np.asarray((last - first) * self.scale / MINUTE_S, np.float64)
 
     def requests(self, rng_for: RngFor, since_s: float = 0.0, until_s: float | None = None) -> RequestTrace:
-        """See `Generator.requests`. With `scale`, each round of a repeated trace draws its own copies."""
+        """See `Generator.requests`.
+
+        With `scale`, each round of a repeated trace draws its own copies.
+        """
         length = self.length_s
         end_s = length if until_s is None else until_s
         window = self._window()

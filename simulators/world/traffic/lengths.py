@@ -18,10 +18,11 @@ P95: Final = NormalDist().inv_cdf(0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Log-normal token counts: by mean and coefficient of variation (0: constant), or by median and 95th percentile.
+    """Log-normal token counts.
 
-    A draw is rounded to whole tokens and clipped to the bounds, so tight bounds change the mean. A median of 100 and a
-    p95 of 500 give a log deviation of ln(5) / 1.645 = 0.98.
+    They are set by mean and coefficient of variation (0: constant), or by median and 95th percentile. A draw is rounded
+    to whole tokens and clipped to the bounds, so tight bounds change the mean. A median of 100 and a p95 of 500 give a
+    log deviation of ln(5) / 1.645 = 0.98.
     """
 
     mean_tokens: Annotated[

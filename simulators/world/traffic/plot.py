@@ -21,7 +21,10 @@ MIN_GAP_S: Final = 1e-3
 
 
 def page(trace: RequestTrace) -> str:
-    """Return the page as HTML, equal for equal traces. Its size does not grow with the trace: the data is binned."""
+    """Return the page as HTML, equal for equal traces.
+
+    Its size does not grow with the trace: the data is binned.
+    """
     figure = make_subplots(
         rows=2,
         cols=3,
@@ -42,7 +45,10 @@ def page(trace: RequestTrace) -> str:
 
 
 def _histogram(values: npt.NDArray[Any], minimum: float) -> Any:
-    """Return counts in bins of equal width on a logarithmic axis; smaller values count as `minimum`."""
+    """Return counts in bins of equal width on a logarithmic axis.
+
+    Values below `minimum` count as `minimum`.
+    """
     values = np.maximum(values, minimum)
     top = float(values.max()) if len(values) else minimum
     edges = np.geomspace(minimum, max(top, minimum * 10) * 1.0001, HISTOGRAM_BINS + 1)

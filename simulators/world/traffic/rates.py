@@ -25,7 +25,10 @@ MAX_RPS: Final = 1e7
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RateSeries:
-    """Rates in requests per second. Each holds from its `t_s` until the next, the last as long as the one before."""
+    """Rates in requests per second.
+
+    Each holds from its `t_s` until the next, the last as long as the one before.
+    """
 
     t_s: Floats
     rate_rps: Floats
@@ -49,7 +52,11 @@ class RateSeries:
 
 
 def read(path: Path) -> RateSeries:
-    """Return a series from a CSV file (t_s, rate_rps), a ServeGen client's file, or the sum of a ServeGen folder."""
+    """Return a series from a CSV file or a ServeGen folder.
+
+    The file has the columns t_s and rate_rps, or is a ServeGen client's file. The series of a folder is the sum of its
+    clients.
+    """
     if not path.is_dir():
         return _read_file(path)
     files = sorted(path.glob(SERVEGEN))
@@ -88,7 +95,10 @@ def _numbered(rows: Iterator[list[str]], start: int) -> Iterator[tuple[int, list
 def _parsed(
     path: Path, rows: Sequence[tuple[int, list[str]]], where: tuple[int, int], names: tuple[str, str]
 ) -> RateSeries:
-    """Return a series from two columns. Raises `TraceError` with line, column and value of the first error."""
+    """Return a series from two columns.
+
+    Raises `TraceError` with line, column and value of the first error.
+    """
     columns: tuple[list[float], list[float]] = ([], [])
     for number, row in rows:
         for column, i, name in zip(columns, where, names, strict=True):

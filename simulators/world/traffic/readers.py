@@ -1,4 +1,7 @@
-"""Reader of traffic files in all known formats. The content determines the format, not the file name."""
+"""Reader of traffic files in all known formats.
+
+The content determines the format, not the file name.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,10 @@ class Daily(Synthetic):
         return np.asarray(self.mean_rps * wave * np.where(weekend, self.weekend_share, 1.0))
 
     def drawn_rps(self, t_s: Floats, rng_for: RngFor) -> Floats:
-        """Return the wave with its noise: log-normal knots of mean 1 at the edges of chunks, linear between them."""
+        """Return the wave with its noise.
+
+        The noise has log-normal knots of mean 1 at the edges of chunks, and is linear between them.
+        """
         first = int(t_s[0] // CHUNK_S)
         numbers = range(first, int(t_s[-1] // CHUNK_S) + 2)
         deviation = np.sqrt(np.log1p(self.noise_cv**2))

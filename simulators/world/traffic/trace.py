@@ -30,7 +30,9 @@ class TraceError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RequestTrace:
-    """Requests in order of arrival. Arrays are read-only: 16 bytes per request, 24 with every column.
+    """Requests in order of arrival.
+
+    Arrays are read-only: 16 bytes per request, 24 with every column.
 
     `arrival_s` counts from the trace's start. `cached_tokens` are prompt tokens in a prefix cache (fewer than the
     prompt), `client` is the number of the sender. `repairs` counts rows that the reader repaired or left out, by kind.
@@ -90,13 +92,19 @@ class RequestTrace:
         return dataclasses.replace(self, arrival_s=self.arrival_s / factor)
 
     def window(self, start_s: float = 0.0, end_s: float = float("inf")) -> RequestTrace:
-        """Return the requests that arrive from `start_s` on and before `end_s`, with `start_s` as the new time 0."""
+        """Return the requests of a window, with `start_s` as the new time 0.
+
+        The requests arrive from `start_s` on and before `end_s`.
+        """
         if not 0 <= start_s < end_s:
             raise TraceError(f"{self.name}: window {start_s:g} to {end_s:g} s must start at 0 or later, before its end")
         return self.between(start_s, end_s).shifted(-start_s)
 
     def between(self, since_s: float, until_s: float) -> RequestTrace:
-        """Return the requests that arrive from `since_s` on and before `until_s`, at their own times."""
+        """Return the requests of a window, at their own times.
+
+        The requests arrive from `since_s` on and before `until_s`.
+        """
         first, last = np.searchsorted(self.arrival_s, (since_s, until_s), side="left")
         return self._rows(slice(int(first), int(last)))
 
@@ -105,7 +113,10 @@ class RequestTrace:
         return dataclasses.replace(self, arrival_s=self.arrival_s + by_s)
 
     def with_prefix_hits(self, share: float) -> RequestTrace:
-        """Return the requests with `share` of each prompt in a prefix cache. Recorded hits stay as they are."""
+        """Return the requests with `share` of each prompt in a prefix cache.
+
+        Recorded hits stay as they are.
+        """
         if not 0 <= share < 1:
             raise TraceError(f"{self.name}: hit share {share} must be 0 or more and below 1")
         if not share or self.cached_tokens is not None:

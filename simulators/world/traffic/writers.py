@@ -22,7 +22,10 @@ BATCH_ROWS: Final = 100_000
 
 
 def write(trace: RequestTrace, path: Path, progress: Progress = no_progress) -> None:
-    """Write a trace in the format of the suffix: .csv, .csv.gz or .parquet. Equal traces give equal bytes."""
+    """Write a trace in the format of the suffix: .csv, .csv.gz or .parquet.
+
+    Equal traces give equal bytes.
+    """
     writer = writer_of(path)
     with replacing(path) as file:
         writer(trace, file, progress)

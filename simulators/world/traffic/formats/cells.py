@@ -1,4 +1,7 @@
-"""Conversion of table cells, text or typed, to numbers and times. Other cells become NaN and are reported by line."""
+"""Conversion of table cells, text or typed, to numbers and times.
+
+Other cells become NaN and are reported by line.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def floats(cells: Any) -> Floats:
 
 
 def plain(cell: Any) -> Any:
-    """Return an Arrow cell as a Python value; as text if Python has none, such as for a time in the year 150,000."""
+    """Return an Arrow cell as a Python value, or as text if Python has none.
+
+    Python has none for a time in the year 150,000, for example.
+    """
     try:
         return cell.as_py()
     except (OverflowError, ValueError):
@@ -46,7 +52,10 @@ def _number(cell: Any) -> float:
 
 
 class ArrivalClock:
-    """Converts arrivals to seconds. Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one."""
+    """Converts arrivals to seconds.
+
+    Times of day (text, or numbers above `MAX_ARRIVAL_S`) count from the first one.
+    """
 
     def __init__(self, unit: Unit | None) -> None:
         self.time_of_day = False
@@ -85,7 +94,10 @@ class ArrivalClock:
 
 
 def _since_s(nanoseconds: Any, base: int) -> Floats:
-    """Return seconds since `base`: exact to a microsecond, or rounded if 64 bits do not hold the difference."""
+    """Return seconds since `base`.
+
+    They are exact to a microsecond, or rounded if 64 bits do not hold the difference.
+    """
     rounded = nanoseconds.astype(np.float64) - base
     with np.errstate(over="ignore"):
         exact = (nanoseconds - base).astype(np.float64)
@@ -105,7 +117,10 @@ def _has_dates(cells: Any) -> bool:
 
 
 def _nanoseconds(cells: Any) -> Any:
-    """Return nanoseconds since 1970, `NAT` where there is no date. Times without an offset are UTC."""
+    """Return nanoseconds since 1970, `NAT` where there is no date.
+
+    Times without an offset are UTC.
+    """
     for zone in (None, "UTC"):
         try:
             dates = pc.cast(cells, pa.timestamp("ns", zone))
@@ -126,7 +141,10 @@ def _parse_date(cell: Any) -> int:
 
 
 class Clients:
-    """Converts clients to numbers: whole numbers stay, names become 0, 1, ... in order of first appearance."""
+    """Converter of clients to numbers.
+
+    Whole numbers stay. Names become 0, 1, ... in order of first appearance.
+    """
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}

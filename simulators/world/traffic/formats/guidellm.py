@@ -1,4 +1,6 @@
-"""Reader of GuideLLM's report (``benchmarks.json``): the completed requests of one benchmark.
+"""Reader of GuideLLM's report (``benchmarks.json``).
+
+It reads the completed requests of one benchmark.
 
 Sources: vllm-project/guidellm, schemas `GenerativeBenchmarksReport` and `GenerativeRequestStats`, 0.3 and later.
 """

@@ -1,7 +1,8 @@
-"""Reader of Mooncake's JSON lines (also read by Dynamo and AIPerf): arrival, lengths and block hashes of each prompt.
+"""Reader of Mooncake's JSON lines, which Dynamo and AIPerf read too.
 
-A block that an earlier request had is a hit in an unbounded prefix cache: an upper bound on the hits of a real cache.
-Qwen-Bailian's traces have the same keys, with seconds and blocks of 16 tokens.
+They have the arrival, lengths and block hashes of each prompt. A block that an earlier request had is a hit in an
+unbounded prefix cache: an upper bound on the hits of a real cache. Qwen-Bailian's traces have the same keys, with
+seconds and blocks of 16 tokens.
 Sources: kvcache-ai/Mooncake, FAST25-release/README.md; alibaba-edu/qwen-bailian-usagetraces-anon, README.md.
 """
 
@@ -42,7 +43,10 @@ BAILIAN: Final = Dialect("s", 16)
 
 
 def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
-    """Return a trace from JSON lines, in order of arrival, with the hits of an unbounded prefix cache."""
+    """Return a trace from JSON lines, in order of arrival.
+
+    It has the hits of an unbounded prefix cache.
+    """
     lines, bad = _lines(path, options)
     dialect = BAILIAN if lines and "chat_id" in lines[0][1] else MOONCAKE
     unit = options.unit or dialect.unit
@@ -68,7 +72,10 @@ def read(path: Path, options: ReadOptions, name: str) -> RequestTrace:
 
 
 def _lines(path: Path, options: ReadOptions) -> tuple[list[tuple[int, dict[str, Any]]], list[tuple[int, str, str]]]:
-    """Return the objects with their line numbers, and (line number, text, rule broken) of the other lines."""
+    """Return the objects with their line numbers, and the other lines.
+
+    Each other line is (line number, text, rule broken).
+    """
     rows: list[tuple[int, dict[str, Any]]] = []
     bad: list[tuple[int, str, str]] = []
     with Stream(path, options.progress, forgive_cut=options.skip_bad) as stream:
@@ -96,7 +103,10 @@ def _has_plain_blocks(row: dict[str, Any]) -> bool:
 
 
 def _quantised(arrival: Floats) -> int:
-    """Return the number of arrivals if all are at the start of a bucket and some share one; else 0."""
+    """Return the number of arrivals if they are quantised to buckets, else 0.
+
+    They are if all are at the start of a bucket and some share one.
+    """
     known = arrival[np.isfinite(arrival)]
     off = np.abs(known - BUCKET_S * np.round(known / BUCKET_S))
     shared = len(np.unique(known)) < len(known)
@@ -104,7 +114,10 @@ def _quantised(arrival: Floats) -> int:
 
 
 def _spread(arrival: Floats, options: ReadOptions) -> Floats:
-    """Spread arrivals uniformly inside their buckets, to a millisecond, in the order of the file."""
+    """Spread arrivals uniformly inside their buckets, in the order of the file.
+
+    The times are rounded to a millisecond.
+    """
     moved = np.round(arrival + BUCKET_S * options.rng_for("arrivals").random(len(arrival)), 3)
     starts = np.flatnonzero(arrival != np.concatenate(([-1.0], arrival[:-1])))
     for bucket in np.split(moved, starts[1:]):
@@ -113,7 +126,9 @@ def _spread(arrival: Floats, options: ReadOptions) -> Floats:
 
 
 def _cached(rows: Iterable[dict[str, Any]], order: Any, block_tokens: int) -> list[float]:
-    """Return the prompt tokens in leading blocks of earlier requests. At least one token stays uncached.
+    """Return the prompt tokens in leading blocks of earlier requests.
+
+    At least one token stays uncached.
 
     With blocks of 512 tokens, a prompt of 1024 tokens whose two blocks are known has 1023 cached tokens.
     """

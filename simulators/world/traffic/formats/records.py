@@ -32,7 +32,10 @@ def cleaned(
     places: Sequence[str],
     options: ReadOptions,
 ) -> Cleaner:
-    """Return a cleaner with the rows of `columns`: for each field one value per request. `names` has the JSON keys."""
+    """Return a cleaner with the rows of `columns`: for each field one value per request.
+
+    `names` has the JSON keys.
+    """
     cleaner = Cleaner(str(path), names, skip_bad=options.skip_bad)
     numbers = {field: numeric(values) for field, values in columns.items()}
     arrival = numbers.pop("arrival_s")
@@ -44,7 +47,10 @@ def cleaned(
 
 
 def numeric(values: Sequence[Any]) -> Floats:
-    """Return numbers as floats; NaN for other values (also true and false), infinity above the range of a float."""
+    """Return numbers as floats.
+
+    The result is NaN for other values (also true and false), and infinity above the range of a float.
+    """
     return np.array([_float(v) for v in values], np.float64)
 
 

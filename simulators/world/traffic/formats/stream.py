@@ -19,7 +19,10 @@ HEAD_BYTES: Final = 65_536
 
 
 class Stream(io.RawIOBase):
-    """A file, gunzipped if its content is gzip. After its end, `is_truncated` and `last_byte` describe the end."""
+    """A file, gunzipped if its content is gzip.
+
+    After its end, `is_truncated` and `last_byte` describe the end.
+    """
 
     def __init__(
         self, path: Path, progress: Progress = no_progress, *, forgive_cut: bool = False, must_be_text: bool = False

@@ -1,6 +1,7 @@
-"""Reader of traffic tables, CSV or Parquet: known layouts, and other ones by a mapping of columns.
+"""Reader of traffic tables, CSV or Parquet.
 
-Rows are read in batches, so a file needs little more memory than its trace.
+It reads known layouts, and other ones by a mapping of columns. Rows are read in batches, so a file needs little more
+memory than its trace.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ ROLES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Column names of a format. A file may lack `cached` and `client`; `run` is the column that separates runs.
+    """Column names of a format.
+
+    A file may lack `cached` and `client`; `run` is the column that separates runs.
 
     `failed_outputs`: by the format's own description, a row with 0 output tokens is a failed request.
     """
@@ -81,7 +84,10 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
 
 
 def layout_of(path: Path, header: list[str], options: ReadOptions) -> Layout:
-    """Return the layout of a table. Raises `TraceError` with the actual and the expected columns."""
+    """Return the layout of a table.
+
+    Raises `TraceError` with the actual and the expected columns.
+    """
     if options.columns:
         layout = _mapped(path, options)
     elif options.format is not None:
