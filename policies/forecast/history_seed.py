@@ -55,5 +55,8 @@ class HistorySeed:
         return float(np.count_nonzero(~np.isnan(self.work))) * self.step_s
 
     def apply(self, outlook: QuantileForecast) -> None:
-        """Seed the seasons of a forecast. The selection and the residuals are learned from ticks only."""
+        """Seed the seasons of a forecast.
+
+        The selection and the residuals are learned from ticks only.
+        """
         outlook.seed(self.at.tolist(), self.work.tolist(), learn_s=0.0)

@@ -49,11 +49,17 @@ class RecentBins:
         self.counts: list[int] = (windows if self.has_no_gaps else self.known[::-1].cumsum()[windows - 1]).tolist()
 
     def last(self) -> float:
-        """Return the newest known value; NaN without one. This is persistence, the forecast of a reactive policy."""
+        """Return the newest known value; NaN without one.
+
+        This is persistence, the forecast of a reactive policy.
+        """
         return float(self.values[-1]) if self.values.size else math.nan
 
     def mean(self, window: int) -> float:
-        """Return the mean of the newest ``2**window`` bins; NaN if none is known. Window 2 has 4 bins."""
+        """Return the mean of the newest ``2**window`` bins; NaN if none is known.
+
+        Window 2 has 4 bins.
+        """
         count = self.counts[window]
         return self.sums[window] / count if count else math.nan
 

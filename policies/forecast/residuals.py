@@ -72,7 +72,9 @@ def quantiles(
     unseen_weight: NDArray[np.float64],
     levels: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return weighted quantiles of each row, shape (rows, levels). Levels rise, and so do the quantiles.
+    """Return weighted quantiles of each row, shape (rows, levels).
+
+    Levels rise, and so do the quantiles.
 
     `residuals` and `weights` are (rows, n); a NaN residual does not count, and a row without residuals gives NaN.
     `unseen_weight` (rows, 1) is the weight of values beyond both ends, half at each: one independent residual. In the

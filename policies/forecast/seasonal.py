@@ -92,7 +92,10 @@ class EarlierDays:
 
 
 def median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each row without its NaNs, NaN for a row of NaNs. It is ten times as fast as NumPy's."""
+    """Return the median of each row without its NaNs, NaN for a row of NaNs.
+
+    It is ten times as fast as NumPy's.
+    """
     ordered = np.sort(rows, axis=1)
     count = rows.shape[1] - np.isnan(ordered).sum(axis=1)
     row_indices = np.arange(len(rows))

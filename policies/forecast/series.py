@@ -28,7 +28,10 @@ MIN_KNOWN_SHARE: Final = 0.75
 
 
 class Ring:
-    """The last `size` bins, addressed by their number since the start of the series. `last` is the newest."""
+    """The last `size` bins, addressed by their number since the start of the series.
+
+    `last` is the newest.
+    """
 
     __slots__ = ("_count", "_values", "last", "size")
 

@@ -101,7 +101,10 @@ def signal_names(source: str | None, quantities: Iterable[str]) -> tuple[SignalN
 def no_opinion(
     name: PolicyName, used: tuple[SignalName, ...], problems: str, memory: Mapping[str, float] | None = None
 ) -> Recommendation:
-    """Return the recommendation of a policy without fresh readings. It passes its `memory` on unchanged."""
+    """Return the recommendation of a policy without fresh readings.
+
+    It passes its `memory` on unchanged.
+    """
     reason = f"no fresh reading: {problems}"
     return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})
 

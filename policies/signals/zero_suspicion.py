@@ -219,7 +219,9 @@ def _fresh(observation: Observation) -> dict[str, dict[SignalName, float]]:
 
 
 def _work(values: Mapping[SignalName, float], observation: Observation) -> float:
-    """Return the sum of a source's values. A value up to 1 may be a mean share, so it counts for each ready replica.
+    """Return the sum of a source's values.
+
+    A value up to 1 may be a mean share, so it counts for each ready replica.
 
     Example: 12 requests running and a utilization of 0.5 on 4 ready replicas give 12 + 4 * 0.5 = 14.
     """

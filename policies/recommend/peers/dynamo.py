@@ -137,7 +137,10 @@ class DynamoEasy:
         return value * self.input_tokens / (ready * (self.context_tokens if self.mode == "prefill" else self.kv_tokens))
 
     def _change(self, load: float) -> int:
-        """Return the change: 1, -1 or 0. Equality meets the thresholds of `load`, and some of those of `prefill`."""
+        """Return the change: 1, -1 or 0.
+
+        Equality meets the thresholds of `load`, and some of those of `prefill`.
+        """
         prefill = self.mode == "prefill"
         if self.optimize == "load":
             up, down = self.scale_up_at or 0.0, self.scale_down_at or 0.0

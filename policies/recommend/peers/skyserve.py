@@ -161,7 +161,9 @@ class SkyServeRequestRate(AveragingPolicy):
         return spot + min(on_demand, self.base_ondemand_fallback_replicas)
 
     def _share_out(self, target: int, context: PolicyContext) -> dict[PoolName, int]:
-        """Return the spot and on-demand replicas for a target. A spot pool that cannot be read counts as not ready.
+        """Return the spot and on-demand replicas for a target.
+
+        A spot pool that cannot be read counts as not ready.
 
         Example: a target of 4 with 2 ready spot replicas and a dynamic fallback: 4 on spot, 2 on demand.
         """

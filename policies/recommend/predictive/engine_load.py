@@ -41,7 +41,9 @@ FULL_WEIGHT_REQUESTS: Final = 200.0
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """The load of one tick. Loads are in prior saturations of a replica, summed over all replicas.
+    """The load of one tick.
+
+    Loads are in prior saturations of a replica, summed over all replicas.
 
     `processed` is the work done in the rate window, `arriving` the work that arrived in it, `requests_per_s` the
     completed requests. `in_work` are the requests in the engines, `waiting` those of them that wait, and
@@ -75,7 +77,9 @@ class EngineLoad:
         forget: float,
         interval_s: float,
     ) -> dict[str, LearnedLatency]:
-        """Return the latency models after this tick of `interval_s`. Only a steady tick with some load changes them.
+        """Return the latency models after this tick of `interval_s`.
+
+        Only a steady tick with some load changes them.
 
         The weight of a tick is its part of the rate window, since windows overlap, times its number of requests. If
         requests waited in the whole window, the engines ran at saturation and the latencies are those of the queue. An

@@ -319,7 +319,9 @@ class Evaluation:
 
     @property
     def _deadline_allows_waiting(self) -> bool:
-        """Whether a replica requested now serves before a message of now is due. Then no forecast is needed.
+        """Whether a replica requested now serves before a message of now is due.
+
+        Then no forecast is needed.
 
         Example: 900 s of deadline less 5 s of response time are more than 165 s of lead time and 60 s to clear.
         """

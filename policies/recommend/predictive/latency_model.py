@@ -48,7 +48,10 @@ class LearnedLatency:
 
     @staticmethod
     def from_memory(key: str, memory: Mapping[str, float], mix: float = 0.0) -> LearnedLatency:
-        """Return the recorded model, or the prior. `mix` is prompt tokens per output token, 0 if unknown."""
+        """Return the recorded model, or the prior.
+
+        `mix` is prompt tokens per output token, 0 if unknown.
+        """
         prior = LATENCIES[key]
         spread = prior.spread
         if key == ITL and mix > 0.0:
@@ -123,7 +126,9 @@ def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
 def observed_latencies(
     context: PolicyContext, source: str | None, learned: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
-    """Return the fresh and complete latency readings of a source. A missing mean is derived from the 95th percentile.
+    """Return the fresh and complete latency readings of a source.
+
+    A missing mean is derived from the 95th percentile.
 
     Example: a p95 of 26 ms at a spread of 0.15 is a mean of 26 / (1 + 0.15 * (ln(20) - 1)) = 20 ms.
     """

@@ -141,7 +141,9 @@ class SupplyTimeline:
         return high - 1.0 + float(min(1.0, max(0.0, part[k]))), k
 
     def slack_s(self, work_s: float) -> float:
-        """Return how long the last retained replica stays after it is done, if no size is requested. Seconds.
+        """Return how long the last retained replica stays after it is done, if no size is requested.
+
+        Seconds.
 
         Example: 2 replicas are retained for 330 s and do 600 replica-seconds in 300 s: the slack is 30 s.
         """
