@@ -19,7 +19,7 @@ PREFILL_THRESHOLDS: Final = {"throughput": (1.0, 0.1), "latency": (0.1, 0.0)}
 
 @dataclass(frozen=True, kw_only=True)
 class DynamoEasy:
-    """Dynamo's planner in its easy mode as a policy: one replica more or less, by fixed thresholds.
+    """Dynamo's planner in easy mode as a policy: one replica more or less, by fixed thresholds.
 
     min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas. Dynamo decides every 5 s.
 
