@@ -84,8 +84,10 @@ class LatencyTail:
     def learn(self, limit_s: float, mean_s: float, late_share: float, requests: float, forget: float) -> LatencyTail:
         """Return the tail after one more tick.
 
-        In this tick, `late_share` of its `requests` took longer than `limit_s`. Example: 150 requests have a mean of
-        30 ms. A spread of 0.15 predicts 0.65 requests above 50 ms; 1 % are above, 1.5 requests. The spread rises to 0.17.
+        In this tick, `late_share` of its `requests` took longer than `limit_s`.
+
+        Example: 150 requests have a mean of 30 ms. A spread of 0.15 predicts 0.65 requests above 50 ms; 1 % are above,
+        1.5 requests. The spread rises to 0.17.
         """
         faded = self.faded(forget)
         distance = min(MAX_DISTANCE, (limit_s / mean_s - 1.0) / faded.spread)
