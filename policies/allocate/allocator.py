@@ -63,7 +63,9 @@ class Allocation:
 
 
 def serving_supply(spec: WorkloadSpec, history: History, observation: Observation) -> ServingSupply:
-    """Return the observed supply. Where cost decides, replicas beyond the last target are spares.
+    """Return the observed supply.
+
+    Where cost decides, replicas beyond the last target are spares.
 
     One replica counts in any case, or a window without growth would remove the last one as a spare. Example: the last
     target was 4, and 6 replicas include 2 spares: the current size is 4.

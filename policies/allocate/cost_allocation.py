@@ -32,7 +32,7 @@ class CostAllocation:
 
 
 def place(work: float, context: RuleContext, unmanaged: Set[PoolName]) -> CostAllocation:
-    """Split `work` over the pools. What a platform refuses, the next tick requests elsewhere.
+    """Split `work` over the pools. The next tick requests refused replicas elsewhere.
 
     Without full evidence no pool is lowered, so nothing moves either: a move lowers the pool that it leaves.
     """

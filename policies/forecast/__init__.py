@@ -1,1 +1,4 @@
-"""Quantile forecasts, selected by a rolling back-test, with the reactive candidate as the fallback."""
+"""Quantile forecasts, selected by a rolling back-test.
+
+The reactive candidate is the fallback.
+"""

@@ -1,4 +1,4 @@
-"""The rolling back-test: each forecast is retained until its horizon has passed, then scored.
+"""The rolling back-test: forecasts are retained until their horizon has passed, then scored.
 
 Each candidate forecasts two targets at each horizon: the value at the horizon (`POINT`), and the largest value up to it
 (`PEAK`), which is the demand during a lead time. Each target has its own residuals. Origins lie a quarter of a horizon
@@ -44,7 +44,10 @@ REFRESH_EVERY: Final = 8
 
 
 class Backtest:
-    """Scores of `candidates`, the reactive one first, at `horizons` (whole bins, rising) of `step_s` seconds."""
+    """Scores of the candidates' forecasts at each horizon.
+
+    There are `candidates` candidates, the reactive one first. `horizons` are whole bins of `step_s` seconds, rising.
+    """
 
     def __init__(self, candidates: int, horizons: NDArray[np.int64], step_s: float) -> None:
         h = len(horizons)
@@ -66,9 +69,10 @@ class Backtest:
         self._update_scoring_offsets(np.arange(h))
 
     def retain(self, bin_index: int, means: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Retain the forecasts made at the end of bin `bin_index`: means (2, candidates, H), NaN for none.
+        """Retain the forecasts made at the end of bin `bin_index`.
 
-        Return the horizons with an origin in this bin, and the slots of their forecasts.
+        `means` has the shape (2, candidates, H), with NaN for no forecast. Return the horizons with an origin in this
+        bin, and the slots of their forecasts.
         """
         pairs = [
             (i, bin_index // stride % SLOTS)
@@ -81,7 +85,10 @@ class Backtest:
         return _pairs(pairs)
 
     def take_due(self, bin_index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Remove the forecasts whose horizon ends with bin `bin_index`, and return their horizons and slots."""
+        """Remove the forecasts whose horizon ends with bin `bin_index`.
+
+        Return their horizons and slots.
+        """
         pairs = []
         for i, (ahead, stride) in enumerate(self._horizon_strides):
             origin = bin_index - ahead
@@ -94,7 +101,9 @@ class Backtest:
     def score(
         self, due: NDArray[np.int64], slot: NDArray[np.int64], actual: NDArray[np.float64], typical: float
     ) -> None:
-        """Score forecasts by the actual values (due, 2): at the horizon and the largest; NaN where unknown.
+        """Score forecasts by the actual values.
+
+        `actual` (due, 2) has the value at the horizon and the largest up to it, with NaN where unknown.
 
         Example: at level 0.9, a forecast of 5.0 loses 0.9 * (6 - 5) = 0.9 if 6.0 is the actual value, and 0.1 if 4.0
         is.
@@ -133,7 +142,10 @@ class Backtest:
         candidate: NDArray[np.int64],
         levels: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Return quantiles of residuals, in units of their scale: (n, levels), for n triples of indices."""
+        """Return quantiles of residuals, in units of their scale.
+
+        The shape is (n, levels), for n triples of indices (horizon, target, candidate).
+        """
         residuals = np.empty((len(horizon), RESIDUALS + len(PRIOR_NODES)))
         weights = np.empty_like(residuals)
         residuals[:, :RESIDUALS] = self._residuals[horizon, target, candidate]

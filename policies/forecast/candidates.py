@@ -26,9 +26,10 @@ FEATURES: Final = 1 + len(LOOKBACKS) + 1 + 8 + 2
 
 @dataclass(frozen=True, slots=True)
 class CandidateForecasts:
-    """The candidates' forecasts: means (2, candidates, H), NaN for none, and the inputs of the regression.
+    """The candidates' forecasts, and the inputs of the regression.
 
-    `inputs` (H, F + 2) are its features in a common unit, and that unit in the two columns of the targets.
+    `means` (2, candidates, H) has NaN for no forecast. `inputs` (H, F + 2) are its features in a common unit, and that
+    unit in the two columns of the targets.
     """
 
     means: NDArray[np.float64]
@@ -36,7 +37,10 @@ class CandidateForecasts:
 
 
 class Candidates:
-    """The candidates over one series, at horizons in seconds, with scored forecasts `strides_s` apart."""
+    """The candidates over one series.
+
+    Horizons are in seconds. Scored forecasts are `strides_s` apart.
+    """
 
     def __init__(self, series: DemandSeries, horizons_s: NDArray[np.float64], strides_s: NDArray[np.float64]) -> None:
         self._series = series
@@ -84,7 +88,10 @@ class Candidates:
         self._inputs[due, slot] = forecasts.inputs[due]
 
     def learn(self, due: NDArray[np.int64], slot: NDArray[np.int64], actual: NDArray[np.float64]) -> None:
-        """Learn from the actual values (due, 2): at the horizon and the largest up to it; NaN where unknown."""
+        """Learn from the actual values.
+
+        `actual` (due, 2) has the value at the horizon and the largest up to it, with NaN where unknown.
+        """
         known = ~np.isnan(actual).any(axis=1)
         if not known.all():
             due, slot, actual = due[known], slot[known], actual[known]

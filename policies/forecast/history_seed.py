@@ -18,10 +18,11 @@ FLOAT16: Final[Any] = np.dtype("<f2")
 
 @dataclass(frozen=True, slots=True)
 class HistorySeed:
-    """Work in replica equivalents: a mean for each step of `step_s` seconds from `start_s` (Unix seconds) on.
+    """Past work in replica equivalents, as one mean for each step.
 
-    `halves` are the means as 16-bit floats, NaN where unknown. The forecast uses these rounded values, so that a replay
-    from the journal starts from the same ones.
+    A step lasts `step_s` seconds. The first one starts at `start_s` (Unix seconds). `halves` are the means as 16-bit
+    floats, NaN where unknown. The forecast uses these rounded values, so that a replay from the journal starts from the
+    same ones.
     """
 
     start_s: float
@@ -55,5 +56,8 @@ class HistorySeed:
         return float(np.count_nonzero(~np.isnan(self.work))) * self.step_s
 
     def apply(self, outlook: QuantileForecast) -> None:
-        """Seed the seasons of a forecast. The selection and the residuals are learned from ticks only."""
+        """Seed the seasons of a forecast.
+
+        The selection and the residuals are learned from ticks only.
+        """
         outlook.seed(self.at.tolist(), self.work.tolist(), learn_s=0.0)

@@ -1,4 +1,6 @@
-"""Quantile forecasts of demand: of the largest value up to a horizon, and of the value at a horizon.
+"""Quantile forecasts of demand.
+
+A forecast is of the largest value up to a horizon, or of the value at a horizon.
 
 A `QuantileForecast` belongs to one policy of a workload. It is a function of the recorded values in their order: the
 same values give the same forecast, bit for bit, and reading a forecast changes nothing.
@@ -65,7 +67,9 @@ class QuantileForecast:
         self._noted = 0
 
     def note(self, at: float, value: float | None) -> None:
-        """Record one tick's value at a time in seconds since the Unix epoch; None or NaN where it is missing.
+        """Record one tick's value.
+
+        `at` is in seconds since the Unix epoch. A missing value is None or NaN.
 
         Raises ValueError for a value that is infinite or negative: an adapter's fault that must not become a forecast.
         """
@@ -88,11 +92,12 @@ class QuantileForecast:
             self._season_typical = self._typical
 
     def seed(self, at: Iterable[float], values: Iterable[float | None], learn_s: float = LEARN_S) -> None:
-        """Add a history (from a journal or from Prometheus), oldest first, as if its values had been recorded.
+        """Add a history, oldest first, as if its values had been recorded.
 
-        Its last `learn_s` seconds are recorded tick by tick and learned from. Older values give the seasons only, at a
-        thousandth of the cost; with a `learn_s` of 0, all values do. A shorter history, or one that follows recorded
-        values, gives the same forecast as recorded ticks. Raises ValueError as `note` does.
+        It comes from a journal or from Prometheus. Its last `learn_s` seconds are recorded tick by tick and learned
+        from. Older values give the seasons only, at a thousandth of the cost; with a `learn_s` of 0, all values do. A
+        shorter history, or one that follows recorded values, gives the same forecast as recorded ticks. Raises
+        ValueError as `note` does.
         """
         checked = np.array([_checked(value) for value in values])
         times = np.fromiter(at, float)
@@ -117,7 +122,10 @@ class QuantileForecast:
         self.series.shift(step_s)
 
     def peak(self, horizon_s: float, q: float) -> Forecast:
-        """Return the `q` quantile of the largest value in (now, now + horizon_s], with its leader and reason."""
+        """Return the `q` quantile of the largest value in (now, now + horizon_s].
+
+        The forecast names its leader and the reason.
+        """
         value = float(self._quantiles(PEAK, horizon_s, q)[0, 0])
         i = int(np.argmin(np.abs(self._horizons_s - horizon_s)))
         level = min(int(np.searchsorted(LEVELS, q)), len(LEVELS) - 1)
@@ -133,12 +141,18 @@ class QuantileForecast:
         )
 
     def peaks(self, horizon_s: float, qs: ArrayLike) -> NDArray[np.float64]:
-        """Return quantiles `qs` of the largest value in (now, now + horizon_s]; NaN before the first value."""
+        """Return quantiles `qs` of the largest value in (now, now + horizon_s].
+
+        They are NaN before the first value.
+        """
         quantiles: NDArray[np.float64] = self._quantiles(PEAK, horizon_s, qs)[0]
         return quantiles
 
     def at(self, horizons_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
-        """Return quantiles of the value at each horizon (seconds from now), shape (horizons, quantiles)."""
+        """Return quantiles of the value at each horizon (seconds from now).
+
+        The shape is (horizons, quantiles).
+        """
         return self._quantiles(POINT, horizons_s, qs)
 
     def _close_bin(self, bin_index: int) -> None:
@@ -164,9 +178,10 @@ class QuantileForecast:
         return self._latest
 
     def _quantiles(self, target: int, ahead_s: ArrayLike, qs: ArrayLike) -> NDArray[np.float64]:
-        """Return quantiles (horizons, qs) of the leaders, interpolated linearly between the scored horizons.
+        """Return quantiles of the leaders' forecasts, of shape (horizons, qs).
 
-        Beyond the last scored horizon the spread grows with the root of time, as that of a random walk.
+        They are interpolated linearly between the scored horizons. Beyond the last scored horizon the spread grows with
+        the root of time, as that of a random walk.
 
         Example: at 450 s, halfway between 300 and 600 s, quantiles of 4.0 and 5.0 give 4.5. At 3,600 s, twice the last
         scored horizon, the distance from the median forecast is 1.41 times that at 1,800 s.
@@ -189,7 +204,10 @@ class QuantileForecast:
         return quantiles
 
     def _leader(self, target: int) -> NDArray[np.int64]:
-        """Return the candidate to use at each scored horizon and level; the reactive one without a recent value."""
+        """Return the candidate to use at each scored horizon and level.
+
+        Without a recent value it is the reactive one.
+        """
         forecasts = self._current_forecasts().means[target]
         if target not in self._leaders:
             self._leaders[target] = self._backtest.selection.leaders(target, ~np.isnan(forecasts + forecasts[REACTIVE]))
@@ -198,7 +216,10 @@ class QuantileForecast:
     def _leader_quantiles(
         self, target: int, means: NDArray[np.float64], leader: NDArray[np.int64], levels: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Return the leader's quantile at each scored horizon and level: (horizons, levels), rising with the level."""
+        """Return the leader's quantile at each scored horizon and level.
+
+        The shape is (horizons, levels). The quantiles rise with the level.
+        """
         h = len(leader)
         pair = leader + len(CANDIDATES) * np.arange(h)[:, None]
         requested = np.zeros(h * len(CANDIDATES), np.bool_)
@@ -228,9 +249,10 @@ class QuantileForecast:
 
 @dataclass(frozen=True, slots=True)
 class RequestedQuantiles:
-    """The requested quantiles and the scored levels in one rising list, and the `position` of each request in it.
+    """The requested quantiles and the scored levels, in one rising list.
 
-    A level between two scored ones uses the leader of the higher one, whose index is `leader_level`.
+    `position` is the position of each request in the list. A level between two scored ones uses the leader of the
+    higher one, whose index is `leader_level`.
     """
 
     levels: NDArray[np.float64]
@@ -284,7 +306,10 @@ def _floats(values: ArrayLike) -> tuple[float, ...]:
 def _never_narrowing(
     values: NDArray[np.float64], center: NDArray[np.float64], levels: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the quantiles (horizons, levels), with a distance from the center that never shrinks with the horizon."""
+    """Return the quantiles with a spread that never shrinks with the horizon.
+
+    The shape is (horizons, levels). The spread is the distance from the center.
+    """
     distance = values - center[:, None]
     distance = np.where(levels > 0.5, np.maximum.accumulate(distance), distance)
     return center[:, None] + np.where(levels < 0.5, np.minimum.accumulate(distance), distance)

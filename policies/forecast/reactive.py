@@ -1,4 +1,7 @@
-"""Candidates that use the last minutes only: the last value, an adaptive level, a damped trend."""
+"""Candidates that use only the last minutes.
+
+They are the last value, an adaptive level, and a damped trend.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,10 @@ SLOPE_SHRINKAGE: Final = 2.0
 
 
 class RecentBins:
-    """The newest bins, oldest first, NaN for gaps, and their sums over windows that double backwards.
+    """The newest bins, and their sums over windows that double backwards.
 
-    `values` are the known bins. `counts` and `sums` are over the newest 1, 2, 4 ... bins, up to `size`.
+    Bins are ordered from old to new, with NaN for gaps. `values` are the known bins. `counts` and `sums` are over the
+    newest 1, 2, 4 ... bins, up to `size`.
     """
 
     __slots__ = ("counts", "has_no_gaps", "known", "size", "sums", "values")
@@ -49,11 +53,17 @@ class RecentBins:
         self.counts: list[int] = (windows if self.has_no_gaps else self.known[::-1].cumsum()[windows - 1]).tolist()
 
     def last(self) -> float:
-        """Return the newest known value; NaN without one. This is persistence, the forecast of a reactive policy."""
+        """Return the newest known value; NaN without one.
+
+        This is persistence, the forecast of a reactive policy.
+        """
         return float(self.values[-1]) if self.values.size else math.nan
 
     def mean(self, window: int) -> float:
-        """Return the mean of the newest ``2**window`` bins; NaN if none is known. Window 2 has 4 bins."""
+        """Return the mean of the newest ``2**window`` bins; NaN if none is known.
+
+        Window 2 has 4 bins.
+        """
         count = self.counts[window]
         return self.sums[window] / count if count else math.nan
 
@@ -74,7 +84,9 @@ class RecentBins:
         return median_change * MAD_TO_SIGMA / math.sqrt(2.0)
 
     def level(self) -> tuple[float, int]:
-        """Return the mean over the longest window in which the level did not shift, and that window's length in bins.
+        """Return the mean over the longest window without a shift of the level.
+
+        The second value is the window's length in bins.
 
         Windows double from the newest value backwards. The first older block whose mean differs from the mean of the
         younger bins by more than chance ends the window (Lepski's rule; ADWIN2). So the level forgets at once after a
@@ -128,7 +140,10 @@ class DiscountedLine:
 
 @lru_cache(maxsize=64)
 def whole_line(size: int, step_s: float) -> DiscountedLine:
-    """Return the line through `size` bins without a gap; it is the same for all series of this step."""
+    """Return the line through `size` bins without a gap.
+
+    It is the same for all series of this step.
+    """
     return DiscountedLine.through(bin_ages_s(size, step_s), half_life_s(step_s))
 
 
@@ -143,7 +158,9 @@ def half_life_s(step_s: float) -> float:
 
 
 def damped_s(step_s: float, horizons_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the time for which the undamped trend gives the damped trend's value at each horizon. Seconds.
+    """Return the time for which to follow the undamped trend, for each horizon. Seconds.
+
+    After this time, the undamped trend has the value that the damped trend has at the horizon.
 
     Example: at 300 s, the damped trend has moved as far as the undamped one in 600 * (1 - exp(-300 / 600)) = 236 s.
     """
@@ -153,10 +170,10 @@ def damped_s(step_s: float, horizons_s: NDArray[np.float64]) -> NDArray[np.float
 
 
 def trend(recent: RecentBins, step_s: float, damped_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the forecast of a line through the last minutes, by discounted least squares (Brown 1963).
+    """Return the forecast of a line through the last minutes.
 
-    The slope is shrunk by its uncertainty. `damped_s` is the time to follow the line, from the function `damped_s`. All
-    NaN with fewer than four values; never below zero.
+    The line is fitted by discounted least squares (Brown 1963). The slope is shrunk by its uncertainty. `damped_s` is
+    the time to follow the line, from the function `damped_s`. All NaN with fewer than four values; never below zero.
 
     Example: the line is at 10.0 now and rises by 0.01 per s, with little noise. In 300 s, which count as 236 s, the
     forecast is 12.4.

@@ -1,4 +1,6 @@
-"""A regression on recent and seasonal values for each horizon, learned when the horizons have passed.
+"""A regression on recent and seasonal values for each horizon.
+
+It learns from a forecast when its horizon has passed.
 
 Direct forecasts (Marcellino, Stock & Watson, J. Econometrics 2006) from means over windows that double (the HAR model:
 Corsi, J. Financial Econometrics 2009) and from earlier days, by recursive least squares with forgetting (Ljung &
@@ -28,9 +30,10 @@ ERROR_SHARE: Final = 0.01
 
 
 class Regression:
-    """Coefficients (H, 2, F) for H horizons, two targets (the value, the largest) and F features, the first the level.
+    """Regression coefficients of shape (H, 2, F).
 
-    Features and targets have one common unit, so that quiet and busy hours count alike.
+    H is the number of horizons. The two targets are the value and the largest value. The first of the F features is the
+    level. Features and targets have one common unit, so that quiet and busy hours count alike.
     """
 
     def __init__(self, features: int, strides_s: NDArray[np.float64]) -> None:
@@ -51,7 +54,10 @@ class Regression:
         return predicted
 
     def learn(self, due: NDArray[np.int64], rows: NDArray[np.float64]) -> None:
-        """Learn from past forecasts of the horizons `due`: rows of features and actual values, (due, F + 2)."""
+        """Learn from past forecasts of the horizons `due`.
+
+        `rows` (due, F + 2) are the features and the actual values.
+        """
         features, targets = rows[:, : self._features], rows[:, self._features :]
         errors = np.abs(targets - (self.coefficients[due] @ features[:, :, None])[:, :, 0]).max(axis=1)
         weight = np.array([self._weight(i, e) for i, e in zip(due.tolist(), errors.tolist(), strict=True)])

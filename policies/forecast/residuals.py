@@ -54,10 +54,11 @@ def scale(mean: NDArray[np.float64] | float, typical: float) -> NDArray[np.float
 
 
 def prior(horizon_s: float) -> NDArray[np.float64]:
-    """Return prior residuals for (the value at the horizon, the largest up to it): shape (2, nodes).
+    """Return prior residuals of the two targets, of shape (2, nodes).
 
-    They are quantiles of a Laplace and an exponential distribution, in units of `scale`. Example: at 300 s, those of
-    the largest value are -0.15 * ln(1 - i / 6): 0.03, 0.06, 0.10, 0.16 and 0.27.
+    The targets are the value at the horizon and the largest up to it. They are quantiles of a Laplace and an
+    exponential distribution, in units of `scale`. Example: at 300 s, those of the largest value are -0.15 * ln(1 - i /
+    6): 0.03, 0.06, 0.10, 0.16 and 0.27.
     """
     spread = PRIOR_SPREAD * np.sqrt(horizon_s / PRIOR_SPREAD_AT_S)
     p = PRIOR_NODES
@@ -72,7 +73,9 @@ def quantiles(
     unseen_weight: NDArray[np.float64],
     levels: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return weighted quantiles of each row, shape (rows, levels). Levels rise, and so do the quantiles.
+    """Return weighted quantiles of each row, shape (rows, levels).
+
+    Levels rise, and so do the quantiles.
 
     `residuals` and `weights` are (rows, n); a NaN residual does not count, and a row without residuals gives NaN.
     `unseen_weight` (rows, 1) is the weight of values beyond both ends, half at each: one independent residual. In the
@@ -118,7 +121,10 @@ def quantiles(
 
 @lru_cache(maxsize=64)
 def _row_offsets(rows: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the start of each row in a flat array, and the offset of its weights: (rows, 1) both."""
+    """Return the start of each row in a flat array, and the offset of its weights.
+
+    Both have the shape (rows, 1).
+    """
     row = np.arange(rows, dtype=np.int64)[:, None]
     return n * row, ROW_OFFSET * row.astype(np.float64)
 

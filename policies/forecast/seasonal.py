@@ -1,6 +1,7 @@
-"""The values of earlier days and weeks at the horizons, and their growth from this time of day on.
+"""The values of earlier days and weeks at the horizons, and their growth.
 
-They are read from the coarse record, once per coarse bin. Nothing is fitted, so nothing becomes stale.
+The growth is from this time of day on. Both are read from the coarse record, once per coarse bin. Nothing is fitted, so
+nothing becomes stale.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ COLUMNS: Final = 9
 
 
 class EarlierDays:
-    """The values of earlier days for the coarse bins from now to the last horizon, as a page of one row per bin.
+    """The values of earlier days for the coarse bins from now to the last horizon.
 
-    The page is cached: it changes only with the present coarse bin or the long-run mean.
+    They form a page with one row per bin. The page is cached: it changes only with the present coarse bin or the
+    long-run mean.
     """
 
     __slots__ = ("_ahead_s", "_is_all_past", "_now", "_page", "_series", "_typical", "_width")
@@ -92,7 +94,10 @@ class EarlierDays:
 
 
 def median(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each row without its NaNs, NaN for a row of NaNs. It is ten times as fast as NumPy's."""
+    """Return the median of each row without its NaNs, NaN for a row of NaNs.
+
+    It is ten times as fast as NumPy's.
+    """
     ordered = np.sort(rows, axis=1)
     count = rows.shape[1] - np.isnan(ordered).sum(axis=1)
     row_indices = np.arange(len(rows))

@@ -1,6 +1,7 @@
-"""Selection of the leader: the candidate with the smallest recent pinball loss, at each horizon, target and level.
+"""Selection of the leader: the candidate with the smallest recent pinball loss.
 
-The reactive candidate leads until another has beaten it by a margin on enough evidence, and again when none does.
+Each horizon, target and level has its own leader. The reactive candidate leads until another has beaten it by a margin
+on enough evidence, and again when none does.
 
 Example: the leader loses 0.80 of the reactive candidate's loss. A candidate that loses 0.77 replaces it, since 0.77 is
 below (1 - 0.03) * 0.80 = 0.776. One that loses 0.78 does not.
@@ -37,7 +38,10 @@ some idle replicas until the losses show it, an undetected shift up costs SLO vi
 
 
 class Selection:
-    """Exponentially weighted losses of each candidate, and of the reactive one over the same ticks."""
+    """Exponentially weighted losses of each candidate.
+
+    The losses of the reactive candidate over the same ticks are recorded with them.
+    """
 
     def __init__(self, candidates: int, overlap: NDArray[np.float64]) -> None:
         h, n = len(overlap), len(LEVELS)
@@ -49,7 +53,10 @@ class Selection:
         """Index of the leading candidate: (horizon, target, level)."""
 
     def note(self, due: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
-        """Add losses (due, 2, candidates, levels) at the horizons `due`; NaN for a candidate without a forecast."""
+        """Add losses at the horizons `due`.
+
+        The shape of `loss` is (due, 2, candidates, levels), with NaN for a candidate without a forecast.
+        """
         n = len(LEVELS)
         has_loss = ~np.isnan(loss[..., :1] + loss[:, :, :1, :1])
         new = np.empty((*loss.shape[:3], 2 * n + 1))
@@ -62,15 +69,19 @@ class Selection:
         self._update_leaders(due, self._ratio(sums, self._min_evidence[due]))
 
     def note_error(self, units: NDArray[np.float64]) -> None:
-        """Add each candidate's newest error at the shortest horizon, in units of its usual error; NaN for none."""
+        """Add each candidate's newest error at the shortest horizon.
+
+        Errors are in units of the candidate's usual error, with NaN for none.
+        """
         cusum = self._cusum + np.minimum(np.where(np.isnan(units), 0.0, units), CUSUM_CLIP) - CUSUM_ALLOWANCE
         self._cusum = np.minimum(np.maximum(cusum, 0.0), 2.0 * CUSUM_ALARM)
 
     def leaders(self, target: int, has_forecast: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the candidate to use at each horizon and level: the leader, or the best one that is usable.
+        """Return the candidate to use at each horizon and level.
 
-        `has_forecast` (candidates, H) is whether a candidate has a forecast. A candidate is not usable while its CUSUM
-        alarm is raised: demand has exceeded its forecasts by more than chance. The reactive one has no alarm.
+        It is the leader, or the best usable candidate if the leader is not usable. `has_forecast` (candidates, H) is
+        whether a candidate has a forecast. A candidate is not usable while its CUSUM alarm is raised: demand has
+        exceeded its forecasts by more than chance. The reactive one has no alarm.
         """
         on_track = self._cusum <= CUSUM_ALARM
         on_track[REACTIVE] = True
@@ -84,7 +95,10 @@ class Selection:
         return np.where(is_usable, leader, best)
 
     def ratio(self, due: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return losses relative to the reactive one's (due, 2, candidates, levels); infinite on little evidence."""
+        """Return losses relative to those of the reactive candidate.
+
+        The shape is (due, 2, candidates, levels). A ratio is infinite while there is little evidence.
+        """
         return self._ratio(self._sums[due], self._min_evidence[due])
 
     def _ratio(self, sums: NDArray[np.float64], min_evidence: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,7 +111,10 @@ class Selection:
         return ratio
 
     def _update_leaders(self, due: NDArray[np.int64], ratio: NDArray[np.float64]) -> None:
-        """Change leaders where another is better by the margin; back to the reactive one where none beats it."""
+        """Replace each leader that another candidate beats by the margin.
+
+        The reactive candidate leads again where no candidate beats it.
+        """
         leader = self.leader[due]
         leader_ratio = ratio.ravel()[_first(len(due), ratio.shape[2]) + len(LEVELS) * leader]
         best_ratio = ratio.min(axis=2)
@@ -109,6 +126,9 @@ class Selection:
 
 @lru_cache(maxsize=64)
 def _first(due: int, candidates: int) -> NDArray[np.int64]:
-    """Return the flat indices of the first candidates in an array (due, 2, candidates, levels): (due, 2, levels)."""
+    """Return the flat indices of the first candidates, of shape (due, 2, levels).
+
+    They index an array of shape (due, 2, candidates, levels).
+    """
     n = len(LEVELS)
     return candidates * n * np.arange(2 * due).reshape(due, 2, 1) + np.arange(n)

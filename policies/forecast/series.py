@@ -1,7 +1,7 @@
-"""A bounded, evenly spaced record of one measured value: fine for the last hours, coarse for the last two weeks.
+"""A bounded, evenly spaced record of one measured value.
 
-A bin holds the mean of its values, and NaN without a value: missing is not zero. A value before the newest bin is
-dropped.
+It is fine for the last hours and coarse for the last two weeks. A bin holds the mean of its values, and NaN without a
+value: missing is not zero. A value before the newest bin is dropped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ MIN_KNOWN_SHARE: Final = 0.75
 
 
 class Ring:
-    """The last `size` bins, addressed by their number since the start of the series. `last` is the newest."""
+    """The last `size` bins, addressed by their number since the start of the series.
+
+    `last` is the newest.
+    """
 
     __slots__ = ("_count", "_values", "last", "size")
 
@@ -79,10 +82,12 @@ class Ring:
         return float(known.sum(dtype=float)) / known.size if known.size else math.nan
 
     def actual(self, spans: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the newest value and the largest value of the newest bins, for spans of bins: (spans, 2).
+        """Return the newest value and the largest value of the newest bins.
 
-        NaN where the newest bin, or more than a quarter of a span, is unknown. Example: the newest bins are 1, 4, 2. A
-        span of 1 gives (2, 2), a span of 3 gives (2, 4).
+        The shape is (spans, 2), for spans of bins. The newest value is NaN if it is unknown. The largest value is
+        NaN if more than a quarter of the span is unknown.
+
+        Example: the newest bins are 1, 4, 2. A span of 1 gives (2, 2), a span of 3 gives (2, 4).
         """
         backwards = self.window(int(spans.max()))[::-1]
         last = spans - 1
@@ -95,7 +100,10 @@ class Ring:
         return actual
 
     def at(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the bins at `indices`; NaN for a gap, and for a bin that is too old or in the future."""
+        """Return the bins at `indices`.
+
+        A gap, a bin that is too old, and a bin in the future are NaN.
+        """
         if self.last is None:
             return np.full(indices.shape, np.nan)
         known = (indices <= self.last) & (indices > self.last - self.size)
@@ -103,11 +111,12 @@ class Ring:
 
 
 class DemandSeries:
-    """The record of one value: `fine` has a bin per tick, `coarse` one per five minutes (or per tick, if longer).
+    """The record of one value, in fine and coarse bins.
 
-    `step_s` is the time between ticks in seconds. The first value lies in the middle of its fine bin, so that ticks
-    that are a little early or late fall into separate bins. Coarse bins divide a day evenly: bin `i` has the time of
-    day `i % per_day`, of 288 at five minutes.
+    `fine` has a bin per tick. `coarse` has one per five minutes, or per tick if ticks are longer. `step_s` is the time
+    between ticks in seconds. The first value lies in the middle of its fine bin, so that ticks that are a little early
+    or late fall into separate bins. Coarse bins divide a day evenly: bin `i` has the time of day `i % per_day`, of 288
+    at five minutes.
     """
 
     __slots__ = ("_fine_start_s", "_shift_s", "coarse", "coarse_step_s", "fine", "per_day", "step_s")

@@ -1,9 +1,10 @@
 """Blast radius: limits on scale-in within a window, of the workload and of the fleet.
 
-Removals are counted from the observed sizes, whoever made them, so a refused write does not count. Where the share
-rounds to less than a pool's quantum, one quantum of one pool may go, or that pool would never shrink: a share of 0.1 of
-20 replicas lets 2 go from pools with a quantum of 1, or else 8 at once from a single pool with a quantum of 8, and in
-either case no more within the window.
+Removals are counted from the observed sizes, so those of other writers count, and a refused write does not. Where the
+share rounds to less than a pool's quantum, one quantum of one pool may be removed, or that pool would never shrink.
+
+Example: a share of 0.1 of 20 replicas allows the removal of 2 from pools with a quantum of 1, or of 8 at once from a
+single pool with a quantum of 8. In either case, no more are removed within the window.
 """
 
 from __future__ import annotations

@@ -45,9 +45,10 @@ class Outcome:
 
     @property
     def possible_replicas(self) -> int:
-        """The size that the platform may hold now: the larger one where it is not known whether the write was applied.
+        """The size that the platform may hold now.
 
-        Example: a write of 8 in the place of 2 had no response: 8 count until the size is read.
+        Where it is unknown whether the write was applied, it is the larger of the two sizes. Example: a write of 8 in
+        the place of 2 had no response: 8 count until the size is read.
         """
         if self.result in APPLIED:
             return self.after

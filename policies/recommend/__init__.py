@@ -1,1 +1,1 @@
-"""Policies that turn readings into recommendations."""
+"""Policies that compute recommendations from readings."""

@@ -48,7 +48,7 @@ class PolicyContext:
 
 
 class Policy(Protocol):
-    """A rule that turns readings into a recommendation: a frozen dataclass of its parameters.
+    """A rule that computes a recommendation from readings: a frozen dataclass of its parameters.
 
     - `post_demand`: False for a policy that measures demand, True for one that shapes the demand that others measured.
     - `can_activate`: whether it detects work at zero replicas.

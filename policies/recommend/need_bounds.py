@@ -24,16 +24,20 @@ MAX_NEED_RATIO: Final = 10.0
 
 
 def max_need(spec: WorkloadSpec, current: int | None) -> float:
-    """Return the largest need that counts, in replicas: 200 with max_replicas 20 and 5 current replicas."""
+    """Return the largest need that counts, in replicas.
+
+    Example: 200 with max_replicas 20 and 5 current replicas.
+    """
     return MAX_NEED_RATIO * max(spec.max_replicas, current or 0)
 
 
 def bounded_recommendation(
     recommendation: Recommendation, maximum: float, last_memory: Mapping[str, float]
 ) -> Recommendation:
-    """Return the recommendation with needs of at most `maximum`, or without a need if one is not finite.
+    """Return the recommendation with needs of at most `maximum`.
 
-    `last_memory` is the policy's memory before this tick. It replaces a memory with a value that is not finite.
+    If a need is not finite, the recommendation has no need. `last_memory` is the policy's memory before this tick. It
+    replaces a memory with a value that is not finite.
     """
     memory = recommendation.memory if all(map(math.isfinite, recommendation.memory.values())) else last_memory
     needs = [n for n in (recommendation.replicas, recommendation.unstabilized) if n is not None]

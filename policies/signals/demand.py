@@ -27,12 +27,17 @@ def whole_replicas(work: float) -> int:
 
 
 def work_of_amount(amount: float, per_replica: float) -> float:
-    """Return the replicas for an amount at `per_replica` each: 30 messages at 10 per replica need 3.0 replicas."""
+    """Return the replicas for an amount at `per_replica` each.
+
+    Example: 30 messages at 10 per replica need 3.0 replicas.
+    """
     return amount / per_replica
 
 
 def work_of_share(share: float, ready: int, target: float) -> float:
-    """Return the replicas that bring the mean usage of `ready` replicas from `share` to `target`.
+    """Return the replicas that bring the mean usage from `share` to `target`.
+
+    `share` is the usage of the `ready` replicas.
 
     Example: 10 ready replicas at 91 % usage with a target of 70 % need 10 * 0.91 / 0.7 = 13 replicas. At zero replicas
     no usage is measured and the result is 0: the caller must check `ready` first.
@@ -46,12 +51,18 @@ def equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> float:
 
 
 def replica_equivalents(spec: WorkloadSpec, sizes: Mapping[PoolName, int]) -> int:
-    """Return the same capacity as a size: 3 replicas that carry 0.5 each are 1.5 equivalents, a size of 2."""
+    """Return the same capacity as a size.
+
+    Example: 3 replicas that carry 0.5 each are 1.5 equivalents, a size of 2.
+    """
     return whole_replicas(equivalents(spec, sizes))
 
 
 def with_headroom(work: float, share: float) -> float:
-    """Return the replicas that carry `work` with `share` of their capacity free: 4.0 with 20 % free need 5.0."""
+    """Return the replicas that carry `work` with `share` of their capacity free.
+
+    Example: work of 4.0 with 20 % free needs 5.0.
+    """
     return work / (1.0 - share)
 
 
@@ -72,7 +83,9 @@ def serialized_work(work: float, groups_in_flight: float, groups_per_replica: fl
 def fresh_values(
     names: Iterable[SignalName], readings: Mapping[SignalName, Reading[float]]
 ) -> tuple[dict[SignalName, float], Evidence, str]:
-    """Return the fresh values among `names`, the evidence, and a text about readings that are not fresh and complete.
+    """Return the fresh values among `names`, and the evidence.
+
+    The third value is a text about readings that are not fresh and complete.
 
     Example: visible is fresh at 5, in_flight is absent: {visible: 5}, PARTIAL, "in_flight is absent (no answer)".
     """
@@ -101,7 +114,10 @@ def signal_names(source: str | None, quantities: Iterable[str]) -> tuple[SignalN
 def no_opinion(
     name: PolicyName, used: tuple[SignalName, ...], problems: str, memory: Mapping[str, float] | None = None
 ) -> Recommendation:
-    """Return the recommendation of a policy without fresh readings. It passes its `memory` on unchanged."""
+    """Return the recommendation of a policy without fresh readings.
+
+    It passes its `memory` on unchanged.
+    """
     reason = f"no fresh reading: {problems}"
     return Recommendation(name, None, Evidence.BLIND, active=False, reason=reason, used=used, memory=memory or {})
 

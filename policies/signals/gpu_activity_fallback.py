@@ -1,4 +1,6 @@
-"""Fallback demand from GPU utilization, while neither the engines nor a queue provide readings.
+"""Fallback demand from GPU utilization.
+
+It is used while neither the engines nor a queue provide readings.
 
 High GPU utilization is not high load: a continuously batching engine reads near 100 % with a single request, and so
 does every replica that is added. A policy that followed the reading would scale out without end. So utilization may

@@ -1,4 +1,7 @@
-"""The quantities that sources report of each latency with an SLO, and the priors of each latency."""
+"""The quantities and the priors of each latency with an SLO.
+
+Sources report the quantities.
+"""
 
 from __future__ import annotations
 

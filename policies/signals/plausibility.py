@@ -1,4 +1,6 @@
-"""Limits on readings: a value beyond its limit is not a measurement and must not change a size.
+"""Limits on readings.
+
+A value beyond its limit is not a measurement and must not change a size.
 
 A finite number may still be absurd: a counter that wrapped, a unit that is off by a factor of a billion, a corrupt
 response. The limits lie far above the values of the largest deployments, and low enough that no sum, product or array
@@ -57,7 +59,10 @@ MAX_PLAUSIBLE_REPLICAS: Final = 1_000_000
 
 
 def implausible(quantity: str, value: float) -> str:
-    """Return why `value` cannot be a measurement of `quantity`; empty if it can: 2e12 messages are beyond 1e12."""
+    """Return why `value` cannot be a measurement of `quantity`; empty if it can be one.
+
+    Example: 2e12 messages are beyond 1e12.
+    """
     limit = LIMITS.get(quantity, ANY_LIMIT)
     if 0 <= value <= limit:
         return ""
@@ -90,7 +95,10 @@ def short_number(value: float) -> str:
 
 
 def plausible(observation: Observation) -> Observation:
-    """Return the observation with each implausible reading and size replaced by `Absent` and its reason."""
+    """Return the observation without implausible readings and sizes.
+
+    Each is replaced by `Absent` and its reason.
+    """
     readings: dict[SignalName, Reading[float]] = {
         signal: Absent(reason)
         for signal, reading in observation.readings.items()

@@ -1,4 +1,6 @@
-"""Suspicion of false zeros: a source that reports 0 for everything at once, as throttled services do.
+"""Suspicion of false zeros.
+
+A source that reports 0 for everything at once is suspected, as throttled services report such zeros.
 
 A single tick cannot tell false zeros from an idle service, but the history can. Zeros are false if the same amount of
 work stands before and after them. After that, the zeros of this source must last longer before they count: the more
@@ -66,7 +68,10 @@ class FalseZeroRate:
 
     @property
     def share(self) -> float:
-        """Estimated share of false zeros, by Laplace's rule of succession: 1 of 20 gives (1 + 1) / (20 + 2) = 0.091."""
+        """Estimated share of false zeros, by Laplace's rule of succession.
+
+        Example: 1 of 20 gives (1 + 1) / (20 + 2) = 0.091.
+        """
         return (self.false_zeros + 1) / (self.ticks + 2)
 
 
@@ -137,7 +142,9 @@ class SourceActivity:
         return min(before, work) >= MIN_WORK and max(before, work) <= MAX_WORK_RATIO * min(before, work)
 
     def _recent_false_zero(self, since: float, interval_s: float) -> tuple[float, str]:
-        """Return how long zeros that begin at `zeros_since` must last because of earlier false zeros, and the reason.
+        """Return the minimum duration of zeros after earlier false zeros, and the reason.
+
+        Zeros that begin at `since` must last this long in seconds. Without recent false zeros it is 0.
 
         Example: 1 of the 20 ticks of the last 300 s was a false zero that lasted 15 s. The estimated share is
         (1 + 1) / (20 + 2) = 0.091. A run of ln(1e-6) / ln(0.091) = 5.8 false zeros is as rare as `MAX_RUN_CHANCE`, so
@@ -219,7 +226,9 @@ def _fresh(observation: Observation) -> dict[str, dict[SignalName, float]]:
 
 
 def _work(values: Mapping[SignalName, float], observation: Observation) -> float:
-    """Return the sum of a source's values. A value up to 1 may be a mean share, so it counts for each ready replica.
+    """Return the sum of a source's values.
+
+    A value up to 1 may be a mean share, so it counts for each ready replica.
 
     Example: 12 requests running and a utilization of 0.5 on 4 ready replicas give 12 + 4 * 0.5 = 14.
     """

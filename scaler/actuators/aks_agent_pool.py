@@ -1,4 +1,6 @@
-"""AKS agent pools: the count is written by PUT of the whole profile, nodes are the scale set's.
+"""AKS agent pools.
+
+The count is written by PUT of the whole profile. The nodes are those of the pool's scale set.
 
 One read covers all agent pools of a cluster. A node is ready when its machine runs and its provisioning succeeded,
 which ends when the node joins the cluster. AKS runs one operation at a time and grants one write a minute in the long
@@ -49,7 +51,10 @@ async def open_aks_agent_pool(
 
 
 class AksResizer:
-    """The actuator's port, with a memory of the last accepted write and of the nodes that served."""
+    """The actuator's port.
+
+    It remembers the last accepted write and the nodes that served.
+    """
 
     def __init__(  # noqa: PLR0913 - its components
         self,
@@ -97,7 +102,10 @@ class AksResizer:
 
     @validated
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
-        """Read the profile and write it back whole with the new count: none of its fields may be stale."""
+        """Read the profile and write it back whole with the new count.
+
+        It is read first because none of its fields may be stale.
+        """
         body = await self._arm.get(READ_POOLS, self._spec.path, urgent=True)
         profile = _properties(self._spec.path, body)
         if count(profile) == replicas:
@@ -172,7 +180,10 @@ class AksResizer:
         return None, ""
 
     async def _write_failure(self, profile: Mapping[str, Any]) -> Shortfall | None:
-        """Return why nodes are missing: the failure of the write, or else the one that the profile reports."""
+        """Return why nodes are missing.
+
+        It is the failure of the write, or else the one that the profile reports.
+        """
         failure = await self._operation.shortfall()
         if failure is None and profile.get("provisioningState") == "Failed":
             error = (profile.get("status") or {}).get("provisioningError")

@@ -1,4 +1,6 @@
-"""An EC2 Auto Scaling group: its desired capacity, its instances by zone and market, and failed launches.
+"""An EC2 Auto Scaling group.
+
+Observed are its desired capacity, its instances by zone and market, and failed launches.
 
 There are two ways to grow. `desired_capacity` sets the size and lets the group launch; failures appear later in the
 scaling activities. `instances` launches zone by zone, and the response has each zone's errors. Shrinking sets the size.
@@ -82,7 +84,10 @@ class AsgResizer(AwsResizer):
         )
 
     async def _launch(self, group: AutoScalingGroup, replicas: int) -> None:
-        """Launch zone by zone, the emptiest zone first, until all are launched or no zone has capacity left."""
+        """Launch zone by zone, the emptiest zone first.
+
+        It ends when all are launched or no zone has capacity left.
+        """
         if any(m.units != 1 for m in group.machines):
             raise Misconfigured(f"{self._what} uses instance weights, which require launch: desired_capacity")
         self._require_listed(group)
@@ -98,7 +103,10 @@ class AsgResizer(AwsResizer):
             raise join_failures(failures).error()
 
     def _require_listed(self, group: AutoScalingGroup) -> None:
-        """Raise `Conflict` while the group does not list its launched instances: they would be launched again."""
+        """Raise `Conflict` while the group does not list its launched instances.
+
+        Otherwise they would be launched again.
+        """
         if unlisted := self._count_unlisted(group):
             raise Conflict(
                 f"{self._what} does not list {unlisted} instances yet that it just launched; the next tick retries"
@@ -123,7 +131,9 @@ class AsgResizer(AwsResizer):
         return sorted(group.zones, key=lambda zone: (count_by_zone[zone], zone))
 
     async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[LaunchFailure]]:
-        """Launch `count` instances in a zone; return the number launched, and the errors. Raises port errors.
+        """Launch `count` instances in a zone.
+
+        Return the number launched, and the errors. Raises port errors.
 
         After a lost response it is unknown whether they were launched: the repeated call has the same token.
         """

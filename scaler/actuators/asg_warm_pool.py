@@ -1,6 +1,7 @@
-"""The warm pool of an EC2 Auto Scaling group. Its size is absolute: MinSize and MaxGroupPreparedCapacity are equal.
+"""The warm pool of an EC2 Auto Scaling group.
 
-AWS refills the instances that the group takes from it on scale-out. The serving pool is a pool of its own: `asg`.
+Its size is absolute: MinSize and MaxGroupPreparedCapacity are equal. AWS refills the instances that the group takes
+from it on scale-out. The serving pool is a pool of its own: `asg`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""CapacityBuffer: capacity for further pods that Karpenter or the Cluster Autoscaler keeps free as warm nodes.
+"""CapacityBuffer: capacity for further pods, kept free as warm nodes.
 
-Its size is `.spec.replicas`. Karpenter reports how many of them fit on existing nodes; without that report none is
-ready.
+Karpenter or the Cluster Autoscaler keeps the nodes. The size of a buffer is `.spec.replicas`. Karpenter reports how
+many of them fit on existing nodes; without that report none is ready.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class BufferResizer:
 
 
 def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Shortfall | None]:
-    """Return the replicas with capacity now, those without, and the reason. Unreported ones are not ready.
+    """Return the replicas with capacity now, those without, and the reason.
+
+    Unreported replicas are not ready.
 
     Example: 5 replicas and "2/5 virtual pods required new capacity, 1 failed": 5 - 2 - 1 = 2 ready, 1 failed.
     """

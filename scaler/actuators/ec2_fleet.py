@@ -1,7 +1,8 @@
-"""An EC2 Fleet that maintains its size: this adapter sets the total target capacity, the fleet launches and terminates.
+"""An EC2 Fleet that maintains its size.
 
-The fleet's launch template overrides and allocation strategy choose types and zones. A target counts instances, so
-fleets with weights are refused.
+This adapter sets the total target capacity, and the fleet launches and terminates instances. The fleet's launch
+template overrides and allocation strategy choose types and zones. A target counts instances, so fleets with weights are
+refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""EC2 instances launched by instant fleets: the response lists the launched instances and the errors of the others.
+"""EC2 instances launched by instant fleets.
 
-EC2 stores no size for them: the size is the number of instances with the pool's tag. EC2 lists launches and
-terminations some seconds later, so both are remembered for `SHOWN_S`. A launch whose response was lost is repeated
-under its own token before any other launch.
+The response to a launch lists the launched instances and the errors of the others. EC2 stores no size for a pool: the
+size is the number of instances with the pool's tag. EC2 lists launches and terminations some seconds later, so both are
+remembered for `SHOWN_S`. A launch whose response was lost is repeated under its own token before any other launch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ async def open_ec2_instant_fleet(
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A launch of `count` instances to reach `target` instances, first requested at `requested_at`."""
+    """A launch of `count` instances to reach `target` instances.
+
+    It was first requested at `requested_at`.
+    """
 
     token: str
     count: int
@@ -163,7 +166,10 @@ class InstantResizer(AwsResizer):
         }
 
     def _options(self) -> dict[str, Any]:
-        """Return EC2's allocation strategy among subnets and types: rare interruptions and a low price."""
+        """Return EC2's allocation strategy among subnets and types.
+
+        It aims at rare interruptions and a low price.
+        """
         if self._spec.market == "spot":
             return {"SpotOptions": {"AllocationStrategy": "price-capacity-optimized"}}
         if self._spec.market == "reserved":
@@ -183,7 +189,10 @@ class InstantResizer(AwsResizer):
         )
 
     def _victims(self, machines: Sequence[Ec2Instance], count: int) -> list[str]:
-        """Return the ids to terminate: interruption pending first, then not ready, then from the fullest zone.
+        """Return the ids of the instances to terminate.
+
+        The first ones have an interruption pending, the next ones are not ready, and the others are from the fullest
+        zone.
 
         Example: with 3 ready instances in zone a and 2 in zone b, the first victim is from a, then the zones are equal
         and the highest id goes.

@@ -99,7 +99,10 @@ class EksResizer(AwsResizer):
             raise Unavailable(f"AWS eks:DescribeNodegroup of {self._about}: malformed node group: {e!r}") from e
 
     async def _requested_size(self, nodes: NodeGroupState) -> int:
-        """Return the size of this process's update while it is in progress, else the node group's own size."""
+        """Return the size of this process's update while it is in progress.
+
+        Otherwise return the node group's own size.
+        """
         if self._update is None:
             return nodes.desired
         update, size = self._update
@@ -124,7 +127,10 @@ class EksResizer(AwsResizer):
         return nodes.desired
 
     async def _shortfall(self, nodes: NodeGroupState, group: AutoScalingGroup) -> Shortfall | None:
-        """Return why requested nodes are missing: the failure of the group's last launch, else EKS's health issue."""
+        """Return why requested nodes are missing.
+
+        It is the failure of the group's last launch, or else EKS's health issue.
+        """
         launch_shortfall = await self._groups.shortfall(group.name, self._writes.raised_at, nodes.market)
         issues = tuple(issue for issue in nodes.issues if issue[0] in SCALING_ISSUES)
         if launch_shortfall is not None or not issues:
@@ -137,7 +143,10 @@ class EksResizer(AwsResizer):
         return Shortfall(self._dated_issues[1], cause.reason, cause.lasting)
 
     def _group_writer(self, nodes: NodeGroupState, group: AutoScalingGroup) -> str | None:
-        """Return the writer of the Auto Scaling group where its size differs from the one that EKS requested."""
+        """Return the other writer of the Auto Scaling group, if there is one.
+
+        It has set a size that differs from the one that EKS requested.
+        """
         if self._update is not None or nodes.status != "ACTIVE" or group.desired == nodes.desired:
             return None
         return f"another writer, probably a Cluster Autoscaler, set Auto Scaling group {group.name} to {group.desired}"

@@ -1,8 +1,9 @@
-"""Compute Engine: the machines of a managed instance group, in one zone or spread over a region's.
+"""Compute Engine: the machines of a managed instance group.
 
-A resize is accepted at once, whether or not there is capacity: the group retries each machine until it starts. Missing
-machines show in the machines' last attempts and the group's errors, and are reported with type, zone and market. In a
-regional group the group's own distribution policy chooses the zones.
+The group is in one zone, or spread over a region's zones. A resize is accepted at once, whether or not there is
+capacity: the group retries each machine until it starts. Missing machines show in the machines' last attempts and the
+group's errors, and are reported with type, zone and market. In a regional group the group's own distribution policy
+chooses the zones.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def permissions(spec: GceMig) -> list[str]:
 
 
 def distribution_changes(spec: GceMig, group: instance_groups.InstanceGroup) -> dict[str, Any]:
-    """Return the fields that differ from the configured distribution and machine types; empty where none do."""
+    """Return the fields that differ from the configured distribution and machine types.
+
+    It is empty where none do.
+    """
     changes: dict[str, Any] = {}
     if spec.shape and spec.shape.upper() != (group.shape or "EVEN"):
         changes["distributionPolicy"] = {"targetShape": spec.shape.upper()}

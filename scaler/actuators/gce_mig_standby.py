@@ -1,8 +1,8 @@
-"""Compute Engine: suspended or stopped machines of a managed instance group, which start sooner than new ones.
+"""Compute Engine: suspended or stopped machines of a managed instance group.
 
-Suspended machines keep their memory, which costs money; machines with GPUs cannot be suspended. Stopped machines cost
-only their disks. Neither holds capacity: a start may fail like a creation. The size is a field of the group, written
-under the observed fingerprint.
+They start sooner than new ones. Suspended machines keep their memory, which costs money; machines with GPUs cannot be
+suspended. Stopped machines cost only their disks. Neither holds capacity: a start may fail like a creation. The size is
+a field of the group, written under the observed fingerprint.
 """
 
 from __future__ import annotations

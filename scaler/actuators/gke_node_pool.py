@@ -121,7 +121,10 @@ class GkeNodePoolResizer:
         return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _pool(self, *, urgent: bool = False) -> container.NodePool:
-        """Return the node pool. Raises port errors, and `Misconfigured` where it contradicts the configuration."""
+        """Return the node pool.
+
+        Raises port errors, and `Misconfigured` where it contradicts the configuration.
+        """
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if not zones or (pool.status in STEADY and len(pool.groups) < zones):
@@ -148,7 +151,10 @@ class GkeNodePoolResizer:
         return "GKE's cluster autoscaler" if pool.autoscaled and self._spec.sized_by == "size" else None
 
     def _bounds(self, pool: container.NodePool, minimum: int) -> dict[str, object]:
-        """Return the autoscaler's bounds with another minimum: total ones, since GPUs may be in any zone."""
+        """Return the autoscaler's bounds with another minimum.
+
+        They are total bounds, since GPUs may be in any zone.
+        """
         maximum = max(container.autoscaler_bounds(pool)[1] or 0, minimum)
         policy = pool.autoscaling.get("locationPolicy", "ANY")
         return {"enabled": True, "totalMinNodeCount": minimum, "totalMaxNodeCount": maximum, "locationPolicy": policy}

@@ -121,7 +121,10 @@ class GkeTpuSlicesResizer:
         return frozenset(self._deleted_at)
 
     def _free_names(self, count: int, existing: set[str]) -> list[str]:
-        """Return `count` names with the lowest numbers that no existing or recently deleted slice has."""
+        """Return `count` free names, with the lowest numbers.
+
+        A name is free if no existing or recently deleted slice has it.
+        """
         names, number = list[str](), 0
         while len(names) < count:
             name = f"{self._spec.name}-{number}"
@@ -131,7 +134,10 @@ class GkeTpuSlicesResizer:
         return names
 
     async def _write_each(self, write: Callable[[str], Awaitable[None]], names: Iterable[str]) -> None:
-        """Write one after another. After at least one success, a refusal ends the loop, and the next tick retries."""
+        """Write one after another.
+
+        After at least one success, a refusal ends the loop, and the next tick retries.
+        """
         for accepted, name in enumerate(names):
             try:
                 await write(name)

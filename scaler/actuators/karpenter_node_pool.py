@@ -1,8 +1,8 @@
-"""Karpenter: the nodes of a NodePool with a fixed size (static capacity), set by its scale subresource.
+"""Karpenter: the nodes of a NodePool with a fixed size (static capacity).
 
-Karpenter launches and replaces the machines. Its NodeClaims show each machine's progress, their events show missing
-capacity, and the nodes' taints show pending interruptions. A dynamic NodePool has no size: Karpenter sizes it by
-pending pods.
+Its scale subresource sets the size. Karpenter launches and replaces the machines. Its NodeClaims show each machine's
+progress, their events show missing capacity, and the nodes' taints show pending interruptions. A dynamic NodePool has
+no size: Karpenter sizes it by pending pods.
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ class KarpenterResizer:
         return claim.leaving or (node is not None and self._observers.nodes.interruption_reason(node) != "")
 
     def _match_returned(self, claims: list[NodeClaim]) -> None:
-        """Match claims that leave without a notice with the nodes that this process returned, up to their number."""
+        """Match claims that leave without a notice with the returned nodes.
+
+        Nodes that this process returned match up to their number.
+        """
         self._returned_claims &= {claim.name for claim in claims}
         for claim in claims:
             if (
@@ -141,7 +144,10 @@ class KarpenterResizer:
                 self._returned -= 1
 
     def _count_interruptions(self, claims: list[NodeClaim], ready: list[NodeClaim]) -> None:
-        """Count the spot nodes that are gone since the last observation, except those that this process returned."""
+        """Count the spot nodes that are gone since the last observation.
+
+        Those that this process returned do not count.
+        """
         present = {claim.name for claim in claims}
 
         def was_interrupted(name: str, noticed: bool) -> bool:
@@ -163,7 +169,10 @@ class KarpenterResizer:
         )
 
     def _missing(self, pool: CustomObject, desired: int, claims: list[NodeClaim]) -> tuple[int, Shortfall | None]:
-        """Return the number of missing nodes and the reason: the NodePool's own limit, or missing cloud capacity."""
+        """Return the number of missing nodes and the reason.
+
+        The reason is the NodePool's own limit, or missing cloud capacity.
+        """
         launched = [claim for claim in claims if claim.launched_at is not None and not claim.leaving]
         missing = desired - len(launched)
         if missing <= 0:

@@ -1,4 +1,6 @@
-"""Kubernetes: any object with a scale subresource: Deployment, StatefulSet, LeaderWorkerSet, custom resource.
+"""Kubernetes: any object with a scale subresource.
+
+It may be a Deployment, StatefulSet, LeaderWorkerSet or custom resource.
 
 Sizes are read from one watch that all workloads of a namespace share, and written through the scale subresource if the
 object is still the observed one. Another writer is reported, and its size left alone for a while: an HPA, a KEDA
@@ -148,7 +150,10 @@ class KubernetesResizer:
     # --- pods
 
     def _draining_pods(self, state: ScalableState) -> Sequence[Pod]:
-        """Return the draining pods; the last known ones while pods are unknown, so that scale-out does not wait."""
+        """Return the draining pods.
+
+        While pods are unknown, return the last known ones, so that scale-out does not wait.
+        """
         if self._drainer is None or self._replica_observer is None:
             return ()
         if self._replica_observer.pods.fresh or self._draining is None:
@@ -178,7 +183,10 @@ class KubernetesResizer:
 
 
 def missing_replicas(state: ScalableState, details: ReplicaDetails | None) -> tuple[int, Shortfall | None]:
-    """Return the number of missing replicas and the reason: refused pods, and pods without a node."""
+    """Return the number of missing replicas and the reason.
+
+    Refused pods and pods without a node count as missing.
+    """
     failed, shortfall = (details.failed, details.shortfall) if details else (0, None)
     if state.refusal is not None:
         text = state.refusal.text

@@ -69,7 +69,10 @@ async def open_vllm_sleep(
 
 
 class VllmSleepResizer:
-    """The actuator's port, with a memory of each engine's last reported state for the time it does not respond."""
+    """The actuator's port.
+
+    It remembers each engine's last reported state for the time that the engine does not respond.
+    """
 
     def __init__(self, spec: VllmSleep, context: Context, mode: SleepMode, loads: Loads, flights: Singleflight) -> None:
         self._urls = tuple(map(URL, spec.urls))
@@ -99,7 +102,10 @@ class VllmSleepResizer:
             await self._sleep(len(awake) - replicas, [engine for engine in awake if engine.awake])
 
     async def permits(self) -> Sequence[Permit]:
-        """Return whether the engines have these endpoints; a call itself would be needed to check permissions."""
+        """Return whether the engines have these endpoints.
+
+        A call itself would be needed to check permissions.
+        """
         engines = await self._read_engines()
         return [
             Permit(f"sleep mode of {engine.url}", True if engine.awake is not None else None, str(engine.error or ""))
@@ -127,7 +133,10 @@ class VllmSleepResizer:
         return EngineState(url, awake, ready=awake and await self._mode.is_healthy(url))
 
     def _counts_as_awake(self, engine: EngineState) -> bool:
-        """Return whether it counts as awake: by a call in flight, else its present state, else its last one."""
+        """Return whether the engine counts as awake.
+
+        A call in flight decides, else the engine's present state, else its last one.
+        """
         for awake in (True, False):
             if self._flights.in_flight((engine.url, awake)):
                 return awake
@@ -142,7 +151,10 @@ class VllmSleepResizer:
             raise OutOfCapacity(f"{count} more engines are required, but only {len(chosen)} were asleep")
 
     async def _sleep(self, count: int, awake: list[EngineState]) -> None:
-        """Put idle engines to sleep. Raises `Unavailable` where fewer are idle: the next tick retries."""
+        """Put idle engines to sleep.
+
+        Raises `Unavailable` where fewer than `count` are idle: the next tick retries.
+        """
         loads = await asyncio.gather(*(self._loads.read(engine.url / "metrics") for engine in awake))
         idle = [engine for engine, load in zip(awake, loads, strict=True) if load == 0]
         chosen = idle[::-1][:count]

@@ -1,8 +1,9 @@
-"""Azure virtual machine scale sets: the capacity is written by PATCH under its etag, machines are read one by one.
+"""Azure virtual machine scale sets.
 
-An accepted write is an operation that may fail minutes later: every tick follows it, and reports missing machines with
-the reason. Both orchestration modes are supported; a Flexible set may mix spot and regular machines by its priority mix
-policy, and the parts have each market's count.
+The capacity is written by PATCH under its etag. Machines are read one by one. An accepted write is an operation that
+may fail minutes later: every tick follows it, and reports missing machines with the reason. Both orchestration modes
+are supported; a Flexible set may mix spot and regular machines by its priority mix policy, and the parts have each
+market's count.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ async def open_vmss(spec: Vmss, context: Context, workload: WorkloadName, pool: 
 
 
 class VmssResizer:
-    """The actuator's port, with a memory of the last accepted write and of the machines that served."""
+    """The actuator's port.
+
+    It remembers the last accepted write and the machines that served.
+    """
 
     def __init__(  # noqa: PLR0913 - its components
         self,
@@ -86,7 +90,10 @@ class VmssResizer:
 
     @validated
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
-        """Remove failed or evicted machines first, by name; otherwise Azure might remove serving ones."""
+        """Remove failed or evicted machines first, by name.
+
+        Otherwise Azure might remove serving ones.
+        """
         broken = self._view.broken[: max(0, observed.desired - replicas)]
         if broken:
             await self._remove(broken, observed)

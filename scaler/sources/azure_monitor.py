@@ -1,7 +1,7 @@
-"""Azure Monitor: any platform metric of one resource; equal queries for up to 50 resources share one call.
+"""Azure Monitor: any platform metric of one resource.
 
-Samples come a minute apart and one to three minutes late; each keeps its own time. A missing sample is not zero: Azure
-omits minutes in which nothing was sent.
+Equal queries for up to 50 resources share one call. Samples come a minute apart and one to three minutes late; each
+keeps its own time. A missing sample is not zero: Azure omits minutes in which nothing was sent.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class AzureMonitorSource:
         return await check_permissions(self._arm, self._spec.resource, (READ,))
 
     async def _read_all(self, now: float) -> dict[str, Fresh[float] | Absent]:
-        """Return the readings of one query per aggregation. Raises a port error where every query fails."""
+        """Return the readings of one query per aggregation.
+
+        Raises a port error where every query fails.
+        """
         spec = self._spec
         by_aggregation: defaultdict[str, list[str]] = defaultdict(list)
         for quantity in spec.metrics:

@@ -27,7 +27,10 @@ SPAN_S: Final = 86_400.0
 
 
 class AzureMonitorPast:
-    """Means over steps of `step_s` seconds from `since` to `until` (seconds since the Unix epoch)."""
+    """Means over steps of `step_s` seconds, from `since` to `until`.
+
+    `since` and `until` are in seconds since the Unix epoch.
+    """
 
     def __init__(self, spec: AzureMonitor, batches: MetricsBatches, since: float, until: float, step_s: float) -> None:
         self._spec = spec
@@ -39,7 +42,10 @@ class AzureMonitorPast:
         self._minutes = math.ceil((since + self.steps * step_s) / BUCKET_S) - self._first
 
     async def read(self, quantity: str) -> NDArray[np.float64]:
-        """Return a quantity's mean in each step; NaN where unknown. Shape (`steps`,). Raises port errors."""
+        """Return a quantity's mean in each step; NaN where unknown.
+
+        The shape is (`steps`,). Raises port errors.
+        """
         name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
         query = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
         minutes_by_series: dict[str, NDArray[np.float64]] = {}

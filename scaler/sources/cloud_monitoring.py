@@ -1,4 +1,6 @@
-"""Google Cloud Monitoring: any metric by filter, GPU and TPU utilization by preset, and PromQL.
+"""Google Cloud Monitoring as a source.
+
+It reads any metric by filter, GPU and TPU utilization by preset, and PromQL.
 
 Cloud Monitoring aligns and reduces a filter's series to one number, whose time is the beginning of its period. A
 missing value is not zero; where a part could not be queried, a sum is a lower bound and a mean is absent.

@@ -1,7 +1,7 @@
-"""The reason why a quantity has no series: its replicas are gone, or the metric never existed.
+"""The reason why a quantity has no series.
 
-The first is normal (scaled to zero). The second is a wrong name or label and must be reported: an autoscaler on a
-metric that does not exist never scales.
+Either its replicas are gone, or the metric never existed. The first is normal (scaled to zero). The second is a wrong
+name or label and must be reported: an autoscaler on a metric that does not exist never scales.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class MissingSeries:
         self._known: dict[str, tuple[float, str]] = {}
 
     async def reasons(self, missing: Mapping[str, MetricSelector], until: float | None) -> Mapping[str, str]:
-        """Return the reason for each of the `missing` quantities, looked up every five minutes, by the time `until`."""
+        """Return the reason for each of the `missing` quantities.
+
+        Reasons are looked up every five minutes, by the time `until`.
+        """
         now = self._clock.now()
         self._known = {q: known for q, known in self._known.items() if q in missing}
         for quantity in missing.keys() - self._known.keys():

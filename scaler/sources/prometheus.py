@@ -107,7 +107,10 @@ class PrometheusSource:
         return await PrometheusPast(self._api, since, until, step_s).read(self._spec, quantities)
 
     async def _query_all(self) -> dict[str, QueryPart]:
-        """Return the result of each part: one joint query, and separate ones for queries not yet accepted."""
+        """Return the result of each part.
+
+        There is one joint query, and separate ones for queries not yet accepted.
+        """
         unknown = [key for key in self._configured if key not in self._result_kinds]
         joined = {
             key: _as_series(text, self._result_kinds[key])

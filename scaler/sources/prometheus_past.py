@@ -1,7 +1,8 @@
-"""Past readings of a Prometheus source: means over even steps, by the same recipes, in few requests.
+"""Past readings of a Prometheus source.
 
-Rates cover the whole step; gauges and configured queries are sampled once a step. Steps in which a target could not be
-scraped are gaps for all totals, since Prometheus omits such replicas.
+They are means over even steps, by the same recipes, in few requests. Rates cover the whole step; gauges and configured
+queries are sampled once a step. Steps in which a target could not be scraped are gaps for all totals, since Prometheus
+omits such replicas.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ DEADLINE_S: Final = 20.0
 
 
 class PrometheusPast:
-    """Means of quantities over steps of `step_s` from `since` to `until` (seconds since the Unix epoch)."""
+    """Means of quantities over steps of `step_s`, from `since` to `until`.
+
+    `since` and `until` are in seconds since the Unix epoch.
+    """
 
     def __init__(self, api: PrometheusApi, since: float, until: float, step_s: float) -> None:
         self._api = api
@@ -42,7 +46,10 @@ class PrometheusPast:
         self.steps = max(0, math.floor((until - since) / step_s + 1e-6))
 
     async def read(self, spec: Prometheus, quantities: Collection[str]) -> dict[str, NDArray[np.float64]]:
-        """Return each quantity's mean in every step; NaN where unknown. Shape (`steps`,). Raises port errors."""
+        """Return each quantity's mean in every step; NaN where unknown.
+
+        The shape is (`steps`,). Raises port errors.
+        """
         recipes = {q: r for q, r in spec.recipes().items() if q in quantities and r.aggregation != "late"}
         terms = {q: value_query(r, spec.match, self._step_s) for q, r in recipes.items()}
         means: dict[str, NDArray[np.float64]] = {}

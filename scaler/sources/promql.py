@@ -27,7 +27,10 @@ KEYWORDS: Final = frozenset(
 
 
 def quoted(text: str) -> str:
-    """Return a PromQL string literal. JSON's escapes are valid in PromQL except surrogates, which are not used here."""
+    """Return a PromQL string literal.
+
+    JSON's escapes are valid in PromQL except surrogates, which are not used here.
+    """
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -37,10 +40,10 @@ def selector(name: str, labels: Mapping[str, str]) -> str:
 
 
 def value_query(recipe: Recipe, match: Mapping[str, str], window_s: float) -> str:
-    """Return the query of a quantity; for a late share that of the histogram, one series per bucket.
+    """Return the query of a quantity.
 
-    PromQL has no function for the share above a limit. Replicas may use different names of one metric, as during an
-    upgrade, so the query covers all names.
+    For a late share, it is that of the histogram, one series per bucket. PromQL has no function for the share above a
+    limit. Replicas may use different names of one metric, as during an upgrade, so the query covers all names.
     """
     if recipe.aggregation == "average":
         return f"{value_query(recipe.numerator, match, window_s)} / {value_query(recipe.denominator, match, window_s)}"
@@ -64,7 +67,9 @@ def time_query(recipe: Recipe, match: Mapping[str, str]) -> str:
 
 
 def lost_targets_query(recipe: Recipe, match: Mapping[str, str]) -> str:
-    """Return the query of the number of lost targets: those with the metric within `LOST_S` that cannot be scraped now.
+    """Return the query of the number of lost targets.
+
+    A lost target had the metric within `LOST_S` and cannot be scraped now.
 
     Prometheus drops the series of such a target at once, and a sum without them looks like less load. A replica that
     is starting has no series yet, and one that was removed is no longer a target: neither counts.
@@ -74,7 +79,10 @@ def lost_targets_query(recipe: Recipe, match: Mapping[str, str]) -> str:
 
 
 def joint_query(terms: Mapping[str, str]) -> str:
-    """Return one query for many, with each result labelled by its key. Newlines end a comment in a configured query."""
+    """Return one query for many, with each result labelled by its key.
+
+    Newlines end a comment in a configured query.
+    """
     return " or ".join(f'label_replace(\n{query}\n, "{LABEL}", "{key}", "", "")' for key, query in terms.items())
 
 
@@ -90,7 +98,10 @@ def _selectors(recipe: Recipe, match: Mapping[str, str]) -> list[str]:
 
 
 def _histograms(parts: list[str]) -> list[str]:
-    """Return each replica's buckets under its first available name only: bounds may differ between names."""
+    """Return each replica's buckets under its first available name only.
+
+    Bucket bounds may differ between names.
+    """
     return [
         f"({part}{''.join(f' unless ignoring (le) {earlier}' for earlier in parts[:i])})" if i else part
         for i, part in enumerate(parts)

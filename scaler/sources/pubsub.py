@@ -112,7 +112,10 @@ class PubSubSource:
         return f"the newest sample is {age_s:.0f} s old" if age_s > self._spec.max_age_s else ""
 
     async def _check(self) -> None:
-        """Check at intervals that the subscription exists and can be pulled from. Raises `Misconfigured`."""
+        """Check at intervals that the subscription exists and can be pulled from.
+
+        Raises `Misconfigured`.
+        """
         now = self._clock.now()
         if not now < self._check_at <= now + CHECK_S:
             try:
@@ -137,7 +140,9 @@ class PubSubSource:
 
 
 def age_growth_s(series: TimeSeries, now: float, max_s: float) -> float:
-    """Return the growth of the oldest message's age since its sample, at most `max_s`; 0 for another message.
+    """Return the growth of the oldest message's age since its sample. Seconds.
+
+    It is at most `max_s`, and 0 for another message.
 
     Example: samples of 100 s and 160 s, one minute apart: the age grew by the full 60 s, so 30 s after the last sample
     it is 30 s more. After samples of 100 s and 40 s it is not extended.
@@ -155,7 +160,10 @@ def age_growth_s(series: TimeSeries, now: float, max_s: float) -> float:
 
 
 def _lagging_regions(series: Sequence[TimeSeries]) -> str:
-    """Return the regions whose samples lag by more than 1.5 sampling intervals; empty without one."""
+    """Return the regions whose samples lag by more than 1.5 sampling intervals.
+
+    It is empty without one.
+    """
     newest = max(item.points[0].at for item in series)
     lagging = [s.labels.get("region", "?") for s in series if newest - s.points[0].at > 1.5 * PUBSUB_SAMPLE_S]
     return f"no recent sample from {', '.join(sorted(lagging))}" if lagging else ""

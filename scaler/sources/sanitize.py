@@ -1,4 +1,7 @@
-"""Validation of measurements: rejects sentinels, NaN, infinities, negative counts and implausible values."""
+"""Validation of measurements.
+
+It rejects sentinels, NaN, infinities, negative counts and implausible values.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ SHOWN: Final = 100
 
 
 def sanitize(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
-    """Return `value` as a reading of `quantity`, or the reason why it is not valid. Quantities are >= 0, shares <= 1.
+    """Return `value` as a reading of `quantity`, or the reason why it is not valid.
 
-    `missing` names the missing part of a total, which makes it a lower bound.
+    Quantities are >= 0, shares <= 1. `missing` names the missing part of a total, which makes it a lower bound.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return Absent(f"{value!r:.{SHOWN}} is not a number")

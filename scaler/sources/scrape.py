@@ -1,4 +1,6 @@
-"""The engines' own /metrics pages, for setups without Prometheus, or where readings of 30 s are too old.
+"""The engines' own /metrics pages.
+
+This source is for setups without Prometheus, or where readings of 30 s are too old.
 
 Every tick reads all engines at once, each until shortly before the deadline. If one does not respond, a total over the
 others is a lower bound, which may raise the size but not lower it, and a mean is absent; if one has no such metric, the
@@ -34,7 +36,10 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 async def resolve_addresses(host: str, port: int) -> Sequence[str]:
-    """Return all IPv4 addresses of a name, or else IPv6 ones, so that a dual-stacked engine counts once."""
+    """Return all IPv4 addresses of a name, or else IPv6 ones.
+
+    So a dual-stacked engine counts once.
+    """
     loop = asyncio.get_running_loop()
     entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -98,7 +103,10 @@ class ScrapeSource:
         return {q: with_missing(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
 
     async def _find_targets(self) -> tuple[ScrapeTarget, ...]:
-        """Return the present engines. Raises `Unavailable` where the name has no address: that is not zero load."""
+        """Return the present engines.
+
+        Raises `Unavailable` where the name has no address: that is not zero load.
+        """
         if self._service is None:
             targets = self._targets
         else:

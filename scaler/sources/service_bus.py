@@ -77,7 +77,10 @@ class ServiceBusSource:
         return readings
 
     async def permits(self) -> Sequence[Permit]:
-        """Return the role's permissions on the namespace; those of a connection string cannot be read."""
+        """Return the role's permissions on the namespace.
+
+        Those of a connection string cannot be read.
+        """
         await self.connect()
         if self._arm is None or self._spec.connection_string is not None:
             return []

@@ -121,7 +121,10 @@ def _count(quantity: str, value: object, at: float) -> Fresh[float] | Absent:
 
 
 def _empty_queue_metric(quantity: str, readings: Mapping[str, Fresh[float] | Absent]) -> Fresh[float] | None:
-    """Return zero for a metric that an idle queue does not send, if all its counts are zero; else None."""
+    """Return zero for a metric that an idle queue does not send, if all its counts are zero.
+
+    Otherwise return None.
+    """
     if quantity not in SQS_METRICS:
         return None
     counts = [readings[count] for count in SQS_COUNTS]

@@ -1,4 +1,7 @@
-"""The common part of Knative, Ray Serve and SkyServe: an average of recent loads, delayed moves, and a memory."""
+"""The common part of Knative, Ray Serve and SkyServe.
+
+It has an average of recent loads, delayed moves, and a memory.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PeerSize:
-    """The size that a peer recommends: `replicas` after its own windows and limits, `unstabilized` before them."""
+    """The size that a peer recommends.
+
+    `replicas` is the size after the peer's own windows and limits, `unstabilized` the size before them.
+    """
 
     replicas: float
     unstabilized: float
@@ -55,11 +61,12 @@ NO_MOVE: Final = DelayedMove(MoveMemory(0.0, 0.0), is_due=False, reason="")
 
 
 def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) -> DelayedMove:
-    """Return the move by `change` replicas: for how long it has been recommended, and whether `delay_s` is over.
+    """Return the move by `change` replicas.
 
-    The first tick counts for `first_s`. Scale-in with a part of the evidence gains no time, since a missing reading
-    looks like less load. Example: +3 has been recommended for 20 s, and this tick adds 10 s. With a delay of 30 s the
-    move is due, and the next move starts at 0.
+    It has the time for which the move has been recommended, and whether `delay_s` is over. The first tick counts for
+    `first_s`. Scale-in with a part of the evidence gains no time, since a missing reading looks like less load.
+    Example: +3 has been recommended for 20 s, and this tick adds 10 s. With a delay of 30 s the move is due, and the
+    next move starts at 0.
     """
     direction = 1.0 if change > 0 else -1.0
     counts = change > 0 or tick.evidence is Evidence.FULL
@@ -74,7 +81,10 @@ def delayed_move(tick: PeerTick, change: int, delay_s: float, first_s: float) ->
 
 
 class AveragingPolicy(ABC):
-    """A peer that sizes by the average of a load in the history, and that has a memory between ticks."""
+    """A peer that sizes by the average of a load in the history.
+
+    It has a memory between ticks.
+    """
 
     post_demand: ClassVar[bool] = False
     can_activate: ClassVar[bool] = True

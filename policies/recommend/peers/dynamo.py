@@ -19,7 +19,7 @@ PREFILL_THRESHOLDS: Final = {"throughput": (1.0, 0.1), "latency": (0.1, 0.0)}
 
 @dataclass(frozen=True, kw_only=True)
 class DynamoEasy:
-    """Dynamo's planner in its easy mode as a policy: one replica more or less, by fixed thresholds.
+    """Dynamo's planner in easy mode as a policy: one replica more or less, by fixed thresholds.
 
     min_endpoint is the workload's min_replicas, max_gpu_budget its max_replicas. Dynamo decides every 5 s.
 
@@ -137,7 +137,10 @@ class DynamoEasy:
         return value * self.input_tokens / (ready * (self.context_tokens if self.mode == "prefill" else self.kv_tokens))
 
     def _change(self, load: float) -> int:
-        """Return the change: 1, -1 or 0. Equality meets the thresholds of `load`, and some of those of `prefill`."""
+        """Return the change: 1, -1 or 0.
+
+        Equality meets the thresholds of `load`, and some of those of `prefill`.
+        """
         prefill = self.mode == "prefill"
         if self.optimize == "load":
             up, down = self.scale_up_at or 0.0, self.scale_down_at or 0.0

@@ -1,7 +1,8 @@
-"""Queries of the history that the peers share: totals of recent ticks, and the time that a tick adds.
+"""Queries of the history that the peers share.
 
-The originals count loop iterations or compare times of day. Here each tick adds the time since the previous tick, so
-the jitter of the interval changes nothing, and a jump of the clock adds no time.
+They return totals of recent ticks, and the time that a tick adds. The originals count loop iterations or compare times
+of day. Here each tick adds the time since the previous tick, so the jitter of the interval changes nothing, and a jump
+of the clock adds no time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ JITTER_S: Final = 1e-6
 
 
 def elapsed_s(context: PolicyContext) -> float:
-    """Return the time that this tick adds to a timer: 15 s after the last tick, 60 s after a gap of 2 h. Seconds.
+    """Return the time that this tick adds to a timer. Seconds.
+
+    It is 0 in the first tick. Example: 15 s after the last tick, and 60 s after a gap of 2 h.
 
     It is 0 in the first tick.
     """
@@ -35,7 +38,9 @@ def elapsed_s(context: PolicyContext) -> float:
 
 
 def totals(context: PolicyContext, values: Mapping[SignalName, float], window_s: float) -> NDArray[np.float64]:
-    """Return the sum of these signals in each tick within `window_s` that has all of them; this tick's `values` last.
+    """Return the sum of these signals in each tick within `window_s` that has all of them.
+
+    The sum of this tick's `values` is last.
 
     Example: running was 3 and waiting 1 in the last tick, and they are 5 and 2 now: [4.0, 7.0].
     """

@@ -106,7 +106,10 @@ class MetricProposal:
 def propose(
     metrics: Sequence[HpaMetric], source: str | None, context: PolicyContext, tolerance: Tolerance
 ) -> tuple[list[MetricProposal], Evidence, tuple[SignalName, ...], str]:
-    """Return each metric's proposal, the evidence, the signals used, and a text about missing readings."""
+    """Return each metric's proposal, with the evidence.
+
+    The other values are the signals used, and a text about missing readings.
+    """
     used = tuple(dict.fromkeys(s for metric in metrics for s in metric.signals(source)))
     values, evidence, problems = fresh_values(used, context.readings)
     if context.desired is None or context.ready is None:

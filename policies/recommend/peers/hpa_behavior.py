@@ -1,4 +1,6 @@
-"""From the proposal of the metrics to a size: the HorizontalPodAutoscaler's windows and rates.
+"""The HorizontalPodAutoscaler's windows and rates.
+
+They lead from the proposal of the metrics to a size.
 
 Source: kubernetes/kubernetes, ``pkg/controller/podautoscaler/horizontal.go`` and
 ``pkg/apis/autoscaling/v2/defaults.go`` (master, mid-2026). There are two paths, as in the source: with a ``behavior``,
@@ -44,7 +46,10 @@ class ScalingPolicy:
     ]
 
     def largest_from(self, start: int) -> int:
-        """Return the largest size from `start`, the size at the period's start: 9 from 5 with 4 pods, 8 with 50 %."""
+        """Return the largest size from `start`, the size at the period's start.
+
+        Example: from 5, it is 9 with 4 pods and 8 with 50 %.
+        """
         return start + self.value if self.type == "pods" else math.ceil(start * (1 + self.value / 100))
 
     def smallest_from(self, start: int) -> int:
@@ -210,7 +215,9 @@ def stabilized_size(
     behavior: Behavior | None,
     stabilization_s: float,
 ) -> tuple[int, str]:
-    """Return the size that the controller decides before the bounds, and why it differs from `proposal` (or empty).
+    """Return the size that the controller decides before the bounds.
+
+    The text says why it differs from `proposal`. It is empty if it does not.
 
     Example: the size is 10 and 2 are proposed. The largest size recommended in the last 300 s is 10, so it stays at 10.
     """
@@ -234,7 +241,9 @@ def stabilized_size(
 
 
 def _legacy_size(proposal: int, size: int, memory: BehaviorMemory, stabilization_s: float) -> tuple[int, str]:
-    """Return the size without a behavior: the largest recommended in the window, at most twice the size or four.
+    """Return the size without a behavior, and why it differs from `proposal`.
+
+    The size is the largest one recommended in the window, but at most the larger of twice the size and four.
 
     Example: at a size of 1, a proposal of 50 gives 4, then 8, then 16.
     """

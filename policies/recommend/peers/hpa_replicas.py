@@ -21,7 +21,10 @@ class Tolerance:
     up: float
 
     def holds(self, ratio: float) -> bool:
-        """Return whether the metric is within the dead band: 1.05 is with 0.1 both ways, 1.11 is not."""
+        """Return whether the metric is within the dead band.
+
+        Example: with 0.1 both ways, 1.05 is within it and 1.11 is not.
+        """
         return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
@@ -31,11 +34,11 @@ def milli(value: float) -> int:
 
 
 def by_average_value(total: float, target: float, size: int, tolerance: Tolerance) -> int:
-    """Return the proposal of an External or Object metric with target type AverageValue: a total per replica.
+    """Return the proposal of an External or Object metric with target type AverageValue.
 
-    The ready replicas do not matter, so a slow start is not multiplied. But a backlog that grows while replicas start
-    becomes replicas one to one. Example: 1,101 at 100 per replica proposes 12. At 10 replicas and a tolerance of 10 %,
-    1,100 proposes no change.
+    The target is a total per replica. The ready replicas do not matter, so a slow start is not multiplied. But a
+    backlog that grows while replicas start becomes replicas one to one. Example: 1,101 at 100 per replica proposes 12.
+    At 10 replicas and a tolerance of 10 %, 1,100 proposes no change.
     """
     amount, per_replica = milli(total), milli(target)
     if size and tolerance.holds(amount / (per_replica * size)):
@@ -44,11 +47,12 @@ def by_average_value(total: float, target: float, size: int, tolerance: Toleranc
 
 
 def by_value(total: float, target: float, size: int, ready: int, tolerance: Tolerance) -> int:
-    """Return the proposal of an External or Object metric with target type Value: its ratio times the ready replicas.
+    """Return the proposal of an External or Object metric with target type Value.
 
-    The ratio ignores replicas that are starting. If a backlog lasts while replicas start, each batch that becomes ready
-    is multiplied by the whole ratio again (llm-d-autoscaling PR 1019: 22,745 pods for 100 requests a second). Without a
-    ready replica the proposal is 0 (kubernetes issue 130130).
+    It is the ratio of the metric to its target, times the ready replicas. The ratio ignores replicas that are starting.
+    If a backlog lasts while replicas start, each batch that becomes ready is multiplied by the whole ratio again
+    (llm-d-autoscaling PR 1019: 22,745 pods for 100 requests a second). Without a ready replica the proposal is 0
+    (kubernetes issue 130130).
 
     Example: 300 at a target of 100 proposes 12 with 4 ready replicas, and 36 once these 12 are ready.
     """
@@ -70,10 +74,11 @@ class PodGroups:
 
 
 def by_pods(mean: float, target: float, size: int, pods: PodGroups, tolerance: Tolerance) -> int | None:
-    """Return the proposal of a Pods metric: the mean over the pods with a sample, damped by the other pods.
+    """Return the proposal of a Pods metric.
 
-    A pod without a sample counts as at the target for scale-in and as idle for scale-out, an unready pod as idle for
-    scale-out. If that reverses the direction, nothing changes. None if no pod has a sample.
+    It is by the mean over the pods with a sample, damped by the other pods. A pod without a sample counts as at the
+    target for scale-in and as idle for scale-out, an unready pod as idle for scale-out. If that reverses the direction,
+    nothing changes. None if no pod has a sample.
 
     Example: 6 pods with a target of 1.0, 3 of them without a sample. A mean of 3.0 proposes 3 * 3.0 = 9. Example: 10
     pods, 5 of them without a sample. A mean of 0.4 proposes 5 * 0.4 + 5 * 1.0 = 7.

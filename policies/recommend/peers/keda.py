@@ -101,7 +101,10 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """The state of the operator's own loop: whether a trigger is active, and whether the cooldown is over."""
+    """The state of the operator's own loop.
+
+    It has whether a trigger is active, and whether the cooldown is over.
+    """
 
     active: bool
     cooled_down: bool
@@ -110,7 +113,7 @@ class Poll:
 
 @dataclass(frozen=True, kw_only=True)
 class Keda:
-    """A KEDA ScaledObject as a policy, with the HorizontalPodAutoscaler that KEDA creates for it.
+    """A KEDA ScaledObject, with the HorizontalPodAutoscaler (HPA) that KEDA creates for it.
 
     minReplicaCount and maxReplicaCount are the workload's min_replicas (KEDA's default is 0) and max_replicas (100);
     with idleReplicaCount, that is min_replicas and `active_replicas` is minReplicaCount.
@@ -265,9 +268,10 @@ class Keda:
         ready: int | None,
         tolerance: Tolerance,
     ) -> tuple[list[MetricProposal], str]:
-        """Return each trigger's proposal, with the fallback's size for a trigger that failed too often, and the reason.
+        """Return each trigger's proposal, and the reason.
 
-        The HPA receives a value that proposes this size: a fallback of 6 at a target of 5 per replica is a value of 30.
+        A trigger that failed too often proposes the fallback's size. The HPA receives a value that proposes this size:
+        a fallback of 6 at a target of 5 per replica is a value of 30.
         """
         if self.fallback is None:
             return list(proposals), ""

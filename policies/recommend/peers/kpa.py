@@ -29,7 +29,7 @@ class Averages:
 
 @dataclass(frozen=True, kw_only=True)
 class Kpa(AveragingPolicy):
-    """The Knative Pod Autoscaler as a policy: a stable average, and a short one that decides in a panic.
+    """The Knative Pod Autoscaler: a stable average, and a short one that decides in a panic.
 
     min-scale and max-scale are the workload's min_replicas and max_replicas. Knative decides every 2 s and samples
     every second: set interval_s to 2. At a longer interval than the panic window, that window is the last reading.
@@ -200,8 +200,9 @@ class Kpa(AveragingPolicy):
 
     @staticmethod
     def _panic(context: PolicyContext, last: KpaMemory) -> tuple[float | None, int]:
-        """Return the time since the load was last over the threshold (None outside one) and the panic's largest size.
+        """Return the state of the panic before this tick.
 
+        It is the time since the load was last over the threshold (None outside a panic), and the panic's largest size.
         A first tick with more than one ready replica begins in a panic.
         """
         if last == KpaMemory():
@@ -212,9 +213,9 @@ class Kpa(AveragingPolicy):
         return last.panic_s + elapsed_s(context), int(last.panic_replicas)
 
     def _scale_to_zero(self, proposal: int, tick: PeerTick, idle_s: float | None) -> tuple[int, float | None]:
-        """Return one replica during the grace period, then zero; and the time without load, None with load.
+        """Return one replica during the grace period, then zero, and the time without load.
 
-        Only time with full evidence counts.
+        The time is None with load. Only time with full evidence counts.
         """
         if proposal > 0 or not tick.desired:
             return proposal, None

@@ -150,7 +150,9 @@ class LlmD:
         return Recommendation(name, float(replicas), evidence, active, reason, used, unstabilized=float(proposal))
 
     def _work(self, readings: Mapping[str, float | None], size: int, ready: int) -> list[tuple[float, float, str]]:
-        """Return each trigger that could be read: its amount, the target per replica, and the amount's name.
+        """Return each trigger that could be read.
+
+        A trigger has its amount, the target per replica, and the amount's name.
 
         Example of the guard: 10 requests queued at 1 per replica, a size of 8 and 2 ready. 6 replicas are starting, so
         max(10 - 6, 8) = 8 replicas.

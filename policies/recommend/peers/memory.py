@@ -1,4 +1,7 @@
-"""The peers' memory from one tick to the next, as types over the numbers that a recommendation records."""
+"""The peers' memory from one tick to the next.
+
+Its types read and write the numbers that a recommendation records.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,9 @@ def recall(kind: type[M], numbers: Mapping[str, float]) -> M:
 
 
 def record(memory: KpaMemory | MoveMemory | KedaMemory) -> dict[str, float]:
-    """Return the memory as numbers, without what is None: KpaMemory(1.0, idle_s=30.0) is {started: 1, idle_s: 30}."""
+    """Return the memory as numbers, without the fields that are None.
+
+    Example: KpaMemory(1.0, idle_s=30.0) is {started: 1, idle_s: 30}.
+    """
     values = {f.name: getattr(memory, f.name) for f in fields(memory)}
     return {name: float(value) for name, value in values.items() if value is not None}

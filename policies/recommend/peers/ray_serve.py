@@ -16,7 +16,7 @@ from policies.signals.demand import quantity_problems, whole_replicas
 
 @dataclass(frozen=True, kw_only=True)
 class RayServe(AveragingPolicy):
-    """Ray Serve's autoscaling_config as a policy: ongoing requests per replica, with delays both ways.
+    """Ray Serve's autoscaling_config: ongoing requests per replica, with delays both ways.
 
     min_replicas and max_replicas are the workload's. Ray decides every 0.1 s on metrics that come every 10 s.
 
@@ -116,10 +116,11 @@ class RayServe(AveragingPolicy):
         return PeerSize(float(replicas), float(proposal), ongoing > 0, reason + move.reason, record(move.memory))
 
     def _scaled(self, ongoing: float, ready: int, size: int) -> int:
-        """Return the proposal for the requests, with the factors applied to the difference from the ready replicas.
+        """Return the proposal for the requests.
 
-        Without a ready replica there is no average: any work proposes one replica (times the factor) at once. Example:
-        64 requests at 8 per replica, 2 ready and a factor of 0.5 give 2 + 0.5 * (8 - 2) = 5.
+        The factors are applied to the difference from the ready replicas. Without a ready replica there is no average:
+        any work proposes one replica (times the factor) at once. Example: 64 requests at 8 per replica, 2 ready and a
+        factor of 0.5 give 2 + 0.5 * (8 - 2) = 5.
         """
         if ready == 0:
             return max(whole_replicas(self.upscaling_factor), size) if ongoing > 0 else size

@@ -17,7 +17,7 @@ from policies.signals.demand import whole_replicas
 
 @dataclass(frozen=True, kw_only=True)
 class SkyServeRequestRate(AveragingPolicy):
-    """SkyServe's replica_policy as a policy: requests per second per replica, with long delays both ways.
+    """SkyServe's replica_policy: requests per second per replica, with long delays both ways.
 
     min_replicas and max_replicas are the workload's. SkyServe decides every 20 s, every 5 s at zero.
 
@@ -148,9 +148,10 @@ class SkyServeRequestRate(AveragingPolicy):
         return PeerSize(replicas, float(proposal + extra), rate > 0, reason, record(memory), pools)
 
     def _initial_target(self, context: PolicyContext, desired: int) -> int:
-        """Return the target at the current sizes: on-demand replicas above the base are a fallback and do not count.
+        """Return the target at the current sizes.
 
-        Example: 3 spot and 2 on-demand replicas with a base of 1 are a target of 3 + 1 = 4.
+        On-demand replicas above the base are a fallback and do not count. Example: 3 spot and 2 on-demand replicas with
+        a base of 1 are a target of 3 + 1 = 4.
         """
         sizes = [context.pools.get(PoolName(name)) for name in self.pools_named()]
         if not sizes:
@@ -161,7 +162,9 @@ class SkyServeRequestRate(AveragingPolicy):
         return spot + min(on_demand, self.base_ondemand_fallback_replicas)
 
     def _share_out(self, target: int, context: PolicyContext) -> dict[PoolName, int]:
-        """Return the spot and on-demand replicas for a target. A spot pool that cannot be read counts as not ready.
+        """Return the spot and on-demand replicas for a target.
+
+        A spot pool that cannot be read counts as not ready.
 
         Example: a target of 4 with 2 ready spot replicas and a dynamic fallback: 4 on spot, 2 on demand.
         """

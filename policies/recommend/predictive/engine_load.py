@@ -1,4 +1,7 @@
-"""The current load of the engines, from token rates and from the requests that arrive and wait."""
+"""The current load of the engines.
+
+It is computed from token rates, and from the requests that arrive and wait.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ FULL_WEIGHT_REQUESTS: Final = 200.0
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """The load of one tick. Loads are in prior saturations of a replica, summed over all replicas.
+    """The load of one tick.
+
+    Loads are in prior saturations of a replica, summed over all replicas.
 
     `processed` is the work done in the rate window, `arriving` the work that arrived in it, `requests_per_s` the
     completed requests. `in_work` are the requests in the engines, `waiting` those of them that wait, and
@@ -64,7 +69,10 @@ class EngineLoad:
 
     @property
     def work_per_request(self) -> float:
-        """Work of a request in replica-seconds at saturation: 2.0 at 10 requests per s is 0.2 s; 0 without requests."""
+        """Work of a request in replica-seconds at saturation.
+
+        It is 0 without requests. Example: work of 2.0 at 10 requests per s is 0.2 s.
+        """
         return self.processed / self.requests_per_s if self.requests_per_s > 0 else 0.0
 
     def learned_latencies(
@@ -75,7 +83,9 @@ class EngineLoad:
         forget: float,
         interval_s: float,
     ) -> dict[str, LearnedLatency]:
-        """Return the latency models after this tick of `interval_s`. Only a steady tick with some load changes them.
+        """Return the latency models after this tick of `interval_s`.
+
+        Only a steady tick with some load changes them.
 
         The weight of a tick is its part of the rate window, since windows overlap, times its number of requests. If
         requests waited in the whole window, the engines ran at saturation and the latencies are those of the queue. An
@@ -105,7 +115,10 @@ class EngineLoad:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaCapacity:
-    """The prior saturation of a replica, with prompt tokens or output tokens alone, and the window of the rates."""
+    """The prior saturation of a replica, and the window of the rates.
+
+    The two saturations are with prompt tokens alone and with output tokens alone.
+    """
 
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
@@ -126,10 +139,11 @@ def engine_load(
     capacity: ReplicaCapacity,
     queue: SignalName | None = None,
 ) -> EngineLoad:
-    """Return the load from the signals of `ENGINE_QUANTITIES` (named in `used`), all of which are in `values`.
+    """Return the load from the signals of `ENGINE_QUANTITIES`.
 
-    The arriving work is the processed work, scaled by the growth of the requests in the system. Messages that wait in a
-    `queue` before the engines are in the system, too, if `values` has them.
+    `used` names these signals, and `values` has all of them. The arriving work is the processed work, scaled by the
+    growth of the requests in the system. Messages that wait in a `queue` before the engines are in the system, too, if
+    `values` has them.
 
     Example: 2.0 replicas of work are processed, 10 requests per s are completed, and the requests in the system grow
     from 20 to 140 in 60 s, by 2 per s. The arriving work is 2.0 * (1 + 2 / 10) = 2.4.
@@ -165,7 +179,10 @@ def engine_load(
 
 
 def _is_uneven(context: PolicyContext, signal: SignalName, waiting: float) -> bool:
-    """Return whether a replica was added recently while a long queue stood, which `signal` reports."""
+    """Return whether a replica was added recently while a long queue stood.
+
+    `signal` reports the queue.
+    """
     since = context.at - UNEVEN_QUEUE_S
     ready = np.append(context.history.column(READY, since), float(context.ready or 0))
     longest = max([waiting, *context.history.signal(signal, since)[1]])
@@ -173,11 +190,12 @@ def _is_uneven(context: PolicyContext, signal: SignalName, waiting: float) -> bo
 
 
 def _growth_per_s(context: PolicyContext, gauges: tuple[SignalName, ...], in_system: float, since: float) -> float:
-    """Return the growth of the requests in the system per second, from the first ticks after `since` to now.
+    """Return the growth of the requests in the system per second.
 
-    `gauges` are the signals whose sum is the requests in the system, `in_system` is their sum now. The larger of the
-    first two ticks counts, so that a single reading of 0 is no growth. Example: the first two ticks read 0 and 80, 60 s
-    and 45 s ago, and now there are 140: (140 - 80) / 60 = 1 per s.
+    It is measured from the first ticks after `since` to now. `gauges` are the signals whose sum is the requests in the
+    system, `in_system` is their sum now. The larger of the first two ticks counts, so that a single reading of 0 is no
+    growth. Example: the first two ticks read 0 and 80, 60 s and 45 s ago, and now there are 140: (140 - 80) / 60 = 1
+    per s.
     """
     series = [context.history.signal(signal, since) for signal in gauges]
     times, lengths = series[0][0], {values.size for _, values in series}

@@ -1,4 +1,7 @@
-"""One tick of the predictive policy: the need from engines, from a queue's deadline, or from GPU activity."""
+"""One tick of the predictive policy.
+
+Its need is from engines, from a queue's deadline, or from GPU activity.
+"""
 
 from __future__ import annotations
 
@@ -66,17 +69,20 @@ def slo_share(spec: WorkloadSpec | None) -> float:
 
 
 def capacity_at(limit: LoadLimit) -> float:
-    """Return the load that counts as the capacity of a replica: the limit, less a part of its uncertainty.
+    """Return the load that counts as the capacity of a replica.
 
-    Example: a limit of 0.8 with an uncertainty of 20 % counts as 0.8 * (1 - 0.5 * 0.2) = 0.72. At most 30 % are
-    deducted.
+    It is the limit, less a part of its uncertainty. Example: a limit of 0.8 with an uncertainty of 20 % counts as
+    0.8 * (1 - 0.5 * 0.2) = 0.72. At most 30 % are deducted.
     """
     return limit.load * (1.0 - min(0.3, CAUTION_SIGMAS * limit.uncertain))
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One tick of the policy: its parameters, its context, the fresh `values` in it, and its memory."""
+    """One tick of the policy.
+
+    It has the policy's parameters, its context, the fresh `values` in it, and its memory.
+    """
 
     policy: PredictiveParameters
     name: PolicyName
@@ -143,7 +149,10 @@ class Evaluation:
         )
 
     def need_from_queue(self, visible: float, used: tuple[SignalName, ...], problems: str) -> Recommendation:
-        """Return the need without the engines' readings: the queue's messages at their last known service time."""
+        """Return the need without the engines' readings.
+
+        It is the need of the queue's messages at their last known service time.
+        """
         queue = self._deadline_need(visible, self._last_service_time_s, self.memory.response_time_s)
         recommendation = self._by_deadline(queue, Evidence.PARTIAL, used, self.memory)
         return replace(
@@ -151,7 +160,10 @@ class Evaluation:
         )
 
     def need_from_gpu_activity(self, used: tuple[SignalName, ...], problems: str) -> Recommendation:
-        """Return the need from GPU utilization, without other readings; no opinion if it is not read either."""
+        """Return the need from GPU utilization, without other readings.
+
+        If utilization is not read either, return no opinion.
+        """
         problems = problems or "no replica is ready"
         signal = SignalName(f"{self.policy.gpu_activity}.{UTILIZATION}")
         ready, utilization = self.context.ready, self.context.readings.get(signal)
@@ -186,10 +198,11 @@ class Evaluation:
         )
 
     def _raised_past_tolerance(self, replicas: float) -> float:
-        """Return the need; if it exceeds the size, at least the smallest size that the tolerance does not suppress.
+        """Return the need, raised past the tolerance if it exceeds the size.
 
-        Due work cannot wait until the shortage exceeds the tolerance. Example: at a size of 6 and a tolerance of 10 %,
-        a need of 6.23 is raised to floor(6 * 1.1) + 1 = 7. A need of 6.1 is within the noise of 2 % and stays.
+        A need above the size is raised to at least the smallest size that the tolerance does not suppress. Due work
+        cannot wait until the shortage exceeds the tolerance. Example: at a size of 6 and a tolerance of 10 %, a need of
+        6.23 is raised to floor(6 * 1.1) + 1 = 7. A need of 6.1 is within the noise of 2 % and stays.
         """
         size, spec = float(self.context.desired or 0), self.context.spec
         if spec is None or replicas <= size * (1.0 + SHORTAGE_NOISE):
@@ -197,9 +210,10 @@ class Evaluation:
         return max(replicas, math.floor(size * (1.0 + spec.tolerance)) + 1.0)
 
     def filled(self, recommendation: Recommendation) -> float | None:
-        """Return how full the ready replicas are; None if the queue decides, by its deadline or without the engines.
+        """Return how full the ready replicas are.
 
-        Engines on a queue with a distant deadline are always full: they admit as many messages as they can hold.
+        It is None if the queue decides, by its deadline or without the engines. Engines on a queue with a distant
+        deadline are always full: they admit as many messages as they can hold.
         """
         if self.visible is not None and (recommendation.work is None or self._deadline_allows_waiting):
             return None
@@ -221,10 +235,11 @@ class Evaluation:
         return slo_limits_s(self.context.spec)
 
     def _quantile(self, margin: SloMargin) -> float:
-        """Return the configured quantile, or the part of the newsvendor's quantile that the SLO needs.
+        """Return the quantile of the forecast to provide for.
 
-        The newsvendor's quantile is the cost of late requests over the cost of late requests and idle replicas: a ratio
-        of 19 gives 19 / (19 + 1) = 0.95 (Arrow, Harris and Marschak 1951).
+        It is the configured quantile, or the part of the newsvendor's quantile that the SLO needs. The newsvendor's
+        quantile is the cost of late requests over the cost of late requests and idle replicas: a ratio of 19 gives
+        19 / (19 + 1) = 0.95 (Arrow, Harris and Marschak 1951).
         """
         if self.policy.quantile is not None:
             return self.policy.quantile
@@ -237,7 +252,10 @@ class Evaluation:
 
     @property
     def _lead_s(self) -> float:
-        """Time until a replica requested now serves: the P90 of the slowest pool and one tick, 150 + 15 = 165 s."""
+        """Time until a replica requested now serves. Seconds.
+
+        It is the P90 of the slowest pool and one tick, for example 150 + 15 = 165 s.
+        """
         pools = self.context.spec.pools.items() if self.context.spec else ()
         memories = self.context.history.pool_memories
         serving = ((name, pool.lead_time_s) for name, pool in pools if pool.tier == "serving")
@@ -269,7 +287,10 @@ class Evaluation:
         return min(after_s, MAX_SERVICE_TIME_S)
 
     def _response_time_s(self, load: EngineLoad) -> float:
-        """Return the time of a message in an engine, as a moving average over steady ticks with a queue. Seconds."""
+        """Return the time of a message in an engine. Seconds.
+
+        It is a moving average over steady ticks with a queue.
+        """
         before_s = self.memory.response_time_s
         now_s = mean_response_time_s(load) if self.visible and load.is_steady else 0.0
         if not before_s or not now_s:
@@ -277,9 +298,10 @@ class Evaluation:
         return before_s + min(1.0, self._interval_s / AVERAGE_S) * (now_s - before_s)
 
     def _traffic_has_ended(self, load: EngineLoad, queue: DeadlineNeed, response_s: float) -> bool:
-        """Return whether traffic has ended and the remaining messages are answered before the cooldown ends.
+        """Return whether traffic has ended and the queue is empty in time.
 
-        Then the cooldown may begin before the queue is empty. Once it has begun, the queue must be empty when it ends.
+        The remaining messages must be answered before the cooldown ends. Then the cooldown may begin before the queue
+        is empty. Once it has begun, the queue must be empty when it ends.
         """
         was_active = self.context.history.column(ACTIVE)[-1:].any()
         if self.visible is None or queue.slack_s < (SPARE_RESPONSE_TIMES if was_active else 0.0) * response_s:
@@ -299,7 +321,10 @@ class Evaluation:
         return (self.policy.message_service_s or 0.0) if known_s is None else known_s
 
     def _kv_cache_need(self, load: EngineLoad) -> float:
-        """Return the replicas that hold the KV cache at its target: 5 replicas at 96 % need 5 * 0.96 / 0.9 = 5.3."""
+        """Return the replicas that hold the KV cache at its target.
+
+        Example: 5 replicas at 96 % need 5 * 0.96 / 0.9 = 5.3.
+        """
         usage = self.values.get(SignalName(f"{self.policy.source}.{KV_CACHE}"), 0.0)
         return work_of_share(usage, round(load.ready), KV_TARGET)
 
@@ -313,13 +338,18 @@ class Evaluation:
 
     @property
     def _next_ready_s(self) -> float:
-        """Time until the next pending replica serves, or a lead time: 120 s less 90 s of waiting are 30 s."""
+        """Time until the next pending replica serves, or a lead time if none is pending. Seconds.
+
+        Example: 120 s less 90 s of waiting are 30 s.
+        """
         since = self.context.pending_since()
         return max(0.0, since[0] + self._lead_s - self.context.at) if since else self._lead_s
 
     @property
     def _deadline_allows_waiting(self) -> bool:
-        """Whether a replica requested now serves before a message of now is due. Then no forecast is needed.
+        """Whether a replica requested now serves before a message of now is due.
+
+        Then no forecast is needed.
 
         Example: 900 s of deadline less 5 s of response time are more than 165 s of lead time and 60 s to clear.
         """
@@ -337,7 +367,10 @@ class Evaluation:
         return deadline_need(state, service_s, timeline, slo, age.value if isinstance(age, Fresh) else 0.0)
 
     def _backlog(self, load: EngineLoad, rate: float, service_s: float) -> BacklogNeed:
-        """Return the need of requests that wait in the engines, if more than `SURGE` per replica wait for two ticks."""
+        """Return the need of requests that wait in the engines.
+
+        They count if more than `SURGE` per replica wait for two ticks.
+        """
         waiting = load.sustained_waiting if load.sustained_waiting > SURGE * load.ready else 0.0
         ready, size, spec = float(self.context.ready or 0), float(self.context.desired or 0), self.context.spec
         window_s, ratio = (
@@ -364,7 +397,11 @@ class Evaluation:
         return min(float(size), max(need, clearing, demand * correction / math.sqrt(max(1.0, utilization))))
 
     def _margin(self, observed: Mapping[str, LatencyObservation]) -> SloMargin:
-        """Return the margin after this tick; all of it with a configured quantile or while an SLO is not measured."""
+        """Return the margin after this tick.
+
+        It is the full margin with a configured quantile or without the SLO correction. It stays unchanged while an SLO
+        is not measured.
+        """
         if self.policy.quantile is not None or not self.policy.slo_correction:
             return SloMargin()
         limits_s = self._slo_limits_s
@@ -376,7 +413,10 @@ class Evaluation:
     def _slo_correction(
         self, observed: Mapping[str, LatencyObservation], learned: Mapping[str, LearnedLatency]
     ) -> SloCorrection:
-        """Return the correction after this tick; a late share that is not measured follows from the learned tail."""
+        """Return the correction after this tick.
+
+        A late share that is not measured follows from the learned tail.
+        """
         if not self.policy.slo_correction:
             return SloCorrection()
         limits_s = self._slo_limits_s

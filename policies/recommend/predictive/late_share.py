@@ -1,4 +1,7 @@
-"""The step of the integral controllers that react to late requests: average the late share and compute a push."""
+"""The step of the integral controllers that react to late requests.
+
+A step averages the late share and computes a push.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ MIN_SHARE: Final = 1e-6
 
 
 class LateShareStep(NamedTuple):
-    """The average late share after a tick, and the push of the controller: -1 (all on time) to `MAX_PUSH`."""
+    """The average late share after a tick, and the push of the controller.
+
+    The push is from -1 (all on time) to `MAX_PUSH`.
+    """
 
     average: float
     push: float

@@ -2,15 +2,15 @@
 
 A continuously batching engine resembles a shared processor: at a share rho of its maximum throughput, every request
 takes 1 / (1 - rho) times as long (Kleinrock 1967, processor sharing). So the reciprocal of a mean latency falls in a
-straight line with the load per replica, ``1 / latency = pace * (1 - load / saturation)``, from the pace of an idle
-engine to zero at saturation.
+straight line with the load per replica, from the pace of an idle engine to zero at saturation:
+``1 / latency = pace * (1 - load / saturation)``.
 
 Example: an idle engine has an ITL of 20 ms, a pace of 50 per s, and a saturation of 1.0. At a load of 0.6 the ITL is
 1 / (50 * (1 - 0.6)) = 50 ms. So an ITL limit of 50 ms allows a load of 0.6.
 
 Each latency has these two numbers. An extended Kalman filter in their logarithms with forgetting (Ljung 1999, section
-11.2) learns them from a prior: neither number can reach zero, a load beyond the believed saturation corrects the
-saturation and not the pace, outliers are bounded, the state survives a restart exactly (`LoadLine` is in the policy's
+11.2) learns them from a prior. Neither number can reach zero, and outliers are bounded. A load beyond the believed
+saturation corrects the saturation and not the pace. The state survives a restart exactly (`LoadLine` is in the policy's
 memory), and its uncertainty is known. An engine with a standing queue runs at saturation, which measures the saturation
 directly.
 """
@@ -80,10 +80,10 @@ class LoadLine:
         return line
 
     def saturated(self, load: float, forget: float, weight: float = 1.0) -> LoadLine:
-        """Return the line after one more tick in which engines with a standing queue ran at `load` each.
+        """Return the line after one more tick with a standing queue.
 
-        Example: the prior saturation is 1.0 and engines with a standing queue run at 0.8. The saturation becomes 0.82,
-        and its variance falls from 0.16 to 0.02.
+        In this tick, each engine ran at `load`. Example: the prior saturation is 1.0 and engines with a standing queue
+        run at 0.8. The saturation becomes 0.82, and its variance falls from 0.16 to 0.02.
         """
         faded = self.faded(forget)
         return faded.corrected(0.0, 1.0, math.log(max(load, 1e-9) / self.saturation), weight)
@@ -107,7 +107,10 @@ class LoadLine:
         return LoadLine(pace, saturation, after_pp, after_ps, after_ss)
 
     def faded(self, forget: float) -> LoadLine:
-        """Return the line with larger variances, up to the prior's: 0.04 becomes 0.0402 with 0.5 % forgotten."""
+        """Return the line with larger variances, up to the prior's.
+
+        Example: 0.04 becomes 0.0402 with 0.5 % forgotten.
+        """
         bounds = PACE_SIGMA**2 / self.pace_variance, SATURATION_SIGMA**2 / self.saturation_variance
         growth = max(1.0, min(1.0 / (1.0 - forget), *bounds))
         return replace(
@@ -123,17 +126,18 @@ class LoadLine:
         return 1.0 / self.pace
 
     def limit(self, latency_s: float) -> float:
-        """Return the load per replica at which the latency reaches `latency_s`; 0 if an idle engine exceeds it.
+        """Return the load per replica at which the latency reaches `latency_s`.
 
-        Example: with 20 ms on an idle engine and a saturation of 1.0, 50 ms are reached at 1.0 * (1 - 20 / 50) = 0.6.
+        It is 0 if an idle engine exceeds it. Example: with 20 ms on an idle engine and a saturation of 1.0, 50 ms are
+        reached at 1.0 * (1 - 20 / 50) = 0.6.
         """
         return self.saturation * max(0.0, 1.0 - self.idle_s / latency_s)
 
     def uncertainty(self, load: float) -> float:
-        """Return the standard deviation of a load from `limit`, as a share of it (first-order propagation).
+        """Return the standard deviation of a load from `limit`, as a share of it.
 
-        Example: at a saturation of 1.0 with variances of 0.01 (pace) and 0.04 (saturation), the uncertainty of a load
-        of 0.6 is 21 %, and of 0.2, where the pace matters more, 45 %.
+        It is computed by first-order propagation. Example: at a saturation of 1.0 with variances of 0.01 (pace) and
+        0.04 (saturation), the uncertainty of a load of 0.6 is 21 %, and of 0.2, where the pace matters more, 45 %.
         """
         idle = max(0.0, 1.0 - load / self.saturation)
         by_pace = idle / max(1.0 - idle, 1e-9)
@@ -147,7 +151,10 @@ class LoadLine:
 
     @staticmethod
     def from_memory(name: str, memory: Mapping[str, float], latency_s: float) -> LoadLine:
-        """Return the recorded line; the prior if none is recorded, or if the record cannot have been learned."""
+        """Return the recorded line, or the prior.
+
+        The prior is used if no line is recorded, or if the record cannot have been learned.
+        """
         pace, saturation, pp, ps, ss = (memory.get(f"{name}.{key}", math.nan) for key in KEYS)
         is_bounded = MIN_PACE <= pace <= MAX_PACE and 1.0 / MAX_FACTOR <= saturation <= MAX_FACTOR
         is_covariance = (

@@ -1,4 +1,7 @@
-"""The latencies with an SLO: their readings, the learned models, and the load at which an SLO is just kept."""
+"""The latencies with an SLO.
+
+For each, the module has its readings, the learned model, and the load at which the SLO is just kept.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ MIN_ITL_SPREAD: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class LatencyObservation:
-    """The readings of one latency in one tick: its mean, and the late share (None if no source reports it)."""
+    """The readings of one latency in one tick: its mean and the late share.
+
+    The late share is None if no source reports it.
+    """
 
     mean_s: float
     late_share: float | None
@@ -48,7 +54,10 @@ class LearnedLatency:
 
     @staticmethod
     def from_memory(key: str, memory: Mapping[str, float], mix: float = 0.0) -> LearnedLatency:
-        """Return the recorded model, or the prior. `mix` is prompt tokens per output token, 0 if unknown."""
+        """Return the recorded model, or the prior.
+
+        `mix` is prompt tokens per output token, 0 if unknown.
+        """
         prior = LATENCIES[key]
         spread = prior.spread
         if key == ITL and mix > 0.0:
@@ -79,8 +88,8 @@ class LearnedLatency:
 class LoadLimit:
     """The load that a replica may carry, as a multiple of the prior saturation.
 
-    `latency` is the SLO that sets the limit (empty if none does), `uncertain` the standard deviation of the limit as a
-    share of it, `without_slo` the limit without an SLO, and `unattainable` an SLO that no number of replicas keeps.
+    `latency` is the SLO that sets the limit (empty if none does). `uncertain` is the standard deviation of the limit as
+    a share of it. `without_slo` is the limit without an SLO. `unattainable` is an SLO that no number of replicas keeps.
     """
 
     load: float
@@ -123,7 +132,9 @@ def slo_limits_s(spec: WorkloadSpec | None) -> dict[str, float]:
 def observed_latencies(
     context: PolicyContext, source: str | None, learned: Mapping[str, LearnedLatency]
 ) -> dict[str, LatencyObservation]:
-    """Return the fresh and complete latency readings of a source. A missing mean is derived from the 95th percentile.
+    """Return the fresh and complete latency readings of a source.
+
+    A missing mean is derived from the 95th percentile.
 
     Example: a p95 of 26 ms at a spread of 0.15 is a mean of 26 / (1 + 0.15 * (ln(20) - 1)) = 20 ms.
     """

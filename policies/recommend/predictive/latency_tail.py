@@ -65,7 +65,10 @@ class LatencyTail:
         return LatencyTail(prior_spread, prior_spread, max_spread)
 
     def late_share(self, limit_s: float, mean_s: float) -> float:
-        """Return the share of requests that takes longer than `limit_s`: 0.43 % above 50 ms at 30 ms, spread 0.15."""
+        """Return the share of requests that takes longer than `limit_s`.
+
+        Example: at a mean of 30 ms and a spread of 0.15, it is 0.43 % above 50 ms.
+        """
         if mean_s <= 0.0:
             return 0.0
         return math.exp(-max(0.0, 1.0 + (limit_s / mean_s - 1.0) / self.spread))
@@ -79,7 +82,9 @@ class LatencyTail:
         return limit_s / max(1.0 + self.spread * distance, 0.5)
 
     def learn(self, limit_s: float, mean_s: float, late_share: float, requests: float, forget: float) -> LatencyTail:
-        """Return the tail after one more tick: `late_share` of its `requests` took longer than `limit_s`.
+        """Return the tail after one more tick.
+
+        In this tick, `late_share` of its `requests` took longer than `limit_s`.
 
         Example: 150 requests have a mean of 30 ms. A spread of 0.15 predicts 0.65 requests above 50 ms; 1 % are above,
         1.5 requests. The spread rises to 0.17.
@@ -106,7 +111,10 @@ class LatencyTail:
         return replace(self, spread=spread, variance=min(self.variance / (1.0 - forget), SPREAD_SIGMA**2))
 
     def memory(self, name: str) -> dict[str, float]:
-        """Return the tail as numbers for the policy's memory; none while it is the prior, which may still change."""
+        """Return the tail as numbers for the policy's memory.
+
+        It has none while it is the prior, which may still change.
+        """
         if self.spread == self.prior_spread:
             return {}
         return {f"{name}.spread": self.spread, f"{name}.spread_variance": self.variance}
@@ -115,7 +123,10 @@ class LatencyTail:
     def from_memory(
         name: str, memory: Mapping[str, float], prior_spread: float, max_spread: float = math.inf
     ) -> LatencyTail:
-        """Return the recorded tail; the prior if none is recorded, or if the record cannot have been learned."""
+        """Return the recorded tail, or the prior.
+
+        The prior is used if no tail is recorded, or if the record cannot have been learned.
+        """
         spread = memory.get(f"{name}.spread", math.nan)
         variance = memory.get(f"{name}.spread_variance", math.nan)
         if not (0.0 < spread <= MAX_SPREAD and 0.0 <= variance <= 2.0 * SPREAD_SIGMA**2):

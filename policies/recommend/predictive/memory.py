@@ -12,9 +12,10 @@ from policies.recommend.predictive.slo_margin import SloMargin
 
 @dataclass(frozen=True, slots=True)
 class PredictiveMemory:
-    """The policy's memory: typed values over the numbers that a recommendation records (`Recommendation.memory`).
+    """The policy's memory: typed values over recorded numbers.
 
-    A value that is not recorded, or that cannot have been learned, is the prior.
+    The numbers are those that a recommendation records (`Recommendation.memory`). A value that is not recorded, or that
+    cannot have been learned, is the prior.
     """
 
     recorded: Mapping[str, float]
@@ -43,7 +44,10 @@ class PredictiveMemory:
         return SloCorrection.from_memory(self.recorded)
 
     def latencies(self, mix: float) -> dict[str, LearnedLatency]:
-        """Return what is learned of each latency; `mix` is prompt tokens per generated token, 0 where not known."""
+        """Return the learned model of each latency.
+
+        `mix` is prompt tokens per generated token, 0 where not known.
+        """
         return recall_latencies(self.recorded, mix)
 
     def with_engines(

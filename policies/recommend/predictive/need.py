@@ -36,7 +36,10 @@ class Need:
     unmeasured: tuple[str, ...]
 
     def reason(self, quantile: float, lead_s: float) -> str:
-        """Return the reason, with the quantile of the forecast (0 to 1) and the lead time that it covers."""
+        """Return the reason.
+
+        It names the quantile of the forecast (0 to 1) and the lead time that the forecast covers.
+        """
         limit, correction = self.limit, self.correction
         expected = f"up to {self.expected:.1f} within {lead_s:.0f} s (P{100 * quantile:.0f})"
         limited_by = TITLES[limit.latency] if limit.latency else "saturation"

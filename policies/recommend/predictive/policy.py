@@ -1,4 +1,7 @@
-"""The predictive policy: provide for the demand expected by the time that a replica requested now serves."""
+"""The predictive policy.
+
+It provides for the demand expected by the time that a replica requested now serves.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,9 @@ class Predictive(PredictiveParameters):
     def past_work(
         self, values: Mapping[str, NDArray[np.float64]], spec: WorkloadSpec | None, memory: Mapping[str, float]
     ) -> NDArray[np.float64]:
-        """Return the work of mean token rates; means over minutes do not show the need of the KV cache.
+        """Return the work of mean token rates.
+
+        Means over minutes do not show the need of the KV cache.
 
         Example: 20,000 prompt tokens per s of 40,000 and 4,500 output tokens per s of 9,000 are 1.0 saturations. At a
         limit of 0.8 per replica, that is 1.25 replicas.

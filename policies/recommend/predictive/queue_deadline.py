@@ -57,20 +57,27 @@ class QueueState:
 
     @property
     def is_backed_up(self) -> bool:
-        """Whether messages waited at each row and the ready replicas stayed the same, so that these were full."""
+        """Whether the ready replicas were full over all rows.
+
+        Messages waited at each row, and the number of ready replicas stayed the same.
+        """
         return bool(self.at.size > 1 and self.visible.min() > 0 and self.ready.min() == self.ready.max() > 0)
 
     @property
     def oldest_s(self) -> NDArray[np.float64]:
-        """Maximum wait so far of the messages that a row was the first to see: since the row before it. Seconds."""
+        """Maximum wait so far of the messages that a row was the first to see. Seconds.
+
+        They arrived after the row before it.
+        """
         oldest_s: NDArray[np.float64] = self.at[-1] - np.append(self.at[:1], self.at[:-1])
         return oldest_s
 
     def remaining_s(self, service_time_s: float) -> NDArray[np.float64]:
-        """Return the replica-seconds that remain of the messages of each row, at `service_time_s` per message.
+        """Return the replica-seconds that remain of the messages of each row.
 
-        A remainder is at most the work that waits now. Example, with 0.2 s per message and one ready replica: 3,000
-        messages 300 s ago and 1,500 now. Of 600 replica-seconds 300 remain; all 1,500 messages of now are 300, too.
+        A message takes `service_time_s`. A remainder is at most the work that waits now. Example, with 0.2 s per
+        message and one ready replica: 3,000 messages 300 s ago and 1,500 now. Of 600 replica-seconds 300 remain; all
+        1,500 messages of now are 300, too.
         """
         done_s = np.append(np.cumsum((self.ready[:-1] * np.diff(self.at))[::-1])[::-1], 0.0)
         waiting_s = self.visible[-1] * service_time_s
@@ -137,7 +144,9 @@ def deadline_need(
 def _scale_out_need(
     remaining_s: Seconds, time_s: Seconds, timeline: SupplyTimeline, slo: QueueSlo
 ) -> tuple[float, int]:
-    """Return a size above the requested one, and the row that needs it; 0 if the requested size keeps the SLO.
+    """Return a size above the requested one, and the row that needs it.
+
+    The size is 0 if the requested size keeps the SLO.
 
     Example: 1,200 replica-seconds are due within 600 s, one replica serves, and the lead time is 120 s. The replica
     does 600 in time. The other 600 need 600 / (600 - 120) = 1.25 more replicas: 2.25.
@@ -152,10 +161,11 @@ def _scale_out_need(
 
 
 def _smallest_size(remaining_s: Seconds, time_s: Seconds, timeline: SupplyTimeline, slo: QueueSlo) -> tuple[float, int]:
-    """Return the smallest size that keeps the SLO, and the row that needs it; 0 if the retained replicas keep it.
+    """Return the smallest size that keeps the SLO, and the row that needs it.
 
-    A size above 0 finishes early enough to replace a lost replica, by `backlog_clear_s` at least. Example: 540
-    replica-seconds, 594 with the margin of 10 %, are due within 600 s: 594 / (600 - 60) = 1.1 replicas.
+    The size is 0 if the retained replicas keep the SLO. A size above 0 finishes early enough to replace a lost replica,
+    by `backlog_clear_s` at least. Example: 540 replica-seconds, 594 with the margin of 10 %, are due within 600 s:
+    594 / (600 - 60) = 1.1 replicas.
     """
     padded_s = remaining_s * (1.0 + SERVICE_TIME_MARGIN)
     completion_s = np.maximum(MIN_CLEAR_S, timeline.completion_s(padded_s))

@@ -1,4 +1,7 @@
-"""The service time and the response time of a queue's messages, measured on the engines that process them."""
+"""The service time and the response time of a queue's messages.
+
+Both are measured on the engines that process the messages.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ def service_time_when_full_s(
 
 
 def mean_response_time_s(load: EngineLoad) -> float:
-    """Return the time of a request in an engine by Little's law; 0 if none is completed: 40 at 20 per s take 2 s."""
+    """Return the time of a request in an engine by Little's law. Seconds.
+
+    It is 0 if no request is completed. Example: 40 requests at 20 per s take 2 s.
+    """
     return load.in_work / load.requests_per_s if load.requests_per_s > 0 else 0.0
 
 

@@ -1,4 +1,7 @@
-"""The SLO correction: a slow integral controller from the share of late requests to a factor on the size."""
+"""The SLO correction: a slow integral controller.
+
+It computes a factor on the size from the share of late requests.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ CONTROL: Final = LateShareControl(aim=IGNORED_RATIO, incident=10.0)
 
 @dataclass(frozen=True, slots=True)
 class SloCorrection:
-    """A factor on the size (`correction`), and the average share of late requests (`late_share`; negative if unknown).
+    """A factor on the size, and the average share of late requests.
+
+    The factor is `correction`. The share is `late_share`, negative if unknown.
 
     An integral controller in the logarithm of the late share over `IGNORED_RATIO` times the allowed share. It corrects
     a wrong model of the engines and does not control the SLO to the last percent.

@@ -1,4 +1,6 @@
-"""The part of the forecast's margin that the SLO needs, controlled by the share of late requests.
+"""The part of the forecast's margin that the SLO needs.
+
+It is controlled by the share of late requests.
 
 An SLO of 99 % allows one late request in a hundred. The newsvendor's quantile depends on the cost of late requests and
 not on the SLO: on smooth traffic it keeps 99.9 % instead of 99 %. So a level between 1 and -1 follows the late share of
@@ -31,13 +33,18 @@ CONTROL: Final = LateShareControl(aim=TARGET_RATIO, incident=30.0)
 
 @dataclass(frozen=True, slots=True)
 class SloMargin:
-    """The level of the margin, 1 (all of it) to -1, and the average late share (negative if unknown)."""
+    """The level of the margin, and the average late share.
+
+    The level is from 1 (all of the margin) to -1. The share is negative if unknown.
+    """
 
     level: float = 1.0
     late_share: float = -1.0
 
     def after(self, late_share: float | None, allowed_share: float, interval_s: float) -> SloMargin:
-        """Return the margin after a tick of `interval_s` with this late share; None if it is unknown.
+        """Return the margin after a tick of `interval_s` with this late share.
+
+        The share is None if it is unknown: the margin stays as it is.
 
         Example: a push of 1 moves the level by 15 / 7200 = 0.002 in a tick of 15 s.
         """
@@ -47,7 +54,10 @@ class SloMargin:
         return SloMargin(max(-1.0, min(1.0, self.level + push * interval_s / LEVEL_TIME_S)), average)
 
     def quantile(self, full_quantile: float) -> float:
-        """Return the quantile of the forecast to provide for: `full_quantile` at level 1, the median from 0 down."""
+        """Return the quantile of the forecast to provide for.
+
+        It is `full_quantile` at level 1, and the median from level 0 down.
+        """
         return full_quantile if full_quantile <= 0.5 else 0.5 + (full_quantile - 0.5) * max(0.0, self.level)
 
     @property

@@ -1,4 +1,7 @@
-"""The replicas that serve from now on: ready ones, pending ones, and ones that windows retain."""
+"""The replicas that serve from now on.
+
+They are ready, pending, or retained by windows.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,11 @@ ROUNDING_S: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """The replicas that stay whatever size is requested from now on: `replicas` until `until_s` from now.
+    """The replicas that stay, whatever size is requested from now on.
 
-    `until_s` rises and `replicas` falls. A scale-down window retains the largest need within it; a cooldown retains one
-    replica. Without activity from now on, nothing is retained after `cooldown_end_s`: the cooldown ends every window.
+    They are `replicas` until `until_s` from now. `until_s` rises and `replicas` falls. A scale-down window retains the
+    largest need within it; a cooldown retains one replica. Without activity from now on, nothing is retained after
+    `cooldown_end_s`: the cooldown ends every window.
 
     Example, with an interval of 15 s: 10 replicas were needed 75 s ago and 4 were needed 15 s ago, in a window of 300
     s. The last activity was 30 s ago, with a cooldown of 600 s. Retained are 10 until 240 s, 4 until 300 s, 1 until 585
@@ -100,7 +104,9 @@ class SupplyTimeline:
         return SupplyTimeline(ready, size, lead_s, spare_s, ready_in_s, Retained.by_windows(context, size))
 
     def work_s(self, within_s: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-        """Return the replica-seconds of work done within these times if `size` is requested from now on.
+        """Return the replica-seconds of work done within these times.
+
+        Here, `size` is requested from now on.
 
         Example: 2 of 3 replicas are ready and the third in 30 s. Within 60 s they do 2 * 60 + 1 * 30 = 150.
         """
@@ -110,9 +116,10 @@ class SupplyTimeline:
         return work_s
 
     def completion_s(self, work_s: NDArray[np.float64], size: float | None = None) -> NDArray[np.float64]:
-        """Return the time in which these replica-seconds are done: the inverse of `work_s`; infinite if never.
+        """Return the time in which these replica-seconds are done.
 
-        `size` is requested from now on, or the whole size if it is None.
+        It is the inverse of `work_s`, and infinite if they are never done. `size` is requested from now on, or the
+        whole size if it is None.
         """
         serving, done_s = self._serving(self.size if size is None else size)
         k = np.searchsorted(done_s, work_s, "left") - 1
@@ -121,9 +128,10 @@ class SupplyTimeline:
         return np.where(work_s > 0, self._edges_s[k] + took_s, 0.0)
 
     def fewest_replicas(self, work_s: NDArray[np.float64], within_s: NDArray[np.float64]) -> tuple[float, int]:
-        """Return the smallest size that does each `work_s` within its time, and the index of the one that needs it.
+        """Return the smallest size that does each `work_s` within its time.
 
-        The whole size must do so. The last replica counts in part. Example: 330 replica-seconds within 300 s need 1.1.
+        The second value is the index of the work that needs this size. The whole size must suffice. The last replica
+        counts in part. Example: 330 replica-seconds within 300 s need 1.1.
         """
         low, high = -1, math.ceil(self.size)
         while high - low > 1:
@@ -141,7 +149,9 @@ class SupplyTimeline:
         return high - 1.0 + float(min(1.0, max(0.0, part[k]))), k
 
     def slack_s(self, work_s: float) -> float:
-        """Return how long the last retained replica stays after it is done, if no size is requested. Seconds.
+        """Return how long the last retained replica stays after it is done, if no size is requested.
+
+        Seconds.
 
         Example: 2 replicas are retained for 330 s and do 600 replica-seconds in 300 s: the slack is 30 s.
         """
@@ -151,6 +161,9 @@ class SupplyTimeline:
         return float(end_s - self.completion_s(np.array([work_s]), 0.0)[0])
 
     def _serving(self, size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the replicas that serve from each edge on, and the replica-seconds done by that edge."""
+        """Return the replicas that serve from each edge on.
+
+        The second array has the replica-seconds done by that edge.
+        """
         serving = np.minimum(self._available, np.maximum(self._retained, size))
         return serving, np.concatenate(([0.0], np.cumsum(serving[:-1] * np.diff(self._edges_s))))
