@@ -17,11 +17,17 @@ MAX_LOGGED: Final = 1000
 
 
 class Fault(Unavailable):
-    """An adapter raised an exception that is not a port error: a defect. Its result in this tick is unusable."""
+    """An adapter raised an exception that is not a port error: a defect.
+
+    Its result in this tick is unusable.
+    """
 
 
 class Faults:
-    """Unexpected exceptions of one daemon. `counts` has the keys (workload, kind of adapter, adapter's name)."""
+    """Unexpected exceptions of one daemon.
+
+    `counts` has the keys (workload, kind of adapter, adapter's name).
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[WorkloadName, str, str]] = Counter()

@@ -37,7 +37,10 @@ IMPORT_LOCK: Final = threading.Lock()
 
 @contextlib.contextmanager
 def name_workload_in_errors(workload: WorkloadName) -> Iterator[None]:
-    """Add the workload's name to an error, and the extra to install for a missing package. Raises `Misconfigured`."""
+    """Add the workload's name to an error, and the extra to install for a missing package.
+
+    Raises `Misconfigured`.
+    """
     try:
         yield
     except ImportError as e:

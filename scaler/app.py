@@ -169,7 +169,9 @@ class App:
         self._tasks[name] = self.tasks.start(task_of(name), functools.partial(controller.run, first_s))
 
     async def reload(self, config: Config) -> str:
-        """Apply a changed configuration: swap, add and remove workloads between ticks. Raises `Misconfigured`.
+        """Apply a changed configuration: swap, add and remove workloads between ticks.
+
+        Raises `Misconfigured`.
 
         Returns a message on the settings that need a restart, or "". After an exception, a reload may be repeated.
         """

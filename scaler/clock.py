@@ -57,7 +57,10 @@ class FastClock:
 
 
 def stopwatch_s() -> float:
-    """Return a reading of the clock that measures durations. Only differences of readings have a meaning. Seconds."""
+    """Return a reading of the clock that measures durations.
+
+    Only differences of readings have a meaning. Seconds.
+    """
     return time.perf_counter()
 
 

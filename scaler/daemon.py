@@ -16,7 +16,10 @@ from scaler.telemetry.http.server import application, serve
 
 
 async def run(options: RunOptions) -> None:
-    """Run until a signal, or for `options.for_s`. Raises `ConfigError` and `Misconfigured` before the first tick."""
+    """Run until a signal, or for `options.for_s`.
+
+    Raises `ConfigError` and `Misconfigured` before the first tick.
+    """
     running = snapshot(options.paths)  # before `load`: the first comparison then detects a change during the load
     config = load(options.paths)
     async with prepared(config, options) as app:

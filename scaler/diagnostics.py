@@ -72,7 +72,9 @@ class AdapterCheck:
 
 
 async def check_adapters(config: Config, clock: Clock) -> list[AdapterCheck]:
-    """Check every adapter of every workload, in the order of the configuration. Errors stay with their adapter.
+    """Check every adapter of every workload, in the order of the configuration.
+
+    Errors stay with their adapter.
 
     All adapters are opened before any is read, as in the daemon.
     """

@@ -44,7 +44,10 @@ class Unavailable(PortError):
 
 
 class Throttled(Unavailable):
-    """The platform rejects our request rate. Polling slows down; writes that add capacity do not."""
+    """The platform rejects our request rate.
+
+    Polling slows down; writes that add capacity do not.
+    """
 
 
 class OutOfCapacity(PortError):
@@ -52,7 +55,10 @@ class OutOfCapacity(PortError):
 
 
 class OutOfQuota(PortError):
-    """A quota of the account forbids more of this kind. Use other pools, and retry after minutes to an hour."""
+    """A quota of the account forbids more of this kind.
+
+    Use other pools, and retry after minutes to an hour.
+    """
 
 
 class Conflict(PortError):
@@ -106,10 +112,15 @@ class Actuator(Protocol):
     """Adapter that resizes a pool."""
 
     async def status(self) -> Fresh[PoolStatus]:
-        """Return the pool's status as the platform reports it. Raises `Unavailable` or `Misconfigured`."""
+        """Return the pool's status as the platform reports it.
+
+        Raises `Unavailable` or `Misconfigured`.
+        """
 
     async def resize(self, replicas: int, observed: PoolStatus) -> None:
-        """Request `replicas` if the pool's status still is the `observed` one. Idempotent; returns on acceptance.
+        """Request `replicas` if the pool's status still is the `observed` one.
+
+        Idempotent; returns on acceptance.
 
         An accepted write is not capacity. Raises any of the port errors.
         """

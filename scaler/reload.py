@@ -18,7 +18,10 @@ KEPT: Final = "the previous configuration stays in use until the files are fixed
 
 
 class Reloader:
-    """Reloads the files of an app when they change. `running` is their snapshot when the configuration was read."""
+    """Reloads the files of an app when they change.
+
+    `running` is their snapshot when the configuration was read.
+    """
 
     def __init__(self, app: App, watcher: Watcher, running: FileSnapshot) -> None:
         self._app = app
@@ -30,7 +33,10 @@ class Reloader:
         app.metrics.config_valid.set(1)
 
     async def follow(self) -> None:
-        """Compare the files at each interval until cancelled. The method may be called again after an exception."""
+        """Compare the files at each interval until cancelled.
+
+        The method may be called again after an exception.
+        """
         while True:
             if await self._watcher.wait():
                 self._refused = None

@@ -35,7 +35,10 @@ class Resources:
         await self._stack.aclose()
 
     async def shared(self, key: object, opening: Callable[[], AbstractAsyncContextManager[T]]) -> T:
-        """Return the resource under `key`. If opening it fails or is cancelled, the next caller tries again."""
+        """Return the resource under `key`.
+
+        If opening it fails or is cancelled, the next caller tries again.
+        """
         async with self._opening[key]:
             if key not in self._opened:
                 self._opened[key] = await self._stack.enter_async_context(opening())

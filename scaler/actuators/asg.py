@@ -123,7 +123,9 @@ class AsgResizer(AwsResizer):
         return sorted(group.zones, key=lambda zone: (count_by_zone[zone], zone))
 
     async def _launch_in(self, zone: str, count: int, present: int) -> tuple[int, list[LaunchFailure]]:
-        """Launch `count` instances in a zone; return the number launched, and the errors. Raises port errors.
+        """Launch `count` instances in a zone; return the number launched, and the errors.
+
+        Raises port errors.
 
         After a lost response it is unknown whether they were launched: the repeated call has the same token.
         """

@@ -1,4 +1,6 @@
-"""The warm pool of an EC2 Auto Scaling group. Its size is absolute: MinSize and MaxGroupPreparedCapacity are equal.
+"""The warm pool of an EC2 Auto Scaling group.
+
+Its size is absolute: MinSize and MaxGroupPreparedCapacity are equal.
 
 AWS refills the instances that the group takes from it on scale-out. The serving pool is a pool of its own: `asg`.
 """

@@ -75,7 +75,9 @@ class BufferResizer:
 
 
 def provided_replicas(buffer: CustomObject, desired: int) -> tuple[int, int, Shortfall | None]:
-    """Return the replicas with capacity now, those without, and the reason. Unreported ones are not ready.
+    """Return the replicas with capacity now, those without, and the reason.
+
+    Unreported ones are not ready.
 
     Example: 5 replicas and "2/5 virtual pods required new capacity, 1 failed": 5 - 2 - 1 = 2 ready, 1 failed.
     """

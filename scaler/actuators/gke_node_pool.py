@@ -121,7 +121,10 @@ class GkeNodePoolResizer:
         return await pool_status.check_permissions(self._context, self._spec.project, needed, self._listener)
 
     async def _pool(self, *, urgent: bool = False) -> container.NodePool:
-        """Return the node pool. Raises port errors, and `Misconfigured` where it contradicts the configuration."""
+        """Return the node pool.
+
+        Raises port errors, and `Misconfigured` where it contradicts the configuration.
+        """
         pool, spec = await self._cluster.pool(self._spec.name, urgent=urgent), self._spec
         zones = len(pool.zones)
         if not zones or (pool.status in STEADY and len(pool.groups) < zones):

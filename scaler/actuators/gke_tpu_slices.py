@@ -131,7 +131,10 @@ class GkeTpuSlicesResizer:
         return names
 
     async def _write_each(self, write: Callable[[str], Awaitable[None]], names: Iterable[str]) -> None:
-        """Write one after another. After at least one success, a refusal ends the loop, and the next tick retries."""
+        """Write one after another.
+
+        After at least one success, a refusal ends the loop, and the next tick retries.
+        """
         for accepted, name in enumerate(names):
             try:
                 await write(name)

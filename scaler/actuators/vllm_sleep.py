@@ -142,7 +142,10 @@ class VllmSleepResizer:
             raise OutOfCapacity(f"{count} more engines are required, but only {len(chosen)} were asleep")
 
     async def _sleep(self, count: int, awake: list[EngineState]) -> None:
-        """Put idle engines to sleep. Raises `Unavailable` where fewer are idle: the next tick retries."""
+        """Put idle engines to sleep.
+
+        Raises `Unavailable` where fewer are idle: the next tick retries.
+        """
         loads = await asyncio.gather(*(self._loads.read(engine.url / "metrics") for engine in awake))
         idle = [engine for engine, load in zip(awake, loads, strict=True) if load == 0]
         chosen = idle[::-1][:count]

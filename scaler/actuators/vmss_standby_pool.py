@@ -139,7 +139,10 @@ class StandbyResizer:
         return Standby(profile, state, machine_count("Azure scale set", (scale_set.get("sku") or {}).get("capacity")))
 
     def _health(self, view: Body) -> Shortfall | None:
-        """Return the pool's own error: it pauses after failed creations. A repeated error keeps its time."""
+        """Return the pool's own error: it pauses after failed creations.
+
+        A repeated error keeps its time.
+        """
         status = (view.get("properties") or {}).get("status") or {}
         if not status or status.get("code") == HEALTHY:
             self._unhealthy = None

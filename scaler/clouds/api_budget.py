@@ -30,7 +30,10 @@ class Api:
 
 @dataclass(slots=True)
 class DurationHistogram:
-    """Durations of calls: one count per bound in `BOUNDS_S` and one beyond them, and their sum. Seconds."""
+    """Durations of calls: one count per bound in `BOUNDS_S` and one beyond them, and their sum.
+
+    Seconds.
+    """
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     sum_s: float = 0.0

@@ -25,7 +25,10 @@ GATHER_S: Final = 0.02
 
 
 class Fetch(Protocol[K, V_co]):
-    """Values of those keys that exist. `urgent`: a write waits for them, so the call does not give way as reads do."""
+    """Values of those keys that exist.
+
+    `urgent`: a write waits for them, so the call does not give way as reads do.
+    """
 
     def __call__(self, keys: Sequence[K], /, *, urgent: bool) -> Awaitable[Mapping[K, V_co]]: ...
 

@@ -14,7 +14,10 @@ from scaler.ports import Clock, Conflict
 
 
 class ForeignWriteDetector:
-    """The sizes of one pool that this process observed and requested. `what` names the pool in messages."""
+    """The sizes of one pool that this process observed and requested.
+
+    `what` names the pool in messages.
+    """
 
     def __init__(self, clock: Clock, other_writer_yield_s: float, what: str) -> None:
         self._clock = clock

@@ -59,7 +59,10 @@ async def read_body(what: str, response: aiohttp.ClientResponse, max_bytes: int,
 
 
 async def read_lines(what: str, response: aiohttp.ClientResponse, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the lines of an endless body. Raises `Unavailable` for a line of more than `max_bytes`."""
+    """Yield the lines of an endless body.
+
+    Raises `Unavailable` for a line of more than `max_bytes`.
+    """
     buffer = bytearray()
     async for chunk in response.content.iter_any():
         buffer += chunk
@@ -81,7 +84,10 @@ def too_large(what: str, max_bytes: int, remedy: str = "") -> Unavailable:
 
 
 def decode_json(what: str, content: bytes | str) -> Any:
-    """Return the value of JSON text. Raises `Unavailable` for a malformed one or one beyond a limit."""
+    """Return the value of JSON text.
+
+    Raises `Unavailable` for a malformed one or one beyond a limit.
+    """
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     try:
         value = DECODER.decode(raw.decode("utf-8-sig"))

@@ -73,7 +73,10 @@ class Pages:
         self._clock = clock
 
     async def get(self, url: URL, server_name: str | None) -> tuple[float, str]:
-        """Return the time of the request (seconds since the Unix epoch) and the page. Raises port errors."""
+        """Return the time of the request (seconds since the Unix epoch) and the page.
+
+        Raises port errors.
+        """
         requested_at = self._clock.now()
         headers = {"Accept": "text/plain;version=0.0.4;q=1,*/*;q=0.1", **self._access.request_headers()}
         if server_name is not None:

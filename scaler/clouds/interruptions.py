@@ -31,7 +31,9 @@ WasInterrupted: TypeAlias = Callable[[str, bool], bool]
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An interruption notice. `machine` is the cloud's name for it: an instance id, a VM's or a node's name.
+    """An interruption notice.
+
+    `machine` is the cloud's name for it: an instance id, a VM's or a node's name.
 
     `received_at` is when this process received it and `interrupts_at` when the machine goes, where the cloud announces
     that, both in seconds since the Unix epoch. `source` names the listener.
@@ -146,7 +148,10 @@ class InterruptionTracker:
 
 
 async def board(context: Context) -> NoticeBoard:
-    """Return the daemon's notice board. Every notice pinned there requests a tick of the caller's workload."""
+    """Return the daemon's notice board.
+
+    Every notice pinned there requests a tick of the caller's workload.
+    """
     notices = await context.shared("notices", lambda: contextlib.nullcontext(NoticeBoard(context.clock)))
     notices.wake(context.wakeup)
     return notices

@@ -62,7 +62,10 @@ def machine_count(what: str, value: object, *, digits: bool = False) -> int:
 
 
 def list_of(what: str, body: object, key: str) -> list[dict[str, Any]]:
-    """Return the list of objects under `key`. Raises `Unavailable` for a missing list: it is not empty."""
+    """Return the list of objects under `key`.
+
+    Raises `Unavailable` for a missing list: it is not empty.
+    """
     items = body.get(key) if isinstance(body, Mapping) else None
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise Unavailable(f"{what}: malformed response: no {key}")

@@ -44,7 +44,10 @@ class RestResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One call. `operation` is named as the permission that grants it; `about` names the resource."""
+    """One call.
+
+    `operation` is named as the permission that grants it; `about` names the resource.
+    """
 
     operation: str
     method: str
@@ -138,7 +141,10 @@ class Rest:
 
 
 async def _object(what: str, status: int, content: bytes) -> Body:
-    """Return the body as an object; a refusal that is not JSON becomes its message. Raises `Unavailable`."""
+    """Return the body as an object; a refusal that is not JSON becomes its message.
+
+    Raises `Unavailable`.
+    """
     try:
         value = await read_json(what, content) if content else {}
     except Unavailable:

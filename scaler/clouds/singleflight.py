@@ -23,7 +23,10 @@ WorkerT = TypeVar("WorkerT", bound=Worker)
 
 
 class Singleflight:
-    """Merges equal concurrent calls into one. A caller that gives up leaves the call to the others."""
+    """Merges equal concurrent calls into one.
+
+    A caller that gives up leaves the call to the others.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, asyncio.Task[Any]] = {}

@@ -1,4 +1,7 @@
-"""Rules between several records. A record states the rules between its own fields in ``problems()``."""
+"""Rules between several records.
+
+A record states the rules between its own fields in ``problems()``.
+"""
 
 from __future__ import annotations
 

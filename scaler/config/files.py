@@ -91,7 +91,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def _read_all(descriptor: int) -> bytes:
-    """Return the content of a file, which may grow while it is read. Raises `Unreadable` beyond the limit."""
+    """Return the content of a file, which may grow while it is read.
+
+    Raises `Unreadable` beyond the limit.
+    """
     parts, size = [], 0
     while part := os.read(descriptor, CHUNK_BYTES):
         parts.append(part)

@@ -149,7 +149,10 @@ def _pool_place(document: Document, workload: WorkloadName, pool: PoolName) -> s
 
 
 def workload_from(document: Mapping[str, Any], file: str = "journal") -> Workload:
-    """Return the workload of a document from another place, such as the journal. Raises `ConfigError`."""
+    """Return the workload of a document from another place, such as the journal.
+
+    Raises `ConfigError`.
+    """
     problems: list[Problem] = []
     workload = _workload(Document(file, document, {}), problems, with_checks=False)
     if workload is None:
@@ -266,7 +269,10 @@ def _references(data: Any, place: Place) -> Iterator[tuple[Place, str]]:
 
 
 def _problem(document: Document, error: ErrorDetails, parent: Place, model: type[BaseModel]) -> Problem:
-    """Translate an error of pydantic below `parent`. A wrong or missing kind lists the known kinds."""
+    """Translate an error of pydantic below `parent`.
+
+    A wrong or missing kind lists the known kinds.
+    """
     place, value = (*parent, *_without_tags(error["loc"])), error["input"]
     if error["type"] == "union_tag_invalid":
         kinds = list(REGISTRIES[KINDS[str(place[0])]])

@@ -14,7 +14,10 @@ class Claims:
         self._holders: dict[Target, Callable[[], str]] = {}
 
     def claim(self, targets: Iterable[Target], holder: Callable[[], str]) -> str | None:
-        """Claim targets for `holder`. Return the broken rule if another holder has claimed one of them."""
+        """Claim targets for `holder`.
+
+        Return the broken rule if another holder has claimed one of them.
+        """
         broken_rule = None
         for target in targets:
             first = self._holders.setdefault(target, holder)

@@ -62,7 +62,10 @@ _defaults: dict[int, Any] = {}
 
 
 def _shared_default(factory: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a factory of a field's default. One model of a record is shared by all workloads that leave it out."""
+    """Return a factory of a field's default.
+
+    One model of a record is shared by all workloads that leave it out.
+    """
 
     @cache
     def shared() -> BaseModel:
@@ -162,7 +165,10 @@ def _by_kind_builder(registry: str) -> Build:
 
 @cache
 def annotations_of(cls: Any) -> tuple[tuple[str, Build], ...]:
-    """Return each field of a dataclass with its conversion. Cached: reading annotations is the slowest part."""
+    """Return each field of a dataclass with its conversion.
+
+    Cached: reading annotations is the slowest part.
+    """
     hints = get_type_hints(cls, include_extras=True)
     return tuple((f.name, _builder(hints[f.name])) for f in dataclasses.fields(cls))
 

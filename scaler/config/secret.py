@@ -51,7 +51,10 @@ class Secret:
         return None
 
     def read(self) -> str:
-        """Return the secret: printable UTF-8 on one line. `mask` hides it from then on. Raises `Misconfigured`."""
+        """Return the secret: printable UTF-8 on one line.
+
+        `mask` hides it from then on. Raises `Misconfigured`.
+        """
         problem = self.problem()
         if problem:
             raise Misconfigured(problem)

@@ -89,7 +89,10 @@ def _places(data: Any, place: Place) -> Iterator[Place]:
 
 @dataclass(slots=True)
 class Frame:
-    """A collection that is being read. `start` is the index of its first line, `keys` the line of each key so far."""
+    """A collection that is being read.
+
+    `start` is the index of its first line, `keys` the line of each key so far.
+    """
 
     data: Any
     start: int
@@ -149,7 +152,10 @@ class Composer:
             self._loader.dispose()
 
     def _require_few_directives(self) -> None:
-        """Refuse many directives: libyaml compares each ``%TAG`` with all earlier ones. Raises `DocumentRefused`."""
+        """Refuse many directives: libyaml compares each ``%TAG`` with all earlier ones.
+
+        Raises `DocumentRefused`.
+        """
         if sum(1 for _ in islice(DIRECTIVE.finditer(self._text), MAX_DIRECTIVES + 1)) > MAX_DIRECTIVES:
             raise self._refused(1, f"has more than {MAX_DIRECTIVES} lines that begin with %", "remove the directives")
 

@@ -70,5 +70,8 @@ def optional(check: Callable[[object], T], value: object) -> T | None:
 
 
 def mapping(check: Callable[[object], T], value: Mapping[str, Any]) -> dict[str, T]:
-    """Return a mapping with every value after `check`. Raises `AttributeError` and the exceptions of `check`."""
+    """Return a mapping with every value after `check`.
+
+    Raises `AttributeError` and the exceptions of `check`.
+    """
     return {key: check(item) for key, item in value.items()}

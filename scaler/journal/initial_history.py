@@ -12,7 +12,9 @@ from policies.model import PolicyName, Tick, WorkloadName
 
 @dataclass(frozen=True, slots=True)
 class InitialHistory:
-    """The record of a workload's start. With it and the ticks before it, `replay` builds the same history.
+    """The record of a workload's start.
+
+    With it and the ticks before it, `replay` builds the same history.
 
     `at` is the time of the start (Unix time), `ticks` the number of recorded ticks that the history began with,
     `span_s` how long it keeps ticks, `step_s` their interval (seconds), and `seeds` the backfilled work of each policy
@@ -34,7 +36,10 @@ class InitialHistory:
             history.seed_forecast(policy, seed)
 
     def history(self, recorded: Sequence[Tick]) -> History:
-        """Return the history at the start. `recorded` are at least the last `ticks` ticks, oldest first."""
+        """Return the history at the start.
+
+        `recorded` are at least the last `ticks` ticks, oldest first.
+        """
         history = self._empty()
         for tick in recorded[len(recorded) - self.ticks :]:
             if tick.at <= self.at:

@@ -68,7 +68,10 @@ class RecordedWork:
 
 
 def work_since(directory: Path, since: float, policies: Mapping[WorkloadName, Collection[PolicyName]]) -> RecordedWork:
-    """Return the work that these policies measured at or after `since`. Files are read from the newest backward."""
+    """Return the work that these policies measured at or after `since`.
+
+    Files are read from the newest backward.
+    """
     recorded, budget_bytes = RecordedWork(), MAX_BYTES
     for path in reversed(files(directory)):
         budget_bytes -= path.stat().st_size

@@ -42,7 +42,9 @@ class JournalError(Exception):
 
 
 class Journal:
-    """A journal that iterates over its ticks, oldest first. `specs` and `damaged` are complete after that.
+    """A journal that iterates over its ticks, oldest first.
+
+    `specs` and `damaged` are complete after that.
 
     `records` also yields the starts, in the order of the journal, and `shadows` the ticks of shadows alone.
     `read_bytes` is the number of bytes read so far.

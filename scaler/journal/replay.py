@@ -21,7 +21,10 @@ SPAN_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ReplayedTick:
-    """A recorded tick and the replayed decision. `comparable` is False where the history before it is not recorded."""
+    """A recorded tick and the replayed decision.
+
+    `comparable` is False where the history before it is not recorded.
+    """
 
     tick: Tick
     decision: Decision
@@ -69,7 +72,10 @@ def replay(
 
 
 def _with_pools_of(spec: WorkloadSpec, observation: Observation) -> Observation:
-    """Return the observation with the pools of this specification. A pool that was not recorded is absent."""
+    """Return the observation with the pools of this specification.
+
+    A pool that was not recorded is absent.
+    """
     if observation.pools.keys() == spec.pools.keys():
         return observation
     pools = {name: observation.pools.get(name, Absent("not in the journal")) for name in spec.pools}

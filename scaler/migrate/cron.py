@@ -31,7 +31,10 @@ class CronError(ValueError):
 
 
 def windows(start: str, end: str) -> Windows:
-    """Return the windows of a schedule in local time: start, end, and days unless all. Raises `CronError`."""
+    """Return the windows of a schedule in local time: start, end, and days unless all.
+
+    Raises `CronError`.
+    """
     starts, ends = minutes(start), minutes(end)
     if starts == ends:
         raise CronError("start and end must differ, as KEDA requires")
@@ -46,7 +49,9 @@ def windows(start: str, end: str) -> Windows:
 
 
 def minutes(expression: str) -> list[int]:
-    """Return the minutes of a week, from Monday 00:00, at which the expression fires. Raises `CronError`.
+    """Return the minutes of a week, from Monday 00:00, at which the expression fires.
+
+    Raises `CronError`.
 
     Example: ``30 8 * * 2`` fires on Tuesday at 08:30, minute 1950.
     """

@@ -28,7 +28,10 @@ CHECK: Final = "compare both values before you delete the HPA: kubectl describe 
 
 
 def target_of(spec: Cursor, namespace: str, api_version: str | None, kind: str | None) -> ResizeTarget:
-    """Return the target of ``scaleTargetRef``. `api_version` and `kind` are defaults; None requires the key."""
+    """Return the target of ``scaleTargetRef``.
+
+    `api_version` and `kind` are defaults; None requires the key.
+    """
     ref = spec.mapping("scaleTargetRef", required=True)
     target = ResizeTarget(
         ref.text("apiVersion", api_version, required=api_version is None) or "apps/v1",
@@ -110,7 +113,10 @@ def _cpu(spec: Cursor, key: str, share: float, options: MigrationOptions) -> Sig
 
 
 def usage_signal(cursor: Cursor, key: str, usage: PodUsage, options: MigrationOptions) -> Signal:
-    """Return the signal of the pods' usage from Prometheus. `key` is the manifest's key of the metric."""
+    """Return the signal of the pods' usage from Prometheus.
+
+    `key` is the manifest's key of the metric.
+    """
     source = options.server(cursor, key, "metrics.k8s.io")
     build = promql.total if options.totals else promql.resource
     query = build(usage.name, options.target, usage.container, share=usage.share is not None)

@@ -75,7 +75,10 @@ def _preset(signal: Signal) -> tuple[Signal, PresetReading | None]:
 
 
 def _by_name(signal: Signal) -> tuple[Signal, PresetReading | None]:
-    """Return a mean under the quantity's name of a preset that has its metric. Its query stays as it is."""
+    """Return a mean under the quantity's name of a preset that has its metric.
+
+    Its query stays as it is.
+    """
     series = promql.series(signal.type)
     preset = named_mean(series[0]) if series and signal.target_type == "mean" else None
     if preset is None:

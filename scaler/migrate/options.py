@@ -12,7 +12,10 @@ from scaler.migrate.manifest_reader import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A TriggerAuthentication: the place of each parameter, or a pod's identity. It contains no secrets."""
+    """A TriggerAuthentication: the place of each parameter, or a pod's identity.
+
+    It contains no secrets.
+    """
 
     kind: str
     name: str

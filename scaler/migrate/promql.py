@@ -28,7 +28,9 @@ class ParsedQuery:
 
 
 def selector(**labels: str) -> str:
-    """Return label matchers in braces. A keyword that ends with ``__re`` matches a regular expression.
+    """Return label matchers in braces.
+
+    A keyword that ends with ``__re`` matches a regular expression.
 
     Example: ``selector(namespace="llm", pod__re="vllm-.+")`` is ``{namespace="llm",pod=~"vllm-.+"}``.
     """

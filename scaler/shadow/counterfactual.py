@@ -39,7 +39,9 @@ class _Pool:
         return self.requested - sum(n for _, n in self.starting)
 
     def resize(self, at: float, target: int, lead_s: float) -> None:
-        """Request `target` replicas at `at` (Unix time). Of the starting replicas, the latest are removed first.
+        """Request `target` replicas at `at` (Unix time).
+
+        Of the starting replicas, the latest are removed first.
 
         Example: 4 replicas are resized to 6 at 0 s, with a lead time of 60 s, and to 5 at 15 s. 4 serve, and 1 starts.
         """
@@ -117,7 +119,10 @@ class HypotheticalSizes:
 
 
 class HypotheticalQueue:
-    """The requests that wait for a size. A request that waits longer than `max_wait_s` counts once as late."""
+    """The requests that wait for a size.
+
+    A request that waits longer than `max_wait_s` counts once as late.
+    """
 
     def __init__(self) -> None:
         self._cohorts: deque[tuple[float, float]] = deque()
@@ -199,7 +204,10 @@ class ShadowTick:
 
 @dataclass(slots=True)
 class ShadowTotals:
-    """Sums of a shadow and of the live policy (`first`) over a run. Unknown parts are left out of both."""
+    """Sums of a shadow and of the live policy (`first`) over a run.
+
+    Unknown parts are left out of both.
+    """
 
     ticks: int = 0
     differing: int = 0

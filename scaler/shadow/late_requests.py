@@ -62,7 +62,10 @@ class LateRequestContext:
 
 @dataclass(slots=True)
 class LateRequestEstimator:
-    """Estimates the load of ticks. Remembers the rate of one replica, and the requests that waited."""
+    """Estimates the load of ticks.
+
+    Remembers the rate of one replica, and the requests that waited.
+    """
 
     replica_rps: float = 0.0
     exact: bool = False

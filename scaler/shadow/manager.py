@@ -64,7 +64,9 @@ class Shadows:
     async def load(
         self, controllers: Mapping[WorkloadName, Controller], tails: Mapping[WorkloadName, Sequence[Tick]]
     ) -> None:
-        """Load the shadows' files, and start, update or stop the shadows. `tails` are the last recorded ticks.
+        """Load the shadows' files, and start, update or stop the shadows.
+
+        `tails` are the last recorded ticks.
 
         Raises `ConfigError` and `Misconfigured`, and leaves the shadows as they were.
         """
@@ -131,7 +133,10 @@ class Shadows:
             self._supervised.forget(f"shadow {name}")
 
     async def _open_own(self, shadow: Workload, live: Workload) -> tuple[Mapping[str, Source], Mapping[str, str]]:
-        """Open the sources that the live workload lacks. Return them, and the live names of the shared ones."""
+        """Open the sources that the live workload lacks.
+
+        Return them, and the live names of the shared ones.
+        """
         shared = share_sources(shadow, live)
         own = {name: spec for name, spec in shadow.spec.sources.items() if name not in shared}
         if not own:

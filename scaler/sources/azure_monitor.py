@@ -79,7 +79,10 @@ class AzureMonitorSource:
         return await check_permissions(self._arm, self._spec.resource, (READ,))
 
     async def _read_all(self, now: float) -> dict[str, Fresh[float] | Absent]:
-        """Return the readings of one query per aggregation. Raises a port error where every query fails."""
+        """Return the readings of one query per aggregation.
+
+        Raises a port error where every query fails.
+        """
         spec = self._spec
         by_aggregation: defaultdict[str, list[str]] = defaultdict(list)
         for quantity in spec.metrics:

@@ -39,7 +39,10 @@ class AzureMonitorPast:
         self._minutes = math.ceil((since + self.steps * step_s) / BUCKET_S) - self._first
 
     async def read(self, quantity: str) -> NDArray[np.float64]:
-        """Return a quantity's mean in each step; NaN where unknown. Shape (`steps`,). Raises port errors."""
+        """Return a quantity's mean in each step; NaN where unknown.
+
+        Shape (`steps`,). Raises port errors.
+        """
         name, aggregation = self._spec.metrics[quantity], self._spec.aggregation_of(quantity)
         query = MetricsQuery(self._spec.metric_namespace, (name,), aggregation, self._spec.filter)
         minutes_by_series: dict[str, NDArray[np.float64]] = {}

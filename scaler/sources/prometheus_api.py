@@ -40,7 +40,10 @@ class QuerySample:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """Result of an instant query. `partial` has the server's warnings that something is missing; empty if none."""
+    """Result of an instant query.
+
+    `partial` has the server's warnings that something is missing; empty if none.
+    """
 
     kind: str
     rows: tuple[QuerySample, ...]
@@ -49,7 +52,10 @@ class QueryResult:
 
 @dataclass(frozen=True, slots=True)
 class RangeSeries:
-    """One series of a range: labels, and pairs of time and value as sent. Native histograms have no values."""
+    """One series of a range: labels, and pairs of time and value as sent.
+
+    Native histograms have no values.
+    """
 
     labels: Mapping[str, str]
     values: tuple[tuple[float, object], ...]
@@ -81,7 +87,10 @@ class PrometheusApi:
         return await self._request(_parse_result, "POST", "query", data=form)
 
     async def query_range(self, promql: str, start: float, end: float, step_s: float, deadline_s: float) -> Matrix:
-        """Return the result of a query at `start` and every step up to `end`. Raises `Refused` and port errors."""
+        """Return the result of a query at `start` and every step up to `end`.
+
+        Raises `Refused` and port errors.
+        """
         times = {"start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step_s:.3f}"}
         form = {"query": promql, "timeout": f"{round(deadline_s * 1000)}ms", **times}
         return await self._request(_parse_matrix, "POST", "query_range", deadline_s, MAX_RANGE_BODY, data=form)
@@ -115,7 +124,10 @@ class PrometheusApi:
 
 
 def _parse(what: str, status: int, content: bytes, parse: Callable[[Mapping[str, Any]], T]) -> T:
-    """Return the result of `parse` on a response. Raises `Refused`, and `Unavailable` for a malformed one."""
+    """Return the result of `parse` on a response.
+
+    Raises `Refused`, and `Unavailable` for a malformed one.
+    """
     try:
         document = decode_json(what, content)
     except Unavailable as e:

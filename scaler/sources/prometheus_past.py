@@ -42,7 +42,10 @@ class PrometheusPast:
         self.steps = max(0, math.floor((until - since) / step_s + 1e-6))
 
     async def read(self, spec: Prometheus, quantities: Collection[str]) -> dict[str, NDArray[np.float64]]:
-        """Return each quantity's mean in every step; NaN where unknown. Shape (`steps`,). Raises port errors."""
+        """Return each quantity's mean in every step; NaN where unknown.
+
+        Shape (`steps`,). Raises port errors.
+        """
         recipes = {q: r for q, r in spec.recipes().items() if q in quantities and r.aggregation != "late"}
         terms = {q: value_query(r, spec.match, self._step_s) for q, r in recipes.items()}
         means: dict[str, NDArray[np.float64]] = {}

@@ -27,7 +27,10 @@ KEYWORDS: Final = frozenset(
 
 
 def quoted(text: str) -> str:
-    """Return a PromQL string literal. JSON's escapes are valid in PromQL except surrogates, which are not used here."""
+    """Return a PromQL string literal.
+
+    JSON's escapes are valid in PromQL except surrogates, which are not used here.
+    """
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -74,7 +77,10 @@ def lost_targets_query(recipe: Recipe, match: Mapping[str, str]) -> str:
 
 
 def joint_query(terms: Mapping[str, str]) -> str:
-    """Return one query for many, with each result labelled by its key. Newlines end a comment in a configured query."""
+    """Return one query for many, with each result labelled by its key.
+
+    Newlines end a comment in a configured query.
+    """
     return " or ".join(f'label_replace(\n{query}\n, "{LABEL}", "{key}", "", "")' for key, query in terms.items())
 
 

@@ -112,7 +112,10 @@ class PubSubSource:
         return f"the newest sample is {age_s:.0f} s old" if age_s > self._spec.max_age_s else ""
 
     async def _check(self) -> None:
-        """Check at intervals that the subscription exists and can be pulled from. Raises `Misconfigured`."""
+        """Check at intervals that the subscription exists and can be pulled from.
+
+        Raises `Misconfigured`.
+        """
         now = self._clock.now()
         if not now < self._check_at <= now + CHECK_S:
             try:

@@ -13,7 +13,9 @@ SHOWN: Final = 100
 
 
 def sanitize(quantity: str, value: object, measured_at: float, missing: str = "") -> Fresh[float] | Absent:
-    """Return `value` as a reading of `quantity`, or the reason why it is not valid. Quantities are >= 0, shares <= 1.
+    """Return `value` as a reading of `quantity`, or the reason why it is not valid.
+
+    Quantities are >= 0, shares <= 1.
 
     `missing` names the missing part of a total, which makes it a lower bound.
     """

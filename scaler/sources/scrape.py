@@ -98,7 +98,10 @@ class ScrapeSource:
         return {q: with_missing(r, self._recipes[q], missing) for q, r in readings.items()} if missing else readings
 
     async def _find_targets(self) -> tuple[ScrapeTarget, ...]:
-        """Return the present engines. Raises `Unavailable` where the name has no address: that is not zero load."""
+        """Return the present engines.
+
+        Raises `Unavailable` where the name has no address: that is not zero load.
+        """
         if self._service is None:
             targets = self._targets
         else:

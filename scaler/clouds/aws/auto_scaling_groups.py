@@ -47,7 +47,10 @@ class WarmPool:
 
 @dataclass(frozen=True, slots=True)
 class AutoScalingGroup:
-    """A group as described at `at`. Sizes are in units: instances, or their weights where the group defines weights."""
+    """A group as described at `at`.
+
+    Sizes are in units: instances, or their weights where the group defines weights.
+    """
 
     name: str
     arn: str
@@ -109,7 +112,9 @@ class AutoScalingGroups:
         return replace(group, machines=tuple(machines_with_market))
 
     async def shortfall(self, name: str, since: float, market: str, *, warm: bool = False) -> Shortfall | None:
-        """Return why the last launch failed, if it failed and began after `since`. Raises port errors.
+        """Return why the last launch failed, if it failed and began after `since`.
+
+        Raises port errors.
 
         `warm`: the launches of the group's warm pool instead of the group's own.
         """
@@ -180,7 +185,10 @@ def _zone(activity: dict[str, Any]) -> str:
 
 
 async def groups(context: Context, account: AwsAccount) -> AutoScalingGroups:
-    """Return the groups' client for all pools of this account. Raises `Unavailable` or `Misconfigured`."""
+    """Return the groups' client for all pools of this account.
+
+    Raises `Unavailable` or `Misconfigured`.
+    """
     autoscaling = await session.service(context, "autoscaling", account)
     fetch = functools.partial(
         autoscaling.describe,

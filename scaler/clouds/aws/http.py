@@ -42,7 +42,9 @@ class BoundedSession(AIOHTTPSession):
 
 
 def check_encodable(what: str, response: T) -> T:
-    """Return a response that the SDK decoded. Raises `Unavailable` for a text or number that cannot be encoded.
+    """Return a response that the SDK decoded.
+
+    Raises `Unavailable` for a text or number that cannot be encoded.
 
     JSON may hold a lone surrogate or a number beyond a float, which fail later where they are written or computed
     with. A value that is not finite is kept: it makes only its own reading absent, not those of a whole batch.

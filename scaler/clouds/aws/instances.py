@@ -82,7 +82,10 @@ def _part(machine: Ec2Instance, pending: bool) -> Part:
 
 
 def parse_instance(instance: Mapping[str, Any]) -> Ec2Instance | None:
-    """Parse an instance of DescribeInstances; None where it no longer counts. Raises `Unavailable`."""
+    """Parse an instance of DescribeInstances; None where it no longer counts.
+
+    Raises `Unavailable`.
+    """
     state, name = instance["State"]["Name"], str(instance["InstanceId"])
     if state not in STATES or not name:
         raise Unavailable(f"AWS: malformed response: instance {name!r} has state {state!r}")

@@ -34,7 +34,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A period's value. `at` is the period's beginning as CloudWatch reports it; `problem` is why there is no value."""
+    """A period's value.
+
+    `at` is the period's beginning as CloudWatch reports it; `problem` is why there is no value.
+    """
 
     value: object = None
     at: float = 0.0

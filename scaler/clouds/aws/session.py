@@ -81,7 +81,9 @@ NO_CREDENTIALS: Final = (
 
 
 async def client(context: Context, service: str, account: AwsAccount, read_s: float | None = None) -> Any:
-    """Return the client of `service` that all adapters of this account share. Raises port errors.
+    """Return the client of `service` that all adapters of this account share.
+
+    Raises port errors.
 
     `read_s`: time limit of a response where it differs from the context's deadline, as for a long poll. Seconds.
     """
@@ -113,7 +115,10 @@ async def client(context: Context, service: str, account: AwsAccount, read_s: fl
 
 @asynccontextmanager
 async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioSession]:
-    """Open a session with credentials. Its region and limits also apply to the calls that renew them."""
+    """Open a session with credentials.
+
+    Its region and limits also apply to the calls that renew them.
+    """
     session = AioSession(profile=account.profile)
     session.register_component("data_loader", _loader())
     if region := account.region or os.environ.get("AWS_REGION"):  # the SDK reads AWS_DEFAULT_REGION only
@@ -155,7 +160,10 @@ class AwsService:
         deadline_s: float | None = None,
         **request: Any,
     ) -> Any:
-        """Return the response to `operation`, named as in IAM. `about` names the resource. Raises port errors."""
+        """Return the response to `operation`, named as in IAM.
+
+        `about` names the resource. Raises port errors.
+        """
         name = f"{self._service}:{GRANTED_AS.get(operation, operation)}"
         what = f"AWS {self._service}:{operation}" + (f" of {about}" if about else "")
         send = getattr(self._client, xform_name(operation))
@@ -189,7 +197,10 @@ class AwsService:
 
 
 async def service(context: Context, name: str, account: AwsAccount, read_s: float | None = None) -> AwsService:
-    """Return the service that all adapters of this account share; `read_s` as in `client`. Raises port errors."""
+    """Return the service that all adapters of this account share; `read_s` as in `client`.
+
+    Raises port errors.
+    """
     sdk_client = await client(context, name, account, read_s)
     return AwsService(sdk_client, Channel(context, APIS[name], account), name)
 

@@ -14,7 +14,10 @@ class IdempotencyTokens:
         self._lost: dict[tuple[int, object], str] = {}
 
     def token_for(self, present: int, write: object) -> str:
-        """Return the token of a write at the size `present`. Its response counts as lost until `discard`."""
+        """Return the token of a write at the size `present`.
+
+        Its response counts as lost until `discard`.
+        """
         return self._lost.setdefault((present, write), f"forescale-{uuid4().hex}")
 
     def discard(self, present: int, write: object) -> None:

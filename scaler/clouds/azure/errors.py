@@ -154,7 +154,10 @@ def error_text(body: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _errors(error: Any, depth: int = 0) -> list[tuple[str, str]]:
-    """Return every code and message in an error, the outermost first. AKS wraps Compute's errors in its own."""
+    """Return every code and message in an error, the outermost first.
+
+    AKS wraps Compute's errors in its own.
+    """
     if not isinstance(error, Mapping) or depth > 5:
         return []
     details = error.get("details")

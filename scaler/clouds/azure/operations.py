@@ -38,7 +38,10 @@ class Operation:
         self._last_error = ""
 
     async def shortfall(self) -> Shortfall | None:
-        """Return why the accepted write failed; None while it may succeed. A failed read is repeated later."""
+        """Return why the accepted write failed; None while it may succeed.
+
+        A failed read is repeated later.
+        """
         if self._url:
             try:
                 response = await self._arm.follow(self._action, self._url)

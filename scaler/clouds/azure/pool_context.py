@@ -19,7 +19,10 @@ READ_PERMISSIONS: Final = "Microsoft.Authorization/permissions/read"
 
 
 async def other_autoscaler(arm: Arm, recent: RecentAnswers, path: str) -> str | None:
-    """Return the name of the enabled autoscale setting that sizes the scale set at `path`. Raises port errors."""
+    """Return the name of the enabled autoscale setting that sizes the scale set at `path`.
+
+    Raises port errors.
+    """
     list_path = f"{path.partition('/providers/')[0]}/providers/Microsoft.Insights/autoscaleSettings"
     settings, _ = await recent.get(list_path, SLOW_S, lambda: arm.list_all(READ_SETTINGS, list_path))
     for setting in settings:
@@ -73,7 +76,10 @@ def _names(values: object) -> set[str]:
 
 
 async def check_permissions(arm: Arm, path: str, actions: Sequence[str]) -> Sequence[Permit]:
-    """Return whether the identity's roles grant each action on the resource at `path`. Raises port errors."""
+    """Return whether the identity's roles grant each action on the resource at `path`.
+
+    Raises port errors.
+    """
     roles = await arm.list_all(READ_PERMISSIONS, f"{path}/providers/Microsoft.Authorization/permissions")
     return [
         Permit(action, granted=True)

@@ -21,7 +21,9 @@ def kind_of(size: object, spot: bool, zones: Iterable[object]) -> str:
 
 
 class PoolView:
-    """One pool over time: its interruptions and failed machines. `kind` names size, market and zones for errors.
+    """One pool over time: its interruptions and failed machines.
+
+    `kind` names size, market and zones for errors.
 
     A machine was interrupted if it went after a notice; a spot machine also if it went unrequested.
     """
@@ -66,7 +68,10 @@ class PoolView:
         )
 
     def _observe(self, vms: Sequence[Vm]) -> set[str]:
-        """Count interruptions; return the ready machines with a notice. A restarting machine still serves."""
+        """Count interruptions; return the ready machines with a notice.
+
+        A restarting machine still serves.
+        """
         by_name = {vm.name: vm for vm in vms}
 
         def was_interrupted(name: str, noticed: bool) -> bool:

@@ -138,7 +138,10 @@ def _not_before(text: object) -> float | None:
 
 
 async def listener(context: Context, url: str) -> ScheduledEventsListener:
-    """Return the running listener that all pools with this URL share. Its notices wake the caller's workload."""
+    """Return the running listener that all pools with this URL share.
+
+    Its notices wake the caller's workload.
+    """
     notice_board = await board(context)
     http = await session(context)
 

@@ -24,7 +24,10 @@ State = Literal["ready", "creating", "failed", "stopped", "deleting"]
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A machine. `name` is its name in scheduled events, `host` its host name, `instance` the scale set's id of it."""
+    """A machine.
+
+    `name` is its name in scheduled events, `host` its host name, `instance` the scale set's id of it.
+    """
 
     name: str
     host: str
@@ -36,7 +39,10 @@ class Vm:
 
 
 async def machines(arm: Arm, path: str, scale_set: Mapping[str, Any], now: float) -> list[Vm]:
-    """Return the machines of the scale set at `path`, in either orchestration mode. Raises port errors."""
+    """Return the machines of the scale set at `path`, in either orchestration mode.
+
+    Raises port errors.
+    """
     properties = scale_set.get("properties")
     if not isinstance(properties, Mapping):
         raise Unavailable(f"Azure {READ} of {path}: the response has no properties")

@@ -116,7 +116,9 @@ def _histogram_value(recipe: Recipe, counts: Iterable[tuple[str | None, float]],
 
 
 def counter_growth(before: Series, now: Series) -> Series:
-    """Return the increases of counters. If one shrank, its process restarted, so all count from zero.
+    """Return the increases of counters.
+
+    If one shrank, its process restarted, so all count from zero.
 
     Example: 100 to 130 is an increase of 30; 100 to 20 is one of 20, and another counter that went from 50 to 70 then
     increased by 70.

@@ -35,6 +35,9 @@ class Loads:
 
 
 async def loads(context: Context, server: object, access: Access, preset: str, deadline_s: float) -> Loads:
-    """Return the reader for the engines of one `server` or cluster, with one session. Raises `Misconfigured`."""
+    """Return the reader for the engines of one `server` or cluster, with one session.
+
+    Raises `Misconfigured`.
+    """
     session = await http_client.session(context, server, access.ca_file)
     return Loads(http_client.Pages(session, access, context.clock, deadline_s), preset)

@@ -30,7 +30,10 @@ def permissions(*, reserved: bool) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class NodePool:
-    """A node pool as it was at `at`. `groups` are the paths of its instance groups, one per zone."""
+    """A node pool as it was at `at`.
+
+    `groups` are the paths of its instance groups, one per zone.
+    """
 
     name: str
     at: float

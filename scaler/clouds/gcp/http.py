@@ -20,7 +20,10 @@ CHUNK: Final = 2**14
 
 
 class _LimitedSession(HTTPAdapter):
-    """Reads the whole response within `AUTH_S` and `MAX_BODY`. Raises `requests.RequestException` beyond."""
+    """Reads the whole response within `AUTH_S` and `MAX_BODY`.
+
+    Raises `requests.RequestException` beyond.
+    """
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(request, *args, **{**kwargs, "stream": True})

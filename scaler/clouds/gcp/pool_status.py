@@ -23,7 +23,10 @@ OVERDUE_S: Final = 180.0
 
 @dataclass(frozen=True, slots=True)
 class PoolDetails:
-    """What an adapter knows beyond its groups. `missing` counts requested machines that no group has."""
+    """What an adapter knows beyond its groups.
+
+    `missing` counts requested machines that no group has.
+    """
 
     desired: int
     version: str = ""
@@ -34,7 +37,10 @@ class PoolDetails:
 
 
 class StatusBuilder:
-    """Builds the status of a pool whose replicas are groups' machines. `kind` names its accelerator or machine."""
+    """Builds the status of a pool whose replicas are groups' machines.
+
+    `kind` names its accelerator or machine.
+    """
 
     def __init__(self, board: NoticeBoard, market: str, kind: str, clock: Clock) -> None:
         self._board = board

@@ -105,7 +105,10 @@ def refused(what: str, error: exceptions.GoogleAPICallError) -> PortError:
 
 
 async def subscriber(context: Context, project: GcpProject) -> Subscriber:
-    """Return the subscriptions' client, on one connection for all adapters. Raises `Misconfigured`."""
+    """Return the subscriptions' client, on one connection for all adapters.
+
+    Raises `Misconfigured`.
+    """
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[SubscriberAsyncClient]:

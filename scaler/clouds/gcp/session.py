@@ -122,7 +122,10 @@ class _BoundedTransport(Transport):  # type: ignore[misc]
 
 
 def _load(file: str | None, request: Transport) -> Any:
-    """Return credentials. From a file, only kinds that run no program and read no other file are accepted."""
+    """Return credentials.
+
+    From a file, only kinds that run no program and read no other file are accepted.
+    """
     if file is None:
         return google.auth.default(scopes=SCOPES, request=request)[0]
     info = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -161,7 +164,10 @@ class GcpService:
         write: bool = False,
         repeat: bool | None = None,
     ) -> Body:
-        """Return the response to a call that needs `permission`. Raises port errors. `about` names the resource."""
+        """Return the response to a call that needs `permission`.
+
+        Raises port errors. `about` names the resource.
+        """
         request = Request(
             operation=permission, method=method, url=self._url + path, about=about, query=query, body=body
         )
@@ -182,7 +188,10 @@ async def service(context: Context, project: GcpProject, name: str) -> GcpServic
 
 
 async def check_permissions(context: Context, project: GcpProject, permissions: Sequence[str]) -> Sequence[Permit]:
-    """Return whether each permission is granted on the project. The check itself needs none. Raises port errors."""
+    """Return whether each permission is granted on the project.
+
+    The check itself needs none. Raises port errors.
+    """
     manager = await service(context, project, "resource_manager")
     granted = set[str]()
     for first in range(0, len(permissions), MAX_PERMISSIONS):

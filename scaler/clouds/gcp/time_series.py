@@ -48,7 +48,10 @@ class TimeSeries:
 
 @dataclass(frozen=True, slots=True)
 class SeriesPage:
-    """The series that a filter selects. `partial` names the parts that could not be queried; empty if none."""
+    """The series that a filter selects.
+
+    `partial` names the parts that could not be queried; empty if none.
+    """
 
     series: tuple[TimeSeries, ...]
     partial: str = ""
@@ -65,7 +68,10 @@ class Monitoring:
     async def list(
         self, about: str, series_filter: str, since: float, until: float, aggregation: Mapping[str, str] | None = None
     ) -> SeriesPage:
-        """Return all series that `series_filter` selects, with their samples in (since, until]. Raises port errors."""
+        """Return all series that `series_filter` selects, with their samples in (since, until].
+
+        Raises port errors.
+        """
         query = {
             "filter": series_filter,
             "interval.startTime": _timestamp(since),
@@ -113,7 +119,10 @@ class Gauge:
         await self._flights.aclose()
 
     async def read(self, subscription: str, max_age_s: float) -> SeriesPage:
-        """Return the series of one subscription, read at most `max_age_s` seconds ago. Raises port errors."""
+        """Return the series of one subscription, read at most `max_age_s` seconds ago.
+
+        Raises port errors.
+        """
         self._subscriptions.add(subscription)
         requested_at = self._clock.now()
         while not self._is_recent(subscription, requested_at, max_age_s):

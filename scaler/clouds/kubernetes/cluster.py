@@ -62,7 +62,10 @@ def _version(file: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _server(files: tuple[tuple[Path, tuple[int, int]], ...], context: str | None) -> str | None:
-    """Return the API server's address of a context. The first file with an entry counts, as for kubectl."""
+    """Return the API server's address of a context.
+
+    The first file with an entry counts, as for kubectl.
+    """
     configs = [d.data for file, version in files if any(version) for d in read(file, old_numbers=True)[0][:1]]
     configs = [c for c in configs if isinstance(c, dict)]
     context = context or next((c["current-context"] for c in configs if c.get("current-context")), None)

@@ -20,7 +20,9 @@ UNSIZED: Final = "has no spec.replicas, so it cannot be resized: {hint}"
 
 @dataclass(frozen=True, slots=True)
 class ObjectCollection:
-    """All objects of a kind. `description` and `path` as in `WatchPath`; `subresource` is the one that sets the size.
+    """All objects of a kind.
+
+    `description` and `path` as in `WatchPath`; `subresource` is the one that sets the size.
 
     `hint` is the remedy for an object without a size.
     """

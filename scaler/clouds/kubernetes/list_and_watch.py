@@ -53,7 +53,10 @@ class WatchPath:
 
 
 class Follower(ABC):
-    """Base class that lists and watches a collection. `error` is why the objects are unknown; None while known."""
+    """Base class that lists and watches a collection.
+
+    `error` is why the objects are unknown; None while known.
+    """
 
     def __init__(self, session: Session, name: str) -> None:
         self._session = session
@@ -74,7 +77,10 @@ class Follower(ABC):
 
     @property
     def fresh(self) -> bool:
-        """Whether the objects were confirmed within `CONFIRM_S`. Raises the defect that ended the watch."""
+        """Whether the objects were confirmed within `CONFIRM_S`.
+
+        Raises the defect that ended the watch.
+        """
         if self._task.done():
             self._task.result()
         return 0 <= self._clock.now() - self.confirmed_at <= CONFIRM_S

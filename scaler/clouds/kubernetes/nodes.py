@@ -188,7 +188,10 @@ def machine_of(provider_id: str) -> str:
 
 
 async def nodes(context: Context, session: Session, cluster: KubeCluster) -> KubeNodes:
-    """Return the nodes that all workloads of the cluster share. Their notices wake the caller's workload."""
+    """Return the nodes that all workloads of the cluster share.
+
+    Their notices wake the caller's workload.
+    """
     notices = await board(context)
 
     return await context.shared(("kube nodes", cluster), lambda: aclosing(KubeNodes(session, notices)))

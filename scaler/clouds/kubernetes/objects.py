@@ -105,7 +105,10 @@ class ScalableState:
 
 
 async def discover(session: Session, api_version: str, kind: str, timeout_s: float) -> ScalableKind:
-    """Discover how the API server serves a kind. Raises `Misconfigured` where it does not, or the kind has no size."""
+    """Discover how the API server serves a kind.
+
+    Raises `Misconfigured` where it does not, or the kind has no size.
+    """
     what = f"discover {kind} in {api_version}"
     response = await session.request(what, "GET", _root(api_version), timeout_s)
     if response.status == 404:
@@ -156,7 +159,10 @@ class Scale:
 
 
 def scale_of(what: str, body: Mapping[str, Any]) -> Scale:
-    """Parse a scale subresource. Its JSON omits counts of 0; the API server refuses a scale without a size."""
+    """Parse a scale subresource.
+
+    Its JSON omits counts of 0; the API server refuses a scale without a size.
+    """
     with unavailable_if_malformed(f"{what}: a scale"):
         spec, status = body["spec"], body.get("status") or {}
         return Scale(

@@ -30,7 +30,10 @@ class ReplicaDetails:
 
 
 class ReplicaObserver:
-    """Observes one pool's pods. Without permission to read nodes or events, their details are omitted."""
+    """Observes one pool's pods.
+
+    Without permission to read nodes or events, their details are omitted.
+    """
 
     def __init__(self, watched: WatchedCollections, kind: str, name: str, market: str, unscheduled_s: float) -> None:
         self._clock: Clock = watched.pods.clock

@@ -82,7 +82,9 @@ class Session:
     async def request(
         self, what: str, method: str, path: str, timeout_s: float, *, write: bool | None = None, **request: Any
     ) -> KubeResponse:
-        """Return the response with any status but that of a throttle. `request` has `query` and `body`.
+        """Return the response with any status but that of a throttle.
+
+        `request` has `query` and `body`.
 
         `write`: whether the call changes anything; None means any method but GET. Raises port errors.
         """
@@ -102,7 +104,10 @@ class Session:
         return response
 
     async def events(self, what: str, path: str, timeout_s: float, query: Mapping[str, str]) -> AsyncIterator[Body]:
-        """Yield a watch's events until the server ends it. Raises port errors; `Unavailable` after `timeout_s`."""
+        """Yield a watch's events until the server ends it.
+
+        Raises port errors; `Unavailable` after `timeout_s`.
+        """
         opening = partial(self._open, what, path, aiohttp.ClientTimeout(total=timeout_s), query)
         with _api_errors(what):
             try:

@@ -16,7 +16,10 @@ PART = "certificate"
 
 
 class Certificates:
-    """The certificate and key of new connections. If a renewed pair cannot be read, the previous one stays in use."""
+    """The certificate and key of new connections.
+
+    If a renewed pair cannot be read, the previous one stays in use.
+    """
 
     def __init__(self, spec: Tls, health: Health) -> None:
         """Read the pair. Raises `Misconfigured`."""

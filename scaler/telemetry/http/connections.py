@@ -44,7 +44,10 @@ def raise_descriptor_limit() -> int:
 
 
 class Connection(web.RequestHandler):
-    """An accepted connection. It is aborted when its headers, its response or the next request take too long."""
+    """An accepted connection.
+
+    It is aborted when its headers, its response or the next request take too long.
+    """
 
     __slots__ = ("_gate", "_timer", "busy", "opening")
 
@@ -86,7 +89,10 @@ class Connection(web.RequestHandler):
 
 
 class Gate:
-    """Accepts connections. Beyond `limit`, a new one closes the connection that has been idle longest."""
+    """Accepts connections.
+
+    Beyond `limit`, a new one closes the connection that has been idle longest.
+    """
 
     def __init__(self, server: web.Server, limit: int, tls: Callable[[], ssl.SSLContext | None]) -> None:
         self._server = server
