@@ -1,4 +1,7 @@
-"""Auto Scaling groups, described many at a time for all pools of an account, and the reasons of failed launches."""
+"""Auto Scaling groups and the reasons of their failed launches.
+
+One call describes many groups, for all pools of an account.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ WARM: Final = "warm pool"
 
 @dataclass(frozen=True, slots=True)
 class WarmPool:
-    """Configured size of a warm pool: at least `min_instances`, and `max_prepared` less the group's own instances.
+    """Configured size of a warm pool.
 
-    `max_prepared` None stands for the group's maximum size.
+    The size is at least `min_instances`, and `max_prepared` less the group's own instances. `max_prepared` None stands
+    for the group's maximum size.
     """
 
     min_instances: int

@@ -1,4 +1,7 @@
-"""EC2 Fleets, described many at a time for all pools of an account, with their instances and launch failures."""
+"""EC2 Fleets with their instances and launch failures.
+
+One call describes many fleets, for all pools of an account.
+"""
 
 from __future__ import annotations
 

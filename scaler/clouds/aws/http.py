@@ -1,4 +1,7 @@
-"""The AWS SDK's HTTP session with a limit on the body, and a check of the values that its parsers return."""
+"""The AWS SDK's HTTP session with a limit on the body, and a check of parsed values.
+
+The SDK's parsers return these values.
+"""
 
 from __future__ import annotations
 

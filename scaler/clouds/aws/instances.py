@@ -55,11 +55,11 @@ def pool_status(
     shortfall: Shortfall | None,
     **fields: Any,
 ) -> PoolStatus:
-    """Return a pool's status from its machines; `shortfall` is the reported reason for missing ones.
+    """Return a pool's status from its machines.
 
-    Example: desired 5, two ready, one pending and a shortfall: 5 - 2 - 1 = 2 failed. A machine with an interruption
-    notice that no longer serves was interrupted. One with only a rebalance recommendation was not: its group replaced
-    it.
+    `shortfall` is the reported reason for missing machines. Example: desired 5, two ready, one pending and a shortfall:
+    5 - 2 - 1 = 2 failed. A machine with an interruption notice that no longer serves was interrupted. One with only a
+    rebalance recommendation was not: its group replaced it.
     """
     pending = tracker.observe({m.id: m.units for m in machines if m.ready})
     ready = sum(m.units for m in machines if m.ready)

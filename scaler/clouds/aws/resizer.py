@@ -1,4 +1,7 @@
-"""Base class of AWS actuators: opened once credentials are available, with a memory of their own writes."""
+"""Base class of AWS actuators.
+
+An actuator opens once credentials are available, and remembers its own writes.
+"""
 
 from __future__ import annotations
 

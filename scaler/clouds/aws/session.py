@@ -138,7 +138,10 @@ async def _session(account: AwsAccount, deadline_s: float) -> AsyncIterator[AioS
 
 @functools.cache
 def _loader() -> Loader:
-    """Return the loader of the services' models, read once for all accounts: EC2's alone has tens of megabytes."""
+    """Return the loader of the services' models, read once for all accounts.
+
+    EC2's model alone has tens of megabytes.
+    """
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
@@ -190,7 +193,10 @@ class AwsService:
     async def describe(  # noqa: PLR0913 - one call's parameters
         self, operation: str, member: str, key: str, parameter: str, names: Sequence[str], *, urgent: bool
     ) -> dict[str, Any]:
-        """Return the items of the list `member` by their `key`, for these values of `parameter`; as `pages`."""
+        """Return the items of the list `member` by their `key`; as `pages`.
+
+        The call requests the items with these values (`names`) of `parameter`.
+        """
         request = {parameter: list(names)}
         items = await self.pages(operation, member, ", ".join(names[:3]), urgent=urgent, **request)
         return {item[key]: item for item in items}

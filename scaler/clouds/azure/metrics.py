@@ -1,6 +1,7 @@
-"""Azure Monitor: metrics of up to 50 resources in one call, or of one by Resource Manager, with their times.
+"""Azure Monitor: metrics of resources, with their times.
 
-A point without a value is missing, not zero. The newest bucket is still filling, so it counts only once it has ended.
+One call reads up to 50 resources, or one resource by Resource Manager. A point without a value is missing, not zero.
+The newest bucket is still filling, so it counts only once it has ended.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class AzureMetricPoint:
 
 @dataclass(frozen=True, slots=True)
 class MetricsQuery:
-    """A query for many resources, over the last `LOOK_BACK_S` or over `span` (seconds since the Unix epoch)."""
+    """A query for many resources.
+
+    It covers the last `LOOK_BACK_S`, or `span` (seconds since the Unix epoch).
+    """
 
     namespace: str
     names: tuple[str, ...]

@@ -114,7 +114,10 @@ class ScheduledEventsListener:
 
 
 def notices(event: object, now: float) -> Iterator[Notice]:
-    """Yield a notice for each machine that an event interrupts; deletions by a person or this daemon do not."""
+    """Yield a notice for each machine that an event interrupts.
+
+    Deletions by a person or this daemon yield none.
+    """
     if not isinstance(event, Mapping):
         return
     event_type, source = str(event.get("EventType")), str(event.get("EventSource") or "Platform")

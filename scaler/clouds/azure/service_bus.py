@@ -1,6 +1,7 @@
-"""Service Bus namespaces: one SDK client per namespace and identity, one read of an entity for all callers.
+"""Service Bus namespaces: one SDK client per namespace and identity.
 
-Counting is expensive for the broker, so a response is shared for some seconds and each namespace has its own budget.
+All callers share one read of an entity. Counting is expensive for the broker, so a response is shared for some seconds
+and each namespace has its own budget.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Azure: one credential per identity, one session per CA file, one table of APIs and their rate limits.
+"""Azure: one credential per identity, one session per CA file.
 
-azure-identity provides the tokens: workload identity (AKS), managed identity, or its default chain. No network access
-happens before the first call: the daemon starts even while the identity's endpoint is not up yet.
+One table lists the APIs and their rate limits. azure-identity provides the tokens: workload identity (AKS), managed
+identity, or its default chain. No network access happens before the first call: the daemon starts even while the
+identity's endpoint is not up yet.
 """
 
 from __future__ import annotations
@@ -89,7 +90,10 @@ class Identity:
             await credential.close()
 
     def tokens(self, scope: str) -> BearerTokens:
-        """Return the tokens for a service's scope, such as ``https://management.azure.com/.default``."""
+        """Return the tokens for a service's scope.
+
+        Example of a scope: ``https://management.azure.com/.default``.
+        """
         return self._tokens.setdefault(scope, BearerTokens(self._clock, lambda: self._fetch(scope)))
 
     async def _fetch(self, scope: str) -> tuple[str, float]:

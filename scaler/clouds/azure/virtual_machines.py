@@ -93,7 +93,10 @@ def _state(provisioning: str, statuses: Iterable[Mapping[str, Any]]) -> State:
 
 
 def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | None:
-    """Return the reason of a failed provisioning, as in ``ProvisioningState/failed/AllocationFailed``."""
+    """Return the reason of a failed provisioning.
+
+    Example of a status: ``ProvisioningState/failed/AllocationFailed``.
+    """
     for status in statuses:
         kind, _, result_code = str(status.get("code")).partition("/")
         result, _, code = result_code.partition("/")
@@ -104,7 +107,10 @@ def _failure(statuses: Iterable[Mapping[str, Any]], now: float) -> Shortfall | N
 
 
 def shortfall(code: str, text: str, at: float) -> Shortfall | None:
-    """Return a failure as a shortfall of quota or capacity; None where a newer write replaced the failed one."""
+    """Return a failure as a shortfall of quota or capacity.
+
+    Returns None where a newer write replaced the failed one.
+    """
     error = error_of_code(code, text)
     if isinstance(error, Conflict):
         return None
